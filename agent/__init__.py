@@ -1,0 +1,1 @@
+"""The privileged node side: captures ready workers and restores waiting ones with CRIU."""

@@ -1,0 +1,1 @@
+"""Certificates as code: minted, judged, rotated with overlap, served without a restart."""

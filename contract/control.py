@@ -1,0 +1,58 @@
+"""Files of the control directory: how worker, snapshot-standby and agent talk inside one container.
+
+Each target container has its own directory (an emptyDir mounted with ``subPath`` = container name).
+``docs/standby-protocol.md`` tells the whole protocol in order; standby implements it in C and the SDK in Python,
+and tests pin all three to the words here.
+"""
+
+from typing import Final
+
+# Upstream files: content ``done`` and a newline, written to a hidden temporary name and renamed.
+READY_FOR_SNAPSHOT: Final = "ready-for-snapshot"
+SNAPSHOT_COMPLETE: Final = "snapshot-complete"
+RESTORE_COMPLETE: Final = "restore-complete"
+RESTORE_CONTEXT: Final = "restore-context.json"
+DONE: Final = "done\n"
+COLD_START: Final = "cold-start\n"
+"""Content of ``restore-complete`` where the container started cold: the startup gate opens all the same."""
+
+# Files of ours.
+CLAIM: Final = "standby-claim"
+"""Made by standby at its start with its nonce as content; whoever holds flock(LOCK_EX) on it owns the container."""
+VERDICT: Final = "standby-verdict"
+"""The agent's word on a restore or a capture, renamed into place; one line, fields separated by a space."""
+DIRTY: Final = "standby-dirty"
+"""Present while the root file system differs from the image's because of a restore in progress."""
+STALE_AT_START: Final = (
+    READY_FOR_SNAPSHOT,
+    SNAPSHOT_COMPLETE,
+    RESTORE_COMPLETE,
+    RESTORE_CONTEXT,
+    VERDICT,
+    CLAIM,
+    DIRTY,
+)
+"""What standby removes before anything else: a restarted container still sees the emptyDir of its predecessor."""
+
+VERDICT_RESTORED: Final = "restored"
+VERDICT_FAILED: Final = "failed"
+VERDICT_CAPTURED: Final = "captured"
+
+# Times, seconds.
+CLAIM_WINDOW: Final = 5.0
+"""How long standby waits for an agent to claim the container."""
+LOST_CLAIM_WINDOW: Final = 10.0
+"""How long standby waits for another claim after the claiming agent died without a verdict."""
+
+# Exit codes of standby itself.
+EXIT_RESTART_ME: Final = 75
+"""The container cannot start cold in place (foreign process or changed files): kubelet must restart it."""
+EXIT_REQUIRED: Final = 78
+"""Policy Require and no restore: refuses to start cold."""
+
+LOG_RESTORED: Final = "SNAPSHOT_RESTORED: container restored from checkpoint {id}"
+LOG_COLD_START: Final = "SNAPSHOT_COLD_START: Falling back to cold start: {reason}"
+
+FIRST_WORKER_PID: Final = 1000
+"""Standby raises the pid counter to this before it starts a worker that will be captured: pids below are left to
+exec probes, so they are free when the worker is restored."""

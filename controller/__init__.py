@@ -1,0 +1,1 @@
+"""From a DynamoCheckpoint to its Job and its status: observe, plan, act."""

@@ -1,0 +1,1 @@
+"""Container images built without a Docker engine."""

@@ -1,0 +1,1 @@
+"""The command line: explain, inspect and drive checkpoints."""

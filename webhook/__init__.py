@@ -1,0 +1,1 @@
+"""Mutating admission: which new pods are restored from a checkpoint, and how they are rewritten."""
