@@ -1,0 +1,69 @@
+# Everything a developer types. The two commands of the README, `make demo` and `make test`, need nothing done before.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+ROOMS := contract daemon kube certs webhook controller agent snapshotctl images cluster demo
+TIERS := tests/unit tests/chart tests/cluster tests/node
+
+.PHONY: help
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.installed: requirements.lock
+	@command -v $(PYTHON) >/dev/null || { echo "python3 is missing: apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed (set PYTHON=...)" >&2; exit 1; }
+	@echo "==> Python environment in $(VENV) (first time: about a minute)"
+	@$(PYTHON) -m venv $(VENV) || { echo "cannot make a virtual environment: apt-get install python3-venv" >&2; exit 1; }
+	@$(PY) -m pip install --quiet --require-hashes -r requirements.lock
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.installed ## the Python environment, nothing else
+
+.PHONY: demo
+demo: setup ## the whole system at work on a real Kubernetes (yours if KUBECONFIG is set)
+	@$(PY) -m demo $(DEMO_ARGS)
+
+.PHONY: test
+test: setup ## every test that this machine can run, fast to slow
+	@$(PY) -m cluster build
+	@$(PY) -m pytest $(TIERS) $(PYTEST_ARGS)
+
+.PHONY: test-unit test-cluster test-node
+test-unit: setup ## seconds, no I/O
+	@$(PY) -m pytest tests/unit $(PYTEST_ARGS)
+test-cluster: setup ## against a real API server
+	@$(PY) -m cluster build
+	@$(PY) -m pytest tests/chart tests/cluster $(PYTEST_ARGS)
+test-node: setup ## on a whole cluster: kubelet, containerd, CRIU
+	@$(PY) -m cluster build
+	@$(PY) -m pytest tests/node $(PYTEST_ARGS)
+
+.PHONY: check
+check: setup ## linters, types, import map, generated files
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+	@$(PY) -m contract --check
+
+.PHONY: format generate lock
+format: setup ## format and fix what can be fixed
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+generate: setup ## CRD, values schema and reference pages from the contract
+	@$(PY) -m contract
+lock: setup ## requirements.lock from pyproject.toml
+	@$(VENV)/bin/pip-compile --quiet --extra webhook --extra controller --extra agent --extra cli --extra dev \
+		--generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links \
+		--no-emit-trusted-host --output-file requirements.lock pyproject.toml
+	@sed -i 's/^#    pip-compile.*/#    make lock/' requirements.lock
+
+.PHONY: cluster-up cluster-down images
+cluster-up: setup ## the embedded cluster, left running
+	@$(PY) -m cluster up
+cluster-down: setup ## stop it, leaving nothing behind
+	@$(PY) -m cluster down
+images: setup ## all container images as archives
+	@$(PY) -m images build all
