@@ -1,0 +1,141 @@
+"""Events: what ``kubectl describe`` shows under an object.
+
+Recording never waits and never fails the work it speaks of: events go to a bounded queue, a single task sends them,
+and the same sentence about the same object raises a counter instead of making another Event.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal, NoReturn
+from uuid import uuid4
+
+from kube.errors import KubeError, NotFoundError, bounded
+from kube.resources import EVENTS
+from kube.seam import Kube, Object
+from kube.times import format_time
+
+MAX_MESSAGE: Final = 1024
+"""Characters; the API server refuses longer ones."""
+MAX_WAITING: Final = 2000
+"""Events that may wait for a slow API server; beyond it the newest are dropped and counted in the log."""
+MAX_REMEMBERED: Final = 4096
+"""Sentences remembered for counting, least recently used out first."""
+MAX_NAME: Final = 253
+SUFFIX: Final = 17
+
+EventType = Literal["Normal", "Warning"]
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sentence:
+    namespace: str
+    kind: str
+    name: str
+    uid: str
+    api_version: str
+    type: EventType
+    reason: str
+    message: str
+
+
+class Recorder:
+    """Sends Events in the name of *component*."""
+
+    def __init__(self, kube: Kube, component: str, instance: str = "") -> None:
+        self._kube = kube
+        self._component = component
+        self._instance = instance
+        self._waiting: asyncio.Queue[_Sentence] = asyncio.Queue(MAX_WAITING)
+        self._sent: OrderedDict[_Sentence, tuple[str, int]] = OrderedDict()
+
+    def record(self, about: Object, kind: EventType, reason: str, message: str) -> None:
+        """Say *message* about an object; *reason* is one CamelCase word.  Cluster-scoped objects: in ``default``."""
+        metadata = about["metadata"]
+        sentence = _Sentence(
+            namespace=metadata.get("namespace") or "default",
+            kind=about["kind"],
+            name=metadata["name"],
+            uid=metadata.get("uid", ""),
+            api_version=about["apiVersion"],
+            type=kind,
+            reason=reason,
+            message=bounded(message, MAX_MESSAGE),
+        )
+        try:
+            self._waiting.put_nowait(sentence)
+        except asyncio.QueueFull:
+            logger.warning("event dropped, %d are waiting: %s %s", MAX_WAITING, reason, message)
+
+    async def run(self) -> NoReturn:
+        """Send what was recorded until cancelled."""
+        while True:
+            sentence = await self._waiting.get()
+            try:
+                await self._send(sentence)
+            except KubeError as error:
+                logger.warning("event not sent: %s", error, extra={"reason": sentence.reason, "about": sentence.name})
+            finally:
+                self._waiting.task_done()
+
+    async def flush(self, seconds: float = 2.0) -> None:
+        """Wait until everything recorded so far was sent, at most *seconds*; ``run`` must be running."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._waiting.join()
+        except TimeoutError:
+            logger.warning("%d events not sent before shutdown", self._waiting.qsize())
+
+    async def _send(self, sentence: _Sentence) -> None:
+        if sentence in self._sent and await self._count(sentence):
+            return
+        event = self._event(sentence)
+        await self._kube.create(EVENTS, event, sentence.namespace)
+        self._remember(sentence, event["metadata"]["name"], 1)
+
+    async def _count(self, sentence: _Sentence) -> bool:
+        name, count = self._sent[sentence]
+        body = {"count": count + 1, "lastTimestamp": format_time(datetime.now(UTC))}
+        try:
+            await self._kube.patch(EVENTS, name, body, sentence.namespace)
+        except NotFoundError:
+            # Events live an hour.
+            return False
+        self._remember(sentence, name, count + 1)
+        return True
+
+    def _remember(self, sentence: _Sentence, name: str, count: int) -> None:
+        self._sent[sentence] = (name, count)
+        self._sent.move_to_end(sentence)
+        if len(self._sent) > MAX_REMEMBERED:
+            self._sent.popitem(last=False)
+
+    def _event(self, sentence: _Sentence) -> Object:
+        now = format_time(datetime.now(UTC))
+        return {
+            "apiVersion": EVENTS.api_version,
+            "kind": EVENTS.kind,
+            "metadata": {
+                "name": f"{sentence.name[: MAX_NAME - SUFFIX]}.{uuid4().hex[: SUFFIX - 1]}",
+                "namespace": sentence.namespace,
+            },
+            "involvedObject": {
+                "apiVersion": sentence.api_version,
+                "kind": sentence.kind,
+                "name": sentence.name,
+                "namespace": sentence.namespace,
+                "uid": sentence.uid,
+            },
+            "type": sentence.type,
+            "reason": sentence.reason,
+            "message": sentence.message,
+            "count": 1,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "source": {"component": self._component, **({"host": self._instance} if self._instance else {})},
+            "reportingComponent": self._component,
+            "reportingInstance": self._instance,
+        }
