@@ -60,7 +60,7 @@ class AccessMode(StrEnum):
 
 
 class Admission(StrEnum):
-    """Admission codes: value of ``nvidia.com/snapshot-admission``, a closed list, each with a page in docs/reasons.md."""
+    """Value of ``nvidia.com/snapshot-admission``, a closed list; docs/reasons.md explains each."""
 
     RESTORE_SHAPED = "restore-shaped"
     NOT_A_CREATE = "not-a-create"

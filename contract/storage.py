@@ -1,0 +1,114 @@
+"""Where artifacts lie: the volume, who mounts it, and the path of one artifact.
+
+Ids and versions come from labels, annotations and status fields that users can write.
+They are hostile until checked here, because they become part of a path.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Final
+
+from contract.states import AccessMode
+
+if TYPE_CHECKING:
+    from contract.values import Values
+
+MAX_ID: Final = 63
+MAX_VERSION: Final = 32
+# A DNS label: an id stands in names of Jobs, in label values and in paths, and this fits all three.
+_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
+
+
+class BadIdError(ValueError):
+    """An id or version that cannot be part of a name and a path."""
+
+
+class StorageError(ValueError):
+    """The storage values do not fit together; ``field`` is their path in the chart's values."""
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field = field
+        super().__init__(f"{field}: {message}")
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The checkpoint volume as both halves see it."""
+
+    access_mode: AccessMode
+    pvc_name: str
+    base_path: str
+    """Absolute mount path, without a slash at its end."""
+    create: bool
+    """Whether the volume may be made: by the chart in agentMount, by the controller in podMount."""
+    size: str
+    storage_class: str
+    """Empty: the cluster's default class."""
+    pvc_access_mode: str
+
+    @property
+    def in_pod(self) -> bool:
+        """Whether the worker's pod mounts the volume (podMount) and not the agent."""
+        return self.access_mode == AccessMode.POD_MOUNT
+
+
+def storage_from_values(values: Values) -> Storage:
+    """The checkpoint volume that ``values`` describe.
+
+    Raises:
+        StorageError: where the values contradict each other.
+    """
+    pvc = values.storage.pvc
+    if ".." in PurePosixPath(pvc.base_path).parts or "." in pvc.base_path.split("/"):
+        raise StorageError("storage.pvc.basePath", f"{pvc.base_path!r} must be a clean absolute path without . and ..")
+    if pvc.create and not re.search(r"[1-9]", pvc.size):
+        raise StorageError("storage.pvc.size", "must be more than zero when storage.pvc.create is true")
+    return Storage(
+        access_mode=values.storage.access_mode,
+        pvc_name=pvc.name,
+        base_path=pvc.base_path,
+        create=pvc.create,
+        size=pvc.size,
+        storage_class=pvc.storage_class,
+        pvc_access_mode=pvc.access_mode,
+    )
+
+
+def check_id(text: str) -> str:
+    """``text`` if it is a checkpoint id: a DNS label, so never a path.
+
+    Raises:
+        BadIdError: with what an id may look like.
+    """
+    return _checked("checkpoint id", text, MAX_ID)
+
+
+def check_version(text: str) -> str:
+    """``text`` if it is an artifact version: as an id, at most 32 characters.
+
+    Raises:
+        BadIdError: with what a version may look like.
+    """
+    return _checked("artifact version", text, MAX_VERSION)
+
+
+def _checked(what: str, text: str, longest: int) -> str:
+    if len(text) <= longest and _LABEL.fullmatch(text):
+        return text
+    shown = text if len(text) <= longest else text[:longest] + "..."
+    raise BadIdError(
+        f"{what} {shown!r}: must be 1 to {longest} lower-case letters, digits and hyphens, "
+        "beginning and ending with a letter or digit"
+    )
+
+
+def artifact_dir(base_path: str | PurePosixPath, checkpoint_id: str, version: str) -> PurePosixPath:
+    """``<base>/<id>/versions/<version>``.
+
+    Raises:
+        BadIdError: where id or version is not one.
+    """
+    return PurePosixPath(base_path) / check_id(checkpoint_id) / "versions" / check_version(version)

@@ -1,0 +1,362 @@
+"""The blocks of the chart's values; ``contract.values`` puts them together."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from contract import keys
+from contract.states import AccessMode
+from contract.version import VERSION
+
+Name = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")]
+Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")]
+AbsolutePath = Annotated[str, Field(pattern=r"^(/[^/]+)+$")]
+Duration = Annotated[str, Field(pattern=r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$", min_length=2)]
+PullPolicy = Literal["Always", "IfNotPresent", "Never"]
+NodeAffinityMode = Literal["Required", "Preferred", "None"]
+VolumeAccess = Literal["ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+Object = dict[str, Any]
+Texts = dict[str, str]
+
+
+class Section(BaseModel):
+    """A block of values: exact types, no unknown keys, never changed after loading."""
+
+    model_config = ConfigDict(
+        strict=True,
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_alias=True,
+        validate_by_name=True,
+    )
+
+
+class Image(Section):
+    """A container image."""
+
+    repository: str = Field(min_length=1)
+    tag: str = Field(default="", description="Empty: the chart's appVersion.")
+    pull_policy: PullPolicy = "IfNotPresent"
+
+    @property
+    def reference(self) -> str:
+        """``repository:tag``, with the tag of this release where none is set."""
+        return f"{self.repository}:{self.tag or VERSION}"
+
+
+class AgentImage(Image):
+    """The agent's image."""
+
+    repository: str = Field(default="dynamo-snapshot/agent", min_length=1)
+
+
+class ControlPlaneImage(Image):
+    """The image of webhook and controller."""
+
+    repository: str = Field(default="dynamo-snapshot/control-plane", min_length=1)
+
+
+class PullSecret(Section):
+    """A Secret of the release's namespace that pulls images."""
+
+    name: Name
+
+
+class Runtime(Section):
+    """The container runtime of the nodes."""
+
+    type: Literal["containerd", "crio"] = "containerd"
+    socket_path: str = Field(default="", pattern=r"^(/[^/]+)*$", description="Empty: the runtime's usual socket.")
+
+    @property
+    def socket(self) -> str:
+        """Absolute path of the runtime's socket on the node."""
+        usual = "/run/containerd/containerd.sock" if self.type == "containerd" else "/var/run/crio/crio.sock"
+        return self.socket_path or usual
+
+
+class OpenShift(Section):
+    """OpenShift's security context constraints for the agent."""
+
+    enabled: bool = False
+
+
+class Claim(Section):
+    """The PersistentVolumeClaim that holds the artifacts."""
+
+    create: bool = Field(
+        default=True, description="Made by the chart (agentMount) or by the controller in each namespace (podMount)."
+    )
+    name: Name = "snapshot-pvc"
+    size: Quantity = "1Ti"
+    storage_class: str = Field(default="", description="Empty: the cluster's default class.")
+    access_mode: VolumeAccess = "ReadWriteMany"
+    base_path: AbsolutePath = keys.DEFAULT_BASE_PATH
+    keep: bool = Field(default=True, description="Kept when the release is uninstalled: artifacts outlive it.")
+
+
+class ObjectStore(Section):
+    """A store that this version does not serve yet: only the empty address is accepted."""
+
+    uri: Literal[""] = ""
+
+
+class StorageValues(Section):
+    """Where artifacts lie and who mounts the volume; serves the control plane and the agent alike."""
+
+    type: Literal["pvc"] = "pvc"
+    access_mode: AccessMode = Field(default=AccessMode.AGENT_MOUNT, strict=False)
+    pvc: Claim = Claim()
+    s3: ObjectStore = ObjectStore()
+    oci: ObjectStore = ObjectStore()
+
+
+class InitContainer(Section):
+    """The agent's init container; its image is the agent's own where none is set."""
+
+    image: str = ""
+    image_pull_policy: PullPolicy = "IfNotPresent"
+
+
+class DaemonSet(Section):
+    """The agent on every node."""
+
+    image: AgentImage = AgentImage()
+    image_pull_secrets: list[PullSecret] = []
+    snapshot_log_level: LogLevel = "info"
+    resources: Object = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "4Gi"}}
+    node_selector: Texts = {}
+    tolerations: list[Object] = [{"operator": "Exists"}]
+    pod_labels: Texts = {}
+    pod_annotations: Texts = {}
+    affinity: Object = {}
+    init_container: InitContainer = InitContainer()
+
+
+class ControlPlane(Section):
+    """Webhook and controller."""
+
+    image: ControlPlaneImage = ControlPlaneImage()
+    image_pull_secrets: list[PullSecret] = []
+    replicas: int = Field(default=2, ge=1, le=100, description="Webhook replicas.")
+    controller_replicas: int = Field(default=1, ge=1, le=10, description="All but the leader stand by.")
+    log_level: LogLevel = "info"
+    resources: Object = {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}}
+    node_selector: Texts = {}
+    tolerations: list[Object] = []
+    affinity: Object = {}
+    pod_labels: Texts = {}
+    pod_annotations: Texts = {}
+    priority_class_name: str = ""
+
+
+class SeccompDeploy(Section):
+    """Whether the agent writes the seccomp profile to its node."""
+
+    deploy: bool = True
+
+
+class ServiceAccount(Section):
+    """The agent's service account."""
+
+    create: bool = True
+    name: str = ""
+    annotations: Texts = {}
+
+
+class Rbac(Section):
+    """Rights, and how far the release reaches."""
+
+    create: bool = True
+    namespace_restricted: bool = Field(
+        default=True, description="Webhook, controller and agent serve the release's namespace only."
+    )
+
+
+class Overlay(Section):
+    """What of the root file system is not captured: path prefixes or globs."""
+
+    exclusions: list[str] = ["/proc", "/sys", "/dev", "*/.cache/huggingface", "*/__pycache__", "*.pyc"]
+
+
+class RestoreConfig(Section):
+    """Bounds of a restore."""
+
+    ns_restore_path: str = Field(default="", description="Accepted for older values files; the agent brings its own.")
+    restore_timeout_seconds: int = Field(default=7200, ge=1)
+
+
+class Criu(Section):
+    """Options of CRIU, by their own names."""
+
+    binary_path: AbsolutePath = "/opt/criu/bin/criu"
+    lib_dir: str = ""
+    work_dir: AbsolutePath = "/var/criu-work"
+    ghost_limit: int = Field(default=536870912, ge=0, description="Bytes.")
+    log_level: int = Field(default=4, ge=0, le=4)
+    leave_running: bool = False
+    shell_job: bool = False
+    file_locks: bool = True
+    orphan_pts_master: bool = True
+    ext_unix_sk: bool = True
+    link_remap: bool = True
+    ext_masters: bool = True
+    rst_sibling: bool = False
+    evasive_devices: bool = True
+    force_irmap: bool = True
+    allow_uprobes: bool = True
+    skip_in_flight: bool = True
+    tcp_close: bool = False
+    tcp_established: bool = True
+    mntns_compat_mode: bool = False
+    auto_dedup: bool = False
+    lazy_pages: bool = False
+    manage_cgroups_mode: Literal["", "ignore", "cpuset", "soft", "full", "strict"] = "ignore"
+    image_io_mode: Literal["", "direct", "buffered"] = ""
+
+
+class AgentConfig(Section):
+    """How the agent captures and restores."""
+
+    overlay: Overlay = Overlay()
+    restore: RestoreConfig = RestoreConfig()
+    criu: Criu = Criu()
+
+
+class SeccompProfile(Section):
+    """The seccomp profile of captured and restored pods."""
+
+    disabled: bool = False
+    profile: str = Field(default=keys.SECCOMP_PROFILE, min_length=1, pattern=r"^[^/]([^.]|\.[^.])*$")
+
+
+class CheckpointValues(Section):
+    """The main switch and what capture needs."""
+
+    enabled: bool = True
+    seccomp: SeccompProfile = SeccompProfile()
+    cleanup_image: str = Field(default="", description="Image that removes artifacts. Empty: the control plane's.")
+
+
+class CertManager(Section):
+    """Certificates by cert-manager in place of our own authority."""
+
+    enabled: bool = False
+    issuer_ref: Texts = Field(default={}, description="Empty: a self-signed issuer made by the chart.")
+
+
+class WebhookValues(Section):
+    """Admission of pods."""
+
+    failure_policy: Literal["Ignore", "Fail"] = "Ignore"
+    timeout_seconds: int = Field(default=2, ge=1, le=30)
+    excluded_namespaces: list[Name] = []
+    namespace_selector: Object = Field(
+        default={}, description="Empty: the release's namespace where rbac.namespaceRestricted, else all."
+    )
+    cert_manager: CertManager = CertManager()
+
+
+class Inject(Section):
+    """Tools brought into stock images; reserved, no effect while placeholder.mode is image."""
+
+    via: Literal["init", "imageVolume"] = "init"
+    image: str = ""
+    pull_secrets: list[PullSecret] = []
+
+
+class Placeholder(Section):
+    """How standby comes into the worker's image."""
+
+    mode: Literal["image"] = "image"
+    images: Texts = Field(default={}, description="Runtime image: its placeholder image.")
+    inject: Inject = Inject()
+
+
+class AdmissionValues(Section):
+    """What shaped pods demand of their node."""
+
+    node_affinity: NodeAffinityMode = "Required"
+
+
+class GraphDeployments(Section):
+    """The reconciler of graph deployments; this version has none."""
+
+    enabled: Literal[False] = False
+
+
+class Retention(Section):
+    """How many checkpoints of a workload are kept, and how long."""
+
+    keep_versions: int = Field(default=2, ge=1)
+    ttl_after_last_use: Duration | Literal[""] = ""
+    namespace_quota: Quantity | Literal[""] = ""
+
+
+class Switch(Section):
+    """Something that can be on or off."""
+
+    enabled: bool = False
+
+
+class Policy(Section):
+    """Admission policies of the API server that the chart brings."""
+
+    restore_verb: Switch = Switch()
+    unreachable_mark: Switch = Field(
+        default=Switch(enabled=True),
+        description="Marks opted-in pods that the webhook did not see; not rendered without MutatingAdmissionPolicy.",
+    )
+
+
+class Gpu(Section):
+    """GPU nodes: node selector and runtime class of the agent."""
+
+    enabled: bool = False
+
+
+class OperatorClaim(Section):
+    """The platform chart's words for the volume."""
+
+    pvc_name: Name | None = None
+    base_path: AbsolutePath | None = None
+    create: bool | None = None
+    size: Quantity | None = None
+    storage_class_name: str | None = None
+    access_mode: VolumeAccess | None = None
+
+    def over(self, claim: Claim) -> Claim:
+        """``claim`` with what is said here instead."""
+        said = {
+            "name": self.pvc_name,
+            "base_path": self.base_path,
+            "create": self.create,
+            "size": self.size,
+            "storage_class": self.storage_class_name,
+            "access_mode": self.access_mode,
+        }
+        return claim.model_copy(update={key: value for key, value in said.items() if value is not None})
+
+
+class OperatorStorage(Section):
+    """The platform chart's storage block."""
+
+    type: Literal["", "pvc"] = "pvc"
+    pvc: OperatorClaim = OperatorClaim()
+    signal_host_path: str = Field(default="", description="Accepted and not used: signals are files in the pod.")
+
+
+class OperatorCheckpoint(Section):
+    """The platform chart's checkpoint block."""
+
+    enabled: bool | None = None
+    storage: OperatorStorage = OperatorStorage()
+
+
+class DynamoOperator(Section):
+    """Values files of the platform chart work here: their checkpoint block goes before ours, field by field."""
+
+    checkpoint: OperatorCheckpoint = OperatorCheckpoint()
