@@ -1,1 +1,4 @@
-"""What every one of our processes needs to be a good pod: settings, logs, health, tasks."""
+"""What every long-running process of ours has in common: settings, logs, health, and an orderly end.
+
+Anything that only some of them need lives with them.
+"""
