@@ -1,0 +1,161 @@
+"""Reading a DynamoCheckpoint: its id, its version, its target, the image it captures.
+
+Objects stay plain dicts.
+Every reader here takes what the API server stores, so a default of the schema may be absent in offline input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from contract import keys
+from contract.identity import identity_hash
+from contract.states import ReadySignal
+from contract.storage import check_id, check_version
+
+if TYPE_CHECKING:
+    from contract.values import Values
+
+Json = dict[str, Any]
+
+DEFAULT_SETTLE_SECONDS: Final = 5
+"""How long a worker with ready signal Probe must have been ready: probes may pass just before the last warm-up step."""
+
+
+class TargetError(ValueError):
+    """The target containers of a pod or template cannot be told, or are not there."""
+
+
+def labels_of(obj: Mapping[str, Any]) -> Mapping[str, str]:
+    """Labels of an object, empty where there are none."""
+    return (obj.get("metadata") or {}).get("labels") or {}
+
+
+def annotations_of(obj: Mapping[str, Any]) -> Mapping[str, str]:
+    """Annotations of an object, empty where there are none."""
+    return (obj.get("metadata") or {}).get("annotations") or {}
+
+
+def resolve_id(checkpoint: Mapping[str, Any]) -> str | None:
+    """The artifact id: what status says, else the label, else the identity hash; None where nothing tells.
+
+    Raises:
+        BadIdError: where the id found cannot be one.
+    """
+    status = checkpoint.get("status") or {}
+    found = (
+        status.get("checkpointID") or status.get("identityHash") or labels_of(checkpoint).get(keys.LABEL_CHECKPOINT_ID)
+    )
+    if found:
+        return check_id(str(found))
+    identity = (checkpoint.get("spec") or {}).get("identity")
+    return identity_hash(identity) if isinstance(identity, Mapping) and identity.get("model") else None
+
+
+def artifact_version(obj: Mapping[str, Any]) -> str:
+    """The artifact version that the annotation names; blank means the first.
+
+    Raises:
+        BadIdError: where it cannot be a version.
+    """
+    return check_version(
+        annotations_of(obj).get(keys.ANN_ARTIFACT_VERSION, "").strip() or keys.DEFAULT_ARTIFACT_VERSION
+    )
+
+
+def is_automatic(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether the system made this checkpoint, so that it may retry and remove it."""
+    return annotations_of(checkpoint).get(keys.ANN_AUTO_CHECKPOINT) == "true"
+
+
+def job_name(checkpoint_id: str, version: str) -> str:
+    """Name of the capture Job: the same for the same artifact, so that no race can make two."""
+    return f"checkpoint-job-{checkpoint_id}-{version}"
+
+
+def job_spec(checkpoint: Mapping[str, Any]) -> Json:
+    """``spec.job``, empty where the checkpoint has none."""
+    return (checkpoint.get("spec") or {}).get("job") or {}
+
+
+def template(checkpoint: Mapping[str, Any]) -> Json:
+    """``spec.job.podTemplateSpec``, empty where the checkpoint has none."""
+    return job_spec(checkpoint).get("podTemplateSpec") or {}
+
+
+def job_target(checkpoint: Mapping[str, Any]) -> str:
+    """Name of the container that is captured."""
+    return job_spec(checkpoint).get("targetContainerName") or keys.DEFAULT_TARGET
+
+
+def ready_signal(checkpoint: Mapping[str, Any]) -> ReadySignal:
+    """The moment of capture that the checkpoint asks for."""
+    usual = ReadySignal.PROBE if is_automatic(checkpoint) else ReadySignal.FILE
+    return ReadySignal(job_spec(checkpoint).get("readySignal") or usual)
+
+
+def settle_seconds(checkpoint: Mapping[str, Any]) -> int:
+    """Seconds between ready and capture where the probes are the signal."""
+    seconds = job_spec(checkpoint).get("settleSeconds")
+    return DEFAULT_SETTLE_SECONDS if seconds is None else int(seconds)
+
+
+def find_container(spec: Mapping[str, Any], name: str) -> Json | None:
+    """The regular container of that name in a pod spec."""
+    return next((c for c in spec.get("containers") or () if c.get("name") == name), None)
+
+
+def captured_container(checkpoint: Mapping[str, Any]) -> Json | None:
+    """The template's target container, None where the template lacks it."""
+    return find_container(template(checkpoint).get("spec") or {}, job_target(checkpoint))
+
+
+def captured_image(checkpoint: Mapping[str, Any], values: Values) -> str:
+    """The image that the capture runs: the template's, or the placeholder that the values map it to."""
+    image = str((captured_container(checkpoint) or {}).get("image", ""))
+    return values.placeholder.images.get(image, image)
+
+
+def target_containers(pod: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the containers to restore: the annotation, else ``main``, else the only container.
+
+    Raises:
+        TargetError: where that gives nothing, or a name that the pod lacks, twice, or too long to report on.
+    """
+    names = [str(c.get("name", "")) for c in (pod.get("spec") or {}).get("containers") or ()]
+    said = annotations_of(pod).get(keys.ANN_TARGET_CONTAINERS)
+    targets = _default_target(names) if said is None else tuple(part.strip() for part in said.split(","))
+    if "" in targets:
+        raise TargetError(f"annotation {keys.ANN_TARGET_CONTAINERS} must be a comma-separated list of container names")
+    if len(set(targets)) != len(targets):
+        raise TargetError(f"annotation {keys.ANN_TARGET_CONTAINERS} names a container twice: {said}")
+    for target in targets:
+        check_target(target, names)
+    return targets
+
+
+def check_target(target: str, names: list[str]) -> None:
+    """Whether ``target`` is among the container names and short enough for the annotations that report on it.
+
+    Raises:
+        TargetError: where it is not.
+    """
+    if target not in names:
+        raise TargetError(f"container {target!r} is not in the pod; it has: {', '.join(names) or 'none'}")
+    if len(target) > keys.MAX_CONTAINER_NAME:
+        raise TargetError(
+            f"container name {target!r} is longer than {keys.MAX_CONTAINER_NAME} characters, "
+            "so the annotations that report on it would not be valid; give it a shorter name"
+        )
+
+
+def _default_target(names: list[str]) -> tuple[str, ...]:
+    if keys.DEFAULT_TARGET in names:
+        return (keys.DEFAULT_TARGET,)
+    if len(names) == 1:
+        return (names[0],)
+    raise TargetError(
+        f"the pod has no container {keys.DEFAULT_TARGET!r} and more than one container; "
+        f"name the target with annotation {keys.ANN_TARGET_CONTAINERS}: {', '.join(names)}"
+    )
