@@ -1,0 +1,336 @@
+"""From a DynamoCheckpoint to its capture Job.
+
+The pod is the user's template plus what a capture needs: standby around the target's command, the control directory,
+the moment of capture, checkpoint storage.  What only a serving pod needs is taken out, so that nothing routes to it,
+counts it or evicts others for it.  Containers beside the target become sidecars, because the Job has to complete
+when the target has been captured, however long the others run.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, Final
+
+from contract import checkpoint as ckpt
+from contract import control, keys, pod_parts
+from contract.gpus import gpu_count
+from contract.states import ReadySignal
+from contract.storage import BadIdError, check_id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from contract.storage import Storage
+    from contract.values import Values
+
+Json = dict[str, Any]
+
+MAX_JOB_NAME: Final = 63
+"""The Job's name becomes a label value on its pods."""
+
+GENERATED_LABELS: Final = frozenset(
+    {
+        "pod-template-hash",
+        "controller-revision-hash",
+        "pod-template-generation",
+        "controller-uid",
+        "job-name",
+        "batch.kubernetes.io/controller-uid",
+        "batch.kubernetes.io/job-name",
+        "batch.kubernetes.io/job-completion-index",
+        "statefulset.kubernetes.io/pod-name",
+        "apps.kubernetes.io/pod-index",
+        "leaderworkerset.sigs.k8s.io/worker-index",
+    }
+)
+"""Labels that controllers put on the pods they own: with them, that owner would adopt or count the capture pod."""
+
+_RESTORE_LABELS: Final = frozenset({keys.LABEL_IS_RESTORE_TARGET, keys.LABEL_RESTORE})
+_RESTORE_ANNOTATIONS: Final = frozenset(
+    {
+        keys.ANN_RESTORE_CANDIDATE,
+        keys.ANN_CHECKPOINT_NAME,
+        keys.ANN_RESTORE_FROM,
+        keys.ANN_STARTUP_POLICY,
+        keys.ANN_ADMISSION,
+        keys.ANN_CHECKPOINT_STATUS,
+        keys.ANN_RESTORE_REPORT,
+        keys.ANN_IMAGE_POLICY,
+        keys.ANN_POLICY,
+        keys.ANN_STORAGE_TYPE,
+        keys.ANN_STORAGE_BASE_PATH,
+    }
+)
+_RESTORE_PREFIXES: Final = (
+    keys.ANN_RESTORE_STATUS_PREFIX,
+    keys.ANN_RESTORE_CONTAINER_ID_PREFIX,
+    keys.ANN_ORIGINAL_IMAGE_PREFIX,
+)
+
+MESH_LABELS: Final = {"sidecar.istio.io/inject": "false"}
+MESH_ANNOTATIONS: Final = {
+    "sidecar.istio.io/inject": "false",
+    "linkerd.io/inject": "disabled",
+    "kuma.io/sidecar-injection": "disabled",
+    "consul.hashicorp.com/connect-inject": "false",
+}
+"""A mesh proxy never ends, so the Job would not either; and its redirects would be captured."""
+MESH_CONTAINERS: Final = frozenset(
+    {
+        "istio-proxy",
+        "istio-init",
+        "istio-validation",
+        "linkerd-proxy",
+        "linkerd-init",
+        "linkerd-network-validator",
+        "kuma-sidecar",
+        "kuma-init",
+        "consul-dataplane",
+        "consul-connect-inject-init",
+    }
+)
+
+_SCHEDULING: Final = ("nodeName", "priority", "priorityClassName", "preemptionPolicy", "schedulingGates")
+"""Dropped: a capture waits its turn, anywhere, and never preempts the workers it is made for."""
+_STALE_ENV: Final = frozenset(
+    {
+        keys.ENV_RESTORE_STANDBY,
+        keys.ENV_STANDBY_ID,
+        keys.ENV_STANDBY_POLICY,
+        keys.ENV_STANDBY_RESTART_POLICY,
+        keys.ENV_CHECKPOINT_STORAGE_TYPE,
+        keys.ENV_CHECKPOINT_LOCATION,
+        keys.ENV_CHECKPOINT_PATH,
+        keys.ENV_CHECKPOINT_HASH,
+        keys.ENV_CHECKPOINT_SIGNAL_FILE,
+    }
+)
+
+
+class ShapeError(ValueError):
+    """No Job can be made from the checkpoint; ``field`` is the path of what is wrong, ``message`` says what to do."""
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field = field
+        self.message = message
+        super().__init__(f"{field}: {message}")
+
+
+def shape_job(checkpoint: Mapping[str, Any], *, values: Values, storage: Storage) -> Json:
+    """The capture Job of a checkpoint, single-attempt, owned by it.
+
+    Raises:
+        ShapeError: where the checkpoint cannot be captured as it is written.
+    """
+    checkpoint_id, version = _artifact(checkpoint)
+    name = ckpt.job_name(checkpoint_id, version)
+    if len(name) > MAX_JOB_NAME:
+        raise ShapeError(
+            f"metadata.annotations[{keys.ANN_ARTIFACT_VERSION}]",
+            f"Job name {name!r} has {len(name)} characters, at most {MAX_JOB_NAME} fit; shorten the version",
+        )
+    metadata: Json = {
+        "name": name,
+        "namespace": checkpoint["metadata"].get("namespace", ""),
+        "labels": {keys.LABEL_CHECKPOINT_ID: checkpoint_id, keys.LABEL_LEGACY_SOURCE: "true"},
+        "annotations": {keys.ANN_CHECKPOINT: checkpoint["metadata"]["name"]},
+    }
+    if owner := _owner(checkpoint["metadata"]):
+        metadata["ownerReferences"] = [owner]
+    spec = {
+        "backoffLimit": 0,
+        "activeDeadlineSeconds": ckpt.job_spec(checkpoint).get("activeDeadlineSeconds")
+        or keys.DEFAULT_ACTIVE_DEADLINE_SECONDS,
+        "ttlSecondsAfterFinished": keys.JOB_TTL_SECONDS,
+        "template": _pod_template(checkpoint, checkpoint_id, version, values, storage),
+    }
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+
+
+def _artifact(checkpoint: Mapping[str, Any]) -> tuple[str, str]:
+    try:
+        checkpoint_id = ckpt.resolve_id(checkpoint)
+    except BadIdError as error:
+        raise ShapeError(f"metadata.labels[{keys.LABEL_CHECKPOINT_ID}]", str(error)) from error
+    if checkpoint_id is None:
+        raise ShapeError("spec.identity.model", "is needed to compute the checkpoint id; set it")
+    try:
+        return check_id(checkpoint_id), ckpt.artifact_version(checkpoint)
+    except BadIdError as error:
+        raise ShapeError(f"metadata.annotations[{keys.ANN_ARTIFACT_VERSION}]", str(error)) from error
+
+
+def _owner(metadata: Mapping[str, Any]) -> Json | None:
+    if not metadata.get("uid"):
+        return None
+    return {
+        "apiVersion": keys.API_VERSION,
+        "kind": keys.CHECKPOINT_KIND,
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def _pod_template(
+    checkpoint: Mapping[str, Any], checkpoint_id: str, version: str, values: Values, storage: Storage
+) -> Json:
+    template = ckpt.template(checkpoint)
+    spec = copy.deepcopy(template.get("spec") or {})
+    target = _target(checkpoint, spec)
+    _refuse(checkpoint, spec, target)
+    _shape_pod(spec, target, values)
+    _shape_target(checkpoint, spec, target, values)
+    if storage.in_pod:
+        _mount_storage(spec, target, storage)
+    return {"metadata": _pod_metadata(checkpoint, checkpoint_id, version, storage), "spec": spec}
+
+
+def _target(checkpoint: Mapping[str, Any], spec: Mapping[str, Any]) -> Json:
+    names = [str(container.get("name", "")) for container in spec.get("containers") or ()]
+    if not names:
+        raise ShapeError("spec.job.podTemplateSpec.spec.containers", "at least one container is needed; add the worker")
+    name = ckpt.job_target(checkpoint)
+    try:
+        ckpt.check_target(name, names)
+    except ckpt.TargetError as error:
+        raise ShapeError("spec.job.targetContainerName", str(error)) from error
+    found: Json = next(container for container in spec["containers"] if container.get("name") == name)
+    return found
+
+
+def _refuse(checkpoint: Mapping[str, Any], spec: Mapping[str, Any], target: Mapping[str, Any]) -> None:
+    path = "spec.job.podTemplateSpec.spec"
+    if ((checkpoint.get("spec") or {}).get("gpuMemoryService") or {}).get("enabled"):
+        raise ShapeError("spec.gpuMemoryService.enabled", "is not supported together with checkpoints; set it to false")
+    if problem := pod_parts.unsupported(spec):
+        raise ShapeError(f"{path}.{problem[0]}", problem[1])
+    probes = target.get("startupProbe") or target.get("readinessProbe")
+    if ckpt.ready_signal(checkpoint) == ReadySignal.PROBE and not probes:
+        raise ShapeError(
+            "spec.job.readySignal",
+            f"no-ready-signal: Probe needs a startup or readiness probe on container {target['name']!r}; "
+            "add one, or use File and let the worker write the ready file",
+        )
+    if gpu_count(target) > 1 and not target.get("command"):
+        raise ShapeError(
+            f"{path}.containers[{target['name']}].command",
+            "is needed for a worker with more than one GPU: cuda-checkpoint must launch it; write the command out",
+        )
+
+
+def _shape_pod(spec: Json, target: Json, values: Values) -> None:
+    for field in _SCHEDULING:
+        spec.pop(field, None)
+    spec["restartPolicy"] = "Never"
+    spec["readinessGates"] = _with(spec.get("readinessGates"), {"conditionType": keys.READINESS_GATE_SOURCE})
+    if not values.checkpoint.seccomp.disabled:
+        profile = {"type": "Localhost", "localhostProfile": values.checkpoint.seccomp.profile}
+        spec["securityContext"] = {**(spec.get("securityContext") or {}), "seccompProfile": profile}
+    if affinity := pod_parts.on_ready_nodes(spec.get("affinity"), values.admission.node_affinity):
+        spec["affinity"] = affinity
+    beside = [c for c in spec["containers"] if c is not target and c.get("name") not in MESH_CONTAINERS]
+    first = [c for c in spec.get("initContainers") or () if c.get("name") not in MESH_CONTAINERS]
+    spec["containers"] = [target]
+    if inits := first + [_as_sidecar(container) for container in beside]:
+        spec["initContainers"] = inits
+    else:
+        spec.pop("initContainers", None)
+
+
+def _as_sidecar(container: Json) -> Json:
+    """Runs beside the target and ends with it; without probes that might wait for the target, which starts after it."""
+    waits = ("startupProbe", "livenessProbe")
+    return {key: value for key, value in container.items() if key not in waits} | {"restartPolicy": "Always"}
+
+
+def _shape_target(checkpoint: Mapping[str, Any], spec: Json, target: Json, values: Values) -> None:
+    target["image"] = ckpt.captured_image(checkpoint, values)
+    directory = pod_parts.control_dir(target)
+    _command(target)
+    _probes(target, directory, ckpt.ready_signal(checkpoint))
+    env = [e for e in target.get("env") or () if e.get("name") not in _STALE_ENV]
+    if not pod_parts.has_named(env, keys.ENV_CONTROL_DIR):
+        env.append({"name": keys.ENV_CONTROL_DIR, "value": directory})
+    env.append({"name": keys.ENV_CHECKPOINT_SIGNAL_FILE, "value": f"{directory}/{control.SNAPSHOT_COMPLETE}"})
+    target["env"] = env
+    _mount(spec, target, pod_parts.control_volume(), pod_parts.control_mount(target))
+    _shared_memory(checkpoint, spec, target)
+
+
+def _command(target: Json) -> None:
+    command = target.get("command") or []
+    if not command:
+        target["command"] = [keys.STANDBY, "--capture", "--image-entrypoint", "--"]
+        return
+    if command[0] == keys.STANDBY:
+        # A template taken from a shaped pod: the worker's own command stands behind the separator.
+        command = command[command.index("--") + 1 :]
+    launcher = ["cuda-checkpoint", "--launch-job"] if gpu_count(target) > 1 else []
+    target["command"] = [keys.STANDBY, "--capture", "--", *launcher, *command]
+
+
+def _probes(target: Json, directory: str, signal: ReadySignal) -> None:
+    # A liveness probe would kill the worker while it is frozen.
+    target.pop("livenessProbe", None)
+    if signal == ReadySignal.FILE:
+        target.pop("startupProbe", None)
+        ready = f"{directory}/{control.READY_FOR_SNAPSHOT}"
+        target["readinessProbe"] = {"exec": {"command": ["cat", ready]}, "periodSeconds": 1}
+
+
+def _shared_memory(checkpoint: Mapping[str, Any], spec: Json, target: Json) -> None:
+    size = ckpt.shared_memory_size(checkpoint)
+    if size is None or pod_parts.mounted_at(target, keys.SHARED_MEMORY_DIR):
+        return
+    mount = {"name": keys.SHARED_MEMORY_VOLUME, "mountPath": keys.SHARED_MEMORY_DIR}
+    _mount(spec, target, pod_parts.shared_memory_volume(size), mount)
+
+
+def _mount_storage(spec: Json, target: Json, storage: Storage) -> None:
+    there = pod_parts.mounted_at(target, storage.base_path)
+    if there and there.get("name") != keys.STORAGE_VOLUME:
+        raise ShapeError(
+            f"spec.job.podTemplateSpec.spec.containers[{target['name']}].volumeMounts",
+            f"{storage.base_path} is taken by volume {there.get('name')!r}, checkpoint storage belongs there; move it",
+        )
+    mount = {"name": keys.STORAGE_VOLUME, "mountPath": storage.base_path}
+    _mount(spec, target, pod_parts.storage_volume(storage.pvc_name), mount)
+
+
+def _mount(spec: Json, target: Json, volume: Json, mount: Json) -> None:
+    """Add volume and mount, each only where none of that name exists: the template's own word counts."""
+    if not pod_parts.has_named(spec.get("volumes"), volume["name"]):
+        spec["volumes"] = [*(spec.get("volumes") or ()), volume]
+    if not pod_parts.has_named(target.get("volumeMounts"), mount["name"]):
+        target["volumeMounts"] = [*(target.get("volumeMounts") or ()), mount]
+
+
+def _with(items: list[Json] | None, item: Json) -> list[Json]:
+    present = list(items or ())
+    return present if item in present else [*present, item]
+
+
+def _pod_metadata(checkpoint: Mapping[str, Any], checkpoint_id: str, version: str, storage: Storage) -> Json:
+    template = ckpt.template(checkpoint)
+    dropped = GENERATED_LABELS | _RESTORE_LABELS
+    kept = {key: value for key, value in ckpt.labels_of(template).items() if key not in dropped}
+    notes = {key: value for key, value in ckpt.annotations_of(template).items() if not _is_restore_note(key)}
+    signal = ckpt.ready_signal(checkpoint)
+    ours = {
+        keys.ANN_ARTIFACT_VERSION: version,
+        keys.ANN_TARGET_CONTAINERS: ckpt.job_target(checkpoint),
+        keys.ANN_CHECKPOINT: checkpoint["metadata"]["name"],
+        keys.ANN_READY_SIGNAL: signal.value,
+    }
+    if signal == ReadySignal.PROBE:
+        ours[keys.ANN_SETTLE_SECONDS] = str(ckpt.settle_seconds(checkpoint))
+    if storage.in_pod:
+        ours |= {keys.ANN_STORAGE_TYPE: "pvc", keys.ANN_STORAGE_BASE_PATH: storage.base_path}
+    source = {keys.LABEL_IS_SOURCE: "true", keys.LABEL_CHECKPOINT_ID: checkpoint_id}
+    return {"labels": {**kept, **MESH_LABELS, **source}, "annotations": {**notes, **MESH_ANNOTATIONS, **ours}}
+
+
+def _is_restore_note(key: str) -> bool:
+    return key in _RESTORE_ANNOTATIONS or key.startswith(_RESTORE_PREFIXES)

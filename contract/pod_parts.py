@@ -1,0 +1,121 @@
+"""Parts that capture pods and restored pods have in common: what they may not be, and what both get.
+
+A captured process comes back only into surroundings like those it left, so both shapes take these from one place.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from contract import keys
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Json = dict[str, Any]
+
+HOST_NAMESPACES: Final = (
+    ("hostPID", "the processes of the node would be part of the checkpoint"),
+    ("hostNetwork", "the node's sockets and addresses cannot be restored elsewhere"),
+    ("hostIPC", "the node's shared memory would be part of the checkpoint"),
+    ("shareProcessNamespace", "process ids of the other containers would collide on restore"),
+)
+
+
+def unsupported(spec: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Why a pod of this spec can be neither captured nor restored: the field below ``spec`` and the reason."""
+    for field, reason in HOST_NAMESPACES:
+        if spec.get(field):
+            return field, f"must not be true: {reason}; remove it"
+    if (spec.get("os") or {}).get("name") == "windows":
+        return "os.name", "must be linux: checkpoints are taken with CRIU"
+    return None
+
+
+def control_dir(container: Mapping[str, Any]) -> str:
+    """The container's control directory: its own environment's word where it has one."""
+    for entry in container.get("env") or ():
+        if entry.get("name") == keys.ENV_CONTROL_DIR and entry.get("value"):
+            return str(entry["value"])
+    return keys.CONTROL_DIR
+
+
+def has_named(items: Any, name: str) -> bool:  # noqa: ANN401 - a list of a raw object, or nothing
+    """Whether a list of Kubernetes objects holds one of that name."""
+    return any(item.get("name") == name for item in items or ())
+
+
+def control_mount(container: Mapping[str, Any]) -> Json:
+    """The mount of the container's own folder in the control volume."""
+    return {"name": keys.CONTROL_VOLUME, "mountPath": control_dir(container), "subPath": container["name"]}
+
+
+def control_volume() -> Json:
+    """The volume that holds the control directories."""
+    return {"name": keys.CONTROL_VOLUME, "emptyDir": {}}
+
+
+def storage_volume(claim: str) -> Json:
+    """The checkpoint volume."""
+    return {"name": keys.STORAGE_VOLUME, "persistentVolumeClaim": {"claimName": claim}}
+
+
+def shared_memory_volume(size: str) -> Json:
+    """The memory-backed volume for /dev/shm; ``size`` empty: no limit."""
+    medium: Json = {"medium": "Memory"}
+    return {"name": keys.SHARED_MEMORY_VOLUME, "emptyDir": medium | ({"sizeLimit": size} if size else {})}
+
+
+def mounted_at(container: Mapping[str, Any], path: str) -> Json | None:
+    """The container's mount at exactly this path."""
+    wanted = path.rstrip("/")
+    mounts = container.get("volumeMounts") or ()
+    return next((m for m in mounts if str(m.get("mountPath", "")).rstrip("/") == wanted), None)
+
+
+def memory_volume_size(spec: Mapping[str, Any], container: Mapping[str, Any]) -> str | None:
+    """Size of the memory volume that the container mounts at /dev/shm; empty: no limit, None: it mounts none."""
+    mount = mounted_at(container, keys.SHARED_MEMORY_DIR)
+    if mount is None:
+        return None
+    volume: Json = next((v for v in spec.get("volumes") or () if v.get("name") == mount.get("name")), {})
+    medium = volume.get("emptyDir") or {}
+    return str(medium.get("sizeLimit") or "") if medium.get("medium") == "Memory" else None
+
+
+def on_ready_nodes(affinity: Mapping[str, Any] | None, mode: str) -> Json:
+    """``affinity`` and, as ``mode`` says, the wish for a node whose agent is ready; the same if it is there already.
+
+    Args:
+        affinity: a pod's affinity, left as it is.
+        mode: ``Required``, ``Preferred`` or ``None``.
+    """
+    result = dict(affinity or {})
+    if mode == "None":
+        return result
+    node = dict(result.get("nodeAffinity") or {})
+    wish = {"key": keys.LABEL_NODE_READY, "operator": "In", "values": [keys.NODE_READY_VALUE]}
+    if mode == "Required":
+        node["requiredDuringSchedulingIgnoredDuringExecution"] = _required(node, wish)
+    else:
+        node["preferredDuringSchedulingIgnoredDuringExecution"] = _preferred(node, wish)
+    result["nodeAffinity"] = node
+    return result
+
+
+def _required(node: Mapping[str, Any], wish: Json) -> Json:
+    required = node.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    # Terms are alternatives, so the wish goes into each; a node with no term at all gets one.
+    terms = required.get("nodeSelectorTerms") or [{}]
+    return {**required, "nodeSelectorTerms": [_with_wish(term, wish) for term in terms]}
+
+
+def _preferred(node: Mapping[str, Any], wish: Json) -> list[Json]:
+    preferred = list(node.get("preferredDuringSchedulingIgnoredDuringExecution") or ())
+    entry = {"weight": 100, "preference": {"matchExpressions": [wish]}}
+    return preferred if entry in preferred else [*preferred, entry]
+
+
+def _with_wish(term: Mapping[str, Any], wish: Json) -> Json:
+    expressions = list(term.get("matchExpressions") or ())
+    return dict(term) if wish in expressions else {**term, "matchExpressions": [*expressions, wish]}

@@ -1,0 +1,254 @@
+"""From an admitted pod to a pod that restores: JSON patch operations, built by hand because a request waits for them.
+
+Each step looks at one part of the pod, and adds operations only where the part is not yet as it must be.
+So shaping a shaped pod gives nothing, and what other controllers put into the pod stays as they put it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from contract import checkpoint as ckpt
+from contract import control, keys, pod_parts
+from contract.states import Admission
+from contract.storage import Storage, artifact_dir
+
+Json = dict[str, Any]
+
+STALE_ANNOTATIONS: Final = frozenset(
+    {
+        keys.ANN_RESTORE_CANDIDATE,
+        keys.ANN_CHECKPOINT_NAME,
+        keys.ANN_RESTORE_FROM,
+        keys.ANN_STARTUP_POLICY,
+        keys.ANN_CHECKPOINT_STATUS,
+        keys.ANN_RESTORE_REPORT,
+        "nvidia.com/snapshot-restore-status",
+        "nvidia.com/snapshot-restore-container-id",
+    }
+)
+"""Spent wishes and the remains of an earlier life of the pod's manifest."""
+_STALE_PREFIXES: Final = (keys.ANN_RESTORE_STATUS_PREFIX, keys.ANN_RESTORE_CONTAINER_ID_PREFIX)
+_PROBE_PERIOD: Final = 10
+_PROBE_FAILURES: Final = 3
+_STORAGE_TYPE: Final = "pvc"
+
+
+@dataclass(frozen=True)
+class Restore:
+    """What a pod is to be restored from, and how."""
+
+    checkpoint: str
+    """Name of the DynamoCheckpoint."""
+    checkpoint_id: str
+    version: str
+    targets: tuple[str, ...]
+    storage: Storage
+    seccomp_profile: str | None
+    """Localhost profile; None: the pod's own stays."""
+    node_affinity: str = "Required"
+    image: str | None = None
+    """The image that was captured; None: the pod's own stays."""
+    pull_secrets: tuple[str, ...] = ()
+    """Names of the captured template's image pull secrets."""
+    shared_memory: str | None = None
+    """Size of the memory volume that capture had at /dev/shm; empty: no limit, None: it had none."""
+    labels: Mapping[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        wanted = {keys.LABEL_IS_RESTORE_TARGET: "true", keys.LABEL_CHECKPOINT_ID: self.checkpoint_id}
+        object.__setattr__(self, "labels", wanted)
+
+
+def restore_operations(pod: Mapping[str, Any], restore: Restore) -> list[Json]:
+    """JSON patch operations (RFC 6902) that shape ``pod`` for restore; none where it is shaped already.
+
+    Raises:
+        TargetError: where the pod lacks a target.
+    """
+    names = [container.get("name", "") for container in pod["spec"].get("containers") or ()]
+    operations = _metadata_operations(pod.get("metadata") or {}, restore)
+    volumes: list[Json] = []
+    for target in restore.targets:
+        ckpt.check_target(target, names)
+        index = names.index(target)
+        operations += _container_operations(pod, index, restore, volumes)
+    return operations + _spec_operations(pod["spec"], restore, volumes)
+
+
+def annotation_operations(metadata: Mapping[str, Any], wanted: Mapping[str, str]) -> list[Json]:
+    """Operations that set annotations, also on an object that has none."""
+    return _map_operations("/metadata/annotations", metadata.get("annotations"), wanted, frozenset())
+
+
+def escape(key: str) -> str:
+    """``key`` as part of a JSON pointer."""
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+def _metadata_operations(metadata: Mapping[str, Any], restore: Restore) -> list[Json]:
+    labels = metadata.get("labels")
+    old = frozenset({keys.LABEL_IS_SOURCE} & (labels or {}).keys())
+    annotations: Mapping[str, str] = metadata.get("annotations") or {}
+    stale = {key for key in annotations if key in STALE_ANNOTATIONS or key.startswith(_STALE_PREFIXES)}
+    wanted = {
+        keys.ANN_ARTIFACT_VERSION: restore.version,
+        keys.ANN_TARGET_CONTAINERS: ",".join(restore.targets),
+        keys.ANN_CHECKPOINT: restore.checkpoint,
+        keys.ANN_ADMISSION: Admission.RESTORE_SHAPED.value,
+    }
+    if restore.storage.in_pod:
+        wanted[keys.ANN_STORAGE_TYPE] = _STORAGE_TYPE
+        wanted[keys.ANN_STORAGE_BASE_PATH] = restore.storage.base_path
+    else:
+        stale |= {keys.ANN_STORAGE_TYPE, keys.ANN_STORAGE_BASE_PATH} & annotations.keys()
+    return _map_operations("/metadata/labels", labels, restore.labels, old) + _map_operations(
+        "/metadata/annotations", annotations, wanted, frozenset(stale)
+    )
+
+
+def _map_operations(
+    path: str, present: Mapping[str, str] | None, wanted: Mapping[str, str], unwanted: frozenset[str] | set[str]
+) -> list[Json]:
+    if not present:
+        return [{"op": "add", "path": path, "value": dict(wanted)}]
+    operations: list[Json] = [{"op": "remove", "path": f"{path}/{escape(key)}"} for key in sorted(unwanted)]
+    for key, value in wanted.items():
+        if present.get(key) != value:
+            operations.append({"op": "add", "path": f"{path}/{escape(key)}", "value": value})
+    return operations
+
+
+def _container_operations(pod: Mapping[str, Any], index: int, restore: Restore, volumes: list[Json]) -> list[Json]:
+    """Operations for one target; the volumes that its new mounts need are added to ``volumes``."""
+    container = pod["spec"]["containers"][index]
+    path = f"/spec/containers/{index}"
+    directory = pod_parts.control_dir(container)
+    operations: list[Json] = []
+    if restore.image is not None and container.get("image") != restore.image:
+        operations += _image_operations(pod, container, path, restore.image)
+    operations += _command_operations(container, path)
+    operations += _env_operations(container.get("env"), path, _environment(pod, restore), directory)
+    gate = startup_gate(container, directory)
+    if container.get("startupProbe") != gate:
+        operations.append({"op": "add", "path": f"{path}/startupProbe", "value": gate})
+    return operations + _mount_operations(container, path, restore, volumes)
+
+
+def _image_operations(pod: Mapping[str, Any], container: Mapping[str, Any], path: str, image: str) -> list[Json]:
+    key = keys.ANN_ORIGINAL_IMAGE_PREFIX + container["name"]
+    operations: list[Json] = [{"op": "add", "path": f"{path}/image", "value": image}]
+    if key not in ckpt.annotations_of(pod):
+        # Annotations exist by now: the operations on metadata come first.
+        note = f"/metadata/annotations/{escape(key)}"
+        operations.append({"op": "add", "path": note, "value": container.get("image", "")})
+    return operations
+
+
+def _command_operations(container: Mapping[str, Any], path: str) -> list[Json]:
+    command = container.get("command") or []
+    if command and command[0] == keys.STANDBY:
+        return []
+    wrapped = [keys.STANDBY, "--", *command] if command else [keys.STANDBY, "--image-entrypoint", "--"]
+    return [{"op": "add", "path": f"{path}/command", "value": wrapped}]
+
+
+def _environment(pod: Mapping[str, Any], restore: Restore) -> dict[str, str]:
+    directory = str(artifact_dir(restore.storage.base_path, restore.checkpoint_id, restore.version))
+    wanted = {
+        keys.ENV_RESTORE_STANDBY: "1",
+        keys.ENV_STANDBY_ID: restore.checkpoint_id,
+        keys.ENV_STANDBY_RESTART_POLICY: pod["spec"].get("restartPolicy") or "Always",
+        keys.ENV_CHECKPOINT_STORAGE_TYPE: _STORAGE_TYPE,
+        keys.ENV_CHECKPOINT_LOCATION: directory,
+        keys.ENV_CHECKPOINT_PATH: directory,
+        keys.ENV_CHECKPOINT_HASH: restore.checkpoint_id,
+    }
+    if ckpt.annotations_of(pod).get(keys.ANN_POLICY) == keys.POLICY_REQUIRE:
+        wanted[keys.ENV_STANDBY_POLICY] = keys.POLICY_REQUIRE
+    return wanted
+
+
+def _env_operations(env: list[Json] | None, path: str, wanted: dict[str, str], directory: str) -> list[Json]:
+    present = {entry.get("name"): index for index, entry in enumerate(env or ())}
+    operations: list[Json] = []
+    added: list[Json] = []
+    if keys.ENV_CONTROL_DIR not in present:
+        added.append({"name": keys.ENV_CONTROL_DIR, "value": directory})
+    for name, value in wanted.items():
+        entry = {"name": name, "value": value}
+        if name not in present:
+            added.append(entry)
+        elif env is not None and env[present[name]] != entry:
+            operations.append({"op": "replace", "path": f"{path}/env/{present[name]}", "value": entry})
+    return operations + _append_operations(f"{path}/env", env, added)
+
+
+def startup_gate(container: Mapping[str, Any], directory: str) -> Json:
+    """The startup probe that keeps the other probes off while a restore or a cold start runs.
+
+    It asks what the container's own probe asks, every second, and gives up no earlier than that probe would have.
+    """
+    own = container.get("startupProbe") or container.get("livenessProbe") or container.get("readinessProbe")
+    if own is None:
+        own = {"exec": {"command": ["cat", f"{directory}/{control.RESTORE_COMPLETE}"]}, "timeoutSeconds": 1}
+    gate = {key: value for key, value in own.items() if key != "initialDelaySeconds"}
+    budget = int(own.get("initialDelaySeconds") or 0) + int(own.get("periodSeconds") or _PROBE_PERIOD) * int(
+        own.get("failureThreshold") or _PROBE_FAILURES
+    )
+    return gate | {
+        "periodSeconds": 1,
+        "failureThreshold": max(keys.STARTUP_FAILURE_THRESHOLD, budget),
+        "successThreshold": 1,
+    }
+
+
+def _mount_operations(container: Mapping[str, Any], path: str, restore: Restore, volumes: list[Json]) -> list[Json]:
+    mounts: list[Json] | None = container.get("volumeMounts")
+    wanted = [(pod_parts.control_volume(), pod_parts.control_mount(container))]
+    if restore.storage.in_pod:
+        mount = {"name": keys.STORAGE_VOLUME, "mountPath": restore.storage.base_path, "readOnly": True}
+        wanted.append((pod_parts.storage_volume(restore.storage.pvc_name), mount))
+    if restore.shared_memory is not None and not pod_parts.mounted_at(container, keys.SHARED_MEMORY_DIR):
+        mount = {"name": keys.SHARED_MEMORY_VOLUME, "mountPath": keys.SHARED_MEMORY_DIR}
+        wanted.append((pod_parts.shared_memory_volume(restore.shared_memory), mount))
+    volumes += [volume for volume, _ in wanted]
+    added = [mount for _, mount in wanted if not pod_parts.has_named(mounts, mount["name"])]
+    return _append_operations(f"{path}/volumeMounts", mounts, added)
+
+
+def _spec_operations(spec: Mapping[str, Any], restore: Restore, volumes: list[Json]) -> list[Json]:
+    added: list[Json] = []
+    for volume in volumes:
+        if not pod_parts.has_named(spec.get("volumes"), volume["name"]) and volume not in added:
+            added.append(volume)
+    operations = _append_operations("/spec/volumes", spec.get("volumes"), added)
+    secrets = [{"name": name} for name in restore.pull_secrets]
+    missing = [secret for secret in secrets if not pod_parts.has_named(spec.get("imagePullSecrets"), secret["name"])]
+    operations += _append_operations("/spec/imagePullSecrets", spec.get("imagePullSecrets"), missing)
+    operations += _seccomp_operations(spec.get("securityContext"), restore.seccomp_profile)
+    affinity = pod_parts.on_ready_nodes(spec.get("affinity"), restore.node_affinity)
+    if affinity != (spec.get("affinity") or {}):
+        operations.append({"op": "add", "path": "/spec/affinity", "value": affinity})
+    return operations
+
+
+def _seccomp_operations(context: Mapping[str, Any] | None, profile: str | None) -> list[Json]:
+    if profile is None:
+        return []
+    wanted = {"type": "Localhost", "localhostProfile": profile}
+    if context is None:
+        return [{"op": "add", "path": "/spec/securityContext", "value": {"seccompProfile": wanted}}]
+    if context.get("seccompProfile") == wanted:
+        return []
+    return [{"op": "add", "path": "/spec/securityContext/seccompProfile", "value": wanted}]
+
+
+def _append_operations(path: str, present: list[Json] | None, added: list[Json]) -> list[Json]:
+    if not added:
+        return []
+    if not present:
+        return [{"op": "add", "path": path, "value": added}]
+    return [{"op": "add", "path": f"{path}/-", "value": item} for item in added]
