@@ -117,7 +117,7 @@ def values_schema() -> dict[str, Any]:
 
 
 def _helm_ready(node: Any) -> Any:  # noqa: ANN401 - any part of a schema
-    """Without titles and with draft 7's word for definitions, which every Helm release reads."""
+    """Without titles and repeated defaults, with draft 7's word for definitions, which every Helm release reads."""
     if isinstance(node, list):
         return [_helm_ready(item) for item in node]
     if not isinstance(node, dict):

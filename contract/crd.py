@@ -1,0 +1,108 @@
+"""The CustomResourceDefinition, generated from the models of ``contract.crd_models``.
+
+What pydantic writes is JSON schema; Kubernetes wants a structural one: no references, no alternatives with null,
+every part with its type.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Final
+
+from contract import keys
+from contract.crd_models import DynamoCheckpoint
+from contract.states import ConditionType
+
+Json = dict[str, Any]
+
+FILE_NAME: Final = f"{keys.GROUP}_{keys.CHECKPOINT_PLURAL}.yaml"
+_READY: Final = f'.status.conditions[?(@.type=="{ConditionType.READY}")]'
+_COLUMNS: Final = (
+    ("Model", "string", ".spec.identity.model", 0),
+    ("Backend", "string", ".spec.identity.backendFramework", 0),
+    ("Phase", "string", ".status.phase", 0),
+    ("CheckpointID", "string", ".status.checkpointID", 0),
+    ("Reason", "string", f"{_READY}.reason", 1),
+    ("Size", "integer", ".status.size", 1),
+    ("Message", "string", ".status.message", 1),
+    ("Age", "date", ".metadata.creationTimestamp", 0),
+)
+
+
+def crd() -> Json:
+    """The CRD of DynamoCheckpoint."""
+    names = {
+        "kind": keys.CHECKPOINT_KIND,
+        "listKind": f"{keys.CHECKPOINT_KIND}List",
+        "plural": keys.CHECKPOINT_PLURAL,
+        "singular": keys.CHECKPOINT_KIND.lower(),
+        "shortNames": [keys.CHECKPOINT_SHORT_NAME],
+    }
+    version = {
+        "name": keys.VERSION,
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "selectableFields": [{"jsonPath": ".status.phase"}],
+        "additionalPrinterColumns": [_column(*column) for column in _COLUMNS],
+        "schema": {"openAPIV3Schema": structural_schema()},
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{keys.CHECKPOINT_PLURAL}.{keys.GROUP}"},
+        "spec": {"group": keys.GROUP, "names": names, "scope": "Namespaced", "versions": [version]},
+    }
+
+
+def structural_schema() -> Json:
+    """The structural schema of the object."""
+    schema = DynamoCheckpoint.model_json_schema(by_alias=True)
+    result: Json = _structural(schema, schema.get("$defs", {}))
+    # The API server knows metadata itself and allows no word about its fields here.
+    result["properties"]["metadata"] = {"type": "object"}
+    return result
+
+
+def _column(name: str, kind: str, path: str, priority: int) -> Json:
+    column: Json = {"name": name, "type": kind, "jsonPath": path}
+    return column | ({"priority": priority} if priority else {})
+
+
+def _structural(node: Json, definitions: Json) -> Json:
+    resolved = _resolved(node, definitions)
+    result = {key: copy.deepcopy(value) for key, value in resolved.items() if key not in {"title", "$defs"}}
+    if result.get("default", ...) is None:
+        del result["default"]
+    if "properties" in result:
+        result["properties"] = {key: _structural(value, definitions) for key, value in resolved["properties"].items()}
+    if isinstance(result.get("items"), dict):
+        result["items"] = _structural(resolved["items"], definitions)
+    _map_schema(result, definitions)
+    if result.get("type", ...) is None:
+        del result["type"]
+    if "const" in result:
+        result["enum"] = [result.pop("const")]
+    if "description" in result:
+        result["description"] = " ".join(result["description"].split())
+    return result
+
+
+def _map_schema(result: Json, definitions: Json) -> None:
+    """Free maps are those that keep unknown fields; others say what their values are."""
+    values = result.pop("additionalProperties", None)
+    if isinstance(values, dict) and "x-kubernetes-preserve-unknown-fields" not in result:
+        result["additionalProperties"] = _structural(values, definitions)
+
+
+def _resolved(node: Json, definitions: Json) -> Json:
+    """``node`` without its reference and without the alternative null, its own words before the reference's."""
+    result = dict(node)
+    alternatives = result.pop("anyOf", None)
+    if alternatives:
+        (inner,) = [item for item in alternatives if item.get("type") != "null"]
+        result = {**_resolved(inner, definitions), **result}
+    reference = result.pop("$ref", None)
+    if reference:
+        result = {**_resolved(definitions[reference.rsplit("/", 1)[1]], definitions), **result}
+    return result
