@@ -1,0 +1,46 @@
+"""What the cluster itself shows of the story: Events, and the part of ``kubectl describe pod`` that explains it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from demo.kubectl import Kubectl
+from demo.timeline import Story
+
+SECTIONS = ("Annotations:", "Labels:", "Events:", "Conditions:")
+OUR_WORDS = ("nvidia.com/", "snapshot", "Checkpoint", "Restore")
+
+
+def events(kubectl: Kubectl, told: Story) -> list[str]:
+    """Return the namespace's Events about the checkpoint and the measured pods, oldest first."""
+    names = {"minilm", told.cold.pod, told.restored.pod, told.fallback.pod}
+    found = [item for item in kubectl.items("events") if item["involvedObject"].get("name") in names]
+    ours = [item for item in found if any(word in item.get("reason", "") for word in OUR_WORDS)]
+    return ["Events:", *event_lines(ours)]
+
+
+def event_lines(items: Iterable[dict[str, Any]]) -> list[str]:
+    """Render Events as lines, oldest first. Pure."""
+    ordered = sorted(items, key=lambda item: str(item.get("lastTimestamp") or item.get("eventTime") or ""))
+    return [
+        f"  {item.get('type', ''):<8}{item.get('reason', ''):<24}"
+        f"{item['involvedObject']['kind']}/{item['involvedObject']['name']}: {item.get('message', '')}"
+        for item in ordered
+    ]
+
+
+def describe(kubectl: Kubectl, pod: str) -> list[str]:
+    """Return the lines of ``kubectl describe pod`` that tell why the pod started as it did."""
+    text = kubectl("describe", "pod", pod)
+    return [f"kubectl describe pod {pod} (in part):", *explaining_lines(text)]
+
+
+def explaining_lines(text: str) -> list[str]:
+    """Keep the sections that hold our words, and in them those lines only. Pure."""
+    kept: list[str] = []
+    section = ""
+    for line in text.splitlines():
+        if line and not line[0].isspace():
+            section = line.split(maxsplit=1)[0]
+        if section in SECTIONS and any(word in line for word in OUR_WORDS):
+            kept.append(f"  {line}")
+    return kept
