@@ -1,0 +1,97 @@
+"""Where built programs and running clusters are kept, and how a folder is published whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.errors import BuildError
+
+MANIFEST = ".complete.json"
+"""Lists each file's size; written last, so a folder without it, or unlike it, is not whole."""
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The cache folder's layout."""
+
+    root: Path
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Cache:
+        """$DYNAMO_SNAPSHOT_CACHE, else the user's cache folder."""
+        chosen = env.get("DYNAMO_SNAPSHOT_CACHE")
+        home = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return cls(Path(chosen).absolute() if chosen else home / "dynamo-snapshot")
+
+    def part(self, name: str, key: str) -> Path:
+        """The folder of one published part, e.g. ``parts/etcd-3f2a...``."""
+        return self.root / "parts" / f"{name}-{key}"
+
+    @property
+    def clusters(self) -> Path:
+        """One folder per cluster, there only while it runs."""
+        return self.root / "clusters"
+
+
+def publish(target: Path, fill: Callable[[Path], None]) -> Path:
+    """Have *fill* make the folder *target*, unless it is there and whole.
+
+    The work happens in a sibling folder that is renamed at the end, so that neither a crash nor a second
+    builder at the same time can leave half a folder under the final name.
+    """
+    if is_whole(target):
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _staging(target) as work:
+        fill(work)
+        _seal(work)
+        _swap_in(work, target)
+    if not is_whole(target):
+        raise BuildError(f"{target} is incomplete right after it was made; is the disk full?")
+    return target
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether every file that was published is still there with its size."""
+    try:
+        sizes: dict[str, int] = json.loads((folder / MANIFEST).read_text())
+        return all((folder / name).lstat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError):
+        return False
+
+
+@contextlib.contextmanager
+def _staging(target: Path) -> Iterator[Path]:
+    work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    work.chmod(0o755)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _seal(work: Path) -> None:
+    files = [path for path in work.rglob("*") if path.is_file() and not path.is_symlink()]
+    sizes = {str(path.relative_to(work)): path.stat().st_size for path in files}
+    # The bytes must be on disk before the name is: a power cut may otherwise leave right sizes with zeros.
+    os.sync()
+    (work / MANIFEST).write_text(json.dumps(sizes, indent=1, sort_keys=True))
+
+
+def _swap_in(work: Path, target: Path) -> None:
+    with contextlib.suppress(OSError):
+        work.rename(target)
+        return
+    if is_whole(target):  # another builder was faster; theirs is as good
+        return
+    broken = Path(tempfile.mkdtemp(prefix=f".{target.name}-broken-", dir=target.parent))
+    target.rename(broken / "old")
+    work.rename(target)
+    shutil.rmtree(broken, ignore_errors=True)

@@ -1,0 +1,147 @@
+"""Running programs, and ending exactly the processes that we started."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.errors import CommandError, StartError, StateError
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> str:
+    """Run *argv* to its end and give its output; raises CommandError."""
+    words = [str(word) for word in argv]
+    done = subprocess.run(
+        words, input=stdin, env=env, cwd=cwd, check=False, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+    )  # fmt: skip
+    if done.returncode:
+        raise CommandError(words, done.returncode, (done.stderr + done.stdout).decode(errors="replace"))
+    return done.stdout.decode(errors="replace")
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that stays known when its number is used again: by its start time."""
+
+    pid: int
+    start: str
+
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        """The process that has *pid* now; ProcessLookupError if none has."""
+        return cls(pid, _start_ticks(pid))
+
+    @classmethod
+    def noted(cls, path: Path, word: str) -> Process | None:
+        """The process whose number the file *path* holds, if it still runs with *word* on its command line.
+
+        The word is a path that only our own process was given: a note left by a crash never names a stranger.
+        """
+        try:
+            process = cls.of(int(path.read_text()))
+            words = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            return None
+        return process if os.fsencode(word) in words else None
+
+    def alive(self) -> bool:
+        """Whether this very process still runs."""
+        try:
+            return Process.of(self.pid) == self
+        except ProcessLookupError:
+            return False
+
+    def children(self) -> list[int]:
+        """Numbers of its direct children."""
+        try:
+            text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        except OSError:
+            return []
+        return [int(word) for word in text.split()]
+
+    def kill(self) -> None:
+        """End it at once, by a descriptor, so that a reused number is never hit."""
+        with contextlib.suppress(ProcessLookupError):
+            handle = os.pidfd_open(self.pid)
+            try:
+                if self.alive():
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+            finally:
+                os.close(handle)
+
+
+def wait_until(what: str, check: Callable[[], bool], *, seconds: float, step: float = 0.05) -> None:
+    """Poll *check* until it holds; StartError names *what* when *seconds* have passed."""
+    end = time.monotonic() + seconds
+    while not check():
+        if time.monotonic() > end:
+            raise StartError(f"{what}: not within {seconds:.0f} s")
+        time.sleep(step)
+
+
+def held(path: Path) -> bool:
+    """Whether a living process holds the lock file *path*: the kernel's word, which no crash can falsify."""
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file *path*, which is gone afterwards; StateError if another process works on *what*."""
+    handle = _lock(path, what)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _lock(path: Path, what: str) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise StateError(f"another process is starting or stopping {what}; try again when it is done") from None
+        # The former holder unlinks the file: only a lock on the file that has the name now counts.
+        if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+            return handle
+        os.close(handle)
+
+
+def _start_ticks(pid: int) -> str:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        raise ProcessLookupError(pid) from None
+    fields = stat.rpartition(")")[2].split()
+    if fields[0] in "ZX":  # ended, only not reaped yet
+        raise ProcessLookupError(pid)
+    return fields[19]  # field 22 of proc_pid_stat(5), counted behind the name
+

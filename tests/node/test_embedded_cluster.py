@@ -1,0 +1,197 @@
+"""The whole cluster does what workers need, and leaves nothing behind."""
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cluster import api, cgroups, images, network, packages
+from cluster.api import Cluster
+from cluster.cache import Cache
+from cluster.processes import Process, wait_until
+from cluster.progress import Silent
+
+IMAGE = "localhost/test/busybox:1"
+
+
+@pytest.fixture(scope="session")
+def cluster(embedded_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    """The cluster with an image to run."""
+    root = packages.node_root(Cache.from_env(os.environ), Silent())
+    files = {name: ((root / "usr/bin/busybox").read_bytes(), 0o755) for name in ("bin/busybox", "bin/sh")}
+    path = tmp_path_factory.mktemp("image") / "busybox.tar"
+    path.write_bytes(images.archive(files, IMAGE, images.architecture(platform.machine()), {"Env": ["PATH=/bin"]}))
+
+    assert [IMAGE] == embedded_cluster.load_image(path)
+    return embedded_cluster
+
+
+def pod(name: str, script: str, *, volumes: dict[str, str] | None = None, propagation: str = "None") -> dict:
+    claims = volumes or {}
+    mounts = [{"name": claim, "mountPath": path, "mountPropagation": propagation} for claim, path in claims.items()]
+    container = {
+        "name": "main",
+        "image": IMAGE,
+        "imagePullPolicy": "Never",
+        "command": ["sh", "-c", script],
+        "volumeMounts": mounts,
+        "securityContext": {"privileged": propagation == "Bidirectional"},
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "default", "labels": {"app": name}},
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [container],
+            "volumes": [{"name": claim, "persistentVolumeClaim": {"claimName": claim}} for claim in claims],
+        },
+    }
+
+
+def claim(name: str, mode: str) -> dict:
+    spec = {"accessModes": [mode], "resources": {"requests": {"storage": "1Mi"}}}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": spec,
+    }
+
+
+def running(cluster: Cluster, *objects: dict) -> None:
+    cluster.kubectl.apply(objects)
+    names = [f"pod/{each['metadata']['name']}" for each in objects if each["kind"] == "Pod"]
+    cluster.kubectl("wait", "--for=condition=Ready", "--timeout=60s", *names)
+
+
+def test_the_node_is_ready(cluster: Cluster) -> None:
+    nodes = cluster.kubectl.json("get", "nodes")["items"]
+
+    assert [cluster.nodes[0].name] == [node["metadata"]["name"] for node in nodes]
+
+
+def test_a_pod_runs_logs_and_is_entered(cluster: Cluster) -> None:
+    running(cluster, pod("talker", "echo hello; exec busybox sleep 1000"))
+
+    assert "hello\n" == cluster.kubectl("logs", "talker")
+    assert "inside\n" == cluster.kubectl("exec", "talker", "--", "busybox", "echo", "inside")
+
+
+def test_pods_reach_pods_and_the_api_by_service(cluster: Cluster) -> None:
+    """Webhooks depend on it: the API server calls them by cluster IP."""
+    server = pod("server", "echo served > /index.html; exec busybox httpd -f -p 8080 -h /")
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "server", "namespace": "default"},
+        "spec": {"selector": {"app": "server"}, "ports": [{"port": 80, "targetPort": 8080}]},
+    }
+    running(cluster, service, server, pod("client", "exec busybox sleep 1000"))
+    address = cluster.kubectl.json("get", "service", "server")["spec"]["clusterIP"]
+
+    def fetch(*command: str) -> bool:
+        return "served" in cluster.kubectl("exec", "client", "--", "busybox", *command)
+
+    assert fetch("wget", "-qO-", "-T5", f"http://{address}/index.html")
+    # The node itself, where the API server runs, takes the same way.
+    code = f"import urllib.request as r; print(r.urlopen('http://{address}/index.html', timeout=5).read())"
+    assert "served" in cluster.node(1).run("python3", "-c", code)
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [pytest.param("ReadWriteOnce", id="rwo"), pytest.param("ReadWriteMany", id="rwx")],
+)
+def test_a_claim_binds_is_shared_and_goes_with_its_volume(cluster: Cluster, mode: str) -> None:
+    name = mode.lower()
+    writer = pod(f"{name}-writer", "echo kept > /data/file; exec busybox sleep 1000", volumes={name: "/data"})
+    reader = pod(
+        f"{name}-reader", "exec busybox sleep 1000", volumes={name: "/data"}, propagation="HostToContainer"
+    )  # fmt: skip
+    running(cluster, claim(name, mode), writer, reader)
+    volume = cluster.kubectl.json("get", "pvc", name)["spec"]["volumeName"]
+
+    assert "kept\n" == cluster.kubectl("exec", f"{name}-reader", "--", "busybox", "cat", "/data/file")
+    assert (cluster.folder / "volumes" / volume / "file").exists()
+
+    cluster.kubectl("delete", "pod", f"{name}-writer", f"{name}-reader", "--now")
+    cluster.kubectl("delete", "pvc", name)
+    wait_until("the volume's end", lambda: not _volumes(cluster) & {f"persistentvolume/{volume}"}, seconds=30)
+    assert not (cluster.folder / "volumes" / volume).exists()
+
+
+def test_mounts_travel_between_pods(cluster: Cluster) -> None:
+    """What one pod mounts with Bidirectional appears in another with HostToContainer."""
+    setup = "mkdir -p /data/in && busybox mount -t tmpfs none /data/in && echo seen > /data/in/file"
+    giver = pod("giver", f"busybox {setup}; exec busybox sleep 1000", volumes={"both": "/data"}, propagation="Bidirectional")
+    running(cluster, claim("both", "ReadWriteMany"), giver)
+    running(cluster, pod("taker", "exec busybox sleep 1000", volumes={"both": "/data"}, propagation="HostToContainer"))
+
+    assert "seen\n" == cluster.kubectl("exec", "taker", "--", "busybox", "cat", "/data/in/file")
+
+    cluster.kubectl("exec", "giver", "--", "busybox", "umount", "/data/in")
+
+
+def test_host_settings_are_left_alone(cluster: Cluster) -> None:
+    """The kubelet is content with what it is shown; the machine keeps its own values."""
+    shown = cluster.node(1).run("cat", "/proc/sys/kernel/panic_on_oops", "/proc/sys/vm/overcommit_memory")
+
+    assert "1\n1\n" == shown
+
+
+def test_two_clusters_at_once_and_nothing_left_behind(cluster: Cluster) -> None:
+    before = _mounts()
+    other = api.up(f"other-{os.getpid()}")
+    try:
+        assert other.subnet != cluster.subnet
+        assert cluster.kubectl("get", "--raw", "/readyz") == other.kubectl("get", "--raw", "/readyz")
+        first = other.node(1).first_process()
+        link, group = network.link_name(other.nodes[0].identity), other.nodes[0].group
+
+        assert network.link_exists(link)
+    finally:
+        other.down()
+
+    assert not first.alive()
+    assert not network.link_exists(link)
+    assert not other.folder.exists()
+    assert before == _mounts()
+    assert [] == [h for h in cgroups.hierarchies(before) if (Path(h.mount_point) / group).exists()]
+    assert "" == _processes_of(other)
+
+
+def test_a_killed_start_is_cleaned_by_the_next() -> None:
+    """A start that is killed half way leaves what the next start removes."""
+    name = f"killed-{os.getpid()}"
+    home = Cache.from_env(os.environ)
+    starting = subprocess.Popen(
+        ["python", "-m", "cluster", "up", "--name", name],
+        cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    pid_file = home.clusters / name / "nodes/1/pid"
+    wait_until("the half-started node", pid_file.exists, seconds=30)
+    starting.kill()
+    starting.wait()
+
+    cluster = api.up(name)
+    try:
+        assert "ok" == cluster.kubectl("get", "--raw", "/readyz")
+        assert Process.noted(pid_file, str(cluster.nodes[0].folder / "boot.json"))
+    finally:
+        cluster.down()
+
+
+def _mounts() -> str:
+    return Path("/proc/self/mountinfo").read_text()
+
+
+def _volumes(cluster: Cluster) -> set[str]:
+    return set(cluster.kubectl("get", "pv", "-o", "name").split())
+
+
+def _processes_of(cluster: Cluster) -> str:
+    lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return "\n".join(line for line in lines if str(cluster.folder) in line)
