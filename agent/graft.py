@@ -1,0 +1,281 @@
+"""Puts captured files into a live directory tree, and can say beforehand how to take them out again.
+
+A change is a tar stream plus two lists: paths that are gone, and directories whose former content is gone.
+Its inverse has the same form, so undoing is applying.
+Everything is resolved beneath the root by descriptor, without following links or crossing mounts: the names come from
+an artifact, the tree belongs to a container, and neither is to be trusted.
+Imports the standard library alone: this runs inside the container's mount namespace.
+"""
+
+import os
+import shutil
+import stat
+import tarfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, Final
+
+from agent import kernel
+
+_RESOLVE: Final = kernel.BENEATH | kernel.NO_SYMLINKS | kernel.NO_MAGICLINKS | kernel.NO_XDEV
+_COPY: Final = 1 << 20
+
+
+class GraftError(Exception):
+    """A path cannot be changed; the message names it."""
+
+
+def check_name(name: str) -> str:
+    """``name`` if it is a clean relative path.
+
+    Raises:
+        GraftError: where it is absolute, empty, or holds ``.`` or ``..``.
+    """
+    if not name or name.startswith("/") or any(part in ("", ".", "..") for part in name.split("/")):
+        raise GraftError(f"{name!r} is not a clean relative path")
+    return name
+
+
+@contextmanager
+def parent_of(root: int, name: str) -> Iterator[tuple[int, str]]:
+    """The directory that holds ``name``, as a descriptor, and the last part of the name."""
+    directory, _, last = check_name(name).rpartition("/")
+    try:
+        fd = kernel.openat2(root, directory or ".", os.O_PATH | os.O_DIRECTORY, resolve=_RESOLVE)
+    except OSError as error:
+        raise GraftError(f"/{name}: {error.strerror} (a link or another mount is in the way)") from error
+    try:
+        yield fd, last
+    except OSError as error:
+        raise GraftError(f"/{name}: {error.strerror}") from error
+    finally:
+        os.close(fd)
+
+
+def look(root: int, name: str) -> os.stat_result | None:
+    """What lies at ``name`` now, links not followed; None where nothing does."""
+    try:
+        with parent_of(root, name) as (directory, last):
+            return os.lstat(last, dir_fd=directory)
+    except GraftError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            return None
+        raise
+
+
+def remove(root: int, name: str) -> None:
+    """Remove whatever lies at ``name``, with everything below it; nothing there is fine."""
+    found = look(root, name)
+    if found is None:
+        return
+    with parent_of(root, name) as (directory, last):
+        if stat.S_ISDIR(found.st_mode):
+            shutil.rmtree(last, dir_fd=directory)
+        else:
+            os.unlink(last, dir_fd=directory)
+
+
+def children(root: int, name: str) -> list[str]:
+    """Names of the entries of directory ``name``; empty where it is none."""
+    found = look(root, name)
+    if found is None or not stat.S_ISDIR(found.st_mode):
+        return []
+    with parent_of(root, name) as (directory, last):
+        fd = os.open(last, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            return [f"{name}/{entry}" for entry in sorted(os.listdir(fd))]
+        finally:
+            os.close(fd)
+
+
+def apply(root: int, archive: IO[bytes], gone: Iterable[str], emptied: Iterable[str]) -> int:
+    """Make the change; returns the number of entries placed.
+
+    Raises:
+        GraftError: at the first path that cannot be changed; what was done until then stays.
+    """
+    for name in emptied:
+        for child in children(root, name):
+            remove(root, child)
+    for name in gone:
+        remove(root, name)
+    directories: list[tarfile.TarInfo] = []
+    placed = 0
+    with tarfile.open(fileobj=archive, mode="r|") as members:
+        for member in members:
+            _place(root, members, member)
+            directories += [member] if member.isdir() else []
+            placed += 1
+    for member in reversed(directories):  # last: filling a directory changes its times, and may need its old mode
+        with parent_of(root, member.name) as (directory, last):
+            _dress(directory, last, member)
+    return placed
+
+
+def _place(root: int, members: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+    found = look(root, member.name)
+    if found is not None and not (member.isdir() and stat.S_ISDIR(found.st_mode)):
+        remove(root, member.name)
+        found = None
+    with parent_of(root, member.name) as (directory, last):
+        if member.isdir():
+            if found is None:
+                os.mkdir(last, 0o700, dir_fd=directory)
+        elif member.isreg():
+            _write(directory, last, members.extractfile(member), member)
+        elif member.issym():
+            os.symlink(member.linkname, last, dir_fd=directory)
+            os.chown(last, member.uid, member.gid, dir_fd=directory, follow_symlinks=False)
+        elif member.islnk():
+            with parent_of(root, member.linkname) as (source, target):
+                os.link(target, last, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
+        elif member.isfifo():
+            os.mkfifo(last, member.mode, dir_fd=directory)
+            _dress(directory, last, member)
+        else:
+            raise GraftError(f"/{member.name}: device files are not taken from an artifact")
+
+
+def _write(directory: int, last: str, content: IO[bytes] | None, member: tarfile.TarInfo) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(last, flags, 0o600, dir_fd=directory)
+    with open(fd, "wb", buffering=0) as file:
+        if content is not None:
+            shutil.copyfileobj(content, file, _COPY)
+        _attributes(fd, member)
+    _dress(directory, last, member)
+
+
+def _attributes(fd: int, member: tarfile.TarInfo) -> None:
+    for key, value in member.pax_headers.items():
+        if key.startswith("SCHILY.xattr.user."):
+            with suppress(OSError):  # a file system without them loses nothing that a process holds open
+                os.setxattr(fd, key.removeprefix("SCHILY.xattr."), value.encode("utf-8", "surrogateescape"))
+
+
+def _dress(directory: int, last: str, member: tarfile.TarInfo) -> None:
+    os.chown(last, member.uid, member.gid, dir_fd=directory, follow_symlinks=False)
+    os.chmod(last, member.mode & 0o7777, dir_fd=directory)  # after chown, which clears the set-id bits
+    moment = int(member.mtime * 1_000_000_000)
+    os.utime(last, ns=(moment, moment), dir_fd=directory, follow_symlinks=False)
+
+
+def entry_of(fd_name: str, found: os.stat_result) -> tarfile.TarInfo:
+    """The tar header for a file, owner by number only: names would be looked up in somebody's files."""
+    info = tarfile.TarInfo(fd_name)
+    info.mode = stat.S_IMODE(found.st_mode)
+    info.uid, info.gid = found.st_uid, found.st_gid
+    info.mtime = found.st_mtime
+    return info
+
+
+def add(archive: tarfile.TarFile, directory: int, last: str, name: str, found: os.stat_result) -> None:
+    """Append one file, not its children; sockets are left out, since whoever binds one makes it anew."""
+    info = entry_of(name, found)
+    kind: dict[int, bytes] = {stat.S_IFDIR: tarfile.DIRTYPE, stat.S_IFIFO: tarfile.FIFOTYPE}
+    if stat.S_ISREG(found.st_mode):
+        fd = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        with open(fd, "rb") as file:
+            info.size = os.fstat(fd).st_size
+            info.pax_headers = _user_attributes(fd)
+            archive.addfile(info, file)
+    elif stat.S_ISLNK(found.st_mode):
+        info.type, info.linkname = tarfile.SYMTYPE, os.readlink(last, dir_fd=directory)
+        archive.addfile(info)
+    elif stat.S_IFMT(found.st_mode) in kind:
+        info.type = kind[stat.S_IFMT(found.st_mode)]
+        archive.addfile(info)
+
+
+def _user_attributes(fd: int) -> dict[str, str]:
+    with suppress(OSError):
+        names = [name for name in os.listxattr(fd) if name.startswith("user.") and not name.startswith("user.overlay.")]
+        return {f"SCHILY.xattr.{n}": os.getxattr(fd, n).decode("utf-8", "surrogateescape") for n in names}
+    return {}
+
+
+def inverse(root: int, archive: IO[bytes], gone: Iterable[str], emptied: Iterable[str], into: IO[bytes]) -> list[str]:
+    """Write to ``into`` the tar that brings back what the change would overwrite; returns what it would create.
+
+    To undo: ``apply(root, into, created, ())``.
+    """
+    created: list[str] = []
+    with tarfile.open(fileobj=into, mode="w|", format=tarfile.PAX_FORMAT) as saved:
+        for name in (*emptied, *gone):
+            _save(root, saved, name)
+        with tarfile.open(fileobj=archive, mode="r|") as members:
+            for member in members:
+                _save_for(root, saved, member, created)
+    return created
+
+
+def _save_for(root: int, saved: tarfile.TarFile, member: tarfile.TarInfo, created: list[str]) -> None:
+    found = look(root, member.name)
+    if found is None:
+        created.append(member.name)
+    elif member.isdir() and stat.S_ISDIR(found.st_mode):
+        saved.addfile(_directory(member.name, found))
+    else:
+        created.append(member.name)
+        _save(root, saved, member.name)
+
+
+def _directory(name: str, found: os.stat_result) -> tarfile.TarInfo:
+    info = entry_of(name, found)
+    info.type = tarfile.DIRTYPE
+    return info
+
+
+def _save(root: int, saved: tarfile.TarFile, name: str) -> None:
+    found = look(root, name)
+    if found is None:
+        return
+    with parent_of(root, name) as (directory, last):
+        add(saved, directory, last, name, found)
+    for child in children(root, name):
+        _save(root, saved, child)
+
+
+def pack(root: int, into: IO[bytes], names: Iterable[str]) -> int:
+    """Write a tar of the named files, hard links among them kept; returns the bytes of their content."""
+    linked: dict[tuple[int, int], str] = {}
+    total = 0
+    with tarfile.open(fileobj=into, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        for name in names:
+            with parent_of(root, name) as (directory, last):
+                found = os.lstat(last, dir_fd=directory)
+                key = (found.st_dev, found.st_ino)
+                if stat.S_ISREG(found.st_mode) and found.st_nlink > 1 and key in linked:
+                    archive.addfile(_link(name, linked[key], found))
+                    continue
+                linked[key] = name
+                total += found.st_size if stat.S_ISREG(found.st_mode) else 0
+                add(archive, directory, last, name, found)
+    return total
+
+
+def _link(name: str, target: str, found: os.stat_result) -> tarfile.TarInfo:
+    info = entry_of(name, found)
+    info.type, info.linkname = tarfile.LNKTYPE, target
+    return info
+
+
+def walk(root: int) -> Iterator[tuple[str, os.stat_result]]:
+    """Every file below ``root`` with what it is, parents first, links not followed, mounts not crossed."""
+    device = os.fstat(root).st_dev
+    top = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+    yield from _walk(top, "", device)
+
+
+def _walk(fd: int, prefix: str, device: int) -> Iterator[tuple[str, os.stat_result]]:
+    try:
+        for entry in sorted(os.listdir(fd)):
+            found = os.lstat(entry, dir_fd=fd)
+            if found.st_dev != device:
+                continue
+            yield prefix + entry, found
+            if stat.S_ISDIR(found.st_mode):
+                inner = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+                yield from _walk(inner, f"{prefix}{entry}/", device)
+    finally:
+        os.close(fd)

@@ -1,0 +1,88 @@
+"""What the Kubernetes half of the agent asks of the engine, and what it gets back.
+
+The Kubernetes half (``watch``, ``report``, ``node``) knows pods and Jobs and no CRIU; the engine (``capture``,
+``restore``) knows containers on this node and no Kubernetes. They meet only here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Place:
+    """One container of one pod on this node."""
+
+    namespace: str
+    pod: str
+    pod_uid: str
+    container: str
+    container_id: str
+    """Without the runtime's scheme."""
+    empty_dirs: Mapping[str, str] = field(default_factory=dict)
+    """Mount path in the container -> path on the node, for each emptyDir mounted there but the control volume."""
+
+
+@dataclass(frozen=True)
+class CaptureOrder:
+    """Capture this container now: its worker is ready."""
+
+    place: Place
+    checkpoint_id: str
+    version: str
+    base_path: PurePosixPath
+    """Root of the store, as the agent sees it (agentMount) or as the container sees it (podMount)."""
+    through_pod: bool
+    """podMount: reach the store through the container's mount namespace."""
+    image: str = ""
+    """The container's image as its status names it, recorded in the manifest."""
+
+
+@dataclass(frozen=True)
+class RestoreOrder:
+    """Restore into this container now."""
+
+    place: Place
+    checkpoint_id: str
+    version: str
+    base_path: PurePosixPath
+    through_pod: bool
+    manifest_digest: str
+    """``blake3:<hex>``, from the DynamoCheckpoint's status: the only manifest that may be restored."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How it ended. The engine has already told standby."""
+
+    ok: bool
+    reason: str = ""
+    """Kebab-case code, a closed list in ``agent.reasons``; empty when ok."""
+    message: str = ""
+    """One sentence for a person: what happened and what to do."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Phase -> seconds, in order."""
+    size: int = 0
+    """Bytes of the artifact."""
+    manifest_digest: str = ""
+    retry: bool = False
+    """True where nothing was touched and the same order may be given again (the claim was held by another)."""
+
+
+class Engine(Protocol):
+    """Captures and restores containers of this node. Never raises: every failure is an Outcome."""
+
+    async def capture(self, order: CaptureOrder) -> Outcome:
+        """Dump, publish, verify, and tell standby."""
+        ...
+
+    async def restore(self, order: RestoreOrder) -> Outcome:
+        """Claim, verify, put files back, restore, and tell standby. Returns early, ok=False and retry=True, when
+        the container's standby is not up yet.
+        """
+        ...
+
+    async def check(self) -> tuple[str, ...]:
+        """What keeps this node from capturing or restoring; empty when it can."""
+        ...
