@@ -1,0 +1,62 @@
+"""The native parts of the images: the static ``snapshot-standby`` and a CRIU that runs from any folder."""
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from typing import Final
+
+from images.errors import ToolError, call
+
+_CRIU_LIBRARIES: Final = "usr/lib/x86_64-linux-gnu"
+_CRIU_LOADER: Final = "usr/lib64/ld-linux-x86-64.so.2"
+
+
+def compiler() -> list[str]:
+    """A compiler of static programs: Zig's (musl: 30 kB, no libc at run time), else gcc."""
+    if importlib.util.find_spec("ziglang"):
+        return [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl"]
+    if gcc := shutil.which("gcc"):
+        return [gcc]
+    raise ToolError("no C compiler: install Python's package ziglang, or gcc")
+
+
+def compile_static(source: Path, target: Path) -> None:
+    """Compile one C file to a static, stripped program."""
+    flags = ["-std=gnu11", "-Os", "-static", "-s", "-Wall", "-Wextra", "-Werror"]
+    call([*compiler(), *flags, "-o", target, source], needs="Python's package ziglang")
+    target.chmod(0o755)
+
+
+def bundle_criu(unpacked: Path, target: Path) -> None:
+    """Gather criu, its libraries and its loader into a folder that needs nothing around it.
+
+    It is started as ``lib/ld.so --library-path lib bin/criu``: from a mount of any name, whatever the container holds.
+
+    Args:
+        unpacked: Root in which criu's packages have been unpacked.
+        target: Gets ``bin/criu``, ``lib/*.so*`` and ``lib/ld.so``.
+    """
+    (target / "bin").mkdir(parents=True)
+    (target / "lib").mkdir()
+    loader = unpacked / _CRIU_LOADER
+    program = unpacked / "usr/sbin/criu"
+    shutil.copy(program, target / "bin/criu")
+    shutil.copy(loader, target / "lib/ld.so")
+    for library in _closure(loader, unpacked / _CRIU_LIBRARIES, program):
+        shutil.copy(library, target / "lib" / library.name)
+
+
+def _closure(loader: Path, libraries: Path, program: Path) -> list[Path]:
+    """The libraries that the loader itself finds for a program, recursively."""
+    listed = call([loader, "--library-path", libraries, "--list", program], needs="criu's own packages")
+    found = []
+    for line in listed.splitlines():
+        name, arrow, rest = line.strip().partition(" => ")
+        if not arrow or name.endswith(loader.name):
+            continue  # the kernel's vdso, or the loader itself
+        path = Path(rest.rpartition(" (")[0])
+        if not path.is_relative_to(libraries):
+            raise ToolError(f"criu needs {name}, which its packages do not bring ({rest}); run with --refresh")
+        found.append(path)
+    return found

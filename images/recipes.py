@@ -1,0 +1,86 @@
+"""What each image consists of, and what its containers get."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from images import archive
+from images.archive import Image
+from images.layers import Layer
+from images.rootfs import USER
+from images.steps import Steps
+
+_PATH: Final = "PATH=/usr/local/bin:/usr/bin:/usr/sbin"
+_ENV: Final = [_PATH, "LANG=C.UTF-8", "PYTHONUNBUFFERED=1"]
+_ROOMS: Final = ("contract", "daemon", "kube")
+
+EXTRAS: Final = {
+    "control-plane": ("webhook", "controller", "cli"),
+    "agent": ("agent",),
+}
+"""The project's extras that each image's lock file holds."""
+
+
+def lock_file(project: Path, name: str) -> Path:
+    """Where an image's lock file lies."""
+    if name == "worker":
+        return project / "examples" / "worker" / "requirements.lock"
+    return project / "images" / f"requirements-{name}.lock"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One image: its reference, the name of its archive, and how it is made."""
+
+    reference: str
+    archive: str
+    build: Callable[[Steps, Path], Image]
+
+
+def _control_plane(steps: Steps, project: Path) -> Image:
+    rooms = (*_ROOMS, "certs", "webhook", "controller", "snapshotctl")
+    built = (steps.python(), steps.wheels(lock_file(project, "control-plane")), steps.code(project, rooms))
+    return archive.image(_python(["python3", "-m"], cmd=["webhook"]), built)
+
+
+def _agent(steps: Steps, project: Path) -> Image:
+    wheels = steps.wheels(lock_file(project, "agent"))
+    native = (steps.criu(), steps.tools())
+    built = (steps.python(), wheels, *native, steps.code(project, (*_ROOMS, "agent")))
+    return archive.image(_python(["python3", "-m", "agent"], user="0:0"), built)
+
+
+def _worker(steps: Steps, project: Path) -> Image:
+    built = (
+        steps.python(),
+        steps.shell(),
+        steps.wheels(lock_file(project, "worker")),
+        steps.code(project / "sdk", ("snapshot_sdk",)),
+        steps.code(project / "examples", ("worker",), at="app"),
+    )
+    return archive.image({**_python(["python3", "-m", "worker"]), "WorkingDir": "/app"}, built)
+
+
+def _worker_placeholder(steps: Steps, project: Path) -> Image:
+    return placeholder(_worker(steps, project), steps.records)
+
+
+def placeholder(base: Image, records: Callable[[list[str] | None, list[str] | None], Layer]) -> Image:
+    """A placeholder: the base unchanged but for ``snapshot-standby`` and the record of its entrypoint and cmd."""
+    entrypoint, cmd = base.runtime.get("Entrypoint") or [], base.runtime.get("Cmd") or []
+    return archive.append(base, records(entrypoint, cmd))
+
+
+def _python(entrypoint: list[str], *, cmd: list[str] | None = None, user: str = f"{USER}:{USER}") -> dict[str, Any]:
+    return {"Entrypoint": entrypoint, "Cmd": cmd, "Env": _ENV, "User": user, "WorkingDir": "/"}
+
+
+RECIPES: Final = {
+    "control-plane": Recipe("dynamo-snapshot/control-plane:dev", "control-plane.tar", _control_plane),
+    "agent": Recipe("dynamo-snapshot/agent:dev", "agent.tar", _agent),
+    "worker": Recipe("dynamo-snapshot/demo-worker:dev", "demo-worker.tar", _worker),
+    "placeholder": Recipe(
+        "dynamo-snapshot/demo-worker-placeholder:dev", "demo-worker-placeholder.tar", _worker_placeholder
+    ),
+}

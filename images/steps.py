@@ -1,0 +1,156 @@
+"""The cached steps that images are made of: each returns a layer, built at most once for the same input."""
+
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+from contract.keys import STANDBY, TOOLS_DIR
+from images import layers, native, rootfs, wheels
+from images.cache import Cache, hash_files
+from images.debian import CRIU_SUITE, PYTHON_SUITE, Apt, host_mirror, package_name, unpack
+from images.layers import Layer
+from images.wheels import SITE
+
+_HERE: Final = Path(__file__).parent
+_PYTHON: Final = ("python3.13",)
+_SHELL: Final = ("dash", "coreutils", "libstdc++6")
+_CODE: Final = (".py", ".typed", ".json", ".yaml")
+
+Say = Callable[[str], None]
+
+
+class Steps:
+    """Build steps over one cache.
+
+    Args:
+        project: Root of the checkout.
+        cache: Where finished steps lie.
+        say: Told what is being done, once per step that is not in the cache.
+    """
+
+    def __init__(self, project: Path, cache: Cache, say: Say) -> None:
+        self._project, self._cache, self._say = project, cache, say
+
+    def python(self) -> Layer:
+        """Debian with Python, nothing else."""
+        return layers.load(self._base() / "layer.tar")
+
+    def shell(self) -> Layer:
+        """``sh``, the usual small programs and the C++ library that numpy needs, on top of the Python layer."""
+
+        def build(target: Path) -> None:
+            present = frozenset((self._base() / "packages").read_text().split())
+            self._debian(
+                target, (*_PYTHON, *_SHELL), PYTHON_SUITE, "Debian's shell and core utilities", without=present
+            )
+            rootfs.trim(target / "root")
+            self._pack(target)
+
+        return self._layer("shell", [*_PYTHON, *_SHELL, *_recipe("debian", "rootfs")], build)
+
+    def wheels(self, lock: Path) -> Layer:
+        """A lock file's wheels."""
+
+        def build(target: Path) -> None:
+            self._say(f"installing the wheels of {lock.name}")
+            wheels.install(lock, target / "root")
+            self._compiled(target)
+
+        return self._layer("wheels", [lock.read_text(), *_recipe("wheels", "rootfs")], build)
+
+    def code(self, folder: Path, packages: Iterable[str], *, at: str = SITE) -> Layer:
+        """Packages of this checkout, below ``at`` in the image."""
+        files = [file for name in packages for file in (folder / name).rglob("*") if file.suffix in _CODE]
+
+        def build(target: Path) -> None:
+            self._say(f"packing {', '.join(packages)}")
+            (target / "root").mkdir()
+            for file in files:
+                copy = target / "root" / at / file.relative_to(folder)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy)
+            self._compiled(target)
+
+        return self._layer("code", [at, hash_files(folder, files), *_recipe("rootfs")], build)
+
+    def criu(self) -> Layer:
+        """CRIU with its libraries and its loader, below /opt/criu."""
+
+        def build(target: Path) -> None:
+            self._debian(target, ("criu",), CRIU_SUITE, "CRIU")
+            (target / "root").rename(target / "unpacked")
+            native.bundle_criu(target / "unpacked", target / "root/opt/criu")
+            shutil.rmtree(target / "unpacked")
+            self._pack(target)
+
+        return self._layer("criu", [CRIU_SUITE, *_recipe("debian", "native")], build)
+
+    def tools(self) -> Layer:
+        """The tool folder: the static ``snapshot-standby``."""
+        return self.records(None, None)
+
+    def records(self, entrypoint: list[str] | None, cmd: list[str] | None) -> Layer:
+        """The tool folder with the image's own entrypoint and cmd recorded beside ``snapshot-standby``.
+
+        Without an entrypoint list there is no record; an image without a cmd has an empty one.
+        """
+        source = self._project / "standby" / "standby.c"
+
+        def build(target: Path) -> None:
+            self._say("compiling snapshot-standby")
+            program = target / "root" / STANDBY.lstrip("/")
+            program.parent.mkdir(parents=True)
+            native.compile_static(source, program)
+            if entrypoint is not None:
+                folder = target / "root" / TOOLS_DIR.lstrip("/")
+                (folder / "entrypoint").write_bytes(_record(entrypoint))
+                (folder / "cmd").write_bytes(_record(cmd or []))
+            self._pack(target)
+
+        words = [repr(entrypoint), repr(cmd)]
+        return self._layer("tools", [source.read_text(), *native.compiler()[1:], *words, *_recipe("native")], build)
+
+    def _base(self) -> Path:
+        def build(target: Path) -> None:
+            self._debian(target, _PYTHON, PYTHON_SUITE, "Debian's Python")
+            rootfs.trim(target / "root")
+            rootfs.furnish(target / "root")
+            self._say("compiling the standard library")
+            rootfs.compile_python(target / "root", target / "root")
+            self._pack(target, keep=True)
+
+        return self._cache.entry("python", [*_PYTHON, *_recipe("debian", "rootfs")], build)
+
+    def _debian(
+        self, target: Path, packages: tuple[str, ...], suite: str, what: str, *, without: frozenset[str] = frozenset()
+    ) -> None:
+        """Unpack packages and what they depend on into ``root``, and note their names in ``packages``."""
+        self._say(f"fetching {what}")
+        debs = Apt(target / "apt", host_mirror(), suite).download(packages)
+        self._say(f"unpacking {what}")
+        unpack(debs, target / "root", without=rootfs.SCRIPTS_ONLY | without)
+        (target / "packages").write_text("".join(f"{package_name(deb)}\n" for deb in debs))
+        shutil.rmtree(target / "apt")
+
+    def _compiled(self, target: Path) -> None:
+        rootfs.compile_python(self._base() / "root", target / "root")
+        self._pack(target)
+
+    def _layer(self, step: str, key: list[str], build: Callable[[Path], None]) -> Layer:
+        return layers.load(self._cache.entry(step, key, build) / "layer.tar")
+
+    @staticmethod
+    def _pack(target: Path, *, keep: bool = False) -> None:
+        layers.pack(target / "root", target / "layer.tar")
+        if not keep:
+            shutil.rmtree(target / "root")
+
+
+def _recipe(*modules: str) -> list[str]:
+    """The text of the modules that do a step: a changed recipe is a changed input."""
+    return [(_HERE / f"{module}.py").read_text() for module in ("layers", "steps", *modules)]
+
+
+def _record(arguments: list[str]) -> bytes:
+    return b"".join(argument.encode() + b"\0" for argument in arguments)
