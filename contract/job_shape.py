@@ -289,12 +289,6 @@ def _shared_memory(checkpoint: Mapping[str, Any], spec: Json, target: Json) -> N
 
 
 def _mount_storage(spec: Json, target: Json, storage: Storage) -> None:
-    there = pod_parts.mounted_at(target, storage.base_path)
-    if there and there.get("name") != keys.STORAGE_VOLUME:
-        raise ShapeError(
-            f"spec.job.podTemplateSpec.spec.containers[{target['name']}].volumeMounts",
-            f"{storage.base_path} is taken by volume {there.get('name')!r}, checkpoint storage belongs there; move it",
-        )
     mount = {"name": keys.STORAGE_VOLUME, "mountPath": storage.base_path}
     _mount(spec, target, pod_parts.storage_volume(storage.pvc_name), mount)
 
@@ -304,6 +298,11 @@ def _mount(spec: Json, target: Json, volume: Json, mount: Json) -> None:
     if not pod_parts.has_named(spec.get("volumes"), volume["name"]):
         spec["volumes"] = [*(spec.get("volumes") or ()), volume]
     if not pod_parts.has_named(target.get("volumeMounts"), mount["name"]):
+        try:
+            pod_parts.check_mount(target, mount)
+        except pod_parts.MountTakenError as error:
+            path = f"spec.job.podTemplateSpec.spec.containers[{target['name']}].volumeMounts"
+            raise ShapeError(path, str(error)) from error
         target["volumeMounts"] = [*(target.get("volumeMounts") or ()), mount]
 
 

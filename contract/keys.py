@@ -62,7 +62,7 @@ ANN_RESTORE_FROM: Final = "nvidia.com/restore-from"
 
 # --- Annotations, ours -----------------------------------------------------------------------------------------------
 ANN_ADMISSION: Final = "nvidia.com/snapshot-admission"
-"""The admission decision's code, on every pod that opted in; the closed list is ``contract.reasons.Admission``."""
+"""The admission decision's code, on every pod that opted in; the closed list is ``contract.states.Admission``."""
 ANN_CHECKPOINT: Final = "nvidia.com/snapshot-checkpoint"
 """Name of the DynamoCheckpoint that a shaped pod or a capture Job belongs to."""
 ANN_ORIGINAL_IMAGE_PREFIX: Final = "nvidia.com/snapshot-original-image."

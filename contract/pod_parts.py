@@ -73,6 +73,24 @@ def mounted_at(container: Mapping[str, Any], path: str) -> Json | None:
     return next((m for m in mounts if str(m.get("mountPath", "")).rstrip("/") == wanted), None)
 
 
+class MountTakenError(ValueError):
+    """A mount path that a shape needs belongs to another volume of the pod."""
+
+
+def check_mount(container: Mapping[str, Any], mount: Mapping[str, Any]) -> None:
+    """Whether ``mount`` can be added: the API server refuses a pod with two mounts at one path.
+
+    Raises:
+        MountTakenError: where another volume is mounted there.
+    """
+    there = mounted_at(container, mount["mountPath"])
+    if there is not None and there.get("name") != mount["name"]:
+        raise MountTakenError(
+            f"container {container.get('name')!r} mounts volume {there.get('name')!r} at {mount['mountPath']}, "
+            f"where volume {mount['name']!r} belongs; move it to another path"
+        )
+
+
 def memory_volume_size(spec: Mapping[str, Any], container: Mapping[str, Any]) -> str | None:
     """Size of the memory volume that the container mounts at /dev/shm; empty: no limit, None: it mounts none."""
     mount = mounted_at(container, keys.SHARED_MEMORY_DIR)

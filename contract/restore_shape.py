@@ -67,6 +67,7 @@ def restore_operations(pod: Mapping[str, Any], restore: Restore) -> list[Json]:
 
     Raises:
         TargetError: where the pod lacks a target.
+        MountTakenError: where a mount path that is needed belongs to another volume.
     """
     names = [container.get("name", "") for container in pod["spec"].get("containers") or ()]
     operations = _metadata_operations(pod.get("metadata") or {}, restore)
@@ -216,6 +217,8 @@ def _mount_operations(container: Mapping[str, Any], path: str, restore: Restore,
         wanted.append((pod_parts.shared_memory_volume(restore.shared_memory), mount))
     volumes += [volume for volume, _ in wanted]
     added = [mount for _, mount in wanted if not pod_parts.has_named(mounts, mount["name"])]
+    for mount in added:
+        pod_parts.check_mount(container, mount)
     return _append_operations(f"{path}/volumeMounts", mounts, added)
 
 

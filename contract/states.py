@@ -78,7 +78,6 @@ class Admission(StrEnum):
     TARGETS_INVALID = "targets-invalid"
     STORAGE_UNAVAILABLE = "storage-unavailable"
     IMAGE_MISMATCH = "image-mismatch"
-    COMMAND_MISMATCH = "command-mismatch"
     POD_UNSUPPORTED = "pod-unsupported"
     AUTO_NOT_AVAILABLE = "auto-not-available"
     WEBHOOK_UNREACHABLE = "webhook-unreachable"

@@ -1,0 +1,343 @@
+import copy
+
+import pytest
+
+from contract import keys
+from contract.job_shape import ShapeError, shape_job
+from contract.storage import storage_from_values
+from contract.values import load_values
+from tests.shapes import ID, checkpoint, container, template
+
+PROBE = {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 5}
+
+
+def shape(obj, values=""):
+    loaded = load_values(values)
+    return shape_job(obj, values=loaded, storage=storage_from_values(loaded))
+
+
+def pod_of(job):
+    return job["spec"]["template"]["spec"]
+
+
+def target_of(job):
+    (target,) = pod_of(job)["containers"]
+    return target
+
+
+def named(items, name):
+    return next((item for item in items if item["name"] == name), None)
+
+
+def test_the_job_is_single_attempt_owned_and_named_after_the_artifact():
+    job = shape(checkpoint(job={"activeDeadlineSeconds": 60, "backoffLimit": 3, "ttlSecondsAfterFinished": 9}))
+    assert f"checkpoint-job-{ID}-1" == job["metadata"]["name"]
+    assert "ns" == job["metadata"]["namespace"]
+    assert {keys.LABEL_CHECKPOINT_ID: ID, keys.LABEL_LEGACY_SOURCE: "true"} == job["metadata"]["labels"]
+    assert "qwen" == job["metadata"]["annotations"][keys.ANN_CHECKPOINT]
+    (owner,) = job["metadata"]["ownerReferences"]
+    assert ("uid-1", True) == (owner["uid"], owner["controller"])
+    assert (0, 60, 300) == tuple(
+        job["spec"][key] for key in ("backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished")
+    )
+    assert "Never" == pod_of(job)["restartPolicy"]
+
+
+def test_the_version_annotation_names_another_job():
+    job = shape(checkpoint(annotations={keys.ANN_ARTIFACT_VERSION: " 7 "}))
+    assert f"checkpoint-job-{ID}-7" == job["metadata"]["name"]
+    assert "7" == job["spec"]["template"]["metadata"]["annotations"][keys.ANN_ARTIFACT_VERSION]
+
+
+def test_without_a_uid_there_is_no_owner():
+    obj = checkpoint()
+    del obj["metadata"]["uid"]
+    assert "ownerReferences" not in shape(obj)["metadata"]
+
+
+def test_the_template_is_not_changed():
+    obj = checkpoint()
+    before = copy.deepcopy(obj)
+    shape(obj)
+    assert before == obj
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param(
+            {"command": ["python3"], "args": ["-m", "w"]}, ["--capture", "--", "python3"], id="command-and-args"
+        ),
+        pytest.param({"command": ["python3"], "args": None}, ["--capture", "--", "python3"], id="command"),
+        pytest.param({"command": None, "args": ["-m"]}, ["--capture", "--image-entrypoint", "--"], id="args"),
+        pytest.param({"command": None, "args": None}, ["--capture", "--image-entrypoint", "--"], id="neither"),
+        pytest.param(
+            {"command": [keys.STANDBY, "--", "python3"]}, ["--capture", "--", "python3"], id="of-a-restored-pod"
+        ),
+        pytest.param(
+            {"command": ["python3"], "resources": {"limits": {"nvidia.com/gpu": "2"}}},
+            ["--capture", "--", "cuda-checkpoint", "--launch-job", "python3"],
+            id="two-gpus",
+        ),
+        pytest.param(
+            {"command": ["python3"], "resources": {"requests": {"nvidia.com/mig-1g.10gb": 2}}},
+            ["--capture", "--", "cuda-checkpoint", "--launch-job", "python3"],
+            id="two-mig-slices",
+        ),
+        pytest.param(
+            {"command": ["python3"], "resources": {"limits": {"nvidia.com/gpu": "1"}}},
+            ["--capture", "--", "python3"],
+            id="one-gpu",
+        ),
+    ],
+)
+def test_standby_runs_the_command(fields, expected):
+    given = {key: value for key, value in container(**fields).items() if value is not None}
+    target = target_of(shape(checkpoint(pod_template=template(given))))
+    assert [keys.STANDBY, *expected] == target["command"]
+    assert given.get("args") == target.get("args")
+
+
+def test_ready_signal_file_replaces_the_probes():
+    probes = {"readinessProbe": PROBE, "livenessProbe": PROBE, "startupProbe": PROBE}
+    job = shape(checkpoint(pod_template=template(container(**probes))))
+    target = target_of(job)
+    ready = {"exec": {"command": ["cat", "/snapshot-control/ready-for-snapshot"]}, "periodSeconds": 1}
+    assert ready == target["readinessProbe"]
+    assert not {"livenessProbe", "startupProbe"} & target.keys()
+    notes = job["spec"]["template"]["metadata"]["annotations"]
+    assert "File" == notes[keys.ANN_READY_SIGNAL]
+    assert keys.ANN_SETTLE_SECONDS not in notes
+
+
+@pytest.mark.parametrize("kind", ["readinessProbe", "startupProbe"])
+def test_ready_signal_probe_keeps_the_templates_probes(kind):
+    worker = container(livenessProbe=PROBE, **{kind: PROBE})
+    job = shape(checkpoint(pod_template=template(worker), job={"readySignal": "Probe", "settleSeconds": 0}))
+    assert PROBE == target_of(job)[kind]
+    assert "livenessProbe" not in target_of(job)
+    notes = job["spec"]["template"]["metadata"]["annotations"]
+    assert ("Probe", "0") == (notes[keys.ANN_READY_SIGNAL], notes[keys.ANN_SETTLE_SECONDS])
+
+
+def test_automatic_checkpoints_use_the_probes():
+    obj = checkpoint(
+        pod_template=template(container(readinessProbe=PROBE)), annotations={keys.ANN_AUTO_CHECKPOINT: "true"}
+    )
+    assert "Probe" == shape(obj)["spec"]["template"]["metadata"]["annotations"][keys.ANN_READY_SIGNAL]
+
+
+def test_control_directory_environment_and_memory():
+    job = shape(checkpoint())
+    target = target_of(job)
+    assert {"name": "snapshot-control", "mountPath": "/snapshot-control", "subPath": "main"} in target["volumeMounts"]
+    assert {"name": "snapshot-control", "emptyDir": {}} in pod_of(job)["volumes"]
+    assert {"name": "DYN_SNAPSHOT_CONTROL_DIR", "value": "/snapshot-control"} in target["env"]
+    done = {"name": "DYN_CHECKPOINT_SIGNAL_FILE", "value": "/snapshot-control/snapshot-complete"}
+    assert done in target["env"]
+    assert {"medium": "Memory", "sizeLimit": "8Gi"} == named(pod_of(job)["volumes"], "shared-memory")["emptyDir"]
+    assert "/dev/shm" == named(target["volumeMounts"], "shared-memory")["mountPath"]
+
+
+def test_a_control_directory_of_the_workers_own_is_kept():
+    own = {"name": keys.ENV_CONTROL_DIR, "value": "/run/ctl"}
+    target = target_of(shape(checkpoint(pod_template=template(container(env=[own])))))
+    assert own in target["env"]
+    assert "/run/ctl" == named(target["volumeMounts"], "snapshot-control")["mountPath"]
+    assert ["cat", "/run/ctl/ready-for-snapshot"] == target["readinessProbe"]["exec"]["command"]
+
+
+@pytest.mark.parametrize(
+    ("job", "worker", "expected"),
+    [
+        pytest.param({"sharedMemory": {"size": "1Gi"}}, {}, "1Gi", id="size"),
+        pytest.param({"sharedMemory": {"disabled": True}}, {}, None, id="disabled"),
+        pytest.param({}, {"volumeMounts": [{"name": "own", "mountPath": "/dev/shm/"}]}, None, id="has-its-own"),
+    ],
+)
+def test_shared_memory(job, worker, expected):
+    volumes = pod_of(shape(checkpoint(pod_template=template(container(**worker)), job=job)))["volumes"]
+    found = named(volumes, "shared-memory")
+    assert expected == (found and found["emptyDir"]["sizeLimit"])
+
+
+def test_agent_mount_gives_the_pod_no_storage():
+    job = shape(checkpoint())
+    assert named(pod_of(job)["volumes"], "checkpoint-storage") is None
+    assert keys.ANN_STORAGE_TYPE not in job["spec"]["template"]["metadata"]["annotations"]
+
+
+def test_pod_mount_gives_the_target_the_volume():
+    side = container("side")
+    job = shape(checkpoint(pod_template=template(container(), side)), "storage: {accessMode: podMount}")
+    claim = {"claimName": "snapshot-pvc"}
+    assert claim == named(pod_of(job)["volumes"], "checkpoint-storage")["persistentVolumeClaim"]
+    assert {"name": "checkpoint-storage", "mountPath": "/checkpoints"} in target_of(job)["volumeMounts"]
+    assert "volumeMounts" not in pod_of(job)["initContainers"][0]
+    notes = job["spec"]["template"]["metadata"]["annotations"]
+    assert ("pvc", "/checkpoints") == (notes[keys.ANN_STORAGE_TYPE], notes[keys.ANN_STORAGE_BASE_PATH])
+
+
+def test_containers_beside_the_target_end_with_it():
+    side = container("side", startupProbe=PROBE, livenessProbe=PROBE, readinessProbe=PROBE)
+    spec = pod_of(shape(checkpoint(pod_template=template(container(), side, initContainers=[container("init")]))))
+    first, second = spec["initContainers"]
+    assert ("init", None) == (first["name"], first.get("restartPolicy"))
+    assert ("side", "Always", PROBE) == (second["name"], second["restartPolicy"], second["readinessProbe"])
+    assert not {"startupProbe", "livenessProbe"} & second.keys()
+    assert side["command"] == second["command"]
+
+
+def test_nothing_routes_to_counts_or_favours_a_capture_pod():
+    metadata = {
+        "name": "web-0",
+        "labels": {"app": "web", "pod-template-hash": "1", "job-name": "x", keys.LABEL_RESTORE: "enabled"},
+        "annotations": {"mine": "1", keys.ANN_CHECKPOINT_NAME: "q", keys.ANN_RESTORE_STATUS_PREFIX + "main": "failed"},
+    }
+    proxies = [container("istio-proxy")]
+    job = shape(
+        checkpoint(
+            pod_template=template(
+                container(),
+                *proxies,
+                metadata=metadata,
+                nodeName="n1",
+                priority=1,
+                priorityClassName="high",
+                preemptionPolicy="PreemptLowerPriority",
+                schedulingGates=[{"name": "g"}],
+                readinessGates=[{"conditionType": "theirs"}],
+                initContainers=[container("istio-init")],
+            )
+        )
+    )
+    meta, spec = job["spec"]["template"]["metadata"], pod_of(job)
+    assert {"labels", "annotations"} == meta.keys()
+    assert {
+        "app": "web",
+        "sidecar.istio.io/inject": "false",
+        keys.LABEL_IS_SOURCE: "true",
+        keys.LABEL_CHECKPOINT_ID: ID,
+    } == meta["labels"]
+    assert "1" == meta["annotations"]["mine"]
+    assert "disabled" == meta["annotations"]["linkerd.io/inject"]
+    assert not {keys.ANN_CHECKPOINT_NAME, keys.ANN_RESTORE_STATUS_PREFIX + "main"} & meta["annotations"].keys()
+    gone = {"nodeName", "priority", "priorityClassName", "preemptionPolicy", "schedulingGates", "initContainers"}
+    assert not gone & spec.keys()
+    assert [{"conditionType": "theirs"}, {"conditionType": keys.READINESS_GATE_SOURCE}] == spec["readinessGates"]
+
+
+def test_seccomp_keeps_the_other_fields_and_can_be_switched_off():
+    obj = checkpoint(pod_template=template(securityContext={"runAsUser": 1000}))
+    profile = {"type": "Localhost", "localhostProfile": "profiles/block-iouring.json"}
+    assert {"runAsUser": 1000, "seccompProfile": profile} == pod_of(shape(obj))["securityContext"]
+    off = shape(obj, "checkpoint: {seccomp: {disabled: true}}")
+    assert {"runAsUser": 1000} == pod_of(off)["securityContext"]
+
+
+READY = {"key": "nvidia.com/snapshot-node", "operator": "In", "values": ["ready"]}
+ZONE = {"key": "zone", "operator": "In", "values": ["a"]}
+
+
+def test_required_affinity_goes_into_every_alternative():
+    terms = [{"matchExpressions": [ZONE]}, {"matchFields": [ZONE]}]
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    spec = pod_of(shape(checkpoint(pod_template=template(affinity={"nodeAffinity": required, "podAffinity": {}}))))
+    shaped = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert [
+        {"matchExpressions": [ZONE, READY]},
+        {"matchFields": [ZONE], "matchExpressions": [READY]},
+    ] == shaped
+    assert {} == spec["affinity"]["podAffinity"]
+
+
+def test_affinity_can_be_preferred_or_absent():
+    preferred = pod_of(shape(checkpoint(), "admission: {nodeAffinity: Preferred}"))["affinity"]["nodeAffinity"]
+    entry = {"weight": 100, "preference": {"matchExpressions": [READY]}}
+    assert {"preferredDuringSchedulingIgnoredDuringExecution": [entry]} == preferred
+    assert "affinity" not in pod_of(shape(checkpoint(), "admission: {nodeAffinity: None}"))
+
+
+def test_a_mapped_runtime_image_becomes_its_placeholder():
+    values = "placeholder: {images: {'example.test/vllm-placeholder:1': 'example.test/other:2'}}"
+    assert "example.test/other:2" == target_of(shape(checkpoint(), values))["image"]
+
+
+@pytest.mark.parametrize(
+    ("obj", "field", "message"),
+    [
+        pytest.param(
+            checkpoint(job={"targetContainerName": "gpu"}),
+            "spec.job.targetContainerName",
+            "container 'gpu' is not in the pod; it has: main",
+            id="target-missing",
+        ),
+        pytest.param(
+            checkpoint(pod_template={"spec": {"containers": []}}),
+            "spec.job.podTemplateSpec.spec.containers",
+            "at least one container",
+            id="no-containers",
+        ),
+        pytest.param(
+            checkpoint(job={"targetContainerName": "m" * 34}, pod_template=template(container("m" * 34))),
+            "spec.job.targetContainerName",
+            "longer than 33 characters",
+            id="name-too-long",
+        ),
+        *(
+            pytest.param(
+                checkpoint(pod_template=template(**{field: True})),
+                f"spec.job.podTemplateSpec.spec.{field}",
+                "must not be true",
+                id=field,
+            )
+            for field in ("hostPID", "hostNetwork", "hostIPC", "shareProcessNamespace")
+        ),
+        pytest.param(
+            checkpoint(job={"readySignal": "Probe"}), "spec.job.readySignal", "no-ready-signal", id="no-ready-signal"
+        ),
+        pytest.param(
+            checkpoint(gpuMemoryService={"enabled": True}), "spec.gpuMemoryService.enabled", "not supported", id="gms"
+        ),
+        pytest.param(
+            checkpoint(
+                pod_template=template({"name": "main", "image": "i", "resources": {"limits": {"nvidia.com/gpu": 2}}})
+            ),
+            "spec.job.podTemplateSpec.spec.containers[main].command",
+            "more than one GPU",
+            id="gpus-without-command",
+        ),
+        pytest.param(
+            checkpoint(annotations={keys.ANN_ARTIFACT_VERSION: "../1"}),
+            f"metadata.annotations[{keys.ANN_ARTIFACT_VERSION}]",
+            "artifact version '../1'",
+            id="hostile-version",
+        ),
+        pytest.param(
+            checkpoint(labels={keys.LABEL_CHECKPOINT_ID: "a/b"}),
+            f"metadata.labels[{keys.LABEL_CHECKPOINT_ID}]",
+            "checkpoint id 'a/b'",
+            id="hostile-id",
+        ),
+        pytest.param(
+            checkpoint(labels={keys.LABEL_CHECKPOINT_ID: "a" * 50}),
+            f"metadata.annotations[{keys.ANN_ARTIFACT_VERSION}]",
+            "at most 63 fit",
+            id="name-of-the-job-too-long",
+        ),
+        pytest.param(
+            checkpoint(identity={}), "spec.identity.model", "needed to compute the checkpoint id", id="no-identity"
+        ),
+    ],
+)
+def test_what_cannot_be_captured_is_refused_by_field(obj, field, message):
+    with pytest.raises(ShapeError) as caught:
+        shape(obj)
+    assert field == caught.value.field
+    assert message in caught.value.message
+
+
+def test_a_path_that_storage_needs_is_refused():
+    taken = container(volumeMounts=[{"name": "data", "mountPath": "/checkpoints/"}])
+    with pytest.raises(ShapeError, match=r"containers\[main\].volumeMounts: .*'data' at /checkpoints"):
+        shape(checkpoint(pod_template=template(taken)), "storage: {accessMode: podMount}")
