@@ -25,8 +25,19 @@ class TaskEndedError(Exception):
     """A task that should run as long as the process returned."""
 
 
+async def all_of(tasks: Mapping[str, Task]) -> None:
+    """Run named *tasks* until cancelled.
+
+    Raises:
+        ExceptionGroup: a task failed or returned; the others were cancelled first.
+    """
+    async with asyncio.TaskGroup() as group:
+        for name, task in tasks.items():
+            group.create_task(_endless(name, task), name=name)
+
+
 async def run_together(tasks: Mapping[str, Task]) -> None:
-    """Run named *tasks* until a signal comes.
+    """Run named *tasks* until a signal comes; then they are cancelled, and this returns.
 
     Raises:
         ExceptionGroup: a task failed or returned; the others were cancelled first.
@@ -37,10 +48,9 @@ async def run_together(tasks: Mapping[str, Task]) -> None:
         loop.add_signal_handler(number, _stop, stopping, number)
     try:
         async with asyncio.TaskGroup() as group:
-            started = [group.create_task(_endless(name, task), name=name) for name, task in tasks.items()]
+            whole = group.create_task(all_of(tasks), name="all tasks")
             await stopping.wait()
-            for task in started:
-                task.cancel()
+            whole.cancel()
     finally:
         for number in SIGNALS:
             loop.remove_signal_handler(number)

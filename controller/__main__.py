@@ -1,0 +1,90 @@
+"""Wiring of the controller process: settings, live copies, queue, leadership, health."""
+
+import sys
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+from uuid import uuid4
+
+from prometheus_client import CollectorRegistry
+
+from certs import reconcile
+from contract.storage import storage_from_values
+from contract.values import Values, load_values
+from controller.act import Actor
+from controller.loop import Reconciler
+from controller.metrics import Metrics, PhaseCollector
+from controller.observe import Copies, Observer, live_copies
+from daemon import logs
+from daemon.health import HealthServer
+from daemon.settings import Settings, SettingsError, read_config, read_settings
+from daemon.tasks import Task, all_of, main, run_together
+from kube.client import Client, connect
+from kube.informer import Informer, synced
+from kube.lease import Election
+from kube.queue import WorkQueue
+from kube.recorder import Recorder
+from kube.store import Key, key_of
+
+COMPONENT: Final = "snapshot-controller"
+HEALTH_PORT: Final = 8081
+WORKERS: Final = 16
+"""Checkpoints handled at once: enough to keep an API server busy, each waits for it nearly all the time."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def serve() -> None:
+    """Run until a signal comes."""
+    settings = read_settings(required=("pod_namespace", "pod_name", "release_fullname"))
+    logs.configure(settings.log_level)
+    values = read_config(settings.config_path, load_values)
+    async with await connect(user_agent=f"dynamo-snapshot/{COMPONENT}") as kube:
+        await run_together(_tasks(kube, settings, values))
+
+
+def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
+    try:
+        storage = storage_from_values(values)
+    except ValueError as error:
+        raise SettingsError([f"{settings.config_path}: {error}"]) from error
+    copies = live_copies(kube, settings.watched_namespace, storage)
+    observer = Observer(kube, copies, storage, settings.pod_namespace)
+    queue: WorkQueue[Key] = WorkQueue()
+    observer.wake(lambda change: queue.add(key_of(change.object)))
+    recorder = Recorder(kube, COMPONENT, settings.pod_name)
+    registry = CollectorRegistry()
+    registry.register(PhaseCollector(copies.checkpoints.store))
+    reconciler = Reconciler(observer, Actor(kube, copies.learn), recorder, values, _now, Metrics(registry))
+    election = Election(kube, settings.pod_namespace, f"{settings.release_fullname}-controller", _identity(settings))
+    work = {"queue": partial(_work, queue, reconciler, copies)}
+    if not values.webhook.cert_manager.enabled:
+        targets = reconcile.Targets(settings.pod_namespace, settings.release_fullname)
+        work["certificates"] = partial(reconcile.run, kube, targets, _now)
+    checks = {f"copy of {name}": partial(_unsynced, informer) for name, informer in copies.all().items()}
+    tasks: dict[str, Task] = {f"copy of {name}": informer.run for name, informer in copies.all().items()}
+    return tasks | {
+        "events": recorder.run,
+        "health": HealthServer(HEALTH_PORT, checks, registry).run,
+        "leadership": partial(election.run, partial(all_of, work)),
+    }
+
+
+def _identity(settings: Settings) -> str:
+    """Unique for each start: a restarted container must not take its predecessor's Lease for its own."""
+    return f"{settings.pod_name}_{uuid4()}"
+
+
+async def _work(queue: WorkQueue[Key], reconciler: Reconciler, copies: Copies) -> None:
+    await synced(*copies.all().values())
+    await queue.run(reconciler.handle, WORKERS)
+
+
+def _unsynced(informer: Informer) -> str | None:
+    return None if informer.synced.is_set() else f"{informer.resource.plural} not listed yet"
+
+
+if __name__ == "__main__":
+    sys.exit(main(serve))

@@ -1,0 +1,84 @@
+"""Everything the controller can do to the cluster, besides writing a status: a closed set."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from kube.seam import Object
+
+EventType = Literal["Normal", "Warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class SetLabel:
+    """Put one label on the checkpoint."""
+
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetFinalizer:
+    """Add our finalizer to the checkpoint, or take it away."""
+
+    present: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CreateClaim:
+    """Create the storage's PersistentVolumeClaim; one that is there already is as good."""
+
+    claim: Object
+
+
+@dataclass(frozen=True, slots=True)
+class CheckJob:
+    """Have the API server check a Job without storing it."""
+
+    job: Object
+
+
+@dataclass(frozen=True, slots=True)
+class CreateJob:
+    """Create a Job; one of that name that is ours is as good."""
+
+    job: Object
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteJob:
+    """Delete a Job and its pods; one that is gone is as good."""
+
+    job: Object
+
+
+@dataclass(frozen=True, slots=True)
+class SetDeadline:
+    """Give a running Job another ``activeDeadlineSeconds``."""
+
+    job: Object
+    seconds: int
+
+
+Action = SetLabel | SetFinalizer | CreateClaim | CheckJob | CreateJob | DeleteJob | SetDeadline
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """An Event about the checkpoint."""
+
+    type: EventType
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the next step is."""
+
+    actions: tuple[Action, ...] = ()
+    status: Object | None = None
+    """The whole new status, written after all actions; None: as it is."""
+    events: tuple[Note, ...] = ()
+    """Recorded only after the status was written."""
+    requeue_after: float | None = field(default=None)
+    """Seconds after which to look again although nothing changed; None: changes alone decide."""

@@ -1,0 +1,95 @@
+"""The Job that removes the artifacts of a checkpoint which is being deleted."""
+
+from typing import Final
+
+from contract import keys
+from contract.storage import Storage, check_id
+from contract.values import Values
+from kube.resources import JOBS
+from kube.seam import Object
+
+DEADLINE_SECONDS: Final = 300
+TTL_SECONDS: Final = 300
+ENV_BASE_PATH: Final = "CHECKPOINT_BASE_PATH"
+ENV_ID: Final = "CHECKPOINT_ID"
+CONTAINER: Final = "cleanup"
+
+
+def cleanup_job_name(checkpoint_id: str) -> str:
+    """``checkpoint-cleanup-<id>``."""
+    return f"checkpoint-cleanup-{checkpoint_id}"
+
+
+def shape_cleanup_job(
+    checkpoint: Object, checkpoint_id: str, namespace: str, *, values: Values, storage: Storage
+) -> Object:
+    """A Job in *namespace* that removes ``<base>/<id>`` with all versions.
+
+    It has the least that can do this: no service account token, no capability but those that let the owner of the
+    volume's files be anyone, a read-only root.  The command is an argument list, so an id is never read by a shell.
+
+    Raises:
+        BadIdError: *checkpoint_id* cannot be part of a path.
+    """
+    target = f"{storage.base_path}/{check_id(checkpoint_id)}"
+    labels = {keys.LABEL_CHECKPOINT_ID: checkpoint_id}
+    metadata: Object = {
+        "name": cleanup_job_name(checkpoint_id),
+        "namespace": namespace,
+        "labels": dict(labels),
+        "annotations": {keys.ANN_CHECKPOINT: checkpoint["metadata"]["name"]},
+    }
+    if namespace == checkpoint["metadata"].get("namespace"):
+        metadata["ownerReferences"] = [_owner(checkpoint)]
+    pod_spec: Object = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [_container(checkpoint_id, target, values, storage)],
+        "volumes": [{"name": keys.STORAGE_VOLUME, "persistentVolumeClaim": {"claimName": storage.pvc_name}}],
+    }
+    if values.control_plane.image_pull_secrets:
+        pod_spec["imagePullSecrets"] = [{"name": each.name} for each in values.control_plane.image_pull_secrets]
+    return {
+        "apiVersion": JOBS.api_version,
+        "kind": JOBS.kind,
+        "metadata": metadata,
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": DEADLINE_SECONDS,
+            "ttlSecondsAfterFinished": TTL_SECONDS,
+            "template": {"metadata": {"labels": labels}, "spec": pod_spec},
+        },
+    }
+
+
+def _container(checkpoint_id: str, target: str, values: Values, storage: Storage) -> Object:
+    return {
+        "name": CONTAINER,
+        "image": values.cleanup_image,
+        "imagePullPolicy": values.control_plane.image.pull_policy,
+        "command": ["rm", "-rf", "--", target],
+        "env": [{"name": ENV_BASE_PATH, "value": storage.base_path}, {"name": ENV_ID, "value": checkpoint_id}],
+        "resources": {
+            "requests": {"cpu": "10m", "memory": "16Mi"},
+            "limits": {"cpu": "1", "memory": "256Mi"},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": keys.STORAGE_VOLUME, "mountPath": storage.base_path}],
+    }
+
+
+def _owner(checkpoint: Object) -> Object:
+    return {
+        "apiVersion": keys.API_VERSION,
+        "kind": keys.CHECKPOINT_KIND,
+        "name": checkpoint["metadata"]["name"],
+        "uid": checkpoint["metadata"].get("uid", ""),
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }

@@ -1,0 +1,106 @@
+"""A checkpoint that is being deleted: its artifacts go first, where the system made them.
+
+Only automatic checkpoints carry our finalizer.  What people checkpoint by hand stays on the volume until they remove
+it: deleting a small object must not destroy the work of hours by surprise.
+"""
+
+from typing import Final
+
+from contract import keys
+from contract.checkpoint import resolve_id
+from contract.states import Phase
+from contract.storage import BadIdError, Storage
+from contract.values import Values
+from controller import diagnosis
+from controller.actions import CreateJob, DeleteJob, Note, Plan, SetFinalizer
+from controller.cleanup_job import cleanup_job_name, shape_cleanup_job
+from controller.observed import Observed, Refused
+from controller.reasons import Reason
+from kube.seam import Object
+
+POLL_SECONDS: Final = 5.0
+"""Seconds between looks at a Job that runs; its end also wakes the controller."""
+BLOCKED_SECONDS: Final = 60.0
+"""Seconds between looks at what only a person can put right."""
+
+
+def has_finalizer(checkpoint: Object) -> bool:
+    """Whether our finalizer holds the object."""
+    return keys.FINALIZER in (checkpoint["metadata"].get("finalizers") or ())
+
+
+def plan_deletion(observed: Observed, values: Values, storage: Storage) -> Plan:
+    """The next step on the way out."""
+    checkpoint = observed.checkpoint
+    if not has_finalizer(checkpoint):
+        return Plan()
+    try:
+        checkpoint_id = resolve_id(checkpoint)
+    except BadIdError:
+        checkpoint_id = None
+    if checkpoint_id is None:
+        return _let_go("it never had a checkpoint id, so there is no artifact")
+    if any(_holds(sibling) for sibling in observed.siblings):
+        return _let_go(f"another checkpoint uses the artifact {checkpoint_id}")
+    if _capturing(observed.job):
+        return Plan((DeleteJob(observed.job),) if observed.job else (), requeue_after=POLL_SECONDS)
+    return _clean_up(observed, checkpoint_id, values, storage)
+
+
+def _clean_up(observed: Observed, checkpoint_id: str, values: Values, storage: Storage) -> Plan:
+    refusal = observed.refusal
+    if refusal is not None and refusal.how == Refused.NAMESPACE_ENDING:
+        return _let_go("its namespace is being deleted, and nothing new can run there")
+    if refusal is not None:
+        return _blocked(f"the cleanup Job was refused: {refusal.message}")
+    if observed.cleanup_job is not None:
+        return _follow(observed.cleanup_job, checkpoint_id)
+    namespace = cleanup_namespace(observed, storage)
+    job = shape_cleanup_job(observed.checkpoint, checkpoint_id, namespace, values=values, storage=storage)
+    note = Note("Normal", Reason.CLEANUP_RUNNING, f"removing artifact {checkpoint_id}")
+    return Plan((CreateJob(job),), events=(note,), requeue_after=POLL_SECONDS)
+
+
+def _follow(job: Object, checkpoint_id: str) -> Plan:
+    if (job["metadata"].get("labels") or {}).get(keys.LABEL_CHECKPOINT_ID) != checkpoint_id:
+        return _blocked(f"Job {cleanup_job_name(checkpoint_id)} exists and removes something else; delete it")
+    if diagnosis.is_true(job, "Complete"):
+        note = Note("Normal", Reason.ARTIFACT_REMOVED, f"artifact {checkpoint_id} removed")
+        return Plan((DeleteJob(job), SetFinalizer(present=False)), events=(note,))
+    if diagnosis.is_true(job, "Failed"):
+        note = Note("Warning", Reason.CLEANUP_FAILED, f"{_why(job)}; trying again")
+        return Plan((DeleteJob(job),), events=(note,), requeue_after=POLL_SECONDS)
+    return Plan(requeue_after=POLL_SECONDS)
+
+
+def _blocked(words: str) -> Plan:
+    note = Note("Warning", Reason.CLEANUP_BLOCKED, words)
+    return Plan(events=(note,), requeue_after=BLOCKED_SECONDS)
+
+
+def cleanup_namespace(observed: Observed, storage: Storage) -> str:
+    """Where the volume can be mounted: with agentMount it is the release's, whatever namespace the checkpoint is in."""
+    own = str(observed.checkpoint["metadata"].get("namespace", ""))
+    return own if storage.in_pod else observed.release_namespace or own
+
+
+def _holds(sibling: Object) -> bool:
+    phase = (sibling.get("status") or {}).get("phase")
+    return phase in (Phase.READY, Phase.CREATING) and not sibling["metadata"].get("deletionTimestamp")
+
+
+def _capturing(job: Object | None) -> bool:
+    """Whether a capture may still be writing what is to be removed."""
+    if job is None:
+        return False
+    return not diagnosis.is_true(job, "Complete") and not diagnosis.is_true(job, "Failed")
+
+
+def _let_go(why: str) -> Plan:
+    note = Note("Normal", Reason.ARTIFACT_KEPT, f"no artifact removed: {why}")
+    return Plan((SetFinalizer(present=False),), events=(note,))
+
+
+def _why(job: Object) -> str:
+    entry = diagnosis.condition(job, "Failed") or {}
+    return f"cleanup Job {job['metadata']['name']} failed: {entry.get('message') or entry.get('reason')}"

@@ -1,0 +1,158 @@
+"""What a capture pod is stuck on, from its own status: the scheduler's and the runtime's words, and a remedy."""
+
+import re
+from datetime import datetime
+from typing import Final
+
+from contract import keys
+from contract.checkpoint import annotations_of
+from controller.reasons import Problem, Reason
+from kube.seam import Object
+from kube.times import parse_time
+
+POD_PATIENCE: Final = 15.0
+"""Seconds that the Job controller may take to make the pod before its absence is worth a word."""
+AGENT_PATIENCE: Final = 30.0
+"""Seconds that a ready worker may wait for its agent before that is worth a word: twice an agent's restart."""
+
+PULL_REASONS: Final = frozenset({"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"})
+START_REASONS: Final = frozenset({"CreateContainerError", "CreateContainerConfigError", "RunContainerError"})
+TERMINAL_START_REASONS: Final = frozenset({"StartError", "ContainerCannotRun"})
+# kubelet says the same failure in two ways that take turns; the part in common is the runtime's.
+_BACK_OFF: Final = re.compile(r'^Back-off pulling image "[^"]*"(: \w+)?:?\s*')
+PLACEHOLDER_REMEDY: Final = (
+    "the image has no snapshot-standby: it is not a placeholder image; "
+    "build one with `make docker-build-placeholder PLACEHOLDER_BASE_IMG=<image> PLACEHOLDER_IMG=<image>-placeholder` "
+    "and use it in spec.job.podTemplateSpec, or map it with the chart value placeholder.images"
+)
+AGENT_SELECTOR: Final = f"{keys.LABEL_AGENT}={keys.LABEL_AGENT_VALUE}"
+NODE_SELECTOR: Final = f"{keys.LABEL_NODE_READY}={keys.NODE_READY_VALUE}"
+
+
+def newest(pods: tuple[Object, ...]) -> Object | None:
+    """The pod made last, None where there is none."""
+    return max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), default=None)
+
+
+def condition(obj: Object, kind: str) -> Object | None:
+    """The condition of that type in an object's status."""
+    entries = (obj.get("status") or {}).get("conditions") or ()
+    return next((entry for entry in entries if entry.get("type") == kind), None)
+
+
+def is_true(obj: Object, kind: str) -> bool:
+    """Whether the condition of that type is there and ``True``."""
+    found = condition(obj, kind)
+    return found is not None and found.get("status") == "True"
+
+
+def moment(text: object) -> datetime | None:
+    """A time as the API writes it, None where there is none or it is unreadable."""
+    try:
+        return parse_time(str(text)) if text else None
+    except ValueError:
+        return None
+
+
+def scheduling(pod: Object) -> Problem | None:
+    """Why the scheduler has not found a node, None where it has or has not looked yet."""
+    entry = condition(pod, "PodScheduled")
+    if entry is None or entry.get("status") == "True":
+        return None
+    words = str(entry.get("message") or entry.get("reason") or "no reason given")
+    message = f"pod {pod['metadata']['name']} is not scheduled: {words}"
+    if _wants_ready_node(pod) and re.search(r"affinity|selector", words):
+        message += (
+            f"; capture pods go to nodes labelled {NODE_SELECTOR}, which the snapshot agent sets: "
+            f"`kubectl get nodes -l {NODE_SELECTOR}` and `kubectl get pods -A -l {AGENT_SELECTOR}`"
+        )
+    return Problem(Reason.UNSCHEDULABLE, message)
+
+
+def not_started(pod: Object) -> Problem | None:
+    """The first container that the runtime could not start."""
+    status = pod.get("status") or {}
+    for entry in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
+        state = entry.get("state") or {}
+        waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
+        if waiting.get("reason") in PULL_REASONS:
+            return _not_pulled(entry, waiting)
+        if waiting.get("reason") in START_REASONS or ended.get("reason") in TERMINAL_START_REASONS:
+            return _cannot_start(pod, entry, waiting or ended)
+    return None
+
+
+def exited(pod: Object) -> str:
+    """How the first failed container ended, empty where none did."""
+    for entry in (pod.get("status") or {}).get("containerStatuses") or ():
+        ended = (entry.get("state") or {}).get("terminated") or {}
+        if ended.get("exitCode"):
+            return (
+                f"container {entry['name']} exited with code {ended['exitCode']}"
+                f"{_because(ended)}; see `kubectl logs {pod['metadata']['name']} -c {entry['name']}`"
+            )
+    return ""
+
+
+def no_pod(job: Object, events: tuple[Object, ...], now: datetime) -> Problem | None:
+    """Why a Job has no pod: the Job controller's last warning."""
+    made = moment(job["metadata"].get("creationTimestamp"))
+    if made is None or (now - made).total_seconds() < POD_PATIENCE:
+        return None
+    words = [str(event.get("message", "")) for event in events if event.get("type") == "Warning"]
+    said = f": {words[-1]}" if words else f"; see `kubectl describe job {job['metadata']['name']}`"
+    return Problem(Reason.POD_NOT_CREATED, f"Job {job['metadata']['name']} has no pod{said}")
+
+
+def no_agent(job: Object, pod: Object, now: datetime) -> tuple[Problem | None, float | None]:
+    """Whether a ready worker waits for an agent in vain; else in how many seconds that could be said."""
+    if annotations_of(job).get(keys.ANN_NODE) or annotations_of(job).get(keys.ANN_CHECKPOINT_STATUS):
+        return None, None
+    entry = condition(pod, "ContainersReady")
+    since = moment(entry.get("lastTransitionTime")) if entry and entry.get("status") == "True" else None
+    if since is None:
+        return None, None
+    left = AGENT_PATIENCE - (now - since).total_seconds()
+    if left > 0:
+        return None, left
+    node = (pod.get("spec") or {}).get("nodeName", "")
+    message = (
+        f"the worker is ready to be captured, but no snapshot agent on node {node} has taken it up; look at "
+        f"`kubectl get pods -A -o wide -l {AGENT_SELECTOR} --field-selector spec.nodeName={node}` and its logs"
+    )
+    return Problem(Reason.NO_AGENT, message), None
+
+
+def _wants_ready_node(pod: Object) -> bool:
+    return keys.LABEL_NODE_READY in str((pod.get("spec") or {}).get("affinity") or "")
+
+
+def _not_pulled(entry: Object, waiting: Object) -> Problem:
+    words = _BACK_OFF.sub("", str(waiting.get("message") or "")) or "the pull is being tried again"
+    image = entry.get("image") or "(unknown)"
+    message = (
+        f"container {entry['name']}: image {image} cannot be pulled: {words}; "
+        "check the image's name and imagePullSecrets in spec.job.podTemplateSpec"
+    )
+    return Problem(Reason.IMAGE_NOT_PULLED, message)
+
+
+def _cannot_start(pod: Object, entry: Object, said: Object) -> Problem:
+    words = str(said.get("message") or said.get("reason"))
+    node = (pod.get("spec") or {}).get("nodeName", "its node")
+    message = f"container {entry['name']} cannot be started: {words}"
+    if "snapshot-standby" in words:
+        message += f"; {PLACEHOLDER_REMEDY}"
+    elif "seccomp" in words:
+        message += (
+            f"; the snapshot agent puts the seccomp profile on {node}: is it running there? "
+            f"`kubectl get pods -A -o wide -l {AGENT_SELECTOR}`"
+        )
+    else:
+        message += "; correct spec.job.podTemplateSpec, or create what it names"
+    return Problem(Reason.CONTAINER_NOT_STARTED, message)
+
+
+def _because(ended: Object) -> str:
+    words = ended.get("message") or ended.get("reason")
+    return f" ({words})" if words and words != "Error" else ""

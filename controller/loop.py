@@ -1,0 +1,81 @@
+"""Look, plan, act, write the status, tell: once for every key that the queue hands out."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from contract.values import Values
+from controller.act import Actor
+from controller.actions import Plan
+from controller.metrics import Metrics
+from controller.observe import Observer
+from controller.observed import Observed
+from controller.plan import plan
+from kube.errors import ConflictError
+from kube.recorder import Recorder
+from kube.seam import Object
+from kube.store import Key
+
+CONFLICT_PAUSE: Final = 0.2
+"""Seconds until our copy has surely seen the change that we collided with."""
+logger = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Handles one checkpoint at a time, any number of them at once."""
+
+    def __init__(
+        self,
+        observer: Observer,
+        actor: Actor,
+        recorder: Recorder,
+        values: Values,
+        clock: Callable[[], datetime],
+        metrics: Metrics,
+    ) -> None:
+        self._observer = observer
+        self._actor = actor
+        self._recorder = recorder
+        self._values = values
+        self._clock = clock
+        self._metrics = metrics
+
+    async def handle(self, key: Key) -> float | None:
+        """One pass; answers when to look again.
+
+        Raises:
+            KubeError: the pass could not be ended; it starts from the beginning next time.
+        """
+        with self._metrics.measured():
+            observed = await self._observer.observe(key, self._clock())
+            if observed is None:
+                return None
+            try:
+                return await self._pass(observed)
+            except ConflictError:
+                return CONFLICT_PAUSE
+
+    async def _pass(self, observed: Observed) -> float | None:
+        step = plan(observed, self._clock(), self._values)
+        checkpoint, refusal = await self._actor.act(observed.checkpoint, step.actions)
+        if refusal is not None:
+            # The server's answer is one more observation: plan again, with it.
+            observed = replace(observed, checkpoint=checkpoint, refusal=refusal)
+            step = plan(observed, self._clock(), self._values)
+            checkpoint, refusal = await self._actor.act(checkpoint, step.actions)
+        if step.status is not None:
+            checkpoint = await self._actor.write_status(checkpoint, step.status)
+            logger.info("status", extra={"checkpoint": checkpoint["metadata"]["name"], **_shown(step.status)})
+        self._tell(checkpoint, step)
+        return step.requeue_after
+
+    def _tell(self, checkpoint: Object, step: Plan) -> None:
+        for note in step.events:
+            self._recorder.record(checkpoint, note.type, note.reason, note.message)
+            self._metrics.told(note.reason)
+
+
+def _shown(status: Object) -> dict[str, str]:
+    return {name: str(status[name]) for name in ("phase", "jobName", "message") if status.get(name)}

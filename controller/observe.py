@@ -1,0 +1,219 @@
+"""Gathers what there is to know about one checkpoint: from live copies, and by a call only where a copy cannot tell."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from contract import keys
+from contract.checkpoint import annotations_of, labels_of, resolve_id
+from contract.states import CaptureStatus
+from contract.storage import BadIdError, Storage
+from controller import diagnosis
+from controller.cleanup_job import cleanup_job_name
+from controller.deletion import cleanup_namespace
+from controller.observed import Observed, job_to_look_at
+from kube.errors import NotFoundError
+from kube.informer import Handler, Informer
+from kube.resources import CHECKPOINTS, EVENTS, JOBS, LEASES, PERSISTENT_VOLUME_CLAIMS, PODS, Resource
+from kube.seam import Kube, Object
+from kube.store import Change, Key, key_of
+
+BY_ID: Final = "id"
+BY_JOB: Final = "job"
+BY_NAMESPACE: Final = "namespace"
+JOB_LABELS: Final = (keys.LABEL_JOB_NAME, "job-name")
+
+
+def id_of(checkpoint: Object) -> str:
+    """The checkpoint's id; empty where it has none or a hostile one."""
+    try:
+        return resolve_id(checkpoint) or ""
+    except BadIdError:
+        return ""
+
+
+def _index_id(checkpoint: Object) -> Iterable[str]:
+    checkpoint_id = id_of(checkpoint)
+    return (f"{key_of(checkpoint)[0]}/{checkpoint_id}",) if checkpoint_id else ()
+
+
+def _index_job(checkpoint: Object) -> Iterable[str]:
+    name = job_to_look_at(checkpoint)
+    return (f"{key_of(checkpoint)[0]}/{name}",) if name else ()
+
+
+def _index_namespace(obj: Object) -> Iterable[str]:
+    return (key_of(obj)[0],)
+
+
+def _index_pod(pod: Object) -> Iterable[str]:
+    names = {labels_of(pod)[label] for label in JOB_LABELS if label in labels_of(pod)}
+    return (f"{key_of(pod)[0]}/{name}" for name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """Live copies of all that matters, restricted to our own Jobs and capture pods."""
+
+    checkpoints: Informer
+    jobs: Informer
+    pods: Informer
+    claims: Informer | None
+    """Only with podMount, and only the claim of the configured name."""
+
+    def all(self) -> dict[str, Informer]:
+        """The copies by the names of their tasks."""
+        informers = {"checkpoints": self.checkpoints, "jobs": self.jobs, "pods": self.pods}
+        return informers | ({"claims": self.claims} if self.claims else {})
+
+    def learn(self, resource: Resource, obj: Object) -> None:
+        """Take in the answer of a write."""
+        for informer in self.all().values():
+            if informer.resource == resource:
+                informer.learn(obj)
+
+
+def live_copies(kube: Kube, namespace: str | None, storage: Storage) -> Copies:
+    """Copies of *namespace*, or of all namespaces where it is None; nothing runs yet."""
+    checkpoint_indexes = {BY_ID: _index_id, BY_JOB: _index_job, BY_NAMESPACE: _index_namespace}
+    claims = Informer(kube, PERSISTENT_VOLUME_CLAIMS, namespace, fields=f"metadata.name={storage.pvc_name}")
+    return Copies(
+        checkpoints=Informer(kube, CHECKPOINTS, namespace, indexers=checkpoint_indexes),
+        jobs=Informer(kube, JOBS, namespace, labels=keys.LABEL_CHECKPOINT_ID),
+        pods=Informer(kube, PODS, namespace, labels=f"{keys.LABEL_IS_SOURCE}=true", indexers={BY_JOB: _index_pod}),
+        claims=claims if storage.in_pod else None,
+    )
+
+
+class Observer:
+    """Looks at one checkpoint at a time."""
+
+    def __init__(self, kube: Kube, copies: Copies, storage: Storage, release_namespace: str) -> None:
+        self._kube = kube
+        self._copies = copies
+        self._storage = storage
+        self._release_namespace = release_namespace
+
+    def wake(self, add: Handler) -> None:
+        """Have *add* called with the checkpoint change that each change of anything amounts to."""
+        self._copies.checkpoints.add_handler(add)
+        self._copies.checkpoints.add_handler(lambda change: self._wake_siblings(change, add))
+        self._copies.jobs.add_handler(lambda change: self._wake_owner(change, add))
+        self._copies.pods.add_handler(lambda change: self._wake_job(change, add))
+        if self._copies.claims is not None:
+            self._copies.claims.add_handler(lambda change: self._wake_namespace(change, add))
+
+    async def observe(self, key: Key, now: datetime) -> Observed | None:
+        """Everything about one checkpoint; None where it is gone.
+
+        Raises:
+            KubeError: a call failed.
+        """
+        namespace, name = key
+        checkpoint = self._copies.checkpoints.store.get(namespace, name)
+        if checkpoint is None:
+            return None
+        job = await self._job(checkpoint, namespace)
+        pods = self._pods(job)
+        same_id = self._copies.checkpoints.store.by_index(BY_ID, f"{namespace}/{id_of(checkpoint)}")
+        claims = self._copies.claims
+        return Observed(
+            checkpoint=checkpoint,
+            job=job,
+            pods=pods,
+            job_events=await self._job_events(job, pods, now),
+            claim=claims.store.get(namespace, self._storage.pvc_name) if claims is not None else None,
+            siblings=tuple(each for each in same_id if key_of(each) != key),
+            lease=await self._lease(job),
+            cleanup_job=self._cleanup_job(checkpoint),
+            release_namespace=self._release_namespace,
+        )
+
+    async def _job(self, checkpoint: Object, namespace: str) -> Object | None:
+        """The Job; that it is gone is believed only of the API server, a copy may not know it yet."""
+        name = job_to_look_at(checkpoint)
+        job = self._copies.jobs.store.get(namespace, name) if name else None
+        recorded = (checkpoint.get("status") or {}).get("jobName")
+        if job is not None or not name or recorded != name:
+            return job
+        try:
+            return await self._kube.get(JOBS, name, namespace)
+        except NotFoundError:
+            return None
+
+    def _pods(self, job: Object | None) -> tuple[Object, ...]:
+        if job is None:
+            return ()
+        namespace, name = key_of(job)
+        return self._copies.pods.store.by_index(BY_JOB, f"{namespace}/{name}")
+
+    async def _job_events(self, job: Object | None, pods: tuple[Object, ...], now: datetime) -> tuple[Object, ...]:
+        if job is None or pods or diagnosis.no_pod(job, (), now) is None or _finished(job):
+            return ()
+        namespace, name = key_of(job)
+        fields = f"involvedObject.kind=Job,involvedObject.name={name},type=Warning"
+        events = (await self._kube.list(EVENTS, namespace, fields=fields)).items
+        return tuple(sorted(events, key=lambda event: str(event.get("lastTimestamp") or "")))
+
+    async def _lease(self, job: Object | None) -> Object | None:
+        if job is None or not diagnosis.is_true(job, "Complete"):
+            return None
+        if annotations_of(job).get(keys.ANN_CHECKPOINT_STATUS) in set(CaptureStatus):
+            return None
+        namespace, name = key_of(job)
+        try:
+            return await self._kube.get(LEASES, name, namespace)
+        except NotFoundError:
+            return None
+
+    def _cleanup_job(self, checkpoint: Object) -> Object | None:
+        checkpoint_id = id_of(checkpoint)
+        if not checkpoint["metadata"].get("deletionTimestamp") or not checkpoint_id:
+            return None
+        look = Observed(checkpoint=checkpoint, release_namespace=self._release_namespace)
+        namespace = cleanup_namespace(look, self._storage)
+        return self._copies.jobs.store.get(namespace, cleanup_job_name(checkpoint_id))
+
+    def _wake_siblings(self, change: Change, add: Handler) -> None:
+        """Who has the same id may have to wait, or need not wait any more."""
+        ids = {each for obj in change if obj is not None for each in _index_id(obj)}
+        unchanged = change.old is not None and change.new is not None and _rivalry(change.old) == _rivalry(change.new)
+        if unchanged:
+            return
+        for each in ids:
+            for sibling in self._copies.checkpoints.store.by_index(BY_ID, each):
+                if sibling is not change.new:
+                    add(Change(sibling, sibling))
+
+    def _wake_owner(self, change: Change, add: Handler) -> None:
+        job = change.object
+        name = annotations_of(job).get(keys.ANN_CHECKPOINT, "")
+        found = self._copies.checkpoints.store.get(key_of(job)[0], name)
+        if found is not None:
+            add(Change(found, found))
+        else:
+            self._wake_by_job(key_of(job), add)
+
+    def _wake_job(self, change: Change, add: Handler) -> None:
+        for each in _index_pod(change.object):
+            namespace, _, name = each.partition("/")
+            self._wake_by_job((namespace, name), add)
+
+    def _wake_by_job(self, job: Key, add: Handler) -> None:
+        for checkpoint in self._copies.checkpoints.store.by_index(BY_JOB, "/".join(job)):
+            add(Change(checkpoint, checkpoint))
+
+    def _wake_namespace(self, change: Change, add: Handler) -> None:
+        namespace = key_of(change.object)[0]
+        for checkpoint in self._copies.checkpoints.store.by_index(BY_NAMESPACE, namespace):
+            add(Change(checkpoint, checkpoint))
+
+
+def _rivalry(checkpoint: Object) -> tuple[str, str]:
+    """What of a checkpoint matters to others of the same id."""
+    return id_of(checkpoint), str((checkpoint.get("status") or {}).get("phase"))
+
+
+def _finished(job: Object) -> bool:
+    return diagnosis.is_true(job, "Complete") or diagnosis.is_true(job, "Failed")
