@@ -103,7 +103,11 @@ def settle_seconds(checkpoint: Mapping[str, Any]) -> int:
 
 def find_container(spec: Mapping[str, Any], name: str) -> Json | None:
     """The regular container of that name in a pod spec."""
-    return next((c for c in spec.get("containers") or () if c.get("name") == name), None)
+    for container in spec.get("containers") or ():
+        if container.get("name") == name:
+            found: Json = container
+            return found
+    return None
 
 
 def captured_container(checkpoint: Mapping[str, Any]) -> Json | None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from contract import checkpoint as ckpt
 from contract import control, keys, pod_parts
 from contract.states import Admission
-from contract.storage import Storage, artifact_dir
+from contract.storage import Storage, artifact_path
 
 Json = dict[str, Any]
 
@@ -157,7 +157,7 @@ def _command_operations(container: Mapping[str, Any], path: str) -> list[Json]:
 
 
 def _environment(pod: Mapping[str, Any], restore: Restore) -> dict[str, str]:
-    directory = str(artifact_dir(restore.storage.base_path, restore.checkpoint_id, restore.version))
+    directory = artifact_path(restore.storage.base_path, restore.checkpoint_id, restore.version)
     wanted = {
         keys.ENV_RESTORE_STANDBY: "1",
         keys.ENV_STANDBY_ID: restore.checkpoint_id,

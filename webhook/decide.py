@@ -197,8 +197,10 @@ def _restore(pod: Json, name: str, checkpoint: Json, values: Values) -> Restore:
         raise _Unshaped(Admission.POD_UNSUPPORTED, f"spec.{problem[0]} {problem[1]}")
     seccomp = values.checkpoint.seccomp
     template = ckpt.template(checkpoint).get("spec") or {}
-    image = ckpt.captured_image(checkpoint, values)
-    _check_images(pod, targets, image, checkpoint, values)
+    captured = ckpt.captured_container(checkpoint) or {}
+    image = str(captured.get("image") or "")
+    captured_image = values.placeholder.images.get(image, image)
+    _check_images(pod, targets, {image, captured_image}, captured_image, values)
     return Restore(
         checkpoint=name,
         checkpoint_id=checkpoint_id,
@@ -207,9 +209,9 @@ def _restore(pod: Json, name: str, checkpoint: Json, values: Values) -> Restore:
         storage=storage,
         seccomp_profile=None if seccomp.disabled else seccomp.profile,
         node_affinity=values.admission.node_affinity,
-        image=image or None,
+        image=captured_image or None,
         pull_secrets=tuple(secret["name"] for secret in template.get("imagePullSecrets") or () if secret.get("name")),
-        shared_memory=_shared_memory(checkpoint, template),
+        shared_memory=_shared_memory(checkpoint, template, captured),
     )
 
 
@@ -228,21 +230,20 @@ def _artifact(name: str, checkpoint: Json) -> tuple[str, str]:
     return checkpoint_id, version
 
 
-def _shared_memory(checkpoint: Json, template: Json) -> str | None:
+def _shared_memory(checkpoint: Json, template: Json, captured: Json) -> str | None:
     """Size of the memory volume at /dev/shm in the capture pod: the template's own, else the one we put there."""
-    captured = ckpt.captured_container(checkpoint) or {}
     if pod_parts.mounted_at(captured, keys.SHARED_MEMORY_DIR):
         return pod_parts.memory_volume_size(template, captured)
     return ckpt.shared_memory_size(checkpoint)
 
 
-def _check_images(pod: Json, targets: tuple[str, ...], image: str, checkpoint: Json, values: Values) -> None:
+def _check_images(pod: Json, targets: tuple[str, ...], same: set[str], image: str, values: Values) -> None:
+    """Whether each target has an image of ``same`` or one that the values map to ``image``, the captured one."""
     if not image or ckpt.annotations_of(pod).get(keys.ANN_IMAGE_POLICY) == keys.IMAGE_POLICY_CHECKPOINT:
         return
-    written = (ckpt.captured_container(checkpoint) or {}).get("image", "")
     for target in targets:
         own = (ckpt.find_container(pod["spec"], target) or {}).get("image", "")
-        if own not in (image, written) and values.placeholder.images.get(own) != image:
+        if own not in same and values.placeholder.images.get(own) != image:
             raise _Unshaped(
                 Admission.IMAGE_MISMATCH,
                 f"container {target} has image {own}, the checkpoint was taken of {image}; use that image, map one to "
