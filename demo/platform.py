@@ -63,26 +63,37 @@ def embed(home: Cache, progress: Progress, name: str = EMBEDDED_NAME) -> Platfor
         CommandError: the images could not be built.
         cluster.errors.ClusterError: the cluster could not be built or started.
     """
-    archives = home.root / "archives"
-    archives.mkdir(parents=True, exist_ok=True)
-    finish = _build_images(archives, progress)
+    finish = build_images(home, progress)
     running = embedded.up(home, name, embedded.Options(), progress)
     finish()
+    return equip(running, home, progress)
+
+
+def equip(running: embedded.Cluster, home: Cache, progress: Progress) -> Platform:
+    """Load the built images into a running embedded cluster."""
     with progress.step("loading the images into the cluster"):
-        for archive in sorted(archives.glob("*.tar")):
+        for archive in sorted(archives(home).glob("*.tar")):
             running.load_image(archive)
     return Platform(
         running.kubeconfig, running.programs.path("kubectl"), running.helm, IMAGE_PREFIX, EMBEDDED_TAG, running
     )
 
 
-def _build_images(archives: Path, progress: Progress) -> Callable[[], None]:
+def archives(home: Cache) -> Path:
+    """Return the folder that holds the image archives."""
+    folder = home.root / "archives"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def build_images(home: Cache, progress: Progress) -> Callable[[], None]:
     """Start building the images in a process of their own; the function returned waits for the end."""
     progress.say("building the container images at the same time (first time: some minutes)")
-    log = archives / "build.log"
+    target = archives(home)
+    log = target / "build.log"
     with log.open("w") as sink:
         builder = subprocess.Popen(
-            [sys.executable, "-m", "images", "build", "all", "-o", str(archives)],
+            [sys.executable, "-m", "images", "build", "all", "-o", str(target)],
             cwd=ROOT,
             stdout=sink,
             stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""A whole cluster for the tests of this folder."""
+"""A whole cluster with the chart installed, for the tests of this folder."""
 
 import os
 from collections.abc import Iterator
@@ -7,6 +7,12 @@ import pytest
 
 from cluster import api
 from cluster.api import Cluster
+from cluster.cache import Cache
+from demo.install import Helm, complaints, image_settings
+from demo.kubectl import CommandError, Kubectl
+from demo.platform import Platform, build_images, equip
+
+NAMESPACE = "snapshot-tests"
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +23,24 @@ def embedded_cluster() -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.down()
+
+
+@pytest.fixture(scope="session")
+def platform(embedded_cluster: Cluster) -> Platform:
+    """The cluster with all images built and loaded."""
+    home = Cache.from_env(os.environ)
+    build_images(home, api.for_terminal())()
+    return equip(embedded_cluster, home, api.for_terminal())
+
+
+@pytest.fixture(scope="session")
+def installed(platform: Platform) -> Kubectl:
+    """The chart, installed with Helm; kubectl in its namespace."""
+    kubectl = Kubectl(platform.kubectl, platform.kubeconfig, NAMESPACE)
+    try:
+        Helm(platform.helm, platform.kubeconfig, NAMESPACE).install(
+            image_settings(platform.image_tag, platform.image_prefix)
+        )
+    except CommandError as error:
+        pytest.fail(f"{error}\n{complaints(kubectl)}")
+    return kubectl

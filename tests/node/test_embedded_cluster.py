@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,15 +18,32 @@ IMAGE = "localhost/test/busybox:1"
 
 
 @pytest.fixture(scope="session")
-def cluster(embedded_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+def cluster(embedded_cluster: Cluster) -> Cluster:
     """The cluster with an image to run."""
+    assert [IMAGE] == _load_busybox(embedded_cluster)
+    return embedded_cluster
+
+
+def _load_busybox(cluster: Cluster) -> list[str]:
     root = packages.node_root(Cache.from_env(os.environ), Silent())
     files = {name: ((root / "usr/bin/busybox").read_bytes(), 0o755) for name in ("bin/busybox", "bin/sh")}
-    path = tmp_path_factory.mktemp("image") / "busybox.tar"
+    path = cluster.folder / "busybox.tar"
     path.write_bytes(images.archive(files, IMAGE, images.architecture(platform.machine()), {"Env": ["PATH=/bin"]}))
+    return cluster.load_image(path)
 
-    assert [IMAGE] == embedded_cluster.load_image(path)
-    return embedded_cluster
+
+def on(node: str, pod: dict) -> dict:
+    pod["spec"]["nodeName"] = node
+    return pod
+
+
+def service(name: str) -> dict:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8080}]},
+    }
 
 
 def pod(name: str, script: str, *, volumes: dict[str, str] | None = None, propagation: str = "None") -> dict:
@@ -76,20 +94,14 @@ def test_the_node_is_ready(cluster: Cluster) -> None:
 def test_a_pod_runs_logs_and_is_entered(cluster: Cluster) -> None:
     running(cluster, pod("talker", "echo hello; exec busybox sleep 1000"))
 
-    assert "hello\n" == cluster.kubectl("logs", "talker")
-    assert "inside\n" == cluster.kubectl("exec", "talker", "--", "busybox", "echo", "inside")
+    assert cluster.kubectl("logs", "talker") == "hello\n"
+    assert cluster.kubectl("exec", "talker", "--", "busybox", "echo", "inside") == "inside\n"
 
 
 def test_pods_reach_pods_and_the_api_by_service(cluster: Cluster) -> None:
     """Webhooks depend on it: the API server calls them by cluster IP."""
     server = pod("server", "echo served > /index.html; exec busybox httpd -f -p 8080 -h /")
-    service = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": "server", "namespace": "default"},
-        "spec": {"selector": {"app": "server"}, "ports": [{"port": 80, "targetPort": 8080}]},
-    }
-    running(cluster, service, server, pod("client", "exec busybox sleep 1000"))
+    running(cluster, service("server"), server, pod("client", "exec busybox sleep 1000"))
     address = cluster.kubectl.json("get", "service", "server")["spec"]["clusterIP"]
 
     def fetch(*command: str) -> bool:
@@ -114,7 +126,7 @@ def test_a_claim_binds_is_shared_and_goes_with_its_volume(cluster: Cluster, mode
     running(cluster, claim(name, mode), writer, reader)
     volume = cluster.kubectl.json("get", "pvc", name)["spec"]["volumeName"]
 
-    assert "kept\n" == cluster.kubectl("exec", f"{name}-reader", "--", "busybox", "cat", "/data/file")
+    assert cluster.kubectl("exec", f"{name}-reader", "--", "busybox", "cat", "/data/file") == "kept\n"
     assert (cluster.folder / "volumes" / volume / "file").exists()
 
     cluster.kubectl("delete", "pod", f"{name}-writer", f"{name}-reader", "--now")
@@ -126,11 +138,13 @@ def test_a_claim_binds_is_shared_and_goes_with_its_volume(cluster: Cluster, mode
 def test_mounts_travel_between_pods(cluster: Cluster) -> None:
     """What one pod mounts with Bidirectional appears in another with HostToContainer."""
     setup = "mkdir -p /data/in && busybox mount -t tmpfs none /data/in && echo seen > /data/in/file"
-    giver = pod("giver", f"busybox {setup}; exec busybox sleep 1000", volumes={"both": "/data"}, propagation="Bidirectional")
+    giver = pod(
+        "giver", f"busybox {setup}; exec busybox sleep 1000", volumes={"both": "/data"}, propagation="Bidirectional"
+    )
     running(cluster, claim("both", "ReadWriteMany"), giver)
     running(cluster, pod("taker", "exec busybox sleep 1000", volumes={"both": "/data"}, propagation="HostToContainer"))
 
-    assert "seen\n" == cluster.kubectl("exec", "taker", "--", "busybox", "cat", "/data/in/file")
+    assert cluster.kubectl("exec", "taker", "--", "busybox", "cat", "/data/in/file") == "seen\n"
 
     cluster.kubectl("exec", "giver", "--", "busybox", "umount", "/data/in")
 
@@ -139,7 +153,7 @@ def test_host_settings_are_left_alone(cluster: Cluster) -> None:
     """The kubelet is content with what it is shown; the machine keeps its own values."""
     shown = cluster.node(1).run("cat", "/proc/sys/kernel/panic_on_oops", "/proc/sys/vm/overcommit_memory")
 
-    assert "1\n1\n" == shown
+    assert shown == "1\n1\n"
 
 
 def test_two_clusters_at_once_and_nothing_left_behind(cluster: Cluster) -> None:
@@ -159,8 +173,8 @@ def test_two_clusters_at_once_and_nothing_left_behind(cluster: Cluster) -> None:
     assert not network.link_exists(link)
     assert not other.folder.exists()
     assert before == _mounts()
-    assert [] == [h for h in cgroups.hierarchies(before) if (Path(h.mount_point) / group).exists()]
-    assert "" == _processes_of(other)
+    assert [h for h in cgroups.hierarchies(before) if (Path(h.mount_point) / group).exists()] == []
+    assert _processes_of(other) == ""
 
 
 def test_a_killed_start_is_cleaned_by_the_next() -> None:
@@ -168,7 +182,7 @@ def test_a_killed_start_is_cleaned_by_the_next() -> None:
     name = f"killed-{os.getpid()}"
     home = Cache.from_env(os.environ)
     starting = subprocess.Popen(
-        ["python", "-m", "cluster", "up", "--name", name],
+        [sys.executable, "-m", "cluster", "up", "--name", name],
         cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     pid_file = home.clusters / name / "nodes/1/pid"
@@ -178,7 +192,7 @@ def test_a_killed_start_is_cleaned_by_the_next() -> None:
 
     cluster = api.up(name)
     try:
-        assert "ok" == cluster.kubectl("get", "--raw", "/readyz")
+        assert cluster.kubectl("get", "--raw", "/readyz") == "ok"
         assert Process.noted(pid_file, str(cluster.nodes[0].folder / "boot.json"))
     finally:
         cluster.down()
@@ -195,3 +209,22 @@ def _volumes(cluster: Cluster) -> set[str]:
 def _processes_of(cluster: Cluster) -> str:
     lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
     return "\n".join(line for line in lines if str(cluster.folder) in line)
+
+
+def test_two_nodes_serve_each_other() -> None:
+    """Pods of one node reach a Service whose pod is on the other, and share its volume."""
+    cluster = api.up(f"pair-{os.getpid()}", options=api.Options(nodes=2))
+    try:
+        _load_busybox(cluster)
+        script = "echo shared > /data/file; exec busybox httpd -f -p 8080 -h /data"
+        server = on(cluster.nodes[1].name, pod("server", script, volumes={"both": "/data"}))
+        client = on(cluster.nodes[0].name, pod("client", "exec busybox sleep 1000", volumes={"both": "/data"}))
+        running(cluster, claim("both", "ReadWriteMany"), service("server"), server, client)
+        address = cluster.kubectl.json("get", "service", "server")["spec"]["clusterIP"]
+        fetch = ["busybox", "wget", "-qO-", "-T5", f"http://{address}/file"]
+
+        assert "shared\n" == cluster.kubectl("exec", "client", "--", *fetch)
+        assert "shared\n" == cluster.kubectl("exec", "client", "--", "busybox", "cat", "/data/file")
+        assert "shared\n" == cluster.kubectl("exec", "server", "--", "busybox", "cat", "/data/file")
+    finally:
+        cluster.down()

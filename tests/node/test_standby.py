@@ -168,8 +168,8 @@ class TestColdStart:
         assert "worker 1\n" in text
         assert "SNAPSHOT_CONTROL_DIR" not in text
         assert "DYN_" not in text
-        assert control.COLD_START == (container.dir / control.RESTORE_COMPLETE).read_text()
-        assert 0o644 == (container.dir / control.RESTORE_COMPLETE).stat().st_mode & 0o777
+        assert (container.dir / control.RESTORE_COMPLETE).read_text() == control.COLD_START
+        assert (container.dir / control.RESTORE_COMPLETE).stat().st_mode & 0o777 == 0o644
 
     def test_stale_files_are_removed_first(self, start):
         def leave(directory):
@@ -177,9 +177,9 @@ class TestColdStart:
                 (directory / name).write_text("restored 00 5\n")
 
         container = start(*SH, "echo worker", prepare=leave)
-        assert 32 == len(container.nonce())
+        assert len(container.nonce()) == 32
         left = sorted(path.name for path in container.dir.iterdir())
-        assert [control.CLAIM] == left
+        assert left == [control.CLAIM]
 
     @pytest.mark.parametrize(
         ("policy", "code", "words"),
@@ -223,7 +223,7 @@ class TestColdStart:
         container = start(*SH, "echo worker")
         container.nonce()
         container.verdict(f"restored {'0' * 32} 1001")
-        assert 0 == container.code()
+        assert container.code() == 0
         assert "no agent claimed" in container.text()
 
     def test_agent_dies_after_its_claim(self, start):
@@ -232,7 +232,7 @@ class TestColdStart:
         began = time.monotonic()
         wait_for(lambda: time.monotonic() - began > 5.2, "claim window over")
         container.release()
-        assert 0 == container.code()
+        assert container.code() == 0
         assert 14.5 < time.monotonic() - began < 18
         assert "Falling back to cold start: the agent died" in container.text()
 
@@ -243,13 +243,13 @@ class TestColdStart:
         wait_for(lambda: container.process.poll() is None, "alive")
         nonce = container.claim()
         container.verdict(f"failed {nonce} clean second agent gave up")
-        assert 0 == container.code()
+        assert container.code() == 0
         assert "second agent gave up" in container.text()
 
     def test_restore_times_out(self, start):
         container = start(*SH, "echo worker")
         container.claim(allowed=1)
-        assert 0 == container.code()
+        assert container.code() == 0
         assert "restore timed out" in container.text()
 
     def test_foreign_process_is_ended(self, start):
@@ -258,7 +258,7 @@ class TestColdStart:
         container.enter("sleep", "60")
         container.verdict(f"failed {nonce} clean no")
         container.release()
-        assert 0 == container.code()
+        assert container.code() == 0
 
     def test_foreign_process_of_root_survives_so_kubelet_restarts(self, start):
         container = start(*SH, "echo worker", user=1000)
@@ -266,11 +266,11 @@ class TestColdStart:
         container.enter("sleep", "60")
         container.verdict(f"failed {nonce} clean no")
         container.release()
-        assert control.EXIT_RESTART_ME == container.code()
+        assert container.code() == control.EXIT_RESTART_ME
 
     def test_without_control_directory(self, start):
         container = start(*SH, "echo worker", env={keys.ENV_CONTROL_DIR: "/nonexistent"})
-        assert 0 == container.code()
+        assert container.code() == 0
         assert "control directory /nonexistent" in container.text()
 
     @pytest.mark.parametrize(
@@ -286,11 +286,11 @@ class TestColdStart:
         container = start(*SH, "echo worker")
         container.nonce()
         os.kill(container.init(), signal.SIGTERM)
-        assert 128 + signal.SIGTERM == container.code()
+        assert container.code() == 128 + signal.SIGTERM
 
     def test_signal_mask_is_given_back(self, start):
         container = start(*SH, "grep SigBlk /proc/self/status", env={keys.ENV_CONTROL_DIR: "/nonexistent"})
-        assert 0 == container.code()
+        assert container.code() == 0
         assert "SigBlk:\t0000000000000000" in container.text()
 
 
@@ -336,7 +336,7 @@ class TestRestored:
         container, _ = self.restored(start, script)
         assert code == container.code()
         assert control.LOG_RESTORED.format(id="abc") == container.text().splitlines()[0]
-        assert control.DONE == (container.dir / control.RESTORE_COMPLETE).read_text()
+        assert (container.dir / control.RESTORE_COMPLETE).read_text() == control.DONE
         assert "cold" not in container.text()
 
     def test_signal_reaches_the_worker(self, start):
@@ -344,13 +344,13 @@ class TestRestored:
         container, _ = self.restored(start, script)
         wait_for(lambda: "up" in (container.dir / "out").read_text(), "worker up")
         os.kill(container.init(), signal.SIGTERM)
-        assert 9 == container.code()
+        assert container.code() == 9
 
     def test_named_process_is_not_there(self, start):
         container = start(*SH, "echo cold")
         nonce = container.claim()
         container.verdict(f"restored {nonce} 4000")
-        assert control.EXIT_RESTART_ME == container.code()
+        assert container.code() == control.EXIT_RESTART_ME
 
 
 RECORD_SIGNALS = """
@@ -378,7 +378,7 @@ class TestCapture:
     def test_worker_is_far_from_the_pids_of_probes_and_leads_a_session(self, start):
         container = start("--capture", "--", sys.executable, "-c", RECORD_SIGNALS)
         words = container.says("sid").split()
-        assert control.FIRST_WORKER_PID < int(words[1])
+        assert int(words[1]) > control.FIRST_WORKER_PID
         assert words[1] == words[3]
 
     @pytest.mark.parametrize(
@@ -397,14 +397,14 @@ class TestCapture:
             os.kill(pid, signal.SIGKILL)
         container.verdict(f"captured {nonce}")
         container.release()
-        assert 0 == container.code()
+        assert container.code() == 0
 
     def test_capture_failed(self, start):
         container = start("--capture", *SH, SAY_AND_STAY)
         nonce = container.claim()
         container.verdict(f"failed {nonce} clean disk full")
         container.release()
-        assert 1 == container.code()
+        assert container.code() == 1
         assert "disk full" in container.text()
 
     def test_agent_dies_after_the_worker(self, start):
@@ -416,7 +416,7 @@ class TestCapture:
         wait_for(lambda: not container.children(), "reaped")
         assert container.process.poll() is None
         container.release()
-        assert 1 == container.code()
+        assert container.code() == 1
 
     def test_orphans_stay_in_the_workers_tree(self, start):
         """What the worker leaves behind must be its own child, or a dump of its tree would miss it."""
@@ -425,10 +425,10 @@ class TestCapture:
         worker = container.children()[0]
         orphans = Path(f"/proc/{worker}/task/{worker}/children")
         wait_for(lambda: orphans.read_text().split(), "orphan")
-        assert 1 == len(container.children())
+        assert len(container.children()) == 1
 
     def test_zombies_are_reaped(self, start):
         container = start("--capture", *SH, SAY_AND_STAY)
         container.says("worker 1")
         container.enter("bash", "-c", "sleep 0.1 & disown; exit 0")
-        wait_for(lambda: 1 == len(container.children()), "reaped")
+        wait_for(lambda: len(container.children()) == 1, "reaped")

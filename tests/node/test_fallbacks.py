@@ -1,0 +1,240 @@
+"""Whatever goes wrong ends in a cold start: Ready, one worker, a reason, never a dead pod."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.api import Cluster
+from contract import keys
+from demo.kubectl import Kubectl, wait_for
+from tests.node import scene
+
+NAME = "tiny"
+COLD = "SNAPSHOT_COLD_START: Falling back to cold start:"
+RESTORED = "SNAPSHOT_RESTORED: container restored from checkpoint"
+
+
+@pytest.fixture(scope="module")
+def ready(installed: Kubectl) -> str:
+    """The id of a Ready checkpoint of the small worker."""
+    scene.create(installed, scene.checkpoint(NAME))
+    return str(scene.phase(installed, NAME, "Ready", "Failed")["status"]["checkpointID"])
+
+
+@pytest.fixture
+def store(installed: Kubectl, embedded_cluster: Cluster) -> Path:
+    """The checkpoint volume, as the host sees it."""
+    claim = installed.get("pvc", "snapshot-pvc")
+    return embedded_cluster.folder / "volumes" / str(claim["spec"]["volumeName"])
+
+
+@pytest.fixture
+def pod_name(request: pytest.FixtureRequest, installed: Kubectl) -> Iterator[str]:
+    """A name for this test's pod, which is removed afterwards."""
+    name = f"tiny-{abs(hash(request.node.name)) % 10**8}"
+    yield name
+    scene.remove(installed, f"pod/{name}")
+
+
+@pytest.fixture
+def no_agent(installed: Kubectl) -> Iterator[None]:
+    """No agent runs anywhere."""
+    away = '{"spec":{"template":{"spec":{"nodeSelector":{"no":"where"}}}}}'
+    back = '{"spec":{"template":{"spec":{"nodeSelector":null}}}}'
+    installed("patch", "daemonset/snapshot-agent", "--type=merge", "-p", away)
+    agents = f"{keys.LABEL_AGENT}={keys.LABEL_AGENT_VALUE}"
+    wait_for(lambda: not installed.items("pods", "-l", agents) or None, "the agent gone", 60)
+    yield
+    installed("patch", "daemonset/snapshot-agent", "--type=merge", "-p", back)
+    installed("rollout", "status", "daemonset/snapshot-agent", "--timeout=60s")
+
+
+def artifact_files(store: Path, checkpoint_id: str) -> list[Path]:
+    """All files of the artifact's only version, largest last."""
+    found = [path for path in (store / checkpoint_id / "versions" / "1").rglob("*") if path.is_file()]
+    return sorted(found, key=lambda path: path.stat().st_size)
+
+
+def start(kubectl: Kubectl, name: str, **fields) -> str:
+    """Create a restore pod, wait until it serves and is Ready; return its first log line."""
+    scene.create(kubectl, scene.pod(name, NAME, readinessProbe=scene.probe(), **fields))
+    scene.await_answer(kubectl, name)
+    scene.await_ready(kubectl, name)
+    return scene.first_line(kubectl, name)
+
+
+def test_a_worker_is_restored(ready: str, installed: Kubectl, pod_name: str):
+    """The ground that the failures below stand on."""
+    assert start(installed, pod_name).startswith(RESTORED)
+
+
+def test_a_flipped_bit_ends_in_a_cold_start(ready: str, installed: Kubectl, store: Path, pod_name: str):
+    """One bit in the middle of the largest file: found before CRIU sees it."""
+    victim = artifact_files(store, ready)[-1]
+    whole = victim.read_bytes()
+    spot = random.Random(7).randrange(len(whole))
+    victim.write_bytes(whole[:spot] + bytes([whole[spot] ^ 1]) + whole[spot + 1 :])
+    try:
+        line = start(installed, pod_name)
+    finally:
+        victim.write_bytes(whole)
+
+    assert line.startswith(COLD)
+    assert scene.workers(installed, pod_name) == 1
+
+
+def test_a_changed_manifest_ends_in_a_cold_start(ready: str, installed: Kubectl, store: Path, pod_name: str):
+    """The manifest must be the one that the DynamoCheckpoint names, however well it fits its files."""
+    manifest = store / ready / "versions" / "1" / "manifest.yaml"
+    whole = manifest.read_bytes()
+    manifest.write_bytes(whole + b"\n")
+    try:
+        line = start(installed, pod_name)
+    finally:
+        manifest.write_bytes(whole)
+
+    assert line.startswith(COLD)
+
+
+def test_a_missing_artifact_ends_in_a_cold_start(ready: str, installed: Kubectl, store: Path, pod_name: str):
+    hidden = store / f"{ready}.hidden"
+    (store / ready).rename(hidden)
+    try:
+        line = start(installed, pod_name)
+    finally:
+        hidden.rename(store / ready)
+
+    assert line.startswith(COLD)
+
+
+@pytest.mark.usefixtures("no_agent")
+def test_no_agent_ends_in_a_cold_start(ready: str, installed: Kubectl, pod_name: str):
+    line = start(installed, pod_name)
+
+    assert line.startswith(COLD)
+    assert "no agent claimed" in line
+
+
+@pytest.mark.usefixtures("no_agent")
+def test_a_cold_sdk_worker_does_not_take_itself_for_a_source(ready: str, installed: Kubectl, pod_name: str):
+    """None of the variables that would make it wait for a snapshot is left."""
+    start(installed, pod_name)
+
+    assert scene.await_answer(installed, pod_name)["managed"] == []
+
+
+@pytest.mark.parametrize("agent", [pytest.param(True, id="restored"), pytest.param(False, id="cold")])
+def test_a_worker_with_no_probe_becomes_ready(
+    ready: str, installed: Kubectl, pod_name: str, request: pytest.FixtureRequest, *, agent: bool
+):
+    """The startup gate opens in both cases, though the worker itself knows nothing of it."""
+    if not agent:
+        request.getfixturevalue("no_agent")
+    scene.create(installed, scene.pod(pod_name, NAME))
+    scene.await_answer(installed, pod_name)
+    scene.await_ready(installed, pod_name)
+
+    assert scene.first_line(installed, pod_name).startswith(RESTORED if agent else COLD)
+
+
+def test_a_restarted_container_is_not_fooled_by_its_predecessors_files(ready: str, installed: Kubectl, pod_name: str):
+    """The control volume outlives the container; the new one is restored or started anew, and serves."""
+    start(installed, pod_name)
+    before = scene.await_answer(installed, pod_name)
+    kill = f"import os,signal;os.kill({before['pid']},signal.SIGKILL)"
+    installed("exec", pod_name, "-c", "main", "--", "python3", "-c", kill)
+
+    def restarted() -> int | None:
+        statuses = installed.get("pod", pod_name)["status"]["containerStatuses"]
+        return statuses[0]["restartCount"] or None
+
+    wait_for(restarted, "a restart", 60)
+    scene.await_answer(installed, pod_name)
+    scene.await_ready(installed, pod_name)
+
+    assert scene.first_line(installed, pod_name).startswith((RESTORED, COLD))
+    assert scene.workers(installed, pod_name) == 1
+
+
+def test_an_agent_killed_while_it_restores_ends_in_one_worker(
+    installed: Kubectl, embedded_cluster: Cluster, pod_name: str
+):
+    """A larger worker, so that the kill lands in the middle of the restore."""
+    big = "tiny-big"
+    environment = [{"name": "BLOCK_MIB", "value": "1024"}]
+    scene.create(installed, scene.checkpoint(big, env=environment))
+    scene.phase(installed, big, "Ready")
+    scene.create(installed, scene.pod(pod_name, big, env=environment, readinessProbe=scene.probe()))
+    wait_for(lambda: scene.kill_agent_at(embedded_cluster, "criu restore"), "a restore to interrupt", 60)
+    scene.await_answer(installed, pod_name)
+    scene.await_ready(installed, pod_name)
+
+    assert scene.workers(installed, pod_name) == 1
+    assert scene.first_line(installed, pod_name).startswith((RESTORED, COLD))
+
+
+def test_an_agent_killed_while_it_captures_never_makes_the_checkpoint_ready(
+    installed: Kubectl, embedded_cluster: Cluster, store: Path
+):
+    """The dump is cut short: Failed with a message, and nothing published."""
+    name = "tiny-cut"
+    scene.create(installed, scene.checkpoint(name, env=[{"name": "BLOCK_MIB", "value": "1024"}]))
+    wait_for(lambda: scene.kill_agent_at(embedded_cluster, "criu dump"), "a dump to interrupt", 90)
+    found = scene.phase(installed, name, "Ready", "Failed")
+
+    assert found["status"]["phase"] == "Failed"
+    assert found["status"]["message"]
+    assert not (store / found["status"]["checkpointID"] / "versions" / "1").exists()
+
+
+def test_a_service_of_the_worker_never_lists_the_capture_pod(installed: Kubectl):
+    """The capture pod keeps the template's labels and never becomes Ready."""
+    name = "tiny-served"
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name},
+        "spec": {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8000}]},
+    }
+    scene.create(installed, service)
+    scene.create(installed, scene.checkpoint(name))
+    listed: list[str] = []
+
+    def done() -> str | None:
+        for each in installed.items("endpointslices", "-l", f"kubernetes.io/service-name={name}"):
+            listed.extend(
+                str(end) for end in each.get("endpoints") or [] if end.get("conditions", {}).get("ready") is not False
+            )
+        return installed.get("dynamocheckpoint", name).get("status", {}).get("phase") in {"Ready", "Failed"} or None
+
+    wait_for(done, f"checkpoint {name}", scene.CAPTURE_SECONDS)
+
+    assert listed == []
+    assert installed.get("dynamocheckpoint", name)["status"]["phase"] == "Ready"
+
+
+def test_no_file_of_the_placeholder_runs(installed: Kubectl, pod_name: str):
+    """criu, tar, ld.so and iptables in the image are traps; the restored worker finds none of them sprung."""
+    name = "tiny-traps"
+    trap = "\n".join(
+        [
+            "import os",
+            "for tool in ('criu', 'tar', 'ld.so', 'iptables-restore', 'sh'):",
+            "    path = '/usr/local/bin/' + tool",
+            "    open(path, 'w').write('#!/usr/bin/python3\\nopen(\"/tmp/sprung\", \"a\").write(__file__)\\n')",
+            "    os.chmod(path, 0o755)",
+            scene.WORKER,
+        ]
+    )
+    user = {"runAsUser": 0}
+    scene.create(installed, scene.checkpoint(name, command=["python3", "-c", trap], securityContext=user))
+    scene.phase(installed, name, "Ready", "Failed")
+    body = scene.pod(name=pod_name, checkpoint_name=name, command=["python3", "-c", trap], securityContext=user)
+    scene.create(installed, body)
+    scene.await_answer(installed, pod_name)
+    sprung = "import os;print(os.path.exists('/tmp/sprung'))"
+
+    assert scene.first_line(installed, pod_name).startswith(RESTORED)
+    assert installed("exec", pod_name, "-c", "main", "--", "python3", "-c", sprung).strip() == "False"
