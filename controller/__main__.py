@@ -27,7 +27,6 @@ from kube.recorder import Recorder
 from kube.store import Key, key_of
 
 COMPONENT: Final = "snapshot-controller"
-HEALTH_PORT: Final = 8081
 WORKERS: Final = 16
 """Checkpoints handled at once: enough to keep an API server busy, each waits for it nearly all the time."""
 
@@ -67,7 +66,7 @@ def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
     tasks: dict[str, Task] = {f"copy of {name}": informer.run for name, informer in copies.all().items()}
     return tasks | {
         "events": recorder.run,
-        "health": HealthServer(HEALTH_PORT, checks, registry).run,
+        "health": HealthServer(settings.health_port, checks, registry).run,
         "leadership": partial(election.run, partial(all_of, work)),
     }
 

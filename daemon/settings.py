@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 DEFAULT_CONFIG: Final = Path("/etc/snapshot/config.yaml")
+DEFAULT_HEALTH_PORT: Final = 8081
+MAX_PORT: Final = 65535
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 VARIABLES: Final = {
     "pod_namespace": "POD_NAMESPACE",
@@ -52,6 +54,8 @@ class Settings:
     """SNAPSHOT_CONFIG."""
     log_level: str
     """SNAPSHOT_LOG_LEVEL: debug, info (default), warning or error."""
+    health_port: int
+    """SNAPSHOT_HEALTH_PORT: 8081 unless several processes share a host; 0 takes a free one."""
 
     @property
     def watched_namespace(self) -> str | None:
@@ -79,10 +83,13 @@ def read_settings(required: Collection[str] = (), environment: Mapping[str, str]
     level = variables.get("SNAPSHOT_LOG_LEVEL", "").strip().lower() or "info"
     if level not in LOG_LEVELS:
         problems.append(f"SNAPSHOT_LOG_LEVEL: must be one of {', '.join(LOG_LEVELS)}, is {level!r}")
+    port = variables.get("SNAPSHOT_HEALTH_PORT", "").strip() or str(DEFAULT_HEALTH_PORT)
+    if not port.isdecimal() or int(port) > MAX_PORT:
+        problems.append(f"SNAPSHOT_HEALTH_PORT: must be a port number from 0 to {MAX_PORT}, is {port!r}")
     if problems:
         raise SettingsError(problems)
     path = Path(variables.get("SNAPSHOT_CONFIG", "").strip() or DEFAULT_CONFIG)
-    return Settings(config_path=path, log_level=level, **texts)
+    return Settings(config_path=path, log_level=level, health_port=int(port), **texts)
 
 
 def read_config(path: Path, parse: Callable[[str], T]) -> T:

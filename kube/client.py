@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, Self
 
 import aiohttp
-from aiohttp.abc import AddrInfoType  # type: ignore[attr-defined]
 
 from kube import codec
 from kube.errors import (
@@ -265,7 +264,7 @@ async def _refusal(answer: aiohttp.ClientResponse) -> KubeError:
     return from_answer(answer.status, body, answer.headers.get("Retry-After"))
 
 
-def _keepalive_socket(address: AddrInfoType) -> socket.socket:
+def _keepalive_socket(address: aiohttp.AddrInfoType) -> socket.socket:
     family, kind, protocol, _, _ = address
     result = socket.socket(family=family, type=kind, proto=protocol)
     result.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
