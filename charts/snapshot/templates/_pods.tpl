@@ -1,0 +1,90 @@
+{{/* Environment that every process reads. Usage: include "snapshot.env" (list . "log level") */}}
+{{- define "snapshot.env" -}}
+{{- $root := index . 0 -}}
+- name: POD_NAME
+  valueFrom: {fieldRef: {apiVersion: v1, fieldPath: metadata.name}}
+- name: POD_NAMESPACE
+  valueFrom: {fieldRef: {apiVersion: v1, fieldPath: metadata.namespace}}
+- name: RELEASE_NAME
+  value: {{ $root.Release.Name }}
+- name: RELEASE_FULLNAME
+  value: {{ include "snapshot.fullname" $root }}
+{{- if $root.Values.rbac.namespaceRestricted }}
+- name: RESTRICTED_NAMESPACE
+  value: {{ $root.Release.Namespace }}
+{{- end }}
+- name: SNAPSHOT_LOG_LEVEL
+  value: {{ index . 1 }}
+{{- end -}}
+
+{{/* A new configuration starts new pods. */}}
+{{- define "snapshot.checksum" -}}
+checksum/config: {{ include "snapshot.effective" . | sha256sum }}
+{{- end -}}
+
+{{- define "snapshot.controlPlaneImage" -}}
+{{- with .Values.controlPlane.image -}}
+image: {{ printf "%s:%s" .repository (.tag | default $.Chart.AppVersion) | quote }}
+imagePullPolicy: {{ .pullPolicy }}
+{{- end -}}
+{{- end -}}
+
+{{/* The restricted Pod Security Standard; the user is the image's own, or the one that OpenShift assigns. */}}
+{{- define "snapshot.restrictedContainer" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
+{{- end -}}
+
+{{- define "snapshot.restrictedPod" -}}
+securityContext:
+  runAsNonRoot: true
+  seccompProfile:
+    type: RuntimeDefault
+{{- end -}}
+
+{{/* Where webhook and controller run, and from which registry. */}}
+{{- define "snapshot.controlPlanePlacement" -}}
+{{- with .Values.controlPlane -}}
+{{- with .imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+nodeSelector: {{- mergeOverwrite (dict "kubernetes.io/os" "linux") .nodeSelector | toYaml | nindent 2 }}
+{{- with .tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Usage: include "snapshot.controlPlanePodMetadata" (list . "component") */}}
+{{- define "snapshot.controlPlanePodMetadata" -}}
+{{- $root := index . 0 -}}
+labels: {{- merge (include "snapshot.labels" . | fromYaml) $root.Values.controlPlane.podLabels | toYaml | nindent 2 }}
+annotations: {{- merge (include "snapshot.checksum" $root | fromYaml) $root.Values.controlPlane.podAnnotations | toYaml | nindent 2 }}
+{{- end -}}
+
+{{/* Python starts slowly on a busy node: liveness waits for the start, not for a guess of it. */}}
+{{- define "snapshot.probes" -}}
+startupProbe:
+  httpGet: {path: /healthz, port: health}
+  periodSeconds: 1
+  failureThreshold: 120
+livenessProbe:
+  httpGet: {path: /healthz, port: health}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet: {path: /readyz, port: health}
+  periodSeconds: 2
+  timeoutSeconds: 2
+  failureThreshold: 2
+{{- end -}}

@@ -1,0 +1,59 @@
+{{/*
+The values with the platform chart's block laid over ours, as YAML: what all processes read.
+*/}}
+{{- define "snapshot.effective" -}}
+{{- $values := deepCopy .Values -}}
+{{- $theirs := ((index $values "dynamo-operator" | default dict).checkpoint) | default dict -}}
+{{- if kindIs "bool" $theirs.enabled -}}
+{{- $_ := set $values.checkpoint "enabled" $theirs.enabled -}}
+{{- end -}}
+{{- $claim := (($theirs.storage | default dict).pvc) | default dict -}}
+{{- $words := dict "pvcName" "name" "basePath" "basePath" "create" "create" "size" "size" "storageClassName" "storageClass" "accessMode" "accessMode" -}}
+{{- range $said, $ours := $words -}}
+{{- if not (kindIs "invalid" (index $claim $said)) -}}
+{{- $_ := set $values.storage.pvc $ours (index $claim $said) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $values -}}
+{{- end -}}
+
+{{/* Path of the runtime's socket on the node. */}}
+{{- define "snapshot.runtimeSocket" -}}
+{{- $usual := ternary "/var/run/crio/crio.sock" "/run/containerd/containerd.sock" (eq .Values.runtime.type "crio") -}}
+{{- .Values.runtime.socketPath | default $usual -}}
+{{- end -}}
+
+{{/* Whether webhook and controller are part of the release: non-empty if so. */}}
+{{- define "snapshot.controlPlane" -}}
+{{- if ne .Values.coexist "agentOnly" -}}yes{{- end -}}
+{{- end -}}
+
+{{/* Which namespaces the webhook sees. */}}
+{{- define "snapshot.namespaceSelector" -}}
+{{- if .Values.webhook.namespaceSelector -}}
+{{- toYaml .Values.webhook.namespaceSelector -}}
+{{- else if .Values.rbac.namespaceRestricted -}}
+matchLabels:
+  kubernetes.io/metadata.name: {{ .Release.Namespace }}
+{{- else -}}
+matchExpressions:
+  - key: kubernetes.io/metadata.name
+    operator: NotIn
+    values: {{- prepend .Values.webhook.excludedNamespaces "kube-system" | uniq | toYaml | nindent 6 }}
+  - key: nvidia.com/snapshot-restore
+    operator: NotIn
+    values: [disabled]
+{{- end -}}
+{{- end -}}
+
+{{/*
+Only pods that opted in: everything else never causes a call.
+Labels and annotations may be absent, and an expression that stumbles over that would, under failurePolicy Fail,
+refuse every pod without labels.
+*/}}
+{{- define "snapshot.matchConditions" -}}
+- name: opted-in
+  expression: >-
+    object.metadata.?labels[?'nvidia.com/snapshot-restore'].orValue('') in ['enabled', 'auto']
+    || object.metadata.?annotations[?'nvidia.com/dynamo-checkpoint-restore-candidate'].orValue('') == 'true'
+{{- end -}}
