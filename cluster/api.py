@@ -37,7 +37,11 @@ class Target:
 
 
 def up(
-    name: str = DEFAULT_NAME, *, options: Options | None = None, progress: Progress | None = None, home: Cache | None = None
+    name: str = DEFAULT_NAME,
+    *,
+    options: Options | None = None,
+    progress: Progress | None = None,
+    home: Cache | None = None,
 ) -> Cluster:
     """Start the embedded cluster *name*, or give the one that runs already."""
     return embedded.up(home or Cache.from_env(os.environ), name, options or Options(), progress or Silent())
@@ -58,7 +62,9 @@ def resolve(env: Mapping[str, str], name: str = DEFAULT_NAME) -> Target:
         return _own(chosen)
     running = embedded_ones.get(chosen, running)
     if running is None:
-        raise StateError(f"no cluster: set KUBECONFIG to one of yours, or start one: python -m cluster up --name {name}")
+        raise StateError(
+            f"no cluster: set KUBECONFIG to one of yours, or start one: python -m cluster up --name {name}"
+        )
     why = f"the embedded cluster {running.name!r}, because KUBECONFIG names no cluster of yours"
     return Target(str(running.kubeconfig), "embedded", why, running.kubectl, running)
 
@@ -66,5 +72,7 @@ def resolve(env: Mapping[str, str], name: str = DEFAULT_NAME) -> Target:
 def _own(chosen: str) -> Target:
     program = shutil.which("kubectl")
     if program is None:
-        raise StateError("KUBECONFIG names a cluster of yours, but kubectl is not on PATH; install it, or unset KUBECONFIG")
+        raise StateError(
+            "KUBECONFIG names a cluster of yours, but kubectl is not on PATH; install it, or unset KUBECONFIG"
+        )
     return Target(chosen, "own", f"your own cluster, because KUBECONFIG is {chosen}", Kubectl(Path(program), chosen))

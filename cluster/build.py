@@ -49,10 +49,12 @@ class Programs:
 def build(home: Cache, components: Sequence[Component], progress: Progress) -> Programs:
     """Have *components* built; what the cache holds is taken from there."""
     sources = {component: _sources(component) for component in components}
-    # All modules count, not only those wanted now: else the compiler, and with it every key, could differ between calls.
+    # All modules count, not only those wanted now: else the compiler, and so every key, could differ between calls.
     mods = {c.name: _sources(c)["go.mod"].decode() for c in toolchain.COMPONENTS}
     compiler = go.find(home, toolchain.go_required(mods), progress)
-    targets = {c: home.part(c.name, toolchain.key(c, sources[c], compiler.version, platform.machine())) for c in components}
+    targets = {
+        c: home.part(c.name, toolchain.key(c, sources[c], compiler.version, platform.machine())) for c in components
+    }
     missing = [component for component in components if not cache.is_whole(targets[component])]
     if missing:
         progress.say(f"{FIRST_BUILD}{home.root}. To build now: {', '.join(c.name for c in missing)}.")

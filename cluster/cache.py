@@ -5,13 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.errors import BuildError
+from cluster.errors import BuildError, StateError
+
+NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?")
+"""A cluster's name becomes part of node names and paths."""
+
+STALE_SECONDS = 24 * 3600
+"""Older half-made folders belong to builds that were killed: no build takes a day."""
 
 MANIFEST = ".complete.json"
 """Lists each file's size; written last, so a folder without it, or unlike it, is not whole."""
@@ -39,6 +47,22 @@ class Cache:
         """One folder per cluster, there only while it runs."""
         return self.root / "clusters"
 
+    def cluster(self, name: str) -> Path:
+        """The folder of the cluster *name*; StateError if that cannot be a cluster's name."""
+        if not NAME.fullmatch(name):
+            raise StateError(f"{name!r} is no name for a cluster: up to 32 lower-case letters, digits and hyphens")
+        return self.clusters / name
+
+    def cluster_lock(self, name: str) -> Path:
+        """Held while the cluster *name* is started or stopped."""
+        return self.clusters / f"{name}.lock"
+
+    def cluster_names(self) -> list[str]:
+        """Names of all clusters that have a folder, running or left over."""
+        if not self.clusters.is_dir():
+            return []
+        return sorted(entry.name for entry in self.clusters.iterdir() if entry.is_dir() and NAME.fullmatch(entry.name))
+
 
 def publish(target: Path, fill: Callable[[Path], None]) -> Path:
     """Have *fill* make the folder *target*, unless it is there and whole.
@@ -49,6 +73,7 @@ def publish(target: Path, fill: Callable[[Path], None]) -> Path:
     if is_whole(target):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(target.parent)
     with _staging(target) as work:
         fill(work)
         _seal(work)
@@ -75,6 +100,13 @@ def _staging(target: Path) -> Iterator[Path]:
         yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _remove_stale(parent: Path) -> None:
+    for left in parent.glob(".*-*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _seal(work: Path) -> None:

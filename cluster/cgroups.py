@@ -69,7 +69,9 @@ def create(found: list[Hierarchy], group: str) -> list[str]:
         try:
             _make(hierarchy, root, folder)
         except OSError as error:
-            raise StartError(f"cannot make the control group {folder}: {error}; is {root} mounted read-only?") from error
+            raise StartError(
+                f"cannot make the control group {folder}: {error}; is {root} mounted read-only?"
+            ) from error
         folders.append(str(folder))
     return folders
 

@@ -20,6 +20,7 @@ from cluster.cache import Cache
 from cluster.control_plane import ControlPlane
 from cluster.embedded import Cluster, Options
 from cluster.errors import ClusterError, StateError
+from cluster.processes import held
 from cluster.progress import for_terminal
 
 P = ParamSpec("P")
@@ -84,10 +85,7 @@ def up(name: str, nodes: int, *, audit: bool, control_plane_only: bool, controll
 @readable
 def down(name: str) -> None:
     """Stop a cluster and remove all it left."""
-    embedded.check_name(name)
-    if control_plane.find(_home(), name):
-        control_plane.clear(_home().clusters / name)
-    elif not embedded.down(_home().root, name, for_terminal()):
+    if not embedded.down(_home(), name, for_terminal()):
         click.echo(f"no cluster {name}", err=True)
 
 
@@ -182,15 +180,15 @@ def _either(name: str) -> Cluster | ControlPlane:
 
 def _rows() -> list[dict[str, Any]]:
     home = _home()
-    names = sorted(entry.name for entry in home.clusters.iterdir() if entry.is_dir()) if home.clusters.is_dir() else []
-    return [_row(home, name) for name in names]
+    return [_row(home, name) for name in home.cluster_names()]
 
 
 def _row(home: Cache, name: str) -> dict[str, Any]:
     plane, found = control_plane.find(home, name), embedded.find(home, name)
     either = plane or found
     if either is None:
-        state = "not running; remove what is left: python -m cluster down --name " + name
+        starting = held(home.cluster_lock(name))
+        state = "starting or stopping" if starting else f"broken; remove it: python -m cluster down --name {name}"
         return {"name": name, "kind": "", "state": state, "nodes": 0, "ready": [], "server": "", "kubeconfig": ""}
     return {
         "name": name,

@@ -129,7 +129,15 @@ def provisioner(at: Layout, script: str, server: str, ports: Ports) -> dict[str,
     """Our own maker of volumes: the in-tree one knows no ReadWriteMany."""
     user = at.kubeconfig("volume-provisioner")
     return _component(
-        at, "volume-provisioner", "/usr/bin/python3", "-I", script, server, user, config.VOLUMES, wait_for=[_ready(ports)]
+        at,
+        "volume-provisioner",
+        "/usr/bin/python3",
+        "-I",
+        script,
+        server,
+        user,
+        config.VOLUMES,
+        wait_for=[_ready(ports)],
     )
 
 

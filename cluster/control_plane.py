@@ -6,7 +6,7 @@ They live as long as the process that started them, however that ends, or until 
 from __future__ import annotations
 
 import contextlib
-import datetime
+import datetime as dt
 import fcntl
 import json
 import os
@@ -21,15 +21,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cluster import build, components, config, credentials, network, supervise, toolchain
+from cluster import build, cleanup, components, config, credentials, network, supervise, toolchain
 from cluster.build import Programs
 from cluster.cache import Cache
+from cluster.cleanup import end_control_plane
 from cluster.components import Layout, Ports
 from cluster.credentials import MASTERS, User
-from cluster.embedded import check_name
 from cluster.errors import CommandError, StartError
 from cluster.kubectl import Kubectl
-from cluster.processes import Process, exclusive, held, wait_until
+from cluster.processes import exclusive, held, wait_until
 from cluster.progress import Progress, Silent
 
 START_SECONDS = 60
@@ -67,7 +67,7 @@ class ControlPlane:
             plane.supervisor = _spawn(folder, {**spec, "parent_pipe": True, "remove": str(folder)})
             plane.wait()
         except BaseException:
-            _end(folder)
+            end_control_plane(folder)
             shutil.rmtree(folder, ignore_errors=True)
             raise
         return plane
@@ -93,7 +93,7 @@ class ControlPlane:
 
     def stop(self) -> None:
         """End its processes and remove its folder."""
-        _end(self.folder)
+        end_control_plane(self.folder)
         if self.supervisor:
             if self.supervisor.stdin:
                 self.supervisor.stdin.close()
@@ -103,7 +103,9 @@ class ControlPlane:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def _serves(self) -> bool:
@@ -121,47 +123,36 @@ class ControlPlane:
 
 def up(home: Cache, name: str, *, controllers: bool, audit: bool, progress: Progress) -> ControlPlane:
     """Start one that outlives this process, under *name*, or give the one that runs."""
-    check_name(name)
+    folder = home.cluster(name)
     programs = _programs(home, progress)
-    folder = home.clusters / name
-    with exclusive(home.clusters / f"{name}.lock", f"control plane {name}"):
+    with exclusive(home.cluster_lock(name), f"control plane {name}"):
         present = find(home, name)
         if present:
             return present
-        clear(folder)
+        cleanup.clear(folder)
         folder.mkdir(parents=True)
         with progress.step(f"starting control plane {name}"):
             plane, spec = _prepare(folder, programs, controllers=controllers, audit=audit, extra=())
             plane.supervisor = _spawn(folder, {**spec, "pid_file": str(folder / "pid")})
             plane.wait()
-            record = {"server": plane.server, "token": plane.token, "programs": {n: str(p) for n, p in programs.folders.items()}}
+            record = {
+                "server": plane.server,
+                "token": plane.token,
+                "programs": {n: str(p) for n, p in programs.folders.items()},
+            }
             (folder / "control-plane.json").write_text(json.dumps(record))
         return plane
 
 
 def find(home: Cache, name: str) -> ControlPlane | None:
     """The control plane *name* if it runs."""
-    folder = home.clusters / name
+    folder = home.cluster(name)
     try:
         record = json.loads((folder / "control-plane.json").read_text())
         programs = Programs({key: Path(value) for key, value in record["programs"].items()})
     except (OSError, ValueError, KeyError):
         return None
     return ControlPlane(folder, record["server"], programs, record["token"]) if held(folder / "lock") else None
-
-
-def clear(folder: Path) -> None:
-    """End what runs in *folder* and remove it."""
-    if folder.exists():
-        _end(folder)
-        shutil.rmtree(folder)
-
-
-def _end(folder: Path) -> None:
-    supervisor = Process.noted(folder / "pid", str(folder / "supervisor.json"))
-    if supervisor:
-        supervisor.kill()
-    wait_until("the end of the control plane", lambda: not held(folder / "lock"), seconds=20)
 
 
 def _programs(home: Cache, progress: Progress) -> Programs:
@@ -190,12 +181,12 @@ def _prepare(
 
 def _write_files(folder: Path, server: str, users: dict[str, User]) -> None:
     names = ["localhost", "127.0.0.1", "kubernetes.default.svc", str(network.SERVICE_NETWORK[1])]
-    credentials.write(folder / "pki", names, list(users.values()), datetime.datetime.now(datetime.UTC))
+    credentials.write(folder / "pki", names, list(users.values()), dt.datetime.now(dt.UTC))
     ca = (folder / "pki/ca.crt").read_bytes()
-    for user in users:
-        path = folder / ("kubeconfig" if user == ADMIN else f"{user}.kubeconfig")
+    for name, user in users.items():
+        path = folder / ("kubeconfig" if name == ADMIN else f"{name}.kubeconfig")
         path.touch(mode=0o600)
-        path.write_text(json.dumps(config.kubeconfig(server, ca, users[user].token), indent=1))
+        path.write_text(json.dumps(config.kubeconfig(server, ca, user.token), indent=1))
     (folder / "audit-policy.json").write_text(json.dumps(config.audit_policy()))
 
 
@@ -204,7 +195,7 @@ def _spawn(folder: Path, spec: dict[str, Any]) -> subprocess.Popen[bytes]:
     (folder / "supervisor.json").write_text(json.dumps({"pid_file": str(folder / "pid"), **spec}, indent=1))
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX)
         with (folder / "log/supervisor.log").open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-I", supervise.__file__, str(folder / "supervisor.json")],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 import secrets
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-LIFETIME = datetime.timedelta(days=30)
+LIFETIME = dt.timedelta(days=30)
 """Longer than any test cluster lives."""
 
-SKEW = datetime.timedelta(hours=1)
+SKEW = dt.timedelta(hours=1)
 """Certificates begin this much earlier: the clock may be set back while the cluster runs."""
 
 MASTERS = "system:masters"
@@ -40,7 +40,7 @@ class Authority:
     certificate: x509.Certificate
 
     @classmethod
-    def mint(cls, now: datetime.datetime) -> Authority:
+    def mint(cls, now: dt.datetime) -> Authority:
         """A new authority."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = _name("embedded-cluster-ca")
@@ -50,7 +50,7 @@ class Authority:
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         return cls(key, builder.sign(key, hashes.SHA256()))
 
-    def issue(self, name: x509.Name, names: Sequence[str], now: datetime.datetime) -> tuple[bytes, bytes]:
+    def issue(self, name: x509.Name, names: Sequence[str], now: dt.datetime) -> tuple[bytes, bytes]:
         """(certificate, key) in PEM, for a server with *names* or, without any, for a client."""
         key = ec.generate_private_key(ec.SECP256R1())
         usage = ExtendedKeyUsageOID.SERVER_AUTH if names else ExtendedKeyUsageOID.CLIENT_AUTH
@@ -59,11 +59,13 @@ class Authority:
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
         builder = builder.add_extension(issuer, critical=False)
         if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName([_alternative(n) for n in names]), critical=False)
+            builder = builder.add_extension(
+                x509.SubjectAlternativeName([_alternative(n) for n in names]), critical=False
+            )
         return _pem(builder.sign(self.key, hashes.SHA256())), _key_pem(key)
 
 
-def write(folder: Path, server_names: Sequence[str], users: Sequence[User], now: datetime.datetime) -> None:
+def write(folder: Path, server_names: Sequence[str], users: Sequence[User], now: dt.datetime) -> None:
     """Fill *folder* with everything the API server and the controllers read."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     authority = Authority.mint(now)
@@ -101,7 +103,7 @@ def _name(common: str, organization: str = "") -> x509.Name:
 
 
 def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime.datetime
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: dt.datetime
 ) -> x509.CertificateBuilder:
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
     builder = builder.serial_number(x509.random_serial_number())

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
+import datetime as dt
 import json
-import os
 import platform
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -16,9 +14,22 @@ from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 from typing import IO, Any
 
-from cluster import build, cgroups, components, config, credentials, images, network, packages, preflight, provisioner
+from cluster import (
+    build,
+    cgroups,
+    cleanup,
+    components,
+    config,
+    credentials,
+    images,
+    network,
+    packages,
+    preflight,
+    provisioner,
+    supervise,
+    toolchain,
+)
 from cluster import node as nodes_
-from cluster import supervise, toolchain
 from cluster.build import Programs
 from cluster.cache import Cache
 from cluster.components import Layout, Ports
@@ -28,9 +39,6 @@ from cluster.kubectl import Kubectl
 from cluster.node import Node
 from cluster.processes import exclusive, wait_until
 from cluster.progress import Progress, Silent
-
-NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?")
-"""Becomes part of node names, paths and the names of locks."""
 
 MAX_NODES = 8
 START_SECONDS = 120
@@ -97,7 +105,7 @@ class Cluster:
 
     def down(self, progress: Progress | None = None) -> None:
         """End it and remove all it left."""
-        down(self.folder.parent.parent, self.name, progress or Silent())
+        down(Cache(self.folder.parent.parent), self.name, progress or Silent())
 
 
 @dataclass(frozen=True)
@@ -110,50 +118,42 @@ class Options:
 
 def up(home: Cache, name: str, options: Options, progress: Progress) -> Cluster:
     """Start the cluster *name*, or give the one that runs already. Builds what is missing first."""
-    check_name(name)
+    folder = home.cluster(name)
     if not 1 <= options.nodes <= MAX_NODES:
         raise StateError(f"--nodes {options.nodes}: from 1 to {MAX_NODES}")
     preflight.check_node_host(home.root)
     programs = build.build(home, toolchain.COMPONENTS, progress)
     root = packages.node_root(home, progress)
-    folder = home.clusters / name
-    with exclusive(home.clusters / f"{name}.lock", f"cluster {name}"):
+    with exclusive(home.cluster_lock(name), f"cluster {name}"):
         running = find(home, name)
         if running:
             return _same(running, options)
-        _clear(folder)
+        cleanup.clear(folder)
         with progress.step(f"starting cluster {name}"), _cleared_on_failure(folder):
             return _Start(folder, name, options, programs, root).run()
 
 
 def find(home: Cache, name: str) -> Cluster | None:
     """The cluster *name* if it runs whole."""
-    folder = home.clusters / name
+    folder = home.cluster(name)
     try:
         record = json.loads((folder / "cluster.json").read_text())
         programs = Programs({key: Path(value) for key, value in record["programs"].items()})
-        nodes = _nodes(folder, name, record["nodes"])
+        nodes = _nodes(folder, record["nodes"])
         cluster = Cluster(name, folder, _ipv4(record["subnet"]), nodes, programs)
     except (OSError, ValueError, KeyError):
         return None
     return cluster if all(node.lives() for node in nodes) else None
 
 
-def down(home: Path, name: str, progress: Progress) -> bool:
-    """End the cluster *name* and remove all it left; whether there was anything."""
-    check_name(name)
-    folder = Cache(home).clusters / name
+def down(home: Cache, name: str, progress: Progress) -> bool:
+    """End the cluster or control plane *name* and remove all it left; whether there was anything."""
+    folder = home.cluster(name)
     if not folder.exists():
         return False
-    with exclusive(folder.with_name(f"{name}.lock"), f"cluster {name}"), progress.step(f"stopping cluster {name}"):
-        _clear(folder)
+    with exclusive(home.cluster_lock(name), f"cluster {name}"), progress.step(f"stopping cluster {name}"):
+        cleanup.clear(folder)
     return True
-
-
-def check_name(name: str) -> None:
-    """Raise StateError if *name* cannot be a cluster's."""
-    if not NAME.fullmatch(name):
-        raise StateError(f"{name!r} is no name for a cluster: up to 32 lower-case letters, digits and hyphens")
 
 
 def _same(running: Cluster, options: Options) -> Cluster:
@@ -165,22 +165,8 @@ def _same(running: Cluster, options: Options) -> Cluster:
     return running
 
 
-def _nodes(folder: Path, name: str, count: int) -> tuple[Node, ...]:
-    identity = network.identity(str(folder))
-    return tuple(Node(i, f"{name}-{i}", identity, folder / "nodes" / str(i)) for i in range(1, count + 1))
-
-
-def _clear(folder: Path) -> None:
-    """Remove everything of a cluster, whatever state it was left in."""
-    if not folder.exists():
-        return
-    found = cgroups.hierarchies(Path("/proc/self/mountinfo").read_text())
-    network.disconnect(network.link_name(network.identity(str(folder))))
-    for node in _nodes(folder, folder.name, MAX_NODES):
-        if node.folder.exists():
-            node.kill()
-        cgroups.remove(found, node.group)
-    shutil.rmtree(folder)
+def _nodes(folder: Path, count: int) -> tuple[Node, ...]:
+    return tuple(cleanup.node_of(folder, index) for index in range(1, count + 1))
 
 
 @contextlib.contextmanager
@@ -192,7 +178,7 @@ def _cleared_on_failure(folder: Path) -> Iterator[None]:
         kept = Path(tempfile.mkdtemp(prefix=f"cluster-{folder.name}-logs-"))
         for log in folder.glob("nodes/*/log/cluster/*.log"):
             shutil.copy(log, kept / f"{log.parent.parent.parent.name}-{log.name}")
-        _clear(folder)
+        cleanup.clear(folder)
         if isinstance(error, ClusterError):
             raise StartError(f"{error}\nThe programs' logs are kept in {kept}") from error
         raise
@@ -203,7 +189,7 @@ class _Start:
 
     def __init__(self, folder: Path, name: str, options: Options, programs: Programs, root: Path) -> None:
         self.folder, self.name, self.options, self.programs, self.root = folder, name, options, programs, root
-        self.nodes = _nodes(folder, name, options.nodes)
+        self.nodes = _nodes(folder, options.nodes)
         self.found = cgroups.hierarchies(Path("/proc/self/mountinfo").read_text())
 
     def run(self) -> Cluster:
@@ -250,7 +236,7 @@ class _Start:
             self.nodes[0].pki,
             server_names(cluster.subnet),
             [*people.values(), *kubelets.values()],
-            datetime.datetime.now(datetime.UTC),
+            dt.datetime.now(dt.UTC),
         )
         ca = (self.nodes[0].pki / "ca.crt").read_bytes()
         for node in self.nodes:
@@ -260,7 +246,9 @@ class _Start:
         _write_private(cluster.kubeconfig, json.dumps(admin, indent=1))
 
     def _load_pause(self) -> None:
-        archive = images.pause_archive(self.programs.path("pause").read_bytes(), images.architecture(platform.machine()))
+        archive = images.pause_archive(
+            self.programs.path("pause").read_bytes(), images.architecture(platform.machine())
+        )
         for node in self.nodes:
             wait_until(f"containerd on {node.name}", lambda node=node: _serves(node), seconds=START_SECONDS)  # type: ignore[misc]
             node.run("ctr", "images", "import", "-", stdin=archive)
@@ -285,7 +273,9 @@ def server_names(subnet: IPv4Network) -> list[str]:
 
 def supervised(cluster: Cluster, node: Node, *, audit: bool) -> list[dict[str, Any]]:
     """The programs of *node*, in the order of their start. Pure."""
-    layout = Layout({n: f"/opt/cluster/{n}" for n in cluster.programs.folders}, nodes_.PKI, nodes_.CONFIG, nodes_.LOGS, "/var/lib")
+    layout = Layout(
+        {n: f"/opt/cluster/{n}" for n in cluster.programs.folders}, nodes_.PKI, nodes_.CONFIG, nodes_.LOGS, "/var/lib"
+    )
     address = str(network.node_address(cluster.subnet, node.index))
     ports = Ports()
     every = [
@@ -365,11 +355,10 @@ def ready_nodes(items: Sequence[dict[str, Any]]) -> set[str]:
 def _ipv4(text: str) -> IPv4Network:
     found = ip_network(text)
     if not isinstance(found, IPv4Network):
-        raise ValueError(text)
+        raise ValueError(text)  # noqa: TRY004  # a record with another address family is a bad value
     return found
 
 
 def running(home: Cache) -> list[Cluster]:
     """All whole clusters of this cache."""
-    names = sorted(entry.name for entry in os.scandir(home.clusters) if entry.is_dir()) if home.clusters.is_dir() else []
-    return [cluster for cluster in (find(home, name) for name in names) if cluster]
+    return [cluster for cluster in (find(home, name) for name in home.cluster_names()) if cluster]

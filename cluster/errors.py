@@ -1,11 +1,11 @@
 """Everything that can go wrong here, in one tree.
 
-    ClusterError
-    ├── HostError       the machine lacks something; the message says how to install it
-    ├── CommandError    a program failed; carries the end of what it said
-    ├── BuildError      a program could not be built or fetched
-    ├── StartError      a component did not come up; names its log
-    └── StateError      the request does not fit what is running
+ClusterError
+├── HostError       the machine lacks something; the message says how to install it
+├── CommandError    a program failed; carries the end of what it said
+├── BuildError      a program could not be built or fetched
+├── StartError      a component did not come up; names its log
+└── StateError      the request does not fit what is running
 """
 
 from __future__ import annotations

@@ -67,7 +67,9 @@ def _install(folder: Path) -> None:
     try:
         run([*_installer(), "--quiet", "--no-deps", "--target", folder, package])
     except CommandError as error:
-        raise BuildError(f"cannot install {package}; install Go {GO_PACKAGE_VERSION} or newer instead. {error}") from error
+        raise BuildError(
+            f"cannot install {package}; install Go {GO_PACKAGE_VERSION} or newer instead. {error}"
+        ) from error
 
 
 def _installer() -> list[str]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import ipaddress
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -21,12 +20,12 @@ from ipaddress import IPv4Address, IPv4Network
 from cluster.errors import StateError
 from cluster.processes import run
 
-POOL = ipaddress.ip_network("10.99.0.0/16")
+POOL = IPv4Network("10.99.0.0/16")
 PREFIX = 27
 """30 addresses: the host's and those of up to 29 nodes."""
 
-POD_NETWORK = ipaddress.ip_network("10.244.0.0/16")
-SERVICE_NETWORK = ipaddress.ip_network("10.96.0.0/16")
+POD_NETWORK = IPv4Network("10.244.0.0/16")
+SERVICE_NETWORK = IPv4Network("10.96.0.0/16")
 """Both exist only inside the nodes' namespaces, so clusters may share them."""
 
 BRIDGE = "nodes0"
@@ -70,13 +69,13 @@ def identity(state_folder: str) -> str:
 def networks_in_use(addresses: str, routes: str) -> list[IPv4Network]:
     """What ``ip -j -4 addr`` and ``ip -j -4 route show table all`` name. Pure."""
     local = [
-        ipaddress.ip_network(f"{entry['local']}/{entry['prefixlen']}", strict=False)
+        IPv4Network(f"{entry['local']}/{entry['prefixlen']}", strict=False)
         for link in json.loads(addresses or "[]")
         for entry in link.get("addr_info", [])
     ]
     routed = [route["dst"] for route in json.loads(routes or "[]") if route.get("dst", "default") != "default"]
-    found = [*local, *(ipaddress.ip_network(text, strict=False) for text in routed)]
-    return [network for network in found if isinstance(network, IPv4Network) and network.prefixlen > 0]
+    found = [*local, *(IPv4Network(text, strict=False) for text in routed)]
+    return [network for network in found if network.prefixlen > 0]
 
 
 @contextlib.contextmanager
@@ -96,7 +95,9 @@ def choosing() -> Iterator[None]:
 def connect_host(link: str, pid: int) -> IPv4Network:
     """Join the host and the first node (whose first process is *pid*) in a free subnet, which is returned."""
     with choosing():
-        used = networks_in_use(run(["ip", "-j", "-4", "addr"]), run(["ip", "-j", "-4", "route", "show", "table", "all"]))
+        used = networks_in_use(
+            run(["ip", "-j", "-4", "addr"]), run(["ip", "-j", "-4", "route", "show", "table", "all"])
+        )
         subnet = free_subnet(used)
         run(["ip", "link", "add", link, "type", "veth", "peer", "name", UPLINK, "netns", str(pid)])
         run(["ip", "addr", "add", f"{host_address(subnet)}/{PREFIX}", "dev", link])

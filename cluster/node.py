@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -74,20 +75,24 @@ class Node:
 
     def spawn(self, spec: Spec) -> IO[bytes]:
         """Start the first process; it waits for a line on the stream returned, and ends if that is closed."""
-        (self.folder / "boot.json").write_text(json.dumps(asdict(spec)))
-        with (self.folder / "boot.log").open("wb") as log:
-            booting = subprocess.Popen(
-                [sys.executable, "-I", node_boot.__file__, str(self.folder / "boot.json")],
-                stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True, cwd="/",
-            )  # fmt: skip
-        if booting.stdin is None:
-            raise StartError("no pipe to the node's first process")
-        wait_until(f"node {self.name}: its first process", lambda: self._booted(booting), seconds=15)
-        return booting.stdin
+        path = self.folder / "boot.json"
+        path.write_text(json.dumps(asdict(spec)))
+        reader, writer = os.pipe()
+        try:
+            with (self.folder / "boot.log").open("wb") as log:
+                # No child of ours: it outlives this process, and whoever ends it need not be its parent.
+                argv = ["setsid", "--fork", sys.executable, "-I", node_boot.__file__, str(path)]
+                subprocess.run(argv, stdin=reader, stdout=log, stderr=log, cwd="/", check=True)
+        finally:
+            os.close(reader)
+        gate = os.fdopen(writer, "wb", buffering=0)
+        wait_until(f"node {self.name}: its first process", self._booted, seconds=15)
+        return gate
 
-    def _booted(self, booting: subprocess.Popen[bytes]) -> bool:
-        if booting.poll() is not None:
-            raise StartError(f"node {self.name} did not start:\n{(self.folder / 'boot.log').read_text()}")
+    def _booted(self) -> bool:
+        complaint = (self.folder / "boot.log").read_text()
+        if complaint and not self.lives():
+            raise StartError(f"node {self.name} did not start:\n{complaint}")
         outer = self._outer()
         return outer is not None and bool(outer.children())
 
@@ -112,7 +117,7 @@ class Node:
         return run(self.enter(command), stdin=stdin)
 
     def load(self, archive: Path) -> list[str]:
-        """Import an OCI or docker archive; the names of the images that came with it or were in it before."""
+        """Import an OCI or docker archive; the names of the images that it added or changed."""
         before = self.images()
         with archive.open("rb") as stream:
             argv = self.enter(["ctr", "images", "import", "-"])
@@ -124,8 +129,9 @@ class Node:
 
     def images(self) -> dict[str, str]:
         """Name -> digest of all images in the node."""
-        rows = [line.split() for line in self.run("ctr", "images", "ls").splitlines()[1:]]
-        return {row[0]: row[2] for row in rows if len(row) > 2}  # noqa: PLR2004  # REF, TYPE, DIGEST, ...
+        rows = [line.split()[:3] for line in self.run("ctr", "images", "ls").splitlines()[1:]]
+        # The runtime's own second name of each image is its configuration's digest.
+        return {name: digest for name, _type, digest in rows if not name.startswith("sha256:")}
 
     def _outer(self) -> Process | None:
         return Process.noted(self.folder / "pid", str(self.folder / "boot.json"))

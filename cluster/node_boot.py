@@ -79,7 +79,7 @@ def outside(path: str) -> NoReturn:
     """Lock, note, enter the control groups, and become unshare."""
     spec = Spec.load(path)
     lock = os.open(spec.lock, os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(lock, fcntl.LOCK_EX)
     os.set_inheritable(lock, True)
     for group in spec.cgroups:
         (Path(group) / "cgroup.procs").write_text(str(os.getpid()))
@@ -87,7 +87,8 @@ def outside(path: str) -> NoReturn:
     draft.write_text(str(os.getpid()))
     draft.rename(spec.pid_file)
     again = [sys.executable, "-I", __file__, "--inside", path]
-    os.execvp("unshare", ["unshare", *NAMESPACES, "--propagation", "private", "--fork", "--kill-child", "--", *again])
+    options = ["--propagation", "private", "--fork", "--kill-child", "--"]
+    os.execvp("unshare", ["unshare", *NAMESPACES, *options, *again])  # noqa: S606
 
 
 def inside(path: str) -> NoReturn:
@@ -103,7 +104,7 @@ def inside(path: str) -> NoReturn:
         sys.exit("the starting process is gone")
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
-    os.execve(spec.supervisor[0], spec.supervisor, {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"})
+    os.execve(spec.supervisor[0], spec.supervisor, {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"})  # noqa: S606
 
 
 def _assemble(spec: Spec) -> str:
@@ -178,7 +179,7 @@ def _protect_global_settings() -> None:
 
 
 def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
-    """mount(2); OSError names the target."""
+    """Mount *source* on *target*; OSError names the latter."""
     arguments = (source or "none", target, kind or "none")
     result = _libc().mount(*(os.fsencode(word) for word in arguments), flags, os.fsencode(data) if data else None)
     _check(result, f"mount on {target}")

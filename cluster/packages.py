@@ -47,7 +47,9 @@ KNOWN_SUITES = ("bookworm", "trixie", "forky", "sid", "stable", "testing", "unst
 
 def node_root(home: Cache, progress: Progress) -> Path:
     """The unpacked root, from the cache or fetched now."""
-    described = repr((SUITE, PACKAGES, sorted(LINKS.items()), sorted(FILES.items()), run(["dpkg", "--print-architecture"])))
+    described = repr(
+        (SUITE, PACKAGES, sorted(LINKS.items()), sorted(FILES.items()), run(["dpkg", "--print-architecture"]))
+    )
     target = home.part("node-root", hashlib.sha256(described.encode()).hexdigest()[:16])
     if not cache.is_whole(target):
         with progress.step(f"fetching the node's root file system (Debian {SUITE})"):
@@ -108,7 +110,15 @@ def _download(scratch: Path) -> list[Path]:
 
 def _index_targets() -> str:
     # SIGNED_BY stays literal where the source names no keyring.
-    return run(["apt-get", "indextargets", "--format", "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)", "Created-By: Packages"])
+    return run(
+        [
+            "apt-get",
+            "indextargets",
+            "--format",
+            "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)",
+            "Created-By: Packages",
+        ]
+    )
 
 
 def _private_options(scratch: Path) -> list[str]:

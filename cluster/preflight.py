@@ -15,6 +15,7 @@ NODE_TOOLS = {
     "ip": "iproute2",
     "mount": "mount",
     "nsenter": "util-linux",
+    "setsid": "util-linux",
     "unshare": "util-linux",
 }
 """Program -> the Debian package that has it."""

@@ -24,10 +24,8 @@ def run(
 ) -> str:
     """Run *argv* to its end and give its output; raises CommandError."""
     words = [str(word) for word in argv]
-    done = subprocess.run(
-        words, input=stdin, env=env, cwd=cwd, check=False, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL if stdin is None else None,
-    )  # fmt: skip
+    silent = subprocess.DEVNULL if stdin is None else None
+    done = subprocess.run(words, input=stdin, stdin=silent, env=env, cwd=cwd, check=False, capture_output=True)
     if done.returncode:
         raise CommandError(words, done.returncode, (done.stderr + done.stdout).decode(errors="replace"))
     return done.stdout.decode(errors="replace")
@@ -100,7 +98,8 @@ def held(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Shared: two that look at the same time must not take each other for the holder.
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     else:
@@ -110,9 +109,14 @@ def held(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file *path*, which is gone afterwards; StateError if another process works on *what*."""
-    handle = _lock(path, what)
+def exclusive(path: Path, what: str, *, seconds: float = 300) -> Iterator[None]:
+    """Hold the lock file *path*, which is gone afterwards; StateError if others work on *what* for too long."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + seconds
+    while (handle := _try_lock(path)) is None:
+        if time.monotonic() > end:
+            raise StateError(f"another process has been starting or stopping {what} for {seconds:.0f} s")
+        time.sleep(0.2)
     try:
         yield
     finally:
@@ -120,19 +124,15 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         os.close(handle)
 
 
-def _lock(path: Path, what: str) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            raise StateError(f"another process is starting or stopping {what}; try again when it is done") from None
+def _try_lock(path: Path) -> int | None:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with contextlib.suppress(BlockingIOError, FileNotFoundError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # The former holder unlinks the file: only a lock on the file that has the name now counts.
-        if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+        if os.path.samestat(os.fstat(handle), path.stat()):
             return handle
-        os.close(handle)
+    os.close(handle)
+    return None
 
 
 def _start_ticks(pid: int) -> str:
@@ -144,4 +144,3 @@ def _start_ticks(pid: int) -> str:
     if fields[0] in "ZX":  # ended, only not reaped yet
         raise ProcessLookupError(pid)
     return fields[19]  # field 22 of proc_pid_stat(5), counted behind the name
-

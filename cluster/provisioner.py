@@ -62,9 +62,14 @@ def is_ours(claim: Object) -> bool:
 
 def is_released(volume: Object) -> bool:
     """Whether *volume* is ours and its claim is gone."""
-    ours = volume["metadata"].get("annotations", {}).get(PROVISIONED_BY) == PROVISIONER
     released = volume.get("status", {}).get("phase") == "Released"
-    return ours and released and volume["spec"].get("persistentVolumeReclaimPolicy") == "Delete"
+    return made_here(volume) and released and volume["spec"].get("persistentVolumeReclaimPolicy") == "Delete"
+
+
+def made_here(volume: Object) -> bool:
+    """Whether *volume* is one of ours."""
+    annotations: dict[str, str] = volume["metadata"].get("annotations") or {}
+    return annotations.get(PROVISIONED_BY) == PROVISIONER
 
 
 def volume_for(claim: Object, folder: str) -> Object:
@@ -174,8 +179,7 @@ def settle(api: Api, root: Path) -> None:
 
 
 def _orphaned(volume: Object, living: set[str]) -> bool:
-    ours = volume["metadata"].get("annotations", {}).get(PROVISIONED_BY) == PROVISIONER
-    return ours and volume["spec"].get("claimRef", {}).get("uid") not in living
+    return made_here(volume) and volume["spec"].get("claimRef", {}).get("uid") not in living
 
 
 if __name__ == "__main__":

@@ -79,7 +79,9 @@ def ldflags(component: Component, go_mod: str) -> str:
     if not component.module or not found:
         return STRIP
     version, major, minor = found.groups()
-    stamps = [f"-X {name}={value.format(version=version, major=major, minor=minor)}" for name, value in component.stamps]
+    stamps = [
+        f"-X {name}={value.format(version=version, major=major, minor=minor)}" for name, value in component.stamps
+    ]
     return " ".join([STRIP, *stamps])
 
 

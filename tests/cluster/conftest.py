@@ -9,6 +9,6 @@ from cluster.api import ControlPlane
 
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[ControlPlane]:
-    """etcd and an API server of this session's own."""
+    """One etcd and one API server of this session's own."""
     with ControlPlane.start() as plane:
         yield plane
