@@ -1,0 +1,139 @@
+"""From the bytes of an AdmissionReview to the bytes of its answer: no I/O, so that server and command line agree."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+
+from contract.states import Admission
+from contract.values import Values
+from webhook.decide import Decision, Lookup, decide
+
+Json = dict[str, Any]
+
+API_VERSION: Final = "admission.k8s.io/v1"
+KIND: Final = "AdmissionReview"
+AUDIT_KEY: Final = "admission"
+"""The API server's audit log shows it behind the name of the webhook."""
+LABEL_BAD_OBJECT: Final = "bad-object"
+
+
+class BadReviewError(ValueError):
+    """The body is not an AdmissionReview that can be answered; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What goes back to the API server."""
+
+    body: bytes
+    label: str
+    """The admission code, or ``bad-object``: a closed set, fit for a metric."""
+
+
+def answer(body: bytes, lookup: Lookup, values: Values) -> Answer:
+    """Answer one review.
+
+    Raises:
+        BadReviewError: where there is no review to answer.
+    """
+    request = parse(body)
+    try:
+        decision = decide(request, lookup, values)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        problem = malformed(request.get("object"))
+        if problem is None:
+            raise
+        return Answer(_denied(request["uid"], f"object cannot be read as a pod: {problem} ({error})"), LABEL_BAD_OBJECT)
+    return Answer(render(request["uid"], decision), decision.code.value)
+
+
+def parse(body: bytes) -> Json:
+    """The ``request`` of a review.
+
+    Raises:
+        BadReviewError: where the body is none.
+    """
+    try:
+        review = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadReviewError(f"the body is not JSON: {error}") from error
+    if not isinstance(review, dict) or review.get("kind") != KIND:
+        raise BadReviewError(f"the body is not an {KIND}: kind must be {KIND}")
+    if review.get("apiVersion") != API_VERSION:
+        found = str(review.get("apiVersion"))[:64]
+        raise BadReviewError(
+            f"apiVersion {found!r} is not served; register the webhook with admissionReviewVersions [v1]"
+        )
+    request = review.get("request")
+    if not isinstance(request, dict) or not isinstance(request.get("uid"), str) or not request["uid"]:
+        raise BadReviewError("request.uid is missing, so no answer could be matched to it")
+    return request
+
+
+def malformed(pod: object) -> str | None:
+    """Why ``pod`` cannot be a pod; None where it has the parts of one."""
+    if not isinstance(pod, Mapping):
+        return "object is missing"
+    for field in ("metadata", "spec"):
+        if not isinstance(pod.get(field), Mapping):
+            return f"{field} must be an object"
+    for field in ("labels", "annotations"):
+        texts = pod["metadata"].get(field) or {}
+        if not isinstance(texts, Mapping) or not all(isinstance(value, str) for value in texts.values()):
+            return f"metadata.{field} must map text to text"
+    return _malformed_spec(pod["spec"])
+
+
+def _malformed_spec(spec: Mapping[str, Any]) -> str | None:
+    for field in ("containers", "volumes", "imagePullSecrets"):
+        if not _are_objects(spec.get(field) or []):
+            return f"spec.{field} must be a list of objects"
+    for index, container in enumerate(spec.get("containers") or []):
+        for field in ("env", "volumeMounts"):
+            if not _are_objects(container.get(field) or []):
+                return f"spec.containers[{index}].{field} must be a list of objects"
+        for field in ("command", "args"):
+            if not isinstance(container.get(field) or [], list):
+                return f"spec.containers[{index}].{field} must be a list"
+        if not isinstance(container.get("name"), str):
+            return f"spec.containers[{index}].name must be text"
+    return None
+
+
+def _are_objects(items: object) -> bool:
+    return isinstance(items, list) and all(isinstance(item, Mapping) for item in items)
+
+
+def render(uid: str, decision: Decision) -> bytes:
+    """The AdmissionReview that tells a decision."""
+    response: Json = {
+        "uid": uid,
+        "allowed": True,
+        "status": {"message": decision.message},
+        "auditAnnotations": {AUDIT_KEY: decision.code.value},
+    }
+    if decision.operations:
+        response["patchType"] = "JSONPatch"
+        response["patch"] = b64encode(orjson.dumps(decision.operations)).decode()
+    if decision.warnings:
+        response["warnings"] = decision.warnings
+    return _review(response)
+
+
+def _denied(uid: str, message: str) -> bytes:
+    status = {"code": HTTPStatus.BAD_REQUEST.value, "reason": "BadRequest", "message": message}
+    return _review({"uid": uid, "allowed": False, "status": status})
+
+
+def _review(response: Json) -> bytes:
+    return orjson.dumps({"apiVersion": API_VERSION, "kind": KIND, "response": response})
+
+
+LABELS: Final = (*(code.value for code in Admission), LABEL_BAD_OBJECT)
+"""Every label that an answer may have."""
