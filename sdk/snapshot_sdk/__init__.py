@@ -1,0 +1,108 @@
+"""The worker's side of snapshot and restore.
+
+``quiesce()`` tells the node agent that this process is worth a snapshot, and returns once it goes on: in the process
+that was captured, or in one that was restored from it, on another node, days later.
+Nothing but the standard library, and little of it: every worker pays for this import.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import time
+
+__all__ = ["Outcome", "quiesce", "restore_context"]
+
+READY_FOR_SNAPSHOT = "ready-for-snapshot"
+SNAPSHOT_COMPLETE = "snapshot-complete"
+RESTORE_COMPLETE = "restore-complete"
+RESTORE_CONTEXT = "restore-context.json"
+DONE = "done\n"
+COLD_START = "cold-start\n"
+ENV_CONTROL_DIR = ("DYN_SNAPSHOT_CONTROL_DIR", "SNAPSHOT_CONTROL_DIR")
+POLL_SECONDS = 0.1
+
+
+class Outcome(enum.Enum):
+    """What happened while ``quiesce`` waited."""
+
+    NOT_MANAGED = "not-managed"
+    """Nobody takes snapshots here: no control directory."""
+    CAPTURED = "captured"
+    """A snapshot was taken, and this is the process that it was taken of."""
+    RESTORED = "restored"
+    """This is a restored process: time has passed, the machine, the addresses and the name may be others."""
+    COLD = "cold"
+    """The container started without a snapshot after all."""
+
+
+def quiesce() -> Outcome:
+    """Say that this process is ready for its snapshot, and wait until it goes on.
+
+    Call it when everything that replicas share is done and no request is being served.
+    Returns at once where there is no control directory; never raises because of one that cannot be used.
+    """
+    directory = control_dir()
+    if directory is None:
+        return Outcome.NOT_MANAGED
+    try:
+        _write(directory, READY_FOR_SNAPSHOT, DONE)
+    except OSError:
+        return Outcome.NOT_MANAGED
+    while True:
+        restored = _read(directory, RESTORE_COMPLETE)
+        if restored is not None:
+            return Outcome.COLD if restored == COLD_START else Outcome.RESTORED
+        if _read(directory, SNAPSHOT_COMPLETE) is not None:
+            return Outcome.CAPTURED
+        _pause()
+
+
+def restore_context() -> dict[str, object]:
+    """What the agent says about the place where this process was restored; empty where it says nothing."""
+    import json  # noqa: PLC0415 - most workers never call this
+
+    directory = control_dir()
+    try:
+        found = json.loads(_read(directory, RESTORE_CONTEXT) or "{}") if directory else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def control_dir() -> str | None:
+    """The control directory, None where this container has none."""
+    for name in ENV_CONTROL_DIR:
+        path = os.environ.get(name)
+        if path and os.path.isdir(path):  # noqa: PTH112 - pathlib costs more than the rest of this module
+            return path
+    return None
+
+
+def _write(directory: str, name: str, content: str) -> None:
+    temporary = os.path.join(directory, "." + name + ".sdk")  # noqa: PTH118 - as above
+    with open(temporary, "w", encoding="ascii") as file:  # noqa: PTH123 - as above
+        file.write(content)
+    os.replace(temporary, os.path.join(directory, name))  # noqa: PTH105, PTH118 - as above
+
+
+def _read(directory: str, name: str) -> str | None:
+    try:
+        with open(os.path.join(directory, name), encoding="utf-8") as file:  # noqa: PTH118, PTH123 - as above
+            return file.read()
+    except OSError:
+        return None
+
+
+def _pause() -> None:
+    """Sleep in the kernel by a length, not until a moment of the clock.
+
+    Python's own sleep waits for a moment of the monotonic clock, and goes back to sleep when it is woken earlier.
+    Where the worker is restored on a machine that has not run for as long, that moment may be days away.
+    """
+    try:
+        import ctypes  # noqa: PLC0415 - only a worker that waits for its snapshot needs it
+
+        ctypes.CDLL(None).usleep(int(POLL_SECONDS * 1_000_000))
+    except (ImportError, OSError, AttributeError):
+        time.sleep(POLL_SECONDS)
