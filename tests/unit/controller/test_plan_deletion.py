@@ -1,0 +1,125 @@
+"""On the way out: who cleans up, when, and what stands in the way."""
+
+import pytest
+
+from contract import keys
+from controller.actions import CreateJob, DeleteJob, SetFinalizer
+from controller.observed import Refusal, Refused
+from tests.shapes import ID
+from tests.unit.controller import looks
+from tests.unit.controller.looks import POD_MOUNT, condition, job, labelled, status_of, step
+
+CLEANUP = f"checkpoint-cleanup-{ID}"
+COMPLETE, FAILED = condition("Complete"), condition("Failed", message="disk on fire")
+
+
+def leaving(**parts):
+    obj = labelled(**{"status": status_of("Ready", jobName=looks.JOB)} | parts)
+    obj["metadata"] |= {"deletionTimestamp": looks.ago(1), "finalizers": ["other/one", keys.FINALIZER]}
+    return obj
+
+
+def cleanup(*conditions, checkpoint_id=ID):
+    made = job(*conditions, name=CLEANUP)
+    made["metadata"]["labels"] = {keys.LABEL_CHECKPOINT_ID: checkpoint_id}
+    return made
+
+
+def test_without_our_finalizer_nothing_is_done():
+    obj = leaving()
+    obj["metadata"]["finalizers"] = ["other/one"]
+
+    assert () == step(obj).actions
+
+
+def test_the_cleanup_job_removes_all_versions_and_nothing_else():
+    planned = step(leaving(), POD_MOUNT)
+
+    (action,) = planned.actions
+    made, pod = action.job, action.job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert isinstance(action, CreateJob)
+    assert (CLEANUP, "ns", ID) == (
+        made["metadata"]["name"],
+        made["metadata"]["namespace"],
+        made["metadata"]["labels"][keys.LABEL_CHECKPOINT_ID],
+    )
+    assert ["rm", "-rf", "--", f"/checkpoints/{ID}"] == container["command"]
+    assert (0, 300, 300) == tuple(
+        made["spec"][field] for field in ("backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished")
+    )
+    assert not pod["automountServiceAccountToken"]
+    assert {"drop": ["ALL"]} == container["securityContext"]["capabilities"]
+    assert 5.0 == planned.requeue_after
+
+
+def test_with_agent_mount_it_runs_where_the_volume_is():
+    (action,) = step(leaving(), release_namespace="release").actions
+
+    assert "release" == action.job["metadata"]["namespace"]
+    assert "ownerReferences" not in action.job["metadata"]
+
+
+def test_the_values_name_the_image():
+    (action,) = step(leaving(), looks.load_values("checkpoint: {cleanupImage: 'busybox:1.36'}")).actions
+
+    assert "busybox:1.36" == action.job["spec"]["template"]["spec"]["containers"][0]["image"]
+
+
+@pytest.mark.parametrize(
+    ("there", "actions", "events", "requeue"),
+    [
+        pytest.param(cleanup(), [], [], 5.0, id="running"),
+        pytest.param(cleanup(COMPLETE), [DeleteJob, SetFinalizer], ["ArtifactRemoved"], None, id="complete"),
+        pytest.param(cleanup(FAILED), [DeleteJob], ["CleanupFailed"], 5.0, id="failed-is-tried-again"),
+        pytest.param(cleanup(checkpoint_id="other"), [], ["CleanupBlocked"], 60.0, id="of-another-id"),
+    ],
+)
+def test_following_the_cleanup_job(there, actions, events, requeue):
+    planned = step(leaving(), cleanup_job=there)
+
+    assert actions == [type(action) for action in planned.actions]
+    assert events == [note.reason for note in planned.events]
+    assert requeue == planned.requeue_after
+
+
+@pytest.mark.parametrize(
+    ("obj", "around"),
+    [
+        pytest.param(
+            leaving(labels={keys.LABEL_CHECKPOINT_ID: "../x"}, status={"phase": "Failed"}), {}, id="hostile-id"
+        ),
+        pytest.param(leaving(), {"siblings": (labelled("b", status=status_of("Ready")),)}, id="shared-artifact"),
+        pytest.param(
+            leaving(),
+            {"refusal": Refusal("Job", Refused.NAMESPACE_ENDING, "being terminated")},
+            id="namespace-is-being-deleted",
+        ),
+    ],
+)
+def test_it_is_let_go_where_there_is_nothing_to_remove_or_no_way(obj, around):
+    planned = step(obj, **around)
+
+    assert (SetFinalizer(present=False),) == planned.actions
+    assert ["ArtifactKept"] == [note.reason for note in planned.events]
+
+
+def test_a_refused_cleanup_holds_the_object_and_says_why():
+    planned = step(leaving(), refusal=Refusal("Job", Refused.FORBIDDEN, "exceeded quota"))
+
+    assert () == planned.actions
+    assert "exceeded quota" in planned.events[0].message
+
+
+def test_a_running_capture_is_stopped_first():
+    running = job()
+    planned = step(leaving(status=status_of("Creating", jobName=looks.JOB)), job=running)
+
+    assert (DeleteJob(running),) == planned.actions
+    assert 5.0 == planned.requeue_after
+
+
+def test_deletion_goes_on_where_checkpoints_are_switched_off():
+    planned = step(leaving(), looks.load_values("checkpoint: {enabled: false}"))
+
+    assert [CreateJob] == [type(action) for action in planned.actions]
