@@ -36,15 +36,6 @@ class WorkQueue(Generic[K]):
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._free = asyncio.Event()
 
-    def __len__(self) -> int:
-        """Keys that wait now, without those that wait for a time."""
-        return len(self._ready)
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing waits and nothing runs; a key that waits for a time does not count."""
-        return not self._ready and not self._running
-
     def add(self, key: K) -> None:
         """Have *key* handled as soon as its turn comes."""
         self._cancel_timer(key)

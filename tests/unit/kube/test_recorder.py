@@ -1,0 +1,105 @@
+# ruff: noqa: ARG002 - a fake takes what the seam gives
+"""Events: sent aside, counted when repeated, never in the way."""
+
+import asyncio
+
+from kube.errors import ForbiddenError, NotFoundError
+from kube.recorder import MAX_MESSAGE, MAX_WAITING, Recorder
+from tests.unit.kube.virtual import run
+
+ABOUT = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "ns", "uid": "u"}}
+
+
+class Events:
+    """Remembers created events and counts."""
+
+    def __init__(self):
+        self.created = []
+        self.patched = []
+        self.error = None
+
+    async def create(self, resource, body, namespace=None, *, dry_run=False):
+        if self.error:
+            error, self.error = self.error, None
+            raise error
+        self.created.append((namespace, body))
+        return body
+
+    async def patch(self, resource, name, body, namespace=None, **_):
+        if self.error:
+            error, self.error = self.error, None
+            raise error
+        self.patched.append((name, body["count"]))
+        return body
+
+
+def record(*says, kube=None, about=ABOUT, before_flush=None):
+    async def scenario():
+        events = kube or Events()
+        recorder = Recorder(events, "tester", "tester-0")
+        task = asyncio.create_task(recorder.run())
+        for kind, reason, message in says:
+            recorder.record(about, kind, reason, message)
+            await recorder.flush()
+            if before_flush:
+                before_flush(events)
+        task.cancel()
+        await asyncio.wait([task])
+        return events
+
+    return run(scenario())
+
+
+def test_an_event_names_its_object_and_its_source():
+    ((namespace, event),) = record(("Normal", "Ready", "it is")).created
+
+    assert "ns" == namespace
+    assert {"apiVersion": "v1", "kind": "Pod", "name": "p", "namespace": "ns", "uid": "u"} == event["involvedObject"]
+    assert ("Normal", "Ready", "it is", 1) == tuple(event[field] for field in ("type", "reason", "message", "count"))
+    assert ("tester", "tester-0") == (event["reportingComponent"], event["reportingInstance"])
+
+
+def test_a_repeated_sentence_is_counted():
+    events = record(*[("Warning", "Stuck", "still")] * 3, ("Warning", "Stuck", "otherwise"))
+
+    assert 2 == len(events.created)
+    assert [2, 3] == [count for _, count in events.patched]
+
+
+def test_an_event_that_expired_is_made_anew():
+    events = Events()
+
+    def expire(kube):
+        kube.error = NotFoundError(404, "NotFound", "expired") if len(kube.created) == 1 else None
+
+    record(("Normal", "A", "b"), ("Normal", "A", "b"), kube=events, before_flush=expire)
+
+    assert 2 == len(events.created)
+
+
+def test_a_refused_event_is_logged_and_forgotten(caplog):
+    events = Events()
+    events.error = ForbiddenError(403, "Forbidden", "no events for you")
+    record(("Normal", "A", "b"), ("Normal", "C", "d"), kube=events)
+
+    assert ["C"] == [event["reason"] for _, event in events.created]
+    assert "no events for you" in caplog.text
+
+
+def test_long_messages_and_names_fit():
+    about = {**ABOUT, "metadata": {"name": "n" * 253, "namespace": "ns"}}
+    ((_, event),) = record(("Normal", "A", "x" * 5000), about=about).created
+
+    assert MAX_MESSAGE == len(event["message"])
+    assert 253 >= len(event["metadata"]["name"])
+
+
+def test_more_than_may_wait_is_dropped_aloud(caplog):
+    async def scenario():
+        recorder = Recorder(Events(), "tester")
+        for number in range(MAX_WAITING + 1):
+            recorder.record(ABOUT, "Normal", "A", str(number))
+
+    run(scenario())
+
+    assert "event dropped" in caplog.text
