@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from pathlib import Path
 
 from cluster import cgroups, network
@@ -41,5 +42,6 @@ def end_control_plane(folder: Path) -> None:
     """End a control plane that runs without nodes, by its supervisor."""
     supervisor = Process.noted(folder / "pid", str(folder / "supervisor.json"))
     if supervisor:
-        supervisor.kill()
+        # Not killed: it ends when its programs have, so that nobody writes in the folder any more.
+        supervisor.send(signal.SIGTERM)
     wait_until("the end of the control plane", lambda: not held(folder / "lock"), seconds=END_SECONDS)

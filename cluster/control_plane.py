@@ -21,13 +21,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cluster import build, cleanup, components, config, credentials, network, supervise, toolchain
+from cluster import build, cleanup, components, config, credentials, embedded, network, supervise, toolchain
 from cluster.build import Programs
 from cluster.cache import Cache
 from cluster.cleanup import end_control_plane
 from cluster.components import Layout, Ports
 from cluster.credentials import MASTERS, User
-from cluster.errors import CommandError, StartError
+from cluster.errors import CommandError, StartError, StateError
 from cluster.kubectl import Kubectl
 from cluster.processes import exclusive, held, wait_until
 from cluster.progress import Progress, Silent
@@ -62,14 +62,13 @@ class ControlPlane:
         """Start one for this process; raises StartError with the end of the log of what failed."""
         programs = _programs(home or Cache.from_env(os.environ), progress or Silent())
         folder = Path(tempfile.mkdtemp(prefix="control-plane-"))
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(shutil.rmtree, folder, ignore_errors=True)
             plane, spec = _prepare(folder, programs, controllers=controllers, audit=audit, extra=apiserver_flags)
             plane.supervisor = _spawn(folder, {**spec, "parent_pipe": True, "remove": str(folder)})
+            undo.callback(plane.stop)
             plane.wait()
-        except BaseException:
-            end_control_plane(folder)
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+            undo.pop_all()
         return plane
 
     @property
@@ -93,11 +92,13 @@ class ControlPlane:
 
     def stop(self) -> None:
         """End its processes and remove its folder."""
-        end_control_plane(self.folder)
         if self.supervisor:
+            self.supervisor.terminate()
+            self.supervisor.wait()
             if self.supervisor.stdin:
                 self.supervisor.stdin.close()
-            self.supervisor.wait()
+        else:
+            end_control_plane(self.folder)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -129,6 +130,8 @@ def up(home: Cache, name: str, *, controllers: bool, audit: bool, progress: Prog
         present = find(home, name)
         if present:
             return present
+        if embedded.find(home, name):
+            raise StateError(f"{name} is a whole cluster; use it as it is, or choose another --name")
         cleanup.clear(folder)
         folder.mkdir(parents=True)
         with progress.step(f"starting control plane {name}"):

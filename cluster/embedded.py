@@ -37,7 +37,7 @@ from cluster.credentials import User
 from cluster.errors import ClusterError, CommandError, StartError, StateError
 from cluster.kubectl import Kubectl
 from cluster.node import Node
-from cluster.processes import exclusive, wait_until
+from cluster.processes import exclusive, held, wait_until
 from cluster.progress import Progress, Silent
 
 MAX_NODES = 8
@@ -128,6 +128,8 @@ def up(home: Cache, name: str, options: Options, progress: Progress) -> Cluster:
         running = find(home, name)
         if running:
             return _same(running, options)
+        if held(folder / "lock"):
+            raise StateError(f"{name} is a control plane without nodes; stop it first, or choose another --name")
         cleanup.clear(folder)
         with progress.step(f"starting cluster {name}"), _cleared_on_failure(folder):
             return _Start(folder, name, options, programs, root).run()

@@ -72,12 +72,16 @@ class Process:
         return [int(word) for word in text.split()]
 
     def kill(self) -> None:
-        """End it at once, by a descriptor, so that a reused number is never hit."""
+        """End it at once."""
+        self.send(signal.SIGKILL)
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal it by a descriptor, so that a reused number is never hit."""
         with contextlib.suppress(ProcessLookupError):
             handle = os.pidfd_open(self.pid)
             try:
                 if self.alive():
-                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+                    signal.pidfd_send_signal(handle, number)
             finally:
                 os.close(handle)
 
