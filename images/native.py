@@ -3,9 +3,11 @@
 import importlib.util
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from contract.keys import STANDBY, TOOLS_DIR
 from images.errors import ToolError, call
 
 _CRIU_LIBRARIES: Final = "usr/lib/x86_64-linux-gnu"
@@ -26,6 +28,20 @@ def compile_static(source: Path, target: Path) -> None:
     flags = ["-std=gnu11", "-Os", "-static", "-s", "-Wall", "-Wextra", "-Werror"]
     call([*compiler(), *flags, "-o", target, source], needs="Python's package ziglang")
     target.chmod(0o755)
+
+
+def tool_folder(source: Path, root: Path, entrypoint: Sequence[str] | None, cmd: Sequence[str] | None) -> None:
+    """Fill the tool folder below ``root``: the static program, and the records of an image's own entrypoint and cmd.
+
+    Without an entrypoint list there is no record; an image without a cmd has an empty one.
+    """
+    program = root / STANDBY.lstrip("/")
+    program.parent.mkdir(parents=True)
+    compile_static(source, program)
+    if entrypoint is not None:
+        folder = root / TOOLS_DIR.lstrip("/")
+        (folder / "entrypoint").write_bytes(_record(entrypoint))
+        (folder / "cmd").write_bytes(_record(cmd or ()))
 
 
 def bundle_criu(unpacked: Path, target: Path) -> None:
@@ -60,3 +76,7 @@ def _closure(loader: Path, libraries: Path, program: Path) -> list[Path]:
             raise ToolError(f"criu needs {name}, which its packages do not bring ({rest}); run with --refresh")
         found.append(path)
     return found
+
+
+def _record(arguments: Sequence[str]) -> bytes:
+    return b"".join(argument.encode() + b"\0" for argument in arguments)

@@ -103,5 +103,6 @@ def compile_python(runtime: Path, tree: Path) -> None:
     """
     env: Mapping[str, str] = {"PATH": os.defpath, "PYTHONHOME": str(runtime / "usr"), "PYTHONHASHSEED": "0"}
     loader: list[str | Path] = [runtime / _LOADER, "--library-path", runtime / _LIBRARIES, runtime / "usr/bin" / PYTHON]
-    options: list[str | Path] = ["-q", "-q", "--invalidation-mode", "unchecked-hash", "-s", tree, "-p", "/"]
-    call([*loader, "-m", "compileall", *options, tree], env=env, needs="the base layer; run with --refresh")
+    options: list[str | Path] = ["-qq", "-f", "--invalidation-mode", "unchecked-hash", "-s", tree, "-p", "/"]
+    # -B: or the compiler's own modules would be left compiled the ordinary way, with times and the builder's paths.
+    call([*loader, "-B", "-m", "compileall", *options, tree], env=env, needs="the base layer; run with --refresh")

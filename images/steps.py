@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from contract.keys import STANDBY, TOOLS_DIR
 from images import layers, native, rootfs, wheels
 from images.cache import Cache, hash_files
 from images.debian import CRIU_SUITE, PYTHON_SUITE, Apt, host_mirror, package_name, unpack
+from images.errors import ImageError
 from images.layers import Layer
 from images.wheels import SITE
 
@@ -61,11 +61,10 @@ class Steps:
 
     def code(self, folder: Path, packages: Iterable[str], *, at: str = SITE) -> Layer:
         """Packages of this checkout, below ``at`` in the image."""
-        files = [file for name in packages for file in (folder / name).rglob("*") if file.suffix in _CODE]
+        files = [file for name in packages for file in _sources(folder / name)]
 
         def build(target: Path) -> None:
             self._say(f"packing {', '.join(packages)}")
-            (target / "root").mkdir()
             for file in files:
                 copy = target / "root" / at / file.relative_to(folder)
                 copy.parent.mkdir(parents=True, exist_ok=True)
@@ -91,21 +90,12 @@ class Steps:
         return self.records(None, None)
 
     def records(self, entrypoint: list[str] | None, cmd: list[str] | None) -> Layer:
-        """The tool folder with the image's own entrypoint and cmd recorded beside ``snapshot-standby``.
-
-        Without an entrypoint list there is no record; an image without a cmd has an empty one.
-        """
+        """The tool folder with an image's own entrypoint and cmd recorded beside ``snapshot-standby``."""
         source = self._project / "standby" / "standby.c"
 
         def build(target: Path) -> None:
             self._say("compiling snapshot-standby")
-            program = target / "root" / STANDBY.lstrip("/")
-            program.parent.mkdir(parents=True)
-            native.compile_static(source, program)
-            if entrypoint is not None:
-                folder = target / "root" / TOOLS_DIR.lstrip("/")
-                (folder / "entrypoint").write_bytes(_record(entrypoint))
-                (folder / "cmd").write_bytes(_record(cmd or []))
+            native.tool_folder(source, target / "root", entrypoint, cmd)
             self._pack(target)
 
         words = [repr(entrypoint), repr(cmd)]
@@ -152,5 +142,8 @@ def _recipe(*modules: str) -> list[str]:
     return [(_HERE / f"{module}.py").read_text() for module in ("layers", "steps", *modules)]
 
 
-def _record(arguments: list[str]) -> bytes:
-    return b"".join(argument.encode() + b"\0" for argument in arguments)
+def _sources(package: Path) -> list[Path]:
+    files = [file for file in package.rglob("*") if file.suffix in _CODE]
+    if not files:
+        raise ImageError(f"{package}: no source files; is the checkout complete?")
+    return files

@@ -1,0 +1,35 @@
+"""The steps that our Dockerfiles run inside their build stages, with Python's standard library only.
+
+Usage: ``python3 -m images.dockerfile criu OUT``, or ``... tools OUT [ENTRYPOINT_JSON CMD_JSON]``.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from images.errors import ImageError
+from images.native import bundle_criu, tool_folder
+
+_SOURCE = Path("standby/standby.c")
+
+
+def main(words: Sequence[str]) -> None:
+    """Do the one step that the words name."""
+    match words:
+        case ["criu", out]:
+            bundle_criu(Path("/"), Path(out))
+        case ["tools", out]:
+            tool_folder(_SOURCE, Path(out), None, None)
+        case ["tools", out, entrypoint, cmd]:
+            # `docker inspect` says null where an image has none; an image's record is then empty, not missing.
+            tool_folder(_SOURCE, Path(out), json.loads(entrypoint) or [], json.loads(cmd) or [])
+        case _:
+            raise ImageError(__doc__ or "")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ImageError as e:
+        sys.exit(f"error: {e}")
