@@ -54,7 +54,7 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- with .priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
-nodeSelector: {{- mergeOverwrite (dict "kubernetes.io/os" "linux") .nodeSelector | toYaml | nindent 2 }}
+nodeSelector: {{- mergeOverwrite (dict "kubernetes.io/os" "linux") (.nodeSelector | default dict) | toYaml | nindent 2 }}
 {{- with .tolerations }}
 tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -67,8 +67,8 @@ affinity: {{- toYaml . | nindent 2 }}
 {{/* Usage: include "snapshot.controlPlanePodMetadata" (list . "component") */}}
 {{- define "snapshot.controlPlanePodMetadata" -}}
 {{- $root := index . 0 -}}
-labels: {{- merge (include "snapshot.labels" . | fromYaml) $root.Values.controlPlane.podLabels | toYaml | nindent 2 }}
-annotations: {{- merge (include "snapshot.checksum" $root | fromYaml) $root.Values.controlPlane.podAnnotations | toYaml | nindent 2 }}
+labels: {{- merge (include "snapshot.labels" . | fromYaml) ($root.Values.controlPlane.podLabels | default dict) | toYaml | nindent 2 }}
+annotations: {{- merge (include "snapshot.checksum" $root | fromYaml) ($root.Values.controlPlane.podAnnotations | default dict) | toYaml | nindent 2 }}
 {{- end -}}
 
 {{/* Python starts slowly on a busy node: liveness waits for the start, not for a guess of it. */}}

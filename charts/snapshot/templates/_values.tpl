@@ -39,7 +39,7 @@ matchLabels:
 matchExpressions:
   - key: kubernetes.io/metadata.name
     operator: NotIn
-    values: {{- prepend .Values.webhook.excludedNamespaces "kube-system" | uniq | toYaml | nindent 6 }}
+    values: {{- prepend (.Values.webhook.excludedNamespaces | default list) "kube-system" | uniq | toYaml | nindent 6 }}
   - key: nvidia.com/snapshot-restore
     operator: NotIn
     values: [disabled]

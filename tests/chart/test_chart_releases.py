@@ -1,0 +1,175 @@
+"""Releases on a real API server: two side by side, upgraded, certified, removed."""
+
+import base64
+import ssl
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from certs.policy import certificates
+from certs.reconcile import WEBHOOK_ENTRY, Targets, reconcile
+from certs.store import read_bundle
+from kube.client import connect
+from kube.errors import NotFoundError
+from kube.resources import MUTATING_WEBHOOK_CONFIGURATIONS, SECRETS
+
+CLUSTER_KINDS = (
+    "mutatingwebhookconfigurations,clusterroles,clusterrolebindings,validatingadmissionpolicies,"
+    "validatingadmissionpolicybindings,mutatingadmissionpolicies,mutatingadmissionpolicybindings"
+)
+
+
+class Clock:
+    def __init__(self):
+        self.now = datetime.now(tz=UTC)
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+async def kube(control_plane):
+    async with await connect(str(control_plane.kubeconfig)) as client:
+        yield client
+
+
+@pytest.fixture
+def install(cluster_helm, chart, new_namespace):
+    """Installs releases, and removes what a test leaves."""
+    left = []
+
+    def run(release="snapshot", *flags, namespace=None):
+        where = namespace or new_namespace()
+        cluster_helm("upgrade", "--install", release, str(chart), "--namespace", where, *flags)
+        left.append((release, where))
+        return where
+
+    yield run
+    for release, where in left:
+        cluster_helm("uninstall", release, "--namespace", where, "--ignore-not-found")
+
+
+def of_the_cluster(control_plane, instance, namespace):
+    """Names of cluster-scoped objects of one release."""
+    found = control_plane.kubectl(
+        "get", CLUSTER_KINDS, "-l", f"app.kubernetes.io/instance={instance}", "-o", "name"
+    ).split()
+    return {name for name in found if f"-{namespace}" in name}
+
+
+def in_namespace(control_plane, namespace):
+    kinds = "deploy,ds,svc,secret,cm,sa,role,rolebinding,pdb,pvc"
+    found = control_plane.kubectl(
+        "get", kinds, "-n", namespace, "-l", "app.kubernetes.io/managed-by=Helm", "-o", "name"
+    )
+    return set(found.split())
+
+
+def test_two_releases_in_two_namespaces_live_and_die_apart(control_plane, cluster_helm, install):
+    """The seeds install the chart beside each team's workers, mostly under one name."""
+    one, two = install(), install()
+    before = of_the_cluster(control_plane, "snapshot", two), in_namespace(control_plane, two)
+
+    cluster_helm("uninstall", "snapshot", "--namespace", one)
+
+    assert set() == of_the_cluster(control_plane, "snapshot", one)
+    assert before == (of_the_cluster(control_plane, "snapshot", two), in_namespace(control_plane, two))
+    assert 9 == len(before[0]), before[0]
+
+
+def test_uninstall_leaves_only_the_checkpoints(control_plane, cluster_helm, install):
+    namespace = install("snap", "--set", "rbac.namespaceRestricted=false,policy.restoreVerb.enabled=true")
+    cluster_helm("uninstall", "snap", "--namespace", namespace)
+
+    assert set() == of_the_cluster(control_plane, "snap", namespace)
+    assert {"persistentvolumeclaim/snapshot-pvc"} == in_namespace(control_plane, namespace)
+
+
+def test_a_new_install_takes_up_the_kept_checkpoints(control_plane, cluster_helm, install):
+    namespace = install()
+    uid = claim_uid(control_plane, namespace)
+    cluster_helm("uninstall", "snapshot", "--namespace", namespace)
+    install(namespace=namespace)
+
+    assert uid == claim_uid(control_plane, namespace)
+
+
+def claim_uid(control_plane, namespace):
+    return control_plane.kubectl.json("get", "pvc", "snapshot-pvc", "-n", namespace)["metadata"]["uid"]
+
+
+async def test_upgrades_leave_certificate_and_bundle_alone(cluster_helm, install, kube, clock):
+    """Helm and the controller own different fields, so neither sees a conflict, whatever the order."""
+    namespace = install()
+    targets = Targets(namespace, "snapshot")
+    await reconcile(kube, targets, clock)
+    bundle, serving = await certified(kube, targets)
+
+    for flags in ((), ("--set", "webhook.timeoutSeconds=5"), ("--set", "controlPlane.replicas=3")):
+        install("snapshot", *flags, namespace=namespace)
+        assert () == await reconcile(kube, targets, clock)
+    cluster_helm("rollback", "snapshot", "1", "--namespace", namespace)
+
+    assert (bundle, serving) == await certified(kube, targets)
+
+
+async def certified(kube, targets):
+    configuration = await kube.get(MUTATING_WEBHOOK_CONFIGURATIONS, targets.configuration)
+    serving = await kube.get(SECRETS, targets.serving_secret, targets.namespace)
+    return read_bundle(configuration, WEBHOOK_ENTRY), serving["data"]
+
+
+async def test_the_injected_bundle_is_one_that_tls_accepts(install, kube, clock):
+    targets = Targets(install(), "snapshot")
+    await reconcile(kube, targets, clock)
+    bundle, serving = await certified(kube, targets)
+
+    ssl.create_default_context(cadata=bundle)
+    assert bundle == base64.b64decode(serving["ca.crt"]).decode()
+
+
+async def test_authorities_rotate_with_overlap_on_the_real_server(install, kube, clock):
+    targets = Targets(install(), "snapshot")
+    await reconcile(kube, targets, clock)
+    (first,) = certificates((await certified(kube, targets))[0])
+    clock.now += timedelta(days=600)
+    await reconcile(kube, targets, clock)
+    clock.now += timedelta(minutes=3)
+    await reconcile(kube, targets, clock)
+    bundle, _ = await certified(kube, targets)
+
+    assert first in certificates(bundle)
+    assert 2 == len(certificates(bundle))
+    clock.now += timedelta(days=91)
+    await reconcile(kube, targets, clock)
+    assert first not in certificates((await certified(kube, targets))[0])
+
+
+async def test_a_controller_that_outlives_its_release_makes_nothing_anew(cluster_helm, install, kube, clock):
+    namespace = install()
+    targets = Targets(namespace, "snapshot")
+    await reconcile(kube, targets, clock)
+    cluster_helm("uninstall", "snapshot", "--namespace", namespace)
+
+    with pytest.raises(NotFoundError):
+        await reconcile(kube, targets, clock)
+    for secret in (targets.serving_secret, targets.authority_secret):
+        with pytest.raises(NotFoundError):
+            await kube.get(SECRETS, secret, namespace)
+
+
+async def test_a_reinstalled_release_is_certified_again(cluster_helm, install, kube, clock):
+    namespace = install()
+    targets = Targets(namespace, "snapshot")
+    await reconcile(kube, targets, clock)
+    before = await certified(kube, targets)
+    cluster_helm("uninstall", "snapshot", "--namespace", namespace)
+    install(namespace=namespace)
+    await reconcile(kube, targets, clock)
+
+    assert before != await certified(kube, targets)
