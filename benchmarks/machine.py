@@ -1,0 +1,67 @@
+"""What a benchmark ran on: figures without it mean nothing."""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("aiohttp", "orjson", "uvloop", "kubernetes", "pydantic")
+
+
+def describe() -> dict[str, Any]:
+    """Processor, memory, kernel, versions, time, commit, and how busy the machine was already."""
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpu": _field("/proc/cpuinfo", "model name"),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "kernel": platform.release(),
+        "virtual": "hypervisor" in _field("/proc/cpuinfo", "flags").split(),
+        "load_average_before": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "commit": _commit(),
+    }
+
+
+def one_line(machine: dict[str, Any]) -> str:
+    """The same, short."""
+    return (
+        f"{machine['cores']} cores of {machine['cpu']}, {machine['memory_gib']} GiB, Linux {machine['kernel']}, "
+        f"Python {machine['python']}, commit {machine['commit']}, "
+        f"load average before {machine['load_average_before']:.1f}"
+    )
+
+
+def rss_bytes(pid: int) -> int:
+    """Resident memory of a process."""
+    return int(_field(f"/proc/{pid}/status", "VmRSS").split()[0]) * 1024
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process and all its threads have used so far, in user and kernel; exact to a clock tick."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _field(path: str, name: str) -> str:
+    for line in Path(path).read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return ""
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _commit() -> str:
+    found = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"

@@ -1,0 +1,80 @@
+"""What the benchmarks against a real API server share: our kinds in it, a client, its own counts."""
+
+import asyncio
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks import review
+from cluster.api import ControlPlane
+from kube.client import Client, connect
+
+CRD = Path(__file__).parents[1] / "charts/snapshot/crds/nvidia.com_dynamocheckpoints.yaml"
+_REQUESTS = re.compile(r"^apiserver_request_total\{(?P<labels>[^}]*)\} (?P<value>\S+)$", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
+
+
+async def client(plane: ControlPlane) -> Client:
+    """Our own client, as the plane's administrator."""
+    return await connect(str(plane.kubeconfig), user_agent="benchmark")
+
+
+def prepare(plane: ControlPlane, namespace: str) -> None:
+    """Have our kinds and *namespace*."""
+    plane.kubectl.apply([yaml.safe_load(CRD.read_text())])
+    plane.kubectl("wait", "--for=condition=Established", "customresourcedefinition/dynamocheckpoints.nvidia.com")
+    plane.kubectl("create", "namespace", namespace)
+
+
+def prepare_review(plane: ControlPlane) -> None:
+    """Have what the review's pod refers to: its namespace, and its checkpoint, Ready."""
+    prepare(plane, review.NAMESPACE)
+    whole = review.checkpoint()
+    status = json.dumps({"status": whole.pop("status")})
+    whole["metadata"] = {key: whole["metadata"][key] for key in ("name", "namespace", "labels")}
+    plane.kubectl.apply([whole])
+    name = f"dynamocheckpoint/{review.CHECKPOINT}"
+    plane.kubectl(
+        *("patch", name, "--namespace", review.NAMESPACE, "--subresource=status", "--type=merge", "--patch", status)
+    )
+
+
+def request_counts(plane: ControlPlane) -> Counter[str]:
+    """Requests that the API server has answered so far, by verb and resource; watches count when they end."""
+    text = plane.kubectl("get", "--raw", "/metrics")
+    counts: Counter[str] = Counter()
+    for found in _REQUESTS.finditer(text):
+        labels = dict(_LABEL.findall(found["labels"]))
+        resource = "/".join(part for part in (labels["resource"], labels["subresource"]) if part)
+        dry = " (dry run)" if labels.get("dry_run") else ""
+        counts[f"{labels['verb']} {resource}{dry}"] += int(float(found["value"]))
+    return counts
+
+
+async def until(what: str, check: Callable[[], bool], seconds: float) -> None:
+    """Wait until *check* holds.
+
+    Raises:
+        TimeoutError: it did not within *seconds*; says *what*.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while not check():
+        if loop.time() > end:
+            raise TimeoutError(f"{what}: not within {seconds:.0f} s")
+        await asyncio.sleep(0.02)
+
+
+async def in_parallel(workers: int, count: int, act: Callable[[int], Any]) -> list[Any]:
+    """The results of *count* calls of *act*, at most *workers* at a time."""
+    numbers = iter(range(count))
+
+    async def work() -> list[Any]:
+        return [await act(number) for number in numbers]
+
+    return [result for part in await asyncio.gather(*(work() for _ in range(workers))) for result in part]

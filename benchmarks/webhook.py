@@ -1,0 +1,203 @@
+"""Our webhook against a minimal one in Go: the same review, the same answer, one core each, over TLS keep-alive.
+
+    python -m benchmarks.webhook
+
+The servers take turns on the first core (A B A B ...), so that a drift of the machine hits both alike; the load
+generator has the second core to itself. Figures are medians over the rounds.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jsonpatch
+
+from benchmarks import machine, our_process, peer, review, testbed, tls
+from benchmarks.report import Report, finish, median_of, parser
+from cluster.api import ControlPlane
+from cluster.cache import Cache
+
+OURS, PEER = "ours", "peer (Go)"
+SATURATED = 0.9
+"""Share of its core above which the generator may be what limits the rate."""
+HEADER = ("server", "protocol", "connections", "requests/s", "p50 us", "p99 us", "CPU us/request", "generator CPU")
+
+
+@dataclass
+class Arm:
+    """One server, and what was measured of it: runs by protocol and number of connections."""
+
+    name: str
+    url: str
+    pid: int
+    authority: Path
+    protocols: tuple[str, ...]
+    runs: dict[tuple[str, int], list[dict[str, Any]]] = field(default_factory=dict)
+
+
+def main() -> None:
+    """Build, start, measure, compare, report."""
+    arguments = _arguments()
+    if len(os.sched_getaffinity(0)) < 2:
+        sys.exit("two cores are needed: one for the server, one for the load generator")
+    programs = peer.build(Cache.from_env(os.environ))
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, ExitStack() as stack:
+        place = Path(folder)
+        _inputs(place)
+        plane = stack.enter_context(ControlPlane.start())
+        arms = [
+            stack.enter_context(_ours(plane)),
+            stack.enter_context(_peer(programs["webhook"], place, arguments.peer_json)),
+        ]
+        _measure(arms, programs["loadgen"], place, arguments)
+    finish(_report(arms, arguments), arguments)
+
+
+def _arguments() -> argparse.Namespace:
+    made = parser("requests per second and latency of our webhook against a minimal Go one, per core")
+    made.add_argument("--rounds", type=int, default=5, choices=range(1, 51), metavar="1..50", help="turns of each arm")
+    made.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
+    made.add_argument("--connections", type=int, nargs="+", default=[1, 8, 32], help="numbers of connections")
+    made.add_argument("--peer-json", choices=("std", "sigs"), default="std", help="the peer's JSON library")
+    return made.parse_args()
+
+
+def _inputs(place: Path) -> None:
+    (place / "review.json").write_bytes(review.review())
+    (place / "checkpoints.json").write_text(json.dumps([review.checkpoint()]))
+    (place / "storage.json").write_text(json.dumps(review.STORAGE))
+
+
+def _cores() -> tuple[str, str]:
+    """The servers' core and the generator's."""
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    return str(first), str(second)
+
+
+def _pinned() -> list[str]:
+    return ["taskset", "--cpu-list", _cores()[0]]
+
+
+@contextmanager
+def _ours(plane: ControlPlane) -> Iterator[Arm]:
+    """The real process, which watches its checkpoints on a real API server."""
+    testbed.prepare_review(plane)
+    with our_process.webhook(plane, prefix=_pinned()) as started:
+        yield Arm(OURS, started.url, started.pid, started.files.authority, ("h1",))
+
+
+@contextmanager
+def _peer(program: Path, place: Path, library: str) -> Iterator[Arm]:
+    """The peer, which says its address on the first line of its output."""
+    files = tls.write(place)
+    given = ("-cert", files.certificate, "-key", files.key, "-checkpoints", place / "checkpoints.json")
+    argv = [*_pinned(), str(program), *map(str, given), "-storage", str(place / "storage.json"), "-json", library]
+    environment = os.environ | {"GOMAXPROCS": "1"}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment) as started:
+        try:
+            url = started.stdout.readline().strip() if started.stdout else ""
+            if not url:
+                sys.exit("the peer did not start")
+            yield Arm(PEER, url, started.pid, files.authority, ("h1", "h2"))
+        finally:
+            started.terminate()
+
+
+def _measure(arms: list[Arm], loadgen: Path, place: Path, arguments: argparse.Namespace) -> None:
+    for turn in range(arguments.rounds):
+        for connections in arguments.connections:
+            for protocol in ("h1", "h2"):
+                for arm in arms if turn % 2 == 0 else reversed(arms):
+                    if protocol in arm.protocols:
+                        print(f"round {turn + 1}: {arm.name}, {protocol}, {connections} connections", file=sys.stderr)
+                        run = _run(arm, loadgen, place, protocol, connections, arguments.seconds)
+                        arm.runs.setdefault((protocol, connections), []).append(run)
+
+
+def _run(arm: Arm, loadgen: Path, place: Path, protocol: str, connections: int, seconds: float) -> dict[str, Any]:
+    argv = ["taskset", "--cpu-list", _cores()[1], str(loadgen), "-url", arm.url, "-ca", str(arm.authority)]
+    argv += ["-body", str(place / "review.json"), "-protocol", protocol, "-connections", str(connections)]
+    before = machine.cpu_seconds(arm.pid)
+    done = subprocess.run(
+        [*argv, "-warmup", "500ms", "-duration", f"{seconds}s"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"{arm.name}: {done.stderr}")
+    run: dict[str, Any] = json.loads(done.stdout)
+    run["server_cpu_us"] = (machine.cpu_seconds(arm.pid) - before) / run["sent"] * 1e6
+    return run
+
+
+def _report(arms: list[Arm], arguments: argparse.Namespace) -> Report:
+    report = Report(
+        "webhook", f"python -m benchmarks.webhook --rounds {arguments.rounds} --seconds {arguments.seconds:g}", HEADER
+    )
+    for arm in arms:
+        for (protocol, connections), runs in sorted(arm.runs.items()):
+            figures = [median_of(runs, key) for key in ("requests_per_second", "p50_us", "p99_us", "server_cpu_us")]
+            report.rows.append(
+                (arm.name, protocol, connections, *map(round, figures), median_of(runs, "generator_cpu"))
+            )
+    report.conclusions = [_agreement(arms), *_ratios(arms), *_limits(arms)]
+    report.data = {arm.name: [_without_patch(run) for runs in arm.runs.values() for run in runs] for arm in arms}
+    report.data["request_bytes"] = len(review.review())
+    return report
+
+
+def _ratios(arms: list[Arm]) -> Iterator[str]:
+    ours, other = arms
+    for (protocol, connections), runs in sorted(other.runs.items()):
+        mine = ours.runs["h1", connections]
+        rate = median_of(mine, "requests_per_second") / median_of(runs, "requests_per_second")
+        p50, p99 = (median_of(mine, key) / median_of(runs, key) for key in ("p50_us", "p99_us"))
+        yield (
+            f"{connections:>3} connections, ours over h1 against the peer over {protocol}: "
+            f"rate x{rate:.2f}, p50 x{p50:.2f}, p99 x{p99:.2f}"
+        )
+
+
+def _limits(arms: list[Arm]) -> Iterator[str]:
+    yield "ours speaks HTTP/1.1 only, so it has no h2 rows; the API server falls back to it by ALPN"
+    for arm in arms:
+        for (protocol, connections), runs in arm.runs.items():
+            if median_of(runs, "generator_cpu") > SATURATED:
+                yield f"the generator limits {arm.name}, {protocol}, {connections} connections: a lower bound"
+
+
+def _agreement(arms: list[Arm]) -> str:
+    """Whether all arms' patches make the same pod of the one sent."""
+    pods = {arm.name: {_patched(run["patch"]) for runs in arm.runs.values() for run in runs} for arm in arms}
+    if len(set.union(*pods.values())) != 1:
+        sys.exit(
+            f"the arms disagree: {json.dumps({arm.name: json.loads(_any(arm)['patch']) for arm in arms}, indent=1)}"
+        )
+    patches = {_any(arm)["patch_sha256"] for arm in arms}
+    operations = _any(arms[0])["patch_operations"]
+    same = "the very same patch" if len(patches) == 1 else "different operations that make the same pod"
+    return f"all answers of all arms agree: allowed, {same} of {operations} operations, every uid its own"
+
+
+def _any(arm: Arm) -> dict[str, Any]:
+    return next(iter(arm.runs.values()))[0]
+
+
+def _patched(patch: str) -> str:
+    pod = jsonpatch.apply_patch(review.pod(), json.loads(patch))
+    return hashlib.sha256(json.dumps(pod, sort_keys=True).encode()).hexdigest()
+
+
+def _without_patch(run: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in run.items() if key != "patch"}
+
+
+if __name__ == "__main__":
+    main()
