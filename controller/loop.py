@@ -78,4 +78,6 @@ class Reconciler:
 
 
 def _shown(status: Object) -> dict[str, str]:
-    return {name: str(status[name]) for name in ("phase", "jobName", "message") if status.get(name)}
+    # "message" itself is the log record's own.
+    shown = {"phase": "phase", "jobName": "job", "message": "why"}
+    return {key: str(status[name]) for name, key in shown.items() if status.get(name)}
