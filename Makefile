@@ -45,7 +45,7 @@ check: setup ## linters, types, import map, generated files
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
-	@$(VENV)/bin/lint-imports
+	@PYTHONPATH=.:sdk $(VENV)/bin/lint-imports
 	@$(PY) -m contract --check
 
 .PHONY: format generate lock

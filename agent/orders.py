@@ -78,8 +78,9 @@ class Engine(Protocol):
         ...
 
     async def restore(self, order: RestoreOrder) -> Outcome:
-        """Claim, verify, put files back, restore, and tell standby. Returns early, ok=False and retry=True, when
-        the container's standby is not up yet.
+        """Claim, verify, put files back, restore, and tell standby.
+
+        Where the container's standby is not up yet: at once, ok=False and retry=True.
         """
         ...
 

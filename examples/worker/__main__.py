@@ -18,7 +18,7 @@ def main() -> None:
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
     print("loading model", flush=True)
     server.ready(Library(Encoder(model_folder()), paragraphs()))
-    print(f"ready in {server.ready_after:.1f} s", flush=True)
+    print(f"ready in {server.ready_after:.1f} s, token {server.token}", flush=True)
     snapshot_sdk.quiesce()  # waits here while a snapshot is taken; a restored worker goes on from here
     stop.wait()
     server.shutdown()
