@@ -42,6 +42,9 @@ FILES = {
     "etc/resolv.conf": "options timeout:1 attempts:1\n",
 }
 
+KEYRINGS = ("/usr/share/keyrings/debian-archive-keyring.pgp", "/usr/share/keyrings/debian-archive-keyring.gpg")
+"""Of the package debian-archive-keyring, newer and older: apt does not say what a source file's Signed-By names."""
+
 KNOWN_SUITES = ("bookworm", "trixie", "forky", "sid", "stable", "testing", "unstable")
 
 
@@ -98,7 +101,8 @@ def _download(scratch: Path) -> list[Path]:
     for name in ("lists/partial", "cache/archives/partial", "parts"):
         (scratch / name).mkdir(parents=True)
     (scratch / "status").touch()
-    (scratch / "sources.list").write_text(source_line(*mirror(_index_targets())))
+    uri, keyring = mirror(_index_targets())
+    (scratch / "sources.list").write_text(source_line(uri, _keyring(keyring)))
     apt = ["apt-get", "-q", "-y", *_private_options(scratch)]
     try:
         run([*apt, "update"])
@@ -109,16 +113,15 @@ def _download(scratch: Path) -> list[Path]:
 
 
 def _index_targets() -> str:
+    # Without release info it also names archives that were never downloaded: on a fresh machine, all of them.
     # SIGNED_BY stays literal where the source names no keyring.
-    return run(
-        [
-            "apt-get",
-            "indextargets",
-            "--format",
-            "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)",
-            "Created-By: Packages",
-        ]
-    )
+    form = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)"
+    return run(["apt-get", "indextargets", "--no-release-info", "--format", form, "Created-By: Packages"])
+
+
+def _keyring(named: str) -> str:
+    """The source's own keyring, else that of Debian's package, else apt's default ("")."""
+    return named or next((path for path in KEYRINGS if Path(path).exists()), "")
 
 
 def _private_options(scratch: Path) -> list[str]:
