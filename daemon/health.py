@@ -5,6 +5,7 @@ its part works and a sentence when it does not, and ``/readyz`` shows the senten
 """
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -38,9 +39,9 @@ class HealthServer:
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, host=None, port=self._asked_port)
-            await site.start()
-            self.port = runner.addresses[0][1]
+            listener = _listen(self._asked_port)
+            await web.SockSite(runner, listener).start()
+            self.port = listener.getsockname()[1]
             self.listening.set()
             await asyncio.Event().wait()
         finally:
@@ -58,3 +59,10 @@ class HealthServer:
         if self._registry is None:
             raise web.HTTPNotFound
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": METRICS_TYPE})
+
+
+def _listen(port: int) -> socket.socket:
+    """One socket for both address families: kubelet probes whichever the pod has."""
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("", port))
