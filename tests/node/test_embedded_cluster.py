@@ -149,6 +149,21 @@ def test_mounts_travel_between_pods(cluster: Cluster) -> None:
     cluster.kubectl("exec", "giver", "--", "busybox", "umount", "/data/in")
 
 
+def test_the_cluster_to_use_is_chosen_and_explained(cluster: Cluster, tmp_path: Path, monkeypatch) -> None:
+    """Somebody's own KUBECONFIG wins; one that names an embedded cluster is known as such."""
+    monkeypatch.setenv("PATH", f"{cluster.kubectl.program.parent}:{os.environ['PATH']}")
+    own = {**os.environ, "KUBECONFIG": str(tmp_path / "own")}
+    ours = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
+    none = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
+
+    assert ("own", None) == (api.resolve(own).kind, api.resolve(own).cluster)
+    assert str(tmp_path / "own") in api.resolve(own).why
+    assert cluster == api.resolve(ours).cluster
+    assert cluster == api.resolve(none, cluster.name).cluster
+    with pytest.raises(api.ClusterError, match="python -m cluster up --name absent"):
+        api.resolve(none, "absent")
+
+
 def test_host_settings_are_left_alone(cluster: Cluster) -> None:
     """The kubelet is content with what it is shown; the machine keeps its own values."""
     shown = cluster.node(1).run("cat", "/proc/sys/kernel/panic_on_oops", "/proc/sys/vm/overcommit_memory")
