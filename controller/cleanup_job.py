@@ -25,8 +25,9 @@ def shape_cleanup_job(
 ) -> Object:
     """A Job in *namespace* that removes ``<base>/<id>`` with all versions.
 
-    It has the least that can do this: no service account token, no capability but those that let the owner of the
-    volume's files be anyone, a read-only root.  The command is an argument list, so an id is never read by a shell.
+    It has the least that can do this: no service account token, no capability, a read-only root.  It is uid 0, because
+    the agent writes artifacts as root and only their owner may remove them.  The command is an argument list, so an
+    id is never read by a shell.
 
     Raises:
         BadIdError: *checkpoint_id* cannot be part of a path.
@@ -45,7 +46,7 @@ def shape_cleanup_job(
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": {"runAsUser": 0, "runAsGroup": 0, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [_container(checkpoint_id, target, values, storage)],
         "volumes": [{"name": keys.STORAGE_VOLUME, "persistentVolumeClaim": {"claimName": storage.pvc_name}}],
     }

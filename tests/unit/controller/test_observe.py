@@ -1,0 +1,187 @@
+"""What is looked at, what wakes whom, and when a live copy is not believed."""
+
+import pytest
+
+from contract import keys
+from contract.storage import storage_from_values
+from controller.observe import Observer, live_copies
+from kube.errors import NotFoundError
+from kube.resources import EVENTS, JOBS, LEASES
+from kube.seam import Listing
+from kube.store import key_of
+from tests.shapes import ID
+from tests.unit.controller.looks import (
+    AGENT_MOUNT,
+    JOB,
+    NOW,
+    POD_MOUNT,
+    capture_pod,
+    claim,
+    condition,
+    creating,
+    job,
+    labelled,
+    pending,
+    status_of,
+)
+
+
+class Server:
+    """Knows only what it is given, and counts how often it was asked."""
+
+    def __init__(self, **there):
+        self.there, self.asked = there, []
+
+    async def get(self, resource, name, _namespace=None):
+        self.asked.append(resource)
+        if resource.plural in self.there:
+            return self.there[resource.plural]
+        raise NotFoundError(404, "NotFound", name)
+
+    async def list(self, resource, _namespace=None, *, fields):
+        self.asked.append(resource)
+        assert f"involvedObject.name={JOB}" in fields
+        return Listing(({"lastTimestamp": "2", "message": "new"}, {"lastTimestamp": "1", "message": "old"}), "1")
+
+
+class Scene:
+    def __init__(self, *objects, values=AGENT_MOUNT, **there):
+        self.server, storage = Server(**there), storage_from_values(values)
+        self.copies = live_copies(self.server, "ns", storage)
+        self.observer = Observer(self.server, self.copies, storage, "ns")
+        self.woken = []
+        self.observer.wake(lambda change: self.woken.append(key_of(change.object)))
+        for obj in objects:
+            self.put(obj)
+        self.woken.clear()
+
+    def informer_of(self, obj):
+        kinds = {
+            "DynamoCheckpoint": self.copies.checkpoints,
+            "Job": self.copies.jobs,
+            "Pod": self.copies.pods,
+            "PersistentVolumeClaim": self.copies.claims,
+        }
+        return kinds[obj["kind"]]
+
+    def put(self, obj):
+        informer = self.informer_of(obj)
+        informer._tell(informer.store.put(obj))
+
+    def remove(self, obj):
+        informer = self.informer_of(obj)
+        informer._tell(informer.store.remove(obj))
+
+    async def look(self, name="qwen"):
+        return await self.observer.observe(("ns", name), NOW)
+
+
+def pod_of_job():
+    pod = capture_pod()
+    pod["metadata"]["labels"] = {keys.LABEL_JOB_NAME: JOB, keys.LABEL_IS_SOURCE: "true"}
+    return pod
+
+
+async def test_everything_around_a_checkpoint_is_found_without_a_call():
+    scene = Scene(
+        creating(), job(), pod_of_job(), claim(), labelled("other", status=status_of("Ready")), values=POD_MOUNT
+    )
+    seen = await scene.look()
+
+    assert JOB == seen.job["metadata"]["name"]
+    assert 1 == len(seen.pods) == len(seen.siblings)
+    assert "snapshot-pvc" == seen.claim["metadata"]["name"]
+    assert [] == scene.server.asked
+
+
+async def test_a_checkpoint_that_is_gone_is_nothing():
+    assert await Scene().look() is None
+
+
+async def test_a_missing_job_is_believed_only_of_the_server():
+    """The copy may be behind our own hand: the Job was made a moment ago."""
+    found = await Scene(creating(), jobs=job(age=1)).look()
+    gone = Scene(creating())
+    seen = await gone.look()
+
+    assert JOB == found.job["metadata"]["name"]
+    assert seen.job is None
+    assert [JOBS] == gone.server.asked
+
+
+async def test_warnings_about_a_job_are_read_only_where_it_stays_without_a_pod():
+    young, old, served = Scene(creating(), job(age=5)), Scene(creating(), job()), Scene(creating(), job(), pod_of_job())
+    looks = [await scene.look() for scene in (young, old, served)]
+
+    assert [(), ("old", "new"), ()] == [tuple(event["message"] for event in seen.job_events) for seen in looks]
+    assert [[], [EVENTS], []] == [scene.server.asked for scene in (young, old, served)]
+
+
+async def test_a_job_that_was_never_made_is_not_asked_for():
+    scene = Scene(pending())
+    await scene.look()
+
+    assert [] == scene.server.asked
+
+
+@pytest.mark.parametrize(
+    ("annotations", "asked"),
+    [
+        pytest.param({}, [LEASES], id="no-word-yet"),
+        pytest.param({keys.ANN_CHECKPOINT_STATUS: "completed"}, [], id="completed"),
+        pytest.param({keys.ANN_CHECKPOINT_STATUS: "failed"}, [], id="failed"),
+    ],
+)
+async def test_the_lease_is_read_only_where_it_decides(annotations, asked):
+    scene = Scene(creating(), job(condition("Complete"), annotations=annotations))
+    await scene.look()
+
+    assert asked == scene.server.asked
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(job(), id="its-job"),
+        pytest.param(pod_of_job(), id="its-pod"),
+        pytest.param(claim(), id="the-volume"),
+        pytest.param(labelled("other", status=status_of("Ready")), id="a-rival"),
+    ],
+)
+def test_a_change_wakes_the_checkpoint_that_it_concerns(change):
+    scene = Scene(creating(), pending(name="unrelated", labels={keys.LABEL_CHECKPOINT_ID: "x"}), values=POD_MOUNT)
+    scene.put(change)
+
+    assert ("ns", "qwen") in scene.woken
+
+
+def test_the_end_of_a_rival_wakes_those_that_wait_for_its_id():
+    rival = labelled("other", status=status_of("Ready"))
+    scene = Scene(pending(), rival)
+    scene.remove(rival)
+
+    assert ("ns", "qwen") in scene.woken
+
+
+def test_a_rival_that_only_writes_its_message_wakes_nobody():
+    rival = labelled("other", status=status_of("Ready"))
+    scene = Scene(pending(), rival)
+    scene.put(labelled("other", status=status_of("Ready", message="hello")))
+
+    assert [("ns", "other")] == scene.woken
+
+
+def test_a_job_without_an_annotation_is_found_by_its_name():
+    scene = Scene(creating())
+    nameless = job()
+    nameless["metadata"]["annotations"] = {}
+    scene.put(nameless)
+
+    assert [("ns", "qwen")] == scene.woken
+
+
+def test_hostile_ids_are_not_indexed():
+    scene = Scene(labelled(labels={keys.LABEL_CHECKPOINT_ID: "../x"}))
+
+    assert () == scene.copies.checkpoints.store.by_index("id", "ns/../x")
+    assert () == scene.copies.checkpoints.store.by_index("id", f"ns/{ID}")
