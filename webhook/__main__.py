@@ -27,7 +27,7 @@ from webhook.metrics import Metrics
 
 COMPONENT: Final = "snapshot-webhook"
 HEALTH_PORT: Final = 8081
-CERTIFICATES: Final = Path("/etc/webhook/certs")
+CERTIFICATES: Final = Path("/etc/snapshot-tls")
 """Where the chart mounts the serving Secret."""
 POLL_SECONDS: Final = 0.1
 GC_THRESHOLD: Final = 50_000

@@ -95,15 +95,22 @@ def _malformed_spec(spec: Mapping[str, Any]) -> str | None:
         if not _are_objects(spec.get(field) or []):
             return f"spec.{field} must be a list of objects"
     for index, container in enumerate(spec.get("containers") or []):
-        for field in ("env", "volumeMounts"):
-            if not _are_objects(container.get(field) or []):
-                return f"spec.containers[{index}].{field} must be a list of objects"
-        for field in ("command", "args"):
-            if not isinstance(container.get(field) or [], list):
-                return f"spec.containers[{index}].{field} must be a list"
-        if not isinstance(container.get("name"), str):
-            return f"spec.containers[{index}].name must be text"
+        if problem := _malformed_container(container):
+            return f"spec.containers[{index}].{problem}"
     return None
+
+
+def _malformed_container(container: Mapping[str, Any]) -> str | None:
+    for field in ("env", "volumeMounts"):
+        if not _are_objects(container.get(field) or []):
+            return f"{field} must be a list of objects"
+    for field in ("command", "args"):
+        if not isinstance(container.get(field) or [], list):
+            return f"{field} must be a list"
+    for field in ("name", "image"):
+        if not isinstance(container.get(field, ""), str):
+            return f"{field} must be text"
+    return None if container.get("name") else "name must not be empty"
 
 
 def _are_objects(items: object) -> bool:

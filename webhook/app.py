@@ -115,5 +115,4 @@ async def serve(edge: Edge, context: ssl.SSLContext, *, host: str | None = None,
 
 def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:  # noqa: ANN401 - passed on as they come
     loop = asyncio.get_running_loop()
-    # aiohttp refuses a body of the limit itself.
-    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=BODY_LIMIT + 1)
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=BODY_LIMIT)

@@ -80,7 +80,10 @@ def test_what_is_no_review_is_refused_with_the_reason(body, message):
         pytest.param({"spec": {"volumes": [1]}}, "spec.volumes must be a list", id="volumes"),
         pytest.param({"spec": {"containers": [container(env={"a": 1})]}}, "spec.containers[0].env must", id="env"),
         pytest.param({"spec": {"containers": [container(command="run")]}}, "containers[0].command", id="command"),
-        pytest.param({"spec": {"containers": [{"image": "x"}]}}, "containers[0].name must be text", id="name"),
+        pytest.param({"spec": {"containers": [{"image": "x"}]}}, "containers[0].name must not be empty", id="name"),
+        pytest.param(
+            {"spec": {"containers": [container(image=["x"])]}}, "containers[0].image must be text", id="image"
+        ),
     ],
 )
 def test_what_is_no_pod_is_told_by_field(parts, problem):

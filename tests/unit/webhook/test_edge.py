@@ -24,7 +24,9 @@ def edge(registry):
 
 @pytest.fixture
 async def client(edge):
-    async with TestClient(RawTestServer(edge.handle, request_factory=app._request)) as made:
+    server = RawTestServer(edge.handle)
+    await server.start_server(request_factory=app._request)
+    async with TestClient(server) as made:
         yield made
 
 
