@@ -13,7 +13,12 @@ from images.steps import Steps
 
 _PATH: Final = "PATH=/usr/local/bin:/usr/bin:/usr/sbin"
 _ENV: Final = [_PATH, "LANG=C.UTF-8", "PYTHONUNBUFFERED=1"]
-_ROOMS: Final = ("contract", "daemon", "kube")
+
+ROOMS: Final = {
+    "control-plane": ("contract", "daemon", "kube", "certs", "webhook", "controller", "snapshotctl"),
+    "agent": ("contract", "daemon", "kube", "agent"),
+}
+"""The rooms of this checkout that each image holds."""
 
 EXTRAS: Final = {
     "control-plane": ("webhook", "controller", "cli"),
@@ -39,15 +44,15 @@ class Recipe:
 
 
 def _control_plane(steps: Steps, project: Path) -> Image:
-    rooms = (*_ROOMS, "certs", "webhook", "controller", "snapshotctl")
-    built = (steps.python(), steps.wheels(lock_file(project, "control-plane")), steps.code(project, rooms))
+    wheels = steps.wheels(lock_file(project, "control-plane"))
+    built = (steps.python(), wheels, steps.code(project, ROOMS["control-plane"]))
     return archive.image(_python(["python3", "-m"], cmd=["webhook"]), built)
 
 
 def _agent(steps: Steps, project: Path) -> Image:
     wheels = steps.wheels(lock_file(project, "agent"))
     native = (steps.criu(), steps.tools())
-    built = (steps.python(), wheels, *native, steps.code(project, (*_ROOMS, "agent")))
+    built = (steps.python(), wheels, *native, steps.code(project, ROOMS["agent"]))
     return archive.image(_python(["python3", "-m", "agent"], user="0:0"), built)
 
 
