@@ -17,7 +17,7 @@ from kube.errors import (
     TooLargeError,
 )
 from kube.resources import CHECKPOINTS, JOBS, PERSISTENT_VOLUME_CLAIMS, Resource
-from kube.seam import Kube, Object
+from kube.seam import Kube, Object, Propagation
 from kube.store import key_of
 
 Learn = Callable[[Resource, Object], None]
@@ -114,7 +114,9 @@ class Actor:
     async def _delete(self, job: Object) -> None:
         namespace, name = key_of(job)
         try:
-            await self._kube.delete(JOBS, name, namespace, uid=str(job["metadata"].get("uid", "")))
+            # Foreground: the Job stays until its pods are gone, so its absence says that nothing writes any more.
+            uid = str(job["metadata"].get("uid", ""))
+            await self._kube.delete(JOBS, name, namespace, propagation=Propagation.FOREGROUND, uid=uid)
         except NotFoundError:
             return
         except ConflictError:

@@ -32,8 +32,7 @@ def shape_cleanup_job(
     Raises:
         BadIdError: *checkpoint_id* cannot be part of a path.
     """
-    target = f"{storage.base_path}/{check_id(checkpoint_id)}"
-    labels = {keys.LABEL_CHECKPOINT_ID: checkpoint_id}
+    labels = {keys.LABEL_CHECKPOINT_ID: check_id(checkpoint_id)}
     metadata: Object = {
         "name": cleanup_job_name(checkpoint_id),
         "namespace": namespace,
@@ -47,7 +46,7 @@ def shape_cleanup_job(
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": {"runAsUser": 0, "runAsGroup": 0, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [_container(checkpoint_id, target, values, storage)],
+        "containers": [_container(checkpoint_id, values, storage)],
         "volumes": [{"name": keys.STORAGE_VOLUME, "persistentVolumeClaim": {"claimName": storage.pvc_name}}],
     }
     if values.control_plane.image_pull_secrets:
@@ -65,12 +64,19 @@ def shape_cleanup_job(
     }
 
 
-def _container(checkpoint_id: str, target: str, values: Values, storage: Storage) -> Object:
+def _command(checkpoint_id: str, values: Values, storage: Storage) -> list[str]:
+    """Our own image has Python and no ``rm``, any other is expected to have ``rm``."""
+    if values.checkpoint.cleanup_image:
+        return ["rm", "-rf", "--", f"{storage.base_path}/{checkpoint_id}"]
+    return ["python3", "-m", "controller.remove", storage.base_path, checkpoint_id]
+
+
+def _container(checkpoint_id: str, values: Values, storage: Storage) -> Object:
     return {
         "name": CONTAINER,
         "image": values.cleanup_image,
         "imagePullPolicy": values.control_plane.image.pull_policy,
-        "command": ["rm", "-rf", "--", target],
+        "command": _command(checkpoint_id, values, storage),
         "env": [{"name": ENV_BASE_PATH, "value": storage.base_path}, {"name": ENV_ID, "value": checkpoint_id}],
         "resources": {
             "requests": {"cpu": "10m", "memory": "16Mi"},

@@ -4,6 +4,7 @@ Only automatic checkpoints carry our finalizer.  What people checkpoint by hand 
 it: deleting a small object must not destroy the work of hours by surprise.
 """
 
+from datetime import datetime
 from typing import Final
 
 from contract import keys
@@ -20,6 +21,8 @@ from kube.seam import Object
 
 POLL_SECONDS: Final = 5.0
 """Seconds between looks at a Job that runs; its end also wakes the controller."""
+RETRY_SECONDS: Final = 30.0
+"""Seconds that a failed cleanup Job stays, so that its log can be read and the next try is not in haste."""
 BLOCKED_SECONDS: Final = 60.0
 """Seconds between looks at what only a person can put right."""
 
@@ -29,7 +32,7 @@ def has_finalizer(checkpoint: Object) -> bool:
     return keys.FINALIZER in (checkpoint["metadata"].get("finalizers") or ())
 
 
-def plan_deletion(observed: Observed, values: Values, storage: Storage) -> Plan:
+def plan_deletion(observed: Observed, now: datetime, values: Values, storage: Storage) -> Plan:
     """The next step on the way out."""
     checkpoint = observed.checkpoint
     if not has_finalizer(checkpoint):
@@ -42,35 +45,46 @@ def plan_deletion(observed: Observed, values: Values, storage: Storage) -> Plan:
         return _let_go("it never had a checkpoint id, so there is no artifact")
     if any(_holds(sibling) for sibling in observed.siblings):
         return _let_go(f"another checkpoint uses the artifact {checkpoint_id}")
-    if _capturing(observed.job):
-        return Plan((DeleteJob(observed.job),) if observed.job else (), requeue_after=POLL_SECONDS)
-    return _clean_up(observed, checkpoint_id, values, storage)
+    if observed.job is not None and _capturing(observed.job):
+        return Plan(_delete_once(observed.job), requeue_after=POLL_SECONDS)
+    return _clean_up(observed, checkpoint_id, now, values, storage)
 
 
-def _clean_up(observed: Observed, checkpoint_id: str, values: Values, storage: Storage) -> Plan:
+def _clean_up(observed: Observed, checkpoint_id: str, now: datetime, values: Values, storage: Storage) -> Plan:
     refusal = observed.refusal
     if refusal is not None and refusal.how == Refused.NAMESPACE_ENDING:
         return _let_go("its namespace is being deleted, and nothing new can run there")
     if refusal is not None:
         return _blocked(f"the cleanup Job was refused: {refusal.message}")
     if observed.cleanup_job is not None:
-        return _follow(observed.cleanup_job, checkpoint_id)
+        return _follow(observed.cleanup_job, checkpoint_id, now)
     namespace = cleanup_namespace(observed, storage)
     job = shape_cleanup_job(observed.checkpoint, checkpoint_id, namespace, values=values, storage=storage)
     note = Note("Normal", Reason.CLEANUP_RUNNING, f"removing artifact {checkpoint_id}")
     return Plan((CreateJob(job),), events=(note,), requeue_after=POLL_SECONDS)
 
 
-def _follow(job: Object, checkpoint_id: str) -> Plan:
+def _follow(job: Object, checkpoint_id: str, now: datetime) -> Plan:
     if (job["metadata"].get("labels") or {}).get(keys.LABEL_CHECKPOINT_ID) != checkpoint_id:
         return _blocked(f"Job {cleanup_job_name(checkpoint_id)} exists and removes something else; delete it")
     if diagnosis.is_true(job, "Complete"):
         note = Note("Normal", Reason.ARTIFACT_REMOVED, f"artifact {checkpoint_id} removed")
         return Plan((DeleteJob(job), SetFinalizer(present=False)), events=(note,))
-    if diagnosis.is_true(job, "Failed"):
-        note = Note("Warning", Reason.CLEANUP_FAILED, f"{_why(job)}; trying again")
-        return Plan((DeleteJob(job),), events=(note,), requeue_after=POLL_SECONDS)
+    if diagnosis.is_true(job, "Failed") and not job["metadata"].get("deletionTimestamp"):
+        return _failed(job, now)
     return Plan(requeue_after=POLL_SECONDS)
+
+
+def _failed(job: Object, now: datetime) -> Plan:
+    entry = diagnosis.condition(job, "Failed") or {}
+    name = job["metadata"]["name"]
+    words = f"cleanup Job {name} failed: {entry.get('message') or entry.get('reason')}; see `kubectl logs job/{name}`"
+    note = Note("Warning", Reason.CLEANUP_FAILED, f"{words}; it is tried again every {RETRY_SECONDS:.0f} s")
+    since = diagnosis.moment(entry.get("lastTransitionTime"))
+    left = RETRY_SECONDS - (now - since).total_seconds() if since is not None else 0.0
+    if left > 0:
+        return Plan(events=(note,), requeue_after=left)
+    return Plan((DeleteJob(job),), requeue_after=POLL_SECONDS)
 
 
 def _blocked(words: str) -> Plan:
@@ -89,18 +103,15 @@ def _holds(sibling: Object) -> bool:
     return phase in (Phase.READY, Phase.CREATING) and not sibling["metadata"].get("deletionTimestamp")
 
 
-def _capturing(job: Object | None) -> bool:
+def _delete_once(job: Object) -> tuple[DeleteJob, ...]:
+    return () if job["metadata"].get("deletionTimestamp") else (DeleteJob(job),)
+
+
+def _capturing(job: Object) -> bool:
     """Whether a capture may still be writing what is to be removed."""
-    if job is None:
-        return False
     return not diagnosis.is_true(job, "Complete") and not diagnosis.is_true(job, "Failed")
 
 
 def _let_go(why: str) -> Plan:
     note = Note("Normal", Reason.ARTIFACT_KEPT, f"no artifact removed: {why}")
     return Plan((SetFinalizer(present=False),), events=(note,))
-
-
-def _why(job: Object) -> str:
-    entry = diagnosis.condition(job, "Failed") or {}
-    return f"cleanup Job {job['metadata']['name']} failed: {entry.get('message') or entry.get('reason')}"

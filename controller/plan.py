@@ -50,7 +50,7 @@ def plan(observed: Observed, now: datetime, values: Values) -> Plan:
     except StorageError as error:
         return _storage_invalid(checkpoint, now, error)
     if checkpoint["metadata"].get("deletionTimestamp"):
-        return plan_deletion(observed, values, storage)
+        return plan_deletion(observed, now, values, storage)
     if not values.checkpoint.enabled:
         return Plan()
     draft = Draft(checkpoint, now)

@@ -11,6 +11,7 @@ from tests.unit.controller.looks import POD_MOUNT, condition, job, labelled, sta
 
 CLEANUP = f"checkpoint-cleanup-{ID}"
 COMPLETE, FAILED = condition("Complete"), condition("Failed", message="disk on fire")
+JUST_FAILED = FAILED | {"lastTransitionTime": looks.ago(10)}
 
 
 def leaving(**parts):
@@ -44,7 +45,7 @@ def test_the_cleanup_job_removes_all_versions_and_nothing_else():
         made["metadata"]["namespace"],
         made["metadata"]["labels"][keys.LABEL_CHECKPOINT_ID],
     )
-    assert ["rm", "-rf", "--", f"/checkpoints/{ID}"] == container["command"]
+    assert ["python3", "-m", "controller.remove", "/checkpoints", ID] == container["command"]
     assert (0, 300, 300) == tuple(
         made["spec"][field] for field in ("backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished")
     )
@@ -60,10 +61,11 @@ def test_with_agent_mount_it_runs_where_the_volume_is():
     assert "ownerReferences" not in action.job["metadata"]
 
 
-def test_the_values_name_the_image():
+def test_another_image_is_expected_to_have_rm():
     (action,) = step(leaving(), looks.load_values("checkpoint: {cleanupImage: 'busybox:1.36'}")).actions
+    (container,) = action.job["spec"]["template"]["spec"]["containers"]
 
-    assert "busybox:1.36" == action.job["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert ("busybox:1.36", ["rm", "-rf", "--", f"/checkpoints/{ID}"]) == (container["image"], container["command"])
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,8 @@ def test_the_values_name_the_image():
     [
         pytest.param(cleanup(), [], [], 5.0, id="running"),
         pytest.param(cleanup(COMPLETE), [DeleteJob, SetFinalizer], ["ArtifactRemoved"], None, id="complete"),
-        pytest.param(cleanup(FAILED), [DeleteJob], ["CleanupFailed"], 5.0, id="failed-is-tried-again"),
+        pytest.param(cleanup(JUST_FAILED), [], ["CleanupFailed"], 20.0, id="failed-can-be-looked-at"),
+        pytest.param(cleanup(FAILED), [DeleteJob], [], 5.0, id="failed-is-tried-again"),
         pytest.param(cleanup(checkpoint_id="other"), [], ["CleanupBlocked"], 60.0, id="of-another-id"),
     ],
 )
@@ -117,6 +120,15 @@ def test_a_running_capture_is_stopped_first():
 
     assert (DeleteJob(running),) == planned.actions
     assert 5.0 == planned.requeue_after
+
+
+@pytest.mark.parametrize("kind", [pytest.param("job", id="capture"), pytest.param("cleanup_job", id="cleanup")])
+def test_a_job_on_its_way_out_is_waited_for(kind):
+    going = job() if kind == "job" else cleanup(FAILED)
+    going["metadata"]["deletionTimestamp"] = looks.ago(1)
+    planned = step(leaving(status=status_of("Creating", jobName=looks.JOB)), **{kind: going})
+
+    assert ((), (), 5.0) == (planned.actions, planned.events, planned.requeue_after)
 
 
 def test_deletion_goes_on_where_checkpoints_are_switched_off():
