@@ -1,0 +1,49 @@
+"""The command ``snapshotctl``, also ``kubectl snapshot``: one file for each verb, loaded when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+import click
+
+from contract.version import VERSION
+
+VERBS: Final = {
+    "admit": "Answer an AdmissionReview offline: would this pod be restored, and if not, why?",
+    "plan": "Show offline what the controller's next pass would do.",
+}
+"""Verb and its line in the overview; kept here so that the overview imports nothing."""
+
+
+class Verbs(click.Group):
+    """A group that imports a verb's module only to run it or to show its help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """The verbs."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
+        """The verb of that name."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"snapshotctl.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
+        """The overview, without importing the verbs."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="snapshotctl")
+def main() -> None:
+    """Checkpoint and restore workers on Kubernetes.
+
+    Exit status: 0 done, 1 it failed, 2 the input or the command line cannot be read.
+    """
+
+
+if __name__ == "__main__":
+    main(prog_name="snapshotctl")

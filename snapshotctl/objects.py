@@ -1,0 +1,122 @@
+"""Kubernetes objects from files: what ``kubectl get -o yaml`` or ``-o json`` writes, or a stream of manifests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import yaml
+from pydantic import ValidationError
+
+from contract import keys
+from contract.crd_models import DynamoCheckpoint
+from contract.problems import dotted
+
+Json = dict[str, Any]
+DEFAULT_NAMESPACE: Final = "default"
+NAMESPACED: Final = frozenset({keys.CHECKPOINT_KIND, "Event", "Job", "Lease", "PersistentVolumeClaim", "Pod"})
+"""Kinds that are looked up by namespace here; all others stay as they are written."""
+
+
+class InputError(ValueError):
+    """The input cannot be read; the message names file, document and field."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as Kubernetes reads it: a time is text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def read_objects(text: str, source: str) -> list[Json]:
+    """The objects of a YAML or JSON stream; lists are opened, a missing namespace is ``default``.
+
+    Args:
+        text: the stream.
+        source: name of the file, for messages.
+
+    Raises:
+        InputError: with the document and what is wrong with it.
+    """
+    found: list[Json] = []
+    for number, document in enumerate(_documents(text, source), start=1):
+        where = f"{source}: document {number}"
+        found += [_checked(obj, where) for obj in _opened(document, where)]
+    return found
+
+
+def _documents(text: str, source: str) -> Iterator[Any]:
+    stripped = text.lstrip()
+    try:
+        if stripped.startswith(("{", "[")):
+            yield from _json_stream(stripped)
+        else:
+            yield from yaml.load_all(text, Loader=_Loader)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{source}: not JSON: {error}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
+
+
+def _json_stream(text: str) -> Iterator[Any]:
+    decoder = json.JSONDecoder()
+    while text:
+        value, end = decoder.raw_decode(text)
+        yield value
+        text = text[end:].lstrip().removeprefix("---").lstrip()
+
+
+def _opened(document: Any, where: str) -> Iterable[Any]:  # noqa: ANN401 - any YAML value
+    if document is None:
+        return ()
+    if isinstance(document, list):
+        return document
+    if isinstance(document, dict) and str(document.get("kind", "")).endswith("List") and "items" in document:
+        if not isinstance(document["items"], list):
+            raise InputError(f"{where}: items must be a list")
+        return document["items"]
+    return (document,)
+
+
+def _checked(obj: Any, where: str) -> Json:  # noqa: ANN401 - any YAML value
+    if not isinstance(obj, dict):
+        raise InputError(f"{where}: an object is needed, found {type(obj).__name__}")
+    kind, metadata = obj.get("kind"), obj.get("metadata")
+    if not isinstance(kind, str) or not kind:
+        raise InputError(f"{where}: kind is missing; write the object as kubectl prints it")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str) or not metadata["name"]:
+        raise InputError(f"{where}: metadata.name of a {kind} is missing")
+    for field in ("labels", "annotations"):
+        texts = metadata.get(field) or {}
+        if not isinstance(texts, dict) or not all(isinstance(value, str) for value in texts.values()):
+            raise InputError(
+                f"{where}: {kind} {metadata['name']}: metadata.{field} must map text to text; quote values"
+            )
+    if kind in NAMESPACED:
+        metadata["namespace"] = metadata.get("namespace") or DEFAULT_NAMESPACE
+    if is_checkpoint(obj):
+        _check_types(obj, f"{where}: {kind} {metadata['name']}")
+    return obj
+
+
+def is_checkpoint(obj: Json) -> bool:
+    """Whether this is a DynamoCheckpoint."""
+    return obj.get("kind") == keys.CHECKPOINT_KIND and str(obj.get("apiVersion", "")).startswith(f"{keys.GROUP}/")
+
+
+def _check_types(obj: Json, where: str) -> None:
+    """Only what could not be computed with at all: whether a value is a good one is for the decision to say."""
+    if not isinstance(obj.get("status") or {}, dict):
+        raise InputError(f"{where}: status must be an object")
+    try:
+        DynamoCheckpoint.model_validate({**obj, "status": None})
+    except ValidationError as error:
+        wrong = [detail for detail in error.errors() if detail["type"].endswith("_type")]
+        if wrong:
+            problems = "; ".join(f"{dotted(detail['loc'])}: {detail['msg']}" for detail in wrong)
+            raise InputError(f"{where}: {problems}") from error
