@@ -64,15 +64,16 @@ def look(root: int, name: str) -> os.stat_result | None:
 
 
 def remove(root: int, name: str) -> None:
-    """Remove whatever lies at ``name``, with everything below it; nothing there is fine."""
+    """Remove whatever lies at ``name``, with everything below it but never into a mount; nothing there is fine."""
     found = look(root, name)
     if found is None:
         return
+    is_directory = stat.S_ISDIR(found.st_mode)
+    if is_directory:
+        for child in children(root, name):
+            remove(root, child)
     with parent_of(root, name) as (directory, last):
-        if stat.S_ISDIR(found.st_mode):
-            shutil.rmtree(last, dir_fd=directory)
-        else:
-            os.unlink(last, dir_fd=directory)
+        os.rmdir(last, dir_fd=directory) if is_directory else os.unlink(last, dir_fd=directory)
 
 
 def children(root: int, name: str) -> list[str]:
@@ -80,12 +81,14 @@ def children(root: int, name: str) -> list[str]:
     found = look(root, name)
     if found is None or not stat.S_ISDIR(found.st_mode):
         return []
-    with parent_of(root, name) as (directory, last):
-        fd = os.open(last, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-        try:
-            return [f"{name}/{entry}" for entry in sorted(os.listdir(fd))]
-        finally:
-            os.close(fd)
+    try:
+        fd = kernel.openat2(root, name, os.O_RDONLY | os.O_DIRECTORY, resolve=_RESOLVE)
+    except OSError as error:
+        raise GraftError(f"/{name}: {error.strerror} (a link or another mount is in the way)") from error
+    try:
+        return [f"{name}/{entry}" for entry in sorted(os.listdir(fd))]  # noqa: PTH208 - a descriptor
+    finally:
+        os.close(fd)
 
 
 def apply(root: int, archive: IO[bytes], gone: Iterable[str], emptied: Iterable[str]) -> int:
@@ -139,7 +142,7 @@ def _place(root: int, members: tarfile.TarFile, member: tarfile.TarInfo) -> None
 def _write(directory: int, last: str, content: IO[bytes] | None, member: tarfile.TarInfo) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(last, flags, 0o600, dir_fd=directory)
-    with open(fd, "wb", buffering=0) as file:
+    with os.fdopen(fd, "wb", buffering=0) as file:
         if content is not None:
             shutil.copyfileobj(content, file, _COPY)
         _attributes(fd, member)
@@ -175,7 +178,7 @@ def add(archive: tarfile.TarFile, directory: int, last: str, name: str, found: o
     kind: dict[int, bytes] = {stat.S_IFDIR: tarfile.DIRTYPE, stat.S_IFIFO: tarfile.FIFOTYPE}
     if stat.S_ISREG(found.st_mode):
         fd = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-        with open(fd, "rb") as file:
+        with os.fdopen(fd, "rb") as file:
             info.size = os.fstat(fd).st_size
             info.pax_headers = _user_attributes(fd)
             archive.addfile(info, file)

@@ -18,8 +18,8 @@ class Place:
     pod: str
     pod_uid: str
     container: str
-    container_id: str
-    """Without the runtime's scheme."""
+    container_id: str = ""
+    """Without the runtime's scheme; empty: whichever runs. The Outcome says which it was."""
     empty_dirs: Mapping[str, str] = field(default_factory=dict)
     """Mount path in the container -> path on the node, for each emptyDir mounted there but the control volume."""
 
@@ -68,6 +68,8 @@ class Outcome:
     manifest_digest: str = ""
     retry: bool = False
     """True where nothing was touched and the same order may be given again (the claim was held by another)."""
+    container_id: str = ""
+    """The container that this speaks of, as its cgroup names it; empty where none was found."""
 
 
 class Engine(Protocol):

@@ -1,0 +1,28 @@
+"""How long each step took, and one line that adds them up with what no step accounts for."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Phases:
+    """A stopwatch with named laps."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def lap(self, name: str) -> Iterator[None]:
+        """Time a block; the time counts also where it fails."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - start
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds by name in order, then ``other`` (what no lap accounts for) and ``total``."""
+        total = time.monotonic() - self._start
+        laps = {name: round(value, 4) for name, value in self._seconds.items()}
+        return laps | {"other": round(total - sum(self._seconds.values()), 4), "total": round(total, 4)}

@@ -1,0 +1,317 @@
+"""Restores an artifact into one claimed container: verify, compare, put files back, criu, look whether it is there.
+
+Whatever fails, the container is brought back to what its image says, or it is said that this was not possible:
+standby then starts the worker cold, or has kubelet start the container anew.
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from agent import artifact, discover, rootfs, volumes
+from agent.artifact import Artifact
+from agent.capture import allowance, open_base
+from agent.claim import Claim
+from agent.criu import RestoreRequest
+from agent.errand import Errand, run_errand
+from agent.errors import ArtifactError, ContainerError, RefusedError
+from agent.inspection import Inspection, Machine, inspect, machine
+from agent.journal import Journal
+from agent.orders import RestoreOrder
+from agent.phases import Phases
+from agent.tools import Tools
+from contract import control
+
+STOP_PATIENCE: Final = 3.0
+"""Seconds: criu sends the stop and leaves; the kernel needs a moment to carry it out."""
+GRAFT_SECONDS: Final = 600.0
+
+
+@dataclass(frozen=True)
+class Change:
+    """Files to put below one mount of the container."""
+
+    root: str
+    tar: str
+    """Name of the file in the artifact."""
+    gone: tuple[str, ...] = ()
+    emptied: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RestorePlan:
+    """What a restore will do, decided before anything is touched."""
+
+    worker_pid: int
+    """Inside the container."""
+    inherit: Mapping[str, int]
+    """Resource of the dump -> standby's descriptor that takes its place."""
+    changes: tuple[Change, ...]
+    resize: Mapping[str, int] = field(default_factory=dict)
+    """Mount point of a tmpfs -> bytes that it must be able to hold."""
+
+
+def plan_restore(
+    manifest: Mapping[str, Any],
+    seen: Inspection,
+    node: Machine,
+    criu: str,
+    deleted: tuple[list[str], list[str]],
+) -> RestorePlan:
+    """Decide about a restore; pure.
+
+    Raises:
+        RefusedError: it would not work, or would give the worker more than its container has.
+    """
+    for check in (_fits_machine, _fits_criu, _not_wider, _mounts_present, _pids_free):
+        check(manifest, seen, node, criu)
+    process = manifest["process"]
+    changes = [Change(volume["point"], volume["file"]) for volume in manifest.get("volumes", ())]
+    if manifest.get("rootfs"):
+        gone, emptied = deleted
+        changes.insert(0, Change("/", artifact.ROOTFS_TAR, tuple(gone), tuple(emptied)))
+    inherit = {what: int(number) for number, what in process["stdio"].items() if what.startswith("pipe:")}
+    return RestorePlan(int(process["pid"]), inherit, tuple(changes), _too_small(manifest, seen))
+
+
+def _fits_machine(manifest: Mapping[str, Any], _: Inspection, node: Machine, __: str) -> None:
+    taken = manifest["takenOn"]
+    if taken["architecture"] != node.architecture:
+        raise RefusedError("cpu-mismatch", f"captured on {taken['architecture']}, this node is {node.architecture}")
+    missing = sorted(set(taken["cpuFlags"]) - node.cpu_flags)
+    if missing:
+        raise RefusedError(
+            "cpu-mismatch",
+            f"this node's processor lacks {', '.join(missing)}; keep the pods on nodes like {taken['kernel']}'s "
+            "or capture on the oldest processor of the pool",
+        )
+
+
+def _fits_criu(manifest: Mapping[str, Any], _: Inspection, __: Machine, criu: str) -> None:
+    taken = str(manifest["takenOn"]["criu"])
+    if _numbers(taken)[:2] > _numbers(criu)[:2]:
+        raise RefusedError("criu-mismatch", f"captured with criu {taken}, this agent has {criu}; update the agent")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())
+
+
+def _not_wider(manifest: Mapping[str, Any], seen: Inspection, _: Machine, __: str) -> None:
+    """Rights come from the admitted pod alone; an artifact must not bring any."""
+    then, now = manifest["container"], seen.init
+    problems = []
+    if (then["uid"], then["gid"]) != (now.uid, now.gid):
+        problems.append(f"user {then['uid']}:{then['gid']} then, {now.uid}:{now.gid} now")
+    if extra := sorted(set(then["groups"]) - now.groups):
+        problems.append(f"groups {extra} are not the pod's")
+    if extra_caps := int(then["capabilities"], 16) & ~now.capabilities["CapBnd"]:
+        problems.append(f"capabilities {extra_caps:#x} are not the pod's")
+    if now.no_new_privileges and not then["noNewPrivileges"]:
+        problems.append("allowPrivilegeEscalation was true then and is false now")
+    if now.seccomp and not then["seccomp"]:
+        problems.append("there was no seccomp profile then, there is one now")
+    if problems:
+        raise RefusedError("wider-rights", "the captured worker had rights that this pod lacks: " + "; ".join(problems))
+
+
+def _mounts_present(manifest: Mapping[str, Any], seen: Inspection, _: Machine, __: str) -> None:
+    missing = sorted(set(manifest["usedMounts"]) - {mount.point for mount in seen.mounts})
+    if missing:
+        raise RefusedError(
+            "mounts-missing", f"the worker uses files on {', '.join(missing)}, which this pod does not mount"
+        )
+
+
+def _pids_free(manifest: Mapping[str, Any], seen: Inspection, _: Machine, __: str) -> None:
+    taken = sorted(set(manifest["process"]["ids"]) & seen.inner_ids)
+    if taken:
+        raise RefusedError("pids-taken", f"process ids {taken[:5]} of the worker are in use in this container")
+
+
+def _too_small(manifest: Mapping[str, Any], seen: Inspection) -> dict[str, int]:
+    resize = {}
+    for volume in manifest.get("volumes", ()):
+        mount = next((mount for mount in reversed(seen.mounts) if mount.point == volume["point"]), None)
+        size = volumes.tmpfs_size(mount) if mount else None
+        if mount is None:
+            raise RefusedError("mounts-missing", f"the worker keeps data on {volume['point']}, which this pod lacks")
+        if volume["size"] and size and size < volume["size"]:
+            resize[volume["point"]] = int(volume["size"])
+    return resize
+
+
+def restore(order: RestoreOrder, claim: Claim, init_pid: int, tools: Tools, phases: Phases) -> tuple[int, int]:
+    """Restore into a claimed container; returns the worker's pid inside it, and the artifact's bytes.
+
+    The tree is left stopped: standby wakes it when it has the verdict, which is the caller's.
+
+    Raises:
+        SnapshotError: what went wrong; ``undo`` says whether the container is as it was.
+    """
+    with ExitStack() as stack:
+        with phases.lap("open"):
+            base = open_base(order.base_path, init_pid, tools, through_pod=order.through_pod)
+            stack.callback(os.close, base)
+            found = artifact.open_artifact(base, order.checkpoint_id, order.version, order.manifest_digest)
+            stack.callback(found.close)
+        claim.allow(allowance(tools, found.size))
+        with phases.lap("verify"):
+            artifact.verify(found)
+        with phases.lap("inspect"):
+            seen = inspect(init_pid, tools.proc)
+            plan = _plan(found, seen, tools)
+        cgroups = discover.cgroup_files(seen.cgroups, tools.cgroup_root)
+        with phases.lap("files"):
+            _graft(found, plan, claim, init_pid, cgroups, order, tools)
+        with phases.lap("criu"):
+            inherit = {what: _standby_fd(init_pid, number, stack, tools) for what, number in plan.inherit.items()}
+            request = RestoreRequest(
+                init_pid=init_pid,
+                images=found.directory,
+                cgroup_files=cgroups,
+                inherit=inherit,
+                timeout=allowance(tools, found.size),
+            )
+            tools.criu.restore(request)
+        with phases.lap("look"):
+            await_stopped(init_pid, plan.worker_pid, tools.proc)
+        return plan.worker_pid, found.size
+
+
+def _plan(found: Artifact, seen: Inspection, tools: Tools) -> RestorePlan:
+    deleted: tuple[list[str], list[str]] = ([], [])
+    if found.manifest.get("rootfs"):
+        with os.fdopen(found.open(artifact.DELETED_FILES), "rb") as file:
+            deleted = rootfs.parse_deleted(file.read())
+    try:
+        return plan_restore(found.manifest, seen, machine(tools.proc), tools.criu.version(), deleted)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError("manifest-unreadable", f"{artifact.MANIFEST} lacks {error}") from error
+
+
+def _standby_fd(init_pid: int, number: int, stack: ExitStack, tools: Tools) -> int:
+    """Standby's own standard stream, which goes to the log of this container."""
+    flags = os.O_RDONLY if number == 0 else os.O_WRONLY
+    fd = os.open(tools.proc / str(init_pid) / "fd" / str(number), flags | os.O_CLOEXEC)
+    stack.callback(os.close, fd)
+    return fd
+
+
+def _graft(
+    found: Artifact,
+    plan: RestorePlan,
+    claim: Claim,
+    init_pid: int,
+    cgroups: list[str],
+    order: RestoreOrder,
+    tools: Tools,
+) -> None:
+    """Put files back, journaled; nothing to put back touches nothing."""
+    steps: list[dict[str, Any]] = [{"what": "resize", "root": p, "size": s} for p, s in plan.resize.items()]
+    changes = [change for change in plan.changes if change.gone or change.emptied or _has_entries(found, change)]
+    if not steps and not changes:
+        return
+    claim.control.write(control.DIRTY, "")
+    with ExitStack() as stack, Errand(tools.work) as errand:
+        journal = stack.enter_context(Journal.create(tools.kubelet_pods, order.place.pod_uid, order.place.container))
+        for number, change in enumerate(changes):
+            tar = found.open(change.tar)
+            stack.callback(os.close, tar)
+            steps.append(
+                {
+                    "what": f"graft {change.root}",
+                    "root": change.root,
+                    "tar": tar,
+                    "gone": change.gone,
+                    "emptied": change.emptied,
+                    **journal.step(number),
+                }
+            )
+        result = run_errand(errand, pid=init_pid, cgroups=cgroups, grafts=steps, timeout=GRAFT_SECONDS)
+        if result.code != 0:
+            raise ContainerError("files-failed", f"cannot put the worker's files back: {result.error}")
+
+
+def _has_entries(found: Artifact, change: Change) -> bool:
+    """An empty tar is two blocks of zeros, padded: 10 KiB, as nothing else of ours is."""
+    fd = found.open(change.tar)
+    try:
+        return any(os.pread(fd, 512, 0))
+    finally:
+        os.close(fd)
+
+
+def await_stopped(init_pid: int, worker_pid: int, proc: Path) -> None:
+    """Wait until the restored root is standby's child and stopped, and all of its tree with it.
+
+    Raises:
+        ContainerError: it is not.
+    """
+    end = time.monotonic() + STOP_PATIENCE
+    while True:
+        mates = discover.namespace_mates(init_pid, proc)
+        root = next((m for m in mates.values() if m.inner_pid == worker_pid and m.parent == init_pid), None)
+        if root is not None:
+            tree = [root.pid, *discover.descendants(root.pid, mates)]
+            if all(mates[pid].state == "T" for pid in tree):
+                return
+        if time.monotonic() > end:
+            raise ContainerError("tree-missing", f"criu says it is done, but process {worker_pid} is not there stopped")
+        time.sleep(0.002)
+
+
+def context(order: RestoreOrder) -> str:
+    """Content of ``restore-context.json``: where the worker goes on."""
+    place = order.place
+    return json.dumps(
+        {
+            "checkpointId": order.checkpoint_id,
+            "namespace": place.namespace,
+            "podName": place.pod,
+            "podUID": place.pod_uid,
+            "containerName": place.container,
+        }
+    )
+
+
+def undo(order: RestoreOrder, claim: Claim, init_pid: int, tools: Tools) -> bool:
+    """End what a restore left running and take its files back; True where the container is as it was."""
+    gone = end_leftovers(init_pid, tools.proc)
+    journal = Journal.find(tools.kubelet_pods, order.place.pod_uid, order.place.container)
+    if journal is None:
+        return gone and not claim.control.has(control.DIRTY)
+    with journal, Errand(tools.work) as errand:
+        with suppress(OSError, ValueError):
+            cgroups = discover.cgroup_files((tools.proc / str(init_pid) / "cgroup").read_text(), tools.cgroup_root)
+            steps = journal.undo_steps()
+            result = run_errand(errand, pid=init_pid, cgroups=cgroups, grafts=steps, timeout=GRAFT_SECONDS)
+            if result.code == 0 and gone:
+                journal.remove()
+                claim.control.remove(control.DIRTY)
+                return True
+        return False
+
+
+def end_leftovers(init_pid: int, proc: Path, patience: float = STOP_PATIENCE) -> bool:
+    """Kill every process below standby; True once none is left."""
+    end = time.monotonic() + patience
+    with suppress(OSError):
+        while left := _below(init_pid, proc):
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.005)
+    return True
+
+
+def _below(init_pid: int, proc: Path) -> list[int]:
+    return discover.descendants(init_pid, discover.namespace_mates(init_pid, proc))
