@@ -84,7 +84,7 @@ def _reported(what: str, target: Path) -> Iterator[Say]:
     began = time.monotonic()
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what)
 
         def say(text: str) -> None:

@@ -7,12 +7,19 @@ import socket
 import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
-
-from worker.library import Library
+from typing import Any, Protocol
 
 _MAX_BODY = 64 << 10  # a question is a paragraph, not a file
 _MAX_HITS = 100
+
+
+class Library(Protocol):
+    """What is served."""
+
+    def __len__(self) -> int: ...
+    def embed(self, text: str) -> list[float]: ...  # noqa: D102
+    def search(self, query: str, k: int) -> list[dict[str, str | float]]: ...  # noqa: D102
+    def sha256(self) -> str: ...  # noqa: D102
 
 
 class Server(ThreadingHTTPServer):
