@@ -1,6 +1,6 @@
 """A checkpoint in phase Creating: what its Job, the agent's word on it and its pod add up to."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from contract import keys
@@ -22,7 +22,6 @@ AGENT_POLL: Final = 1.0
 """Seconds between looks while an agent holds its Lease."""
 WORTH_EXTENDING: Final = 60
 """Seconds in the scheduler's queue that are worth a write to give back."""
-LEASE_SECONDS: Final = 30
 
 
 def follow(
@@ -127,19 +126,11 @@ def _location(draft: Draft, job: Object, storage: Storage) -> str | None:
 
 
 def _await_verdict(observed: Observed, job: Object, draft: Draft, now: datetime) -> float | None:
-    if _agent_active(observed.lease, now) or _just_completed(job, now):
+    if diagnosis.agent_active(observed.lease, now) or _just_completed(job, now):
         return AGENT_POLL
     words = f"Job {job['metadata']['name']} completed, but no snapshot agent vouched for the artifact"
     _fail(draft, Reason.VERIFICATION_FAILED, words)
     return None
-
-
-def _agent_active(lease: Object | None, now: datetime) -> bool:
-    spec = (lease or {}).get("spec") or {}
-    since = diagnosis.moment(spec.get("renewTime")) or diagnosis.moment(spec.get("acquireTime"))
-    if since is None:
-        return False
-    return now < since + timedelta(seconds=spec.get("leaseDurationSeconds") or LEASE_SECONDS)
 
 
 def _just_completed(job: Object, now: datetime) -> bool:
@@ -162,7 +153,7 @@ def _underway(
     elif diagnosis.is_true(pod, "PodScheduled"):
         node = (pod.get("spec") or {}).get("nodeName", "")
         draft.condition(ConditionType.SCHEDULED, met=True, reason=Reason.SCHEDULED, message=node)
-    silent, seconds = diagnosis.no_agent(job, pod, now)
+    silent, seconds = diagnosis.no_agent(job, pod, now, observed.lease)
     problem = unscheduled or diagnosis.not_started(pod) or silent
     if problem is not None:
         draft.wait(problem)

@@ -1,7 +1,7 @@
 """What a capture pod is stuck on, from its own status: the scheduler's and the runtime's words, and a remedy."""
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from contract import keys
@@ -14,6 +14,9 @@ POD_PATIENCE: Final = 15.0
 """Seconds that the Job controller may take to make the pod before its absence is worth a word."""
 AGENT_PATIENCE: Final = 30.0
 """Seconds that a ready worker may wait for its agent before that is worth a word: twice an agent's restart."""
+
+AGENT_LEASE_SECONDS: Final = 30
+"""How long an agent's Lease lasts where it does not say so itself."""
 
 PULL_REASONS: Final = frozenset({"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"})
 START_REASONS: Final = frozenset({"CreateContainerError", "CreateContainerConfigError", "RunContainerError"})
@@ -104,7 +107,18 @@ def no_pod(job: Object, events: tuple[Object, ...], now: datetime) -> Problem | 
     return Problem(Reason.POD_NOT_CREATED, f"Job {job['metadata']['name']} has no pod{said}")
 
 
-def no_agent(job: Object, pod: Object, now: datetime) -> tuple[Problem | None, float | None]:
+def agent_active(lease: Object | None, now: datetime) -> bool:
+    """Whether an agent says by its Lease that it is at work."""
+    spec = (lease or {}).get("spec") or {}
+    since = moment(spec.get("renewTime")) or moment(spec.get("acquireTime"))
+    if since is None or not spec.get("holderIdentity", "unnamed"):
+        return False
+    return now < since + timedelta(seconds=spec.get("leaseDurationSeconds") or AGENT_LEASE_SECONDS)
+
+
+def no_agent(
+    job: Object, pod: Object, now: datetime, lease: Object | None = None
+) -> tuple[Problem | None, float | None]:
     """Whether a ready worker waits for an agent in vain; else in how many seconds that could be said."""
     if annotations_of(job).get(keys.ANN_NODE) or annotations_of(job).get(keys.ANN_CHECKPOINT_STATUS):
         return None, None
@@ -115,6 +129,8 @@ def no_agent(job: Object, pod: Object, now: datetime) -> tuple[Problem | None, f
     left = AGENT_PATIENCE - (now - since).total_seconds()
     if left > 0:
         return None, left
+    if agent_active(lease, now):
+        return None, AGENT_PATIENCE
     node = (pod.get("spec") or {}).get("nodeName", "")
     message = (
         f"the worker is ready to be captured, but no snapshot agent on node {node} has taken it up; look at "

@@ -125,7 +125,7 @@ class Observer:
             job_events=await self._job_events(job, pods, now),
             claim=claims.store.get(namespace, self._storage.pvc_name) if claims is not None else None,
             siblings=tuple(each for each in same_id if key_of(each) != key),
-            lease=await self._lease(job),
+            lease=await self._lease(job, pods, now),
             cleanup_job=self._cleanup_job(checkpoint),
             release_namespace=self._release_namespace,
         )
@@ -156,10 +156,8 @@ class Observer:
         events = (await self._kube.list(EVENTS, namespace, fields=fields)).items
         return tuple(sorted(events, key=lambda event: str(event.get("lastTimestamp") or "")))
 
-    async def _lease(self, job: Object | None) -> Object | None:
-        if job is None or not diagnosis.is_true(job, "Complete"):
-            return None
-        if annotations_of(job).get(keys.ANN_CHECKPOINT_STATUS) in set(CaptureStatus):
+    async def _lease(self, job: Object | None, pods: tuple[Object, ...], now: datetime) -> Object | None:
+        if job is None or not _agents_word_is_missing(job, pods, now):
             return None
         namespace, name = key_of(job)
         try:
@@ -213,6 +211,14 @@ class Observer:
 def _rivalry(checkpoint: Object) -> tuple[str, str]:
     """What of a checkpoint matters to others of the same id."""
     return id_of(checkpoint), str((checkpoint.get("status") or {}).get("phase"))
+
+
+def _agents_word_is_missing(job: Object, pods: tuple[Object, ...], now: datetime) -> bool:
+    if annotations_of(job).get(keys.ANN_CHECKPOINT_STATUS) in set(CaptureStatus) or diagnosis.is_true(job, "Failed"):
+        return False
+    pod = diagnosis.newest(pods)
+    waits = pod is not None and diagnosis.no_agent(job, pod, now)[0] is not None
+    return waits or diagnosis.is_true(job, "Complete")
 
 
 def _finished(job: Object) -> bool:

@@ -50,7 +50,7 @@ class Observed:
     siblings: tuple[Object, ...] = ()
     """Other checkpoints of the namespace with the same id."""
     lease: Object | None = None
-    """The agent's Lease for a Job that is complete without a word from the agent."""
+    """The agent's Lease for a Job, read only where the agent's word is missing: it may be at work still."""
     cleanup_job: Object | None = None
     """The Job that removes the artifact of a checkpoint that is being deleted."""
     release_namespace: str = ""

@@ -286,6 +286,13 @@ def test_an_agent_that_took_the_job_is_not_missed():
     assert "message" not in status_after(creating(), job=seen, pods=(pod,))
 
 
+def test_an_agent_that_holds_the_jobs_lease_is_not_missed():
+    pod = capture_pod(condition("ContainersReady", lastTransitionTime=ago(600)))
+
+    assert "message" not in status_after(creating(), job=job(), pods=(pod,), lease=lease(5))
+    assert "no snapshot agent" in status_after(creating(), job=job(), pods=(pod,), lease=lease(60))["message"]
+
+
 def test_a_job_without_a_pod_shows_the_job_controllers_words():
     event = {"type": "Warning", "message": 'pods "x" is forbidden: violates PodSecurity'}
     planned = step(creating(), job=job(age=60), job_events=(event,))
