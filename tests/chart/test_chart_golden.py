@@ -278,6 +278,19 @@ def test_without_mutating_policies_there_is_no_mark(helm, chart):
     assert "MutatingAdmissionPolicy" not in text
 
 
+def test_the_last_job_comes_after_everything_is_gone_and_takes_its_rights_along(objects):
+    """Before, a controller that still runs would put the finalizer back."""
+    hooks = [o for o in objects if "helm.sh/hook" in o["metadata"].get("annotations", {})]
+    notes = [o["metadata"]["annotations"] for o in hooks]
+
+    assert {"ServiceAccount", "Role", "RoleBinding", "Job"} == {o["kind"] for o in hooks}
+    assert {"post-delete"} == {note["helm.sh/hook"] for note in notes}
+    assert all("hook-succeeded" in note["helm.sh/hook-delete-policy"] for note in notes)
+    (last,) = [o for o in hooks if "Job" == o["kind"]]
+    assert ["python3", "-m", "controller.farewell"] == container(last)["command"]
+    assert "0" == last["metadata"]["annotations"]["helm.sh/hook-weight"]
+
+
 def test_beside_a_platform_only_the_agent_is_installed(helm):
     objects = helm.render("--set", "coexist=agentOnly")
     names = {(o["kind"], o["metadata"]["name"]) for o in objects}

@@ -63,7 +63,7 @@ def release(control_plane, cluster_helm, chart, new_namespace):
     flags = ("--namespace", namespace, "--set", "policy.restoreVerb.enabled=true")
     cluster_helm("install", "snapshot", str(chart), *flags)
     yield Release(control_plane.kubectl, namespace)
-    cluster_helm("uninstall", "snapshot", "--namespace", namespace)
+    cluster_helm("uninstall", "snapshot", "--namespace", namespace, "--no-hooks")
 
 
 def admission_of(pod):

@@ -1,6 +1,7 @@
 """Releases on a real API server: two side by side, upgraded, certified, removed."""
 
 import base64
+import json
 import ssl
 from datetime import UTC, datetime, timedelta
 
@@ -9,6 +10,8 @@ import pytest
 from certs.policy import certificates
 from certs.reconcile import WEBHOOK_ENTRY, Targets, reconcile
 from certs.store import read_bundle
+from contract import keys
+from controller.farewell import release_all
 from kube.client import connect
 from kube.errors import NotFoundError
 from kube.resources import MUTATING_WEBHOOK_CONFIGURATIONS, SECRETS
@@ -39,7 +42,17 @@ async def kube(control_plane):
 
 
 @pytest.fixture
-def install(cluster_helm, chart, new_namespace):
+def uninstall(cluster_helm):
+    """Without hooks: this API server has nobody who would run their Job."""
+
+    def run(release, namespace):
+        cluster_helm("uninstall", release, "--namespace", namespace, "--no-hooks", "--ignore-not-found")
+
+    return run
+
+
+@pytest.fixture
+def install(cluster_helm, uninstall, chart, new_namespace):
     """Installs releases, and removes what a test leaves."""
     left = []
 
@@ -51,7 +64,7 @@ def install(cluster_helm, chart, new_namespace):
 
     yield run
     for release, where in left:
-        cluster_helm("uninstall", release, "--namespace", where, "--ignore-not-found")
+        uninstall(release, where)
 
 
 def of_the_cluster(control_plane, instance, namespace):
@@ -70,30 +83,30 @@ def in_namespace(control_plane, namespace):
     return set(found.split())
 
 
-def test_two_releases_in_two_namespaces_live_and_die_apart(control_plane, cluster_helm, install):
+def test_two_releases_in_two_namespaces_live_and_die_apart(control_plane, uninstall, install):
     """The seeds install the chart beside each team's workers, mostly under one name."""
     one, two = install(), install()
     before = of_the_cluster(control_plane, "snapshot", two), in_namespace(control_plane, two)
 
-    cluster_helm("uninstall", "snapshot", "--namespace", one)
+    uninstall("snapshot", one)
 
     assert set() == of_the_cluster(control_plane, "snapshot", one)
     assert before == (of_the_cluster(control_plane, "snapshot", two), in_namespace(control_plane, two))
     assert 9 == len(before[0]), before[0]
 
 
-def test_uninstall_leaves_only_the_checkpoints(control_plane, cluster_helm, install):
+def test_uninstall_leaves_only_the_checkpoints(control_plane, uninstall, install):
     namespace = install("snap", "--set", "rbac.namespaceRestricted=false,policy.restoreVerb.enabled=true")
-    cluster_helm("uninstall", "snap", "--namespace", namespace)
+    uninstall("snap", namespace)
 
     assert set() == of_the_cluster(control_plane, "snap", namespace)
     assert {"persistentvolumeclaim/snapshot-pvc"} == in_namespace(control_plane, namespace)
 
 
-def test_a_new_install_takes_up_the_kept_checkpoints(control_plane, cluster_helm, install):
+def test_a_new_install_takes_up_the_kept_checkpoints(control_plane, uninstall, install):
     namespace = install()
     uid = claim_uid(control_plane, namespace)
-    cluster_helm("uninstall", "snapshot", "--namespace", namespace)
+    uninstall("snapshot", namespace)
     install(namespace=namespace)
 
     assert uid == claim_uid(control_plane, namespace)
@@ -150,11 +163,11 @@ async def test_authorities_rotate_with_overlap_on_the_real_server(install, kube,
     assert first not in certificates((await certified(kube, targets))[0])
 
 
-async def test_a_controller_that_outlives_its_release_makes_nothing_anew(cluster_helm, install, kube, clock):
+async def test_a_controller_that_outlives_its_release_makes_nothing_anew(uninstall, install, kube, clock):
     namespace = install()
     targets = Targets(namespace, "snapshot")
     await reconcile(kube, targets, clock)
-    cluster_helm("uninstall", "snapshot", "--namespace", namespace)
+    uninstall("snapshot", namespace)
 
     with pytest.raises(NotFoundError):
         await reconcile(kube, targets, clock)
@@ -163,12 +176,31 @@ async def test_a_controller_that_outlives_its_release_makes_nothing_anew(cluster
             await kube.get(SECRETS, secret, namespace)
 
 
-async def test_a_reinstalled_release_is_certified_again(cluster_helm, install, kube, clock):
+async def test_after_an_uninstall_no_checkpoint_is_held(control_plane, install, uninstall, kube):
+    """What the chart's last Job does: our finalizer would hold them for ever."""
+    namespace = install()
+    body = {
+        "apiVersion": keys.API_VERSION,
+        "kind": keys.CHECKPOINT_KIND,
+        "metadata": {"name": "held", "finalizers": [keys.FINALIZER]},
+        "spec": {
+            "identity": {"model": "m", "backendFramework": "vllm"},
+            "job": {"podTemplateSpec": {"spec": {"containers": [{"name": "main", "image": "x"}]}}},
+        },
+    }
+    control_plane.kubectl("create", "-n", namespace, "-f", "-", stdin=json.dumps(body))
+    uninstall("snapshot", namespace)
+
+    assert 1 == await release_all(kube, namespace)
+    control_plane.kubectl("delete", "dynamocheckpoint", "held", "-n", namespace, "--timeout=10s")
+
+
+async def test_a_reinstalled_release_is_certified_again(uninstall, install, kube, clock):
     namespace = install()
     targets = Targets(namespace, "snapshot")
     await reconcile(kube, targets, clock)
     before = await certified(kube, targets)
-    cluster_helm("uninstall", "snapshot", "--namespace", namespace)
+    uninstall("snapshot", namespace)
     install(namespace=namespace)
     await reconcile(kube, targets, clock)
 
