@@ -205,3 +205,18 @@ async def test_a_reinstalled_release_is_certified_again(uninstall, install, kube
     await reconcile(kube, targets, clock)
 
     assert before != await certified(kube, targets)
+
+
+def test_a_dynamo_platform_in_the_cluster_stops_the_install(control_plane, cluster_helm, chart, install):
+    """Two controllers on one DynamoCheckpoint would undo each other's work."""
+    namespace = install()
+    crd = "crd/dynamocheckpoints.nvidia.com"
+    control_plane.kubectl("annotate", crd, "controller-gen.kubebuilder.io/version=v0.16.4")
+    try:
+        said = cluster_helm.refusal("install", "second", str(chart), "--namespace", namespace)
+        cluster_helm("template", "second", str(chart), "--dry-run=server", "--set", "coexist=agentOnly")
+    finally:
+        control_plane.kubectl("annotate", crd, "controller-gen.kubebuilder.io/version-")
+
+    assert "coexist: the CRD dynamocheckpoints.nvidia.com" in said
+    assert "set coexist=agentOnly" in said
