@@ -147,19 +147,27 @@ def _underway(
         if problem is not None:
             draft.wait(problem)
         return (), None if draft.problem else diagnosis.POD_PATIENCE
-    unscheduled = diagnosis.scheduling(pod)
-    if unscheduled is not None:
-        draft.condition(ConditionType.SCHEDULED, met=False, reason=unscheduled.reason, message=unscheduled.message)
-    elif diagnosis.is_true(pod, "PodScheduled"):
-        node = (pod.get("spec") or {}).get("nodeName", "")
-        draft.condition(ConditionType.SCHEDULED, met=True, reason=Reason.SCHEDULED, message=node)
+    unscheduled, soon = _scheduled(pod, draft, now)
     silent, seconds = diagnosis.no_agent(job, pod, now, observed.lease)
     problem = unscheduled or diagnosis.not_started(pod) or silent
     if problem is not None:
         draft.wait(problem)
     extended, look_again = _deadline(observed.checkpoint, job, pod, now)
-    waits = [each for each in (seconds, look_again) if each is not None]
+    waits = [each for each in (soon, seconds, look_again) if each is not None]
     return extended, min(waits, default=None)
+
+
+def _scheduled(pod: Object, draft: Draft, now: datetime) -> tuple[Problem | None, float | None]:
+    """State condition Scheduled at once; answer the problem when it has lasted, else when that will be."""
+    problem = diagnosis.scheduling(pod)
+    if problem is None:
+        if diagnosis.is_true(pod, "PodScheduled"):
+            node = (pod.get("spec") or {}).get("nodeName", "")
+            draft.condition(ConditionType.SCHEDULED, met=True, reason=Reason.SCHEDULED, message=node)
+        return None, None
+    draft.condition(ConditionType.SCHEDULED, met=False, reason=problem.reason, message=problem.message)
+    left = diagnosis.SCHEDULER_PATIENCE - diagnosis.unscheduled_for(pod, now)
+    return (None, left) if left > 0 else (problem, None)
 
 
 def _deadline(

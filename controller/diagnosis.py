@@ -12,6 +12,8 @@ from kube.times import parse_time
 
 POD_PATIENCE: Final = 15.0
 """Seconds that the Job controller may take to make the pod before its absence is worth a word."""
+SCHEDULER_PATIENCE: Final = 5.0
+"""Seconds in which a volume is bound or a node becomes ready: until then an unscheduled pod is worth no warning."""
 AGENT_PATIENCE: Final = 30.0
 """Seconds that a ready worker may wait for its agent before that is worth a word: twice an agent's restart."""
 
@@ -70,6 +72,13 @@ def scheduling(pod: Object) -> Problem | None:
             f"`kubectl get nodes -l {NODE_SELECTOR}` and `kubectl get pods -A -l {AGENT_SELECTOR}`"
         )
     return Problem(Reason.UNSCHEDULABLE, message)
+
+
+def unscheduled_for(pod: Object, now: datetime) -> float:
+    """Seconds since the scheduler first said no; endless where it does not say when."""
+    entry = condition(pod, "PodScheduled") or {}
+    since = moment(entry.get("lastTransitionTime"))
+    return (now - since).total_seconds() if since is not None else float("inf")
 
 
 def not_started(pod: Object) -> Problem | None:

@@ -19,9 +19,20 @@ from kube.resources import LEASES
 from kube.seam import Kube, Object
 from kube.times import format_micro_time
 
-LEASE_SECONDS: Final = 15
-RENEW_DEADLINE: Final = 10.0
-RETRY_SECONDS: Final = 2.0
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Times of one Lease, seconds: the holder must stop well before another may take over."""
+
+    lease: int = 15
+    """How long a Lease outlives its last renewal."""
+    deadline: float = 10.0
+    """After how long without a renewal the holder gives up."""
+    retry: float = 2.0
+    """Between renewals, and between attempts to take it."""
+
+
+LEADERSHIP: Final = Terms()
 """The usual 15, 10 and 2 seconds: the leader stops 5 s before its Lease may be taken."""
 RELEASE_TIMEOUT: Final = 2.0
 """Seconds to give the Lease back on shutdown; kubelet's grace period is 30."""

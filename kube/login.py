@@ -61,12 +61,14 @@ class Login:
 
 
 async def login(kubeconfig: str | None = None, context: str | None = None) -> Login:
-    """Find the cluster: *kubeconfig* or *context* where given, else the service account, else the default kubeconfig.
+    """Find the cluster: what is given, else $KUBECONFIG, else the service account, else the user's default kubeconfig.
 
     Raises:
         ConfigError: nothing usable was found; the message says what was tried.
     """
-    if kubeconfig is None and context is None:
+    # The package reads the variable when it is imported.
+    from_variable = str(Path.home() / ".kube/config") != config.KUBE_CONFIG_DEFAULT_LOCATION
+    if kubeconfig is None and context is None and not from_variable:
         inside = await _attempt(_in_cluster)
         if inside is not None:
             return inside

@@ -262,6 +262,14 @@ def test_a_stuck_capture_is_at_rest_until_something_changes():
     assert step(labelled(status=status), job=job(), pods=(pod,)).status is None
 
 
+def test_a_moment_without_a_node_is_a_condition_but_no_warning():
+    waiting = capture_pod(condition("PodScheduled", "False", message="unbound claim", lastTransitionTime=ago(2)))
+    planned = step(creating(), job=job(age=3), pods=(waiting,))
+
+    assert "unbound claim" in condition_in(planned.status, "Scheduled")["message"]
+    assert ("message" in planned.status, planned.events, planned.requeue_after) == (False, (), 3.0)
+
+
 def test_a_problem_that_is_over_leaves_no_message():
     stuck = capture_pod(condition("PodScheduled", "False", message="0/1 nodes"))
     status = status_after(creating(), job=job(), pods=(stuck,))
