@@ -11,6 +11,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -19,25 +20,26 @@ from kube.resources import LEASES
 from kube.seam import Kube, Object
 from kube.times import format_micro_time
 
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """Times of one Lease, seconds: the holder must stop well before another may take over."""
-
-    lease: int = 15
-    """How long a Lease outlives its last renewal."""
-    deadline: float = 10.0
-    """After how long without a renewal the holder gives up."""
-    retry: float = 2.0
-    """Between renewals, and between attempts to take it."""
-
-
-LEADERSHIP: Final = Terms()
+LEASE_SECONDS: Final = 15
+RENEW_DEADLINE: Final = 10.0
+RETRY_SECONDS: Final = 2.0
 """The usual 15, 10 and 2 seconds: the leader stops 5 s before its Lease may be taken."""
 RELEASE_TIMEOUT: Final = 2.0
 """Seconds to give the Lease back on shutdown; kubelet's grace period is 30."""
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Times of a Lease, seconds: its holder must stop well before another may take it."""
+
+    lease: int = LEASE_SECONDS
+    """How long it outlives its last renewal."""
+    deadline: float = RENEW_DEADLINE
+    """How long the holder goes on without a renewal."""
+    retry: float = RETRY_SECONDS
+    """Between renewals, and between attempts to take it."""
 
 
 class LeadershipLostError(Exception):
@@ -47,11 +49,12 @@ class LeadershipLostError(Exception):
 class Election:
     """One candidate for one Lease."""
 
-    def __init__(self, kube: Kube, namespace: str, name: str, identity: str) -> None:
+    def __init__(self, kube: Kube, namespace: str, name: str, identity: str, terms: Terms | None = None) -> None:
         self._kube = kube
         self._namespace = namespace
         self._name = name
         self._identity = identity
+        self._terms = terms or Terms()
         self._seen: Object | None = None
         self._seen_at = 0.0
         self.leading = False
@@ -78,21 +81,21 @@ class Election:
         while True:
             if await self._try():
                 return
-            await asyncio.sleep(RETRY_SECONDS * random.uniform(0.5, 1))  # noqa: S311 - spreads load
+            await asyncio.sleep(self._terms.retry * random.uniform(0.5, 1))  # noqa: S311 - spreads load
 
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + RENEW_DEADLINE
+        deadline = loop.time() + self._terms.deadline
         while True:
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(self._terms.retry)
             started = loop.time()
             try:
                 async with asyncio.timeout_at(deadline):
                     held = await self._try()
             except TimeoutError:
-                raise LeadershipLostError(f"Lease {self._name} not renewed for {RENEW_DEADLINE:.0f} s") from None
+                raise LeadershipLostError(f"Lease {self._name} not renewed for {self._terms.deadline:.0f} s") from None
             if held:
-                deadline = started + RENEW_DEADLINE
+                deadline = started + self._terms.deadline
             elif self._holder() not in ("", self._identity):
                 raise LeadershipLostError(f"Lease {self._name} was taken by {self._holder()}")
 
@@ -113,13 +116,13 @@ class Election:
                 "apiVersion": LEASES.api_version,
                 "kind": LEASES.kind,
                 "metadata": {"name": self._name, "namespace": self._namespace},
-                "spec": self._spec(LEASE_SECONDS, self._identity),
+                "spec": self._spec(self._terms.lease, self._identity),
             }
             self._observe(await self._kube.create(LEASES, body, self._namespace))
             return True
         if self._holder() not in ("", self._identity) and not self._expired():
             return False
-        self._observe(await self._write(LEASE_SECONDS, self._identity))
+        self._observe(await self._write(self._terms.lease, self._identity))
         return True
 
     async def _write(self, seconds: int, holder: str) -> Object:
@@ -153,7 +156,7 @@ class Election:
             self._seen, self._seen_at = lease, asyncio.get_running_loop().time()
 
     def _expired(self) -> bool:
-        seconds = float(self._current()["spec"].get("leaseDurationSeconds") or LEASE_SECONDS)
+        seconds = float(self._current()["spec"].get("leaseDurationSeconds") or self._terms.lease)
         return asyncio.get_running_loop().time() >= self._seen_at + seconds
 
     def _holder(self) -> str:
