@@ -6,6 +6,7 @@ import pytest
 
 from certs.reconcile import WEBHOOK_ENTRY, Targets
 from contract import keys
+from webhook.app import CLOSE_SECONDS, DRAIN_SECONDS
 
 CLUSTER_WIDE = ("--set", "rbac.namespaceRestricted=false")
 KINDS_OF_THE_CLUSTER = {
@@ -232,8 +233,7 @@ def test_the_webhook_survives_drains_and_leaves_in_order(objects, pick):
     assert 2 == webhook["spec"]["replicas"]
     assert 1 == pick(objects, "PodDisruptionBudget")["spec"]["maxUnavailable"]
     assert ["kubernetes.io/hostname"] == [c["topologyKey"] for c in pod["topologySpreadConstraints"]]
-    assert 5 == container(webhook)["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert pod["terminationGracePeriodSeconds"] > 5 + 30
+    assert pod["terminationGracePeriodSeconds"] > DRAIN_SECONDS + CLOSE_SECONDS + 30
 
 
 def test_rights_are_no_wider_than_needed(objects):
