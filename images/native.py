@@ -30,6 +30,13 @@ def compile_static(source: Path, target: Path) -> None:
     target.chmod(0o755)
 
 
+def compile_preload(source: Path, target: Path) -> None:
+    """Compile one freestanding C file to a shared object for criu's loader to load first."""
+    host = [part.replace("-musl", "-gnu") for part in compiler()]
+    flags = ["-std=gnu11", "-Os", "-shared", "-fPIC", "-nostdlib", "-s", "-Wall", "-Wextra", "-Werror"]
+    call([*host, *flags, "-o", target, source], needs="Python's package ziglang")
+
+
 def tool_folder(source: Path, root: Path, entrypoint: Sequence[str] | None, cmd: Sequence[str] | None) -> None:
     """Fill the tool folder below ``root``: the static program, and the records of an image's own entrypoint and cmd.
 

@@ -17,14 +17,18 @@ _NEEDS: Final = "Python's package pip"
 # Every glibc up to that of the base layer; pip takes the list as it is and adds nothing to it.
 _PLATFORMS: Final = (*(f"manylinux_2_{minor}_x86_64" for minor in range(41, 4, -1)), "manylinux2014_x86_64")
 _TARGET: Final = ("--python-version", "3.13", "--implementation", "cp", "--only-binary=:all:")
-# Tests and type stubs that wheels carry along: a third of numpy, never imported.
-_UNUSED: Final = ("*.pyi", "*.pyx", "*.pxd", "*.h", "*.a", "*.so.a")
+# Type stubs and sources that wheels carry along, never imported; and RECORD, which holds hashes of scripts that name the
+# builder's interpreter.
+_UNUSED: Final = ("*.dist-info/RECORD", "*.pyi", "*.pyx", "*.pxd", "*.h", "*.a")
 
 
 def install(lock: Path, root: Path) -> None:
     """Install a lock file's wheels below ``root``; a wheel whose hash is not in the lock is refused."""
     site = root / SITE
     flags: list[str | Path] = ["--target", site, "--no-deps", "--no-compile", "--require-hashes", "--quiet", "-r", lock]
+    flags.append(
+        "--ignore-requires-python"
+    )  # pip < 23.1 would compare with the Python it runs on; the lock knows better
     call([sys.executable, "-m", "pip", "install", *_TARGET, *_platforms(), *flags], needs=_NEEDS)
     shutil.rmtree(site / "bin", ignore_errors=True)  # scripts that name the builder's interpreter
     for pattern in _UNUSED:
