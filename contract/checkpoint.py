@@ -74,6 +74,17 @@ def job_name(checkpoint_id: str, version: str) -> str:
     return f"checkpoint-job-{checkpoint_id}-{version}"
 
 
+def captured_version(checkpoint: Mapping[str, Any], checkpoint_id: str | None) -> str:
+    """The version that was captured, which the Job's name tells: the annotation may already ask for the next one.
+
+    Raises:
+        BadIdError: where it cannot be a version.
+    """
+    recorded = str((checkpoint.get("status") or {}).get("jobName") or "")
+    version = recorded.removeprefix(job_name(checkpoint_id, "")) if checkpoint_id else recorded
+    return artifact_version(checkpoint) if version == recorded else check_version(version)
+
+
 def job_spec(checkpoint: Mapping[str, Any]) -> Json:
     """``spec.job``, empty where the checkpoint has none."""
     return (checkpoint.get("spec") or {}).get("job") or {}

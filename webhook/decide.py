@@ -198,9 +198,8 @@ def _restore(pod: Json, name: str, checkpoint: Json, values: Values) -> Restore:
     seccomp = values.checkpoint.seccomp
     template = ckpt.template(checkpoint).get("spec") or {}
     captured = ckpt.captured_container(checkpoint) or {}
-    image = str(captured.get("image") or "")
-    captured_image = values.placeholder.images.get(image, image)
-    _check_images(pod, targets, {image, captured_image}, captured_image, values)
+    image = _captured_image(checkpoint, captured, values)
+    _check_images(pod, targets, image, values)
     return Restore(
         checkpoint=name,
         checkpoint_id=checkpoint_id,
@@ -209,7 +208,7 @@ def _restore(pod: Json, name: str, checkpoint: Json, values: Values) -> Restore:
         storage=storage,
         seccomp_profile=None if seccomp.disabled else seccomp.profile,
         node_affinity=values.admission.node_affinity,
-        image=captured_image or None,
+        image=image or None,
         pull_secrets=tuple(secret["name"] for secret in template.get("imagePullSecrets") or () if secret.get("name")),
         shared_memory=_shared_memory(checkpoint, template, captured),
     )
@@ -218,7 +217,7 @@ def _restore(pod: Json, name: str, checkpoint: Json, values: Values) -> Restore:
 def _artifact(name: str, checkpoint: Json) -> tuple[str, str]:
     try:
         checkpoint_id = ckpt.resolve_id(checkpoint)
-        version = ckpt.artifact_version(checkpoint)
+        version = ckpt.captured_version(checkpoint, checkpoint_id)
     except BadIdError as error:
         raise _Unshaped(Admission.CHECKPOINT_ID_UNAVAILABLE, f"DynamoCheckpoint {name}: {error}") from error
     if checkpoint_id is None:
@@ -237,13 +236,20 @@ def _shared_memory(checkpoint: Json, template: Json, captured: Json) -> str | No
     return ckpt.shared_memory_size(checkpoint)
 
 
-def _check_images(pod: Json, targets: tuple[str, ...], same: set[str], image: str, values: Values) -> None:
-    """Whether each target has an image of ``same`` or one that the values map to ``image``, the captured one."""
+def _captured_image(checkpoint: Json, captured: Json, values: Values) -> str:
+    """The image that was captured, as the controller noted it; the template may have changed since."""
+    noted = ((checkpoint.get("status") or {}).get("image") or {}).get("reference")
+    written = str(captured.get("image") or "")
+    return str(noted or values.placeholder.images.get(written, written))
+
+
+def _check_images(pod: Json, targets: tuple[str, ...], image: str, values: Values) -> None:
+    """Whether each target has the captured ``image``, or one that the values map to it."""
     if not image or ckpt.annotations_of(pod).get(keys.ANN_IMAGE_POLICY) == keys.IMAGE_POLICY_CHECKPOINT:
         return
     for target in targets:
         own = (ckpt.find_container(pod["spec"], target) or {}).get("image", "")
-        if own not in same and values.placeholder.images.get(own) != image:
+        if own != image and values.placeholder.images.get(own) != image:
             raise _Unshaped(
                 Admission.IMAGE_MISMATCH,
                 f"container {target} has image {own}, the checkpoint was taken of {image}; use that image, map one to "

@@ -128,7 +128,7 @@ UNSHAPED = [
         Admission.CHECKPOINT_ID_UNAVAILABLE,
         "artifact version '..'",
         opted_in(),
-        [ready(annotations={keys.ANN_ARTIFACT_VERSION: ".."})],
+        [checkpoint(status={"phase": "Ready"}, annotations={keys.ANN_ARTIFACT_VERSION: ".."})],
         "",
         id="hostile-version",
     ),
@@ -298,6 +298,19 @@ def test_a_template_written_with_the_runtime_image_restores_runtime_pods():
     obj = opted_in(container(image="runtime:1"))
     shaped = jsonpatch.JsonPatch(list(answer(obj, stored, values=values).operations)).apply(obj)
     assert "placeholder:1" == shaped["spec"]["containers"][0]["image"]
+
+
+def test_the_image_that_was_captured_counts_not_the_template_of_today():
+    stored = ready(pod_template=template(container(image="new:2")))
+    stored["status"]["image"] = {"reference": IMAGE}
+    assert Admission.RESTORE_SHAPED == answer(opted_in(), stored).code
+    assert Admission.IMAGE_MISMATCH == answer(opted_in(container(image="new:2")), stored).code
+
+
+def test_the_version_that_was_captured_counts_not_the_one_asked_for_next():
+    stored = ready(annotations={keys.ANN_ARTIFACT_VERSION: "2"})
+    shaped = jsonpatch.JsonPatch(list(answer(opted_in(), stored).operations)).apply(opted_in())
+    assert "1" == shaped["metadata"]["annotations"][keys.ANN_ARTIFACT_VERSION]
 
 
 def test_another_command_line_is_a_warning():
