@@ -17,8 +17,8 @@ _NEEDS: Final = "Python's package pip"
 # Every glibc up to that of the base layer; pip takes the list as it is and adds nothing to it.
 _PLATFORMS: Final = (*(f"manylinux_2_{minor}_x86_64" for minor in range(41, 4, -1)), "manylinux2014_x86_64")
 _TARGET: Final = ("--python-version", "3.13", "--implementation", "cp", "--only-binary=:all:")
-# Type stubs and sources that wheels carry along, never imported; and RECORD, which holds hashes of scripts that name the
-# builder's interpreter.
+# Type stubs and sources that wheels carry along, never imported; and RECORD, which holds hashes of scripts that name
+# the builder's interpreter.
 _UNUSED: Final = ("*.dist-info/RECORD", "*.pyi", "*.pyx", "*.pxd", "*.h", "*.a")
 
 
