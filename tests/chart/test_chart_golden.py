@@ -262,6 +262,27 @@ def test_cluster_wide_rights_of_a_restricted_release(objects):
     assert (["nodes"], ["get", "patch"]) == (node["resources"], node["verbs"])
 
 
+@pytest.mark.parametrize(
+    ("program", "flags"),
+    [
+        pytest.param(["python3", "-m", "agent.seccomp"], (), id="the-agents-image"),
+        pytest.param(
+            ["install", "-D", "-m", "0644"], ("--set", "daemonset.initContainer.image=busybox"), id="another-image"
+        ),
+    ],
+)
+def test_the_profile_lies_on_the_node_before_the_agent_starts(helm, pick, program, flags):
+    pod = pick(helm.render(*flags), "DaemonSet")["spec"]["template"]["spec"]
+    (init,) = pod["initContainers"]
+    source, target = "/etc/snapshot-seccomp/block-iouring.json", f"/var/lib/kubelet/seccomp/{keys.SECCOMP_PROFILE}"
+
+    assert [*program, source, target] == init["command"]
+    assert (
+        "initContainers"
+        not in pick(helm.render("--set", "seccomp.deploy=false"), "DaemonSet")["spec"]["template"]["spec"]
+    )
+
+
 def test_the_seccomp_profile_takes_io_uring_away_and_nothing_else(objects, pick):
     profile = json.loads(pick(objects, "ConfigMap", "snapshot-seccomp")["data"]["block-iouring.json"])
 
