@@ -27,6 +27,8 @@ from cluster.api import ControlPlane
 from cluster.cache import Cache
 
 OURS, PEER = "ours", "peer (Go)"
+QUERY = "?timeout=2s"
+"""The API server adds its time-out to the address."""
 SATURATED = 0.9
 """Share of its core above which the generator may be what limits the rate."""
 HEADER = ("server", "protocol", "connections", "requests/s", "p50 us", "p99 us", "CPU us/request", "generator CPU")
@@ -124,7 +126,7 @@ def _measure(arms: list[Arm], loadgen: Path, place: Path, arguments: argparse.Na
 
 
 def _run(arm: Arm, loadgen: Path, place: Path, protocol: str, connections: int, seconds: float) -> dict[str, Any]:
-    argv = ["taskset", "--cpu-list", _cores()[1], str(loadgen), "-url", arm.url, "-ca", str(arm.authority)]
+    argv = ["taskset", "--cpu-list", _cores()[1], str(loadgen), "-url", f"{arm.url}{QUERY}", "-ca", str(arm.authority)]
     argv += ["-body", str(place / "review.json"), "-protocol", protocol, "-connections", str(connections)]
     before = machine.cpu_seconds(arm.pid)
     done = subprocess.run(
