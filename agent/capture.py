@@ -117,10 +117,7 @@ def capture(order: CaptureOrder, claim: Claim, init_pid: int, tools: Tools, phas
         claim.allow(allowance(tools, plan.allowance_bytes))
         with artifact.staging(base, order.checkpoint_id) as staged:
             with phases.lap("dump"):
-                request = DumpRequest(
-                    init_pid=init_pid, worker_pid=plan.worker_pid, images=staged.directory, timeout=tools.longest
-                )
-                tools.criu.dump(request)
+                tools.criu.dump(_request(init_pid, plan, staged, tools))
             with phases.lap("files"):
                 extra = _save_files(staged, plan, seen, tools)
                 extra["volumes"] = [_save_volume(staged, init_pid, v, i, tools) for i, v in enumerate(plan.volumes)]
@@ -132,6 +129,15 @@ def capture(order: CaptureOrder, claim: Claim, init_pid: int, tools: Tools, phas
         return published
     finally:
         os.close(base)
+
+
+def _request(init_pid: int, plan: CapturePlan, staged: Staging, tools: Tools) -> DumpRequest:
+    return DumpRequest(
+        init_pid=init_pid,
+        worker_pid=plan.worker_pid,
+        images=staged.directory,
+        timeout=tools.longest,
+    )
 
 
 def open_base(path: PurePosixPath, init_pid: int, tools: Tools, *, through_pod: bool) -> int:

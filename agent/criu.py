@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from agent.errand import Errand, run_errand
+from agent.errand import CriuCall, Errand, run_errand
 from agent.errors import CriuError
 
 if TYPE_CHECKING:
@@ -139,7 +139,10 @@ class EnteringCriu:
         with Errand(self.work) as errand:
             argv = dump_argv(request, errand.work_fd, self.options)
             result = run_errand(
-                errand, pid=request.init_pid, criu=(self.tree, argv, [request.images]), timeout=request.timeout
+                errand,
+                pid=request.init_pid,
+                criu=CriuCall(self.tree, argv, [request.images]),
+                timeout=request.timeout,
             )
             if result.code != 0:
                 raise CriuError("dump-failed", result.error or first_errors(errand.read(_DUMP_LOG)))
@@ -152,7 +155,7 @@ class EnteringCriu:
                 errand,
                 pid=request.init_pid,
                 cgroups=request.cgroup_files,
-                criu=(self.tree, argv, [request.images, *request.inherit.values()]),
+                criu=CriuCall(self.tree, argv, [request.images, *request.inherit.values()]),
                 timeout=request.timeout,
             )
             if result.code != 0:

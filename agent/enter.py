@@ -130,9 +130,10 @@ def _become_criu(tree: int, criu: Json) -> None:
     loader = f"{base}/lib/ld.so"
     _same_file(tree, "lib/ld.so", loader)
     _same_file(tree, "bin/criu", f"{base}/bin/criu")
+    preload = ["--preload", f"{base}/lib/limits.so"] if os.path.exists(f"{base}/lib/limits.so") else []  # noqa: PTH110 - fewest modules, before entering
     for fd in (tree, *criu["keep"]):
         os.set_inheritable(fd, True)
-    argv = ["criu", "--library-path", f"{base}/lib", f"{base}/bin/criu", *criu["argv"]]
+    argv = ["criu", "--library-path", f"{base}/lib", *preload, f"{base}/bin/criu", *criu["argv"]]
     os.execve(loader, argv, {"PATH": f"{base}/bin"})  # noqa: S606 - no shell is wanted
 
 

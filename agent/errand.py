@@ -15,8 +15,16 @@ LOG_BYTES: Final = 1 << 20
 """How much of the end of a log is read for its errors."""
 _ROOM: Final = Path(__file__).parent.parent
 
-CriuCall = tuple[Path, list[str], list[int]]
-"""The criu folder, its arguments, the descriptors that it needs."""
+
+@dataclass(frozen=True)
+class CriuCall:
+    """One run of criu."""
+
+    tree: Path
+    """The criu folder."""
+    argv: list[str]
+    keep: list[int]
+    """Descriptors that it needs."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +85,17 @@ def run_errand(
     Must be called from a thread that lives until it returns: the kernel ties the errand's life to that thread.
     """
     reading, writing = os.pipe()
-    order = {"pid": pid, "parent": os.getpid(), "report": writing, "cgroups": list(cgroups), "grafts": list(grafts)}
+    order: dict[str, Any] = {
+        "pid": pid,
+        "parent": os.getpid(),
+        "report": writing,
+        "cgroups": list(cgroups),
+        "grafts": list(grafts),
+    }
     keep = [writing, errand.work_fd, *_descriptors(grafts)]
     if criu is not None:
-        tree, argv, images = criu
-        order["criu"] = {"tree": str(tree), "argv": argv, "keep": [errand.work_fd, *images]}
-        keep += images
+        order["criu"] = {"tree": str(criu.tree), "argv": criu.argv, "keep": [errand.work_fd, *criu.keep]}
+        keep += criu.keep
     command = [sys.executable, "-S", "-m", "agent.enter", errand.write("order.json", json.dumps(order))]
     with os.fdopen(reading, "rb") as report:
         try:

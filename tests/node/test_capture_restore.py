@@ -1,0 +1,275 @@
+"""The engine on real namespaces with the real criu: state intact, files along, and every failure a clean cold start."""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from agent.criu import EnteringCriu
+from agent.engine import NodeEngine
+from agent.orders import CaptureOrder, Place, RestoreOrder
+from agent.tools import Tools
+from contract import control
+from contract.values import load_values
+from tests.node.bare_container import WORKER_COMMAND, BareContainer, node_folder, unpack_tools, wait_for
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
+
+COLD = "SNAPSHOT_COLD_START: Falling back to cold start: "
+
+
+class Node:
+    """A node with one engine; makes containers and orders for them."""
+
+    def __init__(self, folder: Path, criu: Path):
+        values = load_values("")
+        self.folder = folder
+        self.store = folder / "store"
+        self.criu_folder = criu
+        self.tools = Tools(
+            criu=EnteringCriu(criu, folder / "work", values.config.criu),
+            work=folder / "work",
+            kubelet_pods=folder / "pods",
+            host_root=Path("/"),
+            exclusions=values.config.overlay.exclusions,
+        )
+        self.engine = NodeEngine(self.tools)
+        self.containers: list[BareContainer] = []
+
+    def start(self, *arguments: str, megabytes: int = 32, **options) -> BareContainer:
+        self.containers.append(BareContainer(self.folder, *arguments, "--", *WORKER_COMMAND, str(megabytes), **options))
+        return self.containers[-1]
+
+    def place(self, container: BareContainer) -> Place:
+        return Place(
+            "ns", "pod", container.pod_uid, "main", empty_dirs={"/scratch": str(container.volumes / "scratch")}
+        )
+
+    async def capture(self, container: BareContainer, checkpoint_id: str, **fields):
+        base = fields.pop("base_path", PurePosixPath(self.store))
+        through_pod = fields.pop("through_pod", False)
+        order = CaptureOrder(self.place(container), checkpoint_id, "1", base, through_pod)
+        return await self.engine.capture(order)
+
+    async def restore(self, container: BareContainer, checkpoint_id: str, digest: str, **fields):
+        base = fields.pop("base_path", PurePosixPath(self.store))
+        through_pod = fields.pop("through_pod", False)
+        order = RestoreOrder(self.place(container), checkpoint_id, "1", base, through_pod, digest)
+        return await self.engine.restore(order)
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[tuple[Path, Path]]:
+    with node_folder() as path:
+        yield path, unpack_tools(path)
+
+
+@pytest.fixture
+def node(folder) -> Iterator[Node]:
+    made = Node(*folder)
+    yield made
+    for container in made.containers:
+        container.close()
+
+
+async def captured(node: Node, checkpoint_id: str, **options) -> tuple[str, str]:
+    """Captures a fresh worker; returns what it answered before, and the digest."""
+    source = node.start("--capture", **options)
+    source.says("warm")
+    wait_for((source.control / control.READY_FOR_SNAPSHOT).exists, "ready file")
+    before = source.get()
+    outcome = await node.capture(source, checkpoint_id)
+    assert outcome.ok, outcome
+    assert 0 == source.code()
+    return before, outcome.manifest_digest
+
+
+class TestRestored:
+    @pytest.mark.parametrize("user", [pytest.param(0, id="root"), pytest.param(65532, id="user")])
+    async def test_everything_is_where_it_was(self, node, user):
+        """Memory, pids, the child, the open log, shared memory, the emptyDir, the socket; in a container of its own."""
+        name = f"whole-{user}"
+        before, digest = await captured(node, name, user=user)
+        assert before.endswith("segment! scratch! before")
+        target = node.start(user=user)
+        outcome = await node.restore(target, name, digest)
+        assert outcome.ok, outcome
+        assert target.container_id == outcome.container_id
+        text = target.says("outcome RESTORED")
+        assert control.LOG_RESTORED.format(id="abc") == text.splitlines()[0]
+        assert before == target.get()
+        served = target.says("served by").splitlines()[-1]
+        assert served == f"served by {before.split()[2]}"
+        assert control.DONE == (target.control / control.RESTORE_COMPLETE).read_text()
+        assert (user == 0) == (target.run("test -e /etc/issue.net").returncode != 0)
+
+    async def test_restored_tree_is_in_the_containers_cgroups(self, node):
+        _, digest = await captured(node, "cgroups")
+        target = node.start()
+        assert (await node.restore(target, "cgroups", digest)).ok
+        for cgroup in target.cgroups:
+            members = (cgroup / "cgroup.procs").read_text().split()
+            assert {str(pid) for pid in target.children()} <= set(members)
+
+    async def test_exit_code_and_signals_pass_through(self, node):
+        _, digest = await captured(node, "signals")
+        target = node.start()
+        assert (await node.restore(target, "signals", digest)).ok
+        target.says("outcome RESTORED")
+        os.kill(target.init(), signal.SIGTERM)
+        assert 128 + signal.SIGTERM == target.code()
+
+    async def test_pod_mount(self, node):
+        """The store is reached through the container's own mount of it."""
+        source = node.start("--capture")
+        wait_for((source.control / control.READY_FOR_SNAPSHOT).exists, "ready file")
+        through = {"base_path": PurePosixPath("/checkpoints"), "through_pod": True}
+        outcome = await node.capture(source, "pod-mount", **through)
+        assert outcome.ok, outcome
+        assert (node.store / "pod-mount/versions/1/manifest.yaml").exists()
+        target = node.start()
+        outcome = await node.restore(target, "pod-mount", outcome.manifest_digest, **through)
+        assert outcome.ok, outcome
+        target.says("outcome RESTORED")
+
+    async def test_small_shared_memory_is_enlarged(self, node):
+        _, digest = await captured(node, "enlarged", shm="256m")
+        target = node.start(shm="1m")
+        outcome = await node.restore(target, "enlarged", digest)
+        assert outcome.ok, outcome
+        assert "262144" in target.run("df -k /dev/shm").stdout
+
+    async def test_traps_in_the_container_never_run(self, node):
+        """criu, loader, tar, iptables: none of the container's is executed with the agent's rights."""
+        _, digest = await captured(node, "traps")
+        target = node.start()
+        traps = " ".join(
+            f"/usr/sbin/{p} /usr/bin/{p} /bin/{p} /sbin/{p}"
+            for p in ("criu", "tar", "iptables", "iptables-restore", "nft")
+        )
+        target.run(
+            f"rm -rf {traps}; for t in {traps}; do printf '#!/bin/sh\\ntouch /sprung\\n' > $t; chmod 755 $t; done"
+        )
+        outcome = await node.restore(target, "traps", digest)
+        assert outcome.ok, outcome
+        assert 0 != target.run("test -e /sprung").returncode
+
+
+class TestColdStart:
+    async def failed(self, node, container, checkpoint_id, digest, words):
+        outcome = await node.restore(container, checkpoint_id, digest)
+        assert not outcome.ok
+        assert words in outcome.message, outcome
+        container.says(COLD)
+        container.says("outcome NOT_MANAGED")
+        assert words in container.text()
+        assert [] == [path for path in container.upper() if path not in self.of_the_cold_worker]
+        assert not (container.control / control.DIRTY).exists()
+        assert 1 == len(wait_for(container.get, "answer of the cold worker").split()[0:1])
+        return outcome
+
+    of_the_cold_worker = ("var/tmp/worker.log", "etc/issue.net")
+
+    @pytest.mark.parametrize(
+        ("spoil", "words"),
+        [
+            pytest.param(lambda version: shutil.rmtree(version), "No such file", id="missing"),
+            pytest.param(
+                lambda version: (version / "manifest.yaml").write_text("a: 1"), "manifest is blake3:", id="manifest"
+            ),
+            pytest.param(
+                lambda version: flip(next(version.glob("pages-*.img"))),
+                "is not what the manifest says",
+                id="flipped-bit",
+            ),
+            pytest.param(lambda version: next(version.glob("core-*.img")).unlink(), "No such file", id="file-missing"),
+        ],
+    )
+    async def test_bad_artifact(self, node, spoil, words, request):
+        name = f"bad-{request.node.callspec.id.split('-')[0]}-{request.node.callspec.indices['spoil']}"
+        _, digest = await captured(node, name)
+        spoil(node.store / name / "versions/1")
+        await self.failed(node, node.start(), name, digest, words)
+
+    async def test_criu_fails_after_files_were_put_back(self, node):
+        """It fails as late as it can: the restored processes and the files that came with them are gone again."""
+        _, digest = await captured(node, "late")
+        target = node.start()
+        broken = Tools(**{**vars(node.tools), "criu": FailingAfter(node.tools.criu)})
+        node.engine = NodeEngine(broken)
+        outcome = await self.failed(node, target, "late", digest, "made to fail")
+        assert "restore-failed" == outcome.reason
+
+    async def test_wider_rights_are_refused(self, node):
+        _, digest = await captured(node, "wider")
+        outcome = await self.failed(node, node.start(user=65532), "wider", digest, "rights that this pod lacks")
+        assert "wider-rights" == outcome.reason
+
+    async def test_nobody_restores_into_a_running_worker(self, node):
+        _, digest = await captured(node, "late-agent")
+        target = node.start()
+        target.says(COLD)
+        outcome = await node.restore(target, "late-agent", digest)
+        assert ("already-started", False) == (outcome.reason, outcome.retry)
+
+
+class FailingAfter:
+    """The real criu, which then says that it failed: the tree is there, stopped."""
+
+    def __init__(self, criu):
+        self._criu = criu
+
+    def version(self):
+        return self._criu.version()
+
+    def restore(self, request):
+        from agent.errors import CriuError  # noqa: PLC0415
+
+        self._criu.restore(request)
+        raise CriuError("restore-failed", "made to fail")
+
+
+class TestCaptureFails:
+    async def test_published_version_is_never_overwritten(self, node):
+        _, digest = await captured(node, "twice")
+        source = node.start("--capture")
+        source.says("warm")
+        outcome = await node.capture(source, "twice")
+        assert ("artifact-exists", 1) == (outcome.reason, source.code())
+        assert [] == list((node.store / "twice/tmp").iterdir())
+        target = node.start()
+        assert (await node.restore(target, "twice", digest)).ok
+
+    async def test_volume_too_large(self, node):
+        source = node.start("--capture", shm="2g")
+        source.says("warm")
+        source.run("truncate -s 0 /dev/shm/large; fallocate -l 1100m /dev/shm/large")
+        outcome = await node.capture(source, "large")
+        assert "volume-too-large" == outcome.reason
+        assert "/dev/shm/large" in outcome.message
+        assert 1 == source.code()
+
+    async def test_nothing_to_capture_in_a_container_that_waits_for_a_restore(self, node):
+        target = node.start()
+        target.init()
+        outcome = await node.capture(target, "no-worker")
+        assert not outcome.ok
+
+
+def flip(path: Path) -> None:
+    """Changes one bit in the middle."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+async def test_check_names_what_is_missing(folder):
+    path, criu = folder
+    values = load_values("")
+    good = Tools(criu=EnteringCriu(criu, path / "work", values.config.criu), work=path, kubelet_pods=path / "pods")
+    bad = Tools(criu=EnteringCriu(path, path / "work", values.config.criu), work=path, kubelet_pods=path / "none")
+    assert () == await NodeEngine(good).check()
+    assert 2 == len(await NodeEngine(bad).check())
