@@ -1,6 +1,8 @@
 """What the images consist of, with an engine and without."""
 
+import ast
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -134,3 +136,26 @@ def test_wrong_words_on_the_command_line(words: list[str], message: str) -> None
 
     assert 2 == result.exit_code
     assert message in result.output
+
+
+def _imported(tree: ast.Module) -> set[str]:
+    """First names of what a module imports whenever it is loaded: not what only type checkers or functions import."""
+    found: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add((node.module or "").partition(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, id=name) for name in recipes.ROOMS])
+def test_all_that_the_rooms_import_is_in_their_image(name: str) -> None:
+    rooms = recipes.ROOMS[name]
+    sources = [file for room in rooms for file in (PROJECT / room).rglob("*.py")]
+    imported = {word for file in sources for word in _imported(ast.parse(file.read_text()))}
+    lines = recipes.lock_file(PROJECT, name).read_text().splitlines()[1:]
+    locked = {canonicalize_name(line.split("==")[0]) for line in lines}
+
+    foreign = imported - set(rooms) - set(sys.stdlib_module_names)
+    assert set() == {word for word in foreign if canonicalize_name({"yaml": "pyyaml"}.get(word, word)) not in locked}
