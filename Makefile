@@ -67,3 +67,8 @@ cluster-down: setup ## stop it, leaving nothing behind
 	@$(PY) -m cluster down
 images: setup ## all container images as archives
 	@$(PY) -m images build all
+
+# The seeds' targets, for those who have a container engine.
+.PHONY: docker-build-agent docker-push-agent docker-build-placeholder docker-push-placeholder docker-build-control-plane docker-push-control-plane
+docker-build-agent docker-push-agent docker-build-placeholder docker-push-placeholder docker-build-control-plane docker-push-control-plane:
+	@$(MAKE) -C deploy/snapshot $@

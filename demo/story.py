@@ -152,7 +152,9 @@ def explain(kubectl: Kubectl, pod: str) -> str:
 def delete_artifact(kubectl: Kubectl, agent_namespace: str, checkpoint_id: str, base_path: str) -> None:
     """Remove the artifact behind the controller's back, as a lost volume would."""
     agent = Kubectl(kubectl.binary, kubectl.kubeconfig, agent_namespace)
-    agent("exec", "daemonset/snapshot-agent", "-c", "agent", "--", "rm", "-rf", f"{base_path}/{checkpoint_id}")
+    # The agent's image has Python and no shell.
+    remove = ("python3", "-c", "import shutil, sys; shutil.rmtree(sys.argv[1])", f"{base_path}/{checkpoint_id}")
+    agent("exec", "daemonset/snapshot-agent", "-c", "agent", "--", *remove)
 
 
 def tell(kubectl: Kubectl, say: Say, base_path: str = keys.DEFAULT_BASE_PATH) -> Story:
