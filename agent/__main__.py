@@ -54,7 +54,7 @@ def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
     queue: WorkQueue[Key] = WorkQueue()
     pods.add_handler(lambda change: queue.add(key_of(change.object)))
     recorder = Recorder(kube, COMPONENT, settings.node_name)
-    reporter = Reporter(kube, recorder, settings.node_name)
+    reporter = Reporter(kube, recorder, settings.node_name, pods.learn)
     watch = Watch(kube, pods.store, engine, reporter, Site.of(values, PurePosixPath(KUBELET_PODS)), _now)
     seccomp = values.checkpoint.seccomp
     profile = None if seccomp.disabled else SECCOMP / seccomp.profile

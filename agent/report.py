@@ -5,6 +5,7 @@ reads one without the other.
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from agent.orders import Outcome
@@ -58,10 +59,12 @@ def _json(report: dict[str, Any], outcome: Outcome) -> str:
 class Reporter:
     """Writes reports."""
 
-    def __init__(self, kube: Kube, recorder: Recorder, node: str) -> None:
+    def __init__(self, kube: Kube, recorder: Recorder, node: str, learn: Callable[[Object], None]) -> None:
+        """*learn* takes in the pod as a write left it: the watch may bring it later than the next look at the pod."""
         self._kube = kube
         self._recorder = recorder
         self._node = node
+        self._learn = learn
 
     async def capture_began(self, pod: Object, job: Object) -> None:
         """Say that a capture begins."""
@@ -118,4 +121,4 @@ class Reporter:
     async def _annotate_pod(self, pod: Object, annotations: dict[str, str]) -> None:
         metadata = pod["metadata"]
         body = {"metadata": {"uid": metadata["uid"], "annotations": annotations}}
-        await self._kube.patch(PODS, metadata["name"], body, metadata["namespace"])
+        self._learn(await self._kube.patch(PODS, metadata["name"], body, metadata["namespace"]))
