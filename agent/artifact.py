@@ -19,6 +19,7 @@ from blake3 import blake3
 
 from agent import store
 from agent.errors import ArtifactError
+from contract import keys
 from contract.storage import check_id, check_version
 
 FORMAT_VERSION: Final = 1
@@ -127,10 +128,33 @@ def _rename_new(staged: Staging, versions: int, version: str) -> None:
         os.rename(staged.name, version, src_dir_fd=staged.parent, dst_dir_fd=versions)
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
-            raise ArtifactError(
-                "artifact-exists", f"version {version} exists already and is never overwritten; use a new version"
-            ) from error
+            raise _exists(version) from error
         raise
+
+
+def _exists(version: str) -> ArtifactError:
+    return ArtifactError(
+        "artifact-exists",
+        f"version {version} exists in checkpoint storage and is never overwritten; set annotation "
+        f"{keys.ANN_ARTIFACT_VERSION} to a new version, or remove the artifact",
+    )
+
+
+def refuse_existing(base: int, checkpoint_id: str, version: str) -> None:
+    """Say before a capture what its publishing would say.
+
+    Raises:
+        ArtifactError: the version exists.
+    """
+    try:
+        os.close(
+            store.open_beneath(
+                base, f"{check_id(checkpoint_id)}/versions/{check_version(version)}/{MANIFEST}", os.O_RDONLY
+            )
+        )
+    except ArtifactError:
+        return
+    raise _exists(version)
 
 
 def sum_of(fd: int) -> str:

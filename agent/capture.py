@@ -114,6 +114,7 @@ def capture(order: CaptureOrder, claim: Claim, init_pid: int, tools: Tools, phas
             _check_volume(init_pid, volume, tools)
         base = open_base(order.base_path, init_pid, tools, through_pod=order.through_pod)
     try:
+        artifact.refuse_existing(base, order.checkpoint_id, order.version)
         claim.allow(allowance(tools, plan.allowance_bytes))
         with artifact.staging(base, order.checkpoint_id) as staged:
             with phases.lap("dump"):

@@ -9,10 +9,11 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from agent.enter import EXIT_GRAFT
 from agent.errand import CriuCall, Errand, run_errand
-from agent.errors import CriuError
+from agent.errors import ContainerError, CriuError
 
 if TYPE_CHECKING:
     from contract.values_sections import Criu as CriuOptions
@@ -50,6 +51,8 @@ class RestoreRequest:
     """``cgroup.procs`` files of the container's cgroups, joined before criu starts."""
     inherit: Mapping[str, int]
     """Resource as recorded at the dump (``pipe:[123]``) -> descriptor that takes its place."""
+    grafts: Sequence[Mapping[str, Any]] = ()
+    """Files to put in place first, in the words of ``agent.enter``: one entry into the container serves both."""
     timeout: float
 
 
@@ -64,8 +67,11 @@ class Criu(Protocol):
         """Dump and end a tree; raises CriuError, and then the tree goes on."""
         ...
 
-    def restore(self, request: RestoreRequest) -> None:
-        """Restore a tree and leave it stopped; raises CriuError, and then processes may be left."""
+    def restore(self, request: RestoreRequest) -> Mapping[str, float]:
+        """Restore a tree and leave it stopped; answers seconds by step.
+
+        Raises CriuError or ContainerError, and then files and processes may be left.
+        """
         ...
 
 
@@ -147,7 +153,7 @@ class EnteringCriu:
             if result.code != 0:
                 raise CriuError("dump-failed", result.error or first_errors(errand.read(_DUMP_LOG)))
 
-    def restore(self, request: RestoreRequest) -> None:
+    def restore(self, request: RestoreRequest) -> Mapping[str, float]:
         """See ``Criu``."""
         with Errand(self.work) as errand:
             argv = restore_argv(request, errand.work_fd, self.options)
@@ -155,11 +161,15 @@ class EnteringCriu:
                 errand,
                 pid=request.init_pid,
                 cgroups=request.cgroup_files,
+                grafts=request.grafts,
                 criu=CriuCall(self.tree, argv, [request.images, *request.inherit.values()]),
                 timeout=request.timeout,
             )
+            if result.code == EXIT_GRAFT:
+                raise ContainerError("files-failed", f"cannot put the worker's files back: {result.error}")
             if result.code != 0:
                 raise CriuError("restore-failed", result.error or first_errors(errand.read(_RESTORE_LOG)))
+            return result.seconds
 
 
 def check_version(text: str) -> str:

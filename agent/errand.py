@@ -128,7 +128,11 @@ def _finish(process: subprocess.Popen[bytes], report: int, timeout: float) -> Re
     lines = _read_all(report).splitlines()
     said = [json.loads(line) for line in lines if line.endswith("}")]
     error = next((entry["error"] for entry in said if "error" in entry), "")
-    return Result(code, error, {entry["step"]: entry["seconds"] for entry in said if "step" in entry})
+    seconds: dict[str, float] = {}
+    for entry in said:
+        if "step" in entry:
+            seconds[entry["step"]] = seconds.get(entry["step"], 0.0) + entry["seconds"]
+    return Result(code, error, seconds)
 
 
 def _read_all(fd: int) -> str:

@@ -21,6 +21,18 @@ class Phases:
         finally:
             self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - start
 
+    @contextmanager
+    def split(self, rest: str) -> Iterator[dict[str, float]]:
+        """Time a block that fills in its own steps' seconds; what they leave is ``rest``."""
+        start = time.monotonic()
+        steps: dict[str, float] = {}
+        try:
+            yield steps
+        finally:
+            steps[rest] = time.monotonic() - start - sum(steps.values())
+            for name, value in steps.items():
+                self._seconds[name] = self._seconds.get(name, 0.0) + value
+
     def seconds(self) -> dict[str, float]:
         """Seconds by name in order, then ``other`` (what no lap accounts for) and ``total``."""
         total = time.monotonic() - self._start

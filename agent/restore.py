@@ -23,7 +23,7 @@ from agent.errand import Errand, run_errand
 from agent.errors import ArtifactError, ContainerError, RefusedError
 from agent.inspection import Inspection, Machine, inspect, machine
 from agent.journal import Journal
-from agent.orders import RestoreOrder
+from agent.orders import Place, RestoreOrder
 from agent.phases import Phases
 from agent.tools import Tools
 from contract import control
@@ -167,19 +167,9 @@ def restore(order: RestoreOrder, claim: Claim, init_pid: int, tools: Tools, phas
         with phases.lap("inspect"):
             seen = inspect(init_pid, tools.proc)
             plan = _plan(found, seen, tools)
-        cgroups = discover.cgroup_files(seen.cgroups, tools.cgroup_root)
-        with phases.lap("files"):
-            _graft(found, plan, claim, init_pid, cgroups, order, tools)
-        with phases.lap("criu"):
-            inherit = {what: _standby_fd(init_pid, number, stack, tools) for what, number in plan.inherit.items()}
-            request = RestoreRequest(
-                init_pid=init_pid,
-                images=found.directory,
-                cgroup_files=cgroups,
-                inherit=inherit,
-                timeout=allowance(tools, found.size),
-            )
-            tools.criu.restore(request)
+        with phases.split("enter") as steps:
+            request = _request(found, plan, claim, seen, order, tools, stack)
+            steps.update(tools.criu.restore(request))
         with phases.lap("look"):
             await_stopped(init_pid, plan.worker_pid, tools.proc)
         return plan.worker_pid, found.size
@@ -204,39 +194,42 @@ def _standby_fd(init_pid: int, number: int, stack: ExitStack, tools: Tools) -> i
     return fd
 
 
-def _graft(
+def _request(
     found: Artifact,
     plan: RestorePlan,
     claim: Claim,
-    init_pid: int,
-    cgroups: list[str],
+    seen: Inspection,
     order: RestoreOrder,
     tools: Tools,
-) -> None:
-    """Put files back, journaled; nothing to put back touches nothing."""
-    steps: list[dict[str, Any]] = [{"what": "resize", "root": p, "size": s} for p, s in plan.resize.items()]
+    stack: ExitStack,
+) -> RestoreRequest:
+    """Everything opened that the restore needs, until ``stack`` closes it."""
+    return RestoreRequest(
+        init_pid=seen.init.pid,
+        images=found.directory,
+        cgroup_files=discover.cgroup_files(seen.cgroups, tools.cgroup_root),
+        inherit={what: _standby_fd(seen.init.pid, number, stack, tools) for what, number in plan.inherit.items()},
+        grafts=_grafts(found, plan, claim, order.place, tools, stack),
+        timeout=allowance(tools, found.size),
+    )
+
+
+def _grafts(
+    found: Artifact, plan: RestorePlan, claim: Claim, place: Place, tools: Tools, stack: ExitStack
+) -> list[dict[str, Any]]:
+    """What to put back, journaled; where there is nothing, nothing is touched."""
+    steps: list[dict[str, Any]] = [{"what": "files", "root": p, "size": s} for p, s in plan.resize.items()]
     changes = [change for change in plan.changes if change.gone or change.emptied or _has_entries(found, change)]
     if not steps and not changes:
-        return
+        return []
     claim.control.write(control.DIRTY, "")
-    with ExitStack() as stack, Errand(tools.work) as errand:
-        journal = stack.enter_context(Journal.create(tools.kubelet_pods, order.place.pod_uid, order.place.container))
-        for number, change in enumerate(changes):
-            tar = found.open(change.tar)
-            stack.callback(os.close, tar)
-            steps.append(
-                {
-                    "what": f"graft {change.root}",
-                    "root": change.root,
-                    "tar": tar,
-                    "gone": change.gone,
-                    "emptied": change.emptied,
-                    **journal.step(number),
-                }
-            )
-        result = run_errand(errand, pid=init_pid, cgroups=cgroups, grafts=steps, timeout=GRAFT_SECONDS)
-        if result.code != 0:
-            raise ContainerError("files-failed", f"cannot put the worker's files back: {result.error}")
+    journal = stack.enter_context(Journal.create(tools.kubelet_pods, place.pod_uid, place.container))
+    for number, change in enumerate(changes):
+        tar = found.open(change.tar)
+        stack.callback(os.close, tar)
+        names = {"root": change.root, "gone": change.gone, "emptied": change.emptied}
+        steps.append({"what": "files", "tar": tar, **names, **journal.step(number)})
+    return steps
 
 
 def _has_entries(found: Artifact, change: Change) -> bool:

@@ -1,4 +1,4 @@
-"""A container without a container runtime: namespaces, an overlay root, cgroups and volumes as kubelet would place them.
+"""A container without a container runtime: namespaces, an overlay root, cgroups, and volumes where kubelet has them.
 
 What the agent reads of a node (process, cgroup and mount tables, the kubelet's folder, the layers) is the real thing.
 """
@@ -110,7 +110,8 @@ class BareContainer:
             ["unshare", "--pid", "--net", "--ipc", "--uts", "--mount", "--fork", "--kill-child",
              "sh", "-c", ENTER_ROOT, "sh", *arguments],
             env={key: str(value) for key, value in (settings | (env or {})).items()},
-            stdin=subprocess.DEVNULL, stdout=write, stderr=write, preexec_fn=self._join,
+            stdin=subprocess.DEVNULL, stdout=write, stderr=write,
+            preexec_fn=self._join,  # noqa: PLW1509 - one thread
         )  # fmt: skip
         os.close(write)
 

@@ -176,7 +176,7 @@ class TestColdStart:
     @pytest.mark.parametrize(
         ("spoil", "words"),
         [
-            pytest.param(lambda version: shutil.rmtree(version), "No such file", id="missing"),
+            pytest.param(shutil.rmtree, "No such file", id="missing"),
             pytest.param(
                 lambda version: (version / "manifest.yaml").write_text("a: 1"), "manifest is blake3:", id="manifest"
             ),
