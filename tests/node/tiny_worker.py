@@ -21,7 +21,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer every path."""
-        fresh = [name for name in os.environ if name.startswith(("DYN_SNAPSHOT_", "DYN_CHECKPOINT_", "SNAPSHOT_"))]
+        ours = ("DYN_SNAPSHOT_", "DYN_CHECKPOINT_", "SNAPSHOT_CONTROL_DIR")
+        fresh = [name for name in os.environ if name.startswith(ours)]
         body = json.dumps({"token": TOKEN, "pid": os.getpid(), "size": len(BLOCK), "managed": fresh}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
