@@ -1,6 +1,7 @@
 """The HTTPS edge: one path, one method, bytes in and bytes out.
 
-It stands on aiohttp's low-level server, without application and router, because a request waits for every layer.
+A plain request takes the short way of ``webhook.fast_lane``; whatever else comes is judged by aiohttp's low-level
+server.  Both ask the same desk, so an answer does not depend on the way.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from aiohttp import web
 from contract.values import Values
 from webhook.answer import BadReviewError, answer
 from webhook.decide import Lookup
+from webhook.fast_lane import DateHeader, FastLane, Heads, Reply
 from webhook.metrics import Metrics
 
 PATH: Final = "/mutate-core-v1-pod-checkpoint-restore"
@@ -37,7 +39,8 @@ CLOSE_SECONDS: Final = 3.0
 KEEPALIVE_SECONDS: Final = 3630.0
 """Longer than the API server keeps an idle connection, so that it never writes to one that we just closed."""
 
-_HEADERS: Final = {"Content-Type": "application/json"}
+_JSON: Final = "application/json"
+_TEXT: Final = "text/plain"
 logger = logging.getLogger(__name__)
 
 
@@ -51,46 +54,56 @@ class Edge:
     draining: bool = False
     listening: bool = False
 
+    path: str = PATH
+    body_limit: int = BODY_LIMIT
+
+    @property
+    def takes_plain(self) -> bool:
+        """Only the general server can ask a client to close its connection."""
+        return not self.draining
+
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """One request, whatever it is."""
-        # The API server adds a query (?timeout=2s); its text is cut off, because a parsed URL costs more.
+        """One request that is not plain, whatever it is."""
+        reply = await self._judge(request)
+        response = web.Response(status=reply.status, body=reply.body, content_type=reply.content_type)
+        if self.draining:
+            response.force_close()
+        return response
+
+    async def _judge(self, request: web.BaseRequest) -> Reply:
         if request.raw_path.partition("?")[0] != PATH:
-            return self._refuse(HTTPStatus.NOT_FOUND, f"only {PATH} is served here")
+            return _refusal(HTTPStatus.NOT_FOUND, f"only {PATH} is served here")
         if request.method != "POST":
-            return self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, f"{PATH} takes POST only")
+            return _refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"{PATH} takes POST only")
         try:
-            body = await request.read()
+            return self.reply(await request.read())
         except web.HTTPRequestEntityTooLarge:
             self.metrics.refusals["too-large"].inc()
-            return self._refuse(
+            return _refusal(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 f"the review is larger than {BODY_LIMIT} bytes, more than the API server sends",
             )
-        return self._answer(body)
 
-    def _answer(self, body: bytes) -> web.Response:
+    def reply(self, body: bytes) -> Reply:
+        """The answer to a posted body."""
         started = time.perf_counter()
         try:
             result = answer(body, self.lookup, self.values)
         except BadReviewError as error:
             self.metrics.refusals["bad-request"].inc()
-            return self._refuse(HTTPStatus.BAD_REQUEST, str(error))
+            return _refusal(HTTPStatus.BAD_REQUEST, str(error))
         except Exception:
             # A bug must cost a cold start, not a pod: the failure policy decides, and the log tells us.
             logger.exception("no answer to a review")
             self.metrics.refusals["error"].inc()
-            return self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; see the webhook's log")
+            return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; see the webhook's log")
         self.metrics.decisions[result.label].inc()
         self.metrics.seconds.observe(time.perf_counter() - started)
-        return self._close_if_draining(web.Response(body=result.body, headers=_HEADERS))
+        return Reply(HTTPStatus.OK, _JSON, result.body)
 
-    def _refuse(self, status: HTTPStatus, message: str) -> web.Response:
-        return self._close_if_draining(web.Response(status=status, text=message + "\n"))
 
-    def _close_if_draining(self, response: web.Response) -> web.Response:
-        if self.draining:
-            response.force_close()
-        return response
+def _refusal(status: HTTPStatus, message: str) -> Reply:
+    return Reply(status, _TEXT, f"{message}\n".encode())
 
 
 async def serve(edge: Edge, context: ssl.SSLContext, *, host: str | None = None, port: int = PORT) -> None:
@@ -100,18 +113,21 @@ async def serve(edge: Edge, context: ssl.SSLContext, *, host: str | None = None,
         OSError: the port is taken.
     """
     server = web.Server(edge.handle, request_factory=_request, keepalive_timeout=KEEPALIVE_SECONDS, access_log=None)
-    runner = web.ServerRunner(server, shutdown_timeout=CLOSE_SECONDS)
-    await runner.setup()
+    heads, date = Heads(PATH), DateHeader()
+    listener = await asyncio.get_running_loop().create_server(
+        lambda: FastLane(edge, heads, server(), date), host, port, ssl=context, backlog=1024
+    )
     try:
-        await web.TCPSite(runner, host=host, port=port, ssl_context=context, backlog=1024).start()
         edge.listening = True
         logger.info("listening on port %d", port)
         await asyncio.Event().wait()
     finally:
         edge.draining = True
-        await asyncio.sleep(DRAIN_SECONDS if edge.listening else 0)
+        await asyncio.sleep(DRAIN_SECONDS)
         edge.listening = False
-        await runner.cleanup()
+        listener.close()
+        server.pre_shutdown()
+        await server.shutdown(CLOSE_SECONDS)
 
 
 def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:  # noqa: ANN401 - passed on as they come
