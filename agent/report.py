@@ -1,124 +1,165 @@
-"""What the agent says to the cluster: annotations on Jobs and pods, and Events.
+"""What the agent says about its work: annotations on pods and Jobs for programs, Events for people.
 
-A final status is never written over. What a status needs to be understood travels in the same patch, so nobody ever
-reads one without the other.
+A final word is never written over: each write builds on the object as it is and fails where it has changed meanwhile.
+Everything about one attempt goes into one patch, so nobody sees half of it.
 """
 
+import asyncio
 import json
+import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Final, Literal
 
-from agent.orders import Outcome
+from agent import selection
+from agent.orders import CaptureOrder, Outcome, RestoreOrder
+from agent.reasons import Reason
+from agent.selection import Refusal
 from contract import keys
 from contract.checkpoint import annotations_of
 from contract.states import CaptureStatus, RestoreStatus
+from kube.errors import ConflictError, KubeError, NotFoundError, bounded
 from kube.recorder import Recorder
-from kube.resources import JOBS, PODS
-from kube.seam import Kube
+from kube.resources import JOBS, PODS, Resource
+from kube.seam import Kube, Object
 
-Object = dict[str, Any]
-MAX_MESSAGE = 1024
-"""Characters: an annotation is shown by describe and travels with every watch event."""
+MAX_MESSAGE: Final = 1024
+"""Characters of a message in an annotation; all annotations of an object share 256 KiB."""
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 10.0
+"""Seconds between attempts to write: what was done must be told, however long the API server is away."""
 
-
-def capture_annotations(outcome: Outcome, node: str) -> dict[str, str]:
-    """The Job's annotations for the end of a capture. Pure."""
-    report = {"outcome": "completed" if outcome.ok else "failed", "reason": outcome.reason}
-    told = {
-        keys.ANN_NODE: node,
-        keys.ANN_CAPTURE_REPORT: _json(report, outcome),
-    }
-    if not outcome.ok:
-        return told | {
-            keys.ANN_CAPTURE_MESSAGE: outcome.message[:MAX_MESSAGE],
-            keys.ANN_CHECKPOINT_STATUS: CaptureStatus.FAILED.value,
-        }
-    return told | {
-        keys.ANN_MANIFEST_DIGEST: outcome.manifest_digest,
-        keys.ANN_ARTIFACT_SIZE: str(outcome.size),
-        keys.ANN_CHECKPOINT_STATUS: CaptureStatus.COMPLETED.value,
-    }
+Notes = dict[str, str]
+logger = logging.getLogger(__name__)
 
 
-def restore_annotations(container: str, outcome: Outcome, container_id: str) -> dict[str, str]:
-    """The pod's annotations for the end of a restore. Pure."""
-    status = RestoreStatus.COMPLETED if outcome.ok else RestoreStatus.FAILED
-    report = {"container": container, "outcome": status.value, "reason": outcome.reason}
-    told = {
+def outcome_of(refusal: Refusal) -> Outcome:
+    """A refusal as the engine would have said it."""
+    return Outcome(ok=False, reason=refusal.reason, message=refusal.message)
+
+
+def restore_notes(pod: Object, container: str, found: str, status: RestoreStatus, outcome: Outcome) -> Notes | None:
+    """Annotations that tell of a restore into the container with id *found*; None where the last word was said."""
+    if selection.reported_id(pod, container) == found:
+        return None
+    notes = {
         keys.ANN_RESTORE_STATUS_PREFIX + container: status.value,
-        keys.ANN_RESTORE_REPORT: _json(report | {"message": outcome.message[:MAX_MESSAGE]}, outcome),
+        keys.ANN_RESTORE_CONTAINER_ID_PREFIX + container: found,
     }
-    return told | ({keys.ANN_RESTORE_CONTAINER_ID_PREFIX + container: container_id} if container_id else {})
+    if status == RestoreStatus.IN_PROGRESS:
+        return notes
+    return notes | {keys.ANN_RESTORE_REPORT: _report(container, "restored" if outcome.ok else "failed", outcome)}
 
 
-def _json(report: dict[str, Any], outcome: Outcome) -> str:
-    seconds = {phase: round(value, 4) for phase, value in outcome.seconds.items()}
-    return json.dumps(report | {"seconds": seconds, "bytes": outcome.size}, separators=(",", ":"))
+def capture_notes(job: Object, container: str, node: str, outcome: Outcome) -> Notes | None:
+    """Annotations that tell how the capture ended; None where the last word was said."""
+    if selection.terminal(job):
+        return None
+    notes = {
+        keys.ANN_NODE: node,
+        keys.ANN_CAPTURE_REPORT: _report(container, "captured" if outcome.ok else "failed", outcome),
+        keys.ANN_CHECKPOINT_STATUS: (CaptureStatus.COMPLETED if outcome.ok else CaptureStatus.FAILED).value,
+    }
+    if outcome.ok:
+        return notes | {
+            keys.ANN_MANIFEST_DIGEST: outcome.manifest_digest,
+            keys.ANN_ARTIFACT_SIZE: str(outcome.size),
+        }
+    return notes | {keys.ANN_CAPTURE_MESSAGE: bounded(outcome.message, MAX_MESSAGE)}
+
+
+def _report(container: str, word: str, outcome: Outcome) -> str:
+    report = {
+        "container": container,
+        "outcome": word,
+        "reason": str(outcome.reason),
+        "seconds": {phase: round(seconds, 4) for phase, seconds in outcome.seconds.items()},
+        "bytes": outcome.size,
+    }
+    return json.dumps(report, separators=(",", ":"))
+
+
+def _took(outcome: Outcome) -> str:
+    total = outcome.seconds.get("total", sum(outcome.seconds.values()))
+    return f"{total:.2f} s, {outcome.size / 2**20:.1f} MiB"
 
 
 class Reporter:
-    """Writes reports."""
+    """Writes notes and records Events; a write that fails is tried again until it is done or its object is gone."""
 
-    def __init__(self, kube: Kube, recorder: Recorder, node: str, learn: Callable[[Object], None]) -> None:
-        """*learn* takes in the pod as a write left it: the watch may bring it later than the next look at the pod."""
+    def __init__(self, kube: Kube, recorder: Recorder, node: str) -> None:
         self._kube = kube
         self._recorder = recorder
         self._node = node
-        self._learn = learn
 
-    async def capture_began(self, pod: Object, job: Object) -> None:
-        """Say that a capture begins."""
-        self._recorder.record(pod, "Normal", "CheckpointRequested", "the worker is ready; capturing it")
-        await self._annotate_job(job, {keys.ANN_NODE: self._node})
+    def restore_requested(self, pod: Object, order: RestoreOrder) -> None:
+        """A container of *pod* is awaited, or there."""
+        message = f"container {order.place.container} is to be restored from checkpoint {order.checkpoint_id}"
+        self._say(pod, "Normal", "RestoreRequested", f"{message}, version {order.version}")
 
-    async def capture_ended(self, pod: Object, job: Object, outcome: Outcome) -> None:
-        """Say how a capture ended, unless that is settled already."""
-        current = await self._kube.get(JOBS, job["metadata"]["name"], job["metadata"]["namespace"])
-        if annotations_of(current).get(keys.ANN_CHECKPOINT_STATUS):
-            return
-        await self._annotate_job(current, capture_annotations(outcome, self._node))
+    async def restoring(self, pod: Object, container: str, found: str) -> None:
+        """The container is there and its restore runs."""
+        status = RestoreStatus.IN_PROGRESS
+        await self._note(PODS, pod, lambda now: restore_notes(now, container, found, status, Outcome(ok=False)))
+
+    async def restored(self, pod: Object, container: str, found: str, outcome: Outcome) -> None:
+        """A restore ended, well or not."""
+        status = RestoreStatus.COMPLETED if outcome.ok else RestoreStatus.FAILED
         if outcome.ok:
-            words = f"captured {outcome.size} bytes in {sum(outcome.seconds.values()):.2f} s"
-            self._both(pod, current, "CheckpointSucceeded", words, ok=True)
+            self._say(pod, "Normal", "RestoreSucceeded", f"container {container} restored in {_took(outcome)}")
         else:
-            self._both(pod, current, "CheckpointFailed", outcome.message, ok=False)
+            words = f"container {container} is not restored ({outcome.reason}): {outcome.message}"
+            self._say(pod, "Warning", "RestoreFailed", words)
+        await self._note(PODS, pod, lambda now: restore_notes(now, container, found, status, outcome))
 
-    async def worker_ended(self, pod: Object, job: Object, exit_code: int) -> None:
-        """Say that the worker ended before it could be captured."""
-        name = pod["metadata"]["name"]
-        words = (
-            f"the worker of pod {name} ended with code {exit_code} before it was captured; "
-            f"its last words: kubectl logs {name} -n {pod['metadata']['namespace']}"
-        )
-        self._recorder.record(pod, "Warning", "CheckpointWorkerFailed", words)
-        await self.capture_ended(pod, job, Outcome(ok=False, reason="worker-ended", message=words))
+    def restore_refused(self, pod: Object, refusal: Refusal) -> None:
+        """Nothing in *pod* can be restored, not even named in an annotation."""
+        self._say(pod, "Warning", "RestoreFailed", f"{refusal.message} ({refusal.reason})")
 
-    async def restore_began(self, pod: Object, container: str) -> None:
-        """Say that a restore begins."""
-        self._recorder.record(pod, "Normal", "RestoreRequested", f"restoring container {container}")
-        await self._annotate_pod(pod, {keys.ANN_RESTORE_STATUS_PREFIX + container: RestoreStatus.IN_PROGRESS.value})
+    async def capture_begun(self, job: Object, pod: Object, order: CaptureOrder) -> None:
+        """The worker is ready and its capture starts: from now on the Job names our node."""
+        words = f"container {order.place.container} of pod {order.place.pod} is ready and is captured now"
+        for about in (job, pod):
+            self._say(about, "Normal", "CheckpointRequested", words)
+        await self._note(JOBS, job, lambda now: None if selection.terminal(now) else {keys.ANN_NODE: self._node})
 
-    async def restore_ended(self, pod: Object, container: str, outcome: Outcome, container_id: str) -> None:
-        """Say how a restore ended."""
-        await self._annotate_pod(pod, restore_annotations(container, outcome, container_id))
-        if outcome.ok:
-            words = f"container {container} restored in {sum(outcome.seconds.values()):.2f} s, {outcome.size} bytes"
-            self._recorder.record(pod, "Normal", "RestoreSucceeded", words)
-        else:
-            words = f"container {container} starts cold ({outcome.reason}): {outcome.message}"
-            self._recorder.record(pod, "Warning", "RestoreFailed", words)
+    async def captured(self, job: Object, pod: Object, container: str, outcome: Outcome) -> None:
+        """A capture ended, well or not."""
+        for about in (job, pod):
+            if outcome.ok:
+                self._say(about, "Normal", "CheckpointSucceeded", f"container {container} captured: {_took(outcome)}")
+            else:
+                exited = outcome.reason == Reason.WORKER_EXITED
+                word = "CheckpointWorkerFailed" if exited else "CheckpointFailed"
+                self._say(about, "Warning", word, f"{outcome.message} ({outcome.reason})")
+        await self._note(JOBS, job, lambda now: capture_notes(now, container, self._node, outcome))
 
-    def _both(self, pod: Object, job: Object, reason: str, words: str, *, ok: bool) -> None:
-        for each in (pod, job):
-            self._recorder.record(each, "Normal" if ok else "Warning", reason, words)
+    def _say(self, about: Object, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+        self._recorder.record(about, kind, reason, message)
 
-    async def _annotate_job(self, job: Object, annotations: dict[str, str]) -> None:
-        metadata = job["metadata"]
-        await self._kube.patch(
-            JOBS, metadata["name"], {"metadata": {"annotations": annotations}}, metadata["namespace"]
-        )
+    async def _note(self, resource: Resource, about: Object, decide: Callable[[Object], Notes | None]) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                if await self._try_note(resource, about["metadata"], decide):
+                    return
+            except NotFoundError:
+                return
+            except KubeError as error:
+                logger.warning("%s %s: %s; again in %.1f s", resource.kind, about["metadata"]["name"], error, pause)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def _annotate_pod(self, pod: Object, annotations: dict[str, str]) -> None:
-        metadata = pod["metadata"]
-        body = {"metadata": {"uid": metadata["uid"], "annotations": annotations}}
-        self._learn(await self._kube.patch(PODS, metadata["name"], body, metadata["namespace"]))
+    async def _try_note(self, resource: Resource, about: Object, decide: Callable[[Object], Notes | None]) -> bool:
+        """Write once; False where the object changed under our hand."""
+        name, namespace = about["name"], about.get("namespace")
+        now = await self._kube.get(resource, name, namespace)
+        notes = decide(now) if now["metadata"].get("uid") == about.get("uid") else None
+        if not notes or notes.items() <= annotations_of(now).items():
+            return True
+        version = now["metadata"].get("resourceVersion")
+        body = {"metadata": {"resourceVersion": version, "annotations": notes}}
+        try:
+            await self._kube.patch(resource, name, body, namespace)
+        except ConflictError:
+            return False
+        return True

@@ -1,216 +1,344 @@
-"""Which pods of this node are to be captured or restored, and when. Pure.
+"""What a pod of this node asks of the agent: pure, from the objects as they are.
 
-The answer is an order for the engine, or what the pod still waits for, or why it cannot be served.
+Everything in a pod was written by somebody else, so ids, names and paths are checked here before they become part of
+an order.
 """
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from enum import Enum
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Final
 
 from agent.orders import CaptureOrder, Place, RestoreOrder
+from agent.reasons import Reason
+from contract import checkpoint as ckpt
 from contract import keys
-from contract.checkpoint import annotations_of, artifact_version, labels_of, target_containers
-from contract.states import CaptureStatus, ReadySignal, RestoreStatus
-from contract.storage import BadIdError, check_id, check_version
-from contract.values import Values
+from contract.states import CaptureStatus, Phase, ReadySignal, RestoreStatus
+from contract.storage import BadIdError, Storage, check_id
+from kube.seam import Object
 
-Object = dict[str, Any]
-FINAL: Final = frozenset({CaptureStatus.COMPLETED.value, CaptureStatus.FAILED.value})
-RESTORED: Final = frozenset({RestoreStatus.COMPLETED.value, RestoreStatus.FAILED.value})
+KUBELET_PODS: Final = PurePosixPath("/var/lib/kubelet/pods")
+"""Where kubelet keeps the volumes of pods, on the node and in the agent alike."""
+_FINAL: Final = frozenset({RestoreStatus.COMPLETED, RestoreStatus.FAILED})
+_LIVE_PHASES: Final = frozenset({"Pending", "Running", ""})
 
 
-@dataclass(frozen=True)
-class Site:
-    """What selection needs to know of this node."""
+class Role(Enum):
+    """What a pod is to the agent."""
 
-    kubelet_pods: PurePosixPath
-    base_path: PurePosixPath
-    through_pod: bool
-
-    @classmethod
-    def of(cls, values: Values, kubelet_pods: PurePosixPath) -> "Site":
-        """Return the site that the chart's values describe."""
-        through_pod = values.storage.access_mode == "podMount"
-        return cls(kubelet_pods, PurePosixPath(values.storage.pvc.base_path), through_pod)
+    NONE = 0
+    SOURCE = 1
+    """The pod of a capture Job."""
+    TARGET = 2
+    """A pod to restore into."""
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Not yet; look again after *seconds*, or when the pod changes if None."""
+    """Nothing to do now."""
 
-    seconds: float | None = None
+    why: str
+    again: float | None = None
+    """Seconds until another look is worth it; None: the next change of the pod tells."""
 
 
 @dataclass(frozen=True)
-class Refuse:
-    """Cannot be served: a kebab-case code and a sentence that says what to do."""
+class Refusal:
+    """A failure that needs no engine to be known."""
 
-    reason: str
+    reason: Reason
     message: str
 
 
-@dataclass(frozen=True)
-class WorkerEnded:
-    """The worker of a capture pod ended before it was captured."""
-
-    exit_code: int
-
-
-def is_source(pod: Object) -> bool:
-    """Whether this is a capture pod."""
-    return labels_of(pod).get(keys.LABEL_IS_SOURCE) == "true" and bool(_id(pod))
+class _Refused(Exception):  # noqa: N818 - carries an answer through the checks, is no error of its own
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.refusal = Refusal(reason, message)
 
 
-def is_restore_target(pod: Object) -> bool:
-    """Whether this is a restore pod: an id, and no mark of a source."""
-    return bool(_id(pod)) and not labels_of(pod).get(keys.LABEL_IS_SOURCE)
+def role(pod: Object) -> Role:
+    """What *pod* is to the agent."""
+    labels = ckpt.labels_of(pod)
+    if labels.get(keys.LABEL_IS_SOURCE) == "true":
+        return Role.SOURCE
+    if labels.get(keys.LABEL_CHECKPOINT_ID) and not labels.get(keys.LABEL_IS_SOURCE):
+        return Role.TARGET
+    return Role.NONE
 
 
-def _id(pod: Object) -> str:
-    return str(labels_of(pod).get(keys.LABEL_CHECKPOINT_ID, ""))
+def targets(pod: Object) -> tuple[str, ...] | Refusal:
+    """The containers of a restore pod that standby waits in; none in a pod that only carries the id, as clean-up's."""
+    try:
+        named = ckpt.target_containers(pod)
+    except ckpt.TargetError as error:
+        return Refusal(Reason.TARGETS_INVALID, str(error))
+    return tuple(name for name in named if _mounts_control(pod, name))
 
 
-def gone(pod: Object) -> bool:
-    """Whether nothing can be done for the pod any more."""
-    return bool(pod["metadata"].get("deletionTimestamp")) or pod.get("status", {}).get("phase") in {
-        "Succeeded",
-        "Failed",
-    }
+def alive(pod: Object) -> bool:
+    """Whether containers of the pod may still start or run."""
+    phase = (pod.get("status") or {}).get("phase") or ""
+    return not pod["metadata"].get("deletionTimestamp") and phase in _LIVE_PHASES
 
 
-def status_of(pod: Object, container: str) -> Mapping[str, Any]:
-    """Return the container's status, empty while there is none."""
-    statuses: Iterable[Mapping[str, Any]] = pod.get("status", {}).get("containerStatuses") or []
-    return next((each for each in statuses if each.get("name") == container), {})
+def running_id(pod: Object, container: str) -> str:
+    """Id of the running container, without the runtime's scheme; empty where none runs."""
+    status = _status(pod, container)
+    running = (status.get("state") or {}).get("running")
+    return container_id(status) if running is not None else ""
 
 
-def container_id(pod: Object, container: str) -> str:
-    """Return the running container's id without the runtime's scheme, empty while none is known to run."""
-    status = status_of(pod, container)
-    if "running" not in status.get("state", {}):
+def container_id(status: Object) -> str:
+    """The id in a container status, without the runtime's scheme."""
+    return str(status.get("containerID") or "").rpartition("://")[2]
+
+
+def reported_id(pod: Object, container: str) -> str:
+    """Id of the container that the pod's restore status speaks of with a final word; empty where there is none."""
+    notes = ckpt.annotations_of(pod)
+    if notes.get(keys.ANN_RESTORE_STATUS_PREFIX + container) not in _FINAL:
         return ""
-    return str(status.get("containerID", "")).rpartition("//")[2]
+    return notes.get(keys.ANN_RESTORE_CONTAINER_ID_PREFIX + container, "")
 
 
-def capture(pod: Object, job: Object, site: Site, now: datetime) -> CaptureOrder | Wait | Refuse | WorkerEnded:
-    """What to do for a capture pod."""
-    if annotations_of(job).get(keys.ANN_CHECKPOINT_STATUS) in FINAL:
-        return Wait()
+def wanted(pod: Object, container: str, handled: frozenset[str] = frozenset()) -> str | Wait:
+    """Whether to restore into the container now; the answer is its id, empty where it is about to start first.
+
+    Args:
+        pod: as it was seen last.
+        container: one of its targets.
+        handled: ids of containers that were dealt with, whether the pod shows it already or not.
+    """
+    if not alive(pod):
+        return Wait("the pod is ending")
+    done = handled | {reported_id(pod, container)}
+    found = running_id(pod, container)
+    if found:
+        return Wait("this container was dealt with") if found in done else found
+    status = _status(pod, container)
+    state = status.get("state") or {}
+    if handled or status.get("restartCount") or status.get("lastState") or "terminated" in state:
+        # Standby waits 5 s and status is behind by one: a later start is told by status soon enough.
+        return Wait("the container will start again, or not")
+    return ""
+
+
+def restore(pod: Object, container: str, checkpoint: Object | None, storage: Storage) -> RestoreOrder | Refusal:
+    """The order to restore into a container.
+
+    Args:
+        pod: the restore pod.
+        container: one of its targets.
+        checkpoint: the DynamoCheckpoint that the pod names, None where there is none.
+        storage: as configured.
+    """
     try:
-        target = _one_target(pod)
-        checkpoint_id, version = check_id(_id(pod)), check_version(artifact_version(pod))
-        base_path, through_pod = _store(pod, site)
-    except ValueError as error:
-        return Refuse("capture-pod-invalid", str(error))
-    status = status_of(pod, target)
-    if ended := status.get("state", {}).get("terminated"):
-        return WorkerEnded(int(ended.get("exitCode", 0)))
-    if gone(pod) or not status.get("ready"):
-        return Wait()
-    if (left := _settling(pod, now)) > 0:
-        return Wait(left)
-    place = _place(pod, target, site)
-    return CaptureOrder(place, checkpoint_id, version, base_path, through_pod, str(status.get("image", "")))
+        checkpoint_id, version = _artifact(pod)
+        digest = _digest(pod, checkpoint, checkpoint_id, version)
+        base_path = _base_path(pod, storage)
+    except _Refused as refused:
+        return refused.refusal
+    found = running_id(pod, container)
+    return RestoreOrder(_place(pod, container, found), checkpoint_id, version, base_path, storage.in_pod, digest)
 
 
-def _one_target(pod: Object) -> str:
-    targets = target_containers(pod)
-    if len(targets) != 1:
-        raise ValueError(f"{keys.ANN_TARGET_CONTAINERS} must name exactly one container, it names {len(targets)}")
-    return targets[0]
+def checkpoint_name(pod: Object) -> str:
+    """Name of the DynamoCheckpoint that the pod was shaped for; empty where it names none."""
+    return ckpt.annotations_of(pod).get(keys.ANN_CHECKPOINT, "")
 
 
-def _settling(pod: Object, now: datetime) -> float:
-    """Seconds that a worker with ready signal Probe must still have been ready."""
-    annotations = annotations_of(pod)
-    if annotations.get(keys.ANN_READY_SIGNAL) != ReadySignal.PROBE:
-        return 0.0
-    wanted = annotations.get(keys.ANN_SETTLE_SECONDS, "0")
-    conditions: Iterable[Mapping[str, Any]] = pod.get("status", {}).get("conditions") or []
-    since = next((each.get("lastTransitionTime") for each in conditions if each.get("type") == "ContainersReady"), None)
-    if since is None or not wanted.isdecimal():
-        return 0.0
-    return float(wanted) - (now - datetime.fromisoformat(str(since))).total_seconds()
+def capture(pod: Object, job: Object, ready_for: float, storage: Storage) -> CaptureOrder | Refusal | Wait:
+    """What a capture pod asks for now.
 
-
-def restore_targets(pod: Object) -> tuple[str, ...] | Refuse:
-    """The containers of a restore pod that still want a restore, in order."""
+    Args:
+        pod: of a capture Job.
+        job: its owner, as it is now.
+        ready_for: seconds since its container was first seen ready; 0 where it is not.
+        storage: as configured.
+    """
+    if terminal(job):
+        return Wait("the Job has its verdict")
     try:
-        targets = target_containers(pod)
-    except ValueError as error:
-        return Refuse("targets-invalid", str(error))
-    return tuple(target for target in targets if not _done(pod, target))
+        target = _only_target(pod)
+        if (early := _not_ready(pod, job, target, ready_for)) is not None:
+            return early
+        checkpoint_id, version = _artifact(pod)
+        base_path = _base_path(pod, storage)
+    except _Refused as refused:
+        return refused.refusal
+    status = _status(pod, target)
+    place = _place(pod, target, container_id(status))
+    return CaptureOrder(place, checkpoint_id, version, base_path, storage.in_pod, str(status.get("image") or ""))
 
 
-def _done(pod: Object, container: str) -> bool:
-    annotations = annotations_of(pod)
-    if annotations.get(keys.ANN_RESTORE_STATUS_PREFIX + container) not in RESTORED:
+def job_name(pod: Object) -> str:
+    """Name of the Job of a capture pod; empty where it has none."""
+    return ckpt.labels_of(pod).get(keys.LABEL_JOB_NAME, "")
+
+
+def terminal(job: Object) -> bool:
+    """Whether the Job carries a final word."""
+    return ckpt.annotations_of(job).get(keys.ANN_CHECKPOINT_STATUS) in set(CaptureStatus)
+
+
+def owns(job: Object, pod: Object) -> bool:
+    """Whether the Job made the pod: a label alone may name any Job."""
+    owners = pod["metadata"].get("ownerReferences") or ()
+    return any(owner.get("kind") == "Job" and owner.get("uid") == job["metadata"].get("uid") for owner in owners)
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether the target of a capture pod is ready; the pod itself never is."""
+    try:
+        status = _status(pod, _only_target(pod))
+    except _Refused:
         return False
-    current = container_id(pod, container)
-    told = annotations.get(keys.ANN_RESTORE_CONTAINER_ID_PREFIX + container, "")
-    # No id in the status means that kubelet has not said which container runs: the annotation is all there is.
-    return not current or not told or current == told
+    return bool(status.get("ready")) and "running" in (status.get("state") or {})
 
 
-def restore(pod: Object, container: str, checkpoint: Object, site: Site) -> RestoreOrder | Refuse:
-    """The order for one container, trusting nothing but the DynamoCheckpoint for what may be restored."""
+def worth_a_look(pod: Object) -> bool:
+    """Whether a capture pod has come to a point where its Job must be read: its target is ready, or has ended."""
     try:
-        checkpoint_id, version = check_id(_id(pod)), check_version(artifact_version(pod))
-        base_path, through_pod = _store(pod, site)
-    except ValueError as error:
-        return Refuse("restore-pod-invalid", str(error))
-    status = checkpoint.get("status", {})
-    name = checkpoint["metadata"]["name"]
-    if status.get("checkpointID") != checkpoint_id:
-        words = f"DynamoCheckpoint {name} has id {status.get('checkpointID')}, the pod was shaped for {checkpoint_id}"
-        return Refuse("checkpoint-changed", words)
-    if artifact_version(checkpoint) != version or not status.get("manifestDigest"):
-        words = f"DynamoCheckpoint {name} names no manifest of version {version}; is it Ready?"
-        return Refuse("manifest-unknown", words)
-    place = _place(pod, container, site)
-    return RestoreOrder(place, checkpoint_id, version, base_path, through_pod, str(status["manifestDigest"]))
+        status = _status(pod, _only_target(pod))
+    except _Refused:
+        return True
+    return is_ready(pod) or "terminated" in (status.get("state") or {})
 
 
-def _store(pod: Object, site: Site) -> tuple[PurePosixPath, bool]:
-    """Where the store is for this pod: its own annotation goes before the agent's configuration."""
-    said = annotations_of(pod).get(keys.ANN_STORAGE_BASE_PATH, "").strip()
-    if not said:
-        return site.base_path, site.through_pod
-    path = PurePosixPath(said)
-    if not path.is_absolute() or ".." in path.parts or str(path) != said:
-        raise ValueError(f"{keys.ANN_STORAGE_BASE_PATH} must be an absolute, clean path, is {said!r}")
-    return path, True
+def _not_ready(pod: Object, job: Object, target: str, ready_for: float) -> Refusal | Wait | None:
+    ended = (_status(pod, target).get("state") or {}).get("terminated")
+    if ended is not None:
+        return _ended(pod, job, target, ended)
+    if pod["metadata"].get("deletionTimestamp"):
+        return Wait("the pod is ending")
+    if not is_ready(pod):
+        return Wait("the worker is not ready to be captured")
+    notes = ckpt.annotations_of(pod)
+    if notes.get(keys.ANN_READY_SIGNAL) != ReadySignal.PROBE:
+        return None
+    text = notes.get(keys.ANN_SETTLE_SECONDS, "")
+    left = (int(text) if text.isdecimal() else ckpt.DEFAULT_SETTLE_SECONDS) - ready_for
+    return Wait("the worker has just become ready", left) if left > 0 else None
 
 
-def _place(pod: Object, container: str, site: Site) -> Place:
+def _ended(pod: Object, job: Object, target: str, ended: Object) -> Refusal:
+    code, why = ended.get("exitCode"), ended.get("reason")
+    name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace", "")
+    said = f"container {target} exited with code {code}" + (f" ({why})" if why and why != "Error" else "")
+    log = f"see `kubectl logs -n {namespace} {name} -c {target}`"
+    if ckpt.annotations_of(job).get(keys.ANN_NODE):
+        return Refusal(Reason.AGENT_DIED, f"the snapshot agent ended during the capture, and {said}; {log}")
+    return Refusal(Reason.WORKER_EXITED, f"{said} before it was captured; {log}")
+
+
+def _only_target(pod: Object) -> str:
+    try:
+        found = ckpt.target_containers(pod)
+    except ckpt.TargetError as error:
+        raise _Refused(Reason.TARGETS_INVALID, str(error)) from error
+    if len(found) != 1:
+        raise _Refused(
+            Reason.TARGETS_INVALID,
+            f"a capture has one target, annotation {keys.ANN_TARGET_CONTAINERS} names {', '.join(found)}",
+        )
+    return found[0]
+
+
+def _artifact(pod: Object) -> tuple[str, str]:
+    checkpoint_id = ckpt.labels_of(pod).get(keys.LABEL_CHECKPOINT_ID, "")
+    try:
+        return check_id(checkpoint_id), ckpt.artifact_version(pod)
+    except BadIdError as error:
+        raise _Refused(Reason.ID_INVALID, str(error)) from error
+
+
+def _base_path(pod: Object, storage: Storage) -> PurePosixPath:
+    if not storage.in_pod:
+        return PurePosixPath(storage.base_path)
+    notes = ckpt.annotations_of(pod)
+    kind = notes.get(keys.ANN_STORAGE_TYPE) or "pvc"
+    if kind != "pvc":
+        raise _Refused(Reason.STORAGE_TYPE, f"annotation {keys.ANN_STORAGE_TYPE} is {kind!r}; only pvc is served")
+    text = notes.get(keys.ANN_STORAGE_BASE_PATH) or storage.base_path
+    path = PurePosixPath(text)
+    if str(path) != text or not path.is_absolute() or ".." in path.parts or path == PurePosixPath("/"):
+        raise _Refused(
+            Reason.STORAGE_PATH,
+            f"annotation {keys.ANN_STORAGE_BASE_PATH} is {text!r}; it must be a clean absolute path below /",
+        )
+    return path
+
+
+def _digest(pod: Object, checkpoint: Object | None, checkpoint_id: str, version: str) -> str:
+    """The one manifest that may be restored: the controller's word, never the pod's or the artifact's."""
+    name = checkpoint_name(pod)
+    if not name:
+        raise _Refused(Reason.CHECKPOINT_UNNAMED, f"the pod has no annotation {keys.ANN_CHECKPOINT}")
+    if checkpoint is None:
+        raise _Refused(Reason.CHECKPOINT_NOT_FOUND, f"DynamoCheckpoint {name} does not exist any more")
+    status = checkpoint.get("status") or {}
+    if status.get("phase") != Phase.READY:
+        raise _Refused(
+            Reason.CHECKPOINT_NOT_READY, f"DynamoCheckpoint {name} is {status.get('phase') or Phase.PENDING}, not Ready"
+        )
+    _same_artifact(name, status, checkpoint_id, version)
+    digest = status.get("manifestDigest")
+    if not digest:
+        raise _Refused(
+            Reason.DIGEST_UNKNOWN,
+            f"DynamoCheckpoint {name} has no status.manifestDigest; capture it again under a new version",
+        )
+    return str(digest)
+
+
+def _same_artifact(name: str, status: Object, checkpoint_id: str, version: str) -> None:
+    found = status.get("checkpointID")
+    location = str(status.get("location") or "")
+    elsewhere = location and PurePosixPath(location).parts[-3:] != (checkpoint_id, "versions", version)
+    if found != checkpoint_id or elsewhere:
+        raise _Refused(
+            Reason.CHECKPOINT_CHANGED,
+            f"the pod was shaped for {checkpoint_id} version {version}, but DynamoCheckpoint {name} now has "
+            f"{found or 'no id'} at {location or 'no location'}; create the pod anew",
+        )
+
+
+def _place(pod: Object, container: str, found: str) -> Place:
     metadata = pod["metadata"]
     return Place(
-        namespace=metadata["namespace"],
+        namespace=metadata.get("namespace", ""),
         pod=metadata["name"],
         pod_uid=metadata["uid"],
         container=container,
-        container_id=container_id(pod, container),
-        empty_dirs=_empty_dirs(pod, container, site.kubelet_pods / metadata["uid"]),
+        container_id=found,
+        empty_dirs=_empty_dirs(pod, container),
     )
 
 
-def _empty_dirs(pod: Object, container: str, folder: PurePosixPath) -> dict[str, str]:
-    """Mount path -> path on the node. Memory-backed volumes are the container's own tmpfs mounts, not folders."""
-    spec = pod["spec"]
-    volumes = {
-        each["name"]: each["emptyDir"] or {}
-        for each in spec.get("volumes") or []
-        if "emptyDir" in each and each["name"] != keys.CONTROL_VOLUME
-    }
-    mounts = next((each.get("volumeMounts") or [] for each in spec["containers"] if each["name"] == container), [])
+def _empty_dirs(pod: Object, container: str) -> dict[str, str]:
+    """Mount path -> path on the node; shared memory and the control volume are the engine's own affair."""
+    spec = pod.get("spec") or {}
+    names = {volume.get("name") for volume in spec.get("volumes") or () if volume.get("emptyDir") is not None}
+    root = KUBELET_PODS / pod["metadata"]["uid"] / "volumes" / "kubernetes.io~empty-dir"
     found = {}
-    for mount in mounts:
-        if mount["name"] not in volumes or volumes[mount["name"]].get("medium") == "Memory":
-            continue
-        path = folder / "volumes" / "kubernetes.io~empty-dir" / mount["name"] / mount.get("subPath", "")
-        if ".." in path.parts:
-            raise BadIdError(f"volume mount {mount['mountPath']}: a subPath with '..' is not captured")
-        found[mount["mountPath"]] = str(path)
+    for mount in (ckpt.find_container(spec, container) or {}).get("volumeMounts") or ():
+        name, point, below = mount.get("name"), mount.get("mountPath", ""), mount.get("subPath") or ""
+        ours = name == keys.CONTROL_VOLUME or point == keys.SHARED_MEMORY_DIR
+        # What a subPathExpr stands for only kubelet knows.
+        if name in names - {None} and not ours and not mount.get("subPathExpr") and _is_below(below):
+            found[str(point)] = str(root / str(name) / below)
     return found
+
+
+def _is_below(path: str) -> bool:
+    return not path.startswith("/") and ".." not in PurePosixPath(path).parts
+
+
+def _mounts_control(pod: Object, container: str) -> bool:
+    mounts = (ckpt.find_container(pod.get("spec") or {}, container) or {}).get("volumeMounts") or ()
+    return any(mount.get("name") == keys.CONTROL_VOLUME for mount in mounts)
+
+
+def _status(pod: Object, container: str) -> Object:
+    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+    return next((each for each in statuses if each.get("name") == container), {})
