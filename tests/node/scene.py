@@ -105,7 +105,9 @@ def workers(kubectl: Kubectl, name: str) -> int:
     count = (
         "import os;"
         "others=[p for p in os.listdir('/proc') if p.isdigit() and int(p)!=os.getpid()];"
-        "print(sum(b'ThreadingHTTPServer' in open(f'/proc/{p}/cmdline','rb').read() for p in others))"
+        "lines=[open(f'/proc/{p}/cmdline','rb').read() for p in others];"
+        # standby's own command line holds the worker's as arguments.
+        "print(sum(line.startswith(b'python3') and b'ThreadingHTTPServer' in line for line in lines))"
     )
     return int(kubectl("exec", name, "-c", "main", "--", "python3", "-c", count))
 
