@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from images.errors import ImageError
-from images.native import bundle_criu, tool_folder
+from images.native import bundle_criu, compile_preload, tool_folder
 
 _SOURCE = Path("standby/standby.c")
+_LIMITS = Path("standby/limits.c")
 
 
 def main(words: Sequence[str]) -> None:
@@ -19,6 +20,7 @@ def main(words: Sequence[str]) -> None:
     match words:
         case ["criu", out]:
             bundle_criu(Path("/"), Path(out))
+            compile_preload(_LIMITS, Path(out) / "lib/limits.so")
         case ["tools", out]:
             tool_folder(_SOURCE, Path(out), None, None)
         case ["tools", out, entrypoint, cmd]:
