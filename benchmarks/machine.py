@@ -20,7 +20,8 @@ def describe() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "kernel": platform.release(),
         "virtual": "hypervisor" in _field("/proc/cpuinfo", "flags").split(),
-        "load_average_before": os.getloadavg()[0],
+        "scheduling": "normal" if os.sched_getscheduler(0) == os.SCHED_OTHER else "real-time (chrt --rr 1)",
+        "load_average": os.getloadavg()[0],
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "commit": _commit(),
@@ -32,7 +33,8 @@ def one_line(machine: dict[str, Any]) -> str:
     return (
         f"{machine['cores']} cores of {machine['cpu']}, {machine['memory_gib']} GiB, Linux {machine['kernel']}, "
         f"Python {machine['python']}, commit {machine['commit']}, "
-        f"load average before {machine['load_average_before']:.1f}"
+        f"{machine['scheduling']} scheduling, "
+        f"load average {machine['load_average']:.1f}"
     )
 
 

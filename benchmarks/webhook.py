@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ QUERY = "?timeout=2s"
 """The API server adds its time-out to the address."""
 SATURATED = 0.9
 """Share of its core above which the generator may be what limits the rate."""
+FIGURES = ("requests_per_second", "p50_us", "p99_us", "server_cpu_us")
 HEADER = ("server", "protocol", "connections", "requests/s", "p50 us", "p99 us", "CPU us/request", "generator CPU")
 
 
@@ -56,9 +58,10 @@ def main() -> None:
         place = Path(folder)
         _inputs(place)
         plane = stack.enter_context(ControlPlane.start())
+        prefix = _pinned(_cores()[0], realtime=arguments.realtime)
         arms = [
-            stack.enter_context(_ours(plane)),
-            stack.enter_context(_peer(programs["webhook"], place, arguments.peer_json)),
+            stack.enter_context(_ours(plane, prefix)),
+            stack.enter_context(_peer(programs["webhook"], place, arguments.peer_json, prefix)),
         ]
         _measure(arms, programs["loadgen"], place, arguments)
     finish(_report(arms, arguments), arguments)
@@ -66,10 +69,11 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     made = parser("requests per second and latency of our webhook against a minimal Go one, per core")
-    made.add_argument("--rounds", type=int, default=5, choices=range(1, 51), metavar="1..50", help="turns of each arm")
-    made.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
+    made.add_argument("--rounds", type=int, default=9, choices=range(1, 51), metavar="1..50", help="turns of each arm")
+    made.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
     made.add_argument("--connections", type=int, nargs="+", default=[1, 8, 32], help="numbers of connections")
     made.add_argument("--peer-json", choices=("std", "sigs"), default="std", help="the peer's JSON library")
+    made.add_argument("--realtime", action="store_true", help="schedule both arms before all else: for a busy machine")
     return made.parse_args()
 
 
@@ -85,24 +89,25 @@ def _cores() -> tuple[str, str]:
     return str(first), str(second)
 
 
-def _pinned() -> list[str]:
-    return ["taskset", "--cpu-list", _cores()[0]]
+def _pinned(core: str, *, realtime: bool) -> list[str]:
+    """Words before a command line that keep a process on its core, and other work off it."""
+    return ["taskset", "--cpu-list", core, *(["chrt", "--rr", "1"] if realtime else [])]
 
 
 @contextmanager
-def _ours(plane: ControlPlane) -> Iterator[Arm]:
+def _ours(plane: ControlPlane, prefix: list[str]) -> Iterator[Arm]:
     """The real process, which watches its checkpoints on a real API server."""
     testbed.prepare_review(plane)
-    with our_process.webhook(plane, prefix=_pinned()) as started:
+    with our_process.webhook(plane, prefix=prefix) as started:
         yield Arm(OURS, started.url, started.pid, started.files.authority, ("h1",))
 
 
 @contextmanager
-def _peer(program: Path, place: Path, library: str) -> Iterator[Arm]:
+def _peer(program: Path, place: Path, library: str, prefix: list[str]) -> Iterator[Arm]:
     """The peer, which says its address on the first line of its output."""
     files = tls.write(place)
     given = ("-cert", files.certificate, "-key", files.key, "-checkpoints", place / "checkpoints.json")
-    argv = [*_pinned(), str(program), *map(str, given), "-storage", str(place / "storage.json"), "-json", library]
+    argv = [*prefix, str(program), *map(str, given), "-storage", str(place / "storage.json"), "-json", library]
     environment = os.environ | {"GOMAXPROCS": "1"}
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment) as started:
         try:
@@ -121,16 +126,25 @@ def _measure(arms: list[Arm], loadgen: Path, place: Path, arguments: argparse.Na
                 for arm in arms if turn % 2 == 0 else reversed(arms):
                     if protocol in arm.protocols:
                         print(f"round {turn + 1}: {arm.name}, {protocol}, {connections} connections", file=sys.stderr)
-                        run = _run(arm, loadgen, place, protocol, connections, arguments.seconds)
+                        run = _run(arm, loadgen, place, protocol, connections, arguments)
                         arm.runs.setdefault((protocol, connections), []).append(run)
 
 
-def _run(arm: Arm, loadgen: Path, place: Path, protocol: str, connections: int, seconds: float) -> dict[str, Any]:
-    argv = ["taskset", "--cpu-list", _cores()[1], str(loadgen), "-url", f"{arm.url}{QUERY}", "-ca", str(arm.authority)]
+def _run(
+    arm: Arm, loadgen: Path, place: Path, protocol: str, connections: int, arguments: argparse.Namespace
+) -> dict[str, Any]:
+    argv = [
+        *_pinned(_cores()[1], realtime=arguments.realtime),
+        str(loadgen),
+        "-url",
+        f"{arm.url}{QUERY}",
+        "-ca",
+        str(arm.authority),
+    ]
     argv += ["-body", str(place / "review.json"), "-protocol", protocol, "-connections", str(connections)]
     before = machine.cpu_seconds(arm.pid)
     done = subprocess.run(
-        [*argv, "-warmup", "500ms", "-duration", f"{seconds}s"], capture_output=True, text=True, check=False
+        [*argv, "-warmup", "300ms", "-duration", f"{arguments.seconds}s"], capture_output=True, text=True, check=False
     )
     if done.returncode:
         sys.exit(f"{arm.name}: {done.stderr}")
@@ -140,12 +154,10 @@ def _run(arm: Arm, loadgen: Path, place: Path, protocol: str, connections: int, 
 
 
 def _report(arms: list[Arm], arguments: argparse.Namespace) -> Report:
-    report = Report(
-        "webhook", f"python -m benchmarks.webhook --rounds {arguments.rounds} --seconds {arguments.seconds:g}", HEADER
-    )
+    report = Report("webhook", _command(arguments), HEADER)
     for arm in arms:
         for (protocol, connections), runs in sorted(arm.runs.items()):
-            figures = [median_of(runs, key) for key in ("requests_per_second", "p50_us", "p99_us", "server_cpu_us")]
+            figures = [median_of(runs, key) for key in FIGURES]
             report.rows.append(
                 (arm.name, protocol, connections, *map(round, figures), median_of(runs, "generator_cpu"))
             )
@@ -155,15 +167,20 @@ def _report(arms: list[Arm], arguments: argparse.Namespace) -> Report:
     return report
 
 
+def _command(arguments: argparse.Namespace) -> str:
+    options = f"--rounds {arguments.rounds} --seconds {arguments.seconds:g}"
+    return f"python -m benchmarks.webhook {options}{' --realtime' if arguments.realtime else ''}"
+
+
 def _ratios(arms: list[Arm]) -> Iterator[str]:
+    """Ours over the peer's, as medians of the ratios within each round: what disturbs a round disturbs both arms."""
     ours, other = arms
     for (protocol, connections), runs in sorted(other.runs.items()):
-        mine = ours.runs["h1", connections]
-        rate = median_of(mine, "requests_per_second") / median_of(runs, "requests_per_second")
-        p50, p99 = (median_of(mine, key) / median_of(runs, key) for key in ("p50_us", "p99_us"))
+        pairs = list(zip(ours.runs["h1", connections], runs, strict=True))
+        rate, p50, p99, cpu = (statistics.median(mine[key] / its[key] for mine, its in pairs) for key in FIGURES)
         yield (
             f"{connections:>3} connections, ours over h1 against the peer over {protocol}: "
-            f"rate x{rate:.2f}, p50 x{p50:.2f}, p99 x{p99:.2f}"
+            f"rate x{rate:.2f}, p50 x{p50:.2f}, p99 x{p99:.2f}, CPU per request x{cpu:.2f}"
         )
 
 
