@@ -203,40 +203,28 @@ def inverse(root: int, archive: IO[bytes], gone: Iterable[str], emptied: Iterabl
     To undo: ``apply(root, into, created, ())``.
     """
     created: list[str] = []
-    with tarfile.open(fileobj=into, mode="w|", format=tarfile.PAX_FORMAT) as saved:
-        for name in (*emptied, *gone):
-            _save(root, saved, name)
-        with tarfile.open(fileobj=archive, mode="r|") as members:
-            for member in members:
-                _save_for(root, saved, member, created)
+    doomed: set[str] = set()
+    for name in (*emptied, *gone):
+        doomed.update(_below(root, name))
+    with tarfile.open(fileobj=archive, mode="r|") as members:
+        for member in members:
+            found = look(root, member.name)
+            if found is not None and member.isdir() and stat.S_ISDIR(found.st_mode):
+                doomed.add(member.name)  # only its mode, owner and times
+                continue
+            created.append(member.name)
+            doomed.update(_below(root, member.name))
+    # Parents before children, whichever of the lists they came from.
+    pack(root, into, sorted(doomed, key=lambda name: name.split("/")))
     return created
 
 
-def _save_for(root: int, saved: tarfile.TarFile, member: tarfile.TarInfo, created: list[str]) -> None:
-    found = look(root, member.name)
-    if found is None:
-        created.append(member.name)
-    elif member.isdir() and stat.S_ISDIR(found.st_mode):
-        saved.addfile(_directory(member.name, found))
-    else:
-        created.append(member.name)
-        _save(root, saved, member.name)
-
-
-def _directory(name: str, found: os.stat_result) -> tarfile.TarInfo:
-    info = entry_of(name, found)
-    info.type = tarfile.DIRTYPE
-    return info
-
-
-def _save(root: int, saved: tarfile.TarFile, name: str) -> None:
-    found = look(root, name)
-    if found is None:
-        return
-    with parent_of(root, name) as (directory, last):
-        add(saved, directory, last, name, found)
-    for child in children(root, name):
-        _save(root, saved, child)
+def _below(root: int, name: str) -> Iterator[str]:
+    """The name and all below it, where it exists."""
+    if look(root, name) is not None:
+        yield name
+        for child in children(root, name):
+            yield from _below(root, child)
 
 
 def pack(root: int, into: IO[bytes], names: Iterable[str]) -> int:
