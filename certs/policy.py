@@ -176,17 +176,28 @@ def _expiring(case: _Case) -> str | None:
     return f"it ends {end.isoformat()}" if end - case.now < case.renewal else None
 
 
+def _expiring_leaf(case: _Case) -> str | None:
+    issuer = x509.load_pem_x509_certificate(case.issuer.certificate.encode())
+    # One that ends with its authority cannot be bettered by that authority: the next one will sign the next.
+    return _expiring(case) if case.certificate.not_valid_after_utc < issuer.not_valid_after_utc else None
+
+
 _READABLE: Final = (
     (Due.MISSING, _missing),
     (Due.UNREADABLE, _unreadable),
     (Due.KEY_MISSING, _key_missing),
     (Due.KEY_MISMATCH, _key_mismatch),
 )
-_IN_TIME: Final = ((Due.NOT_YET_VALID, _not_yet_valid), (Due.EXPIRING, _expiring))
-_AUTHORITY_CHECKS: Final = (*_READABLE, (Due.NOT_AN_AUTHORITY, _not_an_authority), *_IN_TIME)
+_AUTHORITY_CHECKS: Final = (
+    *_READABLE,
+    (Due.NOT_AN_AUTHORITY, _not_an_authority),
+    (Due.NOT_YET_VALID, _not_yet_valid),
+    (Due.EXPIRING, _expiring),
+)
 _LEAF_CHECKS: Final = (
     *_READABLE,
     (Due.OTHER_ISSUER, _other_issuer),  # before the names: another authority's certificate is not ours to judge
     (Due.NAMES_DIFFER, _names_differ),
-    *_IN_TIME,
+    (Due.NOT_YET_VALID, _not_yet_valid),
+    (Due.EXPIRING, _expiring_leaf),
 )

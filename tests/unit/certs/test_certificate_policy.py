@@ -12,6 +12,7 @@ NAMES = ("snap-webhook.ns.svc",)
 CA = mint_authority("snap", NOW, LIVES.authority)
 OTHER_CA = mint_authority("snap", NOW, LIVES.authority)
 LEAF = issue_leaf(CA, NAMES, NOW, LIVES.leaf)
+LAST_LEAF = issue_leaf(CA, NAMES, NOW + 720 * DAY, LIVES.leaf)
 GARBAGE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
 
@@ -22,6 +23,7 @@ GARBAGE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
         pytest.param(None, LEAF, NOW + 60 * DAY, id="a-month-left"),
         pytest.param(Due.EXPIRING, LEAF, NOW + 61 * DAY, id="less-than-a-month-left"),
         pytest.param(Due.EXPIRING, LEAF, NOW + 365 * DAY, id="expired"),
+        pytest.param(None, LAST_LEAF, NOW + 725 * DAY, id="ends-with-its-authority"),
         pytest.param(Due.NOT_YET_VALID, LEAF, NOW - DAY, id="clock-went-back"),
         pytest.param(Due.MISSING, NO_PAIR, NOW, id="missing"),
         pytest.param(Due.UNREADABLE, Pair("hello", LEAF.key), NOW, id="no-pem"),

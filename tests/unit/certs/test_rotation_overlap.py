@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from certs.bundle import Act, World, after, decide, new_leaf, wanted_bundle
 from certs.mint import NO_PAIR, Pair
 from certs.policy import Lifetimes, certificates
+from certs.reconcile import MAX_STEPS
 from certs.store import read_leaf, read_state, write_leaf, write_state
 
 START = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
@@ -89,9 +90,11 @@ class Sim:
         return True
 
     def reconcile(self, who):
-        self.read(who)
-        while self.write(who):
+        for _ in range(MAX_STEPS):
             self.read(who)
+            if not self.write(who):
+                return
+        raise AssertionError("it never settles")
 
     def kubelet(self, which):
         self.kubelets[which].sync()
