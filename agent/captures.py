@@ -122,6 +122,8 @@ class Captures:
             return
         if isinstance(wish, Refusal):
             outcome, container = outcome_of(wish), ""
+            facts = {"job": f"{pod['metadata'].get('namespace', '')}/{selection.job_name(pod)}"}
+            logger.warning("not captured: %s", wish.message, extra=facts | {"reason": wish.reason.value})
         else:
             container = wish.place.container
             await self._reporter.capture_begun(job, pod, wish)

@@ -6,6 +6,7 @@ lag, only tell which container it was.
 """
 
 import asyncio
+import logging
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -30,6 +31,8 @@ STATUS_LAG: Final = 3.0
 """Seconds by which a pod's status may lag behind its containers; it is mostly one."""
 MAX_HANDLED: Final = 8
 """Container ids remembered for one container name: those before are long gone."""
+
+logger = logging.getLogger(__name__)
 
 Key = tuple[str, str]
 """Pod uid and container name."""
@@ -118,6 +121,7 @@ class Restores:
         if isinstance(order, Refusal):
             outcome = outcome_of(order)
             known.refused = True
+            logger.warning("restore refused: %s", order.message, extra=_facts(known.pod, container, order))
         else:
             if not known.requested:
                 known.requested = True
@@ -161,6 +165,12 @@ class Restores:
             return await self._kube.get(CHECKPOINTS, name, pod["metadata"].get("namespace"))
         except NotFoundError:
             return None
+
+
+def _facts(pod: Object, container: str, refusal: Refusal) -> dict[str, str]:
+    metadata = pod["metadata"]
+    name = f"{metadata.get('namespace', '')}/{metadata['name']}"
+    return {"pod": name, "container": container, "reason": refusal.reason.value}
 
 
 def _now() -> float:
