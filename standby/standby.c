@@ -206,14 +206,19 @@ static void take_lock_within(int ms) {
     for (long long end = now_ms() + ms; !take_lock() && now_ms() < end;) beat(POLL);
 }
 
-/* The second line of the claim file: how long the holder allows itself. */
-static long long allowed_ms(void) {
+/* The second line of the claim file: seconds that a holder allows itself, 0 where none has begun. */
+static long allowed_seconds(void) {
     char text[128];
     ssize_t n = pread(self.claim, text, sizeof text - 1, 0);
     text[n > 0 ? n : 0] = 0;
     const char *second = strchr(text, '\n');
     long seconds = second ? strtol(second + 1, NULL, 10) : 0;
-    return seconds > 0 && seconds < 1000000 ? seconds * 1000LL : ALLOWED_BY_DEFAULT;
+    return seconds > 0 && seconds < 1000000 ? seconds : 0;
+}
+
+static long long allowed_ms(void) {
+    long seconds = allowed_seconds();
+    return seconds ? seconds * 1000LL : ALLOWED_BY_DEFAULT;
 }
 
 /* Reads a verdict on this very start of the container; one with another nonce does not count. */
@@ -407,7 +412,7 @@ static void restore_mode(char **command) {
     if (failure) cold_start(command, failure, 0);
     if (getpid() != 1) cold_start(command, "standby is not the container's first process (shareProcessNamespace)", 0);
     await_verdict(command, now_ms() + CLAIM_WINDOW, 0);
-    if (take_lock()) cold_start(command, "no agent claimed this container within 5 s", 0);
+    if (!allowed_seconds() && take_lock()) cold_start(command, "no agent claimed this container within 5 s", 0);
     long long claimed_at = now_ms();
     for (;;) {
         long long end = claimed_at + allowed_ms() + ALLOWED_MARGIN;
@@ -460,7 +465,7 @@ static void capture_mode(char **command) {
         int ended = self.worker_ended; /* read before the lock: an agent locks only while the worker lives */
         int held = claimed();
         if (read_verdict(&verdict)) break;
-        if (ended && !held) exit(allowed_ms() == ALLOWED_BY_DEFAULT ? worker_code() : 1);
+        if (ended && !held) exit(allowed_seconds() ? 1 : worker_code());
     }
     if (strcmp(verdict.word, "captured") == 0) exit(0);
     split_failure(&verdict, &failure);

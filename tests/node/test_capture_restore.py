@@ -3,18 +3,21 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import pytest
 
+from agent import claim
 from agent.criu import EnteringCriu
 from agent.engine import NodeEngine
 from agent.orders import CaptureOrder, Place, RestoreOrder
 from agent.tools import Tools
 from contract import control
 from contract.values import load_values
-from tests.node.bare_container import WORKER_COMMAND, BareContainer, node_folder, unpack_tools, wait_for
+from tests.node.bare_container import PROJECT, WORKER_COMMAND, BareContainer, node_folder, unpack_tools, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
@@ -257,6 +260,71 @@ class TestCaptureFails:
         target.init()
         outcome = await node.capture(target, "no-worker")
         assert not outcome.ok
+
+
+DIES_WHILE_RESTORING = """
+import asyncio, os, signal, sys
+from pathlib import Path, PurePosixPath
+from agent.engine import NodeEngine
+from agent.orders import Place, RestoreOrder
+from agent.tools import Tools
+from tests.node.test_capture_restore import Node
+
+class Dying:
+    def __init__(self, criu):
+        self.version, self._restore = criu.version, criu.restore
+    def restore(self, request):
+        self._restore(request)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+folder, criu, pod_uid, name, digest = sys.argv[1:]
+node = Node(Path(folder), Path(criu))
+engine = NodeEngine(Tools(**{**vars(node.tools), "criu": Dying(node.tools.criu)}))
+order = RestoreOrder(Place("ns", "pod", pod_uid, "main"), name, "1", PurePosixPath(node.store), False, digest)
+asyncio.run(engine.restore(order))
+"""
+
+
+class TestAgentDies:
+    """Everything is put back and restored, only the verdict is missing, when the agent is killed."""
+
+    def dies(self, node, target, name, digest):
+        target.init()
+        argv = [sys.executable, "-c", DIES_WHILE_RESTORING, node.folder, node.criu_folder, target.pod_uid, name, digest]
+        done = subprocess.run(
+            argv, cwd=PROJECT, env=os.environ | {"PYTHONPATH": f"{PROJECT}:{PROJECT / 'sdk'}"}, check=False
+        )
+        assert -signal.SIGKILL == done.returncode
+        assert (target.control / control.DIRTY).exists()
+        assert 1 == len(target.children())
+
+    async def test_the_next_one_cleans_up_and_restores(self, node):
+        before, digest = await captured(node, "dies")
+        target = node.start()
+        self.dies(node, target, "dies", digest)
+        outcome = await node.restore(target, "dies", digest)
+        assert outcome.ok, outcome
+        target.says("outcome RESTORED")
+        assert before == target.get()
+        assert 1 == len(target.children())
+
+    async def test_nobody_comes_and_kubelet_restarts_the_container(self, node):
+        _, digest = await captured(node, "dies-alone")
+        target = node.start()
+        self.dies(node, target, "dies-alone", digest)
+        assert control.EXIT_RESTART_ME == target.code()
+        assert "the agent died" in target.text()
+
+    async def test_a_capture_that_was_cut_off_fails(self, node):
+        source = node.start("--capture")
+        source.says("warm")
+        place = node.place(source)
+        directory = claim.ControlDir(claim.open_control_dir(node.tools.kubelet_pods, place.pod_uid, "main"))
+        with claim.take(directory, source.init()) as held:
+            held.allow(60)
+        directory.close()
+        outcome = await node.capture(source, "cut-off")
+        assert ("agent-died", 1) == (outcome.reason, source.code())
 
 
 def flip(path: Path) -> None:

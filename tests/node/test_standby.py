@@ -52,6 +52,16 @@ def wait_for(condition, what, seconds=20.0):
     raise AssertionError(f"{what}: not within {seconds} s")
 
 
+def runs_below(parent: int, program: str) -> bool:
+    """Whether a child of the process runs the program."""
+    try:
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        lines = [Path(f"/proc/{child}/cmdline").read_bytes() for child in children]
+    except OSError:
+        return False
+    return any(line.split(b"\0")[0].endswith(program.encode()) for line in lines)
+
+
 class Container:
     """A pid namespace whose first process is standby, its control directory, and an agent's hand on its claim."""
 
@@ -118,7 +128,10 @@ class Container:
         """Starts a process in the namespace, as an exec probe or a restore does."""
         self.nonce()
         nsenter = ["nsenter", "-t", str(self.init()), "-p", "-m", "--"]
-        self.entered.append(subprocess.Popen([*nsenter, *argv], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+        process = subprocess.Popen([*nsenter, *argv], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        self.entered.append(process)
+        # Only once it is inside: standby takes whatever comes after its decision for a probe.
+        wait_for(lambda: process.poll() is not None or runs_below(process.pid, argv[0]), f"{argv[0]} inside")
 
     def code(self) -> int:
         return self.process.wait(30)
@@ -234,6 +247,14 @@ class TestColdStart:
         container.release()
         assert container.code() == 0
         assert 14.5 < time.monotonic() - began < 18
+        assert "Falling back to cold start: the agent died" in container.text()
+
+    def test_agent_dies_within_the_claim_window(self, start):
+        """It had begun, so another one gets its time: there may be something to take back."""
+        container = start(*SH, "echo worker")
+        container.claim()
+        container.release()
+        assert 0 == container.code()
         assert "Falling back to cold start: the agent died" in container.text()
 
     def test_another_agent_takes_over(self, start):
