@@ -86,7 +86,8 @@ def test_restore_context_is_empty_without_a_file(control_dir):
 
 def test_import_is_tiny():
     """Strangers import this: it may load no module that a bare interpreter has not loaded, but enum's few."""
-    script = "import sys, os, enum, time, __future__; before = set(sys.modules); import snapshot_sdk; print(set(sys.modules) - before)"
+    before = "import sys, os, enum, time, __future__; before = set(sys.modules)"
+    script = f"{before}; import snapshot_sdk; print(set(sys.modules) - before)"
     done = subprocess.run(
         [sys.executable, "-S", "-c", script], env={"PYTHONPATH": str(SDK)}, capture_output=True, text=True, check=True
     )
