@@ -6,15 +6,21 @@ from typing import Any
 from demo.kubectl import Kubectl
 from demo.timeline import Story
 
-SECTIONS = ("Annotations:", "Labels:", "Events:", "Conditions:")
-OUR_WORDS = ("nvidia.com/", "snapshot", "Checkpoint", "Restore")
+OUR_WORDS = {
+    "Labels:": ("nvidia.com/",),
+    "Annotations:": ("nvidia.com/",),
+    "Events:": ("snapshot-agent", "snapshot-controller"),
+}
+"""Section of describe's output -> what marks a line of it as ours."""
+SECTIONS = tuple(OUR_WORDS)
+EVENT_WORDS = ("Checkpoint", "Restore")
 
 
 def events(kubectl: Kubectl, told: Story) -> list[str]:
     """Return the namespace's Events about the checkpoint and the measured pods, oldest first."""
     names = {"minilm", told.cold.pod, told.restored.pod, told.fallback.pod}
     found = [item for item in kubectl.items("events") if item["involvedObject"].get("name") in names]
-    ours = [item for item in found if any(word in item.get("reason", "") for word in OUR_WORDS)]
+    ours = [item for item in found if any(word in item.get("reason", "") for word in EVENT_WORDS)]
     return ["Events:", *event_lines(ours)]
 
 
@@ -35,12 +41,15 @@ def describe(kubectl: Kubectl, pod: str) -> list[str]:
 
 
 def explaining_lines(text: str) -> list[str]:
-    """Keep the sections that hold our words, and in them those lines only. Pure."""
+    """Keep what is ours of the labels, annotations and Events, values on lines of their own included. Pure."""
     kept: list[str] = []
-    section = ""
+    section, ours = "", False
     for line in text.splitlines():
         if line and not line[0].isspace():
             section = line.split(maxsplit=1)[0]
-        if section in SECTIONS and any(word in line for word in OUR_WORDS):
+        # describe puts a long value under its key, indented further and without the key's name.
+        value = ours and section == "Annotations:" and line.lstrip().startswith("{")
+        ours = section in SECTIONS and (value or any(word in line for word in OUR_WORDS[section]))
+        if ours:
             kept.append(f"  {line}")
     return kept
