@@ -8,9 +8,10 @@ a restore accepts no other; every file in turn is in the manifest by size and bl
 import errno
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,6 +27,8 @@ FORMAT_VERSION: Final = 1
 MANIFEST: Final = "manifest.yaml"
 ROOTFS_TAR: Final = "rootfs-diff.tar"
 DELETED_FILES: Final = "deleted-files.json"
+FORGOTTEN: Final = 86400.0
+"""Seconds after which a staging directory has no owner."""
 MAX_MANIFEST: Final = 16 << 20
 """Bytes; a manifest names some hundred files and some thousand threads."""
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -69,6 +72,7 @@ def staging(base: int, checkpoint_id: str) -> Iterator[Staging]:
     parent = store.make_directories(base, f"{check_id(checkpoint_id)}/tmp")  # noqa: S108 - a name of ours
     name = str(uuid.uuid4())
     try:
+        _sweep(parent)
         directory = store.make_directories(parent, name)
         try:
             yield Staging(parent, name, directory)
@@ -77,6 +81,14 @@ def staging(base: int, checkpoint_id: str) -> Iterator[Staging]:
             shutil.rmtree(name, ignore_errors=True, dir_fd=parent)
     finally:
         os.close(parent)
+
+
+def _sweep(parent: int) -> None:
+    """Remove what agents left that were killed while they staged; nothing stages for a day."""
+    for name in os.listdir(parent):
+        with suppress(OSError):
+            if os.lstat(name, dir_fd=parent).st_mtime < time.time() - FORGOTTEN:
+                shutil.rmtree(name, ignore_errors=True, dir_fd=parent)
 
 
 def publish(base: int, staged: Staging, checkpoint_id: str, version: str, manifest: Json) -> Published:

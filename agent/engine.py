@@ -5,6 +5,7 @@ Every failure becomes a verdict for standby and an Outcome for the caller; no ex
 
 import asyncio
 import logging
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -47,6 +48,8 @@ class NodeEngine:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
+        for left in tools.work.glob("errand-*"):  # of an agent that was killed
+            shutil.rmtree(left, ignore_errors=True)
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="engine")
 
     async def capture(self, order: CaptureOrder) -> Outcome:
@@ -84,19 +87,25 @@ class NodeEngine:
     def _capture(self, order: CaptureOrder) -> Outcome:
         phases = Phases()
         with ExitStack() as stack:
-            held, waiting = self._claim(order.place, stack)
+            try:
+                held, waiting = self._claim(order.place, stack)
+            except ContainerError as error:
+                return Outcome(ok=False, reason=error.code, message=str(error))
             if held is None or waiting is None:
                 return _not_yet("standby-not-up", "the container's standby does not wait for a capture (yet)")
             try:
                 _refuse_second_attempt(held)
                 published = capture.capture(order, held, waiting.init_pid, self._tools, phases)
+                held.captured()
             except Exception as error:  # noqa: BLE001 - every failure must become a verdict
                 return self._capture_failed(order, held, error, phases)
-            held.captured()
             outcome = Outcome(
-                ok=True, seconds=phases.seconds(), size=published.size, manifest_digest=published.digest,
+                ok=True,
+                seconds=phases.seconds(),
+                size=published.size,
+                manifest_digest=published.digest,
                 container_id=waiting.container_id,
-            )  # fmt: skip
+            )
             return _told("captured", order.place, outcome)
 
     def _capture_failed(self, order: CaptureOrder, held: Claim, error: Exception, phases: Phases) -> Outcome:
@@ -118,9 +127,9 @@ class NodeEngine:
                 self._clean_up_after_another(order, held, waiting)
                 pid, size = restore.restore(order, held, waiting.init_pid, self._tools, phases)
                 held.control.write(control.RESTORE_CONTEXT, restore.context(order))
+                held.restored(pid)
             except Exception as error:  # noqa: BLE001 - every failure must become a verdict
                 return self._restore_failed(order, held, waiting, error, phases)
-            held.restored(pid)
             self._forget_journal(order)
             outcome = Outcome(ok=True, seconds=phases.seconds(), size=size, container_id=waiting.container_id)
             return _told("restored", order.place, outcome)
@@ -170,11 +179,14 @@ class NodeEngine:
             directory = claim.open_control_dir(self._tools.kubelet_pods, place.pod_uid, place.container)
         except (OSError, BadIdError):
             return None
-        found = discover.find_container(place.pod_uid, place.container, self._tools.proc)
+        control_dir = ControlDir(directory)
+        # Cheap first: this is asked fifty times a second for every pod that has yet to start.
+        claimable = control_dir.has(control.CLAIM)
+        found = discover.find_container(place.pod_uid, place.container, self._tools.proc) if claimable else None
         if found is not None and found.program == STANDBY:
-            return Waiting(found.init_pid, found.container_id, ControlDir(directory))
-        started = found is not None and ControlDir(directory).has(control.RESTORE_COMPLETE)
-        ControlDir(directory).close()
+            return Waiting(found.init_pid, found.container_id, control_dir)
+        started = found is not None and control_dir.has(control.RESTORE_COMPLETE)
+        control_dir.close()
         if started:
             raise ContainerError("already-started", "the container has started before an agent could claim it")
         return None

@@ -111,7 +111,8 @@ def apply(root: int, archive: IO[bytes], gone: Iterable[str], emptied: Iterable[
             placed += 1
     for member in reversed(directories):  # last: filling a directory changes its times, and may need its old mode
         with parent_of(root, member.name) as (directory, last):
-            _dress(directory, last, member)
+            if not _dressed(os.lstat(last, dir_fd=directory), member):
+                _dress(directory, last, member)
     return placed
 
 
@@ -154,6 +155,12 @@ def _attributes(fd: int, member: tarfile.TarInfo) -> None:
         if key.startswith("SCHILY.xattr.user."):
             with suppress(OSError):  # a file system without them loses nothing that a process holds open
                 os.setxattr(fd, key.removeprefix("SCHILY.xattr."), value.encode("utf-8", "surrogateescape"))
+
+
+def _dressed(found: os.stat_result, member: tarfile.TarInfo) -> bool:
+    """Whether mode and owner are right already: then a read-only root file system is no obstacle."""
+    wanted = (member.mode & 0o7777, member.uid, member.gid)
+    return wanted == (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
 
 
 def _dress(directory: int, last: str, member: tarfile.TarInfo) -> None:

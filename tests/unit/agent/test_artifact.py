@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 
 import pytest
 
@@ -55,6 +56,15 @@ def test_a_failed_attempt_leaves_nothing(base, tmp_path):
         raise RuntimeError
     assert [] == list((tmp_path / "abc/tmp").iterdir())
     assert not (tmp_path / "abc/versions").exists()
+
+
+def test_what_a_killed_agent_left_is_swept_after_a_day(base, tmp_path):
+    for name, age in (("old", 90_000), ("young", 3_000)):
+        (tmp_path / "abc/tmp" / name).mkdir(parents=True)
+        moment = time.time() - age
+        os.utime(tmp_path / "abc/tmp" / name, (moment, moment))
+    make(base)
+    assert ["young"] == [path.name for path in (tmp_path / "abc/tmp").iterdir()]
 
 
 def test_never_overwritten(base, opened):
