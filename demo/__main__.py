@@ -35,7 +35,8 @@ def _run(platform: Platform, namespace: str) -> int:
         helm.install(image_settings(platform.image_tag, platform.image_prefix))
     except CommandError as error:
         raise CommandError(f"{error}\n{complaints(kubectl)}") from error
-    told = story.tell(kubectl, _say)
+    image = f"{platform.image_prefix}/demo-worker-placeholder:{platform.image_tag}"
+    told = story.tell(kubectl, _say, image)
     click.echo("\n" + "\n".join(evidence.events(kubectl, told)))
     click.echo("\n" + "\n".join(evidence.describe(kubectl, told.restored.pod)))
     click.echo("\n" + "\n".join(timeline(told)))

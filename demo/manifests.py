@@ -10,11 +10,24 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples" / "demo"
 STOPWATCH_NAME = "stopwatch"
 WORKER_PORT = 8000
+WORKER_IMAGE = "dynamo-snapshot/demo-worker-placeholder:dev"
+"""As the images room names it; on a user's own cluster the registry's name takes its place."""
 
 
 def load(path: Path) -> dict[str, Any]:
     """Read a manifest that holds one object."""
     document: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return document
+
+
+def example(name: str, image: str) -> dict[str, Any]:
+    """Read one of the demo's manifests, its worker's image replaced by *image*."""
+    document = load(EXAMPLES / name)
+    if document["kind"] == "Deployment":
+        template = document["spec"]["template"]
+    else:
+        template = document["spec"]["job"]["podTemplateSpec"]
+    template["spec"]["containers"][0]["image"] = image
     return document
 
 

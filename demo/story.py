@@ -42,15 +42,15 @@ class Checkpoint:
     source_token: str
 
 
-def start_cold(kubectl: Kubectl) -> None:
+def start_cold(kubectl: Kubectl, image: str = manifests.WORKER_IMAGE) -> None:
     """Apply the Deployment: its first pod starts cold, because no checkpoint is there."""
-    deployment = manifests.with_stopwatch(manifests.load(manifests.EXAMPLES / "deployment.yaml"))
+    deployment = manifests.with_stopwatch(manifests.example("deployment.yaml", image))
     kubectl.apply(manifests.stopwatch_configmap(), deployment)
 
 
-def request_checkpoint(kubectl: Kubectl) -> None:
+def request_checkpoint(kubectl: Kubectl, image: str = manifests.WORKER_IMAGE) -> None:
     """Apply the DynamoCheckpoint."""
-    kubectl.apply(manifests.load(manifests.EXAMPLES / "checkpoint.yaml"))
+    kubectl.apply(manifests.example("checkpoint.yaml", image))
 
 
 def await_checkpoint(kubectl: Kubectl, say: Say) -> Checkpoint:
@@ -157,20 +157,20 @@ def delete_artifact(kubectl: Kubectl, agent_namespace: str, checkpoint_id: str, 
     agent("exec", "daemonset/snapshot-agent", "-c", "agent", "--", *remove)
 
 
-def tell(kubectl: Kubectl, say: Say, base_path: str = keys.DEFAULT_BASE_PATH) -> Story:
-    """Run the whole story and return what was measured."""
+def tell(kubectl: Kubectl, say: Say, image: str = manifests.WORKER_IMAGE) -> Story:
+    """Run the whole story with the worker's *image* and return what was measured."""
     say("a Deployment starts cold: there is no checkpoint yet")
-    start_cold(kubectl)
+    start_cold(kubectl, image)
     first = wait_for(lambda: next(iter(kubectl.pods(APP)), None), "the first pod", START_SECONDS)
     cold = measure(kubectl, first["metadata"]["name"])
     say(f"pod {cold.pod}: first answer after {cold.seconds:.2f} s ({cold.reason})")
     say("the checkpoint is made in the background, from a pod of its own")
-    request_checkpoint(kubectl)
+    request_checkpoint(kubectl, image)
     checkpoint = await_checkpoint(kubectl, say)
     restored = measure(kubectl, add_pod(kubectl))
     say(f"pod {restored.pod}: first answer after {restored.seconds:.2f} s ({restored.reason})")
     say("the artifact is deleted; the next pod must start cold and say why")
-    delete_artifact(kubectl, kubectl.namespace, checkpoint.id, base_path)
+    delete_artifact(kubectl, kubectl.namespace, checkpoint.id, keys.DEFAULT_BASE_PATH)
     fallback = measure(kubectl, add_pod(kubectl))
     say(f"pod {fallback.pod}: first answer after {fallback.seconds:.2f} s ({fallback.reason})")
     return Story(checkpoint.source_token, checkpoint.seconds, checkpoint.size, cold, restored, fallback)
