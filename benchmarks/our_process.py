@@ -21,6 +21,7 @@ from cluster.api import ControlPlane
 
 READY_SECONDS = 30
 STOP_SECONDS = 20
+WEBHOOK = "pods.snapshot.nvidia.com"
 ADMISSION_PATH = "/mutate-core-v1-pod-checkpoint-restore"
 MATCH = (
     "(has(object.metadata.labels) && object.metadata.labels[?'nvidia.com/snapshot-restore'].orValue('')"
@@ -37,7 +38,14 @@ class Webhook:
 
     pid: int
     url: str
+    health: int
     files: tls.Files
+
+    def metrics(self) -> str:
+        """What it tells Prometheus."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.health, timeout=5)
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode()
 
     def configuration(self, name: str) -> dict[str, Any]:
         """The configuration that makes the API server call it, otherwise as the chart's."""
@@ -49,7 +57,7 @@ class Webhook:
             "metadata": {"name": name},
             "webhooks": [
                 {
-                    "name": "pods.snapshot.nvidia.com",
+                    "name": WEBHOOK,
                     "clientConfig": {"url": self.url, "caBundle": authority},
                     "rules": [{**pods, "scope": "Namespaced"}],
                     "matchConditions": [{"name": "opted-in", "expression": MATCH}],
@@ -71,7 +79,7 @@ def webhook(plane: ControlPlane, *, prefix: Sequence[str] = ()) -> Iterator[Webh
         port, health = free_ports(2)
         flags = ("--port", str(port), "--health-port", str(health), "--certificates", folder)
         with process(plane, "webhook", flags, health=health, values=review.VALUES, prefix=prefix) as pid:
-            yield Webhook(pid, f"https://{tls.SERVER}:{port}{ADMISSION_PATH}", files)
+            yield Webhook(pid, f"https://{tls.SERVER}:{port}{ADMISSION_PATH}", health, files)
 
 
 @contextlib.contextmanager

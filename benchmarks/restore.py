@@ -105,12 +105,18 @@ def _report(starts: dict[str, list[Start]], checkpoint: story.Checkpoint, argume
     report.data["artifact_bytes"] = checkpoint.size
     report.data["checkpoint_seconds"] = checkpoint.seconds
     report.conclusions = [
-        f"a restored start is {medians[COLD] / medians[RESTORED]:.1f} times as fast as a cold one (medians); "
-        f"the slowest restored one against the fastest cold one: {worst:.1f} times",
+        _ratio(medians[COLD] / medians[RESTORED], worst),
         f"the checkpoint took {checkpoint.seconds:.1f} s and holds {checkpoint.size / 2**20:.0f} MiB",
         "all answers agree; every restored worker has its source's token, every cold one a token of its own",
     ]
     return report
+
+
+def _ratio(medians: float, worst: float) -> str:
+    return (
+        f"a restored start is {medians:.1f} times as fast as a cold one (medians); "
+        f"the slowest restored one against the fastest cold one: {worst:.1f} times"
+    )
 
 
 def _agree(starts: dict[str, list[Start]], checkpoint: story.Checkpoint) -> None:

@@ -56,6 +56,15 @@ def request_counts(plane: ControlPlane) -> Counter[str]:
     return counts
 
 
+def mean(metrics: str, name: str, label: str = "") -> float:
+    """The mean of a histogram over all its series whose labels hold *label*."""
+    found = re.findall(rf"^{name}_(sum|count)({{[^}}]*}})? (\S+)$", metrics, re.MULTILINE)
+    total = {"sum": 0.0, "count": 0.0}
+    for part, labels, value in found:
+        total[part] += float(value) if label in labels else 0.0
+    return total["sum"] / total["count"]
+
+
 async def until(what: str, check: Callable[[], bool], seconds: float) -> None:
     """Wait until *check* holds.
 
