@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -27,12 +28,19 @@ def _platform(progress: Progress, prefix: str | None, tag: str) -> Platform:
     return own(prefix, tag) if os.environ.get("KUBECONFIG") else embed(Cache.from_env(os.environ), progress)
 
 
-def _run(platform: Platform, namespace: str) -> int:
+def _pairs(settings: Sequence[str]) -> dict[str, str]:
+    for each in settings:
+        if "=" not in each:
+            raise click.BadParameter(f"{each!r} is not KEY=VALUE", param_hint="--set")
+    return dict(each.split("=", 1) for each in settings)
+
+
+def _run(platform: Platform, namespace: str, settings: Mapping[str, str]) -> int:
     kubectl = Kubectl(platform.kubectl, platform.kubeconfig, namespace)
     helm = Helm(platform.helm, platform.kubeconfig, namespace)
     _say(f"helm upgrade --install snapshot charts/snapshot --namespace {namespace} --set storage.pvc.create=true")
     try:
-        helm.install(image_settings(platform.image_tag, platform.image_prefix))
+        helm.install({**image_settings(platform.image_tag, platform.image_prefix), **settings})
     except CommandError as error:
         raise CommandError(f"{error}\n{complaints(kubectl)}") from error
     image = f"{platform.image_prefix}/demo-worker-placeholder:{platform.image_tag}"
@@ -52,14 +60,15 @@ def _run(platform: Platform, namespace: str) -> int:
 )
 @click.option("--image-prefix", help="Own cluster only: registry and path of the images.")
 @click.option("--image-tag", default="dev", show_default=True, help="Own cluster only: tag of the images.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A further value for the chart.")
 @click.option("--keep", is_flag=True, help="Leave the embedded cluster and the worker running.")
-def main(namespace: str, image_prefix: str | None, image_tag: str, *, keep: bool) -> None:
+def main(namespace: str, image_prefix: str | None, image_tag: str, settings: tuple[str, ...], *, keep: bool) -> None:
     """Run the demo."""
     progress = for_terminal()
     try:
         platform = _platform(progress, image_prefix, image_tag)
         try:
-            code = _run(platform, namespace)
+            code = _run(platform, namespace, _pairs(settings))
         finally:
             if platform.embedded and not keep:
                 platform.embedded.down(progress)
