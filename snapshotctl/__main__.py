@@ -11,6 +11,7 @@ from contract.version import VERSION
 
 VERBS: Final = {
     "admit": "Answer an AdmissionReview offline: would this pod be restored, and if not, why?",
+    "completion": "Print the completion script of a shell: bash, zsh or fish.",
     "plan": "Show offline what the controller's next pass would do.",
 }
 """Verb and its line in the overview; kept here so that the overview imports nothing."""

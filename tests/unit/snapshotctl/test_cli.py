@@ -201,3 +201,18 @@ def test_every_verb_has_help(verb):
     result = CliRunner().invoke(main, [verb, "--help"])
     assert 0 == result.exit_code
     assert "--objects" in result.stdout
+
+
+@pytest.mark.parametrize("shell", [pytest.param(each, id=each) for each in ("bash", "zsh", "fish")])
+def test_completion_is_a_script_for_the_shell(shell):
+    result = CliRunner().invoke(main, ["completion", shell], prog_name="snapshotctl")
+
+    assert 0 == result.exit_code
+    assert "_SNAPSHOTCTL_COMPLETE" in result.stdout
+
+
+def test_completion_knows_its_shells():
+    result = CliRunner().invoke(main, ["completion", "tcsh"])
+
+    assert 2 == result.exit_code
+    assert "'bash', 'zsh', 'fish'" in result.stderr
