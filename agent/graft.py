@@ -4,16 +4,17 @@ A change is a tar stream plus two lists: paths that are gone, and directories wh
 Its inverse has the same form, so undoing is applying.
 Everything is resolved beneath the root by descriptor, without following links or crossing mounts: the names come from
 an artifact, the tree belongs to a container, and neither is to be trusted.
-Imports the standard library alone: this runs inside the container's mount namespace.
+Imports the standard library alone: this may run inside the container's mount namespace.
 """
 
+import json
 import os
 import shutil
 import stat
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from agent import kernel
 
@@ -202,6 +203,23 @@ def _user_attributes(fd: int) -> dict[str, str]:
         names = [name for name in os.listxattr(fd) if name.startswith("user.") and not name.startswith("user.overlay.")]
         return {f"SCHILY.xattr.{n}": os.getxattr(fd, n).decode("utf-8", "surrogateescape") for n in names}
     return {}
+
+
+def change(root: int, step: Mapping[str, Any]) -> None:
+    """Make the change that a step describes by descriptors; with an undo file, what undoes it is on disk first.
+
+    Keys: ``tar``, ``gone``, ``emptied``, and perhaps ``root`` with ``undo_tar`` and ``undo_list``.
+    """
+    with os.fdopen(step["tar"], "rb", closefd=False) as archive:
+        archive.seek(0)
+        if "undo_tar" in step:
+            with os.fdopen(step["undo_tar"], "wb", closefd=False) as saved:
+                created = inverse(root, archive, step["gone"], step["emptied"], saved)
+            os.fsync(step["undo_tar"])
+            os.write(step["undo_list"], json.dumps({"root": step["root"], "gone": created}).encode())
+            os.fsync(step["undo_list"])
+            archive.seek(0)
+        apply(root, archive, step["gone"], step["emptied"])
 
 
 def inverse(root: int, archive: IO[bytes], gone: Iterable[str], emptied: Iterable[str], into: IO[bytes]) -> list[str]:

@@ -3,10 +3,15 @@
 Imports the standard library alone: processes that enter containers load this, and must load nothing once inside.
 """
 
+from __future__ import annotations
+
 import ctypes
 import errno
 import os
-from typing import Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 LIBC: Final = ctypes.CDLL(None, use_errno=True)
 

@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from agent import artifact, discover, rootfs, volumes
+from agent import artifact, discover, graft, rootfs, volumes
 from agent.artifact import Artifact
 from agent.capture import allowance, open_base
 from agent.claim import Claim
 from agent.criu import RestoreRequest
 from agent.errand import Errand, run_errand
 from agent.errors import ArtifactError, ContainerError, RefusedError
-from agent.inspection import Inspection, Machine, inspect, machine
+from agent.graft import GraftError
+from agent.inspection import Inspection, Machine, inspect, machine, open_in_container
 from agent.journal import Journal
 from agent.orders import Place, RestoreOrder
 from agent.phases import Phases
@@ -167,9 +168,10 @@ def restore(order: RestoreOrder, claim: Claim, init_pid: int, tools: Tools, phas
         with phases.lap("inspect"):
             seen = inspect(init_pid, tools.proc)
             plan = _plan(found, seen, tools)
+        with phases.lap("files"):
+            inside = _put_back(found, plan, seen, claim, order.place, tools, stack)
         with phases.split("enter") as steps:
-            request = _request(found, plan, claim, seen, order, tools, stack)
-            steps.update(tools.criu.restore(request))
+            steps.update(tools.criu.restore(_request(found, plan, seen, inside, tools, stack)))
         with phases.lap("look"):
             await_stopped(init_pid, plan.worker_pid, tools.proc)
         return plan.worker_pid, found.size
@@ -195,13 +197,7 @@ def _standby_fd(init_pid: int, number: int, stack: ExitStack, tools: Tools) -> i
 
 
 def _request(
-    found: Artifact,
-    plan: RestorePlan,
-    claim: Claim,
-    seen: Inspection,
-    order: RestoreOrder,
-    tools: Tools,
-    stack: ExitStack,
+    found: Artifact, plan: RestorePlan, seen: Inspection, inside: list[dict[str, Any]], tools: Tools, stack: ExitStack
 ) -> RestoreRequest:
     """Everything opened that the restore needs, until ``stack`` closes it."""
     return RestoreRequest(
@@ -209,27 +205,47 @@ def _request(
         images=found.directory,
         cgroup_files=discover.cgroup_files(seen.cgroups, tools.cgroup_root),
         inherit={what: _standby_fd(seen.init.pid, number, stack, tools) for what, number in plan.inherit.items()},
-        grafts=_grafts(found, plan, claim, order.place, tools, stack),
+        grafts=inside,
         timeout=allowance(tools, found.size),
     )
 
 
-def _grafts(
-    found: Artifact, plan: RestorePlan, claim: Claim, place: Place, tools: Tools, stack: ExitStack
+def _put_back(
+    found: Artifact, plan: RestorePlan, seen: Inspection, claim: Claim, place: Place, tools: Tools, stack: ExitStack
 ) -> list[dict[str, Any]]:
-    """What to put back, journaled; where there is nothing, nothing is touched."""
-    steps: list[dict[str, Any]] = [{"what": "files", "root": p, "size": s} for p, s in plan.resize.items()]
+    """Put files back, journaled; answers what is to be done from inside the container.
+
+    That is what touches memory file systems: their pages count for whoever writes them, which must be the pod.
+    Where there is nothing to put back, nothing is touched.
+    """
+    inside: list[dict[str, Any]] = [{"what": "files", "root": p, "size": s} for p, s in plan.resize.items()]
     changes = [change for change in plan.changes if change.gone or change.emptied or _has_entries(found, change)]
-    if not steps and not changes:
-        return []
+    if not changes:
+        return inside
     claim.control.write(control.DIRTY, "")
     journal = stack.enter_context(Journal.create(tools.kubelet_pods, place.pod_uid, place.container))
+    memory = {mount.point for mount in seen.mounts if mount.fstype == "tmpfs"}
     for number, change in enumerate(changes):
         tar = found.open(change.tar)
         stack.callback(os.close, tar)
         names = {"root": change.root, "gone": change.gone, "emptied": change.emptied}
-        steps.append({"what": "files", "tar": tar, **names, **journal.step(number)})
-    return steps
+        step = {"what": "files", "tar": tar, **names, **journal.step(number)}
+        if change.root in memory:
+            inside.append(step)
+        else:
+            _graft_from_outside(seen.init.pid, step, tools)
+    return inside
+
+
+def _graft_from_outside(init_pid: int, step: Mapping[str, Any], tools: Tools) -> None:
+    try:
+        root = open_in_container(init_pid, step["root"], proc=tools.proc)
+        try:
+            graft.change(root, step)
+        finally:
+            os.close(root)
+    except (OSError, GraftError) as error:
+        raise ContainerError("files-failed", f"cannot put the worker's files back: {error}") from error
 
 
 def _has_entries(found: Artifact, change: Change) -> bool:
