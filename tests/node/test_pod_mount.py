@@ -1,0 +1,73 @@
+"""podMount: the workers mount the volume, the agent reaches it through them; a second release beside the first."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from contract import keys
+from demo.install import Helm, complaints, image_settings
+from demo.kubectl import CommandError, Kubectl
+from demo.platform import Platform
+from tests.node import scene
+
+NAMESPACE = "snapshot-pod-mount"
+NAME = "tiny"
+
+
+@pytest.fixture(scope="module")
+def release(platform: Platform, installed: Kubectl) -> Iterator[Kubectl]:
+    """A release in podMount whose claim the controller makes, as the seeds' operator does."""
+    kubectl = Kubectl(platform.kubectl, platform.kubeconfig, NAMESPACE)
+    helm = Helm(platform.helm, platform.kubeconfig, NAMESPACE)
+    settings = image_settings(platform.image_tag, platform.image_prefix)
+    try:
+        helm.install(settings | {"storage.accessMode": "podMount"})
+    except CommandError as error:
+        pytest.fail(f"{error}\n{complaints(kubectl)}")
+    yield kubectl
+    helm.uninstall()
+
+
+@pytest.fixture(scope="module")
+def ready(release: Kubectl) -> dict:
+    """A Ready checkpoint."""
+    scene.create(release, scene.checkpoint(NAME))
+    return scene.phase(release, NAME, "Ready", "Failed")
+
+
+@pytest.fixture(scope="module")
+def restored(release: Kubectl, ready: dict) -> str:
+    """The name of a restored pod."""
+    scene.create(release, scene.pod("tiny-1", NAME, readinessProbe=scene.probe()))
+    scene.await_answer(release, "tiny-1")
+    scene.await_ready(release, "tiny-1")
+    return "tiny-1"
+
+
+def test_the_checkpoint_becomes_ready(ready: dict):
+    assert "Ready" == ready["status"]["phase"]
+    assert "pvc" == ready["status"]["storageType"]
+
+
+def test_the_controller_made_the_claim(release: Kubectl, ready: dict):
+    assert "Bound" == release.get("pvc", "snapshot-pvc")["status"]["phase"]
+
+
+def test_the_agent_mounts_no_claim(release: Kubectl):
+    volumes = release.get("daemonset", "snapshot-agent")["spec"]["template"]["spec"]["volumes"]
+
+    assert [] == [volume for volume in volumes if "persistentVolumeClaim" in volume]
+
+
+def test_the_worker_is_restored(release: Kubectl, restored: str):
+    assert scene.first_line(release, restored).startswith("SNAPSHOT_RESTORED:")
+    assert 1 == scene.workers(release, restored)
+
+
+def test_the_restored_pod_cannot_write_the_store(release: Kubectl, restored: str):
+    found = release.get("pod", restored)
+    mounts = found["spec"]["containers"][0]["volumeMounts"]
+    store = next(mount for mount in mounts if mount["name"] == keys.STORAGE_VOLUME)
+
+    assert store["readOnly"] is True
+    assert "/checkpoints" == found["metadata"]["annotations"][keys.ANN_STORAGE_BASE_PATH]
