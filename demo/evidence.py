@@ -26,12 +26,20 @@ def events(kubectl: Kubectl, told: Story) -> list[str]:
 
 def event_lines(items: Iterable[dict[str, Any]]) -> list[str]:
     """Render Events as lines, oldest first. Pure."""
-    ordered = sorted(items, key=lambda item: str(item.get("lastTimestamp") or item.get("eventTime") or ""))
+    # Timestamps are whole seconds; within one, the version of the write tells which came first.
+    ordered = sorted(
+        items, key=lambda item: (str(item.get("lastTimestamp") or item.get("eventTime") or ""), _version(item))
+    )
     return [
         f"  {item.get('type', ''):<8}{item.get('reason', ''):<24}"
         f"{item['involvedObject']['kind']}/{item['involvedObject']['name']}: {item.get('message', '')}"
         for item in ordered
     ]
+
+
+def _version(item: dict[str, Any]) -> int:
+    text = str(item.get("metadata", {}).get("resourceVersion", ""))
+    return int(text) if text.isdecimal() else 0
 
 
 def describe(kubectl: Kubectl, pod: str) -> list[str]:
