@@ -24,7 +24,7 @@ LOG_LINES: Final = 3
 """Error lines that become the reason: the first names the cause, later ones only repeat that it failed."""
 _DUMP_LOG: Final = "dump.log"
 _RESTORE_LOG: Final = "restore.log"
-_NOISE: Final = ("rlimit: Can't setup", "Dumping FAILED", "Restoring FAILED")
+_NOISE: Final = ("rlimit: Can't setup", "tun: Unable to create tun", "Dumping FAILED", "Restoring FAILED")
 _ERROR: Final = re.compile(r"Error \([^)]*\): (?P<text>.*)")
 
 

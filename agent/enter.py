@@ -130,11 +130,11 @@ def _become_criu(tree: int, criu: dict[str, Any]) -> None:
     loader = f"{base}/lib/ld.so"
     _same_file(tree, "lib/ld.so", loader)
     _same_file(tree, "bin/criu", f"{base}/bin/criu")
-    limits = f"{base}/lib/limits.so"
-    preload = ["--preload", limits] if os.path.exists(limits) else []  # noqa: PTH110 - fewest modules
+    preload = f"{base}/lib/preload.so"
+    first = ["--preload", preload] if os.path.exists(preload) else []  # noqa: PTH110 - fewest modules
     for fd in (tree, *criu["keep"]):
         os.set_inheritable(fd, True)
-    argv = ["criu", "--library-path", f"{base}/lib", *preload, f"{base}/bin/criu", *criu["argv"]]
+    argv = ["criu", "--library-path", f"{base}/lib", *first, f"{base}/bin/criu", *criu["argv"]]
     os.execve(loader, argv, {"PATH": f"{base}/bin"})  # noqa: S606 - no shell is wanted
 
 

@@ -12,7 +12,7 @@ from images.errors import ImageError
 from images.native import bundle_criu, compile_preload, tool_folder
 
 _SOURCE = Path("standby/standby.c")
-_LIMITS = Path("standby/limits.c")
+_PRELOAD = Path("standby/preload.c")
 
 
 def main(words: Sequence[str]) -> None:
@@ -20,7 +20,7 @@ def main(words: Sequence[str]) -> None:
     match words:
         case ["criu", out]:
             bundle_criu(Path("/"), Path(out))
-            compile_preload(_LIMITS, Path(out) / "lib/limits.so")
+            compile_preload(_PRELOAD, Path(out) / "lib/preload.so")
         case ["tools", out]:
             tool_folder(_SOURCE, Path(out), None, None)
         case ["tools", out, entrypoint, cmd]:

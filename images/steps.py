@@ -75,17 +75,17 @@ class Steps:
 
     def criu(self) -> Layer:
         """CRIU with its libraries and its loader, below /opt/criu."""
-        limits = self._project / "standby" / "limits.c"
+        preload = self._project / "standby" / "preload.c"
 
         def build(target: Path) -> None:
             self._debian(target, ("criu",), CRIU_SUITE, "CRIU")
             (target / "root").rename(target / "unpacked")
             native.bundle_criu(target / "unpacked", target / "root/opt/criu")
-            native.compile_preload(limits, target / "root/opt/criu/lib/limits.so")
+            native.compile_preload(preload, target / "root/opt/criu/lib/preload.so")
             shutil.rmtree(target / "unpacked")
             self._pack(target)
 
-        return self._layer("criu", [CRIU_SUITE, limits.read_text(), *_recipe("debian", "native")], build)
+        return self._layer("criu", [CRIU_SUITE, preload.read_text(), *_recipe("debian", "native")], build)
 
     def tools(self) -> Layer:
         """The tool folder: the static ``snapshot-standby``."""

@@ -1,16 +1,19 @@
-/* Loaded before criu: reads another process's resource limits where prlimit may not.
+/* Loaded before criu, for two things that it takes for granted and containers or nodes do not give it:
  *
- * The system call takes CAP_SYS_RESOURCE for a process of another user, and root lacks that on some nodes (nested
- * containers, hardened virtual machines). The same numbers stand in /proc/PID/limits, which everybody may read.
+ * - another process's resource limits: prlimit takes CAP_SYS_RESOURCE for a process of another user, and root lacks that
+ *   on some nodes (nested containers, hardened virtual machines). The same numbers stand in /proc/PID/limits.
+ * - a /tmp that can be written: with a read-only root file system there is none, but /dev/shm is in every container.
+ *
  * Freestanding, so that it needs no library of the place it is built at.
  */
 #define O_RDONLY 0
 #define O_CLOEXEC 02000000
 #define EPERM 1
+#define EEXIST 17
 #define UNLIMITED (~0UL)
 
 #if defined(__x86_64__)
-enum { SYS_read = 0, SYS_close = 3, SYS_openat = 257, SYS_prlimit64 = 302 };
+enum { SYS_read = 0, SYS_close = 3, SYS_openat = 257, SYS_mkdirat = 258, SYS_prlimit64 = 302, SYS_getrandom = 318 };
 static long call(long n, long a, long b, long c, long d, long e, long f) {
     long result;
     register long r10 __asm__("r10") = d;
@@ -23,7 +26,7 @@ static long call(long n, long a, long b, long c, long d, long e, long f) {
     return result;
 }
 #elif defined(__aarch64__)
-enum { SYS_read = 63, SYS_close = 57, SYS_openat = 56, SYS_prlimit64 = 261 };
+enum { SYS_read = 63, SYS_close = 57, SYS_openat = 56, SYS_mkdirat = 34, SYS_prlimit64 = 261, SYS_getrandom = 278 };
 static long call(long n, long a, long b, long c, long d, long e, long f) {
     register long x8 __asm__("x8") = n;
     register long x0 __asm__("x0") = a;
@@ -89,4 +92,32 @@ long syscall(long n, long a, long b, long c, long d, long e, long f) {
     if (result >= 0 || result < -4095) return result;
     *__errno_location() = (int)-result;
     return -1;
+}
+
+static long make_directory(char *template, int length) {
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz012345";
+    unsigned char random[6];
+    for (int attempt = 0; attempt < 100; attempt++) {
+        if (call(SYS_getrandom, (long)random, sizeof random, 0, 0, 0, 0) != sizeof random) return -EEXIST;
+        for (int i = 0; i < 6; i++) template[length - 6 + i] = letters[random[i] % 32];
+        long result = call(SYS_mkdirat, -100, (long)template, 0700, 0, 0, 0);
+        if (result != -EEXIST) return result;
+    }
+    return -EEXIST;
+}
+
+/* The caller reads the name from where its template was, so the other place must not be longer. */
+char *mkdtemp(char *template) {
+    static const char elsewhere[] = "/dev/shm/cr.XXXXXX";
+    int length = 0, under_tmp = 1;
+    for (; template[length]; length++)
+        if (length < 5 && template[length] != "/tmp/"[length]) under_tmp = 0;
+    long result = length < 6 ? -EEXIST : make_directory(template, length);
+    if (result < 0 && under_tmp && length >= (int)sizeof elsewhere - 1) {
+        for (unsigned i = 0; i < sizeof elsewhere; i++) template[i] = elsewhere[i];
+        result = make_directory(template, (int)sizeof elsewhere - 1);
+    }
+    if (result == 0) return template;
+    *__errno_location() = (int)-result;
+    return (char *)0;
 }
