@@ -1,14 +1,17 @@
-/* Loaded before criu, for two things that it takes for granted and containers or nodes do not give it:
+/* Loaded before criu, for what it takes for granted and containers or nodes do not give it:
  *
  * - another process's resource limits: prlimit takes CAP_SYS_RESOURCE for a process of another user, and root lacks that
  *   on some nodes (nested containers, hardened virtual machines). The same numbers stand in /proc/PID/limits.
  * - a /tmp that can be written: with a read-only root file system there is none, but /dev/shm is in every container.
+ * - a /run that can be trusted: criu believes what /run/criu.kdat says about the kernel, and the container may have
+ *   written it. It is never read.
  *
  * Freestanding, so that it needs no library of the place it is built at.
  */
 #define O_RDONLY 0
 #define O_CLOEXEC 02000000
 #define EPERM 1
+#define ENOENT 2
 #define EEXIST 17
 #define UNLIMITED (~0UL)
 
@@ -120,4 +123,16 @@ char *mkdtemp(char *template) {
     if (result == 0) return template;
     *__errno_location() = (int)-result;
     return (char *)0;
+}
+
+/* The mode, variadic in the header, lies where a plain third argument does. */
+int open64(const char *path, int flags, unsigned mode) {
+    static const char cache[] = "/run/criu.kdat";
+    int same = 0;
+    while (path[same] && path[same] == cache[same]) same++;
+    int is_cache = same == (int)sizeof cache - 1 && !path[same] && !(flags & 3);
+    long result = is_cache ? -ENOENT : call(SYS_openat, -100, (long)path, flags, mode, 0, 0);
+    if (result >= 0) return (int)result;
+    *__errno_location() = (int)-result;
+    return -1;
 }
