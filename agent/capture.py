@@ -4,6 +4,7 @@ The worker's end is part of it: criu ends the tree that it has dumped, and stand
 """
 
 import os
+import stat
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -158,14 +159,15 @@ def _check_volume(init_pid: int, volume: Volume, tools: Tools) -> None:
 
 
 def _save_volume(staged: Staging, init_pid: int, volume: Volume, number: int, tools: Tools) -> dict[str, Any]:
-    name = f"volume-{number}.tar"
+    file_name = f"volume-{number}.tar"
     root = open_in_container(init_pid, volume.point, proc=tools.proc)
     try:
-        with os.fdopen(staged.file(name), "wb") as into:
+        with os.fdopen(staged.file(file_name), "wb") as into:
             graft.pack(root, into, volumes.check_size(root, volume.point))
+        sockets = [name for name, found in graft.walk(root) if stat.S_ISSOCK(found.st_mode)]
     finally:
         os.close(root)
-    return {"point": volume.point, "file": name, "size": volume.size}
+    return {"point": volume.point, "file": file_name, "size": volume.size, "sockets": sockets}
 
 
 def _save_files(staged: Staging, plan: CapturePlan, seen: Inspection, tools: Tools) -> dict[str, Any]:

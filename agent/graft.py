@@ -208,13 +208,15 @@ def _user_attributes(fd: int) -> dict[str, str]:
 def change(root: int, step: Mapping[str, Any]) -> None:
     """Make the change that a step describes by descriptors; with an undo file, what undoes it is on disk first.
 
-    Keys: ``tar``, ``gone``, ``emptied``, and perhaps ``root`` with ``undo_tar`` and ``undo_list``.
+    Keys: ``tar``, ``gone``, ``emptied``, and perhaps ``root`` with ``undo_tar`` and ``undo_list``; then also ``made``,
+    what others will make in the course of it.
     """
     with os.fdopen(step["tar"], "rb", closefd=False) as archive:
         archive.seek(0)
         if "undo_tar" in step:
             with os.fdopen(step["undo_tar"], "wb", closefd=False) as saved:
                 created = inverse(root, archive, step["gone"], step["emptied"], saved)
+            created += [name for name in step["made"] if look(root, name) is None]
             os.fsync(step["undo_tar"])
             os.write(step["undo_list"], json.dumps({"root": step["root"], "gone": created}).encode())
             os.fsync(step["undo_list"])

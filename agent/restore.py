@@ -26,6 +26,7 @@ from agent.inspection import Inspection, Machine, inspect, machine, open_in_cont
 from agent.journal import Journal
 from agent.orders import Place, RestoreOrder
 from agent.phases import Phases
+from agent.rootfs import Changes
 from agent.tools import Tools
 from contract import control
 
@@ -43,6 +44,8 @@ class Change:
     """Name of the file in the artifact."""
     gone: tuple[str, ...] = ()
     emptied: tuple[str, ...] = ()
+    sockets: tuple[str, ...] = ()
+    """Which criu makes itself."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def plan_restore(
     seen: Inspection,
     node: Machine,
     criu: str,
-    deleted: tuple[list[str], list[str]],
+    deleted: Changes,
 ) -> RestorePlan:
     """Decide about a restore; pure.
 
@@ -73,10 +76,10 @@ def plan_restore(
     for check in (_fits_machine, _fits_criu, _not_wider, _mounts_present, _pids_free):
         check(manifest, seen, node, criu)
     process = manifest["process"]
-    changes = [Change(volume["point"], volume["file"]) for volume in manifest.get("volumes", ())]
+    changes = [Change(v["point"], v["file"], sockets=tuple(v["sockets"])) for v in manifest.get("volumes", ())]
     if manifest.get("rootfs"):
-        gone, emptied = deleted
-        changes.insert(0, Change("/", artifact.ROOTFS_TAR, tuple(gone), tuple(emptied)))
+        lists = (tuple(deleted.gone), tuple(deleted.emptied), tuple(deleted.sockets))
+        changes.insert(0, Change("/", artifact.ROOTFS_TAR, *lists))
     inherit = {what: int(number) for number, what in process["stdio"].items() if what.startswith("pipe:")}
     return RestorePlan(int(process["pid"]), inherit, tuple(changes), _too_small(manifest, seen))
 
@@ -178,7 +181,7 @@ def restore(order: RestoreOrder, claim: Claim, init_pid: int, tools: Tools, phas
 
 
 def _plan(found: Artifact, seen: Inspection, tools: Tools) -> RestorePlan:
-    deleted: tuple[list[str], list[str]] = ([], [])
+    deleted = Changes()
     if found.manifest.get("rootfs"):
         with os.fdopen(found.open(artifact.DELETED_FILES), "rb") as file:
             deleted = rootfs.parse_deleted(file.read())
@@ -219,7 +222,7 @@ def _put_back(
     Where there is nothing to put back, nothing is touched.
     """
     inside: list[dict[str, Any]] = [{"what": "files", "root": p, "size": s} for p, s in plan.resize.items()]
-    changes = [change for change in plan.changes if change.gone or change.emptied or _has_entries(found, change)]
+    changes = [c for c in plan.changes if c.gone or c.emptied or c.sockets or _has_entries(found, c)]
     if not changes:
         return inside
     claim.control.write(control.DIRTY, "")
@@ -228,7 +231,7 @@ def _put_back(
     for number, change in enumerate(changes):
         tar = found.open(change.tar)
         stack.callback(os.close, tar)
-        names = {"root": change.root, "gone": change.gone, "emptied": change.emptied}
+        names = {"root": change.root, "gone": change.gone, "emptied": change.emptied, "made": change.sockets}
         step = {"what": "files", "tar": tar, **names, **journal.step(number)}
         if change.root in memory:
             inside.append(step)

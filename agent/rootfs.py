@@ -26,21 +26,24 @@ class Changes:
     gone: list[str] = field(default_factory=list)
     emptied: list[str] = field(default_factory=list)
     """Directories whose content in the image is hidden."""
+    sockets: list[str] = field(default_factory=list)
+    """Left out of the tar: criu binds them anew, and a restore that fails then must remove them."""
 
     def deleted_json(self) -> str:
         """Content of ``deleted-files.json``."""
-        return json.dumps({"deleted": self.gone, "opaque": self.emptied}, indent=1)
+        return json.dumps({"deleted": self.gone, "opaque": self.emptied, "sockets": self.sockets}, indent=1)
 
 
-def parse_deleted(text: bytes) -> tuple[list[str], list[str]]:
-    """Gone and emptied, from ``deleted-files.json``; names are checked where they are used.
+def parse_deleted(text: bytes) -> Changes:
+    """What ``deleted-files.json`` says; names are checked where they are used.
 
     Raises:
         RefusedError: where it is not of that form.
     """
     try:
         content = json.loads(text)
-        return [str(name) for name in content["deleted"]], [str(name) for name in content["opaque"]]
+        gone, emptied, sockets = ([str(name) for name in content[key]] for key in ("deleted", "opaque", "sockets"))
+        return Changes(gone=gone, emptied=emptied, sockets=sockets)
     except (ValueError, KeyError, TypeError) as error:
         raise RefusedError("artifact-corrupt", "deleted-files.json is not of its form") from error
 
@@ -85,7 +88,9 @@ def _sort(upper: int, name: str, found: os.stat_result, changes: Changes) -> Non
             )
         if marks.get("opaque") in (b"y", b"x"):
             changes.emptied.append(name)
-    if not stat.S_ISBLK(found.st_mode) and not stat.S_ISCHR(found.st_mode) and not stat.S_ISSOCK(found.st_mode):
+    if stat.S_ISSOCK(found.st_mode):
+        changes.sockets.append(name)
+    elif not stat.S_ISBLK(found.st_mode) and not stat.S_ISCHR(found.st_mode):
         changes.files.append(name)
 
 

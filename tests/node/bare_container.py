@@ -204,6 +204,9 @@ segment = mmap.mmap(shared, 4096)
 segment[:8] = b"segment!"
 scratch = open("/scratch/state", "w+")
 scratch.write("scratch!"); scratch.flush()
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("/var/tmp/worker.sock")
+listener.listen()
 child = subprocess.Popen([sys.executable, "-c", "import time\\nwhile True: time.sleep(0.2)"])
 
 class Handler(http.server.BaseHTTPRequestHandler):

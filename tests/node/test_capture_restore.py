@@ -174,7 +174,7 @@ class TestColdStart:
         assert 1 == len(wait_for(container.get, "answer of the cold worker").split()[0:1])
         return outcome
 
-    of_the_cold_worker = ("var/tmp/worker.log", "etc/issue.net")
+    of_the_cold_worker = ("var/tmp/worker.log", "var/tmp/worker.sock", "etc/issue.net")
 
     @pytest.mark.parametrize(
         ("spoil", "words"),

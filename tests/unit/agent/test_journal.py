@@ -37,7 +37,9 @@ def change(journal, root, tmp_path, number=0):
     archive.write_bytes(tar_of(entry("old"), entry("new")).read())
     tar = os.open(archive, os.O_RDONLY)
     try:
-        graft.change(root[1], {"root": "/", "tar": tar, "gone": (), "emptied": (), **journal.step(number)})
+        graft.change(
+            root[1], {"root": "/", "tar": tar, "gone": (), "emptied": (), "made": ("made",), **journal.step(number)}
+        )
     finally:
         os.close(tar)
 
@@ -45,7 +47,8 @@ def change(journal, root, tmp_path, number=0):
 def test_the_next_agent_can_undo(pods, root, tmp_path):
     with Journal.create(pods, UID, "main") as journal:
         change(journal, root, tmp_path)
-    assert ["new", "old"] == names(root[0])
+    (root[0] / "made").write_text("by criu")
+    assert ["made", "new", "old"] == names(root[0])
     assert "" == (root[0] / "old").read_text()
     found = Journal.find(pods, UID, "main")
     assert found is not None

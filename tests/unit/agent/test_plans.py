@@ -11,12 +11,13 @@ from agent.errors import RefusedError
 from agent.inspection import Inspection, Machine, Worker
 from agent.orders import CaptureOrder, Place
 from agent.restore import plan_restore
+from agent.rootfs import Changes
 
 CAPS = 0xA80425FB
 NODE = Machine("6.1.0", "x86_64", frozenset({"avx2", "sse4_2"}))
 SCRATCH = "/pods/u/volumes/kubernetes.io~empty-dir/scratch"
 CONTROL = "/pods/u/volumes/kubernetes.io~empty-dir/snapshot-control/main"
-NOTHING = ([], [])
+NOTHING = Changes()
 
 
 def status(**fields):
@@ -82,8 +83,10 @@ class TestCapture:
 
 class TestRestore:
     def test_plan(self):
-        volumes = [{"point": "/dev/shm", "file": "volume-0.tar", "size": 8 << 30}]
-        plan = plan_restore(manifest(volumes=volumes), container(), NODE, "4.2.1", (["etc/issue"], ["opt"]))
+        volumes = [{"point": "/dev/shm", "file": "volume-0.tar", "size": 8 << 30, "sockets": []}]
+        plan = plan_restore(
+            manifest(volumes=volumes), container(), NODE, "4.2.1", Changes(gone=["etc/issue"], emptied=["opt"])
+        )
         assert 1001 == plan.worker_pid
         assert {"pipe:[11]": 1, "pipe:[12]": 2} == plan.inherit
         assert [("/", ("etc/issue",), ("opt",)), ("/dev/shm", (), ())] == [
@@ -92,7 +95,7 @@ class TestRestore:
         assert {"/dev/shm": 8 << 30} == plan.resize
 
     def test_larger_shared_memory_is_left_alone(self):
-        volumes = [{"point": "/dev/shm", "file": "volume-0.tar", "size": 1 << 20}]
+        volumes = [{"point": "/dev/shm", "file": "volume-0.tar", "size": 1 << 20, "sockets": []}]
         assert {} == plan_restore(manifest(volumes=volumes), container(), NODE, "4.2.1", NOTHING).resize
 
     @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from agent.discover import Mount
 from agent.errors import RefusedError
-from agent.rootfs import collect, parse_deleted, skipper, upper_directory
+from agent.rootfs import Changes, collect, parse_deleted, skipper, upper_directory
 from agent.volumes import check_size, tmpfs_size, travelling
 
 EXCLUSIONS = ("/proc", "/sys", "/dev", "*/.cache/huggingface", "*/__pycache__", "*.pyc")
@@ -46,10 +46,11 @@ def test_collect(tmp_path):
 
 
 def test_deleted_files_round_trip():
-    assert (["a"], ["b"]) == parse_deleted(b'{"deleted": ["a"], "opaque": ["b"]}')
+    changes = Changes(gone=["a"], emptied=["b"], sockets=["c"])
+    assert changes == parse_deleted(changes.deleted_json().encode())
 
 
-@pytest.mark.parametrize("text", [b"", b"[]", b'{"deleted": []}', b'{"deleted": 1, "opaque": []}'])
+@pytest.mark.parametrize("text", [b"", b"[]", b'{"deleted": []}', b'{"deleted": 1, "opaque": [], "sockets": []}'])
 def test_bad_deleted_files(text):
     with pytest.raises(RefusedError):
         parse_deleted(text)
