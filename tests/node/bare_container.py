@@ -24,6 +24,7 @@ from images.steps import Steps
 
 PROJECT = Path(__file__).parents[2]
 CGROUPS = Path("/sys/fs/cgroup")
+CONTROLLERS = ("pids", "memory")
 ENTER_ROOT = """
 set -e
 mount --make-rprivate /
@@ -68,6 +69,9 @@ def node_folder() -> Iterator[Path]:
             (path / name).mkdir()
         (path / "store").chmod(0o777)
         yield path
+    for controller in CONTROLLERS:
+        with contextlib.suppress(OSError):  # never made, or somebody else's
+            (CGROUPS / controller / "kubepods").rmdir()
 
 
 def unpack_tools(node: Path) -> Path:
@@ -95,7 +99,7 @@ class BareContainer:
             path.mkdir(parents=True)
         self.control.chmod(0o777)
         (self.volumes / "scratch").chmod(0o777)
-        self.cgroups = [CGROUPS / c / "kubepods" / f"pod{self.pod_uid}" / self.container_id for c in ("pids", "memory")]
+        self.cgroups = [CGROUPS / c / "kubepods" / f"pod{self.pod_uid}" / self.container_id for c in CONTROLLERS]
         for cgroup in self.cgroups:
             cgroup.mkdir(parents=True)
         settings = {
