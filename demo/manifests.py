@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from contract import keys
+
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples" / "demo"
 STOPWATCH_NAME = "stopwatch"
@@ -29,6 +31,20 @@ def example(name: str, image: str) -> dict[str, Any]:
         template = document["spec"]["job"]["podTemplateSpec"]
     template["spec"]["containers"][0]["image"] = image
     return document
+
+
+def opted_in_pod() -> dict[str, Any]:
+    """Return the least pod that admission has something to say about; it is never really made."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "generateName": "is-the-webhook-there-",
+            "labels": {keys.LABEL_RESTORE: keys.RESTORE_BY_NAME},
+            "annotations": {keys.ANN_CHECKPOINT_NAME: "none"},
+        },
+        "spec": {"containers": [{"name": "main", "image": "none"}]},
+    }
 
 
 def stopwatch_configmap() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from contract import keys
-from contract.states import Phase
+from contract.states import Admission, Phase
 from demo import manifests
 from demo.kubectl import CommandError, Kubectl, WaitError, wait_for
 from demo.timeline import Start, Story
@@ -40,6 +40,22 @@ class Checkpoint:
     seconds: float
     size: int
     source_token: str
+
+
+def await_webhook(kubectl: Kubectl) -> None:
+    """Wait until the API server reaches the webhook.
+
+    Ready pods are not enough: the Service's rules follow some moments later, and a pod made in between would truly
+    be told ``webhook-unreachable``.
+    """
+    probe = json.dumps(manifests.opted_in_pod())
+
+    def look() -> str | None:
+        made = json.loads(kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", stdin=probe))
+        code = made["metadata"].get("annotations", {}).get(keys.ANN_ADMISSION)
+        return None if code in {None, Admission.WEBHOOK_UNREACHABLE.value} else str(code)
+
+    wait_for(look, "an answer of the webhook", START_SECONDS)
 
 
 def start_cold(kubectl: Kubectl, image: str = manifests.WORKER_IMAGE) -> None:
@@ -159,6 +175,7 @@ def delete_artifact(kubectl: Kubectl, agent_namespace: str, checkpoint_id: str, 
 
 def tell(kubectl: Kubectl, say: Say, image: str = manifests.WORKER_IMAGE) -> Story:
     """Run the whole story with the worker's *image* and return what was measured."""
+    await_webhook(kubectl)
     say("a Deployment starts cold: there is no checkpoint yet")
     start_cold(kubectl, image)
     first = wait_for(lambda: next(iter(kubectl.pods(APP)), None), "the first pod", START_SECONDS)
