@@ -47,11 +47,8 @@ NAMESPACES: Final = Resource("", "v1", "namespaces", "Namespace", namespaced=Fal
 EVENTS: Final = Resource("", "v1", "events", "Event")
 SECRETS: Final = Resource("", "v1", "secrets", "Secret")
 CONFIG_MAPS: Final = Resource("", "v1", "configmaps", "ConfigMap")
-SERVICES: Final = Resource("", "v1", "services", "Service")
 PERSISTENT_VOLUME_CLAIMS: Final = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 JOBS: Final = Resource("batch", "v1", "jobs", "Job")
-DAEMON_SETS: Final = Resource("apps", "v1", "daemonsets", "DaemonSet")
-DEPLOYMENTS: Final = Resource("apps", "v1", "deployments", "Deployment")
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 MUTATING_WEBHOOK_CONFIGURATIONS: Final = Resource(
     "admissionregistration.k8s.io",
@@ -59,8 +56,5 @@ MUTATING_WEBHOOK_CONFIGURATIONS: Final = Resource(
     "mutatingwebhookconfigurations",
     "MutatingWebhookConfiguration",
     namespaced=False,
-)
-CUSTOM_RESOURCE_DEFINITIONS: Final = Resource(
-    "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
 )
 CHECKPOINTS: Final = Resource(keys.GROUP, keys.VERSION, keys.CHECKPOINT_PLURAL, keys.CHECKPOINT_KIND)
