@@ -1,0 +1,32 @@
+"""standby has the contract's words and times in C: two copies that meet at run time must say the same."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from contract import control
+
+SOURCE = (Path(__file__).parents[3] / "standby" / "standby.c").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        pytest.param("CLAIM_WINDOW", control.CLAIM_WINDOW * 1000, id="milliseconds for a claim"),
+        pytest.param("LOST_CLAIM_WINDOW", control.LOST_CLAIM_WINDOW * 1000, id="milliseconds for another claim"),
+        pytest.param("EXIT_RESTART_ME", control.EXIT_RESTART_ME, id="exit code restart me"),
+        pytest.param("EXIT_REQUIRED", control.EXIT_REQUIRED, id="exit code required"),
+        pytest.param("FIRST_WORKER_PID", control.FIRST_WORKER_PID, id="first pid of a worker"),
+    ],
+)
+def test_numbers_agree(name: str, expected: float):
+    found = re.search(rf"\b{name} = (\d+)", SOURCE)
+
+    assert found
+    assert expected == int(found[1])
+
+
+@pytest.mark.parametrize("word", [pytest.param(each, id=each) for each in control.STALE_AT_START])
+def test_standby_knows_every_control_file(word: str):
+    assert f'"{word}"' in SOURCE
