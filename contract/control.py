@@ -17,6 +17,9 @@ COLD_START: Final = "cold-start\n"
 """Content of ``restore-complete`` where the container started cold: the startup gate opens all the same."""
 
 # Files of ours.
+IMAGE_ENTRYPOINT: Final = "image-entrypoint"
+IMAGE_CMD: Final = "image-cmd"
+"""What the image would run, each argument ended by a NUL: told by the agent to a capture in a stock image."""
 CLAIM: Final = "standby-claim"
 """Made by standby at its start with its nonce as content; whoever holds flock(LOCK_EX) on it owns the container."""
 VERDICT: Final = "standby-verdict"

@@ -21,6 +21,8 @@ MAX_CONTAINERS = 64
 _LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 _QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 
+DURATION = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
+
 PRESERVE: JsonDict = {"x-kubernetes-preserve-unknown-fields": True}
 
 
@@ -184,6 +186,15 @@ class Job(Part):
     """Deprecated and ignored: 300 always."""
 
 
+class Retention(Part):
+    """How long artifacts are kept; what is absent here is as the installation's values say."""
+
+    keep_versions: Positive32 | None = None
+    """Versions kept in storage, the newest first; a version that a pod uses is always kept."""
+    ttl_after_last_use: Annotated[str, Field(pattern=DURATION, min_length=2)] | None = None
+    """The checkpoint is deleted, with its artifacts, when no pod has used it for so long, for example 72h."""
+
+
 class Source(Part):
     """A running pod to capture instead of a Job; reserved, not served by this version."""
 
@@ -226,6 +237,7 @@ class Spec(Part):
     gpu_memory_service: GpuMemoryService | None = None
     job: Job | None = None
     source: Source | None = None
+    retention: Retention | None = None
 
 
 class Condition(Part):
@@ -247,6 +259,16 @@ class CapturedImage(Open):
     cmd: Annotated[list[str], Field(json_schema_extra=LIST_ATOMIC)] | None = None
     user: str | None = None
     working_dir: str | None = None
+
+
+class ArtifactVersion(Part):
+    """One artifact in storage."""
+
+    version: Annotated[str, Field(min_length=1, max_length=63)]
+    manifest_digest: str
+    """blake3 of the manifest of this version."""
+    size: Whole64 | None = None
+    created_at: Time | None = None
 
 
 class Status(Part):
@@ -271,6 +293,12 @@ class Status(Part):
     manifest_digest: str | None = None
     """blake3 of the manifest; nothing else is ever restored."""
     image: CapturedImage | None = None
+    versions: Annotated[list[ArtifactVersion], Field(json_schema_extra=by_key("version"))] | None = None
+    """Artifacts in storage, the newest last; a pod that was shaped for an older one restores that one."""
+    attempts: Natural32 | None = None
+    """Captures begun for the wanted version of an automatic checkpoint."""
+    last_used_at: Time | None = None
+    """When a pod last used the checkpoint; written at most once an hour."""
     observed_generation: Whole64 | None = None
     conditions: Annotated[list[Condition], Field(json_schema_extra=by_key("type"))] | None = None
 

@@ -45,6 +45,22 @@ class StartupPolicy(StrEnum):
     WAIT_FOR_CHECKPOINT = "WaitForCheckpoint"
 
 
+class GateEnd(StrEnum):
+    """Why a held pod was let go, on the pod itself."""
+
+    CHECKPOINT_READY = "checkpoint-ready"
+    CHECKPOINT_FAILED = "checkpoint-failed"
+    CHECKPOINT_DELETED = "checkpoint-deleted"
+    WAIT_TIMEOUT = "wait-timeout"
+
+
+class DeletionPolicy(StrEnum):
+    """What becomes of an automatic checkpoint when its graph deployment goes."""
+
+    DELETE = "Delete"
+    RETAIN = "Retain"
+
+
 class ReadySignal(StrEnum):
     """The moment of capture: a file written by the worker, or its own probes."""
 
@@ -79,5 +95,9 @@ class Admission(StrEnum):
     STORAGE_UNAVAILABLE = "storage-unavailable"
     IMAGE_MISMATCH = "image-mismatch"
     POD_UNSUPPORTED = "pod-unsupported"
-    AUTO_NOT_AVAILABLE = "auto-not-available"
+    CHECKPOINT_REQUESTED = "checkpoint-requested"
+    HELD = "held"
+    ENTRYPOINT_UNKNOWN = "entrypoint-unknown"
+    PER_POD_IDENTITY = "per-pod-identity"
+    NO_READY_SIGNAL = "no-ready-signal"
     WEBHOOK_UNREACHABLE = "webhook-unreachable"

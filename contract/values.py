@@ -54,7 +54,10 @@ class Values(block.Section):
     admission: block.AdmissionValues = block.AdmissionValues()
     graph_deployments: block.GraphDeployments = block.GraphDeployments()
     retention: block.Retention = block.Retention()
+    automatic: block.Automatic = block.Automatic()
     policy: block.Policy = block.Policy()
+    monitoring: block.Monitoring = block.Monitoring()
+    network_policy: block.NetworkPolicy = block.NetworkPolicy()
     coexist: Literal["", "agentOnly"] = Field(
         default="", description="agentOnly: only the agent, beside another controller of DynamoCheckpoints."
     )
@@ -73,12 +76,17 @@ class Values(block.Section):
     @property
     def wait_timeout_seconds(self) -> int:
         """``waitTimeout`` in seconds."""
-        return sum(int(n) * _SECONDS[unit] for n, unit in re.findall(r"([0-9]+)([hms])", self.wait_timeout))
+        return duration_seconds(self.wait_timeout)
 
     @property
     def cleanup_image(self) -> str:
         """The image that removes artifacts."""
         return self.checkpoint.cleanup_image or self.control_plane.image.reference
+
+
+def duration_seconds(text: str) -> int:
+    """A duration of the values (``1h30m``) in seconds."""
+    return sum(int(n) * _SECONDS[unit] for n, unit in re.findall(r"([0-9]+)([hms])", text))
 
 
 def load_values(text: str) -> Values:

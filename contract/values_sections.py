@@ -257,21 +257,33 @@ class WebhookValues(Section):
     namespace_selector: Object = Field(
         default={}, description="Empty: the release's namespace where rbac.namespaceRestricted, else all."
     )
+    object_selector: Object = Field(default={}, description="Narrows opt-in further; empty: every pod that opts in.")
     cert_manager: CertManager = CertManager()
 
 
-class Inject(Section):
-    """Tools brought into stock images; reserved, no effect while placeholder.mode is image."""
+class ToolsImage(Image):
+    """The image that holds nothing but the tool folder."""
 
-    via: Literal["init", "imageVolume"] = "init"
-    image: str = ""
-    pull_secrets: list[PullSecret] = []
+    repository: str = Field(default="dynamo-snapshot/tools", min_length=1)
+
+
+class Inject(Section):
+    """Tools brought into stock images, where placeholder.mode is inject."""
+
+    via: Literal["init", "imageVolume"] = Field(
+        default="init", description="imageVolume needs a runtime that mounts images: containerd 2.1, CRI-O 1.31."
+    )
+    image: ToolsImage = ToolsImage()
+    pull_secrets: list[PullSecret] = Field(default=[], description="Names of Secrets in the workers' namespaces.")
+    resources: Object = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "1", "memory": "64Mi"}}
 
 
 class Placeholder(Section):
     """How standby comes into the worker's image."""
 
-    mode: Literal["image"] = "image"
+    mode: Literal["image", "inject"] = Field(
+        default="image", description="inject: stock images work, except where placeholder.images maps them."
+    )
     images: Texts = Field(default={}, description="Runtime image: its placeholder image.")
     inject: Inject = Inject()
 
@@ -283,17 +295,60 @@ class AdmissionValues(Section):
 
 
 class GraphDeployments(Section):
-    """The reconciler of graph deployments; this version has none."""
+    """The reconciler of DynamoGraphDeployments."""
 
-    enabled: Literal[False] = False
+    enabled: bool = False
 
 
 class Retention(Section):
-    """How many checkpoints of a workload are kept, and how long."""
+    """How many checkpoints are kept, and how long; ``spec.retention`` of a checkpoint goes before."""
 
-    keep_versions: int = Field(default=2, ge=1)
-    ttl_after_last_use: Duration | Literal[""] = ""
-    namespace_quota: Quantity | Literal[""] = ""
+    keep_versions: int = Field(default=2, ge=1, description="Versions of one checkpoint.")
+    automatic_per_workload: int = Field(default=2, ge=1, description="Automatic checkpoints of one workload.")
+    ttl_after_last_use: Duration | Literal[""] = Field(default="", description="Automatic checkpoints; empty: never.")
+    namespace_quota: Quantity | Literal[""] = Field(
+        default="", description="Bytes of all artifacts of a namespace; the longest unused automatic ones go first."
+    )
+    dry_run: bool = Field(default=False, description="Say in Events what would go, remove nothing.")
+
+
+class Automatic(Section):
+    """Checkpoints that the controller makes for workloads labelled auto, and for graph deployments."""
+
+    hash_annotations: list[str] = Field(default=[], description="Further template annotations whose change counts.")
+    attempts: int = Field(default=3, ge=1, le=10, description="Captures before a checkpoint is Failed.")
+    backoff: list[Duration] = Field(default=["1m", "10m"], min_length=1, description="Pauses between attempts.")
+
+
+class Monitor(Section):
+    """An object of the Prometheus operator."""
+
+    enabled: bool = False
+    labels: Texts = {}
+    interval: Duration = "30s"
+
+
+class Labelled(Section):
+    """An object that is found by its labels."""
+
+    enabled: bool = False
+    labels: Texts = {}
+
+
+class Monitoring(Section):
+    """What Prometheus and Grafana are told."""
+
+    service_monitor: Monitor = Monitor()
+    prometheus_rule: Labelled = Labelled()
+    dashboard: Labelled = Labelled(labels={"grafana_dashboard": "1"})
+
+
+class NetworkPolicy(Section):
+    """Who may reach webhook and controller, and whom they may reach."""
+
+    enabled: bool = False
+    api_server_ports: list[int] = Field(default=[443, 6443], description="Egress of all our pods, besides DNS.")
+    metrics_from: list[Object] = Field(default=[], description="Peers that may read metrics; empty: everyone.")
 
 
 class Switch(Section):
@@ -306,6 +361,12 @@ class Policy(Section):
     """Admission policies of the API server that the chart brings."""
 
     restore_verb: Switch = Switch()
+    require: Switch = Field(
+        default=Switch(enabled=True), description="Refuses pods with snapshot-policy Require that are not shaped."
+    )
+    agent: Switch = Field(
+        default=Switch(enabled=True), description="Holds each agent to its own node's pods and to final reports."
+    )
     unreachable_mark: Switch = Field(
         default=Switch(enabled=True),
         description="Marks opted-in pods that the webhook did not see; not rendered without MutatingAdmissionPolicy.",

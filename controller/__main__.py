@@ -1,6 +1,7 @@
 """Wiring of the controller process: settings, live copies, queue, leadership, health."""
 
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -22,11 +23,14 @@ from daemon.tasks import Task, all_of, main, run_together
 from kube.client import Client, connect
 from kube.informer import Informer, synced
 from kube.lease import Election
+from kube.part import Context, Part
 from kube.queue import WorkQueue
 from kube.recorder import Recorder
 from kube.store import Key, key_of
 
 COMPONENT: Final = "snapshot-controller"
+PARTS: Final[tuple[Callable[[Context], Part], ...]] = ()
+"""The other rooms that reconcile in this process."""
 WORKERS: Final = 16
 """Checkpoints handled at once: enough to keep an API server busy, each waits for it nearly all the time."""
 
@@ -58,12 +62,25 @@ def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
     registry.register(PhaseCollector(copies.checkpoints.store))
     reconciler = Reconciler(observer, Actor(kube, copies.learn), recorder, values, _now, Metrics(registry))
     election = Election(kube, settings.pod_namespace, f"{settings.release_fullname}-controller", _identity(settings))
-    work = {"queue": partial(_work, queue, reconciler, copies)}
+    work: dict[str, Task] = {"queue": partial(_work, queue, reconciler, copies)}
     if not values.webhook.cert_manager.enabled:
         targets = reconcile.Targets(settings.pod_namespace, settings.release_fullname)
         work["certificates"] = partial(reconcile.run, kube, targets, _now)
-    checks = {f"copy of {name}": partial(_unsynced, informer) for name, informer in copies.all().items()}
-    tasks: dict[str, Task] = {f"copy of {name}": informer.run for name, informer in copies.all().items()}
+    context = Context(
+        kube=kube,
+        settings=settings,
+        values=values,
+        recorder=recorder,
+        registry=registry,
+        checkpoints=copies.checkpoints,
+        now=_now,
+    )
+    informers = dict(copies.all())
+    for part in (make(context) for make in PARTS):
+        informers |= part.informers
+        work |= part.work
+    checks = {f"copy of {name}": partial(_unsynced, informer) for name, informer in informers.items()}
+    tasks: dict[str, Task] = {f"copy of {name}": informer.run for name, informer in informers.items()}
     return tasks | {
         "events": recorder.run,
         "health": HealthServer(settings.health_port, checks, registry).run,

@@ -15,7 +15,17 @@ _PATH: Final = "PATH=/usr/local/bin:/usr/bin:/usr/sbin"
 _ENV: Final = [_PATH, "LANG=C.UTF-8", "PYTHONUNBUFFERED=1"]
 
 ROOMS: Final = {
-    "control-plane": ("contract", "daemon", "kube", "certs", "webhook", "controller", "snapshotctl"),
+    "control-plane": (
+        "contract",
+        "daemon",
+        "kube",
+        "certs",
+        "workloads",
+        "graphs",
+        "webhook",
+        "controller",
+        "snapshotctl",
+    ),
     "agent": ("contract", "daemon", "kube", "agent"),
 }
 """The rooms of this checkout that each image holds."""

@@ -48,6 +48,11 @@ EVENTS: Final = Resource("", "v1", "events", "Event")
 SECRETS: Final = Resource("", "v1", "secrets", "Secret")
 CONFIG_MAPS: Final = Resource("", "v1", "configmaps", "ConfigMap")
 PERSISTENT_VOLUME_CLAIMS: Final = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+SERVICES: Final = Resource("", "v1", "services", "Service")
+DEPLOYMENTS: Final = Resource("apps", "v1", "deployments", "Deployment")
+REPLICA_SETS: Final = Resource("apps", "v1", "replicasets", "ReplicaSet")
+STATEFUL_SETS: Final = Resource("apps", "v1", "statefulsets", "StatefulSet")
+DAEMON_SETS: Final = Resource("apps", "v1", "daemonsets", "DaemonSet")
 JOBS: Final = Resource("batch", "v1", "jobs", "Job")
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 MUTATING_WEBHOOK_CONFIGURATIONS: Final = Resource(
@@ -58,3 +63,4 @@ MUTATING_WEBHOOK_CONFIGURATIONS: Final = Resource(
     namespaced=False,
 )
 CHECKPOINTS: Final = Resource(keys.GROUP, keys.VERSION, keys.CHECKPOINT_PLURAL, keys.CHECKPOINT_KIND)
+GRAPHS: Final = Resource(keys.GROUP, keys.VERSION, keys.GRAPH_PLURAL, keys.GRAPH_KIND)

@@ -129,7 +129,7 @@ def _check_wish(pod: Json) -> None:
     wish = labels.get(keys.LABEL_RESTORE)
     if wish == keys.RESTORE_AUTO:
         raise _Unshaped(
-            Admission.AUTO_NOT_AVAILABLE,
+            Admission.CHECKPOINT_REQUESTED,
             f"label {keys.LABEL_RESTORE}={keys.RESTORE_AUTO} is not served by this version; create a DynamoCheckpoint, "
             f"set the label to {keys.RESTORE_BY_NAME} and name it with annotation {keys.ANN_CHECKPOINT_NAME}",
         )

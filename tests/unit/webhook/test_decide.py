@@ -53,7 +53,7 @@ UNSHAPED = [
         id="source-label",
     ),
     pytest.param(
-        Admission.AUTO_NOT_AVAILABLE,
+        Admission.CHECKPOINT_REQUESTED,
         "not served by this version",
         pod(labels={keys.LABEL_RESTORE: "auto"}),
         [ready()],

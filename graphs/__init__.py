@@ -1,0 +1,1 @@
+"""From DynamoGraphDeployment to Deployments and automatic checkpoints: observe, plan, act, write the status once."""

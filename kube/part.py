@@ -1,0 +1,41 @@
+"""What a room that reconciles gets from the process it runs in, and what it adds to it.
+
+The process wires rooms that do not know each other: each answers its live copies and the work that only a leader does.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry
+
+from contract.values import Values
+from daemon.settings import Settings
+from daemon.tasks import Task
+from kube.informer import Informer
+from kube.recorder import Recorder
+from kube.seam import Kube
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What all rooms of one process share."""
+
+    kube: Kube
+    settings: Settings
+    values: Values
+    recorder: Recorder
+    registry: CollectorRegistry
+    checkpoints: Informer
+    """DynamoCheckpoints of the namespaces served."""
+    now: Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one room adds to the process."""
+
+    informers: Mapping[str, Informer] = field(default_factory=dict)
+    """Live copies by name; they run in every replica, and readiness waits for them."""
+    work: Mapping[str, Task] = field(default_factory=dict)
+    """Runs only while this process leads; each waits for its copies itself (``kube.informer.synced``)."""
