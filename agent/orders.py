@@ -58,7 +58,7 @@ class Outcome:
 
     ok: bool
     reason: str = ""
-    """Kebab-case code, a closed list in ``agent.reasons``; empty when ok."""
+    """Kebab-case code, a closed list in ``contract.states.AgentReason``; empty when ok."""
     message: str = ""
     """One sentence for a person: what happened and what to do."""
     seconds: Mapping[str, float] = field(default_factory=dict)

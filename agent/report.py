@@ -12,11 +12,10 @@ from typing import Final, Literal
 
 from agent import selection
 from agent.orders import CaptureOrder, Outcome, RestoreOrder
-from agent.reasons import Reason
 from agent.selection import Refusal
 from contract import keys
 from contract.checkpoint import annotations_of
-from contract.states import CaptureStatus, RestoreStatus
+from contract.states import AgentReason, CaptureStatus, RestoreStatus
 from kube.errors import ConflictError, KubeError, NotFoundError, bounded
 from kube.recorder import Recorder
 from kube.resources import JOBS, PODS, Resource
@@ -128,7 +127,7 @@ class Reporter:
             if outcome.ok:
                 self._say(about, "Normal", "CheckpointSucceeded", f"container {container} captured: {_took(outcome)}")
             else:
-                exited = outcome.reason == Reason.WORKER_EXITED
+                exited = outcome.reason == AgentReason.WORKER_EXITED
                 word = "CheckpointWorkerFailed" if exited else "CheckpointFailed"
                 self._say(about, "Warning", word, f"{outcome.message} ({outcome.reason})")
         await self._note(JOBS, job, lambda now: capture_notes(now, container, self._node, outcome))

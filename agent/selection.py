@@ -10,10 +10,9 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from agent.orders import CaptureOrder, Place, RestoreOrder
-from agent.reasons import Reason
 from contract import checkpoint as ckpt
 from contract import keys
-from contract.states import CaptureStatus, Phase, ReadySignal, RestoreStatus
+from contract.states import AgentReason, CaptureStatus, Phase, ReadySignal, RestoreStatus
 from contract.storage import BadIdError, Storage, check_id
 from kube.seam import Object
 
@@ -46,12 +45,12 @@ class Wait:
 class Refusal:
     """A failure that needs no engine to be known."""
 
-    reason: Reason
+    reason: AgentReason
     message: str
 
 
 class _Refused(Exception):  # noqa: N818 - carries an answer through the checks, is no error of its own
-    def __init__(self, reason: Reason, message: str) -> None:
+    def __init__(self, reason: AgentReason, message: str) -> None:
         super().__init__(message)
         self.refusal = Refusal(reason, message)
 
@@ -71,7 +70,7 @@ def targets(pod: Object) -> tuple[str, ...] | Refusal:
     try:
         named = ckpt.target_containers(pod)
     except ckpt.TargetError as error:
-        return Refusal(Reason.TARGETS_INVALID, str(error))
+        return Refusal(AgentReason.TARGETS_INVALID, str(error))
     return tuple(name for name in named if _mounts_control(pod, name))
 
 
@@ -227,18 +226,18 @@ def _ended(pod: Object, job: Object, target: str, ended: Object) -> Refusal:
     said = f"container {target} exited with code {code}" + (f" ({why})" if why and why != "Error" else "")
     log = f"see `kubectl logs -n {namespace} {name} -c {target}`"
     if ckpt.annotations_of(job).get(keys.ANN_NODE):
-        return Refusal(Reason.AGENT_DIED, f"the snapshot agent ended during the capture, and {said}; {log}")
-    return Refusal(Reason.WORKER_EXITED, f"{said} before it was captured; {log}")
+        return Refusal(AgentReason.AGENT_DIED, f"the snapshot agent ended during the capture, and {said}; {log}")
+    return Refusal(AgentReason.WORKER_EXITED, f"{said} before it was captured; {log}")
 
 
 def _only_target(pod: Object) -> str:
     try:
         found = ckpt.target_containers(pod)
     except ckpt.TargetError as error:
-        raise _Refused(Reason.TARGETS_INVALID, str(error)) from error
+        raise _Refused(AgentReason.TARGETS_INVALID, str(error)) from error
     if len(found) != 1:
         raise _Refused(
-            Reason.TARGETS_INVALID,
+            AgentReason.TARGETS_INVALID,
             f"a capture has one target, annotation {keys.ANN_TARGET_CONTAINERS} names {', '.join(found)}",
         )
     return found[0]
@@ -249,7 +248,7 @@ def _artifact(pod: Object) -> tuple[str, str]:
     try:
         return check_id(checkpoint_id), ckpt.artifact_version(pod)
     except BadIdError as error:
-        raise _Refused(Reason.ID_INVALID, str(error)) from error
+        raise _Refused(AgentReason.ID_INVALID, str(error)) from error
 
 
 def _base_path(pod: Object, storage: Storage) -> PurePosixPath:
@@ -258,12 +257,12 @@ def _base_path(pod: Object, storage: Storage) -> PurePosixPath:
     notes = ckpt.annotations_of(pod)
     kind = notes.get(keys.ANN_STORAGE_TYPE) or "pvc"
     if kind != "pvc":
-        raise _Refused(Reason.STORAGE_TYPE, f"annotation {keys.ANN_STORAGE_TYPE} is {kind!r}; only pvc is served")
+        raise _Refused(AgentReason.STORAGE_TYPE, f"annotation {keys.ANN_STORAGE_TYPE} is {kind!r}; only pvc is served")
     text = notes.get(keys.ANN_STORAGE_BASE_PATH) or storage.base_path
     path = PurePosixPath(text)
     if str(path) != text or not path.is_absolute() or ".." in path.parts or path == PurePosixPath("/"):
         raise _Refused(
-            Reason.STORAGE_PATH,
+            AgentReason.STORAGE_PATH,
             f"annotation {keys.ANN_STORAGE_BASE_PATH} is {text!r}; it must be a clean absolute path below /",
         )
     return path
@@ -273,19 +272,20 @@ def _digest(pod: Object, checkpoint: Object | None, checkpoint_id: str, version:
     """The one manifest that may be restored: the controller's word, never the pod's or the artifact's."""
     name = checkpoint_name(pod)
     if not name:
-        raise _Refused(Reason.CHECKPOINT_UNNAMED, f"the pod has no annotation {keys.ANN_CHECKPOINT}")
+        raise _Refused(AgentReason.CHECKPOINT_UNNAMED, f"the pod has no annotation {keys.ANN_CHECKPOINT}")
     if checkpoint is None:
-        raise _Refused(Reason.CHECKPOINT_NOT_FOUND, f"DynamoCheckpoint {name} does not exist any more")
+        raise _Refused(AgentReason.CHECKPOINT_NOT_FOUND, f"DynamoCheckpoint {name} does not exist any more")
     status = checkpoint.get("status") or {}
     if status.get("phase") != Phase.READY:
         raise _Refused(
-            Reason.CHECKPOINT_NOT_READY, f"DynamoCheckpoint {name} is {status.get('phase') or Phase.PENDING}, not Ready"
+            AgentReason.CHECKPOINT_NOT_READY,
+            f"DynamoCheckpoint {name} is {status.get('phase') or Phase.PENDING}, not Ready",
         )
     _same_artifact(name, status, checkpoint_id, version)
     digest = status.get("manifestDigest")
     if not digest:
         raise _Refused(
-            Reason.DIGEST_UNKNOWN,
+            AgentReason.DIGEST_UNKNOWN,
             f"DynamoCheckpoint {name} has no status.manifestDigest; capture it again under a new version",
         )
     return str(digest)
@@ -297,7 +297,7 @@ def _same_artifact(name: str, status: Object, checkpoint_id: str, version: str) 
     elsewhere = location and PurePosixPath(location).parts[-3:] != (checkpoint_id, "versions", version)
     if found != checkpoint_id or elsewhere:
         raise _Refused(
-            Reason.CHECKPOINT_CHANGED,
+            AgentReason.CHECKPOINT_CHANGED,
             f"the pod was shaped for {checkpoint_id} version {version}, but DynamoCheckpoint {name} now has "
             f"{found or 'no id'} at {location or 'no location'}; create the pod anew",
         )

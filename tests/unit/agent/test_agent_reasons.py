@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.reasons import Reason
+from contract.states import AgentReason
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "reasons.md").read_text().partition("\n## Restore and capture\n")[2]
@@ -22,13 +22,13 @@ def test_the_engines_codes_were_found():
 
 @pytest.mark.parametrize("code", sorted({*RAISED, *ANSWERED}))
 def test_every_code_of_the_engine_is_in_the_list(code):
-    assert code in set(Reason)
+    assert code in set(AgentReason)
 
 
-@pytest.mark.parametrize("code", [pytest.param(code, id=code.value) for code in Reason])
+@pytest.mark.parametrize("code", [pytest.param(code, id=code.value) for code in AgentReason])
 def test_every_code_is_explained(code):
     assert SECTIONS[code.value].strip()
 
 
 def test_the_page_explains_nothing_else():
-    assert {code.value for code in Reason} == SECTIONS.keys()
+    assert {code.value for code in AgentReason} == SECTIONS.keys()

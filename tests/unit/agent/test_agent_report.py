@@ -6,10 +6,9 @@ import json
 import pytest
 
 from agent.orders import Outcome
-from agent.reasons import Reason
 from agent.report import Reporter, capture_notes, restore_notes
 from contract import keys
-from contract.states import RestoreStatus
+from contract.states import AgentReason, RestoreStatus
 from kube.errors import ConflictError, ForbiddenError, ServerUnavailableError
 from tests.unit.agent import objects
 from tests.unit.agent.objects import FIRST, RESTORED, SECOND, RecordingKube, Said, reported, running
@@ -120,7 +119,7 @@ def test_a_failed_restore_is_told_with_its_reason():
         pytest.param("CheckpointSucceeded", CAPTURED, id="captured"),
         pytest.param("CheckpointFailed", FAILED, id="failed"),
         pytest.param(
-            "CheckpointWorkerFailed", Outcome(ok=False, reason=Reason.WORKER_EXITED, message="code 3"), id="worker"
+            "CheckpointWorkerFailed", Outcome(ok=False, reason=AgentReason.WORKER_EXITED, message="code 3"), id="worker"
         ),
     ],
 )

@@ -6,10 +6,9 @@ import pytest
 
 from agent import selection
 from agent.orders import CaptureOrder, RestoreOrder
-from agent.reasons import Reason
 from agent.selection import Refusal, Role, Wait
 from contract import keys
-from contract.states import AccessMode
+from contract.states import AccessMode, AgentReason
 from tests.unit.agent import objects
 from tests.unit.agent.objects import DIGEST, FIRST, ID, SECOND, UID, reported, running, terminated, waiting
 
@@ -65,7 +64,7 @@ def test_what_was_dealt_with_is_not_wanted_again_though_the_pod_does_not_show_it
         pytest.param(("main",), objects.target(), id="default"),
         pytest.param((), objects.target(containers=[{"name": "main"}]), id="no control volume: clean-up pods"),
         pytest.param(
-            Reason.TARGETS_INVALID,
+            AgentReason.TARGETS_INVALID,
             objects.target(annotations={keys.ANN_TARGET_CONTAINERS: "main,other"}),
             id="one that is not there",
         ),
@@ -97,35 +96,39 @@ def test_restore_order():
     ("reason", "pod", "checkpoint"),
     [
         pytest.param(
-            Reason.CHECKPOINT_UNNAMED,
+            AgentReason.CHECKPOINT_UNNAMED,
             objects.target(annotations={keys.ANN_CHECKPOINT: ""}),
             objects.checkpoint(),
             id="none named",
         ),
-        pytest.param(Reason.CHECKPOINT_NOT_FOUND, objects.target(), None, id="gone"),
-        pytest.param(Reason.CHECKPOINT_NOT_READY, objects.target(), objects.checkpoint(phase="Failed"), id="failed"),
-        pytest.param(Reason.CHECKPOINT_NOT_READY, objects.target(), {"metadata": {}}, id="no status"),
+        pytest.param(AgentReason.CHECKPOINT_NOT_FOUND, objects.target(), None, id="gone"),
         pytest.param(
-            Reason.CHECKPOINT_CHANGED, objects.target(), objects.checkpoint(checkpointID="other"), id="other id"
+            AgentReason.CHECKPOINT_NOT_READY, objects.target(), objects.checkpoint(phase="Failed"), id="failed"
+        ),
+        pytest.param(AgentReason.CHECKPOINT_NOT_READY, objects.target(), {"metadata": {}}, id="no status"),
+        pytest.param(
+            AgentReason.CHECKPOINT_CHANGED, objects.target(), objects.checkpoint(checkpointID="other"), id="other id"
         ),
         pytest.param(
-            Reason.CHECKPOINT_CHANGED,
+            AgentReason.CHECKPOINT_CHANGED,
             objects.target(annotations={keys.ANN_ARTIFACT_VERSION: "2"}),
             objects.checkpoint(),
             id="other version",
         ),
         pytest.param(
-            Reason.CHECKPOINT_CHANGED, objects.target(), objects.checkpoint(location="/x"), id="strange location"
+            AgentReason.CHECKPOINT_CHANGED, objects.target(), objects.checkpoint(location="/x"), id="strange location"
         ),
-        pytest.param(Reason.DIGEST_UNKNOWN, objects.target(), objects.checkpoint(manifestDigest=None), id="no digest"),
         pytest.param(
-            Reason.ID_INVALID,
+            AgentReason.DIGEST_UNKNOWN, objects.target(), objects.checkpoint(manifestDigest=None), id="no digest"
+        ),
+        pytest.param(
+            AgentReason.ID_INVALID,
             objects.target(labels={keys.LABEL_CHECKPOINT_ID: "../x"}),
             objects.checkpoint(checkpointID="../x"),
             id="hostile id",
         ),
         pytest.param(
-            Reason.ID_INVALID,
+            AgentReason.ID_INVALID,
             objects.target(annotations={keys.ANN_ARTIFACT_VERSION: "../../x"}),
             objects.checkpoint(),
             id="hostile version",
@@ -146,11 +149,17 @@ def test_refused_restores(reason, pod, checkpoint):
         pytest.param("/checkpoints", AccessMode.POD_MOUNT, {}, id="as configured"),
         pytest.param("/data/c", AccessMode.POD_MOUNT, {keys.ANN_STORAGE_BASE_PATH: "/data/c"}, id="pod's word first"),
         pytest.param("/checkpoints", AccessMode.AGENT_MOUNT, {keys.ANN_STORAGE_BASE_PATH: "/etc"}, id="our own mount"),
-        pytest.param(Reason.STORAGE_PATH, AccessMode.POD_MOUNT, {keys.ANN_STORAGE_BASE_PATH: "data"}, id="relative"),
-        pytest.param(Reason.STORAGE_PATH, AccessMode.POD_MOUNT, {keys.ANN_STORAGE_BASE_PATH: "/a/../b"}, id="dots"),
-        pytest.param(Reason.STORAGE_PATH, AccessMode.POD_MOUNT, {keys.ANN_STORAGE_BASE_PATH: "/a/"}, id="not clean"),
-        pytest.param(Reason.STORAGE_PATH, AccessMode.POD_MOUNT, {keys.ANN_STORAGE_BASE_PATH: "/"}, id="root"),
-        pytest.param(Reason.STORAGE_TYPE, AccessMode.POD_MOUNT, {keys.ANN_STORAGE_TYPE: "s3"}, id="another store"),
+        pytest.param(
+            AgentReason.STORAGE_PATH, AccessMode.POD_MOUNT, {keys.ANN_STORAGE_BASE_PATH: "data"}, id="relative"
+        ),
+        pytest.param(
+            AgentReason.STORAGE_PATH, AccessMode.POD_MOUNT, {keys.ANN_STORAGE_BASE_PATH: "/a/../b"}, id="dots"
+        ),
+        pytest.param(
+            AgentReason.STORAGE_PATH, AccessMode.POD_MOUNT, {keys.ANN_STORAGE_BASE_PATH: "/a/"}, id="not clean"
+        ),
+        pytest.param(AgentReason.STORAGE_PATH, AccessMode.POD_MOUNT, {keys.ANN_STORAGE_BASE_PATH: "/"}, id="root"),
+        pytest.param(AgentReason.STORAGE_TYPE, AccessMode.POD_MOUNT, {keys.ANN_STORAGE_TYPE: "s3"}, id="another store"),
     ],
 )
 def test_base_path(expected, mode, annotations):
@@ -212,27 +221,31 @@ PROBE = {keys.ANN_READY_SIGNAL: "Probe", keys.ANN_SETTLE_SECONDS: "7"}
             id="has its verdict",
         ),
         pytest.param(
-            Reason.WORKER_EXITED, objects.source(terminated(3), phase="Failed"), objects.job(), 0.0, id="worker failed"
+            AgentReason.WORKER_EXITED,
+            objects.source(terminated(3), phase="Failed"),
+            objects.job(),
+            0.0,
+            id="worker failed",
         ),
         pytest.param(
-            Reason.WORKER_EXITED, objects.source(terminated(0)), objects.job(), 0.0, id="worker ended by itself"
+            AgentReason.WORKER_EXITED, objects.source(terminated(0)), objects.job(), 0.0, id="worker ended by itself"
         ),
         pytest.param(
-            Reason.AGENT_DIED,
+            AgentReason.AGENT_DIED,
             objects.source(terminated(1)),
             objects.job({keys.ANN_NODE: "node-1"}),
             0.0,
             id="an agent had begun",
         ),
         pytest.param(
-            Reason.TARGETS_INVALID,
+            AgentReason.TARGETS_INVALID,
             objects.source(running(ready=True), annotations={keys.ANN_TARGET_CONTAINERS: "other"}),
             objects.job(),
             0.0,
             id="no such target",
         ),
         pytest.param(
-            Reason.ID_INVALID,
+            AgentReason.ID_INVALID,
             objects.source(running(ready=True), labels={keys.LABEL_CHECKPOINT_ID: "a/b"}),
             objects.job(),
             0.0,
@@ -245,7 +258,7 @@ def test_capture(expected, pod, job, ready_for):
 
     if isinstance(expected, Wait):
         assert expected.why == found.again
-    elif isinstance(expected, Reason):
+    elif isinstance(expected, AgentReason):
         assert expected == found.reason
     else:
         assert isinstance(found, CaptureOrder)
@@ -268,7 +281,7 @@ def test_two_targets_cannot_be_captured():
     containers = [{"name": "main"}, {"name": "other"}]
     pod = objects.source(annotations={keys.ANN_TARGET_CONTAINERS: "main,other"}, containers=containers)
 
-    assert Reason.TARGETS_INVALID == selection.capture(pod, objects.job(), 0.0, objects.storage()).reason
+    assert AgentReason.TARGETS_INVALID == selection.capture(pod, objects.job(), 0.0, objects.storage()).reason
 
 
 @pytest.mark.parametrize(
