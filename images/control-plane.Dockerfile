@@ -9,6 +9,8 @@ COPY contract contract
 COPY daemon daemon
 COPY kube kube
 COPY certs certs
+COPY workloads workloads
+COPY graphs graphs
 COPY webhook webhook
 COPY controller controller
 COPY snapshotctl snapshotctl

@@ -62,7 +62,8 @@ def _control_plane(steps: Steps, project: Path) -> Image:
 def _agent(steps: Steps, project: Path) -> Image:
     wheels = steps.wheels(lock_file(project, "agent"))
     native = (steps.criu(), steps.tools())
-    built = (steps.python(), wheels, *native, steps.code(project, ROOMS["agent"]))
+    # The shell is for whoever has to look at checkpoint storage from inside; the agent itself runs nothing of it.
+    built = (steps.python(), steps.shell(), wheels, *native, steps.code(project, ROOMS["agent"]))
     return archive.image(_python(["python3", "-m", "agent"], user="0:0"), built)
 
 
