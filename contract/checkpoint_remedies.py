@@ -1,0 +1,101 @@
+"""What each reason of a DynamoCheckpoint's conditions means and what to do; ``docs/checkpoint-reasons.md`` in short.
+
+The keys are the controller's reasons. The page has a table for each section, so the link goes to the section.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from contract import keys
+from contract.remedies import CHECKPOINT_PAGE, NOTHING, Remedy
+
+_MESSAGE: Final = "Do what the message says."
+_ITSELF: Final = "It goes on by itself once that is done."
+_VERSION: Final = (
+    f"Correct what the message names, then set annotation {keys.ANN_ARTIFACT_VERSION} to a new value to capture again."
+)
+
+_SECTIONS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
+    "phases": {
+        "Pending": ("Nothing stands in the way; the next step is on its way.", "Wait."),
+        "Creating": ("The capture Job is at work.", "Wait; `snapshotctl describe NAME` shows its pods and Events."),
+        "CheckpointReady": ("The artifact is published and verified.", NOTHING),
+        "CheckpointFailed": ("The capture ended without an artifact.", _VERSION),
+    },
+    "before-there-is-a-job": {
+        "InvalidCheckpointID": ("The id label, or the identity, makes no usable id.", _MESSAGE),
+        "DuplicateCheckpointID": (
+            "Another checkpoint of the namespace has the same id.",
+            "Use that one, delete it, or change the identity in a new object.",
+        ),
+        "GMSSnapshotDisabled": (
+            "GPU memory service together with snapshots is not supported.",
+            "Remove spec.gpuMemoryService.",
+        ),
+        "TemplateAccepted": ("The API server accepts the Job made from the template.", NOTHING),
+        "TemplateInvalid": (
+            "The API server does not accept the Job made from the template.",
+            "Correct spec.job.podTemplateSpec; it is tried again by itself.",
+        ),
+        "JobForbidden": (
+            "A quota or a policy forbids the capture Job.",
+            "Make room or ask for the right; it is tried again every 30 s.",
+        ),
+        "JobNotOurs": ("A Job of that name exists and belongs to somebody else.", "Delete or rename that Job."),
+    },
+    "storage": {
+        "StorageInvalid": (
+            "The chart's storage values contradict each other.",
+            "Correct the value that the message names with `helm upgrade`.",
+        ),
+        "AgentMountsStorage": ("The agent brings the checkpoint volume.", NOTHING),
+        "VolumeClaimFound": ("The volume claim is there.", NOTHING),
+        "VolumeClaimCreated": ("The controller made the volume claim.", NOTHING),
+        "VolumeClaimMissing": (
+            "The volume claim is not there.",
+            f"Create it, or set storage.pvc.create=true. {_ITSELF}",
+        ),
+        "VolumeClaimRefused": ("The API server refused to make the volume claim.", _MESSAGE),
+        "VolumeClaimLost": ("The claim's volume is gone.", "Restore the volume or make a new claim."),
+    },
+    "the-job": {
+        "JobCreated": ("The capture Job exists.", NOTHING),
+        "JobDeleted": ("Somebody deleted the Job before it was done.", _VERSION),
+        "JobSucceeded": ("The Job is complete and the artifact verified.", NOTHING),
+        "JobFailed": ("The Job failed, or the agent said why it could not capture.", _VERSION),
+        "CheckpointVerificationFailed": (
+            "The Job is complete, but no agent vouched for the artifact.",
+            "Look at the agent on that node and its log.",
+        ),
+    },
+    "its-pod": {
+        "Scheduled": ("The capture pod has a node.", NOTHING),
+        "Unschedulable": (
+            "No node takes the capture pod.",
+            "Free what the scheduler misses; the time does not count against the deadline.",
+        ),
+        "PodNotCreated": ("The Job cannot make its pod.", _MESSAGE),
+        "ContainerNotStarted": (
+            "The container cannot start; often the image is not a placeholder image.",
+            _MESSAGE,
+        ),
+        "ImageNotPulled": ("The image cannot be pulled.", "Correct its name or the pull secret in the template."),
+        "NoAgent": ("The worker is ready and no agent takes it up.", "Look at the agent on that node."),
+    },
+    "deletion": {
+        "CleanupRunning": ("A Job removes the artifact.", "Wait."),
+        "CleanupFailed": ("That Job failed and is tried again.", "Read its log."),
+        "CleanupBlocked": ("Something keeps the Job from running.", _MESSAGE),
+        "ArtifactRemoved": ("The artifact is gone.", NOTHING),
+        "ArtifactKept": ("The object is gone, the artifact stays.", "Remove it from the volume if nobody needs it."),
+    },
+}
+
+CHECKPOINT: Final[Mapping[str, Remedy]] = {
+    reason: Remedy(meaning, remedy, f"{CHECKPOINT_PAGE}#{section}")
+    for section, rows in _SECTIONS.items()
+    for reason, (meaning, remedy) in rows.items()
+}
+"""By the controller's ``Reason``."""

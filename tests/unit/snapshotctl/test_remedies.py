@@ -1,0 +1,52 @@
+"""No code without words: every member of the closed lists has a meaning, a remedy and a place in the docs."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from contract import remedies
+from contract.checkpoint_remedies import CHECKPOINT
+from contract.states import Admission, AgentReason, GateEnd
+from controller.reasons import Reason
+
+ROOT = Path(__file__).resolve().parents[3]
+TABLES = {
+    "admission": (Admission, remedies.ADMISSION),
+    "agent": (AgentReason, remedies.AGENT),
+    "gate": (GateEnd, remedies.GATE),
+    "checkpoint": (Reason, CHECKPOINT),
+}
+ROWS = [pytest.param(code, table[code], id=f"{name}-{code}") for name, (_, table) in TABLES.items() for code in table]
+
+
+def sections(page):
+    """Anchors of a page, as its readers' programs make them, each with the text below it."""
+    found, seen = {}, {}
+    parts = re.split(r"^#+ (.+)$", (ROOT / page).read_text(), flags=re.MULTILINE)
+    for heading, text in zip(parts[1::2], parts[2::2], strict=True):
+        slug = re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+        number = seen[slug] = seen.get(slug, -1) + 1
+        found[f"{slug}-{number}" if number else slug] = text
+    return found
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_tables_are_the_closed_lists(name):
+    codes, table = TABLES[name]
+    assert {code.value for code in codes} == {str(code) for code in table}
+
+
+@pytest.mark.parametrize(("code", "row"), ROWS)
+def test_every_code_has_words(code, row):
+    for text in (row.meaning, row.remedy):
+        assert text[0].isupper() or text[0] == "`", text
+        assert text.endswith((".", ".`")), text
+
+
+@pytest.mark.parametrize(("code", "row"), ROWS)
+def test_every_link_leads_to_the_code(code, row):
+    page, _, anchor = row.link.partition("#")
+    found = sections(page)
+    assert anchor in found
+    assert code in anchor or f"`{code}`" in found[anchor], "the section does not speak of the code"
