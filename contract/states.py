@@ -61,6 +61,46 @@ class DeletionPolicy(StrEnum):
     RETAIN = "Retain"
 
 
+class GraphState(StrEnum):
+    """``status.state`` of a DynamoGraphDeployment."""
+
+    PENDING = "pending"
+    SUCCESSFUL = "successful"
+    FAILED = "failed"
+
+
+class GraphCondition(StrEnum):
+    """Condition types of a DynamoGraphDeployment."""
+
+    READY = "Ready"
+    CHECKPOINTS_RESOLVED = "CheckpointsResolved"
+    STARTED_COLD = "StartedCold"
+
+
+class GraphReason(StrEnum):
+    """Reasons of conditions and Events of a DynamoGraphDeployment; those in snake case are the platform's own."""
+
+    ALL_READY = "all_resources_are_ready"
+    SOME_NOT_READY = "some_resources_are_not_ready"
+    WAITING = "waiting_for_checkpoint"
+    NOT_RECONCILED = "failed_to_reconcile_the_resources"
+    RESOLVED = "CheckpointsResolved"
+    CHECKPOINT_NOT_FOUND = "CheckpointNotFound"
+    CHECKPOINT_REFUSED = "CheckpointRefused"
+    CHECKPOINT_FAILED = "CheckpointFailed"
+    CHECKPOINT_READY = "CheckpointReady"
+    CHECKPOINT_CREATED = "CheckpointCreated"
+    CHECKPOINTS_DISABLED = "CheckpointsDisabled"
+    GMS_DISABLED = "GMSSnapshotDisabled"
+    NOT_A_WORKER = "NotAWorker"
+    TARGET_MISSING = "TargetContainerMissing"
+    NAME_TAKEN = "NameTaken"
+    SERVICE_INVALID = "ServiceInvalid"
+    DEPLOYMENT_REFUSED = "DeploymentRefused"
+    DEPLOYMENT_APPLIED = "DeploymentApplied"
+    DEPLOYMENT_REMOVED = "DeploymentRemoved"
+
+
 class ReadySignal(StrEnum):
     """The moment of capture: a file written by the worker, or its own probes."""
 
