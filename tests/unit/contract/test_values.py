@@ -42,7 +42,10 @@ webhook: {timeoutSeconds: 31}
         pytest.param("wibble: 1", "wibble: unknown key; known here: admission", id="unknown-root"),
         pytest.param("storage: {type: s3}", "storage.type: input should be 'pvc'", id="s3-not-served"),
         pytest.param("storage: {s3: {uri: s3://x}}", "storage.s3.uri: input should be ''", id="s3-uri"),
-        pytest.param("placeholder: {mode: inject}", "placeholder.mode: input should be 'image'", id="inject"),
+        pytest.param("placeholder: {mode: both}", "placeholder.mode: input should be 'image' or 'inject'", id="mode"),
+        pytest.param(
+            "placeholder: {inject: {via: pod}}", "placeholder.inject.via: input should be 'init' or", id="via"
+        ),
         pytest.param("runtime: {type: docker}", "runtime.type: input should be 'containerd' or 'crio'", id="runtime"),
         pytest.param("storage: {pvc: {basePath: tmp}}", "storage.pvc.basePath: string should match", id="relative"),
         pytest.param("waitTimeout: soon", "waitTimeout: string should match", id="duration"),
