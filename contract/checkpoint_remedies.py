@@ -59,6 +59,19 @@ _SECTIONS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         ),
         "VolumeClaimRefused": ("The API server refused to make the volume claim.", _MESSAGE),
         "VolumeClaimLost": ("The claim's volume is gone.", "Restore the volume or make a new claim."),
+        "AgentMissing": (
+            "No snapshot agent is installed that could mount the checkpoint volume.",
+            "Install the chart in that namespace, or restore its DaemonSet.",
+        ),
+        "AgentNotReady": ("No pod of the snapshot agent is ready.", "Look at the pods that the message names."),
+        "AgentStorageDiffers": (
+            "The agent mounts another volume, or at another path, than the chart's values say.",
+            "Undo what was changed by hand with `helm upgrade`.",
+        ),
+        "StorageChanged": (
+            "The artifact lies where the installation's storage values pointed before.",
+            f"Set them back, move the artifact, or set annotation {keys.ANN_ARTIFACT_VERSION} to capture again.",
+        ),
     },
     "the-job": {
         "JobCreated": ("The capture Job exists.", NOTHING),
@@ -69,6 +82,15 @@ _SECTIONS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
             "The Job is complete, but no agent vouched for the artifact.",
             "Look at the agent on that node and its log.",
         ),
+        "RetryScheduled": (
+            "A capture of an automatic checkpoint failed, and the next attempt is due at a known time.",
+            "Wait, or correct what the message names.",
+        ),
+    },
+    "adoption": {
+        "AdoptionRunning": ("A Job looks at the artifact in storage.", "Wait."),
+        "Adopted": ("An artifact that was in storage already was verified and taken over.", NOTHING),
+        "AdoptionFailed": ("The artifact that was to be taken over is missing, partial or another one.", _MESSAGE),
     },
     "its-pod": {
         "Scheduled": ("The capture pod has a node.", NOTHING),
@@ -90,6 +112,18 @@ _SECTIONS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "CleanupBlocked": ("Something keeps the Job from running.", _MESSAGE),
         "ArtifactRemoved": ("The artifact is gone.", NOTHING),
         "ArtifactKept": ("The object is gone, the artifact stays.", "Remove it from the volume if nobody needs it."),
+    },
+    "retention": {
+        "VersionRemoved": ("An older version was removed from storage, as retention says.", NOTHING),
+        "CheckpointExpired": ("Retention deletes this checkpoint, its artifacts go with it.", NOTHING),
+        "RetentionDryRun": (
+            "Retention would remove something; retention.dryRun keeps it from doing so.",
+            "Set retention.dryRun=false once you agree.",
+        ),
+        "QuotaExceeded": (
+            "The namespace's artifacts exceed retention.namespaceQuota, and what is left may not be removed.",
+            "Delete checkpoints that nobody needs, or raise the quota.",
+        ),
     },
 }
 

@@ -21,6 +21,7 @@ class ConditionType(StrEnum):
     TEMPLATE_VALID = "TemplateValid"
     STORAGE_READY = "StorageReady"
     SCHEDULED = "Scheduled"
+    ADOPTED = "Adopted"
 
 
 class CaptureStatus(StrEnum):

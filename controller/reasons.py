@@ -28,12 +28,21 @@ class Reason(StrEnum):
     VOLUME_CLAIM_MISSING = "VolumeClaimMissing"
     VOLUME_CLAIM_REFUSED = "VolumeClaimRefused"
     VOLUME_CLAIM_LOST = "VolumeClaimLost"
+    AGENT_MISSING = "AgentMissing"
+    AGENT_NOT_READY = "AgentNotReady"
+    AGENT_STORAGE_DIFFERS = "AgentStorageDiffers"
+    STORAGE_CHANGED = "StorageChanged"
     # The Job
     JOB_CREATED = "JobCreated"
     JOB_DELETED = "JobDeleted"
     JOB_SUCCEEDED = "JobSucceeded"
     JOB_FAILED = "JobFailed"
     VERIFICATION_FAILED = "CheckpointVerificationFailed"
+    RETRY_SCHEDULED = "RetryScheduled"
+    # An artifact that is in storage already
+    ADOPTION_RUNNING = "AdoptionRunning"
+    ADOPTED = "Adopted"
+    ADOPTION_FAILED = "AdoptionFailed"
     # Its pod
     SCHEDULED = "Scheduled"
     UNSCHEDULABLE = "Unschedulable"
@@ -47,6 +56,11 @@ class Reason(StrEnum):
     CLEANUP_BLOCKED = "CleanupBlocked"
     ARTIFACT_REMOVED = "ArtifactRemoved"
     ARTIFACT_KEPT = "ArtifactKept"
+    # Retention
+    VERSION_REMOVED = "VersionRemoved"
+    CHECKPOINT_EXPIRED = "CheckpointExpired"
+    RETENTION_DRY_RUN = "RetentionDryRun"
+    QUOTA_EXCEEDED = "QuotaExceeded"
 
 
 @dataclass(frozen=True, slots=True)
