@@ -49,8 +49,10 @@ _ADMISSION: Final[Mapping[str, tuple[str, str]]] = {
     ),
     Admission.NAMESPACE_EXCLUDED: (
         "The release does not serve the pod's namespace.",
-        "Take it off webhook.excludedNamespaces, widen rbac.namespaceRestricted or webhook.namespaceSelector, "
-        "or run the worker where the release serves.",
+        (
+            "Take it off webhook.excludedNamespaces, widen rbac.namespaceRestricted or webhook.namespaceSelector, "
+            "or run the worker where the release serves."
+        ),
     ),
     Admission.ALREADY_SHAPED: (
         "The pod carries the labels of a capture or restore pod already, so it is left as it is.",
@@ -58,8 +60,10 @@ _ADMISSION: Final[Mapping[str, tuple[str, str]]] = {
     ),
     Admission.NOT_OPTED_IN: (
         "The pod did not ask to be restored.",
-        f"Add label {keys.LABEL_RESTORE}: {keys.RESTORE_AUTO} to the pod template, or {keys.RESTORE_BY_NAME} and "
-        f"annotation {keys.ANN_CHECKPOINT_NAME}.",
+        (
+            f"Add label {keys.LABEL_RESTORE}: {keys.RESTORE_AUTO} to the pod template, or {keys.RESTORE_BY_NAME} and "
+            f"annotation {keys.ANN_CHECKPOINT_NAME}."
+        ),
     ),
     Admission.CHECKPOINT_NAME_MISSING: (
         "The pod asked for restore without saying from what.",
@@ -75,8 +79,10 @@ _ADMISSION: Final[Mapping[str, tuple[str, str]]] = {
     ),
     Admission.CHECKPOINT_NOT_READY: (
         "The checkpoint is still being made, so the pod starts cold.",
-        "Wait until it is Ready; pods created from then on are restored. `snapshotctl describe NAME` says what it "
-        "waits for.",
+        (
+            "Wait until it is Ready; pods created from then on are restored. `snapshotctl describe NAME` says what it "
+            "waits for."
+        ),
     ),
     Admission.CHECKPOINT_FAILED: ("The checkpoint could not be made.", _READ),
     Admission.CHECKPOINT_DELETING: ("The checkpoint is being deleted.", "Create a new one, or name another."),
@@ -94,8 +100,10 @@ _ADMISSION: Final[Mapping[str, tuple[str, str]]] = {
     ),
     Admission.IMAGE_MISMATCH: (
         "The container's image is not the one that was captured.",
-        f"Use the captured image, map one to the other with placeholder.images, or accept it with annotation "
-        f"{keys.ANN_IMAGE_POLICY}: {keys.IMAGE_POLICY_CHECKPOINT}.",
+        (
+            f"Use the captured image, map one to the other with placeholder.images, or accept it with annotation "
+            f"{keys.ANN_IMAGE_POLICY}: {keys.IMAGE_POLICY_CHECKPOINT}."
+        ),
     ),
     Admission.POD_UNSUPPORTED: (
         "The pod cannot be restored as it is written.",
@@ -115,8 +123,10 @@ _ADMISSION: Final[Mapping[str, tuple[str, str]]] = {
     ),
     Admission.PER_POD_IDENTITY: (
         "The worker takes its name, address or uid from the pod, which a restored process would have from another.",
-        f"Take the field out of the target's environment, or, where the worker renews it after a restore, set "
-        f"annotation {keys.ANN_IDENTITY}: {keys.IDENTITY_REFRESHED}.",
+        (
+            f"Take the field out of the target's environment, or, where the worker renews it after a restore, set "
+            f"annotation {keys.ANN_IDENTITY}: {keys.IDENTITY_REFRESHED}."
+        ),
     ),
     Admission.NO_READY_SIGNAL: (
         "The target has neither a startup nor a readiness probe, so nobody can tell when it may be captured.",
@@ -124,8 +134,10 @@ _ADMISSION: Final[Mapping[str, tuple[str, str]]] = {
     ),
     Admission.WEBHOOK_UNREACHABLE: (
         "The webhook was not reached when the pod was created, so it starts cold.",
-        "Look at the webhook's pods: `kubectl get pods -A -l app.kubernetes.io/component=webhook`; then delete the "
-        "pod so that its owner creates it anew.",
+        (
+            "Look at the webhook's pods: `kubectl get pods -A -l app.kubernetes.io/component=webhook`; then delete the "
+            "pod so that its owner creates it anew."
+        ),
     ),
 }
 _POD: Final = "Delete the pod: its successor is shaped for what is there now."
