@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 from typing import Any, Final
 
+from pydantic import BaseModel
+
 from contract import keys
 from contract.crd_models import DynamoCheckpoint
 from contract.states import ConditionType
@@ -31,42 +33,45 @@ _COLUMNS: Final = (
 
 def crd() -> Json:
     """The CRD of DynamoCheckpoint."""
-    names = {
-        "kind": keys.CHECKPOINT_KIND,
-        "listKind": f"{keys.CHECKPOINT_KIND}List",
-        "plural": keys.CHECKPOINT_PLURAL,
-        "singular": keys.CHECKPOINT_KIND.lower(),
-        "shortNames": [keys.CHECKPOINT_SHORT_NAME],
-    }
     version = {
-        "name": keys.VERSION,
-        "served": True,
-        "storage": True,
-        "subresources": {"status": {}},
         "selectableFields": [{"jsonPath": ".status.phase"}],
-        "additionalPrinterColumns": [_column(*column) for column in _COLUMNS],
+        "additionalPrinterColumns": [column(*each) for each in _COLUMNS],
         "schema": {"openAPIV3Schema": structural_schema()},
     }
+    return definition(keys.CHECKPOINT_KIND, keys.CHECKPOINT_PLURAL, keys.CHECKPOINT_SHORT_NAME, version)
+
+
+def definition(kind: str, plural: str, short_name: str, version: Json) -> Json:
+    """A namespaced CRD of our group with one version, which has a status."""
+    names = {
+        "kind": kind,
+        "listKind": f"{kind}List",
+        "plural": plural,
+        "singular": kind.lower(),
+        "shortNames": [short_name],
+    }
+    served = {"name": keys.VERSION, "served": True, "storage": True, "subresources": {"status": {}}, **version}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{keys.CHECKPOINT_PLURAL}.{keys.GROUP}"},
-        "spec": {"group": keys.GROUP, "names": names, "scope": "Namespaced", "versions": [version]},
+        "metadata": {"name": f"{plural}.{keys.GROUP}"},
+        "spec": {"group": keys.GROUP, "names": names, "scope": "Namespaced", "versions": [served]},
     }
 
 
-def structural_schema() -> Json:
-    """The structural schema of the object."""
-    schema = DynamoCheckpoint.model_json_schema(by_alias=True)
+def structural_schema(model: type[BaseModel] = DynamoCheckpoint) -> Json:
+    """The structural schema of an object."""
+    schema = model.model_json_schema(by_alias=True)
     result: Json = _structural(schema, schema.get("$defs", {}))
     # The API server knows metadata itself and allows no word about its fields here.
     result["properties"]["metadata"] = {"type": "object"}
     return result
 
 
-def _column(name: str, kind: str, path: str, priority: int) -> Json:
-    column: Json = {"name": name, "type": kind, "jsonPath": path}
-    return column | ({"priority": priority} if priority else {})
+def column(name: str, kind: str, path: str, priority: int) -> Json:
+    """A column of ``kubectl get``; those of priority 1 are shown with ``-o wide``."""
+    shown: Json = {"name": name, "type": kind, "jsonPath": path}
+    return shown | ({"priority": priority} if priority else {})
 
 
 def _structural(node: Json, definitions: Json) -> Json:
