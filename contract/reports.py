@@ -1,0 +1,91 @@
+"""The agent's reports on pods and Jobs, read back: JSON that others could have written, so nothing in it is believed.
+
+Whoever reads one gets words of closed lists, finite numbers and nothing else: they end up as labels of metrics.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from contract.states import AgentReason
+
+UNKNOWN_REASON: Final = "unknown"
+"""A failure whose code is not on our list: an agent of another release wrote it."""
+OTHER_PHASE: Final = "other"
+"""What no step accounts for, and steps that this release does not know."""
+LONGEST: Final = 7 * 86400.0
+"""Seconds; no restore and no capture takes a week."""
+LARGEST: Final = 2**50
+"""Bytes of an artifact that are believed."""
+
+
+class ReportPhase(StrEnum):
+    """The agent's steps whose seconds are told apart."""
+
+    OPEN = "open"
+    VERIFY = "verify"
+    INSPECT = "inspect"
+    FILES = "files"
+    ENTER = "enter"
+    CRIU = "criu"
+    LOOK = "look"
+    UNDO = "undo"
+    DUMP = "dump"
+    PUBLISH = "publish"
+    OTHER = OTHER_PHASE
+    TOTAL = "total"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How one restore or capture ended."""
+
+    container: str
+    ok: bool
+    reason: str
+    """A value of ``AgentReason`` or ``UNKNOWN_REASON``; empty where it went well."""
+    seconds: Mapping[ReportPhase, float]
+    size: int
+    """Bytes of the artifact."""
+
+
+def read_report(text: str) -> Report | None:
+    """The report in an annotation's value, or None where it is none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or found.get("outcome") not in ("restored", "captured", "failed"):
+        return None
+    ok = found["outcome"] != "failed"
+    return Report(
+        container=str(found.get("container", "")),
+        ok=ok,
+        reason="" if ok else _reason(found.get("reason")),
+        seconds=_seconds(found.get("seconds")),
+        size=int(_number(found.get("bytes"), LARGEST)),
+    )
+
+
+def _reason(found: object) -> str:
+    return str(found) if isinstance(found, str) and found in set(AgentReason) else UNKNOWN_REASON
+
+
+def _seconds(found: Any) -> dict[ReportPhase, float]:  # noqa: ANN401 - whatever JSON holds
+    seconds: dict[ReportPhase, float] = {}
+    for name, value in found.items() if isinstance(found, dict) else ():
+        phase = ReportPhase(name) if name in set(ReportPhase) else ReportPhase.OTHER
+        seconds[phase] = seconds.get(phase, 0.0) + _number(value, LONGEST)
+    return seconds
+
+
+def _number(found: object, most: float) -> float:
+    """A number from nothing to *most*; whatever is no number counts as nothing."""
+    if isinstance(found, bool) or not isinstance(found, int | float) or math.isnan(found):
+        return 0.0
+    return float(min(max(found, 0), most))

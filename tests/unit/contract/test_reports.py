@@ -1,0 +1,67 @@
+"""Reports are annotations that others could have written: whatever they hold, words stay few and numbers finite."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contract.reports import LARGEST, LONGEST, UNKNOWN_REASON, ReportPhase, read_report
+from contract.states import AgentReason
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+def text(**fields):
+    whole = {"container": "main", "outcome": "restored", "reason": "", "seconds": {"open": 0.1, "total": 0.5}}
+    return json.dumps(whole | {"bytes": 7} | fields)
+
+
+def test_a_good_report_is_read_whole():
+    report = read_report(text())
+
+    assert (True, "", 7, "main") == (report.ok, report.reason, report.size, report.container)
+    assert {ReportPhase.OPEN: 0.1, ReportPhase.TOTAL: 0.5} == report.seconds
+
+
+@pytest.mark.parametrize(
+    ("expected", "reason"),
+    [
+        pytest.param("restore-failed", "restore-failed", id="known"),
+        pytest.param(UNKNOWN_REASON, "of-the-next-release", id="not-known"),
+        pytest.param(UNKNOWN_REASON, ["x"], id="no-text"),
+        pytest.param(UNKNOWN_REASON, None, id="none"),
+    ],
+)
+def test_reasons_of_failures_are_of_the_closed_list(expected, reason):
+    assert expected == read_report(text(outcome="failed", reason=reason)).reason
+
+
+def test_unknown_steps_are_added_to_the_rest():
+    report = read_report(
+        text(seconds={"other": 1, "a-new-step": 2, "open": "x", "files": -1, "look": True, "undo": 10**400})
+    )
+
+    assert {"other": 3.0, "open": 0.0, "files": 0.0, "look": 0.0, "undo": LONGEST} == report.seconds
+
+
+@pytest.mark.parametrize("broken", ["", "{", "[]", "null", "[" * 100_000, '{"outcome": "maybe"}', '{"outcome": []}'])
+def test_what_is_no_report_is_none(broken):
+    assert read_report(broken) is None
+
+
+@given(
+    outcome=st.sampled_from(["restored", "captured", "failed"]), reason=JSON, seconds=JSON, size=JSON, container=JSON
+)
+def test_whatever_it_holds_labels_are_bounded_and_numbers_finite(outcome, reason, seconds, size, container):
+    whole = {"outcome": outcome, "reason": reason, "seconds": seconds, "bytes": size, "container": container}
+
+    report = read_report(json.dumps(whole))
+
+    assert report.reason in {"", UNKNOWN_REASON, *AgentReason}
+    assert set(report.seconds) <= set(ReportPhase)
+    assert 0 <= report.size <= LARGEST
+    assert all(0 <= value <= LONGEST * 100 for value in report.seconds.values())
