@@ -12,6 +12,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
+from time import monotonic
 from typing import Final, NoReturn
 
 from kube.errors import GoneError, KubeError
@@ -26,6 +27,8 @@ QUIET_WATCH: Final = 1.0
 """Seconds: a watch that ended sooner is followed by a pause, so that a server that ends them at once is not spun at."""
 
 Handler = Callable[[Change], None]
+Keep = Callable[[Object], Object]
+"""What of an object is remembered; at least its metadata's namespace, name, uid and resourceVersion."""
 logger = logging.getLogger(__name__)
 
 
@@ -47,6 +50,7 @@ class Informer:
         labels: str = "",
         fields: str = "",
         indexers: Mapping[str, Indexer] | None = None,
+        keep: Keep = trimmed,
     ) -> None:
         self.resource = resource
         self.store = Store(indexers)
@@ -55,9 +59,18 @@ class Informer:
         self._namespace = namespace
         self._labels = labels
         self._fields = fields
+        self._keep = keep
         self._handlers: list[Handler] = []
         self._version = ""
         self._pause = FIRST_PAUSE
+        self._heard = 0.0
+
+    def age(self) -> float:
+        """Seconds since the server last said anything: a list, an event, or one of its bookmarks, once a minute.
+
+        Before the first list it is the time since ``run`` began.
+        """
+        return monotonic() - self._heard if self._heard else 0.0
 
     def add_handler(self, handler: Handler) -> None:
         """Call *handler* on every change from now on; add handlers before ``run``.  It must not block."""
@@ -70,10 +83,11 @@ class Informer:
         """
         passed = int(self._version) if self._version.isdecimal() else 0
         if self.synced.is_set() and version_of(obj) > passed:
-            self._tell(self.store.put(trimmed(obj)))
+            self._tell(self.store.put(self._keep(obj)))
 
     async def run(self) -> NoReturn:
         """Keep the copy alive until cancelled."""
+        self._hear()
         while True:
             try:
                 if not self._version:
@@ -90,9 +104,10 @@ class Informer:
 
     async def _list(self) -> None:
         listing = await self._kube.list(self.resource, self._namespace, labels=self._labels, fields=self._fields)
-        for change in self.store.replace(trimmed(item) for item in listing.items):
+        for change in self.store.replace(self._keep(item) for item in listing.items):
             self._tell(change)
         self._version = listing.resource_version
+        self._hear()
         self.synced.set()
 
     async def _follow(self) -> None:
@@ -115,8 +130,12 @@ class Informer:
 
     def _take(self, kind: str, obj: Object) -> None:
         if kind != "BOOKMARK":
-            self._tell(self.store.remove(obj) if kind == "DELETED" else self.store.put(trimmed(obj)))
+            self._tell(self.store.remove(obj) if kind == "DELETED" else self.store.put(self._keep(obj)))
         self._version = obj["metadata"]["resourceVersion"]
+        self._hear()
+
+    def _hear(self) -> None:
+        self._heard = monotonic()
 
     def _tell(self, change: Change | None) -> None:
         if change is not None:

@@ -6,6 +6,7 @@ The process wires rooms that do not know each other: each answers its live copie
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -13,6 +14,7 @@ from contract.values import Values
 from daemon.settings import Settings
 from daemon.tasks import Task
 from kube.informer import Informer
+from kube.queue import WorkQueue
 from kube.recorder import Recorder
 from kube.seam import Kube
 
@@ -39,3 +41,5 @@ class Part:
     """Live copies by name; they run in every replica, and readiness waits for them."""
     work: Mapping[str, Task] = field(default_factory=dict)
     """Runs only while this process leads; each waits for its copies itself (``kube.informer.synced``)."""
+    queues: Mapping[str, WorkQueue[Any]] = field(default_factory=dict)
+    """The queues that the work draws from, by name: how far each is behind is a metric."""

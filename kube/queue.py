@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Final, Generic, TypeVar
 
 from kube.errors import KubeError
@@ -28,13 +29,25 @@ class WorkQueue(Generic[K]):
     """Keys to be handled."""
 
     def __init__(self) -> None:
-        # A dict keeps order and uniqueness at once.
-        self._ready: dict[K, None] = {}
+        # A dict keeps order and uniqueness at once; the values say since when each key waits.
+        self._ready: dict[K, float] = {}
         self._running: set[K] = set()
         self._again: set[K] = set()
         self._failures: dict[K, int] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._free = asyncio.Event()
+        self.retries = 0
+        """How often a key failed and was put back."""
+
+    @property
+    def depth(self) -> int:
+        """Keys that wait for their turn now, those that wait for a time left out."""
+        return len(self._ready)
+
+    def oldest_seconds(self) -> float:
+        """How long the key whose turn is next has waited; 0 where none waits."""
+        since = next(iter(self._ready.values()), None)
+        return 0.0 if since is None else monotonic() - since
 
     def add(self, key: K) -> None:
         """Have *key* handled as soon as its turn comes."""
@@ -42,7 +55,7 @@ class WorkQueue(Generic[K]):
         if key in self._running:
             self._again.add(key)
             return
-        self._ready[key] = None
+        self._ready.setdefault(key, monotonic())
         self._free.set()
 
     def add_after(self, key: K, seconds: float) -> None:
@@ -103,6 +116,7 @@ class WorkQueue(Generic[K]):
         self.add_after(key, pause)
 
     def _backoff(self, key: K, retry_after: float | None) -> float:
+        self.retries += 1
         failures = self._failures.get(key, 0)
         self._failures[key] = min(failures + 1, MAX_DOUBLINGS)
         pause = min(FIRST_BACKOFF * 2.0**failures, LONGEST_BACKOFF) * random.uniform(0.75, 1)  # noqa: S311 - spreads load
