@@ -7,12 +7,14 @@ and the same sentence about the same object raises a counter instead of making a
 import asyncio
 import logging
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Final, Literal, NoReturn
 from uuid import uuid4
 
-from kube.errors import KubeError, NotFoundError, bounded
+from kube.errors import AlreadyExistsError, KubeError, NotFoundError, bounded
 from kube.resources import EVENTS
 from kube.seam import Kube, Object
 from kube.times import format_time
@@ -54,21 +56,22 @@ class Recorder:
 
     def record(self, about: Object, kind: EventType, reason: str, message: str) -> None:
         """Say *message* about an object; *reason* is one CamelCase word.  Cluster-scoped objects: in ``default``."""
-        metadata = about["metadata"]
-        sentence = _Sentence(
-            namespace=metadata.get("namespace") or "default",
-            kind=about["kind"],
-            name=metadata["name"],
-            uid=metadata.get("uid", ""),
-            api_version=about["apiVersion"],
-            type=kind,
-            reason=reason,
-            message=bounded(message, MAX_MESSAGE),
-        )
+        sentence = _sentence(about, kind, reason, message)
         try:
             self._waiting.put_nowait(sentence)
         except asyncio.QueueFull:
             logger.warning("event dropped, %d are waiting: %s %s", MAX_WAITING, reason, message)
+
+    async def say_once(self, about: Object, kind: EventType, reason: str, message: str) -> None:
+        """Say *reason* about an object now, and never twice while the first Event lives, whatever process said it.
+
+        Raises:
+            KubeError: the Event could not be made.
+        """
+        sentence = _sentence(about, kind, reason, message)
+        digest = sha256(f"{sentence.uid}\0{sentence.name}\0{reason}".encode()).hexdigest()
+        with suppress(AlreadyExistsError):
+            await self._kube.create(EVENTS, self._event(sentence, digest), sentence.namespace)
 
     async def run(self) -> NoReturn:
         """Send what was recorded until cancelled."""
@@ -92,7 +95,7 @@ class Recorder:
     async def _send(self, sentence: _Sentence) -> None:
         if sentence in self._sent and await self._count(sentence):
             return
-        event = self._event(sentence)
+        event = self._event(sentence, uuid4().hex)
         await self._kube.create(EVENTS, event, sentence.namespace)
         self._remember(sentence, event["metadata"]["name"], 1)
 
@@ -113,13 +116,13 @@ class Recorder:
         if len(self._sent) > MAX_REMEMBERED:
             self._sent.popitem(last=False)
 
-    def _event(self, sentence: _Sentence) -> Object:
+    def _event(self, sentence: _Sentence, suffix: str) -> Object:
         now = format_time(datetime.now(UTC))
         return {
             "apiVersion": EVENTS.api_version,
             "kind": EVENTS.kind,
             "metadata": {
-                "name": f"{sentence.name[: MAX_NAME - SUFFIX]}.{uuid4().hex[: SUFFIX - 1]}",
+                "name": f"{sentence.name[: MAX_NAME - SUFFIX]}.{suffix[: SUFFIX - 1]}",
                 "namespace": sentence.namespace,
             },
             "involvedObject": {
@@ -139,3 +142,17 @@ class Recorder:
             "reportingComponent": self._component,
             "reportingInstance": self._instance,
         }
+
+
+def _sentence(about: Object, kind: EventType, reason: str, message: str) -> _Sentence:
+    metadata = about["metadata"]
+    return _Sentence(
+        namespace=metadata.get("namespace") or "default",
+        kind=about["kind"],
+        name=metadata["name"],
+        uid=metadata.get("uid", ""),
+        api_version=about["apiVersion"],
+        type=kind,
+        reason=reason,
+        message=bounded(message, MAX_MESSAGE),
+    )

@@ -126,3 +126,22 @@ def test_a_server_that_ends_every_watch_at_once_is_not_spun_at():
     kube, _, _ = follow([([], 10)], [[]] * 1000, seconds=60)
 
     assert len(kube.watched_from) < 30
+
+
+def test_only_what_is_kept_is_remembered():
+    """Listed and watched objects alike."""
+
+    async def scenario():
+        watch = [("ADDED", obj("b", 11, spec={"large": 1}))]
+        informer = Informer(
+            ScriptedWatches([([obj("a", 1, spec={"large": 1})], 10)], [watch]),
+            JOBS,
+            keep=lambda item: {"metadata": item["metadata"]},
+        )
+        task = asyncio.create_task(informer.run())
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+        return [sorted(item) for item in informer.store]
+
+    assert [["metadata"], ["metadata"]] == run(scenario())

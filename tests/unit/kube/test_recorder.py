@@ -3,7 +3,7 @@
 
 import asyncio
 
-from kube.errors import ForbiddenError, NotFoundError
+from kube.errors import AlreadyExistsError, ForbiddenError, NotFoundError
 from kube.recorder import MAX_MESSAGE, MAX_WAITING, Recorder
 from tests.unit.kube.virtual import run
 
@@ -103,3 +103,28 @@ def test_more_than_may_wait_is_dropped_aloud(caplog):
     run(scenario())
 
     assert "event dropped" in caplog.text
+
+
+def test_what_is_said_once_has_one_name_whatever_process_says_it():
+    async def say(events, instance):
+        await Recorder(events, "tester", instance).say_once(ABOUT, "Normal", "Held", f"said by {instance}")
+
+    async def scenario():
+        events = Events()
+        await say(events, "tester-0")
+        await say(events, "tester-1")
+        return [event["metadata"]["name"] for _, event in events.created]
+
+    first, second = run(scenario())
+    assert first == second
+    assert first.startswith("p.")
+
+
+def test_an_event_that_was_said_before_is_as_good():
+    async def scenario():
+        events = Events()
+        events.error = AlreadyExistsError(409, "AlreadyExists", "there")
+        await Recorder(events, "tester").say_once(ABOUT, "Normal", "Held", "again")
+        return events
+
+    assert [] == run(scenario()).created
