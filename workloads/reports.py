@@ -1,0 +1,66 @@
+"""New restore reports on pods, each handed on once: metrics count them.
+
+What a pod carries already when the live copy is first filled was told to a predecessor of this process, so it does not
+count again; nor does a relist later on, because each change carries what was known before it.
+"""
+
+import logging
+from collections.abc import Callable
+
+from contract import keys
+from contract.checkpoint import annotations_of
+from contract.reports import Report, read_report
+from kube.informer import Informer
+from kube.seam import Object
+from kube.store import Change, key_of
+
+MAX_TEXT = 8192
+"""Characters of an annotation that is worth parsing; the agent's have some hundred."""
+
+Listener = Callable[[Report], None]
+logger = logging.getLogger(__name__)
+
+
+class Reports:
+    """Hands each new report to whoever listens."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Listener] = []
+        self._counting = False
+
+    def listen(self, listener: Listener) -> None:
+        """Have *listener* called with each report from now on; it must not block."""
+        self._listeners.append(listener)
+
+    def follow(self, informer: Informer) -> None:
+        """Take the reports from a copy of pods; call before it runs."""
+        informer.add_handler(lambda change: self._see(change) if informer.synced.is_set() else None)
+
+    def count(self, *, on: bool) -> None:
+        """Only the leader counts: the sum over replicas would count each restore more than once."""
+        self._counting = on
+
+    def _see(self, change: Change) -> None:
+        if not self._counting or change.new is None or not is_new(change.old, change.new):
+            return
+        text = annotations_of(change.new)[keys.ANN_RESTORE_REPORT]
+        report = read_report(text) if len(text) <= MAX_TEXT else None
+        if report is None:
+            logger.warning("unreadable restore report", extra={"pod": key_of(change.new)})
+            return
+        for listener in self._listeners:
+            listener(report)
+
+
+def is_new(old: Object | None, new: Object) -> bool:
+    """Whether *new* carries a report that *old* did not."""
+    said = _said(new)
+    return bool(said[0]) and (old is None or _said(old) != said)
+
+
+def _said(pod: Object) -> tuple[str, str, tuple[str, ...]]:
+    """What tells reports apart: a container that restarted may be restored with the very same figures."""
+    notes = annotations_of(pod)
+    prefix = keys.ANN_RESTORE_CONTAINER_ID_PREFIX
+    containers = tuple(sorted(f"{key}={value}" for key, value in notes.items() if key.startswith(prefix)))
+    return notes.get(keys.ANN_RESTORE_REPORT, ""), str(pod["metadata"].get("uid", "")), containers
