@@ -86,6 +86,8 @@ def _seconds(found: Any) -> dict[ReportPhase, float]:  # noqa: ANN401 - whatever
 
 def _number(found: object, most: float) -> float:
     """A number from nothing to *most*; whatever is no number counts as nothing."""
-    if isinstance(found, bool) or not isinstance(found, int | float) or math.isnan(found):
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return 0.0
+    if isinstance(found, float) and math.isnan(found):
         return 0.0
     return float(min(max(found, 0), most))
