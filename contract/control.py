@@ -34,6 +34,8 @@ STALE_AT_START: Final = (
     VERDICT,
     CLAIM,
     DIRTY,
+    IMAGE_ENTRYPOINT,
+    IMAGE_CMD,
 )
 """What standby removes before anything else: a restarted container still sees the emptyDir of its predecessor."""
 
@@ -44,6 +46,8 @@ VERDICT_CAPTURED: Final = "captured"
 # Times, seconds.
 CLAIM_WINDOW: Final = 5.0
 """How long standby waits for an agent to claim the container."""
+IMAGE_WINDOW: Final = 60.0
+"""How long standby waits to be told what a stock image runs."""
 LOST_CLAIM_WINDOW: Final = 10.0
 """How long standby waits for another claim after the claiming agent died without a verdict."""
 
@@ -51,7 +55,7 @@ LOST_CLAIM_WINDOW: Final = 10.0
 EXIT_RESTART_ME: Final = 75
 """The container cannot start cold in place (foreign process or changed files): kubelet must restart it."""
 EXIT_REQUIRED: Final = 78
-"""Policy Require and no restore: refuses to start cold."""
+"""Policy Require and no restore, or nothing that could be started: refuses."""
 
 LOG_RESTORED: Final = "SNAPSHOT_RESTORED: container restored from checkpoint {id}"
 LOG_COLD_START: Final = "SNAPSHOT_COLD_START: Falling back to cold start: {reason}"

@@ -10,6 +10,7 @@ from typing import Final
 from contract.keys import STANDBY, TOOLS_DIR
 from images.errors import ToolError, call
 
+_STANDBY: Final = ("standby.c", "install.c")
 _CRIU_LIBRARIES: Final = "usr/lib/x86_64-linux-gnu"
 _CRIU_LOADER: Final = "usr/lib64/ld-linux-x86-64.so.2"
 
@@ -23,10 +24,10 @@ def compiler() -> list[str]:
     raise ToolError("no C compiler: install Python's package ziglang, or gcc")
 
 
-def compile_static(source: Path, target: Path) -> None:
-    """Compile one C file to a static, stripped program."""
+def compile_static(sources: Sequence[Path], target: Path) -> None:
+    """Compile C files to a static, stripped program."""
     flags = ["-std=gnu11", "-Os", "-static", "-s", "-Wall", "-Wextra", "-Werror"]
-    call([*compiler(), *flags, "-o", target, source], needs="Python's package ziglang")
+    call([*compiler(), *flags, "-o", target, *sources], needs="Python's package ziglang")
     target.chmod(0o755)
 
 
@@ -37,14 +38,20 @@ def compile_preload(source: Path, target: Path) -> None:
     call([*host, *flags, "-o", target, source], needs="Python's package ziglang")
 
 
-def tool_folder(source: Path, root: Path, entrypoint: Sequence[str] | None, cmd: Sequence[str] | None) -> None:
+def tool_folder(standby: Path, root: Path, entrypoint: Sequence[str] | None, cmd: Sequence[str] | None) -> None:
     """Fill the tool folder below ``root``: the static program, and the records of an image's own entrypoint and cmd.
 
     Without an entrypoint list there is no record; an image without a cmd has an empty one.
+
+    Args:
+        standby: Folder of the program's sources.
+        root: Gets the tool folder at its path in a container.
+        entrypoint: The image's.
+        cmd: The image's.
     """
     program = root / STANDBY.lstrip("/")
     program.parent.mkdir(parents=True)
-    compile_static(source, program)
+    compile_static([standby / name for name in _STANDBY], program)
     if entrypoint is not None:
         folder = root / TOOLS_DIR.lstrip("/")
         (folder / "entrypoint").write_bytes(_record(entrypoint))

@@ -93,15 +93,18 @@ class Steps:
 
     def records(self, entrypoint: list[str] | None, cmd: list[str] | None) -> Layer:
         """The tool folder with an image's own entrypoint and cmd recorded beside ``snapshot-standby``."""
-        source = self._project / "standby" / "standby.c"
+        standby = self._project / "standby"
+        sources = sorted((*standby.glob("*.c"), *standby.glob("*.h")))
 
         def build(target: Path) -> None:
             self._say("compiling snapshot-standby")
-            native.tool_folder(source, target / "root", entrypoint, cmd)
+            native.tool_folder(standby, target / "root", entrypoint, cmd)
             self._pack(target)
 
         words = [repr(entrypoint), repr(cmd)]
-        return self._layer("tools", [source.read_text(), *native.compiler()[1:], *words, *_recipe("native")], build)
+        return self._layer(
+            "tools", [hash_files(standby, sources), *native.compiler()[1:], *words, *_recipe("native")], build
+        )
 
     def _base(self) -> Path:
         def build(target: Path) -> None:

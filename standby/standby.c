@@ -24,8 +24,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "standby.h"
+
 enum { EXIT_RESTART_ME = 75, EXIT_REQUIRED = 78, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 };
-enum { FIRST_WORKER_PID = 1000, LINE = 4096, MAX_PROCESSES = 4096 };
+enum { FIRST_WORKER_PID = 1000, LINE = 4096, MAX_PROCESSES = 4096, MAX_ARGUMENTS = 4096 };
 
 /* Milliseconds. */
 enum {
@@ -34,12 +36,15 @@ enum {
     LOST_CLAIM_WINDOW = 10000,
     ALLOWED_BY_DEFAULT = 7200 * 1000,
     ALLOWED_MARGIN = 10000,
+    LOOK_AT_ALLOWANCE = 500,
     FOREIGN_WINDOW = 2000,
+    IMAGE_WINDOW = 60000,
 };
 
 static const char *const STALE[] = {
     "ready-for-snapshot", "snapshot-complete", "restore-complete", "restore-context.json",
-    "standby-verdict",    "standby-claim",     "standby-dirty",
+    "standby-verdict",    "standby-claim",     "standby-dirty",    "image-entrypoint",
+    "image-cmd",
 };
 
 struct verdict {
@@ -60,7 +65,7 @@ static struct {
 
 /* ------------------------------------------------------------------------------------------------ small helpers */
 
-static void say(const char *format, ...) {
+void say(const char *format, ...) {
     char line[LINE + 256];
     va_list arguments;
     va_start(arguments, format);
@@ -216,9 +221,15 @@ static long allowed_seconds(void) {
     return seconds > 0 && seconds < 1000000 ? seconds : 0;
 }
 
-static long long allowed_ms(void) {
+/* When a claim that began at `since` has had its time; an agent with much to do allows itself seconds only later. */
+static long long end_of_claim(long long since) {
+    static long known;
+    static long long began;
     long seconds = allowed_seconds();
-    return seconds ? seconds * 1000LL : ALLOWED_BY_DEFAULT;
+    if (seconds != known) began = now_ms();
+    known = seconds;
+    if (!seconds) return since + ALLOWED_BY_DEFAULT + ALLOWED_MARGIN;
+    return (began > since ? began : since) + seconds * 1000LL + ALLOWED_MARGIN;
 }
 
 /* Reads a verdict on this very start of the container; one with another nonce does not count. */
@@ -415,14 +426,50 @@ static void restore_mode(char **command) {
     if (!allowed_seconds() && take_lock()) cold_start(command, "no agent claimed this container within 5 s", 0);
     long long claimed_at = now_ms();
     for (;;) {
-        long long end = claimed_at + allowed_ms() + ALLOWED_MARGIN;
-        await_verdict(command, end, 1);
-        if (now_ms() >= end) cold_start(command, "restore timed out", 0);
+        while (claimed()) {
+            long long end = end_of_claim(claimed_at);
+            if (now_ms() >= end) cold_start(command, "restore timed out", 0);
+            await_verdict(command, now_ms() + LOOK_AT_ALLOWANCE, 1);
+        }
         for (long long lost = now_ms(); !claimed() && now_ms() - lost < LOST_CLAIM_WINDOW;)
             await_verdict(command, now_ms() + POLL, 0);
         if (take_lock()) cold_start(command, "the agent died", 0);
         claimed_at = now_ms();
     }
+}
+
+/* ------------------------------------------------------------------------------------------- what an image would run */
+
+/* Arguments each ended by NUL, appended to `argv` from `count` on; returns the new count, -1 without the file. */
+static int append_record(const char *path, char *text, size_t size, char **argv, int count) {
+    int dir = *path == '/' ? AT_FDCWD : self.dir;
+    ssize_t n = slurp(dir, path, text, size);
+    for (ssize_t i = 0; i < n && count < MAX_ARGUMENTS - 1; i += (ssize_t)strlen(text + i) + 1) argv[count++] = text + i;
+    return n < 0 ? -1 : count;
+}
+
+/* The command line of two records, or of the first and `arguments`; NULL where they are not there. */
+static char **image_command(const char *entrypoint, const char *cmd, char **arguments) {
+    static char *argv[MAX_ARGUMENTS], first[65536], second[65536];
+    int count = append_record(entrypoint, first, sizeof first, argv, 0);
+    if (count < 0) return NULL;
+    if (!*arguments) count = append_record(cmd, second, sizeof second, argv, count);
+    for (; count >= 0 && *arguments && count < MAX_ARGUMENTS - 1; arguments++) argv[count++] = *arguments;
+    return count > 0 ? argv : NULL;
+}
+
+/* What the agent tells of an image that has no record. */
+static char **told_command(char **arguments) {
+    for (long long end = now_ms() + IMAGE_WINDOW; now_ms() < end; beat(POLL)) {
+        if (faccessat(self.dir, "image-entrypoint", F_OK, AT_SYMLINK_NOFOLLOW) != 0) continue;
+        char **command = image_command("image-entrypoint", "image-cmd", arguments);
+        if (command) return command;
+        say("SNAPSHOT_CAPTURE_FAILED: the image has neither entrypoint nor cmd; give the pod a command");
+        exit(EXIT_REQUIRED);
+    }
+    say("SNAPSHOT_CAPTURE_FAILED: the image records no entrypoint, and no agent told it within 60 s; "
+        "see the log of this node's snapshot-agent, or give the pod a command");
+    exit(EXIT_REQUIRED);
 }
 
 /* ---------------------------------------------------------------------------------------------------- capture mode */
@@ -451,7 +498,7 @@ static void start_worker(char **command) {
     become(command);
 }
 
-static void capture_mode(char **command) {
+static void capture_mode(char **command, char **arguments) {
     static struct verdict verdict;
     const char *failure = make_claim();
     if (!failure && getpid() != 1) failure = "standby is not the container's first process (shareProcessNamespace)";
@@ -459,7 +506,7 @@ static void capture_mode(char **command) {
         say("SNAPSHOT_CAPTURE_FAILED: %s", failure);
         exit(1);
     }
-    start_worker(command);
+    start_worker(command ? command : told_command(arguments));
     for (;;) {
         beat(5 * POLL);
         int ended = self.worker_ended; /* read before the lock: an agent locks only while the worker lives */
@@ -475,46 +522,36 @@ static void capture_mode(char **command) {
 
 /* ---------------------------------------------------------------------------------------------------- command line */
 
-/* Arguments each ended by NUL, appended to `argv` from `count` on; returns the new count, -1 without the file. */
-static int append_record(const char *path, char **argv, int count, int room) {
-    static char text[2][65536];
-    static int used = 0;
-    char *from = text[used++];
-    ssize_t n = slurp(AT_FDCWD, path, from, sizeof *text);
-    for (ssize_t i = 0; i < n && count < room; i += (ssize_t)strlen(from + i) + 1) argv[count++] = from + i;
-    return n < 0 ? -1 : count;
-}
-
-static char **image_command(char **arguments) {
-    static char *argv[4096];
-    int count = append_record("/opt/dynamo-snapshot/entrypoint", argv, 0, 2048);
-    if (count < 0) return NULL;
-    if (!*arguments) count = append_record("/opt/dynamo-snapshot/cmd", argv, count, 4095);
-    for (; count >= 0 && *arguments && count < 4095; arguments++) argv[count++] = *arguments;
-    return count > 0 ? argv : NULL;
-}
-
 static void usage(void) {
-    say("usage: snapshot-standby [--capture] [--image-entrypoint] -- [COMMAND [ARG...]]");
+    say("usage: snapshot-standby [--capture] [--image-entrypoint] -- [COMMAND [ARG...]]\n"
+        "       snapshot-standby --install DIR | --opened DIR");
     exit(EXIT_REQUIRED);
+}
+
+static int opened(const char *path) {
+    int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return dir >= 0 && faccessat(dir, "restore-complete", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 int main(int argc, char **argv) {
     int capture = 0, from_image = 0, i = 1;
+    if (argc == 3 && strcmp(argv[1], "--install") == 0) return install_tools(argv[2]);
+    if (argc == 3 && strcmp(argv[1], "--opened") == 0) return !opened(argv[2]);
     for (; i < argc && strcmp(argv[i], "--") != 0; i++) {
         if (strcmp(argv[i], "--capture") == 0) capture = 1;
         else if (strcmp(argv[i], "--image-entrypoint") == 0) from_image = 1;
         else usage();
     }
     if (i == argc || (!from_image && i + 1 == argc)) usage();
-    char **command = argv + i + 1;
-    if (from_image && !(command = image_command(command))) {
+    char **arguments = argv + i + 1, **command = arguments;
+    if (from_image) command = image_command("/opt/dynamo-snapshot/entrypoint", "/opt/dynamo-snapshot/cmd", arguments);
+    if (!command && !capture) {
         say("snapshot-standby: the image records no entrypoint; build it with `make docker-build-placeholder`, "
             "or give the pod a command");
         exit(EXIT_REQUIRED);
     }
     const unsigned long long all = ~0ULL;
     set_mask(&all, &self.mask);
-    if (capture) capture_mode(command);
+    if (capture) capture_mode(command, arguments);
     restore_mode(command);
 }

@@ -19,7 +19,7 @@ from contract import control, keys
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces")
 
-SOURCE = Path(__file__).parents[2] / "standby" / "standby.c"
+SOURCES = [Path(__file__).parents[2] / "standby" / name for name in ("standby.c", "install.c")]
 SAY_AND_STAY = "echo worker $$; env | sort; trap 'exit 7' TERM; while :; do read -t 1 x < /dev/zero || :; done"
 
 
@@ -33,12 +33,13 @@ def room() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def standby(room: Path) -> Path:
-    binary = room / "snapshot-standby"
+    binary = room / "tools" / "bin" / "snapshot-standby"
+    binary.parent.mkdir(parents=True)
     compiler = (
         ["gcc"] if shutil.which("gcc") else [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl"]
     )
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Os", "-static"]
-    subprocess.run([*compiler, *flags, "-o", binary, SOURCE], check=True)
+    subprocess.run([*compiler, *flags, "-o", binary, *SOURCES], check=True)
     return binary
 
 
@@ -267,6 +268,21 @@ class TestColdStart:
         assert container.code() == 0
         assert "second agent gave up" in container.text()
 
+    def test_a_claim_that_waits_for_its_turn_is_not_timed_out_by_it(self, start):
+        """The allowed seconds count from when the agent writes them, long after it has taken the container."""
+        container = start(*SH, "echo worker")
+        nonce = container.nonce()
+        container.lock = os.open(container.dir / control.CLAIM, os.O_RDWR | os.O_APPEND)
+        wait_for(container._take, "claim lock", 1)
+        began = time.monotonic()
+        wait_for(lambda: time.monotonic() - began > 17, "a long queue", 18)
+        os.write(container.lock, b"1\n")
+        wait_for(lambda: time.monotonic() - began > 19, "more than was allowed", 20)
+        assert container.process.poll() is None
+        container.verdict(f"failed {nonce} clean my turn")
+        assert container.code() == 0
+        assert "my turn" in container.text()
+
     def test_restore_times_out(self, start):
         container = start(*SH, "echo worker")
         container.claim(allowed=1)
@@ -322,12 +338,105 @@ class TestColdStart:
         pytest.param(["--"], control.EXIT_REQUIRED, id="no-command"),
         pytest.param(["--what", "--", "true"], control.EXIT_REQUIRED, id="unknown-option"),
         pytest.param(["--image-entrypoint", "--"], control.EXIT_REQUIRED, id="no-recorded-entrypoint"),
+        pytest.param(["--install"], control.EXIT_REQUIRED, id="install-nowhere"),
     ],
 )
 def test_bad_command_line(start, arguments, code):
     container = start(*arguments)
     assert code == container.code()
     assert container.text().startswith(("usage: ", "snapshot-standby: the image records no entrypoint"))
+
+
+class TestInstall:
+    """The tool folder into a pod's emptyDir, as an init container of any user does it."""
+
+    @pytest.fixture
+    def tools(self, standby: Path) -> Iterator[Path]:
+        """The folder that standby lies in, with something else beside it."""
+        folder = standby.parents[1]
+        (folder / "record").write_text("python3\0")
+        (folder / "record").chmod(0o600)
+        yield folder
+        (folder / "record").unlink()
+
+    def install(self, standby: Path, target: Path, *, user: int = 1000) -> subprocess.CompletedProcess:
+        as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+        return subprocess.run(
+            [*as_user, "sh", "-c", 'umask 077; exec "$@"', "sh", standby, "--install", target],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    @pytest.fixture
+    def target(self, room: Path) -> Path:
+        """A volume that everybody may write, as an emptyDir is."""
+        folder = Path(tempfile.mkdtemp(dir=room))
+        folder.chmod(0o777)
+        return folder
+
+    @pytest.mark.parametrize("times", [pytest.param(1, id="once"), pytest.param(2, id="again")])
+    def test_everybody_may_read_and_run_what_is_installed(self, standby, tools, target, times):
+        """Whatever the umask; nothing but the tools is left."""
+        (tools / "record").chmod(0o644)
+        done = [self.install(standby, target).returncode for _ in range(times)]
+
+        assert [0] * times == done
+        assert ["bin", "bin/snapshot-standby", "record"] == sorted(
+            str(p.relative_to(target)) for p in target.rglob("*")
+        )
+        modes = [(target / name).stat().st_mode & 0o777 for name in ("bin", "bin/snapshot-standby", "record")]
+        assert [0o755, 0o555, 0o444] == modes
+        assert standby.read_bytes() == (target / "bin/snapshot-standby").read_bytes()
+
+    def test_the_installed_program_installs_itself_further(self, standby, target, room):
+        self.install(standby, target, user=0)
+        second = Path(tempfile.mkdtemp(dir=room))
+        second.chmod(0o777)
+
+        assert 0 == self.install(target / "bin/snapshot-standby", second).returncode
+        assert (second / "bin/snapshot-standby").exists()
+
+    @pytest.mark.parametrize(
+        ("prepare", "words"),
+        [
+            pytest.param(lambda folder: folder.rmdir(), "cannot open", id="no such folder"),
+            pytest.param(lambda folder: folder.chmod(0o755), "cannot make bin", id="not writable"),
+        ],
+    )
+    def test_what_cannot_be_installed_is_said(self, standby, tools, target, prepare, words):
+        (tools / "record").chmod(0o644)
+        prepare(target)
+        done = self.install(standby, target)
+
+        assert 1 == done.returncode
+        assert words in done.stderr or "cannot write record" in done.stderr
+
+    @pytest.mark.usefixtures("tools")
+    def test_a_tool_that_its_user_cannot_read_is_said(self, standby, target):
+        done = self.install(standby, target)
+
+        assert 1 == done.returncode
+        assert "cannot read record" in done.stderr
+
+    def test_a_program_outside_of_a_tool_folder_says_so(self, standby, target, room):
+        alone = shutil.copy(standby, room / "alone")
+
+        assert "--install copies the folder" in self.install(alone, target).stderr
+
+
+@pytest.mark.parametrize(
+    ("prepare", "code"),
+    [
+        pytest.param(lambda folder: (folder / control.RESTORE_COMPLETE).touch(), 0, id="open"),
+        pytest.param(lambda _: None, 1, id="closed"),
+        pytest.param(lambda folder: folder.rmdir(), 1, id="no folder"),
+    ],
+)
+def test_the_startup_gate_needs_no_other_program(standby, tmp_path, prepare, code):
+    folder = tmp_path / "control"
+    folder.mkdir()
+    prepare(folder)
+
+    assert code == subprocess.run([standby, "--opened", folder], check=False).returncode
 
 
 class TestRestored:
@@ -384,6 +493,13 @@ info = ctypes.create_string_buffer(128)
 while True:
     print("signal", libc.syscall(128, ctypes.byref(everything), info, None, 8), flush=True)
 """
+
+
+def tell(directory: Path, entrypoint: list[str], cmd: list[str]) -> None:
+    """Write what the image would run, as the agent does: the list that standby waits for comes last."""
+    for name, words in ((control.IMAGE_CMD, cmd), (control.IMAGE_ENTRYPOINT, entrypoint)):
+        (directory / ".told").write_text("".join(f"{word}\0" for word in words))
+        (directory / ".told").rename(directory / name)
 
 
 class TestCapture:
@@ -447,6 +563,45 @@ class TestCapture:
         orphans = Path(f"/proc/{worker}/task/{worker}/children")
         wait_for(lambda: orphans.read_text().split(), "orphan")
         assert len(container.children()) == 1
+
+    @pytest.mark.parametrize(
+        ("entrypoint", "cmd", "arguments", "said"),
+        [
+            pytest.param(["echo", "a b"], ["c", ""], [], "a b c \n", id="entrypoint and cmd"),
+            pytest.param(["echo", "a"], ["c"], ["d", "e"], "a d e\n", id="the pod's arguments take cmd's place"),
+            pytest.param([], ["echo", "c"], [], "c\n", id="cmd alone"),
+        ],
+    )
+    def test_an_agent_tells_what_a_stock_image_runs(self, start, entrypoint, cmd, arguments, said):
+        container = start("--capture", "--image-entrypoint", "--", *arguments)
+        container.nonce()
+        tell(container.dir, entrypoint, cmd)
+
+        assert container.code() == 0
+        assert said == container.text()
+
+    def test_an_image_that_runs_nothing_is_refused(self, start):
+        container = start("--capture", "--image-entrypoint", "--")
+        container.nonce()
+        tell(container.dir, [], [])
+
+        assert control.EXIT_REQUIRED == container.code()
+        assert "neither entrypoint nor cmd" in container.text()
+
+    def test_what_was_told_of_a_former_container_does_not_count(self, start):
+        container = start("--capture", "--image-entrypoint", "--", prepare=lambda folder: tell(folder, ["false"], []))
+        container.nonce()
+        tell(container.dir, ["echo", "fresh"], [])
+
+        assert container.code() == 0
+        assert "fresh\n" == container.text()
+
+    def test_sigterm_while_nobody_tells_ends_the_container(self, start):
+        container = start("--capture", "--image-entrypoint", "--")
+        container.nonce()
+        os.kill(container.init(), signal.SIGTERM)
+
+        assert 128 + signal.SIGTERM == container.code()
 
     def test_zombies_are_reaped(self, start):
         container = start("--capture", *SH, SAY_AND_STAY)

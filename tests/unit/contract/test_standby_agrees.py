@@ -15,6 +15,7 @@ SOURCE = (Path(__file__).parents[3] / "standby" / "standby.c").read_text()
     [
         pytest.param("CLAIM_WINDOW", control.CLAIM_WINDOW * 1000, id="milliseconds for a claim"),
         pytest.param("LOST_CLAIM_WINDOW", control.LOST_CLAIM_WINDOW * 1000, id="milliseconds for another claim"),
+        pytest.param("IMAGE_WINDOW", control.IMAGE_WINDOW * 1000, id="milliseconds for an image's own command"),
         pytest.param("EXIT_RESTART_ME", control.EXIT_RESTART_ME, id="exit code restart me"),
         pytest.param("EXIT_REQUIRED", control.EXIT_REQUIRED, id="exit code required"),
         pytest.param("FIRST_WORKER_PID", control.FIRST_WORKER_PID, id="first pid of a worker"),

@@ -52,7 +52,7 @@ def test_placeholders_record_what_the_base_runs(
 
 @pytest.mark.usefixtures("uncompiled")
 def test_records_end_every_argument_with_a_nul(tmp_path: Path) -> None:
-    native.tool_folder(Path("standby.c"), tmp_path, ["python3", "", "-c ü"], [])
+    native.tool_folder(Path("standby"), tmp_path, ["python3", "", "-c ü"], [])
 
     folder = tmp_path / "opt/dynamo-snapshot"
     assert b"python3\0\0-c \xc3\xbc\0" == (folder / "entrypoint").read_bytes()
