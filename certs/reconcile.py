@@ -79,8 +79,17 @@ class Seen:
     world: World
 
 
+def _unseen(_: World) -> None:
+    """Nobody wants to know."""
+
+
 async def run(
-    kube: Kube, targets: Targets, clock: Callable[[], datetime], *, wake: asyncio.Event | None = None
+    kube: Kube,
+    targets: Targets,
+    clock: Callable[[], datetime],
+    *,
+    wake: asyncio.Event | None = None,
+    see: Callable[[World], None] = _unseen,
 ) -> None:
     """Reconcile until cancelled: every minute, and at once whenever *wake* is set.
 
@@ -89,10 +98,11 @@ async def run(
         targets: which installation.
         clock: the present, timezone-aware.
         wake: set by whoever knows of a change; cleared here.
+        see: told what the cluster holds, at each look.
     """
     called = wake or asyncio.Event()
     while True:
-        pause = await _guarded(kube, targets, clock)
+        pause = await _guarded(kube, targets, clock, see)
         try:
             await asyncio.wait_for(called.wait(), pause)
         except TimeoutError:
@@ -100,7 +110,9 @@ async def run(
         called.clear()
 
 
-async def reconcile(kube: Kube, targets: Targets, clock: Callable[[], datetime]) -> tuple[Step, ...]:
+async def reconcile(
+    kube: Kube, targets: Targets, clock: Callable[[], datetime], see: Callable[[World], None] = _unseen
+) -> tuple[Step, ...]:
     """Take every step that is due now and return them.
 
     Raises:
@@ -110,6 +122,7 @@ async def reconcile(kube: Kube, targets: Targets, clock: Callable[[], datetime])
     taken: list[Step] = []
     while len(taken) < MAX_STEPS:
         seen = await observe(kube, targets)
+        see(seen.world)
         now = clock()
         step = decide(seen.world, now)
         if step is None:
@@ -142,10 +155,10 @@ async def observe(kube: Kube, targets: Targets) -> Seen:
     return Seen(configuration, authorities, serving, world)
 
 
-async def _guarded(kube: Kube, targets: Targets, clock: Callable[[], datetime]) -> float:
+async def _guarded(kube: Kube, targets: Targets, clock: Callable[[], datetime], see: Callable[[World], None]) -> float:
     """One pass; its errors become log lines, and the answer is how long to wait."""
     try:
-        await reconcile(kube, targets, clock)
+        await reconcile(kube, targets, clock, see)
     except NotFoundError as error:
         log.warning("certificates: %s; the release is being installed or removed", error)
     except ConflictError as error:

@@ -8,9 +8,11 @@ whole one takes over, in one assignment; until then the last good one serves.
 import asyncio
 import logging
 import ssl
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from certs.expiry import end_of
 from certs.store import SERVING_CERT, SERVING_KEY
 
 POLL_SECONDS: Final = 1.0
@@ -27,6 +29,7 @@ class ServingContext:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._current: ssl.SSLContext | None = None
+        self._expires: datetime | None = None
         self._stamp: _Stamp | None = None
         self._complaint = ""
         self.context: Final = _new_context()
@@ -38,6 +41,11 @@ class ServingContext:
         """Whether there is a certificate to serve with: part of readiness, handshakes fail before."""
         return self._current is not None
 
+    @property
+    def expires(self) -> datetime | None:
+        """When the certificate that is served ends; None before there is one."""
+        return self._expires
+
     def refresh(self) -> bool:
         """Look at the files once; True if another certificate has taken over."""
         try:
@@ -45,6 +53,7 @@ class ServingContext:
             if stamp == self._stamp:
                 return False
             fresh = self._load()
+            expires = end_of((self._directory / SERVING_CERT).read_text())
             torn = self._look() != stamp
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             self._complain(f"{type(error).__name__}: {error}")
@@ -52,6 +61,7 @@ class ServingContext:
         if torn:
             return False  # the files changed meanwhile; the next look has them whole
         self._current, self._stamp, self._complaint = fresh, stamp, ""
+        self._expires = expires
         log.info("certificate loaded from %s", self._directory)
         return True
 

@@ -1,5 +1,7 @@
 """The health port: ``/healthz`` for liveness, ``/readyz`` for readiness, ``/metrics`` for Prometheus.
 
+A *registry* also gets the figures that every process has.
+
 Liveness only says that the event loop turns.  Readiness is the truth about each named part: a check answers None when
 its part works and a sentence when it does not, and ``/readyz`` shows the sentences.
 """
@@ -12,6 +14,8 @@ from typing import Final
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
+from daemon.figures import Figures
+
 Check = Callable[[], str | None]
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -22,6 +26,7 @@ class HealthServer:
     def __init__(self, port: int, checks: Mapping[str, Check], registry: CollectorRegistry | None = None) -> None:
         self._checks = dict(checks)
         self._registry = registry
+        self._figures = Figures(registry) if registry else None
         self._asked_port = port
         self.port = 0
         self.listening = asyncio.Event()
@@ -43,7 +48,7 @@ class HealthServer:
             await web.SockSite(runner, listener).start()
             self.port = listener.getsockname()[1]
             self.listening.set()
-            await asyncio.Event().wait()
+            await (self._figures.follow() if self._figures else asyncio.Event().wait())
         finally:
             await runner.cleanup()
 
