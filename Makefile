@@ -69,6 +69,6 @@ images: setup ## all container images as archives
 	@$(PY) -m images build all
 
 # The seeds' targets, for those who have a container engine.
-.PHONY: docker-build-agent docker-push-agent docker-build-placeholder docker-push-placeholder docker-build-control-plane docker-push-control-plane
-docker-build-agent docker-push-agent docker-build-placeholder docker-push-placeholder docker-build-control-plane docker-push-control-plane:
+.PHONY: docker-build-agent docker-push-agent docker-build-placeholder docker-push-placeholder docker-build-control-plane docker-push-control-plane docker-build-tools docker-push-tools
+docker-build-agent docker-push-agent docker-build-placeholder docker-push-placeholder docker-build-control-plane docker-push-control-plane docker-build-tools docker-push-tools:
 	@$(MAKE) -C deploy/snapshot $@

@@ -94,7 +94,7 @@ def _reported(what: str, target: Path) -> Iterator[Say]:
 
         yield say
     size = target.stat().st_size / 1e6
-    click.echo(f"{what}  {size:.0f} MB  {time.monotonic() - began:.1f} s  {target}")
+    click.echo(f"{what}  {size:.1f} MB  {time.monotonic() - began:.1f} s  {target}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ COPY kube kube
 COPY certs certs
 COPY workloads workloads
 COPY graphs graphs
+COPY workloads workloads
+COPY graphs graphs
 COPY webhook webhook
 COPY controller controller
 COPY snapshotctl snapshotctl

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from contract.keys import STANDBY
 from images import archive
 from images.archive import Image
 from images.layers import Layer
@@ -67,6 +68,11 @@ def _agent(steps: Steps, project: Path) -> Image:
     return archive.image(_python(["python3", "-m", "agent"], user="0:0"), built)
 
 
+def _tools(steps: Steps, _: Path) -> Image:
+    """Nothing but the tool folder: an init container copies it into pods, or they mount this image as a volume."""
+    return archive.image({"Entrypoint": [STANDBY], "User": f"{USER}:{USER}", "WorkingDir": "/"}, (steps.tools(),))
+
+
 def _worker(steps: Steps, project: Path) -> Image:
     built = (
         steps.python(),
@@ -95,6 +101,7 @@ def _python(entrypoint: list[str], *, cmd: list[str] | None = None, user: str = 
 RECIPES: Final = {
     "control-plane": Recipe("dynamo-snapshot/control-plane:dev", "control-plane.tar", _control_plane),
     "agent": Recipe("dynamo-snapshot/agent:dev", "agent.tar", _agent),
+    "tools": Recipe("dynamo-snapshot/tools:dev", "tools.tar", _tools),
     "worker": Recipe("dynamo-snapshot/demo-worker:dev", "demo-worker.tar", _worker),
     "placeholder": Recipe(
         "dynamo-snapshot/demo-worker-placeholder:dev", "demo-worker-placeholder.tar", _worker_placeholder

@@ -74,6 +74,30 @@ def test_docker_builds_the_same_tool_folder(tmp_path: Path, words: list[str], re
     assert recorded == {path.name for path in (tmp_path / "opt/dynamo-snapshot").iterdir()}
 
 
+def test_the_tools_image_runs_its_own_program_as_nobody() -> None:
+    """As pods with restricted security contexts demand: the user is a number, and not root's."""
+
+    class Folder:
+        def tools(self) -> Layer:
+            return Layer(Path("x"), "sha256:1")
+
+    image = recipes.RECIPES["tools"].build(Folder(), PROJECT)  # type: ignore[arg-type]
+    text = (PROJECT / "images" / "tools.Dockerfile").read_text()
+
+    assert [Layer(Path("x"), "sha256:1")] == list(image.layers)
+    assert f'ENTRYPOINT ["{image.runtime["Entrypoint"][0]}"]' in text
+    assert f"USER {image.runtime['User']}" in text
+
+
+@pytest.mark.parametrize("name", ["agent", "control-plane", "tools"])
+def test_every_image_has_its_targets(name: str) -> None:
+    own, top = ((PROJECT / folder / "Makefile").read_text() for folder in ("deploy/snapshot", "."))
+
+    for target in (f"docker-build-{name}", f"docker-push-{name}"):
+        assert re.search(rf"^(?:docker-\S+ )*{target}[ :]", own, re.MULTILINE)
+        assert re.search(rf"^(?:docker-\S+ )*{target}[ :]", top, re.MULTILINE)
+
+
 def test_unknown_docker_steps_are_refused() -> None:
     with pytest.raises(ImageError, match="Usage"):
         dockerfile.main(["other"])
