@@ -4,17 +4,18 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from prometheus_client import CollectorRegistry
 
 from certs import reconcile
+from certs.expiry import Expiry
 from contract.storage import storage_from_values
 from contract.values import Values, load_values
 from controller.act import Actor
 from controller.loop import Reconciler
-from controller.metrics import Metrics, PhaseCollector
+from controller.metrics import CaptureMetrics, Metrics, PhaseCollector, leader_gauge
 from controller.observe import Copies, Observer, live_copies
 from daemon import logs
 from daemon.health import HealthServer
@@ -23,6 +24,7 @@ from daemon.tasks import Task, all_of, main, run_together
 from kube.client import Client, connect
 from kube.informer import Informer, synced
 from kube.lease import Election
+from kube.metrics import InformerCollector, QueueCollector
 from kube.part import Context, Part
 from kube.queue import WorkQueue
 from kube.recorder import Recorder
@@ -59,13 +61,16 @@ def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
     observer.wake(lambda change: queue.add(key_of(change.object)))
     recorder = Recorder(kube, COMPONENT, settings.pod_name)
     registry = CollectorRegistry()
-    registry.register(PhaseCollector(copies.checkpoints.store))
     reconciler = Reconciler(observer, Actor(kube, copies.learn), recorder, values, _now, Metrics(registry))
     election = Election(kube, settings.pod_namespace, f"{settings.release_fullname}-controller", _identity(settings))
+    CaptureMetrics(registry, _now, lambda: election.leading).follow(copies.jobs)
+    leader_gauge(registry, lambda: election.leading)
     work: dict[str, Task] = {"queue": partial(_work, queue, reconciler, copies)}
     if not values.webhook.cert_manager.enabled:
         targets = reconcile.Targets(settings.pod_namespace, settings.release_fullname)
-        work["certificates"] = partial(reconcile.run, kube, targets, _now)
+        expiry = Expiry()
+        registry.register(expiry)
+        work["certificates"] = partial(reconcile.run, kube, targets, _now, see=expiry.see_world)
     context = Context(
         kube=kube,
         settings=settings,
@@ -76,9 +81,17 @@ def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
         now=_now,
     )
     informers = dict(copies.all())
+    queues: dict[str, WorkQueue[Any]] = {"checkpoints": queue}
     for part in (make(context) for make in PARTS):
         informers |= part.informers
         work |= part.work
+        queues |= part.queues
+    for collector in (
+        PhaseCollector(copies.checkpoints.store, _now),
+        InformerCollector(informers),
+        QueueCollector(queues),
+    ):
+        registry.register(collector)
     checks = {f"copy of {name}": partial(_unsynced, informer) for name, informer in informers.items()}
     tasks: dict[str, Task] = {f"copy of {name}": informer.run for name, informer in informers.items()}
     return tasks | {
