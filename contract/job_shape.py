@@ -16,6 +16,7 @@ from contract import control, keys, pod_parts
 from contract.gpus import gpu_count
 from contract.states import ReadySignal
 from contract.storage import BadIdError, check_id
+from contract.tools import Tools, tools_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,6 +60,8 @@ _RESTORE_ANNOTATIONS: Final = frozenset(
         keys.ANN_POLICY,
         keys.ANN_STORAGE_TYPE,
         keys.ANN_STORAGE_BASE_PATH,
+        keys.ANN_TEMPLATE_HASH,
+        keys.ANN_GATE,
     }
 )
 _RESTORE_PREFIXES: Final = (
@@ -90,8 +93,15 @@ MESH_CONTAINERS: Final = frozenset(
     }
 )
 
-_SCHEDULING: Final = ("nodeName", "priority", "priorityClassName", "preemptionPolicy", "schedulingGates")
-"""Dropped: a capture waits its turn, anywhere, and never preempts the workers it is made for."""
+_DROPPED: Final = (
+    "nodeName",
+    "priority",
+    "priorityClassName",
+    "preemptionPolicy",
+    "schedulingGates",
+    "ephemeralContainers",
+)
+"""A capture waits its turn, anywhere, and never preempts the workers it is made for; no new pod may have the last."""
 _STALE_ENV: Final = frozenset(
     {
         keys.ENV_RESTORE_STANDBY,
@@ -188,6 +198,8 @@ def _pod_template(
 
 
 def _target(checkpoint: Mapping[str, Any], spec: Mapping[str, Any]) -> Json:
+    if (checkpoint.get("spec") or {}).get("source"):
+        raise ShapeError("spec.source", "is not served by this version; use spec.job")
     names = [str(container.get("name", "")) for container in spec.get("containers") or ()]
     if not names:
         raise ShapeError("spec.job.podTemplateSpec.spec.containers", "at least one container is needed; add the worker")
@@ -221,7 +233,7 @@ def _refuse(checkpoint: Mapping[str, Any], spec: Mapping[str, Any], target: Mapp
 
 
 def _shape_pod(spec: Json, target: Json, values: Values) -> None:
-    for field in _SCHEDULING:
+    for field in _DROPPED:
         spec.pop(field, None)
     spec["restartPolicy"] = "Never"
     spec["readinessGates"] = _with(spec.get("readinessGates"), {"conditionType": keys.READINESS_GATE_SOURCE})
@@ -257,6 +269,18 @@ def _shape_target(checkpoint: Mapping[str, Any], spec: Json, target: Json, value
     target["env"] = env
     _mount(spec, target, pod_parts.control_volume(), pod_parts.control_mount(target))
     _shared_memory(checkpoint, spec, target)
+    if tools := tools_for(target["image"], values):
+        _bring_tools(spec, target, tools)
+
+
+def _bring_tools(spec: Json, target: Json, tools: Tools) -> None:
+    _mount(spec, target, tools.volume, tools.mount)
+    if tools.init is not None:
+        # A template taken from a shaped pod has one already, perhaps of an earlier release.
+        others = [each for each in spec.get("initContainers") or () if each.get("name") != tools.init["name"]]
+        spec["initContainers"] = [tools.init, *others]
+    for name in tools.pull_secrets:
+        spec["imagePullSecrets"] = _with(spec.get("imagePullSecrets"), {"name": name})
 
 
 def _command(target: Json) -> None:

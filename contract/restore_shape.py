@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from contract import checkpoint as ckpt
-from contract import control, keys, pod_parts
+from contract import keys, pod_parts
 from contract.states import Admission
 from contract.storage import Storage, artifact_path
+from contract.tools import Tools, image_command, opened_by_cat, opened_probe
 
 Json = dict[str, Any]
 
@@ -25,6 +26,7 @@ STALE_ANNOTATIONS: Final = frozenset(
         keys.ANN_STARTUP_POLICY,
         keys.ANN_CHECKPOINT_STATUS,
         keys.ANN_RESTORE_REPORT,
+        keys.ANN_GATE,
         "nvidia.com/snapshot-restore-status",
         "nvidia.com/snapshot-restore-container-id",
     }
@@ -55,6 +57,14 @@ class Restore:
     """Names of the captured template's image pull secrets."""
     shared_memory: str | None = None
     """Size of the memory volume that capture had at /dev/shm; empty: no limit, None: it had none."""
+    tools: Tools | None = None
+    """What the targets' image lacks; None: it has standby built in."""
+    image_config: Mapping[str, Any] = field(default_factory=dict)
+    """``status.image``: what a stock image would run."""
+    held: bool = False
+    """Whether the pod waits for the checkpoint behind a scheduling gate."""
+    stamp: str = ""
+    """Template hash of an automatic pod; empty: it restores by name."""
     labels: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,6 +78,7 @@ def restore_operations(pod: Mapping[str, Any], restore: Restore) -> list[Json]:
     Raises:
         TargetError: where the pod lacks a target.
         MountTakenError: where a mount path that is needed belongs to another volume.
+        EntrypointUnknownError: where the command of a stock image is needed and not known.
     """
     names = [container.get("name", "") for container in pod["spec"].get("containers") or ()]
     operations = _metadata_operations(pod.get("metadata") or {}, restore)
@@ -98,8 +109,10 @@ def _metadata_operations(metadata: Mapping[str, Any], restore: Restore) -> list[
         keys.ANN_ARTIFACT_VERSION: restore.version,
         keys.ANN_TARGET_CONTAINERS: ",".join(restore.targets),
         keys.ANN_CHECKPOINT: restore.checkpoint,
-        keys.ANN_ADMISSION: Admission.RESTORE_SHAPED.value,
+        keys.ANN_ADMISSION: (Admission.HELD if restore.held else Admission.RESTORE_SHAPED).value,
     }
+    if restore.stamp:
+        wanted[keys.ANN_TEMPLATE_HASH] = restore.stamp
     if restore.storage.in_pod:
         wanted[keys.ANN_STORAGE_TYPE] = _STORAGE_TYPE
         wanted[keys.ANN_STORAGE_BASE_PATH] = restore.storage.base_path
@@ -130,9 +143,9 @@ def _container_operations(pod: Mapping[str, Any], index: int, restore: Restore, 
     operations: list[Json] = []
     if restore.image is not None and container.get("image") != restore.image:
         operations += _image_operations(pod, container, path, restore.image)
-    operations += _command_operations(container, path)
+    operations += _command_operations(container, path, restore)
     operations += _env_operations(container.get("env"), path, _environment(pod, restore), directory)
-    gate = startup_gate(container, directory)
+    gate = startup_gate(container, directory, stock=restore.tools is not None)
     if container.get("startupProbe") != gate:
         operations.append({"op": "add", "path": f"{path}/startupProbe", "value": gate})
     return operations + _mount_operations(container, path, restore, volumes)
@@ -148,12 +161,21 @@ def _image_operations(pod: Mapping[str, Any], container: Mapping[str, Any], path
     return operations
 
 
-def _command_operations(container: Mapping[str, Any], path: str) -> list[Json]:
-    command = container.get("command") or []
+def _command_operations(container: Mapping[str, Any], path: str, restore: Restore) -> list[Json]:
+    command: list[str] = container.get("command") or []
     if command and command[0] == keys.STANDBY:
         return []
-    wrapped = [keys.STANDBY, "--", *command] if command else [keys.STANDBY, "--image-entrypoint", "--"]
-    return [{"op": "add", "path": f"{path}/command", "value": wrapped}]
+    operations: list[Json] = []
+    wrapped = [keys.STANDBY, "--", *command]
+    if not command and restore.tools is None:
+        wrapped = [keys.STANDBY, "--image-entrypoint", "--"]
+    elif not command:
+        # A stock image has no record of its own that standby could read.
+        entrypoint, args = image_command(container, restore.image_config)
+        wrapped += entrypoint
+        if args and args != container.get("args"):
+            operations.append({"op": "add", "path": f"{path}/args", "value": args})
+    return [{"op": "add", "path": f"{path}/command", "value": wrapped}, *operations]
 
 
 def _environment(pod: Mapping[str, Any], restore: Restore) -> dict[str, str]:
@@ -187,14 +209,19 @@ def _env_operations(env: list[Json] | None, path: str, wanted: dict[str, str], d
     return operations + _append_operations(f"{path}/env", env, added)
 
 
-def startup_gate(container: Mapping[str, Any], directory: str) -> Json:
+def startup_gate(container: Mapping[str, Any], directory: str, *, stock: bool = False) -> Json:
     """The startup probe that keeps the other probes off while a restore or a cold start runs.
 
     It asks what the container's own probe asks, every second, and gives up no earlier than that probe would have.
+
+    Args:
+        container: the target.
+        directory: its control directory.
+        stock: whether its image is one of which nothing is known but that standby is brought in.
     """
     own = container.get("startupProbe") or container.get("livenessProbe") or container.get("readinessProbe")
     if own is None:
-        own = {"exec": {"command": ["cat", f"{directory}/{control.RESTORE_COMPLETE}"]}, "timeoutSeconds": 1}
+        own = opened_probe(directory) if stock else opened_by_cat(directory)
     gate = {key: value for key, value in own.items() if key != "initialDelaySeconds"}
     budget = int(own.get("initialDelaySeconds") or 0) + int(own.get("periodSeconds") or _PROBE_PERIOD) * int(
         own.get("failureThreshold") or _PROBE_FAILURES
@@ -215,6 +242,8 @@ def _mount_operations(container: Mapping[str, Any], path: str, restore: Restore,
     if restore.shared_memory is not None and not pod_parts.mounted_at(container, keys.SHARED_MEMORY_DIR):
         mount = {"name": keys.SHARED_MEMORY_VOLUME, "mountPath": keys.SHARED_MEMORY_DIR}
         wanted.append((pod_parts.shared_memory_volume(restore.shared_memory), mount))
+    if restore.tools is not None:
+        wanted.append((restore.tools.volume, restore.tools.mount))
     volumes += [volume for volume, _ in wanted]
     added = [mount for _, mount in wanted if not pod_parts.has_named(mounts, mount["name"])]
     for mount in added:
@@ -228,14 +257,32 @@ def _spec_operations(spec: Mapping[str, Any], restore: Restore, volumes: list[Js
         if not pod_parts.has_named(spec.get("volumes"), volume["name"]) and volume not in added:
             added.append(volume)
     operations = _append_operations("/spec/volumes", spec.get("volumes"), added)
-    secrets = [{"name": name} for name in restore.pull_secrets]
-    missing = [secret for secret in secrets if not pod_parts.has_named(spec.get("imagePullSecrets"), secret["name"])]
-    operations += _append_operations("/spec/imagePullSecrets", spec.get("imagePullSecrets"), missing)
+    operations += _pull_operations(spec.get("imagePullSecrets"), restore)
+    if restore.tools is not None and restore.tools.init is not None:
+        operations += _init_operations(spec.get("initContainers"), restore.tools.init)
+    if restore.held and not pod_parts.has_named(spec.get("schedulingGates"), keys.SCHEDULING_GATE):
+        gate = {"name": keys.SCHEDULING_GATE}
+        operations += _append_operations("/spec/schedulingGates", spec.get("schedulingGates"), [gate])
     operations += _seccomp_operations(spec.get("securityContext"), restore.seccomp_profile)
     affinity = pod_parts.on_ready_nodes(spec.get("affinity"), restore.node_affinity)
     if affinity != (spec.get("affinity") or {}):
         operations.append({"op": "add", "path": "/spec/affinity", "value": affinity})
     return operations
+
+
+def _pull_operations(present: list[Json] | None, restore: Restore) -> list[Json]:
+    wanted = (*restore.pull_secrets, *(restore.tools.pull_secrets if restore.tools is not None else ()))
+    missing = [{"name": name} for name in dict.fromkeys(wanted) if not pod_parts.has_named(present, name)]
+    return _append_operations("/spec/imagePullSecrets", present, missing)
+
+
+def _init_operations(present: list[Json] | None, init: Json) -> list[Json]:
+    """First of all: another init container may take its time, or never end."""
+    if pod_parts.has_named(present, init["name"]):
+        return []
+    if not present:
+        return [{"op": "add", "path": "/spec/initContainers", "value": [init]}]
+    return [{"op": "add", "path": "/spec/initContainers/0", "value": init}]
 
 
 def _seccomp_operations(context: Mapping[str, Any] | None, profile: str | None) -> list[Json]:

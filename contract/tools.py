@@ -1,0 +1,110 @@
+"""Tools brought into stock images: the volume, its mount and the init container that make an image fit for standby.
+
+A placeholder image has the tool folder built in.  With ``placeholder.mode: inject`` any other image gets it at the
+same path: from an init container that fills an emptyDir, or from the tools image itself as a volume.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from contract import control, keys
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from contract.values import Values
+
+Json = dict[str, Any]
+
+_FILL_DIR: Final = "/tools"
+_USER: Final = 65532
+"""Anyone but root: the volume is open to all, and what is written there is readable for all."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a pod gets whose image lacks the tools."""
+
+    volume: Json
+    mount: Json
+    """Of each target."""
+    init: Json | None
+    """Goes before all other init containers, which may be targets' wrappers themselves; None with image volumes."""
+    pull_secrets: tuple[str, ...]
+
+
+def tools_for(image: str, values: Values) -> Tools | None:
+    """What a container needs that runs ``image``, which the values have been asked to map already; None: nothing."""
+    placeholder = values.placeholder
+    if placeholder.mode != "inject" or image in placeholder.images.values():
+        return None
+    inject = placeholder.inject
+    secrets = tuple(secret.name for secret in inject.pull_secrets)
+    if inject.via == "imageVolume":
+        source = {"reference": inject.image.reference, "pullPolicy": inject.image.pull_policy}
+        mount = _mount(subPath=keys.TOOLS_DIR.removeprefix("/"))
+        return Tools({"name": keys.TOOLS_VOLUME, "image": source}, mount, None, secrets)
+    return Tools({"name": keys.TOOLS_VOLUME, "emptyDir": {}}, _mount(), _init(values), secrets)
+
+
+def opened_probe(directory: str) -> Json:
+    """Asks standby itself whether the container has begun its work: a stock image may have no other program to ask."""
+    return {"exec": {"command": [keys.STANDBY, "--opened", directory]}, "timeoutSeconds": 1}
+
+
+def opened_by_cat(directory: str) -> Json:
+    """The same question, by a program that every placeholder image has."""
+    return {"exec": {"command": ["cat", f"{directory}/{control.RESTORE_COMPLETE}"]}, "timeoutSeconds": 1}
+
+
+class EntrypointUnknownError(ValueError):
+    """A container leaves its command to a stock image, and nobody has noted yet what that would run."""
+
+
+def image_command(container: Mapping[str, Any], image: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Command and arguments of a container that leaves its command to its image.
+
+    Args:
+        container: the container.
+        image: ``status.image`` of the checkpoint.
+
+    Raises:
+        EntrypointUnknownError: where that does not tell.
+    """
+    entrypoint, cmd = image.get("entrypoint"), image.get("cmd")
+    if not entrypoint and not cmd:
+        raise EntrypointUnknownError(
+            f"container {container.get('name')!r} has no command, and what its image would run is not known from a "
+            "capture; write the command into the pod template"
+        )
+    return list(entrypoint or ()), list(container.get("args") or cmd or ())
+
+
+def _mount(**more: str) -> Json:
+    return {"name": keys.TOOLS_VOLUME, "mountPath": keys.TOOLS_DIR, "readOnly": True, **more}
+
+
+def _init(values: Values) -> Json:
+    inject = values.placeholder.inject
+    # The pod may be held to the restricted profile, whose rules each container must keep.
+    security: Json = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    if not values.openshift.enabled:
+        # OpenShift gives each namespace a range of users and refuses any other.
+        security["runAsUser"] = _USER
+    return {
+        "name": keys.TOOLS_VOLUME,
+        "image": inject.image.reference,
+        "imagePullPolicy": inject.image.pull_policy,
+        "command": [keys.STANDBY, "--install", _FILL_DIR],
+        "resources": inject.resources,
+        "securityContext": security,
+        "volumeMounts": [{"name": keys.TOOLS_VOLUME, "mountPath": _FILL_DIR}],
+    }

@@ -1,0 +1,166 @@
+import jsonpatch
+import pytest
+
+from contract import keys
+from contract.job_shape import shape_job
+from contract.pod_parts import MountTakenError
+from contract.restore_shape import Restore, restore_operations, startup_gate
+from contract.storage import storage_from_values
+from contract.tools import EntrypointUnknownError, tools_for
+from contract.values import load_values
+from tests.shapes import ID, IMAGE, checkpoint, container, opted_in, template
+
+INIT = "placeholder: {mode: inject, inject: {pullSecrets: [{name: tools-pull}]}}"
+VOLUME = "placeholder: {mode: inject, inject: {via: imageVolume, image: {repository: r/tools, tag: '9'}}}"
+CONFIG = {"entrypoint": ["/bin/tini", "--"], "cmd": ["serve", "--fast"]}
+MOUNT = {"name": "snapshot-tools", "mountPath": "/opt/dynamo-snapshot", "readOnly": True}
+
+
+def restore(text=INIT, image=IMAGE, **fields):
+    values = load_values(text)
+    given = {"image_config": CONFIG, "pull_secrets": ("pull",)} | fields
+    storage = storage_from_values(values)
+    return Restore("qwen", ID, "1", ("main",), storage, "p.json", image=image, tools=tools_for(image, values), **given)
+
+
+def shape(obj, *arguments, **fields):
+    return jsonpatch.JsonPatch(restore_operations(obj, restore(*arguments, **fields))).apply(obj)
+
+
+def named(items, name):
+    return next((item for item in items if item["name"] == name), None)
+
+
+def stock(**fields):
+    return {"name": "main", "image": IMAGE, **fields}
+
+
+def job(text, main, **spec):
+    values = load_values(text)
+    obj = checkpoint(pod_template=template(main, **spec))
+    made = shape_job(obj, values=values, storage=storage_from_values(values))
+    return made["spec"]["template"]["spec"]
+
+
+@pytest.mark.parametrize(
+    ("text", "image", "needed"),
+    [
+        pytest.param("", "stock:1", False, id="image-mode"),
+        pytest.param("placeholder: {mode: inject}", "stock:1", True, id="stock"),
+        pytest.param("placeholder: {mode: inject, images: {'stock:1': 'built:1'}}", "built:1", False, id="mapped"),
+        pytest.param(
+            "placeholder: {mode: inject, images: {'stock:1': 'built:1'}}", "stock:1", True, id="captured-before-mapping"
+        ),
+    ],
+)
+def test_who_needs_tools(text, image, needed):
+    assert needed == (tools_for(image, load_values(text)) is not None)
+
+
+def test_an_init_container_of_the_restricted_profile_fills_the_tool_folder_first():
+    spec = shape(opted_in(initContainers=[container("own")]))["spec"]
+    assert ["snapshot-tools", "own"] == [each["name"] for each in spec["initContainers"]]
+    init = spec["initContainers"][0]
+    assert [keys.STANDBY, "--install", "/tools"] == init["command"]
+    assert [{"name": "snapshot-tools", "mountPath": "/tools"}] == init["volumeMounts"]
+    assert {"requests", "limits"} == init["resources"].keys()
+    assert {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    } == init["securityContext"]
+    assert {"name": "snapshot-tools", "emptyDir": {}} == named(spec["volumes"], "snapshot-tools")
+    assert MOUNT in spec["containers"][0]["volumeMounts"]
+    assert [{"name": "pull"}, {"name": "tools-pull"}] == spec["imagePullSecrets"]
+
+
+def test_openshift_chooses_the_user():
+    assert (
+        "runAsUser"
+        not in tools_for("x", load_values("{placeholder: {mode: inject}, openshift: {enabled: true}}")).init[
+            "securityContext"
+        ]
+    )
+
+
+def test_an_image_volume_needs_no_init_container():
+    spec = shape(opted_in(), VOLUME)["spec"]
+    assert "initContainers" not in spec
+    source = {"reference": "r/tools:9", "pullPolicy": "IfNotPresent"}
+    assert {"name": "snapshot-tools", "image": source} == named(spec["volumes"], "snapshot-tools")
+    assert MOUNT | {"subPath": "opt/dynamo-snapshot"} in spec["containers"][0]["volumeMounts"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "config", "command", "args"),
+    [
+        pytest.param({"command": ["python3"], "args": ["x"]}, {}, ["python3"], ["x"], id="own-command"),
+        pytest.param({}, CONFIG, ["/bin/tini", "--"], ["serve", "--fast"], id="entrypoint-and-cmd"),
+        pytest.param({"args": ["mine"]}, CONFIG, ["/bin/tini", "--"], ["mine"], id="own-args"),
+        pytest.param({}, {"cmd": ["serve"]}, [], ["serve"], id="cmd-only"),
+        pytest.param({}, {"entrypoint": ["serve"]}, ["serve"], None, id="entrypoint-only"),
+        pytest.param({"command": [], "args": []}, CONFIG, ["/bin/tini", "--"], ["serve", "--fast"], id="empty-lists"),
+    ],
+)
+def test_the_command_of_a_stock_image_is_written_out(fields, config, command, args):
+    main = shape(opted_in(stock(**fields)), image_config=config)["spec"]["containers"][0]
+    assert [keys.STANDBY, "--", *command] == main["command"]
+    assert args == main.get("args")
+
+
+def test_what_a_stock_image_runs_must_be_known():
+    with pytest.raises(EntrypointUnknownError, match="container 'main' has no command"):
+        shape(opted_in(stock()), image_config={})
+
+
+def test_the_gate_asks_standby_where_nothing_else_is_known_to_be_in_the_image():
+    gate = shape(opted_in())["spec"]["containers"][0]["startupProbe"]
+    assert [keys.STANDBY, "--opened", "/snapshot-control"] == gate["exec"]["command"]
+    own = {"httpGet": {"port": 1}}
+    assert own["httpGet"] == startup_gate(container(readinessProbe=own), "/c", stock=True)["httpGet"]
+
+
+@pytest.mark.parametrize("text", [INIT, VOLUME], ids=["init", "image-volume"])
+def test_shaping_twice_gives_nothing(text):
+    obj = opted_in(stock(), container("b"), initContainers=[container("own")])
+    assert [] == restore_operations(shape(obj, text), restore(text))
+
+
+def test_a_mount_in_the_tool_folders_place_is_refused():
+    taken = container(volumeMounts=[{"name": "data", "mountPath": keys.TOOLS_DIR}])
+    with pytest.raises(MountTakenError, match="'data' at /opt/dynamo-snapshot"):
+        shape(opted_in(taken))
+
+
+def test_capture_brings_the_same_tools():
+    spec = job(INIT, stock(), initContainers=[container("own")], imagePullSecrets=[{"name": "tools-pull"}])
+    assert ["snapshot-tools", "own"] == [each["name"] for each in spec["initContainers"]]
+    assert MOUNT in spec["containers"][0]["volumeMounts"]
+    assert [keys.STANDBY, "--capture", "--image-entrypoint", "--"] == spec["containers"][0]["command"]
+    assert [{"name": "tools-pull"}] == spec["imagePullSecrets"]
+    assert tools_for(IMAGE, load_values(INIT)).init == spec["initContainers"][0]
+
+
+def test_capture_of_a_mapped_image_brings_none():
+    spec = job("placeholder: {mode: inject, images: {'stock:1': 'built:1'}}", container(image="stock:1"))
+    assert "built:1" == spec["containers"][0]["image"]
+    assert named(spec["volumes"], "snapshot-tools") is None
+    assert "initContainers" not in spec
+
+
+def test_capture_from_a_shaped_pod_has_one_init_container_of_ours():
+    shaped = shape(opted_in(container()))["spec"]
+    shaped["initContainers"][0]["image"] = "older/tools:0"
+    spec = job(INIT, shaped["containers"][0], initContainers=shaped["initContainers"], volumes=shaped["volumes"])
+    (init,) = spec["initContainers"]
+    assert "older/tools:0" != init["image"]
+    assert 1 == [each["name"] for each in spec["volumes"]].count("snapshot-tools")
+
+
+def test_capture_by_image_volume():
+    spec = job(VOLUME, container())
+    assert "image" in named(spec["volumes"], "snapshot-tools")
+    assert "initContainers" not in spec
