@@ -1,4 +1,4 @@
-"""Twenty-five ways to install, each accepted object by object by the real API server."""
+"""Thirty ways to install, each accepted object by object by the real API server."""
 
 import json
 
@@ -76,6 +76,23 @@ VALUE_SETS = {
         "webhook.certManager.issuerRef.group=cert-manager.io",
     ],
     "every-policy": ["policy.restoreVerb.enabled=true", "policy.unreachableMark.enabled=true"],
+    "no-policy-but-the-node's": [
+        "policy.require.enabled=false",
+        "policy.agent.enabled=false",
+        "policy.unreachableMark.enabled=false",
+    ],
+    "selected-pods": ["webhook.objectSelector.matchLabels.team=x"],
+    "graphs-injected": [
+        "graphDeployments.enabled=true",
+        "placeholder.mode=inject",
+        "placeholder.inject.via=imageVolume",
+    ],
+    "network-policy": ["networkPolicy.enabled=true"],
+    "network-policy-metrics": [
+        "networkPolicy.enabled=true",
+        "networkPolicy.apiServerPorts={6443}",
+        'json:networkPolicy.metricsFrom=[{"namespaceSelector":{"matchLabels":{"kubernetes.io/metadata.name":"monitoring"}}}]',
+    ],
     "agent-only-with-foreign-rights": [
         "coexist=agentOnly",
         "serviceAccount.create=false",
@@ -115,8 +132,8 @@ def flags(settings):
         yield from ("--set-json", setting.removeprefix("json:")) if setting.startswith("json:") else ("--set", setting)
 
 
-def test_there_are_twenty_five_of_them():
-    assert 25 == len(VALUE_SETS)
+def test_there_are_thirty_of_them():
+    assert 30 == len(VALUE_SETS)
 
 
 @pytest.mark.parametrize("name", VALUE_SETS)

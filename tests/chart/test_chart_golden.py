@@ -146,6 +146,61 @@ def test_which_namespaces_webhook_and_policy_see(helm, pick, expected, flags):
     assert expected == policy["spec"]["matchConstraints"]["namespaceSelector"]
 
 
+@pytest.mark.parametrize(
+    ("expected", "flags"),
+    [
+        pytest.param({}, (), id="every-pod-that-opts-in"),
+        pytest.param(
+            {"matchLabels": {"team": "x"}}, ("--set", "webhook.objectSelector.matchLabels.team=x"), id="some-of-them"
+        ),
+    ],
+)
+def test_which_pods_webhook_and_mark_see(helm, pick, expected, flags):
+    """A pod that the webhook is not to see must not say that it was not reached."""
+    objects = helm.render(*flags)
+    (entry,) = pick(objects, "MutatingWebhookConfiguration")["webhooks"]
+    mark = pick(objects, "MutatingAdmissionPolicy")
+
+    assert (expected, expected) == (entry["objectSelector"], mark["spec"]["matchConstraints"]["objectSelector"])
+
+
+@pytest.mark.parametrize(
+    ("expected", "flags"),
+    [
+        pytest.param({"matchLabels": {"kubernetes.io/metadata.name": "ns"}}, (), id="own-namespace"),
+        pytest.param({}, CLUSTER_WIDE, id="everywhere"),
+    ],
+)
+def test_what_guards_restores_reaches_as_far_as_the_agent(helm, pick, expected, flags):
+    """A pod shaped by hand is restored too, in namespaces and with labels that the webhook leaves out."""
+    narrow = ("--set", "webhook.namespaceSelector.matchLabels.a=b,webhook.objectSelector.matchLabels.a=b")
+    objects = helm.render(*flags, *narrow, "--set", "policy.restoreVerb.enabled=true")
+    names = ("require", "restore-verb")
+    found = [pick(objects, "ValidatingAdmissionPolicy", f"snapshot-ns-{name}")["spec"] for name in names]
+
+    assert [expected] * 2 == [policy["matchConstraints"]["namespaceSelector"] for policy in found]
+    assert [{}] * 2 == [policy["matchConstraints"]["objectSelector"] for policy in found]
+
+
+@pytest.mark.parametrize(
+    ("expected", "value"),
+    [
+        pytest.param({"agent-node", "agent-pods", "agent-jobs", "agent-leases", "require"}, "", id="by-default"),
+        pytest.param({"agent-node", "require"}, "policy.agent.enabled=false", id="agent-trusted"),
+        pytest.param(
+            {"agent-node", "agent-pods", "agent-jobs", "agent-leases"}, "policy.require.enabled=false", id="no-require"
+        ),
+        pytest.param({"agent-node", "agent-pods", "agent-jobs", "agent-leases"}, "coexist=agentOnly", id="agent-only"),
+        pytest.param({"require"}, "rbac.create=false", id="foreign-rights"),
+    ],
+)
+def test_each_policy_can_be_had_or_not(helm, expected, value):
+    objects = helm.render(*(("--set", value) if value else ()))
+    for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"):
+        names = {o["metadata"]["name"].removeprefix("snapshot-ns-") for o in objects if o["kind"] == kind}
+        assert expected == names
+
+
 def test_cluster_scoped_names_carry_release_and_namespace(helm):
     for flags in ((), CLUSTER_WIDE):
         objects = helm.render(*flags, "--set", "policy.restoreVerb.enabled=true", release="r", namespace="ns-a")

@@ -1,58 +1,18 @@
 """The chart's admission policies, judged by the real API server."""
 
 import json
-import time
-from dataclasses import dataclass
 
 import pytest
 
-from cluster.errors import CommandError
-
-PATIENCE = 30.0
-"""Seconds until the API server has compiled a new policy and seen a new role; mostly one or two."""
-
-
-def a_pod(name="p", labels=None, annotations=None, account="default"):
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "labels": labels or {}, "annotations": annotations or {}},
-        "spec": {"serviceAccountName": account, "containers": [{"name": "main", "image": "x"}]},
-    }
-
+from tests.chart.policies import Release, a_pod, until
 
 OPTED_IN = {"nvidia.com/snapshot-restore": "enabled"}
+AUTOMATIC = {"nvidia.com/snapshot-restore": "auto"}
+GRAPH = {"nvidia.com/dynamo-component": "w", "nvidia.com/dynamo-namespace": "n", "nvidia.com/selector": "s"}
+SHAPED = {"nvidia.com/snapshot-is-restore-target": "true", "nvidia.com/snapshot-checkpoint-id": "0123456789abcdef"}
 NAMED = {"nvidia.com/dynamo-checkpoint-name": "qwen"}
-
-
-def until(attempt):
-    """What *attempt* returns once it no longer fails; its last failure where it never succeeds."""
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return attempt()
-        except (AssertionError, CommandError):
-            if time.monotonic() > end:
-                raise
-
-
-@dataclass(frozen=True)
-class Release:
-    kubectl: object
-    namespace: str
-
-    def create(self, pod):
-        stream = json.dumps(pod)
-        return json.loads(
-            self.kubectl("create", "-n", self.namespace, "--dry-run=server", "-o", "json", "-f", "-", stdin=stream)
-        )
-
-    def refusal(self, *arguments, stdin=None):
-        try:
-            said = self.kubectl(*arguments, stdin=stdin)
-        except CommandError as error:
-            return str(error)
-        raise AssertionError(f"accepted: {said}")
+STAMPED = {"nvidia.com/snapshot-checkpoint": "qwen"}
+"""What the webhook leaves of the name on a pod that it shapes."""
 
 
 @pytest.fixture(scope="module")
@@ -108,78 +68,102 @@ def test_pods_of_other_namespaces_are_left_as_they_are(release, new_namespace):
     assert None is admission_of(other.create(a_pod(labels=OPTED_IN)))
 
 
-def test_restoring_needs_the_verb_and_the_refusal_says_how_to_grant_it(release):
+@pytest.fixture(scope="module")
+def accounts(release):
+    """One service account that may restore the checkpoint qwen, one that may restore all, one that may nothing."""
     namespace = release.namespace
-    release.kubectl("create", "serviceaccount", "worker", "-n", namespace)
-    pod = json.dumps(a_pod(labels=OPTED_IN, annotations=NAMED, account="worker"))
-    create = ("create", "-n", namespace, "--dry-run=server", "-f", "-")
-    said = until(lambda: release.refusal(*create, stdin=pod))
-
-    assert "service account worker may not restore DynamoCheckpoint qwen" in said
-    role = ("--verb=restore", "--resource=dynamocheckpoints.nvidia.com", "--resource-name=qwen", "-n", namespace)
-    assert " ".join(("kubectl create role restore-qwen", *role)) in said
-    release.kubectl("create", "role", "restore-qwen", *role)
-    binding = ("--role=restore-qwen", f"--serviceaccount={namespace}:worker", "-n", namespace)
-    release.kubectl("create", "rolebinding", "restore-qwen", *binding)
-
-    until(lambda: release.kubectl(*create, stdin=pod))
+    verb = ("--verb=restore", "--resource=dynamocheckpoints.nvidia.com", "-n", namespace)
+    release.kubectl("create", "role", "one", "--resource-name=qwen", *verb)
+    release.kubectl("create", "role", "every", *verb)
+    for account, role in (("one", "one"), ("every", "every"), ("none", "")):
+        release.kubectl("create", "serviceaccount", account, "-n", namespace)
+        if role:
+            binding = (f"--role={role}", f"--serviceaccount={namespace}:{account}", "-n", namespace)
+            release.kubectl("create", "rolebinding", account, *binding)
 
 
-@pytest.fixture(scope="module")
-def nodes(control_plane):
-    names = ("chart-node-1", "chart-node-2")
-    for name in names:
-        labels = {"kubernetes.io/hostname": name}
-        control_plane.kubectl.apply(
-            [{"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}]
-        )
-    yield names
-    control_plane.kubectl("delete", "node", *names)
+WAYS = [
+    pytest.param(OPTED_IN, NAMED, id="by-name-unshaped"),
+    pytest.param(OPTED_IN, {"nvidia.com/restore-from": "qwen"}, id="by-synonym-unshaped"),
+    pytest.param(OPTED_IN | SHAPED, STAMPED, id="by-name-shaped"),
+    pytest.param(AUTOMATIC, STAMPED, id="automatic-unshaped"),
+    pytest.param(AUTOMATIC | SHAPED, STAMPED, id="automatic-shaped"),
+    pytest.param(GRAPH | SHAPED, STAMPED, id="graph-shaped"),
+    pytest.param(GRAPH, NAMED | {"nvidia.com/dynamo-checkpoint-restore-candidate": "true"}, id="graph-unshaped"),
+    pytest.param(SHAPED, STAMPED, id="shaped-by-hand"),
+]
 
 
-@pytest.fixture(scope="module")
-def token(release, nodes):
-    """As the agent on the first node has it."""
-    bound = ("--bound-object-kind=Node", f"--bound-object-name={nodes[0]}")
-    return release.kubectl("create", "token", "snapshot-agent", "-n", release.namespace, *bound).strip()
+@pytest.mark.usefixtures("accounts")
+@pytest.mark.parametrize(("labels", "annotations"), WAYS)
+def test_restoring_needs_the_verb(release, labels, annotations):
+    """However the pod came to name the checkpoint: policies see it after the webhook, which takes the wish away."""
+    said = until(lambda: release.refused(a_pod(labels=labels, annotations=annotations, account="none")))
+
+    assert "service account none may not restore DynamoCheckpoint qwen" in said
+    for account in ("one", "every"):
+        until(lambda name=account: release.create(a_pod(labels=labels, annotations=annotations, account=name)))
 
 
-def patch(node, body):
-    return ("patch", "node", node, "--type=merge", "-p", json.dumps(body))
+@pytest.mark.usefixtures("accounts")
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        pytest.param({"nvidia.com/snapshot-checkpoint": "llama"}, id="stamped"),
+        pytest.param({"nvidia.com/dynamo-checkpoint-name": "llama"}, id="wished"),
+        pytest.param(STAMPED | {"nvidia.com/restore-from": "llama"}, id="wished-besides-the-allowed-one"),
+    ],
+)
+def test_a_right_to_one_checkpoint_is_none_to_another(release, annotations):
+    said = until(lambda: release.refused(a_pod(labels=OPTED_IN, annotations=annotations, account="one")))
+
+    assert "service account one may not restore DynamoCheckpoint llama" in said
 
 
-READY = {"metadata": {"labels": {"nvidia.com/snapshot-node": "ready"}}}
+@pytest.mark.usefixtures("accounts")
+@pytest.mark.parametrize(
+    ("labels", "annotations"),
+    [
+        pytest.param({}, {}, id="any-pod"),
+        pytest.param({"nvidia.com/snapshot-is-checkpoint-source": "true"}, STAMPED, id="capture"),
+    ],
+)
+def test_who_does_not_restore_needs_no_verb(release, labels, annotations):
+    release.create(a_pod(labels=labels, annotations=annotations, account="none"))
 
 
-def test_an_agent_labels_its_own_node(release, nodes, token):
-    until(lambda: release.kubectl(f"--token={token}", *patch(nodes[0], READY)))
-    found = release.kubectl.json("get", "node", nodes[0])["metadata"]["labels"]
+@pytest.mark.usefixtures("accounts")
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param({}, {"annotations": STAMPED, "labels": SHAPED}, id="named-later"),
+        pytest.param(
+            {"labels": SHAPED | {"nvidia.com/snapshot-is-checkpoint-source": "true"}, "annotations": STAMPED},
+            {"labels": {"nvidia.com/snapshot-is-checkpoint-source": None}},
+            id="no-capture-any-more",
+        ),
+    ],
+)
+def test_a_pod_cannot_become_a_restore_later(release, before, after):
+    """The agent looks at labels and annotations as they are, and those of a running pod can be changed."""
+    name = "late" if before else "later"
+    release.create(a_pod(name, account="none", **before), dry_run=False)
+    change = ("patch", "pod", name, "-n", release.namespace, "--type=merge", "-p", json.dumps({"metadata": after}))
+    said = until(lambda: release.refusal(*change, "--dry-run=server"))
+    release.kubectl("annotate", "pod", name, "-n", release.namespace, "note=x")
 
-    assert "ready" == found["nvidia.com/snapshot-node"]
-    release.kubectl(f"--token={token}", *patch(nodes[0], {"metadata": {"labels": {"nvidia.com/snapshot-node": None}}}))
+    assert "service account none may not restore DynamoCheckpoint qwen" in said
 
 
 @pytest.mark.parametrize(
-    ("message", "which", "body"),
-    [
-        pytest.param("only the node that it runs on", 1, READY, id="another-node"),
-        pytest.param("only the label", 0, {"metadata": {"labels": {"role": "x"}}}, id="another-label"),
-        pytest.param(
-            "only the label", 0, {"metadata": {"labels": {"kubernetes.io/hostname": None}}}, id="label-removed"
-        ),
-        pytest.param("only the label", 0, {"metadata": {"annotations": {"a": "b"}}}, id="annotation"),
-        pytest.param("only the label", 0, {"spec": {"unschedulable": True}}, id="cordon"),
-        pytest.param("only the label", 0, {"spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}}, id="taint"),
-    ],
+    ("account", "labels"), [pytest.param("a", OPTED_IN, id="one"), pytest.param("b", AUTOMATIC, id="automatic")]
 )
-def test_an_agent_may_change_nothing_else_of_a_node(release, nodes, token, message, which, body):
-    said = until(lambda: release.refusal(f"--token={token}", *patch(nodes[which], body)))
+def test_the_refusal_says_how_to_grant_the_right(release, account, labels):
+    """Its very words, run by an administrator, let the pod in."""
+    release.kubectl("create", "serviceaccount", account, "-n", release.namespace)
+    pod = a_pod(labels=labels, annotations=STAMPED, account=account)
+    said = until(lambda: release.refused(pod))
+    for command in said.partition("allow it: ")[2].splitlines()[0].split(" && "):
+        release.kubectl(*command.split()[1:])
 
-    assert message in said, said
-
-
-def test_a_stolen_token_without_a_node_is_worth_nothing(release, nodes):
-    unbound = release.kubectl("create", "token", "snapshot-agent", "-n", release.namespace).strip()
-    said = until(lambda: release.refusal(f"--token={unbound}", *patch(nodes[0], READY)))
-
-    assert "only the node that it runs on" in said
+    until(lambda: release.create(pod))

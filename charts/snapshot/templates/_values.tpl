@@ -46,6 +46,26 @@ matchExpressions:
 {{- end -}}
 {{- end -}}
 
+{{/* Which of their pods, by labels; nothing said: all. */}}
+{{- define "snapshot.objectSelector" -}}
+{{- toYaml (.Values.webhook.objectSelector | default dict) -}}
+{{- end -}}
+
+{{/* Namespaces whose pods the agent serves. What guards restores must reach as far, whomever the webhook leaves out. */}}
+{{- define "snapshot.reach" -}}
+{{- if .Values.rbac.namespaceRestricted -}}
+matchLabels:
+  kubernetes.io/metadata.name: {{ .Release.Namespace }}
+{{- else -}}
+{}
+{{- end -}}
+{{- end -}}
+
+{{/* The user name of the agent's token. */}}
+{{- define "snapshot.agentUser" -}}
+system:serviceaccount:{{ .Release.Namespace }}:{{ include "snapshot.agentServiceAccount" . }}
+{{- end -}}
+
 {{/*
 Only pods that opted in: everything else never causes a call.
 Labels and annotations may be absent, and an expression that stumbles over that would, under failurePolicy Fail,
