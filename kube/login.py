@@ -82,6 +82,16 @@ async def login(kubeconfig: str | None = None, context: str | None = None) -> Lo
         ) from error
 
 
+def contexts(kubeconfig: str | None = None) -> list[str]:
+    """Names of the contexts of *kubeconfig*, or of the default file; none where it cannot be read."""
+    try:
+        # The package reads the variable when it is imported.
+        known, _ = config.list_kube_config_contexts(kubeconfig or config.KUBE_CONFIG_DEFAULT_LOCATION)  # type: ignore[no-untyped-call]
+    except Exception:  # noqa: BLE001 - the package raises whatever the file makes it stumble over
+        return []
+    return [str(each["name"]) for each in known]
+
+
 async def _attempt(load: Callable[[], Login]) -> Login | None:
     try:
         return await asyncio.to_thread(load)

@@ -13,6 +13,7 @@ VERBS: Final = {
     "admit": "Answer an AdmissionReview offline: would this pod be restored, and if not, why?",
     "completion": "Print the completion script of a shell: bash, zsh or fish.",
     "plan": "Show offline what the controller's next pass would do.",
+    "why": "Tell why a pod was restored or started cold, or what would become of one.",
 }
 """Verb and its line in the overview; kept here so that the overview imports nothing."""
 

@@ -40,6 +40,16 @@ def objects_of(path: Path) -> list[dict[str, Any]]:
         unreadable(str(error))
 
 
+def manifests_of(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file that are not in a cluster yet; ends the command where it cannot be read."""
+    from snapshotctl.objects import InputError, read_manifests  # noqa: PLC0415 - as above
+
+    try:
+        return read_manifests(_text(path), str(path))
+    except InputError as error:
+        unreadable(str(error))
+
+
 def values_of(path: Path | None) -> Values:
     """The chart's values; ends the command where they cannot be read."""
     from contract.values import ValuesError, load_values  # noqa: PLC0415 - as above
@@ -52,7 +62,7 @@ def values_of(path: Path | None) -> Values:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
     except OSError as error:
         unreadable(f"{path}: {error.strerror}")
     except UnicodeDecodeError as error:

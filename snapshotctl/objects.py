@@ -44,10 +44,30 @@ def read_objects(text: str, source: str) -> list[Json]:
         InputError: with the document and what is wrong with it.
     """
     found: list[Json] = []
+    for obj, where in _stream(text, source):
+        checked = _checked(obj, where)
+        if not isinstance(checked["metadata"].get("name"), str):
+            raise InputError(f"{where}: metadata.name of a {checked['kind']} is missing")
+        if checked["kind"] in NAMESPACED:
+            checked["metadata"]["namespace"] = checked["metadata"].get("namespace") or DEFAULT_NAMESPACE
+        found.append(checked)
+    return found
+
+
+def read_manifests(text: str, source: str) -> list[Json]:
+    """The same for objects that are not in a cluster yet: ``generateName`` will do, and no namespace is made up.
+
+    Raises:
+        InputError: as ``read_objects``.
+    """
+    return [_checked(obj, where) for obj, where in _stream(text, source)]
+
+
+def _stream(text: str, source: str) -> Iterator[tuple[Any, str]]:
     for number, document in enumerate(_documents(text, source), start=1):
         where = f"{source}: document {number}"
-        found += [_checked(obj, where) for obj in _opened(document, where)]
-    return found
+        for obj in _opened(document, where):
+            yield obj, where
 
 
 def _documents(text: str, source: str) -> Iterator[Any]:
@@ -89,18 +109,15 @@ def _checked(obj: Any, where: str) -> Json:  # noqa: ANN401 - any YAML value
     kind, metadata = obj.get("kind"), obj.get("metadata")
     if not isinstance(kind, str) or not kind:
         raise InputError(f"{where}: kind is missing; write the object as kubectl prints it")
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str) or not metadata["name"]:
+    name = (metadata.get("name") or metadata.get("generateName")) if isinstance(metadata, dict) else None
+    if not isinstance(metadata, dict) or not isinstance(name, str):
         raise InputError(f"{where}: metadata.name of a {kind} is missing")
     for field in ("labels", "annotations"):
         texts = metadata.get(field) or {}
         if not isinstance(texts, dict) or not all(isinstance(value, str) for value in texts.values()):
-            raise InputError(
-                f"{where}: {kind} {metadata['name']}: metadata.{field} must map text to text; quote values"
-            )
-    if kind in NAMESPACED:
-        metadata["namespace"] = metadata.get("namespace") or DEFAULT_NAMESPACE
+            raise InputError(f"{where}: {kind} {name}: metadata.{field} must map text to text; quote values")
     if is_checkpoint(obj):
-        _check_types(obj, f"{where}: {kind} {metadata['name']}")
+        _check_types(obj, f"{where}: {kind} {name}")
     return obj
 
 

@@ -197,7 +197,8 @@ def test_the_overview_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    ("verb", "word"), [("admit", "--objects"), ("plan", "--objects"), ("completion", "bash|zsh|fish")]
+    ("verb", "word"),
+    [("admit", "--objects"), ("plan", "--objects"), ("completion", "bash|zsh|fish"), ("why", "--kube-context")],
 )
 def test_every_verb_has_help(verb, word):
     result = CliRunner().invoke(main, [verb, "--help"])
@@ -206,7 +207,7 @@ def test_every_verb_has_help(verb, word):
 
 
 def test_every_verb_is_tested_for_help():
-    assert {"admit", "plan", "completion"} == set(VERBS)
+    assert {"admit", "plan", "completion", "why"} == set(VERBS)
 
 
 @pytest.mark.parametrize("shell", [pytest.param(each, id=each) for each in ("bash", "zsh", "fish")])

@@ -1,0 +1,246 @@
+"""What ``snapshotctl why`` answers: findings in the order in which things happened, each a code with its words.
+
+Pure: from a pod, its checkpoint and a decision to the answer. The outcome is one of four words, made for scripts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from contract import keys
+from contract.checkpoint import TargetError, annotations_of, labels_of, target_containers
+from contract.checkpoint_remedies import CHECKPOINT
+from contract.remedies import ADMISSION, AGENT, GATE, Remedy
+from contract.states import Admission, AgentReason, ConditionType, GateEnd, Phase, RestoreStatus
+
+if TYPE_CHECKING:
+    from webhook.decide import Decision
+
+Json = dict[str, Any]
+_UNKNOWN: Final = Remedy("A code of another version of this system.", "Use the snapshotctl of that release.", "")
+_COLD_LINE: Final = "SNAPSHOT_COLD_START: "
+_RESTORED_LINE: Final = "SNAPSHOT_RESTORED: "
+
+
+class Outcome(StrEnum):
+    """What becomes of a pod."""
+
+    RESTORED = "restored"
+    RESTORES = "restores"
+    WAITS = "waits"
+    COLD = "starts-cold"
+
+
+class Stage(StrEnum):
+    """Where on a pod's way a finding stands."""
+
+    ADMISSION = "admission"
+    GATE = "gate"
+    RESTORE = "restore"
+    CHECKPOINT = "checkpoint"
+    NOW = "now"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fact on the way."""
+
+    stage: Stage
+    code: str
+    message: str
+    """What was so this time."""
+    meaning: str
+    remedy: str
+    link: str
+    subject: str = ""
+    """The container, checkpoint or template that it is about."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Why one pod starts as it does."""
+
+    object: str
+    """``Kind/name``."""
+    namespace: str
+    outcome: Outcome
+    code: str
+    """The code that decided."""
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
+
+    def as_json(self) -> Json:
+        """For programs."""
+        return asdict(self) | {"outcome": self.outcome.value}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What could be learned about a live pod."""
+
+    pod: Mapping[str, Any]
+    checkpoint: Mapping[str, Any] | None = None
+    now: Decision | None = None
+    """The decision about a pod made today from the same template."""
+    template: str = ""
+    """Whose template that is."""
+    unasked: str | None = None
+    """Why the webhook is not asked about such pods, where it is not."""
+    logs: Mapping[str, str] = field(default_factory=dict)
+    """First lines of the targets' logs, by container."""
+    notes: tuple[str, ...] = ()
+
+
+def finding(stage: Stage, table: Mapping[str, Remedy], code: str, message: str, subject: str = "") -> Finding:
+    """A code of a closed list with its words."""
+    words = table.get(code, _UNKNOWN)
+    return Finding(stage, str(code), message, words.meaning, words.remedy, words.link, subject)
+
+
+def predicted(origin: str, namespace: str, decision: Decision, checkpoint: Mapping[str, Any] | None) -> Answer:
+    """The answer for a pod that would be created now."""
+    findings = [finding(Stage.ADMISSION, ADMISSION, decision.code, decision.message)]
+    if checkpoint is not None:
+        findings.append(state_of(checkpoint))
+    outcomes = {Admission.RESTORE_SHAPED: Outcome.RESTORES, Admission.HELD: Outcome.WAITS}
+    outcome = outcomes.get(decision.code, Outcome.COLD)
+    # Of the warnings, one only repeats the message for those who create pods by hand.
+    notes = tuple(each for each in decision.warnings if decision.message not in each)
+    return Answer(origin, namespace, outcome, decision.code.value, tuple(findings), notes)
+
+
+def state_of(checkpoint: Mapping[str, Any]) -> Finding:
+    """Where a checkpoint stands, in its controller's words."""
+    status = checkpoint.get("status") or {}
+    entries = {entry.get("type"): entry for entry in status.get("conditions") or ()}
+    entry = entries.get(ConditionType.READY.value) or {}
+    code = entry.get("reason") or (CHECKPOINT_OF_PHASE.get(status.get("phase") or Phase.PENDING, "Pending"))
+    phase = status.get("phase") or Phase.PENDING.value
+    told = status.get("message") or entry.get("message")
+    message = f"{phase}: {told}" if told else str(phase)
+    return finding(Stage.CHECKPOINT, CHECKPOINT, str(code), message, str(checkpoint["metadata"]["name"]))
+
+
+CHECKPOINT_OF_PHASE: Final[Mapping[str, str]] = {
+    Phase.PENDING: "Pending",
+    Phase.CREATING: "Creating",
+    Phase.READY: "CheckpointReady",
+    Phase.FAILED: "CheckpointFailed",
+}
+
+
+def lived(facts: Facts) -> Answer:
+    """The answer for a pod that is there."""
+    pod = facts.pod
+    admission = _admitted(facts)
+    findings = [admission]
+    outcome, code = _first_outcome(admission), admission.code
+    if admission.code in (Admission.RESTORE_SHAPED, Admission.HELD):
+        later, outcome, code = _afterwards(facts)
+        findings += later
+    if facts.checkpoint is not None:
+        findings.append(state_of(facts.checkpoint))
+    if facts.now is not None:
+        words = facts.unasked if facts.unasked and facts.now.code != Admission.NOT_OPTED_IN else facts.now.message
+        said = Admission.NAMESPACE_EXCLUDED if words == facts.unasked else facts.now.code
+        findings.append(finding(Stage.NOW, ADMISSION, said, words or "", facts.template))
+    name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace", "")
+    return Answer(f"Pod/{name}", namespace, outcome, str(code), tuple(findings), facts.notes)
+
+
+def _first_outcome(admission: Finding) -> Outcome:
+    return Outcome.COLD if admission.code not in (Admission.RESTORE_SHAPED, Admission.HELD) else Outcome.RESTORES
+
+
+def _admitted(facts: Facts) -> Finding:
+    """What admission said, or why it said nothing."""
+    annotations, labels = annotations_of(facts.pod), labels_of(facts.pod)
+    said = annotations.get(keys.ANN_ADMISSION)
+    if said:
+        name = annotations.get(keys.ANN_CHECKPOINT)
+        message = f"annotation {keys.ANN_ADMISSION} says so" + (f", for DynamoCheckpoint {name}" if name else "")
+        return finding(Stage.ADMISSION, ADMISSION, said, message)
+    if labels.get(keys.LABEL_IS_SOURCE):
+        message = "this is a capture pod: it starts cold so that it can be captured"
+        return finding(Stage.ADMISSION, ADMISSION, Admission.ALREADY_SHAPED, message)
+    wish = labels.get(keys.LABEL_RESTORE) in (keys.RESTORE_BY_NAME, keys.RESTORE_AUTO)
+    if not wish and annotations.get(keys.ANN_RESTORE_CANDIDATE) != "true":
+        message = f"the pod has neither label {keys.LABEL_RESTORE} nor annotation {keys.ANN_RESTORE_CANDIDATE}"
+        return finding(Stage.ADMISSION, ADMISSION, Admission.NOT_OPTED_IN, message)
+    if facts.unasked:
+        return finding(Stage.ADMISSION, ADMISSION, Admission.NAMESPACE_EXCLUDED, facts.unasked)
+    message = f"the pod opted in, but carries no annotation {keys.ANN_ADMISSION}"
+    return finding(Stage.ADMISSION, ADMISSION, Admission.WEBHOOK_UNREACHABLE, message)
+
+
+def _afterwards(facts: Facts) -> tuple[list[Finding], Outcome, str]:
+    """What became of a shaped pod: gate, then each target."""
+    findings: list[Finding] = []
+    gates = (facts.pod.get("spec") or {}).get("schedulingGates") or ()
+    if any(gate.get("name") == keys.SCHEDULING_GATE for gate in gates):
+        return [], Outcome.WAITS, Admission.HELD.value
+    lifted = annotations_of(facts.pod).get(keys.ANN_GATE)
+    if lifted:
+        findings.append(finding(Stage.GATE, GATE, lifted, f"annotation {keys.ANN_GATE} says so"))
+    targets = [_restored(facts, target) for target in _targets(facts.pod)]
+    findings += [found for found, _ in targets if found is not None]
+    outcomes = [outcome for _, outcome in targets]
+    if Outcome.COLD in outcomes:
+        cold = next(found for found, outcome in targets if outcome == Outcome.COLD and found is not None)
+        cause = lifted if lifted and lifted != GateEnd.CHECKPOINT_READY else cold.code
+        return findings, Outcome.COLD, cause
+    if lifted and lifted != GateEnd.CHECKPOINT_READY:
+        return findings, Outcome.COLD, lifted
+    outcome = Outcome.RESTORED if outcomes and set(outcomes) == {Outcome.RESTORED} else Outcome.RESTORES
+    return findings, outcome, Admission.RESTORE_SHAPED.value
+
+
+def _targets(pod: Mapping[str, Any]) -> tuple[str, ...]:
+    try:
+        return target_containers(pod)
+    except TargetError:
+        return ()
+
+
+def _restored(facts: Facts, container: str) -> tuple[Finding | None, Outcome]:
+    """How the restore of one container went."""
+    annotations = annotations_of(facts.pod)
+    status = annotations.get(keys.ANN_RESTORE_STATUS_PREFIX + container)
+    line = facts.logs.get(container, "").partition("\n")[0]
+    report = _report(annotations, container)
+    if status == RestoreStatus.COMPLETED:
+        words = _took(report)
+        return Finding(Stage.RESTORE, status, words, "The container was restored.", "", "", container), Outcome.RESTORED
+    if status == RestoreStatus.FAILED:
+        code = str(report.get("reason") or AgentReason.INTERNAL_ERROR)
+        message = line.partition(_COLD_LINE)[2] or "the restore failed, the container started cold"
+        return finding(Stage.RESTORE, AGENT, code, message, container), Outcome.COLD
+    if status == RestoreStatus.IN_PROGRESS:
+        words = "The agent is restoring it."
+        return Finding(Stage.RESTORE, status, "", words, "Wait.", "", container), Outcome.RESTORES
+    if _COLD_LINE in line:
+        message = line.partition(_COLD_LINE)[2]
+        return finding(Stage.RESTORE, AGENT, AgentReason.ALREADY_STARTED, message, container), Outcome.COLD
+    if _RESTORED_LINE in line:
+        words = line.partition(_RESTORED_LINE)[2]
+        done = "The container was restored."
+        return Finding(Stage.RESTORE, "completed", words, done, "", "", container), Outcome.RESTORED
+    return None, Outcome.RESTORES
+
+
+def _report(annotations: Mapping[str, str], container: str) -> Json:
+    try:
+        report = json.loads(annotations.get(keys.ANN_RESTORE_REPORT, "{}"))
+    except ValueError:
+        return {}
+    return report if isinstance(report, dict) and report.get("container") in (None, container) else {}
+
+
+def _took(report: Json) -> str:
+    seconds = report.get("seconds") or {}
+    total = seconds.get("total", sum(seconds.values()))
+    return f"in {total:.2f} s, {report.get('bytes', 0) / 2**20:.1f} MiB" if seconds else "completed"

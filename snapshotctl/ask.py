@@ -1,0 +1,240 @@
+"""The questions behind ``snapshotctl why``: the webhook's own decision, with the checkpoints that the cluster has now.
+
+The decision looks checkpoints up in memory, so it is asked again until it has met every checkpoint that it wanted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from contract import keys
+from contract.checkpoint import TargetError, annotations_of, labels_of, target_containers
+from contract.states import Admission, RestoreStatus
+from kube.errors import ForbiddenError, KubeError, NotFoundError
+from kube.resources import (
+    CHECKPOINTS,
+    DAEMON_SETS,
+    DEPLOYMENTS,
+    JOBS,
+    PODS,
+    REPLICA_SETS,
+    STATEFUL_SETS,
+    Resource,
+)
+from kube.seam import Kube, Object
+from snapshotctl.answers import Answer, Facts, lived, predicted
+from snapshotctl.cluster import UserError
+from snapshotctl.faults import not_installed
+from snapshotctl.manifests import Candidate, candidates
+from snapshotctl.release import Release
+from snapshotctl.unshape import unshaped
+from webhook.answer import malformed
+from webhook.decide import Decision, decide
+
+if TYPE_CHECKING:
+    from kube.client import Client
+
+WORKLOADS: Final[Mapping[str, Resource]] = {
+    each.kind: each for each in (DEPLOYMENTS, REPLICA_SETS, STATEFUL_SETS, DAEMON_SETS, JOBS)
+}
+LOG_HEAD: Final = 4096
+"""Bytes read of a container's log: standby's line is the first."""
+Key = tuple[str, str]
+
+
+class Oracle:
+    """Decides as the webhook would."""
+
+    def __init__(self, kube: Kube | None, release: Release, known: Iterable[Object] = ()) -> None:
+        self._kube = kube
+        self.release = release
+        self._known: dict[Key, Object | None] = {
+            (str(obj["metadata"]["namespace"]), str(obj["metadata"]["name"])): obj for obj in known
+        }
+
+    async def ask(self, pod: Mapping[str, Any], namespace: str) -> tuple[Decision, Object | None]:
+        """The decision about a pod that is created in *namespace*, and the checkpoint that it is about."""
+        request = {"operation": "CREATE", "namespace": namespace, "object": pod}
+        while True:
+            wanted: list[Key] = []
+
+            def look_up(where: str, name: str, wanted: list[Key] = wanted) -> Object | None:
+                wanted.append((where, name))
+                return self._known.get((where, name))
+
+            decision = decide(request, look_up, self.release.values)
+            missing = [key for key in wanted if key not in self._known]
+            if not missing:
+                return decision, self._known[wanted[-1]] if wanted else None
+            for key in missing:
+                self._known[key] = await self.checkpoint(*key)
+
+    async def checkpoint(self, namespace: str, name: str) -> Object | None:
+        """A checkpoint as it is now.
+
+        Raises:
+            KubeError: where nobody can tell whether there is one.
+        """
+        if self._kube is None:
+            return None
+        try:
+            return await self._kube.get(CHECKPOINTS, name, namespace)
+        except NotFoundError as error:
+            if not_installed(error):
+                raise
+            return None
+
+
+async def about_manifests(oracle: Oracle, objects: Iterable[Object], namespace: str | None, usual: str) -> list[Answer]:
+    """An answer for each pod that the objects would make.
+
+    Args:
+        oracle: who decides.
+        objects: manifests of any kind.
+        namespace: the namespace that the caller insists on.
+        usual: the namespace of manifests without one.
+
+    Raises:
+        UserError: no pod would be made, or one that cannot be read.
+    """
+    found: list[tuple[Candidate, str]] = []
+    for obj in objects:
+        where = _namespace_of(obj, namespace, usual)
+        found += [(candidate, where) for candidate in candidates(obj)]
+    if not found:
+        raise UserError("no pod would be made of this: a Pod, or a workload with a pod template, is needed")
+    return [await _about(oracle, candidate, where) for candidate, where in found]
+
+
+def _namespace_of(obj: Object, insisted: str | None, usual: str) -> str:
+    own = (obj.get("metadata") or {}).get("namespace")
+    if own and insisted and own != insisted:
+        name = f"{obj.get('kind')} {(obj.get('metadata') or {}).get('name')}"
+        raise UserError(f"{name} says namespace {own}, -n says {insisted}; leave one of them out")
+    return str(own or insisted or usual)
+
+
+async def _about(oracle: Oracle, candidate: Candidate, namespace: str) -> Answer:
+    pod = candidate.pod
+    problem = malformed(pod)
+    if problem is not None:
+        raise UserError(f"{candidate.origin}: the pod cannot be read: {problem}")
+    pod["metadata"]["namespace"] = namespace
+    decision, checkpoint = await oracle.ask(pod, namespace)
+    decision = _as_asked(oracle.release, decision, pod, namespace)
+    return predicted(candidate.origin, namespace, decision, checkpoint)
+
+
+def _as_asked(release: Release, decision: Decision, pod: Mapping[str, Any], namespace: str) -> Decision:
+    """The decision, or that nobody will be asked for it."""
+    words = release.unasked(namespace, labels_of(pod))
+    if words is None or decision.code == Admission.NOT_OPTED_IN:
+        return decision
+    return Decision(Admission.NAMESPACE_EXCLUDED, words)
+
+
+async def about_workload(kube: Client, oracle: Oracle, kind: str, name: str, namespace: str) -> list[Answer]:
+    """An answer for the next pod of a live workload.
+
+    Raises:
+        UserError: no such kind or object.
+    """
+    known = {spelling: each for each in WORKLOADS.values() for spelling in (each.kind.lower(), each.plural)}
+    resource = known.get(kind.lower())
+    if resource is None:
+        raise UserError(f"{kind}/{name}: pod/NAME, or one of: {', '.join(f'{each}/NAME' for each in sorted(known))}")
+    try:
+        found = await kube.get(resource, name, namespace)
+    except NotFoundError as error:
+        raise UserError(await not_found(kube, resource, name, namespace)) from error
+    return await about_manifests(oracle, [found], namespace, namespace)
+
+
+async def about_pod(kube: Client, oracle: Oracle, name: str, namespace: str) -> Answer:
+    """The answer for a live pod.
+
+    Raises:
+        UserError: there is no such pod.
+    """
+    try:
+        pod = await kube.get(PODS, name, namespace)
+    except NotFoundError as error:
+        raise UserError(await not_found(kube, PODS, name, namespace)) from error
+    template, origin = await _template(kube, pod)
+    template["metadata"]["namespace"] = namespace
+    decision, checkpoint = await oracle.ask(template, namespace)
+    named = checkpoint_name(pod)
+    if named and (checkpoint is None or checkpoint["metadata"]["name"] != named):
+        checkpoint = await oracle.checkpoint(namespace, named)
+    logs, notes = await _logs(kube, pod)
+    unasked = oracle.release.unasked(namespace, labels_of(pod))
+    return lived(Facts(pod, checkpoint, decision, origin, unasked, logs, notes))
+
+
+def checkpoint_name(pod: Mapping[str, Any]) -> str:
+    """Name of the checkpoint that a pod belongs to, or asks for; empty where it names none."""
+    annotations = annotations_of(pod)
+    found = (keys.ANN_CHECKPOINT, keys.ANN_CHECKPOINT_NAME, keys.ANN_RESTORE_FROM)
+    return next((annotations[key] for key in found if annotations.get(key)), "")
+
+
+async def not_found(kube: Kube, resource: Resource, name: str, namespace: str) -> str:
+    """That there is no such object, and which one may have been meant."""
+    words = f"no {resource.kind} {name} in namespace {namespace}"
+    try:
+        others = [str(obj["metadata"]["name"]) for obj in (await kube.list(resource, namespace)).items]
+    except KubeError:
+        return words
+    near = difflib.get_close_matches(name, others, n=3) or [each for each in others if each.startswith(name)][:3]
+    if near:
+        return f"{words}; did you mean {' or '.join(near)}?"
+    return f"{words}; is it another namespace? choose one with -n"
+
+
+async def _template(kube: Kube, pod: Object) -> tuple[Object, str]:
+    """The pod as its owner would make it today; where the owner cannot be read, the pod without what we added."""
+    owners = pod["metadata"].get("ownerReferences") or ()
+    owner = next((each for each in owners if each.get("controller")), None)
+    resource = WORKLOADS.get(str((owner or {}).get("kind", "")))
+    if owner is not None and resource is not None:
+        try:
+            found = await kube.get(resource, owner["name"], pod["metadata"]["namespace"])
+        except (ForbiddenError, NotFoundError):
+            found = {}
+        if made := candidates(found):
+            return made[0].pod, f"{owner['kind']}/{owner['name']}"
+    return unshaped(pod), f"Pod/{pod['metadata']['name']}"
+
+
+async def _logs(kube: Client, pod: Object) -> tuple[dict[str, str], tuple[str, ...]]:
+    """First lines of the targets whose end of restore nobody reported well."""
+    annotations = annotations_of(pod)
+    try:
+        targets = target_containers(pod)
+    except TargetError:
+        return {}, ()
+    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+    started = {each["name"] for each in statuses if {"running", "terminated"} & (each.get("state") or {}).keys()}
+    shaped = annotations.get(keys.ANN_ADMISSION) in (Admission.RESTORE_SHAPED, Admission.HELD)
+    wanted = [
+        target
+        for target in targets
+        if shaped
+        and target in started
+        and annotations.get(keys.ANN_RESTORE_STATUS_PREFIX + target) != RestoreStatus.COMPLETED
+    ]
+    heads = await asyncio.gather(*(_log(kube, pod, target) for target in wanted))
+    read = {target: head for target, head in zip(wanted, heads, strict=True) if head is not None}
+    unread = [target for target in wanted if target not in read]
+    return read, tuple(f"the log of container {target} may not be read" for target in unread)
+
+
+async def _log(kube: Client, pod: Object, container: str) -> str | None:
+    metadata = pod["metadata"]
+    try:
+        return await kube.log_head(metadata["name"], metadata["namespace"], container, LOG_HEAD)
+    except KubeError:
+        return None

@@ -1,0 +1,130 @@
+"""From any workload's manifest to the pods that its controller would create, as admission would see them.
+
+Known kinds get what their controllers add; of any other kind every pod template in it counts, whatever it is called.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+Json = dict[str, Any]
+
+POD_KINDS: Final = frozenset({"ReplicaSet", "ReplicationController", "Deployment", "DaemonSet", "StatefulSet", "Job"})
+NO_WORKLOADS: Final = frozenset({"DynamoCheckpoint"})
+"""Kinds with a pod template whose pods are not workers: capture pods start cold, that is what they are for."""
+_INDEX_KEY: Final = "batch.kubernetes.io/job-completion-index"
+
+
+class Candidate(NamedTuple):
+    """A pod that would be created, and where it comes from."""
+
+    origin: str
+    """``Kind/name``, and the path of the template where an object has several."""
+    pod: Json
+
+
+def candidates(obj: Mapping[str, Any]) -> list[Candidate]:
+    """The pods of one object, without a namespace of their own; none where it has no pod template."""
+    kind = str(obj.get("kind", ""))
+    origin = f"{kind}/{name_of(obj)}"
+    if kind == "Pod":
+        return [Candidate(origin, _bare(obj))]
+    if kind in NO_WORKLOADS:
+        return []
+    if kind == "CronJob":
+        job = (obj.get("spec") or {}).get("jobTemplate") or {}
+        spec = job.get("spec") or {}
+        return [Candidate(origin, _job_pod(name_of(obj), spec))] if _is_template(spec.get("template")) else []
+    template = (obj.get("spec") or {}).get("template")
+    if kind in POD_KINDS and _is_template(template):
+        return [Candidate(origin, _known(kind, name_of(obj), obj["spec"]))]
+    found = list(_templates(obj, ""))
+    return [
+        Candidate(origin if len(found) == 1 else f"{origin} {path}", _pod(kind, name_of(obj), each))
+        for path, each in found
+    ]
+
+
+def name_of(obj: Mapping[str, Any]) -> str:
+    """The object's name, or what it would begin with."""
+    metadata = obj.get("metadata") or {}
+    return str(metadata.get("name") or metadata.get("generateName") or "")
+
+
+def _bare(obj: Mapping[str, Any]) -> Json:
+    pod: Json = copy.deepcopy(dict(obj))
+    pod.pop("status", None)
+    return pod
+
+
+def _known(kind: str, name: str, spec: Mapping[str, Any]) -> Json:
+    if kind == "Job":
+        return _job_pod(name, spec)
+    if kind == "Deployment":
+        # The owner that a pod of a Deployment names.
+        return _pod("ReplicaSet", f"{name}-0", spec["template"])
+    pod = _pod(kind, name, spec["template"])
+    if kind == "StatefulSet":
+        _make_stateful(pod, name, spec)
+    return pod
+
+
+def _pod(kind: str, name: str, template: Mapping[str, Any]) -> Json:
+    metadata = copy.deepcopy(dict(template.get("metadata") or {}))
+    metadata.pop("creationTimestamp", None)
+    metadata.pop("name", None)
+    metadata["generateName"] = f"{name}-"
+    metadata["ownerReferences"] = [{"kind": kind, "name": name, "controller": True}]
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": copy.deepcopy(template["spec"])}
+
+
+def _make_stateful(pod: Json, name: str, spec: Mapping[str, Any]) -> None:
+    """What the StatefulSet controller adds: a name that lasts, and the volumes of its claim templates."""
+    first = f"{name}-0"
+    metadata = pod["metadata"]
+    metadata["name"] = first
+    own = {"apps.kubernetes.io/pod-index": "0", "statefulset.kubernetes.io/pod-name": first}
+    metadata["labels"] = {**(metadata.get("labels") or {}), **own}
+    pod["spec"]["hostname"] = first
+    if spec.get("serviceName"):
+        pod["spec"]["subdomain"] = spec["serviceName"]
+    claims = [str(name_of(claim)) for claim in spec.get("volumeClaimTemplates") or ()]
+    volumes = [each for each in pod["spec"].get("volumes") or () if each.get("name") not in claims]
+    made = [{"name": claim, "persistentVolumeClaim": {"claimName": f"{claim}-{first}"}} for claim in claims]
+    if made or volumes:
+        pod["spec"]["volumes"] = [*made, *volumes]
+
+
+def _job_pod(name: str, spec: Mapping[str, Any]) -> Json:
+    pod = _pod("Job", name, spec["template"])
+    metadata = pod["metadata"]
+    metadata["labels"] = {**(metadata.get("labels") or {}), "batch.kubernetes.io/job-name": name, "job-name": name}
+    if spec.get("completionMode") == "Indexed":
+        metadata["labels"][_INDEX_KEY] = "0"
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), _INDEX_KEY: "0"}
+        source = {"fieldRef": {"apiVersion": "v1", "fieldPath": f"metadata.labels['{_INDEX_KEY}']"}}
+        for container in pod["spec"].get("containers") or ():
+            container.setdefault("env", []).append({"name": "JOB_COMPLETION_INDEX", "valueFrom": source})
+    return pod
+
+
+def _templates(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:  # noqa: ANN401 - any YAML value
+    """Pod templates anywhere in an object, with their paths."""
+    if isinstance(node, list):
+        for index, item in enumerate(node):
+            yield from _templates(item, f"{path}[{index}]")
+    elif isinstance(node, Mapping):
+        if path and _is_template(node):
+            yield path, node
+            return
+        for key, value in node.items():
+            if key != "status":
+                yield from _templates(value, f"{path}.{key}".removeprefix("."))
+
+
+def _is_template(node: Any) -> bool:  # noqa: ANN401 - any YAML value
+    spec = node.get("spec") if isinstance(node, Mapping) else None
+    containers = spec.get("containers") if isinstance(spec, Mapping) else None
+    return isinstance(containers, list) and all(isinstance(each, Mapping) for each in containers)

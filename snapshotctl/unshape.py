@@ -1,0 +1,79 @@
+"""A live pod as it was before admission shaped it: for pods whose template nobody else keeps."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, Final
+
+from contract import keys
+from contract.automatic import OUR_ENVIRONMENT, OUR_VOLUMES
+
+Json = dict[str, Any]
+
+_LABELS: Final = frozenset({keys.LABEL_CHECKPOINT_ID, keys.LABEL_IS_RESTORE_TARGET})
+_ANNOTATIONS: Final = frozenset(
+    {
+        keys.ANN_ADMISSION,
+        keys.ANN_CHECKPOINT,
+        keys.ANN_ARTIFACT_VERSION,
+        keys.ANN_STORAGE_TYPE,
+        keys.ANN_STORAGE_BASE_PATH,
+        keys.ANN_RESTORE_REPORT,
+        keys.ANN_GATE,
+        keys.ANN_TEMPLATE_HASH,
+    }
+)
+_PREFIXES: Final = (
+    keys.ANN_RESTORE_STATUS_PREFIX,
+    keys.ANN_RESTORE_CONTAINER_ID_PREFIX,
+    keys.ANN_ORIGINAL_IMAGE_PREFIX,
+)
+
+
+def unshaped(pod: Mapping[str, Any]) -> Json:
+    """The pod without its node, its gate, and whatever shaping adds; a pod that was never shaped stays as it is."""
+    metadata: Mapping[str, Any] = pod.get("metadata") or {}
+    before: Mapping[str, str] = metadata.get("annotations") or {}
+    labels = {key: value for key, value in (metadata.get("labels") or {}).items() if key not in _LABELS}
+    shaped = keys.LABEL_IS_RESTORE_TARGET in (metadata.get("labels") or {})
+    annotations = {
+        key: value for key, value in before.items() if key not in _ANNOTATIONS and not key.startswith(_PREFIXES)
+    }
+    if shaped and before.get(keys.ANN_CHECKPOINT):
+        annotations |= _wish(labels, before[keys.ANN_CHECKPOINT])
+    spec = copy.deepcopy(dict(pod.get("spec") or {}))
+    spec.pop("nodeName", None)
+    spec.pop("schedulingGates", None)
+    if shaped:
+        _strip(spec, before)
+    kept = {key: metadata[key] for key in ("name", "namespace", "ownerReferences") if key in metadata}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": kept | {"labels": labels, "annotations": annotations},
+        "spec": spec,
+    }
+
+
+def _wish(labels: Mapping[str, str], name: str) -> dict[str, str]:
+    """What the pod asked for: shaping takes the wish off, as it is spent."""
+    if labels.get(keys.LABEL_RESTORE) == keys.RESTORE_AUTO:
+        return {}
+    wish = {keys.ANN_CHECKPOINT_NAME: name}
+    return wish if labels.get(keys.LABEL_RESTORE) else wish | {keys.ANN_RESTORE_CANDIDATE: "true"}
+
+
+def _strip(spec: Json, annotations: Mapping[str, str]) -> None:
+    spec["volumes"] = [each for each in spec.get("volumes") or () if each.get("name") not in OUR_VOLUMES]
+    spec["initContainers"] = [each for each in spec.get("initContainers") or () if each.get("name") not in OUR_VOLUMES]
+    for container in spec.get("containers") or ():
+        image = annotations.get(keys.ANN_ORIGINAL_IMAGE_PREFIX + str(container.get("name")))
+        if image:
+            container["image"] = image
+        command = container.get("command") or []
+        if command[:1] == [keys.STANDBY]:
+            container["command"] = command[command.index("--") + 1 :] if "--" in command else []
+        mounts = container.get("volumeMounts") or ()
+        container["volumeMounts"] = [each for each in mounts if each.get("name") not in OUR_VOLUMES]
+        container["env"] = [each for each in container.get("env") or () if each.get("name") not in OUR_ENVIRONMENT]

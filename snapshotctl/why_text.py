@@ -1,0 +1,70 @@
+"""The answers of ``snapshotctl why`` for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+import click
+import yaml
+
+from contract.remedies import NOTHING
+from snapshotctl.answers import Answer, Finding, Outcome
+
+WIDTH: Final = 100
+_LABEL: Final = 14
+_HEADLINES: Final = {
+    Outcome.RESTORED: ("was restored", "green"),
+    Outcome.RESTORES: ("restores", "green"),
+    Outcome.WAITS: ("waits for its checkpoint", "yellow"),
+    Outcome.COLD: ("starts cold", "red"),
+}
+
+
+def rendered(answers: Sequence[Answer], notes: Sequence[str], form: str) -> str:
+    """``{"answers": [...], "notes": [...]}`` as JSON or YAML."""
+    document = {"answers": [answer.as_json() for answer in answers], "notes": list(notes)}
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return (
+        text if form == "json" else yaml.safe_dump(json.loads(text), sort_keys=False, allow_unicode=True, width=WIDTH)
+    )
+
+
+def as_text(answers: Iterable[Answer], notes: Iterable[str]) -> str:
+    """One paragraph for each pod."""
+    parts = ["".join(_paragraph(answer)) for answer in answers]
+    told = "".join(_lines("note", note) for note in notes)
+    return "\n".join([*parts, told] if told else parts)
+
+
+def _paragraph(answer: Answer) -> Iterator[str]:
+    words, colour = _HEADLINES[answer.outcome]
+    code = click.style(answer.code, fg=colour, bold=True)
+    yield f"{answer.object} in {answer.namespace} {words}: {code}\n"
+    for found in answer.findings:
+        yield from _finding(found, answer.code)
+    for note in answer.notes:
+        yield _lines("note", note)
+
+
+def _finding(found: Finding, deciding: str) -> Iterator[str]:
+    """Stage, code and words; what to do only where something is to be done, and where this is what decided."""
+    label = found.subject if found.stage in ("restore", "checkpoint") else found.stage.value
+    head = f"{found.code}: {found.meaning}" if found.meaning else found.code
+    title = {"checkpoint": "checkpoint", "restore": "container"}.get(found.stage.value)
+    yield _lines(title or label, f"{found.subject}: {head}" if title and found.subject else head)
+    if found.message and found.message.rstrip(".") not in head:
+        yield _lines("", found.message)
+    if found.remedy and found.remedy != NOTHING and (found.code == deciding or found.stage == "checkpoint"):
+        yield _lines("  what to do", found.remedy)
+    if found.link and found.remedy != NOTHING and found.code == deciding:
+        yield _lines("  read", found.link)
+
+
+def _lines(label: str, text: str) -> str:
+    indent = " " * (_LABEL + 2)
+    wrapped = textwrap.wrap(text, WIDTH - len(indent), break_long_words=False, break_on_hyphens=False) or [""]
+    first = f"  {label:<{_LABEL}}{wrapped[0]}\n"
+    return first + "".join(f"{indent}{line}\n" for line in wrapped[1:])
