@@ -8,6 +8,7 @@ whole one takes over, in one assignment; until then the last good one serves.
 import asyncio
 import logging
 import ssl
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -26,10 +27,11 @@ _Stamp = tuple[tuple[int, int, int], ...]
 class ServingContext:
     """An ``SSLContext`` for servers whose certificate comes from *directory* (``tls.crt``, ``tls.key``)."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, see: Callable[[datetime | None], None] = lambda _: None) -> None:
+        """*see* is told when the certificate that takes over ends."""
         self._directory = directory
+        self._see = see
         self._current: ssl.SSLContext | None = None
-        self._expires: datetime | None = None
         self._stamp: _Stamp | None = None
         self._complaint = ""
         self.context: Final = _new_context()
@@ -40,11 +42,6 @@ class ServingContext:
     def loaded(self) -> bool:
         """Whether there is a certificate to serve with: part of readiness, handshakes fail before."""
         return self._current is not None
-
-    @property
-    def expires(self) -> datetime | None:
-        """When the certificate that is served ends; None before there is one."""
-        return self._expires
 
     def refresh(self) -> bool:
         """Look at the files once; True if another certificate has taken over."""
@@ -61,7 +58,7 @@ class ServingContext:
         if torn:
             return False  # the files changed meanwhile; the next look has them whole
         self._current, self._stamp, self._complaint = fresh, stamp, ""
-        self._expires = expires
+        self._see(expires)
         log.info("certificate loaded from %s", self._directory)
         return True
 

@@ -13,6 +13,7 @@ from typing import Final
 import uvloop
 from prometheus_client import CollectorRegistry
 
+from certs.expiry import SERVING, Expiry
 from certs.serve import ServingContext
 from contract.values import load_values
 from daemon import logs
@@ -21,6 +22,7 @@ from daemon.settings import read_config, read_settings
 from daemon.tasks import Task, main, run_together
 from kube.client import connect
 from kube.informer import Informer
+from kube.metrics import InformerCollector
 from kube.resources import CHECKPOINTS
 from webhook.app import PORT, Edge, serve
 from webhook.metrics import Metrics
@@ -40,10 +42,13 @@ async def process(options: argparse.Namespace) -> None:
     logs.configure(settings.log_level)
     values = read_config(settings.config_path, load_values)
     registry = CollectorRegistry()
-    certificate = ServingContext(options.certificates)
+    expiry = Expiry()
+    registry.register(expiry)
+    certificate = ServingContext(options.certificates, partial(expiry.see, SERVING))
     async with await connect(user_agent=f"dynamo-snapshot/{COMPONENT}") as kube:
         informer = Informer(kube, CHECKPOINTS, settings.watched_namespace)
         edge = Edge(informer.store.get, values, Metrics(registry))
+        registry.register(InformerCollector({"checkpoints": informer}))
         checks = {
             "certificate": lambda: None if certificate.loaded else f"none in {options.certificates} yet",
             "checkpoints": lambda: None if informer.synced.is_set() else "not listed yet",

@@ -64,7 +64,11 @@ class Edge:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """One request that is not plain, whatever it is."""
-        reply = await self._judge(request)
+        self.metrics.general += 1
+        try:
+            reply = await self._judge(request)
+        finally:
+            self.metrics.general -= 1
         response = web.Response(status=reply.status, body=reply.body, content_type=reply.content_type)
         if self.draining:
             response.force_close()
@@ -114,9 +118,13 @@ async def serve(edge: Edge, context: ssl.SSLContext, *, host: str | None = None,
     """
     server = web.Server(edge.handle, request_factory=_request, keepalive_timeout=KEEPALIVE_SECONDS, access_log=None)
     heads, date = Heads(PATH), DateHeader()
-    listener = await asyncio.get_running_loop().create_server(
-        lambda: FastLane(edge, heads, server(), date), host, port, ssl=context, backlog=1024
-    )
+
+    def connect() -> FastLane:
+        lane = FastLane(edge, heads, server(), date)
+        edge.metrics.lanes.add(lane)
+        return lane
+
+    listener = await asyncio.get_running_loop().create_server(connect, host, port, ssl=context, backlog=1024)
     try:
         edge.listening = True
         logger.info("listening on port %d", port)

@@ -101,6 +101,16 @@ class FastLane(asyncio.Protocol):
         """Bytes that must be waiting before another look is worth it."""
         self._handed_over = False
 
+    @property
+    def open(self) -> bool:
+        """Whether the connection is there."""
+        return self._transport is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request has begun to arrive and is not answered yet; the general server counts its own."""
+        return bool(self._waiting)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The general server knows every connection, so that it closes all of them in the end."""
         self._transport = transport  # type: ignore[assignment] # a stream's transport is both

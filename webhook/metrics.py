@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import Final
+from weakref import WeakSet
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from webhook.answer import LABELS
+from webhook.fast_lane import FastLane
 
 REFUSALS: Final = ("bad-request", "too-large", "error")
 _BUCKETS: Final = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1)
@@ -30,3 +32,13 @@ class Metrics:
             buckets=_BUCKETS,
             registry=registry,
         )
+        self.lanes: Final[WeakSet[FastLane]] = WeakSet()
+        """All connections; counted when asked, so that a request pays nothing for it."""
+        self.general = 0
+        """Requests that the general server is answering."""
+        connections = Gauge("snapshot_admission_connections", "Open connections.", registry=registry)
+        connections.set_function(lambda: sum(lane.open for lane in self.lanes))
+        waiting = Gauge(
+            "snapshot_admission_in_flight", "Requests that began to arrive and are not answered.", registry=registry
+        )
+        waiting.set_function(lambda: self.general + sum(lane.busy for lane in self.lanes))
