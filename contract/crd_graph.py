@@ -162,6 +162,17 @@ class Status(Part):
 class DynamoGraphDeployment(Part):
     """Services of an inference graph, whose workers may start from checkpoints."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    f"size(self.metadata.name) <= {MAX_SERVICE_NAME}",
+                    f"metadata.name is a label of what is made for it, so it may have {MAX_SERVICE_NAME} characters",
+                )
+            ]
+        }
+    )
+
     api_version: str | None = None
     kind: str | None = None
     metadata: Annotated[dict[str, Any], Field(json_schema_extra={})] | None = None

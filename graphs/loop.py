@@ -1,0 +1,65 @@
+"""Look, plan, act, write the status, tell: once for every graph that the queue hands out."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from contract.values import Values
+from graphs.act import Actor
+from graphs.actions import Plan
+from graphs.observe import Observer
+from graphs.plan import orphans, plan
+from kube.errors import ConflictError
+from kube.recorder import Recorder
+from kube.seam import Object
+from kube.store import Key, key_of
+
+CONFLICT_PAUSE: Final = 0.2
+"""Seconds until our copy has surely seen the change that we collided with."""
+logger = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Handles one graph at a time, any number of them at once."""
+
+    def __init__(
+        self, observer: Observer, actor: Actor, recorder: Recorder, values: Values, clock: Callable[[], datetime]
+    ) -> None:
+        self._observer = observer
+        self._actor = actor
+        self._recorder = recorder
+        self._values = values
+        self._clock = clock
+
+    async def handle(self, key: Key) -> float | None:
+        """One pass; answers when to look again.
+
+        Raises:
+            KubeError: the pass could not be ended; it starts from the beginning next time.
+        """
+        try:
+            graph = await self._observer.graph(key)
+            if graph is None or graph["metadata"].get("deletionTimestamp"):
+                await self._actor.act(orphans(self._observer.labelled(key), ""))
+                return None
+            return await self._pass(graph)
+        except ConflictError:
+            return CONFLICT_PAUSE
+
+    async def _pass(self, graph: Object) -> float | None:
+        step = plan(await self._observer.observe(graph, {}), self._clock(), self._values)
+        refused = await self._actor.act(step.actions)
+        if refused:
+            # The server's answer is one more observation: plan again, with it.
+            step = plan(await self._observer.observe(graph, refused), self._clock(), self._values)
+            await self._actor.act(step.actions)
+        if step.status is not None:
+            graph = await self._actor.write_status(graph, step.status)
+            logger.info("status", extra={"graph": key_of(graph), "state": step.status["state"]})
+        self._tell(graph, step)
+        return step.requeue_after
+
+    def _tell(self, graph: Object, step: Plan) -> None:
+        for note in step.events:
+            self._recorder.record(graph, note.type, note.reason, note.message)

@@ -1,0 +1,32 @@
+"""What this room adds to the controller's process, where the installation serves graph deployments."""
+
+from functools import partial
+from typing import Final
+
+from graphs.act import Actor
+from graphs.loop import Reconciler
+from graphs.observe import Copies, Observer, live_copies
+from kube.informer import synced
+from kube.part import Context, Part
+from kube.queue import WorkQueue
+from kube.store import Key
+
+WORKERS: Final = 4
+"""Graphs handled at once: there are few, and each waits for the API server nearly all the time."""
+
+
+def part(context: Context) -> Part:
+    """Nothing where ``graphDeployments.enabled`` is false: then not even the kind need exist."""
+    if not context.values.graph_deployments.enabled:
+        return Part()
+    copies = live_copies(context.kube, context.settings.watched_namespace, context.checkpoints)
+    queue: WorkQueue[Key] = WorkQueue()
+    copies.wake(queue)
+    observer, actor = Observer(context.kube, copies), Actor(context.kube, copies.learn)
+    reconciler = Reconciler(observer, actor, context.recorder, context.values, context.now)
+    return Part(informers=copies.own(), work={"graphs": partial(_work, queue, reconciler, copies)})
+
+
+async def _work(queue: WorkQueue[Key], reconciler: Reconciler, copies: Copies) -> None:
+    await synced(copies.graphs, copies.deployments, copies.checkpoints)
+    await queue.run(reconciler.handle, WORKERS)

@@ -1,0 +1,254 @@
+"""From a graph as it is to what is done next, as one pure function.
+
+A service becomes one Deployment, whose pods are candidates for restore from the first template on: that its
+checkpoint becomes Ready later changes nothing in it, so nothing that runs is restarted.  With WaitForCheckpoint new
+workers wait: a Deployment that is not there yet has no replicas until the checkpoint is Ready, and one that runs an
+older generation goes on with it.  A checkpoint that failed holds nobody back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from contract import keys
+from contract.automatic import automatic_name
+from contract.checkpoint import annotations_of, find_container, is_automatic, labels_of
+from contract.states import DeletionPolicy, GraphReason, StartupPolicy
+from contract.values import Values
+from graphs import identity
+from graphs.actions import (
+    Action,
+    ApplyDeployment,
+    CreateCheckpoint,
+    DeleteCheckpoint,
+    DeleteDeployment,
+    Note,
+    PatchCheckpoint,
+    Plan,
+)
+from graphs.observed import Observed, Problem, Standing, controller_of, standing_of
+from graphs.services import Service, Wish, services_of
+from graphs.shape import Graph, checkpoint, deployment, graph_uid
+from graphs.status import Outcome, next_status
+from graphs.template import pod_template
+from kube.resources import CHECKPOINTS, DEPLOYMENTS
+from kube.seam import Object
+
+REFUSED_SECONDS: Final = 30.0
+"""Seconds between tries of what the server forbids, or of a name that is taken: nothing tells when that changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Generation:
+    """The graph's wanted generation."""
+
+    graph: Graph
+    services: tuple[Service, ...]
+    templates: Mapping[str, Object]
+    worker_hash: str
+    usable: Problem | None
+    """Why no service can have a checkpoint here; None: they can."""
+
+
+def plan(observed: Observed, now: datetime, values: Values) -> Plan:
+    """What to do next for one graph that exists and is not being deleted."""
+    generation = _generation(observed.graph, values)
+    outcomes, actions = [], []
+    for service in generation.services:
+        outcome, more = _service(observed, generation, service)
+        outcomes.append(outcome)
+        actions += more
+    actions += _removed(observed, generation)
+    actions += _policies(observed, generation)
+    actions += orphans(observed.labelled, generation.graph.uid)
+    status, events = next_status(observed.graph, outcomes, now)
+    again = bool(observed.refusals) or any(each.problem is not None and each.problem.fatal for each in outcomes)
+    notes = tuple(_made(actions))
+    return Plan(tuple(actions), status, (*notes, *events), REFUSED_SECONDS if again else None)
+
+
+def orphans(labelled: Iterable[Object], uid: str) -> list[Action]:
+    """What becomes of automatic checkpoints whose graph is gone: *uid* is that of the graph of their name, if any."""
+    actions: list[Action] = []
+    for each in labelled:
+        made_for = graph_uid(each)
+        if not is_automatic(each) or not made_for or made_for == uid or each["metadata"].get("deletionTimestamp"):
+            continue
+        if annotations_of(each).get(keys.ANN_DELETION_POLICY) == DeletionPolicy.RETAIN:
+            metadata = {"labels": {keys.LABEL_GRAPH: None}, "ownerReferences": _others(each, made_for)}
+            actions.append(PatchCheckpoint(each, metadata))
+        else:
+            actions.append(DeleteCheckpoint(each))
+    return actions
+
+
+def _generation(graph: Object, values: Values) -> _Generation:
+    services = services_of(graph, values.startup_policy)
+    templates = {service.name: pod_template(graph, service) for service in services}
+    workers = [(service.name, templates[service.name]) for service in services if service.is_worker]
+    return _Generation(
+        Graph.of(graph), services, templates, identity.worker_hash(workers), _usable(graph["metadata"], values)
+    )
+
+
+def _usable(metadata: Mapping[str, Any], values: Values) -> Problem | None:
+    if not values.checkpoint.enabled:
+        words = "checkpoints are switched off, workers start cold; set the chart value checkpoint.enabled=true"
+        return Problem(GraphReason.CHECKPOINTS_DISABLED, words)
+    if metadata.get("namespace") in values.webhook.excluded_namespaces:
+        words = "the namespace is excluded, workers start cold; see the chart value webhook.excludedNamespaces"
+        return Problem(GraphReason.CHECKPOINTS_DISABLED, words)
+    return None
+
+
+def _service(observed: Observed, generation: _Generation, service: Service) -> tuple[Outcome, list[Action]]:
+    template = generation.templates[service.name]
+    wish = service.wish
+    problem = _unfit(observed, generation, service, template)
+    if wish is None or problem is not None:
+        outcome = Outcome(service, observed.deployments.get(service.deployment), problem=problem)
+        fatal = problem is not None and problem.fatal
+        return (outcome, []) if fatal else _deploy(observed, generation, outcome, template)
+    outcome, actions = _checkpoint(observed, generation, service, wish, template)
+    outcome, more = _deploy(observed, generation, outcome, template)
+    return outcome, [*actions, *more]
+
+
+def _unfit(observed: Observed, generation: _Generation, service: Service, template: Object) -> Problem | None:
+    """Why the service cannot be made, or cannot have the checkpoint that it wishes."""
+    name = service.deployment
+    if twins := [each.name for each in generation.services if each.deployment == name and each != service]:
+        words = f"its Deployment {name} would be that of service {twins[0]} too; rename one of them"
+        return Problem(GraphReason.NAME_TAKEN, words, fatal=True)
+    if owner := observed.taken.get(name):
+        words = f"Deployment {name} exists and belongs to {owner}; delete it, or rename the service"
+        return Problem(GraphReason.NAME_TAKEN, words, fatal=True)
+    if service.wish is None:
+        return None
+    return _unfit_wish(service, service.wish, template) or generation.usable
+
+
+def _unfit_wish(service: Service, wish: Wish, template: Object) -> Problem | None:
+    if service.gpu_memory_service:
+        words = "GPU memory service together with a checkpoint is not supported; switch one of the two off"
+        return Problem(GraphReason.GMS_DISABLED, words, fatal=True)
+    if not service.is_worker:
+        words = f"componentType {service.kind} has nothing to restore; only worker, prefill and decode have checkpoints"
+        return Problem(GraphReason.NOT_A_WORKER, words)
+    if find_container(template["spec"], wish.target) is None or len(wish.target) > keys.MAX_CONTAINER_NAME:
+        words = (
+            f"checkpoint.targetContainerName {wish.target!r} must be a container of extraPodSpec "
+            f"with at most {keys.MAX_CONTAINER_NAME} characters"
+        )
+        return Problem(GraphReason.TARGET_MISSING, words)
+    return None
+
+
+def _checkpoint(
+    observed: Observed, generation: _Generation, service: Service, wish: Wish, template: Object
+) -> tuple[Outcome, list[Action]]:
+    """Where the service's checkpoint stands, and the action that makes it where there is none."""
+    live = observed.deployments.get(service.deployment)
+    if wish.reference:
+        name = observed.referred.get(wish.reference)
+        found = observed.checkpoint(name) if name else None
+        problem = None if found is not None else _not_found(generation.graph, wish)
+        # A checkpoint of that name may come yet; then new pods find it, and the template need not change.
+        named = name or wish.reference
+        return Outcome(service, live, named, "", found, standing_of(found), problem), []
+    checkpoint_id = generation.graph.checkpoint_id(service, generation.worker_hash)
+    name = automatic_name(checkpoint_id)
+    found = observed.checkpoint(name)
+    refusal = observed.refusals.get(f"{CHECKPOINTS.kind}/{name}")
+    problem = None
+    if refusal is not None and found is None:
+        problem = Problem(GraphReason.CHECKPOINT_REFUSED, f"DynamoCheckpoint {name} is refused: {refusal}")
+    standing = Standing.FAILED if problem else standing_of(found)
+    outcome = Outcome(service, live, name, checkpoint_id, found, standing, problem)
+    if found is not None or problem is not None:
+        return outcome, []
+    return outcome, [CreateCheckpoint(checkpoint(generation.graph, service, wish, template, generation.worker_hash))]
+
+
+def _not_found(graph: Graph, wish: Wish) -> Problem:
+    words = (
+        f"no DynamoCheckpoint of namespace {graph.namespace} has the name or the checkpoint id {wish.reference!r}; "
+        "create it (a reference never does), correct checkpointRef, or remove it for an automatic checkpoint"
+    )
+    return Problem(GraphReason.CHECKPOINT_NOT_FOUND, words)
+
+
+def _deploy(
+    observed: Observed, generation: _Generation, outcome: Outcome, template: Object
+) -> tuple[Outcome, list[Action]]:
+    service, live = outcome.service, outcome.deployment
+    waits = service.wish is not None and service.wish.startup == StartupPolicy.WAIT_FOR_CHECKPOINT
+    held = waits and outcome.standing == Standing.WAITING and service.replicas != 0
+    if held and live is not None and (live.get("spec") or {}).get("replicas"):
+        # Workers of an older generation, or from before a new capture: they serve on, the new ones wait.
+        return outcome.waiting(), []
+    replicas = 0 if held else service.replicas
+    name = outcome.checkpoint_name or None
+    body = deployment(generation.graph, service, template, name, replicas)
+    outcome = outcome.waiting() if held else outcome
+    if refusal := observed.refusals.get(f"{DEPLOYMENTS.kind}/{service.deployment}"):
+        words = f"Deployment {service.deployment} is refused: {refusal}; correct the service"
+        return outcome.failed(Problem(GraphReason.DEPLOYMENT_REFUSED, words, fatal=True)), []
+    if live is not None and _is_applied(live, body):
+        return outcome, []
+    return outcome.rolling(), [ApplyDeployment(body)]
+
+
+def _is_applied(live: Object, body: Object) -> bool:
+    """Whether this very configuration was applied last: later changes by others, like an autoscaler's, stay."""
+    same = annotations_of(live).get(keys.ANN_APPLIED) == annotations_of(body)[keys.ANN_APPLIED]
+    return same and controller_of(live) is not None
+
+
+def _removed(observed: Observed, generation: _Generation) -> list[Action]:
+    wanted = {service.deployment for service in generation.services}
+    return [
+        DeleteDeployment(each)
+        for name, each in observed.deployments.items()
+        if name not in wanted and not each["metadata"].get("deletionTimestamp")
+    ]
+
+
+def _policies(observed: Observed, generation: _Generation) -> list[Action]:
+    """The deletion policy as the graph has it now, on every generation's checkpoint."""
+    graph = generation.graph
+    wishes = {s.name: s.wish for s in generation.services if s.wish is not None and not s.wish.reference}
+    actions: list[Action] = []
+    for each in observed.labelled:
+        wish = wishes.get(labels_of(each).get(keys.LABEL_COMPONENT, ""))
+        if wish is None or graph_uid(each) != graph.uid or each["metadata"].get("deletionTimestamp"):
+            continue
+        owners = _others(each, graph.uid)
+        if wish.deletion == DeletionPolicy.DELETE:
+            owners = [*owners, graph.owner()]
+        said = annotations_of(each).get(keys.ANN_DELETION_POLICY)
+        if said != wish.deletion or owners != (each["metadata"].get("ownerReferences") or []):
+            metadata = {"annotations": {keys.ANN_DELETION_POLICY: wish.deletion.value}, "ownerReferences": owners}
+            actions.append(PatchCheckpoint(each, metadata))
+    return actions
+
+
+def _others(obj: Object, uid: str) -> list[Object]:
+    return [owner for owner in obj["metadata"].get("ownerReferences") or () if owner.get("uid") != uid]
+
+
+def _made(actions: Iterable[Action]) -> Iterable[Note]:
+    for action in actions:
+        match action:
+            case CreateCheckpoint(body):
+                component = labels_of(body).get(keys.LABEL_COMPONENT)
+                words = f"created DynamoCheckpoint {body['metadata']['name']} for service {component}"
+                yield Note("Normal", GraphReason.CHECKPOINT_CREATED, words)
+            case DeleteDeployment(gone):
+                words = f"removed Deployment {gone['metadata']['name']}: the graph has no such service"
+                yield Note("Normal", GraphReason.DEPLOYMENT_REMOVED, words)
+            case _:
+                pass
