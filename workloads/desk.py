@@ -1,0 +1,111 @@
+"""Where opted-in pods are served: three queues, each with its own question, fed by the live copies.
+
+``checkpoints``: does somebody ask for one that is not there?  ``gates``: may a held pod go?  ``tales``: what is to be
+said about a pod's admission?  Nothing is remembered that a successor would need: it asks the same questions of the
+same objects.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final, NoReturn
+
+from kube.informer import Informer, synced
+from kube.part import Context
+from kube.queue import WorkQueue
+from kube.seam import Object
+from kube.store import Change, Key, key_of
+from workloads import pods
+from workloads.copies import PodCopies
+from workloads.gatekeeper import Gatekeeper
+from workloads.maker import Maker
+from workloads.metrics import Metrics
+from workloads.owners import Owners
+from workloads.reports import Reports
+from workloads.sights import Sights
+from workloads.teller import Teller
+
+MAKERS: Final = 4
+GATEKEEPERS: Final = 16
+"""Held pods are let go many at a time: they wait for nothing else."""
+TELLERS: Final = 4
+
+
+class Desk:
+    """Everything that is done for opted-in pods; runs in the leader, looks on in the others."""
+
+    def __init__(self, context: Context, copies: PodCopies, reports: Reports, metrics: Metrics) -> None:
+        self._copies = copies
+        self._checkpoints: Informer = context.checkpoints
+        self._reports = reports
+        self._now: Callable[[], datetime] = context.now
+        self._leading = False
+        self._sights = Sights(context.checkpoints)
+        self.checkpoints: WorkQueue[Key] = WorkQueue()
+        self.gates: WorkQueue[Key] = WorkQueue()
+        self.tales: WorkQueue[Key] = WorkQueue()
+        self._maker = Maker(context, copies, self._sights, Owners(context.kube), self._wake_held)
+        self._gatekeeper = Gatekeeper(context, copies, self._sights, metrics)
+        self._teller = Teller(context, copies)
+        copies.add_handler(self._pod_changed)
+        self._checkpoints.add_handler(self._checkpoint_changed)
+
+    async def run(self) -> NoReturn:
+        """Serve until cancelled; only the leader does."""
+        await synced(self._checkpoints, *self._copies.all)
+        self._lead(on=True)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.checkpoints.run(self._maker.handle, MAKERS), name="automatic checkpoints")
+                group.create_task(self.gates.run(self._gatekeeper.handle, GATEKEEPERS), name="gates")
+                group.create_task(self.tales.run(self._teller.handle, TELLERS), name="admission events")
+        finally:
+            self._lead(on=False)
+        raise AssertionError("queues run until cancelled")
+
+    def _lead(self, *, on: bool) -> None:
+        self._leading = on
+        self._reports.count(on=on)
+        for pod in self._copies if on else ():
+            self._pod_changed(Change(None, pod))
+
+    def _pod_changed(self, change: Change) -> None:
+        if not self._leading:
+            return
+        old, new = change
+        for pod in (old, new):
+            if pod is not None and pods.checkpoint_name(pod) and (old is None or new is None or _turned(old, new)):
+                self.checkpoints.add(pods.checkpoint_key(pod))
+        if new is None:
+            return
+        if pods.held(new):
+            self.gates.add(key_of(new))
+        if old is None or pods.admission(old) != pods.admission(new):
+            self.tales.add(key_of(new))
+
+    def _checkpoint_changed(self, change: Change) -> None:
+        if not self._leading:
+            return
+        key = key_of(change.object)
+        if change.new is None:
+            self._sights.deleted(key, self._now())
+        if change.old is None or change.new is None or _face(change.old) != _face(change.new):
+            self.checkpoints.add(key)
+            self._wake_held(key)
+
+    def _wake_held(self, checkpoint: Key) -> None:
+        for pod in self._copies.naming(checkpoint):
+            if pods.held(pod):
+                self.gates.add(key_of(pod))
+
+
+def _turned(old: Object, new: Object) -> bool:
+    """Whether what the pod wants of its checkpoint has changed."""
+    before, after = ((pods.asks(pod), pods.alive(pod), pods.checkpoint_name(pod)) for pod in (old, new))
+    return before != after
+
+
+def _face(checkpoint: Object) -> tuple[object, ...]:
+    """What of a checkpoint matters to its pods."""
+    status, metadata = checkpoint.get("status") or {}, checkpoint["metadata"]
+    return status.get("phase"), metadata.get("deletionTimestamp"), metadata.get("uid")

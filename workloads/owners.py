@@ -1,0 +1,85 @@
+"""From a pod up to what people deployed: Deployment, StatefulSet, a LeaderWorkerSet, or just the pod.
+
+Only kinds that we may read are climbed through; the first that we may not, or that is gone, is taken for the top.
+"""
+
+import logging
+from typing import Final
+
+from kube.errors import ForbiddenError, NotFoundError
+from kube.resources import DEPLOYMENTS, JOBS, PODS, REPLICA_SETS, STATEFUL_SETS, Resource
+from kube.seam import Kube, Object
+from kube.store import key_of
+from workloads.checkpoints import Workload
+from workloads.pods import controller_of
+
+HIGHEST: Final = 8
+"""Steps: pod, StatefulSet, leader pod, StatefulSet, LeaderWorkerSet and what owns that are six."""
+KNOWN: Final = {
+    (resource.api_version.partition("/")[0], resource.kind): resource
+    for resource in (REPLICA_SETS, DEPLOYMENTS, STATEFUL_SETS, JOBS, PODS)
+}
+logger = logging.getLogger(__name__)
+
+
+class Owners:
+    """Finds where pods come from."""
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+
+    async def workload_of(self, pod: Object) -> Workload | None:
+        """Where *pod* comes from; None where the template cannot be had because it is gone.
+
+        Raises:
+            KubeError: a call failed.
+        """
+        namespace = key_of(pod)[0]
+        owner = controller_of(pod)
+        first = await self._read(owner, namespace) if owner else None
+        top = await self._top(pod, owner, first)
+        if first is not None and first["kind"] == REPLICA_SETS.kind:
+            return Workload(top, first)
+        # The other kinds' templates may have changed since, or lack what the pod mounts: the pod itself tells.
+        try:
+            whole = await self._kube.get(PODS, key_of(pod)[1], namespace)
+        except NotFoundError:
+            return None
+        same = whole["metadata"].get("uid") == pod["metadata"].get("uid")
+        return Workload(top, {"apiVersion": PODS.api_version, "kind": PODS.kind, **whole}) if same else None
+
+    async def _top(self, pod: Object, owner: Object | None, found: Object | None) -> str:
+        top = _own_name(pod)
+        namespace = key_of(pod)[0]
+        for _ in range(HIGHEST):
+            if owner is None:
+                break
+            top = f"{owner['kind']}/{owner['name']}"
+            if found is None:
+                break
+            owner = controller_of(found)
+            found = await self._read(owner, namespace) if owner else None
+        return top
+
+    async def _read(self, owner: Object, namespace: str) -> Object | None:
+        resource = _resource(owner)
+        if resource is None:
+            return None
+        try:
+            found = await self._kube.get(resource, owner["name"], namespace)
+        except (NotFoundError, ForbiddenError) as error:
+            logger.info("owner not read: %s", error)
+            return None
+        found.setdefault("kind", resource.kind)
+        return found if found["metadata"].get("uid") == owner.get("uid") else None
+
+
+def _resource(owner: Object) -> Resource | None:
+    group = str(owner.get("apiVersion", "")).partition("/")[0]
+    return KNOWN.get((group, str(owner.get("kind", ""))))
+
+
+def _own_name(pod: Object) -> str:
+    """A pod that nobody owns; of those made with a generated name, all that share its beginning are one workload."""
+    metadata = pod["metadata"]
+    return f"{PODS.kind}/{str(metadata.get('generateName') or metadata['name']).rstrip('-')}"

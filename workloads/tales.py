@@ -1,0 +1,45 @@
+"""The admission decision as an Event, so that ``kubectl describe`` of a pod or of its owner tells the story."""
+
+from typing import Final, Literal, NamedTuple
+
+from contract import remedies
+from contract.states import Admission
+from kube.seam import Object
+from workloads import pods
+
+QUIET: Final = frozenset(
+    {
+        Admission.RESTORE_SHAPED,
+        Admission.ALREADY_SHAPED,
+        Admission.CHECKPOINT_REQUESTED,
+        Admission.CHECKPOINT_NOT_READY,
+        Admission.HELD,
+    }
+)
+"""What happens in the ordinary life of a workload; everything else wants somebody's attention."""
+
+
+class Tale(NamedTuple):
+    """An Event in the making."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+def tale(pod: Object) -> Tale | None:
+    """What to say about the pod's admission; None where there is no code that anybody knows."""
+    code = pods.admission(pod)
+    if code not in set(Admission):
+        return None
+    found = Admission(code)
+    words = remedies.ADMISSION[found]
+    name = pods.checkpoint_name(pod)
+    about = f" DynamoCheckpoint {name}." if name else ""
+    message = f"{words.meaning}{about} {words.remedy} See {words.link}"
+    return Tale("Normal" if found in QUIET else "Warning", camel_case(code), message)
+
+
+def camel_case(code: str) -> str:
+    """``restore-shaped`` as ``RestoreShaped``: Events' reasons are one word."""
+    return "".join(part.capitalize() for part in code.split("-"))
