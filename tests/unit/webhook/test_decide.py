@@ -53,14 +53,6 @@ UNSHAPED = [
         id="source-label",
     ),
     pytest.param(
-        Admission.CHECKPOINT_REQUESTED,
-        "not served by this version",
-        pod(labels={keys.LABEL_RESTORE: "auto"}),
-        [ready()],
-        "",
-        id="auto",
-    ),
-    pytest.param(
         Admission.CHECKPOINT_NAME_MISSING,
         keys.ANN_CHECKPOINT_NAME,
         pod(labels={keys.LABEL_RESTORE: "enabled"}),

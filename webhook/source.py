@@ -1,0 +1,191 @@
+"""What a pod restores from: the rows of the table that need the checkpoint, and all that shaping takes from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from contract import checkpoint as ckpt
+from contract import keys, pod_parts
+from contract.restore_shape import Restore
+from contract.states import Admission, Phase
+from contract.storage import BadIdError, Storage, StorageError, storage_from_values
+from contract.tools import tools_for
+from webhook.wish import Unshaped, Wish, check_supported
+
+if TYPE_CHECKING:
+    from contract.values import Values
+
+Json = dict[str, Any]
+
+
+def find_source(pod: Json, wish: Wish, checkpoint: Json | None, values: Values) -> Restore:
+    """How ``pod`` is to be shaped, now or, where it waits, for the checkpoint that is being made.
+
+    Raises:
+        Unshaped: where it is not to be.
+        TargetError: where the containers to restore cannot be told.
+    """
+    held = _is_held(wish, checkpoint)
+    source = _prospect(pod, wish) if checkpoint is None else checkpoint
+    if held and checkpoint is None and _leaves_command_to_stock_image(pod, wish, source, values):
+        # Its command can be written only now, and is known only after the capture, which this very pod asks for.
+        raise _requested(wish, "; it cannot be held for that, because its container has no command")
+    return _restore(pod, wish, source, values, held=held)
+
+
+def differences(pod: Json, checkpoint: Json | None, restore: Restore) -> tuple[str, ...]:
+    """What a person should know who expects the pod's own command line to run."""
+    captured = ckpt.captured_container(checkpoint) if checkpoint else None
+    if captured is None or restore.stamp:
+        return ()
+    found = []
+    for target in restore.targets:
+        own = ckpt.find_container(pod["spec"], target) or {}
+        fields = [field for field in ("command", "args") if (own.get(field) or []) != (captured.get(field) or [])]
+        if fields:
+            found.append(
+                f"container {target}: {' and '.join(fields)} differ from what DynamoCheckpoint {restore.checkpoint} "
+                "captured; the restored process is the captured one, the pod's own runs only in a cold start"
+            )
+    return tuple(found)
+
+
+def _is_held(wish: Wish, checkpoint: Json | None) -> bool:
+    """Whether the pod waits; False: the checkpoint is there."""
+    if checkpoint is None:
+        if not wish.automatic:
+            raise Unshaped(
+                Admission.CHECKPOINT_NOT_FOUND,
+                f"DynamoCheckpoint {wish.namespace}/{wish.name} does not exist; create it, or correct annotation "
+                f"{keys.ANN_CHECKPOINT_NAME}",
+            )
+        if not wish.may_wait:
+            raise _requested(wish)
+        return True
+    if checkpoint["metadata"].get("deletionTimestamp"):
+        raise Unshaped(
+            Admission.CHECKPOINT_DELETING, f"DynamoCheckpoint {wish.name} is being deleted; {_after_deletion(wish)}"
+        )
+    return _waits_for_phase(wish, checkpoint.get("status") or {})
+
+
+def _requested(wish: Wish, more: str = "") -> Unshaped:
+    return Unshaped(
+        Admission.CHECKPOINT_REQUESTED,
+        f"no checkpoint of this template exists yet; DynamoCheckpoint {wish.name} is made of it, and pods created once "
+        f"it is Ready are restored{more}",
+    )
+
+
+def _after_deletion(wish: Wish) -> str:
+    return "pods created after that make a new one" if wish.automatic else "create a new one"
+
+
+def _waits_for_phase(wish: Wish, status: Json) -> bool:
+    phase = status.get("phase") or Phase.PENDING
+    if phase == Phase.READY:
+        return False
+    if phase == Phase.FAILED:
+        raise Unshaped(
+            Admission.CHECKPOINT_FAILED,
+            f"DynamoCheckpoint {wish.name} failed: {status.get('message') or 'no message'}; correct the cause, then "
+            f"capture again with a new value of its annotation {keys.ANN_ARTIFACT_VERSION}",
+        )
+    if not wish.may_wait:
+        raise Unshaped(
+            Admission.CHECKPOINT_NOT_READY,
+            f"DynamoCheckpoint {wish.name} is {phase}; pods created once it is Ready are restored",
+        )
+    return True
+
+
+def _prospect(pod: Json, wish: Wish) -> Json:
+    """The checkpoint that will be made of an automatic pod, as far as shaping asks."""
+    labels = {keys.LABEL_CHECKPOINT_ID: wish.checkpoint_id}
+    metadata = {"name": wish.name, "labels": labels, "annotations": {keys.ANN_AUTO_CHECKPOINT: "true"}}
+    job = {"podTemplateSpec": {"spec": pod.get("spec") or {}}, "targetContainerName": wish.target}
+    return {"metadata": metadata, "spec": {"job": job}}
+
+
+def _leaves_command_to_stock_image(pod: Json, wish: Wish, source: Json, values: Values) -> bool:
+    container = ckpt.find_container(pod["spec"], wish.target) or {}
+    return not container.get("command") and tools_for(_captured_image(source, values), values) is not None
+
+
+def _restore(pod: Json, wish: Wish, checkpoint: Json, values: Values, *, held: bool) -> Restore:
+    checkpoint_id, version = _artifact(wish.name, checkpoint)
+    targets = ckpt.target_containers(pod)
+    storage = _storage(values)
+    check_supported(pod)
+    template = ckpt.template(checkpoint).get("spec") or {}
+    captured = ckpt.captured_container(checkpoint) or {}
+    image = _captured_image(checkpoint, values)
+    _check_images(pod, targets, image, values)
+    seccomp = values.checkpoint.seccomp
+    own = (ckpt.find_container(pod["spec"], targets[0]) or {}).get("image", "")
+    return Restore(
+        checkpoint=wish.name,
+        checkpoint_id=checkpoint_id,
+        version=version,
+        targets=targets,
+        storage=storage,
+        seccomp_profile=None if seccomp.disabled else seccomp.profile,
+        node_affinity=values.admission.node_affinity,
+        image=image or None,
+        pull_secrets=tuple(secret["name"] for secret in template.get("imagePullSecrets") or () if secret.get("name")),
+        shared_memory=_shared_memory(checkpoint, template, captured),
+        tools=tools_for(image or own, values),
+        image_config=(checkpoint.get("status") or {}).get("image") or {},
+        held=held,
+        stamp=wish.stamp,
+    )
+
+
+def _storage(values: Values) -> Storage:
+    try:
+        return storage_from_values(values)
+    except StorageError as error:
+        raise Unshaped(Admission.STORAGE_UNAVAILABLE, f"the chart's values do not fit: {error}") from error
+
+
+def _artifact(name: str, checkpoint: Json) -> tuple[str, str]:
+    try:
+        checkpoint_id = ckpt.resolve_id(checkpoint)
+        version = ckpt.captured_version(checkpoint, checkpoint_id)
+    except BadIdError as error:
+        raise Unshaped(Admission.CHECKPOINT_ID_UNAVAILABLE, f"DynamoCheckpoint {name}: {error}") from error
+    if checkpoint_id is None:
+        raise Unshaped(
+            Admission.CHECKPOINT_ID_UNAVAILABLE,
+            f"DynamoCheckpoint {name} has no id in status.checkpointID, label {keys.LABEL_CHECKPOINT_ID} or "
+            "spec.identity; wait for its controller, or look at the controller's log",
+        )
+    return checkpoint_id, version
+
+
+def _shared_memory(checkpoint: Json, template: Json, captured: Json) -> str | None:
+    """Size of the memory volume at /dev/shm in the capture pod: the template's own, else the one we put there."""
+    if pod_parts.mounted_at(captured, keys.SHARED_MEMORY_DIR):
+        return pod_parts.memory_volume_size(template, captured)
+    return ckpt.shared_memory_size(checkpoint)
+
+
+def _captured_image(checkpoint: Json, values: Values) -> str:
+    """The image that was captured, as the controller noted it; the template may have changed since."""
+    noted = ((checkpoint.get("status") or {}).get("image") or {}).get("reference")
+    return str(noted or ckpt.captured_image(checkpoint, values))
+
+
+def _check_images(pod: Json, targets: tuple[str, ...], image: str, values: Values) -> None:
+    """Whether each target has the captured ``image``, or one that the values map to it."""
+    if not image or ckpt.annotations_of(pod).get(keys.ANN_IMAGE_POLICY) == keys.IMAGE_POLICY_CHECKPOINT:
+        return
+    for target in targets:
+        own = (ckpt.find_container(pod["spec"], target) or {}).get("image", "")
+        if own != image and values.placeholder.images.get(own) != image:
+            raise Unshaped(
+                Admission.IMAGE_MISMATCH,
+                f"container {target} has image {own}, the checkpoint was taken of {image}; use that image, map one to "
+                f"the other with the chart value placeholder.images, or accept the checkpoint's image with annotation "
+                f"{keys.ANN_IMAGE_POLICY}={keys.IMAGE_POLICY_CHECKPOINT}",
+            )
