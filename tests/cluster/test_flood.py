@@ -1,0 +1,140 @@
+"""R4: the webhook under a flood, at a tenth of the stated size: others' big or slow requests must not delay a pod."""
+
+import asyncio
+import io
+import json
+import os
+import ssl
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.cluster.test_admission import PATIENCE, Webhook, until
+from tests.shapes import opted_in, review
+from webhook.app import BODY_LIMIT, PATH
+
+MIB = 2**20
+SLOW_CONNECTIONS = 100
+BIG_SENDERS = 5
+BIG_PAUSE = 0.1
+"""Seconds between one sender's reviews: clients and server share this machine, and the client must not be measured."""
+SECONDS = 5.0
+RATE = 20.0
+"""Normal requests a second, one after the other's answer."""
+P99_SECONDS = 0.1
+RSS_LIMIT = 256 * MIB
+DEEP = 20_000
+
+
+@pytest.fixture(scope="module")
+def flooded(control_plane, tmp_path_factory):
+    """A webhook whose namespace need not exist: it asks for nothing but its own copy of checkpoints."""
+    control_plane.kubectl(
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "-f",
+        str(Path(__file__).parents[2] / "charts/snapshot/crds/nvidia.com_dynamocheckpoints.yaml"),
+    )
+    control_plane.kubectl("wait", "--for=condition=Established", "crd/dynamocheckpoints.nvidia.com")
+    found = Webhook(control_plane, "default", tmp_path_factory.mktemp("webhook"))
+    found.authority.issue()
+    try:
+        until(lambda: (found.readiness() or [0])[0] == 200, f"ready within {PATIENCE} s")
+        yield found
+    finally:
+        found.end()
+
+
+def padded(size):
+    """A review of about *size* bytes."""
+    pod = opted_in(name="none")
+    pod["metadata"]["annotations"]["example.test/padding"] = "x" * size
+    return json.dumps(review(pod)).encode()
+
+
+def rss(pid):
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE")
+
+
+@asynccontextmanager
+async def slow_connections(webhook, context):
+    """Clients that finish the handshake, begin a request, and never end it."""
+    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n\r\n{{".encode()
+    writers = []
+    for _ in range(SLOW_CONNECTIONS):
+        _, writer = await asyncio.open_connection("localhost", webhook.port, ssl=context)
+        writer.write(head)
+        writers.append(writer)
+    try:
+        yield
+    finally:
+        for writer in writers:
+            writer.transport.abort()
+
+
+async def send_big(session, webhook, until_time, answered):
+    body = padded(3 * MIB)
+    while time.monotonic() < until_time:
+        async with session.post(webhook.url, data=io.BytesIO(body)) as answer:
+            await answer.read()
+            answered.append(answer.status)
+        await asyncio.sleep(BIG_PAUSE)
+
+
+async def send_normal(session, webhook, until_time):
+    """Seconds of each request, at a steady pace."""
+    body, found = padded(10), []
+    while (started := time.monotonic()) < until_time:
+        async with session.post(webhook.url, data=body) as answer:
+            assert 200 == answer.status
+            await answer.read()
+        found.append(time.monotonic() - started)
+        await asyncio.sleep(max(0.0, 1 / RATE - found[-1]))
+    return found
+
+
+async def test_a_flood_does_not_delay_a_pod(flooded, figure):
+    context = ssl.create_default_context(cadata=flooded.authority.bundle)
+    answered = []
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session,
+        slow_connections(flooded, context),
+        asyncio.TaskGroup() as group,
+    ):
+        end = time.monotonic() + SECONDS
+        for _ in range(BIG_SENDERS):
+            group.create_task(send_big(session, flooded, end, answered))
+        normal = group.create_task(send_normal(session, flooded, end))
+    times = sorted(normal.result())
+    p99 = times[int(len(times) * 0.99)]
+    memory = rss(flooded.process.pid)
+    figure(
+        f"{len(times)} normal reviews, p99 {p99 * 1e3:.1f} ms, beside {SLOW_CONNECTIONS} connections that hang and "
+        f"{len(answered)} reviews of 3 MiB in {SECONDS:.0f} s; {memory / MIB:.0f} MiB resident"
+    )
+
+    assert {200} == set(answered)
+    assert p99 <= P99_SECONDS
+    assert memory <= RSS_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        pytest.param(200, padded(7 * MIB - 4096), id="seven MiB"),
+        pytest.param(413, padded(BODY_LIMIT), id="above the limit"),
+        pytest.param(400, b'{"a":' * DEEP + b"1" + b"}" * DEEP, id="nested without end"),
+        pytest.param(400, b"\xff" * MIB, id="not text"),
+        pytest.param(400, b"", id="empty"),
+    ],
+)
+def test_large_and_odd_bodies(flooded, status, body):
+    found, _ = flooded.post(body)
+
+    assert status == found
+    assert 200 == flooded.post(padded(10))[0]
