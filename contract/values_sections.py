@@ -335,11 +335,17 @@ class Labelled(Section):
     labels: Texts = {}
 
 
+class Rule(Labelled):
+    """Alerts of the Prometheus operator."""
+
+    runbook_base: str = Field(default="", description="Goes before docs/alerts.md#... in each alert's runbook_url.")
+
+
 class Monitoring(Section):
     """What Prometheus and Grafana are told."""
 
     service_monitor: Monitor = Monitor()
-    prometheus_rule: Labelled = Labelled()
+    prometheus_rule: Rule = Rule()
     dashboard: Labelled = Labelled(labels={"grafana_dashboard": "1"})
 
 
