@@ -254,6 +254,10 @@ _AGENT_REASONS: Final[Mapping[str, tuple[str, str]]] = {
         "The container's changed files could not be read on the node.",
         "Look whether the runtime uses another snapshotter than overlayfs.",
     ),
+    AgentReason.IMAGE_UNREADABLE: (
+        "Nobody could tell what the container's image runs.",
+        "Give the container a command in the pod template.",
+    ),
     AgentReason.FILES_FAILED: (
         "The worker's files could not be put back into the container.",
         "Look whether its file system is read-only or full; the message says which file.",

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import importlib
-from typing import Final
+import sys
+from pathlib import Path
+from typing import Any, Final
 
 import click
 
 from contract.version import VERSION
 
 VERBS: Final = {
-    "admit": "Answer an AdmissionReview offline: would this pod be restored, and if not, why?",
-    "completion": "Print the completion script of a shell: bash, zsh or fish.",
-    "plan": "Show offline what the controller's next pass would do.",
     "why": "Tell why a pod was restored or started cold, or what would become of one.",
+    "get": "List checkpoints, or the pods that opted in.",
+    "describe": "Show everything about one checkpoint, and what to do next.",
+    "tree": "Show who restores from what: workload, checkpoint, version, pod.",
+    "adopt": "Take over an artifact that is in storage already.",
+    "admit": "Answer an AdmissionReview offline: would this pod be restored, and if not, why?",
+    "plan": "Show offline what the controller's next pass would do.",
+    "completion": "Print the completion script of a shell: bash, zsh or fish.",
 }
 """Verb and its line in the overview; kept here so that the overview imports nothing."""
+
+PLUGIN: Final = "kubectl-snapshot"
+"""The name by which kubectl finds ``kubectl snapshot``."""
 
 
 class Verbs(click.Group):
     """A group that imports a verb's module only to run it or to show its help."""
+
+    def main(self, *args: Any, prog_name: str | None = None, **extra: Any) -> Any:  # noqa: ANN401 - click's signature
+        """Run; called as kubectl's plug-in, help says what was typed."""
+        plugin = Path(sys.argv[0]).name == PLUGIN
+        return super().main(*args, prog_name=prog_name or (PLUGIN.replace("-", " ") if plugin else None), **extra)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """The verbs."""
@@ -43,7 +57,7 @@ class Verbs(click.Group):
 def main() -> None:
     """Checkpoint and restore workers on Kubernetes.
 
-    Exit status: 0 done, 1 it failed, 2 the input or the command line cannot be read.
+    Exit status: 0 done, 1 it failed, 2 the input or the command line cannot be read, 3 (why) the pod starts cold.
     """
 
 

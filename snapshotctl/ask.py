@@ -33,6 +33,7 @@ from snapshotctl.release import Release
 from snapshotctl.unshape import unshaped
 from webhook.answer import malformed
 from webhook.decide import Decision, decide
+from workloads.pods import checkpoint_name
 
 if TYPE_CHECKING:
     from kube.client import Client
@@ -172,13 +173,6 @@ async def about_pod(kube: Client, oracle: Oracle, name: str, namespace: str) -> 
     logs, notes = await _logs(kube, pod)
     unasked = oracle.release.unasked(namespace, labels_of(pod))
     return lived(Facts(pod, checkpoint, decision, origin, unasked, logs, notes))
-
-
-def checkpoint_name(pod: Mapping[str, Any]) -> str:
-    """Name of the checkpoint that a pod belongs to, or asks for; empty where it names none."""
-    annotations = annotations_of(pod)
-    found = (keys.ANN_CHECKPOINT, keys.ANN_CHECKPOINT_NAME, keys.ANN_RESTORE_FROM)
-    return next((annotations[key] for key in found if annotations.get(key)), "")
 
 
 async def not_found(kube: Kube, resource: Resource, name: str, namespace: str) -> str:

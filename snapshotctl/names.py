@@ -26,6 +26,17 @@ def complete_checkpoint(ctx: click.Context, _: click.Parameter, typed: str) -> l
     return _live(ctx, CHECKPOINTS, typed)
 
 
+def complete_kind_or_checkpoint(ctx: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    """The kinds of ``get``, then names of that kind."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - as above
+
+    said = ctx.params.get("what") or ()
+    if said and said[0].startswith("po"):
+        return complete_pod(ctx, parameter, typed)
+    kinds = [] if said else [each for each in ("checkpoints", "pods") if each.startswith(typed)]
+    return [CompletionItem(kind) for kind in kinds] + complete_checkpoint(ctx, parameter, typed)
+
+
 def complete_pod(ctx: click.Context, _: click.Parameter, typed: str) -> list[CompletionItem]:
     """Pods of the namespace."""
     from kube.resources import PODS  # noqa: PLC0415 - as above

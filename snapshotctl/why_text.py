@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import click
-import yaml
 
 from contract.remedies import NOTHING
 from snapshotctl.answers import Answer, Finding, Outcome
+from snapshotctl.listing import as_document
 
 WIDTH: Final = 100
 _LABEL: Final = 14
@@ -25,11 +24,7 @@ _HEADLINES: Final = {
 
 def rendered(answers: Sequence[Answer], notes: Sequence[str], form: str) -> str:
     """``{"answers": [...], "notes": [...]}`` as JSON or YAML."""
-    document = {"answers": [answer.as_json() for answer in answers], "notes": list(notes)}
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    return (
-        text if form == "json" else yaml.safe_dump(json.loads(text), sort_keys=False, allow_unicode=True, width=WIDTH)
-    )
+    return as_document({"answers": [answer.as_json() for answer in answers], "notes": list(notes)}, form)
 
 
 def as_text(answers: Iterable[Answer], notes: Iterable[str]) -> str:

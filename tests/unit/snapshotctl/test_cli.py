@@ -4,6 +4,8 @@ import base64
 import json
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import jsonpatch
 import pytest
@@ -196,10 +198,19 @@ def test_the_overview_imports_nothing_heavy():
     assert all(verb in done.stdout for verb in VERBS)
 
 
-@pytest.mark.parametrize(
-    ("verb", "word"),
-    [("admit", "--objects"), ("plan", "--objects"), ("completion", "bash|zsh|fish"), ("why", "--kube-context")],
-)
+HELP = {
+    "adopt": "--timeout",
+    "admit": "--objects",
+    "completion": "bash|zsh|fish",
+    "describe": "what to do next",
+    "get": "--all-namespaces",
+    "plan": "--objects",
+    "tree": "--all-namespaces",
+    "why": "--kube-context",
+}
+
+
+@pytest.mark.parametrize(("verb", "word"), HELP.items())
 def test_every_verb_has_help(verb, word):
     result = CliRunner().invoke(main, [verb, "--help"])
     assert 0 == result.exit_code
@@ -207,7 +218,34 @@ def test_every_verb_has_help(verb, word):
 
 
 def test_every_verb_is_tested_for_help():
-    assert {"admit", "plan", "completion", "why"} == set(VERBS)
+    assert HELP.keys() == set(VERBS)
+
+
+def test_help_of_a_verb_imports_nothing_heavy():
+    """Each is loaded by completion, so it has to come at once too."""
+    code = (
+        "import sys; from snapshotctl.__main__ import VERBS, main\n"
+        "for verb in VERBS:\n"
+        "    try: main([verb, '--help'])\n"
+        "    except SystemExit: pass\n"
+        "print({'pydantic', 'yaml', 'kubernetes', 'aiohttp', 'orjson', 'rich'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "set()" == done.stdout.splitlines()[-1]
+
+
+def test_the_plugin_of_kubectl_is_the_same_command(tmp_path):
+    """What kubectl finds is the program ``kubectl-snapshot``, and help calls it what was typed."""
+    root = Path(__file__).parents[3]
+    scripts = tomllib.loads((root / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts["snapshotctl"] == scripts["kubectl-snapshot"]
+    link = tmp_path / "kubectl-snapshot"
+    link.write_text(f"#!{sys.executable}\nfrom snapshotctl.__main__ import main\nmain()\n")
+    link.chmod(0o755)
+    done = subprocess.run(
+        [link, "why", "--help"], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(root)}
+    )
+    assert "Usage: kubectl snapshot why" in done.stdout
 
 
 @pytest.mark.parametrize("shell", [pytest.param(each, id=each) for each in ("bash", "zsh", "fish")])

@@ -1,0 +1,133 @@
+"""Asking the controller to take an artifact over, and waiting for its answer.
+
+The annotation is the question and disappears when it is answered; the answer is the condition ``Adopted``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from contract import keys
+from contract.checkpoint import annotations_of, artifact_version
+from contract.states import ConditionType, Phase
+from contract.storage import BadIdError, check_version
+from kube.errors import GoneError, NotFoundError, ServerUnavailableError
+from kube.resources import CHECKPOINTS
+from kube.seam import Kube, Object
+from snapshotctl.ask import not_found
+from snapshotctl.cluster import UserError
+from snapshotctl.faults import not_installed
+
+PAUSE: Final = 1.0
+"""Seconds before a broken watch is begun anew."""
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """How it ended."""
+
+    ok: bool
+    facts: Mapping[str, str]
+    """What is printed, in order."""
+    message: str = ""
+
+
+async def adopt(
+    kube: Kube, namespace: str, name: str, version: str | None, patience: float, tell: Callable[[str], None]
+) -> Adopted:
+    """Ask, and wait for the answer.
+
+    Raises:
+        KubeError: the cluster refuses or does not answer.
+        UserError: no such checkpoint, or no such version is possible.
+    """
+    try:
+        found = await kube.get(CHECKPOINTS, name, namespace)
+        wanted = check_version(version) if version else artifact_version(found)
+        body = {"metadata": {"annotations": {keys.ANN_ADOPT: wanted}}}
+        asked = await kube.patch(CHECKPOINTS, name, body, namespace)
+    except BadIdError as error:
+        raise UserError(f"--version: {error}") from error
+    except NotFoundError as error:
+        if not_installed(error):
+            raise
+        words = await not_found(kube, CHECKPOINTS, name, namespace)
+        raise UserError(f"{words}; create it first, its identity or id label says which artifact it is") from error
+    tell(f"asked the controller to take over version {wanted} of {namespace}/{name}")
+    try:
+        return await asyncio.wait_for(_answer(kube, asked, wanted, tell), patience)
+    except TimeoutError:
+        last = await kube.get(CHECKPOINTS, name, namespace)
+        return Adopted(ok=False, facts=facts_of(last, wanted, "pending"), message=_late(last, patience))
+
+
+async def _answer(kube: Kube, checkpoint: Object, wanted: str, tell: Callable[[str], None]) -> Adopted:
+    said = ""
+    namespace, name = checkpoint["metadata"]["namespace"], checkpoint["metadata"]["name"]
+    while True:
+        version = checkpoint["metadata"]["resourceVersion"]
+        try:
+            async for event in kube.watch(
+                CHECKPOINTS, namespace, resource_version=version, fields=f"metadata.name={name}"
+            ):
+                if event.type == "DELETED":
+                    return Adopted(ok=False, facts={}, message=f"DynamoCheckpoint {name} was deleted meanwhile")
+                if event.type == "BOOKMARK":
+                    continue
+                checkpoint = event.object
+                if done := judged(checkpoint, wanted):
+                    return done
+                words = str(_condition(checkpoint).get("message") or "")
+                if words not in ("", said):
+                    said = words
+                    tell(words)
+        except (GoneError, ServerUnavailableError):
+            await asyncio.sleep(PAUSE)
+            checkpoint = await kube.get(CHECKPOINTS, name, namespace)
+            if done := judged(checkpoint, wanted):
+                return done
+
+
+def judged(checkpoint: Mapping[str, Any], wanted: str) -> Adopted | None:
+    """The controller's answer about version *wanted*; None while the question is open."""
+    if annotations_of(checkpoint).get(keys.ANN_ADOPT) == wanted:
+        return None
+    entry, status = _condition(checkpoint), checkpoint.get("status") or {}
+    has = any(each.get("version") == wanted for each in status.get("versions") or ())
+    if status.get("phase") == Phase.READY and has and entry.get("status") != "False":
+        return Adopted(ok=True, facts=facts_of(checkpoint, wanted, "completed"))
+    message = str(entry.get("message") or status.get("message") or "the controller does not say why")
+    return Adopted(ok=False, facts=facts_of(checkpoint, wanted, "failed"), message=message)
+
+
+def facts_of(checkpoint: Mapping[str, Any], wanted: str, status: str) -> dict[str, str]:
+    """The lines to print."""
+    found: Mapping[str, Any] = checkpoint.get("status") or {}
+    entry: Mapping[str, Any] = next((each for each in found.get("versions") or () if each.get("version") == wanted), {})
+    facts = {
+        "status": status,
+        "namespace": checkpoint["metadata"].get("namespace", ""),
+        "name": checkpoint["metadata"]["name"],
+        "checkpoint_id": found.get("checkpointID", ""),
+        "version": wanted,
+    }
+    if status == "completed":
+        facts |= {
+            "checkpoint_location": found.get("location", ""),
+            "manifest_digest": entry.get("manifestDigest", ""),
+            "size": entry.get("size", ""),
+        }
+    return {key: str(value) for key, value in facts.items()}
+
+
+def _condition(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    entries = (checkpoint.get("status") or {}).get("conditions") or ()
+    return next((entry for entry in entries if entry.get("type") == ConditionType.ADOPTED), {})
+
+
+def _late(checkpoint: Mapping[str, Any], patience: float) -> str:
+    said = _condition(checkpoint).get("message") or "the controller has not begun: is it running?"
+    return f"no answer in {patience:g} s: {said}; the question stays, `snapshotctl describe` shows how it goes on"
