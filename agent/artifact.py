@@ -147,8 +147,8 @@ def _rename_new(staged: Staging, versions: int, version: str) -> None:
 def _exists(version: str) -> ArtifactError:
     return ArtifactError(
         "artifact-exists",
-        f"version {version} exists in checkpoint storage and is never overwritten; set annotation "
-        f"{keys.ANN_ARTIFACT_VERSION} to a new version, or remove the artifact",
+        f"version {version} exists in checkpoint storage and is never overwritten; take it over with "
+        f"`snapshotctl adopt`, set annotation {keys.ANN_ARTIFACT_VERSION} to a new version, or remove the artifact",
     )
 
 

@@ -6,14 +6,16 @@ contradict each other. The Lease has the Job's name; the controller sees by it t
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
 from agent import selection
-from agent.orders import CaptureOrder, Engine, Outcome
+from agent.orders import CaptureOrder, Engine, Outcome, TellOrder
 from agent.report import Reporter, outcome_of
 from agent.selection import Refusal, Wait
 from agent.work import InFlight
+from contract.states import AgentReason
 from contract.storage import Storage
 from kube.errors import KubeError, NotFoundError
 from kube.lease import Election, Terms
@@ -52,6 +54,9 @@ class Captures:
         self._identity = identity
         self._ready_since: dict[str, float] = {}
         self._settled: set[str] = set()
+        self._told: set[str] = set()
+        self._doomed: dict[str, Refusal] = {}
+        """Why a pod's container will never start its worker."""
         self._looked_at: dict[str, Object] = {}
         self.in_flight = InFlight()
 
@@ -62,7 +67,11 @@ class Captures:
             self._ready_since.setdefault(uid, _now())
         else:
             self._ready_since.pop(uid, None)
-        if uid in self._settled or not selection.job_name(pod) or not selection.worth_a_look(pod):
+        if uid in self._settled or not selection.job_name(pod):
+            return
+        if uid not in self._told and (order := selection.tell(pod)) is not None:
+            self.in_flight.start((uid, "image"), lambda: self._tell(pod, order), lambda: None)
+        if uid not in self._doomed and not selection.worth_a_look(pod):
             return
         namespace, name = pod["metadata"].get("namespace", ""), pod["metadata"]["name"]
         self.in_flight.start(uid, lambda: self._serve(pod), lambda: self._look_again(namespace, name, uid))
@@ -72,14 +81,26 @@ class Captures:
         uid = pod["metadata"]["uid"]
         self._ready_since.pop(uid, None)
         self._looked_at.pop(uid, None)
+        self._doomed.pop(uid, None)
         self._settled.discard(uid)
+        self._told.discard(uid)
         self.in_flight.cancel(uid)
+        self.in_flight.cancel((uid, "image"))
 
     def _look_again(self, namespace: str, name: str, uid: str) -> None:
         """What came while the work ran was not acted on; what it has seen already would only be seen again."""
         pod = self._pods.get(namespace, name)
         if pod is not None and pod["metadata"]["uid"] == uid and pod is not self._looked_at.get(uid):
             self.see(pod)
+
+    async def _tell(self, pod: Object, order: TellOrder) -> None:
+        """Tell standby what a stock image runs; where that cannot be known, the capture has failed."""
+        uid = pod["metadata"]["uid"]
+        outcome = await self._patiently(lambda: self._engine.tell(order))
+        self._told.add(uid)
+        if not outcome.ok:
+            self._doomed[uid] = Refusal(AgentReason(outcome.reason), outcome.message)
+            self.see(self._newest(pod))
 
     async def _serve(self, pod: Object) -> None:
         """Wait for the moment, then capture or say why not."""
@@ -100,6 +121,8 @@ class Captures:
             await asyncio.sleep(wish.again)
 
     def _wish(self, pod: Object, job: Object) -> CaptureOrder | Refusal | Wait:
+        if (doom := self._doomed.get(pod["metadata"]["uid"])) is not None and not selection.terminal(job):
+            return doom
         since = self._ready_since.get(pod["metadata"]["uid"])
         return selection.capture(pod, job, 0.0 if since is None else _now() - since, self._storage)
 
@@ -127,14 +150,16 @@ class Captures:
         else:
             container = wish.place.container
             await self._reporter.capture_begun(job, pod, wish)
-            outcome = await self._insist(wish)
+            order = wish
+            outcome = await self._patiently(lambda: self._engine.capture(order))
         await self._reporter.captured(job, pod, container, outcome)
         self._settled.add(pod["metadata"]["uid"])
 
-    async def _insist(self, order: CaptureOrder) -> Outcome:
+    @staticmethod
+    async def _patiently(act: Callable[[], Awaitable[Outcome]]) -> Outcome:
         give_up_at = _now() + PATIENCE
         while True:
-            outcome = await self._engine.capture(order)
+            outcome = await act()
             if not outcome.retry or _now() > give_up_at:
                 return replace(outcome, retry=False)
             await asyncio.sleep(POLL)

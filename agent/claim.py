@@ -51,6 +51,14 @@ class ControlDir:
     def __init__(self, directory: int) -> None:
         self.directory = directory
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     def close(self) -> None:
         """Let go of the descriptor."""
         os.close(self.directory)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
 
+from contract.states import AgentReason
+
 
 @dataclass(frozen=True)
 class Place:
@@ -37,6 +39,8 @@ class CaptureOrder:
     """podMount: reach the store through the container's mount namespace."""
     image: str = ""
     """The container's image as its status names it, recorded in the manifest."""
+    image_id: str = ""
+    """The image as the runtime knows it; ends in the digest of its manifest or configuration."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,33 @@ class RestoreOrder:
     through_pod: bool
     manifest_digest: str
     """``blake3:<hex>``, from the DynamoCheckpoint's status: the only manifest that may be restored."""
+
+
+@dataclass(frozen=True)
+class RefuseOrder:
+    """Do not restore into this container: its worker starts cold, at once and not after standby's patience."""
+
+    place: Place
+    reason: AgentReason
+    message: str
+
+
+@dataclass(frozen=True)
+class TellOrder:
+    """Tell a capture's standby what the container's image runs."""
+
+    place: Place
+    image_id: str
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """What an image says about its containers."""
+
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    user: str = ""
+    working_dir: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +101,8 @@ class Outcome:
     """True where nothing was touched and the same order may be given again (the claim was held by another)."""
     container_id: str = ""
     """The container that this speaks of, as its cgroup names it; empty where none was found."""
+    image: ImageConfig | None = None
+    """Of a captured container's image; None where it could not be read."""
 
 
 class Engine(Protocol):
@@ -82,8 +115,16 @@ class Engine(Protocol):
     async def restore(self, order: RestoreOrder) -> Outcome:
         """Claim, verify, put files back, restore, and tell standby.
 
-        Where the container's standby is not up yet: at once, ok=False and retry=True.
+        Where the container's standby is still not up after some seconds: ok=False and retry=True.
         """
+        ...
+
+    async def refuse(self, order: RefuseOrder) -> Outcome:
+        """Claim, and tell standby that there is no restore; retry=True as for a restore."""
+        ...
+
+    async def tell(self, order: TellOrder) -> Outcome:
+        """Give a capture's standby what it waits for; retry=True where it is not up yet."""
         ...
 
     async def check(self) -> tuple[str, ...]:

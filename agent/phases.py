@@ -8,9 +8,13 @@ from contextlib import contextmanager
 class Phases:
     """A stopwatch with named laps."""
 
-    def __init__(self) -> None:
-        self._start = time.monotonic()
+    def __init__(self, since: float | None = None) -> None:
+        self._start = time.monotonic() if since is None else since
         self._seconds: dict[str, float] = {}
+
+    def passed(self, name: str) -> None:
+        """Call a lap what has passed since the start."""
+        self._seconds[name] = time.monotonic() - self._start
 
     @contextmanager
     def lap(self, name: str) -> Iterator[None]:

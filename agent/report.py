@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from agent import selection
-from agent.orders import CaptureOrder, Outcome, RestoreOrder
+from agent.orders import CaptureOrder, ImageConfig, Outcome, RestoreOrder
 from agent.selection import Refusal
 from contract import keys
 from contract.checkpoint import annotations_of
@@ -59,6 +59,8 @@ def capture_notes(job: Object, container: str, node: str, outcome: Outcome) -> N
         keys.ANN_CHECKPOINT_STATUS: (CaptureStatus.COMPLETED if outcome.ok else CaptureStatus.FAILED).value,
     }
     if outcome.ok:
+        if outcome.image is not None:
+            notes[keys.ANN_IMAGE_CONFIG] = _image(outcome.image)
         return notes | {
             keys.ANN_MANIFEST_DIGEST: outcome.manifest_digest,
             keys.ANN_ARTIFACT_SIZE: str(outcome.size),
@@ -70,11 +72,26 @@ def _report(container: str, word: str, outcome: Outcome) -> str:
     report = {
         "container": container,
         "outcome": word,
-        "reason": str(outcome.reason),
+        "reason": _closed(outcome.reason) if outcome.reason else "",
         "seconds": {phase: round(seconds, 4) for phase, seconds in outcome.seconds.items()},
         "bytes": outcome.size,
     }
     return json.dumps(report, separators=(",", ":"))
+
+
+def _closed(reason: str) -> str:
+    """Metrics have a series for each reason, so none must come that the list does not have."""
+    return AgentReason(reason).value if reason in set(AgentReason) else AgentReason.INTERNAL_ERROR.value
+
+
+def _image(image: ImageConfig) -> str:
+    config = {
+        "entrypoint": list(image.entrypoint),
+        "cmd": list(image.cmd),
+        "user": image.user,
+        "workingDir": image.working_dir,
+    }
+    return json.dumps(config, separators=(",", ":"))
 
 
 def _took(outcome: Outcome) -> str:

@@ -293,10 +293,10 @@ def context(order: RestoreOrder) -> str:
     )
 
 
-def undo(order: RestoreOrder, claim: Claim, init_pid: int, tools: Tools) -> bool:
+def undo(place: Place, claim: Claim, init_pid: int, tools: Tools) -> bool:
     """End what a restore left running and take its files back; True where the container is as it was."""
     gone = end_leftovers(init_pid, tools.proc)
-    journal = Journal.find(tools.kubelet_pods, order.place.pod_uid, order.place.container)
+    journal = Journal.find(tools.kubelet_pods, place.pod_uid, place.container)
     if journal is None:
         return gone and not claim.control.has(control.DIRTY)
     with journal, Errand(tools.work) as errand:

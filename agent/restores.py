@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from agent import selection
-from agent.orders import Engine, Outcome, RestoreOrder
-from agent.report import Reporter, outcome_of
+from agent.orders import Engine, Outcome, RefuseOrder, RestoreOrder
+from agent.report import Reporter
 from agent.selection import Refusal, Wait
 from agent.work import InFlight
 from contract.storage import Storage
@@ -47,9 +47,8 @@ class _Known:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     handled: list[str] = field(default_factory=list)
     """Ids of its containers that were dealt with, oldest first."""
-    requested: bool = False
-    refused: bool = False
-    """Known to be hopeless; only the id of the container is missing to say so."""
+    announced: bool = False
+    """That it is to be restored, or why it is not to be."""
     told: str = ""
     """Id of the container whose restore was reported as running."""
 
@@ -70,8 +69,8 @@ class Restores:
         names = selection.targets(pod)
         if isinstance(names, Refusal):
             known = self._know(pod, "")
-            if not known.refused:
-                known.refused = True
+            if not known.announced:
+                known.announced = True
                 self._reporter.restore_refused(pod, names)
             return
         for name in names:
@@ -104,7 +103,7 @@ class Restores:
             self._tell_running(known, container)
             return
         found = selection.wanted(known.pod, container, frozenset(known.handled))
-        if not isinstance(found, Wait) and (found or not known.refused):
+        if not isinstance(found, Wait):
             self.in_flight.start(key, lambda: self._restore(known, container), lambda: self._look(key))
 
     def _tell_running(self, known: _Known, container: str) -> None:
@@ -118,26 +117,31 @@ class Restores:
     async def _restore(self, known: _Known, container: str) -> None:
         """One order, and what became of it."""
         order = selection.restore(known.pod, container, await self._checkpoint(known.pod), self._storage)
-        if isinstance(order, Refusal):
-            outcome = outcome_of(order)
-            known.refused = True
-            logger.warning("restore refused: %s", order.message, extra=_facts(known.pod, container, order))
-        else:
-            if not known.requested:
-                known.requested = True
-                self._reporter.restore_requested(known.pod, order)
-            outcome = await self._insist(known, order)
+        if not known.announced:
+            known.announced = True
+            self._announce(known.pod, order)
+        outcome = await self._insist(known, order)
         if outcome.retry:
             return
         if found := outcome.container_id or await self._id(known, container):
             known.handled = [*known.handled, found][-MAX_HANDLED:]
             await self._reporter.restored(known.pod, container, found, outcome)
 
-    async def _insist(self, known: _Known, order: RestoreOrder) -> Outcome:
+    def _announce(self, pod: Object, order: RestoreOrder | RefuseOrder) -> None:
+        if isinstance(order, RestoreOrder):
+            self._reporter.restore_requested(pod, order)
+            return
+        facts = {"pod": f"{order.place.namespace}/{order.place.pod}", "container": order.place.container}
+        logger.warning("restore refused: %s", order.message, extra=facts | {"reason": order.reason.value})
+
+    async def _insist(self, known: _Known, order: RestoreOrder | RefuseOrder) -> Outcome:
         """Give the order until it is carried out, or a container has run for so long that none will be."""
         fresh_until, give_up_at = _now() + FRESH_SECONDS, 0.0
         while True:
-            outcome = await self._engine.restore(order)
+            if isinstance(order, RefuseOrder):
+                outcome = await self._engine.refuse(order)
+            else:
+                outcome = await self._engine.restore(order)
             if not outcome.retry:
                 return outcome
             if selection.running_id(known.pod, order.place.container):
@@ -165,12 +169,6 @@ class Restores:
             return await self._kube.get(CHECKPOINTS, name, pod["metadata"].get("namespace"))
         except NotFoundError:
             return None
-
-
-def _facts(pod: Object, container: str, refusal: Refusal) -> dict[str, str]:
-    metadata = pod["metadata"]
-    name = f"{metadata.get('namespace', '')}/{metadata['name']}"
-    return {"pod": name, "container": container, "reason": refusal.reason.value}
 
 
 def _now() -> float:

@@ -9,15 +9,17 @@ from enum import Enum
 from pathlib import PurePosixPath
 from typing import Final
 
-from agent.orders import CaptureOrder, Place, RestoreOrder
+from agent.orders import CaptureOrder, Place, RefuseOrder, RestoreOrder, TellOrder
 from contract import checkpoint as ckpt
 from contract import keys
-from contract.states import AgentReason, CaptureStatus, Phase, ReadySignal, RestoreStatus
+from contract.states import AgentReason, CaptureStatus, GateEnd, Phase, ReadySignal, RestoreStatus
 from contract.storage import BadIdError, Storage, check_id
 from kube.seam import Object
 
 KUBELET_PODS: Final = PurePosixPath("/var/lib/kubelet/pods")
 """Where kubelet keeps the volumes of pods, on the node and in the agent alike."""
+IMAGE_ENTRYPOINT: Final = "--image-entrypoint"
+"""Standby's word for: what the image runs."""
 _FINAL: Final = frozenset({RestoreStatus.COMPLETED, RestoreStatus.FAILED})
 _LIVE_PHASES: Final = frozenset({"Pending", "Running", ""})
 
@@ -122,8 +124,8 @@ def wanted(pod: Object, container: str, handled: frozenset[str] = frozenset()) -
     return ""
 
 
-def restore(pod: Object, container: str, checkpoint: Object | None, storage: Storage) -> RestoreOrder | Refusal:
-    """The order to restore into a container.
+def restore(pod: Object, container: str, checkpoint: Object | None, storage: Storage) -> RestoreOrder | RefuseOrder:
+    """The order to restore into a container, or to start it cold without delay.
 
     Args:
         pod: the restore pod.
@@ -131,14 +133,20 @@ def restore(pod: Object, container: str, checkpoint: Object | None, storage: Sto
         checkpoint: the DynamoCheckpoint that the pod names, None where there is none.
         storage: as configured.
     """
+    place = _place(pod, container, running_id(pod, container))
     try:
         checkpoint_id, version = _artifact(pod)
         digest = _digest(pod, checkpoint, checkpoint_id, version)
         base_path = _base_path(pod, storage)
     except _Refused as refused:
-        return refused.refusal
-    found = running_id(pod, container)
-    return RestoreOrder(_place(pod, container, found), checkpoint_id, version, base_path, storage.in_pod, digest)
+        return RefuseOrder(place, refused.refusal.reason, _since_the_gate(pod) + refused.refusal.message)
+    return RestoreOrder(place, checkpoint_id, version, base_path, storage.in_pod, digest)
+
+
+def _since_the_gate(pod: Object) -> str:
+    """What a pod that waited for its checkpoint should read first."""
+    end = ckpt.annotations_of(pod).get(keys.ANN_GATE, "")
+    return f"the pod waited for its checkpoint and was let go ({end}): " if end in set(GateEnd) else ""
 
 
 def checkpoint_name(pod: Object) -> str:
@@ -167,7 +175,21 @@ def capture(pod: Object, job: Object, ready_for: float, storage: Storage) -> Cap
         return refused.refusal
     status = _status(pod, target)
     place = _place(pod, target, container_id(status))
-    return CaptureOrder(place, checkpoint_id, version, base_path, storage.in_pod, str(status.get("image") or ""))
+    image, image_id = (str(status.get(key) or "") for key in ("image", "imageID"))
+    return CaptureOrder(place, checkpoint_id, version, base_path, storage.in_pod, image, image_id)
+
+
+def tell(pod: Object) -> TellOrder | None:
+    """Whether the standby of a capture pod waits to be told what its image runs; None where it does not, or not yet."""
+    try:
+        target = _only_target(pod)
+    except _Refused:
+        return None
+    command = (ckpt.find_container(pod.get("spec") or {}, target) or {}).get("command") or ()
+    status = _status(pod, target)
+    if IMAGE_ENTRYPOINT not in command or not status.get("imageID") or not running_id(pod, target):
+        return None
+    return TellOrder(_place(pod, target, running_id(pod, target)), str(status["imageID"]))
 
 
 def job_name(pod: Object) -> str:
@@ -275,20 +297,36 @@ def _digest(pod: Object, checkpoint: Object | None, checkpoint_id: str, version:
         raise _Refused(AgentReason.CHECKPOINT_UNNAMED, f"the pod has no annotation {keys.ANN_CHECKPOINT}")
     if checkpoint is None:
         raise _Refused(AgentReason.CHECKPOINT_NOT_FOUND, f"DynamoCheckpoint {name} does not exist any more")
+    if checkpoint["metadata"].get("deletionTimestamp"):
+        raise _Refused(AgentReason.CHECKPOINT_NOT_FOUND, f"DynamoCheckpoint {name} is being deleted")
     status = checkpoint.get("status") or {}
+    digest = _kept_version(status, checkpoint_id, version)
+    if digest is None:
+        digest = _current_version(name, status, checkpoint_id, version)
+    if not digest:
+        raise _Refused(
+            AgentReason.DIGEST_UNKNOWN,
+            f"DynamoCheckpoint {name} has no manifest digest of version {version}; capture it under a new version",
+        )
+    return digest
+
+
+def _kept_version(status: Object, checkpoint_id: str, version: str) -> str | None:
+    """The digest of a version that the checkpoint keeps, whatever becomes of the newest; None: it is not listed."""
+    if status.get("checkpointID") != checkpoint_id:
+        return None
+    kept = (each for each in status.get("versions") or () if each.get("version") == version)
+    return next((str(each.get("manifestDigest") or "") for each in kept), None)
+
+
+def _current_version(name: str, status: Object, checkpoint_id: str, version: str) -> str:
     if status.get("phase") != Phase.READY:
         raise _Refused(
             AgentReason.CHECKPOINT_NOT_READY,
             f"DynamoCheckpoint {name} is {status.get('phase') or Phase.PENDING}, not Ready",
         )
     _same_artifact(name, status, checkpoint_id, version)
-    digest = status.get("manifestDigest")
-    if not digest:
-        raise _Refused(
-            AgentReason.DIGEST_UNKNOWN,
-            f"DynamoCheckpoint {name} has no status.manifestDigest; capture it again under a new version",
-        )
-    return str(digest)
+    return str(status.get("manifestDigest") or "")
 
 
 def _same_artifact(name: str, status: Object, checkpoint_id: str, version: str) -> None:

@@ -170,6 +170,7 @@ class AgentReason(StrEnum):
     AGENT_DIED = "agent-died"
     NO_WORKER = "no-worker"
     TERMINAL = "terminal"
+    IMAGE_UNREADABLE = "image-unreadable"
     # The artifact and its store
     ARTIFACT_MISSING = "artifact-missing"
     ARTIFACT_UNREADABLE = "artifact-unreadable"

@@ -174,7 +174,7 @@ class ScriptedEngine:
         await asyncio.sleep(self.seconds)
         return self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
 
-    capture = restore = _answer
+    capture = restore = refuse = tell = _answer
 
     async def check(self):
         return self.problems

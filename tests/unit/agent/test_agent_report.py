@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from agent.orders import Outcome
+from agent.orders import ImageConfig, Outcome
 from agent.report import Reporter, capture_notes, restore_notes
 from contract import keys
 from contract.states import AgentReason, RestoreStatus
@@ -79,6 +79,38 @@ def test_restore_notes():
         "seconds": {"criu": 0.5, "total": 0.75},
         "bytes": 1 << 20,
     } == json.loads(notes[keys.ANN_RESTORE_REPORT])
+
+
+@pytest.mark.parametrize(
+    ("expected", "reason"),
+    [
+        pytest.param("artifact-missing", "artifact-missing", id="of the list"),
+        pytest.param("internal-error", "something-else", id="of no list"),
+    ],
+)
+def test_reasons_of_reports_are_a_closed_list(expected, reason):
+    notes = restore_notes(
+        objects.target(), "main", FIRST, RestoreStatus.FAILED, Outcome(ok=False, reason=reason, message="x")
+    )
+
+    assert {"outcome": "failed", "reason": expected}.items() <= json.loads(notes[keys.ANN_RESTORE_REPORT]).items()
+
+
+@pytest.mark.parametrize(
+    ("expected", "image"),
+    [
+        pytest.param(
+            {"entrypoint": ["python3"], "cmd": ["-m", "x"], "user": "1000", "workingDir": "/app"},
+            ImageConfig(("python3",), ("-m", "x"), "1000", "/app"),
+            id="known",
+        ),
+        pytest.param(None, None, id="not known"),
+    ],
+)
+def test_a_capture_tells_what_its_image_runs(expected, image):
+    notes = capture_notes(objects.job(), "main", "node-1", Outcome(ok=True, image=image))
+
+    assert expected == json.loads(notes.get(keys.ANN_IMAGE_CONFIG, "null"))
 
 
 def test_progress_says_no_more_than_that():

@@ -201,3 +201,39 @@ def test_an_ending_pod_is_looked_at_once_a_change():
 
     assert [] == scene.engine.orders
     assert 2 == len(scene.kube.calls)
+
+
+ASKING = [{"name": "main", "command": ["snapshot-standby", "--capture", "--image-entrypoint", "--"]}]
+STARTED = objects.source(running(imageID="sha256:ab"), containers=ASKING)
+TOLD = Outcome(ok=True)
+
+
+class TellingEngine(ScriptedEngine):
+    """Captures, and tells what its own list of answers says."""
+
+    def __init__(self, *told):
+        super().__init__(CAPTURED)
+        self.told = list(told)
+        self.asked = []
+
+    async def tell(self, order):
+        self.asked.append(order.image_id)
+        return self.told.pop(0) if len(self.told) > 1 else self.told[0]
+
+
+def test_a_stock_images_standby_is_told_once_what_it_runs():
+    ready = objects.source(running(ready=True, imageID="sha256:ab"), containers=ASKING)
+    scene = play(Scene(TellingEngine(NOT_YET, TOLD), objects.job()), (0, STARTED), (1, STARTED), (3, ready))
+
+    assert ["sha256:ab"] * 2 == scene.engine.asked
+    assert "completed" == scene.job()[keys.ANN_CHECKPOINT_STATUS]
+
+
+def test_an_image_that_cannot_be_read_fails_the_capture_at_once():
+    """Its worker never starts, so no readiness would ever tell."""
+    unreadable = Outcome(ok=False, reason="image-unreadable", message="give the pod a command")
+    scene = play(Scene(TellingEngine(unreadable), objects.job()), (0, STARTED))
+
+    assert "failed" == scene.job()[keys.ANN_CHECKPOINT_STATUS]
+    assert "give the pod a command" == scene.job()[keys.ANN_CAPTURE_MESSAGE]
+    assert [] == scene.engine.orders

@@ -152,13 +152,31 @@ def test_a_failure_without_an_id_waits_for_kubelet_to_tell_it():
     assert 1 == len(stage.engine.orders)
 
 
-def test_a_refusal_asks_nothing_of_the_engine_and_is_told_when_the_container_is_there():
-    stage = play(Stage(ScriptedEngine(RESTORED)), (0, bound()), (50, objects.target(running())))
+REFUSED = Outcome(ok=False, reason="checkpoint-not-found", message="gone", container_id=FIRST)
 
-    assert [] == stage.engine.orders
-    assert ["failed"] == [status for status in stage.statuses() if status != "in_progress"]
+
+def test_a_refusal_reaches_the_container_as_soon_as_it_starts():
+    """Standby is told, so that the worker need not wait for an agent that will not come."""
+    stage = play(Stage(ScriptedEngine(NOT_YET, REFUSED)), (0, bound()))
+
+    assert ["checkpoint-not-found"] * 2 == [order.reason for order in stage.engine.orders]
+    assert ["failed"] == stage.statuses()
     assert ["RestoreFailed"] == stage.said.reasons()
-    assert stage.kube.calls.count(("get", "DynamoCheckpoint", "qwen")) <= 2
+
+
+def test_a_refusal_is_thought_over_while_the_container_does_not_start():
+    """A long image pull, say: meanwhile the checkpoint may have become what the pod wants."""
+
+    async def scenario():
+        stage = Stage(ScriptedEngine(NOT_YET), objects.checkpoint(phase="Creating"))
+        stage.see(bound())
+        await asyncio.sleep(20)
+        stage.kube.objects["DynamoCheckpoint", "qwen"] = objects.checkpoint()
+        stage.engine.outcomes = [NOT_YET, RESTORED]
+        await asyncio.sleep(40)
+        return stage
+
+    assert "completed" == run(scenario()).statuses()[-1]
 
 
 def test_targets_that_do_not_fit_are_told_once():

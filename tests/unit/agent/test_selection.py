@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 import pytest
 
 from agent import selection
-from agent.orders import CaptureOrder, RestoreOrder
+from agent.orders import CaptureOrder, RefuseOrder, RestoreOrder
 from agent.selection import Refusal, Role, Wait
 from contract import keys
 from contract.states import AccessMode, AgentReason
@@ -138,9 +138,72 @@ def test_restore_order():
 def test_refused_restores(reason, pod, checkpoint):
     found = selection.restore(pod, "main", checkpoint, objects.storage())
 
-    assert isinstance(found, Refusal)
+    assert isinstance(found, RefuseOrder)
     assert reason == found.reason
     assert found.message
+    assert "main" == found.place.container
+
+
+VERSIONS = [
+    {"version": "1", "manifestDigest": "blake3:" + "1" * 64},
+    {"version": "2", "manifestDigest": "blake3:" + "2" * 64},
+    {"version": "3"},
+]
+
+
+@pytest.mark.parametrize(
+    ("expected", "version", "status"),
+    [
+        pytest.param("1" * 64, "1", {}, id="an older version"),
+        pytest.param("1" * 64, "1", {"phase": "Creating"}, id="while the next is captured"),
+        pytest.param("1" * 64, "1", {"phase": "Failed"}, id="though the next failed"),
+        pytest.param("2" * 64, "2", {"location": f"/c/{objects.ID}/versions/2"}, id="the newest"),
+        pytest.param("", "3", {}, id="one whose digest is not known"),
+        pytest.param("", "4", {}, id="one that is not kept"),
+        pytest.param("", "1", {"checkpointID": "other"}, id="one of another artifact"),
+    ],
+)
+def test_each_pod_gets_the_digest_of_its_own_version(expected, version, status):
+    pod = objects.target(annotations={keys.ANN_ARTIFACT_VERSION: version})
+    found = selection.restore(pod, "main", objects.checkpoint(**{"versions": VERSIONS, **status}), objects.storage())
+
+    assert expected == getattr(found, "manifest_digest", "").removeprefix("blake3:")
+
+
+def test_a_checkpoint_that_is_being_deleted_is_not_restored_from():
+    checkpoint = objects.checkpoint()
+    checkpoint["metadata"]["deletionTimestamp"] = "2026-11-21T03:00:00Z"
+
+    assert (
+        AgentReason.CHECKPOINT_NOT_FOUND
+        == selection.restore(objects.target(), "main", checkpoint, objects.storage()).reason
+    )
+
+
+def test_a_pod_that_waited_in_vain_says_so():
+    pod = objects.target(annotations={keys.ANN_GATE: "checkpoint-failed"})
+    found = selection.restore(pod, "main", objects.checkpoint(phase="Failed"), objects.storage())
+
+    assert found.message.startswith("the pod waited for its checkpoint and was let go (checkpoint-failed): ")
+
+
+@pytest.mark.parametrize(
+    ("expected", "command", "status"),
+    [
+        pytest.param("sha256:ab", ["x", "--capture", "--image-entrypoint", "--"], {}, id="asks"),
+        pytest.param(None, ["x", "--capture", "--", "python3"], {}, id="has its command"),
+        pytest.param(None, ["x", "--capture", "--image-entrypoint", "--"], {"imageID": ""}, id="image not known yet"),
+        pytest.param(
+            None, ["x", "--capture", "--image-entrypoint", "--"], {"state": {"waiting": {}}}, id="not started"
+        ),
+    ],
+)
+def test_a_stock_images_standby_is_told(expected, command, status):
+    container = {"name": "main", "command": command}
+    pod = objects.source(running(**{"imageID": "sha256:ab", **status}), containers=[container])
+    found = selection.tell(pod)
+
+    assert expected == (found and found.image_id)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +229,7 @@ def test_base_path(expected, mode, annotations):
     pod = objects.target(running(), annotations=annotations)
     found = selection.restore(pod, "main", objects.checkpoint(), objects.storage(mode))
 
-    assert expected == (found.reason if isinstance(found, Refusal) else str(found.base_path))
+    assert expected == (found.reason if isinstance(found, RefuseOrder) else str(found.base_path))
     if isinstance(found, RestoreOrder):
         assert (mode == AccessMode.POD_MOUNT) == found.through_pod
 

@@ -1,0 +1,107 @@
+"""What an image says about its containers, from the runtime's content store on the node: no runtime API.
+
+The store is where the container's own root file system comes from. Blobs are named by their digests, which are checked.
+"""
+
+import hashlib
+import json
+import platform
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from agent.discover import Mount
+from agent.errors import ContainerError
+from agent.orders import ImageConfig
+
+DEFAULT_ROOT: Final = "/var/lib/containerd"
+BLOBS: Final = "io.containerd.content.v1.content/blobs/sha256"
+MAX_BLOB: Final = 4 << 20
+"""Bytes; manifests and configurations have some kB."""
+MAX_WORDS: Final = 32 << 10
+"""Bytes of entrypoint and cmd together: they travel in an annotation."""
+_DIGEST: Final = re.compile(r"(?:^|@)sha256:([0-9a-f]{64})$", re.ASCII)
+_SNAPSHOTS: Final = "/io.containerd.snapshotter."
+_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
+
+Json = dict[str, Any]
+
+
+def roots(mounts: Sequence[Mount]) -> tuple[str, ...]:
+    """Where containerd may keep its content: where the container's layers lie, else the usual folder."""
+    root = next((mount for mount in reversed(mounts) if mount.point == "/"), None)
+    upper = (root.option("upperdir") if root else None) or ""
+    before, found, _ = upper.partition(_SNAPSHOTS)
+    return tuple(dict.fromkeys([*([before] if found else []), DEFAULT_ROOT]))
+
+
+def read_config(image_id: str, folders: Iterable[Path]) -> ImageConfig:
+    """The configuration of an image.
+
+    Args:
+        image_id: as the container's status has it: ends in the digest of an index, a manifest or a configuration.
+        folders: where the runtime may keep its content.
+
+    Raises:
+        ContainerError: it cannot be told.
+    """
+    named = _DIGEST.search(image_id)
+    if named is None:
+        raise _unreadable(f"the image id {image_id!r} holds no digest")
+    places = list(folders)
+    document = _blob(named[1], places)
+    for _ in range(2):  # an index, then a manifest
+        if "rootfs" not in document:
+            document = _blob(_next(document), places)
+    return _config(document)
+
+
+def _next(document: Json) -> str:
+    """The digest that an index or a manifest leads to."""
+    architecture = _ARCHITECTURES.get(platform.machine(), platform.machine())
+    choices: list[Json] = [document["config"]] if "config" in document else document.get("manifests", [])
+    for choice in choices:
+        fitting = (choice.get("platform") or {}).get("architecture", architecture) == architecture
+        if fitting and (found := _DIGEST.search(str(choice.get("digest")))):
+            return found[1]
+    raise _unreadable(f"it has no manifest for {architecture}")
+
+
+def _blob(digest: str, folders: Iterable[Path]) -> Json:
+    for folder in folders:
+        try:
+            with (folder / BLOBS / digest).open("rb") as file:
+                content = file.read(MAX_BLOB)
+        except OSError:
+            continue
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise _unreadable(f"blob sha256:{digest} in the runtime's store is not what its name says")
+        return _parsed(content)
+    raise _unreadable(f"blob sha256:{digest} is not in the runtime's store; only containerd's is known")
+
+
+def _parsed(content: bytes) -> Json:
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise _unreadable(f"its configuration is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise _unreadable("its configuration is no object")
+    return found
+
+
+def _config(document: Json) -> ImageConfig:
+    said = document.get("config") or {}
+    entrypoint, cmd = (tuple(str(word) for word in said.get(key) or ()) for key in ("Entrypoint", "Cmd"))
+    if sum(len(word.encode()) + 1 for word in (*entrypoint, *cmd)) > MAX_WORDS or any(
+        "\0" in word for word in (*entrypoint, *cmd)
+    ):
+        raise _unreadable("its entrypoint and cmd are too long, or hold a NUL")
+    return ImageConfig(entrypoint, cmd, str(said.get("User") or ""), str(said.get("WorkingDir") or ""))
+
+
+def _unreadable(why: str) -> ContainerError:
+    return ContainerError(
+        "image-unreadable", f"cannot tell what the container's image runs: {why}; give the pod a command"
+    )

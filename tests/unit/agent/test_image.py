@@ -1,0 +1,117 @@
+"""What an image runs is read where the runtime keeps it, and believed only under its digest."""
+
+import hashlib
+import json
+
+import pytest
+
+from agent import image
+from agent.discover import Mount
+from agent.errors import ContainerError
+from agent.orders import ImageConfig
+
+CONFIG = {
+    "rootfs": {"type": "layers"},
+    "config": {"Entrypoint": ["python3", "-m"], "Cmd": ["app", ""], "User": "1000", "WorkingDir": "/app"},
+}
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Writes a document into a content store; answers its digest."""
+    folder = tmp_path / image.BLOBS
+    folder.mkdir(parents=True)
+
+    def put(document):
+        content = document if isinstance(document, bytes) else json.dumps(document).encode()
+        digest = hashlib.sha256(content).hexdigest()
+        (folder / digest).write_bytes(content)
+        return f"sha256:{digest}"
+
+    return put
+
+
+def manifest(config):
+    return {"config": {"digest": config}, "layers": []}
+
+
+def index(*manifests):
+    return {"manifests": [{"digest": d, "platform": {"architecture": a, "os": "linux"}} for a, d in manifests]}
+
+
+@pytest.fixture(autouse=True)
+def _amd64(monkeypatch):
+    monkeypatch.setattr(image.platform, "machine", lambda: "x86_64")
+
+
+@pytest.mark.parametrize("depth", [pytest.param(0, id="configuration"), pytest.param(1, id="manifest"),
+                                   pytest.param(2, id="index")])  # fmt: skip
+@pytest.mark.parametrize("form", ["{}", "registry.example/worker@{}"])
+def test_an_image_is_found_by_any_of_its_digests(store, tmp_path, depth, form):
+    digest = store(CONFIG)
+    if depth > 0:
+        digest = store(manifest(digest))
+    if depth > 1:
+        digest = store(index(("arm64", "sha256:" + "0" * 64), ("unknown", "sha256:" + "1" * 64), ("amd64", digest)))
+
+    expected = ImageConfig(("python3", "-m"), ("app", ""), "1000", "/app")
+    assert expected == image.read_config(form.format(digest), [tmp_path / "elsewhere", tmp_path])
+
+
+def test_an_image_may_say_nothing(store, tmp_path):
+    said = {"rootfs": {}, "config": {"Entrypoint": None, "Cmd": ["sh"]}}
+
+    assert ImageConfig(cmd=("sh",)) == image.read_config(store(said), [tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        pytest.param(b"no json", "no JSON", id="no JSON"),
+        pytest.param([], "no object", id="no object"),
+        pytest.param(index(("arm64", "sha256:" + "0" * 64)), "no manifest for amd64", id="another architecture"),
+        pytest.param(manifest("sha256:" + "0" * 64), "is not in the runtime's store", id="blob missing"),
+        pytest.param(manifest("../../etc/passwd"), "no manifest", id="hostile digest"),
+        pytest.param({"rootfs": {}, "config": {"Cmd": ["x" * 40_000]}}, "too long", id="too long"),
+        pytest.param({"rootfs": {}, "config": {"Cmd": ["a\0b"]}}, "NUL", id="NUL"),
+    ],
+)
+def test_what_cannot_be_told_is_said_with_a_remedy(store, tmp_path, document, words):
+    with pytest.raises(ContainerError, match=words) as caught:
+        image.read_config(store(document), [tmp_path])
+
+    assert "give the pod a command" in str(caught.value)
+
+
+def test_a_blob_that_is_not_what_its_name_says_is_refused(store, tmp_path):
+    digest = store(CONFIG)
+    (tmp_path / image.BLOBS / digest.removeprefix("sha256:")).write_text("{}")
+
+    with pytest.raises(ContainerError, match="not what its name says"):
+        image.read_config(digest, [tmp_path])
+
+
+@pytest.mark.parametrize("image_id", ["", "worker:1", "sha256:short"])
+def test_an_image_without_a_digest_cannot_be_found(tmp_path, image_id):
+    with pytest.raises(ContainerError, match="no digest"):
+        image.read_config(image_id, [tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("expected", "options"),
+    [
+        pytest.param(
+            ("/data/containerd", image.DEFAULT_ROOT),
+            "rw,upperdir=/data/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/7/fs",
+            id="elsewhere",
+        ),
+        pytest.param(
+            (image.DEFAULT_ROOT,),
+            "rw,upperdir=/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/7/fs",
+            id="usual",
+        ),
+        pytest.param((image.DEFAULT_ROOT,), "rw", id="no overlay"),
+    ],
+)
+def test_content_lies_beside_the_layers(expected, options):
+    assert expected == image.roots([Mount("/", "/", "overlay", "overlay", options)])
