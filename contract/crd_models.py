@@ -288,6 +288,8 @@ class Status(Part):
     location: str | None = None
     """Path of the artifact on the checkpoint volume."""
     storage_type: str | None = None
+    storage_claim: str | None = None
+    """PersistentVolumeClaim that the artifact lies on, <namespace>/<name>."""
     size: Whole64 | None = None
     """Bytes of the artifact."""
     manifest_digest: str | None = None

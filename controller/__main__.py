@@ -21,6 +21,7 @@ from daemon import logs
 from daemon.health import HealthServer
 from daemon.settings import Settings, SettingsError, read_config, read_settings
 from daemon.tasks import Task, all_of, main, run_together
+from graphs import part as graphs
 from kube.client import Client, connect
 from kube.informer import Informer, synced
 from kube.lease import Election
@@ -29,9 +30,10 @@ from kube.part import Context, Part
 from kube.queue import WorkQueue
 from kube.recorder import Recorder
 from kube.store import Key, key_of
+from workloads import part as workloads
 
 COMPONENT: Final = "snapshot-controller"
-PARTS: Final[tuple[Callable[[Context], Part], ...]] = ()
+PARTS: Final[tuple[Callable[[Context], Part], ...]] = (workloads.part, graphs.part)
 """The other rooms that reconcile in this process."""
 WORKERS: Final = 16
 """Checkpoints handled at once: enough to keep an API server busy, each waits for it nearly all the time."""
@@ -55,7 +57,7 @@ def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
         storage = storage_from_values(values)
     except ValueError as error:
         raise SettingsError([f"{settings.config_path}: {error}"]) from error
-    copies = live_copies(kube, settings.watched_namespace, storage)
+    copies = live_copies(kube, settings.watched_namespace, storage, settings.pod_namespace)
     observer = Observer(kube, copies, storage, settings.pod_namespace)
     queue: WorkQueue[Key] = WorkQueue()
     observer.wake(lambda change: queue.add(key_of(change.object)))

@@ -4,7 +4,17 @@ import logging
 from collections.abc import Callable, Iterable
 
 from contract import keys
-from controller.actions import Action, CheckJob, CreateClaim, CreateJob, DeleteJob, SetDeadline, SetFinalizer, SetLabel
+from controller.actions import (
+    Action,
+    CheckJob,
+    CreateClaim,
+    CreateJob,
+    DeleteJob,
+    SetAnnotations,
+    SetDeadline,
+    SetFinalizer,
+    SetLabel,
+)
 from controller.observed import Refusal, Refused, belongs_to, owner_of
 from kube.errors import (
     AlreadyExistsError,
@@ -48,22 +58,27 @@ class Actor:
                 return checkpoint, refusal
         return checkpoint, None
 
-    async def write_status(self, checkpoint: Object, status: Object) -> Object:
-        """Write the whole status, guarded by the version that it was planned for.
+    async def write_status(self, checkpoint: Object, before: Object, status: Object) -> Object:
+        """Write what the plan changed of the status, guarded by the version that it was planned for.
+
+        Args:
+            checkpoint: as it is after the plan's actions.
+            before: the status that the plan started from.
+            status: the whole status that it ended with; fields that the plan did not touch stay as they are by now,
+                because other rooms write some of them.
 
         Raises:
             ConflictError: the checkpoint changed meanwhile.
         """
-        gone = {field: None for field in checkpoint.get("status") or {} if field not in status}
-        body = {"metadata": {"resourceVersion": _version(checkpoint)}, "status": status | gone}
+        changed = {field: value for field, value in status.items() if field not in before or before[field] != value}
+        gone = {field: None for field in before if field not in status}
+        body = {"metadata": {"resourceVersion": _version(checkpoint)}, "status": changed | gone}
         return await self._patch(checkpoint, body, subresource="status")
 
     async def _one(self, checkpoint: Object, action: Action) -> tuple[Object, Refusal | None]:
         match action:
-            case SetLabel(key, value):
-                return await self._patch(checkpoint, {"metadata": {"labels": {key: value}}}), None
-            case SetFinalizer(present):
-                return await self._finalizer(checkpoint, present=present), None
+            case SetLabel() | SetAnnotations() | SetFinalizer():
+                return await self._patch(checkpoint, {"metadata": _metadata(checkpoint, action)}), None
             case CreateClaim(claim):
                 return checkpoint, await self._create(PERSISTENT_VOLUME_CLAIMS, claim)
             case CheckJob(job):
@@ -81,13 +96,6 @@ class Actor:
         result = await self._kube.patch(CHECKPOINTS, name, body, namespace, subresource=subresource)
         self._learn(CHECKPOINTS, result)
         return result
-
-    async def _finalizer(self, checkpoint: Object, *, present: bool) -> Object:
-        others = [each for each in checkpoint["metadata"].get("finalizers") or () if each != keys.FINALIZER]
-        wanted = [*others, keys.FINALIZER] if present else others
-        # A merge patch replaces the list, so it must be the list that was read.
-        metadata = {"resourceVersion": _version(checkpoint), "finalizers": wanted}
-        return await self._patch(checkpoint, {"metadata": metadata})
 
     async def _create(
         self, resource: Resource, body: Object, *, dry_run: bool = False, owner: Object | None = None
@@ -132,6 +140,20 @@ class Actor:
             logger.warning("deadline of Job %s/%s not extended: %s", namespace, name, error)
             return
         self._learn(JOBS, made)
+
+
+def _metadata(checkpoint: Object, action: SetLabel | SetAnnotations | SetFinalizer) -> Object:
+    """What a merge patch of the checkpoint's metadata says."""
+    guard = {"resourceVersion": _version(checkpoint)}
+    match action:
+        case SetLabel(key, value):
+            return {"labels": {key: value}}
+        case SetAnnotations(values):
+            return guard | {"annotations": values}
+        case SetFinalizer(present):
+            others = [each for each in checkpoint["metadata"].get("finalizers") or () if each != keys.FINALIZER]
+            # A merge patch replaces the list, so it must be the list that was read.
+            return guard | {"finalizers": [*others, keys.FINALIZER] if present else others}
 
 
 def _version(obj: Object) -> str:

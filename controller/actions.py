@@ -17,6 +17,13 @@ class SetLabel:
 
 
 @dataclass(frozen=True, slots=True)
+class SetAnnotations:
+    """Change annotations of the checkpoint, unless it changed meanwhile; None takes one away."""
+
+    values: dict[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
 class SetFinalizer:
     """Add our finalizer to the checkpoint, or take it away."""
 
@@ -59,7 +66,7 @@ class SetDeadline:
     seconds: int
 
 
-Action = SetLabel | SetFinalizer | CreateClaim | CheckJob | CreateJob | DeleteJob | SetDeadline
+Action = SetLabel | SetAnnotations | SetFinalizer | CreateClaim | CheckJob | CreateJob | DeleteJob | SetDeadline
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,22 @@
 """A checkpoint in phase Creating: what its Job, the agent's word on it and its pod add up to."""
 
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Final
 
 from contract import keys
-from contract.checkpoint import annotations_of, captured_image, job_spec, job_target
-from contract.states import CaptureStatus, ConditionType, Phase
+from contract.checkpoint import annotations_of, job_spec
+from contract.states import AgentReason, CaptureStatus, ConditionType, Phase
 from contract.storage import BadIdError, Storage, artifact_dir
 from contract.values import Values
 from controller import diagnosis
 from controller.actions import SetDeadline
+from controller.captured import agent_reason, image_of, size_of
+from controller.claim import agents_storage, claim_of
 from controller.draft import Draft
 from controller.observed import Observed, belongs_to
 from controller.reasons import Problem, Reason
+from controller.retry import capture_failed
 from kube.seam import Object
 from kube.times import format_time
 
@@ -20,6 +24,8 @@ VERDICT_PATIENCE: Final = 10.0
 """Seconds after a Job's completion in which the agent's annotation may still be on its way."""
 AGENT_POLL: Final = 1.0
 """Seconds between looks while an agent holds its Lease."""
+ADOPT_COMMAND: Final = "`snapshotctl adopt {name}`"
+"""What takes over an artifact that is in storage already."""
 WORTH_EXTENDING: Final = 60
 """Seconds in the scheduler's queue that are worth a write to give back."""
 
@@ -30,44 +36,38 @@ def follow(
     """One pass over a checkpoint whose Job should exist; answers actions and when to look again."""
     job = observed.job
     if job is None or not belongs_to(job, observed.checkpoint):
-        _job_gone(draft)
-        return (), None
+        return (), _job_gone(observed.checkpoint, draft, values)
     verdict = annotations_of(job).get(keys.ANN_CHECKPOINT_STATUS, "")
     complete, failed = diagnosis.is_true(job, "Complete"), diagnosis.is_true(job, "Failed")
     if verdict == CaptureStatus.FAILED:
-        _fail(draft, Reason.VERIFICATION_FAILED if complete else Reason.JOB_FAILED, _agents_words(observed, job))
-    elif complete and verdict == CaptureStatus.COMPLETED:
-        _ready(observed.checkpoint, job, draft, now, values, storage)
-    elif complete:
-        return (), _await_verdict(observed, job, draft, now)
-    elif failed:
-        _fail(draft, Reason.JOB_FAILED, _jobs_words(observed, job))
-    else:
-        return _underway(observed, job, draft, now)
-    return (), None
+        reason = Reason.VERIFICATION_FAILED if complete else Reason.JOB_FAILED
+        return (), _fail(observed, draft, Problem(reason, _agents_words(observed, job)), values)
+    if complete and verdict == CaptureStatus.COMPLETED:
+        _ready(observed, job, draft, now, values, storage)
+        return (), None
+    if complete:
+        return (), _await_verdict(observed, job, draft, now, values)
+    if failed:
+        return (), _fail(observed, draft, Problem(Reason.JOB_FAILED, _jobs_words(observed, job)), values)
+    return _underway(observed, job, draft, now, storage)
 
 
-def _job_gone(draft: Draft) -> None:
-    problem = Problem(
-        Reason.JOB_DELETED,
-        f"Job {draft.job_name} is gone, and with it the capture; {_retry_hint()}",
-    )
+def _job_gone(checkpoint: Object, draft: Draft, values: Values) -> float | None:
+    problem = Problem(Reason.JOB_DELETED, f"Job {draft.job_name} is gone, and with it the capture")
     draft.condition(ConditionType.JOB_CREATED, met=False, reason=problem.reason, message=problem.message)
-    draft.fail(problem)
+    return capture_failed(checkpoint, draft, problem, values)
 
 
-def _retry_hint() -> str:
-    return f"to try again, raise annotation {keys.ANN_ARTIFACT_VERSION} of the DynamoCheckpoint"
-
-
-def _fail(draft: Draft, reason: Reason, words: str) -> None:
-    problem = Problem(reason, f"{words}; {_retry_hint()}")
-    draft.condition(ConditionType.JOB_COMPLETED, met=False, reason=reason, message=problem.message)
-    draft.fail(problem)
+def _fail(observed: Observed, draft: Draft, problem: Problem, values: Values) -> float | None:
+    draft.condition(ConditionType.JOB_COMPLETED, met=False, reason=problem.reason, message=problem.message)
+    return capture_failed(observed.checkpoint, draft, problem, values)
 
 
 def _agents_words(observed: Observed, job: Object) -> str:
     said = annotations_of(job).get(keys.ANN_CAPTURE_MESSAGE, "").strip()
+    if said and agent_reason(job) == AgentReason.ARTIFACT_EXISTS and "snapshotctl adopt" not in said:
+        name = observed.checkpoint["metadata"]["name"]
+        return f"{said}; to take over the artifact that is there: {ADOPT_COMMAND.format(name=name)}"
     if said:
         return said
     pod = diagnosis.newest(observed.pods)
@@ -88,29 +88,25 @@ def _jobs_words(observed: Observed, job: Object) -> str:
     return f"Job {job['metadata']['name']} failed" + (f": {why}" if why else "")
 
 
-def _ready(checkpoint: Object, job: Object, draft: Draft, now: datetime, values: Values, storage: Storage) -> None:
-    notes = annotations_of(job)
-    size = notes.get(keys.ANN_ARTIFACT_SIZE, "")
-    image = _jobs_image(checkpoint, job) or captured_image(checkpoint, values)
+def _ready(observed: Observed, job: Object, draft: Draft, now: datetime, values: Values, storage: Storage) -> None:
+    size, digest = size_of(job), annotations_of(job).get(keys.ANN_MANIFEST_DIGEST)
+    location = _location(draft, job, storage)
     draft.set(
         phase=Phase.READY.value,
         createdAt=format_time(now),
-        location=_location(draft, job, storage),
+        location=location,
         storageType=values.storage.type,
-        size=int(size) if size.isdecimal() else None,
-        manifestDigest=notes.get(keys.ANN_MANIFEST_DIGEST),
-        image={"reference": image} if image else None,
+        size=size,
+        manifestDigest=digest,
+        storageClaim=claim_of(observed, storage),
+        image=image_of(observed.checkpoint, job, values),
     )
+    if location and digest:
+        entry = {"version": PurePosixPath(location).name, "manifestDigest": digest, "createdAt": format_time(now)}
+        draft.put_version(entry | ({} if size is None else {"size": size}))
     draft.condition(ConditionType.JOB_COMPLETED, met=True, reason=Reason.JOB_SUCCEEDED)
     if (draft.condition_of(ConditionType.SCHEDULED) or {}).get("status") == "False":
         draft.condition(ConditionType.SCHEDULED, met=True, reason=Reason.SCHEDULED)
-
-
-def _jobs_image(checkpoint: Object, job: Object) -> str:
-    """The image that the Job really ran, whatever the template says by now."""
-    containers = job.get("spec", {}).get("template", {}).get("spec", {}).get("containers") or ()
-    target = job_target(checkpoint)
-    return next((str(each.get("image", "")) for each in containers if each.get("name") == target), "")
 
 
 def _location(draft: Draft, job: Object, storage: Storage) -> str | None:
@@ -125,12 +121,11 @@ def _location(draft: Draft, job: Object, storage: Storage) -> str | None:
         return None
 
 
-def _await_verdict(observed: Observed, job: Object, draft: Draft, now: datetime) -> float | None:
+def _await_verdict(observed: Observed, job: Object, draft: Draft, now: datetime, values: Values) -> float | None:
     if diagnosis.agent_active(observed.lease, now) or _just_completed(job, now):
         return AGENT_POLL
     words = f"Job {job['metadata']['name']} completed, but no snapshot agent vouched for the artifact"
-    _fail(draft, Reason.VERIFICATION_FAILED, words)
-    return None
+    return _fail(observed, draft, Problem(Reason.VERIFICATION_FAILED, words), values)
 
 
 def _just_completed(job: Object, now: datetime) -> bool:
@@ -139,19 +134,17 @@ def _just_completed(job: Object, now: datetime) -> bool:
 
 
 def _underway(
-    observed: Observed, job: Object, draft: Draft, now: datetime
+    observed: Observed, job: Object, draft: Draft, now: datetime, storage: Storage
 ) -> tuple[tuple[SetDeadline, ...], float | None]:
     pod = diagnosis.newest(observed.pods)
+    without_agent = agents_storage(observed, draft, storage)
     if pod is None:
-        problem = diagnosis.no_pod(job, observed.job_events, now)
-        if problem is not None:
-            draft.wait(problem)
-        return (), None if draft.problem else diagnosis.POD_PATIENCE
+        draft.problem = diagnosis.no_pod(job, observed.job_events, now) or without_agent
+        extended, look_again = _deadline_without_pod(observed.checkpoint, job, now)
+        return extended, look_again if draft.problem else min(diagnosis.POD_PATIENCE, look_again or float("inf"))
     unscheduled, soon = _scheduled(pod, draft, now)
     silent, seconds = diagnosis.no_agent(job, pod, now, observed.lease)
-    problem = unscheduled or diagnosis.not_started(pod) or silent
-    if problem is not None:
-        draft.wait(problem)
+    draft.problem = diagnosis.not_started(pod) or without_agent or unscheduled or silent
     extended, look_again = _deadline(observed.checkpoint, job, pod, now)
     waits = [each for each in (soon, seconds, look_again) if each is not None]
     return extended, min(waits, default=None)
@@ -174,20 +167,37 @@ def _deadline(
     checkpoint: Object, job: Object, pod: Object, now: datetime
 ) -> tuple[tuple[SetDeadline, ...], float | None]:
     """Give back the time that the pod spent waiting for a node: the deadline is for the capture."""
-    started = diagnosis.moment((job.get("status") or {}).get("startTime"))
-    current = job.get("spec", {}).get("activeDeadlineSeconds")
     entry = diagnosis.condition(pod, "PodScheduled")
-    if started is None or current is None or entry is None:
+    if entry is None:
         return (), None
-    allowed = job_spec(checkpoint).get("activeDeadlineSeconds") or keys.DEFAULT_ACTIVE_DEADLINE_SECONDS
-    scheduled = entry.get("status") == "True"
-    until = (diagnosis.moment(entry.get("lastTransitionTime")) or started) if scheduled else now
-    waited = max(0, int((until - started).total_seconds()))
-    if scheduled:
-        wanted = allowed + waited
-        return ((SetDeadline(job, wanted),) if wanted - current > WORTH_EXTENDING else ()), None
-    # Half of the allowance is used up: fill it again, and look again when that half is gone.
+    if entry.get("status") != "True":
+        return _deadline_without_pod(checkpoint, job, now)
+    started, current = _clock(job)
+    if started is None or current is None:
+        return (), None
+    until = diagnosis.moment(entry.get("lastTransitionTime")) or started
+    wanted = _allowed(checkpoint) + max(0, int((until - started).total_seconds()))
+    return ((SetDeadline(job, wanted),) if wanted - current > WORTH_EXTENDING else ()), None
+
+
+def _deadline_without_pod(
+    checkpoint: Object, job: Object, now: datetime
+) -> tuple[tuple[SetDeadline, ...], float | None]:
+    """No pod runs: half of the allowance is used up: fill it again, and look again when that half is gone."""
+    started, current = _clock(job)
+    if started is None or current is None:
+        return (), None
+    allowed, waited = _allowed(checkpoint), max(0, int((now - started).total_seconds()))
     left = current - waited
     if left <= allowed // 2:
         return (SetDeadline(job, waited + allowed),), allowed / 2
     return (), float(left - allowed // 2)
+
+
+def _clock(job: Object) -> tuple[datetime | None, int | None]:
+    """When the Job's clock began to run, and at how many seconds it ends the Job."""
+    return diagnosis.moment((job.get("status") or {}).get("startTime")), job["spec"].get("activeDeadlineSeconds")
+
+
+def _allowed(checkpoint: Object) -> int:
+    return int(job_spec(checkpoint).get("activeDeadlineSeconds") or keys.DEFAULT_ACTIVE_DEADLINE_SECONDS)

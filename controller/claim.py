@@ -1,8 +1,14 @@
-"""The volume for artifacts: with podMount the worker's pod mounts it, so it must be there before the Job."""
+"""The volume for artifacts: with podMount the worker's pod mounts it, so it must be there before the Job.
 
+With agentMount a missing agent is said, and the Job made all the same: its pod waits for a node with an agent.
+"""
+
+from contract.checkpoint import captured_version
 from contract.states import ConditionType
-from contract.storage import Storage
+from contract.storage import BadIdError, Storage, artifact_path
 from controller.actions import CreateClaim
+from controller.adoption import store_namespace
+from controller.agents import agent_problem
 from controller.draft import Draft
 from controller.observed import Observed, Refusal
 from controller.reasons import Problem, Reason
@@ -15,11 +21,10 @@ CREATE_KEY = "storage.pvc.create"
 
 def claim_usable(observed: Observed, draft: Draft, storage: Storage) -> bool:
     """Whether the volume is there or can be made; states condition StorageReady, and the problem where it has one."""
+    where = claim_of(observed, storage)
     if not storage.in_pod:
-        draft.condition(ConditionType.STORAGE_READY, met=True, reason=Reason.AGENT_MOUNTS_STORAGE)
+        draft.problem = agents_storage(observed, draft, storage)
         return True
-    namespace = observed.checkpoint["metadata"].get("namespace", "")
-    where = f"{namespace}/{storage.pvc_name}"
     refusal = observed.refusal
     if observed.claim is not None:
         return _existing(observed.claim, where, draft)
@@ -34,6 +39,38 @@ def claim_usable(observed: Observed, draft: Draft, storage: Storage) -> bool:
         message=f"created PersistentVolumeClaim {where}",
     )
     return True
+
+
+def claim_of(observed: Observed, storage: Storage) -> str:
+    """``<namespace>/<name>`` of the claim that a capture made now goes to."""
+    return f"{store_namespace(observed.checkpoint, observed.release_namespace, storage)}/{storage.pvc_name}"
+
+
+def agents_storage(observed: Observed, draft: Draft, storage: Storage) -> Problem | None:
+    """State condition StorageReady of agentMount; answers what is wrong with the agents."""
+    if storage.in_pod:
+        return None
+    where = claim_of(observed, storage)
+    namespace = where.partition("/")[0]
+    problem = agent_problem(observed.agents, namespace, storage) if observed.agents is not None else None
+    draft.condition(
+        ConditionType.STORAGE_READY,
+        met=problem is None,
+        reason=problem.reason if problem else Reason.AGENT_MOUNTS_STORAGE,
+        message=problem.message if problem else where,
+    )
+    return problem
+
+
+def look_after_artifact(observed: Observed, draft: Draft, storage: Storage) -> None:
+    """Of a Ready checkpoint: say where pods would look for its artifact in vain, by the values of now."""
+    problem = _gone(observed, storage) or _moved(observed, draft, storage)
+    if problem is not None:
+        draft.condition(ConditionType.STORAGE_READY, met=False, reason=problem.reason, message=problem.message)
+    elif (draft.condition_of(ConditionType.STORAGE_READY) or {}).get("status") == "False":
+        found = Reason.VOLUME_CLAIM_FOUND if storage.in_pod else Reason.AGENT_MOUNTS_STORAGE
+        message = claim_of(observed, storage)
+        draft.condition(ConditionType.STORAGE_READY, met=True, reason=found, message=message)
 
 
 def claim_to_make(observed: Observed, storage: Storage) -> tuple[CreateClaim, ...]:
@@ -63,6 +100,33 @@ def shape_claim(namespace: str, storage: Storage) -> Object:
         "metadata": {"name": storage.pvc_name, "namespace": namespace, "labels": labels},
         "spec": spec,
     }
+
+
+def _gone(observed: Observed, storage: Storage) -> Problem | None:
+    if not storage.in_pod or observed.claim is not None:
+        return None
+    where = claim_of(observed, storage)
+    message = f"PersistentVolumeClaim {where} is not there any more, so pods start cold; make it anew with its volume"
+    return Problem(Reason.VOLUME_CLAIM_MISSING, message)
+
+
+def _moved(observed: Observed, draft: Draft, storage: Storage) -> Problem | None:
+    status = observed.checkpoint.get("status") or {}
+    was = (str(status.get("storageClaim") or ""), str(status.get("location") or ""))
+    try:
+        version = captured_version(observed.checkpoint, draft.checkpoint_id)
+        now = (claim_of(observed, storage), artifact_path(storage.base_path, draft.checkpoint_id, version))
+    except BadIdError:
+        return None
+    # What an earlier release did not write down is not compared.
+    if all(before in ("", after) for before, after in zip(was, now, strict=True)):
+        return None
+    return Problem(
+        Reason.STORAGE_CHANGED,
+        f"the artifact is at {was[1] or now[1]} on PersistentVolumeClaim {was[0] or now[0]}, but by the chart's "
+        f"storage values pods look at {now[1]} on {now[0]} and start cold; set the values back, move the artifact, "
+        "or capture a new version",
+    )
 
 
 def _existing(claim: Object, where: str, draft: Draft) -> bool:

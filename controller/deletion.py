@@ -14,9 +14,10 @@ from contract.storage import BadIdError, Storage
 from contract.values import Values
 from controller import diagnosis
 from controller.actions import CreateJob, DeleteJob, Note, Plan, SetFinalizer
-from controller.cleanup_job import cleanup_job_name, shape_cleanup_job
+from controller.adoption import store_namespace
 from controller.observed import Observed, Refused
 from controller.reasons import Reason
+from controller.store_job import cleanup_job_name, shape_cleanup_job
 from kube.seam import Object
 
 POLL_SECONDS: Final = 5.0
@@ -25,6 +26,12 @@ RETRY_SECONDS: Final = 30.0
 """Seconds that a failed cleanup Job stays, so that its log can be read and the next try is not in haste."""
 BLOCKED_SECONDS: Final = 60.0
 """Seconds between looks at what only a person can put right."""
+
+ROOT_REMEDY: Final = (
+    "; artifacts belong to root, so the Job that removes them must be uid 0, which this namespace's Pod Security level "
+    "forbids: set it to baseline until the object is gone, or remove the artifact by hand and take the finalizer "
+    f"{keys.FINALIZER} off the DynamoCheckpoint"
+)
 
 
 def has_finalizer(checkpoint: Object) -> bool:
@@ -57,14 +64,14 @@ def _clean_up(observed: Observed, checkpoint_id: str, now: datetime, values: Val
     if refusal is not None:
         return _blocked(f"the cleanup Job was refused: {refusal.message}")
     if observed.cleanup_job is not None:
-        return _follow(observed.cleanup_job, checkpoint_id, now)
-    namespace = cleanup_namespace(observed, storage)
+        return _follow(observed, observed.cleanup_job, checkpoint_id, now)
+    namespace = store_namespace(observed.checkpoint, observed.release_namespace, storage)
     job = shape_cleanup_job(observed.checkpoint, checkpoint_id, namespace, values=values, storage=storage)
     note = Note("Normal", Reason.CLEANUP_RUNNING, f"removing artifact {checkpoint_id}")
     return Plan((CreateJob(job),), events=(note,), requeue_after=POLL_SECONDS)
 
 
-def _follow(job: Object, checkpoint_id: str, now: datetime) -> Plan:
+def _follow(observed: Observed, job: Object, checkpoint_id: str, now: datetime) -> Plan:
     if (job["metadata"].get("labels") or {}).get(keys.LABEL_CHECKPOINT_ID) != checkpoint_id:
         return _blocked(f"Job {cleanup_job_name(checkpoint_id)} exists and removes something else; delete it")
     if diagnosis.is_true(job, "Complete"):
@@ -72,7 +79,15 @@ def _follow(job: Object, checkpoint_id: str, now: datetime) -> Plan:
         return Plan((DeleteJob(job), SetFinalizer(present=False)), events=(note,))
     if diagnosis.is_true(job, "Failed") and not job["metadata"].get("deletionTimestamp"):
         return _failed(job, now)
+    if has_no_pod(job) and (stuck := diagnosis.no_pod(job, observed.cleanup_events, now)) is not None:
+        return _blocked(stuck.message + (ROOT_REMEDY if "PodSecurity" in stuck.message else ""))
     return Plan(requeue_after=POLL_SECONDS)
+
+
+def has_no_pod(job: Object) -> bool:
+    """Whether the Job controller has made none."""
+    status = job.get("status") or {}
+    return not any(status.get(count) for count in ("active", "succeeded", "failed"))
 
 
 def _failed(job: Object, now: datetime) -> Plan:
@@ -90,12 +105,6 @@ def _failed(job: Object, now: datetime) -> Plan:
 def _blocked(words: str) -> Plan:
     note = Note("Warning", Reason.CLEANUP_BLOCKED, words)
     return Plan(events=(note,), requeue_after=BLOCKED_SECONDS)
-
-
-def cleanup_namespace(observed: Observed, storage: Storage) -> str:
-    """Where the volume can be mounted: with agentMount it is the release's, whatever namespace the checkpoint is in."""
-    own = str(observed.checkpoint["metadata"].get("namespace", ""))
-    return own if storage.in_pod else observed.release_namespace or own
 
 
 def _holds(sibling: Object) -> bool:

@@ -94,6 +94,13 @@ def not_started(pod: Object) -> Problem | None:
     return None
 
 
+def pods_problem(pods: tuple[Object, ...]) -> str:
+    """What the newest of a Job's pods is stuck on, empty where there is none or it goes on."""
+    pod = newest(pods)
+    problem = (not_started(pod) or scheduling(pod)) if pod is not None else None
+    return problem.message if problem is not None else ""
+
+
 def exited(pod: Object) -> str:
     """How the first failed container ended, empty where none did."""
     for entry in (pod.get("status") or {}).get("containerStatuses") or ():

@@ -20,6 +20,7 @@ OF_ONE_ARTIFACT: Final = (
     "message",
     "location",
     "storageType",
+    "storageClaim",
     "size",
     "manifestDigest",
     "image",
@@ -41,6 +42,7 @@ class Draft:
         self._new: Object = deepcopy(self._old)
         self._generation = checkpoint["metadata"].get("generation")
         self._now = now
+        self._told: list[Note] = []
         self.problem: Problem | None = None
 
     @property
@@ -58,6 +60,34 @@ class Draft:
         """The artifact id as planned so far."""
         return str(self._new.get("checkpointID") or "")
 
+    @property
+    def message(self) -> str:
+        """The message as planned so far."""
+        return str(self._new.get("message") or "")
+
+    @property
+    def attempts(self) -> int:
+        """Captures begun for the wanted version of an automatic checkpoint."""
+        return int(self._new.get("attempts") or 0)
+
+    @property
+    def versions(self) -> tuple[Object, ...]:
+        """The artifacts in storage, the newest last."""
+        return tuple(self._new.get("versions") or ())
+
+    def put_version(self, entry: Object) -> None:
+        """Note an artifact; one of that version that was noted before is replaced, in its place."""
+        others = {str(each.get("version")): each for each in self.versions}
+        self.set(versions=list((others | {str(entry["version"]): entry}).values()))
+
+    def drop_version(self, version: str) -> None:
+        """Forget an artifact."""
+        self.set(versions=[each for each in self.versions if each.get("version") != version] or None)
+
+    def tell(self, note: Note) -> None:
+        """Record an Event besides those that follow from the status; only where the status changes."""
+        self._told.append(note)
+
     def set(self, **fields: Any) -> None:  # noqa: ANN401 - any JSON value
         """Set *fields*; None and empty text remove one."""
         for name, value in fields.items():
@@ -67,7 +97,10 @@ class Draft:
                 self._new[name] = value
 
     def start_over(self) -> None:
-        """Back to Pending, with nothing kept of an earlier attempt."""
+        """Back to Pending, with nothing kept of an earlier attempt but the artifacts that are in storage."""
+        if self.phase != Phase.PENDING:
+            # Only a retry starts from Pending; anything else is a new wish.
+            self.set(attempts=None)
         self.set(phase=Phase.PENDING.value, **dict.fromkeys(OF_ONE_ARTIFACT))
         self._new.pop("conditions", None)
 
@@ -110,7 +143,7 @@ class Draft:
         self._settle()
         if self._new == self._old:
             return None, ()
-        return self._new, tuple(self._notes())
+        return self._new, (*self._notes(), *self._told)
 
     def _settle(self) -> None:
         """Derive message and the Ready condition from phase and problem."""

@@ -58,18 +58,29 @@ class Reconciler:
                 return CONFLICT_PAUSE
 
     async def _pass(self, observed: Observed) -> float | None:
-        step = plan(observed, self._clock(), self._values)
+        step = self._plan(observed)
         checkpoint, refusal = await self._actor.act(observed.checkpoint, step.actions)
         if refusal is not None:
             # The server's answer is one more observation: plan again, with it.
             observed = replace(observed, checkpoint=checkpoint, refusal=refusal)
-            step = plan(observed, self._clock(), self._values)
+            step = self._plan(observed)
             checkpoint, refusal = await self._actor.act(checkpoint, step.actions)
         if step.status is not None:
-            checkpoint = await self._actor.write_status(checkpoint, step.status)
+            before = observed.checkpoint.get("status") or {}
+            checkpoint = await self._actor.write_status(checkpoint, before, step.status)
             logger.info("status", extra={"checkpoint": checkpoint["metadata"]["name"], **_shown(step.status)})
         self._tell(checkpoint, step)
         return step.requeue_after
+
+    def _plan(self, observed: Observed) -> Plan:
+        now = self._clock()
+        step = plan(observed, now, self._values)
+        if observed.checkpoint.get("status") or step.status is None:
+            return step
+        # A new object: what follows from its first status is planned on that, unwritten; it saves one write of two.
+        started = observed.checkpoint | {"status": step.status}
+        further = plan(replace(observed, checkpoint=started), now, self._values)
+        return further if further.status is not None else step
 
     def _tell(self, checkpoint: Object, step: Plan) -> None:
         for note in step.events:

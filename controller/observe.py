@@ -7,15 +7,25 @@ from typing import Final
 
 from contract import keys
 from contract.checkpoint import annotations_of, labels_of, resolve_id
-from contract.states import CaptureStatus
+from contract.states import CaptureStatus, Phase
 from contract.storage import BadIdError, Storage
 from controller import diagnosis
-from controller.cleanup_job import cleanup_job_name
-from controller.deletion import cleanup_namespace
+from controller.adoption import job_to_adopt, store_namespace
+from controller.deletion import has_no_pod
 from controller.observed import Observed, job_to_look_at
+from controller.store_job import cleanup_job_name
 from kube.errors import NotFoundError
 from kube.informer import Handler, Informer
-from kube.resources import CHECKPOINTS, EVENTS, JOBS, LEASES, PERSISTENT_VOLUME_CLAIMS, PODS, Resource
+from kube.resources import (
+    CHECKPOINTS,
+    DAEMON_SETS,
+    EVENTS,
+    JOBS,
+    LEASES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    Resource,
+)
 from kube.seam import Kube, Object
 from kube.store import Change, Key, key_of
 
@@ -35,7 +45,7 @@ def id_of(checkpoint: Object) -> str:
 
 def _index_id(checkpoint: Object) -> Iterable[str]:
     checkpoint_id = id_of(checkpoint)
-    return (f"{key_of(checkpoint)[0]}/{checkpoint_id}",) if checkpoint_id else ()
+    return (checkpoint_id,) if checkpoint_id else ()
 
 
 def _index_job(checkpoint: Object) -> Iterable[str]:
@@ -61,11 +71,14 @@ class Copies:
     pods: Informer
     claims: Informer | None
     """Only with podMount, and only the claim of the configured name."""
+    agents: Informer | None
+    """Only with agentMount: the agent's DaemonSets in the release's namespace."""
 
     def all(self) -> dict[str, Informer]:
         """The copies by the names of their tasks."""
         informers = {"checkpoints": self.checkpoints, "jobs": self.jobs, "pods": self.pods}
-        return informers | ({"claims": self.claims} if self.claims else {})
+        more = {"claims": self.claims, "agents": self.agents}
+        return informers | {name: informer for name, informer in more.items() if informer is not None}
 
     def learn(self, resource: Resource, obj: Object) -> None:
         """Take in the answer of a write."""
@@ -74,15 +87,17 @@ class Copies:
                 informer.learn(obj)
 
 
-def live_copies(kube: Kube, namespace: str | None, storage: Storage) -> Copies:
+def live_copies(kube: Kube, namespace: str | None, storage: Storage, release_namespace: str = "") -> Copies:
     """Copies of *namespace*, or of all namespaces where it is None; nothing runs yet."""
     checkpoint_indexes = {BY_ID: _index_id, BY_JOB: _index_job, BY_NAMESPACE: _index_namespace}
     claims = Informer(kube, PERSISTENT_VOLUME_CLAIMS, namespace, fields=f"metadata.name={storage.pvc_name}")
+    agents = Informer(kube, DAEMON_SETS, release_namespace, labels=f"{keys.LABEL_AGENT}={keys.LABEL_AGENT_VALUE}")
     return Copies(
         checkpoints=Informer(kube, CHECKPOINTS, namespace, indexers=checkpoint_indexes),
         jobs=Informer(kube, JOBS, namespace, labels=keys.LABEL_CHECKPOINT_ID),
         pods=Informer(kube, PODS, namespace, labels=f"{keys.LABEL_IS_SOURCE}=true", indexers={BY_JOB: _index_pod}),
         claims=claims if storage.in_pod else None,
+        agents=None if storage.in_pod else agents,
     )
 
 
@@ -103,6 +118,8 @@ class Observer:
         self._copies.pods.add_handler(lambda change: self._wake_job(change, add))
         if self._copies.claims is not None:
             self._copies.claims.add_handler(lambda change: self._wake_namespace(change, add))
+        if self._copies.agents is not None:
+            self._copies.agents.add_handler(lambda _: self._wake_unfinished(add))
 
     async def observe(self, key: Key, now: datetime) -> Observed | None:
         """Everything about one checkpoint; None where it is gone.
@@ -116,19 +133,35 @@ class Observer:
             return None
         job = await self._job(checkpoint, namespace)
         pods = self._pods(job)
-        same_id = self._copies.checkpoints.store.by_index(BY_ID, f"{namespace}/{id_of(checkpoint)}")
         claims = self._copies.claims
+        cleanup, adopt = self._cleanup_job(checkpoint), self._adopt_job(checkpoint)
         return Observed(
             checkpoint=checkpoint,
             job=job,
             pods=pods,
             job_events=await self._job_events(job, pods, now),
             claim=claims.store.get(namespace, self._storage.pvc_name) if claims is not None else None,
-            siblings=tuple(each for each in same_id if key_of(each) != key),
+            siblings=self._siblings(checkpoint),
             lease=await self._lease(job, pods, now),
-            cleanup_job=self._cleanup_job(checkpoint),
+            cleanup_job=cleanup,
+            cleanup_events=await self._job_events(cleanup, (), now) if cleanup and has_no_pod(cleanup) else (),
+            adopt_job=adopt,
+            adopt_pods=await self._pods_of(adopt),
+            agents=self._agents(),
             release_namespace=self._release_namespace,
         )
+
+    def _siblings(self, checkpoint: Object) -> tuple[Object, ...]:
+        """Who would write to the same directory: with podMount each namespace has a volume of its own."""
+        same_id = self._copies.checkpoints.store.by_index(BY_ID, id_of(checkpoint))
+        namespace = key_of(checkpoint)[0] if self._storage.in_pod else None
+        return tuple(
+            each for each in same_id if key_of(each) != key_of(checkpoint) and namespace in (None, key_of(each)[0])
+        )
+
+    def _agents(self) -> tuple[Object, ...] | None:
+        agents = self._copies.agents
+        return tuple(agents.store) if agents is not None and agents.synced.is_set() else None
 
     async def _job(self, checkpoint: Object, namespace: str) -> Object | None:
         """The Job; that it is gone is believed only of the API server, a copy may not know it yet."""
@@ -169,9 +202,21 @@ class Observer:
         checkpoint_id = id_of(checkpoint)
         if not checkpoint["metadata"].get("deletionTimestamp") or not checkpoint_id:
             return None
-        look = Observed(checkpoint=checkpoint, release_namespace=self._release_namespace)
-        namespace = cleanup_namespace(look, self._storage)
-        return self._copies.jobs.store.get(namespace, cleanup_job_name(checkpoint_id))
+        return self._copies.jobs.store.get(self._store_namespace(checkpoint), cleanup_job_name(checkpoint_id))
+
+    def _adopt_job(self, checkpoint: Object) -> Object | None:
+        name = job_to_adopt(checkpoint)
+        return self._copies.jobs.store.get(self._store_namespace(checkpoint), name) if name else None
+
+    async def _pods_of(self, job: Object | None) -> tuple[Object, ...]:
+        """Pods that no copy holds."""
+        if job is None:
+            return ()
+        namespace, name = key_of(job)
+        return (await self._kube.list(PODS, namespace, labels=f"{keys.LABEL_JOB_NAME}={name}")).items
+
+    def _store_namespace(self, checkpoint: Object) -> str:
+        return store_namespace(checkpoint, self._release_namespace, self._storage)
 
     def _wake_siblings(self, change: Change, add: Handler) -> None:
         """Who has the same id may have to wait, or need not wait any more."""
@@ -201,6 +246,11 @@ class Observer:
     def _wake_by_job(self, job: Key, add: Handler) -> None:
         for checkpoint in self._copies.checkpoints.store.by_index(BY_JOB, "/".join(job)):
             add(Change(checkpoint, checkpoint))
+
+    def _wake_unfinished(self, add: Handler) -> None:
+        for checkpoint in self._copies.checkpoints.store:
+            if (checkpoint.get("status") or {}).get("phase") in (Phase.PENDING, Phase.CREATING):
+                add(Change(checkpoint, checkpoint))
 
     def _wake_namespace(self, change: Change, add: Handler) -> None:
         namespace = key_of(change.object)[0]

@@ -48,11 +48,19 @@ class Observed:
     claim: Object | None = None
     """The storage's PersistentVolumeClaim in the checkpoint's namespace; only looked for in podMount."""
     siblings: tuple[Object, ...] = ()
-    """Other checkpoints of the namespace with the same id."""
+    """Other checkpoints with the same id that share the volume: of the namespace, in agentMount of all namespaces."""
     lease: Object | None = None
     """The agent's Lease for a Job, read only where the agent's word is missing: it may be at work still."""
     cleanup_job: Object | None = None
     """The Job that removes the artifact of a checkpoint that is being deleted."""
+    cleanup_events: tuple[Object, ...] = ()
+    """Warning Events about that Job, read only where it has no pod."""
+    adopt_job: Object | None = None
+    """The Job that looks at an artifact which shall be taken over."""
+    adopt_pods: tuple[Object, ...] = ()
+    """Pods of that Job."""
+    agents: tuple[Object, ...] | None = None
+    """DaemonSets of the agent in the release's namespace; None with podMount, where they mount nothing."""
     release_namespace: str = ""
     """Where agent and, in agentMount, the volume are; empty: the checkpoint's namespace."""
     refusal: Refusal | None = None

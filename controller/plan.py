@@ -19,13 +19,15 @@ from contract.job_shape import ShapeError, shape_job
 from contract.states import ConditionType, Phase
 from contract.storage import BadIdError, Storage, StorageError, storage_from_values
 from contract.values import Values
+from controller import adoption
 from controller.actions import Action, CheckJob, CreateJob, Plan, SetFinalizer, SetLabel
 from controller.capture import follow
-from controller.claim import claim_to_make, claim_usable
+from controller.claim import claim_to_make, claim_usable, look_after_artifact
 from controller.deletion import has_finalizer, plan_deletion
 from controller.draft import Draft
 from controller.observed import Observed, Refusal, Refused, belongs_to, owner_of, wanted_job
 from controller.reasons import Problem, Reason
+from controller.retry import retry_when_due, waits_for_retry
 from kube.resources import JOBS
 from kube.seam import Object
 
@@ -73,17 +75,30 @@ def _advance(
         return _label(checkpoint, draft.checkpoint_id), None
     actions = _label(checkpoint, draft.checkpoint_id)
     if was_new:
-        # One step at a time: the write of this one wakes the next.
+        # One step at a time: what comes next is planned from what this one leaves.
         return actions, None
+    more, requeue = _next(observed, draft, now, values, storage)
+    return (*actions, *more), requeue
+
+
+def _next(
+    observed: Observed, draft: Draft, now: datetime, values: Values, storage: Storage
+) -> tuple[tuple[Action, ...], float | None]:
+    """One step of a checkpoint that has an id of its own."""
+    checkpoint = observed.checkpoint
     if draft.phase == Phase.CREATING and draft.job_name:
-        more, requeue = follow(observed, draft, now, values, storage)
-        return (*actions, *more), requeue
+        return follow(observed, draft, now, values, storage)
+    if adoption.wanted_version(checkpoint):
+        return adoption.adopt(observed, draft, now, values, storage)
     _restart_where_due(checkpoint, draft)
+    if waits_for_retry(checkpoint, draft):
+        return retry_when_due(checkpoint, draft, now, values)
+    if draft.phase == Phase.READY:
+        look_after_artifact(observed, draft, storage)
     if draft.phase in (Phase.READY, Phase.FAILED):
-        return actions, None
+        return (), None
     draft.set(phase=Phase.PENDING.value)
-    made, requeue = _prepare(observed, draft, values, storage)
-    return (*actions, *made), requeue
+    return _prepare(observed, draft, values, storage)
 
 
 def _identify(observed: Observed, draft: Draft) -> bool:
@@ -103,23 +118,35 @@ def _identify(observed: Observed, draft: Draft) -> bool:
     if other is None:
         return True
     draft.set(jobName=None, createdAt=None)
-    words = (
-        f"DynamoCheckpoint {other['metadata']['name']} already has the checkpoint id {checkpoint_id}; "
-        "use that one, delete it, or change spec.identity in a new object"
-    )
-    _fail_early(draft, Problem(Reason.DUPLICATE_ID, words))
+    _fail_early(draft, Problem(Reason.DUPLICATE_ID, _duplicate(checkpoint_id, other, observed.checkpoint)))
     return False
+
+
+def _duplicate(checkpoint_id: str, other: Object, checkpoint: Object) -> str:
+    theirs, ours = (each["metadata"].get("namespace", "") for each in (other, checkpoint))
+    name = other["metadata"]["name"]
+    if theirs == ours:
+        return (
+            f"DynamoCheckpoint {name} already has the checkpoint id {checkpoint_id}; "
+            "use that one, delete it, or change spec.identity in a new object"
+        )
+    return (
+        f"DynamoCheckpoint {theirs}/{name} already has the checkpoint id {checkpoint_id}, and with "
+        "storage.accessMode=agentMount all namespaces share one volume, so both would have one directory; "
+        f"choose another id with label {keys.LABEL_CHECKPOINT_ID} in a new object, or use podMount"
+    )
 
 
 def _goes_before(sibling: Object, checkpoint: Object) -> bool:
     return _rank(sibling) < _rank(checkpoint)
 
 
-def _rank(checkpoint: Object) -> tuple[bool, str, str]:
+def _rank(checkpoint: Object) -> tuple[bool, str, str, str]:
     """Of two with one id, the one that has made something goes first, then the older, then the name decides."""
     metadata = checkpoint["metadata"]
     established = (checkpoint.get("status") or {}).get("phase") in (Phase.READY, Phase.CREATING)
-    return not established, str(metadata.get("creationTimestamp", "")), str(metadata["name"])
+    name, namespace = str(metadata["name"]), str(metadata.get("namespace", ""))
+    return not established, str(metadata.get("creationTimestamp", "")), name, namespace
 
 
 def _fail_early(draft: Draft, problem: Problem) -> None:
@@ -159,11 +186,11 @@ def _prepare(
     if observed.refusal is not None and observed.refusal.kind == JOBS.kind:
         return (), _refused(draft, observed.refusal)
     if observed.job is not None:
-        return (), _adopt(observed, draft, observed.job)
+        return (), _take_up(observed, draft, observed.job)
     if not claim_usable(observed, draft, storage):
         return _check_once(observed.checkpoint, draft, job), WAIT_FOR_CLAIM_SECONDS
     claims = claim_to_make(observed, storage)
-    _created(draft)
+    _created(observed.checkpoint, draft)
     # Where a volume is made first, the Job is checked before it: a bad template must not leave a volume behind.
     # Without one, creating the Job is the check.
     return ((CheckJob(job), *claims, CreateJob(job)) if claims else (CreateJob(job),)), None
@@ -178,16 +205,18 @@ def _check_once(checkpoint: Object, draft: Draft, job: Object) -> tuple[Action, 
     return (CheckJob(job),)
 
 
-def _created(draft: Draft) -> None:
+def _created(checkpoint: Object, draft: Draft) -> None:
     draft.condition(ConditionType.TEMPLATE_VALID, met=True, reason=Reason.TEMPLATE_ACCEPTED)
     draft.condition(ConditionType.JOB_CREATED, met=True, reason=Reason.JOB_CREATED, message=draft.job_name)
     draft.set(phase=Phase.CREATING.value)
+    if is_automatic(checkpoint):
+        draft.set(attempts=draft.attempts + 1)
 
 
-def _adopt(observed: Observed, draft: Draft, job: Object) -> float | None:
+def _take_up(observed: Observed, draft: Draft, job: Object) -> float | None:
     """The Job is there: made by a pass that could not write its status any more, or not ours at all."""
     if belongs_to(job, observed.checkpoint):
-        _created(draft)
+        _created(observed.checkpoint, draft)
         return None
     return _refused(draft, Refusal(JOBS.kind, Refused.NOT_OURS, owner_of(job)))
 

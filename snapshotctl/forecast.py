@@ -12,7 +12,17 @@ from contract import keys
 from contract.checkpoint import labels_of
 from contract.storage import StorageError, storage_from_values
 from contract.values import Values
-from controller.actions import Action, CheckJob, CreateClaim, CreateJob, DeleteJob, SetDeadline, SetFinalizer, SetLabel
+from controller.actions import (
+    Action,
+    CheckJob,
+    CreateClaim,
+    CreateJob,
+    DeleteJob,
+    SetAnnotations,
+    SetDeadline,
+    SetFinalizer,
+    SetLabel,
+)
 from controller.observe import JOB_LABELS, Observer, live_copies
 from controller.plan import plan
 from kube.errors import NotFoundError
@@ -143,6 +153,9 @@ def _apply(after: dict[Key, Object], key: Key, action: Action) -> None:
     match action:
         case SetLabel(label, value):
             metadata["labels"] = {**(metadata.get("labels") or {}), label: value}
+        case SetAnnotations(values):
+            changed: dict[str, str | None] = {**(metadata.get("annotations") or {}), **values}
+            metadata["annotations"] = {name: text for name, text in changed.items() if text is not None}
         case SetFinalizer(present):
             _set_finalizer(after, key, present=present)
         case CreateClaim(claim):

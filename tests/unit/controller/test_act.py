@@ -5,7 +5,16 @@ import pytest
 
 from contract import keys
 from controller.act import Actor
-from controller.actions import CheckJob, CreateClaim, CreateJob, DeleteJob, SetDeadline, SetFinalizer, SetLabel
+from controller.actions import (
+    CheckJob,
+    CreateClaim,
+    CreateJob,
+    DeleteJob,
+    SetAnnotations,
+    SetDeadline,
+    SetFinalizer,
+    SetLabel,
+)
 from controller.observed import Refused
 from kube.errors import (
     AlreadyExistsError,
@@ -149,12 +158,39 @@ async def test_writes_build_on_each_other():
     kube = Server()
     actor = Actor(kube, lambda *_: None)
     checkpoint, _ = await actor.act(stored(), [SetLabel("k", "v")])
-    await actor.write_status(checkpoint | {"status": {"phase": "Pending", "message": "old"}}, {"phase": "Creating"})
+    await actor.write_status(checkpoint, {"phase": "Pending", "message": "old"}, {"phase": "Creating"})
 
     (_, _, subresource, body) = kube.calls[-1]
     assert "status" == subresource
     assert "101" == body["metadata"]["resourceVersion"]
     assert {"phase": "Creating", "message": None} == body["status"]
+
+
+async def test_a_status_write_leaves_alone_what_the_plan_did_not_touch():
+    """Other rooms write fields of their own, also between look and write."""
+    kube = Server()
+    before = {"phase": "Ready", "message": "old", "lastUsedAt": "yesterday"}
+    checkpoint = stored() | {"status": before | {"lastUsedAt": "today", "versions": []}}
+    await Actor(kube, lambda *_: None).write_status(checkpoint, before, {"phase": "Ready", "lastUsedAt": "yesterday"})
+
+    assert {"message": None} == kube.calls[-1][3]["status"]
+
+
+@pytest.mark.parametrize(
+    ("action", "metadata"),
+    [
+        pytest.param(SetLabel("k", "v"), {"labels": {"k": "v"}}, id="label"),
+        pytest.param(
+            SetAnnotations({"k": "v", "gone": None}),
+            {"annotations": {"k": "v", "gone": None}, "resourceVersion": "7"},
+            id="annotations-are-guarded",
+        ),
+    ],
+)
+async def test_metadata_is_merged(action, metadata):
+    kube, _, _, _ = await act(action)
+
+    assert metadata == kube.calls[0][3]["metadata"]
 
 
 async def test_what_was_written_to_the_checkpoint_is_learned():

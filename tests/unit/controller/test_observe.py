@@ -61,6 +61,7 @@ class Scene:
             "Job": self.copies.jobs,
             "Pod": self.copies.pods,
             "PersistentVolumeClaim": self.copies.claims,
+            "DaemonSet": self.copies.agents,
         }
         return kinds[obj["kind"]]
 

@@ -21,7 +21,7 @@ def leaving(**parts):
 
 
 def cleanup(*conditions, checkpoint_id=ID):
-    made = job(*conditions, name=CLEANUP)
+    made = job(*conditions, name=CLEANUP, active=1)
     made["metadata"]["labels"] = {keys.LABEL_CHECKPOINT_ID: checkpoint_id}
     return made
 
@@ -112,6 +112,17 @@ def test_a_refused_cleanup_holds_the_object_and_says_why():
 
     assert () == planned.actions
     assert "exceeded quota" in planned.events[0].message
+
+
+def test_a_cleanup_job_without_a_pod_says_why_and_what_to_do():
+    """In a namespace of Pod Security level restricted nothing runs as root."""
+    stuck = job(name=CLEANUP, age=60)
+    event = {"type": "Warning", "message": 'pods "x" is forbidden: violates PodSecurity "restricted:latest"'}
+    planned = step(leaving(), cleanup_job=stuck, cleanup_events=(event,))
+
+    (note,) = planned.events
+    assert ("CleanupBlocked", ()) == (note.reason, planned.actions)
+    assert [] == [word for word in ("violates PodSecurity", "baseline", keys.FINALIZER) if word not in note.message]
 
 
 def test_a_running_capture_is_stopped_first():
