@@ -43,7 +43,7 @@ class Processes:
         self._kubeconfig, self._namespace, self._folder = kubeconfig, namespace, folder
         self.running = []
 
-    def start(self, values=NO_CERTIFICATES):
+    def start(self, values=NO_CERTIFICATES, **more):
         name = f"controller-{uuid4().hex[:6]}"
         config = self._folder / f"{name}.yaml"
         config.write_text(values)
@@ -55,6 +55,7 @@ class Processes:
             "RESTRICTED_NAMESPACE": self._namespace,
             "SNAPSHOT_CONFIG": str(config),
             "SNAPSHOT_HEALTH_PORT": "0",
+            **more,
         }
         with (self._folder / f"{name}.log").open("wb") as log:
             process = subprocess.Popen([sys.executable, "-m", "controller"], cwd=ROOT, env=environment, stderr=log)
