@@ -1,10 +1,12 @@
 """The engine on real namespaces with the real criu: state intact, files along, and every failure a clean cold start."""
 
+import asyncio
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -13,9 +15,10 @@ import pytest
 from agent import claim
 from agent.criu import EnteringCriu
 from agent.engine import NodeEngine
-from agent.orders import CaptureOrder, Place, RestoreOrder
+from agent.orders import CaptureOrder, Place, RefuseOrder, RestoreOrder
 from agent.tools import Tools
 from contract import control
+from contract.states import AgentReason
 from contract.values import load_values
 from tests.node.bare_container import PROJECT, WORKER_COMMAND, BareContainer, node_folder, unpack_tools, wait_for
 
@@ -161,6 +164,34 @@ class TestRestored:
         assert 0 != target.run("test -e /sprung").returncode
 
 
+class TestBurst:
+    async def test_many_restores_at_once_lose_nobody(self, node):
+        """They take turns, and the first takes longer than standby waits to be claimed: all are claimed at once."""
+        _, digest = await captured(node, "burst", megabytes=1)
+        targets = [node.start(megabytes=1) for _ in range(18)]
+        node.engine = NodeEngine(Tools(**{**vars(node.tools), "criu": SlowAtFirst(node.tools.criu)}), at_once=2)
+        outcomes = await asyncio.gather(*(node.restore(target, "burst", digest) for target in targets))
+
+        assert [""] * 18 == [outcome.reason for outcome in outcomes]
+        assert max(outcome.seconds["queue"] for outcome in outcomes) > control.CLAIM_WINDOW
+        for target in targets:
+            target.says("outcome RESTORED")
+
+
+class TestRefused:
+    async def test_a_refusal_starts_the_worker_at_once(self, node):
+        target = node.start()
+        target.init()
+        began = time.monotonic()
+        refusal = RefuseOrder(node.place(target), AgentReason.CHECKPOINT_NOT_READY, "the checkpoint failed")
+        outcome = await node.engine.refuse(refusal)
+        text = target.says(COLD)
+
+        assert ("checkpoint-not-ready", target.container_id) == (outcome.reason, outcome.container_id)
+        assert time.monotonic() - began < control.CLAIM_WINDOW / 2
+        assert f"{COLD}the checkpoint failed" == text.splitlines()[0]
+
+
 class TestColdStart:
     async def failed(self, node, container, checkpoint_id, digest, words):
         outcome = await node.restore(container, checkpoint_id, digest)
@@ -217,6 +248,21 @@ class TestColdStart:
         target.says(COLD)
         outcome = await node.restore(target, "late-agent", digest)
         assert ("already-started", False) == (outcome.reason, outcome.retry)
+
+
+class SlowAtFirst:
+    """The real criu, on a storage that takes longer than standby's patience to answer."""
+
+    def __init__(self, criu):
+        self._criu = criu
+        self._end = time.monotonic() + control.CLAIM_WINDOW + 1
+
+    def version(self):
+        return self._criu.version()
+
+    def restore(self, request):
+        wait_for(lambda: time.monotonic() > self._end, "the storage")
+        return self._criu.restore(request)
 
 
 class FailingAfter:
