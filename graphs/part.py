@@ -24,7 +24,8 @@ def part(context: Context) -> Part:
     copies.wake(queue)
     observer, actor = Observer(context.kube, copies), Actor(context.kube, copies.learn)
     reconciler = Reconciler(observer, actor, context.recorder, context.values, context.now)
-    return Part(informers=copies.own(), work={"graphs": partial(_work, queue, reconciler, copies)})
+    work = {"graphs": partial(_work, queue, reconciler, copies)}
+    return Part(informers=copies.own(), work=work, queues={"graphs": queue})
 
 
 async def _work(queue: WorkQueue[Key], reconciler: Reconciler, copies: Copies) -> None:
