@@ -18,6 +18,7 @@ from contract.checkpoint import annotations_of, labels_of
 from contract.reports import UNKNOWN_REASON, Report, ReportPhase, read_report
 from contract.states import AgentReason, CaptureStatus, Phase
 from controller import diagnosis
+from controller.reasons import Reason
 from kube.informer import Informer
 from kube.seam import Object
 from kube.store import Change
@@ -50,6 +51,8 @@ class Metrics:
         self._told = Counter(
             "snapshot_controller_events", "Events recorded about checkpoints.", ["reason"], registry=registry
         )
+        for reason in Reason:
+            self._told.labels(reason)
 
     @contextmanager
     def measured(self) -> Iterator[None]:

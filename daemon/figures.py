@@ -6,7 +6,7 @@ A late loop is what all of a process's clients feel at once: one synchronous ste
 import asyncio
 from typing import Final, NoReturn
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 from contract.version import VERSION
 
@@ -19,6 +19,8 @@ class Figures:
     """What this process says about itself."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        # Of every counter the client tells its birth too, in this format as a series of its own that nobody asks for.
+        disable_created_metrics()  # type: ignore[no-untyped-call] # the library forgot to say so
         ProcessCollector(registry=registry)
         version = Gauge("snapshot_build_info", "Always 1; the label is the version.", ["version"], registry=registry)
         version.labels(VERSION).set(1)
