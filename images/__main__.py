@@ -17,11 +17,11 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from images import archive, recipes, wheels
 from images.cache import Cache, default_root
 from images.errors import ImageError
-from images.recipes import RECIPES
+from images.recipes import EXAMPLES, RECIPES
 from images.steps import Say, Steps
 
 PROJECT = Path(__file__).parent.parent
-_DEBIAN_STEPS = ("python", "shell", "criu")
+_DEBIAN_STEPS = ("python", "shell", "criu", "musl")
 
 
 @click.group(help="Build container images without a container engine.")
@@ -30,17 +30,17 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("name", type=click.Choice([*RECIPES, "all"]))
+@click.argument("name", type=click.Choice([*RECIPES, *EXAMPLES, "all"]))
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder.")
 @click.option("--refresh", is_flag=True, help="Fetch Debian's packages again.")
 def build(name: str, output: Path, *, refresh: bool) -> None:
-    """Build one image, or all, as archives in a folder."""
+    """Build one image, or all that an installation and the demo need, as archives in a folder."""
     cache = Cache(default_root())
     if refresh:
         for step in _DEBIAN_STEPS:
             cache.forget(step)
     for wanted in RECIPES if name == "all" else [name]:
-        recipe = RECIPES[wanted]
+        recipe = (RECIPES | EXAMPLES)[wanted]
         target = output / recipe.archive
         with _reported(recipe.reference, target) as say:
             built = recipe.build(Steps(PROJECT, cache, say), PROJECT)

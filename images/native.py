@@ -31,6 +31,14 @@ def compile_static(sources: Sequence[Path], target: Path) -> None:
     target.chmod(0o755)
 
 
+def compile_musl(source: Path, target: Path) -> None:
+    """Compile one C file to a program that needs musl at run time."""
+    flags = ["-dynamic", "-std=gnu11", "-Os", "-s", "-Wall", "-Wextra", "-Werror"]
+    zig = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl"]
+    call([*zig, *flags, "-o", target, source], needs="Python's package ziglang")
+    target.chmod(0o755)
+
+
 def compile_preload(source: Path, target: Path) -> None:
     """Compile one freestanding C file to a shared object for criu's loader to load first."""
     host = [part.replace("-musl", "-gnu") for part in compiler()]

@@ -88,6 +88,20 @@ def _worker_placeholder(steps: Steps, project: Path) -> Image:
     return placeholder(_worker(steps, project), steps.records)
 
 
+def _stock_glibc(steps: Steps, project: Path) -> Image:
+    """Somebody else's worker on Debian's C library: no tool of ours, no shell, an entrypoint and a cmd."""
+    code = steps.code(project / "examples" / "inject", ("stock",), at="app")
+    runtime = _python(["python3", "-m", "stock.server"], cmd=["glibc"], user="1000:1000")
+    return archive.image({**runtime, "WorkingDir": "/app"}, (steps.python(), code))
+
+
+def _stock_musl(steps: Steps, project: Path) -> Image:
+    """The same on musl: nothing but the C library and the worker."""
+    program = steps.musl_program(project / "examples" / "inject" / "stock" / "worker.c", "usr/bin/worker")
+    runtime = {"Entrypoint": ["/usr/bin/worker"], "Cmd": ["musl"], "User": "1000:1000", "WorkingDir": "/"}
+    return archive.image(runtime, (steps.musl(), program))
+
+
 def placeholder(base: Image, records: Callable[[list[str] | None, list[str] | None], Layer]) -> Image:
     """A placeholder: the base unchanged but for ``snapshot-standby`` and the record of its entrypoint and cmd."""
     entrypoint, cmd = base.runtime.get("Entrypoint") or [], base.runtime.get("Cmd") or []
@@ -107,3 +121,9 @@ RECIPES: Final = {
         "dynamo-snapshot/demo-worker-placeholder:dev", "demo-worker-placeholder.tar", _worker_placeholder
     ),
 }
+
+EXAMPLES: Final = {
+    "stock-glibc": Recipe("dynamo-snapshot/stock-glibc:dev", "stock-glibc.tar", _stock_glibc),
+    "stock-musl": Recipe("dynamo-snapshot/stock-musl:dev", "stock-musl.tar", _stock_musl),
+}
+"""Images as others have them, for ``examples/inject``; built by name, not with all others."""

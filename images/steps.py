@@ -49,6 +49,29 @@ class Steps:
 
         return self._layer("shell", [*_PYTHON, *_SHELL, *_recipe("debian", "rootfs")], build)
 
+    def musl(self) -> Layer:
+        """The other C library, alone."""
+
+        def build(target: Path) -> None:
+            self._debian(target, ("musl",), PYTHON_SUITE, "Debian's musl")
+            rootfs.trim(target / "root")
+            (target / "root/lib").symlink_to("usr/lib")
+            self._pack(target)
+
+        return self._layer("musl", _recipe("debian", "rootfs"), build)
+
+    def musl_program(self, source: Path, at: str) -> Layer:
+        """One C file, compiled for musl, as the program ``at`` in the image."""
+
+        def build(target: Path) -> None:
+            self._say(f"compiling {source.name}")
+            program = target / "root" / at
+            program.parent.mkdir(parents=True)
+            native.compile_musl(source, program)
+            self._pack(target)
+
+        return self._layer("musl-program", [at, source.read_text(), *_recipe("native")], build)
+
     def wheels(self, lock: Path) -> Layer:
         """A lock file's wheels."""
 

@@ -1,0 +1,1 @@
+"""A worker of somebody else's."""
