@@ -21,12 +21,15 @@ from controller.draft import Draft
 from controller.observed import Observed
 from controller.reasons import Problem, Reason
 from controller.store_job import adopt_job_name, shape_adopt_job
+from kube.errors import bounded
 from kube.resources import JOBS
 from kube.seam import Object
 from kube.times import format_time
 
 POLL_SECONDS: Final = 2.0
 REFUSED_SECONDS: Final = 30.0
+MAX_WORDS: Final = 400
+"""Characters of a reason; what to do about it comes behind and must not be cut off."""
 _DIGEST_LENGTH: Final = len("blake3:") + 64
 
 
@@ -193,7 +196,7 @@ def _refuse(checkpoint: Object, draft: Draft, version: str, words: str) -> None:
     """Say why not; a checkpoint that is Ready stays so with what it has."""
     problem = Problem(
         Reason.ADOPTION_FAILED,
-        f"{_about(version)}{words}; put the artifact in place and ask again, or raise annotation "
+        f"{_about(version)}{bounded(words, MAX_WORDS)}; put the artifact in place and ask again, or raise annotation "
         f"{keys.ANN_ARTIFACT_VERSION} to capture",
     )
     draft.condition(ConditionType.ADOPTED, met=False, reason=problem.reason, message=problem.message)

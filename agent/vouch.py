@@ -1,0 +1,79 @@
+"""``python3 -m agent.vouch BASE ID VERSION``: says what an artifact in storage is, after reading all of it.
+
+What the controller's adoption Job runs.  The answer is one line of JSON in the container's termination message:
+``{version, digest, size, createdAt}`` of a whole artifact, ``{error, message}`` where it is not one.  Nothing else is
+told: who may do what is never read from an artifact.
+"""
+
+import json
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from agent import artifact, store
+from agent.errors import ArtifactError
+from contract.storage import BadIdError
+from kube.times import format_time
+
+USAGE: Final = "usage: python3 -m agent.vouch BASE ID VERSION"
+TERMINATION_LOG: Final = Path("/dev/termination-log")
+ARGUMENTS: Final = 3
+
+
+def vouch(base: str, checkpoint_id: str, version: str) -> dict[str, Any]:
+    """What is at ``<base>/<id>/versions/<version>``, every file of it read and compared with the manifest.
+
+    Raises:
+        ArtifactError: it is missing, partial, changed, or of another id or format.
+        BadIdError: *checkpoint_id* or *version* cannot be part of a path.
+    """
+    root = store.open_agent_mount(base)
+    try:
+        found = artifact.open_artifact(root, checkpoint_id, version, None)
+    finally:
+        os.close(root)
+    try:
+        if found.manifest.get("version") != version:
+            raise ArtifactError("manifest-unreadable", f"{artifact.MANIFEST} is not that of version {version}")
+        _verify(found)
+        manifest = found.open(artifact.MANIFEST)
+        try:
+            about = os.fstat(manifest)
+        finally:
+            os.close(manifest)
+        made = format_time(datetime.fromtimestamp(about.st_mtime, UTC))
+        return {"version": version, "digest": found.digest, "size": found.size + about.st_size, "createdAt": made}
+    finally:
+        found.close()
+
+
+def _verify(found: artifact.Artifact) -> None:
+    """As the agent does; a manifest that only looks like one is an error of the artifact, not of ours."""
+    try:
+        artifact.verify(found)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError("manifest-unreadable", f"{artifact.MANIFEST} does not describe its files") from error
+
+
+def main(arguments: list[str], answer: Path = TERMINATION_LOG) -> int:
+    """Exit code 0 where the artifact is whole, 1 where it is not, 2 for wrong usage."""
+    if len(arguments) != ARGUMENTS:
+        sys.stderr.write(f"{USAGE}\n")
+        return 2
+    told: dict[str, Any]
+    try:
+        told = vouch(*arguments)
+    except ArtifactError as error:
+        told = {"error": error.code, "message": str(error)}
+    except (BadIdError, OSError) as error:
+        told = {"error": "artifact-unreadable", "message": str(error)}
+    text = json.dumps(told)
+    sys.stdout.write(f"{text}\n")
+    answer.write_text(text)
+    return 1 if "error" in told else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
