@@ -71,18 +71,19 @@ class Authority:
 class Webhook:
     """A webhook process."""
 
-    def __init__(self, plane, namespace, folder):
+    def __init__(self, plane, namespace, folder, values=VALUES, **more):
         self.folder = folder
         (folder / "certs").mkdir()
         self.authority = Authority(folder / "certs")
         self.port, self.health_port = free_port(), free_port()
-        (folder / "config.yaml").write_text(VALUES)
+        (folder / "config.yaml").write_text(values)
         environment = os.environ | {
             "KUBECONFIG": str(plane.kubeconfig),
             "POD_NAMESPACE": namespace,
             "POD_NAME": "webhook-0",
             "RESTRICTED_NAMESPACE": namespace,
             "SNAPSHOT_CONFIG": str(folder / "config.yaml"),
+            **more,
         }
         argv = [sys.executable, "-m", "webhook", "--port", str(self.port), "--health-port", str(self.health_port)]
         argv += ["--certificates", str(folder / "certs")]
