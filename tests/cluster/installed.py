@@ -1,0 +1,202 @@
+"""The chart on an API server without nodes: Helm makes its objects, and its processes run here, as their accounts.
+
+What they may do is what the chart's roles give them, and admission goes the way it does in a cluster: policies,
+webhook, policies again. Only the webhook's address and certificate are of this machine.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from certs.mint import issue_leaf, mint_authority
+from cluster.build import build
+from cluster.cache import Cache
+from cluster.config import kubeconfig
+from cluster.errors import CommandError
+from cluster.progress import Silent
+from cluster.toolchain import HELM
+from contract import keys
+from webhook.app import PATH
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 30.0
+RELEASE = "snapshot"
+
+
+def until(look, what):
+    """The first true answer of *look*, which may fail until then."""
+    deadline, last = time.monotonic() + PATIENCE, None
+    while time.monotonic() < deadline:
+        try:
+            if found := look():
+                return found
+        except (AssertionError, CommandError) as error:
+            last = error
+        time.sleep(0.02)
+    raise AssertionError(f"{what() if callable(what) else what}: not within {PATIENCE:.0f} s; last: {last}")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Installed:
+    """One release in a namespace of its own.
+
+    Args:
+        plane: the API server.
+        namespace: which must exist.
+        folder: for files of this release.
+        settings: the chart's values, as ``--set`` takes them.
+    """
+
+    def __init__(self, plane, namespace, folder, *settings):
+        self.plane, self.namespace, self.folder = plane, namespace, folder
+        self.kubectl = plane.kubectl
+        self.port, self._ports = free_port(), {}
+        self._helm = build(Cache.from_env(os.environ), [HELM], Silent()).path("helm")
+        self._running = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        flags = [flag for setting in settings for flag in ("--set", setting)]
+        self.helm("upgrade", "--install", RELEASE, str(ROOT / "charts/snapshot"), *flags)
+        self._point_webhook_here()
+        config = self.kubectl.json("get", "configmap", f"{RELEASE}-config", "-n", namespace)
+        (folder / "config.yaml").write_text(config["data"]["config.yaml"])
+
+    def helm(self, *arguments):
+        environment = os.environ | {"KUBECONFIG": str(self.plane.kubeconfig)}
+        argv = [str(self._helm), *arguments, "--namespace", self.namespace]
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+        assert 0 == done.returncode, done.stderr
+        return done.stdout
+
+    def uninstall(self):
+        """Without the hook's Job, which nobody would run here."""
+        self.helm("uninstall", RELEASE, "--no-hooks", "--ignore-not-found")
+
+    @property
+    def configuration(self):
+        """Name of its webhook configuration."""
+        return f"{RELEASE}-{self.namespace}"
+
+    def _point_webhook_here(self):
+        authority = mint_authority("test", datetime.now(UTC), timedelta(days=1))
+        leaf = issue_leaf(authority, ["localhost"], datetime.now(UTC), timedelta(hours=12))
+        certificates = self.folder / "certificates"
+        certificates.mkdir(exist_ok=True)
+        (certificates / "tls.key").write_text(leaf.key)
+        (certificates / "tls.crt").write_text(leaf.certificate)
+        client = {
+            "url": f"https://localhost:{self.port}{PATH}",
+            "caBundle": b64encode(authority.certificate.encode()).decode(),
+        }
+        change = [{"op": "replace", "path": "/webhooks/0/clientConfig", "value": client}]
+        self.kubectl(
+            "patch", "mutatingwebhookconfiguration", self.configuration, "--type=json", "-p", json.dumps(change)
+        )
+
+    def start(self, component):
+        """Run one of its processes, if it does not run, until it is ready."""
+        if component in self._running:
+            return
+        health = self._ports[component] = free_port()
+        environment = os.environ | {
+            "KUBECONFIG": str(self._login(component)),
+            "POD_NAME": f"{component}-0",
+            "POD_NAMESPACE": self.namespace,
+            "RELEASE_NAME": RELEASE,
+            "RELEASE_FULLNAME": RELEASE,
+            "SNAPSHOT_CONFIG": str(self.folder / "config.yaml"),
+            "SNAPSHOT_HEALTH_PORT": str(health),
+        }
+        deployment = self.kubectl.json("get", "deployment", f"{RELEASE}-{component}", "-n", self.namespace)
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        environment |= {e["name"]: e["value"] for e in container["env"] if e["name"] == "RESTRICTED_NAMESPACE"}
+        argv = [sys.executable, "-m", component]
+        if component == "webhook":
+            argv += ["--port", str(self.port), "--health-port", str(health)]
+            argv += ["--certificates", str(self.folder / "certificates")]
+        with (self.folder / f"{component}.log").open("ab") as log:
+            self._running[component] = subprocess.Popen(argv, cwd=ROOT, env=environment, stderr=log)
+        until(lambda: self.ready(component), lambda: f"{component} ready:\n{self.log(component)[-3000:]}")
+
+    def ready(self, component):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[component]}/readyz", timeout=5) as answer:
+                return answer.status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def calls(self):
+        """How many reviews the webhook has answered."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports['webhook']}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        found = [line for line in lines if line.startswith("snapshot_admission_decisions_total{")]
+        return sum(float(line.rpartition(" ")[2]) for line in found)
+
+    def log(self, component):
+        return (self.folder / f"{component}.log").read_text()
+
+    def _login(self, component):
+        token = self.kubectl("create", "token", f"{RELEASE}-{component}", "-n", self.namespace).strip()
+        authority = (self.plane.folder / "pki/ca.crt").read_bytes()
+        path = self.folder / f"{component}.kubeconfig"
+        path.write_text(json.dumps(kubeconfig(self.plane.server, authority, token)))
+        return path
+
+    def kill(self, component):
+        process = self._running.pop(component, None)
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def end(self):
+        for component in tuple(self._running):
+            self.kill(component)
+
+    def create(self, body, *options, namespace=None):
+        """The object as the API server stored it, or would store it."""
+        where = ("-n", namespace or self.namespace)
+        return json.loads(self.kubectl("create", *where, *options, "-o", "json", "-f", "-", stdin=json.dumps(body)))
+
+    def refused(self, body, *options, namespace=None):
+        """What the API server says when it refuses."""
+        try:
+            made = self.create(body, *options, namespace=namespace)
+        except CommandError as error:
+            return str(error)
+        raise AssertionError(f"accepted: {made['metadata']}")
+
+    def code(self, body, namespace=None):
+        """The admission code that a pod would get."""
+        made = self.create(body, "--dry-run=server", namespace=namespace)
+        return made["metadata"].get("annotations", {}).get(keys.ANN_ADMISSION)
+
+    def checkpoint(self, body, status, namespace=None):
+        """Store a checkpoint with a status, as the controller would leave it."""
+        where = ("-n", namespace or self.namespace)
+        name = body["metadata"]["name"]
+        plain = body | {
+            "metadata": {key: value for key, value in body["metadata"].items() if key in ("name", "labels")}
+        }
+        self.kubectl("create", *where, "-f", "-", stdin=json.dumps(plain))
+        change = json.dumps({"status": status})
+        self.kubectl("patch", "dckpt", name, *where, "--subresource=status", "--type=merge", "-p", change)
+
+
+def new_namespace(plane, name):
+    """A namespace with the account that pods use."""
+    plane.kubectl("create", "namespace", name)
+    if not plane.kubectl("get", "serviceaccount", "default", "-n", name, "--ignore-not-found", "-o", "name"):
+        plane.kubectl("create", "serviceaccount", "default", "-n", name)
+    return name
