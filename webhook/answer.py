@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -13,6 +12,7 @@ import orjson
 from contract.states import Admission
 from contract.values import Values
 from webhook.decide import Decision, Lookup, decide
+from webhook.wellformed import malformed
 
 Json = dict[str, Any]
 
@@ -45,12 +45,15 @@ def answer(body: bytes, lookup: Lookup, values: Values) -> Answer:
     request = parse(body)
     try:
         decision = decide(request, lookup, values)
+        told = render(request["uid"], decision)
+    except RecursionError:
+        return _bad_object(request, "it is nested too deeply")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         problem = malformed(request.get("object"))
         if problem is None:
             raise
-        return Answer(_denied(request["uid"], f"object cannot be read as a pod: {problem} ({error})"), LABEL_BAD_OBJECT)
-    return Answer(render(request["uid"], decision), decision.code.value)
+        return _bad_object(request, f"{problem} ({error})")
+    return Answer(told, decision.code.value)
 
 
 def parse(body: bytes) -> Json:
@@ -73,48 +76,9 @@ def parse(body: bytes) -> Json:
     request = review.get("request")
     if not isinstance(request, dict) or not isinstance(request.get("uid"), str) or not request["uid"]:
         raise BadReviewError("request.uid is missing, so no answer could be matched to it")
+    if not isinstance(request.get("namespace") or "", str):
+        raise BadReviewError("request.namespace must be text")
     return request
-
-
-def malformed(pod: object) -> str | None:
-    """Why ``pod`` cannot be a pod; None where it has the parts of one."""
-    if not isinstance(pod, Mapping):
-        return "object is missing"
-    for field in ("metadata", "spec"):
-        if not isinstance(pod.get(field), Mapping):
-            return f"{field} must be an object"
-    for field in ("labels", "annotations"):
-        texts = pod["metadata"].get(field) or {}
-        if not isinstance(texts, Mapping) or not all(isinstance(value, str) for value in texts.values()):
-            return f"metadata.{field} must map text to text"
-    return _malformed_spec(pod["spec"])
-
-
-def _malformed_spec(spec: Mapping[str, Any]) -> str | None:
-    for field in ("containers", "volumes", "imagePullSecrets"):
-        if not _are_objects(spec.get(field) or []):
-            return f"spec.{field} must be a list of objects"
-    for index, container in enumerate(spec.get("containers") or []):
-        if problem := _malformed_container(container):
-            return f"spec.containers[{index}].{problem}"
-    return None
-
-
-def _malformed_container(container: Mapping[str, Any]) -> str | None:
-    for field in ("env", "volumeMounts"):
-        if not _are_objects(container.get(field) or []):
-            return f"{field} must be a list of objects"
-    for field in ("command", "args"):
-        if not isinstance(container.get(field) or [], list):
-            return f"{field} must be a list"
-    for field in ("name", "image"):
-        if not isinstance(container.get(field, ""), str):
-            return f"{field} must be text"
-    return None if container.get("name") else "name must not be empty"
-
-
-def _are_objects(items: object) -> bool:
-    return isinstance(items, list) and all(isinstance(item, Mapping) for item in items)
 
 
 def render(uid: str, decision: Decision) -> bytes:
@@ -131,6 +95,10 @@ def render(uid: str, decision: Decision) -> bytes:
     if decision.warnings:
         response["warnings"] = decision.warnings
     return _review(response)
+
+
+def _bad_object(request: Json, problem: str) -> Answer:
+    return Answer(_denied(request["uid"], f"object cannot be read as a pod: {problem}"), LABEL_BAD_OBJECT)
 
 
 def _denied(uid: str, message: str) -> bytes:
