@@ -88,22 +88,27 @@ class Scene(Checkpoints):
 
         return await self.eventually(there, f"condition {kind} {status}")
 
-    async def complete(self, job, word="completed"):
+    async def by_hand(self, name):
+        """A checkpoint that nobody else has: one volume serves all namespaces here."""
+        return await self.make(name, identity={"model": f"{self.namespace}/{name}", "backendFramework": "vllm"})
+
+    async def complete(self, job, word="completed", namespace=None):
         """Be agent and kubelet: the word on the Job, and the end of its pod."""
+        where = namespace or self.namespace
         notes = {
             keys.ANN_CHECKPOINT_STATUS: word,
             keys.ANN_MANIFEST_DIGEST: DIGEST,
             keys.ANN_ARTIFACT_SIZE: "4096",
             keys.ANN_CAPTURE_MESSAGE: "criu said no",
         }
-        await self.kube.patch(JOBS, job, {"metadata": {"annotations": notes}}, self.namespace)
+        await self.kube.patch(JOBS, job, {"metadata": {"annotations": notes}}, where)
 
         async def pod():
-            return (await self.kube.list(PODS, self.namespace, labels=f"{keys.LABEL_JOB_NAME}={job}")).items
+            return (await self.kube.list(PODS, where, labels=f"{keys.LABEL_JOB_NAME}={job}")).items
 
         for each in await self.eventually(pod, f"the pod of {job}"):
             body = {"status": {"phase": "Succeeded"}}
-            await self.kube.patch(PODS, each["metadata"]["name"], body, self.namespace, subresource="status")
+            await self.kube.patch(PODS, each["metadata"]["name"], body, where, subresource="status")
 
     async def finish(self, name, word="completed"):
         """Have the capture of a checkpoint end."""
@@ -275,7 +280,7 @@ async def test_a_failed_checkpoint_holds_nobody_back(scene):
 
 
 async def test_a_reference_by_name_and_by_id(scene):
-    await scene.make("qwen")
+    await scene.by_hand("qwen")
     ready = await scene.finish("qwen")
     for name, reference in (("by-name", "qwen"), ("by-id", ready["checkpointID"])):
         await scene.apply(graph(name, worker=service(checkpoint={"enabled": True, "checkpointRef": reference})))
@@ -300,7 +305,7 @@ async def test_a_reference_to_nothing_is_told_and_found_once_it_is_there(scene):
     assert await scene.eventually(told, "the Event")
     assert () == (await scene.kube.list(CHECKPOINTS, scene.namespace)).items
     assert "'qwen'" in missing["message"]
-    await scene.make("qwen")
+    await scene.by_hand("qwen")
     await scene.finish("qwen")
     await scene.condition("CheckpointsResolved", "True")
     assert before["spec"] == (await scene.deployment())["spec"]
@@ -355,7 +360,7 @@ async def test_a_service_that_goes_takes_its_deployment_along(scene):
 
 async def test_with_the_graph_goes_what_is_its_own_and_stays_what_is_retained(scene):
     keep = service(checkpoint={"enabled": True, "deletionPolicy": "Retain"})
-    await scene.make("manual")
+    await scene.by_hand("manual")
     await scene.apply(graph(Kept=keep))
     own = (await scene.of_service())["checkpointName"]
 
@@ -366,12 +371,13 @@ async def test_with_the_graph_goes_what_is_its_own_and_stays_what_is_retained(sc
     retained = await scene.checkpoint(kept)
     await scene.finish(own)
     await scene.kube.delete(GRAPHS, "demo", scene.namespace)
+    cleanup = f"checkpoint-cleanup-{own.removeprefix('checkpoint-')}"
 
-    async def cleanup():
-        return [each for each in await scene.jobs() if each["metadata"]["name"].startswith("checkpoint-cleanup-")]
+    async def cleaning():
+        return [each for each in (await scene.kube.list(JOBS, HOME)).items if each["metadata"]["name"] == cleanup]
 
-    for job in await scene.eventually(cleanup, "the cleanup of the artifact"):
-        await scene.complete(job["metadata"]["name"])
+    assert await scene.eventually(cleaning, "the cleanup of the artifact")
+    await scene.complete(cleanup, namespace=HOME)
     await scene.gone(CHECKPOINTS, own)
     await scene.gone(DEPLOYMENTS, "demo-vllmdecodeworker")
 
