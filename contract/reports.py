@@ -27,6 +27,7 @@ LARGEST: Final = 2**50
 class ReportPhase(StrEnum):
     """The agent's steps whose seconds are told apart."""
 
+    QUEUE = "queue"
     OPEN = "open"
     VERIFY = "verify"
     INSPECT = "inspect"
