@@ -79,7 +79,7 @@ def _worker(steps: Steps, project: Path) -> Image:
         steps.shell(),
         steps.wheels(lock_file(project, "worker")),
         steps.code(project / "sdk", ("snapshot_sdk",)),
-        steps.code(project / "examples", ("worker",), at="app"),
+        steps.code(project / "examples", ("worker", "dynamo"), at="app"),
     )
     return archive.image({**_python(["python3", "-m", "worker"]), "WorkingDir": "/app"}, built)
 

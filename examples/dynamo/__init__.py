@@ -1,0 +1,1 @@
+"""A stand-in for the platform's package, so that its manifests run unchanged where there is no GPU."""
