@@ -12,3 +12,12 @@ def control_plane() -> Iterator[ControlPlane]:
     """One etcd and one API server of this session's own."""
     with ControlPlane.start() as plane:
         yield plane
+
+
+@pytest.fixture(scope="session")
+def workload_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """One with the stock controllers, and our webhook asked about pods."""
+    from tests.cluster.workload_scene import working_plane  # noqa: PLC0415 - only who asks for it pays for it
+
+    with working_plane(tmp_path_factory.mktemp("webhook")) as plane:
+        yield plane
