@@ -17,6 +17,7 @@ from controller.act import Actor
 from controller.loop import Reconciler
 from controller.metrics import CaptureMetrics, Metrics, PhaseCollector, leader_gauge
 from controller.observe import Copies, Observer, live_copies
+from controller.sweep import Surroundings, Sweeper
 from daemon import logs
 from daemon.health import HealthServer
 from daemon.settings import Settings, SettingsError, read_config, read_settings
@@ -29,6 +30,7 @@ from kube.metrics import InformerCollector, QueueCollector
 from kube.part import Context, Part
 from kube.queue import WorkQueue
 from kube.recorder import Recorder
+from kube.resources import PODS
 from kube.store import Key, key_of
 from workloads import part as workloads
 
@@ -88,6 +90,14 @@ def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
         informers |= part.informers
         work |= part.work
         queues |= part.queues
+    around = Surroundings(
+        checkpoints=copies.checkpoints,
+        jobs=copies.jobs,
+        pods=tuple(each for each in informers.values() if each.resource == PODS and each is not copies.pods),
+        storage=storage,
+        release_namespace=settings.pod_namespace,
+    )
+    work["retention"] = Sweeper(kube, around, recorder, values, _now).run
     for collector in (
         PhaseCollector(copies.checkpoints.store, _now),
         InformerCollector(informers),

@@ -231,8 +231,9 @@ class Observer:
 
     def _wake_owner(self, change: Change, add: Handler) -> None:
         job = change.object
-        name = annotations_of(job).get(keys.ANN_CHECKPOINT, "")
-        found = self._copies.checkpoints.store.get(key_of(job)[0], name)
+        notes = annotations_of(job)
+        namespace = notes.get(keys.ANN_CHECKPOINT_NAMESPACE) or key_of(job)[0]
+        found = self._copies.checkpoints.store.get(namespace, notes.get(keys.ANN_CHECKPOINT, ""))
         if found is not None:
             add(Change(found, found))
         else:

@@ -42,8 +42,8 @@ class _Run:
 
 
 def cleanup_job_name(checkpoint_id: str, version: str = "") -> str:
-    """``checkpoint-cleanup-<id>``, with ``-<version>`` where one version goes."""
-    return _name("checkpoint-cleanup", checkpoint_id, version)
+    """``checkpoint-cleanup-<id>``, ``checkpoint-trim-<id>-<version>`` where one version goes."""
+    return _name("checkpoint-trim" if version else "checkpoint-cleanup", checkpoint_id, version)
 
 
 def adopt_job_name(checkpoint_id: str, version: str) -> str:
@@ -110,7 +110,10 @@ def _job(name: str, checkpoint: Object, checkpoint_id: str, namespace: str, run:
         "namespace": namespace,
         # On the Job alone: a pod with this label is one that restores.
         "labels": {keys.LABEL_CHECKPOINT_ID: checkpoint_id},
-        "annotations": {keys.ANN_CHECKPOINT: checkpoint["metadata"]["name"]},
+        "annotations": {
+            keys.ANN_CHECKPOINT: checkpoint["metadata"]["name"],
+            keys.ANN_CHECKPOINT_NAMESPACE: str(checkpoint["metadata"].get("namespace", "")),
+        },
     }
     if namespace == checkpoint["metadata"].get("namespace"):
         metadata["ownerReferences"] = [_owner(checkpoint)]
