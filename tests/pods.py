@@ -130,8 +130,8 @@ def _inits(chance: Random, volumes: list[Json]) -> list[Json]:
         if chance.random() < 0.5:
             init["restartPolicy"] = "Always"
         else:
-            for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-                init.pop(probe, None)
+            for field in ("startupProbe", "readinessProbe", "livenessProbe", "lifecycle"):
+                init.pop(field, None)
     return inits
 
 

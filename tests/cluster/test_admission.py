@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -30,6 +31,7 @@ VALUES = json.dumps(
     {"storage": {"accessMode": "podMount"}, "placeholder": {"images": {"example.test/runtime:1": IMAGE}}}
 )
 READY = {"phase": "Ready", "checkpointID": ID}
+POD_CREATES = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
 PATIENCE = 30.0
 
 
@@ -126,14 +128,18 @@ class Webhook:
         self.process.wait()
 
 
+def make_namespace(plane, name):
+    """A namespace for pods, with the CRD there."""
+    plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(crd()))
+    plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{crd()['metadata']['name']}")
+    plane.kubectl("create", "namespace", name)
+    plane.kubectl("--namespace", name, "create", "serviceaccount", "default")
+
+
 @pytest.fixture(scope="module")
 def namespace(control_plane):
-    kubectl = control_plane.kubectl
-    kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(crd()))
-    kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{crd()['metadata']['name']}")
     name = f"admission-{uuid4().hex[:8]}"
-    kubectl("create", "namespace", name)
-    kubectl("--namespace", name, "create", "serviceaccount", "default")
+    make_namespace(control_plane, name)
     return name
 
 
@@ -152,6 +158,18 @@ def webhook(control_plane, namespace, tmp_path_factory):
         running.end()
 
 
+@contextmanager
+def started(plane, namespace, folder, values=VALUES):
+    """A webhook process that is ready."""
+    running = Webhook(plane, namespace, folder, values)
+    try:
+        running.authority.issue()
+        until(lambda: (running.readiness() or [0])[0] == 200, (running.folder / "log").read_text())
+        yield running
+    finally:
+        running.end()
+
+
 def match_conditions():
     """The very conditions of the chart."""
     text = "".join(path.read_text() for path in sorted((ROOT / "charts/snapshot/templates").glob("*.tpl")))
@@ -159,42 +177,30 @@ def match_conditions():
     return yaml.safe_load(found)
 
 
-@pytest.fixture(scope="module")
-def api(control_plane, namespace, webhook):
-    """The API server, told to ask the webhook about the pods of the namespace."""
+@contextmanager
+def registered(plane, namespace, webhook, *conditions):
+    """The API server, told to ask the webhook about the pods of the namespace; the result speaks to it."""
     name = f"{namespace}.snapshot"
+    entry = {
+        "name": "pods.snapshot.nvidia.com",
+        "admissionReviewVersions": ["v1"],
+        "clientConfig": {"url": webhook.url, "caBundle": b64encode(webhook.authority.bundle.encode()).decode()},
+        "failurePolicy": "Ignore",
+        "matchConditions": [*match_conditions(), *conditions],
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+        "reinvocationPolicy": "IfNeeded",
+        "rules": [{**POD_CREATES, "scope": "Namespaced"}],
+        "sideEffects": "None",
+        "timeoutSeconds": 2,
+    }
     configuration = {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",
         "metadata": {"name": name},
-        "webhooks": [
-            {
-                "name": "pods.snapshot.nvidia.com",
-                "admissionReviewVersions": ["v1"],
-                "clientConfig": {
-                    "url": webhook.url,
-                    "caBundle": b64encode(webhook.authority.bundle.encode()).decode(),
-                },
-                "failurePolicy": "Ignore",
-                "matchConditions": match_conditions(),
-                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-                "reinvocationPolicy": "IfNeeded",
-                "rules": [
-                    {
-                        "apiGroups": [""],
-                        "apiVersions": ["v1"],
-                        "operations": ["CREATE"],
-                        "resources": ["pods"],
-                        "scope": "Namespaced",
-                    }
-                ],
-                "sideEffects": "None",
-                "timeoutSeconds": 2,
-            }
-        ],
+        "webhooks": [entry],
     }
-    control_plane.kubectl.apply([configuration])
-    api = Api(control_plane.kubectl, namespace)
+    plane.kubectl.apply([configuration])
+    api = Api(plane.kubectl, namespace)
     probe = opted_in(name="none")
     # The API server's own copy of the configuration follows a moment later.
     until(
@@ -202,7 +208,13 @@ def api(control_plane, namespace, webhook):
         "the API server asks the webhook",
     )
     yield api
-    control_plane.kubectl("delete", "mutatingwebhookconfiguration", name)
+    plane.kubectl("delete", "mutatingwebhookconfiguration", name)
+
+
+@pytest.fixture(scope="module")
+def api(control_plane, namespace, webhook):
+    with registered(control_plane, namespace, webhook) as found:
+        yield found
 
 
 class Api:
