@@ -44,3 +44,17 @@ def installed(platform: Platform) -> Kubectl:
     except CommandError as error:
         pytest.fail(f"{error}\n{complaints(kubectl)}")
     return kubectl
+
+
+@pytest.fixture(scope="session")
+def dynamo_system(platform: Platform) -> Iterator[Kubectl]:
+    """A second release that serves graph deployments, in the namespace that the guides' manifests name."""
+    kubectl = Kubectl(platform.kubectl, platform.kubeconfig, "dynamo-system")
+    helm = Helm(platform.helm, platform.kubeconfig, kubectl.namespace)
+    more = {"graphDeployments.enabled": "true", "automatic.attempts": "1"}
+    try:
+        helm.install(image_settings(platform.image_tag, platform.image_prefix) | more)
+    except CommandError as error:
+        pytest.fail(f"{error}\n{complaints(kubectl)}")
+    yield kubectl
+    helm.uninstall()
