@@ -295,6 +295,10 @@ _GATES: Final[Mapping[str, tuple[str, str]]] = {
         "The pod was let go because its checkpoint took longer than waitTimeout; it starts cold.",
         "`snapshotctl describe NAME` says what it waits for; raise waitTimeout if the capture needs longer.",
     ),
+    GateEnd.UNINSTALLED: (
+        "The pod was let go because the release that held it was uninstalled; it starts cold.",
+        "Install the release again and create the pod anew, or take the label off its template.",
+    ),
 }
 # The page has both lists; of two equal headings the second gets a number.
 _TWICE: Final = {code: "-1" for code in _AGENT_REASONS if code in _ADMISSION}

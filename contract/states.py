@@ -53,6 +53,7 @@ class GateEnd(StrEnum):
     CHECKPOINT_FAILED = "checkpoint-failed"
     CHECKPOINT_DELETED = "checkpoint-deleted"
     WAIT_TIMEOUT = "wait-timeout"
+    UNINSTALLED = "uninstalled"
 
 
 class DeletionPolicy(StrEnum):

@@ -1,24 +1,31 @@
-"""``python -m controller.farewell``: lets every DynamoCheckpoint go when the system is uninstalled.
+"""``python -m controller.farewell``: lets everything go that only the controller would, when the system is uninstalled.
 
-Whoever deleted one afterwards, or its namespace, would wait for ever: our finalizer on it is taken off by the
-controller alone, and that is gone.  The chart runs this once, after everything else was removed.  Artifacts stay.
+Whoever deleted a DynamoCheckpoint afterwards, or its namespace, would wait for ever: our finalizer on it is taken off
+by the controller alone, and that is gone.  So would a pod that is held for its checkpoint: it is let go, and starts
+cold; one that must not start cold waits on, for it may be deleted, or restored by a new installation.
+The chart runs this once, after everything else was removed.  Artifacts stay.
 """
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Final
 
 from contract import keys
+from contract.states import GateEnd
 from daemon import logs
 from daemon.settings import read_settings
 from daemon.tasks import main
 from kube.client import connect
 from kube.errors import ConflictError, NotFoundError
-from kube.resources import CHECKPOINTS
-from kube.seam import Kube, Object
+from kube.resources import CHECKPOINTS, PODS, Resource
+from kube.seam import Kube, Object, PatchKind
+from workloads import pods
 
 ATTEMPTS: Final = 5
 """Lost races for one object; nobody else writes to it all the time."""
+HELD: Final = f"{keys.LABEL_IS_RESTORE_TARGET}=true"
+"""Only shaped pods are ever held."""
 
 log = logging.getLogger(__name__)
 
@@ -29,43 +36,81 @@ async def release_all(kube: Kube, namespace: str | None) -> int:
     Raises:
         KubeError: a call failed.
     """
-    try:
-        found = (await kube.list(CHECKPOINTS, namespace)).items
-    except NotFoundError:
-        return 0  # the CRD is gone, and all checkpoints with it
-    held = [each for each in found if keys.FINALIZER in _finalizers(each)]
-    for each in held:
-        await _release(kube, each)
-    return len(held)
+    return await _change_all(kube, CHECKPOINTS, namespace, _without_finalizer, PatchKind.MERGE)
 
 
-async def _release(kube: Kube, checkpoint: Object) -> None:
-    metadata = checkpoint["metadata"]
+async def open_all(kube: Kube, namespace: str | None) -> int:
+    """Let the held pods of *namespace* (None: of all) go; answers how many were held.
+
+    Raises:
+        KubeError: a call failed.
+    """
+    return await _change_all(kube, PODS, namespace, _without_gate, PatchKind.STRATEGIC, HELD)
+
+
+def _without_finalizer(checkpoint: Object) -> Object | None:
+    finalizers = checkpoint["metadata"].get("finalizers") or ()
+    others = [each for each in finalizers if each != keys.FINALIZER]
+    return {"metadata": {"finalizers": others}} if len(others) < len(finalizers) else None
+
+
+def _without_gate(pod: Object) -> Object | None:
+    if not pods.held(pod) or pods.required(pod):
+        return None
+    # Takes away our gate by its name and leaves those of others.
+    gates = [{"$patch": "delete", "name": keys.SCHEDULING_GATE}]
+    return {"metadata": {"annotations": {keys.ANN_GATE: GateEnd.UNINSTALLED}}, "spec": {"schedulingGates": gates}}
+
+
+async def _change_all(
+    kube: Kube,
+    resource: Resource,
+    namespace: str | None,
+    change: Callable[[Object], Object | None],
+    kind: PatchKind,
+    labels: str = "",
+) -> int:
+    """Patch every object that *change* has a patch for, and look again after a lost race."""
+    done: set[tuple[str, str]] = set()
+    lost = ""
     for _ in range(ATTEMPTS):
-        others = [each for each in _finalizers(checkpoint) if each != keys.FINALIZER]
-        change = {"finalizers": others, "resourceVersion": checkpoint["metadata"]["resourceVersion"]}
         try:
-            await kube.patch(CHECKPOINTS, metadata["name"], {"metadata": change}, metadata["namespace"])
-        except ConflictError:
-            checkpoint = await kube.get(CHECKPOINTS, metadata["name"], metadata["namespace"])
+            found = (await kube.list(resource, namespace, labels=labels)).items
         except NotFoundError:
-            return
-        else:
-            log.info("let go", extra={"namespace": metadata["namespace"], "checkpoint": metadata["name"]})
-            return
-    raise ConflictError(409, "Conflict", f"{metadata['namespace']}/{metadata['name']} changes all the time; try again")
+            return 0  # the CRD is gone, and all checkpoints with it
+        lost = ""
+        for each in found:
+            where, name = each["metadata"]["namespace"], each["metadata"]["name"]
+            try:
+                if await _change(kube, resource, each, change(each), kind):
+                    done.add((where, name))
+            except ConflictError:
+                lost = f"{where}/{name}"
+        if not lost:
+            return len(done)
+    raise ConflictError(409, "Conflict", f"{lost} changes all the time; try again")
 
 
-def _finalizers(checkpoint: Object) -> list[str]:
-    return checkpoint["metadata"].get("finalizers") or []
+async def _change(kube: Kube, resource: Resource, about: Object, body: Object | None, kind: PatchKind) -> bool:
+    if body is None:
+        return False
+    metadata = about["metadata"]
+    guarded = body | {"metadata": {**body["metadata"], "resourceVersion": metadata["resourceVersion"]}}
+    try:
+        await kube.patch(resource, metadata["name"], guarded, metadata["namespace"], kind=kind)
+    except NotFoundError:
+        return False
+    log.info("let go", extra={"kind": resource.kind, "namespace": metadata["namespace"], "object": metadata["name"]})
+    return True
 
 
 async def _process() -> None:
     settings = read_settings()
     logs.configure(settings.log_level)
     async with await connect(user_agent="dynamo-snapshot/farewell") as kube:
+        held = await open_all(kube, settings.watched_namespace)
         count = await release_all(kube, settings.watched_namespace)
-    log.info("%d checkpoints let go; their artifacts stay", count)
+    log.info("%d held pods and %d checkpoints let go; their artifacts stay", held, count)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 import pytest
 
 from contract import keys
-from controller.farewell import ATTEMPTS, release_all
+from controller.farewell import ATTEMPTS, HELD, open_all, release_all
 from kube.errors import ConflictError, NotFoundError
-from kube.seam import Listing
+from kube.seam import Listing, PatchKind
 
 
 def a_checkpoint(name, *finalizers):
@@ -11,24 +11,23 @@ def a_checkpoint(name, *finalizers):
 
 
 class FakeKube:
-    """Checkpoints behind the seam; *errors* are raised by the next patches."""
+    """Objects behind the seam; *errors* are raised by the next patches."""
 
     def __init__(self, *checkpoints, errors=()):
         self.stored = {each["metadata"]["name"]: each for each in checkpoints}
         self.errors = list(errors)
-        self.asked = "nothing"
+        self.asked = self.labels = "nothing"
+        self.patched = []
 
-    async def list(self, _resource, namespace=None):
-        self.asked = namespace
+    async def list(self, _resource, namespace=None, *, labels=""):
+        self.asked, self.labels = namespace, labels
         return Listing(tuple(self.stored.values()), "1")
 
-    async def get(self, _resource, name, _namespace):
-        return self.stored[name]
-
-    async def patch(self, _resource, name, body, _namespace):
+    async def patch(self, _resource, name, body, _namespace, *, kind):
         if self.errors:
             raise self.errors.pop(0)
         self.stored[name]["metadata"] |= body["metadata"]
+        self.patched.append((name, body.get("spec"), kind))
         return self.stored[name]
 
 
@@ -45,16 +44,16 @@ async def test_only_our_finalizer_goes():
 
 
 @pytest.mark.parametrize(
-    ("left", "errors"),
+    ("count", "left", "errors"),
     [
-        pytest.param([], [CONFLICT], id="lost-race"),
-        pytest.param([keys.FINALIZER], [GONE], id="gone-meanwhile"),
+        pytest.param(1, [], [CONFLICT], id="lost-race"),
+        pytest.param(0, [keys.FINALIZER], [GONE], id="gone-meanwhile"),
     ],
 )
-async def test_a_checkpoint_that_changes_or_goes_meanwhile_is_no_trouble(left, errors):
+async def test_a_checkpoint_that_changes_or_goes_meanwhile_is_no_trouble(count, left, errors):
     kube = FakeKube(a_checkpoint("a", keys.FINALIZER), errors=errors)
 
-    assert 1 == await release_all(kube, None)
+    assert count == await release_all(kube, None)
     assert left == kube.stored["a"]["metadata"]["finalizers"]
 
 
@@ -73,3 +72,23 @@ async def test_without_the_crd_there_is_nothing_to_do(monkeypatch):
 
     monkeypatch.setattr(kube, "list", no_such_kind)
     assert 0 == await release_all(kube, None)
+
+
+def a_pod(name, *gates, **annotations):
+    metadata = {"name": name, "namespace": "ns", "resourceVersion": "1", "annotations": annotations}
+    return {"metadata": metadata, "spec": {"schedulingGates": [{"name": gate} for gate in gates]}}
+
+
+async def test_held_pods_are_let_go_and_say_why():
+    kube = FakeKube(
+        a_pod("held", keys.SCHEDULING_GATE, "other/gate"),
+        a_pod("free"),
+        a_pod("of-others", "other/gate"),
+        a_pod("required", keys.SCHEDULING_GATE, **{keys.ANN_POLICY: keys.POLICY_REQUIRE}),
+    )
+
+    assert 1 == await open_all(kube, "ns")
+    assert HELD == kube.labels
+    gates = [{"$patch": "delete", "name": keys.SCHEDULING_GATE}]
+    assert [("held", {"schedulingGates": gates}, PatchKind.STRATEGIC)] == kube.patched
+    assert "uninstalled" == kube.stored["held"]["metadata"]["annotations"][keys.ANN_GATE]
