@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from contract import checkpoint as ckpt
@@ -78,6 +79,8 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "readOnly": False,
 }
 """Fields that the API server sets to this value where a template leaves them out."""
+_ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+_QUANTITIES: Final = 1024
 _QUANTITY: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
 _SCALE: Final = {
     "m": Fraction(1, 1000),
@@ -114,7 +117,7 @@ def template_hash(pod: Mapping[str, Any], target: str, more: Iterable[str] = ())
         "annotations": _annotations(ckpt.annotations_of(pod), frozenset(more)),
     }
     # A part that is absent and one that is empty are the same, to the API server and here.
-    text = json.dumps({key: part for key, part in parts.items() if part}, sort_keys=True, separators=(",", ":"))
+    text = _ENCODER.encode({key: part for key, part in parts.items() if part})
     return hashlib.sha256(text.encode()).hexdigest()[:HASH_LENGTH]
 
 
@@ -219,9 +222,14 @@ def _resources(resources: Mapping[str, Any]) -> Json:
 
 
 def _amount(quantity: Any) -> str:  # noqa: ANN401 - text or a number
-    """One spelling for all that mean the same amount: ``1000m``, ``1`` and ``"1"``."""
-    match = _QUANTITY.fullmatch(str(quantity))
-    return str(Fraction(match[1]) * _SCALE[match[2] or ""]) if match else str(quantity)
+    return _spelled(str(quantity))
+
+
+@lru_cache(_QUANTITIES)
+def _spelled(quantity: str) -> str:
+    """One spelling for all that mean the same amount: ``1000m``, ``1`` and ``1.0``."""
+    match = _QUANTITY.fullmatch(quantity)
+    return str(Fraction(match[1]) * _SCALE[match[2] or ""]) if match else quantity
 
 
 def _annotations(annotations: Mapping[str, str], more: frozenset[str]) -> Json:
