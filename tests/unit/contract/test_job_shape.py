@@ -188,6 +188,26 @@ def test_containers_beside_the_target_end_with_it():
     assert side["command"] == second["command"]
 
 
+def test_native_sidecars_stay_as_they_are_and_injected_ones_go():
+    sidecar = container("logs", restartPolicy="Always", startupProbe=PROBE)
+    inits = [container("istio-proxy", restartPolicy="Always"), sidecar, container("fetch"), container("linkerd-init")]
+    spec = pod_of(shape(checkpoint(pod_template=template(container("proxy"), container(), initContainers=inits))))
+    assert ["logs", "fetch", "proxy"] == [each["name"] for each in spec["initContainers"]]
+    assert sidecar == spec["initContainers"][0]
+
+
+def test_what_a_shaped_pod_carries_is_not_taken_along():
+    """Templates of automatic checkpoints may come from pods, which were held, stamped or debugged."""
+    notes = {keys.ANN_TEMPLATE_HASH: "0" * 32, keys.ANN_GATE: "wait-timeout", keys.ANN_ADMISSION: "held"}
+    env = [{"name": name, "value": "x"} for name in (keys.ENV_CHECKPOINT_PATH, keys.ENV_CHECKPOINT_HASH, "MINE")]
+    pod = template(container(env=env), metadata={"annotations": notes}, ephemeralContainers=[container("debug")])
+    job = shape(checkpoint(pod_template=pod))
+    assert not notes.keys() & job["spec"]["template"]["metadata"]["annotations"].keys()
+    assert "ephemeralContainers" not in pod_of(job)
+    names = [entry["name"] for entry in target_of(job)["env"]]
+    assert ["MINE", keys.ENV_CONTROL_DIR, keys.ENV_CHECKPOINT_SIGNAL_FILE] == names
+
+
 def test_nothing_routes_to_counts_or_favours_a_capture_pod():
     metadata = {
         "name": "web-0",
@@ -324,6 +344,12 @@ def test_a_mapped_runtime_image_becomes_its_placeholder():
             f"metadata.annotations[{keys.ANN_ARTIFACT_VERSION}]",
             "at most 63 fit",
             id="name-of-the-job-too-long",
+        ),
+        pytest.param(
+            {**checkpoint(), "spec": {"identity": {"model": "m"}, "source": {"podName": "p", "podUID": "u"}}},
+            "spec.source",
+            "is not served by this version; use spec.job",
+            id="source",
         ),
         pytest.param(
             checkpoint(identity={}), "spec.identity.model", "needed to compute the checkpoint id", id="no-identity"

@@ -156,13 +156,16 @@ UNSHAPED = [
         "",
         id="image",
     ),
-    pytest.param(
-        Admission.POD_UNSUPPORTED,
-        "spec.hostPID must not be true",
-        opted_in(hostPID=True),
-        [ready()],
-        "",
-        id="host-pid",
+    *(
+        pytest.param(
+            Admission.POD_UNSUPPORTED,
+            f"spec.{field} must not be true",
+            opted_in(**{field: True}),
+            [ready()],
+            "",
+            id=field,
+        )
+        for field in ("hostPID", "hostNetwork", "hostIPC", "shareProcessNamespace")
     ),
     pytest.param(
         Admission.POD_UNSUPPORTED,
@@ -323,3 +326,45 @@ def test_what_capture_had_is_passed_on():
     assert [{"name": "pull"}] == shaped["spec"]["imagePullSecrets"]
     memory = next(volume for volume in shaped["spec"]["volumes"] if volume["name"] == "shared-memory")
     assert "2Gi" == memory["emptyDir"]["sizeLimit"]
+
+
+def test_several_targets_each_get_the_shape_and_the_rest_stays():
+    """Sidecars, init containers and native sidecars are the pod's own business."""
+    inits = [container("fetch"), container("logs", restartPolicy="Always")]
+    obj = opted_in(
+        container("gpu0"),
+        container("proxy"),
+        container("gpu1"),
+        annotations={keys.ANN_TARGET_CONTAINERS: "gpu1,gpu0"},
+        initContainers=inits,
+    )
+    captured = template(container("gpu0"))
+    decision = answer(obj, ready(pod_template=captured, job={"targetContainerName": "gpu0"}))
+    assert Admission.RESTORE_SHAPED == decision.code
+    shaped = jsonpatch.JsonPatch(list(decision.operations)).apply(obj)["spec"]
+    assert [keys.STANDBY, "python3", keys.STANDBY] == [each["command"][0] for each in shaped["containers"]]
+    assert obj["spec"]["containers"][1] == shaped["containers"][1]
+    assert inits == shaped["initContainers"]
+    paths = [each["volumeMounts"][0]["subPath"] for each in shaped["containers"] if "volumeMounts" in each]
+    assert ["gpu0", "gpu1"] == paths
+
+
+def test_several_targets_of_a_stock_image_share_the_tools():
+    values = load_values("placeholder: {mode: inject}")
+    obj = opted_in(container("a"), container("b"), annotations={keys.ANN_TARGET_CONTAINERS: "a,b"})
+    decision = answer(
+        obj, ready(pod_template=template(container("a")), job={"targetContainerName": "a"}), values=values
+    )
+    shaped = jsonpatch.JsonPatch(list(decision.operations)).apply(obj)["spec"]
+    assert ["snapshot-tools"] == [each["name"] for each in shaped["initContainers"]]
+    assert {"snapshot-control", "snapshot-tools", "shared-memory"} == {each["name"] for each in shaped["volumes"]}
+    assert 3 == len(shaped["volumes"])
+    for each in shaped["containers"]:
+        assert "/opt/dynamo-snapshot" in [mount["mountPath"] for mount in each["volumeMounts"]]
+
+
+def test_ephemeral_containers_are_not_looked_at():
+    """A new pod cannot have them; whatever is there passes through."""
+    obj = opted_in(ephemeralContainers=[container("debug")])
+    shaped = jsonpatch.JsonPatch(list(answer(obj, ready()).operations)).apply(obj)
+    assert obj["spec"]["ephemeralContainers"] == shaped["spec"]["ephemeralContainers"]
