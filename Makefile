@@ -65,8 +65,8 @@ cluster-up: setup ## the embedded cluster, left running
 	@$(PY) -m cluster up
 cluster-down: setup ## stop it, leaving nothing behind
 	@$(PY) -m cluster down
-images: setup ## all container images as archives
-	@$(PY) -m images build all
+images: setup ## all container images as archives, in build/images (IMAGES=DIR)
+	@$(PY) -m images build all -o $(or $(IMAGES),build/images)
 
 # The seeds' targets, for those who have a container engine.
 .PHONY: docker-build-agent docker-push-agent docker-build-placeholder docker-push-placeholder docker-build-control-plane docker-push-control-plane docker-build-tools docker-push-tools

@@ -1,6 +1,7 @@
 """Builders for the node tests: a small worker, its checkpoint and its restore pods, and what one asks of them."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,14 @@ def await_ready(kubectl: Kubectl, name: str, seconds: float = READY_SECONDS) -> 
 def first_line(kubectl: Kubectl, name: str) -> str:
     """The first line of the worker's log, whole life of the container."""
     return next(iter(kubectl("logs", name, "-c", "main").splitlines()), "")
+
+
+def seconds_to_first_line(kubectl: Kubectl, name: str) -> float:
+    """From the start of a pod's container, which kubelet tells to the second, to its first log line."""
+    line = kubectl("logs", name, "-c", "main", "--timestamps").splitlines()[0]
+    state = kubectl.get("pod", name)["status"]["containerStatuses"][0]["state"]
+    said, started = line.split()[0], state["running"]["startedAt"]
+    return (datetime.fromisoformat(f"{said[:26]}+00:00") - datetime.fromisoformat(started)).total_seconds()
 
 
 def workers(kubectl: Kubectl, name: str) -> int:

@@ -1,6 +1,7 @@
 """Whatever goes wrong ends in a cold start: Ready, one worker, a reason, never a dead pod."""
 
 import contextlib
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster.api import Cluster
-from contract import keys
+from contract import control, keys
 from demo.kubectl import CommandError, Kubectl, wait_for
 from tests.node import scene
 
@@ -108,6 +109,26 @@ def test_a_missing_artifact_ends_in_a_cold_start(ready: str, installed: Kubectl,
         hidden.rename(store / ready)
 
     assert line.startswith(COLD)
+
+
+def test_a_checkpoint_that_went_while_the_pod_waited_costs_no_wait(installed: Kubectl, pod_name: str):
+    """The agent says at once that there is nothing to restore; without it standby would wait five seconds."""
+    name = "tiny-gone"
+    scene.create(installed, scene.checkpoint(name))
+    scene.phase(installed, name, "Ready")
+    held = scene.pod(pod_name, name, readinessProbe=scene.probe())
+    held["spec"]["schedulingGates"] = [{"name": "example.com/hold"}]
+    scene.create(installed, held)
+    installed("delete", "dynamocheckpoint", name, "--wait")
+    installed("patch", f"pod/{pod_name}", "--type=merge", "-p", '{"spec":{"schedulingGates":null}}')
+    scene.await_answer(installed, pod_name)
+    line = scene.first_line(installed, pod_name)
+    report = json.loads(installed.get("pod", pod_name)["metadata"]["annotations"][keys.ANN_RESTORE_REPORT])
+
+    assert line.startswith(COLD)
+    assert f"DynamoCheckpoint {name} does not exist any more" in line
+    assert ("failed", "checkpoint-not-found") == (report["outcome"], report["reason"])
+    assert scene.seconds_to_first_line(installed, pod_name) < control.CLAIM_WINDOW - 1
 
 
 @pytest.mark.usefixtures("no_agent")
