@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -30,10 +28,16 @@ PLUGIN: Final = "kubectl-snapshot"
 class Verbs(click.Group):
     """A group that imports a verb's module only to run it or to show its help."""
 
-    def main(self, *args: Any, prog_name: str | None = None, **extra: Any) -> Any:  # noqa: ANN401 - click's signature
-        """Run; called as kubectl's plug-in, help says what was typed."""
-        plugin = Path(sys.argv[0]).name == PLUGIN
-        return super().main(*args, prog_name=prog_name or (PLUGIN.replace("-", " ") if plugin else None), **extra)
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,  # noqa: ANN401 - click's signature
+    ) -> click.Context:
+        """Called as kubectl's plug-in, help says what was typed."""
+        said = info_name.replace("-", " ") if info_name == PLUGIN else info_name
+        return super().make_context(said, args, parent, **extra)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """The verbs."""

@@ -20,7 +20,8 @@ def command(objects: Path, values: Path | None) -> None:
     code. Exit status 0 whatever the decision, 2 where the input cannot be read.
     """
     from snapshotctl.objects import is_checkpoint  # noqa: PLC0415 - --help imports nothing
-    from webhook.answer import BadReviewError, answer, malformed, parse  # noqa: PLC0415 - as above
+    from webhook.answer import BadReviewError, answer, parse  # noqa: PLC0415 - as above
+    from webhook.wellformed import malformed  # noqa: PLC0415 - as above
 
     loaded = values_of(values)
     stored = {

@@ -16,12 +16,17 @@ from contract.checkpoint import TargetError, annotations_of, labels_of, target_c
 from contract.checkpoint_remedies import CHECKPOINT
 from contract.remedies import ADMISSION, AGENT, GATE, Remedy
 from contract.states import Admission, AgentReason, ConditionType, GateEnd, Phase, RestoreStatus
+from workloads.pods import checkpoint_name
 
 if TYPE_CHECKING:
     from webhook.decide import Decision
 
 Json = dict[str, Any]
 _UNKNOWN: Final = Remedy("A code of another version of this system.", "Use the snapshotctl of that release.", "")
+NOT_ASKED_FOR: Final = (
+    f"the pod has neither label {keys.LABEL_RESTORE}: {keys.RESTORE_BY_NAME} or {keys.RESTORE_AUTO} "
+    f'nor annotation {keys.ANN_RESTORE_CANDIDATE}: "true"'
+)
 _COLD_LINE: Final = "SNAPSHOT_COLD_START: "
 _RESTORED_LINE: Final = "SNAPSHOT_RESTORED: "
 
@@ -71,6 +76,8 @@ class Answer:
     code: str
     """The code that decided."""
     findings: tuple[Finding, ...]
+    checkpoint: str = ""
+    """Name of the DynamoCheckpoint that it is about, whether there is one or not."""
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> Json:
@@ -101,16 +108,27 @@ def finding(stage: Stage, table: Mapping[str, Remedy], code: str, message: str, 
     return Finding(stage, str(code), message, words.meaning, words.remedy, words.link, subject)
 
 
-def predicted(origin: str, namespace: str, decision: Decision, checkpoint: Mapping[str, Any] | None) -> Answer:
+@dataclass(frozen=True)
+class Ruling:
+    """A decision, and what it was made about."""
+
+    decision: Decision
+    name: str = ""
+    """Of the checkpoint that was looked up; empty: none was."""
+    checkpoint: Mapping[str, Any] | None = None
+
+
+def predicted(origin: str, namespace: str, ruling: Ruling) -> Answer:
     """The answer for a pod that would be created now."""
+    decision = ruling.decision
     findings = [finding(Stage.ADMISSION, ADMISSION, decision.code, decision.message)]
-    if checkpoint is not None:
-        findings.append(state_of(checkpoint))
+    if ruling.checkpoint is not None:
+        findings.append(state_of(ruling.checkpoint))
     outcomes = {Admission.RESTORE_SHAPED: Outcome.RESTORES, Admission.HELD: Outcome.WAITS}
     outcome = outcomes.get(decision.code, Outcome.COLD)
     # Of the warnings, one only repeats the message for those who create pods by hand.
     notes = tuple(each for each in decision.warnings if decision.message not in each)
-    return Answer(origin, namespace, outcome, decision.code.value, tuple(findings), notes)
+    return Answer(origin, namespace, outcome, decision.code.value, tuple(findings), ruling.name, notes)
 
 
 def state_of(checkpoint: Mapping[str, Any]) -> Finding:
@@ -149,7 +167,8 @@ def lived(facts: Facts) -> Answer:
         said = Admission.NAMESPACE_EXCLUDED if words == facts.unasked else facts.now.code
         findings.append(finding(Stage.NOW, ADMISSION, said, words or "", facts.template))
     name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace", "")
-    return Answer(f"Pod/{name}", namespace, outcome, str(code), tuple(findings), facts.notes)
+    about = checkpoint_name(dict(pod))
+    return Answer(f"Pod/{name}", namespace, outcome, str(code), tuple(findings), about, facts.notes)
 
 
 def _first_outcome(admission: Finding) -> Outcome:
@@ -160,17 +179,15 @@ def _admitted(facts: Facts) -> Finding:
     """What admission said, or why it said nothing."""
     annotations, labels = annotations_of(facts.pod), labels_of(facts.pod)
     said = annotations.get(keys.ANN_ADMISSION)
-    if said:
-        name = annotations.get(keys.ANN_CHECKPOINT)
-        message = f"annotation {keys.ANN_ADMISSION} says so" + (f", for DynamoCheckpoint {name}" if name else "")
-        return finding(Stage.ADMISSION, ADMISSION, said, message)
     if labels.get(keys.LABEL_IS_SOURCE):
         message = "this is a capture pod: it starts cold so that it can be captured"
         return finding(Stage.ADMISSION, ADMISSION, Admission.ALREADY_SHAPED, message)
     wish = labels.get(keys.LABEL_RESTORE) in (keys.RESTORE_BY_NAME, keys.RESTORE_AUTO)
-    if not wish and annotations.get(keys.ANN_RESTORE_CANDIDATE) != "true":
-        message = f"the pod has neither label {keys.LABEL_RESTORE} nor annotation {keys.ANN_RESTORE_CANDIDATE}"
-        return finding(Stage.ADMISSION, ADMISSION, Admission.NOT_OPTED_IN, message)
+    if not wish and annotations.get(keys.ANN_RESTORE_CANDIDATE) != "true" and not is_shaped(facts.pod):
+        return finding(Stage.ADMISSION, ADMISSION, Admission.NOT_OPTED_IN, NOT_ASKED_FOR)
+    if said:
+        name = annotations.get(keys.ANN_CHECKPOINT)
+        return finding(Stage.ADMISSION, ADMISSION, said, f"for DynamoCheckpoint {name}" if name else "")
     if facts.unasked:
         return finding(Stage.ADMISSION, ADMISSION, Admission.NAMESPACE_EXCLUDED, facts.unasked)
     message = f"the pod opted in, but carries no annotation {keys.ANN_ADMISSION}"
@@ -185,7 +202,7 @@ def _afterwards(facts: Facts) -> tuple[list[Finding], Outcome, str]:
         return [], Outcome.WAITS, Admission.HELD.value
     lifted = annotations_of(facts.pod).get(keys.ANN_GATE)
     if lifted:
-        findings.append(finding(Stage.GATE, GATE, lifted, f"annotation {keys.ANN_GATE} says so"))
+        findings.append(finding(Stage.GATE, GATE, lifted, ""))
     targets = [_restored(facts, target) for target in _targets(facts.pod)]
     findings += [found for found, _ in targets if found is not None]
     outcomes = [outcome for _, outcome in targets]
@@ -197,6 +214,11 @@ def _afterwards(facts: Facts) -> tuple[list[Finding], Outcome, str]:
         return findings, Outcome.COLD, lifted
     outcome = Outcome.RESTORED if outcomes and set(outcomes) == {Outcome.RESTORED} else Outcome.RESTORES
     return findings, outcome, Admission.RESTORE_SHAPED.value
+
+
+def is_shaped(pod: Mapping[str, Any]) -> bool:
+    """Whether admission made it a restore pod."""
+    return labels_of(pod).get(keys.LABEL_IS_RESTORE_TARGET) == "true"
 
 
 def _targets(pod: Mapping[str, Any]) -> tuple[str, ...]:

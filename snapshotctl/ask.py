@@ -25,14 +25,15 @@ from kube.resources import (
     Resource,
 )
 from kube.seam import Kube, Object
-from snapshotctl.answers import Answer, Facts, lived, predicted
+from snapshotctl.answers import NOT_ASKED_FOR, Answer, Facts, Ruling, lived, predicted
 from snapshotctl.cluster import UserError
 from snapshotctl.faults import not_installed
 from snapshotctl.manifests import Candidate, candidates
 from snapshotctl.release import Release
 from snapshotctl.unshape import unshaped
-from webhook.answer import malformed
 from webhook.decide import Decision, decide
+from webhook.wellformed import malformed
+from webhook.wish import opted_in
 from workloads.pods import checkpoint_name
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ WORKLOADS: Final[Mapping[str, Resource]] = {
 }
 LOG_HEAD: Final = 4096
 """Bytes read of a container's log: standby's line is the first."""
+MANY: Final = 16
+"""Pods from which on all checkpoints of their namespaces are read at once."""
 Key = tuple[str, str]
 
 
@@ -52,13 +55,14 @@ class Oracle:
     def __init__(self, kube: Kube | None, release: Release, known: Iterable[Object] = ()) -> None:
         self._kube = kube
         self.release = release
+        self._whole: set[str] = set()
         self._known: dict[Key, Object | None] = {
             (str(obj["metadata"]["namespace"]), str(obj["metadata"]["name"])): obj for obj in known
         }
 
-    async def ask(self, pod: Mapping[str, Any], namespace: str) -> tuple[Decision, Object | None]:
-        """The decision about a pod that is created in *namespace*, and the checkpoint that it is about."""
-        request = {"operation": "CREATE", "namespace": namespace, "object": pod}
+    async def ask(self, pod: Mapping[str, Any], namespace: str) -> Ruling:
+        """The decision about a pod that is created in *namespace*."""
+        request = {"operation": "CREATE", "namespace": namespace, "object": _as_sent(pod)}
         while True:
             wanted: list[Key] = []
 
@@ -69,9 +73,20 @@ class Oracle:
             decision = decide(request, look_up, self.release.values)
             missing = [key for key in wanted if key not in self._known]
             if not missing:
-                return decision, self._known[wanted[-1]] if wanted else None
+                return Ruling(decision, wanted[-1][1], self._known[wanted[-1]]) if wanted else Ruling(decision)
             for key in missing:
                 self._known[key] = await self.checkpoint(*key)
+
+    async def learn(self, namespace: str) -> None:
+        """Read all checkpoints of a namespace at once, where that is allowed: one call in place of hundreds."""
+        if self._kube is None:
+            return
+        try:
+            found = (await self._kube.list(CHECKPOINTS, namespace)).items
+        except ForbiddenError:
+            return
+        self._known |= {(namespace, str(obj["metadata"]["name"])): obj for obj in found}
+        self._whole.add(namespace)
 
     async def checkpoint(self, namespace: str, name: str) -> Object | None:
         """A checkpoint as it is now.
@@ -79,14 +94,22 @@ class Oracle:
         Raises:
             KubeError: where nobody can tell whether there is one.
         """
-        if self._kube is None:
-            return None
+        if self._kube is None or namespace in self._whole:
+            return self._known.get((namespace, name))
         try:
             return await self._kube.get(CHECKPOINTS, name, namespace)
         except NotFoundError as error:
             if not_installed(error):
                 raise
             return None
+
+
+def _as_sent(pod: Mapping[str, Any]) -> Object:
+    """The pod with the API server's note on who wrote its annotations: the client, all of them."""
+    metadata = pod.get("metadata") or {}
+    written: Object = {f"f:{key}": {} for key in metadata.get("annotations") or ()}
+    fields = [{"fieldsV1": {"f:metadata": {"f:annotations": written}}}]
+    return {**pod, "metadata": {**metadata, "managedFields": fields}}
 
 
 async def about_manifests(oracle: Oracle, objects: Iterable[Object], namespace: str | None, usual: str) -> list[Answer]:
@@ -107,7 +130,9 @@ async def about_manifests(oracle: Oracle, objects: Iterable[Object], namespace: 
         found += [(candidate, where) for candidate in candidates(obj)]
     if not found:
         raise UserError("no pod would be made of this: a Pod, or a workload with a pod template, is needed")
-    return [await _about(oracle, candidate, where) for candidate, where in found]
+    if len(found) > MANY:
+        await asyncio.gather(*(oracle.learn(where) for where in {where for _, where in found}))
+    return list(await asyncio.gather(*(_about(oracle, candidate, where) for candidate, where in found)))
 
 
 def _namespace_of(obj: Object, insisted: str | None, usual: str) -> str:
@@ -124,17 +149,16 @@ async def _about(oracle: Oracle, candidate: Candidate, namespace: str) -> Answer
     if problem is not None:
         raise UserError(f"{candidate.origin}: the pod cannot be read: {problem}")
     pod["metadata"]["namespace"] = namespace
-    decision, checkpoint = await oracle.ask(pod, namespace)
-    decision = _as_asked(oracle.release, decision, pod, namespace)
-    return predicted(candidate.origin, namespace, decision, checkpoint)
+    ruling = await oracle.ask(pod, namespace)
+    return predicted(candidate.origin, namespace, _as_asked(oracle.release, ruling, pod, namespace))
 
 
-def _as_asked(release: Release, decision: Decision, pod: Mapping[str, Any], namespace: str) -> Decision:
-    """The decision, or that nobody will be asked for it."""
+def _as_asked(release: Release, ruling: Ruling, pod: Mapping[str, Any], namespace: str) -> Ruling:
+    """The decision, or that nobody will be asked for it: the API server sends on only what opted in where we serve."""
+    if not opted_in(dict(pod)):
+        return Ruling(Decision(Admission.NOT_OPTED_IN, NOT_ASKED_FOR))
     words = release.unasked(namespace, labels_of(pod))
-    if words is None or decision.code == Admission.NOT_OPTED_IN:
-        return decision
-    return Decision(Admission.NAMESPACE_EXCLUDED, words)
+    return ruling if words is None else Ruling(Decision(Admission.NAMESPACE_EXCLUDED, words))
 
 
 async def about_workload(kube: Client, oracle: Oracle, kind: str, name: str, namespace: str) -> list[Answer]:
@@ -166,13 +190,12 @@ async def about_pod(kube: Client, oracle: Oracle, name: str, namespace: str) -> 
         raise UserError(await not_found(kube, PODS, name, namespace)) from error
     template, origin = await _template(kube, pod)
     template["metadata"]["namespace"] = namespace
-    decision, checkpoint = await oracle.ask(template, namespace)
+    ruling = await oracle.ask(template, namespace)
     named = checkpoint_name(pod)
-    if named and (checkpoint is None or checkpoint["metadata"]["name"] != named):
-        checkpoint = await oracle.checkpoint(namespace, named)
+    checkpoint = ruling.checkpoint if named in ("", ruling.name) else await oracle.checkpoint(namespace, named)
     logs, notes = await _logs(kube, pod)
     unasked = oracle.release.unasked(namespace, labels_of(pod))
-    return lived(Facts(pod, checkpoint, decision, origin, unasked, logs, notes))
+    return lived(Facts(pod, checkpoint, ruling.decision, origin, unasked, logs, notes))
 
 
 async def not_found(kube: Kube, resource: Resource, name: str, namespace: str) -> str:

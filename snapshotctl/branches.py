@@ -13,7 +13,8 @@ from rich.tree import Tree
 
 from kube.seam import Object
 from snapshotctl import table
-from snapshotctl.inventory import Inventory, checkpoint_facts, is_shaped, key_of, origin_of, pod_facts, workload_of
+from snapshotctl.answers import is_shaped
+from snapshotctl.inventory import Inventory, checkpoint_facts, key_of, origin_of, pod_facts, why, workload_of
 
 Json = dict[str, Any]
 BY_HAND: Final = "made by hand"
@@ -79,8 +80,8 @@ def as_text(namespaces: Iterable[Json]) -> str:
 def _draw_workload(tree: Tree, workload: Json) -> None:
     branch = tree.add(Text(workload["workload"]))
     for checkpoint in workload["checkpoints"]:
-        reason = "" if checkpoint["phase"] == "Ready" else checkpoint["reason"]
-        node = branch.add(_line(checkpoint["name"], checkpoint["phase"], table.size(checkpoint["size"]), reason))
+        size = table.size(checkpoint["size"])
+        node = branch.add(_line(checkpoint["name"], checkpoint["phase"], size, why(checkpoint)))
         for version in checkpoint["versions"]:
             size = table.size(version.get("size")) or "not in storage"
             leaf = node.add(_line(f"version {version['version']}", "", size, ""))

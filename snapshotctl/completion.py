@@ -20,5 +20,5 @@ def command(ctx: click.Context, shell: str) -> None:
     made = get_completion_class(shell)
     if made is None:
         raise click.UsageError(f"no completion for {shell}")
-    name = root.info_name or "snapshotctl"
+    name = (root.info_name or "snapshotctl").replace(" ", "-")
     click.echo(made(root.command, {}, name, f"_{name.upper().replace('-', '_')}_COMPLETE").source())

@@ -15,7 +15,7 @@ from contract.storage import BadIdError
 from kube.resources import CHECKPOINTS, PODS
 from kube.seam import Kube, Object
 from snapshotctl import table
-from snapshotctl.answers import Answer, Facts, lived, state_of
+from snapshotctl.answers import Answer, Facts, is_shaped, lived, state_of
 from workloads.pods import OF_GRAPHS, OPTED_IN, alive, checkpoint_name, controller_of
 
 Json = dict[str, Any]
@@ -76,11 +76,6 @@ def _sorted(objects: Iterable[Object]) -> tuple[Object, ...]:
 def key_of(obj: Mapping[str, Any]) -> Key:
     """Namespace and name."""
     return str(obj["metadata"].get("namespace", "")), str(obj["metadata"]["name"])
-
-
-def is_shaped(pod: Mapping[str, Any]) -> bool:
-    """Whether admission made it a restore pod."""
-    return labels_of(pod).get(keys.LABEL_IS_RESTORE_TARGET) == "true"
 
 
 def versions(checkpoint: Mapping[str, Any]) -> list[Json]:
@@ -161,8 +156,13 @@ def checkpoint_row(facts: Json, now: datetime) -> list[str]:
         table.size(facts["size"]),
         str(len(facts["usedBy"])),
         table.age(facts["createdAt"], now),
-        "" if facts["phase"] == Phase.READY else facts["reason"],
+        why(facts),
     ]
+
+
+def why(facts: Json) -> str:
+    """The reason, where it says more than the phase."""
+    return "" if facts["phase"] == Phase.READY or facts["reason"] == facts["phase"] else str(facts["reason"])
 
 
 def answer_for(pod: Object, inventory: Inventory) -> Answer:

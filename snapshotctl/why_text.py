@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from contract.remedies import NOTHING
-from snapshotctl.answers import Answer, Finding, Outcome
+from snapshotctl.answers import Answer, Finding, Outcome, Stage
 from snapshotctl.listing import as_document
 
 WIDTH: Final = 100
@@ -20,6 +20,8 @@ _HEADLINES: Final = {
     Outcome.WAITS: ("waits for its checkpoint", "yellow"),
     Outcome.COLD: ("starts cold", "red"),
 }
+_TITLES: Final = {Stage.RESTORE: "container", Stage.CHECKPOINT: "checkpoint"}
+"""Stages whose findings are about something with a name."""
 
 
 def rendered(answers: Sequence[Answer], notes: Sequence[str], form: str) -> str:
@@ -36,25 +38,26 @@ def as_text(answers: Iterable[Answer], notes: Iterable[str]) -> str:
 
 def _paragraph(answer: Answer) -> Iterator[str]:
     words, colour = _HEADLINES[answer.outcome]
-    code = click.style(answer.code, fg=colour, bold=True)
-    yield f"{answer.object} in {answer.namespace} {words}: {code}\n"
+    because = "" if answer.outcome == Outcome.RESTORED else f": {click.style(answer.code, fg=colour, bold=True)}"
+    yield f"{answer.object} in {answer.namespace} {words}{because}\n"
+    advised = False
     for found in answer.findings:
-        yield from _finding(found, answer.code)
+        deciding = found.code == answer.code and not advised
+        yield from _finding(found, deciding=deciding)
+        advised = advised or deciding
     for note in answer.notes:
         yield _lines("note", note)
 
 
-def _finding(found: Finding, deciding: str) -> Iterator[str]:
+def _finding(found: Finding, *, deciding: bool) -> Iterator[str]:
     """Stage, code and words; what to do only where something is to be done, and where this is what decided."""
-    label = found.subject if found.stage in ("restore", "checkpoint") else found.stage.value
     head = f"{found.code}: {found.meaning}" if found.meaning else found.code
-    title = {"checkpoint": "checkpoint", "restore": "container"}.get(found.stage.value)
-    yield _lines(title or label, f"{found.subject}: {head}" if title and found.subject else head)
+    title = _TITLES.get(found.stage)
+    yield _lines(title or found.stage.value, f"{found.subject}: {head}" if title and found.subject else head)
     if found.message and found.message.rstrip(".") not in head:
         yield _lines("", found.message)
-    if found.remedy and found.remedy != NOTHING and (found.code == deciding or found.stage == "checkpoint"):
+    if found.remedy and found.remedy != NOTHING and (deciding or found.stage == Stage.CHECKPOINT):
         yield _lines("  what to do", found.remedy)
-    if found.link and found.remedy != NOTHING and found.code == deciding:
         yield _lines("  read", found.link)
 
 

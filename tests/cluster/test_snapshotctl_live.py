@@ -168,7 +168,7 @@ class World:
 @pytest.mark.parametrize(
     ("exit_code", "name", "words"),
     [
-        pytest.param(0, "restored-0", ["was restored: restore-shaped", "in 0.50 s, 1.0 MiB"], id="restored"),
+        pytest.param(0, "restored-0", ["was restored", "in 0.50 s, 1.0 MiB"], id="restored"),
         pytest.param(
             3,
             "failed-0",
@@ -283,7 +283,7 @@ def test_tree_shows_who_restores_from_what(world):
     result = world.run("tree")
     lines = [re.sub("^[│├└─ ]+", "", line) for line in result.stdout.splitlines()]
     assert world.namespace == lines[0]
-    assert ["Deployment/web", "checkpoint-auto  Pending  Pending"] == lines[1:3]
+    assert ["Deployment/web", "checkpoint-auto  Pending"] == lines[1:3]
     assert [
         "version 1  600 MiB",
         "failed-0  starts-cold  cpu-mismatch",
