@@ -186,3 +186,36 @@ def test_hostile_ids_are_not_indexed():
 
     assert () == scene.copies.checkpoints.store.by_index("id", "ns/../x")
     assert () == scene.copies.checkpoints.store.by_index("id", f"ns/{ID}")
+
+
+def elsewhere(name="other"):
+    found = labelled(name, status=status_of("Ready"))
+    found["metadata"]["namespace"] = "another"
+    return found
+
+
+@pytest.mark.parametrize(
+    ("values", "rivals"),
+    [pytest.param(AGENT_MOUNT, 1, id="one-volume-for-all"), pytest.param(POD_MOUNT, 0, id="a-volume-for-each")],
+)
+async def test_who_shares_the_volume_shares_its_ids(values, rivals):
+    seen = await Scene(pending(), elsewhere(), values=values).look()
+
+    assert rivals == len(seen.siblings)
+
+
+async def test_agents_are_unknown_until_they_are_listed():
+    scene = Scene(pending())
+    before = (await scene.look()).agents
+    scene.copies.agents.synced.set()
+
+    assert (None, ()) == (before, (await scene.look()).agents)
+
+
+async def test_a_job_of_another_namespace_wakes_its_checkpoint():
+    """With agentMount, Jobs on checkpoint storage run where the volume is."""
+    scene = Scene(elsewhere())
+    notes = {keys.ANN_CHECKPOINT: "other", keys.ANN_CHECKPOINT_NAMESPACE: "another"}
+    scene.put(job(name="checkpoint-adopt-x-1", annotations=notes))
+
+    assert [("another", "other")] == scene.woken
