@@ -34,6 +34,8 @@ class Wish:
     target: str
     pod_template: Json = field(hash=False)
     """Merged over the template that is captured."""
+    backend: str = ""
+    """The framework as the ignored identity has it; empty where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +102,12 @@ def _service(graph: str, name: str, body: Json, startup: StartupPolicy) -> Servi
 
 
 def _wish(block: Json, startup: StartupPolicy) -> Wish:
+    said = block.get("identity") or {}
     return Wish(
         reference=str(block.get("checkpointRef") or "").strip(),
         startup=StartupPolicy(block.get("startupPolicy") or startup),
         deletion=DeletionPolicy(block.get("deletionPolicy") or DeletionPolicy.DELETE),
         target=str(block.get("targetContainerName") or keys.DEFAULT_TARGET),
         pod_template=(block.get("job") or {}).get("podTemplate") or {},
+        backend=str(said.get("backendFramework") or said.get("framework") or ""),
     )

@@ -146,7 +146,7 @@ def checkpoint(graph: Graph, service: Service, wish: Wish, template: Mapping[str
     captured = _captured(template, wish)
     target = find_container(captured["spec"], wish.target) or {}
     probes = target.get("startupProbe") or target.get("readinessProbe")
-    backend = identity.backend_of(graph.backend, target)
+    backend = identity.backend_of(graph.backend or wish.backend, target)
     metadata: Json = {
         "name": automatic_name(checkpoint_id),
         "namespace": graph.namespace,

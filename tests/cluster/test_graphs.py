@@ -3,8 +3,10 @@
 No kubelet runs here: pods stay Pending, and the capture Jobs end as the test says.
 """
 
+import asyncio
 import copy
 import json
+import signal
 from pathlib import Path
 from uuid import uuid4
 
@@ -228,6 +230,35 @@ async def test_a_new_generation_has_a_checkpoint_of_its_own_and_going_back_takes
     assert {"demo"} == {each[keys.LABEL_GRAPH] for each in labels}
 
 
+async def test_the_first_guides_graph(scene, plane):
+    """Seed 000's: no componentType, mode auto, one-string args, and identity in the older spelling too."""
+    path = ROOT / "examples/graphs/my-llm.yaml"
+    plane.kubectl("apply", "-n", scene.namespace, "-f", str(path))
+    older = {"model": "meta-llama/Llama-3-8B", "framework": "vllm", "backendFramework": None}
+    worker = {"checkpoint": {"identity": older}}
+
+    async def named():
+        return (await scene.graph("my-llm")).get("status", {}).get("checkpoints", {}).get("VllmWorker")
+
+    first = await scene.eventually(named, "the checkpoint")
+    await scene.patch({"spec": {"services": {"VllmWorker": worker}}}, "my-llm")
+    await scene.finish(first["checkpointName"])
+    deployment = await scene.deployment("my-llm-vllmworker")
+    made = await scene.checkpoint(first["checkpointName"])
+
+    (main,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert ["/bin/sh", "-c", "python3 -m dynamo.vllm --model meta-llama/Llama-3-8B"] == [
+        *main["command"],
+        *main["args"],
+    ]
+    assert first["checkpointName"] == annotations(deployment)[keys.ANN_CHECKPOINT_NAME]
+    assert (f"{scene.namespace}/my-llm", "vllm") == (
+        made["spec"]["identity"]["model"],
+        made["spec"]["identity"]["backendFramework"],
+    )
+    assert first["checkpointName"] == (await named())["checkpointName"]
+
+
 async def test_workers_wait_and_then_start(scene):
     await scene.apply(graph(worker=service(checkpoint={"enabled": True, "startupPolicy": "WaitForCheckpoint"})))
     await scene.replicas(0)
@@ -388,6 +419,23 @@ async def test_with_the_graph_goes_what_is_its_own_and_stays_what_is_retained(sc
     assert await scene.eventually(released, "the release of the retained one")
     assert [] == retained["metadata"].get("ownerReferences", [])
     assert await scene.checkpoint("manual")
+
+
+async def test_a_graph_that_went_while_nobody_looked(scene, controllers):
+    """There is no finalizer on graphs, so none is ever stuck; what is left is found at the next start."""
+    keep = service(checkpoint={"enabled": True, "deletionPolicy": "Retain"})
+    await scene.apply(graph(worker=keep))
+    kept = (await scene.of_service())["checkpointName"]
+    for process in controllers.running:
+        process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(process.wait, 10)
+    await scene.kube.delete(GRAPHS, "demo", scene.namespace)
+    controllers.start(VALUES, RESTRICTED_NAMESPACE="")
+
+    async def released():
+        return keys.LABEL_GRAPH not in (await scene.checkpoint(kept))["metadata"]["labels"]
+
+    assert await scene.eventually(released, "the release")
 
 
 async def test_a_changed_deletion_policy_reaches_the_checkpoint(scene):

@@ -5,6 +5,8 @@ import pytest
 
 from contract.__main__ import generated
 from contract.crd import structural_schema
+from contract.crd_graph import DynamoGraphDeployment
+from contract.crd_models import DynamoCheckpoint
 from contract.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -29,9 +31,10 @@ def parts(schema, path=""):
             yield from parts(schema[key], f"{path}[]")
 
 
-def test_the_schema_is_structural():
+@pytest.mark.parametrize("model", [DynamoCheckpoint, DynamoGraphDeployment])
+def test_the_schema_is_structural(model):
     """Every part has a type (or is int-or-string), and nothing that a structural schema may not hold."""
-    for path, part in parts(structural_schema()):
+    for path, part in parts(structural_schema(model)):
         assert "type" in part or part.get("x-kubernetes-int-or-string"), path
         assert not {"$ref", "$defs", "anyOf", "title", "const"} & part.keys(), path
         assert "default" not in part or part["default"] is not None, path
