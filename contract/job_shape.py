@@ -16,7 +16,7 @@ from contract import control, keys, pod_parts
 from contract.gpus import gpu_count
 from contract.states import ReadySignal
 from contract.storage import BadIdError, check_id
-from contract.tools import Tools, tools_for
+from contract.tools import Tools, file_probe, tools_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -261,7 +261,8 @@ def _shape_target(checkpoint: Mapping[str, Any], spec: Json, target: Json, value
     target["image"] = ckpt.captured_image(checkpoint, values)
     directory = pod_parts.control_dir(target)
     _command(target)
-    _probes(target, directory, ckpt.ready_signal(checkpoint))
+    tools = tools_for(target["image"], values)
+    _probes(target, directory, ckpt.ready_signal(checkpoint), stock=tools is not None)
     env = [e for e in target.get("env") or () if e.get("name") not in _STALE_ENV]
     if not pod_parts.has_named(env, keys.ENV_CONTROL_DIR):
         env.append({"name": keys.ENV_CONTROL_DIR, "value": directory})
@@ -269,7 +270,7 @@ def _shape_target(checkpoint: Mapping[str, Any], spec: Json, target: Json, value
     target["env"] = env
     _mount(spec, target, pod_parts.control_volume(), pod_parts.control_mount(target))
     _shared_memory(checkpoint, spec, target)
-    if tools := tools_for(target["image"], values):
+    if tools is not None:
         _bring_tools(spec, target, tools)
 
 
@@ -295,13 +296,13 @@ def _command(target: Json) -> None:
     target["command"] = [keys.STANDBY, "--capture", "--", *launcher, *command]
 
 
-def _probes(target: Json, directory: str, signal: ReadySignal) -> None:
+def _probes(target: Json, directory: str, signal: ReadySignal, *, stock: bool) -> None:
     # A liveness probe would kill the worker while it is frozen.
     target.pop("livenessProbe", None)
     if signal == ReadySignal.FILE:
         target.pop("startupProbe", None)
-        ready = f"{directory}/{control.READY_FOR_SNAPSHOT}"
-        target["readinessProbe"] = {"exec": {"command": ["cat", ready]}, "periodSeconds": 1}
+        ready = file_probe(directory, control.READY_FOR_SNAPSHOT, stock=stock)
+        target["readinessProbe"] = ready | {"periodSeconds": 1}
 
 
 def _shared_memory(checkpoint: Mapping[str, Any], spec: Json, target: Json) -> None:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from contract import checkpoint as ckpt
-from contract import keys, pod_parts
+from contract import control, keys, pod_parts
 from contract.states import Admission
 from contract.storage import Storage, artifact_path
-from contract.tools import Tools, image_command, opened_by_cat, opened_probe
+from contract.tools import Tools, file_probe, image_command
 
 Json = dict[str, Any]
 
@@ -221,7 +221,7 @@ def startup_gate(container: Mapping[str, Any], directory: str, *, stock: bool = 
     """
     own = container.get("startupProbe") or container.get("livenessProbe") or container.get("readinessProbe")
     if own is None:
-        own = opened_probe(directory) if stock else opened_by_cat(directory)
+        own = file_probe(directory, control.RESTORE_COMPLETE, stock=stock) | {"timeoutSeconds": 1}
     gate = {key: value for key, value in own.items() if key != "initialDelaySeconds"}
     budget = int(own.get("initialDelaySeconds") or 0) + int(own.get("periodSeconds") or _PROBE_PERIOD) * int(
         own.get("failureThreshold") or _PROBE_FAILURES

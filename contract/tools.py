@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from contract import control, keys
+from contract import keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,14 +49,17 @@ def tools_for(image: str, values: Values) -> Tools | None:
     return Tools({"name": keys.TOOLS_VOLUME, "emptyDir": {}}, _mount(), _init(values), secrets)
 
 
-def opened_probe(directory: str) -> Json:
-    """Asks standby itself whether the container has begun its work: a stock image may have no other program to ask."""
-    return {"exec": {"command": [keys.STANDBY, "--opened", directory]}, "timeoutSeconds": 1}
+def file_probe(directory: str, name: str, *, stock: bool) -> Json:
+    """A probe that succeeds once a control file is there.
 
-
-def opened_by_cat(directory: str) -> Json:
-    """The same question, by a program that every placeholder image has."""
-    return {"exec": {"command": ["cat", f"{directory}/{control.RESTORE_COMPLETE}"]}, "timeoutSeconds": 1}
+    Args:
+        directory: the container's control directory.
+        name: of the file.
+        stock: whether standby was brought into the image: it answers itself then, since nothing else is known to be
+            there.
+    """
+    command = [keys.STANDBY, "--opened", directory, name] if stock else ["cat", f"{directory}/{name}"]
+    return {"exec": {"command": command}}
 
 
 class EntrypointUnknownError(ValueError):

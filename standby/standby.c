@@ -524,19 +524,19 @@ static void capture_mode(char **command, char **arguments) {
 
 static void usage(void) {
     say("usage: snapshot-standby [--capture] [--image-entrypoint] -- [COMMAND [ARG...]]\n"
-        "       snapshot-standby --install DIR | --opened DIR");
+        "       snapshot-standby --install DIR | --opened DIR [FILE]");
     exit(EXIT_REQUIRED);
 }
 
-static int opened(const char *path) {
+static int opened(const char *path, const char *file) {
     int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    return dir >= 0 && faccessat(dir, "restore-complete", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    return dir >= 0 && faccessat(dir, file ? file : "restore-complete", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 int main(int argc, char **argv) {
     int capture = 0, from_image = 0, i = 1;
     if (argc == 3 && strcmp(argv[1], "--install") == 0) return install_tools(argv[2]);
-    if (argc == 3 && strcmp(argv[1], "--opened") == 0) return !opened(argv[2]);
+    if ((argc == 3 || argc == 4) && strcmp(argv[1], "--opened") == 0) return !opened(argv[2], argv[3]);
     for (; i < argc && strcmp(argv[i], "--") != 0; i++) {
         if (strcmp(argv[i], "--capture") == 0) capture = 1;
         else if (strcmp(argv[i], "--image-entrypoint") == 0) from_image = 1;

@@ -424,19 +424,25 @@ class TestInstall:
 
 
 @pytest.mark.parametrize(
-    ("prepare", "code"),
+    ("prepare", "file", "code"),
     [
-        pytest.param(lambda folder: (folder / control.RESTORE_COMPLETE).touch(), 0, id="open"),
-        pytest.param(lambda _: None, 1, id="closed"),
-        pytest.param(lambda folder: folder.rmdir(), 1, id="no folder"),
+        pytest.param(lambda folder: (folder / control.RESTORE_COMPLETE).touch(), [], 0, id="open"),
+        pytest.param(lambda _: None, [], 1, id="closed"),
+        pytest.param(lambda folder: folder.rmdir(), [], 1, id="no folder"),
+        pytest.param(
+            lambda folder: (folder / control.READY_FOR_SNAPSHOT).touch(), [control.READY_FOR_SNAPSHOT], 0, id="ready"
+        ),
+        pytest.param(
+            lambda folder: (folder / control.RESTORE_COMPLETE).touch(), [control.READY_FOR_SNAPSHOT], 1, id="not ready"
+        ),
     ],
 )
-def test_the_startup_gate_needs_no_other_program(standby, tmp_path, prepare, code):
+def test_the_probes_of_ours_need_no_other_program(standby, tmp_path, prepare, file, code):
     folder = tmp_path / "control"
     folder.mkdir()
     prepare(folder)
 
-    assert code == subprocess.run([standby, "--opened", folder], check=False).returncode
+    assert code == subprocess.run([standby, "--opened", folder, *file], check=False).returncode
 
 
 class TestRestored:

@@ -118,7 +118,7 @@ def test_what_a_stock_image_runs_must_be_known():
 
 def test_the_gate_asks_standby_where_nothing_else_is_known_to_be_in_the_image():
     gate = shape(opted_in())["spec"]["containers"][0]["startupProbe"]
-    assert [keys.STANDBY, "--opened", "/snapshot-control"] == gate["exec"]["command"]
+    assert [keys.STANDBY, "--opened", "/snapshot-control", "restore-complete"] == gate["exec"]["command"]
     own = {"httpGet": {"port": 1}}
     assert own["httpGet"] == startup_gate(container(readinessProbe=own), "/c", stock=True)["httpGet"]
 
@@ -140,6 +140,8 @@ def test_capture_brings_the_same_tools():
     assert ["snapshot-tools", "own"] == [each["name"] for each in spec["initContainers"]]
     assert MOUNT in spec["containers"][0]["volumeMounts"]
     assert [keys.STANDBY, "--capture", "--image-entrypoint", "--"] == spec["containers"][0]["command"]
+    ready = spec["containers"][0]["readinessProbe"]["exec"]["command"]
+    assert [keys.STANDBY, "--opened", "/snapshot-control", "ready-for-snapshot"] == ready
     assert [{"name": "tools-pull"}] == spec["imagePullSecrets"]
     assert tools_for(IMAGE, load_values(INIT)).init == spec["initContainers"][0]
 
