@@ -120,6 +120,16 @@ class Scene(Checkpoints):
     async def eventually(self, look, what):
         return await eventually(look, lambda: f"{what}; logs:\n{self.controllers.logs()[-4000:]}")
 
+    async def cleaned(self, name):
+        """Have the removal of an automatic checkpoint's artifact end; its Job runs beside the agent."""
+        job = f"checkpoint-cleanup-{name.removeprefix('checkpoint-')}"
+
+        async def there():
+            return [each for each in (await self.kube.list(JOBS, HOME)).items if each["metadata"]["name"] == job]
+
+        assert await self.eventually(there, f"Job {job}")
+        await self.complete(job, namespace=HOME)
+
     async def gone(self, resource, name):
         async def missing():
             try:
@@ -310,6 +320,26 @@ async def test_a_failed_checkpoint_holds_nobody_back(scene):
     assert await scene.eventually(told, "the Event")
 
 
+async def test_a_deleted_checkpoint_is_made_anew_and_workers_that_run_stay(scene):
+    await scene.apply(graph(worker=service(checkpoint={"enabled": True, "startupPolicy": "WaitForCheckpoint"})))
+    name = (await scene.of_service())["checkpointName"]
+    await scene.finish(name, word="failed")
+    await scene.replicas(1)
+    before = (await scene.checkpoint(name))["metadata"]["uid"]
+    await scene.kube.delete(CHECKPOINTS, name, scene.namespace)
+    await scene.cleaned(name)
+
+    async def anew():
+        try:
+            return (await scene.checkpoint(name))["metadata"]["uid"] != before
+        except NotFoundError:
+            return False
+
+    assert await scene.eventually(anew, "the new checkpoint")
+    await scene.phase("Creating", name)
+    assert 1 == (await scene.deployment())["spec"]["replicas"]
+
+
 async def test_a_reference_by_name_and_by_id(scene):
     await scene.by_hand("qwen")
     ready = await scene.finish("qwen")
@@ -402,13 +432,7 @@ async def test_with_the_graph_goes_what_is_its_own_and_stays_what_is_retained(sc
     retained = await scene.checkpoint(kept)
     await scene.finish(own)
     await scene.kube.delete(GRAPHS, "demo", scene.namespace)
-    cleanup = f"checkpoint-cleanup-{own.removeprefix('checkpoint-')}"
-
-    async def cleaning():
-        return [each for each in (await scene.kube.list(JOBS, HOME)).items if each["metadata"]["name"] == cleanup]
-
-    assert await scene.eventually(cleaning, "the cleanup of the artifact")
-    await scene.complete(cleanup, namespace=HOME)
+    await scene.cleaned(own)
     await scene.gone(CHECKPOINTS, own)
     await scene.gone(DEPLOYMENTS, "demo-vllmdecodeworker")
 
