@@ -1,11 +1,13 @@
 """The DynamoCheckpoint that an automatic pod asks for: its name follows from the pod's stamp, so no race makes two."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from contract import keys
-from contract.automatic import automatic_id, automatic_name, automatic_target
+from contract.automatic import automatic_id, automatic_name, automatic_target, template_hash
+from contract.checkpoint import TargetError
 from contract.states import ReadySignal
-from kube.resources import CHECKPOINTS
+from kube.resources import CHECKPOINTS, PODS
 from kube.seam import Object
 from kube.store import key_of
 from workloads import pods
@@ -27,6 +29,23 @@ class Workload:
         return self.top.partition("/")[2]
 
 
+def fits(pod: Object, template: Object, more: Iterable[str] = ()) -> bool:
+    """Whether *template*, or a whole pod, is what the stamp of *pod* was made of.
+
+    Args:
+        pod: a pod with a stamp.
+        template: a pod template or a pod, shaped or not.
+        more: the chart value ``automatic.hashAnnotations``.
+    """
+    try:
+        target = automatic_target(template)
+    except TargetError:
+        return False
+    # The annotations that count are those of the whole: some that do are not the template's own.
+    plain = template_of(template) | {"metadata": template.get("metadata") or {}}
+    return template_hash(plain, target, more) == pods.stamp_of(pod)
+
+
 def automatic_checkpoint(pod: Object, workload: Workload) -> Object:
     """The checkpoint that *pod* asks for.
 
@@ -40,7 +59,7 @@ def automatic_checkpoint(pod: Object, workload: Workload) -> Object:
     namespace, stamp = key_of(pod)[0], pods.stamp_of(pod)
     checkpoint_id = automatic_id(namespace, stamp)
     source = workload.source
-    template = template_of(source["spec"]["template"] if source["kind"] != "Pod" else source)
+    written = source["spec"]["template"] if source["kind"] != PODS.kind else source
     return {
         "apiVersion": CHECKPOINTS.api_version,
         "kind": CHECKPOINTS.kind,
@@ -60,7 +79,7 @@ def automatic_checkpoint(pod: Object, workload: Workload) -> Object:
         "spec": {
             "identity": {"model": f"{namespace}/{workload.name}", "backendFramework": "generic"},
             "job": {
-                "podTemplateSpec": template,
+                "podTemplateSpec": template_of(written),
                 "targetContainerName": automatic_target(
                     source["spec"]["template"] if source["kind"] != "Pod" else source
                 ),

@@ -52,6 +52,10 @@ class Sight:
     refusal: str = ""
     """The server's words where the checkpoint may not be made."""
 
+    def outlived_by(self, pod: Object) -> bool:
+        """Whether the checkpoint that *pod* meant was deleted."""
+        return self.deleted is not None and pods.created(pod) <= self.deleted
+
 
 def plan(pod: Object, sight: Sight, now: datetime, wait_seconds: float) -> Hold | Lift | None:
     """What to do with *pod* now; None where it is not held.
@@ -96,7 +100,7 @@ def _end(pod: Object, sight: Sight, age: float, wait_seconds: float) -> tuple[Ga
 def _is_deleted(pod: Object, sight: Sight, age: float) -> bool:
     if sight.checkpoint is not None:
         return _deleting(sight.checkpoint)
-    if sight.deleted is not None and pods.created(pod) <= sight.deleted:
+    if sight.outlived_by(pod):
         return True
     # One that is still to be made is not deleted, however long that takes.
     return not pods.asks(pod) and age >= GRACE

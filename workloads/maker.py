@@ -13,7 +13,7 @@ from kube.resources import CHECKPOINTS, PODS
 from kube.seam import Object
 from kube.store import Key, key_of
 from workloads import pods
-from workloads.checkpoints import automatic_checkpoint
+from workloads.checkpoints import automatic_checkpoint, fits
 from workloads.copies import PodCopies
 from workloads.gates import Sight
 from workloads.owners import Owners
@@ -50,12 +50,11 @@ class Maker:
         """
         users = self._copies.naming(key)
         sight = self._sights.of(key)
-        if sight.deleted is not None:
-            await self._withdraw(users, sight)
+        await self._withdraw(users, sight)
         if sight.checkpoint is not None:
             self._sights.refused(key, "")
             return await self._note_use(sight.checkpoint, users)
-        asking = sorted((pod for pod in self._copies.naming(key) if pods.asks(pod)), key=_age)
+        asking = sorted((pod for pod in users if pods.asks(pod) and not sight.outlived_by(pod)), key=_age)
         if not users:
             self._sights.forget(key)
         return await self._make(key, asking) if asking else None
@@ -63,8 +62,8 @@ class Maker:
     async def _withdraw(self, users: Iterable[Object], sight: Sight) -> None:
         """Pods from before the deletion do not ask again; those that are held are let go, unless they may not."""
         for pod in users:
-            before = sight.deleted is not None and pods.created(pod) <= sight.deleted
-            if before and pods.asks(pod) and (pods.required(pod) or not pods.held(pod)):
+            asked = sight.outlived_by(pod) and pods.asks(pod)
+            if asked and (pods.required(pod) or not pods.held(pod)):
                 namespace, name = key_of(pod)
                 body = {"metadata": {"annotations": {keys.ANN_REQUEST: keys.REQUEST_WITHDRAWN}}}
                 try:
@@ -88,7 +87,8 @@ class Maker:
 
     async def _try(self, key: Key, pod: Object) -> str | None:
         """Make it from what *pod* tells; empty where it is there now, None where the pod is gone."""
-        workload = await self._owners.workload_of(pod)
+        more = self._values.automatic.hash_annotations
+        workload = await self._owners.workload_of(pod, lambda template: fits(pod, template, more))
         if workload is None:
             return None
         try:

@@ -4,6 +4,7 @@ Only kinds that we may read are climbed through; the first that we may not, or t
 """
 
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from kube.errors import ForbiddenError, NotFoundError
@@ -19,6 +20,7 @@ KNOWN: Final = {
     (resource.api_version.partition("/")[0], resource.kind): resource
     for resource in (REPLICA_SETS, DEPLOYMENTS, STATEFUL_SETS, JOBS, PODS)
 }
+Fits = Callable[[Object], bool]
 logger = logging.getLogger(__name__)
 
 
@@ -28,8 +30,12 @@ class Owners:
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
 
-    async def workload_of(self, pod: Object) -> Workload | None:
-        """Where *pod* comes from; None where the template cannot be had because it is gone.
+    async def workload_of(self, pod: Object, fits: Fits) -> Workload | None:
+        """Where *pod* comes from; None where it is gone before its template was known.
+
+        Args:
+            pod: the pod.
+            fits: whether a template is the one that the pod's stamp was made of.
 
         Raises:
             KubeError: a call failed.
@@ -38,15 +44,24 @@ class Owners:
         owner = controller_of(pod)
         first = await self._read(owner, namespace) if owner else None
         top = await self._top(pod, owner, first)
-        if first is not None and first["kind"] == REPLICA_SETS.kind:
-            return Workload(top, first)
-        # The other kinds' templates may have changed since, or lack what the pod mounts: the pod itself tells.
+        # The other kinds' templates may have changed since, or lack what the pod mounts: there the pod itself tells.
+        template = first if first is not None and first["kind"] == REPLICA_SETS.kind else None
+        if template is not None and fits(template["spec"]["template"]):
+            return Workload(top, template)
+        # Somebody else's webhook may have changed the pod before ours saw it, its image for example.
+        whole = await self._whole(pod)
+        if template is not None and not (whole and fits(whole)):
+            return Workload(top, template)
+        return Workload(top, whole) if whole else None
+
+    async def _whole(self, pod: Object) -> Object | None:
+        namespace, name = key_of(pod)
         try:
-            whole = await self._kube.get(PODS, key_of(pod)[1], namespace)
+            whole = await self._kube.get(PODS, name, namespace)
         except NotFoundError:
             return None
         same = whole["metadata"].get("uid") == pod["metadata"].get("uid")
-        return Workload(top, {"apiVersion": PODS.api_version, "kind": PODS.kind, **whole}) if same else None
+        return {"apiVersion": PODS.api_version, "kind": PODS.kind, **whole} if same else None
 
     async def _top(self, pod: Object, owner: Object | None, found: Object | None) -> str:
         top = _own_name(pod)

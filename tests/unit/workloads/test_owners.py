@@ -34,8 +34,8 @@ class Objects:
         return self.there[resource.kind, name]
 
 
-def find(asking, *there, **more):
-    found = asyncio.run(Owners(Objects(*there, **more)).workload_of(asking))
+def find(asking, *there, fits=bool, **more):
+    found = asyncio.run(Owners(Objects(*there, **more)).workload_of(asking, fits))
     return found and (found.top, found.source["kind"])
 
 
@@ -103,3 +103,21 @@ def test_a_pod_that_is_gone_tells_nothing():
 def test_owners_in_a_circle_end():
     there = [obj("StatefulSet", "llm", GROUP), obj("StatefulSet", "llm-0", SET), whole(owner=SET)]
     assert find(pod(owner=SET), *there)[0].startswith("StatefulSet/")
+
+
+@pytest.mark.parametrize(
+    ("expected", "fitting"),
+    [
+        pytest.param("ReplicaSet", ("ReplicaSet", "Pod"), id="both"),
+        pytest.param("ReplicaSet", ("ReplicaSet",), id="the template"),
+        pytest.param("Pod", ("Pod",), id="the pod as somebody's webhook left it"),
+        pytest.param("ReplicaSet", (), id="neither"),
+    ],
+)
+def test_the_template_is_the_one_that_was_stamped(expected, fitting):
+    replica_set, stored = obj("ReplicaSet", "web-7d9c"), whole(owner=RS)
+
+    def fits(template):
+        return ("Pod" if "kind" in template else "ReplicaSet") in fitting
+
+    assert expected == find(pod(owner=RS), replica_set, stored, fits=fits)[1]

@@ -13,7 +13,7 @@ from contract.storage import storage_from_values
 from contract.values import load_values
 from tests.shapes import container, template
 from tests.unit.workloads.opted import DEPLOYED, GATE, ID, NAME, pod, whole
-from workloads.checkpoints import Workload, automatic_checkpoint
+from workloads.checkpoints import Workload, automatic_checkpoint, fits
 from workloads.template import template_of
 
 PROBE = {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 5}
@@ -201,6 +201,25 @@ def test_the_template_has_the_hash_of_its_pod(made):
     asked = template_hash(admitted(written()), "main")
 
     assert asked == template_hash(template_of(made(written())), "main") == template_hash(written(), "main")
+
+
+@pytest.mark.parametrize(
+    ("expected", "change"),
+    [
+        pytest.param(True, {}, id="as it was"),
+        pytest.param(False, {"image": "example.test/another:1"}, id="another image"),
+        pytest.param(False, {"name": "other"}, id="another target"),
+    ],
+)
+@pytest.mark.parametrize(
+    "made", [pytest.param(admitted, id="cold"), pytest.param(lambda a: shaped(admitted(a)), id="held")]
+)
+def test_what_a_stamp_was_made_of(expected, change, made):
+    asked = template_hash(admitted(written()), "main")
+    template = made(written())
+    template["spec"]["containers"][0] |= change
+
+    assert expected == fits(pod(stamp=asked), template)
 
 
 REPLICA_SET = {"kind": "ReplicaSet", "metadata": {"name": "web-7d9c"}, "spec": {"template": written()}}
