@@ -11,7 +11,7 @@ from cluster.processes import run
 from cluster.progress import for_terminal
 
 SOURCES = Path(__file__).parent / "peers"
-PROGRAMS = ("webhook", "loadgen")
+PROGRAMS = ("webhook", "defaulter", "loadgen")
 
 
 def build(home: Cache) -> dict[str, Path]:
@@ -20,7 +20,7 @@ def build(home: Cache) -> dict[str, Path]:
     compiler = go.find(home, (1, 26, 0), progress)
     target = home.part("benchmark-peers", _key(compiler))
     if not cache.is_whole(target):
-        with progress.step("building the Go peer and the load generator"):
+        with progress.step("building the Go peers and the load generator"):
             cache.publish(target, lambda folder: _compile(compiler, folder))
     return {name: target / name for name in PROGRAMS}
 

@@ -7,7 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
+)
+
+// Lengths that are none.
+const (
+	unknown = -1
+	chunked = -2
 )
 
 // first speaks HTTP/1.1 by hand: the generator must cost less than the servers it measures.
@@ -41,6 +48,9 @@ func (f *first) send(body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if length == chunked {
+		return f.readChunks()
+	}
 	if cap(f.answer) < length {
 		f.answer = make([]byte, length)
 	}
@@ -49,7 +59,31 @@ func (f *first) send(body []byte) ([]byte, error) {
 	return f.answer, err
 }
 
-// readHead reads up to the empty line and returns the body's length.
+// readChunks reads a body that comes in parts, each after its length.
+func (f *first) readChunks() ([]byte, error) {
+	f.answer = f.answer[:0]
+	for {
+		line, err := f.reader.ReadSlice('\n')
+		if err != nil {
+			return nil, err
+		}
+		size, err := strconv.ParseInt(string(bytes.TrimSpace(line)), 16, 32)
+		if err != nil {
+			return nil, err
+		}
+		start := len(f.answer)
+		f.answer = slices.Grow(f.answer, int(size)+2)[:start+int(size)+2]
+		if _, err := io.ReadFull(f.reader, f.answer[start:]); err != nil {
+			return nil, err
+		}
+		f.answer = f.answer[:start+int(size)]
+		if size == 0 {
+			return f.answer, nil
+		}
+	}
+}
+
+// readHead reads up to the empty line and returns the body's length, or chunked.
 func (f *first) readHead() (int, error) {
 	line, err := f.reader.ReadSlice('\n')
 	if err != nil {
@@ -58,7 +92,7 @@ func (f *first) readHead() (int, error) {
 	if !bytes.HasPrefix(line, []byte("HTTP/1.1 200")) {
 		return 0, fmt.Errorf("the server answered %q", line)
 	}
-	length := -1
+	length := unknown
 	for {
 		if line, err = f.reader.ReadSlice('\n'); err != nil {
 			return 0, err
@@ -70,10 +104,12 @@ func (f *first) readHead() (int, error) {
 			if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil {
 				return 0, err
 			}
+		} else if bytes.EqualFold(name, []byte("transfer-encoding")) && bytes.EqualFold(bytes.TrimSpace(value), []byte("chunked")) {
+			length = chunked
 		}
 	}
-	if length < 0 {
-		return 0, errors.New("the answer has no Content-Length")
+	if length == unknown {
+		return 0, errors.New("the answer has no length")
 	}
 	return length, nil
 }

@@ -11,6 +11,8 @@ import (
 	core "k8s.io/api/core/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	sigs "sigs.k8s.io/json"
+
+	"dynamo-snapshot.invalid/benchmarks/peers/restore"
 )
 
 // bodyLimit is twice what the API server accepts for an object, for the review holds it and old versions of it.
@@ -22,8 +24,8 @@ var decoders = map[string]unmarshal{"std": json.Unmarshal, "sigs": sigs.Unmarsha
 
 type handler struct {
 	decode      unmarshal
-	checkpoints map[string]checkpoint
-	storage     storage
+	checkpoints map[string]restore.Checkpoint
+	storage     restore.Storage
 }
 
 func newHandler(objects, storageFile, decoder string) (*handler, error) {
@@ -31,11 +33,11 @@ func newHandler(objects, storageFile, decoder string) (*handler, error) {
 	if !known {
 		return nil, fmt.Errorf("-json must be std or sigs, not %q", decoder)
 	}
-	found, err := readCheckpoints(objects)
+	found, err := restore.ReadCheckpoints(objects)
 	if err != nil {
 		return nil, fmt.Errorf("-checkpoints: %w", err)
 	}
-	place, err := readStorage(storageFile)
+	place, err := restore.ReadStorage(storageFile)
 	if err != nil {
 		return nil, fmt.Errorf("-storage: %w", err)
 	}
@@ -71,7 +73,7 @@ func (h *handler) answer(request *admission.AdmissionRequest) *admission.Admissi
 	}
 	response := &admission.AdmissionResponse{UID: request.UID, Allowed: true}
 	code, operations := h.decide(request, &pod)
-	message := "DynamoCheckpoint " + pod.Annotations[annName] + ": " + code
+	message := "DynamoCheckpoint " + pod.Annotations[restore.AnnName] + ": " + code
 	response.Result = &meta.Status{Message: message}
 	response.AuditAnnotations = map[string]string{"admission": code}
 	if len(operations) == 0 {
