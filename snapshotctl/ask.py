@@ -61,8 +61,8 @@ class Oracle:
         }
 
     async def ask(self, pod: Mapping[str, Any], namespace: str) -> Ruling:
-        """The decision about a pod that is created in *namespace*."""
-        request = {"operation": "CREATE", "namespace": namespace, "object": _as_sent(pod)}
+        """The decision about a pod that is created in *namespace*; a manifest has to be ``as_sent``."""
+        request = {"operation": "CREATE", "namespace": namespace, "object": pod}
         while True:
             wanted: list[Key] = []
 
@@ -104,7 +104,7 @@ class Oracle:
             return None
 
 
-def _as_sent(pod: Mapping[str, Any]) -> Object:
+def as_sent(pod: Mapping[str, Any]) -> Object:
     """The pod with the API server's note on who wrote its annotations: the client, all of them."""
     metadata = pod.get("metadata") or {}
     written: Object = {f"f:{key}": {} for key in metadata.get("annotations") or ()}
@@ -149,7 +149,7 @@ async def _about(oracle: Oracle, candidate: Candidate, namespace: str) -> Answer
     if problem is not None:
         raise UserError(f"{candidate.origin}: the pod cannot be read: {problem}")
     pod["metadata"]["namespace"] = namespace
-    ruling = await oracle.ask(pod, namespace)
+    ruling = await oracle.ask(as_sent(pod), namespace)
     return predicted(candidate.origin, namespace, _as_asked(oracle.release, ruling, pod, namespace))
 
 
@@ -222,7 +222,7 @@ async def _template(kube: Kube, pod: Object) -> tuple[Object, str]:
         except (ForbiddenError, NotFoundError):
             found = {}
         if made := candidates(found):
-            return made[0].pod, f"{owner['kind']}/{owner['name']}"
+            return as_sent(made[0].pod), f"{owner['kind']}/{owner['name']}"
     return unshaped(pod), f"Pod/{pod['metadata']['name']}"
 
 

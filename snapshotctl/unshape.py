@@ -24,6 +24,8 @@ _ANNOTATIONS: Final = frozenset(
         keys.ANN_TEMPLATE_HASH,
     }
 )
+_STAMP: Final = (keys.ANN_TEMPLATE_HASH, keys.ANN_CHECKPOINT, keys.ANN_ADMISSION)
+"""Of an automatic pod: which kind it is, as the webhook found when it was created."""
 _PREFIXES: Final = (
     keys.ANN_RESTORE_STATUS_PREFIX,
     keys.ANN_RESTORE_CONTAINER_ID_PREFIX,
@@ -40,7 +42,10 @@ def unshaped(pod: Mapping[str, Any]) -> Json:
     annotations = {
         key: value for key, value in before.items() if key not in _ANNOTATIONS and not key.startswith(_PREFIXES)
     }
-    if shaped and before.get(keys.ANN_CHECKPOINT):
+    if labels.get(keys.LABEL_RESTORE) == keys.RESTORE_AUTO:
+        # The hash cannot be made again: of a stock image the command was written out, and nobody noted that.
+        annotations |= {key: before[key] for key in _STAMP if key in before}
+    elif shaped and before.get(keys.ANN_CHECKPOINT):
         annotations |= _wish(labels, before[keys.ANN_CHECKPOINT])
     spec = copy.deepcopy(dict(pod.get("spec") or {}))
     spec.pop("nodeName", None)
@@ -58,8 +63,6 @@ def unshaped(pod: Mapping[str, Any]) -> Json:
 
 def _wish(labels: Mapping[str, str], name: str) -> dict[str, str]:
     """What the pod asked for: shaping takes the wish off, as it is spent."""
-    if labels.get(keys.LABEL_RESTORE) == keys.RESTORE_AUTO:
-        return {}
     wish = {keys.ANN_CHECKPOINT_NAME: name}
     return wish if labels.get(keys.LABEL_RESTORE) else wish | {keys.ANN_RESTORE_CANDIDATE: "true"}
 

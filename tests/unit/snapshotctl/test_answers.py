@@ -1,0 +1,147 @@
+"""What is written on a pod, put into one answer."""
+
+import json
+
+import pytest
+
+from contract import keys
+from contract.remedies import ADMISSION, AGENT
+from contract.states import Admission, AgentReason
+from snapshotctl.answers import Facts, Outcome, Ruling, Stage, lived, predicted, state_of
+from snapshotctl.why_text import as_text
+from tests.shapes import ID, checkpoint, container, opted_in, pod, ready
+from webhook.decide import Decision
+
+REPORT = {"container": "main", "outcome": "failed", "reason": "restore-failed", "seconds": {"total": 1.5}, "bytes": 1}
+STATUS = keys.ANN_RESTORE_STATUS_PREFIX + "main"
+COLD = "SNAPSHOT_COLD_START: Falling back to cold start: no agent on this node\nmore\n"
+RESTORED = "SNAPSHOT_RESTORED: container restored from checkpoint x\n"
+
+
+def shaped(code="restore-shaped", **annotations):
+    labels = {keys.LABEL_CHECKPOINT_ID: ID, keys.LABEL_IS_RESTORE_TARGET: "true"}
+    notes = {keys.ANN_ADMISSION: code, keys.ANN_CHECKPOINT: "qwen", **annotations}
+    obj = opted_in(labels=labels, annotations=notes)
+    obj["metadata"]["name"] = "web-0"
+    return obj
+
+
+def plain(obj, **annotations):
+    obj["metadata"]["name"] = "web-0"
+    obj["metadata"].setdefault("annotations", {}).update(annotations)
+    return obj
+
+
+def gated():
+    obj = shaped("held")
+    obj["spec"]["schedulingGates"] = [{"name": keys.SCHEDULING_GATE}]
+    return obj
+
+
+def report(**parts):
+    return {keys.ANN_RESTORE_REPORT: json.dumps(REPORT | parts)}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "facts"),
+    [
+        pytest.param("restored", "restore-shaped", Facts(shaped(**{STATUS: "completed"}, **report())), id="restored"),
+        pytest.param("restores", "restore-shaped", Facts(shaped(**{STATUS: "in_progress"})), id="restoring"),
+        pytest.param("restores", "restore-shaped", Facts(shaped()), id="not-started"),
+        pytest.param("starts-cold", "restore-failed", Facts(shaped(**{STATUS: "failed"}, **report())), id="failed"),
+        pytest.param("starts-cold", "internal-error", Facts(shaped(**{STATUS: "failed"})), id="failed-without-report"),
+        pytest.param(
+            "starts-cold",
+            "internal-error",
+            Facts(shaped(**{STATUS: "failed", keys.ANN_RESTORE_REPORT: "{"})),
+            id="report-unreadable",
+        ),
+        pytest.param("starts-cold", "already-started", Facts(shaped(), logs={"main": COLD}), id="only-the-log-says-so"),
+        pytest.param("restored", "restore-shaped", Facts(shaped(), logs={"main": RESTORED}), id="log-says-restored"),
+        pytest.param("waits", "held", Facts(gated()), id="held"),
+        pytest.param(
+            "starts-cold", "wait-timeout", Facts(shaped("held", **{keys.ANN_GATE: "wait-timeout"})), id="let-go-cold"
+        ),
+        pytest.param(
+            "restores",
+            "restore-shaped",
+            Facts(shaped(**{keys.ANN_GATE: "checkpoint-ready"})),
+            id="let-go-to-restore",
+        ),
+        pytest.param(
+            "starts-cold",
+            "checkpoint-failed",
+            Facts(plain(opted_in(), **{keys.ANN_ADMISSION: "checkpoint-failed"})),
+            id="unshaped",
+        ),
+        pytest.param("starts-cold", "webhook-unreachable", Facts(plain(opted_in())), id="nobody-asked"),
+        pytest.param(
+            "starts-cold", "namespace-excluded", Facts(plain(opted_in()), unasked="not served"), id="not-served"
+        ),
+        pytest.param("starts-cold", "not-opted-in", Facts(plain(pod())), id="not-opted-in"),
+        pytest.param(
+            "starts-cold",
+            "not-opted-in",
+            Facts(plain(pod(), **{keys.ANN_ADMISSION: "restore-shaped"})),
+            id="copied-annotation",
+        ),
+        pytest.param(
+            "starts-cold", "already-shaped", Facts(plain(pod(labels={keys.LABEL_IS_SOURCE: "true"}))), id="capture-pod"
+        ),
+        pytest.param(
+            "starts-cold", "later", Facts(plain(opted_in(), **{keys.ANN_ADMISSION: "later"})), id="newer-code"
+        ),
+    ],
+)
+def test_outcome_and_code(outcome, code, facts):
+    answer = lived(facts)
+    assert (outcome, code) == (answer.outcome.value, answer.code)
+    assert code in as_text([answer], ()) or outcome == "restored"
+
+
+def test_one_cold_container_makes_a_cold_pod():
+    targets = {keys.ANN_TARGET_CONTAINERS: "main,side", keys.ANN_RESTORE_STATUS_PREFIX + "side": "completed"}
+    obj = shaped(**{STATUS: "failed"}, **report(), **targets)
+    obj["spec"]["containers"].append(container("side"))
+    answer = lived(Facts(obj))
+    assert (Outcome.COLD, "restore-failed") == (answer.outcome, answer.code)
+    assert ["main", "side"] == [each.subject for each in answer.findings if each.stage == Stage.RESTORE]
+
+
+def test_the_words_come_from_the_closed_lists():
+    answer = lived(Facts(shaped(**{STATUS: "failed"}, **report()), ready()))
+    first, second, third = answer.findings
+    assert ADMISSION[Admission.RESTORE_SHAPED].meaning == first.meaning
+    assert AGENT[AgentReason.RESTORE_FAILED].link == second.link
+    assert ("CheckpointReady", "qwen") == (third.code, third.subject)
+    text = " ".join(as_text([answer], ["said once"]).split())
+    assert AGENT[AgentReason.RESTORE_FAILED].remedy in text
+    assert "note said once" in text
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        pytest.param("Pending", None, id="new"),
+        pytest.param("CheckpointReady", {"phase": "Ready"}, id="no-conditions"),
+        pytest.param(
+            "Unschedulable",
+            {"phase": "Creating", "conditions": [{"type": "Ready", "status": "False", "reason": "Unschedulable"}]},
+            id="condition",
+        ),
+    ],
+)
+def test_where_a_checkpoint_stands(code, status):
+    assert code == state_of(checkpoint(status=status)).code
+
+
+def test_a_warning_that_repeats_the_message_is_not_told_twice():
+    decision = Decision(Admission.CHECKPOINT_NOT_FOUND, "no such", warnings=("this pod starts cold: no such", "other"))
+    assert ("other",) == predicted("Pod/x", "ns", Ruling(decision, "qwen")).notes
+
+
+@pytest.mark.parametrize("code", [pytest.param(each, id=each.value) for each in Admission])
+def test_every_code_of_admission_has_an_outcome(code):
+    found = predicted("Pod/x", "ns", Ruling(Decision(code, "because"))).outcome
+    cold = code not in (Admission.RESTORE_SHAPED, Admission.HELD)
+    assert cold == (found == Outcome.COLD)
