@@ -86,12 +86,14 @@ def bare(name="bare", **parts):
 class Workloads(Scene):
     """A namespace with workloads in it."""
 
+    app = "web"
+
     async def apply(self, resource, body):
         return await self.kube.create(resource, body, self.namespace)
 
-    async def pods(self, labels="app=web"):
+    async def pods(self):
         """Those of the workload, captures left out."""
-        found = await self.kube.list(PODS, self.namespace, labels=f"{labels},!{keys.LABEL_IS_SOURCE}")
+        found = await self.kube.list(PODS, self.namespace, labels=f"app={self.app},!{keys.LABEL_IS_SOURCE}")
         return [pod for pod in found.items if not pod["metadata"].get("deletionTimestamp")]
 
     async def pods_with(self, code, count=1):
