@@ -259,6 +259,8 @@ class CapturedImage(Open):
     cmd: Annotated[list[str], Field(json_schema_extra=LIST_ATOMIC)] | None = None
     user: str | None = None
     working_dir: str | None = None
+    injected: bool | None = None
+    """Whether the tools were brought into it; restored pods get them too then, whatever placeholder.mode says."""
 
 
 class ArtifactVersion(Part):

@@ -35,10 +35,17 @@ class Tools:
     pull_secrets: tuple[str, ...]
 
 
-def tools_for(image: str, values: Values) -> Tools | None:
-    """What a container needs that runs ``image``, which the values have been asked to map already; None: nothing."""
+def tools_for(image: str, values: Values, *, injected: bool = False) -> Tools | None:
+    """What a container lacks that runs ``image``; None: nothing.
+
+    Args:
+        image: what it runs, after ``placeholder.images``.
+        values: the chart's values.
+        injected: whether that image is known to have been captured with tools brought in: without them a restored pod
+            would not even start, so this goes before the values of today.
+    """
     placeholder = values.placeholder
-    if placeholder.mode != "inject" or image in placeholder.images.values():
+    if not injected and (placeholder.mode != "inject" or image in placeholder.images.values()):
         return None
     inject = placeholder.inject
     secrets = tuple(secret.name for secret in inject.pull_secrets)

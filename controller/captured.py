@@ -27,7 +27,7 @@ def image_of(checkpoint: Object, job: Object, values: Values) -> Object | None:
     found = ({"reference": reference} if reference else {}) | image_config(
         annotations_of(job).get(keys.ANN_IMAGE_CONFIG, "")
     )
-    return found or None
+    return (found | ({"injected": True} if _had_tools_injected(job) else {})) or None
 
 
 def image_config(text: str) -> Object:
@@ -63,6 +63,11 @@ def _jobs_image(checkpoint: Object, job: Object) -> str:
     containers = job.get("spec", {}).get("template", {}).get("spec", {}).get("containers") or ()
     target = job_target(checkpoint)
     return next((str(each.get("image", "")) for each in containers if each.get("name") == target), "")
+
+
+def _had_tools_injected(job: Object) -> bool:
+    volumes = job.get("spec", {}).get("template", {}).get("spec", {}).get("volumes") or ()
+    return any(volume.get("name") == keys.TOOLS_VOLUME for volume in volumes)
 
 
 def _mapping(text: str, longest: int) -> Mapping[str, Any]:

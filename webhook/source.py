@@ -123,6 +123,7 @@ def _restore(pod: Json, wish: Wish, checkpoint: Json, values: Values, *, held: b
     _check_images(pod, targets, image, values)
     seccomp = values.checkpoint.seccomp
     own = (ckpt.find_container(pod["spec"], targets[0]) or {}).get("image", "")
+    config = (checkpoint.get("status") or {}).get("image") or {}
     return Restore(
         checkpoint=wish.name,
         checkpoint_id=checkpoint_id,
@@ -134,8 +135,8 @@ def _restore(pod: Json, wish: Wish, checkpoint: Json, values: Values, *, held: b
         image=image or None,
         pull_secrets=tuple(secret["name"] for secret in template.get("imagePullSecrets") or () if secret.get("name")),
         shared_memory=_shared_memory(checkpoint, template, captured),
-        tools=tools_for(image or own, values),
-        image_config=(checkpoint.get("status") or {}).get("image") or {},
+        tools=tools_for(image or own, values, injected=bool(config.get("injected"))),
+        image_config=config,
         held=held,
         stamp=wish.stamp,
     )

@@ -3,7 +3,7 @@ import re
 
 import jsonpatch
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract import keys
@@ -211,12 +211,14 @@ def parts_of(main):
     return main["image"], main.get("command", []), main.get("args", []), env
 
 
+@settings(deadline=None)
 @given(CONTAINERS, CONTAINERS)
 def test_two_workers_share_a_checkpoint_only_if_they_start_alike(one, two):
     same = template_hash(pod(one), "main") == template_hash(pod(two), "main")
     assert (parts_of(one) == parts_of(two)) == same
 
 
+@settings(deadline=None)
 @given(CONTAINERS, st.booleans())
 def test_a_probe_less_shape_adds_nothing_that_counts(main, in_pod):
     """Environment and volumes of ours do not count, so a hash never depends on an earlier one."""

@@ -56,6 +56,13 @@ def test_the_image_is_the_one_that_ran_with_what_it_would_run():
     assert {"reference": "example.test/ran:1"} | CONFIG == image_of(creating(), seen, AGENT_MOUNT)
 
 
+def test_tools_that_were_brought_in_are_noted():
+    seen = job()
+    seen["spec"]["template"]["spec"]["volumes"] = [{"name": keys.TOOLS_VOLUME, "emptyDir": {}}]
+
+    assert {"reference": "example.test/ran:1", "injected": True} == image_of(creating(), seen, AGENT_MOUNT)
+
+
 @pytest.mark.parametrize(
     ("report", "reason"),
     [

@@ -261,3 +261,12 @@ def test_the_mapped_placeholder_goes_before_injection():
     main = result["spec"]["containers"][0]
     assert ("built:1", [keys.STANDBY, "--image-entrypoint", "--"]) == (main["image"], main["command"])
     assert "initContainers" not in result["spec"]
+
+
+def test_what_was_captured_with_injected_tools_is_restored_with_them_whatever_the_mode():
+    """Else a pod would be given the command of a program that its image lacks."""
+    obj = auto_pod(STOCK)
+    image = {"reference": "stock:1", "entrypoint": ["/entry"], "injected": True}
+    result = patched(obj, ask(obj, checkpoint_of(obj, image=image), text="placeholder: {mode: image}"))
+    assert "snapshot-tools" == result["spec"]["initContainers"][0]["name"]
+    assert [keys.STANDBY, "--", "/entry"] == result["spec"]["containers"][0]["command"]
