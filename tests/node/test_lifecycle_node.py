@@ -1,0 +1,164 @@
+"""The life of a checkpoint on a real kubelet: versions, their removal, adoption, the end of what nobody uses.
+
+In podMount with a ReadWriteOnce claim that the controller makes: captures, restores, inspections and removals mount it
+one after the other.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from contract import keys
+from demo.install import Helm, complaints, image_settings
+from demo.kubectl import CommandError, Kubectl, wait_for
+from demo.platform import Platform
+from tests.node import scene
+
+NAMESPACE = "snapshot-lifecycle"
+NAME = "life"
+SECONDS = 60.0
+
+
+@pytest.fixture(scope="module")
+def release(platform: Platform) -> Iterator[Kubectl]:
+    """A release that keeps one version."""
+    kubectl = Kubectl(platform.kubectl, platform.kubeconfig, NAMESPACE)
+    helm = Helm(platform.helm, platform.kubeconfig, NAMESPACE)
+    settings = image_settings(platform.image_tag, platform.image_prefix)
+    more = {
+        "storage.accessMode": "podMount",
+        "storage.pvc.accessMode": "ReadWriteOnce",
+        "retention.keepVersions": "1",
+    }
+    try:
+        helm.install(settings | more)
+    except CommandError as error:
+        pytest.fail(f"{error}\n{complaints(kubectl)}")
+    yield kubectl
+    helm.uninstall()
+
+
+def token(kubectl: Kubectl, pod: str) -> str:
+    """What only the captured process can know."""
+    return str(scene.await_answer(kubectl, pod)["token"])
+
+
+def captured(kubectl: Kubectl, version: str) -> dict:
+    """Wait until this version is Ready; the checkpoint's status."""
+
+    def look() -> dict | None:
+        status = kubectl.get("dynamocheckpoint", NAME).get("status", {})
+        if status.get("phase") == "Failed":
+            pytest.fail(f"version {version}: {status.get('message')}")
+        ready = status.get("phase") == "Ready" and status["location"].endswith(f"/versions/{version}")
+        return status if ready else None
+
+    return wait_for(look, f"version {version} Ready", scene.CAPTURE_SECONDS)
+
+
+def versions(kubectl: Kubectl) -> list[str]:
+    """The versions that the status lists."""
+    return [each["version"] for each in kubectl.get("dynamocheckpoint", NAME)["status"].get("versions", [])]
+
+
+def annotate(kubectl: Kubectl, *notes: str) -> None:
+    kubectl("annotate", "--overwrite", "dynamocheckpoint", NAME, *notes)
+
+
+def events(kubectl: Kubectl, reason: str) -> list[str]:
+    """Messages of the Events with this reason."""
+    return [each["message"] for each in kubectl.items("events", "--field-selector", f"reason={reason}")]
+
+
+def stored(kubectl: Kubectl, path: str) -> list[str]:
+    """A folder of the volume, seen by the restored pod that mounts it read-only."""
+    code = f"import os; print(*os.listdir('/checkpoints/{path}'))"
+    return sorted(kubectl("exec", "second", "-c", "main", "--", "python3", "-c", code).split())
+
+
+@pytest.fixture(scope="module")
+def old(release: Kubectl) -> str:
+    """Version 1, and a pod restored from it: the token."""
+    scene.create(release, scene.checkpoint(NAME))
+    captured(release, "1")
+    scene.create(release, scene.pod("first", NAME, readinessProbe=scene.probe()))
+    return token(release, "first")
+
+
+@pytest.fixture(scope="module")
+def new(release: Kubectl, old: str) -> str:
+    """Version 2, and a pod restored from it: the token."""
+    annotate(release, f"{keys.ANN_ARTIFACT_VERSION}=2")
+    captured(release, "2")
+    scene.create(release, scene.pod("second", NAME, readinessProbe=scene.probe()))
+    return token(release, "second")
+
+
+def test_pods_of_the_old_version_restore_it_again(release: Kubectl, old: str, new: str):
+    """A container that restarts is what its pod was made for; and while the pod lives, its version stays."""
+    pid = scene.await_answer(release, "first")["pid"]
+    release("exec", "first", "-c", "main", "--", "python3", "-c", f"import os; os.kill({pid}, 9)")
+
+    def restarted() -> bool | None:
+        statuses = release.get("pod", "first")["status"]["containerStatuses"]
+        return True if statuses[0]["restartCount"] and statuses[0]["ready"] else None
+
+    wait_for(restarted, "the container's restart", SECONDS)
+    assert old == token(release, "first") != new
+    assert scene.first_line(release, "first").startswith("SNAPSHOT_RESTORED:")
+    assert ["1", "2"] == versions(release)
+
+
+@pytest.fixture(scope="module")
+def trimmed(release: Kubectl, old: str, new: str) -> str:
+    """Nobody uses version 1 any more, and it goes; the checkpoint's id."""
+    scene.remove(release, "pod/first")
+    wait_for(lambda: versions(release) == ["2"] or None, "version 1 to go", SECONDS)
+    return str(release.get("dynamocheckpoint", NAME)["status"]["checkpointID"])
+
+
+def test_an_old_version_goes_when_nobody_uses_it(release: Kubectl, trimmed: str):
+    assert ["2"] == stored(release, f"{trimmed}/versions")
+    assert ["version 1 was removed from storage"] == events(release, "VersionRemoved")
+
+
+@pytest.fixture(scope="module")
+def adopted(release: Kubectl, trimmed: str, new: str) -> dict:
+    """Deleted, applied again, in the way of its own artifact, taken over: the status."""
+    release("delete", "dynamocheckpoint", NAME, "--wait=true")
+    again = scene.checkpoint(NAME)
+    again["metadata"]["annotations"] = {keys.ANN_ARTIFACT_VERSION: "2"}
+    scene.create(release, again)
+    failed = scene.phase(release, NAME, "Failed", "Ready")
+    annotate(release, f"{keys.ANN_ADOPT}=2")
+    return {"failed": failed["status"], **captured(release, "2")}
+
+
+def test_an_artifact_in_the_way_can_be_taken_over(release: Kubectl, adopted: dict, new: str):
+    """The failure names the way; what is taken over is the process that was captured."""
+    scene.create(release, scene.pod("third", NAME, readinessProbe=scene.probe()))
+
+    assert "Failed" == adopted["failed"]["phase"]
+    assert "snapshotctl adopt" in adopted["failed"]["message"]
+    assert adopted["manifestDigest"].startswith("blake3:")
+    assert new == token(release, "third")
+    assert scene.first_line(release, "third").startswith("SNAPSHOT_RESTORED:")
+
+    def unasked() -> bool | None:
+        notes = release.get("dynamocheckpoint", NAME)["metadata"]["annotations"]
+        return keys.ANN_ADOPT not in notes or None
+
+    wait_for(unasked, "the end of the question", SECONDS)
+
+
+def test_an_unused_checkpoint_goes_with_its_artifacts(release: Kubectl, adopted: dict, trimmed: str):
+    """Only because its own spec says so: it was made by hand."""
+    scene.remove(release, "pod/second", "pod/third")
+    release("patch", "dynamocheckpoint", NAME, "--type=merge", "-p", '{"spec":{"retention":{"ttlAfterLastUse":"5s"}}}')
+
+    def gone() -> bool | None:
+        return None if release("get", "dynamocheckpoint", NAME, "--ignore-not-found") else True
+
+    wait_for(gone, "the checkpoint to go", SECONDS + 30)
+    removed = [f"artifact {trimmed} removed"]
+    assert removed == events(release, "ArtifactRemoved")
