@@ -1,12 +1,21 @@
 import asyncio
 from http import HTTPStatus
 from itertools import pairwise
+from random import Random
 
+import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
+from contract.values import load_values
+from tests.pods import random_pod
+from tests.shapes import ready, review
+from webhook.answer import answer
+from webhook.app import Edge
 from webhook.fast_lane import HEAD_LIMIT, KNOWN_HEADS, DateHeader, FastLane, Heads, Reply, plain_length
+from webhook.metrics import Metrics
 
 PATH = "/admit"
 LIMIT = 1000
@@ -68,8 +77,8 @@ class Transport(asyncio.Transport):
 class Lane:
     """A connection and all that it touches."""
 
-    def __init__(self):
-        self.desk, self.general, self.transport = Desk(), General(), Transport()
+    def __init__(self, desk=None):
+        self.desk, self.general, self.transport = desk or Desk(), General(), Transport()
         self.connection = FastLane(self.desk, Heads(PATH), self.general, lambda: b"now")
         self.connection.connection_made(self.transport)
 
@@ -206,3 +215,19 @@ def test_the_date_is_made_once_a_second():
     date = DateHeader(lambda: next(moments))
     expected = [b"Thu, 01 Jan 1970 00:00:00 GMT"] * 2 + [b"Thu, 01 Jan 1970 00:00:01 GMT"]
     assert expected == [date() for _ in expected]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 2**32), min_size=1, max_size=4), st.lists(st.integers(0, 10_000), max_size=6))
+def test_pods_of_every_kind_get_the_answer_that_the_decision_gives(seeds, cuts):
+    """Shaped, held, stamped or refused: the short way changes nothing about an answer."""
+    values = load_values("{placeholder: {mode: inject}, startupPolicy: WaitForCheckpoint}")
+    stored = {"qwen": ready()}.get
+    bodies = [orjson.dumps(review(random_pod(Random(seed)))) for seed in seeds]
+    lane = Lane(Edge(lambda _, name: stored(name), values, Metrics(CollectorRegistry()), path=PATH))
+    stream = b"".join(request(body) for body in bodies)
+    edges = sorted({0, len(stream), *(cut % len(stream) for cut in cuts)})
+    lane.receive(*(stream[start:end] for start, end in pairwise(edges)))
+    wanted = [answer(body, lambda _, name: stored(name), values).body for body in bodies]
+    assert wanted == [part.partition(b"\r\n\r\n")[2] for part in lane.transport.written.split(b"HTTP/1.1 200 OK")[1:]]
+    assert lane.general.received == b""
