@@ -25,7 +25,6 @@ from contract.states import Phase
 from contract.storage import BadIdError
 from contract.values import Values, duration_seconds
 from controller import diagnosis
-from controller.adoption import wanted_version
 from controller.observe import id_of
 from kube.seam import Object
 from kube.store import key_of
@@ -64,7 +63,7 @@ class Use:
     def of(self, checkpoint: Object) -> bool:
         """Whether any pod uses or names the checkpoint."""
         namespace, name = key_of(checkpoint)
-        return (namespace, name) in self.names or (namespace, id_of(checkpoint)) in self.ids
+        return (namespace, name) in self.names or (namespace, _id(checkpoint)) in self.ids
 
 
 @dataclass(frozen=True)
@@ -158,25 +157,25 @@ Recency = Callable[[Object], datetime]
 def _settled(checkpoint: Object) -> bool:
     """Whether nobody is making, taking over or removing anything of it."""
     status, metadata = checkpoint.get("status") or {}, checkpoint["metadata"]
-    still = status.get("phase") in (Phase.READY, Phase.FAILED) and not metadata.get("deletionTimestamp")
-    return (
-        still
-        and bool(id_of(checkpoint))
-        and not wanted_version(checkpoint)
-        and _current(checkpoint) == _wish(checkpoint)
-    )
+    if status.get("phase") not in (Phase.READY, Phase.FAILED) or metadata.get("deletionTimestamp"):
+        return False
+    if keys.ANN_ADOPT in annotations_of(checkpoint) or not id_of(checkpoint):
+        return False
+    return _current(checkpoint) == _wish(checkpoint)
 
 
 def _old_versions(checkpoint: Object, use: Use, now: datetime, rules: Rules) -> Iterable[Removal]:
-    current, there = _current(checkpoint), versions_of(checkpoint)
-    keep = _own(checkpoint).get("keepVersions") or rules.keep_versions
+    there, keep = versions_of(checkpoint), int(_own(checkpoint).get("keepVersions") or rules.keep_versions)
+    if len(there) <= keep:
+        return
+    current = _current(checkpoint)
     # What is restored now counts as the newest, also where an earlier version was taken back.
     order = sorted(there, key=lambda each: each["version"] == current)
     newest = max((_time(each.get("createdAt")) for each in there), key=_sortable, default=None)
     if newest is None or (now - newest).total_seconds() < SETTLE_SECONDS:
         return
-    namespace, checkpoint_id = key_of(checkpoint)[0], id_of(checkpoint)
-    for entry in order[: max(len(order) - int(keep), 0)]:
+    namespace, checkpoint_id = key_of(checkpoint)[0], _id(checkpoint)
+    for entry in order[:-keep]:
         version = str(entry["version"])
         if version != current and (namespace, checkpoint_id, version) not in use.versions:
             yield Removal(checkpoint, f"version {version} is beyond keepVersions {keep}", version)
@@ -284,9 +283,14 @@ def _bytes(checkpoint: Object) -> int:
     return sum(int(size or 0) for size in sizes)
 
 
+def _id(checkpoint: Object) -> str:
+    """The id as the controller noted it; whoever is settled has one that was checked."""
+    return str((checkpoint.get("status") or {}).get("checkpointID") or "")
+
+
 def _current(checkpoint: Object) -> str:
     try:
-        return captured_version(checkpoint, id_of(checkpoint))
+        return captured_version(checkpoint, _id(checkpoint))
     except BadIdError:
         return ""
 

@@ -95,14 +95,14 @@ class Sweeper:
         for job in tuple(self._around.jobs.store):
             await self._finish(job)
         pods = [pod for informer in self._around.pods for pod in informer.store]
-        verdict = self._verdict(pods)
+        verdict = await self._verdict(pods)
         self._say_over(verdict)
         for namespace in sorted({key_of(each.checkpoint)[0] for each in verdict.removals}):
             await self._namespace(
                 namespace, [each for each in verdict.removals if key_of(each.checkpoint)[0] == namespace]
             )
 
-    def _verdict(self, pods: Iterable[Object]) -> Verdict:
+    async def _verdict(self, pods: Iterable[Object]) -> Verdict:
         if not self._values.checkpoint.enabled:
             return Verdict(())
         excluded, now = self._values.webhook.excluded_namespaces, self._clock()
@@ -110,7 +110,8 @@ class Sweeper:
         use = use_of(pods)
         there = {str(each["metadata"].get("uid")): use.of(each) for each in checkpoints}
         self._seen = {uid: now if used else self._seen[uid] for uid, used in there.items() if used or uid in self._seen}
-        return decide(checkpoints, use, now, self._rules, self._seen)
+        # Thousands of checkpoints take a moment, in which everybody else goes on; objects in a copy never change.
+        return await asyncio.to_thread(decide, checkpoints, use, now, self._rules, dict(self._seen))
 
     async def _namespace(self, namespace: str, planned: list[Removal]) -> None:
         if self._values.retention.dry_run:
@@ -121,7 +122,7 @@ class Sweeper:
         if not pending:
             return
         # Once more, on what the server says of the pods at this moment.
-        certain = {_key(each) for each in self._verdict(await self._pods_of(namespace)).removals}
+        certain = {_key(each) for each in (await self._verdict(await self._pods_of(namespace))).removals}
         for removal in pending:
             if _key(removal) in certain:
                 await self._remove(removal)
