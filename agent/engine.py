@@ -219,7 +219,7 @@ class NodeEngine:
             if waiting is None:
                 return _not_yet()
             with waiting.control as directory:
-                if self._has_record(waiting.init_pid):
+                if directory.has(control.IMAGE_ENTRYPOINT) or self._has_record(waiting.init_pid):
                     return Outcome(ok=True)
                 config = self._config_of(order.image_id, waiting.init_pid)
                 directory.write(control.IMAGE_CMD, _record(config.cmd))

@@ -1,13 +1,16 @@
-"""What an image says about its containers, from the runtime's content store on the node: no runtime API.
+"""What an image says about its containers, from the runtime's own store on the node: no runtime API.
 
-The store is where the container's own root file system comes from. Blobs are named by their digests, which are checked.
+The store is where the container's root file system comes from: containerd's content, or the containers/storage folder
+of CRI-O. Both keep documents by their digests, which are checked.
 """
 
+import base64
 import hashlib
 import json
 import platform
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,25 +18,31 @@ from agent.discover import Mount
 from agent.errors import ContainerError
 from agent.orders import ImageConfig
 
-DEFAULT_ROOT: Final = "/var/lib/containerd"
+DEFAULT_ROOTS: Final = ("/var/lib/containerd", "/var/lib/containers/storage")
 BLOBS: Final = "io.containerd.content.v1.content/blobs/sha256"
+IMAGES: Final = "overlay-images"
+"""Of containers/storage; ``images.json`` there names each image's documents."""
 MAX_BLOB: Final = 4 << 20
 """Bytes; manifests and configurations have some kB."""
+MAX_IMAGES: Final = 64 << 20
+"""Bytes of ``images.json``: some kB for each image of the node."""
 MAX_WORDS: Final = 32 << 10
 """Bytes of entrypoint and cmd together: they travel in an annotation."""
-_DIGEST: Final = re.compile(r"(?:^|@)sha256:([0-9a-f]{64})$", re.ASCII)
-_SNAPSHOTS: Final = "/io.containerd.snapshotter."
+_DIGEST: Final = re.compile(r"(?:^|@)(?:sha256:)?([0-9a-f]{64})$", re.ASCII)
+_ID: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_PLAIN: Final = re.compile(r"[A-Za-z0-9.]+", re.ASCII)
+_LAYERS: Final = ("/io.containerd.snapshotter.", "/overlay/")
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
 Json = dict[str, Any]
 
 
 def roots(mounts: Sequence[Mount]) -> tuple[str, ...]:
-    """Where containerd may keep its content: where the container's layers lie, else the usual folder."""
+    """Where the runtime may keep its documents: beside the container's layers, else in the usual folders."""
     root = next((mount for mount in reversed(mounts) if mount.point == "/"), None)
     upper = (root.option("upperdir") if root else None) or ""
-    before, found, _ = upper.partition(_SNAPSHOTS)
-    return tuple(dict.fromkeys([*([before] if found else []), DEFAULT_ROOT]))
+    beside = [upper.partition(layers)[0] for layers in _LAYERS if layers in upper]
+    return tuple(dict.fromkeys([*beside[:1], *DEFAULT_ROOTS]))
 
 
 def read_config(image_id: str, folders: Iterable[Path]) -> ImageConfig:
@@ -69,16 +78,33 @@ def _next(document: Json) -> str:
 
 
 def _blob(digest: str, folders: Iterable[Path]) -> Json:
-    for folder in folders:
+    for path in (path for folder in folders for path in _files(folder, digest)):
         try:
-            with (folder / BLOBS / digest).open("rb") as file:
+            with path.open("rb") as file:
                 content = file.read(MAX_BLOB)
         except OSError:
             continue
         if hashlib.sha256(content).hexdigest() != digest:
-            raise _unreadable(f"blob sha256:{digest} in the runtime's store is not what its name says")
+            raise _unreadable(f"document sha256:{digest} in the runtime's store is not what its name says")
         return _parsed(content)
-    raise _unreadable(f"blob sha256:{digest} is not in the runtime's store; only containerd's is known")
+    raise _unreadable(f"document sha256:{digest} is not in the runtime's store")
+
+
+def _files(folder: Path, digest: str) -> Iterator[Path]:
+    """Where a store may keep a document."""
+    yield folder / BLOBS / digest
+    with suppress(OSError, ValueError, AttributeError, TypeError):
+        with (folder / IMAGES / "images.json").open("rb") as file:
+            known = json.loads(file.read(MAX_IMAGES))
+        for image in known:
+            for name, found in image["big-data-digests"].items():
+                if found == f"sha256:{digest}" and _ID.fullmatch(image["id"]):
+                    yield folder / IMAGES / image["id"] / _file_name(name)
+
+
+def _file_name(name: str) -> str:
+    """As containers/storage calls the file of a document."""
+    return name if _PLAIN.fullmatch(name) else "=" + base64.b64encode(name.encode()).decode()
 
 
 def _parsed(content: bytes) -> Json:

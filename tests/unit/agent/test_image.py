@@ -1,5 +1,6 @@
 """What an image runs is read where the runtime keeps it, and believed only under its digest."""
 
+import base64
 import hashlib
 import json
 
@@ -70,7 +71,7 @@ def test_an_image_may_say_nothing(store, tmp_path):
         pytest.param(b"no json", "no JSON", id="no JSON"),
         pytest.param([], "no object", id="no object"),
         pytest.param(index(("arm64", "sha256:" + "0" * 64)), "no manifest for amd64", id="another architecture"),
-        pytest.param(manifest("sha256:" + "0" * 64), "is not in the runtime's store", id="blob missing"),
+        pytest.param(manifest("sha256:" + "0" * 64), "is not in the runtime's store", id="document missing"),
         pytest.param(manifest("../../etc/passwd"), "no manifest", id="hostile digest"),
         pytest.param({"rootfs": {}, "config": {"Cmd": ["x" * 40_000]}}, "too long", id="too long"),
         pytest.param({"rootfs": {}, "config": {"Cmd": ["a\0b"]}}, "NUL", id="NUL"),
@@ -97,21 +98,67 @@ def test_an_image_without_a_digest_cannot_be_found(tmp_path, image_id):
         image.read_config(image_id, [tmp_path])
 
 
+@pytest.fixture
+def storage(tmp_path):
+    """Lays an image out as skopeo 1.9 does, with containers/storage, the library of CRI-O."""
+
+    def put(config, **changes):
+        text = json.dumps(config).encode()
+        image_id = hashlib.sha256(text).hexdigest()
+        whole = json.dumps(manifest(f"sha256:{image_id}")).encode()
+        digest = f"sha256:{hashlib.sha256(whole).hexdigest()}"
+        names = {"manifest": digest, f"manifest-{digest}": digest, f"sha256:{image_id}": f"sha256:{image_id}"}
+        folder = tmp_path / image.IMAGES / image_id
+        folder.mkdir(parents=True)
+        (folder / "manifest").write_bytes(whole)
+        for name, content in ((f"manifest-{digest}", whole), (f"sha256:{image_id}", text)):
+            (folder / ("=" + base64.b64encode(name.encode()).decode())).write_bytes(content)
+        entry = {"id": image_id, "digest": digest, "big-data-digests": names, **changes}
+        (tmp_path / image.IMAGES / "images.json").write_text(json.dumps([entry]))
+        return image_id, digest
+
+    return put
+
+
 @pytest.mark.parametrize(
-    ("expected", "options"),
+    "form", [pytest.param("{0}", id="id"), pytest.param("registry.example/worker@{1}", id="manifest's digest")]
+)
+def test_an_image_of_cri_o_is_found(storage, tmp_path, form):
+    image_id = form.format(*storage(CONFIG))
+
+    assert ("app", "") == image.read_config(image_id, [tmp_path]).cmd
+
+
+@pytest.mark.parametrize(
+    "changes",
     [
-        pytest.param(
-            ("/data/containerd", image.DEFAULT_ROOT),
-            "rw,upperdir=/data/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/7/fs",
-            id="elsewhere",
-        ),
-        pytest.param(
-            (image.DEFAULT_ROOT,),
-            "rw,upperdir=/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/7/fs",
-            id="usual",
-        ),
-        pytest.param((image.DEFAULT_ROOT,), "rw", id="no overlay"),
+        pytest.param({"id": "../../../etc"}, id="hostile id"),
+        pytest.param({"big-data-digests": None}, id="no documents"),
+        pytest.param({"big-data-digests": {}}, id="other documents"),
     ],
 )
-def test_content_lies_beside_the_layers(expected, options):
-    assert expected == image.roots([Mount("/", "/", "overlay", "overlay", options)])
+def test_a_storage_that_cannot_be_followed_is_said(storage, tmp_path, changes):
+    image_id, _ = storage(CONFIG, **changes)
+
+    with pytest.raises(ContainerError, match="is not in the runtime's store"):
+        image.read_config(image_id, [tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("expected", "upper"),
+    [
+        pytest.param("/data/cd", "/data/cd/io.containerd.snapshotter.v1.overlayfs/snapshots/7/fs", id="containerd"),
+        pytest.param("/data/cs", f"/data/cs/overlay/{'a' * 64}/diff", id="CRI-O"),
+    ],
+)
+def test_documents_lie_beside_the_layers(expected, upper):
+    found = image.roots([Mount("/", "/", "overlay", "overlay", f"rw,upperdir={upper}")])
+
+    assert (expected, *image.DEFAULT_ROOTS) == found
+
+
+@pytest.mark.parametrize(
+    "options", ["rw", "rw,upperdir=/elsewhere/7/fs", "rw,upperdir=/var/lib/containers/storage/overlay/7"]
+)
+def test_else_they_lie_in_the_usual_folders(options):
+    assert set(image.DEFAULT_ROOTS) == set(image.roots([Mount("/", "/", "overlay", "overlay", options)]))
