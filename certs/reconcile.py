@@ -16,6 +16,7 @@ from typing import Final
 from certs import store
 from certs.bundle import Act, Step, World, after, decide, new_leaf, wanted_bundle
 from certs.policy import Lifetimes
+from certs.tie import FIELD_MANAGER, tie
 from kube.errors import ConflictError, KubeError, NotFoundError
 from kube.resources import MUTATING_WEBHOOK_CONFIGURATIONS, SECRETS
 from kube.seam import Kube, Object, PatchKind
@@ -26,7 +27,6 @@ WEBHOOK_ENTRY: Final = "pods.snapshot.nvidia.com"
 It stays for ever: an upgrade that renamed it would leave our ``caBundle`` on an entry without anything else, which
 the API server refuses.
 """
-FIELD_MANAGER: Final = "snapshot-controller"
 INTERVAL: Final = 60.0
 """Seconds between two looks: a deleted key or a foreign bundle is put right within a minute."""
 RETRY: Final = 5.0
@@ -166,6 +166,7 @@ async def _guarded(kube: Kube, targets: Targets, clock: Callable[[], datetime], 
     except KubeError as error:
         log.warning("certificates: %s", error)
     else:
+        await tie(kube, targets.configuration, targets.namespace)
         return INTERVAL
     return RETRY
 

@@ -58,9 +58,10 @@ class Installed:
         namespace: which must exist.
         folder: for files of this release.
         settings: the chart's values, as ``--set`` takes them.
+        webhook_here: the webhook is to be called on this machine, not through its Service.
     """
 
-    def __init__(self, plane, namespace, folder, *settings):
+    def __init__(self, plane, namespace, folder, *settings, webhook_here=True):
         self.plane, self.namespace, self.folder = plane, namespace, folder
         self.kubectl = plane.kubectl
         self.port, self._ports = free_port(), {}
@@ -69,7 +70,8 @@ class Installed:
         folder.mkdir(parents=True, exist_ok=True)
         flags = [flag for setting in settings for flag in ("--set", setting)]
         self.helm("upgrade", "--install", RELEASE, str(ROOT / "charts/snapshot"), *flags)
-        self._point_webhook_here()
+        if webhook_here:
+            self._point_webhook_here()
         config = self.kubectl.json("get", "configmap", f"{RELEASE}-config", "-n", namespace)
         (folder / "config.yaml").write_text(config["data"]["config.yaml"])
 
@@ -110,18 +112,8 @@ class Installed:
         if component in self._running:
             return
         health = self._ports[component] = free_port()
-        environment = os.environ | {
-            "KUBECONFIG": str(self._login(component)),
-            "POD_NAME": f"{component}-0",
-            "POD_NAMESPACE": self.namespace,
-            "RELEASE_NAME": RELEASE,
-            "RELEASE_FULLNAME": RELEASE,
-            "SNAPSHOT_CONFIG": str(self.folder / "config.yaml"),
-            "SNAPSHOT_HEALTH_PORT": str(health),
-        }
         deployment = self.kubectl.json("get", "deployment", f"{RELEASE}-{component}", "-n", self.namespace)
-        (container,) = deployment["spec"]["template"]["spec"]["containers"]
-        environment |= {e["name"]: e["value"] for e in container["env"] if e["name"] == "RESTRICTED_NAMESPACE"}
+        environment = self.environment(component, deployment) | {"SNAPSHOT_HEALTH_PORT": str(health)}
         argv = [sys.executable, "-m", component]
         if component == "webhook":
             argv += ["--port", str(self.port), "--health-port", str(health)]
@@ -129,6 +121,18 @@ class Installed:
         with (self.folder / f"{component}.log").open("ab") as log:
             self._running[component] = subprocess.Popen(argv, cwd=ROOT, env=environment, stderr=log)
         until(lambda: self.ready(component), lambda: f"{component} ready:\n{self.log(component)[-3000:]}")
+
+    def environment(self, component, workload):
+        """What a workload's container would find in its environment, with its account's token."""
+        (container,) = workload["spec"]["template"]["spec"]["containers"]
+        said = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+        ours = {
+            "KUBECONFIG": str(self._login(component)),
+            "POD_NAME": f"{component}-0",
+            "POD_NAMESPACE": self.namespace,
+            "SNAPSHOT_CONFIG": str(self.folder / "config.yaml"),
+        }
+        return os.environ | said | ours
 
     def ready(self, component):
         try:
@@ -148,6 +152,7 @@ class Installed:
         return (self.folder / f"{component}.log").read_text()
 
     def _login(self, component):
+        """A kubeconfig with a token of the component's account."""
         token = self.kubectl("create", "token", f"{RELEASE}-{component}", "-n", self.namespace).strip()
         authority = (self.plane.folder / "pki/ca.crt").read_bytes()
         path = self.folder / f"{component}.kubeconfig"
