@@ -6,8 +6,8 @@ Pure: from a pod, its checkpoint and a decision to the answer. The outcome is on
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -108,6 +108,13 @@ def finding(stage: Stage, table: Mapping[str, Remedy], code: str, message: str, 
     return Finding(stage, str(code), message, words.meaning, words.remedy, words.link, subject)
 
 
+def _named(findings: Iterable[Finding], checkpoint: str) -> tuple[Finding, ...]:
+    """With the checkpoint's name in the commands of the remedies."""
+    if not checkpoint:
+        return tuple(findings)
+    return tuple(replace(each, remedy=each.remedy.replace(" NAME", f" {checkpoint}")) for each in findings)
+
+
 @dataclass(frozen=True)
 class Ruling:
     """A decision, and what it was made about."""
@@ -128,7 +135,7 @@ def predicted(origin: str, namespace: str, ruling: Ruling) -> Answer:
     outcome = outcomes.get(decision.code, Outcome.COLD)
     # Of the warnings, one only repeats the message for those who create pods by hand.
     notes = tuple(each for each in decision.warnings if decision.message not in each)
-    return Answer(origin, namespace, outcome, decision.code.value, tuple(findings), ruling.name, notes)
+    return Answer(origin, namespace, outcome, decision.code.value, _named(findings, ruling.name), ruling.name, notes)
 
 
 def state_of(checkpoint: Mapping[str, Any]) -> Finding:
@@ -168,7 +175,7 @@ def lived(facts: Facts) -> Answer:
         findings.append(finding(Stage.NOW, ADMISSION, said, words or "", facts.template))
     name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace", "")
     about = checkpoint_name(dict(pod))
-    return Answer(f"Pod/{name}", namespace, outcome, str(code), tuple(findings), about, facts.notes)
+    return Answer(f"Pod/{name}", namespace, outcome, str(code), _named(findings, about), about, facts.notes)
 
 
 def _first_outcome(admission: Finding) -> Outcome:

@@ -1,0 +1,107 @@
+"""The command line beside a whole cluster: what it says of pods is what really became of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from contract import keys
+from demo.kubectl import Kubectl, wait_for
+from demo.platform import Platform
+from snapshotctl.__main__ import main
+from tests.node import scene
+
+ROOT = Path(__file__).parents[2]
+NAME = "explained"
+AUTO = "explained-auto"
+
+
+@pytest.fixture(scope="module")
+def run(platform: Platform, installed: Kubectl) -> Any:
+    """The program, in the release's namespace; what it printed goes to the test's report."""
+
+    def call(*arguments: str) -> Result:
+        where = ["--kubeconfig", str(platform.kubeconfig), "-n", installed.namespace]
+        result = CliRunner().invoke(main, [*arguments, *where])
+        print(f"$ snapshotctl {' '.join(arguments)}\n{result.output}")  # noqa: T201 - shown beside a failure
+        return result
+
+    return call
+
+
+def deployment() -> dict[str, Any]:
+    """A Deployment of the small worker with the one label."""
+    labels = {"app": AUTO, keys.LABEL_RESTORE: keys.RESTORE_AUTO}
+    spec = {"terminationGracePeriodSeconds": 1, "containers": [scene.container(readinessProbe=scene.probe())]}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": AUTO},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": {"app": AUTO}},
+            "template": {"metadata": {"labels": labels}, "spec": spec},
+        },
+    }
+
+
+def names(kubectl: Kubectl) -> set[str]:
+    found = kubectl.items("pods", "-l", f"app={AUTO},!{keys.LABEL_IS_SOURCE}")
+    return {pod["metadata"]["name"] for pod in found}
+
+
+def answers(result: Result) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(result.stdout)["answers"]
+    return found
+
+
+def test_a_workload_from_its_first_cold_pod_to_restored_ones(installed: Kubectl, run: Any):
+    scene.create(installed, deployment())
+    (cold,) = wait_for(lambda: names(installed) or None, "the first pod", scene.READY_SECONDS)
+    first = run("why", cold)
+    assert 3 == first.exit_code
+    assert "starts cold: checkpoint-requested" in first.stdout
+
+    def ready() -> Any:
+        items = json.loads(run("get", "-o", "json").stdout)["items"]
+        found = [each for each in items if each["workload"] == f"Deployment/{AUTO}"]
+        return found if [each["phase"] for each in found] == ["Ready"] else None
+
+    (made,) = wait_for(ready, "its checkpoint", scene.CAPTURE_SECONDS)
+    assert 0 == run("why", f"deployment/{AUTO}").exit_code
+    installed("scale", f"deployment/{AUTO}", "--replicas=2")
+    (warm,) = wait_for(lambda: names(installed) - {cold} or None, "the second pod", scene.READY_SECONDS)
+    scene.await_ready(installed, warm)
+
+    def restored() -> Any:
+        (answer,) = answers(run("why", warm, "-o", "json"))
+        return answer if answer["outcome"] == "restored" else None
+
+    answer = wait_for(restored, "the agent's word on the pod", scene.READY_SECONDS)
+    assert (made["name"], "restore-shaped") == (answer["checkpoint"], answer["code"])
+    assert scene.first_line(installed, warm).startswith("SNAPSHOT_RESTORED:")
+    again = run("why", cold)
+    assert "now           restore-shaped" in again.stdout
+    tree = run("tree").stdout
+    assert tree.index(f"Deployment/{AUTO}") < tree.index(made["name"]) < tree.index(f"{warm}  restored")
+    described = run("describe", made["name"]).stdout
+    assert all(word in described for word in (warm, made["versions"][0]["manifestDigest"], "CheckpointReady"))
+    run("get"), run("get", "pods"), run("why", warm)
+
+
+def test_an_artifact_is_taken_over(installed: Kubectl, run: Any):
+    scene.create(installed, scene.checkpoint(NAME))
+    digest = scene.phase(installed, NAME, "Ready", "Failed")["status"]["manifestDigest"]
+    installed("delete", "dynamocheckpoint", NAME)
+    scene.create(installed, scene.checkpoint(NAME))
+    failed = scene.phase(installed, NAME, "Failed")["status"]
+    assert "snapshotctl adopt" in failed["message"]
+    result = run("adopt", NAME, "--version", "1", "--timeout", "120")
+    assert 0 == result.exit_code, result.output
+    facts = dict(line.split("=", 1) for line in result.stdout.splitlines())
+    assert ("completed", "1", digest) == (facts["status"], facts["version"], facts["manifest_digest"])
+    missing = run("adopt", NAME, "--version", "9", "--timeout", "120")
+    assert (1, "status=failed") == (missing.exit_code, missing.stdout.splitlines()[0])
+    assert "artifact-missing" in missing.stderr
