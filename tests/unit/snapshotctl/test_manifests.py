@@ -5,7 +5,7 @@ from random import Random
 
 import jsonpatch
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract import keys
@@ -125,6 +125,7 @@ def test_a_shaped_pod_is_judged_as_its_template_would_be(obj, checkpoints):
     assert (first.code, first.message) == (again.code, again.message)
 
 
+@settings(max_examples=300, deadline=None)
 @given(seed=st.integers(0, 2**32), inject=st.booleans())
 def test_every_pod_is_judged_again_as_it_was_first(seed, inject):
     """Whatever a pod holds: what shaping added is found and taken away before the second look."""
