@@ -7,6 +7,7 @@ import asyncio
 import copy
 import json
 import signal
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,6 +18,7 @@ from cluster.errors import CommandError
 from contract import keys
 from kube.client import connect
 from kube.errors import NotFoundError
+from kube.informer import Informer, synced
 from kube.resources import CHECKPOINTS, DEPLOYMENTS, GRAPHS, JOBS, LEASES, NAMESPACES, PODS
 from tests.cluster.test_controller import DIGEST, LEASE, NO_CERTIFICATES, Processes, eventually
 from tests.cluster.test_controller import Scene as Checkpoints
@@ -460,6 +462,45 @@ async def test_a_graph_that_went_while_nobody_looked(scene, controllers):
         return keys.LABEL_GRAPH not in (await scene.checkpoint(kept))["metadata"]["labels"]
 
     assert await scene.eventually(released, "the release")
+
+
+async def test_thirty_graphs_and_a_controller_that_is_killed_again_and_again(scene, controllers):
+    """One Deployment and one checkpoint each, made once, wherever it was when it died."""
+    total = 30
+    body = graph(worker=service(checkpoint={"enabled": True, "startupPolicy": "WaitForCheckpoint"}))
+    del body["spec"]["services"]["Frontend"]
+    async with counted(scene, CHECKPOINTS) as checkpoints, counted(scene, DEPLOYMENTS) as deployments:
+        making = asyncio.gather(*(scene.apply({**body, "metadata": {"name": f"g{number}"}}) for number in range(total)))
+        for threshold in (3, 12, 21):
+            await scene.eventually(lambda least=threshold: reached(checkpoints, least), f"{threshold} checkpoints")
+            controllers.end()
+            await scene.kube.delete(LEASES, LEASE, HOME)
+            controllers.start(VALUES, RESTRICTED_NAMESPACE="")
+        await making
+        for number in range(total):
+            await scene.condition("Ready", "False", f"g{number}", reason="waiting_for_checkpoint")
+
+    assert total == len(checkpoints) == len(set(checkpoints))
+    assert {f"g{number}-vllmdecodeworker" for number in range(total)} == set(deployments)
+    assert total == len(deployments)
+
+
+@asynccontextmanager
+async def counted(scene, resource):
+    """Names of objects, each as often as a watch saw one appear or go."""
+    informer, seen = Informer(scene.kube, resource, scene.namespace), []
+    informer.add_handler(lambda change: seen.append(change.object["metadata"]["name"]) if None in change else None)
+    task = asyncio.create_task(informer.run())
+    await synced(informer)
+    try:
+        yield seen
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def reached(found, least):
+    return len(found) >= least
 
 
 async def test_a_changed_deletion_policy_reaches_the_checkpoint(scene):
