@@ -271,6 +271,8 @@ class ArtifactVersion(Part):
     """blake3 of the manifest of this version."""
     size: Whole64 | None = None
     created_at: Time | None = None
+    image: CapturedImage | None = None
+    """The image that this version was captured of: the template may name another by now."""
 
 
 class Status(Part):

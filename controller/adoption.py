@@ -170,7 +170,7 @@ def _take(
 ) -> None:
     checkpoint, release_namespace = observed.checkpoint, observed.release_namespace
     version = str(found["version"])
-    image = captured_image(checkpoint, values)
+    image = _image(checkpoint, found, values)
     draft.set(
         phase=Phase.READY.value,
         jobName=job_name(draft.checkpoint_id, version),
@@ -180,16 +180,26 @@ def _take(
         storageClaim=f"{store_namespace(checkpoint, release_namespace, storage)}/{storage.pvc_name}",
         size=found["size"],
         manifestDigest=found["digest"],
-        image={"reference": image} if image else None,
+        image=image,
         attempts=None,
     )
     made = diagnosis.moment(found.get("createdAt")) or now
     entry = {"version": version, "manifestDigest": found["digest"], "size": found["size"]}
-    draft.put_version(entry | {"createdAt": format_time(min(made, now))})
+    draft.put_version(entry | {"createdAt": format_time(min(made, now))} | ({"image": image} if image else {}))
     words = _about(version) + "the artifact in storage was verified and taken over"
     draft.condition(ConditionType.ADOPTED, met=True, reason=Reason.ADOPTED, message=words)
     draft.condition(ConditionType.JOB_COMPLETED, met=True, reason=Reason.ADOPTED, message=words)
     draft.tell(Note("Normal", Reason.ADOPTED, words))
+
+
+def _image(checkpoint: Object, found: Mapping[str, Any], values: Values) -> Object | None:
+    """What was captured: as noted then where it was, else what the checkpoint says; never what an artifact says."""
+    for each in _recorded(checkpoint):
+        if each["version"] == found["version"] and each["manifestDigest"] == found["digest"] and each.get("image"):
+            noted: Object = each["image"]
+            return noted
+    image = captured_image(checkpoint, values)
+    return {"reference": image} if image else None
 
 
 def _refuse(checkpoint: Object, draft: Draft, version: str, words: str) -> None:

@@ -90,7 +90,7 @@ def _jobs_words(observed: Observed, job: Object) -> str:
 
 def _ready(observed: Observed, job: Object, draft: Draft, now: datetime, values: Values, storage: Storage) -> None:
     size, digest = size_of(job), annotations_of(job).get(keys.ANN_MANIFEST_DIGEST)
-    location = _location(draft, job, storage)
+    location, image = _location(draft, job, storage), image_of(observed.checkpoint, job, values)
     draft.set(
         phase=Phase.READY.value,
         createdAt=format_time(now),
@@ -99,11 +99,12 @@ def _ready(observed: Observed, job: Object, draft: Draft, now: datetime, values:
         size=size,
         manifestDigest=digest,
         storageClaim=claim_of(observed, storage),
-        image=image_of(observed.checkpoint, job, values),
+        image=image,
     )
     if location and digest:
         entry = {"version": PurePosixPath(location).name, "manifestDigest": digest, "createdAt": format_time(now)}
-        draft.put_version(entry | ({} if size is None else {"size": size}))
+        more = {"size": size, "image": image}
+        draft.put_version(entry | {field: value for field, value in more.items() if value is not None})
     draft.condition(ConditionType.JOB_COMPLETED, met=True, reason=Reason.JOB_SUCCEEDED)
     if (draft.condition_of(ConditionType.SCHEDULED) or {}).get("status") == "False":
         draft.condition(ConditionType.SCHEDULED, met=True, reason=Reason.SCHEDULED)

@@ -89,7 +89,15 @@ def test_a_whole_artifact_makes_it_ready():
         "size": 77,
         "storageClaim": "ns/snapshot-pvc",
         "image": {"reference": "example.test/vllm-placeholder:1"},
-        "versions": [{"version": "3", "manifestDigest": DIGEST, "size": 77, "createdAt": "2026-01-01T00:00:00Z"}],
+        "versions": [
+            {
+                "version": "3",
+                "manifestDigest": DIGEST,
+                "size": 77,
+                "createdAt": "2026-01-01T00:00:00Z",
+                "image": {"reference": "example.test/vllm-placeholder:1"},
+            }
+        ],
     }
     assert wanted == {field: planned.status[field] for field in wanted}
     assert ("True", "Adopted") == tuple(condition_in(planned.status, "Adopted")[f] for f in ("status", "reason"))
@@ -194,7 +202,15 @@ def test_a_stuck_look_says_why():
 
 
 def versions(*names):
-    return [{"version": name, "manifestDigest": f"blake3:{name * 64}", "createdAt": "x"} for name in names]
+    return [
+        {
+            "version": name,
+            "manifestDigest": f"blake3:{name * 64}",
+            "createdAt": "x",
+            "image": {"reference": f"image-of-{name}"},
+        }
+        for name in names
+    ]
 
 
 def test_an_earlier_version_is_taken_back_without_a_new_capture():
@@ -205,6 +221,7 @@ def test_an_earlier_version_is_taken_back_without_a_new_capture():
 
     assert (ADOPT_JOB, "Ready") == (planned.actions[0].job["metadata"]["name"], planned.status["phase"])
     assert f"checkpoint-job-{ID}-3" == back.status["jobName"]
+    assert {"reference": "image-of-3"} == back.status["image"]
     assert ["3", "4"] == [each["version"] for each in back.status["versions"]]
     settled = after(obj, back)
     assert ((), None) == (step(settled).actions, step(settled).status)

@@ -108,6 +108,16 @@ def test_ready_tells_where_what_and_when():
         "manifestDigest": DIGEST,
         "image": {"reference": "example.test/ran:1"},
         "jobName": JOB,
+        "storageClaim": "ns/snapshot-pvc",
+        "versions": [
+            {
+                "version": "1",
+                "manifestDigest": DIGEST,
+                "createdAt": "2026-01-31T10:00:00Z",
+                "size": 1234,
+                "image": {"reference": "example.test/ran:1"},
+            }
+        ],
     }
     assert wanted == {field: planned.status[field] for field in wanted}
     assert "True" == condition_in(planned.status, "Ready")["status"]
