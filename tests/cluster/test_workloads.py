@@ -7,10 +7,11 @@ import pytest
 
 from contract import keys
 from kube.client import connect
-from kube.resources import CHECKPOINTS, DEPLOYMENTS, JOBS, NAMESPACES, PODS, REPLICA_SETS, STATEFUL_SETS
+from kube.resources import CHECKPOINTS, DEPLOYMENTS, EVENTS, JOBS, NAMESPACES, PODS, REPLICA_SETS, STATEFUL_SETS
 from tests.cluster import workload_scene as shop
 from tests.cluster.test_controller import Processes
 from tests.cluster.workload_scene import Workloads, bare, deployment, note, pod_template
+from tests.shapes import container
 
 
 @pytest.fixture
@@ -252,3 +253,27 @@ async def test_the_time_of_use_is_written_once(scene):
     await scene.settle()
 
     assert first == await used()
+
+
+async def test_pods_of_graphs_are_told_of_too(scene):
+    """They have no label of ours, and a selector cannot ask for their annotation."""
+    labels = dict.fromkeys(keys.GRAPH_LABELS, "worker") | {"app": "web"}
+    notes = {keys.ANN_RESTORE_CANDIDATE: "true", keys.ANN_CHECKPOINT_NAME: "none"}
+    metadata = {"name": "candidate", "labels": labels, "annotations": notes}
+    await scene.apply(PODS, {"metadata": metadata, "spec": {"containers": [container()]}})
+
+    (event,) = await scene.told("CheckpointNotFound", "candidate")
+    assert "DynamoCheckpoint none" in event["message"]
+
+
+async def test_pods_that_did_not_ask_are_left_alone(scene):
+    await scene.apply(
+        PODS, {"metadata": {"name": "p", "labels": {"app": "web"}}, "spec": {"containers": [container()]}}
+    )
+    before = (await scene.pods())[0]["metadata"]["resourceVersion"]
+    await scene.settle()
+
+    assert before == (await scene.pods())[0]["metadata"]["resourceVersion"]
+    assert () == tuple(
+        e for e in (await scene.kube.list(EVENTS, scene.namespace)).items if e["involvedObject"]["name"] == "p"
+    )
