@@ -2,23 +2,28 @@
 
     python -m benchmarks.admission
 
-Three arms in one run, in turns: no webhook installed; installed, but the pod does not opt in (the API server then
-never calls it); installed, and the pod is shaped for restore. Dry-run and real creates, one and eight at a time.
+Four arms in one run, in turns: no webhook installed; installed, but the pod does not opt in (the API server then never
+calls it); installed, and the pod is shaped for restore; the same by the peer, a defaulter of controller-runtime.
+Dry-run and real creates, one and eight at a time.
 """
 
 import argparse
 import asyncio
+import os
 import statistics
 import sys
+import tempfile
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, our_process, review, testbed
+from benchmarks import machine, our_process, peer, review, testbed
 from benchmarks.report import Report, finish, parser, percentile
 from cluster.api import ControlPlane
+from cluster.cache import Cache
 from contract import keys
 from kube.resources import MUTATING_WEBHOOK_CONFIGURATIONS, PODS
 from kube.seam import Kube
@@ -27,7 +32,8 @@ Json = dict[str, Any]
 Mode = tuple[str, int]
 """``dry run`` or ``real``, and how many creates are under way at once."""
 
-ABSENT, UNMATCHED, SHAPED = "no webhook", "installed, not opted in", "installed, shaped"
+ABSENT, UNMATCHED, SHAPED, PEER = "no webhook", "installed, not opted in", "installed, shaped", "controller-runtime"
+ARMS = (ABSENT, UNMATCHED, SHAPED, PEER)
 MODES: tuple[Mode, ...] = (("dry run", 1), ("dry run", 8), ("real", 1), ("real", 8))
 CONFIGURATION = "benchmark"
 HEADER = ("creates", "at once", "arm", "samples", "p50 ms", "p99 ms", "added p50 ms", "added p99 ms")
@@ -45,16 +51,19 @@ def main() -> None:
         "--block", type=int, default=100, choices=range(8, 1001), metavar="8..1000", help="creates a turn"
     )
     arguments = made.parse_args()
+    program = peer.build(Cache.from_env(os.environ))["defaulter"]
     with ControlPlane.start() as plane:
-        report = asyncio.run(_run(plane, arguments))
+        report = asyncio.run(_run(plane, program, arguments))
     finish(report, arguments)
 
 
-async def _run(plane: ControlPlane, arguments: argparse.Namespace) -> Report:
+async def _run(plane: ControlPlane, program: Path, arguments: argparse.Namespace) -> Report:
     async with await testbed.client(plane) as kube:
         testbed.prepare_review(plane)
-        with our_process.webhook(plane) as ours:
-            samples = await _measure(kube, ours, arguments)
+        with our_process.webhook(plane) as ours, tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+            peer.inputs(Path(folder), [review.checkpoint()])
+            with peer.serve(PEER, program, Path(folder)) as other:
+                samples = await measure(kube, ours, other, arguments.rounds, arguments.block)
             report = _report(samples, arguments)
             report.conclusions.append(_where_it_goes(plane, ours))
             report.data["webhook_rss_mib"] = round(machine.rss_bytes(ours.pid) / 2**20, 1)
@@ -72,28 +81,38 @@ def _where_it_goes(plane: ControlPlane, ours: our_process.Webhook) -> str:
     )
 
 
-async def _measure(kube: Kube, ours: our_process.Webhook, arguments: argparse.Namespace) -> Samples:
+async def measure(
+    kube: Kube, ours: our_process.Webhook, other: peer.Peer, rounds: int, block: int, modes: Sequence[Mode] = MODES
+) -> Samples:
+    """Milliseconds of *block* creates for each arm and mode in each of *rounds* turns."""
     samples: Samples = defaultdict(list)
-    for turn in range(arguments.rounds):
-        print(f"round {turn + 1} of {arguments.rounds}", file=sys.stderr)
-        # First without, then with; and the other way round in the next turn.
-        for installed in (False, True) if turn % 2 == 0 else (True, False):
-            arms = (UNMATCHED, SHAPED) if installed else (ABSENT,)
-            async with _configuration(kube, ours) if installed else _nothing():
+    for turn in range(rounds):
+        print(f"round {turn + 1} of {rounds}", file=sys.stderr)
+        # Each turn the other way round, so that a drift of the machine hits all arms alike.
+        for arms, server in _order(turn, ours, other):
+            async with _configuration(kube, server) if server else _nothing():
                 for arm in arms:
-                    for mode in MODES:
-                        samples[mode, arm].append(await _block(kube, arm, mode, arguments.block))
+                    for mode in modes:
+                        samples[mode, arm].append(await _block(kube, arm, mode, block))
     return samples
 
 
+def _order(
+    turn: int, ours: our_process.Webhook, other: peer.Peer
+) -> list[tuple[tuple[str, ...], our_process.Webhook | peer.Peer | None]]:
+    order = [((ABSENT,), None), ((UNMATCHED, SHAPED), ours), ((PEER,), other)]
+    return order if turn % 2 == 0 else order[::-1]
+
+
 @asynccontextmanager
-async def _configuration(kube: Kube, ours: our_process.Webhook) -> AsyncIterator[None]:
-    """The webhook's configuration in force, from the first create in the block to the last."""
-    await kube.create(MUTATING_WEBHOOK_CONFIGURATIONS, ours.configuration(CONFIGURATION))
-    await _in_force(kube, wanted=True)
+async def _configuration(kube: Kube, server: our_process.Webhook | peer.Peer) -> AsyncIterator[None]:
+    """A webhook's configuration in force, from the first create in the block to the last."""
+    body = our_process.configuration(CONFIGURATION, server.url, server.authority)
+    await kube.create(MUTATING_WEBHOOK_CONFIGURATIONS, body)
+    await in_force(kube, wanted=True)
     yield
     await kube.delete(MUTATING_WEBHOOK_CONFIGURATIONS, CONFIGURATION)
-    await _in_force(kube, wanted=False)
+    await in_force(kube, wanted=False)
 
 
 @asynccontextmanager
@@ -101,12 +120,15 @@ async def _nothing() -> AsyncIterator[None]:
     yield
 
 
-async def _in_force(kube: Kube, *, wanted: bool) -> None:
-    """Several creates in a row must agree: the server learns of the change by a watch of its own."""
+async def in_force(kube: Kube, *, wanted: bool) -> None:
+    """Wait until pods are shaped, or are not.
+
+    Several creates in a row must agree: the server learns of the change by a watch of its own.
+    """
     agreed = 0
     for _ in range(1000):
         made = await kube.create(PODS, _pod(opted_in=True), review.NAMESPACE, dry_run=True)
-        agreed = agreed + 1 if _is_shaped(made) == wanted else 0
+        agreed = agreed + 1 if is_shaped(made) == wanted else 0
         if agreed == 5:
             return
         await asyncio.sleep(0.01)
@@ -122,30 +144,27 @@ async def _block(kube: Kube, arm: str, mode: Mode, count: int) -> list[float]:
         start = time.perf_counter()
         made = await kube.create(PODS, pod, review.NAMESPACE, dry_run=dry)
         elapsed = time.perf_counter() - start
-        if _is_shaped(made) != (arm == SHAPED):
-            sys.exit(f"arm {arm!r}: the pod is {'' if _is_shaped(made) else 'not '}shaped")
+        if is_shaped(made) != (arm in (SHAPED, PEER)):
+            sys.exit(f"arm {arm!r}: the pod is {'' if is_shaped(made) else 'not '}shaped")
         return elapsed * 1e3
 
     return await testbed.in_parallel(mode[1], count, create)
 
 
 def _pod(*, opted_in: bool) -> Json:
-    """The review's pod as a client sends it: without what the server adds."""
-    pod = review.pod()
-    labels = pod["metadata"]["labels"]
+    pod = review.pod_to_create()
     if not opted_in:
-        del labels[keys.LABEL_RESTORE]
-    annotations = pod["metadata"]["annotations"]
-    pod["metadata"] = {"generateName": "worker-", "labels": labels, "annotations": annotations}
+        del pod["metadata"]["labels"][keys.LABEL_RESTORE]
     return pod
 
 
-def _is_shaped(pod: Json) -> bool:
+def is_shaped(pod: Json) -> bool:
+    """Whether admission made a restoring pod of it."""
     annotations = pod["metadata"].get("annotations") or {}
     return annotations.get(keys.ANN_ADMISSION) == "restore-shaped"
 
 
-def _typical(turns: list[list[float]], share: float) -> float:
+def typical(turns: list[list[float]], share: float) -> float:
     """The median over the turns of each turn's percentile: one disturbed turn does not decide."""
     return statistics.median(percentile(turn, share) for turn in turns)
 
@@ -154,18 +173,28 @@ def _report(samples: Samples, arguments: argparse.Namespace) -> Report:
     report = Report("admission", f"python -m benchmarks.admission --rounds {arguments.rounds}", HEADER)
     for mode in MODES:
         base = samples[mode, ABSENT]
-        for arm in (ABSENT, UNMATCHED, SHAPED):
+        for arm in ARMS:
             own = samples[mode, arm]
-            figures = [_typical(own, share) for share in (0.5, 0.99)]
-            added = [mine - _typical(base, share) for mine, share in zip(figures, (0.5, 0.99), strict=True)]
+            figures = [typical(own, share) for share in (0.5, 0.99)]
+            added = [mine - typical(base, share) for mine, share in zip(figures, (0.5, 0.99), strict=True)]
             report.rows.append((mode[0], mode[1], arm, sum(map(len, own)), *figures, *added))
             report.data[f"{mode[0]}, {mode[1]} at once, {arm}"] = [[round(one, 3) for one in turn] for turn in own]
-        ratio = _typical(samples[mode, SHAPED], 0.5) / _typical(base, 0.5)
-        report.conclusions.append(
-            f"{mode[0]}, {mode[1]} at once: a shaped pod takes x{ratio:.2f} the time at the median"
-        )
-    report.conclusions.append("every pod of the third arm came back shaped, none of the others did")
+        report.conclusions.append(compared(samples, mode))
+    report.conclusions.append("every pod of the last two arms came back shaped, none of the others did")
     return report
+
+
+def compared(samples: Samples, mode: Mode) -> str:
+    """Ours against no webhook and against the peer, in words."""
+    ours, none, other = (
+        {share: typical(samples[mode, arm], share) for share in (0.5, 0.99)} for arm in (SHAPED, ABSENT, PEER)
+    )
+    middle, tail = (f"x{ours[share] / none[share]:.2f}" for share in (0.5, 0.99))
+    beside, tails = (f"x{ours[share] / other[share]:.2f}" for share in (0.5, 0.99))
+    return (
+        f"{mode[0]}, {mode[1]} at once: a shaped pod takes {middle} the time of none at the median, {tail} at p99; "
+        f"against the peer {beside} and {tails}"
+    )
 
 
 if __name__ == "__main__":

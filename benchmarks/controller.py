@@ -71,7 +71,7 @@ async def _run(plane: ControlPlane, size: int) -> Json:
     async with await testbed.client(plane) as kube:
         testbed.prepare(plane, namespace)
         print(f"creating {size} checkpoints", file=sys.stderr)
-        await testbed.in_parallel(8, size, lambda number: kube.create(CHECKPOINTS, _checkpoint(number), namespace))
+        await testbed.in_parallel(8, size, lambda number: kube.create(CHECKPOINTS, checkpoint(number), namespace))
         progress = Progress()
         watches = [asyncio.create_task(each) for each in await _watches(kube, namespace, progress)]
         try:
@@ -121,11 +121,14 @@ async def _watches(kube: Kube, namespace: str, progress: Progress) -> list[Any]:
             progress.again += obj["metadata"]["name"] in progress.jobs
             progress.jobs.add(obj["metadata"]["name"])
 
-    def checkpoint(_: str, obj: Json) -> None:
+    def seen_checkpoint(_: str, obj: Json) -> None:
         if (obj.get("status") or {}).get("phase") == Phase.CREATING:
             progress.creating.add(obj["metadata"]["name"])
 
-    return [_follow(kube, JOBS, namespace, jobs, job), _follow(kube, CHECKPOINTS, namespace, checkpoints, checkpoint)]
+    return [
+        _follow(kube, JOBS, namespace, jobs, job),
+        _follow(kube, CHECKPOINTS, namespace, checkpoints, seen_checkpoint),
+    ]
 
 
 async def _follow(kube: Kube, resource: Resource, namespace: str, version: str, see: Any) -> None:
@@ -133,7 +136,8 @@ async def _follow(kube: Kube, resource: Resource, namespace: str, version: str, 
         see(event.type, event.object)
 
 
-def _checkpoint(number: int) -> Json:
+def checkpoint(number: int) -> Json:
+    """One of many DynamoCheckpoints, each with an identity of its own."""
     resources = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "2Gi"}}
     container = {
         "name": keys.DEFAULT_TARGET,

@@ -43,6 +43,11 @@ def rss_bytes(pid: int) -> int:
     return int(_field(f"/proc/{pid}/status", "VmRSS").split()[0]) * 1024
 
 
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process ever had resident."""
+    return int(_field(f"/proc/{pid}/status", "VmHWM").split()[0]) * 1024
+
+
 def cpu_seconds(pid: int) -> float:
     """What a process and all its threads have used so far, in user and kernel; exact to a clock tick."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()

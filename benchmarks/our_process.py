@@ -43,32 +43,43 @@ class Webhook:
 
     def metrics(self) -> str:
         """What it tells Prometheus."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.health, timeout=5)
-        connection.request("GET", "/metrics")
-        return connection.getresponse().read().decode()
+        return metrics(self.health)
 
-    def configuration(self, name: str) -> dict[str, Any]:
-        """The configuration that makes the API server call it, otherwise as the chart's."""
-        authority = base64.b64encode(self.files.authority.read_bytes()).decode()
-        pods = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}
-        return {
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "MutatingWebhookConfiguration",
-            "metadata": {"name": name},
-            "webhooks": [
-                {
-                    "name": WEBHOOK,
-                    "clientConfig": {"url": self.url, "caBundle": authority},
-                    "rules": [{**pods, "scope": "Namespaced"}],
-                    "matchConditions": [{"name": "opted-in", "expression": MATCH}],
-                    "failurePolicy": "Ignore",
-                    "reinvocationPolicy": "IfNeeded",
-                    "sideEffects": "None",
-                    "timeoutSeconds": 2,
-                    "admissionReviewVersions": ["v1"],
-                }
-            ],
-        }
+    @property
+    def authority(self) -> Path:
+        """PEM file of the authority that signed its certificate."""
+        return self.files.authority
+
+
+def configuration(name: str, url: str, authority: Path) -> dict[str, Any]:
+    """The configuration that makes the API server call *url*, otherwise as the chart's."""
+    bundle = base64.b64encode(authority.read_bytes()).decode()
+    pods = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": name},
+        "webhooks": [
+            {
+                "name": WEBHOOK,
+                "clientConfig": {"url": url, "caBundle": bundle},
+                "rules": [{**pods, "scope": "Namespaced"}],
+                "matchConditions": [{"name": "opted-in", "expression": MATCH}],
+                "failurePolicy": "Ignore",
+                "reinvocationPolicy": "IfNeeded",
+                "sideEffects": "None",
+                "timeoutSeconds": 2,
+                "admissionReviewVersions": ["v1"],
+            }
+        ],
+    }
+
+
+def metrics(health: int) -> str:
+    """What a process tells Prometheus at its health port."""
+    connection = http.client.HTTPConnection("127.0.0.1", health, timeout=30)
+    connection.request("GET", "/metrics")
+    return connection.getresponse().read().decode()
 
 
 @contextlib.contextmanager

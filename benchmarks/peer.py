@@ -1,9 +1,22 @@
-"""The Go halves: built once per source, kept in the cluster's cache."""
+"""The Go halves: built once per source, kept in the cluster's cache, and started beside ours."""
 
+import contextlib
 import hashlib
+import json
+import os
 import platform
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
+from benchmarks import review, tls
 from cluster import cache, go
 from cluster.cache import Cache
 from cluster.go import Go
@@ -12,6 +25,17 @@ from cluster.progress import for_terminal
 
 SOURCES = Path(__file__).parent / "peers"
 PROGRAMS = ("webhook", "defaulter", "loadgen")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A peer that listens."""
+
+    name: str
+    url: str
+    pid: int
+    authority: Path
+    """PEM file of the authority that signed its certificate."""
 
 
 def build(home: Cache) -> dict[str, Path]:
@@ -44,3 +68,44 @@ def _key(compiler: Go) -> str:
         if path.is_file():
             found.update(path.read_bytes())
     return found.hexdigest()[:16]
+
+
+def inputs(place: Path, checkpoints: Iterable[dict[str, Any]]) -> None:
+    """What peers read at their start."""
+    (place / "checkpoints.json").write_text(json.dumps(list(checkpoints)))
+    (place / "storage.json").write_text(json.dumps(review.STORAGE))
+
+
+@contextlib.contextmanager
+def serve(
+    name: str, program: Path, place: Path, *, prefix: Sequence[str] = (), flags: Sequence[str] = ()
+) -> Iterator[Peer]:
+    """A peer until the block ends; it says its address on the first line of its output."""
+    folder = place / name.replace("/", "-")
+    folder.mkdir()
+    files = tls.write(folder)
+    given = ("-cert", files.certificate, "-key", files.key, "-checkpoints", place / "checkpoints.json")
+    argv = [*prefix, str(program), *map(str, given), "-storage", str(place / "storage.json"), *flags]
+    environment = os.environ | {"GOMAXPROCS": "1"}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment) as started:
+        try:
+            url = started.stdout.readline().strip() if started.stdout else ""
+            if not url:
+                sys.exit(f"the {name} peer did not start")
+            _await(url, files.authority)
+            yield Peer(name, url, started.pid, files.authority)
+        finally:
+            started.terminate()
+
+
+def _await(url: str, authority: Path) -> None:
+    """One peer tells its address a moment before it listens there."""
+    address = urlsplit(url)
+    context = ssl.create_default_context(cafile=authority)
+    for _ in range(500):
+        with contextlib.suppress(ConnectionRefusedError):
+            with socket.create_connection((address.hostname, address.port)) as plain:
+                context.wrap_socket(plain, server_hostname=address.hostname).close()
+            return
+        time.sleep(0.01)
+    sys.exit(f"nobody listens at {url}")

@@ -122,6 +122,14 @@ def pod() -> Json:
     }
 
 
+def pod_to_create() -> Json:
+    """The review's pod as a client sends it: without what the server adds."""
+    made = pod()
+    labels, annotations = made["metadata"]["labels"], made["metadata"]["annotations"]
+    made["metadata"] = {"generateName": "worker-", "labels": labels, "annotations": annotations}
+    return made
+
+
 def _metadata() -> Json:
     return {
         "name": "llama-8b-6d5f7c9b8d-x7x2k",

@@ -65,6 +65,19 @@ def mean(metrics: str, name: str, label: str = "") -> float:
     return total["sum"] / total["count"]
 
 
+def values(metrics: str, name: str, label: str) -> dict[str, float]:
+    """The samples of one metric by one of its labels."""
+    found = re.findall(rf'^{name}{{[^}}]*\b{label}="([^"]*)"[^}}]*}} (\S+)$', metrics, re.MULTILINE)
+    return {key: float(value) for key, value in found}
+
+
+def quantile(metrics: str, name: str, share: float) -> float:
+    """The least bucket bound of a histogram below which *share* of its samples lie."""
+    found = re.findall(rf'^{name}_bucket{{[^}}]*\ble="([^"]*)"[^}}]*}} (\S+)$', metrics, re.MULTILINE)
+    buckets = sorted((float(bound.replace("+Inf", "inf")), float(count)) for bound, count in found)
+    return next(bound for bound, count in buckets if count >= share * buckets[-1][1])
+
+
 async def until(what: str, check: Callable[[], bool], seconds: float) -> None:
     """Wait until *check* holds.
 

@@ -9,27 +9,22 @@ over the rounds.
 """
 
 import argparse
-import contextlib
 import hashlib
 import json
 import os
-import socket
-import ssl
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import jsonpatch
 
-from benchmarks import machine, our_process, peer, review, testbed, tls
+from benchmarks import machine, our_process, peer, review, testbed
 from benchmarks.report import Report, finish, median_of, parser
 from cluster.api import ControlPlane
 from cluster.cache import Cache
@@ -63,13 +58,13 @@ def main() -> None:
     programs = peer.build(Cache.from_env(os.environ))
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, ExitStack() as stack:
         place = Path(folder)
-        _inputs(place)
+        inputs(place)
         plane = stack.enter_context(ControlPlane.start())
-        prefix = _pinned(_cores()[0], realtime=arguments.realtime)
+        prefix = pinned(cores()[0], realtime=arguments.realtime)
         arms = [
             stack.enter_context(_ours(plane, prefix)),
-            stack.enter_context(_peer(DEFAULTER, programs["defaulter"], place, prefix, ())),
-            stack.enter_context(_peer(MINIMAL, programs["webhook"], place, prefix, ("-json", arguments.peer_json))),
+            stack.enter_context(_peer(DEFAULTER, programs["defaulter"], place, prefix)),
+            stack.enter_context(_peer(MINIMAL, programs["webhook"], place, prefix, "-json", arguments.peer_json)),
         ]
         _measure(arms, programs["loadgen"], place, arguments)
     finish(_report(arms, arguments), arguments)
@@ -85,19 +80,19 @@ def _arguments() -> argparse.Namespace:
     return made.parse_args()
 
 
-def _inputs(place: Path) -> None:
+def inputs(place: Path) -> None:
+    """Files that generator and peers read."""
     (place / "review.json").write_bytes(review.review())
-    (place / "checkpoints.json").write_text(json.dumps([review.checkpoint()]))
-    (place / "storage.json").write_text(json.dumps(review.STORAGE))
+    peer.inputs(place, [review.checkpoint()])
 
 
-def _cores() -> tuple[str, str]:
+def cores() -> tuple[str, str]:
     """The servers' core and the generator's."""
     first, second = sorted(os.sched_getaffinity(0))[:2]
     return str(first), str(second)
 
 
-def _pinned(core: str, *, realtime: bool) -> list[str]:
+def pinned(core: str, *, realtime: bool) -> list[str]:
     """Words before a command line that keep a process on its core, and other work off it."""
     return ["taskset", "--cpu-list", core, *(["chrt", "--rr", "1"] if realtime else [])]
 
@@ -111,36 +106,9 @@ def _ours(plane: ControlPlane, prefix: list[str]) -> Iterator[Arm]:
 
 
 @contextmanager
-def _peer(name: str, program: Path, place: Path, prefix: list[str], flags: tuple[str, ...]) -> Iterator[Arm]:
-    """A peer, which says its address on the first line of its output."""
-    folder = place / name.replace("/", "-")
-    folder.mkdir()
-    files = tls.write(folder)
-    given = ("-cert", files.certificate, "-key", files.key, "-checkpoints", place / "checkpoints.json")
-    argv = [*prefix, str(program), *map(str, given), "-storage", str(place / "storage.json"), *flags]
-    environment = os.environ | {"GOMAXPROCS": "1"}
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment) as started:
-        try:
-            url = started.stdout.readline().strip() if started.stdout else ""
-            if not url:
-                sys.exit(f"the {name} peer did not start")
-            _await(url, files.authority)
-            yield Arm(name, url, started.pid, files.authority, ("h1", "h2"))
-        finally:
-            started.terminate()
-
-
-def _await(url: str, authority: Path) -> None:
-    """One peer tells its address a moment before it listens there."""
-    address = urlsplit(url)
-    context = ssl.create_default_context(cafile=authority)
-    for _ in range(500):
-        with contextlib.suppress(ConnectionRefusedError):
-            with socket.create_connection((address.hostname, address.port)) as plain:
-                context.wrap_socket(plain, server_hostname=address.hostname).close()
-            return
-        time.sleep(0.01)
-    sys.exit(f"nobody listens at {url}")
+def _peer(name: str, program: Path, place: Path, prefix: list[str], *flags: str) -> Iterator[Arm]:
+    with peer.serve(name, program, place, prefix=prefix, flags=flags) as started:
+        yield Arm(name, started.url, started.pid, started.authority, ("h1", "h2"))
 
 
 def _measure(arms: list[Arm], loadgen: Path, place: Path, arguments: argparse.Namespace) -> None:
@@ -150,15 +118,16 @@ def _measure(arms: list[Arm], loadgen: Path, place: Path, arguments: argparse.Na
                 for arm in arms if turn % 2 == 0 else reversed(arms):
                     if protocol in arm.protocols:
                         print(f"round {turn + 1}: {arm.name}, {protocol}, {connections} connections", file=sys.stderr)
-                        run = _run(arm, loadgen, place, protocol, connections, arguments)
+                        run = one_run(arm, loadgen, place, protocol, connections, arguments)
                         arm.runs.setdefault((protocol, connections), []).append(run)
 
 
-def _run(
+def one_run(
     arm: Arm, loadgen: Path, place: Path, protocol: str, connections: int, arguments: argparse.Namespace
 ) -> dict[str, Any]:
+    """What the generator measured of one arm; ``seconds`` and ``realtime`` come from *arguments*."""
     argv = [
-        *_pinned(_cores()[1], realtime=arguments.realtime),
+        *pinned(cores()[1], realtime=arguments.realtime),
         str(loadgen),
         "-url",
         f"{arm.url}{QUERY}",
