@@ -99,7 +99,6 @@ class GraphReason(StrEnum):
     NAME_TAKEN = "NameTaken"
     SERVICE_INVALID = "ServiceInvalid"
     DEPLOYMENT_REFUSED = "DeploymentRefused"
-    DEPLOYMENT_APPLIED = "DeploymentApplied"
     DEPLOYMENT_REMOVED = "DeploymentRemoved"
 
 

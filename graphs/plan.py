@@ -126,6 +126,9 @@ def _unfit(observed: Observed, generation: _Generation, service: Service, templa
     if owner := observed.taken.get(name):
         words = f"Deployment {name} exists and belongs to {owner}; delete it, or rename the service"
         return Problem(GraphReason.NAME_TAKEN, words, fatal=True)
+    if service.nodes > 1:
+        words = "multinode.nodeCount > 1 is not served: a Deployment's pods do not form groups; use one node a replica"
+        return Problem(GraphReason.SERVICE_INVALID, words, fatal=True)
     if service.wish is None:
         return None
     return _unfit_wish(service, service.wish, template) or generation.usable

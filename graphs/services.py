@@ -52,6 +52,8 @@ class Service:
     body: Json = field(hash=False)
     wish: Wish | None
     gpu_memory_service: bool
+    nodes: int
+    """Nodes that one replica spans."""
 
     @property
     def is_worker(self) -> bool:
@@ -98,6 +100,7 @@ def _service(graph: str, name: str, body: Json, startup: StartupPolicy) -> Servi
         body=body,
         wish=_wish(block, startup) if block.get("enabled") else None,
         gpu_memory_service=bool((body.get("gpuMemoryService") or {}).get("enabled")),
+        nodes=int((body.get("multinode") or {}).get("nodeCount") or 1),
     )
 
 

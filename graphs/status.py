@@ -19,7 +19,9 @@ from kube.seam import Object
 from kube.times import format_time
 
 MAX_MESSAGE: Final = 1000
-_OF_DEPLOYMENTS: Final = frozenset({GraphReason.NAME_TAKEN, GraphReason.DEPLOYMENT_REFUSED})
+_OF_DEPLOYMENTS: Final = frozenset(
+    {GraphReason.NAME_TAKEN, GraphReason.DEPLOYMENT_REFUSED, GraphReason.SERVICE_INVALID}
+)
 _COUNTS: Final = ("updatedReplicas", "readyReplicas", "availableReplicas")
 
 

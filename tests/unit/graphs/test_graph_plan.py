@@ -319,6 +319,14 @@ def test_names_that_are_taken():
     assert "ReplicaSet x" in foreign.events[0].message
 
 
+def test_groups_of_nodes_are_not_served():
+    step = run(graph(Worker=service(multinode={"nodeCount": 2})))
+
+    assert () == step.actions
+    assert ("False", "failed_to_reconcile_the_resources") == condition(step, "Ready")
+    assert "multinode.nodeCount" in step.events[0].message
+
+
 def test_what_the_server_refuses_is_told_and_tried_again():
     name = created(WAIT)["metadata"]["name"]
     step = run(WAIT, refusals={f"DynamoCheckpoint/{name}": "quota exceeded"})
