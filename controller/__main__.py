@@ -65,7 +65,8 @@ def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
     observer.wake(lambda change: queue.add(key_of(change.object)))
     recorder = Recorder(kube, COMPONENT, settings.pod_name)
     registry = CollectorRegistry()
-    reconciler = Reconciler(observer, Actor(kube, copies.learn), recorder, values, _now, Metrics(registry))
+    metrics = Metrics(registry)
+    reconciler = Reconciler(observer, Actor(kube, copies.learn), recorder, values, _now, metrics)
     election = Election(kube, settings.pod_namespace, f"{settings.release_fullname}-controller", _identity(settings))
     CaptureMetrics(registry, _now, lambda: election.leading).follow(copies.jobs)
     leader_gauge(registry, lambda: election.leading)
@@ -96,6 +97,7 @@ def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
         pods=tuple(each for each in informers.values() if each.resource == PODS and each is not copies.pods),
         storage=storage,
         release_namespace=settings.pod_namespace,
+        told=metrics.told,
     )
     work["retention"] = Sweeper(kube, around, recorder, values, _now).run
     for collector in (

@@ -49,6 +49,8 @@ class Surroundings:
     """All pods that opted in."""
     storage: Storage
     release_namespace: str
+    told: Callable[[str], None]
+    """Counts an Event by its reason."""
 
 
 class Sweeper:
@@ -167,10 +169,10 @@ class Sweeper:
             held = [*(metadata.get("finalizers") or ()), keys.FINALIZER]
             body = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": held}}
             metadata = (await self._kube.patch(CHECKPOINTS, name, body, namespace))["metadata"]
-        self._recorder.record(checkpoint, "Normal", Reason.CHECKPOINT_EXPIRED, f"deleted: {removal.why}")
         await self._kube.delete(
             CHECKPOINTS, name, namespace, uid=metadata["uid"], resource_version=metadata["resourceVersion"]
         )
+        self._record(checkpoint, "Normal", Reason.CHECKPOINT_EXPIRED, f"deleted: {removal.why}")
         logger.info("deleted", extra={"checkpoint": key_of(checkpoint), "why": removal.why})
 
     async def _finish(self, job: Object) -> None:
@@ -204,9 +206,7 @@ class Sweeper:
         except NotFoundError:
             return
         self._around.checkpoints.learn(made)
-        self._recorder.record(
-            checkpoint, "Normal", Reason.VERSION_REMOVED, f"version {version} was removed from storage"
-        )
+        self._record(checkpoint, "Normal", Reason.VERSION_REMOVED, f"version {version} was removed from storage")
 
     async def _drop(self, job: Object) -> None:
         namespace, name = key_of(job)
@@ -222,16 +222,18 @@ class Sweeper:
             members = [each for each in self._around.checkpoints.store if key_of(each)[0] == namespace]
             if (Reason.QUOTA_EXCEEDED, namespace) not in self._told and members:
                 self._told.add((Reason.QUOTA_EXCEEDED, namespace))
-                self._recorder.record(
-                    max(members, key=key_of), "Warning", Reason.QUOTA_EXCEEDED, f"{namespace}: {words}"
-                )
+                self._record(max(members, key=key_of), "Warning", Reason.QUOTA_EXCEEDED, f"{namespace}: {words}")
+
+    def _record(self, checkpoint: Object, kind: EventType, reason: Reason, words: str) -> None:
+        self._recorder.record(checkpoint, kind, reason, words)
+        self._around.told(reason)
 
     def _once(self, checkpoint: Object, kind: EventType, reason: Reason, words: str) -> None:
         """Say it once in the life of the process: a look that finds the same again writes nothing."""
         mark = (reason, str(checkpoint["metadata"].get("uid")), words)
         if mark not in self._told:
             self._told.add(mark)
-            self._recorder.record(checkpoint, kind, reason, words)
+            self._record(checkpoint, kind, reason, words)
 
     def _job(self, removal: Removal) -> Object | None:
         namespace = self._store_namespace(removal.checkpoint)
