@@ -122,6 +122,7 @@ PODS = st.sampled_from(
         capture_pod(containers=[container_status({"waiting": {"reason": "ErrImagePull"}})]),
     ]
 )
+TWO = [{"version": version, "manifestDigest": "blake3:0"} for version in ("2", "1")]
 CHECKPOINTS = st.sampled_from(
     [
         checkpoint(),
@@ -134,6 +135,10 @@ CHECKPOINTS = st.sampled_from(
         labelled(status=failed("DuplicateCheckpointID")),
         labelled(labels={keys.LABEL_CHECKPOINT_ID: "../x"}),
         checkpoint(annotations={keys.ANN_AUTO_CHECKPOINT: "true"}),
+        creating(annotations={keys.ANN_AUTO_CHECKPOINT: "true"}),
+        pending(annotations={keys.ANN_ADOPT: "3"}),
+        labelled(status=status_of("Ready", jobName=JOB), annotations={keys.ANN_ADOPT: "../3"}),
+        labelled(status=status_of("Ready", jobName=JOB, versions=TWO), annotations={keys.ANN_ARTIFACT_VERSION: "2"}),
     ]
 )
 VALUES = st.sampled_from([AGENT_MOUNT, POD_MOUNT, POD_MOUNT_CREATE])

@@ -23,7 +23,7 @@ class Server:
             raise self.refusal
         return body
 
-    async def patch(self, resource, name, body, namespace=None, **options):
+    async def patch(self, resource, name, body, _namespace=None, **options):
         self.calls.append(("patch", resource.plural, options.get("subresource", "")))
         if self.conflict:
             raise self.conflict
