@@ -24,25 +24,32 @@ def failing() -> dict[str, Any]:
     return body
 
 
+def one_string() -> dict[str, Any]:
+    """The first guide's graph; another manifest of that guide has its name."""
+    body: dict[str, Any] = yaml.safe_load((EXAMPLES / "graphs" / "my-llm.yaml").read_text())
+    body["metadata"]["name"] = "my-llm-auto"
+    return body
+
+
 @pytest.fixture(scope="module")
 def graphs(dynamo_system: Kubectl) -> Kubectl:
     """All graphs at once: their captures share the time."""
     for name in ("vllm-auto-demo.yaml", "wait-for-checkpoint.yaml"):
         dynamo_system("apply", "-f", str(EXAMPLES / "graphs" / name))
-    dynamo_system.apply(failing())
+    dynamo_system.apply(failing(), one_string())
     return dynamo_system
 
 
-def pods(kubectl: Kubectl, graph: str) -> list[dict[str, Any]]:
+def pods(kubectl: Kubectl, graph: str, service: str = WORKER) -> list[dict[str, Any]]:
     """The worker's pods, oldest first."""
-    return kubectl.pods(f"nvidia.com/selector={graph}-{WORKER.lower()}")
+    return kubectl.pods(f"nvidia.com/selector={graph}-{service.lower()}")
 
 
-def serving(kubectl: Kubectl, graph: str, count: int) -> list[dict[str, Any]]:
+def serving(kubectl: Kubectl, graph: str, count: int, service: str = WORKER) -> list[dict[str, Any]]:
     """The worker's pods once that many of them answer."""
 
     def look() -> list[dict[str, Any]] | None:
-        found = pods(kubectl, graph)
+        found = pods(kubectl, graph, service)
         there = len(found) == count and all(scene.answer(kubectl, pod["metadata"]["name"]) for pod in found)
         return found if there else None
 
@@ -53,19 +60,19 @@ def first_line(kubectl: Kubectl, pod: dict[str, Any]) -> str:
     return scene.first_line(kubectl, pod["metadata"]["name"])
 
 
-def inspected(kubectl: Kubectl, graph: str) -> list[str]:
+def inspected(kubectl: Kubectl, graph: str, service: str = WORKER) -> list[str]:
     """The guide's inspection command."""
-    path = f".status.checkpoints.{WORKER}"
+    path = f".status.checkpoints.{service}"
     fields = ("checkpointName", "checkpointID", "ready")
     template = "".join(f'{{{path}.{field}}}{{"\\n"}}' for field in fields)
     return kubectl("get", "dgd", graph, "-o", f"jsonpath={template}").splitlines()
 
 
-def until_ready(kubectl: Kubectl, graph: str) -> list[str]:
+def until_ready(kubectl: Kubectl, graph: str, service: str = WORKER) -> list[str]:
     """Wait until new workers would be restored."""
 
     def look() -> list[str] | None:
-        said = inspected(kubectl, graph)
+        said = inspected(kubectl, graph, service)
         return said if said[2] == "true" else None
 
     return wait_for(look, f"the checkpoint of {graph}", scene.CAPTURE_SECONDS)
@@ -120,6 +127,16 @@ def test_a_failed_checkpoint_starts_cold(graphs: Kubectl):
     assert "failed" in cold["message"]
     assert first_line(graphs, worker).startswith("ready, token")
     assert "checkpoint-failed" == worker["metadata"]["annotations"][keys.ANN_ADMISSION]
+
+
+def test_one_string_args_are_captured_with_their_shell(graphs: Kubectl):
+    """Seed 000's graph: ``/bin/sh -c`` around the worker, no componentType; a pod made after Ready is restored."""
+    _, checkpoint_id, _ = until_ready(graphs, "my-llm-auto", "VllmWorker")
+    (cold,) = serving(graphs, "my-llm-auto", 1, "VllmWorker")
+    graphs("delete", "pod", cold["metadata"]["name"], "--grace-period=1")
+    (new,) = serving(graphs, "my-llm-auto", 1, "VllmWorker")
+
+    assert f"{RESTORED} {checkpoint_id}" == first_line(graphs, new)
 
 
 def test_checkpoint_ref(graphs: Kubectl):
