@@ -62,6 +62,7 @@ _RESTORE_ANNOTATIONS: Final = frozenset(
         keys.ANN_STORAGE_BASE_PATH,
         keys.ANN_TEMPLATE_HASH,
         keys.ANN_GATE,
+        keys.ANN_REQUEST,
     }
 )
 _RESTORE_PREFIXES: Final = (

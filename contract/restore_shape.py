@@ -27,6 +27,7 @@ STALE_ANNOTATIONS: Final = frozenset(
         keys.ANN_CHECKPOINT_STATUS,
         keys.ANN_RESTORE_REPORT,
         keys.ANN_GATE,
+        keys.ANN_REQUEST,
         "nvidia.com/snapshot-restore-status",
         "nvidia.com/snapshot-restore-container-id",
     }
@@ -90,9 +91,10 @@ def restore_operations(pod: Mapping[str, Any], restore: Restore) -> list[Json]:
     return operations + _spec_operations(pod["spec"], restore, volumes)
 
 
-def annotation_operations(metadata: Mapping[str, Any], wanted: Mapping[str, str]) -> list[Json]:
-    """Operations that set annotations, also on an object that has none."""
-    return _map_operations("/metadata/annotations", metadata.get("annotations"), wanted, frozenset())
+def annotation_operations(metadata: Mapping[str, Any], wanted: Mapping[str, str], *unwanted: str) -> list[Json]:
+    """Operations that set annotations, also on an object that has none, and remove the unwanted ones."""
+    present = metadata.get("annotations") or {}
+    return _map_operations("/metadata/annotations", present, wanted, present.keys() & set(unwanted))
 
 
 def escape(key: str) -> str:

@@ -84,6 +84,7 @@ def _unshaped(pod: Json, wish: Wish | None, code: Admission, message: str) -> De
     if not opted_in(pod) or (code == Admission.ALREADY_SHAPED and says_shaped(pod)):
         return Decision(code, message)
     notes = {keys.ANN_ADMISSION: code.value} | (wish.notes if wish else {})
-    operations = annotation_operations(pod.get("metadata") or {}, notes)
+    # What became of an earlier pod, in a manifest copied from it, would keep the controller from looking at this one.
+    operations = annotation_operations(pod.get("metadata") or {}, notes, keys.ANN_GATE, keys.ANN_REQUEST)
     warning = f"{keys.ANN_ADMISSION}={code.value}: this pod starts cold: {message}"
     return Decision(code, message, tuple(operations), (warning,))

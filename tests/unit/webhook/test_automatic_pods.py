@@ -270,3 +270,9 @@ def test_what_was_captured_with_injected_tools_is_restored_with_them_whatever_th
     result = patched(obj, ask(obj, checkpoint_of(obj, image=image), text="placeholder: {mode: image}"))
     assert "snapshot-tools" == result["spec"]["initContainers"][0]["name"]
     assert [keys.STANDBY, "--", "/entry"] == result["spec"]["containers"][0]["command"]
+
+
+def test_the_fate_of_the_pod_that_a_manifest_was_copied_from_is_forgotten():
+    obj = auto_pod(annotations={keys.ANN_REQUEST: "withdrawn", keys.ANN_GATE: "wait-timeout"})
+    for stored in ([], [checkpoint_of(obj)]):
+        assert not {keys.ANN_REQUEST, keys.ANN_GATE} & notes_of(patched(obj, ask(obj, *stored))).keys()
