@@ -29,6 +29,8 @@ MAKERS: Final = 4
 GATEKEEPERS: Final = 16
 """Held pods are let go many at a time: they wait for nothing else."""
 TELLERS: Final = 4
+GATHER_SECONDS: Final = 1.0
+"""A look at a checkpoint goes through all of its pods, and thousands may come at once."""
 
 
 class Desk:
@@ -73,15 +75,26 @@ class Desk:
         if not self._leading:
             return
         old, new = change
-        for pod in (old, new):
-            if pod is not None and pods.checkpoint_name(pod) and (old is None or new is None or _turned(old, new)):
-                self.checkpoints.add(pods.checkpoint_key(pod))
+        if old is None or new is None or _turned(old, new):
+            for pod in (old, new):
+                self._ask(pod)
         if new is None:
             return
         if pods.held(new):
             self.gates.add(key_of(new))
         if old is None or pods.admission(old) != pods.admission(new):
             self.tales.add(key_of(new))
+
+    def _ask(self, pod: Object | None) -> None:
+        """Have the pod's checkpoint looked at: now where it is to be made or goes, else once for many pods."""
+        if pod is None or not pods.checkpoint_name(pod):
+            return
+        key = pods.checkpoint_key(pod)
+        sight = self._sights.of(key)
+        if sight.deleted is not None or (sight.checkpoint is None and pods.asks(pod)):
+            self.checkpoints.add(key)
+        else:
+            self.checkpoints.add_after(key, GATHER_SECONDS)
 
     def _checkpoint_changed(self, change: Change) -> None:
         if not self._leading:

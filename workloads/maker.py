@@ -50,7 +50,8 @@ class Maker:
         """
         users = self._copies.naming(key)
         sight = self._sights.of(key)
-        await self._withdraw(users, sight)
+        if sight.deleted is not None:
+            await self._withdraw(users, sight)
         if sight.checkpoint is not None:
             self._sights.refused(key, "")
             return await self._note_use(sight.checkpoint, users)

@@ -22,13 +22,9 @@ class Sights:
 
     def of(self, key: Key) -> Sight:
         """What is known about one checkpoint now."""
-        checkpoint = self.checkpoint(key)
+        checkpoint = self._checkpoints.store.get(*key)
         deleted = _deletion(checkpoint) if checkpoint is not None else None
         return Sight(checkpoint, deleted or self._deleted.get(key), self._refusals.get(key, ""))
-
-    def checkpoint(self, key: Key) -> Object | None:
-        """The checkpoint, or None."""
-        return self._checkpoints.store.get(*key)
 
     def deleted(self, key: Key, moment: datetime) -> None:
         """A checkpoint is gone since *moment*."""

@@ -2,17 +2,14 @@
 
 import copy
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 import yaml
 
 from contract import keys
 from contract.values import load_values
-from kube.client import connect
-from kube.resources import DEPLOYMENTS, JOBS, NAMESPACES, PODS, SERVICES, STATEFUL_SETS, Resource
+from kube.resources import DEPLOYMENTS, JOBS, PODS, SERVICES, STATEFUL_SETS, Resource
 from tests.cluster import workload_scene as shop
-from tests.cluster.test_controller import Processes
 from tests.cluster.workload_scene import Workloads, gated, note
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "automatic"
@@ -34,17 +31,9 @@ class Examples(Workloads):
 
 @pytest.fixture
 async def scene(workload_plane, tmp_path):
-    namespace = f"examples-{uuid4().hex[:8]}"
-    async with await connect(str(workload_plane.kubeconfig)) as kube:
-        await kube.create(NAMESPACES, {"metadata": {"name": namespace}})
-        controllers = Processes(workload_plane.kubeconfig, namespace, tmp_path)
-        controllers.start(shop.VALUES)
-        found = Examples(kube, namespace, controllers)
-        try:
-            yield found
-        finally:
-            controllers.end()
-            await kube.delete(NAMESPACES, namespace)
+    async with shop.workloads_in(workload_plane, "examples", tmp_path, Examples) as found:
+        found.controllers.start(shop.VALUES)
+        yield found
 
 
 @pytest.mark.parametrize(

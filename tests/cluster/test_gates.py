@@ -1,15 +1,11 @@
 """Pods that are held until their checkpoint is Ready, and let go whatever becomes of it; nothing is ever deleted."""
 
-from uuid import uuid4
-
 import pytest
 
 from contract import keys
-from kube.client import connect
 from kube.resources import CHECKPOINTS, DEPLOYMENTS, JOBS, NAMESPACES, PODS, STATEFUL_SETS, Resource
 from tests.cluster import workload_scene as shop
-from tests.cluster.test_controller import Processes
-from tests.cluster.workload_scene import Workloads, bare, deployment, gated, note, pod_template
+from tests.cluster.workload_scene import bare, deployment, gated, note, pod_template
 from tests.shapes import container
 
 GATE = [keys.SCHEDULING_GATE]
@@ -25,15 +21,8 @@ RESTRICTED = {
 
 @pytest.fixture
 async def scene(workload_plane, tmp_path):
-    namespace = f"gates-{uuid4().hex[:8]}"
-    async with await connect(str(workload_plane.kubeconfig)) as kube:
-        await kube.create(NAMESPACES, {"metadata": {"name": namespace}})
-        controllers = Processes(workload_plane.kubeconfig, namespace, tmp_path)
-        try:
-            yield Workloads(kube, namespace, controllers)
-        finally:
-            controllers.end()
-            await kube.delete(NAMESPACES, namespace)
+    async with shop.workloads_in(workload_plane, "gates", tmp_path) as found:
+        yield found
 
 
 async def test_held_replicas_all_go_when_the_checkpoint_is_ready(scene):
@@ -238,7 +227,7 @@ async def test_by_name_too(scene):
 @pytest.mark.parametrize("level", ["baseline", "restricted"])
 async def test_next_to_quota_limits_and_pod_security(scene, level):
     """All of them judge the pod at its creation, when it is shaped and gated already."""
-    scene.controllers.start(shop.VALUES + "checkpoint: {seccomp: {disabled: true}}\n")
+    scene.controllers.start(shop.VALUES)
     enforce = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": level}}}
     await scene.kube.patch(NAMESPACES, scene.namespace, enforce)
     limits = {"type": "Container", "default": {"cpu": "1", "memory": "1Gi"}, "defaultRequest": {"cpu": "10m"}}

@@ -1,31 +1,21 @@
 """One label on a workload: the checkpoint is made from the workload itself, once, and found again."""
 
 import asyncio
-from uuid import uuid4
 
 import pytest
 
 from contract import keys
-from kube.client import connect
-from kube.resources import CHECKPOINTS, DEPLOYMENTS, EVENTS, JOBS, NAMESPACES, PODS, REPLICA_SETS, STATEFUL_SETS
+from kube.resources import CHECKPOINTS, DEPLOYMENTS, EVENTS, JOBS, PODS, REPLICA_SETS, STATEFUL_SETS
 from tests.cluster import workload_scene as shop
-from tests.cluster.test_controller import Processes
-from tests.cluster.workload_scene import Workloads, bare, deployment, note, pod_template
+from tests.cluster.workload_scene import bare, deployment, note, pod_template
 from tests.shapes import container
 
 
 @pytest.fixture
 async def scene(workload_plane, tmp_path):
-    namespace = f"workloads-{uuid4().hex[:8]}"
-    async with await connect(str(workload_plane.kubeconfig)) as kube:
-        await kube.create(NAMESPACES, {"metadata": {"name": namespace}})
-        controllers = Processes(workload_plane.kubeconfig, namespace, tmp_path)
-        controllers.start(shop.VALUES)
-        try:
-            yield Workloads(kube, namespace, controllers)
-        finally:
-            controllers.end()
-            await kube.delete(NAMESPACES, namespace)
+    async with shop.workloads_in(workload_plane, "workloads", tmp_path) as found:
+        found.controllers.start(shop.VALUES)
+        yield found
 
 
 async def test_a_deployment_gets_a_checkpoint_of_its_own_template(scene):

@@ -5,21 +5,24 @@ No kubelet runs here: pods stay Pending, and the capture Jobs end as the test sa
 
 import asyncio
 from base64 import b64encode
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
+from uuid import uuid4
 
 from cluster.api import ControlPlane
 from contract import keys
+from kube.client import connect
 from kube.errors import NotFoundError
-from kube.resources import CHECKPOINTS, EVENTS, JOBS, LEASES, PODS, Resource
+from kube.resources import CHECKPOINTS, EVENTS, JOBS, LEASES, NAMESPACES, PODS, Resource
 from kube.times import format_time
 from tests.cluster.test_admission import Webhook, match_conditions, until
-from tests.cluster.test_controller import DIGEST, LEASE, NO_CERTIFICATES, ROOT, Scene, eventually
+from tests.cluster.test_controller import DIGEST, LEASE, NO_CERTIFICATES, ROOT, Processes, Scene, eventually
 from tests.shapes import container
 
 HOME = "snapshot-system"
 PROBE = {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 1}
 VALUES = NO_CERTIFICATES + "automatic: {attempts: 1}\n"
+SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 REPLICATION_CONTROLLERS = Resource("", "v1", "replicationcontrollers", "ReplicationController")
 
 
@@ -39,6 +42,26 @@ def working_plane(folder):
             yield plane
         finally:
             webhook.end()
+
+
+@asynccontextmanager
+async def workloads_in(plane, name, folder, kind=None):
+    """A namespace of its own, in which pods can be made, and its controllers, of which none runs yet."""
+    namespace = f"{name}-{uuid4().hex[:8]}"
+    async with await connect(str(plane.kubeconfig)) as kube:
+        await kube.create(NAMESPACES, {"metadata": {"name": namespace}})
+        controllers = Processes(plane.kubeconfig, namespace, folder)
+        found = (kind or Workloads)(kube, namespace, controllers)
+        try:
+            await found.eventually(lambda: _has_account(kube, namespace), "the service account")
+            yield found
+        finally:
+            controllers.end()
+            await kube.delete(NAMESPACES, namespace)
+
+
+async def _has_account(kube, namespace):
+    return (await kube.list(SERVICE_ACCOUNTS, namespace)).items
 
 
 def _configuration(webhook):

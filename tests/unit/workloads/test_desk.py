@@ -191,15 +191,20 @@ def test_a_checkpoint_that_vanishes_lets_its_pods_go():
 
 
 def test_only_a_ready_checkpoint_has_a_time_of_use():
-    assert [] == Scene(whole("checkpoint-not-ready"), checkpoint=of_phase("Creating")).run().patched
-    ((_, _, body, more),) = Scene(whole("restore-shaped"), checkpoint=ready()).run().patched
+    def look(now):
+        now.desk.checkpoints.add(("ns", NAME))
+
+    assert [] == Scene(whole("checkpoint-not-ready"), checkpoint=of_phase("Creating")).run(look).patched
+    ((_, _, body, more),) = Scene(whole("restore-shaped"), checkpoint=ready()).run(look).patched
     assert {"status": {"lastUsedAt": "2026-01-31T10:00:00Z"}} == body
     assert "status" == more["subresource"]
 
 
 def test_nothing_is_done_where_nothing_is_due():
     used = ready(status={"lastUsedAt": ago(60)})
-    server = Scene(whole("restore-shaped", age=3600), checkpoint=used).run()
+    server = Scene(whole("restore-shaped", age=3600), checkpoint=used).run(
+        lambda now: now.desk.checkpoints.add(("ns", NAME))
+    )
 
     assert ([], []) == (server.created, server.patched)
 
