@@ -6,6 +6,7 @@ The annotation is the question and disappears when it is answered; the answer is
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,15 +15,14 @@ from contract import keys
 from contract.checkpoint import annotations_of, artifact_version
 from contract.states import ConditionType, Phase
 from contract.storage import BadIdError, check_version
-from kube.errors import GoneError, NotFoundError, ServerUnavailableError
+from kube.errors import NotFoundError, ServerUnavailableError
 from kube.resources import CHECKPOINTS
 from kube.seam import Kube, Object
 from snapshotctl.ask import not_found
 from snapshotctl.cluster import UserError
 from snapshotctl.faults import not_installed
 
-PAUSE: Final = 1.0
-"""Seconds before a broken watch is begun anew."""
+LOOK_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -57,38 +57,30 @@ async def adopt(
         words = await not_found(kube, CHECKPOINTS, name, namespace)
         raise UserError(f"{words}; create it first, its identity or id label says which artifact it is") from error
     tell(f"asked the controller to take over version {wanted} of {namespace}/{name}")
-    try:
-        return await asyncio.wait_for(_answer(kube, asked, wanted, tell), patience)
-    except TimeoutError:
-        last = await kube.get(CHECKPOINTS, name, namespace)
-        return Adopted(ok=False, facts=facts_of(last, wanted, "pending"), message=_late(last, patience))
+    return await _answer(kube, asked, wanted, time.monotonic() + patience, tell)
 
 
-async def _answer(kube: Kube, checkpoint: Object, wanted: str, tell: Callable[[str], None]) -> Adopted:
-    said = ""
+async def _answer(kube: Kube, checkpoint: Object, wanted: str, end: float, tell: Callable[[str], None]) -> Adopted:
+    """Look again and again: an adoption takes seconds to minutes, and one small object is cheap to read."""
+    started, said = time.monotonic(), ""
     namespace, name = checkpoint["metadata"]["namespace"], checkpoint["metadata"]["name"]
     while True:
-        version = checkpoint["metadata"]["resourceVersion"]
+        if done := judged(checkpoint, wanted):
+            return done
+        words = str(_condition(checkpoint).get("message") or "")
+        if words not in ("", said):
+            said = words
+            tell(words)
+        if time.monotonic() > end:
+            facts = facts_of(checkpoint, wanted, "pending")
+            return Adopted(ok=False, facts=facts, message=_late(checkpoint, end - started))
+        await asyncio.sleep(LOOK_SECONDS)
         try:
-            async for event in kube.watch(
-                CHECKPOINTS, namespace, resource_version=version, fields=f"metadata.name={name}"
-            ):
-                if event.type == "DELETED":
-                    return Adopted(ok=False, facts={}, message=f"DynamoCheckpoint {name} was deleted meanwhile")
-                if event.type == "BOOKMARK":
-                    continue
-                checkpoint = event.object
-                if done := judged(checkpoint, wanted):
-                    return done
-                words = str(_condition(checkpoint).get("message") or "")
-                if words not in ("", said):
-                    said = words
-                    tell(words)
-        except (GoneError, ServerUnavailableError):
-            await asyncio.sleep(PAUSE)
             checkpoint = await kube.get(CHECKPOINTS, name, namespace)
-            if done := judged(checkpoint, wanted):
-                return done
+        except NotFoundError:
+            return Adopted(ok=False, facts={}, message=f"DynamoCheckpoint {name} was deleted meanwhile")
+        except ServerUnavailableError as error:
+            tell(str(error))
 
 
 def judged(checkpoint: Mapping[str, Any], wanted: str) -> Adopted | None:
@@ -130,4 +122,4 @@ def _condition(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _late(checkpoint: Mapping[str, Any], patience: float) -> str:
     said = _condition(checkpoint).get("message") or "the controller has not begun: is it running?"
-    return f"no answer in {patience:g} s: {said}; the question stays, `snapshotctl describe` shows how it goes on"
+    return f"no answer in {patience:.0f} s: {said}; the question stays, `snapshotctl describe` shows how it goes on"

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from contract import keys
 from contract.checkpoint import TargetError, annotations_of, labels_of, target_containers
 from contract.states import Admission, RestoreStatus
+from graphs.shape import label_value
 from kube.errors import ForbiddenError, KubeError, NotFoundError
 from kube.resources import (
     CHECKPOINTS,
     DAEMON_SETS,
     DEPLOYMENTS,
+    GRAPHS,
     JOBS,
     PODS,
     REPLICA_SETS,
@@ -28,7 +30,7 @@ from kube.seam import Kube, Object
 from snapshotctl.answers import NOT_ASKED_FOR, Answer, Facts, Ruling, lived, predicted
 from snapshotctl.cluster import UserError
 from snapshotctl.faults import not_installed
-from snapshotctl.manifests import Candidate, candidates
+from snapshotctl.manifests import Candidate, candidates, name_of
 from snapshotctl.release import Release
 from snapshotctl.unshape import unshaped
 from webhook.decide import Decision, decide
@@ -44,6 +46,7 @@ WORKLOADS: Final[Mapping[str, Resource]] = {
 }
 LOG_HEAD: Final = 4096
 """Bytes read of a container's log: standby's line is the first."""
+_GRAPHS_VALUE: Final = "graphDeployments.enabled=true"
 MANY: Final = 16
 """Pods from which on all checkpoints of their namespaces are read at once."""
 Key = tuple[str, str]
@@ -112,7 +115,7 @@ def as_sent(pod: Mapping[str, Any]) -> Object:
     return {**pod, "metadata": {**metadata, "managedFields": fields}}
 
 
-async def about_manifests(oracle: Oracle, objects: Iterable[Object], namespace: str | None, usual: str) -> list[Answer]:
+async def about_manifests(oracle: Oracle, objects: Sequence[Object], namespace: str | None, usual: str) -> list[Answer]:
     """An answer for each pod that the objects would make.
 
     Args:
@@ -129,10 +132,20 @@ async def about_manifests(oracle: Oracle, objects: Iterable[Object], namespace: 
         where = _namespace_of(obj, namespace, usual)
         found += [(candidate, where) for candidate in candidates(obj)]
     if not found:
-        raise UserError("no pod would be made of this: a Pod, or a workload with a pod template, is needed")
+        raise UserError(_no_pods(objects))
     if len(found) > MANY:
         await asyncio.gather(*(oracle.learn(where) for where in {where for _, where in found}))
     return list(await asyncio.gather(*(_about(oracle, candidate, where) for candidate, where in found)))
+
+
+def _no_pods(objects: Sequence[Object]) -> str:
+    graph = next((obj for obj in objects if obj.get("kind") == keys.GRAPH_KIND), None)
+    if graph is not None:
+        return (
+            f"the pods of a {keys.GRAPH_KIND} follow from its state in the cluster: apply it, then "
+            f"`snapshotctl why {keys.GRAPH_SHORT_NAME}/{name_of(graph)}`"
+        )
+    return "no pod would be made of this: a Pod, or a workload with a pod template, is needed"
 
 
 def _namespace_of(obj: Object, insisted: str | None, usual: str) -> str:
@@ -162,20 +175,36 @@ def _as_asked(release: Release, ruling: Ruling, pod: Mapping[str, Any], namespac
 
 
 async def about_workload(kube: Client, oracle: Oracle, kind: str, name: str, namespace: str) -> list[Answer]:
-    """An answer for the next pod of a live workload.
+    """An answer for the next pod of a live workload; of a graph deployment, for each of its services.
 
     Raises:
         UserError: no such kind or object.
     """
-    known = {spelling: each for each in WORKLOADS.values() for spelling in (each.kind.lower(), each.plural)}
-    resource = known.get(kind.lower())
+    resource = _spelled(kind)
     if resource is None:
-        raise UserError(f"{kind}/{name}: pod/NAME, or one of: {', '.join(f'{each}/NAME' for each in sorted(known))}")
+        kinds = ", ".join(sorted(f"{each.kind.lower()}/NAME" for each in (*WORKLOADS.values(), GRAPHS)))
+        raise UserError(f"{kind}/{name}: name a pod, or one of: {kinds}")
     try:
         found = await kube.get(resource, name, namespace)
     except NotFoundError as error:
+        if not_installed(error):
+            raise UserError(f"the cluster does not know {resource.kind}; the chart value is {_GRAPHS_VALUE}") from error
         raise UserError(await not_found(kube, resource, name, namespace)) from error
-    return await about_manifests(oracle, [found], namespace, namespace)
+    if resource != GRAPHS:
+        return await about_manifests(oracle, [found], namespace, namespace)
+    services = await kube.list(DEPLOYMENTS, namespace, labels=f"{keys.LABEL_GRAPH}={label_value(name)}")
+    if not services.items:
+        raise UserError(
+            f"{keys.GRAPH_KIND} {name} has no Deployments yet; `kubectl describe dgd {name} -n {namespace}`"
+        )
+    return await about_manifests(oracle, services.items, namespace, namespace)
+
+
+def _spelled(kind: str) -> Resource | None:
+    """The resource that a person means: by kind, plural or short name, in any case."""
+    known = {word: each for each in (*WORKLOADS.values(), GRAPHS) for word in (each.kind.lower(), each.plural)}
+    short = {"deploy": DEPLOYMENTS, "rs": REPLICA_SETS, "sts": STATEFUL_SETS, "ds": DAEMON_SETS}
+    return (known | short | {keys.GRAPH_SHORT_NAME: GRAPHS}).get(kind.lower())
 
 
 async def about_pod(kube: Client, oracle: Oracle, name: str, namespace: str) -> Answer:

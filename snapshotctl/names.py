@@ -63,6 +63,8 @@ def complete_context(ctx: click.Context, _: click.Parameter, typed: str) -> list
 def _live(ctx: click.Context, resource: Resource, typed: str) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem  # noqa: PLC0415 - as above
 
+    import kube.client  # noqa: F401, PLC0415 - before the clock starts: on a busy machine it takes most of the time
+
     try:
         names = asyncio.run(asyncio.wait_for(_names(ctx, resource), PATIENCE))
     except Exception:  # noqa: BLE001 - a traceback in the middle of a command line helps nobody

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,14 +14,13 @@ import yaml
 from click.testing import CliRunner
 
 from contract import keys
-from contract.crd import crd
 from snapshotctl.__main__ import main
+from tests.cluster.test_admission import until
 from tests.shapes import ID, IMAGE, checkpoint, container, opted_in, pod, ready
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGEST = "blake3:" + "a" * 64
 NEWER = "blake3:" + "b" * 64
-PATIENCE = 30.0
 REPORT = {"container": "main", "outcome": "failed", "reason": "cpu-mismatch", "seconds": {"total": 0.5}, "bytes": 0}
 GOOD = REPORT | {"outcome": "restored", "reason": "", "bytes": 2**20}
 VERSIONS = [
@@ -111,8 +109,10 @@ def config_map(namespace, values="placeholder: {mode: image}"):
 def world(control_plane):
     """A namespace with checkpoints, pods and a release."""
     kubectl = control_plane.kubectl
-    kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(crd()))
-    kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{crd()['metadata']['name']}")
+    for folder in ("crds", "files"):
+        for path in sorted((ROOT / "charts/snapshot" / folder).glob("nvidia.com_*.yaml")):
+            kubectl("apply", "--server-side", "--force-conflicts", "-f", str(path))
+    kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
     name = f"cli-{uuid4().hex[:8]}"
     kubectl("create", "namespace", name)
     kubectl("--namespace", name, "create", "serviceaccount", "default")
@@ -244,6 +244,29 @@ def test_why_of_a_live_workload(world, control_plane):
     assert (0, True) == (result.exit_code, "restores: restore-shaped" in result.stdout), result.output
 
 
+def test_why_of_a_graph_answers_for_each_service(world, control_plane, tmp_path):
+    """A graph in a file has no pods yet that could be told of; the message says how to go on."""
+    graph = {
+        "apiVersion": keys.API_VERSION,
+        "kind": keys.GRAPH_KIND,
+        "metadata": {"name": "graph", "namespace": world.namespace},
+        "spec": {"services": {"Worker": {"componentType": "worker", "replicas": 0}}},
+    }
+    path = tmp_path / "graph.yaml"
+    path.write_text(yaml.safe_dump(graph))
+    offline = world.run("why", "-f", str(path))
+    assert (1, True) == (offline.exit_code, "snapshotctl why dgd/graph" in offline.stderr)
+    labels = {**dict.fromkeys(keys.GRAPH_LABELS, "graph-worker"), keys.LABEL_GRAPH: "graph"}
+    wish = {keys.ANN_RESTORE_CANDIDATE: "true", keys.ANN_CHECKPOINT_NAME: "qwen", keys.ANN_TARGET_CONTAINERS: "main"}
+    template = {"metadata": {"labels": labels, "annotations": wish}, "spec": {"containers": [container()]}}
+    spec = {"selector": {"matchLabels": {keys.LABEL_GRAPH: "graph"}}, "template": template, "replicas": 0}
+    metadata = {"name": "graph-worker", "namespace": world.namespace, "labels": {keys.LABEL_GRAPH: "graph"}}
+    control_plane.kubectl.apply([graph, MANIFEST | {"metadata": metadata, "spec": spec}])
+    result = world.run("why", "dgd/graph")
+    assert 0 == result.exit_code, result.output
+    assert f"Deployment/graph-worker in {world.namespace} restores" in result.stdout
+
+
 def test_get_checkpoints(world):
     result = world.run("get")
     lines = [line.split() for line in result.stdout.splitlines()]
@@ -301,6 +324,7 @@ def test_tree_shows_who_restores_from_what(world):
         pytest.param(("describe", "qwem"), "did you mean qwen?", id="checkpoint"),
         pytest.param(("why", "deployment/nothing-like-it"), "choose one with -n", id="workload"),
         pytest.param(("why", "wibble/x"), "deployment/NAME", id="kind"),
+        pytest.param(("why", "dgd/grap"), "did you mean graph?", id="graph"),
         pytest.param(("get", "nobody"), "no checkpoint nobody", id="get"),
         pytest.param(("adopt", "nobody"), "create it first", id="adopt"),
     ],
@@ -336,11 +360,12 @@ def test_without_rights_it_says_which_command_gives_them(world, control_plane, t
 
 def wait_until_allowed(world, before, kubeconfig):
     """The server's authorizer follows new bindings a moment later."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
+
+    def changed():
         result = world.run("why", "restored-0", kubeconfig=kubeconfig)
-        if result.exit_code != 1 or result.stderr != before:
-            return
+        return result.exit_code != 1 or result.stderr != before
+
+    until(changed, "the new right")
 
 
 def test_without_the_chart_it_says_how_to_install_it(tmp_path):
@@ -389,9 +414,10 @@ def complete(world, line):
 
 
 def test_completion_knows_live_names(world):
-    assert ["restored-0"] == complete(world, f"why -n {world.namespace} rest")
-    assert ["qwen"] == complete(world, f"describe -n {world.namespace} q")
-    assert [world.namespace] == complete(world, f"get -n {world.namespace[:-1]}")
+    """It gives up soon, so a busy machine may need several looks."""
+    until(lambda: ["restored-0"] == complete(world, f"why -n {world.namespace} rest"), "a pod")
+    until(lambda: ["qwen"] == complete(world, f"describe -n {world.namespace} q"), "a checkpoint")
+    until(lambda: [world.namespace] == complete(world, f"get -n {world.namespace[:-1]}"), "a namespace")
 
 
 def test_adopt_waits_for_the_answer(world, control_plane):
