@@ -8,6 +8,7 @@ import pytest
 from cluster import api
 from cluster.api import Cluster
 from cluster.cache import Cache
+from demo import story
 from demo.install import Helm, complaints, image_settings
 from demo.kubectl import CommandError, Kubectl
 from demo.platform import Platform, build_images, equip
@@ -43,6 +44,7 @@ def installed(platform: Platform) -> Kubectl:
         )
     except CommandError as error:
         pytest.fail(f"{error}\n{complaints(kubectl)}")
+    story.await_webhook(kubectl)
     return kubectl
 
 
@@ -56,5 +58,6 @@ def dynamo_system(platform: Platform) -> Iterator[Kubectl]:
         helm.install(image_settings(platform.image_tag, platform.image_prefix) | more)
     except CommandError as error:
         pytest.fail(f"{error}\n{complaints(kubectl)}")
+    story.await_webhook(kubectl)
     yield kubectl
     helm.uninstall()

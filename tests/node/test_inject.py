@@ -14,6 +14,7 @@ import yaml
 from cluster.api import Cluster
 from cluster.cache import Cache
 from contract import keys
+from demo import story
 from demo.install import CHART, RELEASE, Helm, complaints, image_settings
 from demo.kubectl import CommandError, Kubectl, wait_for
 from demo.platform import Platform, archives
@@ -69,7 +70,8 @@ def helm(platform: Platform) -> Iterator[Helm]:
     helm.uninstall()
 
 
-def install(helm: Helm, platform: Platform, **settings: str) -> None:
+def install(helm: Helm, platform: Platform, kubectl: Kubectl, **settings: str) -> None:
+    """Install or upgrade, until the only webhook that the API server reaches is the new one."""
     values = image_settings(platform.image_tag, platform.image_prefix) | settings
     values |= {
         "controlPlane.replicas": "1",
@@ -79,6 +81,9 @@ def install(helm: Helm, platform: Platform, **settings: str) -> None:
     flags = [flag for key, value in values.items() for flag in ("--set", f"{key}={value}")]
     helm("upgrade", "--install", RELEASE, str(CHART), "--create-namespace", "-f", str(EXAMPLE / "values.yaml"),
          "--wait", "--timeout", "120s", *flags)  # fmt: skip
+    webhook = f"{keys.LABEL_AGENT}=webhook"
+    wait_for(lambda: len(kubectl.items("pods", "-l", webhook)) == 1 or None, "the old webhook gone", 60)
+    story.await_webhook(kubectl)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +91,7 @@ def release(platform: Platform, installed: Kubectl, stock: None, helm: Helm) -> 
     """The chart with the example's values."""
     kubectl = Kubectl(platform.kubectl, platform.kubeconfig, NAMESPACE)
     try:
-        install(helm, platform)
+        install(helm, platform, kubectl)
     except CommandError as error:
         pytest.fail(f"{error}\n{complaints(kubectl)}")
     return kubectl
@@ -198,9 +203,7 @@ def test_an_image_volume_brings_them_as_well(
 ):
     """The same checkpoint, taken with an init container, restored without one."""
     before = tokens_of(release, "stock-musl")
-    install(helm, platform, **{"placeholder.inject.via": "imageVolume"})
-    old = f"{keys.LABEL_AGENT}=webhook"
-    wait_for(lambda: len(release.items("pods", "-l", old)) == 1 or None, "the old webhook gone", 60)
+    install(helm, platform, release, **{"placeholder.inject.via": "imageVolume"})
     release("delete", "pods", "-l", "app=stock-musl", "--wait")
     after = tokens_of(release, "stock-musl")
     spec = pods_of(release, "stock-musl")[0]["spec"]
