@@ -24,7 +24,7 @@ from kube.errors import (
 )
 from kube.login import Login, login
 from kube.resources import PODS, Resource
-from kube.seam import Listing, Object, PatchKind, Propagation, WatchEvent
+from kube.seam import Keep, Listing, Object, PatchKind, Propagation, WatchEvent
 
 PAGE: Final = 500
 """Objects a page of a list, as kubectl and client-go ask for."""
@@ -77,7 +77,13 @@ class Client:
         return self._login.namespace
 
     async def list(
-        self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
+        keep: Keep | None = None,
     ) -> Listing:
         """See ``kube.seam.Kube``."""
         query = _selectors(labels, fields) | {"limit": str(PAGE)}
@@ -91,14 +97,11 @@ class Client:
                     raise
                 items, query = [], _selectors(labels, fields)
                 continue
-            items += page.get("items") or ()
+            items += _items(page, resource, keep)
             metadata = page.get("metadata", {})
             if not metadata.get("continue"):
                 break
             query["continue"] = metadata["continue"]
-        for item in items:
-            item.setdefault("apiVersion", resource.api_version)
-            item.setdefault("kind", resource.kind)
         return Listing(tuple(items), str(metadata.get("resourceVersion", "")))
 
     async def watch(
@@ -255,6 +258,14 @@ async def connect(
         ConfigError: no usable configuration.
     """
     return Client(await login(kubeconfig, context), user_agent=user_agent)
+
+
+def _items(page: Object, resource: Resource, keep: Keep | None) -> list[Object]:
+    found: list[Object] = page.get("items") or []
+    for item in found:
+        item.setdefault("apiVersion", resource.api_version)
+        item.setdefault("kind", resource.kind)
+    return found if keep is None else [keep(item) for item in found]
 
 
 def _selectors(labels: str, fields: str) -> dict[str, str]:

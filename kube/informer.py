@@ -17,7 +17,7 @@ from typing import Final, NoReturn
 
 from kube.errors import GoneError, KubeError
 from kube.resources import Resource
-from kube.seam import Kube, Object
+from kube.seam import Keep, Kube, Object
 from kube.store import Change, Indexer, Store, version_of
 
 FIRST_PAUSE: Final = 0.2
@@ -27,8 +27,6 @@ QUIET_WATCH: Final = 1.0
 """Seconds: a watch that ended sooner is followed by a pause, so that a server that ends them at once is not spun at."""
 
 Handler = Callable[[Change], None]
-Keep = Callable[[Object], Object]
-"""What of an object is remembered; at least its metadata's namespace, name, uid and resourceVersion."""
 logger = logging.getLogger(__name__)
 
 
@@ -103,8 +101,10 @@ class Informer:
                 await self._rest()
 
     async def _list(self) -> None:
-        listing = await self._kube.list(self.resource, self._namespace, labels=self._labels, fields=self._fields)
-        for change in self.store.replace(self._keep(item) for item in listing.items):
+        listing = await self._kube.list(
+            self.resource, self._namespace, labels=self._labels, fields=self._fields, keep=self._keep
+        )
+        for change in self.store.replace(listing.items):
             self._tell(change)
         self._version = listing.resource_version
         self._hear()

@@ -1,6 +1,6 @@
 """The seam to Kubernetes: six calls over plain dicts, implemented by ``kube.client`` and, in unit tests, by fakes."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -8,6 +8,8 @@ from kube.resources import Resource
 
 Object = dict[str, Any]
 """A Kubernetes object exactly as the API server sends it."""
+Keep = Callable[[Object], Object]
+"""What of an object is remembered; at least its metadata's namespace, name, uid and resourceVersion."""
 
 
 class PatchKind(StrEnum):
@@ -45,11 +47,18 @@ class Kube(Protocol):
     """An API server; every method raises ``kube.errors.KubeError`` and nothing else of its own."""
 
     async def list(
-        self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
+        keep: Keep | None = None,
     ) -> Listing:
         """Read a whole collection, page by page; *labels* and *fields* are selectors in kubectl's spelling.
 
-        Items carry no ``kind`` and ``apiVersion`` on the wire: they are filled in.
+        Items carry no ``kind`` and ``apiVersion`` on the wire: they are filled in.  With *keep* no more than one page
+        is ever whole in memory.
         """
         ...
 

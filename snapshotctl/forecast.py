@@ -27,7 +27,7 @@ from controller.observe import JOB_LABELS, Observer, live_copies
 from controller.plan import plan
 from kube.errors import NotFoundError
 from kube.resources import JOBS, PERSISTENT_VOLUME_CLAIMS, PODS, Resource
-from kube.seam import Listing, Object, WatchEvent
+from kube.seam import Keep, Listing, Object, WatchEvent
 from snapshotctl.objects import is_checkpoint
 
 Key = tuple[str, str, str]
@@ -118,10 +118,16 @@ class _File:
         return found
 
     async def list(
-        self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
+        keep: Keep | None = None,
     ) -> Listing:
         """Objects of a kind; of the selectors only ``involvedObject.name=`` matters to what is asked here."""
-        del labels
+        del labels, keep
         wanted = dict(part.split("=", 1) for part in fields.split(",") if part)
         name = wanted.get("involvedObject.name")
         items = [

@@ -22,13 +22,13 @@ class ScriptedWatches:
         self.listed = 0
         self.watched_from = []
 
-    async def list(self, resource, namespace=None, *, labels="", fields=""):
+    async def list(self, resource, namespace=None, *, labels="", fields="", keep=None):
         self.listed += 1
         answer = next(self.lists)
         if isinstance(answer, Exception):
             raise answer
         items, version = answer
-        return Listing(tuple(items), str(version))
+        return Listing(tuple(keep(item) if keep else item for item in items), str(version))
 
     async def watch(self, resource, namespace=None, *, resource_version, labels="", fields=""):
         self.watched_from.append(resource_version)
