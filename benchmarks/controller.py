@@ -70,6 +70,7 @@ async def _run(plane: ControlPlane, size: int) -> Json:
     namespace = f"size-{size}"
     async with await testbed.client(plane) as kube:
         testbed.prepare(plane, namespace)
+        testbed.prepare_agent(plane, namespace)
         print(f"creating {size} checkpoints", file=sys.stderr)
         await testbed.in_parallel(8, size, lambda number: kube.create(CHECKPOINTS, checkpoint(number), namespace))
         progress = Progress()

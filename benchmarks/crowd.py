@@ -28,7 +28,7 @@ AT_ONCE = 16
 READY_SHARE = 10
 UNREADY_SHARE = 10
 LIMIT_SECONDS = 900.0
-LOOK_SECONDS = 0.25
+LOOK_SECONDS = 1.0
 REST_SECONDS = 10.0
 QUIET_SECONDS = 300.0
 """Longest wait for the last Event to be written."""

@@ -12,6 +12,7 @@ import yaml
 
 from benchmarks import review
 from cluster.api import ControlPlane
+from contract import keys
 from kube.client import Client, connect
 
 CRD = Path(__file__).parents[1] / "charts/snapshot/crds/nvidia.com_dynamocheckpoints.yaml"
@@ -29,6 +30,25 @@ def prepare(plane: ControlPlane, namespace: str) -> None:
     plane.kubectl.apply([yaml.safe_load(CRD.read_text())])
     plane.kubectl("wait", "--for=condition=Established", "customresourcedefinition/dynamocheckpoints.nvidia.com")
     plane.kubectl("create", "namespace", namespace)
+
+
+def prepare_agent(plane: ControlPlane, namespace: str) -> None:
+    """Have the agent's DaemonSet there and ready: without it every checkpoint says what it misses."""
+    labels = {keys.LABEL_AGENT: keys.LABEL_AGENT_VALUE}
+    mounts = [{"name": "checkpoints", "mountPath": keys.DEFAULT_BASE_PATH}]
+    spec = {
+        "containers": [{"name": "agent", "image": "agent", "volumeMounts": mounts}],
+        "volumes": [{"name": "checkpoints", "persistentVolumeClaim": {"claimName": "snapshot-pvc"}}],
+    }
+    body = {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": spec}}
+    metadata = {"name": "agent", "namespace": namespace, "labels": labels}
+    plane.kubectl.apply([{"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "spec": body}])
+    counts = dict.fromkeys(("currentNumberScheduled", "desiredNumberScheduled", "numberReady"), 1)
+    status = json.dumps({"status": counts | {"numberMisscheduled": 0}})
+    plane.kubectl(
+        *("patch", "daemonset/agent", "--namespace", namespace, "--subresource=status"),
+        *("--type=merge", "--patch", status),
+    )
 
 
 def prepare_review(plane: ControlPlane) -> None:
