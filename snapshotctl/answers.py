@@ -1,6 +1,6 @@
 """What ``snapshotctl why`` answers: findings in the order in which things happened, each a code with its words.
 
-Pure: from a pod, its checkpoint and a decision to the answer. The outcome is one of four words, made for scripts.
+Pure: from a pod, its checkpoint and a decision to the answer. The outcome is one of five words, made for scripts.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class Outcome(StrEnum):
     RESTORES = "restores"
     WAITS = "waits"
     COLD = "starts-cold"
+    REFUSED = "refused"
+    """It must not start cold (policy Require), so it does not start at all."""
 
 
 class Stage(StrEnum):
@@ -125,16 +127,26 @@ class Ruling:
     checkpoint: Mapping[str, Any] | None = None
 
 
-def predicted(origin: str, namespace: str, ruling: Ruling) -> Answer:
-    """The answer for a pod that would be created now."""
+def predicted(
+    origin: str, namespace: str, ruling: Ruling, *, required: bool = False, notes: tuple[str, ...] = ()
+) -> Answer:
+    """The answer for a pod that would be created now.
+
+    Args:
+        origin: ``Kind/name`` of what it is made from.
+        namespace: where.
+        ruling: the decision.
+        required: whether the API server refuses it where it would start cold.
+        notes: what else its reader must know.
+    """
     decision = ruling.decision
     findings = [finding(Stage.ADMISSION, ADMISSION, decision.code, decision.message)]
     if ruling.checkpoint is not None:
         findings.append(state_of(ruling.checkpoint))
     outcomes = {Admission.RESTORE_SHAPED: Outcome.RESTORES, Admission.HELD: Outcome.WAITS}
-    outcome = outcomes.get(decision.code, Outcome.COLD)
+    outcome = outcomes.get(decision.code, Outcome.REFUSED if required else Outcome.COLD)
     # Of the warnings, one only repeats the message for those who create pods by hand.
-    notes = tuple(each for each in decision.warnings if decision.message not in each)
+    notes += tuple(each for each in decision.warnings if decision.message not in each)
     return Answer(origin, namespace, outcome, decision.code.value, _named(findings, ruling.name), ruling.name, notes)
 
 
@@ -167,6 +179,8 @@ def lived(facts: Facts) -> Answer:
     if admission.code in (Admission.RESTORE_SHAPED, Admission.HELD):
         later, outcome, code = _afterwards(facts)
         findings += later
+        if outcome == Outcome.COLD and annotations_of(pod).get(keys.ANN_POLICY) == keys.POLICY_REQUIRE:
+            outcome = Outcome.REFUSED
     if facts.checkpoint is not None:
         findings.append(state_of(facts.checkpoint))
     if facts.now is not None:

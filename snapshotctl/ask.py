@@ -162,8 +162,20 @@ async def _about(oracle: Oracle, candidate: Candidate, namespace: str) -> Answer
     if problem is not None:
         raise UserError(f"{candidate.origin}: the pod cannot be read: {problem}")
     pod["metadata"]["namespace"] = namespace
-    ruling = await oracle.ask(as_sent(pod), namespace)
-    return predicted(candidate.origin, namespace, _as_asked(oracle.release, ruling, pod, namespace))
+    ruling = _as_asked(oracle.release, await oracle.ask(as_sent(pod), namespace), pod, namespace)
+    policy = oracle.release.values.policy
+    required = policy.require.enabled and annotations_of(pod).get(keys.ANN_POLICY) == keys.POLICY_REQUIRE
+    notes = (_verb_note(pod, ruling.name, namespace),) if policy.restore_verb.enabled and ruling.name else ()
+    return predicted(candidate.origin, namespace, ruling, required=required, notes=notes)
+
+
+def _verb_note(pod: Object, checkpoint: str, namespace: str) -> str:
+    account = (pod.get("spec") or {}).get("serviceAccountName") or "default"
+    return (
+        f"service account {account} needs the verb restore (policy.restoreVerb): `kubectl auth can-i restore "
+        f"{CHECKPOINTS.plural}.{CHECKPOINTS.group}/{checkpoint} -n {namespace} "
+        f"--as system:serviceaccount:{namespace}:{account}`"
+    )
 
 
 def _as_asked(release: Release, ruling: Ruling, pod: Mapping[str, Any], namespace: str) -> Ruling:

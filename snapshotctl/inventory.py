@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Final
 
 from contract import keys
@@ -34,19 +35,29 @@ class Inventory:
     pods: tuple[Object, ...]
     """All that opted in."""
 
+    @cached_property
+    def _by_checkpoint(self) -> Mapping[Key, Sequence[Object]]:
+        found: dict[Key, list[Object]] = {}
+        for pod in filter(alive, self.pods):
+            key = key_of(pod)[0], checkpoint_name(pod)
+            found.setdefault(key, []).append(pod)
+        return found
+
+    @cached_property
+    def _by_name(self) -> Mapping[Key, Object]:
+        return {key_of(each): each for each in self.checkpoints}
+
     def users(self, checkpoint: Mapping[str, Any]) -> tuple[Object, ...]:
         """Living pods that were shaped to restore from it."""
         return tuple(pod for pod in self.members(checkpoint) if is_shaped(pod))
 
-    def members(self, checkpoint: Mapping[str, Any]) -> tuple[Object, ...]:
+    def members(self, checkpoint: Mapping[str, Any]) -> Sequence[Object]:
         """Living pods that name it, whether they restore or not."""
-        key = key_of(checkpoint)
-        return tuple(pod for pod in self.pods if (key_of(pod)[0], checkpoint_name(pod)) == key and alive(pod))
+        return self._by_checkpoint.get(key_of(checkpoint), ())
 
     def checkpoint_of(self, pod: Mapping[str, Any]) -> Object | None:
         """The checkpoint that a pod names."""
-        key = (key_of(pod)[0], checkpoint_name(dict(pod)))
-        return next((each for each in self.checkpoints if key_of(each) == key), None)
+        return self._by_name.get((key_of(pod)[0], checkpoint_name(dict(pod))))
 
 
 async def take(kube: Kube, namespace: str | None, fields: str = "") -> Inventory:

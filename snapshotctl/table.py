@@ -26,6 +26,7 @@ COLOURS: Final[Mapping[str, str]] = {
     "waits": "yellow",
     "Failed": "red",
     "starts-cold": "red",
+    "refused": "red",
 }
 """Words that a terminal shows in colour; elsewhere nothing is coloured."""
 

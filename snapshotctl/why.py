@@ -47,7 +47,7 @@ def command(
     from snapshotctl.why_text import as_text, rendered  # noqa: PLC0415 - as above
 
     click.echo(as_text(answers, notes) if output == "text" else rendered(answers, notes, output), nl=False)
-    if any(answer.outcome == Outcome.COLD for answer in answers):
+    if any(answer.outcome in (Outcome.COLD, Outcome.REFUSED) for answer in answers):
         sys.exit(EXIT_COLD)
 
 

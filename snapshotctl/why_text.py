@@ -19,6 +19,7 @@ _HEADLINES: Final = {
     Outcome.RESTORES: ("restores", "green"),
     Outcome.WAITS: ("waits for its checkpoint", "yellow"),
     Outcome.COLD: ("starts cold", "red"),
+    Outcome.REFUSED: ("is refused, as it must not start cold", "red"),
 }
 _TITLES: Final = {Stage.RESTORE: "container", Stage.CHECKPOINT: "checkpoint"}
 """Stages whose findings are about something with a name."""

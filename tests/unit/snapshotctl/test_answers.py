@@ -74,6 +74,12 @@ def report(**parts):
             Facts(plain(opted_in(), **{keys.ANN_ADMISSION: "checkpoint-failed"})),
             id="unshaped",
         ),
+        pytest.param(
+            "refused",
+            "restore-failed",
+            Facts(shaped(**{STATUS: "failed", keys.ANN_POLICY: "Require"}, **report())),
+            id="must-not-start-cold",
+        ),
         pytest.param("starts-cold", "webhook-unreachable", Facts(plain(opted_in())), id="nobody-asked"),
         pytest.param(
             "starts-cold", "namespace-excluded", Facts(plain(opted_in()), unasked="not served"), id="not-served"
@@ -145,3 +151,9 @@ def test_every_code_of_admission_has_an_outcome(code):
     found = predicted("Pod/x", "ns", Ruling(Decision(code, "because"))).outcome
     cold = code not in (Admission.RESTORE_SHAPED, Admission.HELD)
     assert cold == (found == Outcome.COLD)
+
+
+@pytest.mark.parametrize("code", [pytest.param(each, id=each.value) for each in Admission])
+def test_a_pod_that_must_not_start_cold_is_refused_or_restores(code):
+    found = predicted("Pod/x", "ns", Ruling(Decision(code, "because")), required=True).outcome
+    assert (found == Outcome.REFUSED) == (code not in (Admission.RESTORE_SHAPED, Admission.HELD))
