@@ -1,0 +1,153 @@
+"""Rows, trees and pages made from objects."""
+
+import time
+
+import pytest
+
+from contract import keys
+from snapshotctl.adoption import judged
+from snapshotctl.branches import BY_HAND, as_text, forest
+from snapshotctl.inventory import Inventory, checkpoint_facts, origin_of, versions, workload_of
+from snapshotctl.page import next_steps
+from tests.shapes import ID, checkpoint, pod, ready
+
+DIGEST = "blake3:" + "a" * 64
+
+
+def user(name="web-0", of="qwen", version="1", **labels):
+    """A pod that restores."""
+    own = {keys.LABEL_RESTORE: "enabled", keys.LABEL_IS_RESTORE_TARGET: "true", **labels}
+    notes = {keys.ANN_CHECKPOINT: of, keys.ANN_ADMISSION: "restore-shaped", keys.ANN_ARTIFACT_VERSION: version}
+    obj = pod(labels=own, annotations=notes)
+    obj["metadata"]["name"] = name
+    return obj
+
+
+def owned(obj, kind, name, **labels):
+    obj["metadata"]["ownerReferences"] = [{"kind": kind, "name": name, "controller": True}]
+    obj["metadata"].setdefault("labels", {}).update(labels)
+    return obj
+
+
+@pytest.mark.parametrize(
+    ("name", "obj"),
+    [
+        pytest.param("Pod/web-0", user(), id="nobodys"),
+        pytest.param("StatefulSet/web", owned(user(), "StatefulSet", "web"), id="owner"),
+        pytest.param(
+            "Deployment/web", owned(user(), "ReplicaSet", "web-5c4b", **{"pod-template-hash": "5c4b"}), id="deployment"
+        ),
+        pytest.param("ReplicaSet/web-5c4b", owned(user(), "ReplicaSet", "web-5c4b"), id="replica-set-alone"),
+        pytest.param(
+            "DynamoGraphDeployment/llm",
+            owned(user(), "ReplicaSet", "x-1", **{keys.LABEL_GRAPH: "llm", "pod-template-hash": "1"}),
+            id="graph",
+        ),
+    ],
+)
+def test_what_a_pod_belongs_to(name, obj):
+    assert name == workload_of(obj)
+
+
+@pytest.mark.parametrize(
+    ("name", "obj"),
+    [
+        pytest.param("", ready(), id="by-hand"),
+        pytest.param("Deployment/web", ready(annotations={keys.ANN_WORKLOAD: "Deployment/web"}), id="automatic"),
+        pytest.param("DynamoGraphDeployment/llm", owned(ready(), "DynamoGraphDeployment", "llm"), id="graph"),
+        pytest.param(
+            "DynamoGraphDeployment/llm", ready(labels={keys.LABEL_GRAPH: "llm"}), id="retained-by-a-graph-that-went"
+        ),
+    ],
+)
+def test_what_a_checkpoint_was_made_for(name, obj):
+    assert name == origin_of(obj)
+
+
+def test_a_status_without_a_list_of_versions_has_the_captured_one():
+    status = {"phase": "Ready", "checkpointID": ID, "jobName": f"checkpoint-job-{ID}-7", "manifestDigest": DIGEST}
+    assert ["7"] == [each["version"] for each in versions(checkpoint(status=status | {"size": 5}))]
+    assert [] == versions(checkpoint())
+
+
+def test_ended_pods_use_nothing():
+    gone, there = user("gone"), user("there")
+    gone["status"] = {"phase": "Succeeded"}
+    assert ["there"] == checkpoint_facts(ready(), Inventory((ready(),), (gone, there)))["usedBy"]
+
+
+def test_the_forest_has_every_pod_once():
+    """Below its version; a version that is gone from storage still has its pods; what never restores stands aside."""
+    status = {"phase": "Ready", "checkpointID": ID, "versions": [{"version": "2", "manifestDigest": DIGEST, "size": 9}]}
+    cold = user("cold")
+    del cold["metadata"]["labels"][keys.LABEL_IS_RESTORE_TARGET]
+    cold["metadata"]["annotations"][keys.ANN_ADMISSION] = "image-mismatch"
+    lost = user("lost", of="none")
+    pods = (user("new", version="2"), user("old", version="1"), cold, lost)
+    (namespace,) = forest(Inventory((checkpoint("qwen", status=status),), pods))
+    assert ["Pod/lost", BY_HAND] == [each["workload"] for each in namespace["workloads"]]
+    text = as_text([namespace])
+    assert all(1 == text.count(f" {name}  ") for name in ("new", "old", "cold", "lost"))
+    assert "version 1  not in storage" in text
+    assert "image-mismatch" in text
+
+
+def test_a_checkpoint_that_one_workload_uses_stands_below_it():
+    users = (owned(user("a"), "StatefulSet", "web"), owned(user("b"), "StatefulSet", "web"))
+    (namespace,) = forest(Inventory((ready(),), users))
+    assert ["StatefulSet/web"] == [each["workload"] for each in namespace["workloads"]]
+
+
+def test_thousands_are_put_together_at_once(figure):
+    checkpoints = tuple(ready(f"c-{number}") for number in range(5000))
+    inventory = Inventory(checkpoints, tuple(user(f"p-{number}", of=f"c-{number}") for number in range(2000)))
+    started = time.perf_counter()
+    forest(inventory)
+    figure(f"a forest of 5,000 checkpoints and 2,000 pods in {time.perf_counter() - started:.2f} s")
+
+
+@pytest.mark.parametrize(
+    ("words", "obj"),
+    [
+        pytest.param("nvidia.com/dynamo-checkpoint-name: qwen", ready(), id="ready"),
+        pytest.param("by themselves", ready(annotations={keys.ANN_AUTO_CHECKPOINT: "true"}), id="automatic"),
+        pytest.param(
+            "snapshot-artifact-version=4 --overwrite",
+            checkpoint(
+                status={"phase": "Failed", "versions": [{"version": "3", "manifestDigest": DIGEST}]},
+                annotations={keys.ANN_ARTIFACT_VERSION: "2"},
+            ),
+            id="failed",
+        ),
+        pytest.param("do this", checkpoint(), id="pending"),
+        pytest.param(
+            "kubectl describe job j -n ns", checkpoint(status={"phase": "Creating", "jobName": "j"}), id="job"
+        ),
+    ],
+)
+def test_what_to_do_next(words, obj):
+    assert words in " ".join(next_steps(obj, "do this"))
+
+
+VERSION = [{"version": "7", "manifestDigest": DIGEST, "size": 5}]
+ADOPTED = {"type": "Adopted", "status": "True", "reason": "Adopted", "message": "taken over"}
+REFUSED = {"type": "Adopted", "status": "False", "reason": "AdoptionFailed", "message": "not there"}
+
+
+@pytest.mark.parametrize(
+    ("ok", "words", "annotations", "status"),
+    [
+        pytest.param(None, "", {keys.ANN_ADOPT: "7"}, {}, id="open"),
+        pytest.param(True, "", {}, {"phase": "Ready", "versions": VERSION, "conditions": [ADOPTED]}, id="taken-over"),
+        pytest.param(False, "not there", {}, {"phase": "Failed", "conditions": [REFUSED]}, id="refused"),
+        pytest.param(
+            False, "not there", {}, {"phase": "Ready", "versions": VERSION, "conditions": [REFUSED]}, id="stays-ready"
+        ),
+        pytest.param(False, "does not say why", {}, {}, id="taken-away-by-somebody-else"),
+        pytest.param(None, "", {keys.ANN_ADOPT: "7"}, {"phase": "Ready", "versions": VERSION}, id="not-yet-taken-away"),
+    ],
+)
+def test_the_answer_to_an_adoption(ok, words, annotations, status):
+    found = judged(checkpoint(annotations=annotations, status=status), "7")
+    assert ok is (None if found is None else found.ok)
+    assert found is None or words in found.message
