@@ -140,9 +140,11 @@ def _underway(
     pod = diagnosis.newest(observed.pods)
     without_agent = agents_storage(observed, draft, storage)
     if pod is None:
-        draft.problem = diagnosis.no_pod(job, observed.job_events, now) or without_agent
+        missing = diagnosis.no_pod(job, observed.job_events, now)
+        draft.problem = missing or without_agent
         extended, look_again = _deadline_without_pod(observed.checkpoint, job, now)
-        return extended, look_again if draft.problem else min(diagnosis.POD_PATIENCE, look_again or float("inf"))
+        soon = None if missing else diagnosis.POD_PATIENCE
+        return extended, min((each for each in (soon, look_again) if each is not None), default=None)
     unscheduled, soon = _scheduled(pod, draft, now)
     silent, seconds = diagnosis.no_agent(job, pod, now, observed.lease)
     draft.problem = diagnosis.not_started(pod) or without_agent or unscheduled or silent
