@@ -81,7 +81,7 @@ def adopt(
         return _look(observed, draft, version, values, storage)
     if diagnosis.is_true(job, "Complete") or diagnosis.is_true(job, "Failed"):
         return _answer(observed, draft, version, now, values, storage), None
-    _wait(draft, version, diagnosis.pods_problem(observed.adopt_pods))
+    _wait(draft, version, diagnosis.store_job_problem(job, observed.adopt_pods, observed.adopt_events, now))
     return (), POLL_SECONDS
 
 
@@ -131,7 +131,7 @@ def _answer(
     observed: Observed, draft: Draft, version: str, now: datetime, values: Values, storage: Storage
 ) -> tuple[Action, ...]:
     found = _told(observed)
-    words = _wrong(observed, found, version)
+    words = _wrong(observed, found, version, now)
     if words:
         if not _asked(observed.checkpoint):
             # It is not there any more as it was captured: from now on its version means a new capture.
@@ -142,7 +142,7 @@ def _answer(
     return ()
 
 
-def _wrong(observed: Observed, found: Mapping[str, Any], version: str) -> str:
+def _wrong(observed: Observed, found: Mapping[str, Any], version: str, now: datetime) -> str:
     """Why the Job's answer is not a whole artifact of this version; empty where it is."""
     job = observed.adopt_job or {}
     if found.get("error"):
@@ -151,7 +151,7 @@ def _wrong(observed: Observed, found: Mapping[str, Any], version: str) -> str:
         pod = diagnosis.newest(observed.adopt_pods)
         entry = diagnosis.condition(job, "Failed") or {}
         return (
-            diagnosis.pods_problem(observed.adopt_pods)
+            diagnosis.store_job_problem(job, observed.adopt_pods, observed.adopt_events, now)
             or (pod and diagnosis.exited(pod))
             or f"Job {job['metadata']['name']} did not tell what it found: {entry.get('message') or 'its pod is gone'}"
         )

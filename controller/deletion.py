@@ -27,12 +27,6 @@ RETRY_SECONDS: Final = 30.0
 BLOCKED_SECONDS: Final = 60.0
 """Seconds between looks at what only a person can put right."""
 
-ROOT_REMEDY: Final = (
-    "; artifacts belong to root, so the Job that removes them must be uid 0, which this namespace's Pod Security level "
-    "forbids: set it to baseline until the object is gone, or remove the artifact by hand and take the finalizer "
-    f"{keys.FINALIZER} off the DynamoCheckpoint"
-)
-
 
 def has_finalizer(checkpoint: Object) -> bool:
     """Whether our finalizer holds the object."""
@@ -79,15 +73,10 @@ def _follow(observed: Observed, job: Object, checkpoint_id: str, now: datetime) 
         return Plan((DeleteJob(job), SetFinalizer(present=False)), events=(note,))
     if diagnosis.is_true(job, "Failed") and not job["metadata"].get("deletionTimestamp"):
         return _failed(job, now)
-    if has_no_pod(job) and (stuck := diagnosis.no_pod(job, observed.cleanup_events, now)) is not None:
-        return _blocked(stuck.message + (ROOT_REMEDY if "PodSecurity" in stuck.message else ""))
+    if stuck := diagnosis.store_job_problem(job, (), observed.cleanup_events, now):
+        hand = f"remove the artifact by hand and take the finalizer {keys.FINALIZER} off the DynamoCheckpoint"
+        return _blocked(f"{stuck}, or {hand}" if diagnosis.ROOT_REMEDY in stuck else stuck)
     return Plan(requeue_after=POLL_SECONDS)
-
-
-def has_no_pod(job: Object) -> bool:
-    """Whether the Job controller has made none."""
-    status = job.get("status") or {}
-    return not any(status.get(count) for count in ("active", "succeeded", "failed"))
 
 
 def _failed(job: Object, now: datetime) -> Plan:

@@ -30,6 +30,10 @@ PLACEHOLDER_REMEDY: Final = (
     "build one with `make docker-build-placeholder PLACEHOLDER_BASE_IMG=<image> PLACEHOLDER_IMG=<image>-placeholder` "
     "and use it in spec.job.podTemplateSpec, or map it with the chart value placeholder.images"
 )
+ROOT_REMEDY: Final = (
+    "artifacts belong to root, so Jobs on them must be uid 0, which this namespace's Pod Security level forbids: "
+    "set it to baseline until the Job is done"
+)
 AGENT_SELECTOR: Final = f"{keys.LABEL_AGENT}={keys.LABEL_AGENT_VALUE}"
 NODE_SELECTOR: Final = f"{keys.LABEL_NODE_READY}={keys.NODE_READY_VALUE}"
 
@@ -94,11 +98,22 @@ def not_started(pod: Object) -> Problem | None:
     return None
 
 
-def pods_problem(pods: tuple[Object, ...]) -> str:
-    """What the newest of a Job's pods is stuck on, empty where there is none or it goes on."""
+def has_no_pod(job: Object) -> bool:
+    """Whether the Job controller has made none."""
+    status = job.get("status") or {}
+    return not any(status.get(count) for count in ("active", "succeeded", "failed"))
+
+
+def store_job_problem(job: Object, pods: tuple[Object, ...], events: tuple[Object, ...], now: datetime) -> str:
+    """What a Job on checkpoint storage is stuck on, empty where it goes on."""
     pod = newest(pods)
-    problem = (not_started(pod) or scheduling(pod)) if pod is not None else None
-    return problem.message if problem is not None else ""
+    if pod is not None:
+        stuck = not_started(pod) or scheduling(pod)
+        return stuck.message if stuck is not None else ""
+    problem = no_pod(job, events, now) if has_no_pod(job) else None
+    if problem is None:
+        return ""
+    return problem.message + (f"; {ROOT_REMEDY}" if "PodSecurity" in problem.message else "")
 
 
 def exited(pod: Object) -> str:

@@ -11,7 +11,6 @@ from contract.states import CaptureStatus, Phase
 from contract.storage import BadIdError, Storage
 from controller import diagnosis
 from controller.adoption import job_to_adopt, store_namespace
-from controller.deletion import has_no_pod
 from controller.observed import Observed, job_to_look_at
 from controller.store_job import cleanup_job_name
 from kube.errors import NotFoundError
@@ -144,9 +143,10 @@ class Observer:
             siblings=self._siblings(checkpoint),
             lease=await self._lease(job, pods, now),
             cleanup_job=cleanup,
-            cleanup_events=await self._job_events(cleanup, (), now) if cleanup and has_no_pod(cleanup) else (),
+            cleanup_events=await self._store_job_events(cleanup, now),
             adopt_job=adopt,
             adopt_pods=await self._pods_of(adopt),
+            adopt_events=await self._store_job_events(adopt, now),
             agents=self._agents(),
             release_namespace=self._release_namespace,
         )
@@ -188,6 +188,9 @@ class Observer:
         fields = f"involvedObject.kind=Job,involvedObject.name={name},type=Warning"
         events = (await self._kube.list(EVENTS, namespace, fields=fields)).items
         return tuple(sorted(events, key=lambda event: str(event.get("lastTimestamp") or "")))
+
+    async def _store_job_events(self, job: Object | None, now: datetime) -> tuple[Object, ...]:
+        return await self._job_events(job, (), now) if job is not None and diagnosis.has_no_pod(job) else ()
 
     async def _lease(self, job: Object | None, pods: tuple[Object, ...], now: datetime) -> Object | None:
         if job is None or not _agents_word_is_missing(job, pods, now):

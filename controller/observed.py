@@ -59,6 +59,8 @@ class Observed:
     """The Job that looks at an artifact which shall be taken over."""
     adopt_pods: tuple[Object, ...] = ()
     """Pods of that Job."""
+    adopt_events: tuple[Object, ...] = ()
+    """Warning Events about that Job, read only where it has no pod."""
     agents: tuple[Object, ...] | None = None
     """DaemonSets of the agent in the release's namespace; None with podMount, where they mount nothing."""
     release_namespace: str = ""

@@ -73,7 +73,7 @@ def test_with_agent_mount_it_looks_where_the_volume_is():
 def test_while_it_looks_nothing_is_written():
     obj = asking()
     obj = after(obj, step(obj))
-    planned = step(obj, adopt_job=job(name=ADOPT_JOB))
+    planned = step(obj, adopt_job=job(name=ADOPT_JOB, active=1))
 
     assert ((), None, (), 2.0) == (planned.actions, planned.status, planned.events, planned.requeue_after)
 
@@ -199,6 +199,13 @@ def test_a_stuck_look_says_why():
     planned = step(asking(), adopt_job=job(name=ADOPT_JOB), adopt_pods=(pod,))
 
     assert "claim not found" in planned.status["message"]
+
+
+def test_a_look_without_a_pod_says_why_and_what_to_do():
+    event = {"type": "Warning", "message": 'pods "x" is forbidden: violates PodSecurity "restricted:latest"'}
+    planned = step(asking(), adopt_job=job(name=ADOPT_JOB, age=60), adopt_events=(event,))
+
+    assert [] == [word for word in ("violates PodSecurity", "baseline") if word not in planned.status["message"]]
 
 
 def versions(*names):
