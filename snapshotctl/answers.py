@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 from contract import keys
 from contract.checkpoint import TargetError, annotations_of, labels_of, target_containers
 from contract.checkpoint_remedies import CHECKPOINT
+from contract.graph_remedies import GRAPH
 from contract.remedies import ADMISSION, AGENT, GATE, Remedy
-from contract.states import Admission, AgentReason, ConditionType, GateEnd, Phase, RestoreStatus
+from contract.states import Admission, AgentReason, ConditionType, GateEnd, GraphCondition, Phase, RestoreStatus
 from workloads.pods import checkpoint_name
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Stage(StrEnum):
     RESTORE = "restore"
     CHECKPOINT = "checkpoint"
     NOW = "now"
+    GRAPH = "graph"
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,16 @@ CHECKPOINT_OF_PHASE: Final[Mapping[str, str]] = {
     Phase.READY: "CheckpointReady",
     Phase.FAILED: "CheckpointFailed",
 }
+
+
+def graph_findings(graph: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """What a graph deployment says of itself that is not as it should be."""
+    name = str(graph["metadata"]["name"])
+    return tuple(
+        finding(Stage.GRAPH, GRAPH, str(entry.get("reason")), str(entry.get("message") or ""), name)
+        for entry in (graph.get("status") or {}).get("conditions") or ()
+        if entry.get("status") == ("True" if entry.get("type") == GraphCondition.STARTED_COLD else "False")
+    )
 
 
 def lived(facts: Facts) -> Answer:

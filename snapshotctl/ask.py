@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from contract import keys
@@ -27,7 +28,7 @@ from kube.resources import (
     Resource,
 )
 from kube.seam import Kube, Object
-from snapshotctl.answers import NOT_ASKED_FOR, Answer, Facts, Ruling, lived, predicted
+from snapshotctl.answers import NOT_ASKED_FOR, Answer, Facts, Ruling, graph_findings, lived, predicted
 from snapshotctl.cluster import UserError
 from snapshotctl.faults import not_installed
 from snapshotctl.manifests import Candidate, candidates, name_of
@@ -209,7 +210,9 @@ async def about_workload(kube: Client, oracle: Oracle, kind: str, name: str, nam
         raise UserError(
             f"{keys.GRAPH_KIND} {name} has no Deployments yet; `kubectl describe dgd {name} -n {namespace}`"
         )
-    return await about_manifests(oracle, services.items, namespace, namespace)
+    told = graph_findings(found)
+    answers = await about_manifests(oracle, services.items, namespace, namespace)
+    return [replace(answer, findings=(*answer.findings, *told)) for answer in answers]
 
 
 def _spelled(kind: str) -> Resource | None:

@@ -21,7 +21,7 @@ _HEADLINES: Final = {
     Outcome.COLD: ("starts cold", "red"),
     Outcome.REFUSED: ("is refused, as it must not start cold", "red"),
 }
-_TITLES: Final = {Stage.RESTORE: "container", Stage.CHECKPOINT: "checkpoint"}
+_TITLES: Final = {Stage.RESTORE: "container", Stage.CHECKPOINT: "checkpoint", Stage.GRAPH: "graph"}
 """Stages whose findings are about something with a name."""
 
 
@@ -57,7 +57,7 @@ def _finding(found: Finding, *, deciding: bool) -> Iterator[str]:
     yield _lines(title or found.stage.value, f"{found.subject}: {head}" if title and found.subject else head)
     if found.message and found.message.rstrip(".") not in head:
         yield _lines("", found.message)
-    if found.remedy and found.remedy != NOTHING and (deciding or found.stage == Stage.CHECKPOINT):
+    if found.remedy and found.remedy != NOTHING and (deciding or found.stage in (Stage.CHECKPOINT, Stage.GRAPH)):
         yield _lines("  what to do", found.remedy)
         yield _lines("  read", found.link)
 

@@ -262,8 +262,14 @@ def test_why_of_a_graph_answers_for_each_service(world, control_plane, tmp_path)
     spec = {"selector": {"matchLabels": {keys.LABEL_GRAPH: "graph"}}, "template": template, "replicas": 0}
     metadata = {"name": "graph-worker", "namespace": world.namespace, "labels": {keys.LABEL_GRAPH: "graph"}}
     control_plane.kubectl.apply([graph, MANIFEST | {"metadata": metadata, "spec": spec}])
+    condition = {"type": "StartedCold", "status": "True", "reason": "CheckpointFailed", "message": "no memory left"}
+    status = {"state": "successful", "conditions": [condition | {"lastTransitionTime": "2026-01-29T10:05:00Z"}]}
+    patch = ["patch", "dgd", "graph", "--subresource=status", "--type=merge", "-p", json.dumps({"status": status})]
+    control_plane.kubectl("-n", world.namespace, *patch)
     result = world.run("why", "dgd/graph")
     assert 0 == result.exit_code, result.output
+    assert "graph         graph: CheckpointFailed" in result.stdout
+    assert "docs/graph-reasons.md#checkpoints" in result.stdout
     assert f"Deployment/graph-worker in {world.namespace} restores" in result.stdout
 
 

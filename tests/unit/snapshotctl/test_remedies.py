@@ -7,7 +7,8 @@ import pytest
 
 from contract import remedies
 from contract.checkpoint_remedies import CHECKPOINT
-from contract.states import Admission, AgentReason, GateEnd
+from contract.graph_remedies import GRAPH
+from contract.states import Admission, AgentReason, GateEnd, GraphReason
 from controller.reasons import Reason
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -16,6 +17,7 @@ TABLES = {
     "agent": (AgentReason, remedies.AGENT),
     "gate": (GateEnd, remedies.GATE),
     "checkpoint": (Reason, CHECKPOINT),
+    "graph": (GraphReason, GRAPH),
 }
 ROWS = [pytest.param(code, table[code], id=f"{name}-{code}") for name, (_, table) in TABLES.items() for code in table]
 
