@@ -163,7 +163,12 @@ async def _about(oracle: Oracle, candidate: Candidate, namespace: str) -> Answer
     if problem is not None:
         raise UserError(f"{candidate.origin}: the pod cannot be read: {problem}")
     pod["metadata"]["namespace"] = namespace
-    ruling = _as_asked(oracle.release, await oracle.ask(as_sent(pod), namespace), pod, namespace)
+    try:
+        decided = await oracle.ask(as_sent(pod), namespace)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # As the webhook: what the API server would have refused need not be understood.
+        raise UserError(f"{candidate.origin}: the pod cannot be read: {error}") from error
+    ruling = _as_asked(oracle.release, decided, pod, namespace)
     policy = oracle.release.values.policy
     required = policy.require.enabled and annotations_of(pod).get(keys.ANN_POLICY) == keys.POLICY_REQUIRE
     notes = (_verb_note(pod, ruling.name, namespace),) if policy.restore_verb.enabled and ruling.name else ()

@@ -34,10 +34,9 @@ def candidates(obj: Mapping[str, Any]) -> list[Candidate]:
     if kind in NO_WORKLOADS:
         return []
     if kind == "CronJob":
-        job = (obj.get("spec") or {}).get("jobTemplate") or {}
-        spec = job.get("spec") or {}
+        spec = _part(_part(_part(obj, "spec"), "jobTemplate"), "spec")
         return [Candidate(origin, _job_pod(name_of(obj), spec))] if _is_template(spec.get("template")) else []
-    template = (obj.get("spec") or {}).get("template")
+    template = _part(obj, "spec").get("template")
     if kind in POD_KINDS and _is_template(template):
         return [Candidate(origin, _known(kind, name_of(obj), obj["spec"]))]
     found = list(_templates(obj, ""))
@@ -49,7 +48,7 @@ def candidates(obj: Mapping[str, Any]) -> list[Candidate]:
 
 def name_of(obj: Mapping[str, Any]) -> str:
     """The object's name, or what it would begin with."""
-    metadata = obj.get("metadata") or {}
+    metadata = _part(obj, "metadata")
     return str(metadata.get("name") or metadata.get("generateName") or "")
 
 
@@ -72,7 +71,7 @@ def _known(kind: str, name: str, spec: Mapping[str, Any]) -> Json:
 
 
 def _pod(kind: str, name: str, template: Mapping[str, Any]) -> Json:
-    metadata = copy.deepcopy(dict(template.get("metadata") or {}))
+    metadata = copy.deepcopy(dict(_part(template, "metadata")))
     metadata.pop("creationTimestamp", None)
     metadata.pop("name", None)
     metadata["generateName"] = f"{name}-"
@@ -86,12 +85,12 @@ def _make_stateful(pod: Json, name: str, spec: Mapping[str, Any]) -> None:
     metadata = pod["metadata"]
     metadata["name"] = first
     own = {"apps.kubernetes.io/pod-index": "0", "statefulset.kubernetes.io/pod-name": first}
-    metadata["labels"] = {**(metadata.get("labels") or {}), **own}
+    metadata["labels"] = {**_part(metadata, "labels"), **own}
     pod["spec"]["hostname"] = first
     if spec.get("serviceName"):
         pod["spec"]["subdomain"] = spec["serviceName"]
-    claims = [str(name_of(claim)) for claim in spec.get("volumeClaimTemplates") or ()]
-    volumes = [each for each in pod["spec"].get("volumes") or () if each.get("name") not in claims]
+    claims = [name_of(claim) for claim in _objects(spec.get("volumeClaimTemplates"))]
+    volumes = [each for each in _objects(pod["spec"].get("volumes")) if each.get("name") not in claims]
     made = [{"name": claim, "persistentVolumeClaim": {"claimName": f"{claim}-{first}"}} for claim in claims]
     if made or volumes:
         pod["spec"]["volumes"] = [*made, *volumes]
@@ -100,14 +99,26 @@ def _make_stateful(pod: Json, name: str, spec: Mapping[str, Any]) -> None:
 def _job_pod(name: str, spec: Mapping[str, Any]) -> Json:
     pod = _pod("Job", name, spec["template"])
     metadata = pod["metadata"]
-    metadata["labels"] = {**(metadata.get("labels") or {}), "batch.kubernetes.io/job-name": name, "job-name": name}
+    metadata["labels"] = {**_part(metadata, "labels"), "batch.kubernetes.io/job-name": name, "job-name": name}
     if spec.get("completionMode") == "Indexed":
         metadata["labels"][_INDEX_KEY] = "0"
-        metadata["annotations"] = {**(metadata.get("annotations") or {}), _INDEX_KEY: "0"}
+        metadata["annotations"] = {**_part(metadata, "annotations"), _INDEX_KEY: "0"}
         source = {"fieldRef": {"apiVersion": "v1", "fieldPath": f"metadata.labels['{_INDEX_KEY}']"}}
-        for container in pod["spec"].get("containers") or ():
-            container.setdefault("env", []).append({"name": "JOB_COMPLETION_INDEX", "valueFrom": source})
+        for container in _objects(pod["spec"].get("containers")):
+            entry = {"name": "JOB_COMPLETION_INDEX", "valueFrom": source}
+            container["env"] = [*_objects(container.get("env")), entry]
     return pod
+
+
+def _part(obj: Any, field: str) -> Mapping[str, Any]:  # noqa: ANN401 - any YAML value
+    """An object within an object; empty where there is none, or something else."""
+    found = obj.get(field) if isinstance(obj, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _objects(items: Any) -> list[Any]:  # noqa: ANN401 - any YAML value
+    """The objects of a list; what is no object would be refused anyway."""
+    return [each for each in items if isinstance(each, Mapping)] if isinstance(items, list) else []
 
 
 def _templates(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:  # noqa: ANN401 - any YAML value
