@@ -12,21 +12,19 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from agent import capture, claim, discover, image, restore
-from agent.claim import Claim, ControlDir
+from agent import capture, discover, hold, image, restore
+from agent.claim import Claim
 from agent.errors import ContainerError, SnapshotError
+from agent.hold import Held
 from agent.inspection import open_in_container
 from agent.journal import Journal
 from agent.orders import CaptureOrder, ImageConfig, Outcome, Place, RefuseOrder, RestoreOrder, TellOrder
 from agent.phases import Phases
 from agent.tools import Tools
 from contract import control, keys
-from contract.storage import BadIdError
 
-STANDBY: Final = "snapshot-standby"
 PATIENCE: Final = 30.0
 """Seconds that a restore waits for a container to start before the caller looks at the pod again."""
 POLL: Final = 0.02
@@ -40,29 +38,6 @@ CLAIMS_AT_ONCE: Final = 4
 
 T = TypeVar("T", CaptureOrder, RestoreOrder, RefuseOrder)
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """A container whose standby waits for us."""
-
-    init_pid: int
-    container_id: str
-    control: ControlDir
-
-
-@dataclass(frozen=True)
-class Held:
-    """A container whose fate is in our hand until this is closed, or until this process dies."""
-
-    claim: Claim
-    waiting: Waiting
-    since: float = field(default_factory=time.monotonic)
-
-    def close(self) -> None:
-        """Let go; the verdict, if any, was said before."""
-        self.claim.release()
-        self.waiting.control.close()
 
 
 Act = Callable[[T, Held, Phases], Outcome]
@@ -137,23 +112,14 @@ class NodeEngine:
         return await asyncio.wrap_future(work)
 
     async def _take(self, place: Place) -> Held | Outcome:
-        if not self._claimable(place):
-            return _not_yet()
-        taking = self._claims.submit(self._claim, place)
+        if not hold.claimable(place, self._tools):
+            return hold.NOT_YET
+        taking = self._claims.submit(hold.take, place, self._tools)
         try:
             return await asyncio.wrap_future(taking)
         except asyncio.CancelledError:
             taking.add_done_callback(_let_go)
             raise
-
-    def _claimable(self, place: Place) -> bool:
-        """Whether there is a claim file; cheap, since it is asked fifty times a second for every pod yet to start."""
-        try:
-            directory = claim.open_control_dir(self._tools.kubelet_pods, place.pod_uid, place.container)
-        except (OSError, BadIdError):
-            return False
-        with ControlDir(directory) as control_dir:
-            return control_dir.has(control.CLAIM)
 
     # In threads from here on.
 
@@ -215,9 +181,9 @@ class NodeEngine:
 
     def _tell(self, order: TellOrder) -> Outcome:
         try:
-            waiting = self._find(order.place)
+            waiting = hold.find(order.place, self._tools)
             if waiting is None:
-                return _not_yet()
+                return hold.NOT_YET
             with waiting.control as directory:
                 if directory.has(control.IMAGE_ENTRYPOINT) or self._has_record(waiting.init_pid):
                     return Outcome(ok=True)
@@ -248,42 +214,6 @@ class NodeEngine:
         found = image.roots(discover.mounts(init_pid, self._tools.proc))
         return image.read_config(image_id, [self._tools.host_root / root.lstrip("/") for root in found])
 
-    def _claim(self, place: Place) -> Held | Outcome:
-        """The container, or why it cannot be had (yet)."""
-        try:
-            waiting = self._find(place)
-        except ContainerError as error:
-            return Outcome(ok=False, reason=error.code, message=str(error))
-        if waiting is None:
-            return _not_yet()
-        try:
-            return Held(claim.take(waiting.control, waiting.init_pid, self._tools.proc), waiting)
-        except ContainerError:
-            started = waiting.control.has(control.RESTORE_COMPLETE)
-            waiting.control.close()
-        return _started() if started else _not_yet()
-
-    def _find(self, place: Place) -> Waiting | None:
-        """The container's standby; None where there is none (yet).
-
-        Raises:
-            ContainerError: the container has started by itself, so there never will be.
-        """
-        try:
-            directory = claim.open_control_dir(self._tools.kubelet_pods, place.pod_uid, place.container)
-        except (OSError, BadIdError):
-            return None
-        control_dir = ControlDir(directory)
-        claimable = control_dir.has(control.CLAIM)
-        found = discover.find_container(place.pod_uid, place.container, self._tools.proc) if claimable else None
-        if found is not None and found.program == STANDBY:
-            return Waiting(found.init_pid, found.container_id, control_dir)
-        started = found is not None and control_dir.has(control.RESTORE_COMPLETE)
-        control_dir.close()
-        if started:
-            raise ContainerError("already-started", _started().message)
-        return None
-
 
 def _timed(act: Act[T], order: T, held: Held) -> Outcome:
     phases = Phases(held.since)
@@ -305,16 +235,6 @@ def _refuse_second_attempt(held: Claim) -> None:
     """A dump that was cut off may have left the worker with criu's code in it."""
     if held.taken_before:
         raise ContainerError("agent-died", "the agent died during the capture; capture it again under a new version")
-
-
-def _not_yet() -> Outcome:
-    return Outcome(ok=False, reason="standby-not-up", message="the container's standby does not wait (yet)", retry=True)
-
-
-def _started() -> Outcome:
-    return Outcome(
-        ok=False, reason="already-started", message="the container has started before an agent could claim it"
-    )
 
 
 def _explain(error: Exception) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from agent import engine as engine_module
-from agent import restore
+from agent import hold, restore
 from agent.discover import Found
 from agent.engine import NodeEngine
 from agent.orders import ImageConfig, Place, RefuseOrder, RestoreOrder, TellOrder
@@ -57,9 +57,7 @@ class Standbys:
 def standbys(tmp_path, monkeypatch):
     made = Standbys(tmp_path / "pods")
     made.folder.mkdir()
-    monkeypatch.setattr(
-        engine_module.discover, "find_container", lambda *_: Found(os.getpid(), "c" * 64, engine_module.STANDBY)
-    )
+    monkeypatch.setattr(hold.discover, "find_container", lambda *_: Found(os.getpid(), "c" * 64, hold.STANDBY))
     yield made
     for fd in made.open:
         os.close(fd)

@@ -1,0 +1,94 @@
+"""Finds the standby that waits in a container of a pod, and takes the container from it."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from agent import claim, discover
+from agent.claim import Claim, ControlDir
+from agent.errors import ContainerError
+from agent.orders import Outcome, Place
+from agent.tools import Tools
+from contract import control
+from contract.storage import BadIdError
+
+STANDBY: Final = "snapshot-standby"
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A container whose standby waits for us."""
+
+    init_pid: int
+    container_id: str
+    control: ControlDir
+
+
+@dataclass(frozen=True)
+class Held:
+    """A container whose fate is in our hand until this is closed, or until this process dies."""
+
+    claim: Claim
+    waiting: Waiting
+    since: float = field(default_factory=time.monotonic)
+
+    def close(self) -> None:
+        """Let go; the verdict, if any, was said before."""
+        self.claim.release()
+        self.waiting.control.close()
+
+
+NOT_YET: Final = Outcome(
+    ok=False, reason="standby-not-up", message="the container's standby does not wait (yet)", retry=True
+)
+STARTED: Final = Outcome(
+    ok=False, reason="already-started", message="the container has started before an agent could claim it"
+)
+
+
+def claimable(place: Place, tools: Tools) -> bool:
+    """Whether there is a claim file; cheap, since it is asked fifty times a second for every pod yet to start."""
+    try:
+        directory = claim.open_control_dir(tools.kubelet_pods, place.pod_uid, place.container)
+    except (OSError, BadIdError):
+        return False
+    with ControlDir(directory) as control_dir:
+        return control_dir.has(control.CLAIM)
+
+
+def find(place: Place, tools: Tools) -> Waiting | None:
+    """The container's standby; None where there is none (yet).
+
+    Raises:
+        ContainerError: the container has started by itself, so there never will be.
+    """
+    try:
+        directory = claim.open_control_dir(tools.kubelet_pods, place.pod_uid, place.container)
+    except (OSError, BadIdError):
+        return None
+    control_dir = ControlDir(directory)
+    has_claim = control_dir.has(control.CLAIM)
+    found = discover.find_container(place.pod_uid, place.container, tools.proc) if has_claim else None
+    if found is not None and found.program == STANDBY:
+        return Waiting(found.init_pid, found.container_id, control_dir)
+    started = found is not None and control_dir.has(control.RESTORE_COMPLETE)
+    control_dir.close()
+    if started:
+        raise ContainerError(STARTED.reason, STARTED.message)
+    return None
+
+
+def take(place: Place, tools: Tools) -> Held | Outcome:
+    """The container, or why it cannot be had (yet)."""
+    try:
+        waiting = find(place, tools)
+    except ContainerError as error:
+        return Outcome(ok=False, reason=error.code, message=str(error))
+    if waiting is None:
+        return NOT_YET
+    try:
+        return Held(claim.take(waiting.control, waiting.init_pid, tools.proc), waiting)
+    except ContainerError:
+        started = waiting.control.has(control.RESTORE_COMPLETE)
+        waiting.control.close()
+    return STARTED if started else NOT_YET
