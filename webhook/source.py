@@ -109,7 +109,7 @@ def _prospect(pod: Json, wish: Wish) -> Json:
 
 def _leaves_command_to_stock_image(pod: Json, wish: Wish, source: Json, values: Values) -> bool:
     container = ckpt.find_container(pod["spec"], wish.target) or {}
-    return not container.get("command") and tools_for(_captured_image(source, values), values) is not None
+    return not container.get("command") and tools_for(_captured_image(source, container, values), values) is not None
 
 
 def _restore(pod: Json, wish: Wish, checkpoint: Json, values: Values, *, held: bool) -> Restore:
@@ -119,7 +119,7 @@ def _restore(pod: Json, wish: Wish, checkpoint: Json, values: Values, *, held: b
     check_supported(pod)
     template = ckpt.template(checkpoint).get("spec") or {}
     captured = ckpt.captured_container(checkpoint) or {}
-    image = _captured_image(checkpoint, values)
+    image = _captured_image(checkpoint, captured, values)
     _check_images(pod, targets, image, values)
     seccomp = values.checkpoint.seccomp
     own = (ckpt.find_container(pod["spec"], targets[0]) or {}).get("image", "")
@@ -171,10 +171,11 @@ def _shared_memory(checkpoint: Json, template: Json, captured: Json) -> str | No
     return ckpt.shared_memory_size(checkpoint)
 
 
-def _captured_image(checkpoint: Json, values: Values) -> str:
+def _captured_image(checkpoint: Json, captured: Json, values: Values) -> str:
     """The image that was captured, as the controller noted it; the template may have changed since."""
     noted = ((checkpoint.get("status") or {}).get("image") or {}).get("reference")
-    return str(noted or ckpt.captured_image(checkpoint, values))
+    written = str(captured.get("image") or "")
+    return str(noted or values.placeholder.images.get(written, written))
 
 
 def _check_images(pod: Json, targets: tuple[str, ...], image: str, values: Values) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from contract import checkpoint as ckpt
 from contract import keys, pod_parts
@@ -38,8 +37,7 @@ class Unshaped(Exception):  # noqa: N818 - not an error: the row of the table th
         super().__init__(message)
 
 
-@dataclass(frozen=True)
-class Wish:
+class Wish(NamedTuple):
     """A pod's wish that can be looked into."""
 
     namespace: str
@@ -126,9 +124,10 @@ def _check_labels(pod: Json) -> None:
 def _may_wait(pod: Json, values: Values) -> bool:
     said = ckpt.annotations_of(pod).get(keys.ANN_STARTUP_POLICY)
     policy = said if said in _POLICIES else values.startup_policy
+    if policy != StartupPolicy.WAIT_FOR_CHECKPOINT or is_candidate(pod):
+        return False
     # The API server refuses a gate on a pod that has its node.
-    has_node = (pod.get("spec") or {}).get("nodeName")
-    return policy == StartupPolicy.WAIT_FOR_CHECKPOINT and not is_candidate(pod) and not has_node
+    return not (pod.get("spec") or {}).get("nodeName")
 
 
 def _checkpoint_name(pod: Json) -> str:
