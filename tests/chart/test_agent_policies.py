@@ -175,12 +175,15 @@ def a_job(name, labels):
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": name, "labels": labels, "annotations": {keys.ANN_CHECKPOINT: "qwen"}},
-        "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}},
+        "metadata": {"name": name, "labels": {keys.LABEL_CHECKPOINT_ID: "id"}, "annotations": NOTES},
+        "spec": {
+            "template": {"metadata": {"labels": labels}, "spec": {"restartPolicy": "Never", "containers": [container]}}
+        },
     }
 
 
-CAPTURE = {keys.LABEL_LEGACY_SOURCE: "true", keys.LABEL_CHECKPOINT_ID: "id"}
+CAPTURE = {keys.LABEL_IS_SOURCE: "true"}
+NOTES = {keys.ANN_CHECKPOINT: "qwen"}
 COMPLETED = {
     keys.ANN_CHECKPOINT_STATUS: "completed",
     keys.ANN_MANIFEST_DIGEST: "blake3:" + "a" * 64,
