@@ -1,8 +1,13 @@
-"""Figures that tests saw, shown at the end of a run: docs/reliability.md quotes them."""
+"""What all tiers share: patience of property tests, and the figures that tests saw."""
 
 from collections.abc import Callable
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no fault of a property: neither one slow example nor slow generation fails a test.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 FIGURES = pytest.StashKey[list[str]]()
 
@@ -11,7 +16,7 @@ Figure = Callable[[str], None]
 
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Figure:
-    """Notes one figure in words, for the end of the run."""
+    """Notes one figure in words, for the end of the run; docs/reliability.md quotes them."""
     seen = request.config.stash.setdefault(FIGURES, [])
     return lambda words: seen.append(f"{request.node.name}: {words}")
 
