@@ -14,6 +14,8 @@ VERBS: Final = {
     "get": "List checkpoints, or the pods that opted in.",
     "describe": "Show everything about one checkpoint, and what to do next.",
     "tree": "Show who restores from what: workload, checkpoint, version, pod.",
+    "checkpoint": "Capture the worker of a pod manifest.",
+    "restore": "Create a pod from a manifest so that it restores.",
     "adopt": "Take over an artifact that is in storage already.",
     "admit": "Answer an AdmissionReview offline: would this pod be restored, and if not, why?",
     "plan": "Show offline what the controller's next pass would do.",

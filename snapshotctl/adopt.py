@@ -11,7 +11,7 @@ from snapshotctl.cluster import EXIT_FAILED, Reach, Session, on_cluster, reach_o
 from snapshotctl.names import complete_checkpoint
 
 if TYPE_CHECKING:
-    from snapshotctl.adoption import Adopted
+    from snapshotctl.waiting import Ended
 
 
 @click.command()
@@ -28,7 +28,7 @@ def command(reach: Reach, name: str, version: str | None, timeout: float) -> Non
     Exit status: 0 taken over, 1 it was not.
     """
 
-    async def work(session: Session) -> Adopted:
+    async def work(session: Session) -> Ended:
         from snapshotctl.adoption import adopt  # noqa: PLC0415 - --help imports nothing
 
         return await adopt(session.kube, session.namespace, name, version, timeout, _progress)

@@ -5,39 +5,25 @@ The annotation is the question and disappears when it is answered; the answer is
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from contract import keys
 from contract.checkpoint import annotations_of, artifact_version
 from contract.states import ConditionType, Phase
 from contract.storage import BadIdError, check_version
-from kube.errors import NotFoundError, ServerUnavailableError
+from kube.errors import NotFoundError
 from kube.resources import CHECKPOINTS
-from kube.seam import Kube, Object
+from kube.seam import Kube
 from snapshotctl.ask import not_found
 from snapshotctl.cluster import UserError
 from snapshotctl.faults import not_installed
-
-LOOK_SECONDS: Final = 0.5
-
-
-@dataclass(frozen=True)
-class Adopted:
-    """How it ended."""
-
-    ok: bool
-    facts: Mapping[str, str]
-    """What is printed, in order."""
-    message: str = ""
+from snapshotctl.waiting import Ended, until
 
 
 async def adopt(
     kube: Kube, namespace: str, name: str, version: str | None, patience: float, tell: Callable[[str], None]
-) -> Adopted:
+) -> Ended:
     """Ask, and wait for the answer.
 
     Raises:
@@ -57,42 +43,26 @@ async def adopt(
         words = await not_found(kube, CHECKPOINTS, name, namespace)
         raise UserError(f"{words}; create it first, its identity or id label says which artifact it is") from error
     tell(f"asked the controller to take over version {wanted} of {namespace}/{name}")
-    return await _answer(kube, asked, wanted, time.monotonic() + patience, tell)
+    done = await until(kube, asked, patience, lambda now: judged(now, wanted), _progress, tell)
+    if isinstance(done, Ended):
+        return done
+    return Ended(ok=False, facts=facts_of(done, wanted, "pending"), message=_late(done, patience))
 
 
-async def _answer(kube: Kube, checkpoint: Object, wanted: str, end: float, tell: Callable[[str], None]) -> Adopted:
-    """Look again and again: an adoption takes seconds to minutes, and one small object is cheap to read."""
-    started, said = time.monotonic(), ""
-    namespace, name = checkpoint["metadata"]["namespace"], checkpoint["metadata"]["name"]
-    while True:
-        if done := judged(checkpoint, wanted):
-            return done
-        words = str(_condition(checkpoint).get("message") or "")
-        if words not in ("", said):
-            said = words
-            tell(words)
-        if time.monotonic() > end:
-            facts = facts_of(checkpoint, wanted, "pending")
-            return Adopted(ok=False, facts=facts, message=_late(checkpoint, end - started))
-        await asyncio.sleep(LOOK_SECONDS)
-        try:
-            checkpoint = await kube.get(CHECKPOINTS, name, namespace)
-        except NotFoundError:
-            return Adopted(ok=False, facts={}, message=f"DynamoCheckpoint {name} was deleted meanwhile")
-        except ServerUnavailableError as error:
-            tell(str(error))
+def _progress(checkpoint: Mapping[str, Any]) -> str:
+    return str(_condition(checkpoint).get("message") or "")
 
 
-def judged(checkpoint: Mapping[str, Any], wanted: str) -> Adopted | None:
+def judged(checkpoint: Mapping[str, Any], wanted: str) -> Ended | None:
     """The controller's answer about version *wanted*; None while the question is open."""
     if annotations_of(checkpoint).get(keys.ANN_ADOPT) == wanted:
         return None
     entry, status = _condition(checkpoint), checkpoint.get("status") or {}
     has = any(each.get("version") == wanted for each in status.get("versions") or ())
     if status.get("phase") == Phase.READY and has and entry.get("status") != "False":
-        return Adopted(ok=True, facts=facts_of(checkpoint, wanted, "completed"))
+        return Ended(ok=True, facts=facts_of(checkpoint, wanted, "completed"))
     message = str(entry.get("message") or status.get("message") or "the controller does not say why")
-    return Adopted(ok=False, facts=facts_of(checkpoint, wanted, "failed"), message=message)
+    return Ended(ok=False, facts=facts_of(checkpoint, wanted, "failed"), message=message)
 
 
 def facts_of(checkpoint: Mapping[str, Any], wanted: str, status: str) -> dict[str, str]:

@@ -201,10 +201,12 @@ def test_the_overview_imports_nothing_heavy():
 HELP = {
     "adopt": "--timeout",
     "admit": "--objects",
+    "checkpoint": "--ready-signal",
     "completion": "bash|zsh|fish",
     "describe": "what to do next",
     "get": "--all-namespaces",
     "plan": "--objects",
+    "restore": "--checkpoint-id",
     "tree": "--all-namespaces",
     "why": "--kube-context",
 }

@@ -1,0 +1,102 @@
+"""Looking at a checkpoint again and again until a question about it is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from contract.states import Phase
+from kube.errors import NotFoundError, ServerUnavailableError
+from kube.resources import CHECKPOINTS
+from kube.seam import Kube, Object
+
+LOOK_SECONDS: Final = 0.5
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How it ended."""
+
+    ok: bool
+    facts: Mapping[str, str]
+    """What is printed, in order."""
+    message: str = ""
+
+
+async def until(
+    kube: Kube,
+    checkpoint: Object,
+    patience: float,
+    judge: Callable[[Object], Ended | None],
+    words_of: Callable[[Object], str],
+    tell: Tell,
+) -> Ended | Object:
+    """The answer; the last look at the checkpoint where *patience* seconds did not suffice.
+
+    An answer takes seconds to minutes, and one small object is cheap to read: nothing has to be kept open.
+
+    Raises:
+        KubeError: the cluster refuses.
+    """
+    end, said = time.monotonic() + patience, ""
+    namespace, name = checkpoint["metadata"]["namespace"], checkpoint["metadata"]["name"]
+    while True:
+        if done := judge(checkpoint):
+            return done
+        words = words_of(checkpoint)
+        if words not in ("", said):
+            said = words
+            tell(words)
+        if time.monotonic() > end:
+            return checkpoint
+        await asyncio.sleep(LOOK_SECONDS)
+        try:
+            checkpoint = await kube.get(CHECKPOINTS, name, namespace)
+        except NotFoundError:
+            return Ended(ok=False, facts={}, message=f"DynamoCheckpoint {name} was deleted meanwhile")
+        except ServerUnavailableError as error:
+            tell(str(error))
+
+
+async def until_captured(kube: Kube, checkpoint: Object, patience: float, tell: Tell) -> Ended:
+    """Wait for Ready or Failed.
+
+    Raises:
+        KubeError: the cluster refuses.
+    """
+    found = await until(kube, checkpoint, patience, captured, _progress, tell)
+    if isinstance(found, Ended):
+        return found
+    message = f"not done in {patience:.0f} s, it goes on: `snapshotctl describe {found['metadata']['name']}`"
+    return Ended(ok=False, facts=_facts(found, "pending"), message=message)
+
+
+def captured(checkpoint: Mapping[str, Any]) -> Ended | None:
+    """How a capture ended; None while it goes on."""
+    status = checkpoint.get("status") or {}
+    if status.get("phase") == Phase.READY:
+        return Ended(ok=True, facts=_facts(checkpoint, "completed"))
+    if status.get("phase") == Phase.FAILED:
+        return Ended(ok=False, facts=_facts(checkpoint, "failed"), message=str(status.get("message") or "no message"))
+    return None
+
+
+def _progress(checkpoint: Mapping[str, Any]) -> str:
+    status = checkpoint.get("status") or {}
+    return f"{status['phase']}: {status.get('message') or status.get('jobName', '')}" if status.get("phase") else ""
+
+
+def _facts(checkpoint: Mapping[str, Any], status: str) -> dict[str, str]:
+    found: Mapping[str, Any] = checkpoint.get("status") or {}
+    return {
+        "status": status,
+        "namespace": str(checkpoint["metadata"].get("namespace", "")),
+        "name": str(checkpoint["metadata"]["name"]),
+        "checkpoint_job": str(found.get("jobName", "")),
+        "checkpoint_id": str(found.get("checkpointID", "")),
+        "checkpoint_location": str(found.get("location", "")),
+    }
