@@ -28,7 +28,8 @@ _BACK_OFF: Final = re.compile(r'^Back-off pulling image "[^"]*"(: \w+)?:?\s*')
 PLACEHOLDER_REMEDY: Final = (
     "the image has no snapshot-standby: it is not a placeholder image; "
     "build one with `make docker-build-placeholder PLACEHOLDER_BASE_IMG=<image> PLACEHOLDER_IMG=<image>-placeholder` "
-    "and use it in spec.job.podTemplateSpec, or map it with the chart value placeholder.images"
+    "and use it in spec.job.podTemplateSpec, or map it with the chart value placeholder.images, "
+    "or install with placeholder.mode=inject, which needs no placeholder"
 )
 ROOT_REMEDY: Final = (
     "artifacts belong to root, so Jobs on them must be uid 0, which this namespace's Pod Security level forbids: "

@@ -221,7 +221,7 @@ def test_a_failed_job_without_a_pod_gives_the_jobs_words():
                 ]
             ),
             "ContainerNotStarted",
-            ["container main", "no such file", "make docker-build-placeholder"],
+            ["container main", "no such file", "make docker-build-placeholder", "placeholder.mode=inject"],
             id="not-a-placeholder-image",
         ),
         pytest.param(
