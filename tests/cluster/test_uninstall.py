@@ -279,3 +279,31 @@ def test_a_workers_namespace_is_deleted_while_we_live(install, plane, ended):
     uninstall(release)
 
     check_gone(release, ended)
+
+
+def test_its_last_job_was_left_out(install, ended):
+    """``--no-hooks``, where the image cannot be pulled any more: a new installation makes up for it."""
+    release = install()
+    held_checkpoint(release)
+    release.uninstall()
+    left = finalizers(release)
+    release.helm("upgrade", "--install", RELEASE, str(ROOT / "charts/snapshot"))
+    uninstall(release)
+
+    assert [[keys.FINALIZER]] == left
+    assert [[]] == finalizers(release)
+    check_gone(release, ended)
+
+
+def test_its_rights_and_secrets_were_deleted_first(install, ended):
+    """Half removed by hand: the processes hang, Helm and the last Job bring their own rights."""
+    release = install()
+    release.start("controller")
+    held_checkpoint(release)
+    instance = f"app.kubernetes.io/instance={RELEASE}"
+    kinds = "roles,rolebindings,secrets,serviceaccounts"
+    release.kubectl("delete", kinds, "-n", release.namespace, "-l", instance)
+    uninstall(release)
+
+    assert [[]] == finalizers(release)
+    check_gone(release, ended)
