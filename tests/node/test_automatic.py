@@ -1,13 +1,12 @@
 """One label on a workload, on a real kubelet with real CRIU: the very files of examples/automatic."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from contract import keys
-from demo.kubectl import CommandError, Kubectl, wait_for
+from demo.kubectl import Kubectl, wait_for
 from tests.node import scene
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "automatic"
@@ -54,18 +53,8 @@ def ready(kubectl: Kubectl, workload: str, count: int = 1) -> dict[str, Json]:
     return wait_for(look, f"{count} Ready checkpoints of {workload}", scene.CAPTURE_SECONDS)
 
 
-def token(kubectl: Kubectl, pod: str) -> str | None:
-    """What only the process in the pod can know, None while it does not serve."""
-    path = f"/api/v1/namespaces/{kubectl.namespace}/pods/{pod}:8000/proxy/info"
-    try:
-        return str(json.loads(kubectl("get", "--raw", path))["token"])
-    except CommandError:
-        return None
-
-
 def tokens(kubectl: Kubectl, found: list[Json]) -> list[str]:
-    names = [pod["metadata"]["name"] for pod in found]
-    return [wait_for(lambda name=name: token(kubectl, name), f"an answer of {name}", 60) for name in names]
+    return [scene.await_answer(kubectl, pod["metadata"]["name"])["token"] for pod in found]
 
 
 def shaped(kubectl: Kubectl, app: str, name: str, count: int) -> list[Json]:
