@@ -13,6 +13,7 @@ import yaml
 
 from benchmarks import our_process
 from cluster.errors import CommandError
+from contract import keys
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "monitored"
@@ -71,9 +72,13 @@ def families(text):
     return served
 
 
-def scrape(port):
+def read(port):
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        return families(answer.read().decode())
+        return answer.read().decode()
+
+
+def scrape(port):
+    return families(read(port))
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +112,8 @@ def installed(control_plane, objects):
 
 
 @pytest.fixture(scope="module")
-def controller(control_plane, installed):
-    """What the real controller serves, once it has led long enough to mint certificates."""
+def leader(control_plane, installed):
+    """The health port of the real controller, once it has led long enough to mint certificates."""
     (health,) = our_process.free_ports(1)
     variables = {
         "POD_NAMESPACE": NAMESPACE,
@@ -117,12 +122,14 @@ def controller(control_plane, installed):
         "SNAPSHOT_HEALTH_PORT": str(health),
     }
     with our_process.process(control_plane, "controller", (), health=health, values="{}", variables=variables):
-        yield until(lambda: _with_certificates(health))
+        until(lambda: "snapshot_certificate_expiry_timestamp_seconds" in scrape(health))
+        yield health
 
 
-def _with_certificates(health):
-    served = scrape(health)
-    return served if "snapshot_certificate_expiry_timestamp_seconds" in served else None
+@pytest.fixture(scope="module")
+def controller(leader):
+    """What the real controller serves."""
+    return scrape(leader)
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +243,29 @@ def _ours(served):
         if name.startswith("snapshot_") and not name.endswith("_created"):
             names.add(base)
     return names
+
+
+def test_what_an_agent_reports_of_a_pod_is_counted_once(leader, installed):
+    labels = dict.fromkeys(keys.GRAPH_LABELS, "x")
+    container = {"name": "main", "image": "example.test/i:1"}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "restored", "namespace": NAMESPACE, "labels": labels},
+        "spec": {"containers": [container]},
+    }
+    installed("create", "-f", "-", stdin=json.dumps(pod))
+    report = {"container": "main", "outcome": "failed", "reason": "cpu-mismatch", "seconds": {"open": 1}, "bytes": 7}
+    for notes in ({keys.ANN_RESTORE_REPORT: json.dumps(report)}, {"example.test/other": "note"}):
+        change = json.dumps({"metadata": {"annotations": notes}})
+        installed("--namespace", NAMESPACE, "patch", "pod", "restored", "--type=merge", "--patch", change)
+
+    def counted():
+        return re.search(
+            r'^snapshot_restores_total{outcome="failed",reason="cpu-mismatch"} ([1-9]\S*)$', read(leader), re.MULTILINE
+        )
+
+    assert "1.0" == until(counted).group(1)
 
 
 def test_every_alert_has_its_runbook(helm, rules):
