@@ -86,18 +86,22 @@ def adopt(
 
 
 def _answered(observed: Observed, draft: Draft, version: str) -> bool:
-    if draft.phase == Phase.READY and draft.job_name == job_name(draft.checkpoint_id, version):
+    if _is_taken(draft, version):
         return True
     entry = draft.condition_of(ConditionType.ADOPTED) or {}
     refused = entry.get("reason") == Reason.ADOPTION_FAILED
     return refused and observed.adopt_job is not None and str(entry.get("message")).startswith(_about(version))
 
 
+def _is_taken(draft: Draft, version: str) -> bool:
+    return draft.phase == Phase.READY and draft.job_name == job_name(draft.checkpoint_id, version)
+
+
 def _forget_the_question(checkpoint: Object, draft: Draft, version: str, job: Object | None) -> tuple[Action, ...]:
     """Take the annotation away; a version that was taken over is the wanted one from now on."""
     actions: list[Action] = []
     if keys.ANN_ADOPT in annotations_of(checkpoint):
-        taken: dict[str, str | None] = {keys.ANN_ARTIFACT_VERSION: version} if draft.phase == Phase.READY else {}
+        taken: dict[str, str | None] = {keys.ANN_ARTIFACT_VERSION: version} if _is_taken(draft, version) else {}
         actions.append(SetAnnotations(taken | {keys.ANN_ADOPT: None}))
     if job is not None and not job["metadata"].get("deletionTimestamp"):
         actions.append(DeleteJob(job))

@@ -168,6 +168,15 @@ def test_what_is_ready_stays_so_whatever_the_answer():
     assert [("Warning", "AdoptionFailed")] == [(note.type, note.reason) for note in refused.events]
 
 
+def test_a_refused_version_is_not_the_wanted_one():
+    """It would be captured, in place of the artifact that the checkpoint has."""
+    obj = asking(READY)
+    seen = looked({"error": "artifact-missing", "message": "gone"})
+    answered = after(obj, step(after(obj, step(obj)), **seen))
+
+    assert SetAnnotations({keys.ANN_ADOPT: None}) == step(answered, **seen).actions[0]
+
+
 def test_a_failed_capture_can_become_an_adoption():
     planned = step(asking(failed("JobFailed", jobName=JOB)), **looked(TOLD))
 
