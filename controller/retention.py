@@ -13,7 +13,7 @@ a Ready checkpoint restores.  What belongs to a graph deployment goes with that,
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -220,16 +220,13 @@ def _over_quota(
     """Namespaces that stay over their quota, and what else goes."""
     if rules.quota is None:
         return {}, {}
+    leaving = {(_uid(each.checkpoint), each.version) for each in versions}
     sizes: dict[str, int] = defaultdict(int)
     for each in everything:
-        sizes[key_of(each)[0]] += _bytes(each) if _uid(each) not in gone else 0
-    leaving = {(_uid(each.checkpoint), each.version) for each in versions}
-    for each in everything:
-        freed = [int(v.get("size") or 0) for v in versions_of(each) if (_uid(each), str(v["version"])) in leaving]
-        sizes[key_of(each)[0]] -= sum(freed) if _uid(each) not in gone else 0
+        sizes[key_of(each)[0]] += _bytes(each, leaving) if _uid(each) not in gone else 0
     found: dict[str, str] = {}
     for each in sorted(free, key=recency):
-        namespace, mine = key_of(each)[0], _bytes(each)
+        namespace, mine = key_of(each)[0], _bytes(each, leaving)
         if sizes[namespace] <= rules.quota or _uid(each) in gone or not mine:
             continue
         if is_automatic(each) and not _of_graph(each):
@@ -277,9 +274,12 @@ def _of_graph(checkpoint: Object) -> bool:
     return bool(labels_of(checkpoint).get(keys.LABEL_GRAPH))
 
 
-def _bytes(checkpoint: Object) -> int:
-    there = versions_of(checkpoint)
-    sizes = [each.get("size") for each in there] if there else [(checkpoint.get("status") or {}).get("size")]
+def _bytes(checkpoint: Object, leaving: Collection[tuple[str, str]]) -> int:
+    """What the checkpoint holds in storage once the versions that are *leaving* are gone."""
+    uid = _uid(checkpoint)
+    there = [each for each in versions_of(checkpoint) if (uid, str(each["version"])) not in leaving]
+    known = bool(versions_of(checkpoint))
+    sizes = [each.get("size") for each in there] if known else [(checkpoint.get("status") or {}).get("size")]
     return sum(int(size or 0) for size in sizes)
 
 
