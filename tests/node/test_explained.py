@@ -91,6 +91,24 @@ def test_a_workload_from_its_first_cold_pod_to_restored_ones(installed: Kubectl,
     run("get"), run("get", "pods"), run("why", warm)
 
 
+def test_a_pod_manifest_is_captured_and_restored(installed: Kubectl, run: Any, tmp_path: Path):
+    """The lower-level way of the guides: one file for both."""
+    path = tmp_path / "worker-pod.yaml"
+    spec = {"terminationGracePeriodSeconds": 1, "containers": [scene.container()]}
+    path.write_text(json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "manual"}, "spec": spec}))
+    result = run("checkpoint", "--manifest", str(path), "--container", "main", "--timeout", "120")
+    assert 0 == result.exit_code, result.output
+    facts = dict(line.split("=", 1) for line in result.stdout.splitlines())
+    fields = ["status", "namespace", "name", "checkpoint_job", "checkpoint_id", "checkpoint_location"]
+    assert fields == list(facts)
+    made = run("restore", "--manifest", str(path), "--checkpoint-id", facts["checkpoint_id"], "--containers", "main")
+    assert (0, True) == (made.exit_code, "admission=restore-shaped" in made.stdout), made.output
+    scene.await_answer(installed, "manual")
+    assert scene.first_line(installed, "manual").startswith("SNAPSHOT_RESTORED:")
+    again = run("restore", "--pod", "manual", "--checkpoint-id", facts["checkpoint_id"])
+    assert (1, True) == (again.exit_code, "never changed" in again.stderr)
+
+
 def test_an_artifact_is_taken_over(installed: Kubectl, run: Any):
     scene.create(installed, scene.checkpoint(NAME))
     digest = scene.phase(installed, NAME, "Ready", "Failed")["status"]["manifestDigest"]
