@@ -1,0 +1,59 @@
+"""Pods that must not start cold, end to end: refused, restored, or ended with the reason, and never cold."""
+
+from typing import Any
+
+import pytest
+
+from contract import control, keys
+from demo import story
+from demo.kubectl import CommandError, Kubectl, wait_for
+from tests.node import scene
+
+NAME = "required"
+REQUIRE = {keys.ANN_POLICY: keys.POLICY_REQUIRE}
+
+
+@pytest.fixture(scope="module")
+def ready(installed: Kubectl) -> str:
+    """The id of a Ready checkpoint."""
+    scene.create(installed, scene.checkpoint(NAME))
+    return str(scene.phase(installed, NAME, "Ready", "Failed")["status"]["checkpointID"])
+
+
+def ended(kubectl: Kubectl, name: str) -> dict[str, Any]:
+    """How the pod's container ended first."""
+
+    def look() -> dict[str, Any] | None:
+        for status in kubectl.get("pod", name)["status"].get("containerStatuses", ()):
+            for state in (status["state"], status["lastState"]):
+                if "terminated" in state:
+                    found: dict[str, Any] = state["terminated"]
+                    return found
+        return None
+
+    return wait_for(look, f"the end of {name}", scene.READY_SECONDS)
+
+
+def test_it_is_refused_where_it_would_start_cold(installed: Kubectl):
+    with pytest.raises(CommandError) as refused:
+        scene.create(installed, scene.pod("required-0", "nothing", annotations=REQUIRE))
+
+    assert "would start cold (nvidia.com/snapshot-admission: checkpoint-not-found)" in str(refused.value)
+
+
+def test_it_is_restored(ready: str, installed: Kubectl):
+    scene.create(installed, scene.pod("required-1", NAME, annotations=REQUIRE))
+    scene.await_answer(installed, "required-1")
+
+    assert scene.first_line(installed, "required-1").startswith("SNAPSHOT_RESTORED:")
+
+
+def test_it_ends_with_the_reason_where_the_restore_fails(ready: str, installed: Kubectl):
+    story.delete_artifact(installed, installed.namespace, ready, keys.DEFAULT_BASE_PATH)
+    scene.create(installed, scene.pod("required-2", NAME, annotations=REQUIRE))
+    found = ended(installed, "required-2")
+
+    assert control.EXIT_REQUIRED == found["exitCode"]
+    log = installed("logs", "required-2", "-c", "main")
+    assert "No such file or directory" in log
+    assert "ready, token" not in log
