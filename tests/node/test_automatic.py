@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from contract import keys
-from demo.kubectl import Kubectl, wait_for
+from demo.kubectl import Kubectl, WaitError, wait_for
 from tests.node import scene
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "automatic"
 RESTORED = "SNAPSHOT_RESTORED: container restored from checkpoint"
-FILES = ("deployment.yaml", "wait-for-checkpoint.yaml", "job.yaml")
+FILES = ("deployment.yaml", "wait-for-checkpoint.yaml", "job.yaml", "statefulset.yaml")
 
 Json = dict[str, Any]
 
@@ -50,7 +50,11 @@ def ready(kubectl: Kubectl, workload: str, count: int = 1) -> dict[str, Json]:
         assert "Failed" not in phases, [each["status"] for each in found.values()]
         return found if phases == ["Ready"] * count else None
 
-    return wait_for(look, f"{count} Ready checkpoints of {workload}", scene.CAPTURE_SECONDS)
+    try:
+        return wait_for(look, f"{count} Ready checkpoints of {workload}", scene.CAPTURE_SECONDS)
+    except WaitError as error:
+        there = kubectl("get", "pods,dckpt,jobs", "-o", "wide")
+        pytest.fail(f"{error}\n{there}\n{kubectl('get', 'events', '--sort-by=.lastTimestamp')[-6000:]}")
 
 
 def tokens(kubectl: Kubectl, found: list[Json]) -> list[str]:
@@ -99,6 +103,26 @@ def test_held_replicas_are_all_restored(applied: Kubectl):
 
     assert {"checkpoint-ready"} == {note(pod, keys.ANN_GATE) for pod in found}
     assert 1 == len(set(tokens(applied, found)))
+
+
+def test_a_bare_pod_of_the_same_kind_shares_the_checkpoint(applied: Kubectl, first: str):
+    """It has nobody's template, and comes to the same memory all the same."""
+    applied("create", "-f", str(EXAMPLES / "pod.yaml"))
+    (found,) = shaped(applied, "lone", first, 1)
+    (other, *_) = shaped(applied, "automatic", first, 2)
+
+    assert 1 == len(set(tokens(applied, [found, other])))
+
+
+def test_a_replica_of_a_stateful_set_is_restored_with_its_own_name_and_data(applied: Kubectl):
+    (name,) = ready(applied, "StatefulSet/ordered")
+    applied("rollout", "status", "statefulset/ordered", "--timeout=60s")
+    applied("delete", "pod", "ordered-1", "--wait=true")
+    (found,) = shaped(applied, "ordered", name, 1)
+    claims = [each.get("persistentVolumeClaim", {}).get("claimName") for each in found["spec"]["volumes"]]
+
+    assert "ordered-1" == found["metadata"]["name"]
+    assert "data-ordered-1" in claims
 
 
 def test_a_held_job_keeps_its_only_try(applied: Kubectl):
