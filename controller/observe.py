@@ -11,6 +11,7 @@ from contract.states import CaptureStatus, Phase
 from contract.storage import BadIdError, Storage
 from controller import diagnosis
 from controller.adoption import job_to_adopt, store_namespace
+from controller.job_events import JobEvents
 from controller.observed import Observed, job_to_look_at
 from controller.store_job import cleanup_job_name
 from kube.errors import NotFoundError
@@ -18,7 +19,6 @@ from kube.informer import Handler, Informer
 from kube.resources import (
     CHECKPOINTS,
     DAEMON_SETS,
-    EVENTS,
     JOBS,
     LEASES,
     PERSISTENT_VOLUME_CLAIMS,
@@ -108,6 +108,7 @@ class Observer:
         self._copies = copies
         self._storage = storage
         self._release_namespace = release_namespace
+        self._events = JobEvents(kube)
 
     def wake(self, add: Handler) -> None:
         """Have *add* called with the checkpoint change that each change of anything amounts to."""
@@ -184,10 +185,7 @@ class Observer:
     async def _job_events(self, job: Object | None, pods: tuple[Object, ...], now: datetime) -> tuple[Object, ...]:
         if job is None or pods or diagnosis.no_pod(job, (), now) is None or _finished(job):
             return ()
-        namespace, name = key_of(job)
-        fields = f"involvedObject.kind=Job,involvedObject.name={name},type=Warning"
-        events = (await self._kube.list(EVENTS, namespace, fields=fields)).items
-        return tuple(sorted(events, key=lambda event: str(event.get("lastTimestamp") or "")))
+        return await self._events.of(*key_of(job))
 
     async def _store_job_events(self, job: Object | None, now: datetime) -> tuple[Object, ...]:
         return await self._job_events(job, (), now) if job is not None and diagnosis.has_no_pod(job) else ()

@@ -26,6 +26,11 @@ from tests.unit.controller.looks import (
 )
 
 
+def warning(message, moment, about=JOB):
+    involved = {"kind": "Job", "name": about}
+    return {"metadata": {}, "involvedObject": involved, "lastTimestamp": str(moment), "message": message}
+
+
 class Server:
     """Knows only what it is given, and counts how often it was asked."""
 
@@ -40,8 +45,8 @@ class Server:
 
     async def list(self, resource, _namespace=None, *, fields):
         self.asked.append(resource)
-        assert f"involvedObject.name={JOB}" in fields
-        return Listing(({"lastTimestamp": "2", "message": "new"}, {"lastTimestamp": "1", "message": "old"}), "1")
+        assert {"involvedObject.kind=Job", "type=Warning"} == set(fields.split(","))
+        return Listing((warning("new", 2), warning("old", 1), warning("another's", 3, "another")), "1")
 
 
 class Scene:
