@@ -271,7 +271,8 @@ class Inject(Section):
     """Tools brought into stock images, where placeholder.mode is inject."""
 
     via: Literal["init", "imageVolume"] = Field(
-        default="init", description="imageVolume needs Kubernetes 1.35 (or its gate ImageVolume) and containerd 2.1 or CRI-O 1.33."
+        default="init",
+        description="imageVolume needs Kubernetes 1.35 (or its gate ImageVolume) and containerd 2.1 or CRI-O 1.33.",
     )
     image: ToolsImage = ToolsImage()
     pull_secrets: list[PullSecret] = Field(default=[], description="Names of Secrets in the workers' namespaces.")
