@@ -64,7 +64,7 @@ def test_the_rights_are_these_and_reach_as_far_as_the_release(helm, pick, kind, 
         "nvidia.com/dynamographdeployments": ["get", "list", "watch"],
         "nvidia.com/dynamographdeployments/status": ["patch"],
         "nvidia.com/dynamographdeployments/finalizers": ["update"],
-        "nvidia.com/dynamocheckpoints": ["create", "delete"],
+        "nvidia.com/dynamocheckpoints": ["get", "create", "delete"],
         "apps/deployments": ["get", "list", "watch", "create", "patch", "delete"],
     } == found
     assert (kind, name) == (binding["roleRef"]["kind"], binding["roleRef"]["name"])
