@@ -39,7 +39,7 @@ UNSEEN = {
     # After a lost race for a name that holds the graph's uid.
     ("snapshot-controller", "dynamocheckpoints.nvidia.com", "get"),
 }
-"""Rights whose use no request shows."""
+"""Rights whose use no request shows; the cluster tests take them away one by one and see what fails."""
 
 
 @pytest.fixture(scope="module")
