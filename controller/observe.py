@@ -15,7 +15,7 @@ from controller.job_events import JobEvents
 from controller.observed import Observed, job_to_look_at
 from controller.store_job import cleanup_job_name
 from kube.errors import NotFoundError
-from kube.informer import Handler, Informer
+from kube.informer import Handler, Informer, trimmed
 from kube.resources import (
     CHECKPOINTS,
     DAEMON_SETS,
@@ -61,6 +61,18 @@ def _index_pod(pod: Object) -> Iterable[str]:
     return (f"{key_of(pod)[0]}/{name}" for name in names)
 
 
+def kept_job(job: Object) -> Object:
+    """*job* without what its containers are told: most of the object, and nobody asks the copy for it."""
+    spec = job.get("spec") or {}
+    template = spec.get("template") or {}
+    pod = template.get("spec") or {}
+    short = {
+        "containers": [{key: each.get(key) for key in ("name", "image")} for each in pod.get("containers") or ()],
+        "volumes": [{"name": each.get("name")} for each in pod.get("volumes") or ()],
+    }
+    return trimmed({**job, "spec": {**spec, "template": {**template, "spec": short}}})
+
+
 @dataclass(frozen=True, slots=True)
 class Copies:
     """Live copies of all that matters, restricted to our own Jobs and capture pods."""
@@ -93,7 +105,7 @@ def live_copies(kube: Kube, namespace: str | None, storage: Storage, release_nam
     agents = Informer(kube, DAEMON_SETS, release_namespace, labels=f"{keys.LABEL_AGENT}={keys.LABEL_AGENT_VALUE}")
     return Copies(
         checkpoints=Informer(kube, CHECKPOINTS, namespace, indexers=checkpoint_indexes),
-        jobs=Informer(kube, JOBS, namespace, labels=keys.LABEL_CHECKPOINT_ID),
+        jobs=Informer(kube, JOBS, namespace, labels=keys.LABEL_CHECKPOINT_ID, keep=kept_job),
         pods=Informer(kube, PODS, namespace, labels=f"{keys.LABEL_IS_SOURCE}=true", indexers={BY_JOB: _index_pod}),
         claims=claims if storage.in_pod else None,
         agents=None if storage.in_pod else agents,

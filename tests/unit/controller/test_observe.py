@@ -4,7 +4,7 @@ import pytest
 
 from contract import keys
 from contract.storage import storage_from_values
-from controller.observe import Observer, live_copies
+from controller.observe import Observer, kept_job, live_copies
 from kube.errors import NotFoundError
 from kube.resources import EVENTS, JOBS, LEASES
 from kube.seam import Listing
@@ -224,3 +224,35 @@ async def test_a_job_of_another_namespace_wakes_its_checkpoint():
     scene.put(job(name="checkpoint-adopt-x-1", annotations=notes))
 
     assert [("another", "other")] == scene.woken
+
+
+def test_of_a_job_in_the_copy_only_what_is_asked_for_is_kept():
+    whole = job()
+    whole["metadata"]["managedFields"] = [{}]
+    whole["spec"] = {
+        "activeDeadlineSeconds": 60,
+        "template": {
+            "metadata": {"labels": {keys.LABEL_IS_SOURCE: "true"}},
+            "spec": {
+                "containers": [{"name": "main", "image": "i:1", "env": [{"name": "A", "value": "b"}]}],
+                "volumes": [{"name": keys.TOOLS_VOLUME, "emptyDir": {}}],
+                "affinity": {},
+            },
+        },
+    }
+    kept = kept_job(whole)
+
+    assert {"containers": [{"name": "main", "image": "i:1"}], "volumes": [{"name": keys.TOOLS_VOLUME}]} == (
+        kept["spec"]["template"]["spec"]
+    )
+    assert (60, {keys.LABEL_IS_SOURCE: "true"}) == (
+        kept["spec"]["activeDeadlineSeconds"],
+        kept["spec"]["template"]["metadata"]["labels"],
+    )
+    assert "managedFields" not in kept["metadata"]
+    assert (whole["status"], whole["metadata"]["annotations"]) == (kept["status"], kept["metadata"]["annotations"])
+
+
+@pytest.mark.parametrize("bare", [{}, {"spec": {}}, {"spec": {"template": None}}], ids=["nothing", "spec", "template"])
+def test_a_job_with_nothing_in_it_is_kept(bare):
+    assert {"containers": [], "volumes": []} == kept_job({"metadata": {}, **bare})["spec"]["template"]["spec"]
