@@ -20,6 +20,8 @@ from tests.cluster.test_controller import DIGEST, LEASE, NO_CERTIFICATES, ROOT, 
 from tests.shapes import container
 
 HOME = "snapshot-system"
+PATIENCE = 60.0
+"""Seconds: each test starts a process, which takes that long on a machine that is busy with other tests."""
 PROBE = {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 1}
 VALUES = NO_CERTIFICATES + "automatic: {attempts: 1}\n"
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
@@ -210,7 +212,7 @@ class Workloads(Scene):
         return await self.eventually(missing, f"the end of {name}")
 
     async def eventually(self, look, what):
-        return await eventually(look, lambda: f"{what}; logs:\n{self.controllers.logs()[-4000:]}")
+        return await eventually(look, lambda: f"{what}; logs:\n{self.controllers.logs()[-4000:]}", PATIENCE)
 
     async def kill_controllers(self):
         """SIGKILL, whatever they do; the Lease is dropped so that the next one need not wait it out."""
