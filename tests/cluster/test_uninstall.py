@@ -274,7 +274,9 @@ def test_a_workers_namespace_is_deleted_while_we_live(install, plane, ended):
     namespace = f"workers-{uuid4().hex[:6]}"
     plane.kubectl("create", "namespace", namespace)
     held_checkpoint(release, namespace=namespace)
-    plane.kubectl("delete", "namespace", namespace, "--timeout=45s")
+    plane.kubectl("delete", "namespace", namespace, "--wait=false")
+    ended.append(namespace)
+    plane.kubectl("wait", "--for=delete", "dckpt/held", "-n", namespace, "--timeout=45s")
     release.kill("controller")
     uninstall(release)
 
