@@ -16,22 +16,12 @@ from controller.actions import (
     SetLabel,
 )
 from controller.observed import Refusal, Refused, belongs_to, owner_of
-from kube.errors import (
-    AlreadyExistsError,
-    ApiError,
-    BadRequestError,
-    ConflictError,
-    ForbiddenError,
-    InvalidError,
-    NotFoundError,
-    TooLargeError,
-)
+from kube.errors import REFUSALS, AlreadyExistsError, ApiError, ConflictError, ForbiddenError, NotFoundError
 from kube.resources import CHECKPOINTS, JOBS, PERSISTENT_VOLUME_CLAIMS, Resource
 from kube.seam import Kube, Object, Propagation
 from kube.store import key_of
 
 Learn = Callable[[Resource, Object], None]
-REFUSALS = (InvalidError, BadRequestError, TooLargeError, ForbiddenError)
 logger = logging.getLogger(__name__)
 
 

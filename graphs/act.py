@@ -16,21 +16,12 @@ from graphs.actions import (
     DeleteDeployment,
     PatchCheckpoint,
 )
-from kube.errors import (
-    AlreadyExistsError,
-    BadRequestError,
-    ConflictError,
-    ForbiddenError,
-    InvalidError,
-    NotFoundError,
-    TooLargeError,
-)
+from kube.errors import REFUSALS, AlreadyExistsError, ConflictError, NotFoundError
 from kube.resources import CHECKPOINTS, DEPLOYMENTS, GRAPHS, Resource
 from kube.seam import Kube, Object, PatchKind
 from kube.store import key_of
 
 FIELD_MANAGER: Final = "dynamo-snapshot-graphs"
-REFUSALS = (InvalidError, BadRequestError, TooLargeError, ForbiddenError)
 Learn = Callable[[Resource, Object], None]
 logger = logging.getLogger(__name__)
 

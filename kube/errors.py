@@ -96,6 +96,8 @@ class TooManyRequestsError(ApiError):
     """429: the server sheds load."""
 
 
+REFUSALS: Final = (InvalidError, BadRequestError, TooLargeError, ForbiddenError)
+"""What says that the very thing asked for is not wanted, and not that the server is in trouble."""
 _BY_STATUS: Final[Mapping[int, type[ApiError]]] = {
     400: BadRequestError,
     401: UnauthorizedError,

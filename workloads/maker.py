@@ -7,7 +7,7 @@ from typing import Final
 from contract import keys
 from contract.checkpoint import TargetError
 from contract.states import Phase
-from kube.errors import AlreadyExistsError, BadRequestError, ForbiddenError, InvalidError, NotFoundError, TooLargeError
+from kube.errors import REFUSALS, AlreadyExistsError, NotFoundError
 from kube.part import Context
 from kube.resources import CHECKPOINTS, PODS
 from kube.seam import Object
@@ -22,7 +22,6 @@ from workloads.use import last_use
 
 AGAIN_SECONDS: Final = 30.0
 """Between tries of what the server forbids (a quota, a policy): nothing tells when that changes."""
-REFUSALS: Final = (ForbiddenError, InvalidError, BadRequestError, TooLargeError)
 logger = logging.getLogger(__name__)
 
 
