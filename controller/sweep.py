@@ -7,7 +7,7 @@ the rest.  All that there is to know is in the cluster, so a new leader goes on 
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NoReturn
@@ -24,7 +24,7 @@ from controller.observe import id_of
 from controller.reasons import Reason
 from controller.retention import Removal, Verdict, decide, rules_from, use_of, versions_of
 from controller.store_job import cleanup_job_name, shape_cleanup_job
-from kube.errors import AlreadyExistsError, ApiError, ConflictError, KubeError, NotFoundError
+from kube.errors import REFUSALS, AlreadyExistsError, ConflictError, KubeError, NotFoundError
 from kube.informer import Informer, synced
 from kube.recorder import Recorder
 from kube.resources import CHECKPOINTS, JOBS, PODS
@@ -80,6 +80,9 @@ class Sweeper:
                 await self.sweep()
             except KubeError as error:
                 logger.warning("retention: %s; again in %.0f s", error, PERIOD)
+            except Exception:
+                # A bug that one object brings to light must not end the work on all others.
+                logger.exception("retention: unexpected error; again in %.0f s", PERIOD)
             await self._rest()
 
     def _wake(self, change: Change) -> None:
@@ -95,7 +98,7 @@ class Sweeper:
             KubeError: a call failed; the next look goes on.
         """
         for job in tuple(self._around.jobs.store):
-            await self._finish(job)
+            await self._alone(self._finish(job))
         pods = [pod for informer in self._around.pods for pod in informer.store]
         verdict = await self._verdict(pods)
         self._say_over(verdict)
@@ -127,7 +130,17 @@ class Sweeper:
         certain = {_key(each) for each in (await self._verdict(await self._pods_of(namespace))).removals}
         for removal in pending:
             if _key(removal) in certain:
-                await self._remove(removal)
+                await self._alone(self._remove(removal))
+
+    async def _alone(self, work: Awaitable[None]) -> None:
+        """One thing that cannot be done keeps no other from being done."""
+        try:
+            await work
+        except (ConflictError, NotFoundError):
+            # Somebody used or changed it just now: the next look decides anew.
+            self._changed.set()
+        except KubeError as error:
+            logger.warning("retention: %s; the others go on", error)
 
     async def _pods_of(self, namespace: str) -> list[Object]:
         found = [(await self._kube.list(PODS, namespace, labels=labels)).items for labels in (OPTED_IN, OF_GRAPHS)]
@@ -137,9 +150,10 @@ class Sweeper:
     async def _remove(self, removal: Removal) -> None:
         try:
             await (self._remove_version(removal) if removal.version else self._delete(removal))
-        except (ConflictError, NotFoundError):
-            # Somebody used or changed it just now: the next look decides anew.
-            self._changed.set()
+        except REFUSALS as error:
+            what = f"version {removal.version}" if removal.version else "the checkpoint"
+            words = f"{what} cannot be removed: {error}"
+            self._once(removal.checkpoint, "Warning", Reason.CLEANUP_BLOCKED, words)
 
     async def _remove_version(self, removal: Removal) -> None:
         checkpoint, version = removal.checkpoint, removal.version
@@ -151,12 +165,6 @@ class Sweeper:
         try:
             self._around.jobs.learn(await self._kube.create(JOBS, job, namespace))
         except AlreadyExistsError:
-            return
-        except ConflictError:
-            raise
-        except ApiError as error:
-            words = f"Job {job['metadata']['name']} was refused: {error}"
-            self._once(checkpoint, "Warning", Reason.CLEANUP_BLOCKED, words)
             return
         logger.info("removing", extra={"checkpoint": key_of(checkpoint), "version": version, "why": removal.why})
 
@@ -217,7 +225,9 @@ class Sweeper:
             return
 
     def _say_over(self, verdict: Verdict) -> None:
-        self._told = {each for each in self._told if each[0] != Reason.QUOTA_EXCEEDED or each[1] in verdict.over}
+        there = {str(each["metadata"].get("uid")) for each in self._around.checkpoints.store}
+        known = there | verdict.over.keys()
+        self._told = {each for each in self._told if each[1] in known}
         for namespace, words in verdict.over.items():
             members = [each for each in self._around.checkpoints.store if key_of(each)[0] == namespace]
             if (Reason.QUOTA_EXCEEDED, namespace) not in self._told and members:

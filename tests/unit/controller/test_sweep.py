@@ -2,13 +2,14 @@
 """Retention is done as it was decided: once more on fresh pods, guarded, and silent where nothing changes."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
 from contract import keys
 from contract.storage import storage_from_values
 from controller.sweep import Surroundings, Sweeper
-from kube.errors import ConflictError, ForbiddenError
+from kube.errors import ConflictError, ForbiddenError, ServerUnavailableError
 from kube.informer import Informer
 from kube.resources import CHECKPOINTS, JOBS, PODS
 from kube.seam import Listing
@@ -21,8 +22,8 @@ TTL = "retention: {ttlAfterLastUse: 1m}"
 class Server:
     """Remembers writes; lists the pods that it is given."""
 
-    def __init__(self, pods=(), error=None):
-        self.pods, self.error, self.calls = pods, error, []
+    def __init__(self, pods=(), error=None, only=""):
+        self.pods, self.error, self.only, self.calls = pods, error, only, []
 
     async def list(self, resource, namespace=None, *, labels="", fields=""):
         return Listing(tuple(self.pods) if keys.LABEL_RESTORE in labels.split(",")[0] else (), "1")
@@ -40,7 +41,7 @@ class Server:
 
     def _call(self, *call):
         self.calls.append(call)
-        if self.error:
+        if self.error and self.only in call[2]:
             raise self.error
 
 
@@ -162,6 +163,63 @@ async def test_somebody_who_was_faster_wins():
     assert (1, []) == (len(kube.calls), recorder.said)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(ForbiddenError(403, "Forbidden", "a policy says no"), id="refused"),
+        pytest.param(ServerUnavailableError("no answer"), id="no-answer"),
+    ],
+)
+async def test_one_that_cannot_go_keeps_no_other_from_going(error):
+    """Of two unused checkpoints the first may not be deleted; the second goes in the same look."""
+    unused = [made(name, "1", workload=f"D/{name}", used=LONG_AGO) for name in "ab"]
+    for each in unused:
+        each["metadata"]["finalizers"] = [keys.FINALIZER]
+    sweep, kube, recorder = sweeper(*unused, values=TTL, error=error, only="a")
+    with suppress(ServerUnavailableError):
+        await sweep.sweep()
+
+    assert ["a", "b"] == [name for _, _, name, _ in kube.calls]
+    assert "CheckpointExpired" in [reason for reason, _ in recorder.said]
+
+
+async def test_a_checkpoint_that_may_not_be_deleted_is_said_once():
+    obj = made("a", "1", workload="D/x", used=LONG_AGO)
+    obj["metadata"]["finalizers"] = [keys.FINALIZER]
+    sweep, _, recorder = sweeper(obj, values=TTL, error=ForbiddenError(403, "Forbidden", "a policy says no"))
+    for _ in range(2):
+        await sweep.sweep()
+
+    assert ["CleanupBlocked"] == [reason for reason, _ in recorder.said]
+    assert "a policy says no" in recorder.said[0][1]
+
+
+async def test_a_job_that_cannot_be_ended_keeps_no_checkpoint_from_going():
+    unused = made("b", "1", workload="D/x", used=LONG_AGO)
+    unused["metadata"]["finalizers"] = [keys.FINALIZER]
+    sweep, kube, _ = sweeper(
+        made("a", "2", "3"),
+        unused,
+        values=TTL,
+        jobs=[trim(condition("Complete"))],
+        error=ForbiddenError(403, "Forbidden", "no"),
+        only="trim",
+    )
+    await sweep.sweep()
+
+    assert ("delete", CHECKPOINTS, "b", "7") in kube.calls
+
+
+async def test_what_was_said_is_forgotten_with_the_checkpoint():
+    sweep, _, _ = sweeper(made("a", "1", "2", "3"), error=ForbiddenError(403, "Forbidden", "exceeded quota"))
+    await sweep.sweep()
+    assert sweep._told
+    sweep._around.checkpoints.store.replace(())
+    await sweep.sweep()
+
+    assert not sweep._told
+
+
 async def test_a_dry_run_names_what_the_real_one_removes_and_says_it_once():
     values = "retention: {ttlAfterLastUse: 1m, dryRun: true}"
     sweep, kube, recorder = sweeper(
@@ -185,9 +243,11 @@ async def test_a_namespace_over_its_quota_is_said_once():
     assert ["QuotaExceeded"] == [reason for reason, _ in recorder.said]
 
 
-async def test_it_goes_on_after_a_server_in_trouble(caplog):
-    sweep, kube, _ = sweeper(made("a", "1", "2", "3"), jobs=[trim(condition("Complete"))])
-    kube.error = ConflictError(409, "Conflict", "changed")
+@pytest.mark.parametrize(
+    "error", [pytest.param(ServerUnavailableError("no answer"), id="server"), pytest.param(KeyError("spec"), id="bug")]
+)
+async def test_it_goes_on_after_trouble(caplog, error):
+    sweep, kube, _ = sweeper(made("a", "1", "2", "3"), jobs=[trim(condition("Complete"))], error=error)
     for informer in (sweep._around.checkpoints, sweep._around.jobs, *sweep._around.pods):
         informer.synced.set()
     task = asyncio.create_task(sweep.run())
