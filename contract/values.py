@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from contract import values_operations as operations
 from contract import values_sections as block
 from contract.problems import describe
 from contract.states import StartupPolicy
@@ -53,11 +54,11 @@ class Values(block.Section):
     placeholder: block.Placeholder = block.Placeholder()
     admission: block.AdmissionValues = block.AdmissionValues()
     graph_deployments: block.GraphDeployments = block.GraphDeployments()
-    retention: block.Retention = block.Retention()
-    automatic: block.Automatic = block.Automatic()
-    policy: block.Policy = block.Policy()
-    monitoring: block.Monitoring = block.Monitoring()
-    network_policy: block.NetworkPolicy = block.NetworkPolicy()
+    retention: operations.Retention = operations.Retention()
+    automatic: operations.Automatic = operations.Automatic()
+    policy: operations.Policy = operations.Policy()
+    monitoring: operations.Monitoring = operations.Monitoring()
+    network_policy: operations.NetworkPolicy = operations.NetworkPolicy()
     coexist: Literal["", "agentOnly"] = Field(
         default="", description="agentOnly: only the agent, beside another controller of DynamoCheckpoints."
     )
