@@ -31,7 +31,7 @@ class Monitor(Section):
     """An object of the Prometheus operator."""
 
     enabled: bool = False
-    labels: Texts = {}
+    labels: Texts = Field(default={})
     interval: Duration = "30s"
 
 
@@ -39,7 +39,7 @@ class Labelled(Section):
     """An object that is found by its labels."""
 
     enabled: bool = False
-    labels: Texts = {}
+    labels: Texts = Field(default={})
 
 
 class Rule(Labelled):
