@@ -1,8 +1,5 @@
 """No code without words: every member of the closed lists has a meaning, a remedy and a place in the docs."""
 
-import re
-from pathlib import Path
-
 import pytest
 
 from contract import remedies
@@ -10,8 +7,8 @@ from contract.checkpoint_remedies import CHECKPOINT
 from contract.graph_remedies import GRAPH
 from contract.states import Admission, AgentReason, GateEnd, GraphReason
 from controller.reasons import Reason
+from tests.pages import sections
 
-ROOT = Path(__file__).resolve().parents[3]
 TABLES = {
     "admission": (Admission, remedies.ADMISSION),
     "agent": (AgentReason, remedies.AGENT),
@@ -20,17 +17,6 @@ TABLES = {
     "graph": (GraphReason, GRAPH),
 }
 ROWS = [pytest.param(code, table[code], id=f"{name}-{code}") for name, (_, table) in TABLES.items() for code in table]
-
-
-def sections(page):
-    """Anchors of a page, as its readers' programs make them, each with the text below it."""
-    found, seen = {}, {}
-    parts = re.split(r"^#+ (.+)$", (ROOT / page).read_text(), flags=re.MULTILINE)
-    for heading, text in zip(parts[1::2], parts[2::2], strict=True):
-        slug = re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
-        number = seen[slug] = seen.get(slug, -1) + 1
-        found[f"{slug}-{number}" if number else slug] = text
-    return found
 
 
 @pytest.mark.parametrize("name", TABLES)

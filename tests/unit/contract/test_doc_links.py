@@ -1,0 +1,49 @@
+"""Whoever follows a link in the documentation arrives; every file that a page names as a place to look is there."""
+
+import re
+
+import pytest
+
+from tests.pages import ROOT, links, sections
+
+PAGES = sorted(
+    str(page.relative_to(ROOT))
+    for pattern in ("*.md", "docs/**/*.md", "charts/*/README.md", "examples/**/README.md", "[a-z]*/README.md")
+    for page in ROOT.glob(pattern)
+)
+LINKS = [
+    pytest.param(page, link, id=f"{page}-{link}")
+    for page in PAGES
+    for link in links(page)
+    if not re.match(r"[a-z]+:", link)
+]
+ROOMS = {each.name for each in ROOT.iterdir() if each.is_dir()}
+NAMED = sorted(
+    {
+        pytest.param(page, path, id=f"{page}-{path}")
+        for page in ("README.md", "ARCHITECTURE.md")
+        for path in re.findall(r"`([\w./-]+/[\w./-]*)`", (ROOT / page).read_text())
+        if path.partition("/")[0] in ROOMS
+    },
+    key=lambda each: each.id,
+)
+
+
+def test_there_is_something_to_follow():
+    assert 20 < len(PAGES)
+    assert 80 < len(LINKS)
+    assert 30 < len(NAMED)
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS)
+def test_a_link_leads_somewhere(page, link):
+    path, _, anchor = link.partition("#")
+    target = (ROOT / page).parent / path if path else ROOT / page
+
+    assert target.exists(), f"{page} links to {link}"
+    assert not anchor or anchor in sections(target), f"{path or page} has no heading for #{anchor}"
+
+
+@pytest.mark.parametrize(("page", "path"), NAMED)
+def test_a_file_that_is_named_is_there(page, path):
+    assert (ROOT / path).exists(), f"{page} names {path}"
