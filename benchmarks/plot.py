@@ -9,7 +9,7 @@ WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 340, 240, 56, 40, 16, 44
 """Pixels of one chart, and of its margins."""
 COLOURS = ("#0969da", "#bf8700", "#8250df")
 STYLE = (
-    "text{font:12px system-ui,sans-serif;fill:#57606a}.title{font-weight:600}.grid{stroke:#8c959f;stroke-opacity:.3}"
+    "text{font:11px system-ui,sans-serif;fill:#57606a}.title{font-weight:600}.grid{stroke:#8c959f;stroke-opacity:.3}"
     ".limit{stroke:#cf222e;stroke-dasharray:4 3}"
     "@media(prefers-color-scheme:dark){text{fill:#9ea7b3}}"
 )
