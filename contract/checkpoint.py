@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from contract import keys
 from contract.identity import identity_hash
 from contract.states import ReadySignal
-from contract.storage import check_id, check_version
+from contract.storage import BadIdError, check_id, check_version
 
 if TYPE_CHECKING:
     from contract.values import Values
@@ -37,6 +37,12 @@ def annotations_of(obj: Mapping[str, Any]) -> Mapping[str, str]:
     return (obj.get("metadata") or {}).get("annotations") or {}
 
 
+def controller_of(obj: Mapping[str, Any]) -> Json | None:
+    """The owner reference of who controls an object."""
+    owners = (obj.get("metadata") or {}).get("ownerReferences") or ()
+    return next((owner for owner in owners if owner.get("controller")), None)
+
+
 def resolve_id(checkpoint: Mapping[str, Any]) -> str | None:
     """The artifact id: what status says, else the label, else the identity hash; None where nothing tells.
 
@@ -51,6 +57,14 @@ def resolve_id(checkpoint: Mapping[str, Any]) -> str | None:
         return check_id(str(found))
     identity = (checkpoint.get("spec") or {}).get("identity")
     return identity_hash(identity) if isinstance(identity, Mapping) and identity.get("model") else None
+
+
+def id_of(checkpoint: Mapping[str, Any]) -> str:
+    """The artifact id; empty where there is none yet, or one that cannot be."""
+    try:
+        return resolve_id(checkpoint) or ""
+    except BadIdError:
+        return ""
 
 
 def artifact_version(obj: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from contract import checkpoint as ckpt
 from contract import control, keys, pod_parts
+from contract.automatic import OUR_ENVIRONMENT
 from contract.gpus import gpu_count
 from contract.states import ReadySignal
 from contract.storage import BadIdError, check_id
@@ -103,19 +104,6 @@ _DROPPED: Final = (
     "ephemeralContainers",
 )
 """A capture waits its turn, anywhere, and never preempts the workers it is made for; no new pod may have the last."""
-_STALE_ENV: Final = frozenset(
-    {
-        keys.ENV_RESTORE_STANDBY,
-        keys.ENV_STANDBY_ID,
-        keys.ENV_STANDBY_POLICY,
-        keys.ENV_STANDBY_RESTART_POLICY,
-        keys.ENV_CHECKPOINT_STORAGE_TYPE,
-        keys.ENV_CHECKPOINT_LOCATION,
-        keys.ENV_CHECKPOINT_PATH,
-        keys.ENV_CHECKPOINT_HASH,
-        keys.ENV_CHECKPOINT_SIGNAL_FILE,
-    }
-)
 
 
 class ShapeError(ValueError):
@@ -264,7 +252,7 @@ def _shape_target(checkpoint: Mapping[str, Any], spec: Json, target: Json, value
     _command(target)
     tools = tools_for(target["image"], values)
     _probes(target, directory, ckpt.ready_signal(checkpoint), stock=tools is not None)
-    env = [e for e in target.get("env") or () if e.get("name") not in _STALE_ENV]
+    env = [e for e in target.get("env") or () if e.get("name") not in OUR_ENVIRONMENT]
     if not pod_parts.has_named(env, keys.ENV_CONTROL_DIR):
         env.append({"name": keys.ENV_CONTROL_DIR, "value": directory})
     env.append({"name": keys.ENV_CHECKPOINT_SIGNAL_FILE, "value": f"{directory}/{control.SNAPSHOT_COMPLETE}"})

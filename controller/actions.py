@@ -1,11 +1,9 @@
 """Everything the controller can do to the cluster, besides writing a status: a closed set."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
+from kube.recorder import Note
 from kube.seam import Object
-
-EventType = Literal["Normal", "Warning"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +68,6 @@ Action = SetLabel | SetAnnotations | SetFinalizer | CreateClaim | CheckJob | Cre
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """An Event about the checkpoint."""
-
-    type: EventType
-    reason: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """What the next step is."""
 
@@ -87,5 +76,5 @@ class Plan:
     """The whole new status, written after all actions; None: as it is."""
     events: tuple[Note, ...] = ()
     """Recorded only after the status was written."""
-    requeue_after: float | None = field(default=None)
+    requeue_after: float | None = None
     """Seconds after which to look again although nothing changed; None: changes alone decide."""

@@ -16,12 +16,13 @@ from contract.states import ConditionType, Phase
 from contract.storage import BadIdError, Storage, artifact_dir, check_version
 from contract.values import Values
 from controller import diagnosis
-from controller.actions import Action, CreateJob, DeleteJob, Note, SetAnnotations
+from controller.actions import Action, CreateJob, DeleteJob, SetAnnotations
 from controller.draft import Draft
 from controller.observed import Observed
 from controller.reasons import Problem, Reason
 from controller.store_job import adopt_job_name, shape_adopt_job
 from kube.errors import bounded
+from kube.recorder import Note
 from kube.resources import JOBS
 from kube.seam import Object
 from kube.times import format_time

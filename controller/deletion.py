@@ -8,16 +8,17 @@ from datetime import datetime
 from typing import Final
 
 from contract import keys
-from contract.checkpoint import resolve_id
+from contract.checkpoint import id_of
 from contract.states import Phase
-from contract.storage import BadIdError, Storage
+from contract.storage import Storage
 from contract.values import Values
 from controller import diagnosis
-from controller.actions import CreateJob, DeleteJob, Note, Plan, SetFinalizer
+from controller.actions import CreateJob, DeleteJob, Plan, SetFinalizer
 from controller.adoption import store_namespace
 from controller.observed import Observed, Refused
 from controller.reasons import Reason
 from controller.store_job import cleanup_job_name, shape_cleanup_job
+from kube.recorder import Note
 from kube.seam import Object
 
 POLL_SECONDS: Final = 5.0
@@ -38,11 +39,8 @@ def plan_deletion(observed: Observed, now: datetime, values: Values, storage: St
     checkpoint = observed.checkpoint
     if not has_finalizer(checkpoint):
         return Plan()
-    try:
-        checkpoint_id = resolve_id(checkpoint)
-    except BadIdError:
-        checkpoint_id = None
-    if checkpoint_id is None:
+    checkpoint_id = id_of(checkpoint)
+    if not checkpoint_id:
         return _let_go("it never had a checkpoint id, so there is no artifact")
     if any(_holds(sibling) for sibling in observed.siblings):
         return _let_go(f"another checkpoint uses the artifact {checkpoint_id}")

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from contract.states import ConditionType, Phase
-from controller.actions import Note
 from controller.reasons import Problem, Reason
 from kube.errors import bounded
+from kube.recorder import Note
 from kube.seam import Object
 from kube.times import format_time
 

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
 
 from contract.values import Values
 from controller.act import Actor
@@ -14,12 +13,11 @@ from controller.observe import Observer
 from controller.observed import Observed
 from controller.plan import plan
 from kube.errors import ConflictError
+from kube.queue import CONFLICT_PAUSE
 from kube.recorder import Recorder
 from kube.seam import Object
 from kube.store import Key
 
-CONFLICT_PAUSE: Final = 0.2
-"""Seconds until our copy has surely seen the change that we collided with."""
 logger = logging.getLogger(__name__)
 
 

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Final
 
 from contract import keys
-from contract.checkpoint import annotations_of, labels_of, resolve_id
+from contract.checkpoint import annotations_of, id_of, labels_of
 from contract.states import CaptureStatus, Phase
-from contract.storage import BadIdError, Storage
+from contract.storage import Storage
 from controller import diagnosis
 from controller.adoption import job_to_adopt, store_namespace
 from controller.job_events import JobEvents
@@ -32,14 +32,6 @@ BY_ID: Final = "id"
 BY_JOB: Final = "job"
 BY_NAMESPACE: Final = "namespace"
 JOB_LABELS: Final = (keys.LABEL_JOB_NAME, "job-name")
-
-
-def id_of(checkpoint: Object) -> str:
-    """The checkpoint's id; empty where it has none or a hostile one."""
-    try:
-        return resolve_id(checkpoint) or ""
-    except BadIdError:
-        return ""
 
 
 def _index_id(checkpoint: Object) -> Iterable[str]:

@@ -20,12 +20,11 @@ from decimal import Decimal
 from typing import Final
 
 from contract import keys
-from contract.checkpoint import annotations_of, artifact_version, captured_version, is_automatic, labels_of
+from contract.checkpoint import annotations_of, artifact_version, captured_version, id_of, is_automatic, labels_of
 from contract.states import Phase
 from contract.storage import BadIdError
 from contract.values import Values, duration_seconds
 from controller import diagnosis
-from controller.observe import id_of
 from kube.seam import Object
 from kube.store import key_of
 

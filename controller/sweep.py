@@ -13,20 +13,18 @@ from datetime import datetime
 from typing import Final, NoReturn
 
 from contract import keys
-from contract.checkpoint import annotations_of, labels_of
+from contract.checkpoint import annotations_of, id_of, labels_of
 from contract.storage import Storage
 from contract.values import Values
 from controller import diagnosis
-from controller.actions import EventType
 from controller.adoption import store_namespace
 from controller.deletion import RETRY_SECONDS, has_finalizer
-from controller.observe import id_of
 from controller.reasons import Reason
 from controller.retention import Removal, Verdict, decide, rules_from, use_of, versions_of
 from controller.store_job import cleanup_job_name, shape_cleanup_job
 from kube.errors import REFUSALS, AlreadyExistsError, ConflictError, KubeError, NotFoundError
 from kube.informer import Informer, synced
-from kube.recorder import Recorder
+from kube.recorder import EventType, Recorder
 from kube.resources import CHECKPOINTS, JOBS, PODS
 from kube.seam import Kube, Object, Propagation
 from kube.store import Change, key_of

@@ -1,11 +1,9 @@
 """Everything that is done to the cluster for graphs, besides writing a status: a closed set."""
 
 from dataclasses import dataclass
-from typing import Literal
 
+from kube.recorder import Note
 from kube.seam import Object
-
-EventType = Literal["Normal", "Warning"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +43,6 @@ class DeleteDeployment:
 
 
 Action = CreateCheckpoint | PatchCheckpoint | DeleteCheckpoint | ApplyDeployment | DeleteDeployment
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """An Event about the graph."""
-
-    type: EventType
-    reason: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)

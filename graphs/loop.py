@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final
 
 from contract.values import Values
 from graphs.act import Actor
@@ -11,12 +10,11 @@ from graphs.actions import Plan
 from graphs.observe import Observer
 from graphs.plan import orphans, plan
 from kube.errors import ConflictError
+from kube.queue import CONFLICT_PAUSE
 from kube.recorder import Recorder
 from kube.seam import Object
 from kube.store import Key, key_of
 
-CONFLICT_PAUSE: Final = 0.2
-"""Seconds until our copy has surely seen the change that we collided with."""
 logger = logging.getLogger(__name__)
 
 

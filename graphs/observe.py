@@ -6,10 +6,9 @@ from functools import partial
 from typing import Final
 
 from contract import keys
-from contract.checkpoint import is_automatic, labels_of, resolve_id
+from contract.checkpoint import controller_of, id_of, is_automatic, labels_of
 from contract.states import Phase, StartupPolicy
-from contract.storage import BadIdError
-from graphs.observed import Observed, controller_of, is_ours
+from graphs.observed import Observed, is_ours
 from graphs.services import references_of, services_of
 from kube.errors import NotFoundError
 from kube.informer import Informer
@@ -29,14 +28,6 @@ def _index_graph(obj: Object) -> Iterable[str]:
 
 def _index_references(graph: Object) -> Iterable[str]:
     return (f"{key_of(graph)[0]}/{reference}" for reference in references_of(graph))
-
-
-def id_of(checkpoint: Object) -> str:
-    """The checkpoint's id; empty where it has none or a hostile one."""
-    try:
-        return resolve_id(checkpoint) or ""
-    except BadIdError:
-        return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from contract import keys
+from contract.checkpoint import controller_of
 from contract.states import GraphReason, Phase
 from kube.seam import Object
 
@@ -57,12 +58,6 @@ def standing_of(checkpoint: Mapping[str, Any] | None) -> Standing:
     if phase == Phase.READY:
         return Standing.READY
     return Standing.FAILED if phase == Phase.FAILED else Standing.WAITING
-
-
-def controller_of(obj: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The owner reference of who controls an object."""
-    owners = obj["metadata"].get("ownerReferences") or ()
-    return next((owner for owner in owners if owner.get("controller")), None)
 
 
 def is_ours(deployment: Mapping[str, Any], graph_name: str, uid: str) -> bool:

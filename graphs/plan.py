@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from contract import keys
 from contract.automatic import automatic_name
-from contract.checkpoint import annotations_of, find_container, is_automatic, labels_of
+from contract.checkpoint import annotations_of, controller_of, find_container, is_automatic, labels_of
 from contract.states import DeletionPolicy, GraphReason, StartupPolicy
 from contract.values import Values
 from graphs import identity
@@ -25,15 +25,15 @@ from graphs.actions import (
     CreateCheckpoint,
     DeleteCheckpoint,
     DeleteDeployment,
-    Note,
     PatchCheckpoint,
     Plan,
 )
-from graphs.observed import Observed, Problem, Standing, controller_of, standing_of
+from graphs.observed import Observed, Problem, Standing, standing_of
 from graphs.services import Service, Wish, services_of
 from graphs.shape import Graph, checkpoint, deployment, graph_uid
 from graphs.status import Outcome, next_status
 from graphs.template import pod_template
+from kube.recorder import Note
 from kube.resources import CHECKPOINTS, DEPLOYMENTS
 from kube.seam import Object
 

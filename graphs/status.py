@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from contract.checkpoint import resolve_id
+from contract.checkpoint import id_of
 from contract.states import GraphCondition, GraphReason, GraphState, StartupPolicy
-from contract.storage import BadIdError
-from graphs.actions import Note
 from graphs.observed import Problem, Standing
 from graphs.services import Service
 from graphs.shape import DEPLOYMENT_KIND
 from kube.errors import bounded
+from kube.recorder import Note
 from kube.seam import Object
 from kube.times import format_time
 
@@ -95,19 +94,12 @@ def next_status(graph: Object, outcomes: Sequence[Outcome], now: datetime) -> tu
 
 def _checkpoint(outcome: Outcome) -> Object:
     found = outcome.checkpoint
-    checkpoint_id = outcome.checkpoint_id or _id_of(found)
+    checkpoint_id = outcome.checkpoint_id or id_of(found or {})
     phase = ((found or {}).get("status") or {}).get("phase")
     result: Object = {"checkpointName": outcome.checkpoint_name, "ready": outcome.standing == Standing.READY}
     if checkpoint_id:
         result |= {"checkpointID": checkpoint_id, "identityHash": checkpoint_id}
     return result | ({"phase": phase} if phase else {})
-
-
-def _id_of(checkpoint: Object | None) -> str:
-    try:
-        return (resolve_id(checkpoint) if checkpoint else None) or ""
-    except BadIdError:
-        return ""
 
 
 def _counts(outcome: Outcome) -> Object:

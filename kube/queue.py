@@ -18,6 +18,8 @@ FIRST_BACKOFF: Final = 0.1
 LONGEST_BACKOFF: Final = 60.0
 """Seconds: 0.1, 0.2, 0.4 ... 60, each shortened by up to a quarter at random."""
 MAX_DOUBLINGS: Final = 16
+CONFLICT_PAUSE: Final = 0.2
+"""Seconds until our copy has surely seen the change that we collided with: what a handler answers then."""
 
 K = TypeVar("K")
 Handle = Callable[[K], Awaitable[float | None]]

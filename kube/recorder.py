@@ -33,6 +33,15 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """An Event that a plan wants to be told about the object that it is for."""
+
+    type: EventType
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Sentence:
     namespace: str
     kind: str

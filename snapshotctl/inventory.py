@@ -10,14 +10,14 @@ from functools import cached_property
 from typing import Any, Final
 
 from contract import keys
-from contract.checkpoint import annotations_of, captured_version, labels_of, resolve_id
+from contract.checkpoint import annotations_of, captured_version, controller_of, labels_of, resolve_id
 from contract.states import Phase
 from contract.storage import BadIdError
 from kube.resources import CHECKPOINTS, PODS
 from kube.seam import Kube, Object
 from snapshotctl import table
 from snapshotctl.answers import Answer, Facts, is_shaped, lived, state_of
-from workloads.pods import OF_GRAPHS, OPTED_IN, alive, checkpoint_name, controller_of
+from workloads.pods import OF_GRAPHS, OPTED_IN, alive, checkpoint_name
 
 Json = dict[str, Any]
 Key = tuple[str, str]

@@ -1,12 +1,12 @@
 """Lets held pods go."""
 
 import logging
-from typing import Final
 
 from contract import keys
 from contract.states import GateEnd
 from kube.errors import ConflictError, NotFoundError
 from kube.part import Context
+from kube.queue import CONFLICT_PAUSE
 from kube.resources import PODS
 from kube.seam import Object, PatchKind
 from kube.store import Key, key_of
@@ -16,8 +16,6 @@ from workloads.gates import Hold, Lift, plan
 from workloads.metrics import Metrics
 from workloads.sights import Sights
 
-CONFLICT_PAUSE: Final = 0.2
-"""Seconds until our copy has surely seen the change that we collided with."""
 logger = logging.getLogger(__name__)
 
 

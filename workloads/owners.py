@@ -7,12 +7,12 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from contract.checkpoint import controller_of
 from kube.errors import ForbiddenError, NotFoundError
 from kube.resources import DEPLOYMENTS, JOBS, PODS, REPLICA_SETS, STATEFUL_SETS, Resource
 from kube.seam import Kube, Object
 from kube.store import key_of
 from workloads.checkpoints import Workload
-from workloads.pods import controller_of
 
 HIGHEST: Final = 8
 """Steps: pod, StatefulSet, leader pod, StatefulSet, LeaderWorkerSet and what owns that are six."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from contract import keys
 from contract.automatic import automatic_id, automatic_name
-from contract.checkpoint import annotations_of, labels_of
+from contract.checkpoint import annotations_of, controller_of, labels_of
 from contract.states import Admission
 from kube.seam import Object
 from kube.store import Key, key_of
@@ -50,12 +50,6 @@ def by_checkpoint(pod: Object) -> Iterable[str]:
     """Index of pods by ``namespace/name`` of the checkpoint that they name."""
     name = checkpoint_name(pod)
     return (f"{key_of(pod)[0]}/{name}",) if name else ()
-
-
-def controller_of(obj: Object) -> Object | None:
-    """The owner reference that controls *obj*."""
-    owners: Iterable[Object] = obj["metadata"].get("ownerReferences") or ()
-    return next((owner for owner in owners if owner.get("controller")), None)
 
 
 def checkpoint_name(pod: Object) -> str:

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from contract.checkpoint import controller_of
 from kube.part import Context
 from kube.seam import Object
 from kube.store import Key
@@ -34,7 +35,7 @@ class Teller:
         if said is None:
             return None
         await self._recorder.say_once(pod, *said)
-        owner = pods.controller_of(pod)
+        owner = controller_of(pod)
         if owner and said.type == "Warning":
             # One for all of its pods: describing a Deployment's ReplicaSet is where people look next.
             await self._recorder.say_once(_about(owner, key[0]), *said)

@@ -3,10 +3,11 @@
 from prometheus_client import CollectorRegistry
 
 from controller.act import Actor
-from controller.loop import CONFLICT_PAUSE, Reconciler
+from controller.loop import Reconciler
 from controller.metrics import Metrics
 from controller.observed import Observed
 from kube.errors import ConflictError, InvalidError
+from kube.queue import CONFLICT_PAUSE
 from tests.shapes import checkpoint
 from tests.unit.controller.looks import AGENT_MOUNT, JOB, NOW
 

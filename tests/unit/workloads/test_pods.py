@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract import keys
+from contract.checkpoint import controller_of
 from tests.unit.workloads.opted import DEPLOYED, GATE, NAME, ago, pod, waiting, whole
 from workloads import pods
 
@@ -47,7 +48,7 @@ def test_what_is_kept_is_a_fraction_and_enough():
     found = pods.kept(large)
 
     assert len(json.dumps(found)) < 1500
-    assert (NAME, True, DEPLOYED) == (pods.checkpoint_name(found), pods.held(found), pods.controller_of(found))
+    assert (NAME, True, DEPLOYED) == (pods.checkpoint_name(found), pods.held(found), controller_of(found))
     assert pods.asks(found)
 
 
