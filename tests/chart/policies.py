@@ -10,7 +10,7 @@ from cluster.errors import CommandError
 from cluster.kubectl import Kubectl
 
 T = TypeVar("T")
-PATIENCE = 30.0
+PATIENCE = 90.0
 """Seconds until the API server has compiled a new policy and seen a new role; mostly one or two."""
 
 

@@ -27,7 +27,8 @@ from contract import keys
 from webhook.app import PATH
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 30.0
+PATIENCE = 90.0
+"""Seconds: many times what is needed, for a machine that does much else."""
 RELEASE = "snapshot"
 
 
