@@ -48,7 +48,15 @@ class JobEvents:
             if look.at is None or self._clock() - look.at >= FRESH:
                 look.by_job = _sorted((await self._kube.list(EVENTS, namespace, fields=FIELDS)).items)
                 look.at = self._clock()
+                self._forget()
         return look.by_job.get(job, ())
+
+    def _forget(self) -> None:
+        """Keep no namespace's warnings longer than anybody may be told them."""
+        now = self._clock()
+        for namespace, look in tuple(self._looks.items()):
+            if not look.lock.locked() and look.at is not None and now - look.at >= FRESH:
+                del self._looks[namespace]
 
 
 def _sorted(events: tuple[Object, ...]) -> dict[str, tuple[Object, ...]]:

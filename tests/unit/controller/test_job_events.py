@@ -72,6 +72,15 @@ async def test_each_namespace_has_a_look_of_its_own(server, events):
     assert ["a", "b"] == server.asked
 
 
+async def test_what_nobody_asks_for_any_more_is_forgotten(events, clock):
+    """Thousands of warnings of each namespace that ever had a quota would be kept for ever."""
+    for name in ("a", "b", "c"):
+        await events.of(name, "job-1")
+        clock[0] += FRESH
+
+    assert ["c"] == list(events._looks)
+
+
 async def test_a_failed_look_is_no_look(server, events):
     server.error = ServerUnavailableError("down")
     with pytest.raises(ServerUnavailableError):
