@@ -15,6 +15,8 @@ from kube.seam import Object
 
 MAX_CONFIG: Final = 32 << 10
 """Characters of an image's configuration; annotations of an object hold 256 KiB together."""
+MAX_DIGITS: Final = 18
+"""What the status holds in any case: its numbers have 64 bits."""
 MAX_WORDS: Final = 512
 MAX_WORD: Final = 8 << 10
 _LISTS: Final = ("entrypoint", "cmd")
@@ -55,7 +57,7 @@ def agent_reason(job: Object) -> str:
 def size_of(job: Object) -> int | None:
     """Bytes of the artifact, None where the agent's word is no number."""
     text = annotations_of(job).get(keys.ANN_ARTIFACT_SIZE, "")
-    return int(text) if text.isdecimal() and text.isascii() else None
+    return int(text) if text.isdecimal() and text.isascii() and len(text) <= MAX_DIGITS else None
 
 
 def _jobs_image(checkpoint: Object, job: Object) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract import keys
-from controller.captured import MAX_CONFIG, MAX_WORDS, agent_reason, image_config, image_of
+from controller.captured import MAX_CONFIG, MAX_WORDS, agent_reason, image_config, image_of, size_of
 from tests.unit.controller.looks import AGENT_MOUNT, creating, job
 
 CONFIG = {"entrypoint": ["python3", "-c", "a\nb"], "cmd": ["serve"], "user": "1000:1000", "workingDir": "/srv"}
@@ -73,3 +73,18 @@ def test_tools_that_were_brought_in_are_noted():
 )
 def test_the_agents_code(report, reason):
     assert reason == agent_reason(job(annotations={keys.ANN_CAPTURE_REPORT: report}))
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        pytest.param("134217728", 134217728, id="bytes"),
+        pytest.param("", None, id="none"),
+        pytest.param("-1", None, id="negative"),
+        pytest.param("\u0661", None, id="other-digits"),
+        pytest.param("9" * 19, None, id="more-than-the-status-holds"),
+        pytest.param("9" * 5000, None, id="more-than-a-number-may-have"),
+    ],
+)
+def test_the_size_is_a_number_that_the_status_can_hold(text, size):
+    assert size == size_of(job(annotations={keys.ANN_ARTIFACT_SIZE: text}))
