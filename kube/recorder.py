@@ -131,7 +131,7 @@ class Recorder:
             "apiVersion": EVENTS.api_version,
             "kind": EVENTS.kind,
             "metadata": {
-                "name": f"{sentence.name[: MAX_NAME - SUFFIX]}.{suffix[: SUFFIX - 1]}",
+                "name": f"{sentence.name[: MAX_NAME - SUFFIX].rstrip('-.')}.{suffix[: SUFFIX - 1]}",
                 "namespace": sentence.namespace,
             },
             "involvedObject": {

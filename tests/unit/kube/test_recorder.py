@@ -2,9 +2,12 @@
 """Events: sent aside, counted when repeated, never in the way."""
 
 import asyncio
+import re
+
+import pytest
 
 from kube.errors import AlreadyExistsError, ForbiddenError, NotFoundError
-from kube.recorder import MAX_MESSAGE, MAX_WAITING, Recorder
+from kube.recorder import MAX_MESSAGE, MAX_NAME, MAX_WAITING, SUFFIX, Recorder
 from tests.unit.kube.virtual import run
 
 ABOUT = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "ns", "uid": "u"}}
@@ -118,6 +121,22 @@ def test_what_is_said_once_has_one_name_whatever_process_says_it():
     first, second = run(scenario())
     assert first == second
     assert first.startswith("p.")
+
+
+@pytest.mark.parametrize("end", ["-", ".", "-.-"])
+def test_a_long_name_is_cut_to_one_that_the_server_takes(end):
+    """An object's name may be cut behind a dash or a dot, and neither may stand before the dot of the suffix."""
+    name = ("a" * (MAX_NAME - SUFFIX - len(end)) + end).ljust(MAX_NAME, "b")
+
+    async def scenario():
+        events = Events()
+        about = ABOUT | {"metadata": ABOUT["metadata"] | {"name": name}}
+        await Recorder(events, "tester").say_once(about, "Normal", "Held", "here")
+        return [event["metadata"]["name"] for _, event in events.created]
+
+    (made,) = run(scenario())
+    assert re.fullmatch(r"[a-z0-9]+(\.[a-z0-9]+)*", made)
+    assert len(made) <= MAX_NAME
 
 
 def test_an_event_that_was_said_before_is_as_good():
