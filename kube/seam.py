@@ -26,7 +26,6 @@ class Propagation(StrEnum):
 
     BACKGROUND = "Background"
     FOREGROUND = "Foreground"
-    ORPHAN = "Orphan"
 
 
 class Listing(NamedTuple):
