@@ -1,6 +1,6 @@
 """Small line charts as SVG: one figure beside another, each with its own scale, readable in light and dark."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -22,7 +22,7 @@ class Chart:
     title: str
     x_label: str
     xs: Sequence[float]
-    lines: dict[str, Sequence[float]]
+    lines: Mapping[str, Sequence[float]]
     limit: float = 0
     """A bound that is promised, drawn dashed; 0: none."""
     limit_label: str = ""

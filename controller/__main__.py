@@ -1,17 +1,17 @@
 """Wiring of the controller process: settings, live copies, queue, leadership, health."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 from prometheus_client import CollectorRegistry
 
 from certs import reconcile
 from certs.expiry import Expiry
-from contract.storage import storage_from_values
+from contract.storage import Storage, storage_from_values
 from contract.values import Values, load_values
 from controller.act import Actor
 from controller.loop import Reconciler
@@ -55,27 +55,9 @@ async def serve() -> None:
 
 
 def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
-    try:
-        storage = storage_from_values(values)
-    except ValueError as error:
-        raise SettingsError([f"{settings.config_path}: {error}"]) from error
+    storage = _storage(settings, values)
     copies = live_copies(kube, settings.watched_namespace, storage, settings.pod_namespace)
-    observer = Observer(kube, copies, storage, settings.pod_namespace)
-    queue: WorkQueue[Key] = WorkQueue()
-    observer.wake(lambda change: queue.add(key_of(change.object)))
-    recorder = Recorder(kube, COMPONENT, settings.pod_name)
-    registry = CollectorRegistry()
-    metrics = Metrics(registry)
-    reconciler = Reconciler(observer, Actor(kube, copies.learn), recorder, values, _now, metrics)
-    election = Election(kube, settings.pod_namespace, f"{settings.release_fullname}-controller", _identity(settings))
-    CaptureMetrics(registry, _now, lambda: election.leading).follow(copies.jobs)
-    leader_gauge(registry, lambda: election.leading)
-    work: dict[str, Task] = {"queue": partial(_work, queue, reconciler, copies)}
-    if not values.webhook.cert_manager.enabled:
-        targets = reconcile.Targets(settings.pod_namespace, settings.release_fullname)
-        expiry = Expiry()
-        registry.register(expiry)
-        work["certificates"] = partial(reconcile.run, kube, targets, _now, see=expiry.see_world)
+    recorder, registry = Recorder(kube, COMPONENT, settings.pod_name), CollectorRegistry()
     context = Context(
         kube=kube,
         settings=settings,
@@ -85,25 +67,18 @@ def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
         checkpoints=copies.checkpoints,
         now=_now,
     )
-    informers = dict(copies.all())
-    queues: dict[str, WorkQueue[Any]] = {"checkpoints": queue}
-    for part in (make(context) for make in PARTS):
-        informers |= part.informers
-        work |= part.work
-        queues |= part.queues
-    around = Surroundings(
-        checkpoints=copies.checkpoints,
-        jobs=copies.jobs,
-        pods=tuple(each for each in informers.values() if each.resource == PODS and each is not copies.pods),
-        storage=storage,
-        release_namespace=settings.pod_namespace,
-        told=metrics.told,
-    )
-    work["retention"] = Sweeper(kube, around, recorder, values, _now).run
+    metrics = Metrics(registry)
+    election = Election(kube, settings.pod_namespace, f"{settings.release_fullname}-controller", _identity(settings))
+    CaptureMetrics(registry, _now, lambda: election.leading).follow(copies.jobs)
+    leader_gauge(registry, lambda: election.leading)
+    parts = (_checkpoints(context, copies, storage, metrics), *(make(context) for make in PARTS))
+    informers = {name: informer for part in parts for name, informer in part.informers.items()}
+    work = {name: task for part in parts for name, task in part.work.items()} | _certificates(context)
+    work["retention"] = _sweeper(context, copies, informers.values(), storage, metrics).run
     for collector in (
         PhaseCollector(copies.checkpoints.store, _now),
         InformerCollector(informers),
-        QueueCollector(queues),
+        QueueCollector({name: queue for part in parts for name, queue in part.queues.items()}),
     ):
         registry.register(collector)
     checks = {f"copy of {name}": partial(_unsynced, informer) for name, informer in informers.items()}
@@ -113,6 +88,50 @@ def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
         "health": HealthServer(settings.health_port, checks, registry).run,
         "leadership": partial(election.run, partial(all_of, work)),
     }
+
+
+def _storage(settings: Settings, values: Values) -> Storage:
+    try:
+        return storage_from_values(values)
+    except ValueError as error:
+        raise SettingsError([f"{settings.config_path}: {error}"]) from error
+
+
+def _checkpoints(context: Context, copies: Copies, storage: Storage, metrics: Metrics) -> Part:
+    """What this room itself does."""
+    kube, settings = context.kube, context.settings
+    observer = Observer(kube, copies, storage, settings.pod_namespace)
+    queue: WorkQueue[Key] = WorkQueue()
+    observer.wake(lambda change: queue.add(key_of(change.object)))
+    actor = Actor(kube, copies.learn)
+    reconciler = Reconciler(observer, actor, context.recorder, context.values, context.now, metrics)
+    work = {"queue": partial(_work, queue, reconciler, copies)}
+    return Part(informers=copies.all(), work=work, queues={"checkpoints": queue})
+
+
+def _certificates(context: Context) -> dict[str, Task]:
+    """The webhook's certificates, where nobody else makes them."""
+    settings = context.settings
+    if context.values.webhook.cert_manager.enabled:
+        return {}
+    targets = reconcile.Targets(settings.pod_namespace, settings.release_fullname)
+    expiry = Expiry()
+    context.registry.register(expiry)
+    return {"certificates": partial(reconcile.run, context.kube, targets, context.now, see=expiry.see_world)}
+
+
+def _sweeper(
+    context: Context, copies: Copies, informers: Iterable[Informer], storage: Storage, metrics: Metrics
+) -> Sweeper:
+    around = Surroundings(
+        checkpoints=copies.checkpoints,
+        jobs=copies.jobs,
+        pods=tuple(each for each in informers if each.resource == PODS and each is not copies.pods),
+        storage=storage,
+        release_namespace=context.settings.pod_namespace,
+        told=metrics.told,
+    )
+    return Sweeper(context.kube, around, context.recorder, context.values, context.now)
 
 
 def _identity(settings: Settings) -> str:
