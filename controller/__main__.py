@@ -1,7 +1,7 @@
 """Wiring of the controller process: settings, live copies, queue, leadership, health."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
