@@ -68,9 +68,13 @@ def _agents_words(observed: Observed, job: Object) -> str:
     if said and agent_reason(job) == AgentReason.ARTIFACT_EXISTS and "snapshotctl adopt" not in said:
         name = observed.checkpoint["metadata"]["name"]
         return f"{said}; to take over the artifact that is there: {ADOPT_COMMAND.format(name=name)}"
+    pod = diagnosis.newest(observed.pods)
+    if said and agent_reason(job) == AgentReason.WORKER_EXITED:
+        # The agent sees that the container ended; why it was ended, or that it never began, others know.
+        stuck = diagnosis.not_started(pod) if pod is not None else None
+        return stuck.message if stuck is not None else diagnosis.out_of_time(job) + said
     if said:
         return said
-    pod = diagnosis.newest(observed.pods)
     return (pod and diagnosis.exited(pod)) or "the snapshot agent reports that the capture failed; see its log"
 
 
@@ -82,7 +86,7 @@ def _jobs_words(observed: Observed, job: Object) -> str:
         if stuck is not None:
             return stuck.message
         if words := diagnosis.exited(pod):
-            return f"{words}: the worker ended before it was captured"
+            return f"{diagnosis.out_of_time(job)}{words}: the worker ended before it was captured"
     entry = diagnosis.condition(job, "Failed") or {}
     why = ": ".join(str(entry[key]) for key in ("reason", "message") if entry.get(key))
     return f"Job {job['metadata']['name']} failed" + (f": {why}" if why else "")

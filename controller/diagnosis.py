@@ -4,7 +4,7 @@ import re
 from datetime import datetime, timedelta
 from typing import Final
 
-from contract import keys
+from contract import control, keys
 from contract.checkpoint import annotations_of
 from controller.reasons import Problem, Reason
 from kube.seam import Object
@@ -127,6 +127,18 @@ def exited(pod: Object) -> str:
                 f"{_because(ended)}; see `kubectl logs {pod['metadata']['name']} -c {entry['name']}`"
             )
     return ""
+
+
+def out_of_time(job: Object) -> str:
+    """The beginning of a failure's message where the Job was ended for its deadline, else empty."""
+    entries = [condition(job, kind) or {} for kind in ("FailureTarget", "Failed")]
+    if not any(entry.get("reason") == "DeadlineExceeded" for entry in entries):
+        return ""
+    return (
+        f"the deadline of {job['spec'].get('activeDeadlineSeconds')} s (spec.job.activeDeadlineSeconds) passed before "
+        "the worker was ready to be captured: does it give the signal that spec.job.readySignal waits for (File: it "
+        f"writes {control.READY_FOR_SNAPSHOT}, as snapshot_sdk.quiesce does; Probe: its probes)? "
+    )
 
 
 def no_pod(job: Object, events: tuple[Object, ...], now: datetime) -> Problem | None:

@@ -180,6 +180,40 @@ def test_a_failed_job_is_explained_by_its_pod(state, words):
     assert words in step(creating(), job=job(FAILED_CONDITION), pods=(pod,)).status["message"]
 
 
+GONE = {STATUS: "failed", keys.ANN_CAPTURE_REPORT: '{"reason": "worker-exited"}', keys.ANN_CAPTURE_MESSAGE: "it exited"}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "state", "words"),
+    [
+        pytest.param(
+            [],
+            {"terminated": {"exitCode": 128, "reason": "StartError", "message": "exec snapshot-standby: not found"}},
+            ["cannot be started", "make docker-build-placeholder"],
+            id="never-started",
+        ),
+        pytest.param(
+            [condition("FailureTarget", reason="DeadlineExceeded")],
+            {"terminated": {"exitCode": 143, "reason": "Error"}},
+            ["deadline of 3600 s", "activeDeadlineSeconds", "spec.job.readySignal", "it exited"],
+            id="job-is-ended-for-its-deadline",
+        ),
+        pytest.param(
+            [FAILED_CONDITION],
+            {"terminated": {"exitCode": 143, "reason": "Error"}},
+            ["deadline of 3600 s", "it exited"],
+            id="job-ended-for-its-deadline",
+        ),
+        pytest.param([], {"terminated": {"exitCode": 3, "reason": "Error"}}, ["it exited"], id="by-itself"),
+    ],
+)
+def test_a_worker_that_ended_for_another_cause_than_its_own_is_explained_by_that_cause(conditions, state, words):
+    pod = capture_pod(containers=[container_status(state)])
+    message = step(creating(), job=job(*conditions, annotations=GONE), pods=(pod,)).status["message"]
+
+    assert [] == [each for each in words if each not in message]
+
+
 def test_a_failed_job_without_a_pod_gives_the_jobs_words():
     status = step(creating(), job=job(FAILED_CONDITION)).status
 
