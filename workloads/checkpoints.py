@@ -59,7 +59,7 @@ def automatic_checkpoint(pod: Object, workload: Workload) -> Object:
     namespace, stamp = key_of(pod)[0], pods.stamp_of(pod)
     checkpoint_id = automatic_id(namespace, stamp)
     source = workload.source
-    written = source["spec"]["template"] if source["kind"] != PODS.kind else source
+    written = source if source["kind"] == PODS.kind else source["spec"]["template"]
     return {
         "apiVersion": CHECKPOINTS.api_version,
         "kind": CHECKPOINTS.kind,
@@ -80,9 +80,7 @@ def automatic_checkpoint(pod: Object, workload: Workload) -> Object:
             "identity": {"model": f"{namespace}/{workload.name}", "backendFramework": "generic"},
             "job": {
                 "podTemplateSpec": template_of(written),
-                "targetContainerName": automatic_target(
-                    source["spec"]["template"] if source["kind"] != "Pod" else source
-                ),
+                "targetContainerName": automatic_target(written),
                 "readySignal": ReadySignal.PROBE.value,
             },
         },
