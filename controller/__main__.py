@@ -26,7 +26,7 @@ from graphs import part as graphs
 from kube.client import Client, connect
 from kube.informer import Informer, synced
 from kube.lease import Election
-from kube.metrics import InformerCollector, QueueCollector
+from kube.metrics import InformerCollector, QueueCollector, RecorderCollector
 from kube.part import Context, Part
 from kube.queue import WorkQueue
 from kube.recorder import Recorder
@@ -79,6 +79,7 @@ def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
         PhaseCollector(copies.checkpoints.store, _now),
         InformerCollector(informers),
         QueueCollector({name: queue for part in parts for name, queue in part.queues.items()}),
+        RecorderCollector(recorder),
     ):
         registry.register(collector)
     checks = {f"copy of {name}": partial(_unsynced, informer) for name, informer in informers.items()}

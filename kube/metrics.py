@@ -8,6 +8,7 @@ from prometheus_client.registry import Collector
 
 from kube.informer import Informer
 from kube.queue import WorkQueue
+from kube.recorder import Recorder
 
 
 class InformerCollector(Collector):
@@ -50,6 +51,20 @@ class QueueCollector(Collector):
             oldest.add_metric([name], queue.oldest_seconds())
             retries.add_metric([name], queue.retries)
         yield from (depth, oldest, retries)
+
+
+class RecorderCollector(Collector):
+    """Whether Events get through."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        """A gauge and a counter."""
+        yield GaugeMetricFamily("snapshot_events_waiting", "Events that wait to be sent.", self._recorder.waiting)
+        yield CounterMetricFamily(
+            "snapshot_events_dropped", "Events given up: too many waited.", self._recorder.dropped
+        )
 
 
 def _gauge(name: str, words: str, label: str) -> GaugeMetricFamily:

@@ -21,8 +21,11 @@ from kube.times import format_time
 
 MAX_MESSAGE: Final = 1024
 """Characters; the API server refuses longer ones."""
-MAX_WAITING: Final = 2000
-"""Events that may wait for a slow API server; beyond it the newest are dropped and counted in the log."""
+MAX_WAITING: Final = 10_000
+"""Events that may wait for a slow API server, some 7 MiB; beyond it the newest are dropped and counted.
+
+5,000 checkpoints and 2,000 pods made at once have 7,500 waiting at the worst (docs/scale.md).
+"""
 MAX_REMEMBERED: Final = 4096
 """Sentences remembered for counting, least recently used out first."""
 MAX_NAME: Final = 253
@@ -62,6 +65,13 @@ class Recorder:
         self._instance = instance
         self._waiting: asyncio.Queue[_Sentence] = asyncio.Queue(MAX_WAITING)
         self._sent: OrderedDict[_Sentence, tuple[str, int]] = OrderedDict()
+        self.dropped = 0
+        """Events that nobody will ever see: too many waited."""
+
+    @property
+    def waiting(self) -> int:
+        """Events that wait to be sent."""
+        return self._waiting.qsize()
 
     def record(self, about: Object, kind: EventType, reason: str, message: str) -> None:
         """Say *message* about an object; *reason* is one CamelCase word.  Cluster-scoped objects: in ``default``."""
@@ -69,6 +79,7 @@ class Recorder:
         try:
             self._waiting.put_nowait(sentence)
         except asyncio.QueueFull:
+            self.dropped += 1
             logger.warning("event dropped, %d are waiting: %s %s", MAX_WAITING, reason, message)
 
     async def say_once(self, about: Object, kind: EventType, reason: str, message: str) -> None:

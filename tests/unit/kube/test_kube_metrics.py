@@ -7,10 +7,12 @@ from prometheus_client import CollectorRegistry
 
 from kube import informer as informer_room
 from kube import queue as queue_room
+from kube import recorder as recorder_room
 from kube.errors import ServerUnavailableError
 from kube.informer import Informer
-from kube.metrics import InformerCollector, QueueCollector
+from kube.metrics import InformerCollector, QueueCollector, RecorderCollector
 from kube.queue import WorkQueue
+from kube.recorder import Recorder
 from kube.resources import JOBS
 from tests.unit.kube.script import ScriptedWatches, obj
 from tests.unit.kube.virtual import run
@@ -96,3 +98,13 @@ def test_a_queue_tells_its_depth_its_oldest_key_and_its_retries(clock):
         return waiting, [value(collector, f"snapshot_queue_{name}", queue="checkpoints") for name in names]
 
     assert ([2, 7], [0, 0, 2]) == run(scenario())
+
+
+def test_events_that_wait_and_events_given_up_are_told(monkeypatch):
+    monkeypatch.setattr(recorder_room, "MAX_WAITING", 2)
+    recorder = Recorder(None, "test")
+    for number in range(5):
+        recorder.record(obj("a", 1) | {"kind": "Job", "apiVersion": "batch/v1"}, "Normal", "Said", f"sentence {number}")
+    collector = RecorderCollector(recorder)
+
+    assert (2, 3) == (value(collector, "snapshot_events_waiting"), value(collector, "snapshot_events_dropped_total"))
