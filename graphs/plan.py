@@ -126,8 +126,8 @@ def _unfit(observed: Observed, generation: _Generation, service: Service, templa
     if owner := observed.taken.get(name):
         words = f"Deployment {name} exists and belongs to {owner}; delete it, or rename the service"
         return Problem(GraphReason.NAME_TAKEN, words, fatal=True)
-    if service.nodes > 1:
-        words = "multinode.nodeCount > 1 is not served: a Deployment's pods do not form groups; use one node a replica"
+    if service.nodes != 1:
+        words = "multinode.nodeCount must be 1: a Deployment's pods do not form groups; use one node a replica"
         return Problem(GraphReason.SERVICE_INVALID, words, fatal=True)
     if service.wish is None:
         return None

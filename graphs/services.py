@@ -53,7 +53,7 @@ class Service:
     wish: Wish | None
     gpu_memory_service: bool
     nodes: int
-    """Nodes that one replica spans."""
+    """Nodes that one replica spans; 0: nobody can tell."""
 
     @property
     def is_worker(self) -> bool:
@@ -74,9 +74,13 @@ def services_of(graph: Mapping[str, Any], startup: StartupPolicy) -> tuple[Servi
 
 
 def references_of(graph: Mapping[str, Any]) -> frozenset[str]:
-    """Names and ids of the checkpoints that the graph refers to."""
-    found = (service.wish.reference for service in services_of(graph, StartupPolicy.IMMEDIATE) if service.wish)
-    return frozenset(filter(None, found))
+    """Names and ids of the checkpoints that the graph refers to; of a graph in disorder those that can be told.
+
+    The live copy files graphs by them, so this never fails: one graph must not end the work on all others.
+    """
+    services = _block(_block(graph, "spec"), "services")
+    blocks = (_block(body, "checkpoint") for body in services.values())
+    return frozenset(filter(None, (_reference(block) for block in blocks if block.get("enabled"))))
 
 
 def deployment_name(graph: str, service: str) -> str:
@@ -99,18 +103,33 @@ def _service(graph: str, name: str, body: Json, startup: StartupPolicy) -> Servi
         replicas=body.get("replicas"),
         body=body,
         wish=_wish(block, startup) if block.get("enabled") else None,
-        gpu_memory_service=bool((body.get("gpuMemoryService") or {}).get("enabled")),
-        nodes=int((body.get("multinode") or {}).get("nodeCount") or 1),
+        gpu_memory_service=bool(_block(body, "gpuMemoryService").get("enabled")),
+        nodes=_nodes(body),
     )
 
 
+def _block(within: Any, name: str) -> Json:  # noqa: ANN401 - any JSON value
+    """A block of a manifest; the API server checks but a few of them, so what is none counts as absent."""
+    found = within.get(name) if isinstance(within, Mapping) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _nodes(body: Json) -> int:
+    said = _block(body, "multinode").get("nodeCount") or 1
+    return said if isinstance(said, int) and not isinstance(said, bool) else 0
+
+
+def _reference(block: Json) -> str:
+    return str(block.get("checkpointRef") or "").strip()
+
+
 def _wish(block: Json, startup: StartupPolicy) -> Wish:
-    said = block.get("identity") or {}
+    said = _block(block, "identity")
     return Wish(
-        reference=str(block.get("checkpointRef") or "").strip(),
+        reference=_reference(block),
         startup=StartupPolicy(block.get("startupPolicy") or startup),
         deletion=DeletionPolicy(block.get("deletionPolicy") or DeletionPolicy.DELETE),
         target=str(block.get("targetContainerName") or keys.DEFAULT_TARGET),
-        pod_template=(block.get("job") or {}).get("podTemplate") or {},
+        pod_template=_block(_block(block, "job"), "podTemplate"),
         backend=str(said.get("backendFramework") or said.get("framework") or ""),
     )

@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from contract.states import DeletionPolicy, StartupPolicy
 from graphs.services import deployment_name, references_of, services_of
@@ -79,3 +81,46 @@ def test_long_names_are_cut_and_stay_apart():
 
     assert 2 == len(names)
     assert {63} == {len(name) for name in names}
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=6,
+)
+UNTYPED = ("multinode", "gpuMemoryService", "sharedMemory", "extraPodMetadata", "volumeMounts", "dynamoNamespace")
+
+
+@pytest.mark.parametrize("value", [True, "x", [1], {"nodeCount": "x"}, {"nodeCount": [1]}, {"enabled": "x"}])
+@pytest.mark.parametrize("field", UNTYPED)
+def test_what_the_api_server_does_not_check_stops_nobody(field, value):
+    """The live copy files every graph by its references: what failed there ended the process."""
+    hostile = graph(Worker={field: value, "checkpoint": {"enabled": True, "checkpointRef": "qwen"}})
+
+    assert {"qwen"} == references_of(hostile)
+    assert ["Worker"] == [service.name for service in services_of(hostile, StartupPolicy.IMMEDIATE)]
+
+
+@given(spec=ANYTHING, body=ANYTHING, block=ANYTHING)
+def test_no_graph_breaks_the_index(spec, body, block):
+    for hostile in (
+        {"spec": spec},
+        graph(Worker=body),
+        {"spec": {"services": body}},
+        graph(Worker={"checkpoint": block}),
+    ):
+        assert all(references_of({"metadata": {"name": "demo"}} | hostile))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "said"),
+    [
+        pytest.param(1, {}, id="nothing"),
+        pytest.param(1, {"nodeCount": 1}, id="one"),
+        pytest.param(2, {"nodeCount": 2}, id="two"),
+        pytest.param(0, {"nodeCount": "many"}, id="no-number"),
+        pytest.param(0, {"nodeCount": True}, id="a-word"),
+    ],
+)
+def test_the_nodes_of_a_replica(nodes, said):
+    assert nodes == one(multinode=said).nodes
