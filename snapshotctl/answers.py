@@ -15,7 +15,7 @@ from contract import keys
 from contract.checkpoint import TargetError, annotations_of, labels_of, target_containers
 from contract.checkpoint_remedies import CHECKPOINT
 from contract.graph_remedies import GRAPH
-from contract.remedies import ADMISSION, AGENT, GATE, Remedy
+from contract.remedies import ADMISSION, AGENT, GATE, NOTHING, Remedy
 from contract.states import Admission, AgentReason, ConditionType, GateEnd, GraphCondition, Phase, RestoreStatus
 from workloads.pods import checkpoint_name
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 _UNKNOWN: Final = Remedy("A code of another version of this system.", "Use the snapshotctl of that release.", "")
+CAPTURE_POD: Final = "This is a pod of a capture Job: it starts cold so that it can be captured."
+SUCCESSOR: Final = "Its checkpoint is Ready by now: delete the pod, and the one made in its place restores."
+_OF_A_MOMENT: Final = frozenset({Admission.CHECKPOINT_REQUESTED, Admission.CHECKPOINT_NOT_READY})
+"""Codes whose remedy is to wait: good advice until the checkpoint has got on."""
 NOT_ASKED_FOR: Final = (
     f"the pod has neither label {keys.LABEL_RESTORE}: {keys.RESTORE_BY_NAME} or {keys.RESTORE_AUTO} "
     f'nor annotation {keys.ANN_RESTORE_CANDIDATE}: "true"'
@@ -186,7 +190,7 @@ def lived(facts: Facts) -> Answer:
     """The answer for a pod that is there."""
     pod = facts.pod
     admission = _admitted(facts)
-    findings = [admission]
+    findings = [_by_now(admission, facts.now)]
     outcome, code = _first_outcome(admission), admission.code
     if admission.code in (Admission.RESTORE_SHAPED, Admission.HELD):
         later, outcome, code = _afterwards(facts)
@@ -195,13 +199,25 @@ def lived(facts: Facts) -> Answer:
             outcome = Outcome.REFUSED
     if facts.checkpoint is not None:
         findings.append(state_of(facts.checkpoint))
-    if facts.now is not None:
+    if facts.now is not None and admission.meaning != CAPTURE_POD:
         words = facts.unasked if facts.unasked and facts.now.code != Admission.NOT_OPTED_IN else facts.now.message
         said = Admission.NAMESPACE_EXCLUDED if words == facts.unasked else facts.now.code
         findings.append(finding(Stage.NOW, ADMISSION, said, words or "", facts.template))
     name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace", "")
     about = checkpoint_name(dict(pod))
     return Answer(f"Pod/{name}", namespace, outcome, str(code), _named(findings, about), about, facts.notes)
+
+
+def _by_now(admission: Finding, now: Decision | None) -> Finding:
+    """What admission said, with the advice that is good today."""
+    if admission.code not in _OF_A_MOMENT or now is None or now.code in (*_OF_A_MOMENT, Admission.HELD):
+        return admission
+    restores = now.code == Admission.RESTORE_SHAPED
+    return replace(admission, remedy=SUCCESSOR if restores else ADMISSION[now.code].remedy)
+
+
+def _of_a_job(pod: Mapping[str, Any]) -> bool:
+    return any(owner.get("kind") == "Job" for owner in pod["metadata"].get("ownerReferences") or ())
 
 
 def _first_outcome(admission: Finding) -> Outcome:
@@ -213,8 +229,9 @@ def _admitted(facts: Facts) -> Finding:
     annotations, labels = annotations_of(facts.pod), labels_of(facts.pod)
     said = annotations.get(keys.ANN_ADMISSION)
     if labels.get(keys.LABEL_IS_SOURCE):
-        message = "this is a capture pod: it starts cold so that it can be captured"
-        return finding(Stage.ADMISSION, ADMISSION, Admission.ALREADY_SHAPED, message)
+        found = finding(Stage.ADMISSION, ADMISSION, Admission.ALREADY_SHAPED, "")
+        # The closed list's words are for whoever copied such a pod's labels; on a capture Job's own pod all is well.
+        return replace(found, meaning=CAPTURE_POD, remedy=NOTHING) if _of_a_job(facts.pod) else found
     wish = labels.get(keys.LABEL_RESTORE) in (keys.RESTORE_BY_NAME, keys.RESTORE_AUTO)
     if not wish and annotations.get(keys.ANN_RESTORE_CANDIDATE) != "true" and not is_shaped(facts.pod):
         return finding(Stage.ADMISSION, ADMISSION, Admission.NOT_OPTED_IN, NOT_ASKED_FOR)

@@ -7,7 +7,7 @@ import pytest
 from contract import keys
 from contract.remedies import ADMISSION, AGENT
 from contract.states import Admission, AgentReason
-from snapshotctl.answers import Facts, Outcome, Ruling, Stage, lived, predicted, state_of
+from snapshotctl.answers import CAPTURE_POD, Facts, Outcome, Ruling, Stage, lived, predicted, state_of
 from snapshotctl.why_text import as_text
 from tests.shapes import ID, checkpoint, container, opted_in, pod, ready
 from webhook.decide import Decision
@@ -157,3 +157,34 @@ def test_every_code_of_admission_has_an_outcome(code):
 def test_a_pod_that_must_not_start_cold_is_refused_or_restores(code):
     found = predicted("Pod/x", "ns", Ruling(Decision(code, "because")), required=True).outcome
     assert (found == Outcome.REFUSED) == (code not in (Admission.RESTORE_SHAPED, Admission.HELD))
+
+
+@pytest.mark.parametrize(
+    ("owner", "copied"),
+    [pytest.param("Job", False, id="of-a-capture-job"), pytest.param("ReplicaSet", True, id="labels-copied")],
+)
+def test_a_capture_pod_is_not_told_to_take_its_labels_off(owner, copied):
+    capture = plain(pod(labels={keys.LABEL_IS_SOURCE: "true", keys.LABEL_CHECKPOINT_ID: ID}))
+    capture["metadata"]["ownerReferences"] = [{"kind": owner, "name": "any"}]
+    decision = Decision(Admission.ALREADY_SHAPED, "take these labels out")
+    answer = lived(Facts(capture, checkpoint=ready(), now=decision))
+    text = as_text([answer], ())
+
+    assert copied == ("Remove labels" in text)
+    assert copied == ("take these labels out" in text)
+    assert copied == (answer.findings[0].meaning != CAPTURE_POD)
+
+
+@pytest.mark.parametrize(
+    ("now", "advice"),
+    [
+        pytest.param(Admission.RESTORE_SHAPED, "delete the pod", id="ready-by-now"),
+        pytest.param(Admission.IMAGE_MISMATCH, "placeholder.images", id="ready-for-another-image"),
+        pytest.param(Admission.CHECKPOINT_FAILED, "capture again", id="failed-by-now"),
+        pytest.param(Admission.CHECKPOINT_NOT_READY, "Wait until", id="still-being-made"),
+    ],
+)
+def test_nobody_is_told_to_wait_for_what_is_over(now, advice):
+    facts = Facts(shaped("checkpoint-not-ready"), checkpoint=ready(), now=Decision(now, ""))
+
+    assert advice in lived(facts).findings[0].remedy
