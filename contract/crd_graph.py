@@ -92,6 +92,19 @@ class ExtraPodSpec(Open):
     main_container: Free | None = None
 
 
+class Multinode(Open):
+    """Pods that work together as one replica."""
+
+    node_count: Natural32 | None = None
+    """More than 1 is not served."""
+
+
+class GpuMemoryService(Open):
+    """The platform's sharing of GPU memory; not together with a checkpoint."""
+
+    enabled: bool = False
+
+
 class Service(Open):
     """One component of the graph: one Deployment."""
 
@@ -104,6 +117,17 @@ class Service(Open):
     """requests and limits; gpu stands for nvidia.com/gpu."""
     checkpoint: Checkpoint | None = None
     extra_pod_spec: ExtraPodSpec | None = None
+    extra_pod_metadata: Free | None = None
+    """Labels and annotations of the pods."""
+    multinode: Multinode | None = None
+    gpu_memory_service: GpuMemoryService | None = None
+    shared_memory: Free | None = None
+    """size of /dev/shm, or disabled."""
+    volume_mounts: Annotated[list[Free], Field(json_schema_extra=LIST_ATOMIC)] | None = None
+    """Claims by name, and where each is mounted (mountPoint)."""
+    dynamo_namespace: str | None = None
+    env_from_secret: str | None = None
+    """A Secret whose keys become environment."""
 
 
 ServiceMap = Annotated[

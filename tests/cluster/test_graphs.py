@@ -566,6 +566,9 @@ async def test_nothing_is_written_at_rest(scene):
         pytest.param("letters, digits and hyphens", {"a_b": {}}, id="name"),
         pytest.param("Unsupported value", {"W": {"checkpoint": {"mode": "Sometimes"}}}, id="mode"),
         pytest.param("Unsupported value", {"W": {"checkpoint": {"startupPolicy": "Later"}}}, id="policy"),
+        pytest.param("must be of type integer", {"W": {"multinode": {"nodeCount": "two"}}}, id="nodes"),
+        pytest.param("must be of type object", {"W": {"gpuMemoryService": True}}, id="gpu-memory-service"),
+        pytest.param("must be of type object", {"W": {"volumeMounts": ["models"]}}, id="mounts"),
     ],
 )
 def test_the_schema_refuses_mistakes(plane, words, services):
