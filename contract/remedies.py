@@ -95,8 +95,8 @@ _ADMISSION: Final[Mapping[str, tuple[str, str]]] = {
         f"Set annotation {keys.ANN_TARGET_CONTAINERS} to a comma-separated list of container names of the pod.",
     ),
     Admission.STORAGE_UNAVAILABLE: (
-        "The chart's storage values contradict each other.",
-        "Correct the value that the message names with `helm upgrade`.",
+        "The chart's storage values contradict each other, or the claim that they name is not there.",
+        "Correct the value that the message names with `helm upgrade`, or make the claim anew with its volume.",
     ),
     Admission.IMAGE_MISMATCH: (
         "The container's image is not the one that was captured.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from contract import checkpoint as ckpt
 from contract import keys, pod_parts
 from contract.restore_shape import Restore
-from contract.states import Admission, Phase
+from contract.states import Admission, ConditionType, Phase
 from contract.storage import BadIdError, Storage, StorageError, storage_from_values
 from contract.tools import tools_for
 from webhook.wish import Unshaped, Wish, check_supported
@@ -116,6 +116,7 @@ def _restore(pod: Json, wish: Wish, checkpoint: Json, values: Values, *, held: b
     checkpoint_id, version = _artifact(wish.name, checkpoint)
     targets = ckpt.target_containers(pod)
     storage = _storage(values)
+    _check_claim(wish, checkpoint, storage)
     check_supported(pod)
     template = ckpt.template(checkpoint).get("spec") or {}
     captured = ckpt.captured_container(checkpoint) or {}
@@ -147,6 +148,18 @@ def _storage(values: Values) -> Storage:
         return storage_from_values(values)
     except StorageError as error:
         raise Unshaped(Admission.STORAGE_UNAVAILABLE, f"the chart's values do not fit: {error}") from error
+
+
+def _check_claim(wish: Wish, checkpoint: Json, storage: Storage) -> None:
+    """A pod that mounts a claim that is gone would not start cold: it would never start."""
+    status = checkpoint.get("status") or {}
+    if not storage.in_pod or status.get("phase") != Phase.READY:
+        return
+    for entry in status.get("conditions") or ():
+        if (entry.get("type"), entry.get("reason")) == (ConditionType.STORAGE_READY, ckpt.CLAIM_MISSING):
+            raise Unshaped(
+                Admission.STORAGE_UNAVAILABLE, f"DynamoCheckpoint {wish.name}: {entry.get('message') or 'no claim'}"
+            )
 
 
 def _artifact(name: str, checkpoint: Json) -> tuple[str, str]:

@@ -19,6 +19,13 @@ def phase(name, **status):
     return checkpoint(status={"phase": name, **status})
 
 
+def without_claim():
+    entry = {"type": "StorageReady", "status": "False", "reason": "VolumeClaimMissing"}
+    obj = ready()
+    obj["status"]["conditions"] = [entry | {"message": "PersistentVolumeClaim ns/gone is not there any more"}]
+    return obj
+
+
 UNSHAPED = [
     pytest.param(
         Admission.CHECKPOINT_DISABLED,
@@ -147,6 +154,14 @@ UNSHAPED = [
         [ready()],
         "storage: {pvc: {basePath: /a/../b}}",
         id="storage",
+    ),
+    pytest.param(
+        Admission.STORAGE_UNAVAILABLE,
+        "PersistentVolumeClaim ns/gone is not there any more",
+        opted_in(),
+        [without_claim()],
+        "storage: {accessMode: podMount}",
+        id="claim-gone",
     ),
     pytest.param(
         Admission.IMAGE_MISMATCH,
