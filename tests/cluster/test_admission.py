@@ -11,18 +11,17 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from base64 import b64encode
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-import yaml
 
 from certs.mint import issue_leaf, mint_authority
 from contract import keys
 from contract.crd import crd
+from tests.cluster.registration import configuration
 from tests.shapes import ID, IMAGE, checkpoint, container, graph_pod, opted_in, pod, review
 from webhook.app import BODY_LIMIT, DRAIN_SECONDS, PATH
 
@@ -31,7 +30,6 @@ VALUES = json.dumps(
     {"storage": {"accessMode": "podMount"}, "placeholder": {"images": {"example.test/runtime:1": IMAGE}}}
 )
 READY = {"phase": "Ready", "checkpointID": ID}
-POD_CREATES = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
 PATIENCE = 30.0
 
 
@@ -170,37 +168,17 @@ def started(plane, namespace, folder, values=VALUES):
         running.end()
 
 
-def match_conditions():
-    """The very conditions of the chart."""
-    text = "".join(path.read_text() for path in sorted((ROOT / "charts/snapshot/templates").glob("*.tpl")))
-    (found,) = re.findall(r'define "snapshot.matchConditions" -\}\}\n(.+?)\{\{- end', text, re.DOTALL)
-    return yaml.safe_load(found)
-
-
 @contextmanager
 def registered(plane, namespace, webhook, *conditions):
     """The API server, told to ask the webhook about the pods of the namespace; the result speaks to it."""
     name = f"{namespace}.snapshot"
-    entry = {
-        "name": "pods.snapshot.nvidia.com",
-        "admissionReviewVersions": ["v1"],
-        "clientConfig": {"url": webhook.url, "caBundle": b64encode(webhook.authority.bundle.encode()).decode()},
+    fields = {
         "failurePolicy": "Ignore",
-        "matchConditions": [*match_conditions(), *conditions],
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-        "reinvocationPolicy": "IfNeeded",
-        "rules": [{**POD_CREATES, "scope": "Namespaced"}],
-        "sideEffects": "None",
         # The chart's two seconds are tested where they count; a busy machine must not look like an unreachable webhook.
         "timeoutSeconds": 20,
     }
-    configuration = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "MutatingWebhookConfiguration",
-        "metadata": {"name": name},
-        "webhooks": [entry],
-    }
-    plane.kubectl.apply([configuration])
+    plane.kubectl.apply([configuration(webhook, name, *conditions, **fields)])
     api = Api(plane.kubectl, namespace)
     probe = opted_in(name="none")
     # The API server's own copy of the configuration follows a moment later.

@@ -12,7 +12,8 @@ import pytest
 
 from contract import keys
 from contract.automatic import template_hash
-from tests.cluster.test_admission import POD_CREATES, make_namespace, registered, started, until
+from tests.cluster.registration import POD_CREATES
+from tests.cluster.test_admission import make_namespace, registered, started, until
 from tests.pods import auto_pod, checkpoint_of, name_of, stamp_of, worker
 from tests.shapes import container, opted_in
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-from base64 import b64encode
 from collections import Counter
 from random import Random
 
@@ -18,7 +17,8 @@ from kube.errors import ApiError
 from kube.resources import CHECKPOINTS, DAEMON_SETS, DEPLOYMENTS, JOBS, NODES, PODS, REPLICA_SETS, STATEFUL_SETS
 from snapshotctl.__main__ import main
 from snapshotctl.manifests import candidates
-from tests.cluster.test_admission import ROOT, Webhook, match_conditions, until
+from tests.cluster.registration import configuration
+from tests.cluster.test_admission import ROOT, Webhook, until
 from tests.cluster.test_snapshotctl_live import config_map
 from tests.pods import checkpoint_of, random_pod, worker
 from tests.shapes import ID, IMAGE, checkpoint, ready
@@ -69,29 +69,11 @@ def plane(tmp_path_factory):
         try:
             webhook.authority.issue()
             until(lambda: (webhook.readiness() or [0])[0] == 200, (webhook.folder / "log").read_text())
-            kubectl.apply([_configuration(webhook), config_map(HOME, VALUES)])
+            kubectl.apply([configuration(webhook, "opted-in"), config_map(HOME, VALUES)])
             until(lambda: "default" in kubectl("-n", SPACE, "get", "serviceaccount", "-o", "name"), "service account")
             yield plane
         finally:
             webhook.end()
-
-
-def _configuration(webhook):
-    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
-    entry = {
-        "name": "pods.snapshot.nvidia.com",
-        "admissionReviewVersions": ["v1"],
-        "clientConfig": {"url": webhook.url, "caBundle": b64encode(webhook.authority.bundle.encode()).decode()},
-        # A pod that the webhook did not see in time would make another test than the one that was written.
-        "failurePolicy": "Fail",
-        "matchConditions": match_conditions(),
-        "reinvocationPolicy": "IfNeeded",
-        "rules": [rule | {"scope": "Namespaced"}],
-        "sideEffects": "None",
-        "timeoutSeconds": 10,
-    }
-    kind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration"}
-    return kind | {"metadata": {"name": "opted-in"}, "webhooks": [entry]}
 
 
 # --- Many pods -------------------------------------------------------------------------------------------------------

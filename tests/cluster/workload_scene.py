@@ -4,7 +4,6 @@ No kubelet runs here: pods stay Pending, and the capture Jobs end as the test sa
 """
 
 import asyncio
-from base64 import b64encode
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -15,7 +14,8 @@ from kube.client import connect
 from kube.errors import NotFoundError
 from kube.resources import CHECKPOINTS, EVENTS, JOBS, LEASES, NAMESPACES, PODS, Resource
 from kube.times import format_time
-from tests.cluster.test_admission import Webhook, match_conditions, until
+from tests.cluster.registration import configuration
+from tests.cluster.test_admission import Webhook, until
 from tests.cluster.test_controller import DIGEST, LEASE, NO_CERTIFICATES, ROOT, Processes, Scene, eventually
 from tests.shapes import container
 
@@ -40,7 +40,7 @@ def working_plane(folder):
         try:
             webhook.authority.issue()
             until(lambda: (webhook.readiness() or [0])[0] == 200, (webhook.folder / "log").read_text())
-            kubectl.apply([_configuration(webhook)])
+            kubectl.apply([configuration(webhook, "opted-in")])
             yield plane
         finally:
             webhook.end()
@@ -64,25 +64,6 @@ async def workloads_in(plane, name, folder, kind=None):
 
 async def _has_account(kube, namespace):
     return (await kube.list(SERVICE_ACCOUNTS, namespace)).items
-
-
-def _configuration(webhook):
-    client = {"url": webhook.url, "caBundle": b64encode(webhook.authority.bundle.encode()).decode()}
-    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
-    entry = {
-        "name": "pods.snapshot.nvidia.com",
-        "admissionReviewVersions": ["v1"],
-        "clientConfig": client,
-        # A pod that the webhook did not see would make another test than the one that was written.
-        "failurePolicy": "Fail",
-        "matchConditions": match_conditions(),
-        "reinvocationPolicy": "IfNeeded",
-        "rules": [rule | {"scope": "Namespaced"}],
-        "sideEffects": "None",
-        "timeoutSeconds": 10,
-    }
-    kind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration"}
-    return kind | {"metadata": {"name": "opted-in"}, "webhooks": [entry]}
 
 
 def pod_template(*, wait=False, name="main", notes=None, labels=None, pod=None, **fields):
