@@ -109,7 +109,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "deletion": {
         "CleanupRunning": ("A Job removes the artifact.", "Wait."),
         "CleanupFailed": ("That Job failed and is tried again.", "Read its log."),
-        "CleanupBlocked": ("Something keeps the Job from running.", _MESSAGE),
+        "CleanupBlocked": ("Something keeps it from being removed.", _MESSAGE),
         "ArtifactRemoved": ("The artifact is gone.", NOTHING),
         "ArtifactKept": ("The object is gone, the artifact stays.", "Remove it from the volume if nobody needs it."),
     },

@@ -190,7 +190,7 @@ class RestoreConfig(Section):
 
 
 class Criu(Section):
-    """Options of CRIU, by their own names."""
+    """Options of CRIU, by their own names; those that the agent decides itself are accepted and not read."""
 
     binary_path: AbsolutePath = "/opt/criu/bin/criu"
     lib_dir: str = ""
