@@ -147,6 +147,27 @@ def checkpoint(graph: Graph, service: Service, wish: Wish, template: Mapping[str
     target = find_container(captured["spec"], wish.target) or {}
     probes = target.get("startupProbe") or target.get("readinessProbe")
     backend = identity.backend_of(graph.backend or wish.backend, target)
+    metadata = _checkpoint_metadata(graph, service, wish, checkpoint_id, worker_hash)
+    spec = {
+        "identity": identity.identity(
+            namespace=graph.namespace,
+            graph=graph.name,
+            uid=graph.uid,
+            component=service.name,
+            checkpoint=checkpoint_id,
+            backend=backend,
+        ),
+        "job": {
+            "podTemplateSpec": captured,
+            "targetContainerName": wish.target,
+            # Workers of the platform write the ready file; where the service has probes, they tell as well.
+            "readySignal": (ReadySignal.PROBE if probes else ReadySignal.FILE).value,
+        },
+    }
+    return {"apiVersion": keys.API_VERSION, "kind": keys.CHECKPOINT_KIND, "metadata": metadata, "spec": spec}
+
+
+def _checkpoint_metadata(graph: Graph, service: Service, wish: Wish, checkpoint_id: str, worker_hash: str) -> Json:
     metadata: Json = {
         "name": automatic_name(checkpoint_id),
         "namespace": graph.namespace,
@@ -166,23 +187,7 @@ def checkpoint(graph: Graph, service: Service, wish: Wish, template: Mapping[str
     }
     if wish.deletion == DeletionPolicy.DELETE:
         metadata["ownerReferences"] = [graph.owner()]
-    spec = {
-        "identity": identity.identity(
-            namespace=graph.namespace,
-            graph=graph.name,
-            uid=graph.uid,
-            component=service.name,
-            checkpoint=checkpoint_id,
-            backend=backend,
-        ),
-        "job": {
-            "podTemplateSpec": captured,
-            "targetContainerName": wish.target,
-            # Workers of the platform write the ready file; where the service has probes, they tell as well.
-            "readySignal": (ReadySignal.PROBE if probes else ReadySignal.FILE).value,
-        },
-    }
-    return {"apiVersion": keys.API_VERSION, "kind": keys.CHECKPOINT_KIND, "metadata": metadata, "spec": spec}
+    return metadata
 
 
 def _captured(template: Mapping[str, Any], wish: Wish) -> Json:
