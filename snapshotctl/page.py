@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from contract import keys
-from contract.checkpoint import artifact_version, captured_container, is_automatic, job_target, labels_of
+from contract import control, keys
+from contract.checkpoint import artifact_version, captured_container, is_automatic, job_target, labels_of, ready_signal
 from contract.checkpoint_remedies import CHECKPOINT
 from contract.remedies import NOTHING
-from contract.states import Phase
+from contract.states import Phase, ReadySignal
 from contract.storage import BadIdError
 from kube.errors import ForbiddenError
 from kube.resources import EVENTS, PODS
@@ -23,6 +23,13 @@ from snapshotctl.inventory import answer_for, checkpoint_facts, key_of, pod_fact
 Json = dict[str, Any]
 _INDENT: Final = 14
 LAST_EVENTS: Final = 10
+_AWAITED: Final = {
+    ReadySignal.FILE: (
+        f"It is captured when its worker writes the file {control.READY_FOR_SNAPSHOT}, as snapshot_sdk.quiesce does "
+        "(spec.job.readySignal: File)."
+    ),
+    ReadySignal.PROBE: "It is captured when the probes of its container have passed (spec.job.readySignal: Probe).",
+}
 
 
 async def page_of(kube: Kube, checkpoint: Object) -> Json:
@@ -52,7 +59,8 @@ async def page_of(kube: Kube, checkpoint: Object) -> Json:
         "capturePods": captures if facts["phase"] != Phase.READY else [],
         "pods": [pod_facts(pod, inventory) | {"why": _why(pod, inventory)} for pod in inventory.members(checkpoint)],
         "events": events,
-        "next": next_steps(checkpoint, state.remedy),
+        # While all goes well, the remedy leads to this very page.
+        "next": next_steps(checkpoint, "" if state.code == Phase.CREATING else state.remedy),
         "read": state.link,
     }
 
@@ -113,7 +121,9 @@ def next_steps(checkpoint: Mapping[str, Any], remedy: str) -> list[str]:
             f"Capture again: `kubectl annotate dckpt {name} -n {namespace} "
             f"{keys.ANN_ARTIFACT_VERSION}={_another(checkpoint)} --overwrite`"
         )
-    elif status.get("jobName"):
+    elif phase == Phase.CREATING:
+        steps.append(_AWAITED[ready_signal(checkpoint)])
+    if phase != Phase.FAILED and status.get("jobName"):
         steps.append(f"Follow its Job: `kubectl describe job {status['jobName']} -n {namespace}`")
     return steps
 

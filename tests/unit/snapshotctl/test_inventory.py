@@ -120,6 +120,12 @@ def test_thousands_are_put_together_at_once(figure):
             id="failed",
         ),
         pytest.param("do this", checkpoint(), id="pending"),
+        pytest.param("writes the file ready-for-snapshot", checkpoint(status={"phase": "Creating"}), id="signal-file"),
+        pytest.param(
+            "probes",
+            checkpoint(status={"phase": "Creating"}, annotations={keys.ANN_AUTO_CHECKPOINT: "true"}),
+            id="signal-probe",
+        ),
         pytest.param(
             "kubectl describe job j -n ns", checkpoint(status={"phase": "Creating", "jobName": "j"}), id="job"
         ),
