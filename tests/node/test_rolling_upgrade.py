@@ -4,6 +4,7 @@ The webhook is strict here (failurePolicy Fail), so that a single call that it d
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import pytest
 
 from contract import keys
 from demo.install import RELEASE, Helm, complaints, image_settings
-from demo.kubectl import CommandError, Kubectl
+from demo.kubectl import CommandError, Kubectl, wait_for
 from demo.platform import Platform
 from kube.client import connect
 from kube.errors import KubeError
@@ -29,6 +30,7 @@ RATE = 20.0
 class Load:
     """What came of the pods."""
 
+    began: float = field(default_factory=time.monotonic)
     created: int = 0
     failed: list[str] = field(default_factory=list)
     unseen: int = 0
@@ -46,8 +48,18 @@ def release(platform: Platform) -> Iterator[tuple[Kubectl, Helm, dict[str, str]]
         helm.install(settings)
     except CommandError as error:
         pytest.fail(f"{error}\n{complaints(kubectl)}")
+    wait_for(lambda: reached(kubectl), "the API server reaches the webhook", 60)
     yield kubectl, helm, settings
     helm.uninstall()
+
+
+def reached(kubectl: Kubectl) -> bool | None:
+    """Whether pods can be created: Service rules follow ready pods some moments later, and this webhook is strict."""
+    try:
+        kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(scene.pod("first", "none")))
+    except CommandError:
+        return None
+    return True
 
 
 async def create_pods(platform: Platform, load: Load, over: asyncio.Event) -> None:
@@ -63,7 +75,7 @@ async def create_one(kube, body, load: Load) -> None:
     try:
         made = await kube.create(PODS, body, NAMESPACE, dry_run=True)
     except KubeError as error:
-        load.failed.append(str(error))
+        load.failed.append(f"{time.monotonic() - load.began:.1f} s after the first: {error}")
         return
     load.created += 1
     load.slowest = max(load.slowest, time.monotonic() - started)
