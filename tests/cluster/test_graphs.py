@@ -542,7 +542,10 @@ async def test_nothing_is_written_at_rest(scene):
         return await renewed() != last
 
     async def calm():
-        """The Deployment controller has said its last word."""
+        """The Deployment controller, which is slow after other tests, has said its last word."""
+        made = (await scene.kube.list(DEPLOYMENTS, scene.namespace)).items
+        if not all((each.get("status") or {}).get("conditions") for each in made):
+            return False
         before, last = await versions(), await renewed()
         await scene.eventually(lambda: differs(last), "a renewal")
         return before == await versions()
