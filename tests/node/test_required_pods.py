@@ -21,15 +21,11 @@ def ready(installed: Kubectl) -> str:
 
 
 def ended(kubectl: Kubectl, name: str) -> dict[str, Any]:
-    """How the pod's container ended first."""
+    """How the pod's container ended."""
 
     def look() -> dict[str, Any] | None:
-        for status in kubectl.get("pod", name)["status"].get("containerStatuses", ()):
-            for state in (status["state"], status["lastState"]):
-                if "terminated" in state:
-                    found: dict[str, Any] = state["terminated"]
-                    return found
-        return None
+        statuses = kubectl.get("pod", name)["status"].get("containerStatuses", ())
+        return next((each["state"]["terminated"] for each in statuses if "terminated" in each["state"]), None)
 
     return wait_for(look, f"the end of {name}", scene.READY_SECONDS)
 
@@ -50,7 +46,10 @@ def test_it_is_restored(ready: str, installed: Kubectl):
 
 def test_it_ends_with_the_reason_where_the_restore_fails(ready: str, installed: Kubectl):
     story.delete_artifact(installed, installed.namespace, ready, keys.DEFAULT_BASE_PATH)
-    scene.create(installed, scene.pod("required-2", NAME, annotations=REQUIRE))
+    pod = scene.pod("required-2", NAME, annotations=REQUIRE)
+    # Once kubelet has restarted a container, its log is the new one's, which may be empty still.
+    pod["spec"]["restartPolicy"] = "Never"
+    scene.create(installed, pod)
     found = ended(installed, "required-2")
 
     assert control.EXIT_REQUIRED == found["exitCode"]
