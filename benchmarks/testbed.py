@@ -16,6 +16,8 @@ from contract import keys
 from kube.client import Client, connect
 
 CRD = Path(__file__).parents[1] / "charts/snapshot/crds/nvidia.com_dynamocheckpoints.yaml"
+CLAIM = "snapshot-pvc"
+"""The chart's default ``storage.pvc.name``."""
 _REQUESTS = re.compile(r"^apiserver_request_total\{(?P<labels>[^}]*)\} (?P<value>\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
@@ -38,7 +40,7 @@ def prepare_agent(plane: ControlPlane, namespace: str) -> None:
     mounts = [{"name": "checkpoints", "mountPath": keys.DEFAULT_BASE_PATH}]
     spec = {
         "containers": [{"name": "agent", "image": "agent", "volumeMounts": mounts}],
-        "volumes": [{"name": "checkpoints", "persistentVolumeClaim": {"claimName": "snapshot-pvc"}}],
+        "volumes": [{"name": "checkpoints", "persistentVolumeClaim": {"claimName": CLAIM}}],
     }
     body = {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": spec}}
     metadata = {"name": "agent", "namespace": namespace, "labels": labels}
@@ -52,8 +54,12 @@ def prepare_agent(plane: ControlPlane, namespace: str) -> None:
 
 
 def prepare_review(plane: ControlPlane) -> None:
-    """Have what the review's pod refers to: its namespace, and its checkpoint, Ready."""
+    """Have what the review's pod refers to: its namespace, the storage's claim, and its checkpoint, Ready."""
     prepare(plane, review.NAMESPACE)
+    # A controller that misses the claim says so on the checkpoint, and the webhook leaves pods alone then.
+    claim = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    metadata = {"name": CLAIM, "namespace": review.NAMESPACE}
+    plane.kubectl.apply([{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": claim}])
     whole = review.checkpoint()
     status = json.dumps({"status": whole.pop("status")})
     whole["metadata"] = {key: whole["metadata"][key] for key in ("name", "namespace", "labels")}
