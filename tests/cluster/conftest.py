@@ -21,3 +21,12 @@ def workload_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control
 
     with working_plane(tmp_path_factory.mktemp("webhook")) as plane:
         yield plane
+
+
+@pytest.fixture(scope="session")
+def graph_plane() -> Iterator[ControlPlane]:
+    """One with the stock controllers and the kinds of checkpoints and graphs."""
+    from tests.cluster.graph_scene import graphs_plane  # noqa: PLC0415 - only who asks for it pays for it
+
+    with graphs_plane() as plane:
+        yield plane
