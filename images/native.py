@@ -10,7 +10,7 @@ from typing import Final
 from contract.keys import STANDBY, TOOLS_DIR
 from images.errors import ToolError, call
 
-_STANDBY: Final = ("standby.c", "install.c")
+STANDBY_SOURCES: Final = ("standby.c", "claim.c", "worker.c", "foreign.c", "image.c", "install.c", "host.c")
 _CRIU_LIBRARIES: Final = "usr/lib/x86_64-linux-gnu"
 _CRIU_LOADER: Final = "usr/lib64/ld-linux-x86-64.so.2"
 
@@ -59,7 +59,7 @@ def tool_folder(standby: Path, root: Path, entrypoint: Sequence[str] | None, cmd
     """
     program = root / STANDBY.lstrip("/")
     program.parent.mkdir(parents=True)
-    compile_static([standby / name for name in _STANDBY], program)
+    compile_static([standby / name for name in STANDBY_SOURCES], program)
     if entrypoint is not None:
         folder = root / TOOLS_DIR.lstrip("/")
         (folder / "entrypoint").write_bytes(_record(entrypoint))

@@ -1,8 +1,94 @@
-/* What the two parts of snapshot-standby share. */
+/* What the parts of snapshot-standby share: one header, since each part is small and there is one program. */
 #pragma once
+
+#include <sys/types.h>
+
+enum { LINE = 4096, EXIT_REQUIRED = 78 };
+
+/* Milliseconds. */
+enum { POLL = 10, FOREIGN_WINDOW = 2000 };
+
+/* ----------------------------------------------------------------------------------------------------------- host.c */
 
 /* One line to the container's log. */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Milliseconds since some moment. */
+long long now_ms(void);
+
+const char *env_or(const char *name, const char *fallback);
+
+/* Whether the environment variable `name` has this value. */
+int policy_is(const char *name, const char *value);
+
+/* Reads a whole small file; returns its length, -1 where it cannot be read. The text is always ended by NUL. */
+ssize_t slurp(int dir, const char *name, char *into, size_t size);
+
+/* ---------------------------------------------------------------------------------------------------------- claim.c */
+
+struct verdict {
+    char word[16];
+    char rest[LINE];
+};
+
+/* Clears what a former container left and makes the claim file. Returns NULL, or what failed. */
+const char *make_claim(void);
+
+/* Descriptor of the control directory, -1 without one. */
+int control_directory(void);
+int has_claim(void);
+int has_control_file(const char *name);
+
+/* Writes a control file so that nobody ever reads half of it. */
+void publish(const char *name, const char *content);
+
+/* Whether somebody else holds the claim. */
+int claimed(void);
+int take_lock(void);
+
+/* Seconds that a holder of the claim allows itself, 0 where none has begun. */
+long allowed_seconds(void);
+
+/* When a claim that began at `since` has had its time. */
+long long end_of_claim(long long since);
+
+/* Reads a verdict on this very start of the container; returns 0 where there is none. */
+int read_verdict(struct verdict *verdict);
+
+/* Splits "clean|dirty reason..." in place; returns 1 where it is dirty. */
+int split_failure(struct verdict *verdict, const char **reason);
+
+/* --------------------------------------------------------------------------------------------------------- worker.c */
+
+/* Blocks all signals: they are fetched one by one from then on. */
+void hold_signals(void);
+
+/* One beat of every loop, at most `ms` long: passes signals on, reaps. */
+void beat(int ms);
+
+/* Becomes the command, with the signals that we were started with; does not return. */
+void become(char **command) __attribute__((noreturn));
+void start_worker(char **command);
+void adopt_worker(pid_t pid);
+int worker_ended(void);
+
+/* Its exit code, once it has ended. */
+int worker_code(void);
+
+/* -------------------------------------------------------------------------------------------------------- foreign.c */
+
+/* Waits until nothing but probes is left beside us, with force where that is needed; 0 where it stays. */
+int alone(void);
+
+/* ---------------------------------------------------------------------------------------------------------- image.c */
+
+/* The command line of two records, or of the first and `arguments`; NULL where they are not there. */
+char **image_command(const char *entrypoint, const char *cmd, char **arguments);
+
+/* The same, as the agent tells it of an image that has no record; ends the program where nobody does. */
+char **told_command(char **arguments);
+
+/* -------------------------------------------------------------------------------------------------------- install.c */
 
 /* Copies the tool folder that this program lies in into `target`; the program's exit code. */
 int install_tools(const char *target);

@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 
 from contract import control, keys
+from images.native import STANDBY_SOURCES
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces")
 
-SOURCES = [Path(__file__).parents[2] / "standby" / name for name in ("standby.c", "install.c")]
+SOURCES = [Path(__file__).parents[2] / "standby" / name for name in STANDBY_SOURCES]
 SAY_AND_STAY = "echo worker $$; env | sort; trap 'exit 7' TERM; while :; do read -t 1 x < /dev/zero || :; done"
 
 

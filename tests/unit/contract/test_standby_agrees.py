@@ -7,7 +7,8 @@ import pytest
 
 from contract import control
 
-SOURCE = (Path(__file__).parents[3] / "standby" / "standby.c").read_text()
+STANDBY = Path(__file__).parents[3] / "standby"
+SOURCE = "".join(each.read_text() for each in (*STANDBY.glob("*.c"), STANDBY / "standby.h"))
 
 
 @pytest.mark.parametrize(
