@@ -22,6 +22,7 @@ from agent import store
 from agent.errors import ArtifactError
 from contract import keys
 from contract.storage import check_id, check_version
+from contract.yaml_text import load_yaml
 
 FORMAT_VERSION: Final = 1
 MANIFEST: Final = "manifest.yaml"
@@ -31,7 +32,6 @@ FORGOTTEN: Final = 86400.0
 """Seconds after which a staging directory has no owner."""
 MAX_MANIFEST: Final = 16 << 20
 """Bytes; a manifest names some hundred files and some thousand threads."""
-_LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER: Final[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 Json = dict[str, Any]
@@ -215,10 +215,7 @@ def open_artifact(base: int, checkpoint_id: str, version: str, wanted: str | Non
     try:
         text = _read_manifest(directory)
         digest = _checked_digest(text, wanted)
-        manifest = _checked_manifest(yaml.load(text, Loader=_LOADER), checkpoint_id)  # noqa: S506 - a safe loader
-    except yaml.YAMLError as error:
-        os.close(directory)
-        raise ArtifactError("manifest-unreadable", f"{MANIFEST} is not YAML") from error
+        manifest = parse_manifest(text, checkpoint_id)
     except BaseException:
         os.close(directory)
         raise
@@ -242,7 +239,16 @@ def _read_manifest(directory: int) -> bytes:
     return text
 
 
-def _checked_manifest(manifest: Any, checkpoint_id: str) -> Json:  # noqa: ANN401 - any YAML value
+def parse_manifest(text: bytes, checkpoint_id: str) -> Json:
+    """The manifest of that checkpoint's artifact.
+
+    Raises:
+        ArtifactError: the text is none.
+    """
+    try:
+        manifest = load_yaml(text)
+    except yaml.YAMLError as error:
+        raise ArtifactError("manifest-unreadable", f"{MANIFEST} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(manifest, dict) or manifest.get("checkpointId") != checkpoint_id:
         raise ArtifactError("manifest-unreadable", f"{MANIFEST} is not that of checkpoint {checkpoint_id}")
     if manifest.get("formatVersion") != FORMAT_VERSION:

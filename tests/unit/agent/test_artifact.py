@@ -107,6 +107,8 @@ def test_changed_files_are_found(base, opened, tmp_path, spoil, code):
         pytest.param("{checkpointId: other, formatVersion: 1, files: {}}", "manifest-unreadable", id="other-id"),
         pytest.param("{checkpointId: abc, formatVersion: 99, files: {}}", "manifest-format", id="other-format"),
         pytest.param("{checkpointId: abc, formatVersion: 1}", "manifest-unreadable", id="no-files"),
+        pytest.param("[" * 100_000, "manifest-unreadable", id="nested-without-end"),
+        pytest.param("2026-99-99", "manifest-unreadable", id="no-date"),
         pytest.param("x" * (artifact.MAX_MANIFEST + 1), "manifest-unreadable", id="huge"),
     ],
 )
