@@ -21,6 +21,7 @@ from contract.crd_models import (
     Natural32,
     Open,
     Part,
+    Time,
     Whole64,
     by_key,
     rule,
@@ -156,6 +157,8 @@ class CheckpointStatus(Part):
     """Whether new workers are restored from it."""
     phase: str | None = None
     """Phase of the DynamoCheckpoint; absent while there is none."""
+    waiting_since: Time | None = None
+    """Since when workers have waited for it (WaitForCheckpoint); after the chart value waitTimeout they start cold."""
 
 
 class ServiceStatus(Part):

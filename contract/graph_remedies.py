@@ -19,7 +19,7 @@ _SECTIONS: Final[Mapping[str, Mapping[GraphReason, tuple[str, str]]]] = {
         ),
         GraphReason.WAITING: (
             "Workers are kept at zero replicas until their checkpoint is Ready.",
-            "Wait; if the checkpoint fails they start cold. `snapshotctl get` shows how far it is.",
+            "Wait; if it fails, or after waitTimeout, they start cold. `snapshotctl get` shows how far it is.",
         ),
         GraphReason.NOT_RECONCILED: (
             "A service cannot be made.",
@@ -39,6 +39,10 @@ _SECTIONS: Final[Mapping[str, Mapping[GraphReason, tuple[str, str]]]] = {
         GraphReason.CHECKPOINT_FAILED: (
             "The checkpoint failed, so workers that would have waited start cold.",
             "Correct the cause, then delete the DynamoCheckpoint that the message names: the graph makes it anew.",
+        ),
+        GraphReason.WAIT_TIMED_OUT: (
+            "The checkpoint was not Ready within waitTimeout, so workers that waited start cold.",
+            "Do what the message says: it quotes what the capture waits for; or raise waitTimeout.",
         ),
         GraphReason.CHECKPOINT_READY: ("The checkpoint is Ready; new workers restore.", NOTHING),
         GraphReason.CHECKPOINT_CREATED: ("A DynamoCheckpoint was made for a service's generation.", NOTHING),

@@ -53,6 +53,7 @@ class GateEnd(StrEnum):
     CHECKPOINT_FAILED = "checkpoint-failed"
     CHECKPOINT_DELETED = "checkpoint-deleted"
     WAIT_TIMEOUT = "wait-timeout"
+    VOLUME_CLAIM_UNAVAILABLE = "volume-claim-unavailable"
     UNINSTALLED = "uninstalled"
 
 
@@ -90,6 +91,7 @@ class GraphReason(StrEnum):
     CHECKPOINT_NOT_FOUND = "CheckpointNotFound"
     CHECKPOINT_REFUSED = "CheckpointRefused"
     CHECKPOINT_FAILED = "CheckpointFailed"
+    WAIT_TIMED_OUT = "WaitTimedOut"
     CHECKPOINT_READY = "CheckpointReady"
     CHECKPOINT_CREATED = "CheckpointCreated"
     CHECKPOINTS_DISABLED = "CheckpointsDisabled"
@@ -134,6 +136,7 @@ class Admission(StrEnum):
     CHECKPOINT_ID_UNAVAILABLE = "checkpoint-id-unavailable"
     TARGETS_INVALID = "targets-invalid"
     STORAGE_UNAVAILABLE = "storage-unavailable"
+    VOLUME_CLAIM_UNAVAILABLE = "volume-claim-unavailable"
     IMAGE_MISMATCH = "image-mismatch"
     POD_UNSUPPORTED = "pod-unsupported"
     CHECKPOINT_REQUESTED = "checkpoint-requested"

@@ -3,20 +3,20 @@
 A service becomes one Deployment, whose pods are candidates for restore from the first template on: that its
 checkpoint becomes Ready later changes nothing in it, so nothing that runs is restarted.  With WaitForCheckpoint new
 workers wait: a Deployment that is not there yet has no replicas until the checkpoint is Ready, and one that runs an
-older generation goes on with it.  A checkpoint that failed holds nobody back.
+older generation goes on with it.  A checkpoint that failed, or is not there in time, holds nobody back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
 from contract import keys
 from contract.automatic import automatic_name
 from contract.checkpoint import annotations_of, controller_of, find_container, is_automatic, labels_of
-from contract.states import DeletionPolicy, GraphReason, StartupPolicy
+from contract.states import DeletionPolicy, GraphReason
 from contract.values import Values
 from graphs import identity
 from graphs.actions import (
@@ -33,6 +33,7 @@ from graphs.services import Service, Wish, services_of
 from graphs.shape import Graph, checkpoint, deployment, graph_uid
 from graphs.status import Outcome, next_status
 from graphs.template import pod_template
+from graphs.waits import Waits
 from kube.recorder import Note
 from kube.resources import CHECKPOINTS, DEPLOYMENTS
 from kube.seam import Object
@@ -51,11 +52,12 @@ class _Generation:
     worker_hash: str
     usable: Problem | None
     """Why no service can have a checkpoint here; None: they can."""
+    waits: Waits
 
 
 def plan(observed: Observed, now: datetime, values: Values) -> Plan:
     """What to do next for one graph that exists and is not being deleted."""
-    generation = _generation(observed.graph, values)
+    generation = _generation(observed.graph, now, values)
     outcomes, actions = [], []
     for service in generation.services:
         outcome, more = _service(observed, generation, service)
@@ -65,9 +67,15 @@ def plan(observed: Observed, now: datetime, values: Values) -> Plan:
     actions += _policies(observed, generation)
     actions += orphans(observed.labelled, generation.graph.uid)
     status, events = next_status(observed.graph, outcomes, now)
-    again = bool(observed.refusals) or any(each.problem is not None and each.problem.fatal for each in outcomes)
     notes = tuple(_made(actions))
-    return Plan(tuple(actions), status, (*notes, *events), REFUSED_SECONDS if again else None)
+    return Plan(tuple(actions), status, (*notes, *events), _next_look(observed, outcomes))
+
+
+def _next_look(observed: Observed, outcomes: Iterable[Outcome]) -> float | None:
+    moments = [each.wait.left for each in outcomes if each.held]
+    if observed.refusals or any(each.problem is not None and each.problem.fatal for each in outcomes):
+        moments.append(REFUSED_SECONDS)
+    return min(moments, default=None)
 
 
 def orphans(labelled: Iterable[Object], uid: str) -> list[Action]:
@@ -85,12 +93,18 @@ def orphans(labelled: Iterable[Object], uid: str) -> list[Action]:
     return actions
 
 
-def _generation(graph: Object, values: Values) -> _Generation:
+def _generation(graph: Object, now: datetime, values: Values) -> _Generation:
     services = services_of(graph, values.startup_policy)
     templates = {service.name: pod_template(graph, service) for service in services}
     workers = [(service.name, templates[service.name]) for service in services if service.is_worker]
+    before = (graph.get("status") or {}).get("checkpoints") or {}
     return _Generation(
-        Graph.of(graph), services, templates, identity.worker_hash(workers), _usable(graph["metadata"], values)
+        graph=Graph.of(graph),
+        services=services,
+        templates=templates,
+        worker_hash=identity.worker_hash(workers),
+        usable=_usable(graph["metadata"], values),
+        waits=Waits(before, now, values.wait_timeout_seconds),
     )
 
 
@@ -113,7 +127,8 @@ def _service(observed: Observed, generation: _Generation, service: Service) -> t
         fatal = problem is not None and problem.fatal
         return (outcome, []) if fatal else _deploy(observed, generation, outcome, template)
     outcome, actions = _checkpoint(observed, generation, service, wish, template)
-    outcome, more = _deploy(observed, generation, outcome, template)
+    wait = generation.waits.of(service, outcome.checkpoint_name, outcome.standing, outcome.checkpoint)
+    outcome, more = _deploy(observed, generation, replace(outcome, wait=wait), template)
     return outcome, [*actions, *more]
 
 
@@ -188,15 +203,19 @@ def _deploy(
     observed: Observed, generation: _Generation, outcome: Outcome, template: Object
 ) -> tuple[Outcome, list[Action]]:
     service, live = outcome.service, outcome.deployment
-    waits = service.wish is not None and service.wish.startup == StartupPolicy.WAIT_FOR_CHECKPOINT
-    held = waits and outcome.standing == Standing.WAITING and service.replicas != 0
-    if held and live is not None and (live.get("spec") or {}).get("replicas"):
+    name = outcome.checkpoint_name or None
+    body = deployment(generation.graph, service, template, name, service.replicas)
+    there = live is not None and _is_applied(live, body)
+    if not outcome.wait.left or (there and outcome.standing == Standing.READY):
+        return _apply(observed, outcome, body)
+    if live is not None and (live.get("spec") or {}).get("replicas"):
         # Workers of an older generation, or from before a new capture: they serve on, the new ones wait.
         return outcome.waiting(), []
-    replicas = 0 if held else service.replicas
-    name = outcome.checkpoint_name or None
-    body = deployment(generation.graph, service, template, name, replicas)
-    outcome = outcome.waiting() if held else outcome
+    return _apply(observed, outcome.waiting(), deployment(generation.graph, service, template, name, 0))
+
+
+def _apply(observed: Observed, outcome: Outcome, body: Object) -> tuple[Outcome, list[Action]]:
+    service, live = outcome.service, outcome.deployment
     if refusal := observed.refusals.get(f"{DEPLOYMENTS.kind}/{service.deployment}"):
         words = f"Deployment {service.deployment} is refused: {refusal}; correct the service"
         return outcome.failed(Problem(GraphReason.DEPLOYMENT_REFUSED, words, fatal=True)), []

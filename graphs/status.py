@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from contract.checkpoint import id_of
 from contract.states import GraphCondition, GraphReason, GraphState, StartupPolicy
-from graphs.observed import Problem, Standing
+from graphs.observed import Problem, Standing, condition_of
 from graphs.services import Service
 from graphs.shape import DEPLOYMENT_KIND
+from graphs.waits import NO_WAIT, Wait
 from kube.errors import bounded
 from kube.recorder import Note
 from kube.seam import Object
@@ -37,6 +38,8 @@ class Outcome:
     checkpoint: Object | None = None
     standing: Standing = Standing.NONE
     problem: Problem | None = None
+    wait: Wait = NO_WAIT
+    """How long its new workers wait for the checkpoint."""
     held: bool = False
     """New workers wait for the checkpoint."""
     changing: bool = False
@@ -55,11 +58,14 @@ class Outcome:
         return replace(self, problem=problem)
 
     @property
-    def started_cold(self) -> bool:
-        """Whether workers that should have waited start cold, because waiting has become useless."""
+    def cold_reason(self) -> GraphReason | None:
+        """Why workers that should wait start cold; None: they do not."""
         wish = self.service.wish
-        waited = wish is not None and wish.startup == StartupPolicy.WAIT_FOR_CHECKPOINT
-        return waited and self.standing == Standing.FAILED
+        if wish is None or wish.startup != StartupPolicy.WAIT_FOR_CHECKPOINT:
+            return None
+        if self.standing == Standing.FAILED:
+            return GraphReason.CHECKPOINT_FAILED
+        return GraphReason.WAIT_TIMED_OUT if self.wait.in_vain else None
 
     @property
     def settled(self) -> bool:
@@ -78,7 +84,7 @@ def next_status(graph: Object, outcomes: Sequence[Outcome], now: datetime) -> tu
     """The new status, None where it equals the old one; and the Events that tell what turned."""
     old: Object = graph.get("status") or {}
     state, ready = _ready(outcomes)
-    conditions = [ready, _resolved(outcomes), *_cold(outcomes, _entry(old, GraphCondition.STARTED_COLD))]
+    conditions = [ready, _resolved(outcomes), *_cold(outcomes, condition_of(old, GraphCondition.STARTED_COLD))]
     generation = graph["metadata"].get("generation")
     new: Object = {
         "state": state.value,
@@ -99,7 +105,8 @@ def _checkpoint(outcome: Outcome) -> Object:
     result: Object = {"checkpointName": outcome.checkpoint_name, "ready": outcome.standing == Standing.READY}
     if checkpoint_id:
         result |= {"checkpointID": checkpoint_id, "identityHash": checkpoint_id}
-    return result | ({"phase": phase} if phase else {})
+    since = outcome.wait.since
+    return result | ({"phase": phase} if phase else {}) | ({"waitingSince": format_time(since)} if since else {})
 
 
 def _counts(outcome: Outcome) -> Object:
@@ -145,19 +152,28 @@ def _problems(outcomes: Iterable[Outcome]) -> str:
 
 def _cold(outcomes: Iterable[Outcome], before: Object | None) -> list[Object]:
     """Said from the first time on that it was so: silence would not tell that it is over."""
-    cold = [each for each in outcomes if each.started_cold]
+    cold = [(reason, each) for each in outcomes if (reason := each.cold_reason)]
     if cold:
-        words = "; ".join(f"service {each.service.name} starts cold: {_why(each)}" for each in cold)
-        return [_condition(GraphCondition.STARTED_COLD, met=True, reason=GraphReason.CHECKPOINT_FAILED, message=words)]
+        words = "; ".join(f"service {each.service.name} starts cold: {_why(each)}" for _, each in cold)
+        # What needs somebody's hand goes before what may heal by itself.
+        failed = any(reason == GraphReason.CHECKPOINT_FAILED for reason, _ in cold)
+        reason = GraphReason.CHECKPOINT_FAILED if failed else GraphReason.WAIT_TIMED_OUT
+        return [_condition(GraphCondition.STARTED_COLD, met=True, reason=reason, message=words)]
     if before is None:
         return []
-    return [_condition(GraphCondition.STARTED_COLD, met=False, reason=GraphReason.CHECKPOINT_READY)]
+    waiting = any(each.wait.since is not None for each in outcomes)
+    reason = GraphReason.WAITING if waiting else GraphReason.CHECKPOINT_READY
+    return [_condition(GraphCondition.STARTED_COLD, met=False, reason=reason)]
 
 
 def _why(outcome: Outcome) -> str:
+    said = ((outcome.checkpoint or {}).get("status") or {}).get("message") or "no message"
+    if outcome.wait.in_vain:
+        words = outcome.problem.message if outcome.problem is not None else said
+        waited = f"{outcome.wait.limit:.0f} s (chart value waitTimeout)"
+        return f"DynamoCheckpoint {outcome.checkpoint_name} was not Ready within {waited}: {words}"
     if outcome.problem is not None:
         return outcome.problem.message
-    said = ((outcome.checkpoint or {}).get("status") or {}).get("message") or "no message"
     return f"DynamoCheckpoint {outcome.checkpoint_name} failed: {said}"
 
 
@@ -172,21 +188,16 @@ def _condition(kind: GraphCondition, *, met: bool, reason: GraphReason, message:
 
 def _dated(old: Object, entry: Object, generation: int | None, now: datetime) -> Object:
     """With its time of transition, which moves only when the condition turns."""
-    before = _entry(old, entry["type"])
+    before = condition_of(old, entry["type"])
     same = before is not None and before["status"] == entry["status"]
     since = before["lastTransitionTime"] if before is not None and same else format_time(now)
     seen = {} if generation is None else {"observedGeneration": generation}
     return {**entry, "lastTransitionTime": since, **seen}
 
 
-def _entry(status: Object, kind: str) -> Object | None:
-    entries: Iterable[Object] = status.get("conditions") or ()
-    return next((entry for entry in entries if entry.get("type") == kind), None)
-
-
 def _turned(old: Object, new: Object) -> Iterable[Note]:
     for entry in new["conditions"]:
-        before = _entry(old, entry["type"]) or {}
+        before = condition_of(old, entry["type"]) or {}
         if (before.get("status"), before.get("reason")) == (entry["status"], entry["reason"]):
             continue
         bad = entry["status"] == ("True" if entry["type"] == GraphCondition.STARTED_COLD else "False")

@@ -1,8 +1,11 @@
 """Graphs and their checkpoints: from cold to ready, and generations."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from contract import keys
+from kube.times import parse_time
 from tests.cluster.graph_scene import ROOT, WORKER, annotations, controllers_of, graph, graphs_in, service
 
 
@@ -119,11 +122,14 @@ async def test_workers_wait_and_then_start(scene):
     await scene.replicas(0)
     waiting = await scene.condition("Ready", "False", reason="waiting_for_checkpoint")
     state = (await scene.graph())["status"]["state"]
-    await scene.finish((await scene.of_service())["checkpointName"])
+    ready = await scene.finish((await scene.of_service())["checkpointName"])
     await scene.replicas(1)
+    (since,) = [each["lastTransitionTime"] for each in ready["conditions"] if each["type"] == "Ready"]
 
     assert "pending" == state
     assert WORKER in waiting["message"]
+    # By then the copy of every webhook replica knows it too.
+    assert 2 <= (datetime.now(UTC) - parse_time(since)).total_seconds()
 
 
 async def test_a_service_without_replicas_leaves_the_number_to_others(scene, graph_plane):
