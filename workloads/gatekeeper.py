@@ -1,10 +1,12 @@
-"""Lets held pods go."""
+"""Lets held pods go, and says on the pod what keeps it from doing so."""
 
 import logging
+from datetime import datetime
+from typing import Final
 
 from contract import keys
 from contract.states import GateEnd
-from kube.errors import ConflictError, NotFoundError
+from kube.errors import REFUSALS, ConflictError, KubeError, NotFoundError, bounded
 from kube.part import Context
 from kube.queue import CONFLICT_PAUSE
 from kube.resources import PODS
@@ -12,10 +14,20 @@ from kube.seam import Object, PatchKind
 from kube.store import Key, key_of
 from workloads import pods
 from workloads.copies import PodCopies
-from workloads.gates import Hold, Lift, plan
+from workloads.gates import GateEvent, Hold, Lift, plan
 from workloads.metrics import Metrics
 from workloads.sights import Sights
 
+SAY_AGAIN_SECONDS: Final = 300.0
+"""Between two Events about one pod whose gate may not be lifted: the tries in between are no news."""
+MAX_REFUSAL: Final = 400
+"""Characters of the server's words in an Event; the command behind them must not be cut off."""
+BY_HAND: Final = (
+    "kubectl patch pod {name} -n {namespace} --type=strategic -p "
+    '\'{{"spec":{{"schedulingGates":[{{"$patch":"delete","name":"{gate}"}}]}}}}\''
+)
+_WEBHOOK_DOWN: Final = "failed calling webhook"
+"""The API server's words where somebody's webhook must be asked and does not answer; it sends them with a 500."""
 logger = logging.getLogger(__name__)
 
 
@@ -30,6 +42,8 @@ class Gatekeeper:
         self._sights = sights
         self._metrics = metrics
         self._wait_seconds = context.values.wait_timeout_seconds
+        self._refused: dict[Key, datetime] = {}
+        """When a refusal was last told, of the pods that are refused now."""
 
     async def handle(self, key: Key) -> float | None:
         """Let the pod go where it is time; answers when to look again.
@@ -37,6 +51,7 @@ class Gatekeeper:
         Raises:
             KubeError: a call failed.
         """
+        told = self._refused.pop(key, None)
         pod = self._copies.get(key)
         if pod is None:
             return None
@@ -45,14 +60,14 @@ class Gatekeeper:
             case Hold(seconds, problem):
                 if problem:
                     rule = f"annotation {keys.ANN_POLICY}: {keys.POLICY_REQUIRE} keeps the pod from starting cold"
-                    await self._recorder.say_once(pod, "Warning", "GateKept", f"{problem}; {rule}")
+                    await self._recorder.say_once(pod, "Warning", GateEvent.KEPT, f"{problem}; {rule}")
                 return seconds
             case Lift():
-                return await self._lift(pod, step)
+                return await self._lift(pod, step, told)
             case None:
                 return None
 
-    async def _lift(self, pod: Object, step: Lift) -> float | None:
+    async def _lift(self, pod: Object, step: Lift, told: datetime | None) -> float | None:
         namespace, name = key_of(pod)
         try:
             changed = await self._kube.patch(PODS, name, step.patch, namespace, kind=PatchKind.STRATEGIC)
@@ -60,10 +75,31 @@ class Gatekeeper:
             return None
         except ConflictError:
             return CONFLICT_PAUSE
+        except KubeError as error:
+            if isinstance(error, REFUSALS) or _WEBHOOK_DOWN in str(error):
+                self._say_refused(pod, step, str(error), told)
+            raise
         self._copies.learn(changed)
         self._metrics.lifted(step.end)
         logger.info("gate lifted", extra={"pod": name, "why": step.end.value})
         ready = step.end == GateEnd.CHECKPOINT_READY
         words = f"{step.why}: " + ("the pod restores from it" if ready else "the worker starts cold")
-        await self._recorder.say_once(pod, "Normal" if ready else "Warning", "GateLifted", f"{words} ({step.end})")
+        await self._recorder.say_once(pod, "Normal" if ready else "Warning", GateEvent.LIFTED, f"{words} ({step.end})")
         return None
+
+    def _say_refused(self, pod: Object, step: Lift, words: str, told: datetime | None) -> None:
+        """Now and then, for as long as it lasts: whoever describes the pod must not have to look for our log."""
+        key, now = key_of(pod), self._now()
+        if told is None or (now - told).total_seconds() >= SAY_AGAIN_SECONDS:
+            self._recorder.record(pod, "Warning", GateEvent.REFUSED, _refusal(pod, step, words))
+            told = now
+        self._refused[key] = told
+
+
+def _refusal(pod: Object, step: Lift, words: str) -> str:
+    namespace, name = key_of(pod)
+    command = BY_HAND.format(name=name, namespace=namespace, gate=keys.SCHEDULING_GATE)
+    return (
+        f"{bounded(step.why, MAX_REFUSAL // 2)}, but the API server refuses to take the gate off: "
+        f"{bounded(words, MAX_REFUSAL)}; change what refuses it, and the pod goes by itself. By hand: {command}"
+    )

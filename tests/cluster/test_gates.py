@@ -1,7 +1,12 @@
 """Pods that are held until their checkpoint is Ready, and let go whatever becomes of it; nothing is ever deleted."""
 
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
 import pytest
 
+from cluster.errors import CommandError
 from contract import keys
 from kube.resources import CHECKPOINTS, DEPLOYMENTS, JOBS, NAMESPACES, PODS, STATEFUL_SETS, Resource
 from tests.cluster import workload_scene as shop
@@ -10,6 +15,16 @@ from tests.shapes import container
 
 GATE = [keys.SCHEDULING_GATE]
 QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
+POLICIES = Resource(
+    "admissionregistration.k8s.io", "v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", namespaced=False
+)
+BINDINGS = Resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "validatingadmissionpolicybindings",
+    "ValidatingAdmissionPolicyBinding",
+    namespaced=False,
+)
 LIMIT_RANGES = Resource("", "v1", "limitranges", "LimitRange")
 RESTRICTED = {
     "allowPrivilegeEscalation": False,
@@ -222,6 +237,67 @@ async def test_by_name_too(scene):
     await scene.finish("qwen")
 
     await scene.lifted("checkpoint-ready")
+
+
+@asynccontextmanager
+async def refusing(scene, words):
+    """A policy under which no gate of a pod of the namespace may be taken off."""
+    ours = {"matchLabels": {"kubernetes.io/metadata.name": scene.namespace}}
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["pods"]}
+    gates = "size({0}.spec.?schedulingGates.orValue([]))"
+    fewer = f"{gates.format('object')} >= {gates.format('oldObject')}"
+    policy = {
+        "matchConstraints": {"namespaceSelector": ours, "resourceRules": [rule]},
+        "validations": [{"expression": fewer, "message": words}],
+    }
+    name = f"no-lifting-{scene.namespace}"
+    binding = {"policyName": name, "validationActions": ["Deny"]}
+    for resource, spec in ((POLICIES, policy), (BINDINGS, binding)):
+        await scene.kube.create(resource, {"metadata": {"name": name}, "spec": spec})
+    try:
+        yield
+    finally:
+        for resource in (BINDINGS, POLICIES):
+            await scene.kube.delete(resource, name)
+
+
+async def denied(kubectl, scene, pod):
+    """Whether the policy is in force already."""
+    body = {"spec": {"schedulingGates": [{"$patch": "delete", "name": keys.SCHEDULING_GATE}]}}
+    arguments = ("patch", "pod", pod, "-n", scene.namespace, "--type=strategic", "-p", json.dumps(body))
+    try:
+        await asyncio.to_thread(kubectl, *arguments, "--dry-run=server")
+    except CommandError:
+        return True
+    return False
+
+
+async def test_who_refuses_that_a_pod_goes_is_named_on_the_pod(scene, workload_plane):
+    """With what to do by hand, once; and when the policy is gone, the pod goes by itself."""
+    scene.controllers.start(shop.VALUES)
+    await scene.apply(PODS, bare(wait=True))
+    (held,) = await scene.pods_with("held")
+    pod = held["metadata"]["name"]
+    async with refusing(scene, "gates are the queue's business"):
+        await scene.eventually(lambda: denied(workload_plane.kubectl, scene, pod), "the policy")
+        await scene.ready()
+        (event,) = await scene.told("GateNotLifted", pod)
+        await scene.eventually(lambda: _tried(scene), "more tries")
+        (same,) = await scene.told("GateNotLifted", pod)
+        (kept,) = await scene.pods()
+    (gone,) = await scene.lifted("checkpoint-ready")
+
+    assert "Warning" == event["type"]
+    assert "is Ready, but the API server refuses" in event["message"]
+    assert "gates are the queue's business" in event["message"]
+    assert f"kubectl patch pod {pod} -n {scene.namespace} --type=strategic" in event["message"]
+    assert (event["metadata"]["name"], 1) == (same["metadata"]["name"], same["count"])
+    assert (GATE, None) == (gated(kept), note(kept, keys.ANN_GATE))
+    assert held["metadata"]["uid"] == gone["metadata"]["uid"]
+
+
+async def _tried(scene):
+    return scene.controllers.logs().count("gates are the queue") > 2
 
 
 @pytest.mark.parametrize("level", ["baseline", "restricted"])
