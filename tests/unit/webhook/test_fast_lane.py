@@ -145,6 +145,10 @@ ODD = [
     pytest.param(b"POST /admit HTTP/1.1\r\nHost: w\r\n folded\r\nContent-Length: 0", id="folded-header"),
     pytest.param(b"POST /admit HTTP/1.1\r\nHost: w\r\nContent-Length : 0", id="space-before-colon"),
     pytest.param(b"POST /admit HTTP/1.1\r\nHost: w\nX: y\r\nContent-Length: 0", id="bare-line-feed"),
+    pytest.param(b"POST /admit HTTP/1.1\r\nHost: w\r\nContent-Length: 0\r\nX: a\x0bb", id="control-character"),
+    pytest.param(b"POST /admit HTTP/1.1\r\nHost: w\r\nContent-Length: 0\r\nX: a\0b", id="nul-in-header"),
+    pytest.param(b"POST /admit?a\0b HTTP/1.1\r\nHost: w\r\nContent-Length: 0", id="nul-in-target"),
+    pytest.param(b"POST /admit?\xff HTTP/1.1\r\nHost: w\r\nContent-Length: 0", id="not-ascii"),
 ]
 
 
