@@ -260,7 +260,7 @@ class CapturedImage(Open):
     user: str | None = None
     working_dir: str | None = None
     injected: bool | None = None
-    """Whether the tools were brought into it; restored pods get them too then, whatever placeholder.mode says."""
+    """Whether the tools were brought into it; restored pods get them then, and only then, whatever the values say."""
 
 
 class ArtifactVersion(Part):

@@ -250,7 +250,7 @@ def _shape_target(checkpoint: Mapping[str, Any], spec: Json, target: Json, value
     target["image"] = ckpt.captured_image(checkpoint, values)
     directory = pod_parts.control_dir(target)
     _command(target)
-    tools = tools_for(target["image"], values)
+    tools = tools_for(checkpoint, target["image"], values, capture=True)
     _probes(target, directory, ckpt.ready_signal(checkpoint), stock=tools is not None)
     env = [e for e in target.get("env") or () if e.get("name") not in OUR_ENVIRONMENT]
     if not pod_parts.has_named(env, keys.ENV_CONTROL_DIR):

@@ -1,7 +1,8 @@
 """Tools brought into stock images: the volume, its mount and the init container that make an image fit for standby.
 
-A placeholder image has the tool folder built in.  With ``placeholder.mode: inject`` any other image gets it at the
-same path: from an init container that fills an emptyDir, or from the tools image itself as a volume.
+A placeholder image has the tool folder built in.  Any other image gets it at the same path, from an init container that
+fills an emptyDir or from an image as a volume: in workloads labelled auto always, elsewhere with
+``placeholder.mode: inject``.  Decided once, for the capture; pods are restored as was captured.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from contract import keys
+from contract.checkpoint import annotations_of, is_automatic
+from contract.states import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,25 +38,41 @@ class Tools:
     pull_secrets: tuple[str, ...]
 
 
-def tools_for(image: str, values: Values, *, injected: bool = False) -> Tools | None:
+def tools_for(checkpoint: Mapping[str, Any], image: str, values: Values, *, capture: bool = False) -> Tools | None:
     """What a container lacks that runs ``image``; None: nothing.
 
     Args:
+        checkpoint: what it is captured for or restored from.
         image: what it runs, after ``placeholder.images``.
         values: the chart's values.
-        injected: whether that image is known to have been captured with tools brought in: without them a restored pod
-            would not even start, so this goes before the values of today.
+        capture: whether it is to be captured: what was noted of an earlier version counts for nothing then.
     """
-    placeholder = values.placeholder
-    if not injected and (placeholder.mode != "inject" or image in placeholder.images.values()):
+    if not _brings_tools(checkpoint, image, values, capture=capture):
         return None
-    inject = placeholder.inject
-    secrets = tuple(secret.name for secret in inject.pull_secrets)
+    inject = values.placeholder.inject
+    secrets = tuple(secret.name for secret in values.tools_pull_secrets)
     if inject.via == "imageVolume":
-        source = {"reference": inject.image.reference, "pullPolicy": inject.image.pull_policy}
+        source = {"reference": values.tools_image, "pullPolicy": inject.image.pull_policy}
         mount = _mount(subPath=keys.TOOLS_DIR.removeprefix("/"))
         return Tools({"name": keys.TOOLS_VOLUME, "image": source}, mount, None, secrets)
     return Tools({"name": keys.TOOLS_VOLUME, "emptyDir": {}}, _mount(), _init(values), secrets)
+
+
+def _brings_tools(checkpoint: Mapping[str, Any], image: str, values: Values, *, capture: bool) -> bool:
+    status = {} if capture else checkpoint.get("status") or {}
+    noted = (status.get("image") or {}).get("injected")
+    if noted is not None:
+        # Goes before the values of today: a pod restored without tools that its image lacks would not even start.
+        return bool(noted)
+    placeholder = values.placeholder
+    # Earlier releases noted nothing where they brought nothing, and went by the mode alone.
+    wanted = status.get("phase") != Phase.READY and values.automatic.inject and _is_of_workload(checkpoint)
+    return (wanted or placeholder.mode == "inject") and image not in placeholder.images.values()
+
+
+def _is_of_workload(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether the checkpoint was made for the label auto; those of graphs are automatic too, but have no stamp."""
+    return is_automatic(checkpoint) and keys.ANN_TEMPLATE_HASH in annotations_of(checkpoint)
 
 
 def file_probe(directory: str, name: str, *, stock: bool) -> Json:
@@ -111,7 +130,7 @@ def _init(values: Values) -> Json:
         security["runAsUser"] = _USER
     return {
         "name": keys.TOOLS_VOLUME,
-        "image": inject.image.reference,
+        "image": values.tools_image,
         "imagePullPolicy": inject.image.pull_policy,
         "command": [keys.STANDBY, "--install", _FILL_DIR],
         "resources": inject.resources,

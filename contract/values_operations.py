@@ -22,6 +22,11 @@ class Retention(Section):
 class Automatic(Section):
     """Checkpoints that the controller makes for workloads labelled auto, and for graph deployments."""
 
+    inject: bool = Field(
+        default=True,
+        description="Brings the tools into workloads labelled auto, but for images in placeholder.images. "
+        "false: these follow placeholder.mode too.",
+    )
     hash_annotations: list[str] = Field(default=[], description="Further template annotations whose change counts.")
     attempts: int = Field(default=3, ge=1, le=10, description="Captures before a checkpoint is Failed.")
     backoff: list[Duration] = Field(default=["1m", "10m"], min_length=1, description="Pauses between attempts.")

@@ -1,8 +1,8 @@
 """The blocks of the chart's values; ``contract.values`` puts them together."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from contract import keys
@@ -262,13 +262,27 @@ class WebhookValues(Section):
 
 
 class ToolsImage(Image):
-    """The image that holds nothing but the tool folder."""
+    """An image with the tool folder."""
 
-    repository: str = Field(default="dynamo-snapshot/tools", min_length=1)
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"properties": {"tag": {"const": ""}}}, {"properties": {"repository": {"minLength": 1}}}]
+        }
+    )
+
+    repository: str = Field(default="", description="Empty: the agent's image, which is on every node that is ready.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.tag and not self.repository:
+            raise ValueError(
+                "a tag alone names no image; set repository too, or leave both empty for the agent's image"
+            )
+        return self
 
 
 class Inject(Section):
-    """Tools brought into stock images, where placeholder.mode is inject."""
+    """How tools are brought into stock images (automatic.inject, placeholder.mode)."""
 
     via: Literal["init", "imageVolume"] = Field(
         default="init",
@@ -283,7 +297,8 @@ class Placeholder(Section):
     """How standby comes into the worker's image."""
 
     mode: Literal["image", "inject"] = Field(
-        default="image", description="inject: stock images work, except where placeholder.images maps them."
+        default="image",
+        description="By name and for graphs. inject: stock images work, except where placeholder.images maps them.",
     )
     images: Texts = Field(default={}, description="Runtime image: its placeholder image.")
     inject: Inject = Inject()

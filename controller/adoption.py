@@ -14,6 +14,7 @@ from contract import keys
 from contract.checkpoint import annotations_of, artifact_version, captured_image, captured_version, job_name, resolve_id
 from contract.states import ConditionType, Phase
 from contract.storage import BadIdError, Storage, artifact_dir, check_version
+from contract.tools import tools_for
 from contract.values import Values
 from controller import diagnosis
 from controller.actions import Action, CreateJob, DeleteJob, SetAnnotations
@@ -198,13 +199,14 @@ def _take(
 
 
 def _image(checkpoint: Object, found: Mapping[str, Any], values: Values) -> Object | None:
-    """What was captured: as noted then where it was, else what the checkpoint says; never what an artifact says."""
+    """What was captured: as noted then where it was, else what a capture would be; never what an artifact says."""
     for each in _recorded(checkpoint):
         if each["version"] == found["version"] and each["manifestDigest"] == found["digest"] and each.get("image"):
             noted: Object = each["image"]
             return noted
     image = captured_image(checkpoint, values)
-    return {"reference": image} if image else None
+    injected = tools_for(checkpoint, image, values, capture=True) is not None
+    return {"reference": image, "injected": injected} if image else None
 
 
 def _refuse(checkpoint: Object, draft: Draft, version: str, words: str) -> None:

@@ -29,7 +29,7 @@ def image_of(checkpoint: Object, job: Object, values: Values) -> Object | None:
     found = ({"reference": reference} if reference else {}) | image_config(
         annotations_of(job).get(keys.ANN_IMAGE_CONFIG, "")
     )
-    return (found | ({"injected": True} if _had_tools_injected(job) else {})) or None
+    return found | {"injected": _had_tools_injected(job)} if found else None
 
 
 def image_config(text: str) -> Object:

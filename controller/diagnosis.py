@@ -29,7 +29,13 @@ PLACEHOLDER_REMEDY: Final = (
     "the image has no snapshot-standby: it is not a placeholder image; "
     "build one with `make docker-build-placeholder PLACEHOLDER_BASE_IMG=<image> PLACEHOLDER_IMG=<image>-placeholder` "
     "and use it in spec.job.podTemplateSpec, or map it with the chart value placeholder.images, "
-    "or install with placeholder.mode=inject, which needs no placeholder"
+    "or let it be brought in: chart value automatic.inject=true for workloads labelled auto, "
+    "placeholder.mode=inject for all"
+)
+TOOLS_REMEDY: Final = (
+    "it brings snapshot-standby in: check the chart value placeholder.inject.image (empty: the agent's image) and, for "
+    "a private registry, placeholder.inject.pullSecrets; images that have it built in get no such container where "
+    "placeholder.images names them"
 )
 ROOT_REMEDY: Final = (
     "artifacts belong to root, so Jobs on them must be uid 0, which this namespace's Pod Security level forbids: "
@@ -190,10 +196,10 @@ def _wants_ready_node(pod: Object) -> bool:
 def _not_pulled(entry: Object, waiting: Object) -> Problem:
     words = _BACK_OFF.sub("", str(waiting.get("message") or "")) or "the pull is being tried again"
     image = entry.get("image") or "(unknown)"
-    message = (
-        f"container {entry['name']}: image {image} cannot be pulled: {words}; "
-        "check the image's name and imagePullSecrets in spec.job.podTemplateSpec"
-    )
+    remedy = "check the image's name and imagePullSecrets in spec.job.podTemplateSpec"
+    if entry["name"] == keys.TOOLS_VOLUME:
+        remedy = TOOLS_REMEDY
+    message = f"container {entry['name']}: image {image} cannot be pulled: {words}; {remedy}"
     return Problem(Reason.IMAGE_NOT_PULLED, message)
 
 

@@ -37,19 +37,24 @@ def name_of(obj: Json, target: str = "main") -> str:
 
 
 def checkpoint_of(obj: Json, *, phase: str = "Ready", target: str = "main", **status: Any) -> Json:
-    """The checkpoint that the controller makes for an automatic pod."""
-    found = automatic_id(obj["metadata"]["namespace"], stamp_of(obj, target))
+    """The checkpoint that the controller makes for an automatic pod, of its stock image."""
+    stamp = stamp_of(obj, target)
+    found = automatic_id(obj["metadata"]["namespace"], stamp)
     spec = {key: copy.deepcopy(value) for key, value in obj["spec"].items() if key != "nodeName"}
     image = (find_container(spec, target) or {}).get("image", IMAGE)
     usual = {"phase": phase, "checkpointID": found, "jobName": f"checkpoint-job-{found}-1"}
     if phase == "Ready":
-        usual["image"] = {"reference": image, "entrypoint": ["/entry"], "cmd": ["serve"]}
+        usual["image"] = {"reference": image, "entrypoint": ["/entry"], "cmd": ["serve"], "injected": True}
     return checkpoint(
         automatic_name(found),
         pod_template={"spec": spec},
         job={"targetContainerName": target, "readySignal": "Probe"},
         labels={keys.LABEL_CHECKPOINT_ID: found},
-        annotations={keys.ANN_AUTO_CHECKPOINT: "true", keys.ANN_ARTIFACT_VERSION: "1"},
+        annotations={
+            keys.ANN_AUTO_CHECKPOINT: "true",
+            keys.ANN_ARTIFACT_VERSION: "1",
+            keys.ANN_TEMPLATE_HASH: stamp,
+        },
         status=usual | status,
     )
 

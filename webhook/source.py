@@ -102,14 +102,16 @@ def _waits_for_phase(wish: Wish, status: Json) -> bool:
 def _prospect(pod: Json, wish: Wish) -> Json:
     """The checkpoint that will be made of an automatic pod, as far as shaping asks."""
     labels = {keys.LABEL_CHECKPOINT_ID: wish.checkpoint_id}
-    metadata = {"name": wish.name, "labels": labels, "annotations": {keys.ANN_AUTO_CHECKPOINT: "true"}}
+    annotations = {keys.ANN_AUTO_CHECKPOINT: "true", keys.ANN_TEMPLATE_HASH: wish.stamp}
+    metadata = {"name": wish.name, "labels": labels, "annotations": annotations}
     job = {"podTemplateSpec": {"spec": pod.get("spec") or {}}, "targetContainerName": wish.target}
     return {"metadata": metadata, "spec": {"job": job}}
 
 
 def _leaves_command_to_stock_image(pod: Json, wish: Wish, source: Json, values: Values) -> bool:
     container = ckpt.find_container(pod["spec"], wish.target) or {}
-    return not container.get("command") and tools_for(_captured_image(source, container, values), values) is not None
+    image = _captured_image(source, container, values)
+    return not container.get("command") and tools_for(source, image, values) is not None
 
 
 def _restore(pod: Json, wish: Wish, checkpoint: Json, values: Values, *, held: bool) -> Restore:
@@ -136,7 +138,7 @@ def _restore(pod: Json, wish: Wish, checkpoint: Json, values: Values, *, held: b
         image=image or None,
         pull_secrets=tuple(secret["name"] for secret in template.get("imagePullSecrets") or () if secret.get("name")),
         shared_memory=_shared_memory(checkpoint, template, captured),
-        tools=tools_for(image or own, values, injected=bool(config.get("injected"))),
+        tools=tools_for(checkpoint, image or own, values),
         image_config=config,
         held=held,
         stamp=wish.stamp,

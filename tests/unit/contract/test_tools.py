@@ -20,7 +20,8 @@ def restore(text=INIT, image=IMAGE, **fields):
     values = load_values(text)
     given = {"image_config": CONFIG, "pull_secrets": ("pull",)} | fields
     storage = storage_from_values(values)
-    return Restore("qwen", ID, "1", ("main",), storage, "p.json", image=image, tools=tools_for(image, values), **given)
+    tools = tools_for(checkpoint(), image, values)
+    return Restore("qwen", ID, "1", ("main",), storage, "p.json", image=image, tools=tools, **given)
 
 
 def shape(obj, *arguments, **fields):
@@ -42,19 +43,105 @@ def job(text, main, **spec):
     return made["spec"]["template"]["spec"]
 
 
+BY_NAME = checkpoint()
+AUTOMATIC = checkpoint(annotations={keys.ANN_AUTO_CHECKPOINT: "true", keys.ANN_TEMPLATE_HASH: "0" * 32})
+OF_GRAPH = checkpoint(
+    annotations={keys.ANN_AUTO_CHECKPOINT: "true", keys.ANN_WORKLOAD: "Deployment/web"}, labels={keys.LABEL_GRAPH: "g"}
+)
+INJECT = "placeholder: {mode: inject}"
+MAPPED = "placeholder: {images: {'stock:1': 'built:1'}}"
+STRICT = "automatic: {inject: false}"
+BOTH = "{automatic: {inject: false}, placeholder: {mode: inject}}"
+
+
 @pytest.mark.parametrize(
-    ("text", "image", "needed"),
+    ("obj", "text", "image", "needed"),
     [
-        pytest.param("", "stock:1", False, id="image-mode"),
-        pytest.param("placeholder: {mode: inject}", "stock:1", True, id="stock"),
-        pytest.param("placeholder: {mode: inject, images: {'stock:1': 'built:1'}}", "built:1", False, id="mapped"),
+        pytest.param(BY_NAME, "", "stock:1", False, id="by-name"),
+        pytest.param(BY_NAME, INJECT, "stock:1", True, id="by-name-stock"),
+        pytest.param(BY_NAME, STRICT, "stock:1", False, id="by-name-strict"),
+        pytest.param(OF_GRAPH, "", "stock:1", False, id="graph"),
+        pytest.param(OF_GRAPH, INJECT, "stock:1", True, id="graph-stock"),
+        pytest.param(AUTOMATIC, "", "stock:1", True, id="automatic"),
+        pytest.param(AUTOMATIC, MAPPED, "built:1", False, id="automatic-placeholder"),
+        pytest.param(AUTOMATIC, MAPPED, "stock:1", True, id="automatic-captured-before-mapping"),
+        pytest.param(AUTOMATIC, STRICT, "stock:1", False, id="automatic-strict"),
+        pytest.param(AUTOMATIC, BOTH, "stock:1", True, id="automatic-strict-follows-the-mode"),
         pytest.param(
-            "placeholder: {mode: inject, images: {'stock:1': 'built:1'}}", "stock:1", True, id="captured-before-mapping"
+            BY_NAME,
+            "placeholder: {mode: inject, images: {'stock:1': 'built:1'}}",
+            "built:1",
+            False,
+            id="by-name-mapped",
         ),
     ],
 )
-def test_who_needs_tools(text, image, needed):
-    assert needed == (tools_for(image, load_values(text)) is not None)
+def test_who_needs_tools(obj, text, image, needed):
+    """A capture, and the pods that wait for it, are told the same."""
+    values = load_values(text)
+    assert needed == (tools_for(obj, image, values, capture=True) is not None)
+    assert needed == (tools_for(obj, image, values) is not None)
+
+
+@pytest.mark.parametrize(
+    ("obj", "status", "text", "needed"),
+    [
+        pytest.param(AUTOMATIC, {"image": {"injected": True}}, STRICT, True, id="with-tools-whatever-the-values"),
+        pytest.param(AUTOMATIC, {"image": {"injected": False}}, "", False, id="without-whatever-the-values"),
+        pytest.param(BY_NAME, {"image": {"injected": False}}, INJECT, False, id="by-name-without"),
+        pytest.param(AUTOMATIC, {"image": {"reference": "built:1"}}, "", False, id="earlier-release-noted-nothing"),
+        pytest.param(AUTOMATIC, {}, "", False, id="nothing-noted-at-all"),
+        pytest.param(AUTOMATIC, {}, INJECT, True, id="nothing-noted-inject"),
+        pytest.param(BY_NAME, {}, INJECT, True, id="by-name-nothing-noted-inject"),
+    ],
+)
+def test_pods_are_restored_as_was_captured(obj, status, text, needed):
+    obj = obj | {"status": {"phase": "Ready", **status}}
+    assert needed == (tools_for(obj, "built:1", load_values(text)) is not None)
+
+
+@pytest.mark.parametrize("noted", [True, False], ids=["with", "without"])
+def test_a_new_version_is_captured_by_the_values_of_today(noted):
+    obj = AUTOMATIC | {"status": {"phase": "Ready", "image": {"injected": noted}}}
+    assert tools_for(obj, "stock:1", load_values(""), capture=True) is not None
+    assert tools_for(obj, "stock:1", load_values(STRICT), capture=True) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "image", "secrets"),
+    [
+        pytest.param("daemonset: {image: {repository: r/agent, tag: '3'}}", "r/agent:3", (), id="the-agents"),
+        pytest.param(
+            "{daemonset: {imagePullSecrets: [{name: own}]},"
+            " placeholder: {inject: {image: {repository: r/tools, tag: '9'}}}}",
+            "r/tools:9",
+            (),
+            id="another",
+        ),
+        pytest.param(
+            "daemonset: {image: {tag: '3'}, imagePullSecrets: [{name: own}]}",
+            "dynamo-snapshot/agent:3",
+            ("own",),
+            id="own",
+        ),
+        pytest.param(
+            "{daemonset: {image: {tag: '3'}, imagePullSecrets: [{name: own}]}, rbac: {namespaceRestricted: false}}",
+            "dynamo-snapshot/agent:3",
+            (),
+            id="own-is-elsewhere",
+        ),
+        pytest.param(
+            "{daemonset: {image: {tag: '3'}, imagePullSecrets: [{name: own}]},"
+            " placeholder: {inject: {pullSecrets: [{name: said}]}}}",
+            "dynamo-snapshot/agent:3",
+            ("said",),
+            id="said",
+        ),
+    ],
+)
+def test_where_tools_come_from(text, image, secrets):
+    tools = tools_for(AUTOMATIC, "stock:1", load_values(text))
+    assert (image, secrets) == (tools.init["image"], tools.pull_secrets)
 
 
 def test_an_init_container_of_the_restricted_profile_fills_the_tool_folder_first():
@@ -78,12 +165,8 @@ def test_an_init_container_of_the_restricted_profile_fills_the_tool_folder_first
 
 
 def test_openshift_chooses_the_user():
-    assert (
-        "runAsUser"
-        not in tools_for("x", load_values("{placeholder: {mode: inject}, openshift: {enabled: true}}")).init[
-            "securityContext"
-        ]
-    )
+    values = load_values("{placeholder: {mode: inject}, openshift: {enabled: true}}")
+    assert "runAsUser" not in tools_for(BY_NAME, "x", values).init["securityContext"]
 
 
 def test_an_image_volume_needs_no_init_container():
@@ -143,7 +226,7 @@ def test_capture_brings_the_same_tools():
     ready = spec["containers"][0]["readinessProbe"]["exec"]["command"]
     assert [keys.STANDBY, "--opened", "/snapshot-control", "ready-for-snapshot"] == ready
     assert [{"name": "tools-pull"}] == spec["imagePullSecrets"]
-    assert tools_for(IMAGE, load_values(INIT)).init == spec["initContainers"][0]
+    assert tools_for(BY_NAME, IMAGE, load_values(INIT)).init == spec["initContainers"][0]
 
 
 def test_capture_of_a_mapped_image_brings_none():

@@ -46,6 +46,14 @@ webhook: {timeoutSeconds: 31}
         pytest.param(
             "placeholder: {inject: {via: pod}}", "placeholder.inject.via: input should be 'init' or", id="via"
         ),
+        pytest.param(
+            "placeholder: {inject: {image: {tag: '1'}}}",
+            "placeholder.inject.image: value error, a tag alone names no image; set repository too",
+            id="tools-tag-alone",
+        ),
+        pytest.param(
+            "automatic: {inject: 'no'}", "automatic.inject: input should be a valid boolean", id="automatic-inject"
+        ),
         pytest.param("runtime: {type: docker}", "runtime.type: input should be 'containerd' or 'crio'", id="runtime"),
         pytest.param("storage: {pvc: {basePath: tmp}}", "storage.pvc.basePath: string should match", id="relative"),
         pytest.param("waitTimeout: soon", "waitTimeout: string should match", id="duration"),

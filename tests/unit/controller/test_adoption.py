@@ -88,14 +88,14 @@ def test_a_whole_artifact_makes_it_ready():
         "manifestDigest": DIGEST,
         "size": 77,
         "storageClaim": "ns/snapshot-pvc",
-        "image": {"reference": "example.test/vllm-placeholder:1"},
+        "image": {"reference": "example.test/vllm-placeholder:1", "injected": False},
         "versions": [
             {
                 "version": "3",
                 "manifestDigest": DIGEST,
                 "size": 77,
                 "createdAt": "2026-01-01T00:00:00Z",
-                "image": {"reference": "example.test/vllm-placeholder:1"},
+                "image": {"reference": "example.test/vllm-placeholder:1", "injected": False},
             }
         ],
     }
@@ -103,6 +103,15 @@ def test_a_whole_artifact_makes_it_ready():
     assert ("True", "Adopted") == tuple(condition_in(planned.status, "Adopted")[f] for f in ("status", "reason"))
     assert ["CheckpointReady", "Adopted"] == [note.reason for note in planned.events]
     assert () == planned.actions
+
+
+def test_of_an_artifact_that_nobody_noted_is_said_what_a_capture_would_do():
+    """Tools that were not needed do no harm; without tools that its image lacks a restored pod would not start."""
+    obj = asking()
+    obj["metadata"]["annotations"] |= {keys.ANN_AUTO_CHECKPOINT: "true", keys.ANN_TEMPLATE_HASH: "0" * 32}
+    planned = step(obj, **looked(TOLD))
+
+    assert planned.status["image"]["injected"]
 
 
 def test_the_question_is_taken_away_only_after_the_answer_is_written():

@@ -53,7 +53,8 @@ def test_unknown_fields_do_not_get_into_the_status():
 def test_the_image_is_the_one_that_ran_with_what_it_would_run():
     seen = job(annotations={keys.ANN_IMAGE_CONFIG: json.dumps(CONFIG)})
 
-    assert {"reference": "example.test/ran:1"} | CONFIG == image_of(creating(), seen, AGENT_MOUNT)
+    expected = {"reference": "example.test/ran:1", "injected": False} | CONFIG
+    assert expected == image_of(creating(), seen, AGENT_MOUNT)
 
 
 def test_tools_that_were_brought_in_are_noted():

@@ -106,7 +106,7 @@ def test_ready_tells_where_what_and_when():
         "storageType": "pvc",
         "size": 1234,
         "manifestDigest": DIGEST,
-        "image": {"reference": "example.test/ran:1"},
+        "image": {"reference": "example.test/ran:1", "injected": False},
         "jobName": JOB,
         "storageClaim": "ns/snapshot-pvc",
         "versions": [
@@ -115,7 +115,7 @@ def test_ready_tells_where_what_and_when():
                 "manifestDigest": DIGEST,
                 "createdAt": "2026-01-31T10:00:00Z",
                 "size": 1234,
-                "image": {"reference": "example.test/ran:1"},
+                "image": {"reference": "example.test/ran:1", "injected": False},
             }
         ],
     }
@@ -250,12 +250,30 @@ def test_a_failed_job_without_a_pod_gives_the_jobs_words():
             capture_pod(
                 containers=[
                     container_status(
+                        {"waiting": {"reason": "ErrImagePull", "message": "denied"}}, name="snapshot-tools"
+                    )
+                ]
+            ),
+            "ImageNotPulled",
+            ["container snapshot-tools", "denied", "placeholder.inject.image", "placeholder.images"],
+            id="tools-image-pull",
+        ),
+        pytest.param(
+            capture_pod(
+                containers=[
+                    container_status(
                         {"waiting": {"reason": "CreateContainerError", "message": f"{keys.STANDBY}: no such file"}}
                     )
                 ]
             ),
             "ContainerNotStarted",
-            ["container main", "no such file", "make docker-build-placeholder", "placeholder.mode=inject"],
+            [
+                "container main",
+                "no such file",
+                "make docker-build-placeholder",
+                "automatic.inject=true",
+                "placeholder.mode=inject",
+            ],
             id="not-a-placeholder-image",
         ),
         pytest.param(

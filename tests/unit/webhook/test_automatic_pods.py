@@ -237,9 +237,10 @@ def test_a_graphs_worker_is_never_automatic():
     assert keys.ANN_TEMPLATE_HASH not in notes_of(result)
 
 
-def test_a_stock_image_is_restored_by_what_was_noted_of_it():
+@pytest.mark.parametrize("text", ["", INJECT, "automatic: {inject: false}"], ids=["default", "inject", "strict"])
+def test_a_stock_image_is_restored_by_what_was_noted_of_it(text):
     obj = auto_pod(STOCK)
-    result = patched(obj, ask(obj, checkpoint_of(obj), text=INJECT))
+    result = patched(obj, ask(obj, checkpoint_of(obj), text=text))
     main = result["spec"]["containers"][0]
     assert [keys.STANDBY, "--", "/entry"] == main["command"]
     assert ["serve"] == main["args"]
@@ -248,7 +249,7 @@ def test_a_stock_image_is_restored_by_what_was_noted_of_it():
 
 def test_a_stock_image_of_which_nothing_was_noted_starts_cold():
     obj = auto_pod(STOCK)
-    decision = ask(obj, checkpoint_of(obj, image={"reference": "stock:1"}), text=INJECT)
+    decision = ask(obj, checkpoint_of(obj, image={"reference": "stock:1", "injected": True}))
     assert Admission.ENTRYPOINT_UNKNOWN == decision.code
     assert "write the command into the pod template" in decision.message
     assert stamp_of(obj) == notes_of(patched(obj, decision))[keys.ANN_TEMPLATE_HASH]
@@ -263,13 +264,19 @@ def test_the_mapped_placeholder_goes_before_injection():
     assert "initContainers" not in result["spec"]
 
 
-def test_what_was_captured_with_injected_tools_is_restored_with_them_whatever_the_mode():
-    """Else a pod would be given the command of a program that its image lacks."""
+@pytest.mark.parametrize(
+    "noted",
+    [
+        pytest.param({"reference": "stock:1", "injected": False}, id="noted"),
+        pytest.param({"reference": "stock:1"}, id="by-an-earlier-release"),
+    ],
+)
+def test_what_was_captured_of_a_placeholder_is_restored_without_tools(noted):
+    """Whatever the default is by now: an upgrade changes nothing for the checkpoints that are there."""
     obj = auto_pod(STOCK)
-    image = {"reference": "stock:1", "entrypoint": ["/entry"], "injected": True}
-    result = patched(obj, ask(obj, checkpoint_of(obj, image=image), text="placeholder: {mode: image}"))
-    assert "snapshot-tools" == result["spec"]["initContainers"][0]["name"]
-    assert [keys.STANDBY, "--", "/entry"] == result["spec"]["containers"][0]["command"]
+    result = patched(obj, ask(obj, checkpoint_of(obj, image=noted)))
+    assert "initContainers" not in result["spec"]
+    assert [keys.STANDBY, "--image-entrypoint", "--"] == result["spec"]["containers"][0]["command"]
 
 
 def test_the_fate_of_the_pod_that_a_manifest_was_copied_from_is_forgotten():

@@ -148,10 +148,43 @@ INJECT = "placeholder: {mode: inject}"
         pytest.param([checkpoint_of(auto_pod(STOCK), phase="Creating")], Admission.ENTRYPOINT_UNKNOWN, id="creating"),
     ],
 )
-def test_a_pod_whose_command_is_not_known_yet_cannot_be_held(stored, code):
+@pytest.mark.parametrize("text", ["", INJECT], ids=["default", "inject"])
+def test_a_pod_whose_command_is_not_known_yet_cannot_be_held(stored, code, text):
     obj = auto_pod(STOCK, annotations=WAIT)
-    decision = ask(obj, *stored, text=INJECT)
+    decision = ask(obj, *stored, text=text)
     assert code == decision.code
     result = patched(obj, decision)
     assert obj["spec"] == result["spec"]
     assert stamp_of(obj) == result["metadata"]["annotations"][keys.ANN_TEMPLATE_HASH]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("placeholder: {images: {'stock:1': 'built:1'}}", id="mapped"),
+        pytest.param("placeholder: {images: {'stock:1': 'stock:1'}}", id="a-placeholder"),
+        pytest.param("automatic: {inject: false}", id="not-injected"),
+    ],
+)
+@pytest.mark.parametrize("stored", [[], [checkpoint_of(auto_pod(STOCK), phase="Creating")]], ids=["none", "creating"])
+def test_a_placeholder_knows_its_command_by_itself(stored, text):
+    obj = auto_pod(STOCK, annotations=WAIT)
+    decision = ask(obj, *stored, text=text)
+    assert Admission.HELD == decision.code
+    spec = patched(obj, decision)["spec"]
+    assert [keys.STANDBY, "--image-entrypoint", "--"] == spec["containers"][0]["command"]
+    assert "initContainers" not in spec
+
+
+@pytest.mark.parametrize("stored", [[], [checkpoint_of(auto_pod(), phase="Creating")]], ids=["none", "creating"])
+def test_a_stock_image_is_held_with_the_tools_that_its_capture_gets(stored):
+    obj = auto_pod(annotations=WAIT)
+    spec = patched(obj, ask(obj, *stored))["spec"]
+    assert ["snapshot-tools"] == [each["name"] for each in spec["initContainers"]]
+
+
+def test_a_pod_that_waits_for_an_automatic_checkpoint_by_name_is_shaped_as_that_one():
+    stored = checkpoint_of(auto_pod(), phase="Creating")
+    obj = opted_in(name=stored["metadata"]["name"], annotations=WAIT)
+    spec = patched(obj, ask(obj, stored))["spec"]
+    assert ["snapshot-tools"] == [each["name"] for each in spec["initContainers"]]
