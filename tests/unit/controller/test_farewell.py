@@ -1,8 +1,8 @@
 import pytest
 
 from contract import keys
-from controller.farewell import ATTEMPTS, HELD, open_all, release_all
-from kube.errors import ConflictError, NotFoundError
+from controller.farewell import ATTEMPTS, HELD, farewell, open_all, release_all
+from kube.errors import ConflictError, ForbiddenError, NotFoundError
 from kube.seam import Listing, PatchKind
 
 
@@ -33,6 +33,7 @@ class FakeKube:
 
 CONFLICT = ConflictError(409, "Conflict", "modified")
 GONE = NotFoundError(404, "NotFound", "gone")
+DENIED = ForbiddenError(403, "Forbidden", "policy x: no")
 
 
 async def test_only_our_finalizer_goes():
@@ -92,3 +93,19 @@ async def test_held_pods_are_let_go_and_say_why():
     gates = [{"$patch": "delete", "name": keys.SCHEDULING_GATE}]
     assert [("held", {"schedulingGates": gates}, PatchKind.STRATEGIC)] == kube.patched
     assert "uninstalled" == kube.stored["held"]["metadata"]["annotations"][keys.ANN_GATE]
+
+
+async def test_what_a_policy_keeps_does_not_keep_the_others():
+    """All that may go goes, the checkpoints too; what stays is named, with what to do."""
+    kube = FakeKube(a_pod("a", keys.SCHEDULING_GATE), a_pod("b", keys.SCHEDULING_GATE), errors=[DENIED])
+    kube.stored["c"] = a_checkpoint("c", keys.FINALIZER)
+
+    with pytest.raises(ForbiddenError, match=r"Pod ns/a may not be let go: policy x: no; .* gate .* by hand"):
+        await farewell(kube, "ns")
+    assert ["b", "c"] == [name for name, *_ in kube.patched]
+
+
+async def test_both_are_counted():
+    kube = FakeKube(a_pod("a", keys.SCHEDULING_GATE), a_checkpoint("c", keys.FINALIZER))
+
+    assert (1, 1) == await farewell(kube, "ns")
