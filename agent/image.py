@@ -58,12 +58,19 @@ def read_config(image_id: str, folders: Iterable[Path]) -> ImageConfig:
     named = _DIGEST.search(image_id)
     if named is None:
         raise _unreadable(f"the image id {image_id!r} holds no digest")
-    places = list(folders)
-    document = _blob(named[1], places)
+    try:
+        return _config(_document(named[1], list(folders)))
+    except (AttributeError, KeyError, TypeError, UnicodeError) as error:
+        raise _unreadable("a document of it is not of its form") from error
+
+
+def _document(digest: str, places: list[Path]) -> Json:
+    """The configuration that a digest leads to."""
+    document = _blob(digest, places)
     for _ in range(2):  # an index, then a manifest
         if "rootfs" not in document:
             document = _blob(_next(document), places)
-    return _config(document)
+    return document
 
 
 def _next(document: Json) -> str:
@@ -110,7 +117,7 @@ def _file_name(name: str) -> str:
 def _parsed(content: bytes) -> Json:
     try:
         found = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _unreadable(f"its configuration is no JSON: {error}") from error
     if not isinstance(found, dict):
         raise _unreadable("its configuration is no object")
@@ -124,7 +131,9 @@ def _config(document: Json) -> ImageConfig:
         "\0" in word for word in (*entrypoint, *cmd)
     ):
         raise _unreadable("its entrypoint and cmd are too long, or hold a NUL")
-    return ImageConfig(entrypoint, cmd, str(said.get("User") or ""), str(said.get("WorkingDir") or ""))
+    user, folder = (str(said.get(key) or "") for key in ("User", "WorkingDir"))
+    (user + folder).encode()
+    return ImageConfig(entrypoint, cmd, user, folder)
 
 
 def _unreadable(why: str) -> ContainerError:

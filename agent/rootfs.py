@@ -44,7 +44,7 @@ def parse_deleted(text: bytes) -> Changes:
         content = json.loads(text)
         gone, emptied, sockets = ([str(name) for name in content[key]] for key in ("deleted", "opaque", "sockets"))
         return Changes(gone=gone, emptied=emptied, sockets=sockets)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RefusedError("artifact-corrupt", "deleted-files.json is not of its form") from error
 
 

@@ -108,7 +108,7 @@ def _untils(state: State) -> dict[str, str]:
 def _mapping(text: str) -> Mapping[str, Any]:
     try:
         parsed = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return parsed if isinstance(parsed, dict) else {}
 

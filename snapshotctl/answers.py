@@ -16,6 +16,7 @@ from contract.checkpoint import TargetError, annotations_of, labels_of, target_c
 from contract.checkpoint_remedies import CHECKPOINT
 from contract.graph_remedies import GRAPH
 from contract.remedies import ADMISSION, AGENT, GATE, NOTHING, Remedy
+from contract.reports import ReportPhase, read_report
 from contract.states import Admission, AgentReason, ConditionType, GateEnd, GraphCondition, Phase, RestoreStatus
 from workloads.pods import checkpoint_name
 
@@ -131,6 +132,8 @@ class Ruling:
     name: str = ""
     """Of the checkpoint that was looked up; empty: none was."""
     checkpoint: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+    """What the decision did not know."""
 
 
 def predicted(
@@ -285,7 +288,7 @@ def _restored(facts: Facts, container: str) -> tuple[Finding | None, Outcome]:
     line = facts.logs.get(container, "").partition("\n")[0]
     report = _report(annotations, container)
     if status == RestoreStatus.COMPLETED:
-        words = _took(report)
+        words = _took(annotations, container)
         return Finding(Stage.RESTORE, status, words, "The container was restored.", "", "", container), Outcome.RESTORED
     if status == RestoreStatus.FAILED:
         code = str(report.get("reason") or AgentReason.INTERNAL_ERROR)
@@ -307,12 +310,14 @@ def _restored(facts: Facts, container: str) -> tuple[Finding | None, Outcome]:
 def _report(annotations: Mapping[str, str], container: str) -> Json:
     try:
         report = json.loads(annotations.get(keys.ANN_RESTORE_REPORT, "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return report if isinstance(report, dict) and report.get("container") in (None, container) else {}
 
 
-def _took(report: Json) -> str:
-    seconds = report.get("seconds") or {}
-    total = seconds.get("total", sum(seconds.values()))
-    return f"in {total:.2f} s, {report.get('bytes', 0) / 2**20:.1f} MiB" if seconds else "completed"
+def _took(annotations: Mapping[str, str], container: str) -> str:
+    report = read_report(annotations.get(keys.ANN_RESTORE_REPORT, ""))
+    if report is None or report.container not in ("", container) or not report.seconds:
+        return "completed"
+    total = report.seconds.get(ReportPhase.TOTAL, sum(report.seconds.values()))
+    return f"in {total:.2f} s, {report.size / 2**20:.1f} MiB"

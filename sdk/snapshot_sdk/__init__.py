@@ -65,7 +65,7 @@ def restore_context() -> dict[str, object]:
     directory = control_dir()
     try:
         found = json.loads(_read(directory, RESTORE_CONTEXT) or "{}") if directory else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -88,7 +88,7 @@ def _write(directory: str, name: str, content: str) -> None:
 
 def _read(directory: str, name: str) -> str | None:
     try:
-        with open(os.path.join(directory, name), encoding="utf-8") as file:  # noqa: PTH118, PTH123 - as above
+        with open(os.path.join(directory, name), encoding="utf-8", errors="replace") as file:  # noqa: PTH118, PTH123 - as above
             return file.read()
     except OSError:
         return None

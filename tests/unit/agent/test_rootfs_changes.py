@@ -50,7 +50,9 @@ def test_deleted_files_round_trip():
     assert changes == parse_deleted(changes.deleted_json().encode())
 
 
-@pytest.mark.parametrize("text", [b"", b"[]", b'{"deleted": []}', b'{"deleted": 1, "opaque": [], "sockets": []}'])
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"[" * 100_000, b'{"deleted": []}', b'{"deleted": 1, "opaque": [], "sockets": []}']
+)
 def test_bad_deleted_files(text):
     with pytest.raises(RefusedError):
         parse_deleted(text)

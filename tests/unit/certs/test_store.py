@@ -54,9 +54,10 @@ def test_a_leaf_that_cannot_be_read_counts_as_absent(expected, data):
     assert expected == store.read_leaf(data)
 
 
-def test_a_former_authority_without_its_time_stays_until_its_own_end():
+@pytest.mark.parametrize("times", [pytest.param(b"[not json", id="no JSON"), pytest.param(b"[" * 100_000, id="deep")])
+def test_a_former_authority_without_its_time_stays_until_its_own_end(times):
     data = written(State(previous=(Retired(ONE.certificate, NOW),)))
-    data["ca-previous.until"] = base64.b64encode(b"[not json").decode()
+    data["ca-previous.until"] = base64.b64encode(times).decode()
 
     assert (Retired(ONE.certificate, NOW + YEAR),) == store.read_state(data).previous
 

@@ -73,11 +73,17 @@ def test_never_waits_where_nobody_would_answer(monkeypatch, environment):
         pytest.param('{"podName": "b"}', {"podName": "b"}, id="object"),
         pytest.param("[1]", {}, id="not-an-object"),
         pytest.param("{", {}, id="not-json"),
+        pytest.param("[" * 100_000, {}, id="nested-without-end"),
     ],
 )
 def test_restore_context(control_dir, content, expected):
     (control_dir / control.RESTORE_CONTEXT).write_text(content)
     assert expected == snapshot_sdk.restore_context()
+
+
+def test_a_sign_is_a_sign_whatever_it_holds(control_dir):
+    (control_dir / control.RESTORE_COMPLETE).write_bytes(b"\xff")
+    assert snapshot_sdk.quiesce() is Outcome.RESTORED
 
 
 def test_restore_context_is_empty_without_a_file(control_dir):

@@ -38,6 +38,13 @@ def gated():
     return obj
 
 
+HOSTILE_REPORTS = {
+    "seconds-no-object": {"seconds": [1]},
+    "seconds-no-numbers": {"seconds": {"open": "x"}},
+    "bytes-no-number": {"bytes": "x"},
+}
+
+
 def report(**parts):
     return {keys.ANN_RESTORE_REPORT: json.dumps(REPORT | parts)}
 
@@ -55,6 +62,18 @@ def report(**parts):
             "internal-error",
             Facts(shaped(**{STATUS: "failed", keys.ANN_RESTORE_REPORT: "{"})),
             id="report-unreadable",
+        ),
+        *(
+            pytest.param(
+                "restored", "restore-shaped", Facts(shaped(**{STATUS: "completed"}, **report(**parts))), id=case
+            )
+            for case, parts in HOSTILE_REPORTS.items()
+        ),
+        pytest.param(
+            "restored",
+            "restore-shaped",
+            Facts(shaped(**{STATUS: "completed", keys.ANN_RESTORE_REPORT: "[" * 100_000})),
+            id="report-without-end",
         ),
         pytest.param("starts-cold", "already-started", Facts(shaped(), logs={"main": COLD}), id="only-the-log-says-so"),
         pytest.param("restored", "restore-shaped", Facts(shaped(), logs={"main": RESTORED}), id="log-says-restored"),
