@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 import tempfile
 from collections import deque
@@ -50,7 +51,7 @@ def build(home: Cache, components: Sequence[Component], progress: Progress) -> P
     """Have *components* built; what the cache holds is taken from there."""
     sources = {component: _sources(component) for component in components}
     # All modules count, not only those wanted now: else the compiler, and so every key, could differ between calls.
-    mods = {c.name: _sources(c)["go.mod"].decode() for c in toolchain.COMPONENTS}
+    mods = {c.name: _sources(c)["go.mod"].decode() for c in toolchain.ALL_COMPONENTS}
     compiler = go.find(home, toolchain.go_required(mods), progress)
     targets = {
         c: home.part(c.name, toolchain.key(c, sources[c], compiler.version, platform.machine())) for c in components
@@ -94,6 +95,20 @@ def _compile(compiler: Go, component: Component, folder: Path, advance: Advance)
             raise BuildError(f"building {component.name} left no {name}")
     for name in component.links:
         (folder / name).symlink_to(component.binaries[0])
+    _keep_folders(compiler, component, folder)
+
+
+def _keep_folders(compiler: Go, component: Component, folder: Path) -> None:
+    """Copied, because a part must not depend on the compiler's own cache of modules."""
+    if not component.folders:
+        return
+    asked: list[str | Path] = [compiler.program, "list", "-m", "-f", "{{.Dir}}", component.module]
+    module = Path(run(asked, env=compiler.environment(), cwd=SOURCES / component.name).strip())
+    for source, name in component.folders:
+        for file in (found for found in (module / source).rglob("*") if found.is_file()):
+            target = folder / name / file.relative_to(module / source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)  # not its mode: all is read-only there, and a part must be removable
 
 
 def _watched(argv: list[str], cwd: Path, env: dict[str, str], *, total: int, advance: Advance) -> None:

@@ -54,7 +54,7 @@ def build_() -> None:
     """Build all programs and fetch the node's root file system, unless the cache has them."""
     home, progress = _home(), for_terminal()
     preflight.check_node_host(home.root)
-    build.build(home, toolchain.COMPONENTS, progress)
+    build.build(home, toolchain.ALL_COMPONENTS, progress)
     packages.node_root(home, progress)
 
 

@@ -1,9 +1,11 @@
 """What names a build, and what the linker is told."""
 
+import dataclasses
+
 import pytest
 
 from cluster import toolchain
-from cluster.toolchain import CONTAINERD, ETCD, KUBERNETES
+from cluster.toolchain import CERT_MANAGER, CONTAINERD, ETCD, KUBERNETES
 
 FILES = {"go.mod": b"module m\n\ngo 1.26.0\n", "main.go": b"package main\n"}
 
@@ -27,6 +29,17 @@ def test_the_same_inputs_give_the_same_key():
     assert toolchain.key(ETCD, FILES, "go1.26.6", "x86_64") == toolchain.key(ETCD, swapped, "go1.26.6", "x86_64")
 
 
+def test_what_is_kept_of_a_module_gives_another_key():
+    more = dataclasses.replace(ETCD, folders=(("deploy", "chart"),))
+
+    assert toolchain.key(ETCD, FILES, "go1.26.6", "x86_64") != toolchain.key(more, FILES, "go1.26.6", "x86_64")
+
+
+def test_what_only_tests_need_is_in_no_cluster():
+    assert set() == set(toolchain.COMPONENTS) & set(toolchain.TEST_COMPONENTS)
+    assert set(toolchain.ALL_COMPONENTS) == {*toolchain.COMPONENTS, *toolchain.TEST_COMPONENTS}
+
+
 @pytest.mark.parametrize(
     ("component", "go_mod", "expected"),
     [
@@ -42,6 +55,12 @@ def test_the_same_inputs_give_the_same_key():
             "require github.com/containerd/containerd/v2 v2.4.2\n",
             "-s -w -X github.com/containerd/containerd/v2/version.Version=2.4.2",
             id="containerd-one-line",
+        ),
+        pytest.param(
+            CERT_MANAGER,
+            "require (\n\tgithub.com/cert-manager/cert-manager v1.21.2\n)\n",
+            "-s -w -X github.com/cert-manager/cert-manager/pkg/util.AppVersion=v1.21.2",
+            id="cert-manager",
         ),
         pytest.param(CONTAINERD, "require github.com/containerd/containerd/api v1.0.0\n", "-s -w", id="other-module"),
         pytest.param(ETCD, "require go.etcd.io/etcd/server/v3 v3.6.6\n", "-s -w", id="no-stamp"),
