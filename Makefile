@@ -40,6 +40,15 @@ test-node: setup ## on a whole cluster: kubelet, containerd, CRIU
 	@$(PY) -m cluster build
 	@$(PY) -m pytest tests/node $(PYTEST_ARGS)
 
+FUZZ := .venv-fuzz
+$(FUZZ)/.installed: requirements-fuzz.lock $(VENV)/.installed
+	@$(PY) -m pip install --quiet --upgrade --no-deps --require-hashes --only-binary :all: --target $(FUZZ) \
+		-r requirements-fuzz.lock || { echo "the fuzzing engine has wheels for Python 3.11 to 3.13 on x86_64 only" >&2; exit 1; }
+	@touch $@
+.PHONY: fuzz
+fuzz: $(FUZZ)/.installed ## every reader of what others wrote, fuzzed: SECONDS=60 each, all or TARGETS="words values"
+	@PYTHONPATH=.:sdk:$(FUZZ) $(PY) -m fuzz --seconds $(or $(SECONDS),60) $(TARGETS)
+
 .PHONY: check
 check: setup ## linters, types, import map, generated files
 	@$(VENV)/bin/ruff format --check .

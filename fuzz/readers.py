@@ -1,0 +1,154 @@
+"""Readers of what a worker, an agent, an image or a person wrote, each with the rules that hold for any text."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import tempfile
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+from unittest.mock import patch
+
+from jsonschema import Draft202012Validator
+
+import snapshot_sdk
+from agent import artifact, image, rootfs
+from agent.errors import ArtifactError, ContainerError, RefusedError
+from certs import store
+from contract import control, keys
+from contract.crd import crd
+from contract.reports import LARGEST, LONGEST, UNKNOWN_REASON, ReportPhase, read_report
+from contract.states import Admission, AgentReason, RestoreStatus
+from contract.values import load_values
+from controller import captured
+from snapshotctl import answers
+
+Json = Any
+Reader = Callable[[bytes], None]
+
+ID: Final = "3bff874d069f0ed5"
+_VALUES: Final = load_values("")
+
+
+def unbase64(text: str) -> bytes:
+    """The bytes behind a patch."""
+    return b64decode(text, validate=True)
+
+
+@cache
+def _schema() -> Draft202012Validator:
+    return Draft202012Validator(crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
+
+
+def storable(checkpoint: Json) -> bool:
+    """Whether an API server would keep such a DynamoCheckpoint: the schema holds, and metadata has its form."""
+    metadata = checkpoint.get("metadata") if isinstance(checkpoint, dict) else None
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+        return False
+    maps = [metadata.get("labels", {}), metadata.get("annotations", {})]
+    texts = all(isinstance(each, dict) and all(isinstance(text, str) for text in each.values()) for each in maps)
+    return texts and bool(_schema().is_valid(checkpoint))
+
+
+def _text(content: bytes) -> str:
+    """As the API server hands on annotations: always UTF-8."""
+    return content.decode("utf-8", "replace")
+
+
+def _report(content: bytes) -> None:
+    found = read_report(_text(content))
+    if found is not None:
+        assert found.reason in {"", UNKNOWN_REASON, *AgentReason}
+        assert all(math.isfinite(each) and each >= 0 for each in found.seconds.values())
+        assert max(found.seconds.values(), default=0) <= LONGEST * len(ReportPhase) * max(len(content), 1)
+        assert 0 <= found.size <= LARGEST
+
+
+def _capture(content: bytes) -> None:
+    """All annotations of a capture Job at once."""
+    text = _text(content)
+    wrote = (keys.ANN_IMAGE_CONFIG, keys.ANN_CAPTURE_REPORT, keys.ANN_ARTIFACT_SIZE)
+    job = {"metadata": {"annotations": dict.fromkeys(wrote, text)}}
+    found = captured.image_of({}, job, _VALUES) or {}
+    words = [*found.get("entrypoint", ()), *found.get("cmd", ()), found.get("user", ""), found.get("workingDir", "")]
+    assert sum(map(len, words)) <= captured.MAX_CONFIG
+    assert all("\0" not in word and word.encode() is not None for word in words)
+    size = captured.size_of(job)
+    assert size is None or 0 <= size < 2**63
+    captured.agent_reason(job)
+
+
+def _why(content: bytes) -> None:
+    """The report as ``snapshotctl`` tells it."""
+    spec = {"containers": [{"name": "main"}]}
+    for status in RestoreStatus:
+        notes = {keys.ANN_ADMISSION: Admission.RESTORE_SHAPED.value, keys.ANN_RESTORE_REPORT: _text(content)}
+        notes[f"{keys.ANN_RESTORE_STATUS_PREFIX}main"] = status.value
+        answers.lived(answers.Facts({"metadata": {"name": "a", "annotations": notes}, "spec": spec}))
+
+
+def _control_directory(content: bytes) -> None:
+    """Every file that the SDK reads holds *content*; a worker must survive that."""
+    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
+        for name in (control.RESTORE_COMPLETE, control.RESTORE_CONTEXT):
+            (Path(folder) / name).write_bytes(content)
+        with patch.dict(os.environ, {keys.ENV_CONTROL_DIR: folder}):
+            assert isinstance(snapshot_sdk.restore_context(), dict)
+            snapshot_sdk.quiesce()
+
+
+def _image(content: bytes) -> None:
+    """A document of an image, in a runtime's store."""
+    digest = hashlib.sha256(content).hexdigest()
+    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
+        blobs = Path(folder) / image.BLOBS
+        blobs.mkdir(parents=True)
+        (blobs / digest).write_bytes(content)
+        try:
+            found = image.read_config(f"sha256:{digest}", [Path(folder)])
+        except ContainerError:
+            return
+        "".join((*found.entrypoint, *found.cmd, found.user, found.working_dir)).encode()
+
+
+def _deleted(content: bytes) -> None:
+    try:
+        rootfs.parse_deleted(content)
+    except RefusedError:
+        return
+
+
+def _manifest(content: bytes) -> None:
+    try:
+        artifact.parse_manifest(content, ID)
+    except ArtifactError:
+        return
+
+
+def _secret(content: bytes) -> None:
+    """The authorities' Secret, in which only JSON is ours to parse."""
+    text = b64encode(content).decode()
+    data = dict.fromkeys((store.PREVIOUS_UNTIL, store.NEXT_SINCE, store.CURRENT_CERT), text)
+    store.read_state(data)
+    store.read_state({store.PREVIOUS_UNTIL: text})
+
+
+def _memory() -> str | None:
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a file of its own name each time
+
+
+READERS: Final[tuple[Reader, ...]] = (
+    _report,
+    _capture,
+    _why,
+    _control_directory,
+    _image,
+    _deleted,
+    _manifest,
+    _secret,
+)
+"""The order is part of stored inputs: add at the end."""

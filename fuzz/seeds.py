@@ -1,0 +1,80 @@
+"""Where each target begins: good inputs, so that the engine need not find the way in."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+from typing import Any, Final
+
+import orjson
+import yaml
+
+from contract.values import load_values
+from fuzz.readers import ID
+from fuzz.targets import PATH
+from tests.pods import auto_pod, checkpoint_of, random_pod
+from tests.shapes import checkpoint, graph_pod, opted_in, ready, review
+
+Json = Any
+
+PODS: Final = (
+    opted_in(),
+    auto_pod(),
+    graph_pod(),
+    *(random_pod(Random(number)) for number in range(12)),
+)
+_CHECKPOINTS: Final = (
+    ready(),
+    checkpoint(),
+    checkpoint(status={"phase": "Failed", "message": "no node"}),
+    ready(status={"phase": "Ready", "checkpointID": ID, "image": {"reference": "a", "entrypoint": ["/e"], "cmd": []}}),
+)
+_TOLD: Final = (
+    {"container": "main", "outcome": "restored", "reason": "", "seconds": {"open": 0.1, "total": 0.5}, "bytes": 7},
+    {"container": "main", "outcome": "failed", "reason": "criu-failed", "seconds": {}, "bytes": 0},
+    {"entrypoint": ["/entry"], "cmd": ["serve"], "user": "1000", "workingDir": "/work"},
+    {"rootfs": {}, "config": {"Entrypoint": ["/entry"], "Cmd": ["serve"], "User": "1", "WorkingDir": "/"}},
+    {"manifests": [{"digest": "sha256:" + "0" * 64, "platform": {"architecture": "amd64"}}]},
+    {"config": {"digest": "sha256:" + "0" * 64}},
+    {"deleted": ["a"], "opaque": ["b"], "sockets": ["c"]},
+    {"formatVersion": 1, "checkpointId": ID, "version": "1", "files": {"core-1.img": {"size": 1, "blake3": "0" * 64}}},
+    {"0" * 64: "2026-11-21T05:00:00+00:00"},
+)
+_HEAD: Final = "POST {path}{query} HTTP/1.1\r\nHost: webhook\r\nContent-Length: {length}\r\n{more}\r\n"
+
+
+def _request(body: bytes, *, query: str = "?timeout=2s", more: str = "Accept: application/json\r\n") -> bytes:
+    return _HEAD.format(path=PATH, query=query, length=len(body), more=more).encode() + body
+
+
+def _streams() -> list[bytes]:
+    plain, chunked = _request(b"{}"), _request(b"", more="Transfer-Encoding: chunked\r\n") + b"0\r\n\r\n"
+    odd = (
+        "Connection: close\r\n",
+        "Expect: 100-continue\r\n",
+        "Content-Length: 3\r\n",
+        " folded: x\r\n",
+        "Upgrade: h2c\r\n",
+        "X:\x0b1\r\n",
+    )
+    return [plain, plain * 3, plain + chunked, _request(b""), *(_request(b"abc", more=each) + plain for each in odd)]
+
+
+def _decisions() -> list[Json]:
+    pairs = [[pod, _CHECKPOINTS[number % len(_CHECKPOINTS)], number] for number, pod in enumerate(PODS)]
+    automatic = auto_pod()
+    return [*pairs, [automatic, checkpoint_of(automatic), 0], [automatic, checkpoint_of(automatic, phase="Pending"), 1]]
+
+
+def _values() -> list[str]:
+    whole = load_values("").model_dump(mode="json", by_alias=True)
+    return ["", "{placeholder: {mode: inject}}", "storage: &a {accessMode: podMount}", yaml.safe_dump(whole)]
+
+
+SEEDS: Final[dict[str, list[bytes]]] = {
+    "admission": [orjson.dumps(review(pod)) for pod in PODS],
+    "decision": [orjson.dumps(each) for each in _decisions()],
+    "fast-lane": [b"\0\x20" + stream for stream in _streams()],
+    "words": [bytes([reader]) + json.dumps(told).encode() for reader in range(8) for told in _TOLD],
+    "values": [text.encode() for text in _values()],
+}
