@@ -69,7 +69,17 @@ CNI = Component(
     ("bridge", "host-local", "loopback", "portmap"),
 )
 PAUSE = Component("pause", (".",), ("pause",))
-HELM3 = Component("helm3", ("helm.sh/helm/v3/cmd/helm",), ("helm",))
+HELM3 = Component(
+    "helm3",
+    ("helm.sh/helm/v3/cmd/helm",),
+    ("helm",),
+    # It asks for charts as if on a cluster as old as 1.20 unless it is told, as its own releases are, what it speaks.
+    module="k8s.io/client-go",
+    stamps=(
+        ("helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor", "{minor}"),
+        ("helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor", "{minor}"),
+    ),
+)
 CERT_MANAGER = Component(
     "cert-manager",
     (".",),

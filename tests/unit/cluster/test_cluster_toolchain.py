@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from cluster import toolchain
-from cluster.toolchain import CERT_MANAGER, CONTAINERD, ETCD, KUBERNETES
+from cluster.toolchain import CERT_MANAGER, CONTAINERD, ETCD, HELM3, KUBERNETES
 
 FILES = {"go.mod": b"module m\n\ngo 1.26.0\n", "main.go": b"package main\n"}
 
@@ -61,6 +61,13 @@ def test_what_only_tests_need_is_in_no_cluster():
             "require (\n\tgithub.com/cert-manager/cert-manager v1.21.2\n)\n",
             "-s -w -X github.com/cert-manager/cert-manager/pkg/util.AppVersion=v1.21.2",
             id="cert-manager",
+        ),
+        pytest.param(
+            HELM3,
+            "require (\n\tk8s.io/client-go v0.37.1 // indirect\n)\n",
+            "-s -w -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=37 "
+            "-X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=37",
+            id="helm-3",
         ),
         pytest.param(CONTAINERD, "require github.com/containerd/containerd/api v1.0.0\n", "-s -w", id="other-module"),
         pytest.param(ETCD, "require go.etcd.io/etcd/server/v3 v3.6.6\n", "-s -w", id="no-stamp"),
