@@ -95,8 +95,12 @@ _ADMISSION: Final[Mapping[str, tuple[str, str]]] = {
         f"Set annotation {keys.ANN_TARGET_CONTAINERS} to a comma-separated list of container names of the pod.",
     ),
     Admission.STORAGE_UNAVAILABLE: (
-        "The chart's storage values contradict each other, or the claim that they name is not there.",
-        "Correct the value that the message names with `helm upgrade`, or make the claim anew with its volume.",
+        "The chart's storage values contradict each other.",
+        "Correct the value that the message names with `helm upgrade`.",
+    ),
+    Admission.VOLUME_CLAIM_UNAVAILABLE: (
+        "The volume claim that a restored pod mounts is missing or going, so the pod starts cold without it.",
+        "Make the claim, anew with its volume where it holds artifacts; pods created after that restore.",
     ),
     Admission.IMAGE_MISMATCH: (
         "The container's image is not the one that was captured.",
@@ -294,6 +298,10 @@ _GATES: Final[Mapping[str, tuple[str, str]]] = {
     GateEnd.WAIT_TIMEOUT: (
         "The pod was let go because its checkpoint took longer than waitTimeout; it starts cold.",
         "`snapshotctl describe NAME` says what it waits for; raise waitTimeout if the capture needs longer.",
+    ),
+    GateEnd.VOLUME_CLAIM_UNAVAILABLE: (
+        "The pod was let go, but it cannot start: the volume claim that it mounts is missing or going.",
+        "Make the claim, anew with its volume where it holds artifacts, or delete the pod: the next one starts cold.",
     ),
     GateEnd.UNINSTALLED: (
         "The pod was let go because the release that held it was uninstalled; it starts cold.",

@@ -15,7 +15,7 @@ from contextlib import aclosing
 from time import monotonic
 from typing import Final, NoReturn
 
-from kube.errors import GoneError, KubeError
+from kube.errors import ForbiddenError, GoneError, KubeError
 from kube.resources import Resource
 from kube.seam import Keep, Kube, Object
 from kube.store import Change, Indexer, Store, version_of
@@ -53,6 +53,8 @@ class Informer:
         self.resource = resource
         self.store = Store(indexers)
         self.synced = asyncio.Event()
+        self.forbidden = False
+        """Whether the server refused the last list or watch for want of rights: it is asked again all the same."""
         self._kube = kube
         self._namespace = namespace
         self._labels = labels
@@ -96,6 +98,7 @@ class Informer:
                 self._version = ""
                 await self._rest()
             except KubeError as error:
+                self.forbidden = isinstance(error, ForbiddenError)
                 logger.warning("%s: %s; listing again", self.resource.plural, error)
                 self._version = ""
                 await self._rest()
@@ -107,6 +110,7 @@ class Informer:
         for change in self.store.replace(listing.items):
             self._tell(change)
         self._version = listing.resource_version
+        self.forbidden = False
         self._hear()
         self.synced.set()
 

@@ -18,23 +18,23 @@ def command(objects: Path, values: Path | None) -> None:
 
     Prints the AdmissionReview with the answer; response.status.message says why, response.auditAnnotations holds the
     code. Exit status 0 whatever the decision, 2 where the input cannot be read.
+
+    With podMount the file's PersistentVolumeClaims say whether the claim is there; without any it is taken as there.
     """
-    from snapshotctl.objects import is_checkpoint  # noqa: PLC0415 - --help imports nothing
+    from snapshotctl.objects import claims_in, is_checkpoint  # noqa: PLC0415 - --help imports nothing
     from webhook.answer import BadReviewError, answer, parse  # noqa: PLC0415 - as above
     from webhook.wellformed import malformed  # noqa: PLC0415 - as above
 
     loaded = values_of(values)
-    stored = {
-        (obj["metadata"]["namespace"], obj["metadata"]["name"]): obj
-        for obj in objects_of(objects)
-        if is_checkpoint(obj)
-    }
+    found = objects_of(objects)
+    stored = {(obj["metadata"]["namespace"], obj["metadata"]["name"]): obj for obj in found if is_checkpoint(obj)}
+    claims = claims_in(found)(loaded.storage.pvc.name)
     body = sys.stdin.buffer.read()
     try:
         request = parse(body)
         if request.get("operation") == "CREATE" and (problem := malformed(request.get("object"))):
             unreadable(f"standard input: request.object is no pod: {problem}")
-        result = answer(body, lambda namespace, name: stored.get((namespace, name)), loaded)
+        result = answer(body, lambda namespace, name: stored.get((namespace, name)), loaded, claims)
     except BadReviewError as error:
         unreadable(f"standard input: {error}")
     click.echo(result.body)

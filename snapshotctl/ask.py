@@ -1,6 +1,6 @@
 """The questions behind ``snapshotctl why``: the webhook's own decision, with the checkpoints that the cluster has now.
 
-The decision looks checkpoints up in memory, so it is asked again until it has met every checkpoint that it wanted.
+The decision looks checkpoints and claims up in memory, so it is asked again until it has met all that it wanted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from contract import keys
 from contract.checkpoint import TargetError, annotations_of, labels_of, target_containers
+from contract.claims import Claims, ClaimState, unknown
 from contract.states import Admission, RestoreStatus
 from graphs.shape import label_value
 from kube.errors import ForbiddenError, KubeError, NotFoundError
@@ -29,6 +30,7 @@ from kube.resources import (
 )
 from kube.seam import Kube, Object
 from snapshotctl.answers import NOT_ASKED_FOR, Answer, Facts, Ruling, graph_findings, lived, predicted
+from snapshotctl.claims import KnownClaims
 from snapshotctl.cluster import UserError
 from snapshotctl.faults import not_installed
 from snapshotctl.manifests import Candidate, candidates, name_of
@@ -56,30 +58,46 @@ Key = tuple[str, str]
 class Oracle:
     """Decides as the webhook would."""
 
-    def __init__(self, kube: Kube | None, release: Release, known: Iterable[Object] = ()) -> None:
+    def __init__(
+        self, kube: Kube | None, release: Release, known: Iterable[Object] = (), claims: Claims = unknown
+    ) -> None:
         self._kube = kube
         self.release = release
         self._whole: set[str] = set()
         self._known: dict[Key, Object | None] = {
             (str(obj["metadata"]["namespace"]), str(obj["metadata"]["name"])): obj for obj in known
         }
+        self._claims = KnownClaims(kube, release.values.storage.pvc.name, claims)
 
     async def ask(self, pod: Mapping[str, Any], namespace: str) -> Ruling:
         """The decision about a pod that is created in *namespace*; a manifest has to be ``as_sent``."""
         request = {"operation": "CREATE", "namespace": namespace, "object": pod}
         while True:
             wanted: list[Key] = []
+            looked: list[str] = []
 
             def look_up(where: str, name: str, wanted: list[Key] = wanted) -> Object | None:
                 wanted.append((where, name))
                 return self._known.get((where, name))
 
-            decision = decide(request, look_up, self.release.values)
-            missing = [key for key in wanted if key not in self._known]
-            if not missing:
-                return Ruling(decision, wanted[-1][1], self._known[wanted[-1]]) if wanted else Ruling(decision)
-            for key in missing:
-                self._known[key] = await self.checkpoint(*key)
+            def look_at(where: str, looked: list[str] = looked) -> ClaimState:
+                looked.append(where)
+                return self._claims.of(where)
+
+            decision = decide(request, look_up, self.release.values, look_at)
+            if not await self._learn_of(wanted, looked):
+                found = (wanted[-1][1], self._known[wanted[-1]]) if wanted else ("", None)
+                return Ruling(decision, *found, tuple(filter(None, map(self._claims.note, looked))))
+
+    async def _learn_of(self, wanted: Sequence[Key], looked: Sequence[str]) -> bool:
+        """Look at what the decision asked for and nobody knew; whether there was any such thing."""
+        missing = [key for key in wanted if key not in self._known]
+        unseen = [where for where in looked if not self._claims.seen(where)]
+        for key in missing:
+            self._known[key] = await self.checkpoint(*key)
+        for where in unseen:
+            await self._claims.look(where)
+        return bool(missing or unseen)
 
     async def learn(self, namespace: str) -> None:
         """Read all checkpoints of a namespace at once, where that is allowed: one call in place of hundreds."""
@@ -171,7 +189,9 @@ async def _about(oracle: Oracle, candidate: Candidate, namespace: str) -> Answer
     ruling = _as_asked(oracle.release, decided, pod, namespace)
     policy = oracle.release.values.policy
     required = policy.require.enabled and annotations_of(pod).get(keys.ANN_POLICY) == keys.POLICY_REQUIRE
-    notes = (_verb_note(pod, ruling.name, namespace),) if policy.restore_verb.enabled and ruling.name else ()
+    notes = ruling.notes
+    if policy.restore_verb.enabled and ruling.name:
+        notes += (_verb_note(pod, ruling.name, namespace),)
     return predicted(candidate.origin, namespace, ruling, required=required, notes=notes)
 
 
@@ -244,7 +264,7 @@ async def about_pod(kube: Client, oracle: Oracle, name: str, namespace: str) -> 
     checkpoint = ruling.checkpoint if named in ("", ruling.name) else await oracle.checkpoint(namespace, named)
     logs, notes = await _logs(kube, pod)
     unasked = oracle.release.unasked(namespace, labels_of(pod))
-    return lived(Facts(pod, checkpoint, ruling.decision, origin, unasked, logs, notes))
+    return lived(Facts(pod, checkpoint, ruling.decision, origin, unasked, logs, (*notes, *ruling.notes)))
 
 
 async def not_found(kube: Kube, resource: Resource, name: str, namespace: str) -> str:

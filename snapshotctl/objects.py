@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import yaml
 from pydantic import ValidationError
 
 from contract import keys
+from contract.claims import Claims, claim_state, unknown
 from contract.crd_models import DynamoCheckpoint
 from contract.problems import dotted
 
@@ -124,6 +125,16 @@ def _checked(obj: Any, where: str) -> Json:  # noqa: ANN401 - any YAML value
 def is_checkpoint(obj: Json) -> bool:
     """Whether this is a DynamoCheckpoint."""
     return obj.get("kind") == keys.CHECKPOINT_KIND and str(obj.get("apiVersion", "")).startswith(f"{keys.GROUP}/")
+
+
+def claims_in(objects: Iterable[Json]) -> Callable[[str], Claims]:
+    """From a claim's name to how it stands by a file's objects; where those hold no claim at all, nothing is known."""
+    stored = {
+        (obj["metadata"]["namespace"], obj["metadata"]["name"]): obj
+        for obj in objects
+        if obj["kind"] == "PersistentVolumeClaim"
+    }
+    return lambda name: (lambda where: claim_state(stored.get((where, name)))) if stored else unknown
 
 
 def _check_types(obj: Json, where: str) -> None:

@@ -23,7 +23,7 @@ _FILE = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 @click.argument("pod", required=False, metavar="[POD|KIND/NAME]", shell_complete=complete_pod)
 @click.option("-f", "--filename", type=_FILE, help="Any workload's manifest, or - for standard input.")
 @click.option("--values", type=_FILE, help="The chart's values. Without: those of the release that serves the pod.")
-@click.option("--objects", type=_FILE, help="With -f: the DynamoCheckpoints, in place of a cluster's.")
+@click.option("--objects", type=_FILE, help="With -f: DynamoCheckpoints and claims, in place of a cluster's.")
 @click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True)
 @reach_options()
 def command(
@@ -31,7 +31,8 @@ def command(
 ) -> None:
     """Tell why POD starts as it does, or with -f what would become of the pods of a manifest.
 
-    Asks the webhook's own decision with the cluster's checkpoints, and adds what happened to the pod since.
+    Asks the webhook's own decision with the cluster's checkpoints and, with podMount, volume claims, and adds what
+    happened to the pod since.
     Every code is explained in docs/reasons.md.
 
     Exit status: 0 restores, 1 it cannot be told, 2 the input cannot be read, 3 starts cold (with -f: one of them does).
@@ -55,10 +56,12 @@ def _offline(filename: Path, objects: Path, values: Path | None, reach: Reach) -
     import asyncio  # noqa: PLC0415 - --help imports nothing
 
     from snapshotctl.ask import Oracle, about_manifests  # noqa: PLC0415 - as above
-    from snapshotctl.objects import DEFAULT_NAMESPACE, is_checkpoint  # noqa: PLC0415 - as above
+    from snapshotctl.objects import DEFAULT_NAMESPACE, claims_in, is_checkpoint  # noqa: PLC0415 - as above
     from snapshotctl.release import Release  # noqa: PLC0415 - as above
 
-    oracle = Oracle(None, Release(values_of(values)), filter(is_checkpoint, objects_of(objects)))
+    release, found = Release(values_of(values)), objects_of(objects)
+    claims = claims_in(found)(release.values.storage.pvc.name)
+    oracle = Oracle(None, release, filter(is_checkpoint, found), claims)
     try:
         return asyncio.run(about_manifests(oracle, manifests_of(filename), reach.namespace, DEFAULT_NAMESPACE)), ()
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Wiring of the webhook process: settings, the copy of checkpoints, certificate, server, health."""
+"""Wiring of the webhook process: settings, live copies, certificate, server, health."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from certs.expiry import SERVING, Expiry
 from certs.serve import ServingContext
 from contract.values import load_values
 from daemon import logs
-from daemon.health import HealthServer
+from daemon.health import Check, HealthServer
 from daemon.settings import read_config, read_settings
 from daemon.tasks import Task, main, run_together
 from kube.client import connect
-from kube.informer import Informer
 from kube.metrics import InformerCollector
-from kube.resources import CHECKPOINTS
 from webhook.app import PORT, Edge, serve
+from webhook.copies import Copies
 from webhook.metrics import Metrics
 
 COMPONENT: Final = "snapshot-webhook"
@@ -46,28 +45,26 @@ async def process(options: argparse.Namespace) -> None:
     registry.register(expiry)
     certificate = ServingContext(options.certificates, partial(expiry.see, SERVING))
     async with await connect(user_agent=f"dynamo-snapshot/{COMPONENT}") as kube:
-        informer = Informer(kube, CHECKPOINTS, settings.watched_namespace)
-        edge = Edge(informer.store.get, values, Metrics(registry))
-        registry.register(InformerCollector({"checkpoints": informer}))
-        checks = {
+        copies = Copies(kube, settings.watched_namespace, values)
+        edge = Edge(copies.checkpoints.store.get, values, Metrics(registry), copies.claims)
+        registry.register(InformerCollector(copies.informers))
+        checks: dict[str, Check] = {
             "certificate": lambda: None if certificate.loaded else f"none in {options.certificates} yet",
-            "checkpoints": lambda: None if informer.synced.is_set() else "not listed yet",
             "server": lambda: None if edge.listening and not edge.draining else "not listening, or stopping",
-        }
+        } | {name: partial(copies.missing, name) for name in copies.informers}
         tasks: dict[str, Task] = {
-            "copy of dynamocheckpoints": informer.run,
             "certificate": certificate.follow,
-            "admission": partial(_serve_when_ready, edge, certificate, informer, options.port),
+            "admission": partial(_serve_when_ready, edge, certificate, copies, options.port),
             "health": HealthServer(options.health_port, checks, registry).run,
         }
+        tasks |= {f"copy of {name}": informer.run for name, informer in copies.informers.items()}
         await run_together(tasks)
 
 
-async def _serve_when_ready(edge: Edge, certificate: ServingContext, informer: Informer, port: int) -> None:
-    """Before it knows the checkpoints, the webhook would call every one of them missing."""
-    await informer.synced.wait()
-    while not certificate.loaded:  # noqa: ASYNC110 - the files are polled anyway
+async def _serve_when_ready(edge: Edge, certificate: ServingContext, copies: Copies, port: int) -> None:
+    while not (certificate.loaded and copies.whole):  # noqa: ASYNC110 - the files are polled anyway
         await asyncio.sleep(POLL_SECONDS)
+    copies.warn()
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import orjson
 
+from contract.claims import Claims, unknown
 from contract.states import Admission
 from contract.values import Values
 from webhook.decide import Decision, Lookup, decide
@@ -36,7 +37,7 @@ class Answer:
     """The admission code, or ``bad-object``: a closed set, fit for a metric."""
 
 
-def answer(body: bytes, lookup: Lookup, values: Values) -> Answer:
+def answer(body: bytes, lookup: Lookup, values: Values, claims: Claims = unknown) -> Answer:
     """Answer one review.
 
     Raises:
@@ -44,7 +45,7 @@ def answer(body: bytes, lookup: Lookup, values: Values) -> Answer:
     """
     request = parse(body)
     try:
-        decision = decide(request, lookup, values)
+        decision = decide(request, lookup, values, claims)
         told = render(request["uid"], decision)
     except RecursionError:
         return _bad_object(request, "it is nested too deeply")

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from contract.claims import Claims, unknown
 from contract.values import Values
 from webhook.answer import BadReviewError, answer
 from webhook.decide import Lookup
@@ -51,6 +52,7 @@ class Edge:
     lookup: Lookup
     values: Values
     metrics: Metrics
+    claims: Claims = unknown
     draining: bool = False
     listening: bool = False
 
@@ -92,7 +94,7 @@ class Edge:
         """The answer to a posted body."""
         started = time.perf_counter()
         try:
-            result = answer(body, self.lookup, self.values)
+            result = answer(body, self.lookup, self.values, self.claims)
         except BadReviewError as error:
             self.metrics.refusals["bad-request"].inc()
             return _refusal(HTTPStatus.BAD_REQUEST, str(error))

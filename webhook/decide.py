@@ -1,7 +1,8 @@
 """The admission decision: which pods are shaped for restore, and what the others are told.
 
 One pod, one answer: a code of the closed list, a sentence that says what to do next, the operations, the warnings.
-Nothing is looked up but the checkpoint, and that comes from memory, so pod creation never waits for anyone.
+Nothing is looked up but the checkpoint and, with podMount, whether its volume claim is there; both come from memory, so
+pod creation never waits for anyone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 from contract import keys
 from contract.checkpoint import TargetError
+from contract.claims import Claims, unknown
 from contract.pod_parts import MountTakenError
 from contract.restore_shape import Restore, annotation_operations, restore_operations
 from contract.states import Admission
@@ -43,13 +45,14 @@ class Decision:
     """Shown by kubectl where a person creates the pod; a controller's pods show only the annotation."""
 
 
-def decide(request: Mapping[str, Any], lookup: Lookup, values: Values) -> Decision:
+def decide(request: Mapping[str, Any], lookup: Lookup, values: Values, claims: Claims = unknown) -> Decision:
     """Decide about the pod of an admission request.
 
     Args:
         request: ``request`` of an AdmissionReview v1; its ``object`` is a pod.
         lookup: finds a DynamoCheckpoint.
         values: the chart's values.
+        claims: with podMount, how the volume claim of a namespace stands.
     """
     if request.get("operation") != "CREATE" or request.get("subResource"):
         return Decision(Admission.NOT_A_CREATE, "only the creation of pods is looked at")
@@ -58,7 +61,7 @@ def decide(request: Mapping[str, Any], lookup: Lookup, values: Values) -> Decisi
     try:
         wish = read_wish(request, pod, values)
         checkpoint = lookup(wish.namespace, wish.name)
-        restore = find_source(pod, wish, checkpoint, values)
+        restore = find_source(pod, wish, checkpoint, values, claims)
         operations = restore_operations(pod, restore)
     except Unshaped as reason:
         return _unshaped(pod, wish, reason.code, reason.message)

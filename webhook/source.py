@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from contract import checkpoint as ckpt
 from contract import keys, pod_parts
+from contract.claims import Claims, ClaimState, claim_problem, said_of_claim
 from contract.restore_shape import Restore
-from contract.states import Admission, ConditionType, Phase
+from contract.states import Admission, Phase
 from contract.storage import BadIdError, Storage, StorageError, storage_from_values
 from contract.tools import tools_for
 from webhook.wish import Unshaped, Wish, check_supported
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+_LET_US_MAKE_IT: Final = ", or set the chart value storage.pvc.create=true"
+_NEVER: Final = "a pod that mounts it (storage.accessMode=podMount) would not start at all"
 
-def find_source(pod: Json, wish: Wish, checkpoint: Json | None, values: Values) -> Restore:
+
+def find_source(pod: Json, wish: Wish, checkpoint: Json | None, values: Values, claims: Claims) -> Restore:
     """How ``pod`` is to be shaped, now or, where it waits, for the checkpoint that is being made.
 
     Raises:
@@ -29,8 +33,15 @@ def find_source(pod: Json, wish: Wish, checkpoint: Json | None, values: Values) 
     source = _prospect(pod, wish) if checkpoint is None else checkpoint
     if held and checkpoint is None and _leaves_command_to_stock_image(pod, wish, source, values):
         # Its command can be written only now, and is known only after the capture, which this very pod asks for.
-        raise _requested(wish, "; it cannot be held for that, because its container has no command")
-    return _restore(pod, wish, source, values, held=held)
+        raise _requested(
+            wish,
+            "; it cannot be held for that, because its container has no command and its image is no placeholder that "
+            "placeholder.images names; write the command into the pod template",
+        )
+    restore = _restore(pod, wish, source, values, held=held)
+    if restore.storage.in_pod:
+        _check_claim(wish, checkpoint, restore, claims(wish.namespace))
+    return restore
 
 
 def differences(pod: Json, checkpoint: Json | None, restore: Restore) -> tuple[str, ...]:
@@ -118,7 +129,6 @@ def _restore(pod: Json, wish: Wish, checkpoint: Json, values: Values, *, held: b
     checkpoint_id, version = _artifact(wish.name, checkpoint)
     targets = ckpt.target_containers(pod)
     storage = _storage(values)
-    _check_claim(wish, checkpoint, storage)
     check_supported(pod)
     template = ckpt.template(checkpoint).get("spec") or {}
     captured = ckpt.captured_container(checkpoint) or {}
@@ -152,16 +162,29 @@ def _storage(values: Values) -> Storage:
         raise Unshaped(Admission.STORAGE_UNAVAILABLE, f"the chart's values do not fit: {error}") from error
 
 
-def _check_claim(wish: Wish, checkpoint: Json, storage: Storage) -> None:
-    """A pod that mounts a claim that is gone would not start cold: it would never start."""
-    status = checkpoint.get("status") or {}
-    if not storage.in_pod or status.get("phase") != Phase.READY:
-        return
-    for entry in status.get("conditions") or ():
-        if (entry.get("type"), entry.get("reason")) == (ConditionType.STORAGE_READY, ckpt.CLAIM_MISSING):
-            raise Unshaped(
-                Admission.STORAGE_UNAVAILABLE, f"DynamoCheckpoint {wish.name}: {entry.get('message') or 'no claim'}"
-            )
+def _check_claim(wish: Wish, checkpoint: Json | None, restore: Restore, claim: ClaimState) -> None:
+    """A pod that mounts a claim that is not there would not start cold: it would never start."""
+    problem = _claim_problem(claim, said_of_claim(checkpoint), restore, wish.namespace)
+    if problem and checkpoint is None:
+        # Who starts cold for want of the claim asks for the checkpoint all the same: that says what it waits for.
+        raise _requested(wish, f"; it cannot be held for that: {problem}; {_NEVER}")
+    if problem:
+        raise Unshaped(Admission.VOLUME_CLAIM_UNAVAILABLE, f"{problem}; {_NEVER}")
+
+
+def _claim_problem(claim: ClaimState, said: str, restore: Restore, namespace: str) -> str:
+    """What keeps the claim from being mounted.
+
+    The controller's word *said* is a moment older than what the copy of claims knows, but tells why it may not be made.
+    """
+    if claim == ClaimState.UNKNOWN:
+        return said
+    storage = restore.storage
+    problem = claim_problem(claim, f"{namespace}/{storage.pvc_name}")
+    if claim != ClaimState.MISSING or not restore.held:
+        return problem
+    # The controller makes it together with the checkpoint, where it may.
+    return said if storage.create else problem + _LET_US_MAKE_IT
 
 
 def _artifact(name: str, checkpoint: Json) -> tuple[str, str]:

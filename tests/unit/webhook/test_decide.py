@@ -156,7 +156,7 @@ UNSHAPED = [
         id="storage",
     ),
     pytest.param(
-        Admission.STORAGE_UNAVAILABLE,
+        Admission.VOLUME_CLAIM_UNAVAILABLE,
         "PersistentVolumeClaim ns/gone is not there any more",
         opted_in(),
         [without_claim()],

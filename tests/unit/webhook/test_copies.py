@@ -1,0 +1,104 @@
+"""What the webhook knows of claims: nothing, where it may not look, and then it serves all the same."""
+
+import asyncio
+import logging
+
+import pytest
+
+from contract.claims import ClaimState
+from contract.values import load_values
+from kube.errors import ForbiddenError, ServerUnavailableError
+from tests.unit.kube.script import ScriptedWatches, obj
+from tests.unit.kube.virtual import run
+from webhook.copies import Copies, kept_claim
+
+POD_MOUNT = load_values("storage: {accessMode: podMount, pvc: {name: models}}")
+FORBIDDEN = ForbiddenError(403, "Forbidden", "cannot list resource persistentvolumeclaims")
+DOWN = ServerUnavailableError("connection refused")
+
+
+class Kube:
+    """Two collections, each with a script of its own."""
+
+    def __init__(self, checkpoints, claims):
+        self.scripts = {"dynamocheckpoints": checkpoints, "persistentvolumeclaims": claims}
+        self.fields = {}
+
+    async def list(self, resource, namespace=None, **options):
+        self.fields[resource.plural] = options.get("fields", "")
+        return await self.scripts[resource.plural].list(resource, namespace, **options)
+
+    def watch(self, resource, namespace=None, **options):
+        return self.scripts[resource.plural].watch(resource, namespace, **options)
+
+
+def after(claims, *, checkpoints=None, values=POD_MOUNT, seconds=0.05):
+    """The copies after a script of the claims, and the Kube that they asked."""
+
+    async def scenario():
+        kube = Kube(checkpoints or ScriptedWatches([([], 1)], []), claims)
+        copies = Copies(kube, None, values)
+        tasks = [asyncio.create_task(each.run()) for each in copies.informers.values()]
+        await asyncio.sleep(seconds)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        return copies, kube
+
+    return run(scenario())
+
+
+def test_agent_mount_has_no_copy_of_claims():
+    copies, kube = after(None, values=load_values(""))
+    assert ["checkpoints"] == list(copies.informers)
+    assert copies.whole
+    assert ClaimState.UNKNOWN == copies.claims("ns")
+    assert ["dynamocheckpoints"] == list(kube.fields)
+
+
+@pytest.mark.parametrize(
+    ("expected", "lists", "watches"),
+    [
+        pytest.param("missing", [([], 5)], [], id="none"),
+        pytest.param("missing", [([obj("models", 1, "other")], 5)], [], id="of-another-namespace"),
+        pytest.param("there", [([obj("models", 1)], 5)], [], id="listed"),
+        pytest.param("there", [([], 5)], [[("ADDED", obj("models", 6))]], id="appears"),
+        pytest.param("missing", [([obj("models", 1)], 5)], [[("DELETED", obj("models", 6))]], id="goes"),
+        pytest.param("unknown", [FORBIDDEN] * 9, [], id="forbidden"),
+        pytest.param("unknown", [DOWN] * 9, [], id="not-yet"),
+        pytest.param("there", [FORBIDDEN, ([obj("models", 1)], 5)], [], id="allowed-later"),
+        pytest.param("unknown", [([obj("models", 1)], 5), *[FORBIDDEN] * 9], [[FORBIDDEN]], id="taken-away"),
+        pytest.param("there", [([obj("models", 1)], 5), *[DOWN] * 9], [[DOWN]], id="stale-is-better-than-none"),
+    ],
+)
+def test_how_the_claim_of_a_namespace_stands(expected, lists, watches):
+    copies, kube = after(ScriptedWatches(lists, watches), seconds=1.0)
+    assert expected == copies.claims("ns")
+    assert "metadata.name=models" == kube.fields["persistentvolumeclaims"]
+
+
+@pytest.mark.parametrize(
+    ("whole", "checkpoints", "claims"),
+    [
+        pytest.param(True, [([], 1)], [([], 1)], id="both"),
+        pytest.param(False, [([], 1)], [DOWN] * 9, id="claims-to-come"),
+        pytest.param(True, [([], 1)], [FORBIDDEN] * 9, id="claims-forbidden"),
+        pytest.param(False, [FORBIDDEN] * 9, [([], 1)], id="checkpoints-forbidden"),
+    ],
+)
+def test_it_is_ready_with_all_that_can_be_known(whole, checkpoints, claims, caplog):
+    copies, _ = after(ScriptedWatches(claims, []), checkpoints=ScriptedWatches(checkpoints, []))
+    assert whole == copies.whole
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "webhook.copies"):
+        copies.warn()
+    assert (["models" in each.getMessage() for each in caplog.records] == [True]) == (FORBIDDEN in claims)
+
+
+def test_little_is_kept_of_a_claim():
+    whole = obj("models", 3, spec={"volumeName": "v"}, status={"phase": "Bound", "capacity": {}})
+    whole["metadata"] |= {"annotations": {"a": "b"}, "deletionTimestamp": "2026-01-31T10:00:00Z"}
+    kept = {"name", "namespace", "uid", "resourceVersion", "deletionTimestamp"}
+    found = kept_claim(whole)
+    assert kept == found["metadata"].keys()
+    assert ({"phase": "Bound"}, {"metadata", "status"}) == (found["status"], found.keys())
