@@ -1,10 +1,12 @@
 """A real API server for the tests of this folder."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from cluster.api import ControlPlane
+from kube.client import Client, connect
 
 
 @pytest.fixture(scope="session")
@@ -12,6 +14,22 @@ def control_plane() -> Iterator[ControlPlane]:
     """One etcd and one API server of this session's own."""
     with ControlPlane.start() as plane:
         yield plane
+
+
+@pytest.fixture(scope="session")
+def checkpoint_plane(control_plane: ControlPlane) -> ControlPlane:
+    """The same, which knows DynamoCheckpoints."""
+    crd = Path(__file__).parents[2] / "charts/snapshot/crds/nvidia.com_dynamocheckpoints.yaml"
+    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(crd))
+    control_plane.kubectl("wait", "--for=condition=Established", "crd/dynamocheckpoints.nvidia.com")
+    return control_plane
+
+
+@pytest.fixture
+async def kube(control_plane: ControlPlane) -> AsyncIterator[Client]:
+    """Our own client of the API server."""
+    async with await connect(str(control_plane.kubeconfig)) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,9 @@ from contract import keys
 from kube.client import connect
 from kube.errors import NotFoundError
 from kube.resources import DEPLOYMENTS, GRAPHS, JOBS, NAMESPACES, PODS
-from tests.cluster.test_controller import DIGEST, LEASE, NO_CERTIFICATES, ROOT, Processes, eventually
-from tests.cluster.test_controller import Scene as Checkpoints
+from tests.cluster.controller_scene import DIGEST, LEASE, NO_CERTIFICATES, ROOT, Processes
+from tests.cluster.controller_scene import Scene as Checkpoints
+from tests.cluster.waiting import eventually
 
 VALUES = NO_CERTIFICATES + "graphDeployments: {enabled: true}\nautomatic: {attempts: 1}\n"
 IMAGE = "example.test/vllm-placeholder:1"

@@ -3,12 +3,10 @@
 import asyncio
 from uuid import uuid4
 
-import pytest
-
-from kube.client import connect
 from kube.resources import CHECKPOINTS, JOBS, NAMESPACES
-from tests.cluster.test_controller import ROOT, Processes, Scene, counted_jobs, eventually
+from tests.cluster.controller_scene import Processes, Scene, counted
 from tests.cluster.trouble import Proxy, Trouble
+from tests.cluster.waiting import eventually
 
 TOTAL = 60
 HEALED_SECONDS = 30.0
@@ -21,25 +19,16 @@ DAY = (
 )
 
 
-@pytest.fixture
-async def kube(control_plane):
-    crd = ROOT / "charts/snapshot/crds/nvidia.com_dynamocheckpoints.yaml"
-    control_plane.kubectl("apply", "--server-side", "-f", str(crd))
-    control_plane.kubectl("wait", "--for=condition=Established", "crd/dynamocheckpoints.nvidia.com")
-    async with await connect(str(control_plane.kubeconfig)) as found:
-        yield found
-
-
-async def test_all_is_well_half_a_minute_after_a_bad_day(control_plane, kube, tmp_path):
+async def test_all_is_well_half_a_minute_after_a_bad_day(checkpoint_plane, kube, tmp_path):
     """Sixty checkpoints arrive meanwhile: each gets its one Job, and the lists stay few."""
     namespace = f"trouble-{uuid4().hex[:8]}"
     await kube.create(NAMESPACES, {"metadata": {"name": namespace}})
-    proxy = Proxy(control_plane)
-    async with proxy.serving(tmp_path, control_plane) as kubeconfig:
+    proxy = Proxy(checkpoint_plane)
+    async with proxy.serving(tmp_path, checkpoint_plane) as kubeconfig:
         controllers = Processes(kubeconfig, namespace, tmp_path)
         scene = Scene(kube, namespace, controllers)
         try:
-            async with counted_jobs(scene) as (appeared, went):
+            async with counted(scene, JOBS) as (appeared, went):
                 controllers.start()
                 await scene.make("first", identity={"model": "first", "backendFramework": "vllm"})
                 await scene.phase("Creating", "first")

@@ -31,17 +31,9 @@ DEEP = 20_000
 
 
 @pytest.fixture(scope="module")
-def flooded(control_plane, tmp_path_factory):
+def flooded(checkpoint_plane, tmp_path_factory):
     """A webhook whose namespace need not exist: it asks for nothing but its own copy of checkpoints."""
-    control_plane.kubectl(
-        "apply",
-        "--server-side",
-        "--force-conflicts",
-        "-f",
-        str(Path(__file__).parents[2] / "charts/snapshot/crds/nvidia.com_dynamocheckpoints.yaml"),
-    )
-    control_plane.kubectl("wait", "--for=condition=Established", "crd/dynamocheckpoints.nvidia.com")
-    found = Webhook(control_plane, "default", tmp_path_factory.mktemp("webhook"))
+    found = Webhook(checkpoint_plane, "default", tmp_path_factory.mktemp("webhook"))
     found.authority.issue()
     try:
         until(lambda: (found.readiness() or [0])[0] == 200, f"ready within {PATIENCE} s")

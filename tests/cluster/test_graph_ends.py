@@ -2,14 +2,13 @@
 
 import asyncio
 import signal
-from contextlib import asynccontextmanager
 
 import pytest
 
 from contract import keys
 from kube.errors import NotFoundError
-from kube.informer import Informer, synced
 from kube.resources import CHECKPOINTS, DEPLOYMENTS, GRAPHS, LEASES
+from tests.cluster.controller_scene import counted
 from tests.cluster.graph_scene import (
     HOME,
     LEASE,
@@ -110,7 +109,10 @@ async def test_thirty_graphs_and_a_controller_that_is_killed_again_and_again(sce
     total = 30
     body = graph(worker=service(checkpoint={"enabled": True, "startupPolicy": "WaitForCheckpoint"}))
     del body["spec"]["services"]["Frontend"]
-    async with counted(scene, CHECKPOINTS) as checkpoints, counted(scene, DEPLOYMENTS) as deployments:
+    async with (
+        counted(scene, CHECKPOINTS) as (checkpoints, lost),
+        counted(scene, DEPLOYMENTS) as (deployments, removed),
+    ):
         making = asyncio.gather(*(scene.apply({**body, "metadata": {"name": f"g{number}"}}) for number in range(total)))
         for threshold in (3, 12, 21):
             await scene.eventually(lambda least=threshold: reached(checkpoints, least), f"{threshold} checkpoints")
@@ -124,20 +126,7 @@ async def test_thirty_graphs_and_a_controller_that_is_killed_again_and_again(sce
     assert total == len(checkpoints) == len(set(checkpoints))
     assert {f"g{number}-vllmdecodeworker" for number in range(total)} == set(deployments)
     assert total == len(deployments)
-
-
-@asynccontextmanager
-async def counted(scene, resource):
-    """Names of objects, each as often as a watch saw one appear or go."""
-    informer, seen = Informer(scene.kube, resource, scene.namespace), []
-    informer.add_handler(lambda change: seen.append(change.object["metadata"]["name"]) if None in change else None)
-    task = asyncio.create_task(informer.run())
-    await synced(informer)
-    try:
-        yield seen
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
+    assert [] == lost + removed
 
 
 async def reached(found, least):

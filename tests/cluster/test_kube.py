@@ -31,12 +31,6 @@ LABEL = {"made-by": "test-kube"}
 
 
 @pytest.fixture
-async def kube(control_plane):
-    async with await connect(str(control_plane.kubeconfig)) as found:
-        yield found
-
-
-@pytest.fixture
 async def namespace(kube):
     name = f"kube-{uuid4().hex[:8]}"
     await kube.create(NAMESPACES, {"metadata": {"name": name}})

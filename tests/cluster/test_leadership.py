@@ -3,14 +3,13 @@
 import asyncio
 import signal
 import time
-from uuid import uuid4
 
 import pytest
 
-from kube.client import connect
 from kube.errors import NotFoundError
-from kube.resources import LEASES, NAMESPACES
-from tests.cluster.test_controller import LEASE, ROOT, Processes, Scene, counted_jobs, eventually
+from kube.resources import JOBS, LEASES
+from tests.cluster.controller_scene import LEASE, checkpoints_in, counted
+from tests.cluster.waiting import eventually
 
 KILLED_SECONDS = 20.0
 RELEASED_SECONDS = 3.0
@@ -18,21 +17,9 @@ ARRIVALS = 40
 
 
 @pytest.fixture
-async def scene(control_plane, tmp_path):
-    crd = ROOT / "charts/snapshot/crds/nvidia.com_dynamocheckpoints.yaml"
-    control_plane.kubectl("apply", "--server-side", "-f", str(crd))
-    control_plane.kubectl("wait", "--for=condition=Established", "crd/dynamocheckpoints.nvidia.com")
-    namespace = f"leadership-{uuid4().hex[:8]}"
-    async with await connect(str(control_plane.kubeconfig)) as kube:
-        await kube.create(NAMESPACES, {"metadata": {"name": namespace}})
-        controllers = Processes(control_plane.kubeconfig, namespace, tmp_path)
-        try:
-            yield Scene(kube, namespace, controllers)
-        finally:
-            for process in controllers.running:
-                if process.poll() is None:
-                    process.send_signal(signal.SIGCONT)
-            controllers.end()
+async def scene(checkpoint_plane, kube, tmp_path):
+    async with checkpoints_in(checkpoint_plane, kube, "leadership", tmp_path) as found:
+        yield found
 
 
 async def leader(scene):
@@ -71,7 +58,7 @@ async def test_a_dead_a_retired_and_a_frozen_leader(scene):
     for _ in range(4):
         scene.controllers.start()
     first = await leader(scene)
-    async with counted_jobs(scene) as (appeared, went):
+    async with counted(scene, JOBS) as (appeared, went):
         arriving = asyncio.create_task(arrive(scene))
         first.kill()
         second, after_kill = await another(scene, first, KILLED_SECONDS)

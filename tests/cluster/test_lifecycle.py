@@ -5,17 +5,16 @@ No Job controller and no kubelet run here: Jobs and pods end as the test says.
 
 import json
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
 
 import pytest
 import yaml
 
 from contract import keys
-from kube.client import connect
 from kube.errors import InvalidError, NotFoundError
-from kube.resources import CHECKPOINTS, EVENTS, JOBS, LEASES, NAMESPACES, PODS
+from kube.resources import CHECKPOINTS, EVENTS, JOBS, LEASES, PODS
 from kube.times import format_time
-from tests.cluster.test_controller import DIGEST, LEASE, NO_CERTIFICATES, ROOT, Processes, Scene, eventually
+from tests.cluster.controller_scene import DIGEST, LEASE, NO_CERTIFICATES, ROOT, Scene, checkpoints_in
+from tests.cluster.waiting import eventually
 from tests.shapes import pod as shaped
 
 EXAMPLES = ROOT / "examples" / "lifecycle"
@@ -86,18 +85,12 @@ class Life(Scene):
 
 
 @pytest.fixture
-async def scene(control_plane, tmp_path):
-    crd = ROOT / "charts/snapshot/crds/nvidia.com_dynamocheckpoints.yaml"
-    control_plane.kubectl("apply", "--server-side", "-f", str(crd))
-    control_plane.kubectl("wait", "--for=condition=Established", "crd/dynamocheckpoints.nvidia.com")
-    namespace = f"lifecycle-{uuid4().hex[:8]}"
-    async with await connect(str(control_plane.kubeconfig)) as kube:
-        await kube.create(NAMESPACES, {"metadata": {"name": namespace}})
-        controllers = Processes(control_plane.kubeconfig, namespace, tmp_path)
-        try:
-            yield Life(kube, namespace, controllers, control_plane.kubectl)
-        finally:
-            controllers.end()
+async def scene(checkpoint_plane, kube, tmp_path):
+    def life(*parts):
+        return Life(*parts, checkpoint_plane.kubectl)
+
+    async with checkpoints_in(checkpoint_plane, kube, "lifecycle", tmp_path, life) as found:
+        yield found
 
 
 async def test_a_new_version_and_the_way_back(scene):

@@ -10,7 +10,6 @@ from uuid import uuid4
 import pytest
 
 from contract import keys
-from kube.client import connect
 from kube.resources import NODES, PODS
 from tests.cluster.installed import Installed, new_namespace, until
 from tests.shapes import ID, checkpoint, graph_pod, opted_in, pod
@@ -39,12 +38,6 @@ def release(control_plane, tmp_path_factory):
     finally:
         found.end()
         found.uninstall()
-
-
-@pytest.fixture
-async def kube(control_plane):
-    async with await connect(str(control_plane.kubeconfig)) as client:
-        yield client
 
 
 @asynccontextmanager

@@ -20,7 +20,6 @@ from certs.serve import ServingContext
 from certs.store import read_bundle, read_leaf
 from contract import keys
 from contract.values import load_values
-from kube.client import connect
 from kube.errors import ConflictError, KubeError
 from kube.resources import MUTATING_WEBHOOK_CONFIGURATIONS, NAMESPACES, PODS, SECRETS, Resource
 from tests.shapes import opted_in
@@ -70,12 +69,6 @@ def configuration(targets, port):
             }
         ],
     }
-
-
-@pytest.fixture
-async def kube(control_plane):
-    async with await connect(str(control_plane.kubeconfig)) as client:
-        yield client
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import yaml
 
 from contract import keys
 from contract.values import values_from
-from kube.client import connect
 from kube.resources import CHECKPOINTS, DAEMON_SETS, JOBS, LEASES, NAMESPACES, PERSISTENT_VOLUME_CLAIMS
-from tests.cluster.test_controller import LEASE, NO_CERTIFICATES, ROOT, Processes, Scene, eventually
+from tests.cluster.controller_scene import LEASE, NO_CERTIFICATES, ROOT, Scene, checkpoints_in
+from tests.cluster.waiting import eventually
 from tests.shapes import checkpoint
 
 EXAMPLES = ROOT / "examples" / "storage"
@@ -51,18 +51,9 @@ class Store(Scene):
 
 
 @pytest.fixture
-async def scene(control_plane, tmp_path):
-    crd = ROOT / "charts/snapshot/crds/nvidia.com_dynamocheckpoints.yaml"
-    control_plane.kubectl("apply", "--server-side", "-f", str(crd))
-    control_plane.kubectl("wait", "--for=condition=Established", "crd/dynamocheckpoints.nvidia.com")
-    namespace = f"storage-{uuid4().hex[:8]}"
-    async with await connect(str(control_plane.kubeconfig)) as kube:
-        await kube.create(NAMESPACES, {"metadata": {"name": namespace}})
-        controllers = Processes(control_plane.kubeconfig, namespace, tmp_path)
-        try:
-            yield Store(kube, namespace, controllers)
-        finally:
-            controllers.end()
+async def scene(checkpoint_plane, kube, tmp_path):
+    async with checkpoints_in(checkpoint_plane, kube, "storage", tmp_path, Store) as found:
+        yield found
 
 
 async def test_the_agent_that_mounts_the_volume_is_looked_for(scene):

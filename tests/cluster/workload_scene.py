@@ -14,9 +14,10 @@ from kube.client import connect
 from kube.errors import NotFoundError
 from kube.resources import CHECKPOINTS, EVENTS, JOBS, LEASES, NAMESPACES, PODS, Resource
 from kube.times import format_time
+from tests.cluster.controller_scene import DIGEST, LEASE, NO_CERTIFICATES, ROOT, Processes, Scene
 from tests.cluster.registration import configuration
 from tests.cluster.test_admission import Webhook, until
-from tests.cluster.test_controller import DIGEST, LEASE, NO_CERTIFICATES, ROOT, Processes, Scene, eventually
+from tests.cluster.waiting import eventually
 from tests.shapes import container
 
 HOME = "snapshot-system"
