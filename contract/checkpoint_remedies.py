@@ -89,6 +89,10 @@ _SECTIONS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     },
     "adoption": {
         "AdoptionRunning": ("A Job looks at the artifact in storage.", "Wait."),
+        "AdoptionBlocked": (
+            "The Job that is to look at the artifact in storage does not start.",
+            f"{_MESSAGE} {_ITSELF}",
+        ),
         "Adopted": ("An artifact that was in storage already was verified and taken over.", NOTHING),
         "AdoptionFailed": ("The artifact that was to be taken over is missing, partial or another one.", _MESSAGE),
     },

@@ -20,10 +20,9 @@ from controller import diagnosis
 from controller.actions import Action, CreateJob, DeleteJob, SetAnnotations
 from controller.draft import Draft
 from controller.observed import Observed
-from controller.reasons import Problem, Reason
+from controller.reasons import Problem, Reason, note
 from controller.store_job import adopt_job_name, shape_adopt_job
 from kube.errors import bounded
-from kube.recorder import Note
 from kube.resources import JOBS
 from kube.seam import Object
 from kube.times import format_time
@@ -127,10 +126,13 @@ def _look(
 def _wait(draft: Draft, version: str, problem: str) -> None:
     """Say that it is being looked at; what is Ready stays so meanwhile."""
     words = _about(version) + (problem or "the artifact in storage is being verified")
-    draft.condition(ConditionType.ADOPTED, met=False, reason=Reason.ADOPTION_RUNNING, message=words)
+    reason = Reason.ADOPTION_BLOCKED if problem else Reason.ADOPTION_RUNNING
+    draft.condition(ConditionType.ADOPTED, met=False, reason=reason, message=words)
     if draft.phase != Phase.READY:
         draft.set(phase=Phase.PENDING.value)
-        draft.wait(Problem(Reason.ADOPTION_RUNNING, words))
+        draft.wait(Problem(reason, words))
+    elif draft.old_reason(ConditionType.ADOPTED) != reason:
+        draft.tell(note(reason, words))
 
 
 def _answer(
@@ -195,7 +197,7 @@ def _take(
     words = _about(version) + "the artifact in storage was verified and taken over"
     draft.condition(ConditionType.ADOPTED, met=True, reason=Reason.ADOPTED, message=words)
     draft.condition(ConditionType.JOB_COMPLETED, met=True, reason=Reason.ADOPTED, message=words)
-    draft.tell(Note("Normal", Reason.ADOPTED, words))
+    draft.tell(note(Reason.ADOPTED, words))
 
 
 def _image(checkpoint: Object, found: Mapping[str, Any], values: Values) -> Object | None:
@@ -218,7 +220,7 @@ def _refuse(checkpoint: Object, draft: Draft, version: str, words: str) -> None:
     )
     draft.condition(ConditionType.ADOPTED, met=False, reason=problem.reason, message=problem.message)
     if draft.phase == Phase.READY:
-        draft.tell(Note("Warning", problem.reason, problem.message))
+        draft.tell(note(problem.reason, problem.message))
         return
     try:
         # The name that a capture of the wanted version would have: only another version starts one.

@@ -16,9 +16,8 @@ from controller import diagnosis
 from controller.actions import CreateJob, DeleteJob, Plan, SetFinalizer
 from controller.adoption import store_namespace
 from controller.observed import Observed, Refused
-from controller.reasons import Reason
+from controller.reasons import Reason, note
 from controller.store_job import cleanup_job_name, shape_cleanup_job
-from kube.recorder import Note
 from kube.seam import Object
 
 POLL_SECONDS: Final = 5.0
@@ -59,16 +58,16 @@ def _clean_up(observed: Observed, checkpoint_id: str, now: datetime, values: Val
         return _follow(observed, observed.cleanup_job, checkpoint_id, now)
     namespace = store_namespace(observed.checkpoint, observed.release_namespace, storage)
     job = shape_cleanup_job(observed.checkpoint, checkpoint_id, namespace, values=values, storage=storage)
-    note = Note("Normal", Reason.CLEANUP_RUNNING, f"removing artifact {checkpoint_id}")
-    return Plan((CreateJob(job),), events=(note,), requeue_after=POLL_SECONDS)
+    told = note(Reason.CLEANUP_RUNNING, f"removing artifact {checkpoint_id}")
+    return Plan((CreateJob(job),), events=(told,), requeue_after=POLL_SECONDS)
 
 
 def _follow(observed: Observed, job: Object, checkpoint_id: str, now: datetime) -> Plan:
     if (job["metadata"].get("labels") or {}).get(keys.LABEL_CHECKPOINT_ID) != checkpoint_id:
         return _blocked(f"Job {cleanup_job_name(checkpoint_id)} exists and removes something else; delete it")
     if diagnosis.is_true(job, "Complete"):
-        note = Note("Normal", Reason.ARTIFACT_REMOVED, f"artifact {checkpoint_id} removed")
-        return Plan((DeleteJob(job), SetFinalizer(present=False)), events=(note,))
+        told = note(Reason.ARTIFACT_REMOVED, f"artifact {checkpoint_id} removed")
+        return Plan((DeleteJob(job), SetFinalizer(present=False)), events=(told,))
     if diagnosis.is_true(job, "Failed") and not job["metadata"].get("deletionTimestamp"):
         return _failed(job, now)
     if stuck := diagnosis.store_job_problem(job, (), observed.cleanup_events, now):
@@ -81,17 +80,17 @@ def _failed(job: Object, now: datetime) -> Plan:
     entry = diagnosis.condition(job, "Failed") or {}
     name = job["metadata"]["name"]
     words = f"cleanup Job {name} failed: {entry.get('message') or entry.get('reason')}; see `kubectl logs job/{name}`"
-    note = Note("Warning", Reason.CLEANUP_FAILED, f"{words}; it is tried again every {RETRY_SECONDS:.0f} s")
+    told = note(Reason.CLEANUP_FAILED, f"{words}; it is tried again every {RETRY_SECONDS:.0f} s")
     since = diagnosis.moment(entry.get("lastTransitionTime"))
     left = RETRY_SECONDS - (now - since).total_seconds() if since is not None else 0.0
     if left > 0:
-        return Plan(events=(note,), requeue_after=left)
+        return Plan(events=(told,), requeue_after=left)
     return Plan((DeleteJob(job),), requeue_after=POLL_SECONDS)
 
 
 def _blocked(words: str) -> Plan:
-    note = Note("Warning", Reason.CLEANUP_BLOCKED, words)
-    return Plan(events=(note,), requeue_after=BLOCKED_SECONDS)
+    told = note(Reason.CLEANUP_BLOCKED, words)
+    return Plan(events=(told,), requeue_after=BLOCKED_SECONDS)
 
 
 def _holds(sibling: Object) -> bool:
@@ -109,5 +108,5 @@ def _capturing(job: Object) -> bool:
 
 
 def _let_go(why: str) -> Plan:
-    note = Note("Normal", Reason.ARTIFACT_KEPT, f"no artifact removed: {why}")
-    return Plan((SetFinalizer(present=False),), events=(note,))
+    told = note(Reason.ARTIFACT_KEPT, f"no artifact removed: {why}")
+    return Plan((SetFinalizer(present=False),), events=(told,))

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from contract.states import ConditionType, Phase
-from controller.reasons import Problem, Reason
+from controller.reasons import Problem, Reason, note
 from kube.errors import bounded
 from kube.recorder import Note
 from kube.seam import Object
@@ -162,15 +162,15 @@ class Draft:
     def _notes(self) -> Iterable[Note]:
         if self.phase == Phase.READY and self._old.get("phase") != Phase.READY:
             where = self._new.get("location", "storage")
-            yield Note("Normal", Reason.CHECKPOINT_READY, f"checkpoint {self._new.get('checkpointID')} is in {where}")
+            yield note(Reason.CHECKPOINT_READY, f"checkpoint {self._new.get('checkpointID')} is in {where}")
         if self.phase == Phase.CREATING and self._old.get("phase") != Phase.CREATING:
-            yield Note("Normal", Reason.JOB_CREATED, f"created Job {self.job_name}")
+            yield note(Reason.JOB_CREATED, f"created Job {self.job_name}")
         if self.problem is None:
             return
         turned = self._old.get("phase") != self.phase
         if turned or self.old_reason(ConditionType.READY) != self.problem.reason:
             reason = Reason.CHECKPOINT_FAILED if self.phase == Phase.FAILED else self.problem.reason
-            yield Note("Warning", reason, bounded(self.problem.message, MAX_MESSAGE))
+            yield note(reason, bounded(self.problem.message, MAX_MESSAGE))
 
     def _conditions(self) -> list[Object]:
         found: list[Object] = self._new.setdefault("conditions", [])

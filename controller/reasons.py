@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
-from contract.checkpoint import CLAIM_MISSING
+from kube.recorder import Note
 
 
 class Reason(StrEnum):
@@ -43,6 +44,7 @@ class Reason(StrEnum):
     RETRY_SCHEDULED = "RetryScheduled"
     # An artifact that is in storage already
     ADOPTION_RUNNING = "AdoptionRunning"
+    ADOPTION_BLOCKED = "AdoptionBlocked"
     ADOPTED = "Adopted"
     ADOPTION_FAILED = "AdoptionFailed"
     # Its pod
@@ -63,6 +65,28 @@ class Reason(StrEnum):
     CHECKPOINT_EXPIRED = "CheckpointExpired"
     RETENTION_DRY_RUN = "RetentionDryRun"
     QUOTA_EXCEEDED = "QuotaExceeded"
+
+
+NORMAL: Final = frozenset(
+    {
+        Reason.CHECKPOINT_READY,
+        Reason.JOB_CREATED,
+        Reason.ADOPTION_RUNNING,
+        Reason.ADOPTED,
+        Reason.CLEANUP_RUNNING,
+        Reason.ARTIFACT_REMOVED,
+        Reason.ARTIFACT_KEPT,
+        Reason.VERSION_REMOVED,
+        Reason.CHECKPOINT_EXPIRED,
+        Reason.RETENTION_DRY_RUN,
+    }
+)
+"""Events that nobody needs to look into; all others are Warnings: something waits for a hand, or was lost."""
+
+
+def note(reason: Reason, message: str) -> Note:
+    """An Event of the type that its reason has."""
+    return Note("Normal" if reason in NORMAL else "Warning", reason, message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,12 @@ from contract.values import Values
 from controller import diagnosis
 from controller.adoption import store_namespace
 from controller.deletion import RETRY_SECONDS, has_finalizer
-from controller.reasons import Reason
+from controller.reasons import Reason, note
 from controller.retention import Removal, Verdict, decide, rules_from, use_of, versions_of
 from controller.store_job import cleanup_job_name, shape_cleanup_job
 from kube.errors import REFUSALS, AlreadyExistsError, ConflictError, KubeError, NotFoundError
 from kube.informer import Informer, synced
-from kube.recorder import EventType, Recorder
+from kube.recorder import Recorder
 from kube.resources import CHECKPOINTS, JOBS, PODS
 from kube.seam import Kube, Object, Propagation
 from kube.store import Change, key_of
@@ -119,7 +119,7 @@ class Sweeper:
     async def _namespace(self, namespace: str, planned: list[Removal]) -> None:
         if self._values.retention.dry_run:
             for removal in planned:
-                self._once(removal.checkpoint, "Normal", Reason.RETENTION_DRY_RUN, f"would remove {_what(removal)}")
+                self._once(removal.checkpoint, Reason.RETENTION_DRY_RUN, f"would remove {_what(removal)}")
             return
         pending = [each for each in planned if not each.version or self._job(each) is None]
         if not pending:
@@ -151,7 +151,7 @@ class Sweeper:
         except REFUSALS as error:
             what = f"version {removal.version}" if removal.version else "the checkpoint"
             words = f"{what} cannot be removed: {error}"
-            self._once(removal.checkpoint, "Warning", Reason.CLEANUP_BLOCKED, words)
+            self._once(removal.checkpoint, Reason.CLEANUP_BLOCKED, words)
 
     async def _remove_version(self, removal: Removal) -> None:
         checkpoint, version = removal.checkpoint, removal.version
@@ -178,7 +178,7 @@ class Sweeper:
         await self._kube.delete(
             CHECKPOINTS, name, namespace, uid=metadata["uid"], resource_version=metadata["resourceVersion"]
         )
-        self._record(checkpoint, "Normal", Reason.CHECKPOINT_EXPIRED, f"deleted: {removal.why}")
+        self._record(checkpoint, Reason.CHECKPOINT_EXPIRED, f"deleted: {removal.why}")
         logger.info("deleted", extra={"checkpoint": key_of(checkpoint), "why": removal.why})
 
     async def _finish(self, job: Object) -> None:
@@ -195,7 +195,7 @@ class Sweeper:
         elif (entry := diagnosis.condition(job, "Failed")) is not None and entry.get("status") == "True":
             if checkpoint is not None:
                 words = f"Job {job['metadata']['name']} failed: {entry.get('message')}; it is tried again"
-                self._once(checkpoint, "Warning", Reason.CLEANUP_FAILED, words)
+                self._once(checkpoint, Reason.CLEANUP_FAILED, words)
             since = diagnosis.moment(entry.get("lastTransitionTime"))
             if since is None or (self._clock() - since).total_seconds() > RETRY_SECONDS:
                 await self._drop(job)
@@ -212,7 +212,7 @@ class Sweeper:
         except NotFoundError:
             return
         self._around.checkpoints.learn(made)
-        self._record(checkpoint, "Normal", Reason.VERSION_REMOVED, f"version {version} was removed from storage")
+        self._record(checkpoint, Reason.VERSION_REMOVED, f"version {version} was removed from storage")
 
     async def _drop(self, job: Object) -> None:
         namespace, name = key_of(job)
@@ -230,18 +230,19 @@ class Sweeper:
             members = [each for each in self._around.checkpoints.store if key_of(each)[0] == namespace]
             if (Reason.QUOTA_EXCEEDED, namespace) not in self._told and members:
                 self._told.add((Reason.QUOTA_EXCEEDED, namespace))
-                self._record(max(members, key=key_of), "Warning", Reason.QUOTA_EXCEEDED, f"{namespace}: {words}")
+                self._record(max(members, key=key_of), Reason.QUOTA_EXCEEDED, f"{namespace}: {words}")
 
-    def _record(self, checkpoint: Object, kind: EventType, reason: Reason, words: str) -> None:
-        self._recorder.record(checkpoint, kind, reason, words)
+    def _record(self, checkpoint: Object, reason: Reason, words: str) -> None:
+        told = note(reason, words)
+        self._recorder.record(checkpoint, told.type, told.reason, told.message)
         self._around.told(reason)
 
-    def _once(self, checkpoint: Object, kind: EventType, reason: Reason, words: str) -> None:
+    def _once(self, checkpoint: Object, reason: Reason, words: str) -> None:
         """Say it once in the life of the process: a look that finds the same again writes nothing."""
         mark = (reason, str(checkpoint["metadata"].get("uid")), words)
         if mark not in self._told:
             self._told.add(mark)
-            self._record(checkpoint, kind, reason, words)
+            self._record(checkpoint, reason, words)
 
     def _job(self, removal: Removal) -> Object | None:
         namespace = self._store_namespace(removal.checkpoint)

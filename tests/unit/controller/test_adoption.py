@@ -205,6 +205,35 @@ def test_a_hostile_version_is_refused():
     assert keys.ANN_ADOPT in planned.status["message"]
 
 
+@pytest.mark.parametrize(
+    ("expected", "seen"),
+    [
+        pytest.param(("Normal", "AdoptionRunning"), {}, id="looked at"),
+        pytest.param(
+            ("Warning", "AdoptionBlocked"),
+            {"refusal": Refusal("Job", Refused.FORBIDDEN, "exceeded quota")},
+            id="its Job is refused",
+        ),
+        pytest.param(
+            ("Warning", "AdoptionBlocked"),
+            {
+                "adopt_job": job(name=ADOPT_JOB),
+                "adopt_pods": (capture_pod(condition("PodScheduled", "False", message="no node")),),
+            },
+            id="its pod has no node",
+        ),
+    ],
+)
+@pytest.mark.parametrize("before", [pytest.param(PENDING, id="pending"), pytest.param(READY, id="ready")])
+def test_what_becomes_of_the_question_is_told_once(expected, seen, before):
+    """Also of a checkpoint that stays Ready meanwhile, and only trouble is a Warning."""
+    obj = asking(before)
+    planned = step(obj, **seen)
+
+    assert [expected] == [(note.type, note.reason) for note in planned.events]
+    assert () == step(after(obj, planned), **seen).events
+
+
 def test_a_refused_job_is_said_and_tried_again():
     planned = step(asking(), refusal=Refusal("Job", Refused.FORBIDDEN, "exceeded quota"))
 

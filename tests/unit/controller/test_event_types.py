@@ -1,0 +1,101 @@
+"""Every Event that one of our processes records, and its type: a Warning is for what somebody should look into.
+
+``kubectl get events --field-selector type=Warning`` and many an alert go by it.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from contract.states import Admission
+from controller.reasons import Reason, note
+from workloads.tales import QUIET
+
+ROOT = Path(__file__).parents[3]
+NORMAL, WARNING = "Normal", "Warning"
+
+# What of the reasons is only ever in conditions has a type all the same: the one it would have.
+OF_CHECKPOINTS = {
+    NORMAL: """
+        CheckpointReady JobCreated AdoptionRunning Adopted CleanupRunning ArtifactRemoved ArtifactKept VersionRemoved
+        CheckpointExpired RetentionDryRun
+    """,
+    WARNING: """
+        CheckpointFailed InvalidCheckpointID DuplicateCheckpointID GMSSnapshotDisabled TemplateInvalid JobForbidden
+        JobNotOurs StorageInvalid VolumeClaimMissing VolumeClaimRefused VolumeClaimLost AgentMissing AgentNotReady
+        AgentStorageDiffers StorageChanged JobDeleted JobFailed CheckpointVerificationFailed RetryScheduled
+        AdoptionBlocked AdoptionFailed Unschedulable PodNotCreated ContainerNotStarted ImageNotPulled NoAgent
+        CleanupFailed CleanupBlocked QuotaExceeded
+    """,
+}
+NEVER_EVENTS = """
+    Pending Creating TemplateAccepted AgentMountsStorage VolumeClaimFound VolumeClaimCreated JobSucceeded Scheduled
+"""
+OF_ADMISSION = """
+    restore-shaped already-shaped checkpoint-requested checkpoint-not-ready held
+"""
+ELSEWHERE = {
+    ("agent/node.py", NORMAL, "NodeReady"),
+    ("agent/node.py", WARNING, "NodeNotReady"),
+    ("agent/report.py", NORMAL, "RestoreRequested"),
+    ("agent/report.py", NORMAL, "RestoreSucceeded"),
+    ("agent/report.py", WARNING, "RestoreFailed"),
+    ("agent/report.py", NORMAL, "CheckpointRequested"),
+    ("agent/report.py", NORMAL, "CheckpointSucceeded"),
+    # CheckpointFailed, or CheckpointWorkerFailed.
+    ("agent/report.py", WARNING, "word"),
+    ("graphs/plan.py", NORMAL, "GraphReason.CHECKPOINT_CREATED"),
+    ("graphs/plan.py", NORMAL, "GraphReason.DEPLOYMENT_REMOVED"),
+    # The reasons of conditions that turned for the worse.
+    ("graphs/status.py", WARNING, "_camel(reason)"),
+    ("workloads/gatekeeper.py", WARNING, "GateEvent.KEPT"),
+    ("workloads/gatekeeper.py", WARNING, "GateEvent.REFUSED"),
+    ("workloads/gatekeeper.py", "'Normal' if ready else 'Warning'", "GateEvent.LIFTED"),
+    ("workloads/maker.py", NORMAL, "AutomaticCheckpoint"),
+    ("workloads/maker.py", WARNING, "CheckpointNotMade"),
+    # The admission's codes, in camel case.
+    ("workloads/tales.py", "'Normal' if found in QUIET else 'Warning'", "camel_case(code)"),
+    ("controller/reasons.py", "'Normal' if reason in NORMAL else 'Warning'", "reason"),
+}
+ROOMS = ("agent", "certs", "controller", "daemon", "graphs", "kube", "webhook", "workloads")
+
+
+@pytest.mark.parametrize(
+    ("expected", "reason"),
+    [pytest.param(kind, name, id=name) for kind, names in OF_CHECKPOINTS.items() for name in names.split()],
+)
+def test_events_of_checkpoints(expected, reason):
+    assert (expected, reason) == (note(Reason(reason), "").type, note(Reason(reason), "").reason)
+
+
+def test_no_reason_is_forgotten():
+    listed = " ".join((*OF_CHECKPOINTS.values(), NEVER_EVENTS)).split()
+
+    assert sorted(Reason) == sorted(listed)
+
+
+def test_events_of_admission():
+    assert set(OF_ADMISSION.split()) == QUIET < set(Admission)
+
+
+def test_the_types_of_all_others():
+    """Read from the sources, so that a new Event gets a line here, and a thought."""
+    assert ELSEWHERE == {each for room in ROOMS for path in (ROOT / room).glob("*.py") for each in events_in(path)}
+
+
+def events_in(path):
+    """Calls with a type of Event as an argument, followed by a reason."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        for kind, reason in zip(node.args, node.args[1:], strict=False) if isinstance(node, ast.Call) else ():
+            if NORMAL in words_of(kind) or WARNING in words_of(kind):
+                yield str(path.relative_to(ROOT)), worded(kind), worded(reason)
+
+
+def words_of(kind):
+    parts = (kind.body, kind.orelse) if isinstance(kind, ast.IfExp) else (kind,)
+    return {part.value for part in parts if isinstance(part, ast.Constant)}
+
+
+def worded(expression):
+    return expression.value if isinstance(expression, ast.Constant) else ast.unparse(expression)
