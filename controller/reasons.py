@@ -28,7 +28,7 @@ class Reason(StrEnum):
     AGENT_MOUNTS_STORAGE = "AgentMountsStorage"
     VOLUME_CLAIM_FOUND = "VolumeClaimFound"
     VOLUME_CLAIM_CREATED = "VolumeClaimCreated"
-    VOLUME_CLAIM_MISSING = CLAIM_MISSING
+    VOLUME_CLAIM_MISSING = "VolumeClaimMissing"
     VOLUME_CLAIM_REFUSED = "VolumeClaimRefused"
     VOLUME_CLAIM_LOST = "VolumeClaimLost"
     AGENT_MISSING = "AgentMissing"
