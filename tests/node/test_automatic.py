@@ -1,4 +1,4 @@
-"""One label on a workload, on a real kubelet with real CRIU: the very files of examples/automatic."""
+"""One label on a stock image and the chart's own values, with real CRIU: the very files of examples/automatic."""
 
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from tests.node import scene
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "automatic"
 RESTORED = "SNAPSHOT_RESTORED: container restored from checkpoint"
+STOCK = {"dynamo-snapshot/demo-worker:dev"}
 FILES = ("deployment.yaml", "wait-for-checkpoint.yaml", "job.yaml", "statefulset.yaml")
 
 Json = dict[str, Any]
@@ -93,6 +94,7 @@ def test_the_first_pod_is_cold_and_the_next_ones_are_one_process_restored(applie
     said = tokens(applied, found)
 
     assert "checkpoint-requested" == note(cold, keys.ANN_ADMISSION)
+    assert STOCK == {pod["spec"]["containers"][0]["image"] for pod in (cold, *found)}
     assert 1 == len(set(said))
     assert tokens(applied, [cold])[0] not in said
 

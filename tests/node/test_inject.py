@@ -1,4 +1,4 @@
-"""Stock images with one label: tools injected, entrypoints told, on glibc and on musl; placeholders beside them."""
+"""Stock images with one label and the chart's own values, on glibc and on musl; placeholders beside them."""
 
 import json
 import os
@@ -27,6 +27,7 @@ STOCK = ("stock-glibc", "stock-musl")
 WORKER, PLACEHOLDER = "dynamo-snapshot/demo-worker:dev", "dynamo-snapshot/demo-worker-placeholder:dev"
 TINY = ["python3", "-c", scene.WORKER, "--no-sdk"]
 SERVER = ["python3", "-m", "stock.server"]
+AGENT = "dynamo-snapshot/agent:dev"
 RESTORED = "SNAPSHOT_RESTORED: container restored from checkpoint"
 INJECTED, OWN = True, False
 
@@ -70,17 +71,13 @@ def helm(platform: Platform) -> Iterator[Helm]:
     helm.uninstall()
 
 
-def install(helm: Helm, platform: Platform, kubectl: Kubectl, **settings: str) -> None:
+def install(helm: Helm, platform: Platform, kubectl: Kubectl, *more: str) -> None:
     """Install or upgrade, until the only webhook that the API server reaches is the new one."""
-    values = image_settings(platform.image_tag, platform.image_prefix) | settings
-    values |= {
-        "controlPlane.replicas": "1",
-        "placeholder.inject.image.tag": platform.image_tag,
-        f"placeholder.images.{WORKER}": PLACEHOLDER,
-    }
+    values = image_settings(platform.image_tag, platform.image_prefix)
+    values |= {"controlPlane.replicas": "1", f"placeholder.images.{WORKER}": PLACEHOLDER}
     flags = [flag for key, value in values.items() for flag in ("--set", f"{key}={value}")]
-    helm("upgrade", "--install", RELEASE, str(CHART), "--create-namespace", "-f", str(EXAMPLE / "values.yaml"),
-         "--wait", "--timeout", "120s", *flags)  # fmt: skip
+    helm("upgrade", "--install", RELEASE, str(CHART), "--create-namespace",
+         "--wait", "--timeout", "120s", *flags, *more)  # fmt: skip
     webhook = f"{keys.LABEL_AGENT}=webhook"
     wait_for(lambda: len(kubectl.items("pods", "-l", webhook)) == 1 or None, "the old webhook gone", 60)
     story.await_webhook(kubectl)
@@ -88,7 +85,7 @@ def install(helm: Helm, platform: Platform, kubectl: Kubectl, **settings: str) -
 
 @pytest.fixture(scope="module")
 def release(platform: Platform, installed: Kubectl, stock: None, helm: Helm) -> Kubectl:
-    """The chart with the example's values."""
+    """The chart with its own values, but for the names of images."""
     kubectl = Kubectl(platform.kubectl, platform.kubeconfig, NAMESPACE)
     try:
         install(helm, platform, kubectl)
@@ -177,10 +174,12 @@ def test_it_runs_what_its_pod_and_its_image_say(
         pytest.param("placeholder", OWN, id="a placeholder itself"),
     ],
 )
-def test_only_images_without_tools_get_them(restored: dict, name: str, *, injected: bool):
+def test_only_images_without_tools_get_them(captured: dict, restored: dict, name: str, *, injected: bool):
+    """From the image that is on the node in any case; pods are restored as was captured."""
+    assert injected == captured[name]["status"]["image"]["injected"]
     for pod in restored[name]:
-        inits = [each["name"] for each in pod["spec"].get("initContainers", ())]
-        assert injected == (keys.TOOLS_VOLUME in inits)
+        inits = {each["name"]: each["image"] for each in pod["spec"].get("initContainers", ())}
+        assert inits == ({keys.TOOLS_VOLUME: AGENT} if injected else {})
         assert injected or pod["spec"]["containers"][0]["image"] == PLACEHOLDER
 
 
@@ -201,14 +200,14 @@ def test_injected_tools_are_enough_for_the_strictest_namespace(release: Kubectl,
 def test_an_image_volume_brings_them_as_well(
     release: Kubectl, platform: Platform, helm: Helm, restored: dict, captured: dict
 ):
-    """The same checkpoint, taken with an init container, restored without one."""
+    """The same checkpoint, taken with an init container of the agent's image, restored with a volume of another."""
     before = tokens_of(release, "stock-musl")
-    install(helm, platform, release, **{"placeholder.inject.via": "imageVolume"})
+    install(helm, platform, release, "-f", str(EXAMPLE / "values.yaml"), "--set", "placeholder.inject.via=imageVolume")
     release("delete", "pods", "-l", "app=stock-musl", "--wait")
     after = tokens_of(release, "stock-musl")
     spec = pods_of(release, "stock-musl")[0]["spec"]
     volume = next(each for each in spec["volumes"] if each["name"] == keys.TOOLS_VOLUME)
 
     assert before == after
-    assert "image" in volume, json.dumps(volume)
+    assert "dynamo-snapshot/tools:dev" == volume.get("image", {}).get("reference"), json.dumps(volume)
     assert not spec.get("initContainers")

@@ -153,6 +153,7 @@ def test_a_pod_whose_command_is_not_known_yet_cannot_be_held(stored, code, text)
     obj = auto_pod(STOCK, annotations=WAIT)
     decision = ask(obj, *stored, text=text)
     assert code == decision.code
+    assert "write the command into the pod template" in decision.message
     result = patched(obj, decision)
     assert obj["spec"] == result["spec"]
     assert stamp_of(obj) == result["metadata"]["annotations"][keys.ANN_TEMPLATE_HASH]
