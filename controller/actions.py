@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from kube.recorder import Note
 from kube.seam import Object
 
 
@@ -65,16 +64,3 @@ class SetDeadline:
 
 
 Action = SetLabel | SetAnnotations | SetFinalizer | CreateClaim | CheckJob | CreateJob | DeleteJob | SetDeadline
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the next step is."""
-
-    actions: tuple[Action, ...] = ()
-    status: Object | None = None
-    """The whole new status, written after all actions; None: as it is."""
-    events: tuple[Note, ...] = ()
-    """Recorded only after the status was written."""
-    requeue_after: float | None = None
-    """Seconds after which to look again although nothing changed; None: changes alone decide."""

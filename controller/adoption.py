@@ -22,10 +22,11 @@ from controller.draft import Draft
 from controller.observed import Observed
 from controller.reasons import Problem, Reason, note
 from controller.store_job import adopt_job_name, shape_adopt_job
+from kube.conditions import condition, is_true
 from kube.errors import bounded
 from kube.resources import JOBS
 from kube.seam import Object
-from kube.times import format_time
+from kube.times import format_time, parsed_time
 
 POLL_SECONDS: Final = 2.0
 REFUSED_SECONDS: Final = 30.0
@@ -80,7 +81,7 @@ def adopt(
         return _forget_the_question(observed.checkpoint, draft, version, job), None
     if job is None:
         return _look(observed, draft, version, values, storage)
-    if diagnosis.is_true(job, "Complete") or diagnosis.is_true(job, "Failed"):
+    if is_true(job, "Complete") or is_true(job, "Failed"):
         return _answer(observed, draft, version, now, values, storage), None
     _wait(draft, version, diagnosis.store_job_problem(job, observed.adopt_pods, observed.adopt_events, now))
     return (), POLL_SECONDS
@@ -155,9 +156,9 @@ def _wrong(observed: Observed, found: Mapping[str, Any], version: str, now: date
     job = observed.adopt_job or {}
     if found.get("error"):
         return f"{found.get('message')} ({found['error']})"
-    if not diagnosis.is_true(job, "Complete") or not found:
+    if not is_true(job, "Complete") or not found:
         pod = diagnosis.newest(observed.adopt_pods)
-        entry = diagnosis.condition(job, "Failed") or {}
+        entry = condition(job, "Failed") or {}
         return (
             diagnosis.store_job_problem(job, observed.adopt_pods, observed.adopt_events, now)
             or (pod and diagnosis.exited(pod))
@@ -191,7 +192,7 @@ def _take(
         image=image,
         attempts=None,
     )
-    made = diagnosis.moment(found.get("createdAt")) or now
+    made = parsed_time(found.get("createdAt")) or now
     entry = {"version": version, "manifestDigest": found["digest"], "size": found["size"]}
     draft.put_version(entry | {"createdAt": format_time(min(made, now))} | ({"image": image} if image else {}))
     words = _about(version) + "the artifact in storage was verified and taken over"

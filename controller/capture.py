@@ -17,8 +17,9 @@ from controller.draft import Draft
 from controller.observed import Observed, belongs_to
 from controller.reasons import Problem, Reason
 from controller.retry import capture_failed
+from kube.conditions import condition, is_true
 from kube.seam import Object
-from kube.times import format_time
+from kube.times import format_time, parsed_time
 
 VERDICT_PATIENCE: Final = 10.0
 """Seconds after a Job's completion in which the agent's annotation may still be on its way."""
@@ -38,7 +39,7 @@ def follow(
     if job is None or not belongs_to(job, observed.checkpoint):
         return (), _job_gone(observed.checkpoint, draft, values)
     verdict = annotations_of(job).get(keys.ANN_CHECKPOINT_STATUS, "")
-    complete, failed = diagnosis.is_true(job, "Complete"), diagnosis.is_true(job, "Failed")
+    complete, failed = is_true(job, "Complete"), is_true(job, "Failed")
     if verdict == CaptureStatus.FAILED:
         reason = Reason.VERIFICATION_FAILED if complete else Reason.JOB_FAILED
         return (), _fail(observed, draft, Problem(reason, _agents_words(observed, job)), values)
@@ -87,7 +88,7 @@ def _jobs_words(observed: Observed, job: Object) -> str:
             return stuck.message
         if words := diagnosis.exited(pod):
             return f"{diagnosis.out_of_time(job)}{words}: the worker ended before it was captured"
-    entry = diagnosis.condition(job, "Failed") or {}
+    entry = condition(job, "Failed") or {}
     why = ": ".join(str(entry[key]) for key in ("reason", "message") if entry.get(key))
     return f"Job {job['metadata']['name']} failed" + (f": {why}" if why else "")
 
@@ -134,7 +135,7 @@ def _await_verdict(observed: Observed, job: Object, draft: Draft, now: datetime,
 
 
 def _just_completed(job: Object, now: datetime) -> bool:
-    ended = diagnosis.moment((job.get("status") or {}).get("completionTime"))
+    ended = parsed_time((job.get("status") or {}).get("completionTime"))
     return ended is not None and (now - ended).total_seconds() < VERDICT_PATIENCE
 
 
@@ -161,7 +162,7 @@ def _scheduled(pod: Object, draft: Draft, now: datetime) -> tuple[Problem | None
     """State condition Scheduled at once; answer the problem when it has lasted, else when that will be."""
     problem = diagnosis.scheduling(pod)
     if problem is None:
-        if diagnosis.is_true(pod, "PodScheduled"):
+        if is_true(pod, "PodScheduled"):
             node = (pod.get("spec") or {}).get("nodeName", "")
             draft.condition(ConditionType.SCHEDULED, met=True, reason=Reason.SCHEDULED, message=node)
         return None, None
@@ -174,7 +175,7 @@ def _deadline(
     checkpoint: Object, job: Object, pod: Object, now: datetime
 ) -> tuple[tuple[SetDeadline, ...], float | None]:
     """Give back the time that the pod spent waiting for a node: the deadline is for the capture."""
-    entry = diagnosis.condition(pod, "PodScheduled")
+    entry = condition(pod, "PodScheduled")
     if entry is None:
         return (), None
     if entry.get("status") != "True":
@@ -182,7 +183,7 @@ def _deadline(
     started, current = _clock(job)
     if started is None or current is None:
         return (), None
-    until = diagnosis.moment(entry.get("lastTransitionTime")) or started
+    until = parsed_time(entry.get("lastTransitionTime")) or started
     wanted = _allowed(checkpoint) + max(0, int((until - started).total_seconds()))
     return ((SetDeadline(job, wanted),) if wanted - current > WORTH_EXTENDING else ()), None
 
@@ -203,7 +204,7 @@ def _deadline_without_pod(
 
 def _clock(job: Object) -> tuple[datetime | None, int | None]:
     """When the Job's clock began to run, and at how many seconds it ends the Job."""
-    return diagnosis.moment((job.get("status") or {}).get("startTime")), job["spec"].get("activeDeadlineSeconds")
+    return parsed_time((job.get("status") or {}).get("startTime")), job["spec"].get("activeDeadlineSeconds")
 
 
 def _allowed(checkpoint: Object) -> int:

@@ -13,12 +13,15 @@ from contract.states import Phase
 from contract.storage import Storage
 from contract.values import Values
 from controller import diagnosis
-from controller.actions import CreateJob, DeleteJob, Plan, SetFinalizer
+from controller.actions import Action, CreateJob, DeleteJob, SetFinalizer
 from controller.adoption import store_namespace
 from controller.observed import Observed, Refused
 from controller.reasons import Reason, note
 from controller.store_job import cleanup_job_name, shape_cleanup_job
+from kube.conditions import condition, is_true
+from kube.plan import Plan
 from kube.seam import Object
+from kube.times import parsed_time
 
 POLL_SECONDS: Final = 5.0
 """Seconds between looks at a Job that runs; its end also wakes the controller."""
@@ -33,7 +36,7 @@ def has_finalizer(checkpoint: Object) -> bool:
     return keys.FINALIZER in (checkpoint["metadata"].get("finalizers") or ())
 
 
-def plan_deletion(observed: Observed, now: datetime, values: Values, storage: Storage) -> Plan:
+def plan_deletion(observed: Observed, now: datetime, values: Values, storage: Storage) -> Plan[Action]:
     """The next step on the way out."""
     checkpoint = observed.checkpoint
     if not has_finalizer(checkpoint):
@@ -48,7 +51,7 @@ def plan_deletion(observed: Observed, now: datetime, values: Values, storage: St
     return _clean_up(observed, checkpoint_id, now, values, storage)
 
 
-def _clean_up(observed: Observed, checkpoint_id: str, now: datetime, values: Values, storage: Storage) -> Plan:
+def _clean_up(observed: Observed, checkpoint_id: str, now: datetime, values: Values, storage: Storage) -> Plan[Action]:
     refusal = observed.refusal
     if refusal is not None and refusal.how == Refused.NAMESPACE_ENDING:
         return _let_go("its namespace is being deleted, and nothing new can run there")
@@ -62,13 +65,13 @@ def _clean_up(observed: Observed, checkpoint_id: str, now: datetime, values: Val
     return Plan((CreateJob(job),), events=(told,), requeue_after=POLL_SECONDS)
 
 
-def _follow(observed: Observed, job: Object, checkpoint_id: str, now: datetime) -> Plan:
+def _follow(observed: Observed, job: Object, checkpoint_id: str, now: datetime) -> Plan[Action]:
     if (job["metadata"].get("labels") or {}).get(keys.LABEL_CHECKPOINT_ID) != checkpoint_id:
         return _blocked(f"Job {cleanup_job_name(checkpoint_id)} exists and removes something else; delete it")
-    if diagnosis.is_true(job, "Complete"):
+    if is_true(job, "Complete"):
         told = note(Reason.ARTIFACT_REMOVED, f"artifact {checkpoint_id} removed")
         return Plan((DeleteJob(job), SetFinalizer(present=False)), events=(told,))
-    if diagnosis.is_true(job, "Failed") and not job["metadata"].get("deletionTimestamp"):
+    if is_true(job, "Failed") and not job["metadata"].get("deletionTimestamp"):
         return _failed(job, now)
     if stuck := diagnosis.store_job_problem(job, (), observed.cleanup_events, now):
         hand = f"remove the artifact by hand and take the finalizer {keys.FINALIZER} off the DynamoCheckpoint"
@@ -76,19 +79,19 @@ def _follow(observed: Observed, job: Object, checkpoint_id: str, now: datetime) 
     return Plan(requeue_after=POLL_SECONDS)
 
 
-def _failed(job: Object, now: datetime) -> Plan:
-    entry = diagnosis.condition(job, "Failed") or {}
+def _failed(job: Object, now: datetime) -> Plan[Action]:
+    entry = condition(job, "Failed") or {}
     name = job["metadata"]["name"]
     words = f"cleanup Job {name} failed: {entry.get('message') or entry.get('reason')}; see `kubectl logs job/{name}`"
     told = note(Reason.CLEANUP_FAILED, f"{words}; it is tried again every {RETRY_SECONDS:.0f} s")
-    since = diagnosis.moment(entry.get("lastTransitionTime"))
+    since = parsed_time(entry.get("lastTransitionTime"))
     left = RETRY_SECONDS - (now - since).total_seconds() if since is not None else 0.0
     if left > 0:
         return Plan(events=(told,), requeue_after=left)
     return Plan((DeleteJob(job),), requeue_after=POLL_SECONDS)
 
 
-def _blocked(words: str) -> Plan:
+def _blocked(words: str) -> Plan[Action]:
     told = note(Reason.CLEANUP_BLOCKED, words)
     return Plan(events=(told,), requeue_after=BLOCKED_SECONDS)
 
@@ -104,9 +107,9 @@ def _delete_once(job: Object) -> tuple[DeleteJob, ...]:
 
 def _capturing(job: Object) -> bool:
     """Whether a capture may still be writing what is to be removed."""
-    return not diagnosis.is_true(job, "Complete") and not diagnosis.is_true(job, "Failed")
+    return not is_true(job, "Complete") and not is_true(job, "Failed")
 
 
-def _let_go(why: str) -> Plan:
+def _let_go(why: str) -> Plan[Action]:
     told = note(Reason.ARTIFACT_KEPT, f"no artifact removed: {why}")
     return Plan((SetFinalizer(present=False),), events=(told,))

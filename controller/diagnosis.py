@@ -7,8 +7,9 @@ from typing import Final
 from contract import control, keys
 from contract.checkpoint import annotations_of
 from controller.reasons import Problem, Reason
+from kube.conditions import condition
 from kube.seam import Object
-from kube.times import parse_time
+from kube.times import parsed_time
 
 POD_PATIENCE: Final = 15.0
 """Seconds that the Job controller may take to make the pod before its absence is worth a word."""
@@ -50,26 +51,6 @@ def newest(pods: tuple[Object, ...]) -> Object | None:
     return max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), default=None)
 
 
-def condition(obj: Object, kind: str) -> Object | None:
-    """The condition of that type in an object's status."""
-    entries = (obj.get("status") or {}).get("conditions") or ()
-    return next((entry for entry in entries if entry.get("type") == kind), None)
-
-
-def is_true(obj: Object, kind: str) -> bool:
-    """Whether the condition of that type is there and ``True``."""
-    found = condition(obj, kind)
-    return found is not None and found.get("status") == "True"
-
-
-def moment(text: object) -> datetime | None:
-    """A time as the API writes it, None where there is none or it is unreadable."""
-    try:
-        return parse_time(str(text)) if text else None
-    except ValueError:
-        return None
-
-
 def scheduling(pod: Object) -> Problem | None:
     """Why the scheduler has not found a node, None where it has or has not looked yet."""
     entry = condition(pod, "PodScheduled")
@@ -88,7 +69,7 @@ def scheduling(pod: Object) -> Problem | None:
 def unscheduled_for(pod: Object, now: datetime) -> float:
     """Seconds since the scheduler first said no; endless where it does not say when."""
     entry = condition(pod, "PodScheduled") or {}
-    since = moment(entry.get("lastTransitionTime"))
+    since = parsed_time(entry.get("lastTransitionTime"))
     return (now - since).total_seconds() if since is not None else float("inf")
 
 
@@ -149,7 +130,7 @@ def out_of_time(job: Object) -> str:
 
 def no_pod(job: Object, events: tuple[Object, ...], now: datetime) -> Problem | None:
     """Why a Job has no pod: the Job controller's last warning."""
-    made = moment(job["metadata"].get("creationTimestamp"))
+    made = parsed_time(job["metadata"].get("creationTimestamp"))
     if made is None or (now - made).total_seconds() < POD_PATIENCE:
         return None
     words = [str(event.get("message", "")) for event in events if event.get("type") == "Warning"]
@@ -160,7 +141,7 @@ def no_pod(job: Object, events: tuple[Object, ...], now: datetime) -> Problem | 
 def agent_active(lease: Object | None, now: datetime) -> bool:
     """Whether an agent says by its Lease that it is at work."""
     spec = (lease or {}).get("spec") or {}
-    since = moment(spec.get("renewTime")) or moment(spec.get("acquireTime"))
+    since = parsed_time(spec.get("renewTime")) or parsed_time(spec.get("acquireTime"))
     if since is None or not spec.get("holderIdentity", "unnamed"):
         return False
     return now < since + timedelta(seconds=spec.get("leaseDurationSeconds") or AGENT_LEASE_SECONDS)
@@ -173,7 +154,7 @@ def no_agent(
     if annotations_of(job).get(keys.ANN_NODE) or annotations_of(job).get(keys.ANN_CHECKPOINT_STATUS):
         return None, None
     entry = condition(pod, "ContainersReady")
-    since = moment(entry.get("lastTransitionTime")) if entry and entry.get("status") == "True" else None
+    since = parsed_time(entry.get("lastTransitionTime")) if entry and entry.get("status") == "True" else None
     if since is None:
         return None, None
     left = AGENT_PATIENCE - (now - since).total_seconds()

@@ -7,12 +7,13 @@ from datetime import datetime
 
 from contract.values import Values
 from controller.act import Actor
-from controller.actions import Plan
+from controller.actions import Action
 from controller.metrics import Metrics
 from controller.observe import Observer
 from controller.observed import Observed
 from controller.plan import plan
 from kube.errors import ConflictError
+from kube.plan import Plan
 from kube.queue import CONFLICT_PAUSE
 from kube.recorder import Recorder
 from kube.seam import Object
@@ -70,7 +71,7 @@ class Reconciler:
         self._tell(checkpoint, step)
         return step.requeue_after
 
-    def _plan(self, observed: Observed) -> Plan:
+    def _plan(self, observed: Observed) -> Plan[Action]:
         now = self._clock()
         step = plan(observed, now, self._values)
         if observed.checkpoint.get("status") or step.status is None:
@@ -80,7 +81,7 @@ class Reconciler:
         further = plan(replace(observed, checkpoint=started), now, self._values)
         return further if further.status is not None else step
 
-    def _tell(self, checkpoint: Object, step: Plan) -> None:
+    def _tell(self, checkpoint: Object, step: Plan[Action]) -> None:
         for note in step.events:
             self._recorder.record(checkpoint, note.type, note.reason, note.message)
             self._metrics.told(note.reason)

@@ -17,11 +17,12 @@ from contract import keys
 from contract.checkpoint import annotations_of, labels_of
 from contract.reports import UNKNOWN_REASON, Report, ReportPhase, read_report
 from contract.states import AgentReason, CaptureStatus, Phase
-from controller import diagnosis
 from controller.reasons import Reason
+from kube.conditions import condition, is_true
 from kube.informer import Informer
 from kube.seam import Object
 from kube.store import Change
+from kube.times import parsed_time
 
 CAPTURED: Final = "captured"
 FAILED: Final = "failed"
@@ -114,7 +115,7 @@ class CaptureMetrics:
             return
         outcome, reason = ending
         self._ended.labels(outcome, reason).inc()
-        created = diagnosis.moment(job["metadata"].get("creationTimestamp"))
+        created = parsed_time(job["metadata"].get("creationTimestamp"))
         if created is not None:
             self._whole.labels(outcome).observe(max(0.0, (self._clock() - created).total_seconds()))
         report = _report(job)
@@ -132,10 +133,10 @@ def _ending(job: Object | None) -> tuple[str, str] | None:
     report = _report(job)
     if verdict == CaptureStatus.FAILED:
         return FAILED, (report.reason if report is not None else "") or UNKNOWN_REASON
-    failed = diagnosis.condition(job, "Failed") or {}
+    failed = condition(job, "Failed") or {}
     if failed.get("status") == "True":
         return FAILED, DEADLINE if failed.get("reason") == "DeadlineExceeded" else JOB_FAILED
-    if verdict == CaptureStatus.COMPLETED and diagnosis.is_true(job, "Complete"):
+    if verdict == CaptureStatus.COMPLETED and is_true(job, "Complete"):
         return CAPTURED, ""
     return None
 
@@ -191,7 +192,7 @@ def _moved(checkpoint: Object) -> str:
 
 
 def _since(stamp: str, now: datetime) -> float:
-    moment = diagnosis.moment(stamp)
+    moment = parsed_time(stamp)
     return 0.0 if moment is None else max(0.0, (now - moment).total_seconds())
 
 

@@ -14,6 +14,7 @@ from controller.adoption import job_to_adopt, store_namespace
 from controller.job_events import JobEvents
 from controller.observed import Observed, job_to_look_at
 from controller.store_job import cleanup_job_name
+from kube.conditions import is_true
 from kube.errors import NotFoundError
 from kube.informer import Handler, Informer, trimmed
 from kube.resources import (
@@ -270,12 +271,12 @@ def _rivalry(checkpoint: Object) -> tuple[str, str]:
 
 
 def _agents_word_is_missing(job: Object, pods: tuple[Object, ...], now: datetime) -> bool:
-    if annotations_of(job).get(keys.ANN_CHECKPOINT_STATUS) in set(CaptureStatus) or diagnosis.is_true(job, "Failed"):
+    if annotations_of(job).get(keys.ANN_CHECKPOINT_STATUS) in set(CaptureStatus) or is_true(job, "Failed"):
         return False
     pod = diagnosis.newest(pods)
     waits = pod is not None and diagnosis.no_agent(job, pod, now)[0] is not None
-    return waits or diagnosis.is_true(job, "Complete")
+    return waits or is_true(job, "Complete")
 
 
 def _finished(job: Object) -> bool:
-    return diagnosis.is_true(job, "Complete") or diagnosis.is_true(job, "Failed")
+    return is_true(job, "Complete") or is_true(job, "Failed")

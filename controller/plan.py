@@ -20,7 +20,7 @@ from contract.states import ConditionType, Phase
 from contract.storage import BadIdError, Storage, StorageError, storage_from_values
 from contract.values import Values
 from controller import adoption
-from controller.actions import Action, CheckJob, CreateJob, Plan, SetFinalizer, SetLabel
+from controller.actions import Action, CheckJob, CreateJob, SetFinalizer, SetLabel
 from controller.capture import follow
 from controller.claim import claim_to_make, claim_usable, look_after_artifact
 from controller.deletion import has_finalizer, plan_deletion
@@ -28,6 +28,7 @@ from controller.draft import Draft
 from controller.observed import Observed, Refusal, Refused, belongs_to, owner_of, wanted_job
 from controller.reasons import Problem, Reason
 from controller.retry import retry_when_due, waits_for_retry
+from kube.plan import Plan
 from kube.resources import JOBS
 from kube.seam import Object
 
@@ -41,7 +42,7 @@ WAIT_FOR_CLAIM_SECONDS: Final = 300.0
 """A safety net only: a claim that appears wakes its checkpoints at once."""
 
 
-def plan(observed: Observed, now: datetime, values: Values) -> Plan:
+def plan(observed: Observed, now: datetime, values: Values) -> Plan[Action]:
     """What to do next for one checkpoint."""
     checkpoint = observed.checkpoint
     namespace = checkpoint["metadata"].get("namespace", "")
@@ -253,7 +254,7 @@ def _unshapeable(draft: Draft, error: ShapeError, job_name: str) -> None:
     _fail_early(draft, problem)
 
 
-def _storage_invalid(checkpoint: Object, now: datetime, error: StorageError) -> Plan:
+def _storage_invalid(checkpoint: Object, now: datetime, error: StorageError) -> Plan[Action]:
     """The installation's own values are wrong: say so where nothing is Ready yet, keep what is."""
     draft = Draft(checkpoint, now)
     if checkpoint["metadata"].get("deletionTimestamp") or draft.phase in (Phase.READY, Phase.FAILED, Phase.CREATING):

@@ -24,9 +24,9 @@ from contract.checkpoint import annotations_of, artifact_version, captured_versi
 from contract.states import Phase
 from contract.storage import BadIdError
 from contract.values import Values, duration_seconds
-from controller import diagnosis
 from kube.seam import Object
 from kube.store import key_of
+from kube.times import parsed_time
 
 SETTLE_SECONDS: Final = 10.0
 """How long a version has been superseded before it may go: pods that were admitted a moment before are seen by then."""
@@ -170,7 +170,7 @@ def _old_versions(checkpoint: Object, use: Use, now: datetime, rules: Rules) -> 
     current = _current(checkpoint)
     # What is restored now counts as the newest, also where an earlier version was taken back.
     order = sorted(there, key=lambda each: each["version"] == current)
-    newest = max((_time(each.get("createdAt")) for each in there), key=_sortable, default=None)
+    newest = max((parsed_time(each.get("createdAt")) for each in there), key=_sortable, default=None)
     if newest is None or (now - newest).total_seconds() < SETTLE_SECONDS:
         return
     namespace, checkpoint_id = key_of(checkpoint)[0], _id(checkpoint)
@@ -243,7 +243,7 @@ def _recency(seen: Mapping[str, datetime]) -> Recency:
     def moment(checkpoint: Object) -> datetime:
         status = checkpoint.get("status") or {}
         texts = (checkpoint["metadata"].get("creationTimestamp"), status.get("createdAt"), status.get("lastUsedAt"))
-        times = [*map(_time, texts), seen.get(_uid(checkpoint))]
+        times = [*map(parsed_time, texts), seen.get(_uid(checkpoint))]
         return max((each for each in times if each is not None), default=_BEGINNING)
 
     return moment
@@ -254,10 +254,6 @@ _BEGINNING: Final = datetime.fromisoformat("1970-01-01T00:00:00Z")
 
 def _sortable(moment: datetime | None) -> datetime:
     return moment or _BEGINNING
-
-
-def _time(text: object) -> datetime | None:
-    return diagnosis.moment(text)
 
 
 def _own(checkpoint: Object) -> Mapping[str, str]:

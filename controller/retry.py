@@ -14,12 +14,12 @@ from contract.checkpoint import artifact_version, is_automatic
 from contract.states import ConditionType, Phase
 from contract.storage import MAX_VERSION, BadIdError
 from contract.values import Values, duration_seconds
-from controller import diagnosis
 from controller.actions import SetAnnotations
 from controller.draft import Draft
 from controller.observed import wanted_job
 from controller.reasons import Problem, Reason
 from kube.seam import Object
+from kube.times import parsed_time
 
 RAISE_VERSION: Final = f"to try again, raise annotation {keys.ANN_ARTIFACT_VERSION} of the DynamoCheckpoint"
 
@@ -89,6 +89,6 @@ def _pause(attempts: int, values: Values) -> int:
 
 def _failed_at(draft: Draft, now: datetime) -> datetime:
     entries = (draft.condition_of(kind) for kind in (ConditionType.JOB_COMPLETED, ConditionType.JOB_CREATED))
-    times = [diagnosis.moment(each.get("lastTransitionTime")) for each in entries if each and each["status"] == "False"]
+    times = [parsed_time(each.get("lastTransitionTime")) for each in entries if each and each["status"] == "False"]
     # A time of the future (a clock that was set back) must not hold the attempt for ever.
     return min(max((each for each in times if each is not None), default=now - timedelta(days=1)), now)

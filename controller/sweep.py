@@ -16,18 +16,19 @@ from contract import keys
 from contract.checkpoint import annotations_of, id_of, labels_of
 from contract.storage import Storage
 from contract.values import Values
-from controller import diagnosis
 from controller.adoption import store_namespace
 from controller.deletion import RETRY_SECONDS, has_finalizer
 from controller.reasons import Reason, note
 from controller.retention import Removal, Verdict, decide, rules_from, use_of, versions_of
 from controller.store_job import cleanup_job_name, shape_cleanup_job
+from kube.conditions import condition, is_true
 from kube.errors import REFUSALS, AlreadyExistsError, ConflictError, KubeError, NotFoundError
 from kube.informer import Informer, synced
 from kube.recorder import Recorder
 from kube.resources import CHECKPOINTS, JOBS, PODS
 from kube.seam import Kube, Object, Propagation
 from kube.store import Change, key_of
+from kube.times import parsed_time
 from workloads.pods import OF_GRAPHS, OPTED_IN
 
 PERIOD: Final = 60.0
@@ -188,15 +189,15 @@ class Sweeper:
         if not version or not namespace or job["metadata"].get("deletionTimestamp"):
             return
         checkpoint = self._around.checkpoints.store.get(namespace, annotations_of(job).get(keys.ANN_CHECKPOINT, ""))
-        if diagnosis.is_true(job, "Complete"):
+        if is_true(job, "Complete"):
             if checkpoint is not None and id_of(checkpoint) == labels_of(job).get(keys.LABEL_CHECKPOINT_ID):
                 await self._forget(checkpoint, version)
             await self._drop(job)
-        elif (entry := diagnosis.condition(job, "Failed")) is not None and entry.get("status") == "True":
+        elif (entry := condition(job, "Failed")) is not None and entry.get("status") == "True":
             if checkpoint is not None:
                 words = f"Job {job['metadata']['name']} failed: {entry.get('message')}; it is tried again"
                 self._once(checkpoint, Reason.CLEANUP_FAILED, words)
-            since = diagnosis.moment(entry.get("lastTransitionTime"))
+            since = parsed_time(entry.get("lastTransitionTime"))
             if since is None or (self._clock() - since).total_seconds() > RETRY_SECONDS:
                 await self._drop(job)
 

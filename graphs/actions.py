@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from kube.recorder import Note
 from kube.seam import Object
 
 
@@ -43,16 +42,3 @@ class DeleteDeployment:
 
 
 Action = CreateCheckpoint | PatchCheckpoint | DeleteCheckpoint | ApplyDeployment | DeleteDeployment
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the next step is."""
-
-    actions: tuple[Action, ...] = ()
-    status: Object | None = None
-    """The whole new status, written after all actions; None: as it is."""
-    events: tuple[Note, ...] = ()
-    """Recorded only after the status was written."""
-    requeue_after: float | None = None
-    """Seconds after which to look again although nothing changed."""

@@ -6,10 +6,11 @@ from datetime import datetime
 
 from contract.values import Values
 from graphs.act import Actor
-from graphs.actions import Plan
+from graphs.actions import Action
 from graphs.observe import Observer
 from graphs.plan import orphans, plan
 from kube.errors import ConflictError
+from kube.plan import Plan
 from kube.queue import CONFLICT_PAUSE
 from kube.recorder import Recorder
 from kube.seam import Object
@@ -58,6 +59,6 @@ class Reconciler:
         self._tell(graph, step)
         return step.requeue_after
 
-    def _tell(self, graph: Object, step: Plan) -> None:
+    def _tell(self, graph: Object, step: Plan[Action]) -> None:
         for note in step.events:
             self._recorder.record(graph, note.type, note.reason, note.message)

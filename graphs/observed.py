@@ -1,6 +1,6 @@
 """What there is to know about one graph, at one moment."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -58,12 +58,6 @@ def standing_of(checkpoint: Mapping[str, Any] | None) -> Standing:
     if phase == Phase.READY:
         return Standing.READY
     return Standing.FAILED if phase == Phase.FAILED else Standing.WAITING
-
-
-def condition_of(status: Mapping[str, Any], kind: str) -> Object | None:
-    """The condition of that type in a status."""
-    entries: Iterable[Object] = status.get("conditions") or ()
-    return next((entry for entry in entries if entry.get("type") == kind), None)
 
 
 def is_ours(deployment: Mapping[str, Any], graph_name: str, uid: str) -> bool:

@@ -26,7 +26,6 @@ from graphs.actions import (
     DeleteCheckpoint,
     DeleteDeployment,
     PatchCheckpoint,
-    Plan,
 )
 from graphs.observed import Observed, Problem, Standing, standing_of
 from graphs.services import Service, Wish, services_of
@@ -34,6 +33,7 @@ from graphs.shape import Graph, checkpoint, deployment, graph_uid
 from graphs.status import Outcome, next_status
 from graphs.template import pod_template
 from graphs.waits import Waits
+from kube.plan import Plan
 from kube.recorder import Note
 from kube.resources import CHECKPOINTS, DEPLOYMENTS
 from kube.seam import Object
@@ -55,7 +55,7 @@ class _Generation:
     waits: Waits
 
 
-def plan(observed: Observed, now: datetime, values: Values) -> Plan:
+def plan(observed: Observed, now: datetime, values: Values) -> Plan[Action]:
     """What to do next for one graph that exists and is not being deleted."""
     generation = _generation(observed.graph, now, values)
     outcomes, actions = [], []

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from contract.checkpoint import id_of
 from contract.states import GraphCondition, GraphReason, GraphState, StartupPolicy
-from graphs.observed import Problem, Standing, condition_of
+from graphs.observed import Problem, Standing
 from graphs.services import Service
 from graphs.shape import DEPLOYMENT_KIND
 from graphs.waits import NO_WAIT, Wait
+from kube.conditions import condition
 from kube.errors import bounded
 from kube.recorder import Note
 from kube.seam import Object
@@ -84,18 +85,18 @@ def next_status(graph: Object, outcomes: Sequence[Outcome], now: datetime) -> tu
     """The new status, None where it equals the old one; and the Events that tell what turned."""
     old: Object = graph.get("status") or {}
     state, ready = _ready(outcomes)
-    conditions = [ready, _resolved(outcomes), *_cold(outcomes, condition_of(old, GraphCondition.STARTED_COLD))]
+    conditions = [ready, _resolved(outcomes), *_cold(outcomes, condition(graph, GraphCondition.STARTED_COLD))]
     generation = graph["metadata"].get("generation")
     new: Object = {
         "state": state.value,
         "services": {each.service.name: _counts(each) for each in outcomes},
-        "conditions": [_dated(old, entry, generation, now) for entry in conditions],
+        "conditions": [_dated(graph, entry, now) for entry in conditions],
     }
     if checkpoints := {each.service.name: _checkpoint(each) for each in outcomes if each.checkpoint_name}:
         new["checkpoints"] = checkpoints
     if generation is not None:
         new["observedGeneration"] = generation
-    return (None, ()) if new == old else (new, tuple(_turned(old, new)))
+    return (None, ()) if new == old else (new, tuple(_turned(graph, new)))
 
 
 def _checkpoint(outcome: Outcome) -> Object:
@@ -186,18 +187,18 @@ def _condition(kind: GraphCondition, *, met: bool, reason: GraphReason, message:
     }
 
 
-def _dated(old: Object, entry: Object, generation: int | None, now: datetime) -> Object:
+def _dated(graph: Object, entry: Object, now: datetime) -> Object:
     """With its time of transition, which moves only when the condition turns."""
-    before = condition_of(old, entry["type"])
+    before, generation = condition(graph, entry["type"]), graph["metadata"].get("generation")
     same = before is not None and before["status"] == entry["status"]
     since = before["lastTransitionTime"] if before is not None and same else format_time(now)
     seen = {} if generation is None else {"observedGeneration": generation}
     return {**entry, "lastTransitionTime": since, **seen}
 
 
-def _turned(old: Object, new: Object) -> Iterable[Note]:
+def _turned(graph: Object, new: Object) -> Iterable[Note]:
     for entry in new["conditions"]:
-        before = condition_of(old, entry["type"]) or {}
+        before = condition(graph, entry["type"]) or {}
         if (before.get("status"), before.get("reason")) == (entry["status"], entry["reason"]):
             continue
         bad = entry["status"] == ("True" if entry["type"] == GraphCondition.STARTED_COLD else "False")

@@ -12,8 +12,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from contract.states import ConditionType, StartupPolicy
-from graphs.observed import Standing, condition_of
+from graphs.observed import Standing
 from graphs.services import Service
+from kube.conditions import condition
 from kube.times import parse_time
 
 SETTLE_SECONDS: Final = 3.0
@@ -74,7 +75,7 @@ class Waits:
         return min(parse_time(str(said)), self.now) if said else self.now
 
     def _unsettled(self, checkpoint: Mapping[str, Any]) -> float:
-        entry = condition_of(checkpoint.get("status") or {}, ConditionType.READY) or {}
+        entry = condition(checkpoint, ConditionType.READY) or {}
         since = entry.get("lastTransitionTime")
         age = (self.now - parse_time(str(since))).total_seconds() if since else SETTLE_SECONDS
         # Neither must the clock of another machine, which was the leader then.

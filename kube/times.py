@@ -23,3 +23,11 @@ def parse_time(text: str) -> datetime:
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone; write it as 2026-01-31T10:00:00Z")
     return moment.astimezone(UTC)
+
+
+def parsed_time(text: object) -> datetime | None:
+    """The same, None where there is no time or it is unreadable: a status that somebody else wrote."""
+    try:
+        return parse_time(str(text)) if text else None
+    except ValueError:
+        return None

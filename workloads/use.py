@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from kube.seam import Object
-from kube.times import format_time, parse_time
+from kube.times import format_time, parsed_time
 from workloads import pods
 
 EVERY: Final = 3600.0
@@ -19,13 +19,6 @@ def last_use(checkpoint: Object, users: Iterable[Object], now: datetime) -> tupl
     """What ``status.lastUsedAt`` should become, None where it is good; and when to look again."""
     if checkpoint["metadata"].get("deletionTimestamp") or not any(pods.alive(pod) for pod in users):
         return None, None
-    before = _parsed((checkpoint.get("status") or {}).get("lastUsedAt"))
+    before = parsed_time((checkpoint.get("status") or {}).get("lastUsedAt"))
     age = EVERY if before is None else (now - before).total_seconds()
     return (format_time(now), EVERY) if age >= EVERY else (None, EVERY - age)
-
-
-def _parsed(text: object) -> datetime | None:
-    try:
-        return parse_time(str(text)) if text else None
-    except ValueError:
-        return None
