@@ -1,168 +1,19 @@
-"""The command line against a real API server: what it shows of a small world, and what it says when it cannot."""
+"""The command line against a real API server: what it shows of a small world."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-import threading
-from pathlib import Path
-from uuid import uuid4
 
 import pytest
 import yaml
-from click.testing import CliRunner
 
 from contract import keys
-from snapshotctl.__main__ import main
-from tests.cluster.test_admission import until
-from tests.shapes import ID, IMAGE, checkpoint, container, opted_in, pod, ready
-
-ROOT = Path(__file__).resolve().parents[2]
-DIGEST = "blake3:" + "a" * 64
-NEWER = "blake3:" + "b" * 64
-REPORT = {"container": "main", "outcome": "failed", "reason": "cpu-mismatch", "seconds": {"total": 0.5}, "bytes": 0}
-GOOD = REPORT | {"outcome": "restored", "reason": "", "bytes": 2**20}
-VERSIONS = [
-    {"version": "1", "manifestDigest": DIGEST, "size": 600 * 2**20, "createdAt": "2026-01-29T10:05:00Z"},
-    {"version": "2", "manifestDigest": NEWER, "size": 700 * 2**20, "createdAt": "2026-01-30T10:05:00Z"},
-]
-READY = {
-    "phase": "Ready",
-    "checkpointID": ID,
-    "jobName": f"checkpoint-job-{ID}-2",
-    "location": f"/checkpoints/{ID}/versions/2",
-    "size": 700 * 2**20,
-    "manifestDigest": NEWER,
-    "versions": VERSIONS,
-}
-STUCK = {
-    "phase": "Creating",
-    "checkpointID": "busy-id",
-    "jobName": "checkpoint-job-busy-id-1",
-    "message": "pod x is not scheduled: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
-    "conditions": [
-        {
-            "type": "Ready",
-            "status": "False",
-            "reason": "Unschedulable",
-            "message": "pod x is not scheduled: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
-            "lastTransitionTime": "2026-01-29T10:05:00Z",
-        }
-    ],
-}
-
-
-def shaped(name, version, **annotations):
-    """A pod as the webhook and the agent leave it."""
-    obj = opted_in(name="qwen")
-    metadata = obj["metadata"]
-    del metadata["generateName"]
-    metadata["name"] = name
-    metadata["labels"] |= {keys.LABEL_CHECKPOINT_ID: ID, keys.LABEL_IS_RESTORE_TARGET: "true"}
-    metadata["annotations"] = {
-        keys.ANN_CHECKPOINT: "qwen",
-        keys.ANN_ADMISSION: "restore-shaped",
-        keys.ANN_ARTIFACT_VERSION: version,
-        keys.ANN_TARGET_CONTAINERS: "main",
-        **annotations,
-    }
-    obj["spec"]["containers"][0]["command"] = [keys.STANDBY, "--", "python3", "-m", "worker"]
-    return obj
-
-
-def cold(name, code):
-    obj = opted_in(name="busy")
-    del obj["metadata"]["generateName"]
-    obj["metadata"] |= {"name": name}
-    if code:
-        obj["metadata"]["annotations"][keys.ANN_ADMISSION] = code
-    return obj
-
-
-def told(status, report):
-    return {keys.ANN_RESTORE_STATUS_PREFIX + "main": status, keys.ANN_RESTORE_REPORT: json.dumps(report)}
-
-
-def plain(name):
-    obj = pod()
-    del obj["metadata"]["generateName"]
-    obj["metadata"]["name"] = name
-    return obj
-
-
-def config_map(namespace, values="placeholder: {mode: image}"):
-    labels = {
-        "app.kubernetes.io/part-of": "dynamo-snapshot",
-        "app.kubernetes.io/component": "config",
-        "app.kubernetes.io/instance": "snap",
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": "snap-config", "namespace": namespace, "labels": labels},
-        "data": {"config.yaml": values},
-    }
+from tests.cluster.small_world import DIGEST, GRAPH, NEWER, made_in
+from tests.shapes import ID, IMAGE, container
 
 
 @pytest.fixture(scope="module")
 def world(control_plane):
-    """A namespace with checkpoints, pods and a release."""
-    kubectl = control_plane.kubectl
-    for folder in ("crds", "files"):
-        for path in sorted((ROOT / "charts/snapshot" / folder).glob("nvidia.com_*.yaml")):
-            kubectl("apply", "--server-side", "--force-conflicts", "-f", str(path))
-    kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
-    name = f"cli-{uuid4().hex[:8]}"
-    kubectl("create", "namespace", name)
-    kubectl("--namespace", name, "create", "serviceaccount", "default")
-    automatic = checkpoint(
-        "checkpoint-auto",
-        annotations={keys.ANN_AUTO_CHECKPOINT: "true", keys.ANN_WORKLOAD: "Deployment/web"},
-        labels={keys.LABEL_CHECKPOINT_ID: "auto"},
-    )
-    objects = [
-        ready("qwen"),
-        checkpoint("busy", labels={keys.LABEL_CHECKPOINT_ID: "busy-id"}),
-        automatic,
-        shaped("restored-0", "2", **told("completed", GOOD)),
-        shaped("failed-0", "1", **told("failed", REPORT)),
-        cold("cold-0", "checkpoint-not-ready"),
-        cold("silent-0", ""),
-        plain("plain-0"),
-        config_map(name),
-    ]
-    for obj in objects:
-        obj["metadata"] = {key: value for key, value in obj["metadata"].items() if key not in ("uid", "generation")}
-        obj["metadata"]["namespace"] = name
-        obj.pop("status", None)
-    kubectl.apply(objects)
-    for what, status in (("qwen", READY), ("busy", STUCK)):
-        body = json.dumps({"status": status})
-        kubectl("-n", name, "patch", "dckpt", what, "--subresource=status", "--type=merge", "-p", body)
-    event = {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": "busy.1", "namespace": name},
-        "involvedObject": {"apiVersion": keys.API_VERSION, "kind": keys.CHECKPOINT_KIND, "name": "busy"},
-        "reason": "Unschedulable",
-        "message": "no spare GPU",
-        "type": "Warning",
-        "count": 3,
-        "lastTimestamp": "2026-01-29T10:05:00Z",
-    }
-    kubectl.apply([event | {"involvedObject": event["involvedObject"] | {"namespace": name}}])
-    return World(control_plane, name)
-
-
-class World:
-    def __init__(self, plane, namespace):
-        self.plane, self.namespace = plane, namespace
-
-    def run(self, *arguments, kubeconfig=None, **more):
-        where = ["--kubeconfig", str(kubeconfig or self.plane.kubeconfig)]
-        scope = [] if {"-A", "-n"} & set(arguments) else ["-n", self.namespace]
-        return CliRunner().invoke(main, [*arguments, *scope, *where], **more)
+    return made_in(control_plane)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +101,7 @@ def test_why_of_a_graph_answers_for_each_service(world, control_plane, tmp_path)
         "apiVersion": keys.API_VERSION,
         "kind": keys.GRAPH_KIND,
         "metadata": {"name": "graph", "namespace": world.namespace},
-        "spec": {"services": {"Worker": {"componentType": "worker", "replicas": 0}}},
+        "spec": GRAPH,
     }
     path = tmp_path / "graph.yaml"
     path.write_text(yaml.safe_dump(graph))
@@ -261,7 +112,7 @@ def test_why_of_a_graph_answers_for_each_service(world, control_plane, tmp_path)
     template = {"metadata": {"labels": labels, "annotations": wish}, "spec": {"containers": [container()]}}
     spec = {"selector": {"matchLabels": {keys.LABEL_GRAPH: "graph"}}, "template": template, "replicas": 0}
     metadata = {"name": "graph-worker", "namespace": world.namespace, "labels": {keys.LABEL_GRAPH: "graph"}}
-    control_plane.kubectl.apply([graph, MANIFEST | {"metadata": metadata, "spec": spec}])
+    control_plane.kubectl.apply([MANIFEST | {"metadata": metadata, "spec": spec}])
     condition = {"type": "StartedCold", "status": "True", "reason": "CheckpointFailed", "message": "no memory left"}
     status = {"state": "successful", "conditions": [condition | {"lastTransitionTime": "2026-01-29T10:05:00Z"}]}
     patch = ["patch", "dgd", "graph", "--subresource=status", "--type=merge", "-p", json.dumps({"status": status})]
@@ -321,159 +172,3 @@ def test_tree_shows_who_restores_from_what(world):
     ] == (lines[lines.index("version 1  600 MiB") :][:4])
     document = json.loads(world.run("tree", "-o", "json").stdout)
     assert [world.namespace] == [each["namespace"] for each in document["namespaces"]]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        pytest.param(("why", "restored-1"), "did you mean restored-0?", id="pod"),
-        pytest.param(("describe", "qwem"), "did you mean qwen?", id="checkpoint"),
-        pytest.param(("why", "deployment/nothing-like-it"), "choose one with -n", id="workload"),
-        pytest.param(("why", "wibble/x"), "deployment/NAME", id="kind"),
-        pytest.param(("why", "dgd/grap"), "did you mean graph?", id="graph"),
-        pytest.param(("get", "nobody"), "no checkpoint nobody", id="get"),
-        pytest.param(("adopt", "nobody"), "create it first", id="adopt"),
-    ],
-)
-def test_names_that_are_not_there(world, arguments, words):
-    result = world.run(*arguments)
-    assert 1 == result.exit_code
-    assert words in result.stderr
-
-
-def test_without_rights_it_says_which_command_gives_them(world, control_plane, tmp_path):
-    """The commands in the message, typed as they are, are enough."""
-    kubectl, namespace = control_plane.kubectl, world.namespace
-    kubectl("-n", namespace, "create", "serviceaccount", "reader")
-    token = kubectl("-n", namespace, "create", "token", "reader").strip()
-    limited = tmp_path / "kubeconfig"
-    limited.write_text(control_plane.kubeconfig.read_text().replace(control_plane.token, token))
-    for _ in range(6):
-        result = world.run("why", "restored-0", kubeconfig=limited)
-        if result.exit_code != 1:
-            break
-        create, bind = (part.split() for part in result.stderr.split("`")[1::2])
-        # A role of that name may be there from the round before: each adds one kind of object.
-        suffix = uuid4().hex[:6]
-        for command in (create, bind):
-            words = [word.replace("snapshot-user", f"snapshot-user-{suffix}") for word in command]
-            assert "kubectl" == words[0]
-            kubectl(*words[1:])
-        wait_until_allowed(world, result.stderr, limited)
-    assert 0 == result.exit_code, result.output
-    assert "may not be read" in result.stdout
-
-
-def wait_until_allowed(world, before, kubeconfig):
-    """The server's authorizer follows new bindings a moment later."""
-
-    def changed():
-        result = world.run("why", "restored-0", kubeconfig=kubeconfig)
-        return result.exit_code != 1 or result.stderr != before
-
-    until(changed, "the new right")
-
-
-def test_without_the_chart_it_says_how_to_install_it(tmp_path):
-    """A cluster of its own, because the kinds of the session's one are there already."""
-    from cluster.api import ControlPlane  # noqa: PLC0415 - only this test starts one
-
-    with ControlPlane.start() as bare:
-        result = World(bare, "default").run("get")
-    assert 1 == result.exit_code
-    assert "helm install" in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        pytest.param("", "no usable cluster configuration", id="no-cluster"),
-        pytest.param("server", "is it the right cluster?", id="nobody-answers"),
-        pytest.param("token", "log in again", id="wrong-token"),
-    ],
-)
-def test_clusters_that_cannot_be_asked(world, control_plane, tmp_path, text, words):
-    path = tmp_path / "kubeconfig"
-    config = control_plane.kubeconfig.read_text()
-    replaced = {
-        "": "",
-        "server": config.replace(control_plane.server, "https://127.0.0.1:1"),
-        "token": config.replace(control_plane.token, "x"),
-    }
-    path.write_text(replaced[text])
-    result = world.run("get", kubeconfig=path)
-    assert 1 == result.exit_code
-    assert words in result.stderr
-
-
-def complete(world, line):
-    words = f"snapshotctl {line}"
-    environment = os.environ | {
-        "KUBECONFIG": str(world.plane.kubeconfig),
-        "_SNAPSHOTCTL_COMPLETE": "bash_complete",
-        "COMP_WORDS": words,
-        "COMP_CWORD": str(len(words.split(" ")) - 1),
-    }
-    argv = [sys.executable, "-c", "from snapshotctl.__main__ import main; main(prog_name='snapshotctl')"]
-    done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    return [each.partition(",")[2] for each in done.stdout.split()]
-
-
-def test_completion_knows_live_names(world):
-    """It gives up soon, so a busy machine may need several looks."""
-    until(lambda: ["restored-0"] == complete(world, f"why -n {world.namespace} rest"), "a pod")
-    until(lambda: ["qwen"] == complete(world, f"describe -n {world.namespace} q"), "a checkpoint")
-    until(lambda: [world.namespace] == complete(world, f"get -n {world.namespace[:-1]}"), "a namespace")
-
-
-def test_adopt_waits_for_the_answer(world, control_plane):
-    """The controller's half is played here: condition and status first, then the question is taken away."""
-    kubectl, namespace = control_plane.kubectl, world.namespace
-    kubectl.apply([{**checkpoint("old"), "metadata": {"name": "old", "namespace": namespace}}])
-
-    def answer():
-        wait = ["wait", "--for=jsonpath={.metadata.annotations.nvidia\\.com/snapshot-adopt}=7", "--timeout=20s"]
-        kubectl("-n", namespace, *wait, "dckpt/old")
-        condition = {"type": "Adopted", "status": "True", "reason": "Adopted", "message": "version 7: taken over"}
-        condition |= {"lastTransitionTime": "2026-01-29T10:05:00Z"}
-        status = READY | {"versions": [VERSIONS[0] | {"version": "7"}], "conditions": [condition]}
-        body = json.dumps({"status": status})
-        kubectl("-n", namespace, "patch", "dckpt", "old", "--subresource=status", "--type=merge", "-p", body)
-        kubectl("-n", namespace, "annotate", "dckpt", "old", f"{keys.ANN_ADOPT}-")
-
-    other = threading.Thread(target=answer)
-    other.start()
-    result = world.run("adopt", "old", "--version", "7", "--timeout", "20")
-    other.join()
-    assert 0 == result.exit_code, result.output
-    facts = dict(line.split("=", 1) for line in result.stdout.splitlines())
-    assert ("completed", "old", "7", DIGEST) == tuple(
-        facts[k] for k in ("status", "name", "version", "manifest_digest")
-    )
-
-
-def test_adopt_gives_up_in_time_and_says_what_it_waited_for(world):
-    result = world.run("adopt", "busy", "--version", "3", "--timeout", "1")
-    assert 1 == result.exit_code
-    assert "status=pending" in result.stdout
-    assert "the controller has not begun" in result.stderr
-
-
-def test_watch_goes_on_with_changes(world, control_plane):
-    environment = os.environ | {"KUBECONFIG": str(control_plane.kubeconfig), "PYTHONUNBUFFERED": "1"}
-    argv = [sys.executable, "-m", "snapshotctl", "get", "-n", world.namespace, "--watch", "busy"]
-    with subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        head = [process.stdout.readline().split() for _ in range(2)]
-        assert ["NAME", "busy"] == [words[0] for words in head]
-        body = json.dumps({"status": {"phase": "Failed"}})
-        patch = ["patch", "dckpt", "busy", "--subresource=status", "--type=merge", "-p"]
-        found = []
-        for _ in range(40):
-            # The watch may begin after the first change; each is another one.
-            control_plane.kubectl("-n", world.namespace, *patch, body)
-            control_plane.kubectl("-n", world.namespace, "annotate", "--overwrite", "dckpt", "busy", f"n={uuid4().hex}")
-            found = process.stdout.readline().split()
-            if "Failed" in found:
-                break
-        process.terminate()
-    assert ["busy", "Failed"] == found[:2]

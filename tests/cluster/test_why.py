@@ -18,8 +18,8 @@ from kube.resources import CHECKPOINTS, DAEMON_SETS, DEPLOYMENTS, JOBS, NODES, P
 from snapshotctl.__main__ import main
 from snapshotctl.manifests import candidates
 from tests.cluster.registration import configuration
+from tests.cluster.small_world import config_map
 from tests.cluster.test_admission import ROOT, Webhook, until
-from tests.cluster.test_snapshotctl_live import config_map
 from tests.pods import checkpoint_of, random_pod, worker
 from tests.shapes import ID, IMAGE, checkpoint, ready
 
