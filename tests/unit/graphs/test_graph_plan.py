@@ -1,104 +1,34 @@
 """The table of what is done for a graph, from what is there."""
 
 import copy
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from contract import keys
-from contract.automatic import automatic_name
-from contract.states import StartupPolicy
 from contract.values import values_from
 from graphs.act import merge_patch
-from graphs.actions import ApplyDeployment, CreateCheckpoint, DeleteCheckpoint, DeleteDeployment, PatchCheckpoint
-from graphs.observed import Observed
-from graphs.plan import orphans, plan
-from graphs.services import services_of
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-VALUES = values_from({})
-WORKER = "Worker"
-DEPLOYMENT = "demo-worker"
-
-
-def service(**fields):
-    main = {"image": "i:1", "args": ["run"]}
-    return {"componentType": "worker", "replicas": 2, "extraPodSpec": {"mainContainer": main}, **fields}
-
-
-def auto(**fields):
-    return {"enabled": True, **fields}
-
-
-def graph(status=None, **services):
-    metadata = {"name": "demo", "namespace": "ns", "uid": "uid-1", "generation": 3, "resourceVersion": "7"}
-    return {
-        "apiVersion": keys.API_VERSION,
-        "kind": keys.GRAPH_KIND,
-        "metadata": metadata,
-        "spec": {"services": services},
-        "status": status or {},
-    }
-
-
-def observed(obj, checkpoints=(), deployments=(), taken=None, refusals=None):
-    by_name = {each["metadata"]["name"]: each for each in checkpoints}
-    references = {s.wish.reference for s in services_of(obj, StartupPolicy.IMMEDIATE) if s.wish}
-    referred = {each: each for each in references if each in by_name}
-    labelled = tuple(c for c in checkpoints if keys.LABEL_GRAPH in c["metadata"].get("labels", {}))
-    return Observed(
-        graph=obj,
-        deployments={each["metadata"]["name"]: each for each in deployments},
-        taken=taken or {},
-        checkpoint=by_name.get,
-        referred=referred,
-        labelled=labelled,
-        refusals=refusals or {},
-    )
-
-
-def run(obj, values=VALUES, **there):
-    return plan(observed(obj, **there), NOW, values)
-
-
-def of(step, kind):
-    return [action for action in step.actions if isinstance(action, kind)]
-
-
-def applied(step, name=DEPLOYMENT):
-    (found,) = [action.body for action in of(step, ApplyDeployment) if action.body["metadata"]["name"] == name]
-    return found
-
-
-def created(obj):
-    """The checkpoint that a first pass makes."""
-    (action,) = of(run(obj), CreateCheckpoint)
-    body = copy.deepcopy(action.body)
-    body["metadata"] |= {"uid": "c-1", "resourceVersion": "1"}
-    return body
-
-
-def in_phase(checkpoint, phase, message=""):
-    return {**checkpoint, "status": {"phase": phase, "message": message}}
-
-
-def live(body, replicas=2):
-    """A Deployment as the server has it."""
-    found = copy.deepcopy(body)
-    found["metadata"] |= {"uid": "d-1", "generation": 1}
-    found["spec"]["replicas"] = replicas
-    counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), replicas)
-    found["status"] = {"observedGeneration": 1, **counts}
-    return found
-
-
-def condition(step, kind):
-    (found,) = [entry for entry in step.status["conditions"] if entry["type"] == kind]
-    return found["status"], found["reason"]
-
-
-AUTO = graph(Worker=service(checkpoint=auto()))
-WAIT = graph(Worker=service(checkpoint=auto(startupPolicy="WaitForCheckpoint")))
+from graphs.actions import ApplyDeployment, CreateCheckpoint, DeleteDeployment
+from graphs.plan import plan
+from tests.unit.graphs.graph_objects import (
+    AUTO,
+    DEPLOYMENT,
+    NOW,
+    VALUES,
+    WAIT,
+    WORKER,
+    applied,
+    auto,
+    condition,
+    created,
+    graph,
+    in_phase,
+    live,
+    observed,
+    of,
+    run,
+    service,
+)
 
 
 def test_immediate_makes_both_and_the_pods_are_candidates_from_the_first():
@@ -180,83 +110,6 @@ def test_replicas_left_out_are_not_ours():
     assert "replicas" not in applied(run(obj, checkpoints=[in_phase(created(obj), "Ready")]))["spec"]
 
 
-@pytest.mark.parametrize(
-    ("same", "change"),
-    [
-        pytest.param(True, {"replicas": 5}, id="replicas"),
-        pytest.param(True, {"checkpoint": auto(deletionPolicy="Retain")}, id="policy"),
-        pytest.param(False, {"envs": [{"name": "A", "value": "b"}]}, id="environment"),
-        pytest.param(False, {"extraPodSpec": {"mainContainer": {"image": "i:2", "args": ["run"]}}}, id="image"),
-        pytest.param(False, {"extraPodSpec": {"mainContainer": {"image": "i:1", "args": ["go"]}}}, id="args"),
-    ],
-)
-def test_what_makes_a_new_generation(same, change):
-    before, after = created(AUTO), created(graph(Worker=service(**{"checkpoint": auto(), **change})))
-
-    assert same == (before["metadata"]["name"] == after["metadata"]["name"])
-
-
-def test_the_frontend_has_no_part_in_the_generation():
-    fronted = graph(Worker=service(checkpoint=auto()), Frontend={"componentType": "frontend", "replicas": 1})
-
-    assert created(AUTO)["metadata"]["name"] == created(fronted)["metadata"]["name"]
-    assert "annotations" not in applied(run(fronted), "demo-frontend")["spec"]["template"]["metadata"]
-
-
-def test_the_automatic_checkpoint():
-    found = created(AUTO)
-    metadata = found["metadata"]
-    checkpoint_id = metadata["labels"][keys.LABEL_CHECKPOINT_ID]
-
-    assert automatic_name(checkpoint_id) == metadata["name"]
-    assert ("demo", WORKER) == (metadata["labels"][keys.LABEL_GRAPH], metadata["labels"][keys.LABEL_COMPONENT])
-    assert {
-        keys.ANN_ARTIFACT_VERSION: "1",
-        keys.ANN_AUTO_CHECKPOINT: "true",
-        keys.ANN_DELETION_POLICY: "Delete",
-        keys.ANN_WORKLOAD: f"Deployment/{DEPLOYMENT}",
-    } == metadata["annotations"]
-    assert [("uid-1", True)] == [(owner["uid"], owner["controller"]) for owner in metadata["ownerReferences"]]
-    assert ("ns/demo", "generic") == (found["spec"]["identity"]["model"], found["spec"]["identity"]["backendFramework"])
-
-
-def test_a_retained_checkpoint_has_no_owner():
-    assert "ownerReferences" not in created(graph(Worker=service(checkpoint=auto(deletionPolicy="Retain"))))["metadata"]
-
-
-def test_the_captured_template_is_the_target_and_what_the_user_adds():
-    added = {
-        "metadata": {"labels": {"captured": "yes"}},
-        "spec": {"nodeSelector": {"a": "b"}, "containers": [{"name": "main", "env": [{"name": "X", "value": "y"}]}]},
-    }
-    body = service(checkpoint=auto(job={"podTemplate": added}), labels={"team": "x"})
-    body["extraPodSpec"]["containers"] = [{"name": "side", "image": "s"}]
-    template = created(graph(Worker=body))["spec"]["job"]["podTemplateSpec"]
-
-    assert {"team": "x", "captured": "yes"} == template["metadata"]["labels"]
-    assert ["main"] == [each["name"] for each in template["spec"]["containers"]]
-    assert ("i:1", "y") == (
-        template["spec"]["containers"][0]["image"],
-        template["spec"]["containers"][0]["env"][0]["value"],
-    )
-    assert {"a": "b"} == template["spec"]["nodeSelector"]
-
-
-@pytest.mark.parametrize(
-    ("expected", "probe"),
-    [
-        pytest.param("File", None, id="none"),
-        pytest.param("File", "livenessProbe", id="liveness"),
-        pytest.param("Probe", "readinessProbe", id="readiness"),
-        pytest.param("Probe", "startupProbe", id="startup"),
-    ],
-)
-def test_the_moment_of_capture(expected, probe):
-    more = {probe: {"exec": {"command": ["true"]}}} if probe else {}
-
-    assert expected == created(graph(Worker=service(checkpoint=auto(), **more)))["spec"]["job"]["readySignal"]
-
-
 def test_stale_labels_do_not_reach_a_candidates_template():
     stale = {keys.LABEL_CHECKPOINT_ID: "x", keys.LABEL_RESTORE: "auto", "team": "x"}
     labels = applied(run(graph(Worker=service(checkpoint=auto(), labels=stale))))["spec"]["template"]["metadata"][
@@ -266,24 +119,6 @@ def test_stale_labels_do_not_reach_a_candidates_template():
     assert "x" == labels["team"]
     assert not {keys.LABEL_CHECKPOINT_ID, keys.LABEL_RESTORE} & labels.keys()
     assert all(labels[key] for key in keys.GRAPH_LABELS)
-
-
-def test_a_reference_never_creates():
-    obj = graph(Worker=service(checkpoint=auto(checkpointRef="qwen")))
-    missing = run(obj)
-    by_hand = {"metadata": {"name": "qwen", "uid": "q"}, "status": {"phase": "Ready", "checkpointID": "abc"}}
-    found = run(obj, checkpoints=[by_hand])
-
-    assert [ApplyDeployment] == [type(action) for action in missing.actions]
-    assert ("False", "CheckpointNotFound") == condition(missing, "CheckpointsResolved")
-    assert applied(missing) == applied(found)
-    assert {
-        "checkpointName": "qwen",
-        "checkpointID": "abc",
-        "identityHash": "abc",
-        "ready": True,
-        "phase": "Ready",
-    } == (found.status["checkpoints"][WORKER])
 
 
 @pytest.mark.parametrize(
@@ -362,49 +197,6 @@ def test_a_service_that_is_gone_takes_its_deployment_along():
     step = run(graph(Worker=service()), deployments=[extra])
 
     assert [extra] == [action.deployment for action in of(step, DeleteDeployment)]
-
-
-@pytest.mark.parametrize(
-    ("policy", "owners"),
-    [pytest.param("Retain", [], id="retain"), pytest.param("Delete", ["uid-1"], id="delete")],
-)
-def test_a_changed_policy_reaches_checkpoints_of_all_generations(policy, owners):
-    other = "Delete" if policy == "Retain" else "Retain"
-    old = in_phase(created(graph(Worker=service(checkpoint=auto(deletionPolicy=other)))), "Ready")
-    older = copy.deepcopy(old)
-    older["metadata"]["name"] = "checkpoint-older"
-    obj = graph(Worker=service(checkpoint=auto(deletionPolicy=policy)))
-    step = run(obj, checkpoints=[old, older])
-    patches = of(step, PatchCheckpoint)
-
-    assert {old["metadata"]["name"], "checkpoint-older"} == {each.checkpoint["metadata"]["name"] for each in patches}
-    for each in patches:
-        assert policy == each.metadata["annotations"][keys.ANN_DELETION_POLICY]
-        assert owners == [owner["uid"] for owner in each.metadata["ownerReferences"]]
-
-
-def test_what_is_left_of_a_graph():
-    own = created(AUTO)
-    kept = created(graph(Worker=service(checkpoint=auto(deletionPolicy="Retain"))))
-    going = copy.deepcopy(own)
-    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    by_hand = {"metadata": {"name": "qwen", "labels": {keys.LABEL_GRAPH: "demo"}}}
-    gone = orphans([own, kept, going, by_hand], "")
-
-    assert [DeleteCheckpoint(own)] == [each for each in gone if isinstance(each, DeleteCheckpoint)]
-    (released,) = [each for each in gone if isinstance(each, PatchCheckpoint)]
-    assert {"labels": {keys.LABEL_GRAPH: None}, "ownerReferences": []} == released.metadata
-    assert [] == orphans([own, kept, going, by_hand], "uid-1")
-
-
-def test_a_graph_made_anew_inherits_nothing():
-    before = created(AUTO)
-    anew = copy.deepcopy(AUTO)
-    anew["metadata"]["uid"] = "uid-2"
-    step = run(anew, checkpoints=[before])
-
-    assert [before] == [action.checkpoint for action in of(step, DeleteCheckpoint)]
-    assert 1 == len(of(step, CreateCheckpoint))
 
 
 @pytest.mark.parametrize(
