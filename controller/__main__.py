@@ -14,6 +14,7 @@ from certs.expiry import Expiry
 from contract.storage import Storage, storage_from_values
 from contract.values import Values, load_values
 from controller.act import Actor
+from controller.kept import KeptArtifacts
 from controller.loop import Reconciler
 from controller.metrics import CaptureMetrics, Metrics, PhaseCollector, leader_gauge
 from controller.observe import Copies, Observer, live_copies
@@ -70,6 +71,7 @@ def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
     metrics = Metrics(registry)
     election = Election(kube, settings.pod_namespace, f"{settings.release_fullname}-controller", _identity(settings))
     CaptureMetrics(registry, _now, lambda: election.leading).follow(copies.jobs)
+    KeptArtifacts(recorder, metrics.told, lambda: election.leading).follow(copies.checkpoints)
     leader_gauge(registry, lambda: election.leading)
     parts = (_checkpoints(context, copies, storage, metrics), *(make(context) for make in PARTS))
     informers = {name: informer for part in parts for name, informer in part.informers.items()}

@@ -125,6 +125,10 @@ async def test_a_new_version_and_the_way_back(scene):
     captures = [job for job in await scene.jobs() if job["metadata"]["name"].startswith("checkpoint-job-")]
     assert 2 == len(captures)
 
+    await scene.kube.delete(CHECKPOINTS, "minilm", scene.namespace)
+    (kept,) = await eventually(lambda: scene.events("ArtifactKept"), scene.controllers.logs)
+    assert f"/checkpoints/{ready['checkpointID']}/versions, versions 1, 2" in kept
+
 
 async def test_the_identity_never_changes(scene):
     await scene.make()
