@@ -22,9 +22,6 @@ Json = dict[str, Any]
 DEFAULT_SETTLE_SECONDS: Final = 5
 """How long a worker with ready signal Probe must have been ready: probes may pass just before the last warm-up step."""
 
-CLAIM_MISSING: Final = "VolumeClaimMissing"
-"""Reason of condition StorageReady where pods would mount a claim that is not there."""
-
 
 class TargetError(ValueError):
     """The target containers of a pod or template cannot be told, or are not there."""

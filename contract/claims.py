@@ -1,4 +1,4 @@
-"""How the volume claim stands that shaped pods mount with podMount, as far as it decides whether they start.
+"""The volume claim that shaped pods mount with podMount: its form, and how it stands as far as they need it to start.
 
 A pod that mounts a claim that is not there never starts: no scheduler takes it.  So whoever shapes a pod, or lets a
 held one go, asks here.
@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from contract.states import ConditionType
+
+if TYPE_CHECKING:
+    from contract.storage import Storage
 
 Json = Mapping[str, Any]
 _REASONS: Final = "VolumeClaim"
@@ -74,3 +77,25 @@ def said_of_claim(checkpoint: Json | None) -> str:
         if about and str(entry.get("reason") or "").startswith(_REASONS):
             return str(entry.get("message") or "there is no volume claim")
     return ""
+
+
+def shape_claim(namespace: str, storage: Storage) -> dict[str, Any]:
+    """The PersistentVolumeClaim that *storage* describes; nothing owns it, because artifacts outlive checkpoints."""
+    spec: dict[str, Any] = {
+        "accessModes": [storage.pvc_access_mode],
+        "volumeMode": "Filesystem",
+        "resources": {"requests": {"storage": storage.size}},
+    }
+    if storage.storage_class:
+        spec["storageClassName"] = storage.storage_class
+    labels = {
+        "app.kubernetes.io/name": "dynamo",
+        "app.kubernetes.io/component": "checkpoint-storage",
+        "app.kubernetes.io/managed-by": "dynamo-operator",
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": storage.pvc_name, "namespace": namespace, "labels": labels},
+        "spec": spec,
+    }

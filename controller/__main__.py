@@ -24,6 +24,7 @@ from daemon.health import HealthServer
 from daemon.settings import Settings, SettingsError, read_config, read_settings
 from daemon.tasks import Task, all_of, main, run_together
 from graphs import part as graphs
+from kube.claims import LiveClaims
 from kube.client import Client, connect
 from kube.informer import Informer, synced
 from kube.lease import Election
@@ -67,6 +68,7 @@ def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
         registry=registry,
         checkpoints=copies.checkpoints,
         now=_now,
+        claims=LiveClaims(copies.claims, storage.pvc_name) if copies.claims else None,
     )
     metrics = Metrics(registry)
     election = Election(kube, settings.pod_namespace, f"{settings.release_fullname}-controller", _identity(settings))

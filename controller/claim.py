@@ -4,6 +4,7 @@ With agentMount a missing agent is said, and the Job made all the same: its pod 
 """
 
 from contract.checkpoint import captured_version
+from contract.claims import shape_claim
 from contract.states import ConditionType
 from contract.storage import BadIdError, Storage, artifact_path
 from controller.actions import CreateClaim
@@ -78,28 +79,6 @@ def claim_to_make(observed: Observed, storage: Storage) -> tuple[CreateClaim, ..
     if not storage.in_pod or observed.claim is not None:
         return ()
     return (CreateClaim(shape_claim(observed.checkpoint["metadata"].get("namespace", ""), storage)),)
-
-
-def shape_claim(namespace: str, storage: Storage) -> Object:
-    """The PersistentVolumeClaim that *storage* describes; nothing owns it, because artifacts outlive checkpoints."""
-    spec: Object = {
-        "accessModes": [storage.pvc_access_mode],
-        "volumeMode": "Filesystem",
-        "resources": {"requests": {"storage": storage.size}},
-    }
-    if storage.storage_class:
-        spec["storageClassName"] = storage.storage_class
-    labels = {
-        "app.kubernetes.io/name": "dynamo",
-        "app.kubernetes.io/component": "checkpoint-storage",
-        "app.kubernetes.io/managed-by": "dynamo-operator",
-    }
-    return {
-        "apiVersion": PERSISTENT_VOLUME_CLAIMS.api_version,
-        "kind": PERSISTENT_VOLUME_CLAIMS.kind,
-        "metadata": {"name": storage.pvc_name, "namespace": namespace, "labels": labels},
-        "spec": spec,
-    }
 
 
 def _gone(observed: Observed, storage: Storage) -> Problem | None:

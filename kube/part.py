@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from contract.values import Values
 from daemon.settings import Settings
 from daemon.tasks import Task
+from kube.claims import LiveClaims
 from kube.informer import Informer
 from kube.queue import WorkQueue
 from kube.recorder import Recorder
@@ -31,6 +32,8 @@ class Context:
     checkpoints: Informer
     """DynamoCheckpoints of the namespaces served."""
     now: Callable[[], datetime]
+    claims: LiveClaims | None = None
+    """With podMount: the claims that shaped pods mount."""
 
 
 @dataclass(frozen=True)

@@ -259,14 +259,17 @@ def _afterwards(facts: Facts) -> tuple[list[Finding], Outcome, str]:
     targets = [_restored(facts, target) for target in _targets(facts.pod)]
     findings += [found for found, _ in targets if found is not None]
     outcomes = [outcome for _, outcome in targets]
+    let_go_cold = lifted if lifted not in (None, GateEnd.CHECKPOINT_READY, GateEnd.VOLUME_CLAIM_UNAVAILABLE) else None
     if Outcome.COLD in outcomes:
         cold = next(found for found, outcome in targets if outcome == Outcome.COLD and found is not None)
-        cause = lifted if lifted and lifted != GateEnd.CHECKPOINT_READY else cold.code
-        return findings, Outcome.COLD, cause
-    if lifted and lifted != GateEnd.CHECKPOINT_READY:
-        return findings, Outcome.COLD, lifted
-    outcome = Outcome.RESTORED if outcomes and set(outcomes) == {Outcome.RESTORED} else Outcome.RESTORES
-    return findings, outcome, Admission.RESTORE_SHAPED.value
+        return findings, Outcome.COLD, let_go_cold or cold.code
+    if let_go_cold:
+        return findings, Outcome.COLD, let_go_cold
+    if outcomes and set(outcomes) == {Outcome.RESTORED}:
+        return findings, Outcome.RESTORED, Admission.RESTORE_SHAPED.value
+    if lifted == GateEnd.VOLUME_CLAIM_UNAVAILABLE:
+        return findings, Outcome.WAITS, lifted
+    return findings, Outcome.RESTORES, Admission.RESTORE_SHAPED.value
 
 
 def is_shaped(pod: Mapping[str, Any]) -> bool:

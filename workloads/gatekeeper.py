@@ -5,16 +5,18 @@ from datetime import datetime
 from typing import Final
 
 from contract import keys
+from contract.claims import ClaimState, claim_problem, shape_claim
 from contract.states import GateEnd
-from kube.errors import REFUSALS, ConflictError, KubeError, NotFoundError, bounded
+from contract.storage import storage_from_values
+from kube.errors import REFUSALS, AlreadyExistsError, ConflictError, KubeError, NotFoundError, bounded
 from kube.part import Context
 from kube.queue import CONFLICT_PAUSE
-from kube.resources import PODS
+from kube.resources import PERSISTENT_VOLUME_CLAIMS, PODS
 from kube.seam import Object, PatchKind
 from kube.store import Key, key_of
 from workloads import pods
 from workloads.copies import PodCopies
-from workloads.gates import GateEvent, Hold, Lift, plan
+from workloads.gates import GateEvent, Hold, Lift, plan, without_claim
 from workloads.metrics import Metrics
 from workloads.sights import Sights
 
@@ -28,6 +30,11 @@ BY_HAND: Final = (
 )
 _WEBHOOK_DOWN: Final = "failed calling webhook"
 """The API server's words where somebody's webhook must be asked and does not answer; it sends them with a 500."""
+_NOW: Final = {
+    GateEnd.CHECKPOINT_READY: "the pod restores from it",
+    GateEnd.VOLUME_CLAIM_UNAVAILABLE: "until then the pod cannot start; one made in its place starts cold",
+}
+"""What becomes of the pod, where it is not a cold start."""
 logger = logging.getLogger(__name__)
 
 
@@ -42,6 +49,8 @@ class Gatekeeper:
         self._sights = sights
         self._metrics = metrics
         self._wait_seconds = context.values.wait_timeout_seconds
+        self._claims = context.claims
+        self._storage = storage_from_values(context.values)
         self._refused: dict[Key, datetime] = {}
         """When a refusal was last told, of the pods that are refused now."""
 
@@ -63,9 +72,31 @@ class Gatekeeper:
                     await self._recorder.say_once(pod, "Warning", GateEvent.KEPT, f"{problem}; {rule}")
                 return seconds
             case Lift():
-                return await self._lift(pod, step, told)
+                return await self._lift(pod, await self._startable(pod, step), told)
             case None:
                 return None
+
+    async def _startable(self, pod: Object, step: Lift) -> Lift:
+        """The same step, or that the pod, let go, cannot start: the claim that it mounts is not there."""
+        namespace, _ = key_of(pod)
+        if self._claims is None or pods.store_claim(pod) != self._storage.pvc_name:
+            return step
+        state, refusal = self._claims.of(namespace), ""
+        if state == ClaimState.MISSING and self._storage.create:
+            # No capture came so far that the claim was made with it; the pod has been promised to start all the same.
+            state, refusal = await self._make_claim(namespace)
+        problem = claim_problem(state, f"{namespace}/{self._storage.pvc_name}")
+        return without_claim(step, problem + refusal) if problem else step
+
+    async def _make_claim(self, namespace: str) -> tuple[ClaimState, str]:
+        try:
+            await self._kube.create(PERSISTENT_VOLUME_CLAIMS, shape_claim(namespace, self._storage), namespace)
+        except AlreadyExistsError:
+            return ClaimState.THERE, ""
+        except REFUSALS as error:
+            return ClaimState.MISSING, f" ({bounded(str(error), MAX_REFUSAL)})"
+        logger.info("claim made for a held pod", extra={"namespace": namespace, "claim": self._storage.pvc_name})
+        return ClaimState.THERE, ""
 
     async def _lift(self, pod: Object, step: Lift, told: datetime | None) -> float | None:
         namespace, name = key_of(pod)
@@ -83,7 +114,7 @@ class Gatekeeper:
         self._metrics.lifted(step.end)
         logger.info("gate lifted", extra={"pod": name, "why": step.end.value})
         ready = step.end == GateEnd.CHECKPOINT_READY
-        words = f"{step.why}: " + ("the pod restores from it" if ready else "the worker starts cold")
+        words = f"{step.why}: {_NOW.get(step.end, 'the worker starts cold')}"
         await self._recorder.say_once(pod, "Normal" if ready else "Warning", GateEvent.LIFTED, f"{words} ({step.end})")
         return None
 

@@ -92,6 +92,15 @@ def plan(pod: Object, sight: Sight, now: datetime, wait_seconds: float) -> Hold 
     return Lift(end, why, _patch(pod, {keys.ANN_GATE: end.value}))
 
 
+def without_claim(step: Lift, problem: str) -> Lift:
+    """The same for a pod that cannot start: the claim that it mounts has a *problem*."""
+    end = GateEnd.VOLUME_CLAIM_UNAVAILABLE
+    metadata = step.patch["metadata"]
+    notes = metadata["annotations"] | {keys.ANN_GATE: end.value}
+    patch = step.patch | {"metadata": metadata | {"annotations": notes}}
+    return Lift(end, f"{step.why}, but {problem}", patch)
+
+
 def _end(pod: Object, sight: Sight, age: float, wait_seconds: float) -> tuple[GateEnd | None, str]:
     name = pods.checkpoint_name(pod)
     checkpoint = sight.checkpoint

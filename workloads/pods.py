@@ -41,9 +41,21 @@ def kept(pod: Object) -> Object:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": metadata,
-        "spec": {"containers": containers, "schedulingGates": list(spec.get("schedulingGates") or ())},
+        "spec": {"containers": containers, "schedulingGates": list(spec.get("schedulingGates") or ()), **_store(spec)},
         "status": {"phase": (pod.get("status") or {}).get("phase", "")},
     }
+
+
+def _store(spec: Object) -> Object:
+    found = [each for each in spec.get("volumes") or () if each.get("name") == keys.STORAGE_VOLUME]
+    return {"volumes": found} if found else {}
+
+
+def store_claim(pod: Object) -> str:
+    """Name of the claim with artifacts that it mounts; empty where it mounts none."""
+    volumes = (pod.get("spec") or {}).get("volumes") or ()
+    found = (each.get("persistentVolumeClaim") or {} for each in volumes if each.get("name") == keys.STORAGE_VOLUME)
+    return str(next(found, {}).get("claimName") or "")
 
 
 def by_checkpoint(pod: Object) -> Iterable[str]:

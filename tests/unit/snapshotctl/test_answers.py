@@ -88,6 +88,24 @@ def report(**parts):
             id="let-go-to-restore",
         ),
         pytest.param(
+            "waits",
+            "volume-claim-unavailable",
+            Facts(shaped(**{keys.ANN_GATE: "volume-claim-unavailable"})),
+            id="let-go-without-its-claim",
+        ),
+        pytest.param(
+            "restored",
+            "restore-shaped",
+            Facts(shaped(**{keys.ANN_GATE: "volume-claim-unavailable", STATUS: "completed"}, **report())),
+            id="its-claim-was-made",
+        ),
+        pytest.param(
+            "starts-cold",
+            "restore-failed",
+            Facts(shaped(**{keys.ANN_GATE: "volume-claim-unavailable", STATUS: "failed"}, **report())),
+            id="its-claim-was-made-empty",
+        ),
+        pytest.param(
             "starts-cold",
             "checkpoint-failed",
             Facts(plain(opted_in(), **{keys.ANN_ADMISSION: "checkpoint-failed"})),

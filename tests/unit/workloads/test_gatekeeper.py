@@ -29,7 +29,11 @@ class Scene:
     def __init__(self, *errors):
         self.errors, self.told, self.pods, self.seconds = list(errors), [], {KEY: pod("held", gates=[GATE])}, 0
         context = SimpleNamespace(
-            kube=self, recorder=self, values=load_values(""), now=lambda: NOW + timedelta(seconds=self.seconds)
+            kube=self,
+            recorder=self,
+            values=load_values(""),
+            now=lambda: NOW + timedelta(seconds=self.seconds),
+            claims=None,
         )
         copies = SimpleNamespace(get=self.pods.get, learn=lambda _: None)
         sights = SimpleNamespace(of=lambda _: Sight(ready()))
