@@ -1,7 +1,9 @@
-"""A whole cluster with the chart installed, for the tests of this folder."""
+"""What the tests of this folder share: a whole cluster with the chart installed, and standby by itself."""
 
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from demo import story
 from demo.install import Helm, complaints, image_settings
 from demo.kubectl import CommandError, Kubectl
 from demo.platform import Platform, build_images, equip
+from tests.node.standby_container import Container, compiled, containers
 
 NAMESPACE = "snapshot-tests"
 
@@ -61,3 +64,24 @@ def dynamo_system(platform: Platform) -> Iterator[Kubectl]:
     story.await_webhook(kubectl)
     yield kubectl
     helm.uninstall()
+
+
+@pytest.fixture(scope="session")
+def room() -> Iterator[Path]:
+    """A directory that other users reach too; pytest's own are root's alone."""
+    with tempfile.TemporaryDirectory(prefix="standby-") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+@pytest.fixture(scope="session")
+def standby(room: Path) -> Path:
+    """The program that is pid 1 of every captured or restored container."""
+    return compiled(room)
+
+
+@pytest.fixture
+def start(standby: Path, room: Path) -> Iterator[Callable[..., Container]]:
+    """Starts containers whose first process is standby."""
+    with containers(standby, room) as make:
+        yield make
