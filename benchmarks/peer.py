@@ -24,7 +24,7 @@ from cluster.processes import run
 from cluster.progress import for_terminal
 
 SOURCES = Path(__file__).parent / "peers"
-PROGRAMS = ("webhook", "defaulter", "loadgen")
+PROGRAMS = ("webhook", "defaulter", "loadgen", "steady")
 
 
 @dataclass(frozen=True)
