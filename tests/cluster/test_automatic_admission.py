@@ -17,7 +17,7 @@ from tests.cluster.test_admission import make_namespace, registered, started, un
 from tests.pods import auto_pod, checkpoint_of, name_of, stamp_of, worker
 from tests.shapes import container, opted_in
 
-VALUES = json.dumps({"storage": {"accessMode": "podMount"}, "placeholder": {"mode": "inject"}})
+VALUES = "{}"
 WAIT = {keys.ANN_STARTUP_POLICY: "WaitForCheckpoint"}
 DRY = "--dry-run=server"
 RESTRICTED = {
