@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 from agent import selection
@@ -20,6 +21,7 @@ from kube.errors import ConflictError, KubeError, NotFoundError, bounded
 from kube.recorder import Recorder
 from kube.resources import JOBS, PODS, Resource
 from kube.seam import Kube, Object
+from kube.times import format_micro_time
 
 MAX_MESSAGE: Final = 1024
 """Characters of a message in an annotation; all annotations of an object share 256 KiB."""
@@ -36,8 +38,13 @@ def outcome_of(refusal: Refusal) -> Outcome:
     return Outcome(ok=False, reason=refusal.reason, message=refusal.message)
 
 
-def restore_notes(pod: Object, container: str, found: str, status: RestoreStatus, outcome: Outcome) -> Notes | None:
-    """Annotations that tell of a restore into the container with id *found*; None where the last word was said."""
+def restore_notes(
+    pod: Object, container: str, found: str, status: RestoreStatus, outcome: Outcome, now: datetime
+) -> Notes | None:
+    """Annotations that tell of a restore into the container with id *found*; None where the last word was said.
+
+    The report has the moment at which it is written, *now*: who counts reports knows by it which ones were seen before.
+    """
     if selection.reported_id(pod, container) == found:
         return None
     notes = {
@@ -46,7 +53,8 @@ def restore_notes(pod: Object, container: str, found: str, status: RestoreStatus
     }
     if status == RestoreStatus.IN_PROGRESS:
         return notes
-    return notes | {keys.ANN_RESTORE_REPORT: _report(container, "restored" if outcome.ok else "failed", outcome)}
+    report = _report(container, "restored" if outcome.ok else "failed", outcome) | {"at": format_micro_time(now)}
+    return notes | {keys.ANN_RESTORE_REPORT: _json(report)}
 
 
 def capture_notes(job: Object, container: str, node: str, outcome: Outcome) -> Notes | None:
@@ -55,7 +63,7 @@ def capture_notes(job: Object, container: str, node: str, outcome: Outcome) -> N
         return None
     notes = {
         keys.ANN_NODE: node,
-        keys.ANN_CAPTURE_REPORT: _report(container, "captured" if outcome.ok else "failed", outcome),
+        keys.ANN_CAPTURE_REPORT: _json(_report(container, "captured" if outcome.ok else "failed", outcome)),
         keys.ANN_CHECKPOINT_STATUS: (CaptureStatus.COMPLETED if outcome.ok else CaptureStatus.FAILED).value,
     }
     if outcome.ok:
@@ -68,15 +76,18 @@ def capture_notes(job: Object, container: str, node: str, outcome: Outcome) -> N
     return notes | {keys.ANN_CAPTURE_MESSAGE: bounded(outcome.message, MAX_MESSAGE)}
 
 
-def _report(container: str, word: str, outcome: Outcome) -> str:
-    report = {
+def _report(container: str, word: str, outcome: Outcome) -> dict[str, object]:
+    return {
         "container": container,
         "outcome": word,
         "reason": _closed(outcome.reason) if outcome.reason else "",
         "seconds": {phase: round(seconds, 4) for phase, seconds in outcome.seconds.items()},
         "bytes": outcome.size,
     }
-    return json.dumps(report, separators=(",", ":"))
+
+
+def _json(found: dict[str, object]) -> str:
+    return json.dumps(found, separators=(",", ":"))
 
 
 def _closed(reason: str) -> str:
@@ -85,13 +96,13 @@ def _closed(reason: str) -> str:
 
 
 def _image(image: ImageConfig) -> str:
-    config = {
+    config: dict[str, object] = {
         "entrypoint": list(image.entrypoint),
         "cmd": list(image.cmd),
         "user": image.user,
         "workingDir": image.working_dir,
     }
-    return json.dumps(config, separators=(",", ":"))
+    return _json(config)
 
 
 def _took(outcome: Outcome) -> str:
@@ -99,11 +110,16 @@ def _took(outcome: Outcome) -> str:
     return f"{total:.2f} s, {outcome.size / 2**20:.1f} MiB"
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 class Reporter:
     """Writes notes and records Events; a write that fails is tried again until it is done or its object is gone."""
 
-    def __init__(self, kube: Kube, recorder: Recorder, node: str) -> None:
+    def __init__(self, kube: Kube, recorder: Recorder, node: str, now: Callable[[], datetime] = _now) -> None:
         self._kube = kube
+        self._now = now
         self._recorder = recorder
         self._node = node
 
@@ -114,8 +130,7 @@ class Reporter:
 
     async def restoring(self, pod: Object, container: str, found: str) -> None:
         """The container is there and its restore runs."""
-        status = RestoreStatus.IN_PROGRESS
-        await self._note(PODS, pod, lambda now: restore_notes(now, container, found, status, Outcome(ok=False)))
+        await self._note_restore(pod, container, found, RestoreStatus.IN_PROGRESS, Outcome(ok=False))
 
     async def restored(self, pod: Object, container: str, found: str, outcome: Outcome) -> None:
         """A restore ended, well or not."""
@@ -125,7 +140,7 @@ class Reporter:
         else:
             words = f"container {container} is not restored ({outcome.reason}): {outcome.message}"
             self._say(pod, "Warning", "RestoreFailed", words)
-        await self._note(PODS, pod, lambda now: restore_notes(now, container, found, status, outcome))
+        await self._note_restore(pod, container, found, status, outcome)
 
     def restore_refused(self, pod: Object, refusal: Refusal) -> None:
         """Nothing in *pod* can be restored, not even named in an annotation."""
@@ -148,6 +163,11 @@ class Reporter:
                 word = "CheckpointWorkerFailed" if exited else "CheckpointFailed"
                 self._say(about, "Warning", word, f"{outcome.message} ({outcome.reason})")
         await self._note(JOBS, job, lambda now: capture_notes(now, container, self._node, outcome))
+
+    async def _note_restore(
+        self, pod: Object, container: str, found: str, status: RestoreStatus, outcome: Outcome
+    ) -> None:
+        await self._note(PODS, pod, lambda seen: restore_notes(seen, container, found, status, outcome, self._now()))
 
     def _say(self, about: Object, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         self._recorder.record(about, kind, reason, message)

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -53,6 +54,8 @@ class Report:
     seconds: Mapping[ReportPhase, float]
     size: int
     """Bytes of the artifact."""
+    at: datetime | None = None
+    """When it was written, by the node's clock; None where an agent of an earlier release wrote it."""
 
 
 def read_report(text: str) -> Report | None:
@@ -70,6 +73,7 @@ def read_report(text: str) -> Report | None:
         reason="" if ok else _reason(found.get("reason")),
         seconds=_seconds(found.get("seconds")),
         size=int(_number(found.get("bytes"), LARGEST)),
+        at=_moment(found.get("at")),
     )
 
 
@@ -83,6 +87,14 @@ def _seconds(found: Any) -> dict[ReportPhase, float]:  # noqa: ANN401 - whatever
         phase = ReportPhase(name) if name in set(ReportPhase) else ReportPhase.OTHER
         seconds[phase] = seconds.get(phase, 0.0) + _number(value, LONGEST)
     return seconds
+
+
+def _moment(found: object) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(found) if isinstance(found, str) else None
+        return moment.astimezone(UTC) if moment is not None and moment.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _number(found: object, most: float) -> float:

@@ -60,6 +60,7 @@ def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
     storage = _storage(settings, values)
     copies = live_copies(kube, settings.watched_namespace, storage, settings.pod_namespace)
     recorder, registry = Recorder(kube, COMPONENT, settings.pod_name), CollectorRegistry()
+    election = Election(kube, settings.pod_namespace, f"{settings.release_fullname}-controller", _identity(settings))
     context = Context(
         kube=kube,
         settings=settings,
@@ -68,10 +69,10 @@ def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
         registry=registry,
         checkpoints=copies.checkpoints,
         now=_now,
+        led_until=lambda: election.led_until,
         claims=LiveClaims(copies.claims, storage.pvc_name) if copies.claims else None,
     )
     metrics = Metrics(registry)
-    election = Election(kube, settings.pod_namespace, f"{settings.release_fullname}-controller", _identity(settings))
     CaptureMetrics(registry, _now, lambda: election.leading).follow(copies.jobs)
     KeptArtifacts(recorder, metrics.told, lambda: election.leading).follow(copies.checkpoints)
     leader_gauge(registry, lambda: election.leading)

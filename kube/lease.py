@@ -18,7 +18,7 @@ from typing import Final
 from kube.errors import ConflictError, KubeError, NotFoundError
 from kube.resources import LEASES
 from kube.seam import Kube, Object
-from kube.times import format_micro_time
+from kube.times import format_micro_time, parsed_time
 
 LEASE_SECONDS: Final = 15
 RENEW_DEADLINE: Final = 10.0
@@ -58,6 +58,8 @@ class Election:
         self._seen: Object | None = None
         self._seen_at = 0.0
         self.leading = False
+        self.led_until: datetime | None = None
+        """When whoever led before us said so for the last time, by their clock; None where nobody did."""
 
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
         """Wait for the Lease, then run *lead* while holding it; both end together.
@@ -122,6 +124,9 @@ class Election:
             return True
         if self._holder() not in ("", self._identity) and not self._expired():
             return False
+        if self._holder() != self._identity:
+            # Noted before the write: its answer may be lost, and the Lease then ours all the same.
+            self.led_until = parsed_time(self._current()["spec"].get("renewTime"))
         self._observe(await self._write(self._terms.lease, self._identity))
         return True
 

@@ -32,6 +32,8 @@ class Context:
     checkpoints: Informer
     """DynamoCheckpoints of the namespaces served."""
     now: Callable[[], datetime]
+    led_until: Callable[[], datetime | None] = lambda: None
+    """When the leader before this one said for the last time that it led, by its clock."""
     claims: LiveClaims | None = None
     """With podMount: the claims that shaped pods mount."""
 

@@ -12,7 +12,7 @@ def part(context: Context) -> Part:
     copies = PodCopies(context.kube, context.settings.watched_namespace)
     metrics = Metrics(context.registry)
     context.registry.register(HeldCollector(copies, context.now, context.values.wait_timeout_seconds))
-    reports = Reports()
+    reports = Reports(context.led_until, context.now)
     reports.listen(metrics.restored)
     for informer in copies.all:
         reports.follow(informer)

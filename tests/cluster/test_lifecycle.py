@@ -8,12 +8,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
+from aiohttp import ClientError, ClientSession
 
 from contract import keys
 from kube.errors import InvalidError, NotFoundError
 from kube.resources import CHECKPOINTS, EVENTS, JOBS, LEASES, PODS
-from kube.times import format_time
+from kube.times import format_micro_time, format_time
 from tests.cluster.controller_scene import DIGEST, LEASE, NO_CERTIFICATES, ROOT, Scene, checkpoints_in
+from tests.cluster.installed import free_port
 from tests.cluster.waiting import eventually
 from tests.shapes import pod as shaped
 
@@ -82,6 +84,21 @@ class Life(Scene):
     async def events(self, reason):
         found = (await self.kube.list(EVENTS, self.namespace)).items
         return {event["message"] for event in found if event["reason"] == reason}
+
+    async def restored(self, name, outcome):
+        """Be an agent that has just restored into a pod, or tried to."""
+        at = format_micro_time(datetime.now(UTC))
+        report = {
+            "container": "main",
+            "outcome": outcome,
+            "reason": "cpu-mismatch",
+            "seconds": {},
+            "bytes": 0,
+            "at": at,
+        }
+        body = _user(name, "qwen", "1")
+        body["metadata"]["annotations"][keys.ANN_RESTORE_REPORT] = json.dumps(report)
+        await self.kube.create(PODS, body, self.namespace)
 
 
 @pytest.fixture
@@ -255,6 +272,40 @@ def _user(name, checkpoint_id, version):
     notes = {keys.ANN_CHECKPOINT: checkpoint_id, keys.ANN_ARTIFACT_VERSION: version}
     body["metadata"] = {"name": name, "labels": body["metadata"]["labels"], "annotations": notes}
     return body
+
+
+async def test_what_was_restored_while_nobody_led_counts_and_nothing_counts_twice(scene):
+    """The first leader counts one restore and goes; another ends; the second leader counts that one alone."""
+    port = free_port()
+    first = scene.controllers.start(SNAPSHOT_HEALTH_PORT=str(port))
+    await eventually(lambda: figures(port, "snapshot_controller_leader 1.0"), scene.controllers.logs)
+    await scene.restored("seen", "restored")
+    await eventually(lambda: restores(port, restored=1, failed=0), scene.controllers.logs)
+    first.terminate()
+    first.wait()
+    await scene.restored("unseen", "failed")
+    port = free_port()
+    scene.controllers.start(SNAPSHOT_HEALTH_PORT=str(port))
+    await eventually(lambda: restores(port, restored=0, failed=1), scene.controllers.logs)
+    await scene.restored("seen-again", "restored")
+
+    await eventually(lambda: restores(port, restored=1, failed=1), scene.controllers.logs)
+
+
+async def figures(port, name):
+    """Lines of one scrape."""
+    try:
+        async with ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+            return [line for line in (await answer.text()).splitlines() if line.startswith(name)]
+    except ClientError:
+        return []
+
+
+async def restores(port, **expected):
+    """Whether the process has counted just these."""
+    lines = await figures(port, "snapshot_restores_total")
+    found = {word: sum(float(line.split()[-1]) for line in lines if f'"{word}"' in line) for word in expected}
+    return expected == found
 
 
 async def _gone(scene, name):

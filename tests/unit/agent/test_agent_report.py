@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.unit.agent import objects
 from tests.unit.agent.objects import FIRST, RESTORED, SECOND, RecordingKube, Said, reported, running
 from tests.unit.kube.virtual import run
 
+NOW = datetime(2026, 1, 31, 10, 0, 0, 250_000, tzinfo=UTC)
 CAPTURED = Outcome(ok=True, seconds={"criu": 1.23456, "total": 2.0}, size=4096, manifest_digest="blake3:ab")
 FAILED = Outcome(ok=False, reason="dump-failed", message="criu said no")
 STATUS = keys.ANN_RESTORE_STATUS_PREFIX + "main"
@@ -65,11 +67,11 @@ def test_a_jobs_final_word_stays(word, outcome):
 def test_a_containers_final_word_stays(written, before, status):
     pod = objects.target(running(), annotations=before)
 
-    assert written == (restore_notes(pod, "main", FIRST, status, RESTORED) is not None)
+    assert written == (restore_notes(pod, "main", FIRST, status, RESTORED, NOW) is not None)
 
 
 def test_restore_notes():
-    notes = restore_notes(objects.target(), "main", FIRST, RestoreStatus.COMPLETED, RESTORED)
+    notes = restore_notes(objects.target(), "main", FIRST, RestoreStatus.COMPLETED, RESTORED, NOW)
 
     assert ("completed", FIRST) == (notes[STATUS], notes[keys.ANN_RESTORE_CONTAINER_ID_PREFIX + "main"])
     assert {
@@ -78,6 +80,7 @@ def test_restore_notes():
         "reason": "",
         "seconds": {"criu": 0.5, "total": 0.75},
         "bytes": 1 << 20,
+        "at": "2026-01-31T10:00:00.250000Z",
     } == json.loads(notes[keys.ANN_RESTORE_REPORT])
 
 
@@ -90,7 +93,7 @@ def test_restore_notes():
 )
 def test_reasons_of_reports_are_a_closed_list(expected, reason):
     notes = restore_notes(
-        objects.target(), "main", FIRST, RestoreStatus.FAILED, Outcome(ok=False, reason=reason, message="x")
+        objects.target(), "main", FIRST, RestoreStatus.FAILED, Outcome(ok=False, reason=reason, message="x"), NOW
     )
 
     assert {"outcome": "failed", "reason": expected}.items() <= json.loads(notes[keys.ANN_RESTORE_REPORT]).items()
@@ -114,7 +117,7 @@ def test_a_capture_tells_what_its_image_runs(expected, image):
 
 
 def test_progress_says_no_more_than_that():
-    notes = restore_notes(objects.target(), "main", FIRST, RestoreStatus.IN_PROGRESS, RESTORED)
+    notes = restore_notes(objects.target(), "main", FIRST, RestoreStatus.IN_PROGRESS, RESTORED, NOW)
 
     assert reported("in_progress") == notes
 

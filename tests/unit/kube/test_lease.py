@@ -7,6 +7,7 @@ import pytest
 
 from kube.errors import ServerUnavailableError
 from kube.lease import LEASE_SECONDS, RENEW_DEADLINE, Election, LeadershipLostError
+from kube.times import format_micro_time
 from tests.unit.kube.script import OneObject
 from tests.unit.kube.virtual import now, run
 
@@ -63,6 +64,31 @@ def test_hands_over_within_three_seconds_of_a_shutdown():
 
     assert second.led[0][0] - stopped <= 3
     assert first.led[0][1] <= second.led[0][0]
+
+
+@pytest.mark.parametrize("dies", [pytest.param(True, id="dead"), pytest.param(False, id="shut down")])
+def test_the_next_knows_when_the_one_before_last_said_that_it_led(dies):
+    async def scenario():
+        kube = OneObject()
+        first = Candidate(kube, "one")
+        await asyncio.sleep(5)
+        if dies:
+            first.election._write = never
+        await first.stop()
+        last = kube.object["spec"]["renewTime"]
+        second = Candidate(kube, "two")
+        await asyncio.sleep(60)
+        await second.stop()
+        return first.election.led_until, format_micro_time(second.election.led_until), last
+
+    nobody, known, last = run(scenario())
+
+    assert nobody is None
+    assert last == known
+
+
+async def never(*_):
+    raise ServerUnavailableError("the process is gone")
 
 
 def test_the_release_comes_after_the_work_has_ended():

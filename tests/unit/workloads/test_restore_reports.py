@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from contract import keys
 from kube.errors import GoneError
 from kube.informer import Informer
 from kube.resources import PODS
+from kube.times import parse_time
 from tests.unit.kube.script import ScriptedWatches, obj
 from tests.unit.kube.virtual import run
 from workloads.reports import Reports
@@ -88,6 +90,59 @@ def test_who_does_not_lead_does_not_count():
     assert [] == heard([([], 10)], [[("ADDED", pod(11))]], counting=False)
 
 
+LAST_WORD = "2026-01-31T10:00:00.500000Z"
+"""Of the leader before."""
+
+
+def taken_over(*times, led_until=LAST_WORD, twice=False):
+    """What is told by one that begins to lead at 10:01 and finds a pod for each time of a report."""
+    moments = [parse_time(LAST_WORD) + timedelta(minutes=1), parse_time(led_until) if led_until else None]
+    told = []
+    reports = Reports(lambda: moments[1], lambda: moments[0])
+    reports.listen(lambda report: told.append(report.seconds["total"]))
+    informer = Informer(ScriptedWatches([], []), PODS)
+    reports.follow(informer)
+    for number, at in enumerate(times, start=1):
+        found = pod(number, name=f"p{number}", seconds=number)
+        report = json.loads(found["metadata"]["annotations"][keys.ANN_RESTORE_REPORT])
+        text = json.dumps(report | ({"at": at} if at else {}))
+        informer.store.put(pod(number, name=f"p{number}", text=text))
+    informer.store.put(obj("not-restored", 99))
+    informer.store.put(pod(98, name="unreadable", text="{"))
+    for on in (True, True) if twice else (True,):
+        reports.count(on=on)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("expected", "times"),
+    [
+        pytest.param([1], ["2026-01-31T10:00:00.500001Z"], id="after the last word"),
+        pytest.param([], [LAST_WORD], id="seen by the leader before"),
+        pytest.param([2], ["2026-01-31T09:00:00Z", "2026-01-31T10:00:59Z"], id="one of each"),
+        pytest.param([1], ["2026-01-31T11:00:30+01:00"], id="another zone"),
+        pytest.param([1], ["2026-01-31T10:01:20Z"], id="a clock that is a little ahead"),
+        pytest.param([], ["2026-01-31T10:02:00Z"], id="a time far in the future would count with each leader"),
+        pytest.param([], [None], id="an agent of an earlier release"),
+        pytest.param([], ["2026-01-31T10:00:59"], id="no zone"),
+        pytest.param([], ["soon"], id="no time"),
+        pytest.param([], ["0001-01-01T00:00:00+23:59"], id="no time that there is in UTC"),
+        pytest.param([], [17], id="not even text"),
+    ],
+)
+def test_what_was_reported_while_nobody_led_is_counted_by_who_leads_next(expected, times):
+    assert expected == taken_over(*times)
+
+
+def test_where_nobody_led_before_nothing_is_old():
+    """A new installation: restores of an earlier one are none of this one."""
+    assert [] == taken_over("2026-01-31T10:00:59Z", led_until=None)
+
+
+def test_it_is_caught_up_with_once():
+    assert [1] == taken_over("2026-01-31T10:00:59Z", twice=True)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -97,7 +152,7 @@ JSON = st.recursive(
 
 @given(
     st.text(max_size=64)
-    | st.dictionaries(st.sampled_from(["outcome", "seconds", "bytes", "reason"]), JSON).map(json.dumps)
+    | st.dictionaries(st.sampled_from(["outcome", "seconds", "bytes", "reason", "at"]), JSON).map(json.dumps)
 )
 def test_no_text_breaks_the_copy(text):
     heard([([], 10)], [[("ADDED", pod(11, text=text))]], seconds=0.01)

@@ -3,13 +3,13 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
 from contract import keys
 from contract.reports import Report, ReportPhase
 from contract.states import AgentReason, GateEnd
 from kube.times import format_time
-from workloads.metrics import HeldCollector, Metrics
+from workloads.metrics import MAX_UNSEEN, HeldCollector, Metrics
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 
@@ -23,8 +23,42 @@ def registry():
     return CollectorRegistry()
 
 
-def test_a_good_restore_is_counted_with_its_seconds_and_bytes(registry):
-    Metrics(registry).restored(report(criu=0.2, dump=0.5, total=0.9))
+@pytest.fixture
+def metrics(registry):
+    """Of a process that was scraped before."""
+    found = Metrics(registry)
+    generate_latest(registry)
+    return found
+
+
+def restores(registry):
+    """What one scrape shows."""
+    served = generate_latest(registry).decode()
+    (line,) = [each for each in served.splitlines() if each.startswith('snapshot_restores_total{outcome="restored"')]
+    return float(line.split()[-1])
+
+
+def test_the_first_scrape_shows_zero_and_the_second_everything(registry):
+    """Prometheus sees an increase only where it saw the series before."""
+    metrics = Metrics(registry)
+    for _ in range(3):
+        metrics.restored(report(total=1))
+
+    assert [0, 3, 3] == [restores(registry) for _ in range(3)]
+    metrics.restored(report(total=1))
+    assert 4 == restores(registry)
+
+
+def test_where_nobody_scrapes_nothing_piles_up(registry):
+    metrics = Metrics(registry)
+    for _ in range(MAX_UNSEEN + 1):
+        metrics.restored(report(total=1))
+
+    assert [1, MAX_UNSEEN + 1] == [restores(registry) for _ in range(2)]
+
+
+def test_a_good_restore_is_counted_with_its_seconds_and_bytes(registry, metrics):
+    metrics.restored(report(criu=0.2, dump=0.5, total=0.9))
 
     assert 1 == registry.get_sample_value("snapshot_restores_total", {"outcome": "restored", "reason": ""})
     assert 1000 == registry.get_sample_value("snapshot_restore_bytes_total")
@@ -35,8 +69,8 @@ def test_a_good_restore_is_counted_with_its_seconds_and_bytes(registry):
     assert {"criu": 0.2, "other": 0.5, "total": 0.9, "open": 0} == sums
 
 
-def test_a_failed_restore_is_counted_by_reason_alone(registry):
-    Metrics(registry).restored(report(AgentReason.RESTORE_FAILED.value, total=3))
+def test_a_failed_restore_is_counted_by_reason_alone(registry, metrics):
+    metrics.restored(report(AgentReason.RESTORE_FAILED.value, total=3))
 
     failed = {"outcome": "failed", "reason": "restore-failed"}
     assert 1 == registry.get_sample_value("snapshot_restores_total", failed)
