@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import resource
 import sys
 from functools import partial
 from pathlib import Path
@@ -64,11 +65,18 @@ async def process(options: argparse.Namespace) -> None:
 async def _serve_when_ready(edge: Edge, certificate: ServingContext, copies: Copies, port: int) -> None:
     while not (certificate.loaded and copies.whole):  # noqa: ASYNC110 - the files are polled anyway
         await asyncio.sleep(POLL_SECONDS)
+    _allow_all_connections()
     copies.warn()
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
     await serve(edge, certificate.context, port=port)
+
+
+def _allow_all_connections() -> None:
+    """Container runtimes start a process with 1,024 files; connections that others hold would leave none for pods."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _options() -> argparse.Namespace:

@@ -1,12 +1,13 @@
-"""R4: the webhook under a flood, at a tenth of the stated size: others' big or slow requests must not delay a pod."""
+"""R4: the webhook under a flood: others' big or slow requests must not delay a pod, nor use up its connections."""
 
 import asyncio
 import io
 import json
 import os
+import resource
 import ssl
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import aiohttp
@@ -17,23 +18,28 @@ from tests.shapes import opted_in, review
 from webhook.app import BODY_LIMIT, PATH
 
 MIB = 2**20
-SLOW_CONNECTIONS = 100
-BIG_SENDERS = 5
-BIG_PAUSE = 0.1
+SLOW_CONNECTIONS = 1000
+HANDSHAKES = 50
+"""Under way at once."""
+BIG_SENDERS = 10
+BIG_PAUSE = 0.2
 """Seconds between one sender's reviews: clients and server share this machine, and the client must not be measured."""
 SECONDS = 5.0
-RATE = 20.0
+RATE = 50.0
 """Normal requests a second, one after the other's answer."""
 P99_SECONDS = 0.1
 BUSY_RATIO = 5
 RSS_LIMIT = 256 * MIB
 DEEP = 20_000
+OPEN_FILES = 256
+"""The soft limit that the webhook is started with: low, as some container runtimes have it (1,024)."""
 
 
 @pytest.fixture(scope="module")
 def flooded(checkpoint_plane, tmp_path_factory):
     """A webhook whose namespace need not exist: it asks for nothing but its own copy of checkpoints."""
-    found = Webhook(checkpoint_plane, "default", tmp_path_factory.mktemp("webhook"))
+    with open_files(OPEN_FILES):
+        found = Webhook(checkpoint_plane, "default", tmp_path_factory.mktemp("webhook"))
     found.authority.issue()
     try:
         until(lambda: (found.readiness() or [0])[0] == 200, f"ready within {PATIENCE} s")
@@ -54,20 +60,38 @@ def rss(pid):
     return pages * os.sysconf("SC_PAGESIZE")
 
 
+@contextmanager
+def open_files(soft):
+    """Another soft limit of open files, for this process and those that it starts."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 @asynccontextmanager
 async def slow_connections(webhook, context):
     """Clients that finish the handshake, begin a request, and never end it."""
     head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n\r\n{{".encode()
-    writers = []
-    for _ in range(SLOW_CONNECTIONS):
-        _, writer = await asyncio.open_connection("localhost", webhook.port, ssl=context)
-        writer.write(head)
+    writers, turn = [], asyncio.Semaphore(HANDSHAKES)
+
+    async def begin():
+        async with turn:
+            _, writer = await asyncio.open_connection("localhost", webhook.port, ssl=context)
         writers.append(writer)
-    try:
-        yield
-    finally:
-        for writer in writers:
-            writer.transport.abort()
+        writer.write(head)
+
+    with open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1]):
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(SLOW_CONNECTIONS):
+                    group.create_task(begin())
+            yield
+        finally:
+            for writer in writers:
+                writer.transport.abort()
 
 
 async def send_big(session, webhook, until_time, answered):
