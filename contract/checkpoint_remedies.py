@@ -86,6 +86,10 @@ _SECTIONS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
             "A capture of an automatic checkpoint failed, and the next attempt is due at a known time.",
             "Wait, or correct what the message names.",
         ),
+        "WorkloadGone": (
+            "Its workload is gone and no pod names it, so the capture no longer waits for a node.",
+            "Nothing to do: a new pod of the same template has it captured by itself. Delete it if none will come.",
+        ),
     },
     "adoption": {
         "AdoptionRunning": ("A Job looks at the artifact in storage.", "Wait."),

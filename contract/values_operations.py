@@ -30,6 +30,11 @@ class Automatic(Section):
     hash_annotations: list[str] = Field(default=[], description="Further template annotations whose change counts.")
     attempts: int = Field(default=3, ge=1, le=10, description="Captures before a checkpoint is Failed.")
     backoff: list[Duration] = Field(default=["1m", "10m"], min_length=1, description="Pauses between attempts.")
+    unwanted_grace: Duration = Field(
+        default="5m",
+        description="A capture that found no node is ended when its workload has been gone, and no pod has named it, "
+        "for this long.",
+    )
 
 
 class Monitor(Section):

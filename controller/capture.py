@@ -9,8 +9,8 @@ from contract.checkpoint import annotations_of, job_spec
 from contract.states import AgentReason, CaptureStatus, ConditionType, Phase
 from contract.storage import BadIdError, Storage, artifact_dir
 from contract.values import Values
-from controller import diagnosis
-from controller.actions import SetDeadline
+from controller import diagnosis, unwanted
+from controller.actions import DeleteJob, SetDeadline
 from controller.captured import agent_reason, image_of, size_of
 from controller.claim import agents_storage, claim_of
 from controller.draft import Draft
@@ -33,8 +33,19 @@ WORTH_EXTENDING: Final = 60
 
 def follow(
     observed: Observed, draft: Draft, now: datetime, values: Values, storage: Storage
-) -> tuple[tuple[SetDeadline, ...], float | None]:
+) -> tuple[tuple[SetDeadline | DeleteJob, ...], float | None]:
     """One pass over a checkpoint whose Job should exist; answers actions and when to look again."""
+    left = unwanted.grace_left(observed, draft, now, values)
+    if left == 0:
+        # Also where the Job is gone: the pass that ended it may not have come to write the status.
+        return unwanted.give_up(observed, draft, values), None
+    actions, again = _follow(observed, draft, now, values, storage)
+    return actions, min((each for each in (again, left) if each is not None), default=None)
+
+
+def _follow(
+    observed: Observed, draft: Draft, now: datetime, values: Values, storage: Storage
+) -> tuple[tuple[SetDeadline, ...], float | None]:
     job = observed.job
     if job is None or not belongs_to(job, observed.checkpoint):
         return (), _job_gone(observed.checkpoint, draft, values)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from contract.states import ConditionType, Phase
-from controller.reasons import Problem, Reason, note
+from controller.reasons import NORMAL, Problem, Reason, note
 from kube.errors import bounded
 from kube.recorder import Note
 from kube.seam import Object
@@ -169,7 +169,8 @@ class Draft:
             return
         turned = self._old.get("phase") != self.phase
         if turned or self.old_reason(ConditionType.READY) != self.problem.reason:
-            reason = Reason.CHECKPOINT_FAILED if self.phase == Phase.FAILED else self.problem.reason
+            failed = self.phase == Phase.FAILED and self.problem.reason not in NORMAL
+            reason = Reason.CHECKPOINT_FAILED if failed else self.problem.reason
             yield note(reason, bounded(self.problem.message, MAX_MESSAGE))
 
     def _conditions(self) -> list[Object]:

@@ -19,7 +19,7 @@ from contract.job_shape import ShapeError, shape_job
 from contract.states import ConditionType, Phase
 from contract.storage import BadIdError, Storage, StorageError, storage_from_values
 from contract.values import Values
-from controller import adoption
+from controller import adoption, unwanted
 from controller.actions import Action, CheckJob, CreateJob, SetFinalizer, SetLabel
 from controller.capture import follow
 from controller.claim import claim_to_make, claim_usable, look_after_artifact
@@ -27,7 +27,7 @@ from controller.deletion import has_finalizer, plan_deletion
 from controller.draft import Draft
 from controller.observed import Observed, Refusal, Refused, belongs_to, owner_of, wanted_job
 from controller.reasons import Problem, Reason
-from controller.retry import retry_when_due, waits_for_retry
+from controller.retry import raise_version, retry_when_due, waits_for_retry
 from kube.plan import Plan
 from kube.resources import JOBS
 from kube.seam import Object
@@ -92,6 +92,8 @@ def _next(
     if adoption.wanted_version(checkpoint):
         return adoption.adopt(observed, draft, now, values, storage)
     _restart_where_due(checkpoint, draft)
+    if unwanted.wanted_again(checkpoint, draft):
+        return raise_version(checkpoint, draft), None
     if waits_for_retry(checkpoint, draft):
         return retry_when_due(checkpoint, draft, now, values)
     if draft.phase == Phase.READY:

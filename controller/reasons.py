@@ -42,6 +42,7 @@ class Reason(StrEnum):
     JOB_FAILED = "JobFailed"
     VERIFICATION_FAILED = "CheckpointVerificationFailed"
     RETRY_SCHEDULED = "RetryScheduled"
+    WORKLOAD_GONE = "WorkloadGone"
     # An artifact that is in storage already
     ADOPTION_RUNNING = "AdoptionRunning"
     ADOPTION_BLOCKED = "AdoptionBlocked"
@@ -79,6 +80,7 @@ NORMAL: Final = frozenset(
         Reason.VERSION_REMOVED,
         Reason.CHECKPOINT_EXPIRED,
         Reason.RETENTION_DRY_RUN,
+        Reason.WORKLOAD_GONE,
     }
 )
 """Events that nobody needs to look into; all others are Warnings: something waits for a hand, or was lost."""

@@ -55,8 +55,13 @@ def retry_when_due(
     left = (_failed_at(draft, now) - now).total_seconds() + _pause(draft.attempts, values)
     if left > 0:
         return (), left
+    return raise_version(checkpoint, draft), None
+
+
+def raise_version(checkpoint: Object, draft: Draft) -> tuple[SetAnnotations, ...]:
+    """Ask for a version that never was: what starts a capture."""
     version = next_version(checkpoint, {str(each.get("version")) for each in draft.versions})
-    return (SetAnnotations({keys.ANN_ARTIFACT_VERSION: version}),), None
+    return (SetAnnotations({keys.ANN_ARTIFACT_VERSION: version}),)
 
 
 def next_version(checkpoint: Object, taken: Collection[str]) -> str:

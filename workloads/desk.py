@@ -1,8 +1,8 @@
 """Where opted-in pods are served: three queues, each with its own question, fed by the live copies.
 
-``checkpoints``: does somebody ask for one that is not there?  ``gates``: may a held pod go?  ``tales``: what is to be
-said about a pod's admission?  Nothing is remembered that a successor would need: it asks the same questions of the
-same objects.
+``checkpoints``: does somebody ask for one that is not there, or still want the one that is being made?  ``gates``: may
+a held pod go?  ``tales``: what is to be said about a pod's admission?  Nothing is remembered that a successor would
+need: it asks the same questions of the same objects.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from kube.store import Change, Key, key_of
 from workloads import pods
 from workloads.copies import PodCopies
 from workloads.gatekeeper import Gatekeeper
+from workloads.interest import waits_for_node
 from workloads.maker import Maker
 from workloads.metrics import Metrics
 from workloads.owners import Owners
@@ -70,6 +71,10 @@ class Desk:
         self._reports.count(on=on)
         for pod in self._copies if on else ():
             self._pod_changed(Change(None, pod))
+        for checkpoint in self._checkpoints.store if on else ():
+            # No pod need name it any more.
+            if waits_for_node(checkpoint):
+                self.checkpoints.add(key_of(checkpoint))
 
     def _pod_changed(self, change: Change) -> None:
         if not self._leading:

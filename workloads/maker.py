@@ -16,6 +16,7 @@ from workloads import pods
 from workloads.checkpoints import automatic_checkpoint, fits
 from workloads.copies import PodCopies
 from workloads.gates import Sight
+from workloads.interest import Interest
 from workloads.owners import Owners
 from workloads.sights import Sights
 from workloads.use import last_use
@@ -39,10 +40,11 @@ class Maker:
         self._copies = copies
         self._sights = sights
         self._owners = owners
+        self._interest = Interest(context, owners)
         self._wake = wake
 
     async def handle(self, key: Key) -> float | None:
-        """Make the checkpoint where somebody asks for it, and note its use where it is there.
+        """Make the checkpoint where somebody asks for it; where it is there, note whether it is wanted, and its use.
 
         Raises:
             KubeError: a call failed in a way that says nothing about what was wanted.
@@ -53,7 +55,8 @@ class Maker:
             await self._withdraw(users, sight)
         if sight.checkpoint is not None:
             self._sights.refused(key, "")
-            return await self._note_use(sight.checkpoint, users)
+            looks = (await self._interest.look(sight.checkpoint, users), await self._note_use(sight.checkpoint, users))
+            return min((each for each in looks if each is not None), default=None)
         asking = sorted((pod for pod in users if pods.asks(pod) and not sight.outlived_by(pod)), key=_age)
         if not users:
             self._sights.forget(key)

@@ -20,6 +20,7 @@ KNOWN: Final = {
     (resource.api_version.partition("/")[0], resource.kind): resource
     for resource in (REPLICA_SETS, DEPLOYMENTS, STATEFUL_SETS, JOBS, PODS)
 }
+_BY_KIND: Final = {resource.kind: resource for resource in KNOWN.values() if resource != PODS}
 Fits = Callable[[Object], bool]
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,28 @@ class Owners:
         if template is not None and not (whole and fits(whole)):
             return Workload(top, template)
         return Workload(top, whole) if whole else None
+
+    async def exists(self, top: str, namespace: str) -> bool:
+        """Whether a workload is there; of kinds that we may not read it is taken for granted.
+
+        Args:
+            top: ``<kind>/<name>``, as ``Workload.top``; a pod without an owner is not looked for: its kin name it.
+            namespace: where it would be.
+
+        Raises:
+            KubeError: a call failed.
+        """
+        kind, _, name = top.partition("/")
+        resource = _BY_KIND.get(kind)
+        if resource is None:
+            return kind != PODS.kind
+        try:
+            found = await self._kube.get(resource, name, namespace)
+        except NotFoundError:
+            return False
+        except ForbiddenError:
+            return True
+        return not found["metadata"].get("deletionTimestamp")
 
     async def _whole(self, pod: Object) -> Object | None:
         namespace, name = key_of(pod)

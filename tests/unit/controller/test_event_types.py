@@ -19,7 +19,7 @@ NORMAL, WARNING = "Normal", "Warning"
 OF_CHECKPOINTS = {
     NORMAL: """
         CheckpointReady JobCreated AdoptionRunning Adopted CleanupRunning ArtifactRemoved ArtifactKept VersionRemoved
-        CheckpointExpired RetentionDryRun
+        CheckpointExpired RetentionDryRun WorkloadGone
     """,
     WARNING: """
         CheckpointFailed InvalidCheckpointID DuplicateCheckpointID GMSSnapshotDisabled TemplateInvalid JobForbidden
