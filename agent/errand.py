@@ -90,33 +90,38 @@ def run_errand(
     Must be called from a thread that lives until it returns: the kernel ties the errand's life to that thread.
     """
     reading, writing = os.pipe()
-    order: dict[str, Any] = {
+    order = {
         "pid": pid,
         "parent": os.getpid(),
         "report": writing,
         "cgroups": list(cgroups),
         "grafts": [dict(step) for step in grafts],
-        "criu": None,
+        "criu": _criu_order(errand, criu) if criu is not None else None,
     }
-    keep = [writing, errand.work_fd, *_descriptors(grafts)]
-    if criu is not None:
-        order["criu"] = {"tree": str(criu.tree), "argv": criu.argv, "keep": [errand.work_fd, *criu.keep]}
-        keep += criu.keep
-    command = [sys.executable, "-S", "-m", "agent.enter", errand.write("order", marshal.dumps(order))]
+    keep = [writing, errand.work_fd, *_descriptors(grafts), *(criu.keep if criu is not None else ())]
     with os.fdopen(reading, "rb") as report:
         try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=keep,
-                env={"PYTHONPATH": str(_ROOM)},
-                cwd="/",
-            )
+            process = _start(errand.write("order", marshal.dumps(order)), keep)
         finally:
             os.close(writing)
         return _finish(process, report.fileno(), timeout)
+
+
+def _criu_order(errand: Errand, criu: CriuCall) -> dict[str, Any]:
+    return {"tree": str(criu.tree), "argv": criu.argv, "keep": [errand.work_fd, *criu.keep]}
+
+
+def _start(order: str, keep: Sequence[int]) -> subprocess.Popen[bytes]:
+    """A process that carries out the *order* in this file; it inherits the descriptors *keep*."""
+    return subprocess.Popen(
+        [sys.executable, "-S", "-m", "agent.enter", order],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=keep,
+        env={"PYTHONPATH": str(_ROOM)},
+        cwd="/",
+    )
 
 
 def _descriptors(grafts: Sequence[Mapping[str, Any]]) -> list[int]:

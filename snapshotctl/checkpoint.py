@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -38,28 +38,38 @@ def command(
 
     Exit status: 0 captured, 1 it was not, 2 the manifest cannot be read.
     """
-    objects = manifests_of(manifest)
-
-    async def work(session: Session) -> Ended:
-        from kube.errors import AlreadyExistsError  # noqa: PLC0415 - --help imports nothing
-        from kube.resources import CHECKPOINTS  # noqa: PLC0415 - as above
-        from snapshotctl.manual import ID_PREFIX, checkpoint_body, pod_of, targets_of  # noqa: PLC0415 - as above
-        from snapshotctl.waiting import until_captured  # noqa: PLC0415 - as above
-
-        pod = pod_of(objects, str(manifest))
-        targets = targets_of(pod, container)
-        if len(targets) != 1:
-            raise UserError(f"one container is captured, found {', '.join(targets)}; choose with --container")
-        name = checkpoint_id or ID_PREFIX + secrets.token_hex(6)
-        body = checkpoint_body(pod, targets[0], name, session.namespace, ready_signal)
-        try:
-            made = await session.kube.create(CHECKPOINTS, body, session.namespace)
-        except AlreadyExistsError as error:
-            raise UserError(f"DynamoCheckpoint {name} exists; choose another --checkpoint-id") from error
-        return await until_captured(session.kube, made, timeout, lambda words: click.echo(words, err=True))
-
-    done = on_cluster(reach, work)
+    pod = Wanted(manifests_of(manifest), str(manifest), container, ready_signal)
+    done = on_cluster(reach, lambda session: _capture(session, pod, checkpoint_id, timeout))
     click.echo("".join(f"{key}={value}\n" for key, value in done.facts.items()), nl=False)
     if not done.ok:
         click.echo(f"error: {done.message}", err=True)
         sys.exit(EXIT_FAILED)
+
+
+class Wanted(NamedTuple):
+    """What is to be captured, and when."""
+
+    objects: list[dict[str, Any]]
+    manifest: str
+    """Where they are from."""
+    container: str | None
+    ready_signal: str
+
+
+async def _capture(session: Session, wanted: Wanted, checkpoint_id: str | None, seconds: float) -> Ended:
+    from kube.errors import AlreadyExistsError  # noqa: PLC0415 - --help imports nothing
+    from kube.resources import CHECKPOINTS  # noqa: PLC0415 - as above
+    from snapshotctl.manual import ID_PREFIX, checkpoint_body, pod_of, targets_of  # noqa: PLC0415 - as above
+    from snapshotctl.waiting import until_captured  # noqa: PLC0415 - as above
+
+    pod = pod_of(wanted.objects, wanted.manifest)
+    targets = targets_of(pod, wanted.container)
+    if len(targets) != 1:
+        raise UserError(f"one container is captured, found {', '.join(targets)}; choose with --container")
+    name = checkpoint_id or ID_PREFIX + secrets.token_hex(6)
+    body = checkpoint_body(pod, targets[0], name, session.namespace, wanted.ready_signal)
+    try:
+        made = await session.kube.create(CHECKPOINTS, body, session.namespace)
+    except AlreadyExistsError as error:
+        raise UserError(f"DynamoCheckpoint {name} exists; choose another --checkpoint-id") from error
+    return await until_captured(session.kube, made, seconds, lambda words: click.echo(words, err=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,37 +33,45 @@ def command(reach: Reach, manifest: Path | None, pod: str | None, checkpoint_id:
         )
     if manifest is None:
         raise click.UsageError("--manifest FILE is needed")
-    objects = manifests_of(manifest)
-
-    async def work(session: Session) -> dict[str, str]:
-        from contract import keys  # noqa: PLC0415 - --help imports nothing
-        from kube.resources import CHECKPOINTS, PODS  # noqa: PLC0415 - as above
-        from snapshotctl.manual import pod_of, restore_body, targets_of  # noqa: PLC0415 - as above
-
-        wanted = pod_of(objects, str(manifest))
-        targets = targets_of(wanted, containers)
-        label = f"{keys.LABEL_CHECKPOINT_ID}={checkpoint_id}"
-        found = (await session.kube.list(CHECKPOINTS, session.namespace, labels=label)).items
-        if not found:
-            raise UserError(
-                f"no DynamoCheckpoint of namespace {session.namespace} has the id {checkpoint_id}; `snapshotctl get` "
-                "lists them"
-            )
-        name = str(found[0]["metadata"]["name"])
-        made = await session.kube.create(
-            PODS, restore_body(wanted, name, targets, session.namespace), session.namespace
-        )
-        return {
-            "status": "submitted",
-            "namespace": session.namespace,
-            "name": str(made["metadata"]["name"]),
-            "checkpoint_id": checkpoint_id,
-            "containers": ",".join(targets),
-            "admission": (made["metadata"].get("annotations") or {}).get(keys.ANN_ADMISSION, "webhook-unreachable"),
-        }
-
-    facts = on_cluster(reach, work)
+    objects, name = manifests_of(manifest), str(manifest)
+    facts = on_cluster(reach, lambda session: _create(session, objects, name, checkpoint_id, containers))
     click.echo("".join(f"{key}={value}\n" for key, value in facts.items()), nl=False)
     if facts["admission"] not in ("restore-shaped", "held"):
         click.echo(f"error: it starts cold; `snapshotctl why {facts['name']}` says what to do", err=True)
         sys.exit(EXIT_COLD)
+
+
+async def _create(
+    session: Session, objects: list[dict[str, Any]], manifest: str, checkpoint_id: str, containers: str | None
+) -> dict[str, str]:
+    from contract import keys  # noqa: PLC0415 - --help imports nothing
+    from kube.resources import PODS  # noqa: PLC0415 - as above
+    from snapshotctl.manual import pod_of, restore_body, targets_of  # noqa: PLC0415 - as above
+
+    wanted = pod_of(objects, manifest)
+    targets = targets_of(wanted, containers)
+    body = restore_body(wanted, await _checkpoint_of(session, checkpoint_id), targets, session.namespace)
+    made = await session.kube.create(PODS, body, session.namespace)
+    return {
+        "status": "submitted",
+        "namespace": session.namespace,
+        "name": str(made["metadata"]["name"]),
+        "checkpoint_id": checkpoint_id,
+        "containers": ",".join(targets),
+        "admission": (made["metadata"].get("annotations") or {}).get(keys.ANN_ADMISSION, "webhook-unreachable"),
+    }
+
+
+async def _checkpoint_of(session: Session, checkpoint_id: str) -> str:
+    """Name of the DynamoCheckpoint with this id."""
+    from contract import keys  # noqa: PLC0415 - --help imports nothing
+    from kube.resources import CHECKPOINTS  # noqa: PLC0415 - as above
+
+    label = f"{keys.LABEL_CHECKPOINT_ID}={checkpoint_id}"
+    found = (await session.kube.list(CHECKPOINTS, session.namespace, labels=label)).items
+    if not found:
+        raise UserError(
+            f"no DynamoCheckpoint of namespace {session.namespace} has the id {checkpoint_id}; `snapshotctl get` "
+            "lists them"
+        )
+    return str(found[0]["metadata"]["name"])
