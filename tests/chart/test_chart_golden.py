@@ -375,18 +375,6 @@ def test_beside_a_platform_only_the_agent_is_installed(helm):
     assert not {"Deployment", "MutatingWebhookConfiguration", "Secret"} & {kind for kind, _ in names}
 
 
-def test_cert_manager_takes_the_controllers_place(helm, pick):
-    objects = helm.render("--set", "webhook.certManager.enabled=true")
-    configuration = pick(objects, "MutatingWebhookConfiguration")
-    certificate = pick(objects, "Certificate")
-
-    assert "ns/snapshot-webhook" == configuration["metadata"]["annotations"]["cert-manager.io/inject-ca-from"]
-    assert TARGETS.serving_secret == certificate["spec"]["secretName"]
-    assert set(TARGETS.dns_names) == set(certificate["spec"]["dnsNames"])
-    assert not [o for o in objects if o["kind"] == "Secret"]
-    assert {"name": "snapshot-webhook", "kind": "Issuer"} == certificate["spec"]["issuerRef"]
-
-
 def test_labels_of_the_user_never_break_the_selector(helm, pick):
     flags = ("--set-json", 'daemonset.podLabels={"app.kubernetes.io/component":"x","team":"y"}')
     template = pick(helm.render(*flags), "DaemonSet")["spec"]["template"]["metadata"]["labels"]

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"os"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,10 +18,17 @@ import (
 	certmanager "github.com/cert-manager/cert-manager/pkg/api"
 	"github.com/cert-manager/cert-manager/pkg/controller/cainjector"
 	"github.com/cert-manager/cert-manager/pkg/util"
+	"github.com/cert-manager/cert-manager/pkg/util/feature"
 )
 
 // runInjector runs the reconcilers of every kind that a bundle can be injected into.
+// Its only flag is --feature-gates, by which it can do as earlier versions did.
 func runInjector(ctx context.Context) error {
+	gates := flag.String("feature-gates", "", "as cainjector's own")
+	flag.Parse()
+	if err := feature.DefaultMutableFeatureGate.Set(*gates); err != nil {
+		return err
+	}
 	config, err := clientcmd.BuildConfigFromFlags("", os.Getenv("KUBECONFIG"))
 	if err != nil {
 		return err
