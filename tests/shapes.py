@@ -83,6 +83,12 @@ def graph_pod(*containers: Json, name: str = "qwen", **parts: Any) -> Json:
     return pod(*containers, labels=labels, annotations=wish | parts.pop("annotations", {}), **parts)
 
 
+def claim(name: str = "snapshot-pvc") -> Json:
+    """A volume claim for artifacts, as somebody applies it; by default of the name that the chart's values give."""
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
+
+
 def request(obj: Json, **fields: Any) -> Json:
     """The ``request`` of an AdmissionReview."""
     kind = {"group": "", "version": "v1", "kind": "Pod"}

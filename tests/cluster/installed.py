@@ -144,10 +144,13 @@ class Installed:
 
     def calls(self):
         """How many reviews the webhook has answered."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports['webhook']}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
+        lines = self.metrics("webhook").splitlines()
         found = [line for line in lines if line.startswith("snapshot_admission_decisions_total{")]
         return sum(float(line.rpartition(" ")[2]) for line in found)
+
+    def metrics(self, component):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[component]}/metrics", timeout=5) as answer:
+            return answer.read().decode()
 
     def log(self, component):
         return (self.folder / f"{component}.log").read_text()

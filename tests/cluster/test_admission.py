@@ -22,7 +22,7 @@ from certs.mint import issue_leaf, mint_authority
 from contract import keys
 from contract.crd import crd
 from tests.cluster.registration import configuration
-from tests.shapes import ID, IMAGE, checkpoint, container, graph_pod, opted_in, pod, review
+from tests.shapes import ID, IMAGE, checkpoint, claim, container, graph_pod, opted_in, pod, review
 from webhook.app import BODY_LIMIT, DRAIN_SECONDS, PATH
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,11 +127,12 @@ class Webhook:
 
 
 def make_namespace(plane, name):
-    """A namespace for pods, with the CRD there."""
+    """A namespace for pods, with the CRD and the volume claim there."""
     plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(crd()))
     plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{crd()['metadata']['name']}")
     plane.kubectl("create", "namespace", name)
     plane.kubectl("--namespace", name, "create", "serviceaccount", "default")
+    plane.kubectl("--namespace", name, "create", "-f", "-", stdin=json.dumps(claim()))
 
 
 @pytest.fixture(scope="module")

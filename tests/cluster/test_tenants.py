@@ -15,7 +15,7 @@ from contract import keys
 from contract.storage import storage_from_values
 from contract.values import load_values
 from tests.cluster.installed import RELEASE, Installed, new_namespace, until
-from tests.shapes import checkpoint, graph_pod, opted_in, pod
+from tests.shapes import checkpoint, claim, graph_pod, opted_in, pod
 
 TENANTS = ("a", "b", "c", "d")
 DIGEST = "blake3:" + "a" * 64
@@ -38,6 +38,7 @@ class Tenants:
     def __init__(self, plane, releases, names):
         self.plane, self.releases, self.names = plane, releases, names
         for tenant in TENANTS:
+            plane.kubectl("create", "-n", names[tenant], "-f", "-", stdin=json.dumps(claim()))
             for name in (f"only-{tenant}", "shared"):
                 self.release(tenant).checkpoint(checkpoint(name), ready(tenant), namespace=names[tenant])
 

@@ -14,18 +14,29 @@ from contract import keys
 from contract.checkpoint import annotations_of
 from kube.client import connect
 from kube.errors import ApiError
-from kube.resources import CHECKPOINTS, DAEMON_SETS, DEPLOYMENTS, JOBS, NODES, PODS, REPLICA_SETS, STATEFUL_SETS
+from kube.resources import (
+    CHECKPOINTS,
+    DAEMON_SETS,
+    DEPLOYMENTS,
+    JOBS,
+    NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    REPLICA_SETS,
+    STATEFUL_SETS,
+)
 from snapshotctl.__main__ import main
 from snapshotctl.manifests import candidates
 from tests.cluster.registration import configuration
 from tests.cluster.small_world import config_map
 from tests.cluster.test_admission import ROOT, Webhook, until
 from tests.pods import checkpoint_of, random_pod, worker
-from tests.shapes import ID, IMAGE, checkpoint, ready
+from tests.shapes import ID, IMAGE, checkpoint, claim, ready
 
 HOME = "snapshot-system"
 SPACE = "many"
 PODS_TOTAL = 2000
+PODS_WITHOUT_CLAIM = 300
 AT_ONCE = 32
 PATIENCE = 30.0
 SEED = 20261121
@@ -208,12 +219,30 @@ async def make_checkpoints(kube, chance, pods):
     return len(unique)
 
 
+async def prepared(plane, pods):
+    """How many checkpoints there are once all of them are known to the webhook, which misses the claim."""
+    async with await connect(str(plane.kubeconfig)) as kube:
+        count = await make_checkpoints(kube, Random(SEED), pods)
+        last = ready("last")
+        last["metadata"] = {"name": "last"}
+        status = last.pop("status")
+        await kube.create(CHECKPOINTS, last, SPACE)
+        await kube.patch(CHECKPOINTS, "last", {"status": status}, SPACE, subresource="status")
+        await knows(kube, "volume-claim-unavailable")
+    return count
+
+
+async def with_claim(plane):
+    """Make the claim, and wait until the webhook knows."""
+    async with await connect(str(plane.kubeconfig)) as kube:
+        await kube.create(PERSISTENT_VOLUME_CLAIMS, claim(), SPACE)
+        await knows(kube, "restore-shaped")
+
+
 async def admitted(plane, pods):
     """What the API server answers to each; a pod that it refuses is an error of the generator."""
     limit = asyncio.Semaphore(AT_ONCE)
     async with await connect(str(plane.kubeconfig)) as kube:
-        count = await make_checkpoints(kube, Random(SEED), pods)
-        await knows(kube)
 
         async def create(pod):
             async with limit:
@@ -225,16 +254,11 @@ async def admitted(plane, pods):
         made = await asyncio.gather(*(create(pod) for pod in pods))
     refused = Counter(each.partition(": ")[2] for each in made if isinstance(each, str))
     assert {} == dict(refused), "the generator makes pods that an API server takes"
-    return count, made
+    return made
 
 
-async def knows(kube):
-    """Wait until the API server asks the webhook, and that has seen the last checkpoint."""
-    last = ready("last")
-    last["metadata"] = {"name": "last"}
-    status = last.pop("status")
-    await kube.create(CHECKPOINTS, last, SPACE)
-    await kube.patch(CHECKPOINTS, "last", {"status": status}, SPACE, subresource="status")
+async def knows(kube, code):
+    """Wait until the API server asks the webhook, and that answers as it does once it has seen all."""
     body = {"metadata": {"generateName": "probe-", "namespace": SPACE}, "spec": {"containers": [worker()]}}
     body["metadata"] |= {
         "labels": {keys.LABEL_RESTORE: keys.RESTORE_BY_NAME},
@@ -243,10 +267,10 @@ async def knows(kube):
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         made = await kube.create(PODS, body, SPACE, dry_run=True)
-        if annotations_of(made).get(keys.ANN_ADMISSION) == "restore-shaped":
+        if annotations_of(made).get(keys.ANN_ADMISSION) == code:
             return
         await asyncio.sleep(0.05)
-    raise AssertionError("the webhook does not see the last checkpoint")
+    raise AssertionError(f"the webhook does not see what makes {code}")
 
 
 def why(plane, objects, folder):
@@ -274,21 +298,33 @@ def foretold(answer, obj):
     return answer["code"], answer["checkpoint"] if noted else ""
 
 
-def test_why_says_what_the_api_server_then_does(plane, tmp_path, figure):
-    chance = Random(SEED)
-    manifests = [manifest(chance, number) for number in range(PODS_TOTAL)]
-    pods = [created(obj) for obj in manifests]
-    started = time.monotonic()
-    checkpoints, answers = asyncio.run(admitted(plane, pods))
-    between = time.monotonic()
-    told = why(plane, manifests, tmp_path)
-    ended = time.monotonic()
-    different = [
+def different(told, answers):
+    """Where the command line said something else than the API server did."""
+    return [
         (said(real), foretold(answer, real), answer["object"])
         for real, answer in zip(answers, told, strict=True)
         if said(real) != foretold(answer, real)
     ]
-    assert [] == different[:5], f"{len(different)} of {PODS_TOTAL} differ"
+
+
+def test_why_says_what_the_api_server_then_does(plane, tmp_path, figure):
+    """First a few without the volume claim, which podMount needs, then all with it."""
+    chance = Random(SEED)
+    manifests = [manifest(chance, number) for number in range(PODS_TOTAL)]
+    pods = [created(obj) for obj in manifests]
+    started = time.monotonic()
+    checkpoints = asyncio.run(prepared(plane, pods))
+    bare = asyncio.run(admitted(plane, pods[:PODS_WITHOUT_CLAIM]))
+    assert [] == different(why(plane, manifests[:PODS_WITHOUT_CLAIM], tmp_path), bare)[:5]
+    assert {"volume-claim-unavailable", "held"} <= {code for code, _ in map(said, bare)}
+    assert "restore-shaped" not in {code for code, _ in map(said, bare)}
+    asyncio.run(with_claim(plane))
+    answers = asyncio.run(admitted(plane, pods))
+    between = time.monotonic()
+    told = why(plane, manifests, tmp_path)
+    ended = time.monotonic()
+    differ = different(told, answers)
+    assert [] == differ[:5], f"{len(differ)} of {PODS_TOTAL} differ"
     codes = Counter(code for code, _ in map(said, answers))
     figure(f"{PODS_TOTAL} pods, {checkpoints} checkpoints: 0 differ; {dict(codes.most_common())}")
     figure(f"{between - started:.1f} s for the API server, {ended - between:.1f} s for snapshotctl why -f")
