@@ -1,4 +1,4 @@
-# Nothing but the tool folder: for pods whose images have none (placeholder.mode=inject).
+# Nothing but the tool folder: for pods whose images have none (chart value placeholder.inject.image).
 # Build from the root of the checkout: docker build -f images/tools.Dockerfile .
 FROM debian:trixie-slim AS tools
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev python3

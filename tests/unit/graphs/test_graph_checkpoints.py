@@ -6,6 +6,8 @@ import pytest
 
 from contract import keys
 from contract.automatic import automatic_name
+from contract.tools import tools_for
+from contract.values import load_values
 from graphs.actions import ApplyDeployment, CreateCheckpoint, DeleteCheckpoint, PatchCheckpoint
 from graphs.plan import orphans
 from tests.unit.graphs.graph_objects import (
@@ -62,6 +64,15 @@ def test_the_automatic_checkpoint():
     } == metadata["annotations"]
     assert [("uid-1", True)] == [(owner["uid"], owner["controller"]) for owner in metadata["ownerReferences"]]
     assert ("ns/demo", "generic") == (found["spec"]["identity"]["model"], found["spec"]["identity"]["backendFramework"])
+
+
+@pytest.mark.parametrize(
+    ("text", "injected"),
+    [pytest.param("", False, id="default"), pytest.param("placeholder: {mode: inject}", True, id="inject")],
+)
+def test_tools_are_injected_as_placeholder_mode_says(text, injected):
+    """Automatic as it is: one label is the promise for workloads, a graph names its placeholder image."""
+    assert injected == (tools_for(created(AUTO), "stock:1", load_values(text), capture=True) is not None)
 
 
 def test_a_retained_checkpoint_has_no_owner():

@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,19 @@ def test_the_tools_image_runs_its_own_program_as_nobody() -> None:
     assert [Layer(Path("x"), "sha256:1")] == list(image.layers)
     assert f'ENTRYPOINT ["{image.runtime["Entrypoint"][0]}"]' in text
     assert f"USER {image.runtime['User']}" in text
+
+
+def test_the_agents_image_has_the_tools_too() -> None:
+    """Pods get them from there where the chart's values name no other image."""
+
+    class Steps:
+        def __getattr__(self, name: str) -> Callable[..., Layer]:
+            return lambda *_, **__: Layer(Path(name), f"sha256:{name}")
+
+    image = recipes.RECIPES["agent"].build(Steps(), PROJECT)  # type: ignore[arg-type]
+
+    assert Layer(Path("tools"), "sha256:tools") in image.layers
+    assert "images.dockerfile tools /out" in (PROJECT / "images" / "agent.Dockerfile").read_text()
 
 
 @pytest.mark.parametrize("name", ["agent", "control-plane", "tools"])

@@ -247,3 +247,4 @@ def test_the_checkpoint_makes_a_job(source):
     (worker,) = job["spec"]["template"]["spec"]["containers"]
     assert [keys.STANDBY, "--capture", "--", "python3", "-m", "worker"] == worker["command"]
     assert [] == [v for v in job["spec"]["template"]["spec"]["volumes"] if v["name"].startswith("kube-api-access")]
+    assert [keys.TOOLS_VOLUME] == [init["name"] for init in job["spec"]["template"]["spec"]["initContainers"]]
