@@ -21,7 +21,7 @@ SECONDS = 60.0
 
 @pytest.fixture(scope="module")
 def release(platform: Platform) -> Iterator[Kubectl]:
-    """A release that keeps one version."""
+    """A release that keeps one version, and of automatic checkpoints none that nobody uses."""
     kubectl = Kubectl(platform.kubectl, platform.kubeconfig, NAMESPACE)
     helm = Helm(platform.helm, platform.kubeconfig, NAMESPACE)
     settings = image_settings(platform.image_tag, platform.image_prefix)
@@ -30,6 +30,7 @@ def release(platform: Platform) -> Iterator[Kubectl]:
         "storage.pvc.accessMode": "ReadWriteOnce",
         "retention.keepVersions": "1",
     }
+        "retention.namespaceQuota": "1k",
     try:
         helm.install(settings | more)
     except CommandError as error:
@@ -65,15 +66,10 @@ def annotate(kubectl: Kubectl, *notes: str) -> None:
     kubectl("annotate", "--overwrite", "dynamocheckpoint", NAME, *notes)
 
 
-def events(kubectl: Kubectl, reason: str) -> list[str]:
-    """Messages of the Events with this reason."""
-    return [each["message"] for each in kubectl.items("events", "--field-selector", f"reason={reason}")]
-
-
-def stored(kubectl: Kubectl, path: str) -> list[str]:
-    """A folder of the volume, seen by the restored pod that mounts it read-only."""
+def stored(kubectl: Kubectl, path: str, seen_by: str = "second") -> list[str]:
+    """A folder of the volume, seen by a restored pod that mounts it read-only."""
     code = f"import os; print(*os.listdir('/checkpoints/{path}'))"
-    return sorted(kubectl("exec", "second", "-c", "main", "--", "python3", "-c", code).split())
+    return sorted(kubectl("exec", seen_by, "-c", "main", "--", "python3", "-c", code).split())
 
 
 @pytest.fixture(scope="module")
@@ -160,5 +156,38 @@ def test_an_unused_checkpoint_goes_with_its_artifacts(release: Kubectl, adopted:
         return None if release("get", "dynamocheckpoint", NAME, "--ignore-not-found") else True
 
     wait_for(gone, "the checkpoint to go", SECONDS + 30)
-    removed = [f"artifact {trimmed} removed"]
-    assert removed == events(release, "ArtifactRemoved")
+    assert [f"artifact {trimmed} removed"] == scene.messages(release, "ArtifactRemoved")
+
+
+def automatic(name: str, app: str) -> dict:
+    """A pod that asks for a checkpoint of its own kind; *app* is what tells the kinds apart."""
+    found = scene.pod(name, app, readinessProbe=scene.probe(), env=[{"name": "APP", "value": app}])
+    found["metadata"] |= {"labels": {"app": app, keys.LABEL_RESTORE: keys.RESTORE_AUTO}, "annotations": {}}
+    return found
+
+
+def asked(kubectl: Kubectl, pod: str) -> dict:
+    """The checkpoint of an automatic pod, once it is Ready."""
+    return scene.phase(kubectl, kubectl.get("pod", pod)["metadata"]["annotations"][keys.ANN_CHECKPOINT], "Ready")
+
+
+def test_over_the_quota_what_nobody_uses_goes_from_storage_and_what_is_used_stays(release: Kubectl):
+    """Two automatic checkpoints are both too large; the artifact of the one without a pod is really gone."""
+    for name in ("kept", "freed"):
+        scene.create(release, automatic(name, name))
+    kept, freed = asked(release, "kept"), asked(release, "freed")
+    ids = [each["status"]["checkpointID"] for each in (kept, freed)]
+    scene.create(release, automatic("kept-2", "kept"))
+    token(release, "kept-2")
+    before = stored(release, "", "kept-2")
+    scene.remove(release, "pod/freed")
+
+    def gone() -> bool | None:
+        return None if release("get", "dynamocheckpoint", freed["metadata"]["name"], "--ignore-not-found") else True
+
+    wait_for(gone, "the checkpoint of no pod to go", SECONDS)
+    assert {*ids} <= {*before}
+    assert {*before} - {ids[1]} == {*stored(release, "", "kept-2")}
+    assert "Ready" == release.get("dynamocheckpoint", kept["metadata"]["name"])["status"]["phase"]
+    assert any("exceed the quota of 1000 bytes" in each for each in scene.messages(release, "CheckpointExpired"))
+    assert f"artifact {ids[1]} removed" in scene.messages(release, "ArtifactRemoved")
