@@ -4,6 +4,7 @@ What the agent reads of a node (process, cgroup and mount tables, the kubelet's 
 """
 
 import contextlib
+import fcntl
 import os
 import re
 import secrets
@@ -48,7 +49,7 @@ exec setpriv --reuid "$RUN_AS" --regid "$RUN_AS" --clear-groups /tools/snapshot-
 """
 
 
-def wait_for(condition, what, seconds=20.0):
+def wait_for(condition, what, seconds=60.0):
     """Polls until the condition gives something true, and returns it."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -142,6 +143,15 @@ class BareContainer:
         claim = self.control / control.CLAIM
         wait_for(lambda: re.match(r"[0-9a-f]{32}\n", claim.read_text()), "claim")
         return int(children.read_text().split()[0])
+
+    def claimed(self) -> bool:
+        """Whether an agent holds it; asked as standby asks, with the lock taken shared for a moment."""
+        with (self.control / control.CLAIM).open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
 
     def get(self, path: str = "/") -> str:
         """GET from the worker's port 8000, from inside the container's network."""

@@ -1,11 +1,10 @@
 """Builders for the node tests: a small worker, its checkpoint and its restore pods, and what one asks of them."""
 
 import json
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cluster.api import Cluster, ClusterError
+from cluster.api import Cluster
 from contract import keys
 from demo.kubectl import CommandError, Kubectl, wait_for
 
@@ -96,17 +95,49 @@ def await_ready(kubectl: Kubectl, name: str, seconds: float = READY_SECONDS) -> 
     wait_for(lambda: is_ready(kubectl, name) or None, f"pod {name} Ready", seconds)
 
 
+def log(kubectl: Kubectl, name: str, container_name: str = "main") -> str:
+    """What a container has said, once it has said a line: the runtime writes it down a moment later."""
+
+    def look() -> str | None:
+        said = kubectl("logs", name, "-c", container_name)
+        return said if "\n" in said else None
+
+    return wait_for(look, f"a line of {name}/{container_name}", READY_SECONDS)
+
+
 def first_line(kubectl: Kubectl, name: str) -> str:
     """The first line of the worker's log, whole life of the container."""
-    return next(iter(kubectl("logs", name, "-c", "main").splitlines()), "")
+    return log(kubectl, name).splitlines()[0]
 
 
-def seconds_to_first_line(kubectl: Kubectl, name: str) -> float:
-    """From the start of a pod's container, which kubelet tells to the second, to its first log line."""
-    line = kubectl("logs", name, "-c", "main", "--timestamps").splitlines()[0]
-    state = kubectl.get("pod", name)["status"]["containerStatuses"][0]["state"]
-    said, started = line.split()[0], state["running"]["startedAt"]
-    return (datetime.fromisoformat(f"{said[:26]}+00:00") - datetime.fromisoformat(started)).total_seconds()
+def reported(kubectl: Kubectl, name: str, key: str = keys.ANN_RESTORE_REPORT) -> dict[str, Any]:
+    """The pod, once the agent's word *key* is on it: the worker runs already when the agent writes it."""
+
+    def look() -> dict[str, Any] | None:
+        found = kubectl.get("pod", name)
+        return found if key in found["metadata"].get("annotations", {}) else None
+
+    return wait_for(look, f"{key} on pod {name}", READY_SECONDS)
+
+
+def described(kubectl: Kubectl, kind: str, name: str, *words: str) -> str:
+    """What ``kubectl describe`` prints, once all *words* are in it: Events follow what they tell of."""
+
+    def look() -> str | None:
+        found = kubectl("describe", kind, name)
+        return found if all(word in found for word in words) else None
+
+    return wait_for(look, f"{words} in the description of {kind} {name}", READY_SECONDS)
+
+
+def messages(kubectl: Kubectl, reason: str) -> list[str]:
+    """Messages of the Events with this reason, once there is one."""
+
+    def look() -> list[str] | None:
+        found = kubectl.items("events", "--field-selector", f"reason={reason}")
+        return [each["message"] for each in found] or None
+
+    return wait_for(look, f"an Event {reason}", READY_SECONDS)
 
 
 def workers(kubectl: Kubectl, name: str) -> int:
@@ -126,17 +157,37 @@ def create(kubectl: Kubectl, body: dict[str, Any]) -> None:
     kubectl("create", "-f", "-", stdin=json.dumps(body))
 
 
-def remove(kubectl: Kubectl, *names: str) -> None:
-    """Delete objects without waiting for grace."""
-    kubectl("delete", *names, "--ignore-not-found", "--wait=true", "--grace-period=1")
+def remove(kubectl: Kubectl, *names: str, wait: bool = True) -> None:
+    """Delete objects without waiting for grace; nor for their end, where nothing later has their name."""
+    kubectl("delete", *names, "--ignore-not-found", f"--wait={str(wait).lower()}", "--grace-period=1")
 
 
-def kill_agent_at(cluster: Cluster, words: str) -> bool | None:
-    """SIGKILL the node's agent if a process whose command line holds *words* runs; None if there is none yet."""
-    node = cluster.node(1)
-    try:
-        node.run("pgrep", "-f", words)
-    except ClusterError:
-        return None
-    node.run("pkill", "-KILL", "-f", "^python3 -m agent$")
-    return True
+KILL_AGENT_AT = """
+import os, pathlib, signal, sys, time
+
+words, end = sys.argv[1], time.monotonic() + float(sys.argv[2])
+
+def lines():
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            yield int(path.parent.name), path.read_bytes().replace(b"\\0", b" ").decode(errors="replace").strip()
+        except OSError:
+            continue
+
+# Whoever runs this script has the words in its own command line.
+while not any(words in line and "sys.argv" not in line for _, line in lines()):
+    if time.monotonic() > end:
+        sys.exit(f"no process {words!r} within {sys.argv[2]} s")
+    time.sleep(0.005)
+for pid, line in lines():
+    if line == "python3 -m agent":
+        os.kill(pid, signal.SIGKILL)
+"""
+
+
+def kill_agent_at(cluster: Cluster, words: str, seconds: float = CAPTURE_SECONDS) -> None:
+    """SIGKILL the node's agents as soon as a process whose command line holds *words* runs.
+
+    It is looked for in the node itself, every few milliseconds: a restore may be over in a second.
+    """
+    cluster.node(1).run("python3", "-c", KILL_AGENT_AT, words, str(seconds))

@@ -32,7 +32,7 @@ def compiled(room: Path) -> Path:
     return binary
 
 
-def wait_for(condition, what, seconds=20.0):
+def wait_for(condition, what, seconds=60.0):
     """Polls until the condition gives something true, and returns it."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

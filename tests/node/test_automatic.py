@@ -150,9 +150,6 @@ def test_a_restart_makes_a_new_checkpoint_and_going_back_finds_the_old_one(appli
 
 def test_describe_tells_the_story(applied: Kubectl, first: str):
     (pod,) = shaped(applied, "automatic", first, 1)
-    told = applied("describe", "pod", pod["metadata"]["name"])
-    described = applied("describe", "dckpt", first)
+    scene.described(applied, "pod", pod["metadata"]["name"], "RestoreShaped")
 
-    assert "RestoreShaped" in told
-    assert "AutomaticCheckpoint" in described
-    assert "Deployment/automatic" in described
+    assert "Deployment/automatic" in scene.described(applied, "dckpt", first, "AutomaticCheckpoint")

@@ -44,7 +44,8 @@ def test_two_targets_are_both_restored_and_the_rest_runs_beside_them(installed: 
     scene.await_ready(installed, "two-engines")
     engines = ("engine-0", "engine-1")
     said = [wait_for(lambda name=name: tokens(installed, name) or None, f"{name} speaks", 30) for name in engines]
-    pod = installed.get("pod", "two-engines")
+    for name in engines:
+        pod = scene.reported(installed, "two-engines", keys.ANN_RESTORE_STATUS_PREFIX + name)
 
     assert 1 == len({token for found in said for token in found}), "one process, restored twice"
     for name in engines:

@@ -15,6 +15,8 @@ from cluster.processes import Process, wait_until
 from cluster.progress import Silent
 
 IMAGE = "localhost/test/busybox:1"
+PATIENCE = 60.0
+"""Seconds: many times what is needed, for a machine that does much else."""
 
 
 @pytest.fixture(scope="session")
@@ -85,6 +87,18 @@ def running(cluster: Cluster, *objects: dict) -> None:
     cluster.kubectl("wait", "--for=condition=Ready", "--timeout=60s", *names)
 
 
+def fetched(cluster: Cluster, expected: str, client: str, *command: str) -> None:
+    """Wait until a busybox command in a pod prints this: neither servers nor Services are there once pods are Ready."""
+
+    def there() -> bool:
+        try:
+            return expected in cluster.kubectl("exec", client, "--", "busybox", *command)
+        except api.ClusterError:
+            return False
+
+    wait_until(f"{expected!r} of {command}", there, seconds=PATIENCE)
+
+
 def test_the_node_is_ready(cluster: Cluster) -> None:
     nodes = cluster.kubectl.json("get", "nodes")["items"]
 
@@ -94,7 +108,7 @@ def test_the_node_is_ready(cluster: Cluster) -> None:
 def test_a_pod_runs_logs_and_is_entered(cluster: Cluster) -> None:
     running(cluster, pod("talker", "echo hello; exec busybox sleep 1000"))
 
-    assert cluster.kubectl("logs", "talker") == "hello\n"
+    wait_until("its first line", lambda: cluster.kubectl("logs", "talker") == "hello\n", seconds=PATIENCE)
     assert cluster.kubectl("exec", "talker", "--", "busybox", "echo", "inside") == "inside\n"
 
 
@@ -104,12 +118,10 @@ def test_pods_reach_pods_and_the_api_by_service(cluster: Cluster) -> None:
     running(cluster, service("server"), server, pod("client", "exec busybox sleep 1000"))
     address = cluster.kubectl.json("get", "service", "server")["spec"]["clusterIP"]
 
-    def fetch(*command: str) -> bool:
-        return "served" in cluster.kubectl("exec", "client", "--", "busybox", *command)
-
-    assert fetch("wget", "-qO-", "-T5", f"http://{address}/index.html")
+    url = f"http://{address}/index.html"
+    fetched(cluster, "served", "client", "wget", "-qO-", "-T5", url)
     # The node itself, where the API server runs, takes the same way.
-    code = f"import urllib.request as r; print(r.urlopen('http://{address}/index.html', timeout=5).read())"
+    code = f"import urllib.request as r; print(r.urlopen({url!r}, timeout=5).read())"
     assert "served" in cluster.node(1).run("python3", "-c", code)
 
 
@@ -126,12 +138,12 @@ def test_a_claim_binds_is_shared_and_goes_with_its_volume(cluster: Cluster, mode
     running(cluster, claim(name, mode), writer, reader)
     volume = cluster.kubectl.json("get", "pvc", name)["spec"]["volumeName"]
 
-    assert cluster.kubectl("exec", f"{name}-reader", "--", "busybox", "cat", "/data/file") == "kept\n"
+    fetched(cluster, "kept\n", f"{name}-reader", "cat", "/data/file")
     assert (cluster.folder / "volumes" / volume / "file").exists()
 
     cluster.kubectl("delete", "pod", f"{name}-writer", f"{name}-reader", "--now")
     cluster.kubectl("delete", "pvc", name)
-    wait_until("the volume's end", lambda: not _volumes(cluster) & {f"persistentvolume/{volume}"}, seconds=30)
+    wait_until("the volume's end", lambda: not _volumes(cluster) & {f"persistentvolume/{volume}"}, seconds=PATIENCE)
     assert not (cluster.folder / "volumes" / volume).exists()
 
 
@@ -144,7 +156,7 @@ def test_mounts_travel_between_pods(cluster: Cluster) -> None:
     running(cluster, claim("both", "ReadWriteMany"), giver)
     running(cluster, pod("taker", "exec busybox sleep 1000", volumes={"both": "/data"}, propagation="HostToContainer"))
 
-    assert cluster.kubectl("exec", "taker", "--", "busybox", "cat", "/data/in/file") == "seen\n"
+    fetched(cluster, "seen\n", "taker", "cat", "/data/in/file")
 
     cluster.kubectl("exec", "giver", "--", "busybox", "umount", "/data/in")
 
@@ -201,7 +213,7 @@ def test_a_killed_start_is_cleaned_by_the_next() -> None:
         cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     pid_file = home.clusters / name / "nodes/1/pid"
-    wait_until("the half-started node", pid_file.exists, seconds=30)
+    wait_until("the half-started node", pid_file.exists, seconds=PATIENCE)
     starting.kill()
     starting.wait()
 
@@ -236,9 +248,8 @@ def test_two_nodes_serve_each_other() -> None:
         client = on(cluster.nodes[0].name, pod("client", "exec busybox sleep 1000", volumes={"both": "/data"}))
         running(cluster, claim("both", "ReadWriteMany"), service("server"), server, client)
         address = cluster.kubectl.json("get", "service", "server")["spec"]["clusterIP"]
-        fetch = ["busybox", "wget", "-qO-", "-T5", f"http://{address}/file"]
 
-        assert "shared\n" == cluster.kubectl("exec", "client", "--", *fetch)
+        fetched(cluster, "shared\n", "client", "wget", "-qO-", "-T5", f"http://{address}/file")
         assert "shared\n" == cluster.kubectl("exec", "client", "--", "busybox", "cat", "/data/file")
         assert "shared\n" == cluster.kubectl("exec", "server", "--", "busybox", "cat", "/data/file")
     finally:

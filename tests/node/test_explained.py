@@ -86,8 +86,13 @@ def test_a_workload_from_its_first_cold_pod_to_restored_ones(installed: Kubectl,
     assert "now           restore-shaped" in again.stdout
     tree = run("tree").stdout
     assert tree.index(f"Deployment/{AUTO}") < tree.index(made["name"]) < tree.index(f"{warm}  restored")
-    described = run("describe", made["name"]).stdout
-    assert all(word in described for word in (warm, made["versions"][0]["manifestDigest"], "CheckpointReady"))
+    words = (warm, made["versions"][0]["manifestDigest"], "CheckpointReady")
+
+    def described() -> bool | None:
+        told = run("describe", made["name"]).stdout
+        return all(word in told for word in words) or None
+
+    wait_for(described, f"{words} in the description", scene.READY_SECONDS)
     run("get"), run("get", "pods"), run("why", warm)
 
 

@@ -152,7 +152,7 @@ def test_checkpoint_ref(graphs: Kubectl):
 
     assert f"{RESTORED} {checkpoint_id}" == first_line(graphs, worker)
     assert before == {each["metadata"]["name"] for each in graphs.items("dckpt")}
-    assert checkpoint_id == inspected(graphs, "referring")[1]
+    assert checkpoint_id == until_ready(graphs, "referring")[1]
 
 
 def test_with_the_graph_go_its_checkpoints(graphs: Kubectl):

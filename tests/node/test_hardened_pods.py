@@ -14,29 +14,34 @@ READ_RIGHTS = (
 )
 
 
-@pytest.mark.parametrize(
-    "context",
-    [
-        pytest.param(RESTRICTED, id="restricted"),
-        pytest.param(RESTRICTED | {"readOnlyRootFilesystem": True}, id="read-only-root"),
-        pytest.param({"runAsUser": 0}, id="root"),
-        pytest.param({"runAsUser": 0, "capabilities": {"add": ["NET_ADMIN"]}}, id="more-capabilities"),
-    ],
-)
-def test_restored_with_the_rights_of_its_pod(
-    installed: Kubectl, request: pytest.FixtureRequest, context: dict[str, object]
-):
+CONTEXTS: dict[str, dict[str, object]] = {
+    "restricted": RESTRICTED,
+    "read-only-root": RESTRICTED | {"readOnlyRootFilesystem": True},
+    "root": {"runAsUser": 0},
+    "more-capabilities": {"runAsUser": 0, "capabilities": {"add": ["NET_ADMIN"]}},
+}
+
+
+@pytest.fixture(scope="module")
+def captured(installed: Kubectl) -> Kubectl:
+    """A checkpoint for each, captured at the same time."""
+    for kind, context in CONTEXTS.items():
+        scene.create(installed, scene.checkpoint(f"hardened-{kind}", securityContext=context))
+    return installed
+
+
+@pytest.mark.parametrize("kind", CONTEXTS)
+def test_restored_with_the_rights_of_its_pod(captured: Kubectl, kind: str):
     """The restored worker has exactly the rights that standby, which the runtime started, has."""
-    name = f"hardened-{request.node.callspec.id}"
-    scene.create(installed, scene.checkpoint(name, securityContext=context))
-    status = scene.phase(installed, name, "Ready", "Failed")["status"]
+    name, context = f"hardened-{kind}", CONTEXTS[kind]
+    status = scene.phase(captured, name, "Ready", "Failed")["status"]
     assert status["phase"] == "Ready", status["message"]
-    scene.create(installed, scene.pod(name, name, securityContext=context, readinessProbe=scene.probe()))
-    worker = scene.await_answer(installed, name)
-    line = scene.first_line(installed, name)
-    rights = [installed("exec", name, "-c", "main", "--", "python3", "-c", READ_RIGHTS.format(pid=pid))
+    scene.create(captured, scene.pod(name, name, securityContext=context, readinessProbe=scene.probe()))
+    worker = scene.await_answer(captured, name)
+    line = scene.first_line(captured, name)
+    rights = [captured("exec", name, "-c", "main", "--", "python3", "-c", READ_RIGHTS.format(pid=pid))
               for pid in (1, worker["pid"])]  # fmt: skip
-    scene.remove(installed, f"pod/{name}", f"dynamocheckpoint/{name}")
+    scene.remove(captured, f"pod/{name}", f"dynamocheckpoint/{name}", wait=False)
 
     assert line.startswith(RESTORED)
     assert rights[0] == rights[1]

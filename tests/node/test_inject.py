@@ -141,9 +141,9 @@ def test_one_label_restores_it(release: Kubectl, captured: dict, restored: dict,
     assert 1 == len(tokens)
     assert f"token {tokens.pop()}" in release("logs", f"job/{job}", "-c", "worker")
     for pod in restored[name]:
-        log = release("logs", pod["metadata"]["name"], "-c", "worker")
-        assert log.startswith(RESTORED)
-        assert "completed" == pod["metadata"]["annotations"][f"{keys.ANN_RESTORE_STATUS_PREFIX}worker"]
+        word = f"{keys.ANN_RESTORE_STATUS_PREFIX}worker"
+        assert scene.log(release, pod["metadata"]["name"], "worker").startswith(RESTORED)
+        assert "completed" == scene.reported(release, pod["metadata"]["name"], word)["metadata"]["annotations"][word]
 
 
 @pytest.mark.parametrize(

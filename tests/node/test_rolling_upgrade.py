@@ -26,6 +26,10 @@ RATE = 20.0
 """Pods a second."""
 
 
+STRICT = {"webhook.failurePolicy": "Fail", "webhook.timeoutSeconds": "10"}
+"""A call that a busy machine delays is no lost call; the figure tells the slowest."""
+
+
 @dataclass
 class Load:
     """What came of the pods."""
@@ -43,7 +47,7 @@ def release(platform: Platform) -> Iterator[tuple[Kubectl, Helm, dict[str, str]]
     """A release of its own, strict, with an unfinished checkpoint."""
     kubectl = Kubectl(platform.kubectl, platform.kubeconfig, NAMESPACE)
     helm = Helm(platform.helm, platform.kubeconfig, NAMESPACE)
-    settings = image_settings(platform.image_tag, platform.image_prefix) | {"webhook.failurePolicy": "Fail"}
+    settings = image_settings(platform.image_tag, platform.image_prefix) | STRICT
     try:
         helm.install(settings)
     except CommandError as error:
