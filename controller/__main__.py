@@ -110,7 +110,7 @@ def _checkpoints(context: Context, copies: Copies, storage: Storage, metrics: Me
     queue: WorkQueue[Key] = WorkQueue()
     observer.wake(lambda change: queue.add(key_of(change.object)))
     actor = Actor(kube, copies.learn)
-    reconciler = Reconciler(observer, actor, context.recorder, context.values, context.now, metrics)
+    reconciler = Reconciler(context, observer, actor, metrics)
     work = {"queue": partial(_work, queue, reconciler, copies)}
     return Part(informers=copies.all(), work=work, queues={"checkpoints": queue})
 

@@ -1,11 +1,8 @@
 """Look, plan, act, write the status, tell: once for every key that the queue hands out."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 
-from contract.values import Values
 from controller.act import Actor
 from controller.actions import Action
 from controller.metrics import Metrics
@@ -13,9 +10,9 @@ from controller.observe import Observer
 from controller.observed import Observed
 from controller.plan import plan
 from kube.errors import ConflictError
+from kube.part import Context
 from kube.plan import Plan
 from kube.queue import CONFLICT_PAUSE
-from kube.recorder import Recorder
 from kube.seam import Object
 from kube.store import Key
 
@@ -25,20 +22,10 @@ logger = logging.getLogger(__name__)
 class Reconciler:
     """Handles one checkpoint at a time, any number of them at once."""
 
-    def __init__(
-        self,
-        observer: Observer,
-        actor: Actor,
-        recorder: Recorder,
-        values: Values,
-        clock: Callable[[], datetime],
-        metrics: Metrics,
-    ) -> None:
+    def __init__(self, context: Context, observer: Observer, actor: Actor, metrics: Metrics) -> None:
+        self._context = context
         self._observer = observer
         self._actor = actor
-        self._recorder = recorder
-        self._values = values
-        self._clock = clock
         self._metrics = metrics
 
     async def handle(self, key: Key) -> float | None:
@@ -48,7 +35,7 @@ class Reconciler:
             KubeError: the pass could not be ended; it starts from the beginning next time.
         """
         with self._metrics.measured():
-            observed = await self._observer.observe(key, self._clock())
+            observed = await self._observer.observe(key, self._context.now())
             if observed is None:
                 return None
             try:
@@ -72,18 +59,18 @@ class Reconciler:
         return step.requeue_after
 
     def _plan(self, observed: Observed) -> Plan[Action]:
-        now = self._clock()
-        step = plan(observed, now, self._values)
+        now = self._context.now()
+        step = plan(observed, now, self._context.values)
         if observed.checkpoint.get("status") or step.status is None:
             return step
         # A new object: what follows from its first status is planned on that, unwritten; it saves one write of two.
         started = observed.checkpoint | {"status": step.status}
-        further = plan(replace(observed, checkpoint=started), now, self._values)
+        further = plan(replace(observed, checkpoint=started), now, self._context.values)
         return further if further.status is not None else step
 
     def _tell(self, checkpoint: Object, step: Plan[Action]) -> None:
         for note in step.events:
-            self._recorder.record(checkpoint, note.type, note.reason, note.message)
+            self._context.recorder.record(checkpoint, note.type, note.reason, note.message)
             self._metrics.told(note.reason)
 
 

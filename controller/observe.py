@@ -16,7 +16,7 @@ from controller.observed import Observed, job_to_look_at
 from controller.store_job import cleanup_job_name
 from kube.conditions import is_true
 from kube.errors import NotFoundError
-from kube.informer import Handler, Informer, trimmed
+from kube.informer import Handler, Informer, learn, trimmed
 from kube.resources import (
     CHECKPOINTS,
     DAEMON_SETS,
@@ -86,9 +86,7 @@ class Copies:
 
     def learn(self, resource: Resource, obj: Object) -> None:
         """Take in the answer of a write."""
-        for informer in self.all().values():
-            if informer.resource == resource:
-                informer.learn(obj)
+        learn(self.all().values(), resource, obj)
 
 
 def live_copies(kube: Kube, namespace: str | None, storage: Storage, release_namespace: str = "") -> Copies:

@@ -1,18 +1,15 @@
 """Look, plan, act, write the status, tell: once for every graph that the queue hands out."""
 
 import logging
-from collections.abc import Callable
-from datetime import datetime
 
-from contract.values import Values
 from graphs.act import Actor
 from graphs.actions import Action
 from graphs.observe import Observer
 from graphs.plan import orphans, plan
 from kube.errors import ConflictError
+from kube.part import Context
 from kube.plan import Plan
 from kube.queue import CONFLICT_PAUSE
-from kube.recorder import Recorder
 from kube.seam import Object
 from kube.store import Key, key_of
 
@@ -22,14 +19,10 @@ logger = logging.getLogger(__name__)
 class Reconciler:
     """Handles one graph at a time, any number of them at once."""
 
-    def __init__(
-        self, observer: Observer, actor: Actor, recorder: Recorder, values: Values, clock: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, context: Context, observer: Observer, actor: Actor) -> None:
+        self._context = context
         self._observer = observer
         self._actor = actor
-        self._recorder = recorder
-        self._values = values
-        self._clock = clock
 
     async def handle(self, key: Key) -> float | None:
         """One pass; answers when to look again.
@@ -47,11 +40,11 @@ class Reconciler:
             return CONFLICT_PAUSE
 
     async def _pass(self, graph: Object) -> float | None:
-        step = plan(await self._observer.observe(graph, {}), self._clock(), self._values)
+        step = plan(await self._observer.observe(graph, {}), self._context.now(), self._context.values)
         refused = await self._actor.act(step.actions)
         if refused:
             # The server's answer is one more observation: plan again, with it.
-            step = plan(await self._observer.observe(graph, refused), self._clock(), self._values)
+            step = plan(await self._observer.observe(graph, refused), self._context.now(), self._context.values)
             await self._actor.act(step.actions)
         if step.status is not None:
             graph = await self._actor.write_status(graph, step.status)
@@ -61,4 +54,4 @@ class Reconciler:
 
     def _tell(self, graph: Object, step: Plan[Action]) -> None:
         for note in step.events:
-            self._recorder.record(graph, note.type, note.reason, note.message)
+            self._context.recorder.record(graph, note.type, note.reason, note.message)

@@ -11,7 +11,7 @@ from contract.states import Phase, StartupPolicy
 from graphs.observed import Observed, is_ours
 from graphs.services import references_of, services_of
 from kube.errors import NotFoundError
-from kube.informer import Informer
+from kube.informer import Informer, learn
 from kube.queue import WorkQueue
 from kube.resources import DEPLOYMENTS, GRAPHS, Resource
 from kube.seam import Kube, Object
@@ -44,9 +44,7 @@ class Copies:
 
     def learn(self, resource: Resource, obj: Object) -> None:
         """Take in the answer of a write."""
-        for informer in (self.graphs, self.deployments, self.checkpoints):
-            if informer.resource == resource:
-                informer.learn(obj)
+        learn((self.graphs, self.deployments, self.checkpoints), resource, obj)
 
     def wake(self, queue: WorkQueue[Key]) -> None:
         """Have every graph looked at that a change of anything may concern."""

@@ -23,7 +23,7 @@ def part(context: Context) -> Part:
     queue: WorkQueue[Key] = WorkQueue()
     copies.wake(queue)
     observer, actor = Observer(context.kube, copies), Actor(context.kube, copies.learn)
-    reconciler = Reconciler(observer, actor, context.recorder, context.values, context.now)
+    reconciler = Reconciler(context, observer, actor)
     work = {"graphs": partial(_work, queue, reconciler, copies)}
     return Part(informers=copies.own(), work=work, queues={"graphs": queue})
 

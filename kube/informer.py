@@ -10,7 +10,7 @@ resource versions anyway.
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from time import monotonic
 from typing import Final, NoReturn
@@ -149,6 +149,13 @@ class Informer:
     async def _rest(self) -> None:
         await asyncio.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311 - spreads load, guards nothing
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
+
+
+def learn(informers: Iterable[Informer], resource: Resource, obj: Object) -> None:
+    """Have those that hold *resource* take in the answer of a write."""
+    for informer in informers:
+        if informer.resource == resource:
+            informer.learn(obj)
 
 
 async def synced(*informers: Informer) -> None:

@@ -7,6 +7,7 @@ from controller.loop import Reconciler
 from controller.metrics import Metrics
 from controller.observed import Observed
 from kube.errors import ConflictError, InvalidError
+from kube.part import Context
 from kube.queue import CONFLICT_PAUSE
 from tests.shapes import checkpoint
 from tests.unit.controller.looks import AGENT_MOUNT, JOB, NOW
@@ -57,7 +58,17 @@ async def passed(**server):
     obj = checkpoint()
     obj["metadata"]["resourceVersion"] = "7"
     actor = Actor(kube, lambda *_: None)
-    loop = Reconciler(Look(obj), actor, recorder, AGENT_MOUNT, lambda: NOW, Metrics(CollectorRegistry()))
+    registry = CollectorRegistry()
+    context = Context(
+        kube=kube,
+        settings=None,
+        values=AGENT_MOUNT,
+        recorder=recorder,
+        registry=registry,
+        checkpoints=None,
+        now=lambda: NOW,
+    )
+    loop = Reconciler(context, Look(obj), actor, Metrics(registry))
     return await loop.handle(("ns", "qwen")), kube, recorder
 
 
