@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from contract import keys
+from demo import story
 from demo.install import Helm, complaints, image_settings
 from demo.kubectl import CommandError, Kubectl
 from demo.platform import Platform
@@ -16,22 +17,41 @@ NAME = "tiny"
 
 @pytest.fixture(scope="module")
 def release(platform: Platform, installed: Kubectl) -> Iterator[Kubectl]:
-    """A release in podMount whose claim the controller makes, as the seeds' operator does."""
+    """A release in podMount whose claim nobody makes, and a checkpoint that waits for it."""
     kubectl = Kubectl(platform.kubectl, platform.kubeconfig, NAMESPACE)
     helm = Helm(platform.helm, platform.kubeconfig, NAMESPACE)
-    settings = image_settings(platform.image_tag, platform.image_prefix)
-    try:
-        helm.install(settings | {"storage.accessMode": "podMount"})
-    except CommandError as error:
-        pytest.fail(f"{error}\n{complaints(kubectl)}")
+    install(platform, create=False)
+    scene.create(kubectl, scene.checkpoint(NAME))
     yield kubectl
     helm.uninstall()
 
 
+def install(platform: Platform, *, create: bool) -> None:
+    """Install or upgrade it; with *create* the controller makes the claim, as the seeds' operator does."""
+    kubectl = Kubectl(platform.kubectl, platform.kubeconfig, NAMESPACE)
+    settings = image_settings(platform.image_tag, platform.image_prefix)
+    more = {"storage.accessMode": "podMount", "storage.pvc.create": str(create).lower()}
+    try:
+        Helm(platform.helm, platform.kubeconfig, NAMESPACE).install(settings | more)
+    except CommandError as error:
+        pytest.fail(f"{error}\n{complaints(kubectl)}")
+    story.await_webhook(kubectl)
+
+
 @pytest.fixture(scope="module")
-def ready(release: Kubectl) -> dict:
-    """A Ready checkpoint."""
-    scene.create(release, scene.checkpoint(NAME))
+def claimless(release: Kubectl) -> str:
+    """The name of a pod that would wait for a checkpoint, and with it for a claim that nobody makes."""
+    scene.phase(release, NAME, "Pending")
+    notes = {keys.ANN_STARTUP_POLICY: "WaitForCheckpoint"}
+    scene.create(release, scene.pod("tiny-0", NAME, annotations=notes, readinessProbe=scene.probe()))
+    scene.await_ready(release, "tiny-0")
+    return "tiny-0"
+
+
+@pytest.fixture(scope="module")
+def ready(platform: Platform, release: Kubectl, claimless: str) -> dict:
+    """The checkpoint, Ready once the controller may make the claim."""
+    install(platform, create=True)
     return scene.phase(release, NAME, "Ready", "Failed")
 
 
@@ -42,6 +62,15 @@ def restored(release: Kubectl, ready: dict) -> str:
     scene.await_answer(release, "tiny-1")
     scene.await_ready(release, "tiny-1")
     return "tiny-1"
+
+
+def test_a_pod_is_not_held_for_a_claim_that_nobody_makes(release: Kubectl, claimless: str):
+    """It starts cold, where it would have waited for ever."""
+    found = release.get("pod", claimless)
+
+    assert "volume-claim-unavailable" == found["metadata"]["annotations"][keys.ANN_ADMISSION]
+    assert ["python3"] == found["spec"]["containers"][0]["command"][:1]
+    assert 1 == scene.workers(release, claimless)
 
 
 def test_the_checkpoint_becomes_ready(ready: dict):
