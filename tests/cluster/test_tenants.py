@@ -14,7 +14,8 @@ from agent import selection
 from contract import keys
 from contract.storage import storage_from_values
 from contract.values import load_values
-from tests.cluster.installed import RELEASE, Installed, new_namespace, until
+from tests.cluster.installed import RELEASE, Installed, new_namespace
+from tests.cluster.waiting import until
 from tests.shapes import checkpoint, claim, graph_pod, opted_in, pod
 
 TENANTS = ("a", "b", "c", "d")
@@ -38,7 +39,6 @@ class Tenants:
     def __init__(self, plane, releases, names):
         self.plane, self.releases, self.names = plane, releases, names
         for tenant in TENANTS:
-            plane.kubectl("create", "-n", names[tenant], "-f", "-", stdin=json.dumps(claim()))
             for name in (f"only-{tenant}", "shared"):
                 self.release(tenant).checkpoint(checkpoint(name), ready(tenant), namespace=names[tenant])
 
@@ -66,6 +66,8 @@ def tenants(request, control_plane, tmp_path_factory):
             home = new_namespace(control_plane, f"tenant-{run}-system")
             wide = ("rbac.namespaceRestricted=false", "storage.accessMode=podMount")
             releases[""] = Installed(control_plane, home, folder / "all", *wide)
+            for name in names.values():
+                control_plane.kubectl("create", "-n", name, "-f", "-", stdin=json.dumps(claim()))
         else:
             releases |= {name: Installed(control_plane, names[name], folder / name) for name in TENANTS}
         for release in releases.values():
