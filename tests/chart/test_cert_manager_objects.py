@@ -13,9 +13,16 @@ def test_cert_manager_takes_the_controllers_place(helm, pick):
     certificate = pick(objects, "Certificate", "snapshot-webhook")
 
     assert "ns/snapshot-webhook" == configuration["metadata"]["annotations"]["cert-manager.io/inject-ca-from"]
-    assert TARGETS.serving_secret == certificate["spec"]["secretName"]
+    assert TARGETS.serving_secret != certificate["spec"]["secretName"]
+    assert {certificate["spec"]["secretName"]} == mounted_secrets(objects)
     assert set(TARGETS.dns_names) == set(certificate["spec"]["dnsNames"])
     assert not [o for o in objects if o["kind"] == "Secret"]
+
+
+def mounted_secrets(objects):
+    pods = [o["spec"]["template"]["spec"] for o in objects if o["kind"] in ("Deployment", "DaemonSet")]
+    volumes = [volume for pod in pods for volume in pod.get("volumes", [])]
+    return {volume["secret"]["secretName"] for volume in volumes if "secret" in volume}
 
 
 def test_cert_managers_issuer_signs_with_an_authority_that_keeps_its_key(helm, pick):

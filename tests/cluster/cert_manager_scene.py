@@ -23,7 +23,8 @@ from cluster.progress import Silent
 from cluster.toolchain import CERT_MANAGER, HELM
 from kube.errors import NotFoundError
 from kube.resources import SECRETS
-from tests.cluster.installed import RELEASE, Installed, new_namespace, until
+from tests.cluster.installed import RELEASE, Installed, new_namespace
+from tests.cluster.waiting import until
 
 HOME = "cert-manager"
 """The namespace of cert-manager's own chart."""
@@ -94,7 +95,7 @@ class Certified(Installed):
 
     @property
     def secret(self):
-        return f"{RELEASE}-webhook-tls"
+        return f"{RELEASE}-webhook-cert"
 
     @property
     def certificate(self):

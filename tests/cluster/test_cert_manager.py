@@ -5,16 +5,19 @@ import contextlib
 import json
 import ssl
 from datetime import UTC, datetime
+from uuid import uuid4
 
 import pytest
 from cryptography.x509 import DNSName, SubjectAlternativeName
 
 from certs.policy import certificates
+from certs.reconcile import Targets, reconcile
 from contract import keys
 from kube.client import connect
 from kube.resources import PODS
 from tests.cluster.cert_manager_scene import ACCOUNTS, INJECTOR, Certified, CertManager, kubelet
-from tests.cluster.installed import RELEASE, until
+from tests.cluster.installed import RELEASE, ROOT, Installed, new_namespace
+from tests.cluster.waiting import until
 from tests.shapes import ID, checkpoint, opted_in
 
 LATE = 2.0
@@ -154,6 +157,41 @@ def authority_renewed(release):
     renew(release, f"{RELEASE}-webhook-authority")
     until(lambda: before["tls.crt"] != now()["tls.crt"], "the new authority")
     assert before["tls.key"] == now()["tls.key"]
+
+
+async def test_to_cert_manager_and_back(control_plane, cert_manager, kube, tmp_path):
+    """As the chart's page says: the way back begins with the configuration, on which cainjector has a claim."""
+    namespace = new_namespace(control_plane, f"switch-{uuid4().hex[:6]}")
+    release = Installed(control_plane, namespace, tmp_path / "release", webhook_here=False)
+    targets = Targets(namespace, RELEASE)
+
+    await reconcile(kube, targets, now)
+    ours = bundle(release)
+    switch(release, "true")
+    await asyncio.to_thread(until, lambda: bundle(release) not in ("", ours), lambda: cert_manager.log(INJECTOR))
+    theirs = bundle(release)
+    release.kubectl("delete", "mutatingwebhookconfiguration", release.configuration)
+    switch(release, "false")
+    await reconcile(kube, targets, now)
+
+    assert bundle(release) not in ("", theirs)
+    release.uninstall()
+
+
+def now():
+    return datetime.now(tz=UTC)
+
+
+def bundle(release):
+    (entry,) = release.kubectl.json("get", "mutatingwebhookconfiguration", release.configuration)["webhooks"]
+    return entry["clientConfig"].get("caBundle", "")
+
+
+def switch(release, enabled):
+    chart = str(ROOT / "charts/snapshot")
+    release.helm(
+        *("upgrade", RELEASE, chart, "--reset-then-reuse-values", "--set", f"webhook.certManager.enabled={enabled}")
+    )
 
 
 class Tally:
