@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-import atheris  # type: ignore[import-not-found] # only in the environment that ``make fuzz`` makes
+import atheris  # type: ignore[import-untyped] # only in the environment that ``make fuzz`` makes
 
 OURS: Final = ["contract", "webhook", "controller", "certs", "agent", "snapshotctl", "snapshot_sdk"]
 """Whose branches are counted as coverage."""
