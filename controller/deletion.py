@@ -20,7 +20,9 @@ from controller.reasons import Reason, note
 from controller.store_job import cleanup_job_name, shape_cleanup_job
 from kube.conditions import condition, is_true
 from kube.plan import Plan
+from kube.recorder import Note
 from kube.seam import Object
+from kube.store import key_of
 from kube.times import parsed_time
 
 POLL_SECONDS: Final = 5.0
@@ -71,19 +73,25 @@ def _follow(observed: Observed, job: Object, checkpoint_id: str, now: datetime) 
     if is_true(job, "Complete"):
         told = note(Reason.ARTIFACT_REMOVED, f"artifact {checkpoint_id} removed")
         return Plan((DeleteJob(job), SetFinalizer(present=False)), events=(told,))
+    stuck = diagnosis.store_job_problem(job, (), observed.cleanup_events, now)
+    if stuck and diagnosis.forbids_root(stuck):
+        stuck = f"{stuck}; or {_by_hand(observed.checkpoint)}"
     if is_true(job, "Failed") and not job["metadata"].get("deletionTimestamp"):
-        return _failed(job, now)
-    if stuck := diagnosis.store_job_problem(job, (), observed.cleanup_events, now):
-        hand = f"remove the artifact by hand and take the finalizer {keys.FINALIZER} off the DynamoCheckpoint"
-        return _blocked(f"{stuck}, or {hand}" if diagnosis.ROOT_REMEDY in stuck else stuck)
-    return Plan(requeue_after=POLL_SECONDS)
+        # One that never had a pod has no log to read: it ran out of time while it was kept from beginning.
+        return _failed(job, note(Reason.CLEANUP_BLOCKED, stuck) if stuck else _failure(job), now)
+    return _blocked(stuck) if stuck else Plan(requeue_after=POLL_SECONDS)
 
 
-def _failed(job: Object, now: datetime) -> Plan[Action]:
+def _failure(job: Object) -> Note:
     entry = condition(job, "Failed") or {}
-    name = job["metadata"]["name"]
-    words = f"cleanup Job {name} failed: {entry.get('message') or entry.get('reason')}; see `kubectl logs job/{name}`"
-    told = note(Reason.CLEANUP_FAILED, f"{words}; it is tried again every {RETRY_SECONDS:.0f} s")
+    namespace, name = key_of(job)
+    words = f"cleanup Job {name} failed: {entry.get('message') or entry.get('reason')}"
+    log = f"`kubectl logs job/{name} -n {namespace}`"
+    return note(Reason.CLEANUP_FAILED, f"{words}; see {log}; it is tried again every {RETRY_SECONDS:.0f} s")
+
+
+def _failed(job: Object, told: Note, now: datetime) -> Plan[Action]:
+    entry = condition(job, "Failed") or {}
     since = parsed_time(entry.get("lastTransitionTime"))
     left = RETRY_SECONDS - (now - since).total_seconds() if since is not None else 0.0
     if left > 0:
@@ -94,6 +102,15 @@ def _failed(job: Object, now: datetime) -> Plan[Action]:
 def _blocked(words: str) -> Plan[Action]:
     told = note(Reason.CLEANUP_BLOCKED, words)
     return Plan(events=(told,), requeue_after=BLOCKED_SECONDS)
+
+
+def _by_hand(checkpoint: Object) -> str:
+    """How the object goes without its artifact."""
+    namespace, name = key_of(checkpoint)
+    return (
+        f"let the object go and keep the artifact: `kubectl patch dckpt {name} -n {namespace} --type=merge -p "
+        '\'{"metadata":{"finalizers":null}}\'`; see docs/operating.md#a-checkpoint-that-does-not-go'
+    )
 
 
 def _holds(sibling: Object) -> bool:

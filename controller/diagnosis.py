@@ -8,6 +8,7 @@ from contract import control, keys
 from contract.checkpoint import annotations_of
 from controller.reasons import Problem, Reason
 from kube.conditions import condition
+from kube.errors import bounded
 from kube.seam import Object
 from kube.times import parsed_time
 
@@ -38,10 +39,13 @@ TOOLS_REMEDY: Final = (
     "a private registry, placeholder.inject.pullSecrets; images that have it built in get no such container where "
     "placeholder.images names them"
 )
-ROOT_REMEDY: Final = (
+_ROOT_NEEDED: Final = (
     "artifacts belong to root, so Jobs on them must be uid 0, which this namespace's Pod Security level forbids: "
-    "set it to baseline until the Job is done"
+    "`kubectl label namespace {} pod-security.kubernetes.io/enforce=baseline --overwrite` until the Job is done, then "
+    "set the level back"
 )
+MAX_WARNING: Final = 350
+"""Characters of the Job controller's words; what to do about them comes behind and must not be cut off."""
 AGENT_SELECTOR: Final = f"{keys.LABEL_AGENT}={keys.LABEL_AGENT_VALUE}"
 NODE_SELECTOR: Final = f"{keys.LABEL_NODE_READY}={keys.NODE_READY_VALUE}"
 
@@ -101,7 +105,13 @@ def store_job_problem(job: Object, pods: tuple[Object, ...], events: tuple[Objec
     problem = no_pod(job, events, now) if has_no_pod(job) else None
     if problem is None:
         return ""
-    return problem.message + (f"; {ROOT_REMEDY}" if "PodSecurity" in problem.message else "")
+    needed = _ROOT_NEEDED.format(job["metadata"]["namespace"])
+    return problem.message + (f"; {needed}" if forbids_root(problem.message) else "")
+
+
+def forbids_root(words: str) -> bool:
+    """Whether it is Pod Security that keeps a Job on checkpoint storage from running."""
+    return "PodSecurity" in words
 
 
 def exited(pod: Object) -> str:
@@ -134,7 +144,9 @@ def no_pod(job: Object, events: tuple[Object, ...], now: datetime) -> Problem | 
     if made is None or (now - made).total_seconds() < POD_PATIENCE:
         return None
     words = [str(event.get("message", "")) for event in events if event.get("type") == "Warning"]
-    said = f": {words[-1]}" if words else f"; see `kubectl describe job {job['metadata']['name']}`"
+    said = (
+        f": {bounded(words[-1], MAX_WARNING)}" if words else f"; see `kubectl describe job {job['metadata']['name']}`"
+    )
     return Problem(Reason.POD_NOT_CREATED, f"Job {job['metadata']['name']} has no pod{said}")
 
 

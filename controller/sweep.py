@@ -16,8 +16,10 @@ from contract import keys
 from contract.checkpoint import annotations_of, id_of, labels_of
 from contract.storage import Storage
 from contract.values import Values
+from controller import diagnosis
 from controller.adoption import store_namespace
 from controller.deletion import RETRY_SECONDS, has_finalizer
+from controller.job_events import JobEvents
 from controller.reasons import Reason, note
 from controller.retention import Removal, Verdict, decide, rules_from, use_of, versions_of
 from controller.store_job import cleanup_job_name, shape_cleanup_job
@@ -66,6 +68,7 @@ class Sweeper:
         self._rules = rules_from(values)
         self._seen: dict[str, datetime] = {}
         self._told: set[tuple[str, ...]] = set()
+        self._warnings = JobEvents(kube)
         self._changed = asyncio.Event()
         for informer in (around.checkpoints, around.jobs, *around.pods):
             informer.add_handler(self._wake)
@@ -183,23 +186,34 @@ class Sweeper:
         logger.info("deleted", extra={"checkpoint": key_of(checkpoint), "why": removal.why})
 
     async def _finish(self, job: Object) -> None:
-        """A Job that removes one version has ended: the status follows, or it is tried again."""
+        """Of a Job that removes one version: the status follows its end, its trouble is told, and it is tried again."""
         version = annotations_of(job).get(keys.ANN_ARTIFACT_VERSION, "")
         namespace = annotations_of(job).get(keys.ANN_CHECKPOINT_NAMESPACE, "")
         if not version or not namespace or job["metadata"].get("deletionTimestamp"):
             return
         checkpoint = self._around.checkpoints.store.get(namespace, annotations_of(job).get(keys.ANN_CHECKPOINT, ""))
+        entry = condition(job, "Failed") if is_true(job, "Failed") else None
         if is_true(job, "Complete"):
             if checkpoint is not None and id_of(checkpoint) == labels_of(job).get(keys.LABEL_CHECKPOINT_ID):
                 await self._forget(checkpoint, version)
             await self._drop(job)
-        elif (entry := condition(job, "Failed")) is not None and entry.get("status") == "True":
-            if checkpoint is not None:
-                words = f"Job {job['metadata']['name']} failed: {entry.get('message')}; it is tried again"
-                self._once(checkpoint, Reason.CLEANUP_FAILED, words)
+        elif checkpoint is not None and (stuck := await self._stuck(job)):
+            words = f"version {version} cannot be removed: {stuck}"
+            # The words name a pod that was not made, another one each time.
+            self._once(checkpoint, Reason.CLEANUP_BLOCKED, words, about=f"version {version}")
+        elif checkpoint is not None and entry is not None:
+            words = f"Job {job['metadata']['name']} failed: {entry.get('message')}; it is tried again"
+            self._once(checkpoint, Reason.CLEANUP_FAILED, words)
+        if entry is not None:
             since = parsed_time(entry.get("lastTransitionTime"))
             if since is None or (self._clock() - since).total_seconds() > RETRY_SECONDS:
                 await self._drop(job)
+
+    async def _stuck(self, job: Object) -> str:
+        """What keeps a Job from beginning, or kept it until its time was over; empty where it began."""
+        if not diagnosis.has_no_pod(job):
+            return ""
+        return diagnosis.store_job_problem(job, (), await self._warnings.of(*key_of(job)), self._clock())
 
     async def _forget(self, checkpoint: Object, version: str) -> None:
         left = [each for each in versions_of(checkpoint) if each["version"] != version]
@@ -238,9 +252,9 @@ class Sweeper:
         self._recorder.record(checkpoint, told.type, told.reason, told.message)
         self._around.told(reason)
 
-    def _once(self, checkpoint: Object, reason: Reason, words: str) -> None:
-        """Say it once in the life of the process: a look that finds the same again writes nothing."""
-        mark = (reason, str(checkpoint["metadata"].get("uid")), words)
+    def _once(self, checkpoint: Object, reason: Reason, words: str, about: str = "") -> None:
+        """Say it once in the life of the process: a look that finds the same again (*about*) writes nothing."""
+        mark = (reason, str(checkpoint["metadata"].get("uid")), about or words)
         if mark not in self._told:
             self._told.add(mark)
             self._record(checkpoint, reason, words)

@@ -22,6 +22,7 @@ from snapshotctl.inventory import answer_for, checkpoint_facts, key_of, pod_fact
 
 Json = dict[str, Any]
 _INDENT: Final = 14
+STUCK_PAGE: Final = "docs/operating.md#a-checkpoint-that-does-not-go"
 LAST_EVENTS: Final = 10
 _AWAITED: Final = {
     ReadySignal.FILE: (
@@ -55,6 +56,7 @@ async def page_of(kube: Kube, checkpoint: Object) -> Json:
         "container": job_target(checkpoint),
         "image": _image(checkpoint),
         "location": (checkpoint.get("status") or {}).get("location", ""),
+        "deletedAt": checkpoint["metadata"].get("deletionTimestamp") or "",
         "conditions": (checkpoint.get("status") or {}).get("conditions") or [],
         "capturePods": captures if facts["phase"] != Phase.READY else [],
         "pods": [pod_facts(pod, inventory) | {"why": _why(pod, inventory)} for pod in inventory.members(checkpoint)],
@@ -106,6 +108,8 @@ def _when(event: Object) -> str:
 def next_steps(checkpoint: Mapping[str, Any], remedy: str) -> list[str]:
     """What a person does now, as sentences with commands."""
     namespace, name = key_of(checkpoint)
+    if checkpoint["metadata"].get("deletionTimestamp"):
+        return _until_gone(checkpoint)
     status = checkpoint.get("status") or {}
     phase = status.get("phase") or Phase.PENDING
     if phase == Phase.READY:
@@ -126,6 +130,25 @@ def next_steps(checkpoint: Mapping[str, Any], remedy: str) -> list[str]:
     if phase != Phase.FAILED and status.get("jobName"):
         steps.append(f"Follow its Job: `kubectl describe job {status['jobName']} -n {namespace}`")
     return steps
+
+
+def _until_gone(checkpoint: Mapping[str, Any]) -> list[str]:
+    """What holds an object that was deleted."""
+    namespace, name = key_of(checkpoint)
+    finalizers = checkpoint["metadata"].get("finalizers") or ()
+    if keys.FINALIZER not in finalizers:
+        return [f"It waits for whoever put a finalizer on it: {', '.join(map(str, finalizers)) or 'none is left'}."]
+    return [
+        (
+            "Its artifacts are removed first, by a Job; a minute is usual. "
+            "Where an Event CleanupBlocked or CleanupFailed stands above, do what its message says."
+        ),
+        (
+            "To let it go without its artifacts, which then stay in storage: "
+            f'`kubectl patch dckpt {name} -n {namespace} --type=merge -p \'{{"metadata":{{"finalizers":null}}}}\'`'
+        ),
+        f"See {STUCK_PAGE}",
+    ]
 
 
 def _another(checkpoint: Mapping[str, Any]) -> str:
@@ -162,6 +185,7 @@ def _head(page: Json, now: datetime) -> Iterator[str]:
     rows = {
         "Name": f"{page['namespace']}/{page['name']}",
         "Phase": table.coloured(page["phase"]) + (f" ({page['reason']})" if page["phase"] != Phase.READY else ""),
+        "Deleted": f"{table.age(page['deletedAt'], now)} ago, and still there" if page["deletedAt"] else "",
         "Message": page["message"],
         "Id": page["id"],
         "Identity": identity,

@@ -5,6 +5,8 @@ import pytest
 from contract import keys
 from controller.actions import CreateJob, DeleteJob, SetFinalizer
 from controller.observed import Refusal, Refused
+from kube.recorder import MAX_MESSAGE
+from tests.pages import sections
 from tests.shapes import ID
 from tests.unit.controller import looks
 from tests.unit.controller.looks import POD_MOUNT, condition, job, labelled, status_of, step
@@ -115,14 +117,33 @@ def test_a_refused_cleanup_holds_the_object_and_says_why():
 
 
 def test_a_cleanup_job_without_a_pod_says_why_and_what_to_do():
-    """In a namespace of Pod Security level restricted nothing runs as root."""
+    """In a namespace of Pod Security level restricted nothing runs as root; the commands are there, whole, to copy."""
     stuck = job(name=CLEANUP, age=60)
-    event = {"type": "Warning", "message": 'pods "x" is forbidden: violates PodSecurity "restricted:latest"'}
+    said = 'pods "x" is forbidden: violates PodSecurity "restricted:latest": runAsUser=0 ' + "x" * 2000
+    event = {"type": "Warning", "message": said}
     planned = step(leaving(), cleanup_job=stuck, cleanup_events=(event,))
 
     (note,) = planned.events
     assert ("CleanupBlocked", ()) == (note.reason, planned.actions)
-    assert [] == [word for word in ("violates PodSecurity", "baseline", keys.FINALIZER) if word not in note.message]
+    for words in (
+        "violates PodSecurity",
+        "`kubectl label namespace ns pod-security.kubernetes.io/enforce=baseline --overwrite`",
+        """`kubectl patch dckpt qwen -n ns --type=merge -p '{"metadata":{"finalizers":null}}'`""",
+    ):
+        assert words in note.message
+    assert len(note.message) < MAX_MESSAGE
+    page, anchor = note.message.rsplit(" ", 1)[1].split("#")
+    assert "finalizers" in sections(page)[anchor]
+
+
+def test_a_cleanup_job_that_ran_out_of_time_without_a_pod_has_no_log_to_read():
+    stuck = job(JUST_FAILED, name=CLEANUP, age=400)
+    event = {"type": "Warning", "message": "exceeded quota: pods"}
+    planned = step(leaving(), cleanup_job=stuck, cleanup_events=(event,))
+
+    (note,) = planned.events
+    assert ("CleanupBlocked", False) == (note.reason, "kubectl logs" in note.message)
+    assert "exceeded quota: pods" in note.message
 
 
 def test_a_running_capture_is_stopped_first():

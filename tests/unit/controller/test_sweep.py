@@ -8,10 +8,11 @@ import pytest
 
 from contract import keys
 from contract.storage import storage_from_values
+from controller.job_events import JobEvents
 from controller.sweep import Surroundings, Sweeper
 from kube.errors import ConflictError, ForbiddenError, ServerUnavailableError
 from kube.informer import Informer
-from kube.resources import CHECKPOINTS, JOBS, PODS
+from kube.resources import CHECKPOINTS, EVENTS, JOBS, PODS
 from kube.seam import Listing
 from tests.unit.controller.looks import NOW, condition, load_values
 from tests.unit.controller.test_retention import LONG_AGO, at, made, user
@@ -23,9 +24,11 @@ class Server:
     """Remembers writes; lists the pods that it is given."""
 
     def __init__(self, pods=(), error=None, only=""):
-        self.pods, self.error, self.only, self.calls = pods, error, only, []
+        self.pods, self.error, self.only, self.calls, self.events = pods, error, only, [], ()
 
     async def list(self, resource, namespace=None, *, labels="", fields=""):
+        if resource == EVENTS:
+            return Listing(self.events, "1")
         return Listing(tuple(self.pods) if keys.LABEL_RESTORE in labels.split(",")[0] else (), "1")
 
     async def create(self, resource, body, namespace=None, *, dry_run=False):
@@ -99,6 +102,27 @@ async def test_while_a_job_is_at_work_nothing_is_asked_or_written():
     await sweep.sweep()
 
     assert ([], []) == (kube.calls, recorder.said)
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [pytest.param((), id="waits"), pytest.param((condition("Failed", message="DeadlineExceeded"),), id="gave up")],
+)
+async def test_a_job_that_cannot_begin_is_told_once_with_what_to_do(ends):
+    """Each try of the Job controller speaks of another pod."""
+    waiting = trim(*ends)
+    waiting["metadata"]["creationTimestamp"] = at(60)
+    sweep, kube, recorder = sweeper(made("a", "1", "2", "3"), jobs=[waiting])
+    for number in range(2):
+        words = f'pods "p-{number}" is forbidden: violates PodSecurity "restricted:latest"'
+        kube.events = ({"metadata": {}, "type": "Warning", "involvedObject": waiting["metadata"], "message": words},)
+        sweep._warnings = JobEvents(kube)
+        await sweep.sweep()
+
+    ((reason, message),) = recorder.said
+    assert "CleanupBlocked" == reason
+    assert "version 1 cannot be removed: " in message
+    assert "`kubectl label namespace ns pod-security.kubernetes.io/enforce=baseline --overwrite`" in message
 
 
 async def test_the_status_follows_when_it_is_done():

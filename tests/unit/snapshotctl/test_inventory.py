@@ -8,7 +8,8 @@ from contract import keys
 from snapshotctl.adoption import judged
 from snapshotctl.branches import BY_HAND, as_text, forest
 from snapshotctl.inventory import Inventory, checkpoint_facts, origin_of, versions, workload_of
-from snapshotctl.page import next_steps
+from snapshotctl.page import STUCK_PAGE, next_steps
+from tests.pages import sections
 from tests.shapes import ID, checkpoint, pod, ready
 
 DIGEST = "blake3:" + "a" * 64
@@ -106,6 +107,12 @@ def test_thousands_are_put_together_at_once(figure):
     figure(f"a forest of 5,000 checkpoints and 2,000 pods in {time.perf_counter() - started:.2f} s")
 
 
+def leaving(obj, *finalizers):
+    """Deleted, and still there."""
+    obj["metadata"] |= {"deletionTimestamp": "2026-01-31T10:00:00Z", "finalizers": list(finalizers)}
+    return obj
+
+
 @pytest.mark.parametrize(
     ("words", "obj"),
     [
@@ -129,10 +136,27 @@ def test_thousands_are_put_together_at_once(figure):
         pytest.param(
             "kubectl describe job j -n ns", checkpoint(status={"phase": "Creating", "jobName": "j"}), id="job"
         ),
+        pytest.param(
+            """kubectl patch dckpt qwen -n ns --type=merge -p '{"metadata":{"finalizers":null}}'""",
+            leaving(ready(), keys.FINALIZER),
+            id="deleted, its artifacts first",
+        ),
+        pytest.param(STUCK_PAGE, leaving(ready(), keys.FINALIZER), id="deleted, where to read on"),
+        pytest.param("example.com/backup", leaving(ready(), "example.com/backup"), id="deleted, held by others"),
     ],
 )
 def test_what_to_do_next(words, obj):
     assert words in " ".join(next_steps(obj, "do this"))
+
+
+def test_nobody_is_told_to_restore_from_what_was_deleted():
+    assert "restore from it" not in " ".join(next_steps(leaving(ready(), keys.FINALIZER), "do this"))
+
+
+def test_the_page_to_read_on_is_there():
+    page, anchor = STUCK_PAGE.split("#")
+
+    assert keys.FINALIZER.partition("/")[2] in sections(page)[anchor]
 
 
 VERSION = [{"version": "7", "manifestDigest": DIGEST, "size": 5}]
