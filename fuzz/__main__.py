@@ -1,4 +1,4 @@
-"""``python -m fuzz``: every target for a while; what is found lies in ``build/fuzz`` as a file that shows it again."""
+"""``python -m fuzz``: every target for a while; what is found lies in ``.cache/fuzz`` as a file that shows it again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Final
 from fuzz.seeds import SEEDS
 from fuzz.targets import TARGETS
 
-FOLDER: Final = Path("build/fuzz")
+FOLDER: Final = Path(".cache/fuzz")
 MEMORY_MIB: Final = 1024
 """Of a whole process with engine, corpus and coverage; a target that keeps anything passes it within minutes."""
 SLOWEST_SECONDS: Final = 5
