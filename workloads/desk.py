@@ -40,6 +40,7 @@ class Desk:
     def __init__(self, context: Context, copies: PodCopies, reports: Reports, metrics: Metrics) -> None:
         self._copies = copies
         self._checkpoints: Informer = context.checkpoints
+        self._claims = context.claims
         self._reports = reports
         self._now: Callable[[], datetime] = context.now
         self._leading = False
@@ -55,7 +56,7 @@ class Desk:
 
     async def run(self) -> NoReturn:
         """Serve until cancelled; only the leader does."""
-        await synced(self._checkpoints, *self._copies.all)
+        await synced(self._checkpoints, *self._copies.all, *((self._claims.informer,) if self._claims else ()))
         self._lead(on=True)
         try:
             async with asyncio.TaskGroup() as group:
