@@ -6,13 +6,15 @@ import pytest
 import yaml
 
 from contract import keys
+from contract.checkpoint import annotations_of
 from contract.values import values_from
-from kube.resources import CHECKPOINTS, DAEMON_SETS, JOBS, LEASES, NAMESPACES, PERSISTENT_VOLUME_CLAIMS
+from kube.resources import CHECKPOINTS, DAEMON_SETS, JOBS, LEASES, NAMESPACES, PERSISTENT_VOLUME_CLAIMS, PODS, Resource
 from tests.cluster.controller_scene import LEASE, NO_CERTIFICATES, ROOT, Scene, checkpoints_in
 from tests.cluster.waiting import eventually
-from tests.shapes import checkpoint
+from tests.shapes import checkpoint, opted_in
 
 EXAMPLES = ROOT / "examples" / "storage"
+SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 
 
 def values(name):
@@ -157,6 +159,28 @@ async def test_a_claim_is_made_in_each_namespace_and_holds_many_checkpoints(scen
         (each["metadata"]["name"], each["spec"]["resources"]["requests"]["storage"]) for each in found
     ]
     assert {"snapshot-pvc"} == mounted
+
+
+async def test_a_held_pod_whose_capture_never_came_gets_the_claim_that_it_mounts(scene):
+    """It was promised a start, and names the claim for good: here its checkpoint is not there any more."""
+    await scene.kube.create(SERVICE_ACCOUNTS, {"metadata": {"name": "default"}}, scene.namespace)
+    scene.controllers.start(values("pod-mount-created.yaml"))
+    body = opted_in(name="gone", annotations={keys.ANN_ADMISSION: "held", keys.ANN_CHECKPOINT: "gone"})
+    body["metadata"] |= {"name": "held", "namespace": scene.namespace}
+    claim = {"claimName": "snapshot-pvc", "readOnly": True}
+    body["spec"] |= {
+        "schedulingGates": [{"name": keys.SCHEDULING_GATE}],
+        "volumes": [{"name": keys.STORAGE_VOLUME, "persistentVolumeClaim": claim}],
+    }
+    await scene.kube.create(PODS, body, scene.namespace)
+
+    async def let_go():
+        return annotations_of(await scene.kube.get(PODS, "held", scene.namespace)).get(keys.ANN_GATE)
+
+    end = await eventually(let_go, scene.controllers.logs)
+    found = await scene.kube.get(PERSISTENT_VOLUME_CLAIMS, "snapshot-pvc", scene.namespace)
+
+    assert ("checkpoint-deleted", "200Gi") == (end, found["spec"]["resources"]["requests"]["storage"])
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*mount*.yaml")), ids=lambda path: path.stem)
