@@ -1,7 +1,7 @@
 """Wiring of the controller process: settings, live copies, queue, leadership, health."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -80,13 +80,7 @@ def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
     informers = {name: informer for part in parts for name, informer in part.informers.items()}
     work = {name: task for part in parts for name, task in part.work.items()} | _certificates(context)
     work["retention"] = _sweeper(context, copies, informers.values(), storage, metrics).run
-    for collector in (
-        PhaseCollector(copies.checkpoints.store, _now),
-        InformerCollector(informers),
-        QueueCollector({name: queue for part in parts for name, queue in part.queues.items()}),
-        RecorderCollector(recorder),
-    ):
-        registry.register(collector)
+    _register(context, informers, parts)
     checks = {f"copy of {name}": partial(_unsynced, informer) for name, informer in informers.items()}
     tasks: dict[str, Task] = {f"copy of {name}": informer.run for name, informer in informers.items()}
     return tasks | {
@@ -94,6 +88,17 @@ def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
         "health": HealthServer(settings.health_port, checks, registry).run,
         "leadership": partial(election.run, partial(all_of, work)),
     }
+
+
+def _register(context: Context, informers: Mapping[str, Informer], parts: Iterable[Part]) -> None:
+    """Figures that are read from what is there whenever somebody asks."""
+    for collector in (
+        PhaseCollector(context.checkpoints.store, _now),
+        InformerCollector(informers),
+        QueueCollector({name: queue for part in parts for name, queue in part.queues.items()}),
+        RecorderCollector(context.recorder),
+    ):
+        context.registry.register(collector)
 
 
 def _storage(settings: Settings, values: Values) -> Storage:
