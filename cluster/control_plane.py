@@ -10,6 +10,7 @@ import datetime as dt
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -210,12 +211,22 @@ def _spawn(folder: Path, spec: dict[str, Any]) -> subprocess.Popen[bytes]:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now; all are held until the last is chosen."""
+    """Ports that nobody has now; all are held until the last is chosen.
+
+    They lie below the range from which the kernel takes a port for each connection: one of those would be taken, on a
+    machine that does much else, before the program binds it.
+    """
+    first_of_connections = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    candidates = range(min(10_000, first_of_connections // 2), first_of_connections)
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        found: list[int] = []
+        for port in secrets.SystemRandom().sample(candidates, len(candidates)):
+            if len(found) == count:
+                break
+            with contextlib.suppress(OSError):
+                stack.enter_context(socket.socket()).bind(("", port))
+                found.append(port)
+        return found
 
 
 def _tails(folder: Path) -> str:

@@ -14,6 +14,7 @@ import yaml
 from benchmarks import our_process
 from cluster.errors import CommandError
 from contract import keys
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "monitored"
@@ -114,7 +115,7 @@ def installed(control_plane, objects):
 @pytest.fixture(scope="module")
 def leader(control_plane, installed):
     """The health port of the real controller, once it has led long enough to mint certificates."""
-    (health,) = our_process.free_ports(1)
+    health = free_port()
     variables = {
         "POD_NAMESPACE": NAMESPACE,
         "RESTRICTED_NAMESPACE": NAMESPACE,

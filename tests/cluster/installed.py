@@ -6,10 +6,8 @@ webhook, policies again. Only the webhook's address and certificate are of this 
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
@@ -24,31 +22,12 @@ from cluster.errors import CommandError
 from cluster.progress import Silent
 from cluster.toolchain import HELM
 from contract import keys
+from tests.cluster.waiting import until
+from tests.ports import free_port
 from webhook.app import PATH
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 90.0
-"""Seconds: many times what is needed, for a machine that does much else."""
 RELEASE = "snapshot"
-
-
-def until(look, what):
-    """The first true answer of *look*, which may fail until then."""
-    deadline, last = time.monotonic() + PATIENCE, None
-    while time.monotonic() < deadline:
-        try:
-            if found := look():
-                return found
-        except (AssertionError, CommandError) as error:
-            last = error
-        time.sleep(0.02)
-    raise AssertionError(f"{what() if callable(what) else what}: not within {PATIENCE:.0f} s; last: {last}")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Installed:

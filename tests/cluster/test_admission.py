@@ -22,6 +22,8 @@ from certs.mint import issue_leaf, mint_authority
 from contract import keys
 from contract.crd import crd
 from tests.cluster.registration import configuration
+from tests.cluster.waiting import PATIENCE, until
+from tests.ports import free_port
 from tests.shapes import ID, IMAGE, checkpoint, claim, container, graph_pod, opted_in, pod, review
 from webhook.app import BODY_LIMIT, DRAIN_SECONDS, PATH
 
@@ -30,23 +32,6 @@ VALUES = json.dumps(
     {"storage": {"accessMode": "podMount"}, "placeholder": {"images": {"example.test/runtime:1": IMAGE}}}
 )
 READY = {"phase": "Ready", "checkpointID": ID}
-PATIENCE = 30.0
-
-
-def until(condition, what):
-    """Poll for what another process does; the result is the first true answer."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(what)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Authority:
@@ -104,6 +89,12 @@ class Webhook:
         except urllib.error.URLError:
             return None
 
+    def ready(self):
+        return (self.readiness() or [0])[0] == 200
+
+    def log(self):
+        return (self.folder / "log").read_text()
+
     def decisions(self):
         """How many answers it gave, by code."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}/metrics", timeout=5) as answer:
@@ -151,7 +142,7 @@ def webhook(control_plane, namespace, tmp_path_factory):
         assert 503 == refused[0]
         assert "certificate" in refused[1]
         running.authority.issue()
-        until(lambda: (running.readiness() or [0])[0] == 200, (running.folder / "log").read_text())
+        until(running.ready, running.log)
         yield running
     finally:
         running.end()
@@ -163,7 +154,7 @@ def started(plane, namespace, folder, values=VALUES):
     running = Webhook(plane, namespace, folder, values)
     try:
         running.authority.issue()
-        until(lambda: (running.readiness() or [0])[0] == 200, (running.folder / "log").read_text())
+        until(running.ready, running.log)
         yield running
     finally:
         running.end()
@@ -377,10 +368,10 @@ def test_a_stopping_webhook_goes_on_answering_for_a_while(control_plane, namespa
     webhook = Webhook(control_plane, namespace, tmp_path)
     try:
         webhook.authority.issue()
-        until(lambda: (webhook.readiness() or [0])[0] == 200, (tmp_path / "log").read_text())
+        until(webhook.ready, webhook.log)
         started = time.monotonic()
         webhook.process.send_signal(signal.SIGTERM)
-        until(lambda: (webhook.readiness() or [0])[0] != 200, "readiness fails")
+        until(lambda: not webhook.ready(), "readiness fails")
         status, _ = webhook.post(json.dumps(review(pod())).encode())
         assert 200 == status
         assert 0 == webhook.process.wait(timeout=PATIENCE)

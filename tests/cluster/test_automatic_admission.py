@@ -13,7 +13,8 @@ import pytest
 from contract import keys
 from contract.automatic import template_hash
 from tests.cluster.registration import POD_CREATES
-from tests.cluster.test_admission import make_namespace, registered, started, until
+from tests.cluster.test_admission import make_namespace, registered, started
+from tests.cluster.waiting import until
 from tests.pods import auto_pod, checkpoint_of, name_of, stamp_of, worker
 from tests.shapes import container, opted_in
 

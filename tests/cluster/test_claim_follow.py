@@ -7,7 +7,8 @@ import pytest
 
 from cluster.errors import CommandError
 from contract import keys
-from tests.cluster.installed import RELEASE, Installed, new_namespace, until
+from tests.cluster.installed import RELEASE, Installed, new_namespace
+from tests.cluster.waiting import until
 from tests.shapes import ID, checkpoint, claim, opted_in
 
 CLAIM = json.dumps(claim())

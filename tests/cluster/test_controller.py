@@ -9,7 +9,7 @@ from contract import keys
 from kube.errors import NotFoundError
 from kube.resources import CHECKPOINTS, JOBS, LEASES, PERSISTENT_VOLUME_CLAIMS, PODS
 from tests.cluster.controller_scene import DIGEST, LEASE, NO_CERTIFICATES, checkpoints_in, counted
-from tests.cluster.waiting import eventually
+from tests.cluster.waiting import PATIENCE, eventually
 from tests.shapes import container, template
 
 POD_MOUNT = NO_CERTIFICATES + "storage: {accessMode: podMount, pvc: {create: false}}\n"
@@ -232,7 +232,7 @@ async def test_a_signal_ends_the_process_and_frees_the_lease(scene):
 
     holder = await eventually(leads, "leadership")
     process.send_signal(signal.SIGTERM)
-    code = await asyncio.to_thread(process.wait, 10)
+    code = await asyncio.to_thread(process.wait, PATIENCE)
 
     assert holder.startswith(process.pod_name)
     assert 0 == code

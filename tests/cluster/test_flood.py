@@ -13,7 +13,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.cluster.test_admission import PATIENCE, Webhook, until
+from tests.cluster.test_admission import Webhook
+from tests.cluster.waiting import until
 from tests.shapes import opted_in, review
 from webhook.app import BODY_LIMIT, PATH
 
@@ -42,7 +43,7 @@ def flooded(checkpoint_plane, tmp_path_factory):
         found = Webhook(checkpoint_plane, "default", tmp_path_factory.mktemp("webhook"))
     found.authority.issue()
     try:
-        until(lambda: (found.readiness() or [0])[0] == 200, f"ready within {PATIENCE} s")
+        until(found.ready, found.log)
         yield found
     finally:
         found.end()
@@ -123,16 +124,18 @@ async def test_a_flood_does_not_delay_a_pod(flooded, figure):
     context = ssl.create_default_context(cadata=flooded.authority.bundle)
     answered = []
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session:
-        quiet = p99_of(await send_normal(session, flooded, time.monotonic() + SECONDS / 2))
+        quiet = p99_of(await send_normal(session, flooded, time.monotonic() + SECONDS / 4))
         async with slow_connections(flooded, context), asyncio.TaskGroup() as group:
             end = time.monotonic() + SECONDS
             for _ in range(BIG_SENDERS):
                 group.create_task(send_big(session, flooded, end, answered))
             normal = group.create_task(send_normal(session, flooded, end))
+        # What else the machine does may have begun meanwhile.
+        quiet = max(quiet, p99_of(await send_normal(session, flooded, time.monotonic() + SECONDS / 4)))
     times, p99 = normal.result(), p99_of(normal.result())
     memory = rss(flooded.process.pid)
     figure(
-        f"{len(times)} normal reviews, p99 {p99 * 1e3:.1f} ms ({quiet * 1e3:.1f} ms before), "
+        f"{len(times)} normal reviews, p99 {p99 * 1e3:.1f} ms ({quiet * 1e3:.1f} ms without), "
         f"beside {SLOW_CONNECTIONS} connections that hang and {len(answered)} reviews of 3 MiB in {SECONDS:.0f} s; "
         f"{memory / MIB:.0f} MiB resident"
     )

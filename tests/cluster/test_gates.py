@@ -106,6 +106,7 @@ async def test_a_deleted_checkpoint_lets_go(scene):
 
 async def test_no_pod_waits_longer_than_it_may(scene):
     scene.controllers.start(shop.VALUES + "waitTimeout: 2s\n")
+    await scene.settle()
     await scene.apply(PODS, bare(wait=True))
     await scene.pods_with("held")
     (found,) = await scene.made()
@@ -319,6 +320,9 @@ async def test_next_to_quota_limits_and_pod_security(scene, level):
 
 
 async def test_a_quota_on_checkpoints_is_told_and_does_not_hold_for_ever(scene):
+    scene.controllers.start(shop.VALUES + "waitTimeout: 4s\n")
+    # Its time counts from the pod's creation: the controller must be at work by then.
+    await scene.settle()
     await scene.apply(
         QUOTAS, {"metadata": {"name": "q"}, "spec": {"hard": {"count/dynamocheckpoints.nvidia.com": "0"}}}
     )
@@ -327,7 +331,6 @@ async def test_a_quota_on_checkpoints_is_told_and_does_not_hold_for_ever(scene):
         return "used" in (await scene.kube.get(QUOTAS, "q", scene.namespace)).get("status", {})
 
     await scene.eventually(counted, "the quota")
-    scene.controllers.start(shop.VALUES + "waitTimeout: 4s\n")
     await scene.apply(PODS, bare(wait=True))
     (held,) = await scene.pods_with("held")
     (event,) = await scene.told("CheckpointNotMade", held["metadata"]["name"])

@@ -18,6 +18,7 @@ from tests.cluster.graph_scene import (
     graphs_in,
     service,
 )
+from tests.cluster.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ async def test_a_graph_that_went_while_nobody_looked(scene, controllers):
     kept = (await scene.of_service())["checkpointName"]
     for process in controllers.running:
         process.send_signal(signal.SIGTERM)
-        await asyncio.to_thread(process.wait, 10)
+        await asyncio.to_thread(process.wait, PATIENCE)
     await scene.kube.delete(GRAPHS, "demo", scene.namespace)
     controllers.start(VALUES, RESTRICTED_NAMESPACE="")
 

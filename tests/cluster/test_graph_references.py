@@ -58,7 +58,8 @@ async def test_what_cannot_be_is_a_condition(scene):
     gms = service(checkpoint={"enabled": True}, gpuMemoryService={"enabled": True})
     await scene.apply(graph(worker=gms, Planner=service(componentType="planner", checkpoint={"enabled": True})))
     failed = await scene.condition("CheckpointsResolved", "False")
-    await scene.deployment("demo-planner")
+    for name in ("demo-frontend", "demo-planner"):
+        await scene.deployment(name)
 
     assert "GPU memory service" in failed["message"]
     assert "componentType planner" in failed["message"]

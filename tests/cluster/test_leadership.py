@@ -9,7 +9,7 @@ import pytest
 from kube.errors import NotFoundError
 from kube.resources import JOBS, LEASES
 from tests.cluster.controller_scene import LEASE, checkpoints_in, counted
-from tests.cluster.waiting import eventually
+from tests.cluster.waiting import PATIENCE, eventually
 
 KILLED_SECONDS = 20.0
 RELEASED_SECONDS = 3.0
@@ -67,7 +67,7 @@ async def test_a_dead_a_retired_and_a_frozen_leader(scene):
         third.send_signal(signal.SIGSTOP)
         _, after_freeze = await another(scene, third, KILLED_SECONDS)
         third.send_signal(signal.SIGCONT)
-        code = await asyncio.to_thread(third.wait, 10)
+        code = await asyncio.to_thread(third.wait, PATIENCE)
         await arriving
         for number in range(ARRIVALS):
             await scene.phase("Creating", f"c{number}")

@@ -15,8 +15,8 @@ from kube.errors import InvalidError, NotFoundError
 from kube.resources import CHECKPOINTS, EVENTS, JOBS, LEASES, PODS
 from kube.times import format_micro_time, format_time
 from tests.cluster.controller_scene import DIGEST, LEASE, NO_CERTIFICATES, ROOT, Scene, checkpoints_in
-from tests.cluster.installed import free_port
 from tests.cluster.waiting import eventually
+from tests.ports import free_port
 from tests.shapes import pod as shaped
 
 EXAMPLES = ROOT / "examples" / "lifecycle"

@@ -6,7 +6,8 @@ import pytest
 
 from cluster.api import ControlPlane
 from contract import keys
-from tests.cluster.installed import Installed, until
+from tests.cluster.installed import Installed
+from tests.cluster.waiting import until
 from tests.shapes import ID, checkpoint, graph_pod, opted_in, pod
 
 REQUIRE = {keys.ANN_POLICY: keys.POLICY_REQUIRE}

@@ -22,6 +22,7 @@ from contract import keys
 from contract.values import load_values
 from kube.errors import ConflictError, KubeError
 from kube.resources import MUTATING_WEBHOOK_CONFIGURATIONS, NAMESPACES, PODS, SECRETS, Resource
+from tests.ports import free_port
 from tests.shapes import opted_in
 from webhook.app import PATH, Edge, serve
 from webhook.metrics import Metrics
@@ -65,14 +66,19 @@ def configuration(targets, port):
                 "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": targets.namespace}},
                 "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}],
                 "sideEffects": "None",
-                "timeoutSeconds": 5,
+                "timeoutSeconds": 20,
             }
         ],
     }
 
 
 @pytest.fixture
-async def targets(kube, unused_tcp_port):
+def port():
+    return free_port()
+
+
+@pytest.fixture
+async def targets(kube, port):
     """A namespace, and what the chart makes in it."""
     namespace = f"rotation-{uuid4().hex[:8]}"
     found = LocalTargets(namespace, "snap", LIVES)
@@ -80,7 +86,7 @@ async def targets(kube, unused_tcp_port):
     await kube.create(SERVICE_ACCOUNTS, {"metadata": {"name": "default"}}, namespace)
     for name in (found.serving_secret, found.authority_secret):
         await kube.create(SECRETS, {"metadata": {"name": name}, "type": "Opaque"}, namespace)
-    await kube.create(MUTATING_WEBHOOK_CONFIGURATIONS, configuration(found, unused_tcp_port))
+    await kube.create(MUTATING_WEBHOOK_CONFIGURATIONS, configuration(found, port))
     yield found
     await kube.delete(MUTATING_WEBHOOK_CONFIGURATIONS, found.configuration)
 
@@ -141,7 +147,7 @@ async def background(*works):
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_rotation_while_pods_are_created(kube, targets, tmp_path, unused_tcp_port):
+async def test_rotation_while_pods_are_created(kube, targets, tmp_path, port):
     serving = ServingContext(tmp_path)
     edge = Edge(lambda *_: None, load_values(""), Metrics(CollectorRegistry()), draining=True)
     tally = Tally()
@@ -150,7 +156,7 @@ async def test_rotation_while_pods_are_created(kube, targets, tmp_path, unused_t
             controller(kube, targets),
             kubelet(kube, targets, tmp_path),
             serving.follow(0.05),
-            serve(edge, serving.context, host="localhost", port=unused_tcp_port),
+            serve(edge, serving.context, host="localhost", port=port),
         ),
         asyncio.timeout(120),
     ):

@@ -18,7 +18,8 @@ import pytest
 from cluster.api import ControlPlane
 from cluster.errors import CommandError
 from contract import keys
-from tests.cluster.installed import RELEASE, ROOT, Installed, until
+from tests.cluster.installed import RELEASE, ROOT, Installed
+from tests.cluster.waiting import PATIENCE, until
 from tests.shapes import checkpoint, opted_in
 
 KINDS = "mutatingwebhookconfigurations,validatingadmissionpolicies,validatingadmissionpolicybindings,clusterroles"
@@ -108,7 +109,7 @@ def uninstall(release):
 
     def helm():
         try:
-            release.helm("uninstall", RELEASE, "--timeout", "60s")
+            release.helm("uninstall", RELEASE, "--timeout", f"{PATIENCE:.0f}s")
         except AssertionError as error:
             failures.append(error)
 
@@ -125,7 +126,8 @@ def check_gone(release, ended):
     """Nothing of the release is left in the cluster, and nothing that it knew waits for it."""
     names = release.kubectl("get", KINDS, "-o", "name", "-l", "app.kubernetes.io/part-of=dynamo-snapshot").split()
     assert [] == [name for name in names if release.namespace in name]
-    assert seconds_to_make_a_pod(release) < SECONDS
+    # Whoever stayed would delay every one of them; a busy machine delays some.
+    assert min(seconds_to_make_a_pod(release) for _ in range(5)) < SECONDS
     release.kubectl("delete", "namespace", release.namespace, "--wait=false")
     ended.append(release.namespace)
 
@@ -258,7 +260,7 @@ def test_the_namespace_was_deleted_first(install, plane, ended):
     assert ["Namespace"] == [each["kind"] for each in tied]
     assert tied == owner()
     release.kill("controller")
-    plane.kubectl("delete", "namespace", release.namespace, "--timeout=45s")
+    plane.kubectl("delete", "namespace", release.namespace, f"--timeout={PATIENCE:.0f}s")
 
     def gone():
         try:
@@ -279,7 +281,7 @@ def test_a_workers_namespace_is_deleted_while_we_live(install, plane, ended):
     held_checkpoint(release, namespace=namespace)
     plane.kubectl("delete", "namespace", namespace, "--wait=false")
     ended.append(namespace)
-    plane.kubectl("wait", "--for=delete", "dckpt/held", "-n", namespace, "--timeout=45s")
+    plane.kubectl("wait", "--for=delete", "dckpt/held", "-n", namespace, f"--timeout={PATIENCE:.0f}s")
     release.kill("controller")
     uninstall(release)
 

@@ -7,7 +7,8 @@ from uuid import uuid4
 import pytest
 
 from cluster.api import ControlPlane
-from tests.cluster.installed import RELEASE, ROOT, Installed, new_namespace, until
+from tests.cluster.installed import RELEASE, ROOT, Installed, new_namespace
+from tests.cluster.waiting import until
 from tests.shapes import checkpoint
 
 GRAPH = Path(ROOT) / "examples" / "graphs" / "my-llm.yaml"

@@ -29,7 +29,8 @@ from snapshotctl.__main__ import main
 from snapshotctl.manifests import candidates
 from tests.cluster.registration import configuration
 from tests.cluster.small_world import config_map
-from tests.cluster.test_admission import ROOT, Webhook, until
+from tests.cluster.test_admission import ROOT, Webhook
+from tests.cluster.waiting import until
 from tests.pods import checkpoint_of, random_pod, worker
 from tests.shapes import ID, IMAGE, checkpoint, claim, ready
 
@@ -79,7 +80,7 @@ def plane(tmp_path_factory):
         webhook = Webhook(plane, HOME, tmp_path_factory.mktemp("webhook"), values=VALUES, RESTRICTED_NAMESPACE="")
         try:
             webhook.authority.issue()
-            until(lambda: (webhook.readiness() or [0])[0] == 200, (webhook.folder / "log").read_text())
+            until(webhook.ready, webhook.log)
             kubectl.apply([configuration(webhook, "opted-in"), config_map(HOME, VALUES)])
             until(lambda: "default" in kubectl("-n", SPACE, "get", "serviceaccount", "-o", "name"), "service account")
             yield plane

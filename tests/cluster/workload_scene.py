@@ -16,13 +16,11 @@ from kube.resources import CHECKPOINTS, EVENTS, JOBS, LEASES, NAMESPACES, PODS, 
 from kube.times import format_time
 from tests.cluster.controller_scene import DIGEST, LEASE, NO_CERTIFICATES, ROOT, Processes, Scene
 from tests.cluster.registration import configuration
-from tests.cluster.test_admission import Webhook, until
-from tests.cluster.waiting import eventually
+from tests.cluster.test_admission import Webhook
+from tests.cluster.waiting import eventually, until
 from tests.shapes import container
 
 HOME = "snapshot-system"
-PATIENCE = 60.0
-"""Seconds: each test starts a process, which takes that long on a machine that is busy with other tests."""
 PROBE = {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 1}
 VALUES = NO_CERTIFICATES + "automatic: {attempts: 1}\n"
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
@@ -40,7 +38,7 @@ def working_plane(folder):
         webhook = Webhook(plane, HOME, folder, values=VALUES, RESTRICTED_NAMESPACE="")
         try:
             webhook.authority.issue()
-            until(lambda: (webhook.readiness() or [0])[0] == 200, (webhook.folder / "log").read_text())
+            until(webhook.ready, webhook.log)
             kubectl.apply([configuration(webhook, "opted-in")])
             yield plane
         finally:
@@ -194,7 +192,7 @@ class Workloads(Scene):
         return await self.eventually(missing, f"the end of {name}")
 
     async def eventually(self, look, what):
-        return await eventually(look, lambda: f"{what}; logs:\n{self.controllers.logs()[-4000:]}", PATIENCE)
+        return await eventually(look, lambda: f"{what}; logs:\n{self.controllers.logs()[-4000:]}")
 
     async def kill_controllers(self):
         """SIGKILL, whatever they do; the Lease is dropped so that the next one need not wait it out."""
