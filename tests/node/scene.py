@@ -10,6 +10,8 @@ from demo.kubectl import CommandError, Kubectl, wait_for
 
 IMAGE = "dynamo-snapshot/demo-worker-placeholder:dev"
 WORKER = (Path(__file__).parent / "tiny_worker.py").read_text()
+PATIENT = {"webhook.timeoutSeconds": "10"}
+"""Values: a busy machine must not look like an unreachable webhook. The chart's two seconds are the cluster tests'."""
 READY_SECONDS = 60
 CAPTURE_SECONDS = 120
 

@@ -74,7 +74,7 @@ def helm(platform: Platform) -> Iterator[Helm]:
 def install(helm: Helm, platform: Platform, kubectl: Kubectl, *more: str) -> None:
     """Install or upgrade, until the only webhook that the API server reaches is the new one."""
     values = image_settings(platform.image_tag, platform.image_prefix)
-    values |= {"controlPlane.replicas": "1", f"placeholder.images.{WORKER}": PLACEHOLDER}
+    values |= scene.PATIENT | {"controlPlane.replicas": "1", f"placeholder.images.{WORKER}": PLACEHOLDER}
     flags = [flag for key, value in values.items() for flag in ("--set", f"{key}={value}")]
     helm("upgrade", "--install", RELEASE, str(CHART), "--create-namespace",
          "--wait", "--timeout", "120s", *flags, *more)  # fmt: skip
@@ -123,13 +123,28 @@ def pods_of(kubectl: Kubectl, name: str) -> list[dict[str, Any]]:
             if not pod["metadata"].get("deletionTimestamp")]  # fmt: skip
 
 
+def renewed(kubectl: Kubectl, *names: str) -> dict[str, list[dict[str, Any]]]:
+    """Delete the pods of Deployments; the pods that took their place, by Deployment.
+
+    ``rollout status`` alone would speak of the old ones for a moment.
+    """
+    wanted = {name: kubectl.get("deployment", name)["spec"]["replicas"] for name in names}
+    kubectl("delete", "pods", "-l", f"app in ({','.join(names)}),{keys.LABEL_RESTORE}", "--wait")
+
+    def look() -> dict[str, list[dict[str, Any]]] | None:
+        found = {name: pods_of(kubectl, name) for name in names}
+        return found if {name: len(pods) for name, pods in found.items()} == wanted else None
+
+    found = wait_for(look, f"new pods of {', '.join(names)}", scene.READY_SECONDS)
+    for name in names:
+        kubectl("rollout", "status", f"deployment/{name}", "--timeout=60s")
+    return found
+
+
 @pytest.fixture(scope="module")
 def restored(release: Kubectl, captured: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """The pods that took the place of the first ones, by worker."""
-    release("delete", "pods", "-l", keys.LABEL_RESTORE, "--wait")
-    for name in WORKERS:
-        release("rollout", "status", f"deployment/{name}", "--timeout=60s")
-    return {name: pods_of(release, name) for name in WORKERS}
+    return renewed(release, *WORKERS)
 
 
 @pytest.mark.parametrize("name", WORKERS)
@@ -203,9 +218,8 @@ def test_an_image_volume_brings_them_as_well(
     """The same checkpoint, taken with an init container of the agent's image, restored with a volume of another."""
     before = tokens_of(release, "stock-musl")
     install(helm, platform, release, "-f", str(EXAMPLE / "values.yaml"), "--set", "placeholder.inject.via=imageVolume")
-    release("delete", "pods", "-l", "app=stock-musl", "--wait")
+    spec = renewed(release, "stock-musl")["stock-musl"][0]["spec"]
     after = tokens_of(release, "stock-musl")
-    spec = pods_of(release, "stock-musl")[0]["spec"]
     volume = next(each for each in spec["volumes"] if each["name"] == keys.TOOLS_VOLUME)
 
     assert before == after

@@ -33,7 +33,7 @@ def release(platform: Platform) -> Iterator[Kubectl]:
         "retention.namespaceQuota": "1k",
     }
     try:
-        helm.install(settings | more)
+        helm.install(settings | more | scene.PATIENT)
     except CommandError as error:
         pytest.fail(f"{error}\n{complaints(kubectl)}")
     yield kubectl

@@ -101,7 +101,7 @@ class Release:
 @pytest.fixture(scope="module")
 def releases(audited: Platform) -> tuple[Release, Release]:
     """Two releases from install to uninstall, with all that they do in between, the rare things forced."""
-    images = image_settings(audited.image_tag, audited.image_prefix)
+    images = image_settings(audited.image_tag, audited.image_prefix) | scene.PATIENT
     whole = Release(audited, NAMESPACE, images | SETTINGS)
     claims = Release(audited, f"{NAMESPACE}-claims", images | {"storage.accessMode": "podMount"})
     whole.install()

@@ -22,7 +22,7 @@ def teams(platform: Platform) -> Iterator[list[Kubectl]]:
     helm = Helm(platform.helm, platform.kubeconfig, HOME)
     home = Kubectl(platform.kubectl, platform.kubeconfig, HOME)
     namespaces = [each["metadata"]["name"] for each in home.items("namespaces")]
-    settings = image_settings(platform.image_tag, platform.image_prefix) | {"storage.pvc.size": "1Gi"}
+    settings = image_settings(platform.image_tag, platform.image_prefix) | scene.PATIENT | {"storage.pvc.size": "1Gi"}
     flags = [flag for key, value in settings.items() for flag in ("--set", f"{key}={value}")]
     example = str(ROOT / "examples" / "storage" / "pod-mount-created.yaml")
     try:
