@@ -149,10 +149,10 @@ def mount(folder, files):
         (folder / former).rmdir()
 
 
-async def kubelet(kube, release, late):
-    """Follow the Secret, *late* seconds behind; a Secret that is gone changes nothing."""
+async def kubelet(kube, release, late, over):
+    """Until *over*, follow the Secret, *late* seconds behind; a Secret that is gone changes nothing."""
     mounted = None
-    while True:
+    while not over.is_set():
         found = await _read(kube, release)
         if found and found != mounted:
             await asyncio.sleep(late if mounted else 0)

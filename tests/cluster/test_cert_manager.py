@@ -20,7 +20,7 @@ from tests.cluster.installed import RELEASE, ROOT, Installed, new_namespace
 from tests.cluster.waiting import until
 from tests.shapes import ID, checkpoint, opted_in
 
-LATE = 2.0
+LATE = 1.0
 """Seconds until the pod's files follow the Secret; in a cluster up to a minute and more."""
 CREATORS = 2
 
@@ -199,12 +199,13 @@ class Tally:
 
     def __init__(self, release):
         self.release, self.made, self.tasks = release, 0, []
+        self.over = asyncio.Event()
 
     def failures(self):
         return [task.exception() for task in self.tasks if task.done()]
 
     async def create(self, kube):
-        while True:
+        while not self.over.is_set():
             pod = await kube.create(PODS, wish(), self.release.namespace, dry_run=True)
             assert "restore-shaped" == pod["metadata"]["annotations"][keys.ANN_ADMISSION]
             self.made += 1
@@ -227,11 +228,10 @@ class Tally:
 @contextlib.asynccontextmanager
 async def creators(kube, release):
     tally = Tally(release)
-    works = [kubelet(kube, release, LATE), *(tally.create(kube) for _ in range(CREATORS))]
+    works = [kubelet(kube, release, LATE, tally.over), *(tally.create(kube) for _ in range(CREATORS))]
     tally.tasks = [asyncio.ensure_future(work) for work in works]
     try:
         yield tally
     finally:
-        for task in tally.tasks:
-            task.cancel()
+        tally.over.set()  # not cancelled: a call that is cut leaves its connection open
         await asyncio.gather(*tally.tasks, return_exceptions=True)
