@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from contract import keys
 from contract.identity import identity_hash
-from contract.states import ReadySignal
+from contract.states import ConditionType, Phase, ReadySignal
 from contract.storage import BadIdError, check_id, check_version
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ Json = dict[str, Any]
 
 DEFAULT_SETTLE_SECONDS: Final = 5
 """How long a worker with ready signal Probe must have been ready: probes may pass just before the last warm-up step."""
+
+
+WORKLOAD_GONE: Final = "WorkloadGone"
+"""Reason of condition Ready where a capture was ended because nobody wanted it any more."""
 
 
 class TargetError(ValueError):
@@ -81,6 +85,16 @@ def artifact_version(obj: Mapping[str, Any]) -> str:
 def is_automatic(checkpoint: Mapping[str, Any]) -> bool:
     """Whether the system made this checkpoint, so that it may retry and remove it."""
     return annotations_of(checkpoint).get(keys.ANN_AUTO_CHECKPOINT) == "true"
+
+
+def is_given_up(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether its capture was ended for want of anybody who wants it; a pod that names it has it begun anew."""
+    status = checkpoint.get("status") or {}
+    told = any(
+        (each.get("type"), each.get("reason")) == (ConditionType.READY, WORKLOAD_GONE)
+        for each in status.get("conditions") or ()
+    )
+    return told and status.get("phase") == Phase.FAILED
 
 
 def job_name(checkpoint_id: str, version: str) -> str:

@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from contract import keys
-from contract.checkpoint import annotations_of, labels_of
+from contract.checkpoint import annotations_of, is_given_up, labels_of
 from contract.reports import UNKNOWN_REASON, Report, ReportPhase, read_report
 from contract.states import AgentReason, CaptureStatus, Phase
 from controller.reasons import Reason
@@ -163,12 +163,15 @@ class PhaseCollector(Collector):
         counts = dict.fromkeys(Phase, 0)
         stamps: dict[Phase, str] = {}
         for checkpoint in self._checkpoints:
+            if is_given_up(checkpoint):
+                # Nobody's worker starts cold for it, so nobody need be told; a pod that names it has it begun anew.
+                continue
             phase = _phase(checkpoint)
             counts[phase] += 1
             stamp = _moved(checkpoint)
             stamps[phase] = min(stamps.get(phase, stamp), stamp)
         now = self._clock()
-        yield _by_phase("snapshot_checkpoints", "DynamoCheckpoints by phase.", counts)
+        yield _by_phase("snapshot_checkpoints", "DynamoCheckpoints by phase; none that was given up.", counts)
         yield _by_phase(
             "snapshot_checkpoints_unmoved_seconds",
             "The longest time since a checkpoint of this phase was made or a condition of it changed.",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from contract.checkpoint import WORKLOAD_GONE
 from kube.recorder import Note
 
 
@@ -42,7 +43,7 @@ class Reason(StrEnum):
     JOB_FAILED = "JobFailed"
     VERIFICATION_FAILED = "CheckpointVerificationFailed"
     RETRY_SCHEDULED = "RetryScheduled"
-    WORKLOAD_GONE = "WorkloadGone"
+    WORKLOAD_GONE = WORKLOAD_GONE
     # An artifact that is in storage already
     ADOPTION_RUNNING = "AdoptionRunning"
     ADOPTION_BLOCKED = "AdoptionBlocked"

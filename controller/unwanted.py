@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from contract import keys
-from contract.checkpoint import annotations_of
+from contract.checkpoint import annotations_of, is_given_up
 from contract.states import ConditionType, Phase
 from contract.values import Values, duration_seconds
 from controller.actions import DeleteJob
@@ -51,7 +51,8 @@ def give_up(observed: Observed, draft: Draft, values: Values) -> tuple[DeleteJob
 
 def wanted_again(checkpoint: Object, draft: Draft) -> bool:
     """Whether it was given up, and a pod names it since."""
-    given_up = draft.phase == Phase.FAILED and draft.old_reason(ConditionType.READY) == Reason.WORKLOAD_GONE
+    # The draft too, since a new version has begun over by now.
+    given_up = draft.phase == Phase.FAILED and is_given_up(checkpoint)
     return given_up and keys.ANN_UNWANTED not in annotations_of(checkpoint)
 
 

@@ -77,6 +77,8 @@ def _is_held(wish: Wish, checkpoint: Json | None) -> bool:
         raise Unshaped(
             Admission.CHECKPOINT_DELETING, f"DynamoCheckpoint {wish.name} is being deleted; {_after_deletion(wish)}"
         )
+    if ckpt.is_given_up(checkpoint):
+        return _begins_anew(wish)
     return _waits_for_phase(wish, checkpoint.get("status") or {})
 
 
@@ -90,6 +92,17 @@ def _requested(wish: Wish, more: str = "") -> Unshaped:
 
 def _after_deletion(wish: Wish) -> str:
     return "pods created after that make a new one" if wish.automatic else "create a new one"
+
+
+def _begins_anew(wish: Wish) -> bool:
+    """Its capture was ended for want of a pod; here is one."""
+    if not wish.may_wait:
+        raise Unshaped(
+            Admission.CHECKPOINT_NOT_READY,
+            f"the capture of DynamoCheckpoint {wish.name} had been ended, because nobody wanted it any more; this pod "
+            "has it begun anew, and pods created once it is Ready are restored",
+        )
+    return True
 
 
 def _waits_for_phase(wish: Wish, status: Json) -> bool:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from contract import keys
-from contract.checkpoint import annotations_of, captured_version, resolve_id
+from contract.checkpoint import annotations_of, captured_version, is_given_up, resolve_id
 from contract.states import Admission, GateEnd, Phase
 from contract.storage import BadIdError
 from kube.seam import Object
@@ -106,7 +106,8 @@ def _end(pod: Object, sight: Sight, age: float, wait_seconds: float) -> tuple[Ga
     checkpoint = sight.checkpoint
     if _is_deleted(pod, sight, age):
         return GateEnd.CHECKPOINT_DELETED, f"DynamoCheckpoint {name} was deleted"
-    if checkpoint is not None and _phase(checkpoint) == Phase.FAILED:
+    # One that was given up for want of a pod is begun anew by this very pod.
+    if checkpoint is not None and _phase(checkpoint) == Phase.FAILED and not is_given_up(checkpoint):
         message = (checkpoint.get("status") or {}).get("message") or "no message"
         return GateEnd.CHECKPOINT_FAILED, f"DynamoCheckpoint {name} failed: {message}"
     if checkpoint is None and sight.refusal and age >= REFUSED_GRACE:

@@ -33,7 +33,7 @@ async def test_no_capture_waits_for_a_node_that_nobody_wants(scene):
     (ready,) = [each for each in given_up["conditions"] if each["type"] == "Ready"]
     (told,) = await scene.told("WorkloadGone")
     await scene.apply(DEPLOYMENTS, deployment())
-    await scene.pods_with("checkpoint-failed")
+    await scene.pods_with("checkpoint-not-ready")
     again = await scene.phase("Creating", name)
     checkpoint = await scene.checkpoint(name)
 

@@ -135,11 +135,15 @@ def checkpoint(phase, created, *changed):
 
 
 def test_checkpoints_by_phase_and_how_long_none_of_them_moved():
+    # No worker starts cold for it, so it is no failure that anybody is told of.
+    given_up = checkpoint("Failed", 90)
+    given_up["status"]["conditions"] = [{"type": "Ready", "status": "False", "reason": "WorkloadGone"}]
     there = [
         checkpoint("Creating", 9000, 300, 60),
         checkpoint("Creating", 9000, 600, 500),
         checkpoint("", 20),
         checkpoint("no-phase", 10),
+        given_up,
     ]
     registry = CollectorRegistry()
     registry.register(PhaseCollector(there, lambda: NOW))

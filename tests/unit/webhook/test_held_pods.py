@@ -130,6 +130,14 @@ def test_who_is_not_held_starts_as_it_is(obj, stored, code):
     assert obj["spec"] == patched(obj, decision)["spec"]
 
 
+def test_a_pod_waits_for_the_capture_that_it_has_begun_anew():
+    gone = [{"type": "Ready", "status": "False", "reason": "WorkloadGone"}]
+    stored = checkpoint_of(auto_pod(), phase="Failed", conditions=gone)
+
+    assert Admission.HELD == ask(auto_pod(annotations=WAIT), stored).code
+    assert Admission.CHECKPOINT_NOT_READY == ask(auto_pod(), stored).code
+
+
 def test_a_ready_checkpoint_holds_nobody():
     decision = ask(opted_in(annotations=WAIT), ready())
     assert Admission.RESTORE_SHAPED == decision.code

@@ -12,6 +12,7 @@ from workloads.gates import GRACE, REFUSED_GRACE, Hold, Lift, Sight, plan
 
 WAIT = 1800
 BY_NAME = {"auto": False, "named": "qwen"}
+GIVEN_UP = {"conditions": [{"type": "Ready", "status": "False", "reason": "WorkloadGone"}]}
 REQUIRE = {keys.ANN_POLICY: keys.POLICY_REQUIRE}
 
 
@@ -37,6 +38,7 @@ def outcome(found, sight=None, wait=WAIT):
         pytest.param("checkpoint-deleted", waiting(), Sight(deleting(ready())), id="ready but going"),
         pytest.param("checkpoint-failed", waiting(), Sight(of_phase("Failed")), id="failed"),
         pytest.param("kept", waiting(notes=REQUIRE), Sight(of_phase("Failed")), id="failed and required"),
+        pytest.param(WAIT - 5, waiting(), Sight(of_phase("Failed", status=GIVEN_UP)), id="begun anew for it"),
         pytest.param("checkpoint-deleted", waiting(), Sight(deleting(of_phase("Creating"))), id="being deleted"),
         pytest.param("kept", waiting(notes=REQUIRE), Sight(deleting(of_phase("Creating"))), id="deleted and required"),
         pytest.param(WAIT - 5, waiting(), Sight(of_phase("Creating")), id="creating"),
