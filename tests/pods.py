@@ -42,7 +42,7 @@ def checkpoint_of(obj: Json, *, phase: str = "Ready", target: str = "main", **st
     found = automatic_id(obj["metadata"]["namespace"], stamp)
     spec = {key: copy.deepcopy(value) for key, value in obj["spec"].items() if key != "nodeName"}
     image = (find_container(spec, target) or {}).get("image", IMAGE)
-    usual = {"phase": phase, "checkpointID": found, "jobName": f"checkpoint-job-{found}-1"}
+    usual: Json = {"phase": phase, "checkpointID": found, "jobName": f"checkpoint-job-{found}-1"}
     if phase == "Ready":
         usual["image"] = {"reference": image, "entrypoint": ["/entry"], "cmd": ["serve"], "injected": True}
     return checkpoint(
