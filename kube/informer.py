@@ -54,7 +54,7 @@ class Informer:
         self.store = Store(indexers)
         self.synced = asyncio.Event()
         self.forbidden = False
-        """Whether the server refused the last list or watch for want of rights: it is asked again all the same."""
+        """Whether the server refused it for want of rights and gave nothing since; it is asked again all the same."""
         self._kube = kube
         self._namespace = namespace
         self._labels = labels
@@ -98,7 +98,7 @@ class Informer:
                 self._version = ""
                 await self._rest()
             except KubeError as error:
-                self.forbidden = isinstance(error, ForbiddenError)
+                self.forbidden = self.forbidden or isinstance(error, ForbiddenError)  # an outage grants no rights
                 logger.warning("%s: %s; listing again", self.resource.plural, error)
                 self._version = ""
                 await self._rest()

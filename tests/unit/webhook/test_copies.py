@@ -83,11 +83,12 @@ def test_how_the_claim_of_a_namespace_stands(expected, lists, watches):
         pytest.param(True, [([], 1)], [([], 1)], id="both"),
         pytest.param(False, [([], 1)], [DOWN] * 9, id="claims-to-come"),
         pytest.param(True, [([], 1)], [FORBIDDEN] * 9, id="claims-forbidden"),
+        pytest.param(True, [([], 1)], [FORBIDDEN, *[DOWN] * 9], id="claims-forbidden-and-then-an-outage"),
         pytest.param(False, [FORBIDDEN] * 9, [([], 1)], id="checkpoints-forbidden"),
     ],
 )
 def test_it_is_ready_with_all_that_can_be_known(whole, checkpoints, claims, caplog):
-    copies, _ = after(ScriptedWatches(claims, []), checkpoints=ScriptedWatches(checkpoints, []))
+    copies, _ = after(ScriptedWatches(claims, []), checkpoints=ScriptedWatches(checkpoints, []), seconds=1.0)
     assert whole == copies.whole
     caplog.clear()
     with caplog.at_level(logging.WARNING, "webhook.copies"):
