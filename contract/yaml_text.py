@@ -19,12 +19,12 @@ def load_yaml(text: str | bytes) -> Any:  # noqa: ANN401 - any YAML value
     """The value of one document.
 
     Raises:
-        yaml.YAMLError: the text is no YAML, is nested too deeply, or holds a date or number that cannot be.
+        yaml.YAMLError: the text is no YAML, is nested too deeply, or holds a date, number or letter that cannot be.
     """
-    _check_depth(text)
     try:
+        _check_depth(text)
         return yaml.load(text, Loader=_LOADER)  # noqa: S506 - a safe loader
-    except (ValueError, OverflowError) as error:  # of the constructors: the 99th of a month, a number of 5,000 digits
+    except (ValueError, OverflowError) as error:  # the 99th of a month, a number of 5,000 digits, half a surrogate
         raise yaml.YAMLError(str(error)) from error
 
 

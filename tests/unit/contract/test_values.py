@@ -38,6 +38,7 @@ webhook: {timeoutSeconds: 31}
     ("text", "problem"),
     [
         pytest.param("a: [", "(document): not YAML", id="not-yaml"),
+        pytest.param("a: \udc80", "(document): not YAML", id="no-letter"),
         pytest.param("- a", "(document): must be a mapping of values, found list", id="list"),
         pytest.param("wibble: 1", "wibble: unknown key; known here: admission", id="unknown-root"),
         pytest.param("storage: {type: s3}", "storage.type: input should be 'pvc'", id="s3-not-served"),
