@@ -36,8 +36,9 @@ def command(reach: Reach, what: tuple[str, ...], output: str, *, watch: bool) ->
         raise click.UsageError("--watch goes with the table only")
 
     async def work(session: Session) -> None:
-        from snapshotctl.inventory import take  # noqa: PLC0415 - --help imports nothing
-        from snapshotctl.listing import VIEWS, follow  # noqa: PLC0415 - as above
+        from snapshotctl.follow import follow  # noqa: PLC0415 - --help imports nothing
+        from snapshotctl.inventory import take  # noqa: PLC0415 - as above
+        from snapshotctl.listing import VIEWS  # noqa: PLC0415 - as above
 
         view = VIEWS[kind]
         inventory = await take(session.kube, session.scope)
