@@ -69,6 +69,22 @@ def test_processes_read_back_what_the_user_said(helm, pick, flags):
         )
 
 
+@pytest.mark.parametrize(
+    ("words", "setting"),
+    [
+        pytest.param("Any image will do", "automatic.inject=true", id="default"),
+        pytest.param("Any image will do", "automatic.inject=null", id="values-of-an-older-release"),
+        pytest.param("Any image will do", "automatic.inject=false,placeholder.mode=inject", id="all-are-injected"),
+        pytest.param("Its image must be a placeholder", "automatic.inject=false", id="nothing-is"),
+    ],
+)
+def test_the_notes_say_which_images_will_do(helm, chart, words, setting):
+    """As the webhook decides: a value that is not said, after ``helm upgrade --reuse-values``, has its default."""
+    notes = helm("install", "snapshot", str(chart), "--namespace", "ns", "--dry-run=client", "--set", setting)
+
+    assert words in notes
+
+
 def test_the_platforms_documented_check_finds_the_configuration(helm, pick):
     """Labels, volume name and a checkpoint block at column 0, as the platform's own guide looks for them."""
     objects = helm.render()
