@@ -17,6 +17,7 @@ from typing import Any
 from benchmarks import machine, our_process, testbed
 from benchmarks.report import Report, finish, parser
 from cluster.api import ControlPlane
+from cluster.ports import free_ports
 from contract import keys
 from contract.states import Phase
 from kube.resources import CHECKPOINTS, JOBS, Resource
@@ -83,7 +84,7 @@ async def _run(plane: ControlPlane, size: int) -> Json:
 
 
 async def _measure(plane: ControlPlane, namespace: str, size: int, progress: Progress) -> Json:
-    (health,) = our_process.free_ports(1)
+    (health,) = free_ports(1)
     variables = {"POD_NAMESPACE": namespace, "RESTRICTED_NAMESPACE": namespace, "SNAPSHOT_HEALTH_PORT": str(health)}
     before, start = testbed.request_counts(plane), time.perf_counter()
     with our_process.process(plane, "controller", (), health=health, values=VALUES, variables=variables) as pid:

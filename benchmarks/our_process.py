@@ -4,7 +4,6 @@ import base64
 import contextlib
 import http.client
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import yaml
 
 from benchmarks import review, tls
 from cluster.api import ControlPlane
+from cluster.ports import free_ports
 
 READY_SECONDS = 30
 STOP_SECONDS = 20
@@ -117,15 +117,6 @@ def process(
             finally:
                 started.terminate()
                 _end(started)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in held:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in held]
 
 
 def _variables(plane: ControlPlane, config: str) -> dict[str, str]:

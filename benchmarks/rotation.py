@@ -29,6 +29,7 @@ from certs.reconcile import WEBHOOK_ENTRY, Targets, reconcile
 from certs.store import read_bundle, read_leaf
 from cluster.api import ControlPlane
 from cluster.cache import Cache
+from cluster.ports import free_ports
 from kube.errors import ConflictError
 from kube.resources import MUTATING_WEBHOOK_CONFIGURATIONS, SECRETS
 from kube.seam import Kube
@@ -119,7 +120,7 @@ async def _chart(kube: Kube, targets: Targets) -> None:
 
 @contextmanager
 def _replica(plane: ControlPlane, folder: Path) -> Iterator[str]:
-    port, health = our_process.free_ports(2)
+    port, health = free_ports(2)
     flags = ("--port", str(port), "--health-port", str(health), "--certificates", str(folder))
     with our_process.process(plane, "webhook", flags, health=health, values=review.VALUES):
         yield f"https://localhost:{port}{our_process.ADMISSION_PATH}?timeout=2s"

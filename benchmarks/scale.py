@@ -26,6 +26,7 @@ from benchmarks.report import Report, finish, median_of, parser
 from benchmarks.webhook import FIGURES, Arm, inputs, one_run
 from cluster.api import ControlPlane
 from cluster.cache import Cache
+from cluster.ports import free_ports
 from kube.resources import CHECKPOINTS
 from kube.seam import Kube
 
@@ -99,7 +100,7 @@ async def _run(
 
 @contextmanager
 def _ours(plane: ControlPlane) -> Iterator[Processes]:
-    (health,) = our_process.free_ports(1)
+    (health,) = free_ports(1)
     variables = {"RESTRICTED_NAMESPACE": review.NAMESPACE, "SNAPSHOT_HEALTH_PORT": str(health)}
     with (
         our_process.webhook(plane) as webhook,

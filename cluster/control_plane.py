@@ -10,9 +10,7 @@ import datetime as dt
 import fcntl
 import json
 import os
-import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +28,7 @@ from cluster.components import Layout, Ports
 from cluster.credentials import MASTERS, User
 from cluster.errors import CommandError, StartError, StateError
 from cluster.kubectl import Kubectl
+from cluster.ports import free_ports
 from cluster.processes import exclusive, held, wait_until
 from cluster.progress import Progress, Silent
 
@@ -171,7 +170,7 @@ def _prepare(
         pki=f"{folder}/pki", kubeconfigs=str(folder), logs=f"{folder}/log", data=f"{folder}/data",
     )  # fmt: skip
     (folder / "log").mkdir()
-    ports = Ports(*_free_ports(3))
+    ports = Ports(*free_ports(3))
     server = f"https://127.0.0.1:{ports.apiserver}"
     users = {ADMIN: User(ADMIN, MASTERS), CONTROLLER_MANAGER: User(f"system:{CONTROLLER_MANAGER}")}
     _write_files(folder, server, users)
@@ -208,25 +207,6 @@ def _spawn(folder: Path, spec: dict[str, Any]) -> subprocess.Popen[bytes]:
             )  # fmt: skip
     finally:
         os.close(lock)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody has now; all are held until the last is chosen.
-
-    They lie below the range from which the kernel takes a port for each connection: one of those would be taken, on a
-    machine that does much else, before the program binds it.
-    """
-    first_of_connections = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    candidates = range(min(10_000, first_of_connections // 2), first_of_connections)
-    with contextlib.ExitStack() as stack:
-        found: list[int] = []
-        for port in secrets.SystemRandom().sample(candidates, len(candidates)):
-            if len(found) == count:
-                break
-            with contextlib.suppress(OSError):
-                stack.enter_context(socket.socket()).bind(("", port))
-                found.append(port)
-        return found
 
 
 def _tails(folder: Path) -> str:

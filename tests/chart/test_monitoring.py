@@ -13,8 +13,8 @@ import yaml
 
 from benchmarks import our_process
 from cluster.errors import CommandError
+from cluster.ports import free_port
 from contract import keys
-from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "monitored"

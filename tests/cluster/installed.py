@@ -19,11 +19,11 @@ from cluster.build import build
 from cluster.cache import Cache
 from cluster.config import kubeconfig
 from cluster.errors import CommandError
+from cluster.ports import free_port
 from cluster.progress import Silent
 from cluster.toolchain import HELM
 from contract import keys
 from tests.cluster.waiting import until
-from tests.ports import free_port
 from webhook.app import PATH
 
 ROOT = Path(__file__).resolve().parents[2]

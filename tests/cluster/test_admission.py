@@ -19,11 +19,11 @@ from uuid import uuid4
 import pytest
 
 from certs.mint import issue_leaf, mint_authority
+from cluster.ports import free_ports
 from contract import keys
 from contract.crd import crd
 from tests.cluster.registration import configuration
 from tests.cluster.waiting import PATIENCE, until
-from tests.ports import free_port
 from tests.shapes import ID, IMAGE, checkpoint, claim, container, graph_pod, opted_in, pod, review
 from webhook.app import BODY_LIMIT, DRAIN_SECONDS, PATH
 
@@ -60,7 +60,7 @@ class Webhook:
         self.folder = folder
         (folder / "certs").mkdir()
         self.authority = Authority(folder / "certs")
-        self.port, self.health_port = free_port(), free_port()
+        self.port, self.health_port = free_ports(2)
         (folder / "config.yaml").write_text(values)
         environment = os.environ | {
             "KUBECONFIG": str(plane.kubeconfig),

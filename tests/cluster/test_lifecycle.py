@@ -10,13 +10,13 @@ import pytest
 import yaml
 from aiohttp import ClientError, ClientSession
 
+from cluster.ports import free_port
 from contract import keys
 from kube.errors import InvalidError, NotFoundError
 from kube.resources import CHECKPOINTS, EVENTS, JOBS, LEASES, PODS
 from kube.times import format_micro_time, format_time
 from tests.cluster.controller_scene import DIGEST, LEASE, NO_CERTIFICATES, ROOT, Scene, checkpoints_in
 from tests.cluster.waiting import eventually
-from tests.ports import free_port
 from tests.shapes import pod as shaped
 
 EXAMPLES = ROOT / "examples" / "lifecycle"

@@ -18,11 +18,11 @@ from certs.policy import Lifetimes, certificates
 from certs.reconcile import WEBHOOK_ENTRY, Targets, reconcile
 from certs.serve import ServingContext
 from certs.store import read_bundle, read_leaf
+from cluster.ports import free_port
 from contract import keys
 from contract.values import load_values
 from kube.errors import ConflictError, KubeError
 from kube.resources import MUTATING_WEBHOOK_CONFIGURATIONS, NAMESPACES, PODS, SECRETS, Resource
-from tests.ports import free_port
 from tests.shapes import opted_in
 from webhook.app import PATH, Edge, serve
 from webhook.metrics import Metrics
