@@ -98,6 +98,42 @@ def config_map(namespace, values="placeholder: {mode: image}"):
     }
 
 
+def objects_of(namespace):
+    """What a person would see there."""
+    automatic = checkpoint(
+        "checkpoint-auto",
+        annotations={keys.ANN_AUTO_CHECKPOINT: "true", keys.ANN_WORKLOAD: "Deployment/web"},
+        labels={keys.LABEL_CHECKPOINT_ID: "auto"},
+    )
+    return [
+        ready("qwen"),
+        checkpoint("busy", labels={keys.LABEL_CHECKPOINT_ID: "busy-id"}),
+        automatic,
+        shaped("restored-0", "2", **told("completed", GOOD)),
+        shaped("failed-0", "1", **told("failed", REPORT)),
+        cold("cold-0", "checkpoint-not-ready"),
+        cold("silent-0", ""),
+        plain("plain-0"),
+        config_map(namespace),
+        {"apiVersion": keys.API_VERSION, "kind": keys.GRAPH_KIND, "metadata": {"name": "graph"}, "spec": GRAPH},
+    ]
+
+
+def event_in(namespace):
+    about = {"apiVersion": keys.API_VERSION, "kind": keys.CHECKPOINT_KIND, "name": "busy", "namespace": namespace}
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": "busy.1", "namespace": namespace},
+        "involvedObject": about,
+        "reason": "Unschedulable",
+        "message": "no spare GPU",
+        "type": "Warning",
+        "count": 3,
+        "lastTimestamp": "2026-01-29T10:05:00Z",
+    }
+
+
 def made_in(control_plane):
     """A namespace with checkpoints, pods, a graph and a release."""
     kubectl = control_plane.kubectl
@@ -108,23 +144,7 @@ def made_in(control_plane):
     name = f"cli-{uuid4().hex[:8]}"
     kubectl("create", "namespace", name)
     kubectl("--namespace", name, "create", "serviceaccount", "default")
-    automatic = checkpoint(
-        "checkpoint-auto",
-        annotations={keys.ANN_AUTO_CHECKPOINT: "true", keys.ANN_WORKLOAD: "Deployment/web"},
-        labels={keys.LABEL_CHECKPOINT_ID: "auto"},
-    )
-    objects = [
-        ready("qwen"),
-        checkpoint("busy", labels={keys.LABEL_CHECKPOINT_ID: "busy-id"}),
-        automatic,
-        shaped("restored-0", "2", **told("completed", GOOD)),
-        shaped("failed-0", "1", **told("failed", REPORT)),
-        cold("cold-0", "checkpoint-not-ready"),
-        cold("silent-0", ""),
-        plain("plain-0"),
-        config_map(name),
-        {"apiVersion": keys.API_VERSION, "kind": keys.GRAPH_KIND, "metadata": {"name": "graph"}, "spec": GRAPH},
-    ]
+    objects = objects_of(name)
     for obj in objects:
         obj["metadata"] = {key: value for key, value in obj["metadata"].items() if key not in ("uid", "generation")}
         obj["metadata"]["namespace"] = name
@@ -133,18 +153,7 @@ def made_in(control_plane):
     for what, status in (("qwen", READY), ("busy", STUCK)):
         body = json.dumps({"status": status})
         kubectl("-n", name, "patch", "dckpt", what, "--subresource=status", "--type=merge", "-p", body)
-    event = {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": "busy.1", "namespace": name},
-        "involvedObject": {"apiVersion": keys.API_VERSION, "kind": keys.CHECKPOINT_KIND, "name": "busy"},
-        "reason": "Unschedulable",
-        "message": "no spare GPU",
-        "type": "Warning",
-        "count": 3,
-        "lastTimestamp": "2026-01-29T10:05:00Z",
-    }
-    kubectl.apply([event | {"involvedObject": event["involvedObject"] | {"namespace": name}}])
+    kubectl.apply([event_in(name)])
     return World(control_plane, name)
 
 
