@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import resource
 import sys
@@ -76,7 +77,9 @@ async def _serve_when_ready(edge: Edge, certificate: ServingContext, copies: Cop
 def _allow_all_connections() -> None:
     """Container runtimes start a process with 1,024 files; connections that others hold would leave none for pods."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # Refused where fs.nr_open was lowered since; what there is serves then.
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _options() -> argparse.Namespace:
