@@ -40,6 +40,12 @@ CLOSE_SECONDS: Final = 3.0
 KEEPALIVE_SECONDS: Final = 3630.0
 """Longer than the API server keeps an idle connection, so that it never writes to one that we just closed."""
 
+REQUEST_SECONDS: Final = 35.0
+"""How long a request may take to arrive: the API server gives up a call after its ``timeoutSeconds``, 30 at most.
+
+Without an end, some dozens of clients that stop in the middle of the largest body would fill the webhook's memory.
+"""
+
 _JSON: Final = "application/json"
 _TEXT: Final = "text/plain"
 logger = logging.getLogger(__name__)
@@ -72,7 +78,7 @@ class Edge:
         finally:
             self.metrics.general -= 1
         response = web.Response(status=reply.status, body=reply.body, content_type=reply.content_type)
-        if self.draining:
+        if self.draining or reply.status == HTTPStatus.REQUEST_TIMEOUT:
             response.force_close()
         return response
 
@@ -82,7 +88,12 @@ class Edge:
         if request.method != "POST":
             return _refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"{PATH} takes POST only")
         try:
-            return self.reply(await request.read())
+            async with asyncio.timeout(REQUEST_SECONDS):
+                body = await request.read()
+            return self.reply(body)
+        except TimeoutError:
+            self.metrics.refusals["too-slow"].inc()
+            return _refusal(HTTPStatus.REQUEST_TIMEOUT, f"the review did not arrive within {REQUEST_SECONDS:.0f} s")
         except web.HTTPRequestEntityTooLarge:
             self.metrics.refusals["too-large"].inc()
             return _refusal(
@@ -107,6 +118,14 @@ class Edge:
         self.metrics.seconds.observe(time.perf_counter() - started)
         return Reply(HTTPStatus.OK, _JSON, result.body)
 
+    async def close_stalled(self) -> None:
+        """Close, from time to time, the connections whose request does not arrive."""
+        while True:
+            await asyncio.sleep(REQUEST_SECONDS)
+            for lane in list(self.metrics.lanes):
+                if lane.close_if_stalled():
+                    self.metrics.refusals["too-slow"].inc()
+
 
 def _refusal(status: HTTPStatus, message: str) -> Reply:
     return Reply(status, _TEXT, f"{message}\n".encode())
@@ -126,6 +145,7 @@ async def serve(edge: Edge, context: ssl.SSLContext, *, host: str | None = None,
         edge.metrics.lanes.add(lane)
         return lane
 
+    sweep = asyncio.create_task(edge.close_stalled())
     listener = await asyncio.get_running_loop().create_server(connect, host, port, ssl=context, backlog=1024)
     try:
         edge.listening = True
@@ -133,6 +153,7 @@ async def serve(edge: Edge, context: ssl.SSLContext, *, host: str | None = None,
         await asyncio.Event().wait()
     finally:
         edge.draining = True
+        sweep.cancel()
         await asyncio.sleep(DRAIN_SECONDS)
         edge.listening = False
         listener.close()

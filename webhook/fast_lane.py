@@ -104,6 +104,9 @@ class FastLane(asyncio.Protocol):
         self._wanted = 0
         """Bytes that must be waiting before another look is worth it."""
         self._handed_over = False
+        self._replies = 0
+        self._replies_seen = -1
+        """At the last look, where a request was arriving then; else -1."""
 
     @property
     def open(self) -> bool:
@@ -114,6 +117,17 @@ class FastLane(asyncio.Protocol):
     def busy(self) -> bool:
         """Whether a request has begun to arrive and is not answered yet; the general server counts its own."""
         return bool(self._waiting)
+
+    def close_if_stalled(self) -> bool:
+        """Close the connection where the request that was arriving at the last such look is arriving still.
+
+        Looks, not a clock for each request: a request that arrives pays nothing for it.
+        """
+        stalled = self.busy and self._replies_seen == self._replies
+        self._replies_seen = self._replies if self.busy else -1
+        if stalled and self._transport is not None:
+            self._transport.abort()
+        return stalled
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The general server knows every connection, so that it closes all of them in the end."""
@@ -173,6 +187,7 @@ class FastLane(asyncio.Protocol):
         return True
 
     def _write(self, reply: Reply) -> None:
+        self._replies += 1
         if self._transport is not None:
             head = b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\nDate: %b\r\n\r\n" % (
                 reply.status,

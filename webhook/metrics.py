@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from webhook.answer import LABELS
 from webhook.fast_lane import FastLane
 
-REFUSALS: Final = ("bad-request", "too-large", "error")
+REFUSALS: Final = ("bad-request", "too-large", "too-slow", "error")
 _BUCKETS: Final = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1)
 """Seconds; a decision takes a fraction of a millisecond, the API server waits two seconds."""
 

@@ -70,8 +70,13 @@ class Transport(asyncio.Transport):
         super().__init__()
         self.written = b""
 
+        self.aborted = False
+
     def write(self, data):
         self.written += data
+
+    def abort(self):
+        self.aborted = True
 
 
 class Lane:
@@ -102,6 +107,27 @@ def test_a_plain_request_is_answered_at_once():
     lane = Lane().receive(request(b"review"))
     assert answered(b"review") == lane.transport.written
     assert lane.general.received == b""
+
+
+PART, WHOLE = request(b"review")[:-1], request(b"review")
+
+
+@pytest.mark.parametrize(
+    ("expected", "between"),
+    [
+        pytest.param([False, True], [PART, b""], id="nothing-more-comes"),
+        pytest.param([False, True], [PART[:9], PART[9:]], id="drop-by-drop"),
+        pytest.param([False, False], [PART, b"w"], id="it-came"),
+        pytest.param([False, False], [PART, b"w" + PART], id="the-next-one-has-begun"),
+        pytest.param([False, False], [WHOLE, PART], id="it-has-just-begun"),
+        pytest.param([False, False], [b"", b""], id="idle"),
+        pytest.param([False, False, True], [b"", PART, b""], id="idle-before"),
+    ],
+)
+def test_a_connection_is_closed_where_a_request_arrives_for_two_looks(expected, between):
+    lane = Lane()
+    assert expected == [lane.receive(data).connection.close_if_stalled() for data in between]
+    assert expected[-1] == lane.transport.aborted
 
 
 def test_an_empty_body_is_a_body():

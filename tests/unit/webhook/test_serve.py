@@ -25,6 +25,12 @@ REVIEW = json.dumps(review(opted_in())).encode()
 
 
 @pytest.fixture
+def impatient(monkeypatch):
+    """Requests must arrive at once."""
+    monkeypatch.setattr(app, "REQUEST_SECONDS", 0.05)
+
+
+@pytest.fixture
 async def listening(tmp_path, monkeypatch, unused_tcp_port):
     """The edge, the client's session and the server's address."""
     monkeypatch.setattr(app, "DRAIN_SECONDS", 0)
@@ -71,6 +77,40 @@ async def test_both_ways_of_a_request_give_the_same_answer(listening):
 async def test_refusals_come_whole(listening, path, body, status):
     _, session, server, _ = listening
     assert status == (await post(session, server + path, body))[0]
+
+
+async def stalled(server, head):
+    """All that comes for a request that stops in the middle."""
+    trust = ssl.create_default_context()
+    trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+    host, port = server.removeprefix("https://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port), ssl=trust)
+    writer.write(head)
+    try:
+        return await reader.read()
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("expected", "head"),
+    [
+        pytest.param(b"", b"POST %b HTTP/1.1\r\nHost: w\r\nContent-Length: 9\r\n\r\nhalf", id="plain"),
+        pytest.param(
+            b"HTTP/1.1 408",
+            b"POST %b HTTP/1.1\r\nHost: w\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhalf",
+            id="chunked",
+        ),
+    ],
+)
+async def test_a_request_that_never_arrives_is_given_up(impatient, listening, expected, head):
+    edge, _, server, _ = listening
+    answer = await stalled(server, head % PATH.encode())
+    assert expected == answer[: len(b"HTTP/1.1 408")]
+    (counter,) = edge.metrics.refusals["too-slow"].collect()
+    assert 1 == counter.samples[0].value
 
 
 async def test_a_stopping_server_closes_idle_connections(listening):
