@@ -8,7 +8,15 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from contract import control, keys
-from contract.checkpoint import artifact_version, captured_container, is_automatic, job_target, labels_of, ready_signal
+from contract.checkpoint import (
+    artifact_version,
+    captured_container,
+    captured_version,
+    is_automatic,
+    job_target,
+    labels_of,
+    ready_signal,
+)
 from contract.checkpoint_remedies import CHECKPOINT
 from contract.remedies import NOTHING
 from contract.states import Phase, ReadySignal
@@ -27,7 +35,8 @@ LAST_EVENTS: Final = 10
 _AWAITED: Final = {
     ReadySignal.FILE: (
         f"It is captured when its worker writes the file {control.READY_FOR_SNAPSHOT}, as snapshot_sdk.quiesce does "
-        "(spec.job.readySignal: File)."
+        "(spec.job.readySignal: File). A worker that never does needs a checkpoint made anew with "
+        "spec.job.readySignal: Probe."
     ),
     ReadySignal.PROBE: "It is captured when the probes of its container have passed (spec.job.readySignal: Probe).",
 }
@@ -126,10 +135,26 @@ def next_steps(checkpoint: Mapping[str, Any], remedy: str) -> list[str]:
             f"{keys.ANN_ARTIFACT_VERSION}={_another(checkpoint)} --overwrite`"
         )
     elif phase == Phase.CREATING:
-        steps.append(_AWAITED[ready_signal(checkpoint)])
+        steps.append(_overtaken(checkpoint) or _AWAITED[ready_signal(checkpoint)])
     if phase != Phase.FAILED and status.get("jobName"):
         steps.append(f"Follow its Job: `kubectl describe job {status['jobName']} -n {namespace}`")
     return steps
+
+
+def _overtaken(checkpoint: Mapping[str, Any]) -> str:
+    """What becomes of a version that was asked for while another is captured, empty where none was."""
+    namespace, name = key_of(checkpoint)
+    status = checkpoint.get("status") or {}
+    try:
+        wanted, captured = artifact_version(checkpoint), captured_version(checkpoint, status.get("checkpointID"))
+    except BadIdError:
+        return ""
+    if wanted == captured:
+        return ""
+    return (
+        f"Version {captured} is being captured; version {wanted}, as {keys.ANN_ARTIFACT_VERSION} of {name} asks, "
+        f"begins once that has ended, or at once: `kubectl delete job {status['jobName']} -n {namespace}`"
+    )
 
 
 def _until_gone(checkpoint: Mapping[str, Any]) -> list[str]:

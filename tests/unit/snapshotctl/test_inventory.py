@@ -133,6 +133,15 @@ def leaving(obj, *finalizers):
             checkpoint(status={"phase": "Creating"}, annotations={keys.ANN_AUTO_CHECKPOINT: "true"}),
             id="signal-probe",
         ),
+        pytest.param("spec.job.readySignal: Probe", checkpoint(status={"phase": "Creating"}), id="no such file, ever"),
+        pytest.param(
+            f"`kubectl delete job checkpoint-job-{ID}-1 -n ns`",
+            checkpoint(
+                status={"phase": "Creating", "checkpointID": ID, "jobName": f"checkpoint-job-{ID}-1"},
+                annotations={keys.ANN_ARTIFACT_VERSION: "2"},
+            ),
+            id="another version is asked for",
+        ),
         pytest.param(
             "kubectl describe job j -n ns", checkpoint(status={"phase": "Creating", "jobName": "j"}), id="job"
         ),
@@ -151,6 +160,13 @@ def test_what_to_do_next(words, obj):
 
 def test_nobody_is_told_to_restore_from_what_was_deleted():
     assert "restore from it" not in " ".join(next_steps(leaving(ready(), keys.FINALIZER), "do this"))
+
+
+def test_what_runs_is_not_told_the_signal_of_what_comes_after_it():
+    asked = {keys.ANN_ARTIFACT_VERSION: "2"}
+    status = {"phase": "Creating", "checkpointID": ID, "jobName": f"checkpoint-job-{ID}-1"}
+
+    assert "It is captured when" not in " ".join(next_steps(checkpoint(status=status, annotations=asked), ""))
 
 
 def test_the_page_to_read_on_is_there():
