@@ -28,11 +28,10 @@ TERMINAL_START_REASONS: Final = frozenset({"StartError", "ContainerCannotRun"})
 # kubelet says the same failure in two ways that take turns; the part in common is the runtime's.
 _BACK_OFF: Final = re.compile(r'^Back-off pulling image "[^"]*"(: \w+)?:?\s*')
 PLACEHOLDER_REMEDY: Final = (
-    "the image has no snapshot-standby: it is not a placeholder image; "
-    "build one with `make docker-build-placeholder PLACEHOLDER_BASE_IMG=<image> PLACEHOLDER_IMG=<image>-placeholder` "
-    "and use it in spec.job.podTemplateSpec, or map it with the chart value placeholder.images, "
-    "or let it be brought in: chart value automatic.inject=true for workloads labelled auto, "
-    "placeholder.mode=inject for all"
+    "it is no placeholder image; let the program be brought in with the chart value placeholder.mode=inject "
+    "(for workloads labelled auto alone: automatic.inject=true), or build a placeholder with "
+    "`make docker-build-placeholder PLACEHOLDER_BASE_IMG=<image> PLACEHOLDER_IMG=<image>-placeholder` "
+    "and use it in spec.job.podTemplateSpec, or map it with the chart value placeholder.images"
 )
 TOOLS_REMEDY: Final = (
     "it brings snapshot-standby in: check the chart value placeholder.inject.image (empty: the agent's image) and, for "
@@ -199,10 +198,13 @@ def _not_pulled(entry: Object, waiting: Object) -> Problem:
 def _cannot_start(pod: Object, entry: Object, said: Object) -> Problem:
     words = str(said.get("message") or said.get("reason"))
     node = (pod.get("spec") or {}).get("nodeName", "its node")
-    message = f"container {entry['name']} cannot be started: {words}"
     if "snapshot-standby" in words:
-        message += f"; {PLACEHOLDER_REMEDY}"
-    elif "seccomp" in words:
+        # The runtime's words are long and lead nowhere: what to do comes first, lest a bound cut it off.
+        cause = f"cannot be started: image {entry.get('image', '')} has no snapshot-standby"
+        message = f"container {entry['name']} {cause}: {PLACEHOLDER_REMEDY}; the runtime says: {words}"
+        return Problem(Reason.CONTAINER_NOT_STARTED, message)
+    message = f"container {entry['name']} cannot be started: {words}"
+    if "seccomp" in words:
         message += (
             f"; the snapshot agent puts the seccomp profile on {node}: is it running there? "
             f"`kubectl get pods -A -o wide -l {AGENT_SELECTOR}`"

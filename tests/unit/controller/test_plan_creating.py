@@ -180,6 +180,16 @@ def test_a_failed_job_is_explained_by_its_pod(state, words):
     assert words in step(creating(), job=job(FAILED_CONDITION), pods=(pod,)).status["message"]
 
 
+def test_a_stock_image_is_told_by_its_name_and_the_remedy_before_the_runtimes_words():
+    said = "exec snapshot-standby: not found"
+    state = {"terminated": {"exitCode": 128, "reason": "StartError", "message": said}}
+    pod = capture_pod(containers=[container_status(state) | {"image": "stock:1"}])
+    message = step(creating(), job=job(FAILED_CONDITION), pods=(pod,)).status["message"]
+
+    assert "image stock:1 has no snapshot-standby" in message
+    assert 0 < message.index("placeholder.mode=inject") < message.index(said)
+
+
 GONE = {STATUS: "failed", keys.ANN_CAPTURE_REPORT: '{"reason": "worker-exited"}', keys.ANN_CAPTURE_MESSAGE: "it exited"}
 
 
