@@ -161,7 +161,7 @@ class Job(Part):
             "x-kubernetes-validations": [
                 rule(
                     "self.podTemplateSpec.spec.containers.exists(c, c.name == self.targetContainerName)",
-                    "must name a container of podTemplateSpec",
+                    "must name a container of podTemplateSpec; left out, it is main",
                     fieldPath=".targetContainerName",
                 )
             ]
