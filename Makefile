@@ -14,7 +14,7 @@ $(VENV)/.installed: requirements.lock
 	@command -v $(PYTHON) >/dev/null || { echo "python3 is missing: apt-get install python3 python3-venv" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed (set PYTHON=...)" >&2; exit 1; }
 	@echo "==> Python environment in $(VENV) (first time: about a minute)"
-	@$(PYTHON) -m venv $(VENV) || { echo "cannot make a virtual environment: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "cannot make a virtual environment, see above; on Debian it needs: apt-get install python3-venv" >&2; exit 1; }
 	@$(PY) -m pip install --quiet --require-hashes -r requirements.lock
 	@touch $@
 
