@@ -7,6 +7,7 @@ last thing that can be said is an Event about an object that is no more, found b
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
+from contract import keys
 from contract.checkpoint import id_of
 from controller.deletion import has_finalizer
 from controller.reasons import Reason, note
@@ -14,7 +15,7 @@ from controller.retention import versions_of
 from kube.informer import Informer
 from kube.recorder import Recorder
 from kube.seam import Object
-from kube.store import Change, key_of
+from kube.store import Change
 
 
 class KeptArtifacts:
@@ -55,10 +56,10 @@ def kept_words(checkpoint: Object) -> str:
     size = sum(int(each.get("size") or 0) for each in there) / 2**20
     # <base>/<id>/versions/<version>
     current = PurePosixPath(location)
-    anew = f"snapshotctl adopt {key_of(checkpoint)[1]} --version {current.name}"
     return (
         f"the object is gone, its artifacts stay in storage: {current.parent}, {names}, {size:.1f} MiB "
-        f"(id {id_of(checkpoint)}); to use them again, create the checkpoint anew and run `{anew}`; to remove them, "
+        f"(id {id_of(checkpoint)}); to use them again, create the checkpoint anew "
+        f"with annotation {keys.ANN_ADOPT}={current.name}; to remove them, "
         "see docs/operating.md#what-may-be-removed"
     )
 

@@ -59,7 +59,10 @@ class Election:
         self._seen_at = 0.0
         self.leading = False
         self.led_until: datetime | None = None
-        """When whoever led before us said so for the last time, by their clock; None where nobody did."""
+        """When whoever led before us said so for the last time, by their clock; where nobody did, when we began to.
+
+        None before that.
+        """
 
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
         """Wait for the Lease, then run *lead* while holding it; both end together.
@@ -114,6 +117,7 @@ class Election:
         try:
             self._observe(await self._kube.get(LEASES, self._name, self._namespace))
         except NotFoundError:
+            self.led_until = datetime.now(UTC)
             body = {
                 "apiVersion": LEASES.api_version,
                 "kind": LEASES.kind,

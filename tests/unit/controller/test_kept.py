@@ -62,7 +62,7 @@ def test_only_the_leader_tells():
 def test_the_words_say_what_stays_where_and_what_to_do():
     words = kept_words(MADE)
 
-    for part in (f"/checkpoints/{ID}/versions, versions 1, 2, 3.0 MiB", "`snapshotctl adopt qwen --version 2`"):
+    for part in (f"/checkpoints/{ID}/versions, versions 1, 2, 3.0 MiB", "annotation nvidia.com/snapshot-adopt=2"):
         assert part in words
     assert len(words) < MAX_MESSAGE
     page, anchor = words.rsplit(" ", 1)[1].split("#")

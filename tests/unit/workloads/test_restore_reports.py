@@ -134,8 +134,7 @@ def test_what_was_reported_while_nobody_led_is_counted_by_who_leads_next(expecte
     assert expected == taken_over(*times)
 
 
-def test_where_nobody_led_before_nothing_is_old():
-    """A new installation: restores of an earlier one are none of this one."""
+def test_who_never_led_has_nothing_to_catch_up():
     assert [] == taken_over("2026-01-31T10:00:59Z", led_until=None)
 
 
