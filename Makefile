@@ -40,6 +40,10 @@ test-node: setup ## on a whole cluster: kubelet, containerd, CRIU
 	@$(PY) -m cluster build
 	@$(PY) -m pytest tests/node $(PYTEST_ARGS)
 
+.PHONY: explore
+explore: setup ## the property tests with new examples in each run
+	@$(PY) -m pytest tests/unit --hypothesis-profile explore $(PYTEST_ARGS)
+
 FUZZ := .venv-fuzz
 $(FUZZ)/.installed: requirements-fuzz.lock $(VENV)/.installed
 	@$(PY) -m pip install --quiet --upgrade --no-deps --require-hashes --only-binary :all: --target $(FUZZ) \

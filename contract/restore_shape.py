@@ -35,6 +35,7 @@ STALE_ANNOTATIONS: Final = frozenset(
 """Spent wishes and the remains of an earlier life of the pod's manifest."""
 _STALE_PREFIXES: Final = (keys.ANN_RESTORE_STATUS_PREFIX, keys.ANN_RESTORE_CONTAINER_ID_PREFIX)
 _PROBE_PERIOD: Final = 10
+_LARGEST_INT32: Final = 2**31 - 1
 _PROBE_FAILURES: Final = 3
 _STORAGE_TYPE: Final = "pvc"
 
@@ -230,7 +231,8 @@ def startup_gate(container: Mapping[str, Any], directory: str, *, stock: bool = 
     )
     return gate | {
         "periodSeconds": 1,
-        "failureThreshold": max(keys.STARTUP_FAILURE_THRESHOLD, budget),
+        # An int32 for the API server, which would refuse the whole pod for more.
+        "failureThreshold": min(max(keys.STARTUP_FAILURE_THRESHOLD, budget), _LARGEST_INT32),
         "successThreshold": 1,
     }
 

@@ -104,6 +104,11 @@ PROBE = {"httpGet": {"path": "/", "port": 1}, "timeoutSeconds": 3}
             3660,
             id="longer-budget-is-kept",
         ),
+        pytest.param(
+            {"startupProbe": PROBE | {"periodSeconds": 100_000, "failureThreshold": 100_000}},
+            2_147_483_647,
+            id="no-more-than-the-api-takes",
+        ),
     ],
 )
 def test_the_startup_gate_copies_the_probe_and_never_shortens_its_budget(fields, threshold):
