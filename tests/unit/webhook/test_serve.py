@@ -80,14 +80,14 @@ async def test_refusals_come_whole(listening, path, body, status):
 
 
 async def stalled(server, head):
-    """All that comes for a request that stops in the middle."""
+    """The status line for a request that stops in the middle, empty where the connection ends without one."""
     trust = ssl.create_default_context()
     trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
     host, port = server.removeprefix("https://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port), ssl=trust)
     writer.write(head)
     try:
-        return await reader.read()
+        return await reader.read(len(b"HTTP/1.1 408"))
     except ConnectionResetError:
         return b""
     finally:
@@ -108,7 +108,7 @@ async def stalled(server, head):
 async def test_a_request_that_never_arrives_is_given_up(impatient, listening, expected, head):
     edge, _, server, _ = listening
     answer = await stalled(server, head % PATH.encode())
-    assert expected == answer[: len(b"HTTP/1.1 408")]
+    assert expected == answer
     (counter,) = edge.metrics.refusals["too-slow"].collect()
     assert 1 == counter.samples[0].value
 
