@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from contract import keys
+from contract.conditions import condition
 from contract.identity import identity_hash
 from contract.states import ConditionType, Phase, ReadySignal
 from contract.storage import BadIdError, check_id, check_version
@@ -89,12 +90,8 @@ def is_automatic(checkpoint: Mapping[str, Any]) -> bool:
 
 def is_given_up(checkpoint: Mapping[str, Any]) -> bool:
     """Whether its capture was ended for want of anybody who wants it; a pod that names it has it begun anew."""
-    status = checkpoint.get("status") or {}
-    told = any(
-        (each.get("type"), each.get("reason")) == (ConditionType.READY, WORKLOAD_GONE)
-        for each in status.get("conditions") or ()
-    )
-    return told and status.get("phase") == Phase.FAILED
+    told = condition(checkpoint, ConditionType.READY) or {}
+    return told.get("reason") == WORKLOAD_GONE and (checkpoint.get("status") or {}).get("phase") == Phase.FAILED
 
 
 def job_name(checkpoint_id: str, version: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from contract.conditions import condition
 from contract.states import ConditionType
 
 if TYPE_CHECKING:
@@ -72,11 +73,9 @@ def claim_problem(state: ClaimState, where: str) -> str:
 
 def said_of_claim(checkpoint: Json | None) -> str:
     """The controller's words where a checkpoint has no usable claim; they come a moment after the fact."""
-    for entry in ((checkpoint or {}).get("status") or {}).get("conditions") or ():
-        about = entry.get("type") == ConditionType.STORAGE_READY and entry.get("status") == "False"
-        if about and str(entry.get("reason") or "").startswith(_REASONS):
-            return str(entry.get("message") or "there is no volume claim")
-    return ""
+    entry = condition(checkpoint or {}, ConditionType.STORAGE_READY) or {}
+    about = entry.get("status") == "False" and str(entry.get("reason") or "").startswith(_REASONS)
+    return str(entry.get("message") or "there is no volume claim") if about else ""
 
 
 def shape_claim(namespace: str, storage: Storage) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from contract import keys
 from contract.checkpoint import annotations_of, artifact_version, captured_image, captured_version, job_name, resolve_id
+from contract.conditions import condition, is_true
 from contract.states import ConditionType, Phase
 from contract.storage import BadIdError, Storage, artifact_dir, check_version
 from contract.tools import tools_for
@@ -22,7 +23,6 @@ from controller.draft import Draft
 from controller.observed import Observed
 from controller.reasons import Problem, Reason, note
 from controller.store_job import adopt_job_name, shape_adopt_job
-from kube.conditions import condition, is_true
 from kube.errors import bounded
 from kube.resources import JOBS
 from kube.seam import Object

@@ -6,6 +6,7 @@ from typing import Final
 
 from contract import keys
 from contract.checkpoint import annotations_of, job_spec
+from contract.conditions import condition, is_true
 from contract.states import AgentReason, CaptureStatus, ConditionType, Phase
 from contract.storage import BadIdError, Storage, artifact_dir
 from contract.values import Values
@@ -17,7 +18,6 @@ from controller.draft import Draft
 from controller.observed import Observed, belongs_to
 from controller.reasons import Problem, Reason
 from controller.retry import capture_failed
-from kube.conditions import condition, is_true
 from kube.seam import Object
 from kube.times import format_time, parsed_time
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from contract import keys
 from contract.checkpoint import id_of
+from contract.conditions import condition, is_true
 from contract.states import Phase
 from contract.storage import Storage
 from contract.values import Values
@@ -18,7 +19,6 @@ from controller.adoption import store_namespace
 from controller.observed import Observed, Refused
 from controller.reasons import Reason, note
 from controller.store_job import cleanup_job_name, shape_cleanup_job
-from kube.conditions import condition, is_true
 from kube.plan import Plan
 from kube.recorder import Note
 from kube.seam import Object

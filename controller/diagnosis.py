@@ -6,8 +6,8 @@ from typing import Final
 
 from contract import control, keys
 from contract.checkpoint import annotations_of
+from contract.conditions import condition
 from controller.reasons import Problem, Reason
-from kube.conditions import condition
 from kube.errors import bounded
 from kube.seam import Object
 from kube.times import parsed_time

@@ -15,10 +15,10 @@ from prometheus_client.registry import Collector
 
 from contract import keys
 from contract.checkpoint import annotations_of, is_given_up, labels_of
+from contract.conditions import condition, is_true
 from contract.reports import UNKNOWN_REASON, Report, ReportPhase, read_report
 from contract.states import AgentReason, CaptureStatus, Phase
 from controller.reasons import Reason
-from kube.conditions import condition, is_true
 from kube.informer import Informer
 from kube.seam import Object
 from kube.store import Change

@@ -7,6 +7,7 @@ from typing import Final
 
 from contract import keys
 from contract.checkpoint import annotations_of, id_of, labels_of
+from contract.conditions import is_true
 from contract.states import CaptureStatus, Phase
 from contract.storage import Storage
 from controller import diagnosis
@@ -14,7 +15,6 @@ from controller.adoption import job_to_adopt, store_namespace
 from controller.job_events import JobEvents
 from controller.observed import Observed, job_to_look_at
 from controller.store_job import cleanup_job_name
-from kube.conditions import is_true
 from kube.errors import NotFoundError
 from kube.informer import Handler, Informer, learn, trimmed
 from kube.resources import (

@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 
 from contract import keys
 from contract.checkpoint import annotations_of, id_of, labels_of
+from contract.conditions import condition, is_true
 from contract.storage import Storage
 from contract.values import Values
 from controller import diagnosis
@@ -23,7 +24,6 @@ from controller.job_events import JobEvents
 from controller.reasons import Reason, note
 from controller.retention import Removal, Verdict, decide, rules_from, use_of, versions_of
 from controller.store_job import cleanup_job_name, shape_cleanup_job
-from kube.conditions import condition, is_true
 from kube.errors import REFUSALS, AlreadyExistsError, ConflictError, KubeError, NotFoundError
 from kube.informer import Informer, synced
 from kube.recorder import Recorder

@@ -9,13 +9,13 @@ from typing import Final
 
 from contract import keys
 from contract.checkpoint import annotations_of, is_given_up
+from contract.conditions import is_true
 from contract.states import ConditionType, Phase
 from contract.values import Values, duration_seconds
 from controller.actions import DeleteJob
 from controller.draft import Draft
 from controller.observed import Observed, belongs_to
 from controller.reasons import Problem, Reason
-from kube.conditions import is_true
 from kube.seam import Object
 from kube.times import parsed_time
 

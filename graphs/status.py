@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from contract.checkpoint import id_of
+from contract.conditions import condition
 from contract.states import GraphCondition, GraphReason, GraphState, StartupPolicy
 from graphs.observed import Problem, Standing
 from graphs.services import Service
 from graphs.shape import DEPLOYMENT_KIND
 from graphs.waits import NO_WAIT, Wait
-from kube.conditions import condition
 from kube.errors import bounded
 from kube.recorder import Note
 from kube.seam import Object

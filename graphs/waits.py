@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from contract.conditions import condition
 from contract.states import ConditionType, StartupPolicy
 from graphs.observed import Standing
 from graphs.services import Service
-from kube.conditions import condition
 from kube.times import parse_time
 
 SETTLE_SECONDS: Final = 3.0

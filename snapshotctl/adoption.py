@@ -10,6 +10,7 @@ from typing import Any
 
 from contract import keys
 from contract.checkpoint import annotations_of, artifact_version
+from contract.conditions import condition
 from contract.states import ConditionType, Phase
 from contract.storage import BadIdError, check_version
 from kube.errors import NotFoundError
@@ -86,8 +87,7 @@ def facts_of(checkpoint: Mapping[str, Any], wanted: str, status: str) -> dict[st
 
 
 def _condition(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    entries = (checkpoint.get("status") or {}).get("conditions") or ()
-    return next((entry for entry in entries if entry.get("type") == ConditionType.ADOPTED), {})
+    return condition(checkpoint, ConditionType.ADOPTED) or {}
 
 
 def _late(checkpoint: Mapping[str, Any], patience: float) -> str:

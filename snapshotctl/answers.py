@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from contract import keys
 from contract.checkpoint import TargetError, annotations_of, labels_of, target_containers
 from contract.checkpoint_remedies import CHECKPOINT
+from contract.conditions import condition
 from contract.graph_remedies import GRAPH
 from contract.remedies import ADMISSION, AGENT, GATE, NOTHING, Remedy
 from contract.reports import ReportPhase, read_report
@@ -162,8 +163,7 @@ def predicted(
 def state_of(checkpoint: Mapping[str, Any]) -> Finding:
     """Where a checkpoint stands, in its controller's words."""
     status = checkpoint.get("status") or {}
-    entries = {entry.get("type"): entry for entry in status.get("conditions") or ()}
-    entry = entries.get(ConditionType.READY.value) or {}
+    entry = condition(checkpoint, ConditionType.READY) or {}
     code = entry.get("reason") or (CHECKPOINT_OF_PHASE.get(status.get("phase") or Phase.PENDING, "Pending"))
     phase = status.get("phase") or Phase.PENDING.value
     told = status.get("message") or entry.get("message")

@@ -145,8 +145,9 @@ async def serve(edge: Edge, context: ssl.SSLContext, *, host: str | None = None,
         edge.metrics.lanes.add(lane)
         return lane
 
-    sweep = asyncio.create_task(edge.close_stalled())
     listener = await asyncio.get_running_loop().create_server(connect, host, port, ssl=context, backlog=1024)
+    # After what may fail: nobody would end it.
+    sweep = asyncio.create_task(edge.close_stalled())
     try:
         edge.listening = True
         logger.info("listening on port %d", port)

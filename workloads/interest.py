@@ -10,8 +10,8 @@ from typing import Final
 
 from contract import keys
 from contract.checkpoint import annotations_of, is_automatic
+from contract.conditions import is_true
 from contract.states import ConditionType, Phase
-from kube.conditions import is_true
 from kube.errors import NotFoundError
 from kube.part import Context
 from kube.resources import CHECKPOINTS

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kube.seam import Object
+Json = dict[str, Any]
 
 
-def condition(obj: Mapping[str, Any], kind: str) -> Object | None:
+def condition(obj: Mapping[str, Any], kind: str) -> Json | None:
     """The condition of that type in an object's status."""
     entries = (obj.get("status") or {}).get("conditions") or ()
     return next((entry for entry in entries if entry.get("type") == kind), None)
