@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,3 +49,21 @@ def graph_plane() -> Iterator[ControlPlane]:
 
     with graphs_plane() as plane:
         yield plane
+
+
+@pytest.fixture(scope="module")
+def graph_controllers(graph_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Our controller, for all graphs of a module."""
+    from tests.cluster.graph_scene import controllers_of  # noqa: PLC0415 - only who asks for it pays for it
+
+    with controllers_of(graph_plane, tmp_path_factory.mktemp("controller")) as found:
+        yield found
+
+
+@pytest.fixture
+async def graph_scene(graph_plane: ControlPlane, graph_controllers: Any) -> AsyncIterator[Any]:
+    """A namespace of its own for a test's graphs."""
+    from tests.cluster.graph_scene import graphs_in  # noqa: PLC0415 - only who asks for it pays for it
+
+    async with graphs_in(graph_plane, graph_controllers) as found:
+        yield found

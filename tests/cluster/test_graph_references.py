@@ -7,90 +7,80 @@ import pytest
 from cluster.errors import CommandError
 from contract import keys
 from kube.resources import CHECKPOINTS, DEPLOYMENTS
-from tests.cluster.graph_scene import annotations, controllers_of, graph, graphs_in, service
+from tests.cluster.graph_scene import annotations, graph, service
 
 
-@pytest.fixture(scope="module")
-def controllers(graph_plane, tmp_path_factory):
-    with controllers_of(graph_plane, tmp_path_factory.mktemp("controller")) as found:
-        yield found
-
-
-@pytest.fixture
-async def scene(graph_plane, controllers):
-    async with graphs_in(graph_plane, controllers) as found:
-        yield found
-
-
-async def test_a_reference_by_name_and_by_id(scene):
-    await scene.by_hand("qwen")
-    ready = await scene.finish("qwen")
+async def test_a_reference_by_name_and_by_id(graph_scene):
+    await graph_scene.by_hand("qwen")
+    ready = await graph_scene.finish("qwen")
     for name, reference in (("by-name", "qwen"), ("by-id", ready["checkpointID"])):
-        await scene.apply(graph(name, worker=service(checkpoint={"enabled": True, "checkpointRef": reference})))
-        found = await scene.of_service(lambda found: found["ready"], name)
-        worker = await scene.deployment(f"{name}-vllmdecodeworker")
+        await graph_scene.apply(graph(name, worker=service(checkpoint={"enabled": True, "checkpointRef": reference})))
+        found = await graph_scene.of_service(lambda found: found["ready"], name)
+        worker = await graph_scene.deployment(f"{name}-vllmdecodeworker")
 
         assert ("qwen", ready["checkpointID"]) == (found["checkpointName"], found["checkpointID"])
         assert "qwen" == annotations(worker)[keys.ANN_CHECKPOINT_NAME]
     assert ["qwen"] == [
-        each["metadata"]["name"] for each in (await scene.kube.list(CHECKPOINTS, scene.namespace)).items
+        each["metadata"]["name"] for each in (await graph_scene.kube.list(CHECKPOINTS, graph_scene.namespace)).items
     ]
 
 
-async def test_a_reference_to_nothing_is_told_and_found_once_it_is_there(scene):
-    await scene.apply(graph(worker=service(checkpoint={"enabled": True, "checkpointRef": "qwen"})))
-    missing = await scene.condition("CheckpointsResolved", "False", reason="CheckpointNotFound")
-    before = await scene.deployment()
+async def test_a_reference_to_nothing_is_told_and_found_once_it_is_there(graph_scene):
+    await graph_scene.apply(graph(worker=service(checkpoint={"enabled": True, "checkpointRef": "qwen"})))
+    missing = await graph_scene.condition("CheckpointsResolved", "False", reason="CheckpointNotFound")
+    before = await graph_scene.deployment()
 
     async def told():
-        return "CheckpointNotFound" in await scene.reasons()
+        return "CheckpointNotFound" in await graph_scene.reasons()
 
-    assert await scene.eventually(told, "the Event")
-    assert () == (await scene.kube.list(CHECKPOINTS, scene.namespace)).items
+    assert await graph_scene.eventually(told, "the Event")
+    assert () == (await graph_scene.kube.list(CHECKPOINTS, graph_scene.namespace)).items
     assert "'qwen'" in missing["message"]
-    await scene.by_hand("qwen")
-    await scene.finish("qwen")
-    await scene.condition("CheckpointsResolved", "True")
-    assert before["spec"] == (await scene.deployment())["spec"]
+    await graph_scene.by_hand("qwen")
+    await graph_scene.finish("qwen")
+    await graph_scene.condition("CheckpointsResolved", "True")
+    assert before["spec"] == (await graph_scene.deployment())["spec"]
 
 
-async def test_what_cannot_be_is_a_condition(scene):
+async def test_what_cannot_be_is_a_condition(graph_scene):
     gms = service(checkpoint={"enabled": True}, gpuMemoryService={"enabled": True})
-    await scene.apply(graph(worker=gms, Planner=service(componentType="planner", checkpoint={"enabled": True})))
-    failed = await scene.condition("CheckpointsResolved", "False")
+    await graph_scene.apply(graph(worker=gms, Planner=service(componentType="planner", checkpoint={"enabled": True})))
+    failed = await graph_scene.condition("CheckpointsResolved", "False")
     for name in ("demo-frontend", "demo-planner"):
-        await scene.deployment(name)
+        await graph_scene.deployment(name)
 
     assert "GPU memory service" in failed["message"]
     assert "componentType planner" in failed["message"]
-    assert "failed" == (await scene.graph())["status"]["state"]
-    names = {each["metadata"]["name"] for each in (await scene.kube.list(DEPLOYMENTS, scene.namespace)).items}
+    assert "failed" == (await graph_scene.graph())["status"]["state"]
+    names = {
+        each["metadata"]["name"] for each in (await graph_scene.kube.list(DEPLOYMENTS, graph_scene.namespace)).items
+    }
     assert {"demo-frontend", "demo-planner"} == names
 
 
-async def test_the_servers_judgement_of_a_service_is_shown(scene):
+async def test_the_servers_judgement_of_a_service_is_shown(graph_scene):
     bad = service()
     bad["extraPodSpec"]["mainContainer"]["volumeMounts"] = [{"name": "nowhere", "mountPath": "/data"}]
-    await scene.apply(graph(worker=bad))
-    entry = await scene.condition("Ready", "False", reason="failed_to_reconcile_the_resources")
+    await graph_scene.apply(graph(worker=bad))
+    entry = await graph_scene.condition("Ready", "False", reason="failed_to_reconcile_the_resources")
 
     assert 'volumeMounts[0].name: Not found: "nowhere"' in entry["message"]
-    assert await scene.deployment("demo-frontend")
+    assert await graph_scene.deployment("demo-frontend")
 
 
-async def test_somebody_elses_deployment_is_left_alone(scene):
+async def test_somebody_elses_deployment_is_left_alone(graph_scene):
     labels = {"app": "mine"}
     pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "mine:1"}]}}
     body = {
         "metadata": {"name": "demo-vllmdecodeworker"},
         "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": pod},
     }
-    await scene.kube.create(DEPLOYMENTS, body, scene.namespace)
-    await scene.apply(graph())
-    entry = await scene.condition("Ready", "False", reason="failed_to_reconcile_the_resources")
+    await graph_scene.kube.create(DEPLOYMENTS, body, graph_scene.namespace)
+    await graph_scene.apply(graph())
+    entry = await graph_scene.condition("Ready", "False", reason="failed_to_reconcile_the_resources")
 
     assert "belongs to nobody we know" in entry["message"]
-    assert "mine:1" == (await scene.deployment())["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert "mine:1" == (await graph_scene.deployment())["spec"]["template"]["spec"]["containers"][0]["image"]
 
 
 @pytest.mark.parametrize(
