@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from agent.enter import EXIT_GRAFT
-from agent.errand import CriuCall, Errand, run_errand
+from agent.enter import EXIT_ENTER, EXIT_GRAFT
+from agent.errand import CriuCall, Errand, Result, run_errand
 from agent.errors import ContainerError, CriuError
 
 if TYPE_CHECKING:
@@ -86,7 +86,9 @@ def common_options(options: "CriuOptions") -> list[str]:
     }
     chosen = [flag for flag, wanted in flags.items() if wanted]
     # Peers of an established connection are gone, and so is the address that it was bound to.
-    return ["--tcp-close", "--manage-cgroups=ignore", "--network-lock", "skip", *chosen]
+    always = ["--tcp-close", "--manage-cgroups=ignore", "--network-lock", "skip"]
+    # The files that criu would read its options from are the container's.
+    return ["--no-default-config", *always, *chosen]
 
 
 def dump_argv(request: DumpRequest, work: int, options: "CriuOptions") -> list[str]:
@@ -121,9 +123,16 @@ def first_errors(log: str) -> str:
     return "; ".join(telling[:LOG_LINES]) or "criu left no error in its log"
 
 
+def why(result: Result, log: str) -> str:
+    """Why an errand failed, in a sentence."""
+    if result.code == EXIT_ENTER:
+        return "criu could not enter the container: its mount namespace is gone, or its /proc is not the kernel's"
+    return result.error or first_errors(log)
+
+
 @dataclass(frozen=True)
 class EnteringCriu:
-    """The real one: the folder ``tree`` (bin/criu, lib/ld.so, lib/*.so) brought into the container by descriptor."""
+    """The real one: loaded from the folder ``tree`` (bin/criu, lib/ld.so, lib/*.so), then taken into the container."""
 
     tree: Path
     work: Path
@@ -151,7 +160,7 @@ class EnteringCriu:
                 timeout=request.timeout,
             )
             if result.code != 0:
-                raise CriuError("dump-failed", result.error or first_errors(errand.read(_DUMP_LOG)))
+                raise CriuError("dump-failed", why(result, errand.read(_DUMP_LOG)))
 
     def restore(self, request: RestoreRequest) -> Mapping[str, float]:
         """See ``Criu``."""
@@ -168,7 +177,7 @@ class EnteringCriu:
             if result.code == EXIT_GRAFT:
                 raise ContainerError("files-failed", f"cannot put the worker's files back: {result.error}")
             if result.code != 0:
-                raise CriuError("restore-failed", result.error or first_errors(errand.read(_RESTORE_LOG)))
+                raise CriuError("restore-failed", why(result, errand.read(_RESTORE_LOG)))
             return result.seconds
 
 

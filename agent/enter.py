@@ -1,7 +1,8 @@
-"""Runs inside a container's namespaces: grafts files, then starts criu; a subprocess of its own for every attempt.
+"""Writes files into a container and starts criu inside it; a subprocess of its own for every attempt.
 
-No file of the container is ever executed or imported: criu, its loader and its libraries come from a detached copy of
-the agent's own folder, reachable by descriptor alone, and every Python module is loaded before the first ``setns``.
+It joins the container's cgroups and all of its namespaces but one: it never enters the mount namespace, and neither
+does criu until its loader, its libraries and all their constructors have run (``standby/preload.c``).
+So whatever a loader or a C library opens by a fixed path is a file of the agent's image, never one of the container.
 The process, and criu with it, dies with the agent.
 It is in the way of every restore and loads little: an interpreter and this file take 15 ms, the usual modules 30 more.
 
@@ -21,10 +22,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-NAMESPACES = ("cgroup", "ipc", "uts", "net", "pid", "mnt")
-"""In this order: the mount namespace last, since the others are found under /proc."""
+NAMESPACES = ("cgroup", "ipc", "uts", "net", "pid")
 EXIT_GRAFT = 3
 EXIT_ENTER = 4
+"""criu was not started, or could not enter the mount namespace: preload.c uses the same number."""
+ENTER_VARIABLE = "SNAPSHOT_ENTER_MOUNT_NAMESPACE"
+"""Holds the number of the descriptor that preload.c gives to setns(2)."""
 ERROR = "error"
 """First of the pair that says why criu was not started."""
 _SIGKILL = 9
@@ -38,22 +41,21 @@ def main(argv: list[str]) -> int:
     if os.getppid() != errand["parent"]:
         return EXIT_ENTER  # the agent died before the line above
     try:
-        tree = kernel.open_tree(errand["criu"]["tree"]) if errand["criu"] else -1
         grafter = _load_grafter(errand["grafts"])
         _join_cgroups(errand["cgroups"])
-        _join_namespaces(errand["pid"])
-        _forget_imports()
         for step in errand["grafts"]:
             start = time.monotonic()
-            _graft(grafter, step)
+            _graft(grafter, errand["pid"], step)
             _report(errand["report"], step["what"], time.monotonic() - start)
-    except Exception as error:  # noqa: BLE001 - the report is the only way out: a traceback would read the container
+        if errand["criu"] is None:
+            return 0
+        mount_namespace = os.open(f"/proc/{errand['pid']}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        _join_namespaces(errand["pid"])
+    except Exception as error:  # noqa: BLE001 - the report is the only way out
         _report(errand["report"], ERROR, str(error) or type(error).__name__)
         return EXIT_GRAFT
-    if tree < 0:
-        return 0
     start = time.monotonic()
-    code = _run_criu(tree, errand["criu"])
+    code = _run_criu(mount_namespace, errand["criu"])
     _report(errand["report"], "criu", time.monotonic() - start)
     return code
 
@@ -89,62 +91,52 @@ def _join_namespaces(pid: int) -> None:
     for namespace in wanted:
         kernel.setns(namespace)
         os.close(namespace)
-    os.chdir("/")
 
 
-def _forget_imports() -> None:
-    """From here on an import would read the container's files."""
-    sys.path.clear()
-    sys.meta_path.clear()
-    sys.path_hooks.clear()
-
-
-def _graft(grafter: Any, step: dict[str, Any]) -> None:  # noqa: ANN401 - a module
-    if "size" in step:
-        kernel.resize_tmpfs(step["root"], step["size"])
-        return
-    root = os.open(step["root"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def _graft(grafter: Any, pid: int, step: dict[str, Any]) -> None:  # noqa: ANN401 - a module
+    root = kernel.open_in_root_of(pid, step["root"], os.O_PATH | os.O_DIRECTORY)
     try:
-        grafter.change(root, step)
+        if "size" in step:
+            kernel.resize_tmpfs(root, step["size"])
+        else:
+            grafter.change(root, step)
     finally:
         os.close(root)
 
 
-def _run_criu(tree: int, criu: dict[str, Any]) -> int:
+def _run_criu(mount_namespace: int, criu: dict[str, Any]) -> int:
     pid = os.fork()
     if pid == 0:
         try:
-            _become_criu(tree, criu)
+            _become_criu(mount_namespace, criu)
         finally:
             os._exit(EXIT_ENTER)
     _, status = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status)
 
 
-def _become_criu(tree: int, criu: dict[str, Any]) -> None:
-    """In the child, which alone is in the container's pid namespace."""
+def _become_criu(mount_namespace: int, criu: dict[str, Any]) -> None:
+    """In the child, which alone is in the container's pid namespace.
+
+    The loader is started by its path in the agent's own mount namespace; what criu itself looks for by name once it is
+    inside (helpers, plug-ins) it looks for below the descriptor of our folder, whatever the container holds.
+    """
     kernel.die_with_parent(_SIGKILL)
     if os.getppid() != 0:  # seen from inside, a helper that lives outside is 0, and a dead one has left us to pid 1
         return
-    base = f"/proc/self/fd/{tree}"
-    loader = f"{base}/lib/ld.so"
-    _same_file(tree, "lib/ld.so", loader)
-    _same_file(tree, "bin/criu", f"{base}/bin/criu")
-    preload = f"{base}/lib/preload.so"
-    first = ["--preload", preload] if os.path.exists(preload) else []  # noqa: PTH110 - fewest modules
-    for fd in (tree, *criu["keep"]):
+    folder = criu["tree"]
+    tree = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    for fd in (tree, mount_namespace, *criu["keep"]):
         os.set_inheritable(fd, True)
-    argv = ["criu", "--library-path", f"{base}/lib", *first, f"{base}/bin/criu", *criu["argv"]]
-    os.execve(loader, argv, {"PATH": f"{base}/bin"})  # noqa: S606 - no shell is wanted
-
-
-def _same_file(tree: int, name: str, path: str) -> None:
-    """What the container shows under /proc must be the very file we mean."""
-    fd = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=tree)
-    ours, shown = os.fstat(fd), os.stat(path)  # noqa: PTH116 - fewest modules
-    os.close(fd)
-    if (ours.st_dev, ours.st_ino) != (shown.st_dev, shown.st_ino):
-        raise OSError(f"{path} is not ours: the container hides its /proc")
+    library = f"{folder}/lib"
+    loader = ["criu", "--inhibit-cache", "--library-path", library, "--preload", f"{library}/preload.so"]
+    inside = f"/proc/self/fd/{tree}"
+    environment = {
+        "PATH": f"{inside}/bin",
+        "CRIU_LIBS_DIR": f"{inside}/plugins",
+        ENTER_VARIABLE: str(mount_namespace),
+    }
+    os.execve(f"{library}/ld.so", [*loader, f"{folder}/bin/criu", *criu["argv"]], environment)  # noqa: S606 - no shell
 
 
 if __name__ == "__main__":

@@ -122,8 +122,4 @@ def open_in_container(init_pid: int, path: str, flags: int = os.O_PATH | os.O_DI
     Raises:
         OSError: it is not there.
     """
-    root = os.open(proc / str(init_pid) / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return kernel.openat2(root, path, flags, resolve=kernel.IN_ROOT | kernel.NO_MAGICLINKS)
-    finally:
-        os.close(root)
+    return kernel.open_in_root_of(init_pid, path, flags, str(proc))

@@ -1,6 +1,6 @@
 """System calls that Python does not offer, with descriptors in and descriptors out.
 
-Imports the standard library alone: processes that enter containers load this, and must load nothing once inside.
+Imports the standard library alone: the process that starts criu loads this, and is in the way of every restore.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 # Numbers of system calls newer than 2011 are the same on every architecture.
-_SYS_OPEN_TREE: Final = 428
+_SYS_FSCONFIG: Final = 431
+_SYS_FSPICK: Final = 433
 _SYS_OPENAT2: Final = 437
 
 NO_XDEV: Final = 0x01
@@ -25,11 +26,11 @@ NO_SYMLINKS: Final = 0x04
 BENEATH: Final = 0x08
 IN_ROOT: Final = 0x10
 
-_AT_FDCWD: Final = -100
-_OPEN_TREE_CLONE: Final = 1
-_AT_RECURSIVE: Final = 0x8000
 _PR_SET_PDEATHSIG: Final = 1
-_MS_REMOUNT: Final = 32
+_FSPICK_EMPTY_PATH: Final = 8
+_FSPICK_CLOEXEC: Final = 1
+_FSCONFIG_SET_STRING: Final = 1
+_FSCONFIG_CMD_RECONFIGURE: Final = 7
 
 
 class _OpenHow(ctypes.Structure):
@@ -57,10 +58,17 @@ def openat2(directory: int, path: str, flags: int, *, resolve: int, mode: int = 
             return _checked(result, path)
 
 
-def open_tree(path: str) -> int:
-    """A detached copy of the mounts at ``path``: usable by descriptor from any mount namespace, without being in it."""
-    flags = _OPEN_TREE_CLONE | _AT_RECURSIVE
-    return _checked(LIBC.syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(path), flags), path)
+def open_in_root_of(pid: int, path: str, flags: int, proc: str = "/proc") -> int:
+    """Open ``path`` as process ``pid`` sees it, links resolved in its own root; the descriptor is close-on-exec.
+
+    Raises:
+        OSError: it is not there.
+    """
+    root = os.open(f"{proc}/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return openat2(root, path, flags, resolve=IN_ROOT | NO_MAGICLINKS)
+    finally:
+        os.close(root)
 
 
 def setns(namespace: int) -> None:
@@ -73,7 +81,15 @@ def die_with_parent(signal_number: int) -> None:
     _checked(LIBC.prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0), "prctl")
 
 
-def resize_tmpfs(path: str, size: int) -> None:
-    """Set the size of a mounted tmpfs, bytes."""
-    data = f"size={size}".encode()
-    _checked(LIBC.mount(b"none", os.fsencode(path), None, _MS_REMOUNT, data), path)
+def resize_tmpfs(mount: int, size: int) -> None:
+    """Set the size of a mounted tmpfs, bytes; ``mount`` is a descriptor of its root, in any mount namespace.
+
+    mount(2) would have to be called in the mount's own namespace: fspick(2) takes a descriptor instead.
+    """
+    picked = _checked(LIBC.syscall(_SYS_FSPICK, mount, b"", _FSPICK_EMPTY_PATH | _FSPICK_CLOEXEC), "fspick")
+    try:
+        value = str(size).encode()
+        _checked(LIBC.syscall(_SYS_FSCONFIG, picked, _FSCONFIG_SET_STRING, b"size", value, 0), "size")
+        _checked(LIBC.syscall(_SYS_FSCONFIG, picked, _FSCONFIG_CMD_RECONFIGURE, None, None, 0), "reconfigure")
+    finally:
+        os.close(picked)

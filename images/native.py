@@ -42,7 +42,18 @@ def compile_musl(source: Path, target: Path) -> None:
 def compile_preload(source: Path, target: Path) -> None:
     """Compile one freestanding C file to a shared object for criu's loader to load first."""
     host = [part.replace("-musl", "-gnu") for part in compiler()]
-    flags = ["-std=gnu11", "-Os", "-shared", "-fPIC", "-nostdlib", "-s", "-Wall", "-Wextra", "-Werror"]
+    flags = [
+        "-std=gnu11",
+        "-Os",
+        "-shared",
+        "-fPIC",
+        "-ffreestanding",
+        "-nostdlib",
+        "-s",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+    ]
     call([*host, *flags, "-o", target, source], needs="Python's package ziglang")
 
 
@@ -75,8 +86,8 @@ def bundle_criu(unpacked: Path, target: Path) -> None:
         unpacked: Root in which criu's packages have been unpacked.
         target: Gets ``bin/criu``, ``lib/*.so*`` and ``lib/ld.so``.
     """
-    (target / "bin").mkdir(parents=True)
-    (target / "lib").mkdir()
+    for folder in ("bin", "lib", "plugins"):  # criu is pointed at plugins, where there is none
+        (target / folder).mkdir(parents=True)
     loader = unpacked / _CRIU_LOADER
     program = unpacked / "usr/sbin/criu"
     shutil.copy(program, target / "bin/criu")

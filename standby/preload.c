@@ -1,4 +1,11 @@
-/* Loaded before criu, for what it takes for granted and containers or nodes do not give it:
+/* Loaded before criu. First it keeps criu away from the container's files until everything of criu is loaded:
+ *
+ * - criu starts in the agent's mount namespace: the loader, its list of preloads and its cache, every library and what
+ *   its constructors read are the agent's. Only then, in place of main, this enters the container's mount namespace.
+ * - from there on nothing is loaded, run or read as configuration: dlopen, exec and fopen of what is no /proc or /sys
+ *   fail as if nothing were there.
+ *
+ * And it gives criu what it takes for granted, and containers or nodes do not have:
  *
  * - another process's resource limits: prlimit takes CAP_SYS_RESOURCE for a process of another user, and root lacks that
  *   on some nodes (nested containers, hardened virtual machines). The same numbers stand in /proc/PID/limits.
@@ -9,14 +16,20 @@
  * Freestanding, so that it needs no library of the place it is built at.
  */
 #define O_RDONLY 0
+#define O_RDWR 2
 #define O_CLOEXEC 02000000
 #define EPERM 1
 #define ENOENT 2
 #define EEXIST 17
 #define UNLIMITED (~0UL)
+#define CLONE_NEWNS 0x20000
+#define PROC_SUPER_MAGIC 0x9fa0
+#define RTLD_NEXT ((void *)-1L)
+#define EXIT_ENTER 4 /* agent/enter.py */
 
 #if defined(__x86_64__)
-enum { SYS_read = 0, SYS_close = 3, SYS_openat = 257, SYS_mkdirat = 258, SYS_prlimit64 = 302, SYS_getrandom = 318 };
+enum { SYS_read = 0, SYS_close = 3, SYS_openat = 257, SYS_mkdirat = 258, SYS_prlimit64 = 302, SYS_getrandom = 318,
+       SYS_fstat = 5, SYS_newfstatat = 262, SYS_statfs = 137, SYS_setns = 308, SYS_exit_group = 231 };
 static long call(long n, long a, long b, long c, long d, long e, long f) {
     long result;
     register long r10 __asm__("r10") = d;
@@ -29,7 +42,8 @@ static long call(long n, long a, long b, long c, long d, long e, long f) {
     return result;
 }
 #elif defined(__aarch64__)
-enum { SYS_read = 63, SYS_close = 57, SYS_openat = 56, SYS_mkdirat = 34, SYS_prlimit64 = 261, SYS_getrandom = 278 };
+enum { SYS_read = 63, SYS_close = 57, SYS_openat = 56, SYS_mkdirat = 34, SYS_prlimit64 = 261, SYS_getrandom = 278,
+       SYS_fstat = 80, SYS_newfstatat = 79, SYS_statfs = 43, SYS_setns = 268, SYS_exit_group = 94 };
 static long call(long n, long a, long b, long c, long d, long e, long f) {
     register long x8 __asm__("x8") = n;
     register long x0 __asm__("x0") = a;
@@ -49,12 +63,108 @@ struct limit {
 
 extern int *__errno_location(void);
 
-static void path_of(int pid, char *path) {
+extern void *dlsym(void *handle, const char *name);
+
+typedef int (*main_function)(int, char **, char **);
+typedef int (*start_function)(main_function, int, char **, void (*)(void), void (*)(void), void (*)(void), void *);
+typedef void *(*fopen_function)(const char *, const char *);
+
+static main_function criu_main;
+static int inside;         /* whether this process has entered the container's mount namespace */
+static int node_null = -1; /* /dev/null of the agent: the container's may be anything */
+
+static const char *after(const char *text, const char *prefix) {
+    while (*prefix && *text == *prefix) text++, prefix++;
+    return *prefix ? (const char *)0 : text;
+}
+
+static int number_in(char **environment, const char *name) {
+    for (; *environment; environment++) {
+        const char *value = after(*environment, name);
+        if (!value || *value++ != '=' || !*value) continue;
+        int number = 0;
+        for (; *value >= '0' && *value <= '9'; value++) number = number * 10 + (*value - '0');
+        return *value ? -1 : number;
+    }
+    return -1;
+}
+
+static char *decimal(char *to, int number) {
     char digits[12];
     int count = 0;
-    for (; pid; pid /= 10) digits[count++] = (char)('0' + pid % 10);
+    do digits[count++] = (char)('0' + number % 10);
+    while (number /= 10);
+    while (count) *to++ = digits[--count];
+    *to = 0;
+    return to;
+}
+
+/* Descriptors are handed to criu as /proc/self/fd/N: /proc must be the kernel's, and show this very process. */
+static int proc_is_real(int fd) {
+    long filesystem[32], ours[32], shown[32]; /* struct statfs begins with its type, struct stat with device and inode */
+    char path[32] = "/proc/self/fd/";
+    decimal(path + 14, fd);
+    return call(SYS_statfs, (long)"/proc", (long)filesystem, 0, 0, 0, 0) == 0 && filesystem[0] == PROC_SUPER_MAGIC &&
+           call(SYS_fstat, fd, (long)ours, 0, 0, 0, 0) == 0 &&
+           call(SYS_newfstatat, -100, (long)path, (long)shown, 0, 0, 0) == 0 && ours[0] == shown[0] &&
+           ours[1] == shown[1];
+}
+
+static int main_inside(int count, char **arguments, char **environment) {
+    int fd = number_in(environment, "SNAPSHOT_ENTER_MOUNT_NAMESPACE");
+    if (fd >= 0) {
+        node_null = (int)call(SYS_openat, -100, (long)"/dev/null", O_RDWR | O_CLOEXEC, 0, 0, 0);
+        /* Root and working directory become those of the namespace. */
+        if (call(SYS_setns, fd, CLONE_NEWNS, 0, 0, 0, 0) != 0 || !proc_is_real(fd))
+            call(SYS_exit_group, EXIT_ENTER, 0, 0, 0, 0, 0);
+        call(SYS_close, fd, 0, 0, 0, 0, 0);
+        inside = 1;
+    }
+    return criu_main(count, arguments, environment);
+}
+
+/* The C library calls a program's main from here, once the constructors of every library have run. */
+int __libc_start_main(main_function program, int count, char **arguments, void (*init)(void), void (*fini)(void),
+                      void (*loader_fini)(void), void *stack_end) {
+    start_function next = (start_function)dlsym(RTLD_NEXT, "__libc_start_main");
+    criu_main = program;
+    return next(main_inside, count, arguments, init, fini, loader_fini, stack_end);
+}
+
+static int is_kernels(const char *path) { return after(path, "/proc/") || after(path, "/sys/"); }
+
+static void *open_stream(const char *name, const char *path, const char *mode) {
+    if (!inside || is_kernels(path)) return ((fopen_function)dlsym(RTLD_NEXT, name))(path, mode);
+    *__errno_location() = ENOENT;
+    return (void *)0;
+}
+
+void *fopen(const char *path, const char *mode) { return open_stream("fopen", path, mode); }
+void *fopen64(const char *path, const char *mode) { return open_stream("fopen64", path, mode); }
+
+/* A plug-in or a library of the container's would run with the node's rights; no restore needs one. */
+void *dlopen(const char *path, int flags) {
+    (void)flags;
+    (void)path;
+    return (void *)0;
+}
+
+static int no_program(void) {
+    *__errno_location() = ENOENT;
+    return -1;
+}
+
+int execve(const char *path, char *const arguments[], char *const environment[]) {
+    (void)path, (void)arguments, (void)environment;
+    return no_program();
+}
+int execv(const char *path, char *const arguments[]) { return execve(path, arguments, (char *const *)0); }
+int execvp(const char *file, char *const arguments[]) { return execve(file, arguments, (char *const *)0); }
+int execlp(const char *file, const char *first, ...) { return execve(file, (char *const *)&first, (char *const *)0); }
+
+static void path_of(int pid, char *path) {
     for (const char *c = "/proc/"; *c; c++) *path++ = *c;
-    while (count) *path++ = digits[--count];
+    path = decimal(path, pid);
     for (const char *c = "/limits"; *c; c++) *path++ = *c;
     *path = 0;
 }
@@ -125,13 +235,18 @@ char *mkdtemp(char *template) {
     return (char *)0;
 }
 
+static long open_inside(const char *path, int flags, unsigned mode) {
+    const char *rest = after(path, "/dev/null");
+    if (after(path, "/run/criu.kdat")) return -ENOENT;
+    if (!rest || *rest) return call(SYS_openat, -100, (long)path, flags, mode, 0, 0);
+    char ours[32] = "/proc/self/fd/";
+    decimal(ours + 14, node_null);
+    return call(SYS_openat, -100, (long)ours, flags, mode, 0, 0);
+}
+
 /* The mode, variadic in the header, lies where a plain third argument does. */
 int open64(const char *path, int flags, unsigned mode) {
-    static const char cache[] = "/run/criu.kdat";
-    int same = 0;
-    while (path[same] && path[same] == cache[same]) same++;
-    int is_cache = same == (int)sizeof cache - 1 && !path[same] && !(flags & 3);
-    long result = is_cache ? -ENOENT : call(SYS_openat, -100, (long)path, flags, mode, 0, 0);
+    long result = inside ? open_inside(path, flags, mode) : call(SYS_openat, -100, (long)path, flags, mode, 0, 0);
     if (result >= 0) return (int)result;
     *__errno_location() = (int)-result;
     return -1;

@@ -4,7 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from agent.criu import DumpRequest, EnteringCriu, RestoreRequest, check_version, dump_argv, first_errors, restore_argv
+from agent.criu import (
+    DumpRequest,
+    EnteringCriu,
+    RestoreRequest,
+    check_version,
+    dump_argv,
+    first_errors,
+    restore_argv,
+    why,
+)
+from agent.enter import EXIT_ENTER
+from agent.errand import Result
 from agent.errors import CriuError
 from contract.values import load_values
 
@@ -16,6 +27,11 @@ def test_dump():
     assert ["dump", "-t", "1001", "-D", "/proc/self/fd/7", "-W", "/proc/self/fd/8"] == argv[:7]
     assert {"--tcp-close", "--manage-cgroups=ignore", "--file-locks", "--link-remap"} <= set(argv)
     assert "--leave-running" not in argv
+
+
+def test_no_options_come_from_files():
+    argv = dump_argv(DumpRequest(init_pid=5, worker_pid=1001, images=7, timeout=1), 8, OPTIONS)
+    assert "--no-default-config" in argv
 
 
 def test_restore_is_detached_and_stopped():
@@ -41,6 +57,18 @@ def test_restore_is_detached_and_stopped():
 )
 def test_first_errors(log, expected):
     assert expected == first_errors(log)
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        pytest.param(Result(1), "no space", id="its-log"),
+        pytest.param(Result(-1, error="not done within 5 s"), "not done within 5 s", id="its-helper"),
+        pytest.param(Result(EXIT_ENTER), "could not enter the container", id="not-started"),
+    ],
+)
+def test_why(result, expected):
+    assert expected in why(result, "Error (criu/pages.c:1): no space")
 
 
 @pytest.mark.parametrize(
