@@ -15,8 +15,8 @@ from agent.restores import Restores
 from agent.selection import KUBELET_PODS
 from agent.tools import Tools
 from agent.watch import Watch
-from contract.storage import Storage, storage_from_values
-from contract.values import Values, load_values
+from contract.config.storage import Storage, storage_from_values
+from contract.config.values import Values, load_values
 from daemon import logs
 from daemon.settings import Settings, SettingsError, read_config, read_settings
 from daemon.tasks import Task, main, run_together

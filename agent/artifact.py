@@ -20,9 +20,9 @@ from blake3 import blake3
 
 from agent import store
 from agent.errors import ArtifactError
-from contract import keys
-from contract.storage import check_id, check_version
-from contract.yaml_text import load_yaml
+from contract.api import keys
+from contract.config.storage import check_id, check_version
+from contract.config.yaml import load_yaml
 
 FORMAT_VERSION: Final = 1
 MANIFEST: Final = "manifest.yaml"

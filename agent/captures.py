@@ -15,8 +15,8 @@ from agent.orders import CaptureOrder, Engine, Outcome, TellOrder
 from agent.report import Reporter, outcome_of
 from agent.selection import Refusal, Wait
 from agent.work import InFlight
-from contract.states import AgentReason
-from contract.storage import Storage
+from contract.api.states import AgentReason
+from contract.config.storage import Storage
 from kube.errors import KubeError, NotFoundError
 from kube.lease import Election, Terms
 from kube.resources import JOBS, LEASES

@@ -18,8 +18,8 @@ from typing import Final, Self
 from agent import kernel
 from agent.discover import PROC, holds
 from agent.errors import ContainerError
-from contract import control, keys
-from contract.storage import check_id
+from contract.api import control_files, keys
+from contract.config.storage import check_id
 
 _SAFE: Final = kernel.BENEATH | kernel.NO_SYMLINKS | kernel.NO_MAGICLINKS
 _NONCE: Final = re.compile(rb"([0-9a-f]{32})\n", re.ASCII)
@@ -126,20 +126,20 @@ class Claim:
 
     def restored(self, pid: int) -> None:
         """Hand the restored tree over; standby wakes it."""
-        self._verdict(f"{control.VERDICT_RESTORED} {self.nonce} {pid}")
+        self._verdict(f"{control_files.VERDICT_RESTORED} {self.nonce} {pid}")
 
     def captured(self) -> None:
         """The artifact is published and verified."""
-        self.control.write(control.SNAPSHOT_COMPLETE, control.DONE)
-        self._verdict(f"{control.VERDICT_CAPTURED} {self.nonce}")
+        self.control.write(control_files.SNAPSHOT_COMPLETE, control_files.DONE)
+        self._verdict(f"{control_files.VERDICT_CAPTURED} {self.nonce}")
 
     def failed(self, reason: str, *, clean: bool) -> None:
         """It did not work; ``clean``: files and processes are as they were before."""
         words = " ".join(reason.split())[:MAX_REASON]
-        self._verdict(f"{control.VERDICT_FAILED} {self.nonce} {'clean' if clean else 'dirty'} {words}")
+        self._verdict(f"{control_files.VERDICT_FAILED} {self.nonce} {'clean' if clean else 'dirty'} {words}")
 
     def _verdict(self, line: str) -> None:
-        self.control.write(control.VERDICT, line + "\n")
+        self.control.write(control_files.VERDICT, line + "\n")
 
 
 def take(control_dir: ControlDir, init_pid: int, proc: Path = PROC) -> Claim:
@@ -149,7 +149,7 @@ def take(control_dir: ControlDir, init_pid: int, proc: Path = PROC) -> Claim:
         ContainerError: somebody else has it: another agent, or standby itself, which then starts cold.
     """
     try:
-        fd = kernel.openat2(control_dir.directory, control.CLAIM, os.O_RDWR, resolve=_SAFE)
+        fd = kernel.openat2(control_dir.directory, control_files.CLAIM, os.O_RDWR, resolve=_SAFE)
     except OSError as error:
         raise ContainerError("claim-gone", f"claim file: {error.strerror}") from error
     try:
@@ -185,5 +185,5 @@ def _lock(fd: int) -> None:
 
 def _still_waiting(control_dir: ControlDir, fd: int, init_pid: int, proc: Path) -> None:
     """The lock alone proves nothing: a cold start lets go of it when it becomes the worker."""
-    if control_dir.has(control.RESTORE_COMPLETE) or not holds(init_pid, os.fstat(fd), proc):
+    if control_dir.has(control_files.RESTORE_COMPLETE) or not holds(init_pid, os.fstat(fd), proc):
         raise ContainerError("claim-gone", "standby no longer waits: the container has started")

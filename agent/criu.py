@@ -16,7 +16,7 @@ from agent.errand import CriuCall, Errand, Result, run_errand
 from agent.errors import ContainerError, CriuError
 
 if TYPE_CHECKING:
-    from contract.values_sections import Criu as CriuOptions
+    from contract.config.sections import Criu as CriuOptions
 
 OLDEST: Final = (4, 2)
 """4.1 cannot dump any inet socket on kernels from 6.16 on (SO_PASSCRED is refused there)."""

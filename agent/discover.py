@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from contract import keys
+from contract.api import keys
 
 PROC: Final = Path("/proc")
 # kubepods/burstable/pod<uid>/<id> (cgroupfs) or kubepods-burstable-pod<uid_>.slice/cri-containerd-<id>.scope (systemd).

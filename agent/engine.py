@@ -23,7 +23,7 @@ from agent.journal import Journal
 from agent.orders import CaptureOrder, ImageConfig, Outcome, Place, RefuseOrder, RestoreOrder, TellOrder
 from agent.phases import Phases
 from agent.tools import Tools
-from contract import control, keys
+from contract.api import control_files, keys
 
 PATIENCE: Final = 30.0
 """Seconds that a restore waits for a container to start before the caller looks at the pod again."""
@@ -148,7 +148,7 @@ class NodeEngine:
         try:
             self._clean_up_after_another(order.place, held)
             pid, size = restore.restore(order, held.claim, held.waiting.init_pid, self._tools, phases)
-            held.claim.control.write(control.RESTORE_CONTEXT, restore.context(order))
+            held.claim.control.write(control_files.RESTORE_CONTEXT, restore.context(order))
             held.claim.restored(pid)
         except Exception as error:  # noqa: BLE001 - every failure must become a verdict
             return self._restore_failed(order.place, held, error, phases)
@@ -185,11 +185,11 @@ class NodeEngine:
             if waiting is None:
                 return hold.NOT_YET
             with waiting.control as directory:
-                if directory.has(control.IMAGE_ENTRYPOINT) or self._has_record(waiting.init_pid):
+                if directory.has(control_files.IMAGE_ENTRYPOINT) or self._has_record(waiting.init_pid):
                     return Outcome(ok=True)
                 config = self._config_of(order.image_id, waiting.init_pid)
-                directory.write(control.IMAGE_CMD, _record(config.cmd))
-                directory.write(control.IMAGE_ENTRYPOINT, _record(config.entrypoint))
+                directory.write(control_files.IMAGE_CMD, _record(config.cmd))
+                directory.write(control_files.IMAGE_ENTRYPOINT, _record(config.entrypoint))
         except (SnapshotError, OSError) as error:
             reason, message = _explain(error)
             return Outcome(ok=False, reason=reason, message=message)

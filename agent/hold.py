@@ -9,8 +9,8 @@ from agent.claim import Claim, ControlDir
 from agent.errors import ContainerError
 from agent.orders import Outcome, Place
 from agent.tools import Tools
-from contract import control
-from contract.storage import BadIdError
+from contract.api import control_files
+from contract.config.storage import BadIdError
 
 STANDBY: Final = "snapshot-standby"
 
@@ -53,7 +53,7 @@ def claimable(place: Place, tools: Tools) -> bool:
     except (OSError, BadIdError):
         return False
     with ControlDir(directory) as control_dir:
-        return control_dir.has(control.CLAIM)
+        return control_dir.has(control_files.CLAIM)
 
 
 def find(place: Place, tools: Tools) -> Waiting | None:
@@ -67,11 +67,11 @@ def find(place: Place, tools: Tools) -> Waiting | None:
     except (OSError, BadIdError):
         return None
     control_dir = ControlDir(directory)
-    has_claim = control_dir.has(control.CLAIM)
+    has_claim = control_dir.has(control_files.CLAIM)
     found = discover.find_container(place.pod_uid, place.container, tools.proc) if has_claim else None
     if found is not None and found.program == STANDBY:
         return Waiting(found.init_pid, found.container_id, control_dir)
-    started = found is not None and control_dir.has(control.RESTORE_COMPLETE)
+    started = found is not None and control_dir.has(control_files.RESTORE_COMPLETE)
     control_dir.close()
     if started:
         raise ContainerError(STARTED.reason, STARTED.message)
@@ -89,6 +89,6 @@ def take(place: Place, tools: Tools) -> Held | Outcome:
     try:
         return Held(claim.take(waiting.control, waiting.init_pid, tools.proc), waiting)
     except ContainerError:
-        started = waiting.control.has(control.RESTORE_COMPLETE)
+        started = waiting.control.has(control_files.RESTORE_COMPLETE)
         waiting.control.close()
     return STARTED if started else NOT_YET

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from agent import kernel
-from contract import keys
-from contract.storage import check_id
+from contract.api import keys
+from contract.config.storage import check_id
 
 _SAFE: Final = kernel.BENEATH | kernel.NO_SYMLINKS | kernel.NO_MAGICLINKS
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from agent.orders import Engine
-from contract import keys
-from contract.checkpoint import labels_of
+from contract.api import keys
+from contract.api.checkpoint import labels_of
 from kube.errors import KubeError
 from kube.recorder import Recorder
 from kube.resources import NODES, PODS

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from contract.states import AgentReason
+from contract.api.states import AgentReason
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Outcome:
 
     ok: bool
     reason: str = ""
-    """Kebab-case code, a closed list in ``contract.states.AgentReason``; empty when ok."""
+    """Kebab-case code, a closed list in ``contract.api.states.AgentReason``; empty when ok."""
     message: str = ""
     """One sentence for a person: what happened and what to do."""
     seconds: Mapping[str, float] = field(default_factory=dict)

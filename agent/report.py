@@ -14,14 +14,14 @@ from typing import Final, Literal
 from agent import selection
 from agent.orders import CaptureOrder, ImageConfig, Outcome, RestoreOrder
 from agent.selection import Refusal
-from contract import keys
-from contract.checkpoint import annotations_of
-from contract.states import AgentReason, CaptureStatus, RestoreStatus
+from contract.api import keys
+from contract.api.checkpoint import annotations_of
+from contract.api.states import AgentReason, CaptureStatus, RestoreStatus
+from contract.api.times import format_micro_time
 from kube.errors import ConflictError, KubeError, NotFoundError, bounded
 from kube.recorder import Recorder
 from kube.resources import JOBS, PODS, Resource
 from kube.seam import Kube, Object
-from kube.times import format_micro_time
 
 MAX_MESSAGE: Final = 1024
 """Characters of a message in an annotation; all annotations of an object share 256 KiB."""

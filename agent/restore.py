@@ -28,7 +28,7 @@ from agent.orders import Place, RestoreOrder
 from agent.phases import Phases
 from agent.rootfs import Changes
 from agent.tools import Tools
-from contract import control
+from contract.api import control_files
 
 STOP_PATIENCE: Final = 3.0
 """Seconds: criu sends the stop and leaves; the kernel needs a moment to carry it out."""
@@ -225,7 +225,7 @@ def _put_back(
     changes = [c for c in plan.changes if c.gone or c.emptied or c.sockets or _has_entries(found, c)]
     if not changes:
         return inside
-    claim.control.write(control.DIRTY, "")
+    claim.control.write(control_files.DIRTY, "")
     journal = stack.enter_context(Journal.create(tools.kubelet_pods, place.pod_uid, place.container))
     memory = {mount.point for mount in seen.mounts if mount.fstype == "tmpfs"}
     for number, change in enumerate(changes):
@@ -298,7 +298,7 @@ def undo(place: Place, claim: Claim, init_pid: int, tools: Tools) -> bool:
     gone = end_leftovers(init_pid, tools.proc)
     journal = Journal.find(tools.kubelet_pods, place.pod_uid, place.container)
     if journal is None:
-        return gone and not claim.control.has(control.DIRTY)
+        return gone and not claim.control.has(control_files.DIRTY)
     with journal, Errand(tools.work) as errand:
         with suppress(OSError, ValueError):
             cgroups = discover.cgroup_files((tools.proc / str(init_pid) / "cgroup").read_text(), tools.cgroup_root)
@@ -306,7 +306,7 @@ def undo(place: Place, claim: Claim, init_pid: int, tools: Tools) -> bool:
             result = run_errand(errand, pid=init_pid, cgroups=cgroups, grafts=steps, timeout=GRAFT_SECONDS)
             if result.code == 0 and gone:
                 journal.remove()
-                claim.control.remove(control.DIRTY)
+                claim.control.remove(control_files.DIRTY)
                 return True
         return False
 

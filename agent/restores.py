@@ -16,7 +16,7 @@ from agent.orders import Engine, Outcome, RefuseOrder, RestoreOrder
 from agent.report import Reporter
 from agent.selection import Refusal, Wait
 from agent.work import InFlight
-from contract.storage import Storage
+from contract.config.storage import Storage
 from kube.errors import NotFoundError
 from kube.resources import CHECKPOINTS
 from kube.seam import Kube, Object

@@ -10,10 +10,10 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from agent.orders import CaptureOrder, Place, RefuseOrder, RestoreOrder, TellOrder
-from contract import checkpoint as ckpt
-from contract import keys
-from contract.states import AgentReason, CaptureStatus, GateEnd, Phase, ReadySignal, RestoreStatus
-from contract.storage import BadIdError, Storage, check_id
+from contract.api import checkpoint as ckpt
+from contract.api import keys
+from contract.api.states import AgentReason, CaptureStatus, GateEnd, Phase, ReadySignal, RestoreStatus
+from contract.config.storage import BadIdError, Storage, check_id
 from kube.seam import Object
 
 KUBELET_PODS: Final = PurePosixPath("/var/lib/kubelet/pods")

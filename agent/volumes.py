@@ -9,7 +9,7 @@ from typing import Final
 from agent import graft
 from agent.discover import Mount, mount_of
 from agent.errors import RefusedError
-from contract import keys
+from contract.api import keys
 
 LIMIT: Final = 1 << 30
 """Bytes of one volume's content that a capture takes along."""

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from agent import artifact, store
 from agent.errors import ArtifactError
-from contract.storage import BadIdError
-from kube.times import format_time
+from contract.api.times import format_time
+from contract.config.storage import BadIdError
 
 USAGE: Final = "usage: python3 -m agent.vouch BASE ID VERSION"
 TERMINATION_LOG: Final = Path("/dev/termination-log")

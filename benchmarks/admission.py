@@ -24,7 +24,7 @@ from benchmarks import machine, our_process, peer, review, testbed
 from benchmarks.report import Report, finish, parser, percentile
 from cluster.api import ControlPlane
 from cluster.cache import Cache
-from contract import keys
+from contract.api import keys
 from kube.resources import MUTATING_WEBHOOK_CONFIGURATIONS, PODS
 from kube.seam import Kube
 

@@ -18,8 +18,8 @@ from benchmarks import machine, our_process, testbed
 from benchmarks.report import Report, finish, parser
 from cluster.api import ControlPlane
 from cluster.ports import free_ports
-from contract import keys
-from contract.states import Phase
+from contract.api import keys
+from contract.api.states import Phase
 from kube.resources import CHECKPOINTS, JOBS, Resource
 from kube.seam import Kube
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from benchmarks import admission, machine, our_process, review, testbed
 from benchmarks.controller import checkpoint as one_of_many
 from cluster.api import ControlPlane
-from contract import keys
-from contract.states import Admission, Phase
+from contract.api import keys
+from contract.api.states import Admission, Phase
 from controller.diagnosis import POD_PATIENCE
 from kube.resources import CHECKPOINTS, MUTATING_WEBHOOK_CONFIGURATIONS, PODS
 from kube.seam import Kube

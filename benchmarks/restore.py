@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.report import Report, finish, parser
 from cluster.cache import Cache
 from cluster.progress import for_terminal
-from contract import keys
+from contract.api import keys
 from demo import manifests, story
 from demo.install import Helm, image_settings
 from demo.kubectl import Kubectl, wait_for

@@ -6,8 +6,8 @@ The API server sends compact JSON with the pod's managed fields; so does this.
 import json
 from typing import Any
 
-from contract import keys
-from contract.states import Phase
+from contract.api import keys
+from contract.api.states import Phase
 
 Json = dict[str, Any]
 

@@ -12,7 +12,7 @@ import yaml
 
 from benchmarks import review
 from cluster.api import ControlPlane
-from contract import keys
+from contract.api import keys
 from kube.client import Client, connect
 
 CRD = Path(__file__).parents[1] / "charts/snapshot/crds/nvidia.com_dynamocheckpoints.yaml"

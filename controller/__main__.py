@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry
 
 from certs import reconcile
 from certs.expiry import Expiry
-from contract.storage import Storage, storage_from_values
-from contract.values import Values, load_values
+from contract.config.storage import Storage, storage_from_values
+from contract.config.values import Values, load_values
 from controller.act import Actor
 from controller.kept import KeptArtifacts
 from controller.loop import Reconciler

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable
 
-from contract import keys
+from contract.api import keys
 from controller.actions import (
     Action,
     CheckJob,

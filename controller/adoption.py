@@ -10,13 +10,21 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from contract import keys
-from contract.checkpoint import annotations_of, artifact_version, captured_image, captured_version, job_name, resolve_id
-from contract.conditions import condition, is_true
-from contract.states import ConditionType, Phase
-from contract.storage import BadIdError, Storage, artifact_dir, check_version
-from contract.tools import tools_for
-from contract.values import Values
+from contract.api import keys
+from contract.api.checkpoint import (
+    annotations_of,
+    artifact_version,
+    captured_image,
+    captured_version,
+    job_name,
+    resolve_id,
+)
+from contract.api.conditions import condition, is_true
+from contract.api.states import ConditionType, Phase
+from contract.api.times import format_time, parsed_time
+from contract.config.storage import BadIdError, Storage, artifact_dir, check_version
+from contract.config.values import Values
+from contract.pods.injected_tools import tools_for
 from controller import diagnosis
 from controller.actions import Action, CreateJob, DeleteJob, SetAnnotations
 from controller.draft import Draft
@@ -26,7 +34,6 @@ from controller.store_job import adopt_job_name, shape_adopt_job
 from kube.errors import bounded
 from kube.resources import JOBS
 from kube.seam import Object
-from kube.times import format_time, parsed_time
 
 POLL_SECONDS: Final = 2.0
 REFUSED_SECONDS: Final = 30.0

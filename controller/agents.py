@@ -1,7 +1,7 @@
 """With agentMount the agent's DaemonSet brings the volume: whether it is there, and mounts what the values say."""
 
-from contract import keys
-from contract.storage import Storage
+from contract.api import keys
+from contract.config.storage import Storage
 from controller.reasons import Problem, Reason
 from kube.seam import Object
 

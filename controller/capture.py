@@ -4,12 +4,13 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Final
 
-from contract import keys
-from contract.checkpoint import annotations_of, job_spec
-from contract.conditions import condition, is_true
-from contract.states import AgentReason, CaptureStatus, ConditionType, Phase
-from contract.storage import BadIdError, Storage, artifact_dir
-from contract.values import Values
+from contract.api import keys
+from contract.api.checkpoint import annotations_of, job_spec
+from contract.api.conditions import condition, is_true
+from contract.api.states import AgentReason, CaptureStatus, ConditionType, Phase
+from contract.api.times import format_time, parsed_time
+from contract.config.storage import BadIdError, Storage, artifact_dir
+from contract.config.values import Values
 from controller import diagnosis, unwanted
 from controller.actions import DeleteJob, SetDeadline
 from controller.captured import agent_reason, image_of, size_of
@@ -19,7 +20,6 @@ from controller.observed import Observed, belongs_to
 from controller.reasons import Problem, Reason
 from controller.retry import capture_failed
 from kube.seam import Object
-from kube.times import format_time, parsed_time
 
 VERDICT_PATIENCE: Final = 10.0
 """Seconds after a Job's completion in which the agent's annotation may still be on its way."""

@@ -8,9 +8,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from contract import keys
-from contract.checkpoint import annotations_of, captured_image, job_target
-from contract.values import Values
+from contract.api import keys
+from contract.api.checkpoint import annotations_of, captured_image, job_target
+from contract.config.values import Values
 from kube.seam import Object
 
 MAX_CONFIG: Final = 32 << 10

@@ -3,10 +3,10 @@
 With agentMount a missing agent is said, and the Job made all the same: its pod waits for a node with an agent.
 """
 
-from contract.checkpoint import captured_version
-from contract.claims import shape_claim
-from contract.states import ConditionType
-from contract.storage import BadIdError, Storage, artifact_path
+from contract.api.checkpoint import captured_version
+from contract.api.states import ConditionType
+from contract.api.volume_claims import shape_claim
+from contract.config.storage import BadIdError, Storage, artifact_path
 from controller.actions import CreateClaim
 from controller.adoption import store_namespace
 from controller.agents import agent_problem

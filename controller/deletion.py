@@ -7,12 +7,13 @@ it: deleting a small object must not destroy the work of hours by surprise.
 from datetime import datetime
 from typing import Final
 
-from contract import keys
-from contract.checkpoint import id_of
-from contract.conditions import condition, is_true
-from contract.states import Phase
-from contract.storage import Storage
-from contract.values import Values
+from contract.api import keys
+from contract.api.checkpoint import id_of
+from contract.api.conditions import condition, is_true
+from contract.api.states import Phase
+from contract.api.times import parsed_time
+from contract.config.storage import Storage
+from contract.config.values import Values
 from controller import diagnosis
 from controller.actions import Action, CreateJob, DeleteJob, SetFinalizer
 from controller.adoption import store_namespace
@@ -23,7 +24,6 @@ from kube.plan import Plan
 from kube.recorder import Note
 from kube.seam import Object
 from kube.store import key_of
-from kube.times import parsed_time
 
 POLL_SECONDS: Final = 5.0
 """Seconds between looks at a Job that runs; its end also wakes the controller."""

@@ -4,13 +4,13 @@ import re
 from datetime import datetime, timedelta
 from typing import Final
 
-from contract import control, keys
-from contract.checkpoint import annotations_of
-from contract.conditions import condition
+from contract.api import control_files, keys
+from contract.api.checkpoint import annotations_of
+from contract.api.conditions import condition
+from contract.api.times import parsed_time
 from controller.reasons import Problem, Reason
 from kube.errors import bounded
 from kube.seam import Object
-from kube.times import parsed_time
 
 POD_PATIENCE: Final = 15.0
 """Seconds that the Job controller may take to make the pod before its absence is worth a word."""
@@ -133,7 +133,7 @@ def out_of_time(job: Object) -> str:
     return (
         f"the deadline of {job['spec'].get('activeDeadlineSeconds')} s (spec.job.activeDeadlineSeconds) passed before "
         "the worker was ready to be captured: does it give the signal that spec.job.readySignal waits for (File: it "
-        f"writes {control.READY_FOR_SNAPSHOT}, as snapshot_sdk.quiesce does; Probe: its probes)? "
+        f"writes {control_files.READY_FOR_SNAPSHOT}, as snapshot_sdk.quiesce does; Probe: its probes)? "
     )
 
 

@@ -5,12 +5,12 @@ from copy import deepcopy
 from datetime import datetime
 from typing import Any, Final
 
-from contract.states import ConditionType, Phase
+from contract.api.states import ConditionType, Phase
+from contract.api.times import format_time
 from controller.reasons import NORMAL, Problem, Reason, note
 from kube.errors import bounded
 from kube.recorder import Note
 from kube.seam import Object
-from kube.times import format_time
 
 MAX_MESSAGE: Final = 1000
 """Characters of a message; an Event holds 1024."""

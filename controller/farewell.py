@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from contract import keys
-from contract.states import GateEnd
+from contract.api import keys
+from contract.api.states import GateEnd
 from daemon import logs
 from daemon.settings import read_settings
 from daemon.tasks import main

@@ -7,8 +7,8 @@ last thing that can be said is an Event about an object that is no more, found b
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
-from contract import keys
-from contract.checkpoint import id_of
+from contract.api import keys
+from contract.api.checkpoint import id_of
 from controller.deletion import has_finalizer
 from controller.reasons import Reason, note
 from controller.retention import versions_of

@@ -13,16 +13,16 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from contract import keys
-from contract.checkpoint import annotations_of, is_given_up, labels_of
-from contract.conditions import condition, is_true
-from contract.reports import UNKNOWN_REASON, Report, ReportPhase, read_report
-from contract.states import AgentReason, CaptureStatus, Phase
+from contract.api import keys
+from contract.api.checkpoint import annotations_of, is_given_up, labels_of
+from contract.api.conditions import condition, is_true
+from contract.api.reports import UNKNOWN_REASON, Report, ReportPhase, read_report
+from contract.api.states import AgentReason, CaptureStatus, Phase
+from contract.api.times import parsed_time
 from controller.reasons import Reason
 from kube.informer import Informer
 from kube.seam import Object
 from kube.store import Change
-from kube.times import parsed_time
 
 CAPTURED: Final = "captured"
 FAILED: Final = "failed"

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from contract import keys
-from contract.checkpoint import annotations_of, id_of, labels_of
-from contract.conditions import is_true
-from contract.states import CaptureStatus, Phase
-from contract.storage import Storage
+from contract.api import keys
+from contract.api.checkpoint import annotations_of, id_of, labels_of
+from contract.api.conditions import is_true
+from contract.api.states import CaptureStatus, Phase
+from contract.config.storage import Storage
 from controller import diagnosis
 from controller.adoption import job_to_adopt, store_namespace
 from controller.job_events import JobEvents

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from contract.checkpoint import artifact_version, job_name, resolve_id
-from contract.states import Phase
-from contract.storage import BadIdError
+from contract.api.checkpoint import artifact_version, job_name, resolve_id
+from contract.api.states import Phase
+from contract.config.storage import BadIdError
 from kube.seam import Object
 
 

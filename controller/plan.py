@@ -13,12 +13,12 @@ Each pass starts from what is there now and ends in actions, one status and a ti
 from datetime import datetime
 from typing import Final
 
-from contract import keys
-from contract.checkpoint import is_automatic, labels_of, resolve_id
-from contract.job_shape import ShapeError, shape_job
-from contract.states import ConditionType, Phase
-from contract.storage import BadIdError, Storage, StorageError, storage_from_values
-from contract.values import Values
+from contract.api import keys
+from contract.api.checkpoint import is_automatic, labels_of, resolve_id
+from contract.api.states import ConditionType, Phase
+from contract.config.storage import BadIdError, Storage, StorageError, storage_from_values
+from contract.config.values import Values
+from contract.pods.capture_job import InvalidTemplateError, build_capture_job
 from controller import adoption, unwanted
 from controller.actions import Action, CheckJob, CreateJob, SetFinalizer, SetLabel
 from controller.capture import follow
@@ -181,8 +181,8 @@ def _prepare(
 ) -> tuple[tuple[Action, ...], float | None]:
     """Pending: volume, then Job."""
     try:
-        job = shape_job(observed.checkpoint, values=values, storage=storage)
-    except ShapeError as error:
+        job = build_capture_job(observed.checkpoint, values=values, storage=storage)
+    except InvalidTemplateError as error:
         _unshapeable(draft, error, wanted_job(observed.checkpoint))
         return (), None
     draft.set(jobName=job["metadata"]["name"])
@@ -248,7 +248,7 @@ def _refused(draft: Draft, refusal: Refusal) -> float | None:
     return REFUSED_SECONDS
 
 
-def _unshapeable(draft: Draft, error: ShapeError, job_name: str) -> None:
+def _unshapeable(draft: Draft, error: InvalidTemplateError, job_name: str) -> None:
     reason = Reason.GMS_DISABLED if error.field.startswith("spec.gpuMemoryService") else Reason.TEMPLATE_INVALID
     problem = Problem(reason, str(error))
     draft.set(jobName=job_name)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from contract.checkpoint import WORKLOAD_GONE
+from contract.api.checkpoint import WORKLOAD_GONE
 from kube.recorder import Note
 
 

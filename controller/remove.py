@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from contract.storage import BadIdError, check_id, check_version
+from contract.config.storage import BadIdError, check_id, check_version
 
 USAGE: Final = "usage: python3 -m controller.remove BASE ID [VERSION]"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

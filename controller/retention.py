@@ -19,14 +19,14 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
-from contract import keys
-from contract.checkpoint import annotations_of, artifact_version, captured_version, id_of, is_automatic, labels_of
-from contract.states import Phase
-from contract.storage import BadIdError
-from contract.values import Values, duration_seconds
+from contract.api import keys
+from contract.api.checkpoint import annotations_of, artifact_version, captured_version, id_of, is_automatic, labels_of
+from contract.api.states import Phase
+from contract.api.times import parsed_time
+from contract.config.storage import BadIdError
+from contract.config.values import Values, duration_seconds
 from kube.seam import Object
 from kube.store import key_of
-from kube.times import parsed_time
 
 SETTLE_SECONDS: Final = 10.0
 """How long a version has been superseded before it may go: pods that were admitted a moment before are seen by then."""

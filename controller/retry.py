@@ -9,17 +9,17 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Final
 
-from contract import keys
-from contract.checkpoint import artifact_version, is_automatic
-from contract.states import ConditionType, Phase
-from contract.storage import MAX_VERSION, BadIdError
-from contract.values import Values, duration_seconds
+from contract.api import keys
+from contract.api.checkpoint import artifact_version, is_automatic
+from contract.api.states import ConditionType, Phase
+from contract.api.times import parsed_time
+from contract.config.storage import MAX_VERSION, BadIdError
+from contract.config.values import Values, duration_seconds
 from controller.actions import SetAnnotations
 from controller.draft import Draft
 from controller.observed import wanted_job
 from controller.reasons import Problem, Reason
 from kube.seam import Object
-from kube.times import parsed_time
 
 RAISE_VERSION: Final = f"to try again, raise annotation {keys.ANN_ARTIFACT_VERSION} of the DynamoCheckpoint"
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from contract import keys
-from contract.storage import Storage, artifact_path, check_id, check_version
-from contract.values import Values
-from contract.values_sections import PullSecret
+from contract.api import keys
+from contract.config.sections import PullSecret
+from contract.config.storage import Storage, artifact_path, check_id, check_version
+from contract.config.values import Values
 from kube.resources import JOBS
 from kube.seam import Object
 

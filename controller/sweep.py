@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NoReturn
 
-from contract import keys
-from contract.checkpoint import annotations_of, id_of, labels_of
-from contract.conditions import condition, is_true
-from contract.storage import Storage
-from contract.values import Values
+from contract.api import keys
+from contract.api.checkpoint import annotations_of, id_of, labels_of
+from contract.api.conditions import condition, is_true
+from contract.api.times import parsed_time
+from contract.config.storage import Storage
+from contract.config.values import Values
 from controller import diagnosis
 from controller.adoption import store_namespace
 from controller.deletion import RETRY_SECONDS, has_finalizer
@@ -30,7 +31,6 @@ from kube.recorder import Recorder
 from kube.resources import CHECKPOINTS, JOBS, PODS
 from kube.seam import Kube, Object, Propagation
 from kube.store import Change, key_of
-from kube.times import parsed_time
 from workloads.pods import OF_GRAPHS, OPTED_IN
 
 PERIOD: Final = 60.0

@@ -7,17 +7,17 @@ room that knows the pods (``workloads.interest``); here is decided what follows 
 from datetime import datetime
 from typing import Final
 
-from contract import keys
-from contract.checkpoint import annotations_of, is_given_up
-from contract.conditions import is_true
-from contract.states import ConditionType, Phase
-from contract.values import Values, duration_seconds
+from contract.api import keys
+from contract.api.checkpoint import annotations_of, is_given_up
+from contract.api.conditions import is_true
+from contract.api.states import ConditionType, Phase
+from contract.api.times import parsed_time
+from contract.config.values import Values, duration_seconds
 from controller.actions import DeleteJob
 from controller.draft import Draft
 from controller.observed import Observed, belongs_to
 from controller.reasons import Problem, Reason
 from kube.seam import Object
-from kube.times import parsed_time
 
 REMEDY: Final = "a new pod of the same template has it captured by itself"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from contract import keys
+from contract.api import keys
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples" / "demo"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from contract import keys
-from contract.states import Admission, Phase
+from contract.api import keys
+from contract.api.states import Admission, Phase
 from demo import manifests
 from demo.kubectl import CommandError, Kubectl, WaitError, wait_for
 from demo.timeline import Start, Story

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from contract import keys
+from contract.api import keys
 
 Json = Any
 Path = tuple[str | int, ...]

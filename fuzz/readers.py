@@ -19,11 +19,11 @@ import snapshot_sdk
 from agent import artifact, image, rootfs
 from agent.errors import ArtifactError, ContainerError, RefusedError
 from certs import store
-from contract import control, keys
-from contract.crd import crd
-from contract.reports import LARGEST, LONGEST, UNKNOWN_REASON, ReportPhase, read_report
-from contract.states import Admission, AgentReason, RestoreStatus
-from contract.values import load_values
+from contract.api import control_files, keys
+from contract.api.reports import LARGEST, LONGEST, UNKNOWN_REASON, ReportPhase, read_report
+from contract.api.states import Admission, AgentReason, RestoreStatus
+from contract.config.values import load_values
+from contract.crds.generate import crd
 from controller import captured
 from snapshotctl import answers
 
@@ -94,7 +94,7 @@ def _why(content: bytes) -> None:
 def _control_directory(content: bytes) -> None:
     """Every file that the SDK reads holds *content*; a worker must survive that."""
     with tempfile.TemporaryDirectory(dir=_memory()) as folder:
-        for name in (control.RESTORE_COMPLETE, control.RESTORE_CONTEXT):
+        for name in (control_files.RESTORE_COMPLETE, control_files.RESTORE_CONTEXT):
             (Path(folder) / name).write_bytes(content)
         with patch.dict(os.environ, {keys.ENV_CONTROL_DIR: folder}):
             assert isinstance(snapshot_sdk.restore_context(), dict)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 import yaml
 
-from contract.values import load_values
+from contract.config.values import load_values
 from fuzz.readers import ID
 from fuzz.targets import PATH
 from tests.pods import auto_pod, checkpoint_of, random_pod

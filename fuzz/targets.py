@@ -16,7 +16,7 @@ import orjson
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_parser import HttpRequestParser
 
-from contract.values import Values, ValuesError, load_values
+from contract.config.values import Values, ValuesError, load_values
 from fuzz import readers
 from webhook.answer import LABELS, Answer, BadReviewError, answer
 from webhook.fast_lane import FastLane, Heads, Reply

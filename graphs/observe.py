@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from contract import keys
-from contract.checkpoint import controller_of, id_of, is_automatic, labels_of
-from contract.states import Phase, StartupPolicy
+from contract.api import keys
+from contract.api.checkpoint import controller_of, id_of, is_automatic, labels_of
+from contract.api.states import Phase, StartupPolicy
 from graphs.observed import Observed, is_ours
 from graphs.services import references_of, services_of
 from kube.errors import NotFoundError

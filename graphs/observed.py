@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from contract import keys
-from contract.checkpoint import controller_of
-from contract.states import GraphReason, Phase
+from contract.api import keys
+from contract.api.checkpoint import controller_of
+from contract.api.states import GraphReason, Phase
 from kube.seam import Object
 
 

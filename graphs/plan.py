@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from contract import keys
-from contract.automatic import automatic_name
-from contract.checkpoint import annotations_of, controller_of, find_container, is_automatic, labels_of
-from contract.states import DeletionPolicy, GraphReason
-from contract.values import Values
+from contract.api import keys
+from contract.api.checkpoint import annotations_of, controller_of, find_container, is_automatic, labels_of
+from contract.api.states import DeletionPolicy, GraphReason
+from contract.config.values import Values
+from contract.pods.template_hash import automatic_name
 from graphs import identity
 from graphs.actions import (
     Action,

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from contract import keys
-from contract.states import DeletionPolicy, StartupPolicy
+from contract.api import keys
+from contract.api.states import DeletionPolicy, StartupPolicy
 
 Json = dict[str, Any]
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from contract import keys
-from contract.automatic import automatic_name
-from contract.checkpoint import find_container
-from contract.states import DeletionPolicy, ReadySignal
+from contract.api import keys
+from contract.api.checkpoint import find_container
+from contract.api.states import DeletionPolicy, ReadySignal
+from contract.pods.template_hash import automatic_name
 from graphs import identity
 from graphs.services import Service, Wish
 from graphs.template import merged

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from contract.checkpoint import id_of
-from contract.conditions import condition
-from contract.states import GraphCondition, GraphReason, GraphState, StartupPolicy
+from contract.api.checkpoint import id_of
+from contract.api.conditions import condition
+from contract.api.states import GraphCondition, GraphReason, GraphState, StartupPolicy
+from contract.api.times import format_time
 from graphs.observed import Problem, Standing
 from graphs.services import Service
 from graphs.shape import DEPLOYMENT_KIND
@@ -17,7 +18,6 @@ from graphs.waits import NO_WAIT, Wait
 from kube.errors import bounded
 from kube.recorder import Note
 from kube.seam import Object
-from kube.times import format_time
 
 MAX_MESSAGE: Final = 1000
 _OF_DEPLOYMENTS: Final = frozenset(

@@ -10,8 +10,8 @@ import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
-from contract import keys
-from contract.pod_parts import mounted_at, shared_memory_volume
+from contract.api import keys
+from contract.pods.common import mounted_at, shared_memory_volume
 from graphs.services import FRONTEND, Service
 
 Json = dict[str, Any]

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from contract.conditions import condition
-from contract.states import ConditionType, StartupPolicy
+from contract.api.conditions import condition
+from contract.api.states import ConditionType, StartupPolicy
+from contract.api.times import parse_time
 from graphs.observed import Standing
 from graphs.services import Service
-from kube.times import parse_time
 
 SETTLE_SECONDS: Final = 3.0
 """Seconds for which a checkpoint has been Ready before workers are started for it.

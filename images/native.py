@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from contract.keys import STANDBY, TOOLS_DIR
+from contract.api.keys import STANDBY, TOOLS_DIR
 from images.errors import ToolError, call
 
 STANDBY_SOURCES: Final = ("standby.c", "claim.c", "worker.c", "foreign.c", "image.c", "install.c", "host.c")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from contract.keys import STANDBY
+from contract.api.keys import STANDBY
 from images import archive
 from images.archive import Image
 from images.layers import Layer

@@ -1,6 +1,6 @@
 """The live copy of the claims of one name, and what it is worth."""
 
-from contract.claims import ClaimState, claim_state
+from contract.api.volume_claims import ClaimState, claim_state
 from kube.informer import Informer
 from kube.resources import PERSISTENT_VOLUME_CLAIMS
 from kube.seam import Keep, Kube

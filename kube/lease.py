@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from contract.api.times import format_micro_time, parsed_time
 from kube.errors import ConflictError, KubeError, NotFoundError
 from kube.resources import LEASES
 from kube.seam import Kube, Object
-from kube.times import format_micro_time, parsed_time
 
 LEASE_SECONDS: Final = 15
 RENEW_DEADLINE: Final = 10.0

@@ -10,7 +10,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from contract.values import Values
+from contract.config.values import Values
 from daemon.settings import Settings
 from daemon.tasks import Task
 from kube.claims import LiveClaims

@@ -14,10 +14,10 @@ from hashlib import sha256
 from typing import Final, Literal, NoReturn
 from uuid import uuid4
 
+from contract.api.times import format_time
 from kube.errors import AlreadyExistsError, KubeError, NotFoundError, bounded
 from kube.resources import EVENTS
 from kube.seam import Kube, Object
-from kube.times import format_time
 
 MAX_MESSAGE: Final = 1024
 """Characters; the API server refuses longer ones."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from contract import keys
+from contract.api import keys
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from contract import keys
-from contract.checkpoint import annotations_of, artifact_version
-from contract.conditions import condition
-from contract.states import ConditionType, Phase
-from contract.storage import BadIdError, check_version
+from contract.api import keys
+from contract.api.checkpoint import annotations_of, artifact_version
+from contract.api.conditions import condition
+from contract.api.states import ConditionType, Phase
+from contract.config.storage import BadIdError, check_version
 from kube.errors import NotFoundError
 from kube.resources import CHECKPOINTS
 from kube.seam import Kube

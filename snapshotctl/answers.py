@@ -11,14 +11,14 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from contract import keys
-from contract.checkpoint import TargetError, annotations_of, labels_of, target_containers
-from contract.checkpoint_remedies import CHECKPOINT
-from contract.conditions import condition
-from contract.graph_remedies import GRAPH
-from contract.remedies import ADMISSION, AGENT, GATE, NOTHING, Remedy
-from contract.reports import ReportPhase, read_report
-from contract.states import Admission, AgentReason, ConditionType, GateEnd, GraphCondition, Phase, RestoreStatus
+from contract.api import keys
+from contract.api.checkpoint import TargetError, annotations_of, labels_of, target_containers
+from contract.api.conditions import condition
+from contract.api.reports import ReportPhase, read_report
+from contract.api.states import Admission, AgentReason, ConditionType, GateEnd, GraphCondition, Phase, RestoreStatus
+from contract.remedies.admission import ADMISSION, AGENT, GATE, NOTHING, Remedy
+from contract.remedies.checkpoints import CHECKPOINT
+from contract.remedies.graphs import GRAPH
 from workloads.pods import checkpoint_name
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from contract import keys
-from contract.checkpoint import TargetError, annotations_of, labels_of, target_containers
-from contract.claims import Claims, ClaimState, unknown
-from contract.states import Admission, RestoreStatus
+from contract.api import keys
+from contract.api.checkpoint import TargetError, annotations_of, labels_of, target_containers
+from contract.api.states import Admission, RestoreStatus
+from contract.api.volume_claims import Claims, ClaimState, unknown
 from graphs.shape import label_value
 from kube.errors import ForbiddenError, KubeError, NotFoundError
 from kube.resources import (

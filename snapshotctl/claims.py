@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from contract.claims import Claims, ClaimState, claim_state, unknown
+from contract.api.volume_claims import Claims, ClaimState, claim_state, unknown
 from kube.errors import ForbiddenError, NotFoundError
 from kube.resources import PERSISTENT_VOLUME_CLAIMS
 

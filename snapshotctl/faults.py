@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from contract import keys
+from contract.api import keys
 from kube.errors import (
     ConfigError,
     ForbiddenError,

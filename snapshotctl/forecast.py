@@ -8,10 +8,10 @@ from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from contract import keys
-from contract.checkpoint import labels_of
-from contract.storage import StorageError, storage_from_values
-from contract.values import Values
+from contract.api import keys
+from contract.api.checkpoint import labels_of
+from contract.config.storage import StorageError, storage_from_values
+from contract.config.values import Values
 from controller.actions import (
     Action,
     CheckJob,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 if TYPE_CHECKING:
-    from contract.values import Values
+    from contract.config.values import Values
 
 EXIT_UNREADABLE: Final = 2
 
@@ -52,7 +52,7 @@ def manifests_of(path: Path) -> list[dict[str, Any]]:
 
 def values_of(path: Path | None) -> Values:
     """The chart's values; ends the command where they cannot be read."""
-    from contract.values import ValuesError, load_values  # noqa: PLC0415 - as above
+    from contract.config.values import ValuesError, load_values  # noqa: PLC0415 - as above
 
     try:
         return load_values(_text(path) if path else "")

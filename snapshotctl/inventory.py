@@ -9,10 +9,10 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Final
 
-from contract import keys
-from contract.checkpoint import annotations_of, captured_version, controller_of, labels_of, resolve_id
-from contract.states import Phase
-from contract.storage import BadIdError
+from contract.api import keys
+from contract.api.checkpoint import annotations_of, captured_version, controller_of, labels_of, resolve_id
+from contract.api.states import Phase
+from contract.config.storage import BadIdError
 from kube.resources import CHECKPOINTS, PODS
 from kube.seam import Kube, Object
 from snapshotctl import table

@@ -9,9 +9,9 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from contract import keys
-from contract.checkpoint import TargetError, annotations_of, check_target, labels_of, target_containers
-from contract.storage import BadIdError, check_id
+from contract.api import keys
+from contract.api.checkpoint import TargetError, annotations_of, check_target, labels_of, target_containers
+from contract.config.storage import BadIdError, check_id
 from snapshotctl.cluster import UserError
 from webhook.wellformed import malformed
 

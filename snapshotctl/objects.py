@@ -9,10 +9,10 @@ from typing import Any, Final
 import yaml
 from pydantic import ValidationError
 
-from contract import keys
-from contract.claims import Claims, claim_state, unknown
-from contract.crd_models import DynamoCheckpoint
-from contract.problems import dotted
+from contract.api import keys
+from contract.api.volume_claims import Claims, claim_state, unknown
+from contract.config.errors import dotted
+from contract.crds.checkpoint import DynamoCheckpoint
 
 Json = dict[str, Any]
 DEFAULT_NAMESPACE: Final = "default"

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from contract import control, keys
-from contract.checkpoint import (
+from contract.api import control_files, keys
+from contract.api.checkpoint import (
     artifact_version,
     captured_container,
     captured_version,
@@ -17,10 +17,10 @@ from contract.checkpoint import (
     labels_of,
     ready_signal,
 )
-from contract.checkpoint_remedies import CHECKPOINT
-from contract.remedies import NOTHING
-from contract.states import Phase, ReadySignal
-from contract.storage import BadIdError
+from contract.api.states import Phase, ReadySignal
+from contract.config.storage import BadIdError
+from contract.remedies.admission import NOTHING
+from contract.remedies.checkpoints import CHECKPOINT
 from kube.errors import ForbiddenError
 from kube.resources import EVENTS, PODS
 from kube.seam import Kube, Object
@@ -34,8 +34,8 @@ STUCK_PAGE: Final = "docs/operating.md#a-checkpoint-that-does-not-go"
 LAST_EVENTS: Final = 10
 _AWAITED: Final = {
     ReadySignal.FILE: (
-        f"It is captured when its worker writes the file {control.READY_FOR_SNAPSHOT}, as snapshot_sdk.quiesce does "
-        "(spec.job.readySignal: File). A worker that never does needs a checkpoint made anew with "
+        f"It is captured when its worker writes the file {control_files.READY_FOR_SNAPSHOT}, as snapshot_sdk.quiesce "
+        "does (spec.job.readySignal: File). A worker that never does needs a checkpoint made anew with "
         "spec.job.readySignal: Probe."
     ),
     ReadySignal.PROBE: "It is captured when the probes of its container have passed (spec.job.readySignal: Probe).",

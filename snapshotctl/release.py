@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from contract.values import Values, ValuesError, load_values
+from contract.config.values import Values, ValuesError, load_values
 from kube.errors import ForbiddenError, NotFoundError
 from kube.resources import CONFIG_MAPS, NAMESPACES
 from kube.seam import Kube, Object

@@ -44,7 +44,7 @@ def command(reach: Reach, manifest: Path | None, pod: str | None, checkpoint_id:
 async def _create(
     session: Session, objects: list[dict[str, Any]], manifest: str, checkpoint_id: str, containers: str | None
 ) -> dict[str, str]:
-    from contract import keys  # noqa: PLC0415 - --help imports nothing
+    from contract.api import keys  # noqa: PLC0415 - --help imports nothing
     from kube.resources import PODS  # noqa: PLC0415 - as above
     from snapshotctl.manual import pod_of, restore_body, targets_of  # noqa: PLC0415 - as above
 
@@ -64,7 +64,7 @@ async def _create(
 
 async def _checkpoint_of(session: Session, checkpoint_id: str) -> str:
     """Name of the DynamoCheckpoint with this id."""
-    from contract import keys  # noqa: PLC0415 - --help imports nothing
+    from contract.api import keys  # noqa: PLC0415 - --help imports nothing
     from kube.resources import CHECKPOINTS  # noqa: PLC0415 - as above
 
     label = f"{keys.LABEL_CHECKPOINT_ID}={checkpoint_id}"

@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from kube.times import parse_time
+from contract.api.times import parse_time
 
 GAP: Final = 3
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")

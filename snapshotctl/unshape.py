@@ -6,8 +6,8 @@ import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
-from contract import keys
-from contract.automatic import OUR_ENVIRONMENT, OUR_VOLUMES
+from contract.api import keys
+from contract.pods.template_hash import OUR_ENVIRONMENT, OUR_VOLUMES
 
 Json = dict[str, Any]
 

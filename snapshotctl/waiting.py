@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from contract.states import Phase
+from contract.api.states import Phase
 from kube.errors import NotFoundError, ServerUnavailableError
 from kube.resources import CHECKPOINTS
 from kube.seam import Kube, Object

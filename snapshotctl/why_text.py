@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from contract.remedies import NOTHING
+from contract.remedies.admission import NOTHING
 from snapshotctl.answers import Answer, Finding, Outcome, Stage
 from snapshotctl.listing import as_document
 

@@ -6,9 +6,9 @@ import copy
 from random import Random
 from typing import Any
 
-from contract import keys
-from contract.automatic import automatic_id, automatic_name, template_hash
-from contract.checkpoint import find_container
+from contract.api import keys
+from contract.api.checkpoint import find_container
+from contract.pods.template_hash import automatic_id, automatic_name, template_hash
 from tests.shapes import IMAGE, checkpoint, container, graph_pod, opted_in, pod
 
 Json = dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from contract import keys
+from contract.api import keys
 
 Json = dict[str, Any]
 

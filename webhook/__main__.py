@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from certs.expiry import SERVING, Expiry
 from certs.serve import ServingContext
-from contract.values import load_values
+from contract.config.values import load_values
 from daemon import logs
 from daemon.health import Check, HealthServer
 from daemon.settings import read_config, read_settings

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import orjson
 
-from contract.claims import Claims, unknown
-from contract.states import Admission
-from contract.values import Values
+from contract.api.states import Admission
+from contract.api.volume_claims import Claims, unknown
+from contract.config.values import Values
 from webhook.decide import Decision, Lookup, decide
 from webhook.wellformed import malformed
 

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from contract.claims import Claims, unknown
-from contract.values import Values
+from contract.api.volume_claims import Claims, unknown
+from contract.config.values import Values
 from webhook.answer import BadReviewError, answer
 from webhook.decide import Lookup
 from webhook.fast_lane import DateHeader, FastLane, Heads, Reply

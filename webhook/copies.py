@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from contract.claims import Claims, unknown
-from contract.states import AccessMode
+from contract.api.states import AccessMode
+from contract.api.volume_claims import Claims, unknown
 from kube.claims import LiveClaims, claims_informer
 from kube.informer import Informer
 from kube.resources import CHECKPOINTS
 
 if TYPE_CHECKING:
-    from contract.values import Values
+    from contract.config.values import Values
     from kube.seam import Kube, Object
 
 CLAIMS: Final = "claims"

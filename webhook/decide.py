@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from contract import keys
-from contract.checkpoint import TargetError
-from contract.claims import Claims, unknown
-from contract.pod_parts import MountTakenError
-from contract.restore_shape import Restore, annotation_operations, restore_operations
-from contract.states import Admission
-from contract.tools import EntrypointUnknownError
-from contract.values import Values
+from contract.api import keys
+from contract.api.checkpoint import TargetError
+from contract.api.states import Admission
+from contract.api.volume_claims import Claims, unknown
+from contract.config.values import Values
+from contract.pods.common import MountTakenError
+from contract.pods.injected_tools import EntrypointUnknownError
+from contract.pods.restore_patch import Restore, annotation_operations, restore_operations
 from webhook.source import differences, find_source
 from webhook.wish import Unshaped, Wish, opted_in, read_wish, says_shaped
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from contract import checkpoint as ckpt
-from contract import keys, pod_parts
-from contract.claims import Claims, ClaimState, claim_problem, said_of_claim
-from contract.restore_shape import Restore
-from contract.states import Admission, Phase
-from contract.storage import BadIdError, Storage, StorageError, storage_from_values
-from contract.tools import tools_for
+from contract.api import checkpoint as ckpt
+from contract.api import keys
+from contract.api.states import Admission, Phase
+from contract.api.volume_claims import Claims, ClaimState, claim_problem, said_of_claim
+from contract.config.storage import BadIdError, Storage, StorageError, storage_from_values
+from contract.pods import common
+from contract.pods.injected_tools import tools_for
+from contract.pods.restore_patch import Restore
 from webhook.wish import Unshaped, Wish, check_supported
 
 if TYPE_CHECKING:
-    from contract.values import Values
+    from contract.config.values import Values
 
 Json = dict[str, Any]
 
@@ -217,8 +218,8 @@ def _artifact(name: str, checkpoint: Json) -> tuple[str, str]:
 
 def _shared_memory(checkpoint: Json, template: Json, captured: Json) -> str | None:
     """Size of the memory volume at /dev/shm in the capture pod: the template's own, else the one we put there."""
-    if pod_parts.mounted_at(captured, keys.SHARED_MEMORY_DIR):
-        return pod_parts.memory_volume_size(template, captured)
+    if common.mounted_at(captured, keys.SHARED_MEMORY_DIR):
+        return common.memory_volume_size(template, captured)
     return ckpt.shared_memory_size(checkpoint)
 
 

@@ -5,21 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from contract import checkpoint as ckpt
-from contract import keys, pod_parts
-from contract.automatic import (
-    automatic_id,
-    automatic_name,
-    automatic_target,
-    per_pod_identity,
-    template_hash,
-)
-from contract.states import Admission, StartupPolicy
+from contract.api import checkpoint as ckpt
+from contract.api import keys
+from contract.api.states import Admission, StartupPolicy
+from contract.pods import common
+from contract.pods.template_hash import automatic_id, automatic_name, automatic_target, per_pod_identity, template_hash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from contract.values import Values
+    from contract.config.values import Values
 
 Json = dict[str, Any]
 
@@ -172,7 +167,7 @@ def check_supported(pod: Json) -> None:
     Raises:
         Unshaped: where it is not.
     """
-    if problem := pod_parts.unsupported(pod.get("spec") or {}):
+    if problem := common.unsupported(pod.get("spec") or {}):
         raise Unshaped(Admission.POD_UNSUPPORTED, f"spec.{problem[0]} {problem[1]}")
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from contract import keys
-from contract.automatic import automatic_id, automatic_name, automatic_target, template_hash
-from contract.checkpoint import TargetError
-from contract.states import ReadySignal
+from contract.api import keys
+from contract.api.checkpoint import TargetError
+from contract.api.states import ReadySignal
+from contract.pods.template_hash import automatic_id, automatic_name, automatic_target, template_hash
 from kube.resources import CHECKPOINTS, PODS
 from kube.seam import Object
 from kube.store import key_of

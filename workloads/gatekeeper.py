@@ -4,10 +4,10 @@ import logging
 from datetime import datetime
 from typing import Final
 
-from contract import keys
-from contract.claims import ClaimState, claim_problem, shape_claim
-from contract.states import GateEnd
-from contract.storage import storage_from_values
+from contract.api import keys
+from contract.api.states import GateEnd
+from contract.api.volume_claims import ClaimState, claim_problem, shape_claim
+from contract.config.storage import storage_from_values
 from kube.errors import REFUSALS, AlreadyExistsError, ConflictError, KubeError, NotFoundError, bounded
 from kube.part import Context
 from kube.queue import CONFLICT_PAUSE

@@ -10,10 +10,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from contract import keys
-from contract.checkpoint import annotations_of, captured_version, is_given_up, resolve_id
-from contract.states import Admission, GateEnd, Phase
-from contract.storage import BadIdError
+from contract.api import keys
+from contract.api.checkpoint import annotations_of, captured_version, is_given_up, resolve_id
+from contract.api.states import Admission, GateEnd, Phase
+from contract.config.storage import BadIdError
 from kube.seam import Object
 from workloads import pods
 

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
 
-from contract import keys
-from contract.checkpoint import annotations_of, is_automatic
-from contract.conditions import is_true
-from contract.states import ConditionType, Phase
+from contract.api import keys
+from contract.api.checkpoint import annotations_of, is_automatic
+from contract.api.conditions import is_true
+from contract.api.states import ConditionType, Phase
+from contract.api.times import format_time, parse_time
 from kube.errors import NotFoundError
 from kube.part import Context
 from kube.resources import CHECKPOINTS
 from kube.seam import Object
 from kube.store import key_of
-from kube.times import format_time, parse_time
 from workloads import pods
 from workloads.owners import Owners
 

@@ -4,9 +4,9 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from contract import keys
-from contract.checkpoint import TargetError
-from contract.states import Phase
+from contract.api import keys
+from contract.api.checkpoint import TargetError
+from contract.api.states import Phase
 from kube.errors import REFUSALS, AlreadyExistsError, NotFoundError
 from kube.part import Context
 from kube.resources import CHECKPOINTS, PODS

@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from contract.reports import UNKNOWN_REASON, Report, ReportPhase
-from contract.states import AgentReason, GateEnd
+from contract.api.reports import UNKNOWN_REASON, Report, ReportPhase
+from contract.api.states import AgentReason, GateEnd
 from kube.seam import Object
 from workloads import pods
 

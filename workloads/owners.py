@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from contract.checkpoint import controller_of
+from contract.api.checkpoint import controller_of
 from kube.errors import ForbiddenError, NotFoundError
 from kube.resources import DEPLOYMENTS, JOBS, PODS, REPLICA_SETS, STATEFUL_SETS, Resource
 from kube.seam import Kube, Object

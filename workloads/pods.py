@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
-from contract import keys
-from contract.automatic import automatic_id, automatic_name
-from contract.checkpoint import annotations_of, controller_of, labels_of
-from contract.states import Admission
+from contract.api import keys
+from contract.api.checkpoint import annotations_of, controller_of, labels_of
+from contract.api.states import Admission
+from contract.api.times import parse_time
+from contract.pods.template_hash import automatic_id, automatic_name
 from kube.seam import Object
 from kube.store import Key, key_of
-from kube.times import parse_time
 
 BY_CHECKPOINT: Final = "checkpoint"
 OPTED_IN: Final = f"{keys.LABEL_RESTORE} in ({keys.RESTORE_BY_NAME},{keys.RESTORE_AUTO}),!{keys.LABEL_IS_SOURCE}"

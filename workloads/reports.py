@@ -11,9 +11,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from contract import keys
-from contract.checkpoint import annotations_of
-from contract.reports import Report, read_report
+from contract.api import keys
+from contract.api.checkpoint import annotations_of
+from contract.api.reports import Report, read_report
 from kube.informer import Informer
 from kube.seam import Object
 from kube.store import Change, key_of

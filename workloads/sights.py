@@ -5,10 +5,10 @@ Both are a help and no more: a process that starts anew learns them again, or do
 
 from datetime import datetime
 
+from contract.api.times import parse_time
 from kube.informer import Informer
 from kube.seam import Object
 from kube.store import Key
-from kube.times import parse_time
 from workloads.gates import Sight
 
 

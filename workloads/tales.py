@@ -2,8 +2,8 @@
 
 from typing import Final, Literal, NamedTuple
 
-from contract import remedies
-from contract.states import Admission
+from contract.api.states import Admission
+from contract.remedies import admission
 from kube.seam import Object
 from workloads import pods
 
@@ -33,7 +33,7 @@ def tale(pod: Object) -> Tale | None:
     if code not in set(Admission):
         return None
     found = Admission(code)
-    words = remedies.ADMISSION[found]
+    words = admission.ADMISSION[found]
     name = pods.checkpoint_name(pod)
     about = f" DynamoCheckpoint {name}." if name else ""
     message = f"{words.meaning}{about} {words.remedy} See {words.link}"

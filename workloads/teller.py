@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from contract.checkpoint import controller_of
+from contract.api.checkpoint import controller_of
 from kube.part import Context
 from kube.seam import Object
 from kube.store import Key

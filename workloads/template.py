@@ -9,10 +9,10 @@ import copy
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from contract import control, keys
-from contract.automatic import GROUP_ENVIRONMENT, OUR_ENVIRONMENT, TOKEN_VOLUME_PREFIX
-from contract.checkpoint import annotations_of, labels_of
-from contract.job_shape import GENERATED_LABELS, MESH_CONTAINERS
+from contract.api import control_files, keys
+from contract.api.checkpoint import annotations_of, labels_of
+from contract.pods.capture_job import GENERATED_LABELS, MESH_CONTAINERS
+from contract.pods.template_hash import GROUP_ENVIRONMENT, OUR_ENVIRONMENT, TOKEN_VOLUME_PREFIX
 from kube.seam import Object
 
 ADDED_FIELDS: Final = (
@@ -113,7 +113,7 @@ def _unshape_container(container: Object) -> None:
         each for each in container.get("volumeMounts") or () if each.get("name") not in _OUR_VOLUMES
     ]
     gate = ((container.get("startupProbe") or {}).get("exec") or {}).get("command") or []
-    if gate and str(gate[-1]).endswith("/" + control.RESTORE_COMPLETE):
+    if gate and str(gate[-1]).endswith("/" + control_files.RESTORE_COMPLETE):
         # Nothing would ever open it in a capture pod.
         del container["startupProbe"]
 

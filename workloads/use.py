@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
+from contract.api.times import format_time, parsed_time
 from kube.seam import Object
-from kube.times import format_time, parsed_time
 from workloads import pods
 
 EVERY: Final = 3600.0

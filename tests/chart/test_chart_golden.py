@@ -5,7 +5,7 @@ import json
 import pytest
 
 from certs.reconcile import WEBHOOK_ENTRY, Targets
-from contract import keys
+from contract.api import keys
 from webhook.app import CLOSE_SECONDS, DRAIN_SECONDS
 
 CLUSTER_WIDE = ("--set", "rbac.namespaceRestricted=false")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from contract import keys
-from contract.crd_graph import graph_crd
+from contract.api import keys
+from contract.crds.graph import graph_crd
 
 ON = ("--set", "graphDeployments.enabled=true")
 CRD = f"{keys.GRAPH_PLURAL}.{keys.GROUP}"

@@ -10,7 +10,7 @@ import pytest
 from certs.policy import certificates
 from certs.reconcile import WEBHOOK_ENTRY, Targets, reconcile
 from certs.store import read_bundle
-from contract import keys
+from contract.api import keys
 from controller.farewell import release_all
 from kube.client import connect
 from kube.errors import NotFoundError

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from contract.values import load_values, values_schema
+from contract.config.values import load_values, values_schema
 from contract.version import VERSION
 
 OPERATOR_BLOCK = {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from contract.values import load_values
+from contract.config.values import load_values
 
 ROOT = Path(__file__).parents[2]
 VALUES = ROOT / "examples" / "seeds"

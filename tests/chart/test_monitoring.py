@@ -14,7 +14,7 @@ import yaml
 from benchmarks import our_process
 from cluster.errors import CommandError
 from cluster.ports import free_port
-from contract import keys
+from contract.api import keys
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "monitored"

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-from contract import keys
+from contract.api import keys
+from contract.api.times import format_time
 from kube.informer import Informer, synced
 from kube.resources import CHECKPOINTS, EVENTS, JOBS, NAMESPACES
-from kube.times import format_time
 from tests.cluster.waiting import eventually
 from tests.shapes import checkpoint
 

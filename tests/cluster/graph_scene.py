@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from uuid import uuid4
 
 from cluster.api import ControlPlane
-from contract import keys
+from contract.api import keys
 from kube.client import connect
 from kube.errors import NotFoundError
 from kube.resources import DEPLOYMENTS, GRAPHS, JOBS, NAMESPACES, PODS

@@ -22,7 +22,7 @@ from cluster.errors import CommandError
 from cluster.ports import free_port
 from cluster.progress import Silent
 from cluster.toolchain import HELM
-from contract import keys
+from contract.api import keys
 from tests.cluster.waiting import until
 from webhook.app import PATH
 

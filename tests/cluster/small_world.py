@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from click.testing import CliRunner
 
-from contract import keys
+from contract.api import keys
 from snapshotctl.__main__ import main
 from tests.shapes import ID, checkpoint, opted_in, pod, ready
 

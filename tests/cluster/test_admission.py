@@ -20,8 +20,8 @@ import pytest
 
 from certs.mint import issue_leaf, mint_authority
 from cluster.ports import free_ports
-from contract import keys
-from contract.crd import crd
+from contract.api import keys
+from contract.crds.generate import crd
 from tests.cluster.registration import configuration
 from tests.cluster.waiting import PATIENCE, until
 from tests.shapes import ID, IMAGE, checkpoint, claim, container, graph_pod, opted_in, pod, review

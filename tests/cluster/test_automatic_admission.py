@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import pytest
 
-from contract import keys
-from contract.automatic import template_hash
+from contract.api import keys
+from contract.pods.template_hash import template_hash
 from tests.cluster.registration import POD_CREATES
 from tests.cluster.test_admission import make_namespace, registered, started
 from tests.cluster.waiting import until

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from contract import keys
-from contract.values import load_values
+from contract.api import keys
+from contract.config.values import load_values
 from kube.resources import DEPLOYMENTS, JOBS, PODS, SERVICES, STATEFUL_SETS, Resource
 from tests.cluster import workload_scene as shop
 from tests.cluster.workload_scene import Workloads, gated, note

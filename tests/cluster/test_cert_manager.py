@@ -12,7 +12,7 @@ from cryptography.x509 import DNSName, SubjectAlternativeName
 
 from certs.policy import certificates
 from certs.reconcile import Targets, reconcile
-from contract import keys
+from contract.api import keys
 from kube.client import connect
 from kube.resources import PODS
 from tests.cluster.cert_manager_scene import ACCOUNTS, INJECTOR, Certified, CertManager, kubelet

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from cluster.errors import CommandError
-from contract import keys
+from contract.api import keys
 from tests.cluster.installed import RELEASE, Installed, new_namespace
 from tests.cluster.waiting import until
 from tests.shapes import ID, checkpoint, claim, opted_in

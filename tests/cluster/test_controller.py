@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from contract import keys
+from contract.api import keys
 from kube.errors import NotFoundError
 from kube.resources import CHECKPOINTS, JOBS, LEASES, PERSISTENT_VOLUME_CLAIMS, PODS
 from tests.cluster.controller_scene import DIGEST, LEASE, NO_CERTIFICATES, checkpoints_in, counted

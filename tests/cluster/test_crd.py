@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from cluster.errors import CommandError
-from contract import keys
-from contract.crd import crd
+from contract.api import keys
+from contract.crds.generate import crd
 from tests.shapes import checkpoint, container, template
 
 CHREK = """

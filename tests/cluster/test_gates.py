@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from cluster.errors import CommandError
-from contract import keys
+from contract.api import keys
 from kube.resources import CHECKPOINTS, DEPLOYMENTS, JOBS, NAMESPACES, PODS, STATEFUL_SETS, Resource
 from tests.cluster import workload_scene as shop
 from tests.cluster.workload_scene import bare, deployment, gated, note, pod_template

@@ -5,7 +5,7 @@ No scheduler runs here, so no capture finds a node; the Job controller makes and
 
 import pytest
 
-from contract import keys
+from contract.api import keys
 from kube.resources import DEPLOYMENTS, PODS
 from tests.cluster.workload_scene import VALUES, deployment, workloads_in
 

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 
-from contract import keys
+from contract.api import keys
 from kube.errors import NotFoundError
 from kube.resources import CHECKPOINTS, DEPLOYMENTS, GRAPHS, LEASES
 from tests.cluster.controller_scene import counted

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cluster.errors import CommandError
-from contract import keys
+from contract.api import keys
 from kube.resources import CHECKPOINTS, DEPLOYMENTS
 from tests.cluster.graph_scene import annotations, graph, service
 

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from contract import keys
-from kube.times import parse_time
+from contract.api import keys
+from contract.api.times import parse_time
 from tests.cluster.graph_scene import ROOT, WORKER, annotations, graph, service
 
 

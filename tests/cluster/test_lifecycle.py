@@ -11,10 +11,10 @@ import yaml
 from aiohttp import ClientError, ClientSession
 
 from cluster.ports import free_port
-from contract import keys
+from contract.api import keys
+from contract.api.times import format_micro_time, format_time
 from kube.errors import InvalidError, NotFoundError
 from kube.resources import CHECKPOINTS, EVENTS, JOBS, LEASES, PODS
-from kube.times import format_micro_time, format_time
 from tests.cluster.controller_scene import DIGEST, LEASE, NO_CERTIFICATES, ROOT, Scene, checkpoints_in
 from tests.cluster.waiting import eventually
 from tests.shapes import pod as shaped

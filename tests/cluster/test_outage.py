@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from contract import keys
+from contract.api import keys
 from kube.resources import NODES, PODS
 from tests.cluster.installed import Installed, new_namespace
 from tests.cluster.waiting import until

@@ -15,7 +15,7 @@ import aiohttp
 import jsonpatch
 import pytest
 
-from contract.values import load_values
+from contract.config.values import load_values
 from kube.login import login
 from tests.cluster.test_admission import make_namespace, registered, started
 from tests.pods import random_pod

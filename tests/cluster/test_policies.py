@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 
 from cluster.api import ControlPlane
-from contract import keys
+from contract.api import keys
 from tests.cluster.installed import Installed
 from tests.cluster.waiting import until
 from tests.shapes import ID, checkpoint, graph_pod, opted_in, pod

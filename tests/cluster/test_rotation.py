@@ -19,8 +19,8 @@ from certs.reconcile import WEBHOOK_ENTRY, Targets, reconcile
 from certs.serve import ServingContext
 from certs.store import read_bundle, read_leaf
 from cluster.ports import free_port
-from contract import keys
-from contract.values import load_values
+from contract.api import keys
+from contract.config.values import load_values
 from kube.errors import ConflictError, KubeError
 from kube.resources import MUTATING_WEBHOOK_CONFIGURATIONS, NAMESPACES, PODS, SECRETS, Resource
 from tests.shapes import opted_in

@@ -5,9 +5,9 @@ from uuid import uuid4
 
 import pytest
 
-from contract.job_shape import shape_job
-from contract.storage import storage_from_values
-from contract.values import load_values
+from contract.config.storage import storage_from_values
+from contract.config.values import load_values
+from contract.pods.capture_job import build_capture_job
 from tests.shapes import checkpoint, container, template
 
 POD_MOUNT = "storage: {accessMode: podMount}"
@@ -81,7 +81,7 @@ def namespace(control_plane):
 def test_capture_jobs_are_accepted(control_plane, namespace, values, obj):
     loaded = load_values(values)
     obj["metadata"]["namespace"] = namespace
-    job = shape_job(obj, values=loaded, storage=storage_from_values(loaded))
+    job = build_capture_job(obj, values=loaded, storage=storage_from_values(loaded))
     stored = json.loads(
         control_plane.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", stdin=json.dumps(job))
     )

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from cluster.api import ControlPlane
-from contract import keys
+from contract.api import keys
 from tests.cluster.small_world import DIGEST, READY, ROOT, VERSIONS, World, made_in
 from tests.cluster.waiting import until
 from tests.shapes import checkpoint

@@ -6,7 +6,7 @@ import re
 import pytest
 import yaml
 
-from contract import keys
+from contract.api import keys
 from tests.cluster.small_world import DIGEST, GRAPH, NEWER, made_in
 from tests.shapes import ID, IMAGE, container
 

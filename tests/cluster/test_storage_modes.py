@@ -5,9 +5,9 @@ from uuid import uuid4
 import pytest
 import yaml
 
-from contract import keys
-from contract.checkpoint import annotations_of
-from contract.values import values_from
+from contract.api import keys
+from contract.api.checkpoint import annotations_of
+from contract.config.values import values_from
 from kube.resources import CHECKPOINTS, DAEMON_SETS, JOBS, LEASES, NAMESPACES, PERSISTENT_VOLUME_CLAIMS, PODS, Resource
 from tests.cluster.controller_scene import LEASE, NO_CERTIFICATES, ROOT, Scene, checkpoints_in
 from tests.cluster.waiting import eventually

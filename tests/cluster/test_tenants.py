@@ -11,9 +11,9 @@ from uuid import uuid4
 import pytest
 
 from agent import selection
-from contract import keys
-from contract.storage import storage_from_values
-from contract.values import load_values
+from contract.api import keys
+from contract.config.storage import storage_from_values
+from contract.config.values import load_values
 from tests.cluster.installed import RELEASE, Installed, new_namespace
 from tests.cluster.waiting import until
 from tests.shapes import checkpoint, claim, graph_pod, opted_in, pod

@@ -17,7 +17,7 @@ import pytest
 
 from cluster.api import ControlPlane
 from cluster.errors import CommandError
-from contract import keys
+from contract.api import keys
 from tests.cluster.installed import RELEASE, ROOT, Installed
 from tests.cluster.waiting import PATIENCE, until
 from tests.shapes import checkpoint, opted_in

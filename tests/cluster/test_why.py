@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from cluster.api import ControlPlane
-from contract import keys
-from contract.checkpoint import annotations_of
+from contract.api import keys
+from contract.api.checkpoint import annotations_of
 from kube.client import connect
 from kube.errors import ApiError
 from kube.resources import (

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from contract import keys
+from contract.api import keys
 from kube.resources import CHECKPOINTS, DEPLOYMENTS, EVENTS, JOBS, PODS, REPLICA_SETS, STATEFUL_SETS
 from tests.cluster import workload_scene as shop
 from tests.cluster.workload_scene import bare, deployment, note, pod_template

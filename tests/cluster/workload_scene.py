@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 from cluster.api import ControlPlane
-from contract import keys
+from contract.api import keys
+from contract.api.times import format_time
 from kube.client import connect
 from kube.errors import NotFoundError
 from kube.resources import CHECKPOINTS, EVENTS, JOBS, LEASES, NAMESPACES, PODS, Resource
-from kube.times import format_time
 from tests.cluster.controller_scene import DIGEST, LEASE, NO_CERTIFICATES, ROOT, Processes, Scene
 from tests.cluster.registration import configuration
 from tests.cluster.test_admission import Webhook

@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from contract import control, keys
+from contract.api import control_files, keys
 from images.cache import Cache, default_root
 from images.steps import Steps
 
@@ -140,13 +140,13 @@ class BareContainer:
     def init(self) -> int:
         """Host pid of standby, once it has made its claim."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        claim = self.control / control.CLAIM
+        claim = self.control / control_files.CLAIM
         wait_for(lambda: re.match(r"[0-9a-f]{32}\n", claim.read_text()), "claim")
         return int(children.read_text().split()[0])
 
     def claimed(self) -> bool:
         """Whether an agent holds it; asked as standby asks, with the lock taken shared for a moment."""
-        with (self.control / control.CLAIM).open() as file:
+        with (self.control / control_files.CLAIM).open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

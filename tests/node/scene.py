@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.api import Cluster
-from contract import keys
+from contract.api import keys
 from demo.kubectl import CommandError, Kubectl, wait_for
 
 IMAGE = "dynamo-snapshot/demo-worker-placeholder:dev"

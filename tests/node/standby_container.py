@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from contract import control, keys
+from contract.api import control_files, keys
 from images.native import STANDBY_SOURCES
 
 SOURCES = [Path(__file__).parents[2] / "standby" / name for name in STANDBY_SOURCES]
@@ -77,7 +77,7 @@ class Container:
     def nonce(self) -> str:
         def fresh():
             with contextlib.suppress(FileNotFoundError):
-                return re.match(r"([0-9a-f]{32})\n", (self.dir / control.CLAIM).read_text())
+                return re.match(r"([0-9a-f]{32})\n", (self.dir / control_files.CLAIM).read_text())
             return None
 
         return wait_for(fresh, "claim")[1]
@@ -90,7 +90,7 @@ class Container:
 
     def take(self) -> None:
         """Hold the container, and say nothing of how long."""
-        self.lock = os.open(self.dir / control.CLAIM, os.O_RDWR | os.O_APPEND)
+        self.lock = os.open(self.dir / control_files.CLAIM, os.O_RDWR | os.O_APPEND)
         wait_for(self._take, "claim lock")
 
     def _take(self) -> bool:
@@ -107,7 +107,7 @@ class Container:
     def verdict(self, line: str) -> None:
         temporary = self.dir / ".verdict"
         temporary.write_text(line + "\n")
-        temporary.rename(self.dir / control.VERDICT)
+        temporary.rename(self.dir / control_files.VERDICT)
 
     def init(self) -> int:
         """Host pid of the namespace's first process."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from contract import keys
+from contract.api import keys
 from demo.kubectl import Kubectl, WaitError, wait_for
 from tests.node import scene
 

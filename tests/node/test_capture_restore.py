@@ -18,9 +18,9 @@ from agent.criu import EnteringCriu
 from agent.engine import NodeEngine
 from agent.orders import CaptureOrder, Place, RefuseOrder, RestoreOrder
 from agent.tools import Tools
-from contract import control
-from contract.states import AgentReason
-from contract.values import load_values
+from contract.api import control_files
+from contract.api.states import AgentReason
+from contract.config.values import load_values
 from tests.node.bare_container import PROJECT, WORKER_COMMAND, BareContainer, node_folder, unpack_tools, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
@@ -86,7 +86,7 @@ async def captured(node: Node, checkpoint_id: str, **options) -> tuple[str, str]
     """Captures a fresh worker; returns what it answered before, and the digest."""
     source = node.start("--capture", **options)
     source.says("warm")
-    wait_for((source.control / control.READY_FOR_SNAPSHOT).exists, "ready file")
+    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
     before = source.get()
     outcome = await node.capture(source, checkpoint_id)
     assert outcome.ok, outcome
@@ -106,11 +106,11 @@ class TestRestored:
         assert outcome.ok, outcome
         assert target.container_id == outcome.container_id
         text = target.says("outcome RESTORED")
-        assert control.LOG_RESTORED.format(id="abc") == text.splitlines()[0]
+        assert control_files.LOG_RESTORED.format(id="abc") == text.splitlines()[0]
         assert before == target.get()
         served = target.says("served by").splitlines()[-1]
         assert served == f"served by {before.split()[2]}"
-        assert control.DONE == (target.control / control.RESTORE_COMPLETE).read_text()
+        assert control_files.DONE == (target.control / control_files.RESTORE_COMPLETE).read_text()
         assert (user == 0) == (target.run("test -e /etc/issue.net").returncode != 0)
 
     async def test_restored_tree_is_in_the_containers_cgroups(self, node):
@@ -132,7 +132,7 @@ class TestRestored:
     async def test_pod_mount(self, node):
         """The store is reached through the container's own mount of it."""
         source = node.start("--capture")
-        wait_for((source.control / control.READY_FOR_SNAPSHOT).exists, "ready file")
+        wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
         through = {"base_path": PurePosixPath("/checkpoints"), "through_pod": True}
         outcome = await node.capture(source, "pod-mount", **through)
         assert outcome.ok, outcome
@@ -177,11 +177,11 @@ class TestBurst:
             # Each is claimed before the next is made: the first would not wait for the last on a busy machine.
             restores.append(asyncio.create_task(node.restore(targets[-1], "burst", digest)))
             await asyncio.to_thread(wait_for, targets[-1].claimed, "the claim")
-        slow.end = time.monotonic() + control.CLAIM_WINDOW + 1
+        slow.end = time.monotonic() + control_files.CLAIM_WINDOW + 1
         outcomes = await asyncio.gather(*restores)
 
         assert [""] * 18 == [outcome.reason for outcome in outcomes]
-        assert max(outcome.seconds["queue"] for outcome in outcomes) > control.CLAIM_WINDOW
+        assert max(outcome.seconds["queue"] for outcome in outcomes) > control_files.CLAIM_WINDOW
         for target in targets:
             target.says("outcome RESTORED")
 
@@ -208,7 +208,7 @@ class TestColdStart:
         container.says("outcome NOT_MANAGED")
         assert words in container.text()
         assert [] == [path for path in container.upper() if path not in self.of_the_cold_worker]
-        assert not (container.control / control.DIRTY).exists()
+        assert not (container.control / control_files.DIRTY).exists()
         assert 1 == len(wait_for(container.get, "answer of the cold worker").split()[0:1])
         return outcome
 
@@ -354,7 +354,7 @@ class TestAgentDies:
             target.init()
             agent.communicate(f"{target.pod_uid}\n")
         assert -signal.SIGKILL == agent.returncode
-        assert (target.control / control.DIRTY).exists()
+        assert (target.control / control_files.DIRTY).exists()
         assert 1 == len(target.children())
         return target
 
@@ -370,7 +370,7 @@ class TestAgentDies:
     async def test_nobody_comes_and_kubelet_restarts_the_container(self, node):
         _, digest = await captured(node, "dies-alone")
         target = self.dies(node, "dies-alone", digest)
-        assert control.EXIT_RESTART_ME == target.code()
+        assert control_files.EXIT_RESTART_ME == target.code()
         assert "the agent died" in target.text()
 
     async def test_a_capture_that_was_cut_off_fails(self, node):

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from contract import control, keys
+from contract.api import control_files, keys
 from images import native
 from tests.node import opens
 from tests.node.bare_container import BareContainer, node_folder, unpack_tools, wait_for
@@ -45,7 +45,7 @@ TEXTS = {
 KERNEL = r"/|\.|//\.|/proc(/.*)?|/sys/fs/cgroup(/.*)?|/dev/net/tun"
 OURS = r"(dump|restore)\.log|stats-(dump|restore)|irmap-cache"
 
-WOKEN = f"{keys.CONTROL_DIR}/{control.RESTORE_COMPLETE}"
+WOKEN = f"{keys.CONTROL_DIR}/{control_files.RESTORE_COMPLETE}"
 """Read by the worker, once it runs again."""
 
 
@@ -121,7 +121,7 @@ async def test_traps_behind_every_path(node, folder, library):
     """One trap sprung would have had all rights of the node."""
     source = node.start("--capture")
     source.says("warm")
-    wait_for((source.control / control.READY_FOR_SNAPSHOT).exists, "ready file")
+    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
     workers = mapped(source)
     set_traps(source, library, folder[1], workers)
     outcome = await node.capture(source, "trapped")
@@ -155,7 +155,7 @@ def test_every_call_is_on_the_list(node, folder):
     """Every open, exec and executable mapping within both containers is on the closed list."""
     source = node.start("--capture")
     source.says("warm")
-    wait_for((source.control / control.READY_FOR_SNAPSHOT).exists, "ready file")
+    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
     target = node.start()
     workers = mapped(source)
     spaces = {c: Path(f"/proc/{c.init()}/ns/mnt").stat().st_ino for c in (source, target)}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from contract import keys
+from contract.api import keys
 from demo.kubectl import Kubectl, wait_for
 from demo.platform import Platform
 from snapshotctl.__main__ import main

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster.api import Cluster
-from contract import keys
+from contract.api import keys
 from demo.kubectl import CommandError, Kubectl, wait_for
 from tests.node import scene
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from contract import keys
+from contract.api import keys
 from demo.kubectl import Kubectl, wait_for
 from tests.node import scene
 

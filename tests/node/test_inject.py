@@ -13,7 +13,7 @@ import yaml
 
 from cluster.api import Cluster
 from cluster.cache import Cache
-from contract import keys
+from contract.api import keys
 from demo import story
 from demo.install import CHART, RELEASE, Helm, complaints, image_settings
 from demo.kubectl import CommandError, Kubectl, wait_for

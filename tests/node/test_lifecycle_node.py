@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from contract import keys
+from contract.api import keys
 from demo.install import Helm, complaints, image_settings
 from demo.kubectl import CommandError, Kubectl, wait_for
 from demo.platform import Platform

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contract import keys
+from contract.api import keys
 from demo import story
 from demo.kubectl import Kubectl
 from demo.timeline import Story, faults

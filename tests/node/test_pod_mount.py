@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from contract import keys
+from contract.api import keys
 from demo import story
 from demo.install import Helm, complaints, image_settings
 from demo.kubectl import CommandError, Kubectl

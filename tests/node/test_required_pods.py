@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from contract import control, keys
+from contract.api import control_files, keys
 from demo import story
 from demo.kubectl import CommandError, Kubectl, wait_for
 from tests.node import scene
@@ -52,7 +52,7 @@ def test_it_ends_with_the_reason_where_the_restore_fails(ready: str, installed: 
     scene.create(installed, pod)
     found = ended(installed, "required-2")
 
-    assert control.EXIT_REQUIRED == found["exitCode"]
+    assert control_files.EXIT_REQUIRED == found["exitCode"]
     log = installed("logs", "required-2", "-c", "main")
     assert "No such file or directory" in log
     assert "ready, token" not in log

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from contract import keys
+from contract.api import keys
 from demo.install import RELEASE, Helm, complaints, image_settings
 from demo.kubectl import CommandError, Kubectl, wait_for
 from demo.platform import Platform

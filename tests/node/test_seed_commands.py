@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from contract import keys
+from contract.api import keys
 from demo.kubectl import Kubectl, wait_for
 from demo.platform import Platform
 from tests.node import scene

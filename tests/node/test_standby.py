@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from contract import control, keys
+from contract.api import control_files, keys
 from tests.node.standby_container import SAY_AND_STAY, SH, containers, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces")
@@ -18,7 +18,7 @@ def agent_dies_after_its_claim(start) -> tuple[int, float, str]:
     container = start(*SH, "echo worker")
     container.claim()
     began = time.monotonic()
-    wait_for(lambda: time.monotonic() - began > control.CLAIM_WINDOW, "claim window over")
+    wait_for(lambda: time.monotonic() - began > control_files.CLAIM_WINDOW, "claim window over")
     return released(container)
 
 
@@ -79,31 +79,38 @@ class TestColdStart:
             *SH, SAY_AND_STAY, env={keys.ENV_CHECKPOINT_PATH: "x", keys.ENV_CONTROL_DIR_NEW: "y", "KEPT": "1"}
         )
         text = container.says("KEPT=1")
-        assert control.CLAIM_WINDOW <= time.monotonic() - began < control.CLAIM_WINDOW + control.LOST_CLAIM_WINDOW
-        expected = control.LOG_COLD_START.format(reason="no agent claimed this container within 5 s")
+        assert (
+            control_files.CLAIM_WINDOW
+            <= time.monotonic() - began
+            < control_files.CLAIM_WINDOW + control_files.LOST_CLAIM_WINDOW
+        )
+        expected = control_files.LOG_COLD_START.format(reason="no agent claimed this container within 5 s")
         assert expected == text.splitlines()[0]
         assert "worker 1\n" in text
         assert "SNAPSHOT_CONTROL_DIR" not in text
         assert "DYN_" not in text
-        assert (container.dir / control.RESTORE_COMPLETE).read_text() == control.COLD_START
-        assert (container.dir / control.RESTORE_COMPLETE).stat().st_mode & 0o777 == 0o644
+        assert (container.dir / control_files.RESTORE_COMPLETE).read_text() == control_files.COLD_START
+        assert (container.dir / control_files.RESTORE_COMPLETE).stat().st_mode & 0o777 == 0o644
 
     def test_stale_files_are_removed_first(self, start):
         def leave(directory):
-            for name in control.STALE_AT_START:
+            for name in control_files.STALE_AT_START:
                 (directory / name).write_text("restored 00 5\n")
 
         container = start(*SH, "echo worker", prepare=leave)
         assert len(container.nonce()) == 32
         left = sorted(path.name for path in container.dir.iterdir())
-        assert left == [control.CLAIM]
+        assert left == [control_files.CLAIM]
 
     @pytest.mark.parametrize(
         ("policy", "code", "words"),
         [
             pytest.param({}, 0, "SNAPSHOT_COLD_START: Falling back to cold start: criu said no\nworker\n", id="cold"),
             pytest.param(
-                {keys.ENV_STANDBY_POLICY: keys.POLICY_REQUIRE}, control.EXIT_REQUIRED, "criu said no", id="require"
+                {keys.ENV_STANDBY_POLICY: keys.POLICY_REQUIRE},
+                control_files.EXIT_REQUIRED,
+                "criu said no",
+                id="require",
             ),
         ],
     )
@@ -119,7 +126,7 @@ class TestColdStart:
     @pytest.mark.parametrize(
         ("restart_policy", "code"),
         [
-            pytest.param("Always", control.EXIT_RESTART_ME, id="kubelet-restarts"),
+            pytest.param("Always", control_files.EXIT_RESTART_ME, id="kubelet-restarts"),
             pytest.param("Never", 0, id="in-place-because-never"),
         ],
     )
@@ -129,7 +136,7 @@ class TestColdStart:
         container = start(*SH, "echo worker", env={keys.ENV_STANDBY_RESTART_POLICY: restart_policy})
         nonce = container.claim()
         if said == "clean":
-            (container.dir / control.DIRTY).write_text("")
+            (container.dir / control_files.DIRTY).write_text("")
         container.verdict(f"failed {nonce} {said} half restored")
         container.release()
         assert code == container.code()
@@ -167,7 +174,7 @@ class TestColdStart:
         container.enter("sleep", "60")
         container.verdict(f"failed {nonce} clean no")
         container.release()
-        assert container.code() == control.EXIT_RESTART_ME
+        assert container.code() == control_files.EXIT_RESTART_ME
 
     def test_without_control_directory(self, start):
         container = start(*SH, "echo worker", env={keys.ENV_CONTROL_DIR: "/nonexistent"})
@@ -198,11 +205,11 @@ class TestColdStart:
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        pytest.param([], control.EXIT_REQUIRED, id="nothing"),
-        pytest.param(["--"], control.EXIT_REQUIRED, id="no-command"),
-        pytest.param(["--what", "--", "true"], control.EXIT_REQUIRED, id="unknown-option"),
-        pytest.param(["--image-entrypoint", "--"], control.EXIT_REQUIRED, id="no-recorded-entrypoint"),
-        pytest.param(["--install"], control.EXIT_REQUIRED, id="install-nowhere"),
+        pytest.param([], control_files.EXIT_REQUIRED, id="nothing"),
+        pytest.param(["--"], control_files.EXIT_REQUIRED, id="no-command"),
+        pytest.param(["--what", "--", "true"], control_files.EXIT_REQUIRED, id="unknown-option"),
+        pytest.param(["--image-entrypoint", "--"], control_files.EXIT_REQUIRED, id="no-recorded-entrypoint"),
+        pytest.param(["--install"], control_files.EXIT_REQUIRED, id="install-nowhere"),
     ],
 )
 def test_bad_command_line(start, arguments, code):
@@ -214,9 +221,9 @@ def test_bad_command_line(start, arguments, code):
 @pytest.mark.parametrize(
     ("scenario", "least", "words"),
     [
-        pytest.param(agent_dies_after_its_claim, control.LOST_CLAIM_WINDOW, "the agent died", id="agent dies"),
+        pytest.param(agent_dies_after_its_claim, control_files.LOST_CLAIM_WINDOW, "the agent died", id="agent dies"),
         pytest.param(
-            agent_dies_within_the_claim_window, control.LOST_CLAIM_WINDOW, "the agent died", id="agent dies early"
+            agent_dies_within_the_claim_window, control_files.LOST_CLAIM_WINDOW, "the agent died", id="agent dies early"
         ),
         pytest.param(restore_takes_longer_than_allowed, 11, "restore timed out", id="too long"),
         pytest.param(claim_waits_long_for_its_turn, 19, "my turn", id="long queue"),
@@ -227,5 +234,5 @@ def test_patience_has_an_end(slow, scenario, least, words):
     code, seconds, text = slow[scenario].result(60)
 
     assert 0 == code
-    assert f"{control.LOG_COLD_START.format(reason=words)}\nworker\n" == text
+    assert f"{control_files.LOG_COLD_START.format(reason=words)}\nworker\n" == text
     assert least < seconds

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from contract import control
+from contract.api import control_files
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces")
 
@@ -93,14 +93,20 @@ class TestInstall:
 @pytest.mark.parametrize(
     ("prepare", "file", "code"),
     [
-        pytest.param(lambda folder: (folder / control.RESTORE_COMPLETE).touch(), [], 0, id="open"),
+        pytest.param(lambda folder: (folder / control_files.RESTORE_COMPLETE).touch(), [], 0, id="open"),
         pytest.param(lambda _: None, [], 1, id="closed"),
         pytest.param(lambda folder: folder.rmdir(), [], 1, id="no folder"),
         pytest.param(
-            lambda folder: (folder / control.READY_FOR_SNAPSHOT).touch(), [control.READY_FOR_SNAPSHOT], 0, id="ready"
+            lambda folder: (folder / control_files.READY_FOR_SNAPSHOT).touch(),
+            [control_files.READY_FOR_SNAPSHOT],
+            0,
+            id="ready",
         ),
         pytest.param(
-            lambda folder: (folder / control.RESTORE_COMPLETE).touch(), [control.READY_FOR_SNAPSHOT], 1, id="not ready"
+            lambda folder: (folder / control_files.RESTORE_COMPLETE).touch(),
+            [control_files.READY_FOR_SNAPSHOT],
+            1,
+            id="not ready",
         ),
     ],
 )

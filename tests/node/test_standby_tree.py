@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from contract import control, keys
+from contract.api import control_files, keys
 from tests.node.standby_container import SAY_AND_STAY, SH, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces")
@@ -39,8 +39,8 @@ class TestRestored:
     def test_exit_code_passes_through(self, start, script, code):
         container, _ = self.restored(start, script)
         assert code == container.code()
-        assert control.LOG_RESTORED.format(id="abc") == container.text().splitlines()[0]
-        assert (container.dir / control.RESTORE_COMPLETE).read_text() == control.DONE
+        assert control_files.LOG_RESTORED.format(id="abc") == container.text().splitlines()[0]
+        assert (container.dir / control_files.RESTORE_COMPLETE).read_text() == control_files.DONE
         assert "cold" not in container.text()
 
     def test_signal_reaches_the_worker(self, start):
@@ -54,7 +54,7 @@ class TestRestored:
         container = start(*SH, "echo cold")
         nonce = container.claim()
         container.verdict(f"restored {nonce} 4000")
-        assert container.code() == control.EXIT_RESTART_ME
+        assert container.code() == control_files.EXIT_RESTART_ME
 
 
 RECORD_SIGNALS = """
@@ -71,7 +71,7 @@ while True:
 
 def tell(directory: Path, entrypoint: list[str], cmd: list[str]) -> None:
     """Write what the image would run, as the agent does: the list that standby waits for comes last."""
-    for name, words in ((control.IMAGE_CMD, cmd), (control.IMAGE_ENTRYPOINT, entrypoint)):
+    for name, words in ((control_files.IMAGE_CMD, cmd), (control_files.IMAGE_ENTRYPOINT, entrypoint)):
         (directory / ".told").write_text("".join(f"{word}\0" for word in words))
         (directory / ".told").rename(directory / name)
 
@@ -89,7 +89,7 @@ class TestCapture:
     def test_worker_is_far_from_the_pids_of_probes_and_leads_a_session(self, start):
         container = start("--capture", "--", sys.executable, "-c", RECORD_SIGNALS)
         words = container.says("sid").split()
-        assert int(words[1]) > control.FIRST_WORKER_PID
+        assert int(words[1]) > control_files.FIRST_WORKER_PID
         assert words[1] == words[3]
 
     @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ class TestCapture:
         container.nonce()
         tell(container.dir, [], [])
 
-        assert control.EXIT_REQUIRED == container.code()
+        assert control_files.EXIT_REQUIRED == container.code()
         assert "neither entrypoint nor cmd" in container.text()
 
     def test_what_was_told_of_a_former_container_does_not_count(self, start):

@@ -7,9 +7,9 @@ import copy
 from agent.orders import Outcome
 from agent.report import Reporter
 from agent.restores import Restores
-from contract import keys
-from contract.states import AccessMode
-from contract.storage import Storage
+from contract.api import keys
+from contract.api.states import AccessMode
+from contract.config.storage import Storage
 from kube.errors import NotFoundError
 
 ID = "3bff874d069f0ed5"

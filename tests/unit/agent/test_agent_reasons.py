@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.states import AgentReason
+from contract.api.states import AgentReason
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "reasons.md").read_text().partition("\n## Restore and capture\n")[2]

@@ -8,8 +8,8 @@ import pytest
 
 from agent.orders import ImageConfig, Outcome
 from agent.report import Reporter, capture_notes, restore_notes
-from contract import keys
-from contract.states import AgentReason, RestoreStatus
+from contract.api import keys
+from contract.api.states import AgentReason, RestoreStatus
 from kube.errors import ConflictError, ForbiddenError, ServerUnavailableError
 from tests.unit.agent import objects
 from tests.unit.agent.objects import FIRST, RESTORED, SECOND, RecordingKube, Said, reported, running

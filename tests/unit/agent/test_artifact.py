@@ -9,7 +9,7 @@ import pytest
 from agent import artifact
 from agent.artifact import MANIFEST, open_artifact, publish, refuse_existing, staging, verify
 from agent.errors import ArtifactError
-from contract.storage import BadIdError
+from contract.config.storage import BadIdError
 
 
 @pytest.fixture

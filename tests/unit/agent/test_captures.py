@@ -7,7 +7,7 @@ import pytest
 from agent.captures import Captures
 from agent.orders import Outcome
 from agent.report import Reporter
-from contract import keys
+from contract.api import keys
 from kube.store import Store
 from tests.unit.agent import objects
 from tests.unit.agent.objects import NOT_YET, RecordingKube, Said, ScriptedEngine, running, terminated

@@ -8,7 +8,7 @@ import pytest
 from agent import claim
 from agent.claim import ControlDir, open_control_dir, take
 from agent.errors import ContainerError
-from contract import control, keys
+from contract.api import control_files, keys
 
 NONCE = "0123456789abcdef" * 2
 
@@ -16,8 +16,8 @@ NONCE = "0123456789abcdef" * 2
 @pytest.fixture
 def directory(tmp_path):
     """A control directory in which this very process plays standby: it has the claim file open."""
-    (tmp_path / control.CLAIM).write_text(f"{NONCE}\n")
-    standby = os.open(tmp_path / control.CLAIM, os.O_RDWR)
+    (tmp_path / control_files.CLAIM).write_text(f"{NONCE}\n")
+    standby = os.open(tmp_path / control_files.CLAIM, os.O_RDWR)
     made = ControlDir(os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY))
     yield made
     made.close()
@@ -29,20 +29,20 @@ def test_verdicts(directory, tmp_path):
         assert (NONCE, False) == (held.nonce, held.taken_before)
         held.allow(75.4)
         held.restored(1001)
-        assert f"restored {NONCE} 1001\n" == (tmp_path / control.VERDICT).read_text()
+        assert f"restored {NONCE} 1001\n" == (tmp_path / control_files.VERDICT).read_text()
         held.failed("two\nlines  of reason", clean=False)
-        assert f"failed {NONCE} dirty two lines of reason\n" == (tmp_path / control.VERDICT).read_text()
+        assert f"failed {NONCE} dirty two lines of reason\n" == (tmp_path / control_files.VERDICT).read_text()
         held.captured()
-        assert f"captured {NONCE}\n" == (tmp_path / control.VERDICT).read_text()
-        assert control.DONE == (tmp_path / control.SNAPSHOT_COMPLETE).read_text()
-    assert f"{NONCE}\n75\n" == (tmp_path / control.CLAIM).read_text()
-    assert 0o644 == (tmp_path / control.VERDICT).stat().st_mode & 0o777
+        assert f"captured {NONCE}\n" == (tmp_path / control_files.VERDICT).read_text()
+        assert control_files.DONE == (tmp_path / control_files.SNAPSHOT_COMPLETE).read_text()
+    assert f"{NONCE}\n75\n" == (tmp_path / control_files.CLAIM).read_text()
+    assert 0o644 == (tmp_path / control_files.VERDICT).stat().st_mode & 0o777
 
 
 def test_a_long_reason_still_fits_what_standby_reads(directory, tmp_path):
     with take(directory, os.getpid()) as held:
         held.failed("x" * 10_000, clean=True)
-    assert len((tmp_path / control.VERDICT).read_text()) < 4096
+    assert len((tmp_path / control_files.VERDICT).read_text()) < 4096
 
 
 def test_an_attempt_that_was_cut_off_shows(directory):
@@ -60,7 +60,7 @@ def test_only_one_holds_it(directory, monkeypatch):
 
 def test_standby_testing_the_lock_does_not_keep_it_from_us(directory, tmp_path):
     """Standby takes it shared for a moment; we look again."""
-    testing = os.open(tmp_path / control.CLAIM, os.O_RDONLY)
+    testing = os.open(tmp_path / control_files.CLAIM, os.O_RDONLY)
     fcntl.flock(testing, fcntl.LOCK_SH)
     os.close(testing)
     take(directory, os.getpid()).release()
@@ -69,11 +69,12 @@ def test_standby_testing_the_lock_does_not_keep_it_from_us(directory, tmp_path):
 @pytest.mark.parametrize(
     "spoil",
     [
-        pytest.param(lambda d: (d / control.RESTORE_COMPLETE).write_text("cold-start\n"), id="started"),
-        pytest.param(lambda d: (d / control.CLAIM).unlink(), id="gone"),
-        pytest.param(lambda d: (d / control.CLAIM).write_text("half"), id="half-written"),
+        pytest.param(lambda d: (d / control_files.RESTORE_COMPLETE).write_text("cold-start\n"), id="started"),
+        pytest.param(lambda d: (d / control_files.CLAIM).unlink(), id="gone"),
+        pytest.param(lambda d: (d / control_files.CLAIM).write_text("half"), id="half-written"),
         pytest.param(
-            lambda d: [(d / control.CLAIM).unlink(), (d / control.CLAIM).symlink_to("/etc/passwd")], id="link"
+            lambda d: [(d / control_files.CLAIM).unlink(), (d / control_files.CLAIM).symlink_to("/etc/passwd")],
+            id="link",
         ),
     ],
 )
@@ -91,10 +92,10 @@ def test_a_claim_file_that_its_first_process_does_not_hold_open_is_a_former_cont
 def test_writing_does_not_follow_a_link(directory, tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("kept")
-    (tmp_path / control.VERDICT).symlink_to(victim)
-    directory.write(control.VERDICT, "x")
+    (tmp_path / control_files.VERDICT).symlink_to(victim)
+    directory.write(control_files.VERDICT, "x")
     assert "kept" == victim.read_text()
-    assert "x" == (tmp_path / control.VERDICT).read_text()
+    assert "x" == (tmp_path / control_files.VERDICT).read_text()
 
 
 class TestControlDirectory:

@@ -17,7 +17,7 @@ from agent.criu import (
 from agent.enter import EXIT_ENTER
 from agent.errand import Result
 from agent.errors import CriuError
-from contract.values import load_values
+from contract.config.values import load_values
 
 OPTIONS = load_values("").config.criu
 

@@ -14,8 +14,8 @@ from agent.discover import Found
 from agent.engine import NodeEngine
 from agent.orders import ImageConfig, Place, RefuseOrder, RestoreOrder, TellOrder
 from agent.tools import Tools
-from contract import control, keys
-from contract.states import AgentReason
+from contract.api import control_files, keys
+from contract.api.states import AgentReason
 
 NONCE = "0123456789abcdef" * 2
 WAIT = 10
@@ -37,12 +37,12 @@ class Standbys:
     def start(self, number: int) -> Place:
         directory = self.control(number)
         directory.mkdir(parents=True)
-        (directory / control.CLAIM).write_text(f"{NONCE}\n")
-        self.open.append(os.open(directory / control.CLAIM, os.O_RDWR))
+        (directory / control_files.CLAIM).write_text(f"{NONCE}\n")
+        self.open.append(os.open(directory / control_files.CLAIM, os.O_RDWR))
         return self.place(number)
 
     def is_claimed(self, number: int) -> bool:
-        with (self.control(number) / control.CLAIM).open() as file:
+        with (self.control(number) / control_files.CLAIM).open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -50,7 +50,7 @@ class Standbys:
             return False
 
     def verdict(self, number: int) -> str:
-        return (self.control(number) / control.VERDICT).read_text()
+        return (self.control(number) / control_files.VERDICT).read_text()
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ async def test_work_that_is_called_off_in_the_queue_lets_its_container_go(standb
     busy.set()
 
     assert (await running).ok
-    assert not (standbys.control(2) / control.VERDICT).exists()
+    assert not (standbys.control(2) / control_files.VERDICT).exists()
 
 
 async def test_a_refusal_does_not_wait_for_restores(standbys, engine, busy):
@@ -153,7 +153,7 @@ async def test_a_container_that_starts_later_is_met(standbys, engine, busy):
 
 async def test_a_container_that_has_started_by_itself_is_too_late(standbys, engine):
     place = standbys.start(1)
-    (standbys.control(1) / control.RESTORE_COMPLETE).write_text(control.COLD_START)
+    (standbys.control(1) / control_files.RESTORE_COMPLETE).write_text(control_files.COLD_START)
 
     outcome = await engine.restore(order(place))
 
@@ -168,15 +168,15 @@ async def test_standby_is_told_what_the_image_runs(standbys, engine, monkeypatch
     outcome = await engine.tell(TellOrder(place, "sha256:ab"))
 
     assert outcome.ok
-    assert b"python3\0-m\0" == (standbys.control(1) / control.IMAGE_ENTRYPOINT).read_bytes()
-    assert "ü\0\0".encode() == (standbys.control(1) / control.IMAGE_CMD).read_bytes()
+    assert b"python3\0-m\0" == (standbys.control(1) / control_files.IMAGE_ENTRYPOINT).read_bytes()
+    assert "ü\0\0".encode() == (standbys.control(1) / control_files.IMAGE_CMD).read_bytes()
 
 
 async def test_an_image_that_cannot_be_read_is_told_to_the_caller(standbys, engine):
     outcome = await engine.tell(TellOrder(standbys.start(1), "worker:1"))
 
     assert ("image-unreadable", False) == (outcome.reason, outcome.retry)
-    assert not (standbys.control(1) / control.IMAGE_ENTRYPOINT).exists()
+    assert not (standbys.control(1) / control_files.IMAGE_ENTRYPOINT).exists()
 
 
 async def test_nobody_is_told_before_standby_is_there(standbys, engine):

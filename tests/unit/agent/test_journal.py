@@ -6,7 +6,7 @@ import pytest
 
 from agent import graft
 from agent.journal import Journal
-from contract import keys
+from contract.api import keys
 from tests.unit.agent.test_graft import entry, tar_of
 
 UID = "0f9e8d7c-1a2b-4c3d-8e9f-001122334455"

@@ -3,7 +3,7 @@
 import pytest
 
 from agent.node import NodeMark
-from contract import keys
+from contract.api import keys
 from kube.errors import ForbiddenError
 from tests.unit.agent.objects import RecordingKube, Said, ScriptedEngine
 from tests.unit.kube.virtual import run

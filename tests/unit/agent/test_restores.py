@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from agent.orders import Outcome
-from contract import keys
+from contract.api import keys
 from kube.errors import ServerUnavailableError
 from tests.unit.agent import objects
 from tests.unit.agent.objects import (

@@ -7,8 +7,8 @@ import pytest
 from agent import selection
 from agent.orders import CaptureOrder, RefuseOrder, RestoreOrder
 from agent.selection import Refusal, Role, Wait
-from contract import keys
-from contract.states import AccessMode, AgentReason
+from contract.api import keys
+from contract.api.states import AccessMode, AgentReason
 from tests.unit.agent import objects
 from tests.unit.agent.objects import DIGEST, FIRST, ID, SECOND, UID, reported, running, terminated, waiting
 

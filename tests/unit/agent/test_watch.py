@@ -3,7 +3,7 @@
 import pytest
 
 from agent.watch import Watch
-from contract import keys
+from contract.api import keys
 from kube.store import Change
 from tests.unit.agent import objects
 

@@ -6,18 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract import keys
-from contract.automatic import (
-    automatic_id,
-    automatic_name,
-    automatic_target,
-    per_pod_identity,
-    template_hash,
-)
-from contract.checkpoint import TargetError
-from contract.restore_shape import Restore, restore_operations
-from contract.storage import storage_from_values
-from contract.values import load_values
+from contract.api import keys
+from contract.api.checkpoint import TargetError
+from contract.config.storage import storage_from_values
+from contract.config.values import load_values
+from contract.pods.restore_patch import Restore, restore_operations
+from contract.pods.template_hash import automatic_id, automatic_name, automatic_target, per_pod_identity, template_hash
 from tests.shapes import container, pod, template
 
 TOKEN_MOUNT = {"name": "kube-api-access-x7k2p", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contract.claims import ClaimState, claim_problem, claim_state, said_of_claim, unknown
+from contract.api.volume_claims import ClaimState, claim_problem, claim_state, said_of_claim, unknown
 from controller.reasons import Reason
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from contract.__main__ import generated
-from contract.crd import structural_schema
-from contract.crd_graph import DynamoGraphDeployment
-from contract.crd_models import DynamoCheckpoint
+from contract.crds.checkpoint import DynamoCheckpoint
+from contract.crds.generate import structural_schema
+from contract.crds.graph import DynamoGraphDeployment
 from contract.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[3]

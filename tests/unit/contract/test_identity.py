@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from contract.identity import identity_hash
+from contract.api.identity import identity_hash
 
 QWEN = {"model": "Qwen/Qwen3-0.6B", "backendFramework": "vllm", "dtype": "bfloat16"}
 

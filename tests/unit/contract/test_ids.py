@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.storage import BadIdError, artifact_dir, check_id, check_version
+from contract.config.storage import BadIdError, artifact_dir, check_id, check_version
 
 HOSTILE = [
     pytest.param("", id="empty"),

@@ -2,10 +2,10 @@ import copy
 
 import pytest
 
-from contract import keys
-from contract.job_shape import ShapeError, shape_job
-from contract.storage import storage_from_values
-from contract.values import load_values
+from contract.api import keys
+from contract.config.storage import storage_from_values
+from contract.config.values import load_values
+from contract.pods.capture_job import InvalidTemplateError, build_capture_job
 from tests.shapes import ID, checkpoint, container, template
 
 PROBE = {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 5}
@@ -13,7 +13,7 @@ PROBE = {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 5}
 
 def shape(obj, values=""):
     loaded = load_values(values)
-    return shape_job(obj, values=loaded, storage=storage_from_values(loaded))
+    return build_capture_job(obj, values=loaded, storage=storage_from_values(loaded))
 
 
 def pod_of(job):
@@ -357,7 +357,7 @@ def test_a_mapped_runtime_image_becomes_its_placeholder():
     ],
 )
 def test_what_cannot_be_captured_is_refused_by_field(obj, field, message):
-    with pytest.raises(ShapeError) as caught:
+    with pytest.raises(InvalidTemplateError) as caught:
         shape(obj)
     assert field == caught.value.field
     assert message in caught.value.message
@@ -365,5 +365,5 @@ def test_what_cannot_be_captured_is_refused_by_field(obj, field, message):
 
 def test_a_path_that_storage_needs_is_refused():
     taken = container(volumeMounts=[{"name": "data", "mountPath": "/checkpoints/"}])
-    with pytest.raises(ShapeError, match=r"containers\[main\].volumeMounts: .*'data' at /checkpoints"):
+    with pytest.raises(InvalidTemplateError, match=r"containers\[main\].volumeMounts: .*'data' at /checkpoints"):
         shape(checkpoint(pod_template=template(taken)), "storage: {accessMode: podMount}")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.reports import LARGEST, LONGEST, UNKNOWN_REASON, ReportPhase, read_report
-from contract.states import AgentReason
+from contract.api.reports import LARGEST, LONGEST, UNKNOWN_REASON, ReportPhase, read_report
+from contract.api.states import AgentReason
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(),

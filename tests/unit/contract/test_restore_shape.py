@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract import keys
-from contract.checkpoint import TargetError, target_containers
-from contract.pod_parts import MountTakenError
-from contract.restore_shape import Restore, restore_operations, startup_gate
-from contract.storage import storage_from_values
-from contract.values import load_values
+from contract.api import keys
+from contract.api.checkpoint import TargetError, target_containers
+from contract.config.storage import storage_from_values
+from contract.config.values import load_values
+from contract.pods.common import MountTakenError
+from contract.pods.restore_patch import Restore, restore_operations, startup_gate
 from tests.shapes import ID, IMAGE, container, graph_pod, opted_in, pod
 
 POD_MOUNT = storage_from_values(load_values("storage: {accessMode: podMount}"))

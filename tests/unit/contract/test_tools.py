@@ -1,13 +1,13 @@
 import jsonpatch
 import pytest
 
-from contract import keys
-from contract.job_shape import shape_job
-from contract.pod_parts import MountTakenError
-from contract.restore_shape import Restore, restore_operations, startup_gate
-from contract.storage import storage_from_values
-from contract.tools import EntrypointUnknownError, tools_for
-from contract.values import load_values
+from contract.api import keys
+from contract.config.storage import storage_from_values
+from contract.config.values import load_values
+from contract.pods.capture_job import build_capture_job
+from contract.pods.common import MountTakenError
+from contract.pods.injected_tools import EntrypointUnknownError, tools_for
+from contract.pods.restore_patch import Restore, restore_operations, startup_gate
 from tests.shapes import ID, IMAGE, checkpoint, container, opted_in, template
 
 INIT = "placeholder: {mode: inject, inject: {pullSecrets: [{name: tools-pull}]}}"
@@ -39,7 +39,7 @@ def stock(**fields):
 def job(text, main, **spec):
     values = load_values(text)
     obj = checkpoint(pod_template=template(main, **spec))
-    made = shape_job(obj, values=values, storage=storage_from_values(values))
+    made = build_capture_job(obj, values=values, storage=storage_from_values(values))
     return made["spec"]["template"]["spec"]
 
 

@@ -2,9 +2,9 @@ import jsonschema
 import pytest
 import yaml
 
-from contract.states import AccessMode, StartupPolicy
-from contract.storage import StorageError, storage_from_values
-from contract.values import ValuesError, load_values, values_schema
+from contract.api.states import AccessMode, StartupPolicy
+from contract.config.storage import StorageError, storage_from_values
+from contract.config.values import ValuesError, load_values, values_schema
 from contract.version import VERSION
 
 

@@ -2,11 +2,11 @@
 
 from datetime import UTC, datetime, timedelta
 
-from contract import keys
-from contract.values import load_values
+from contract.api import keys
+from contract.api.times import format_time
+from contract.config.values import load_values
 from controller.observed import Observed
 from controller.plan import plan
-from kube.times import format_time
 from tests.shapes import ID, checkpoint
 
 NOW = datetime(2026, 1, 31, 10, 0, 0, tzinfo=UTC)

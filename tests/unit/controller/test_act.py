@@ -3,7 +3,7 @@
 
 import pytest
 
-from contract import keys
+from contract.api import keys
 from controller.act import Actor
 from controller.actions import (
     CheckJob,

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from contract import keys
+from contract.api import keys
 from controller.actions import CreateJob, DeleteJob, SetAnnotations
 from controller.observed import Refusal, Refused
 from controller.store_job import MAX_NAME, adopt_job_name, cleanup_job_name

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract import keys
+from contract.api import keys
 from controller.captured import MAX_CONFIG, MAX_WORDS, agent_reason, image_config, image_of, size_of
 from tests.unit.controller.looks import AGENT_MOUNT, creating, job
 

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client import CollectorRegistry
 
-from contract import keys
+from contract.api import keys
+from contract.api.times import format_time
 from controller.metrics import CaptureMetrics, PhaseCollector, leader_gauge
 from kube.informer import Informer
 from kube.resources import JOBS
-from kube.times import format_time
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 REPORT = {"container": "main", "outcome": "captured", "reason": "", "seconds": {"dump": 1.5, "total": 4}, "bytes": 100}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.states import Admission
+from contract.api.states import Admission
 from controller.reasons import Reason, note
 from workloads.tales import QUIET
 

@@ -1,6 +1,6 @@
 import pytest
 
-from contract import keys
+from contract.api import keys
 from controller.farewell import ATTEMPTS, HELD, farewell, open_all, release_all
 from kube.errors import ConflictError, ForbiddenError, NotFoundError
 from kube.seam import Listing, PatchKind

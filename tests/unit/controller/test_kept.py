@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from contract import keys
+from contract.api import keys
 from controller.kept import KeptArtifacts, kept_words
 from kube.recorder import MAX_MESSAGE
 from kube.store import Change

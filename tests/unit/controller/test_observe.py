@@ -2,8 +2,8 @@
 
 import pytest
 
-from contract import keys
-from contract.storage import storage_from_values
+from contract.api import keys
+from contract.config.storage import storage_from_values
 from controller.observe import Observer, kept_job, live_copies
 from kube.errors import NotFoundError
 from kube.resources import EVENTS, JOBS, LEASES

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract import keys
-from contract.states import Phase
+from contract.api import keys
+from contract.api.states import Phase
 from snapshotctl.forecast import forecast
 from tests.shapes import ID, checkpoint
 from tests.unit.controller.looks import (

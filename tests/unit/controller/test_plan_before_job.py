@@ -2,7 +2,7 @@
 
 import pytest
 
-from contract import keys
+from contract.api import keys
 from controller.actions import CheckJob, CreateClaim, CreateJob, SetFinalizer, SetLabel
 from controller.observed import Refusal, Refused
 from controller.plan import REFUSED_SECONDS

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contract import keys
+from contract.api import keys
 from controller.actions import SetDeadline
 from tests.shapes import ID
 from tests.unit.controller.looks import (

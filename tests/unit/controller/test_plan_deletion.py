@@ -2,7 +2,7 @@
 
 import pytest
 
-from contract import keys
+from contract.api import keys
 from controller.actions import CreateJob, DeleteJob, SetFinalizer
 from controller.observed import Refusal, Refused
 from kube.recorder import MAX_MESSAGE

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contract.storage import BadIdError
+from contract.config.storage import BadIdError
 from controller.remove import main, remove
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract import keys
+from contract.api import keys
+from contract.api.times import format_time
 from controller.retention import Rules, Use, decide, quantity_bytes, rules_from, use_of
-from kube.times import format_time
 from tests.shapes import checkpoint, pod
 from tests.unit.controller.looks import NOW, load_values
 

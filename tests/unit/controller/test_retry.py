@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from contract import keys
+from contract.api import keys
 from controller.actions import SetAnnotations
 from controller.retry import in_words, next_version
 from tests.shapes import ID, checkpoint

@@ -2,8 +2,8 @@
 
 import pytest
 
-from contract import keys
-from contract.storage import storage_from_values
+from contract.api import keys
+from contract.config.storage import storage_from_values
 from controller.agents import agent_problem
 from tests.shapes import ID
 from tests.unit.controller.looks import (

@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import pytest
 
-from contract import keys
-from contract.storage import storage_from_values
+from contract.api import keys
+from contract.config.storage import storage_from_values
 from controller.job_events import JobEvents
 from controller.sweep import Surroundings, Sweeper
 from kube.errors import ConflictError, ForbiddenError, ServerUnavailableError

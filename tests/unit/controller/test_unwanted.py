@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from contract import keys
+from contract.api import keys
 from controller.actions import DeleteJob, SetAnnotations
 from tests.shapes import ID
 from tests.unit.controller.looks import (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contract.values import load_values
+from contract.config.values import load_values
 from daemon.settings import DEFAULT_CONFIG, SettingsError, read_config, read_settings
 
 WHOLE = {

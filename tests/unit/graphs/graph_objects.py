@@ -3,9 +3,9 @@
 import copy
 from datetime import UTC, datetime
 
-from contract import keys
-from contract.states import StartupPolicy
-from contract.values import values_from
+from contract.api import keys
+from contract.api.states import StartupPolicy
+from contract.config.values import values_from
 from graphs.actions import ApplyDeployment, CreateCheckpoint
 from graphs.observed import Observed
 from graphs.plan import plan

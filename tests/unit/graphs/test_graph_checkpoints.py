@@ -4,10 +4,10 @@ import copy
 
 import pytest
 
-from contract import keys
-from contract.automatic import automatic_name
-from contract.tools import tools_for
-from contract.values import load_values
+from contract.api import keys
+from contract.config.values import load_values
+from contract.pods.injected_tools import tools_for
+from contract.pods.template_hash import automatic_name
 from graphs.actions import ApplyDeployment, CreateCheckpoint, DeleteCheckpoint, PatchCheckpoint
 from graphs.plan import orphans
 from tests.unit.graphs.graph_objects import (

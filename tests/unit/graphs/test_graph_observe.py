@@ -2,7 +2,7 @@
 
 import pytest
 
-from contract import keys
+from contract.api import keys
 from graphs.act import Actor
 from graphs.actions import ApplyDeployment, CreateCheckpoint, DeleteDeployment
 from graphs.observe import Observer, live_copies

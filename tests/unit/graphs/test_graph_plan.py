@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from contract import keys
-from contract.values import values_from
+from contract.api import keys
+from contract.config.values import values_from
 from graphs.act import merge_patch
 from graphs.actions import ApplyDeployment, CreateCheckpoint, DeleteDeployment
 from graphs.plan import plan

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.states import DeletionPolicy, StartupPolicy
+from contract.api.states import DeletionPolicy, StartupPolicy
 from graphs.services import deployment_name, references_of, services_of
 
 

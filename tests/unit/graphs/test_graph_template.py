@@ -1,6 +1,6 @@
 import pytest
 
-from contract.states import StartupPolicy
+from contract.api.states import StartupPolicy
 from graphs.services import services_of
 from graphs.template import merged, pod_template
 

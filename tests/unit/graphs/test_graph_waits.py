@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from contract import keys
-from contract.states import StartupPolicy
-from contract.values import values_from
+from contract.api import keys
+from contract.api.states import StartupPolicy
+from contract.config.values import values_from
 from graphs.actions import ApplyDeployment
 from graphs.observed import Observed, Standing
 from graphs.plan import plan

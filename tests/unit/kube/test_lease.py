@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from contract.api.times import format_micro_time, parse_time
 from kube.errors import ServerUnavailableError
 from kube.lease import LEASE_SECONDS, RENEW_DEADLINE, Election, LeadershipLostError
-from kube.times import format_micro_time, parse_time
 from tests.unit.kube.script import OneObject
 from tests.unit.kube.virtual import now, run
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from contract.api.times import format_micro_time, format_time, parse_time
 from kube import resources
-from kube.times import format_micro_time, format_time, parse_time
 
 
 @pytest.mark.parametrize(

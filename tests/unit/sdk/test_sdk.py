@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import snapshot_sdk
-from contract import control, keys
+from contract.api import control_files, keys
 from snapshot_sdk import Outcome
 
 SDK = Path(snapshot_sdk.__file__).parents[1]
@@ -23,7 +23,7 @@ def control_dir(tmp_path, monkeypatch):
 @pytest.mark.parametrize("word", ["READY_FOR_SNAPSHOT", "SNAPSHOT_COMPLETE", "RESTORE_COMPLETE", "RESTORE_CONTEXT",
                                   "DONE", "COLD_START"])  # fmt: skip
 def test_words_equal_the_contract(word):
-    assert getattr(control, word) == getattr(snapshot_sdk, word)
+    assert getattr(control_files, word) == getattr(snapshot_sdk, word)
 
 
 def test_environment_equals_the_contract():
@@ -33,19 +33,19 @@ def test_environment_equals_the_contract():
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        pytest.param(control.RESTORE_COMPLETE, control.DONE, Outcome.RESTORED, id="restored"),
-        pytest.param(control.RESTORE_COMPLETE, control.COLD_START, Outcome.COLD, id="cold"),
-        pytest.param(control.SNAPSHOT_COMPLETE, control.DONE, Outcome.CAPTURED, id="captured"),
+        pytest.param(control_files.RESTORE_COMPLETE, control_files.DONE, Outcome.RESTORED, id="restored"),
+        pytest.param(control_files.RESTORE_COMPLETE, control_files.COLD_START, Outcome.COLD, id="cold"),
+        pytest.param(control_files.SNAPSHOT_COMPLETE, control_files.DONE, Outcome.CAPTURED, id="captured"),
     ],
 )
 def test_waits_for_the_answer(control_dir, name, content, expected):
     outcomes = []
     worker = threading.Thread(target=lambda: outcomes.append(snapshot_sdk.quiesce()))
     worker.start()
-    while not (control_dir / control.READY_FOR_SNAPSHOT).exists():
+    while not (control_dir / control_files.READY_FOR_SNAPSHOT).exists():
         worker.join(0.01)
     assert not outcomes
-    assert control.DONE == (control_dir / control.READY_FOR_SNAPSHOT).read_text()
+    assert control_files.DONE == (control_dir / control_files.READY_FOR_SNAPSHOT).read_text()
     (control_dir / name).write_text(content)
     worker.join(5)
     assert [expected] == outcomes
@@ -77,12 +77,12 @@ def test_never_waits_where_nobody_would_answer(monkeypatch, environment):
     ],
 )
 def test_restore_context(control_dir, content, expected):
-    (control_dir / control.RESTORE_CONTEXT).write_text(content)
+    (control_dir / control_files.RESTORE_CONTEXT).write_text(content)
     assert expected == snapshot_sdk.restore_context()
 
 
 def test_a_sign_is_a_sign_whatever_it_holds(control_dir):
-    (control_dir / control.RESTORE_COMPLETE).write_bytes(b"\xff")
+    (control_dir / control_files.RESTORE_COMPLETE).write_bytes(b"\xff")
     assert snapshot_sdk.quiesce() is Outcome.RESTORED
 
 

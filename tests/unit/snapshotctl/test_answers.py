@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from contract import keys
-from contract.remedies import ADMISSION, AGENT
-from contract.states import Admission, AgentReason
+from contract.api import keys
+from contract.api.states import Admission, AgentReason
+from contract.remedies.admission import ADMISSION, AGENT
 from snapshotctl.answers import CAPTURE_POD, Facts, Outcome, Ruling, Stage, lived, predicted, state_of
 from snapshotctl.why_text import as_text
 from tests.shapes import ID, checkpoint, container, opted_in, pod, ready

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from contract import keys
-from contract.values import load_values
+from contract.api import keys
+from contract.config.values import load_values
 from snapshotctl.__main__ import VERBS, main
 from tests.shapes import ID, checkpoint, opted_in, pod, ready, review
 from webhook.answer import answer

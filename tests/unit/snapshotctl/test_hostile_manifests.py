@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract import keys
-from contract.values import Values
+from contract.api import keys
+from contract.config.values import Values
 from snapshotctl.ask import Oracle, about_manifests
 from snapshotctl.cluster import UserError
 from snapshotctl.objects import InputError, read_manifests

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from contract import keys
+from contract.api import keys
 from snapshotctl.adoption import judged
 from snapshotctl.branches import BY_HAND, as_text, forest
 from snapshotctl.inventory import Inventory, checkpoint_facts, origin_of, versions, workload_of

@@ -7,8 +7,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from contract.claims import ClaimState
-from contract.values import load_values
+from contract.api.volume_claims import ClaimState
+from contract.config.values import load_values
 from kube.errors import ForbiddenError, NotFoundError, ServerUnavailableError
 from snapshotctl.__main__ import main
 from snapshotctl.ask import Oracle, about_manifests

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract import keys
-from contract.values import values_from
+from contract.api import keys
+from contract.config.values import values_from
 from snapshotctl.manifests import candidates
 from snapshotctl.unshape import unshaped
 from tests.pods import auto_pod, checkpoint_of, random_pod

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contract import keys
+from contract.api import keys
 from snapshotctl.cluster import UserError
 from snapshotctl.manual import checkpoint_body, pod_of, restore_body, targets_of
 from snapshotctl.waiting import captured

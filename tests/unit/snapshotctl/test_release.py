@@ -2,7 +2,7 @@
 
 import pytest
 
-from contract.values import values_from
+from contract.config.values import values_from
 from kube.errors import ForbiddenError, NotFoundError
 from kube.resources import CONFIG_MAPS, NAMESPACES
 from kube.seam import Listing

@@ -2,17 +2,17 @@
 
 import pytest
 
-from contract import remedies
-from contract.checkpoint_remedies import CHECKPOINT
-from contract.graph_remedies import GRAPH
-from contract.states import Admission, AgentReason, GateEnd, GraphReason
+from contract.api.states import Admission, AgentReason, GateEnd, GraphReason
+from contract.remedies import admission
+from contract.remedies.checkpoints import CHECKPOINT
+from contract.remedies.graphs import GRAPH
 from controller.reasons import Reason
 from tests.pages import sections
 
 TABLES = {
-    "admission": (Admission, remedies.ADMISSION),
-    "agent": (AgentReason, remedies.AGENT),
-    "gate": (GateEnd, remedies.GATE),
+    "admission": (Admission, admission.ADMISSION),
+    "agent": (AgentReason, admission.AGENT),
+    "gate": (GateEnd, admission.GATE),
     "checkpoint": (Reason, CHECKPOINT),
     "graph": (GraphReason, GRAPH),
 }

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from contract.api.times import format_time
 from kube.errors import (
     ConfigError,
     ForbiddenError,
@@ -12,7 +13,6 @@ from kube.errors import (
     TooManyRequestsError,
     UnauthorizedError,
 )
-from kube.times import format_time
 from snapshotctl.faults import explain, not_installed
 from snapshotctl.get import split
 from snapshotctl.table import age, columns, line, size

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract import keys
-from contract.states import Admission
-from contract.values import load_values
+from contract.api import keys
+from contract.api.states import Admission
+from contract.config.values import load_values
 from tests.shapes import container, opted_in, pod, ready, review
 from webhook.answer import LABELS, BadReviewError, answer, malformed
 

@@ -3,9 +3,9 @@ import copy
 import jsonpatch
 import pytest
 
-from contract import keys
-from contract.states import Admission
-from contract.values import load_values
+from contract.api import keys
+from contract.api.states import Admission
+from contract.config.values import load_values
 from tests.pods import auto_pod, checkpoint_of, name_of, stamp_of, worker
 from tests.shapes import container, graph_pod, ready, request
 from webhook.decide import decide

@@ -5,10 +5,10 @@ import copy
 import jsonpatch
 import pytest
 
-from contract import keys
-from contract.claims import ClaimState
-from contract.states import Admission
-from contract.values import load_values
+from contract.api import keys
+from contract.api.states import Admission
+from contract.api.volume_claims import ClaimState
+from contract.config.values import load_values
 from tests.pods import auto_pod, checkpoint_of, stamp_of
 from tests.shapes import ID, checkpoint, opted_in, ready, request
 from webhook.decide import decide

@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from contract.claims import ClaimState
-from contract.values import load_values
+from contract.api.volume_claims import ClaimState
+from contract.config.values import load_values
 from kube.errors import ForbiddenError, ServerUnavailableError
 from tests.unit.kube.script import ScriptedWatches, obj
 from tests.unit.kube.virtual import run

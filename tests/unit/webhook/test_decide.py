@@ -1,9 +1,9 @@
 import jsonpatch
 import pytest
 
-from contract import keys
-from contract.states import Admission
-from contract.values import load_values
+from contract.api import keys
+from contract.api.states import Admission
+from contract.config.values import load_values
 from tests.shapes import ID, IMAGE, checkpoint, container, graph_pod, opted_in, pod, ready, request, template
 from webhook.decide import decide
 

@@ -5,7 +5,7 @@ import pytest
 from aiohttp.test_utils import RawTestServer, TestClient
 from prometheus_client import CollectorRegistry
 
-from contract.values import load_values
+from contract.config.values import load_values
 from tests.shapes import opted_in, ready, review
 from webhook import app
 from webhook.app import BODY_LIMIT, PATH, Edge

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from contract.values import load_values
+from contract.config.values import load_values
 from tests.pods import random_pod
 from tests.shapes import ready, review
 from webhook.answer import answer

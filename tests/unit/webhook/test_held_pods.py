@@ -3,10 +3,10 @@ import copy
 import jsonpatch
 import pytest
 
-from contract import keys
-from contract.automatic import automatic_id
-from contract.states import Admission
-from contract.values import load_values
+from contract.api import keys
+from contract.api.states import Admission
+from contract.config.values import load_values
+from contract.pods.template_hash import automatic_id
 from tests.pods import auto_pod, checkpoint_of, name_of, stamp_of, worker
 from tests.shapes import ID, checkpoint, graph_pod, opted_in, ready, request
 from webhook.decide import decide

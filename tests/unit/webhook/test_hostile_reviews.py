@@ -14,8 +14,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from contract import keys
-from contract.values import load_values
+from contract.api import keys
+from contract.config.values import load_values
 from tests.pods import auto_pod, checkpoint_of, random_pod, worker
 from tests.shapes import checkpoint, ready, review
 from webhook.answer import LABELS, BadReviewError, answer

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract import keys
-from contract.restore_shape import STALE_ANNOTATIONS
-from contract.states import Admission
-from contract.values import load_values
+from contract.api import keys
+from contract.api.states import Admission
+from contract.config.values import load_values
+from contract.pods.restore_patch import STALE_ANNOTATIONS
 from tests.pods import checkpoint_of, random_pod
 from tests.shapes import IMAGE, checkpoint, container, ready, request
 from webhook.decide import decide

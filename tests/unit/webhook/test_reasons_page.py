@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.states import Admission
+from contract.api.states import Admission
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "reasons.md").read_text()
 SECTIONS = dict(re.findall(r"^## (\S+)\n\n(.+?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from certs.mint import issue_leaf, mint_authority
 from certs.serve import ServingContext
-from contract.values import load_values
+from contract.config.values import load_values
 from tests.shapes import opted_in, ready, review
 from webhook import app
 from webhook.app import PATH, Edge, serve

@@ -6,7 +6,7 @@ from http import HTTPStatus
 import pytest
 from prometheus_client import CollectorRegistry
 
-from contract.states import Admission
+from contract.api.states import Admission
 from webhook.fast_lane import DateHeader, FastLane, Heads, Reply
 from webhook.metrics import REFUSALS, Metrics
 

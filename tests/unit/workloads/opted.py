@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-from contract import keys
-from contract.automatic import automatic_id, automatic_name
-from kube.times import format_time
+from contract.api import keys
+from contract.api.times import format_time
+from contract.pods.template_hash import automatic_id, automatic_name
 from tests.shapes import IMAGE, checkpoint, container
 from workloads.pods import kept
 

@@ -7,8 +7,8 @@ from contextlib import suppress
 import pytest
 from prometheus_client import CollectorRegistry
 
-from contract import keys
-from contract.values import load_values
+from contract.api import keys
+from contract.config.values import load_values
 from kube.claims import LiveClaims, claims_informer
 from kube.errors import AlreadyExistsError, ForbiddenError, ServerUnavailableError
 from kube.informer import Informer, trimmed

@@ -7,8 +7,8 @@ from contextlib import suppress
 import pytest
 from prometheus_client import CollectorRegistry
 
-from contract import keys
-from contract.values import load_values
+from contract.api import keys
+from contract.config.values import load_values
 from kube.errors import AlreadyExistsError, ConflictError, ForbiddenError, NotFoundError
 from kube.informer import Informer
 from kube.part import Context

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from contract import keys
-from contract.values import load_values
+from contract.api import keys
+from contract.config.values import load_values
 from kube.errors import ForbiddenError, InvalidError, KubeError, ServerUnavailableError
 from tests.pages import sections
 from tests.unit.workloads.opted import GATE, NOW, pod, ready

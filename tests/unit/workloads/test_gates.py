@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract import keys
-from contract.states import GateEnd, Phase
-from kube.times import parse_time
+from contract.api import keys
+from contract.api.states import GateEnd, Phase
+from contract.api.times import parse_time
 from tests.unit.workloads.opted import GATE, ID, NOW, ago, deleting, of_phase, pod, ready, waiting
 from workloads.gates import GRACE, REFUSED_GRACE, Hold, Lift, Sight, plan
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from contract import keys
+from contract.api import keys
 from tests.unit.workloads.opted import NAME, NOW, ago, deleting, of_phase, pod
 from tests.unit.workloads.test_desk import Scene
 from workloads.interest import LOOK_SECONDS, YOUNG_SECONDS, mark, waits_for_node

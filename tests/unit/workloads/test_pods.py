@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract import keys
-from contract.checkpoint import controller_of
+from contract.api import keys
+from contract.api.checkpoint import controller_of
 from tests.unit.workloads.opted import DEPLOYED, GATE, NAME, ago, pod, waiting, whole
 from workloads import pods
 

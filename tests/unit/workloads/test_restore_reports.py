@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract import keys
+from contract.api import keys
+from contract.api.times import parse_time
 from kube.errors import GoneError
 from kube.informer import Informer
 from kube.resources import PODS
-from kube.times import parse_time
 from tests.unit.kube.script import ScriptedWatches, obj
 from tests.unit.kube.virtual import run
 from workloads.reports import Reports

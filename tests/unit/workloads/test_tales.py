@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from contract.states import Admission
+from contract.api.states import Admission
 from kube.recorder import MAX_MESSAGE
 from tests.unit.workloads.opted import NAME, pod
 from workloads.tales import QUIET, tale

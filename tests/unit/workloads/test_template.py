@@ -5,12 +5,12 @@ import copy
 import jsonpatch
 import pytest
 
-from contract import keys
-from contract.automatic import template_hash
-from contract.job_shape import shape_job
-from contract.restore_shape import Restore, restore_operations
-from contract.storage import storage_from_values
-from contract.values import load_values
+from contract.api import keys
+from contract.config.storage import storage_from_values
+from contract.config.values import load_values
+from contract.pods.capture_job import build_capture_job
+from contract.pods.restore_patch import Restore, restore_operations
+from contract.pods.template_hash import template_hash
 from tests.shapes import container, template
 from tests.unit.workloads.opted import DEPLOYED, GATE, ID, NAME, pod, whole
 from workloads.checkpoints import Workload, automatic_checkpoint, fits
@@ -236,7 +236,7 @@ REPLICA_SET = {"kind": "ReplicaSet", "metadata": {"name": "web-7d9c"}, "spec": {
 def test_the_checkpoint_makes_a_job(source):
     found = automatic_checkpoint(pod(), Workload("Deployment/web", source))
     metadata, spec = found["metadata"], found["spec"]
-    job = shape_job(found | {"metadata": metadata | {"uid": "u"}}, values=VALUES, storage=STORAGE)
+    job = build_capture_job(found | {"metadata": metadata | {"uid": "u"}}, values=VALUES, storage=STORAGE)
 
     assert (NAME, ID) == (metadata["name"], metadata["labels"][keys.LABEL_CHECKPOINT_ID])
     assert ("true", "1", "Deployment/web") == tuple(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kube.times import format_time
+from contract.api.times import format_time
 from tests.unit.workloads.opted import NOW, ago, deleting, pod, ready
 from workloads.use import EVERY, last_use
 

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from contract import keys
-from contract.reports import Report, ReportPhase
-from contract.states import AgentReason, GateEnd
-from kube.times import format_time
+from contract.api import keys
+from contract.api.reports import Report, ReportPhase
+from contract.api.states import AgentReason, GateEnd
+from contract.api.times import format_time
 from workloads.metrics import MAX_UNSEEN, HeldCollector, Metrics
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)

@@ -1,7 +1,7 @@
 """What each code of the closed lists means and what to do about it: one sentence each, and the page that tells more.
 
 The command line prints them beside a code, so that nobody has to look a word up.
-The controller's reasons stand in ``contract.checkpoint_remedies``; that no list has a gap is a test's business.
+The controller's reasons stand in ``contract.remedies.checkpoints``; that no list has a gap is a test's business.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from contract import keys
-from contract.states import Admission, AgentReason, GateEnd
+from contract.api import keys
+from contract.api.states import Admission, AgentReason, GateEnd
 
 REASONS_PAGE: Final = "docs/reasons.md"
 CHECKPOINT_PAGE: Final = "docs/checkpoint-reasons.md"

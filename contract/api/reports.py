@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from contract.states import AgentReason
+from contract.api.states import AgentReason
 
 UNKNOWN_REASON: Final = "unknown"
 """A failure whose code is not on our list: an agent of another release wrote it."""

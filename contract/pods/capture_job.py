@@ -11,19 +11,20 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, Final
 
-from contract import checkpoint as ckpt
-from contract import control, keys, pod_parts
-from contract.automatic import OUR_ENVIRONMENT
-from contract.gpus import gpu_count
-from contract.states import ReadySignal
-from contract.storage import BadIdError, check_id
-from contract.tools import Tools, file_probe, tools_for
+from contract.api import checkpoint as ckpt
+from contract.api import control_files, keys
+from contract.api.states import ReadySignal
+from contract.config.storage import BadIdError, check_id
+from contract.pods import common
+from contract.pods.gpus import gpu_count
+from contract.pods.injected_tools import Tools, file_probe, tools_for
+from contract.pods.template_hash import OUR_ENVIRONMENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from contract.storage import Storage
-    from contract.values import Values
+    from contract.config.storage import Storage
+    from contract.config.values import Values
 
 Json = dict[str, Any]
 
@@ -106,7 +107,7 @@ _DROPPED: Final = (
 """A capture waits its turn, anywhere, and never preempts the workers it is made for; no new pod may have the last."""
 
 
-class ShapeError(ValueError):
+class InvalidTemplateError(ValueError):
     """No Job can be made from the checkpoint; ``field`` is the path of what is wrong, ``message`` says what to do."""
 
     def __init__(self, field: str, message: str) -> None:
@@ -115,7 +116,7 @@ class ShapeError(ValueError):
         super().__init__(f"{field}: {message}")
 
 
-def shape_job(checkpoint: Mapping[str, Any], *, values: Values, storage: Storage) -> Json:
+def build_capture_job(checkpoint: Mapping[str, Any], *, values: Values, storage: Storage) -> Json:
     """The capture Job of a checkpoint, single-attempt, owned by it.
 
     Raises:
@@ -124,7 +125,7 @@ def shape_job(checkpoint: Mapping[str, Any], *, values: Values, storage: Storage
     checkpoint_id, version = _artifact(checkpoint)
     name = ckpt.job_name(checkpoint_id, version)
     if len(name) > MAX_JOB_NAME:
-        raise ShapeError(
+        raise InvalidTemplateError(
             f"metadata.annotations[{keys.ANN_ARTIFACT_VERSION}]",
             f"Job name {name!r} has {len(name)} characters, at most {MAX_JOB_NAME} fit; shorten the version",
         )
@@ -150,13 +151,13 @@ def _artifact(checkpoint: Mapping[str, Any]) -> tuple[str, str]:
     try:
         checkpoint_id = ckpt.resolve_id(checkpoint)
     except BadIdError as error:
-        raise ShapeError(f"metadata.labels[{keys.LABEL_CHECKPOINT_ID}]", str(error)) from error
+        raise InvalidTemplateError(f"metadata.labels[{keys.LABEL_CHECKPOINT_ID}]", str(error)) from error
     if checkpoint_id is None:
-        raise ShapeError("spec.identity.model", "is needed to compute the checkpoint id; set it")
+        raise InvalidTemplateError("spec.identity.model", "is needed to compute the checkpoint id; set it")
     try:
         return check_id(checkpoint_id), ckpt.artifact_version(checkpoint)
     except BadIdError as error:
-        raise ShapeError(f"metadata.annotations[{keys.ANN_ARTIFACT_VERSION}]", str(error)) from error
+        raise InvalidTemplateError(f"metadata.annotations[{keys.ANN_ARTIFACT_VERSION}]", str(error)) from error
 
 
 def _owner(metadata: Mapping[str, Any]) -> Json | None:
@@ -188,15 +189,17 @@ def _pod_template(
 
 def _target(checkpoint: Mapping[str, Any], spec: Mapping[str, Any]) -> Json:
     if (checkpoint.get("spec") or {}).get("source"):
-        raise ShapeError("spec.source", "is not served by this version; use spec.job")
+        raise InvalidTemplateError("spec.source", "is not served by this version; use spec.job")
     names = [str(container.get("name", "")) for container in spec.get("containers") or ()]
     if not names:
-        raise ShapeError("spec.job.podTemplateSpec.spec.containers", "at least one container is needed; add the worker")
+        raise InvalidTemplateError(
+            "spec.job.podTemplateSpec.spec.containers", "at least one container is needed; add the worker"
+        )
     name = ckpt.job_target(checkpoint)
     try:
         ckpt.check_target(name, names)
     except ckpt.TargetError as error:
-        raise ShapeError("spec.job.targetContainerName", str(error)) from error
+        raise InvalidTemplateError("spec.job.targetContainerName", str(error)) from error
     found: Json = next(container for container in spec["containers"] if container.get("name") == name)
     return found
 
@@ -204,18 +207,20 @@ def _target(checkpoint: Mapping[str, Any], spec: Mapping[str, Any]) -> Json:
 def _refuse(checkpoint: Mapping[str, Any], spec: Mapping[str, Any], target: Mapping[str, Any]) -> None:
     path = "spec.job.podTemplateSpec.spec"
     if ((checkpoint.get("spec") or {}).get("gpuMemoryService") or {}).get("enabled"):
-        raise ShapeError("spec.gpuMemoryService.enabled", "is not supported together with checkpoints; set it to false")
-    if problem := pod_parts.unsupported(spec):
-        raise ShapeError(f"{path}.{problem[0]}", problem[1])
+        raise InvalidTemplateError(
+            "spec.gpuMemoryService.enabled", "is not supported together with checkpoints; set it to false"
+        )
+    if problem := common.unsupported(spec):
+        raise InvalidTemplateError(f"{path}.{problem[0]}", problem[1])
     probes = target.get("startupProbe") or target.get("readinessProbe")
     if ckpt.ready_signal(checkpoint) == ReadySignal.PROBE and not probes:
-        raise ShapeError(
+        raise InvalidTemplateError(
             "spec.job.readySignal",
             f"no-ready-signal: Probe needs a startup or readiness probe on container {target['name']!r}; "
             "add one, or use File and let the worker write the ready file",
         )
     if gpu_count(target) > 1 and not target.get("command"):
-        raise ShapeError(
+        raise InvalidTemplateError(
             f"{path}.containers[{target['name']}].command",
             "is needed for a worker with more than one GPU: cuda-checkpoint must launch it; write the command out",
         )
@@ -229,7 +234,7 @@ def _shape_pod(spec: Json, target: Json, values: Values) -> None:
     if not values.checkpoint.seccomp.disabled:
         profile = {"type": "Localhost", "localhostProfile": values.checkpoint.seccomp.profile}
         spec["securityContext"] = {**(spec.get("securityContext") or {}), "seccompProfile": profile}
-    if affinity := pod_parts.on_ready_nodes(spec.get("affinity"), values.admission.node_affinity):
+    if affinity := common.on_ready_nodes(spec.get("affinity"), values.admission.node_affinity):
         spec["affinity"] = affinity
     beside = [c for c in spec["containers"] if c is not target and c.get("name") not in MESH_CONTAINERS]
     first = [c for c in spec.get("initContainers") or () if c.get("name") not in MESH_CONTAINERS]
@@ -248,16 +253,16 @@ def _as_sidecar(container: Json) -> Json:
 
 def _shape_target(checkpoint: Mapping[str, Any], spec: Json, target: Json, values: Values) -> None:
     target["image"] = ckpt.captured_image(checkpoint, values)
-    directory = pod_parts.control_dir(target)
+    directory = common.control_dir(target)
     _command(target)
     tools = tools_for(checkpoint, target["image"], values, capture=True)
     _probes(target, directory, ckpt.ready_signal(checkpoint), stock=tools is not None)
     env = [e for e in target.get("env") or () if e.get("name") not in OUR_ENVIRONMENT]
-    if not pod_parts.has_named(env, keys.ENV_CONTROL_DIR):
+    if not common.has_named(env, keys.ENV_CONTROL_DIR):
         env.append({"name": keys.ENV_CONTROL_DIR, "value": directory})
-    env.append({"name": keys.ENV_CHECKPOINT_SIGNAL_FILE, "value": f"{directory}/{control.SNAPSHOT_COMPLETE}"})
+    env.append({"name": keys.ENV_CHECKPOINT_SIGNAL_FILE, "value": f"{directory}/{control_files.SNAPSHOT_COMPLETE}"})
     target["env"] = env
-    _mount(spec, target, pod_parts.control_volume(), pod_parts.control_mount(target))
+    _mount(spec, target, common.control_volume(), common.control_mount(target))
     _shared_memory(checkpoint, spec, target)
     if tools is not None:
         _bring_tools(spec, target, tools)
@@ -290,33 +295,33 @@ def _probes(target: Json, directory: str, signal: ReadySignal, *, stock: bool) -
     target.pop("livenessProbe", None)
     if signal == ReadySignal.FILE:
         target.pop("startupProbe", None)
-        ready = file_probe(directory, control.READY_FOR_SNAPSHOT, stock=stock)
+        ready = file_probe(directory, control_files.READY_FOR_SNAPSHOT, stock=stock)
         target["readinessProbe"] = ready | {"periodSeconds": 1}
 
 
 def _shared_memory(checkpoint: Mapping[str, Any], spec: Json, target: Json) -> None:
     size = ckpt.shared_memory_size(checkpoint)
-    if size is None or pod_parts.mounted_at(target, keys.SHARED_MEMORY_DIR):
+    if size is None or common.mounted_at(target, keys.SHARED_MEMORY_DIR):
         return
     mount = {"name": keys.SHARED_MEMORY_VOLUME, "mountPath": keys.SHARED_MEMORY_DIR}
-    _mount(spec, target, pod_parts.shared_memory_volume(size), mount)
+    _mount(spec, target, common.shared_memory_volume(size), mount)
 
 
 def _mount_storage(spec: Json, target: Json, storage: Storage) -> None:
     mount = {"name": keys.STORAGE_VOLUME, "mountPath": storage.base_path}
-    _mount(spec, target, pod_parts.storage_volume(storage.pvc_name), mount)
+    _mount(spec, target, common.storage_volume(storage.pvc_name), mount)
 
 
 def _mount(spec: Json, target: Json, volume: Json, mount: Json) -> None:
     """Add volume and mount, each only where none of that name exists: the template's own word counts."""
-    if not pod_parts.has_named(spec.get("volumes"), volume["name"]):
+    if not common.has_named(spec.get("volumes"), volume["name"]):
         spec["volumes"] = [*(spec.get("volumes") or ()), volume]
-    if not pod_parts.has_named(target.get("volumeMounts"), mount["name"]):
+    if not common.has_named(target.get("volumeMounts"), mount["name"]):
         try:
-            pod_parts.check_mount(target, mount)
-        except pod_parts.MountTakenError as error:
+            common.check_mount(target, mount)
+        except common.MountTakenError as error:
             path = f"spec.job.podTemplateSpec.spec.containers[{target['name']}].volumeMounts"
-            raise ShapeError(path, str(error)) from error
+            raise InvalidTemplateError(path, str(error)) from error
         target["volumeMounts"] = [*(target.get("volumeMounts") or ()), mount]
 
 

@@ -16,8 +16,8 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from contract import checkpoint as ckpt
-from contract import keys
+from contract.api import checkpoint as ckpt
+from contract.api import keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
-from contract import keys
-from contract.crd import column, definition, structural_schema
-from contract.crd_models import (
+from contract.api import keys
+from contract.api.states import DeletionPolicy, GraphCondition, GraphState, StartupPolicy
+from contract.crds.checkpoint import (
     LIST_ATOMIC,
     PRESERVE,
     Condition,
@@ -26,7 +26,7 @@ from contract.crd_models import (
     by_key,
     rule,
 )
-from contract.states import DeletionPolicy, GraphCondition, GraphState, StartupPolicy
+from contract.crds.generate import column, definition, structural_schema
 
 Json = dict[str, Any]
 

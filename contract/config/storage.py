@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from contract.states import AccessMode
+from contract.api.states import AccessMode
 
 if TYPE_CHECKING:
-    from contract.values import Values
+    from contract.config.values import Values
 
 MAX_ID: Final = 63
 MAX_VERSION: Final = 32

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from contract.conditions import condition
-from contract.states import ConditionType
+from contract.api.conditions import condition
+from contract.api.states import ConditionType
 
 if TYPE_CHECKING:
-    from contract.storage import Storage
+    from contract.config.storage import Storage
 
 Json = Mapping[str, Any]
 _REASONS: Final = "VolumeClaim"

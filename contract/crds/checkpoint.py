@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
 
-from contract import keys
-from contract.checkpoint import DEFAULT_SETTLE_SECONDS
-from contract.states import Phase, ReadySignal
+from contract.api import keys
+from contract.api.checkpoint import DEFAULT_SETTLE_SECONDS
+from contract.api.states import Phase, ReadySignal
 
 MAX_CONTAINERS = 64
 _LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from contract.values_sections import Duration, Object, Quantity, Section, Texts
+from contract.config.sections import Duration, Object, Quantity, Section, Texts
 
 
 class Retention(Section):

@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from contract import keys
-from contract.checkpoint import annotations_of, is_automatic
-from contract.states import Phase
+from contract.api import keys
+from contract.api.checkpoint import annotations_of, is_automatic
+from contract.api.states import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from contract.values import Values
+    from contract.config.values import Values
 
 Json = dict[str, Any]
 

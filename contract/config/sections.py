@@ -1,12 +1,12 @@
-"""The blocks of the chart's values; ``contract.values`` puts them together."""
+"""The blocks of the chart's values; ``contract.config.values`` puts them together."""
 
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from contract import keys
-from contract.states import AccessMode
+from contract.api import keys
+from contract.api.states import AccessMode
 from contract.version import VERSION
 
 Name = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from contract.remedies import NOTHING, Remedy
-from contract.states import GraphReason
+from contract.api.states import GraphReason
+from contract.remedies.admission import NOTHING, Remedy
 
 PAGE: Final = "docs/graph-reasons.md"
 

@@ -13,11 +13,11 @@ from typing import Any, Final, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from contract import values_operations as operations
-from contract import values_sections as block
-from contract.problems import describe
-from contract.states import StartupPolicy
-from contract.yaml_text import load_yaml
+from contract.api.states import StartupPolicy
+from contract.config import operations
+from contract.config import sections as block
+from contract.config.errors import describe
+from contract.config.yaml import load_yaml
 
 _SECONDS: Final = {"h": 3600, "m": 60, "s": 1}
 

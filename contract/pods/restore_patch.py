@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from contract import checkpoint as ckpt
-from contract import control, keys, pod_parts
-from contract.states import Admission
-from contract.storage import Storage, artifact_path
-from contract.tools import Tools, file_probe, image_command
+from contract.api import checkpoint as ckpt
+from contract.api import control_files, keys
+from contract.api.states import Admission
+from contract.config.storage import Storage, artifact_path
+from contract.pods import common
+from contract.pods.injected_tools import Tools, file_probe, image_command
 
 Json = dict[str, Any]
 
@@ -142,7 +143,7 @@ def _container_operations(pod: Mapping[str, Any], index: int, restore: Restore, 
     """Operations for one target; the volumes that its new mounts need are added to ``volumes``."""
     container = pod["spec"]["containers"][index]
     path = f"/spec/containers/{index}"
-    directory = pod_parts.control_dir(container)
+    directory = common.control_dir(container)
     operations: list[Json] = []
     if restore.image is not None and container.get("image") != restore.image:
         operations += _image_operations(pod, container, path, restore.image)
@@ -224,7 +225,7 @@ def startup_gate(container: Mapping[str, Any], directory: str, *, stock: bool = 
     """
     own = container.get("startupProbe") or container.get("livenessProbe") or container.get("readinessProbe")
     if own is None:
-        own = file_probe(directory, control.RESTORE_COMPLETE, stock=stock) | {"timeoutSeconds": 1}
+        own = file_probe(directory, control_files.RESTORE_COMPLETE, stock=stock) | {"timeoutSeconds": 1}
     gate = {key: value for key, value in own.items() if key != "initialDelaySeconds"}
     budget = int(own.get("initialDelaySeconds") or 0) + int(own.get("periodSeconds") or _PROBE_PERIOD) * int(
         own.get("failureThreshold") or _PROBE_FAILURES
@@ -239,36 +240,36 @@ def startup_gate(container: Mapping[str, Any], directory: str, *, stock: bool = 
 
 def _mount_operations(container: Mapping[str, Any], path: str, restore: Restore, volumes: list[Json]) -> list[Json]:
     mounts: list[Json] | None = container.get("volumeMounts")
-    wanted = [(pod_parts.control_volume(), pod_parts.control_mount(container))]
+    wanted = [(common.control_volume(), common.control_mount(container))]
     if restore.storage.in_pod:
         mount = {"name": keys.STORAGE_VOLUME, "mountPath": restore.storage.base_path, "readOnly": True}
-        wanted.append((pod_parts.storage_volume(restore.storage.pvc_name), mount))
-    if restore.shared_memory is not None and not pod_parts.mounted_at(container, keys.SHARED_MEMORY_DIR):
+        wanted.append((common.storage_volume(restore.storage.pvc_name), mount))
+    if restore.shared_memory is not None and not common.mounted_at(container, keys.SHARED_MEMORY_DIR):
         mount = {"name": keys.SHARED_MEMORY_VOLUME, "mountPath": keys.SHARED_MEMORY_DIR}
-        wanted.append((pod_parts.shared_memory_volume(restore.shared_memory), mount))
+        wanted.append((common.shared_memory_volume(restore.shared_memory), mount))
     if restore.tools is not None:
         wanted.append((restore.tools.volume, restore.tools.mount))
     volumes += [volume for volume, _ in wanted]
-    added = [mount for _, mount in wanted if not pod_parts.has_named(mounts, mount["name"])]
+    added = [mount for _, mount in wanted if not common.has_named(mounts, mount["name"])]
     for mount in added:
-        pod_parts.check_mount(container, mount)
+        common.check_mount(container, mount)
     return _append_operations(f"{path}/volumeMounts", mounts, added)
 
 
 def _spec_operations(spec: Mapping[str, Any], restore: Restore, volumes: list[Json]) -> list[Json]:
     added: list[Json] = []
     for volume in volumes:
-        if not pod_parts.has_named(spec.get("volumes"), volume["name"]) and volume not in added:
+        if not common.has_named(spec.get("volumes"), volume["name"]) and volume not in added:
             added.append(volume)
     operations = _append_operations("/spec/volumes", spec.get("volumes"), added)
     operations += _pull_operations(spec.get("imagePullSecrets"), restore)
     if restore.tools is not None and restore.tools.init is not None:
         operations += _init_operations(spec.get("initContainers"), restore.tools.init)
-    if restore.held and not pod_parts.has_named(spec.get("schedulingGates"), keys.SCHEDULING_GATE):
+    if restore.held and not common.has_named(spec.get("schedulingGates"), keys.SCHEDULING_GATE):
         gate = {"name": keys.SCHEDULING_GATE}
         operations += _append_operations("/spec/schedulingGates", spec.get("schedulingGates"), [gate])
     operations += _seccomp_operations(spec.get("securityContext"), restore.seccomp_profile)
-    affinity = pod_parts.on_ready_nodes(spec.get("affinity"), restore.node_affinity)
+    affinity = common.on_ready_nodes(spec.get("affinity"), restore.node_affinity)
     if affinity != (spec.get("affinity") or {}):
         operations.append({"op": "add", "path": "/spec/affinity", "value": affinity})
     return operations
@@ -276,13 +277,13 @@ def _spec_operations(spec: Mapping[str, Any], restore: Restore, volumes: list[Js
 
 def _pull_operations(present: list[Json] | None, restore: Restore) -> list[Json]:
     wanted = (*restore.pull_secrets, *(restore.tools.pull_secrets if restore.tools is not None else ()))
-    missing = [{"name": name} for name in dict.fromkeys(wanted) if not pod_parts.has_named(present, name)]
+    missing = [{"name": name} for name in dict.fromkeys(wanted) if not common.has_named(present, name)]
     return _append_operations("/spec/imagePullSecrets", present, missing)
 
 
 def _init_operations(present: list[Json] | None, init: Json) -> list[Json]:
     """First of all: another init container may take its time, or never end."""
-    if pod_parts.has_named(present, init["name"]):
+    if common.has_named(present, init["name"]):
         return []
     if not present:
         return [{"op": "add", "path": "/spec/initContainers", "value": [init]}]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from contract import keys
+from contract.api import keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from contract import keys
-from contract.conditions import condition
-from contract.identity import identity_hash
-from contract.states import ConditionType, Phase, ReadySignal
-from contract.storage import BadIdError, check_id, check_version
+from contract.api import keys
+from contract.api.conditions import condition
+from contract.api.identity import identity_hash
+from contract.api.states import ConditionType, Phase, ReadySignal
+from contract.config.storage import BadIdError, check_id, check_version
 
 if TYPE_CHECKING:
-    from contract.values import Values
+    from contract.config.values import Values
 
 Json = dict[str, Any]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from contract import keys
-from contract.remedies import CHECKPOINT_PAGE, NOTHING, Remedy
+from contract.api import keys
+from contract.remedies.admission import CHECKPOINT_PAGE, NOTHING, Remedy
 
 _MESSAGE: Final = "Do what the message says."
 _ITSELF: Final = "It goes on by itself once that is done."

@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition, generated from the models of ``contract.crd_models``.
+"""The CustomResourceDefinition, generated from the models of ``contract.crds.checkpoint``.
 
 What pydantic writes is JSON schema; Kubernetes wants a structural one: no references, no alternatives with null,
 every part with its type.
@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from contract import keys
-from contract.crd_models import DynamoCheckpoint
-from contract.states import ConditionType
+from contract.api import keys
+from contract.api.states import ConditionType
+from contract.crds.checkpoint import DynamoCheckpoint
 
 Json = dict[str, Any]
 

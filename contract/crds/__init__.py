@@ -1,0 +1,1 @@
+"""The CustomResourceDefinitions as models, and the generator of their YAML."""

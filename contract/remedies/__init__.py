@@ -1,0 +1,1 @@
+"""What each reason means and what to do about it."""
