@@ -6,15 +6,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from agent.captures import Captures
-from agent.criu import EnteringCriu
-from agent.engine import NodeEngine
-from agent.node import NodeMark
-from agent.report import Reporter
-from agent.restores import Restores
-from agent.selection import KUBELET_PODS
-from agent.tools import Tools
-from agent.watch import Watch
+from agent.criu.driver import EnteringCriu
+from agent.executor.engine import NodeEngine
+from agent.executor.environment import NodeEnvironment
+from agent.pods.capture_controller import CaptureController
+from agent.pods.node_label import NodeLabel
+from agent.pods.report import Reporter
+from agent.pods.restore_controller import RestoreController
+from agent.pods.selection import KUBELET_PODS
+from agent.pods.watch import Watch
 from contract.config.storage import Storage, storage_from_values
 from contract.config.values import Values, load_values
 from daemon import logs
@@ -54,16 +54,16 @@ async def serve() -> None:
 
 
 def _tasks(kube: Client, recorder: Recorder, settings: Settings, values: Values, storage: Storage) -> dict[str, Task]:
-    engine = NodeEngine(_tools(values, settings.node_name))
+    engine = NodeEngine(_environment(values, settings.node_name))
     reporter = Reporter(kube, recorder, settings.node_name)
     pods = Informer(kube, PODS, settings.watched_namespace, fields=f"spec.nodeName={settings.node_name}")
-    restores = Restores(kube, engine, reporter, storage)
+    restores = RestoreController(kube, engine, reporter, storage)
     identity = f"{COMPONENT}/{settings.node_name}"
-    captures = Captures(kube, pods.store, engine, reporter, storage, identity)
+    captures = CaptureController(kube, pods.store, engine, reporter, storage, identity)
     own_pod = (settings.pod_namespace, settings.pod_name)
     seccomp = values.checkpoint.seccomp
     profile = None if seccomp.disabled else SECCOMP / seccomp.profile
-    mark = NodeMark(kube, recorder, settings.node_name, own_pod, engine, profile)
+    mark = NodeLabel(kube, recorder, settings.node_name, own_pod, engine, profile)
     return {
         "work": Watch(pods, restores, captures).run,
         "copy of pods": pods.run,
@@ -71,11 +71,11 @@ def _tasks(kube: Client, recorder: Recorder, settings: Settings, values: Values,
     }
 
 
-def _tools(values: Values, node: str) -> Tools:
+def _environment(values: Values, node: str) -> NodeEnvironment:
     options = values.config.criu
     work = Path(options.work_dir)
     work.mkdir(parents=True, exist_ok=True)
-    return Tools(
+    return NodeEnvironment(
         criu=EnteringCriu(tree=Path(options.binary_path).parent.parent, work=work, options=options),
         work=work,
         kubelet_pods=Path(KUBELET_PODS),

@@ -89,7 +89,15 @@ def shape_adopt_job(
         pull_policy=agent.image.pull_policy,
         pull_secrets=agent.image_pull_secrets,
         tolerations=agent.tolerations,
-        command=["python3", "-m", "agent.vouch", storage.base_path, check_id(checkpoint_id), check_version(version)],
+        command=[
+            "python3",
+            "-m",
+            "artifact",
+            "verify",
+            storage.base_path,
+            check_id(checkpoint_id),
+            check_version(version),
+        ],
         seconds=INSPECT_SECONDS,
         read_only=True,
     )
@@ -101,7 +109,7 @@ def _removal(checkpoint_id: str, version: str, values: Values, storage: Storage)
     if values.checkpoint.cleanup_image:
         path = artifact_path(storage.base_path, checkpoint_id, version) if version else None
         return ["rm", "-rf", "--", path or f"{storage.base_path}/{checkpoint_id}"]
-    return ["python3", "-m", "controller.remove", storage.base_path, checkpoint_id, *([version] if version else [])]
+    return ["python3", "-m", "artifact", "remove", storage.base_path, checkpoint_id, *([version] if version else [])]
 
 
 def _job(name: str, checkpoint: Object, checkpoint_id: str, namespace: str, run: _Run, storage: Storage) -> Object:

@@ -16,8 +16,10 @@ from unittest.mock import patch
 from jsonschema import Draft202012Validator
 
 import snapshot_sdk
-from agent import artifact, image, rootfs
-from agent.errors import ArtifactError, ContainerError, RefusedError
+from agent.container import image_config, rootfs
+from agent.errors import ContainerError, RefusedError
+from artifact import manifest
+from artifact.errors import ArtifactError
 from certs import store
 from contract.api import control_files, keys
 from contract.api.reports import LARGEST, LONGEST, UNKNOWN_REASON, ReportPhase, read_report
@@ -105,11 +107,11 @@ def _image(content: bytes) -> None:
     """A document of an image, in a runtime's store."""
     digest = hashlib.sha256(content).hexdigest()
     with tempfile.TemporaryDirectory(dir=_memory()) as folder:
-        blobs = Path(folder) / image.BLOBS
+        blobs = Path(folder) / image_config.BLOBS
         blobs.mkdir(parents=True)
         (blobs / digest).write_bytes(content)
         try:
-            found = image.read_config(f"sha256:{digest}", [Path(folder)])
+            found = image_config.read_config(f"sha256:{digest}", [Path(folder)])
         except ContainerError:
             return
         "".join((*found.entrypoint, *found.cmd, found.user, found.working_dir)).encode()
@@ -124,7 +126,7 @@ def _deleted(content: bytes) -> None:
 
 def _manifest(content: bytes) -> None:
     try:
-        artifact.parse_manifest(content, ID)
+        manifest.parse_manifest(content, ID)
     except ArtifactError:
         return
 

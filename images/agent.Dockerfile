@@ -22,6 +22,8 @@ COPY --from=criu /out /
 
 WORKDIR /usr/local/lib/python3.13/site-packages
 COPY contract contract
+COPY linux linux
+COPY artifact artifact
 COPY daemon daemon
 COPY kube kube
 COPY agent agent

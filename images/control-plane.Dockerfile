@@ -6,11 +6,11 @@ RUN pip install --no-cache-dir --no-deps --only-binary=:all: --require-hashes -r
 
 WORKDIR /usr/local/lib/python3.13/site-packages
 COPY contract contract
+COPY linux linux
+COPY artifact artifact
 COPY daemon daemon
 COPY kube kube
 COPY certs certs
-COPY workloads workloads
-COPY graphs graphs
 COPY workloads workloads
 COPY graphs graphs
 COPY webhook webhook

@@ -18,6 +18,8 @@ _ENV: Final = [_PATH, "LANG=C.UTF-8", "PYTHONUNBUFFERED=1"]
 ROOMS: Final = {
     "control-plane": (
         "contract",
+        "linux",
+        "artifact",
         "daemon",
         "kube",
         "certs",
@@ -27,7 +29,7 @@ ROOMS: Final = {
         "controller",
         "snapshotctl",
     ),
-    "agent": ("contract", "daemon", "kube", "agent"),
+    "agent": ("contract", "linux", "artifact", "daemon", "kube", "agent"),
 }
 """The rooms of this checkout that each image holds."""
 

@@ -25,7 +25,7 @@
 #define CLONE_NEWNS 0x20000
 #define PROC_SUPER_MAGIC 0x9fa0
 #define RTLD_NEXT ((void *)-1L)
-#define EXIT_ENTER 4 /* agent/enter.py */
+#define EXIT_ENTER 4 /* agent/criu/nsenter.py */
 
 #if defined(__x86_64__)
 enum { SYS_read = 0, SYS_close = 3, SYS_openat = 257, SYS_mkdirat = 258, SYS_prlimit64 = 302, SYS_getrandom = 318,

@@ -25,6 +25,16 @@ LARGEST: Final = 2**50
 """Bytes of an artifact that are believed."""
 
 
+@dataclass(frozen=True)
+class ImageConfig:
+    """What an image says about its containers."""
+
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    user: str = ""
+    working_dir: str = ""
+
+
 class ReportPhase(StrEnum):
     """The agent's steps whose seconds are told apart."""
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from agent import selection
+from agent.pods import selection
 from contract.api import keys
 from contract.config.storage import storage_from_values
 from contract.config.values import load_values

@@ -13,11 +13,11 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from agent import claim
-from agent.criu import EnteringCriu
-from agent.engine import NodeEngine
-from agent.orders import CaptureOrder, Place, RefuseOrder, RestoreOrder
-from agent.tools import Tools
+from agent.criu.driver import EnteringCriu
+from agent.executor import lock
+from agent.executor.api import CaptureRequest, ContainerRef, RejectRequest, RestoreRequest
+from agent.executor.engine import NodeEngine
+from agent.executor.environment import NodeEnvironment
 from contract.api import control_files
 from contract.api.states import AgentReason
 from contract.config.values import load_values
@@ -36,36 +36,36 @@ class Node:
         self.folder = folder
         self.store = folder / "store"
         self.criu_folder = criu
-        self.tools = Tools(
+        self.environment = NodeEnvironment(
             criu=EnteringCriu(criu, folder / "work", values.config.criu),
             work=folder / "work",
             kubelet_pods=folder / "pods",
             host_root=Path("/"),
             exclusions=values.config.overlay.exclusions,
         )
-        self.engine = NodeEngine(self.tools)
+        self.engine = NodeEngine(self.environment)
         self.containers: list[BareContainer] = []
 
     def start(self, *arguments: str, megabytes: int = 32, **options) -> BareContainer:
         self.containers.append(BareContainer(self.folder, *arguments, "--", *WORKER_COMMAND, str(megabytes), **options))
         return self.containers[-1]
 
-    def place(self, container: BareContainer) -> Place:
-        return Place(
+    def place(self, container: BareContainer) -> ContainerRef:
+        return ContainerRef(
             "ns", "pod", container.pod_uid, "main", empty_dirs={"/scratch": str(container.volumes / "scratch")}
         )
 
     async def capture(self, container: BareContainer, checkpoint_id: str, **fields):
         base = fields.pop("base_path", PurePosixPath(self.store))
         through_pod = fields.pop("through_pod", False)
-        order = CaptureOrder(self.place(container), checkpoint_id, "1", base, through_pod)
-        return await self.engine.capture(order)
+        request = CaptureRequest(self.place(container), checkpoint_id, "1", base, through_pod)
+        return await self.engine.capture(request)
 
     async def restore(self, container: BareContainer, checkpoint_id: str, digest: str, **fields):
         base = fields.pop("base_path", PurePosixPath(self.store))
         through_pod = fields.pop("through_pod", False)
-        order = RestoreOrder(self.place(container), checkpoint_id, "1", base, through_pod, digest)
-        return await self.engine.restore(order)
+        request = RestoreRequest(self.place(container), checkpoint_id, "1", base, through_pod, digest)
+        return await self.engine.restore(request)
 
 
 @pytest.fixture(scope="module")
@@ -169,8 +169,8 @@ class TestBurst:
     async def test_many_restores_at_once_lose_nobody(self, node):
         """They take turns, and the first takes longer than standby waits to be claimed: all are claimed at once."""
         _, digest = await captured(node, "burst", megabytes=1)
-        slow = SlowAtFirst(node.tools.criu)
-        node.engine = NodeEngine(Tools(**{**vars(node.tools), "criu": slow}), at_once=2)
+        slow = SlowAtFirst(node.environment.criu)
+        node.engine = NodeEngine(NodeEnvironment(**{**vars(node.environment), "criu": slow}), at_once=2)
         targets, restores = [], []
         for _ in range(18):
             targets.append(node.start(megabytes=1))
@@ -190,8 +190,8 @@ class TestRefused:
     async def test_a_refusal_starts_the_worker_at_once(self, node):
         target = node.start()
         target.init()
-        refusal = RefuseOrder(node.place(target), AgentReason.CHECKPOINT_NOT_READY, "the checkpoint failed")
-        outcome = await node.engine.refuse(refusal)
+        refusal = RejectRequest(node.place(target), AgentReason.CHECKPOINT_NOT_READY, "the checkpoint failed")
+        outcome = await node.engine.reject(refusal)
         text = target.says(COLD)
 
         assert ("checkpoint-not-ready", target.container_id) == (outcome.reason, outcome.container_id)
@@ -239,7 +239,7 @@ class TestColdStart:
         """It fails as late as it can: the restored processes and the files that came with them are gone again."""
         _, digest = await captured(node, "late")
         target = node.start()
-        broken = Tools(**{**vars(node.tools), "criu": FailingAfter(node.tools.criu)})
+        broken = NodeEnvironment(**{**vars(node.environment), "criu": FailingAfter(node.environment.criu)})
         node.engine = NodeEngine(broken)
         outcome = await self.failed(node, target, "late", digest, "made to fail")
         assert "restore-failed" == outcome.reason
@@ -318,9 +318,9 @@ class TestCaptureFails:
 DIES_WHILE_RESTORING = """
 import asyncio, os, signal, sys
 from pathlib import Path, PurePosixPath
-from agent.engine import NodeEngine
-from agent.orders import Place, RestoreOrder
-from agent.tools import Tools
+from agent.executor.api import ContainerRef, RestoreRequest
+from agent.executor.engine import NodeEngine
+from agent.executor.environment import NodeEnvironment
 from tests.node.test_capture_restore import Node
 
 class Dying:
@@ -332,11 +332,12 @@ class Dying:
 
 folder, criu, name, digest = sys.argv[1:]
 node = Node(Path(folder), Path(criu))
-engine = NodeEngine(Tools(**{**vars(node.tools), "criu": Dying(node.tools.criu)}))
+engine = NodeEngine(NodeEnvironment(**{**vars(node.environment), "criu": Dying(node.environment.criu)}))
 print("here", flush=True)
 pod_uid = input()
-order = RestoreOrder(Place("ns", "pod", pod_uid, "main"), name, "1", PurePosixPath(node.store), False, digest)
-asyncio.run(engine.restore(order))
+container = ContainerRef("ns", "pod", pod_uid, "main")
+request = RestoreRequest(container, name, "1", PurePosixPath(node.store), False, digest)
+asyncio.run(engine.restore(request))
 """
 
 
@@ -377,9 +378,9 @@ class TestAgentDies:
         source = node.start("--capture")
         source.says("warm")
         place = node.place(source)
-        directory = claim.ControlDir(claim.open_control_dir(node.tools.kubelet_pods, place.pod_uid, "main"))
-        with claim.take(directory, source.init()) as held:
-            held.allow(60)
+        directory = lock.ControlDir(lock.open_control_dir(node.environment.kubelet_pods, place.pod_uid, "main"))
+        with lock.take(directory, source.init()) as acquired:
+            acquired.allow(60)
         directory.close()
         outcome = await node.capture(source, "cut-off")
         assert ("agent-died", 1) == (outcome.reason, source.code())
@@ -395,7 +396,11 @@ def flip(path: Path) -> None:
 async def test_check_names_what_is_missing(folder):
     path, criu = folder
     values = load_values("")
-    good = Tools(criu=EnteringCriu(criu, path / "work", values.config.criu), work=path, kubelet_pods=path / "pods")
-    bad = Tools(criu=EnteringCriu(path, path / "work", values.config.criu), work=path, kubelet_pods=path / "none")
+    good = NodeEnvironment(
+        criu=EnteringCriu(criu, path / "work", values.config.criu), work=path, kubelet_pods=path / "pods"
+    )
+    bad = NodeEnvironment(
+        criu=EnteringCriu(path, path / "work", values.config.criu), work=path, kubelet_pods=path / "none"
+    )
     assert () == await NodeEngine(good).check()
     assert 2 == len(await NodeEngine(bad).check())

@@ -4,9 +4,9 @@
 import asyncio
 import copy
 
-from agent.orders import Outcome
-from agent.report import Reporter
-from agent.restores import Restores
+from agent.executor.api import ExecutionResult
+from agent.pods.report import Reporter
+from agent.pods.restore_controller import RestoreController
 from contract.api import keys
 from contract.api.states import AccessMode
 from contract.config.storage import Storage
@@ -16,8 +16,8 @@ ID = "3bff874d069f0ed5"
 UID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 FIRST, SECOND = "a" * 64, "b" * 64
 DIGEST = "blake3:" + "0" * 64
-RESTORED = Outcome(ok=True, seconds={"criu": 0.5, "total": 0.75}, size=1 << 20, container_id=FIRST)
-NOT_YET = Outcome(ok=False, reason="standby-not-up", message="not up yet", retry=True)
+RESTORED = ExecutionResult(ok=True, seconds={"criu": 0.5, "total": 0.75}, size=1 << 20, container_id=FIRST)
+NOT_YET = ExecutionResult(ok=False, reason="standby-not-up", message="not up yet", retry=True)
 
 
 def storage(mode=AccessMode.AGENT_MOUNT):
@@ -169,12 +169,12 @@ class ScriptedEngine:
         self.problems = problems
         self.orders = []
 
-    async def _answer(self, order):
-        self.orders.append(order)
+    async def _answer(self, request):
+        self.orders.append(request)
         await asyncio.sleep(self.seconds)
         return self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
 
-    capture = restore = refuse = tell = _answer
+    capture = restore = reject = provide_image_config = _answer
 
     async def check(self):
         return self.problems
@@ -187,7 +187,7 @@ class Stage:
         self.kube = RecordingKube(*objects)
         self.said = Said()
         self.engine = engine
-        self.restores = Restores(self.kube, engine, Reporter(self.kube, self.said, "node-1"), storage())
+        self.restores = RestoreController(self.kube, engine, Reporter(self.kube, self.said, "node-1"), storage())
 
     def see(self, pod):
         self.kube.objects["Pod", pod["metadata"]["name"]] = pod

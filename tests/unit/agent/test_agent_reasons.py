@@ -10,7 +10,8 @@ from contract.api.states import AgentReason
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "reasons.md").read_text().partition("\n## Restore and capture\n")[2]
 SECTIONS = dict(re.findall(r"^### (\S+)\n\n(.+?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL))
-ENGINE = "".join(path.read_text() for path in sorted((ROOT / "agent").glob("*.py")))
+ROOMS = ("agent", "artifact")
+ENGINE = "".join(path.read_text() for room in ROOMS for path in sorted((ROOT / room).rglob("*.py")))
 RAISED = re.findall(r'(?:Refused|Artifact|Container|Criu|Snapshot)Error\(\s*"([a-z-]+)"', ENGINE)
 ANSWERED = re.findall(r'(?:_not_yet\(|reason=|code = |else )"([a-z]+(?:-[a-z]+)+)"', ENGINE)
 

@@ -54,7 +54,7 @@ def test_asked_for_an_artifact_a_job_looks_at_it():
     spec = action.job["spec"]["template"]["spec"]
     (container,) = spec["containers"]
     assert (ADOPT_JOB, "ns") == tuple(action.job["metadata"][field] for field in ("name", "namespace"))
-    assert ["python3", "-m", "agent.vouch", "/checkpoints", ID, "3"] == container["command"]
+    assert ["python3", "-m", "artifact", "verify", "/checkpoints", ID, "3"] == container["command"]
     assert container["volumeMounts"][0]["readOnly"]
     assert not spec["automountServiceAccountToken"]
     assert keys.LABEL_CHECKPOINT_ID not in (action.job["spec"]["template"].get("metadata") or {}).get("labels", {})

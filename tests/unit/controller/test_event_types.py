@@ -36,15 +36,15 @@ OF_ADMISSION = """
     restore-shaped already-shaped checkpoint-requested checkpoint-not-ready held
 """
 ELSEWHERE = {
-    ("agent/node.py", NORMAL, "NodeReady"),
-    ("agent/node.py", WARNING, "NodeNotReady"),
-    ("agent/report.py", NORMAL, "RestoreRequested"),
-    ("agent/report.py", NORMAL, "RestoreSucceeded"),
-    ("agent/report.py", WARNING, "RestoreFailed"),
-    ("agent/report.py", NORMAL, "CheckpointRequested"),
-    ("agent/report.py", NORMAL, "CheckpointSucceeded"),
+    ("agent/pods/node_label.py", NORMAL, "NodeReady"),
+    ("agent/pods/node_label.py", WARNING, "NodeNotReady"),
+    ("agent/pods/report.py", NORMAL, "RestoreRequested"),
+    ("agent/pods/report.py", NORMAL, "RestoreSucceeded"),
+    ("agent/pods/report.py", WARNING, "RestoreFailed"),
+    ("agent/pods/report.py", NORMAL, "CheckpointRequested"),
+    ("agent/pods/report.py", NORMAL, "CheckpointSucceeded"),
     # CheckpointFailed, or CheckpointWorkerFailed.
-    ("agent/report.py", WARNING, "word"),
+    ("agent/pods/report.py", WARNING, "word"),
     ("graphs/plan.py", NORMAL, "GraphReason.CHECKPOINT_CREATED"),
     ("graphs/plan.py", NORMAL, "GraphReason.DEPLOYMENT_REMOVED"),
     # The reasons of conditions that turned for the worse.
@@ -81,7 +81,7 @@ def test_events_of_admission():
 
 def test_the_types_of_all_others():
     """Read from the sources, so that a new Event gets a line here, and a thought."""
-    assert ELSEWHERE == {each for room in ROOMS for path in (ROOT / room).glob("*.py") for each in events_in(path)}
+    assert ELSEWHERE == {each for room in ROOMS for path in (ROOT / room).rglob("*.py") for each in events_in(path)}
 
 
 def events_in(path):

@@ -47,7 +47,7 @@ def test_the_cleanup_job_removes_all_versions_and_nothing_else():
         made["metadata"]["namespace"],
         made["metadata"]["labels"][keys.LABEL_CHECKPOINT_ID],
     )
-    assert ["python3", "-m", "controller.remove", "/checkpoints", ID] == container["command"]
+    assert ["python3", "-m", "artifact", "remove", "/checkpoints", ID] == container["command"]
     assert (0, 300, 300) == tuple(
         made["spec"][field] for field in ("backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished")
     )

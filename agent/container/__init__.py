@@ -1,0 +1,1 @@
+"""One container as the node shows it: its processes, image, root file system, volumes and storage."""

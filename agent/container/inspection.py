@@ -1,0 +1,126 @@
+"""What is true of a container and of this machine right now, read once, so that plans can be pure."""
+
+import os
+import platform
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from agent.container import find
+from linux import syscalls
+from linux.proc import PROC, Mount, Status, descendants, files_in_use, inner_thread_ids, mounts, namespace_mates, status
+
+# Instruction sets that programs choose code by at their start; flags of the kernel's own do not matter to them.
+_ISA: Final = re.compile(
+    r"(s?sse\w*|avx\w*|amx\w*|bmi\d|fma|f16c|v?aes|v?pclmulqdq|sha_ni|adx|movbe|popcnt|abm|rdrand|rdseed|erms|fsrm"
+    r"|xsave\w*|gfni|rdpid|fsgsbase|clwb|clflushopt|movdir\w+|serialize|cx16|lahf_lm|asimd\w*|sve\w*|fphp|atomics)"
+)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a process image depends on below the container."""
+
+    kernel: str
+    architecture: str
+    cpu_flags: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A container whose first process is standby."""
+
+    init: Status
+    mounts: tuple[Mount, ...]
+    stdio: Mapping[int, str]
+    """Standby's descriptors 0 to 2, as /proc names what they are: ``pipe:[123]``."""
+    inner_ids: frozenset[int]
+    """Ids of all threads in the pid namespace, as numbered inside."""
+    cgroups: str
+    """Text of /proc/PID/cgroup."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """The tree of processes that standby started in capture mode."""
+
+    root: Status
+    pids: tuple[int, ...]
+    """Host pids, the root first."""
+    inner_ids: tuple[int, ...]
+    argv: tuple[str, ...]
+    in_use: frozenset[str]
+    """Paths that any of them has open or mapped."""
+    resident: int
+    """Bytes of memory, shared pages counted more than once."""
+
+
+def machine(proc: Path = PROC) -> Machine:
+    """This node."""
+    text = (proc / "cpuinfo").read_text()
+    line = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
+    flags = frozenset(flag for flag in (line[1].split() if line else ()) if _ISA.fullmatch(flag))
+    return Machine(platform.release(), platform.machine(), flags)
+
+
+def inspect(init_pid: int, proc: Path = PROC) -> Inspection:
+    """Look at a container.
+
+    Raises:
+        OSError: it is gone.
+    """
+    mates = namespace_mates(init_pid, proc)
+    ids = {number for pid in mates for number in _threads(pid, proc)}
+    stdio = {}
+    for number in range(3):
+        with suppress(OSError):
+            stdio[number] = str((proc / str(init_pid) / "fd" / str(number)).readlink())
+    return Inspection(
+        init=status(init_pid, proc),
+        mounts=tuple(mounts(init_pid, proc)),
+        stdio=stdio,
+        inner_ids=frozenset(ids),
+        cgroups=(proc / str(init_pid) / "cgroup").read_text(),
+    )
+
+
+def find_worker(init_pid: int, proc: Path = PROC) -> Worker | None:
+    """The worker of a capture container; None where there is none (any more)."""
+    mates = namespace_mates(init_pid, proc)
+    root = find.worker_of(init_pid, mates)
+    if root is None:
+        return None
+    pids = (root.pid, *descendants(root.pid, mates))
+    argv = (proc / str(root.pid) / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    return Worker(
+        root=root,
+        pids=pids,
+        inner_ids=tuple(number for pid in pids for number in _threads(pid, proc)),
+        argv=tuple(part.decode("utf-8", "replace") for part in argv),
+        in_use=frozenset(path for pid in pids for path in files_in_use(pid, proc)),
+        resident=sum(_resident(pid, proc) for pid in pids),
+    )
+
+
+def _resident(pid: int, proc: Path) -> int:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return int((proc / str(pid) / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+def _threads(pid: int, proc: Path) -> list[int]:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return inner_thread_ids(pid, proc)
+    return []
+
+
+def open_in_container(init_pid: int, path: str, flags: int = os.O_PATH | os.O_DIRECTORY, proc: Path = PROC) -> int:
+    """Open a directory as the container sees it, its links resolved in its own root.
+
+    Raises:
+        OSError: it is not there.
+    """
+    return syscalls.open_in_root_of(init_pid, path, flags, str(proc))

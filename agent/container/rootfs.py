@@ -1,0 +1,130 @@
+"""What a container changed in its root file system: the upper layer of its overlay, and what is gone."""
+
+import fnmatch
+import json
+import os
+import stat
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from agent.errors import RefusedError
+from linux import filetree
+from linux.proc import Mount
+
+OVERLAY_ATTRIBUTES: Final = ("trusted.overlay.", "user.overlay.")
+_MERGED_ELSEWHERE: Final = ("redirect", "metacopy")
+
+
+@dataclass
+class Changes:
+    """The names of a change, relative to the root."""
+
+    files: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    emptied: list[str] = field(default_factory=list)
+    """Directories whose content in the image is hidden."""
+    sockets: list[str] = field(default_factory=list)
+    """Left out of the tar: criu binds them anew, and a restore that fails then must remove them."""
+
+    def deleted_json(self) -> str:
+        """Content of ``deleted-files.json``."""
+        return json.dumps({"deleted": self.gone, "opaque": self.emptied, "sockets": self.sockets}, indent=1)
+
+
+def parse_deleted(text: bytes) -> Changes:
+    """What ``deleted-files.json`` says; names are checked where they are used.
+
+    Raises:
+        RefusedError: where it is not of that form.
+    """
+    try:
+        content = json.loads(text)
+        gone, emptied, sockets = ([str(name) for name in content[key]] for key in ("deleted", "opaque", "sockets"))
+        return Changes(gone=gone, emptied=emptied, sockets=sockets)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RefusedError("artifact-corrupt", "deleted-files.json is not of its form") from error
+
+
+def upper_directory(mounts: Sequence[Mount], host_root: Path) -> Path | None:
+    """The node's path of the container's upper layer; None where its root is no overlay.
+
+    ``host_root`` is where the node's own root is visible, for example ``/proc/1/root``.
+    """
+    root = next((mount for mount in reversed(mounts) if mount.point == "/"), None)
+    upper = root.option("upperdir") if root and root.fstype == "overlay" else None
+    return host_root / upper.lstrip("/") if upper else None
+
+
+def collect(upper: int, skip: Callable[[str], bool]) -> Changes:
+    """Walk an upper layer.
+
+    Raises:
+        RefusedError: it refers to other layers in a way that only a mount of it could follow.
+    """
+    changes = Changes()
+    skipped: list[str] = []
+    for name, found in filetree.walk(upper):
+        if any(name.startswith(prefix) for prefix in skipped):
+            continue
+        if skip("/" + name):
+            skipped += [name + "/"] if stat.S_ISDIR(found.st_mode) else []
+        elif stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
+            changes.gone.append(name)
+        else:
+            _sort(upper, name, found, changes)
+    return changes
+
+
+def _sort(upper: int, name: str, found: os.stat_result, changes: Changes) -> None:
+    if stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode):
+        marks = _overlay_marks(upper, name)
+        if any(mark in marks for mark in _MERGED_ELSEWHERE):
+            raise RefusedError(
+                "overlay-unsupported",
+                f"/{name}: the overlay uses redirect_dir or metacopy; turn both off for the container runtime",
+            )
+        if marks.get("opaque") in (b"y", b"x"):
+            changes.emptied.append(name)
+    if stat.S_ISSOCK(found.st_mode):
+        changes.sockets.append(name)
+    elif not stat.S_ISBLK(found.st_mode) and not stat.S_ISCHR(found.st_mode):
+        changes.files.append(name)
+
+
+def _overlay_marks(upper: int, name: str) -> dict[str, bytes]:
+    path = f"/proc/self/fd/{upper}/{name}"
+    marks = {}
+    with suppress(OSError):
+        for attribute in os.listxattr(path, follow_symlinks=False):
+            for prefix in OVERLAY_ATTRIBUTES:
+                if attribute.startswith(prefix):
+                    marks[attribute.removeprefix(prefix)] = os.getxattr(path, attribute, follow_symlinks=False)
+    return marks
+
+
+def skipper(exclusions: Sequence[str], mount_points: Collection[str], in_use: Collection[str]) -> Callable[[str], bool]:
+    """What of the upper layer stays behind: mount points, and exclusions unless a process holds something there.
+
+    An exclusion is a path prefix (``/proc``), or a glob over the whole path (``*/__pycache__``).
+    """
+    points = frozenset(mount_points) - {"/"}
+    needed = frozenset(ancestor for path in in_use for ancestor in _ancestors(path))
+
+    def skip(path: str) -> bool:
+        return path in points or (path not in needed and any(_excluded(path, pattern) for pattern in exclusions))
+
+    return skip
+
+
+def _ancestors(path: str) -> Iterator[str]:
+    """The path itself and every directory above it but the root."""
+    parts = path.strip("/").split("/")
+    return ("/" + "/".join(parts[:count]) for count in range(1, len(parts) + 1))
+
+
+def _excluded(path: str, pattern: str) -> bool:
+    prefix = pattern.rstrip("/")
+    return path == prefix or path.startswith(prefix + "/") or fnmatch.fnmatchcase(path, pattern)

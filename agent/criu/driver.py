@@ -1,0 +1,193 @@
+"""CRIU as the rest of this room sees it: dump a tree, restore a tree, say its version.
+
+Command lines are pure functions; ``agent.criu.nsenter`` runs them in the container's namespaces.
+criu then shares every namespace with its target, so images hold the process tree alone: no mounts, no network.
+"""
+
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from agent.criu.nsenter import EXIT_ENTER, EXIT_GRAFT
+from agent.criu.runner import CriuCommand, NamespaceRun, RunResult, run_in_namespaces
+from agent.errors import ContainerError, CriuError
+
+if TYPE_CHECKING:
+    from contract.config.sections import Criu as CriuOptions
+
+OLDEST: Final = (4, 2)
+"""4.1 cannot dump any inet socket on kernels from 6.16 on (SO_PASSCRED is refused there)."""
+LOG_LINES: Final = 3
+"""Error lines that become the reason: the first names the cause, later ones only repeat that it failed."""
+_DUMP_LOG: Final = "dump.log"
+_RESTORE_LOG: Final = "restore.log"
+_NOISE: Final = ("rlimit: Can't setup", "tun: Unable to create tun", "Dumping FAILED", "Restoring FAILED")
+_ERROR: Final = re.compile(r"Error \([^)]*\): (?P<text>.*)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriuDump:
+    """What to dump, and where to."""
+
+    init_pid: int
+    """Host pid of the container's first process: whose namespaces are entered."""
+    worker_pid: int
+    """Root of the tree, as numbered inside the container."""
+    images: int
+    """Descriptor of the directory for images."""
+    timeout: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriuRestore:
+    """What to restore, and with what of the new container."""
+
+    init_pid: int
+    images: int
+    cgroup_files: Sequence[str]
+    """``cgroup.procs`` files of the container's cgroups, joined before criu starts."""
+    inherit: Mapping[str, int]
+    """Resource as recorded at the dump (``pipe:[123]``) -> descriptor that takes its place."""
+    grafts: Sequence[Mapping[str, Any]] = ()
+    """Files to put in place first, in the words of ``agent.criu.nsenter``: one entry into the container serves both."""
+    timeout: float
+
+
+class Criu(Protocol):
+    """What captures and restores need of criu."""
+
+    def version(self) -> str:
+        """The version, for example ``4.2.1``; raises CriuError where criu does not run or is too old."""
+        ...
+
+    def dump(self, request: CriuDump) -> None:
+        """Dump and end a tree; raises CriuError, and then the tree goes on."""
+        ...
+
+    def restore(self, request: CriuRestore) -> Mapping[str, float]:
+        """Restore a tree and leave it stopped; answers seconds by step.
+
+        Raises CriuError or ContainerError, and then files and processes may be left.
+        """
+        ...
+
+
+def common_options(options: "CriuOptions") -> list[str]:
+    """Options that dump and restore must agree on."""
+    flags = {
+        "--file-locks": options.file_locks,
+        "--ext-unix-sk": options.ext_unix_sk,
+        "--link-remap": options.link_remap,
+        "--shell-job": options.shell_job,
+        "--evasive-devices": options.evasive_devices,
+    }
+    chosen = [flag for flag, wanted in flags.items() if wanted]
+    # Peers of an established connection are gone, and so is the address that it was bound to.
+    always = ["--tcp-close", "--manage-cgroups=ignore", "--network-lock", "skip"]
+    # The files that criu would read its options from are the container's.
+    return ["--no-default-config", *always, *chosen]
+
+
+def dump_argv(request: CriuDump, work: int, options: "CriuOptions") -> list[str]:
+    """Arguments of ``criu dump``."""
+    extra = ["--force-irmap"] if options.force_irmap else []
+    extra += ["--allow-uprobes"] if options.allow_uprobes else []
+    return [
+        *("dump", "-t", str(request.worker_pid), "-D", f"/proc/self/fd/{request.images}"),
+        *("-W", f"/proc/self/fd/{work}", "-o", _DUMP_LOG, f"-v{options.log_level}"),
+        *("--ghost-limit", str(options.ghost_limit)),
+        *common_options(options),
+        *extra,
+    ]
+
+
+def restore_argv(request: CriuRestore, work: int, options: "CriuOptions") -> list[str]:
+    """Arguments of ``criu restore``: detached, and stopped until standby has said that this is a restore."""
+    inherited = [part for name, fd in request.inherit.items() for part in ("--inherit-fd", f"fd[{fd}]:{name}")]
+    return [
+        *("restore", "-D", f"/proc/self/fd/{request.images}"),
+        *("-W", f"/proc/self/fd/{work}", "-o", _RESTORE_LOG, f"-v{options.log_level}"),
+        *("--restore-detached", "--leave-stopped"),
+        *common_options(options),
+        *inherited,
+    ]
+
+
+def first_errors(log: str) -> str:
+    """The lines of a log that say why, without those that say only that it failed."""
+    texts = [match["text"].strip() for match in _ERROR.finditer(log)]
+    telling = [text for text in texts if not text.startswith(_NOISE)]
+    return "; ".join(telling[:LOG_LINES]) or "criu left no error in its log"
+
+
+def why(result: RunResult, log: str) -> str:
+    """Why a run failed, in a sentence."""
+    if result.code == EXIT_ENTER:
+        return "criu could not enter the container: its mount namespace is gone, or its /proc is not the kernel's"
+    return result.error or first_errors(log)
+
+
+@dataclass(frozen=True)
+class EnteringCriu:
+    """The real one: loaded from the folder ``tree`` (bin/criu, lib/ld.so, lib/*.so), then taken into the container."""
+
+    tree: Path
+    work: Path
+    options: "CriuOptions"
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def version(self) -> str:
+        """See ``Criu``."""
+        library = self.tree / "lib"
+        argv = [str(library / "ld.so"), "--library-path", str(library), str(self.tree / "bin/criu"), "--version"]
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=10)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise CriuError("criu-missing", f"criu in {self.tree} does not run: {error}") from error
+        return check_version(done.stdout)
+
+    def dump(self, request: CriuDump) -> None:
+        """See ``Criu``."""
+        with NamespaceRun(self.work) as run:
+            argv = dump_argv(request, run.work_fd, self.options)
+            result = run_in_namespaces(
+                run,
+                pid=request.init_pid,
+                criu=CriuCommand(self.tree, argv, [request.images]),
+                timeout=request.timeout,
+            )
+            if result.code != 0:
+                raise CriuError("dump-failed", why(result, run.read(_DUMP_LOG)))
+
+    def restore(self, request: CriuRestore) -> Mapping[str, float]:
+        """See ``Criu``."""
+        with NamespaceRun(self.work) as run:
+            argv = restore_argv(request, run.work_fd, self.options)
+            result = run_in_namespaces(
+                run,
+                pid=request.init_pid,
+                cgroups=request.cgroup_files,
+                grafts=request.grafts,
+                criu=CriuCommand(self.tree, argv, [request.images, *request.inherit.values()]),
+                timeout=request.timeout,
+            )
+            if result.code == EXIT_GRAFT:
+                raise ContainerError("files-failed", f"cannot put the worker's files back: {result.error}")
+            if result.code != 0:
+                raise CriuError("restore-failed", why(result, run.read(_RESTORE_LOG)))
+            return result.seconds
+
+
+def check_version(text: str) -> str:
+    """The version in ``criu --version``'s output.
+
+    Raises:
+        CriuError: where it is older than what this kernel generation needs, or there is none.
+    """
+    found = re.search(r"Version: (\d+)\.(\d+)(\.\d+)?", text)
+    if found is None or (int(found[1]), int(found[2])) < OLDEST:
+        raise CriuError("criu-too-old", f"criu {OLDEST[0]}.{OLDEST[1]} or newer is needed, found {text.strip()!r}")
+    return found[0].removeprefix("Version: ")

@@ -1,0 +1,144 @@
+"""Writes files into a container and starts criu inside it; a subprocess of its own for every attempt.
+
+It joins the container's cgroups and all of its namespaces but one: it never enters the mount namespace, and neither
+does criu until its loader, its libraries and all their constructors have run (``standby/preload.c``).
+So whatever a loader or a C library opens by a fixed path is a file of the agent's image, never one of the container.
+The process, and criu with it, dies with the agent.
+It is in the way of every restore and loads little: an interpreter and this file take 15 ms, the usual modules 30 more.
+
+``python -m agent.criu.nsenter FILE``: the file holds the marshalled request; each step is reported by a marshalled
+pair.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+import time
+
+from linux import syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+NAMESPACES = ("cgroup", "ipc", "uts", "net", "pid")
+EXIT_GRAFT = 3
+EXIT_ENTER = 4
+"""criu was not started, or could not enter the mount namespace: preload.c uses the same number."""
+ENTER_VARIABLE = "SNAPSHOT_ENTER_MOUNT_NAMESPACE"
+"""Holds the number of the descriptor that preload.c gives to setns(2)."""
+ERROR = "error"
+"""First of the pair that says why criu was not started."""
+_SIGKILL = 9
+
+
+def main(argv: list[str]) -> int:
+    """Run one request; the exit code is criu's, or one of the EXIT constants."""
+    with open(argv[1], "rb") as order:  # noqa: PTH123 - fewest modules
+        run = marshal.load(order)  # noqa: S302 - written by the agent, where only root can
+    syscalls.die_with_parent(_SIGKILL)
+    if os.getppid() != run["parent"]:
+        return EXIT_ENTER  # the agent died before the line above
+    try:
+        grafter = _load_grafter(run["grafts"])
+        _join_cgroups(run["cgroups"])
+        for step in run["grafts"]:
+            start = time.monotonic()
+            _graft(grafter, run["pid"], step)
+            _report(run["report"], step["what"], time.monotonic() - start)
+        if run["criu"] is None:
+            return 0
+        mount_namespace = os.open(f"/proc/{run['pid']}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        _join_namespaces(run["pid"])
+    except Exception as error:  # noqa: BLE001 - the report is the only way out
+        _report(run["report"], ERROR, str(error) or type(error).__name__)
+        return EXIT_GRAFT
+    start = time.monotonic()
+    code = _run_criu(mount_namespace, run["criu"])
+    _report(run["report"], "criu", time.monotonic() - start)
+    return code
+
+
+def _report(fd: int, what: str, value: float | str) -> None:
+    os.write(fd, marshal.dumps((what, value)))
+
+
+def _load_grafter(steps: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - a module, or None
+    """The module that changes files, where any are to be changed: it loads many others."""
+    if not any("tar" in step for step in steps):
+        return None
+    from linux import filetree  # noqa: PLC0415 - see above
+
+    return filetree
+
+
+def _join_cgroups(files: list[str]) -> None:
+    for file in files:
+        fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+        os.write(fd, b"0")
+        os.close(fd)
+
+
+def _join_namespaces(pid: int) -> None:
+    wanted = []
+    for name in NAMESPACES:
+        try:
+            wanted.append(os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC))
+        except FileNotFoundError:
+            if name != "cgroup":  # the only one that a kernel may lack
+                raise
+    for namespace in wanted:
+        syscalls.setns(namespace)
+        os.close(namespace)
+
+
+def _graft(grafter: Any, pid: int, step: dict[str, Any]) -> None:  # noqa: ANN401 - a module
+    root = syscalls.open_in_root_of(pid, step["root"], os.O_PATH | os.O_DIRECTORY)
+    try:
+        if "size" in step:
+            syscalls.resize_tmpfs(root, step["size"])
+        else:
+            grafter.change(root, step)
+    finally:
+        os.close(root)
+
+
+def _run_criu(mount_namespace: int, criu: dict[str, Any]) -> int:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _become_criu(mount_namespace, criu)
+        finally:
+            os._exit(EXIT_ENTER)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _become_criu(mount_namespace: int, criu: dict[str, Any]) -> None:
+    """In the child, which alone is in the container's pid namespace.
+
+    The loader is started by its path in the agent's own mount namespace; what criu itself looks for by name once it is
+    inside (helpers, plug-ins) it looks for below the descriptor of our folder, whatever the container holds.
+    """
+    syscalls.die_with_parent(_SIGKILL)
+    if os.getppid() != 0:  # seen from inside, a helper that lives outside is 0, and a dead one has left us to pid 1
+        return
+    folder = criu["tree"]
+    tree = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    for fd in (tree, mount_namespace, *criu["keep"]):
+        os.set_inheritable(fd, True)
+    library = f"{folder}/lib"
+    loader = ["criu", "--inhibit-cache", "--library-path", library, "--preload", f"{library}/preload.so"]
+    inside = f"/proc/self/fd/{tree}"
+    environment = {
+        "PATH": f"{inside}/bin",
+        "CRIU_LIBS_DIR": f"{inside}/plugins",
+        ENTER_VARIABLE: str(mount_namespace),
+    }
+    os.execve(f"{library}/ld.so", [*loader, f"{folder}/bin/criu", *criu["argv"]], environment)  # noqa: S606 - no shell
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,172 @@
+"""Runs ``agent.criu.nsenter`` and reads what it reports."""
+
+import io
+import marshal
+import os
+import select
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from agent.criu.nsenter import ERROR
+
+LOG_BYTES: Final = 1 << 20
+"""How much of the end of a log is read for its errors."""
+_ROOMS: Final = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class CriuCommand:
+    """One run of criu."""
+
+    tree: Path
+    """The criu folder."""
+    argv: list[str]
+    keep: list[int]
+    """Descriptors that it needs."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended."""
+
+    code: int
+    """criu's exit code; 0 where only files were grafted."""
+    error: str = ""
+    """Why nothing was started, empty where criu ran."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+class NamespaceRun:
+    """A work directory for one run, removed with it."""
+
+    def __init__(self, parent: Path) -> None:
+        parent.mkdir(parents=True, exist_ok=True)
+        self._directory = tempfile.TemporaryDirectory(dir=parent, prefix="run-")
+        self.work_fd = os.open(self._directory.name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self.work_fd)
+        self._directory.cleanup()
+
+    def write(self, name: str, content: bytes) -> str:
+        """Write a file in the work directory; returns its path."""
+        path = Path(self._directory.name, name)
+        path.write_bytes(content)
+        return str(path)
+
+    def read(self, name: str) -> str:
+        """The end of a file in the work directory, empty where there is none."""
+        try:
+            with Path(self._directory.name, name).open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_BYTES))
+                return file.read().decode("utf-8", "replace")
+        except FileNotFoundError:
+            return ""
+
+
+def run_in_namespaces(
+    run: NamespaceRun,
+    *,
+    pid: int,
+    cgroups: Sequence[str] = (),
+    grafts: Sequence[Mapping[str, Any]] = (),
+    criu: CriuCommand | None = None,
+    timeout: float,
+) -> RunResult:
+    """Enter the namespaces of ``pid``, graft, then run criu; at ``timeout`` everything of it is killed.
+
+    Must be called from a thread that lives until it returns: the kernel ties the helper's life to that thread.
+    """
+    reading, writing = os.pipe()
+    order = {
+        "pid": pid,
+        "parent": os.getpid(),
+        "report": writing,
+        "cgroups": list(cgroups),
+        "grafts": [dict(step) for step in grafts],
+        "criu": _criu_order(run, criu) if criu is not None else None,
+    }
+    keep = [writing, run.work_fd, *_descriptors(grafts), *(criu.keep if criu is not None else ())]
+    with os.fdopen(reading, "rb") as report:
+        try:
+            process = _start(run.write("order", marshal.dumps(order)), keep)
+        finally:
+            os.close(writing)
+        return _finish(process, report.fileno(), timeout)
+
+
+def _criu_order(run: NamespaceRun, criu: CriuCommand) -> dict[str, Any]:
+    return {"tree": str(criu.tree), "argv": criu.argv, "keep": [run.work_fd, *criu.keep]}
+
+
+def _start(order: str, keep: Sequence[int]) -> subprocess.Popen[bytes]:
+    """A process that carries out the *order* in this file; it inherits the descriptors *keep*."""
+    return subprocess.Popen(
+        [sys.executable, "-S", "-m", "agent.criu.nsenter", order],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=keep,
+        env={"PYTHONPATH": str(_ROOMS)},
+        cwd="/",
+    )
+
+
+def _descriptors(grafts: Sequence[Mapping[str, Any]]) -> list[int]:
+    return [step[key] for step in grafts for key in ("tar", "undo_tar", "undo_list") if key in step]
+
+
+def _finish(process: subprocess.Popen[bytes], report: int, timeout: float) -> RunResult:
+    late = not _ends_within(process.pid, timeout)
+    if late:
+        process.kill()
+    code = process.wait()
+    if late:
+        return RunResult(-1, error=f"not done within {timeout:.0f} s")
+    os.set_blocking(report, False)
+    error, seconds = "", dict[str, float]()
+    for what, value in _pairs(_read_all(report)):
+        if what == ERROR:
+            error = str(value)
+        else:
+            seconds[what] = seconds.get(what, 0.0) + float(value)
+    return RunResult(code, error, seconds)
+
+
+def _ends_within(pid: int, timeout: float) -> bool:
+    """Wait by the kernel's word: the library's own wait with a limit looks only every 50 ms."""
+    fd = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return bool(poll.poll(timeout * 1000))
+    finally:
+        os.close(fd)
+
+
+def _read_all(fd: int) -> bytes:
+    parts = []
+    with suppress(BlockingIOError):
+        while part := os.read(fd, 65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def _pairs(report: bytes) -> Iterator[tuple[str, Any]]:
+    """The marshalled pairs, up to one that was cut off."""
+    stream = io.BytesIO(report)
+    with suppress(EOFError, ValueError):
+        while True:
+            yield marshal.load(stream)  # noqa: S302 - written by our own child

@@ -1,0 +1,95 @@
+"""Finds the standby that waits in a container of a pod, and takes the container from it."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from agent.container.find import find_container
+from agent.errors import ContainerError
+from agent.executor import lock
+from agent.executor.api import ContainerRef, ExecutionResult
+from agent.executor.environment import NodeEnvironment
+from agent.executor.lock import ContainerLock, ControlDir
+from contract.api import control_files
+from contract.config.storage import BadIdError
+
+STANDBY: Final = "snapshot-standby"
+
+
+@dataclass(frozen=True)
+class WaitingContainer:
+    """A container whose standby waits for us."""
+
+    init_pid: int
+    container_id: str
+    control: ControlDir
+
+
+@dataclass(frozen=True)
+class AcquiredContainer:
+    """A container whose fate is in our hand until this is closed, or until this process dies."""
+
+    lock: ContainerLock
+    waiting: WaitingContainer
+    since: float = field(default_factory=time.monotonic)
+
+    def close(self) -> None:
+        """Let go; the verdict, if any, was said before."""
+        self.lock.release()
+        self.waiting.control.close()
+
+
+NOT_YET: Final = ExecutionResult(
+    ok=False, reason="standby-not-up", message="the container's standby does not wait (yet)", retry=True
+)
+STARTED: Final = ExecutionResult(
+    ok=False, reason="already-started", message="the container has started before an agent could claim it"
+)
+
+
+def claimable(place: ContainerRef, environment: NodeEnvironment) -> bool:
+    """Whether there is a claim file; cheap, since it is asked fifty times a second for every pod yet to start."""
+    try:
+        directory = lock.open_control_dir(environment.kubelet_pods, place.pod_uid, place.container)
+    except (OSError, BadIdError):
+        return False
+    with ControlDir(directory) as control_dir:
+        return control_dir.has(control_files.CLAIM)
+
+
+def find(place: ContainerRef, environment: NodeEnvironment) -> WaitingContainer | None:
+    """The container's standby; None where there is none (yet).
+
+    Raises:
+        ContainerError: the container has started by itself, so there never will be.
+    """
+    try:
+        directory = lock.open_control_dir(environment.kubelet_pods, place.pod_uid, place.container)
+    except (OSError, BadIdError):
+        return None
+    control_dir = ControlDir(directory)
+    has_claim = control_dir.has(control_files.CLAIM)
+    found = find_container(place.pod_uid, place.container, environment.proc) if has_claim else None
+    if found is not None and found.program == STANDBY:
+        return WaitingContainer(found.init_pid, found.container_id, control_dir)
+    started = found is not None and control_dir.has(control_files.RESTORE_COMPLETE)
+    control_dir.close()
+    if started:
+        raise ContainerError(STARTED.reason, STARTED.message)
+    return None
+
+
+def acquire(place: ContainerRef, environment: NodeEnvironment) -> AcquiredContainer | ExecutionResult:
+    """The container, or why it cannot be had (yet)."""
+    try:
+        waiting = find(place, environment)
+    except ContainerError as error:
+        return ExecutionResult(ok=False, reason=error.code, message=str(error))
+    if waiting is None:
+        return NOT_YET
+    try:
+        return AcquiredContainer(lock.take(waiting.control, waiting.init_pid, environment.proc), waiting)
+    except ContainerError:
+        started = waiting.control.has(control_files.RESTORE_COMPLETE)
+        waiting.control.close()
+    return STARTED if started else NOT_YET

@@ -1,0 +1,123 @@
+"""What the Kubernetes half of the agent asks of the engine, and what it gets back.
+
+The Kubernetes half (``watch``, ``report``, ``node``) knows pods and Jobs and no CRIU; the engine (``capture``,
+``restore``) knows containers on this node and no Kubernetes. They meet only here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from contract.api.reports import ImageConfig
+from contract.api.states import AgentReason
+
+
+@dataclass(frozen=True)
+class ContainerRef:
+    """One container of one pod on this node."""
+
+    namespace: str
+    pod: str
+    pod_uid: str
+    container: str
+    container_id: str = ""
+    """Without the runtime's scheme; empty: whichever runs. The Outcome says which it was."""
+    empty_dirs: Mapping[str, str] = field(default_factory=dict)
+    """Mount path in the container -> path on the node, for each emptyDir mounted there but the control volume."""
+
+
+@dataclass(frozen=True)
+class CaptureRequest:
+    """Capture this container now: its worker is ready."""
+
+    place: ContainerRef
+    checkpoint_id: str
+    version: str
+    base_path: PurePosixPath
+    """Root of the store, as the agent sees it (agentMount) or as the container sees it (podMount)."""
+    through_pod: bool
+    """podMount: reach the store through the container's mount namespace."""
+    image: str = ""
+    """The container's image as its status names it, recorded in the manifest."""
+    image_id: str = ""
+    """The image as the runtime knows it; ends in the digest of its manifest or configuration."""
+
+
+@dataclass(frozen=True)
+class RestoreRequest:
+    """Restore into this container now."""
+
+    place: ContainerRef
+    checkpoint_id: str
+    version: str
+    base_path: PurePosixPath
+    through_pod: bool
+    manifest_digest: str
+    """``blake3:<hex>``, from the DynamoCheckpoint's status: the only manifest that may be restored."""
+
+
+@dataclass(frozen=True)
+class RejectRequest:
+    """Do not restore into this container: its worker starts cold, at once and not after standby's patience."""
+
+    place: ContainerRef
+    reason: AgentReason
+    message: str
+
+
+@dataclass(frozen=True)
+class ImageConfigRequest:
+    """Tell a capture's standby what the container's image runs."""
+
+    place: ContainerRef
+    image_id: str
+
+
+@dataclass(frozen=True)
+class ExecutionResult:
+    """How it ended. The engine has already told standby."""
+
+    ok: bool
+    reason: str = ""
+    """Kebab-case code, a closed list in ``contract.api.states.AgentReason``; empty when ok."""
+    message: str = ""
+    """One sentence for a person: what happened and what to do."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Phase -> seconds, in order."""
+    size: int = 0
+    """Bytes of the artifact."""
+    manifest_digest: str = ""
+    retry: bool = False
+    """True where nothing was touched and the same order may be given again (the claim was held by another)."""
+    container_id: str = ""
+    """The container that this speaks of, as its cgroup names it; empty where none was found."""
+    image: ImageConfig | None = None
+    """Of a captured container's image; None where it could not be read."""
+
+
+class Engine(Protocol):
+    """Captures and restores containers of this node. Never raises: every failure is an Outcome."""
+
+    async def capture(self, request: CaptureRequest) -> ExecutionResult:
+        """Dump, publish, verify, and tell standby."""
+        ...
+
+    async def restore(self, request: RestoreRequest) -> ExecutionResult:
+        """Claim, verify, put files back, restore, and tell standby.
+
+        Where the container's standby is still not up after some seconds: ok=False and retry=True.
+        """
+        ...
+
+    async def reject(self, request: RejectRequest) -> ExecutionResult:
+        """Claim, and tell standby that there is no restore; retry=True as for a restore."""
+        ...
+
+    async def provide_image_config(self, request: ImageConfigRequest) -> ExecutionResult:
+        """Give a capture's standby what it waits for; retry=True where it is not up yet."""
+        ...
+
+    async def check(self) -> tuple[str, ...]:
+        """What keeps this node from capturing or restoring; empty when it can."""
+        ...

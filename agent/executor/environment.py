@@ -1,0 +1,27 @@
+"""What the engine works with on this node: criu, folders of the node, limits; wired once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.criu.driver import Criu
+from linux.proc import PROC
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeEnvironment:
+    """Everything outside that a capture or restore touches."""
+
+    criu: Criu
+    work: Path
+    """Scratch folder of the agent."""
+    kubelet_pods: Path = Path("/var/lib/kubelet/pods")
+    host_root: Path = Path("/proc/1/root")
+    """Where the node's root file system shows: for the upper layers of containers."""
+    cgroup_root: Path = Path("/sys/fs/cgroup")
+    proc: Path = PROC
+    exclusions: Sequence[str] = ()
+    """Of the root file system, not captured."""
+    longest: float = 7200.0
+    """Seconds that one capture or restore may take."""
+    node: str = ""

@@ -1,0 +1,189 @@
+"""The agent's side of the standby protocol: the claim file's lock, and the verdict.
+
+The directory belongs to the container, so its content is hostile: names are opened beneath its descriptor, links are
+never followed, and what is written appears by a rename.
+"""
+
+import errno
+import fcntl
+import os
+import re
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from agent.errors import ContainerError
+from contract.api import control_files, keys
+from contract.config.storage import check_id
+from linux import syscalls
+from linux.proc import PROC, holds
+
+_SAFE: Final = syscalls.BENEATH | syscalls.NO_SYMLINKS | syscalls.NO_MAGICLINKS
+_NONCE: Final = re.compile(rb"([0-9a-f]{32})\n", re.ASCII)
+_CLAIM_BYTES: Final = 256
+LOCK_PATIENCE: Final = 0.3
+"""Seconds: standby tests the lock by taking it shared for a moment."""
+MAX_REASON: Final = 1000
+"""Characters of a verdict's reason; standby reads 4096 bytes."""
+
+
+def open_control_dir(kubelet_pods: Path, pod_uid: str, container: str) -> int:
+    """Descriptor of a container's control directory, seen from the node.
+
+    Raises:
+        FileNotFoundError: kubelet has not made it yet.
+        OSError: a link is in the way.
+    """
+    volume = f"{check_id(pod_uid)}/volumes/kubernetes.io~empty-dir/{keys.CONTROL_VOLUME}/{check_id(container)}"
+    root = os.open(kubelet_pods, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return syscalls.openat2(root, volume, os.O_RDONLY | os.O_DIRECTORY, resolve=_SAFE)
+    finally:
+        os.close(root)
+
+
+class ControlDir:
+    """One container's control directory; owns the descriptor."""
+
+    def __init__(self, directory: int) -> None:
+        self.directory = directory
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the descriptor."""
+        os.close(self.directory)
+
+    def has(self, name: str) -> bool:
+        """Whether a file of that name is there."""
+        with suppress(OSError):
+            os.lstat(name, dir_fd=self.directory)
+            return True
+        return False
+
+    def read(self, name: str, limit: int = 4096) -> bytes | None:
+        """The first bytes of a regular file; None where there is none."""
+        with suppress(OSError):
+            fd = syscalls.openat2(self.directory, name, os.O_RDONLY | os.O_NONBLOCK, resolve=_SAFE)
+            try:
+                return os.read(fd, limit)
+            finally:
+                os.close(fd)
+        return None
+
+    def write(self, name: str, text: str) -> None:
+        """Make a file appear whole."""
+        temporary = f".{name}.{uuid.uuid4().hex[:8]}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(temporary, flags, 0o644, dir_fd=self.directory), "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o644)  # the pod's user reads it, whatever our umask
+            file.write(text)
+        os.rename(temporary, name, src_dir_fd=self.directory, dst_dir_fd=self.directory)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, there or not."""
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self.directory)
+
+
+class ContainerLock:
+    """The container's fate in our hand: the lock is ours until ``release``, or until this process dies."""
+
+    def __init__(self, control_dir: ControlDir, fd: int, nonce: str, *, taken_before: bool) -> None:
+        self.control = control_dir
+        self.nonce = nonce
+        self.taken_before = taken_before
+        """Another agent wrote how long it would take, and died without a verdict."""
+        self._fd = fd
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Let go; with no verdict said, another agent may claim."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def allow(self, seconds: float) -> None:
+        """Say how long this will take at most; standby does not wait for longer."""
+        os.lseek(self._fd, 0, os.SEEK_END)
+        os.write(self._fd, f"{max(1, round(seconds))}\n".encode())
+
+    def restored(self, pid: int) -> None:
+        """Hand the restored tree over; standby wakes it."""
+        self._verdict(f"{control_files.VERDICT_RESTORED} {self.nonce} {pid}")
+
+    def captured(self) -> None:
+        """The artifact is published and verified."""
+        self.control.write(control_files.SNAPSHOT_COMPLETE, control_files.DONE)
+        self._verdict(f"{control_files.VERDICT_CAPTURED} {self.nonce}")
+
+    def failed(self, reason: str, *, clean: bool) -> None:
+        """It did not work; ``clean``: files and processes are as they were before."""
+        words = " ".join(reason.split())[:MAX_REASON]
+        self._verdict(f"{control_files.VERDICT_FAILED} {self.nonce} {'clean' if clean else 'dirty'} {words}")
+
+    def _verdict(self, line: str) -> None:
+        self.control.write(control_files.VERDICT, line + "\n")
+
+
+def take(control_dir: ControlDir, init_pid: int, proc: Path = PROC) -> ContainerLock:
+    """Take the lock of the standby ``init_pid``.
+
+    Raises:
+        ContainerError: somebody else has it: another agent, or standby itself, which then starts cold.
+    """
+    try:
+        fd = syscalls.openat2(control_dir.directory, control_files.CLAIM, os.O_RDWR, resolve=_SAFE)
+    except OSError as error:
+        raise ContainerError("claim-gone", f"claim file: {error.strerror}") from error
+    try:
+        _lock(fd)
+        _still_waiting(control_dir, fd, init_pid, proc)
+        nonce, taken_before = _read_claim(fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    return ContainerLock(control_dir, fd, nonce, taken_before=taken_before)
+
+
+def _read_claim(fd: int) -> tuple[str, bool]:
+    content = os.pread(fd, _CLAIM_BYTES, 0)
+    nonce = _NONCE.match(content)
+    if nonce is None:
+        raise ContainerError("claim-gone", "the claim file holds no nonce (yet)")
+    return nonce[1].decode(), len(content) > nonce.end()
+
+
+def _lock(fd: int) -> None:
+    end = time.monotonic() + LOCK_PATIENCE
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno != errno.EWOULDBLOCK or time.monotonic() > end:
+                raise ContainerError("claim-taken", "the container is claimed, or starts cold already") from error
+            time.sleep(0.002)
+        else:
+            return
+
+
+def _still_waiting(control_dir: ControlDir, fd: int, init_pid: int, proc: Path) -> None:
+    """The lock alone proves nothing: a cold start lets go of it when it becomes the worker."""
+    if control_dir.has(control_files.RESTORE_COMPLETE) or not holds(init_pid, os.fstat(fd), proc):
+        raise ContainerError("claim-gone", "standby no longer waits: the container has started")

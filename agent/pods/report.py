@@ -1,0 +1,202 @@
+"""What the agent says about its work: annotations on pods and Jobs for programs, Events for people.
+
+A final word is never written over: each write builds on the object as it is and fails where it has changed meanwhile.
+Everything about one attempt goes into one patch, so nobody sees half of it.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+from agent.executor.api import CaptureRequest, ExecutionResult, RestoreRequest
+from agent.pods import selection
+from agent.pods.selection import Rejection
+from contract.api import keys
+from contract.api.checkpoint import annotations_of
+from contract.api.reports import ImageConfig
+from contract.api.states import AgentReason, CaptureStatus, RestoreStatus
+from contract.api.times import format_micro_time
+from kube.errors import ConflictError, KubeError, NotFoundError, bounded
+from kube.recorder import Recorder
+from kube.resources import JOBS, PODS, Resource
+from kube.seam import Kube, Object
+
+MAX_MESSAGE: Final = 1024
+"""Characters of a message in an annotation; all annotations of an object share 256 KiB."""
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 10.0
+"""Seconds between attempts to write: what was done must be told, however long the API server is away."""
+
+Notes = dict[str, str]
+logger = logging.getLogger(__name__)
+
+
+def outcome_of(refusal: Rejection) -> ExecutionResult:
+    """A refusal as the engine would have said it."""
+    return ExecutionResult(ok=False, reason=refusal.reason, message=refusal.message)
+
+
+def restore_notes(
+    pod: Object, container: str, found: str, status: RestoreStatus, outcome: ExecutionResult, now: datetime
+) -> Notes | None:
+    """Annotations that tell of a restore into the container with id *found*; None where the last word was said.
+
+    The report has the moment at which it is written, *now*: who counts reports knows by it which ones were seen before.
+    """
+    if selection.reported_id(pod, container) == found:
+        return None
+    notes = {
+        keys.ANN_RESTORE_STATUS_PREFIX + container: status.value,
+        keys.ANN_RESTORE_CONTAINER_ID_PREFIX + container: found,
+    }
+    if status == RestoreStatus.IN_PROGRESS:
+        return notes
+    report = _report(container, "restored" if outcome.ok else "failed", outcome) | {"at": format_micro_time(now)}
+    return notes | {keys.ANN_RESTORE_REPORT: _json(report)}
+
+
+def capture_notes(job: Object, container: str, node: str, outcome: ExecutionResult) -> Notes | None:
+    """Annotations that tell how the capture ended; None where the last word was said."""
+    if selection.terminal(job):
+        return None
+    notes = {
+        keys.ANN_NODE: node,
+        keys.ANN_CAPTURE_REPORT: _json(_report(container, "captured" if outcome.ok else "failed", outcome)),
+        keys.ANN_CHECKPOINT_STATUS: (CaptureStatus.COMPLETED if outcome.ok else CaptureStatus.FAILED).value,
+    }
+    if outcome.ok:
+        if outcome.image is not None:
+            notes[keys.ANN_IMAGE_CONFIG] = _image(outcome.image)
+        return notes | {
+            keys.ANN_MANIFEST_DIGEST: outcome.manifest_digest,
+            keys.ANN_ARTIFACT_SIZE: str(outcome.size),
+        }
+    return notes | {keys.ANN_CAPTURE_MESSAGE: bounded(outcome.message, MAX_MESSAGE)}
+
+
+def _report(container: str, word: str, outcome: ExecutionResult) -> dict[str, object]:
+    return {
+        "container": container,
+        "outcome": word,
+        "reason": _closed(outcome.reason) if outcome.reason else "",
+        "seconds": {phase: round(seconds, 4) for phase, seconds in outcome.seconds.items()},
+        "bytes": outcome.size,
+    }
+
+
+def _json(found: dict[str, object]) -> str:
+    return json.dumps(found, separators=(",", ":"))
+
+
+def _closed(reason: str) -> str:
+    """Metrics have a series for each reason, so none must come that the list does not have."""
+    return AgentReason(reason).value if reason in set(AgentReason) else AgentReason.INTERNAL_ERROR.value
+
+
+def _image(image: ImageConfig) -> str:
+    config: dict[str, object] = {
+        "entrypoint": list(image.entrypoint),
+        "cmd": list(image.cmd),
+        "user": image.user,
+        "workingDir": image.working_dir,
+    }
+    return _json(config)
+
+
+def _took(outcome: ExecutionResult) -> str:
+    total = outcome.seconds.get("total", sum(outcome.seconds.values()))
+    return f"{total:.2f} s, {outcome.size / 2**20:.1f} MiB"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Reporter:
+    """Writes notes and records Events; a write that fails is tried again until it is done or its object is gone."""
+
+    def __init__(self, kube: Kube, recorder: Recorder, node: str, now: Callable[[], datetime] = _now) -> None:
+        self._kube = kube
+        self._now = now
+        self._recorder = recorder
+        self._node = node
+
+    def restore_requested(self, pod: Object, request: RestoreRequest) -> None:
+        """A container of *pod* is awaited, or there."""
+        message = f"container {request.place.container} is to be restored from checkpoint {request.checkpoint_id}"
+        self._say(pod, "Normal", "RestoreRequested", f"{message}, version {request.version}")
+
+    async def restoring(self, pod: Object, container: str, found: str) -> None:
+        """The container is there and its restore runs."""
+        await self._note_restore(pod, container, found, RestoreStatus.IN_PROGRESS, ExecutionResult(ok=False))
+
+    async def restored(self, pod: Object, container: str, found: str, outcome: ExecutionResult) -> None:
+        """A restore ended, well or not."""
+        status = RestoreStatus.COMPLETED if outcome.ok else RestoreStatus.FAILED
+        if outcome.ok:
+            self._say(pod, "Normal", "RestoreSucceeded", f"container {container} restored in {_took(outcome)}")
+        else:
+            words = f"container {container} is not restored ({outcome.reason}): {outcome.message}"
+            self._say(pod, "Warning", "RestoreFailed", words)
+        await self._note_restore(pod, container, found, status, outcome)
+
+    def restore_refused(self, pod: Object, refusal: Rejection) -> None:
+        """Nothing in *pod* can be restored, not even named in an annotation."""
+        self._say(pod, "Warning", "RestoreFailed", f"{refusal.message} ({refusal.reason})")
+
+    async def capture_begun(self, job: Object, pod: Object, request: CaptureRequest) -> None:
+        """The worker is ready and its capture starts: from now on the Job names our node."""
+        words = f"container {request.place.container} of pod {request.place.pod} is ready and is captured now"
+        for about in (job, pod):
+            self._say(about, "Normal", "CheckpointRequested", words)
+        await self._note(JOBS, job, lambda now: None if selection.terminal(now) else {keys.ANN_NODE: self._node})
+
+    async def captured(self, job: Object, pod: Object, container: str, outcome: ExecutionResult) -> None:
+        """A capture ended, well or not."""
+        for about in (job, pod):
+            if outcome.ok:
+                self._say(about, "Normal", "CheckpointSucceeded", f"container {container} captured: {_took(outcome)}")
+            else:
+                exited = outcome.reason == AgentReason.WORKER_EXITED
+                word = "CheckpointWorkerFailed" if exited else "CheckpointFailed"
+                self._say(about, "Warning", word, f"{outcome.message} ({outcome.reason})")
+        await self._note(JOBS, job, lambda now: capture_notes(now, container, self._node, outcome))
+
+    async def _note_restore(
+        self, pod: Object, container: str, found: str, status: RestoreStatus, outcome: ExecutionResult
+    ) -> None:
+        await self._note(PODS, pod, lambda seen: restore_notes(seen, container, found, status, outcome, self._now()))
+
+    def _say(self, about: Object, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+        self._recorder.record(about, kind, reason, message)
+
+    async def _note(self, resource: Resource, about: Object, decide: Callable[[Object], Notes | None]) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                if await self._try_note(resource, about["metadata"], decide):
+                    return
+            except NotFoundError:
+                return
+            except KubeError as error:
+                logger.warning("%s %s: %s; again in %.1f s", resource.kind, about["metadata"]["name"], error, pause)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _try_note(self, resource: Resource, about: Object, decide: Callable[[Object], Notes | None]) -> bool:
+        """Write once; False where the object changed under our hand."""
+        name, namespace = about["name"], about.get("namespace")
+        now = await self._kube.get(resource, name, namespace)
+        notes = decide(now) if now["metadata"].get("uid") == about.get("uid") else None
+        if not notes or notes.items() <= annotations_of(now).items():
+            return True
+        version = now["metadata"].get("resourceVersion")
+        body = {"metadata": {"resourceVersion": version, "annotations": notes}}
+        try:
+            await self._kube.patch(resource, name, body, namespace)
+        except ConflictError:
+            return False
+        return True

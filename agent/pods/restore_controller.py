@@ -1,0 +1,175 @@
+"""Restore pods of this node: from the first sight of one to the last word about each of its containers.
+
+The order is given as soon as a pod is bound here, before its container exists: what it needs from the API server is
+fetched while the image is pulled, and the engine meets the container as it starts. Status updates of kubelet, which
+lag, only tell which container it was.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from agent.executor.api import Engine, ExecutionResult, RejectRequest, RestoreRequest
+from agent.pods import selection
+from agent.pods.inflight import InFlight
+from agent.pods.report import Reporter
+from agent.pods.selection import Rejection, Wait
+from contract.config.storage import Storage
+from kube.errors import NotFoundError
+from kube.resources import CHECKPOINTS
+from kube.seam import Kube, Object
+
+POLL: Final = 0.02
+"""Seconds between attempts at a container that has not started: they are in the way of every restore."""
+FRESH_SECONDS: Final = 30.0
+"""How long an order is given again before the DynamoCheckpoint is read anew."""
+PATIENCE: Final = 20.0
+"""Seconds that a container may run without being claimable: standby waits 5, after a lost claim 10 more."""
+STATUS_LAG: Final = 3.0
+"""Seconds by which a pod's status may lag behind its containers; it is mostly one."""
+MAX_HANDLED: Final = 8
+"""Container ids remembered for one container name: those before are long gone."""
+
+logger = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+"""Pod uid and container name."""
+
+
+@dataclass
+class _Known:
+    """One container name of one pod, and what was done for it."""
+
+    pod: Object
+    """As seen last."""
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    handled: list[str] = field(default_factory=list)
+    """Ids of its containers that were dealt with, oldest first."""
+    announced: bool = False
+    """That it is to be restored, or why it is not to be."""
+    told: str = ""
+    """Id of the container whose restore was reported as running."""
+
+
+class RestoreController:
+    """Restores containers of the pods that it is shown."""
+
+    def __init__(self, kube: Kube, engine: Engine, reporter: Reporter, storage: Storage) -> None:
+        self._kube = kube
+        self._engine = engine
+        self._reporter = reporter
+        self._storage = storage
+        self._known: dict[Key, _Known] = {}
+        self.in_flight = InFlight()
+
+    def see(self, pod: Object) -> None:
+        """Look at a restore pod that is new or has changed."""
+        names = selection.targets(pod)
+        if isinstance(names, Rejection):
+            known = self._know(pod, "")
+            if not known.announced:
+                known.announced = True
+                self._reporter.restore_refused(pod, names)
+            return
+        for name in names:
+            self._know(pod, name)
+            self._look((pod["metadata"]["uid"], name))
+
+    def forget(self, pod: Object) -> None:
+        """The pod is gone."""
+        uid = pod["metadata"]["uid"]
+        for key in [key for key in self._known if key[0] == uid]:
+            del self._known[key]
+            self.in_flight.cancel(key)
+
+    async def drain(self, seconds: float) -> None:
+        """Begin nothing new; let what runs end within *seconds*, and wait for nothing that has not even started."""
+        running = any(selection.running_id(known.pod, key[1]) for key, known in self._known.items())
+        await self.in_flight.drain(seconds if running else min(seconds, STATUS_LAG))
+
+    def _know(self, pod: Object, container: str) -> _Known:
+        known = self._known.setdefault((pod["metadata"]["uid"], container), _Known(pod))
+        known.pod = pod
+        known.changed.set()
+        return known
+
+    def _look(self, key: Key) -> None:
+        known, container = self._known.get(key), key[1]
+        if known is None:
+            return
+        if key in self.in_flight:
+            self._tell_running(known, container)
+            return
+        found = selection.wanted(known.pod, container, frozenset(known.handled))
+        if not isinstance(found, Wait):
+            self.in_flight.start(key, lambda: self._restore(known, container), lambda: self._look(key))
+
+    def _tell_running(self, known: _Known, container: str) -> None:
+        pod, found = known.pod, selection.running_id(known.pod, container)
+        if not found or found == known.told or selection.reported_id(pod, container) == found:
+            return
+        known.told = found
+        key = (pod["metadata"]["uid"], container, found)
+        self.in_flight.start(key, lambda: self._reporter.restoring(pod, container, found), lambda: None)
+
+    async def _restore(self, known: _Known, container: str) -> None:
+        """One order, and what became of it."""
+        request = selection.restore(known.pod, container, await self._checkpoint(known.pod), self._storage)
+        if not known.announced:
+            known.announced = True
+            self._announce(known.pod, request)
+        outcome = await self._insist(known, request)
+        if outcome.retry:
+            return
+        if found := outcome.container_id or await self._id(known, container):
+            known.handled = [*known.handled, found][-MAX_HANDLED:]
+            await self._reporter.restored(known.pod, container, found, outcome)
+
+    def _announce(self, pod: Object, request: RestoreRequest | RejectRequest) -> None:
+        if isinstance(request, RestoreRequest):
+            self._reporter.restore_requested(pod, request)
+            return
+        facts = {"pod": f"{request.place.namespace}/{request.place.pod}", "container": request.place.container}
+        logger.warning("restore refused: %s", request.message, extra=facts | {"reason": request.reason.value})
+
+    async def _insist(self, known: _Known, request: RestoreRequest | RejectRequest) -> ExecutionResult:
+        """Give the order until it is carried out, or a container has run for so long that none will be."""
+        fresh_until, give_up_at = _now() + FRESH_SECONDS, 0.0
+        while True:
+            if isinstance(request, RejectRequest):
+                outcome = await self._engine.reject(request)
+            else:
+                outcome = await self._engine.restore(request)
+            if not outcome.retry:
+                return outcome
+            if selection.running_id(known.pod, request.place.container):
+                give_up_at = give_up_at or _now() + PATIENCE
+                if _now() > give_up_at:
+                    return replace(outcome, retry=False)
+            elif _now() > fresh_until:
+                return outcome
+            await asyncio.sleep(POLL)
+
+    async def _id(self, known: _Known, container: str) -> str:
+        """Id of the container that a failure speaks of, once kubelet has told it; empty where it does not."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STATUS_LAG):
+                while not selection.running_id(known.pod, container):
+                    known.changed.clear()
+                    await known.changed.wait()
+        return selection.running_id(known.pod, container)
+
+    async def _checkpoint(self, pod: Object) -> Object | None:
+        name = selection.checkpoint_name(pod)
+        if not name:
+            return None
+        try:
+            return await self._kube.get(CHECKPOINTS, name, pod["metadata"].get("namespace"))
+        except NotFoundError:
+            return None
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,382 @@
+"""What a pod of this node asks of the agent: pure, from the objects as they are.
+
+Everything in a pod was written by somebody else, so ids, names and paths are checked here before they become part of
+an order.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import PurePosixPath
+from typing import Final
+
+from agent.executor.api import CaptureRequest, ContainerRef, ImageConfigRequest, RejectRequest, RestoreRequest
+from contract.api import checkpoint as ckpt
+from contract.api import keys
+from contract.api.states import AgentReason, CaptureStatus, GateEnd, Phase, ReadySignal, RestoreStatus
+from contract.config.storage import BadIdError, Storage, check_id
+from kube.seam import Object
+
+KUBELET_PODS: Final = PurePosixPath("/var/lib/kubelet/pods")
+"""Where kubelet keeps the volumes of pods, on the node and in the agent alike."""
+IMAGE_ENTRYPOINT: Final = "--image-entrypoint"
+"""Standby's word for: what the image runs."""
+_FINAL: Final = frozenset({RestoreStatus.COMPLETED, RestoreStatus.FAILED})
+_LIVE_PHASES: Final = frozenset({"Pending", "Running", ""})
+
+
+class Role(Enum):
+    """What a pod is to the agent."""
+
+    NONE = 0
+    SOURCE = 1
+    """The pod of a capture Job."""
+    TARGET = 2
+    """A pod to restore into."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing to do now."""
+
+    why: str
+    again: float | None = None
+    """Seconds until another look is worth it; None: the next change of the pod tells."""
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A failure that needs no engine to be known."""
+
+    reason: AgentReason
+    message: str
+
+
+class _Refused(Exception):  # noqa: N818 - carries an answer through the checks, is no error of its own
+    def __init__(self, reason: AgentReason, message: str) -> None:
+        super().__init__(message)
+        self.refusal = Rejection(reason, message)
+
+
+def role(pod: Object) -> Role:
+    """What *pod* is to the agent."""
+    labels = ckpt.labels_of(pod)
+    if labels.get(keys.LABEL_IS_SOURCE) == "true":
+        return Role.SOURCE
+    if labels.get(keys.LABEL_CHECKPOINT_ID) and not labels.get(keys.LABEL_IS_SOURCE):
+        return Role.TARGET
+    return Role.NONE
+
+
+def targets(pod: Object) -> tuple[str, ...] | Rejection:
+    """The containers of a restore pod that standby waits in; none in a pod that only carries the id, as clean-up's."""
+    try:
+        named = ckpt.target_containers(pod)
+    except ckpt.TargetError as error:
+        return Rejection(AgentReason.TARGETS_INVALID, str(error))
+    return tuple(name for name in named if _mounts_control(pod, name))
+
+
+def alive(pod: Object) -> bool:
+    """Whether containers of the pod may still start or run."""
+    phase = (pod.get("status") or {}).get("phase") or ""
+    return not pod["metadata"].get("deletionTimestamp") and phase in _LIVE_PHASES
+
+
+def running_id(pod: Object, container: str) -> str:
+    """Id of the running container, without the runtime's scheme; empty where none runs."""
+    status = _status(pod, container)
+    running = (status.get("state") or {}).get("running")
+    return container_id(status) if running is not None else ""
+
+
+def container_id(status: Object) -> str:
+    """The id in a container status, without the runtime's scheme."""
+    return str(status.get("containerID") or "").rpartition("://")[2]
+
+
+def reported_id(pod: Object, container: str) -> str:
+    """Id of the container that the pod's restore status speaks of with a final word; empty where there is none."""
+    notes = ckpt.annotations_of(pod)
+    if notes.get(keys.ANN_RESTORE_STATUS_PREFIX + container) not in _FINAL:
+        return ""
+    return notes.get(keys.ANN_RESTORE_CONTAINER_ID_PREFIX + container, "")
+
+
+def wanted(pod: Object, container: str, handled: frozenset[str] = frozenset()) -> str | Wait:
+    """Whether to restore into the container now; the answer is its id, empty where it is about to start first.
+
+    Args:
+        pod: as it was seen last.
+        container: one of its targets.
+        handled: ids of containers that were dealt with, whether the pod shows it already or not.
+    """
+    if not alive(pod):
+        return Wait("the pod is ending")
+    done = handled | {reported_id(pod, container)}
+    found = running_id(pod, container)
+    if found:
+        return Wait("this container was dealt with") if found in done else found
+    status = _status(pod, container)
+    state = status.get("state") or {}
+    if handled or status.get("restartCount") or status.get("lastState") or "terminated" in state:
+        # Standby waits 5 s and status is behind by one: a later start is told by status soon enough.
+        return Wait("the container will start again, or not")
+    return ""
+
+
+def restore(pod: Object, container: str, checkpoint: Object | None, storage: Storage) -> RestoreRequest | RejectRequest:
+    """The order to restore into a container, or to start it cold without delay.
+
+    Args:
+        pod: the restore pod.
+        container: one of its targets.
+        checkpoint: the DynamoCheckpoint that the pod names, None where there is none.
+        storage: as configured.
+    """
+    place = _place(pod, container, running_id(pod, container))
+    try:
+        checkpoint_id, version = _artifact(pod)
+        digest = _digest(pod, checkpoint, checkpoint_id, version)
+        base_path = _base_path(pod, storage)
+    except _Refused as refused:
+        return RejectRequest(place, refused.refusal.reason, _since_the_gate(pod) + refused.refusal.message)
+    return RestoreRequest(place, checkpoint_id, version, base_path, storage.in_pod, digest)
+
+
+def _since_the_gate(pod: Object) -> str:
+    """What a pod that waited for its checkpoint should read first."""
+    end = ckpt.annotations_of(pod).get(keys.ANN_GATE, "")
+    return f"the pod waited for its checkpoint and was let go ({end}): " if end in set(GateEnd) else ""
+
+
+def checkpoint_name(pod: Object) -> str:
+    """Name of the DynamoCheckpoint that the pod was shaped for; empty where it names none."""
+    return ckpt.annotations_of(pod).get(keys.ANN_CHECKPOINT, "")
+
+
+def capture(pod: Object, job: Object, ready_for: float, storage: Storage) -> CaptureRequest | Rejection | Wait:
+    """What a capture pod asks for now.
+
+    Args:
+        pod: of a capture Job.
+        job: its owner, as it is now.
+        ready_for: seconds since its container was first seen ready; 0 where it is not.
+        storage: as configured.
+    """
+    if terminal(job):
+        return Wait("the Job has its verdict")
+    try:
+        target = _only_target(pod)
+        if (early := _not_ready(pod, job, target, ready_for)) is not None:
+            return early
+        checkpoint_id, version = _artifact(pod)
+        base_path = _base_path(pod, storage)
+    except _Refused as refused:
+        return refused.refusal
+    status = _status(pod, target)
+    place = _place(pod, target, container_id(status))
+    image, image_id = (str(status.get(key) or "") for key in ("image", "imageID"))
+    return CaptureRequest(place, checkpoint_id, version, base_path, storage.in_pod, image, image_id)
+
+
+def provide_image_config(pod: Object) -> ImageConfigRequest | None:
+    """Whether the standby of a capture pod waits to be told what its image runs; None where it does not, or not yet."""
+    try:
+        target = _only_target(pod)
+    except _Refused:
+        return None
+    command = (ckpt.find_container(pod.get("spec") or {}, target) or {}).get("command") or ()
+    status = _status(pod, target)
+    if IMAGE_ENTRYPOINT not in command or not status.get("imageID") or not running_id(pod, target):
+        return None
+    return ImageConfigRequest(_place(pod, target, running_id(pod, target)), str(status["imageID"]))
+
+
+def job_name(pod: Object) -> str:
+    """Name of the Job of a capture pod; empty where it has none."""
+    return ckpt.labels_of(pod).get(keys.LABEL_JOB_NAME, "")
+
+
+def terminal(job: Object) -> bool:
+    """Whether the Job carries a final word."""
+    return ckpt.annotations_of(job).get(keys.ANN_CHECKPOINT_STATUS) in set(CaptureStatus)
+
+
+def owns(job: Object, pod: Object) -> bool:
+    """Whether the Job made the pod: a label alone may name any Job."""
+    owners = pod["metadata"].get("ownerReferences") or ()
+    return any(owner.get("kind") == "Job" and owner.get("uid") == job["metadata"].get("uid") for owner in owners)
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether the target of a capture pod is ready; the pod itself never is."""
+    try:
+        status = _status(pod, _only_target(pod))
+    except _Refused:
+        return False
+    return bool(status.get("ready")) and "running" in (status.get("state") or {})
+
+
+def worth_a_look(pod: Object) -> bool:
+    """Whether a capture pod has come to a point where its Job must be read: its target is ready, or has ended."""
+    try:
+        status = _status(pod, _only_target(pod))
+    except _Refused:
+        return True
+    return is_ready(pod) or "terminated" in (status.get("state") or {})
+
+
+def _not_ready(pod: Object, job: Object, target: str, ready_for: float) -> Rejection | Wait | None:
+    ended = (_status(pod, target).get("state") or {}).get("terminated")
+    if ended is not None:
+        return _ended(pod, job, target, ended)
+    if pod["metadata"].get("deletionTimestamp"):
+        return Wait("the pod is ending")
+    if not is_ready(pod):
+        return Wait("the worker is not ready to be captured")
+    notes = ckpt.annotations_of(pod)
+    if notes.get(keys.ANN_READY_SIGNAL) != ReadySignal.PROBE:
+        return None
+    text = notes.get(keys.ANN_SETTLE_SECONDS, "")
+    left = (int(text) if text.isdecimal() else ckpt.DEFAULT_SETTLE_SECONDS) - ready_for
+    return Wait("the worker has just become ready", left) if left > 0 else None
+
+
+def _ended(pod: Object, job: Object, target: str, ended: Object) -> Rejection:
+    code, why = ended.get("exitCode"), ended.get("reason")
+    name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace", "")
+    said = f"container {target} exited with code {code}" + (f" ({why})" if why and why != "Error" else "")
+    log = f"see `kubectl logs -n {namespace} {name} -c {target}`"
+    if ckpt.annotations_of(job).get(keys.ANN_NODE):
+        return Rejection(AgentReason.AGENT_DIED, f"the snapshot agent ended during the capture, and {said}; {log}")
+    return Rejection(AgentReason.WORKER_EXITED, f"{said} before it was captured; {log}")
+
+
+def _only_target(pod: Object) -> str:
+    try:
+        found = ckpt.target_containers(pod)
+    except ckpt.TargetError as error:
+        raise _Refused(AgentReason.TARGETS_INVALID, str(error)) from error
+    if len(found) != 1:
+        raise _Refused(
+            AgentReason.TARGETS_INVALID,
+            f"a capture has one target, annotation {keys.ANN_TARGET_CONTAINERS} names {', '.join(found)}",
+        )
+    return found[0]
+
+
+def _artifact(pod: Object) -> tuple[str, str]:
+    checkpoint_id = ckpt.labels_of(pod).get(keys.LABEL_CHECKPOINT_ID, "")
+    try:
+        return check_id(checkpoint_id), ckpt.artifact_version(pod)
+    except BadIdError as error:
+        raise _Refused(AgentReason.ID_INVALID, str(error)) from error
+
+
+def _base_path(pod: Object, storage: Storage) -> PurePosixPath:
+    if not storage.in_pod:
+        return PurePosixPath(storage.base_path)
+    notes = ckpt.annotations_of(pod)
+    kind = notes.get(keys.ANN_STORAGE_TYPE) or "pvc"
+    if kind != "pvc":
+        raise _Refused(AgentReason.STORAGE_TYPE, f"annotation {keys.ANN_STORAGE_TYPE} is {kind!r}; only pvc is served")
+    text = notes.get(keys.ANN_STORAGE_BASE_PATH) or storage.base_path
+    path = PurePosixPath(text)
+    if str(path) != text or not path.is_absolute() or ".." in path.parts or path == PurePosixPath("/"):
+        raise _Refused(
+            AgentReason.STORAGE_PATH,
+            f"annotation {keys.ANN_STORAGE_BASE_PATH} is {text!r}; it must be a clean absolute path below /",
+        )
+    return path
+
+
+def _digest(pod: Object, checkpoint: Object | None, checkpoint_id: str, version: str) -> str:
+    """The one manifest that may be restored: the controller's word, never the pod's or the artifact's."""
+    name = checkpoint_name(pod)
+    if not name:
+        raise _Refused(AgentReason.CHECKPOINT_UNNAMED, f"the pod has no annotation {keys.ANN_CHECKPOINT}")
+    if checkpoint is None:
+        raise _Refused(AgentReason.CHECKPOINT_NOT_FOUND, f"DynamoCheckpoint {name} does not exist any more")
+    if checkpoint["metadata"].get("deletionTimestamp"):
+        raise _Refused(AgentReason.CHECKPOINT_NOT_FOUND, f"DynamoCheckpoint {name} is being deleted")
+    status = checkpoint.get("status") or {}
+    digest = _kept_version(status, checkpoint_id, version)
+    if digest is None:
+        digest = _current_version(name, status, checkpoint_id, version)
+    if not digest:
+        raise _Refused(
+            AgentReason.DIGEST_UNKNOWN,
+            f"DynamoCheckpoint {name} has no manifest digest of version {version}; capture it under a new version",
+        )
+    return digest
+
+
+def _kept_version(status: Object, checkpoint_id: str, version: str) -> str | None:
+    """The digest of a version that the checkpoint keeps, whatever becomes of the newest; None: it is not listed."""
+    if status.get("checkpointID") != checkpoint_id:
+        return None
+    kept = (each for each in status.get("versions") or () if each.get("version") == version)
+    return next((str(each.get("manifestDigest") or "") for each in kept), None)
+
+
+def _current_version(name: str, status: Object, checkpoint_id: str, version: str) -> str:
+    if status.get("phase") != Phase.READY:
+        raise _Refused(
+            AgentReason.CHECKPOINT_NOT_READY,
+            f"DynamoCheckpoint {name} is {status.get('phase') or Phase.PENDING}, not Ready",
+        )
+    _same_artifact(name, status, checkpoint_id, version)
+    return str(status.get("manifestDigest") or "")
+
+
+def _same_artifact(name: str, status: Object, checkpoint_id: str, version: str) -> None:
+    found = status.get("checkpointID")
+    location = str(status.get("location") or "")
+    elsewhere = location and PurePosixPath(location).parts[-3:] != (checkpoint_id, "versions", version)
+    if found != checkpoint_id or elsewhere:
+        raise _Refused(
+            AgentReason.CHECKPOINT_CHANGED,
+            f"the pod was shaped for {checkpoint_id} version {version}, but DynamoCheckpoint {name} now has "
+            f"{found or 'no id'} at {location or 'no location'}; create the pod anew",
+        )
+
+
+def _place(pod: Object, container: str, found: str) -> ContainerRef:
+    metadata = pod["metadata"]
+    return ContainerRef(
+        namespace=metadata.get("namespace", ""),
+        pod=metadata["name"],
+        pod_uid=metadata["uid"],
+        container=container,
+        container_id=found,
+        empty_dirs=_empty_dirs(pod, container),
+    )
+
+
+def _empty_dirs(pod: Object, container: str) -> dict[str, str]:
+    """Mount path -> path on the node; shared memory and the control volume are the engine's own affair."""
+    spec = pod.get("spec") or {}
+    names = {volume.get("name") for volume in spec.get("volumes") or () if volume.get("emptyDir") is not None}
+    root = KUBELET_PODS / pod["metadata"]["uid"] / "volumes" / "kubernetes.io~empty-dir"
+    found = {}
+    for mount in (ckpt.find_container(spec, container) or {}).get("volumeMounts") or ():
+        name, point, below = mount.get("name"), mount.get("mountPath", ""), mount.get("subPath") or ""
+        ours = name == keys.CONTROL_VOLUME or point == keys.SHARED_MEMORY_DIR
+        # What a subPathExpr stands for only kubelet knows.
+        if name in names - {None} and not ours and not mount.get("subPathExpr") and _is_below(below):
+            found[str(point)] = str(root / str(name) / below)
+    return found
+
+
+def _is_below(path: str) -> bool:
+    return not path.startswith("/") and ".." not in PurePosixPath(path).parts
+
+
+def _mounts_control(pod: Object, container: str) -> bool:
+    mounts = (ckpt.find_container(pod.get("spec") or {}, container) or {}).get("volumeMounts") or ()
+    return any(mount.get("name") == keys.CONTROL_VOLUME for mount in mounts)
+
+
+def _status(pod: Object, container: str) -> Object:
+    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+    return next((each for each in statuses if each.get("name") == container), {})

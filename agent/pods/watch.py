@@ -1,0 +1,44 @@
+"""Follows the pods of this node and hands each to the work it asks for; everything it knows it can learn anew."""
+
+import asyncio
+from typing import Final
+
+from agent.pods import selection
+from agent.pods.capture_controller import CaptureController
+from agent.pods.restore_controller import RestoreController
+from agent.pods.selection import Role
+from kube.informer import Informer
+from kube.store import Change
+
+DRAIN_SECONDS: Final = 20.0
+"""For work in flight at shutdown; kubelet kills after 30."""
+
+
+class Watch:
+    """The agent's eyes: add it to the informer of this node's pods before that runs."""
+
+    def __init__(self, pods: Informer, restores: RestoreController, captures: CaptureController) -> None:
+        self._restores = restores
+        self._captures = captures
+        pods.add_handler(self.changed)
+
+    def changed(self, change: Change) -> None:
+        """A pod appeared, changed or went."""
+        old, new = change
+        if old is not None and (new is None or new["metadata"]["uid"] != old["metadata"]["uid"]):
+            self._restores.forget(old)
+            self._captures.forget(old)
+        if new is None:
+            return
+        match selection.role(new):
+            case Role.SOURCE:
+                self._captures.see(new)
+            case Role.TARGET:
+                self._restores.see(new)
+
+    async def run(self) -> None:
+        """Until cancelled; then nothing new is begun, and what is in flight may end within bounds."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.gather(self._restores.drain(DRAIN_SECONDS), self._captures.in_flight.drain(DRAIN_SECONDS))

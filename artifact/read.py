@@ -1,0 +1,86 @@
+"""Opens published artifacts, and verifies them file by file."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from artifact.backends import directory as storage
+from artifact.digest import digest_of, sum_of
+from artifact.errors import ArtifactError
+from artifact.manifest import MANIFEST, MAX_MANIFEST, parse_manifest
+from contract.config.storage import check_id, check_version
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An opened artifact whose manifest has the wanted digest."""
+
+    directory: int
+    manifest: Mapping[str, Any]
+    digest: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files but the manifest."""
+        return sum(int(entry["size"]) for entry in self.manifest["files"].values())
+
+    def open(self, name: str) -> int:
+        """One of its files, to read."""
+        return storage.open_beneath(self.directory, name, os.O_RDONLY)
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        os.close(self.directory)
+
+
+def open_artifact(base: int, checkpoint_id: str, version: str, wanted: str | None) -> Artifact:
+    """Open an artifact; with ``wanted``, only where its manifest has that digest.
+
+    Raises:
+        ArtifactError: where it is missing, is no artifact of this id and format, or has another digest.
+        BadIdError: where id or version cannot be part of a path.
+    """
+    directory = storage.open_beneath(base, f"{check_id(checkpoint_id)}/versions/{check_version(version)}")
+    try:
+        text = _read_manifest(directory)
+        digest = _checked_digest(text, wanted)
+        manifest = parse_manifest(text, checkpoint_id)
+    except BaseException:
+        os.close(directory)
+        raise
+    return Artifact(directory, manifest, digest)
+
+
+def _checked_digest(text: bytes, wanted: str | None) -> str:
+    digest = digest_of(text)
+    if wanted is not None and digest != wanted:
+        raise ArtifactError(
+            "manifest-digest", f"the artifact's manifest is {digest}, its DynamoCheckpoint names {wanted}"
+        )
+    return digest
+
+
+def _read_manifest(directory: int) -> bytes:
+    with os.fdopen(storage.open_beneath(directory, MANIFEST, os.O_RDONLY), "rb") as file:
+        text = file.read(MAX_MANIFEST + 1)
+    if len(text) > MAX_MANIFEST:
+        raise ArtifactError("manifest-unreadable", f"{MANIFEST} is larger than {MAX_MANIFEST >> 20} MiB")
+    return text
+
+
+def verify(artifact: Artifact) -> None:
+    """Read every file once and compare size and sum with the manifest.
+
+    Raises:
+        ArtifactError: names the first file that differs.
+    """
+    for name, entry in artifact.manifest["files"].items():
+        if "/" in name:
+            raise ArtifactError("manifest-unreadable", f"{MANIFEST} names a file outside of the artifact: {name!r}")
+        fd = artifact.open(name)
+        try:
+            if os.fstat(fd).st_size != entry["size"] or sum_of(fd) != entry["blake3"]:
+                raise ArtifactError("artifact-corrupt", f"{name} is not what the manifest says; capture it again")
+        finally:
+            os.close(fd)

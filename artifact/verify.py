@@ -1,0 +1,78 @@
+"""``python3 -m artifact verify BASE ID VERSION``: says what an artifact in storage is, after reading all of it.
+
+What the controller's adoption Job runs.  The answer is one line of JSON in the container's termination message:
+``{version, digest, size, createdAt}`` of a whole artifact, ``{error, message}`` where it is not one.  Nothing else is
+told: who may do what is never read from an artifact.
+"""
+
+import json
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from artifact.backends import directory
+from artifact.errors import ArtifactError
+from artifact.manifest import MANIFEST
+from artifact.read import Artifact, open_artifact
+from artifact.read import verify as verify_files
+from contract.api.times import format_time
+from contract.config.storage import BadIdError
+
+USAGE: Final = "usage: python3 -m artifact verify BASE ID VERSION"
+TERMINATION_LOG: Final = Path("/dev/termination-log")
+ARGUMENTS: Final = 3
+
+
+def verify(base: str, checkpoint_id: str, version: str) -> dict[str, Any]:
+    """What is at ``<base>/<id>/versions/<version>``, every file of it read and compared with the manifest.
+
+    Raises:
+        ArtifactError: it is missing, partial, changed, or of another id or format.
+        BadIdError: *checkpoint_id* or *version* cannot be part of a path.
+    """
+    root = directory.open_agent_mount(base)
+    try:
+        found = open_artifact(root, checkpoint_id, version, None)
+    finally:
+        os.close(root)
+    try:
+        if found.manifest.get("version") != version:
+            raise ArtifactError("manifest-unreadable", f"{MANIFEST} is not that of version {version}")
+        _verify(found)
+        manifest = found.open(MANIFEST)
+        try:
+            about = os.fstat(manifest)
+        finally:
+            os.close(manifest)
+        made = format_time(datetime.fromtimestamp(about.st_mtime, UTC))
+        return {"version": version, "digest": found.digest, "size": found.size + about.st_size, "createdAt": made}
+    finally:
+        found.close()
+
+
+def _verify(found: Artifact) -> None:
+    """As the agent does; a manifest that only looks like one is an error of the artifact, not of ours."""
+    try:
+        verify_files(found)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError("manifest-unreadable", f"{MANIFEST} does not describe its files") from error
+
+
+def main(arguments: list[str], answer: Path = TERMINATION_LOG) -> int:
+    """Exit code 0 where the artifact is whole, 1 where it is not, 2 for wrong usage."""
+    if len(arguments) != ARGUMENTS:
+        sys.stderr.write(f"{USAGE}\n")
+        return 2
+    told: dict[str, Any]
+    try:
+        told = verify(*arguments)
+    except ArtifactError as error:
+        told = {"error": error.code, "message": str(error)}
+    except (BadIdError, OSError) as error:
+        told = {"error": "artifact-unreadable", "message": str(error)}
+    text = json.dumps(told)
+    sys.stdout.write(f"{text}\n")
+    answer.write_text(text)
+    return 1 if "error" in told else 0

@@ -1,0 +1,299 @@
+"""Puts captured files into a live directory tree, and can say beforehand how to take them out again.
+
+A change is a tar stream plus two lists: paths that are gone, and directories whose former content is gone.
+Its inverse has the same form, so undoing is applying.
+Everything is resolved beneath the root by descriptor, without following links or crossing mounts: the names come from
+an artifact, the tree belongs to a container, and neither is to be trusted.
+Imports the standard library alone: this may run inside the container's mount namespace.
+"""
+
+import json
+import os
+import shutil
+import stat
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import IO, Any, Final
+
+from linux import syscalls
+
+_RESOLVE: Final = syscalls.BENEATH | syscalls.NO_SYMLINKS | syscalls.NO_MAGICLINKS | syscalls.NO_XDEV
+_COPY: Final = 1 << 20
+
+
+class FileTreeError(Exception):
+    """A path cannot be changed; the message names it."""
+
+
+def check_name(name: str) -> str:
+    """``name`` if it is a clean relative path.
+
+    Raises:
+        GraftError: where it is absolute, empty, or holds ``.`` or ``..``.
+    """
+    if not name or name.startswith("/") or any(part in ("", ".", "..") for part in name.split("/")):
+        raise FileTreeError(f"{name!r} is not a clean relative path")
+    return name
+
+
+@contextmanager
+def parent_of(root: int, name: str) -> Iterator[tuple[int, str]]:
+    """The directory that holds ``name``, as a descriptor, and the last part of the name."""
+    directory, _, last = check_name(name).rpartition("/")
+    try:
+        fd = syscalls.openat2(root, directory or ".", os.O_PATH | os.O_DIRECTORY, resolve=_RESOLVE)
+    except OSError as error:
+        raise FileTreeError(f"/{name}: {error.strerror} (a link or another mount is in the way)") from error
+    try:
+        yield fd, last
+    except OSError as error:
+        raise FileTreeError(f"/{name}: {error.strerror}") from error
+    finally:
+        os.close(fd)
+
+
+def look(root: int, name: str) -> os.stat_result | None:
+    """What lies at ``name`` now, links not followed; None where nothing does."""
+    try:
+        with parent_of(root, name) as (directory, last):
+            return os.lstat(last, dir_fd=directory)
+    except FileTreeError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            return None
+        raise
+
+
+def remove(root: int, name: str) -> None:
+    """Remove whatever lies at ``name``, with everything below it but never into a mount; nothing there is fine."""
+    found = look(root, name)
+    if found is None:
+        return
+    is_directory = stat.S_ISDIR(found.st_mode)
+    if is_directory:
+        for child in children(root, name):
+            remove(root, child)
+    with parent_of(root, name) as (directory, last):
+        os.rmdir(last, dir_fd=directory) if is_directory else os.unlink(last, dir_fd=directory)
+
+
+def children(root: int, name: str) -> list[str]:
+    """Names of the entries of directory ``name``; empty where it is none."""
+    found = look(root, name)
+    if found is None or not stat.S_ISDIR(found.st_mode):
+        return []
+    try:
+        fd = syscalls.openat2(root, name, os.O_RDONLY | os.O_DIRECTORY, resolve=_RESOLVE)
+    except OSError as error:
+        raise FileTreeError(f"/{name}: {error.strerror} (a link or another mount is in the way)") from error
+    try:
+        return [f"{name}/{entry}" for entry in sorted(os.listdir(fd))]  # noqa: PTH208 - a descriptor
+    finally:
+        os.close(fd)
+
+
+def apply(root: int, archive: IO[bytes], gone: Iterable[str], emptied: Iterable[str]) -> int:
+    """Make the change; returns the number of entries placed.
+
+    Raises:
+        GraftError: at the first path that cannot be changed; what was done until then stays.
+    """
+    for name in emptied:
+        for child in children(root, name):
+            remove(root, child)
+    for name in gone:
+        remove(root, name)
+    directories: list[tarfile.TarInfo] = []
+    placed = 0
+    with tarfile.open(fileobj=archive, mode="r|") as members:
+        for member in members:
+            _place(root, members, member)
+            directories += [member] if member.isdir() else []
+            placed += 1
+    for member in reversed(directories):  # last: filling a directory changes its times, and may need its old mode
+        with parent_of(root, member.name) as (directory, last):
+            if not _dressed(os.lstat(last, dir_fd=directory), member):
+                _dress(directory, last, member)
+    return placed
+
+
+def _place(root: int, members: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+    found = look(root, member.name)
+    if found is not None and not (member.isdir() and stat.S_ISDIR(found.st_mode)):
+        remove(root, member.name)
+        found = None
+    with parent_of(root, member.name) as (directory, last):
+        if member.isdir():
+            if found is None:
+                os.mkdir(last, 0o700, dir_fd=directory)
+        elif member.isreg():
+            _write(directory, last, members.extractfile(member), member)
+        elif member.issym():
+            os.symlink(member.linkname, last, dir_fd=directory)
+            os.chown(last, member.uid, member.gid, dir_fd=directory, follow_symlinks=False)
+        elif member.islnk():
+            with parent_of(root, member.linkname) as (source, target):
+                os.link(target, last, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
+        elif member.isfifo():
+            os.mkfifo(last, member.mode, dir_fd=directory)
+            _dress(directory, last, member)
+        else:
+            raise FileTreeError(f"/{member.name}: device files are not taken from an artifact")
+
+
+def _write(directory: int, last: str, content: IO[bytes] | None, member: tarfile.TarInfo) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(last, flags, 0o600, dir_fd=directory)
+    with os.fdopen(fd, "wb", buffering=0) as file:
+        if content is not None:
+            shutil.copyfileobj(content, file, _COPY)
+        _attributes(fd, member)
+    _dress(directory, last, member)
+
+
+def _attributes(fd: int, member: tarfile.TarInfo) -> None:
+    for key, value in member.pax_headers.items():
+        if key.startswith("SCHILY.xattr.user."):
+            with suppress(OSError):  # a file system without them loses nothing that a process holds open
+                os.setxattr(fd, key.removeprefix("SCHILY.xattr."), value.encode("utf-8", "surrogateescape"))
+
+
+def _dressed(found: os.stat_result, member: tarfile.TarInfo) -> bool:
+    """Whether mode and owner are right already: then a read-only root file system is no obstacle."""
+    wanted = (member.mode & 0o7777, member.uid, member.gid)
+    return wanted == (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
+
+
+def _dress(directory: int, last: str, member: tarfile.TarInfo) -> None:
+    os.chown(last, member.uid, member.gid, dir_fd=directory, follow_symlinks=False)
+    os.chmod(last, member.mode & 0o7777, dir_fd=directory)  # after chown, which clears the set-id bits
+    moment = int(member.mtime * 1_000_000_000)
+    os.utime(last, ns=(moment, moment), dir_fd=directory, follow_symlinks=False)
+
+
+def entry_of(fd_name: str, found: os.stat_result) -> tarfile.TarInfo:
+    """The tar header for a file, owner by number only: names would be looked up in somebody's files."""
+    info = tarfile.TarInfo(fd_name)
+    info.mode = stat.S_IMODE(found.st_mode)
+    info.uid, info.gid = found.st_uid, found.st_gid
+    info.mtime = found.st_mtime
+    return info
+
+
+def add(archive: tarfile.TarFile, directory: int, last: str, name: str, found: os.stat_result) -> None:
+    """Append one file, not its children; sockets are left out, since whoever binds one makes it anew."""
+    info = entry_of(name, found)
+    kind: dict[int, bytes] = {stat.S_IFDIR: tarfile.DIRTYPE, stat.S_IFIFO: tarfile.FIFOTYPE}
+    if stat.S_ISREG(found.st_mode):
+        fd = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        with os.fdopen(fd, "rb") as file:
+            info.size = os.fstat(fd).st_size
+            info.pax_headers = _user_attributes(fd)
+            archive.addfile(info, file)
+    elif stat.S_ISLNK(found.st_mode):
+        info.type, info.linkname = tarfile.SYMTYPE, os.readlink(last, dir_fd=directory)
+        archive.addfile(info)
+    elif stat.S_IFMT(found.st_mode) in kind:
+        info.type = kind[stat.S_IFMT(found.st_mode)]
+        archive.addfile(info)
+
+
+def _user_attributes(fd: int) -> dict[str, str]:
+    with suppress(OSError):
+        names = [name for name in os.listxattr(fd) if name.startswith("user.") and not name.startswith("user.overlay.")]
+        return {f"SCHILY.xattr.{n}": os.getxattr(fd, n).decode("utf-8", "surrogateescape") for n in names}
+    return {}
+
+
+def change(root: int, step: Mapping[str, Any]) -> None:
+    """Make the change that a step describes by descriptors; with an undo file, what undoes it is on disk first.
+
+    Keys: ``tar``, ``gone``, ``emptied``, and perhaps ``root`` with ``undo_tar`` and ``undo_list``; then also ``made``,
+    what others will make in the course of it.
+    """
+    with os.fdopen(step["tar"], "rb", closefd=False) as archive:
+        archive.seek(0)
+        if "undo_tar" in step:
+            with os.fdopen(step["undo_tar"], "wb", closefd=False) as saved:
+                created = inverse(root, archive, step["gone"], step["emptied"], saved)
+            created += [name for name in step["made"] if look(root, name) is None]
+            os.fsync(step["undo_tar"])
+            os.write(step["undo_list"], json.dumps({"root": step["root"], "gone": created}).encode())
+            os.fsync(step["undo_list"])
+            archive.seek(0)
+        apply(root, archive, step["gone"], step["emptied"])
+
+
+def inverse(root: int, archive: IO[bytes], gone: Iterable[str], emptied: Iterable[str], into: IO[bytes]) -> list[str]:
+    """Write to ``into`` the tar that brings back what the change would overwrite; returns what it would create.
+
+    To undo: ``apply(root, into, created, ())``.
+    """
+    created: list[str] = []
+    doomed: set[str] = set()
+    for name in (*emptied, *gone):
+        doomed.update(_below(root, name))
+    with tarfile.open(fileobj=archive, mode="r|") as members:
+        for member in members:
+            found = look(root, member.name)
+            if found is not None and member.isdir() and stat.S_ISDIR(found.st_mode):
+                doomed.add(member.name)  # only its mode, owner and times
+                continue
+            created.append(member.name)
+            doomed.update(_below(root, member.name))
+    # Parents before children, whichever of the lists they came from.
+    pack(root, into, sorted(doomed, key=lambda name: name.split("/")))
+    return created
+
+
+def _below(root: int, name: str) -> Iterator[str]:
+    """The name and all below it, where it exists."""
+    if look(root, name) is not None:
+        yield name
+        for child in children(root, name):
+            yield from _below(root, child)
+
+
+def pack(root: int, into: IO[bytes], names: Iterable[str]) -> int:
+    """Write a tar of the named files, hard links among them kept; returns the bytes of their content."""
+    linked: dict[tuple[int, int], str] = {}
+    total = 0
+    with tarfile.open(fileobj=into, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        for name in names:
+            with parent_of(root, name) as (directory, last):
+                found = os.lstat(last, dir_fd=directory)
+                key = (found.st_dev, found.st_ino)
+                if stat.S_ISREG(found.st_mode) and found.st_nlink > 1 and key in linked:
+                    archive.addfile(_link(name, linked[key], found))
+                    continue
+                linked[key] = name
+                total += found.st_size if stat.S_ISREG(found.st_mode) else 0
+                add(archive, directory, last, name, found)
+    return total
+
+
+def _link(name: str, target: str, found: os.stat_result) -> tarfile.TarInfo:
+    info = entry_of(name, found)
+    info.type, info.linkname = tarfile.LNKTYPE, target
+    return info
+
+
+def walk(root: int) -> Iterator[tuple[str, os.stat_result]]:
+    """Every file below ``root`` with what it is, parents first, links not followed, mounts not crossed."""
+    device = os.fstat(root).st_dev
+    top = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+    yield from _walk(top, "", device)
+
+
+def _walk(fd: int, prefix: str, device: int) -> Iterator[tuple[str, os.stat_result]]:
+    try:
+        for entry in sorted(os.listdir(fd)):
+            found = os.lstat(entry, dir_fd=fd)
+            if found.st_dev != device:
+                continue
+            yield prefix + entry, found
+            if stat.S_ISDIR(found.st_mode):
+                inner = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+                yield from _walk(inner, f"{prefix}{entry}/", device)
+    finally:
+        os.close(fd)

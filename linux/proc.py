@@ -1,0 +1,173 @@
+"""Processes, their mounts and their files, read from /proc."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+PROC: Final = Path("/proc")
+_ESCAPE: Final = re.compile(r"\\([0-7]{3})")
+CAPABILITY_SETS: Final = ("CapPrm", "CapEff", "CapInh", "CapAmb", "CapBnd")
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One line of mountinfo."""
+
+    point: str
+    root: str
+    fstype: str
+    source: str
+    options: str
+    """The super block's: overlay's layers, a tmpfs's size."""
+
+    def option(self, name: str) -> str | None:
+        """Value of a ``name=value`` option."""
+        prefix = name + "="
+        return next((o.removeprefix(prefix) for o in self.options.split(",") if o.startswith(prefix)), None)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What /proc/PID/status says that matters here."""
+
+    pid: int
+    inner_pid: int
+    """As numbered in its own pid namespace."""
+    inner_session: int
+    parent: int
+    state: str
+    uid: int
+    gid: int
+    groups: frozenset[int]
+    capabilities: Mapping[str, int]
+    no_new_privileges: bool
+    seccomp: int
+
+
+def mounts(pid: int, proc: Path = PROC) -> list[Mount]:
+    """The mounts that a process sees, in mount order."""
+    return parse_mountinfo((proc / str(pid) / "mountinfo").read_text(encoding="utf-8", errors="surrogateescape"))
+
+
+def parse_mountinfo(text: str) -> list[Mount]:
+    """The lines of mountinfo."""
+    found = []
+    for line in text.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, tail = before.split(" "), after.split(" ")
+        found.append(Mount(_plain(fields[4]), _plain(fields[3]), tail[0], _plain(tail[1]), _plain(tail[2])))
+    return found
+
+
+def _plain(field: str) -> str:
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), field)
+
+
+def mount_of(path: str, mounted: list[Mount]) -> Mount | None:
+    """The mount that a path lies on; of two on the same point, the later covers the earlier."""
+    fitting = [m for m in mounted if path == m.point or path.startswith(m.point.rstrip("/") + "/")]
+    return max(reversed(fitting), key=lambda m: len(m.point), default=None)
+
+
+def status(pid: int, proc: Path = PROC) -> Status:
+    """The status of a process.
+
+    Raises:
+        FileNotFoundError, ProcessLookupError: where it is gone.
+    """
+    return parse_status((proc / str(pid) / "status").read_text())
+
+
+def parse_status(text: str) -> Status:
+    """The text of /proc/PID/status."""
+    fields = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+    return Status(
+        pid=int(fields["Pid"]),
+        inner_pid=int(fields["NSpid"].split()[-1]),
+        inner_session=int(fields["NSsid"].split()[-1]),
+        parent=int(fields["PPid"]),
+        state=fields["State"][:1],
+        uid=int(fields["Uid"].split()[1]),
+        gid=int(fields["Gid"].split()[1]),
+        groups=frozenset(int(group) for group in fields["Groups"].split()),
+        capabilities={name: int(fields[name], 16) for name in CAPABILITY_SETS},
+        no_new_privileges=fields.get("NoNewPrivs", "0") == "1",
+        seccomp=int(fields.get("Seccomp", "0")),
+    )
+
+
+def pids(proc: Path = PROC) -> Iterator[int]:
+    """All processes."""
+    return (int(entry.name) for entry in proc.iterdir() if entry.name.isdecimal())
+
+
+def namespace_mates(pid: int, proc: Path = PROC) -> dict[int, Status]:
+    """All live processes in the pid namespace of ``pid``, itself among them, by host pid."""
+    own = (proc / str(pid) / "ns/pid").readlink()
+    found = {}
+    for other in pids(proc):
+        try:
+            if (proc / str(other) / "ns/pid").readlink() == own:
+                found[other] = status(other, proc)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return {number: mate for number, mate in found.items() if mate.state not in "ZX"}
+
+
+def descendants(root: int, mates: Mapping[int, Status]) -> list[int]:
+    """Host pids of the children of ``root``, theirs, and so on, parents first."""
+    found, frontier = [], [root]
+    while frontier:
+        frontier = [mate.pid for mate in mates.values() if mate.parent in frontier]
+        found += frontier
+    return found
+
+
+def inner_thread_ids(pid: int, proc: Path = PROC) -> list[int]:
+    """The ids of a process's threads, as numbered inside its pid namespace."""
+    tasks = proc / str(pid) / "task"
+    return [status(tid, tasks).inner_pid for tid in pids(tasks)]
+
+
+def _holds(pid: int, claim: os.stat_result, proc: Path) -> bool:
+    directory = proc / str(pid) / "fd"
+    for entry in directory.iterdir():
+        try:
+            found = entry.stat()
+        except OSError:
+            continue
+        if (found.st_dev, found.st_ino) == (claim.st_dev, claim.st_ino):
+            return True
+    return False
+
+
+def holds(pid: int, claim: os.stat_result, proc: Path = PROC) -> bool:
+    """Whether a live process has this very file open."""
+    try:
+        return _holds(pid, claim, proc)
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return False
+
+
+def files_in_use(pid: int, proc: Path = PROC) -> set[str]:
+    """Paths that a process has open, mapped, as its program, or as its directory; as it sees them."""
+    base = proc / str(pid)
+    found = set()
+    for link in [base / "cwd", base / "exe", *_entries(base / "fd"), *_entries(base / "map_files")]:
+        try:
+            target = str(link.readlink())
+        except OSError:
+            continue
+        if target.startswith("/"):
+            found.add(target.removesuffix(" (deleted)"))
+    return found
+
+
+def _entries(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except OSError:
+        return []

@@ -1,0 +1,89 @@
+"""Command lines of criu, and what its output means."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.criu.driver import (
+    CriuDump,
+    CriuRestore,
+    EnteringCriu,
+    check_version,
+    dump_argv,
+    first_errors,
+    restore_argv,
+    why,
+)
+from agent.criu.nsenter import EXIT_ENTER
+from agent.criu.runner import RunResult
+from agent.errors import CriuError
+from contract.config.values import load_values
+
+OPTIONS = load_values("").config.criu
+
+
+def test_dump():
+    argv = dump_argv(CriuDump(init_pid=5, worker_pid=1001, images=7, timeout=1), 8, OPTIONS)
+    assert ["dump", "-t", "1001", "-D", "/proc/self/fd/7", "-W", "/proc/self/fd/8"] == argv[:7]
+    assert {"--tcp-close", "--manage-cgroups=ignore", "--file-locks", "--link-remap"} <= set(argv)
+    assert "--leave-running" not in argv
+
+
+def test_no_options_come_from_files():
+    argv = dump_argv(CriuDump(init_pid=5, worker_pid=1001, images=7, timeout=1), 8, OPTIONS)
+    assert "--no-default-config" in argv
+
+
+def test_restore_is_detached_and_stopped():
+    request = CriuRestore(init_pid=5, images=7, cgroup_files=[], inherit={"pipe:[11]": 9}, timeout=1)
+    argv = restore_argv(request, 8, OPTIONS)
+    assert {"--restore-detached", "--leave-stopped", "--tcp-close"} <= set(argv)
+    assert "fd[9]:pipe:[11]" == argv[argv.index("--inherit-fd") + 1]
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        pytest.param(
+            "(00.1) Error (criu/util.c:1534): rlimit: Can't setup RLIMIT_NOFILE for self: no\n"
+            "(00.2) Error (criu/files-reg.c:1790): Can't lookup mount=24\n"
+            "(00.3) Error (criu/cr-dump.c:1975): Dumping FAILED.\n",
+            "Can't lookup mount=24",
+            id="without-noise",
+        ),
+        pytest.param("\n".join(f"Error (a:{n}): e{n}" for n in range(9)), "e0; e1; e2", id="the-first-ones"),
+        pytest.param("", "criu left no error in its log", id="none"),
+    ],
+)
+def test_first_errors(log, expected):
+    assert expected == first_errors(log)
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        pytest.param(RunResult(1), "no space", id="its-log"),
+        pytest.param(RunResult(-1, error="not done within 5 s"), "not done within 5 s", id="its-helper"),
+        pytest.param(RunResult(EXIT_ENTER), "could not enter the container", id="not-started"),
+    ],
+)
+def test_why(result, expected):
+    assert expected in why(result, "Error (criu/pages.c:1): no space")
+
+
+@pytest.mark.parametrize(
+    ("text", "version"), [("Version: 4.2\n", "4.2"), ("Version: 4.2.1\nGitID: 0", "4.2.1"), ("Version: 10.0", "10.0")]
+)
+def test_version(text, version):
+    assert version == check_version(text)
+
+
+@pytest.mark.parametrize("text", ["Version: 4.1.1", "Version: 3.17.1", "", "nonsense"])
+def test_too_old(text):
+    with pytest.raises(CriuError, match=r"4\.2 or newer"):
+        check_version(text)
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(CriuError, match="does not run"):
+        EnteringCriu(Path(tmp_path), tmp_path, OPTIONS).version()

@@ -1,0 +1,184 @@
+"""The engine takes containers at once and works on some at a time; a claim is never left behind."""
+
+import asyncio
+import fcntl
+import os
+import threading
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from agent.container.find import Found
+from agent.executor import acquire, restore
+from agent.executor import engine as engine_module
+from agent.executor.api import ContainerRef, ImageConfigRequest, RejectRequest, RestoreRequest
+from agent.executor.engine import NodeEngine
+from agent.executor.environment import NodeEnvironment
+from contract.api import control_files, keys
+from contract.api.reports import ImageConfig
+from contract.api.states import AgentReason
+
+NONCE = "0123456789abcdef" * 2
+WAIT = 10
+
+
+class Standbys:
+    """Containers whose standby is this very process: it has their claim files open."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.open: list[int] = []
+
+    def place(self, number: int) -> ContainerRef:
+        return ContainerRef("ns", f"pod-{number}", f"00000000-0000-4000-8000-{number:012}", "main")
+
+    def control(self, number: int) -> Path:
+        return self.folder / self.place(number).pod_uid / f"volumes/kubernetes.io~empty-dir/{keys.CONTROL_VOLUME}/main"
+
+    def start(self, number: int) -> ContainerRef:
+        directory = self.control(number)
+        directory.mkdir(parents=True)
+        (directory / control_files.CLAIM).write_text(f"{NONCE}\n")
+        self.open.append(os.open(directory / control_files.CLAIM, os.O_RDWR))
+        return self.place(number)
+
+    def is_claimed(self, number: int) -> bool:
+        with (self.control(number) / control_files.CLAIM).open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
+
+    def verdict(self, number: int) -> str:
+        return (self.control(number) / control_files.VERDICT).read_text()
+
+
+@pytest.fixture
+def standbys(tmp_path, monkeypatch):
+    made = Standbys(tmp_path / "pods")
+    made.folder.mkdir()
+    monkeypatch.setattr(acquire, "find_container", lambda *_: Found(os.getpid(), "c" * 64, acquire.STANDBY))
+    yield made
+    for fd in made.open:
+        os.close(fd)
+
+
+@pytest.fixture
+def engine(standbys, tmp_path):
+    """One restore at a time."""
+    environment = NodeEnvironment(criu=None, work=tmp_path, kubelet_pods=standbys.folder, host_root=tmp_path)
+    return NodeEngine(environment, at_once=1)
+
+
+@pytest.fixture
+def busy(monkeypatch):
+    """Restores last until they are let go; answers what lets them go."""
+    free = threading.Event()
+
+    def slow(request, *_):
+        assert free.wait(WAIT)
+        return 1001, 4096
+
+    monkeypatch.setattr(restore, "restore", slow)
+    yield free
+    free.set()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_to_undo(monkeypatch):
+    monkeypatch.setattr(restore, "undo", lambda *_: True)
+
+
+def request(place: ContainerRef) -> RestoreRequest:
+    return RestoreRequest(place, "abc", "1", PurePosixPath("/checkpoints"), False, "blake3:00")
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(WAIT):
+        while not condition():  # noqa: ASYNC110 - a lock in the hand of another thread signals nobody
+            await asyncio.sleep(0.005)
+
+
+async def test_every_container_is_claimed_though_one_is_worked_on_at_a_time(standbys, engine, busy):
+    """Else those at the end of a queue would start cold after standby's five seconds."""
+    places = [standbys.start(number) for number in range(24)]
+    work = [asyncio.create_task(engine.restore(request(place))) for place in places]
+    await until(lambda: all(standbys.is_claimed(number) for number in range(24)))
+    busy.set()
+    outcomes = await asyncio.gather(*work)
+
+    assert [True] * 24 == [outcome.ok for outcome in outcomes]
+    assert all("queue" in outcome.seconds for outcome in outcomes)
+    assert not any(standbys.is_claimed(number) for number in range(24))
+    assert {f"restored {NONCE} 1001\n"} == {standbys.verdict(number) for number in range(24)}
+
+
+async def test_work_that_is_called_off_in_the_queue_lets_its_container_go(standbys, engine, busy):
+    first, second = standbys.start(1), standbys.start(2)
+    running = asyncio.create_task(engine.restore(request(first)))
+    await until(lambda: standbys.is_claimed(1))
+    waiting = asyncio.create_task(engine.restore(request(second)))
+    await until(lambda: standbys.is_claimed(2))
+    waiting.cancel()
+    await until(lambda: not standbys.is_claimed(2))
+    busy.set()
+
+    assert (await running).ok
+    assert not (standbys.control(2) / control_files.VERDICT).exists()
+
+
+async def test_a_refusal_does_not_wait_for_restores(standbys, engine, busy):
+    """It costs nothing, so it has no turn to wait for."""
+    first, second = standbys.start(1), standbys.start(2)
+    running = asyncio.create_task(engine.restore(request(first)))
+    await until(lambda: standbys.is_claimed(1))
+    outcome = await asyncio.wait_for(
+        engine.reject(RejectRequest(second, AgentReason.CHECKPOINT_NOT_READY, "it failed")), WAIT / 2
+    )
+    busy.set()
+
+    assert (await running).ok
+    assert (False, "checkpoint-not-ready", "c" * 64) == (outcome.ok, outcome.reason, outcome.container_id)
+    assert f"failed {NONCE} clean it failed\n" == standbys.verdict(2)
+
+
+async def test_a_container_that_starts_later_is_met(standbys, engine, busy):
+    busy.set()
+    work = asyncio.create_task(engine.restore(request(standbys.place(1))))
+    await asyncio.sleep(0.05)
+    standbys.start(1)
+
+    assert (await work).ok
+
+
+async def test_a_container_that_has_started_by_itself_is_too_late(standbys, engine):
+    place = standbys.start(1)
+    (standbys.control(1) / control_files.RESTORE_COMPLETE).write_text(control_files.COLD_START)
+
+    outcome = await engine.restore(request(place))
+
+    assert ("already-started", False) == (outcome.reason, outcome.retry)
+
+
+async def test_standby_is_told_what_the_image_runs(standbys, engine, monkeypatch):
+    place = standbys.start(1)
+    config = ImageConfig(("python3", "-m"), ("ü", ""))
+    monkeypatch.setattr(engine_module.image_config, "read_config", lambda *_: config)
+
+    outcome = await engine.provide_image_config(ImageConfigRequest(place, "sha256:ab"))
+
+    assert outcome.ok
+    assert b"python3\0-m\0" == (standbys.control(1) / control_files.IMAGE_ENTRYPOINT).read_bytes()
+    assert "ü\0\0".encode() == (standbys.control(1) / control_files.IMAGE_CMD).read_bytes()
+
+
+async def test_an_image_that_cannot_be_read_is_told_to_the_caller(standbys, engine):
+    outcome = await engine.provide_image_config(ImageConfigRequest(standbys.start(1), "worker:1"))
+
+    assert ("image-unreadable", False) == (outcome.reason, outcome.retry)
+    assert not (standbys.control(1) / control_files.IMAGE_ENTRYPOINT).exists()
+
+
+async def test_nobody_is_told_before_standby_is_there(standbys, engine):
+    assert (await engine.provide_image_config(ImageConfigRequest(standbys.place(1), "sha256:ab"))).retry

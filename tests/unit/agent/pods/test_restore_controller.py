@@ -1,0 +1,242 @@
+"""Restore pods from their first sight to the last word, in virtual time."""
+
+import asyncio
+
+import pytest
+
+from agent.executor.api import ExecutionResult
+from contract.api import keys
+from kube.errors import ServerUnavailableError
+from tests.unit.agent import objects
+from tests.unit.agent.objects import (
+    FIRST,
+    NOT_YET,
+    RESTORED,
+    SECOND,
+    ScriptedEngine,
+    Stage,
+    reported,
+    running,
+    terminated,
+    waiting,
+)
+from tests.unit.kube.virtual import now, run
+
+FAILED = ExecutionResult(ok=False, reason="artifact-missing", message="gone", container_id=FIRST)
+
+
+def play(stage, *steps):
+    """Show pods at their times; ``None`` means that the pod is deleted.  Ends a minute after the last step."""
+
+    async def scenario():
+        start, pod = now(), None
+        for seconds, shown in steps:
+            await asyncio.sleep(start + seconds - now())
+            if shown is None:
+                stage.restores.forget(pod)
+            else:
+                pod = shown
+                stage.see(pod)
+        await asyncio.sleep(60)
+        await stage.restores.drain(1)
+
+    run(scenario())
+    return stage
+
+
+def bound(**fields):
+    return objects.target(waiting(), phase="Pending", **fields)
+
+
+def test_the_order_is_given_before_there_is_a_container():
+    """Kubelet's word is not waited for: the engine finds the container itself, and says which it was."""
+    stage = play(Stage(ScriptedEngine(RESTORED), objects.checkpoint()), (0, bound()))
+
+    assert "" == stage.engine.orders[0].place.container_id
+    assert ["completed"] == stage.statuses()
+    assert FIRST == stage.kube.annotations("Pod", "web-1")[keys.ANN_RESTORE_CONTAINER_ID_PREFIX + "main"]
+    assert ["RestoreRequested", "RestoreSucceeded"] == stage.said.reasons()
+
+
+def test_the_pod_is_not_written_before_the_restore():
+    stage = play(Stage(ScriptedEngine(RESTORED), objects.checkpoint()), (0, bound()))
+
+    assert [("get", "DynamoCheckpoint", "qwen"), ("get", "Pod", "web-1"), ("patch", "Pod", "web-1")] == stage.kube.calls
+
+
+def test_an_engine_that_finds_nothing_yet_is_asked_again():
+    stage = play(Stage(ScriptedEngine(NOT_YET, NOT_YET, RESTORED), objects.checkpoint()), (0, bound()))
+
+    assert 3 == len(stage.engine.orders)
+    assert ["RestoreRequested", "RestoreSucceeded"] == stage.said.reasons()
+
+
+def test_a_long_restore_is_reported_as_running():
+    stage = Stage(ScriptedEngine(RESTORED, seconds=30), objects.checkpoint())
+    play(stage, (0, bound()), (2, objects.target(running())))
+
+    assert ["in_progress", "completed"] == stage.statuses()
+    assert 1 == len(stage.engine.orders)
+
+
+def test_a_failed_restore_is_reported_once():
+    stage = play(Stage(ScriptedEngine(FAILED), objects.checkpoint()), (0, bound()), (2, objects.target(running())))
+
+    assert ["failed"] == stage.statuses()
+    assert ["RestoreRequested", "RestoreFailed"] == stage.said.reasons()
+
+
+@pytest.mark.parametrize("word", ["completed", "failed"])
+def test_an_agent_that_restarts_leaves_what_has_its_word(word):
+    stage = play(
+        Stage(ScriptedEngine(RESTORED), objects.checkpoint()),
+        (0, objects.target(running(), annotations=reported(word))),
+    )
+
+    assert [] == stage.engine.orders
+
+
+def test_an_agent_that_restarts_goes_on_with_what_was_in_progress():
+    pod = objects.target(running(), annotations=reported("in_progress"))
+    stage = play(Stage(ScriptedEngine(RESTORED), objects.checkpoint()), (0, pod))
+
+    assert ["completed"] == stage.statuses()
+
+
+def test_a_restarted_container_is_restored_again():
+    second = ExecutionResult(ok=True, container_id=SECOND)
+    stage = play(
+        Stage(ScriptedEngine(RESTORED, second), objects.checkpoint()),
+        (0, bound()),
+        (1, objects.target(running())),
+        (30, objects.target(terminated(137))),
+        (31, objects.target(running(SECOND, restartCount=1))),
+    )
+
+    assert ["completed", "completed"] == stage.statuses()
+    assert SECOND == stage.engine.orders[1].place.container_id
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        pytest.param(terminated(1), id="ended"),
+        pytest.param(waiting(restartCount=3), id="backs off"),
+    ],
+)
+def test_a_container_that_may_start_again_is_not_looked_for_in_vain(status):
+    """Looking costs the node; standby waits longer than status lags."""
+    stage = play(Stage(ScriptedEngine(RESTORED), objects.checkpoint()), (0, objects.target(status)))
+
+    assert [] == stage.engine.orders
+
+
+def test_a_container_that_nobody_can_claim_is_given_up():
+    stage = play(
+        Stage(ScriptedEngine(NOT_YET), objects.checkpoint()), (0, bound()), (1, objects.target(running(SECOND)))
+    )
+
+    assert "failed" == stage.statuses()[-1]
+    assert "RestoreFailed" == stage.said.reasons()[-1]
+    assert len(stage.engine.orders) < 60 / 0.02, "it was given up, not asked for ever"
+
+
+def test_a_failure_without_an_id_waits_for_kubelet_to_tell_it():
+    started = ExecutionResult(ok=False, reason="already-started", message="too late")
+    stage = play(
+        Stage(ScriptedEngine(started), objects.checkpoint()), (0, bound()), (1, objects.target(running(SECOND)))
+    )
+
+    assert ["failed"] == [status for status in stage.statuses() if status != "in_progress"]
+    assert SECOND == stage.kube.annotations("Pod", "web-1")[keys.ANN_RESTORE_CONTAINER_ID_PREFIX + "main"]
+    assert 1 == len(stage.engine.orders)
+
+
+REFUSED = ExecutionResult(ok=False, reason="checkpoint-not-found", message="gone", container_id=FIRST)
+
+
+def test_a_refusal_reaches_the_container_as_soon_as_it_starts():
+    """Standby is told, so that the worker need not wait for an agent that will not come."""
+    stage = play(Stage(ScriptedEngine(NOT_YET, REFUSED)), (0, bound()))
+
+    assert ["checkpoint-not-found"] * 2 == [request.reason for request in stage.engine.orders]
+    assert ["failed"] == stage.statuses()
+    assert ["RestoreFailed"] == stage.said.reasons()
+
+
+def test_a_refusal_is_thought_over_while_the_container_does_not_start():
+    """A long image pull, say: meanwhile the checkpoint may have become what the pod wants."""
+
+    async def scenario():
+        stage = Stage(ScriptedEngine(NOT_YET), objects.checkpoint(phase="Creating"))
+        stage.see(bound())
+        await asyncio.sleep(20)
+        stage.kube.objects["DynamoCheckpoint", "qwen"] = objects.checkpoint()
+        stage.engine.outcomes = [NOT_YET, RESTORED]
+        await asyncio.sleep(40)
+        return stage
+
+    assert "completed" == run(scenario()).statuses()[-1]
+
+
+def test_targets_that_do_not_fit_are_told_once():
+    pod = objects.target(annotations={keys.ANN_TARGET_CONTAINERS: "other"})
+    stage = play(Stage(ScriptedEngine(RESTORED)), (0, pod), (1, pod))
+
+    assert ["RestoreFailed"] == stage.said.reasons()
+
+
+def test_a_deleted_pod_is_not_waited_for():
+    stage = play(Stage(ScriptedEngine(NOT_YET), objects.checkpoint()), (0, bound()), (1, None))
+
+    assert len(stage.engine.orders) < 2 / 0.02
+    assert [] == stage.statuses()
+
+
+def test_an_api_server_that_is_away_is_asked_again():
+    stage = Stage(ScriptedEngine(RESTORED), objects.checkpoint())
+    stage.kube.failures = [ServerUnavailableError("away")]
+    play(stage, (0, bound()))
+
+    assert ["completed"] == stage.statuses()
+
+
+def test_each_target_is_restored_for_itself():
+    mounts = [{"name": keys.CONTROL_VOLUME, "mountPath": keys.CONTROL_DIR}]
+    containers = [{"name": name, "volumeMounts": mounts} for name in ("one", "two", "side")]
+    pod = objects.target(phase="Pending", annotations={keys.ANN_TARGET_CONTAINERS: "one,two"}, containers=containers)
+    stage = play(Stage(ScriptedEngine(RESTORED), objects.checkpoint()), (0, pod))
+
+    assert ["one", "two"] == sorted(request.place.container for request in stage.engine.orders)
+    notes = stage.kube.annotations("Pod", "web-1")
+    assert ["completed"] * 2 == [notes[keys.ANN_RESTORE_STATUS_PREFIX + name] for name in ("one", "two")]
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [pytest.param(running(), ["completed"], id="runs"), pytest.param(waiting(), [], id="has not started")],
+)
+def test_shutdown_waits_for_what_runs_and_not_for_what_does_not(status, expected):
+    async def scenario():
+        stage = Stage(ScriptedEngine(RESTORED, seconds=15), objects.checkpoint())
+        stage.see(objects.target(status, phase="Pending"))
+        await asyncio.sleep(1)
+        started = now()
+        await stage.restores.drain(20)
+        return stage, now() - started
+
+    stage, seconds = run(scenario())
+
+    assert expected == stage.statuses()
+    assert seconds < 16
+
+
+def test_after_shutdown_nothing_is_begun():
+    async def scenario():
+        stage = Stage(ScriptedEngine(RESTORED), objects.checkpoint())
+        await stage.restores.drain(20)
+        stage.see(objects.target(running()))
+        await asyncio.sleep(5)
+        return stage
+
+    assert [] == run(scenario()).engine.orders

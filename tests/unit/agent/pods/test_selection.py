@@ -1,0 +1,363 @@
+"""What a pod asks of the agent, as tables."""
+
+from pathlib import PurePosixPath
+
+import pytest
+
+from agent.executor.api import CaptureRequest, RejectRequest, RestoreRequest
+from agent.pods import selection
+from agent.pods.selection import Rejection, Role, Wait
+from contract.api import keys
+from contract.api.states import AccessMode, AgentReason
+from tests.unit.agent import objects
+from tests.unit.agent.objects import DIGEST, FIRST, ID, SECOND, UID, reported, running, terminated, waiting
+
+FOLDER = f"/var/lib/kubelet/pods/{UID}/volumes/kubernetes.io~empty-dir"
+IN_POD = objects.storage(AccessMode.POD_MOUNT)
+
+
+@pytest.mark.parametrize(
+    ("expected", "labels"),
+    [
+        pytest.param(Role.TARGET, {}, id="id alone"),
+        pytest.param(Role.SOURCE, {keys.LABEL_IS_SOURCE: "true"}, id="source"),
+        pytest.param(Role.NONE, {keys.LABEL_IS_SOURCE: "false"}, id="source of another value is neither"),
+        pytest.param(Role.NONE, {keys.LABEL_CHECKPOINT_ID: ""}, id="empty id"),
+        pytest.param(Role.NONE, {keys.LABEL_CHECKPOINT_ID: None}, id="no id"),
+    ],
+)
+def test_role(expected, labels):
+    assert expected == selection.role(objects.target(labels=labels))
+
+
+@pytest.mark.parametrize(
+    ("expected", "pod"),
+    [
+        pytest.param("", objects.target(phase="Pending"), id="bound, no container yet"),
+        pytest.param("", objects.target(waiting(), phase="Pending"), id="image is pulled"),
+        pytest.param(FIRST, objects.target(running()), id="runs"),
+        pytest.param(FIRST, objects.target(running(), annotations=reported("in_progress")), id="cut off, again"),
+        pytest.param(SECOND, objects.target(running(SECOND), annotations=reported("completed")), id="restarted"),
+        pytest.param(Wait, objects.target(running(), annotations=reported("completed")), id="completed"),
+        pytest.param(Wait, objects.target(running(), annotations=reported("failed")), id="failed"),
+        pytest.param(Wait, objects.target(terminated(1)), id="has ended"),
+        pytest.param(Wait, objects.target(waiting(restartCount=1)), id="will start again"),
+        pytest.param(Wait, objects.target(running(), deleting=True), id="is being deleted"),
+        pytest.param(Wait, objects.target(running(), phase="Failed"), id="pod has failed"),
+    ],
+)
+def test_wanted(expected, pod):
+    found = selection.wanted(pod, "main")
+
+    assert isinstance(found, Wait) if expected is Wait else expected == found
+
+
+def test_what_was_dealt_with_is_not_wanted_again_though_the_pod_does_not_show_it():
+    assert isinstance(selection.wanted(objects.target(running()), "main", frozenset({FIRST})), Wait)
+    assert isinstance(selection.wanted(objects.target(waiting()), "main", frozenset({FIRST})), Wait)
+    assert SECOND == selection.wanted(objects.target(running(SECOND)), "main", frozenset({FIRST}))
+
+
+@pytest.mark.parametrize(
+    ("expected", "pod"),
+    [
+        pytest.param(("main",), objects.target(), id="default"),
+        pytest.param((), objects.target(containers=[{"name": "main"}]), id="no control volume: clean-up pods"),
+        pytest.param(
+            AgentReason.TARGETS_INVALID,
+            objects.target(annotations={keys.ANN_TARGET_CONTAINERS: "main,other"}),
+            id="one that is not there",
+        ),
+    ],
+)
+def test_targets(expected, pod):
+    found = selection.targets(pod)
+
+    assert expected == (found.reason if isinstance(found, Rejection) else found)
+
+
+def test_restore_order():
+    """Everything that may be restored comes from the DynamoCheckpoint."""
+    request = selection.restore(objects.target(running()), "main", objects.checkpoint(), objects.storage())
+
+    assert isinstance(request, RestoreRequest)
+    assert (ID, "1", DIGEST) == (request.checkpoint_id, request.version, request.manifest_digest)
+    assert (PurePosixPath("/checkpoints"), False) == (request.base_path, request.through_pod)
+    assert ("ns", "web-1", UID, "main", FIRST) == (
+        request.place.namespace,
+        request.place.pod,
+        request.place.pod_uid,
+        request.place.container,
+        request.place.container_id,
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "pod", "checkpoint"),
+    [
+        pytest.param(
+            AgentReason.CHECKPOINT_UNNAMED,
+            objects.target(annotations={keys.ANN_CHECKPOINT: ""}),
+            objects.checkpoint(),
+            id="none named",
+        ),
+        pytest.param(AgentReason.CHECKPOINT_NOT_FOUND, objects.target(), None, id="gone"),
+        pytest.param(
+            AgentReason.CHECKPOINT_NOT_READY, objects.target(), objects.checkpoint(phase="Failed"), id="failed"
+        ),
+        pytest.param(AgentReason.CHECKPOINT_NOT_READY, objects.target(), {"metadata": {}}, id="no status"),
+        pytest.param(
+            AgentReason.CHECKPOINT_CHANGED, objects.target(), objects.checkpoint(checkpointID="other"), id="other id"
+        ),
+        pytest.param(
+            AgentReason.CHECKPOINT_CHANGED,
+            objects.target(annotations={keys.ANN_ARTIFACT_VERSION: "2"}),
+            objects.checkpoint(),
+            id="other version",
+        ),
+        pytest.param(
+            AgentReason.CHECKPOINT_CHANGED, objects.target(), objects.checkpoint(location="/x"), id="strange location"
+        ),
+        pytest.param(
+            AgentReason.DIGEST_UNKNOWN, objects.target(), objects.checkpoint(manifestDigest=None), id="no digest"
+        ),
+        pytest.param(
+            AgentReason.ID_INVALID,
+            objects.target(labels={keys.LABEL_CHECKPOINT_ID: "../x"}),
+            objects.checkpoint(checkpointID="../x"),
+            id="hostile id",
+        ),
+        pytest.param(
+            AgentReason.ID_INVALID,
+            objects.target(annotations={keys.ANN_ARTIFACT_VERSION: "../../x"}),
+            objects.checkpoint(),
+            id="hostile version",
+        ),
+    ],
+)
+def test_refused_restores(reason, pod, checkpoint):
+    found = selection.restore(pod, "main", checkpoint, objects.storage())
+
+    assert isinstance(found, RejectRequest)
+    assert reason == found.reason
+    assert found.message
+    assert "main" == found.place.container
+
+
+VERSIONS = [
+    {"version": "1", "manifestDigest": "blake3:" + "1" * 64},
+    {"version": "2", "manifestDigest": "blake3:" + "2" * 64},
+    {"version": "3"},
+]
+
+
+@pytest.mark.parametrize(
+    ("expected", "version", "status"),
+    [
+        pytest.param("1" * 64, "1", {}, id="an older version"),
+        pytest.param("1" * 64, "1", {"phase": "Creating"}, id="while the next is captured"),
+        pytest.param("1" * 64, "1", {"phase": "Failed"}, id="though the next failed"),
+        pytest.param("2" * 64, "2", {"location": f"/c/{objects.ID}/versions/2"}, id="the newest"),
+        pytest.param("", "3", {}, id="one whose digest is not known"),
+        pytest.param("", "4", {}, id="one that is not kept"),
+        pytest.param("", "1", {"checkpointID": "other"}, id="one of another artifact"),
+    ],
+)
+def test_each_pod_gets_the_digest_of_its_own_version(expected, version, status):
+    pod = objects.target(annotations={keys.ANN_ARTIFACT_VERSION: version})
+    found = selection.restore(pod, "main", objects.checkpoint(**{"versions": VERSIONS, **status}), objects.storage())
+
+    assert expected == getattr(found, "manifest_digest", "").removeprefix("blake3:")
+
+
+def test_a_checkpoint_that_is_being_deleted_is_not_restored_from():
+    checkpoint = objects.checkpoint()
+    checkpoint["metadata"]["deletionTimestamp"] = "2026-11-21T03:00:00Z"
+
+    assert (
+        AgentReason.CHECKPOINT_NOT_FOUND
+        == selection.restore(objects.target(), "main", checkpoint, objects.storage()).reason
+    )
+
+
+def test_a_pod_that_waited_in_vain_says_so():
+    pod = objects.target(annotations={keys.ANN_GATE: "checkpoint-failed"})
+    found = selection.restore(pod, "main", objects.checkpoint(phase="Failed"), objects.storage())
+
+    assert found.message.startswith("the pod waited for its checkpoint and was let go (checkpoint-failed): ")
+
+
+@pytest.mark.parametrize(
+    ("expected", "command", "status"),
+    [
+        pytest.param("sha256:ab", ["x", "--capture", "--image-entrypoint", "--"], {}, id="asks"),
+        pytest.param(None, ["x", "--capture", "--", "python3"], {}, id="has its command"),
+        pytest.param(None, ["x", "--capture", "--image-entrypoint", "--"], {"imageID": ""}, id="image not known yet"),
+        pytest.param(
+            None, ["x", "--capture", "--image-entrypoint", "--"], {"state": {"waiting": {}}}, id="not started"
+        ),
+    ],
+)
+def test_a_stock_images_standby_is_told(expected, command, status):
+    container = {"name": "main", "command": command}
+    pod = objects.source(running(**{"imageID": "sha256:ab", **status}), containers=[container])
+    found = selection.provide_image_config(pod)
+
+    assert expected == (found and found.image_id)
+
+
+@pytest.mark.parametrize(
+    ("expected", "mode", "annotations"),
+    [
+        pytest.param("/checkpoints", AccessMode.POD_MOUNT, {}, id="as configured"),
+        pytest.param("/data/c", AccessMode.POD_MOUNT, {keys.ANN_STORAGE_BASE_PATH: "/data/c"}, id="pod's word first"),
+        pytest.param("/checkpoints", AccessMode.AGENT_MOUNT, {keys.ANN_STORAGE_BASE_PATH: "/etc"}, id="our own mount"),
+        pytest.param(
+            AgentReason.STORAGE_PATH, AccessMode.POD_MOUNT, {keys.ANN_STORAGE_BASE_PATH: "data"}, id="relative"
+        ),
+        pytest.param(
+            AgentReason.STORAGE_PATH, AccessMode.POD_MOUNT, {keys.ANN_STORAGE_BASE_PATH: "/a/../b"}, id="dots"
+        ),
+        pytest.param(
+            AgentReason.STORAGE_PATH, AccessMode.POD_MOUNT, {keys.ANN_STORAGE_BASE_PATH: "/a/"}, id="not clean"
+        ),
+        pytest.param(AgentReason.STORAGE_PATH, AccessMode.POD_MOUNT, {keys.ANN_STORAGE_BASE_PATH: "/"}, id="root"),
+        pytest.param(AgentReason.STORAGE_TYPE, AccessMode.POD_MOUNT, {keys.ANN_STORAGE_TYPE: "s3"}, id="another store"),
+    ],
+)
+def test_base_path(expected, mode, annotations):
+    pod = objects.target(running(), annotations=annotations)
+    found = selection.restore(pod, "main", objects.checkpoint(), objects.storage(mode))
+
+    assert expected == (found.reason if isinstance(found, RejectRequest) else str(found.base_path))
+    if isinstance(found, RestoreRequest):
+        assert (mode == AccessMode.POD_MOUNT) == found.through_pod
+
+
+@pytest.mark.parametrize(
+    ("expected", "mount"),
+    [
+        pytest.param({"/cache": f"{FOLDER}/cache"}, {"name": "cache", "mountPath": "/cache"}, id="plain"),
+        pytest.param(
+            {"/c": f"{FOLDER}/cache/a/b"}, {"name": "cache", "mountPath": "/c", "subPath": "a/b"}, id="subPath"
+        ),
+        pytest.param({}, {"name": "cache", "mountPath": "/c", "subPath": "../x"}, id="hostile subPath"),
+        pytest.param({}, {"name": "cache", "mountPath": "/c", "subPath": "/x"}, id="absolute subPath"),
+        pytest.param({}, {"name": "cache", "mountPath": "/c", "subPathExpr": "$(X)"}, id="subPathExpr"),
+        pytest.param({}, {"name": "cache", "mountPath": "/dev/shm"}, id="shared memory"),
+        pytest.param({}, {"name": "config", "mountPath": "/config"}, id="another kind of volume"),
+    ],
+)
+def test_empty_dirs(expected, mount):
+    control = {"name": keys.CONTROL_VOLUME, "mountPath": keys.CONTROL_DIR, "subPath": "main"}
+    volumes = [
+        {"name": keys.CONTROL_VOLUME, "emptyDir": {}},
+        {"name": "cache", "emptyDir": {}},
+        {"name": "config", "configMap": {}},
+    ]
+    pod = objects.target(containers=[{"name": "main", "volumeMounts": [control, mount]}], volumes=volumes)
+    request = selection.restore(pod, "main", objects.checkpoint(), objects.storage())
+
+    assert expected == request.place.empty_dirs
+
+
+PROBE = {keys.ANN_READY_SIGNAL: "Probe", keys.ANN_SETTLE_SECONDS: "7"}
+
+
+@pytest.mark.parametrize(
+    ("expected", "pod", "job", "ready_for"),
+    [
+        pytest.param(CaptureRequest, objects.source(running(ready=True)), objects.job(), 0.0, id="file says ready"),
+        pytest.param(Wait(None), objects.source(running(ready=False)), objects.job(), 0.0, id="not ready"),
+        pytest.param(Wait(None), objects.source(), objects.job(), 0.0, id="not started"),
+        pytest.param(
+            Wait(4.5), objects.source(running(ready=True), annotations=PROBE), objects.job(), 2.5, id="settles"
+        ),
+        pytest.param(
+            CaptureRequest, objects.source(running(ready=True), annotations=PROBE), objects.job(), 7.0, id="settled"
+        ),
+        pytest.param(
+            Wait(None),
+            objects.source(running(ready=True)),
+            objects.job({keys.ANN_CHECKPOINT_STATUS: "completed"}),
+            0.0,
+            id="has its verdict",
+        ),
+        pytest.param(
+            AgentReason.WORKER_EXITED,
+            objects.source(terminated(3), phase="Failed"),
+            objects.job(),
+            0.0,
+            id="worker failed",
+        ),
+        pytest.param(
+            AgentReason.WORKER_EXITED, objects.source(terminated(0)), objects.job(), 0.0, id="worker ended by itself"
+        ),
+        pytest.param(
+            AgentReason.AGENT_DIED,
+            objects.source(terminated(1)),
+            objects.job({keys.ANN_NODE: "node-1"}),
+            0.0,
+            id="an agent had begun",
+        ),
+        pytest.param(
+            AgentReason.TARGETS_INVALID,
+            objects.source(running(ready=True), annotations={keys.ANN_TARGET_CONTAINERS: "other"}),
+            objects.job(),
+            0.0,
+            id="no such target",
+        ),
+        pytest.param(
+            AgentReason.ID_INVALID,
+            objects.source(running(ready=True), labels={keys.LABEL_CHECKPOINT_ID: "a/b"}),
+            objects.job(),
+            0.0,
+            id="hostile id",
+        ),
+    ],
+)
+def test_capture(expected, pod, job, ready_for):
+    found = selection.capture(pod, job, ready_for, objects.storage())
+
+    if isinstance(expected, Wait):
+        assert expected.why == found.again
+    elif isinstance(expected, AgentReason):
+        assert expected == found.reason
+    else:
+        assert isinstance(found, CaptureRequest)
+        assert (ID, "1", "img:1", FIRST) == (
+            found.checkpoint_id,
+            found.version,
+            found.image,
+            found.place.container_id,
+        )
+
+
+def test_a_worker_that_failed_is_reported_with_its_code_and_its_log():
+    found = selection.capture(objects.source(terminated(137)), objects.job(), 0.0, objects.storage())
+
+    assert "exited with code 137" in found.message
+    assert "kubectl logs -n ns job-1-x -c main" in found.message
+
+
+def test_two_targets_cannot_be_captured():
+    containers = [{"name": "main"}, {"name": "other"}]
+    pod = objects.source(annotations={keys.ANN_TARGET_CONTAINERS: "main,other"}, containers=containers)
+
+    assert AgentReason.TARGETS_INVALID == selection.capture(pod, objects.job(), 0.0, objects.storage()).reason
+
+
+@pytest.mark.parametrize(
+    ("expected", "uid"), [pytest.param(True, "job-uid", id="own"), pytest.param(False, "other", id="named by label")]
+)
+def test_only_its_owner_is_a_pods_job(expected, uid):
+    job = objects.job()
+    job["metadata"]["uid"] = uid
+
+    assert expected == selection.owns(job, objects.source())
+
+
+def test_pod_mount_reaches_the_store_through_the_pod():
+    pod = objects.source(running(ready=True))
+
+    assert selection.capture(pod, objects.job(), 0.0, IN_POD).through_pod

@@ -1,0 +1,140 @@
+"""An artifact is published whole or not at all, and only what its digest names is ever opened."""
+
+import contextlib
+import os
+import time
+
+import pytest
+
+from artifact.errors import ArtifactError
+from artifact.manifest import MANIFEST, MAX_MANIFEST
+from artifact.publish import publish, refuse_existing, staging
+from artifact.read import open_artifact, verify
+from contract.config.storage import BadIdError
+
+
+@pytest.fixture
+def base(tmp_path):
+    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    yield fd
+    os.close(fd)
+
+
+def make(base, files=(("pages-1.img", b"p" * 5000), ("empty.img", b"")), checkpoint_id="abc", version="1"):
+    with staging(base, checkpoint_id) as staged:
+        for name, content in files:
+            with os.fdopen(staged.file(name), "wb") as file:
+                file.write(content)
+        return publish(base, staged, checkpoint_id, version, {"process": {"pid": 1001}})
+
+
+@pytest.fixture
+def opened(base):
+    """Opens artifacts; closes them."""
+    found = []
+
+    def look(*arguments):
+        found.append(open_artifact(base, *arguments))
+        return found[-1]
+
+    yield look
+    for each in found:
+        each.close()
+
+
+def test_round_trip(base, opened, tmp_path):
+    published = make(base)
+    found = opened("abc", "1", published.digest)
+    verify(found)
+    assert (published.digest, 5000, 1001) == (found.digest, found.size, found.manifest["process"]["pid"])
+    assert published.size == 5000 + (tmp_path / "abc/versions/1" / MANIFEST).stat().st_size
+    assert [] == list((tmp_path / "abc/tmp").iterdir())
+
+
+def test_a_failed_attempt_leaves_nothing(base, tmp_path):
+    with contextlib.suppress(RuntimeError), staging(base, "abc") as staged:
+        os.close(staged.file("x"))
+        raise RuntimeError
+    assert [] == list((tmp_path / "abc/tmp").iterdir())
+    assert not (tmp_path / "abc/versions").exists()
+
+
+def test_what_a_killed_agent_left_is_swept_after_a_day(base, tmp_path):
+    for name, age in (("old", 90_000), ("young", 3_000)):
+        (tmp_path / "abc/tmp" / name).mkdir(parents=True)
+        moment = time.time() - age
+        os.utime(tmp_path / "abc/tmp" / name, (moment, moment))
+    make(base)
+    assert ["young"] == [path.name for path in (tmp_path / "abc/tmp").iterdir()]
+
+
+def test_never_overwritten(base, opened):
+    first = make(base)
+    with pytest.raises(ArtifactError, match="never overwritten"):
+        make(base, files=[("other.img", b"x")])
+    with pytest.raises(ArtifactError, match="never overwritten"):
+        refuse_existing(base, "abc", "1")
+    refuse_existing(base, "abc", "2")
+    verify(opened("abc", "1", first.digest))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        pytest.param(lambda v: (v / "pages-1.img").write_bytes(b"p" * 4999 + b"q"), "artifact-corrupt", id="changed"),
+        pytest.param(lambda v: (v / "pages-1.img").write_bytes(b"p" * 4999), "artifact-corrupt", id="shorter"),
+        pytest.param(lambda v: (v / "empty.img").unlink(), "artifact-missing", id="missing"),
+        pytest.param(
+            lambda v: [(v / "empty.img").unlink(), (v / "empty.img").symlink_to("/dev/null")],
+            "artifact-unreadable",
+            id="link",
+        ),
+    ],
+)
+def test_changed_files_are_found(base, opened, tmp_path, spoil, code):
+    published = make(base)
+    found = opened("abc", "1", published.digest)
+    spoil(tmp_path / "abc/versions/1")
+    with pytest.raises(ArtifactError) as refused:
+        verify(found)
+    assert code == refused.value.code
+
+
+@pytest.mark.parametrize(
+    ("manifest", "code"),
+    [
+        pytest.param("{", "manifest-unreadable", id="not-yaml"),
+        pytest.param("[]", "manifest-unreadable", id="not-a-mapping"),
+        pytest.param("{checkpointId: other, formatVersion: 1, files: {}}", "manifest-unreadable", id="other-id"),
+        pytest.param("{checkpointId: abc, formatVersion: 99, files: {}}", "manifest-format", id="other-format"),
+        pytest.param("{checkpointId: abc, formatVersion: 1}", "manifest-unreadable", id="no-files"),
+        pytest.param("[" * 100_000, "manifest-unreadable", id="nested-without-end"),
+        pytest.param("2026-99-99", "manifest-unreadable", id="no-date"),
+        pytest.param("x" * (MAX_MANIFEST + 1), "manifest-unreadable", id="huge"),
+    ],
+)
+def test_bad_manifests(base, tmp_path, manifest, code):
+    make(base)
+    (tmp_path / "abc/versions/1" / MANIFEST).write_text(manifest)
+    with pytest.raises(ArtifactError) as refused:
+        open_artifact(base, "abc", "1", None)
+    assert code == refused.value.code
+
+
+def test_another_digest_is_refused(base):
+    make(base)
+    with pytest.raises(ArtifactError, match="its DynamoCheckpoint names blake3:00"):
+        open_artifact(base, "abc", "1", "blake3:" + "0" * 64)
+
+
+def test_a_link_in_the_store_is_not_followed(base, tmp_path):
+    make(base)
+    (tmp_path / "def").symlink_to(tmp_path / "abc")
+    with pytest.raises(ArtifactError):
+        open_artifact(base, "def", "1", None)
+
+
+@pytest.mark.parametrize(("checkpoint_id", "version"), [("../abc", "1"), ("abc", "../1"), ("", "1"), ("abc", "a/b")])
+def test_hostile_names(base, checkpoint_id, version):
+    with pytest.raises(BadIdError):
+        open_artifact(base, checkpoint_id, version, None)

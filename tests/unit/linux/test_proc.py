@@ -1,0 +1,132 @@
+"""Containers are found by what the kernel says of them, under every runtime and cgroup layout."""
+
+import pytest
+
+from agent.container.find import home_of, worker_of
+from linux.cgroup import cgroup_files
+from linux.proc import Mount, descendants, mount_of, parse_mountinfo, parse_status
+
+UID = "0f9e8d7c-1a2b-4c3d-8e9f-001122334455"
+CID = "ab" * 32
+
+
+@pytest.mark.parametrize(
+    "cgroups",
+    [
+        pytest.param(f"4:memory:/kubepods/burstable/pod{UID}/{CID}\n0::/", id="cgroupfs-v1"),
+        pytest.param(f"0::/kubepods/besteffort/pod{UID}/{CID}", id="cgroupfs-v2"),
+        pytest.param(
+            f"0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{UID.replace('-', '_')}.slice"
+            f"/cri-containerd-{CID}.scope",
+            id="systemd-containerd",
+        ),
+        pytest.param(
+            f"0::/kubepods.slice/kubepods-pod{UID.replace('-', '_')}.slice/crio-{CID}.scope/container",
+            id="systemd-crio",
+        ),
+        pytest.param(f"0::/../../pod{UID}/{CID}", id="seen-from-a-private-namespace"),
+        pytest.param(f"4:memory:/outer/node/kubepods/pod{UID}/{CID}", id="nested-node"),
+    ],
+)
+def test_home_is_read_from_cgroups(cgroups):
+    home = home_of(cgroups)
+    assert home is not None
+    assert (UID, CID) == (home.pod_uid, home.container_id)
+
+
+@pytest.mark.parametrize("cgroups", ["0::/", "0::/system.slice/containerd.service", f"0::/kubepods/pod{UID}", ""])
+def test_processes_outside_of_containers_have_no_home(cgroups):
+    assert home_of(cgroups) is None
+
+
+class TestCgroupFiles:
+    def test_every_v1_controller_and_no_unused_v2(self, tmp_path):
+        for name in ("memory", "cpu,cpuacct", "systemd", "unified"):
+            (tmp_path / name).mkdir()
+        text = "4:memory:/a/b\n3:cpu,cpuacct:/a/b\n1:name=systemd:/a/b\n0::/"
+        expected = [str(tmp_path / name / "a/b/cgroup.procs") for name in ("memory", "cpu,cpuacct", "systemd")]
+        assert expected == cgroup_files(text, tmp_path)
+
+    def test_v2_leaf(self, tmp_path):
+        assert [str(tmp_path / "a/b/cgroup.procs")] == cgroup_files("0::/a/b", tmp_path)
+
+    def test_path_above_a_private_namespace(self, tmp_path):
+        assert [str(tmp_path / "a/cgroup.procs")] == cgroup_files("0::/../../a", tmp_path)
+
+
+MOUNTINFO = r"""
+100 90 0:50 / / rw,relatime - overlay overlay rw,lowerdir=/l1:/l2,upperdir=/var/lib/x/fs,workdir=/var/lib/x/work
+101 100 8:1 /pods/u/volumes/kubernetes.io~empty-dir/snapshot-control/main /snapshot-control rw - ext4 /dev/sda1 rw
+102 100 0:51 / /dev/shm rw,nosuid - tmpfs shm rw,size=65536k
+103 100 8:1 /data\040dir /my\040data rw shared:7 - ext4 /dev/sda1 rw
+""".strip()
+
+
+class TestMounts:
+    def test_fields(self):
+        root, control, shm, spaced = parse_mountinfo(MOUNTINFO)
+        assert ("/var/lib/x/fs", "overlay") == (root.option("upperdir"), root.fstype)
+        assert control.root.endswith("/snapshot-control/main")
+        assert "65536k" == shm.option("size")
+        assert ("/my data", "/data dir") == (spaced.point, spaced.root)
+
+    @pytest.mark.parametrize(
+        ("path", "point"),
+        [
+            pytest.param("/etc/passwd", "/", id="root"),
+            pytest.param("/dev/shm/x", "/dev/shm", id="below"),
+            pytest.param("/dev/shm", "/dev/shm", id="itself"),
+            pytest.param("/dev/shmx", "/", id="only-a-prefix-of-the-name"),
+        ],
+    )
+    def test_mount_of_a_path(self, path, point):
+        found = mount_of(path, parse_mountinfo(MOUNTINFO))
+        assert found is not None
+        assert point == found.point
+
+    def test_the_later_of_two_mounts_on_one_point_counts(self):
+        covered = Mount("/data", "/a", "ext4", "", "")
+        cover = Mount("/data", "/b", "ext4", "", "")
+        assert cover == mount_of("/data/x", [covered, cover])
+
+
+def status(pid, parent=1, inner=None, session=None, state="S"):
+    inner = pid if inner is None else inner
+    session = inner if session is None else session
+    return parse_status(
+        f"Name:\tx\nState:\t{state} (x)\nPid:\t{pid}\nPPid:\t{parent}\n"
+        f"Uid:\t5\t6\t6\t6\nGid:\t7\t8\t8\t8\nGroups:\t3 4 \n"
+        f"NSpid:\t{pid}\t{inner}\nNSsid:\t{session}\t{session}\n"
+        "CapInh:\t0\nCapPrm:\t0\nCapEff:\t0\nCapBnd:\tff\nCapAmb:\t0\n"
+        "NoNewPrivs:\t1\nSeccomp:\t2\n"
+    )
+
+
+class TestProcesses:
+    def test_status(self):
+        found = status(900, 800, inner=12)
+        assert (900, 12, 800, "S", 6, 8) == (
+            found.pid, found.inner_pid, found.parent, found.state, found.uid, found.gid,
+        )  # fmt: skip
+        assert (frozenset({3, 4}), 255, True, 2) == (
+            found.groups, found.capabilities["CapBnd"], found.no_new_privileges, found.seccomp,
+        )  # fmt: skip
+
+    def test_descendants_come_parents_first(self):
+        mates = {pid: status(pid, parent) for pid, parent in ((10, 1), (11, 10), (12, 11), (13, 10), (20, 1))}
+        assert [11, 13, 12] == descendants(10, mates)
+
+    def test_worker_is_the_oldest_session_leader_below_standby(self):
+        mates = {
+            10: status(10, 1, inner=1),
+            11: status(11, 10, inner=1001),
+            12: status(12, 10, inner=1005),
+            13: status(13, 10, inner=900, session=1),
+            14: status(14, 11, inner=950),
+        }
+        worker = worker_of(10, mates)
+        assert worker is not None
+        assert 11 == worker.pid
+
+    def test_no_worker(self):
+        assert worker_of(10, {10: status(10, 1, inner=1)}) is None
