@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
-ROOMS := contract linux artifact daemon kube certs workloads graphs webhook controller agent snapshotctl images cluster demo
+ROOMS := contract linux artifact daemon kube certs webhook controller agent snapshotctl images cluster demo
 TIERS := tests/unit tests/chart tests/cluster tests/node
 
 .PHONY: help

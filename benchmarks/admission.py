@@ -25,8 +25,8 @@ from benchmarks.report import Report, finish, parser, percentile
 from cluster.api import ControlPlane
 from cluster.cache import Cache
 from contract.api import keys
+from kube.api import KubeClient
 from kube.resources import MUTATING_WEBHOOK_CONFIGURATIONS, PODS
-from kube.seam import Kube
 
 Json = dict[str, Any]
 Mode = tuple[str, int]
@@ -82,7 +82,12 @@ def _where_it_goes(plane: ControlPlane, ours: our_process.Webhook) -> str:
 
 
 async def measure(
-    kube: Kube, ours: our_process.Webhook, other: peer.Peer, rounds: int, block: int, modes: Sequence[Mode] = MODES
+    kube: KubeClient,
+    ours: our_process.Webhook,
+    other: peer.Peer,
+    rounds: int,
+    block: int,
+    modes: Sequence[Mode] = MODES,
 ) -> Samples:
     """Milliseconds of *block* creates for each arm and mode in each of *rounds* turns."""
     samples: Samples = defaultdict(list)
@@ -105,7 +110,7 @@ def _order(
 
 
 @asynccontextmanager
-async def _configuration(kube: Kube, server: our_process.Webhook | peer.Peer) -> AsyncIterator[None]:
+async def _configuration(kube: KubeClient, server: our_process.Webhook | peer.Peer) -> AsyncIterator[None]:
     """A webhook's configuration in force, from the first create in the block to the last."""
     body = our_process.configuration(CONFIGURATION, server.url, server.authority)
     await kube.create(MUTATING_WEBHOOK_CONFIGURATIONS, body)
@@ -120,7 +125,7 @@ async def _nothing() -> AsyncIterator[None]:
     yield
 
 
-async def in_force(kube: Kube, *, wanted: bool) -> None:
+async def in_force(kube: KubeClient, *, wanted: bool) -> None:
     """Wait until pods are shaped, or are not.
 
     Several creates in a row must agree: the server learns of the change by a watch of its own.
@@ -135,7 +140,7 @@ async def in_force(kube: Kube, *, wanted: bool) -> None:
     sys.exit(f"the webhook is {'not ' if wanted else 'still '}called 10 s after its configuration changed")
 
 
-async def _block(kube: Kube, arm: str, mode: Mode, count: int) -> list[float]:
+async def _block(kube: KubeClient, arm: str, mode: Mode, count: int) -> list[float]:
     """Milliseconds of each create."""
     pod = _pod(opted_in=arm != UNMATCHED)
     dry = mode[0] == "dry run"

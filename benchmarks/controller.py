@@ -20,8 +20,8 @@ from cluster.api import ControlPlane
 from cluster.ports import free_ports
 from contract.api import keys
 from contract.api.states import Phase
+from kube.api import KubeClient
 from kube.resources import CHECKPOINTS, JOBS, Resource
-from kube.seam import Kube
 
 Json = dict[str, Any]
 
@@ -114,7 +114,7 @@ def _counted(counts: Counter[str]) -> Counter[str]:
     return Counter({key: n for key, n in counts.items() if n and key.split()[1].split("/")[0] in COUNTED})
 
 
-async def _watches(kube: Kube, namespace: str, progress: Progress) -> list[Any]:
+async def _watches(kube: KubeClient, namespace: str, progress: Progress) -> list[Any]:
     jobs = (await kube.list(JOBS, namespace)).resource_version
     checkpoints = (await kube.list(CHECKPOINTS, namespace)).resource_version
 
@@ -133,7 +133,7 @@ async def _watches(kube: Kube, namespace: str, progress: Progress) -> list[Any]:
     ]
 
 
-async def _follow(kube: Kube, resource: Resource, namespace: str, version: str, see: Any) -> None:
+async def _follow(kube: KubeClient, resource: Resource, namespace: str, version: str, see: Any) -> None:
     async for event in kube.watch(resource, namespace, resource_version=version):
         see(event.type, event.object)
 

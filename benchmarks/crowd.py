@@ -17,9 +17,9 @@ from benchmarks.controller import checkpoint as one_of_many
 from cluster.api import ControlPlane
 from contract.api import keys
 from contract.api.states import Admission, Phase
-from controller.diagnosis import POD_PATIENCE
+from controller.checkpoints.diagnose.pods import POD_PATIENCE
+from kube.api import KubeClient
 from kube.resources import CHECKPOINTS, MUTATING_WEBHOOK_CONFIGURATIONS, PODS
-from kube.seam import Kube
 
 Json = dict[str, Any]
 
@@ -60,13 +60,13 @@ class Processes:
     """The controller's health port."""
 
 
-async def prepare(plane: ControlPlane, kube: Kube, sizes: Sizes) -> None:
+async def prepare(plane: ControlPlane, kube: KubeClient, sizes: Sizes) -> None:
     """The Ready checkpoints."""
     testbed.prepare_review(plane)
     await testbed.in_parallel(AT_ONCE, sizes.ready, lambda number: _make_ready(kube, number))
 
 
-async def _make_ready(kube: Kube, number: int) -> None:
+async def _make_ready(kube: KubeClient, number: int) -> None:
     body = one_of_many(number)
     made = await kube.create(CHECKPOINTS, body, review.NAMESPACE)
     checkpoint_id = f"{number:016x}"
@@ -77,7 +77,7 @@ async def _make_ready(kube: Kube, number: int) -> None:
     await kube.patch(CHECKPOINTS, name, {"status": status}, review.NAMESPACE, subresource="status")
 
 
-async def run(plane: ControlPlane, kube: Kube, ours: Processes, sizes: Sizes) -> Json:
+async def run(plane: ControlPlane, kube: KubeClient, ours: Processes, sizes: Sizes) -> Json:
     """Create everything at once, wait until all is done, watch the rest; answer figures."""
     body = our_process.configuration("crowd", ours.webhook.url, ours.webhook.authority)
     await kube.create(MUTATING_WEBHOOK_CONFIGURATIONS, body)
@@ -122,7 +122,7 @@ def _figures(ours: Processes, sizes: Sizes, codes: Counter[str]) -> Json:
     }
 
 
-async def _create_all(kube: Kube, sizes: Sizes) -> Counter[str]:
+async def _create_all(kube: KubeClient, sizes: Sizes) -> Counter[str]:
     """Checkpoints and pods alternate, so that both are under way all the time; answers the pods' codes."""
     codes: Counter[str] = Counter()
 

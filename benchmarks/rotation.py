@@ -30,9 +30,9 @@ from certs.store import read_bundle, read_leaf
 from cluster.api import ControlPlane
 from cluster.cache import Cache
 from cluster.ports import free_ports
+from kube.api import KubeClient
 from kube.errors import ConflictError
 from kube.resources import MUTATING_WEBHOOK_CONFIGURATIONS, SECRETS
-from kube.seam import Kube
 
 SECOND = timedelta(seconds=1)
 LIVES = Lifetimes(authority=46 * SECOND, leaf=18 * SECOND, leaf_renewal=10 * SECOND, propagation=3 * SECOND)
@@ -101,7 +101,7 @@ async def _run(plane: ControlPlane, generator: Path, arguments: argparse.Namespa
     return run | {"leaves": len(seen.leaves) - before[0], "authorities": len(seen.issuers) - before[1]}
 
 
-async def _chart(kube: Kube, targets: Targets) -> None:
+async def _chart(kube: KubeClient, targets: Targets) -> None:
     """What the chart makes: two empty Secrets, a configuration without a bundle."""
     for name in (targets.serving_secret, targets.authority_secret):
         await kube.create(SECRETS, {"metadata": {"name": name}, "type": "Opaque"}, targets.namespace)
@@ -126,14 +126,14 @@ def _replica(plane: ControlPlane, folder: Path) -> Iterator[str]:
         yield f"https://localhost:{port}{our_process.ADMISSION_PATH}?timeout=2s"
 
 
-async def _controller(kube: Kube, targets: Targets) -> None:
+async def _controller(kube: KubeClient, targets: Targets) -> None:
     while True:
         with contextlib.suppress(ConflictError):
             await reconcile(kube, targets, lambda: datetime.now(UTC))
         await asyncio.sleep(0.1)
 
 
-async def _kubelet(kube: Kube, targets: Targets, folder: Path, seen: Seen) -> None:
+async def _kubelet(kube: KubeClient, targets: Targets, folder: Path, seen: Seen) -> None:
     """Brings the files, late, and both at once: a symbolic link is swapped."""
     (folder / "0").mkdir(parents=True)
     for number in range(1_000_000):
@@ -159,7 +159,7 @@ def _swap(folder: Path, number: int, certificate: str, key: str) -> None:
             (folder / name).symlink_to(f"data/{name}")
 
 
-async def _api_server(kube: Kube, targets: Targets, bundle: Path) -> None:
+async def _api_server(kube: KubeClient, targets: Targets, bundle: Path) -> None:
     """Trusts what the configuration says, a moment later."""
     while True:
         seen = await kube.get(MUTATING_WEBHOOK_CONFIGURATIONS, targets.configuration)

@@ -27,8 +27,8 @@ from benchmarks.webhook import FIGURES, Arm, inputs, one_run
 from cluster.api import ControlPlane
 from cluster.cache import Cache
 from cluster.ports import free_ports
+from kube.api import KubeClient
 from kube.resources import CHECKPOINTS
-from kube.seam import Kube
 
 Json = dict[str, Any]
 
@@ -109,7 +109,7 @@ def _ours(plane: ControlPlane) -> Iterator[Processes]:
         yield Processes(webhook, controller, health)
 
 
-async def _compare(kube: Kube, ours: Processes, programs: dict[str, Path], arguments: argparse.Namespace) -> Json:
+async def _compare(kube: KubeClient, ours: Processes, programs: dict[str, Path], arguments: argparse.Namespace) -> Json:
     """The peer knows the very same checkpoints, from a file."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         place = Path(folder)

@@ -17,9 +17,9 @@ from certs import store
 from certs.bundle import Act, Step, World, after, decide, new_leaf, wanted_bundle
 from certs.policy import Lifetimes
 from certs.tie import FIELD_MANAGER, tie
+from kube.api import KubeClient, Object, PatchKind
 from kube.errors import ConflictError, KubeError, NotFoundError
 from kube.resources import MUTATING_WEBHOOK_CONFIGURATIONS, SECRETS
-from kube.seam import Kube, Object, PatchKind
 
 WEBHOOK_ENTRY: Final = "pods.snapshot.nvidia.com"
 """Name of the entry in the webhook configuration.
@@ -84,7 +84,7 @@ def _unseen(_: World) -> None:
 
 
 async def run(
-    kube: Kube,
+    kube: KubeClient,
     targets: Targets,
     clock: Callable[[], datetime],
     *,
@@ -111,7 +111,7 @@ async def run(
 
 
 async def reconcile(
-    kube: Kube, targets: Targets, clock: Callable[[], datetime], see: Callable[[World], None] = _unseen
+    kube: KubeClient, targets: Targets, clock: Callable[[], datetime], see: Callable[[World], None] = _unseen
 ) -> tuple[Step, ...]:
     """Take every step that is due now and return them.
 
@@ -133,7 +133,7 @@ async def reconcile(
     return tuple(taken)
 
 
-async def observe(kube: Kube, targets: Targets) -> Seen:
+async def observe(kube: KubeClient, targets: Targets) -> Seen:
     """Read the webhook configuration and both Secrets.
 
     The configuration comes first: whoever changes authorities afterwards must change it too, and our stale write to
@@ -155,7 +155,9 @@ async def observe(kube: Kube, targets: Targets) -> Seen:
     return Seen(configuration, authorities, serving, world)
 
 
-async def _guarded(kube: Kube, targets: Targets, clock: Callable[[], datetime], see: Callable[[World], None]) -> float:
+async def _guarded(
+    kube: KubeClient, targets: Targets, clock: Callable[[], datetime], see: Callable[[World], None]
+) -> float:
     """One pass; its errors become log lines, and the answer is how long to wait."""
     try:
         await reconcile(kube, targets, clock, see)
@@ -171,7 +173,7 @@ async def _guarded(kube: Kube, targets: Targets, clock: Callable[[], datetime], 
     return RETRY
 
 
-async def _take(kube: Kube, targets: Targets, seen: Seen, step: Step, now: datetime) -> None:
+async def _take(kube: KubeClient, targets: Targets, seen: Seen, step: Step, now: datetime) -> None:
     world = seen.world
     if step.act is Act.INJECT:
         await _inject(kube, targets, seen)
@@ -183,7 +185,7 @@ async def _take(kube: Kube, targets: Targets, seen: Seen, step: Step, now: datet
         await _patch_secret(kube, targets, targets.authority_secret, seen.authorities, store.write_state(state))
 
 
-async def _inject(kube: Kube, targets: Targets, seen: Seen) -> None:
+async def _inject(kube: KubeClient, targets: Targets, seen: Seen) -> None:
     bundle = store.write_bundle(wanted_bundle(seen.world.state))
     body = {
         "apiVersion": MUTATING_WEBHOOK_CONFIGURATIONS.api_version,
@@ -200,7 +202,9 @@ async def _inject(kube: Kube, targets: Targets, seen: Seen) -> None:
     )
 
 
-async def _patch_secret(kube: Kube, targets: Targets, name: str, read: Object, data: Mapping[str, str | None]) -> None:
+async def _patch_secret(
+    kube: KubeClient, targets: Targets, name: str, read: Object, data: Mapping[str, str | None]
+) -> None:
     body = {"metadata": {"resourceVersion": _version(read)}, "data": dict(data)}
     await kube.patch(SECRETS, name, body, targets.namespace, field_manager=FIELD_MANAGER)
 

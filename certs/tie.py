@@ -7,16 +7,16 @@ API servers would go on calling a webhook that is gone.
 import logging
 from typing import Final
 
+from kube.api import KubeClient, Object
 from kube.errors import KubeError
 from kube.resources import MUTATING_WEBHOOK_CONFIGURATIONS, NAMESPACES
-from kube.seam import Kube, Object
 
 FIELD_MANAGER: Final = "snapshot-controller"
 
 log = logging.getLogger(__name__)
 
 
-async def tie(kube: Kube, configuration: str, namespace: str) -> None:
+async def tie(kube: KubeClient, configuration: str, namespace: str) -> None:
     """Make *namespace* an owner of the webhook configuration, if it is none yet.
 
     That it cannot is no reason to stop: some clusters let only those change owners who may delete the object.

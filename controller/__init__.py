@@ -1,5 +1,7 @@
-"""From DynamoCheckpoint to Ready: observe, plan, act, write the status once.
+"""The controller process: one leader runs four controllers.
 
-``plan`` is a pure function from what the cluster shows to what should be done and said.  It is run again on every
-change, from nothing but the present state, so a crash at any point is healed by the next look.
+``checkpoints`` turns a DynamoCheckpoint into its capture Job and status, ``workloads`` serves pods that opted in,
+``graphs`` serves DynamoGraphDeployments, ``retention`` removes what is no longer needed. All share ``runtime``.
+Each looks, plans by a pure function, acts, and writes the status once, so a crash at any point is healed by the next
+pass.
 """

@@ -13,32 +13,35 @@ from certs import reconcile
 from certs.expiry import Expiry
 from contract.config.storage import Storage, storage_from_values
 from contract.config.values import Values, load_values
-from controller.act import Actor
-from controller.kept import KeptArtifacts
-from controller.loop import Reconciler
-from controller.metrics import CaptureMetrics, Metrics, PhaseCollector, leader_gauge
-from controller.observe import Copies, Observer, live_copies
-from controller.sweep import Surroundings, Sweeper
+from controller.checkpoints.act import Actor
+from controller.checkpoints.metrics import CaptureMetrics, Metrics, PhaseCollector, leader_gauge
+from controller.checkpoints.observe import Informers, Observer, make_informers
+from controller.checkpoints.reconciler import Reconciler
+from controller.graphs.setup import set_up as set_up_graphs
+from controller.retention.kept_artifacts import KeptArtifacts
+from controller.retention.sweeper import Surroundings, Sweeper
+from controller.runtime.manager import ControllerSetup, ManagerContext
+from controller.workloads.setup import set_up as set_up_workloads
 from daemon import logs
 from daemon.health import HealthServer
 from daemon.settings import Settings, SettingsError, read_config, read_settings
 from daemon.tasks import Task, all_of, main, run_together
-from graphs import part as graphs
-from kube.claims import LiveClaims
 from kube.client import Client, connect
 from kube.informer import Informer, synced
 from kube.lease import Election
 from kube.metrics import InformerCollector, QueueCollector, RecorderCollector
-from kube.part import Context, Part
 from kube.queue import WorkQueue
 from kube.recorder import Recorder
 from kube.resources import PODS
 from kube.store import Key, key_of
-from workloads import part as workloads
+from kube.volume_claims import VolumeClaimInformer
 
 COMPONENT: Final = "snapshot-controller"
-PARTS: Final[tuple[Callable[[Context], Part], ...]] = (workloads.part, graphs.part)
-"""The other rooms that reconcile in this process."""
+PARTS: Final[tuple[Callable[[ManagerContext], ControllerSetup], ...]] = (
+    set_up_workloads,
+    set_up_graphs,
+)
+"""The other controllers of this process."""
 WORKERS: Final = 16
 """Checkpoints handled at once: enough to keep an API server busy, each waits for it nearly all the time."""
 
@@ -58,10 +61,10 @@ async def serve() -> None:
 
 def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
     storage = _storage(settings, values)
-    copies = live_copies(kube, settings.watched_namespace, storage, settings.pod_namespace)
+    copies = make_informers(kube, settings.watched_namespace, storage, settings.pod_namespace)
     recorder, registry = Recorder(kube, COMPONENT, settings.pod_name), CollectorRegistry()
     election = Election(kube, settings.pod_namespace, f"{settings.release_fullname}-controller", _identity(settings))
-    context = Context(
+    context = ManagerContext(
         kube=kube,
         settings=settings,
         values=values,
@@ -70,7 +73,7 @@ def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
         checkpoints=copies.checkpoints,
         now=_now,
         led_until=lambda: election.led_until,
-        claims=LiveClaims(copies.claims, storage.pvc_name) if copies.claims else None,
+        claims=VolumeClaimInformer(copies.claims, storage.pvc_name) if copies.claims else None,
     )
     metrics = Metrics(registry)
     CaptureMetrics(registry, _now, lambda: election.leading).follow(copies.jobs)
@@ -90,7 +93,7 @@ def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
     }
 
 
-def _register(context: Context, informers: Mapping[str, Informer], parts: Iterable[Part]) -> None:
+def _register(context: ManagerContext, informers: Mapping[str, Informer], parts: Iterable[ControllerSetup]) -> None:
     """Figures that are read from what is there whenever somebody asks."""
     for collector in (
         PhaseCollector(context.checkpoints.store, _now),
@@ -108,7 +111,7 @@ def _storage(settings: Settings, values: Values) -> Storage:
         raise SettingsError([f"{settings.config_path}: {error}"]) from error
 
 
-def _checkpoints(context: Context, copies: Copies, storage: Storage, metrics: Metrics) -> Part:
+def _checkpoints(context: ManagerContext, copies: Informers, storage: Storage, metrics: Metrics) -> ControllerSetup:
     """What this room itself does."""
     kube, settings = context.kube, context.settings
     observer = Observer(kube, copies, storage, settings.pod_namespace)
@@ -117,10 +120,10 @@ def _checkpoints(context: Context, copies: Copies, storage: Storage, metrics: Me
     actor = Actor(kube, copies.learn)
     reconciler = Reconciler(context, observer, actor, metrics)
     work = {"queue": partial(_work, queue, reconciler, copies)}
-    return Part(informers=copies.all(), work=work, queues={"checkpoints": queue})
+    return ControllerSetup(informers=copies.all(), work=work, queues={"checkpoints": queue})
 
 
-def _certificates(context: Context) -> dict[str, Task]:
+def _certificates(context: ManagerContext) -> dict[str, Task]:
     """The webhook's certificates, where nobody else makes them."""
     settings = context.settings
     if context.values.webhook.cert_manager.enabled:
@@ -132,7 +135,7 @@ def _certificates(context: Context) -> dict[str, Task]:
 
 
 def _sweeper(
-    context: Context, copies: Copies, informers: Iterable[Informer], storage: Storage, metrics: Metrics
+    context: ManagerContext, copies: Informers, informers: Iterable[Informer], storage: Storage, metrics: Metrics
 ) -> Sweeper:
     around = Surroundings(
         checkpoints=copies.checkpoints,
@@ -150,7 +153,7 @@ def _identity(settings: Settings) -> str:
     return f"{settings.pod_name}_{uuid4()}"
 
 
-async def _work(queue: WorkQueue[Key], reconciler: Reconciler, copies: Copies) -> None:
+async def _work(queue: WorkQueue[Key], reconciler: Reconciler, copies: Informers) -> None:
     await synced(*copies.all().values())
     await queue.run(reconciler.handle, WORKERS)
 

@@ -26,7 +26,7 @@ from contract.api.reports import LARGEST, LONGEST, UNKNOWN_REASON, ReportPhase, 
 from contract.api.states import Admission, AgentReason, RestoreStatus
 from contract.config.values import load_values
 from contract.crds.generate import crd
-from controller import captured
+from controller.checkpoints import capture_result
 from snapshotctl import answers
 
 Json = Any
@@ -75,13 +75,13 @@ def _capture(content: bytes) -> None:
     text = _text(content)
     wrote = (keys.ANN_IMAGE_CONFIG, keys.ANN_CAPTURE_REPORT, keys.ANN_ARTIFACT_SIZE)
     job = {"metadata": {"annotations": dict.fromkeys(wrote, text)}}
-    found = captured.image_of({}, job, _VALUES) or {}
+    found = capture_result.image_of({}, job, _VALUES) or {}
     words = [*found.get("entrypoint", ()), *found.get("cmd", ()), found.get("user", ""), found.get("workingDir", "")]
-    assert sum(map(len, words)) <= captured.MAX_CONFIG
+    assert sum(map(len, words)) <= capture_result.MAX_CONFIG
     assert all("\0" not in word and word.encode() is not None for word in words)
-    size = captured.size_of(job)
+    size = capture_result.size_of(job)
     assert size is None or 0 <= size < 2**63
-    captured.agent_reason(job)
+    capture_result.agent_reason(job)
 
 
 def _why(content: bytes) -> None:

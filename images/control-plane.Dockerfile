@@ -11,8 +11,6 @@ COPY artifact artifact
 COPY daemon daemon
 COPY kube kube
 COPY certs certs
-COPY workloads workloads
-COPY graphs graphs
 COPY webhook webhook
 COPY controller controller
 COPY snapshotctl snapshotctl

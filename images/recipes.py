@@ -23,8 +23,6 @@ ROOMS: Final = {
         "daemon",
         "kube",
         "certs",
-        "workloads",
-        "graphs",
         "webhook",
         "controller",
         "snapshotctl",

@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 import aiohttp
 
 from kube import codec
+from kube.api import Listing, Object, PatchKind, Propagation, Transform, WatchEvent
 from kube.errors import (
     GoneError,
     KubeError,
@@ -24,7 +25,6 @@ from kube.errors import (
 )
 from kube.login import Login, login
 from kube.resources import PODS, Resource
-from kube.seam import Keep, Listing, Object, PatchKind, Propagation, WatchEvent
 
 PAGE: Final = 500
 """Objects a page of a list, as kubectl and client-go ask for."""
@@ -83,9 +83,9 @@ class Client:
         *,
         labels: str = "",
         fields: str = "",
-        keep: Keep | None = None,
+        keep: Transform | None = None,
     ) -> Listing:
-        """See ``kube.seam.Kube``."""
+        """See ``kube.api.Kube``."""
         query = _selectors(labels, fields) | {"limit": str(PAGE)}
         items: list[Object] = []
         while True:
@@ -113,7 +113,7 @@ class Client:
         labels: str = "",
         fields: str = "",
     ) -> AsyncGenerator[WatchEvent, None]:
-        """See ``kube.seam.Kube``."""
+        """See ``kube.api.Kube``."""
         seconds = int(WATCH_SECONDS * random.uniform(1, 2))  # noqa: S311 - spreads load, guards nothing
         query = _selectors(labels, fields) | {
             "watch": "1",
@@ -131,20 +131,20 @@ class Client:
                 yield WatchEvent(event["type"], event["object"])
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
-        """See ``kube.seam.Kube``."""
+        """See ``kube.api.Kube``."""
         return await self._call("GET", resource.path(namespace, name))
 
     async def create(
         self, resource: Resource, body: Object, namespace: str | None = None, *, dry_run: bool = False
     ) -> Object:
-        """See ``kube.seam.Kube``."""
+        """See ``kube.api.Kube``."""
         return await self._call("POST", resource.path(namespace), _dry(dry_run), body)
 
     async def patch(  # noqa: PLR0913 - the API's own knobs, all but three optional keywords
         self,
         resource: Resource,
         name: str,
-        body: Any,  # noqa: ANN401 - see kube.seam
+        body: Any,  # noqa: ANN401 - see kube.api
         namespace: str | None = None,
         *,
         kind: PatchKind = PatchKind.MERGE,
@@ -153,7 +153,7 @@ class Client:
         force: bool = False,
         dry_run: bool = False,
     ) -> Object:
-        """See ``kube.seam.Kube``."""
+        """See ``kube.api.Kube``."""
         query = _dry(dry_run)
         if field_manager:
             query["fieldManager"] = field_manager
@@ -171,7 +171,7 @@ class Client:
         uid: str = "",
         resource_version: str = "",
     ) -> None:
-        """See ``kube.seam.Kube``."""
+        """See ``kube.api.Kube``."""
         preconditions = {key: value for key, value in (("uid", uid), ("resourceVersion", resource_version)) if value}
         options: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation.value}
         if preconditions:
@@ -260,7 +260,7 @@ async def connect(
     return Client(await login(kubeconfig, context), user_agent=user_agent)
 
 
-def _items(page: Object, resource: Resource, keep: Keep | None) -> list[Object]:
+def _items(page: Object, resource: Resource, keep: Transform | None) -> list[Object]:
     found: list[Object] = page.get("items") or []
     for item in found:
         item.setdefault("apiVersion", resource.api_version)

@@ -15,9 +15,9 @@ from contextlib import aclosing
 from time import monotonic
 from typing import Final, NoReturn
 
+from kube.api import KubeClient, Object, Transform
 from kube.errors import ForbiddenError, GoneError, KubeError
 from kube.resources import Resource
-from kube.seam import Keep, Kube, Object
 from kube.store import Change, Indexer, Store, version_of
 
 FIRST_PAUSE: Final = 0.2
@@ -41,14 +41,14 @@ class Informer:
 
     def __init__(
         self,
-        kube: Kube,
+        kube: KubeClient,
         resource: Resource,
         namespace: str | None = None,
         *,
         labels: str = "",
         fields: str = "",
         indexers: Mapping[str, Indexer] | None = None,
-        keep: Keep = trimmed,
+        keep: Transform = trimmed,
     ) -> None:
         self.resource = resource
         self.store = Store(indexers)

@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from contract.api.times import format_micro_time, parsed_time
+from kube.api import KubeClient, Object
 from kube.errors import ConflictError, KubeError, NotFoundError
 from kube.resources import LEASES
-from kube.seam import Kube, Object
 
 LEASE_SECONDS: Final = 15
 RENEW_DEADLINE: Final = 10.0
@@ -49,7 +49,7 @@ class LeadershipLostError(Exception):
 class Election:
     """One candidate for one Lease."""
 
-    def __init__(self, kube: Kube, namespace: str, name: str, identity: str, terms: Terms | None = None) -> None:
+    def __init__(self, kube: KubeClient, namespace: str, name: str, identity: str, terms: Terms | None = None) -> None:
         self._kube = kube
         self._namespace = namespace
         self._name = name

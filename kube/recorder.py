@@ -15,9 +15,9 @@ from typing import Final, Literal, NoReturn
 from uuid import uuid4
 
 from contract.api.times import format_time
+from kube.api import KubeClient, Object
 from kube.errors import AlreadyExistsError, KubeError, NotFoundError, bounded
 from kube.resources import EVENTS
-from kube.seam import Kube, Object
 
 MAX_MESSAGE: Final = 1024
 """Characters; the API server refuses longer ones."""
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class EventSpec:
     """An Event that a plan wants to be told about the object that it is for."""
 
     type: EventType
@@ -59,7 +59,7 @@ class _Sentence:
 class Recorder:
     """Sends Events in the name of *component*."""
 
-    def __init__(self, kube: Kube, component: str, instance: str = "") -> None:
+    def __init__(self, kube: KubeClient, component: str, instance: str = "") -> None:
         self._kube = kube
         self._component = component
         self._instance = instance

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from kube.seam import Object
+from kube.api import Object
 
 Key = tuple[str, str]
 """Namespace (empty for cluster-scoped objects) and name."""

@@ -13,9 +13,9 @@ from contract.api.checkpoint import annotations_of, artifact_version
 from contract.api.conditions import condition
 from contract.api.states import ConditionType, Phase
 from contract.config.storage import BadIdError, check_version
+from kube.api import KubeClient
 from kube.errors import NotFoundError
 from kube.resources import CHECKPOINTS
-from kube.seam import Kube
 from snapshotctl.ask import not_found
 from snapshotctl.cluster import UserError
 from snapshotctl.faults import not_installed
@@ -23,7 +23,7 @@ from snapshotctl.waiting import Ended, until
 
 
 async def adopt(
-    kube: Kube, namespace: str, name: str, version: str | None, patience: float, tell: Callable[[str], None]
+    kube: KubeClient, namespace: str, name: str, version: str | None, patience: float, tell: Callable[[str], None]
 ) -> Ended:
     """Ask, and wait for the answer.
 

@@ -19,7 +19,7 @@ from contract.api.states import Admission, AgentReason, ConditionType, GateEnd, 
 from contract.remedies.admission import ADMISSION, AGENT, GATE, NOTHING, Remedy
 from contract.remedies.checkpoints import CHECKPOINT
 from contract.remedies.graphs import GRAPH
-from workloads.pods import checkpoint_name
+from controller.workloads.pods import checkpoint_name
 
 if TYPE_CHECKING:
     from webhook.decide import Decision

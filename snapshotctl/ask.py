@@ -15,7 +15,9 @@ from contract.api import keys
 from contract.api.checkpoint import TargetError, annotations_of, labels_of, target_containers
 from contract.api.states import Admission, RestoreStatus
 from contract.api.volume_claims import Claims, ClaimState, unknown
-from graphs.shape import label_value
+from controller.graphs.objects import label_value
+from controller.workloads.pods import checkpoint_name
+from kube.api import KubeClient, Object
 from kube.errors import ForbiddenError, KubeError, NotFoundError
 from kube.resources import (
     CHECKPOINTS,
@@ -28,7 +30,6 @@ from kube.resources import (
     STATEFUL_SETS,
     Resource,
 )
-from kube.seam import Kube, Object
 from snapshotctl.answers import NOT_ASKED_FOR, Answer, Facts, Ruling, graph_findings, lived, predicted
 from snapshotctl.claims import KnownClaims
 from snapshotctl.cluster import UserError
@@ -39,7 +40,6 @@ from snapshotctl.unshape import unshaped
 from webhook.decide import Decision, decide
 from webhook.wellformed import malformed
 from webhook.wish import opted_in
-from workloads.pods import checkpoint_name
 
 if TYPE_CHECKING:
     from kube.client import Client
@@ -59,7 +59,7 @@ class Oracle:
     """Decides as the webhook would."""
 
     def __init__(
-        self, kube: Kube | None, release: Release, known: Iterable[Object] = (), claims: Claims = unknown
+        self, kube: KubeClient | None, release: Release, known: Iterable[Object] = (), claims: Claims = unknown
     ) -> None:
         self._kube = kube
         self.release = release
@@ -267,7 +267,7 @@ async def about_pod(kube: Client, oracle: Oracle, name: str, namespace: str) -> 
     return lived(Facts(pod, checkpoint, ruling.decision, origin, unasked, logs, (*notes, *ruling.notes)))
 
 
-async def not_found(kube: Kube, resource: Resource, name: str, namespace: str) -> str:
+async def not_found(kube: KubeClient, resource: Resource, name: str, namespace: str) -> str:
     """That there is no such object, and which one may have been meant."""
     words = f"no {resource.kind} {name} in namespace {namespace}"
     try:
@@ -280,7 +280,7 @@ async def not_found(kube: Kube, resource: Resource, name: str, namespace: str) -
     return f"{words}; is it another namespace? choose one with -n"
 
 
-async def _template(kube: Kube, pod: Object) -> tuple[Object, str]:
+async def _template(kube: KubeClient, pod: Object) -> tuple[Object, str]:
     """The pod as its owner would make it today; where the owner cannot be read, the pod without what we added."""
     owners = pod["metadata"].get("ownerReferences") or ()
     owner = next((each for each in owners if each.get("controller")), None)

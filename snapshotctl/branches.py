@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from kube.seam import Object
+from kube.api import Object
 from snapshotctl import table
 from snapshotctl.answers import is_shaped
 from snapshotctl.inventory import Inventory, checkpoint_facts, key_of, origin_of, pod_facts, why, workload_of

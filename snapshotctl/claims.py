@@ -10,7 +10,7 @@ from kube.errors import ForbiddenError, NotFoundError
 from kube.resources import PERSISTENT_VOLUME_CLAIMS
 
 if TYPE_CHECKING:
-    from kube.seam import Kube
+    from kube.api import KubeClient
 
 
 class KnownClaims:
@@ -22,7 +22,7 @@ class KnownClaims:
         filed: who answers where no cluster is asked.
     """
 
-    def __init__(self, kube: Kube | None, name: str, filed: Claims = unknown) -> None:
+    def __init__(self, kube: KubeClient | None, name: str, filed: Claims = unknown) -> None:
         self._kube = kube
         self._name = name
         self._filed = filed

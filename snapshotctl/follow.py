@@ -19,7 +19,7 @@ from snapshotctl.listing import View, cells_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from kube.seam import Object
+    from kube.api import Object
     from snapshotctl.cluster import Session
 
 

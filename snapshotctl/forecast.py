@@ -12,7 +12,7 @@ from contract.api import keys
 from contract.api.checkpoint import labels_of
 from contract.config.storage import StorageError, storage_from_values
 from contract.config.values import Values
-from controller.actions import (
+from controller.checkpoints.actions import (
     Action,
     CheckJob,
     CreateClaim,
@@ -23,11 +23,11 @@ from controller.actions import (
     SetFinalizer,
     SetLabel,
 )
-from controller.observe import JOB_LABELS, Observer, live_copies
-from controller.plan import plan
+from controller.checkpoints.observe import JOB_LABELS, Observer, make_informers
+from controller.checkpoints.plan.plan import plan
+from kube.api import Listing, Object, Transform, WatchEvent
 from kube.errors import NotFoundError
 from kube.resources import JOBS, PERSISTENT_VOLUME_CLAIMS, PODS, Resource
-from kube.seam import Keep, Listing, Object, WatchEvent
 from snapshotctl.objects import is_checkpoint
 
 Key = tuple[str, str, str]
@@ -87,7 +87,7 @@ async def _forecast(objects: list[Object], values: Values, now: datetime) -> For
 def _observer(objects: list[Object], values: Values) -> Observer:
     storage = storage_from_values(values)
     kube = _File(objects)
-    copies = live_copies(kube, None, storage)
+    copies = make_informers(kube, None, storage)
     for obj in objects:
         if is_checkpoint(obj):
             copies.checkpoints.store.put(obj)
@@ -124,7 +124,7 @@ class _File:
         *,
         labels: str = "",
         fields: str = "",
-        keep: Keep | None = None,
+        keep: Transform | None = None,
     ) -> Listing:
         """Objects of a kind; of the selectors only ``involvedObject.name=`` matters to what is asked here."""
         del labels, keep

@@ -13,11 +13,11 @@ from contract.api import keys
 from contract.api.checkpoint import annotations_of, captured_version, controller_of, labels_of, resolve_id
 from contract.api.states import Phase
 from contract.config.storage import BadIdError
+from controller.workloads.pods import OF_GRAPHS, OPTED_IN, alive, checkpoint_name
+from kube.api import KubeClient, Object
 from kube.resources import CHECKPOINTS, PODS
-from kube.seam import Kube, Object
 from snapshotctl import table
 from snapshotctl.answers import Answer, Facts, is_shaped, lived, state_of
-from workloads.pods import OF_GRAPHS, OPTED_IN, alive, checkpoint_name
 
 Json = dict[str, Any]
 Key = tuple[str, str]
@@ -60,7 +60,7 @@ class Inventory:
         return self._by_name.get((key_of(pod)[0], checkpoint_name(dict(pod))))
 
 
-async def take(kube: Kube, namespace: str | None, fields: str = "") -> Inventory:
+async def take(kube: KubeClient, namespace: str | None, fields: str = "") -> Inventory:
     """Read checkpoints and opted-in pods of one namespace, or of all.
 
     Args:

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import yaml
 
+from controller.workloads.pods import OPTED_IN
+from kube.api import Object
 from kube.resources import CHECKPOINTS, PODS, Resource
-from kube.seam import Object
 from snapshotctl import table
 from snapshotctl.inventory import (
     CHECKPOINT_HEADERS,
@@ -22,7 +23,6 @@ from snapshotctl.inventory import (
     pod_facts,
     pod_row,
 )
-from workloads.pods import OPTED_IN
 
 Json = dict[str, Any]
 

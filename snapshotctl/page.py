@@ -21,9 +21,9 @@ from contract.api.states import Phase, ReadySignal
 from contract.config.storage import BadIdError
 from contract.remedies.admission import NOTHING
 from contract.remedies.checkpoints import CHECKPOINT
+from kube.api import KubeClient, Object
 from kube.errors import ForbiddenError
 from kube.resources import EVENTS, PODS
-from kube.seam import Kube, Object
 from snapshotctl import table
 from snapshotctl.answers import state_of
 from snapshotctl.inventory import answer_for, checkpoint_facts, key_of, pod_facts, take, versions
@@ -42,7 +42,7 @@ _AWAITED: Final = {
 }
 
 
-async def page_of(kube: Kube, checkpoint: Object) -> Json:
+async def page_of(kube: KubeClient, checkpoint: Object) -> Json:
     """Everything about *checkpoint*, for programs.
 
     Raises:
@@ -90,7 +90,7 @@ def _image(checkpoint: Mapping[str, Any]) -> str:
     return str(noted or (captured_container(checkpoint) or {}).get("image") or "")
 
 
-async def _events(kube: Kube, namespace: str, name: str) -> list[Json]:
+async def _events(kube: KubeClient, namespace: str, name: str) -> list[Json]:
     fields = f"involvedObject.kind={keys.CHECKPOINT_KIND},involvedObject.name={name}"
     try:
         found = (await kube.list(EVENTS, namespace, fields=fields)).items

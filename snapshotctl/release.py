@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from contract.config.values import Values, ValuesError, load_values
+from kube.api import KubeClient, Object
 from kube.errors import ForbiddenError, NotFoundError
 from kube.resources import CONFIG_MAPS, NAMESPACES
-from kube.seam import Kube, Object
 
 SELECTOR: Final = "app.kubernetes.io/part-of=dynamo-snapshot,app.kubernetes.io/component=config"
 CONFIG_KEY: Final = "config.yaml"
@@ -37,7 +37,7 @@ class Release:
         return not_served(self, namespace, pod_labels) if self.title else None
 
 
-async def find_release(kube: Kube, namespace: str) -> Release:
+async def find_release(kube: KubeClient, namespace: str) -> Release:
     """The release that serves *namespace*, else one that does not, else the chart's defaults; the notes say which."""
     found, notes = await _config_maps(kube, namespace)
     labels = await _labels(kube, namespace)
@@ -49,7 +49,7 @@ async def find_release(kube: Kube, namespace: str) -> Release:
     return Release(Values(), notes=words, namespace_labels=labels)
 
 
-async def _config_maps(kube: Kube, namespace: str) -> tuple[tuple[Object, ...], tuple[str, ...]]:
+async def _config_maps(kube: KubeClient, namespace: str) -> tuple[tuple[Object, ...], tuple[str, ...]]:
     try:
         return (await kube.list(CONFIG_MAPS, labels=SELECTOR)).items, ()
     except ForbiddenError:
@@ -61,7 +61,7 @@ async def _config_maps(kube: Kube, namespace: str) -> tuple[tuple[Object, ...], 
     return here, () if here else (f"no release in namespace {namespace}, others may not be read; {_DEFAULTS_NOTE}",)
 
 
-async def _labels(kube: Kube, namespace: str) -> Mapping[str, str] | None:
+async def _labels(kube: KubeClient, namespace: str) -> Mapping[str, str] | None:
     try:
         found = await kube.get(NAMESPACES, namespace)
     except (ForbiddenError, NotFoundError):

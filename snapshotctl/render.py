@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import yaml
 
-from kube.seam import Object
+from kube.api import Object
 from snapshotctl.forecast import Forecast, Key, key_of
 
 

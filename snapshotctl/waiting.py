@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from contract.api.states import Phase
+from kube.api import KubeClient, Object
 from kube.errors import NotFoundError, ServerUnavailableError
 from kube.resources import CHECKPOINTS
-from kube.seam import Kube, Object
 
 LOOK_SECONDS: Final = 0.5
 Tell = Callable[[str], None]
@@ -28,7 +28,7 @@ class Ended:
 
 
 async def until(
-    kube: Kube,
+    kube: KubeClient,
     checkpoint: Object,
     patience: float,
     judge: Callable[[Object], Ended | None],
@@ -62,7 +62,7 @@ async def until(
             tell(str(error))
 
 
-async def until_captured(kube: Kube, checkpoint: Object, patience: float, tell: Tell) -> Ended:
+async def until_captured(kube: KubeClient, checkpoint: Object, patience: float, tell: Tell) -> Ended:
     """Wait for Ready or Failed.
 
     Raises:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 from contract.api.states import AccessMode
 from contract.api.volume_claims import Claims, unknown
-from kube.claims import LiveClaims, claims_informer
 from kube.informer import Informer
 from kube.resources import CHECKPOINTS
+from kube.volume_claims import VolumeClaimInformer, claims_informer
 
 if TYPE_CHECKING:
     from contract.config.values import Values
-    from kube.seam import Kube, Object
+    from kube.api import KubeClient, Object
 
 CLAIMS: Final = "claims"
 _METADATA: Final = ("name", "namespace", "uid", "resourceVersion", "deletionTimestamp")
@@ -34,7 +34,7 @@ class Copies:
     known of them, and admission goes on as it did there.
     """
 
-    def __init__(self, kube: Kube, namespace: str | None, values: Values) -> None:
+    def __init__(self, kube: KubeClient, namespace: str | None, values: Values) -> None:
         self._claim_name = values.storage.pvc.name
         self.checkpoints = Informer(kube, CHECKPOINTS, namespace)
         self.informers = {"checkpoints": self.checkpoints}
@@ -44,7 +44,7 @@ class Copies:
         if values.storage.access_mode == AccessMode.POD_MOUNT:
             informer = claims_informer(kube, namespace, self._claim_name, kept_claim)
             self.informers[CLAIMS] = informer
-            self.claims = LiveClaims(informer, self._claim_name).of
+            self.claims = VolumeClaimInformer(informer, self._claim_name).of
 
     def missing(self, name: str) -> str | None:
         """Why nobody can be answered yet; without the checkpoints, every one of them would be called missing."""

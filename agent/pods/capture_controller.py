@@ -17,10 +17,10 @@ from agent.pods.report import Reporter, outcome_of
 from agent.pods.selection import Rejection, Wait
 from contract.api.states import AgentReason
 from contract.config.storage import Storage
+from kube.api import KubeClient, Object
 from kube.errors import KubeError, NotFoundError
 from kube.lease import Election, Terms
 from kube.resources import JOBS, LEASES
-from kube.seam import Kube, Object
 from kube.store import Store
 
 TERMS: Final = Terms(lease=30, deadline=20.0, retry=10.0)
@@ -44,7 +44,7 @@ class CaptureController:
     """
 
     def __init__(
-        self, kube: Kube, pods: Store, engine: Engine, reporter: Reporter, storage: Storage, identity: str
+        self, kube: KubeClient, pods: Store, engine: Engine, reporter: Reporter, storage: Storage, identity: str
     ) -> None:
         self._kube = kube
         self._pods = pods

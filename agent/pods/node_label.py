@@ -12,10 +12,10 @@ from typing import Final, NoReturn
 from agent.executor.api import Engine
 from contract.api import keys
 from contract.api.checkpoint import labels_of
+from kube.api import KubeClient, Object
 from kube.errors import KubeError
 from kube.recorder import Recorder
 from kube.resources import NODES, PODS
-from kube.seam import Kube, Object
 
 CHECK_SECONDS: Final = 30.0
 FIRST_CHECKS: Final = 1.0
@@ -37,7 +37,7 @@ class NodeLabel:
 
     def __init__(
         self,
-        kube: Kube,
+        kube: KubeClient,
         recorder: Recorder,
         node: str,
         own_pod: tuple[str, str],

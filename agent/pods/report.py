@@ -19,10 +19,10 @@ from contract.api.checkpoint import annotations_of
 from contract.api.reports import ImageConfig
 from contract.api.states import AgentReason, CaptureStatus, RestoreStatus
 from contract.api.times import format_micro_time
+from kube.api import KubeClient, Object
 from kube.errors import ConflictError, KubeError, NotFoundError, bounded
 from kube.recorder import Recorder
 from kube.resources import JOBS, PODS, Resource
-from kube.seam import Kube, Object
 
 MAX_MESSAGE: Final = 1024
 """Characters of a message in an annotation; all annotations of an object share 256 KiB."""
@@ -118,7 +118,7 @@ def _now() -> datetime:
 class Reporter:
     """Writes notes and records Events; a write that fails is tried again until it is done or its object is gone."""
 
-    def __init__(self, kube: Kube, recorder: Recorder, node: str, now: Callable[[], datetime] = _now) -> None:
+    def __init__(self, kube: KubeClient, recorder: Recorder, node: str, now: Callable[[], datetime] = _now) -> None:
         self._kube = kube
         self._now = now
         self._recorder = recorder

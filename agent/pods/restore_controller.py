@@ -17,9 +17,9 @@ from agent.pods.inflight import InFlight
 from agent.pods.report import Reporter
 from agent.pods.selection import Rejection, Wait
 from contract.config.storage import Storage
+from kube.api import KubeClient, Object
 from kube.errors import NotFoundError
 from kube.resources import CHECKPOINTS
-from kube.seam import Kube, Object
 
 POLL: Final = 0.02
 """Seconds between attempts at a container that has not started: they are in the way of every restore."""
@@ -56,7 +56,7 @@ class _Known:
 class RestoreController:
     """Restores containers of the pods that it is shown."""
 
-    def __init__(self, kube: Kube, engine: Engine, reporter: Reporter, storage: Storage) -> None:
+    def __init__(self, kube: KubeClient, engine: Engine, reporter: Reporter, storage: Storage) -> None:
         self._kube = kube
         self._engine = engine
         self._reporter = reporter

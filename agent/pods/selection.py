@@ -14,7 +14,7 @@ from contract.api import checkpoint as ckpt
 from contract.api import keys
 from contract.api.states import AgentReason, CaptureStatus, GateEnd, Phase, ReadySignal, RestoreStatus
 from contract.config.storage import BadIdError, Storage, check_id
-from kube.seam import Object
+from kube.api import Object
 
 KUBELET_PODS: Final = PurePosixPath("/var/lib/kubelet/pods")
 """Where kubelet keeps the volumes of pods, on the node and in the agent alike."""

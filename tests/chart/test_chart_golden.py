@@ -363,7 +363,7 @@ def test_the_last_job_comes_after_everything_is_gone_and_takes_its_rights_along(
     assert {"post-delete"} == {note["helm.sh/hook"] for note in notes}
     assert all("hook-succeeded" in note["helm.sh/hook-delete-policy"] for note in notes)
     (last,) = [o for o in hooks if "Job" == o["kind"]]
-    assert ["python3", "-m", "controller.farewell"] == container(last)["command"]
+    assert ["python3", "-m", "controller.uninstall"] == container(last)["command"]
     assert "0" == last["metadata"]["annotations"]["helm.sh/hook-weight"]
 
 

@@ -11,7 +11,7 @@ from certs.policy import certificates
 from certs.reconcile import WEBHOOK_ENTRY, Targets, reconcile
 from certs.store import read_bundle
 from contract.api import keys
-from controller.farewell import release_all
+from controller.uninstall import release_all
 from kube.client import connect
 from kube.errors import NotFoundError
 from kube.resources import MUTATING_WEBHOOK_CONFIGURATIONS, SECRETS

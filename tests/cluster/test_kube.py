@@ -8,6 +8,7 @@ import pytest
 
 from cluster.api import ControlPlane
 from kube import client as client_module
+from kube.api import PatchKind
 from kube.client import connect
 from kube.errors import (
     AlreadyExistsError,
@@ -24,7 +25,6 @@ from kube.informer import Informer, synced
 from kube.lease import Election
 from kube.recorder import Recorder
 from kube.resources import CONFIG_MAPS, EVENTS, JOBS, LEASES, NAMESPACES
-from kube.seam import PatchKind
 from tests.cluster.gate import gate_to
 
 LABEL = {"made-by": "test-kube"}

@@ -8,8 +8,8 @@ from certs.bundle import Act
 from certs.policy import certificates
 from certs.reconcile import WEBHOOK_ENTRY, Targets, reconcile, run
 from certs.store import read_bundle, read_leaf
+from kube.api import PatchKind
 from kube.errors import ConflictError, NotFoundError, ServerUnavailableError
-from kube.seam import PatchKind
 
 START = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 TARGETS = Targets("ns", "snap")

@@ -3,7 +3,7 @@
 import pytest
 
 from contract.api.volume_claims import ClaimState, claim_problem, claim_state, said_of_claim, unknown
-from controller.reasons import Reason
+from controller.checkpoints.reasons import Reason
 
 
 def claim(phase="Bound", **metadata):

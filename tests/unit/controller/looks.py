@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from contract.api import keys
 from contract.api.times import format_time
 from contract.config.values import load_values
-from controller.observed import Observed
-from controller.plan import plan
+from controller.checkpoints.observed import Observed
+from controller.checkpoints.plan.plan import plan
 from tests.shapes import ID, checkpoint
 
 NOW = datetime(2026, 1, 31, 10, 0, 0, tzinfo=UTC)

@@ -4,8 +4,8 @@
 import pytest
 
 from contract.api import keys
-from controller.act import Actor
-from controller.actions import (
+from controller.checkpoints.act import Actor
+from controller.checkpoints.actions import (
     CheckJob,
     CreateClaim,
     CreateJob,
@@ -15,7 +15,7 @@ from controller.actions import (
     SetFinalizer,
     SetLabel,
 )
-from controller.observed import Refused
+from controller.checkpoints.observed import Refused
 from kube.errors import (
     AlreadyExistsError,
     ConflictError,

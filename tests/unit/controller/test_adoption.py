@@ -5,9 +5,9 @@ import json
 import pytest
 
 from contract.api import keys
-from controller.actions import CreateJob, DeleteJob, SetAnnotations
-from controller.observed import Refusal, Refused
-from controller.store_job import MAX_NAME, adopt_job_name, cleanup_job_name
+from controller.checkpoints.actions import CreateJob, DeleteJob, SetAnnotations
+from controller.checkpoints.observed import Refusal, Refused
+from controller.checkpoints.storage_jobs import MAX_NAME, adopt_job_name, cleanup_job_name
 from tests.shapes import ID, checkpoint
 from tests.unit.controller.looks import (
     JOB,

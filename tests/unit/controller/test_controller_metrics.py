@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from contract.api import keys
 from contract.api.times import format_time
-from controller.metrics import CaptureMetrics, PhaseCollector, leader_gauge
+from controller.checkpoints.metrics import CaptureMetrics, PhaseCollector, leader_gauge
 from kube.informer import Informer
 from kube.resources import JOBS
 

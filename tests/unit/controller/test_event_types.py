@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from contract.api.states import Admission
-from controller.reasons import Reason, note
-from workloads.tales import QUIET
+from controller.checkpoints.reasons import Reason, note
+from controller.workloads.admission_events import QUIET
 
 ROOT = Path(__file__).parents[3]
 NORMAL, WARNING = "Normal", "Warning"
@@ -45,18 +45,18 @@ ELSEWHERE = {
     ("agent/pods/report.py", NORMAL, "CheckpointSucceeded"),
     # CheckpointFailed, or CheckpointWorkerFailed.
     ("agent/pods/report.py", WARNING, "word"),
-    ("graphs/plan.py", NORMAL, "GraphReason.CHECKPOINT_CREATED"),
-    ("graphs/plan.py", NORMAL, "GraphReason.DEPLOYMENT_REMOVED"),
+    ("controller/graphs/plan.py", NORMAL, "GraphReason.CHECKPOINT_CREATED"),
+    ("controller/graphs/plan.py", NORMAL, "GraphReason.DEPLOYMENT_REMOVED"),
     # The reasons of conditions that turned for the worse.
-    ("graphs/status.py", WARNING, "_camel(reason)"),
-    ("workloads/gatekeeper.py", WARNING, "GateEvent.KEPT"),
-    ("workloads/gatekeeper.py", WARNING, "GateEvent.REFUSED"),
-    ("workloads/gatekeeper.py", "'Normal' if ready else 'Warning'", "GateEvent.LIFTED"),
-    ("workloads/maker.py", NORMAL, "AutomaticCheckpoint"),
-    ("workloads/maker.py", WARNING, "CheckpointNotMade"),
+    ("controller/graphs/status.py", WARNING, "_camel(reason)"),
+    ("controller/workloads/gate_controller.py", WARNING, "GateEvent.KEPT"),
+    ("controller/workloads/gate_controller.py", WARNING, "GateEvent.REFUSED"),
+    ("controller/workloads/gate_controller.py", "'Normal' if ready else 'Warning'", "GateEvent.LIFTED"),
+    ("controller/workloads/auto_checkpoint_controller.py", NORMAL, "AutomaticCheckpoint"),
+    ("controller/workloads/auto_checkpoint_controller.py", WARNING, "CheckpointNotMade"),
     # The admission's codes, in camel case.
-    ("workloads/tales.py", "'Normal' if found in QUIET else 'Warning'", "camel_case(code)"),
-    ("controller/reasons.py", "'Normal' if reason in NORMAL else 'Warning'", "reason"),
+    ("controller/workloads/admission_events.py", "'Normal' if found in QUIET else 'Warning'", "camel_case(code)"),
+    ("controller/checkpoints/reasons.py", "'Normal' if reason in NORMAL else 'Warning'", "reason"),
 }
 ROOMS = ("agent", "certs", "controller", "daemon", "graphs", "kube", "webhook", "workloads")
 

@@ -1,9 +1,9 @@
 import pytest
 
 from contract.api import keys
-from controller.farewell import ATTEMPTS, HELD, farewell, open_all, release_all
+from controller.uninstall import ATTEMPTS, HELD, open_all, release_all, uninstall
+from kube.api import Listing, PatchKind
 from kube.errors import ConflictError, ForbiddenError, NotFoundError
-from kube.seam import Listing, PatchKind
 
 
 def a_checkpoint(name, *finalizers):
@@ -101,11 +101,11 @@ async def test_what_a_policy_keeps_does_not_keep_the_others():
     kube.stored["c"] = a_checkpoint("c", keys.FINALIZER)
 
     with pytest.raises(ForbiddenError, match=r"Pod ns/a may not be let go: policy x: no; .* gate .* by hand"):
-        await farewell(kube, "ns")
+        await uninstall(kube, "ns")
     assert ["b", "c"] == [name for name, *_ in kube.patched]
 
 
 async def test_both_are_counted():
     kube = FakeKube(a_pod("a", keys.SCHEDULING_GATE), a_checkpoint("c", keys.FINALIZER))
 
-    assert (1, 1) == await farewell(kube, "ns")
+    assert (1, 1) == await uninstall(kube, "ns")

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from controller.job_events import FRESH, JobEvents
+from controller.checkpoints.diagnose.job_events import FRESH, JobEvents
+from kube.api import Listing
 from kube.errors import ServerUnavailableError
-from kube.seam import Listing
 
 
 class Server:

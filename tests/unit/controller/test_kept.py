@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from contract.api import keys
-from controller.kept import KeptArtifacts, kept_words
+from controller.retention.kept_artifacts import KeptArtifacts, kept_words
 from kube.recorder import MAX_MESSAGE
 from kube.store import Change
 from tests.pages import sections

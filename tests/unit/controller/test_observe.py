@@ -4,10 +4,10 @@ import pytest
 
 from contract.api import keys
 from contract.config.storage import storage_from_values
-from controller.observe import Observer, kept_job, live_copies
+from controller.checkpoints.observe import Observer, kept_job, make_informers
+from kube.api import Listing
 from kube.errors import NotFoundError
 from kube.resources import EVENTS, JOBS, LEASES
-from kube.seam import Listing
 from kube.store import key_of
 from tests.shapes import ID
 from tests.unit.controller.looks import (
@@ -52,7 +52,7 @@ class Server:
 class Scene:
     def __init__(self, *objects, values=AGENT_MOUNT, **there):
         self.server, storage = Server(**there), storage_from_values(values)
-        self.copies = live_copies(self.server, "ns", storage)
+        self.copies = make_informers(self.server, "ns", storage)
         self.observer = Observer(self.server, self.copies, storage, "ns")
         self.woken = []
         self.observer.wake(lambda change: self.woken.append(key_of(change.object)))

@@ -2,12 +2,12 @@
 
 from prometheus_client import CollectorRegistry
 
-from controller.act import Actor
-from controller.loop import Reconciler
-from controller.metrics import Metrics
-from controller.observed import Observed
+from controller.checkpoints.act import Actor
+from controller.checkpoints.metrics import Metrics
+from controller.checkpoints.observed import Observed
+from controller.checkpoints.reconciler import Reconciler
+from controller.runtime.manager import ManagerContext
 from kube.errors import ConflictError, InvalidError
-from kube.part import Context
 from kube.queue import CONFLICT_PAUSE
 from tests.shapes import checkpoint
 from tests.unit.controller.looks import AGENT_MOUNT, JOB, NOW
@@ -59,7 +59,7 @@ async def passed(**server):
     obj["metadata"]["resourceVersion"] = "7"
     actor = Actor(kube, lambda *_: None)
     registry = CollectorRegistry()
-    context = Context(
+    context = ManagerContext(
         kube=kube,
         settings=None,
         values=AGENT_MOUNT,

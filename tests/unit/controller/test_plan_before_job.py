@@ -3,10 +3,10 @@
 import pytest
 
 from contract.api import keys
-from controller.actions import CheckJob, CreateClaim, CreateJob, SetFinalizer, SetLabel
-from controller.observed import Refusal, Refused
-from controller.plan import REFUSED_SECONDS
-from controller.reasons import Reason
+from controller.checkpoints.actions import CheckJob, CreateClaim, CreateJob, SetFinalizer, SetLabel
+from controller.checkpoints.observed import Refusal, Refused
+from controller.checkpoints.plan.plan import REFUSED_SECONDS
+from controller.checkpoints.reasons import Reason
 from tests.shapes import ID, checkpoint, container, template
 from tests.unit.controller import looks
 from tests.unit.controller.looks import (

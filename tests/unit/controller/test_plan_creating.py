@@ -3,7 +3,7 @@
 import pytest
 
 from contract.api import keys
-from controller.actions import SetDeadline
+from controller.checkpoints.actions import SetDeadline
 from tests.shapes import ID
 from tests.unit.controller.looks import (
     JOB,

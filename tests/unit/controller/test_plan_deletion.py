@@ -3,8 +3,8 @@
 import pytest
 
 from contract.api import keys
-from controller.actions import CreateJob, DeleteJob, SetFinalizer
-from controller.observed import Refusal, Refused
+from controller.checkpoints.actions import CreateJob, DeleteJob, SetFinalizer
+from controller.checkpoints.observed import Refusal, Refused
 from kube.recorder import MAX_MESSAGE
 from tests.pages import sections
 from tests.shapes import ID

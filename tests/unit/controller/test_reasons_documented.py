@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.reasons import Reason
+from controller.checkpoints.reasons import Reason
 
 PAGE = (Path(__file__).parents[3] / "docs" / "checkpoint-reasons.md").read_text()
 

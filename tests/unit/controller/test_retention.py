@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from contract.api import keys
 from contract.api.times import format_time
-from controller.retention import Rules, Use, decide, quantity_bytes, rules_from, use_of
+from controller.retention.policy import Rules, Use, decide, quantity_bytes, rules_from, use_of
 from tests.shapes import checkpoint, pod
 from tests.unit.controller.looks import NOW, load_values
 

@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from contract.api import keys
-from controller.actions import SetAnnotations
-from controller.retry import in_words, next_version
+from controller.checkpoints.actions import SetAnnotations
+from controller.checkpoints.plan.retry import in_words, next_version
 from tests.shapes import ID, checkpoint
 from tests.unit.controller.looks import (
     AGENT_MOUNT,

@@ -4,7 +4,7 @@ import pytest
 
 from contract.api import keys
 from contract.config.storage import storage_from_values
-from controller.agents import agent_problem
+from controller.checkpoints.diagnose.agents import agent_problem
 from tests.shapes import ID
 from tests.unit.controller.looks import (
     AGENT_MOUNT,

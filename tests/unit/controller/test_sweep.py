@@ -8,12 +8,12 @@ import pytest
 
 from contract.api import keys
 from contract.config.storage import storage_from_values
-from controller.job_events import JobEvents
-from controller.sweep import Surroundings, Sweeper
+from controller.checkpoints.diagnose.job_events import JobEvents
+from controller.retention.sweeper import Surroundings, Sweeper
+from kube.api import Listing
 from kube.errors import ConflictError, ForbiddenError, ServerUnavailableError
 from kube.informer import Informer
 from kube.resources import CHECKPOINTS, EVENTS, JOBS, PODS
-from kube.seam import Listing
 from tests.unit.controller.looks import NOW, condition, load_values
 from tests.unit.controller.test_retention import LONG_AGO, at, made, user
 

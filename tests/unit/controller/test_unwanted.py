@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from contract.api import keys
-from controller.actions import DeleteJob, SetAnnotations
+from controller.checkpoints.actions import DeleteJob, SetAnnotations
 from tests.shapes import ID
 from tests.unit.controller.looks import (
     JOB,

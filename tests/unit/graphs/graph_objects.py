@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from contract.api import keys
 from contract.api.states import StartupPolicy
 from contract.config.values import values_from
-from graphs.actions import ApplyDeployment, CreateCheckpoint
-from graphs.observed import Observed
-from graphs.plan import plan
-from graphs.services import services_of
+from controller.graphs.actions import ApplyDeployment, CreateCheckpoint
+from controller.graphs.observed import Observed
+from controller.graphs.plan import plan
+from controller.graphs.services import services_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 VALUES = values_from({})

@@ -8,8 +8,8 @@ from contract.api import keys
 from contract.config.values import load_values
 from contract.pods.injected_tools import tools_for
 from contract.pods.template_hash import automatic_name
-from graphs.actions import ApplyDeployment, CreateCheckpoint, DeleteCheckpoint, PatchCheckpoint
-from graphs.plan import orphans
+from controller.graphs.actions import ApplyDeployment, CreateCheckpoint, DeleteCheckpoint, PatchCheckpoint
+from controller.graphs.plan import orphans
 from tests.unit.graphs.graph_objects import (
     AUTO,
     DEPLOYMENT,

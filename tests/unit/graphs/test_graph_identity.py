@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphs import identity
+from controller.graphs import identity
 
 
 def checkpoint_id(**fields):

@@ -3,16 +3,16 @@
 import pytest
 
 from contract.api import keys
-from graphs.act import Actor
-from graphs.actions import ApplyDeployment, CreateCheckpoint, DeleteDeployment
-from graphs.observe import Observer, live_copies
-from graphs.observed import Standing, is_ours, standing_of
-from graphs.shape import graph_uid
+from controller.graphs.act import Actor
+from controller.graphs.actions import ApplyDeployment, CreateCheckpoint, DeleteDeployment
+from controller.graphs.objects import graph_uid
+from controller.graphs.observe import Observer, make_informers
+from controller.graphs.observed import Standing, is_ours, standing_of
+from kube.api import PatchKind
 from kube.errors import AlreadyExistsError, ConflictError, ForbiddenError, NotFoundError, ServerUnavailableError
 from kube.informer import Informer
 from kube.queue import WorkQueue
 from kube.resources import CHECKPOINTS, DEPLOYMENTS
-from kube.seam import PatchKind
 from kube.store import Change
 
 GRAPH = {"metadata": {"name": "demo", "namespace": "ns", "uid": "uid-1"}}
@@ -63,7 +63,7 @@ def deployment(name="demo-w0", labels=None, owner=None):
 
 
 def observer(server=None, checkpoints=(), graphs=(), deployments=()):
-    copies = live_copies(server, None, Informer(server, CHECKPOINTS))
+    copies = make_informers(server, None, Informer(server, CHECKPOINTS))
     for informer, objects in (
         (copies.checkpoints, checkpoints),
         (copies.graphs, graphs),

@@ -7,9 +7,9 @@ import pytest
 
 from contract.api import keys
 from contract.config.values import values_from
-from graphs.act import merge_patch
-from graphs.actions import ApplyDeployment, CreateCheckpoint, DeleteDeployment
-from graphs.plan import plan
+from controller.graphs.act import merge_patch
+from controller.graphs.actions import ApplyDeployment, CreateCheckpoint, DeleteDeployment
+from controller.graphs.plan import plan
 from tests.unit.graphs.graph_objects import (
     AUTO,
     DEPLOYMENT,

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.api.states import DeletionPolicy, StartupPolicy
-from graphs.services import deployment_name, references_of, services_of
+from controller.graphs.services import deployment_name, references_of, services_of
 
 
 def graph(**services):

@@ -1,8 +1,8 @@
 import pytest
 
 from contract.api.states import StartupPolicy
-from graphs.services import services_of
-from graphs.template import merged, pod_template
+from controller.graphs.services import services_of
+from controller.graphs.template import merged, pod_template
 
 
 def shaped(spec=None, **body):

@@ -8,11 +8,11 @@ import pytest
 from contract.api import keys
 from contract.api.states import StartupPolicy
 from contract.config.values import values_from
-from graphs.actions import ApplyDeployment
-from graphs.observed import Observed, Standing
-from graphs.plan import plan
-from graphs.services import services_of
-from graphs.waits import NO_WAIT, SETTLE_SECONDS, Wait, Waits
+from controller.graphs.actions import ApplyDeployment
+from controller.graphs.observed import Observed, Standing
+from controller.graphs.plan import plan
+from controller.graphs.services import services_of
+from controller.graphs.waits import NO_WAIT, SETTLE_SECONDS, Wait, Waits
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 VALUES = values_from({"waitTimeout": "10m"})

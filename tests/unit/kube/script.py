@@ -4,8 +4,8 @@
 import asyncio
 import itertools
 
+from kube.api import Listing, WatchEvent
 from kube.errors import AlreadyExistsError, ConflictError, NotFoundError
-from kube.seam import Listing, WatchEvent
 
 
 def obj(name, version, namespace="ns", uid=None, **fields):

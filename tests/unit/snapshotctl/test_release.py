@@ -3,9 +3,9 @@
 import pytest
 
 from contract.config.values import values_from
+from kube.api import Listing
 from kube.errors import ForbiddenError, NotFoundError
 from kube.resources import CONFIG_MAPS, NAMESPACES
-from kube.seam import Listing
 from snapshotctl.release import RELEASE_LABEL, SELECTOR, Release, find_release, not_served, selects
 
 

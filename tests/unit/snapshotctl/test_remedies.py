@@ -6,7 +6,7 @@ from contract.api.states import Admission, AgentReason, GateEnd, GraphReason
 from contract.remedies import admission
 from contract.remedies.checkpoints import CHECKPOINT
 from contract.remedies.graphs import GRAPH
-from controller.reasons import Reason
+from controller.checkpoints.reasons import Reason
 from tests.pages import sections
 
 TABLES = {

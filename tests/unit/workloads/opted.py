@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from contract.api import keys
 from contract.api.times import format_time
 from contract.pods.template_hash import automatic_id, automatic_name
+from controller.workloads.pods import kept
 from tests.shapes import IMAGE, checkpoint, container
-from workloads.pods import kept
 
 NOW = datetime(2026, 1, 31, 10, 0, 0, tzinfo=UTC)
 STAMP = "0123456789abcdef" * 2

@@ -9,18 +9,18 @@ from prometheus_client import CollectorRegistry
 
 from contract.api import keys
 from contract.config.values import load_values
-from kube.claims import LiveClaims, claims_informer
+from controller.runtime.manager import ManagerContext
+from controller.workloads import pods
+from controller.workloads.checkpoint_view import CheckpointViews
+from controller.workloads.gate_controller import GateController
+from controller.workloads.informers import PodInformers
+from controller.workloads.metrics import Metrics
 from kube.errors import AlreadyExistsError, ForbiddenError, ServerUnavailableError
 from kube.informer import Informer, trimmed
-from kube.part import Context
 from kube.recorder import Recorder
 from kube.resources import CHECKPOINTS
+from kube.volume_claims import VolumeClaimInformer, claims_informer
 from tests.unit.workloads.opted import GATE, NAME, NOW, of_phase, ready, whole
-from workloads import pods
-from workloads.copies import PodCopies
-from workloads.gatekeeper import Gatekeeper
-from workloads.metrics import Metrics
-from workloads.sights import Sights
 
 MADE = "storage: {accessMode: podMount}"
 OWN = "storage: {accessMode: podMount, pvc: {create: false}}"
@@ -59,7 +59,7 @@ def claim(**metadata):
 def let_go(pod, checkpoint, *claims, values=OWN, server=None, listed=True):
     """The server after one look at the pod."""
     server = server or Server()
-    checkpoints, copies = Informer(server, CHECKPOINTS), PodCopies(server, None)
+    checkpoints, copies = Informer(server, CHECKPOINTS), PodInformers(server, None)
     informer = claims_informer(server, None, "snapshot-pvc", trimmed)
     for store, objects in ((checkpoints.store, [checkpoint]), (informer.store, claims)):
         for each in objects:
@@ -69,7 +69,7 @@ def let_go(pod, checkpoint, *claims, values=OWN, server=None, listed=True):
     async def scenario():
         if listed:
             informer.synced.set()
-        context = Context(
+        context = ManagerContext(
             kube=server,
             settings=None,
             values=load_values(values),
@@ -77,9 +77,9 @@ def let_go(pod, checkpoint, *claims, values=OWN, server=None, listed=True):
             registry=CollectorRegistry(),
             checkpoints=checkpoints,
             now=lambda: NOW,
-            claims=LiveClaims(informer, "snapshot-pvc"),
+            claims=VolumeClaimInformer(informer, "snapshot-pvc"),
         )
-        keeper = Gatekeeper(context, copies, Sights(checkpoints), Metrics(context.registry))
+        keeper = GateController(context, copies, CheckpointViews(checkpoints), Metrics(context.registry))
         events = asyncio.create_task(context.recorder.run())
         try:
             await keeper.handle(("ns", "web-1"))

@@ -9,18 +9,18 @@ from prometheus_client import CollectorRegistry
 
 from contract.api import keys
 from contract.config.values import load_values
+from controller.runtime.manager import ManagerContext
+from controller.workloads.dispatcher import Dispatcher
+from controller.workloads.informers import PodInformers
+from controller.workloads.metrics import Metrics
+from controller.workloads.pods import kept
+from controller.workloads.reports import Reports
+from kube.api import PatchKind
 from kube.errors import AlreadyExistsError, ConflictError, ForbiddenError, NotFoundError
 from kube.informer import Informer
-from kube.part import Context
 from kube.recorder import Recorder
 from kube.resources import CHECKPOINTS
-from kube.seam import PatchKind
 from tests.unit.workloads.opted import DEPLOYED, GATE, NAME, NOW, ago, deleting, of_phase, pod, ready, whole
-from workloads.copies import PodCopies
-from workloads.desk import Desk
-from workloads.metrics import Metrics
-from workloads.pods import kept
-from workloads.reports import Reports
 
 
 class Server:
@@ -60,8 +60,8 @@ class Scene:
     def __init__(self, *found, checkpoint=None, values=""):
         self.server = Server()
         self.checkpoints = Informer(self.server, CHECKPOINTS)
-        self.copies = PodCopies(self.server, None)
-        context = Context(
+        self.copies = PodInformers(self.server, None)
+        context = ManagerContext(
             kube=self.server,
             settings=None,
             values=load_values(values),
@@ -70,7 +70,7 @@ class Scene:
             checkpoints=self.checkpoints,
             now=lambda: NOW,
         )
-        self.desk = Desk(context, self.copies, Reports(), Metrics(context.registry))
+        self.desk = Dispatcher(context, self.copies, Reports(), Metrics(context.registry))
         for each in found:
             self.put(each)
         if checkpoint is not None:

@@ -9,11 +9,11 @@ import pytest
 
 from contract.api import keys
 from contract.config.values import load_values
+from controller.workloads.gate_controller import SAY_AGAIN_SECONDS, GateController
+from controller.workloads.gate_policy import CheckpointView, GateEvent
 from kube.errors import ForbiddenError, InvalidError, KubeError, ServerUnavailableError
 from tests.pages import sections
 from tests.unit.workloads.opted import GATE, NOW, pod, ready
-from workloads.gatekeeper import SAY_AGAIN_SECONDS, Gatekeeper
-from workloads.gates import GateEvent, Sight
 
 KEY = ("ns", "web-1")
 DENIED = ForbiddenError(403, "Forbidden", "policy x denied: no labels")
@@ -36,8 +36,8 @@ class Scene:
             claims=None,
         )
         copies = SimpleNamespace(get=self.pods.get, learn=lambda _: None)
-        sights = SimpleNamespace(of=lambda _: Sight(ready()))
-        self.keeper = Gatekeeper(context, copies, sights, SimpleNamespace(lifted=lambda _: None))
+        sights = SimpleNamespace(of=lambda _: CheckpointView(ready()))
+        self.keeper = GateController(context, copies, sights, SimpleNamespace(lifted=lambda _: None))
 
     async def patch(self, *arguments, **more):
         if self.errors:

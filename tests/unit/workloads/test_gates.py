@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from contract.api import keys
 from contract.api.states import GateEnd, Phase
 from contract.api.times import parse_time
+from controller.workloads.gate_policy import GRACE, REFUSED_GRACE, CheckpointView, Hold, Lift, plan
 from tests.unit.workloads.opted import GATE, ID, NOW, ago, deleting, of_phase, pod, ready, waiting
-from workloads.gates import GRACE, REFUSED_GRACE, Hold, Lift, Sight, plan
 
 WAIT = 1800
 BY_NAME = {"auto": False, "named": "qwen"}
@@ -17,7 +17,7 @@ REQUIRE = {keys.ANN_POLICY: keys.POLICY_REQUIRE}
 
 
 def outcome(found, sight=None, wait=WAIT):
-    step = plan(found, sight or Sight(), NOW, wait)
+    step = plan(found, sight or CheckpointView(), NOW, wait)
     match step:
         case Lift(end):
             return end.value
@@ -30,37 +30,50 @@ def outcome(found, sight=None, wait=WAIT):
 @pytest.mark.parametrize(
     ("expected", "found", "sight"),
     [
-        pytest.param(None, pod("held"), Sight(ready()), id="no gate"),
-        pytest.param(None, pod("held", gates=[{"name": "example.com/other"}]), Sight(ready()), id="a foreign gate"),
-        pytest.param("checkpoint-ready", waiting(), Sight(ready()), id="ready"),
-        pytest.param("checkpoint-ready", waiting(age=10**6), Sight(ready()), id="ready after the time-out"),
-        pytest.param("checkpoint-ready", waiting(notes=REQUIRE), Sight(ready()), id="ready and required"),
-        pytest.param("checkpoint-deleted", waiting(), Sight(deleting(ready())), id="ready but going"),
-        pytest.param("checkpoint-failed", waiting(), Sight(of_phase("Failed")), id="failed"),
-        pytest.param("kept", waiting(notes=REQUIRE), Sight(of_phase("Failed")), id="failed and required"),
-        pytest.param(WAIT - 5, waiting(), Sight(of_phase("Failed", status=GIVEN_UP)), id="begun anew for it"),
-        pytest.param("checkpoint-deleted", waiting(), Sight(deleting(of_phase("Creating"))), id="being deleted"),
-        pytest.param("kept", waiting(notes=REQUIRE), Sight(deleting(of_phase("Creating"))), id="deleted and required"),
-        pytest.param(WAIT - 5, waiting(), Sight(of_phase("Creating")), id="creating"),
-        pytest.param(WAIT - 5, waiting(), Sight(of_phase("Pending")), id="pending"),
-        pytest.param(WAIT - 5, waiting(), Sight(of_phase("")), id="new"),
-        pytest.param("wait-timeout", waiting(age=WAIT), Sight(of_phase("Creating")), id="too long"),
-        pytest.param("kept", waiting(age=WAIT, notes=REQUIRE), Sight(of_phase("Creating")), id="too long, required"),
-        pytest.param(WAIT - 5, waiting(), Sight(), id="automatic, still to be made"),
-        pytest.param(WAIT - 600, waiting(age=600), Sight(), id="automatic, the controller was away"),
-        pytest.param("wait-timeout", waiting(age=WAIT), Sight(), id="automatic, never made"),
-        pytest.param(REFUSED_GRACE - 5, waiting(), Sight(refusal="quota"), id="may not be made, for now"),
-        pytest.param("checkpoint-failed", waiting(age=61), Sight(refusal="quota"), id="may not be made"),
-        pytest.param(GRACE - 5, waiting(**BY_NAME), Sight(), id="by name, not seen yet"),
-        pytest.param("checkpoint-deleted", waiting(age=11, **BY_NAME), Sight(), id="by name, gone"),
+        pytest.param(None, pod("held"), CheckpointView(ready()), id="no gate"),
         pytest.param(
-            "checkpoint-deleted", waiting(), Sight(deleted=parse_time(ago(1))), id="automatic, deleted under it"
+            None, pod("held", gates=[{"name": "example.com/other"}]), CheckpointView(ready()), id="a foreign gate"
         ),
-        pytest.param(WAIT, waiting(age=0), Sight(deleted=parse_time(ago(1))), id="automatic, from after a deletion"),
+        pytest.param("checkpoint-ready", waiting(), CheckpointView(ready()), id="ready"),
+        pytest.param("checkpoint-ready", waiting(age=10**6), CheckpointView(ready()), id="ready after the time-out"),
+        pytest.param("checkpoint-ready", waiting(notes=REQUIRE), CheckpointView(ready()), id="ready and required"),
+        pytest.param("checkpoint-deleted", waiting(), CheckpointView(deleting(ready())), id="ready but going"),
+        pytest.param("checkpoint-failed", waiting(), CheckpointView(of_phase("Failed")), id="failed"),
+        pytest.param("kept", waiting(notes=REQUIRE), CheckpointView(of_phase("Failed")), id="failed and required"),
+        pytest.param(WAIT - 5, waiting(), CheckpointView(of_phase("Failed", status=GIVEN_UP)), id="begun anew for it"),
+        pytest.param(
+            "checkpoint-deleted", waiting(), CheckpointView(deleting(of_phase("Creating"))), id="being deleted"
+        ),
+        pytest.param(
+            "kept", waiting(notes=REQUIRE), CheckpointView(deleting(of_phase("Creating"))), id="deleted and required"
+        ),
+        pytest.param(WAIT - 5, waiting(), CheckpointView(of_phase("Creating")), id="creating"),
+        pytest.param(WAIT - 5, waiting(), CheckpointView(of_phase("Pending")), id="pending"),
+        pytest.param(WAIT - 5, waiting(), CheckpointView(of_phase("")), id="new"),
+        pytest.param("wait-timeout", waiting(age=WAIT), CheckpointView(of_phase("Creating")), id="too long"),
+        pytest.param(
+            "kept", waiting(age=WAIT, notes=REQUIRE), CheckpointView(of_phase("Creating")), id="too long, required"
+        ),
+        pytest.param(WAIT - 5, waiting(), CheckpointView(), id="automatic, still to be made"),
+        pytest.param(WAIT - 600, waiting(age=600), CheckpointView(), id="automatic, the controller was away"),
+        pytest.param("wait-timeout", waiting(age=WAIT), CheckpointView(), id="automatic, never made"),
+        pytest.param(REFUSED_GRACE - 5, waiting(), CheckpointView(refusal="quota"), id="may not be made, for now"),
+        pytest.param("checkpoint-failed", waiting(age=61), CheckpointView(refusal="quota"), id="may not be made"),
+        pytest.param(GRACE - 5, waiting(**BY_NAME), CheckpointView(), id="by name, not seen yet"),
+        pytest.param("checkpoint-deleted", waiting(age=11, **BY_NAME), CheckpointView(), id="by name, gone"),
+        pytest.param(
+            "checkpoint-deleted",
+            waiting(),
+            CheckpointView(deleted=parse_time(ago(1))),
+            id="automatic, deleted under it",
+        ),
+        pytest.param(
+            WAIT, waiting(age=0), CheckpointView(deleted=parse_time(ago(1))), id="automatic, from after a deletion"
+        ),
         pytest.param(
             "checkpoint-deleted",
             waiting(age=20, notes={keys.ANN_REQUEST: keys.REQUEST_WITHDRAWN}),
-            Sight(),
+            CheckpointView(),
             id="automatic, its request withdrawn",
         ),
     ],
@@ -71,7 +84,7 @@ def test_when(expected, found, sight):
 
 def test_the_patch_takes_our_gate_and_no_other():
     found = waiting(gates=(GATE, {"name": "example.com/other"}))
-    step = plan(found, Sight(of_phase("Failed")), NOW, WAIT)
+    step = plan(found, CheckpointView(of_phase("Failed")), NOW, WAIT)
 
     assert {
         "metadata": {"resourceVersion": "7", "annotations": {keys.ANN_GATE: "checkpoint-failed"}},
@@ -83,7 +96,7 @@ def test_a_ready_checkpoint_makes_the_pod_what_it_would_have_been():
     """Another attempt was needed, and the placeholder's name was not known when the pod was shaped."""
     captured = ready(status={"jobName": f"checkpoint-job-{ID}-2", "image": {"reference": "example.test/placeholder:2"}})
     found = waiting(notes={keys.ANN_ARTIFACT_VERSION: "1"})
-    step = plan(found, Sight(captured), NOW, WAIT)
+    step = plan(found, CheckpointView(captured), NOW, WAIT)
 
     notes = step.patch["metadata"]["annotations"]
     assert ("checkpoint-ready", "restore-shaped") == (notes[keys.ANN_GATE], notes[keys.ANN_ADMISSION])
@@ -94,7 +107,7 @@ def test_a_ready_checkpoint_makes_the_pod_what_it_would_have_been():
 
 def test_what_fits_already_is_left_alone():
     found = waiting(notes={keys.ANN_ARTIFACT_VERSION: "1"})
-    step = plan(found, Sight(ready()), NOW, WAIT)
+    step = plan(found, CheckpointView(ready()), NOW, WAIT)
 
     assert keys.ANN_ARTIFACT_VERSION not in step.patch["metadata"]["annotations"]
     assert "containers" not in step.patch["spec"]
@@ -105,13 +118,13 @@ def test_an_earlier_original_image_stays():
     found = waiting(notes={key: "example.test/runtime:1"})
     captured = ready(status={"image": {"reference": "example.test/placeholder:2"}})
 
-    assert key not in plan(found, Sight(captured), NOW, WAIT).patch["metadata"]["annotations"]
+    assert key not in plan(found, CheckpointView(captured), NOW, WAIT).patch["metadata"]["annotations"]
 
 
 def test_a_failure_is_told_in_its_own_words():
     failed = of_phase("Failed", status={"message": "criu said no"})
 
-    assert "criu said no" in plan(waiting(), Sight(failed), NOW, WAIT).why
+    assert "criu said no" in plan(waiting(), CheckpointView(failed), NOW, WAIT).why
 
 
 PODS = st.builds(
@@ -132,7 +145,7 @@ CHECKPOINTS = st.none() | st.builds(
     st.booleans(),
 )
 SIGHTS = st.builds(
-    Sight,
+    CheckpointView,
     checkpoint=CHECKPOINTS,
     deleted=st.none() | st.integers(0, WAIT).map(lambda seconds: parse_time(ago(seconds))),
     refusal=st.sampled_from(["", "quota"]),

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from contract.api import keys
+from controller.workloads.demand import LOOK_SECONDS, YOUNG_SECONDS, mark, waits_for_node
 from tests.unit.workloads.opted import NAME, NOW, ago, deleting, of_phase, pod
 from tests.unit.workloads.test_desk import Scene
-from workloads.interest import LOOK_SECONDS, YOUNG_SECONDS, mark, waits_for_node
 
 
 def made(phase="Creating", *, workload="Deployment/web", unwanted=None, age=60, automatic=True, scheduled=None):

@@ -5,9 +5,9 @@ import asyncio
 
 import pytest
 
+from controller.workloads.owners import Owners
 from kube.errors import ForbiddenError, NotFoundError
 from tests.unit.workloads.opted import DEPLOYED, pod, whole
-from workloads.owners import Owners
 
 
 def reference(kind, name, api_version="apps/v1"):

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from contract.api import keys
 from contract.api.times import parse_time
+from controller.workloads.reports import Reports
 from kube.errors import GoneError
 from kube.informer import Informer
 from kube.resources import PODS
 from tests.unit.kube.script import ScriptedWatches, obj
 from tests.unit.kube.virtual import run
-from workloads.reports import Reports
 
 
 def pod(version, *, seconds=0.5, container_id="c1", text=None, name="p", uid=None):

@@ -5,14 +5,14 @@ import re
 import pytest
 
 from contract.api.states import Admission
+from controller.workloads.admission_events import QUIET, admission_event
 from kube.recorder import MAX_MESSAGE
 from tests.unit.workloads.opted import NAME, pod
-from workloads.tales import QUIET, tale
 
 
 @pytest.mark.parametrize("code", list(Admission))
 def test_every_code_is_told(code):
-    said = tale(pod(code.value))
+    said = admission_event(pod(code.value))
 
     assert re.fullmatch("([A-Z][a-z]*)+", said.reason)
     assert code.value == re.sub("(?<!^)([A-Z])", r"-\1", said.reason).lower()
@@ -23,4 +23,4 @@ def test_every_code_is_told(code):
 
 @pytest.mark.parametrize("code", [pytest.param("", id="none"), pytest.param("made-up", id="of nobody's list")])
 def test_other_words_are_not_repeated(code):
-    assert tale(pod(code)) is None
+    assert admission_event(pod(code)) is None

@@ -11,10 +11,10 @@ from contract.config.values import load_values
 from contract.pods.capture_job import build_capture_job
 from contract.pods.restore_patch import Restore, restore_operations
 from contract.pods.template_hash import template_hash
+from controller.workloads.auto_checkpoint import Workload, automatic_checkpoint, fits
+from controller.workloads.template import template_of
 from tests.shapes import container, template
 from tests.unit.workloads.opted import DEPLOYED, GATE, ID, NAME, pod, whole
-from workloads.checkpoints import Workload, automatic_checkpoint, fits
-from workloads.template import template_of
 
 PROBE = {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 5}
 VALUES = load_values("storage: {accessMode: podMount}")

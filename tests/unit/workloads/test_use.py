@@ -3,8 +3,8 @@
 import pytest
 
 from contract.api.times import format_time
+from controller.workloads.last_used import EVERY, last_use
 from tests.unit.workloads.opted import NOW, ago, deleting, pod, ready
-from workloads.use import EVERY, last_use
 
 
 def used(seconds):

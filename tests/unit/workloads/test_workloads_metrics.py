@@ -9,7 +9,7 @@ from contract.api import keys
 from contract.api.reports import Report, ReportPhase
 from contract.api.states import AgentReason, GateEnd
 from contract.api.times import format_time
-from workloads.metrics import MAX_UNSEEN, HeldCollector, Metrics
+from controller.workloads.metrics import MAX_UNSEEN, HeldCollector, Metrics
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 

@@ -1,0 +1,1 @@
+"""From DynamoCheckpoint to Ready: observe, plan, act, write the status once."""

@@ -1,0 +1,107 @@
+"""What the controller knows when it plans: the cluster around one checkpoint, at one moment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from contract.api.checkpoint import artifact_version, job_name, resolve_id
+from contract.api.states import Phase
+from contract.config.storage import BadIdError
+from kube.api import Object
+
+
+class Refused(StrEnum):
+    """How the API server refused something that was planned."""
+
+    INVALID = "invalid"
+    """It breaks the schema: no retry can help."""
+    FORBIDDEN = "forbidden"
+    """RBAC, quota or a policy says no: that may change."""
+    NAMESPACE_ENDING = "namespace ending"
+    """The namespace is being deleted, nothing new can be made in it."""
+    NOT_OURS = "not ours"
+    """The name is taken by an object of somebody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The answer to a planned object that the server did not take."""
+
+    kind: str
+    """Kind of the refused object: Job or PersistentVolumeClaim."""
+    how: Refused
+    message: str
+    """The server's words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """One checkpoint and everything that decides about it."""
+
+    checkpoint: Object
+    job: Object | None = None
+    """The Job of ``job_to_look_at``."""
+    pods: tuple[Object, ...] = ()
+    """Pods of that Job."""
+    job_events: tuple[Object, ...] = ()
+    """Warning Events about that Job, read only where it has no pod."""
+    claim: Object | None = None
+    """The storage's PersistentVolumeClaim in the checkpoint's namespace; only looked for in podMount."""
+    siblings: tuple[Object, ...] = ()
+    """Other checkpoints with the same id that share the volume: of the namespace, in agentMount of all namespaces."""
+    lease: Object | None = None
+    """The agent's Lease for a Job, read only where the agent's word is missing: it may be at work still."""
+    cleanup_job: Object | None = None
+    """The Job that removes the artifact of a checkpoint that is being deleted."""
+    cleanup_events: tuple[Object, ...] = ()
+    """Warning Events about that Job, read only where it has no pod."""
+    adopt_job: Object | None = None
+    """The Job that looks at an artifact which shall be taken over."""
+    adopt_pods: tuple[Object, ...] = ()
+    """Pods of that Job."""
+    adopt_events: tuple[Object, ...] = ()
+    """Warning Events about that Job, read only where it has no pod."""
+    agents: tuple[Object, ...] | None = None
+    """DaemonSets of the agent in the release's namespace; None with podMount, where they mount nothing."""
+    release_namespace: str = ""
+    """Where agent and, in agentMount, the volume are; empty: the checkpoint's namespace."""
+    refusal: Refusal | None = None
+    """What the server said to the plan made a moment ago; the same look, one fact richer."""
+
+
+def wanted_job(checkpoint: Object) -> str:
+    """Name of the Job that the checkpoint's id and version ask for; empty where they cannot be told."""
+    try:
+        checkpoint_id = resolve_id(checkpoint)
+        return job_name(checkpoint_id, artifact_version(checkpoint)) if checkpoint_id else ""
+    except BadIdError:
+        return ""
+
+
+def job_to_look_at(checkpoint: Object) -> str:
+    """Name of the Job that matters now: while one runs it is that one, whatever the version says meanwhile."""
+    status = checkpoint.get("status") or {}
+    if status.get("phase") == Phase.CREATING and status.get("jobName"):
+        return str(status["jobName"])
+    return wanted_job(checkpoint)
+
+
+def belongs_to(obj: Object, checkpoint: Object) -> bool:
+    """Whether no other controller owns *obj*; an object without any controller counts as ours by its name."""
+    owners = obj["metadata"].get("ownerReferences") or ()
+    controllers = [owner for owner in owners if owner.get("controller")]
+    uid = checkpoint["metadata"].get("uid")
+    return all(_same(owner, uid, checkpoint) for owner in controllers)
+
+
+def owner_of(obj: Object) -> str:
+    """The controller of *obj* in words: kind, name and uid."""
+    owners = obj["metadata"].get("ownerReferences") or ()
+    found: Object = next((owner for owner in owners if owner.get("controller")), {})
+    return f"{found.get('kind', 'nobody')} {found.get('name', '')} ({found.get('uid', 'no uid')})"
+
+
+def _same(owner: Mapping[str, object], uid: object, checkpoint: Object) -> bool:
+    if uid and owner.get("uid"):
+        return owner["uid"] == uid
+    return owner.get("kind") == checkpoint.get("kind") and owner.get("name") == checkpoint["metadata"]["name"]

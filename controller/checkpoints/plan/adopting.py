@@ -1,0 +1,266 @@
+"""An artifact that is in storage already is taken over: looked at by a Job, believed only when it is whole.
+
+Asked for by annotation ``nvidia.com/snapshot-adopt: <version>``, or by asking for a version that the checkpoint had
+before.  The annotation is taken away once it is answered, whatever the answer, so the same question can be asked again;
+it is taken away only after the answer is in the status, so a controller that dies in between answers it anew.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from contract.api import keys
+from contract.api.checkpoint import (
+    annotations_of,
+    artifact_version,
+    captured_image,
+    captured_version,
+    job_name,
+    resolve_id,
+)
+from contract.api.conditions import condition, is_true
+from contract.api.states import ConditionType, Phase
+from contract.api.times import format_time, parsed_time
+from contract.config.storage import BadIdError, Storage, artifact_dir, check_version
+from contract.config.values import Values
+from contract.pods.injected_tools import tools_for
+from controller.checkpoints.actions import Action, CreateJob, DeleteJob, SetAnnotations
+from controller.checkpoints.diagnose import pods
+from controller.checkpoints.observed import Observed
+from controller.checkpoints.plan.status import StatusDraft
+from controller.checkpoints.reasons import Problem, Reason, note
+from controller.checkpoints.storage_jobs import adopt_job_name, build_adopt_job
+from kube.api import Object
+from kube.errors import bounded
+from kube.resources import JOBS
+
+POLL_SECONDS: Final = 2.0
+REFUSED_SECONDS: Final = 30.0
+MAX_WORDS: Final = 400
+"""Characters of a reason; what to do about it comes behind and must not be cut off."""
+_DIGEST_LENGTH: Final = len("blake3:") + 64
+
+
+def wanted_version(checkpoint: Object) -> str:
+    """The version that is to be taken over, unchecked; empty where none is."""
+    if asked := _asked(checkpoint):
+        return asked
+    had = {str(each["version"]) for each in _recorded(checkpoint)}
+    if not had:
+        return ""
+    try:
+        version = artifact_version(checkpoint)
+        current = captured_version(checkpoint, resolve_id(checkpoint))
+    except BadIdError:
+        return ""
+    return version if version in had and version != current else ""
+
+
+def job_to_adopt(checkpoint: Object) -> str:
+    """Name of the Job that looks at the wanted artifact; empty where there is nothing to look at."""
+    version = wanted_version(checkpoint)
+    try:
+        checkpoint_id = resolve_id(checkpoint)
+        return adopt_job_name(checkpoint_id, check_version(version)) if checkpoint_id and version else ""
+    except BadIdError:
+        return ""
+
+
+def store_namespace(checkpoint: Object, release_namespace: str, storage: Storage) -> str:
+    """Where the volume can be mounted: with agentMount it is the release's, whatever namespace the checkpoint is in."""
+    own = str(checkpoint["metadata"].get("namespace", ""))
+    return own if storage.in_pod else release_namespace or own
+
+
+def adopt(
+    observed: Observed, draft: StatusDraft, now: datetime, values: Values, storage: Storage
+) -> tuple[tuple[Action, ...], float | None]:
+    """One pass over a checkpoint that wants an artifact; answers actions and when to look again."""
+    version = wanted_version(observed.checkpoint)
+    try:
+        check_version(version)
+    except BadIdError as error:
+        _refuse(observed.checkpoint, draft, version, f"annotation {keys.ANN_ADOPT}: {error}")
+        return (), None
+    job = observed.adopt_job
+    if _answered(observed, draft, version):
+        return _forget_the_question(observed.checkpoint, draft, version, job), None
+    if job is None:
+        return _look(observed, draft, version, values, storage)
+    if is_true(job, "Complete") or is_true(job, "Failed"):
+        return _answer(observed, draft, version, now, values, storage), None
+    _wait(draft, version, pods.store_job_problem(job, observed.adopt_pods, observed.adopt_events, now))
+    return (), POLL_SECONDS
+
+
+def _answered(observed: Observed, draft: StatusDraft, version: str) -> bool:
+    if _is_taken(draft, version):
+        return True
+    entry = draft.condition_of(ConditionType.ADOPTED) or {}
+    refused = entry.get("reason") == Reason.ADOPTION_FAILED
+    return refused and observed.adopt_job is not None and str(entry.get("message")).startswith(_about(version))
+
+
+def _is_taken(draft: StatusDraft, version: str) -> bool:
+    return draft.phase == Phase.READY and draft.job_name == job_name(draft.checkpoint_id, version)
+
+
+def _forget_the_question(
+    checkpoint: Object, draft: StatusDraft, version: str, job: Object | None
+) -> tuple[Action, ...]:
+    """Take the annotation away; a version that was taken over is the wanted one from now on."""
+    actions: list[Action] = []
+    if keys.ANN_ADOPT in annotations_of(checkpoint):
+        taken: dict[str, str | None] = {keys.ANN_ARTIFACT_VERSION: version} if _is_taken(draft, version) else {}
+        actions.append(SetAnnotations(taken | {keys.ANN_ADOPT: None}))
+    if job is not None and not job["metadata"].get("deletionTimestamp"):
+        actions.append(DeleteJob(job))
+    return tuple(actions)
+
+
+def _look(
+    observed: Observed, draft: StatusDraft, version: str, values: Values, storage: Storage
+) -> tuple[tuple[Action, ...], float | None]:
+    refusal = observed.refusal
+    if refusal is not None and refusal.kind == JOBS.kind:
+        _wait(draft, version, f"its Job was refused: {refusal.message}; it is tried again every 30 s")
+        return (), REFUSED_SECONDS
+    _wait(draft, version, "")
+    checkpoint = observed.checkpoint
+    namespace = store_namespace(checkpoint, observed.release_namespace, storage)
+    job = build_adopt_job(checkpoint, draft.checkpoint_id, version, namespace, values=values, storage=storage)
+    return (CreateJob(job),), POLL_SECONDS
+
+
+def _wait(draft: StatusDraft, version: str, problem: str) -> None:
+    """Say that it is being looked at; what is Ready stays so meanwhile."""
+    words = _about(version) + (problem or "the artifact in storage is being verified")
+    reason = Reason.ADOPTION_BLOCKED if problem else Reason.ADOPTION_RUNNING
+    draft.condition(ConditionType.ADOPTED, met=False, reason=reason, message=words)
+    if draft.phase != Phase.READY:
+        draft.set(phase=Phase.PENDING.value)
+        draft.wait(Problem(reason, words))
+    elif draft.old_reason(ConditionType.ADOPTED) != reason:
+        draft.tell(note(reason, words))
+
+
+def _answer(
+    observed: Observed, draft: StatusDraft, version: str, now: datetime, values: Values, storage: Storage
+) -> tuple[Action, ...]:
+    found = _told(observed)
+    words = _wrong(observed, found, version, now)
+    if words:
+        if not _asked(observed.checkpoint):
+            # It is not there any more as it was captured: from now on its version means a new capture.
+            draft.drop_version(version)
+        _refuse(observed.checkpoint, draft, version, words)
+        return ()
+    _take(observed, draft, found, now, values, storage)
+    return ()
+
+
+def _wrong(observed: Observed, found: Mapping[str, Any], version: str, now: datetime) -> str:
+    """Why the Job's answer is not a whole artifact of this version; empty where it is."""
+    job = observed.adopt_job or {}
+    if found.get("error"):
+        return f"{found.get('message')} ({found['error']})"
+    if not is_true(job, "Complete") or not found:
+        pod = pods.newest(observed.adopt_pods)
+        entry = condition(job, "Failed") or {}
+        return (
+            pods.store_job_problem(job, observed.adopt_pods, observed.adopt_events, now)
+            or (pod and pods.exited(pod))
+            or f"Job {job['metadata']['name']} did not tell what it found: {entry.get('message') or 'its pod is gone'}"
+        )
+    digest, size = found.get("digest"), found.get("size")
+    told = isinstance(digest, str) and len(digest) == _DIGEST_LENGTH and digest.startswith("blake3:")
+    if found.get("version") != version or not told or not isinstance(size, int) or size < 0:
+        return f"Job {job['metadata']['name']} told something else than an artifact"
+    known = {str(each["version"]): each["manifestDigest"] for each in _recorded(observed.checkpoint)}
+    if not _asked(observed.checkpoint) and known.get(version) != digest:
+        return f"the artifact in storage is {digest}, captured was {known.get(version)}: somebody changed it"
+    return ""
+
+
+def _take(
+    observed: Observed, draft: StatusDraft, found: Mapping[str, Any], now: datetime, values: Values, storage: Storage
+) -> None:
+    checkpoint, release_namespace = observed.checkpoint, observed.release_namespace
+    version = str(found["version"])
+    image = _image(checkpoint, found, values)
+    draft.set(
+        phase=Phase.READY.value,
+        jobName=job_name(draft.checkpoint_id, version),
+        createdAt=format_time(now),
+        location=str(artifact_dir(storage.base_path, draft.checkpoint_id, version)),
+        storageType=values.storage.type,
+        storageClaim=f"{store_namespace(checkpoint, release_namespace, storage)}/{storage.pvc_name}",
+        size=found["size"],
+        manifestDigest=found["digest"],
+        image=image,
+        attempts=None,
+    )
+    made = parsed_time(found.get("createdAt")) or now
+    entry = {"version": version, "manifestDigest": found["digest"], "size": found["size"]}
+    draft.put_version(entry | {"createdAt": format_time(min(made, now))} | ({"image": image} if image else {}))
+    words = _about(version) + "the artifact in storage was verified and taken over"
+    draft.condition(ConditionType.ADOPTED, met=True, reason=Reason.ADOPTED, message=words)
+    draft.condition(ConditionType.JOB_COMPLETED, met=True, reason=Reason.ADOPTED, message=words)
+    draft.tell(note(Reason.ADOPTED, words))
+
+
+def _image(checkpoint: Object, found: Mapping[str, Any], values: Values) -> Object | None:
+    """What was captured: as noted then where it was, else what a capture would be; never what an artifact says."""
+    for each in _recorded(checkpoint):
+        if each["version"] == found["version"] and each["manifestDigest"] == found["digest"] and each.get("image"):
+            noted: Object = each["image"]
+            return noted
+    image = captured_image(checkpoint, values)
+    injected = tools_for(checkpoint, image, values, capture=True) is not None
+    return {"reference": image, "injected": injected} if image else None
+
+
+def _refuse(checkpoint: Object, draft: StatusDraft, version: str, words: str) -> None:
+    """Say why not; a checkpoint that is Ready stays so with what it has."""
+    problem = Problem(
+        Reason.ADOPTION_FAILED,
+        f"{_about(version)}{bounded(words, MAX_WORDS)}; put the artifact in place and ask again, or raise annotation "
+        f"{keys.ANN_ARTIFACT_VERSION} to capture",
+    )
+    draft.condition(ConditionType.ADOPTED, met=False, reason=problem.reason, message=problem.message)
+    if draft.phase == Phase.READY:
+        draft.tell(note(problem.reason, problem.message))
+        return
+    try:
+        # The name that a capture of the wanted version would have: only another version starts one.
+        draft.set(jobName=job_name(draft.checkpoint_id, artifact_version(checkpoint)))
+    except BadIdError:
+        draft.set(jobName=None)
+    draft.fail(problem)
+
+
+def _asked(checkpoint: Object) -> str:
+    return annotations_of(checkpoint).get(keys.ANN_ADOPT, "").strip()
+
+
+def _recorded(checkpoint: Object) -> tuple[Object, ...]:
+    return tuple((checkpoint.get("status") or {}).get("versions") or ())
+
+
+def _about(version: str) -> str:
+    return f"version {version[:40]}: "
+
+
+def _told(observed: Observed) -> Mapping[str, Any]:
+    """The JSON that the Job's pod left behind, empty where there is none."""
+    pod = pods.newest(observed.adopt_pods) or {}
+    for entry in (pod.get("status") or {}).get("containerStatuses") or ():
+        text = ((entry.get("state") or {}).get("terminated") or {}).get("message") or ""
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict):
+            return found
+    return {}

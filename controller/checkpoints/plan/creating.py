@@ -1,0 +1,225 @@
+"""A checkpoint in phase Creating: what its Job, the agent's word on it and its pod add up to."""
+
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Final
+
+from contract.api import keys
+from contract.api.checkpoint import annotations_of, job_spec
+from contract.api.conditions import condition, is_true
+from contract.api.states import AgentReason, CaptureStatus, ConditionType, Phase
+from contract.api.times import format_time, parsed_time
+from contract.config.storage import BadIdError, Storage, artifact_dir
+from contract.config.values import Values
+from controller.checkpoints.actions import DeleteJob, SetDeadline
+from controller.checkpoints.capture_result import agent_reason, image_of, size_of
+from controller.checkpoints.diagnose import pods
+from controller.checkpoints.observed import Observed, belongs_to
+from controller.checkpoints.plan import abandoned
+from controller.checkpoints.plan.retry import capture_failed
+from controller.checkpoints.plan.status import StatusDraft
+from controller.checkpoints.plan.volume_claim import agents_storage, claim_of
+from controller.checkpoints.reasons import Problem, Reason
+from kube.api import Object
+
+VERDICT_PATIENCE: Final = 10.0
+"""Seconds after a Job's completion in which the agent's annotation may still be on its way."""
+AGENT_POLL: Final = 1.0
+"""Seconds between looks while an agent holds its Lease."""
+ADOPT_COMMAND: Final = "`snapshotctl adopt {name}`"
+"""What takes over an artifact that is in storage already."""
+WORTH_EXTENDING: Final = 60
+"""Seconds in the scheduler's queue that are worth a write to give back."""
+
+
+def follow(
+    observed: Observed, draft: StatusDraft, now: datetime, values: Values, storage: Storage
+) -> tuple[tuple[SetDeadline | DeleteJob, ...], float | None]:
+    """One pass over a checkpoint whose Job should exist; answers actions and when to look again."""
+    left = abandoned.grace_left(observed, draft, now, values)
+    if left == 0:
+        # Also where the Job is gone: the pass that ended it may not have come to write the status.
+        return abandoned.give_up(observed, draft, values), None
+    actions, again = _follow(observed, draft, now, values, storage)
+    return actions, min((each for each in (again, left) if each is not None), default=None)
+
+
+def _follow(
+    observed: Observed, draft: StatusDraft, now: datetime, values: Values, storage: Storage
+) -> tuple[tuple[SetDeadline, ...], float | None]:
+    job = observed.job
+    if job is None or not belongs_to(job, observed.checkpoint):
+        return (), _job_gone(observed.checkpoint, draft, values)
+    verdict = annotations_of(job).get(keys.ANN_CHECKPOINT_STATUS, "")
+    complete, failed = is_true(job, "Complete"), is_true(job, "Failed")
+    if verdict == CaptureStatus.FAILED:
+        reason = Reason.VERIFICATION_FAILED if complete else Reason.JOB_FAILED
+        return (), _fail(observed, draft, Problem(reason, _agents_words(observed, job)), values)
+    if complete and verdict == CaptureStatus.COMPLETED:
+        _ready(observed, job, draft, now, values, storage)
+        return (), None
+    if complete:
+        return (), _await_verdict(observed, job, draft, now, values)
+    if failed:
+        return (), _fail(observed, draft, Problem(Reason.JOB_FAILED, _jobs_words(observed, job)), values)
+    return _underway(observed, job, draft, now, storage)
+
+
+def _job_gone(checkpoint: Object, draft: StatusDraft, values: Values) -> float | None:
+    problem = Problem(Reason.JOB_DELETED, f"Job {draft.job_name} is gone, and with it the capture")
+    draft.condition(ConditionType.JOB_CREATED, met=False, reason=problem.reason, message=problem.message)
+    return capture_failed(checkpoint, draft, problem, values)
+
+
+def _fail(observed: Observed, draft: StatusDraft, problem: Problem, values: Values) -> float | None:
+    draft.condition(ConditionType.JOB_COMPLETED, met=False, reason=problem.reason, message=problem.message)
+    return capture_failed(observed.checkpoint, draft, problem, values)
+
+
+def _agents_words(observed: Observed, job: Object) -> str:
+    said = annotations_of(job).get(keys.ANN_CAPTURE_MESSAGE, "").strip()
+    if said and agent_reason(job) == AgentReason.ARTIFACT_EXISTS and "snapshotctl adopt" not in said:
+        name = observed.checkpoint["metadata"]["name"]
+        return f"{said}; to take over the artifact that is there: {ADOPT_COMMAND.format(name=name)}"
+    pod = pods.newest(observed.pods)
+    if said and agent_reason(job) == AgentReason.WORKER_EXITED:
+        # The agent sees that the container ended; why it was ended, or that it never began, others know.
+        stuck = pods.not_started(pod) if pod is not None else None
+        return stuck.message if stuck is not None else pods.out_of_time(job) + said
+    if said:
+        return said
+    return (pod and pods.exited(pod)) or "the snapshot agent reports that the capture failed; see its log"
+
+
+def _jobs_words(observed: Observed, job: Object) -> str:
+    """Why a Job failed without a word from the agent: the pod knows more than the Job."""
+    pod = pods.newest(observed.pods)
+    if pod is not None:
+        stuck = pods.not_started(pod) or pods.scheduling(pod)
+        if stuck is not None:
+            return stuck.message
+        if words := pods.exited(pod):
+            return f"{pods.out_of_time(job)}{words}: the worker ended before it was captured"
+    entry = condition(job, "Failed") or {}
+    why = ": ".join(str(entry[key]) for key in ("reason", "message") if entry.get(key))
+    return f"Job {job['metadata']['name']} failed" + (f": {why}" if why else "")
+
+
+def _ready(
+    observed: Observed, job: Object, draft: StatusDraft, now: datetime, values: Values, storage: Storage
+) -> None:
+    size, digest = size_of(job), annotations_of(job).get(keys.ANN_MANIFEST_DIGEST)
+    location, image = _location(draft, job, storage), image_of(observed.checkpoint, job, values)
+    draft.set(
+        phase=Phase.READY.value,
+        createdAt=format_time(now),
+        location=location,
+        storageType=values.storage.type,
+        size=size,
+        manifestDigest=digest,
+        storageClaim=claim_of(observed, storage),
+        image=image,
+    )
+    if location and digest:
+        entry = {"version": PurePosixPath(location).name, "manifestDigest": digest, "createdAt": format_time(now)}
+        more = {"size": size, "image": image}
+        draft.put_version(entry | {field: value for field, value in more.items() if value is not None})
+    draft.condition(ConditionType.JOB_COMPLETED, met=True, reason=Reason.JOB_SUCCEEDED)
+    if (draft.condition_of(ConditionType.SCHEDULED) or {}).get("status") == "False":
+        draft.condition(ConditionType.SCHEDULED, met=True, reason=Reason.SCHEDULED)
+
+
+def _location(draft: StatusDraft, job: Object, storage: Storage) -> str | None:
+    """Where the artifact of this Job lies; the version is the Job's, the checkpoint's may have moved on."""
+    template = job.get("spec", {}).get("template", {})
+    version = annotations_of(template).get(keys.ANN_ARTIFACT_VERSION, "").strip()
+    checkpoint_id = draft.checkpoint_id
+    version = version or draft.job_name.removeprefix(f"checkpoint-job-{checkpoint_id}-")
+    try:
+        return str(artifact_dir(storage.base_path, checkpoint_id, version))
+    except BadIdError:
+        return None
+
+
+def _await_verdict(observed: Observed, job: Object, draft: StatusDraft, now: datetime, values: Values) -> float | None:
+    if pods.agent_active(observed.lease, now) or _just_completed(job, now):
+        return AGENT_POLL
+    words = f"Job {job['metadata']['name']} completed, but no snapshot agent vouched for the artifact"
+    return _fail(observed, draft, Problem(Reason.VERIFICATION_FAILED, words), values)
+
+
+def _just_completed(job: Object, now: datetime) -> bool:
+    ended = parsed_time((job.get("status") or {}).get("completionTime"))
+    return ended is not None and (now - ended).total_seconds() < VERDICT_PATIENCE
+
+
+def _underway(
+    observed: Observed, job: Object, draft: StatusDraft, now: datetime, storage: Storage
+) -> tuple[tuple[SetDeadline, ...], float | None]:
+    pod = pods.newest(observed.pods)
+    without_agent = agents_storage(observed, draft, storage)
+    if pod is None:
+        missing = pods.no_pod(job, observed.job_events, now)
+        draft.problem = missing or without_agent
+        extended, look_again = _deadline_without_pod(observed.checkpoint, job, now)
+        soon = None if missing else pods.POD_PATIENCE
+        return extended, min((each for each in (soon, look_again) if each is not None), default=None)
+    unscheduled, soon = _scheduled(pod, draft, now)
+    silent, seconds = pods.no_agent(job, pod, now, observed.lease)
+    draft.problem = pods.not_started(pod) or without_agent or unscheduled or silent
+    extended, look_again = _deadline(observed.checkpoint, job, pod, now)
+    waits = [each for each in (soon, seconds, look_again) if each is not None]
+    return extended, min(waits, default=None)
+
+
+def _scheduled(pod: Object, draft: StatusDraft, now: datetime) -> tuple[Problem | None, float | None]:
+    """State condition Scheduled at once; answer the problem when it has lasted, else when that will be."""
+    problem = pods.scheduling(pod)
+    if problem is None:
+        if is_true(pod, "PodScheduled"):
+            node = (pod.get("spec") or {}).get("nodeName", "")
+            draft.condition(ConditionType.SCHEDULED, met=True, reason=Reason.SCHEDULED, message=node)
+        return None, None
+    draft.condition(ConditionType.SCHEDULED, met=False, reason=problem.reason, message=problem.message)
+    left = pods.SCHEDULER_PATIENCE - pods.unscheduled_for(pod, now)
+    return (None, left) if left > 0 else (problem, None)
+
+
+def _deadline(
+    checkpoint: Object, job: Object, pod: Object, now: datetime
+) -> tuple[tuple[SetDeadline, ...], float | None]:
+    """Give back the time that the pod spent waiting for a node: the deadline is for the capture."""
+    entry = condition(pod, "PodScheduled")
+    if entry is None:
+        return (), None
+    if entry.get("status") != "True":
+        return _deadline_without_pod(checkpoint, job, now)
+    started, current = _clock(job)
+    if started is None or current is None:
+        return (), None
+    until = parsed_time(entry.get("lastTransitionTime")) or started
+    wanted = _allowed(checkpoint) + max(0, int((until - started).total_seconds()))
+    return ((SetDeadline(job, wanted),) if wanted - current > WORTH_EXTENDING else ()), None
+
+
+def _deadline_without_pod(
+    checkpoint: Object, job: Object, now: datetime
+) -> tuple[tuple[SetDeadline, ...], float | None]:
+    """No pod runs: half of the allowance is used up: fill it again, and look again when that half is gone."""
+    started, current = _clock(job)
+    if started is None or current is None:
+        return (), None
+    allowed, waited = _allowed(checkpoint), max(0, int((now - started).total_seconds()))
+    left = current - waited
+    if left <= allowed // 2:
+        return (SetDeadline(job, waited + allowed),), allowed / 2
+    return (), float(left - allowed // 2)
+
+
+def _clock(job: Object) -> tuple[datetime | None, int | None]:
+    """When the Job's clock began to run, and at how many seconds it ends the Job."""
+    return parsed_time((job.get("status") or {}).get("startTime")), job["spec"].get("activeDeadlineSeconds")
+
+
+def _allowed(checkpoint: Object) -> int:
+    return int(job_spec(checkpoint).get("activeDeadlineSeconds") or keys.DEFAULT_ACTIVE_DEADLINE_SECONDS)

@@ -1,0 +1,132 @@
+"""A checkpoint that is being deleted: its artifacts go first, where the system made them.
+
+Only automatic checkpoints carry our finalizer.  What people checkpoint by hand stays on the volume until they remove
+it: deleting a small object must not destroy the work of hours by surprise.
+"""
+
+from datetime import datetime
+from typing import Final
+
+from contract.api import keys
+from contract.api.checkpoint import id_of
+from contract.api.conditions import condition, is_true
+from contract.api.states import Phase
+from contract.api.times import parsed_time
+from contract.config.storage import Storage
+from contract.config.values import Values
+from controller.checkpoints.actions import Action, CreateJob, DeleteJob, SetFinalizer
+from controller.checkpoints.diagnose import pods
+from controller.checkpoints.observed import Observed, Refused
+from controller.checkpoints.plan.adopting import store_namespace
+from controller.checkpoints.reasons import Reason, note
+from controller.checkpoints.storage_jobs import build_cleanup_job, cleanup_job_name
+from controller.runtime.plan import Plan
+from kube.api import Object
+from kube.recorder import EventSpec
+from kube.store import key_of
+
+POLL_SECONDS: Final = 5.0
+"""Seconds between looks at a Job that runs; its end also wakes the controller."""
+RETRY_SECONDS: Final = 30.0
+"""Seconds that a failed cleanup Job stays, so that its log can be read and the next try is not in haste."""
+BLOCKED_SECONDS: Final = 60.0
+"""Seconds between looks at what only a person can put right."""
+
+
+def has_finalizer(checkpoint: Object) -> bool:
+    """Whether our finalizer holds the object."""
+    return keys.FINALIZER in (checkpoint["metadata"].get("finalizers") or ())
+
+
+def plan_deletion(observed: Observed, now: datetime, values: Values, storage: Storage) -> Plan[Action]:
+    """The next step on the way out."""
+    checkpoint = observed.checkpoint
+    if not has_finalizer(checkpoint):
+        return Plan()
+    checkpoint_id = id_of(checkpoint)
+    if not checkpoint_id:
+        return _let_go("it never had a checkpoint id, so there is no artifact")
+    if any(_holds(sibling) for sibling in observed.siblings):
+        return _let_go(f"another checkpoint uses the artifact {checkpoint_id}")
+    if observed.job is not None and _capturing(observed.job):
+        return Plan(_delete_once(observed.job), requeue_after=POLL_SECONDS)
+    return _clean_up(observed, checkpoint_id, now, values, storage)
+
+
+def _clean_up(observed: Observed, checkpoint_id: str, now: datetime, values: Values, storage: Storage) -> Plan[Action]:
+    refusal = observed.refusal
+    if refusal is not None and refusal.how == Refused.NAMESPACE_ENDING:
+        return _let_go("its namespace is being deleted, and nothing new can run there")
+    if refusal is not None:
+        return _blocked(f"the cleanup Job was refused: {refusal.message}")
+    if observed.cleanup_job is not None:
+        return _follow(observed, observed.cleanup_job, checkpoint_id, now)
+    namespace = store_namespace(observed.checkpoint, observed.release_namespace, storage)
+    job = build_cleanup_job(observed.checkpoint, checkpoint_id, namespace, values=values, storage=storage)
+    told = note(Reason.CLEANUP_RUNNING, f"removing artifact {checkpoint_id}")
+    return Plan((CreateJob(job),), events=(told,), requeue_after=POLL_SECONDS)
+
+
+def _follow(observed: Observed, job: Object, checkpoint_id: str, now: datetime) -> Plan[Action]:
+    if (job["metadata"].get("labels") or {}).get(keys.LABEL_CHECKPOINT_ID) != checkpoint_id:
+        return _blocked(f"Job {cleanup_job_name(checkpoint_id)} exists and removes something else; delete it")
+    if is_true(job, "Complete"):
+        told = note(Reason.ARTIFACT_REMOVED, f"artifact {checkpoint_id} removed")
+        return Plan((DeleteJob(job), SetFinalizer(present=False)), events=(told,))
+    stuck = pods.store_job_problem(job, (), observed.cleanup_events, now)
+    if stuck and pods.forbids_root(stuck):
+        stuck = f"{stuck}; or {_by_hand(observed.checkpoint)}"
+    if is_true(job, "Failed") and not job["metadata"].get("deletionTimestamp"):
+        # One that never had a pod has no log to read: it ran out of time while it was kept from beginning.
+        return _failed(job, note(Reason.CLEANUP_BLOCKED, stuck) if stuck else _failure(job), now)
+    return _blocked(stuck) if stuck else Plan(requeue_after=POLL_SECONDS)
+
+
+def _failure(job: Object) -> EventSpec:
+    entry = condition(job, "Failed") or {}
+    namespace, name = key_of(job)
+    words = f"cleanup Job {name} failed: {entry.get('message') or entry.get('reason')}"
+    log = f"`kubectl logs job/{name} -n {namespace}`"
+    return note(Reason.CLEANUP_FAILED, f"{words}; see {log}; it is tried again every {RETRY_SECONDS:.0f} s")
+
+
+def _failed(job: Object, told: EventSpec, now: datetime) -> Plan[Action]:
+    entry = condition(job, "Failed") or {}
+    since = parsed_time(entry.get("lastTransitionTime"))
+    left = RETRY_SECONDS - (now - since).total_seconds() if since is not None else 0.0
+    if left > 0:
+        return Plan(events=(told,), requeue_after=left)
+    return Plan((DeleteJob(job),), requeue_after=POLL_SECONDS)
+
+
+def _blocked(words: str) -> Plan[Action]:
+    told = note(Reason.CLEANUP_BLOCKED, words)
+    return Plan(events=(told,), requeue_after=BLOCKED_SECONDS)
+
+
+def _by_hand(checkpoint: Object) -> str:
+    """How the object goes without its artifact."""
+    namespace, name = key_of(checkpoint)
+    return (
+        f"let the object go and keep the artifact: `kubectl patch dckpt {name} -n {namespace} --type=merge -p "
+        '\'{"metadata":{"finalizers":null}}\'`; see docs/operating.md#a-checkpoint-that-does-not-go'
+    )
+
+
+def _holds(sibling: Object) -> bool:
+    phase = (sibling.get("status") or {}).get("phase")
+    return phase in (Phase.READY, Phase.CREATING) and not sibling["metadata"].get("deletionTimestamp")
+
+
+def _delete_once(job: Object) -> tuple[DeleteJob, ...]:
+    return () if job["metadata"].get("deletionTimestamp") else (DeleteJob(job),)
+
+
+def _capturing(job: Object) -> bool:
+    """Whether a capture may still be writing what is to be removed."""
+    return not is_true(job, "Complete") and not is_true(job, "Failed")
+
+
+def _let_go(why: str) -> Plan[Action]:
+    told = note(Reason.ARTIFACT_KEPT, f"no artifact removed: {why}")
+    return Plan((SetFinalizer(present=False),), events=(told,))

@@ -1,0 +1,33 @@
+"""What this room adds to the controller's process, where the installation serves graph deployments."""
+
+from functools import partial
+from typing import Final
+
+from controller.graphs.act import Actor
+from controller.graphs.observe import Informers, Observer, make_informers
+from controller.graphs.reconciler import Reconciler
+from controller.runtime.manager import ControllerSetup, ManagerContext
+from kube.informer import synced
+from kube.queue import WorkQueue
+from kube.store import Key
+
+WORKERS: Final = 4
+"""Graphs handled at once: there are few, and each waits for the API server nearly all the time."""
+
+
+def set_up(context: ManagerContext) -> ControllerSetup:
+    """Nothing where ``graphDeployments.enabled`` is false: then not even the kind need exist."""
+    if not context.values.graph_deployments.enabled:
+        return ControllerSetup()
+    copies = make_informers(context.kube, context.settings.watched_namespace, context.checkpoints)
+    queue: WorkQueue[Key] = WorkQueue()
+    copies.wake(queue)
+    observer, actor = Observer(context.kube, copies), Actor(context.kube, copies.learn)
+    reconciler = Reconciler(context, observer, actor)
+    work = {"graphs": partial(_work, queue, reconciler, copies)}
+    return ControllerSetup(informers=copies.own(), work=work, queues={"graphs": queue})
+
+
+async def _work(queue: WorkQueue[Key], reconciler: Reconciler, copies: Informers) -> None:
+    await synced(copies.graphs, copies.deployments, copies.checkpoints)
+    await queue.run(reconciler.handle, WORKERS)

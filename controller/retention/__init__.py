@@ -1,0 +1,1 @@
+"""Which artifacts and checkpoints may be removed, and their removal."""

@@ -1,0 +1,124 @@
+"""What is remembered of a pod that opted in, and what it says about itself.
+
+Thousands of them may be there at once, so only what somebody here reads is kept: a fiftieth of the object.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+from contract.api import keys
+from contract.api.checkpoint import annotations_of, controller_of, labels_of
+from contract.api.states import Admission
+from contract.api.times import parse_time
+from contract.pods.template_hash import automatic_id, automatic_name
+from kube.api import Object
+from kube.store import Key, key_of
+
+BY_CHECKPOINT: Final = "checkpoint"
+OPTED_IN: Final = f"{keys.LABEL_RESTORE} in ({keys.RESTORE_BY_NAME},{keys.RESTORE_AUTO}),!{keys.LABEL_IS_SOURCE}"
+OF_GRAPHS: Final = ",".join((*keys.GRAPH_LABELS, f"!{keys.LABEL_RESTORE}", f"!{keys.LABEL_IS_SOURCE}"))
+"""A selector cannot ask for the candidates' annotation, so all pods of graph deployments are looked at."""
+
+_OURS: Final = f"{keys.GROUP}/"
+_METADATA: Final = ("name", "namespace", "generateName", "uid", "resourceVersion", "creationTimestamp")
+_ASKING: Final = frozenset({Admission.CHECKPOINT_REQUESTED.value, Admission.HELD.value})
+_STAMP: Final = re.compile(r"[0-9a-f]{32}")
+_ENDED: Final = frozenset({"Succeeded", "Failed"})
+
+
+def kept(pod: Object) -> Object:
+    """What of *pod* is remembered."""
+    before, spec = pod["metadata"], pod.get("spec") or {}
+    metadata = {field: before[field] for field in (*_METADATA, "deletionTimestamp") if field in before}
+    metadata["labels"] = {key: value for key, value in labels_of(pod).items() if key.startswith(_OURS)}
+    metadata["annotations"] = {key: value for key, value in annotations_of(pod).items() if key.startswith(_OURS)}
+    if owner := controller_of(pod):
+        metadata["ownerReferences"] = [owner]
+    containers = [{field: each.get(field, "") for field in ("name", "image")} for each in spec.get("containers") or ()]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata,
+        "spec": {"containers": containers, "schedulingGates": list(spec.get("schedulingGates") or ()), **_store(spec)},
+        "status": {"phase": (pod.get("status") or {}).get("phase", "")},
+    }
+
+
+def _store(spec: Object) -> Object:
+    found = [each for each in spec.get("volumes") or () if each.get("name") == keys.STORAGE_VOLUME]
+    return {"volumes": found} if found else {}
+
+
+def store_claim(pod: Object) -> str:
+    """Name of the claim with artifacts that it mounts; empty where it mounts none."""
+    volumes = (pod.get("spec") or {}).get("volumes") or ()
+    found = (each.get("persistentVolumeClaim") or {} for each in volumes if each.get("name") == keys.STORAGE_VOLUME)
+    return str(next(found, {}).get("claimName") or "")
+
+
+def by_checkpoint(pod: Object) -> Iterable[str]:
+    """Index of pods by ``namespace/name`` of the checkpoint that they name."""
+    name = checkpoint_name(pod)
+    return (f"{key_of(pod)[0]}/{name}",) if name else ()
+
+
+def checkpoint_name(pod: Object) -> str:
+    """The checkpoint that the pod belongs to, or asks for by name; empty where it says none."""
+    notes = annotations_of(pod)
+    wishes = (keys.ANN_CHECKPOINT, keys.ANN_CHECKPOINT_NAME, keys.ANN_RESTORE_FROM)
+    return next((notes[key] for key in wishes if notes.get(key)), "")
+
+
+def checkpoint_key(pod: Object) -> Key:
+    """Namespace and name of that checkpoint."""
+    return key_of(pod)[0], checkpoint_name(pod)
+
+
+def admission(pod: Object) -> str:
+    """The admission code on the pod; empty where nobody decided about it."""
+    return annotations_of(pod).get(keys.ANN_ADMISSION, "")
+
+
+def created(pod: Object) -> datetime:
+    """When it was created."""
+    return parse_time(str(pod["metadata"]["creationTimestamp"]))
+
+
+def alive(pod: Object) -> bool:
+    """Whether it runs, or may run yet."""
+    return not pod["metadata"].get("deletionTimestamp") and (pod.get("status") or {}).get("phase") not in _ENDED
+
+
+def held(pod: Object) -> bool:
+    """Whether our gate keeps it from being scheduled."""
+    gates: Iterable[Object] = (pod.get("spec") or {}).get("schedulingGates") or ()
+    return alive(pod) and any(gate.get("name") == keys.SCHEDULING_GATE for gate in gates)
+
+
+def required(pod: Object) -> bool:
+    """Whether it must not start cold."""
+    return annotations_of(pod).get(keys.ANN_POLICY) == keys.POLICY_REQUIRE
+
+
+def stamp_of(pod: Object) -> str:
+    """The template hash that the webhook wrote; empty where there is none that can be one."""
+    stamp = annotations_of(pod).get(keys.ANN_TEMPLATE_HASH, "")
+    return stamp if _STAMP.fullmatch(stamp) else ""
+
+
+def asks(pod: Object) -> bool:
+    """Whether the pod waits for an automatic checkpoint to be made.
+
+    It asks from its admission on.  It stops when it ends, when its gate is lifted, or when the checkpoint that it
+    asked for was deleted: else the pods of a running workload would undo every deletion.
+    """
+    notes = annotations_of(pod)
+    if labels_of(pod).get(keys.LABEL_RESTORE) != keys.RESTORE_AUTO or admission(pod) not in _ASKING:
+        return False
+    if notes.get(keys.ANN_REQUEST) == keys.REQUEST_WITHDRAWN or keys.ANN_GATE in notes or not alive(pod):
+        return False
+    stamp = stamp_of(pod)
+    # Anybody may write annotations; the name must be the one that follows from the stamp.
+    return bool(stamp) and checkpoint_name(pod) == automatic_name(automatic_id(key_of(pod)[0], stamp))
