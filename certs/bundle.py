@@ -45,7 +45,7 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Observed:
     """All that decides about the next step."""
 
     state: State
@@ -85,7 +85,7 @@ class Step(NamedTuple):
     why: str
 
 
-def decide(world: World, now: datetime) -> Step | None:
+def decide(world: Observed, now: datetime) -> Step | None:
     """The next step towards a fresh serving certificate that everybody trusts, or None when all is well."""
     for act, rule in _RULES:
         why = rule(world, now)
@@ -100,7 +100,7 @@ def wanted_bundle(state: State) -> str:
     return "".join(member.strip() + "\n" for member in members if member)
 
 
-def after(step: Step, world: World, now: datetime, name: str) -> State:
+def after(step: Step, world: Observed, now: datetime, name: str) -> State:
     """The state after a *step* that writes the authority Secret; *name* is whose authority it is.
 
     Raises:
@@ -123,51 +123,51 @@ def after(step: Step, world: World, now: datetime, name: str) -> State:
     raise ValueError(f"{step.act} does not write the authorities")
 
 
-def new_leaf(world: World, now: datetime) -> Pair:
+def new_leaf(world: Observed, now: datetime) -> Pair:
     """The serving certificate that ``Act.ISSUE`` asks for."""
     return issue_leaf(world.state.current, world.dns_names, now, world.lifetimes.leaf)
 
 
 # --- the rules, in order ---------------------------------------------------------------------------------------------
-def _discard(world: World, now: datetime) -> str | None:
+def _discard(world: Observed, now: datetime) -> str | None:
     if world.state.next == NO_PAIR:
         return None
     reason = authority_due(world.state.next, now, world.lifetimes)
     return reason and f"the next authority cannot be used: {reason.message}"
 
 
-def _mint(world: World, now: datetime) -> str | None:
+def _mint(world: Observed, now: datetime) -> str | None:
     if world.state.next.certificate:
         return None
     reason = authority_due(world.state.current, now, world.lifetimes)
     return reason and f"the authority is due: {reason.message}"
 
 
-def _distrust(world: World, _: datetime) -> str | None:
+def _distrust(world: Observed, _: datetime) -> str | None:
     if world.state.next_trusted_since is None or _trusts(world.bundle, world.state.next):
         return None
     return "the injected bundle has lost the next authority"
 
 
-def _retire(world: World, now: datetime) -> str | None:
+def _retire(world: Observed, now: datetime) -> str | None:
     over = sum(old.until <= now for old in world.state.previous)
     return f"all that {over} former authorities signed has expired" if over else None
 
 
-def _inject(world: World, _: datetime) -> str | None:
+def _inject(world: Observed, _: datetime) -> str | None:
     wanted = wanted_bundle(world.state)
     if not wanted or _fingerprints(wanted) == _fingerprints(world.bundle):
         return None
     return "the injected bundle differs from the authorities"
 
 
-def _confirm(world: World, _: datetime) -> str | None:
+def _confirm(world: Observed, _: datetime) -> str | None:
     if not world.state.next.certificate or world.state.next_trusted_since is not None:
         return None
     return "the bundle with the next authority is in place"
 
 
-def _promote(world: World, now: datetime) -> str | None:
+def _promote(world: Observed, now: datetime) -> str | None:
     state = world.state
     if state.next_trusted_since is None:
         return None
@@ -179,7 +179,7 @@ def _promote(world: World, now: datetime) -> str | None:
     return f"every API server trusts the next authority since {state.next_trusted_since.isoformat()}"
 
 
-def _issue(world: World, now: datetime) -> str | None:
+def _issue(world: Observed, now: datetime) -> str | None:
     state = world.state
     if not can_sign(state.current, now):
         return None
@@ -187,7 +187,7 @@ def _issue(world: World, now: datetime) -> str | None:
     return reason and f"the serving certificate is due: {reason.message}"
 
 
-_RULES: Final[tuple[tuple[Act, Callable[[World, datetime], str | None]], ...]] = (
+_RULES: Final[tuple[tuple[Act, Callable[[Observed, datetime], str | None]], ...]] = (
     (Act.DISCARD, _discard),
     (Act.MINT, _mint),
     (Act.DISTRUST, _distrust),
@@ -200,7 +200,7 @@ _RULES: Final[tuple[tuple[Act, Callable[[World, datetime], str | None]], ...]] =
 
 
 # --- how the state moves ---------------------------------------------------------------------------------------------
-def _with_next(world: World, now: datetime, name: str) -> State:
+def _with_next(world: Observed, now: datetime, name: str) -> State:
     state = world.state
     fresh = mint_authority(name, now, world.lifetimes.authority)
     if certificates(state.current.certificate):
@@ -209,7 +209,7 @@ def _with_next(world: World, now: datetime, name: str) -> State:
     return State(next=fresh, previous=(*state.previous, *_adopted(world, now)))
 
 
-def _adopted(world: World, now: datetime) -> tuple[Retired, ...]:
+def _adopted(world: Observed, now: datetime) -> tuple[Retired, ...]:
     known = {mark for old in world.state.previous for mark in _fingerprints(old.certificate)}
     return tuple(
         Retired(_pem(found), min(found.not_valid_after_utc, now + world.lifetimes.leaf))
@@ -218,12 +218,12 @@ def _adopted(world: World, now: datetime) -> tuple[Retired, ...]:
     )
 
 
-def _promoted(world: World, now: datetime) -> State:
+def _promoted(world: Observed, now: datetime) -> State:
     state = world.state
     return State(current=state.next, previous=(*state.previous, *_retired(world, now)))
 
 
-def _retired(world: World, now: datetime) -> tuple[Retired, ...]:
+def _retired(world: Observed, now: datetime) -> tuple[Retired, ...]:
     """The current authority as a former one: until the end of whatever it can have signed up to *now*."""
     return tuple(
         Retired(world.state.current.certificate, min(found.not_valid_after_utc, now + world.lifetimes.leaf))

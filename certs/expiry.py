@@ -7,7 +7,7 @@ from typing import Final
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from certs.bundle import World
+from certs.bundle import Observed
 from certs.policy import certificates
 
 SERVING: Final = "serving"
@@ -35,7 +35,7 @@ class Expiry(Collector):
         else:
             self._ends[certificate] = end
 
-    def see_world(self, world: World) -> None:
+    def see_world(self, world: Observed) -> None:
         """Note what the cluster holds."""
         self.see(SERVING, end_of(world.leaf.certificate))
         self.see(AUTHORITY, end_of(world.state.current.certificate))

@@ -14,9 +14,9 @@ from datetime import datetime
 from typing import Final
 
 from certs import store
-from certs.bundle import Act, Step, World, after, decide, new_leaf, wanted_bundle
+from certs.bundle import Act, Observed, Step, after, decide, new_leaf, wanted_bundle
+from certs.namespace_owner import FIELD_MANAGER, own_by_namespace
 from certs.policy import Lifetimes
-from certs.tie import FIELD_MANAGER, tie
 from kube.api import KubeClient, Object, PatchKind
 from kube.errors import ConflictError, KubeError, NotFoundError
 from kube.resources import MUTATING_WEBHOOK_CONFIGURATIONS, SECRETS
@@ -76,10 +76,10 @@ class Seen:
     configuration: Object
     authorities: Object
     serving: Object
-    world: World
+    world: Observed
 
 
-def _unseen(_: World) -> None:
+def _unseen(_: Observed) -> None:
     """Nobody wants to know."""
 
 
@@ -89,7 +89,7 @@ async def run(
     clock: Callable[[], datetime],
     *,
     wake: asyncio.Event | None = None,
-    see: Callable[[World], None] = _unseen,
+    see: Callable[[Observed], None] = _unseen,
 ) -> None:
     """Reconcile until cancelled: every minute, and at once whenever *wake* is set.
 
@@ -111,7 +111,7 @@ async def run(
 
 
 async def reconcile(
-    kube: KubeClient, targets: Targets, clock: Callable[[], datetime], see: Callable[[World], None] = _unseen
+    kube: KubeClient, targets: Targets, clock: Callable[[], datetime], see: Callable[[Observed], None] = _unseen
 ) -> tuple[Step, ...]:
     """Take every step that is due now and return them.
 
@@ -145,7 +145,7 @@ async def observe(kube: KubeClient, targets: Targets) -> Seen:
     configuration = await kube.get(MUTATING_WEBHOOK_CONFIGURATIONS, targets.configuration)
     authorities = await kube.get(SECRETS, targets.authority_secret, targets.namespace)
     serving = await kube.get(SECRETS, targets.serving_secret, targets.namespace)
-    world = World(
+    world = Observed(
         state=store.read_state(authorities.get("data") or {}),
         leaf=store.read_leaf(serving.get("data") or {}),
         bundle=store.read_bundle(configuration, WEBHOOK_ENTRY),
@@ -156,7 +156,7 @@ async def observe(kube: KubeClient, targets: Targets) -> Seen:
 
 
 async def _guarded(
-    kube: KubeClient, targets: Targets, clock: Callable[[], datetime], see: Callable[[World], None]
+    kube: KubeClient, targets: Targets, clock: Callable[[], datetime], see: Callable[[Observed], None]
 ) -> float:
     """One pass; its errors become log lines, and the answer is how long to wait."""
     try:
@@ -168,7 +168,7 @@ async def _guarded(
     except KubeError as error:
         log.warning("certificates: %s", error)
     else:
-        await tie(kube, targets.configuration, targets.namespace)
+        await own_by_namespace(kube, targets.configuration, targets.namespace)
         return INTERVAL
     return RETRY
 

@@ -61,7 +61,7 @@ async def serve() -> None:
 
 def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
     storage = _storage(settings, values)
-    copies = make_informers(kube, settings.watched_namespace, storage, settings.pod_namespace)
+    checkpoint_informers = make_informers(kube, settings.watched_namespace, storage, settings.pod_namespace)
     recorder, registry = Recorder(kube, COMPONENT, settings.pod_name), CollectorRegistry()
     election = Election(kube, settings.pod_namespace, f"{settings.release_fullname}-controller", _identity(settings))
     context = ManagerContext(
@@ -70,19 +70,21 @@ def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
         values=values,
         recorder=recorder,
         registry=registry,
-        checkpoints=copies.checkpoints,
+        checkpoints=checkpoint_informers.checkpoints,
         now=_now,
         led_until=lambda: election.led_until,
-        claims=VolumeClaimInformer(copies.claims, storage.pvc_name) if copies.claims else None,
+        claims=VolumeClaimInformer(checkpoint_informers.claims, storage.pvc_name)
+        if checkpoint_informers.claims
+        else None,
     )
     metrics = Metrics(registry)
-    CaptureMetrics(registry, _now, lambda: election.leading).follow(copies.jobs)
-    KeptArtifacts(recorder, metrics.told, lambda: election.leading).follow(copies.checkpoints)
+    CaptureMetrics(registry, _now, lambda: election.leading).follow(checkpoint_informers.jobs)
+    KeptArtifacts(recorder, metrics.told, lambda: election.leading).follow(checkpoint_informers.checkpoints)
     leader_gauge(registry, lambda: election.leading)
-    parts = (_checkpoints(context, copies, storage, metrics), *(make(context) for make in PARTS))
+    parts = (_checkpoints(context, checkpoint_informers, storage, metrics), *(make(context) for make in PARTS))
     informers = {name: informer for part in parts for name, informer in part.informers.items()}
     work = {name: task for part in parts for name, task in part.work.items()} | _certificates(context)
-    work["retention"] = _sweeper(context, copies, informers.values(), storage, metrics).run
+    work["retention"] = _sweeper(context, checkpoint_informers, informers.values(), storage, metrics).run
     _register(context, informers, parts)
     checks = {f"copy of {name}": partial(_unsynced, informer) for name, informer in informers.items()}
     tasks: dict[str, Task] = {f"copy of {name}": informer.run for name, informer in informers.items()}
@@ -111,16 +113,18 @@ def _storage(settings: Settings, values: Values) -> Storage:
         raise SettingsError([f"{settings.config_path}: {error}"]) from error
 
 
-def _checkpoints(context: ManagerContext, copies: Informers, storage: Storage, metrics: Metrics) -> ControllerSetup:
+def _checkpoints(
+    context: ManagerContext, checkpoint_informers: Informers, storage: Storage, metrics: Metrics
+) -> ControllerSetup:
     """What this room itself does."""
     kube, settings = context.kube, context.settings
-    observer = Observer(kube, copies, storage, settings.pod_namespace)
+    observer = Observer(kube, checkpoint_informers, storage, settings.pod_namespace)
     queue: WorkQueue[Key] = WorkQueue()
     observer.wake(lambda change: queue.add(key_of(change.object)))
-    actor = Actor(kube, copies.learn)
+    actor = Actor(kube, checkpoint_informers.learn)
     reconciler = Reconciler(context, observer, actor, metrics)
-    work = {"queue": partial(_work, queue, reconciler, copies)}
-    return ControllerSetup(informers=copies.all(), work=work, queues={"checkpoints": queue})
+    work = {"queue": partial(_work, queue, reconciler, checkpoint_informers)}
+    return ControllerSetup(informers=checkpoint_informers.all(), work=work, queues={"checkpoints": queue})
 
 
 def _certificates(context: ManagerContext) -> dict[str, Task]:
@@ -135,12 +139,16 @@ def _certificates(context: ManagerContext) -> dict[str, Task]:
 
 
 def _sweeper(
-    context: ManagerContext, copies: Informers, informers: Iterable[Informer], storage: Storage, metrics: Metrics
+    context: ManagerContext,
+    checkpoint_informers: Informers,
+    informers: Iterable[Informer],
+    storage: Storage,
+    metrics: Metrics,
 ) -> Sweeper:
     around = Surroundings(
-        checkpoints=copies.checkpoints,
-        jobs=copies.jobs,
-        pods=tuple(each for each in informers if each.resource == PODS and each is not copies.pods),
+        checkpoints=checkpoint_informers.checkpoints,
+        jobs=checkpoint_informers.jobs,
+        pods=tuple(each for each in informers if each.resource == PODS and each is not checkpoint_informers.pods),
         storage=storage,
         release_namespace=context.settings.pod_namespace,
         told=metrics.told,
@@ -153,8 +161,8 @@ def _identity(settings: Settings) -> str:
     return f"{settings.pod_name}_{uuid4()}"
 
 
-async def _work(queue: WorkQueue[Key], reconciler: Reconciler, copies: Informers) -> None:
-    await synced(*copies.all().values())
+async def _work(queue: WorkQueue[Key], reconciler: Reconciler, checkpoint_informers: Informers) -> None:
+    await synced(*checkpoint_informers.all().values())
     await queue.run(reconciler.handle, WORKERS)
 
 

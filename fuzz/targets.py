@@ -18,8 +18,8 @@ from aiohttp.http_parser import HttpRequestParser
 
 from contract.config.values import Values, ValuesError, load_values
 from fuzz import readers
-from webhook.answer import LABELS, Answer, BadReviewError, answer
-from webhook.fast_lane import FastLane, Heads, Reply
+from webhook.http_fast_path import FastPath, HeaderCache, Reply
+from webhook.review import LABELS, Answer, BadReviewError, answer
 
 Json = Any
 Target = Callable[[bytes], None]
@@ -133,7 +133,7 @@ def fast_lane(text: bytes) -> None:
 def _travel(*parts: bytes) -> tuple[list[bytes], int]:
     """The bodies that were answered, and how many bytes were not."""
     desk, general = _Desk(), _General()
-    lane = FastLane(desk, Heads(PATH), general, lambda: b"now")
+    lane = FastPath(desk, HeaderCache(PATH), general, lambda: b"now")
     lane.connection_made(_Nowhere())
     for part in parts:
         lane.data_received(part)

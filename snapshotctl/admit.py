@@ -22,8 +22,8 @@ def command(objects: Path, values: Path | None) -> None:
     With podMount the file's PersistentVolumeClaims say whether the claim is there; without any it is taken as there.
     """
     from snapshotctl.objects import claims_in, is_checkpoint  # noqa: PLC0415 - --help imports nothing
-    from webhook.answer import BadReviewError, answer, parse  # noqa: PLC0415 - as above
-    from webhook.wellformed import malformed  # noqa: PLC0415 - as above
+    from webhook.pod_schema import malformed  # noqa: PLC0415 - as above
+    from webhook.review import BadReviewError, answer, parse  # noqa: PLC0415 - as above
 
     loaded = values_of(values)
     found = objects_of(objects)

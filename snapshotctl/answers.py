@@ -235,8 +235,8 @@ def _admitted(facts: Facts) -> Finding:
         found = finding(Stage.ADMISSION, ADMISSION, Admission.ALREADY_SHAPED, "")
         # The closed list's words are for whoever copied such a pod's labels; on a capture Job's own pod all is well.
         return replace(found, meaning=CAPTURE_POD, remedy=NOTHING) if _of_a_job(facts.pod) else found
-    wish = labels.get(keys.LABEL_RESTORE) in (keys.RESTORE_BY_NAME, keys.RESTORE_AUTO)
-    if not wish and annotations.get(keys.ANN_RESTORE_CANDIDATE) != "true" and not is_shaped(facts.pod):
+    wanted = labels.get(keys.LABEL_RESTORE) in (keys.RESTORE_BY_NAME, keys.RESTORE_AUTO)
+    if not wanted and annotations.get(keys.ANN_RESTORE_CANDIDATE) != "true" and not is_shaped(facts.pod):
         return finding(Stage.ADMISSION, ADMISSION, Admission.NOT_OPTED_IN, NOT_ASKED_FOR)
     if said:
         name = annotations.get(keys.ANN_CHECKPOINT)

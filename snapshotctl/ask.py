@@ -38,8 +38,8 @@ from snapshotctl.manifests import Candidate, candidates, name_of
 from snapshotctl.release import Release
 from snapshotctl.unshape import unshaped
 from webhook.decide import Decision, decide
-from webhook.wellformed import malformed
-from webhook.wish import opted_in
+from webhook.pod_schema import malformed
+from webhook.request import opted_in
 
 if TYPE_CHECKING:
     from kube.client import Client

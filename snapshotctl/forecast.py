@@ -87,17 +87,17 @@ async def _forecast(objects: list[Object], values: Values, now: datetime) -> For
 def _observer(objects: list[Object], values: Values) -> Observer:
     storage = storage_from_values(values)
     kube = _File(objects)
-    copies = make_informers(kube, None, storage)
+    informers = make_informers(kube, None, storage)
     for obj in objects:
         if is_checkpoint(obj):
-            copies.checkpoints.store.put(obj)
+            informers.checkpoints.store.put(obj)
         elif obj["kind"] == JOBS.kind and labels_of(obj).get(keys.LABEL_CHECKPOINT_ID):
-            copies.jobs.store.put(obj)
+            informers.jobs.store.put(obj)
         elif obj["kind"] == PODS.kind and labels_of(obj).get(keys.LABEL_IS_SOURCE) == "true":
-            copies.pods.store.put(obj)
-        elif obj["kind"] == PERSISTENT_VOLUME_CLAIMS.kind and copies.claims is not None:
-            copies.claims.store.put(obj)
-    return Observer(kube, copies, storage, "")
+            informers.pods.store.put(obj)
+        elif obj["kind"] == PERSISTENT_VOLUME_CLAIMS.kind and informers.claims is not None:
+            informers.claims.store.put(obj)
+    return Observer(kube, informers, storage, "")
 
 
 class _File:

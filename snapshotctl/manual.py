@@ -13,7 +13,7 @@ from contract.api import keys
 from contract.api.checkpoint import TargetError, annotations_of, check_target, labels_of, target_containers
 from contract.config.storage import BadIdError, check_id
 from snapshotctl.cluster import UserError
-from webhook.wellformed import malformed
+from webhook.pod_schema import malformed
 
 Json = dict[str, Any]
 
@@ -99,11 +99,11 @@ def restore_body(pod: Mapping[str, Any], checkpoint: str, targets: Sequence[str]
     body = copy.deepcopy(dict(pod))
     metadata = body["metadata"] = dict(body.get("metadata") or {})
     labels = {key: value for key, value in labels_of(pod).items() if key not in _OURS}
-    wish = {keys.ANN_CHECKPOINT_NAME: checkpoint, keys.ANN_TARGET_CONTAINERS: ",".join(targets)}
+    wanted = {keys.ANN_CHECKPOINT_NAME: checkpoint, keys.ANN_TARGET_CONTAINERS: ",".join(targets)}
     stale = {keys.ANN_RESTORE_FROM, keys.ANN_RESTORE_CANDIDATE}
     annotations = {key: value for key, value in annotations_of(pod).items() if key not in stale}
     metadata["namespace"] = namespace
     metadata["labels"] = labels | {keys.LABEL_RESTORE: keys.RESTORE_BY_NAME}
-    metadata["annotations"] = annotations | wish
+    metadata["annotations"] = annotations | wanted
     body.pop("status", None)
     return body

@@ -63,8 +63,8 @@ def unshaped(pod: Mapping[str, Any]) -> Json:
 
 def _wish(labels: Mapping[str, str], name: str) -> dict[str, str]:
     """What the pod asked for: shaping takes the wish off, as it is spent."""
-    wish = {keys.ANN_CHECKPOINT_NAME: name}
-    return wish if labels.get(keys.LABEL_RESTORE) else wish | {keys.ANN_RESTORE_CANDIDATE: "true"}
+    wanted = {keys.ANN_CHECKPOINT_NAME: name}
+    return wanted if labels.get(keys.LABEL_RESTORE) else wanted | {keys.ANN_RESTORE_CANDIDATE: "true"}
 
 
 def _strip(spec: Json, annotations: Mapping[str, str]) -> None:

@@ -59,7 +59,7 @@ def checkpoint_of(obj: Json, *, phase: str = "Ready", target: str = "main", **st
     )
 
 
-def random_pod(chance: Random, *, wish: str | None = None) -> Json:
+def random_pod(chance: Random, *, wanted: str | None = None) -> Json:
     """A pod that asks for something and that an API server accepts.
 
     Args:
@@ -79,7 +79,7 @@ def random_pod(chance: Random, *, wish: str | None = None) -> Json:
     for field, choices in _POD_FIELDS.items():
         if chance.random() < 0.3:
             spec[field] = copy.deepcopy(chance.choice(choices))
-    build = _WISHES[wish or chance.choice(list(_WISHES))]
+    build = _WISHES[wanted or chance.choice(list(_WISHES))]
     obj = build(*containers, annotations=_annotations(chance), **spec)
     obj["metadata"]["generateName"] = "random-"
     return obj

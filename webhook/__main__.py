@@ -24,9 +24,9 @@ from daemon.settings import read_config, read_settings
 from daemon.tasks import Task, main, run_together
 from kube.client import connect
 from kube.metrics import InformerCollector
-from webhook.app import PORT, Edge, serve
-from webhook.copies import Copies
+from webhook.informers import Informers
 from webhook.metrics import Metrics
+from webhook.server import PORT, Edge, serve
 
 COMPONENT: Final = "snapshot-webhook"
 HEALTH_PORT: Final = 8081
@@ -47,27 +47,27 @@ async def process(options: argparse.Namespace) -> None:
     registry.register(expiry)
     certificate = ServingContext(options.certificates, partial(expiry.see, SERVING))
     async with await connect(user_agent=f"dynamo-snapshot/{COMPONENT}") as kube:
-        copies = Copies(kube, settings.watched_namespace, values)
-        edge = Edge(copies.checkpoints.store.get, values, Metrics(registry), copies.claims)
-        registry.register(InformerCollector(copies.informers))
+        informers = Informers(kube, settings.watched_namespace, values)
+        edge = Edge(informers.checkpoints.store.get, values, Metrics(registry), informers.claims)
+        registry.register(InformerCollector(informers.informers))
         checks: dict[str, Check] = {
             "certificate": lambda: None if certificate.loaded else f"none in {options.certificates} yet",
             "server": lambda: None if edge.listening and not edge.draining else "not listening, or stopping",
-        } | {name: partial(copies.missing, name) for name in copies.informers}
+        } | {name: partial(informers.missing, name) for name in informers.informers}
         tasks: dict[str, Task] = {
             "certificate": certificate.follow,
-            "admission": partial(_serve_when_ready, edge, certificate, copies, options.port),
+            "admission": partial(_serve_when_ready, edge, certificate, informers, options.port),
             "health": HealthServer(options.health_port, checks, registry).run,
         }
-        tasks |= {f"copy of {name}": informer.run for name, informer in copies.informers.items()}
+        tasks |= {f"copy of {name}": informer.run for name, informer in informers.informers.items()}
         await run_together(tasks)
 
 
-async def _serve_when_ready(edge: Edge, certificate: ServingContext, copies: Copies, port: int) -> None:
-    while not (certificate.loaded and copies.whole):  # noqa: ASYNC110 - the files are polled anyway
+async def _serve_when_ready(edge: Edge, certificate: ServingContext, informers: Informers, port: int) -> None:
+    while not (certificate.loaded and informers.whole):  # noqa: ASYNC110 - the files are polled anyway
         await asyncio.sleep(POLL_SECONDS)
     _allow_all_connections()
-    copies.warn()
+    informers.warn()
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)

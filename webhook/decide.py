@@ -19,8 +19,8 @@ from contract.config.values import Values
 from contract.pods.common import MountTakenError
 from contract.pods.injected_tools import EntrypointUnknownError
 from contract.pods.restore_patch import Restore, annotation_operations, restore_operations
-from webhook.source import differences, find_source
-from webhook.wish import Unshaped, Wish, opted_in, read_wish, says_shaped
+from webhook.request import NotEligible, RestoreRequest, opted_in, parse_request, says_shaped
+from webhook.source import differences, resolve_source
 
 Json = dict[str, Any]
 Lookup = Callable[[str, str], Json | None]
@@ -57,16 +57,16 @@ def decide(request: Mapping[str, Any], lookup: Lookup, values: Values, claims: C
     if request.get("operation") != "CREATE" or request.get("subResource"):
         return Decision(Admission.NOT_A_CREATE, "only the creation of pods is looked at")
     pod: Json = request.get("object") or {}
-    wish: Wish | None = None
+    wanted: RestoreRequest | None = None
     try:
-        wish = read_wish(request, pod, values)
-        checkpoint = lookup(wish.namespace, wish.name)
-        restore = find_source(pod, wish, checkpoint, values, claims)
+        wanted = parse_request(request, pod, values)
+        checkpoint = lookup(wanted.namespace, wanted.name)
+        restore = resolve_source(pod, wanted, checkpoint, values, claims)
         operations = restore_operations(pod, restore)
-    except Unshaped as reason:
-        return _unshaped(pod, wish, reason.code, reason.message)
+    except NotEligible as reason:
+        return _unshaped(pod, wanted, reason.code, reason.message)
     except (TargetError, MountTakenError, EntrypointUnknownError) as error:
-        return _unshaped(pod, wish, _CODES[type(error)], str(error))
+        return _unshaped(pod, wanted, _CODES[type(error)], str(error))
     return _shaped(restore, tuple(operations), differences(pod, checkpoint, restore))
 
 
@@ -82,11 +82,11 @@ def _shaped(restore: Restore, operations: tuple[Json, ...], warnings: tuple[str,
     return Decision(Admission.HELD, message, operations, (told, *warnings))
 
 
-def _unshaped(pod: Json, wish: Wish | None, code: Admission, message: str) -> Decision:
+def _unshaped(pod: Json, wanted: RestoreRequest | None, code: Admission, message: str) -> Decision:
     """Told on the pod itself: with failure policy Ignore and a Deployment nobody would see it otherwise."""
     if not opted_in(pod) or (code == Admission.ALREADY_SHAPED and says_shaped(pod)):
         return Decision(code, message)
-    notes = {keys.ANN_ADMISSION: code.value} | (wish.notes if wish else {})
+    notes = {keys.ANN_ADMISSION: code.value} | (wanted.notes if wanted else {})
     # What became of an earlier pod, in a manifest copied from it, would keep the controller from looking at this one.
     operations = annotation_operations(pod.get("metadata") or {}, notes, keys.ANN_GATE, keys.ANN_REQUEST)
     warning = f"{keys.ANN_ADMISSION}={code.value}: this pod starts cold: {message}"

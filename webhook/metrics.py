@@ -7,8 +7,8 @@ from weakref import WeakSet
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from webhook.answer import LABELS
-from webhook.fast_lane import FastLane
+from webhook.http_fast_path import FastPath
+from webhook.review import LABELS
 
 REFUSALS: Final = ("bad-request", "too-large", "too-slow", "error")
 _BUCKETS: Final = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1)
@@ -32,7 +32,7 @@ class Metrics:
             buckets=_BUCKETS,
             registry=registry,
         )
-        self.lanes: Final[WeakSet[FastLane]] = WeakSet()
+        self.lanes: Final[WeakSet[FastPath]] = WeakSet()
         """All connections; counted when asked, so that a request pays nothing for it."""
         self.general = 0
         """Requests that the general server is answering."""

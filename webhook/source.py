@@ -12,7 +12,7 @@ from contract.config.storage import BadIdError, Storage, StorageError, storage_f
 from contract.pods import common
 from contract.pods.injected_tools import tools_for
 from contract.pods.restore_patch import Restore
-from webhook.wish import Unshaped, Wish, check_supported
+from webhook.request import NotEligible, RestoreRequest, check_supported
 
 if TYPE_CHECKING:
     from contract.config.values import Values
@@ -23,25 +23,27 @@ _LET_US_MAKE_IT: Final = ", or set the chart value storage.pvc.create=true"
 _NEVER: Final = "a pod that mounts it (storage.accessMode=podMount) would not start at all"
 
 
-def find_source(pod: Json, wish: Wish, checkpoint: Json | None, values: Values, claims: Claims) -> Restore:
+def resolve_source(
+    pod: Json, wanted: RestoreRequest, checkpoint: Json | None, values: Values, claims: Claims
+) -> Restore:
     """How ``pod`` is to be shaped, now or, where it waits, for the checkpoint that is being made.
 
     Raises:
         Unshaped: where it is not to be.
         TargetError: where the containers to restore cannot be told.
     """
-    held = _is_held(wish, checkpoint)
-    source = _prospect(pod, wish) if checkpoint is None else checkpoint
-    if held and checkpoint is None and _leaves_command_to_stock_image(pod, wish, source, values):
+    held = _is_held(wanted, checkpoint)
+    source = _prospect(pod, wanted) if checkpoint is None else checkpoint
+    if held and checkpoint is None and _leaves_command_to_stock_image(pod, wanted, source, values):
         # Its command can be written only now, and is known only after the capture, which this very pod asks for.
         raise _requested(
-            wish,
+            wanted,
             "; it cannot be held for that, because its container has no command and its image is no placeholder that "
             "placeholder.images names; write the command into the pod template",
         )
-    restore = _restore(pod, wish, source, values, held=held)
+    restore = _restore(pod, wanted, source, values, held=held)
     if restore.storage.in_pod:
-        _check_claim(wish, checkpoint, restore, claims(wish.namespace))
+        _check_claim(wanted, checkpoint, restore, claims(wanted.namespace))
     return restore
 
 
@@ -62,85 +64,85 @@ def differences(pod: Json, checkpoint: Json | None, restore: Restore) -> tuple[s
     return tuple(found)
 
 
-def _is_held(wish: Wish, checkpoint: Json | None) -> bool:
+def _is_held(wanted: RestoreRequest, checkpoint: Json | None) -> bool:
     """Whether the pod waits; False: the checkpoint is there."""
     if checkpoint is None:
-        if not wish.automatic:
-            raise Unshaped(
+        if not wanted.automatic:
+            raise NotEligible(
                 Admission.CHECKPOINT_NOT_FOUND,
-                f"DynamoCheckpoint {wish.namespace}/{wish.name} does not exist; create it, or correct annotation "
+                f"DynamoCheckpoint {wanted.namespace}/{wanted.name} does not exist; create it, or correct annotation "
                 f"{keys.ANN_CHECKPOINT_NAME}",
             )
-        if not wish.may_wait:
-            raise _requested(wish)
+        if not wanted.may_wait:
+            raise _requested(wanted)
         return True
     if checkpoint["metadata"].get("deletionTimestamp"):
-        raise Unshaped(
-            Admission.CHECKPOINT_DELETING, f"DynamoCheckpoint {wish.name} is being deleted; {_after_deletion(wish)}"
+        raise NotEligible(
+            Admission.CHECKPOINT_DELETING, f"DynamoCheckpoint {wanted.name} is being deleted; {_after_deletion(wanted)}"
         )
     if ckpt.is_given_up(checkpoint):
-        return _begins_anew(wish)
-    return _waits_for_phase(wish, checkpoint.get("status") or {})
+        return _begins_anew(wanted)
+    return _waits_for_phase(wanted, checkpoint.get("status") or {})
 
 
-def _requested(wish: Wish, more: str = "") -> Unshaped:
-    return Unshaped(
+def _requested(wanted: RestoreRequest, more: str = "") -> NotEligible:
+    return NotEligible(
         Admission.CHECKPOINT_REQUESTED,
-        f"no checkpoint of this template exists yet; DynamoCheckpoint {wish.name} is made of it, and pods created once "
-        f"it is Ready are restored{more}",
+        f"no checkpoint of this template exists yet; DynamoCheckpoint {wanted.name} is made of it, and pods created "
+        f"once it is Ready are restored{more}",
     )
 
 
-def _after_deletion(wish: Wish) -> str:
-    return "pods created after that make a new one" if wish.automatic else "create a new one"
+def _after_deletion(wanted: RestoreRequest) -> str:
+    return "pods created after that make a new one" if wanted.automatic else "create a new one"
 
 
-def _begins_anew(wish: Wish) -> bool:
+def _begins_anew(wanted: RestoreRequest) -> bool:
     """Its capture was ended for want of a pod; here is one."""
-    if not wish.may_wait:
-        raise Unshaped(
+    if not wanted.may_wait:
+        raise NotEligible(
             Admission.CHECKPOINT_NOT_READY,
-            f"the capture of DynamoCheckpoint {wish.name} had been ended, because nobody wanted it any more; this pod "
-            "has it begun anew, and pods created once it is Ready are restored",
+            f"the capture of DynamoCheckpoint {wanted.name} was cancelled because no pod requested it; this pod restarts "
+            "it, and pods created once it is Ready are restored",
         )
     return True
 
 
-def _waits_for_phase(wish: Wish, status: Json) -> bool:
+def _waits_for_phase(wanted: RestoreRequest, status: Json) -> bool:
     phase = status.get("phase") or Phase.PENDING
     if phase == Phase.READY:
         return False
     if phase == Phase.FAILED:
-        raise Unshaped(
+        raise NotEligible(
             Admission.CHECKPOINT_FAILED,
-            f"DynamoCheckpoint {wish.name} failed: {status.get('message') or 'no message'}; correct the cause, then "
+            f"DynamoCheckpoint {wanted.name} failed: {status.get('message') or 'no message'}; correct the cause, then "
             f"capture again with a new value of its annotation {keys.ANN_ARTIFACT_VERSION}",
         )
-    if not wish.may_wait:
-        raise Unshaped(
+    if not wanted.may_wait:
+        raise NotEligible(
             Admission.CHECKPOINT_NOT_READY,
-            f"DynamoCheckpoint {wish.name} is {phase}; pods created once it is Ready are restored",
+            f"DynamoCheckpoint {wanted.name} is {phase}; pods created once it is Ready are restored",
         )
     return True
 
 
-def _prospect(pod: Json, wish: Wish) -> Json:
+def _prospect(pod: Json, wanted: RestoreRequest) -> Json:
     """The checkpoint that will be made of an automatic pod, as far as shaping asks."""
-    labels = {keys.LABEL_CHECKPOINT_ID: wish.checkpoint_id}
-    annotations = {keys.ANN_AUTO_CHECKPOINT: "true", keys.ANN_TEMPLATE_HASH: wish.stamp}
-    metadata = {"name": wish.name, "labels": labels, "annotations": annotations}
-    job = {"podTemplateSpec": {"spec": pod.get("spec") or {}}, "targetContainerName": wish.target}
+    labels = {keys.LABEL_CHECKPOINT_ID: wanted.checkpoint_id}
+    annotations = {keys.ANN_AUTO_CHECKPOINT: "true", keys.ANN_TEMPLATE_HASH: wanted.stamp}
+    metadata = {"name": wanted.name, "labels": labels, "annotations": annotations}
+    job = {"podTemplateSpec": {"spec": pod.get("spec") or {}}, "targetContainerName": wanted.target}
     return {"metadata": metadata, "spec": {"job": job}}
 
 
-def _leaves_command_to_stock_image(pod: Json, wish: Wish, source: Json, values: Values) -> bool:
-    container = ckpt.find_container(pod["spec"], wish.target) or {}
+def _leaves_command_to_stock_image(pod: Json, wanted: RestoreRequest, source: Json, values: Values) -> bool:
+    container = ckpt.find_container(pod["spec"], wanted.target) or {}
     image = _captured_image(source, container, values)
     return not container.get("command") and tools_for(source, image, values) is not None
 
 
-def _restore(pod: Json, wish: Wish, checkpoint: Json, values: Values, *, held: bool) -> Restore:
-    checkpoint_id, version = _artifact(wish.name, checkpoint)
+def _restore(pod: Json, wanted: RestoreRequest, checkpoint: Json, values: Values, *, held: bool) -> Restore:
+    checkpoint_id, version = _artifact(wanted.name, checkpoint)
     targets = ckpt.target_containers(pod)
     storage = _storage(values)
     check_supported(pod)
@@ -152,7 +154,7 @@ def _restore(pod: Json, wish: Wish, checkpoint: Json, values: Values, *, held: b
     own = (ckpt.find_container(pod["spec"], targets[0]) or {}).get("image", "")
     config = (checkpoint.get("status") or {}).get("image") or {}
     return Restore(
-        checkpoint=wish.name,
+        checkpoint=wanted.name,
         checkpoint_id=checkpoint_id,
         version=version,
         targets=targets,
@@ -165,7 +167,7 @@ def _restore(pod: Json, wish: Wish, checkpoint: Json, values: Values, *, held: b
         tools=tools_for(checkpoint, image or own, values),
         image_config=config,
         held=held,
-        stamp=wish.stamp,
+        stamp=wanted.stamp,
     )
 
 
@@ -173,17 +175,17 @@ def _storage(values: Values) -> Storage:
     try:
         return storage_from_values(values)
     except StorageError as error:
-        raise Unshaped(Admission.STORAGE_UNAVAILABLE, f"the chart's values do not fit: {error}") from error
+        raise NotEligible(Admission.STORAGE_UNAVAILABLE, f"the chart's values do not fit: {error}") from error
 
 
-def _check_claim(wish: Wish, checkpoint: Json | None, restore: Restore, claim: ClaimState) -> None:
+def _check_claim(wanted: RestoreRequest, checkpoint: Json | None, restore: Restore, claim: ClaimState) -> None:
     """A pod that mounts a claim that is not there would not start cold: it would never start."""
-    problem = _claim_problem(claim, said_of_claim(checkpoint), restore, wish.namespace)
+    problem = _claim_problem(claim, said_of_claim(checkpoint), restore, wanted.namespace)
     if problem and checkpoint is None:
         # Who starts cold for want of the claim asks for the checkpoint all the same: that says what it waits for.
-        raise _requested(wish, f"; it cannot be held for that: {problem}; {_NEVER}")
+        raise _requested(wanted, f"; it cannot be held for that: {problem}; {_NEVER}")
     if problem:
-        raise Unshaped(Admission.VOLUME_CLAIM_UNAVAILABLE, f"{problem}; {_NEVER}")
+        raise NotEligible(Admission.VOLUME_CLAIM_UNAVAILABLE, f"{problem}; {_NEVER}")
 
 
 def _claim_problem(claim: ClaimState, said: str, restore: Restore, namespace: str) -> str:
@@ -206,9 +208,9 @@ def _artifact(name: str, checkpoint: Json) -> tuple[str, str]:
         checkpoint_id = ckpt.resolve_id(checkpoint)
         version = ckpt.captured_version(checkpoint, checkpoint_id)
     except BadIdError as error:
-        raise Unshaped(Admission.CHECKPOINT_ID_UNAVAILABLE, f"DynamoCheckpoint {name}: {error}") from error
+        raise NotEligible(Admission.CHECKPOINT_ID_UNAVAILABLE, f"DynamoCheckpoint {name}: {error}") from error
     if checkpoint_id is None:
-        raise Unshaped(
+        raise NotEligible(
             Admission.CHECKPOINT_ID_UNAVAILABLE,
             f"DynamoCheckpoint {name} has no id in status.checkpointID, label {keys.LABEL_CHECKPOINT_ID} or "
             "spec.identity; wait for its controller, or look at the controller's log",
@@ -237,7 +239,7 @@ def _check_images(pod: Json, targets: tuple[str, ...], image: str, values: Value
     for target in targets:
         own = (ckpt.find_container(pod["spec"], target) or {}).get("image", "")
         if own != image and values.placeholder.images.get(own) != image:
-            raise Unshaped(
+            raise NotEligible(
                 Admission.IMAGE_MISMATCH,
                 f"container {target} has image {own}, the checkpoint was taken of {image}; use that image, map one to "
                 f"the other with the chart value placeholder.images, or accept the checkpoint's image with annotation "

@@ -111,16 +111,16 @@ class CaptureController:
             if job is None or selection.terminal(job) or not selection.owns(job, pod):
                 self._settled.add(uid)
                 return
-            wish = self._wish(pod, job)
-            if not isinstance(wish, Wait):
+            selected = self._select(pod, job)
+            if not isinstance(selected, Wait):
                 await self._alone(pod, job)
                 return
-            if wish.again is None:
+            if selected.again is None:
                 self._looked_at[uid] = pod
                 return
-            await asyncio.sleep(wish.again)
+            await asyncio.sleep(selected.again)
 
-    def _wish(self, pod: Object, job: Object) -> CaptureRequest | Rejection | Wait:
+    def _select(self, pod: Object, job: Object) -> CaptureRequest | Rejection | Wait:
         if (doom := self._doomed.get(pod["metadata"]["uid"])) is not None and not selection.terminal(job):
             return doom
         since = self._ready_since.get(pod["metadata"]["uid"])
@@ -140,17 +140,17 @@ class CaptureController:
         # Another agent may have held the Lease meanwhile, so everything is looked at anew.
         pod = self._newest(pod)
         job = await self._job(pod)
-        wish = Wait("the Job is gone") if job is None else self._wish(pod, job)
-        if job is None or isinstance(wish, Wait):
+        selected = Wait("the Job is gone") if job is None else self._select(pod, job)
+        if job is None or isinstance(selected, Wait):
             return
-        if isinstance(wish, Rejection):
-            outcome, container = outcome_of(wish), ""
+        if isinstance(selected, Rejection):
+            outcome, container = outcome_of(selected), ""
             facts = {"job": f"{pod['metadata'].get('namespace', '')}/{selection.job_name(pod)}"}
-            logger.warning("not captured: %s", wish.message, extra=facts | {"reason": wish.reason.value})
+            logger.warning("not captured: %s", selected.message, extra=facts | {"reason": selected.reason.value})
         else:
-            container = wish.place.container
-            await self._reporter.capture_begun(job, pod, wish)
-            request = wish
+            container = selected.place.container
+            await self._reporter.capture_begun(job, pod, selected)
+            request = selected
             outcome = await self._patiently(lambda: self._engine.capture(request))
         await self._reporter.captured(job, pod, container, outcome)
         self._settled.add(pod["metadata"]["uid"])

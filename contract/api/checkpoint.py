@@ -159,8 +159,8 @@ def captured_image(checkpoint: Mapping[str, Any], values: Values) -> str:
 
 def shared_memory_size(checkpoint: Mapping[str, Any]) -> str | None:
     """Size of the memory volume that the capture pod gets at /dev/shm; None where the checkpoint wants none."""
-    wish = job_spec(checkpoint).get("sharedMemory") or {}
-    return None if wish.get("disabled") else str(wish.get("size") or keys.SHARED_MEMORY_SIZE)
+    memory = job_spec(checkpoint).get("sharedMemory") or {}
+    return None if memory.get("disabled") else str(memory.get("size") or keys.SHARED_MEMORY_SIZE)
 
 
 def target_containers(pod: Mapping[str, Any]) -> tuple[str, ...]:

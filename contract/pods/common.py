@@ -119,28 +119,28 @@ def on_ready_nodes(affinity: Mapping[str, Any] | None, mode: str) -> Json:
     if mode == "None":
         return result
     node = dict(result.get("nodeAffinity") or {})
-    wish = {"key": keys.LABEL_NODE_READY, "operator": "In", "values": [keys.NODE_READY_VALUE]}
+    expression = {"key": keys.LABEL_NODE_READY, "operator": "In", "values": [keys.NODE_READY_VALUE]}
     if mode == "Required":
-        node["requiredDuringSchedulingIgnoredDuringExecution"] = _required(node, wish)
+        node["requiredDuringSchedulingIgnoredDuringExecution"] = _required(node, expression)
     else:
-        node["preferredDuringSchedulingIgnoredDuringExecution"] = _preferred(node, wish)
+        node["preferredDuringSchedulingIgnoredDuringExecution"] = _preferred(node, expression)
     result["nodeAffinity"] = node
     return result
 
 
-def _required(node: Mapping[str, Any], wish: Json) -> Json:
+def _required(node: Mapping[str, Any], expression: Json) -> Json:
     required = node.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
     # Terms are alternatives, so the wish goes into each; a node with no term at all gets one.
     terms = required.get("nodeSelectorTerms") or [{}]
-    return {**required, "nodeSelectorTerms": [_with_wish(term, wish) for term in terms]}
+    return {**required, "nodeSelectorTerms": [_with_expression(term, expression) for term in terms]}
 
 
-def _preferred(node: Mapping[str, Any], wish: Json) -> list[Json]:
+def _preferred(node: Mapping[str, Any], expression: Json) -> list[Json]:
     preferred = list(node.get("preferredDuringSchedulingIgnoredDuringExecution") or ())
-    entry = {"weight": 100, "preference": {"matchExpressions": [wish]}}
+    entry = {"weight": 100, "preference": {"matchExpressions": [expression]}}
     return preferred if entry in preferred else [*preferred, entry]
 
 
-def _with_wish(term: Mapping[str, Any], wish: Json) -> Json:
+def _with_expression(term: Mapping[str, Any], expression: Json) -> Json:
     expressions = list(term.get("matchExpressions") or ())
-    return dict(term) if wish in expressions else {**term, "matchExpressions": [*expressions, wish]}
+    return dict(term) if expression in expressions else {**term, "matchExpressions": [*expressions, expression]}

@@ -106,23 +106,23 @@ def make_informers(kube: KubeClient, namespace: str | None, storage: Storage, re
 class Observer:
     """Looks at one checkpoint at a time."""
 
-    def __init__(self, kube: KubeClient, copies: Informers, storage: Storage, release_namespace: str) -> None:
+    def __init__(self, kube: KubeClient, informers: Informers, storage: Storage, release_namespace: str) -> None:
         self._kube = kube
-        self._copies = copies
+        self._informers = informers
         self._storage = storage
         self._release_namespace = release_namespace
         self._events = JobEvents(kube)
 
     def wake(self, add: Handler) -> None:
         """Have *add* called with the checkpoint change that each change of anything amounts to."""
-        self._copies.checkpoints.add_handler(add)
-        self._copies.checkpoints.add_handler(lambda change: self._wake_siblings(change, add))
-        self._copies.jobs.add_handler(lambda change: self._wake_owner(change, add))
-        self._copies.pods.add_handler(lambda change: self._wake_job(change, add))
-        if self._copies.claims is not None:
-            self._copies.claims.add_handler(lambda change: self._wake_namespace(change, add))
-        if self._copies.agents is not None:
-            self._copies.agents.add_handler(lambda _: self._wake_unfinished(add))
+        self._informers.checkpoints.add_handler(add)
+        self._informers.checkpoints.add_handler(lambda change: self._wake_siblings(change, add))
+        self._informers.jobs.add_handler(lambda change: self._wake_owner(change, add))
+        self._informers.pods.add_handler(lambda change: self._wake_job(change, add))
+        if self._informers.claims is not None:
+            self._informers.claims.add_handler(lambda change: self._wake_namespace(change, add))
+        if self._informers.agents is not None:
+            self._informers.agents.add_handler(lambda _: self._wake_unfinished(add))
 
     async def observe(self, key: Key, now: datetime) -> Observed | None:
         """Everything about one checkpoint; None where it is gone.
@@ -131,12 +131,12 @@ class Observer:
             KubeError: a call failed.
         """
         namespace, name = key
-        checkpoint = self._copies.checkpoints.store.get(namespace, name)
+        checkpoint = self._informers.checkpoints.store.get(namespace, name)
         if checkpoint is None:
             return None
         job = await self._job(checkpoint, namespace)
         pods = self._pods(job)
-        claims = self._copies.claims
+        claims = self._informers.claims
         cleanup, adopt = self._cleanup_job(checkpoint), self._adopt_job(checkpoint)
         return Observed(
             checkpoint=checkpoint,
@@ -157,20 +157,20 @@ class Observer:
 
     def _siblings(self, checkpoint: Object) -> tuple[Object, ...]:
         """Who would write to the same directory: with podMount each namespace has a volume of its own."""
-        same_id = self._copies.checkpoints.store.by_index(BY_ID, id_of(checkpoint))
+        same_id = self._informers.checkpoints.store.by_index(BY_ID, id_of(checkpoint))
         namespace = key_of(checkpoint)[0] if self._storage.in_pod else None
         return tuple(
             each for each in same_id if key_of(each) != key_of(checkpoint) and namespace in (None, key_of(each)[0])
         )
 
     def _agents(self) -> tuple[Object, ...] | None:
-        agents = self._copies.agents
+        agents = self._informers.agents
         return tuple(agents.store) if agents is not None and agents.synced.is_set() else None
 
     async def _job(self, checkpoint: Object, namespace: str) -> Object | None:
         """The Job; that it is gone is believed only of the API server, a copy may not know it yet."""
         name = job_to_look_at(checkpoint)
-        job = self._copies.jobs.store.get(namespace, name) if name else None
+        job = self._informers.jobs.store.get(namespace, name) if name else None
         recorded = (checkpoint.get("status") or {}).get("jobName")
         if job is not None or not name or recorded != name:
             return job
@@ -183,7 +183,7 @@ class Observer:
         if job is None:
             return ()
         namespace, name = key_of(job)
-        return self._copies.pods.store.by_index(BY_JOB, f"{namespace}/{name}")
+        return self._informers.pods.store.by_index(BY_JOB, f"{namespace}/{name}")
 
     async def _job_events(self, job: Object | None, pods: tuple[Object, ...], now: datetime) -> tuple[Object, ...]:
         if job is None or pods or diagnosis.no_pod(job, (), now) is None or _finished(job):
@@ -206,11 +206,11 @@ class Observer:
         checkpoint_id = id_of(checkpoint)
         if not checkpoint["metadata"].get("deletionTimestamp") or not checkpoint_id:
             return None
-        return self._copies.jobs.store.get(self._store_namespace(checkpoint), cleanup_job_name(checkpoint_id))
+        return self._informers.jobs.store.get(self._store_namespace(checkpoint), cleanup_job_name(checkpoint_id))
 
     def _adopt_job(self, checkpoint: Object) -> Object | None:
         name = job_to_adopt(checkpoint)
-        return self._copies.jobs.store.get(self._store_namespace(checkpoint), name) if name else None
+        return self._informers.jobs.store.get(self._store_namespace(checkpoint), name) if name else None
 
     async def _pods_of(self, job: Object | None) -> tuple[Object, ...]:
         """Pods that no copy holds."""
@@ -229,7 +229,7 @@ class Observer:
         if unchanged:
             return
         for each in ids:
-            for sibling in self._copies.checkpoints.store.by_index(BY_ID, each):
+            for sibling in self._informers.checkpoints.store.by_index(BY_ID, each):
                 if sibling is not change.new:
                     add(Change(sibling, sibling))
 
@@ -237,7 +237,7 @@ class Observer:
         job = change.object
         notes = annotations_of(job)
         namespace = notes.get(keys.ANN_CHECKPOINT_NAMESPACE) or key_of(job)[0]
-        found = self._copies.checkpoints.store.get(namespace, notes.get(keys.ANN_CHECKPOINT, ""))
+        found = self._informers.checkpoints.store.get(namespace, notes.get(keys.ANN_CHECKPOINT, ""))
         if found is not None:
             add(Change(found, found))
         else:
@@ -249,17 +249,17 @@ class Observer:
             self._wake_by_job((namespace, name), add)
 
     def _wake_by_job(self, job: Key, add: Handler) -> None:
-        for checkpoint in self._copies.checkpoints.store.by_index(BY_JOB, "/".join(job)):
+        for checkpoint in self._informers.checkpoints.store.by_index(BY_JOB, "/".join(job)):
             add(Change(checkpoint, checkpoint))
 
     def _wake_unfinished(self, add: Handler) -> None:
-        for checkpoint in self._copies.checkpoints.store:
+        for checkpoint in self._informers.checkpoints.store:
             if (checkpoint.get("status") or {}).get("phase") in (Phase.PENDING, Phase.CREATING):
                 add(Change(checkpoint, checkpoint))
 
     def _wake_namespace(self, change: Change, add: Handler) -> None:
         namespace = key_of(change.object)[0]
-        for checkpoint in self._copies.checkpoints.store.by_index(BY_NAMESPACE, namespace):
+        for checkpoint in self._informers.checkpoints.store.by_index(BY_NAMESPACE, namespace):
             add(Change(checkpoint, checkpoint))
 
 

@@ -123,33 +123,33 @@ def _pod(
     }
     users: Mapping[str, str] = metadata.get("labels") or {}
     notes: Json = dict(metadata.get("annotations") or {})
-    if checkpoint is not None and service.wish is not None:
+    if checkpoint is not None and service.policy is not None:
         users = {key: value for key, value in users.items() if key not in _STALE_LABELS}
-        notes |= candidate(service.wish, checkpoint)
+        notes |= candidate(service.policy, checkpoint)
     shaped: Json = {"labels": {**users, **own}, **({"annotations": notes} if notes else {})}
     return {"metadata": shaped, "spec": copy.deepcopy(template["spec"])}
 
 
-def candidate(wish: CheckpointPolicy, checkpoint: str) -> dict[str, str]:
+def candidate(policy: CheckpointPolicy, checkpoint: str) -> dict[str, str]:
     """The annotations by which the webhook knows a pod of a graph that shall be restored."""
     return {
         keys.ANN_RESTORE_CANDIDATE: "true",
         keys.ANN_CHECKPOINT_NAME: checkpoint,
-        keys.ANN_STARTUP_POLICY: wish.startup.value,
-        keys.ANN_TARGET_CONTAINERS: wish.target,
+        keys.ANN_STARTUP_POLICY: policy.startup.value,
+        keys.ANN_TARGET_CONTAINERS: policy.target,
     }
 
 
 def checkpoint(
-    graph: Graph, service: Service, wish: CheckpointPolicy, template: Mapping[str, Any], worker_hash: str
+    graph: Graph, service: Service, policy: CheckpointPolicy, template: Mapping[str, Any], worker_hash: str
 ) -> Json:
     """The automatic DynamoCheckpoint of one generation of a service."""
     checkpoint_id = graph.checkpoint_id(service, worker_hash)
-    captured = _captured(template, wish)
-    target = find_container(captured["spec"], wish.target) or {}
+    captured = _captured(template, policy)
+    target = find_container(captured["spec"], policy.target) or {}
     probes = target.get("startupProbe") or target.get("readinessProbe")
-    backend = identity.backend_of(graph.backend or wish.backend, target)
-    metadata = _checkpoint_metadata(graph, service, wish, checkpoint_id, worker_hash)
+    backend = identity.backend_of(graph.backend or policy.backend, target)
+    metadata = _checkpoint_metadata(graph, service, policy, checkpoint_id, worker_hash)
     spec = {
         "identity": identity.identity(
             namespace=graph.namespace,
@@ -161,7 +161,7 @@ def checkpoint(
         ),
         "job": {
             "podTemplateSpec": captured,
-            "targetContainerName": wish.target,
+            "targetContainerName": policy.target,
             # Workers of the platform write the ready file; where the service has probes, they tell as well.
             "readySignal": (ReadySignal.PROBE if probes else ReadySignal.FILE).value,
         },
@@ -170,7 +170,7 @@ def checkpoint(
 
 
 def _checkpoint_metadata(
-    graph: Graph, service: Service, wish: CheckpointPolicy, checkpoint_id: str, worker_hash: str
+    graph: Graph, service: Service, policy: CheckpointPolicy, checkpoint_id: str, worker_hash: str
 ) -> Json:
     metadata: Json = {
         "name": automatic_name(checkpoint_id),
@@ -184,20 +184,20 @@ def _checkpoint_metadata(
         "annotations": {
             keys.ANN_ARTIFACT_VERSION: keys.DEFAULT_ARTIFACT_VERSION,
             keys.ANN_AUTO_CHECKPOINT: "true",
-            keys.ANN_DELETION_POLICY: wish.deletion.value,
+            keys.ANN_DELETION_POLICY: policy.deletion.value,
             keys.ANN_WORKLOAD: f"{DEPLOYMENT_KIND}/{service.deployment}",
         },
         "finalizers": [keys.FINALIZER],
     }
-    if wish.deletion == DeletionPolicy.DELETE:
+    if policy.deletion == DeletionPolicy.DELETE:
         metadata["ownerReferences"] = [graph.owner()]
     return metadata
 
 
-def _captured(template: Mapping[str, Any], wish: CheckpointPolicy) -> Json:
+def _captured(template: Mapping[str, Any], policy: CheckpointPolicy) -> Json:
     """The service's template with the target alone, and what the user adds for the capture."""
     alone: Json = copy.deepcopy(dict(template))
     spec = alone["spec"]
-    spec["containers"] = [each for each in spec["containers"] if each.get("name") == wish.target]
-    result: Json = merged(alone, wish.pod_template)
+    spec["containers"] = [each for each in spec["containers"] if each.get("name") == policy.target]
+    result: Json = merged(alone, policy.pod_template)
     return result

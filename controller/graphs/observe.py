@@ -67,16 +67,16 @@ def make_informers(kube: KubeClient, namespace: str | None, checkpoints: Informe
 class Observer:
     """Looks at one graph at a time."""
 
-    def __init__(self, kube: KubeClient, copies: Informers) -> None:
+    def __init__(self, kube: KubeClient, informers: Informers) -> None:
         self._kube = kube
-        self._copies = copies
+        self._informers = informers
 
     def labelled(self, key: Key) -> tuple[Object, ...]:
         """Automatic checkpoints that carry a graph's name."""
         namespace, name = key
         return tuple(
             each
-            for each in self._copies.checkpoints.store
+            for each in self._informers.checkpoints.store
             if labels_of(each).get(keys.LABEL_GRAPH) == name and key_of(each)[0] == namespace and is_automatic(each)
         )
 
@@ -87,7 +87,7 @@ class Observer:
             KubeError: a call failed.
         """
         namespace, name = key
-        known = self._copies.graphs.store.get(namespace, name)
+        known = self._informers.graphs.store.get(namespace, name)
         if known is not None or not self.labelled(key):
             return known
         try:
@@ -103,13 +103,13 @@ class Observer:
         """
         namespace, name = key_of(graph)
         uid = graph["metadata"]["uid"]
-        known = self._copies.deployments.store.by_index(BY_GRAPH, f"{namespace}/{name}")
+        known = self._informers.deployments.store.by_index(BY_GRAPH, f"{namespace}/{name}")
         ours = {each["metadata"]["name"]: each for each in known if is_ours(each, name, uid)}
         return Observed(
             graph=graph,
             deployments=ours,
             taken=await self._taken(graph, ours),
-            checkpoint=partial(self._copies.checkpoints.store.get, namespace),
+            checkpoint=partial(self._informers.checkpoints.store.get, namespace),
             referred=self._referred(graph),
             labelled=self.labelled((namespace, name)),
             refusals=refusals,
@@ -133,7 +133,7 @@ class Observer:
     def _referred(self, graph: Object) -> dict[str, str]:
         """For each reference the checkpoint of that name, else the best of that id."""
         namespace = key_of(graph)[0]
-        store = self._copies.checkpoints.store
+        store = self._informers.checkpoints.store
         found = {}
         for reference in references_of(graph):
             if store.get(namespace, reference) is not None:

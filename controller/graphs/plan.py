@@ -120,13 +120,13 @@ def _usable(metadata: Mapping[str, Any], values: Values) -> Problem | None:
 
 def _service(observed: Observed, generation: _Generation, service: Service) -> tuple[ServiceOutcome, list[Action]]:
     template = generation.templates[service.name]
-    wish = service.wish
+    policy = service.policy
     problem = _unfit(observed, generation, service, template)
-    if wish is None or problem is not None:
+    if policy is None or problem is not None:
         outcome = ServiceOutcome(service, observed.deployments.get(service.deployment), problem=problem)
         fatal = problem is not None and problem.fatal
         return (outcome, []) if fatal else _deploy(observed, generation, outcome, template)
-    outcome, actions = _checkpoint(observed, generation, service, wish, template)
+    outcome, actions = _checkpoint(observed, generation, service, policy, template)
     wait = generation.waits.of(service, outcome.checkpoint_name, outcome.standing, outcome.checkpoint)
     outcome, more = _deploy(observed, generation, replace(outcome, wait=wait), template)
     return outcome, [*actions, *more]
@@ -144,21 +144,21 @@ def _unfit(observed: Observed, generation: _Generation, service: Service, templa
     if service.nodes != 1:
         words = "multinode.nodeCount must be 1: a Deployment's pods do not form groups; use one node a replica"
         return Problem(GraphReason.SERVICE_INVALID, words, fatal=True)
-    if service.wish is None:
+    if service.policy is None:
         return None
-    return _unfit_wish(service, service.wish, template) or generation.usable
+    return _unfit_wish(service, service.policy, template) or generation.usable
 
 
-def _unfit_wish(service: Service, wish: CheckpointPolicy, template: Object) -> Problem | None:
+def _unfit_wish(service: Service, policy: CheckpointPolicy, template: Object) -> Problem | None:
     if service.gpu_memory_service:
         words = "GPU memory service together with a checkpoint is not supported; switch one of the two off"
         return Problem(GraphReason.GMS_DISABLED, words, fatal=True)
     if not service.is_worker:
         words = f"componentType {service.kind} has nothing to restore; only worker, prefill and decode have checkpoints"
         return Problem(GraphReason.NOT_A_WORKER, words)
-    if find_container(template["spec"], wish.target) is None or len(wish.target) > keys.MAX_CONTAINER_NAME:
+    if find_container(template["spec"], policy.target) is None or len(policy.target) > keys.MAX_CONTAINER_NAME:
         words = (
-            f"checkpoint.targetContainerName {wish.target!r} must be a container of extraPodSpec "
+            f"checkpoint.targetContainerName {policy.target!r} must be a container of extraPodSpec "
             f"with at most {keys.MAX_CONTAINER_NAME} characters"
         )
         return Problem(GraphReason.TARGET_MISSING, words)
@@ -166,16 +166,16 @@ def _unfit_wish(service: Service, wish: CheckpointPolicy, template: Object) -> P
 
 
 def _checkpoint(
-    observed: Observed, generation: _Generation, service: Service, wish: CheckpointPolicy, template: Object
+    observed: Observed, generation: _Generation, service: Service, policy: CheckpointPolicy, template: Object
 ) -> tuple[ServiceOutcome, list[Action]]:
     """Where the service's checkpoint stands, and the action that makes it where there is none."""
     live = observed.deployments.get(service.deployment)
-    if wish.reference:
-        name = observed.referred.get(wish.reference)
+    if policy.reference:
+        name = observed.referred.get(policy.reference)
         found = observed.checkpoint(name) if name else None
-        problem = None if found is not None else _not_found(generation.graph, wish)
+        problem = None if found is not None else _not_found(generation.graph, policy)
         # A checkpoint of that name may come yet; then new pods find it, and the template need not change.
-        named = name or wish.reference
+        named = name or policy.reference
         return ServiceOutcome(service, live, named, "", found, standing_of(found), problem), []
     checkpoint_id = generation.graph.checkpoint_id(service, generation.worker_hash)
     name = automatic_name(checkpoint_id)
@@ -188,12 +188,12 @@ def _checkpoint(
     outcome = ServiceOutcome(service, live, name, checkpoint_id, found, standing, problem)
     if found is not None or problem is not None:
         return outcome, []
-    return outcome, [CreateCheckpoint(checkpoint(generation.graph, service, wish, template, generation.worker_hash))]
+    return outcome, [CreateCheckpoint(checkpoint(generation.graph, service, policy, template, generation.worker_hash))]
 
 
-def _not_found(graph: Graph, wish: CheckpointPolicy) -> Problem:
+def _not_found(graph: Graph, policy: CheckpointPolicy) -> Problem:
     words = (
-        f"no DynamoCheckpoint of namespace {graph.namespace} has the name or the checkpoint id {wish.reference!r}; "
+        f"no DynamoCheckpoint of namespace {graph.namespace} has the name or the checkpoint id {policy.reference!r}; "
         "create it (a reference never does), correct checkpointRef, or remove it for an automatic checkpoint"
     )
     return Problem(GraphReason.CHECKPOINT_NOT_FOUND, words)
@@ -242,18 +242,18 @@ def _removed(observed: Observed, generation: _Generation) -> list[Action]:
 def _policies(observed: Observed, generation: _Generation) -> list[Action]:
     """The deletion policy as the graph has it now, on every generation's checkpoint."""
     graph = generation.graph
-    wishes = {s.name: s.wish for s in generation.services if s.wish is not None and not s.wish.reference}
+    wishes = {s.name: s.policy for s in generation.services if s.policy is not None and not s.policy.reference}
     actions: list[Action] = []
     for each in observed.labelled:
-        wish = wishes.get(labels_of(each).get(keys.LABEL_COMPONENT, ""))
-        if wish is None or graph_uid(each) != graph.uid or each["metadata"].get("deletionTimestamp"):
+        policy = wishes.get(labels_of(each).get(keys.LABEL_COMPONENT, ""))
+        if policy is None or graph_uid(each) != graph.uid or each["metadata"].get("deletionTimestamp"):
             continue
         owners = _others(each, graph.uid)
-        if wish.deletion == DeletionPolicy.DELETE:
+        if policy.deletion == DeletionPolicy.DELETE:
             owners = [*owners, graph.owner()]
         said = annotations_of(each).get(keys.ANN_DELETION_POLICY)
-        if said != wish.deletion or owners != (each["metadata"].get("ownerReferences") or []):
-            metadata = {"annotations": {keys.ANN_DELETION_POLICY: wish.deletion.value}, "ownerReferences": owners}
+        if said != policy.deletion or owners != (each["metadata"].get("ownerReferences") or []):
+            metadata = {"annotations": {keys.ANN_DELETION_POLICY: policy.deletion.value}, "ownerReferences": owners}
             actions.append(PatchCheckpoint(each, metadata))
     return actions
 

@@ -50,7 +50,7 @@ class Service:
     replicas: int | None
     """None: another controller's business."""
     body: Json = field(hash=False)
-    wish: CheckpointPolicy | None
+    policy: CheckpointPolicy | None
     gpu_memory_service: bool
     nodes: int
     """Nodes that one replica spans; 0: nobody can tell."""
@@ -102,7 +102,7 @@ def _service(graph: str, name: str, body: Json, startup: StartupPolicy) -> Servi
         deployment=deployment_name(graph, name),
         replicas=body.get("replicas"),
         body=body,
-        wish=_wish(block, startup) if block.get("enabled") else None,
+        policy=_wish(block, startup) if block.get("enabled") else None,
         gpu_memory_service=bool(_block(body, "gpuMemoryService").get("enabled")),
         nodes=_nodes(body),
     )

@@ -19,15 +19,15 @@ def set_up(context: ManagerContext) -> ControllerSetup:
     """Nothing where ``graphDeployments.enabled`` is false: then not even the kind need exist."""
     if not context.values.graph_deployments.enabled:
         return ControllerSetup()
-    copies = make_informers(context.kube, context.settings.watched_namespace, context.checkpoints)
+    informers = make_informers(context.kube, context.settings.watched_namespace, context.checkpoints)
     queue: WorkQueue[Key] = WorkQueue()
-    copies.wake(queue)
-    observer, actor = Observer(context.kube, copies), Actor(context.kube, copies.learn)
+    informers.wake(queue)
+    observer, actor = Observer(context.kube, informers), Actor(context.kube, informers.learn)
     reconciler = Reconciler(context, observer, actor)
-    work = {"graphs": partial(_work, queue, reconciler, copies)}
-    return ControllerSetup(informers=copies.own(), work=work, queues={"graphs": queue})
+    work = {"graphs": partial(_work, queue, reconciler, informers)}
+    return ControllerSetup(informers=informers.own(), work=work, queues={"graphs": queue})
 
 
-async def _work(queue: WorkQueue[Key], reconciler: Reconciler, copies: Informers) -> None:
-    await synced(copies.graphs, copies.deployments, copies.checkpoints)
+async def _work(queue: WorkQueue[Key], reconciler: Reconciler, informers: Informers) -> None:
+    await synced(informers.graphs, informers.deployments, informers.checkpoints)
     await queue.run(reconciler.handle, WORKERS)

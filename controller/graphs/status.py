@@ -61,8 +61,8 @@ class ServiceOutcome:
     @property
     def cold_reason(self) -> GraphReason | None:
         """Why workers that should wait start cold; None: they do not."""
-        wish = self.service.wish
-        if wish is None or wish.startup != StartupPolicy.WAIT_FOR_CHECKPOINT:
+        policy = self.service.policy
+        if policy is None or policy.startup != StartupPolicy.WAIT_FOR_CHECKPOINT:
             return None
         if self.standing == Standing.FAILED:
             return GraphReason.CHECKPOINT_FAILED

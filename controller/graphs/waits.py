@@ -57,8 +57,8 @@ class Waits:
 
     def of(self, service: Service, name: str, standing: Standing, checkpoint: Mapping[str, Any] | None) -> Wait:
         """Whether the new workers of *service* wait for the checkpoint of this *name*."""
-        wish = service.wish
-        if wish is None or wish.startup != StartupPolicy.WAIT_FOR_CHECKPOINT or service.replicas == 0:
+        policy = service.policy
+        if policy is None or policy.startup != StartupPolicy.WAIT_FOR_CHECKPOINT or service.replicas == 0:
             return NO_WAIT
         if standing == Standing.READY:
             return Wait(left=self._unsettled(checkpoint or {}))

@@ -17,10 +17,10 @@ YOUNG_SECONDS: Final = 900.0
 class AdmissionRecorder:
     """Looks at one pod at a time."""
 
-    def __init__(self, context: ManagerContext, copies: PodInformers) -> None:
+    def __init__(self, context: ManagerContext, informers: PodInformers) -> None:
         self._recorder = context.recorder
         self._now = context.now
-        self._copies = copies
+        self._informers = informers
 
     async def handle(self, key: Key) -> float | None:
         """Say what is to be said about one pod.
@@ -28,7 +28,7 @@ class AdmissionRecorder:
         Raises:
             KubeError: an Event could not be made.
         """
-        pod = self._copies.get(key)
+        pod = self._informers.get(key)
         if pod is None or (self._now() - pods.created(pod)).total_seconds() > YOUNG_SECONDS:
             return None
         said = admission_event(pod)

@@ -32,7 +32,7 @@ class AutoCheckpointController:
     def __init__(
         self,
         context: ManagerContext,
-        copies: PodInformers,
+        informers: PodInformers,
         sights: CheckpointViews,
         owners: Owners,
         wake: Callable[[Key], None],
@@ -42,7 +42,7 @@ class AutoCheckpointController:
         self._checkpoints = context.checkpoints
         self._values = context.values
         self._now = context.now
-        self._copies = copies
+        self._informers = informers
         self._sights = sights
         self._owners = owners
         self._interest = Demand(context, owners)
@@ -54,7 +54,7 @@ class AutoCheckpointController:
         Raises:
             KubeError: a call failed in a way that says nothing about what was wanted.
         """
-        users = self._copies.naming(key)
+        users = self._informers.naming(key)
         sight = self._sights.of(key)
         if sight.deleted is not None:
             await self._withdraw(users, sight)
@@ -75,7 +75,7 @@ class AutoCheckpointController:
                 namespace, name = key_of(pod)
                 body = {"metadata": {"annotations": {keys.ANN_REQUEST: keys.REQUEST_WITHDRAWN}}}
                 try:
-                    self._copies.learn(await self._kube.patch(PODS, name, body, namespace))
+                    self._informers.learn(await self._kube.patch(PODS, name, body, namespace))
                 except NotFoundError:
                     continue
 

@@ -37,8 +37,8 @@ GATHER_SECONDS: Final = 1.0
 class Dispatcher:
     """Everything that is done for opted-in pods; runs in the leader, looks on in the others."""
 
-    def __init__(self, context: ManagerContext, copies: PodInformers, reports: Reports, metrics: Metrics) -> None:
-        self._copies = copies
+    def __init__(self, context: ManagerContext, informers: PodInformers, reports: Reports, metrics: Metrics) -> None:
+        self._informers = informers
         self._checkpoints: Informer = context.checkpoints
         self._claims = context.claims
         self._reports = reports
@@ -48,15 +48,15 @@ class Dispatcher:
         self.checkpoints: WorkQueue[Key] = WorkQueue()
         self.gates: WorkQueue[Key] = WorkQueue()
         self.tales: WorkQueue[Key] = WorkQueue()
-        self._maker = AutoCheckpointController(context, copies, self._sights, Owners(context.kube), self._wake_held)
-        self._gatekeeper = GateController(context, copies, self._sights, metrics)
-        self._teller = AdmissionRecorder(context, copies)
-        copies.add_handler(self._pod_changed)
+        self._maker = AutoCheckpointController(context, informers, self._sights, Owners(context.kube), self._wake_held)
+        self._gatekeeper = GateController(context, informers, self._sights, metrics)
+        self._teller = AdmissionRecorder(context, informers)
+        informers.add_handler(self._pod_changed)
         self._checkpoints.add_handler(self._checkpoint_changed)
 
     async def run(self) -> NoReturn:
         """Serve until cancelled; only the leader does."""
-        await synced(self._checkpoints, *self._copies.all, *((self._claims.informer,) if self._claims else ()))
+        await synced(self._checkpoints, *self._informers.all, *((self._claims.informer,) if self._claims else ()))
         self._lead(on=True)
         try:
             async with asyncio.TaskGroup() as group:
@@ -70,7 +70,7 @@ class Dispatcher:
     def _lead(self, *, on: bool) -> None:
         self._leading = on
         self._reports.count(on=on)
-        for pod in self._copies if on else ():
+        for pod in self._informers if on else ():
             self._pod_changed(Change(None, pod))
         for checkpoint in self._checkpoints.store if on else ():
             # No pod need name it any more.
@@ -113,7 +113,7 @@ class Dispatcher:
             self._wake_held(key)
 
     def _wake_held(self, checkpoint: Key) -> None:
-        for pod in self._copies.naming(checkpoint):
+        for pod in self._informers.naming(checkpoint):
             if pods.held(pod):
                 self.gates.add(key_of(pod))
 

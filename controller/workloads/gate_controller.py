@@ -42,12 +42,12 @@ class GateController:
     """Looks at one pod at a time."""
 
     def __init__(
-        self, context: ManagerContext, copies: PodInformers, sights: CheckpointViews, metrics: Metrics
+        self, context: ManagerContext, informers: PodInformers, sights: CheckpointViews, metrics: Metrics
     ) -> None:
         self._kube = context.kube
         self._recorder = context.recorder
         self._now = context.now
-        self._copies = copies
+        self._informers = informers
         self._sights = sights
         self._metrics = metrics
         self._wait_seconds = context.values.wait_timeout_seconds
@@ -63,7 +63,7 @@ class GateController:
             KubeError: a call failed.
         """
         told = self._refused.pop(key, None)
-        pod = self._copies.get(key)
+        pod = self._informers.get(key)
         if pod is None:
             return None
         step = plan(pod, self._sights.of(pods.checkpoint_key(pod)), self._now(), self._wait_seconds)
@@ -112,7 +112,7 @@ class GateController:
             if isinstance(error, REFUSALS) or _WEBHOOK_DOWN in str(error):
                 self._say_refused(pod, step, str(error), told)
             raise
-        self._copies.learn(changed)
+        self._informers.learn(changed)
         self._metrics.lifted(step.end)
         logger.info("gate lifted", extra={"pod": name, "why": step.end.value})
         ready = step.end == GateEnd.CHECKPOINT_READY

@@ -9,16 +9,16 @@ from controller.workloads.reports import Reports
 
 def set_up(context: ManagerContext) -> ControllerSetup:
     """Automatic checkpoints, gates, admission Events, times of use, restore reports."""
-    copies = PodInformers(context.kube, context.settings.watched_namespace)
+    informers = PodInformers(context.kube, context.settings.watched_namespace)
     metrics = Metrics(context.registry)
-    context.registry.register(HeldCollector(copies, context.now, context.values.wait_timeout_seconds))
+    context.registry.register(HeldCollector(informers, context.now, context.values.wait_timeout_seconds))
     reports = Reports(context.led_until, context.now)
     reports.listen(metrics.restored)
-    for informer in copies.all:
+    for informer in informers.all:
         reports.follow(informer)
-    desk = Dispatcher(context, copies, reports, metrics)
+    desk = Dispatcher(context, informers, reports, metrics)
     return ControllerSetup(
-        informers={"opted-in pods": copies.labelled, "graph pods": copies.of_graphs},
+        informers={"opted-in pods": informers.labelled, "graph pods": informers.of_graphs},
         work={"opted-in pods": desk.run},
         queues={"automatic checkpoints": desk.checkpoints, "gates": desk.gates, "admission events": desk.tales},
     )

@@ -6,7 +6,7 @@ import pytest
 
 from certs.reconcile import WEBHOOK_ENTRY, Targets
 from contract.api import keys
-from webhook.app import CLOSE_SECONDS, DRAIN_SECONDS
+from webhook.server import CLOSE_SECONDS, DRAIN_SECONDS
 
 CLUSTER_WIDE = ("--set", "rbac.namespaceRestricted=false")
 KINDS_OF_THE_CLUSTER = {

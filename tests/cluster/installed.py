@@ -24,7 +24,7 @@ from cluster.progress import Silent
 from cluster.toolchain import HELM
 from contract.api import keys
 from tests.cluster.waiting import until
-from webhook.app import PATH
+from webhook.server import PATH
 
 ROOT = Path(__file__).resolve().parents[2]
 RELEASE = "snapshot"

@@ -25,7 +25,7 @@ from contract.crds.generate import crd
 from tests.cluster.registration import configuration
 from tests.cluster.waiting import PATIENCE, until
 from tests.shapes import ID, IMAGE, checkpoint, claim, container, graph_pod, opted_in, pod, review
-from webhook.app import BODY_LIMIT, DRAIN_SECONDS, PATH
+from webhook.server import BODY_LIMIT, DRAIN_SECONDS, PATH
 
 ROOT = Path(__file__).resolve().parents[2]
 VALUES = json.dumps(

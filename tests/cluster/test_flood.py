@@ -16,7 +16,7 @@ import pytest
 from tests.cluster.test_admission import Webhook
 from tests.cluster.waiting import until
 from tests.shapes import opted_in, review
-from webhook.app import BODY_LIMIT, PATH
+from webhook.server import BODY_LIMIT, PATH
 
 MIB = 2**20
 SLOW_CONNECTIONS = 1000

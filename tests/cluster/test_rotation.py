@@ -24,8 +24,8 @@ from contract.config.values import load_values
 from kube.errors import ConflictError, KubeError
 from kube.resources import MUTATING_WEBHOOK_CONFIGURATIONS, NAMESPACES, PODS, SECRETS, Resource
 from tests.shapes import opted_in
-from webhook.app import PATH, Edge, serve
 from webhook.metrics import Metrics
+from webhook.server import PATH, Edge, serve
 
 SECOND = timedelta(seconds=1)
 LIVES = Lifetimes(authority=20 * SECOND, leaf=6 * SECOND, leaf_renewal=3 * SECOND, propagation=1 * SECOND)

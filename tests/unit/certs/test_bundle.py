@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from certs.bundle import Act, Retired, State, World, after, decide, new_leaf, wanted_bundle
+from certs.bundle import Act, Observed, Retired, State, after, decide, new_leaf, wanted_bundle
 from certs.mint import NO_PAIR, Pair, issue_leaf, mint_authority
 from certs.policy import Lifetimes
 
@@ -16,7 +16,7 @@ OLD = mint_authority("snap", NOW - 600 * DAY, LIVES.authority)
 CA = mint_authority("snap", NOW, LIVES.authority)
 NEXT = mint_authority("snap", NOW, LIVES.authority)
 LEAF = issue_leaf(CA, NAMES, NOW, LIVES.leaf)
-FRESH = World(State(current=CA), LEAF, CA.certificate, NAMES)
+FRESH = Observed(State(current=CA), LEAF, CA.certificate, NAMES)
 ROTATING = replace(
     FRESH,
     state=State(current=CA, next=NEXT, next_trusted_since=NOW),
@@ -33,7 +33,7 @@ def step_of(world, at=NOW):
     ("expected", "world", "at"),
     [
         pytest.param(None, FRESH, NOW, id="all-is-well"),
-        pytest.param(Act.MINT, World(State(), NO_PAIR, "", NAMES), NOW, id="a-new-release"),
+        pytest.param(Act.MINT, Observed(State(), NO_PAIR, "", NAMES), NOW, id="a-new-release"),
         pytest.param(Act.MINT, replace(FRESH, state=State(current=OLD)), NOW, id="authority-expiring"),
         pytest.param(Act.MINT, replace(FRESH, state=State(Pair(CA.certificate))), NOW, id="authority-key-lost"),
         pytest.param(Act.INJECT, replace(FRESH, bundle=""), NOW, id="bundle-lost"),
@@ -96,7 +96,7 @@ def test_a_lost_authority_is_kept_in_trust_from_the_bundle():
 
 
 def test_the_first_authority_needs_no_waiting():
-    world = World(State(next=NEXT, next_trusted_since=NOW), NO_PAIR, NEXT.certificate, NAMES)
+    world = Observed(State(next=NEXT, next_trusted_since=NOW), NO_PAIR, NEXT.certificate, NAMES)
 
     assert Act.PROMOTE == step_of(world)
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client import CollectorRegistry
 
-from certs.bundle import State, World
+from certs.bundle import Observed, State
 from certs.expiry import AUTHORITY, SERVING, Expiry
 from certs.mint import NO_PAIR, Pair, issue_leaf, mint_authority
 from certs.serve import ServingContext
@@ -33,16 +33,16 @@ def ends(expiry):
 def test_the_controller_tells_of_the_secrets_as_they_change(expiry):
     authority = mint_authority("snap", NOW, 30 * DAY)
     leaf = issue_leaf(authority, ("a",), NOW, 10 * DAY)
-    expiry.see_world(World(State(current=authority), leaf, "", ("a",)))
+    expiry.see_world(Observed(State(current=authority), leaf, "", ("a",)))
     before = ends(expiry)
-    expiry.see_world(World(State(current=authority), Pair("no certificate"), "", ("a",)))
+    expiry.see_world(Observed(State(current=authority), Pair("no certificate"), "", ("a",)))
 
     assert {SERVING: (NOW + 10 * DAY).timestamp(), AUTHORITY: (NOW + 30 * DAY).timestamp()} == before
     assert {AUTHORITY: (NOW + 30 * DAY).timestamp()} == ends(expiry)
 
 
 def test_where_nothing_was_minted_yet_nothing_is_said(expiry):
-    expiry.see_world(World(State(), NO_PAIR, "", ("a",)))
+    expiry.see_world(Observed(State(), NO_PAIR, "", ("a",)))
 
     assert {} == ends(expiry)
 

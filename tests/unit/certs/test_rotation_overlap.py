@@ -7,7 +7,7 @@ from cryptography.exceptions import InvalidSignature
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certs.bundle import Act, World, after, decide, new_leaf, wanted_bundle
+from certs.bundle import Act, Observed, after, decide, new_leaf, wanted_bundle
 from certs.mint import NO_PAIR, Pair
 from certs.policy import Lifetimes, certificates
 from certs.reconcile import MAX_STEPS
@@ -67,7 +67,7 @@ class Sim:
         self.kubelets = [Follower(self.serving, KUBELET_LIMIT, {}) for _ in range(2)]
 
     def read(self, who):
-        world = World(
+        world = Observed(
             read_state(self.authorities.value), read_leaf(self.serving.value), self.bundle.value, NAMES, LIVES
         )
         versions = (self.bundle.version, self.authorities.version, self.serving.version)

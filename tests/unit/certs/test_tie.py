@@ -1,6 +1,6 @@
 import pytest
 
-from certs.tie import tie
+from certs.namespace_owner import own_by_namespace
 from kube.errors import ConflictError, NotFoundError
 
 OWNER = {"apiVersion": "v1", "kind": "Namespace", "name": "ns", "uid": "u"}
@@ -37,15 +37,15 @@ class FakeKube:
 )
 async def test_the_namespace_becomes_an_owner_once(expected, owners):
     kube = FakeKube(*owners)
-    await tie(kube, "snap-ns", "ns")
+    await own_by_namespace(kube, "snap-ns", "ns")
 
     assert expected == [body["ownerReferences"] for body in kube.bodies]
 
 
 async def test_what_cannot_be_tied_stays_as_it_is():
     kube = FakeKube(error=ConflictError(409, "Conflict", "modified"))
-    await tie(kube, "snap-ns", "ns")
+    await own_by_namespace(kube, "snap-ns", "ns")
     del kube.objects["ns"]
-    await tie(kube, "snap-ns", "ns")
+    await own_by_namespace(kube, "snap-ns", "ns")
 
     assert [] == kube.bodies

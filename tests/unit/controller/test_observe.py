@@ -52,8 +52,8 @@ class Server:
 class Scene:
     def __init__(self, *objects, values=AGENT_MOUNT, **there):
         self.server, storage = Server(**there), storage_from_values(values)
-        self.copies = make_informers(self.server, "ns", storage)
-        self.observer = Observer(self.server, self.copies, storage, "ns")
+        self.informers = make_informers(self.server, "ns", storage)
+        self.observer = Observer(self.server, self.informers, storage, "ns")
         self.woken = []
         self.observer.wake(lambda change: self.woken.append(key_of(change.object)))
         for obj in objects:
@@ -62,11 +62,11 @@ class Scene:
 
     def informer_of(self, obj):
         kinds = {
-            "DynamoCheckpoint": self.copies.checkpoints,
-            "Job": self.copies.jobs,
-            "Pod": self.copies.pods,
-            "PersistentVolumeClaim": self.copies.claims,
-            "DaemonSet": self.copies.agents,
+            "DynamoCheckpoint": self.informers.checkpoints,
+            "Job": self.informers.jobs,
+            "Pod": self.informers.pods,
+            "PersistentVolumeClaim": self.informers.claims,
+            "DaemonSet": self.informers.agents,
         }
         return kinds[obj["kind"]]
 
@@ -189,8 +189,8 @@ def test_a_job_without_an_annotation_is_found_by_its_name():
 def test_hostile_ids_are_not_indexed():
     scene = Scene(labelled(labels={keys.LABEL_CHECKPOINT_ID: "../x"}))
 
-    assert () == scene.copies.checkpoints.store.by_index("id", "ns/../x")
-    assert () == scene.copies.checkpoints.store.by_index("id", f"ns/{ID}")
+    assert () == scene.informers.checkpoints.store.by_index("id", "ns/../x")
+    assert () == scene.informers.checkpoints.store.by_index("id", f"ns/{ID}")
 
 
 def elsewhere(name="other"):
@@ -212,7 +212,7 @@ async def test_who_shares_the_volume_shares_its_ids(values, rivals):
 async def test_agents_are_unknown_until_they_are_listed():
     scene = Scene(pending())
     before = (await scene.look()).agents
-    scene.copies.agents.synced.set()
+    scene.informers.agents.synced.set()
 
     assert (None, ()) == (before, (await scene.look()).agents)
 

@@ -39,7 +39,7 @@ def graph(status=None, **services):
 
 def observed(obj, checkpoints=(), deployments=(), taken=None, refusals=None):
     by_name = {each["metadata"]["name"]: each for each in checkpoints}
-    references = {s.wish.reference for s in services_of(obj, StartupPolicy.IMMEDIATE) if s.wish}
+    references = {s.policy.reference for s in services_of(obj, StartupPolicy.IMMEDIATE) if s.policy}
     referred = {each: each for each in references if each in by_name}
     labelled = tuple(c for c in checkpoints if keys.LABEL_GRAPH in c["metadata"].get("labels", {}))
     return Observed(

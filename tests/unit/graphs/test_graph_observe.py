@@ -63,14 +63,14 @@ def deployment(name="demo-w0", labels=None, owner=None):
 
 
 def observer(server=None, checkpoints=(), graphs=(), deployments=()):
-    copies = make_informers(server, None, Informer(server, CHECKPOINTS))
+    informers = make_informers(server, None, Informer(server, CHECKPOINTS))
     for informer, objects in (
-        (copies.checkpoints, checkpoints),
-        (copies.graphs, graphs),
-        (copies.deployments, deployments),
+        (informers.checkpoints, checkpoints),
+        (informers.graphs, graphs),
+        (informers.deployments, deployments),
     ):
         informer.store.replace(objects)
-    return Observer(server or Server(), copies), copies
+    return Observer(server or Server(), informers), informers
 
 
 @pytest.mark.parametrize(
@@ -129,10 +129,10 @@ async def test_only_the_server_can_say_that_a_graph_is_gone():
 
 
 async def test_who_is_woken_by_a_checkpoint():
-    _, copies = observer(graphs=[graph("qwen", name="by-name"), graph("abc", name="by-id"), graph(name="none")])
+    _, informers = observer(graphs=[graph("qwen", name="by-name"), graph("abc", name="by-id"), graph(name="none")])
     queue = WorkQueue()
-    copies.wake(queue)
-    for handler in copies.checkpoints._handlers:
+    informers.wake(queue)
+    for handler in informers.checkpoints._handlers:
         handler(Change(None, checkpoint("qwen", "abc", labels={keys.LABEL_GRAPH: "owner"})))
 
     assert {("ns", "by-name"), ("ns", "by-id"), ("ns", "owner")} == set(queue._ready)

@@ -44,19 +44,19 @@ def test_what_kind_a_service_is(kind, is_worker, body):
 def test_the_startup_policy(expected, default, block):
     found = one(StartupPolicy(default), checkpoint={"enabled": True, **block})
 
-    assert expected == found.wish.startup
+    assert expected == found.policy.startup
 
 
 @pytest.mark.parametrize("mode", ["auto", "Auto", "Manual", None])
 def test_the_mode_is_ignored(mode):
     found = one(checkpoint={"enabled": True, "mode": mode})
 
-    assert ("", "main", DeletionPolicy.DELETE) == (found.wish.reference, found.wish.target, found.wish.deletion)
+    assert ("", "main", DeletionPolicy.DELETE) == (found.policy.reference, found.policy.target, found.policy.deletion)
 
 
 @pytest.mark.parametrize("block", [None, {}, {"enabled": False}, {"checkpointRef": "qwen"}])
 def test_without_enabled_there_is_no_wish(block):
-    assert one(checkpoint=block).wish is None
+    assert one(checkpoint=block).policy is None
 
 
 def test_references_are_those_of_enabled_checkpoints():

@@ -11,7 +11,7 @@ from contract.api import keys
 from contract.api.states import Admission
 from contract.config.values import load_values
 from tests.shapes import container, opted_in, pod, ready, review
-from webhook.answer import LABELS, BadReviewError, answer, malformed
+from webhook.review import LABELS, BadReviewError, answer, malformed
 
 VALUES = load_values("")
 

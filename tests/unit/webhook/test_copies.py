@@ -10,7 +10,7 @@ from contract.config.values import load_values
 from kube.errors import ForbiddenError, ServerUnavailableError
 from tests.unit.kube.script import ScriptedWatches, obj
 from tests.unit.kube.virtual import run
-from webhook.copies import Copies, kept_claim
+from webhook.informers import Informers, kept_claim
 
 POD_MOUNT = load_values("storage: {accessMode: podMount, pvc: {name: models}}")
 FORBIDDEN = ForbiddenError(403, "Forbidden", "cannot list resource persistentvolumeclaims")
@@ -37,22 +37,22 @@ def after(claims, *, checkpoints=None, values=POD_MOUNT, seconds=0.05):
 
     async def scenario():
         kube = Kube(checkpoints or ScriptedWatches([([], 1)], []), claims)
-        copies = Copies(kube, None, values)
-        tasks = [asyncio.create_task(each.run()) for each in copies.informers.values()]
+        informers = Informers(kube, None, values)
+        tasks = [asyncio.create_task(each.run()) for each in informers.informers.values()]
         await asyncio.sleep(seconds)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        return copies, kube
+        return informers, kube
 
     return run(scenario())
 
 
 def test_agent_mount_has_no_copy_of_claims():
-    copies, kube = after(None, values=load_values(""))
-    assert ["checkpoints"] == list(copies.informers)
-    assert copies.whole
-    assert ClaimState.UNKNOWN == copies.claims("ns")
+    informers, kube = after(None, values=load_values(""))
+    assert ["checkpoints"] == list(informers.informers)
+    assert informers.whole
+    assert ClaimState.UNKNOWN == informers.claims("ns")
     assert ["dynamocheckpoints"] == list(kube.fields)
 
 
@@ -72,8 +72,8 @@ def test_agent_mount_has_no_copy_of_claims():
     ],
 )
 def test_how_the_claim_of_a_namespace_stands(expected, lists, watches):
-    copies, kube = after(ScriptedWatches(lists, watches), seconds=1.0)
-    assert expected == copies.claims("ns")
+    informers, kube = after(ScriptedWatches(lists, watches), seconds=1.0)
+    assert expected == informers.claims("ns")
     assert "metadata.name=models" == kube.fields["persistentvolumeclaims"]
 
 
@@ -88,11 +88,11 @@ def test_how_the_claim_of_a_namespace_stands(expected, lists, watches):
     ],
 )
 def test_it_is_ready_with_all_that_can_be_known(whole, checkpoints, claims, caplog):
-    copies, _ = after(ScriptedWatches(claims, []), checkpoints=ScriptedWatches(checkpoints, []), seconds=1.0)
-    assert whole == copies.whole
+    informers, _ = after(ScriptedWatches(claims, []), checkpoints=ScriptedWatches(checkpoints, []), seconds=1.0)
+    assert whole == informers.whole
     caplog.clear()
-    with caplog.at_level(logging.WARNING, "webhook.copies"):
-        copies.warn()
+    with caplog.at_level(logging.WARNING, "webhook.informers"):
+        informers.warn()
     assert (["models" in each.getMessage() for each in caplog.records] == [True]) == (FORBIDDEN in claims)
 
 

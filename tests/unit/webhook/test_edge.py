@@ -7,9 +7,9 @@ from prometheus_client import CollectorRegistry
 
 from contract.config.values import load_values
 from tests.shapes import opted_in, ready, review
-from webhook import app
-from webhook.app import BODY_LIMIT, PATH, Edge
+from webhook import server as app
 from webhook.metrics import Metrics
+from webhook.server import BODY_LIMIT, PATH, Edge
 
 
 @pytest.fixture

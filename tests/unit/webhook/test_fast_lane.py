@@ -12,10 +12,10 @@ from prometheus_client import CollectorRegistry
 from contract.config.values import load_values
 from tests.pods import random_pod
 from tests.shapes import ready, review
-from webhook.answer import answer
-from webhook.app import Edge
-from webhook.fast_lane import HEAD_LIMIT, KNOWN_HEADS, DateHeader, FastLane, Heads, Reply, plain_length
+from webhook.http_fast_path import HEAD_LIMIT, KNOWN_HEADS, DateHeader, FastPath, HeaderCache, Reply, plain_length
 from webhook.metrics import Metrics
+from webhook.review import answer
+from webhook.server import Edge
 
 PATH = "/admit"
 LIMIT = 1000
@@ -84,7 +84,7 @@ class Lane:
 
     def __init__(self, desk=None):
         self.desk, self.general, self.transport = desk or Desk(), General(), Transport()
-        self.connection = FastLane(self.desk, Heads(PATH), self.general, lambda: b"now")
+        self.connection = FastPath(self.desk, HeaderCache(PATH), self.general, lambda: b"now")
         self.connection.connection_made(self.transport)
 
     def receive(self, *parts):
@@ -229,7 +229,7 @@ def test_a_lost_connection_ends_both():
 
 
 def test_remembered_heads_are_bounded():
-    heads = Heads(PATH)
+    heads = HeaderCache(PATH)
     for number in range(3 * KNOWN_HEADS):
         assert number == heads.length(HEAD % number)
     assert len(heads._known) <= KNOWN_HEADS

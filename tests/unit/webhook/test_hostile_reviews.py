@@ -18,7 +18,7 @@ from contract.api import keys
 from contract.config.values import load_values
 from tests.pods import auto_pod, checkpoint_of, random_pod, worker
 from tests.shapes import checkpoint, ready, review
-from webhook.answer import LABELS, BadReviewError, answer
+from webhook.review import LABELS, BadReviewError, answer
 
 REVIEWS = 10_000
 GROWTH = 10 * 2**20
@@ -27,9 +27,9 @@ INJECT = load_values("{placeholder: {mode: inject}, startupPolicy: WaitForCheckp
 STORED = {item["metadata"]["name"]: item for item in (ready(), checkpoint("young"), checkpoint_of(auto_pod()))}
 
 
-def everything(wish):
+def everything(wanted):
     """A pod in which every field that admission reads is there."""
-    obj = random_pod(Random(1), wish=wish)
+    obj = random_pod(Random(1), wanted=wanted)
     probe = {"exec": {"command": ["x"]}, "periodSeconds": 5, "failureThreshold": 3, "initialDelaySeconds": 1}
     downward = {"items": [{"path": "a", "fieldRef": {"fieldPath": "metadata.labels"}}]}
     term = {"matchExpressions": [{"key": "a", "operator": "Exists"}]}
@@ -93,7 +93,7 @@ def check(body, values=INJECT):
     assert response["allowed"] or "object cannot be read as a pod: " in response["status"]["message"]
 
 
-PODS = [everything(wish) for wish in ("name", "auto", "graph")]
+PODS = [everything(wanted) for wanted in ("name", "auto", "graph")]
 WHERE = [(pod, path) for pod in map(review, PODS) for path in places(pod)]
 GARBAGE = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=3),

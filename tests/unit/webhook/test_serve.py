@@ -14,9 +14,9 @@ from certs.mint import issue_leaf, mint_authority
 from certs.serve import ServingContext
 from contract.config.values import load_values
 from tests.shapes import opted_in, ready, review
-from webhook import app
-from webhook.app import PATH, Edge, serve
+from webhook import server as app
 from webhook.metrics import Metrics
+from webhook.server import PATH, Edge, serve
 
 NOW = datetime.now(tz=UTC)
 DAY = timedelta(days=1)

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from contract.api.states import Admission
-from webhook.fast_lane import DateHeader, FastLane, Heads, Reply
+from webhook.http_fast_path import DateHeader, FastPath, HeaderCache, Reply
 from webhook.metrics import REFUSALS, Metrics
 
 PATH = "/mutate"
@@ -42,7 +42,7 @@ def metrics(registry):
 
 
 def connected(metrics):
-    lane = FastLane(Desk(), Heads(PATH), asyncio.Protocol(), DateHeader(lambda: 0.0))
+    lane = FastPath(Desk(), HeaderCache(PATH), asyncio.Protocol(), DateHeader(lambda: 0.0))
     metrics.lanes.add(lane)
     lane.connection_made(Written())
     return lane

@@ -59,12 +59,12 @@ def claim(**metadata):
 def let_go(pod, checkpoint, *claims, values=OWN, server=None, listed=True):
     """The server after one look at the pod."""
     server = server or Server()
-    checkpoints, copies = Informer(server, CHECKPOINTS), PodInformers(server, None)
+    checkpoints, informers = Informer(server, CHECKPOINTS), PodInformers(server, None)
     informer = claims_informer(server, None, "snapshot-pvc", trimmed)
     for store, objects in ((checkpoints.store, [checkpoint]), (informer.store, claims)):
         for each in objects:
             store.put(each)
-    copies.labelled.store.put(pods.kept(pod))
+    informers.labelled.store.put(pods.kept(pod))
 
     async def scenario():
         if listed:
@@ -79,7 +79,7 @@ def let_go(pod, checkpoint, *claims, values=OWN, server=None, listed=True):
             now=lambda: NOW,
             claims=VolumeClaimInformer(informer, "snapshot-pvc"),
         )
-        keeper = GateController(context, copies, CheckpointViews(checkpoints), Metrics(context.registry))
+        keeper = GateController(context, informers, CheckpointViews(checkpoints), Metrics(context.registry))
         events = asyncio.create_task(context.recorder.run())
         try:
             await keeper.handle(("ns", "web-1"))

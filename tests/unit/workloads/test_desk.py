@@ -60,7 +60,7 @@ class Scene:
     def __init__(self, *found, checkpoint=None, values=""):
         self.server = Server()
         self.checkpoints = Informer(self.server, CHECKPOINTS)
-        self.copies = PodInformers(self.server, None)
+        self.informers = PodInformers(self.server, None)
         context = ManagerContext(
             kube=self.server,
             settings=None,
@@ -70,17 +70,17 @@ class Scene:
             checkpoints=self.checkpoints,
             now=lambda: NOW,
         )
-        self.desk = Dispatcher(context, self.copies, Reports(), Metrics(context.registry))
+        self.desk = Dispatcher(context, self.informers, Reports(), Metrics(context.registry))
         for each in found:
             self.put(each)
         if checkpoint is not None:
             self.checkpoints.store.put(checkpoint)
-        for informer in (self.checkpoints, *self.copies.all):
+        for informer in (self.checkpoints, *self.informers.all):
             informer.synced.set()
         self.context = context
 
     def put(self, found):
-        self.copies.labelled.store.put(kept(found))
+        self.informers.labelled.store.put(kept(found))
         self.server.stored["Pod", found["metadata"]["name"]] = found
 
     def run(self, then=None):
@@ -218,6 +218,6 @@ def test_a_problem_is_told_to_the_owner_as_well():
 
 def test_who_does_not_lead_does_nothing():
     scene = Scene()
-    scene.copies.labelled._tell(scene.copies.labelled.store.put(pod()))
+    scene.informers.labelled._tell(scene.informers.labelled.store.put(pod()))
 
     assert (0, 0, 0) == (scene.desk.checkpoints.depth, scene.desk.gates.depth, scene.desk.tales.depth)

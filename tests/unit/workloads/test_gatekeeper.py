@@ -35,9 +35,9 @@ class Scene:
             now=lambda: NOW + timedelta(seconds=self.seconds),
             claims=None,
         )
-        copies = SimpleNamespace(get=self.pods.get, learn=lambda _: None)
+        informers = SimpleNamespace(get=self.pods.get, learn=lambda _: None)
         sights = SimpleNamespace(of=lambda _: CheckpointView(ready()))
-        self.keeper = GateController(context, copies, sights, SimpleNamespace(lifted=lambda _: None))
+        self.keeper = GateController(context, informers, sights, SimpleNamespace(lifted=lambda _: None))
 
     async def patch(self, *arguments, **more):
         if self.errors:

@@ -1,6 +1,6 @@
 """The HTTPS edge: one path, one method, bytes in and bytes out.
 
-A plain request takes the short way of ``webhook.fast_lane``; whatever else comes is judged by aiohttp's low-level
+A plain request takes the short way of ``webhook.http_fast_path``; whatever else comes is judged by aiohttp's low-level
 server.  Both ask the same desk, so an answer does not depend on the way.
 """
 
@@ -18,10 +18,10 @@ from aiohttp import web
 
 from contract.api.volume_claims import Claims, unknown
 from contract.config.values import Values
-from webhook.answer import BadReviewError, answer
 from webhook.decide import Lookup
-from webhook.fast_lane import DateHeader, FastLane, Heads, Reply
+from webhook.http_fast_path import DateHeader, FastPath, HeaderCache, Reply
 from webhook.metrics import Metrics
+from webhook.review import BadReviewError, answer
 
 PATH: Final = "/mutate-core-v1-pod-checkpoint-restore"
 PORT: Final = 10250
@@ -138,10 +138,10 @@ async def serve(edge: Edge, context: ssl.SSLContext, *, host: str | None = None,
         OSError: the port is taken.
     """
     server = web.Server(edge.handle, request_factory=_request, keepalive_timeout=KEEPALIVE_SECONDS, access_log=None)
-    heads, date = Heads(PATH), DateHeader()
+    heads, date = HeaderCache(PATH), DateHeader()
 
-    def connect() -> FastLane:
-        lane = FastLane(edge, heads, server(), date)
+    def connect() -> FastPath:
+        lane = FastPath(edge, heads, server(), date)
         edge.metrics.lanes.add(lane)
         return lane
 

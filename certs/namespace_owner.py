@@ -16,7 +16,7 @@ FIELD_MANAGER: Final = "snapshot-controller"
 log = logging.getLogger(__name__)
 
 
-async def tie(kube: KubeClient, configuration: str, namespace: str) -> None:
+async def own_by_namespace(kube: KubeClient, configuration: str, namespace: str) -> None:
     """Make *namespace* an owner of the webhook configuration, if it is none yet.
 
     That it cannot is no reason to stop: some clusters let only those change owners who may delete the object.

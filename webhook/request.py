@@ -23,7 +23,7 @@ _STAMP: Final = re.compile(r"[0-9a-f]{32}")
 _POLICIES: Final = frozenset(policy.value for policy in StartupPolicy)
 
 
-class Unshaped(Exception):  # noqa: N818 - not an error: the row of the table that ends the search
+class NotEligible(Exception):  # noqa: N818 - not an error: the row of the table that ends the search
     """The pod stays as it is, for this reason."""
 
     def __init__(self, code: Admission, message: str) -> None:
@@ -32,7 +32,7 @@ class Unshaped(Exception):  # noqa: N818 - not an error: the row of the table th
         super().__init__(message)
 
 
-class Wish(NamedTuple):
+class RestoreRequest(NamedTuple):
     """A pod's wish that can be looked into."""
 
     namespace: str
@@ -71,7 +71,7 @@ def says_shaped(pod: Json) -> bool:
     return ckpt.annotations_of(pod).get(keys.ANN_ADMISSION) in (Admission.RESTORE_SHAPED, Admission.HELD)
 
 
-def read_wish(request: Mapping[str, Any], pod: Json, values: Values) -> Wish:
+def parse_request(request: Mapping[str, Any], pod: Json, values: Values) -> RestoreRequest:
     """The rows of the table that need no checkpoint, in their order; the first that applies ends it.
 
     Raises:
@@ -84,17 +84,17 @@ def read_wish(request: Mapping[str, Any], pod: Json, values: Values) -> Wish:
     may_wait = _may_wait(pod, values)
     if ckpt.labels_of(pod).get(keys.LABEL_RESTORE) == keys.RESTORE_AUTO and not is_candidate(pod):
         return _automatic(namespace, pod, values, may_wait=may_wait)
-    return Wish(namespace, _checkpoint_name(pod), may_wait)
+    return RestoreRequest(namespace, _checkpoint_name(pod), may_wait)
 
 
 def _check_installation(namespace: str, values: Values) -> None:
     if not values.checkpoint.enabled:
-        raise Unshaped(
+        raise NotEligible(
             Admission.CHECKPOINT_DISABLED,
             "checkpoints are switched off; set the chart value checkpoint.enabled=true",
         )
     if namespace == SYSTEM_NAMESPACE or namespace in values.webhook.excluded_namespaces:
-        raise Unshaped(
+        raise NotEligible(
             Admission.NAMESPACE_EXCLUDED,
             f"namespace {namespace} is excluded; see the chart value webhook.excludedNamespaces",
         )
@@ -103,13 +103,13 @@ def _check_installation(namespace: str, values: Values) -> None:
 def _check_labels(pod: Json) -> None:
     labels = ckpt.labels_of(pod)
     if labels.get(keys.LABEL_CHECKPOINT_ID) or labels.get(keys.LABEL_IS_SOURCE):
-        raise Unshaped(
+        raise NotEligible(
             Admission.ALREADY_SHAPED,
             f"the pod carries label {keys.LABEL_CHECKPOINT_ID} or {keys.LABEL_IS_SOURCE} already; "
             "take these labels out of the pod template if they were copied from another pod",
         )
     if not opted_in(pod):
-        raise Unshaped(
+        raise NotEligible(
             Admission.NOT_OPTED_IN,
             f"the pod has neither label {keys.LABEL_RESTORE}={keys.RESTORE_BY_NAME} or ={keys.RESTORE_AUTO} "
             f"nor annotation {keys.ANN_RESTORE_CANDIDATE}=true",
@@ -129,7 +129,7 @@ def _checkpoint_name(pod: Json) -> str:
     annotations = ckpt.annotations_of(pod)
     name = annotations.get(keys.ANN_CHECKPOINT_NAME) or annotations.get(keys.ANN_RESTORE_FROM)
     if not name:
-        raise Unshaped(
+        raise NotEligible(
             Admission.CHECKPOINT_NAME_MISSING,
             f"no checkpoint is named; add annotation {keys.ANN_CHECKPOINT_NAME} with the name of a DynamoCheckpoint "
             "of this namespace",
@@ -137,7 +137,7 @@ def _checkpoint_name(pod: Json) -> str:
     labels = ckpt.labels_of(pod)
     missing = [key for key in keys.GRAPH_LABELS if not labels.get(key)]
     if labels.get(keys.LABEL_RESTORE) != keys.RESTORE_BY_NAME and missing:
-        raise Unshaped(
+        raise NotEligible(
             Admission.NOT_OPERATOR_STAMPED,
             f"the pod is a restore candidate without label {', '.join(missing)}; outside a graph deployment use label "
             f"{keys.LABEL_RESTORE}={keys.RESTORE_BY_NAME} instead of the candidate annotation",
@@ -145,20 +145,20 @@ def _checkpoint_name(pod: Json) -> str:
     return name
 
 
-def _automatic(namespace: str, pod: Json, values: Values, *, may_wait: bool) -> Wish:
+def _automatic(namespace: str, pod: Json, values: Values, *, may_wait: bool) -> RestoreRequest:
     target = automatic_target(pod)
     check_supported(pod)
     _check_identity(pod, target)
     container = ckpt.find_container(pod["spec"], target) or {}
     if not container.get("startupProbe") and not container.get("readinessProbe"):
-        raise Unshaped(
+        raise NotEligible(
             Admission.NO_READY_SIGNAL,
             f"container {target} has neither a startup nor a readiness probe, so nobody can tell when it is worth "
             "capturing; add a readiness probe to the pod template",
         )
     stamp = _earlier_stamp(namespace, pod) or template_hash(pod, target, values.automatic.hash_annotations)
     checkpoint_id = automatic_id(namespace, stamp)
-    return Wish(namespace, automatic_name(checkpoint_id), may_wait, checkpoint_id, stamp, target)
+    return RestoreRequest(namespace, automatic_name(checkpoint_id), may_wait, checkpoint_id, stamp, target)
 
 
 def check_supported(pod: Json) -> None:
@@ -168,14 +168,14 @@ def check_supported(pod: Json) -> None:
         Unshaped: where it is not.
     """
     if problem := common.unsupported(pod.get("spec") or {}):
-        raise Unshaped(Admission.POD_UNSUPPORTED, f"spec.{problem[0]} {problem[1]}")
+        raise NotEligible(Admission.POD_UNSUPPORTED, f"spec.{problem[0]} {problem[1]}")
 
 
 def _check_identity(pod: Json, target: str) -> None:
     if ckpt.annotations_of(pod).get(keys.ANN_IDENTITY) == keys.IDENTITY_REFRESHED:
         return
     if path := per_pod_identity(pod, target):
-        raise Unshaped(
+        raise NotEligible(
             Admission.PER_POD_IDENTITY,
             f"{path} gives each replica an identity of its own, which all replicas restored from one checkpoint would "
             "share; take it out, or, if the worker renews its identity after a restore, add annotation "

@@ -13,7 +13,7 @@ from contract.api.states import Admission
 from contract.api.volume_claims import Claims, unknown
 from contract.config.values import Values
 from webhook.decide import Decision, Lookup, decide
-from webhook.wellformed import malformed
+from webhook.pod_schema import malformed
 
 Json = dict[str, Any]
 

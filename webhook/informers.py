@@ -27,7 +27,7 @@ def kept_claim(claim: Object) -> Object:
     return {"metadata": metadata, "status": {"phase": (claim.get("status") or {}).get("phase", "")}}
 
 
-class Copies:
+class Informers:
     """All of them.
 
     The account may list claims of the configured name.  Under the roles of an older release it may not: then nothing is

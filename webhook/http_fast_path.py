@@ -52,7 +52,7 @@ class Desk(Protocol):
         ...
 
 
-class Heads:
+class HeaderCache:
     """Which heads are plain, remembered."""
 
     def __init__(self, path: str) -> None:
@@ -91,10 +91,10 @@ def plain_length(head: bytes, path: bytes) -> int:
     return int(length)
 
 
-class FastLane(asyncio.Protocol):
+class FastPath(asyncio.Protocol):
     """One connection; *general* is the protocol that takes over when a request is not plain."""
 
-    def __init__(self, desk: Desk, heads: Heads, general: asyncio.Protocol, date: Callable[[], bytes]) -> None:
+    def __init__(self, desk: Desk, heads: HeaderCache, general: asyncio.Protocol, date: Callable[[], bytes]) -> None:
         self._desk = desk
         self._heads = heads
         self._general = general
