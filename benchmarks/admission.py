@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks import machine, our_process, peer, review, testbed
 from benchmarks.report import Report, finish, parser, percentile
 from cluster.api import ControlPlane
-from cluster.cache import Cache
+from cluster.builder.cache import Cache
 from contract.api import keys
 from kube.api import KubeClient
 from kube.resources import MUTATING_WEBHOOK_CONFIGURATIONS, PODS

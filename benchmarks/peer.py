@@ -17,9 +17,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks import review, tls
-from cluster import cache, go
-from cluster.cache import Cache
-from cluster.go import Go
+from cluster.builder import cache, go
+from cluster.builder.cache import Cache
+from cluster.builder.go import Go
 from cluster.processes import run
 from cluster.progress import for_terminal
 

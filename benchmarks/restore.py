@@ -16,7 +16,7 @@ from copy import deepcopy
 from typing import Any
 
 from benchmarks.report import Report, finish, parser
-from cluster.cache import Cache
+from cluster.builder.cache import Cache
 from cluster.progress import for_terminal
 from contract.api import keys
 from demo import manifests, story

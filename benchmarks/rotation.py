@@ -28,7 +28,7 @@ from certs.policy import Lifetimes, certificates
 from certs.reconcile import WEBHOOK_ENTRY, Targets, reconcile
 from certs.store import read_bundle, read_leaf
 from cluster.api import ControlPlane
-from cluster.cache import Cache
+from cluster.builder.cache import Cache
 from cluster.ports import free_ports
 from kube.api import KubeClient
 from kube.errors import ConflictError

@@ -25,7 +25,7 @@ from benchmarks.crowd import Processes, Sizes
 from benchmarks.report import Report, finish, median_of, parser
 from benchmarks.webhook import FIGURES, Arm, inputs, one_run
 from cluster.api import ControlPlane
-from cluster.cache import Cache
+from cluster.builder.cache import Cache
 from cluster.ports import free_ports
 from kube.api import KubeClient
 from kube.resources import CHECKPOINTS

@@ -27,7 +27,7 @@ import jsonpatch
 from benchmarks import machine, our_process, peer, review, testbed
 from benchmarks.report import Report, finish, median_of, parser
 from cluster.api import ControlPlane
-from cluster.cache import Cache
+from cluster.builder.cache import Cache
 
 OURS, DEFAULTER, MINIMAL = "ours", "controller-runtime", "net/http"
 QUERY = "?timeout=2s"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from cluster import embedded
-from cluster.cache import Cache
+from cluster.builder.cache import Cache
 from cluster.control_plane import ControlPlane
 from cluster.embedded import Cluster, Options
 from cluster.errors import ClusterError, StateError

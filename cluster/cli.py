@@ -15,8 +15,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from cluster import build, control_plane, embedded, packages, preflight, toolchain
-from cluster.cache import Cache
+from cluster import control_plane, embedded, preflight
+from cluster.builder import build, packages, toolchain
+from cluster.builder.cache import Cache
 from cluster.control_plane import ControlPlane
 from cluster.embedded import Cluster, Options
 from cluster.errors import ClusterError, StateError

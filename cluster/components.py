@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster import config, network
+from cluster import config
+from cluster.nodes import network
 
 APISERVER_PORT = 6443
 

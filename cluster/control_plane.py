@@ -20,14 +20,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cluster import build, cleanup, components, config, credentials, embedded, network, supervise, toolchain
-from cluster.build import Programs
-from cluster.cache import Cache
-from cluster.cleanup import end_control_plane
+from cluster import components, config, credentials, embedded
+from cluster.builder import build, toolchain
+from cluster.builder.build import Programs
+from cluster.builder.cache import Cache
 from cluster.components import Layout, Ports
 from cluster.credentials import MASTERS, User
 from cluster.errors import CommandError, StartError, StateError
 from cluster.kubectl import Kubectl
+from cluster.nodes import cleanup, network, supervise
+from cluster.nodes.cleanup import end_control_plane
 from cluster.ports import free_ports
 from cluster.processes import exclusive, held, wait_until
 from cluster.progress import Progress, Silent

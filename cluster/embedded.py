@@ -14,29 +14,17 @@ from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 from typing import IO, Any
 
-from cluster import (
-    build,
-    cgroups,
-    cleanup,
-    components,
-    config,
-    credentials,
-    images,
-    network,
-    packages,
-    preflight,
-    provisioner,
-    supervise,
-    toolchain,
-)
-from cluster import node as nodes_
-from cluster.build import Programs
-from cluster.cache import Cache
+from cluster import components, config, credentials, preflight
+from cluster.builder import build, images, packages, toolchain
+from cluster.builder.build import Programs
+from cluster.builder.cache import Cache
 from cluster.components import Layout, Ports
 from cluster.credentials import User
 from cluster.errors import ClusterError, CommandError, StartError, StateError
 from cluster.kubectl import Kubectl
-from cluster.node import Node
+from cluster.nodes import cgroups, cleanup, network, provisioner, supervise
+from cluster.nodes import node as nodes_
+from cluster.nodes.node import Node
 from cluster.processes import exclusive, held, wait_until
 from cluster.progress import Progress, Silent
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from cluster.cache import Cache
+from cluster.builder.cache import Cache
 from cluster.errors import ClusterError
 from cluster.progress import Progress, for_terminal
 from demo import evidence, story

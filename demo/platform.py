@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import embedded
-from cluster.cache import Cache
+from cluster.builder.cache import Cache
 from cluster.progress import Progress
 from demo.kubectl import CommandError
 from demo.manifests import ROOT

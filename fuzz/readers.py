@@ -27,7 +27,7 @@ from contract.api.states import Admission, AgentReason, RestoreStatus
 from contract.config.values import load_values
 from contract.crds.generate import crd
 from controller.checkpoints import capture_result
-from snapshotctl import answers
+from snapshotctl.explain import answers
 
 Json = Any
 Reader = Callable[[bytes], None]

@@ -11,7 +11,7 @@ RUN make -C /src/criu -j"$(nproc)" criu/criu && install -D /src/criu/criu/criu /
 WORKDIR /src
 COPY contract contract
 COPY images images
-COPY standby standby
+COPY native native
 RUN python3 -m images.dockerfile criu /out/opt/criu && python3 -m images.dockerfile tools /out
 
 FROM python:3.13-slim-trixie

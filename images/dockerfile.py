@@ -11,7 +11,7 @@ from pathlib import Path
 from images.errors import ImageError
 from images.native import bundle_criu, compile_preload, tool_folder
 
-_STANDBY = Path("standby")
+_NATIVE = Path("native")
 
 
 def main(words: Sequence[str]) -> None:
@@ -19,12 +19,12 @@ def main(words: Sequence[str]) -> None:
     match words:
         case ["criu", out]:
             bundle_criu(Path("/"), Path(out))
-            compile_preload(_STANDBY / "preload.c", Path(out) / "lib/preload.so")
+            compile_preload(_NATIVE / "criu_preload/preload.c", Path(out) / "lib/preload.so")
         case ["tools", out]:
-            tool_folder(_STANDBY, Path(out), None, None)
+            tool_folder(_NATIVE / "standby", Path(out), None, None)
         case ["tools", out, entrypoint, cmd]:
             # `docker inspect` says null where an image has none; an image's record is then empty, not missing.
-            tool_folder(_STANDBY, Path(out), json.loads(entrypoint) or [], json.loads(cmd) or [])
+            tool_folder(_NATIVE / "standby", Path(out), json.loads(entrypoint) or [], json.loads(cmd) or [])
         case _:
             raise ImageError(__doc__ or "")
 

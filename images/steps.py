@@ -98,7 +98,7 @@ class Steps:
 
     def criu(self) -> Layer:
         """CRIU with its libraries and its loader, below /opt/criu."""
-        preload = self._project / "standby" / "preload.c"
+        preload = self._project / "native" / "criu_preload" / "preload.c"
 
         def build(target: Path) -> None:
             self._debian(target, ("criu",), CRIU_SUITE, "CRIU")
@@ -116,7 +116,7 @@ class Steps:
 
     def records(self, entrypoint: list[str] | None, cmd: list[str] | None) -> Layer:
         """The tool folder with an image's own entrypoint and cmd recorded beside ``snapshot-standby``."""
-        standby = self._project / "standby"
+        standby = self._project / "native" / "standby"
         sources = sorted((*standby.glob("*.c"), *standby.glob("*.h")))
 
         def build(target: Path) -> None:

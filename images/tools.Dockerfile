@@ -5,7 +5,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev p
 WORKDIR /src
 COPY contract contract
 COPY images images
-COPY standby standby
+COPY native native
 RUN python3 -m images.dockerfile tools /out
 
 FROM scratch

@@ -49,7 +49,7 @@ class Verbs(click.Group):
         """The verb of that name."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"snapshotctl.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"snapshotctl.commands.{cmd_name}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above

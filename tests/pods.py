@@ -64,7 +64,7 @@ def random_pod(chance: Random, *, wanted: str | None = None) -> Json:
 
     Args:
         chance: decides everything; the same state gives the same pod.
-        wish: ``name``, ``auto`` or ``graph``; else one of these.
+        wanted: ``name``, ``auto`` or ``graph``; else one of these.
     """
     volumes = _volumes(chance)
     targets = [_container(chance, "main", volumes)]

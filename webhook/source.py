@@ -102,8 +102,8 @@ def _begins_anew(wanted: RestoreRequest) -> bool:
     if not wanted.may_wait:
         raise NotEligible(
             Admission.CHECKPOINT_NOT_READY,
-            f"the capture of DynamoCheckpoint {wanted.name} was cancelled because no pod requested it; this pod restarts "
-            "it, and pods created once it is Ready are restored",
+            f"the capture of DynamoCheckpoint {wanted.name} was cancelled because no pod requested it; this pod "
+            "restarts it, and pods created once it is Ready are restored",
         )
     return True
 

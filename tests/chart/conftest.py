@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from cluster.api import ControlPlane
-from cluster.build import build
-from cluster.cache import Cache
+from cluster.builder.build import build
+from cluster.builder.cache import Cache
+from cluster.builder.toolchain import HELM
 from cluster.progress import Silent
-from cluster.toolchain import HELM
 
 CHART = Path(__file__).parents[2] / "charts" / "snapshot"
 MUTATING_POLICIES = "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"

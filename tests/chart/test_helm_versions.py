@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from certs.reconcile import Targets, reconcile
-from cluster.build import build
-from cluster.cache import Cache
+from cluster.builder.build import build
+from cluster.builder.cache import Cache
+from cluster.builder.toolchain import HELM3
 from cluster.progress import Silent
-from cluster.toolchain import HELM3
 from kube.client import connect
 from tests.chart.conftest import MUTATING_POLICIES, Helm
 from tests.chart.test_chart_accepted import VALUE_SETS, flags

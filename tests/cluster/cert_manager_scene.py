@@ -15,12 +15,12 @@ from uuid import uuid4
 
 import yaml
 
-from cluster.build import build
-from cluster.cache import Cache
+from cluster.builder.build import build
+from cluster.builder.cache import Cache
+from cluster.builder.toolchain import CERT_MANAGER, HELM
 from cluster.config import kubeconfig
 from cluster.errors import CommandError
 from cluster.progress import Silent
-from cluster.toolchain import CERT_MANAGER, HELM
 from kube.errors import NotFoundError
 from kube.resources import SECRETS
 from tests.cluster.installed import RELEASE, Installed, new_namespace

@@ -15,13 +15,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from certs.mint import issue_leaf, mint_authority
-from cluster.build import build
-from cluster.cache import Cache
+from cluster.builder.build import build
+from cluster.builder.cache import Cache
+from cluster.builder.toolchain import HELM
 from cluster.config import kubeconfig
 from cluster.errors import CommandError
 from cluster.ports import free_port
 from cluster.progress import Silent
-from cluster.toolchain import HELM
 from contract.api import keys
 from tests.cluster.waiting import until
 from webhook.server import PATH

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster import cache
-from cluster.cache import Cache
+from cluster.builder import cache
+from cluster.builder.cache import Cache
 from cluster.errors import StateError
 from cluster.processes import exclusive, held
 

@@ -26,7 +26,7 @@ from kube.resources import (
     STATEFUL_SETS,
 )
 from snapshotctl.__main__ import main
-from snapshotctl.manifests import candidates
+from snapshotctl.offline.workload_pods import candidates
 from tests.cluster.registration import configuration
 from tests.cluster.small_world import config_map
 from tests.cluster.test_admission import ROOT, Webhook

@@ -9,7 +9,7 @@ import pytest
 
 from cluster import api
 from cluster.api import Cluster
-from cluster.cache import Cache
+from cluster.builder.cache import Cache
 from demo import story
 from demo.install import Helm, complaints, image_settings
 from demo.kubectl import CommandError, Kubectl

@@ -192,4 +192,4 @@ def kill_agent_at(cluster: Cluster, words: str, seconds: float = CAPTURE_SECONDS
 
     It is looked for in the node itself, every few milliseconds: a restore may be over in a second.
     """
-    cluster.node(1).run("python3", "-c", KILL_AGENT_AT, words, str(seconds))
+    cluster.nodes.node(1).run("python3", "-c", KILL_AGENT_AT, words, str(seconds))

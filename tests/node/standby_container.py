@@ -15,7 +15,7 @@ from pathlib import Path
 from contract.api import control_files, keys
 from images.native import STANDBY_SOURCES
 
-SOURCES = [Path(__file__).parents[2] / "standby" / name for name in STANDBY_SOURCES]
+SOURCES = [Path(__file__).parents[2] / "native" / "standby" / name for name in STANDBY_SOURCES]
 SAY_AND_STAY = "echo worker $$; env | sort; trap 'exit 7' TERM; while :; do read -t 1 x < /dev/zero || :; done"
 SH = ("--", "bash", "-c")
 

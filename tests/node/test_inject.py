@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from cluster.api import Cluster
-from cluster.cache import Cache
+from cluster.builder.cache import Cache
 from contract.api import keys
 from demo import story
 from demo.install import CHART, RELEASE, Helm, complaints, image_settings

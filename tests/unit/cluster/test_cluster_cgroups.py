@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.cgroups import Hierarchy, group_name, hierarchies
+from cluster.nodes.cgroups import Hierarchy, group_name, hierarchies
 
 V1 = """\
 30 24 0:26 / /sys/fs/cgroup rw,relatime shared:1 - tmpfs tmpfs rw,mode=755

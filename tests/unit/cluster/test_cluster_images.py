@@ -5,7 +5,7 @@ import io
 import json
 import tarfile
 
-from cluster import images
+from cluster.builder import images
 
 
 def opened(data):

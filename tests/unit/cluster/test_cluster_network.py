@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster import network
 from cluster.errors import StateError
+from cluster.nodes import network
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster import packages, preflight
+from cluster import preflight
+from cluster.builder import packages
 from cluster.errors import BuildError
 
 TOOLS = {"ip": "iproute2", "unshare": "util-linux", "nsenter": "util-linux"}

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster import config, provisioner
-from cluster.provisioner import PROVISIONED_BY, PROVISIONER, plan
+from cluster import config
+from cluster.nodes import provisioner
+from cluster.nodes.provisioner import PROVISIONED_BY, PROVISIONER, plan
 
 UID = "0b0a0a0a-1111-2222-3333-444444444444"
 

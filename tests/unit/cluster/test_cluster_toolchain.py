@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from cluster import toolchain
-from cluster.toolchain import CERT_MANAGER, CONTAINERD, ETCD, HELM3, KUBERNETES
+from cluster.builder import toolchain
+from cluster.builder.toolchain import CERT_MANAGER, CONTAINERD, ETCD, HELM3, KUBERNETES
 
 FILES = {"go.mod": b"module m\n\ngo 1.26.0\n", "main.go": b"package main\n"}
 

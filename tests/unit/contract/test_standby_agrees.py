@@ -7,7 +7,7 @@ import pytest
 
 from contract.api import control_files
 
-STANDBY = Path(__file__).parents[3] / "standby"
+STANDBY = Path(__file__).parents[3] / "native" / "standby"
 SOURCE = "".join(each.read_text() for each in (*STANDBY.glob("*.c"), STANDBY / "standby.h"))
 
 

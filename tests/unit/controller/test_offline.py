@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from contract.api import keys
 from contract.api.states import Phase
-from snapshotctl.forecast import forecast
+from snapshotctl.offline.dry_run import forecast
 from tests.shapes import ID, checkpoint
 from tests.unit.controller.looks import (
     AGENT_MOUNT,

@@ -7,8 +7,8 @@ import pytest
 from contract.api import keys
 from contract.api.states import Admission, AgentReason
 from contract.remedies.admission import ADMISSION, AGENT
-from snapshotctl.answers import CAPTURE_POD, Facts, Outcome, Ruling, Stage, lived, predicted, state_of
-from snapshotctl.why_text import as_text
+from snapshotctl.explain.answers import CAPTURE_POD, Facts, Outcome, Ruling, Stage, lived, predicted, state_of
+from snapshotctl.view.answer_text import as_text
 from tests.shapes import ID, checkpoint, container, opted_in, pod, ready
 from webhook.decide import Decision
 

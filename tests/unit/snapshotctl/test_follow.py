@@ -2,7 +2,7 @@
 
 import pytest
 
-from snapshotctl.follow import missed
+from snapshotctl.view.follow import missed
 
 
 def seen(name, version="1", namespace="ns"):

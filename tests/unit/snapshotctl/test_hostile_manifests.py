@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from contract.api import keys
 from contract.config.values import Values
-from snapshotctl.ask import Oracle, about_manifests
-from snapshotctl.cluster import UserError
-from snapshotctl.objects import InputError, read_manifests
-from snapshotctl.release import Release
+from snapshotctl.explain.explainer import Explainer, about_manifests
+from snapshotctl.explain.release import Release
+from snapshotctl.live.cluster import UserError
+from snapshotctl.offline.objects import InputError, read_manifests
 from tests.pods import worker
 from tests.shapes import ready
 
@@ -40,7 +40,7 @@ def answered(obj, run=asyncio.run):
     """Whether there was an answer."""
     try:
         objects = read_manifests(json.dumps(obj), "file")
-        oracle = Oracle(None, Release(Values()), [ready()])
+        oracle = Explainer(None, Release(Values()), [ready()])
         return bool(run(about_manifests(oracle, objects, None, "ns")))
     except (InputError, UserError):
         return False

@@ -5,10 +5,10 @@ import time
 import pytest
 
 from contract.api import keys
-from snapshotctl.adoption import judged
-from snapshotctl.branches import BY_HAND, as_text, forest
-from snapshotctl.inventory import Inventory, checkpoint_facts, origin_of, versions, workload_of
-from snapshotctl.page import STUCK_PAGE, next_steps
+from snapshotctl.live.adoption import judged
+from snapshotctl.view.details import STUCK_PAGE, next_steps
+from snapshotctl.view.inventory import Inventory, checkpoint_facts, origin_of, versions, workload_of
+from snapshotctl.view.tree import BY_HAND, as_text, forest
 from tests.pages import sections
 from tests.shapes import ID, checkpoint, pod, ready
 

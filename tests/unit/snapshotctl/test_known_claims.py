@@ -11,9 +11,9 @@ from contract.api.volume_claims import ClaimState
 from contract.config.values import load_values
 from kube.errors import ForbiddenError, NotFoundError, ServerUnavailableError
 from snapshotctl.__main__ import main
-from snapshotctl.ask import Oracle, about_manifests
-from snapshotctl.claims import KnownClaims
-from snapshotctl.release import Release
+from snapshotctl.explain.explainer import Explainer, about_manifests
+from snapshotctl.explain.release import Release
+from snapshotctl.explain.volume_claims import KnownClaims
 from tests.shapes import opted_in, ready, review
 
 POD_MOUNT = "storage: {accessMode: podMount, pvc: {name: models}}"
@@ -45,7 +45,7 @@ class Cluster:
 
 def answers(cluster, count=1):
     async def ask():
-        oracle = Oracle(cluster, Release(load_values(POD_MOUNT)))
+        oracle = Explainer(cluster, Release(load_values(POD_MOUNT)))
         return await about_manifests(oracle, [opted_in() for _ in range(count)], None, "ns")
 
     return asyncio.run(ask())

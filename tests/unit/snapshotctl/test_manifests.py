@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from contract.api import keys
 from contract.config.values import values_from
-from snapshotctl.manifests import candidates
-from snapshotctl.unshape import unshaped
+from snapshotctl.explain.original_pod import unshaped
+from snapshotctl.offline.workload_pods import candidates
 from tests.pods import auto_pod, checkpoint_of, random_pod
 from tests.shapes import ID, IMAGE, checkpoint, container, opted_in, pod, ready
 from webhook.decide import decide

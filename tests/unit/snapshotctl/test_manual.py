@@ -3,9 +3,9 @@
 import pytest
 
 from contract.api import keys
-from snapshotctl.cluster import UserError
-from snapshotctl.manual import checkpoint_body, pod_of, restore_body, targets_of
-from snapshotctl.waiting import captured
+from snapshotctl.live.cluster import UserError
+from snapshotctl.live.waiting import captured
+from snapshotctl.offline.manual import checkpoint_body, pod_of, restore_body, targets_of
 from tests.shapes import checkpoint, container, pod
 
 TWO = pod(container(), container("side"))

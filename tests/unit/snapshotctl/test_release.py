@@ -6,7 +6,7 @@ from contract.config.values import values_from
 from kube.api import Listing
 from kube.errors import ForbiddenError, NotFoundError
 from kube.resources import CONFIG_MAPS, NAMESPACES
-from snapshotctl.release import RELEASE_LABEL, SELECTOR, Release, find_release, not_served, selects
+from snapshotctl.explain.release import RELEASE_LABEL, SELECTOR, Release, find_release, not_served, selects
 
 
 def config(namespace, text="{}", name="snap"):

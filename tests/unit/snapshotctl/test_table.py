@@ -13,9 +13,9 @@ from kube.errors import (
     TooManyRequestsError,
     UnauthorizedError,
 )
-from snapshotctl.faults import explain, not_installed
-from snapshotctl.get import split
-from snapshotctl.table import age, columns, line, size
+from snapshotctl.commands.get import split
+from snapshotctl.live.errors import explain, not_installed
+from snapshotctl.view.table import age, columns, line, size
 
 NOW = datetime(2026, 1, 29, 10, 5, tzinfo=UTC)
 

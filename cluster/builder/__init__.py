@@ -1,0 +1,1 @@
+"""Builds what the cluster runs from package registries, each part at most once."""

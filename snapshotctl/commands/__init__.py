@@ -1,0 +1,1 @@
+"""The commands: their arguments and options; what they do is loaded when they run."""

@@ -1,0 +1,315 @@
+"""The questions behind ``snapshotctl why``: the webhook's own decision, with the checkpoints that the cluster has now.
+
+The decision looks checkpoints and claims up in memory, so it is asked again until it has met all that it wanted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from contract.api import keys
+from contract.api.checkpoint import TargetError, annotations_of, labels_of, target_containers
+from contract.api.states import Admission, RestoreStatus
+from contract.api.volume_claims import Claims, ClaimState, unknown
+from controller.graphs.objects import label_value
+from controller.workloads.pods import checkpoint_name
+from kube.api import KubeClient, Object
+from kube.errors import ForbiddenError, KubeError, NotFoundError
+from kube.resources import (
+    CHECKPOINTS,
+    DAEMON_SETS,
+    DEPLOYMENTS,
+    GRAPHS,
+    JOBS,
+    PODS,
+    REPLICA_SETS,
+    STATEFUL_SETS,
+    Resource,
+)
+from snapshotctl.explain.answers import NOT_ASKED_FOR, Answer, Facts, Ruling, graph_findings, lived, predicted
+from snapshotctl.explain.original_pod import unshaped
+from snapshotctl.explain.release import Release
+from snapshotctl.explain.volume_claims import KnownClaims
+from snapshotctl.live.cluster import UserError
+from snapshotctl.live.errors import not_installed
+from snapshotctl.live.suggestions import not_found
+from snapshotctl.offline.workload_pods import Candidate, candidates, name_of
+from webhook.decide import Decision, decide
+from webhook.pod_schema import malformed
+from webhook.request import opted_in
+
+if TYPE_CHECKING:
+    from kube.client import Client
+
+WORKLOADS: Final[Mapping[str, Resource]] = {
+    each.kind: each for each in (DEPLOYMENTS, REPLICA_SETS, STATEFUL_SETS, DAEMON_SETS, JOBS)
+}
+LOG_HEAD: Final = 4096
+"""Bytes read of a container's log: standby's line is the first."""
+_GRAPHS_VALUE: Final = "graphDeployments.enabled=true"
+MANY: Final = 16
+"""Pods from which on all checkpoints of their namespaces are read at once."""
+Key = tuple[str, str]
+
+
+class Explainer:
+    """Decides as the webhook would."""
+
+    def __init__(
+        self, kube: KubeClient | None, release: Release, known: Iterable[Object] = (), claims: Claims = unknown
+    ) -> None:
+        self._kube = kube
+        self.release = release
+        self._whole: set[str] = set()
+        self._known: dict[Key, Object | None] = {
+            (str(obj["metadata"]["namespace"]), str(obj["metadata"]["name"])): obj for obj in known
+        }
+        self._claims = KnownClaims(kube, release.values.storage.pvc.name, claims)
+
+    async def ask(self, pod: Mapping[str, Any], namespace: str) -> Ruling:
+        """The decision about a pod that is created in *namespace*; a manifest has to be ``as_sent``."""
+        request = {"operation": "CREATE", "namespace": namespace, "object": pod}
+        while True:
+            wanted: list[Key] = []
+            looked: list[str] = []
+
+            def look_up(where: str, name: str, wanted: list[Key] = wanted) -> Object | None:
+                wanted.append((where, name))
+                return self._known.get((where, name))
+
+            def look_at(where: str, looked: list[str] = looked) -> ClaimState:
+                looked.append(where)
+                return self._claims.of(where)
+
+            decision = decide(request, look_up, self.release.values, look_at)
+            if not await self._learn_of(wanted, looked):
+                found = (wanted[-1][1], self._known[wanted[-1]]) if wanted else ("", None)
+                return Ruling(decision, *found, tuple(filter(None, map(self._claims.note, looked))))
+
+    async def _learn_of(self, wanted: Sequence[Key], looked: Sequence[str]) -> bool:
+        """Look at what the decision asked for and nobody knew; whether there was any such thing."""
+        missing = [key for key in wanted if key not in self._known]
+        unseen = [where for where in looked if not self._claims.seen(where)]
+        for key in missing:
+            self._known[key] = await self.checkpoint(*key)
+        for where in unseen:
+            await self._claims.look(where)
+        return bool(missing or unseen)
+
+    async def learn(self, namespace: str) -> None:
+        """Read all checkpoints of a namespace at once, where that is allowed: one call in place of hundreds."""
+        if self._kube is None:
+            return
+        try:
+            found = (await self._kube.list(CHECKPOINTS, namespace)).items
+        except ForbiddenError:
+            return
+        self._known |= {(namespace, str(obj["metadata"]["name"])): obj for obj in found}
+        self._whole.add(namespace)
+
+    async def checkpoint(self, namespace: str, name: str) -> Object | None:
+        """A checkpoint as it is now.
+
+        Raises:
+            KubeError: where nobody can tell whether there is one.
+        """
+        if self._kube is None or namespace in self._whole:
+            return self._known.get((namespace, name))
+        try:
+            return await self._kube.get(CHECKPOINTS, name, namespace)
+        except NotFoundError as error:
+            if not_installed(error):
+                raise
+            return None
+
+
+def as_sent(pod: Mapping[str, Any]) -> Object:
+    """The pod with the API server's note on who wrote its annotations: the client, all of them."""
+    metadata = pod.get("metadata") or {}
+    written: Object = {f"f:{key}": {} for key in metadata.get("annotations") or ()}
+    fields = [{"fieldsV1": {"f:metadata": {"f:annotations": written}}}]
+    return {**pod, "metadata": {**metadata, "managedFields": fields}}
+
+
+async def about_manifests(
+    oracle: Explainer, objects: Sequence[Object], namespace: str | None, usual: str
+) -> list[Answer]:
+    """An answer for each pod that the objects would make.
+
+    Args:
+        oracle: who decides.
+        objects: manifests of any kind.
+        namespace: the namespace that the caller insists on.
+        usual: the namespace of manifests without one.
+
+    Raises:
+        UserError: no pod would be made, or one that cannot be read.
+    """
+    found: list[tuple[Candidate, str]] = []
+    for obj in objects:
+        where = _namespace_of(obj, namespace, usual)
+        found += [(candidate, where) for candidate in candidates(obj)]
+    if not found:
+        raise UserError(_no_pods(objects))
+    if len(found) > MANY:
+        await asyncio.gather(*(oracle.learn(where) for where in {where for _, where in found}))
+    return list(await asyncio.gather(*(_about(oracle, candidate, where) for candidate, where in found)))
+
+
+def _no_pods(objects: Sequence[Object]) -> str:
+    graph = next((obj for obj in objects if obj.get("kind") == keys.GRAPH_KIND), None)
+    if graph is not None:
+        return (
+            f"the pods of a {keys.GRAPH_KIND} follow from its state in the cluster: apply it, then "
+            f"`snapshotctl why {keys.GRAPH_SHORT_NAME}/{name_of(graph)}`"
+        )
+    return "no pod would be made of this: a Pod, or a workload with a pod template, is needed"
+
+
+def _namespace_of(obj: Object, insisted: str | None, usual: str) -> str:
+    own = (obj.get("metadata") or {}).get("namespace")
+    if own and insisted and own != insisted:
+        name = f"{obj.get('kind')} {(obj.get('metadata') or {}).get('name')}"
+        raise UserError(f"{name} says namespace {own}, -n says {insisted}; leave one of them out")
+    return str(own or insisted or usual)
+
+
+async def _about(oracle: Explainer, candidate: Candidate, namespace: str) -> Answer:
+    pod = candidate.pod
+    problem = malformed(pod)
+    if problem is not None:
+        raise UserError(f"{candidate.origin}: the pod cannot be read: {problem}")
+    pod["metadata"]["namespace"] = namespace
+    try:
+        decided = await oracle.ask(as_sent(pod), namespace)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # As the webhook: what the API server would have refused need not be understood.
+        raise UserError(f"{candidate.origin}: the pod cannot be read: {error}") from error
+    ruling = _as_asked(oracle.release, decided, pod, namespace)
+    policy = oracle.release.values.policy
+    required = policy.require.enabled and annotations_of(pod).get(keys.ANN_POLICY) == keys.POLICY_REQUIRE
+    notes = ruling.notes
+    if policy.restore_verb.enabled and ruling.name:
+        notes += (_verb_note(pod, ruling.name, namespace),)
+    return predicted(candidate.origin, namespace, ruling, required=required, notes=notes)
+
+
+def _verb_note(pod: Object, checkpoint: str, namespace: str) -> str:
+    account = (pod.get("spec") or {}).get("serviceAccountName") or "default"
+    return (
+        f"service account {account} needs the verb restore (policy.restoreVerb): `kubectl auth can-i restore "
+        f"{CHECKPOINTS.plural}.{CHECKPOINTS.group}/{checkpoint} -n {namespace} "
+        f"--as system:serviceaccount:{namespace}:{account}`"
+    )
+
+
+def _as_asked(release: Release, ruling: Ruling, pod: Mapping[str, Any], namespace: str) -> Ruling:
+    """The decision, or that nobody will be asked for it: the API server sends on only what opted in where we serve."""
+    if not opted_in(dict(pod)):
+        return Ruling(Decision(Admission.NOT_OPTED_IN, NOT_ASKED_FOR))
+    words = release.unasked(namespace, labels_of(pod))
+    return ruling if words is None else Ruling(Decision(Admission.NAMESPACE_EXCLUDED, words))
+
+
+async def about_workload(kube: Client, oracle: Explainer, kind: str, name: str, namespace: str) -> list[Answer]:
+    """An answer for the next pod of a live workload; of a graph deployment, for each of its services.
+
+    Raises:
+        UserError: no such kind or object.
+    """
+    resource = _spelled(kind)
+    if resource is None:
+        kinds = ", ".join(sorted(f"{each.kind.lower()}/NAME" for each in (*WORKLOADS.values(), GRAPHS)))
+        raise UserError(f"{kind}/{name}: name a pod, or one of: {kinds}")
+    try:
+        found = await kube.get(resource, name, namespace)
+    except NotFoundError as error:
+        if not_installed(error):
+            raise UserError(f"the cluster does not know {resource.kind}; the chart value is {_GRAPHS_VALUE}") from error
+        raise UserError(await not_found(kube, resource, name, namespace)) from error
+    if resource != GRAPHS:
+        return await about_manifests(oracle, [found], namespace, namespace)
+    services = await kube.list(DEPLOYMENTS, namespace, labels=f"{keys.LABEL_GRAPH}={label_value(name)}")
+    if not services.items:
+        raise UserError(
+            f"{keys.GRAPH_KIND} {name} has no Deployments yet; `kubectl describe dgd {name} -n {namespace}`"
+        )
+    told = graph_findings(found)
+    answers = await about_manifests(oracle, services.items, namespace, namespace)
+    return [replace(answer, findings=(*answer.findings, *told)) for answer in answers]
+
+
+def _spelled(kind: str) -> Resource | None:
+    """The resource that a person means: by kind, plural or short name, in any case."""
+    known = {word: each for each in (*WORKLOADS.values(), GRAPHS) for word in (each.kind.lower(), each.plural)}
+    short = {"deploy": DEPLOYMENTS, "rs": REPLICA_SETS, "sts": STATEFUL_SETS, "ds": DAEMON_SETS}
+    return (known | short | {keys.GRAPH_SHORT_NAME: GRAPHS}).get(kind.lower())
+
+
+async def about_pod(kube: Client, oracle: Explainer, name: str, namespace: str) -> Answer:
+    """The answer for a live pod.
+
+    Raises:
+        UserError: there is no such pod.
+    """
+    try:
+        pod = await kube.get(PODS, name, namespace)
+    except NotFoundError as error:
+        raise UserError(await not_found(kube, PODS, name, namespace)) from error
+    template, origin = await _template(kube, pod)
+    template["metadata"]["namespace"] = namespace
+    ruling = await oracle.ask(template, namespace)
+    named = checkpoint_name(pod)
+    checkpoint = ruling.checkpoint if named in ("", ruling.name) else await oracle.checkpoint(namespace, named)
+    logs, notes = await _logs(kube, pod)
+    unasked = oracle.release.unasked(namespace, labels_of(pod))
+    return lived(Facts(pod, checkpoint, ruling.decision, origin, unasked, logs, (*notes, *ruling.notes)))
+
+
+async def _template(kube: KubeClient, pod: Object) -> tuple[Object, str]:
+    """The pod as its owner would make it today; where the owner cannot be read, the pod without what we added."""
+    owners = pod["metadata"].get("ownerReferences") or ()
+    owner = next((each for each in owners if each.get("controller")), None)
+    resource = WORKLOADS.get(str((owner or {}).get("kind", "")))
+    if owner is not None and resource is not None:
+        try:
+            found = await kube.get(resource, owner["name"], pod["metadata"]["namespace"])
+        except (ForbiddenError, NotFoundError):
+            found = {}
+        if made := candidates(found):
+            return as_sent(made[0].pod), f"{owner['kind']}/{owner['name']}"
+    return unshaped(pod), f"Pod/{pod['metadata']['name']}"
+
+
+async def _logs(kube: Client, pod: Object) -> tuple[dict[str, str], tuple[str, ...]]:
+    """First lines of the targets whose end of restore nobody reported well."""
+    annotations = annotations_of(pod)
+    try:
+        targets = target_containers(pod)
+    except TargetError:
+        return {}, ()
+    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+    started = {each["name"] for each in statuses if {"running", "terminated"} & (each.get("state") or {}).keys()}
+    shaped = annotations.get(keys.ANN_ADMISSION) in (Admission.RESTORE_SHAPED, Admission.HELD)
+    wanted = [
+        target
+        for target in targets
+        if shaped
+        and target in started
+        and annotations.get(keys.ANN_RESTORE_STATUS_PREFIX + target) != RestoreStatus.COMPLETED
+    ]
+    heads = await asyncio.gather(*(_log(kube, pod, target) for target in wanted))
+    read = {target: head for target, head in zip(wanted, heads, strict=True) if head is not None}
+    unread = [target for target in wanted if target not in read]
+    return read, tuple(f"the log of container {target} may not be read" for target in unread)
+
+
+async def _log(kube: Client, pod: Object, container: str) -> str | None:
+    metadata = pod["metadata"]
+    try:
+        return await kube.log_head(metadata["name"], metadata["namespace"], container, LOG_HEAD)
+    except KubeError:
+        return None

@@ -1,0 +1,109 @@
+"""Checkpoints and restores made by hand from a pod's manifest: what is created for them. Pure.
+
+The manifest may carry target metadata already; then it must say the same as the command line.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from contract.api import keys
+from contract.api.checkpoint import TargetError, annotations_of, check_target, labels_of, target_containers
+from contract.config.storage import BadIdError, check_id
+from snapshotctl.live.cluster import UserError
+from webhook.pod_schema import malformed
+
+Json = dict[str, Any]
+
+ID_PREFIX: Final = "manual-snapshot-"
+_OURS: Final = frozenset(
+    {keys.LABEL_CHECKPOINT_ID, keys.LABEL_IS_RESTORE_TARGET, keys.LABEL_IS_SOURCE, keys.LABEL_RESTORE}
+)
+
+
+def pod_of(objects: Sequence[Mapping[str, Any]], source: str) -> Json:
+    """The only pod of a file.
+
+    Raises:
+        UserError: there is something else in it.
+    """
+    if len(objects) != 1 or objects[0].get("kind") != "Pod":
+        kinds = ", ".join(str(obj.get("kind")) for obj in objects) or "nothing"
+        raise UserError(f"{source}: one Pod manifest is needed, found {kinds}")
+    if problem := malformed(objects[0]):
+        raise UserError(f"{source}: the pod cannot be read: {problem}")
+    return copy.deepcopy(dict(objects[0]))
+
+
+def targets_of(pod: Mapping[str, Any], said: str | None) -> tuple[str, ...]:
+    """The containers that the command line names, else the manifest, else the usual one.
+
+    Raises:
+        UserError: one is not there, or the two do not agree.
+    """
+    wanted = tuple(part.strip() for part in said.split(",")) if said else None
+    noted = annotations_of(pod).get(keys.ANN_TARGET_CONTAINERS)
+    names = [str(each.get("name")) for each in pod["spec"].get("containers") or ()]
+    try:
+        for name in wanted or ():
+            check_target(name, names)
+        own = target_containers(pod) if wanted is None or noted is not None else wanted
+    except TargetError as error:
+        raise UserError(str(error)) from error
+    if wanted is not None and set(wanted) != set(own):
+        raise UserError(
+            f"the manifest's annotation {keys.ANN_TARGET_CONTAINERS} says {noted}, the command line says {said}; "
+            "leave one of them out"
+        )
+    return wanted or own
+
+
+def checkpoint_body(pod: Mapping[str, Any], target: str, checkpoint_id: str, namespace: str, signal: str) -> Json:
+    """A DynamoCheckpoint that captures the pod of a manifest under an id.
+
+    Raises:
+        UserError: the id cannot be one.
+    """
+    labels = {key: value for key, value in labels_of(pod).items() if key not in _OURS}
+    annotations = dict(annotations_of(pod))
+    spec = {key: value for key, value in pod["spec"].items() if key != "nodeName"}
+    metadata = {key: value for key, value in (("labels", labels), ("annotations", annotations)) if value}
+    template = {"metadata": metadata, "spec": spec} if metadata else {"spec": spec}
+    name = (pod.get("metadata") or {}).get("name") or "pod"
+    return {
+        "apiVersion": keys.API_VERSION,
+        "kind": keys.CHECKPOINT_KIND,
+        "metadata": {
+            "name": _checked(checkpoint_id),
+            "namespace": namespace,
+            "labels": {keys.LABEL_CHECKPOINT_ID: checkpoint_id},
+        },
+        "spec": {
+            "identity": {"model": f"{namespace}/{name}", "backendFramework": "generic"},
+            "job": {"podTemplateSpec": template, "targetContainerName": target, "readySignal": signal},
+        },
+    }
+
+
+def _checked(checkpoint_id: str) -> str:
+    try:
+        return check_id(checkpoint_id)
+    except BadIdError as error:
+        raise UserError(f"--checkpoint-id: {error}") from error
+
+
+def restore_body(pod: Mapping[str, Any], checkpoint: str, targets: Sequence[str], namespace: str) -> Json:
+    """A pod that restores by name."""
+    body = copy.deepcopy(dict(pod))
+    metadata = body["metadata"] = dict(body.get("metadata") or {})
+    labels = {key: value for key, value in labels_of(pod).items() if key not in _OURS}
+    wanted = {keys.ANN_CHECKPOINT_NAME: checkpoint, keys.ANN_TARGET_CONTAINERS: ",".join(targets)}
+    stale = {keys.ANN_RESTORE_FROM, keys.ANN_RESTORE_CANDIDATE}
+    annotations = {key: value for key, value in annotations_of(pod).items() if key not in stale}
+    metadata["namespace"] = namespace
+    metadata["labels"] = labels | {keys.LABEL_RESTORE: keys.RESTORE_BY_NAME}
+    metadata["annotations"] = annotations | wanted
+    body.pop("status", None)
+    return body

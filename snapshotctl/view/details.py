@@ -1,0 +1,284 @@
+"""The page of one checkpoint: gathered from the cluster, then laid out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from contract.api import control_files, keys
+from contract.api.checkpoint import (
+    artifact_version,
+    captured_container,
+    captured_version,
+    is_automatic,
+    job_target,
+    labels_of,
+    ready_signal,
+)
+from contract.api.states import Phase, ReadySignal
+from contract.config.storage import BadIdError
+from contract.remedies.admission import NOTHING
+from contract.remedies.checkpoints import CHECKPOINT
+from kube.api import KubeClient, Object
+from kube.errors import ForbiddenError
+from kube.resources import EVENTS, PODS
+from snapshotctl.explain.answers import state_of
+from snapshotctl.view import table
+from snapshotctl.view.inventory import answer_for, checkpoint_facts, key_of, pod_facts, take, versions
+
+Json = dict[str, Any]
+_INDENT: Final = 14
+STUCK_PAGE: Final = "docs/operating.md#a-checkpoint-that-does-not-go"
+LAST_EVENTS: Final = 10
+_AWAITED: Final = {
+    ReadySignal.FILE: (
+        f"It is captured when its worker writes the file {control_files.READY_FOR_SNAPSHOT}, as snapshot_sdk.quiesce "
+        "does (spec.job.readySignal: File). A worker that never does needs a checkpoint made anew with "
+        "spec.job.readySignal: Probe."
+    ),
+    ReadySignal.PROBE: "It is captured when the probes of its container have passed (spec.job.readySignal: Probe).",
+}
+
+
+async def page_of(kube: KubeClient, checkpoint: Object) -> Json:
+    """Everything about *checkpoint*, for programs.
+
+    Raises:
+        KubeError: pods or checkpoints cannot be read.
+    """
+    namespace, name = key_of(checkpoint)
+    source = f"{keys.LABEL_IS_SOURCE}=true,{keys.LABEL_CHECKPOINT_ID}"
+    events, inventory, sources = await asyncio.gather(
+        _events(kube, namespace, name),
+        take(kube, namespace, fields=f"metadata.name={name}"),
+        kube.list(PODS, namespace, labels=source),
+    )
+    facts = checkpoint_facts(checkpoint, inventory)
+    captures = [pod["metadata"]["name"] for pod in sources.items if _id(pod) == facts["id"]]
+    state = state_of(checkpoint)
+    return {
+        **facts,
+        "identity": (checkpoint.get("spec") or {}).get("identity") or {},
+        "automatic": is_automatic(checkpoint),
+        "container": job_target(checkpoint),
+        "image": _image(checkpoint),
+        "location": (checkpoint.get("status") or {}).get("location", ""),
+        "deletedAt": checkpoint["metadata"].get("deletionTimestamp") or "",
+        "conditions": (checkpoint.get("status") or {}).get("conditions") or [],
+        "capturePods": captures if facts["phase"] != Phase.READY else [],
+        "pods": [pod_facts(pod, inventory) | {"why": _why(pod, inventory)} for pod in inventory.members(checkpoint)],
+        "events": events,
+        # While all goes well, the remedy leads to this very page.
+        "next": next_steps(checkpoint, "" if state.code == Phase.CREATING else state.remedy),
+        "read": state.link,
+    }
+
+
+def _id(pod: Object) -> str:
+    return labels_of(pod).get(keys.LABEL_CHECKPOINT_ID, "")
+
+
+def _why(pod: Object, inventory: Any) -> str:  # noqa: ANN401 - an Inventory
+    answer = answer_for(pod, inventory)
+    return next((found.meaning for found in answer.findings if found.code == answer.code), "")
+
+
+def _image(checkpoint: Mapping[str, Any]) -> str:
+    noted = ((checkpoint.get("status") or {}).get("image") or {}).get("reference")
+    return str(noted or (captured_container(checkpoint) or {}).get("image") or "")
+
+
+async def _events(kube: KubeClient, namespace: str, name: str) -> list[Json]:
+    fields = f"involvedObject.kind={keys.CHECKPOINT_KIND},involvedObject.name={name}"
+    try:
+        found = (await kube.list(EVENTS, namespace, fields=fields)).items
+    except ForbiddenError:
+        return []
+    newest = sorted(found, key=_when)[-LAST_EVENTS:]
+    return [
+        {
+            "at": _when(event),
+            "type": event.get("type", ""),
+            "reason": event.get("reason", ""),
+            "message": event.get("message", ""),
+            "count": (event.get("series") or {}).get("count") or event.get("count") or 1,
+        }
+        for event in newest
+    ]
+
+
+def _when(event: Object) -> str:
+    series = (event.get("series") or {}).get("lastObservedTime")
+    return str(series or event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"])
+
+
+def next_steps(checkpoint: Mapping[str, Any], remedy: str) -> list[str]:
+    """What a person does now, as sentences with commands."""
+    namespace, name = key_of(checkpoint)
+    if checkpoint["metadata"].get("deletionTimestamp"):
+        return _until_gone(checkpoint)
+    status = checkpoint.get("status") or {}
+    phase = status.get("phase") or Phase.PENDING
+    if phase == Phase.READY:
+        return [
+            f"Pods restore from it with label {keys.LABEL_RESTORE}: {keys.RESTORE_BY_NAME} and annotation "
+            f"{keys.ANN_CHECKPOINT_NAME}: {name} in their template."
+            if not is_automatic(checkpoint)
+            else "Pods of its workload restore from it by themselves."
+        ]
+    steps = [] if remedy in ("", NOTHING) else [remedy]
+    if phase == Phase.FAILED:
+        steps.append(
+            f"Capture again: `kubectl annotate dckpt {name} -n {namespace} "
+            f"{keys.ANN_ARTIFACT_VERSION}={_another(checkpoint)} --overwrite`"
+        )
+    elif phase == Phase.CREATING:
+        steps.append(_overtaken(checkpoint) or _AWAITED[ready_signal(checkpoint)])
+    if phase != Phase.FAILED and status.get("jobName"):
+        steps.append(f"Follow its Job: `kubectl describe job {status['jobName']} -n {namespace}`")
+    return steps
+
+
+def _overtaken(checkpoint: Mapping[str, Any]) -> str:
+    """What becomes of a version that was asked for while another is captured, empty where none was."""
+    namespace, name = key_of(checkpoint)
+    status = checkpoint.get("status") or {}
+    try:
+        wanted, captured = artifact_version(checkpoint), captured_version(checkpoint, status.get("checkpointID"))
+    except BadIdError:
+        return ""
+    if wanted == captured:
+        return ""
+    return (
+        f"Version {captured} is being captured; version {wanted}, as {keys.ANN_ARTIFACT_VERSION} of {name} asks, "
+        f"begins once that has ended, or at once: `kubectl delete job {status['jobName']} -n {namespace}`"
+    )
+
+
+def _until_gone(checkpoint: Mapping[str, Any]) -> list[str]:
+    """What holds an object that was deleted."""
+    namespace, name = key_of(checkpoint)
+    finalizers = checkpoint["metadata"].get("finalizers") or ()
+    if keys.FINALIZER not in finalizers:
+        return [f"It waits for whoever put a finalizer on it: {', '.join(map(str, finalizers)) or 'none is left'}."]
+    return [
+        (
+            "Its artifacts are removed first, by a Job; a minute is usual. "
+            "Where an Event CleanupBlocked or CleanupFailed stands above, do what its message says."
+        ),
+        (
+            "To let it go without its artifacts, which then stay in storage: "
+            f'`kubectl patch dckpt {name} -n {namespace} --type=merge -p \'{{"metadata":{{"finalizers":null}}}}\'`'
+        ),
+        f"See {STUCK_PAGE}",
+    ]
+
+
+def _another(checkpoint: Mapping[str, Any]) -> str:
+    """A version that is not in use: the next number, where versions are numbers."""
+    try:
+        wanted = artifact_version(checkpoint)
+    except BadIdError:
+        wanted = ""
+    taken = [str(each.get("version")) for each in versions(checkpoint)] + [wanted]
+    numbers = [int(each) for each in taken if each.isascii() and each.isdecimal()]
+    return str(max(numbers, default=0) + 1)
+
+
+def as_text(page: Json) -> str:
+    """The page for people."""
+    return "".join(f"{line}\n" for line in _lines(page, datetime.now(UTC)))
+
+
+def _lines(page: Json, now: datetime) -> Iterator[str]:
+    yield from _head(page, now)
+    yield ""
+    yield from _section("Conditions", _condition_rows(page["conditions"], now), "none yet")
+    yield from _section("Versions", _version_rows(page["versions"], now), "none in storage")
+    yield from _section("Pods", _pod_rows(page["pods"], now), "none names it")
+    yield from _section("Events", _event_rows(page["events"], now), "none (the API server keeps them for an hour)")
+    yield "What to do next"
+    yield from (f"  {step}" for step in page["next"] or [NOTHING])
+    if page["read"] and page["phase"] != Phase.READY:
+        yield f"  See {page['read']}"
+
+
+def _head(page: Json, now: datetime) -> Iterator[str]:
+    identity = ", ".join(f"{key}={value}" for key, value in page["identity"].items() if not isinstance(value, dict))
+    rows = {
+        "Name": f"{page['namespace']}/{page['name']}",
+        "Phase": table.coloured(page["phase"]) + (f" ({page['reason']})" if page["phase"] != Phase.READY else ""),
+        "Deleted": f"{table.age(page['deletedAt'], now)} ago, and still there" if page["deletedAt"] else "",
+        "Message": page["message"],
+        "Id": page["id"],
+        "Identity": identity,
+        "Made for": page["workload"],
+        "Container": f"{page['container']} of {page['image']}" if page["image"] else page["container"],
+        "Location": page["location"],
+        "Size": table.size(page["size"]),
+        "Age": table.age(page["createdAt"], now),
+        "Last used": f"{table.age(page['lastUsedAt'], now)} ago" if page["lastUsedAt"] else "",
+        "Capture pods": ", ".join(page["capturePods"]),
+    }
+    yield from (f"{key + ':':<{_INDENT}}{value}" for key, value in rows.items() if value)
+
+
+def _section(title: str, rows: Iterable[list[str]], otherwise: str) -> Iterator[str]:
+    found = list(rows)
+    if not found:
+        yield f"{title}: {otherwise}"
+        yield ""
+        return
+    yield title
+    yield from (f"  {row}" for row in table.columns(found[0], found[1:]))
+    yield ""
+
+
+def _with_headers(headers: list[str], rows: list[list[str]]) -> list[list[str]]:
+    return [headers, *rows] if rows else []
+
+
+def _condition_rows(conditions: Iterable[Json], now: datetime) -> list[list[str]]:
+    rows = []
+    for entry in conditions:
+        reason = str(entry.get("reason", ""))
+        words = str(entry.get("message") or "") or (CHECKPOINT[reason].meaning if reason in CHECKPOINT else "")
+        since = table.age(entry.get("lastTransitionTime"), now)
+        rows.append([str(entry.get("type")), str(entry.get("status")), reason, since, words])
+    return _with_headers(["TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"], rows)
+
+
+def _version_rows(found: Iterable[Json], now: datetime) -> list[list[str]]:
+    rows = [
+        [
+            str(each.get("version", "")),
+            table.size(each.get("size")),
+            table.age(each.get("createdAt"), now),
+            str(each.get("manifestDigest", "")),
+        ]
+        for each in found
+    ]
+    return _with_headers(["VERSION", "SIZE", "AGE", "MANIFEST"], rows)
+
+
+def _pod_rows(pods: Iterable[Json], now: datetime) -> list[list[str]]:
+    rows = [
+        [pod["name"], pod["outcome"], pod["version"], table.age(pod["createdAt"], now), pod["code"], pod["why"]]
+        for pod in pods
+    ]
+    return _with_headers(["NAME", "START", "VERSION", "AGE", "CODE", "WHY"], rows)
+
+
+def _event_rows(events: Iterable[Json], now: datetime) -> list[list[str]]:
+    rows = [
+        [
+            table.age(event["at"], now),
+            event["type"],
+            event["reason"],
+            event["message"] + (f" (x{event['count']})" if event["count"] > 1 else ""),
+        ]
+        for event in events
+    ]
+    return _with_headers(["AGE", "TYPE", "REASON", "MESSAGE"], rows)
