@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks import admission, crowd, our_process, peer, plot, review, testbed
-from benchmarks.crowd import Processes, Sizes
+from benchmarks import admission, load, our_process, peer, plot, review, testbed
+from benchmarks.load import Processes, Sizes
 from benchmarks.report import Report, finish, median_of, parser
 from benchmarks.webhook import FIGURES, Arm, inputs, one_run
 from cluster.api import ControlPlane
@@ -90,9 +90,9 @@ async def _run(
     plane: ControlPlane, sizes: Sizes, programs: dict[str, Path] | None, arguments: argparse.Namespace
 ) -> Json:
     async with await testbed.client(plane) as kube:
-        await crowd.prepare(plane, kube, sizes)
+        await load.prepare(plane, kube, sizes)
         with _ours(plane) as ours:
-            figures = await crowd.run(plane, kube, ours, sizes)
+            figures = await load.run(plane, kube, ours, sizes)
             if programs:
                 figures |= await _compare(kube, ours, programs, arguments)
             return figures
@@ -171,7 +171,7 @@ def _report(runs: list[Json], arguments: argparse.Namespace) -> Report:
         f"{times:.1f} times the objects took {clock:.1f} times the time and {cpu:.1f} times the controller's CPU time",
         f"every eligible pod of each size is shaped: of the largest {json.dumps(last['codes'])}",
         "calls of the largest run: " + ", ".join(f"{key} {n:,}" for key, n in list(last["calls"].items())[:12]),
-        f"calls in {crowd.REST_SECONDS:.0f} s at rest: {json.dumps(last['calls_at_rest'])}",
+        f"calls in {load.REST_SECONDS:.0f} s at rest: {json.dumps(last['calls_at_rest'])}",
         *_broken_promises(runs),
         *last.get("compared", ()),
     ]

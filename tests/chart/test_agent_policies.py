@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from contract.api import keys
-from tests.chart.policies import Release, a_pod, until
+from tests.support.policies import Release, a_pod, until
 
 STATUS = keys.ANN_RESTORE_STATUS_PREFIX + "main"
 REPORT = {

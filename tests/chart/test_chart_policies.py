@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.chart.policies import Release, a_pod, until
+from tests.support.policies import Release, a_pod, until
 
 OPTED_IN = {"nvidia.com/snapshot-restore": "enabled"}
 AUTOMATIC = {"nvidia.com/snapshot-restore": "auto"}

@@ -18,7 +18,7 @@ from kube.client import connect
 from tests.chart.conftest import MUTATING_POLICIES, Helm
 from tests.chart.test_chart_accepted import VALUE_SETS, flags
 from tests.chart.test_chart_releases import certified, claim_uid, in_namespace, of_the_cluster
-from tests.cluster.waiting import until
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 CRD = "crd/dynamocheckpoints.nvidia.com"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.chart.policies import Release
+from tests.support.policies import Release
 
 LEVEL = "pod-security.kubernetes.io/enforce"
 

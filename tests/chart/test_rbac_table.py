@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rights import ANY, granted, table
+from tests.support.rights import ANY, granted, table
 
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"
 GRAPHS = ("--set", "graphDeployments.enabled=true")

@@ -22,9 +22,9 @@ from certs.mint import issue_leaf, mint_authority
 from cluster.ports import free_ports
 from contract.api import keys
 from contract.crds.generate import crd
-from tests.cluster.registration import configuration
-from tests.cluster.waiting import PATIENCE, until
-from tests.shapes import ID, IMAGE, checkpoint, claim, container, graph_pod, opted_in, pod, review
+from tests.support.object_builders import ID, IMAGE, checkpoint, claim, container, graph_pod, opted_in, pod, review
+from tests.support.registration import configuration
+from tests.support.waiting import PATIENCE, until
 from webhook.server import BODY_LIMIT, DRAIN_SECONDS, PATH
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,9 +4,9 @@ import asyncio
 from uuid import uuid4
 
 from kube.resources import CHECKPOINTS, JOBS, NAMESPACES
-from tests.cluster.controller_scene import Processes, Scene, counted
-from tests.cluster.trouble import Proxy, Trouble
-from tests.cluster.waiting import eventually
+from tests.support.chaos_proxy import Proxy, Trouble
+from tests.support.controller_fixtures import Processes, Scene, counted
+from tests.support.waiting import eventually
 
 TOTAL = 60
 HEALED_SECONDS = 30.0

@@ -12,11 +12,11 @@ import pytest
 
 from contract.api import keys
 from contract.pods.template_hash import template_hash
-from tests.cluster.registration import POD_CREATES
 from tests.cluster.test_admission import make_namespace, registered, started
-from tests.cluster.waiting import until
-from tests.pods import auto_pod, checkpoint_of, name_of, stamp_of, worker
-from tests.shapes import container, opted_in
+from tests.support.object_builders import container, opted_in
+from tests.support.pod_builders import auto_pod, checkpoint_of, name_of, stamp_of, worker
+from tests.support.registration import POD_CREATES
+from tests.support.waiting import until
 
 VALUES = "{}"
 WAIT = {keys.ANN_STARTUP_POLICY: "WaitForCheckpoint"}

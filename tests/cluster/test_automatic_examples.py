@@ -9,8 +9,8 @@ import yaml
 from contract.api import keys
 from contract.config.values import load_values
 from kube.resources import DEPLOYMENTS, JOBS, PODS, SERVICES, STATEFUL_SETS, Resource
-from tests.cluster import workload_scene as shop
-from tests.cluster.workload_scene import Workloads, gated, note
+from tests.support import workload_fixtures as shop
+from tests.support.workload_fixtures import Workloads, gated, note
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "automatic"
 LEADER_WORKER_SETS = Resource("leaderworkerset.x-k8s.io", "v1", "leaderworkersets", "LeaderWorkerSet")

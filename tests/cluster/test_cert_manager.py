@@ -15,10 +15,10 @@ from certs.reconcile import Targets, reconcile
 from contract.api import keys
 from kube.client import connect
 from kube.resources import PODS
-from tests.cluster.cert_manager_scene import ACCOUNTS, INJECTOR, Certified, CertManager, kubelet
-from tests.cluster.installed import RELEASE, ROOT, Installed, new_namespace
-from tests.cluster.waiting import until
-from tests.shapes import ID, checkpoint, opted_in
+from tests.support.cert_manager_fixtures import ACCOUNTS, INJECTOR, Certified, CertManager, kubelet
+from tests.support.installed import RELEASE, ROOT, Installed, new_namespace
+from tests.support.object_builders import ID, checkpoint, opted_in
+from tests.support.waiting import until
 
 LATE = 1.0
 """Seconds until the pod's files follow the Secret; in a cluster up to a minute and more."""

@@ -7,9 +7,9 @@ import pytest
 
 from cluster.errors import CommandError
 from contract.api import keys
-from tests.cluster.installed import RELEASE, Installed, new_namespace
-from tests.cluster.waiting import until
-from tests.shapes import ID, checkpoint, claim, opted_in
+from tests.support.installed import RELEASE, Installed, new_namespace
+from tests.support.object_builders import ID, checkpoint, claim, opted_in
+from tests.support.waiting import until
 
 CLAIM = json.dumps(claim())
 READY = {"phase": "Ready", "checkpointID": ID}

@@ -8,9 +8,9 @@ import pytest
 from contract.api import keys
 from kube.errors import NotFoundError
 from kube.resources import CHECKPOINTS, JOBS, LEASES, PERSISTENT_VOLUME_CLAIMS, PODS
-from tests.cluster.controller_scene import DIGEST, LEASE, NO_CERTIFICATES, checkpoints_in, counted
-from tests.cluster.waiting import PATIENCE, eventually
-from tests.shapes import container, template
+from tests.support.controller_fixtures import DIGEST, LEASE, NO_CERTIFICATES, checkpoints_in, counted
+from tests.support.object_builders import container, template
+from tests.support.waiting import PATIENCE, eventually
 
 POD_MOUNT = NO_CERTIFICATES + "storage: {accessMode: podMount, pvc: {create: false}}\n"
 

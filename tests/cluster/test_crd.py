@@ -11,7 +11,7 @@ import yaml
 from cluster.errors import CommandError
 from contract.api import keys
 from contract.crds.generate import crd
-from tests.shapes import checkpoint, container, template
+from tests.support.object_builders import checkpoint, container, template
 
 CHREK = """
 apiVersion: nvidia.com/v1alpha1

@@ -14,8 +14,8 @@ import aiohttp
 import pytest
 
 from tests.cluster.test_admission import Webhook
-from tests.cluster.waiting import until
-from tests.shapes import opted_in, review
+from tests.support.object_builders import opted_in, review
+from tests.support.waiting import until
 from webhook.server import BODY_LIMIT, PATH
 
 MIB = 2**20

@@ -9,9 +9,9 @@ import pytest
 from cluster.errors import CommandError
 from contract.api import keys
 from kube.resources import CHECKPOINTS, DEPLOYMENTS, JOBS, NAMESPACES, PODS, STATEFUL_SETS, Resource
-from tests.cluster import workload_scene as shop
-from tests.cluster.workload_scene import bare, deployment, gated, note, pod_template
-from tests.shapes import container
+from tests.support import workload_fixtures as shop
+from tests.support.object_builders import container
+from tests.support.workload_fixtures import bare, deployment, gated, note, pod_template
 
 GATE = [keys.SCHEDULING_GATE]
 QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")

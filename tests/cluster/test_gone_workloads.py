@@ -7,7 +7,7 @@ import pytest
 
 from contract.api import keys
 from kube.resources import DEPLOYMENTS, PODS
-from tests.cluster.workload_scene import VALUES, deployment, workloads_in
+from tests.support.workload_fixtures import VALUES, deployment, workloads_in
 
 
 @pytest.fixture

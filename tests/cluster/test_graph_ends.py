@@ -6,15 +6,9 @@ import signal
 from contract.api import keys
 from kube.errors import NotFoundError
 from kube.resources import CHECKPOINTS, DEPLOYMENTS, GRAPHS, LEASES
-from tests.cluster.controller_scene import counted
-from tests.cluster.graph_scene import (
-    HOME,
-    LEASE,
-    VALUES,
-    graph,
-    service,
-)
-from tests.cluster.waiting import PATIENCE
+from tests.support.controller_fixtures import counted
+from tests.support.graph_fixtures import HOME, LEASE, VALUES, graph, service
+from tests.support.waiting import PATIENCE
 
 
 async def test_a_deleted_checkpoint_is_made_anew_and_workers_that_run_stay(graph_scene):

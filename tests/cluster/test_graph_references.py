@@ -7,7 +7,7 @@ import pytest
 from cluster.errors import CommandError
 from contract.api import keys
 from kube.resources import CHECKPOINTS, DEPLOYMENTS
-from tests.cluster.graph_scene import annotations, graph, service
+from tests.support.graph_fixtures import annotations, graph, service
 
 
 async def test_a_reference_by_name_and_by_id(graph_scene):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.cluster.graph_scene import LEASE, VALUES, WORKER, Processes, graph, graphs_in, service
+from tests.support.graph_fixtures import LEASE, VALUES, WORKER, Processes, graph, graphs_in, service
 
 WAITS = {"enabled": True, "startupPolicy": "WaitForCheckpoint"}
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from contract.api import keys
 from contract.api.times import parse_time
-from tests.cluster.graph_scene import ROOT, WORKER, annotations, graph, service
+from tests.support.graph_fixtures import ROOT, WORKER, annotations, graph, service
 
 
 async def test_immediate_from_cold_to_ready_without_a_new_template(graph_scene):

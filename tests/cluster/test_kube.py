@@ -25,7 +25,7 @@ from kube.informer import Informer, synced
 from kube.lease import Election
 from kube.recorder import Recorder
 from kube.resources import CONFIG_MAPS, EVENTS, JOBS, LEASES, NAMESPACES
-from tests.cluster.gate import gate_to
+from tests.support.gate import gate_to
 
 LABEL = {"made-by": "test-kube"}
 

@@ -8,8 +8,8 @@ import pytest
 
 from kube.errors import NotFoundError
 from kube.resources import JOBS, LEASES
-from tests.cluster.controller_scene import LEASE, checkpoints_in, counted
-from tests.cluster.waiting import PATIENCE, eventually
+from tests.support.controller_fixtures import LEASE, checkpoints_in, counted
+from tests.support.waiting import PATIENCE, eventually
 
 KILLED_SECONDS = 20.0
 RELEASED_SECONDS = 3.0

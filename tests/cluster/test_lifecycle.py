@@ -15,9 +15,9 @@ from contract.api import keys
 from contract.api.times import format_micro_time, format_time
 from kube.errors import InvalidError, NotFoundError
 from kube.resources import CHECKPOINTS, EVENTS, JOBS, LEASES, PODS
-from tests.cluster.controller_scene import DIGEST, LEASE, NO_CERTIFICATES, ROOT, Scene, checkpoints_in
-from tests.cluster.waiting import eventually
-from tests.shapes import pod as shaped
+from tests.support.controller_fixtures import DIGEST, LEASE, NO_CERTIFICATES, ROOT, Scene, checkpoints_in
+from tests.support.object_builders import pod as shaped
+from tests.support.waiting import eventually
 
 EXAMPLES = ROOT / "examples" / "lifecycle"
 AUTOMATIC = {keys.ANN_AUTO_CHECKPOINT: "true", keys.ANN_ARTIFACT_VERSION: "1", keys.ANN_WORKLOAD: "Deployment/web"}

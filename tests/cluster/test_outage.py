@@ -11,9 +11,9 @@ import pytest
 
 from contract.api import keys
 from kube.resources import NODES, PODS
-from tests.cluster.installed import Installed, new_namespace
-from tests.cluster.waiting import until
-from tests.shapes import ID, checkpoint, graph_pod, opted_in, pod
+from tests.support.installed import Installed, new_namespace
+from tests.support.object_builders import ID, checkpoint, graph_pod, opted_in, pod
+from tests.support.waiting import until
 
 MADE = 60
 """Pods in each measurement."""

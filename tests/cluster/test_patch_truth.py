@@ -18,8 +18,8 @@ import pytest
 from contract.config.values import load_values
 from kube.login import login
 from tests.cluster.test_admission import make_namespace, registered, started
-from tests.pods import random_pod
-from tests.shapes import ID, IMAGE, checkpoint, opted_in, request
+from tests.support.object_builders import ID, IMAGE, checkpoint, opted_in, request
+from tests.support.pod_builders import random_pod
 from webhook.decide import decide
 
 PODS = 1000

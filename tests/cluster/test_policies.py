@@ -6,9 +6,9 @@ import pytest
 
 from cluster.api import ControlPlane
 from contract.api import keys
-from tests.cluster.installed import Installed
-from tests.cluster.waiting import until
-from tests.shapes import ID, checkpoint, graph_pod, opted_in, pod
+from tests.support.installed import Installed
+from tests.support.object_builders import ID, checkpoint, graph_pod, opted_in, pod
+from tests.support.waiting import until
 
 REQUIRE = {keys.ANN_POLICY: keys.POLICY_REQUIRE}
 READY = {"phase": "Ready", "checkpointID": ID}

@@ -23,7 +23,7 @@ from contract.api import keys
 from contract.config.values import load_values
 from kube.errors import ConflictError, KubeError
 from kube.resources import MUTATING_WEBHOOK_CONFIGURATIONS, NAMESPACES, PODS, SECRETS, Resource
-from tests.shapes import opted_in
+from tests.support.object_builders import opted_in
 from webhook.metrics import Metrics
 from webhook.server import PATH, Edge, serve
 

@@ -8,7 +8,7 @@ import pytest
 from contract.config.storage import storage_from_values
 from contract.config.values import load_values
 from contract.pods.capture_job import build_capture_job
-from tests.shapes import checkpoint, container, template
+from tests.support.object_builders import checkpoint, container, template
 
 POD_MOUNT = "storage: {accessMode: podMount}"
 PROBE = {"httpGet": {"path": "/health", "port": 8000}, "initialDelaySeconds": 5}

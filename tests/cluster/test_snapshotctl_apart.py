@@ -11,9 +11,9 @@ import pytest
 
 from cluster.api import ControlPlane
 from contract.api import keys
-from tests.cluster.small_world import DIGEST, READY, ROOT, VERSIONS, World, made_in
-from tests.cluster.waiting import until
-from tests.shapes import checkpoint
+from tests.support.cli_fixtures import DIGEST, READY, ROOT, VERSIONS, World, made_in
+from tests.support.object_builders import checkpoint
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from contract.api import keys
-from tests.cluster.small_world import DIGEST, GRAPH, NEWER, made_in
-from tests.shapes import ID, IMAGE, container
+from tests.support.cli_fixtures import DIGEST, GRAPH, NEWER, made_in
+from tests.support.object_builders import ID, IMAGE, container
 
 
 @pytest.fixture(scope="module")

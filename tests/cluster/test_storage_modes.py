@@ -9,9 +9,9 @@ from contract.api import keys
 from contract.api.checkpoint import annotations_of
 from contract.config.values import values_from
 from kube.resources import CHECKPOINTS, DAEMON_SETS, JOBS, LEASES, NAMESPACES, PERSISTENT_VOLUME_CLAIMS, PODS, Resource
-from tests.cluster.controller_scene import LEASE, NO_CERTIFICATES, ROOT, Scene, checkpoints_in
-from tests.cluster.waiting import eventually
-from tests.shapes import checkpoint, opted_in
+from tests.support.controller_fixtures import LEASE, NO_CERTIFICATES, ROOT, Scene, checkpoints_in
+from tests.support.object_builders import checkpoint, opted_in
+from tests.support.waiting import eventually
 
 EXAMPLES = ROOT / "examples" / "storage"
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")

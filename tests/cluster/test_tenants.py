@@ -14,9 +14,9 @@ from agent.pods import selection
 from contract.api import keys
 from contract.config.storage import storage_from_values
 from contract.config.values import load_values
-from tests.cluster.installed import RELEASE, Installed, new_namespace
-from tests.cluster.waiting import until
-from tests.shapes import checkpoint, claim, graph_pod, opted_in, pod
+from tests.support.installed import RELEASE, Installed, new_namespace
+from tests.support.object_builders import checkpoint, claim, graph_pod, opted_in, pod
+from tests.support.waiting import until
 
 TENANTS = ("a", "b", "c", "d")
 DIGEST = "blake3:" + "a" * 64

@@ -18,9 +18,9 @@ import pytest
 from cluster.api import ControlPlane
 from cluster.errors import CommandError
 from contract.api import keys
-from tests.cluster.installed import RELEASE, ROOT, Installed
-from tests.cluster.waiting import PATIENCE, until
-from tests.shapes import checkpoint, opted_in
+from tests.support.installed import RELEASE, ROOT, Installed
+from tests.support.object_builders import checkpoint, opted_in
+from tests.support.waiting import PATIENCE, until
 
 KINDS = "mutatingwebhookconfigurations,validatingadmissionpolicies,validatingadmissionpolicybindings,clusterroles"
 SECONDS = 1.0

@@ -7,9 +7,9 @@ from uuid import uuid4
 import pytest
 
 from cluster.api import ControlPlane
-from tests.cluster.installed import RELEASE, ROOT, Installed, new_namespace
-from tests.cluster.waiting import until
-from tests.shapes import checkpoint
+from tests.support.installed import RELEASE, ROOT, Installed, new_namespace
+from tests.support.object_builders import checkpoint
+from tests.support.waiting import until
 
 GRAPH = Path(ROOT) / "examples" / "graphs" / "my-llm.yaml"
 

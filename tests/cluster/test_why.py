@@ -27,12 +27,12 @@ from kube.resources import (
 )
 from snapshotctl.__main__ import main
 from snapshotctl.offline.workload_pods import candidates
-from tests.cluster.registration import configuration
-from tests.cluster.small_world import config_map
 from tests.cluster.test_admission import ROOT, Webhook
-from tests.cluster.waiting import until
-from tests.pods import checkpoint_of, random_pod, worker
-from tests.shapes import ID, IMAGE, checkpoint, claim, ready
+from tests.support.cli_fixtures import config_map
+from tests.support.object_builders import ID, IMAGE, checkpoint, claim, ready
+from tests.support.pod_builders import checkpoint_of, random_pod, worker
+from tests.support.registration import configuration
+from tests.support.waiting import until
 
 HOME = "snapshot-system"
 SPACE = "many"

@@ -6,9 +6,9 @@ import pytest
 
 from contract.api import keys
 from kube.resources import CHECKPOINTS, DEPLOYMENTS, EVENTS, JOBS, PODS, REPLICA_SETS, STATEFUL_SETS
-from tests.cluster import workload_scene as shop
-from tests.cluster.workload_scene import bare, deployment, note, pod_template
-from tests.shapes import container
+from tests.support import workload_fixtures as shop
+from tests.support.object_builders import container
+from tests.support.workload_fixtures import bare, deployment, note, pod_template
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from contract.api import keys
 from demo.kubectl import Kubectl, WaitError, wait_for
-from tests.node import scene
+from tests.support import node_fixtures
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "automatic"
 RESTORED = "SNAPSHOT_RESTORED: container restored from checkpoint"
@@ -52,14 +52,14 @@ def ready(kubectl: Kubectl, workload: str, count: int = 1) -> dict[str, Json]:
         return found if phases == ["Ready"] * count else None
 
     try:
-        return wait_for(look, f"{count} Ready checkpoints of {workload}", scene.CAPTURE_SECONDS)
+        return wait_for(look, f"{count} Ready checkpoints of {workload}", node_fixtures.CAPTURE_SECONDS)
     except WaitError as error:
         there = kubectl("get", "pods,dckpt,jobs", "-o", "wide")
         pytest.fail(f"{error}\n{there}\n{kubectl('get', 'events', '--sort-by=.lastTimestamp')[-6000:]}")
 
 
 def tokens(kubectl: Kubectl, found: list[Json]) -> list[str]:
-    return [scene.await_answer(kubectl, pod["metadata"]["name"])["token"] for pod in found]
+    return [node_fixtures.await_answer(kubectl, pod["metadata"]["name"])["token"] for pod in found]
 
 
 def shaped(kubectl: Kubectl, app: str, name: str, count: int) -> list[Json]:
@@ -75,8 +75,8 @@ def shaped(kubectl: Kubectl, app: str, name: str, count: int) -> list[Json]:
 
     found = wait_for(look, f"{count} pods that restore from {name}", 60)
     for pod in found:
-        scene.await_ready(kubectl, pod["metadata"]["name"])
-        assert scene.first_line(kubectl, pod["metadata"]["name"]).startswith(RESTORED)
+        node_fixtures.await_ready(kubectl, pod["metadata"]["name"])
+        assert node_fixtures.first_line(kubectl, pod["metadata"]["name"]).startswith(RESTORED)
     return found
 
 
@@ -150,6 +150,6 @@ def test_a_restart_makes_a_new_checkpoint_and_going_back_finds_the_old_one(appli
 
 def test_describe_tells_the_story(applied: Kubectl, first: str):
     (pod,) = shaped(applied, "automatic", first, 1)
-    scene.described(applied, "pod", pod["metadata"]["name"], "RestoreShaped")
+    node_fixtures.described(applied, "pod", pod["metadata"]["name"], "RestoreShaped")
 
-    assert "Deployment/automatic" in scene.described(applied, "dckpt", first, "AutomaticCheckpoint")
+    assert "Deployment/automatic" in node_fixtures.described(applied, "dckpt", first, "AutomaticCheckpoint")

@@ -21,7 +21,7 @@ from agent.executor.environment import NodeEnvironment
 from contract.api import control_files
 from contract.api.states import AgentReason
 from contract.config.values import load_values
-from tests.node.bare_container import PROJECT, WORKER_COMMAND, BareContainer, node_folder, unpack_tools, wait_for
+from tests.support.bare_container import PROJECT, WORKER_COMMAND, BareContainer, node_folder, unpack_tools, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 

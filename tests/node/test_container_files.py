@@ -15,9 +15,9 @@ import pytest
 
 from contract.api import control_files, keys
 from images import native
-from tests.node import opens
-from tests.node.bare_container import BareContainer, node_folder, unpack_tools, wait_for
 from tests.node.test_capture_restore import Node
+from tests.support import opens
+from tests.support.bare_container import BareContainer, node_folder, unpack_tools, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 

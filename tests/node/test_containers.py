@@ -7,7 +7,7 @@ import pytest
 
 from contract.api import keys
 from demo.kubectl import Kubectl, wait_for
-from tests.node import scene
+from tests.support import node_fixtures
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "containers"
 RESTORED = "SNAPSHOT_RESTORED: container restored from checkpoint"
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 def capture(installed: Kubectl) -> Json:
     """The capture pod, once the checkpoint is Ready."""
     installed("apply", "-f", str(EXAMPLES / "checkpoint.yaml"))
-    status = scene.phase(installed, "engine", "Ready", "Failed")["status"]
+    status = node_fixtures.phase(installed, "engine", "Ready", "Failed")["status"]
     assert "Ready" == status["phase"], status
     (pod,) = installed.items("pods", "-l", f"{keys.LABEL_JOB_NAME}={status['jobName']}")
     return pod
@@ -41,11 +41,11 @@ def tokens(kubectl: Kubectl, container: str) -> list[str]:
 
 def test_two_targets_are_both_restored_and_the_rest_runs_beside_them(installed: Kubectl, capture: Json):
     installed("apply", "-f", str(EXAMPLES / "two-engines.yaml"))
-    scene.await_ready(installed, "two-engines")
+    node_fixtures.await_ready(installed, "two-engines")
     engines = ("engine-0", "engine-1")
     said = [wait_for(lambda name=name: tokens(installed, name) or None, f"{name} speaks", 30) for name in engines]
     for name in engines:
-        pod = scene.reported(installed, "two-engines", keys.ANN_RESTORE_STATUS_PREFIX + name)
+        pod = node_fixtures.reported(installed, "two-engines", keys.ANN_RESTORE_STATUS_PREFIX + name)
 
     assert 1 == len({token for found in said for token in found}), "one process, restored twice"
     for name in engines:
@@ -61,7 +61,7 @@ def test_two_targets_are_both_restored_and_the_rest_runs_beside_them(installed: 
 
 def test_a_pod_that_shares_its_processes_starts_cold_and_says_why(installed: Kubectl, capture: Json):
     installed("apply", "-f", str(EXAMPLES / "refused.yaml"))
-    scene.await_ready(installed, "refused")
+    node_fixtures.await_ready(installed, "refused")
     pod = installed.get("pod", "refused")
 
     assert "pod-unsupported" == pod["metadata"]["annotations"][keys.ANN_ADMISSION]

@@ -8,7 +8,7 @@ import yaml
 
 from contract.api import keys
 from demo.kubectl import Kubectl, wait_for
-from tests.node import scene
+from tests.support import node_fixtures
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WORKER = "VllmDecodeWorker"
@@ -50,14 +50,14 @@ def serving(kubectl: Kubectl, graph: str, count: int, service: str = WORKER) -> 
 
     def look() -> list[dict[str, Any]] | None:
         found = pods(kubectl, graph, service)
-        there = len(found) == count and all(scene.answer(kubectl, pod["metadata"]["name"]) for pod in found)
+        there = len(found) == count and all(node_fixtures.answer(kubectl, pod["metadata"]["name"]) for pod in found)
         return found if there else None
 
-    return wait_for(look, f"{count} serving workers of {graph}", scene.READY_SECONDS)
+    return wait_for(look, f"{count} serving workers of {graph}", node_fixtures.READY_SECONDS)
 
 
 def first_line(kubectl: Kubectl, pod: dict[str, Any]) -> str:
-    return scene.first_line(kubectl, pod["metadata"]["name"])
+    return node_fixtures.first_line(kubectl, pod["metadata"]["name"])
 
 
 def inspected(kubectl: Kubectl, graph: str, service: str = WORKER) -> list[str]:
@@ -75,7 +75,7 @@ def until_ready(kubectl: Kubectl, graph: str, service: str = WORKER) -> list[str
         said = inspected(kubectl, graph, service)
         return said if said[2] == "true" else None
 
-    return wait_for(look, f"the checkpoint of {graph}", scene.CAPTURE_SECONDS)
+    return wait_for(look, f"the checkpoint of {graph}", node_fixtures.CAPTURE_SECONDS)
 
 
 def condition(kubectl: Kubectl, graph: str, kind: str, status: str) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def condition(kubectl: Kubectl, graph: str, kind: str, status: str) -> dict[str,
         entries: list[dict[str, Any]] = kubectl.get("dgd", graph).get("status", {}).get("conditions", [])
         return next((e for e in entries if (e["type"], e["status"]) == (kind, status)), None)
 
-    return wait_for(look, f"condition {kind} {status} of {graph}", scene.CAPTURE_SECONDS)
+    return wait_for(look, f"condition {kind} {status} of {graph}", node_fixtures.CAPTURE_SECONDS)
 
 
 def test_wait_for_checkpoint(graphs: Kubectl):
@@ -162,5 +162,5 @@ def test_with_the_graph_go_its_checkpoints(graphs: Kubectl):
     def gone() -> bool | None:
         return name not in {each["metadata"]["name"] for each in graphs.items("dckpt")} or None
 
-    wait_for(gone, f"the end of {name}", scene.CAPTURE_SECONDS)
+    wait_for(gone, f"the end of {name}", node_fixtures.CAPTURE_SECONDS)
     assert [] == wait_for(lambda: None if (left := pods(graphs, "vllm-wait-demo")) else left, "no pods", 30)

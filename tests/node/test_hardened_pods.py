@@ -3,7 +3,7 @@
 import pytest
 
 from demo.kubectl import Kubectl
-from tests.node import scene
+from tests.support import node_fixtures
 
 RESTORED = "SNAPSHOT_RESTORED: container restored from checkpoint"
 RESTRICTED = {"runAsNonRoot": True, "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
@@ -26,7 +26,7 @@ CONTEXTS: dict[str, dict[str, object]] = {
 def captured(installed: Kubectl) -> Kubectl:
     """A checkpoint for each, captured at the same time."""
     for kind, context in CONTEXTS.items():
-        scene.create(installed, scene.checkpoint(f"hardened-{kind}", securityContext=context))
+        node_fixtures.create(installed, node_fixtures.checkpoint(f"hardened-{kind}", securityContext=context))
     return installed
 
 
@@ -34,14 +34,16 @@ def captured(installed: Kubectl) -> Kubectl:
 def test_restored_with_the_rights_of_its_pod(captured: Kubectl, kind: str):
     """The restored worker has exactly the rights that standby, which the runtime started, has."""
     name, context = f"hardened-{kind}", CONTEXTS[kind]
-    status = scene.phase(captured, name, "Ready", "Failed")["status"]
+    status = node_fixtures.phase(captured, name, "Ready", "Failed")["status"]
     assert status["phase"] == "Ready", status["message"]
-    scene.create(captured, scene.pod(name, name, securityContext=context, readinessProbe=scene.probe()))
-    worker = scene.await_answer(captured, name)
-    line = scene.first_line(captured, name)
+    node_fixtures.create(
+        captured, node_fixtures.pod(name, name, securityContext=context, readinessProbe=node_fixtures.probe())
+    )
+    worker = node_fixtures.await_answer(captured, name)
+    line = node_fixtures.first_line(captured, name)
     rights = [captured("exec", name, "-c", "main", "--", "python3", "-c", READ_RIGHTS.format(pid=pid))
               for pid in (1, worker["pid"])]  # fmt: skip
-    scene.remove(captured, f"pod/{name}", f"dynamocheckpoint/{name}", wait=False)
+    node_fixtures.remove(captured, f"pod/{name}", f"dynamocheckpoint/{name}", wait=False)
 
     assert line.startswith(RESTORED)
     assert rights[0] == rights[1]

@@ -18,14 +18,14 @@ from demo import story
 from demo.install import CHART, RELEASE, Helm, complaints, image_settings
 from demo.kubectl import CommandError, Kubectl, wait_for
 from demo.platform import Platform, archives
-from tests.node import scene
+from tests.support import node_fixtures
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "inject"
 NAMESPACE = "snapshot-inject"
 STOCK = ("stock-glibc", "stock-musl")
 WORKER, PLACEHOLDER = "dynamo-snapshot/demo-worker:dev", "dynamo-snapshot/demo-worker-placeholder:dev"
-TINY = ["python3", "-c", scene.WORKER, "--no-sdk"]
+TINY = ["python3", "-c", node_fixtures.WORKER, "--no-sdk"]
 SERVER = ["python3", "-m", "stock.server"]
 AGENT = "dynamo-snapshot/agent:dev"
 RESTORED = "SNAPSHOT_RESTORED: container restored from checkpoint"
@@ -74,7 +74,7 @@ def helm(platform: Platform) -> Iterator[Helm]:
 def install(helm: Helm, platform: Platform, kubectl: Kubectl, *more: str) -> None:
     """Install or upgrade, until the only webhook that the API server reaches is the new one."""
     values = image_settings(platform.image_tag, platform.image_prefix)
-    values |= scene.PATIENT | {"controlPlane.replicas": "1", f"placeholder.images.{WORKER}": PLACEHOLDER}
+    values |= node_fixtures.PATIENT | {"controlPlane.replicas": "1", f"placeholder.images.{WORKER}": PLACEHOLDER}
     flags = [flag for key, value in values.items() for flag in ("--set", f"{key}={value}")]
     helm("upgrade", "--install", RELEASE, str(CHART), "--create-namespace",
          "--wait", "--timeout", "120s", *flags, *more)  # fmt: skip
@@ -108,13 +108,13 @@ def captured(release: Kubectl) -> dict[str, dict[str, Any]]:
         assert "Failed" not in phases.values(), {name: found[name]["status"]["message"] for name in phases}
         return found if phases == dict.fromkeys(WORKERS, "Ready") else None
 
-    return wait_for(ready, "all checkpoints Ready", scene.CAPTURE_SECONDS)
+    return wait_for(ready, "all checkpoints Ready", node_fixtures.CAPTURE_SECONDS)
 
 
 def tokens_of(kubectl: Kubectl, name: str) -> set[str]:
     """What the workers of a Deployment answer, once all its pods are Ready."""
     kubectl("rollout", "status", f"deployment/{name}", "--timeout=60s")
-    return {scene.await_answer(kubectl, pod["metadata"]["name"])["token"] for pod in pods_of(kubectl, name)}
+    return {node_fixtures.await_answer(kubectl, pod["metadata"]["name"])["token"] for pod in pods_of(kubectl, name)}
 
 
 def pods_of(kubectl: Kubectl, name: str) -> list[dict[str, Any]]:
@@ -135,7 +135,7 @@ def renewed(kubectl: Kubectl, *names: str) -> dict[str, list[dict[str, Any]]]:
         found = {name: pods_of(kubectl, name) for name in names}
         return found if {name: len(pods) for name, pods in found.items()} == wanted else None
 
-    found = wait_for(look, f"new pods of {', '.join(names)}", scene.READY_SECONDS)
+    found = wait_for(look, f"new pods of {', '.join(names)}", node_fixtures.READY_SECONDS)
     for name in names:
         kubectl("rollout", "status", f"deployment/{name}", "--timeout=60s")
     return found
@@ -157,8 +157,11 @@ def test_one_label_restores_it(release: Kubectl, captured: dict, restored: dict,
     assert f"token {tokens.pop()}" in release("logs", f"job/{job}", "-c", "worker")
     for pod in restored[name]:
         word = f"{keys.ANN_RESTORE_STATUS_PREFIX}worker"
-        assert scene.log(release, pod["metadata"]["name"], "worker").startswith(RESTORED)
-        assert "completed" == scene.reported(release, pod["metadata"]["name"], word)["metadata"]["annotations"][word]
+        assert node_fixtures.log(release, pod["metadata"]["name"], "worker").startswith(RESTORED)
+        assert (
+            "completed"
+            == node_fixtures.reported(release, pod["metadata"]["name"], word)["metadata"]["annotations"][word]
+        )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from demo import story
 from demo.install import Helm, complaints, image_settings
 from demo.kubectl import CommandError, Kubectl
 from demo.platform import Platform
-from tests.node import scene
+from tests.support import node_fixtures
 
 NAMESPACE = "snapshot-pod-mount"
 NAME = "tiny"
@@ -21,7 +21,7 @@ def release(platform: Platform, installed: Kubectl) -> Iterator[Kubectl]:
     kubectl = Kubectl(platform.kubectl, platform.kubeconfig, NAMESPACE)
     helm = Helm(platform.helm, platform.kubeconfig, NAMESPACE)
     install(platform, create=False)
-    scene.create(kubectl, scene.checkpoint(NAME))
+    node_fixtures.create(kubectl, node_fixtures.checkpoint(NAME))
     yield kubectl
     helm.uninstall()
 
@@ -41,10 +41,12 @@ def install(platform: Platform, *, create: bool) -> None:
 @pytest.fixture(scope="module")
 def claimless(release: Kubectl) -> str:
     """The name of a pod that would wait for a checkpoint, and with it for a claim that nobody makes."""
-    scene.phase(release, NAME, "Pending")
+    node_fixtures.phase(release, NAME, "Pending")
     notes = {keys.ANN_STARTUP_POLICY: "WaitForCheckpoint"}
-    scene.create(release, scene.pod("tiny-0", NAME, annotations=notes, readinessProbe=scene.probe()))
-    scene.await_ready(release, "tiny-0")
+    node_fixtures.create(
+        release, node_fixtures.pod("tiny-0", NAME, annotations=notes, readinessProbe=node_fixtures.probe())
+    )
+    node_fixtures.await_ready(release, "tiny-0")
     return "tiny-0"
 
 
@@ -52,15 +54,15 @@ def claimless(release: Kubectl) -> str:
 def ready(platform: Platform, release: Kubectl, claimless: str) -> dict:
     """The checkpoint, Ready once the controller may make the claim."""
     install(platform, create=True)
-    return scene.phase(release, NAME, "Ready", "Failed")
+    return node_fixtures.phase(release, NAME, "Ready", "Failed")
 
 
 @pytest.fixture(scope="module")
 def restored(release: Kubectl, ready: dict) -> str:
     """The name of a restored pod."""
-    scene.create(release, scene.pod("tiny-1", NAME, readinessProbe=scene.probe()))
-    scene.await_answer(release, "tiny-1")
-    scene.await_ready(release, "tiny-1")
+    node_fixtures.create(release, node_fixtures.pod("tiny-1", NAME, readinessProbe=node_fixtures.probe()))
+    node_fixtures.await_answer(release, "tiny-1")
+    node_fixtures.await_ready(release, "tiny-1")
     return "tiny-1"
 
 
@@ -70,7 +72,7 @@ def test_a_pod_is_not_held_for_a_claim_that_nobody_makes(release: Kubectl, claim
 
     assert "volume-claim-unavailable" == found["metadata"]["annotations"][keys.ANN_ADMISSION]
     assert ["python3"] == found["spec"]["containers"][0]["command"][:1]
-    assert 1 == scene.workers(release, claimless)
+    assert 1 == node_fixtures.workers(release, claimless)
 
 
 def test_the_checkpoint_becomes_ready(ready: dict):
@@ -89,8 +91,8 @@ def test_the_agent_mounts_no_claim(release: Kubectl):
 
 
 def test_the_worker_is_restored(release: Kubectl, restored: str):
-    assert scene.first_line(release, restored).startswith("SNAPSHOT_RESTORED:")
-    assert 1 == scene.workers(release, restored)
+    assert node_fixtures.first_line(release, restored).startswith("SNAPSHOT_RESTORED:")
+    assert 1 == node_fixtures.workers(release, restored)
 
 
 def test_the_restored_pod_cannot_write_the_store(release: Kubectl, restored: str):

@@ -7,7 +7,7 @@ import pytest
 from contract.api import control_files, keys
 from demo import story
 from demo.kubectl import CommandError, Kubectl, wait_for
-from tests.node import scene
+from tests.support import node_fixtures
 
 NAME = "required"
 REQUIRE = {keys.ANN_POLICY: keys.POLICY_REQUIRE}
@@ -16,8 +16,8 @@ REQUIRE = {keys.ANN_POLICY: keys.POLICY_REQUIRE}
 @pytest.fixture(scope="module")
 def ready(installed: Kubectl) -> str:
     """The id of a Ready checkpoint."""
-    scene.create(installed, scene.checkpoint(NAME))
-    return str(scene.phase(installed, NAME, "Ready", "Failed")["status"]["checkpointID"])
+    node_fixtures.create(installed, node_fixtures.checkpoint(NAME))
+    return str(node_fixtures.phase(installed, NAME, "Ready", "Failed")["status"]["checkpointID"])
 
 
 def ended(kubectl: Kubectl, name: str) -> dict[str, Any]:
@@ -27,29 +27,29 @@ def ended(kubectl: Kubectl, name: str) -> dict[str, Any]:
         statuses = kubectl.get("pod", name)["status"].get("containerStatuses", ())
         return next((each["state"]["terminated"] for each in statuses if "terminated" in each["state"]), None)
 
-    return wait_for(look, f"the end of {name}", scene.READY_SECONDS)
+    return wait_for(look, f"the end of {name}", node_fixtures.READY_SECONDS)
 
 
 def test_it_is_refused_where_it_would_start_cold(installed: Kubectl):
     with pytest.raises(CommandError) as refused:
-        scene.create(installed, scene.pod("required-0", "nothing", annotations=REQUIRE))
+        node_fixtures.create(installed, node_fixtures.pod("required-0", "nothing", annotations=REQUIRE))
 
     assert "would start cold (nvidia.com/snapshot-admission: checkpoint-not-found)" in str(refused.value)
 
 
 def test_it_is_restored(ready: str, installed: Kubectl):
-    scene.create(installed, scene.pod("required-1", NAME, annotations=REQUIRE))
-    scene.await_answer(installed, "required-1")
+    node_fixtures.create(installed, node_fixtures.pod("required-1", NAME, annotations=REQUIRE))
+    node_fixtures.await_answer(installed, "required-1")
 
-    assert scene.first_line(installed, "required-1").startswith("SNAPSHOT_RESTORED:")
+    assert node_fixtures.first_line(installed, "required-1").startswith("SNAPSHOT_RESTORED:")
 
 
 def test_it_ends_with_the_reason_where_the_restore_fails(ready: str, installed: Kubectl):
     story.delete_artifact(installed, installed.namespace, ready, keys.DEFAULT_BASE_PATH)
-    pod = scene.pod("required-2", NAME, annotations=REQUIRE)
+    pod = node_fixtures.pod("required-2", NAME, annotations=REQUIRE)
     # Once kubelet has restarted a container, its log is the new one's, which may be empty still.
     pod["spec"]["restartPolicy"] = "Never"
-    scene.create(installed, pod)
+    node_fixtures.create(installed, pod)
     found = ended(installed, "required-2")
 
     assert control_files.EXIT_REQUIRED == found["exitCode"]

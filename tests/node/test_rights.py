@@ -18,8 +18,8 @@ from demo import story
 from demo.install import CHART, RELEASE, Helm, complaints, image_settings
 from demo.kubectl import CommandError, Kubectl, wait_for
 from demo.platform import Platform, build_images, equip
-from tests.node import scene
-from tests.rights import Log, Right, granted, read_log, unused
+from tests.support import node_fixtures
+from tests.support.rights import Log, Right, granted, read_log, unused
 
 Json = dict[str, Any]
 
@@ -101,7 +101,7 @@ class Release:
 @pytest.fixture(scope="module")
 def releases(audited: Platform) -> tuple[Release, Release]:
     """Two releases from install to uninstall, with all that they do in between, the rare things forced."""
-    images = image_settings(audited.image_tag, audited.image_prefix) | scene.PATIENT
+    images = image_settings(audited.image_tag, audited.image_prefix) | node_fixtures.PATIENT
     whole = Release(audited, NAMESPACE, images | SETTINGS)
     claims = Release(audited, f"{NAMESPACE}-claims", images | {"storage.accessMode": "podMount"})
     whole.install()
@@ -131,40 +131,43 @@ def tell(kubectl: Kubectl, meanwhile: Callable[[], None]) -> None:
 def captures_into_a_claim(release: Release) -> None:
     """podMount: the controller makes the claim."""
     release.install()
-    scene.create(release.kubectl, scene.checkpoint("claimed"))
-    assert "Ready" == scene.phase(release.kubectl, "claimed", "Ready", "Failed")["status"]["phase"]
+    node_fixtures.create(release.kubectl, node_fixtures.checkpoint("claimed"))
+    assert "Ready" == node_fixtures.phase(release.kubectl, "claimed", "Ready", "Failed")["status"]["phase"]
 
 
 def waits_for_a_node(kubectl: Kubectl) -> None:
     """A capture that no node is free for, and a pod that is held for it."""
-    late = scene.checkpoint("late")
+    late = node_fixtures.checkpoint("late")
     late["spec"]["job"]["podTemplateSpec"]["spec"]["nodeSelector"] = {LATE: "yes"}
-    scene.create(kubectl, late)
+    node_fixtures.create(kubectl, late)
     notes = {keys.ANN_STARTUP_POLICY: "WaitForCheckpoint"}
-    scene.create(kubectl, scene.pod("held", "late", annotations=notes))
+    node_fixtures.create(kubectl, node_fixtures.pod("held", "late", annotations=notes))
 
 
 def may_have_no_pod(kubectl: Kubectl) -> None:
     """A capture whose Job can make no pod: the reason stands in its Events. A pod waits for it until we are gone."""
-    ghost = scene.checkpoint("ghost")
+    ghost = node_fixtures.checkpoint("ghost")
     ghost["spec"]["job"]["podTemplateSpec"]["spec"]["serviceAccountName"] = "ghost"
-    scene.create(kubectl, ghost)
+    node_fixtures.create(kubectl, ghost)
     notes = {keys.ANN_STARTUP_POLICY: "WaitForCheckpoint"}
-    scene.create(kubectl, scene.pod("held-to-the-end", "ghost", annotations=notes))
+    node_fixtures.create(kubectl, node_fixtures.pod("held-to-the-end", "ghost", annotations=notes))
 
 
 def captured_and_restored(kubectl: Kubectl) -> None:
-    scene.create(kubectl, scene.checkpoint("kept"))
-    assert "Ready" == scene.phase(kubectl, "kept", "Ready", "Failed")["status"]["phase"]
-    scene.create(kubectl, scene.pod("restored", "kept", readinessProbe=scene.probe()))
-    scene.await_answer(kubectl, "restored")
+    node_fixtures.create(kubectl, node_fixtures.checkpoint("kept"))
+    assert "Ready" == node_fixtures.phase(kubectl, "kept", "Ready", "Failed")["status"]["phase"]
+    node_fixtures.create(kubectl, node_fixtures.pod("restored", "kept", readinessProbe=node_fixtures.probe()))
+    node_fixtures.await_answer(kubectl, "restored")
 
 
 def template(app: str, **annotations: str) -> Json:
     """A pod template of the small worker that asks for an automatic checkpoint."""
     labels = {"app": app, keys.LABEL_RESTORE: keys.RESTORE_AUTO}
     env = [{"name": "APP", "value": app}]
-    spec = {"containers": [scene.container(readinessProbe=scene.probe(), env=env)], "terminationGracePeriodSeconds": 1}
+    spec = {
+        "containers": [node_fixtures.container(readinessProbe=node_fixtures.probe(), env=env)],
+        "terminationGracePeriodSeconds": 1,
+    }
     return {"metadata": {"labels": labels, "annotations": annotations}, "spec": spec}
 
 
@@ -187,30 +190,30 @@ def all_ready(kubectl: Kubectl, workload: str, count: int) -> None:
         phases = [each.get("status", {}).get("phase") for each in of_workload(kubectl, workload)]
         return phases == ["Ready"] * count or None
 
-    wait_for(look, f"{count} Ready checkpoints of {workload}", scene.CAPTURE_SECONDS)
+    wait_for(look, f"{count} Ready checkpoints of {workload}", node_fixtures.CAPTURE_SECONDS)
 
 
 def graph(kubectl: Kubectl) -> None:
     body: Json = yaml.safe_load((EXAMPLES / "graphs" / "my-llm.yaml").read_text())
     body["metadata"]["name"] = "graph"
     (service,) = body["spec"]["services"].values()
-    service["extraPodSpec"]["mainContainer"] = scene.container()
+    service["extraPodSpec"]["mainContainer"] = node_fixtures.container()
     kubectl.apply(body)
 
 
 def loses_its_job(kubectl: Kubectl) -> None:
     """The controller asks the API server itself before it believes that."""
-    scene.create(kubectl, scene.checkpoint("vanished", command=["sleep", "1000"]))
-    job = scene.phase(kubectl, "vanished", "Creating")["status"]["jobName"]
+    node_fixtures.create(kubectl, node_fixtures.checkpoint("vanished", command=["sleep", "1000"]))
+    job = node_fixtures.phase(kubectl, "vanished", "Creating")["status"]["jobName"]
     kubectl("delete", "job", job)
-    scene.phase(kubectl, "vanished", "Failed")
+    node_fixtures.phase(kubectl, "vanished", "Failed")
 
 
 def is_refused_twice(kubectl: Kubectl) -> None:
     """A container that starts again finds the same artifact missing: the Event is counted, not made anew."""
-    found = scene.phase(kubectl, "kept", "Ready")["status"]["checkpointID"]
+    found = node_fixtures.phase(kubectl, "kept", "Ready")["status"]["checkpointID"]
     story.delete_artifact(kubectl, kubectl.namespace, found, keys.DEFAULT_BASE_PATH)
-    scene.create(kubectl, scene.pod("cold", "kept", command=["sleep", "1"]))
+    node_fixtures.create(kubectl, node_fixtures.pod("cold", "kept", command=["sleep", "1"]))
 
     def counted() -> bool | None:
         events = kubectl.items("events", "--field-selector=reason=RestoreFailed,involvedObject.name=cold")
@@ -230,12 +233,16 @@ def superseded(kubectl: Kubectl) -> None:
         found = of_workload(kubectl, "Deployment/deployment")
         return (len(found) == 1 and found[0]["metadata"]["name"] != old["metadata"]["name"]) or None
 
-    wait_for(replaced, "the old checkpoint goes", scene.CAPTURE_SECONDS)
+    wait_for(replaced, "the old checkpoint goes", node_fixtures.CAPTURE_SECONDS)
 
 
 def loses_a_service_twice(kubectl: Kubectl) -> None:
     """Its Deployment goes, and the second time the same sentence is counted."""
-    side: Json = {"replicas": 0, "componentType": "frontend", "extraPodSpec": {"mainContainer": scene.container()}}
+    side: Json = {
+        "replicas": 0,
+        "componentType": "frontend",
+        "extraPodSpec": {"mainContainer": node_fixtures.container()},
+    }
     for wish, there in ((side, 1), (None, 0), (side, 1), (None, 0)):
         change = json.dumps({"spec": {"services": {"Side": wish}}})
         kubectl("patch", "dynamographdeployment", "graph", "--type=merge", "-p", change)
@@ -251,8 +258,8 @@ def the_node_comes(kubectl: Kubectl, begun: float) -> None:
     """The minute that the capture waited is given back to it; then the held pod is let go."""
     wait_for(lambda: time.monotonic() > begun + QUEUED_SECONDS or None, "a minute in the queue", QUEUED_SECONDS + 5)
     kubectl("label", "node", "--all", f"{LATE}=yes")
-    assert "Ready" == scene.phase(kubectl, "late", "Ready", "Failed")["status"]["phase"]
-    scene.await_answer(kubectl, "held")
+    assert "Ready" == node_fixtures.phase(kubectl, "late", "Ready", "Failed")["status"]["phase"]
+    node_fixtures.await_answer(kubectl, "held")
 
 
 def test_nothing_was_refused(releases: tuple[Release, Release]):

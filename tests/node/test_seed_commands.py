@@ -10,7 +10,7 @@ import pytest
 from contract.api import keys
 from demo.kubectl import Kubectl, wait_for
 from demo.platform import Platform
-from tests.node import scene
+from tests.support import node_fixtures
 
 NAME = "qwen3-06b-bf16"
 IDENTITY = {
@@ -48,18 +48,18 @@ def shell(platform: Platform, installed: Kubectl) -> Shell:
 @pytest.fixture(scope="module")
 def ready(installed: Kubectl) -> str:
     """The guides' checkpoint, Ready; the small worker stands in for vLLM."""
-    body = scene.checkpoint(NAME, readinessProbe=scene.probe())
+    body = node_fixtures.checkpoint(NAME, readinessProbe=node_fixtures.probe())
     body["spec"]["identity"] = IDENTITY
-    scene.create(installed, body)
-    scene.phase(installed, NAME, "Ready", "Failed")
+    node_fixtures.create(installed, body)
+    node_fixtures.phase(installed, NAME, "Ready", "Failed")
     return NAME
 
 
 @pytest.fixture(scope="module")
 def worker(installed: Kubectl, ready: str) -> str:
     """A restored worker."""
-    scene.create(installed, scene.pod("seed-worker", NAME, readinessProbe=scene.probe()))
-    scene.await_answer(installed, "seed-worker")
+    node_fixtures.create(installed, node_fixtures.pod("seed-worker", NAME, readinessProbe=node_fixtures.probe()))
+    node_fixtures.await_answer(installed, "seed-worker")
     return "seed-worker"
 
 
@@ -203,7 +203,9 @@ kubectl exec ${AGENT} -n ${NAMESPACE} -- ls -la /checkpoints
 
 def test_a_restored_worker_says_so_first(installed: Kubectl, worker: str):
     """Seed 004: the first log line of a restored container."""
-    assert f"SNAPSHOT_RESTORED: container restored from checkpoint {HASH}" == scene.first_line(installed, worker)
+    assert f"SNAPSHOT_RESTORED: container restored from checkpoint {HASH}" == node_fixtures.first_line(
+        installed, worker
+    )
 
 
 def test_the_environment_of_a_restored_worker(shell: Shell, worker: str):
@@ -238,8 +240,8 @@ def test_a_worker_without_its_artifact_says_falling_back_to_cold_start(
     move = "kubectl exec daemonset/snapshot-agent -n ${{NAMESPACE}} -- mv /checkpoints/{0} /checkpoints/{1}"
     shell(move.format(HASH, "hidden"))
     try:
-        scene.create(installed, scene.pod("seed-cold", NAME, readinessProbe=scene.probe()))
-        scene.await_answer(installed, "seed-cold")
+        node_fixtures.create(installed, node_fixtures.pod("seed-cold", NAME, readinessProbe=node_fixtures.probe()))
+        node_fixtures.await_answer(installed, "seed-cold")
         found = wait_for(
             lambda: shell("kubectl logs seed-cold -n ${NAMESPACE}") or None, "the log of the cold worker", 30
         )

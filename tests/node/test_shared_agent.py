@@ -9,7 +9,7 @@ from demo.install import CHART, HELM_SECONDS, RELEASE, Helm, complaints, image_s
 from demo.kubectl import CommandError, Kubectl
 from demo.manifests import ROOT
 from demo.platform import Platform
-from tests.node import scene
+from tests.support import node_fixtures
 
 HOME = "snapshot-infra"
 TEAMS = ("team-a", "team-b")
@@ -22,7 +22,9 @@ def teams(platform: Platform) -> Iterator[list[Kubectl]]:
     helm = Helm(platform.helm, platform.kubeconfig, HOME)
     home = Kubectl(platform.kubectl, platform.kubeconfig, HOME)
     namespaces = [each["metadata"]["name"] for each in home.items("namespaces")]
-    settings = image_settings(platform.image_tag, platform.image_prefix) | scene.PATIENT | {"storage.pvc.size": "1Gi"}
+    settings = (
+        image_settings(platform.image_tag, platform.image_prefix) | node_fixtures.PATIENT | {"storage.pvc.size": "1Gi"}
+    )
     flags = [flag for key, value in settings.items() for flag in ("--set", f"{key}={value}")]
     example = str(ROOT / "examples" / "storage" / "pod-mount-created.yaml")
     try:
@@ -44,12 +46,12 @@ def teams(platform: Platform) -> Iterator[list[Kubectl]]:
 def test_one_identity_in_two_namespaces_is_two_checkpoints(teams: list[Kubectl]):
     """The same id, each on its own volume; every pod restores its own namespace's process."""
     for team in teams:
-        scene.create(team, scene.checkpoint(NAME))
-    found = [scene.phase(team, NAME, "Ready", "Failed")["status"] for team in teams]
+        node_fixtures.create(team, node_fixtures.checkpoint(NAME))
+    found = [node_fixtures.phase(team, NAME, "Ready", "Failed")["status"] for team in teams]
     for team in teams:
-        scene.create(team, scene.pod("one", NAME, readinessProbe=scene.probe()))
-    tokens = {scene.await_answer(team, "one")["token"] for team in teams}
-    lines = [scene.first_line(team, "one") for team in teams]
+        node_fixtures.create(team, node_fixtures.pod("one", NAME, readinessProbe=node_fixtures.probe()))
+    tokens = {node_fixtures.await_answer(team, "one")["token"] for team in teams}
+    lines = [node_fixtures.first_line(team, "one") for team in teams]
 
     assert ["Ready", "Ready"] == [status["phase"] for status in found]
     assert 1 == len({status["checkpointID"] for status in found})

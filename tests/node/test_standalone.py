@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from demo.kubectl import Kubectl, wait_for
-from tests.node import scene
+from tests.support import node_fixtures
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "standalone"
 QWEN = "qwen3-06b-bf16"
 QWEN_ID = "4da999bc6c673b97"
 LLAMA = "e5962d34ba272638"
-TIMEOUT = f"--timeout={scene.CAPTURE_SECONDS}s"
+TIMEOUT = f"--timeout={node_fixtures.CAPTURE_SECONDS}s"
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def ready(dynamo_system: Kubectl) -> Kubectl:
     for name in ("qwen3-checkpoint.yaml", "complete-checkpoint.yaml"):
         dynamo_system("apply", "-f", str(EXAMPLES / name))
     for name in (QWEN, LLAMA):
-        scene.phase(dynamo_system, name, "Ready", "Failed")
+        node_fixtures.phase(dynamo_system, name, "Ready", "Failed")
     return dynamo_system
 
 
@@ -29,11 +29,13 @@ def restored(kubectl: Kubectl, component: str, count: int) -> list[str]:
 
     def serving() -> list[str] | None:
         names = [pod["metadata"]["name"] for pod in kubectl.pods(f"nvidia.com/selector={component}")]
-        return names if len(names) == count and all(scene.answer(kubectl, name) for name in names) else None
+        return names if len(names) == count and all(node_fixtures.answer(kubectl, name) for name in names) else None
 
-    names = wait_for(serving, f"{count} serving pods of {component}", scene.READY_SECONDS)
+    names = wait_for(serving, f"{count} serving pods of {component}", node_fixtures.READY_SECONDS)
     for name in names:
-        assert scene.first_line(kubectl, name).startswith("SNAPSHOT_RESTORED: container restored from checkpoint")
+        assert node_fixtures.first_line(kubectl, name).startswith(
+            "SNAPSHOT_RESTORED: container restored from checkpoint"
+        )
     return names
 
 
@@ -80,6 +82,6 @@ def test_the_referring_graph_of_the_guide(ready: Kubectl):
     (worker,) = restored(ready, "vllm-checkpointref-demo-vllmdecodeworker", 1)
     (frontend,) = ready.pods("nvidia.com/selector=vllm-checkpointref-demo-frontend")
 
-    assert QWEN_ID in scene.first_line(ready, worker)
+    assert QWEN_ID in node_fixtures.first_line(ready, worker)
     assert not [key for key in frontend["metadata"].get("annotations", {}) if key.startswith("nvidia.com/")]
     assert before >= {each["metadata"]["name"] for each in ready.items("dckpt")}

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from contract.api import control_files, keys
-from tests.node.standby_container import SAY_AND_STAY, SH, containers, wait_for
+from tests.support.standby_container import SAY_AND_STAY, SH, containers, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces")
 

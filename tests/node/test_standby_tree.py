@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from contract.api import control_files, keys
-from tests.node.standby_container import SAY_AND_STAY, SH, wait_for
+from tests.support.standby_container import SAY_AND_STAY, SH, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces")
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.pages import ROOT, links, sections
+from tests.support.pages import ROOT, links, sections
 
 PAGES = sorted(
     str(page.relative_to(ROOT))

@@ -25,7 +25,7 @@ from kube.errors import (
     ServerUnavailableError,
 )
 from kube.resources import CHECKPOINTS, JOBS
-from tests.unit.controller.looks import claim, job, labelled, status_of
+from tests.support.checkpoint_builders import claim, job, labelled, status_of
 
 TAKEN = AlreadyExistsError(409, "AlreadyExists", "there")
 ENDING = ForbiddenError(403, "Forbidden", "unable to create new content in namespace ns because it is being terminated")

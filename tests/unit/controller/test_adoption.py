@@ -8,8 +8,7 @@ from contract.api import keys
 from controller.checkpoints.actions import CreateJob, DeleteJob, SetAnnotations
 from controller.checkpoints.observed import Refusal, Refused
 from controller.checkpoints.storage_jobs import MAX_NAME, adopt_job_name, cleanup_job_name
-from tests.shapes import ID, checkpoint
-from tests.unit.controller.looks import (
+from tests.support.checkpoint_builders import (
     JOB,
     POD_MOUNT,
     capture_pod,
@@ -23,6 +22,7 @@ from tests.unit.controller.looks import (
     status_of,
     step,
 )
+from tests.support.object_builders import ID, checkpoint
 
 ADOPT_JOB = f"checkpoint-adopt-{ID}-3"
 DIGEST = "blake3:" + "b" * 64

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from contract.api import keys
 from controller.checkpoints.capture_result import MAX_CONFIG, MAX_WORDS, agent_reason, image_config, image_of, size_of
-from tests.unit.controller.looks import AGENT_MOUNT, creating, job
+from tests.support.checkpoint_builders import AGENT_MOUNT, creating, job
 
 CONFIG = {"entrypoint": ["python3", "-c", "a\nb"], "cmd": ["serve"], "user": "1000:1000", "workingDir": "/srv"}
 

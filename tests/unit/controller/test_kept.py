@@ -8,9 +8,9 @@ from contract.api import keys
 from controller.retention.kept_artifacts import KeptArtifacts, kept_words
 from kube.recorder import MAX_MESSAGE
 from kube.store import Change
-from tests.pages import sections
-from tests.shapes import ID
-from tests.unit.controller.looks import labelled, status_of
+from tests.support.checkpoint_builders import labelled, status_of
+from tests.support.object_builders import ID
+from tests.support.pages import sections
 
 VERSIONS = [{"version": "1", "size": 2**20}, {"version": "2", "size": 2**21}]
 STATUS = status_of("Ready", location=f"/checkpoints/{ID}/versions/2", versions=VERSIONS)

@@ -9,8 +9,7 @@ from kube.api import Listing
 from kube.errors import NotFoundError
 from kube.resources import EVENTS, JOBS, LEASES
 from kube.store import key_of
-from tests.shapes import ID
-from tests.unit.controller.looks import (
+from tests.support.checkpoint_builders import (
     AGENT_MOUNT,
     JOB,
     NOW,
@@ -24,6 +23,7 @@ from tests.unit.controller.looks import (
     pending,
     status_of,
 )
+from tests.support.object_builders import ID
 
 
 def warning(message, moment, about=JOB):

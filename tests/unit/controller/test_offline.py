@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from contract.api import keys
 from contract.api.states import Phase
 from snapshotctl.offline.dry_run import forecast
-from tests.shapes import ID, checkpoint
-from tests.unit.controller.looks import (
+from tests.support.checkpoint_builders import (
     AGENT_MOUNT,
     JOB,
     NOW,
@@ -28,6 +27,7 @@ from tests.unit.controller.looks import (
     pending,
     status_of,
 )
+from tests.support.object_builders import ID, checkpoint
 
 
 def after(*objects, values=AGENT_MOUNT):

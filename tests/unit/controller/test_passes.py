@@ -9,8 +9,8 @@ from controller.checkpoints.reconciler import Reconciler
 from controller.runtime.manager import ManagerContext
 from kube.errors import ConflictError, InvalidError
 from kube.queue import CONFLICT_PAUSE
-from tests.shapes import checkpoint
-from tests.unit.controller.looks import AGENT_MOUNT, JOB, NOW
+from tests.support.checkpoint_builders import AGENT_MOUNT, JOB, NOW
+from tests.support.object_builders import checkpoint
 
 
 class Server:

@@ -7,9 +7,8 @@ from controller.checkpoints.actions import CheckJob, CreateClaim, CreateJob, Set
 from controller.checkpoints.observed import Refusal, Refused
 from controller.checkpoints.plan.plan import REFUSED_SECONDS
 from controller.checkpoints.reasons import Reason
-from tests.shapes import ID, checkpoint, container, template
-from tests.unit.controller import looks
-from tests.unit.controller.looks import (
+from tests.support import checkpoint_builders
+from tests.support.checkpoint_builders import (
     JOB,
     POD_MOUNT,
     POD_MOUNT_CREATE,
@@ -23,6 +22,7 @@ from tests.unit.controller.looks import (
     status_of,
     step,
 )
+from tests.support.object_builders import ID, checkpoint, container, template
 
 AUTO = {keys.ANN_AUTO_CHECKPOINT: "true"}
 
@@ -163,7 +163,12 @@ def test_gpu_memory_service_is_refused():
     ("values", "there", "actions", "phase", "storage"),
     [
         pytest.param(
-            looks.AGENT_MOUNT, None, [CreateJob], "Creating", ("True", "AgentMountsStorage"), id="agent-mount"
+            checkpoint_builders.AGENT_MOUNT,
+            None,
+            [CreateJob],
+            "Creating",
+            ("True", "AgentMountsStorage"),
+            id="agent-mount",
         ),
         pytest.param(POD_MOUNT, claim(), [CreateJob], "Creating", ("True", "VolumeClaimFound"), id="claim-there"),
         pytest.param(POD_MOUNT, None, [CheckJob], "Pending", ("False", "VolumeClaimMissing"), id="claim-missing"),
@@ -302,8 +307,8 @@ def test_a_new_version_starts_over(before):
 
 
 def test_a_new_version_is_not_looked_at_while_creating():
-    obj = looks.creating(annotations={keys.ANN_ARTIFACT_VERSION: "2"})
-    planned = step(obj, job=job(), pods=(looks.capture_pod(),))
+    obj = checkpoint_builders.creating(annotations={keys.ANN_ARTIFACT_VERSION: "2"})
+    planned = step(obj, job=job(), pods=(checkpoint_builders.capture_pod(),))
 
     assert ((), "Creating", JOB) == (planned.actions, planned.status["phase"], planned.status["jobName"])
 
@@ -331,7 +336,7 @@ def test_ready_and_failed_are_at_rest(status):
     ],
 )
 def test_nothing_is_done_where_checkpoints_are_off(values):
-    planned = step(pending(), looks.load_values(values))
+    planned = step(pending(), checkpoint_builders.load_values(values))
 
     assert ((), None, ()) == (planned.actions, planned.status, planned.events)
 
@@ -348,7 +353,9 @@ def test_transition_times_move_only_when_a_condition_turns():
     first = status_after(pending())
     obj = labelled(status=first)
     condition_in(obj["status"], "Ready")["lastTransitionTime"] = "2020-01-01T00:00:00Z"
-    status = status_after(obj, job=job(), pods=(looks.capture_pod(looks.condition("PodScheduled")),))
+    status = status_after(
+        obj, job=job(), pods=(checkpoint_builders.capture_pod(checkpoint_builders.condition("PodScheduled")),)
+    )
 
     assert "2020-01-01T00:00:00Z" == condition_in(status, "Ready")["lastTransitionTime"]
     assert all(1 == entry["observedGeneration"] for entry in status["conditions"])

@@ -4,8 +4,7 @@ import pytest
 
 from contract.api import keys
 from controller.checkpoints.actions import SetDeadline
-from tests.shapes import ID
-from tests.unit.controller.looks import (
+from tests.support.checkpoint_builders import (
     JOB,
     NOW,
     POD_MOUNT,
@@ -21,6 +20,7 @@ from tests.unit.controller.looks import (
     status_after,
     step,
 )
+from tests.support.object_builders import ID
 
 STATUS = keys.ANN_CHECKPOINT_STATUS
 DIGEST = "blake3:" + "a" * 64

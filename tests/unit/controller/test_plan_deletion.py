@@ -6,19 +6,19 @@ from contract.api import keys
 from controller.checkpoints.actions import CreateJob, DeleteJob, SetFinalizer
 from controller.checkpoints.observed import Refusal, Refused
 from kube.recorder import MAX_MESSAGE
-from tests.pages import sections
-from tests.shapes import ID
-from tests.unit.controller import looks
-from tests.unit.controller.looks import POD_MOUNT, condition, job, labelled, status_of, step
+from tests.support import checkpoint_builders
+from tests.support.checkpoint_builders import POD_MOUNT, condition, job, labelled, status_of, step
+from tests.support.object_builders import ID
+from tests.support.pages import sections
 
 CLEANUP = f"checkpoint-cleanup-{ID}"
 COMPLETE, FAILED = condition("Complete"), condition("Failed", message="disk on fire")
-JUST_FAILED = FAILED | {"lastTransitionTime": looks.ago(10)}
+JUST_FAILED = FAILED | {"lastTransitionTime": checkpoint_builders.ago(10)}
 
 
 def leaving(**parts):
-    obj = labelled(**{"status": status_of("Ready", jobName=looks.JOB)} | parts)
-    obj["metadata"] |= {"deletionTimestamp": looks.ago(1), "finalizers": ["other/one", keys.FINALIZER]}
+    obj = labelled(**{"status": status_of("Ready", jobName=checkpoint_builders.JOB)} | parts)
+    obj["metadata"] |= {"deletionTimestamp": checkpoint_builders.ago(1), "finalizers": ["other/one", keys.FINALIZER]}
     return obj
 
 
@@ -64,7 +64,7 @@ def test_with_agent_mount_it_runs_where_the_volume_is():
 
 
 def test_another_image_is_expected_to_have_rm():
-    (action,) = step(leaving(), looks.load_values("checkpoint: {cleanupImage: 'busybox:1.36'}")).actions
+    (action,) = step(leaving(), checkpoint_builders.load_values("checkpoint: {cleanupImage: 'busybox:1.36'}")).actions
     (container,) = action.job["spec"]["template"]["spec"]["containers"]
 
     assert ("busybox:1.36", ["rm", "-rf", "--", f"/checkpoints/{ID}"]) == (container["image"], container["command"])
@@ -148,7 +148,7 @@ def test_a_cleanup_job_that_ran_out_of_time_without_a_pod_has_no_log_to_read():
 
 def test_a_running_capture_is_stopped_first():
     running = job()
-    planned = step(leaving(status=status_of("Creating", jobName=looks.JOB)), job=running)
+    planned = step(leaving(status=status_of("Creating", jobName=checkpoint_builders.JOB)), job=running)
 
     assert (DeleteJob(running),) == planned.actions
     assert 5.0 == planned.requeue_after
@@ -157,13 +157,13 @@ def test_a_running_capture_is_stopped_first():
 @pytest.mark.parametrize("kind", [pytest.param("job", id="capture"), pytest.param("cleanup_job", id="cleanup")])
 def test_a_job_on_its_way_out_is_waited_for(kind):
     going = job() if kind == "job" else cleanup(FAILED)
-    going["metadata"]["deletionTimestamp"] = looks.ago(1)
-    planned = step(leaving(status=status_of("Creating", jobName=looks.JOB)), **{kind: going})
+    going["metadata"]["deletionTimestamp"] = checkpoint_builders.ago(1)
+    planned = step(leaving(status=status_of("Creating", jobName=checkpoint_builders.JOB)), **{kind: going})
 
     assert ((), (), 5.0) == (planned.actions, planned.events, planned.requeue_after)
 
 
 def test_deletion_goes_on_where_checkpoints_are_switched_off():
-    planned = step(leaving(), looks.load_values("checkpoint: {enabled: false}"))
+    planned = step(leaving(), checkpoint_builders.load_values("checkpoint: {enabled: false}"))
 
     assert [CreateJob] == [type(action) for action in planned.actions]

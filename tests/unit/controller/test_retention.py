@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from contract.api import keys
 from contract.api.times import format_time
 from controller.retention.policy import Rules, Use, decide, quantity_bytes, rules_from, use_of
-from tests.shapes import checkpoint, pod
-from tests.unit.controller.looks import NOW, load_values
+from tests.support.checkpoint_builders import NOW, load_values
+from tests.support.object_builders import checkpoint, pod
 
 LONG_AGO = 10 * 86400
 KEEP = Rules(keep_versions=2, automatic_per_workload=2, ttl=None, quota=None)

@@ -7,8 +7,7 @@ import pytest
 from contract.api import keys
 from controller.checkpoints.actions import SetAnnotations
 from controller.checkpoints.plan.retry import in_words, next_version
-from tests.shapes import ID, checkpoint
-from tests.unit.controller.looks import (
+from tests.support.checkpoint_builders import (
     AGENT_MOUNT,
     JOB,
     NOW,
@@ -20,6 +19,7 @@ from tests.unit.controller.looks import (
     status_of,
     step,
 )
+from tests.support.object_builders import ID, checkpoint
 
 AUTO = {keys.ANN_AUTO_CHECKPOINT: "true", keys.ANN_ARTIFACT_VERSION: "1"}
 FILE = {"readySignal": "File"}

@@ -5,8 +5,7 @@ import pytest
 from contract.api import keys
 from contract.config.storage import storage_from_values
 from controller.checkpoints.diagnose.agents import agent_problem
-from tests.shapes import ID
-from tests.unit.controller.looks import (
+from tests.support.checkpoint_builders import (
     AGENT_MOUNT,
     JOB,
     POD_MOUNT,
@@ -22,6 +21,7 @@ from tests.unit.controller.looks import (
     status_of,
     step,
 )
+from tests.support.object_builders import ID
 
 STORAGE = storage_from_values(AGENT_MOUNT)
 

@@ -14,7 +14,7 @@ from kube.api import Listing
 from kube.errors import ConflictError, ForbiddenError, ServerUnavailableError
 from kube.informer import Informer
 from kube.resources import CHECKPOINTS, EVENTS, JOBS, PODS
-from tests.unit.controller.looks import NOW, condition, load_values
+from tests.support.checkpoint_builders import NOW, condition, load_values
 from tests.unit.controller.test_retention import LONG_AGO, at, made, user
 
 TTL = "retention: {ttlAfterLastUse: 1m}"

@@ -6,8 +6,7 @@ import pytest
 
 from contract.api import keys
 from controller.checkpoints.actions import DeleteJob, SetAnnotations
-from tests.shapes import ID
-from tests.unit.controller.looks import (
+from tests.support.checkpoint_builders import (
     JOB,
     NOW,
     ago,
@@ -20,6 +19,7 @@ from tests.unit.controller.looks import (
     status_of,
     step,
 )
+from tests.support.object_builders import ID
 
 GRACE = 300
 UNSCHEDULABLE = condition("PodScheduled", "False", reason="Unschedulable", message="3 Insufficient nvidia.com/gpu")

@@ -10,7 +10,7 @@ from contract.pods.injected_tools import tools_for
 from contract.pods.template_hash import automatic_name
 from controller.graphs.actions import ApplyDeployment, CreateCheckpoint, DeleteCheckpoint, PatchCheckpoint
 from controller.graphs.plan import orphans
-from tests.unit.graphs.graph_objects import (
+from tests.support.graph_builders import (
     AUTO,
     DEPLOYMENT,
     WORKER,

@@ -10,7 +10,7 @@ from contract.config.values import values_from
 from controller.graphs.act import merge_patch
 from controller.graphs.actions import ApplyDeployment, CreateCheckpoint, DeleteDeployment
 from controller.graphs.plan import plan
-from tests.unit.graphs.graph_objects import (
+from tests.support.graph_builders import (
     AUTO,
     DEPLOYMENT,
     NOW,

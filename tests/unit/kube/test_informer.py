@@ -8,8 +8,8 @@ import pytest
 from kube.errors import GoneError, ServerUnavailableError
 from kube.informer import Informer, synced
 from kube.resources import JOBS
-from tests.unit.kube.script import ScriptedWatches, obj
-from tests.unit.kube.virtual import now, run
+from tests.support.fake_kube import ScriptedWatches, obj
+from tests.support.virtual_time import now, run
 
 GONE = GoneError(410, "Expired", "too old resource version")
 DOWN = ServerUnavailableError("connection refused")

@@ -14,8 +14,8 @@ from kube.metrics import InformerCollector, QueueCollector, RecorderCollector
 from kube.queue import WorkQueue
 from kube.recorder import Recorder
 from kube.resources import JOBS
-from tests.unit.kube.script import ScriptedWatches, obj
-from tests.unit.kube.virtual import run
+from tests.support.fake_kube import ScriptedWatches, obj
+from tests.support.virtual_time import run
 
 
 class Clock:

@@ -9,8 +9,8 @@ import pytest
 from contract.api.times import format_micro_time, parse_time
 from kube.errors import ServerUnavailableError
 from kube.lease import LEASE_SECONDS, RENEW_DEADLINE, Election, LeadershipLostError
-from tests.unit.kube.script import OneObject
-from tests.unit.kube.virtual import now, run
+from tests.support.fake_kube import OneObject
+from tests.support.virtual_time import now, run
 
 
 class Candidate:

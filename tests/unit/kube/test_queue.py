@@ -5,7 +5,7 @@ import itertools
 
 from kube.errors import ServerUnavailableError, TooManyRequestsError
 from kube.queue import LONGEST_BACKOFF, WorkQueue
-from tests.unit.kube.virtual import now, run
+from tests.support.virtual_time import now, run
 
 
 def work(handle, *keys, workers=2, seconds=1000.0, later=()):

@@ -8,7 +8,7 @@ import pytest
 
 from kube.errors import AlreadyExistsError, ForbiddenError, NotFoundError
 from kube.recorder import MAX_MESSAGE, MAX_NAME, MAX_WAITING, SUFFIX, Recorder
-from tests.unit.kube.virtual import run
+from tests.support.virtual_time import run
 
 ABOUT = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "ns", "uid": "u"}}
 

@@ -3,7 +3,7 @@
 import pytest
 
 from kube.store import Change, Store
-from tests.unit.kube.script import obj
+from tests.support.fake_kube import obj
 
 
 def by_colour(item):

@@ -7,7 +7,7 @@ from contract.remedies import admission
 from contract.remedies.checkpoints import CHECKPOINT
 from contract.remedies.graphs import GRAPH
 from controller.checkpoints.reasons import Reason
-from tests.pages import sections
+from tests.support.pages import sections
 
 TABLES = {
     "admission": (Admission, admission.ADMISSION),

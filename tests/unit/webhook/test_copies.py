@@ -8,8 +8,8 @@ import pytest
 from contract.api.volume_claims import ClaimState
 from contract.config.values import load_values
 from kube.errors import ForbiddenError, ServerUnavailableError
-from tests.unit.kube.script import ScriptedWatches, obj
-from tests.unit.kube.virtual import run
+from tests.support.fake_kube import ScriptedWatches, obj
+from tests.support.virtual_time import run
 from webhook.informers import Informers, kept_claim
 
 POD_MOUNT = load_values("storage: {accessMode: podMount, pvc: {name: models}}")

@@ -4,7 +4,18 @@ import pytest
 from contract.api import keys
 from contract.api.states import Admission
 from contract.config.values import load_values
-from tests.shapes import ID, IMAGE, checkpoint, container, graph_pod, opted_in, pod, ready, request, template
+from tests.support.object_builders import (
+    ID,
+    IMAGE,
+    checkpoint,
+    container,
+    graph_pod,
+    opted_in,
+    pod,
+    ready,
+    request,
+    template,
+)
 from webhook.decide import decide
 
 VALUES = load_values("")

@@ -20,7 +20,7 @@ from kube.informer import Informer, trimmed
 from kube.recorder import Recorder
 from kube.resources import CHECKPOINTS
 from kube.volume_claims import VolumeClaimInformer, claims_informer
-from tests.unit.workloads.opted import GATE, NAME, NOW, of_phase, ready, whole
+from tests.support.opted_in_builders import GATE, NAME, NOW, of_phase, ready, whole
 
 MADE = "storage: {accessMode: podMount}"
 OWN = "storage: {accessMode: podMount, pvc: {create: false}}"

@@ -20,7 +20,7 @@ from kube.errors import AlreadyExistsError, ConflictError, ForbiddenError, NotFo
 from kube.informer import Informer
 from kube.recorder import Recorder
 from kube.resources import CHECKPOINTS
-from tests.unit.workloads.opted import DEPLOYED, GATE, NAME, NOW, ago, deleting, of_phase, pod, ready, whole
+from tests.support.opted_in_builders import DEPLOYED, GATE, NAME, NOW, ago, deleting, of_phase, pod, ready, whole
 
 
 class Server:

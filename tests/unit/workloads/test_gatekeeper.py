@@ -12,8 +12,8 @@ from contract.config.values import load_values
 from controller.workloads.gate_controller import SAY_AGAIN_SECONDS, GateController
 from controller.workloads.gate_policy import CheckpointView, GateEvent
 from kube.errors import ForbiddenError, InvalidError, KubeError, ServerUnavailableError
-from tests.pages import sections
-from tests.unit.workloads.opted import GATE, NOW, pod, ready
+from tests.support.opted_in_builders import GATE, NOW, pod, ready
+from tests.support.pages import sections
 
 KEY = ("ns", "web-1")
 DENIED = ForbiddenError(403, "Forbidden", "policy x denied: no labels")

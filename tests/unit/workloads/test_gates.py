@@ -8,7 +8,7 @@ from contract.api import keys
 from contract.api.states import GateEnd, Phase
 from contract.api.times import parse_time
 from controller.workloads.gate_policy import GRACE, REFUSED_GRACE, CheckpointView, Hold, Lift, plan
-from tests.unit.workloads.opted import GATE, ID, NOW, ago, deleting, of_phase, pod, ready, waiting
+from tests.support.opted_in_builders import GATE, ID, NOW, ago, deleting, of_phase, pod, ready, waiting
 
 WAIT = 1800
 BY_NAME = {"auto": False, "named": "qwen"}

@@ -6,7 +6,7 @@ import pytest
 
 from contract.api import keys
 from controller.workloads.demand import LOOK_SECONDS, YOUNG_SECONDS, mark, waits_for_node
-from tests.unit.workloads.opted import NAME, NOW, ago, deleting, of_phase, pod
+from tests.support.opted_in_builders import NAME, NOW, ago, deleting, of_phase, pod
 from tests.unit.workloads.test_desk import Scene
 
 

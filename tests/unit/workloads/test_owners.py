@@ -7,7 +7,7 @@ import pytest
 
 from controller.workloads.owners import Owners
 from kube.errors import ForbiddenError, NotFoundError
-from tests.unit.workloads.opted import DEPLOYED, pod, whole
+from tests.support.opted_in_builders import DEPLOYED, pod, whole
 
 
 def reference(kind, name, api_version="apps/v1"):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from contract.api import keys
 from contract.api.checkpoint import controller_of
 from controller.workloads import pods
-from tests.unit.workloads.opted import DEPLOYED, GATE, NAME, ago, pod, waiting, whole
+from tests.support.opted_in_builders import DEPLOYED, GATE, NAME, ago, pod, waiting, whole
 
 
 @pytest.mark.parametrize(

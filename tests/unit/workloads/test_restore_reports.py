@@ -14,8 +14,8 @@ from controller.workloads.reports import Reports
 from kube.errors import GoneError
 from kube.informer import Informer
 from kube.resources import PODS
-from tests.unit.kube.script import ScriptedWatches, obj
-from tests.unit.kube.virtual import run
+from tests.support.fake_kube import ScriptedWatches, obj
+from tests.support.virtual_time import run
 
 
 def pod(version, *, seconds=0.5, container_id="c1", text=None, name="p", uid=None):

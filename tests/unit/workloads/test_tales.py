@@ -7,7 +7,7 @@ import pytest
 from contract.api.states import Admission
 from controller.workloads.admission_events import QUIET, admission_event
 from kube.recorder import MAX_MESSAGE
-from tests.unit.workloads.opted import NAME, pod
+from tests.support.opted_in_builders import NAME, pod
 
 
 @pytest.mark.parametrize("code", list(Admission))

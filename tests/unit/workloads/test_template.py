@@ -13,8 +13,8 @@ from contract.pods.restore_patch import Restore, restore_operations
 from contract.pods.template_hash import template_hash
 from controller.workloads.auto_checkpoint import Workload, automatic_checkpoint, fits
 from controller.workloads.template import template_of
-from tests.shapes import container, template
-from tests.unit.workloads.opted import DEPLOYED, GATE, ID, NAME, pod, whole
+from tests.support.object_builders import container, template
+from tests.support.opted_in_builders import DEPLOYED, GATE, ID, NAME, pod, whole
 
 PROBE = {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 5}
 VALUES = load_values("storage: {accessMode: podMount}")

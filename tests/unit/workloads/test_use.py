@@ -4,7 +4,7 @@ import pytest
 
 from contract.api.times import format_time
 from controller.workloads.last_used import EVERY, last_use
-from tests.unit.workloads.opted import NOW, ago, deleting, pod, ready
+from tests.support.opted_in_builders import NOW, ago, deleting, pod, ready
 
 
 def used(seconds):

@@ -5,8 +5,8 @@ import pytest
 from agent.pods.node_label import NodeLabel
 from contract.api import keys
 from kube.errors import ForbiddenError
-from tests.unit.agent.objects import RecordingKube, Said, ScriptedEngine
-from tests.unit.kube.virtual import run
+from tests.support.agent_builders import RecordingKube, Said, ScriptedEngine
+from tests.support.virtual_time import run
 
 OWN = ("snapshot", "agent-x")
 

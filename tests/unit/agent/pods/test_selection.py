@@ -9,11 +9,11 @@ from agent.pods import selection
 from agent.pods.selection import Rejection, Role, Wait
 from contract.api import keys
 from contract.api.states import AccessMode, AgentReason
-from tests.unit.agent import objects
-from tests.unit.agent.objects import DIGEST, FIRST, ID, SECOND, UID, reported, running, terminated, waiting
+from tests.support import agent_builders
+from tests.support.agent_builders import DIGEST, FIRST, ID, SECOND, UID, reported, running, terminated, waiting
 
 FOLDER = f"/var/lib/kubelet/pods/{UID}/volumes/kubernetes.io~empty-dir"
-IN_POD = objects.storage(AccessMode.POD_MOUNT)
+IN_POD = agent_builders.storage(AccessMode.POD_MOUNT)
 
 
 @pytest.mark.parametrize(
@@ -27,23 +27,23 @@ IN_POD = objects.storage(AccessMode.POD_MOUNT)
     ],
 )
 def test_role(expected, labels):
-    assert expected == selection.role(objects.target(labels=labels))
+    assert expected == selection.role(agent_builders.target(labels=labels))
 
 
 @pytest.mark.parametrize(
     ("expected", "pod"),
     [
-        pytest.param("", objects.target(phase="Pending"), id="bound, no container yet"),
-        pytest.param("", objects.target(waiting(), phase="Pending"), id="image is pulled"),
-        pytest.param(FIRST, objects.target(running()), id="runs"),
-        pytest.param(FIRST, objects.target(running(), annotations=reported("in_progress")), id="cut off, again"),
-        pytest.param(SECOND, objects.target(running(SECOND), annotations=reported("completed")), id="restarted"),
-        pytest.param(Wait, objects.target(running(), annotations=reported("completed")), id="completed"),
-        pytest.param(Wait, objects.target(running(), annotations=reported("failed")), id="failed"),
-        pytest.param(Wait, objects.target(terminated(1)), id="has ended"),
-        pytest.param(Wait, objects.target(waiting(restartCount=1)), id="will start again"),
-        pytest.param(Wait, objects.target(running(), deleting=True), id="is being deleted"),
-        pytest.param(Wait, objects.target(running(), phase="Failed"), id="pod has failed"),
+        pytest.param("", agent_builders.target(phase="Pending"), id="bound, no container yet"),
+        pytest.param("", agent_builders.target(waiting(), phase="Pending"), id="image is pulled"),
+        pytest.param(FIRST, agent_builders.target(running()), id="runs"),
+        pytest.param(FIRST, agent_builders.target(running(), annotations=reported("in_progress")), id="cut off, again"),
+        pytest.param(SECOND, agent_builders.target(running(SECOND), annotations=reported("completed")), id="restarted"),
+        pytest.param(Wait, agent_builders.target(running(), annotations=reported("completed")), id="completed"),
+        pytest.param(Wait, agent_builders.target(running(), annotations=reported("failed")), id="failed"),
+        pytest.param(Wait, agent_builders.target(terminated(1)), id="has ended"),
+        pytest.param(Wait, agent_builders.target(waiting(restartCount=1)), id="will start again"),
+        pytest.param(Wait, agent_builders.target(running(), deleting=True), id="is being deleted"),
+        pytest.param(Wait, agent_builders.target(running(), phase="Failed"), id="pod has failed"),
     ],
 )
 def test_wanted(expected, pod):
@@ -53,19 +53,19 @@ def test_wanted(expected, pod):
 
 
 def test_what_was_dealt_with_is_not_wanted_again_though_the_pod_does_not_show_it():
-    assert isinstance(selection.wanted(objects.target(running()), "main", frozenset({FIRST})), Wait)
-    assert isinstance(selection.wanted(objects.target(waiting()), "main", frozenset({FIRST})), Wait)
-    assert SECOND == selection.wanted(objects.target(running(SECOND)), "main", frozenset({FIRST}))
+    assert isinstance(selection.wanted(agent_builders.target(running()), "main", frozenset({FIRST})), Wait)
+    assert isinstance(selection.wanted(agent_builders.target(waiting()), "main", frozenset({FIRST})), Wait)
+    assert SECOND == selection.wanted(agent_builders.target(running(SECOND)), "main", frozenset({FIRST}))
 
 
 @pytest.mark.parametrize(
     ("expected", "pod"),
     [
-        pytest.param(("main",), objects.target(), id="default"),
-        pytest.param((), objects.target(containers=[{"name": "main"}]), id="no control volume: clean-up pods"),
+        pytest.param(("main",), agent_builders.target(), id="default"),
+        pytest.param((), agent_builders.target(containers=[{"name": "main"}]), id="no control volume: clean-up pods"),
         pytest.param(
             AgentReason.TARGETS_INVALID,
-            objects.target(annotations={keys.ANN_TARGET_CONTAINERS: "main,other"}),
+            agent_builders.target(annotations={keys.ANN_TARGET_CONTAINERS: "main,other"}),
             id="one that is not there",
         ),
     ],
@@ -78,7 +78,9 @@ def test_targets(expected, pod):
 
 def test_restore_order():
     """Everything that may be restored comes from the DynamoCheckpoint."""
-    request = selection.restore(objects.target(running()), "main", objects.checkpoint(), objects.storage())
+    request = selection.restore(
+        agent_builders.target(running()), "main", agent_builders.checkpoint(), agent_builders.storage()
+    )
 
     assert isinstance(request, RestoreRequest)
     assert (ID, "1", DIGEST) == (request.checkpoint_id, request.version, request.manifest_digest)
@@ -97,46 +99,58 @@ def test_restore_order():
     [
         pytest.param(
             AgentReason.CHECKPOINT_UNNAMED,
-            objects.target(annotations={keys.ANN_CHECKPOINT: ""}),
-            objects.checkpoint(),
+            agent_builders.target(annotations={keys.ANN_CHECKPOINT: ""}),
+            agent_builders.checkpoint(),
             id="none named",
         ),
-        pytest.param(AgentReason.CHECKPOINT_NOT_FOUND, objects.target(), None, id="gone"),
+        pytest.param(AgentReason.CHECKPOINT_NOT_FOUND, agent_builders.target(), None, id="gone"),
         pytest.param(
-            AgentReason.CHECKPOINT_NOT_READY, objects.target(), objects.checkpoint(phase="Failed"), id="failed"
+            AgentReason.CHECKPOINT_NOT_READY,
+            agent_builders.target(),
+            agent_builders.checkpoint(phase="Failed"),
+            id="failed",
         ),
-        pytest.param(AgentReason.CHECKPOINT_NOT_READY, objects.target(), {"metadata": {}}, id="no status"),
+        pytest.param(AgentReason.CHECKPOINT_NOT_READY, agent_builders.target(), {"metadata": {}}, id="no status"),
         pytest.param(
-            AgentReason.CHECKPOINT_CHANGED, objects.target(), objects.checkpoint(checkpointID="other"), id="other id"
+            AgentReason.CHECKPOINT_CHANGED,
+            agent_builders.target(),
+            agent_builders.checkpoint(checkpointID="other"),
+            id="other id",
         ),
         pytest.param(
             AgentReason.CHECKPOINT_CHANGED,
-            objects.target(annotations={keys.ANN_ARTIFACT_VERSION: "2"}),
-            objects.checkpoint(),
+            agent_builders.target(annotations={keys.ANN_ARTIFACT_VERSION: "2"}),
+            agent_builders.checkpoint(),
             id="other version",
         ),
         pytest.param(
-            AgentReason.CHECKPOINT_CHANGED, objects.target(), objects.checkpoint(location="/x"), id="strange location"
+            AgentReason.CHECKPOINT_CHANGED,
+            agent_builders.target(),
+            agent_builders.checkpoint(location="/x"),
+            id="strange location",
         ),
         pytest.param(
-            AgentReason.DIGEST_UNKNOWN, objects.target(), objects.checkpoint(manifestDigest=None), id="no digest"
+            AgentReason.DIGEST_UNKNOWN,
+            agent_builders.target(),
+            agent_builders.checkpoint(manifestDigest=None),
+            id="no digest",
         ),
         pytest.param(
             AgentReason.ID_INVALID,
-            objects.target(labels={keys.LABEL_CHECKPOINT_ID: "../x"}),
-            objects.checkpoint(checkpointID="../x"),
+            agent_builders.target(labels={keys.LABEL_CHECKPOINT_ID: "../x"}),
+            agent_builders.checkpoint(checkpointID="../x"),
             id="hostile id",
         ),
         pytest.param(
             AgentReason.ID_INVALID,
-            objects.target(annotations={keys.ANN_ARTIFACT_VERSION: "../../x"}),
-            objects.checkpoint(),
+            agent_builders.target(annotations={keys.ANN_ARTIFACT_VERSION: "../../x"}),
+            agent_builders.checkpoint(),
             id="hostile version",
         ),
     ],
 )
 def test_refused_restores(reason, pod, checkpoint):
-    found = selection.restore(pod, "main", checkpoint, objects.storage())
+    found = selection.restore(pod, "main", checkpoint, agent_builders.storage())
 
     assert isinstance(found, RejectRequest)
     assert reason == found.reason
@@ -157,32 +171,34 @@ VERSIONS = [
         pytest.param("1" * 64, "1", {}, id="an older version"),
         pytest.param("1" * 64, "1", {"phase": "Creating"}, id="while the next is captured"),
         pytest.param("1" * 64, "1", {"phase": "Failed"}, id="though the next failed"),
-        pytest.param("2" * 64, "2", {"location": f"/c/{objects.ID}/versions/2"}, id="the newest"),
+        pytest.param("2" * 64, "2", {"location": f"/c/{agent_builders.ID}/versions/2"}, id="the newest"),
         pytest.param("", "3", {}, id="one whose digest is not known"),
         pytest.param("", "4", {}, id="one that is not kept"),
         pytest.param("", "1", {"checkpointID": "other"}, id="one of another artifact"),
     ],
 )
 def test_each_pod_gets_the_digest_of_its_own_version(expected, version, status):
-    pod = objects.target(annotations={keys.ANN_ARTIFACT_VERSION: version})
-    found = selection.restore(pod, "main", objects.checkpoint(**{"versions": VERSIONS, **status}), objects.storage())
+    pod = agent_builders.target(annotations={keys.ANN_ARTIFACT_VERSION: version})
+    found = selection.restore(
+        pod, "main", agent_builders.checkpoint(**{"versions": VERSIONS, **status}), agent_builders.storage()
+    )
 
     assert expected == getattr(found, "manifest_digest", "").removeprefix("blake3:")
 
 
 def test_a_checkpoint_that_is_being_deleted_is_not_restored_from():
-    checkpoint = objects.checkpoint()
+    checkpoint = agent_builders.checkpoint()
     checkpoint["metadata"]["deletionTimestamp"] = "2026-11-21T03:00:00Z"
 
     assert (
         AgentReason.CHECKPOINT_NOT_FOUND
-        == selection.restore(objects.target(), "main", checkpoint, objects.storage()).reason
+        == selection.restore(agent_builders.target(), "main", checkpoint, agent_builders.storage()).reason
     )
 
 
 def test_a_pod_that_waited_in_vain_says_so():
-    pod = objects.target(annotations={keys.ANN_GATE: "checkpoint-failed"})
-    found = selection.restore(pod, "main", objects.checkpoint(phase="Failed"), objects.storage())
+    pod = agent_builders.target(annotations={keys.ANN_GATE: "checkpoint-failed"})
+    found = selection.restore(pod, "main", agent_builders.checkpoint(phase="Failed"), agent_builders.storage())
 
     assert found.message.startswith("the pod waited for its checkpoint and was let go (checkpoint-failed): ")
 
@@ -200,7 +216,7 @@ def test_a_pod_that_waited_in_vain_says_so():
 )
 def test_a_stock_images_standby_is_told(expected, command, status):
     container = {"name": "main", "command": command}
-    pod = objects.source(running(**{"imageID": "sha256:ab", **status}), containers=[container])
+    pod = agent_builders.source(running(**{"imageID": "sha256:ab", **status}), containers=[container])
     found = selection.provide_image_config(pod)
 
     assert expected == (found and found.image_id)
@@ -226,8 +242,8 @@ def test_a_stock_images_standby_is_told(expected, command, status):
     ],
 )
 def test_base_path(expected, mode, annotations):
-    pod = objects.target(running(), annotations=annotations)
-    found = selection.restore(pod, "main", objects.checkpoint(), objects.storage(mode))
+    pod = agent_builders.target(running(), annotations=annotations)
+    found = selection.restore(pod, "main", agent_builders.checkpoint(), agent_builders.storage(mode))
 
     assert expected == (found.reason if isinstance(found, RejectRequest) else str(found.base_path))
     if isinstance(found, RestoreRequest):
@@ -255,8 +271,8 @@ def test_empty_dirs(expected, mount):
         {"name": "cache", "emptyDir": {}},
         {"name": "config", "configMap": {}},
     ]
-    pod = objects.target(containers=[{"name": "main", "volumeMounts": [control, mount]}], volumes=volumes)
-    request = selection.restore(pod, "main", objects.checkpoint(), objects.storage())
+    pod = agent_builders.target(containers=[{"name": "main", "volumeMounts": [control, mount]}], volumes=volumes)
+    request = selection.restore(pod, "main", agent_builders.checkpoint(), agent_builders.storage())
 
     assert expected == request.place.empty_dirs
 
@@ -267,57 +283,73 @@ PROBE = {keys.ANN_READY_SIGNAL: "Probe", keys.ANN_SETTLE_SECONDS: "7"}
 @pytest.mark.parametrize(
     ("expected", "pod", "job", "ready_for"),
     [
-        pytest.param(CaptureRequest, objects.source(running(ready=True)), objects.job(), 0.0, id="file says ready"),
-        pytest.param(Wait(None), objects.source(running(ready=False)), objects.job(), 0.0, id="not ready"),
-        pytest.param(Wait(None), objects.source(), objects.job(), 0.0, id="not started"),
         pytest.param(
-            Wait(4.5), objects.source(running(ready=True), annotations=PROBE), objects.job(), 2.5, id="settles"
+            CaptureRequest, agent_builders.source(running(ready=True)), agent_builders.job(), 0.0, id="file says ready"
         ),
         pytest.param(
-            CaptureRequest, objects.source(running(ready=True), annotations=PROBE), objects.job(), 7.0, id="settled"
+            Wait(None), agent_builders.source(running(ready=False)), agent_builders.job(), 0.0, id="not ready"
+        ),
+        pytest.param(Wait(None), agent_builders.source(), agent_builders.job(), 0.0, id="not started"),
+        pytest.param(
+            Wait(4.5),
+            agent_builders.source(running(ready=True), annotations=PROBE),
+            agent_builders.job(),
+            2.5,
+            id="settles",
+        ),
+        pytest.param(
+            CaptureRequest,
+            agent_builders.source(running(ready=True), annotations=PROBE),
+            agent_builders.job(),
+            7.0,
+            id="settled",
         ),
         pytest.param(
             Wait(None),
-            objects.source(running(ready=True)),
-            objects.job({keys.ANN_CHECKPOINT_STATUS: "completed"}),
+            agent_builders.source(running(ready=True)),
+            agent_builders.job({keys.ANN_CHECKPOINT_STATUS: "completed"}),
             0.0,
             id="has its verdict",
         ),
         pytest.param(
             AgentReason.WORKER_EXITED,
-            objects.source(terminated(3), phase="Failed"),
-            objects.job(),
+            agent_builders.source(terminated(3), phase="Failed"),
+            agent_builders.job(),
             0.0,
             id="worker failed",
         ),
         pytest.param(
-            AgentReason.WORKER_EXITED, objects.source(terminated(0)), objects.job(), 0.0, id="worker ended by itself"
+            AgentReason.WORKER_EXITED,
+            agent_builders.source(terminated(0)),
+            agent_builders.job(),
+            0.0,
+            id="worker ended by itself",
         ),
         pytest.param(
             AgentReason.AGENT_DIED,
-            objects.source(terminated(1)),
-            objects.job({keys.ANN_NODE: "node-1"}),
+            agent_builders.source(terminated(1)),
+            agent_builders.job({keys.ANN_NODE: "node-1"}),
             0.0,
             id="an agent had begun",
         ),
         pytest.param(
             AgentReason.TARGETS_INVALID,
-            objects.source(running(ready=True), annotations={keys.ANN_TARGET_CONTAINERS: "other"}),
-            objects.job(),
+            agent_builders.source(running(ready=True), annotations={keys.ANN_TARGET_CONTAINERS: "other"}),
+            agent_builders.job(),
             0.0,
             id="no such target",
         ),
         pytest.param(
             AgentReason.ID_INVALID,
-            objects.source(running(ready=True), labels={keys.LABEL_CHECKPOINT_ID: "a/b"}),
-            objects.job(),
+            agent_builders.source(running(ready=True), labels={keys.LABEL_CHECKPOINT_ID: "a/b"}),
+            agent_builders.job(),
             0.0,
             id="hostile id",
         ),
     ],
 )
 def test_capture(expected, pod, job, ready_for):
-    found = selection.capture(pod, job, ready_for, objects.storage())
+    found = selection.capture(pod, job, ready_for, agent_builders.storage())
 
     if isinstance(expected, Wait):
         assert expected.why == found.again
@@ -334,7 +366,9 @@ def test_capture(expected, pod, job, ready_for):
 
 
 def test_a_worker_that_failed_is_reported_with_its_code_and_its_log():
-    found = selection.capture(objects.source(terminated(137)), objects.job(), 0.0, objects.storage())
+    found = selection.capture(
+        agent_builders.source(terminated(137)), agent_builders.job(), 0.0, agent_builders.storage()
+    )
 
     assert "exited with code 137" in found.message
     assert "kubectl logs -n ns job-1-x -c main" in found.message
@@ -342,22 +376,25 @@ def test_a_worker_that_failed_is_reported_with_its_code_and_its_log():
 
 def test_two_targets_cannot_be_captured():
     containers = [{"name": "main"}, {"name": "other"}]
-    pod = objects.source(annotations={keys.ANN_TARGET_CONTAINERS: "main,other"}, containers=containers)
+    pod = agent_builders.source(annotations={keys.ANN_TARGET_CONTAINERS: "main,other"}, containers=containers)
 
-    assert AgentReason.TARGETS_INVALID == selection.capture(pod, objects.job(), 0.0, objects.storage()).reason
+    assert (
+        AgentReason.TARGETS_INVALID
+        == selection.capture(pod, agent_builders.job(), 0.0, agent_builders.storage()).reason
+    )
 
 
 @pytest.mark.parametrize(
     ("expected", "uid"), [pytest.param(True, "job-uid", id="own"), pytest.param(False, "other", id="named by label")]
 )
 def test_only_its_owner_is_a_pods_job(expected, uid):
-    job = objects.job()
+    job = agent_builders.job()
     job["metadata"]["uid"] = uid
 
-    assert expected == selection.owns(job, objects.source())
+    assert expected == selection.owns(job, agent_builders.source())
 
 
 def test_pod_mount_reaches_the_store_through_the_pod():
-    pod = objects.source(running(ready=True))
+    pod = agent_builders.source(running(ready=True))
 
-    assert selection.capture(pod, objects.job(), 0.0, IN_POD).through_pod
+    assert selection.capture(pod, agent_builders.job(), 0.0, IN_POD).through_pod

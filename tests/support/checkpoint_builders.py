@@ -7,7 +7,7 @@ from contract.api.times import format_time
 from contract.config.values import load_values
 from controller.checkpoints.observed import Observed
 from controller.checkpoints.plan.plan import plan
-from tests.shapes import ID, checkpoint
+from tests.support.object_builders import ID, checkpoint
 
 NOW = datetime(2026, 1, 31, 10, 0, 0, tzinfo=UTC)
 JOB = f"checkpoint-job-{ID}-1"

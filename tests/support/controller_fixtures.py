@@ -13,8 +13,8 @@ from contract.api import keys
 from contract.api.times import format_time
 from kube.informer import Informer, synced
 from kube.resources import CHECKPOINTS, EVENTS, JOBS, NAMESPACES
-from tests.cluster.waiting import eventually
-from tests.shapes import checkpoint
+from tests.support.object_builders import checkpoint
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 DIGEST = "blake3:" + "a" * 64

@@ -23,7 +23,7 @@ from cluster.errors import CommandError
 from cluster.ports import free_port
 from cluster.progress import Silent
 from contract.api import keys
-from tests.cluster.waiting import until
+from tests.support.waiting import until
 from webhook.server import PATH
 
 ROOT = Path(__file__).resolve().parents[2]

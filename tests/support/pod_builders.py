@@ -9,7 +9,7 @@ from typing import Any
 from contract.api import keys
 from contract.api.checkpoint import find_container
 from contract.pods.template_hash import automatic_id, automatic_name, template_hash
-from tests.shapes import IMAGE, checkpoint, container, graph_pod, opted_in, pod
+from tests.support.object_builders import IMAGE, checkpoint, container, graph_pod, opted_in, pod
 
 Json = dict[str, Any]
 

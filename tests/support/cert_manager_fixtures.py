@@ -23,8 +23,8 @@ from cluster.errors import CommandError
 from cluster.progress import Silent
 from kube.errors import NotFoundError
 from kube.resources import SECRETS
-from tests.cluster.installed import RELEASE, Installed, new_namespace
-from tests.cluster.waiting import until
+from tests.support.installed import RELEASE, Installed, new_namespace
+from tests.support.waiting import until
 
 HOME = "cert-manager"
 """The namespace of cert-manager's own chart."""

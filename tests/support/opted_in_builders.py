@@ -6,7 +6,7 @@ from contract.api import keys
 from contract.api.times import format_time
 from contract.pods.template_hash import automatic_id, automatic_name
 from controller.workloads.pods import kept
-from tests.shapes import IMAGE, checkpoint, container
+from tests.support.object_builders import IMAGE, checkpoint, container
 
 NOW = datetime(2026, 1, 31, 10, 0, 0, tzinfo=UTC)
 STAMP = "0123456789abcdef" * 2

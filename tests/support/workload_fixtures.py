@@ -14,11 +14,11 @@ from contract.api.times import format_time
 from kube.client import connect
 from kube.errors import NotFoundError
 from kube.resources import CHECKPOINTS, EVENTS, JOBS, LEASES, NAMESPACES, PODS, Resource
-from tests.cluster.controller_scene import DIGEST, LEASE, NO_CERTIFICATES, ROOT, Processes, Scene
-from tests.cluster.registration import configuration
 from tests.cluster.test_admission import Webhook
-from tests.cluster.waiting import eventually, until
-from tests.shapes import container
+from tests.support.controller_fixtures import DIGEST, LEASE, NO_CERTIFICATES, ROOT, Processes, Scene
+from tests.support.object_builders import container
+from tests.support.registration import configuration
+from tests.support.waiting import eventually, until
 
 HOME = "snapshot-system"
 PROBE = {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 1}

@@ -12,9 +12,9 @@ from contract.api import keys
 from kube.client import connect
 from kube.errors import NotFoundError
 from kube.resources import DEPLOYMENTS, GRAPHS, JOBS, NAMESPACES, PODS
-from tests.cluster.controller_scene import DIGEST, LEASE, NO_CERTIFICATES, ROOT, Processes
-from tests.cluster.controller_scene import Scene as Checkpoints
-from tests.cluster.waiting import eventually
+from tests.support.controller_fixtures import DIGEST, LEASE, NO_CERTIFICATES, ROOT, Processes
+from tests.support.controller_fixtures import Scene as Checkpoints
+from tests.support.waiting import eventually
 
 VALUES = NO_CERTIFICATES + "graphDeployments: {enabled: true}\nautomatic: {attempts: 1}\n"
 IMAGE = "example.test/vllm-placeholder:1"

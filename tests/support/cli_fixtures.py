@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from contract.api import keys
 from snapshotctl.__main__ import main
-from tests.shapes import ID, checkpoint, opted_in, pod, ready
+from tests.support.object_builders import ID, checkpoint, opted_in, pod, ready
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGEST = "blake3:" + "a" * 64
