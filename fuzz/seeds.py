@@ -12,8 +12,8 @@ import yaml
 from contract.config.values import load_values
 from fuzz.readers import ID
 from fuzz.targets import PATH
-from tests.support.object_builders import checkpoint, graph_pod, opted_in, ready, review
-from tests.support.pod_builders import auto_pod, checkpoint_of, random_pod
+from tests.support.builders.objects import checkpoint, graph_pod, opted_in, ready, review
+from tests.support.builders.pods import auto_pod, checkpoint_of, random_pod
 
 Json = Any
 

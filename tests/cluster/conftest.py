@@ -36,7 +36,7 @@ async def kube(control_plane: ControlPlane) -> AsyncIterator[Client]:
 @pytest.fixture(scope="session")
 def workload_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """One with the stock controllers, and our webhook asked about pods."""
-    from tests.support.workload_fixtures import working_plane  # noqa: PLC0415 - only who asks for it pays for it
+    from tests.support.fixtures.workload import working_plane  # noqa: PLC0415 - only who asks for it pays for it
 
     with working_plane(tmp_path_factory.mktemp("webhook")) as plane:
         yield plane
@@ -45,7 +45,7 @@ def workload_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control
 @pytest.fixture(scope="session")
 def graph_plane() -> Iterator[ControlPlane]:
     """One with the stock controllers and the kinds of checkpoints and graphs."""
-    from tests.support.graph_fixtures import graphs_plane  # noqa: PLC0415 - only who asks for it pays for it
+    from tests.support.fixtures.graph import graphs_plane  # noqa: PLC0415 - only who asks for it pays for it
 
     with graphs_plane() as plane:
         yield plane
@@ -54,7 +54,7 @@ def graph_plane() -> Iterator[ControlPlane]:
 @pytest.fixture(scope="module")
 def graph_controllers(graph_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Our controller, for all graphs of a module."""
-    from tests.support.graph_fixtures import controllers_of  # noqa: PLC0415 - only who asks for it pays for it
+    from tests.support.fixtures.graph import controllers_of  # noqa: PLC0415 - only who asks for it pays for it
 
     with controllers_of(graph_plane, tmp_path_factory.mktemp("controller")) as found:
         yield found
@@ -63,7 +63,7 @@ def graph_controllers(graph_plane: ControlPlane, tmp_path_factory: pytest.TempPa
 @pytest.fixture
 async def graph_scene(graph_plane: ControlPlane, graph_controllers: Any) -> AsyncIterator[Any]:
     """A namespace of its own for a test's graphs."""
-    from tests.support.graph_fixtures import graphs_in  # noqa: PLC0415 - only who asks for it pays for it
+    from tests.support.fixtures.graph import graphs_in  # noqa: PLC0415 - only who asks for it pays for it
 
     async with graphs_in(graph_plane, graph_controllers) as found:
         yield found

@@ -14,8 +14,8 @@ from demo import story
 from demo.install import Helm, complaints, image_settings
 from demo.kubectl import CommandError, Kubectl
 from demo.platform import Platform, build_images, equip
-from tests.support import node_fixtures
-from tests.support.standby_container import Container, compiled, containers
+from tests.support.fixtures import node
+from tests.support.fixtures.standby_container import Container, compiled, containers
 
 NAMESPACE = "snapshot-tests"
 
@@ -44,7 +44,7 @@ def installed(platform: Platform) -> Kubectl:
     kubectl = Kubectl(platform.kubectl, platform.kubeconfig, NAMESPACE)
     try:
         Helm(platform.helm, platform.kubeconfig, NAMESPACE).install(
-            image_settings(platform.image_tag, platform.image_prefix) | node_fixtures.PATIENT
+            image_settings(platform.image_tag, platform.image_prefix) | node.PATIENT
         )
     except CommandError as error:
         pytest.fail(f"{error}\n{complaints(kubectl)}")
@@ -57,7 +57,7 @@ def dynamo_system(platform: Platform) -> Iterator[Kubectl]:
     """A second release that serves graph deployments, in the namespace that the guides' manifests name."""
     kubectl = Kubectl(platform.kubectl, platform.kubeconfig, "dynamo-system")
     helm = Helm(platform.helm, platform.kubeconfig, kubectl.namespace)
-    more = {"graphDeployments.enabled": "true", "automatic.attempts": "1"} | node_fixtures.PATIENT
+    more = {"graphDeployments.enabled": "true", "automatic.attempts": "1"} | node.PATIENT
     try:
         helm.install(image_settings(platform.image_tag, platform.image_prefix) | more)
     except CommandError as error:

@@ -11,7 +11,7 @@ from contract.api import keys
 from demo.kubectl import Kubectl, wait_for
 from demo.platform import Platform
 from snapshotctl.__main__ import main
-from tests.support import node_fixtures
+from tests.support.fixtures import node
 
 ROOT = Path(__file__).parents[2]
 NAME = "explained"
@@ -36,7 +36,7 @@ def deployment() -> dict[str, Any]:
     labels = {"app": AUTO, keys.LABEL_RESTORE: keys.RESTORE_AUTO}
     spec = {
         "terminationGracePeriodSeconds": 1,
-        "containers": [node_fixtures.container(readinessProbe=node_fixtures.probe())],
+        "containers": [node.container(readinessProbe=node.probe())],
     }
     return {
         "apiVersion": "apps/v1",
@@ -61,8 +61,8 @@ def answers(result: Result) -> list[dict[str, Any]]:
 
 
 def test_a_workload_from_its_first_cold_pod_to_restored_ones(installed: Kubectl, run: Any):
-    node_fixtures.create(installed, deployment())
-    (cold,) = wait_for(lambda: names(installed) or None, "the first pod", node_fixtures.READY_SECONDS)
+    node.create(installed, deployment())
+    (cold,) = wait_for(lambda: names(installed) or None, "the first pod", node.READY_SECONDS)
     first = run("why", cold)
     assert 3 == first.exit_code
     assert "starts cold: checkpoint-requested" in first.stdout
@@ -72,19 +72,19 @@ def test_a_workload_from_its_first_cold_pod_to_restored_ones(installed: Kubectl,
         found = [each for each in items if each["workload"] == f"Deployment/{AUTO}"]
         return found if [each["phase"] for each in found] == ["Ready"] else None
 
-    (made,) = wait_for(ready, "its checkpoint", node_fixtures.CAPTURE_SECONDS)
+    (made,) = wait_for(ready, "its checkpoint", node.CAPTURE_SECONDS)
     assert 0 == run("why", f"deployment/{AUTO}").exit_code
     installed("scale", f"deployment/{AUTO}", "--replicas=2")
-    (warm,) = wait_for(lambda: names(installed) - {cold} or None, "the second pod", node_fixtures.READY_SECONDS)
-    node_fixtures.await_ready(installed, warm)
+    (warm,) = wait_for(lambda: names(installed) - {cold} or None, "the second pod", node.READY_SECONDS)
+    node.await_ready(installed, warm)
 
     def restored() -> Any:
         (answer,) = answers(run("why", warm, "-o", "json"))
         return answer if answer["outcome"] == "restored" else None
 
-    answer = wait_for(restored, "the agent's word on the pod", node_fixtures.READY_SECONDS)
+    answer = wait_for(restored, "the agent's word on the pod", node.READY_SECONDS)
     assert (made["name"], "restore-shaped") == (answer["checkpoint"], answer["code"])
-    assert node_fixtures.first_line(installed, warm).startswith("SNAPSHOT_RESTORED:")
+    assert node.first_line(installed, warm).startswith("SNAPSHOT_RESTORED:")
     again = run("why", cold)
     assert "now           restore-shaped" in again.stdout
     tree = run("tree").stdout
@@ -95,14 +95,14 @@ def test_a_workload_from_its_first_cold_pod_to_restored_ones(installed: Kubectl,
         told = run("describe", made["name"]).stdout
         return all(word in told for word in words) or None
 
-    wait_for(described, f"{words} in the description", node_fixtures.READY_SECONDS)
+    wait_for(described, f"{words} in the description", node.READY_SECONDS)
     run("get"), run("get", "pods"), run("why", warm)
 
 
 def test_a_pod_manifest_is_captured_and_restored(installed: Kubectl, run: Any, tmp_path: Path):
     """The lower-level way of the guides: one file for both."""
     path = tmp_path / "worker-pod.yaml"
-    spec = {"terminationGracePeriodSeconds": 1, "containers": [node_fixtures.container()]}
+    spec = {"terminationGracePeriodSeconds": 1, "containers": [node.container()]}
     path.write_text(json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "manual"}, "spec": spec}))
     result = run("checkpoint", "--manifest", str(path), "--container", "main", "--timeout", "120")
     assert 0 == result.exit_code, result.output
@@ -111,18 +111,18 @@ def test_a_pod_manifest_is_captured_and_restored(installed: Kubectl, run: Any, t
     assert fields == list(facts)
     made = run("restore", "--manifest", str(path), "--checkpoint-id", facts["checkpoint_id"], "--containers", "main")
     assert (0, True) == (made.exit_code, "admission=restore-shaped" in made.stdout), made.output
-    node_fixtures.await_answer(installed, "manual")
-    assert node_fixtures.first_line(installed, "manual").startswith("SNAPSHOT_RESTORED:")
+    node.await_answer(installed, "manual")
+    assert node.first_line(installed, "manual").startswith("SNAPSHOT_RESTORED:")
     again = run("restore", "--pod", "manual", "--checkpoint-id", facts["checkpoint_id"])
     assert (1, True) == (again.exit_code, "never changed" in again.stderr)
 
 
 def test_an_artifact_is_taken_over(installed: Kubectl, run: Any):
-    node_fixtures.create(installed, node_fixtures.checkpoint(NAME))
-    digest = node_fixtures.phase(installed, NAME, "Ready", "Failed")["status"]["manifestDigest"]
+    node.create(installed, node.checkpoint(NAME))
+    digest = node.phase(installed, NAME, "Ready", "Failed")["status"]["manifestDigest"]
     installed("delete", "dynamocheckpoint", NAME)
-    node_fixtures.create(installed, node_fixtures.checkpoint(NAME))
-    failed = node_fixtures.phase(installed, NAME, "Failed")["status"]
+    node.create(installed, node.checkpoint(NAME))
+    failed = node.phase(installed, NAME, "Failed")["status"]
     assert "snapshotctl adopt" in failed["message"]
     result = run("adopt", NAME, "--version", "1", "--timeout", "120")
     assert 0 == result.exit_code, result.output

@@ -11,7 +11,7 @@ import pytest
 from cluster.api import Cluster
 from contract.api import keys
 from demo.kubectl import CommandError, Kubectl, wait_for
-from tests.support import node_fixtures
+from tests.support.fixtures import node
 
 NAME = "tiny"
 COLD = "SNAPSHOT_COLD_START: Falling back to cold start:"
@@ -21,8 +21,8 @@ RESTORED = "SNAPSHOT_RESTORED: container restored from checkpoint"
 @pytest.fixture(scope="module")
 def ready(installed: Kubectl) -> str:
     """The id of a Ready checkpoint of the small worker."""
-    node_fixtures.create(installed, node_fixtures.checkpoint(NAME))
-    return str(node_fixtures.phase(installed, NAME, "Ready", "Failed")["status"]["checkpointID"])
+    node.create(installed, node.checkpoint(NAME))
+    return str(node.phase(installed, NAME, "Ready", "Failed")["status"]["checkpointID"])
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def pod_name(request: pytest.FixtureRequest, installed: Kubectl) -> Iterator[str
     """A name for this test's pod, which is removed afterwards."""
     name = f"tiny-{abs(hash(request.node.name)) % 10**8}"
     yield name
-    node_fixtures.remove(installed, f"pod/{name}", wait=False)
+    node.remove(installed, f"pod/{name}", wait=False)
 
 
 @pytest.fixture(scope="class")
@@ -62,10 +62,10 @@ def artifact_files(store: Path, checkpoint_id: str) -> list[Path]:
 
 def start(kubectl: Kubectl, name: str, **fields) -> str:
     """Create a restore pod, wait until it serves and is Ready; return its first log line."""
-    node_fixtures.create(kubectl, node_fixtures.pod(name, NAME, readinessProbe=node_fixtures.probe(), **fields))
-    node_fixtures.await_answer(kubectl, name)
-    node_fixtures.await_ready(kubectl, name)
-    return node_fixtures.first_line(kubectl, name)
+    node.create(kubectl, node.pod(name, NAME, readinessProbe=node.probe(), **fields))
+    node.await_answer(kubectl, name)
+    node.await_ready(kubectl, name)
+    return node.first_line(kubectl, name)
 
 
 def test_a_worker_is_restored(ready: str, installed: Kubectl, pod_name: str):
@@ -85,7 +85,7 @@ def test_a_flipped_bit_ends_in_a_cold_start(ready: str, installed: Kubectl, stor
         victim.write_bytes(whole)
 
     assert line.startswith(COLD)
-    assert node_fixtures.workers(installed, pod_name) == 1
+    assert node.workers(installed, pod_name) == 1
 
 
 def test_a_changed_manifest_ends_in_a_cold_start(ready: str, installed: Kubectl, store: Path, pod_name: str):
@@ -115,16 +115,16 @@ def test_a_missing_artifact_ends_in_a_cold_start(ready: str, installed: Kubectl,
 def test_a_checkpoint_that_went_while_the_pod_waited_costs_no_wait(installed: Kubectl, pod_name: str):
     """The agent says that there is nothing to restore; without it standby would give another reason, after its wait."""
     name = "tiny-gone"
-    node_fixtures.create(installed, node_fixtures.checkpoint(name))
-    node_fixtures.phase(installed, name, "Ready")
-    held = node_fixtures.pod(pod_name, name, readinessProbe=node_fixtures.probe())
+    node.create(installed, node.checkpoint(name))
+    node.phase(installed, name, "Ready")
+    held = node.pod(pod_name, name, readinessProbe=node.probe())
     held["spec"]["schedulingGates"] = [{"name": "example.com/hold"}]
-    node_fixtures.create(installed, held)
+    node.create(installed, held)
     installed("delete", "dynamocheckpoint", name, "--wait")
     installed("patch", f"pod/{pod_name}", "--type=merge", "-p", '{"spec":{"schedulingGates":null}}')
-    node_fixtures.await_answer(installed, pod_name)
-    line = node_fixtures.first_line(installed, pod_name)
-    report = json.loads(node_fixtures.reported(installed, pod_name)["metadata"]["annotations"][keys.ANN_RESTORE_REPORT])
+    node.await_answer(installed, pod_name)
+    line = node.first_line(installed, pod_name)
+    report = json.loads(node.reported(installed, pod_name)["metadata"]["annotations"][keys.ANN_RESTORE_REPORT])
 
     assert line.startswith(COLD)
     assert f"DynamoCheckpoint {name} does not exist any more" in line
@@ -143,7 +143,7 @@ class TestWithoutAnAgent:
         """None of the variables that would make it wait for a snapshot is left."""
         start(installed, pod_name)
 
-        assert node_fixtures.await_answer(installed, pod_name)["managed"] == []
+        assert node.await_answer(installed, pod_name)["managed"] == []
 
     def test_a_worker_with_no_probe_becomes_ready(self, installed: Kubectl, pod_name: str):
         assert without_probe(installed, pod_name).startswith(COLD)
@@ -151,10 +151,10 @@ class TestWithoutAnAgent:
 
 def without_probe(kubectl: Kubectl, name: str) -> str:
     """The startup gate opens in both cases, though the worker itself knows nothing of it."""
-    node_fixtures.create(kubectl, node_fixtures.pod(name, NAME))
-    node_fixtures.await_answer(kubectl, name)
-    node_fixtures.await_ready(kubectl, name)
-    return node_fixtures.first_line(kubectl, name)
+    node.create(kubectl, node.pod(name, NAME))
+    node.await_answer(kubectl, name)
+    node.await_ready(kubectl, name)
+    return node.first_line(kubectl, name)
 
 
 def test_a_restored_worker_with_no_probe_becomes_ready(ready: str, installed: Kubectl, pod_name: str):
@@ -164,7 +164,7 @@ def test_a_restored_worker_with_no_probe_becomes_ready(ready: str, installed: Ku
 def test_a_restarted_container_is_not_fooled_by_its_predecessors_files(ready: str, installed: Kubectl, pod_name: str):
     """The control volume outlives the container; the new one is restored or started anew, and serves."""
     start(installed, pod_name)
-    before = node_fixtures.await_answer(installed, pod_name)
+    before = node.await_answer(installed, pod_name)
     kill = f"import os,signal;os.kill({before['pid']},signal.SIGKILL)"
     with contextlib.suppress(CommandError):  # the command ends with the container that it ends
         installed("exec", pod_name, "-c", "main", "--", "python3", "-c", kill)
@@ -174,11 +174,11 @@ def test_a_restarted_container_is_not_fooled_by_its_predecessors_files(ready: st
         return statuses[0]["restartCount"] or None
 
     wait_for(restarted, "a restart", 60)
-    node_fixtures.await_answer(installed, pod_name)
-    node_fixtures.await_ready(installed, pod_name)
+    node.await_answer(installed, pod_name)
+    node.await_ready(installed, pod_name)
 
-    assert node_fixtures.first_line(installed, pod_name).startswith((RESTORED, COLD))
-    assert node_fixtures.workers(installed, pod_name) == 1
+    assert node.first_line(installed, pod_name).startswith((RESTORED, COLD))
+    assert node.workers(installed, pod_name) == 1
 
 
 def test_an_agent_killed_while_it_restores_ends_in_one_worker(
@@ -187,17 +187,15 @@ def test_an_agent_killed_while_it_restores_ends_in_one_worker(
     """A larger worker, so that the kill lands in the middle of the restore."""
     big = "tiny-big"
     environment = [{"name": "BLOCK_MIB", "value": "512"}]
-    node_fixtures.create(installed, node_fixtures.checkpoint(big, env=environment))
-    node_fixtures.phase(installed, big, "Ready")
-    node_fixtures.create(
-        installed, node_fixtures.pod(pod_name, big, env=environment, readinessProbe=node_fixtures.probe())
-    )
-    node_fixtures.kill_agent_at(embedded_cluster, "criu restore")
-    node_fixtures.await_answer(installed, pod_name)
-    node_fixtures.await_ready(installed, pod_name)
+    node.create(installed, node.checkpoint(big, env=environment))
+    node.phase(installed, big, "Ready")
+    node.create(installed, node.pod(pod_name, big, env=environment, readinessProbe=node.probe()))
+    node.kill_agent_at(embedded_cluster, "criu restore")
+    node.await_answer(installed, pod_name)
+    node.await_ready(installed, pod_name)
 
-    assert node_fixtures.workers(installed, pod_name) == 1
-    assert node_fixtures.first_line(installed, pod_name).startswith((RESTORED, COLD))
+    assert node.workers(installed, pod_name) == 1
+    assert node.first_line(installed, pod_name).startswith((RESTORED, COLD))
 
 
 def test_an_agent_killed_while_it_captures_never_makes_the_checkpoint_ready(
@@ -205,9 +203,9 @@ def test_an_agent_killed_while_it_captures_never_makes_the_checkpoint_ready(
 ):
     """The dump is cut short: Failed with a message, and nothing published."""
     name = "tiny-cut"
-    node_fixtures.create(installed, node_fixtures.checkpoint(name, env=[{"name": "BLOCK_MIB", "value": "512"}]))
-    node_fixtures.kill_agent_at(embedded_cluster, "criu dump")
-    found = node_fixtures.phase(installed, name, "Ready", "Failed")
+    node.create(installed, node.checkpoint(name, env=[{"name": "BLOCK_MIB", "value": "512"}]))
+    node.kill_agent_at(embedded_cluster, "criu dump")
+    found = node.phase(installed, name, "Ready", "Failed")
 
     assert found["status"]["phase"] == "Failed"
     assert found["status"]["message"]
@@ -223,8 +221,8 @@ def test_a_service_of_the_worker_never_lists_the_capture_pod(installed: Kubectl)
         "metadata": {"name": name},
         "spec": {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8000}]},
     }
-    node_fixtures.create(installed, service)
-    node_fixtures.create(installed, node_fixtures.checkpoint(name))
+    node.create(installed, service)
+    node.create(installed, node.checkpoint(name))
     listed: list[str] = []
 
     def done() -> str | None:
@@ -234,7 +232,7 @@ def test_a_service_of_the_worker_never_lists_the_capture_pod(installed: Kubectl)
             )
         return installed.get("dynamocheckpoint", name).get("status", {}).get("phase") in {"Ready", "Failed"} or None
 
-    wait_for(done, f"checkpoint {name}", node_fixtures.CAPTURE_SECONDS)
+    wait_for(done, f"checkpoint {name}", node.CAPTURE_SECONDS)
 
     assert listed == []
     assert installed.get("dynamocheckpoint", name)["status"]["phase"] == "Ready"
@@ -250,18 +248,16 @@ def test_no_file_of_the_placeholder_runs(installed: Kubectl, pod_name: str):
             "    path = '/usr/local/bin/' + tool",
             "    open(path, 'w').write('#!/usr/bin/python3\\nopen(\"/tmp/sprung\", \"a\").write(__file__)\\n')",
             "    os.chmod(path, 0o755)",
-            node_fixtures.WORKER,
+            node.WORKER,
         ]
     )
     user = {"runAsUser": 0}
-    node_fixtures.create(
-        installed, node_fixtures.checkpoint(name, command=["python3", "-c", trap], securityContext=user)
-    )
-    node_fixtures.phase(installed, name, "Ready", "Failed")
-    body = node_fixtures.pod(name=pod_name, checkpoint_name=name, command=["python3", "-c", trap], securityContext=user)
-    node_fixtures.create(installed, body)
-    node_fixtures.await_answer(installed, pod_name)
+    node.create(installed, node.checkpoint(name, command=["python3", "-c", trap], securityContext=user))
+    node.phase(installed, name, "Ready", "Failed")
+    body = node.pod(name=pod_name, checkpoint_name=name, command=["python3", "-c", trap], securityContext=user)
+    node.create(installed, body)
+    node.await_answer(installed, pod_name)
     sprung = "import os;print(os.path.exists('/tmp/sprung'))"
 
-    assert node_fixtures.first_line(installed, pod_name).startswith(RESTORED)
+    assert node.first_line(installed, pod_name).startswith(RESTORED)
     assert installed("exec", pod_name, "-c", "main", "--", "python3", "-c", sprung).strip() == "False"

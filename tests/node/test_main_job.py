@@ -6,7 +6,7 @@ from contract.api import keys
 from demo import story
 from demo.kubectl import Kubectl
 from demo.timeline import Story, faults
-from tests.support import node_fixtures
+from tests.support.fixtures import node
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +45,14 @@ def test_every_pod_becomes_ready(told: Story, installed: Kubectl):
 
 
 def test_the_restored_pod_explains_itself(told: Story, installed: Kubectl):
-    described = node_fixtures.described(installed, "pod", told.restored.pod, "RestoreSucceeded")
+    described = node.described(installed, "pod", told.restored.pod, "RestoreSucceeded")
 
     assert f"{keys.ANN_ADMISSION}: restore-shaped" in described
 
 
 def test_the_checkpoint_explains_itself(told: Story, installed: Kubectl):
     found = installed.get("dynamocheckpoint", "minilm")
-    node_fixtures.described(installed, "dckpt", "minilm", "CheckpointReady")
+    node.described(installed, "dckpt", "minilm", "CheckpointReady")
 
     assert found["status"]["manifestDigest"].startswith("blake3:")
     assert found["status"]["size"] > 2**20

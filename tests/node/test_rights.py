@@ -18,7 +18,7 @@ from demo import story
 from demo.install import CHART, RELEASE, Helm, complaints, image_settings
 from demo.kubectl import CommandError, Kubectl, wait_for
 from demo.platform import Platform, build_images, equip
-from tests.support import node_fixtures
+from tests.support.fixtures import node
 from tests.support.rights import Log, Right, granted, read_log, unused
 
 Json = dict[str, Any]
@@ -101,7 +101,7 @@ class Release:
 @pytest.fixture(scope="module")
 def releases(audited: Platform) -> tuple[Release, Release]:
     """Two releases from install to uninstall, with all that they do in between, the rare things forced."""
-    images = image_settings(audited.image_tag, audited.image_prefix) | node_fixtures.PATIENT
+    images = image_settings(audited.image_tag, audited.image_prefix) | node.PATIENT
     whole = Release(audited, NAMESPACE, images | SETTINGS)
     claims = Release(audited, f"{NAMESPACE}-claims", images | {"storage.accessMode": "podMount"})
     whole.install()
@@ -131,33 +131,33 @@ def tell(kubectl: Kubectl, meanwhile: Callable[[], None]) -> None:
 def captures_into_a_claim(release: Release) -> None:
     """podMount: the controller makes the claim."""
     release.install()
-    node_fixtures.create(release.kubectl, node_fixtures.checkpoint("claimed"))
-    assert "Ready" == node_fixtures.phase(release.kubectl, "claimed", "Ready", "Failed")["status"]["phase"]
+    node.create(release.kubectl, node.checkpoint("claimed"))
+    assert "Ready" == node.phase(release.kubectl, "claimed", "Ready", "Failed")["status"]["phase"]
 
 
 def waits_for_a_node(kubectl: Kubectl) -> None:
     """A capture that no node is free for, and a pod that is held for it."""
-    late = node_fixtures.checkpoint("late")
+    late = node.checkpoint("late")
     late["spec"]["job"]["podTemplateSpec"]["spec"]["nodeSelector"] = {LATE: "yes"}
-    node_fixtures.create(kubectl, late)
+    node.create(kubectl, late)
     notes = {keys.ANN_STARTUP_POLICY: "WaitForCheckpoint"}
-    node_fixtures.create(kubectl, node_fixtures.pod("held", "late", annotations=notes))
+    node.create(kubectl, node.pod("held", "late", annotations=notes))
 
 
 def may_have_no_pod(kubectl: Kubectl) -> None:
     """A capture whose Job can make no pod: the reason stands in its Events. A pod waits for it until we are gone."""
-    ghost = node_fixtures.checkpoint("ghost")
+    ghost = node.checkpoint("ghost")
     ghost["spec"]["job"]["podTemplateSpec"]["spec"]["serviceAccountName"] = "ghost"
-    node_fixtures.create(kubectl, ghost)
+    node.create(kubectl, ghost)
     notes = {keys.ANN_STARTUP_POLICY: "WaitForCheckpoint"}
-    node_fixtures.create(kubectl, node_fixtures.pod("held-to-the-end", "ghost", annotations=notes))
+    node.create(kubectl, node.pod("held-to-the-end", "ghost", annotations=notes))
 
 
 def captured_and_restored(kubectl: Kubectl) -> None:
-    node_fixtures.create(kubectl, node_fixtures.checkpoint("kept"))
-    assert "Ready" == node_fixtures.phase(kubectl, "kept", "Ready", "Failed")["status"]["phase"]
-    node_fixtures.create(kubectl, node_fixtures.pod("restored", "kept", readinessProbe=node_fixtures.probe()))
-    node_fixtures.await_answer(kubectl, "restored")
+    node.create(kubectl, node.checkpoint("kept"))
+    assert "Ready" == node.phase(kubectl, "kept", "Ready", "Failed")["status"]["phase"]
+    node.create(kubectl, node.pod("restored", "kept", readinessProbe=node.probe()))
+    node.await_answer(kubectl, "restored")
 
 
 def template(app: str, **annotations: str) -> Json:
@@ -165,7 +165,7 @@ def template(app: str, **annotations: str) -> Json:
     labels = {"app": app, keys.LABEL_RESTORE: keys.RESTORE_AUTO}
     env = [{"name": "APP", "value": app}]
     spec = {
-        "containers": [node_fixtures.container(readinessProbe=node_fixtures.probe(), env=env)],
+        "containers": [node.container(readinessProbe=node.probe(), env=env)],
         "terminationGracePeriodSeconds": 1,
     }
     return {"metadata": {"labels": labels, "annotations": annotations}, "spec": spec}
@@ -190,30 +190,30 @@ def all_ready(kubectl: Kubectl, workload: str, count: int) -> None:
         phases = [each.get("status", {}).get("phase") for each in of_workload(kubectl, workload)]
         return phases == ["Ready"] * count or None
 
-    wait_for(look, f"{count} Ready checkpoints of {workload}", node_fixtures.CAPTURE_SECONDS)
+    wait_for(look, f"{count} Ready checkpoints of {workload}", node.CAPTURE_SECONDS)
 
 
 def graph(kubectl: Kubectl) -> None:
     body: Json = yaml.safe_load((EXAMPLES / "graphs" / "my-llm.yaml").read_text())
     body["metadata"]["name"] = "graph"
     (service,) = body["spec"]["services"].values()
-    service["extraPodSpec"]["mainContainer"] = node_fixtures.container()
+    service["extraPodSpec"]["mainContainer"] = node.container()
     kubectl.apply(body)
 
 
 def loses_its_job(kubectl: Kubectl) -> None:
     """The controller asks the API server itself before it believes that."""
-    node_fixtures.create(kubectl, node_fixtures.checkpoint("vanished", command=["sleep", "1000"]))
-    job = node_fixtures.phase(kubectl, "vanished", "Creating")["status"]["jobName"]
+    node.create(kubectl, node.checkpoint("vanished", command=["sleep", "1000"]))
+    job = node.phase(kubectl, "vanished", "Creating")["status"]["jobName"]
     kubectl("delete", "job", job)
-    node_fixtures.phase(kubectl, "vanished", "Failed")
+    node.phase(kubectl, "vanished", "Failed")
 
 
 def is_refused_twice(kubectl: Kubectl) -> None:
     """A container that starts again finds the same artifact missing: the Event is counted, not made anew."""
-    found = node_fixtures.phase(kubectl, "kept", "Ready")["status"]["checkpointID"]
+    found = node.phase(kubectl, "kept", "Ready")["status"]["checkpointID"]
     story.delete_artifact(kubectl, kubectl.namespace, found, keys.DEFAULT_BASE_PATH)
-    node_fixtures.create(kubectl, node_fixtures.pod("cold", "kept", command=["sleep", "1"]))
+    node.create(kubectl, node.pod("cold", "kept", command=["sleep", "1"]))
 
     def counted() -> bool | None:
         events = kubectl.items("events", "--field-selector=reason=RestoreFailed,involvedObject.name=cold")
@@ -233,7 +233,7 @@ def superseded(kubectl: Kubectl) -> None:
         found = of_workload(kubectl, "Deployment/deployment")
         return (len(found) == 1 and found[0]["metadata"]["name"] != old["metadata"]["name"]) or None
 
-    wait_for(replaced, "the old checkpoint goes", node_fixtures.CAPTURE_SECONDS)
+    wait_for(replaced, "the old checkpoint goes", node.CAPTURE_SECONDS)
 
 
 def loses_a_service_twice(kubectl: Kubectl) -> None:
@@ -241,7 +241,7 @@ def loses_a_service_twice(kubectl: Kubectl) -> None:
     side: Json = {
         "replicas": 0,
         "componentType": "frontend",
-        "extraPodSpec": {"mainContainer": node_fixtures.container()},
+        "extraPodSpec": {"mainContainer": node.container()},
     }
     for wish, there in ((side, 1), (None, 0), (side, 1), (None, 0)):
         change = json.dumps({"spec": {"services": {"Side": wish}}})
@@ -258,8 +258,8 @@ def the_node_comes(kubectl: Kubectl, begun: float) -> None:
     """The minute that the capture waited is given back to it; then the held pod is let go."""
     wait_for(lambda: time.monotonic() > begun + QUEUED_SECONDS or None, "a minute in the queue", QUEUED_SECONDS + 5)
     kubectl("label", "node", "--all", f"{LATE}=yes")
-    assert "Ready" == node_fixtures.phase(kubectl, "late", "Ready", "Failed")["status"]["phase"]
-    node_fixtures.await_answer(kubectl, "held")
+    assert "Ready" == node.phase(kubectl, "late", "Ready", "Failed")["status"]["phase"]
+    node.await_answer(kubectl, "held")
 
 
 def test_nothing_was_refused(releases: tuple[Release, Release]):

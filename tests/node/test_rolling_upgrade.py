@@ -19,14 +19,14 @@ from kube.client import connect
 from kube.errors import KubeError
 from kube.resources import PODS
 from tests.conftest import Figure
-from tests.support import node_fixtures
+from tests.support.fixtures import node
 
 NAMESPACE = "snapshot-upgrade"
 RATE = 20.0
 """Pods a second."""
 
 
-STRICT = {"webhook.failurePolicy": "Fail"} | node_fixtures.PATIENT
+STRICT = {"webhook.failurePolicy": "Fail"} | node.PATIENT
 """A call that a busy machine delays is no lost call; the figure tells the slowest."""
 
 
@@ -60,14 +60,14 @@ def release(platform: Platform) -> Iterator[tuple[Kubectl, Helm, dict[str, str]]
 def reached(kubectl: Kubectl) -> bool | None:
     """Whether pods can be created: Service rules follow ready pods some moments later, and this webhook is strict."""
     try:
-        kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(node_fixtures.pod("first", "none")))
+        kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(node.pod("first", "none")))
     except CommandError:
         return None
     return True
 
 
 async def create_pods(platform: Platform, load: Load, over: asyncio.Event) -> None:
-    body = node_fixtures.pod("upgraded-past", "none")
+    body = node.pod("upgraded-past", "none")
     async with await connect(str(platform.kubeconfig)) as kube, asyncio.TaskGroup() as group:
         while not over.is_set():
             group.create_task(create_one(kube, body, load))
@@ -88,7 +88,7 @@ async def create_one(kube, body, load: Load) -> None:
 
 async def test_no_pod_and_no_checkpoint_is_lost(platform: Platform, release, figure: Figure):
     kubectl, helm, settings = release
-    node_fixtures.create(kubectl, node_fixtures.checkpoint("before", readinessProbe=node_fixtures.probe()))
+    node.create(kubectl, node.checkpoint("before", readinessProbe=node.probe()))
     load, over = Load(), asyncio.Event()
     loading = asyncio.create_task(create_pods(platform, load, over))
     try:
@@ -103,5 +103,5 @@ async def test_no_pod_and_no_checkpoint_is_lost(platform: Platform, release, fig
     assert [] == load.failed
     assert 0 == load.unseen
     assert load.created > 100
-    ready = node_fixtures.phase(kubectl, "before", "Ready", "Failed")
+    ready = node.phase(kubectl, "before", "Ready", "Failed")
     assert "Ready" == ready["status"]["phase"], ready["status"]

@@ -12,7 +12,7 @@ from contract.config.storage import storage_from_values
 from contract.config.values import load_values
 from contract.pods.restore_patch import Restore, restore_operations
 from contract.pods.template_hash import automatic_id, automatic_name, automatic_target, per_pod_identity, template_hash
-from tests.support.object_builders import container, pod, template
+from tests.support.builders.objects import container, pod, template
 
 TOKEN_MOUNT = {"name": "kube-api-access-x7k2p", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}
 RICH = container(

@@ -6,7 +6,7 @@ from contract.api import keys
 from contract.config.storage import storage_from_values
 from contract.config.values import load_values
 from contract.pods.capture_job import InvalidTemplateError, build_capture_job
-from tests.support.object_builders import ID, checkpoint, container, template
+from tests.support.builders.objects import ID, checkpoint, container, template
 
 PROBE = {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 5}
 

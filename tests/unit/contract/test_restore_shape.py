@@ -11,7 +11,7 @@ from contract.config.storage import storage_from_values
 from contract.config.values import load_values
 from contract.pods.common import MountTakenError
 from contract.pods.restore_patch import Restore, restore_operations, startup_gate
-from tests.support.object_builders import ID, IMAGE, container, graph_pod, opted_in, pod
+from tests.support.builders.objects import ID, IMAGE, container, graph_pod, opted_in, pod
 
 POD_MOUNT = storage_from_values(load_values("storage: {accessMode: podMount}"))
 AGENT_MOUNT = storage_from_values(load_values(""))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from contract.api import keys
 from contract.api.states import Phase
 from snapshotctl.offline.dry_run import forecast
-from tests.support.checkpoint_builders import (
+from tests.support.builders.checkpoints import (
     AGENT_MOUNT,
     JOB,
     NOW,
@@ -27,7 +27,7 @@ from tests.support.checkpoint_builders import (
     pending,
     status_of,
 )
-from tests.support.object_builders import ID, checkpoint
+from tests.support.builders.objects import ID, checkpoint
 
 
 def after(*objects, values=AGENT_MOUNT):

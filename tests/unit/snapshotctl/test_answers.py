@@ -9,7 +9,7 @@ from contract.api.states import Admission, AgentReason
 from contract.remedies.admission import ADMISSION, AGENT
 from snapshotctl.explain.answers import CAPTURE_POD, Facts, Outcome, Ruling, Stage, lived, predicted, state_of
 from snapshotctl.view.answer_text import as_text
-from tests.support.object_builders import ID, checkpoint, container, opted_in, pod, ready
+from tests.support.builders.objects import ID, checkpoint, container, opted_in, pod, ready
 from webhook.decide import Decision
 
 REPORT = {"container": "main", "outcome": "failed", "reason": "restore-failed", "seconds": {"total": 1.5}, "bytes": 1}

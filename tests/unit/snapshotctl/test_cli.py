@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from contract.api import keys
 from contract.config.values import load_values
 from snapshotctl.__main__ import VERBS, main
-from tests.support.object_builders import ID, checkpoint, opted_in, pod, ready, review
+from tests.support.builders.objects import ID, checkpoint, opted_in, pod, ready, review
 from webhook.review import answer
 
 NOW = "2026-01-29T10:05:00Z"

@@ -13,8 +13,8 @@ from snapshotctl.explain.explainer import Explainer, about_manifests
 from snapshotctl.explain.release import Release
 from snapshotctl.live.cluster import UserError
 from snapshotctl.offline.objects import InputError, read_manifests
-from tests.support.object_builders import ready
-from tests.support.pod_builders import worker
+from tests.support.builders.objects import ready
+from tests.support.builders.pods import worker
 
 WORDS = st.sampled_from(["main", "", "ns", "true", "auto", "enabled", keys.STANDBY, "Deployment", "Job", "web", "0"])
 LEAVES = st.none() | st.booleans() | st.integers(-1, 2**33) | st.floats() | WORDS

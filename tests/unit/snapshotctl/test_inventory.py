@@ -9,7 +9,7 @@ from snapshotctl.live.adoption import judged
 from snapshotctl.view.details import STUCK_PAGE, next_steps
 from snapshotctl.view.inventory import Inventory, checkpoint_facts, origin_of, versions, workload_of
 from snapshotctl.view.tree import BY_HAND, as_text, forest
-from tests.support.object_builders import ID, checkpoint, pod, ready
+from tests.support.builders.objects import ID, checkpoint, pod, ready
 from tests.support.pages import sections
 
 DIGEST = "blake3:" + "a" * 64

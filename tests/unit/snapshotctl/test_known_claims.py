@@ -14,7 +14,7 @@ from snapshotctl.__main__ import main
 from snapshotctl.explain.explainer import Explainer, about_manifests
 from snapshotctl.explain.release import Release
 from snapshotctl.explain.volume_claims import KnownClaims
-from tests.support.object_builders import opted_in, ready, review
+from tests.support.builders.objects import opted_in, ready, review
 
 POD_MOUNT = "storage: {accessMode: podMount, pvc: {name: models}}"
 FORBIDDEN = ForbiddenError(403, "Forbidden", "cannot get resource persistentvolumeclaims")

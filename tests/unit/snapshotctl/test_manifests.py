@@ -12,8 +12,8 @@ from contract.api import keys
 from contract.config.values import values_from
 from snapshotctl.explain.original_pod import unshaped
 from snapshotctl.offline.workload_pods import candidates
-from tests.support.object_builders import ID, IMAGE, checkpoint, container, opted_in, pod, ready
-from tests.support.pod_builders import auto_pod, checkpoint_of, random_pod
+from tests.support.builders.objects import ID, IMAGE, checkpoint, container, opted_in, pod, ready
+from tests.support.builders.pods import auto_pod, checkpoint_of, random_pod
 from webhook.decide import decide
 
 TEMPLATE = {"metadata": {"labels": {"app": "web"}, "name": "dropped"}, "spec": {"containers": [container()]}}

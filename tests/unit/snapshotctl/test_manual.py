@@ -6,7 +6,7 @@ from contract.api import keys
 from snapshotctl.live.cluster import UserError
 from snapshotctl.live.waiting import captured
 from snapshotctl.offline.manual import checkpoint_body, pod_of, restore_body, targets_of
-from tests.support.object_builders import checkpoint, container, pod
+from tests.support.builders.objects import checkpoint, container, pod
 
 TWO = pod(container(), container("side"))
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from contract.api import keys
 from contract.api.states import Admission
 from contract.config.values import load_values
-from tests.support.object_builders import container, opted_in, pod, ready, review
+from tests.support.builders.objects import container, opted_in, pod, ready, review
 from webhook.review import LABELS, BadReviewError, answer, malformed
 
 VALUES = load_values("")

@@ -6,8 +6,8 @@ import pytest
 from contract.api import keys
 from contract.api.states import Admission
 from contract.config.values import load_values
-from tests.support.object_builders import container, graph_pod, ready, request
-from tests.support.pod_builders import auto_pod, checkpoint_of, name_of, stamp_of, worker
+from tests.support.builders.objects import container, graph_pod, ready, request
+from tests.support.builders.pods import auto_pod, checkpoint_of, name_of, stamp_of, worker
 from webhook.decide import decide
 
 VALUES = load_values("")

@@ -9,8 +9,8 @@ from contract.api import keys
 from contract.api.states import Admission
 from contract.api.volume_claims import ClaimState
 from contract.config.values import load_values
-from tests.support.object_builders import ID, checkpoint, opted_in, ready, request
-from tests.support.pod_builders import auto_pod, checkpoint_of, stamp_of
+from tests.support.builders.objects import ID, checkpoint, opted_in, ready, request
+from tests.support.builders.pods import auto_pod, checkpoint_of, stamp_of
 from webhook.decide import decide
 
 WAIT = {keys.ANN_STARTUP_POLICY: "WaitForCheckpoint"}

@@ -4,7 +4,7 @@ import pytest
 from contract.api import keys
 from contract.api.states import Admission
 from contract.config.values import load_values
-from tests.support.object_builders import (
+from tests.support.builders.objects import (
     ID,
     IMAGE,
     checkpoint,

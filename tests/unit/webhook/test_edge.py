@@ -6,7 +6,7 @@ from aiohttp.test_utils import RawTestServer, TestClient
 from prometheus_client import CollectorRegistry
 
 from contract.config.values import load_values
-from tests.support.object_builders import opted_in, ready, review
+from tests.support.builders.objects import opted_in, ready, review
 from webhook import server as app
 from webhook.metrics import Metrics
 from webhook.server import BODY_LIMIT, PATH, Edge

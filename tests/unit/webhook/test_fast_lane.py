@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from contract.config.values import load_values
-from tests.support.object_builders import ready, review
-from tests.support.pod_builders import random_pod
+from tests.support.builders.objects import ready, review
+from tests.support.builders.pods import random_pod
 from webhook.http_fast_path import HEAD_LIMIT, KNOWN_HEADS, DateHeader, FastPath, HeaderCache, Reply, plain_length
 from webhook.metrics import Metrics
 from webhook.review import answer

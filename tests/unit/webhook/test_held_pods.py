@@ -7,8 +7,8 @@ from contract.api import keys
 from contract.api.states import Admission
 from contract.config.values import load_values
 from contract.pods.template_hash import automatic_id
-from tests.support.object_builders import ID, checkpoint, graph_pod, opted_in, ready, request
-from tests.support.pod_builders import auto_pod, checkpoint_of, name_of, stamp_of, worker
+from tests.support.builders.objects import ID, checkpoint, graph_pod, opted_in, ready, request
+from tests.support.builders.pods import auto_pod, checkpoint_of, name_of, stamp_of, worker
 from webhook.decide import decide
 
 WAIT = {keys.ANN_STARTUP_POLICY: "WaitForCheckpoint"}

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from contract.api import keys
 from contract.config.values import load_values
-from tests.support.object_builders import checkpoint, ready, review
-from tests.support.pod_builders import auto_pod, checkpoint_of, random_pod, worker
+from tests.support.builders.objects import checkpoint, ready, review
+from tests.support.builders.pods import auto_pod, checkpoint_of, random_pod, worker
 from webhook.review import LABELS, BadReviewError, answer
 
 REVIEWS = 10_000

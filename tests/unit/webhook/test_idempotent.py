@@ -14,8 +14,8 @@ from contract.api import keys
 from contract.api.states import Admission
 from contract.config.values import load_values
 from contract.pods.restore_patch import STALE_ANNOTATIONS
-from tests.support.object_builders import IMAGE, checkpoint, container, ready, request
-from tests.support.pod_builders import checkpoint_of, random_pod
+from tests.support.builders.objects import IMAGE, checkpoint, container, ready, request
+from tests.support.builders.pods import checkpoint_of, random_pod
 from webhook.decide import decide
 
 PODS = 2000

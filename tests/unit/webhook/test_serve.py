@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from certs.mint import issue_leaf, mint_authority
 from certs.serve import ServingContext
 from contract.config.values import load_values
-from tests.support.object_builders import opted_in, ready, review
+from tests.support.builders.objects import opted_in, ready, review
 from webhook import server as app
 from webhook.metrics import Metrics
 from webhook.server import PATH, Edge, serve

@@ -12,8 +12,8 @@ from contract.api import keys
 from contract.api.reports import ImageConfig
 from contract.api.states import AgentReason, RestoreStatus
 from kube.errors import ConflictError, ForbiddenError, ServerUnavailableError
-from tests.support import agent_builders
-from tests.support.agent_builders import FIRST, RESTORED, SECOND, RecordingKube, Said, reported, running
+from tests.support.builders import agent
+from tests.support.builders.agent import FIRST, RESTORED, SECOND, RecordingKube, Said, reported, running
 from tests.support.virtual_time import run
 
 NOW = datetime(2026, 1, 31, 10, 0, 0, 250_000, tzinfo=UTC)
@@ -23,7 +23,7 @@ STATUS = keys.ANN_RESTORE_STATUS_PREFIX + "main"
 
 
 def test_capture_notes_of_success():
-    notes = capture_notes(agent_builders.job(), "main", "node-1", CAPTURED)
+    notes = capture_notes(agent.job(), "main", "node-1", CAPTURED)
 
     assert {
         keys.ANN_NODE: "node-1",
@@ -42,7 +42,7 @@ def test_capture_notes_of_success():
 
 
 def test_capture_notes_of_failure():
-    notes = capture_notes(agent_builders.job(), "main", "node-1", FAILED)
+    notes = capture_notes(agent.job(), "main", "node-1", FAILED)
 
     assert ("failed", "criu said no") == (notes[keys.ANN_CHECKPOINT_STATUS], notes[keys.ANN_CAPTURE_MESSAGE])
     assert keys.ANN_MANIFEST_DIGEST not in notes
@@ -51,7 +51,7 @@ def test_capture_notes_of_failure():
 @pytest.mark.parametrize("word", ["completed", "failed"])
 @pytest.mark.parametrize("outcome", [pytest.param(CAPTURED, id="captured"), pytest.param(FAILED, id="not")])
 def test_a_jobs_final_word_stays(word, outcome):
-    assert capture_notes(agent_builders.job({keys.ANN_CHECKPOINT_STATUS: word}), "main", "node-1", outcome) is None
+    assert capture_notes(agent.job({keys.ANN_CHECKPOINT_STATUS: word}), "main", "node-1", outcome) is None
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,13 @@ def test_a_jobs_final_word_stays(word, outcome):
 )
 @pytest.mark.parametrize("status", list(RestoreStatus))
 def test_a_containers_final_word_stays(written, before, status):
-    pod = agent_builders.target(running(), annotations=before)
+    pod = agent.target(running(), annotations=before)
 
     assert written == (restore_notes(pod, "main", FIRST, status, RESTORED, NOW) is not None)
 
 
 def test_restore_notes():
-    notes = restore_notes(agent_builders.target(), "main", FIRST, RestoreStatus.COMPLETED, RESTORED, NOW)
+    notes = restore_notes(agent.target(), "main", FIRST, RestoreStatus.COMPLETED, RESTORED, NOW)
 
     assert ("completed", FIRST) == (notes[STATUS], notes[keys.ANN_RESTORE_CONTAINER_ID_PREFIX + "main"])
     assert {
@@ -94,7 +94,7 @@ def test_restore_notes():
 )
 def test_reasons_of_reports_are_a_closed_list(expected, reason):
     notes = restore_notes(
-        agent_builders.target(),
+        agent.target(),
         "main",
         FIRST,
         RestoreStatus.FAILED,
@@ -117,13 +117,13 @@ def test_reasons_of_reports_are_a_closed_list(expected, reason):
     ],
 )
 def test_a_capture_tells_what_its_image_runs(expected, image):
-    notes = capture_notes(agent_builders.job(), "main", "node-1", ExecutionResult(ok=True, image=image))
+    notes = capture_notes(agent.job(), "main", "node-1", ExecutionResult(ok=True, image=image))
 
     assert expected == json.loads(notes.get(keys.ANN_IMAGE_CONFIG, "null"))
 
 
 def test_progress_says_no_more_than_that():
-    notes = restore_notes(agent_builders.target(), "main", FIRST, RestoreStatus.IN_PROGRESS, RESTORED, NOW)
+    notes = restore_notes(agent.target(), "main", FIRST, RestoreStatus.IN_PROGRESS, RESTORED, NOW)
 
     assert reported("in_progress") == notes
 
@@ -135,7 +135,7 @@ def provide_image_config(kube, act):
 
 
 def test_a_restore_is_written_on_the_object_as_it_is_and_told():
-    pod = agent_builders.target(running())
+    pod = agent.target(running())
     kube = RecordingKube(pod)
     said = provide_image_config(kube, lambda reporter: reporter.restored(pod, "main", FIRST, RESTORED))
 
@@ -145,7 +145,7 @@ def test_a_restore_is_written_on_the_object_as_it_is_and_told():
 
 
 def test_a_failed_restore_is_told_with_its_reason():
-    pod = agent_builders.target(running())
+    pod = agent.target(running())
     outcome = ExecutionResult(ok=False, reason="artifact-missing", message="nothing there")
     said = provide_image_config(RecordingKube(pod), lambda reporter: reporter.restored(pod, "main", FIRST, outcome))
 
@@ -167,7 +167,7 @@ def test_a_failed_restore_is_told_with_its_reason():
     ],
 )
 def test_a_captures_end_is_told_on_the_job_and_its_pod(event, outcome):
-    job, pod = agent_builders.job(), agent_builders.source()
+    job, pod = agent.job(), agent.source()
     said = provide_image_config(RecordingKube(job), lambda reporter: reporter.captured(job, pod, "main", outcome))
 
     assert [event] == said.reasons("Job")
@@ -182,16 +182,16 @@ def test_a_captures_end_is_told_on_the_job_and_its_pod(event, outcome):
     ],
 )
 def test_what_was_done_is_told_however_long_it_takes(errors):
-    job = agent_builders.job()
+    job = agent.job()
     kube = RecordingKube(job)
     kube.failures = errors
-    provide_image_config(kube, lambda reporter: reporter.captured(job, agent_builders.source(), "main", CAPTURED))
+    provide_image_config(kube, lambda reporter: reporter.captured(job, agent.source(), "main", CAPTURED))
 
     assert "completed" == kube.annotations("Job", "job-1")[keys.ANN_CHECKPOINT_STATUS]
 
 
 def test_a_conflict_is_met_with_another_look():
-    job = agent_builders.job()
+    job = agent.job()
     kube = RecordingKube(job)
     original, calls = kube.get, []
 
@@ -205,7 +205,7 @@ def test_a_conflict_is_met_with_another_look():
         return found
 
     kube.get = get
-    provide_image_config(kube, lambda reporter: reporter.captured(job, agent_builders.source(), "main", CAPTURED))
+    provide_image_config(kube, lambda reporter: reporter.captured(job, agent.source(), "main", CAPTURED))
 
     assert 2 == len(calls)
     assert "failed" == kube.annotations("Job", "job-1")[keys.ANN_CHECKPOINT_STATUS]
@@ -213,8 +213,8 @@ def test_a_conflict_is_met_with_another_look():
 
 @pytest.mark.parametrize("there", [pytest.param(False, id="gone"), pytest.param(True, id="another of its name")])
 def test_an_object_that_is_gone_needs_no_word(there):
-    pod = agent_builders.target(running())
-    other = agent_builders.target(running())
+    pod = agent.target(running())
+    other = agent.target(running())
     other["metadata"]["uid"] = "another"
     kube = RecordingKube(*([other] if there else []))
     provide_image_config(kube, lambda reporter: reporter.restored(pod, "main", FIRST, RESTORED))
@@ -223,25 +223,23 @@ def test_an_object_that_is_gone_needs_no_word(there):
 
 
 def test_the_same_word_is_not_written_twice():
-    job = agent_builders.job({keys.ANN_NODE: "node-1"})
+    job = agent.job({keys.ANN_NODE: "node-1"})
     kube = RecordingKube(job)
     request = type("Order", (), {"place": type("Place", (), {"container": "main", "pod": "p"})})
 
-    provide_image_config(kube, lambda reporter: reporter.capture_begun(job, agent_builders.source(), request))
+    provide_image_config(kube, lambda reporter: reporter.capture_begun(job, agent.source(), request))
 
     assert [] == kube.patches
 
 
 def test_long_messages_are_cut():
-    notes = capture_notes(
-        agent_builders.job(), "main", "n", ExecutionResult(ok=False, reason="dump-failed", message="x" * 5000)
-    )
+    notes = capture_notes(agent.job(), "main", "n", ExecutionResult(ok=False, reason="dump-failed", message="x" * 5000))
 
     assert 1024 == len(notes[keys.ANN_CAPTURE_MESSAGE])
 
 
 def test_writes_that_are_cancelled_end():
-    job = agent_builders.job()
+    job = agent.job()
     kube = RecordingKube(job)
     kube.failures = [ServerUnavailableError("away")] * 1000
 
@@ -249,6 +247,6 @@ def test_writes_that_are_cancelled_end():
         reporter = Reporter(kube, Said(), "node-1")
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(60):
-                await reporter.captured(job, agent_builders.source(), "main", CAPTURED)
+                await reporter.captured(job, agent.source(), "main", CAPTURED)
 
     run(act())

@@ -5,7 +5,7 @@ import pytest
 from agent.pods.node_label import NodeLabel
 from contract.api import keys
 from kube.errors import ForbiddenError
-from tests.support.agent_builders import RecordingKube, Said, ScriptedEngine
+from tests.support.builders.agent import RecordingKube, Said, ScriptedEngine
 from tests.support.virtual_time import run
 
 OWN = ("snapshot", "agent-x")

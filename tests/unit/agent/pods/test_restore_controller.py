@@ -7,8 +7,8 @@ import pytest
 from agent.executor.api import ExecutionResult
 from contract.api import keys
 from kube.errors import ServerUnavailableError
-from tests.support import agent_builders
-from tests.support.agent_builders import (
+from tests.support.builders import agent
+from tests.support.builders.agent import (
     FIRST,
     NOT_YET,
     RESTORED,
@@ -45,12 +45,12 @@ def play(stage, *steps):
 
 
 def bound(**fields):
-    return agent_builders.target(waiting(), phase="Pending", **fields)
+    return agent.target(waiting(), phase="Pending", **fields)
 
 
 def test_the_order_is_given_before_there_is_a_container():
     """Kubelet's word is not waited for: the engine finds the container itself, and says which it was."""
-    stage = play(Stage(ScriptedEngine(RESTORED), agent_builders.checkpoint()), (0, bound()))
+    stage = play(Stage(ScriptedEngine(RESTORED), agent.checkpoint()), (0, bound()))
 
     assert "" == stage.engine.orders[0].place.container_id
     assert ["completed"] == stage.statuses()
@@ -59,30 +59,28 @@ def test_the_order_is_given_before_there_is_a_container():
 
 
 def test_the_pod_is_not_written_before_the_restore():
-    stage = play(Stage(ScriptedEngine(RESTORED), agent_builders.checkpoint()), (0, bound()))
+    stage = play(Stage(ScriptedEngine(RESTORED), agent.checkpoint()), (0, bound()))
 
     assert [("get", "DynamoCheckpoint", "qwen"), ("get", "Pod", "web-1"), ("patch", "Pod", "web-1")] == stage.kube.calls
 
 
 def test_an_engine_that_finds_nothing_yet_is_asked_again():
-    stage = play(Stage(ScriptedEngine(NOT_YET, NOT_YET, RESTORED), agent_builders.checkpoint()), (0, bound()))
+    stage = play(Stage(ScriptedEngine(NOT_YET, NOT_YET, RESTORED), agent.checkpoint()), (0, bound()))
 
     assert 3 == len(stage.engine.orders)
     assert ["RestoreRequested", "RestoreSucceeded"] == stage.said.reasons()
 
 
 def test_a_long_restore_is_reported_as_running():
-    stage = Stage(ScriptedEngine(RESTORED, seconds=30), agent_builders.checkpoint())
-    play(stage, (0, bound()), (2, agent_builders.target(running())))
+    stage = Stage(ScriptedEngine(RESTORED, seconds=30), agent.checkpoint())
+    play(stage, (0, bound()), (2, agent.target(running())))
 
     assert ["in_progress", "completed"] == stage.statuses()
     assert 1 == len(stage.engine.orders)
 
 
 def test_a_failed_restore_is_reported_once():
-    stage = play(
-        Stage(ScriptedEngine(FAILED), agent_builders.checkpoint()), (0, bound()), (2, agent_builders.target(running()))
-    )
+    stage = play(Stage(ScriptedEngine(FAILED), agent.checkpoint()), (0, bound()), (2, agent.target(running())))
 
     assert ["failed"] == stage.statuses()
     assert ["RestoreRequested", "RestoreFailed"] == stage.said.reasons()
@@ -91,16 +89,16 @@ def test_a_failed_restore_is_reported_once():
 @pytest.mark.parametrize("word", ["completed", "failed"])
 def test_an_agent_that_restarts_leaves_what_has_its_word(word):
     stage = play(
-        Stage(ScriptedEngine(RESTORED), agent_builders.checkpoint()),
-        (0, agent_builders.target(running(), annotations=reported(word))),
+        Stage(ScriptedEngine(RESTORED), agent.checkpoint()),
+        (0, agent.target(running(), annotations=reported(word))),
     )
 
     assert [] == stage.engine.orders
 
 
 def test_an_agent_that_restarts_goes_on_with_what_was_in_progress():
-    pod = agent_builders.target(running(), annotations=reported("in_progress"))
-    stage = play(Stage(ScriptedEngine(RESTORED), agent_builders.checkpoint()), (0, pod))
+    pod = agent.target(running(), annotations=reported("in_progress"))
+    stage = play(Stage(ScriptedEngine(RESTORED), agent.checkpoint()), (0, pod))
 
     assert ["completed"] == stage.statuses()
 
@@ -108,11 +106,11 @@ def test_an_agent_that_restarts_goes_on_with_what_was_in_progress():
 def test_a_restarted_container_is_restored_again():
     second = ExecutionResult(ok=True, container_id=SECOND)
     stage = play(
-        Stage(ScriptedEngine(RESTORED, second), agent_builders.checkpoint()),
+        Stage(ScriptedEngine(RESTORED, second), agent.checkpoint()),
         (0, bound()),
-        (1, agent_builders.target(running())),
-        (30, agent_builders.target(terminated(137))),
-        (31, agent_builders.target(running(SECOND, restartCount=1))),
+        (1, agent.target(running())),
+        (30, agent.target(terminated(137))),
+        (31, agent.target(running(SECOND, restartCount=1))),
     )
 
     assert ["completed", "completed"] == stage.statuses()
@@ -128,16 +126,16 @@ def test_a_restarted_container_is_restored_again():
 )
 def test_a_container_that_may_start_again_is_not_looked_for_in_vain(status):
     """Looking costs the node; standby waits longer than status lags."""
-    stage = play(Stage(ScriptedEngine(RESTORED), agent_builders.checkpoint()), (0, agent_builders.target(status)))
+    stage = play(Stage(ScriptedEngine(RESTORED), agent.checkpoint()), (0, agent.target(status)))
 
     assert [] == stage.engine.orders
 
 
 def test_a_container_that_nobody_can_claim_is_given_up():
     stage = play(
-        Stage(ScriptedEngine(NOT_YET), agent_builders.checkpoint()),
+        Stage(ScriptedEngine(NOT_YET), agent.checkpoint()),
         (0, bound()),
-        (1, agent_builders.target(running(SECOND))),
+        (1, agent.target(running(SECOND))),
     )
 
     assert "failed" == stage.statuses()[-1]
@@ -148,9 +146,9 @@ def test_a_container_that_nobody_can_claim_is_given_up():
 def test_a_failure_without_an_id_waits_for_kubelet_to_tell_it():
     started = ExecutionResult(ok=False, reason="already-started", message="too late")
     stage = play(
-        Stage(ScriptedEngine(started), agent_builders.checkpoint()),
+        Stage(ScriptedEngine(started), agent.checkpoint()),
         (0, bound()),
-        (1, agent_builders.target(running(SECOND))),
+        (1, agent.target(running(SECOND))),
     )
 
     assert ["failed"] == [status for status in stage.statuses() if status != "in_progress"]
@@ -174,10 +172,10 @@ def test_a_refusal_is_thought_over_while_the_container_does_not_start():
     """A long image pull, say: meanwhile the checkpoint may have become what the pod wants."""
 
     async def scenario():
-        stage = Stage(ScriptedEngine(NOT_YET), agent_builders.checkpoint(phase="Creating"))
+        stage = Stage(ScriptedEngine(NOT_YET), agent.checkpoint(phase="Creating"))
         stage.see(bound())
         await asyncio.sleep(20)
-        stage.kube.objects["DynamoCheckpoint", "qwen"] = agent_builders.checkpoint()
+        stage.kube.objects["DynamoCheckpoint", "qwen"] = agent.checkpoint()
         stage.engine.outcomes = [NOT_YET, RESTORED]
         await asyncio.sleep(40)
         return stage
@@ -186,21 +184,21 @@ def test_a_refusal_is_thought_over_while_the_container_does_not_start():
 
 
 def test_targets_that_do_not_fit_are_told_once():
-    pod = agent_builders.target(annotations={keys.ANN_TARGET_CONTAINERS: "other"})
+    pod = agent.target(annotations={keys.ANN_TARGET_CONTAINERS: "other"})
     stage = play(Stage(ScriptedEngine(RESTORED)), (0, pod), (1, pod))
 
     assert ["RestoreFailed"] == stage.said.reasons()
 
 
 def test_a_deleted_pod_is_not_waited_for():
-    stage = play(Stage(ScriptedEngine(NOT_YET), agent_builders.checkpoint()), (0, bound()), (1, None))
+    stage = play(Stage(ScriptedEngine(NOT_YET), agent.checkpoint()), (0, bound()), (1, None))
 
     assert len(stage.engine.orders) < 2 / 0.02
     assert [] == stage.statuses()
 
 
 def test_an_api_server_that_is_away_is_asked_again():
-    stage = Stage(ScriptedEngine(RESTORED), agent_builders.checkpoint())
+    stage = Stage(ScriptedEngine(RESTORED), agent.checkpoint())
     stage.kube.failures = [ServerUnavailableError("away")]
     play(stage, (0, bound()))
 
@@ -210,10 +208,8 @@ def test_an_api_server_that_is_away_is_asked_again():
 def test_each_target_is_restored_for_itself():
     mounts = [{"name": keys.CONTROL_VOLUME, "mountPath": keys.CONTROL_DIR}]
     containers = [{"name": name, "volumeMounts": mounts} for name in ("one", "two", "side")]
-    pod = agent_builders.target(
-        phase="Pending", annotations={keys.ANN_TARGET_CONTAINERS: "one,two"}, containers=containers
-    )
-    stage = play(Stage(ScriptedEngine(RESTORED), agent_builders.checkpoint()), (0, pod))
+    pod = agent.target(phase="Pending", annotations={keys.ANN_TARGET_CONTAINERS: "one,two"}, containers=containers)
+    stage = play(Stage(ScriptedEngine(RESTORED), agent.checkpoint()), (0, pod))
 
     assert ["one", "two"] == sorted(request.place.container for request in stage.engine.orders)
     notes = stage.kube.annotations("Pod", "web-1")
@@ -226,8 +222,8 @@ def test_each_target_is_restored_for_itself():
 )
 def test_shutdown_waits_for_what_runs_and_not_for_what_does_not(status, expected):
     async def scenario():
-        stage = Stage(ScriptedEngine(RESTORED, seconds=15), agent_builders.checkpoint())
-        stage.see(agent_builders.target(status, phase="Pending"))
+        stage = Stage(ScriptedEngine(RESTORED, seconds=15), agent.checkpoint())
+        stage.see(agent.target(status, phase="Pending"))
         await asyncio.sleep(1)
         started = now()
         await stage.restores.drain(20)
@@ -241,9 +237,9 @@ def test_shutdown_waits_for_what_runs_and_not_for_what_does_not(status, expected
 
 def test_after_shutdown_nothing_is_begun():
     async def scenario():
-        stage = Stage(ScriptedEngine(RESTORED), agent_builders.checkpoint())
+        stage = Stage(ScriptedEngine(RESTORED), agent.checkpoint())
         await stage.restores.drain(20)
-        stage.see(agent_builders.target(running()))
+        stage.see(agent.target(running()))
         await asyncio.sleep(5)
         return stage
 

@@ -9,11 +9,11 @@ from agent.pods import selection
 from agent.pods.selection import Rejection, Role, Wait
 from contract.api import keys
 from contract.api.states import AccessMode, AgentReason
-from tests.support import agent_builders
-from tests.support.agent_builders import DIGEST, FIRST, ID, SECOND, UID, reported, running, terminated, waiting
+from tests.support.builders import agent
+from tests.support.builders.agent import DIGEST, FIRST, ID, SECOND, UID, reported, running, terminated, waiting
 
 FOLDER = f"/var/lib/kubelet/pods/{UID}/volumes/kubernetes.io~empty-dir"
-IN_POD = agent_builders.storage(AccessMode.POD_MOUNT)
+IN_POD = agent.storage(AccessMode.POD_MOUNT)
 
 
 @pytest.mark.parametrize(
@@ -27,23 +27,23 @@ IN_POD = agent_builders.storage(AccessMode.POD_MOUNT)
     ],
 )
 def test_role(expected, labels):
-    assert expected == selection.role(agent_builders.target(labels=labels))
+    assert expected == selection.role(agent.target(labels=labels))
 
 
 @pytest.mark.parametrize(
     ("expected", "pod"),
     [
-        pytest.param("", agent_builders.target(phase="Pending"), id="bound, no container yet"),
-        pytest.param("", agent_builders.target(waiting(), phase="Pending"), id="image is pulled"),
-        pytest.param(FIRST, agent_builders.target(running()), id="runs"),
-        pytest.param(FIRST, agent_builders.target(running(), annotations=reported("in_progress")), id="cut off, again"),
-        pytest.param(SECOND, agent_builders.target(running(SECOND), annotations=reported("completed")), id="restarted"),
-        pytest.param(Wait, agent_builders.target(running(), annotations=reported("completed")), id="completed"),
-        pytest.param(Wait, agent_builders.target(running(), annotations=reported("failed")), id="failed"),
-        pytest.param(Wait, agent_builders.target(terminated(1)), id="has ended"),
-        pytest.param(Wait, agent_builders.target(waiting(restartCount=1)), id="will start again"),
-        pytest.param(Wait, agent_builders.target(running(), deleting=True), id="is being deleted"),
-        pytest.param(Wait, agent_builders.target(running(), phase="Failed"), id="pod has failed"),
+        pytest.param("", agent.target(phase="Pending"), id="bound, no container yet"),
+        pytest.param("", agent.target(waiting(), phase="Pending"), id="image is pulled"),
+        pytest.param(FIRST, agent.target(running()), id="runs"),
+        pytest.param(FIRST, agent.target(running(), annotations=reported("in_progress")), id="cut off, again"),
+        pytest.param(SECOND, agent.target(running(SECOND), annotations=reported("completed")), id="restarted"),
+        pytest.param(Wait, agent.target(running(), annotations=reported("completed")), id="completed"),
+        pytest.param(Wait, agent.target(running(), annotations=reported("failed")), id="failed"),
+        pytest.param(Wait, agent.target(terminated(1)), id="has ended"),
+        pytest.param(Wait, agent.target(waiting(restartCount=1)), id="will start again"),
+        pytest.param(Wait, agent.target(running(), deleting=True), id="is being deleted"),
+        pytest.param(Wait, agent.target(running(), phase="Failed"), id="pod has failed"),
     ],
 )
 def test_wanted(expected, pod):
@@ -53,19 +53,19 @@ def test_wanted(expected, pod):
 
 
 def test_what_was_dealt_with_is_not_wanted_again_though_the_pod_does_not_show_it():
-    assert isinstance(selection.wanted(agent_builders.target(running()), "main", frozenset({FIRST})), Wait)
-    assert isinstance(selection.wanted(agent_builders.target(waiting()), "main", frozenset({FIRST})), Wait)
-    assert SECOND == selection.wanted(agent_builders.target(running(SECOND)), "main", frozenset({FIRST}))
+    assert isinstance(selection.wanted(agent.target(running()), "main", frozenset({FIRST})), Wait)
+    assert isinstance(selection.wanted(agent.target(waiting()), "main", frozenset({FIRST})), Wait)
+    assert SECOND == selection.wanted(agent.target(running(SECOND)), "main", frozenset({FIRST}))
 
 
 @pytest.mark.parametrize(
     ("expected", "pod"),
     [
-        pytest.param(("main",), agent_builders.target(), id="default"),
-        pytest.param((), agent_builders.target(containers=[{"name": "main"}]), id="no control volume: clean-up pods"),
+        pytest.param(("main",), agent.target(), id="default"),
+        pytest.param((), agent.target(containers=[{"name": "main"}]), id="no control volume: clean-up pods"),
         pytest.param(
             AgentReason.TARGETS_INVALID,
-            agent_builders.target(annotations={keys.ANN_TARGET_CONTAINERS: "main,other"}),
+            agent.target(annotations={keys.ANN_TARGET_CONTAINERS: "main,other"}),
             id="one that is not there",
         ),
     ],
@@ -78,9 +78,7 @@ def test_targets(expected, pod):
 
 def test_restore_order():
     """Everything that may be restored comes from the DynamoCheckpoint."""
-    request = selection.restore(
-        agent_builders.target(running()), "main", agent_builders.checkpoint(), agent_builders.storage()
-    )
+    request = selection.restore(agent.target(running()), "main", agent.checkpoint(), agent.storage())
 
     assert isinstance(request, RestoreRequest)
     assert (ID, "1", DIGEST) == (request.checkpoint_id, request.version, request.manifest_digest)
@@ -99,58 +97,58 @@ def test_restore_order():
     [
         pytest.param(
             AgentReason.CHECKPOINT_UNNAMED,
-            agent_builders.target(annotations={keys.ANN_CHECKPOINT: ""}),
-            agent_builders.checkpoint(),
+            agent.target(annotations={keys.ANN_CHECKPOINT: ""}),
+            agent.checkpoint(),
             id="none named",
         ),
-        pytest.param(AgentReason.CHECKPOINT_NOT_FOUND, agent_builders.target(), None, id="gone"),
+        pytest.param(AgentReason.CHECKPOINT_NOT_FOUND, agent.target(), None, id="gone"),
         pytest.param(
             AgentReason.CHECKPOINT_NOT_READY,
-            agent_builders.target(),
-            agent_builders.checkpoint(phase="Failed"),
+            agent.target(),
+            agent.checkpoint(phase="Failed"),
             id="failed",
         ),
-        pytest.param(AgentReason.CHECKPOINT_NOT_READY, agent_builders.target(), {"metadata": {}}, id="no status"),
+        pytest.param(AgentReason.CHECKPOINT_NOT_READY, agent.target(), {"metadata": {}}, id="no status"),
         pytest.param(
             AgentReason.CHECKPOINT_CHANGED,
-            agent_builders.target(),
-            agent_builders.checkpoint(checkpointID="other"),
+            agent.target(),
+            agent.checkpoint(checkpointID="other"),
             id="other id",
         ),
         pytest.param(
             AgentReason.CHECKPOINT_CHANGED,
-            agent_builders.target(annotations={keys.ANN_ARTIFACT_VERSION: "2"}),
-            agent_builders.checkpoint(),
+            agent.target(annotations={keys.ANN_ARTIFACT_VERSION: "2"}),
+            agent.checkpoint(),
             id="other version",
         ),
         pytest.param(
             AgentReason.CHECKPOINT_CHANGED,
-            agent_builders.target(),
-            agent_builders.checkpoint(location="/x"),
+            agent.target(),
+            agent.checkpoint(location="/x"),
             id="strange location",
         ),
         pytest.param(
             AgentReason.DIGEST_UNKNOWN,
-            agent_builders.target(),
-            agent_builders.checkpoint(manifestDigest=None),
+            agent.target(),
+            agent.checkpoint(manifestDigest=None),
             id="no digest",
         ),
         pytest.param(
             AgentReason.ID_INVALID,
-            agent_builders.target(labels={keys.LABEL_CHECKPOINT_ID: "../x"}),
-            agent_builders.checkpoint(checkpointID="../x"),
+            agent.target(labels={keys.LABEL_CHECKPOINT_ID: "../x"}),
+            agent.checkpoint(checkpointID="../x"),
             id="hostile id",
         ),
         pytest.param(
             AgentReason.ID_INVALID,
-            agent_builders.target(annotations={keys.ANN_ARTIFACT_VERSION: "../../x"}),
-            agent_builders.checkpoint(),
+            agent.target(annotations={keys.ANN_ARTIFACT_VERSION: "../../x"}),
+            agent.checkpoint(),
             id="hostile version",
         ),
     ],
 )
 def test_refused_restores(reason, pod, checkpoint):
-    found = selection.restore(pod, "main", checkpoint, agent_builders.storage())
+    found = selection.restore(pod, "main", checkpoint, agent.storage())
 
     assert isinstance(found, RejectRequest)
     assert reason == found.reason
@@ -171,34 +169,32 @@ VERSIONS = [
         pytest.param("1" * 64, "1", {}, id="an older version"),
         pytest.param("1" * 64, "1", {"phase": "Creating"}, id="while the next is captured"),
         pytest.param("1" * 64, "1", {"phase": "Failed"}, id="though the next failed"),
-        pytest.param("2" * 64, "2", {"location": f"/c/{agent_builders.ID}/versions/2"}, id="the newest"),
+        pytest.param("2" * 64, "2", {"location": f"/c/{agent.ID}/versions/2"}, id="the newest"),
         pytest.param("", "3", {}, id="one whose digest is not known"),
         pytest.param("", "4", {}, id="one that is not kept"),
         pytest.param("", "1", {"checkpointID": "other"}, id="one of another artifact"),
     ],
 )
 def test_each_pod_gets_the_digest_of_its_own_version(expected, version, status):
-    pod = agent_builders.target(annotations={keys.ANN_ARTIFACT_VERSION: version})
-    found = selection.restore(
-        pod, "main", agent_builders.checkpoint(**{"versions": VERSIONS, **status}), agent_builders.storage()
-    )
+    pod = agent.target(annotations={keys.ANN_ARTIFACT_VERSION: version})
+    found = selection.restore(pod, "main", agent.checkpoint(**{"versions": VERSIONS, **status}), agent.storage())
 
     assert expected == getattr(found, "manifest_digest", "").removeprefix("blake3:")
 
 
 def test_a_checkpoint_that_is_being_deleted_is_not_restored_from():
-    checkpoint = agent_builders.checkpoint()
+    checkpoint = agent.checkpoint()
     checkpoint["metadata"]["deletionTimestamp"] = "2026-11-21T03:00:00Z"
 
     assert (
         AgentReason.CHECKPOINT_NOT_FOUND
-        == selection.restore(agent_builders.target(), "main", checkpoint, agent_builders.storage()).reason
+        == selection.restore(agent.target(), "main", checkpoint, agent.storage()).reason
     )
 
 
 def test_a_pod_that_waited_in_vain_says_so():
-    pod = agent_builders.target(annotations={keys.ANN_GATE: "checkpoint-failed"})
-    found = selection.restore(pod, "main", agent_builders.checkpoint(phase="Failed"), agent_builders.storage())
+    pod = agent.target(annotations={keys.ANN_GATE: "checkpoint-failed"})
+    found = selection.restore(pod, "main", agent.checkpoint(phase="Failed"), agent.storage())
 
     assert found.message.startswith("the pod waited for its checkpoint and was let go (checkpoint-failed): ")
 
@@ -216,7 +212,7 @@ def test_a_pod_that_waited_in_vain_says_so():
 )
 def test_a_stock_images_standby_is_told(expected, command, status):
     container = {"name": "main", "command": command}
-    pod = agent_builders.source(running(**{"imageID": "sha256:ab", **status}), containers=[container])
+    pod = agent.source(running(**{"imageID": "sha256:ab", **status}), containers=[container])
     found = selection.provide_image_config(pod)
 
     assert expected == (found and found.image_id)
@@ -242,8 +238,8 @@ def test_a_stock_images_standby_is_told(expected, command, status):
     ],
 )
 def test_base_path(expected, mode, annotations):
-    pod = agent_builders.target(running(), annotations=annotations)
-    found = selection.restore(pod, "main", agent_builders.checkpoint(), agent_builders.storage(mode))
+    pod = agent.target(running(), annotations=annotations)
+    found = selection.restore(pod, "main", agent.checkpoint(), agent.storage(mode))
 
     assert expected == (found.reason if isinstance(found, RejectRequest) else str(found.base_path))
     if isinstance(found, RestoreRequest):
@@ -271,8 +267,8 @@ def test_empty_dirs(expected, mount):
         {"name": "cache", "emptyDir": {}},
         {"name": "config", "configMap": {}},
     ]
-    pod = agent_builders.target(containers=[{"name": "main", "volumeMounts": [control, mount]}], volumes=volumes)
-    request = selection.restore(pod, "main", agent_builders.checkpoint(), agent_builders.storage())
+    pod = agent.target(containers=[{"name": "main", "volumeMounts": [control, mount]}], volumes=volumes)
+    request = selection.restore(pod, "main", agent.checkpoint(), agent.storage())
 
     assert expected == request.place.empty_dirs
 
@@ -283,73 +279,69 @@ PROBE = {keys.ANN_READY_SIGNAL: "Probe", keys.ANN_SETTLE_SECONDS: "7"}
 @pytest.mark.parametrize(
     ("expected", "pod", "job", "ready_for"),
     [
-        pytest.param(
-            CaptureRequest, agent_builders.source(running(ready=True)), agent_builders.job(), 0.0, id="file says ready"
-        ),
-        pytest.param(
-            Wait(None), agent_builders.source(running(ready=False)), agent_builders.job(), 0.0, id="not ready"
-        ),
-        pytest.param(Wait(None), agent_builders.source(), agent_builders.job(), 0.0, id="not started"),
+        pytest.param(CaptureRequest, agent.source(running(ready=True)), agent.job(), 0.0, id="file says ready"),
+        pytest.param(Wait(None), agent.source(running(ready=False)), agent.job(), 0.0, id="not ready"),
+        pytest.param(Wait(None), agent.source(), agent.job(), 0.0, id="not started"),
         pytest.param(
             Wait(4.5),
-            agent_builders.source(running(ready=True), annotations=PROBE),
-            agent_builders.job(),
+            agent.source(running(ready=True), annotations=PROBE),
+            agent.job(),
             2.5,
             id="settles",
         ),
         pytest.param(
             CaptureRequest,
-            agent_builders.source(running(ready=True), annotations=PROBE),
-            agent_builders.job(),
+            agent.source(running(ready=True), annotations=PROBE),
+            agent.job(),
             7.0,
             id="settled",
         ),
         pytest.param(
             Wait(None),
-            agent_builders.source(running(ready=True)),
-            agent_builders.job({keys.ANN_CHECKPOINT_STATUS: "completed"}),
+            agent.source(running(ready=True)),
+            agent.job({keys.ANN_CHECKPOINT_STATUS: "completed"}),
             0.0,
             id="has its verdict",
         ),
         pytest.param(
             AgentReason.WORKER_EXITED,
-            agent_builders.source(terminated(3), phase="Failed"),
-            agent_builders.job(),
+            agent.source(terminated(3), phase="Failed"),
+            agent.job(),
             0.0,
             id="worker failed",
         ),
         pytest.param(
             AgentReason.WORKER_EXITED,
-            agent_builders.source(terminated(0)),
-            agent_builders.job(),
+            agent.source(terminated(0)),
+            agent.job(),
             0.0,
             id="worker ended by itself",
         ),
         pytest.param(
             AgentReason.AGENT_DIED,
-            agent_builders.source(terminated(1)),
-            agent_builders.job({keys.ANN_NODE: "node-1"}),
+            agent.source(terminated(1)),
+            agent.job({keys.ANN_NODE: "node-1"}),
             0.0,
             id="an agent had begun",
         ),
         pytest.param(
             AgentReason.TARGETS_INVALID,
-            agent_builders.source(running(ready=True), annotations={keys.ANN_TARGET_CONTAINERS: "other"}),
-            agent_builders.job(),
+            agent.source(running(ready=True), annotations={keys.ANN_TARGET_CONTAINERS: "other"}),
+            agent.job(),
             0.0,
             id="no such target",
         ),
         pytest.param(
             AgentReason.ID_INVALID,
-            agent_builders.source(running(ready=True), labels={keys.LABEL_CHECKPOINT_ID: "a/b"}),
-            agent_builders.job(),
+            agent.source(running(ready=True), labels={keys.LABEL_CHECKPOINT_ID: "a/b"}),
+            agent.job(),
             0.0,
             id="hostile id",
         ),
     ],
 )
 def test_capture(expected, pod, job, ready_for):
-    found = selection.capture(pod, job, ready_for, agent_builders.storage())
+    found = selection.capture(pod, job, ready_for, agent.storage())
 
     if isinstance(expected, Wait):
         assert expected.why == found.again
@@ -366,9 +358,7 @@ def test_capture(expected, pod, job, ready_for):
 
 
 def test_a_worker_that_failed_is_reported_with_its_code_and_its_log():
-    found = selection.capture(
-        agent_builders.source(terminated(137)), agent_builders.job(), 0.0, agent_builders.storage()
-    )
+    found = selection.capture(agent.source(terminated(137)), agent.job(), 0.0, agent.storage())
 
     assert "exited with code 137" in found.message
     assert "kubectl logs -n ns job-1-x -c main" in found.message
@@ -376,25 +366,22 @@ def test_a_worker_that_failed_is_reported_with_its_code_and_its_log():
 
 def test_two_targets_cannot_be_captured():
     containers = [{"name": "main"}, {"name": "other"}]
-    pod = agent_builders.source(annotations={keys.ANN_TARGET_CONTAINERS: "main,other"}, containers=containers)
+    pod = agent.source(annotations={keys.ANN_TARGET_CONTAINERS: "main,other"}, containers=containers)
 
-    assert (
-        AgentReason.TARGETS_INVALID
-        == selection.capture(pod, agent_builders.job(), 0.0, agent_builders.storage()).reason
-    )
+    assert AgentReason.TARGETS_INVALID == selection.capture(pod, agent.job(), 0.0, agent.storage()).reason
 
 
 @pytest.mark.parametrize(
     ("expected", "uid"), [pytest.param(True, "job-uid", id="own"), pytest.param(False, "other", id="named by label")]
 )
 def test_only_its_owner_is_a_pods_job(expected, uid):
-    job = agent_builders.job()
+    job = agent.job()
     job["metadata"]["uid"] = uid
 
-    assert expected == selection.owns(job, agent_builders.source())
+    assert expected == selection.owns(job, agent.source())
 
 
 def test_pod_mount_reaches_the_store_through_the_pod():
-    pod = agent_builders.source(running(ready=True))
+    pod = agent.source(running(ready=True))
 
-    assert selection.capture(pod, agent_builders.job(), 0.0, IN_POD).through_pod
+    assert selection.capture(pod, agent.job(), 0.0, IN_POD).through_pod

@@ -5,7 +5,7 @@ import pytest
 from agent.pods.watch import Watch
 from contract.api import keys
 from kube.store import Change
-from tests.support import agent_builders
+from tests.support.builders import agent
 
 
 class Hand:
@@ -36,9 +36,9 @@ def pods(hands):
 @pytest.mark.parametrize(
     ("restores", "captures", "pod"),
     [
-        pytest.param(1, 0, agent_builders.target(), id="restore pod"),
-        pytest.param(0, 1, agent_builders.source(), id="capture pod"),
-        pytest.param(0, 0, agent_builders.target(labels={keys.LABEL_CHECKPOINT_ID: None}), id="any other pod"),
+        pytest.param(1, 0, agent.target(), id="restore pod"),
+        pytest.param(0, 1, agent.source(), id="capture pod"),
+        pytest.param(0, 0, agent.target(labels={keys.LABEL_CHECKPOINT_ID: None}), id="any other pod"),
     ],
 )
 def test_role_decides(restores, captures, pod, pods, hands):
@@ -49,7 +49,7 @@ def test_role_decides(restores, captures, pod, pods, hands):
 
 @pytest.mark.parametrize("replaced", [pytest.param(False, id="gone"), pytest.param(True, id="another of its name")])
 def test_a_pod_that_is_gone_is_forgotten(replaced, pods, hands):
-    old, new = agent_builders.target(), agent_builders.target()
+    old, new = agent.target(), agent.target()
     new["metadata"]["uid"] = "another"
     pods.handler(Change(old, new if replaced else None))
 

@@ -1,0 +1,45 @@
+"""A workload that goes while its capture waits for a node, on a real API server with the stock controllers.
+
+No scheduler runs here, so no capture finds a node; the Job controller makes and removes the pods that wait for one.
+"""
+
+import pytest
+
+from contract.api import keys
+from kube.resources import DEPLOYMENTS, PODS
+from tests.support.fixtures.workload import VALUES, deployment, workloads_in
+
+
+@pytest.fixture
+async def scene(workload_plane, tmp_path):
+    async with workloads_in(workload_plane, "gone", tmp_path) as found:
+        yield found
+
+
+async def test_no_capture_waits_for_a_node_that_nobody_wants(scene):
+    """Ended once its workload is gone; a new pod of the same template has it begun anew, once."""
+    scene.controllers.start(VALUES.replace("attempts: 1", "attempts: 1, unwantedGrace: 1s"))
+    await scene.apply(DEPLOYMENTS, deployment())
+    (made,) = await scene.made()
+    name = made["metadata"]["name"]
+    first = (await scene.phase("Creating", name))["jobName"]
+    await scene.kube.delete(DEPLOYMENTS, "web", scene.namespace)
+    given_up = await scene.phase("Failed", name)
+
+    async def nothing_waits():
+        return not (await scene.kube.list(PODS, scene.namespace)).items and not await scene.jobs()
+
+    await scene.eventually(nothing_waits, "the end of the capture's pod and Job")
+    (ready,) = [each for each in given_up["conditions"] if each["type"] == "Ready"]
+    (told,) = await scene.told("WorkloadGone")
+    await scene.apply(DEPLOYMENTS, deployment())
+    await scene.pods_with("checkpoint-not-ready")
+    again = await scene.phase("Creating", name)
+    checkpoint = await scene.checkpoint(name)
+
+    assert ("WorkloadGone", "Normal") == (ready["reason"], told["type"])
+    assert "Deployment/web is gone" in given_up["message"]
+    assert (first.removesuffix("1") + "2", 1) == (again["jobName"], again["attempts"])
+    # Somebody wants it, so it waits for as long as it takes.
+    assert keys.ANN_UNWANTED not in checkpoint["metadata"]["annotations"]
+    assert made["metadata"]["uid"] == checkpoint["metadata"]["uid"]
