@@ -1,10 +1,18 @@
-"""The manifest: names every file of an artifact with size and checksum, and says what was captured, and where."""
+"""The manifest: names every file of an artifact with size and checksum, and says what was captured, and where.
 
-from typing import Any, Final
+One model, one reader, one writer. Nothing in it grants rights: a restore compares it with the live container, and
+refuses where it asks for more.
+"""
+
+from typing import Annotated, Any, Final, Self
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
 
 from artifact.errors import ArtifactError
+from contract.api.states import AgentReason
+from contract.config.errors import describe
 from contract.config.yaml import load_yaml
 
 FORMAT_VERSION: Final = 1
@@ -13,27 +21,159 @@ ROOTFS_TAR: Final = "rootfs-diff.tar"
 DELETED_FILES: Final = "deleted-files.json"
 MAX_MANIFEST: Final = 16 << 20
 """Bytes; a manifest names some hundred files and some thousand threads."""
+SHOWN_PROBLEMS: Final = 5
+"""Problems of a manifest that are spelled out; each is a line of a pod's annotation."""
+_DUMPER: Final[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
-Json = dict[str, Any]
+FileName = Annotated[str, Field(pattern=r"^[^/\x00]+$", max_length=255)]
+"""A file of the artifact: directly in its directory."""
+Path = Annotated[str, Field(pattern=r"^/")]
+Pid = Annotated[int, Field(gt=0)]
 
 
-def parse_manifest(text: bytes, checkpoint_id: str) -> Json:
+class Part(BaseModel):
+    """A block of the manifest: immutable, strict, with keys in camelCase; keys of later releases are ignored."""
+
+    model_config = ConfigDict(frozen=True, strict=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class Machine(Part):
+    """The node that the worker was captured on."""
+
+    kernel: str
+    architecture: str
+    cpu_flags: list[str]
+    criu: str
+    """Version."""
+
+
+class Container(Part):
+    """The container that the worker was captured in, and the rights that it had."""
+
+    name: str
+    image: str
+    uid: int
+    gid: int
+    groups: list[int]
+    capabilities: Annotated[str, Field(pattern=r"^[0-9a-f]{1,16}$")]
+    """The bounding set, hexadecimal as in /proc."""
+    no_new_privileges: bool
+    seccomp: int
+    """Mode as in /proc: 0 none, 1 strict, 2 filter."""
+
+    @property
+    def bounding_set(self) -> int:
+        """Capabilities as a bit mask."""
+        return int(self.capabilities, 16)
+
+
+class Process(Part):
+    """The captured tree."""
+
+    pid: Pid
+    """Its root, as numbered inside the container."""
+    argv: list[str]
+    ids: list[Pid]
+    """Every process and thread id of the tree."""
+    stdio: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], str]
+    """Standby's descriptor -> what it was: ``pipe:[123]``."""
+
+
+class RootFilesystem(Part):
+    """What the container changed in its root file system."""
+
+    files: Annotated[int, Field(ge=0)]
+    deleted: Annotated[int, Field(ge=0)] = 0
+    bytes: Annotated[int, Field(ge=0)] = 0
+
+
+class VolumeContent(Part):
+    """One volume whose content is in the artifact."""
+
+    point: Path
+    """Where it is mounted."""
+    file: FileName
+    size: Annotated[int, Field(ge=0)] | None = None
+    """Bytes that the tmpfs could hold; None for another file system."""
+    sockets: list[str] = []
+    """Paths of sockets in it, which criu makes itself."""
+
+
+class FileEntry(Part):
+    """Size and checksum of one file."""
+
+    size: Annotated[int, Field(ge=0)]
+    blake3: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Captured(Part):
+    """What was captured; complete before the artifact's files are."""
+
+    created_at: str
+    taken_on: Machine
+    container: Container
+    process: Process
+    used_mounts: list[Path]
+    """Mount points on which the worker has files open or mapped."""
+    rootfs: RootFilesystem | None = None
+    volumes: list[VolumeContent] = []
+
+
+class Manifest(Captured):
+    """A whole artifact."""
+
+    format_version: int
+    checkpoint_id: str
+    version: str
+    files: dict[FileName, FileEntry]
+
+    @model_validator(mode="after")
+    def _names_files_that_are_there(self) -> Self:
+        needed = [volume.file for volume in self.volumes]
+        needed += [ROOTFS_TAR, DELETED_FILES] if self.rootfs is not None else []
+        if missing := [name for name in needed if name not in self.files]:
+            raise ValueError(f"files lacks {', '.join(missing)}")
+        return self
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files but the manifest."""
+        return sum(entry.size for entry in self.files.values())
+
+
+def write_manifest(captured: Captured, checkpoint_id: str, version: str, files: dict[str, FileEntry]) -> bytes:
+    """The text of a manifest, as it is stored."""
+    identity = {"formatVersion": FORMAT_VERSION, "checkpointId": checkpoint_id, "version": version}
+    listed = {name: entry.model_dump(by_alias=True) for name, entry in files.items()}
+    document = identity | captured.model_dump(by_alias=True) | {"files": listed}
+    text: str = yaml.dump(document, Dumper=_DUMPER, sort_keys=False)
+    return text.encode()
+
+
+def parse_manifest(text: bytes, checkpoint_id: str) -> Manifest:
     """The manifest of that checkpoint's artifact.
 
     Raises:
-        ArtifactError: the text is none.
+        ArtifactError: ``manifest-unreadable`` with every problem, or ``manifest-format`` for another format.
     """
     try:
-        manifest = load_yaml(text)
+        document = load_yaml(text)
     except yaml.YAMLError as error:
-        raise ArtifactError("manifest-unreadable", f"{MANIFEST} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(manifest, dict) or manifest.get("checkpointId") != checkpoint_id:
-        raise ArtifactError("manifest-unreadable", f"{MANIFEST} is not that of checkpoint {checkpoint_id}")
-    if manifest.get("formatVersion") != FORMAT_VERSION:
+        raise _unreadable(f"is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict) or document.get("checkpointId") != checkpoint_id:
+        raise _unreadable(f"is not that of checkpoint {checkpoint_id}")
+    if document.get("formatVersion") != FORMAT_VERSION:
         raise ArtifactError(
-            "manifest-format",
-            f"artifact format {manifest.get('formatVersion')!r} is not {FORMAT_VERSION}; capture it with this release",
+            AgentReason.MANIFEST_FORMAT,
+            f"artifact format {document.get('formatVersion')!r} is not {FORMAT_VERSION}; capture it with this release",
         )
-    if not isinstance(manifest.get("files"), dict):
-        raise ArtifactError("manifest-unreadable", f"{MANIFEST} names no files")
-    return manifest
+    try:
+        return Manifest.model_validate(document)
+    except ValidationError as error:
+        problems = describe(error, Manifest)
+        more = f"; and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
+        raise _unreadable(f"does not describe an artifact: {'; '.join(problems[:SHOWN_PROBLEMS])}{more}") from error
+
+
+def _unreadable(why: str) -> ArtifactError:
+    return ArtifactError(AgentReason.MANIFEST_UNREADABLE, f"{MANIFEST} {why}")

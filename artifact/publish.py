@@ -13,20 +13,18 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final
-
-import yaml
+from typing import Final
 
 from artifact.backends import directory as storage
 from artifact.digest import digest_of, sum_of
 from artifact.errors import ArtifactError
-from artifact.manifest import FORMAT_VERSION, MANIFEST, Json
+from artifact.manifest import MANIFEST, Captured, FileEntry, write_manifest
 from contract.api import keys
+from contract.api.states import AgentReason
 from contract.config.storage import check_id, check_version
 
 FORGOTTEN: Final = 86400.0
 """Seconds after which a staging directory has no owner."""
-_DUMPER: Final[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def _sweep(parent: int) -> None:
                 shutil.rmtree(name, ignore_errors=True, dir_fd=parent)
 
 
-def publish(base: int, staged: Staging, checkpoint_id: str, version: str, manifest: Json) -> Published:
+def publish(base: int, staged: Staging, checkpoint_id: str, version: str, captured: Captured) -> Published:
     """Complete the manifest with every file's size and sum, sync all, and give the directory its name.
 
     Raises:
@@ -91,28 +89,29 @@ def publish(base: int, staged: Staging, checkpoint_id: str, version: str, manife
     """
     try:
         files = _sums(staged.directory)
-        whole = {"formatVersion": FORMAT_VERSION, "checkpointId": checkpoint_id, "version": version} | manifest
-        text = yaml.dump(whole | {"files": files}, Dumper=_DUMPER, sort_keys=False).encode()
+        text = write_manifest(captured, checkpoint_id, version, files)
         _write_synced(staged, text)
         versions = storage.make_directories(base, f"{check_id(checkpoint_id)}/versions")
         try:
             _rename_new(staged, versions, check_version(version))
-            os.fsync(versions)
+            _sync_or_remove(versions, version)
         finally:
             os.close(versions)
     except OSError as error:
-        raise ArtifactError("storage-unwritable", f"checkpoint storage: {error.strerror}; is it full?") from error
-    return Published(digest_of(text), sum(entry["size"] for entry in files.values()) + len(text))
+        raise ArtifactError(
+            AgentReason.STORAGE_UNWRITABLE, f"checkpoint storage: {error.strerror}; is it full?"
+        ) from error
+    return Published(digest_of(text), sum(entry.size for entry in files.values()) + len(text))
 
 
-def _sums(directory: int) -> dict[str, Json]:
-    files: dict[str, Json] = {}
+def _sums(directory: int) -> dict[str, FileEntry]:
+    files: dict[str, FileEntry] = {}
     for name in sorted(os.listdir(directory)):
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:
             os.fchmod(fd, 0o600)
             os.fsync(fd)
-            files[name] = {"size": os.fstat(fd).st_size, "blake3": sum_of(fd)}
+            files[name] = FileEntry(size=os.fstat(fd).st_size, blake3=sum_of(fd))
         finally:
             os.close(fd)
     return files
@@ -136,9 +135,32 @@ def _rename_new(staged: Staging, versions: int, version: str) -> None:
         raise
 
 
+def _sync_or_remove(versions: int, version: str) -> None:
+    """A name that a power cut may take back must not stand for an artifact."""
+    try:
+        os.fsync(versions)
+    except OSError:
+        shutil.rmtree(version, ignore_errors=True, dir_fd=versions)
+        raise
+
+
+def withdraw(base: int, checkpoint_id: str, version: str) -> None:
+    """Remove a published artifact again, of which nothing has been reported.
+
+    Raises:
+        ArtifactError: it is not there.
+        OSError: storage refuses.
+    """
+    versions = storage.open_beneath(base, f"{check_id(checkpoint_id)}/versions")
+    try:
+        shutil.rmtree(check_version(version), dir_fd=versions)
+    finally:
+        os.close(versions)
+
+
 def _exists(version: str) -> ArtifactError:
     return ArtifactError(
-        "artifact-exists",
+        AgentReason.ARTIFACT_EXISTS,
         f"version {version} exists in checkpoint storage and is never overwritten; take it over with "
         f"`snapshotctl adopt`, set annotation {keys.ANN_ARTIFACT_VERSION} to a new version, or remove the artifact",
     )

@@ -1,14 +1,13 @@
 """Opens published artifacts, and verifies them file by file."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from artifact.backends import directory as storage
 from artifact.digest import digest_of, sum_of
 from artifact.errors import ArtifactError
-from artifact.manifest import MANIFEST, MAX_MANIFEST, parse_manifest
+from artifact.manifest import MANIFEST, MAX_MANIFEST, Manifest, parse_manifest
+from contract.api.states import AgentReason
 from contract.config.storage import check_id, check_version
 
 
@@ -17,13 +16,13 @@ class Artifact:
     """An opened artifact whose manifest has the wanted digest."""
 
     directory: int
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     digest: str
 
     @property
     def size(self) -> int:
         """Bytes of all files but the manifest."""
-        return sum(int(entry["size"]) for entry in self.manifest["files"].values())
+        return self.manifest.size
 
     def open(self, name: str) -> int:
         """One of its files, to read."""
@@ -56,7 +55,7 @@ def _checked_digest(text: bytes, wanted: str | None) -> str:
     digest = digest_of(text)
     if wanted is not None and digest != wanted:
         raise ArtifactError(
-            "manifest-digest", f"the artifact's manifest is {digest}, its DynamoCheckpoint names {wanted}"
+            AgentReason.MANIFEST_DIGEST, f"the artifact's manifest is {digest}, its DynamoCheckpoint names {wanted}"
         )
     return digest
 
@@ -65,7 +64,7 @@ def _read_manifest(directory: int) -> bytes:
     with os.fdopen(storage.open_beneath(directory, MANIFEST, os.O_RDONLY), "rb") as file:
         text = file.read(MAX_MANIFEST + 1)
     if len(text) > MAX_MANIFEST:
-        raise ArtifactError("manifest-unreadable", f"{MANIFEST} is larger than {MAX_MANIFEST >> 20} MiB")
+        raise ArtifactError(AgentReason.MANIFEST_UNREADABLE, f"{MANIFEST} is larger than {MAX_MANIFEST >> 20} MiB")
     return text
 
 
@@ -75,12 +74,12 @@ def verify(artifact: Artifact) -> None:
     Raises:
         ArtifactError: names the first file that differs.
     """
-    for name, entry in artifact.manifest["files"].items():
-        if "/" in name:
-            raise ArtifactError("manifest-unreadable", f"{MANIFEST} names a file outside of the artifact: {name!r}")
+    for name, entry in artifact.manifest.files.items():
         fd = artifact.open(name)
         try:
-            if os.fstat(fd).st_size != entry["size"] or sum_of(fd) != entry["blake3"]:
-                raise ArtifactError("artifact-corrupt", f"{name} is not what the manifest says; capture it again")
+            if os.fstat(fd).st_size != entry.size or sum_of(fd) != entry.blake3:
+                raise ArtifactError(
+                    AgentReason.ARTIFACT_CORRUPT, f"{name} is not what the manifest says; capture it again"
+                )
         finally:
             os.close(fd)

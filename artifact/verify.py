@@ -15,8 +15,9 @@ from typing import Any, Final
 from artifact.backends import directory
 from artifact.errors import ArtifactError
 from artifact.manifest import MANIFEST
-from artifact.read import Artifact, open_artifact
+from artifact.read import open_artifact
 from artifact.read import verify as verify_files
+from contract.api.states import AgentReason
 from contract.api.times import format_time
 from contract.config.storage import BadIdError
 
@@ -38,9 +39,9 @@ def verify(base: str, checkpoint_id: str, version: str) -> dict[str, Any]:
     finally:
         os.close(root)
     try:
-        if found.manifest.get("version") != version:
-            raise ArtifactError("manifest-unreadable", f"{MANIFEST} is not that of version {version}")
-        _verify(found)
+        if found.manifest.version != version:
+            raise ArtifactError(AgentReason.MANIFEST_UNREADABLE, f"{MANIFEST} is not that of version {version}")
+        verify_files(found)
         manifest = found.open(MANIFEST)
         try:
             about = os.fstat(manifest)
@@ -50,14 +51,6 @@ def verify(base: str, checkpoint_id: str, version: str) -> dict[str, Any]:
         return {"version": version, "digest": found.digest, "size": found.size + about.st_size, "createdAt": made}
     finally:
         found.close()
-
-
-def _verify(found: Artifact) -> None:
-    """As the agent does; a manifest that only looks like one is an error of the artifact, not of ours."""
-    try:
-        verify_files(found)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError("manifest-unreadable", f"{MANIFEST} does not describe its files") from error
 
 
 def main(arguments: list[str], answer: Path = TERMINATION_LOG) -> int:
@@ -71,7 +64,7 @@ def main(arguments: list[str], answer: Path = TERMINATION_LOG) -> int:
     except ArtifactError as error:
         told = {"error": error.code, "message": str(error)}
     except (BadIdError, OSError) as error:
-        told = {"error": "artifact-unreadable", "message": str(error)}
+        told = {"error": AgentReason.ARTIFACT_UNREADABLE, "message": str(error)}
     text = json.dumps(told)
     sys.stdout.write(f"{text}\n")
     answer.write_text(text)

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from agent.errors import ContainerError
 from contract.api.reports import ImageConfig
+from contract.api.states import AgentReason
 from linux.proc import Mount
 
 DEFAULT_ROOTS: Final = ("/var/lib/containerd", "/var/lib/containers/storage")
@@ -138,5 +139,5 @@ def _config(document: Json) -> ImageConfig:
 
 def _unreadable(why: str) -> ContainerError:
     return ContainerError(
-        "image-unreadable", f"cannot tell what the container's image runs: {why}; give the pod a command"
+        AgentReason.IMAGE_UNREADABLE, f"cannot tell what the container's image runs: {why}; give the pod a command"
     )

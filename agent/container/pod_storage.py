@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from artifact.backends.directory import open_beneath
 from artifact.errors import ArtifactError
+from contract.api.states import AgentReason
 from linux.proc import PROC, mount_of, mounts
 
 
@@ -16,11 +17,12 @@ def open_pod_mount(base_path: str, init_pid: int, proc: Path = PROC) -> int:
     """
     path = PurePosixPath(base_path)
     if not path.is_absolute() or ".." in path.parts or path == PurePosixPath("/"):
-        raise ArtifactError("storage-path", f"checkpoint storage {base_path!r} must be a clean absolute path")
+        raise ArtifactError(AgentReason.STORAGE_PATH, f"checkpoint storage {base_path!r} must be a clean absolute path")
     mount = mount_of(base_path, mounts(init_pid, proc))
     if mount is None or mount.point == "/":
         raise ArtifactError(
-            "storage-missing", f"nothing is mounted at {base_path} in the container; storage.accessMode is podMount"
+            AgentReason.STORAGE_MISSING,
+            f"nothing is mounted at {base_path} in the container; storage.accessMode is podMount",
         )
     root = os.open(proc / str(init_pid) / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.errors import RefusedError
+from contract.api.states import AgentReason
 from linux import filetree
 from linux.proc import Mount
 
@@ -45,7 +46,7 @@ def parse_deleted(text: bytes) -> Changes:
         gone, emptied, sockets = ([str(name) for name in content[key]] for key in ("deleted", "opaque", "sockets"))
         return Changes(gone=gone, emptied=emptied, sockets=sockets)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RefusedError("artifact-corrupt", "deleted-files.json is not of its form") from error
+        raise RefusedError(AgentReason.ARTIFACT_CORRUPT, "deleted-files.json is not of its form") from error
 
 
 def upper_directory(mounts: Sequence[Mount], host_root: Path) -> Path | None:
@@ -83,7 +84,7 @@ def _sort(upper: int, name: str, found: os.stat_result, changes: Changes) -> Non
         marks = _overlay_marks(upper, name)
         if any(mark in marks for mark in _MERGED_ELSEWHERE):
             raise RefusedError(
-                "overlay-unsupported",
+                AgentReason.OVERLAY_UNSUPPORTED,
                 f"/{name}: the overlay uses redirect_dir or metacopy; turn both off for the container runtime",
             )
         if marks.get("opaque") in (b"y", b"x"):

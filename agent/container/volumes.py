@@ -8,6 +8,7 @@ from typing import Final
 
 from agent.errors import RefusedError
 from contract.api import keys
+from contract.api.states import AgentReason
 from linux import filetree
 from linux.proc import Mount, mount_of
 
@@ -57,7 +58,7 @@ def check_size(root: int, point: str, limit: int = LIMIT) -> list[str]:
     if total > limit:
         name, largest = max(files, key=lambda entry: _content(entry[1]))
         raise RefusedError(
-            "volume-too-large",
+            AgentReason.VOLUME_TOO_LARGE,
             f"volume {point} holds {total} bytes, more than {limit}; the largest file is {point}/{name} "
             f"({_content(largest)}): keep such data on a persistent volume or in the image",
         )

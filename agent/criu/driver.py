@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from agent.criu.nsenter import EXIT_ENTER, EXIT_GRAFT
 from agent.criu.runner import CriuCommand, NamespaceRun, RunResult, run_in_namespaces
 from agent.errors import ContainerError, CriuError
+from contract.api.states import AgentReason
 
 if TYPE_CHECKING:
     from contract.config.sections import Criu as CriuOptions
@@ -146,7 +147,7 @@ class EnteringCriu:
         try:
             done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=10)
         except (OSError, subprocess.SubprocessError) as error:
-            raise CriuError("criu-missing", f"criu in {self.tree} does not run: {error}") from error
+            raise CriuError(AgentReason.CRIU_MISSING, f"criu in {self.tree} does not run: {error}") from error
         return check_version(done.stdout)
 
     def dump(self, request: CriuDump) -> None:
@@ -160,7 +161,7 @@ class EnteringCriu:
                 timeout=request.timeout,
             )
             if result.code != 0:
-                raise CriuError("dump-failed", why(result, run.read(_DUMP_LOG)))
+                raise CriuError(AgentReason.DUMP_FAILED, why(result, run.read(_DUMP_LOG)))
 
     def restore(self, request: CriuRestore) -> Mapping[str, float]:
         """See ``Criu``."""
@@ -175,9 +176,9 @@ class EnteringCriu:
                 timeout=request.timeout,
             )
             if result.code == EXIT_GRAFT:
-                raise ContainerError("files-failed", f"cannot put the worker's files back: {result.error}")
+                raise ContainerError(AgentReason.FILES_FAILED, f"cannot put the worker's files back: {result.error}")
             if result.code != 0:
-                raise CriuError("restore-failed", why(result, run.read(_RESTORE_LOG)))
+                raise CriuError(AgentReason.RESTORE_FAILED, why(result, run.read(_RESTORE_LOG)))
             return result.seconds
 
 
@@ -189,5 +190,7 @@ def check_version(text: str) -> str:
     """
     found = re.search(r"Version: (\d+)\.(\d+)(\.\d+)?", text)
     if found is None or (int(found[1]), int(found[2])) < OLDEST:
-        raise CriuError("criu-too-old", f"criu {OLDEST[0]}.{OLDEST[1]} or newer is needed, found {text.strip()!r}")
+        raise CriuError(
+            AgentReason.CRIU_TOO_OLD, f"criu {OLDEST[0]}.{OLDEST[1]} or newer is needed, found {text.strip()!r}"
+        )
     return found[0].removeprefix("Version: ")

@@ -11,6 +11,7 @@ from agent.executor.api import ContainerRef, ExecutionResult
 from agent.executor.environment import NodeEnvironment
 from agent.executor.lock import ContainerLock, ControlDir
 from contract.api import control_files
+from contract.api.states import AgentReason
 from contract.config.storage import BadIdError
 
 STANDBY: Final = "snapshot-standby"
@@ -40,10 +41,10 @@ class AcquiredContainer:
 
 
 NOT_YET: Final = ExecutionResult(
-    ok=False, reason="standby-not-up", message="the container's standby does not wait (yet)", retry=True
+    ok=False, reason=AgentReason.STANDBY_NOT_UP, message="the container's standby does not wait (yet)", retry=True
 )
 STARTED: Final = ExecutionResult(
-    ok=False, reason="already-started", message="the container has started before an agent could claim it"
+    ok=False, reason=AgentReason.ALREADY_STARTED, message="the container has started before an agent could claim it"
 )
 
 
@@ -75,7 +76,7 @@ def find(place: ContainerRef, environment: NodeEnvironment) -> WaitingContainer 
     started = found is not None and control_dir.has(control_files.RESTORE_COMPLETE)
     control_dir.close()
     if started:
-        raise ContainerError(STARTED.reason, STARTED.message)
+        raise ContainerError(AgentReason.ALREADY_STARTED, STARTED.message)
     return None
 
 

@@ -1,4 +1,4 @@
-"""Captures one container: dump, what it changed in its files, publish, verify, and only then say so.
+"""Captures one container: dump, files, publish, verify; each a phase that is undone if a later one fails.
 
 The worker's end is part of it: criu ends the tree that it has dumped, and standby ends with it.
 """
@@ -6,151 +6,131 @@ The worker's end is part of it: criu ends the tree that it has dumped, and stand
 import os
 import stat
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Final
 
 from agent.container import rootfs, volumes
-from agent.container.inspection import Inspection, Machine, Worker, find_worker, inspect, machine, open_in_container
+from agent.container.inspection import Inspection, find_worker, inspect, machine, open_in_container
 from agent.container.pod_storage import open_pod_mount
 from agent.container.volumes import Volume
 from agent.criu.driver import CriuDump
-from agent.errors import ContainerError, RefusedError
+from agent.errors import ContainerError
 from agent.executor.api import CaptureRequest
+from agent.executor.capture_plan import CapturePlan, plan_capture
 from agent.executor.environment import NodeEnvironment
 from agent.executor.lock import ContainerLock
-from agent.executor.timings import Timings
+from agent.executor.phases import Phase
 from artifact.backends import directory
-from artifact.manifest import DELETED_FILES, ROOTFS_TAR
-from artifact.publish import Published, Staging, publish, refuse_existing, staging
+from artifact.manifest import DELETED_FILES, ROOTFS_TAR, Captured, RootFilesystem, VolumeContent
+from artifact.publish import Published, Staging, publish, refuse_existing, staging, withdraw
 from artifact.read import open_artifact, verify
+from contract.api.reports import ReportPhase
+from contract.api.states import AgentReason
 from linux import filetree
-from linux.proc import mount_of
-
-BYTES_PER_SECOND = 50_000_000
-"""Slowest storage that the time allowance is made for."""
 
 
-@dataclass(frozen=True)
-class CapturePlan:
-    """What a capture will do, decided before anything is touched."""
+@dataclass
+class Capture:
+    """One capture in progress: what it was asked for, and what its phases found and made.
 
-    worker_pid: int
-    """Inside the container."""
-    volumes: tuple[Volume, ...]
-    mount_points: tuple[str, ...]
-    in_use: frozenset[str]
-    allowance_bytes: int
-    """Upper bound of what will be written."""
-    manifest: Mapping[str, Any]
-
-
-def plan_capture(
-    request: CaptureRequest, seen: Inspection, worker: Worker | None, node: Machine, criu: str
-) -> CapturePlan:
-    """Decide about a capture; pure.
-
-    Raises:
-        RefusedError: it would not work, with what to do.
+    A context: what phases have opened is closed at its end.
     """
-    if worker is None:
-        raise RefusedError("no-worker", "the worker has ended; see the container's log")
-    for number, what in seen.stdio.items():
-        if what.startswith(("/dev/pts/", "/dev/console", "socket:")):
-            raise RefusedError(
-                "terminal", f"descriptor {number} of the container is {what}: captures need tty: false and stdin: false"
-            )
-    used = {mount.point for path in worker.in_use if (mount := mount_of(path, list(seen.mounts)))}
-    manifest = {
-        "takenOn": _taken_on(node, criu),
-        "container": {"name": request.place.container, "image": request.image, **_rights(seen)},
-        "process": _process(seen, worker),
-        "usedMounts": sorted(used - {"/"}),
-    }
-    chosen = tuple(volumes.travelling(seen.mounts, worker.in_use, request.place.empty_dirs))
-    points = tuple(mount.point for mount in seen.mounts)
-    return CapturePlan(worker.root.inner_pid, chosen, points, worker.in_use, worker.resident, manifest)
+
+    request: CaptureRequest
+    lock: ContainerLock
+    init_pid: int
+    environment: NodeEnvironment
+    resources: ExitStack = field(default_factory=ExitStack)
+    seen: Inspection = field(init=False)
+    plan: CapturePlan = field(init=False)
+    base: int = field(init=False)
+    """Descriptor of the store's root."""
+    staged: Staging = field(init=False)
+    rootfs: RootFilesystem | None = field(init=False)
+    volumes: list[VolumeContent] = field(init=False)
+    published: Published = field(init=False)
+    is_published: bool = False
 
 
-def _taken_on(node: Machine, criu: str) -> dict[str, Any]:
-    return {
-        "kernel": node.kernel,
-        "architecture": node.architecture,
-        "cpuFlags": sorted(node.cpu_flags),
-        "criu": criu,
-    }
+def _inspect(capture: Capture) -> None:
+    """Look at the container, decide, and refuse whatever would not work."""
+    request, environment, init_pid = capture.request, capture.environment, capture.init_pid
+    capture.seen = inspect(init_pid, environment.proc)
+    worker = find_worker(init_pid, environment.proc)
+    node = machine(environment.proc)
+    capture.plan = plan_capture(request, capture.seen, worker, node, environment.criu.version())
+    for volume in capture.plan.volumes:
+        _check_volume(init_pid, volume, environment)
+    capture.base = open_base(request.base_path, init_pid, environment, through_pod=request.through_pod)
+    capture.resources.callback(os.close, capture.base)
+    refuse_existing(capture.base, request.checkpoint_id, request.version)
 
 
-def _rights(seen: Inspection) -> dict[str, Any]:
-    """Of standby, which has exactly what the container was given: a restore is refused where it would get less."""
-    return {
-        "uid": seen.init.uid,
-        "gid": seen.init.gid,
-        "groups": sorted(seen.init.groups),
-        "capabilities": f"{seen.init.capabilities['CapBnd']:x}",
-        "noNewPrivileges": seen.init.no_new_privileges,
-        "seccomp": seen.init.seccomp,
-    }
-
-
-def _process(seen: Inspection, worker: Worker) -> dict[str, Any]:
-    return {
-        "pid": worker.root.inner_pid,
-        "argv": list(worker.argv),
-        "ids": sorted(worker.inner_ids),
-        "stdio": {str(number): what for number, what in seen.stdio.items()},
-    }
-
-
-def allowance(environment: NodeEnvironment, size: int) -> float:
-    """Seconds that moving ``size`` bytes may take."""
-    return min(environment.longest, 60 + size / BYTES_PER_SECOND)
-
-
-def capture(
-    request: CaptureRequest, lock: ContainerLock, init_pid: int, environment: NodeEnvironment, timings: Timings
-) -> Published:
-    """Capture a claimed container up to the published and verified artifact; the verdict is the caller's.
-
-    Raises:
-        SnapshotError: with what to do; nothing is published then.
-    """
-    with timings.phase("inspect"):
-        seen = inspect(init_pid, environment.proc)
-        worker = find_worker(init_pid, environment.proc)
-        plan = plan_capture(request, seen, worker, machine(environment.proc), environment.criu.version())
-        for volume in plan.volumes:
-            _check_volume(init_pid, volume, environment)
-        base = open_base(request.base_path, init_pid, environment, through_pod=request.through_pod)
-    try:
-        refuse_existing(base, request.checkpoint_id, request.version)
-        lock.allow(allowance(environment, plan.allowance_bytes))
-        with staging(base, request.checkpoint_id) as staged:
-            with timings.phase("dump"):
-                environment.criu.dump(_request(init_pid, plan, staged, environment))
-            with timings.phase("files"):
-                extra = _save_files(staged, plan, seen, environment)
-                extra["volumes"] = [
-                    _save_volume(staged, init_pid, v, i, environment) for i, v in enumerate(plan.volumes)
-                ]
-            with timings.phase("publish"):
-                whole = {"createdAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **plan.manifest, **extra}
-                published = publish(base, staged, request.checkpoint_id, request.version, whole)
-        with timings.phase("verify"):
-            _verify(base, request, published)
-        return published
-    finally:
-        os.close(base)
-
-
-def _request(init_pid: int, plan: CapturePlan, staged: Staging, environment: NodeEnvironment) -> CriuDump:
-    return CriuDump(
-        init_pid=init_pid,
-        worker_pid=plan.worker_pid,
-        images=staged.directory,
-        timeout=environment.longest,
+def _dump(capture: Capture) -> None:
+    """Have criu write the tree's images into a staging directory, which goes with the capture's context."""
+    environment, plan = capture.environment, capture.plan
+    capture.lock.allow(environment.allowance(plan.allowance_bytes))
+    capture.staged = capture.resources.enter_context(staging(capture.base, capture.request.checkpoint_id))
+    environment.criu.dump(
+        CriuDump(
+            init_pid=capture.init_pid,
+            worker_pid=plan.worker_pid,
+            images=capture.staged.directory,
+            timeout=environment.longest,
+        )
     )
+
+
+def _save_files(capture: Capture) -> None:
+    """Add what the worker keeps in files: its changes to the root file system, shared memory, volumes."""
+    capture.rootfs = _save_rootfs(capture)
+    capture.volumes = [_save_volume(capture, volume, i) for i, volume in enumerate(capture.plan.volumes)]
+
+
+def _publish(capture: Capture) -> None:
+    plan, request = capture.plan, capture.request
+    captured = Captured(
+        created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        taken_on=plan.taken_on,
+        container=plan.container,
+        process=plan.process,
+        used_mounts=list(plan.used_mounts),
+        rootfs=capture.rootfs,
+        volumes=capture.volumes,
+    )
+    capture.published = publish(capture.base, capture.staged, request.checkpoint_id, request.version, captured)
+    capture.is_published = True
+
+
+def _withdraw(capture: Capture) -> bool:
+    """Remove what was published: nobody has been told of it, and the next attempt may have its version."""
+    if capture.is_published:
+        withdraw(capture.base, capture.request.checkpoint_id, capture.request.version)
+        capture.is_published = False
+    return True
+
+
+def _verify(capture: Capture) -> None:
+    """Open what was published as a restore would: that, and not our having written it, is what Ready stands for."""
+    request = capture.request
+    found = open_artifact(capture.base, request.checkpoint_id, request.version, capture.published.digest)
+    try:
+        verify(found)
+    finally:
+        found.close()
+    capture.lock.captured()
+
+
+CAPTURE: Final = (
+    Phase(ReportPhase.INSPECT, _inspect),
+    Phase(ReportPhase.DUMP, _dump),
+    Phase(ReportPhase.FILES, _save_files),
+    Phase(ReportPhase.PUBLISH, _publish, undo=_withdraw),
+    Phase(ReportPhase.VERIFY, _verify),
+)
+"""From a claimed container to a verified artifact. The staging directory goes with the context, whatever happens."""
 
 
 def open_base(path: PurePosixPath, init_pid: int, environment: NodeEnvironment, *, through_pod: bool) -> int:
@@ -161,7 +141,7 @@ def open_base(path: PurePosixPath, init_pid: int, environment: NodeEnvironment, 
 
 
 def _check_volume(init_pid: int, volume: Volume, environment: NodeEnvironment) -> None:
-    """Refuses beforehand what is too large; the names themselves are read once the worker has stopped."""
+    """Refuse beforehand what is too large; the names themselves are read once the worker has stopped."""
     root = open_in_container(init_pid, volume.point, proc=environment.proc)
     try:
         volumes.check_size(root, volume.point)
@@ -169,45 +149,35 @@ def _check_volume(init_pid: int, volume: Volume, environment: NodeEnvironment) -
         os.close(root)
 
 
-def _save_volume(
-    staged: Staging, init_pid: int, volume: Volume, number: int, environment: NodeEnvironment
-) -> dict[str, Any]:
+def _save_volume(capture: Capture, volume: Volume, number: int) -> VolumeContent:
     file_name = f"volume-{number}.tar"
-    root = open_in_container(init_pid, volume.point, proc=environment.proc)
+    root = open_in_container(capture.init_pid, volume.point, proc=capture.environment.proc)
     try:
-        with os.fdopen(staged.file(file_name), "wb") as into:
+        with os.fdopen(capture.staged.file(file_name), "wb") as into:
             filetree.pack(root, into, volumes.check_size(root, volume.point))
         sockets = [name for name, found in filetree.walk(root) if stat.S_ISSOCK(found.st_mode)]
     finally:
         os.close(root)
-    return {"point": volume.point, "file": file_name, "size": volume.size, "sockets": sockets}
+    return VolumeContent(point=volume.point, file=file_name, size=volume.size, sockets=sockets)
 
 
-def _save_files(staged: Staging, plan: CapturePlan, seen: Inspection, environment: NodeEnvironment) -> dict[str, Any]:
-    upper_path = rootfs.upper_directory(seen.mounts, environment.host_root)
+def _save_rootfs(capture: Capture) -> RootFilesystem | None:
+    plan, environment = capture.plan, capture.environment
+    upper_path = rootfs.upper_directory(capture.seen.mounts, environment.host_root)
     if upper_path is None:
-        return {"rootfs": None}
+        return None
     try:
         upper = os.open(upper_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise ContainerError(
-            "rootfs-unreadable", f"the container's upper layer {upper_path}: {error.strerror}"
+            AgentReason.ROOTFS_UNREADABLE, f"the container's upper layer {upper_path}: {error.strerror}"
         ) from error
     try:
         changes = rootfs.collect(upper, rootfs.skipper(environment.exclusions, plan.mount_points, plan.in_use))
-        with os.fdopen(staged.file(ROOTFS_TAR), "wb") as into:
+        with os.fdopen(capture.staged.file(ROOTFS_TAR), "wb") as into:
             size = filetree.pack(upper, into, changes.files)
     finally:
         os.close(upper)
-    with os.fdopen(staged.file(DELETED_FILES), "w") as file:
+    with os.fdopen(capture.staged.file(DELETED_FILES), "w") as file:
         file.write(changes.deleted_json())
-    return {"rootfs": {"files": len(changes.files), "deleted": len(changes.gone), "bytes": size}}
-
-
-def _verify(base: int, request: CaptureRequest, published: Published) -> None:
-    """Open what was published as a restore would: that, and not our having written it, is what Ready stands for."""
-    found = open_artifact(base, request.checkpoint_id, request.version, published.digest)
-    try:
-        verify(found)
-    finally:
-        found.close()
+    return RootFilesystem(files=len(changes.files), deleted=len(changes.gone), bytes=size)

@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 from agent.container import image_config
 from agent.container.inspection import open_in_container
 from agent.errors import ContainerError
-from agent.executor import acquire, capture, restore
+from agent.executor import acquire
 from agent.executor.acquire import AcquiredContainer
 from agent.executor.api import (
     CaptureRequest,
@@ -27,13 +27,18 @@ from agent.executor.api import (
     RejectRequest,
     RestoreRequest,
 )
+from agent.executor.capture import CAPTURE, Capture
 from agent.executor.environment import NodeEnvironment
 from agent.executor.lock import ContainerLock
+from agent.executor.phases import run_phases, undo_phases
+from agent.executor.restore import RESTORE, Restore
 from agent.executor.timings import Timings
+from agent.executor.undo import undo_restore
 from agent.executor.undo_journal import Journal
 from contract.api import control_files, keys
 from contract.api.errors import SnapshotError
-from contract.api.reports import ImageConfig
+from contract.api.reports import ImageConfig, ReportPhase
+from contract.api.states import AgentReason
 from linux import proc
 
 PATIENCE: Final = 30.0
@@ -135,58 +140,65 @@ class NodeEngine:
     # In threads from here on.
 
     def _capture(self, request: CaptureRequest, acquired: AcquiredContainer, timings: Timings) -> ExecutionResult:
-        try:
-            _refuse_second_attempt(acquired.lock)
-            config = self._image_config(request, acquired)
-            published = capture.capture(request, acquired.lock, acquired.waiting.init_pid, self._environment, timings)
-            acquired.lock.captured()
-        except Exception as error:  # noqa: BLE001 - every failure must become a verdict
-            reason, message = _explain(error)
-            with suppress(OSError):
-                acquired.lock.failed(message, clean=True)
-            return _told("capture failed", request.place, ExecutionResult(False, reason, message, timings.seconds()))
-        outcome = ExecutionResult(
+        lock, container = acquired.lock, acquired.waiting
+        if lock.taken_before:
+            # A dump that was cut off may have left the worker with criu's code in it.
+            words = "the agent died during the capture; capture it again under a new version"
+            return self._capture_failed(request, lock, ContainerError(AgentReason.AGENT_DIED, words), timings)
+        config = self._image_config(request, acquired)
+        capture = Capture(request, lock, container.init_pid, self._environment)
+        with capture.resources:
+            failure = run_phases(CAPTURE, capture, timings)
+        if failure is not None:
+            return self._capture_failed(request, lock, failure.error, timings)
+        result = ExecutionResult(
             ok=True,
             seconds=timings.seconds(),
-            size=published.size,
-            manifest_digest=published.digest,
-            container_id=acquired.waiting.container_id,
+            size=capture.published.size,
+            manifest_digest=capture.published.digest,
+            container_id=container.container_id,
             image=config,
         )
-        return _told("captured", request.place, outcome)
+        return _logged("captured", request.place, result)
 
-    def _restore(self, request: RestoreRequest, acquired: AcquiredContainer, timings: Timings) -> ExecutionResult:
-        try:
-            self._clean_up_after_another(request.place, acquired)
-            pid, size = restore.restore(request, acquired.lock, acquired.waiting.init_pid, self._environment, timings)
-            acquired.lock.control.write(control_files.RESTORE_CONTEXT, restore.context(request))
-            acquired.lock.restored(pid)
-        except Exception as error:  # noqa: BLE001 - every failure must become a verdict
-            return self._restore_failed(request.place, acquired, error, timings)
-        self._forget_journal(request.place)
-        outcome = ExecutionResult(
-            ok=True, seconds=timings.seconds(), size=size, container_id=acquired.waiting.container_id
-        )
-        return _told("restored", request.place, outcome)
-
-    def _reject(self, request: RejectRequest, acquired: AcquiredContainer, timings: Timings) -> ExecutionResult:
-        return self._restore_failed(request.place, acquired, ContainerError(request.reason, request.message), timings)
-
-    def _restore_failed(
-        self, place: ContainerRef, acquired: AcquiredContainer, error: Exception, timings: Timings
+    def _capture_failed(
+        self, request: CaptureRequest, lock: ContainerLock, error: Exception, timings: Timings
     ) -> ExecutionResult:
         reason, message = _explain(error)
-        with timings.phase("undo"):
-            clean = _quietly(lambda: restore.undo(place, acquired.lock, acquired.waiting.init_pid, self._environment))
+        with suppress(OSError):
+            lock.failed(message, clean=True)
+        return _logged("capture failed", request.place, ExecutionResult(False, reason, message, timings.seconds()))
+
+    def _restore(self, request: RestoreRequest, acquired: AcquiredContainer, timings: Timings) -> ExecutionResult:
+        restore = Restore(request, acquired.lock, acquired.waiting.init_pid, self._environment)
+        if acquired.lock.taken_before and not undo_phases(RESTORE, restore):
+            words = "an agent died during a restore and left files or processes"
+            error = ContainerError(AgentReason.AGENT_DIED, words)
+            return self._restore_failed(request.place, acquired, error, timings, clean=False)
+        with restore.resources:
+            failure = run_phases(RESTORE, restore, timings)
+        if failure is not None:
+            return self._restore_failed(request.place, acquired, failure.error, timings, clean=failure.clean)
+        self._forget_journal(request.place)
+        size, container_id = restore.artifact.size, acquired.waiting.container_id
+        result = ExecutionResult(ok=True, seconds=timings.seconds(), size=size, container_id=container_id)
+        return _logged("restored", request.place, result)
+
+    def _reject(self, request: RejectRequest, acquired: AcquiredContainer, timings: Timings) -> ExecutionResult:
+        with timings.phase(ReportPhase.UNDO):  # an agent before this one may have begun a restore
+            clean = undo_restore(request.place, acquired.lock, acquired.waiting.init_pid, self._environment)
+        error = ContainerError(request.reason, request.message)
+        return self._restore_failed(request.place, acquired, error, timings, clean=clean)
+
+    def _restore_failed(
+        self, place: ContainerRef, acquired: AcquiredContainer, error: Exception, timings: Timings, *, clean: bool
+    ) -> ExecutionResult:
+        reason, message = _explain(error)
         with suppress(OSError):
             acquired.lock.failed(message, clean=clean)
-        outcome = ExecutionResult(False, reason, message, timings.seconds(), container_id=acquired.waiting.container_id)
-        return _told("restore failed", place, outcome)
-
-    def _clean_up_after_another(self, place: ContainerRef, acquired: AcquiredContainer) -> None:
-        before = acquired.lock.taken_before
-        if before and not restore.undo(place, acquired.lock, acquired.waiting.init_pid, self._environment):
-            raise ContainerError("agent-died", "an agent died during a restore and left files or processes")
+        container_id = acquired.waiting.container_id
+        result = ExecutionResult(False, reason, message, timings.seconds(), container_id=container_id)
+        return _logged("restore failed", place, result)
 
     def _forget_journal(self, place: ContainerRef) -> None:
         journal = Journal.find(self._environment.kubelet_pods, place.pod_uid, place.container)
@@ -246,29 +258,15 @@ def _record(words: tuple[str, ...]) -> str:
     return "".join(f"{word}\0" for word in words)
 
 
-def _refuse_second_attempt(acquired: ContainerLock) -> None:
-    """A dump that was cut off may have left the worker with criu's code in it."""
-    if acquired.taken_before:
-        raise ContainerError("agent-died", "the agent died during the capture; capture it again under a new version")
-
-
-def _explain(error: Exception) -> tuple[str, str]:
-    """Code and sentence; what nobody foresaw is logged whole."""
+def _explain(error: Exception) -> tuple[AgentReason, str]:
+    """Code and sentence; an unexpected one is logged with its traceback."""
     if isinstance(error, SnapshotError):
         return error.code, str(error)
-    logger.error("unforeseen failure", exc_info=error)
-    return "internal-error", f"{type(error).__name__}: {error}"
+    logger.error("unexpected failure", exc_info=error)
+    return AgentReason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"
 
 
-def _quietly(act: Callable[[], bool]) -> bool:
-    try:
-        return act()
-    except Exception:
-        logger.exception("undo failed")
-        return False
-
-
-def _told(what: str, place: ContainerRef, outcome: ExecutionResult) -> ExecutionResult:
+def _logged(what: str, place: ContainerRef, outcome: ExecutionResult) -> ExecutionResult:
     """The one line that sums an attempt up."""
     facts = {"pod": f"{place.namespace}/{place.pod}", "container": place.container, "bytes": outcome.size}
     logger.info(what, extra=facts | {"reason": outcome.message, "seconds": outcome.seconds})

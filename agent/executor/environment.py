@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from agent.criu.driver import Criu
 from linux.proc import PROC
+
+BYTES_PER_SECOND: Final = 50_000_000
+"""Slowest storage that the time allowance is made for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,3 +29,7 @@ class NodeEnvironment:
     longest: float = 7200.0
     """Seconds that one capture or restore may take."""
     node: str = ""
+
+    def allowance(self, size: int) -> float:
+        """Seconds that moving ``size`` bytes may take."""
+        return min(self.longest, 60 + size / BYTES_PER_SECOND)

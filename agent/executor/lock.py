@@ -17,6 +17,7 @@ from typing import Final, Self
 
 from agent.errors import ContainerError
 from contract.api import control_files, keys
+from contract.api.states import AgentReason
 from contract.config.storage import check_id
 from linux import syscalls
 from linux.proc import PROC, holds
@@ -151,7 +152,7 @@ def take(control_dir: ControlDir, init_pid: int, proc: Path = PROC) -> Container
     try:
         fd = syscalls.openat2(control_dir.directory, control_files.CLAIM, os.O_RDWR, resolve=_SAFE)
     except OSError as error:
-        raise ContainerError("claim-gone", f"claim file: {error.strerror}") from error
+        raise ContainerError(AgentReason.CLAIM_GONE, f"claim file: {error.strerror}") from error
     try:
         _lock(fd)
         _still_waiting(control_dir, fd, init_pid, proc)
@@ -166,7 +167,7 @@ def _read_claim(fd: int) -> tuple[str, bool]:
     content = os.pread(fd, _CLAIM_BYTES, 0)
     nonce = _NONCE.match(content)
     if nonce is None:
-        raise ContainerError("claim-gone", "the claim file holds no nonce (yet)")
+        raise ContainerError(AgentReason.CLAIM_GONE, "the claim file holds no nonce (yet)")
     return nonce[1].decode(), len(content) > nonce.end()
 
 
@@ -177,7 +178,9 @@ def _lock(fd: int) -> None:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno != errno.EWOULDBLOCK or time.monotonic() > end:
-                raise ContainerError("claim-taken", "the container is claimed, or starts cold already") from error
+                raise ContainerError(
+                    AgentReason.CLAIM_TAKEN, "the container is claimed, or starts cold already"
+                ) from error
             time.sleep(0.002)
         else:
             return
@@ -186,4 +189,4 @@ def _lock(fd: int) -> None:
 def _still_waiting(control_dir: ControlDir, fd: int, init_pid: int, proc: Path) -> None:
     """The lock alone proves nothing: a cold start lets go of it when it becomes the worker."""
     if control_dir.has(control_files.RESTORE_COMPLETE) or not holds(init_pid, os.fstat(fd), proc):
-        raise ContainerError("claim-gone", "standby no longer waits: the container has started")
+        raise ContainerError(AgentReason.CLAIM_GONE, "standby no longer waits: the container has started")

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from artifact.errors import ArtifactError
+from contract.api.states import AgentReason
 from linux import syscalls
 
 _SAFE: Final = syscalls.BENEATH | syscalls.NO_SYMLINKS | syscalls.NO_MAGICLINKS
@@ -25,7 +26,7 @@ def open_agent_mount(base_path: str) -> int:
         return os.open(base_path, _DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise ArtifactError(
-            "storage-missing",
+            AgentReason.STORAGE_MISSING,
             f"checkpoint storage {base_path}: {error.strerror}; is the volume bound and mounted in the agent?",
         ) from error
 
@@ -39,7 +40,11 @@ def open_beneath(directory: int, path: str, flags: int = _DIRECTORY) -> int:
     try:
         return syscalls.openat2(directory, path, flags, resolve=_SAFE)
     except OSError as error:
-        code = "artifact-missing" if error.errno in (errno.ENOENT, errno.ENOTDIR) else "artifact-unreadable"
+        code = (
+            AgentReason.ARTIFACT_MISSING
+            if error.errno in (errno.ENOENT, errno.ENOTDIR)
+            else AgentReason.ARTIFACT_UNREADABLE
+        )
         raise ArtifactError(code, f"{path} in checkpoint storage: {error.strerror}") from error
 
 
@@ -58,7 +63,7 @@ def make_directories(directory: int, path: str) -> int:
                 pass
             except OSError as error:
                 raise ArtifactError(
-                    "storage-unwritable", f"cannot make {path} in checkpoint storage: {error.strerror}"
+                    AgentReason.STORAGE_UNWRITABLE, f"cannot make {path} in checkpoint storage: {error.strerror}"
                 ) from error
             inner = open_beneath(current, part)
             os.close(current)

@@ -328,7 +328,7 @@ from pathlib import Path, PurePosixPath
 from agent.executor.api import ContainerRef, RestoreRequest
 from agent.executor.engine import NodeEngine
 from agent.executor.environment import NodeEnvironment
-from tests.node.test_capture_restore import Node
+from tests.node.engine.test_capture_restore import Node
 
 class Dying:
     def __init__(self, criu):

@@ -1,6 +1,7 @@
 """What a container holds is never loaded, run or read as configuration by criu and what starts it."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespace
 HERE = Path(__file__).parent
 LIBRARIES = ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/usr/local/lib", "/usr/lib64")
 HELPERS = ("tar", "ip", "nft", "iptables", "iptables-restore", "ip6tables-restore", "apparmor_parser", "criu")
+CLOCK_NANOSLEEP = 230
 SPRUNG = "#!/bin/sh\necho helper >> /sprung\n"
 TEXTS = {
     "/etc/ld.so.preload": "/trap.so\n",
@@ -104,8 +106,16 @@ def mapped(container: BareContainer) -> set[str]:
     found = set()
     for pid in tree(container.init()):
         found |= set(re.findall(r" (/\S+)$", Path(f"/proc/{pid}/maps").read_text(), re.MULTILINE))
-        found |= {str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()}
+        for fd in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                found.add(str(fd.readlink()))
     return found
+
+
+def settled(container: BareContainer) -> bool:
+    """Whether the worker's child has been loaded and sleeps: its loader reads the container's files, as it must."""
+    child = tree(container.init())[-1]
+    return Path(f"/proc/{child}/syscall").read_text().startswith(f"{CLOCK_NANOSLEEP} ")
 
 
 def tree(pid: int) -> list[int]:
@@ -122,6 +132,7 @@ async def test_traps_behind_every_path(node, folder, library):
     source = node.start("--capture")
     source.says("warm")
     wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    wait_for(lambda: settled(source), "the child sleeps")
     workers = mapped(source)
     set_traps(source, library, folder[1], workers)
     outcome = await node.capture(source, "trapped")

@@ -11,6 +11,7 @@ from artifact.manifest import MANIFEST, MAX_MANIFEST
 from artifact.publish import publish, refuse_existing, staging
 from artifact.read import open_artifact, verify
 from contract.config.storage import BadIdError
+from tests.support.builders.manifests import captured
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def make(base, files=(("pages-1.img", b"p" * 5000), ("empty.img", b"")), checkpo
         for name, content in files:
             with os.fdopen(staged.file(name), "wb") as file:
                 file.write(content)
-        return publish(base, staged, checkpoint_id, version, {"process": {"pid": 1001}})
+        return publish(base, staged, checkpoint_id, version, captured())
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_round_trip(base, opened, tmp_path):
     published = make(base)
     found = opened("abc", "1", published.digest)
     verify(found)
-    assert (published.digest, 5000, 1001) == (found.digest, found.size, found.manifest["process"]["pid"])
+    assert (published.digest, 5000, 1001) == (found.digest, found.size, found.manifest.process.pid)
     assert published.size == 5000 + (tmp_path / "abc/versions/1" / MANIFEST).stat().st_size
     assert [] == list((tmp_path / "abc/tmp").iterdir())
 

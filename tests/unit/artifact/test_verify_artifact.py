@@ -8,6 +8,7 @@ import pytest
 
 from artifact.publish import publish, staging
 from artifact.verify import main, verify
+from tests.support.builders.manifests import captured
 
 
 def make(base, version="1", checkpoint_id="abc"):
@@ -16,7 +17,7 @@ def make(base, version="1", checkpoint_id="abc"):
         with staging(root, checkpoint_id) as staged:
             with os.fdopen(staged.file("pages-1.img"), "wb") as file:
                 file.write(b"p" * 5000)
-            return publish(root, staged, checkpoint_id, version, {"container": {"user": "0"}})
+            return publish(root, staged, checkpoint_id, version, captured())
     finally:
         os.close(root)
 

@@ -9,9 +9,11 @@ from agent.container.inspection import Inspection, Machine, Worker
 from agent.container.rootfs import Changes
 from agent.errors import RefusedError
 from agent.executor.api import CaptureRequest, ContainerRef
-from agent.executor.capture import plan_capture
-from agent.executor.restore import plan_restore
+from agent.executor.capture_plan import plan_capture
+from agent.executor.restore_checks import plan_restore
+from artifact.manifest import DELETED_FILES, ROOTFS_TAR, RootFilesystem, VolumeContent
 from linux.proc import Mount, Status
+from tests.support.builders import manifests
 
 CAPS = 0xA80425FB
 NODE = Machine("6.1.0", "x86_64", frozenset({"avx2", "sse4_2"}))
@@ -56,7 +58,12 @@ ORDER = CaptureRequest(
 def manifest(**fields):
     """What a capture of the usual container writes."""
     plan = plan_capture(ORDER, container(), worker("/usr/bin/python3", "/scratch/x"), NODE, "4.2.1")
-    return {**plan.manifest, "rootfs": {"files": 1}, "volumes": [], **fields}
+    parts = {
+        "taken_on": plan.taken_on, "container": plan.container, "process": plan.process,
+        "used_mounts": list(plan.used_mounts), "rootfs": RootFilesystem(files=1),
+    }  # fmt: skip
+    captured = manifests.captured(**parts | fields)
+    return manifests.manifest(captured, ROOTFS_TAR, DELETED_FILES, *(volume.file for volume in captured.volumes))
 
 
 class TestCapture:
@@ -64,10 +71,9 @@ class TestCapture:
         plan = plan_capture(ORDER, container(), worker("/usr/bin/python3", "/scratch/x"), NODE, "4.2.1")
         assert 1001 == plan.worker_pid
         assert [("/dev/shm", 65536 << 10), ("/scratch", None)] == [(v.point, v.size) for v in plan.volumes]
-        assert ["/scratch"] == plan.manifest["usedMounts"]
-        assert {"pid": 1001, "ids": [1001, 1002], "argv": ["python3", "x.py"]}.items() <= plan.manifest[
-            "process"
-        ].items()
+        assert ("/scratch",) == plan.used_mounts
+        process = plan.process
+        assert (1001, [1001, 1002], ["python3", "x.py"]) == (process.pid, process.ids, process.argv)
 
     def test_an_empty_dir_that_nobody_uses_stays(self):
         plan = plan_capture(ORDER, container(), worker("/usr/bin/python3"), NODE, "4.2.1")
@@ -85,7 +91,7 @@ class TestCapture:
 
 class TestRestore:
     def test_plan(self):
-        volumes = [{"point": "/dev/shm", "file": "volume-0.tar", "size": 8 << 30, "sockets": []}]
+        volumes = [VolumeContent(point="/dev/shm", file="volume-0.tar", size=8 << 30)]
         plan = plan_restore(
             manifest(volumes=volumes), container(), NODE, "4.2.1", Changes(gone=["etc/issue"], emptied=["opt"])
         )
@@ -97,7 +103,7 @@ class TestRestore:
         assert {"/dev/shm": 8 << 30} == plan.resize
 
     def test_larger_shared_memory_is_left_alone(self):
-        volumes = [{"point": "/dev/shm", "file": "volume-0.tar", "size": 1 << 20, "sockets": []}]
+        volumes = [VolumeContent(point="/dev/shm", file="volume-0.tar", size=1 << 20)]
         assert {} == plan_restore(manifest(volumes=volumes), container(), NODE, "4.2.1", NOTHING).resize
 
     @pytest.mark.parametrize(
@@ -137,13 +143,12 @@ class TestRestore:
     @pytest.mark.parametrize(
         ("then", "words"),
         [
-            pytest.param({"noNewPrivileges": False}, "allowPrivilegeEscalation", id="no-new-privileges"),
+            pytest.param({"no_new_privileges": False}, "allowPrivilegeEscalation", id="no-new-privileges"),
             pytest.param({"seccomp": 0}, "seccomp", id="seccomp"),
         ],
     )
     def test_rights_that_the_capture_had(self, then, words):
-        wide = manifest()
-        wide["container"] = wide["container"] | then
+        wide = manifest(container=manifests.container(**then))
         with pytest.raises(RefusedError, match=words):
             plan_restore(wide, container(), NODE, "4.2.1", NOTHING)
 

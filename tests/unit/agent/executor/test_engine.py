@@ -5,17 +5,19 @@ import fcntl
 import os
 import threading
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 
 import pytest
 
 from agent.container.find import Found
-from agent.executor import acquire, restore
+from agent.executor import acquire
 from agent.executor import engine as engine_module
 from agent.executor.api import ContainerRef, ImageConfigRequest, RejectRequest, RestoreRequest
 from agent.executor.engine import NodeEngine
 from agent.executor.environment import NodeEnvironment
+from agent.executor.phases import Phase
 from contract.api import control_files, keys
-from contract.api.reports import ImageConfig
+from contract.api.reports import ImageConfig, ReportPhase
 from contract.api.states import AgentReason
 
 NONCE = "0123456789abcdef" * 2
@@ -76,18 +78,19 @@ def busy(monkeypatch):
     """Restores last until they are let go; answers what lets them go."""
     free = threading.Event()
 
-    def slow(request, *_):
+    def slow(restore):
         assert free.wait(WAIT)
-        return 1001, 4096
+        restore.artifact = SimpleNamespace(size=4096)
+        restore.lock.restored(1001)
 
-    monkeypatch.setattr(restore, "restore", slow)
+    monkeypatch.setattr(engine_module, "RESTORE", (Phase(ReportPhase.ENTER, slow),))
     yield free
     free.set()
 
 
 @pytest.fixture(autouse=True)
 def _nothing_to_undo(monkeypatch):
-    monkeypatch.setattr(restore, "undo", lambda *_: True)
+    monkeypatch.setattr(engine_module, "undo_restore", lambda *_: True)
 
 
 def request(place: ContainerRef) -> RestoreRequest:

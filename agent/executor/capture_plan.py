@@ -1,0 +1,93 @@
+"""What a capture will do, decided before anything is touched."""
+
+from dataclasses import dataclass
+
+from agent.container import volumes
+from agent.container.inspection import Inspection, Machine, Worker
+from agent.container.volumes import Volume
+from agent.errors import RefusedError
+from agent.executor.api import CaptureRequest
+from artifact import manifest
+from contract.api.states import AgentReason
+from linux.proc import mount_of
+
+
+@dataclass(frozen=True)
+class CapturePlan:
+    """The decision about one capture."""
+
+    worker_pid: int
+    """Inside the container."""
+    volumes: tuple[Volume, ...]
+    """Whose content travels."""
+    mount_points: tuple[str, ...]
+    in_use: frozenset[str]
+    allowance_bytes: int
+    """Upper bound of what will be written."""
+    taken_on: manifest.Machine
+    container: manifest.Container
+    process: manifest.Process
+    used_mounts: tuple[str, ...]
+
+
+def plan_capture(
+    request: CaptureRequest, seen: Inspection, worker: Worker | None, node: Machine, criu: str
+) -> CapturePlan:
+    """Decide about a capture; pure.
+
+    Raises:
+        RefusedError: it would not work, with what to do.
+    """
+    if worker is None:
+        raise RefusedError(AgentReason.NO_WORKER, "the worker has ended; see the container's log")
+    _refuse_terminal(seen)
+    used = {mount.point for path in worker.in_use if (mount := mount_of(path, list(seen.mounts)))}
+    return CapturePlan(
+        worker_pid=worker.root.inner_pid,
+        volumes=tuple(volumes.travelling(seen.mounts, worker.in_use, request.place.empty_dirs)),
+        mount_points=tuple(mount.point for mount in seen.mounts),
+        in_use=worker.in_use,
+        allowance_bytes=worker.resident,
+        taken_on=_taken_on(node, criu),
+        container=_container(request, seen),
+        process=_process(seen, worker),
+        used_mounts=tuple(sorted(used - {"/"})),
+    )
+
+
+def _refuse_terminal(seen: Inspection) -> None:
+    for number, what in seen.stdio.items():
+        if what.startswith(("/dev/pts/", "/dev/console", "socket:")):
+            raise RefusedError(
+                AgentReason.TERMINAL,
+                f"descriptor {number} of the container is {what}: captures need tty: false and stdin: false",
+            )
+
+
+def _taken_on(node: Machine, criu: str) -> manifest.Machine:
+    return manifest.Machine(
+        kernel=node.kernel, architecture=node.architecture, cpu_flags=sorted(node.cpu_flags), criu=criu
+    )
+
+
+def _container(request: CaptureRequest, seen: Inspection) -> manifest.Container:
+    """With the rights of standby, which are what the container was given: a restore into one with less is refused."""
+    return manifest.Container(
+        name=request.place.container,
+        image=request.image,
+        uid=seen.init.uid,
+        gid=seen.init.gid,
+        groups=sorted(seen.init.groups),
+        capabilities=f"{seen.init.capabilities['CapBnd']:x}",
+        no_new_privileges=seen.init.no_new_privileges,
+        seccomp=seen.init.seccomp,
+    )
+
+
+def _process(seen: Inspection, worker: Worker) -> manifest.Process:
+    return manifest.Process(
+        pid=worker.root.inner_pid,
+        argv=list(worker.argv),
+        ids=sorted(worker.inner_ids),
+        stdio={str(number): what for number, what in seen.stdio.items()},
+    )

@@ -1,0 +1,71 @@
+"""Each phase of a real capture and restore fails in turn, after its work: nothing of it is left behind."""
+
+from dataclasses import replace
+
+import pytest
+
+from agent.executor import engine as engine_module
+from agent.executor.capture import CAPTURE
+from agent.executor.restore import RESTORE
+from contract.api import control_files
+from contract.api.states import AgentReason
+from tests.node.engine.test_capture_restore import COLD, Node, captured, pytestmark  # noqa: F401 - a mark
+from tests.support.fixtures.bare_container import node_folder, unpack_tools, wait_for
+
+
+@pytest.fixture(scope="module")
+def folder():
+    with node_folder() as path:
+        yield path, unpack_tools(path)
+
+
+@pytest.fixture
+def node(folder):
+    made = Node(*folder)
+    yield made
+    for container in made.containers:
+        container.close()
+
+
+def failing(phases, number):
+    """The real phases; one of them fails when its work is done."""
+
+    def run(state):
+        phases[number].run(state)
+        raise OSError("injected")
+
+    return tuple(replace(phase, run=run) if n == number else phase for n, phase in enumerate(phases))
+
+
+def each(phases, but=()):
+    return [pytest.param(n, id=p.name) for n, p in enumerate(phases) if p.name not in but]
+
+
+@pytest.mark.parametrize("number", each(CAPTURE))
+async def test_a_capture_that_fails_leaves_nothing_in_storage(node, monkeypatch, number):
+    name = f"capture-{number}"
+    source = node.start("--capture")
+    source.says("warm")
+    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    monkeypatch.setattr(engine_module, "CAPTURE", failing(CAPTURE, number))
+    outcome = await node.capture(source, name)
+    assert (False, AgentReason.INTERNAL_ERROR) == (outcome.ok, outcome.reason)
+    assert "injected" in outcome.message
+    assert [] == [path for path in (node.store / name).rglob("*") if path.is_file()]
+    assert [] == list((node.store / name).glob("tmp/*"))
+
+
+@pytest.mark.parametrize("number", each(RESTORE, but=("look",)))
+async def test_a_restore_that_fails_leaves_nothing_in_the_container(node, monkeypatch, number):
+    """Standby starts cold only if the verdict says that all is undone, and only if it finds that no process is left.
+
+    The last phase is left out: when the verdict is written, standby has woken the tree.
+    """
+    name = f"restore-{number}"
+    _, digest = await captured(node, name)
+    target = node.start()
+    target.init()
+    monkeypatch.setattr(engine_module, "RESTORE", failing(RESTORE, number))
+    outcome = await node.restore(target, name, digest)
+    assert (False, AgentReason.INTERNAL_ERROR) == (outcome.ok, outcome.reason)
+    assert target.says("outcome NOT_MANAGED").startswith(COLD)

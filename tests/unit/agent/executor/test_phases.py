@@ -1,0 +1,91 @@
+"""Phases run in order; when one fails, it and those before it are undone in reverse, whatever another undo does."""
+
+from dataclasses import replace
+
+import pytest
+
+from agent.executor.capture import CAPTURE
+from agent.executor.phases import Phase, run_phases, undo_phases
+from agent.executor.restore import RESTORE
+from agent.executor.timings import Timings
+from contract.api.reports import ReportPhase
+
+LISTS = [pytest.param(CAPTURE, id="capture"), pytest.param(RESTORE, id="restore")]
+EACH = [
+    pytest.param(phases, number, id=f"{name}-{phase.name}")
+    for name, phases in (("capture", CAPTURE), ("restore", RESTORE))
+    for number, phase in enumerate(phases)
+]
+
+
+def recorded(phases, log, failing=-1, stuck=()):
+    """The same phases, their acts replaced: each writes its name down, and one of them fails."""
+
+    def run(number, phase):
+        log.append(("run", phase.name))
+        if number == failing:
+            raise RuntimeError(phase.name)
+
+    def undo(phase):
+        log.append(("undo", phase.name))
+        return phase.name not in stuck
+
+    return [
+        replace(phase, run=lambda _, n=n, p=phase: run(n, p), undo=lambda _, p=phase: undo(p))
+        for n, phase in enumerate(phases)
+    ]
+
+
+@pytest.mark.parametrize("phases", LISTS)
+def test_all_run_in_order(phases):
+    log = []
+    timings = Timings()
+    assert run_phases(recorded(phases, log), None, timings) is None
+    assert [("run", phase.name) for phase in phases] == log
+    assert [phase.name for phase in phases] == list(timings.seconds())[: len(phases)]
+
+
+@pytest.mark.parametrize(("phases", "failing"), EACH)
+def test_a_failure_undoes_what_was_begun(phases, failing):
+    log = []
+    failure = run_phases(recorded(phases, log, failing), None, Timings())
+    begun = [phase.name for phase in phases[: failing + 1]]
+    assert [*(("run", name) for name in begun), *(("undo", name) for name in reversed(begun))] == log
+    assert (begun[-1], True, begun[-1]) == (failure.phase, failure.clean, str(failure.error))
+
+
+@pytest.mark.parametrize(("phases", "stuck"), EACH)
+def test_what_could_not_be_undone_is_said(phases, stuck):
+    log = []
+    failure = run_phases(recorded(phases, log, len(phases) - 1, {phases[stuck].name}), None, Timings())
+    assert not failure.clean
+    assert len(phases) == sum(what == "undo" for what, _ in log)
+
+
+def test_an_undo_that_raises_does_not_keep_others_from_theirs(caplog):
+    log = []
+
+    def broken(_):
+        raise OSError("disk")
+
+    phases = [
+        Phase(ReportPhase.FILES, lambda _: None, undo=lambda _: log.append("files") or True),
+        Phase(ReportPhase.ENTER, lambda _: None, undo=broken),
+    ]
+    assert not undo_phases(phases, None)
+    assert ["files"] == log
+    assert "cannot undo phase enter" in caplog.text
+
+
+@pytest.mark.parametrize("phases", LISTS)
+def test_names_are_those_of_reports_and_each_is_used_once(phases):
+    names = [phase.name for phase in phases]
+    assert set(names) <= set(ReportPhase)
+    assert len(names) == len(set(names))
+
+
+def test_steps_within_a_phase_are_told_apart():
+    timings = Timings()
+    phase = Phase(ReportPhase.ENTER, lambda _: {"criu": 0.0, "files": 0.0})
+    run_phases([phase], None, timings)
+    assert {"criu", "files", "enter", "other", "total"} == timings.seconds().keys()
