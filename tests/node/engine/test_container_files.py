@@ -15,14 +15,12 @@ from types import SimpleNamespace
 import pytest
 
 from contract.api import control_files, keys
-from images import native
 from tests.node.engine.test_capture_restore import Node
-from tests.support import opens
+from tests.support import opens, trap
 from tests.support.fixtures.bare_container import BareContainer, node_folder, unpack_tools, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
-HERE = Path(__file__).parent
 LIBRARIES = ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/usr/local/lib", "/usr/lib64")
 HELPERS = ("tar", "ip", "nft", "iptables", "iptables-restore", "ip6tables-restore", "apparmor_parser", "criu")
 CLOCK_NANOSLEEP = 230
@@ -68,10 +66,7 @@ def node(folder) -> Iterator[Node]:
 @pytest.fixture(scope="module")
 def library(tmp_path_factory) -> Path:
     """A shared object that leaves a mark when it is loaded."""
-    target = tmp_path_factory.mktemp("trap") / "trap.so"
-    host = [part.replace("-musl", "-gnu") for part in native.compiler()]
-    subprocess.run([*host, "-O2", "-shared", "-fPIC", "-o", target, HERE / "trap.c"], check=True, capture_output=True)
-    return target
+    return trap.build(tmp_path_factory.mktemp("trap"))
 
 
 def set_traps(container: BareContainer, library: Path, criu: Path, workers: set[str]) -> None:
