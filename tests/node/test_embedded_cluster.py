@@ -124,7 +124,7 @@ def test_pods_reach_pods_and_the_api_by_service(cluster: Cluster) -> None:
     fetched(cluster, "served", "client", "wget", "-qO-", "-T5", url)
     # The node itself, where the API server runs, takes the same way.
     code = f"import urllib.request as r; print(r.urlopen({url!r}, timeout=5).read())"
-    assert "served" in cluster.nodes.node(1).run("python3", "-c", code)
+    assert "served" in cluster.node(1).run("python3", "-c", code)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_the_cluster_to_use_is_chosen_and_explained(cluster: Cluster, tmp_path: 
 
 def test_host_settings_are_left_alone(cluster: Cluster) -> None:
     """The kubelet is content with what it is shown; the machine keeps its own values."""
-    shown = cluster.nodes.node(1).run("cat", "/proc/sys/kernel/panic_on_oops", "/proc/sys/vm/overcommit_memory")
+    shown = cluster.node(1).run("cat", "/proc/sys/kernel/panic_on_oops", "/proc/sys/vm/overcommit_memory")
 
     assert shown == "1\n1\n"
 
