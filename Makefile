@@ -40,6 +40,11 @@ test-node: setup ## on a whole cluster: kubelet, containerd, CRIU
 	@$(PY) -m cluster build
 	@$(PY) -m pytest tests/node $(PYTEST_ARGS)
 
+.PHONY: test-gpu
+test-gpu: ## on a real card, as root: needs a driver (570 or newer) and PyTorch in PYTHON, nothing else
+	@PYTHONPATH=.:sdk $(PYTHON) -m pytest -c /dev/null --rootdir=. --import-mode=importlib -p no:cacheprovider \
+		-o 'markers=gpu: needs a real CUDA device' tests/gpu $(PYTEST_ARGS)
+
 .PHONY: explore
 explore: setup ## the property tests with new examples in each run
 	@$(PY) -m pytest tests/unit --hypothesis-profile explore $(PYTEST_ARGS)

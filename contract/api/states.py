@@ -200,4 +200,11 @@ class AgentReason(StrEnum):
     RESTORE_FAILED = "restore-failed"
     CRIU_MISSING = "criu-missing"
     CRIU_TOO_OLD = "criu-too-old"
+    # The device state
+    GPU_MISSING = "gpu-missing"
+    GPU_UNSUPPORTED = "gpu-unsupported"
+    GPU_MEMORY = "gpu-memory"
+    GPU_BUSY = "gpu-busy"
+    GPU_FAILED = "gpu-failed"
+    # None of these
     INTERNAL_ERROR = "internal-error"

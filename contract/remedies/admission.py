@@ -283,6 +283,26 @@ _AGENT_REASONS: Final[Mapping[str, tuple[str, str]]] = {
         "Use an agent image that is whole and made for the node's architecture.",
     ),
     AgentReason.CRIU_TOO_OLD: ("The agent's CRIU is too old.", "Use the agent image of this release."),
+    AgentReason.GPU_MISSING: (
+        "The node shows the agent no CUDA driver or no device.",
+        "Check the node's driver, and that the agent's pod sees it.",
+    ),
+    AgentReason.GPU_UNSUPPORTED: (
+        "The driver cannot checkpoint or restore this process.",
+        "Memory shared between GPUs is the usual cause: docs/reasons.md lists the settings that avoid it.",
+    ),
+    AgentReason.GPU_MEMORY: (
+        "The device has too little free memory for the worker.",
+        "See what else runs on that GPU.",
+    ),
+    AgentReason.GPU_BUSY: (
+        "The driver did not answer in time; kernels of the worker were still running.",
+        "Capture the worker when it is idle, or allow more time.",
+    ),
+    AgentReason.GPU_FAILED: (
+        "A call of the CUDA driver failed.",
+        "The message names the call and the driver's error.",
+    ),
     AgentReason.INTERNAL_ERROR: (
         "Something that nobody foresaw.",
         "The agent's log has the trace; please report it.",

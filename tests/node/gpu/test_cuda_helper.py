@@ -1,0 +1,169 @@
+"""The helper process and its client, on real processes; the driver is a stand-in with the driver's rules."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.gpu.cuda import CudaError, CudaHelper
+from agent.gpu.driver import ProcessState
+from contract.api.states import AgentReason
+from tests.support import stand_in_cuda
+from tests.support.fixtures.bare_container import wait_for
+
+SECONDS = 10.0
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory) -> Path:
+    return stand_in_cuda.build(tmp_path_factory.mktemp("cuda"))
+
+
+@pytest.fixture
+def cuda(library: Path) -> Iterator[CudaHelper]:
+    helper = CudaHelper(str(library))
+    yield helper
+    helper.close()
+
+
+@pytest.fixture
+def worker(library: Path) -> Iterator[Callable[..., int]]:
+    """Starts processes; those that are CUDA processes are known to the stand-in."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*, is_cuda: bool = True, **arranged: str) -> int:
+        started.append(subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]))
+        pid = started[-1].pid
+        if is_cuda:
+            (library.parent / "state" / str(pid)).write_text("R")
+        for what, text in arranged.items():
+            (library.parent / "state" / f"{pid}.{what}").write_text(text)
+        return pid
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def helper_pid(cuda: CudaHelper) -> int:
+    return cuda._helper._process.pid
+
+
+def test_a_whole_round(cuda, worker):
+    pid = worker()
+    states = [cuda.state(pid, SECONDS)]
+    for step in (
+        lambda: cuda.lock(pid, SECONDS),
+        lambda: cuda.checkpoint(pid, SECONDS),
+        lambda: cuda.restore(pid, [], SECONDS),
+        lambda: cuda.unlock(pid, SECONDS),
+    ):
+        step()
+        states.append(cuda.state(pid, SECONDS))
+    wanted = [ProcessState.RUNNING, ProcessState.LOCKED, ProcessState.CHECKPOINTED, ProcessState.LOCKED]
+    assert [*wanted, ProcessState.RUNNING] == states
+
+
+def test_cuda_processes_are_found_among_others(cuda, worker):
+    one, other, gone = worker(), worker(is_cuda=False), worker(is_cuda=False)
+    os.kill(gone, signal.SIGKILL)
+    os.waitpid(gone, 0)
+    assert {one: one} == cuda.find([one, other, gone])
+
+
+def test_a_stopped_process_is_found_and_its_state_is_not_waited_for(cuda, worker):
+    pid = worker()
+    os.kill(pid, signal.SIGSTOP)
+    assert {pid: pid} == cuda.find([pid])
+    with pytest.raises(CudaError, match="did not return within 0 s") as late:
+        cuda.state(pid, 0.2)
+    assert AgentReason.GPU_BUSY == late.value.code
+    os.kill(pid, signal.SIGCONT)
+    assert ProcessState.RUNNING == cuda.state(pid, SECONDS)
+
+
+def test_calls_in_flight_that_do_not_end(cuda, worker):
+    pid = worker(busy="")
+    with pytest.raises(CudaError, match="NOT_READY") as busy:
+        cuda.lock(pid, 0.2)
+    assert AgentReason.GPU_BUSY == busy.value.code
+    assert ProcessState.RUNNING == cuda.state(pid, SECONDS)
+
+
+@pytest.mark.parametrize("step", ["checkpoint", "unlock"])
+def test_a_wrong_order_changes_nothing(cuda, worker, step):
+    pid = worker()
+    with pytest.raises(CudaError, match="ILLEGAL_STATE") as refused:
+        getattr(cuda, step)(pid, SECONDS)
+    assert AgentReason.GPU_FAILED == refused.value.code
+    assert ProcessState.RUNNING == cuda.state(pid, SECONDS)
+
+
+def test_a_restore_without_memory_cannot_be_tried_again(cuda, worker):
+    pid = worker(oom="")
+    cuda.lock(pid, SECONDS)
+    cuda.checkpoint(pid, SECONDS)
+    reasons = []
+    for _ in range(2):
+        with pytest.raises(CudaError) as failed:
+            cuda.restore(pid, [], SECONDS)
+        reasons.append(failed.value.code)
+    assert [AgentReason.GPU_MEMORY, AgentReason.GPU_FAILED] == reasons
+
+
+def test_the_processes_of_a_tree_go_in_parallel(cuda, worker):
+    """Each takes its time; asked for at once, they are done in the time of one."""
+    pids = [worker(slow="400") for _ in range(4)]
+    for pid in pids:
+        cuda.lock(pid, SECONDS)
+    helper = cuda._running()
+    calls = [helper.send("checkpoint", pid) for pid in pids]
+    for call in calls:
+        call.result(1.2)
+    assert [ProcessState.CHECKPOINTED] * 4 == [cuda.state(pid, SECONDS) for pid in pids]
+
+
+def test_another_helper_goes_on_where_one_died(cuda, worker):
+    """The driver finishes by itself what it has begun; asking for the state waits until then."""
+    pid = worker(slow="500")
+    cuda.lock(pid, SECONDS)
+    call = cuda._running().send("checkpoint", pid)
+    first = helper_pid(cuda)
+    os.kill(first, signal.SIGKILL)
+    with pytest.raises(CudaError, match="helper has ended"):
+        call.result(SECONDS)
+    wait_for(lambda: not cuda._helper.alive, "the helper's end is seen")
+    assert cuda.state(pid, SECONDS) in (ProcessState.LOCKED, ProcessState.CHECKPOINTED)
+    assert first != helper_pid(cuda)
+
+
+def test_a_node_without_a_driver_has_no_cuda_processes(worker, tmp_path):
+    cuda = CudaHelper(str(tmp_path / "libcuda.so.1"))
+    assert {} == cuda.find([worker()])
+    assert [] == cuda.devices()
+    with pytest.raises(CudaError, match="is not on this node") as missing:
+        cuda.lock(worker(), SECONDS)
+    assert AgentReason.GPU_MISSING == missing.value.code
+
+
+def test_devices_are_named(cuda):
+    assert ["ab" * 16] == cuda.devices()
+
+
+def test_the_helper_ends_with_its_agent(library):
+    """Also where the agent is killed."""
+    code = (
+        "import sys; from agent.gpu.cuda import CudaHelper; c = CudaHelper(sys.argv[1]); c.devices(); "
+        "print(c._helper._process.pid, flush=True); sys.stdin.read()"
+    )
+    environment = {"PYTHONPATH": str(Path(__file__).parents[3]), "PATH": os.environ["PATH"]}
+    argv = [sys.executable, "-c", code, str(library)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as agent:
+        helper = int(agent.stdout.readline())
+        agent.kill()
+    wait_for(lambda: not Path(f"/proc/{helper}").exists(), "the helper ends")
