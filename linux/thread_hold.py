@@ -1,0 +1,156 @@
+"""Holds every thread of some stopped processes but a few, which run meanwhile; then all are stopped as before.
+
+A restored tree is left stopped until standby wakes it, but the CUDA driver needs one thread of each process to run.
+ptrace(2) does both: every thread is seized, the processes are continued, and only the wanted threads are let out of
+their trap. The kernel kills the held processes if the holder dies (PTRACE_O_EXITKILL): an unsupervised one would run on
+with its device state half restored. All calls must come from the thread that entered.
+"""
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from linux.syscalls import LIBC
+
+PATIENCE: Final = 10.0
+"""Seconds that threads are given to reach their trap: 138 of them were seen to take 16 ms."""
+_CONT, _DETACH, _SEIZE, _INTERRUPT = 7, 17, 0x4206, 0x4207
+_EXITKILL: Final = 0x100000
+_EVENT_STOP: Final = 128
+_WALL: Final = 0x40000000
+_PAUSE: Final = 0.0005
+LIBC.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
+LIBC.ptrace.restype = ctypes.c_long
+
+
+class HoldError(Exception):
+    """A thread could not be held, or did not stop again."""
+
+
+class ThreadHold:
+    """A context in which only ``running`` of the processes' threads run.
+
+    Args:
+        pids: processes, stopped by SIGSTOP, in our pid namespace.
+        running: thread ids that may run; others of the same processes may not.
+
+    Raises:
+        HoldError: on entering, if a thread cannot be seized; on leaving, if one does not stop again.
+    """
+
+    def __init__(self, pids: Iterable[int], running: Collection[int]) -> None:
+        self._pids = tuple(pids)
+        self._running = set(running)
+        self._held: set[int] = set()
+
+    def __enter__(self) -> Self:
+        try:
+            self._seize()
+            self._await_traps()
+        except BaseException:
+            self._detach()
+            raise
+        for pid in self._pids:
+            os.kill(pid, signal.SIGCONT)
+        for tid in self._running:
+            _ptrace(_CONT, tid, 0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._stop_again()
+        finally:
+            self._detach()
+
+    def pump(self) -> None:
+        """Let running threads go on that stopped for a signal; to be called again and again while they work."""
+        for tid in self._running:
+            status = _stopped(tid)
+            if status is not None:
+                _ptrace(_CONT, tid, _passed_on(status))
+
+    def _seize(self) -> None:
+        """Until no new thread appears: a thread that is not held yet may start another."""
+        while new := {tid for pid in self._pids for tid in _threads(pid)} - self._held:
+            for tid in new:
+                if LIBC.ptrace(_SEIZE, tid, 0, _EXITKILL) != 0:
+                    if not Path(f"/proc/{tid}").exists():
+                        continue
+                    raise HoldError(f"cannot hold thread {tid}: {os.strerror(ctypes.get_errno())}")
+                self._held.add(tid)
+                _ptrace(_INTERRUPT, tid, 0)
+        if missing := self._running - self._held:
+            raise HoldError(f"threads {sorted(missing)} are not of processes {sorted(self._pids)}")
+
+    def _await_traps(self) -> None:
+        waiting, end = set(self._held), time.monotonic() + PATIENCE
+        while waiting:
+            waiting -= {tid for tid in waiting if _stopped(tid) is not None}
+            _wait_until(end, waiting, "did not stop to be held")
+
+    def _stop_again(self) -> None:
+        for pid in self._pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        waiting, end = set(self._running), time.monotonic() + PATIENCE
+        while waiting:
+            for tid in tuple(waiting):
+                status = _stopped(tid)
+                if _has_ended(tid) or (status is not None and _is_group_stop(status)):
+                    waiting.discard(tid)
+                elif status is not None:
+                    _ptrace(_CONT, tid, _passed_on(status))
+            _wait_until(end, waiting, "did not stop again")
+
+    def _detach(self) -> None:
+        for tid in self._held:
+            _ptrace(_DETACH, tid, 0)
+            _stopped(tid)  # one that has ended is waited for by whoever traced it, or its process stays a zombie
+
+
+def _threads(pid: int) -> list[int]:
+    return [int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir()]
+
+
+def _has_ended(tid: int) -> bool:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{tid}/stat").read_text().rpartition(") ")[2][0] in "ZX"
+    return True
+
+
+def _ptrace(request: int, tid: int, data: int) -> None:
+    """A thread that is gone meanwhile is no error: who waits for it sees that."""
+    LIBC.ptrace(request, tid, 0, data)
+
+
+def _stopped(tid: int) -> int | None:
+    """The wait status of a thread that has stopped since it was asked last."""
+    with suppress(ChildProcessError):
+        pid, status = os.waitpid(tid, os.WNOHANG | _WALL)
+        if pid and os.WIFSTOPPED(status):
+            return status
+    return None
+
+
+def _is_group_stop(status: int) -> bool:
+    return status >> 16 == _EVENT_STOP and os.WSTOPSIG(status) == signal.SIGSTOP
+
+
+def _passed_on(status: int) -> int:
+    """The signal to deliver: its own, unless the stop was one of ptrace's events."""
+    number = os.WSTOPSIG(status)
+    return 0 if status >> 16 or number in (signal.SIGTRAP, signal.SIGCONT) else number
+
+
+def _wait_until(end: float, waiting: Collection[int], what: str) -> None:
+    if waiting and time.monotonic() > end:
+        raise HoldError(f"threads {sorted(waiting)[:5]} {what}")
+    time.sleep(_PAUSE)

@@ -1,0 +1,124 @@
+"""Of a stopped process only the wanted threads run, and all of it is stopped again afterwards; on real threads."""
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from images import native
+from linux.thread_hold import HoldError, ThreadHold
+from tests.support.fixtures.bare_container import wait_for
+
+SOURCE = Path(__file__).parents[2] / "support" / "native" / "counting_threads.c"
+THREADS = 40
+
+
+class Process:
+    """A process whose threads count."""
+
+    def __init__(self, program: Path, file: Path) -> None:
+        file.write_bytes(bytes(16 * THREADS))
+        self.file = file
+        self.process = subprocess.Popen([program, file, str(THREADS)])
+        self.pid = self.process.pid
+        wait_for(lambda: all(self.counts().values()) and len(self.counts()) == THREADS, "all threads count")
+
+    def counts(self) -> dict[int, int]:
+        """Thread id -> count."""
+        return dict(struct.iter_unpack("qq", self.file.read_bytes()))
+
+    def stop(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+        wait_for(self.is_stopped, "stopped")
+
+    def is_stopped(self) -> bool:
+        states = ((task / "stat").read_text() for task in Path(f"/proc/{self.pid}/task").iterdir())
+        return {"T"} == {stat.rpartition(") ")[2][0] for stat in states}
+
+    def who_counts(self) -> set[int]:
+        """Threads whose count grows within a moment."""
+        before = self.counts()
+        time.sleep(0.05)
+        return {tid for tid, count in self.counts().items() if count != before[tid]}
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory) -> Path:
+    target = tmp_path_factory.mktemp("program") / "counting_threads"
+    native.compile_static([SOURCE], target)
+    return target
+
+
+@pytest.fixture
+def start(program: Path, tmp_path: Path) -> Iterator[Callable[[], Process]]:
+    started: list[Process] = []
+
+    def process() -> Process:
+        started.append(Process(program, tmp_path / f"cells-{len(started)}"))
+        return started[-1]
+
+    yield process
+    for each in started:
+        each.process.kill()
+        each.process.wait()
+
+
+def test_only_the_wanted_threads_run(start):
+    one, other = start(), start()
+    wanted = {sorted(one.counts())[3], min(other.counts())}
+    for process in (one, other):
+        process.stop()
+    with ThreadHold([one.pid, other.pid], wanted) as hold:
+        end = time.monotonic() + 0.2
+        while time.monotonic() < end:
+            hold.pump()
+        assert wanted == one.who_counts() | other.who_counts()
+    assert one.is_stopped()
+    assert other.is_stopped()
+    assert set() == one.who_counts() | other.who_counts()
+    os.kill(one.pid, signal.SIGCONT)
+    wait_for(lambda: len(one.who_counts()) == THREADS, "all go on")
+
+
+def test_a_signal_reaches_the_thread_that_runs(start):
+    """The worker's own handling of signals is left to it: this one ends it."""
+    process = start()
+    process.stop()
+    with ThreadHold([process.pid], {process.pid}) as hold:
+        os.kill(process.pid, signal.SIGTERM)
+
+        def ended() -> bool:
+            hold.pump()
+            return "Z" == Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2][0]
+
+        wait_for(ended, "the process ends")
+
+
+def test_a_thread_of_another_process_is_refused(start):
+    one, other = start(), start()
+    one.stop()
+    with pytest.raises(HoldError, match="are not of processes"), ThreadHold([one.pid], {other.pid}):
+        pass
+    assert one.is_stopped()
+
+
+def test_held_processes_end_with_their_holder(start):
+    """A holder that is killed must not leave a worker that runs on by itself."""
+    process = start()
+    process.stop()
+    code = (
+        "import sys, time; from linux.thread_hold import ThreadHold\n"
+        "with ThreadHold([int(sys.argv[1])], [int(sys.argv[1])]): print('held', flush=True); time.sleep(60)"
+    )
+    environment = {"PYTHONPATH": str(Path(__file__).parents[3])}
+    argv = [sys.executable, "-c", code, str(process.pid)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment) as holder:
+        assert "held\n" == holder.stdout.readline()
+        holder.kill()
+    assert -signal.SIGKILL == process.process.wait(10)
