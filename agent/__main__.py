@@ -42,7 +42,7 @@ async def serve() -> None:
         raise SettingsError([f"{settings.config_path}: {error}"]) from error
     async with await connect(user_agent=f"dynamo-snapshot/{COMPONENT}") as kube:
         recorder = Recorder(kube, COMPONENT, settings.node_name)
-        # Events outlive the tasks: the last words of work in flight at shutdown are still sent.
+        # Events outlive the tasks: those of work in flight at shutdown are still sent.
         events = asyncio.create_task(recorder.run(), name="events")
         try:
             await run_together(_tasks(kube, recorder, settings, values, storage))
@@ -66,7 +66,7 @@ def _tasks(kube: Client, recorder: Recorder, settings: Settings, values: Values,
     mark = NodeLabel(kube, recorder, settings.node_name, own_pod, engine, profile)
     return {
         "work": Watch(pods, restores, captures).run,
-        "copy of pods": pods.run,
+        "informer of pods": pods.run,
         "node label": mark.run,
     }
 

@@ -1,6 +1,6 @@
 """``python -m agent.seccomp SOURCE TARGET``: puts the seccomp profile where kubelet looks for it.
 
-The agent's init container.  A container whose profile is missing or half-written never starts, and nothing falls back,
+The agent's init container. A container whose profile is missing or half-written never starts, and nothing falls back,
 so the file appears whole or not at all.
 """
 
@@ -16,7 +16,7 @@ USAGE: Final = 2
 
 
 def place(source: Path, target: Path) -> bool:
-    """Copy *source* to *target*, making its folders; False where it lies there already.
+    """Copy *source* to *target*, making its folders; False if it is there already.
 
     Raises:
         OSError: *source* cannot be read or *target* not be written.

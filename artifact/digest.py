@@ -14,5 +14,5 @@ def sum_of(fd: int) -> str:
 
 
 def digest_of(manifest: bytes) -> str:
-    """The digest that a DynamoCheckpoint keeps."""
+    """Return the digest that a DynamoCheckpoint keeps."""
     return f"blake3:{blake3(manifest).hexdigest()}"

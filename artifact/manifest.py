@@ -1,7 +1,7 @@
 """The manifest: names every file of an artifact with size and checksum, and says what was captured, and where.
 
 One model, one reader, one writer. Nothing in it grants rights: a restore compares it with the live container, and
-refuses where it asks for more.
+refuses one that asks for more.
 """
 
 from typing import Annotated, Any, Final, Self
@@ -142,7 +142,7 @@ class Manifest(Captured):
 
 
 def write_manifest(captured: Captured, checkpoint_id: str, version: str, files: dict[str, FileEntry]) -> bytes:
-    """The text of a manifest, as it is stored."""
+    """Return the text of a manifest, as it is stored."""
     identity = {"formatVersion": FORMAT_VERSION, "checkpointId": checkpoint_id, "version": version}
     listed = {name: entry.model_dump(by_alias=True) for name, entry in files.items()}
     document = identity | captured.model_dump(by_alias=True) | {"files": listed}
@@ -151,7 +151,7 @@ def write_manifest(captured: Captured, checkpoint_id: str, version: str, files: 
 
 
 def parse_manifest(text: bytes, checkpoint_id: str) -> Manifest:
-    """The manifest of that checkpoint's artifact.
+    """Parse the manifest of that checkpoint's artifact.
 
     Raises:
         ArtifactError: ``manifest-unreadable`` with every problem, or ``manifest-format`` for another format.

@@ -1,7 +1,7 @@
 """Publishes an artifact: whole or not at all.
 
 ``<base>/<id>/versions/<version>`` is staged as ``<base>/<id>/tmp/<uuid>``: files synced, the manifest last, then one
-rename to a name that did not exist.  The manifest's blake3 is the trust anchor: it is kept in the DynamoCheckpoint, and
+rename to a name that did not exist. The manifest's blake3 is the trust anchor: it is kept in the DynamoCheckpoint, and
 a restore accepts no other; every file in turn is in the manifest by size and blake3.
 """
 
@@ -46,7 +46,7 @@ class Staging:
         self.directory = directory
 
     def file(self, name: str) -> int:
-        """A new file to write."""
+        """Open a new file to write."""
         return os.open(
             name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self.directory
         )
@@ -54,10 +54,10 @@ class Staging:
 
 @contextmanager
 def staging(base: int, checkpoint_id: str) -> Iterator[Staging]:
-    """A fresh staging directory; removed again unless it was published.
+    """Make a staging directory; it is removed again unless it was published.
 
     Raises:
-        ArtifactError: where storage cannot be written.
+        ArtifactError: storage cannot be written.
     """
     parent = storage.make_directories(base, f"{check_id(checkpoint_id)}/tmp")  # noqa: S108 - a name of ours
     name = str(uuid.uuid4())
@@ -85,7 +85,7 @@ def publish(base: int, staged: Staging, checkpoint_id: str, version: str, captur
     """Complete the manifest with every file's size and sum, sync all, and give the directory its name.
 
     Raises:
-        ArtifactError: where the name exists (artifacts are never overwritten) or storage fails.
+        ArtifactError: if the name exists (artifacts are never overwritten) or storage fails.
     """
     try:
         files = _sums(staged.directory)
@@ -126,7 +126,7 @@ def _write_synced(staged: Staging, text: bytes) -> None:
 
 
 def _rename_new(staged: Staging, versions: int, version: str) -> None:
-    """A directory is renamed over nothing or an empty one, never over an artifact: those hold a manifest."""
+    """Rename over nothing or over an empty directory, never over an artifact: those hold a manifest."""
     try:
         os.rename(staged.name, version, src_dir_fd=staged.parent, dst_dir_fd=versions)
     except OSError as error:
@@ -136,7 +136,7 @@ def _rename_new(staged: Staging, versions: int, version: str) -> None:
 
 
 def _sync_or_remove(versions: int, version: str) -> None:
-    """A name that a power cut may take back must not stand for an artifact."""
+    """Sync the new name, or remove it: a name that a power cut may take back must not denote an artifact."""
     try:
         os.fsync(versions)
     except OSError:

@@ -34,11 +34,11 @@ class Artifact:
 
 
 def open_artifact(base: int, checkpoint_id: str, version: str, wanted: str | None) -> Artifact:
-    """Open an artifact; with ``wanted``, only where its manifest has that digest.
+    """Open an artifact; with ``wanted``, only if its manifest has that digest.
 
     Raises:
-        ArtifactError: where it is missing, is no artifact of this id and format, or has another digest.
-        BadIdError: where id or version cannot be part of a path.
+        ArtifactError: if it is missing, is no artifact of this id and format, or has another digest.
+        BadIdError: id or version cannot be part of a path.
     """
     directory = storage.open_beneath(base, f"{check_id(checkpoint_id)}/versions/{check_version(version)}")
     try:

@@ -1,6 +1,6 @@
 """Removes artifacts: ``python3 -m artifact remove BASE ID [VERSION]``, what a cleanup Job runs.
 
-Without a version everything of the id goes.  Where workers mount the volume they can write there, so every step below
+Without a version everything of the id is removed. Workers that mount the volume can write there, so every step below
 BASE is taken by descriptor and follows no link.
 """
 
@@ -19,13 +19,13 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove(base: Path, checkpoint_id: str, version: str = "") -> bool:
-    """Remove ``<base>/<id>``, or ``<base>/<id>/versions/<version>`` alone; False where there is none.
+    """Remove ``<base>/<id>``, or ``<base>/<id>/versions/<version>`` alone; False if there is none.
 
-    Nothing outside is touched, whatever lies there.
+    Nothing outside is touched, whatever is there.
 
     Raises:
         BadIdError: *checkpoint_id* or *version* cannot be part of a path.
-        OSError: something could not be removed, or a link stands in its place.
+        OSError: something could not be removed, or a link is in its place.
     """
     parts = [check_id(checkpoint_id), *(["versions", check_version(version)] if version else [])]
     try:
@@ -38,7 +38,7 @@ def remove(base: Path, checkpoint_id: str, version: str = "") -> bool:
 
 @contextmanager
 def _beneath(base: Path, parts: list[str]) -> Iterator[int]:
-    """A descriptor of ``<base>/<part>/...``."""
+    """Yield a descriptor of ``<base>/<part>/...``."""
     current = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for part in parts:
@@ -51,7 +51,7 @@ def _beneath(base: Path, parts: list[str]) -> Iterator[int]:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 0 when the artifact is gone, 1 when it is not, 2 for wrong usage."""
+    """Return exit code 0 if the artifact no longer exists, 1 if it does, 2 for wrong usage."""
     match arguments:
         case [base, checkpoint_id]:
             version = ""

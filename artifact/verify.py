@@ -1,8 +1,8 @@
 """``python3 -m artifact verify BASE ID VERSION``: says what an artifact in storage is, after reading all of it.
 
-What the controller's adoption Job runs.  The answer is one line of JSON in the container's termination message:
-``{version, digest, size, createdAt}`` of a whole artifact, ``{error, message}`` where it is not one.  Nothing else is
-told: who may do what is never read from an artifact.
+What the controller's adoption Job runs. The answer is one line of JSON in the container's termination message:
+``{version, digest, size, createdAt}`` of a whole artifact, ``{error, message}`` if it is not one. Nothing else is
+reported: who may do what is never read from an artifact.
 """
 
 import json
@@ -27,7 +27,7 @@ ARGUMENTS: Final = 3
 
 
 def verify(base: str, checkpoint_id: str, version: str) -> dict[str, Any]:
-    """What is at ``<base>/<id>/versions/<version>``, every file of it read and compared with the manifest.
+    """Describe what is at ``<base>/<id>/versions/<version>``; every file is read and compared with the manifest.
 
     Raises:
         ArtifactError: it is missing, partial, changed, or of another id or format.
@@ -53,19 +53,19 @@ def verify(base: str, checkpoint_id: str, version: str) -> dict[str, Any]:
         found.close()
 
 
-def main(arguments: list[str], answer: Path = TERMINATION_LOG) -> int:
-    """Exit code 0 where the artifact is whole, 1 where it is not, 2 for wrong usage."""
+def main(arguments: list[str], message: Path = TERMINATION_LOG) -> int:
+    """Return exit code 0 if the artifact is whole, 1 if it is not, 2 for wrong usage."""
     if len(arguments) != ARGUMENTS:
         sys.stderr.write(f"{USAGE}\n")
         return 2
-    told: dict[str, Any]
+    answer: dict[str, Any]
     try:
-        told = verify(*arguments)
+        answer = verify(*arguments)
     except ArtifactError as error:
-        told = {"error": error.code, "message": str(error)}
+        answer = {"error": error.code, "message": str(error)}
     except (BadIdError, OSError) as error:
-        told = {"error": AgentReason.ARTIFACT_UNREADABLE, "message": str(error)}
-    text = json.dumps(told)
+        answer = {"error": AgentReason.ARTIFACT_UNREADABLE, "message": str(error)}
+    text = json.dumps(answer)
     sys.stdout.write(f"{text}\n")
-    answer.write_text(text)
-    return 1 if "error" in told else 0
+    message.write_text(text)
+    return 1 if "error" in answer else 0

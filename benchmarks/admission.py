@@ -71,7 +71,7 @@ async def _run(plane: ControlPlane, program: Path, arguments: argparse.Namespace
 
 
 def _where_it_goes(plane: ControlPlane, ours: our_process.Webhook) -> str:
-    """What the API server waited for the webhook, and what the webhook itself needed, on average."""
+    """Say how long the API server waited for the webhook, and what the webhook itself needed, on average."""
     server = plane.kubectl("get", "--raw", "/metrics")
     waited = testbed.mean(server, "apiserver_admission_webhook_admission_duration_seconds", our_process.WEBHOOK)
     needed = testbed.mean(ours.metrics(), "snapshot_admission_decision_seconds")
@@ -111,7 +111,7 @@ def _order(
 
 @asynccontextmanager
 async def _configuration(kube: KubeClient, server: our_process.Webhook | peer.Peer) -> AsyncIterator[None]:
-    """A webhook's configuration in force, from the first create in the block to the last."""
+    """Keep a webhook's configuration in force, from the first create in the block to the last."""
     body = our_process.configuration(CONFIGURATION, server.url, server.authority)
     await kube.create(MUTATING_WEBHOOK_CONFIGURATIONS, body)
     await in_force(kube, wanted=True)
@@ -170,7 +170,7 @@ def is_shaped(pod: Json) -> bool:
 
 
 def typical(turns: list[list[float]], share: float) -> float:
-    """The median over the turns of each turn's percentile: one disturbed turn does not decide."""
+    """Return the median over the turns of each turn's percentile: one disturbed turn does not decide."""
     return statistics.median(percentile(turn, share) for turn in turns)
 
 

@@ -26,7 +26,7 @@ from kube.resources import CHECKPOINTS, JOBS, Resource
 Json = dict[str, Any]
 
 VALUES = "webhook: {certManager: {enabled: true}}"
-"""Certificates are somebody else's, so that all calls counted are about checkpoints."""
+"""Certificates have another owner, so that all calls counted are about checkpoints."""
 LIMIT_SECONDS = 300
 SETTLE_SECONDS = 3.0
 """After the last Job: Events are still on their way."""

@@ -33,7 +33,7 @@ REST_SECONDS = 10.0
 QUIET_SECONDS = 300.0
 """Longest wait for the last Event to be written."""
 NO_PODS_SECONDS = POD_PATIENCE + 5
-"""Nobody makes pods of Jobs here, and the controller says so of each after a while: that is work, not rest."""
+"""Nothing makes pods of Jobs here, and the controller says so of each after a while: that is work, not rest."""
 WRITES = ("POST", "PUT", "PATCH", "APPLY", "DELETE")
 
 
@@ -61,7 +61,7 @@ class Processes:
 
 
 async def prepare(plane: ControlPlane, kube: KubeClient, sizes: Sizes) -> None:
-    """The Ready checkpoints."""
+    """Create the Ready checkpoints."""
     testbed.prepare_review(plane)
     await testbed.in_parallel(AT_ONCE, sizes.ready, lambda number: _make_ready(kube, number))
 
@@ -187,7 +187,7 @@ async def _quiet(plane: ControlPlane) -> float:
 
 
 def _writes(counts: Counter[str]) -> Counter[str]:
-    """Writes, but for Leases: a leader must renew its own, and the API server renews one of its identity."""
+    """Select writes, but for Leases: a leader must renew its own, and the API server renews one of its identity."""
     return Counter(
         {
             what: count

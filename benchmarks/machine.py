@@ -29,7 +29,7 @@ def describe() -> dict[str, Any]:
 
 
 def one_line(machine: dict[str, Any]) -> str:
-    """The same, short."""
+    """Return the same, short."""
     return (
         f"{machine['cores']} cores of {machine['cpu']}, {machine['memory_gib']} GiB, Linux {machine['kernel']}, "
         f"Python {machine['python']}, commit {machine['commit']}, "
@@ -44,12 +44,12 @@ def rss_bytes(pid: int) -> int:
 
 
 def peak_bytes(pid: int) -> int:
-    """The most memory that a process ever had resident."""
+    """Return the most memory that a process ever had resident."""
     return int(_field(f"/proc/{pid}/status", "VmHWM").split()[0]) * 1024
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process and all its threads have used so far, in user and kernel; exact to a clock tick."""
+    """Return what a process and all its threads have used so far, in user and kernel; exact to a clock tick."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -42,7 +42,7 @@ class Webhook:
     files: tls.Files
 
     def metrics(self) -> str:
-        """What it tells Prometheus."""
+        """Return what it reports to Prometheus."""
         return metrics(self.health)
 
     @property
@@ -52,7 +52,7 @@ class Webhook:
 
 
 def configuration(name: str, url: str, authority: Path) -> dict[str, Any]:
-    """The configuration that makes the API server call *url*, otherwise as the chart's."""
+    """Return the configuration that makes the API server call *url*, otherwise as the chart's."""
     bundle = base64.b64encode(authority.read_bytes()).decode()
     pods = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}
     return {
@@ -76,7 +76,7 @@ def configuration(name: str, url: str, authority: Path) -> dict[str, Any]:
 
 
 def metrics(health: int) -> str:
-    """What a process tells Prometheus at its health port."""
+    """Return what a process reports to Prometheus at its health port."""
     connection = http.client.HTTPConnection("127.0.0.1", health, timeout=30)
     connection.request("GET", "/metrics")
     return connection.getresponse().read().decode()
@@ -84,7 +84,7 @@ def metrics(health: int) -> str:
 
 @contextlib.contextmanager
 def webhook(plane: ControlPlane, *, prefix: Sequence[str] = ()) -> Iterator[Webhook]:
-    """``python -m webhook``, ready; *prefix* goes before its command line, to pin it for example."""
+    """``python -m webhook``, ready; *prefix* is put before its command line, to pin it for example."""
     with tempfile.TemporaryDirectory(prefix="benchmark-webhook-") as folder:
         files = tls.write(Path(folder))
         port, health = free_ports(2)

@@ -71,7 +71,7 @@ def _key(compiler: Go) -> str:
 
 
 def inputs(place: Path, checkpoints: Iterable[dict[str, Any]]) -> None:
-    """What peers read at their start."""
+    """Write what peers read at their start."""
     (place / "checkpoints.json").write_text(json.dumps(list(checkpoints)))
     (place / "storage.json").write_text(json.dumps(review.STORAGE))
 
@@ -80,7 +80,7 @@ def inputs(place: Path, checkpoints: Iterable[dict[str, Any]]) -> None:
 def serve(
     name: str, program: Path, place: Path, *, prefix: Sequence[str] = (), flags: Sequence[str] = ()
 ) -> Iterator[Peer]:
-    """A peer until the block ends; it says its address on the first line of its output."""
+    """Run a peer until the block ends; it prints its address on the first line of its output."""
     folder = place / name.replace("/", "-")
     folder.mkdir()
     files = tls.write(folder)
@@ -99,7 +99,7 @@ def serve(
 
 
 def _await(url: str, authority: Path) -> None:
-    """One peer tells its address a moment before it listens there."""
+    """Wait until the peer listens: one prints its address a moment before it does."""
     address = urlsplit(url)
     context = ssl.create_default_context(cafile=authority)
     for _ in range(500):
@@ -108,4 +108,4 @@ def _await(url: str, authority: Path) -> None:
                 context.wrap_socket(plain, server_hostname=address.hostname).close()
             return
         time.sleep(0.01)
-    sys.exit(f"nobody listens at {url}")
+    sys.exit(f"nothing listens at {url}")

@@ -74,7 +74,7 @@ def _y(value: float, top: float) -> float:
 
 
 def _nice(value: float, ticks: int) -> float:
-    """The least top of the scale whose ticks are round numbers."""
+    """Return the least top of the scale whose ticks are round numbers."""
     power = 1.0
     while power * ticks < value:
         power *= 10

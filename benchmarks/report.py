@@ -71,18 +71,18 @@ def _cell(value: object) -> str:
 
 
 def percentile(samples: Sequence[float], share: float) -> float:
-    """The sample below which ``share`` of all lie (nearest rank)."""
+    """Return the sample below which ``share`` of all are (nearest rank)."""
     ordered = sorted(samples)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def median_of(runs: Sequence[dict[str, Any]], key: str) -> float:
-    """The median of one figure over several runs."""
+    """Return the median of one figure over several runs."""
     return float(statistics.median(run[key] for run in runs))
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """The arguments that all benchmarks share."""
+    """Return the arguments that all benchmarks share."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     made.add_argument("-o", "--output", choices=("table", "json"), default="table", help="how to print the result")
     made.add_argument("--save", action="store_true", help="also keep the result under benchmarks/results")

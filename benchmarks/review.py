@@ -28,7 +28,7 @@ COMMAND = ["python3", "-m", "serving.worker", "--model", "meta-llama/Llama-3.1-8
 
 
 def checkpoint() -> Json:
-    """The Ready checkpoint that the pod names."""
+    """Return the Ready checkpoint that the pod names."""
     container = {"name": "main", "image": IMAGE, "command": COMMAND}
     return {
         "apiVersion": keys.API_VERSION,
@@ -57,7 +57,7 @@ def checkpoint() -> Json:
 
 
 def review() -> bytes:
-    """The AdmissionReview as the API server would send it."""
+    """Return the AdmissionReview as the API server would send it."""
     pod_kind = {"group": "", "version": "v1", "kind": "Pod"}
     pods = {"group": "", "version": "v1", "resource": "pods"}
     request = {
@@ -84,7 +84,7 @@ def review() -> bytes:
 
 
 def pod() -> Json:
-    """The pod before admission, defaults filled in."""
+    """Return the pod before admission, defaults filled in."""
     return {
         "kind": "Pod",
         "apiVersion": "v1",
@@ -123,7 +123,7 @@ def pod() -> Json:
 
 
 def pod_to_create() -> Json:
-    """The review's pod as a client sends it: without what the server adds."""
+    """Return the review's pod as a client sends it: without what the server adds."""
     made = pod()
     labels, annotations = made["metadata"]["labels"], made["metadata"]["annotations"]
     made["metadata"] = {"generateName": "worker-", "labels": labels, "annotations": annotations}

@@ -4,7 +4,7 @@
 
 Everything is real but the clock's scale: the authority is replaced every few seconds, by the controller's own code on a
 real API server; kubelet is a task that copies the Secret's files late, to each replica at a time of its own; the load
-generator stands for the API server, and trusts what the webhook configuration says, a moment later.
+generator takes the place of the API server, and trusts what the webhook configuration says, a moment later.
 """
 
 import argparse
@@ -102,7 +102,7 @@ async def _run(plane: ControlPlane, generator: Path, arguments: argparse.Namespa
 
 
 async def _chart(kube: KubeClient, targets: Targets) -> None:
-    """What the chart makes: two empty Secrets, a configuration without a bundle."""
+    """Create what the chart makes: two empty Secrets, a configuration without a bundle."""
     for name in (targets.serving_secret, targets.authority_secret):
         await kube.create(SECRETS, {"metadata": {"name": name}, "type": "Opaque"}, targets.namespace)
     entry = {

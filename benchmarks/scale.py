@@ -33,7 +33,7 @@ from kube.resources import CHECKPOINTS
 Json = dict[str, Any]
 
 VALUES = "{storage: {accessMode: podMount}, webhook: {certManager: {enabled: true}}}"
-"""As for the webhook; certificates are somebody else's, so that all calls counted are about checkpoints and pods."""
+"""As for the webhook; certificates have another owner, so that all calls counted are about checkpoints and pods."""
 PODS_SHARE = 0.4
 MEMORY_LIMIT = 300 * 2**20
 PLOT = Path(__file__).parents[1] / "docs" / "scale.svg"
@@ -110,7 +110,7 @@ def _ours(plane: ControlPlane) -> Iterator[Processes]:
 
 
 async def _compare(kube: KubeClient, ours: Processes, programs: dict[str, Path], arguments: argparse.Namespace) -> Json:
-    """The peer knows the very same checkpoints, from a file."""
+    """Measure the peer too: it knows the very same checkpoints, from a file."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         place = Path(folder)
         inputs(place)

@@ -71,7 +71,7 @@ def prepare_review(plane: ControlPlane) -> None:
 
 
 def request_counts(plane: ControlPlane) -> Counter[str]:
-    """Requests that the API server has answered so far, by verb and resource; watches count when they end."""
+    """Count the requests that the API server has answered, by verb and resource; watches count when they end."""
     text = plane.kubectl("get", "--raw", "/metrics")
     counts: Counter[str] = Counter()
     for found in _REQUESTS.finditer(text):
@@ -83,7 +83,7 @@ def request_counts(plane: ControlPlane) -> Counter[str]:
 
 
 def mean(metrics: str, name: str, label: str = "") -> float:
-    """The mean of a histogram over all its series whose labels hold *label*."""
+    """Return the mean of a histogram over all its series whose labels hold *label*."""
     found = re.findall(rf"^{name}_(sum|count)({{[^}}]*}})? (\S+)$", metrics, re.MULTILINE)
     total = {"sum": 0.0, "count": 0.0}
     for part, labels, value in found:
@@ -92,13 +92,13 @@ def mean(metrics: str, name: str, label: str = "") -> float:
 
 
 def values(metrics: str, name: str, label: str) -> dict[str, float]:
-    """The samples of one metric by one of its labels."""
+    """Return the samples of one metric by one of its labels."""
     found = re.findall(rf'^{name}{{[^}}]*\b{label}="([^"]*)"[^}}]*}} (\S+)$', metrics, re.MULTILINE)
     return {key: float(value) for key, value in found}
 
 
 def quantile(metrics: str, name: str, share: float) -> float:
-    """The least bucket bound of a histogram below which *share* of its samples lie."""
+    """Return the least bucket bound of a histogram below which *share* of its samples are."""
     found = re.findall(rf'^{name}_bucket{{[^}}]*\ble="([^"]*)"[^}}]*}} (\S+)$', metrics, re.MULTILINE)
     buckets = sorted((float(bound.replace("+Inf", "inf")), float(count)) for bound, count in found)
     return next(bound for bound, count in buckets if count >= share * buckets[-1][1])
@@ -119,7 +119,7 @@ async def until(what: str, check: Callable[[], bool], seconds: float) -> None:
 
 
 async def in_parallel(workers: int, count: int, act: Callable[[int], Any]) -> list[Any]:
-    """The results of *count* calls of *act*, at most *workers* at a time."""
+    """Return the results of *count* calls of *act*, at most *workers* at a time."""
     numbers = iter(range(count))
 
     async def work() -> list[Any]:

@@ -87,7 +87,7 @@ def inputs(place: Path) -> None:
 
 
 def cores() -> tuple[str, str]:
-    """The servers' core and the generator's."""
+    """Return the servers' core and the generator's."""
     first, second = sorted(os.sched_getaffinity(0))[:2]
     return str(first), str(second)
 
@@ -99,7 +99,7 @@ def pinned(core: str, *, realtime: bool) -> list[str]:
 
 @contextmanager
 def _ours(plane: ControlPlane, prefix: list[str]) -> Iterator[Arm]:
-    """The real process, which watches its checkpoints on a real API server."""
+    """Run the real process, which watches its checkpoints on a real API server."""
     testbed.prepare_review(plane)
     with our_process.webhook(plane, prefix=prefix) as started:
         yield Arm(OURS, started.url, started.pid, started.files.authority, ("h1",))
@@ -125,7 +125,7 @@ def _measure(arms: list[Arm], loadgen: Path, place: Path, arguments: argparse.Na
 def one_run(
     arm: Arm, loadgen: Path, place: Path, protocol: str, connections: int, arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    """What the generator measured of one arm; ``seconds`` and ``realtime`` come from *arguments*."""
+    """Return what the generator measured of one arm; ``seconds`` and ``realtime`` come from *arguments*."""
     argv = [
         *pinned(cores()[1], realtime=arguments.realtime),
         str(loadgen),

@@ -1,14 +1,14 @@
-"""Rotation with overlap: whoever trusts the injected bundle accepts whatever a webhook still serves, at every moment.
+"""Rotation with overlap: at every moment, a client that trusts the injected bundle accepts what any webhook serves.
 
 Three generations of authorities make that so:
 
 - ``next``: minted and put into the bundle; signs nothing until every API server can have seen that bundle.
 - ``current``: signs the serving certificate.
 - ``previous``: signs nothing any more, but stays in the bundle until the last certificate that it signed has expired.
-  No shorter time is safe: nobody can say when the last kubelet has brought the last webhook its new certificate.
+  No shorter time is safe: when the last kubelet has brought the last webhook its new certificate cannot be known.
 
 ``decide`` looks at what the cluster holds and names the one next step; each step writes one object, so a controller
-may die between any two of them and its successor goes on.  Pure: state and time come in.
+may die between any two of them and its successor continues. Pure: state and time come in.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ class Retired:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The authorities, as the authority Secret holds them; ``NO_PAIR`` stands for none."""
+    """The authorities, as the authority Secret holds them; ``NO_PAIR`` means none."""
 
     current: Pair = NO_PAIR
     next: Pair = NO_PAIR
@@ -50,9 +50,9 @@ class Observed:
 
     state: State
     leaf: Pair
-    """The serving certificate in the serving Secret; empty where there is none."""
+    """The serving certificate in the serving Secret; empty if there is none."""
     bundle: str
-    """The PEM bundle that the API servers are told to trust now; empty where none was injected."""
+    """The PEM bundle that the configuration makes API servers trust now; empty if none was injected."""
     dns_names: tuple[str, ...]
     lifetimes: Lifetimes = field(default=Lifetimes())
 
@@ -85,105 +85,105 @@ class Step(NamedTuple):
     why: str
 
 
-def decide(world: Observed, now: datetime) -> Step | None:
-    """The next step towards a fresh serving certificate that everybody trusts, or None when all is well."""
+def decide(observed: Observed, now: datetime) -> Step | None:
+    """Return the next step towards a fresh serving certificate that API servers trust, or None when all is well."""
     for act, rule in _RULES:
-        why = rule(world, now)
+        why = rule(observed, now)
         if why is not None:
             return Step(act, why)
     return None
 
 
 def wanted_bundle(state: State) -> str:
-    """The PEM bundle that API servers must trust: every authority that signed, signs or will sign."""
+    """Return the PEM bundle that API servers must trust: every authority that signed, signs or will sign."""
     members = (state.current.certificate, state.next.certificate, *(old.certificate for old in state.previous))
     return "".join(member.strip() + "\n" for member in members if member)
 
 
-def after(step: Step, world: Observed, now: datetime, name: str) -> State:
-    """The state after a *step* that writes the authority Secret; *name* is whose authority it is.
+def after(step: Step, observed: Observed, now: datetime, name: str) -> State:
+    """Return the state after a *step* that writes the authority Secret; *name* is whose authority it is.
 
     Raises:
         ValueError: the step writes another object.
     """
-    state = world.state
+    state = observed.state
     match step.act:
         case Act.DISCARD:
             return replace(state, next=NO_PAIR, next_trusted_since=None)
         case Act.MINT:
-            return _with_next(world, now, name)
+            return _with_next(observed, now, name)
         case Act.DISTRUST:
             return replace(state, next_trusted_since=None)
         case Act.CONFIRM:
             return replace(state, next_trusted_since=now)
         case Act.PROMOTE:
-            return _promoted(world, now)
+            return _promoted(observed, now)
         case Act.RETIRE:
             return replace(state, previous=tuple(old for old in state.previous if old.until > now))
     raise ValueError(f"{step.act} does not write the authorities")
 
 
-def new_leaf(world: Observed, now: datetime) -> Pair:
-    """The serving certificate that ``Act.ISSUE`` asks for."""
-    return issue_leaf(world.state.current, world.dns_names, now, world.lifetimes.leaf)
+def new_leaf(observed: Observed, now: datetime) -> Pair:
+    """Return the serving certificate that ``Act.ISSUE`` asks for."""
+    return issue_leaf(observed.state.current, observed.dns_names, now, observed.lifetimes.leaf)
 
 
 # --- the rules, in order ---------------------------------------------------------------------------------------------
-def _discard(world: Observed, now: datetime) -> str | None:
-    if world.state.next == NO_PAIR:
+def _discard(observed: Observed, now: datetime) -> str | None:
+    if observed.state.next == NO_PAIR:
         return None
-    reason = authority_due(world.state.next, now, world.lifetimes)
+    reason = authority_due(observed.state.next, now, observed.lifetimes)
     return reason and f"the next authority cannot be used: {reason.message}"
 
 
-def _mint(world: Observed, now: datetime) -> str | None:
-    if world.state.next.certificate:
+def _mint(observed: Observed, now: datetime) -> str | None:
+    if observed.state.next.certificate:
         return None
-    reason = authority_due(world.state.current, now, world.lifetimes)
+    reason = authority_due(observed.state.current, now, observed.lifetimes)
     return reason and f"the authority is due: {reason.message}"
 
 
-def _distrust(world: Observed, _: datetime) -> str | None:
-    if world.state.next_trusted_since is None or _trusts(world.bundle, world.state.next):
+def _distrust(observed: Observed, _: datetime) -> str | None:
+    if observed.state.next_trusted_since is None or _trusts(observed.bundle, observed.state.next):
         return None
     return "the injected bundle has lost the next authority"
 
 
-def _retire(world: Observed, now: datetime) -> str | None:
-    over = sum(old.until <= now for old in world.state.previous)
+def _retire(observed: Observed, now: datetime) -> str | None:
+    over = sum(old.until <= now for old in observed.state.previous)
     return f"all that {over} former authorities signed has expired" if over else None
 
 
-def _inject(world: Observed, _: datetime) -> str | None:
-    wanted = wanted_bundle(world.state)
-    if not wanted or _fingerprints(wanted) == _fingerprints(world.bundle):
+def _inject(observed: Observed, _: datetime) -> str | None:
+    wanted = wanted_bundle(observed.state)
+    if not wanted or _fingerprints(wanted) == _fingerprints(observed.bundle):
         return None
     return "the injected bundle differs from the authorities"
 
 
-def _confirm(world: Observed, _: datetime) -> str | None:
-    if not world.state.next.certificate or world.state.next_trusted_since is not None:
+def _confirm(observed: Observed, _: datetime) -> str | None:
+    if not observed.state.next.certificate or observed.state.next_trusted_since is not None:
         return None
     return "the bundle with the next authority is in place"
 
 
-def _promote(world: Observed, now: datetime) -> str | None:
-    state = world.state
+def _promote(observed: Observed, now: datetime) -> str | None:
+    state = observed.state
     if state.next_trusted_since is None:
         return None
     if not state.current.certificate and not state.previous:
-        return "it is the first authority: nobody trusts another"
+        return "it is the first authority: no other is trusted"
     # A time-stamp of the future comes from a leader whose clock was ahead; waiting longer is the safe side.
-    if now - state.next_trusted_since < world.lifetimes.propagation:
+    if now - state.next_trusted_since < observed.lifetimes.propagation:
         return None
     return f"every API server trusts the next authority since {state.next_trusted_since.isoformat()}"
 
 
-def _issue(world: Observed, now: datetime) -> str | None:
-    state = world.state
+def _issue(observed: Observed, now: datetime) -> str | None:
+    state = observed.state
     if not can_sign(state.current, now):
         return None
-    reason = leaf_due(world.leaf, state.current, world.dns_names, now, world.lifetimes)
+    reason = leaf_due(observed.leaf, state.current, observed.dns_names, now, observed.lifetimes)
     return reason and f"the serving certificate is due: {reason.message}"
 
 
@@ -200,34 +200,34 @@ _RULES: Final[tuple[tuple[Act, Callable[[Observed, datetime], str | None]], ...]
 
 
 # --- how the state moves ---------------------------------------------------------------------------------------------
-def _with_next(world: Observed, now: datetime, name: str) -> State:
-    state = world.state
-    fresh = mint_authority(name, now, world.lifetimes.authority)
+def _with_next(observed: Observed, now: datetime, name: str) -> State:
+    state = observed.state
+    fresh = mint_authority(name, now, observed.lifetimes.authority)
     if certificates(state.current.certificate):
         return replace(state, next=fresh, next_trusted_since=None)
-    # The authority was lost (its Secret emptied).  What API servers trust now is what webhooks may still be serving.
-    return State(next=fresh, previous=(*state.previous, *_adopted(world, now)))
+    # The authority was lost (its Secret emptied). What API servers trust now is what webhooks may still be serving.
+    return State(next=fresh, previous=(*state.previous, *_adopted(observed, now)))
 
 
-def _adopted(world: Observed, now: datetime) -> tuple[Retired, ...]:
-    known = {mark for old in world.state.previous for mark in _fingerprints(old.certificate)}
+def _adopted(observed: Observed, now: datetime) -> tuple[Retired, ...]:
+    known = {mark for old in observed.state.previous for mark in _fingerprints(old.certificate)}
     return tuple(
-        Retired(_pem(found), min(found.not_valid_after_utc, now + world.lifetimes.leaf))
-        for found in certificates(world.bundle)
+        Retired(_pem(found), min(found.not_valid_after_utc, now + observed.lifetimes.leaf))
+        for found in certificates(observed.bundle)
         if found.not_valid_after_utc > now and _fingerprint(found) not in known
     )
 
 
-def _promoted(world: Observed, now: datetime) -> State:
-    state = world.state
-    return State(current=state.next, previous=(*state.previous, *_retired(world, now)))
+def _promoted(observed: Observed, now: datetime) -> State:
+    state = observed.state
+    return State(current=state.next, previous=(*state.previous, *_retired(observed, now)))
 
 
-def _retired(world: Observed, now: datetime) -> tuple[Retired, ...]:
-    """The current authority as a former one: until the end of whatever it can have signed up to *now*."""
+def _retired(observed: Observed, now: datetime) -> tuple[Retired, ...]:
+    """Return the current authority as a former one, valid until the end of anything it can have signed up to *now*."""
     return tuple(
-        Retired(world.state.current.certificate, min(found.not_valid_after_utc, now + world.lifetimes.leaf))
-        for found in certificates(world.state.current.certificate)
+        Retired(observed.state.current.certificate, min(found.not_valid_after_utc, now + observed.lifetimes.leaf))
+        for found in certificates(observed.state.current.certificate)
     )
 
 

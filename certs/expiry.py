@@ -11,13 +11,13 @@ from certs.bundle import Observed
 from certs.policy import certificates
 
 SERVING: Final = "serving"
-"""What the webhook shows in handshakes (its own metrics), or what lies in the Secret for it (the controller's)."""
+"""What the webhook shows in handshakes (its own metrics), or what the Secret holds for it (the controller's)."""
 AUTHORITY: Final = "authority"
-"""The newest certificate that the API server is told to trust; only of our own authority."""
+"""The newest certificate that the configuration makes the API server trust; only of our own authority."""
 
 
 def end_of(pem: str) -> datetime | None:
-    """When the first certificate of *pem* ends; None where there is none."""
+    """When the first certificate of *pem* ends; None if there is none."""
     found = certificates(pem)
     return found[0].not_valid_after_utc if found else None
 
@@ -35,13 +35,13 @@ class Expiry(Collector):
         else:
             self._ends[certificate] = end
 
-    def see_world(self, world: Observed) -> None:
+    def see_observed(self, observed: Observed) -> None:
         """Note what the cluster holds."""
-        self.see(SERVING, end_of(world.leaf.certificate))
-        self.see(AUTHORITY, end_of(world.state.current.certificate))
+        self.see(SERVING, end_of(observed.leaf.certificate))
+        self.see(AUTHORITY, end_of(observed.state.current.certificate))
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """One gauge, labelled by certificate; no sample where there is no certificate."""
+        """One gauge, labelled by certificate; no sample if there is no certificate."""
         gauge = GaugeMetricFamily(
             "snapshot_certificate_expiry_timestamp_seconds",
             "Unix time at which the certificate ends.",

@@ -1,6 +1,6 @@
 """Certificates from nothing: a self-signed authority, and a serving certificate signed by one.
 
-Pure but for the keys' randomness: names, time and lifetimes come in, PEM text goes out.
+Pure but for the keys' randomness: names, time and lifetimes come in, PEM text comes out.
 """
 
 from collections.abc import Sequence
@@ -25,15 +25,15 @@ class Pair:
 
     certificate: str
     key: str = field(default="", repr=False)
-    """Empty where only the certificate is known: it can be trusted, but signs nothing more."""
+    """Empty if only the certificate is known: it can be trusted, but signs nothing more."""
 
 
 NO_PAIR: Final = Pair("")
-"""Stands where there is no certificate."""
+"""The pair of no certificate."""
 
 
 def mint_authority(name: str, now: datetime, lifetime: timedelta) -> Pair:
-    """A new self-signed authority that may sign serving certificates only.
+    """Mint a self-signed authority that may sign serving certificates only.
 
     Args:
         name: whose authority it is; shown in its subject, beside a part that is unique for each one, because
@@ -53,7 +53,7 @@ def mint_authority(name: str, now: datetime, lifetime: timedelta) -> Pair:
 
 
 def issue_leaf(authority: Pair, dns_names: Sequence[str], now: datetime, lifetime: timedelta) -> Pair:
-    """A serving certificate for *dns_names*, signed by *authority* and never outliving it.
+    """Mint a serving certificate for *dns_names*, signed by *authority* and never outliving it.
 
     Raises:
         ValueError: *authority* has no readable certificate or key.

@@ -1,7 +1,7 @@
-"""Ties the webhook configuration to the release's namespace: who deletes that first takes both away.
+"""Makes the release's namespace the owner of the webhook configuration: deleting the one deletes the other.
 
-Helm's record of a release lies in its namespace, so nothing else would ever remove the configuration afterwards, and
-API servers would go on calling a webhook that is gone.
+Helm's record of a release is in its namespace, so nothing else would ever remove the configuration afterwards, and
+API servers would keep calling a webhook that no longer exists.
 """
 
 import logging
@@ -13,7 +13,7 @@ from kube.resources import MUTATING_WEBHOOK_CONFIGURATIONS, NAMESPACES
 
 FIELD_MANAGER: Final = "snapshot-controller"
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 async def own_by_namespace(kube: KubeClient, configuration: str, namespace: str) -> None:
@@ -32,7 +32,7 @@ async def own_by_namespace(kube: KubeClient, configuration: str, namespace: str)
             MUTATING_WEBHOOK_CONFIGURATIONS, configuration, {"metadata": metadata}, field_manager=FIELD_MANAGER
         )
     except KubeError as error:
-        log.info("the webhook configuration stays if the namespace is deleted before the release: %s", error)
+        logger.info("the webhook configuration stays if the namespace is deleted before the release: %s", error)
 
 
 def _is(owner: Object, namespace: str) -> bool:

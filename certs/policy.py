@@ -1,6 +1,6 @@
-"""Why is this certificate due?  An ordered chain of named checks, each of which answers with its reason or nothing.
+"""Why is this certificate due? An ordered chain of named checks, each of which answers with its reason or nothing.
 
-Pure: the certificate, what it should be and the time come in.  The reasons are what an operator reads in the log.
+Pure: the certificate, what it should be and the time come in. The reasons are what an operator reads in the log.
 """
 
 from collections.abc import Callable, Sequence
@@ -74,10 +74,10 @@ class _Case:
 
 
 def leaf_due(leaf: Pair, issuer: Pair, dns_names: Sequence[str], now: datetime, lifetimes: Lifetimes) -> Reason | None:
-    """Why the serving certificate must be issued anew, or None.
+    """Return why the serving certificate must be renewed, or None.
 
     Args:
-        leaf: what is served now; empty strings where there is nothing.
+        leaf: what is served now; empty strings if there is nothing.
         issuer: the authority that serving certificates are signed by now.
         dns_names: exactly the names it must be good for.
         now: the present, timezone-aware.
@@ -97,7 +97,7 @@ def can_sign(authority: Pair, now: datetime) -> bool:
 
 
 def certificates(bundle: str) -> tuple[x509.Certificate, ...]:
-    """All certificates of a PEM *bundle*; none where it cannot be read."""
+    """All certificates of a PEM *bundle*; none if it cannot be read."""
     try:
         return tuple(x509.load_pem_x509_certificates(bundle.encode()))
     except ValueError:

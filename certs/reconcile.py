@@ -1,8 +1,8 @@
 """Keeps the webhook's certificate fresh and trusted: looks, takes the one step that is due, looks again.
 
-Runs only under leadership.  The chart makes both Secrets empty and the webhook configuration without a ``caBundle``;
-this fills them.  Secrets are patched, never created: after an uninstall nothing comes back.  The bundle is written by
-server-side apply of that one field, so Helm never meets a conflict.  Every write names the version that was read,
+Runs only under leadership. The chart makes both Secrets empty and the webhook configuration without a ``caBundle``;
+this fills them. Secrets are patched, never created: after an uninstall nothing comes back. The bundle is written by
+server-side apply of that one field, so Helm never meets a conflict. Every write names the version that was read,
 so that a former leader that wakes up late changes nothing.
 """
 
@@ -32,9 +32,9 @@ INTERVAL: Final = 60.0
 RETRY: Final = 5.0
 """Seconds after an error or a lost race."""
 MAX_STEPS: Final = 16
-"""Twice the steps of a whole rotation: more in one pass would mean that somebody undoes them."""
+"""Twice the steps of a whole rotation: more in one pass would mean that something undoes them."""
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +76,11 @@ class Seen:
     configuration: Object
     authorities: Object
     serving: Object
-    world: Observed
+    observed: Observed
 
 
 def _unseen(_: Observed) -> None:
-    """Nobody wants to know."""
+    """Ignore what was observed."""
 
 
 async def run(
@@ -97,8 +97,8 @@ async def run(
         kube: the API server.
         targets: which installation.
         clock: the present, timezone-aware.
-        wake: set by whoever knows of a change; cleared here.
-        see: told what the cluster holds, at each look.
+        wake: set when something has changed; cleared here.
+        see: called with what the cluster holds, in each pass.
     """
     called = wake or asyncio.Event()
     while True:
@@ -116,19 +116,19 @@ async def reconcile(
     """Take every step that is due now and return them.
 
     Raises:
-        KubeError: a call failed; NotFoundError where an object of the chart is missing, ConflictError where somebody
-            else wrote first or owns the bundle.
+        KubeError: a call failed; NotFoundError if an object of the chart is missing, ConflictError if another
+            client wrote first or owns the bundle.
     """
     taken: list[Step] = []
     while len(taken) < MAX_STEPS:
         seen = await observe(kube, targets)
-        see(seen.world)
+        see(seen.observed)
         now = clock()
-        step = decide(seen.world, now)
+        step = decide(seen.observed, now)
         if step is None:
             break
-        log.info("certificates: %s: %s", step.act.value, step.why, extra={"act": step.act.value})
-        await _take(kube, targets, seen, step, now)
+        logger.info("certificates: %s: %s", step.act.value, step.why, extra={"act": step.act.value})
+        await _carry_out(kube, targets, seen, step, now)
         taken.append(step)
     return tuple(taken)
 
@@ -136,8 +136,8 @@ async def reconcile(
 async def observe(kube: KubeClient, targets: Targets) -> Seen:
     """Read the webhook configuration and both Secrets.
 
-    The configuration comes first: whoever changes authorities afterwards must change it too, and our stale write to
-    it is then refused.
+    The configuration comes first: a client that changes authorities afterwards must change it too, and our stale write
+    to it is then refused.
 
     Raises:
         KubeError: a call failed.
@@ -145,14 +145,14 @@ async def observe(kube: KubeClient, targets: Targets) -> Seen:
     configuration = await kube.get(MUTATING_WEBHOOK_CONFIGURATIONS, targets.configuration)
     authorities = await kube.get(SECRETS, targets.authority_secret, targets.namespace)
     serving = await kube.get(SECRETS, targets.serving_secret, targets.namespace)
-    world = Observed(
+    observed = Observed(
         state=store.read_state(authorities.get("data") or {}),
         leaf=store.read_leaf(serving.get("data") or {}),
         bundle=store.read_bundle(configuration, WEBHOOK_ENTRY),
         dns_names=targets.dns_names,
         lifetimes=targets.lifetimes,
     )
-    return Seen(configuration, authorities, serving, world)
+    return Seen(configuration, authorities, serving, observed)
 
 
 async def _guarded(
@@ -162,31 +162,31 @@ async def _guarded(
     try:
         await reconcile(kube, targets, clock, see)
     except NotFoundError as error:
-        log.warning("certificates: %s; the release is being installed or removed", error)
+        logger.warning("certificates: %s; the release is being installed or removed", error)
     except ConflictError as error:
-        log.warning("certificates: %s; if it stays so, another manager owns the field: remove its claim", error)
+        logger.warning("certificates: %s; if it stays so, another manager owns the field: remove its claim", error)
     except KubeError as error:
-        log.warning("certificates: %s", error)
+        logger.warning("certificates: %s", error)
     else:
         await own_by_namespace(kube, targets.configuration, targets.namespace)
         return INTERVAL
     return RETRY
 
 
-async def _take(kube: KubeClient, targets: Targets, seen: Seen, step: Step, now: datetime) -> None:
-    world = seen.world
+async def _carry_out(kube: KubeClient, targets: Targets, seen: Seen, step: Step, now: datetime) -> None:
+    observed = seen.observed
     if step.act is Act.INJECT:
         await _inject(kube, targets, seen)
     elif step.act is Act.ISSUE:
-        leaf = store.write_leaf(new_leaf(world, now), wanted_bundle(world.state))
+        leaf = store.write_leaf(new_leaf(observed, now), wanted_bundle(observed.state))
         await _patch_secret(kube, targets, targets.serving_secret, seen.serving, leaf)
     else:
-        state = after(step, world, now, f"{targets.fullname}-webhook.{targets.namespace}")
+        state = after(step, observed, now, f"{targets.fullname}-webhook.{targets.namespace}")
         await _patch_secret(kube, targets, targets.authority_secret, seen.authorities, store.write_state(state))
 
 
 async def _inject(kube: KubeClient, targets: Targets, seen: Seen) -> None:
-    bundle = store.write_bundle(wanted_bundle(seen.world.state))
+    bundle = store.write_bundle(wanted_bundle(seen.observed.state))
     body = {
         "apiVersion": MUTATING_WEBHOOK_CONFIGURATIONS.api_version,
         "kind": MUTATING_WEBHOOK_CONFIGURATIONS.kind,

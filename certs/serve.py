@@ -1,7 +1,7 @@
 """A TLS context that follows the mounted certificate: new handshakes use the new one, without a restart.
 
 Kubelet replaces the files of a mounted Secret together (a symbolic link is swapped); anything else that writes them
-may leave a half-written pair for a moment.  A pair is therefore loaded into a context of its own first, and only a
+may leave a half-written pair for a moment. A pair is therefore loaded into a context of its own first, and only a
 whole one takes over, in one assignment; until then the last good one serves.
 """
 
@@ -19,7 +19,7 @@ from certs.store import SERVING_CERT, SERVING_KEY
 POLL_SECONDS: Final = 1.0
 """Two stat calls a second; kubelet itself takes up to a minute, so nothing finer is worth having."""
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _Stamp = tuple[tuple[int, int, int], ...]
 
@@ -28,7 +28,7 @@ class ServingContext:
     """An ``SSLContext`` for servers whose certificate comes from *directory* (``tls.crt``, ``tls.key``)."""
 
     def __init__(self, directory: Path, see: Callable[[datetime | None], None] = lambda _: None) -> None:
-        """*see* is told when the certificate that takes over ends."""
+        """*see* is called with the end of the certificate that takes over."""
         self._directory = directory
         self._see = see
         self._current: ssl.SSLContext | None = None
@@ -59,7 +59,7 @@ class ServingContext:
             return False  # the files changed meanwhile; the next look has them whole
         self._current, self._stamp, self._complaint = fresh, stamp, ""
         self._see(expires)
-        log.info("certificate loaded from %s", self._directory)
+        logger.info("certificate loaded from %s", self._directory)
         return True
 
     async def follow(self, interval: float = POLL_SECONDS) -> None:
@@ -69,7 +69,7 @@ class ServingContext:
             await asyncio.sleep(interval)
 
     def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> int | None:
-        """Called in every handshake, with or without a server name: hand the connection the newest certificate."""
+        """Hand the connection the newest certificate; called in every handshake, with or without a server name."""
         if self._current is None:
             return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
         connection.context = self._current
@@ -89,7 +89,7 @@ class ServingContext:
         """Say once what is wrong, not once a second."""
         if message != self._complaint:
             state = "serving with the last good one" if self.loaded else "not ready until it is there"
-            log.warning("no usable certificate in %s (%s): %s", self._directory, message, state)
+            logger.warning("no usable certificate in %s (%s): %s", self._directory, message, state)
         self._complaint = message
 
 

@@ -1,7 +1,7 @@
 """How the two Secrets are laid out: authorities with their keys in one, what the webhook serves in the other.
 
-The authorities' keys lie in a Secret of their own, which no webhook mounts: who takes over a webhook cannot sign.
-Pure: Secret data in, state out, and back.  What cannot be read counts as absent, and is made anew.
+The authorities' keys are in a Secret of their own, which no webhook mounts: a stolen webhook cannot sign.
+Pure: Secret data in, state out, and back. What cannot be read counts as absent, and is made again.
 """
 
 import base64
@@ -34,7 +34,7 @@ SERVING_CA: Final = "ca.crt"
 
 
 def read_state(data: Mapping[str, str]) -> State:
-    """The authorities in the *data* (base64 values) of their Secret."""
+    """Return the authorities in the *data* (base64 values) of their Secret."""
     return State(
         current=Pair(_text(data, CURRENT_CERT), _text(data, CURRENT_KEY)),
         next=Pair(_text(data, NEXT_CERT), _text(data, NEXT_KEY)),
@@ -44,7 +44,7 @@ def read_state(data: Mapping[str, str]) -> State:
 
 
 def write_state(state: State) -> dict[str, str | None]:
-    """The *state* as data of the authority Secret; None takes a key away (merge patch)."""
+    """Return the *state* as data of the authority Secret; None takes a key away (merge patch)."""
     since = state.next_trusted_since
     fields = {
         CURRENT_CERT: state.current.certificate,
@@ -59,12 +59,12 @@ def write_state(state: State) -> dict[str, str | None]:
 
 
 def read_leaf(data: Mapping[str, str]) -> Pair:
-    """The serving certificate in the *data* of its Secret."""
+    """Return the serving certificate in the *data* of its Secret."""
     return Pair(_text(data, SERVING_CERT), _text(data, SERVING_KEY))
 
 
 def write_leaf(leaf: Pair, bundle: str) -> dict[str, str]:
-    """The *leaf* as data of the serving Secret."""
+    """Return the *leaf* as data of the serving Secret."""
     return {
         SERVING_CERT: _base64(leaf.certificate),
         SERVING_KEY: _base64(leaf.key),
@@ -73,7 +73,7 @@ def write_leaf(leaf: Pair, bundle: str) -> dict[str, str]:
 
 
 def read_bundle(configuration: Mapping[str, Any], entry: str) -> str:
-    """The PEM bundle of the webhook *entry* in a webhook configuration; empty where none was injected."""
+    """Return the PEM bundle of the webhook *entry* in a webhook configuration; empty if none was injected."""
     for webhook in configuration.get("webhooks") or ():
         if webhook.get("name") == entry:
             return _text(webhook.get("clientConfig") or {}, "caBundle")
@@ -81,7 +81,7 @@ def read_bundle(configuration: Mapping[str, Any], entry: str) -> str:
 
 
 def write_bundle(bundle: str) -> str:
-    """The *bundle* as the API writes it."""
+    """Return the *bundle* as the API writes it."""
     return _base64(bundle)
 
 

@@ -24,7 +24,7 @@ DEFAULT_NAME = "dev"
 
 @dataclass(frozen=True)
 class Target:
-    """The cluster to work with: somebody's own, or an embedded one."""
+    """The cluster to work with: the user's own, or an embedded one."""
 
     kubeconfig: str
     """As in $KUBECONFIG."""
@@ -48,12 +48,12 @@ def up(
 
 
 def find(name: str = DEFAULT_NAME, *, home: Cache | None = None) -> Cluster | None:
-    """The embedded cluster *name* if it runs."""
+    """Return the embedded cluster *name* if it runs."""
     return embedded.find(home or Cache.from_env(os.environ), name)
 
 
 def resolve(env: Mapping[str, str], name: str = DEFAULT_NAME) -> Target:
-    """The cluster that $KUBECONFIG names, else the embedded one, which must run; StateError if neither is there."""
+    """Return the cluster that $KUBECONFIG names, else the embedded one; StateError if that does not run either."""
     home = Cache.from_env(env)
     running = embedded.find(home, name)
     chosen = env.get("KUBECONFIG", "")

@@ -46,7 +46,7 @@ def readable(command: Callable[P, R]) -> Callable[P, R]:
 
 @click.group()
 def cli() -> None:
-    """A real Kubernetes on this machine, for the demo and the tests."""
+    """Run a real Kubernetes on this machine, for the demo and the tests."""
 
 
 @cli.command("build")
@@ -67,9 +67,9 @@ def build_() -> None:
 @click.option("--controllers", is_flag=True, help="With --control-plane-only: also the stock controllers.")
 @readable
 def up(name: str, nodes: int, *, audit: bool, control_plane_only: bool, controllers: bool) -> None:
-    """Start a cluster, building it first where needed; one that runs already is left as it is."""
+    """Start a cluster, building it first if needed; one that runs already is left as it is."""
     if controllers and not control_plane_only:
-        raise StateError("--controllers goes with --control-plane-only; a whole cluster has them always")
+        raise StateError("--controllers needs --control-plane-only; a whole cluster has them always")
     if control_plane_only:
         if nodes != 1:
             raise StateError("--nodes and --control-plane-only exclude each other")

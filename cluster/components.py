@@ -43,7 +43,7 @@ class Ports:
 
 
 def etcd(at: Layout, ports: Ports) -> dict[str, Any]:
-    """The store, without fsync: a test cluster's data need not outlive the machine."""
+    """Describe the store, without fsync: a test cluster's data need not outlive the machine."""
     client, peer = f"http://127.0.0.1:{ports.etcd}", f"http://127.0.0.1:{ports.etcd_peer}"
     return _component(
         at, "etcd", f"{at.programs['etcd']}/etcd",
@@ -54,7 +54,7 @@ def etcd(at: Layout, ports: Ports) -> dict[str, Any]:
 
 
 def apiserver(at: Layout, ports: Ports, extra: Sequence[str]) -> dict[str, Any]:
-    """The API server; *extra* says how it is reached and what it admits."""
+    """Describe the API server; *extra* says how it is reached and what it admits."""
     return _component(
         at, "kube-apiserver", at.kubernetes("kube-apiserver"),
         f"--etcd-servers=http://127.0.0.1:{ports.etcd}",
@@ -87,7 +87,7 @@ def node_apiserver_flags(address: str, *, audit: bool, at: Layout) -> list[str]:
 def loopback_apiserver_flags(*, controllers: bool) -> list[str]:
     """For an API server that only this machine's processes reach."""
     flags = ["--bind-address=127.0.0.1", "--endpoint-reconciler-type=none"]
-    # Without controllers nobody makes the default service account, and every pod would be refused for its lack.
+    # Without controllers nothing makes the default service account, and every pod would be refused for its lack.
     return flags + ([] if controllers else ["--disable-admission-plugins=ServiceAccount"])
 
 
@@ -97,7 +97,7 @@ def audit_flags(at: Layout) -> list[str]:
 
 
 def controller_manager(at: Layout, ports: Ports, *, secure_port: int = 10257) -> dict[str, Any]:
-    """The stock controllers, each with its own service account's rights."""
+    """Describe the stock controllers, each with its own service account's rights."""
     return _component(
         at, "kube-controller-manager", at.kubernetes("kube-controller-manager"),
         f"--kubeconfig={at.kubeconfig('kube-controller-manager')}",
@@ -114,7 +114,7 @@ def controller_manager(at: Layout, ports: Ports, *, secure_port: int = 10257) ->
 
 
 def scheduler(at: Layout, ports: Ports) -> dict[str, Any]:
-    """The stock scheduler."""
+    """Describe the stock scheduler."""
     return _component(
         at, "kube-scheduler", at.kubernetes("kube-scheduler"),
         f"--kubeconfig={at.kubeconfig('kube-scheduler')}",
@@ -143,14 +143,14 @@ def provisioner(at: Layout, script: str, server: str, ports: Ports) -> dict[str,
 
 
 def containerd(at: Layout) -> dict[str, Any]:
-    """The container runtime."""
+    """Describe the container runtime."""
     return _component(
         at, "containerd", f"{at.programs['containerd']}/containerd", "--config=/etc/containerd/config.toml"
     )
 
 
 def kubelet(at: Layout, node: str, address: str) -> dict[str, Any]:
-    """The node's agent."""
+    """Describe the kubelet."""
     return _component(
         at, "kubelet", at.kubernetes("kubelet"),
         f"--config={at.kubeconfigs}/kubelet.json",

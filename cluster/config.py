@@ -18,7 +18,7 @@ PROVISIONER = "dynamo-snapshot.invalid/host-path"
 
 
 def kubeconfig(server: str, ca: bytes, token: str, name: str = "embedded") -> dict[str, Any]:
-    """A kubeconfig with everything inside, so that it can be copied anywhere."""
+    """Return a kubeconfig with everything inside, so that it can be copied anywhere."""
     cluster = {"server": server, "certificate-authority-data": base64.b64encode(ca).decode()}
     return {
         "apiVersion": "v1",
@@ -31,7 +31,7 @@ def kubeconfig(server: str, ca: bytes, token: str, name: str = "embedded") -> di
 
 
 def containerd(pause_image: str = PAUSE_IMAGE) -> str:
-    """The runtime's configuration (TOML, schema 3)."""
+    """Return the runtime's configuration (TOML, schema 3)."""
     return f"""\
 version = 3
 root = "/var/lib/containerd"
@@ -64,7 +64,7 @@ state = "/run/containerd"
 
 
 def cni(pod_subnet: str) -> dict[str, Any]:
-    """The pods' network: a bridge in the node, masqueraded behind it."""
+    """Return the configuration of the pods' network: a bridge in the node, masqueraded behind it."""
     return {
         "cniVersion": "1.0.0",
         "name": "pods",
@@ -122,7 +122,7 @@ def kubelet(client_ca: str) -> dict[str, Any]:
 
 
 def audit_policy() -> dict[str, Any]:
-    """Requests and answers in full, each once."""
+    """Return an audit policy: requests and answers in full, each once."""
     return {
         "apiVersion": "audit.k8s.io/v1",
         "kind": "Policy",
@@ -135,7 +135,7 @@ def audit_policy() -> dict[str, Any]:
 
 
 def storage_class() -> dict[str, Any]:
-    """The default class; its volumes are folders that all nodes share, so every access mode works."""
+    """Return the default storage class; its volumes are folders that all nodes share, so every access mode works."""
     return {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
@@ -150,5 +150,5 @@ def storage_class() -> dict[str, Any]:
 
 
 def hosts(names: Sequence[tuple[str, str]]) -> str:
-    """A node's /etc/hosts from (address, name) pairs."""
+    """Return a node's /etc/hosts from (address, name) pairs."""
     return "127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for address, name in names)

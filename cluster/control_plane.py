@@ -84,7 +84,7 @@ class ControlPlane:
         return Kubectl(self.programs.path("kubectl"), self.kubeconfig)
 
     def log(self, component: str) -> str:
-        """What a component has logged so far."""
+        """Return what a component has logged so far."""
         return (self.folder / "log" / f"{component}.log").read_text(errors="replace")
 
     def wait(self) -> None:
@@ -150,7 +150,7 @@ def up(home: Cache, name: str, *, controllers: bool, audit: bool, progress: Prog
 
 
 def find(home: Cache, name: str) -> ControlPlane | None:
-    """The control plane *name* if it runs."""
+    """Return the control plane *name* if it runs."""
     folder = home.cluster(name)
     try:
         record = json.loads((folder / "control-plane.json").read_text())

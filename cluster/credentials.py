@@ -41,7 +41,7 @@ class Authority:
 
     @classmethod
     def mint(cls, now: dt.datetime) -> Authority:
-        """A new authority."""
+        """Create an authority."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = _name("embedded-cluster-ca")
         builder = _certificate(name, name, key.public_key(), now)
@@ -91,7 +91,7 @@ def write(folder: Path, server_names: Sequence[str], users: Sequence[User], now:
 
 
 def token_file(users: Sequence[User]) -> str:
-    """The API server's static token file: token, name, uid, groups. Pure."""
+    """Return the API server's static token file: token, name, uid, groups. Pure."""
     return "".join(",".join(filter(None, (u.token, u.name, u.name, u.group))) + "\n" for u in users)
 
 

@@ -77,13 +77,13 @@ class Cluster:
         return sorted({name for node in self.nodes for name in node.load(archive)})
 
     def node(self, index: int) -> Node:
-        """The *index*-th node, counted from 1."""
+        """Return the *index*-th node, counted from 1."""
         if not 1 <= index <= len(self.nodes):
             raise StateError(f"cluster {self.name} has nodes 1 to {len(self.nodes)}, not {index}")
         return self.nodes[index - 1]
 
     def logs(self, component: str, index: int = 1) -> Path:
-        """The log file of one of the node's programs."""
+        """Return the log file of one of the node's programs."""
         folder = self.node(index).logs
         path = folder / f"{component}.log"
         if path.parent != folder or not path.is_file():
@@ -124,7 +124,7 @@ def up(home: Cache, name: str, options: Options, progress: Progress) -> Cluster:
 
 
 def find(home: Cache, name: str) -> Cluster | None:
-    """The cluster *name* if it runs whole."""
+    """Return the cluster *name* if it runs whole."""
     folder = home.cluster(name)
     try:
         record = json.loads((folder / "cluster.json").read_text())
@@ -161,7 +161,7 @@ def _nodes(folder: Path, count: int) -> tuple[Node, ...]:
 
 @contextlib.contextmanager
 def _cleared_on_failure(folder: Path) -> Iterator[None]:
-    """A start that fails leaves a folder of logs in the temporary folder, and nothing else."""
+    """Leave nothing of a start that fails but a folder of logs in the temporary folder."""
     try:
         yield
     except BaseException as error:
@@ -262,7 +262,7 @@ def server_names(subnet: IPv4Network) -> list[str]:
 
 
 def supervised(cluster: Cluster, node: Node, *, audit: bool) -> list[dict[str, Any]]:
-    """The programs of *node*, in the order of their start. Pure."""
+    """Return the programs of *node*, in the order of their start. Pure."""
     layout = Layout(
         {n: f"/opt/cluster/{n}" for n in cluster.programs.folders}, nodes_.PKI, nodes_.CONFIG, nodes_.LOGS, "/var/lib"
     )

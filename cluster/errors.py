@@ -25,7 +25,7 @@ class CommandError(ClusterError):
     """A program ended with an error."""
 
     def __init__(self, argv: Sequence[str], code: int, output: str) -> None:
-        """Keep what the program said last, where its reason is."""
+        """Keep the end of the program's output, which holds its reason."""
         self.code = code
         self.output = output
         tail = "\n".join(output.strip().splitlines()[-15:])

@@ -18,7 +18,7 @@ class Kubectl:
 
     program: Path
     kubeconfig: Path | str
-    """As in $KUBECONFIG, where it may be several paths."""
+    """As in $KUBECONFIG, if it may be several paths."""
 
     def __call__(self, *arguments: str, stdin: str | None = None) -> str:
         """Run it and give its output; raises CommandError with what it said."""

@@ -1,6 +1,6 @@
 """Ports for servers that bind them some moments later.
 
-They lie below the range from which the kernel takes a port for each connection: one of those would be taken in between,
+They are below the range from which the kernel takes a port for each connection: one of those would be taken in between,
 on a machine that does much else.
 """
 
@@ -15,7 +15,7 @@ _LOWEST: Final = 10_000
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody has now; all are held until the last is chosen.
+    """Choose ports of this machine that are not in use; all are held until the last is chosen.
 
     Raises:
         OSError: there are not as many.

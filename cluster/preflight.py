@@ -28,7 +28,7 @@ def missing(tools: Mapping[str, str]) -> list[str]:
 
 
 def complaint(absent: list[str], tools: Mapping[str, str], *, root: bool) -> str | None:
-    """What to tell the user, or None if all is there. Pure."""
+    """Return the message for the user, or None if nothing is missing. Pure."""
     lines = []
     if absent:
         packages = " ".join(sorted({tools[name] for name in absent}))
@@ -46,7 +46,7 @@ def check_node_host(cache: Path) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     if file_system(cache, Path("/proc/self/mountinfo").read_text()) == "overlay":
         raise HostError(
-            f"{cache} lies on an overlay file system, on which containerd cannot stack its own. "
+            f"{cache} is on an overlay file system, on which containerd cannot stack its own. "
             "Set DYNAMO_SNAPSHOT_CACHE to a folder on a disk or a volume"
         )
 

@@ -40,12 +40,12 @@ class Process:
 
     @classmethod
     def of(cls, pid: int) -> Process:
-        """The process that has *pid* now; ProcessLookupError if none has."""
+        """Return the process that has *pid* now; ProcessLookupError if none has."""
         return cls(pid, _start_ticks(pid))
 
     @classmethod
     def noted(cls, path: Path, word: str) -> Process | None:
-        """The process whose number the file *path* holds, if it still runs with *word* on its command line.
+        """Return the process whose number the file *path* holds, if it still runs with *word* on its command line.
 
         The word is a path that only our own process was given: a note left by a crash never names a stranger.
         """
@@ -114,7 +114,7 @@ def held(path: Path) -> bool:
 
 @contextlib.contextmanager
 def exclusive(path: Path, what: str, *, seconds: float = 300) -> Iterator[None]:
-    """Hold the lock file *path*, which is gone afterwards; StateError if others work on *what* for too long."""
+    """Hold the lock file *path*, which is removed afterwards; StateError if others work on *what* for too long."""
     path.parent.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + seconds
     while (handle := _try_lock(path)) is None:

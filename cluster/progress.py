@@ -1,4 +1,4 @@
-"""How long work tells that it goes on: a line or a bar per step."""
+"""How long work shows its progress: a line or a bar per step."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ Advance = Callable[[int, int], None]
 """Called with (done, total); total 0 means unknown."""
 
 PLAIN_INTERVAL = 20.0
-"""Seconds between two lines about one step where there is no terminal: rare enough for a CI log."""
+"""Seconds between two lines about one step if there is no terminal: rare enough for a CI log."""
 
 
 class Progress(Protocol):
-    """Where the steps of a build or a start are told."""
+    """Where the steps of a build or a start are reported."""
 
     def say(self, text: str) -> None:
-        """Tell one thing."""
+        """Print one line."""
 
     def step(self, name: str) -> AbstractContextManager[Advance]:
-        """Tell that *name* begins, goes on and ends."""
+        """Report that *name* begins, continues and ends."""
 
 
 class Silent:
-    """Tells nothing: for tests."""
+    """Prints nothing: for tests."""
 
     def say(self, text: str) -> None:
         """Drop *text*."""
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[Advance]:  # noqa: ARG002  # the protocol's name
-        """Tell nothing."""
+        """Print nothing."""
         yield lambda _done, _total: None
 
 
@@ -54,14 +54,14 @@ class Plain:
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[Advance]:
         """Write when *name* begins and ends, and now and then in between."""
-        begin = told = self._clock()
+        begin = printed = self._clock()
         self._write(f"{name} ...")
 
         def advance(done: int, total: int) -> None:
-            nonlocal told
-            if self._clock() - told >= PLAIN_INTERVAL:
-                told = self._clock()
-                self._write(f"{name}: {done} of {total}, {told - begin:.0f} s")
+            nonlocal printed
+            if self._clock() - printed >= PLAIN_INTERVAL:
+                printed = self._clock()
+                self._write(f"{name}: {done} of {total}, {printed - begin:.0f} s")
 
         yield advance
         self._write(f"{name}: done in {self._clock() - begin:.1f} s")

@@ -135,7 +135,7 @@ def _certificates(context: ManagerContext) -> dict[str, Task]:
     targets = reconcile.Targets(settings.pod_namespace, settings.release_fullname)
     expiry = Expiry()
     context.registry.register(expiry)
-    return {"certificates": partial(reconcile.run, context.kube, targets, context.now, see=expiry.see_world)}
+    return {"certificates": partial(reconcile.run, context.kube, targets, context.now, see=expiry.see_observed)}
 
 
 def _sweeper(

@@ -19,7 +19,7 @@ class Figures:
     """What this process says about itself."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        # Of every counter the client tells its birth too, in this format as a series of its own that nobody asks for.
+        # The client adds each counter's time of creation, in this format as a series of its own that has no use.
         disable_created_metrics()  # type: ignore[no-untyped-call] # the library forgot to say so
         ProcessCollector(registry=registry)
         version = Gauge("snapshot_build_info", "Always 1; the label is the version.", ["version"], registry=registry)

@@ -2,7 +2,7 @@
 
 A *registry* also gets the figures that every process has.
 
-Liveness only says that the event loop turns.  Readiness is the truth about each named part: a check answers None when
+Liveness only says that the event loop turns. Readiness is the truth about each named part: a check answers None when
 its part works and a sentence when it does not, and ``/readyz`` shows the sentences.
 """
 

@@ -36,7 +36,7 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The environment of a process; text fields are empty where the variable is unset."""
+    """The environment of a process; text fields are empty if the variable is unset."""
 
     pod_namespace: str
     """POD_NAMESPACE: where this process runs, which is the release's namespace."""
@@ -93,7 +93,7 @@ def read_settings(required: Collection[str] = (), environment: Mapping[str, str]
 
 
 def read_config(path: Path, parse: Callable[[str], T]) -> T:
-    """What *parse* makes of the text of the configuration file.
+    """Read the configuration file and return what *parse* makes of its text.
 
     Raises:
         SettingsError: the file is missing or unreadable, or *parse* raised a ValueError.

@@ -72,7 +72,7 @@ def main(process: Callable[[], Coroutine[Any, Any, None]]) -> int:
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors in *error*, looking into groups."""
+    """Return the errors in *error*, looking into groups."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from leaves(inner)

@@ -1,4 +1,4 @@
-"""``python -m demo``: the main job on a real cluster, told step by step and measured."""
+"""``python -m demo``: the main job on a real cluster, shown step by step and measured."""
 
 import os
 import subprocess

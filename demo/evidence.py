@@ -26,7 +26,7 @@ def events(kubectl: Kubectl, told: Story) -> list[str]:
 
 def event_lines(items: Iterable[dict[str, Any]]) -> list[str]:
     """Render Events as lines, oldest first. Pure."""
-    # Timestamps are whole seconds; within one, the version of the write tells which came first.
+    # Timestamps are whole seconds; within one, the version of the write shows which came first.
     ordered = sorted(
         items, key=lambda item: (str(item.get("lastTimestamp") or item.get("eventTime") or ""), _version(item))
     )
@@ -43,7 +43,7 @@ def _version(item: dict[str, Any]) -> int:
 
 
 def describe(kubectl: Kubectl, pod: str) -> list[str]:
-    """Return the lines of ``kubectl describe pod`` that tell why the pod started as it did."""
+    """Return the lines of ``kubectl describe pod`` that say why the pod started as it did."""
     text = kubectl("describe", "pod", pod)
     return [f"kubectl describe pod {pod} (in part):", *explaining_lines(text)]
 

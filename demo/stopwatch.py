@@ -1,7 +1,7 @@
 """The demo's clock, run as a sidecar of the measured pod: when did the worker give its first answer.
 
 It asks the worker over the pod's loopback from before the worker's container exists, so no API server, Service or
-status update stands between the answer and the clock. Standard library only: it runs from a ConfigMap.
+status update comes between the answer and the clock. Standard library only: it runs from a ConfigMap.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ def ask(port: int) -> bytes | None:
 
 
 def main() -> None:
-    """Wait for the first answer, print it as one JSON line, then stay until told to go."""
+    """Wait for the first answer, print it as one JSON line, then stay until stopped."""
     port = int(sys.argv[1])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     while (answer := ask(port)) is None:

@@ -1,7 +1,7 @@
 """The story, step by step, on any cluster that has the chart installed.
 
 Cold start, checkpoint, restored start, cold start without the artifact: each step returns what it saw, so that the
-demo can tell it and the node tests can assert it.
+demo can show it and the node tests can assert it.
 """
 
 import json
@@ -46,7 +46,7 @@ def await_webhook(kubectl: Kubectl) -> None:
     """Wait until the API server reaches the webhook.
 
     Ready pods are not enough: the Service's rules follow some moments later, and a pod made in between would truly
-    be told ``webhook-unreachable``.
+    be marked ``webhook-unreachable``.
     """
     probe = json.dumps(manifests.opted_in_pod())
 

@@ -1,4 +1,4 @@
-"""``python -m fuzz``: every target for a while; what is found lies in ``.cache/fuzz`` as a file that shows it again."""
+"""``python -m fuzz``: every target for a while; findings are kept in ``.cache/fuzz`` as files that show them again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Run:
     output: str
 
     def __str__(self) -> str:
-        """The line that is told."""
+        """Return the line to print."""
         executions, peak, covered = (_last(each, self.output) for each in (_EXECUTIONS, _PEAK, _COVERED))
         verdict = "A FINDING" if self.found else "no finding"
         return f"{self.target}: {executions:,} executions, {covered:,} branches, peak {peak} MiB, {verdict}"

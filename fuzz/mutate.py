@@ -63,7 +63,7 @@ def _json(data: bytes) -> Json:
 
 
 def _changed_bytes(data: bytes, chance: Random) -> bytes:
-    """*data* with a piece of some bytes repeated, left out, or replaced."""
+    """Return *data* with a piece of some bytes repeated, left out, or replaced."""
     start = chance.randint(0, len(data))
     end = min(len(data), start + chance.randint(0, 8))
     new = (data[start:end] * chance.choice((2, 3, 1000)), b"", chance.randbytes(chance.randint(1, 4)))

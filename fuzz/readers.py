@@ -37,7 +37,7 @@ _VALUES: Final = load_values("")
 
 
 def unbase64(text: str) -> bytes:
-    """The bytes behind a patch."""
+    """Decode the bytes of a patch."""
     return b64decode(text, validate=True)
 
 
@@ -85,7 +85,7 @@ def _capture(content: bytes) -> None:
 
 
 def _why(content: bytes) -> None:
-    """The report as ``snapshotctl`` tells it."""
+    """Read the report as ``snapshotctl`` shows it."""
     spec = {"containers": [{"name": "main"}]}
     for status in RestoreStatus:
         notes = {keys.ANN_ADMISSION: Admission.RESTORE_SHAPED.value, keys.ANN_RESTORE_REPORT: _text(content)}
@@ -104,7 +104,7 @@ def _control_directory(content: bytes) -> None:
 
 
 def _image(content: bytes) -> None:
-    """A document of an image, in a runtime's store."""
+    """Read a document of an image, in a runtime's store."""
     digest = hashlib.sha256(content).hexdigest()
     with tempfile.TemporaryDirectory(dir=_memory()) as folder:
         blobs = Path(folder) / image_config.BLOBS
@@ -132,7 +132,7 @@ def _manifest(content: bytes) -> None:
 
 
 def _secret(content: bytes) -> None:
-    """The authorities' Secret, in which only JSON is ours to parse."""
+    """Read the authorities' Secret, in which only JSON is ours to parse."""
     text = b64encode(content).decode()
     data = dict.fromkeys((store.PREVIOUS_UNTIL, store.NEXT_SINCE, store.CURRENT_CERT), text)
     store.read_state(data)

@@ -1,7 +1,7 @@
-"""What is fuzzed: each target takes bytes and raises where a promise is broken.
+"""What is fuzzed: each target takes bytes and raises if a promise is broken.
 
 A refusal that the reader documents is no finding; any other exception is one, as is an answer that breaks a rule
-which holds for every input.  Nothing here needs the fuzzing engine, so unit tests run the seeds through all of it.
+which holds for every input. Nothing here needs the fuzzing engine, so unit tests run the seeds through all of it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ BODY_LIMIT: Final = 4096
 
 
 def admission(body: bytes) -> None:
-    """The body of a request, whatever it is: an answer for its uid, or a refusal that says why."""
+    """Post any body: it gets an answer for its uid, or a refusal that says why."""
     _ask(body, lambda *_: None, VALUES[0])
 
 
@@ -69,14 +69,14 @@ def _ask(body: bytes, lookup: Callable[[str, str], Json], values: Values) -> Ans
         assert str(refusal), "a refusal must say why"
         return None
     response = orjson.loads(found.body)["response"]
-    assert orjson.loads(body)["request"]["uid"] == response["uid"], "the answer is somebody else's"
+    assert orjson.loads(body)["request"]["uid"] == response["uid"], "the answer is for another request"
     assert found.label in LABELS, f"label {found.label} is not of the closed list"
     assert len(found.body) <= LARGEST_ANSWER + 8 * len(body), "the answer outgrows its question"
     return found
 
 
 def _apply(pod: Json, response: Json) -> None:
-    """The API server must be able to apply what was answered; what is removed are words of ours."""
+    """Check that the API server can apply what was answered, and that all it removes is ours."""
     operations = orjson.loads(readers.unbase64(response.get("patch", "")) or b"[]")
     for operation in operations:
         path = operation["path"]
@@ -120,8 +120,8 @@ class _Nowhere(asyncio.Transport):
 def fast_lane(text: bytes) -> None:
     """Two bytes that say where a stream is cut, and the stream.
 
-    Cuts change nothing, and what the short way answers is what a general HTTP parser would have made of it: where the
-    two disagree about the end of a request, somebody's bytes could pass for another's.
+    Cuts change nothing, and what the short way answers is what a general HTTP parser would have made of it: if the
+    two disagreed about the end of a request, bytes of one client could pass for another's.
     """
     cut, stream = int.from_bytes(text[:2], "big"), text[2:]
     bodies, left = _travel(stream)
@@ -131,7 +131,7 @@ def fast_lane(text: bytes) -> None:
 
 
 def _travel(*parts: bytes) -> tuple[list[bytes], int]:
-    """The bodies that were answered, and how many bytes were not."""
+    """Return the bodies that were answered, and how many bytes were not."""
     desk, general = _Desk(), _General()
     lane = FastPath(desk, HeaderCache(PATH), general, lambda: b"now")
     lane.connection_made(_Nowhere())
@@ -164,7 +164,7 @@ def words(text: bytes) -> None:
 
 
 def values(text: bytes) -> None:
-    """The chart's values: read, or refused with every problem."""
+    """Load the chart's values: read, or refused with every problem."""
     try:
         load_values(text.decode("utf-8", "replace"))
     except ValuesError as error:

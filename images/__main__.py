@@ -26,7 +26,7 @@ _DEBIAN_STEPS = ("python", "shell", "criu", "musl")
 
 @click.group(help="Build container images without a container engine.")
 def main() -> None:
-    """The group of commands."""
+    """Build the images."""
 
 
 @main.command()
@@ -65,7 +65,7 @@ def placeholder(base: Path, name: str, output: Path) -> None:
 
 @main.command()
 def lock() -> None:
-    """Write the lock files of all images' wheels anew."""
+    """Write the lock files of all images' wheels again."""
     for name, extras in recipes.EXTRAS.items():
         _write(recipes.lock_file(PROJECT, name), wheels.resolve(wheels.extras(PROJECT / "pyproject.toml", extras)))
     worker = recipes.lock_file(PROJECT, "worker")
@@ -80,7 +80,7 @@ def _write(path: Path, text: str) -> None:
 
 @contextmanager
 def _reported(what: str, target: Path) -> Iterator[Say]:
-    """Shows the step in hand while it lasts, and one line when all is done."""
+    """Show the current step while it lasts, and one line when all is done."""
     began = time.monotonic()
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())

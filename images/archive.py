@@ -39,7 +39,7 @@ class Image:
 
 
 def image(runtime: Mapping[str, Any], layers: tuple[Layer, ...]) -> Image:
-    """A new image from layers and what its containers get."""
+    """Build an image from layers and what its containers get."""
     return Image(
         {
             "architecture": ARCHITECTURE,
@@ -52,7 +52,7 @@ def image(runtime: Mapping[str, Any], layers: tuple[Layer, ...]) -> Image:
 
 
 def append(base: Image, layer: Layer) -> Image:
-    """The base with one more layer; everything else stays as it is."""
+    """Return the base with one more layer; everything else stays as it is."""
     rootfs = base.config["rootfs"]
     config = {**base.config, "rootfs": {**rootfs, "diff_ids": [*rootfs["diff_ids"], layer.diff_id]}}
     if history := base.config.get("history"):
@@ -113,7 +113,7 @@ def _read_oci(tar: tarfile.TarFile, scratch: Path) -> Image:
 
 
 def _choose(manifests: list[dict[str, Any]]) -> dict[str, Any]:
-    """The only manifest, or the only one for our architecture (attestations carry the architecture ``unknown``)."""
+    """Return the only manifest, or the only one for our architecture (that of attestations is ``unknown``)."""
     fitting = [m for m in manifests if (m.get("platform") or {}).get("architecture", ARCHITECTURE) == ARCHITECTURE]
     if len(fitting) != 1:
         raise ArchiveError(f"the archive holds {len(fitting)} images for {ARCHITECTURE}; save exactly one")

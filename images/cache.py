@@ -36,7 +36,7 @@ class Cache:
         self._root = root
 
     def entry(self, step: str, key: Iterable[str], build: Callable[[Path], None]) -> Path:
-        """Return the folder of a finished step, building it first where it is missing.
+        """Return the folder of a finished step, building it first if it is missing.
 
         Two processes may build the same entry at once: the later one takes the earlier one's result.
 

@@ -36,7 +36,7 @@ class Mirror:
 
 
 def host_mirror(etc: Path = Path("/etc/apt"), env: Mapping[str, str] = os.environ) -> Mirror:
-    """The Debian mirror that this machine uses, or the one that ``$DYNAMO_SNAPSHOT_DEBIAN_MIRROR`` names.
+    """Return the Debian mirror that this machine uses, or the one that ``$DYNAMO_SNAPSHOT_DEBIAN_MIRROR`` names.
 
     Raises:
         MirrorError: If neither is there.
@@ -123,7 +123,7 @@ def unpack(debs: Iterable[Path], root: Path, *, without: frozenset[str] = frozen
 
 
 def package_name(deb: Path) -> str:
-    """The package's name, from its file's."""
+    """Return the package's name, from its file's."""
     return deb.name.partition("_")[0]
 
 
@@ -146,6 +146,6 @@ def _settings(state: Path) -> str:
         "Dir::Etc::preferencesparts": state / "parts",
         "Acquire::Languages": "none",
         "APT::Architecture": "amd64",
-        "APT::Sandbox::User": "",  # the state folder may lie where the user _apt cannot go
+        "APT::Sandbox::User": "",  # the state folder may be one that the user _apt cannot enter
     }
     return "\n".join([*kept, *(f'{name} "{value}";' for name, value in ours.items())]) + "\n"

@@ -23,7 +23,7 @@ def main(words: Sequence[str]) -> None:
         case ["tools", out]:
             tool_folder(_NATIVE / "standby", Path(out), None, None)
         case ["tools", out, entrypoint, cmd]:
-            # `docker inspect` says null where an image has none; an image's record is then empty, not missing.
+            # `docker inspect` says null if an image has none; an image's record is then empty, not missing.
             tool_folder(_NATIVE / "standby", Path(out), json.loads(entrypoint) or [], json.loads(cmd) or [])
         case _:
             raise ImageError(__doc__ or "")

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-# Enough of a failed program's words to tell why, few enough to read.
+# Enough of a failed program's words to say why, few enough to read.
 _TAIL = 2000
 
 
@@ -35,7 +35,7 @@ def call(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, ne
 
     Args:
         argv: Program and arguments.
-        env: The whole environment; the caller's where None.
+        env: The whole environment; the caller's if None.
         needs: What provides the program, for the message when it is missing.
 
     Raises:

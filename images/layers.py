@@ -40,7 +40,7 @@ def pack(root: Path, target: Path) -> Layer:
 
 
 def load(target: Path) -> Layer:
-    """The layer that an earlier ``pack`` wrote."""
+    """Return the layer that an earlier ``pack`` wrote."""
     return Layer(target, sha256_file(target))
 
 

@@ -16,7 +16,7 @@ _CRIU_LOADER: Final = "usr/lib64/ld-linux-x86-64.so.2"
 
 
 def compiler() -> list[str]:
-    """A compiler of static programs: Zig's (musl: 30 kB, no libc at run time), else gcc."""
+    """Find a compiler of static programs: Zig's (musl: 30 kB, no libc at run time), else gcc."""
     if importlib.util.find_spec("ziglang"):
         return [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl"]
     if gcc := shutil.which("gcc"):
@@ -86,7 +86,7 @@ def bundle_criu(unpacked: Path, target: Path) -> None:
         unpacked: Root in which criu's packages have been unpacked.
         target: Gets ``bin/criu``, ``lib/*.so*`` and ``lib/ld.so``.
     """
-    for folder in ("bin", "lib", "plugins"):  # criu is pointed at plugins, where there is none
+    for folder in ("bin", "lib", "plugins"):  # criu is pointed at plugins, if there is none
         (target / folder).mkdir(parents=True)
     loader = unpacked / _CRIU_LOADER
     program = unpacked / "usr/sbin/criu"
@@ -97,7 +97,7 @@ def bundle_criu(unpacked: Path, target: Path) -> None:
 
 
 def _closure(loader: Path, libraries: Path, program: Path) -> list[Path]:
-    """The libraries that the loader itself finds for a program, recursively."""
+    """List the libraries that the loader itself finds for a program, recursively."""
     listed = call([loader, "--library-path", libraries, "--list", program], needs="criu's own packages")
     found = []
     for line in listed.splitlines():

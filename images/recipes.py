@@ -39,7 +39,7 @@ EXTRAS: Final = {
 
 
 def lock_file(project: Path, name: str) -> Path:
-    """Where an image's lock file lies."""
+    """Return the path of an image's lock file."""
     if name == "worker":
         return project / "examples" / "worker" / "requirements.lock"
     return project / "images" / f"requirements-{name}.lock"
@@ -63,7 +63,7 @@ def _control_plane(steps: Steps, project: Path) -> Image:
 def _agent(steps: Steps, project: Path) -> Image:
     wheels = steps.wheels(lock_file(project, "agent"))
     native = (steps.criu(), steps.tools())
-    # The shell is for whoever has to look at checkpoint storage from inside; the agent itself runs nothing of it.
+    # The shell is for people who have to look at checkpoint storage from inside; the agent itself runs nothing of it.
     built = (steps.python(), steps.shell(), wheels, *native, steps.code(project, ROOMS["agent"]))
     return archive.image(_python(["python3", "-m", "agent"], user="0:0"), built)
 
@@ -89,21 +89,21 @@ def _worker_placeholder(steps: Steps, project: Path) -> Image:
 
 
 def _stock_glibc(steps: Steps, project: Path) -> Image:
-    """Somebody else's worker on Debian's C library: no tool of ours, no shell, an entrypoint and a cmd."""
+    """Build a foreign worker on Debian's C library: no tool of ours, no shell, an entrypoint and a cmd."""
     code = steps.code(project / "examples" / "inject", ("stock",), at="app")
     runtime = _python(["python3", "-m", "stock.server"], cmd=["glibc"], user="1000:1000")
     return archive.image({**runtime, "WorkingDir": "/app"}, (steps.python(), code))
 
 
 def _stock_musl(steps: Steps, project: Path) -> Image:
-    """The same on musl: nothing but the C library and the worker."""
+    """Build the same on musl: nothing but the C library and the worker."""
     program = steps.musl_program(project / "examples" / "inject" / "stock" / "worker.c", "usr/bin/worker")
     runtime = {"Entrypoint": ["/usr/bin/worker"], "Cmd": ["musl"], "User": "1000:1000", "WorkingDir": "/"}
     return archive.image(runtime, (steps.musl(), program))
 
 
 def placeholder(base: Image, records: Callable[[list[str] | None, list[str] | None], Layer]) -> Image:
-    """A placeholder: the base unchanged but for ``snapshot-standby`` and the record of its entrypoint and cmd."""
+    """Build a placeholder: the base unchanged but for ``snapshot-standby`` and the record of entrypoint and cmd."""
     entrypoint, cmd = base.runtime.get("Entrypoint") or [], base.runtime.get("Cmd") or []
     return archive.append(base, records(entrypoint, cmd))
 

@@ -25,8 +25,8 @@ class Steps:
 
     Args:
         project: Root of the checkout.
-        cache: Where finished steps lie.
-        say: Told what is being done, once per step that is not in the cache.
+        cache: Where finished steps are kept.
+        say: Called with what is being done, once per step that is not in the cache.
     """
 
     def __init__(self, project: Path, cache: Cache, say: Say) -> None:
@@ -50,7 +50,7 @@ class Steps:
         return self._layer("shell", [*_PYTHON, *_SHELL, *_recipe("debian", "rootfs")], build)
 
     def musl(self) -> Layer:
-        """The other C library, alone."""
+        """Build a layer with the other C library, alone."""
 
         def build(target: Path) -> None:
             self._debian(target, ("musl",), PYTHON_SUITE, "Debian's musl")
@@ -73,7 +73,7 @@ class Steps:
         return self._layer("musl-program", [at, source.read_text(), *_recipe("native")], build)
 
     def wheels(self, lock: Path) -> Layer:
-        """A lock file's wheels."""
+        """Build a layer with a lock file's wheels."""
 
         def build(target: Path) -> None:
             self._say(f"installing the wheels of {lock.name}")
@@ -83,7 +83,7 @@ class Steps:
         return self._layer("wheels", [lock.read_text(), *_recipe("wheels", "rootfs")], build)
 
     def code(self, folder: Path, packages: Iterable[str], *, at: str = SITE) -> Layer:
-        """Packages of this checkout, below ``at`` in the image."""
+        """Build a layer with packages of this checkout, below ``at`` in the image."""
         files = [file for name in packages for file in _sources(folder / name)]
 
         def build(target: Path) -> None:
@@ -111,11 +111,11 @@ class Steps:
         return self._layer("criu", [CRIU_SUITE, preload.read_text(), *_recipe("debian", "native")], build)
 
     def tools(self) -> Layer:
-        """The tool folder: the static ``snapshot-standby``."""
+        """Build the tool folder: the static ``snapshot-standby``."""
         return self.records(None, None)
 
     def records(self, entrypoint: list[str] | None, cmd: list[str] | None) -> Layer:
-        """The tool folder with an image's own entrypoint and cmd recorded beside ``snapshot-standby``."""
+        """Build the tool folder, with an image's own entrypoint and cmd recorded beside ``snapshot-standby``."""
         standby = self._project / "native" / "standby"
         sources = sorted((*standby.glob("*.c"), *standby.glob("*.h")))
 
@@ -166,7 +166,7 @@ class Steps:
 
 
 def _recipe(*modules: str) -> list[str]:
-    """The text of the modules that do a step: a changed recipe is a changed input."""
+    """Return the text of the modules that do a step: a changed recipe is a changed input."""
     return [(_HERE / f"{module}.py").read_text() for module in ("layers", "steps", *modules)]
 
 

@@ -56,7 +56,7 @@ def resolve(requirements: Sequence[str], *, deps: bool = True) -> str:
 
 
 def extras(pyproject: Path, names: Sequence[str]) -> list[str]:
-    """The project's own requirements with those of its extras."""
+    """Return the project's own requirements with those of its extras."""
     project = tomllib.loads(pyproject.read_text())["project"]
     wanted = {line for name in names for line in project["optional-dependencies"][name]}
     return sorted({*project["dependencies"], *wanted})

@@ -1,4 +1,4 @@
-"""The seam to Kubernetes: six calls over plain dicts, implemented by ``kube.client`` and, in unit tests, by fakes."""
+"""The interface to Kubernetes: six calls over plain dicts, implemented by ``kube.client`` and by unit tests' fakes."""
 
 from collections.abc import AsyncGenerator, Callable
 from enum import StrEnum
@@ -56,7 +56,7 @@ class KubeClient(Protocol):
     ) -> Listing:
         """Read a whole collection, page by page; *labels* and *fields* are selectors in kubectl's spelling.
 
-        Items carry no ``kind`` and ``apiVersion`` on the wire: they are filled in.  With *keep* no more than one page
+        Items carry no ``kind`` and ``apiVersion`` on the wire: they are filled in. With *keep* no more than one page
         is ever whole in memory.
         """
         ...
@@ -102,8 +102,8 @@ class KubeClient(Protocol):
     ) -> Object:
         """Change one object and return it.
 
-        A merge patch that carries ``metadata.resourceVersion`` fails with ConflictError where the object has changed:
-        the same guard as a PUT, without sending what is not ours.  APPLY needs *field_manager*.
+        A merge patch that carries ``metadata.resourceVersion`` fails with ConflictError if the object has changed:
+        the same guard as a PUT, without sending what is not ours. APPLY needs *field_manager*.
         """
         ...
 
@@ -117,5 +117,5 @@ class KubeClient(Protocol):
         uid: str = "",
         resource_version: str = "",
     ) -> None:
-        """Delete one object; *uid* and *resource_version* are preconditions (ConflictError where they differ)."""
+        """Delete one object; *uid* and *resource_version* are preconditions (ConflictError if they differ)."""
         ...

@@ -1,6 +1,6 @@
 """The real ``Kube``: JSON over a pooled HTTPS session, with the login of ``kube.login``.
 
-There is no client-side rate limit: the API server has priority and fairness, and answers 429 where it wants us slower.
+There is no client-side rate limit: the API server has priority and fairness, and answers 429 to slow clients down.
 Nothing is retried here but one refresh of rejected credentials; who calls knows best what a retry means.
 """
 
@@ -179,7 +179,7 @@ class Client:
         await self._call("DELETE", resource.path(namespace, name), body=options)
 
     async def log_head(self, pod: str, namespace: str, container: str, limit: int) -> str:
-        """The first *limit* bytes that *container* wrote; not part of the seam, only people ask for it."""
+        """Return the first *limit* bytes that *container* wrote; not part of ``KubeClient``, only people ask for it."""
         query = {"container": container, "limitBytes": str(limit)}
         async with self._open("GET", PODS.path(namespace, pod, "log"), query) as answer:
             return (await answer.read()).decode(errors="replace")
@@ -252,7 +252,7 @@ class Client:
 async def connect(
     kubeconfig: str | None = None, context: str | None = None, *, user_agent: str = "dynamo-snapshot"
 ) -> Client:
-    """A client for the cluster of *kubeconfig* and *context*, of the pod's service account, or of the default file.
+    """Connect to the cluster of *kubeconfig* and *context*, of the pod's service account, or of the default file.
 
     Raises:
         ConfigError: no usable configuration.

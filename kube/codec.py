@@ -1,4 +1,4 @@
-"""JSON in and out: orjson where it is installed (it parses a 5,000 pod list in a third of the time), json elsewhere."""
+"""JSON in and out: orjson if it is installed (it parses a 5,000 pod list in a third of the time), json elsewhere."""
 
 import json
 from collections.abc import Callable
@@ -21,4 +21,4 @@ _CHOSEN: Final = _pick()
 encode: Final = _CHOSEN[0]
 """A JSON value as compact UTF-8 bytes."""
 decode: Final = _CHOSEN[1]
-"""The value of UTF-8 JSON bytes; ValueError where they are not JSON."""
+"""Return the value of UTF-8 JSON bytes; ValueError if they are not JSON."""

@@ -18,7 +18,7 @@
         └── TooManyRequestsError 429: ``retry_after`` says when
 
 Callers meet only these, so the HTTP library can change; its own error stays as ``__cause__``.
-Messages come from the server and end up in logs, Events and conditions, hence their bound.
+Messages come from the server and end up in logs, Events and conditions, so they are bounded.
 """
 
 import json
@@ -35,7 +35,7 @@ class KubeError(Exception):
     """Anything that keeps a call from succeeding."""
 
     retry_after: float | None = None
-    """Seconds the server asked to wait, where it did."""
+    """Seconds the server asked to wait, if it did."""
 
 
 class ConfigError(KubeError):
@@ -112,12 +112,12 @@ _BY_STATUS: Final[Mapping[int, type[ApiError]]] = {
 
 
 def bounded(text: str, limit: int = MAX_MESSAGE) -> str:
-    """*text* cut to *limit* characters, with a mark where something is missing."""
+    """*text* cut to *limit* characters, with a mark if something is missing."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def from_answer(status: int, body: bytes, retry_after: str | None = None) -> KubeError:
-    """The error that an answer of HTTP *status* stands for; *body* is a Status object or any text."""
+    """Return the error that an answer of HTTP *status* means; *body* is a Status object or any text."""
     details = _status_object(body)
     message = bounded(str(details.get("message") or body[: 4 * MAX_MESSAGE].decode(errors="replace") or "no message"))
     error = _build(status, str(details.get("reason") or ""), message)
@@ -128,7 +128,7 @@ def from_answer(status: int, body: bytes, retry_after: str | None = None) -> Kub
 
 
 def from_status(status: Mapping[str, Any]) -> KubeError:
-    """The error that a Status object in a watch stream stands for."""
+    """Return the error that a Status object in a watch stream means."""
     code = int(status.get("code") or HTTP_SERVER_ERROR)
     return _build(code, str(status.get("reason") or ""), bounded(str(status.get("message") or "no message")))
 

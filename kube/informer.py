@@ -1,7 +1,7 @@
-"""A live copy of one collection: list once, follow the watch, list again when the server forgot where we were.
+"""An informer cache of one collection: list once, follow the watch, list again when the version has expired.
 
-The copy is eventually right, whatever happens on the way: a watch that the server ended in good order goes on from the
-last version seen; after an expired version (410) or an unreachable server the collection is listed anew, with growing,
+The cache is eventually right, whatever happens: a watch that the server ended in good order is resumed from the
+last version seen; after an expired version (410) or an unreachable server the collection is listed again, with growing,
 jittered pauses (a server that comes back with an older database would just stay silent on a version of the future).
 ``synced`` is set when the first list is in and stays set: stale knowledge beats none, and writes are guarded by
 resource versions anyway.
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 def trimmed(obj: Object) -> Object:
-    """*obj* without ``managedFields``, which nobody here reads and which is often half of an object."""
+    """*obj* without ``managedFields``, which no code here reads and which is often half of an object."""
     obj["metadata"].pop("managedFields", None)
     return obj
 
@@ -54,7 +54,7 @@ class Informer:
         self.store = Store(indexers)
         self.synced = asyncio.Event()
         self.forbidden = False
-        """Whether the server refused it for want of rights and gave nothing since; it is asked again all the same."""
+        """Whether the server answered 403 and has sent nothing since; it is asked again all the same."""
         self._kube = kube
         self._namespace = namespace
         self._labels = labels
@@ -73,20 +73,20 @@ class Informer:
         return monotonic() - self._heard if self._heard else 0.0
 
     def add_handler(self, handler: Handler) -> None:
-        """Call *handler* on every change from now on; add handlers before ``run``.  It must not block."""
+        """Call *handler* on every change from now on; add handlers before ``run``. It must not block."""
         self._handlers.append(handler)
 
     def learn(self, obj: Object) -> None:
-        """Take in the answer of a write at once, so that the next look is not behind our own hand.
+        """Take in the answer of a write at once, so that the next read is not behind our own write.
 
-        Where the watch has already passed that version, it knows better: the object may be gone again.
+        If the watch has already passed that version, it knows better: the object may have been deleted since.
         """
         passed = int(self._version) if self._version.isdecimal() else 0
         if self.synced.is_set() and version_of(obj) > passed:
-            self._tell(self.store.put(self._keep(obj)))
+            self._notify(self.store.put(self._keep(obj)))
 
     async def run(self) -> NoReturn:
-        """Keep the copy alive until cancelled."""
+        """Keep the cache up to date until cancelled."""
         self._hear()
         while True:
             try:
@@ -108,7 +108,7 @@ class Informer:
             self.resource, self._namespace, labels=self._labels, fields=self._fields, keep=self._keep
         )
         for change in self.store.replace(listing.items):
-            self._tell(change)
+            self._notify(change)
         self._version = listing.resource_version
         self.forbidden = False
         self._hear()
@@ -126,22 +126,22 @@ class Informer:
         async with aclosing(stream):
             async for kind, obj in stream:
                 self._pause = FIRST_PAUSE
-                self._take(kind, obj)
+                self._apply(kind, obj)
         if asyncio.get_running_loop().time() - started < QUIET_WATCH:
             await self._rest()
         else:
             self._pause = FIRST_PAUSE
 
-    def _take(self, kind: str, obj: Object) -> None:
+    def _apply(self, kind: str, obj: Object) -> None:
         if kind != "BOOKMARK":
-            self._tell(self.store.remove(obj) if kind == "DELETED" else self.store.put(self._keep(obj)))
+            self._notify(self.store.remove(obj) if kind == "DELETED" else self.store.put(self._keep(obj)))
         self._version = obj["metadata"]["resourceVersion"]
         self._hear()
 
     def _hear(self) -> None:
         self._heard = monotonic()
 
-    def _tell(self, change: Change | None) -> None:
+    def _notify(self, change: Change | None) -> None:
         if change is not None:
             for handler in self._handlers:
                 handler(change)

@@ -1,9 +1,9 @@
 """Leader election by a Lease: at most one process acts at a time, and the next takes over at once.
 
 The rules of client-go, over raw dicts: a Lease belongs to its holder until it has not changed for its own duration, as
-measured by the observer's monotonic clock (wall clocks of two machines are never compared).  Every write carries the
-resource version it builds on, so two candidates cannot both win.  A leader that could not renew for
-``RENEW_DEADLINE`` stops its work by itself, before anyone else may believe that it is gone.
+measured by the observer's monotonic clock (wall clocks of two machines are never compared). Every write carries the
+resource version it builds on, so two candidates cannot both win. A leader that could not renew for
+``RENEW_DEADLINE`` stops its work by itself, before another candidate may take the Lease.
 On shutdown the Lease is given back, after the work has ended, so that the successor need not wait.
 """
 
@@ -37,13 +37,13 @@ class Terms:
     lease: int = LEASE_SECONDS
     """How long it outlives its last renewal."""
     deadline: float = RENEW_DEADLINE
-    """How long the holder goes on without a renewal."""
+    """How long the holder continues without a renewal."""
     retry: float = RETRY_SECONDS
     """Between renewals, and between attempts to take it."""
 
 
 class LeadershipLostError(Exception):
-    """The Lease could not be renewed in time or belongs to somebody else: the work was stopped."""
+    """The Lease could not be renewed in time or has another holder: the work was stopped."""
 
 
 class Election:
@@ -59,7 +59,7 @@ class Election:
         self._seen_at = 0.0
         self.leading = False
         self.led_until: datetime | None = None
-        """When whoever led before us said so for the last time, by their clock; where nobody did, when we began to.
+        """When the previous leader last renewed, by its clock; without one, when this candidate began to lead.
 
         None before that.
         """
@@ -69,7 +69,7 @@ class Election:
 
         Raises:
             ExceptionGroup: of what *lead* raised, or of a LeadershipLostError: *lead* was cancelled because the Lease
-                was lost; the process should end and start anew.
+                was lost; the process should end and be restarted.
         """
         await self._acquire()
         logger.info("leading", extra={"lease": self._name, "identity": self._identity})
@@ -105,7 +105,7 @@ class Election:
                 raise LeadershipLostError(f"Lease {self._name} was taken by {self._holder()}")
 
     async def _try(self) -> bool:
-        """Take or renew the Lease; False where that did not work this time."""
+        """Take or renew the Lease; False if that did not work this time."""
         try:
             return await self._take()
         except KubeError as error:

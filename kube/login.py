@@ -1,6 +1,6 @@
 """How to reach and log in to a cluster: kubeconfig or service account, read by the official client.
 
-Only this file knows that package.  It handles contexts, client certificates, exec plug-ins, OIDC, and the rotation of
+Only this file knows that package. It handles contexts, client certificates, exec plug-ins, OIDC, and the rotation of
 a service account's token (re-read every minute).
 """
 
@@ -38,13 +38,13 @@ class Login:
         return str(self.configuration.host).rstrip("/")
 
     async def headers(self) -> dict[str, str]:
-        """The authorization header, fresh; empty with client certificates."""
+        """Return the authorization header, fresh; empty with client certificates."""
         settings = await self.configuration.auth_settings()
         token = settings.get("BearerToken", {}).get("value")
         return {"Authorization": str(token)} if token else {}
 
     async def again(self) -> "Login":
-        """The same, read afresh: a file may have new credentials, an exec plug-in may mint them."""
+        """Read the login again: a file may have new credentials, an exec plug-in may mint them."""
         return await login(self.kubeconfig, self.context)
 
     def ssl_context(self) -> ssl.SSLContext:
@@ -83,7 +83,7 @@ async def login(kubeconfig: str | None = None, context: str | None = None) -> Lo
 
 
 def contexts(kubeconfig: str | None = None) -> list[str]:
-    """Names of the contexts of *kubeconfig*, or of the default file; none where it cannot be read."""
+    """Names of the contexts of *kubeconfig*, or of the default file; none if it cannot be read."""
     try:
         # The package reads the variable when it is imported.
         known, _ = config.list_kube_config_contexts(kubeconfig or config.KUBE_CONFIG_DEFAULT_LOCATION)  # type: ignore[no-untyped-call]

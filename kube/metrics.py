@@ -60,7 +60,7 @@ class RecorderCollector(Collector):
         self._recorder = recorder
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        """A gauge and a counter."""
+        """Yield a gauge and a counter."""
         yield GaugeMetricFamily("snapshot_events_waiting", "Events that wait to be sent.", self._recorder.waiting)
         yield CounterMetricFamily(
             "snapshot_events_dropped", "Events given up: too many waited.", self._recorder.dropped

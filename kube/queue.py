@@ -1,7 +1,7 @@
 """A queue of keys: each key waits at most once and is handled by one worker at a time.
 
 A key that is added while it is being handled runs once more afterwards, so no change is ever missed; one that fails
-comes back later and later; one that is asked for at a time waits for that time.  Keys are served in the order in
+comes back later and later; one that is asked for at a time waits for that time. Keys are served in the order in
 which they came, so a noisy one cannot starve the others.
 """
 
@@ -47,7 +47,7 @@ class WorkQueue(Generic[K]):
         return len(self._ready)
 
     def oldest_seconds(self) -> float:
-        """How long the key whose turn is next has waited; 0 where none waits."""
+        """How long the key whose turn is next has waited; 0 if none waits."""
         since = next(iter(self._ready.values()), None)
         return 0.0 if since is None else monotonic() - since
 
@@ -61,7 +61,7 @@ class WorkQueue(Generic[K]):
         self._free.set()
 
     def add_after(self, key: K, seconds: float) -> None:
-        """Have *key* handled in *seconds*, or sooner where that was already wanted."""
+        """Have *key* handled in *seconds*, or sooner if that was already wanted."""
         if key in self._ready or key in self._again:
             return
         loop = asyncio.get_running_loop()

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EventSpec:
-    """An Event that a plan wants to be told about the object that it is for."""
+    """An Event that a plan wants recorded about the object that it is for."""
 
     type: EventType
     reason: str
@@ -66,7 +66,7 @@ class Recorder:
         self._waiting: asyncio.Queue[_Sentence] = asyncio.Queue(MAX_WAITING)
         self._sent: OrderedDict[_Sentence, tuple[str, int]] = OrderedDict()
         self.dropped = 0
-        """Events that nobody will ever see: too many waited."""
+        """Events that were never sent: too many waited."""
 
     @property
     def waiting(self) -> int:
@@ -74,7 +74,7 @@ class Recorder:
         return self._waiting.qsize()
 
     def record(self, about: Object, kind: EventType, reason: str, message: str) -> None:
-        """Say *message* about an object; *reason* is one CamelCase word.  Cluster-scoped objects: in ``default``."""
+        """Say *message* about an object; *reason* is one CamelCase word. Cluster-scoped objects: in ``default``."""
         sentence = _sentence(about, kind, reason, message)
         try:
             self._waiting.put_nowait(sentence)

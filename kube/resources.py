@@ -24,7 +24,7 @@ class Resource:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str = "") -> str:
-        """The URL path of the collection, of one object or of its subresource.
+        """Return the URL path of the collection, of one object or of its subresource.
 
         Raises:
             ValueError: *namespace* is given for a cluster-scoped kind, or missing for one object of a namespaced kind.

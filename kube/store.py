@@ -13,14 +13,14 @@ Indexer = Callable[[Object], Iterable[str]]
 
 
 class Change(NamedTuple):
-    """One step of an object's life: ``old`` is None when it appears, ``new`` when it goes."""
+    """One step of an object's life: ``old`` is None when it appears, ``new`` when it is deleted."""
 
     old: Object | None
     new: Object | None
 
     @property
     def object(self) -> Object:
-        """The newest known state, also of an object that is gone."""
+        """The newest known state, also of an object that was deleted."""
         found = self.new if self.new is not None else self.old
         if found is None:
             raise ValueError("a change needs an old or a new object")
@@ -28,19 +28,19 @@ class Change(NamedTuple):
 
 
 def key_of(obj: Object) -> Key:
-    """The store key of *obj*."""
+    """Return the store key of *obj*."""
     metadata = obj["metadata"]
     return metadata.get("namespace", ""), metadata["name"]
 
 
 def version_of(obj: Object) -> int:
-    """The resourceVersion as a number; versions of one kind are ordered (documented since Kubernetes 1.35)."""
+    """Return the resourceVersion as a number; versions of one kind are ordered (documented since Kubernetes 1.35)."""
     text = str(obj["metadata"].get("resourceVersion", ""))
     return int(text) if text.isdecimal() else 0
 
 
 class Store:
-    """Objects of one kind.  Whoever reads one must not change it: copy first."""
+    """Objects of one kind. They must not be changed: copy first."""
 
     def __init__(self, indexers: Mapping[str, Indexer] | None = None) -> None:
         self._objects: dict[Key, Object] = {}
@@ -54,7 +54,7 @@ class Store:
         return iter(tuple(self._objects.values()))
 
     def get(self, namespace: str, name: str) -> Object | None:
-        """The object, or None."""
+        """Return the object, or None."""
         return self._objects.get((namespace, name))
 
     def by_index(self, index: str, value: str) -> tuple[Object, ...]:
@@ -67,7 +67,7 @@ class Store:
         return tuple(self._objects[key] for key in sorted(found))
 
     def put(self, obj: Object) -> Change | None:
-        """File *obj* unless what is here is as new: a late watch event never undoes what a write's answer told."""
+        """File *obj* unless what is here is as new: a late watch event never undoes what a write's answer brought."""
         key = key_of(obj)
         old = self._objects.get(key)
         if old is not None and 0 < version_of(obj) <= version_of(old):
@@ -76,7 +76,7 @@ class Store:
         return Change(old, obj)
 
     def remove(self, obj: Object) -> Change | None:
-        """Forget *obj*, unless an object of the same name that was made later stands in its place."""
+        """Forget *obj*, unless an object of the same name that was made later has taken its place."""
         key = key_of(obj)
         old = self._objects.get(key)
         if old is None or (

@@ -4,7 +4,7 @@ from pathlib import Path, PurePosixPath
 
 
 def cgroup_files(cgroups: str, root: Path) -> list[str]:
-    """The ``cgroup.procs`` files of a process's cgroups: of each v1 controller, and of the v2 leaf where it has one."""
+    """Return the ``cgroup.procs`` files of a process's cgroups: of each v1 controller, and of the v2 leaf if any."""
     files = []
     for line in cgroups.splitlines():
         _, controllers, path = line.split(":", 2)

@@ -1,6 +1,6 @@
 """Puts captured files into a live directory tree, and can say beforehand how to take them out again.
 
-A change is a tar stream plus two lists: paths that are gone, and directories whose former content is gone.
+A change is a tar stream plus two lists: paths to delete, and directories whose former content is to be deleted.
 Its inverse has the same form, so undoing is applying.
 Everything is resolved beneath the root by descriptor, without following links or crossing mounts: the names come from
 an artifact, the tree belongs to a container, and neither is to be trusted.
@@ -30,7 +30,7 @@ def check_name(name: str) -> str:
     """``name`` if it is a clean relative path.
 
     Raises:
-        GraftError: where it is absolute, empty, or holds ``.`` or ``..``.
+        FileTreeError: it is absolute, empty, or holds ``.`` or ``..``.
     """
     if not name or name.startswith("/") or any(part in ("", ".", "..") for part in name.split("/")):
         raise FileTreeError(f"{name!r} is not a clean relative path")
@@ -39,7 +39,7 @@ def check_name(name: str) -> str:
 
 @contextmanager
 def parent_of(root: int, name: str) -> Iterator[tuple[int, str]]:
-    """The directory that holds ``name``, as a descriptor, and the last part of the name."""
+    """Open the directory that holds ``name``; yields its descriptor and the last part of the name."""
     directory, _, last = check_name(name).rpartition("/")
     try:
         fd = syscalls.openat2(root, directory or ".", os.O_PATH | os.O_DIRECTORY, resolve=_RESOLVE)
@@ -54,7 +54,7 @@ def parent_of(root: int, name: str) -> Iterator[tuple[int, str]]:
 
 
 def look(root: int, name: str) -> os.stat_result | None:
-    """What lies at ``name`` now, links not followed; None where nothing does."""
+    """Return what is at ``name`` now, links not followed; None if nothing is."""
     try:
         with parent_of(root, name) as (directory, last):
             return os.lstat(last, dir_fd=directory)
@@ -65,7 +65,7 @@ def look(root: int, name: str) -> os.stat_result | None:
 
 
 def remove(root: int, name: str) -> None:
-    """Remove whatever lies at ``name``, with everything below it but never into a mount; nothing there is fine."""
+    """Remove what is at ``name``, with everything below it but never into a mount; nothing there is fine."""
     found = look(root, name)
     if found is None:
         return
@@ -78,7 +78,7 @@ def remove(root: int, name: str) -> None:
 
 
 def children(root: int, name: str) -> list[str]:
-    """Names of the entries of directory ``name``; empty where it is none."""
+    """Names of the entries of directory ``name``; empty if it is none."""
     found = look(root, name)
     if found is None or not stat.S_ISDIR(found.st_mode):
         return []
@@ -96,7 +96,7 @@ def apply(root: int, archive: IO[bytes], gone: Iterable[str], emptied: Iterable[
     """Make the change; returns the number of entries placed.
 
     Raises:
-        GraftError: at the first path that cannot be changed; what was done until then stays.
+        FileTreeError: at the first path that cannot be changed; what was done until then stays.
     """
     for name in emptied:
         for child in children(root, name):
@@ -172,7 +172,7 @@ def _dress(directory: int, last: str, member: tarfile.TarInfo) -> None:
 
 
 def entry_of(fd_name: str, found: os.stat_result) -> tarfile.TarInfo:
-    """The tar header for a file, owner by number only: names would be looked up in somebody's files."""
+    """Return the tar header for a file, owner by number only: names would be looked up in the container's files."""
     info = tarfile.TarInfo(fd_name)
     info.mode = stat.S_IMODE(found.st_mode)
     info.uid, info.gid = found.st_uid, found.st_gid
@@ -181,7 +181,7 @@ def entry_of(fd_name: str, found: os.stat_result) -> tarfile.TarInfo:
 
 
 def add(archive: tarfile.TarFile, directory: int, last: str, name: str, found: os.stat_result) -> None:
-    """Append one file, not its children; sockets are left out, since whoever binds one makes it anew."""
+    """Append one file, not its children; sockets are left out, since binding one makes it again."""
     info = entry_of(name, found)
     kind: dict[int, bytes] = {stat.S_IFDIR: tarfile.DIRTYPE, stat.S_IFIFO: tarfile.FIFOTYPE}
     if stat.S_ISREG(found.st_mode):
@@ -247,7 +247,7 @@ def inverse(root: int, archive: IO[bytes], gone: Iterable[str], emptied: Iterabl
 
 
 def _below(root: int, name: str) -> Iterator[str]:
-    """The name and all below it, where it exists."""
+    """Yield the name and all below it, if it exists."""
     if look(root, name) is not None:
         yield name
         for child in children(root, name):

@@ -48,12 +48,12 @@ class Status:
 
 
 def mounts(pid: int, proc: Path = PROC) -> list[Mount]:
-    """The mounts that a process sees, in mount order."""
+    """Read the mounts that a process sees, in mount order."""
     return parse_mountinfo((proc / str(pid) / "mountinfo").read_text(encoding="utf-8", errors="surrogateescape"))
 
 
 def parse_mountinfo(text: str) -> list[Mount]:
-    """The lines of mountinfo."""
+    """Parse the lines of mountinfo."""
     found = []
     for line in text.splitlines():
         before, _, after = line.partition(" - ")
@@ -67,22 +67,22 @@ def _plain(field: str) -> str:
 
 
 def mount_of(path: str, mounted: list[Mount]) -> Mount | None:
-    """The mount that a path lies on; of two on the same point, the later covers the earlier."""
+    """Return the mount that a path is on; of two on the same point, the later covers the earlier."""
     fitting = [m for m in mounted if path == m.point or path.startswith(m.point.rstrip("/") + "/")]
     return max(reversed(fitting), key=lambda m: len(m.point), default=None)
 
 
 def status(pid: int, proc: Path = PROC) -> Status:
-    """The status of a process.
+    """Read the status of a process.
 
     Raises:
-        FileNotFoundError, ProcessLookupError: where it is gone.
+        FileNotFoundError, ProcessLookupError: it has ended.
     """
     return parse_status((proc / str(pid) / "status").read_text())
 
 
 def parse_status(text: str) -> Status:
-    """The text of /proc/PID/status."""
+    """Parse the text of /proc/PID/status."""
     fields = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
     return Status(
         pid=int(fields["Pid"]),
@@ -127,7 +127,7 @@ def descendants(root: int, mates: Mapping[int, Status]) -> list[int]:
 
 
 def inner_thread_ids(pid: int, proc: Path = PROC) -> list[int]:
-    """The ids of a process's threads, as numbered inside its pid namespace."""
+    """Return the ids of a process's threads, as numbered inside its pid namespace."""
     tasks = proc / str(pid) / "task"
     return [status(tid, tasks).inner_pid for tid in pids(tasks)]
 

@@ -48,7 +48,7 @@ def openat2(directory: int, path: str, flags: int, *, resolve: int, mode: int = 
     """Open ``path`` below ``directory``, obeying the RESOLVE bits; the descriptor is close-on-exec.
 
     Raises:
-        OSError: EXDEV or ELOOP where the path leaves what ``resolve`` allows.
+        OSError: EXDEV or ELOOP if the path leaves what ``resolve`` allows.
     """
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
     while True:
@@ -77,7 +77,7 @@ def setns(namespace: int) -> None:
 
 
 def die_with_parent(signal_number: int) -> None:
-    """Have the kernel send this process a signal once the thread that started it is gone."""
+    """Have the kernel send this process a signal once the thread that started it has ended."""
     _checked(LIBC.prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0), "prctl")
 
 

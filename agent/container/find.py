@@ -15,31 +15,31 @@ _CONTAINER: Final = re.compile(r"(?:^|[-/])([0-9a-f]{64})(?:\.scope)?(?=/|$)")
 
 
 @dataclass(frozen=True)
-class Home:
+class ContainerCgroup:
     """Which container a process belongs to."""
 
     pod_uid: str
     container_id: str
 
 
-def home_of(cgroups: str) -> Home | None:
-    """The pod and container that the text of /proc/PID/cgroup names; None for a process outside of pods."""
+def container_of(cgroups: str) -> ContainerCgroup | None:
+    """Return the pod and container that the text of /proc/PID/cgroup names; None for a process outside of pods."""
     for line in cgroups.splitlines():
         path = line.split(":", 2)[-1]
         pod, container = _POD.search(path), _CONTAINER.findall(path)
         if pod and container:
-            return Home(pod[1].replace("_", "-"), container[-1])
+            return ContainerCgroup(pod[1].replace("_", "-"), container[-1])
     return None
 
 
 def worker_of(init: int, mates: Mapping[int, Status]) -> Status | None:
-    """The process that standby started: its child that leads a session, the oldest where orphans do so too."""
+    """Return the process that standby started: its child that leads a session, the oldest if orphans do so too."""
     leaders = [m for m in mates.values() if m.parent == init and m.inner_pid == m.inner_session]
     return min(leaders, key=lambda mate: mate.inner_pid, default=None)
 
 
 @dataclass(frozen=True)
-class Found:
+class RunningContainer:
     """A running container of a pod."""
 
     init_pid: int
@@ -49,19 +49,19 @@ class Found:
     """Name of the file that its first process runs."""
 
 
-def find_container(pod_uid: str, container: str, proc: Path = PROC) -> Found | None:
-    """The running container of that name, known by its control directory; None where none runs.
+def find_container(pod_uid: str, container: str, proc: Path = PROC) -> RunningContainer | None:
+    """Return the running container of that name, known by its control directory; None if none runs.
 
     A status may speak of the container before this one, and lags by a second; mounts do neither.
     """
     control = f"/{pod_uid}/volumes/kubernetes.io~empty-dir/{keys.CONTROL_VOLUME}/{container}"
     for pid in pids(proc):
         try:
-            home = home_of((proc / str(pid) / "cgroup").read_text())
-            if home is None or home.pod_uid != pod_uid or status(pid, proc).inner_pid != 1:
+            owner = container_of((proc / str(pid) / "cgroup").read_text())
+            if owner is None or owner.pod_uid != pod_uid or status(pid, proc).inner_pid != 1:
                 continue
             if any(mount.root.endswith(control) for mount in mounts(pid, proc)):
-                return Found(pid, home.container_id, (proc / str(pid) / "exe").readlink().name)
+                return RunningContainer(pid, owner.container_id, (proc / str(pid) / "exe").readlink().name)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
     return None

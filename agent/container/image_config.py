@@ -47,14 +47,14 @@ def roots(mounts: Sequence[Mount]) -> tuple[str, ...]:
 
 
 def read_config(image_id: str, folders: Iterable[Path]) -> ImageConfig:
-    """The configuration of an image.
+    """Return the configuration of an image.
 
     Args:
         image_id: as the container's status has it: ends in the digest of an index, a manifest or a configuration.
         folders: where the runtime may keep its content.
 
     Raises:
-        ContainerError: it cannot be told.
+        ContainerError: it cannot be read.
     """
     named = _DIGEST.search(image_id)
     if named is None:
@@ -66,7 +66,7 @@ def read_config(image_id: str, folders: Iterable[Path]) -> ImageConfig:
 
 
 def _document(digest: str, places: list[Path]) -> Json:
-    """The configuration that a digest leads to."""
+    """Read the configuration that a digest leads to."""
     document = _blob(digest, places)
     for _ in range(2):  # an index, then a manifest
         if "rootfs" not in document:
@@ -75,7 +75,7 @@ def _document(digest: str, places: list[Path]) -> Json:
 
 
 def _next(document: Json) -> str:
-    """The digest that an index or a manifest leads to."""
+    """Return the digest that an index or a manifest leads to."""
     architecture = _ARCHITECTURES.get(platform.machine(), platform.machine())
     choices: list[Json] = [document["config"]] if "config" in document else document.get("manifests", [])
     for choice in choices:
@@ -139,5 +139,5 @@ def _config(document: Json) -> ImageConfig:
 
 def _unreadable(why: str) -> ContainerError:
     return ContainerError(
-        AgentReason.IMAGE_UNREADABLE, f"cannot tell what the container's image runs: {why}; give the pod a command"
+        AgentReason.IMAGE_UNREADABLE, f"cannot find out what the container's image runs: {why}; give the pod a command"
     )

@@ -21,7 +21,7 @@ _ISA: Final = re.compile(
 
 
 @dataclass(frozen=True)
-class Machine:
+class NodeInfo:
     """What a process image depends on below the container."""
 
     kernel: str
@@ -58,19 +58,19 @@ class Worker:
     """Bytes of memory, shared pages counted more than once."""
 
 
-def machine(proc: Path = PROC) -> Machine:
-    """This node."""
+def node_info(proc: Path = PROC) -> NodeInfo:
+    """Describe this node."""
     text = (proc / "cpuinfo").read_text()
     line = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
     flags = frozenset(flag for flag in (line[1].split() if line else ()) if _ISA.fullmatch(flag))
-    return Machine(platform.release(), platform.machine(), flags)
+    return NodeInfo(platform.release(), platform.machine(), flags)
 
 
 def inspect(init_pid: int, proc: Path = PROC) -> Inspection:
     """Look at a container.
 
     Raises:
-        OSError: it is gone.
+        OSError: it has ended.
     """
     mates = namespace_mates(init_pid, proc)
     ids = {number for pid in mates for number in _threads(pid, proc)}
@@ -88,7 +88,7 @@ def inspect(init_pid: int, proc: Path = PROC) -> Inspection:
 
 
 def find_worker(init_pid: int, proc: Path = PROC) -> Worker | None:
-    """The worker of a capture container; None where there is none (any more)."""
+    """Return the worker of a capture container; None if there is none (any more)."""
     mates = namespace_mates(init_pid, proc)
     root = find.worker_of(init_pid, mates)
     if root is None:

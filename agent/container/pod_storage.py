@@ -10,10 +10,10 @@ from linux.proc import PROC, mount_of, mounts
 
 
 def open_pod_mount(base_path: str, init_pid: int, proc: Path = PROC) -> int:
-    """The store in podMount: what the container of ``init_pid`` has mounted at ``base_path``.
+    """Open the store in podMount: what the container of ``init_pid`` has mounted at ``base_path``.
 
     Raises:
-        ArtifactError: where nothing is mounted there, or the path is not a clean absolute one.
+        ArtifactError: if nothing is mounted there, or the path is not a clean absolute one.
     """
     path = PurePosixPath(base_path)
     if not path.is_absolute() or ".." in path.parts or path == PurePosixPath("/"):

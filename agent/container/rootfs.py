@@ -1,4 +1,4 @@
-"""What a container changed in its root file system: the upper layer of its overlay, and what is gone."""
+"""What a container changed in its root file system: the upper layer of its overlay, and what was deleted."""
 
 import fnmatch
 import json
@@ -28,7 +28,7 @@ class Changes:
     emptied: list[str] = field(default_factory=list)
     """Directories whose content in the image is hidden."""
     sockets: list[str] = field(default_factory=list)
-    """Left out of the tar: criu binds them anew, and a restore that fails then must remove them."""
+    """Left out of the tar: criu binds them again, and a restore that fails then must remove them."""
 
     def deleted_json(self) -> str:
         """Content of ``deleted-files.json``."""
@@ -36,10 +36,10 @@ class Changes:
 
 
 def parse_deleted(text: bytes) -> Changes:
-    """What ``deleted-files.json`` says; names are checked where they are used.
+    """Parse ``deleted-files.json``; names are checked where they are used.
 
     Raises:
-        RefusedError: where it is not of that form.
+        RefusedError: if it is not of that form.
     """
     try:
         content = json.loads(text)
@@ -50,7 +50,7 @@ def parse_deleted(text: bytes) -> Changes:
 
 
 def upper_directory(mounts: Sequence[Mount], host_root: Path) -> Path | None:
-    """The node's path of the container's upper layer; None where its root is no overlay.
+    """Return the node's path of the container's upper layer; None if its root is no overlay.
 
     ``host_root`` is where the node's own root is visible, for example ``/proc/1/root``.
     """
@@ -107,7 +107,7 @@ def _overlay_marks(upper: int, name: str) -> dict[str, bytes]:
 
 
 def skipper(exclusions: Sequence[str], mount_points: Collection[str], in_use: Collection[str]) -> Callable[[str], bool]:
-    """What of the upper layer stays behind: mount points, and exclusions unless a process holds something there.
+    """Return a predicate for what is not captured: mount points, and exclusions unless a process holds something there.
 
     An exclusion is a path prefix (``/proc``), or a glob over the whole path (``*/__pycache__``).
     """
@@ -121,7 +121,7 @@ def skipper(exclusions: Sequence[str], mount_points: Collection[str], in_use: Co
 
 
 def _ancestors(path: str) -> Iterator[str]:
-    """The path itself and every directory above it but the root."""
+    """Return the path itself and every directory above it but the root."""
     parts = path.strip("/").split("/")
     return ("/" + "/".join(parts[:count]) for count in range(1, len(parts) + 1))
 

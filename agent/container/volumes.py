@@ -39,7 +39,7 @@ def travelling(mounts: Sequence[Mount], in_use: Iterable[str], empty_dirs: Colle
 
 
 def tmpfs_size(mount: Mount) -> int | None:
-    """The size option of a tmpfs, bytes; None where it has none or is no tmpfs."""
+    """Return the size option of a tmpfs, bytes; None if it has none or is no tmpfs."""
     text = mount.option("size") if mount.fstype == "tmpfs" else None
     if not text:
         return None
@@ -48,10 +48,10 @@ def tmpfs_size(mount: Mount) -> int | None:
 
 
 def check_size(root: int, point: str, limit: int = LIMIT) -> list[str]:
-    """The names to pack below a volume's root.
+    """Return the names to pack below a volume's root.
 
     Raises:
-        RefusedError: where their content is more than ``limit``, naming the volume and its largest file.
+        RefusedError: if their content is more than ``limit``, naming the volume and its largest file.
     """
     files = [(name, found) for name, found in filetree.walk(root) if not stat.S_ISSOCK(found.st_mode)]
     total = sum(_content(found) for _, found in files)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from agent.criu.nsenter import EXIT_ENTER, EXIT_GRAFT
+from agent.criu.nsenter import EXIT_ENTER, EXIT_FILES
 from agent.criu.runner import CriuCommand, NamespaceRun, RunResult, run_in_namespaces
 from agent.errors import ContainerError, CriuError
 from contract.api.states import AgentReason
@@ -52,7 +52,7 @@ class CriuRestore:
     """``cgroup.procs`` files of the container's cgroups, joined before criu starts."""
     inherit: Mapping[str, int]
     """Resource as recorded at the dump (``pipe:[123]``) -> descriptor that takes its place."""
-    grafts: Sequence[Mapping[str, Any]] = ()
+    file_changes: Sequence[Mapping[str, Any]] = ()
     """Files to put in place first, in the words of ``agent.criu.nsenter``: one entry into the container serves both."""
     timeout: float
 
@@ -61,11 +61,11 @@ class Criu(Protocol):
     """What captures and restores need of criu."""
 
     def version(self) -> str:
-        """The version, for example ``4.2.1``; raises CriuError where criu does not run or is too old."""
+        """Return the version, for example ``4.2.1``; raises CriuError if criu does not run or is too old."""
         ...
 
     def dump(self, request: CriuDump) -> None:
-        """Dump and end a tree; raises CriuError, and then the tree goes on."""
+        """Dump and end a tree; raises CriuError, and then the tree continues to run."""
         ...
 
     def restore(self, request: CriuRestore) -> Mapping[str, float]:
@@ -86,7 +86,7 @@ def common_options(options: "CriuOptions") -> list[str]:
         "--evasive-devices": options.evasive_devices,
     }
     chosen = [flag for flag, wanted in flags.items() if wanted]
-    # Peers of an established connection are gone, and so is the address that it was bound to.
+    # The peers of an established connection no longer exist, nor does the address that it was bound to.
     always = ["--tcp-close", "--manage-cgroups=ignore", "--network-lock", "skip"]
     # The files that criu would read its options from are the container's.
     return ["--no-default-config", *always, *chosen]
@@ -118,16 +118,16 @@ def restore_argv(request: CriuRestore, work: int, options: "CriuOptions") -> lis
 
 
 def first_errors(log: str) -> str:
-    """The lines of a log that say why, without those that say only that it failed."""
+    """Return the lines of a log that say why, without those that say only that it failed."""
     texts = [match["text"].strip() for match in _ERROR.finditer(log)]
-    telling = [text for text in texts if not text.startswith(_NOISE)]
-    return "; ".join(telling[:LOG_LINES]) or "criu left no error in its log"
+    causes = [text for text in texts if not text.startswith(_NOISE)]
+    return "; ".join(causes[:LOG_LINES]) or "criu left no error in its log"
 
 
 def why(result: RunResult, log: str) -> str:
     """Why a run failed, in a sentence."""
     if result.code == EXIT_ENTER:
-        return "criu could not enter the container: its mount namespace is gone, or its /proc is not the kernel's"
+        return "criu could not enter the container: its mount namespace has ended, or its /proc is not the kernel's"
     return result.error or first_errors(log)
 
 
@@ -171,11 +171,11 @@ class EnteringCriu:
                 run,
                 pid=request.init_pid,
                 cgroups=request.cgroup_files,
-                grafts=request.grafts,
+                file_changes=request.file_changes,
                 criu=CriuCommand(self.tree, argv, [request.images, *request.inherit.values()]),
                 timeout=request.timeout,
             )
-            if result.code == EXIT_GRAFT:
+            if result.code == EXIT_FILES:
                 raise ContainerError(AgentReason.FILES_FAILED, f"cannot put the worker's files back: {result.error}")
             if result.code != 0:
                 raise CriuError(AgentReason.RESTORE_FAILED, why(result, run.read(_RESTORE_LOG)))
@@ -183,10 +183,10 @@ class EnteringCriu:
 
 
 def check_version(text: str) -> str:
-    """The version in ``criu --version``'s output.
+    """Return the version in ``criu --version``'s output.
 
     Raises:
-        CriuError: where it is older than what this kernel generation needs, or there is none.
+        CriuError: if it is older than what this kernel generation needs, or there is none.
     """
     found = re.search(r"Version: (\d+)\.(\d+)(\.\d+)?", text)
     if found is None or (int(found[1]), int(found[2])) < OLDEST:

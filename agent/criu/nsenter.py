@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 NAMESPACES = ("cgroup", "ipc", "uts", "net", "pid")
-EXIT_GRAFT = 3
+EXIT_FILES = 3
 EXIT_ENTER = 4
 """criu was not started, or could not enter the mount namespace: preload.c uses the same number."""
 ENTER_VARIABLE = "SNAPSHOT_ENTER_MOUNT_NAMESPACE"
@@ -42,11 +42,11 @@ def main(argv: list[str]) -> int:
     if os.getppid() != run["parent"]:
         return EXIT_ENTER  # the agent died before the line above
     try:
-        grafter = _load_grafter(run["grafts"])
+        filetree = _load_filetree(run["file_changes"])
         _join_cgroups(run["cgroups"])
-        for step in run["grafts"]:
+        for step in run["file_changes"]:
             start = time.monotonic()
-            _graft(grafter, run["pid"], step)
+            _change_files(filetree, run["pid"], step)
             _report(run["report"], step["what"], time.monotonic() - start)
         if run["criu"] is None:
             return 0
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
         _join_namespaces(run["pid"])
     except Exception as error:  # noqa: BLE001 - the report is the only way out
         _report(run["report"], ERROR, str(error) or type(error).__name__)
-        return EXIT_GRAFT
+        return EXIT_FILES
     start = time.monotonic()
     code = _run_criu(mount_namespace, run["criu"])
     _report(run["report"], "criu", time.monotonic() - start)
@@ -65,8 +65,8 @@ def _report(fd: int, what: str, value: float | str) -> None:
     os.write(fd, marshal.dumps((what, value)))
 
 
-def _load_grafter(steps: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - a module, or None
-    """The module that changes files, where any are to be changed: it loads many others."""
+def _load_filetree(steps: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - a module, or None
+    """Import the module that changes files, but only if any are to be changed: it loads many others."""
     if not any("tar" in step for step in steps):
         return None
     from linux import filetree  # noqa: PLC0415 - see above
@@ -94,13 +94,13 @@ def _join_namespaces(pid: int) -> None:
         os.close(namespace)
 
 
-def _graft(grafter: Any, pid: int, step: dict[str, Any]) -> None:  # noqa: ANN401 - a module
+def _change_files(filetree: Any, pid: int, step: dict[str, Any]) -> None:  # noqa: ANN401 - a module
     root = syscalls.open_in_root_of(pid, step["root"], os.O_PATH | os.O_DIRECTORY)
     try:
         if "size" in step:
             syscalls.resize_tmpfs(root, step["size"])
         else:
-            grafter.change(root, step)
+            filetree.change(root, step)
     finally:
         os.close(root)
 

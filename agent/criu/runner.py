@@ -37,9 +37,9 @@ class RunResult:
     """How a run ended."""
 
     code: int
-    """criu's exit code; 0 where only files were grafted."""
+    """criu's exit code; 0 if only files were changed."""
     error: str = ""
-    """Why nothing was started, empty where criu ran."""
+    """Why nothing was started, empty if criu ran."""
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -67,7 +67,7 @@ class NamespaceRun:
         return str(path)
 
     def read(self, name: str) -> str:
-        """The end of a file in the work directory, empty where there is none."""
+        """Return the end of a file in the work directory, empty if there is none."""
         try:
             with Path(self._directory.name, name).open("rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_BYTES))
@@ -81,11 +81,11 @@ def run_in_namespaces(
     *,
     pid: int,
     cgroups: Sequence[str] = (),
-    grafts: Sequence[Mapping[str, Any]] = (),
+    file_changes: Sequence[Mapping[str, Any]] = (),
     criu: CriuCommand | None = None,
     timeout: float,
 ) -> RunResult:
-    """Enter the namespaces of ``pid``, graft, then run criu; at ``timeout`` everything of it is killed.
+    """Enter the namespaces of ``pid``, change files, then run criu; at ``timeout`` everything of it is killed.
 
     Must be called from a thread that lives until it returns: the kernel ties the helper's life to that thread.
     """
@@ -95,10 +95,10 @@ def run_in_namespaces(
         "parent": os.getpid(),
         "report": writing,
         "cgroups": list(cgroups),
-        "grafts": [dict(step) for step in grafts],
+        "file_changes": [dict(step) for step in file_changes],
         "criu": _criu_order(run, criu) if criu is not None else None,
     }
-    keep = [writing, run.work_fd, *_descriptors(grafts), *(criu.keep if criu is not None else ())]
+    keep = [writing, run.work_fd, *_descriptors(file_changes), *(criu.keep if criu is not None else ())]
     with os.fdopen(reading, "rb") as report:
         try:
             process = _start(run.write("order", marshal.dumps(order)), keep)
@@ -112,7 +112,7 @@ def _criu_order(run: NamespaceRun, criu: CriuCommand) -> dict[str, Any]:
 
 
 def _start(order: str, keep: Sequence[int]) -> subprocess.Popen[bytes]:
-    """A process that carries out the *order* in this file; it inherits the descriptors *keep*."""
+    """Start a process that carries out the *order* in this file; it inherits the descriptors *keep*."""
     return subprocess.Popen(
         [sys.executable, "-S", "-m", "agent.criu.nsenter", order],
         stdin=subprocess.DEVNULL,
@@ -124,8 +124,8 @@ def _start(order: str, keep: Sequence[int]) -> subprocess.Popen[bytes]:
     )
 
 
-def _descriptors(grafts: Sequence[Mapping[str, Any]]) -> list[int]:
-    return [step[key] for step in grafts for key in ("tar", "undo_tar", "undo_list") if key in step]
+def _descriptors(file_changes: Sequence[Mapping[str, Any]]) -> list[int]:
+    return [step[key] for step in file_changes for key in ("tar", "undo_tar", "undo_list") if key in step]
 
 
 def _finish(process: subprocess.Popen[bytes], report: int, timeout: float) -> RunResult:
@@ -165,7 +165,7 @@ def _read_all(fd: int) -> bytes:
 
 
 def _pairs(report: bytes) -> Iterator[tuple[str, Any]]:
-    """The marshalled pairs, up to one that was cut off."""
+    """Read the marshalled pairs, up to one that was cut off."""
     stream = io.BytesIO(report)
     with suppress(EOFError, ValueError):
         while True:

@@ -1,4 +1,4 @@
-"""Finds the standby that waits in a container of a pod, and takes the container from it."""
+"""Finds the standby that waits in a container of a pod, and locks the container."""
 
 import time
 from dataclasses import dataclass, field
@@ -28,14 +28,14 @@ class WaitingContainer:
 
 @dataclass(frozen=True)
 class AcquiredContainer:
-    """A container whose fate is in our hand until this is closed, or until this process dies."""
+    """A container that this agent alone may change until this is closed, or until this process dies."""
 
     lock: ContainerLock
     waiting: WaitingContainer
     since: float = field(default_factory=time.monotonic)
 
     def close(self) -> None:
-        """Let go; the verdict, if any, was said before."""
+        """Release the lock; the verdict, if any, was written before."""
         self.lock.release()
         self.waiting.control.close()
 
@@ -59,7 +59,7 @@ def claimable(place: ContainerRef, environment: NodeEnvironment) -> bool:
 
 
 def find(place: ContainerRef, environment: NodeEnvironment) -> WaitingContainer | None:
-    """The container's standby; None where there is none (yet).
+    """Find the container's standby; None if there is none (yet).
 
     Raises:
         ContainerError: the container has started by itself, so there never will be.
@@ -81,7 +81,7 @@ def find(place: ContainerRef, environment: NodeEnvironment) -> WaitingContainer 
 
 
 def acquire(place: ContainerRef, environment: NodeEnvironment) -> AcquiredContainer | ExecutionResult:
-    """The container, or why it cannot be had (yet)."""
+    """Acquire the container, or say why it cannot be acquired (yet)."""
     try:
         waiting = find(place, environment)
     except ContainerError as error:
@@ -89,7 +89,7 @@ def acquire(place: ContainerRef, environment: NodeEnvironment) -> AcquiredContai
     if waiting is None:
         return NOT_YET
     try:
-        return AcquiredContainer(lock.take(waiting.control, waiting.init_pid, environment.proc), waiting)
+        return AcquiredContainer(lock.acquire(waiting.control, waiting.init_pid, environment.proc), waiting)
     except ContainerError:
         started = waiting.control.has(control_files.RESTORE_COMPLETE)
         waiting.control.close()

@@ -1,6 +1,6 @@
 """What the Kubernetes half of the agent asks of the engine, and what it gets back.
 
-The Kubernetes half (``watch``, ``report``, ``node``) knows pods and Jobs and no CRIU; the engine (``capture``,
+The Kubernetes half (``agent.pods``) knows pods and Jobs and no CRIU; the engine (``capture``,
 ``restore``) knows containers on this node and no Kubernetes. They meet only here.
 """
 
@@ -22,7 +22,7 @@ class ContainerRef:
     pod_uid: str
     container: str
     container_id: str = ""
-    """Without the runtime's scheme; empty: whichever runs. The Outcome says which it was."""
+    """Without the runtime's scheme; empty: the one that runs. The ExecutionResult says which it was."""
     empty_dirs: Mapping[str, str] = field(default_factory=dict)
     """Mount path in the container -> path on the node, for each emptyDir mounted there but the control volume."""
 
@@ -68,7 +68,7 @@ class RejectRequest:
 
 @dataclass(frozen=True)
 class ImageConfigRequest:
-    """Tell a capture's standby what the container's image runs."""
+    """Give a capture's standby the command line of the container's image."""
 
     place: ContainerRef
     image_id: str
@@ -76,7 +76,7 @@ class ImageConfigRequest:
 
 @dataclass(frozen=True)
 class ExecutionResult:
-    """How it ended. The engine has already told standby."""
+    """How it ended. Standby already has its verdict."""
 
     ok: bool
     reason: str = ""
@@ -89,35 +89,35 @@ class ExecutionResult:
     """Bytes of the artifact."""
     manifest_digest: str = ""
     retry: bool = False
-    """True where nothing was touched and the same order may be given again (the claim was held by another)."""
+    """True if nothing was touched and the same order may be given again (the claim was held by another)."""
     container_id: str = ""
-    """The container that this speaks of, as its cgroup names it; empty where none was found."""
+    """The container that this speaks of, as its cgroup names it; empty if none was found."""
     image: ImageConfig | None = None
-    """Of a captured container's image; None where it could not be read."""
+    """Of a captured container's image; None if it could not be read."""
 
 
 class Engine(Protocol):
-    """Captures and restores containers of this node. Never raises: every failure is an Outcome."""
+    """Captures and restores containers of this node. Never raises: every failure is an ExecutionResult."""
 
     async def capture(self, request: CaptureRequest) -> ExecutionResult:
-        """Dump, publish, verify, and tell standby."""
+        """Dump, publish, verify, and write standby's verdict."""
         ...
 
     async def restore(self, request: RestoreRequest) -> ExecutionResult:
-        """Claim, verify, put files back, restore, and tell standby.
+        """Lock the container, verify, put files back, restore, and write standby's verdict.
 
-        Where the container's standby is still not up after some seconds: ok=False and retry=True.
+        If the container's standby is still not up after some seconds: ok=False and retry=True.
         """
         ...
 
     async def reject(self, request: RejectRequest) -> ExecutionResult:
-        """Claim, and tell standby that there is no restore; retry=True as for a restore."""
+        """Lock the container, and write the verdict that there is no restore; retry=True as for a restore."""
         ...
 
     async def provide_image_config(self, request: ImageConfigRequest) -> ExecutionResult:
-        """Give a capture's standby what it waits for; retry=True where it is not up yet."""
+        """Give a capture's standby what it waits for; retry=True if it is not up yet."""
         ...
 
     async def check(self) -> tuple[str, ...]:
-        """What keeps this node from capturing or restoring; empty when it can."""
+        """Return what keeps this node from capturing or restoring; empty when it can."""
         ...

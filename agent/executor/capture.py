@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from agent.container import rootfs, volumes
-from agent.container.inspection import Inspection, find_worker, inspect, machine, open_in_container
+from agent.container.inspection import Inspection, find_worker, inspect, node_info, open_in_container
 from agent.container.pod_storage import open_pod_mount
 from agent.container.volumes import Volume
 from agent.criu.driver import CriuDump
@@ -59,7 +59,7 @@ def _inspect(capture: Capture) -> None:
     request, environment, init_pid = capture.request, capture.environment, capture.init_pid
     capture.seen = inspect(init_pid, environment.proc)
     worker = find_worker(init_pid, environment.proc)
-    node = machine(environment.proc)
+    node = node_info(environment.proc)
     capture.plan = plan_capture(request, capture.seen, worker, node, environment.criu.version())
     for volume in capture.plan.volumes:
         _check_volume(init_pid, volume, environment)
@@ -69,7 +69,7 @@ def _inspect(capture: Capture) -> None:
 
 
 def _dump(capture: Capture) -> None:
-    """Have criu write the tree's images into a staging directory, which goes with the capture's context."""
+    """Have criu write the tree's images into a staging directory, which is removed with the capture's context."""
     environment, plan = capture.environment, capture.plan
     capture.lock.allow(environment.allowance(plan.allowance_bytes))
     capture.staged = capture.resources.enter_context(staging(capture.base, capture.request.checkpoint_id))
@@ -105,7 +105,7 @@ def _publish(capture: Capture) -> None:
 
 
 def _withdraw(capture: Capture) -> bool:
-    """Remove what was published: nobody has been told of it, and the next attempt may have its version."""
+    """Remove what was published: it has not been reported, and the next attempt may have its version."""
     if capture.is_published:
         withdraw(capture.base, capture.request.checkpoint_id, capture.request.version)
         capture.is_published = False
@@ -113,7 +113,7 @@ def _withdraw(capture: Capture) -> bool:
 
 
 def _verify(capture: Capture) -> None:
-    """Open what was published as a restore would: that, and not our having written it, is what Ready stands for."""
+    """Open what was published as a restore would: Ready means that, and not only that it was written."""
     request = capture.request
     found = open_artifact(capture.base, request.checkpoint_id, request.version, capture.published.digest)
     try:
@@ -130,7 +130,7 @@ CAPTURE: Final = (
     Phase(ReportPhase.PUBLISH, _publish, undo=_withdraw),
     Phase(ReportPhase.VERIFY, _verify),
 )
-"""From a claimed container to a verified artifact. The staging directory goes with the context, whatever happens."""
+"""From a claimed container to a verified artifact. The staging directory ends with the context, whatever happens."""
 
 
 def open_base(path: PurePosixPath, init_pid: int, environment: NodeEnvironment, *, through_pod: bool) -> int:

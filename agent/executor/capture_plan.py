@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from agent.container import volumes
-from agent.container.inspection import Inspection, Machine, Worker
+from agent.container.inspection import Inspection, NodeInfo, Worker
 from agent.container.volumes import Volume
 from agent.errors import RefusedError
 from agent.executor.api import CaptureRequest
@@ -31,7 +31,7 @@ class CapturePlan:
 
 
 def plan_capture(
-    request: CaptureRequest, seen: Inspection, worker: Worker | None, node: Machine, criu: str
+    request: CaptureRequest, seen: Inspection, worker: Worker | None, node: NodeInfo, criu: str
 ) -> CapturePlan:
     """Decide about a capture; pure.
 
@@ -64,7 +64,7 @@ def _refuse_terminal(seen: Inspection) -> None:
             )
 
 
-def _taken_on(node: Machine, criu: str) -> manifest.Machine:
+def _taken_on(node: NodeInfo, criu: str) -> manifest.Machine:
     return manifest.Machine(
         kernel=node.kernel, architecture=node.architecture, cpu_flags=sorted(node.cpu_flags), criu=criu
     )

@@ -1,6 +1,6 @@
-"""The engine behind ``api.Engine``: finds a container, claims it, carries the request out, writes standby's verdict.
+"""The engine behind ``api.Engine``: finds a container, locks it, carries the request out, writes standby's verdict.
 
-Claiming comes first and at once, work waits for its turn: standby waits only seconds for an agent, but long for its
+Locking comes first and at once, work waits for its turn: standby waits only seconds for an agent, but long for its
 holder. Every failure becomes a verdict for standby and a result for the caller; no exception is lost on the way.
 """
 
@@ -63,8 +63,8 @@ class NodeEngine:
     """Captures and restores containers of this node.
 
     Args:
-        tools: what it works with.
-        at_once: how many captures and restores may be at work; all others are claimed and wait.
+        environment: what it works with.
+        at_once: how many captures and restores may be at work; all others are locked and wait.
     """
 
     def __init__(self, environment: NodeEnvironment, at_once: int = AT_ONCE) -> None:
@@ -106,7 +106,7 @@ class NodeEngine:
         return tuple(problems)
 
     async def _meet(self, act: Act[T], request: T, threads: ThreadPoolExecutor) -> ExecutionResult:
-        """Carry an order out as soon as its container is there."""
+        """Carry a request out as soon as its container exists."""
         end = time.monotonic() + PATIENCE
         self._looking += 1
         try:
@@ -119,22 +119,22 @@ class NodeEngine:
             self._looking -= 1
 
     async def _carry_out(self, act: Act[T], request: T, threads: ThreadPoolExecutor) -> ExecutionResult:
-        acquired = await self._take(request.place)
+        acquired = await self._acquire(request.place)
         if isinstance(acquired, ExecutionResult):
             return acquired
         work = threads.submit(_timed, act, request, acquired)
-        # Also where it is called off before its turn comes.
+        # Also if it is cancelled before its turn comes.
         work.add_done_callback(lambda _: acquired.close())
         return await asyncio.wrap_future(work)
 
-    async def _take(self, place: ContainerRef) -> AcquiredContainer | ExecutionResult:
+    async def _acquire(self, place: ContainerRef) -> AcquiredContainer | ExecutionResult:
         if not acquire.claimable(place, self._environment):
             return acquire.NOT_YET
-        taking = self._claims.submit(acquire.acquire, place, self._environment)
+        acquiring = self._claims.submit(acquire.acquire, place, self._environment)
         try:
-            return await asyncio.wrap_future(taking)
+            return await asyncio.wrap_future(acquiring)
         except asyncio.CancelledError:
-            taking.add_done_callback(_let_go)
+            acquiring.add_done_callback(_release)
             raise
 
     # In threads from here on.
@@ -185,7 +185,7 @@ class NodeEngine:
         return _logged("restored", request.place, result)
 
     def _reject(self, request: RejectRequest, acquired: AcquiredContainer, timings: Timings) -> ExecutionResult:
-        with timings.phase(ReportPhase.UNDO):  # an agent before this one may have begun a restore
+        with timings.phase(ReportPhase.UNDO):  # an agent before this one may have started a restore
             clean = undo_restore(request.place, acquired.lock, acquired.waiting.init_pid, self._environment)
         error = ContainerError(request.reason, request.message)
         return self._restore_failed(request.place, acquired, error, timings, clean=clean)
@@ -223,7 +223,7 @@ class NodeEngine:
         return ExecutionResult(ok=True, image=config)
 
     def _has_record(self, init_pid: int) -> bool:
-        """Whether the image itself tells standby, as placeholders do."""
+        """Whether the image itself records its command line for standby, as placeholders do."""
         with suppress(OSError):
             os.close(open_in_container(init_pid, f"{keys.TOOLS_DIR}/entrypoint", os.O_PATH, self._environment.proc))
             return True
@@ -248,9 +248,9 @@ def _timed(act: Act[T], request: T, acquired: AcquiredContainer) -> ExecutionRes
     return act(request, acquired, timings)
 
 
-def _let_go(taking: "Future[AcquiredContainer | ExecutionResult]") -> None:
-    """Of a claim that nobody waits for any more."""
-    if not taking.cancelled() and isinstance(acquired := taking.result(), AcquiredContainer):
+def _release(acquiring: "Future[AcquiredContainer | ExecutionResult]") -> None:
+    """Release a container whose caller no longer waits for it."""
+    if not acquiring.cancelled() and isinstance(acquired := acquiring.result(), AcquiredContainer):
         acquired.close()
 
 
@@ -267,7 +267,7 @@ def _explain(error: Exception) -> tuple[AgentReason, str]:
 
 
 def _logged(what: str, place: ContainerRef, outcome: ExecutionResult) -> ExecutionResult:
-    """The one line that sums an attempt up."""
+    """Log the one line that sums an attempt up."""
     facts = {"pod": f"{place.namespace}/{place.pod}", "container": place.container, "bytes": outcome.size}
     logger.info(what, extra=facts | {"reason": outcome.message, "seconds": outcome.seconds})
     return outcome

@@ -61,7 +61,7 @@ class ControlDir:
         self.close()
 
     def close(self) -> None:
-        """Let go of the descriptor."""
+        """Close the descriptor."""
         os.close(self.directory)
 
     def has(self, name: str) -> bool:
@@ -72,7 +72,7 @@ class ControlDir:
         return False
 
     def read(self, name: str, limit: int = 4096) -> bytes | None:
-        """The first bytes of a regular file; None where there is none."""
+        """Return the first bytes of a regular file; None if there is none."""
         with suppress(OSError):
             fd = syscalls.openat2(self.directory, name, os.O_RDONLY | os.O_NONBLOCK, resolve=_SAFE)
             try:
@@ -97,7 +97,7 @@ class ControlDir:
 
 
 class ContainerLock:
-    """The container's fate in our hand: the lock is ours until ``release``, or until this process dies."""
+    """The lock of a container: held until ``release``, or until this process dies."""
 
     def __init__(self, control_dir: ControlDir, fd: int, nonce: str, *, taken_before: bool) -> None:
         self.control = control_dir
@@ -115,7 +115,7 @@ class ContainerLock:
         self.release()
 
     def release(self) -> None:
-        """Let go; with no verdict said, another agent may claim."""
+        """Release the lock; if no verdict was written, another agent may take it."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -130,12 +130,12 @@ class ContainerLock:
         self._verdict(f"{control_files.VERDICT_RESTORED} {self.nonce} {pid}")
 
     def captured(self) -> None:
-        """The artifact is published and verified."""
+        """Report that the artifact is published and verified."""
         self.control.write(control_files.SNAPSHOT_COMPLETE, control_files.DONE)
         self._verdict(f"{control_files.VERDICT_CAPTURED} {self.nonce}")
 
     def failed(self, reason: str, *, clean: bool) -> None:
-        """It did not work; ``clean``: files and processes are as they were before."""
+        """Report a failure; ``clean``: files and processes are as they were before."""
         words = " ".join(reason.split())[:MAX_REASON]
         self._verdict(f"{control_files.VERDICT_FAILED} {self.nonce} {'clean' if clean else 'dirty'} {words}")
 
@@ -143,11 +143,11 @@ class ContainerLock:
         self.control.write(control_files.VERDICT, line + "\n")
 
 
-def take(control_dir: ControlDir, init_pid: int, proc: Path = PROC) -> ContainerLock:
-    """Take the lock of the standby ``init_pid``.
+def acquire(control_dir: ControlDir, init_pid: int, proc: Path = PROC) -> ContainerLock:
+    """Acquire the lock of the standby ``init_pid``.
 
     Raises:
-        ContainerError: somebody else has it: another agent, or standby itself, which then starts cold.
+        ContainerError: another agent has it, or standby itself, which then starts cold.
     """
     try:
         fd = syscalls.openat2(control_dir.directory, control_files.CLAIM, os.O_RDWR, resolve=_SAFE)
@@ -187,6 +187,6 @@ def _lock(fd: int) -> None:
 
 
 def _still_waiting(control_dir: ControlDir, fd: int, init_pid: int, proc: Path) -> None:
-    """The lock alone proves nothing: a cold start lets go of it when it becomes the worker."""
+    """Check that standby waits: the lock alone proves nothing, since a cold start releases it."""
     if control_dir.has(control_files.RESTORE_COMPLETE) or not holds(init_pid, os.fstat(fd), proc):
         raise ContainerError(AgentReason.CLAIM_GONE, "standby no longer waits: the container has started")

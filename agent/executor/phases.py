@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def nothing_to_undo(_: object) -> bool:
-    """The undo of a phase that changes nothing."""
+    """Undo a phase that changes nothing."""
     return True
 
 
@@ -42,12 +42,12 @@ class Failure:
 
 
 def run_phases(phases: Sequence[Phase[State]], state: State, timings: Timings) -> Failure | None:
-    """Run all phases, or undo those that were begun."""
+    """Run all phases, or undo those that were started."""
     for number, phase in enumerate(phases, start=1):
         try:
             with timings.phase(phase.name) as steps:
                 steps.update(phase.run(state) or {})
-        except Exception as error:  # noqa: BLE001 - whatever fails, what was begun is undone
+        except Exception as error:  # noqa: BLE001 - whatever fails, what was started is undone
             with timings.phase(ReportPhase.UNDO):
                 clean = undo_phases(phases[:number], state)
             return Failure(phase.name, error, clean)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.container import rootfs
-from agent.container.inspection import Inspection, inspect, machine, open_in_container
+from agent.container.inspection import Inspection, inspect, node_info, open_in_container
 from agent.container.rootfs import Changes
 from agent.criu.driver import CriuRestore
 from agent.errors import ContainerError
@@ -78,12 +78,12 @@ def _inspect(restore: Restore) -> None:
     if artifact.manifest.rootfs is not None:
         with os.fdopen(artifact.open(DELETED_FILES), "rb") as file:
             deleted = rootfs.parse_deleted(file.read())
-    node = machine(environment.proc)
+    node = node_info(environment.proc)
     restore.plan = plan_restore(artifact.manifest, restore.seen, node, environment.criu.version(), deleted)
 
 
 def _put_files_back(restore: Restore) -> None:
-    """Put files back, journaled. Where there is nothing to put back, nothing is touched.
+    """Put files back, journaled. If there is nothing to put back, nothing is touched.
 
     Memory file systems are left to the helper: their pages count for the process that writes them, which must be in
     the pod's cgroups.
@@ -121,7 +121,7 @@ def _run_criu(restore: Restore) -> Mapping[str, float]:
             images=restore.artifact.directory,
             cgroup_files=cgroup_files(restore.seen.cgroups, environment.cgroup_root),
             inherit={what: _standby_fd(restore, number) for what, number in restore.plan.inherit.items()},
-            grafts=restore.inside,
+            file_changes=restore.inside,
             timeout=environment.allowance(restore.artifact.size),
         )
     )
@@ -151,7 +151,7 @@ RESTORE: Final = (
 
 
 def _standby_fd(restore: Restore, number: int) -> int:
-    """Standby's own standard stream, which goes to the log of this container."""
+    """Open standby's own standard stream, which leads to the log of this container."""
     flags = os.O_RDONLY if number == 0 else os.O_WRONLY
     path = restore.environment.proc / str(restore.init_pid) / "fd" / str(number)
     fd = os.open(path, flags | os.O_CLOEXEC)
@@ -171,7 +171,7 @@ def _change_from_outside(init_pid: int, step: Mapping[str, Any], environment: No
 
 
 def _has_entries(found: Artifact, change: Change) -> bool:
-    """An empty tar is two blocks of zeros, padded: 10 KiB, as nothing else of ours is."""
+    """Say whether a tar has entries; an empty one is two blocks of zeros, padded to 10 KiB."""
     fd = found.open(change.tar)
     try:
         return any(os.pread(fd, 512, 0))
@@ -201,7 +201,7 @@ def await_stopped(init_pid: int, worker_pid: int, proc: Path) -> None:
 
 
 def context(request: RestoreRequest) -> str:
-    """Content of ``restore-context.json``: where the worker goes on."""
+    """Return the content of ``restore-context.json``: where the worker continues."""
     place = request.place
     return json.dumps(
         {

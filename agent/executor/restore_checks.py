@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agent.container import volumes
-from agent.container.inspection import Inspection, Machine
+from agent.container.inspection import Inspection, NodeInfo
 from agent.container.rootfs import Changes
 from agent.errors import RefusedError
 from artifact.manifest import ROOTFS_TAR, Manifest
@@ -40,7 +40,7 @@ class RestorePlan:
 def plan_restore(
     manifest: Manifest,
     seen: Inspection,
-    node: Machine,
+    node: NodeInfo,
     criu: str,
     deleted: Changes,
 ) -> RestorePlan:
@@ -60,7 +60,7 @@ def plan_restore(
     return RestorePlan(process.pid, inherit, tuple(changes), _too_small(manifest, seen))
 
 
-def _fits_machine(manifest: Manifest, _: Inspection, node: Machine, __: str) -> None:
+def _fits_machine(manifest: Manifest, _: Inspection, node: NodeInfo, __: str) -> None:
     taken = manifest.taken_on
     if taken.architecture != node.architecture:
         raise RefusedError(
@@ -75,7 +75,7 @@ def _fits_machine(manifest: Manifest, _: Inspection, node: Machine, __: str) -> 
         )
 
 
-def _fits_criu(manifest: Manifest, _: Inspection, __: Machine, criu: str) -> None:
+def _fits_criu(manifest: Manifest, _: Inspection, __: NodeInfo, criu: str) -> None:
     taken = manifest.taken_on.criu
     if _numbers(taken)[:2] > _numbers(criu)[:2]:
         raise RefusedError(
@@ -87,7 +87,7 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdecimal())
 
 
-def _not_wider(manifest: Manifest, seen: Inspection, _: Machine, __: str) -> None:
+def _not_wider(manifest: Manifest, seen: Inspection, _: NodeInfo, __: str) -> None:
     """Rights come from the admitted pod alone; an artifact must not bring any."""
     then, now = manifest.container, seen.init
     problems = []
@@ -107,7 +107,7 @@ def _not_wider(manifest: Manifest, seen: Inspection, _: Machine, __: str) -> Non
         )
 
 
-def _mounts_present(manifest: Manifest, seen: Inspection, _: Machine, __: str) -> None:
+def _mounts_present(manifest: Manifest, seen: Inspection, _: NodeInfo, __: str) -> None:
     missing = sorted(set(manifest.used_mounts) - {mount.point for mount in seen.mounts})
     if missing:
         raise RefusedError(
@@ -115,7 +115,7 @@ def _mounts_present(manifest: Manifest, seen: Inspection, _: Machine, __: str) -
         )
 
 
-def _pids_free(manifest: Manifest, seen: Inspection, _: Machine, __: str) -> None:
+def _pids_free(manifest: Manifest, seen: Inspection, _: NodeInfo, __: str) -> None:
     taken = sorted(set(manifest.process.ids) & seen.inner_ids)
     if taken:
         raise RefusedError(

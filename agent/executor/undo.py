@@ -17,7 +17,7 @@ from linux.cgroup import cgroup_files
 from linux.proc import descendants, namespace_mates
 
 PATIENCE: Final = 3.0
-"""Seconds that killed processes are given to be gone."""
+"""Seconds that killed processes are given to end."""
 FILE_SECONDS: Final = 600.0
 
 
@@ -38,7 +38,7 @@ def undo_files(place: ContainerRef, lock: ContainerLock, init_pid: int, environm
     with journal, NamespaceRun(environment.work) as run, suppress(OSError, ValueError):
         cgroups = cgroup_files((environment.proc / str(init_pid) / "cgroup").read_text(), environment.cgroup_root)
         steps = journal.undo_steps()
-        result = run_in_namespaces(run, pid=init_pid, cgroups=cgroups, grafts=steps, timeout=FILE_SECONDS)
+        result = run_in_namespaces(run, pid=init_pid, cgroups=cgroups, file_changes=steps, timeout=FILE_SECONDS)
         if result.code == 0 and not _below(init_pid, environment.proc):
             journal.remove()
             lock.control.remove(control_files.DIRTY)

@@ -1,7 +1,7 @@
 """What a restore is about to overwrite, kept until the restore has succeeded or has been taken back.
 
-It lies in the pod's control volume on the node, beside the containers' own parts of it: no container sees it there,
-the next agent finds it, and it goes with the pod.
+It is kept in the pod's control volume on the node, beside the containers' own parts of it: no container sees it there,
+the next agent finds it, and it is removed with the pod.
 """
 
 import json
@@ -30,7 +30,7 @@ class Journal:
 
     @classmethod
     def create(cls, kubelet_pods: Path, pod_uid: str, container: str) -> Self:
-        """A new journal; one of a former attempt has been undone before, or is lost."""
+        """Create a journal; one of a former attempt has been undone before, or is lost."""
         parent, name = _place(kubelet_pods, pod_uid, container)
         shutil.rmtree(name, ignore_errors=True, dir_fd=parent)
         os.mkdir(name, 0o700, dir_fd=parent)
@@ -38,7 +38,7 @@ class Journal:
 
     @classmethod
     def find(cls, kubelet_pods: Path, pod_uid: str, container: str) -> Self | None:
-        """The journal that an attempt left, None where there is none."""
+        """Open the journal that an attempt left; None if there is none."""
         try:
             parent, name = _place(kubelet_pods, pod_uid, container)
         except OSError:
@@ -59,7 +59,7 @@ class Journal:
             os.close(self._open.pop())
 
     def step(self, number: int) -> dict[str, int]:
-        """The files of a step, as descriptors for the process that makes the change."""
+        """Create the files of a step, as descriptors for the process that makes the change."""
         made = {
             "undo_tar": os.open(f"{number}.tar", _NEW, 0o600, dir_fd=self._directory),
             "undo_list": os.open(f"{number}.json", _NEW, 0o600, dir_fd=self._directory),
@@ -68,10 +68,10 @@ class Journal:
         return made
 
     def undo_steps(self) -> list[dict[str, Any]]:
-        """What to graft to undo every step that was begun.
+        """Return the file changes that undo every step that was started.
 
         Raises:
-            OSError, ValueError: the journal is not whole; the step it was written for has not begun then.
+            OSError, ValueError: the journal is not whole; the step it was written for has not started then.
         """
         steps = []
         numbers = sorted(int(n.removesuffix(".json")) for n in os.listdir(self._directory) if n.endswith(".json"))  # noqa: PTH208 - a descriptor
@@ -103,7 +103,7 @@ class Journal:
 
 
 def _place(kubelet_pods: Path, pod_uid: str, container: str) -> tuple[int, str]:
-    """The volume's own directory, and a name in it that no container can have."""
+    """Open the volume's own directory; also return a name in it that no container can have."""
     root = os.open(kubelet_pods, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         volume = f"{check_id(pod_uid)}/volumes/kubernetes.io~empty-dir/{keys.CONTROL_VOLUME}"

@@ -1,7 +1,7 @@
 """Capture pods of this node: from a ready worker to the last word on its Job.
 
-Whatever is written about a Job is written while holding its Lease, so two agents never capture the same Job nor
-contradict each other. The Lease has the Job's name; the controller sees by it that somebody is at work.
+Everything written about a Job is written while holding its Lease, so two agents never capture the same Job nor
+contradict each other. The Lease has the Job's name; the controller sees by it that an agent is at work.
 """
 
 import asyncio
@@ -38,9 +38,9 @@ class CaptureController:
         kube: the API server.
         pods: this node's pods.
         engine: does the work.
-        reporter: tells of it.
+        reporter: reports it.
         storage: as configured.
-        identity: holder of Leases; the same after a restart of this agent, which may then go on at once.
+        identity: holder of Leases; the same after a restart of this agent, which may then continue at once.
     """
 
     def __init__(
@@ -54,8 +54,8 @@ class CaptureController:
         self._identity = identity
         self._ready_since: dict[str, float] = {}
         self._settled: set[str] = set()
-        self._told: set[str] = set()
-        self._doomed: dict[str, Rejection] = {}
+        self._provided: set[str] = set()
+        self._rejected: dict[str, Rejection] = {}
         """Why a pod's container will never start its worker."""
         self._looked_at: dict[str, Object] = {}
         self.in_flight = InFlight()
@@ -69,37 +69,37 @@ class CaptureController:
             self._ready_since.pop(uid, None)
         if uid in self._settled or not selection.job_name(pod):
             return
-        if uid not in self._told and (request := selection.provide_image_config(pod)) is not None:
+        if uid not in self._provided and (request := selection.provide_image_config(pod)) is not None:
             self.in_flight.start((uid, "image"), lambda: self._provide_image_config(pod, request), lambda: None)
-        if uid not in self._doomed and not selection.worth_a_look(pod):
+        if uid not in self._rejected and not selection.worth_a_look(pod):
             return
         namespace, name = pod["metadata"].get("namespace", ""), pod["metadata"]["name"]
         self.in_flight.start(uid, lambda: self._serve(pod), lambda: self._look_again(namespace, name, uid))
 
     def forget(self, pod: Object) -> None:
-        """The pod is gone."""
+        """Forget a pod that no longer exists."""
         uid = pod["metadata"]["uid"]
         self._ready_since.pop(uid, None)
         self._looked_at.pop(uid, None)
-        self._doomed.pop(uid, None)
+        self._rejected.pop(uid, None)
         self._settled.discard(uid)
-        self._told.discard(uid)
+        self._provided.discard(uid)
         self.in_flight.cancel(uid)
         self.in_flight.cancel((uid, "image"))
 
     def _look_again(self, namespace: str, name: str, uid: str) -> None:
-        """What came while the work ran was not acted on; what it has seen already would only be seen again."""
+        """Look at the pod again if it has changed since the work that has just ended last looked at it."""
         pod = self._pods.get(namespace, name)
         if pod is not None and pod["metadata"]["uid"] == uid and pod is not self._looked_at.get(uid):
             self.see(pod)
 
     async def _provide_image_config(self, pod: Object, request: ImageConfigRequest) -> None:
-        """Tell standby what a stock image runs; where that cannot be known, the capture has failed."""
+        """Give standby the command line of a stock image; if it cannot be read, the capture has failed."""
         uid = pod["metadata"]["uid"]
         outcome = await self._patiently(lambda: self._engine.provide_image_config(request))
-        self._told.add(uid)
+        self._provided.add(uid)
         if not outcome.ok:
-            self._doomed[uid] = Rejection(AgentReason(outcome.reason), outcome.message)
+            self._rejected[uid] = Rejection(AgentReason(outcome.reason), outcome.message)
             self.see(self._newest(pod))
 
     async def _serve(self, pod: Object) -> None:
@@ -121,13 +121,13 @@ class CaptureController:
             await asyncio.sleep(selected.again)
 
     def _select(self, pod: Object, job: Object) -> CaptureRequest | Rejection | Wait:
-        if (doom := self._doomed.get(pod["metadata"]["uid"])) is not None and not selection.terminal(job):
-            return doom
+        if (rejection := self._rejected.get(pod["metadata"]["uid"])) is not None and not selection.terminal(job):
+            return rejection
         since = self._ready_since.get(pod["metadata"]["uid"])
         return selection.capture(pod, job, 0.0 if since is None else _now() - since, self._storage)
 
     async def _alone(self, pod: Object, job: Object) -> None:
-        """Do what the pod asks for, as the only one who does."""
+        """Do what the pod asks for while holding the Job's Lease, so that no other agent does."""
         metadata = job["metadata"]
         election = Election(self._kube, metadata["namespace"], metadata["name"], self._identity, TERMS)
         await election.run(lambda: self._capture(pod))
@@ -137,10 +137,10 @@ class CaptureController:
             logger.info("lease %s stays: %s", metadata["name"], error)
 
     async def _capture(self, pod: Object) -> None:
-        # Another agent may have held the Lease meanwhile, so everything is looked at anew.
+        # Another agent may have held the Lease meanwhile, so everything is looked at again.
         pod = self._newest(pod)
         job = await self._job(pod)
-        selected = Wait("the Job is gone") if job is None else self._select(pod, job)
+        selected = Wait("the Job no longer exists") if job is None else self._select(pod, job)
         if job is None or isinstance(selected, Wait):
             return
         if isinstance(selected, Rejection):

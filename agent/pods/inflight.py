@@ -34,7 +34,7 @@ class InFlight:
         return True
 
     def cancel(self, key: Hashable) -> None:
-        """Stop what runs under *key*, if anything: its object is gone."""
+        """Stop what runs under *key*, if anything: its object no longer exists."""
         if (task := self._tasks.get(key)) is not None:
             task.cancel()
 
@@ -57,7 +57,7 @@ class InFlight:
 
 
 async def _guarded(key: Hashable, work: Work) -> None:
-    """An error that nobody foresaw must not stop the work on all other pods; a pause keeps it from spinning."""
+    """Run *work*; an unexpected error does not stop the work on other pods, and a pause keeps it from spinning."""
     try:
         await work()
     except KubeError as error:

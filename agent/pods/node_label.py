@@ -1,6 +1,6 @@
 """The node's label ``nvidia.com/snapshot-node=ready``: captures and shaped pods may land here.
 
-The label says that a shaped pod can start on this node and will be served. It stays when the agent goes: workers then
+The label says that a shaped pod can start on this node and will be served. It stays when the agent ends: workers then
 start cold after standby's five seconds, while a missing label would keep them from starting at all.
 """
 
@@ -19,7 +19,7 @@ from kube.resources import NODES, PODS
 
 CHECK_SECONDS: Final = 30.0
 FIRST_CHECKS: Final = 1.0
-"""Seconds between looks as long as the node is not ready: whoever installs waits for it."""
+"""Seconds between looks as long as the node is not ready: an installation waits for it."""
 logger = logging.getLogger(__name__)
 
 
@@ -32,7 +32,7 @@ class NodeLabel:
         node: name of this node.
         own_pod: namespace and name of the agent's pod.
         engine: what captures and restores.
-        profile: the seccomp profile that pods here will name; None where none is used.
+        profile: the seccomp profile that pods here will name; None if none is used.
     """
 
     def __init__(
@@ -59,13 +59,13 @@ class NodeLabel:
             await asyncio.sleep(CHECK_SECONDS if done else FIRST_CHECKS)
 
     async def settle(self) -> bool:
-        """Check once and write the label where it differs; whether the node is ready and says so."""
+        """Check once and write the label if it differs; return whether the node is ready and labelled so."""
         problems = await self._engine.check()
         if self._profile is not None and not self._profile.is_file():
             problems = (*problems, f"seccomp profile {self._profile} is not there; put it there, or set seccomp.deploy")
         try:
             await self._label(None if problems else keys.NODE_READY_VALUE)
-            await self._provide_image_config(problems)
+            await self._report(problems)
         except KubeError as error:
             logger.warning("node %s: label not written: %s", self._node, error)
             return False
@@ -77,7 +77,7 @@ class NodeLabel:
             body = {"metadata": {"labels": {keys.LABEL_NODE_READY: wanted}}}
             await self._kube.patch(NODES, self._node, body)
 
-    async def _provide_image_config(self, problems: tuple[str, ...]) -> None:
+    async def _report(self, problems: tuple[str, ...]) -> None:
         """Say what changed, on the agent's pod: Events about nodes belong to a namespace that is not ours."""
         if problems == self._problems:
             return

@@ -1,7 +1,7 @@
 """What the agent says about its work: annotations on pods and Jobs for programs, Events for people.
 
-A final word is never written over: each write builds on the object as it is and fails where it has changed meanwhile.
-Everything about one attempt goes into one patch, so nobody sees half of it.
+A final word is never written over: each write builds on the object as it is and fails if it has changed meanwhile.
+Everything about one attempt is written in one patch, so no reader sees half of it.
 """
 
 import asyncio
@@ -28,23 +28,23 @@ MAX_MESSAGE: Final = 1024
 """Characters of a message in an annotation; all annotations of an object share 256 KiB."""
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 10.0
-"""Seconds between attempts to write: what was done must be told, however long the API server is away."""
+"""Seconds between attempts to write: what was done must be reported, however long the API server is away."""
 
 Notes = dict[str, str]
 logger = logging.getLogger(__name__)
 
 
 def outcome_of(refusal: Rejection) -> ExecutionResult:
-    """A refusal as the engine would have said it."""
+    """Return a refusal as the engine would report it."""
     return ExecutionResult(ok=False, reason=refusal.reason, message=refusal.message)
 
 
 def restore_notes(
     pod: Object, container: str, found: str, status: RestoreStatus, outcome: ExecutionResult, now: datetime
 ) -> Notes | None:
-    """Annotations that tell of a restore into the container with id *found*; None where the last word was said.
+    """Return the annotations about a restore into the container with id *found*; None after a final report.
 
-    The report has the moment at which it is written, *now*: who counts reports knows by it which ones were seen before.
+    The report has the moment at which it is written, *now*: a reader that counts reports knows by it which are new.
     """
     if selection.reported_id(pod, container) == found:
         return None
@@ -59,7 +59,7 @@ def restore_notes(
 
 
 def capture_notes(job: Object, container: str, node: str, outcome: ExecutionResult) -> Notes | None:
-    """Annotations that tell how the capture ended; None where the last word was said."""
+    """Return the annotations that say how the capture ended; None after a final report."""
     if selection.terminal(job):
         return None
     notes = {
@@ -92,7 +92,7 @@ def _json(found: dict[str, object]) -> str:
 
 
 def _closed(reason: str) -> str:
-    """Metrics have a series for each reason, so none must come that the list does not have."""
+    """Return a reason of the closed list: metrics have a series for each."""
     return AgentReason(reason).value if reason in set(AgentReason) else AgentReason.INTERNAL_ERROR.value
 
 
@@ -116,7 +116,7 @@ def _now() -> datetime:
 
 
 class Reporter:
-    """Writes notes and records Events; a write that fails is tried again until it is done or its object is gone."""
+    """Writes notes and records Events; a write that fails is tried again until it succeeds or its object is deleted."""
 
     def __init__(self, kube: KubeClient, recorder: Recorder, node: str, now: Callable[[], datetime] = _now) -> None:
         self._kube = kube
@@ -125,16 +125,16 @@ class Reporter:
         self._node = node
 
     def restore_requested(self, pod: Object, request: RestoreRequest) -> None:
-        """A container of *pod* is awaited, or there."""
+        """Report that a container of *pod* is to be restored, whether it exists yet or not."""
         message = f"container {request.place.container} is to be restored from checkpoint {request.checkpoint_id}"
         self._say(pod, "Normal", "RestoreRequested", f"{message}, version {request.version}")
 
     async def restoring(self, pod: Object, container: str, found: str) -> None:
-        """The container is there and its restore runs."""
+        """Report that the container exists and its restore runs."""
         await self._note_restore(pod, container, found, RestoreStatus.IN_PROGRESS, ExecutionResult(ok=False))
 
     async def restored(self, pod: Object, container: str, found: str, outcome: ExecutionResult) -> None:
-        """A restore ended, well or not."""
+        """Report how a restore ended, well or not."""
         status = RestoreStatus.COMPLETED if outcome.ok else RestoreStatus.FAILED
         if outcome.ok:
             self._say(pod, "Normal", "RestoreSucceeded", f"container {container} restored in {_took(outcome)}")
@@ -148,14 +148,14 @@ class Reporter:
         self._say(pod, "Warning", "RestoreFailed", f"{refusal.message} ({refusal.reason})")
 
     async def capture_begun(self, job: Object, pod: Object, request: CaptureRequest) -> None:
-        """The worker is ready and its capture starts: from now on the Job names our node."""
+        """Report that the worker is ready and its capture starts: from now on the Job names our node."""
         words = f"container {request.place.container} of pod {request.place.pod} is ready and is captured now"
         for about in (job, pod):
             self._say(about, "Normal", "CheckpointRequested", words)
         await self._note(JOBS, job, lambda now: None if selection.terminal(now) else {keys.ANN_NODE: self._node})
 
     async def captured(self, job: Object, pod: Object, container: str, outcome: ExecutionResult) -> None:
-        """A capture ended, well or not."""
+        """Report how a capture ended, well or not."""
         for about in (job, pod):
             if outcome.ok:
                 self._say(about, "Normal", "CheckpointSucceeded", f"container {container} captured: {_took(outcome)}")
@@ -187,7 +187,7 @@ class Reporter:
                 pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _try_note(self, resource: Resource, about: Object, decide: Callable[[Object], Notes | None]) -> bool:
-        """Write once; False where the object changed under our hand."""
+        """Write once; False if the object changed under our hand."""
         name, namespace = about["name"], about.get("namespace")
         now = await self._kube.get(resource, name, namespace)
         notes = decide(now) if now["metadata"].get("uid") == about.get("uid") else None

@@ -1,8 +1,8 @@
-"""Restore pods of this node: from the first sight of one to the last word about each of its containers.
+"""Restore pods of this node: from the first sight of one to the final report about each of its containers.
 
-The order is given as soon as a pod is bound here, before its container exists: what it needs from the API server is
+The request is made as soon as a pod is bound here, before its container exists: what it needs from the API server is
 fetched while the image is pulled, and the engine meets the container as it starts. Status updates of kubelet, which
-lag, only tell which container it was.
+lag, only say which container it was.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ from kube.resources import CHECKPOINTS
 POLL: Final = 0.02
 """Seconds between attempts at a container that has not started: they are in the way of every restore."""
 FRESH_SECONDS: Final = 30.0
-"""How long an order is given again before the DynamoCheckpoint is read anew."""
+"""How long a request is repeated before the DynamoCheckpoint is read again."""
 PATIENCE: Final = 20.0
 """Seconds that a container may run without being claimable: standby waits 5, after a lost claim 10 more."""
 STATUS_LAG: Final = 3.0
 """Seconds by which a pod's status may lag behind its containers; it is mostly one."""
 MAX_HANDLED: Final = 8
-"""Container ids remembered for one container name: those before are long gone."""
+"""Container ids remembered for one container name: those before ended long ago."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class _Known:
     """Ids of its containers that were dealt with, oldest first."""
     announced: bool = False
     """That it is to be restored, or why it is not to be."""
-    told: str = ""
+    reported_running: str = ""
     """Id of the container whose restore was reported as running."""
 
 
@@ -78,7 +78,7 @@ class RestoreController:
             self._look((pod["metadata"]["uid"], name))
 
     def forget(self, pod: Object) -> None:
-        """The pod is gone."""
+        """Forget a pod that no longer exists."""
         uid = pod["metadata"]["uid"]
         for key in [key for key in self._known if key[0] == uid]:
             del self._known[key]
@@ -100,22 +100,22 @@ class RestoreController:
         if known is None:
             return
         if key in self.in_flight:
-            self._tell_running(known, container)
+            self._report_running(known, container)
             return
         found = selection.wanted(known.pod, container, frozenset(known.handled))
         if not isinstance(found, Wait):
             self.in_flight.start(key, lambda: self._restore(known, container), lambda: self._look(key))
 
-    def _tell_running(self, known: _Known, container: str) -> None:
+    def _report_running(self, known: _Known, container: str) -> None:
         pod, found = known.pod, selection.running_id(known.pod, container)
-        if not found or found == known.told or selection.reported_id(pod, container) == found:
+        if not found or found == known.reported_running or selection.reported_id(pod, container) == found:
             return
-        known.told = found
+        known.reported_running = found
         key = (pod["metadata"]["uid"], container, found)
         self.in_flight.start(key, lambda: self._reporter.restoring(pod, container, found), lambda: None)
 
     async def _restore(self, known: _Known, container: str) -> None:
-        """One order, and what became of it."""
+        """Make one request, and report how it ended."""
         request = selection.restore(known.pod, container, await self._checkpoint(known.pod), self._storage)
         if not known.announced:
             known.announced = True
@@ -135,7 +135,7 @@ class RestoreController:
         logger.warning("restore refused: %s", request.message, extra=facts | {"reason": request.reason.value})
 
     async def _insist(self, known: _Known, request: RestoreRequest | RejectRequest) -> ExecutionResult:
-        """Give the order until it is carried out, or a container has run for so long that none will be."""
+        """Repeat the request until it is carried out, or a container has run for so long that it will not be."""
         fresh_until, give_up_at = _now() + FRESH_SECONDS, 0.0
         while True:
             if isinstance(request, RejectRequest):
@@ -153,7 +153,7 @@ class RestoreController:
             await asyncio.sleep(POLL)
 
     async def _id(self, known: _Known, container: str) -> str:
-        """Id of the container that a failure speaks of, once kubelet has told it; empty where it does not."""
+        """Id of the container that a failure speaks of, once kubelet has reported it; empty if it does not."""
         with suppress(TimeoutError):
             async with asyncio.timeout(STATUS_LAG):
                 while not selection.running_id(known.pod, container):

@@ -1,7 +1,7 @@
 """What a pod of this node asks of the agent: pure, from the objects as they are.
 
-Everything in a pod was written by somebody else, so ids, names and paths are checked here before they become part of
-an order.
+Nothing in a pod was written by the agent, so ids, names and paths are checked here before they become part of a
+request.
 """
 
 from dataclasses import dataclass
@@ -40,12 +40,12 @@ class Wait:
 
     why: str
     again: float | None = None
-    """Seconds until another look is worth it; None: the next change of the pod tells."""
+    """Seconds until another look is worth it; None: wait for the next change of the pod."""
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """A failure that needs no engine to be known."""
+    """A failure that is known without the engine."""
 
     reason: AgentReason
     message: str
@@ -58,7 +58,7 @@ class _Refused(Exception):  # noqa: N818 - carries an answer through the checks,
 
 
 def role(pod: Object) -> Role:
-    """What *pod* is to the agent."""
+    """Return what *pod* is to the agent."""
     labels = ckpt.labels_of(pod)
     if labels.get(keys.LABEL_IS_SOURCE) == "true":
         return Role.SOURCE
@@ -68,7 +68,7 @@ def role(pod: Object) -> Role:
 
 
 def targets(pod: Object) -> tuple[str, ...] | Rejection:
-    """The containers of a restore pod that standby waits in; none in a pod that only carries the id, as clean-up's."""
+    """Return the containers of a restore pod that standby waits in; none if it only carries the id, as a clean-up."""
     try:
         named = ckpt.target_containers(pod)
     except ckpt.TargetError as error:
@@ -83,19 +83,19 @@ def alive(pod: Object) -> bool:
 
 
 def running_id(pod: Object, container: str) -> str:
-    """Id of the running container, without the runtime's scheme; empty where none runs."""
+    """Id of the running container, without the runtime's scheme; empty if none runs."""
     status = _status(pod, container)
     running = (status.get("state") or {}).get("running")
     return container_id(status) if running is not None else ""
 
 
 def container_id(status: Object) -> str:
-    """The id in a container status, without the runtime's scheme."""
+    """Return the id in a container status, without the runtime's scheme."""
     return str(status.get("containerID") or "").rpartition("://")[2]
 
 
 def reported_id(pod: Object, container: str) -> str:
-    """Id of the container that the pod's restore status speaks of with a final word; empty where there is none."""
+    """Id of the container that the pod's restore status speaks of with a final word; empty if there is none."""
     notes = ckpt.annotations_of(pod)
     if notes.get(keys.ANN_RESTORE_STATUS_PREFIX + container) not in _FINAL:
         return ""
@@ -103,7 +103,7 @@ def reported_id(pod: Object, container: str) -> str:
 
 
 def wanted(pod: Object, container: str, handled: frozenset[str] = frozenset()) -> str | Wait:
-    """Whether to restore into the container now; the answer is its id, empty where it is about to start first.
+    """Whether to restore into the container now; the answer is its id, empty if it is about to start first.
 
     Args:
         pod: as it was seen last.
@@ -119,18 +119,18 @@ def wanted(pod: Object, container: str, handled: frozenset[str] = frozenset()) -
     status = _status(pod, container)
     state = status.get("state") or {}
     if handled or status.get("restartCount") or status.get("lastState") or "terminated" in state:
-        # Standby waits 5 s and status is behind by one: a later start is told by status soon enough.
+        # Standby waits 5 s and status is behind by one: status shows a later start soon enough.
         return Wait("the container will start again, or not")
     return ""
 
 
 def restore(pod: Object, container: str, checkpoint: Object | None, storage: Storage) -> RestoreRequest | RejectRequest:
-    """The order to restore into a container, or to start it cold without delay.
+    """Return the request to restore into a container, or to start it cold without delay.
 
     Args:
         pod: the restore pod.
         container: one of its targets.
-        checkpoint: the DynamoCheckpoint that the pod names, None where there is none.
+        checkpoint: the DynamoCheckpoint that the pod names, None if there is none.
         storage: as configured.
     """
     place = _place(pod, container, running_id(pod, container))
@@ -144,23 +144,23 @@ def restore(pod: Object, container: str, checkpoint: Object | None, storage: Sto
 
 
 def _since_the_gate(pod: Object) -> str:
-    """What a pod that waited for its checkpoint should read first."""
+    """Return what the message for a pod that waited for its checkpoint begins with."""
     end = ckpt.annotations_of(pod).get(keys.ANN_GATE, "")
     return f"the pod waited for its checkpoint and was let go ({end}): " if end in set(GateEnd) else ""
 
 
 def checkpoint_name(pod: Object) -> str:
-    """Name of the DynamoCheckpoint that the pod was shaped for; empty where it names none."""
+    """Name of the DynamoCheckpoint that the pod was shaped for; empty if it names none."""
     return ckpt.annotations_of(pod).get(keys.ANN_CHECKPOINT, "")
 
 
 def capture(pod: Object, job: Object, ready_for: float, storage: Storage) -> CaptureRequest | Rejection | Wait:
-    """What a capture pod asks for now.
+    """Return what a capture pod asks for now.
 
     Args:
         pod: of a capture Job.
         job: its owner, as it is now.
-        ready_for: seconds since its container was first seen ready; 0 where it is not.
+        ready_for: seconds since its container was first seen ready; 0 if it is not.
         storage: as configured.
     """
     if terminal(job):
@@ -180,7 +180,7 @@ def capture(pod: Object, job: Object, ready_for: float, storage: Storage) -> Cap
 
 
 def provide_image_config(pod: Object) -> ImageConfigRequest | None:
-    """Whether the standby of a capture pod waits to be told what its image runs; None where it does not, or not yet."""
+    """Return the request of a standby that waits for its image's command line; None if it does not, or not yet."""
     try:
         target = _only_target(pod)
     except _Refused:
@@ -193,7 +193,7 @@ def provide_image_config(pod: Object) -> ImageConfigRequest | None:
 
 
 def job_name(pod: Object) -> str:
-    """Name of the Job of a capture pod; empty where it has none."""
+    """Name of the Job of a capture pod; empty if it has none."""
     return ckpt.labels_of(pod).get(keys.LABEL_JOB_NAME, "")
 
 
@@ -291,7 +291,7 @@ def _base_path(pod: Object, storage: Storage) -> PurePosixPath:
 
 
 def _digest(pod: Object, checkpoint: Object | None, checkpoint_id: str, version: str) -> str:
-    """The one manifest that may be restored: the controller's word, never the pod's or the artifact's."""
+    """Return the digest of the one manifest that may be restored: from the controller, never from pod or artifact."""
     name = checkpoint_name(pod)
     if not name:
         raise _Refused(AgentReason.CHECKPOINT_UNNAMED, f"the pod has no annotation {keys.ANN_CHECKPOINT}")
@@ -312,7 +312,7 @@ def _digest(pod: Object, checkpoint: Object | None, checkpoint_id: str, version:
 
 
 def _kept_version(status: Object, checkpoint_id: str, version: str) -> str | None:
-    """The digest of a version that the checkpoint keeps, whatever becomes of the newest; None: it is not listed."""
+    """Return the digest of a version that the checkpoint keeps, whatever happens to the newest; None if not listed."""
     if status.get("checkpointID") != checkpoint_id:
         return None
     kept = (each for each in status.get("versions") or () if each.get("version") == version)
@@ -337,7 +337,7 @@ def _same_artifact(name: str, status: Object, checkpoint_id: str, version: str) 
         raise _Refused(
             AgentReason.CHECKPOINT_CHANGED,
             f"the pod was shaped for {checkpoint_id} version {version}, but DynamoCheckpoint {name} now has "
-            f"{found or 'no id'} at {location or 'no location'}; create the pod anew",
+            f"{found or 'no id'} at {location or 'no location'}; create the pod again",
         )
 
 
@@ -362,7 +362,7 @@ def _empty_dirs(pod: Object, container: str) -> dict[str, str]:
     for mount in (ckpt.find_container(spec, container) or {}).get("volumeMounts") or ():
         name, point, below = mount.get("name"), mount.get("mountPath", ""), mount.get("subPath") or ""
         ours = name == keys.CONTROL_VOLUME or point == keys.SHARED_MEMORY_DIR
-        # What a subPathExpr stands for only kubelet knows.
+        # Only kubelet knows what a subPathExpr expands to.
         if name in names - {None} and not ours and not mount.get("subPathExpr") and _is_below(below):
             found[str(point)] = str(root / str(name) / below)
     return found

@@ -1,4 +1,7 @@
-"""Follows the pods of this node and hands each to the work it asks for; everything it knows it can learn anew."""
+"""Watches the pods of this node and hands each to its controller.
+
+A restart loses nothing: all that is known here comes from the API server.
+"""
 
 import asyncio
 from typing import Final
@@ -15,7 +18,7 @@ DRAIN_SECONDS: Final = 20.0
 
 
 class Watch:
-    """The agent's eyes: add it to the informer of this node's pods before that runs."""
+    """The handler of this node's pods: add it to their informer before that runs."""
 
     def __init__(self, pods: Informer, restores: RestoreController, captures: CaptureController) -> None:
         self._restores = restores
@@ -23,7 +26,7 @@ class Watch:
         pods.add_handler(self.changed)
 
     def changed(self, change: Change) -> None:
-        """A pod appeared, changed or went."""
+        """Handle a pod that was added, changed or removed."""
         old, new = change
         if old is not None and (new is None or new["metadata"]["uid"] != old["metadata"]["uid"]):
             self._restores.forget(old)
@@ -37,7 +40,7 @@ class Watch:
                 self._restores.see(new)
 
     async def run(self) -> None:
-        """Until cancelled; then nothing new is begun, and what is in flight may end within bounds."""
+        """Run until cancelled; then start nothing new, and give what is in flight limited time to end."""
         try:
             await asyncio.Event().wait()
         finally:

@@ -1,1 +1,1 @@
-"""Where artifacts are stored. Each backend hands out a local directory descriptor, whatever stands behind it."""
+"""Where artifacts are stored. Each backend hands out a local directory descriptor, whatever its storage is."""

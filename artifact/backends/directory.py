@@ -17,10 +17,10 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY
 
 
 def open_agent_mount(base_path: str) -> int:
-    """The store in agentMount.
+    """Open the store in agentMount.
 
     Raises:
-        ArtifactError: where the volume is not there.
+        ArtifactError: if the volume is not there.
     """
     try:
         return os.open(base_path, _DIRECTORY | os.O_CLOEXEC)
@@ -35,7 +35,7 @@ def open_beneath(directory: int, path: str, flags: int = _DIRECTORY) -> int:
     """Open ``path`` below ``directory``, following no link on the way.
 
     Raises:
-        ArtifactError: where it is not there or a link is in the way.
+        ArtifactError: if it is not there or a link is in the way.
     """
     try:
         return syscalls.openat2(directory, path, flags, resolve=_SAFE)
@@ -49,10 +49,10 @@ def open_beneath(directory: int, path: str, flags: int = _DIRECTORY) -> int:
 
 
 def make_directories(directory: int, path: str) -> int:
-    """Make ``path`` below ``directory`` where it lacks parts; returns the descriptor of the last.
+    """Make the missing parts of ``path`` below ``directory``; returns the descriptor of the last.
 
     Raises:
-        ArtifactError: where a part is a link or a file, or storage is full or read-only.
+        ArtifactError: if a part is a link or a file, or storage is full or read-only.
     """
     current = os.dup(directory)
     try:

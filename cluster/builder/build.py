@@ -40,7 +40,7 @@ class Programs:
     folders: dict[str, Path]
 
     def path(self, name: str) -> Path:
-        """A program by its name, e.g. ``kubectl``."""
+        """Return a program by its name, e.g. ``kubectl``."""
         for folder in self.folders.values():
             if (folder / name).exists():
                 return folder / name
@@ -71,7 +71,7 @@ def _build_all(compiler: Go, missing: Sequence[Component], targets: dict[Compone
 
 
 def _side_by_side() -> int:
-    """One build leaves cores idle while it links, so two at a time where memory allows."""
+    """One build leaves cores idle while it links, so two at a time if memory allows."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return 2 if memory >= 2 * MEMORY_PER_BUILD else 1
 
@@ -99,7 +99,7 @@ def _compile(compiler: Go, component: Component, folder: Path, advance: Advance)
 
 
 def _keep_folders(compiler: Go, component: Component, folder: Path) -> None:
-    """Copied, because a part must not depend on the compiler's own cache of modules."""
+    """Copy a module's folders, because a part must not depend on the compiler's own cache of modules."""
     if not component.folders:
         return
     asked: list[str | Path] = [compiler.program, "list", "-m", "-f", "{{.Dir}}", component.module]

@@ -39,7 +39,7 @@ class Cache:
         return cls(Path(chosen).absolute() if chosen else home / "dynamo-snapshot")
 
     def part(self, name: str, key: str) -> Path:
-        """The folder of one published part, e.g. ``parts/etcd-3f2a...``."""
+        """Return the folder of one published part, e.g. ``parts/etcd-3f2a...``."""
         return self.root / "parts" / f"{name}-{key}"
 
     @property
@@ -48,7 +48,7 @@ class Cache:
         return self.root / "clusters"
 
     def cluster(self, name: str) -> Path:
-        """The folder of the cluster *name*; StateError if that cannot be a cluster's name."""
+        """Return the folder of the cluster *name*; StateError if that cannot be a cluster's name."""
         if not NAME.fullmatch(name):
             raise StateError(f"{name!r} is no name for a cluster: up to 32 lower-case letters, digits and hyphens")
         return self.clusters / name

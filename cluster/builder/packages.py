@@ -49,7 +49,7 @@ KNOWN_SUITES = ("bookworm", "trixie", "forky", "sid", "stable", "testing", "unst
 
 
 def node_root(home: Cache, progress: Progress) -> Path:
-    """The unpacked root, from the cache or fetched now."""
+    """Return the unpacked root, from the cache or fetched now."""
     described = repr(
         (SUITE, PACKAGES, sorted(LINKS.items()), sorted(FILES.items()), run(["dpkg", "--print-architecture"]))
     )
@@ -76,7 +76,7 @@ def mirror(targets: str) -> tuple[str, str]:
 
 
 def source_line(uri: str, keyring: str) -> str:
-    """The one line of the private sources file. Pure."""
+    """Return the one line of the private sources file. Pure."""
     options = f"[signed-by={keyring}] " if keyring else ""
     return f"deb {options}{uri} {SUITE} main\n"
 
@@ -114,13 +114,13 @@ def _download(scratch: Path) -> list[Path]:
 
 def _index_targets() -> str:
     # Without release info it also names archives that were never downloaded: on a fresh machine, all of them.
-    # SIGNED_BY stays literal where the source names no keyring.
+    # SIGNED_BY stays literal if the source names no keyring.
     form = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)"
     return run(["apt-get", "indextargets", "--no-release-info", "--format", form, "Created-By: Packages"])
 
 
 def _keyring(named: str) -> str:
-    """The source's own keyring, else that of Debian's package, else apt's default ("")."""
+    """Return the source's own keyring, else that of Debian's package, else apt's default ("")."""
     return named or next((path for path in KEYRINGS if Path(path).exists()), "")
 
 

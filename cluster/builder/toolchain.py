@@ -73,7 +73,7 @@ HELM3 = Component(
     "helm3",
     ("helm.sh/helm/v3/cmd/helm",),
     ("helm",),
-    # It asks for charts as if on a cluster as old as 1.20 unless it is told, as its own releases are, what it speaks.
+    # It asks for charts as if on a cluster as old as 1.20 unless its version is set, as in its own releases.
     module="k8s.io/client-go",
     stamps=(
         ("helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor", "{minor}"),
@@ -103,7 +103,7 @@ ALL_COMPONENTS = (*COMPONENTS, *TEST_COMPONENTS)
 
 
 def ldflags(component: Component, go_mod: str) -> str:
-    """Linker flags, which also tell a program its version where it would not know it. Pure."""
+    """Linker flags, which also set a program's version if it would not know it. Pure."""
     found = re.search(rf"^(?:require)?\s*{re.escape(component.module)} v((\d+)\.(\d+)\.\S+)", go_mod, re.MULTILINE)
     if not component.module or not found:
         return STRIP
@@ -115,7 +115,7 @@ def ldflags(component: Component, go_mod: str) -> str:
 
 
 def go_required(go_mods: Mapping[str, str]) -> tuple[int, ...]:
-    """The least Go version that all modules accept, e.g. ``(1, 26, 6)``."""
+    """Return the least Go version that all modules accept, e.g. ``(1, 26, 6)``."""
     lines = (re.search(r"^go (\S+)$", text, re.MULTILINE) for text in go_mods.values())
     return max(version_tuple(found.group(1)) for found in lines if found)
 
@@ -136,6 +136,6 @@ def key(component: Component, files: Mapping[str, bytes], go_version: str, archi
         "go": go_version,
         "architecture": architecture,
     }
-    if component.folders:  # else a part without any would be built anew for nothing
+    if component.folders:  # else a part without any would be built again for nothing
         content["folders"] = component.folders
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -31,7 +31,7 @@ class Hierarchy:
 
 
 def hierarchies(mountinfo: str) -> list[Hierarchy]:
-    """All that a node needs: those of version 1 where there are any, else the unified one. Pure.
+    """All that a node needs: those of version 1 if there are any, else the unified one. Pure.
 
     On hybrid hosts the unified hierarchy has no controllers, and a node without it is a plain version 1 node.
     """

@@ -28,13 +28,13 @@ def clear(folder: Path) -> None:
 
 
 def nodes_in(folder: Path) -> list[Node]:
-    """The nodes that have a folder there, started or not."""
+    """Return the nodes that have a folder there, started or not."""
     found = folder.glob("nodes/*")
     return [node_of(folder, int(path.name)) for path in found if path.name.isdigit()]
 
 
 def node_of(folder: Path, index: int) -> Node:
-    """The *index*-th node of the cluster in *folder*."""
+    """Return the *index*-th node of the cluster in *folder*."""
     return Node(index, f"{folder.name}-{index}", network.identity(str(folder)), folder / "nodes" / str(index))
 
 
@@ -42,6 +42,6 @@ def end_control_plane(folder: Path) -> None:
     """End a control plane that runs without nodes, by its supervisor."""
     supervisor = Process.noted(folder / "pid", str(folder / "supervisor.json"))
     if supervisor:
-        # Not killed: it ends when its programs have, so that nobody writes in the folder any more.
+        # Not killed: it ends when its programs have, so that nothing writes in the folder any more.
         supervisor.send(signal.SIGTERM)
     wait_until("the end of the control plane", lambda: not held(folder / "lock"), seconds=END_SECONDS)

@@ -33,7 +33,7 @@ UPLINK = "uplink"
 
 
 def free_subnet(used: Iterable[IPv4Network]) -> IPv4Network:
-    """The first subnet of the pool that overlaps none in use. Pure."""
+    """Return the first subnet of the pool that overlaps none in use. Pure."""
     taken = [network for network in used if network.overlaps(POOL)]
     for candidate in POOL.subnets(new_prefix=PREFIX):
         if not any(candidate.overlaps(network) for network in taken):
@@ -47,27 +47,27 @@ def node_address(subnet: IPv4Network, index: int) -> IPv4Address:
 
 
 def host_address(subnet: IPv4Network) -> IPv4Address:
-    """The host's own end. Pure."""
+    """Return the host's own end. Pure."""
     return subnet[-2]
 
 
 def pod_subnet(index: int) -> IPv4Network:
-    """The pods of the *index*-th node. Pure."""
+    """Return the pods of the *index*-th node. Pure."""
     return list(POD_NETWORK.subnets(new_prefix=24))[index]
 
 
 def link_name(identity: str) -> str:
-    """The host end's name: found again from the identity alone, 15 characters at most. Pure."""
+    """Return the host end's name: found again from the identity alone, 15 characters at most. Pure."""
     return f"ds-{identity}"
 
 
 def identity(state_folder: str) -> str:
-    """Short name of a cluster that differs between caches even where the clusters' names do not. Pure."""
+    """Short name of a cluster that differs between caches even if the clusters' names do not. Pure."""
     return hashlib.sha256(state_folder.encode()).hexdigest()[:10]
 
 
 def networks_in_use(addresses: str, routes: str) -> list[IPv4Network]:
-    """What ``ip -j -4 addr`` and ``ip -j -4 route show table all`` name. Pure."""
+    """Parse the subnets that ``ip -j -4 addr`` and ``ip -j -4 route show table all`` name. Pure."""
     local = [
         IPv4Network(f"{entry['local']}/{entry['prefixlen']}", strict=False)
         for link in json.loads(addresses or "[]")
@@ -117,7 +117,7 @@ def connect_node(first: int, pid: int, subnet: IPv4Network, index: int) -> None:
 
 
 def route_pods(pid: int, subnet: IPv4Network, own: int, count: int) -> None:
-    """Tell the *own*-th of *count* nodes where the other nodes' pods are."""
+    """Set the routes of the *own*-th of *count* nodes to the other nodes' pods."""
     for other in range(1, count + 1):
         if other != own:
             _inside(pid, "route", "add", str(pod_subnet(other)), "via", str(node_address(subnet, other)))

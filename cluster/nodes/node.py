@@ -66,7 +66,7 @@ class Node:
         return held(self.folder / "lock")
 
     def first_process(self) -> Process:
-        """The node's pid 1 as the host numbers it; StateError if there is none."""
+        """Return the node's pid 1 as the host numbers it; StateError if there is none."""
         outer = self._outer()
         children = outer.children() if outer else []
         if not children:
@@ -80,7 +80,7 @@ class Node:
         reader, writer = os.pipe()
         try:
             with (self.folder / "boot.log").open("wb") as log:
-                # No child of ours: it outlives this process, and whoever ends it need not be its parent.
+                # No child of ours: it outlives this process, and the process that ends it need not be its parent.
                 argv = ["setsid", "--fork", sys.executable, "-I", node_boot.__file__, str(path)]
                 subprocess.run(argv, stdin=reader, stdout=log, stderr=log, cwd="/", check=True)
         finally:
@@ -106,7 +106,7 @@ class Node:
         wait_until(f"the end of node {self.name}", lambda: not self.lives(), seconds=20)
 
     def enter(self, command: Sequence[str]) -> list[str]:
-        """The command line that runs *command* in the node's namespaces."""
+        """Return the command line that runs *command* in the node's namespaces."""
         pid = str(self.first_process().pid)
         namespaces = ["--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup"]
         variables = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
@@ -138,7 +138,7 @@ class Node:
 
 
 def boot_spec(node: Node, lower: Path, programs: dict[str, Path], volumes: Path, found: list[Hierarchy]) -> Spec:
-    """What the node's first process is told. Its folders exist already; their contents may come later."""
+    """Write the configuration of the node's first process. Its folders exist already; their contents may come later."""
     binds = [Bind(str(folder), f"/opt/cluster/{name}", read_only=True) for name, folder in programs.items()]
     binds += [
         Bind(str(programs["cni"]), "/opt/cni/bin", read_only=True),

@@ -101,7 +101,7 @@ def inside(path: str) -> NoReturn:
     # Volumes mounted in one place must appear in others (mountPropagation), so all of the node is shared.
     mount("", "/", "", MS_SHARED | MS_REC)
     if sys.stdin.readline() != "go\n":
-        sys.exit("the starting process is gone")
+        sys.exit("the starting process has ended")
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.execve(spec.supervisor[0], spec.supervisor, {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"})  # noqa: S606

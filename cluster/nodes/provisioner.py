@@ -40,7 +40,7 @@ class Plan:
 
 
 def plan(claims: list[Object], volumes: list[Object], folder: str) -> Plan:
-    """What is to be done about *claims*, given *volumes*. Pure."""
+    """Plan what is to be done about *claims*, given *volumes*. Pure."""
     present = {volume["metadata"]["name"] for volume in volumes}
     wanted = [volume_for(claim, folder) for claim in claims if is_ours(claim)]
     create = [volume for volume in wanted if volume["metadata"]["name"] not in present]
@@ -61,7 +61,7 @@ def is_ours(claim: Object) -> bool:
 
 
 def is_released(volume: Object) -> bool:
-    """Whether *volume* is ours and its claim is gone."""
+    """Whether *volume* is ours and its claim no longer exists."""
     released = volume.get("status", {}).get("phase") == "Released"
     return made_here(volume) and released and volume["spec"].get("persistentVolumeReclaimPolicy") == "Delete"
 
@@ -73,7 +73,7 @@ def made_here(volume: Object) -> bool:
 
 
 def volume_for(claim: Object, folder: str) -> Object:
-    """The volume that *claim* is bound to."""
+    """Return the volume that *claim* is bound to."""
     meta, spec = claim["metadata"], claim["spec"]
     name = f"pvc-{meta['uid']}"
     reference = {key: meta[key] for key in ("namespace", "name", "uid")}
@@ -93,7 +93,7 @@ def volume_for(claim: Object, folder: str) -> Object:
 
 
 def folder_of(name: str, root: Path) -> Path:
-    """The folder of the volume *name*; ValueError if the name is not one that we gave."""
+    """Return the folder of the volume *name*; ValueError if the name is not one that we gave."""
     prefix, _, uid = name.partition("-")
     if prefix != "pvc" or not UID.fullmatch(uid):
         raise ValueError(f"volume {name!r} has no name of ours; its folder is left alone")
@@ -110,7 +110,7 @@ class Api:
         self._context = ssl.create_default_context(cadata=ca)
 
     def call(self, method: str, path: str, body: Object | None = None, timeout: float = 10) -> Any:  # noqa: ANN401
-        """The response, open for reading."""
+        """Return the response, open for reading."""
         request = urllib.request.Request(self._server + path, method=method)  # noqa: S310
         request.add_header("Authorization", f"Bearer {self._token}")
         request.add_header("Content-Type", "application/json")
@@ -145,7 +145,7 @@ def reconcile(api: Api, root: Path) -> str:
 
 def wait_for_change(api: Api, version: str) -> None:
     """Return at the next change of a claim or volume, or when a watch ends."""
-    # Claims are watched; a volume is released only after its claim is gone, within the retry below.
+    # Claims are watched; a volume is released only after its claim was removed, within the retry below.
     path = f"{CLAIMS}?watch=1&timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}"
     with api.call("GET", path, timeout=WATCH_SECONDS + 10) as events:
         next(iter(events), None)

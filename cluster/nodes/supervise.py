@@ -5,9 +5,9 @@ It therefore imports the standard library only. SPEC is a JSON file::
 
     {"components": [{"name": ..., "argv": [...], "log": path, "env": {...}, "wait_for": [target, ...]}],
      "restart": true,        start a program again that ended; else the end of one ends all
-     "parent_pipe": false,   end when standard input closes, as it does when the parent is gone
+     "parent_pipe": false,   end when standard input closes, as it does when the parent has ended
      "pid_file": null,       where to note our own process number
-     "remove": null}         a folder to remove when the parent is gone, which else would remove it
+     "remove": null}         a folder to remove when the parent has ended, which else would remove it
 
 A wait target is ``unix:PATH``, ``tcp:HOST:PORT`` or ``https://...`` (answering 200).
 """
@@ -45,7 +45,7 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass
 class Component:
-    """One program and where it stands."""
+    """One program and its state."""
 
     name: str
     argv: list[str]
@@ -76,7 +76,7 @@ def reachable(target: str) -> bool:
 
 
 class Supervisor:
-    """Keeps the components running until it is told to end."""
+    """Keeps the components running until it is asked to end."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self.components = [Component(**entry) for entry in spec["components"]]
@@ -142,7 +142,7 @@ class Supervisor:
             with contextlib.suppress(BlockingIOError):
                 self.wakeup.recv(4096)
         if sys.stdin in readable and not os.read(0, 4096):
-            say("the parent is gone")
+            say("the parent has ended")
             self.ending = self.orphaned = True
 
     def _reap(self) -> None:

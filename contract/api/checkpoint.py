@@ -25,34 +25,34 @@ DEFAULT_SETTLE_SECONDS: Final = 5
 
 
 WORKLOAD_GONE: Final = "WorkloadGone"
-"""Reason of condition Ready where a capture was ended because nobody wanted it any more."""
+"""Reason of condition Ready if a capture was cancelled because no pod or workload requested it any more."""
 
 
 class TargetError(ValueError):
-    """The target containers of a pod or template cannot be told, or are not there."""
+    """The target containers of a pod or template cannot be determined, or do not exist."""
 
 
 def labels_of(obj: Mapping[str, Any]) -> Mapping[str, str]:
-    """Labels of an object, empty where there are none."""
+    """Labels of an object, empty if there are none."""
     return (obj.get("metadata") or {}).get("labels") or {}
 
 
 def annotations_of(obj: Mapping[str, Any]) -> Mapping[str, str]:
-    """Annotations of an object, empty where there are none."""
+    """Annotations of an object, empty if there are none."""
     return (obj.get("metadata") or {}).get("annotations") or {}
 
 
 def controller_of(obj: Mapping[str, Any]) -> Json | None:
-    """The owner reference of who controls an object."""
+    """Return the owner reference of who controls an object."""
     owners = (obj.get("metadata") or {}).get("ownerReferences") or ()
     return next((owner for owner in owners if owner.get("controller")), None)
 
 
 def resolve_id(checkpoint: Mapping[str, Any]) -> str | None:
-    """The artifact id: what status says, else the label, else the identity hash; None where nothing tells.
+    """Return the artifact id: what status says, else the label, else the identity hash; None if nothing gives one.
 
     Raises:
-        BadIdError: where the id found cannot be one.
+        BadIdError: if the id found cannot be one.
     """
     status = checkpoint.get("status") or {}
     found = (
@@ -65,7 +65,7 @@ def resolve_id(checkpoint: Mapping[str, Any]) -> str | None:
 
 
 def id_of(checkpoint: Mapping[str, Any]) -> str:
-    """The artifact id; empty where there is none yet, or one that cannot be."""
+    """Return the artifact id; empty if there is none yet, or it is invalid."""
     try:
         return resolve_id(checkpoint) or ""
     except BadIdError:
@@ -73,10 +73,10 @@ def id_of(checkpoint: Mapping[str, Any]) -> str:
 
 
 def artifact_version(obj: Mapping[str, Any]) -> str:
-    """The artifact version that the annotation names; blank means the first.
+    """Return the artifact version that the annotation names; blank means the first.
 
     Raises:
-        BadIdError: where it cannot be a version.
+        BadIdError: if it cannot be a version.
     """
     return check_version(
         annotations_of(obj).get(keys.ANN_ARTIFACT_VERSION, "").strip() or keys.DEFAULT_ARTIFACT_VERSION
@@ -89,9 +89,9 @@ def is_automatic(checkpoint: Mapping[str, Any]) -> bool:
 
 
 def is_given_up(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether its capture was ended for want of anybody who wants it; a pod that names it has it begun anew."""
-    told = condition(checkpoint, ConditionType.READY) or {}
-    return told.get("reason") == WORKLOAD_GONE and (checkpoint.get("status") or {}).get("phase") == Phase.FAILED
+    """Whether its capture was cancelled because no pod requested it; a pod that names it restarts the capture."""
+    ready = condition(checkpoint, ConditionType.READY) or {}
+    return ready.get("reason") == WORKLOAD_GONE and (checkpoint.get("status") or {}).get("phase") == Phase.FAILED
 
 
 def job_name(checkpoint_id: str, version: str) -> str:
@@ -100,10 +100,10 @@ def job_name(checkpoint_id: str, version: str) -> str:
 
 
 def captured_version(checkpoint: Mapping[str, Any], checkpoint_id: str | None) -> str:
-    """The version that was captured, which the Job's name tells: the annotation may already ask for the next one.
+    """Return the version that was captured, from the Job's name: the annotation may already ask for the next one.
 
     Raises:
-        BadIdError: where it cannot be a version.
+        BadIdError: if it cannot be a version.
     """
     recorded = str((checkpoint.get("status") or {}).get("jobName") or "")
     version = recorded.removeprefix(job_name(checkpoint_id, "")) if checkpoint_id else recorded
@@ -111,12 +111,12 @@ def captured_version(checkpoint: Mapping[str, Any], checkpoint_id: str | None) -
 
 
 def job_spec(checkpoint: Mapping[str, Any]) -> Json:
-    """``spec.job``, empty where the checkpoint has none."""
+    """``spec.job``, empty if the checkpoint has none."""
     return (checkpoint.get("spec") or {}).get("job") or {}
 
 
 def template(checkpoint: Mapping[str, Any]) -> Json:
-    """``spec.job.podTemplateSpec``, empty where the checkpoint has none."""
+    """``spec.job.podTemplateSpec``, empty if the checkpoint has none."""
     return job_spec(checkpoint).get("podTemplateSpec") or {}
 
 
@@ -126,19 +126,19 @@ def job_target(checkpoint: Mapping[str, Any]) -> str:
 
 
 def ready_signal(checkpoint: Mapping[str, Any]) -> ReadySignal:
-    """The moment of capture that the checkpoint asks for."""
+    """Return the moment of capture that the checkpoint asks for."""
     usual = ReadySignal.PROBE if is_automatic(checkpoint) else ReadySignal.FILE
     return ReadySignal(job_spec(checkpoint).get("readySignal") or usual)
 
 
 def settle_seconds(checkpoint: Mapping[str, Any]) -> int:
-    """Seconds between ready and capture where the probes are the signal."""
+    """Seconds between ready and capture if the probes are the signal."""
     seconds = job_spec(checkpoint).get("settleSeconds")
     return DEFAULT_SETTLE_SECONDS if seconds is None else int(seconds)
 
 
 def find_container(spec: Mapping[str, Any], name: str) -> Json | None:
-    """The regular container of that name in a pod spec."""
+    """Return the regular container of that name in a pod spec."""
     for container in spec.get("containers") or ():
         if container.get("name") == name:
             found: Json = container
@@ -147,18 +147,18 @@ def find_container(spec: Mapping[str, Any], name: str) -> Json | None:
 
 
 def captured_container(checkpoint: Mapping[str, Any]) -> Json | None:
-    """The template's target container, None where the template lacks it."""
+    """Return the template's target container, None if the template lacks it."""
     return find_container(template(checkpoint).get("spec") or {}, job_target(checkpoint))
 
 
 def captured_image(checkpoint: Mapping[str, Any], values: Values) -> str:
-    """The image that the capture runs: the template's, or the placeholder that the values map it to."""
+    """Return the image that the capture runs: the template's, or the placeholder that the values map it to."""
     image = str((captured_container(checkpoint) or {}).get("image", ""))
     return values.placeholder.images.get(image, image)
 
 
 def shared_memory_size(checkpoint: Mapping[str, Any]) -> str | None:
-    """Size of the memory volume that the capture pod gets at /dev/shm; None where the checkpoint wants none."""
+    """Size of the memory volume that the capture pod gets at /dev/shm; None if the checkpoint wants none."""
     memory = job_spec(checkpoint).get("sharedMemory") or {}
     return None if memory.get("disabled") else str(memory.get("size") or keys.SHARED_MEMORY_SIZE)
 
@@ -167,7 +167,7 @@ def target_containers(pod: Mapping[str, Any]) -> tuple[str, ...]:
     """Names of the containers to restore: the annotation, else ``main``, else the only container.
 
     Raises:
-        TargetError: where that gives nothing, or a name that the pod lacks, twice, or too long to report on.
+        TargetError: if that gives nothing, or a name that the pod lacks, twice, or too long to report on.
     """
     names = [str(c.get("name", "")) for c in (pod.get("spec") or {}).get("containers") or ()]
     said = annotations_of(pod).get(keys.ANN_TARGET_CONTAINERS)
@@ -185,7 +185,7 @@ def check_target(target: str, names: list[str]) -> None:
     """Whether ``target`` is among the container names and short enough for the annotations that report on it.
 
     Raises:
-        TargetError: where it is not.
+        TargetError: if it is not.
     """
     if target not in names:
         raise TargetError(f"container {target!r} is not in the pod; it has: {', '.join(names) or 'none'}")

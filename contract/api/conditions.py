@@ -7,7 +7,7 @@ Json = dict[str, Any]
 
 
 def condition(obj: Mapping[str, Any], kind: str) -> Json | None:
-    """The condition of that type in an object's status."""
+    """Return the condition of that type in an object's status."""
     entries = (obj.get("status") or {}).get("conditions") or ()
     return next((entry for entry in entries if entry.get("type") == kind), None)
 

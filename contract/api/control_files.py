@@ -1,7 +1,7 @@
 """Files of the control directory: how worker, snapshot-standby and agent talk inside one container.
 
 Each target container has its own directory (an emptyDir mounted with ``subPath`` = container name).
-``docs/standby-protocol.md`` tells the whole protocol in order; standby implements it in C and the SDK in Python,
+``docs/standby-protocol.md`` describes the whole protocol in order; standby implements it in C and the SDK in Python,
 and tests pin all three to the words here.
 """
 
@@ -14,14 +14,14 @@ RESTORE_COMPLETE: Final = "restore-complete"
 RESTORE_CONTEXT: Final = "restore-context.json"
 DONE: Final = "done\n"
 COLD_START: Final = "cold-start\n"
-"""Content of ``restore-complete`` where the container started cold: the startup gate opens all the same."""
+"""Content of ``restore-complete`` if the container started cold: the startup gate opens all the same."""
 
 # Files of ours.
 IMAGE_ENTRYPOINT: Final = "image-entrypoint"
 IMAGE_CMD: Final = "image-cmd"
-"""What the image would run, each argument ended by a NUL: told by the agent to a capture in a stock image."""
+"""What the image would run, each argument ended by a NUL: written by the agent for a capture in a stock image."""
 CLAIM: Final = "standby-claim"
-"""Made by standby at its start with its nonce as content; whoever holds flock(LOCK_EX) on it owns the container."""
+"""Made by standby at its start with its nonce as content; the holder of flock(LOCK_EX) on it owns the container."""
 VERDICT: Final = "standby-verdict"
 """The agent's word on a restore or a capture, renamed into place; one line, fields separated by a space."""
 DIRTY: Final = "standby-dirty"
@@ -47,7 +47,7 @@ VERDICT_CAPTURED: Final = "captured"
 CLAIM_WINDOW: Final = 5.0
 """How long standby waits for an agent to claim the container."""
 IMAGE_WINDOW: Final = 60.0
-"""How long standby waits to be told what a stock image runs."""
+"""How long standby waits for an agent to write what a stock image runs."""
 LOST_CLAIM_WINDOW: Final = 10.0
 """How long standby waits for another claim after the claiming agent died without a verdict."""
 

@@ -8,5 +8,5 @@ class SnapshotError(Exception):
 
     def __init__(self, code: AgentReason, message: str) -> None:
         self.code = code
-        """Closed list, kebab case: goes to reports and metrics."""
+        """Closed list, kebab case; appears in reports and metrics."""
         super().__init__(message)

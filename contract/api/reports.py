@@ -1,6 +1,6 @@
 """The agent's reports on pods and Jobs, read back: JSON that others could have written, so nothing in it is believed.
 
-Whoever reads one gets words of closed lists, finite numbers and nothing else: they end up as labels of metrics.
+What is read is words of closed lists, finite numbers and nothing else: they end up as labels of metrics.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ImageConfig:
 
 
 class ReportPhase(StrEnum):
-    """The agent's steps whose seconds are told apart."""
+    """The agent's steps whose seconds are reported one by one."""
 
     QUEUE = "queue"
     OPEN = "open"
@@ -60,16 +60,16 @@ class Report:
     container: str
     ok: bool
     reason: str
-    """A value of ``AgentReason`` or ``UNKNOWN_REASON``; empty where it went well."""
+    """A value of ``AgentReason`` or ``UNKNOWN_REASON``; empty if it went well."""
     seconds: Mapping[ReportPhase, float]
     size: int
     """Bytes of the artifact."""
     at: datetime | None = None
-    """When it was written, by the node's clock; None where an agent of an earlier release wrote it."""
+    """When it was written, by the node's clock; None if an agent of an earlier release wrote it."""
 
 
 def read_report(text: str) -> Report | None:
-    """The report in an annotation's value, or None where it is none."""
+    """Parse the report in an annotation's value; None if it is none."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -108,7 +108,7 @@ def _moment(found: object) -> datetime | None:
 
 
 def _number(found: object, most: float) -> float:
-    """A number from nothing to *most*; whatever is no number counts as nothing."""
+    """Return a number from 0 to *most*; anything that is no number counts as 0."""
     if isinstance(found, bool) or not isinstance(found, int | float):
         return 0.0
     if isinstance(found, float) and math.isnan(found):

@@ -58,7 +58,7 @@ class GateEnd(StrEnum):
 
 
 class DeletionPolicy(StrEnum):
-    """What becomes of an automatic checkpoint when its graph deployment goes."""
+    """What becomes of an automatic checkpoint when its graph deployment is deleted."""
 
     DELETE = "Delete"
     RETAIN = "Retain"

@@ -14,7 +14,7 @@ def format_micro_time(moment: datetime) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """The moment that *text* names.
+    """Parse the moment that *text* names.
 
     Raises:
         ValueError: *text* is not RFC 3339 with a zone.
@@ -26,7 +26,7 @@ def parse_time(text: str) -> datetime:
 
 
 def parsed_time(text: object) -> datetime | None:
-    """The same, None where there is no time or it is unreadable: a status that somebody else wrote."""
+    """Return the same, or None if there is no time or it is unreadable: the status may have another writer."""
     try:
         return parse_time(str(text)) if text else None
     except ValueError:

@@ -1,7 +1,7 @@
-"""The volume claim that shaped pods mount with podMount: its form, and how it stands as far as they need it to start.
+"""The volume claim that shaped pods mount with podMount: its form, and its state as far as they need it to start.
 
-A pod that mounts a claim that is not there never starts: no scheduler takes it.  So whoever shapes a pod, or lets a
-held one go, asks here.
+A pod that mounts a claim that is not there never starts: no scheduler takes it. So this is asked before
+a pod is shaped, and before a held one is released.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _REASONS: Final = "VolumeClaim"
 
 
 class ClaimState(StrEnum):
-    """How the claim of one namespace stands."""
+    """The state of the claim of one namespace."""
 
     UNKNOWN = "unknown"
-    """Nobody could look."""
+    """It could not be looked at."""
     THERE = "there"
     MISSING = "missing"
     DELETING = "deleting"
     """The scheduler takes no new pod for it."""
     LOST = "lost"
-    """Its volume is gone."""
+    """Its volume no longer exists."""
 
     @property
     def in_the_way(self) -> bool:
@@ -43,19 +43,19 @@ Claims = Callable[[str], ClaimState]
 """From a namespace to its claim of the name that the chart's values give."""
 
 _WORDS: Final = {
-    ClaimState.MISSING: "does not exist; make it, with the volume of its predecessor where there was one",
-    ClaimState.DELETING: "is being deleted; once it is gone, make it anew with its volume",
-    ClaimState.LOST: "lost its volume; delete it and make it anew",
+    ClaimState.MISSING: "does not exist; make it, with the volume of its predecessor if there was one",
+    ClaimState.DELETING: "is being deleted; once it no longer exists, make it again with its volume",
+    ClaimState.LOST: "lost its volume; delete it and make it again",
 }
 
 
 def unknown(_namespace: str) -> ClaimState:
-    """What is known where nobody looks."""
+    """Return what is known without looking."""
     return ClaimState.UNKNOWN
 
 
 def claim_state(claim: Json | None) -> ClaimState:
-    """How a claim stands; None where there is none.
+    """Return the state of a claim; *claim* is None if there is none.
 
     One without a volume yet counts as there: with a storage class that waits for its first pod, that pod is ours.
     """
@@ -67,19 +67,19 @@ def claim_state(claim: Json | None) -> ClaimState:
 
 
 def claim_problem(state: ClaimState, where: str) -> str:
-    """What is wrong with the claim ``<namespace>/<name>`` and what to do; empty where nothing is known to be wrong."""
+    """Say what is wrong with the claim ``<namespace>/<name>`` and what to do; empty if nothing is known to be wrong."""
     return f"PersistentVolumeClaim {where} {_WORDS[state]}" if state.in_the_way else ""
 
 
 def said_of_claim(checkpoint: Json | None) -> str:
-    """The controller's words where a checkpoint has no usable claim; they come a moment after the fact."""
+    """Return the controller's words if a checkpoint has no usable claim; they come a moment after the fact."""
     entry = condition(checkpoint or {}, ConditionType.STORAGE_READY) or {}
     about = entry.get("status") == "False" and str(entry.get("reason") or "").startswith(_REASONS)
     return str(entry.get("message") or "there is no volume claim") if about else ""
 
 
 def shape_claim(namespace: str, storage: Storage) -> dict[str, Any]:
-    """The PersistentVolumeClaim that *storage* describes; nothing owns it, because artifacts outlive checkpoints."""
+    """Build the PersistentVolumeClaim that *storage* describes, without an owner: artifacts outlive checkpoints."""
     spec: dict[str, Any] = {
         "accessModes": [storage.pvc_access_mode],
         "volumeMode": "Filesystem",

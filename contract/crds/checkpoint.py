@@ -1,6 +1,6 @@
 """DynamoCheckpoint as models: the source of the CRD's schema, never used to carry an object.
 
-``podTemplateSpec`` is typed only where a mistake would otherwise surface minutes later, and keeps what it does not
+``podTemplateSpec`` is typed only if a mistake would otherwise surface minutes later, and keeps what it does not
 know: the full pod schema would prune fields of newer API servers silently.
 A dry-run of the Job at reconcile judges the rest.
 """
@@ -27,14 +27,14 @@ PRESERVE: JsonDict = {"x-kubernetes-preserve-unknown-fields": True}
 
 
 def rule(expression: str, message: str, **more: str) -> JsonDict:
-    """A CEL rule of the schema."""
+    """Return a CEL rule of the schema."""
     written: JsonDict = {"rule": expression, "message": message}
     written.update(more)
     return written
 
 
 def by_key(*names: str) -> JsonDict:
-    """A list whose items are told apart by these fields."""
+    """Return a list whose items are identified by these fields."""
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(names)}
 
 
@@ -279,7 +279,7 @@ class Status(Part):
     """What became of it; written by the controller only."""
 
     phase: Phase | None = None
-    """Where it stands; only Ready can be restored."""
+    """How far it is; only Ready can be restored."""
     checkpoint_id: str | None = Field(default=None, alias="checkpointID")
     """Id of the artifact; the name of its directory."""
     identity_hash: str | None = None
@@ -293,7 +293,7 @@ class Status(Part):
     """Path of the artifact on the checkpoint volume."""
     storage_type: str | None = None
     storage_claim: str | None = None
-    """PersistentVolumeClaim that the artifact lies on, <namespace>/<name>."""
+    """PersistentVolumeClaim that holds the artifact, <namespace>/<name>."""
     size: Whole64 | None = None
     """Bytes of the artifact."""
     manifest_digest: str | None = None
@@ -302,7 +302,7 @@ class Status(Part):
     versions: Annotated[list[ArtifactVersion], Field(json_schema_extra=by_key("version"))] | None = None
     """Artifacts in storage, the newest last; a pod that was shaped for an older one restores that one."""
     attempts: Natural32 | None = None
-    """Captures begun for the wanted version of an automatic checkpoint."""
+    """Captures started for the wanted version of an automatic checkpoint."""
     last_used_at: Time | None = None
     """When a pod last used the checkpoint; written at most once an hour."""
     observed_generation: Whole64 | None = None

@@ -32,7 +32,7 @@ _COLUMNS: Final = (
 
 
 def crd() -> Json:
-    """The CRD of DynamoCheckpoint."""
+    """Return the CRD of DynamoCheckpoint."""
     version = {
         "selectableFields": [{"jsonPath": ".status.phase"}],
         "additionalPrinterColumns": [column(*each) for each in _COLUMNS],
@@ -42,7 +42,7 @@ def crd() -> Json:
 
 
 def definition(kind: str, plural: str, short_name: str, version: Json) -> Json:
-    """A namespaced CRD of our group with one version, which has a status."""
+    """Return a namespaced CRD of our group with one version, which has a status."""
     names = {
         "kind": kind,
         "listKind": f"{kind}List",
@@ -60,7 +60,7 @@ def definition(kind: str, plural: str, short_name: str, version: Json) -> Json:
 
 
 def structural_schema(model: type[BaseModel] = DynamoCheckpoint) -> Json:
-    """The structural schema of an object."""
+    """Return the structural schema of an object."""
     schema = model.model_json_schema(by_alias=True)
     result: Json = _structural(schema, schema.get("$defs", {}))
     # The API server knows metadata itself and allows no word about its fields here.
@@ -69,7 +69,7 @@ def structural_schema(model: type[BaseModel] = DynamoCheckpoint) -> Json:
 
 
 def column(name: str, kind: str, path: str, priority: int) -> Json:
-    """A column of ``kubectl get``; those of priority 1 are shown with ``-o wide``."""
+    """Return a column of ``kubectl get``; those of priority 1 are shown with ``-o wide``."""
     shown: Json = {"name": name, "type": kind, "jsonPath": path}
     return shown | ({"priority": priority} if priority else {})
 

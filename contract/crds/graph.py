@@ -77,7 +77,7 @@ class Checkpoint(Open):
     startup_policy: StartupPolicy | None = None
     """What new workers do while the checkpoint is being made. Default: the installation's."""
     deletion_policy: DeletionPolicy | None = None
-    """What becomes of the checkpoint when the graph goes. Default: Delete."""
+    """What becomes of the checkpoint when the graph is deleted. Default: Delete."""
     checkpoint_ref: Annotated[str, Field(max_length=253)] | None = None
     """A DynamoCheckpoint of the same namespace, by name, checkpoint id or identity hash."""
     identity: Free | None = None
@@ -115,7 +115,7 @@ class Service(Open):
     """Absent: another controller's business, for example an autoscaler's; 1 at first."""
     envs: Annotated[list[EnvVar], Field(json_schema_extra=LIST_ATOMIC)] | None = None
     resources: Free | None = None
-    """requests and limits; gpu stands for nvidia.com/gpu."""
+    """requests and limits; gpu means nvidia.com/gpu."""
     checkpoint: Checkpoint | None = None
     extra_pod_spec: ExtraPodSpec | None = None
     extra_pod_metadata: Free | None = None
@@ -208,7 +208,7 @@ class DynamoGraphDeployment(Part):
 
 
 def graph_crd() -> Json:
-    """The CRD of DynamoGraphDeployment; it outlives the release, as the graphs do."""
+    """Return the CRD of DynamoGraphDeployment; it outlives the release, as the graphs do."""
     version = {
         "additionalPrinterColumns": [column(*each) for each in _COLUMNS],
         "schema": {"openAPIV3Schema": structural_schema(DynamoGraphDeployment)},

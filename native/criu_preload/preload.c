@@ -244,7 +244,7 @@ static long open_inside(const char *path, int flags, unsigned mode) {
     return call(SYS_openat, -100, (long)ours, flags, mode, 0, 0);
 }
 
-/* The mode, variadic in the header, lies where a plain third argument does. */
+/* The mode, variadic in the header, is passed where a plain third argument is. */
 int open64(const char *path, int flags, unsigned mode) {
     long result = inside ? open_inside(path, flags, mode) : call(SYS_openat, -100, (long)path, flags, mode, 0, 0);
     if (result >= 0) return (int)result;

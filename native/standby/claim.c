@@ -1,4 +1,4 @@
-/* The control directory: the claim that an agent may take, its verdict, and what we tell others there.
+/* The control directory: the claim that an agent may take, its verdict, and what we write for others there.
  *
  * The lock on the claim file is the arbiter: the kernel gives it to one, and takes it back when its holder dies.
  */
@@ -36,7 +36,7 @@ int has_claim(void) { return claim >= 0; }
 
 int has_control_file(const char *name) { return faccessat(directory, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0; }
 
-/* Writes a control file so that nobody ever reads half of it. */
+/* Writes a control file so that no reader ever sees half of it. */
 void publish(const char *name, const char *content) {
     char temporary[64];
     snprintf(temporary, sizeof temporary, ".%s.standby", name);
@@ -87,7 +87,7 @@ int claimed(void) {
 
 int take_lock(void) { return flock(claim, LOCK_EX | LOCK_NB) == 0; }
 
-/* The second line of the claim file: seconds that a holder allows itself, 0 where none has begun. */
+/* The second line of the claim file: seconds that a holder allows itself, 0 if none has started. */
 long allowed_seconds(void) {
     char text[128];
     ssize_t n = pread(claim, text, sizeof text - 1, 0);
@@ -120,7 +120,7 @@ int read_verdict(struct verdict *verdict) {
     return 1;
 }
 
-/* Splits "clean|dirty reason..." in place; returns 1 where it is dirty. */
+/* Splits "clean|dirty reason..." in place; returns 1 if it is dirty. */
 int split_failure(struct verdict *verdict, const char **reason) {
     char *space = strchr(verdict->rest, ' ');
     if (space) *space = 0;

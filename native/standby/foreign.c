@@ -15,7 +15,7 @@ enum { MAX_PROCESSES = 4096 };
 
 struct process {
     pid_t pid, parent;
-    unsigned long long start; /* clock ticks: tells a process from a later one with its pid */
+    unsigned long long start; /* clock ticks: distinguishes a process from a later one with its pid */
 };
 
 struct processes {
@@ -54,7 +54,7 @@ static const struct process *find(const struct processes *in, pid_t pid) {
     return NULL;
 }
 
-/* An exec probe enters from outside (parent 0). One that came after we took the lock is nobody's leftover,
+/* An exec probe enters from outside (parent 0). One that came after we took the lock is no leftover,
  * and so is what it started. */
 static int is_late_probe(const struct process *process, const struct processes *now, const struct processes *first) {
     for (int depth = 0; process && depth < MAX_PROCESSES; depth++) {

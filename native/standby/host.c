@@ -36,7 +36,7 @@ const char *env_or(const char *name, const char *fallback) {
 
 int policy_is(const char *name, const char *value) { return strcmp(env_or(name, ""), value) == 0; }
 
-/* Reads a whole small file; returns its length, -1 where it cannot be read. The text is always ended by NUL. */
+/* Reads a whole small file; returns its length, -1 if it cannot be read. The text is always ended by NUL. */
 ssize_t slurp(int dir, const char *name, char *into, size_t size) {
     int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0) return -1;

@@ -17,7 +17,7 @@ static int append_record(const char *path, char *text, size_t size, char **argv,
     return n < 0 ? -1 : count;
 }
 
-/* The command line of two records, or of the first and `arguments`; NULL where they are not there. */
+/* The command line of two records, or of the first and `arguments`; NULL if they are not there. */
 char **image_command(const char *entrypoint, const char *cmd, char **arguments) {
     static char *argv[MAX_ARGUMENTS], first[65536], second[65536];
     int count = append_record(entrypoint, first, sizeof first, argv, 0);
@@ -27,7 +27,7 @@ char **image_command(const char *entrypoint, const char *cmd, char **arguments) 
     return count > 0 ? argv : NULL;
 }
 
-/* What the agent tells of an image that has no record. */
+/* What the agent writes about an image that has no record. */
 char **told_command(char **arguments) {
     for (long long end = now_ms() + IMAGE_WINDOW; now_ms() < end; beat(POLL)) {
         if (!has_control_file("image-entrypoint")) continue;
@@ -36,7 +36,7 @@ char **told_command(char **arguments) {
         say("SNAPSHOT_CAPTURE_FAILED: the image has neither entrypoint nor cmd; give the pod a command");
         exit(EXIT_REQUIRED);
     }
-    say("SNAPSHOT_CAPTURE_FAILED: the image records no entrypoint, and no agent told it within 60 s; "
+    say("SNAPSHOT_CAPTURE_FAILED: the image records no entrypoint, and no agent reported it within 60 s; "
         "see the log of this node's snapshot-agent, or give the pod a command");
     exit(EXIT_REQUIRED);
 }

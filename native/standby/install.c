@@ -84,7 +84,7 @@ int install_tools(const char *target) {
     size_t tail = sizeof PROGRAM - 1;
     folder[n > 0 ? n : 0] = 0;
     if (n <= (ssize_t)tail || strcmp(folder + n - tail, PROGRAM) != 0) {
-        say("snapshot-standby: --install copies the folder that it lies in as %s, but it is %s", PROGRAM + 1, folder);
+        say("snapshot-standby: --install copies the folder that it is in as %s, but it is %s", PROGRAM + 1, folder);
         return 1;
     }
     folder[n - (ssize_t)tail] = 0;

@@ -1,7 +1,7 @@
 /* snapshot-standby: the first process of every container that is captured or restored.
  *
  * It waits for the node agent's verdict, and then either adopts the restored worker or becomes the original command.
- * The protocol, and the reason for each step, stands in docs/standby-protocol.md; the words in contract/api/control_files.py.
+ * The protocol, and the reason for each step, is in docs/standby-protocol.md; the words in contract/api/control_files.py.
  * Linux only. No threads, no allocation beyond argv and /proc lines, no privilege.
  */
 #define _GNU_SOURCE

@@ -21,7 +21,7 @@ const char *env_or(const char *name, const char *fallback);
 /* Whether the environment variable `name` has this value. */
 int policy_is(const char *name, const char *value);
 
-/* Reads a whole small file; returns its length, -1 where it cannot be read. The text is always ended by NUL. */
+/* Reads a whole small file; returns its length, -1 if it cannot be read. The text is always ended by NUL. */
 ssize_t slurp(int dir, const char *name, char *into, size_t size);
 
 /* ---------------------------------------------------------------------------------------------------------- claim.c */
@@ -39,23 +39,23 @@ int control_directory(void);
 int has_claim(void);
 int has_control_file(const char *name);
 
-/* Writes a control file so that nobody ever reads half of it. */
+/* Writes a control file so that no reader ever sees half of it. */
 void publish(const char *name, const char *content);
 
-/* Whether somebody else holds the claim. */
+/* Whether another process holds the claim. */
 int claimed(void);
 int take_lock(void);
 
-/* Seconds that a holder of the claim allows itself, 0 where none has begun. */
+/* Seconds that a holder of the claim allows itself, 0 if none has started. */
 long allowed_seconds(void);
 
 /* When a claim that began at `since` has had its time. */
 long long end_of_claim(long long since);
 
-/* Reads a verdict on this very start of the container; returns 0 where there is none. */
+/* Reads a verdict on this very start of the container; returns 0 if there is none. */
 int read_verdict(struct verdict *verdict);
 
-/* Splits "clean|dirty reason..." in place; returns 1 where it is dirty. */
+/* Splits "clean|dirty reason..." in place; returns 1 if it is dirty. */
 int split_failure(struct verdict *verdict, const char **reason);
 
 /* --------------------------------------------------------------------------------------------------------- worker.c */
@@ -77,18 +77,18 @@ int worker_code(void);
 
 /* -------------------------------------------------------------------------------------------------------- foreign.c */
 
-/* Waits until nothing but probes is left beside us, with force where that is needed; 0 where it stays. */
+/* Waits until nothing but probes is left beside us, with force if that is needed; 0 if something stays. */
 int alone(void);
 
 /* ---------------------------------------------------------------------------------------------------------- image.c */
 
-/* The command line of two records, or of the first and `arguments`; NULL where they are not there. */
+/* The command line of two records, or of the first and `arguments`; NULL if they are not there. */
 char **image_command(const char *entrypoint, const char *cmd, char **arguments);
 
-/* The same, as the agent tells it of an image that has no record; ends the program where nobody does. */
+/* The same, as the agent writes it of an image that has no record; ends the program if no agent does. */
 char **told_command(char **arguments);
 
 /* -------------------------------------------------------------------------------------------------------- install.c */
 
-/* Copies the tool folder that this program lies in into `target`; the program's exit code. */
+/* Copies the tool folder that this program is in into `target`; the program's exit code. */
 int install_tools(const char *target);

@@ -25,7 +25,7 @@ static void set_mask(const unsigned long long *mask, unsigned long long *old) {
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, mask, old, 8);
 }
 
-/* Waits for a signal for at most `ms`; 0 where none came. `sent` tells a signal that somebody sent from a child's end. */
+/* Waits for a signal for at most `ms`; 0 if none came. `sent` distinguishes a signal that was sent to us from a child's end. */
 static int next_signal(int ms, int *sent) {
     const unsigned long long all = ~0ULL;
     struct timespec timeout = {ms / 1000, (ms % 1000) * 1000000L};
@@ -79,7 +79,7 @@ void become(char **command) {
     _exit(code);
 }
 
-/* Pids below stay free for exec probes, so that the worker's are free where it is restored. */
+/* Pids below stay free for exec probes, so that the worker's are free when it is restored. */
 static void raise_pids(void) {
     for (pid_t pid = 0; pid < FIRST_WORKER_PID;) {
         pid = vfork();

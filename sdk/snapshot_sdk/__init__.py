@@ -1,6 +1,6 @@
 """The worker's side of snapshot and restore.
 
-``quiesce()`` tells the node agent that this process is worth a snapshot, and returns once it goes on: in the process
+``quiesce()`` reports to the node agent that this process is worth a snapshot, and returns afterwards: in the process
 that was captured, or in one that was restored from it, on another node, days later.
 Nothing but the standard library, and little of it: every worker pays for this import.
 """
@@ -27,7 +27,7 @@ class Outcome(enum.Enum):
     """What happened while ``quiesce`` waited."""
 
     NOT_MANAGED = "not-managed"
-    """Nobody takes snapshots here: no control directory."""
+    """No snapshots are taken here: there is no control directory."""
     CAPTURED = "captured"
     """A snapshot was taken, and this is the process that it was taken of."""
     RESTORED = "restored"
@@ -37,10 +37,10 @@ class Outcome(enum.Enum):
 
 
 def quiesce() -> Outcome:
-    """Say that this process is ready for its snapshot, and wait until it goes on.
+    """Say that this process is ready for its snapshot, and wait until it has been taken.
 
     Call it when everything that replicas share is done and no request is being served.
-    Returns at once where there is no control directory; never raises because of one that cannot be used.
+    Returns at once if there is no control directory; never raises because of one that cannot be used.
     """
     directory = control_dir()
     if directory is None:
@@ -59,7 +59,7 @@ def quiesce() -> Outcome:
 
 
 def restore_context() -> dict[str, object]:
-    """What the agent says about the place where this process was restored; empty where it says nothing."""
+    """Return what the agent says about the place where this process was restored; empty if it says nothing."""
     import json  # noqa: PLC0415 - most workers never call this
 
     directory = control_dir()
@@ -71,7 +71,7 @@ def restore_context() -> dict[str, object]:
 
 
 def control_dir() -> str | None:
-    """The control directory, None where this container has none."""
+    """Return the control directory, None if this container has none."""
     for name in ENV_CONTROL_DIR:
         path = os.environ.get(name)
         if path and os.path.isdir(path):  # noqa: PTH112 - pathlib costs more than the rest of this module
@@ -98,7 +98,7 @@ def _pause() -> None:
     """Sleep in the kernel by a length, not until a moment of the clock.
 
     Python's own sleep waits for a moment of the monotonic clock, and goes back to sleep when it is woken earlier.
-    Where the worker is restored on a machine that has not run for as long, that moment may be days away.
+    If the worker is restored on a machine that has not run for as long, that moment may be days away.
     """
     try:
         import ctypes  # noqa: PLC0415 - only a worker that waits for its snapshot needs it

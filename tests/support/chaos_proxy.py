@@ -109,7 +109,7 @@ class Proxy:
 
     @asynccontextmanager
     async def serving(self, folder, plane):
-        """Serve on loopback; the kubeconfig that goes through here."""
+        """Serve on loopback; return the kubeconfig that uses this proxy."""
         app = web.Application(client_max_size=2**24)
         app.router.add_route("*", "/{path:.*}", self.handle)
         self._session = aiohttp.ClientSession(

@@ -1,5 +1,5 @@
 # ruff: noqa: ARG002 - a fake takes what the seam gives
-"""A scripted Kube: answers what the test says, remembers what was asked.  It knows no Kubernetes."""
+"""A scripted Kube: answers what the test says, remembers what was asked. It knows no Kubernetes."""
 
 import asyncio
 import itertools

@@ -1,4 +1,4 @@
-"""A TCP gate in front of an API server: close it and the server is gone, open it and it is back."""
+"""A TCP gate in front of an API server: close it and the server cannot be reached, open it and it is back."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ async def _pump(reader, writer):
 
 @asynccontextmanager
 async def gate_to(plane, folder):
-    """A gate to *plane*, and a kubeconfig that goes through it."""
+    """Yield a gate to *plane*, and a kubeconfig that uses it."""
     gate = Gate(plane.server)
     await gate.open()
     settings = json.loads(plane.kubeconfig.read_text())

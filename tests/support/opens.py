@@ -36,7 +36,7 @@ class Call:
 
     what: str
     path: str
-    """Absolute, or with a descriptor's own path in front; ``?`` where it could not be read."""
+    """Absolute, or with a descriptor's own path in front; ``?`` if it could not be read."""
     mount_namespace: int
     """Inode of the caller's."""
 
@@ -48,7 +48,7 @@ class Calls:
     seen: list[Call] = field(default_factory=list)
 
     def within(self, mount_namespace: int) -> set[tuple[str, str]]:
-        """What was called in one mount namespace."""
+        """Return what was called in one mount namespace."""
         return {(call.what, call.path) for call in self.seen if call.mount_namespace == mount_namespace}
 
 
@@ -81,7 +81,7 @@ def filter_self() -> int:
 
 @contextmanager
 def watching(pid: int, listener: int) -> Iterator[Calls]:
-    """Answer the calls of a process that has called ``filter_self``; every one of them goes on."""
+    """Answer the calls of a process that has called ``filter_self``; every one of them proceeds."""
     pidfd = os.pidfd_open(pid)
     fd = _LIBC.syscall(_SYS_PIDFD_GETFD, pidfd, listener, 0)
     if fd < 0:

@@ -19,6 +19,6 @@ def sections(page):
 
 
 def links(page):
-    """What a page links to, in the order of the page; code is no link."""
+    """Return what a page links to, in the order of the page; code is no link."""
     text = re.sub(r"`[^`\n]*`", "", _CODE.sub("", (ROOT / page).read_text()))
     return re.findall(r"\]\(([^)\s]+)\)", text)

@@ -20,7 +20,7 @@ def a_pod(
     annotations: dict[str, str] | None = None,
     account: str = "default",
 ) -> dict[str, Any]:
-    """A pod of one container."""
+    """Return a pod of one container."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -30,7 +30,7 @@ def a_pod(
 
 
 def until(attempt: Callable[[], T]) -> T:
-    """What *attempt* returns once it no longer fails; its last failure where it never succeeds."""
+    """Return what *attempt* returns once it no longer fails; raise its last failure if it never succeeds."""
     end = time.monotonic() + PATIENCE
     while True:
         try:
@@ -48,18 +48,18 @@ class Release:
     namespace: str
 
     def create(self, pod: dict[str, Any], *, dry_run: bool = True) -> Any:
-        """The pod as the API server would store it, or stored it."""
+        """Return the pod as the API server would store it, or stored it."""
         dry = ("--dry-run=server",) if dry_run else ()
         return json.loads(
             self.kubectl("create", "-n", self.namespace, *dry, "-o", "json", "-f", "-", stdin=json.dumps(pod))
         )
 
     def refused(self, pod: dict[str, Any]) -> str:
-        """What the API server says when it refuses the pod."""
+        """Return what the API server says when it refuses the pod."""
         return self.refusal("create", "-n", self.namespace, "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
 
     def refusal(self, *arguments: str, stdin: str | None = None) -> str:
-        """What the API server says when it refuses this."""
+        """Return what the API server says when it refuses this."""
         try:
             said = self.kubectl(*arguments, stdin=stdin)
         except CommandError as error:

@@ -1,4 +1,4 @@
-"""Our webhook as the API server is told of it: the chart's entry, for a process that a test has started."""
+"""Our webhook as it is registered with the API server: the chart's entry, for a process that a test has started."""
 
 import re
 from base64 import b64encode
@@ -11,14 +11,14 @@ POD_CREATES = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"
 
 
 def match_conditions():
-    """The very conditions of the chart."""
+    """Return the very conditions of the chart."""
     text = "".join(path.read_text() for path in sorted(TEMPLATES.glob("*.tpl")))
     (found,) = re.findall(r'define "snapshot.matchConditions" -\}\}\n(.+?)\{\{- end', text, re.DOTALL)
     return yaml.safe_load(found)
 
 
 def configuration(webhook, name, *conditions, **fields):
-    """The MutatingWebhookConfiguration *name*: *conditions* come after the chart's, *fields* are the entry's own."""
+    """Build the MutatingWebhookConfiguration *name*: *conditions* come after the chart's, *fields* are the entry's."""
     entry = {
         "name": "pods.snapshot.nvidia.com",
         "admissionReviewVersions": ["v1"],

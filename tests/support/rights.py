@@ -19,7 +19,7 @@ class Right:
     account: str
     """Name of the service account."""
     resource: str
-    """``resource.group``, with ``/subresource`` where there is one."""
+    """``resource.group``, with ``/subresource`` if there is one."""
     name: str
     """Of the only object that it is for, else ``*``."""
     verb: str
@@ -78,7 +78,7 @@ class Log:
 
 
 def read_log(lines: Iterable[str], namespace: str) -> Log:
-    """The audit log's requests of the service accounts of *namespace*."""
+    """Return the audit log's requests of the service accounts of *namespace*."""
     log = Log(set(), [])
     prefix = f"system:serviceaccount:{namespace}:"
     for line in lines:

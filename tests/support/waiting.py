@@ -1,4 +1,4 @@
-"""Patience: for what another process does, nobody is told when."""
+"""Waiting for what another process does, without a notice of when."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ PATIENCE = 90.0
 
 
 def until(look, what):
-    """The first true answer of *look*, which may fail until then."""
+    """Wait for the first true answer of *look*, which may fail until then, and return it."""
     deadline, last = time.monotonic() + PATIENCE, None
     while time.monotonic() < deadline:
         try:
@@ -25,7 +25,7 @@ def until(look, what):
 
 
 async def eventually(look, what, seconds=PATIENCE):
-    """The first answer of *look* that is not None or empty."""
+    """Wait for the first answer of *look* that is not None or empty, and return it."""
     try:
         async with asyncio.timeout(seconds):
             while not (found := await look()):  # noqa: ASYNC110 - what is waited for is another process's doing

@@ -386,7 +386,7 @@ class TestAgentDies:
         source.says("warm")
         place = node.place(source)
         directory = lock.ControlDir(lock.open_control_dir(node.environment.kubelet_pods, place.pod_uid, "main"))
-        with lock.take(directory, source.init()) as acquired:
+        with lock.acquire(directory, source.init()) as acquired:
             acquired.allow(60)
         directory.close()
         outcome = await node.capture(source, "cut-off")

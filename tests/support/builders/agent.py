@@ -53,7 +53,7 @@ def _pod(name, labels, annotations, statuses, phase, spec):
 
 
 def target(*statuses, labels=None, annotations=None, phase="Running", deleting=False, **spec):
-    """A restore pod."""
+    """Build a restore pod."""
     notes = {keys.ANN_CHECKPOINT: "qwen", keys.ANN_ARTIFACT_VERSION: "1", **(annotations or {})}
     pod = _pod("web-1", {keys.LABEL_CHECKPOINT_ID: ID, **(labels or {})}, notes, statuses, phase, spec)
     if deleting:
@@ -69,7 +69,7 @@ def reported(status, container_id=FIRST):
 
 
 def source(*statuses, labels=None, annotations=None, phase="Running", **spec):
-    """The pod of a capture Job."""
+    """Build the pod of a capture Job."""
     marks = {keys.LABEL_IS_SOURCE: "true", keys.LABEL_CHECKPOINT_ID: ID, keys.LABEL_JOB_NAME: "job-1", **(labels or {})}
     notes = {keys.ANN_TARGET_CONTAINERS: "main", keys.ANN_READY_SIGNAL: "File", **(annotations or {})}
     pod = _pod("job-1-x", marks, notes, statuses, phase, spec)
@@ -181,7 +181,7 @@ class ScriptedEngine:
 
 
 class Stage:
-    """Restores over stand-ins: what a pod becomes is told to it by ``see``, as an informer would."""
+    """Restores over stand-ins: what a pod becomes is passed to ``see``, as an informer would."""
 
     def __init__(self, engine, *objects):
         self.kube = RecordingKube(*objects)

@@ -21,7 +21,7 @@ def ago(seconds):
 
 
 def labelled(name="qwen", **parts):
-    """A checkpoint whose label is in place."""
+    """Return a checkpoint whose label is in place."""
     labels = {keys.LABEL_CHECKPOINT_ID: ID} | parts.pop("labels", {})
     return checkpoint(name, labels=labels, **parts)
 
@@ -97,12 +97,12 @@ def lease(renewed, seconds=30):
 
 
 def step(obj, values=AGENT_MOUNT, now=NOW, **around):
-    """The plan for one look."""
+    """Plan one pass."""
     return plan(Observed(checkpoint=obj, **around), now, values)
 
 
 def status_after(obj, values=AGENT_MOUNT, **around):
-    """The status after one pass, whether it changed or not."""
+    """Return the status after one pass, whether it changed or not."""
     planned = step(obj, values, **around).status
     return planned if planned is not None else obj["status"]
 

@@ -67,7 +67,7 @@ def applied(step, name=DEPLOYMENT):
 
 
 def created(obj):
-    """The checkpoint that a first pass makes."""
+    """Return the checkpoint that a first pass makes."""
     (action,) = of(run(obj), CreateCheckpoint)
     body = copy.deepcopy(action.body)
     body["metadata"] |= {"uid": "c-1", "resourceVersion": "1"}
@@ -79,7 +79,7 @@ def in_phase(checkpoint, phase, message=""):
 
 
 def live(body, replicas=2):
-    """A Deployment as the server has it."""
+    """Return a Deployment as the server has it."""
     found = copy.deepcopy(body)
     found["metadata"] |= {"uid": "d-1", "generation": 1}
     found["spec"]["replicas"] = replicas

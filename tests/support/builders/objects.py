@@ -70,27 +70,27 @@ def pod(*containers: Json, labels: Json | None = None, annotations: Json | None 
 
 
 def opted_in(*containers: Json, name: str = "qwen", **parts: Any) -> Json:
-    """A pod that asks for restore by name."""
+    """Return a pod that asks for restore by name."""
     labels = {"app": "web", keys.LABEL_RESTORE: keys.RESTORE_BY_NAME} | parts.pop("labels", {})
     annotations = {keys.ANN_CHECKPOINT_NAME: name} | parts.pop("annotations", {})
     return pod(*containers, labels=labels, annotations=annotations, **parts)
 
 
 def graph_pod(*containers: Json, name: str = "qwen", **parts: Any) -> Json:
-    """A worker pod of a graph deployment."""
+    """Return a worker pod of a graph deployment."""
     labels = dict.fromkeys(keys.GRAPH_LABELS, "worker") | parts.pop("labels", {})
     wish = {keys.ANN_RESTORE_CANDIDATE: "true", keys.ANN_CHECKPOINT_NAME: name, keys.ANN_TARGET_CONTAINERS: "main"}
     return pod(*containers, labels=labels, annotations=wish | parts.pop("annotations", {}), **parts)
 
 
 def claim(name: str = "snapshot-pvc") -> Json:
-    """A volume claim for artifacts, as somebody applies it; by default of the name that the chart's values give."""
+    """Build a volume claim for artifacts, as a user applies it; by default of the name that the chart's values give."""
     spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
 
 
 def request(obj: Json, **fields: Any) -> Json:
-    """The ``request`` of an AdmissionReview."""
+    """Return the ``request`` of an AdmissionReview."""
     kind = {"group": "", "version": "v1", "kind": "Pod"}
     base = {"uid": "0b5d", "kind": kind, "operation": "CREATE", "namespace": "ns", "object": copy.deepcopy(obj)}
     return base | fields

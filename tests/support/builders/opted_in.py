@@ -35,7 +35,7 @@ def whole(
     version=7,
     **spec,
 ):
-    """A pod as the webhook left it."""
+    """Return a pod as the webhook left it."""
     annotations = {keys.ANN_ADMISSION: code, keys.ANN_CHECKPOINT: NAME if named is None else named}
     annotations |= {keys.ANN_TARGET_CONTAINERS: "main"} | ({keys.ANN_TEMPLATE_HASH: stamp} if auto else {})
     metadata = {
@@ -54,17 +54,17 @@ def whole(
 
 
 def pod(*arguments, **parts):
-    """The same, as the copy keeps it."""
+    """Build the same, as the informer cache keeps it."""
     return kept(whole(*arguments, **parts))
 
 
 def waiting(**parts):
-    """A held pod."""
+    """Build a held pod."""
     return pod(parts.pop("code", "held"), gates=parts.pop("gates", (GATE,)), **parts)
 
 
 def of_phase(phase, name=NAME, **parts):
-    """A checkpoint in a phase."""
+    """Build a checkpoint in a phase."""
     status = {"phase": phase, "checkpointID": ID, "jobName": f"checkpoint-job-{ID}-1"} if phase else {}
     status |= parts.pop("status", {})
     found = checkpoint(name, status=status, **parts)

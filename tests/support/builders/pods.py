@@ -17,12 +17,12 @@ PROBE = {"httpGet": {"path": "/ready", "port": 8000}, "periodSeconds": 5}
 
 
 def worker(name: str = "main", **fields: Any) -> Json:
-    """A container that tells when it is ready."""
+    """Build a container that reports when it is ready."""
     return container(name, **{"readinessProbe": dict(PROBE), **fields})
 
 
 def auto_pod(*containers: Json, **parts: Any) -> Json:
-    """A pod whose checkpoint is made from its own template."""
+    """Build a pod whose checkpoint is made from its own template."""
     labels = {"app": "web", keys.LABEL_RESTORE: keys.RESTORE_AUTO} | parts.pop("labels", {})
     return pod(*(containers or (worker(),)), labels=labels, **parts)
 
@@ -37,7 +37,7 @@ def name_of(obj: Json, target: str = "main") -> str:
 
 
 def checkpoint_of(obj: Json, *, phase: str = "Ready", target: str = "main", **status: Any) -> Json:
-    """The checkpoint that the controller makes for an automatic pod, of its stock image."""
+    """Return the checkpoint that the controller makes for an automatic pod, of its stock image."""
     stamp = stamp_of(obj, target)
     found = automatic_id(obj["metadata"]["namespace"], stamp)
     spec = {key: copy.deepcopy(value) for key, value in obj["spec"].items() if key != "nodeName"}
@@ -60,7 +60,7 @@ def checkpoint_of(obj: Json, *, phase: str = "Ready", target: str = "main", **st
 
 
 def random_pod(chance: Random, *, wanted: str | None = None) -> Json:
-    """A pod that asks for something and that an API server accepts.
+    """Return a pod that asks for something and that an API server accepts.
 
     Args:
         chance: decides everything; the same state gives the same pod.

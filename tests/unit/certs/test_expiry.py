@@ -33,16 +33,16 @@ def ends(expiry):
 def test_the_controller_tells_of_the_secrets_as_they_change(expiry):
     authority = mint_authority("snap", NOW, 30 * DAY)
     leaf = issue_leaf(authority, ("a",), NOW, 10 * DAY)
-    expiry.see_world(Observed(State(current=authority), leaf, "", ("a",)))
+    expiry.see_observed(Observed(State(current=authority), leaf, "", ("a",)))
     before = ends(expiry)
-    expiry.see_world(Observed(State(current=authority), Pair("no certificate"), "", ("a",)))
+    expiry.see_observed(Observed(State(current=authority), Pair("no certificate"), "", ("a",)))
 
     assert {SERVING: (NOW + 10 * DAY).timestamp(), AUTHORITY: (NOW + 30 * DAY).timestamp()} == before
     assert {AUTHORITY: (NOW + 30 * DAY).timestamp()} == ends(expiry)
 
 
 def test_where_nothing_was_minted_yet_nothing_is_said(expiry):
-    expiry.see_world(Observed(State(), NO_PAIR, "", ("a",)))
+    expiry.see_observed(Observed(State(), NO_PAIR, "", ("a",)))
 
     assert {} == ends(expiry)
 

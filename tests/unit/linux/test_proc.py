@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.container.find import home_of, worker_of
+from agent.container.find import container_of, worker_of
 from linux.cgroup import cgroup_files
 from linux.proc import Mount, descendants, mount_of, parse_mountinfo, parse_status
 
@@ -29,14 +29,14 @@ CID = "ab" * 32
     ],
 )
 def test_home_is_read_from_cgroups(cgroups):
-    home = home_of(cgroups)
-    assert home is not None
-    assert (UID, CID) == (home.pod_uid, home.container_id)
+    owner = container_of(cgroups)
+    assert owner is not None
+    assert (UID, CID) == (owner.pod_uid, owner.container_id)
 
 
 @pytest.mark.parametrize("cgroups", ["0::/", "0::/system.slice/containerd.service", f"0::/kubepods/pod{UID}", ""])
 def test_processes_outside_of_containers_have_no_home(cgroups):
-    assert home_of(cgroups) is None
+    assert container_of(cgroups) is None
 
 
 class TestCgroupFiles:

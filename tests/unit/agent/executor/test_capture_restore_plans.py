@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from agent.container.inspection import Inspection, Machine, Worker
+from agent.container.inspection import Inspection, NodeInfo, Worker
 from agent.container.rootfs import Changes
 from agent.errors import RefusedError
 from agent.executor.api import CaptureRequest, ContainerRef
@@ -16,7 +16,7 @@ from linux.proc import Mount, Status
 from tests.support.builders import manifests
 
 CAPS = 0xA80425FB
-NODE = Machine("6.1.0", "x86_64", frozenset({"avx2", "sse4_2"}))
+NODE = NodeInfo("6.1.0", "x86_64", frozenset({"avx2", "sse4_2"}))
 SCRATCH = "/pods/u/volumes/kubernetes.io~empty-dir/scratch"
 CONTROL = "/pods/u/volumes/kubernetes.io~empty-dir/snapshot-control/main"
 NOTHING = Changes()

@@ -1,4 +1,4 @@
-"""The agent's side of the claim: who may take it, and what a hostile control directory cannot do."""
+"""The agent's side of the claim: who may acquire it, and what a hostile control directory cannot do."""
 
 import fcntl
 import os
@@ -7,7 +7,7 @@ import pytest
 
 from agent.errors import ContainerError
 from agent.executor import lock
-from agent.executor.lock import ControlDir, open_control_dir, take
+from agent.executor.lock import ControlDir, acquire, open_control_dir
 from contract.api import control_files, keys
 
 NONCE = "0123456789abcdef" * 2
@@ -25,7 +25,7 @@ def directory(tmp_path):
 
 
 def test_verdicts(directory, tmp_path):
-    with take(directory, os.getpid()) as acquired:
+    with acquire(directory, os.getpid()) as acquired:
         assert (NONCE, False) == (acquired.nonce, acquired.taken_before)
         acquired.allow(75.4)
         acquired.restored(1001)
@@ -40,22 +40,22 @@ def test_verdicts(directory, tmp_path):
 
 
 def test_a_long_reason_still_fits_what_standby_reads(directory, tmp_path):
-    with take(directory, os.getpid()) as acquired:
+    with acquire(directory, os.getpid()) as acquired:
         acquired.failed("x" * 10_000, clean=True)
     assert len((tmp_path / control_files.VERDICT).read_text()) < 4096
 
 
 def test_an_attempt_that_was_cut_off_shows(directory):
-    with take(directory, os.getpid()) as acquired:
+    with acquire(directory, os.getpid()) as acquired:
         acquired.allow(10)
-    with take(directory, os.getpid()) as acquired:
+    with acquire(directory, os.getpid()) as acquired:
         assert acquired.taken_before
 
 
 def test_only_one_holds_it(directory, monkeypatch):
     monkeypatch.setattr(lock, "LOCK_PATIENCE", 0.01)
-    with take(directory, os.getpid()), pytest.raises(ContainerError, match="claimed"):
-        take(directory, os.getpid())
+    with acquire(directory, os.getpid()), pytest.raises(ContainerError, match="claimed"):
+        acquire(directory, os.getpid())
 
 
 def test_standby_testing_the_lock_does_not_keep_it_from_us(directory, tmp_path):
@@ -63,7 +63,7 @@ def test_standby_testing_the_lock_does_not_keep_it_from_us(directory, tmp_path):
     testing = os.open(tmp_path / control_files.CLAIM, os.O_RDONLY)
     fcntl.flock(testing, fcntl.LOCK_SH)
     os.close(testing)
-    take(directory, os.getpid()).release()
+    acquire(directory, os.getpid()).release()
 
 
 @pytest.mark.parametrize(
@@ -81,12 +81,12 @@ def test_standby_testing_the_lock_does_not_keep_it_from_us(directory, tmp_path):
 def test_what_cannot_be_claimed(directory, tmp_path, spoil):
     spoil(tmp_path)
     with pytest.raises(ContainerError):
-        take(directory, os.getpid())
+        acquire(directory, os.getpid())
 
 
 def test_a_claim_file_that_its_first_process_does_not_hold_open_is_a_former_containers(directory):
     with pytest.raises(ContainerError, match="no longer waits"):
-        take(directory, os.getppid())
+        acquire(directory, os.getppid())
 
 
 def test_writing_does_not_follow_a_link(directory, tmp_path):

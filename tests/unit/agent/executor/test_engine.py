@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent.container.find import Found
+from agent.container.find import RunningContainer
 from agent.executor import acquire
 from agent.executor import engine as engine_module
 from agent.executor.api import ContainerRef, ImageConfigRequest, RejectRequest, RestoreRequest
@@ -60,7 +60,7 @@ class Standbys:
 def standbys(tmp_path, monkeypatch):
     made = Standbys(tmp_path / "pods")
     made.folder.mkdir()
-    monkeypatch.setattr(acquire, "find_container", lambda *_: Found(os.getpid(), "c" * 64, acquire.STANDBY))
+    monkeypatch.setattr(acquire, "find_container", lambda *_: RunningContainer(os.getpid(), "c" * 64, acquire.STANDBY))
     yield made
     for fd in made.open:
         os.close(fd)
