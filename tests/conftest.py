@@ -18,7 +18,7 @@ Figure = Callable[[str], None]
 
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Figure:
-    """Notes one figure in words, for the end of the run; docs/reliability.md quotes them."""
+    """Note one figure in words, for the end of the run; docs/reliability.md quotes them."""
     seen = request.config.stash.setdefault(FIGURES, [])
     return lambda words: seen.append(f"{request.node.name}: {words}")
 

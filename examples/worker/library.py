@@ -15,7 +15,7 @@ _SHORTEST = 200  # characters: leaves out headings and examples of one line
 
 
 def paragraphs(count: int = PARAGRAPHS) -> list[str]:
-    """The first paragraphs of running text, in the reference's own order."""
+    """Return the first paragraphs of running text, in the reference's own order."""
     found: dict[str, None] = {}
     for topic in topics.values():
         for block in topic.split("\n\n"):
@@ -38,12 +38,12 @@ class Library:
         return len(self._texts)
 
     def embed(self, text: str) -> list[float]:
-        """The unit vector of a text."""
+        """Return the unit vector of a text."""
         vector: list[float] = self._encoder.embed([text])[0].tolist()
         return vector
 
     def search(self, query: str, k: int) -> list[dict[str, str | float]]:
-        """The ``k`` paragraphs nearest in meaning, best first, each with its cosine."""
+        """Return the ``k`` paragraphs nearest in meaning, best first, each with its cosine."""
         scores = self._vectors @ self._encoder.embed([query])[0]
         best = np.argsort(-scores, kind="stable")[:k]
         return [{"text": self._texts[i], "score": float(scores[i])} for i in best]

@@ -198,7 +198,7 @@ static int from_proc(int pid, int resource, struct limit *old) {
     return 1;
 }
 
-/* criu makes this call through syscall(); arguments beyond the register ones of a variadic call lie where plain ones do. */
+/* criu makes this call through syscall(); arguments beyond the register ones of a variadic call are passed as plain ones are. */
 long syscall(long n, long a, long b, long c, long d, long e, long f) {
     long result = call(n, a, b, c, d, e, f);
     if (n == SYS_prlimit64 && result == -EPERM && a && !c && d && from_proc((int)a, (int)b, (struct limit *)d)) return 0;

@@ -97,7 +97,7 @@ def _read(directory: str, name: str) -> str | None:
 def _pause() -> None:
     """Sleep in the kernel by a length, not until a moment of the clock.
 
-    Python's own sleep waits for a moment of the monotonic clock, and goes back to sleep when it is woken earlier.
+    Python's own sleep waits for a moment of the monotonic clock, and sleeps again when it is woken earlier.
     If the worker is restored on a machine that has not run for as long, that moment may be days away.
     """
     try:

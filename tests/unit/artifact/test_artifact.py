@@ -31,7 +31,7 @@ def make(base, files=(("pages-1.img", b"p" * 5000), ("empty.img", b"")), checkpo
 
 @pytest.fixture
 def opened(base):
-    """Opens artifacts; closes them."""
+    """Open artifacts; close them."""
     found = []
 
     def look(*arguments):

@@ -1,4 +1,4 @@
-"""The end of each certificate as a moment, and none where there is none."""
+"""The end of each certificate as a moment, and none without one."""
 
 from datetime import UTC, datetime, timedelta
 

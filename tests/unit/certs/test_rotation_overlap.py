@@ -28,7 +28,7 @@ class Stored:
     version: int = 0
 
     def write(self, value, version):
-        if version == self.version:  # else: conflict, somebody else wrote meanwhile
+        if version == self.version:  # else: conflict, another client wrote meanwhile
             self.value, self.version = value, version + 1
 
 
@@ -150,7 +150,7 @@ EVENTS = st.one_of(
 
 
 def a_sim(age):
-    """A new release (None), or one that has served for *age* days: rotations begin at 120."""
+    """Make a new release (None), or one that has served for *age* days: rotations begin at 120."""
     sim = Sim()
     if age is not None:
         sim.reconcile(0)
@@ -188,7 +188,7 @@ def test_left_alone_for_two_years_it_stays_fresh_and_rotates():
 
 
 def test_the_simulation_sees_a_rotation_without_overlap():
-    """The check itself works: a leaf of an authority that nobody trusts yet is noticed."""
+    """The check itself works: a leaf of an authority that is not trusted yet is noticed."""
     sim = Sim()
     sim.reconcile(0)
     sim.wait(3)

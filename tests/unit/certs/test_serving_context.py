@@ -34,7 +34,7 @@ def put(directory, leaf, *, version="1"):
 
 
 def handshake(serving, server_name=NAME, alpn=("h2", "http/1.1"), version=None):
-    """A client's handshake; returns the server's certificate (DER) and the chosen protocol."""
+    """Do a client's handshake; return the server's certificate (DER) and the chosen protocol."""
     trusting = ssl.create_default_context(cadata=CA.certificate)
     trusting.set_alpn_protocols(list(alpn))
     if server_name is None:

@@ -1,4 +1,4 @@
-"""What names a build, and what the linker is told."""
+"""What names a build, and what the linker is given."""
 
 import dataclasses
 

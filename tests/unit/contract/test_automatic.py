@@ -55,7 +55,7 @@ def test_thirty_two_hex_digits():
 
 
 def test_the_hash_of_a_known_pod_never_changes():
-    """Another value would make every automatic checkpoint anew with the next release."""
+    """Another value would make every automatic checkpoint again with the next release."""
     assert "f1b85b61ce357312335b5090ae736dbc" == template_hash(rich(), "main")
 
 

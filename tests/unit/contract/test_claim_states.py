@@ -1,4 +1,4 @@
-"""How a claim stands, and which of the controller's words speak of it."""
+"""The state of a claim, and which of the controller's words are about it."""
 
 import pytest
 

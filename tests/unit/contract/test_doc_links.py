@@ -1,4 +1,4 @@
-"""Whoever follows a link in the documentation arrives; every file that a page names as a place to look is there."""
+"""Every link in the documentation leads somewhere; every file that a page names as a place to look exists."""
 
 import re
 

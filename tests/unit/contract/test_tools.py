@@ -77,7 +77,7 @@ BOTH = "{automatic: {inject: false}, placeholder: {mode: inject}}"
     ],
 )
 def test_who_needs_tools(obj, text, image, needed):
-    """A capture, and the pods that wait for it, are told the same."""
+    """A capture, and the pods that wait for it, get the same."""
     values = load_values(text)
     assert needed == (tools_for(obj, image, values, capture=True) is not None)
     assert needed == (tools_for(obj, image, values) is not None)

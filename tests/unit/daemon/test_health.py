@@ -1,4 +1,4 @@
-"""The health port tells the truth, part by part."""
+"""The health port reports the truth, part by part."""
 
 import asyncio
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""Settings: everything wrong is told at once, in the words of who must set it."""
+"""Settings: everything wrong is reported at once, in the words of those who must set it."""
 
 import pytest
 

@@ -11,7 +11,7 @@ import pytest
 
 
 class Library:
-    """Stands in for the index: two texts, vectors that tell their input."""
+    """An index of two texts, with vectors that show their input."""
 
     def __len__(self) -> int:
         return 2

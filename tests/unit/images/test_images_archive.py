@@ -31,7 +31,7 @@ def _save(target: Path, files: dict[str, bytes]) -> Path:
 
 
 def _oci(folder: Path, platforms: list[dict[str, str]]) -> Path:
-    """An OCI archive of one layer, with one manifest for each platform, behind a nested index as buildkit writes it."""
+    """Write an OCI archive of one layer, a manifest for each platform, behind a nested index as buildkit does."""
     files: dict[str, bytes] = {}
 
     def blob(content: bytes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Layers are the same bytes for the same content, wherever and by whomever they are packed."""
+"""Layers are the same bytes for the same content, on any machine and for any user."""
 
 import tarfile
 from pathlib import Path

@@ -24,7 +24,7 @@ DOCKERFILES = sorted((PROJECT / "images").glob("*.Dockerfile"))
 
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The compiler replaced by one that writes a mark."""
+    """Replace the compiler by one that writes a mark."""
     monkeypatch.setattr(native, "compile_static", lambda _, target: target.write_text("standby"))
 
 

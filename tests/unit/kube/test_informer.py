@@ -16,7 +16,7 @@ DOWN = ServerUnavailableError("connection refused")
 
 
 def follow(lists, watches, seconds=100.0, then=None):
-    """What an informer knows and told after *seconds* of a script."""
+    """Return what an informer knows and reported after *seconds* of a script."""
 
     async def scenario():
         kube = ScriptedWatches(lists, watches)

@@ -1,4 +1,4 @@
-"""Live copies and queues tell how fresh and how far behind they are."""
+"""Informer caches and queues report how fresh and how far behind they are."""
 
 import asyncio
 

@@ -86,13 +86,13 @@ def test_the_next_knows_when_the_one_before_last_said_that_it_led(dies):
 
     nobody, known, last = run(scenario())
 
-    # Nobody led before the first: what happens between its beginning and its work is its own business too.
+    # There is no leader before the first: what happens between its beginning and its work is its own business too.
     assert began <= nobody <= parse_time(last)
     assert last == known
 
 
 async def never(*_):
-    raise ServerUnavailableError("the process is gone")
+    raise ServerUnavailableError("the process has ended")
 
 
 def test_the_release_comes_after_the_work_has_ended():

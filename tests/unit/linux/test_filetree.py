@@ -15,7 +15,7 @@ from linux.filetree import FileTreeError
 
 @pytest.fixture
 def tree(tmp_path):
-    """Opens folders of the test's own; answers (path, descriptor)."""
+    """Open folders of the test's own; return (path, descriptor)."""
     opened = []
 
     def make(name, files=()):

@@ -1,4 +1,4 @@
-"""The SDK's words are the contract's; it waits for the right file, and never where nobody would answer."""
+"""The SDK's words are the contract's; it waits for the right file, and never if no answer can come."""
 
 import subprocess
 import sys

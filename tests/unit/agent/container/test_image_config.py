@@ -19,7 +19,7 @@ CONFIG = {
 
 @pytest.fixture
 def store(tmp_path):
-    """Writes a document into a content store; answers its digest."""
+    """Write a document into a content store; return its digest."""
     folder = tmp_path / image_config.BLOBS
     folder.mkdir(parents=True)
 

@@ -56,7 +56,7 @@ ORDER = CaptureRequest(
 
 
 def manifest(**fields):
-    """What a capture of the usual container writes."""
+    """Return what a capture of the usual container writes."""
     plan = plan_capture(ORDER, container(), worker("/usr/bin/python3", "/scratch/x"), NODE, "4.2.1")
     parts = {
         "taken_on": plan.taken_on, "container": plan.container, "process": plan.process,

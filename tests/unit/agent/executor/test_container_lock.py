@@ -15,7 +15,7 @@ NONCE = "0123456789abcdef" * 2
 
 @pytest.fixture
 def directory(tmp_path):
-    """A control directory in which this very process plays standby: it has the claim file open."""
+    """Make a control directory in which this very process plays standby: it has the claim file open."""
     (tmp_path / control_files.CLAIM).write_text(f"{NONCE}\n")
     standby = os.open(tmp_path / control_files.CLAIM, os.O_RDWR)
     made = ControlDir(os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY))

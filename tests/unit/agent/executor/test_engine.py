@@ -99,7 +99,7 @@ def request(place: ContainerRef) -> RestoreRequest:
 
 async def until(condition) -> None:
     async with asyncio.timeout(WAIT):
-        while not condition():  # noqa: ASYNC110 - a lock in the hand of another thread signals nobody
+        while not condition():  # noqa: ASYNC110 - a lock in the hand of another thread sends no signal
             await asyncio.sleep(0.005)
 
 

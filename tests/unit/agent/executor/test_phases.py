@@ -19,7 +19,7 @@ EACH = [
 
 
 def recorded(phases, log, failing=-1, stuck=()):
-    """The same phases, their acts replaced: each writes its name down, and one of them fails."""
+    """Return the same phases with their acts replaced: each writes its name down, and one of them fails."""
 
     def run(number, phase):
         log.append(("run", phase.name))

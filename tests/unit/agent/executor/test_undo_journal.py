@@ -32,7 +32,7 @@ def names(path):
 
 
 def change(journal, root, tmp_path, number=0):
-    """Overwrites one file and creates another."""
+    """Overwrite one file and create another."""
     archive = tmp_path / "change.tar"
     archive.write_bytes(tar_of(entry("old"), entry("new")).read())
     tar = os.open(archive, os.O_RDONLY)
@@ -71,7 +71,7 @@ def test_a_step_that_had_not_begun_needs_no_undo(pods):
 
 
 def test_no_container_sees_it(pods):
-    """It lies beside the containers' own folders, under a name that no container can have."""
+    """It is beside the containers' own folders, under a name that no container can have."""
     with Journal.create(pods, UID, "main"):
         volume = pods / UID / "volumes" / "kubernetes.io~empty-dir" / keys.CONTROL_VOLUME
         assert [".restore-main", "main"] == names(volume)

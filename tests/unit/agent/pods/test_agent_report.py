@@ -196,7 +196,7 @@ def test_a_conflict_is_met_with_another_look():
     original, calls = kube.get, []
 
     async def get(resource, name, namespace=None):
-        """Between our look and our write, somebody says the last word."""
+        """Between our read and our write, another client writes the final report."""
         found = await original(resource, name, namespace)
         if not calls:
             kube.failures = [ConflictError(409, "Conflict", "changed")]

@@ -211,7 +211,7 @@ TOLD = ExecutionResult(ok=True)
 
 
 class TellingEngine(ScriptedEngine):
-    """Captures, and tells what its own list of answers says."""
+    """Captures, and returns what its own list of answers says."""
 
     def __init__(self, *told):
         super().__init__(CAPTURED)
@@ -232,7 +232,7 @@ def test_a_stock_images_standby_is_told_once_what_it_runs():
 
 
 def test_an_image_that_cannot_be_read_fails_the_capture_at_once():
-    """Its worker never starts, so no readiness would ever tell."""
+    """Its worker never starts, so it would never become ready."""
     unreadable = ExecutionResult(ok=False, reason="image-unreadable", message="give the pod a command")
     scene = play(Scene(TellingEngine(unreadable), agent.job()), (0, STARTED))
 

@@ -1,4 +1,4 @@
-"""The node's label tells whether shaped pods can start here."""
+"""The node's label says whether shaped pods can start here."""
 
 import pytest
 

@@ -26,7 +26,7 @@ FAILED = ExecutionResult(ok=False, reason="artifact-missing", message="gone", co
 
 
 def play(stage, *steps):
-    """Show pods at their times; ``None`` means that the pod is deleted.  Ends a minute after the last step."""
+    """Show pods at their times; ``None`` means that the pod is deleted. Ends a minute after the last step."""
 
     async def scenario():
         start, pod = now(), None
@@ -160,7 +160,7 @@ REFUSED = ExecutionResult(ok=False, reason="checkpoint-not-found", message="gone
 
 
 def test_a_refusal_reaches_the_container_as_soon_as_it_starts():
-    """Standby is told, so that the worker need not wait for an agent that will not come."""
+    """Standby gets a verdict, so that the worker need not wait for an agent that will not come."""
     stage = play(Stage(ScriptedEngine(NOT_YET, REFUSED)), (0, bound()))
 
     assert ["checkpoint-not-found"] * 2 == [request.reason for request in stage.engine.orders]

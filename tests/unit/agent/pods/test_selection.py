@@ -322,7 +322,7 @@ PROBE = {keys.ANN_READY_SIGNAL: "Probe", keys.ANN_SETTLE_SECONDS: "7"}
             agent.source(terminated(1)),
             agent.job({keys.ANN_NODE: "node-1"}),
             0.0,
-            id="an agent had begun",
+            id="an agent had started",
         ),
         pytest.param(
             AgentReason.TARGETS_INVALID,

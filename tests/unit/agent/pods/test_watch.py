@@ -1,4 +1,4 @@
-"""Each pod goes to the work that it asks for."""
+"""Each pod is handed to the controller of the work that it asks for."""
 
 import pytest
 
