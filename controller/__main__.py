@@ -79,7 +79,7 @@ def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
     )
     metrics = Metrics(registry)
     CaptureMetrics(registry, _now, lambda: election.leading).follow(checkpoint_informers.jobs)
-    KeptArtifacts(recorder, metrics.told, lambda: election.leading).follow(checkpoint_informers.checkpoints)
+    KeptArtifacts(recorder, metrics.count_event, lambda: election.leading).follow(checkpoint_informers.checkpoints)
     leader_gauge(registry, lambda: election.leading)
     parts = (_checkpoints(context, checkpoint_informers, storage, metrics), *(make(context) for make in PARTS))
     informers = {name: informer for part in parts for name, informer in part.informers.items()}
@@ -151,7 +151,7 @@ def _sweeper(
         pods=tuple(each for each in informers if each.resource == PODS and each is not checkpoint_informers.pods),
         storage=storage,
         release_namespace=context.settings.pod_namespace,
-        told=metrics.told,
+        told=metrics.count_event,
     )
     return Sweeper(context.kube, around, context.recorder, context.values, context.now)
 

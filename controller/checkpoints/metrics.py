@@ -49,11 +49,11 @@ class Metrics:
         self._failed = Counter(
             "snapshot_controller_pass_failures", "Passes that ended in an error and are repeated.", registry=registry
         )
-        self._told = Counter(
+        self._events = Counter(
             "snapshot_controller_events", "Events recorded about checkpoints.", ["reason"], registry=registry
         )
         for reason in Reason:
-            self._told.labels(reason)
+            self._events.labels(reason)
 
     @contextmanager
     def measured(self) -> Iterator[None]:
@@ -61,9 +61,9 @@ class Metrics:
         with self._passes.time(), self._failed.count_exceptions():
             yield
 
-    def told(self, reason: str) -> None:
+    def count_event(self, reason: str) -> None:
         """Count an Event; reasons are a closed list."""
-        self._told.labels(reason).inc()
+        self._events.labels(reason).inc()
 
 
 class CaptureMetrics:

@@ -1,1 +1,1 @@
-"""What the controllers of this process share: how one is set up, and what a planning pass returns."""
+"""What the controllers of this process share: their setup, the loop that they run, and what a pass plans."""
