@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from contract.api.checkpoint import artifact_version, job_name, resolve_id
 from contract.api.states import Phase
-from contract.config.storage import BadIdError
+from contract.config.storage import BadIdError, Storage
+from contract.config.values import Values
 from kube.api import Object
 
 
@@ -67,6 +69,21 @@ class Observed:
     """Where agent and, in agentMount, the volume are; empty: the checkpoint's namespace."""
     refusal: Refusal | None = None
     """What the server said to the plan made a moment ago; the same look, one fact richer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """All that one pass over one checkpoint is planned from: planners take it whole and look nowhere else."""
+
+    observed: Observed
+    now: datetime
+    values: Values
+    storage: Storage
+
+    @property
+    def checkpoint(self) -> Object:
+        """The checkpoint that is planned for."""
+        return self.observed.checkpoint
 
 
 def wanted_job(checkpoint: Object) -> str:

@@ -1,8 +1,8 @@
 """An artifact that is in storage already is taken over: looked at by a Job, believed only when it is whole.
 
 Asked for by annotation ``nvidia.com/snapshot-adopt: <version>``, or by asking for a version that the checkpoint had
-before.  The annotation is taken away once it is answered, whatever the answer, so the same question can be asked again;
-it is taken away only after the answer is in the status, so a controller that dies in between answers it anew.
+before. The annotation is taken away once it is answered, whatever the answer, so the same question can be asked again;
+it is taken away only after the answer is in the status, so a controller that dies in between answers it again.
 """
 
 import json
@@ -27,8 +27,8 @@ from contract.config.values import Values
 from contract.pods.injected_tools import tools_for
 from controller.checkpoints.actions import Action, CreateJob, DeleteJob, SetAnnotations
 from controller.checkpoints.diagnose import pods
-from controller.checkpoints.observed import Observed
-from controller.checkpoints.plan.status import StatusDraft
+from controller.checkpoints.observed import Observed, Pass
+from controller.checkpoints.plan.status import Status, Step
 from controller.checkpoints.reasons import Problem, Reason, note
 from controller.checkpoints.storage_jobs import adopt_job_name, build_adopt_job
 from kube.api import Object
@@ -43,7 +43,7 @@ _DIGEST_LENGTH: Final = len("blake3:") + 64
 
 
 def wanted_version(checkpoint: Object) -> str:
-    """The version that is to be taken over, unchecked; empty where none is."""
+    """The version that is to be taken over, unchecked; empty if none is."""
     if asked := _asked(checkpoint):
         return asked
     had = {str(each["version"]) for each in _recorded(checkpoint)}
@@ -73,91 +73,79 @@ def store_namespace(checkpoint: Object, release_namespace: str, storage: Storage
     return own if storage.in_pod else release_namespace or own
 
 
-def adopt(
-    observed: Observed, draft: StatusDraft, now: datetime, values: Values, storage: Storage
-) -> tuple[tuple[Action, ...], float | None]:
-    """One pass over a checkpoint that wants an artifact; answers actions and when to look again."""
-    version = wanted_version(observed.checkpoint)
+def adopt(current: Pass, status: Status) -> Step:
+    """Plan one pass over a checkpoint that wants an artifact."""
+    observed, version = current.observed, wanted_version(current.checkpoint)
     try:
         check_version(version)
     except BadIdError as error:
-        _refuse(observed.checkpoint, draft, version, f"annotation {keys.ANN_ADOPT}: {error}")
-        return (), None
+        return Step(_refuse(current.checkpoint, status, version, f"annotation {keys.ANN_ADOPT}: {error}"))
     job = observed.adopt_job
-    if _answered(observed, draft, version):
-        return _forget_the_question(observed.checkpoint, draft, version, job), None
+    if _answered(observed, status, version):
+        # Only now, a pass after the answer was written: were the question gone first, a restart would lose the answer.
+        return Step(status, _forget_the_question(current.checkpoint, status, version, job))
     if job is None:
-        return _look(observed, draft, version, values, storage)
+        return _look(current, status, version)
     if is_true(job, "Complete") or is_true(job, "Failed"):
-        return _answer(observed, draft, version, now, values, storage), None
-    _wait(draft, version, pods.store_job_problem(job, observed.adopt_pods, observed.adopt_events, now))
-    return (), POLL_SECONDS
+        return Step(_answer(current, status, version))
+    problem = pods.store_job_problem(job, observed.adopt_pods, observed.adopt_events, current.now)
+    return Step(_wait(status, version, problem), requeue=POLL_SECONDS)
 
 
-def _answered(observed: Observed, draft: StatusDraft, version: str) -> bool:
-    if _is_taken(draft, version):
+def _answered(observed: Observed, status: Status, version: str) -> bool:
+    if _is_taken(status, version):
         return True
-    entry = draft.condition_of(ConditionType.ADOPTED) or {}
+    entry = status.condition(ConditionType.ADOPTED) or {}
     refused = entry.get("reason") == Reason.ADOPTION_FAILED
     return refused and observed.adopt_job is not None and str(entry.get("message")).startswith(_about(version))
 
 
-def _is_taken(draft: StatusDraft, version: str) -> bool:
-    return draft.phase == Phase.READY and draft.job_name == job_name(draft.checkpoint_id, version)
+def _is_taken(status: Status, version: str) -> bool:
+    return status.phase == Phase.READY and status.job_name == job_name(status.checkpoint_id, version)
 
 
-def _forget_the_question(
-    checkpoint: Object, draft: StatusDraft, version: str, job: Object | None
-) -> tuple[Action, ...]:
+def _forget_the_question(checkpoint: Object, status: Status, version: str, job: Object | None) -> tuple[Action, ...]:
     """Take the annotation away; a version that was taken over is the wanted one from now on."""
     actions: list[Action] = []
     if keys.ANN_ADOPT in annotations_of(checkpoint):
-        taken: dict[str, str | None] = {keys.ANN_ARTIFACT_VERSION: version} if _is_taken(draft, version) else {}
+        taken: dict[str, str | None] = {keys.ANN_ARTIFACT_VERSION: version} if _is_taken(status, version) else {}
         actions.append(SetAnnotations(taken | {keys.ANN_ADOPT: None}))
     if job is not None and not job["metadata"].get("deletionTimestamp"):
         actions.append(DeleteJob(job))
     return tuple(actions)
 
 
-def _look(
-    observed: Observed, draft: StatusDraft, version: str, values: Values, storage: Storage
-) -> tuple[tuple[Action, ...], float | None]:
+def _look(current: Pass, status: Status, version: str) -> Step:
+    observed, checkpoint, storage = current.observed, current.checkpoint, current.storage
     refusal = observed.refusal
     if refusal is not None and refusal.kind == JOBS.kind:
-        _wait(draft, version, f"its Job was refused: {refusal.message}; it is tried again every 30 s")
-        return (), REFUSED_SECONDS
-    _wait(draft, version, "")
-    checkpoint = observed.checkpoint
+        words = f"its Job was refused: {refusal.message}; it is tried again every 30 s"
+        return Step(_wait(status, version, words), requeue=REFUSED_SECONDS)
     namespace = store_namespace(checkpoint, observed.release_namespace, storage)
-    job = build_adopt_job(checkpoint, draft.checkpoint_id, version, namespace, values=values, storage=storage)
-    return (CreateJob(job),), POLL_SECONDS
+    job = build_adopt_job(checkpoint, status.checkpoint_id, version, namespace, values=current.values, storage=storage)
+    return Step(_wait(status, version, ""), (CreateJob(job),), POLL_SECONDS)
 
 
-def _wait(draft: StatusDraft, version: str, problem: str) -> None:
+def _wait(status: Status, version: str, problem: str) -> Status:
     """Say that it is being looked at; what is Ready stays so meanwhile."""
     words = _about(version) + (problem or "the artifact in storage is being verified")
     reason = Reason.ADOPTION_BLOCKED if problem else Reason.ADOPTION_RUNNING
-    draft.condition(ConditionType.ADOPTED, met=False, reason=reason, message=words)
-    if draft.phase != Phase.READY:
-        draft.set(phase=Phase.PENDING.value)
-        draft.wait(Problem(reason, words))
-    elif draft.old_reason(ConditionType.ADOPTED) != reason:
-        draft.tell(note(reason, words))
+    before = status.reason_before(ConditionType.ADOPTED)
+    status = status.with_condition(ConditionType.ADOPTED, met=False, reason=reason, message=words)
+    if status.phase != Phase.READY:
+        return status.with_fields(phase=Phase.PENDING.value).waiting(Problem(reason, words))
+    return status.with_event(note(reason, words)) if before != reason else status
 
 
-def _answer(
-    observed: Observed, draft: StatusDraft, version: str, now: datetime, values: Values, storage: Storage
-) -> tuple[Action, ...]:
-    found = _told(observed)
-    words = _wrong(observed, found, version, now)
-    if words:
-        if not _asked(observed.checkpoint):
-            # It is not there any more as it was captured: from now on its version means a new capture.
-            draft.drop_version(version)
-        _refuse(observed.checkpoint, draft, version, words)
-        return ()
-    _take(observed, draft, found, now, values, storage)
-    return ()
+def _answer(current: Pass, status: Status, version: str) -> Status:
+    found = _reported(current.observed)
+    words = _wrong(current.observed, found, version, current.now)
+    if not words:
+        return _take(current, status, found)
+    if not _asked(current.checkpoint):
+        # It is not there any more as it was captured: from now on its version means a new capture.
+        status = status.without_version(version)
+    return _refuse(current.checkpoint, status, version, words)
 
 
 def _wrong(observed: Observed, found: Mapping[str, Any], version: str, now: datetime) -> str:
@@ -174,8 +162,8 @@ def _wrong(observed: Observed, found: Mapping[str, Any], version: str, now: date
             or f"Job {job['metadata']['name']} did not tell what it found: {entry.get('message') or 'its pod is gone'}"
         )
     digest, size = found.get("digest"), found.get("size")
-    told = isinstance(digest, str) and len(digest) == _DIGEST_LENGTH and digest.startswith("blake3:")
-    if found.get("version") != version or not told or not isinstance(size, int) or size < 0:
+    is_digest = isinstance(digest, str) and len(digest) == _DIGEST_LENGTH and digest.startswith("blake3:")
+    if found.get("version") != version or not is_digest or not isinstance(size, int) or size < 0:
         return f"Job {job['metadata']['name']} told something else than an artifact"
     known = {str(each["version"]): each["manifestDigest"] for each in _recorded(observed.checkpoint)}
     if not _asked(observed.checkpoint) and known.get(version) != digest:
@@ -183,31 +171,30 @@ def _wrong(observed: Observed, found: Mapping[str, Any], version: str, now: date
     return ""
 
 
-def _take(
-    observed: Observed, draft: StatusDraft, found: Mapping[str, Any], now: datetime, values: Values, storage: Storage
-) -> None:
-    checkpoint, release_namespace = observed.checkpoint, observed.release_namespace
-    version = str(found["version"])
-    image = _image(checkpoint, found, values)
-    draft.set(
+def _take(current: Pass, status: Status, found: Mapping[str, Any]) -> Status:
+    checkpoint, storage, now = current.checkpoint, current.storage, current.now
+    version, image = str(found["version"]), _image(checkpoint, found, current.values)
+    namespace = store_namespace(checkpoint, current.observed.release_namespace, storage)
+    status = status.with_fields(
         phase=Phase.READY.value,
-        jobName=job_name(draft.checkpoint_id, version),
+        jobName=job_name(status.checkpoint_id, version),
         createdAt=format_time(now),
-        location=str(artifact_dir(storage.base_path, draft.checkpoint_id, version)),
-        storageType=values.storage.type,
-        storageClaim=f"{store_namespace(checkpoint, release_namespace, storage)}/{storage.pvc_name}",
+        location=str(artifact_dir(storage.base_path, status.checkpoint_id, version)),
+        storageType=current.values.storage.type,
+        storageClaim=f"{namespace}/{storage.pvc_name}",
         size=found["size"],
         manifestDigest=found["digest"],
         image=image,
         attempts=None,
     )
-    made = parsed_time(found.get("createdAt")) or now
+    # A manifest may name a time of the future: retention would then keep the artifact beyond its due.
+    made = min(parsed_time(found.get("createdAt")) or now, now)
     entry = {"version": version, "manifestDigest": found["digest"], "size": found["size"]}
-    draft.put_version(entry | {"createdAt": format_time(min(made, now))} | ({"image": image} if image else {}))
+    status = status.with_version(entry | {"createdAt": format_time(made)} | ({"image": image} if image else {}))
     words = _about(version) + "the artifact in storage was verified and taken over"
-    draft.condition(ConditionType.ADOPTED, met=True, reason=Reason.ADOPTED, message=words)
-    draft.condition(ConditionType.JOB_COMPLETED, met=True, reason=Reason.ADOPTED, message=words)
-    draft.tell(note(Reason.ADOPTED, words))
+    for kind in (ConditionType.ADOPTED, ConditionType.JOB_COMPLETED):
+        status = status.with_condition(kind, met=True, reason=Reason.ADOPTED, message=words)
+    return status.with_event(note(Reason.ADOPTED, words))
 
 
 def _image(checkpoint: Object, found: Mapping[str, Any], values: Values) -> Object | None:
@@ -221,23 +208,22 @@ def _image(checkpoint: Object, found: Mapping[str, Any], values: Values) -> Obje
     return {"reference": image, "injected": injected} if image else None
 
 
-def _refuse(checkpoint: Object, draft: StatusDraft, version: str, words: str) -> None:
+def _refuse(checkpoint: Object, status: Status, version: str, words: str) -> Status:
     """Say why not; a checkpoint that is Ready stays so with what it has."""
     problem = Problem(
         Reason.ADOPTION_FAILED,
         f"{_about(version)}{bounded(words, MAX_WORDS)}; put the artifact in place and ask again, or raise annotation "
         f"{keys.ANN_ARTIFACT_VERSION} to capture",
     )
-    draft.condition(ConditionType.ADOPTED, met=False, reason=problem.reason, message=problem.message)
-    if draft.phase == Phase.READY:
-        draft.tell(note(problem.reason, problem.message))
-        return
+    status = status.unmet(ConditionType.ADOPTED, problem)
+    if status.phase == Phase.READY:
+        return status.with_event(note(problem.reason, problem.message))
     try:
         # The name that a capture of the wanted version would have: only another version starts one.
-        draft.set(jobName=job_name(draft.checkpoint_id, artifact_version(checkpoint)))
+        name = job_name(status.checkpoint_id, artifact_version(checkpoint))
     except BadIdError:
-        draft.set(jobName=None)
-    draft.fail(problem)
+        name = ""
+    return status.with_fields(jobName=name).failed(problem)
 
 
 def _asked(checkpoint: Object) -> str:
@@ -252,7 +238,7 @@ def _about(version: str) -> str:
     return f"version {version[:40]}: "
 
 
-def _told(observed: Observed) -> Mapping[str, Any]:
+def _reported(observed: Observed) -> Mapping[str, Any]:
     """The JSON that the Job's pod left behind, empty where there is none."""
     pod = pods.newest(observed.adopt_pods) or {}
     for entry in (pod.get("status") or {}).get("containerStatuses") or ():

@@ -1,5 +1,6 @@
 """A checkpoint in phase Creating: what its Job, the agent's word on it and its pod add up to."""
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Final
@@ -10,14 +11,13 @@ from contract.api.conditions import condition, is_true
 from contract.api.states import AgentReason, CaptureStatus, ConditionType, Phase
 from contract.api.times import format_time, parsed_time
 from contract.config.storage import BadIdError, Storage, artifact_dir
-from contract.config.values import Values
-from controller.checkpoints.actions import DeleteJob, SetDeadline
+from controller.checkpoints.actions import SetDeadline
 from controller.checkpoints.capture_result import agent_reason, image_of, size_of
 from controller.checkpoints.diagnose import pods
-from controller.checkpoints.observed import Observed, belongs_to
+from controller.checkpoints.observed import Observed, Pass, belongs_to
 from controller.checkpoints.plan import abandoned
 from controller.checkpoints.plan.retry import capture_failed
-from controller.checkpoints.plan.status import StatusDraft
+from controller.checkpoints.plan.status import Status, Step
 from controller.checkpoints.plan.volume_claim import agents_storage, claim_of
 from controller.checkpoints.reasons import Problem, Reason
 from kube.api import Object
@@ -32,48 +32,42 @@ WORTH_EXTENDING: Final = 60
 """Seconds in the scheduler's queue that are worth a write to give back."""
 
 
-def follow(
-    observed: Observed, draft: StatusDraft, now: datetime, values: Values, storage: Storage
-) -> tuple[tuple[SetDeadline | DeleteJob, ...], float | None]:
-    """One pass over a checkpoint whose Job should exist; answers actions and when to look again."""
-    left = abandoned.grace_left(observed, draft, now, values)
+def follow(current: Pass, status: Status) -> Step:
+    """Plan one pass over a checkpoint whose Job should exist."""
+    left = abandoned.grace_left(current, status)
     if left == 0:
-        # Also where the Job is gone: the pass that ended it may not have come to write the status.
-        return abandoned.give_up(observed, draft, values), None
-    actions, again = _follow(observed, draft, now, values, storage)
-    return actions, min((each for each in (again, left) if each is not None), default=None)
+        # Also if the Job is gone: the pass that ended it may not have come to write the status.
+        return abandoned.give_up(current, status)
+    step = _follow(current, status)
+    return replace(step, requeue=_soonest(step.requeue, left))
 
 
-def _follow(
-    observed: Observed, draft: StatusDraft, now: datetime, values: Values, storage: Storage
-) -> tuple[tuple[SetDeadline, ...], float | None]:
-    job = observed.job
-    if job is None or not belongs_to(job, observed.checkpoint):
-        return (), _job_gone(observed.checkpoint, draft, values)
+def _follow(current: Pass, status: Status) -> Step:
+    observed, job = current.observed, current.observed.job
+    if job is None or not belongs_to(job, current.checkpoint):
+        problem = Problem(Reason.JOB_DELETED, f"Job {status.job_name} is gone, and with it the capture")
+        return capture_failed(current, status.unmet(ConditionType.JOB_CREATED, problem), problem)
     verdict = annotations_of(job).get(keys.ANN_CHECKPOINT_STATUS, "")
     complete, failed = is_true(job, "Complete"), is_true(job, "Failed")
+    # The agent's word goes before the Job's: it knows why, and a Job may fail a moment after a good capture.
     if verdict == CaptureStatus.FAILED:
         reason = Reason.VERIFICATION_FAILED if complete else Reason.JOB_FAILED
-        return (), _fail(observed, draft, Problem(reason, _agents_words(observed, job)), values)
+        return _fail(current, status, Problem(reason, _agents_words(observed, job)))
     if complete and verdict == CaptureStatus.COMPLETED:
-        _ready(observed, job, draft, now, values, storage)
-        return (), None
+        return Step(_ready(current, status, job))
     if complete:
-        return (), _await_verdict(observed, job, draft, now, values)
+        return _await_verdict(current, status, job)
     if failed:
-        return (), _fail(observed, draft, Problem(Reason.JOB_FAILED, _jobs_words(observed, job)), values)
-    return _underway(observed, job, draft, now, storage)
+        return _fail(current, status, Problem(Reason.JOB_FAILED, _jobs_words(observed, job)))
+    return _underway(current, status, job)
 
 
-def _job_gone(checkpoint: Object, draft: StatusDraft, values: Values) -> float | None:
-    problem = Problem(Reason.JOB_DELETED, f"Job {draft.job_name} is gone, and with it the capture")
-    draft.condition(ConditionType.JOB_CREATED, met=False, reason=problem.reason, message=problem.message)
-    return capture_failed(checkpoint, draft, problem, values)
+def _fail(current: Pass, status: Status, problem: Problem) -> Step:
+    return capture_failed(current, status.unmet(ConditionType.JOB_COMPLETED, problem), problem)
 
 
-def _fail(observed: Observed, draft: StatusDraft, problem: Problem, values: Values) -> float | None:
-    draft.condition(ConditionType.JOB_COMPLETED, met=False, reason=problem.reason, message=problem.message)
-    return capture_failed(observed.checkpoint, draft, problem, values)
+def _soonest(*waits: float | None) -> float | None:
+    return min((each for each in waits if each is not None), default=None)
 
 
 def _agents_words(observed: Observed, job: Object) -> str:
@@ -105,47 +99,48 @@ def _jobs_words(observed: Observed, job: Object) -> str:
     return f"Job {job['metadata']['name']} failed" + (f": {why}" if why else "")
 
 
-def _ready(
-    observed: Observed, job: Object, draft: StatusDraft, now: datetime, values: Values, storage: Storage
-) -> None:
+def _ready(current: Pass, status: Status, job: Object) -> Status:
+    created = format_time(current.now)
     size, digest = size_of(job), annotations_of(job).get(keys.ANN_MANIFEST_DIGEST)
-    location, image = _location(draft, job, storage), image_of(observed.checkpoint, job, values)
-    draft.set(
+    location, image = _location(status, job, current.storage), image_of(current.checkpoint, job, current.values)
+    status = status.with_fields(
         phase=Phase.READY.value,
-        createdAt=format_time(now),
+        createdAt=created,
         location=location,
-        storageType=values.storage.type,
+        storageType=current.values.storage.type,
         size=size,
         manifestDigest=digest,
-        storageClaim=claim_of(observed, storage),
+        storageClaim=claim_of(current),
         image=image,
     )
     if location and digest:
-        entry = {"version": PurePosixPath(location).name, "manifestDigest": digest, "createdAt": format_time(now)}
+        entry = {"version": PurePosixPath(location).name, "manifestDigest": digest, "createdAt": created}
         more = {"size": size, "image": image}
-        draft.put_version(entry | {field: value for field, value in more.items() if value is not None})
-    draft.condition(ConditionType.JOB_COMPLETED, met=True, reason=Reason.JOB_SUCCEEDED)
-    if (draft.condition_of(ConditionType.SCHEDULED) or {}).get("status") == "False":
-        draft.condition(ConditionType.SCHEDULED, met=True, reason=Reason.SCHEDULED)
+        status = status.with_version(entry | {field: value for field, value in more.items() if value is not None})
+    status = status.with_condition(ConditionType.JOB_COMPLETED, met=True, reason=Reason.JOB_SUCCEEDED)
+    if (status.condition(ConditionType.SCHEDULED) or {}).get("status") == "False":
+        # The pod was scheduled and captured between two looks; "not scheduled" must not stay beside Ready.
+        return status.with_condition(ConditionType.SCHEDULED, met=True, reason=Reason.SCHEDULED)
+    return status
 
 
-def _location(draft: StatusDraft, job: Object, storage: Storage) -> str | None:
-    """Where the artifact of this Job lies; the version is the Job's, the checkpoint's may have moved on."""
+def _location(status: Status, job: Object, storage: Storage) -> str | None:
+    """Path of the artifact of this Job; the version is the Job's, the checkpoint's may have moved on."""
     template = job.get("spec", {}).get("template", {})
     version = annotations_of(template).get(keys.ANN_ARTIFACT_VERSION, "").strip()
-    checkpoint_id = draft.checkpoint_id
-    version = version or draft.job_name.removeprefix(f"checkpoint-job-{checkpoint_id}-")
+    checkpoint_id = status.checkpoint_id
+    version = version or status.job_name.removeprefix(f"checkpoint-job-{checkpoint_id}-")
     try:
         return str(artifact_dir(storage.base_path, checkpoint_id, version))
     except BadIdError:
         return None
 
 
-def _await_verdict(observed: Observed, job: Object, draft: StatusDraft, now: datetime, values: Values) -> float | None:
-    if pods.agent_active(observed.lease, now) or _just_completed(job, now):
-        return AGENT_POLL
+def _await_verdict(current: Pass, status: Status, job: Object) -> Step:
+    if pods.agent_active(current.observed.lease, current.now) or _just_completed(job, current.now):
+        return Step(status, requeue=AGENT_POLL)
     words = f"Job {job['metadata']['name']} completed, but no snapshot agent vouched for the artifact"
-    return _fail(observed, draft, Problem(Reason.VERIFICATION_FAILED, words), values)
+    return _fail(current, status, Problem(Reason.VERIFICATION_FAILED, words))
 
 
 def _just_completed(job: Object, now: datetime) -> bool:
@@ -153,36 +148,33 @@ def _just_completed(job: Object, now: datetime) -> bool:
     return ended is not None and (now - ended).total_seconds() < VERDICT_PATIENCE
 
 
-def _underway(
-    observed: Observed, job: Object, draft: StatusDraft, now: datetime, storage: Storage
-) -> tuple[tuple[SetDeadline, ...], float | None]:
-    pod = pods.newest(observed.pods)
-    without_agent = agents_storage(observed, draft, storage)
+def _underway(current: Pass, status: Status, job: Object) -> Step:
+    now, pod = current.now, pods.newest(current.observed.pods)
+    status, without_agent = agents_storage(current, status)
     if pod is None:
-        missing = pods.no_pod(job, observed.job_events, now)
-        draft.problem = missing or without_agent
-        extended, look_again = _deadline_without_pod(observed.checkpoint, job, now)
+        missing = pods.no_pod(job, current.observed.job_events, now)
+        extended, look_again = _deadline_without_pod(current.checkpoint, job, now)
         soon = None if missing else pods.POD_PATIENCE
-        return extended, min((each for each in (soon, look_again) if each is not None), default=None)
-    unscheduled, soon = _scheduled(pod, draft, now)
-    silent, seconds = pods.no_agent(job, pod, now, observed.lease)
-    draft.problem = pods.not_started(pod) or without_agent or unscheduled or silent
-    extended, look_again = _deadline(observed.checkpoint, job, pod, now)
-    waits = [each for each in (soon, seconds, look_again) if each is not None]
-    return extended, min(waits, default=None)
+        return Step(status.waiting(missing or without_agent), extended, _soonest(soon, look_again))
+    status, unscheduled, soon = _scheduled(status, pod, now)
+    silent, seconds = pods.no_agent(job, pod, now, current.observed.lease)
+    # The nearest cause first: a container that cannot start explains all that comes after it.
+    problem = pods.not_started(pod) or without_agent or unscheduled or silent
+    extended, look_again = _deadline(current.checkpoint, job, pod, now)
+    return Step(status.waiting(problem), extended, _soonest(soon, seconds, look_again))
 
 
-def _scheduled(pod: Object, draft: StatusDraft, now: datetime) -> tuple[Problem | None, float | None]:
+def _scheduled(status: Status, pod: Object, now: datetime) -> tuple[Status, Problem | None, float | None]:
     """State condition Scheduled at once; answer the problem when it has lasted, else when that will be."""
     problem = pods.scheduling(pod)
-    if problem is None:
-        if is_true(pod, "PodScheduled"):
-            node = (pod.get("spec") or {}).get("nodeName", "")
-            draft.condition(ConditionType.SCHEDULED, met=True, reason=Reason.SCHEDULED, message=node)
-        return None, None
-    draft.condition(ConditionType.SCHEDULED, met=False, reason=problem.reason, message=problem.message)
-    left = pods.SCHEDULER_PATIENCE - pods.unscheduled_for(pod, now)
-    return (None, left) if left > 0 else (problem, None)
+    if problem is not None:
+        left = pods.SCHEDULER_PATIENCE - pods.unscheduled_for(pod, now)
+        status = status.unmet(ConditionType.SCHEDULED, problem)
+        return (status, None, left) if left > 0 else (status, problem, None)
+    if is_true(pod, "PodScheduled"):
+        node = (pod.get("spec") or {}).get("nodeName", "")
+        status = status.with_condition(ConditionType.SCHEDULED, met=True, reason=Reason.SCHEDULED, message=node)
+    return status, None, None
 
 
 def _deadline(

@@ -1,6 +1,6 @@
 """A checkpoint that is being deleted: its artifacts go first, where the system made them.
 
-Only automatic checkpoints carry our finalizer.  What people checkpoint by hand stays on the volume until they remove
+Only automatic checkpoints carry our finalizer. What people checkpoint by hand stays on the volume until they remove
 it: deleting a small object must not destroy the work of hours by surprise.
 """
 
@@ -12,11 +12,9 @@ from contract.api.checkpoint import id_of
 from contract.api.conditions import condition, is_true
 from contract.api.states import Phase
 from contract.api.times import parsed_time
-from contract.config.storage import Storage
-from contract.config.values import Values
 from controller.checkpoints.actions import Action, CreateJob, DeleteJob, SetFinalizer
 from controller.checkpoints.diagnose import pods
-from controller.checkpoints.observed import Observed, Refused
+from controller.checkpoints.observed import Observed, Pass, Refused
 from controller.checkpoints.plan.adopting import store_namespace
 from controller.checkpoints.reasons import Reason, note
 from controller.checkpoints.storage_jobs import build_cleanup_job, cleanup_job_name
@@ -38,9 +36,9 @@ def has_finalizer(checkpoint: Object) -> bool:
     return keys.FINALIZER in (checkpoint["metadata"].get("finalizers") or ())
 
 
-def plan_deletion(observed: Observed, now: datetime, values: Values, storage: Storage) -> Plan[Action]:
-    """The next step on the way out."""
-    checkpoint = observed.checkpoint
+def plan_deletion(current: Pass) -> Plan[Action]:
+    """Plan the next step towards letting the object go; its status is of no use to anyone by now."""
+    observed, checkpoint = current.observed, current.checkpoint
     if not has_finalizer(checkpoint):
         return Plan()
     checkpoint_id = id_of(checkpoint)
@@ -49,30 +47,37 @@ def plan_deletion(observed: Observed, now: datetime, values: Values, storage: St
     if any(_holds(sibling) for sibling in observed.siblings):
         return _let_go(f"another checkpoint uses the artifact {checkpoint_id}")
     if observed.job is not None and _capturing(observed.job):
+        # It would go on writing to the very directory that the cleanup removes.
         return Plan(_delete_once(observed.job), requeue_after=POLL_SECONDS)
-    return _clean_up(observed, checkpoint_id, now, values, storage)
+    return _clean_up(current, checkpoint_id)
 
 
-def _clean_up(observed: Observed, checkpoint_id: str, now: datetime, values: Values, storage: Storage) -> Plan[Action]:
+def _clean_up(current: Pass, checkpoint_id: str) -> Plan[Action]:
+    observed = current.observed
     refusal = observed.refusal
     if refusal is not None and refusal.how == Refused.NAMESPACE_ENDING:
         return _let_go("its namespace is being deleted, and nothing new can run there")
     if refusal is not None:
         return _blocked(f"the cleanup Job was refused: {refusal.message}")
     if observed.cleanup_job is not None:
-        return _follow(observed, observed.cleanup_job, checkpoint_id, now)
-    namespace = store_namespace(observed.checkpoint, observed.release_namespace, storage)
-    job = build_cleanup_job(observed.checkpoint, checkpoint_id, namespace, values=values, storage=storage)
-    told = note(Reason.CLEANUP_RUNNING, f"removing artifact {checkpoint_id}")
-    return Plan((CreateJob(job),), events=(told,), requeue_after=POLL_SECONDS)
+        return _follow(observed, observed.cleanup_job, checkpoint_id, current.now)
+    job = build_cleanup_job(
+        current.checkpoint,
+        checkpoint_id,
+        store_namespace(current.checkpoint, observed.release_namespace, current.storage),
+        values=current.values,
+        storage=current.storage,
+    )
+    event = note(Reason.CLEANUP_RUNNING, f"removing artifact {checkpoint_id}")
+    return Plan((CreateJob(job),), events=(event,), requeue_after=POLL_SECONDS)
 
 
 def _follow(observed: Observed, job: Object, checkpoint_id: str, now: datetime) -> Plan[Action]:
     if (job["metadata"].get("labels") or {}).get(keys.LABEL_CHECKPOINT_ID) != checkpoint_id:
         return _blocked(f"Job {cleanup_job_name(checkpoint_id)} exists and removes something else; delete it")
     if is_true(job, "Complete"):
-        told = note(Reason.ARTIFACT_REMOVED, f"artifact {checkpoint_id} removed")
-        return Plan((DeleteJob(job), SetFinalizer(present=False)), events=(told,))
+        event = note(Reason.ARTIFACT_REMOVED, f"artifact {checkpoint_id} removed")
+        return Plan((DeleteJob(job), SetFinalizer(present=False)), events=(event,))
     stuck = pods.store_job_problem(job, (), observed.cleanup_events, now)
     if stuck and pods.forbids_root(stuck):
         stuck = f"{stuck}; or {_by_hand(observed.checkpoint)}"
@@ -90,18 +95,18 @@ def _failure(job: Object) -> EventSpec:
     return note(Reason.CLEANUP_FAILED, f"{words}; see {log}; it is tried again every {RETRY_SECONDS:.0f} s")
 
 
-def _failed(job: Object, told: EventSpec, now: datetime) -> Plan[Action]:
+def _failed(job: Object, event: EventSpec, now: datetime) -> Plan[Action]:
     entry = condition(job, "Failed") or {}
     since = parsed_time(entry.get("lastTransitionTime"))
     left = RETRY_SECONDS - (now - since).total_seconds() if since is not None else 0.0
     if left > 0:
-        return Plan(events=(told,), requeue_after=left)
+        return Plan(events=(event,), requeue_after=left)
     return Plan((DeleteJob(job),), requeue_after=POLL_SECONDS)
 
 
 def _blocked(words: str) -> Plan[Action]:
-    told = note(Reason.CLEANUP_BLOCKED, words)
-    return Plan(events=(told,), requeue_after=BLOCKED_SECONDS)
+    event = note(Reason.CLEANUP_BLOCKED, words)
+    return Plan(events=(event,), requeue_after=BLOCKED_SECONDS)
 
 
 def _by_hand(checkpoint: Object) -> str:
@@ -128,5 +133,5 @@ def _capturing(job: Object) -> bool:
 
 
 def _let_go(why: str) -> Plan[Action]:
-    told = note(Reason.ARTIFACT_KEPT, f"no artifact removed: {why}")
-    return Plan((SetFinalizer(present=False),), events=(told,))
+    event = note(Reason.ARTIFACT_KEPT, f"no artifact removed: {why}")
+    return Plan((SetFinalizer(present=False),), events=(event,))

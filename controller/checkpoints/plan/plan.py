@@ -10,23 +10,24 @@
 Each pass starts from what is there now and ends in actions, one status and a time to look again.
 """
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from contract.api import keys
 from contract.api.checkpoint import is_automatic, labels_of, resolve_id
 from contract.api.states import ConditionType, Phase
-from contract.config.storage import BadIdError, Storage, StorageError, storage_from_values
+from contract.config.storage import BadIdError, StorageError, storage_from_values
 from contract.config.values import Values
 from contract.pods.capture_job import InvalidTemplateError, build_capture_job
 from controller.checkpoints.actions import Action, CheckJob, CreateJob, SetFinalizer, SetLabel
-from controller.checkpoints.observed import Observed, Refusal, Refused, belongs_to, owner_of, wanted_job
+from controller.checkpoints.observed import Observed, Pass, Refusal, Refused, belongs_to, owner_of, wanted_job
 from controller.checkpoints.plan import abandoned, adopting
 from controller.checkpoints.plan.creating import follow
 from controller.checkpoints.plan.deleting import has_finalizer, plan_deletion
 from controller.checkpoints.plan.retry import raise_version, retry_when_due, waits_for_retry
-from controller.checkpoints.plan.status import StatusDraft
-from controller.checkpoints.plan.volume_claim import claim_to_make, claim_usable, look_after_artifact
+from controller.checkpoints.plan.status import Status, Step
+from controller.checkpoints.plan.volume_claim import check_artifact, check_storage, claim_to_make
 from controller.checkpoints.reasons import Problem, Reason
 from controller.runtime.plan import Plan
 from kube.api import Object
@@ -52,77 +53,70 @@ def plan(observed: Observed, now: datetime, values: Values) -> Plan[Action]:
         storage = storage_from_values(values)
     except StorageError as error:
         return _storage_invalid(checkpoint, now, error)
+    current = Pass(observed, now, values, storage)
+    # Before the switch below: what is switched off must still be deletable, with its artifact.
     if checkpoint["metadata"].get("deletionTimestamp"):
-        return plan_deletion(observed, now, values, storage)
+        return plan_deletion(current)
     if not values.checkpoint.enabled:
         return Plan()
-    draft = StatusDraft(checkpoint, now)
-    actions, requeue = _advance(observed, draft, now, values, storage)
+    step = _advance(current, Status.of(checkpoint, now))
+    actions = step.actions
     if is_automatic(checkpoint) and not has_finalizer(checkpoint):
         # Before anything is made, so that nothing made can be left behind.
         actions = (SetFinalizer(present=True), *actions)
-    status, events = draft.finish()
-    return Plan(actions, status, events, requeue)
+    status, events = step.status.finish()
+    return Plan(actions, status, events, step.requeue)
 
 
-def _advance(
-    observed: Observed, draft: StatusDraft, now: datetime, values: Values, storage: Storage
-) -> tuple[tuple[Action, ...], float | None]:
-    checkpoint = observed.checkpoint
-    was_new = not draft.phase
-    if draft.phase not in set(Phase):
-        draft.set(phase=Phase.PENDING.value)
-    if not _identify(observed, draft):
-        return _label(checkpoint, draft.checkpoint_id), None
-    actions = _label(checkpoint, draft.checkpoint_id)
-    if was_new:
+def _advance(current: Pass, status: Status) -> Step:
+    checkpoint = current.checkpoint
+    was_new = not status.phase
+    if status.phase not in set(Phase):
+        status = status.with_fields(phase=Phase.PENDING.value)
+    status, identified = _identify(current.observed, status)
+    label = _label(checkpoint, status.checkpoint_id)
+    if was_new or not identified:
         # One step at a time: what comes next is planned from what this one leaves.
-        return actions, None
-    more, requeue = _next(observed, draft, now, values, storage)
-    return (*actions, *more), requeue
+        return Step(status, label)
+    step = _next(current, status)
+    return replace(step, actions=(*label, *step.actions))
 
 
-def _next(
-    observed: Observed, draft: StatusDraft, now: datetime, values: Values, storage: Storage
-) -> tuple[tuple[Action, ...], float | None]:
-    """One step of a checkpoint that has an id of its own."""
-    checkpoint = observed.checkpoint
-    if draft.phase == Phase.CREATING and draft.job_name:
-        return follow(observed, draft, now, values, storage)
+def _next(current: Pass, status: Status) -> Step:
+    """One step of a checkpoint that has an id of its own; the first question that applies decides."""
+    checkpoint = current.checkpoint
+    if status.phase == Phase.CREATING and status.job_name:
+        # Before all else: a capture that runs is brought to its end, whatever was asked for meanwhile.
+        return follow(current, status)
     if adopting.wanted_version(checkpoint):
-        return adopting.adopt(observed, draft, now, values, storage)
-    _restart_where_due(checkpoint, draft)
-    if abandoned.wanted_again(checkpoint, draft):
-        return raise_version(checkpoint, draft), None
-    if waits_for_retry(checkpoint, draft):
-        return retry_when_due(checkpoint, draft, now, values)
-    if draft.phase == Phase.READY:
-        look_after_artifact(observed, draft, storage)
-    if draft.phase in (Phase.READY, Phase.FAILED):
-        return (), None
-    draft.set(phase=Phase.PENDING.value)
-    return _prepare(observed, draft, values, storage)
+        return adopting.adopt(current, status)
+    status = _restarted_if_due(checkpoint, status)
+    if abandoned.wanted_again(checkpoint, status):
+        return raise_version(checkpoint, status)
+    if waits_for_retry(checkpoint, status):
+        return retry_when_due(current, status)
+    if status.phase in (Phase.READY, Phase.FAILED):
+        return Step(check_artifact(current, status) if status.phase == Phase.READY else status)
+    return _prepare(current, status.with_fields(phase=Phase.PENDING.value))
 
 
-def _identify(observed: Observed, draft: StatusDraft) -> bool:
-    """Settle the id; False where there is none, or where another checkpoint has it."""
+def _identify(observed: Observed, status: Status) -> tuple[Status, bool]:
+    """Settle the id; False if there is none, or if another checkpoint has it."""
     try:
         checkpoint_id = resolve_id(observed.checkpoint)
         words = "spec.identity.model is missing, so there is no checkpoint id; set it"
     except BadIdError as error:
         checkpoint_id, words = None, f"{error}; correct label {keys.LABEL_CHECKPOINT_ID}"
     if checkpoint_id is None:
-        _fail_early(draft, Problem(Reason.INVALID_ID, words))
-        return False
-    draft.set(checkpointID=checkpoint_id, identityHash=checkpoint_id)
-    other = min(
-        (each for each in observed.siblings if _goes_before(each, observed.checkpoint)), key=_rank, default=None
-    )
+        return _fail_early(status, Problem(Reason.INVALID_ID, words)), False
+    status = status.with_fields(checkpointID=checkpoint_id, identityHash=checkpoint_id)
+    rank = _rank(observed.checkpoint)
+    other = min((each for each in observed.siblings if _rank(each) < rank), key=_rank, default=None)
     if other is None:
-        return True
-    draft.set(jobName=None, createdAt=None)
-    _fail_early(draft, Problem(Reason.DUPLICATE_ID, _duplicate(checkpoint_id, other, observed.checkpoint)))
-    return False
+        return status, True
+    problem = Problem(Reason.DUPLICATE_ID, _duplicate(checkpoint_id, other, observed.checkpoint))
+    # Without the Job's name: the Job of that name is the other one's.
+    return _fail_early(status.with_fields(jobName=None, createdAt=None), problem), False
 
 
 def _duplicate(checkpoint_id: str, other: Object, checkpoint: Object) -> str:
@@ -140,10 +134,6 @@ def _duplicate(checkpoint_id: str, other: Object, checkpoint: Object) -> str:
     )
 
 
-def _goes_before(sibling: Object, checkpoint: Object) -> bool:
-    return _rank(sibling) < _rank(checkpoint)
-
-
 def _rank(checkpoint: Object) -> tuple[bool, str, str, str]:
     """Of two with one id, the one that has made something goes first, then the older, then the name decides."""
     metadata = checkpoint["metadata"]
@@ -152,9 +142,8 @@ def _rank(checkpoint: Object) -> tuple[bool, str, str, str]:
     return not established, str(metadata.get("creationTimestamp", "")), name, namespace
 
 
-def _fail_early(draft: StatusDraft, problem: Problem) -> None:
-    draft.condition(ConditionType.JOB_CREATED, met=False, reason=problem.reason, message=problem.message)
-    draft.fail(problem)
+def _fail_early(status: Status, problem: Problem) -> Status:
+    return status.unmet(ConditionType.JOB_CREATED, problem).failed(problem)
 
 
 def _label(checkpoint: Object, checkpoint_id: str) -> tuple[Action, ...]:
@@ -162,108 +151,100 @@ def _label(checkpoint: Object, checkpoint_id: str) -> tuple[Action, ...]:
     return () if not checkpoint_id or present == checkpoint_id else (SetLabel(keys.LABEL_CHECKPOINT_ID, checkpoint_id),)
 
 
-def _restart_where_due(checkpoint: Object, draft: StatusDraft) -> None:
-    """Back to Pending: for a new version, or where what made it fail is over."""
+def _restarted_if_due(checkpoint: Object, status: Status) -> Status:
+    """Back to Pending: for a new version, or if what made it fail is over."""
     wanted = wanted_job(checkpoint)
-    if draft.job_name and wanted and draft.job_name != wanted:
-        draft.start_over()
-        return
-    if draft.phase != Phase.FAILED:
-        return
-    entry = draft.condition_of(ConditionType.JOB_CREATED) or {}
+    if status.job_name and wanted and status.job_name != wanted:
+        return status.restarted()
+    if status.phase != Phase.FAILED:
+        return status
+    entry = status.condition(ConditionType.JOB_CREATED) or {}
     changed = entry.get("observedGeneration") != checkpoint["metadata"].get("generation")
     if entry.get("reason") in SELF_HEALING or (entry.get("reason") in BEFORE_ANY_JOB and changed):
-        draft.start_over()
+        return status.restarted()
+    return status
 
 
-def _prepare(
-    observed: Observed, draft: StatusDraft, values: Values, storage: Storage
-) -> tuple[tuple[Action, ...], float | None]:
+def _prepare(current: Pass, status: Status) -> Step:
     """Pending: volume, then Job."""
+    observed, checkpoint = current.observed, current.checkpoint
     try:
-        job = build_capture_job(observed.checkpoint, values=values, storage=storage)
+        job = build_capture_job(checkpoint, values=current.values, storage=current.storage)
     except InvalidTemplateError as error:
-        _unshapeable(draft, error, wanted_job(observed.checkpoint))
-        return (), None
-    draft.set(jobName=job["metadata"]["name"])
+        return Step(_invalid_template(status.with_fields(jobName=wanted_job(checkpoint)), error))
+    status = status.with_fields(jobName=job["metadata"]["name"])
     if observed.refusal is not None and observed.refusal.kind == JOBS.kind:
-        return (), _refused(draft, observed.refusal)
+        return _refused(status, observed.refusal)
     if observed.job is not None:
-        return (), _take_up(observed, draft, observed.job)
-    if not claim_usable(observed, draft, storage):
-        return _check_once(observed.checkpoint, draft, job), WAIT_FOR_CLAIM_SECONDS
-    claims = claim_to_make(observed, storage)
-    _created(observed.checkpoint, draft)
-    # Where a volume is made first, the Job is checked before it: a bad template must not leave a volume behind.
+        return _take_up(checkpoint, status, observed.job)
+    status, usable = check_storage(current, status)
+    if not usable:
+        status, actions = _check_once(checkpoint, status, job)
+        return Step(status, actions, WAIT_FOR_CLAIM_SECONDS)
+    claims = claim_to_make(current)
+    # If a volume is made first, the Job is checked before it: a bad template must not leave a volume behind.
     # Without one, creating the Job is the check.
-    return ((CheckJob(job), *claims, CreateJob(job)) if claims else (CreateJob(job),)), None
+    actions = (CheckJob(job), *claims, CreateJob(job)) if claims else (CreateJob(job),)
+    return Step(_created(checkpoint, status), actions)
 
 
-def _check_once(checkpoint: Object, draft: StatusDraft, job: Object) -> tuple[Action, ...]:
-    """While waiting for the volume, tell at least whether the template is any good; once for each generation."""
-    entry = draft.condition_of(ConditionType.TEMPLATE_VALID) or {}
+def _check_once(checkpoint: Object, status: Status, job: Object) -> tuple[Status, tuple[Action, ...]]:
+    """While waiting for the volume, say at least whether the template is any good; once for each generation."""
+    entry = status.condition(ConditionType.TEMPLATE_VALID) or {}
     if entry.get("status") == "True" and entry.get("observedGeneration") == checkpoint["metadata"].get("generation"):
-        return ()
-    draft.condition(ConditionType.TEMPLATE_VALID, met=True, reason=Reason.TEMPLATE_ACCEPTED)
-    return (CheckJob(job),)
+        return status, ()
+    accepted = status.with_condition(ConditionType.TEMPLATE_VALID, met=True, reason=Reason.TEMPLATE_ACCEPTED)
+    return accepted, (CheckJob(job),)
 
 
-def _created(checkpoint: Object, draft: StatusDraft) -> None:
-    draft.condition(ConditionType.TEMPLATE_VALID, met=True, reason=Reason.TEMPLATE_ACCEPTED)
-    draft.condition(ConditionType.JOB_CREATED, met=True, reason=Reason.JOB_CREATED, message=draft.job_name)
-    draft.set(phase=Phase.CREATING.value)
-    if is_automatic(checkpoint):
-        draft.set(attempts=draft.attempts + 1)
+def _created(checkpoint: Object, status: Status) -> Status:
+    attempts = {"attempts": status.attempts + 1} if is_automatic(checkpoint) else {}
+    return (
+        status.with_condition(ConditionType.TEMPLATE_VALID, met=True, reason=Reason.TEMPLATE_ACCEPTED)
+        .with_condition(ConditionType.JOB_CREATED, met=True, reason=Reason.JOB_CREATED, message=status.job_name)
+        .with_fields(phase=Phase.CREATING.value, **attempts)
+    )
 
 
-def _take_up(observed: Observed, draft: StatusDraft, job: Object) -> float | None:
+def _take_up(checkpoint: Object, status: Status, job: Object) -> Step:
     """The Job is there: made by a pass that could not write its status any more, or not ours at all."""
-    if belongs_to(job, observed.checkpoint):
-        _created(observed.checkpoint, draft)
-        return None
-    return _refused(draft, Refusal(JOBS.kind, Refused.NOT_OURS, owner_of(job)))
+    if belongs_to(job, checkpoint):
+        return Step(_created(checkpoint, status))
+    return _refused(status, Refusal(JOBS.kind, Refused.NOT_OURS, owner_of(job)))
 
 
-def _refused(draft: StatusDraft, refusal: Refusal) -> float | None:
-    """The server did not take the Job: for good where it is malformed, else until that changes."""
+def _refused(status: Status, refusal: Refusal) -> Step:
+    """The server did not take the Job: for good if it is malformed, else until that changes."""
     if refusal.how == Refused.INVALID:
         words = (
             f"the API server refuses the Job made from spec.job.podTemplateSpec: {refusal.message}; "
             "correct the DynamoCheckpoint, it is tried again by itself"
         )
         problem = Problem(Reason.TEMPLATE_INVALID, words)
-        draft.condition(ConditionType.TEMPLATE_VALID, met=False, reason=problem.reason, message=problem.message)
-        _fail_early(draft, problem)
-        return None
+        return Step(_fail_early(status.unmet(ConditionType.TEMPLATE_VALID, problem), problem))
     if refusal.how == Refused.NOT_OURS:
         words = (
-            f"Job {draft.job_name} exists and is not this checkpoint's, its owner is {refusal.message}; delete the Job"
+            f"Job {status.job_name} exists and is not this checkpoint's, its owner is {refusal.message}; delete the Job"
         )
         problem = Problem(Reason.JOB_NOT_OURS, words)
     else:
-        words = f"Job {draft.job_name} may not be created: {refusal.message}; it is tried again every 30 s"
+        words = f"Job {status.job_name} may not be created: {refusal.message}; it is tried again every 30 s"
         problem = Problem(Reason.JOB_FORBIDDEN, words)
-    draft.condition(ConditionType.JOB_CREATED, met=False, reason=problem.reason, message=problem.message)
-    draft.wait(problem)
-    return REFUSED_SECONDS
+    return Step(status.unmet(ConditionType.JOB_CREATED, problem).waiting(problem), requeue=REFUSED_SECONDS)
 
 
-def _unshapeable(draft: StatusDraft, error: InvalidTemplateError, job_name: str) -> None:
+def _invalid_template(status: Status, error: InvalidTemplateError) -> Status:
     reason = Reason.GMS_DISABLED if error.field.startswith("spec.gpuMemoryService") else Reason.TEMPLATE_INVALID
     problem = Problem(reason, str(error))
-    draft.set(jobName=job_name)
-    draft.condition(ConditionType.TEMPLATE_VALID, met=False, reason=reason, message=problem.message)
-    _fail_early(draft, problem)
+    return _fail_early(status.unmet(ConditionType.TEMPLATE_VALID, problem), problem)
 
 
 def _storage_invalid(checkpoint: Object, now: datetime, error: StorageError) -> Plan[Action]:
-    """The installation's own values are wrong: say so where nothing is Ready yet, keep what is."""
-    draft = StatusDraft(checkpoint, now)
-    if checkpoint["metadata"].get("deletionTimestamp") or draft.phase in (Phase.READY, Phase.FAILED, Phase.CREATING):
+    """The installation's own values are wrong: say so if nothing is Ready yet, keep what is."""
+    status = Status.of(checkpoint, now)
+    if checkpoint["metadata"].get("deletionTimestamp") or status.phase in (Phase.READY, Phase.FAILED, Phase.CREATING):
         return Plan()
-    draft.set(phase=Phase.PENDING.value)
     problem = Problem(Reason.STORAGE_INVALID, f"chart value {error}")
-    draft.condition(ConditionType.STORAGE_READY, met=False, reason=problem.reason, message=problem.message)
-    draft.wait(problem)
-    status, events = draft.finish()
-    return Plan((), status, events)
+    pending = status.with_fields(phase=Phase.PENDING.value)
+    changed, events = pending.unmet(ConditionType.STORAGE_READY, problem).waiting(problem).finish()
+    return Plan((), changed, events)

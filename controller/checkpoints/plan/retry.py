@@ -1,6 +1,6 @@
-"""A capture that failed: what people made waits for them, what the system made is tried again by itself.
+"""A capture that failed: a manual checkpoint waits for its owner, an automatic one is tried again by itself.
 
-Each attempt has a version of its own, because artifacts and Jobs are never overwritten.  How many attempts there were,
+Each attempt has a version of its own, because artifacts and Jobs are never overwritten. How many attempts there were,
 and since when the next one is waited for, is read from the status alone, so a restarted controller goes on where the
 last one was.
 """
@@ -16,52 +16,46 @@ from contract.api.times import parsed_time
 from contract.config.storage import MAX_VERSION, BadIdError
 from contract.config.values import Values, duration_seconds
 from controller.checkpoints.actions import SetAnnotations
-from controller.checkpoints.observed import wanted_job
-from controller.checkpoints.plan.status import StatusDraft
+from controller.checkpoints.observed import Pass, wanted_job
+from controller.checkpoints.plan.status import Status, Step
 from controller.checkpoints.reasons import Problem, Reason
 from kube.api import Object
 
 RAISE_VERSION: Final = f"to try again, raise annotation {keys.ANN_ARTIFACT_VERSION} of the DynamoCheckpoint"
 
 
-def capture_failed(checkpoint: Object, draft: StatusDraft, problem: Problem, values: Values) -> float | None:
-    """Failed for good, or Pending until the next attempt; answers the seconds until then."""
-    limit, attempts = values.automatic.attempts, max(draft.attempts, 1)
-    if not is_automatic(checkpoint):
-        draft.fail(Problem(problem.reason, f"{problem.message}; {RAISE_VERSION}"))
-        return None
+def capture_failed(current: Pass, status: Status, problem: Problem) -> Step:
+    """Failed for good, or Pending until the next attempt."""
+    limit, attempts = current.values.automatic.attempts, max(status.attempts, 1)
+    if not is_automatic(current.checkpoint):
+        return Step(status.failed(Problem(problem.reason, f"{problem.message}; {RAISE_VERSION}")))
     if attempts >= limit:
         words = f"{problem.message}; this was attempt {attempts} of {limit}; correct that, and {RAISE_VERSION}"
-        draft.fail(Problem(problem.reason, words))
-        return None
-    pause = _pause(attempts, values)
-    draft.set(phase=Phase.PENDING.value)
+        return Step(status.failed(Problem(problem.reason, words)))
+    pause = _pause(attempts, current.values)
     words = f"attempt {attempts + 1} of {limit} in {in_words(pause)}: {problem.message}"
-    draft.wait(Problem(Reason.RETRY_SCHEDULED, words))
-    return float(pause)
+    pending = status.with_fields(phase=Phase.PENDING.value)
+    return Step(pending.waiting(Problem(Reason.RETRY_SCHEDULED, words)), requeue=float(pause))
 
 
-def waits_for_retry(checkpoint: Object, draft: StatusDraft) -> bool:
-    """Whether the next attempt is planned and nobody asked for a new version meanwhile."""
-    planned = draft.phase == Phase.PENDING and draft.old_reason(ConditionType.READY) == Reason.RETRY_SCHEDULED
-    return planned and draft.job_name == wanted_job(checkpoint)
+def waits_for_retry(checkpoint: Object, status: Status) -> bool:
+    """Whether the next attempt is planned and no new version was asked for meanwhile."""
+    planned = status.phase == Phase.PENDING and status.reason_before(ConditionType.READY) == Reason.RETRY_SCHEDULED
+    return planned and status.job_name == wanted_job(checkpoint)
 
 
-def retry_when_due(
-    checkpoint: Object, draft: StatusDraft, now: datetime, values: Values
-) -> tuple[tuple[SetAnnotations, ...], float | None]:
+def retry_when_due(current: Pass, status: Status) -> Step:
     """Raise the version when the pause is over; the new version is what starts the attempt."""
-    draft.wait(Problem(Reason.RETRY_SCHEDULED, draft.message))
-    left = (_failed_at(draft, now) - now).total_seconds() + _pause(draft.attempts, values)
-    if left > 0:
-        return (), left
-    return raise_version(checkpoint, draft), None
+    status = status.waiting(Problem(Reason.RETRY_SCHEDULED, status.message))
+    passed = current.now - _failed_at(status, current.now)
+    left = _pause(status.attempts, current.values) - passed.total_seconds()
+    return Step(status, requeue=left) if left > 0 else raise_version(current.checkpoint, status)
 
 
-def raise_version(checkpoint: Object, draft: StatusDraft) -> tuple[SetAnnotations, ...]:
+def raise_version(checkpoint: Object, status: Status) -> Step:
     """Ask for a version that never was: what starts a capture."""
-    version = next_version(checkpoint, {str(each.get("version")) for each in draft.versions})
-    return (SetAnnotations({keys.ANN_ARTIFACT_VERSION: version}),)
+    version = next_version(checkpoint, {str(each.get("version")) for each in status.versions})
+    return Step(status, (SetAnnotations({keys.ANN_ARTIFACT_VERSION: version}),))
 
 
 def next_version(checkpoint: Object, taken: Collection[str]) -> str:
@@ -92,8 +86,8 @@ def _pause(attempts: int, values: Values) -> int:
     return duration_seconds(pauses[min(max(attempts, 1), len(pauses)) - 1])
 
 
-def _failed_at(draft: StatusDraft, now: datetime) -> datetime:
-    entries = (draft.condition_of(kind) for kind in (ConditionType.JOB_COMPLETED, ConditionType.JOB_CREATED))
+def _failed_at(status: Status, now: datetime) -> datetime:
+    entries = (status.condition(kind) for kind in (ConditionType.JOB_COMPLETED, ConditionType.JOB_CREATED))
     times = [parsed_time(each.get("lastTransitionTime")) for each in entries if each and each["status"] == "False"]
     # A time of the future (a clock that was set back) must not hold the attempt for ever.
     return min(max((each for each in times if each is not None), default=now - timedelta(days=1)), now)

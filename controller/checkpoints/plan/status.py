@@ -1,12 +1,13 @@
-"""A status in the making: starts as the old one, ends as the new one or as "no change"."""
+"""The status of a checkpoint as planners hand it on: a value. Every change makes a new one; the last one is written."""
 
 from collections.abc import Iterable
-from copy import deepcopy
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
 from contract.api.states import ConditionType, Phase
 from contract.api.times import format_time
+from controller.checkpoints.actions import Action
 from controller.checkpoints.reasons import NORMAL, Problem, Reason, note
 from kube.api import Object
 from kube.errors import bounded
@@ -34,90 +35,88 @@ PHASE_REASONS: Final = {
 }
 
 
-class StatusDraft:
-    """The status of one checkpoint while it is planned."""
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A status as planned so far. The objects in it are shared with the informer's copy and never changed in place."""
 
-    def __init__(self, checkpoint: Object, now: datetime) -> None:
-        self._old: Object = checkpoint.get("status") or {}
-        self._new: Object = deepcopy(self._old)
-        self._generation = checkpoint["metadata"].get("generation")
-        self._now = now
-        self._told: list[EventSpec] = []
-        self.problem: Problem | None = None
+    before: Object
+    """As the API server has it."""
+    fields: Object
+    generation: int | None
+    now: datetime
+    problem: Problem | None = None
+    """What it waits for or failed of; it becomes the message and the reason of condition Ready."""
+    events: tuple[EventSpec, ...] = ()
+    """Those besides the Events that follow from the status itself."""
+
+    @classmethod
+    def of(cls, checkpoint: Object, now: datetime) -> "Status":
+        """The status that *checkpoint* has."""
+        before: Object = checkpoint.get("status") or {}
+        return cls(before, before, checkpoint["metadata"].get("generation"), now)
 
     @property
     def phase(self) -> str:
-        """The phase as planned so far; empty before the first pass."""
-        return str(self._new.get("phase") or "")
+        """The phase; empty before the first pass."""
+        return str(self.fields.get("phase") or "")
 
     @property
     def job_name(self) -> str:
-        """The Job's name as planned so far."""
-        return str(self._new.get("jobName") or "")
+        """The capture Job's name."""
+        return str(self.fields.get("jobName") or "")
 
     @property
     def checkpoint_id(self) -> str:
-        """The artifact id as planned so far."""
-        return str(self._new.get("checkpointID") or "")
+        """The artifact id."""
+        return str(self.fields.get("checkpointID") or "")
 
     @property
     def message(self) -> str:
-        """The message as planned so far."""
-        return str(self._new.get("message") or "")
+        """The message."""
+        return str(self.fields.get("message") or "")
 
     @property
     def attempts(self) -> int:
         """Captures begun for the wanted version of an automatic checkpoint."""
-        return int(self._new.get("attempts") or 0)
+        return int(self.fields.get("attempts") or 0)
 
     @property
     def versions(self) -> tuple[Object, ...]:
         """The artifacts in storage, the newest last."""
-        return tuple(self._new.get("versions") or ())
+        return tuple(self.fields.get("versions") or ())
 
-    def put_version(self, entry: Object) -> None:
-        """Note an artifact; one of that version that was noted before is replaced, in its place."""
+    def condition(self, kind: ConditionType) -> Object | None:
+        """The condition of that type."""
+        return _find(self.fields, kind)
+
+    def reason_before(self, kind: ConditionType) -> str:
+        """The reason that a condition had before this pass; empty if it had none."""
+        return str((_find(self.before, kind) or {}).get("reason", ""))
+
+    def with_fields(self, **fields: Any) -> "Status":  # noqa: ANN401 - any JSON value
+        """With *fields*; None and empty text remove one."""
+        merged = {**self.fields, **fields}
+        removed = {name for name, value in fields.items() if value is None or value == ""}
+        return replace(self, fields={name: value for name, value in merged.items() if name not in removed})
+
+    def with_version(self, entry: Object) -> "Status":
+        """With an artifact; an entry of the same version is replaced, in its place."""
         others = {str(each.get("version")): each for each in self.versions}
-        self.set(versions=list((others | {str(entry["version"]): entry}).values()))
+        return self.with_fields(versions=list((others | {str(entry["version"]): entry}).values()))
 
-    def drop_version(self, version: str) -> None:
-        """Forget an artifact."""
-        self.set(versions=[each for each in self.versions if each.get("version") != version] or None)
+    def without_version(self, version: str) -> "Status":
+        """Without that artifact."""
+        return self.with_fields(versions=[each for each in self.versions if each.get("version") != version] or None)
 
-    def tell(self, note: EventSpec) -> None:
-        """Record an Event besides those that follow from the status; only where the status changes."""
-        self._told.append(note)
+    def with_event(self, event: EventSpec) -> "Status":
+        """With an Event that is recorded if the status changes."""
+        return replace(self, events=(*self.events, event))
 
-    def set(self, **fields: Any) -> None:  # noqa: ANN401 - any JSON value
-        """Set *fields*; None and empty text remove one."""
-        for name, value in fields.items():
-            if value is None or value == "":
-                self._new.pop(name, None)
-            else:
-                self._new[name] = value
-
-    def start_over(self) -> None:
-        """Back to Pending, with nothing kept of an earlier attempt but the artifacts that are in storage."""
-        if self.phase != Phase.PENDING:
-            # Only a retry starts from Pending; anything else is a new wish.
-            self.set(attempts=None)
-        self.set(phase=Phase.PENDING.value, **dict.fromkeys(OF_ONE_ARTIFACT))
-        self._new.pop("conditions", None)
-
-    def fail(self, problem: Problem) -> None:
-        """To Failed, for a reason."""
-        self.set(phase=Phase.FAILED.value)
-        self.problem = problem
-
-    def wait(self, problem: Problem) -> None:
-        """Stay in this phase and say what it waits for."""
-        self.problem = problem
-
-    def condition(self, kind: ConditionType, *, met: bool, reason: Reason, message: str = "") -> None:
-        """State a condition; its transition time moves only when it turns."""
+    def with_condition(self, kind: ConditionType, *, met: bool, reason: Reason, message: str = "") -> "Status":
+        """With a condition; its transition time moves only when it turns."""
         status = "True" if met else "False"
-        before = self.condition_of(kind)
-        since = before["lastTransitionTime"] if before and before["status"] == status else format_time(self._now)
+        before = self.condition(kind)
+        since = before["lastTransitionTime"] if before and before["status"] == status else format_time(self.now)
         entry: Object = {
             "type": kind.value,
             "status": status,
@@ -125,62 +124,80 @@ class StatusDraft:
             "message": bounded(message, MAX_MESSAGE),
             "lastTransitionTime": since,
         }
-        if self._generation is not None:
-            entry["observedGeneration"] = self._generation
-        self._put(entry)
+        if self.generation is not None:
+            entry["observedGeneration"] = self.generation
+        entries = list(self.fields.get("conditions") or ())
+        if before is None:
+            entries.append(entry)
+        return self.with_fields(conditions=[entry if each is before else each for each in entries])
 
-    def condition_of(self, kind: ConditionType) -> Object | None:
-        """A condition as planned so far."""
-        return next((entry for entry in self._conditions() if entry.get("type") == kind), None)
+    def unmet(self, kind: ConditionType, problem: Problem) -> "Status":
+        """With a condition that is False because of *problem*."""
+        return self.with_condition(kind, met=False, reason=problem.reason, message=problem.message)
 
-    def old_reason(self, kind: ConditionType) -> str:
-        """The reason that a condition had before this pass; empty where it was not there."""
-        entries: Iterable[Object] = self._old.get("conditions") or ()
-        return next((str(entry.get("reason", "")) for entry in entries if entry.get("type") == kind), "")
+    def restarted(self) -> "Status":
+        """Back to Pending, with nothing kept of an earlier attempt but the artifacts that are in storage."""
+        # Only a retry starts from Pending, and it counts on; anything else is a new request.
+        attempts = self.fields.get("attempts") if self.phase == Phase.PENDING else None
+        cleared = dict.fromkeys((*OF_ONE_ARTIFACT, "conditions"))
+        return self.with_fields(phase=Phase.PENDING.value, attempts=attempts, **cleared)
+
+    def failed(self, problem: Problem) -> "Status":
+        """In phase Failed, for a reason."""
+        return self.with_fields(phase=Phase.FAILED.value).waiting(problem)
+
+    def waiting(self, problem: Problem | None) -> "Status":
+        """In the same phase, and what it waits for; None: for nothing but time."""
+        return replace(self, problem=problem)
 
     def finish(self) -> tuple[Object | None, tuple[EventSpec, ...]]:
-        """The new status, None where it equals the old one; and the Events that tell what changed."""
-        self._settle()
-        if self._new == self._old:
+        """The status to write, None if it equals the old one; and the Events that say what changed."""
+        settled = self._settled()
+        if settled.fields == settled.before:
             return None, ()
-        return self._new, (*self._notes(), *self._told)
+        return settled.fields, (*_transitions(settled), *settled.events)
 
-    def _settle(self) -> None:
-        """Derive message and the Ready condition from phase and problem."""
-        phase = Phase(self.phase)
-        if self.problem is not None:
-            self.set(message=bounded(self.problem.message, MAX_MESSAGE))
+    def _settled(self) -> "Status":
+        """With the message and the Ready condition that follow from phase and problem."""
+        phase, problem, settled = Phase(self.phase), self.problem, self
+        if problem is not None:
+            settled = settled.with_fields(message=bounded(problem.message, MAX_MESSAGE))
         elif phase != Phase.FAILED:
-            self.set(message=None)
-        reason = self.problem.reason if self.problem is not None else PHASE_REASONS[phase]
-        if phase != Phase.FAILED or self.problem is not None:
-            message = str(self._new.get("message", ""))
-            self.condition(ConditionType.READY, met=phase == Phase.READY, reason=reason, message=message)
-        if self._generation is not None:
-            self._new["observedGeneration"] = self._generation
+            # What failed in an earlier pass keeps its message: the cause is found only once.
+            settled = settled.with_fields(message=None)
+        if phase != Phase.FAILED or problem is not None:
+            reason = problem.reason if problem is not None else PHASE_REASONS[phase]
+            ready = phase == Phase.READY
+            settled = settled.with_condition(ConditionType.READY, met=ready, reason=reason, message=settled.message)
+        if self.generation is not None:
+            settled = settled.with_fields(observedGeneration=self.generation)
+        return settled
 
-    def _notes(self) -> Iterable[EventSpec]:
-        if self.phase == Phase.READY and self._old.get("phase") != Phase.READY:
-            where = self._new.get("location", "storage")
-            yield note(Reason.CHECKPOINT_READY, f"checkpoint {self._new.get('checkpointID')} is in {where}")
-        if self.phase == Phase.CREATING and self._old.get("phase") != Phase.CREATING:
-            yield note(Reason.JOB_CREATED, f"created Job {self.job_name}")
-        if self.problem is None:
-            return
-        turned = self._old.get("phase") != self.phase
-        if turned or self.old_reason(ConditionType.READY) != self.problem.reason:
-            failed = self.phase == Phase.FAILED and self.problem.reason not in NORMAL
-            reason = Reason.CHECKPOINT_FAILED if failed else self.problem.reason
-            yield note(reason, bounded(self.problem.message, MAX_MESSAGE))
 
-    def _conditions(self) -> list[Object]:
-        found: list[Object] = self._new.setdefault("conditions", [])
-        return found
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one planner decided: the status so far, what to do before it is written, when to look again."""
 
-    def _put(self, entry: Object) -> None:
-        entries = self._conditions()
-        for index, before in enumerate(entries):
-            if before.get("type") == entry["type"]:
-                entries[index] = entry
-                return
-        entries.append(entry)
+    status: Status
+    actions: tuple[Action, ...] = ()
+    requeue: float | None = None
+    """Seconds; None: changes alone decide."""
+
+
+def _find(fields: Object, kind: ConditionType) -> Object | None:
+    entries: Iterable[Object] = fields.get("conditions") or ()
+    return next((entry for entry in entries if entry.get("type") == kind), None)
+
+
+def _transitions(status: Status) -> Iterable[EventSpec]:
+    """Events for what turned in this pass; a problem that goes on is not repeated."""
+    turned = status.before.get("phase") != status.phase
+    if status.phase == Phase.READY and turned:
+        where = status.fields.get("location", "storage")
+        yield note(Reason.CHECKPOINT_READY, f"checkpoint {status.checkpoint_id} is in {where}")
+    if status.phase == Phase.CREATING and turned:
+        yield note(Reason.JOB_CREATED, f"created Job {status.job_name}")
+    problem = status.problem
+    if problem is not None and (turned or status.reason_before(ConditionType.READY) != problem.reason):
+        failed = status.phase == Phase.FAILED and problem.reason not in NORMAL
+        yield note(Reason.CHECKPOINT_FAILED if failed else problem.reason, bounded(problem.message, MAX_MESSAGE))

@@ -6,12 +6,12 @@ With agentMount a missing agent is said, and the Job made all the same: its pod 
 from contract.api.checkpoint import captured_version
 from contract.api.states import ConditionType
 from contract.api.volume_claims import shape_claim
-from contract.config.storage import BadIdError, Storage, artifact_path
+from contract.config.storage import BadIdError, artifact_path
 from controller.checkpoints.actions import CreateClaim
 from controller.checkpoints.diagnose.agents import agent_problem
-from controller.checkpoints.observed import Observed, Refusal
+from controller.checkpoints.observed import Pass, Refusal
 from controller.checkpoints.plan.adopting import store_namespace
-from controller.checkpoints.plan.status import StatusDraft
+from controller.checkpoints.plan.status import Status
 from controller.checkpoints.reasons import Problem, Reason
 from kube.api import Object
 from kube.resources import PERSISTENT_VOLUME_CLAIMS
@@ -20,81 +20,76 @@ CREATE_KEY = "storage.pvc.create"
 """The chart value that lets the controller make the volume."""
 
 
-def claim_usable(observed: Observed, draft: StatusDraft, storage: Storage) -> bool:
-    """Whether the volume is there or can be made; states condition StorageReady, and the problem where it has one."""
-    where = claim_of(observed, storage)
-    if not storage.in_pod:
-        draft.problem = agents_storage(observed, draft, storage)
-        return True
-    refusal = observed.refusal
+def check_storage(current: Pass, status: Status) -> tuple[Status, bool]:
+    """State condition StorageReady, and the problem if there is one; answers whether a Job can be made now."""
+    observed, where = current.observed, claim_of(current)
+    if not current.storage.in_pod:
+        status, problem = agents_storage(current, status)
+        return status.waiting(problem), True
+    refusal, found = observed.refusal, Reason.VOLUME_CLAIM_FOUND
     if observed.claim is not None:
-        return _existing(observed.claim, where, draft)
-    if refusal is not None and refusal.kind == PERSISTENT_VOLUME_CLAIMS.kind:
-        return _blocked(draft, _refused(where, refusal))
-    if not storage.create:
-        return _blocked(draft, _missing(where))
-    draft.condition(
-        ConditionType.STORAGE_READY,
-        met=True,
-        reason=Reason.VOLUME_CLAIM_CREATED,
-        message=f"created PersistentVolumeClaim {where}",
-    )
-    return True
-
-
-def claim_of(observed: Observed, storage: Storage) -> str:
-    """``<namespace>/<name>`` of the claim that a capture made now goes to."""
-    return f"{store_namespace(observed.checkpoint, observed.release_namespace, storage)}/{storage.pvc_name}"
-
-
-def agents_storage(observed: Observed, draft: StatusDraft, storage: Storage) -> Problem | None:
-    """State condition StorageReady of agentMount; answers what is wrong with the agents."""
-    if storage.in_pod:
-        return None
-    where = claim_of(observed, storage)
-    namespace = where.partition("/")[0]
-    problem = agent_problem(observed.agents, namespace, storage) if observed.agents is not None else None
-    draft.condition(
-        ConditionType.STORAGE_READY,
-        met=problem is None,
-        reason=problem.reason if problem else Reason.AGENT_MOUNTS_STORAGE,
-        message=problem.message if problem else where,
-    )
-    return problem
-
-
-def look_after_artifact(observed: Observed, draft: StatusDraft, storage: Storage) -> None:
-    """Of a Ready checkpoint: say where pods would look for its artifact in vain, by the values of now."""
-    problem = _gone(observed, storage) or _moved(observed, draft, storage)
+        problem = _unusable(observed.claim, where)
+    elif refusal is not None and refusal.kind == PERSISTENT_VOLUME_CLAIMS.kind:
+        problem = _refused(where, refusal)
+    elif not current.storage.create:
+        problem = _missing(where)
+    else:
+        problem, found, where = None, Reason.VOLUME_CLAIM_CREATED, f"created PersistentVolumeClaim {where}"
     if problem is not None:
-        draft.condition(ConditionType.STORAGE_READY, met=False, reason=problem.reason, message=problem.message)
-    elif (draft.condition_of(ConditionType.STORAGE_READY) or {}).get("status") == "False":
-        found = Reason.VOLUME_CLAIM_FOUND if storage.in_pod else Reason.AGENT_MOUNTS_STORAGE
-        message = claim_of(observed, storage)
-        draft.condition(ConditionType.STORAGE_READY, met=True, reason=found, message=message)
+        return status.unmet(ConditionType.STORAGE_READY, problem).waiting(problem), False
+    return status.with_condition(ConditionType.STORAGE_READY, met=True, reason=found, message=where), True
 
 
-def claim_to_make(observed: Observed, storage: Storage) -> tuple[CreateClaim, ...]:
-    """The step that makes the volume, nothing where it is there or not needed."""
-    if not storage.in_pod or observed.claim is not None:
+def claim_of(current: Pass) -> str:
+    """``<namespace>/<name>`` of the claim that a capture made now goes to."""
+    namespace = store_namespace(current.checkpoint, current.observed.release_namespace, current.storage)
+    return f"{namespace}/{current.storage.pvc_name}"
+
+
+def agents_storage(current: Pass, status: Status) -> tuple[Status, Problem | None]:
+    """State condition StorageReady of agentMount; answers what is wrong with the agents too."""
+    if current.storage.in_pod:
+        return status, None
+    where, agents = claim_of(current), current.observed.agents
+    # None: not listed yet. Silence about them is no proof that they are missing.
+    problem = agent_problem(agents, where.partition("/")[0], current.storage) if agents is not None else None
+    if problem is not None:
+        return status.unmet(ConditionType.STORAGE_READY, problem), problem
+    found = Reason.AGENT_MOUNTS_STORAGE
+    return status.with_condition(ConditionType.STORAGE_READY, met=True, reason=found, message=where), None
+
+
+def check_artifact(current: Pass, status: Status) -> Status:
+    """Of a Ready checkpoint: say if, by the values of now, pods would not find its artifact."""
+    problem = _gone(current) or _moved(current, status)
+    if problem is not None:
+        return status.unmet(ConditionType.STORAGE_READY, problem)
+    if (status.condition(ConditionType.STORAGE_READY) or {}).get("status") != "False":
+        return status
+    found = Reason.VOLUME_CLAIM_FOUND if current.storage.in_pod else Reason.AGENT_MOUNTS_STORAGE
+    return status.with_condition(ConditionType.STORAGE_READY, met=True, reason=found, message=claim_of(current))
+
+
+def claim_to_make(current: Pass) -> tuple[CreateClaim, ...]:
+    """The action that makes the volume; none if it is there or not needed."""
+    if not current.storage.in_pod or current.observed.claim is not None:
         return ()
-    return (CreateClaim(shape_claim(observed.checkpoint["metadata"].get("namespace", ""), storage)),)
+    return (CreateClaim(shape_claim(current.checkpoint["metadata"].get("namespace", ""), current.storage)),)
 
 
-def _gone(observed: Observed, storage: Storage) -> Problem | None:
-    if not storage.in_pod or observed.claim is not None:
+def _gone(current: Pass) -> Problem | None:
+    if not current.storage.in_pod or current.observed.claim is not None:
         return None
-    where = claim_of(observed, storage)
+    where = claim_of(current)
     message = f"PersistentVolumeClaim {where} is not there any more, so pods start cold; make it anew with its volume"
     return Problem(Reason.VOLUME_CLAIM_MISSING, message)
 
 
-def _moved(observed: Observed, draft: StatusDraft, storage: Storage) -> Problem | None:
-    status = observed.checkpoint.get("status") or {}
-    was = (str(status.get("storageClaim") or ""), str(status.get("location") or ""))
+def _moved(current: Pass, status: Status) -> Problem | None:
+    was = (str(status.before.get("storageClaim") or ""), str(status.before.get("location") or ""))
     try:
-        version = captured_version(observed.checkpoint, draft.checkpoint_id)
-        now = (claim_of(observed, storage), artifact_path(storage.base_path, draft.checkpoint_id, version))
+        version = captured_version(current.checkpoint, status.checkpoint_id)
+        now = (claim_of(current), artifact_path(current.storage.base_path, status.checkpoint_id, version))
     except BadIdError:
         return None
     # What an earlier release did not write down is not compared.
@@ -108,20 +103,14 @@ def _moved(observed: Observed, draft: StatusDraft, storage: Storage) -> Problem 
     )
 
 
-def _existing(claim: Object, where: str, draft: StatusDraft) -> bool:
+def _unusable(claim: Object, where: str) -> Problem | None:
     if claim["metadata"].get("deletionTimestamp"):
-        return _blocked(draft, Problem(Reason.VOLUME_CLAIM_LOST, f"PersistentVolumeClaim {where} is being deleted"))
+        return Problem(Reason.VOLUME_CLAIM_LOST, f"PersistentVolumeClaim {where} is being deleted")
     if (claim.get("status") or {}).get("phase") == "Lost":
         message = f"PersistentVolumeClaim {where} lost its volume; delete it and make it anew"
-        return _blocked(draft, Problem(Reason.VOLUME_CLAIM_LOST, message))
-    draft.condition(ConditionType.STORAGE_READY, met=True, reason=Reason.VOLUME_CLAIM_FOUND, message=where)
-    return True
-
-
-def _blocked(draft: StatusDraft, problem: Problem) -> bool:
-    draft.condition(ConditionType.STORAGE_READY, met=False, reason=problem.reason, message=problem.message)
-    draft.wait(problem)
-    return False
+        return Problem(Reason.VOLUME_CLAIM_LOST, message)
+    # Not bound yet is fine: with WaitForFirstConsumer it is bound only when the pod is scheduled.
+    return None
 
 
 def _missing(where: str) -> Problem:
