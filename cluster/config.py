@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from typing import Any
 
 PAUSE_IMAGE = "localhost/dynamo-snapshot/pause:1"
@@ -147,8 +146,3 @@ def storage_class() -> dict[str, Any]:
         "reclaimPolicy": "Delete",
         "volumeBindingMode": "Immediate",
     }
-
-
-def hosts(names: Sequence[tuple[str, str]]) -> str:
-    """Return a node's /etc/hosts from (address, name) pairs."""
-    return "127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for address, name in names)
