@@ -28,6 +28,7 @@ _STALE_LABELS: Final = frozenset(
     }
 )
 """On a candidate's template these would say that the pod is something else."""
+_OURS: Final = ("nvidia.com/snapshot-", "nvidia.com/dynamo-checkpoint-", keys.ANN_RESTORE_FROM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +127,15 @@ def _pod(
     if checkpoint is not None and service.policy is not None:
         users = {key: value for key, value in users.items() if key not in _STALE_LABELS}
         notes |= candidate(service.policy, checkpoint)
+    elif service.switched_off:
+        users, notes = _without_ours(users), _without_ours(notes)
     shaped: Json = {"labels": {**users, **own}, **({"annotations": notes} if notes else {})}
     return {"metadata": shaped, "spec": copy.deepcopy(template["spec"])}
+
+
+def _without_ours(metadata: Mapping[str, str]) -> dict[str, str]:
+    """*metadata* without what opts a pod in to snapshots or says how it is restored."""
+    return {key: value for key, value in metadata.items() if not key.startswith(_OURS)}
 
 
 def candidate(policy: CheckpointPolicy, checkpoint: str) -> dict[str, str]:

@@ -60,6 +60,11 @@ class Service:
         """Whether it holds a model, so that its template decides about the graph's generation."""
         return self.kind in WORKER_TYPES
 
+    @property
+    def switched_off(self) -> bool:
+        """Whether it has a checkpoint block that is not enabled."""
+        return self.policy is None and self.body.get("checkpoint") is not None
+
 
 def services_of(graph: Mapping[str, Any], startup: StartupPolicy) -> tuple[Service, ...]:
     """The services in order of their names.

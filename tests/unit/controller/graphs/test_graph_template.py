@@ -1,6 +1,8 @@
 import pytest
 
+from contract.api import keys
 from contract.api.states import StartupPolicy
+from controller.graphs.objects import Graph, deployment
 from controller.graphs.services import services_of
 from controller.graphs.template import merged, pod_template
 
@@ -115,6 +117,37 @@ def test_labels_and_annotations_of_graph_service_and_pod():
     )
 
     assert {"labels": {"a": "graph", "b": "service"}, "annotations": {"note": "x"}} == found["metadata"]
+
+
+OPTED_IN = {
+    "labels": {"team": "x", keys.LABEL_RESTORE: keys.RESTORE_BY_NAME, keys.LABEL_CHECKPOINT_ID: "id"},
+    "annotations": {
+        "note": "x",
+        keys.ANN_CHECKPOINT_NAME: "c",
+        keys.ANN_RESTORE_CANDIDATE: "true",
+        keys.ANN_POLICY: "p",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("notes", "labels", "body"),
+    [
+        pytest.param({"note"}, {"team"}, {"checkpoint": {"enabled": False}}, id="switched-off"),
+        pytest.param({"note"}, {"team"}, {"checkpoint": {}}, id="never-switched-on"),
+        pytest.param(OPTED_IN["annotations"].keys(), OPTED_IN["labels"].keys(), {}, id="no-block-so-the-users-own"),
+    ],
+)
+def test_what_a_service_without_checkpoint_keeps_of_its_template(notes, labels, body):
+    """Left in place, the words of an earlier checkpoint would restore pods of a service that wants none."""
+    spec = {"services": {"W": {**body, "extraPodMetadata": OPTED_IN, "extraPodSpec": own()}}}
+    obj = {"metadata": {"name": "demo", "namespace": "ns", "uid": "u"}, "spec": spec}
+    (service,) = services_of(obj, StartupPolicy.IMMEDIATE)
+    made = deployment(Graph.of(obj), service, pod_template(obj, service), None, 1)
+    metadata = made["spec"]["template"]["metadata"]
+
+    assert notes == metadata["annotations"].keys()
+    assert labels == metadata["labels"].keys() & OPTED_IN["labels"].keys()
 
 
 @pytest.mark.parametrize(
