@@ -105,7 +105,7 @@ class Container(Open):
     """A container; all fields of the pod API are kept."""
 
     name: ContainerName
-    image: Annotated[str, Field(min_length=1)] | None = None
+    image: Annotated[str, Field(min_length=1, pattern=r"^\S+$")] | None = None
     command: Annotated[list[str], Field(json_schema_extra=LIST_ATOMIC)] | None = None
     args: Annotated[list[str], Field(json_schema_extra=LIST_ATOMIC)] | None = None
     working_dir: str | None = None

@@ -219,6 +219,8 @@ BAD = [
     (f"{MAIN}.name", "Main", f"{TEMPLATE}.containers[0].name: Invalid value"),
     (f"{MAIN}.image", True, f"{TEMPLATE}.containers[0].image: Invalid value"),
     (f"{MAIN}.image", "", f"{TEMPLATE}.containers[0].image: Invalid value"),
+    (f"{MAIN}.image", " ", f"{TEMPLATE}.containers[0].image: Invalid value"),
+    (f"{MAIN}.image", "example.test/w: 1", f"{TEMPLATE}.containers[0].image: Invalid value"),
     (f"{MAIN}.command", "python3 -m worker", f"{TEMPLATE}.containers[0].command: Invalid value"),
     (f"{MAIN}.args", [8000], f"{TEMPLATE}.containers[0].args[0]: Invalid value"),
     (f"{MAIN}.env", [{"value": "1"}], f"{TEMPLATE}.containers[0].env[0].name: Required value"),
