@@ -1,18 +1,23 @@
 """The blocks of the chart's values; ``contract.config.values`` puts them together."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.alias_generators import to_camel
 
 from contract.api import keys
 from contract.api.states import AccessMode
 from contract.version import VERSION
 
+UNSET_REGISTRY: Final = "registry.invalid"
+"""Host of the default image names. A name below .invalid never resolves (RFC 6761), so a stranger cannot publish an
+image under a name that a privileged pod would pull by default."""
+
 Name = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")]
 Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")]
 AbsolutePath = Annotated[str, Field(pattern=r"^(/[^/]+)+$")]
 Duration = Annotated[str, Field(pattern=r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$", min_length=2)]
+ImageText = Annotated[str, Field(pattern=r"^\S*$")]
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
 NodeAffinityMode = Literal["Required", "Preferred", "None"]
 VolumeAccess = Literal["ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"]
@@ -37,8 +42,8 @@ class Section(BaseModel):
 class Image(Section):
     """A container image."""
 
-    repository: str = Field(min_length=1)
-    tag: str = Field(default="", description="Empty: the chart's appVersion.")
+    repository: ImageText = Field(min_length=1)
+    tag: ImageText = Field(default="", description="Empty: the chart's appVersion.")
     pull_policy: PullPolicy = "IfNotPresent"
 
     @property
@@ -50,13 +55,13 @@ class Image(Section):
 class AgentImage(Image):
     """The agent's image."""
 
-    repository: str = Field(default="dynamo-snapshot/agent", min_length=1)
+    repository: ImageText = Field(default=f"{UNSET_REGISTRY}/dynamo-snapshot/agent", min_length=1)
 
 
 class ControlPlaneImage(Image):
     """The image of webhook and controller."""
 
-    repository: str = Field(default="dynamo-snapshot/control-plane", min_length=1)
+    repository: ImageText = Field(default=f"{UNSET_REGISTRY}/dynamo-snapshot/control-plane", min_length=1)
 
 
 class PullSecret(Section):
@@ -65,17 +70,47 @@ class PullSecret(Section):
     name: Name
 
 
+def _named(secret: object) -> object:
+    return {"name": secret} if isinstance(secret, str) else secret
+
+
+GlobalPullSecret = Annotated[
+    PullSecret,
+    BeforeValidator(_named),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "object", "required": ["name"], "properties": {"name": {"type": "string", "minLength": 1}}},
+            ]
+        }
+    ),
+]
+"""Umbrella charts write names or ``{name: ...}``."""
+
+
+class Global(Section):
+    """What an umbrella chart says to all of its charts; other keys are theirs."""
+
+    model_config = ConfigDict(extra="allow")
+
+    image_registry: ImageText = Field(
+        default="", description="Registry of every image of this chart, in place of the host in its name."
+    )
+    image_pull_secrets: list[GlobalPullSecret] = Field(
+        default=[], description="Secrets for every image of this chart, besides its own imagePullSecrets."
+    )
+
+
 class Runtime(Section):
     """The container runtime of the nodes."""
 
     type: Literal["containerd", "crio"] = "containerd"
-    socket_path: str = Field(default="", pattern=r"^(/[^/]+)*$", description="Empty: the runtime's usual socket.")
-
-    @property
-    def socket(self) -> str:
-        """Absolute path of the runtime's socket on the node."""
-        usual = "/run/containerd/containerd.sock" if self.type == "containerd" else "/var/run/crio/crio.sock"
-        return self.socket_path or usual
+    socket_path: str = Field(
+        default="",
+        pattern=r"^(/[^/]+)*$",
+        description="Accepted for older values files and not used: the agent talks to no runtime socket.",
+    )
 
 
 class OpenShift(Section):
@@ -117,7 +152,7 @@ class StorageValues(Section):
 class InitContainer(Section):
     """The agent's init container; its image is the agent's own where none is set."""
 
-    image: str = ""
+    image: ImageText = ""
     image_pull_policy: PullPolicy = "IfNotPresent"
 
 
@@ -171,6 +206,10 @@ class Rbac(Section):
     """Rights, and how far the release reaches."""
 
     create: bool = True
+    aggregate_roles: Literal["Auto", "Always", "Never"] = Field(
+        default="Auto",
+        description="Adds our kinds to the ClusterRoles view, edit and admin. Auto: if namespaceRestricted is false.",
+    )
     namespace_restricted: bool = Field(
         default=True, description="Webhook, controller and agent serve the release's namespace only."
     )
@@ -215,7 +254,7 @@ class Criu(Section):
     auto_dedup: bool = False
     lazy_pages: bool = False
     manage_cgroups_mode: Literal["", "ignore", "cpuset", "soft", "full", "strict"] = "ignore"
-    image_io_mode: Literal["", "direct", "buffered"] = ""
+    image_io_mode: Literal["", "direct", "buffered", "writeback"] = ""
 
 
 class AgentConfig(Section):
@@ -238,7 +277,9 @@ class CheckpointValues(Section):
 
     enabled: bool = True
     seccomp: SeccompProfile = SeccompProfile()
-    cleanup_image: str = Field(default="", description="Image that removes artifacts. Empty: the control plane's.")
+    cleanup_image: ImageText = Field(
+        default="", description="Image that removes artifacts. Empty: the control plane's."
+    )
 
 
 class CertManager(Section):
@@ -270,7 +311,9 @@ class ToolsImage(Image):
         }
     )
 
-    repository: str = Field(default="", description="Empty: the agent's image, which is on every node that is ready.")
+    repository: ImageText = Field(
+        default="", description="Empty: the agent's image, which is on every node that is ready."
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

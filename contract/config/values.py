@@ -17,6 +17,7 @@ from contract.api.states import StartupPolicy
 from contract.config import operations
 from contract.config import sections as block
 from contract.config.errors import describe
+from contract.config.images import in_registry
 from contract.config.yaml import load_yaml
 
 _SECONDS: Final = {"h": 3600, "m": 60, "s": 1}
@@ -35,7 +36,7 @@ class Values(block.Section):
 
     name_override: str = ""
     fullname_override: str = ""
-    global_: block.Object = Field(default={}, alias="global", description="Helm's own; not read.")
+    global_: block.Global = Field(default=block.Global(), alias="global")
     runtime: block.Runtime = block.Runtime()
     openshift: block.OpenShift = block.OpenShift()
     gpu: block.Gpu = block.Gpu()
@@ -81,20 +82,43 @@ class Values(block.Section):
     @property
     def cleanup_image(self) -> str:
         """The image that removes artifacts."""
-        return self.checkpoint.cleanup_image or self.control_plane.image.reference
+        return self._served(self.checkpoint.cleanup_image or self.control_plane.image.reference)
+
+    @property
+    def agent_image(self) -> str:
+        """The image of the agent, and of the Job that verifies an artifact."""
+        return self._served(self.daemonset.image.reference)
 
     @property
     def tools_image(self) -> str:
         """The image that tools are brought from."""
         image = self.placeholder.inject.image
-        return image.reference if image.repository else self.daemonset.image.reference
+        return self._served(image.reference) if image.repository else self.agent_image
 
     @property
     def tools_pull_secrets(self) -> list[block.PullSecret]:
-        """Secrets of the workers' namespaces that pull it; the agent's own are there where only that one is served."""
+        """Secrets of the workers' namespaces that pull it; the release's own are there if it serves no other."""
         inject = self.placeholder.inject
-        as_agent = not inject.image.repository and self.rbac.namespace_restricted
-        return inject.pull_secrets or (self.daemonset.image_pull_secrets if as_agent else [])
+        local = self.rbac.namespace_restricted
+        own = self.daemonset.image_pull_secrets if local and not inject.image.repository else []
+        return _each_once([*(self.global_.image_pull_secrets if local else []), *(inject.pull_secrets or own)])
+
+    @property
+    def agent_pull_secrets(self) -> list[block.PullSecret]:
+        """Secrets of the release's namespace that pull the agent's image."""
+        return _each_once([*self.global_.image_pull_secrets, *self.daemonset.image_pull_secrets])
+
+    @property
+    def control_plane_pull_secrets(self) -> list[block.PullSecret]:
+        """Secrets of the release's namespace that pull the image of webhook and controller."""
+        return _each_once([*self.global_.image_pull_secrets, *self.control_plane.image_pull_secrets])
+
+    def _served(self, image: str) -> str:
+        return in_registry(image, self.global_.image_registry)
+
+
+def _each_once(secrets: list[block.PullSecret]) -> list[block.PullSecret]:
+    return list({secret.name: secret for secret in secrets}.values())
 
 
 def duration_seconds(text: str) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from contract.api import keys
+from contract.config.sections import UNSET_REGISTRY
 from contract.remedies.admission import CHECKPOINT_PAGE, NOTHING, Remedy
 
 _MESSAGE: Final = "Do what the message says."
@@ -111,7 +112,13 @@ _SECTIONS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
             "The container cannot start; often the image is not a placeholder image.",
             _MESSAGE,
         ),
-        "ImageNotPulled": ("The image cannot be pulled.", "Correct its name or the pull secret in the template."),
+        "ImageNotPulled": (
+            "The image cannot be pulled.",
+            (
+                f"Correct its name or the pull secret in the template; for an image of {UNSET_REGISTRY} set "
+                "daemonset.image.repository and controlPlane.image.repository, or global.imageRegistry."
+            ),
+        ),
         "NoAgent": ("The worker is ready and no agent takes it up.", "Look at the agent on that node."),
     },
     "deletion": {

@@ -64,7 +64,7 @@ def build_cleanup_job(
         container="cleanup",
         image=values.cleanup_image,
         pull_policy=control.image.pull_policy,
-        pull_secrets=control.image_pull_secrets,
+        pull_secrets=values.control_plane_pull_secrets,
         tolerations=control.tolerations,
         command=_removal(check_id(checkpoint_id), version and check_version(version), values, storage),
         seconds=CLEANUP_SECONDS,
@@ -85,9 +85,9 @@ def build_adopt_job(
     agent = values.daemonset
     run = _Run(
         container="inspect",
-        image=agent.image.reference,
+        image=values.agent_image,
         pull_policy=agent.image.pull_policy,
-        pull_secrets=agent.image_pull_secrets,
+        pull_secrets=values.agent_pull_secrets,
         tolerations=agent.tolerations,
         command=[
             "python3",

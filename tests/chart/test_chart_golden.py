@@ -241,6 +241,89 @@ def test_the_agent_is_privileged_without_network_of_the_host(objects, pick):
     assert keys.LABEL_AGENT_VALUE == agent["spec"]["template"]["metadata"]["labels"][keys.LABEL_AGENT]
 
 
+def test_the_agent_reaches_no_socket_of_the_container_runtime(helm, pick):
+    """It finds containers in /proc and images in the runtime's store: a socket would be a right for nothing."""
+    objects = helm.render("--set", "runtime.socketPath=/run/k3s/containerd/containerd.sock")
+    pod = pick(objects, "DaemonSet", "snapshot-agent")["spec"]["template"]["spec"]
+    folders = {volume["hostPath"]["path"] for volume in pod["volumes"] if "hostPath" in volume}
+
+    assert {"/var/lib/kubelet/seccomp", "/var/lib/kubelet/pods", "/sys/fs/cgroup", "/var/criu-work"} == folders
+
+
+IMAGES = (
+    "daemonset.image.repository=r.example/agent,controlPlane.image.repository=r.example:5000/plane,"
+    "daemonset.initContainer.image=busybox:1.36,daemonset.imagePullSecrets[0].name=own"
+)
+
+
+@pytest.mark.parametrize(
+    ("expected", "secrets", "flags"),
+    [
+        pytest.param(
+            {"r.example/agent", "r.example:5000/plane", "busybox"}, [["own"]], ("--set", IMAGES), id="each-by-itself"
+        ),
+        pytest.param(
+            {"mirror.example/agent", "mirror.example/plane", "mirror.example/busybox"},
+            [["pull"], ["pull", "own"]],
+            ("--set", f"{IMAGES},global.imageRegistry=mirror.example,global.imagePullSecrets={{pull}}"),
+            id="global",
+        ),
+        pytest.param(
+            {"r.example/agent", "r.example:5000/plane", "busybox"},
+            [["own"]],
+            ("--set", f"{IMAGES},global.imagePullSecrets[0].name=own"),
+            id="global-secret-said-twice",
+        ),
+    ],
+)
+def test_where_every_image_comes_from(helm, expected, secrets, flags):
+    """What the chart renders; what the controller adds later follows the same rule in contract.config.values."""
+    pods = [o["spec"]["template"]["spec"] for o in helm.render(*flags) if "template" in o.get("spec", {})]
+    images = {each["image"] for pod in pods for each in [*pod["containers"], *pod.get("initContainers", ())]}
+    found = [[each["name"] for each in pod["imagePullSecrets"]] for pod in pods if "imagePullSecrets" in pod]
+
+    assert expected == {image.rsplit(":", 1)[0] for image in images}
+    assert [secret for secret in secrets if secret not in found] == []
+
+
+def roles_of_users(objects):
+    return {
+        o["metadata"]["name"].removeprefix("snapshot-ns-"): o
+        for o in objects
+        if any("aggregate-to-" in key for key in o["metadata"].get("labels", {}))
+    }
+
+
+@pytest.mark.parametrize(
+    ("expected", "settings"),
+    [
+        pytest.param(set(), "", id="own-namespace"),
+        pytest.param({"view", "edit", "admin"}, "rbac.namespaceRestricted=false", id="everywhere"),
+        pytest.param({"view", "edit", "admin"}, "rbac.aggregateRoles=Always", id="on-request"),
+        pytest.param(set(), "rbac.namespaceRestricted=false,rbac.aggregateRoles=Never", id="not-wanted"),
+        pytest.param(set(), "rbac.create=false,rbac.aggregateRoles=Always", id="foreign-rights"),
+    ],
+)
+def test_who_adds_to_the_roles_of_users(helm, expected, settings):
+    """Aggregation reaches the whole cluster, so a release of one namespace does it on request only."""
+    assert expected == roles_of_users(helm.render("--set", settings)).keys()
+
+
+def test_what_users_may_do_with_our_kinds(helm):
+    found = roles_of_users(helm.render(*CLUSTER_WIDE, "--set", "graphDeployments.enabled=true"))
+    kinds = ["dynamocheckpoints", "dynamographdeployments"]
+    allowed = {name: [(rule["resources"], rule["verbs"]) for rule in role["rules"]] for name, role in found.items()}
+
+    assert {
+        "view": [(kinds, ["get", "list", "watch"])],
+        "edit": [(kinds, ["create", "update", "patch", "delete", "deletecollection"])],
+        "admin": [(["dynamocheckpoints"], ["restore"])],
+    } == allowed
+    assert {"view": 3, "edit": 2, "admin": 1} == {
+        name: sum("aggregate-to-" in key for key in role["metadata"]["labels"]) for name, role in found.items()
+    }
+
+
 def test_restores_find_storage_through_the_agent_only_in_agent_mount(helm, pick):
     for mode, expected in (("agentMount", ["snapshot-pvc"]), ("podMount", [])):
         objects = helm.render("--set", f"storage.accessMode={mode}")

@@ -85,6 +85,29 @@ def test_the_notes_say_which_images_will_do(helm, chart, words, setting):
     assert words in notes
 
 
+UNNAMED = "no registry was named for the images"
+
+
+@pytest.mark.parametrize(
+    ("said", "settings"),
+    [
+        pytest.param(True, "", id="defaults"),
+        pytest.param(True, "daemonset.image.repository=r.example/agent", id="one-of-two"),
+        pytest.param(
+            False,
+            "daemonset.image.repository=r.example/agent,controlPlane.image.repository=r.example/plane",
+            id="both",
+        ),
+        pytest.param(False, "global.imageRegistry=mirror.example", id="registry"),
+    ],
+)
+def test_the_notes_say_that_no_registry_was_named(helm, chart, said, settings):
+    notes = helm("install", "snapshot", str(chart), "--namespace", "ns", "--dry-run=client", "--set", settings)
+
+    assert said == (UNNAMED in notes)
+    assert said == ("daemonset.image.repository=REGISTRY/agent" in notes)
+
+
 def test_the_platforms_documented_check_finds_the_configuration(helm, pick):
     """Labels, volume name and a checkpoint block at column 0, as the platform's own guide looks for them."""
     objects = helm.render()

@@ -22,9 +22,38 @@
 checksum/config: {{ include "snapshot.effective" . | sha256sum }}
 {{- end -}}
 
+{{/* As contract/config/images.py. Usage: include "snapshot.image" (list . "image") */}}
+{{- define "snapshot.image" -}}
+{{- $registry := ((index . 0).Values.global | default dict).imageRegistry -}}
+{{- $image := index . 1 -}}
+{{- if $registry -}}
+{{- $parts := splitList "/" $image -}}
+{{- $first := first $parts -}}
+{{- if and (rest $parts) (or (eq $first "localhost") (contains "." $first) (contains ":" $first)) -}}
+{{- $image = rest $parts | join "/" -}}
+{{- end -}}
+{{- $image = printf "%s/%s" (trimSuffix "/" $registry) $image -}}
+{{- end -}}
+{{- $image -}}
+{{- end -}}
+
+{{/* Usage: include "snapshot.pullSecrets" (list . "the part's own") */}}
+{{- define "snapshot.pullSecrets" -}}
+{{- $names := list -}}
+{{- range concat (((index . 0).Values.global | default dict).imagePullSecrets | default list) (index . 1 | default list) -}}
+{{- if kindIs "string" . -}}{{- $names = append $names . -}}{{- else -}}{{- $names = append $names .name -}}{{- end -}}
+{{- end -}}
+{{- with $names | uniq -}}
+imagePullSecrets:
+{{- range . }}
+  - name: {{ . }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "snapshot.controlPlaneImage" -}}
 {{- with .Values.controlPlane.image -}}
-image: {{ printf "%s:%s" .repository (.tag | default $.Chart.AppVersion) | quote }}
+image: {{ include "snapshot.image" (list $ (printf "%s:%s" .repository (.tag | default $.Chart.AppVersion))) | quote }}
 imagePullPolicy: {{ .pullPolicy }}
 {{- end -}}
 {{- end -}}
@@ -48,8 +77,8 @@ securityContext:
 {{/* Where webhook and controller run, and from which registry. */}}
 {{- define "snapshot.controlPlanePlacement" -}}
 {{- with .Values.controlPlane -}}
-{{- with .imagePullSecrets }}
-imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- with include "snapshot.pullSecrets" (list $ .imagePullSecrets) }}
+{{ . }}
 {{- end }}
 {{- with .priorityClassName }}
 priorityClassName: {{ . }}

@@ -17,12 +17,6 @@ The values with the platform chart's block laid over ours, as YAML: what all pro
 {{- toYaml $values -}}
 {{- end -}}
 
-{{/* Path of the runtime's socket on the node. */}}
-{{- define "snapshot.runtimeSocket" -}}
-{{- $usual := ternary "/var/run/crio/crio.sock" "/run/containerd/containerd.sock" (eq .Values.runtime.type "crio") -}}
-{{- .Values.runtime.socketPath | default $usual -}}
-{{- end -}}
-
 {{/* Whether webhook and controller are part of the release: non-empty if so. */}}
 {{- define "snapshot.controlPlane" -}}
 {{- if ne .Values.coexist "agentOnly" -}}yes{{- end -}}

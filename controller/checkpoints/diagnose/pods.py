@@ -8,6 +8,7 @@ from contract.api import control_files, keys
 from contract.api.checkpoint import annotations_of
 from contract.api.conditions import condition
 from contract.api.times import parsed_time
+from contract.config.sections import UNSET_REGISTRY
 from controller.checkpoints.reasons import Problem, Reason
 from kube.api import Object
 from kube.errors import bounded
@@ -37,6 +38,11 @@ TOOLS_REMEDY: Final = (
     "it brings snapshot-standby in: check the chart value placeholder.inject.image (empty: the agent's image) and, for "
     "a private registry, placeholder.inject.pullSecrets; images that have it built in get no such container where "
     "placeholder.images names them"
+)
+UNSET_REGISTRY_REMEDY: Final = (
+    "this is the chart's default name, which no registry serves: put the images (`make images`) into a registry that "
+    "your nodes reach, and set daemonset.image.repository and controlPlane.image.repository, or global.imageRegistry, "
+    "with `helm upgrade`"
 )
 _ROOT_NEEDED: Final = (
     "artifacts belong to root, so Jobs on them must be uid 0, which this namespace's Pod Security level forbids: "
@@ -189,7 +195,9 @@ def _not_pulled(entry: Object, waiting: Object) -> Problem:
     words = _BACK_OFF.sub("", str(waiting.get("message") or "")) or "the pull is being tried again"
     image = entry.get("image") or "(unknown)"
     remedy = "check the image's name and imagePullSecrets in spec.job.podTemplateSpec"
-    if entry["name"] == keys.TOOLS_VOLUME:
+    if image.startswith(f"{UNSET_REGISTRY}/"):
+        remedy = UNSET_REGISTRY_REMEDY
+    elif entry["name"] == keys.TOOLS_VOLUME:
         remedy = TOOLS_REMEDY
     message = f"container {entry['name']}: image {image} cannot be pulled: {words}; {remedy}"
     return Problem(Reason.IMAGE_NOT_PULLED, message)

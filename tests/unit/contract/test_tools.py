@@ -120,20 +120,20 @@ def test_a_new_version_is_captured_by_the_values_of_today(noted):
         ),
         pytest.param(
             "daemonset: {image: {tag: '3'}, imagePullSecrets: [{name: own}]}",
-            "dynamo-snapshot/agent:3",
+            "registry.invalid/dynamo-snapshot/agent:3",
             ("own",),
             id="own",
         ),
         pytest.param(
             "{daemonset: {image: {tag: '3'}, imagePullSecrets: [{name: own}]}, rbac: {namespaceRestricted: false}}",
-            "dynamo-snapshot/agent:3",
+            "registry.invalid/dynamo-snapshot/agent:3",
             (),
             id="own-is-elsewhere",
         ),
         pytest.param(
             "{daemonset: {image: {tag: '3'}, imagePullSecrets: [{name: own}]},"
             " placeholder: {inject: {pullSecrets: [{name: said}]}}}",
-            "dynamo-snapshot/agent:3",
+            "registry.invalid/dynamo-snapshot/agent:3",
             ("said",),
             id="said",
         ),

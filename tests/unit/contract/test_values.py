@@ -3,6 +3,7 @@ import pytest
 import yaml
 
 from contract.api.states import AccessMode, StartupPolicy
+from contract.config.images import in_registry
 from contract.config.storage import StorageError, storage_from_values
 from contract.config.values import ValuesError, load_values, values_schema
 from contract.version import VERSION
@@ -13,7 +14,7 @@ def test_nothing_said_means_the_defaults():
     assert AccessMode.AGENT_MOUNT == values.storage.access_mode
     assert StartupPolicy.IMMEDIATE == values.startup_policy
     assert 1800 == values.wait_timeout_seconds
-    assert f"dynamo-snapshot/control-plane:{VERSION}" == values.cleanup_image
+    assert f"registry.invalid/dynamo-snapshot/control-plane:{VERSION}" == values.cleanup_image
 
 
 def test_all_problems_at_once_with_path_and_remedy():
@@ -58,6 +59,13 @@ webhook: {timeoutSeconds: 31}
         pytest.param("runtime: {type: docker}", "runtime.type: input should be 'containerd' or 'crio'", id="runtime"),
         pytest.param("storage: {pvc: {basePath: tmp}}", "storage.pvc.basePath: string should match", id="relative"),
         pytest.param("waitTimeout: soon", "waitTimeout: string should match", id="duration"),
+        pytest.param(
+            "checkpoint: {cleanupImage: 'busybox: 1.36'}", "checkpoint.cleanupImage: string should", id="cleanup-blank"
+        ),
+        pytest.param(
+            "daemonset: {image: {repository: ' '}}", "daemonset.image.repository: string should", id="image-blank"
+        ),
+        pytest.param("config: {criu: {imageIoMode: fast}}", "config.criu.imageIoMode: input should", id="image-io"),
     ],
 )
 def test_bad_values(text, problem):
@@ -77,6 +85,8 @@ def test_bad_values(text, problem):
         pytest.param("runtime: {type: crio}\nopenshift: {enabled: true}", id="seed-openshift"),
         pytest.param("startupPolicy: WaitForCheckpoint", id="startup-policy"),
         pytest.param("storage: {pvc: {size: 100Gi}}", id="seed-size"),
+        pytest.param("config: {criu: {imageIoMode: writeback}}", id="upstream-image-io-mode"),
+        pytest.param("runtime: {socketPath: /run/k3s/containerd/containerd.sock}", id="upstream-socket"),
         pytest.param("storage: null\nglobal: {any: thing}", id="helm-null-and-global"),
     ],
 )
@@ -117,6 +127,55 @@ def test_an_empty_platform_block_changes_nothing():
     block = load_values("storage: {pvc: {name: mine}}\ndynamo-operator: {checkpoint: {}}")
     assert plain.storage == block.storage
     assert plain.checkpoint == block.checkpoint
+
+
+@pytest.mark.parametrize(
+    ("expected", "image", "registry"),
+    [
+        pytest.param("r.example/a/b:1", "r.example/a/b:1", "", id="none"),
+        pytest.param("mirror.example/a/b:1", "r.example/a/b:1", "mirror.example", id="host"),
+        pytest.param("mirror.example/x/b:1", "r:5000/b:1", "mirror.example/x/", id="port-and-folder"),
+        pytest.param("mirror.example/b", "localhost/b", "mirror.example", id="localhost"),
+        pytest.param("mirror.example/team/b:1", "team/b:1", "mirror.example", id="folder-is-no-host"),
+        pytest.param("mirror.example/busybox:1.36", "busybox:1.36", "mirror.example", id="name-alone"),
+    ],
+)
+def test_the_registry_of_an_installation(expected, image, registry):
+    assert expected == in_registry(image, registry)
+
+
+GLOBAL = """
+global: {imageRegistry: mirror.example, imagePullSecrets: [pull, {name: own}], other: 1}
+daemonset: {image: {repository: r.example/agent, tag: '3'}, imagePullSecrets: [{name: own}, {name: agent}]}
+controlPlane: {image: {repository: r.example/plane, tag: '4'}}
+"""
+
+
+def test_global_registry_and_secrets_serve_every_image():
+    values = load_values(GLOBAL)
+    inject = load_values(GLOBAL + "placeholder: {inject: {image: {repository: r.example/tools, tag: '5'}}}")
+    cleanup = load_values(GLOBAL + "checkpoint: {cleanupImage: 'busybox:1.36'}")
+
+    assert ("mirror.example/agent:3", "mirror.example/agent:3") == (values.agent_image, values.tools_image)
+    assert "mirror.example/tools:5" == inject.tools_image
+    assert ("mirror.example/plane:4", "mirror.example/busybox:1.36") == (values.cleanup_image, cleanup.cleanup_image)
+    assert ["pull", "own", "agent"] == [secret.name for secret in values.agent_pull_secrets]
+    assert ["pull", "own"] == [secret.name for secret in values.control_plane_pull_secrets]
+    assert ["pull", "own", "agent"] == [secret.name for secret in values.tools_pull_secrets]
+    assert ["pull", "own"] == [secret.name for secret in inject.tools_pull_secrets]
+
+
+def test_global_secrets_are_not_asked_of_namespaces_that_lack_them():
+    values = load_values(GLOBAL + "rbac: {namespaceRestricted: false}")
+
+    assert [] == values.tools_pull_secrets
+
+
+def test_default_images_are_names_that_no_registry_serves():
+    values = load_values("")
+
+    for image in (values.agent_image, values.cleanup_image, values.tools_image):
+        assert image.partition("/")[0].endswith(".invalid")
 
 
 @pytest.mark.parametrize(

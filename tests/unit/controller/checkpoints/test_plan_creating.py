@@ -272,6 +272,20 @@ def test_a_failed_job_without_a_pod_gives_the_jobs_words():
             capture_pod(
                 containers=[
                     container_status(
+                        {"waiting": {"reason": "ErrImagePull", "message": "no such host"}},
+                        name="snapshot-tools",
+                        image="registry.invalid/dynamo-snapshot/agent:0.1.0",
+                    )
+                ]
+            ),
+            "ImageNotPulled",
+            ["chart's default", "daemonset.image.repository", "controlPlane.image.repository", "global.imageRegistry"],
+            id="image-that-the-installation-never-named",
+        ),
+        pytest.param(
+            capture_pod(
+                containers=[
+                    container_status(
                         {"waiting": {"reason": "CreateContainerError", "message": f"{keys.STANDBY}: no such file"}}
                     )
                 ]
