@@ -6,7 +6,7 @@ from blake3 import blake3
 
 
 def sum_of(fd: int) -> str:
-    """blake3 of a file's content, hex; all cores, the page cache mapped."""
+    """Return the blake3 of a file's content, hex; on all cores, the page cache mapped."""
     hasher = blake3(max_threads=blake3.AUTO)
     if os.fstat(fd).st_size:  # an empty file cannot be mapped
         hasher.update_mmap(f"/proc/self/fd/{fd}")

@@ -25,7 +25,7 @@ class Artifact:
         return self.manifest.size
 
     def open(self, name: str) -> int:
-        """One of its files, to read."""
+        """Open one of its files, to read."""
         return storage.open_beneath(self.directory, name, os.O_RDONLY)
 
     def close(self) -> None:

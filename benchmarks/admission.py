@@ -89,7 +89,7 @@ async def measure(
     block: int,
     modes: Sequence[Mode] = MODES,
 ) -> Samples:
-    """Milliseconds of *block* creates for each arm and mode in each of *rounds* turns."""
+    """Measure the milliseconds of *block* creates for each arm and mode in each of *rounds* turns."""
     samples: Samples = defaultdict(list)
     for turn in range(rounds):
         print(f"round {turn + 1} of {rounds}", file=sys.stderr)
@@ -141,7 +141,7 @@ async def in_force(kube: KubeClient, *, wanted: bool) -> None:
 
 
 async def _block(kube: KubeClient, arm: str, mode: Mode, count: int) -> list[float]:
-    """Milliseconds of each create."""
+    """Measure the milliseconds of each create."""
     pod = _pod(opted_in=arm != UNMATCHED)
     dry = mode[0] == "dry run"
 
@@ -164,7 +164,7 @@ def _pod(*, opted_in: bool) -> Json:
 
 
 def is_shaped(pod: Json) -> bool:
-    """Whether admission made a restoring pod of it."""
+    """Say whether admission made a restoring pod of it."""
     annotations = pod["metadata"].get("annotations") or {}
     return annotations.get(keys.ANN_ADMISSION) == "restore-shaped"
 
@@ -190,7 +190,7 @@ def _report(samples: Samples, arguments: argparse.Namespace) -> Report:
 
 
 def compared(samples: Samples, mode: Mode) -> str:
-    """Ours against no webhook and against the peer, in words."""
+    """Compare ours with no webhook and with the peer, in words."""
     ours, none, other = (
         {share: typical(samples[mode, arm], share) for share in (0.5, 0.99)} for arm in (SHAPED, ABSENT, PEER)
     )

@@ -139,7 +139,7 @@ async def _follow(kube: KubeClient, resource: Resource, namespace: str, version:
 
 
 def checkpoint(number: int) -> Json:
-    """One of many DynamoCheckpoints, each with an identity of its own."""
+    """Build one of many DynamoCheckpoints, each with an identity of its own."""
     resources = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "2Gi"}}
     container = {
         "name": keys.DEFAULT_TARGET,

@@ -123,7 +123,7 @@ def _figures(ours: Processes, sizes: Sizes, codes: Counter[str]) -> Json:
 
 
 async def _create_all(kube: KubeClient, sizes: Sizes) -> Counter[str]:
-    """Checkpoints and pods alternate, so that both are under way all the time; answers the pods' codes."""
+    """Create checkpoints and pods in turns, so that both are under way all the time; return the pods' codes."""
     codes: Counter[str] = Counter()
 
     async def pod(number: int) -> None:
@@ -150,7 +150,7 @@ def _pod(number: int, sizes: Sizes) -> Json:
 
 
 def _check(codes: Counter[str], sizes: Sizes) -> None:
-    """Every eligible pod is shaped, and none of the others."""
+    """Check that every eligible pod is shaped, and none of the others."""
     eligible = sizes.pods - len(range(0, sizes.pods, UNREADY_SHARE))
     others = codes[Admission.CHECKPOINT_NOT_READY] + codes[Admission.CHECKPOINT_NOT_FOUND]
     if (codes[Admission.RESTORE_SHAPED], others) != (eligible, sizes.pods - eligible):
@@ -158,7 +158,7 @@ def _check(codes: Counter[str], sizes: Sizes) -> None:
 
 
 async def _drained(ours: Processes, sizes: Sizes) -> None:
-    """Every checkpoint is at work, and no queue holds a key."""
+    """Wait until every checkpoint is at work, and no queue holds a key."""
     end = time.monotonic() + LIMIT_SECONDS
     while time.monotonic() < end:
         text = await asyncio.to_thread(our_process.metrics, ours.health)

@@ -12,7 +12,7 @@ PACKAGES = ("aiohttp", "orjson", "uvloop", "kubernetes", "pydantic")
 
 
 def describe() -> dict[str, Any]:
-    """Processor, memory, kernel, versions, time, commit, and how busy the machine was already."""
+    """Return processor, memory, kernel, versions, time, commit, and how busy the machine was already."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _field("/proc/cpuinfo", "model name"),
@@ -39,7 +39,7 @@ def one_line(machine: dict[str, Any]) -> str:
 
 
 def rss_bytes(pid: int) -> int:
-    """Resident memory of a process."""
+    """Return the resident memory of a process."""
     return int(_field(f"/proc/{pid}/status", "VmRSS").split()[0]) * 1024
 
 

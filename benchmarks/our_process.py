@@ -84,7 +84,7 @@ def metrics(health: int) -> str:
 
 @contextlib.contextmanager
 def webhook(plane: ControlPlane, *, prefix: Sequence[str] = ()) -> Iterator[Webhook]:
-    """``python -m webhook``, ready; *prefix* is put before its command line, to pin it for example."""
+    """Run ``python -m webhook`` until ready; *prefix* is put before its command line, to pin it for example."""
     with tempfile.TemporaryDirectory(prefix="benchmark-webhook-") as folder:
         files = tls.write(Path(folder))
         port, health = free_ports(2)
@@ -104,7 +104,7 @@ def process(
     prefix: Sequence[str] = (),
     variables: Mapping[str, str] | None = None,
 ) -> Iterator[int]:
-    """``python -m <room>`` until the block ends; its number once it is ready."""
+    """Run ``python -m <room>`` until the block ends; yield its number once it is ready."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as config, tempfile.TemporaryFile("w+") as log:
         config.write(yaml.safe_dump(yaml.safe_load(values) or {}))
         config.flush()

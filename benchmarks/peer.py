@@ -39,7 +39,7 @@ class Peer:
 
 
 def build(home: Cache) -> dict[str, Path]:
-    """Paths of the programs, and ``go`` itself."""
+    """Return the paths of the programs, and ``go`` itself."""
     progress = for_terminal()
     compiler = go.find(home, (1, 26, 0), progress)
     target = home.part("benchmark-peers", _key(compiler))

@@ -35,7 +35,7 @@ class Report:
         print("\n".join(self.conclusions))
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, for programs and for the results folder."""
+        """Return everything, for programs and for the results folder."""
         return {
             "benchmark": self.name,
             "command": self.command,
@@ -54,7 +54,7 @@ class Report:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """Lines with aligned columns; the first to the left, the others to the right."""
+    """Return lines with aligned columns; the first to the left, the others to the right."""
     cells = [list(header), *([_cell(value) for value in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [

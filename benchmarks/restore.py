@@ -66,7 +66,7 @@ def _measure(kubectl: Kubectl, arguments: argparse.Namespace) -> Report:
 
 
 def _deploy(kubectl: Kubectl) -> dict[str, str]:
-    """Both Deployments, at zero; their names by arm."""
+    """Make both Deployments, at zero; return their names by arm."""
     restored = manifests.with_stopwatch(manifests.load(manifests.EXAMPLES / "deployment.yaml"))
     restored["spec"]["replicas"] = 0
     cold = deepcopy(restored)
@@ -80,7 +80,7 @@ def _deploy(kubectl: Kubectl) -> dict[str, str]:
 
 
 def _one_start(kubectl: Kubectl, deployment: str) -> Start:
-    """One pod of the Deployment, measured and taken away again."""
+    """Measure one pod of the Deployment, and take it away again."""
     selector = f"app={deployment}"
     kubectl("scale", f"deployment/{deployment}", "--replicas=1")
     pod: dict[str, Any] = wait_for(

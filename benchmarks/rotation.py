@@ -134,7 +134,7 @@ async def _controller(kube: KubeClient, targets: Targets) -> None:
 
 
 async def _kubelet(kube: KubeClient, targets: Targets, folder: Path, seen: Seen) -> None:
-    """Brings the files, late, and both at once: a symbolic link is swapped."""
+    """Bring the files, late, and both at once: a symbolic link is swapped."""
     (folder / "0").mkdir(parents=True)
     for number in range(1_000_000):
         secret = await kube.get(SECRETS, targets.serving_secret, targets.namespace)
@@ -160,7 +160,7 @@ def _swap(folder: Path, number: int, certificate: str, key: str) -> None:
 
 
 async def _api_server(kube: KubeClient, targets: Targets, bundle: Path) -> None:
-    """Trusts what the configuration says, a moment later."""
+    """Trust what the configuration says, a moment later."""
     while True:
         seen = await kube.get(MUTATING_WEBHOOK_CONFIGURATIONS, targets.configuration)
         await asyncio.sleep(random.uniform(0, API_SERVER_SECONDS))

@@ -133,7 +133,7 @@ async def _compare(kube: KubeClient, ours: Processes, programs: dict[str, Path],
 def _handlers(
     ours: Processes, other: peer.Peer, loadgen: Path, place: Path, arguments: argparse.Namespace
 ) -> dict[str, list[Json]]:
-    """Both handlers in turns, without the API server."""
+    """Measure both handlers in turns, without the API server."""
     mine = Arm("ours", ours.webhook.url, ours.webhook.pid, ours.webhook.authority, ("h1",))
     its = Arm(other.name, other.url, other.pid, other.authority, ("h1", "h2"))
     runs: dict[str, list[Json]] = {}

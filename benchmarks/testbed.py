@@ -23,7 +23,7 @@ _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
 async def client(plane: ControlPlane) -> Client:
-    """Our own client, as the plane's administrator."""
+    """Connect our own client, as the plane's administrator."""
     return await connect(str(plane.kubeconfig), user_agent="benchmark")
 
 

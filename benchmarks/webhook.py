@@ -81,7 +81,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def inputs(place: Path) -> None:
-    """Files that generator and peers read."""
+    """Write the files that generator and peers read."""
     (place / "review.json").write_bytes(review.review())
     peer.inputs(place, [review.checkpoint()])
 
@@ -93,7 +93,7 @@ def cores() -> tuple[str, str]:
 
 
 def pinned(core: str, *, realtime: bool) -> list[str]:
-    """Words before a command line that keep a process on its core, and other work off it."""
+    """Return the words before a command line that keep a process on its core, and other work off it."""
     return ["taskset", "--cpu-list", core, *(["chrt", "--rr", "1"] if realtime else [])]
 
 
@@ -166,7 +166,7 @@ def _command(arguments: argparse.Namespace) -> str:
 
 
 def _ratios(arms: list[Arm]) -> Iterator[str]:
-    """Ours over the peer's, as medians of the ratios within each round: what disturbs a round disturbs both arms."""
+    """Return ours over the peer's, as medians of the ratios of each round: what disturbs a round disturbs both arms."""
     ours, *others = arms
     for other in others:
         for (protocol, connections), runs in sorted(other.runs.items()):
@@ -187,7 +187,7 @@ def _limits(arms: list[Arm]) -> Iterator[str]:
 
 
 def _agreement(arms: list[Arm]) -> str:
-    """Whether all arms' patches make the same pod of the one sent."""
+    """Say whether all arms' patches make the same pod of the one sent."""
     pods = {arm.name: {_patched(run["patch"]) for runs in arm.runs.values() for run in runs} for arm in arms}
     if len(set.union(*pods.values())) != 1:
         sys.exit(

@@ -17,7 +17,7 @@ AUTHORITY: Final = "authority"
 
 
 def end_of(pem: str) -> datetime | None:
-    """When the first certificate of *pem* ends; None if there is none."""
+    """Return when the first certificate of *pem* ends; None if there is none."""
     found = certificates(pem)
     return found[0].not_valid_after_utc if found else None
 
@@ -41,7 +41,7 @@ class Expiry(Collector):
         self.see(AUTHORITY, end_of(observed.state.current.certificate))
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """One gauge, labelled by certificate; no sample if there is no certificate."""
+        """Yield one gauge, labelled by certificate; no sample if there is no certificate."""
         gauge = GaugeMetricFamily(
             "snapshot_certificate_expiry_timestamp_seconds",
             "Unix time at which the certificate ends.",

@@ -87,17 +87,17 @@ def leaf_due(leaf: Pair, issuer: Pair, dns_names: Sequence[str], now: datetime, 
 
 
 def authority_due(authority: Pair, now: datetime, lifetimes: Lifetimes) -> Reason | None:
-    """Why the authority must be replaced, or None."""
+    """Say why the authority must be replaced, or None."""
     return _first(_AUTHORITY_CHECKS, _Case(authority, now, lifetimes.authority_renewal))
 
 
 def can_sign(authority: Pair, now: datetime) -> bool:
-    """Whether clients would accept now what *authority* signs now; one that is merely expiring still can."""
+    """Say whether clients would accept now what *authority* signs now; one that is merely expiring still can."""
     return _first(_AUTHORITY_CHECKS, _Case(authority, now, timedelta(0))) is None
 
 
 def certificates(bundle: str) -> tuple[x509.Certificate, ...]:
-    """All certificates of a PEM *bundle*; none if it cannot be read."""
+    """Return all certificates of a PEM *bundle*; none if it cannot be read."""
     try:
         return tuple(x509.load_pem_x509_certificates(bundle.encode()))
     except ValueError:

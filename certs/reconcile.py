@@ -158,7 +158,7 @@ async def observe(kube: KubeClient, targets: Targets) -> Seen:
 async def _guarded(
     kube: KubeClient, targets: Targets, clock: Callable[[], datetime], see: Callable[[Observed], None]
 ) -> float:
-    """One pass; its errors become log lines, and the answer is how long to wait."""
+    """Run one pass; its errors become log lines. Return how long to wait."""
     try:
         await reconcile(kube, targets, clock, see)
     except NotFoundError as error:

@@ -28,7 +28,7 @@ class ServingContext:
     """An ``SSLContext`` for servers whose certificate comes from *directory* (``tls.crt``, ``tls.key``)."""
 
     def __init__(self, directory: Path, see: Callable[[datetime | None], None] = lambda _: None) -> None:
-        """*see* is called with the end of the certificate that takes over."""
+        """Call *see* with the end of each certificate that takes over."""
         self._directory = directory
         self._see = see
         self._current: ssl.SSLContext | None = None

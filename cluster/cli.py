@@ -94,7 +94,7 @@ def down(name: str) -> None:
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @readable
 def status(output: str) -> None:
-    """All clusters of this cache, and whether they work."""
+    """Return all clusters of this cache, and whether they work."""
     rows = _rows()
     if output == "json":
         click.echo(json.dumps(rows, indent=2))

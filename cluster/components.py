@@ -25,11 +25,11 @@ class Layout:
     """Where etcd keeps its data."""
 
     def kubernetes(self, program: str) -> str:
-        """Path of one of the Kubernetes programs."""
+        """Return the path of one of the Kubernetes programs."""
         return f"{self.programs['kubernetes']}/{program}"
 
     def kubeconfig(self, user: str) -> str:
-        """Path of a user's kubeconfig."""
+        """Return the path of a user's kubeconfig."""
         return f"{self.kubeconfigs}/{user}.kubeconfig"
 
 
@@ -79,13 +79,13 @@ def apiserver(at: Layout, ports: Ports, extra: Sequence[str]) -> dict[str, Any]:
 
 
 def node_apiserver_flags(address: str, *, audit: bool, at: Layout) -> list[str]:
-    """For an API server that nodes and the host reach at *address*."""
+    """Return the flags of an API server that nodes and the host reach at *address*."""
     flags = ["--bind-address=0.0.0.0", f"--advertise-address={address}", "--enable-admission-plugins=NodeRestriction"]
     return flags + (audit_flags(at) if audit else [])
 
 
 def loopback_apiserver_flags(*, controllers: bool) -> list[str]:
-    """For an API server that only this machine's processes reach."""
+    """Return the flags of an API server that only this machine's processes reach."""
     flags = ["--bind-address=127.0.0.1", "--endpoint-reconciler-type=none"]
     # Without controllers nothing makes the default service account, and every pod would be refused for its lack.
     return flags + ([] if controllers else ["--disable-admission-plugins=ServiceAccount"])
@@ -127,7 +127,7 @@ def scheduler(at: Layout, ports: Ports) -> dict[str, Any]:
 
 
 def provisioner(at: Layout, script: str, server: str, ports: Ports) -> dict[str, Any]:
-    """Our own maker of volumes: the in-tree one knows no ReadWriteMany."""
+    """Describe our own volume provisioner: the in-tree one knows no ReadWriteMany."""
     user = at.kubeconfig("volume-provisioner")
     return _component(
         at,
@@ -162,7 +162,7 @@ def kubelet(at: Layout, node: str, address: str) -> dict[str, Any]:
 
 
 def proxy(at: Layout, node: str, server: str) -> dict[str, Any]:
-    """Services. The conntrack limits are the host's: leave them."""
+    """Describe kube-proxy. The conntrack limits are the host's: leave them."""
     return _component(
         at, "kube-proxy", at.kubernetes("kube-proxy"),
         f"--kubeconfig={at.kubeconfig('kube-proxy')}",

@@ -86,7 +86,7 @@ def cni(pod_subnet: str) -> dict[str, Any]:
 
 
 def kubelet(client_ca: str) -> dict[str, Any]:
-    """KubeletConfiguration for a node that shares a machine with other work."""
+    """Return the KubeletConfiguration of a node that shares a machine with other work."""
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",

@@ -51,7 +51,7 @@ class Authority:
         return cls(key, builder.sign(key, hashes.SHA256()))
 
     def issue(self, name: x509.Name, names: Sequence[str], now: dt.datetime) -> tuple[bytes, bytes]:
-        """(certificate, key) in PEM, for a server with *names* or, without any, for a client."""
+        """Return (certificate, key) in PEM, for a server with *names* or, without any, for a client."""
         key = ec.generate_private_key(ec.SECP256R1())
         usage = ExtendedKeyUsageOID.SERVER_AUTH if names else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = _certificate(name, self.certificate.subject, key.public_key(), now)

@@ -255,7 +255,7 @@ class _Start:
 
 
 def server_names(subnet: IPv4Network) -> list[str]:
-    """Every name and address that the API server is called by. Pure."""
+    """Return every name and address that the API server is called by. Pure."""
     services = [f"kubernetes{suffix}" for suffix in ("", ".default", ".default.svc", ".default.svc.cluster.local")]
     addresses = [network.node_address(subnet, 1), network.SERVICE_NETWORK[1]]
     return ["localhost", "127.0.0.1", *services, *map(str, addresses)]
@@ -333,7 +333,7 @@ def _ready(cluster: Cluster) -> bool:
 
 
 def ready_nodes(items: Sequence[dict[str, Any]]) -> set[str]:
-    """Names of the Node objects whose condition Ready is True. Pure."""
+    """Return the names of the Node objects whose condition Ready is True. Pure."""
     return {
         item["metadata"]["name"]
         for item in items
@@ -350,5 +350,5 @@ def _ipv4(text: str) -> IPv4Network:
 
 
 def running(home: Cache) -> list[Cluster]:
-    """All whole clusters of this cache."""
+    """Return all whole clusters of this cache."""
     return [cluster for cluster in (find(home, name) for name in home.cluster_names()) if cluster]

@@ -34,5 +34,5 @@ def free_ports(count: int) -> list[int]:
 
 
 def free_port() -> int:
-    """One of them."""
+    """Choose one port."""
     return free_ports(1)[0]

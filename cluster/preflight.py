@@ -22,7 +22,7 @@ NODE_TOOLS = {
 
 
 def missing(tools: Mapping[str, str]) -> list[str]:
-    """Programs of *tools* that are not on PATH or in the system's own folders."""
+    """Return the programs of *tools* that are not on PATH or in the system's own folders."""
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
     return [name for name in tools if not shutil.which(name, path=path)]
 
@@ -52,7 +52,7 @@ def check_node_host(cache: Path) -> None:
 
 
 def file_system(path: Path, mountinfo: str) -> str:
-    """Type of the file system that holds *path*, by the longest mount point above it. Pure."""
+    """Return the type of the file system that holds *path*, by the longest mount point above it. Pure."""
     best, kind = -1, ""
     for line in mountinfo.splitlines():
         fields, _, rest = line.partition(" - ")

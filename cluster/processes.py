@@ -57,14 +57,14 @@ class Process:
         return process if os.fsencode(word) in words else None
 
     def alive(self) -> bool:
-        """Whether this very process still runs."""
+        """Say whether this very process still runs."""
         try:
             return Process.of(self.pid) == self
         except ProcessLookupError:
             return False
 
     def children(self) -> list[int]:
-        """Numbers of its direct children."""
+        """Return the numbers of its direct children."""
         try:
             text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
         except OSError:
@@ -96,7 +96,7 @@ def wait_until(what: str, check: Callable[[], bool], *, seconds: float, step: fl
 
 
 def held(path: Path) -> bool:
-    """Whether a living process holds the lock file *path*: the kernel's word, which no crash can falsify."""
+    """Say whether a living process holds the lock file *path*, from the kernel, which no crash can falsify."""
     try:
         handle = os.open(path, os.O_RDWR)
     except FileNotFoundError:

@@ -112,7 +112,7 @@ class Bars:
 
 
 def for_terminal() -> Progress:
-    """Bars on a terminal, plain lines elsewhere; both on standard error, so that output stays clean."""
+    """Return bars on a terminal, plain lines elsewhere; both on standard error, so that output stays clean."""
     console = Console(stderr=True)
     if console.is_terminal:
         return Bars(console)

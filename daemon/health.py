@@ -67,7 +67,7 @@ class HealthServer:
 
 
 def _listen(port: int) -> socket.socket:
-    """One socket for both address families: kubelet probes whichever the pod has."""
+    """Open one socket for both address families: kubelet probes whichever the pod has."""
     if socket.has_dualstack_ipv6():
         return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
     return socket.create_server(("", port))

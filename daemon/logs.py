@@ -15,7 +15,7 @@ class JsonFormatter(logging.Formatter):
     """One record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """``{"time", "level", "logger", "message", ...extra, "error"?}``."""
+        """Format ``{"time", "level", "logger", "message", ...extra, "error"?}``."""
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line: dict[str, Any] = {
             "time": moment.replace("+00:00", "Z"),

@@ -41,7 +41,7 @@ GARBAGE: Final[tuple[Json, ...]] = (
 
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:
-    """Another input, made of *data*; what the engine calls."""
+    """Make another input of *data*; what the engine calls."""
     chance = Random(seed)
     value = None if chance.random() < BYTES_SHARE else _json(data)
     if value is None:
@@ -71,7 +71,7 @@ def _changed_bytes(data: bytes, chance: Random) -> bytes:
 
 
 def _changed(value: Json, chance: Random) -> Json:
-    """*value* with something else in one place."""
+    """Return *value* with something else in one place."""
     path = chance.choice(list(_places(value)))
     if not path:
         return value

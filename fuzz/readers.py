@@ -47,7 +47,7 @@ def _schema() -> Draft202012Validator:
 
 
 def storable(checkpoint: Json) -> bool:
-    """Whether an API server would keep such a DynamoCheckpoint: the schema holds, and metadata has its form."""
+    """Say whether an API server would keep such a DynamoCheckpoint: the schema holds, and metadata has its form."""
     metadata = checkpoint.get("metadata") if isinstance(checkpoint, dict) else None
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
         return False
@@ -57,7 +57,7 @@ def storable(checkpoint: Json) -> bool:
 
 
 def _text(content: bytes) -> str:
-    """As the API server hands on annotations: always UTF-8."""
+    """Decode as the API server hands on annotations: always UTF-8."""
     return content.decode("utf-8", "replace")
 
 
@@ -71,7 +71,7 @@ def _report(content: bytes) -> None:
 
 
 def _capture(content: bytes) -> None:
-    """All annotations of a capture Job at once."""
+    """Return all annotations of a capture Job at once."""
     text = _text(content)
     wrote = (keys.ANN_IMAGE_CONFIG, keys.ANN_CAPTURE_REPORT, keys.ANN_ARTIFACT_SIZE)
     job = {"metadata": {"annotations": dict.fromkeys(wrote, text)}}
@@ -94,7 +94,7 @@ def _why(content: bytes) -> None:
 
 
 def _control_directory(content: bytes) -> None:
-    """Every file that the SDK reads holds *content*; a worker must survive that."""
+    """Read *content* from every file that the SDK reads; a worker must survive that."""
     with tempfile.TemporaryDirectory(dir=_memory()) as folder:
         for name in (control_files.RESTORE_COMPLETE, control_files.RESTORE_CONTEXT):
             (Path(folder) / name).write_bytes(content)

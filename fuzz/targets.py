@@ -48,7 +48,7 @@ def admission(body: bytes) -> None:
 
 
 def decision(text: bytes) -> None:
-    """``[pod, DynamoCheckpoint, installation]``: both objects hostile, the review itself well-formed."""
+    """Decide about ``[pod, DynamoCheckpoint, installation]``: both objects hostile, the review itself well-formed."""
     try:
         pod, checkpoint, which = orjson.loads(text)
         values = VALUES[which % len(VALUES)]
@@ -118,7 +118,7 @@ class _Nowhere(asyncio.Transport):
 
 
 def fast_lane(text: bytes) -> None:
-    """Two bytes that say where a stream is cut, and the stream.
+    """Send a stream; the first two bytes say where it is cut.
 
     Cuts change nothing, and what the short way answers is what a general HTTP parser would have made of it: if the
     two disagreed about the end of a request, bytes of one client could pass for another's.
@@ -158,7 +158,7 @@ def _parsed(stream: bytes) -> list[bytes]:
 
 
 def words(text: bytes) -> None:
-    """One byte that picks a reader of what a worker, an agent, an image or a person wrote, and the text."""
+    """Read the text by the reader that its first byte picks: of what a worker, an agent, an image or a person wrote."""
     if text:
         readers.READERS[text[0] % len(readers.READERS)](text[1:])
 

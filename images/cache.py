@@ -13,7 +13,7 @@ ENV_CACHE: Final = "DYNAMO_SNAPSHOT_CACHE"
 
 
 def default_root(env: Mapping[str, str] = os.environ) -> Path:
-    """Where finished steps are kept: below ``$DYNAMO_SNAPSHOT_CACHE``, else below the user's cache folder."""
+    """Return where finished steps are kept: below ``$DYNAMO_SNAPSHOT_CACHE``, else below the user's cache folder."""
     base = env.get(ENV_CACHE)
     return (Path(base) if base else Path.home() / ".cache" / "dynamo-snapshot") / "images"
 

@@ -26,7 +26,7 @@ class Layer:
 
 
 def sha256_file(path: Path) -> str:
-    """``sha256:<hex>`` of a file."""
+    """Return ``sha256:<hex>`` of a file."""
     with path.open("rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 

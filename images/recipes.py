@@ -69,7 +69,7 @@ def _agent(steps: Steps, project: Path) -> Image:
 
 
 def _tools(steps: Steps, _: Path) -> Image:
-    """Nothing but the tool folder: an init container copies it into pods, or they mount this image as a volume."""
+    """Build an image of the tool folder alone: an init container copies it into pods, or they mount the image."""
     return archive.image({"Entrypoint": [STANDBY], "User": f"{USER}:{USER}", "WorkingDir": "/"}, (steps.tools(),))
 
 

@@ -33,11 +33,11 @@ class Steps:
         self._project, self._cache, self._say = project, cache, say
 
     def python(self) -> Layer:
-        """Debian with Python, nothing else."""
+        """Build a layer of Debian with Python, nothing else."""
         return layers.load(self._base() / "layer.tar")
 
     def shell(self) -> Layer:
-        """``sh``, the usual small programs and the C++ library that numpy needs, on top of the Python layer."""
+        """Build a layer with ``sh``, the usual small programs and numpy's C++ library, atop the Python layer."""
 
         def build(target: Path) -> None:
             present = frozenset((self._base() / "packages").read_text().split())
@@ -61,7 +61,7 @@ class Steps:
         return self._layer("musl", _recipe("debian", "rootfs"), build)
 
     def musl_program(self, source: Path, at: str) -> Layer:
-        """One C file, compiled for musl, as the program ``at`` in the image."""
+        """Build a layer with one C file, compiled for musl, as the program ``at`` in the image."""
 
         def build(target: Path) -> None:
             self._say(f"compiling {source.name}")
@@ -97,7 +97,7 @@ class Steps:
         return self._layer("code", [at, hash_files(folder, files), *_recipe("rootfs")], build)
 
     def criu(self) -> Layer:
-        """CRIU with its libraries and its loader, below /opt/criu."""
+        """Build a layer of CRIU with its libraries and its loader, below /opt/criu."""
         preload = self._project / "native" / "criu_preload" / "preload.c"
 
         def build(target: Path) -> None:

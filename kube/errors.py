@@ -112,7 +112,7 @@ _BY_STATUS: Final[Mapping[int, type[ApiError]]] = {
 
 
 def bounded(text: str, limit: int = MAX_MESSAGE) -> str:
-    """*text* cut to *limit* characters, with a mark if something is missing."""
+    """Return *text* cut to *limit* characters, with a mark if something is missing."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 def trimmed(obj: Object) -> Object:
-    """*obj* without ``managedFields``, which no code here reads and which is often half of an object."""
+    """Return *obj* without ``managedFields``, which no code here reads and which is often half of an object."""
     obj["metadata"].pop("managedFields", None)
     return obj
 
@@ -66,7 +66,7 @@ class Informer:
         self._heard = 0.0
 
     def age(self) -> float:
-        """Seconds since the server last said anything: a list, an event, or one of its bookmarks, once a minute.
+        """Return seconds since the server last said anything: a list, an event, or one of its bookmarks, once a minute.
 
         Before the first list it is the time since ``run`` began.
         """

@@ -83,7 +83,7 @@ async def login(kubeconfig: str | None = None, context: str | None = None) -> Lo
 
 
 def contexts(kubeconfig: str | None = None) -> list[str]:
-    """Names of the contexts of *kubeconfig*, or of the default file; none if it cannot be read."""
+    """Return the names of the contexts of *kubeconfig*, or of the default file; none if it cannot be read."""
     try:
         # The package reads the variable when it is imported.
         known, _ = config.list_kube_config_contexts(kubeconfig or config.KUBE_CONFIG_DEFAULT_LOCATION)  # type: ignore[no-untyped-call]

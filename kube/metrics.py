@@ -1,4 +1,4 @@
-"""Figures that every process with live copies and queues has; each is read when asked, nothing is kept up to date."""
+"""Figures that every process with informers and queues has; each is read when asked, nothing is kept up to date."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,13 +12,13 @@ from kube.recorder import Recorder
 
 
 class InformerCollector(Collector):
-    """How fresh each live copy is."""
+    """How fresh each informer cache is."""
 
     def __init__(self, informers: Mapping[str, Informer]) -> None:
         self._informers = informers
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Three gauges, labelled by the copy's name."""
+        """Yield three gauges, labelled by the informer's name."""
         synced = _gauge("snapshot_informer_synced", "1 once the first list is in.", "copy")
         objects = _gauge("snapshot_informer_objects", "Objects in the copy.", "copy")
         age = _gauge(
@@ -40,7 +40,7 @@ class QueueCollector(Collector):
         self._queues = queues
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        """Two gauges and a counter, labelled by the queue's name."""
+        """Yield two gauges and a counter, labelled by the queue's name."""
         depth = _gauge("snapshot_queue_depth", "Keys that wait for their turn.", "queue")
         oldest = _gauge("snapshot_queue_oldest_seconds", "How long the first of them has waited.", "queue")
         retries = CounterMetricFamily(

@@ -19,7 +19,7 @@ LONGEST_BACKOFF: Final = 60.0
 """Seconds: 0.1, 0.2, 0.4 ... 60, each shortened by up to a quarter at random."""
 MAX_DOUBLINGS: Final = 16
 CONFLICT_PAUSE: Final = 0.2
-"""Seconds until our copy has surely seen the change that we collided with: what a handler answers then."""
+"""Seconds until our informer cache has surely seen the change that we collided with: what a handler answers then."""
 
 K = TypeVar("K")
 Handle = Callable[[K], Awaitable[float | None]]
@@ -47,7 +47,7 @@ class WorkQueue(Generic[K]):
         return len(self._ready)
 
     def oldest_seconds(self) -> float:
-        """How long the key whose turn is next has waited; 0 if none waits."""
+        """Return how long the key whose turn is next has waited; 0 if none waits."""
         since = next(iter(self._ready.values()), None)
         return 0.0 if since is None else monotonic() - since
 

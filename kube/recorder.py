@@ -1,7 +1,7 @@
 """Events: what ``kubectl describe`` shows under an object.
 
 Recording never waits and never fails the work it speaks of: events go to a bounded queue, a single task sends them,
-and the same sentence about the same object raises a counter instead of making another Event.
+and the same key about the same object raises a counter instead of making another Event.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class EventSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sentence:
+class _EventKey:
     namespace: str
     kind: str
     name: str
@@ -63,8 +63,8 @@ class Recorder:
         self._kube = kube
         self._component = component
         self._instance = instance
-        self._waiting: asyncio.Queue[_Sentence] = asyncio.Queue(MAX_WAITING)
-        self._sent: OrderedDict[_Sentence, tuple[str, int]] = OrderedDict()
+        self._waiting: asyncio.Queue[_EventKey] = asyncio.Queue(MAX_WAITING)
+        self._sent: OrderedDict[_EventKey, tuple[str, int]] = OrderedDict()
         self.dropped = 0
         """Events that were never sent: too many waited."""
 
@@ -74,10 +74,10 @@ class Recorder:
         return self._waiting.qsize()
 
     def record(self, about: Object, kind: EventType, reason: str, message: str) -> None:
-        """Say *message* about an object; *reason* is one CamelCase word. Cluster-scoped objects: in ``default``."""
-        sentence = _sentence(about, kind, reason, message)
+        """Record an Event about an object; *reason* is one CamelCase word. Cluster-scoped objects: in ``default``."""
+        key = _key_of(about, kind, reason, message)
         try:
-            self._waiting.put_nowait(sentence)
+            self._waiting.put_nowait(key)
         except asyncio.QueueFull:
             self.dropped += 1
             logger.warning("event dropped, %d are waiting: %s %s", MAX_WAITING, reason, message)
@@ -88,19 +88,19 @@ class Recorder:
         Raises:
             KubeError: the Event could not be made.
         """
-        sentence = _sentence(about, kind, reason, message)
-        digest = sha256(f"{sentence.uid}\0{sentence.name}\0{reason}".encode()).hexdigest()
+        key = _key_of(about, kind, reason, message)
+        digest = sha256(f"{key.uid}\0{key.name}\0{reason}".encode()).hexdigest()
         with suppress(AlreadyExistsError):
-            await self._kube.create(EVENTS, self._event(sentence, digest), sentence.namespace)
+            await self._kube.create(EVENTS, self._event(key, digest), key.namespace)
 
     async def run(self) -> NoReturn:
         """Send what was recorded until cancelled."""
         while True:
-            sentence = await self._waiting.get()
+            key = await self._waiting.get()
             try:
-                await self._send(sentence)
+                await self._send(key)
             except KubeError as error:
-                logger.warning("event not sent: %s", error, extra={"reason": sentence.reason, "about": sentence.name})
+                logger.warning("event not sent: %s", error, extra={"reason": key.reason, "about": key.name})
             finally:
                 self._waiting.task_done()
 
@@ -112,49 +112,49 @@ class Recorder:
         except TimeoutError:
             logger.warning("%d events not sent before shutdown", self._waiting.qsize())
 
-    async def _send(self, sentence: _Sentence) -> None:
-        if sentence in self._sent and await self._count(sentence):
+    async def _send(self, key: _EventKey) -> None:
+        if key in self._sent and await self._count(key):
             return
-        event = self._event(sentence, uuid4().hex)
-        await self._kube.create(EVENTS, event, sentence.namespace)
-        self._remember(sentence, event["metadata"]["name"], 1)
+        event = self._event(key, uuid4().hex)
+        await self._kube.create(EVENTS, event, key.namespace)
+        self._remember(key, event["metadata"]["name"], 1)
 
-    async def _count(self, sentence: _Sentence) -> bool:
-        name, count = self._sent[sentence]
+    async def _count(self, key: _EventKey) -> bool:
+        name, count = self._sent[key]
         body = {"count": count + 1, "lastTimestamp": format_time(datetime.now(UTC))}
         try:
-            await self._kube.patch(EVENTS, name, body, sentence.namespace)
+            await self._kube.patch(EVENTS, name, body, key.namespace)
         except NotFoundError:
             # Events live an hour.
             return False
-        self._remember(sentence, name, count + 1)
+        self._remember(key, name, count + 1)
         return True
 
-    def _remember(self, sentence: _Sentence, name: str, count: int) -> None:
-        self._sent[sentence] = (name, count)
-        self._sent.move_to_end(sentence)
+    def _remember(self, key: _EventKey, name: str, count: int) -> None:
+        self._sent[key] = (name, count)
+        self._sent.move_to_end(key)
         if len(self._sent) > MAX_REMEMBERED:
             self._sent.popitem(last=False)
 
-    def _event(self, sentence: _Sentence, suffix: str) -> Object:
+    def _event(self, key: _EventKey, suffix: str) -> Object:
         now = format_time(datetime.now(UTC))
         return {
             "apiVersion": EVENTS.api_version,
             "kind": EVENTS.kind,
             "metadata": {
-                "name": f"{sentence.name[: MAX_NAME - SUFFIX].rstrip('-.')}.{suffix[: SUFFIX - 1]}",
-                "namespace": sentence.namespace,
+                "name": f"{key.name[: MAX_NAME - SUFFIX].rstrip('-.')}.{suffix[: SUFFIX - 1]}",
+                "namespace": key.namespace,
             },
             "involvedObject": {
-                "apiVersion": sentence.api_version,
-                "kind": sentence.kind,
-                "name": sentence.name,
-                "namespace": sentence.namespace,
-                "uid": sentence.uid,
+                "apiVersion": key.api_version,
+                "kind": key.kind,
+                "name": key.name,
+                "namespace": key.namespace,
+                "uid": key.uid,
             },
-            "type": sentence.type,
-            "reason": sentence.reason,
-            "message": sentence.message,
+            "type": key.type,
+            "reason": key.reason,
+            "message": key.message,
             "count": 1,
             "firstTimestamp": now,
             "lastTimestamp": now,
@@ -164,9 +164,9 @@ class Recorder:
         }
 
 
-def _sentence(about: Object, kind: EventType, reason: str, message: str) -> _Sentence:
+def _key_of(about: Object, kind: EventType, reason: str, message: str) -> _EventKey:
     metadata = about["metadata"]
-    return _Sentence(
+    return _EventKey(
         namespace=metadata.get("namespace") or "default",
         kind=about["kind"],
         name=metadata["name"],

@@ -58,7 +58,7 @@ class Store:
         return self._objects.get((namespace, name))
 
     def by_index(self, index: str, value: str) -> tuple[Object, ...]:
-        """All objects that *index* files under *value*, in order of their keys.
+        """Return all objects that *index* files under *value*, in order of their keys.
 
         Raises:
             KeyError: the store has no such index.

@@ -27,7 +27,7 @@ class FileTreeError(Exception):
 
 
 def check_name(name: str) -> str:
-    """``name`` if it is a clean relative path.
+    """Return ``name`` if it is a clean relative path.
 
     Raises:
         FileTreeError: it is absolute, empty, or holds ``.`` or ``..``.
@@ -78,7 +78,7 @@ def remove(root: int, name: str) -> None:
 
 
 def children(root: int, name: str) -> list[str]:
-    """Names of the entries of directory ``name``; empty if it is none."""
+    """Return the names of the entries of directory ``name``; empty if it is none."""
     found = look(root, name)
     if found is None or not stat.S_ISDIR(found.st_mode):
         return []
@@ -159,7 +159,7 @@ def _attributes(fd: int, member: tarfile.TarInfo) -> None:
 
 
 def _dressed(found: os.stat_result, member: tarfile.TarInfo) -> bool:
-    """Whether mode and owner are right already: then a read-only root file system is no obstacle."""
+    """Say whether mode and owner are right already: then a read-only root file system is no obstacle."""
     wanted = (member.mode & 0o7777, member.uid, member.gid)
     return wanted == (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
 
@@ -279,7 +279,7 @@ def _link(name: str, target: str, found: os.stat_result) -> tarfile.TarInfo:
 
 
 def walk(root: int) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file below ``root`` with what it is, parents first, links not followed, mounts not crossed."""
+    """Yield every file below ``root`` with what it is, parents first, links not followed, mounts not crossed."""
     device = os.fstat(root).st_dev
     top = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
     yield from _walk(top, "", device)

@@ -24,7 +24,7 @@ class Mount:
     """The super block's: overlay's layers, a tmpfs's size."""
 
     def option(self, name: str) -> str | None:
-        """Value of a ``name=value`` option."""
+        """Return the value of a ``name=value`` option."""
         prefix = name + "="
         return next((o.removeprefix(prefix) for o in self.options.split(",") if o.startswith(prefix)), None)
 
@@ -100,12 +100,12 @@ def parse_status(text: str) -> Status:
 
 
 def pids(proc: Path = PROC) -> Iterator[int]:
-    """All processes."""
+    """Return all processes."""
     return (int(entry.name) for entry in proc.iterdir() if entry.name.isdecimal())
 
 
 def namespace_mates(pid: int, proc: Path = PROC) -> dict[int, Status]:
-    """All live processes in the pid namespace of ``pid``, itself among them, by host pid."""
+    """Return all live processes in the pid namespace of ``pid``, itself among them, by host pid."""
     own = (proc / str(pid) / "ns/pid").readlink()
     found = {}
     for other in pids(proc):
@@ -118,7 +118,7 @@ def namespace_mates(pid: int, proc: Path = PROC) -> dict[int, Status]:
 
 
 def descendants(root: int, mates: Mapping[int, Status]) -> list[int]:
-    """Host pids of the children of ``root``, theirs, and so on, parents first."""
+    """List the host pids of the children of ``root``, theirs, and so on, parents first."""
     found, frontier = [], [root]
     while frontier:
         frontier = [mate.pid for mate in mates.values() if mate.parent in frontier]
@@ -145,7 +145,7 @@ def _holds(pid: int, claim: os.stat_result, proc: Path) -> bool:
 
 
 def holds(pid: int, claim: os.stat_result, proc: Path = PROC) -> bool:
-    """Whether a live process has this very file open."""
+    """Say whether a live process has this very file open."""
     try:
         return _holds(pid, claim, proc)
     except (FileNotFoundError, ProcessLookupError, PermissionError):
@@ -153,7 +153,7 @@ def holds(pid: int, claim: os.stat_result, proc: Path = PROC) -> bool:
 
 
 def files_in_use(pid: int, proc: Path = PROC) -> set[str]:
-    """Paths that a process has open, mapped, as its program, or as its directory; as it sees them."""
+    """Return the paths that a process has open, mapped, as its program, or as its directory; as it sees them."""
     base = proc / str(pid)
     found = set()
     for link in [base / "cwd", base / "exe", *_entries(base / "fd"), *_entries(base / "map_files")]:

@@ -39,7 +39,7 @@ Json = dict[str, Any]
 
 
 def roots(mounts: Sequence[Mount]) -> tuple[str, ...]:
-    """Where the runtime may keep its documents: beside the container's layers, else in the usual folders."""
+    """Return where the runtime may keep its documents: beside the container's layers, else in the usual folders."""
     root = next((mount for mount in reversed(mounts) if mount.point == "/"), None)
     upper = (root.option("upperdir") if root else None) or ""
     beside = [upper.partition(layers)[0] for layers in _LAYERS if layers in upper]
@@ -99,7 +99,7 @@ def _blob(digest: str, folders: Iterable[Path]) -> Json:
 
 
 def _files(folder: Path, digest: str) -> Iterator[Path]:
-    """Where a store may keep a document."""
+    """Return where a store may keep a document."""
     yield folder / BLOBS / digest
     with suppress(OSError, ValueError, AttributeError, TypeError):
         with (folder / IMAGES / "images.json").open("rb") as file:
@@ -111,7 +111,7 @@ def _files(folder: Path, digest: str) -> Iterator[Path]:
 
 
 def _file_name(name: str) -> str:
-    """As containers/storage calls the file of a document."""
+    """Return the name that containers/storage gives to the file of a document."""
     return name if _PLAIN.fullmatch(name) else "=" + base64.b64encode(name.encode()).decode()
 
 

@@ -31,7 +31,7 @@ class Changes:
     """Left out of the tar: criu binds them again, and a restore that fails then must remove them."""
 
     def deleted_json(self) -> str:
-        """Content of ``deleted-files.json``."""
+        """Return the content of ``deleted-files.json``."""
         return json.dumps({"deleted": self.gone, "opaque": self.emptied, "sockets": self.sockets}, indent=1)
 
 

@@ -27,7 +27,7 @@ class Volume:
 
 
 def travelling(mounts: Sequence[Mount], in_use: Iterable[str], empty_dirs: Collection[str]) -> list[Volume]:
-    """Shared memory, and every emptyDir of the pod in which a process has something open or mapped."""
+    """Return shared memory, and every emptyDir of the pod in which a process has something open or mapped."""
     used = {mount.point for path in in_use if (mount := mount_of(path, list(mounts)))}
     chosen = {}
     for mount in mounts:
@@ -66,5 +66,5 @@ def check_size(root: int, point: str, limit: int = LIMIT) -> list[str]:
 
 
 def _content(found: os.stat_result) -> int:
-    """Bytes that a file really takes: sparse files count by their blocks."""
+    """Return the bytes that a file really takes: sparse files count by their blocks."""
     return min(found.st_size, found.st_blocks * 512) if stat.S_ISREG(found.st_mode) else 0

@@ -77,7 +77,7 @@ class Criu(Protocol):
 
 
 def common_options(options: "CriuOptions") -> list[str]:
-    """Options that dump and restore must agree on."""
+    """Return the options that dump and restore must agree on."""
     flags = {
         "--file-locks": options.file_locks,
         "--ext-unix-sk": options.ext_unix_sk,
@@ -93,7 +93,7 @@ def common_options(options: "CriuOptions") -> list[str]:
 
 
 def dump_argv(request: CriuDump, work: int, options: "CriuOptions") -> list[str]:
-    """Arguments of ``criu dump``."""
+    """Return the arguments of ``criu dump``."""
     extra = ["--force-irmap"] if options.force_irmap else []
     extra += ["--allow-uprobes"] if options.allow_uprobes else []
     return [
@@ -106,7 +106,7 @@ def dump_argv(request: CriuDump, work: int, options: "CriuOptions") -> list[str]
 
 
 def restore_argv(request: CriuRestore, work: int, options: "CriuOptions") -> list[str]:
-    """Arguments of ``criu restore``: detached, and stopped until standby has said that this is a restore."""
+    """Return the arguments of ``criu restore``: detached, and stopped until standby has said that this is a restore."""
     inherited = [part for name, fd in request.inherit.items() for part in ("--inherit-fd", f"fd[{fd}]:{name}")]
     return [
         *("restore", "-D", f"/proc/self/fd/{request.images}"),
@@ -125,7 +125,7 @@ def first_errors(log: str) -> str:
 
 
 def why(result: RunResult, log: str) -> str:
-    """Why a run failed, in a sentence."""
+    """Say why a run failed, in a sentence."""
     if result.code == EXIT_ENTER:
         return "criu could not enter the container: its mount namespace has ended, or its /proc is not the kernel's"
     return result.error or first_errors(log)

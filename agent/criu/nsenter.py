@@ -36,8 +36,8 @@ _SIGKILL = 9
 
 def main(argv: list[str]) -> int:
     """Run one request; the exit code is criu's, or one of the EXIT constants."""
-    with open(argv[1], "rb") as order:  # noqa: PTH123 - fewest modules
-        run = marshal.load(order)  # noqa: S302 - written by the agent, where only root can
+    with open(argv[1], "rb") as request:  # noqa: PTH123 - fewest modules
+        run = marshal.load(request)  # noqa: S302 - written by the agent, where only root can
     syscalls.die_with_parent(_SIGKILL)
     if os.getppid() != run["parent"]:
         return EXIT_ENTER  # the agent died before the line above
@@ -117,7 +117,7 @@ def _run_criu(mount_namespace: int, criu: dict[str, Any]) -> int:
 
 
 def _become_criu(mount_namespace: int, criu: dict[str, Any]) -> None:
-    """In the child, which alone is in the container's pid namespace.
+    """Execute criu; runs in the child, which alone is in the container's pid namespace.
 
     The loader is started by its path in the agent's own mount namespace; what criu itself looks for by name once it is
     inside (helpers, plug-ins) it looks for below the descriptor of our folder, whatever the container holds.

@@ -90,31 +90,31 @@ def run_in_namespaces(
     Must be called from a thread that lives until it returns: the kernel ties the helper's life to that thread.
     """
     reading, writing = os.pipe()
-    order = {
+    request = {
         "pid": pid,
         "parent": os.getpid(),
         "report": writing,
         "cgroups": list(cgroups),
         "file_changes": [dict(step) for step in file_changes],
-        "criu": _criu_order(run, criu) if criu is not None else None,
+        "criu": _criu_request(run, criu) if criu is not None else None,
     }
     keep = [writing, run.work_fd, *_descriptors(file_changes), *(criu.keep if criu is not None else ())]
     with os.fdopen(reading, "rb") as report:
         try:
-            process = _start(run.write("order", marshal.dumps(order)), keep)
+            process = _start(run.write("request", marshal.dumps(request)), keep)
         finally:
             os.close(writing)
         return _finish(process, report.fileno(), timeout)
 
 
-def _criu_order(run: NamespaceRun, criu: CriuCommand) -> dict[str, Any]:
+def _criu_request(run: NamespaceRun, criu: CriuCommand) -> dict[str, Any]:
     return {"tree": str(criu.tree), "argv": criu.argv, "keep": [run.work_fd, *criu.keep]}
 
 
-def _start(order: str, keep: Sequence[int]) -> subprocess.Popen[bytes]:
-    """Start a process that carries out the *order* in this file; it inherits the descriptors *keep*."""
+def _start(request: str, keep: Sequence[int]) -> subprocess.Popen[bytes]:
+    """Start a process that carries out the *request* in this file; it inherits the descriptors *keep*."""
     return subprocess.Popen(
-        [sys.executable, "-S", "-m", "agent.criu.nsenter", order],
+        [sys.executable, "-S", "-m", "agent.criu.nsenter", request],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

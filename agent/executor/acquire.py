@@ -49,7 +49,7 @@ STARTED: Final = ExecutionResult(
 
 
 def claimable(place: ContainerRef, environment: NodeEnvironment) -> bool:
-    """Whether there is a claim file; cheap, since it is asked fifty times a second for every pod yet to start."""
+    """Say whether there is a claim file; cheap, as it runs fifty times a second for every pod yet to start."""
     try:
         directory = lock.open_control_dir(environment.kubelet_pods, place.pod_uid, place.container)
     except (OSError, BadIdError):

@@ -89,7 +89,7 @@ class ExecutionResult:
     """Bytes of the artifact."""
     manifest_digest: str = ""
     retry: bool = False
-    """True if nothing was touched and the same order may be given again (the claim was held by another)."""
+    """True if nothing was touched and the same request may be made again (another agent held the lock)."""
     container_id: str = ""
     """The container that this speaks of, as its cgroup names it; empty if none was found."""
     image: ImageConfig | None = None

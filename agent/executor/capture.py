@@ -134,7 +134,7 @@ CAPTURE: Final = (
 
 
 def open_base(path: PurePosixPath, init_pid: int, environment: NodeEnvironment, *, through_pod: bool) -> int:
-    """Descriptor of the store's root, the agent's or the container's."""
+    """Return the descriptor of the store's root, the agent's or the container's."""
     if through_pod:
         return open_pod_mount(str(path), init_pid, environment.proc)
     return directory.open_agent_mount(str(path))

@@ -71,7 +71,7 @@ def _taken_on(node: NodeInfo, criu: str) -> manifest.Machine:
 
 
 def _container(request: CaptureRequest, seen: Inspection) -> manifest.Container:
-    """With the rights of standby, which are what the container was given: a restore into one with less is refused."""
+    """Record the rights of standby, which are the container's: a restore into one with less is refused."""
     return manifest.Container(
         name=request.place.container,
         image=request.image,

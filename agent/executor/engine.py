@@ -223,14 +223,14 @@ class NodeEngine:
         return ExecutionResult(ok=True, image=config)
 
     def _has_record(self, init_pid: int) -> bool:
-        """Whether the image itself records its command line for standby, as placeholders do."""
+        """Say whether the image itself records its command line for standby, as placeholders do."""
         with suppress(OSError):
             os.close(open_in_container(init_pid, f"{keys.TOOLS_DIR}/entrypoint", os.O_PATH, self._environment.proc))
             return True
         return False
 
     def _image_config(self, request: CaptureRequest, acquired: AcquiredContainer) -> ImageConfig | None:
-        """Worth knowing, and no reason to fail a capture."""
+        """Read what the image runs: worth knowing, and no reason to fail a capture."""
         try:
             return self._config_of(request.image_id, acquired.waiting.init_pid)
         except (ContainerError, OSError) as error:
@@ -259,7 +259,7 @@ def _record(words: tuple[str, ...]) -> str:
 
 
 def _explain(error: Exception) -> tuple[AgentReason, str]:
-    """Code and sentence; an unexpected one is logged with its traceback."""
+    """Return code and sentence; an unexpected error is logged with its traceback."""
     if isinstance(error, SnapshotError):
         return error.code, str(error)
     logger.error("unexpected failure", exc_info=error)

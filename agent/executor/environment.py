@@ -31,5 +31,5 @@ class NodeEnvironment:
     node: str = ""
 
     def allowance(self, size: int) -> float:
-        """Seconds that moving ``size`` bytes may take."""
+        """Return the seconds that moving ``size`` bytes may take."""
         return min(self.longest, 60 + size / BYTES_PER_SECOND)

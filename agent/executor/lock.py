@@ -32,7 +32,7 @@ MAX_REASON: Final = 1000
 
 
 def open_control_dir(kubelet_pods: Path, pod_uid: str, container: str) -> int:
-    """Descriptor of a container's control directory, seen from the node.
+    """Return the descriptor of a container's control directory, seen from the node.
 
     Raises:
         FileNotFoundError: kubelet has not made it yet.
@@ -65,7 +65,7 @@ class ControlDir:
         os.close(self.directory)
 
     def has(self, name: str) -> bool:
-        """Whether a file of that name is there."""
+        """Say whether a file of that name is there."""
         with suppress(OSError):
             os.lstat(name, dir_fd=self.directory)
             return True

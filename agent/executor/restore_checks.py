@@ -88,7 +88,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _not_wider(manifest: Manifest, seen: Inspection, _: NodeInfo, __: str) -> None:
-    """Rights come from the admitted pod alone; an artifact must not bring any."""
+    """Refuse an artifact that would bring rights: they come from the admitted pod alone."""
     then, now = manifest.container, seen.init
     problems = []
     if (then.uid, then.gid) != (now.uid, now.gid):

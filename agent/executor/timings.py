@@ -29,7 +29,7 @@ class Timings:
                 self._seconds[step] = self._seconds.get(step, 0.0) + value
 
     def seconds(self) -> dict[str, float]:
-        """Seconds by name in order, then ``other`` (what no phase accounts for) and ``total``."""
+        """Return the seconds by name in order, then ``other`` (what no phase accounts for) and ``total``."""
         total = time.monotonic() - self._start
         laps = {name: round(value, 4) for name, value in self._seconds.items()}
         return laps | {"other": round(total - sum(self._seconds.values()), 4), "total": round(total, 4)}

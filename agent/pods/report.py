@@ -144,7 +144,7 @@ class Reporter:
         await self._note_restore(pod, container, found, status, outcome)
 
     def restore_refused(self, pod: Object, refusal: Rejection) -> None:
-        """Nothing in *pod* can be restored, not even named in an annotation."""
+        """Report that nothing in *pod* can be restored, not even named in an annotation."""
         self._say(pod, "Warning", "RestoreFailed", f"{refusal.message} ({refusal.reason})")
 
     async def capture_begun(self, job: Object, pod: Object, request: CaptureRequest) -> None:

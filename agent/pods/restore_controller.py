@@ -153,7 +153,7 @@ class RestoreController:
             await asyncio.sleep(POLL)
 
     async def _id(self, known: _Known, container: str) -> str:
-        """Id of the container that a failure speaks of, once kubelet has reported it; empty if it does not."""
+        """Return the id of the container that failed, once kubelet has reported it; empty if it does not."""
         with suppress(TimeoutError):
             async with asyncio.timeout(STATUS_LAG):
                 while not selection.running_id(known.pod, container):

@@ -77,13 +77,13 @@ def targets(pod: Object) -> tuple[str, ...] | Rejection:
 
 
 def alive(pod: Object) -> bool:
-    """Whether containers of the pod may still start or run."""
+    """Say whether containers of the pod may still start or run."""
     phase = (pod.get("status") or {}).get("phase") or ""
     return not pod["metadata"].get("deletionTimestamp") and phase in _LIVE_PHASES
 
 
 def running_id(pod: Object, container: str) -> str:
-    """Id of the running container, without the runtime's scheme; empty if none runs."""
+    """Return the id of the running container, without the runtime's scheme; empty if none runs."""
     status = _status(pod, container)
     running = (status.get("state") or {}).get("running")
     return container_id(status) if running is not None else ""
@@ -95,7 +95,7 @@ def container_id(status: Object) -> str:
 
 
 def reported_id(pod: Object, container: str) -> str:
-    """Id of the container that the pod's restore status speaks of with a final word; empty if there is none."""
+    """Return the id of the container whose restore the pod reports as ended; empty if there is none."""
     notes = ckpt.annotations_of(pod)
     if notes.get(keys.ANN_RESTORE_STATUS_PREFIX + container) not in _FINAL:
         return ""
@@ -103,7 +103,7 @@ def reported_id(pod: Object, container: str) -> str:
 
 
 def wanted(pod: Object, container: str, handled: frozenset[str] = frozenset()) -> str | Wait:
-    """Whether to restore into the container now; the answer is its id, empty if it is about to start first.
+    """Decide whether to restore into the container now: its id, empty if it is about to start first; or a Wait.
 
     Args:
         pod: as it was seen last.
@@ -150,7 +150,7 @@ def _since_the_gate(pod: Object) -> str:
 
 
 def checkpoint_name(pod: Object) -> str:
-    """Name of the DynamoCheckpoint that the pod was shaped for; empty if it names none."""
+    """Return the name of the DynamoCheckpoint that the pod was shaped for; empty if it names none."""
     return ckpt.annotations_of(pod).get(keys.ANN_CHECKPOINT, "")
 
 
@@ -193,23 +193,23 @@ def provide_image_config(pod: Object) -> ImageConfigRequest | None:
 
 
 def job_name(pod: Object) -> str:
-    """Name of the Job of a capture pod; empty if it has none."""
+    """Return the name of the Job of a capture pod; empty if it has none."""
     return ckpt.labels_of(pod).get(keys.LABEL_JOB_NAME, "")
 
 
 def terminal(job: Object) -> bool:
-    """Whether the Job carries a final word."""
+    """Say whether the Job carries a final word."""
     return ckpt.annotations_of(job).get(keys.ANN_CHECKPOINT_STATUS) in set(CaptureStatus)
 
 
 def owns(job: Object, pod: Object) -> bool:
-    """Whether the Job made the pod: a label alone may name any Job."""
+    """Say whether the Job made the pod: a label alone may name any Job."""
     owners = pod["metadata"].get("ownerReferences") or ()
     return any(owner.get("kind") == "Job" and owner.get("uid") == job["metadata"].get("uid") for owner in owners)
 
 
 def is_ready(pod: Object) -> bool:
-    """Whether the target of a capture pod is ready; the pod itself never is."""
+    """Say whether the target of a capture pod is ready; the pod itself never is."""
     try:
         status = _status(pod, _only_target(pod))
     except _Refused:
@@ -218,7 +218,7 @@ def is_ready(pod: Object) -> bool:
 
 
 def worth_a_look(pod: Object) -> bool:
-    """Whether a capture pod has come to a point where its Job must be read: its target is ready, or has ended."""
+    """Say whether the Job of a capture pod must be read: its target is ready, or has ended."""
     try:
         status = _status(pod, _only_target(pod))
     except _Refused:

@@ -71,7 +71,7 @@ def _build_all(compiler: Go, missing: Sequence[Component], targets: dict[Compone
 
 
 def _side_by_side() -> int:
-    """One build leaves cores idle while it links, so two at a time if memory allows."""
+    """Return how many builds run at once: one leaves cores idle while it links, so two if memory allows."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return 2 if memory >= 2 * MEMORY_PER_BUILD else 1
 

@@ -33,7 +33,7 @@ class Cache:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Cache:
-        """$DYNAMO_SNAPSHOT_CACHE, else the user's cache folder."""
+        """Return $DYNAMO_SNAPSHOT_CACHE, else the user's cache folder."""
         chosen = env.get("DYNAMO_SNAPSHOT_CACHE")
         home = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         return cls(Path(chosen).absolute() if chosen else home / "dynamo-snapshot")
@@ -54,11 +54,11 @@ class Cache:
         return self.clusters / name
 
     def cluster_lock(self, name: str) -> Path:
-        """Held while the cluster *name* is started or stopped."""
+        """Return the lock file that is held while the cluster *name* is started or stopped."""
         return self.clusters / f"{name}.lock"
 
     def cluster_names(self) -> list[str]:
-        """Names of all clusters that have a folder, running or left over."""
+        """Return the names of all clusters that have a folder, running or left over."""
         if not self.clusters.is_dir():
             return []
         return sorted(entry.name for entry in self.clusters.iterdir() if entry.is_dir() and NAME.fullmatch(entry.name))
@@ -84,7 +84,7 @@ def publish(target: Path, fill: Callable[[Path], None]) -> Path:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether every file that was published is still there with its size."""
+    """Say whether every file that was published is still there with its size."""
     try:
         sizes: dict[str, int] = json.loads((folder / MANIFEST).read_text())
         return all((folder / name).lstat().st_size == size for name, size in sizes.items())

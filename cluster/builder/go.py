@@ -73,7 +73,7 @@ def _install(folder: Path) -> None:
 
 
 def _installer() -> list[str]:
-    """Pip, if this Python has it; else uv, whose environments carry no pip."""
+    """Return pip, if this Python has it; else uv, whose environments carry no pip."""
     if importlib.util.find_spec("pip"):
         return [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
     uv = shutil.which("uv")

@@ -61,7 +61,7 @@ def node_root(home: Cache, progress: Progress) -> Path:
 
 
 def mirror(targets: str) -> tuple[str, str]:
-    """(URI, keyring or "") of the host's own Debian archive, from what ``apt-get indextargets`` printed.
+    """Return (URI, keyring or "") of the host's own Debian archive, from what ``apt-get indextargets`` printed.
 
     Each line is ``repo-uri|release|component|keyring``. Pure.
     """

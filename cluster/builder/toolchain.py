@@ -103,7 +103,7 @@ ALL_COMPONENTS = (*COMPONENTS, *TEST_COMPONENTS)
 
 
 def ldflags(component: Component, go_mod: str) -> str:
-    """Linker flags, which also set a program's version if it would not know it. Pure."""
+    """Return linker flags, which also set a program's version if it would not know it. Pure."""
     found = re.search(rf"^(?:require)?\s*{re.escape(component.module)} v((\d+)\.(\d+)\.\S+)", go_mod, re.MULTILINE)
     if not component.module or not found:
         return STRIP
@@ -121,13 +121,13 @@ def go_required(go_mods: Mapping[str, str]) -> tuple[int, ...]:
 
 
 def version_tuple(text: str) -> tuple[int, ...]:
-    """``go1.26.6`` or ``1.26.6`` as numbers; a suffix such as rc1 counts as nothing."""
+    """Return ``go1.26.6`` or ``1.26.6`` as numbers; a suffix such as rc1 counts as nothing."""
     found = re.match(r"(?:go)?(\d+(?:\.\d+)*)", text)
     return tuple(int(word) for word in found.group(1).split(".")) if found else ()
 
 
 def key(component: Component, files: Mapping[str, bytes], go_version: str, architecture: str) -> str:
-    """Names one build: any change of sources, flags or compiler gives another."""
+    """Name one build: any change of sources, flags or compiler gives another."""
     content: dict[str, Any] = {
         "packages": component.packages,
         "links": component.links,

@@ -31,7 +31,7 @@ class Hierarchy:
 
 
 def hierarchies(mountinfo: str) -> list[Hierarchy]:
-    """All that a node needs: those of version 1 if there are any, else the unified one. Pure.
+    """Return all that a node needs: those of version 1 if there are any, else the unified one. Pure.
 
     On hybrid hosts the unified hierarchy has no controllers, and a node without it is a plain version 1 node.
     """
@@ -56,7 +56,7 @@ def _with_none(options: list[str]) -> list[str]:
 
 
 def group_name(identity: str, node: int) -> str:
-    """Name of a node's group, the same in every hierarchy. Pure."""
+    """Return the name of a node's group, the same in every hierarchy. Pure."""
     return f"dynamo-snapshot-{identity}-{node}"
 
 

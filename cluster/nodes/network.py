@@ -42,7 +42,7 @@ def free_subnet(used: Iterable[IPv4Network]) -> IPv4Network:
 
 
 def node_address(subnet: IPv4Network, index: int) -> IPv4Address:
-    """Address of the *index*-th node, counted from 1. Pure."""
+    """Return the address of the *index*-th node, counted from 1. Pure."""
     return subnet[index]
 
 
@@ -62,7 +62,7 @@ def link_name(identity: str) -> str:
 
 
 def identity(state_folder: str) -> str:
-    """Short name of a cluster that differs between caches even if the clusters' names do not. Pure."""
+    """Return the short name of a cluster, which differs between caches even if the clusters' names do not. Pure."""
     return hashlib.sha256(state_folder.encode()).hexdigest()[:10]
 
 
@@ -124,7 +124,7 @@ def route_pods(pid: int, subnet: IPv4Network, own: int, count: int) -> None:
 
 
 def link_exists(link: str) -> bool:
-    """Whether the host end is there."""
+    """Say whether the host end is there."""
     return any(entry["ifname"] == link for entry in json.loads(run(["ip", "-j", "link"])))
 
 

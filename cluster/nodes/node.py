@@ -62,7 +62,7 @@ class Node:
         return cgroups.group_name(self.identity, self.index)
 
     def lives(self) -> bool:
-        """Whether any process of the node lives."""
+        """Say whether any process of the node lives."""
         return held(self.folder / "lock")
 
     def first_process(self) -> Process:
@@ -128,7 +128,7 @@ class Node:
         return sorted(name for name, digest in after.items() if before.get(name) != digest)
 
     def images(self) -> dict[str, str]:
-        """Name -> digest of all images in the node."""
+        """Return name -> digest of all images in the node."""
         rows = [line.split()[:3] for line in self.run("ctr", "images", "ls").splitlines()[1:]]
         # The runtime's own second name of each image is its configuration's digest.
         return {name: digest for name, _type, digest in rows if not name.startswith("sha256:")}

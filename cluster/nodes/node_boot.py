@@ -137,7 +137,7 @@ def _mount_cgroups(spec: Spec, at: Path) -> None:
 
 
 def _make_room(at: Path) -> None:
-    """Version 2 lets only groups without processes hand controllers down: move ourselves into a leaf."""
+    """Move ourselves into a leaf: version 2 lets only groups without processes hand controllers down."""
     leaf = at / "init"
     leaf.mkdir(exist_ok=True)
     (leaf / "cgroup.procs").write_text("0")

@@ -48,7 +48,7 @@ def plan(claims: list[Object], volumes: list[Object], folder: str) -> Plan:
 
 
 def is_ours(claim: Object) -> bool:
-    """Whether *claim* waits for a volume from us."""
+    """Say whether *claim* waits for a volume from us."""
     spec, meta = claim["spec"], claim["metadata"]
     return (
         spec.get("storageClassName") == STORAGE_CLASS
@@ -61,13 +61,13 @@ def is_ours(claim: Object) -> bool:
 
 
 def is_released(volume: Object) -> bool:
-    """Whether *volume* is ours and its claim no longer exists."""
+    """Say whether *volume* is ours and its claim no longer exists."""
     released = volume.get("status", {}).get("phase") == "Released"
     return made_here(volume) and released and volume["spec"].get("persistentVolumeReclaimPolicy") == "Delete"
 
 
 def made_here(volume: Object) -> bool:
-    """Whether *volume* is one of ours."""
+    """Say whether *volume* is one of ours."""
     annotations: dict[str, str] = volume["metadata"].get("annotations") or {}
     return annotations.get(PROVISIONED_BY) == PROVISIONER
 
@@ -118,7 +118,7 @@ class Api:
         return urllib.request.urlopen(request, data=data, timeout=timeout, context=self._context)  # noqa: S310
 
     def list(self, path: str) -> tuple[list[Object], str]:
-        """(items, resourceVersion)."""
+        """Return (items, resourceVersion)."""
         with self.call("GET", path) as response:
             answer = json.load(response)
         return answer["items"], answer["metadata"]["resourceVersion"]

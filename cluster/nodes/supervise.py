@@ -57,7 +57,7 @@ class Component:
 
 
 def reachable(target: str) -> bool:
-    """Whether a wait target answers now."""
+    """Say whether a wait target answers now."""
     kind, _, rest = target.partition(":")
     try:
         if kind == "unix":
@@ -179,7 +179,7 @@ def _die_with_parent() -> None:
 
 
 def say(text: str) -> None:
-    """One line of the supervisor's own log."""
+    """Write one line of the supervisor's own log."""
     stamp = time.strftime("%H:%M:%S")
     sys.stderr.write(f"{stamp} {text}\n")
     sys.stderr.flush()

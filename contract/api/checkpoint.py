@@ -33,12 +33,12 @@ class TargetError(ValueError):
 
 
 def labels_of(obj: Mapping[str, Any]) -> Mapping[str, str]:
-    """Labels of an object, empty if there are none."""
+    """Return the labels of an object, empty if there are none."""
     return (obj.get("metadata") or {}).get("labels") or {}
 
 
 def annotations_of(obj: Mapping[str, Any]) -> Mapping[str, str]:
-    """Annotations of an object, empty if there are none."""
+    """Return the annotations of an object, empty if there are none."""
     return (obj.get("metadata") or {}).get("annotations") or {}
 
 
@@ -84,18 +84,18 @@ def artifact_version(obj: Mapping[str, Any]) -> str:
 
 
 def is_automatic(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether the system made this checkpoint, so that it may retry and remove it."""
+    """Say whether the system made this checkpoint, so that it may retry and remove it."""
     return annotations_of(checkpoint).get(keys.ANN_AUTO_CHECKPOINT) == "true"
 
 
 def is_given_up(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether its capture was cancelled because no pod requested it; a pod that names it restarts the capture."""
+    """Say whether its capture was cancelled because no pod requested it; a pod that names it restarts the capture."""
     ready = condition(checkpoint, ConditionType.READY) or {}
     return ready.get("reason") == WORKLOAD_GONE and (checkpoint.get("status") or {}).get("phase") == Phase.FAILED
 
 
 def job_name(checkpoint_id: str, version: str) -> str:
-    """Name of the capture Job: the same for the same artifact, so that no race can make two."""
+    """Name the capture Job: the same for the same artifact, so that no race can make two."""
     return f"checkpoint-job-{checkpoint_id}-{version}"
 
 
@@ -111,17 +111,17 @@ def captured_version(checkpoint: Mapping[str, Any], checkpoint_id: str | None) -
 
 
 def job_spec(checkpoint: Mapping[str, Any]) -> Json:
-    """``spec.job``, empty if the checkpoint has none."""
+    """Return ``spec.job``, empty if the checkpoint has none."""
     return (checkpoint.get("spec") or {}).get("job") or {}
 
 
 def template(checkpoint: Mapping[str, Any]) -> Json:
-    """``spec.job.podTemplateSpec``, empty if the checkpoint has none."""
+    """Return ``spec.job.podTemplateSpec``, empty if the checkpoint has none."""
     return job_spec(checkpoint).get("podTemplateSpec") or {}
 
 
 def job_target(checkpoint: Mapping[str, Any]) -> str:
-    """Name of the container that is captured."""
+    """Return the name of the container that is captured."""
     return job_spec(checkpoint).get("targetContainerName") or keys.DEFAULT_TARGET
 
 
@@ -132,7 +132,7 @@ def ready_signal(checkpoint: Mapping[str, Any]) -> ReadySignal:
 
 
 def settle_seconds(checkpoint: Mapping[str, Any]) -> int:
-    """Seconds between ready and capture if the probes are the signal."""
+    """Return the seconds between ready and capture if the probes are the signal."""
     seconds = job_spec(checkpoint).get("settleSeconds")
     return DEFAULT_SETTLE_SECONDS if seconds is None else int(seconds)
 
@@ -158,13 +158,13 @@ def captured_image(checkpoint: Mapping[str, Any], values: Values) -> str:
 
 
 def shared_memory_size(checkpoint: Mapping[str, Any]) -> str | None:
-    """Size of the memory volume that the capture pod gets at /dev/shm; None if the checkpoint wants none."""
+    """Return the size of the capture pod's memory volume at /dev/shm; None if the checkpoint wants none."""
     memory = job_spec(checkpoint).get("sharedMemory") or {}
     return None if memory.get("disabled") else str(memory.get("size") or keys.SHARED_MEMORY_SIZE)
 
 
 def target_containers(pod: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the containers to restore: the annotation, else ``main``, else the only container.
+    """Return the names of the containers to restore: the annotation, else ``main``, else the only container.
 
     Raises:
         TargetError: if that gives nothing, or a name that the pod lacks, twice, or too long to report on.
@@ -182,7 +182,7 @@ def target_containers(pod: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def check_target(target: str, names: list[str]) -> None:
-    """Whether ``target`` is among the container names and short enough for the annotations that report on it.
+    """Say whether ``target`` is among the container names and short enough for the annotations that report on it.
 
     Raises:
         TargetError: if it is not.

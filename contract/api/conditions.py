@@ -13,6 +13,6 @@ def condition(obj: Mapping[str, Any], kind: str) -> Json | None:
 
 
 def is_true(obj: Mapping[str, Any], kind: str) -> bool:
-    """Whether the condition of that type is there and ``True``."""
+    """Say whether the condition of that type is there and ``True``."""
     found = condition(obj, kind)
     return found is not None and found.get("status") == "True"

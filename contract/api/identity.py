@@ -28,7 +28,7 @@ _GO_ESCAPES: Final = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2
 
 
 def identity_hash(identity: Mapping[str, Any]) -> str:
-    """First 16 hex characters of the SHA-256 over the canonical JSON of ``spec.identity``.
+    """Return the first 16 hex characters of the SHA-256 over the canonical JSON of ``spec.identity``.
 
     The two parallel sizes count as 1 if they are absent; all other empty fields are left out.
     """

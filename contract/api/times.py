@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 
 
 def format_time(moment: datetime) -> str:
-    """*moment* as a ``Time``, for example ``2026-01-31T10:00:00Z``."""
+    """Return *moment* as a ``Time``, for example ``2026-01-31T10:00:00Z``."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def format_micro_time(moment: datetime) -> str:
-    """*moment* as a ``MicroTime``, for example ``2026-01-31T10:00:00.000000Z``."""
+    """Return *moment* as a ``MicroTime``, for example ``2026-01-31T10:00:00.000000Z``."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

@@ -94,14 +94,14 @@ def _structural(node: Json, definitions: Json) -> Json:
 
 
 def _map_schema(result: Json, definitions: Json) -> None:
-    """Free maps are those that keep unknown fields; others say what their values are."""
+    """Mark free maps as keeping unknown fields; others say what their values are."""
     values = result.pop("additionalProperties", None)
     if isinstance(values, dict) and "x-kubernetes-preserve-unknown-fields" not in result:
         result["additionalProperties"] = _structural(values, definitions)
 
 
 def _resolved(node: Json, definitions: Json) -> Json:
-    """``node`` without its reference and without the alternative null, its own words before the reference's."""
+    """Return ``node`` without its reference and without the alternative null, its own words before the reference's."""
     result = dict(node)
     alternatives = result.pop("anyOf", None)
     if alternatives:

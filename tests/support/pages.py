@@ -8,7 +8,7 @@ _CODE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 
 
 def sections(page):
-    """Anchors of a page, each with the text below it."""
+    """Return the anchors of a page, each with the text below it."""
     found, seen = {}, {}
     parts = re.split(r"^#+ (.+)$", _CODE.sub("", (ROOT / page).read_text()), flags=re.MULTILINE)
     for heading, text in zip(parts[1::2], parts[2::2], strict=True):

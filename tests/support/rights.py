@@ -28,7 +28,7 @@ class Right:
 
 
 def granted(objects: Iterable[Json]) -> set[Right]:
-    """All rights of all service accounts, from roles and bindings."""
+    """Return all rights of all service accounts, from roles and bindings."""
     found = list(objects)
     roles = {(o["kind"], o["metadata"]["name"]): o for o in found if o["kind"] in {"Role", "ClusterRole"}}
     rights = set()
@@ -54,7 +54,7 @@ def _qualified(resource: str, group: str) -> str:
 
 
 def table(rights: Iterable[Right]) -> list[str]:
-    """Rows of a Markdown table: who may do what, where."""
+    """Return the rows of a Markdown table: who may do what, where."""
     rows: dict[tuple[str, str, str, str], list[str]] = {}
     for right in sorted(rights):
         where = "all namespaces" if right.everywhere else "own namespace"
@@ -101,7 +101,7 @@ def read_log(lines: Iterable[str], namespace: str) -> Log:
 
 
 def unused(rights: Iterable[Right], log: Log) -> set[Right]:
-    """Rights that no request of the log needed."""
+    """Return the rights that no request of the log needed."""
     plain = {(account, resource, verb) for account, resource, _, verb in log.used}
     return {
         right

@@ -143,7 +143,7 @@ class RecordingKube:
         return self.objects[kind, name]["metadata"]["annotations"]
 
     def written(self, kind):
-        """Annotations of each patch, in order."""
+        """Return the annotations of each patch, in order."""
         return [body["metadata"]["annotations"] for found, _, body in self.patches if found == kind]
 
 

@@ -29,7 +29,7 @@ def captured(**fields: Any) -> Captured:
 
 
 def manifest(captured: Captured, *files: str) -> Manifest:
-    """Of checkpoint ``abc``, version ``1``, with these files."""
+    """Build the manifest of checkpoint ``abc``, version ``1``, with these files."""
     entries = {name: FileEntry(size=0, blake3=DIGEST) for name in files}
     parts = {name: getattr(captured, name) for name in Captured.model_fields}
     return Manifest(format_version=1, checkpoint_id="abc", version="1", files=entries, **parts)

@@ -32,7 +32,7 @@ def stamp_of(obj: Json, target: str = "main") -> str:
 
 
 def name_of(obj: Json, target: str = "main") -> str:
-    """Name of the checkpoint that belongs to an automatic pod."""
+    """Return the name of the checkpoint that belongs to an automatic pod."""
     return automatic_name(automatic_id(obj["metadata"]["namespace"], stamp_of(obj, target)))
 
 

@@ -67,6 +67,11 @@ INSTEAD = {
 }
 WORDS = {re.compile(rf"(?i)(?<![\w/.-])(?:{word})(?![\w/]|-\w)"): plain for word, plain in INSTEAD.items()}
 TWO_SPACES = re.compile(r"[.!?] {2}(?=[A-Z`])")
+NO_VERB = re.compile(
+    r"(?:Whether|Why|Where|When|How|What|Who|Which|All|Every|Each|One|Both|The|An?|This|That|Names? of|Id|Paths?|"
+    r"Seconds|Bytes|Milliseconds|Of|For|With|In|As|Once|Until)\b|[*`$({]"
+)
+"""How a function's docstring must not begin; D401 lets these pass."""
 NAMES = re.compile(r"``[^`]*``|`[^`]*`|\]\([^)]*\)|\"[\w-]+\"")
 """Code and quoted names: they are what they are called."""
 
@@ -112,6 +117,22 @@ def test_a_room_is_written_in_plain_words(room):
 
     assert files
     assert [] == [f"{name}:{line}: {fault}" for name, prose in files for line, text in prose for fault in faults(text)]
+
+
+def openings(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the first line of each function's docstring; properties and tests are named for what they are."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("test"):
+            docstring = ast.get_docstring(node)
+            if docstring and not any("property" in ast.unparse(each) for each in node.decorator_list):
+                yield node.lineno, docstring.partition("\n")[0]
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if room != "native" and not room.startswith("tests/unit")])
+def test_a_function_begins_with_what_it_does(room):
+    files = [(str(path.relative_to(ROOT)), path.read_text()) for path in sorted((ROOT / room).rglob("*.py"))]
+
+    assert [] == [f"{name}:{n}: {first}" for name, text in files for n, first in openings(text) if NO_VERB.match(first)]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -72,11 +72,11 @@ class Scene:
 
     def put(self, obj):
         informer = self.informer_of(obj)
-        informer._tell(informer.store.put(obj))
+        informer._notify(informer.store.put(obj))
 
     def remove(self, obj):
         informer = self.informer_of(obj)
-        informer._tell(informer.store.remove(obj))
+        informer._notify(informer.store.remove(obj))
 
     async def look(self, name="qwen"):
         return await self.observer.observe(("ns", name), NOW)

@@ -182,7 +182,7 @@ def test_a_checkpoint_that_vanishes_lets_its_pods_go():
 
     def vanish(now):
         change = now.checkpoints.store.remove(of_phase("Creating"))
-        now.checkpoints._tell(change)
+        now.checkpoints._notify(change)
 
     server = scene.run(vanish)
     (patch,) = [body for kind, _, body, _ in server.patched if kind == "Pod"]
@@ -218,6 +218,6 @@ def test_a_problem_is_told_to_the_owner_as_well():
 
 def test_who_does_not_lead_does_nothing():
     scene = Scene()
-    scene.informers.labelled._tell(scene.informers.labelled.store.put(pod()))
+    scene.informers.labelled._notify(scene.informers.labelled.store.put(pod()))
 
     assert (0, 0, 0) == (scene.desk.checkpoints.depth, scene.desk.gates.depth, scene.desk.tales.depth)
