@@ -4,9 +4,10 @@ from collections.abc import AsyncGenerator, Callable
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from contract.api import objects
 from kube.resources import Resource
 
-Object = dict[str, Any]
+Object = objects.Object
 """A Kubernetes object exactly as the API server sends it."""
 Transform = Callable[[Object], Object]
 """What of an object is remembered; at least its metadata's namespace, name, uid and resourceVersion."""

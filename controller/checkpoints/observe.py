@@ -7,12 +7,12 @@ from typing import Final
 
 from contract.api import keys
 from contract.api.checkpoint import annotations_of, id_of, labels_of
-from contract.api.conditions import is_true
+from contract.api.objects import JobView, PodView
 from contract.api.states import CaptureStatus, Phase
 from contract.config.storage import Storage
 from controller.checkpoints.diagnose import pods as diagnosis
 from controller.checkpoints.diagnose.job_events import JobEvents
-from controller.checkpoints.observed import Observed, job_to_look_at
+from controller.checkpoints.observed import Observed, job_to_look_at, newest
 from controller.checkpoints.plan.adopting import job_to_adopt, store_namespace
 from controller.checkpoints.storage_jobs import cleanup_job_name
 from kube.api import KubeClient, Object
@@ -186,15 +186,18 @@ class Observer:
         return self._informers.pods.store.by_index(BY_JOB, f"{namespace}/{name}")
 
     async def _job_events(self, job: Object | None, pods: tuple[Object, ...], now: datetime) -> tuple[Object, ...]:
-        if job is None or pods or diagnosis.no_pod(job, (), now) is None or _finished(job):
+        if job is None or pods:
+            return ()
+        view = JobView(job)
+        if view.is_finished or diagnosis.no_pod(view, (), now) is None:
             return ()
         return await self._events.of(*key_of(job))
 
     async def _store_job_events(self, job: Object | None, now: datetime) -> tuple[Object, ...]:
-        return await self._job_events(job, (), now) if job is not None and diagnosis.has_no_pod(job) else ()
+        return await self._job_events(job, (), now) if job is not None and not JobView(job).had_pod else ()
 
     async def _lease(self, job: Object | None, pods: tuple[Object, ...], now: datetime) -> Object | None:
-        if job is None or not _agents_word_is_missing(job, pods, now):
+        if job is None or not _agents_word_is_missing(JobView(job), pods, now):
             return None
         namespace, name = key_of(job)
         try:
@@ -268,13 +271,9 @@ def _rivalry(checkpoint: Object) -> tuple[str, str]:
     return id_of(checkpoint), str((checkpoint.get("status") or {}).get("phase"))
 
 
-def _agents_word_is_missing(job: Object, pods: tuple[Object, ...], now: datetime) -> bool:
-    if annotations_of(job).get(keys.ANN_CHECKPOINT_STATUS) in set(CaptureStatus) or is_true(job, "Failed"):
+def _agents_word_is_missing(job: JobView, pods: tuple[Object, ...], now: datetime) -> bool:
+    if job.annotations.get(keys.ANN_CHECKPOINT_STATUS) in set(CaptureStatus) or job.is_failed:
         return False
-    pod = diagnosis.newest(pods)
+    pod = newest(map(PodView, pods))
     waits = pod is not None and diagnosis.no_agent(job, pod, now)[0] is not None
-    return waits or is_true(job, "Complete")
-
-
-def _finished(job: Object) -> bool:
-    return is_true(job, "Complete") or is_true(job, "Failed")
+    return waits or job.is_complete

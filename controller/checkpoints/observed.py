@@ -1,11 +1,13 @@
 """What the controller knows when it plans: the cluster around one checkpoint, at one moment."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 
 from contract.api.checkpoint import artifact_version, job_name, resolve_id
+from contract.api.objects import JobView, PodView
 from contract.api.states import Phase
 from contract.config.storage import BadIdError, Storage
 from contract.config.values import Values
@@ -71,9 +73,12 @@ class Observed:
     """What the server said to the plan made a moment ago; the same look, one fact richer."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pass:
-    """All that one pass over one checkpoint is planned from: planners take it whole and look nowhere else."""
+    """All that one pass over one checkpoint is planned from: planners take it whole and look nowhere else.
+
+    Its views are parsed once, when the first planner asks.
+    """
 
     observed: Observed
     now: datetime
@@ -84,6 +89,42 @@ class Pass:
     def checkpoint(self) -> Object:
         """The checkpoint that is planned for."""
         return self.observed.checkpoint
+
+    @cached_property
+    def job(self) -> JobView | None:
+        """The Job of ``job_to_look_at``."""
+        return JobView(self.observed.job) if self.observed.job is not None else None
+
+    @cached_property
+    def pods(self) -> tuple[PodView, ...]:
+        """Pods of that Job."""
+        return tuple(map(PodView, self.observed.pods))
+
+    @cached_property
+    def pod(self) -> PodView | None:
+        """The pod of that Job which was made last."""
+        return newest(self.pods)
+
+    @cached_property
+    def adopt_job(self) -> JobView | None:
+        """The Job that looks at an artifact which shall be taken over."""
+        return JobView(self.observed.adopt_job) if self.observed.adopt_job is not None else None
+
+    @cached_property
+    def adopt_pod(self) -> PodView | None:
+        """The pod of that Job which was made last."""
+        return newest(map(PodView, self.observed.adopt_pods))
+
+    @cached_property
+    def cleanup_job(self) -> JobView | None:
+        """The Job that removes the artifact of a checkpoint that is being deleted."""
+        return JobView(self.observed.cleanup_job) if self.observed.cleanup_job is not None else None
+
+
+def newest(pods: Iterable[PodView]) -> PodView | None:
+    """The pod made last, None if there is none."""
+    # As text: the API server writes all times alike, and a pod from a file may have none.
+    return max(pods, key=lambda pod: str(pod.raw["metadata"].get("creationTimestamp", "")), default=None)
 
 
 def wanted_job(checkpoint: Object) -> str:

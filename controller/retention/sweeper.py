@@ -15,6 +15,7 @@ from typing import Final, NoReturn
 from contract.api import keys
 from contract.api.checkpoint import annotations_of, id_of, labels_of
 from contract.api.conditions import condition, is_true
+from contract.api.objects import JobView
 from contract.api.times import parsed_time
 from contract.config.storage import Storage
 from contract.config.values import Values
@@ -211,9 +212,10 @@ class Sweeper:
 
     async def _stuck(self, job: Object) -> str:
         """What keeps a Job from beginning, or kept it until its time was over; empty where it began."""
-        if not diagnosis.has_no_pod(job):
+        view = JobView(job)
+        if view.had_pod:
             return ""
-        return diagnosis.store_job_problem(job, (), await self._warnings.of(*key_of(job)), self._clock())
+        return diagnosis.store_job_problem(view, None, await self._warnings.of(*key_of(job)), self._clock())
 
     async def _forget(self, checkpoint: Object, version: str) -> None:
         left = [each for each in versions_of(checkpoint) if each["version"] != version]

@@ -5,8 +5,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from contract.api import control_files, keys
-from contract.api.checkpoint import annotations_of
-from contract.api.conditions import condition
+from contract.api.objects import ContainerState, ContainerView, JobView, PodView
 from contract.api.times import parsed_time
 from contract.config.sections import UNSET_REGISTRY
 from controller.checkpoints.reasons import Problem, Reason
@@ -55,19 +54,15 @@ AGENT_SELECTOR: Final = f"{keys.LABEL_AGENT}={keys.LABEL_AGENT_VALUE}"
 NODE_SELECTOR: Final = f"{keys.LABEL_NODE_READY}={keys.NODE_READY_VALUE}"
 
 
-def newest(pods: tuple[Object, ...]) -> Object | None:
-    """The pod made last, None where there is none."""
-    return max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), default=None)
-
-
-def scheduling(pod: Object) -> Problem | None:
-    """Why the scheduler has not found a node, None where it has or has not looked yet."""
-    entry = condition(pod, "PodScheduled")
-    if entry is None or entry.get("status") == "True":
+def scheduling(pod: PodView) -> Problem | None:
+    """Why the scheduler has not found a node, None if it has or has not looked yet."""
+    entry = pod.conditions.get("PodScheduled")
+    if entry is None or entry.is_true:
         return None
-    words = str(entry.get("message") or entry.get("reason") or "no reason given")
-    message = f"pod {pod['metadata']['name']} is not scheduled: {words}"
-    if _wants_ready_node(pod) and re.search(r"affinity|selector", words):
+    words = entry.message or entry.reason or "no reason given"
+    message = f"pod {pod.name} is not scheduled: {words}"
+    # Affinity says that no node has our label, unless the template has an affinity of its own that is to blame.
+    if keys.LABEL_NODE_READY in str(pod.affinity) and re.search(r"affinity|selector", words):
         message += (
             f"; capture pods go to nodes labelled {NODE_SELECTOR}, which the snapshot agent sets: "
             f"`kubectl get nodes -l {NODE_SELECTOR}` and `kubectl get pods -A -l {AGENT_SELECTOR}`"
@@ -75,42 +70,33 @@ def scheduling(pod: Object) -> Problem | None:
     return Problem(Reason.UNSCHEDULABLE, message)
 
 
-def unscheduled_for(pod: Object, now: datetime) -> float:
-    """Seconds since the scheduler first said no; endless where it does not say when."""
-    entry = condition(pod, "PodScheduled") or {}
-    since = parsed_time(entry.get("lastTransitionTime"))
-    return (now - since).total_seconds() if since is not None else float("inf")
+def unscheduled_for(pod: PodView, now: datetime) -> float:
+    """Seconds since the scheduler first said no; endless if it does not say when."""
+    entry = pod.conditions.get("PodScheduled")
+    return (now - entry.since).total_seconds() if entry is not None and entry.since is not None else float("inf")
 
 
-def not_started(pod: Object) -> Problem | None:
+def not_started(pod: PodView) -> Problem | None:
     """The first container that the runtime could not start."""
-    status = pod.get("status") or {}
-    for entry in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
-        state = entry.get("state") or {}
-        waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
-        if waiting.get("reason") in PULL_REASONS:
-            return _not_pulled(entry, waiting)
-        if waiting.get("reason") in START_REASONS or ended.get("reason") in TERMINAL_START_REASONS:
-            return _cannot_start(pod, entry, waiting or ended)
+    # Init containers first: until they are done, the others only wait for them.
+    for container in (*pod.init_containers, *pod.containers):
+        waiting, ended = container.waiting, container.terminated
+        if waiting.reason in PULL_REASONS:
+            return _not_pulled(container)
+        if waiting.reason in START_REASONS or ended.reason in TERMINAL_START_REASONS:
+            return _cannot_start(pod, container, waiting if waiting.reason else ended)
     return None
 
 
-def has_no_pod(job: Object) -> bool:
-    """Whether the Job controller has made none."""
-    status = job.get("status") or {}
-    return not any(status.get(count) for count in ("active", "succeeded", "failed"))
-
-
-def store_job_problem(job: Object, pods: tuple[Object, ...], events: tuple[Object, ...], now: datetime) -> str:
-    """What a Job on checkpoint storage is stuck on, empty where it goes on."""
-    pod = newest(pods)
+def store_job_problem(job: JobView, pod: PodView | None, events: tuple[Object, ...], now: datetime) -> str:
+    """What a Job on checkpoint storage is stuck on, empty if it goes on; *pod* is its newest."""
     if pod is not None:
         stuck = not_started(pod) or scheduling(pod)
         return stuck.message if stuck is not None else ""
-    problem = no_pod(job, events, now) if has_no_pod(job) else None
+    problem = no_pod(job, events, now) if not job.had_pod else None
     if problem is None:
         return ""
-    needed = _ROOT_NEEDED.format(job["metadata"]["namespace"])
+    needed = _ROOT_NEEDED.format(job.raw["metadata"]["namespace"])
     return problem.message + (f"; {needed}" if forbids_root(problem.message) else "")
 
 
@@ -119,40 +105,41 @@ def forbids_root(words: str) -> bool:
     return "PodSecurity" in words
 
 
-def exited(pod: Object) -> str:
-    """How the first failed container ended, empty where none did."""
-    for entry in (pod.get("status") or {}).get("containerStatuses") or ():
-        ended = (entry.get("state") or {}).get("terminated") or {}
-        if ended.get("exitCode"):
+def exited(pod: PodView) -> str:
+    """How the first failed container ended, empty if none did."""
+    for container in pod.containers:
+        ended = container.terminated
+        if ended.exit_code:
+            words = ended.message or ended.reason
+            # "Error" is kubelet's word for any exit code but 0: it adds nothing.
+            because = f" ({words})" if words and words != "Error" else ""
             return (
-                f"container {entry['name']} exited with code {ended['exitCode']}"
-                f"{_because(ended)}; see `kubectl logs {pod['metadata']['name']} -c {entry['name']}`"
+                f"container {container.name} exited with code {ended.exit_code}{because}; "
+                f"see `kubectl logs {pod.name} -c {container.name}`"
             )
     return ""
 
 
-def out_of_time(job: Object) -> str:
-    """The beginning of a failure's message where the Job was ended for its deadline, else empty."""
-    entries = [condition(job, kind) or {} for kind in ("FailureTarget", "Failed")]
-    if not any(entry.get("reason") == "DeadlineExceeded" for entry in entries):
+def out_of_time(job: JobView) -> str:
+    """The beginning of a failure's message if the Job was ended for its deadline, else empty."""
+    # FailureTarget comes first, while the pod is still being ended.
+    entries = (job.conditions.get(kind) for kind in ("FailureTarget", "Failed"))
+    if not any(entry is not None and entry.reason == "DeadlineExceeded" for entry in entries):
         return ""
     return (
-        f"the deadline of {job['spec'].get('activeDeadlineSeconds')} s (spec.job.activeDeadlineSeconds) passed before "
+        f"the deadline of {job.deadline} s (spec.job.activeDeadlineSeconds) passed before "
         "the worker was ready to be captured: does it give the signal that spec.job.readySignal waits for (File: it "
         f"writes {control_files.READY_FOR_SNAPSHOT}, as snapshot_sdk.quiesce does; Probe: its probes)? "
     )
 
 
-def no_pod(job: Object, events: tuple[Object, ...], now: datetime) -> Problem | None:
+def no_pod(job: JobView, events: tuple[Object, ...], now: datetime) -> Problem | None:
     """Why a Job has no pod: the Job controller's last warning."""
-    made = parsed_time(job["metadata"].get("creationTimestamp"))
-    if made is None or (now - made).total_seconds() < POD_PATIENCE:
+    if job.created is None or (now - job.created).total_seconds() < POD_PATIENCE:
         return None
     words = [str(event.get("message", "")) for event in events if event.get("type") == "Warning"]
-    said = (
-        f": {bounded(words[-1], MAX_WARNING)}" if words else f"; see `kubectl describe job {job['metadata']['name']}`"
-    )
-    return Problem(Reason.POD_NOT_CREATED, f"Job {job['metadata']['name']} has no pod{said}")
+    said = f": {bounded(words[-1], MAX_WARNING)}" if words else f"; see `kubectl describe job {job.name}`"
+    return Problem(Reason.POD_NOT_CREATED, f"Job {job.name} has no pod{said}")
 
 
 def agent_active(lease: Object | None, now: datetime) -> bool:
@@ -165,63 +152,52 @@ def agent_active(lease: Object | None, now: datetime) -> bool:
 
 
 def no_agent(
-    job: Object, pod: Object, now: datetime, lease: Object | None = None
+    job: JobView, pod: PodView, now: datetime, lease: Object | None = None
 ) -> tuple[Problem | None, float | None]:
-    """Whether a ready worker waits for an agent in vain; else in how many seconds that could be said."""
-    if annotations_of(job).get(keys.ANN_NODE) or annotations_of(job).get(keys.ANN_CHECKPOINT_STATUS):
+    """Whether no agent has come for a worker that is ready; else in how many seconds that could be said."""
+    if job.annotations.get(keys.ANN_NODE) or job.annotations.get(keys.ANN_CHECKPOINT_STATUS):
         return None, None
-    entry = condition(pod, "ContainersReady")
-    since = parsed_time(entry.get("lastTransitionTime")) if entry and entry.get("status") == "True" else None
-    if since is None:
+    entry = pod.conditions.get("ContainersReady")
+    if entry is None or not entry.is_true or entry.since is None:
         return None, None
-    left = AGENT_PATIENCE - (now - since).total_seconds()
+    left = AGENT_PATIENCE - (now - entry.since).total_seconds()
     if left > 0:
         return None, left
     if agent_active(lease, now):
+        # It holds the Lease before it writes its first word on the Job.
         return None, AGENT_PATIENCE
-    node = (pod.get("spec") or {}).get("nodeName", "")
     message = (
-        f"the worker is ready to be captured, but no snapshot agent on node {node} has taken it up; look at "
-        f"`kubectl get pods -A -o wide -l {AGENT_SELECTOR} --field-selector spec.nodeName={node}` and its logs"
+        f"the worker is ready to be captured, but no snapshot agent on node {pod.node} has taken it up; look at "
+        f"`kubectl get pods -A -o wide -l {AGENT_SELECTOR} --field-selector spec.nodeName={pod.node}` and its logs"
     )
     return Problem(Reason.NO_AGENT, message), None
 
 
-def _wants_ready_node(pod: Object) -> bool:
-    return keys.LABEL_NODE_READY in str((pod.get("spec") or {}).get("affinity") or "")
-
-
-def _not_pulled(entry: Object, waiting: Object) -> Problem:
-    words = _BACK_OFF.sub("", str(waiting.get("message") or "")) or "the pull is being tried again"
-    image = entry.get("image") or "(unknown)"
+def _not_pulled(container: ContainerView) -> Problem:
+    words = _BACK_OFF.sub("", container.waiting.message) or "the pull is being tried again"
     remedy = "check the image's name and imagePullSecrets in spec.job.podTemplateSpec"
     if image.startswith(f"{UNSET_REGISTRY}/"):
         remedy = UNSET_REGISTRY_REMEDY
-    elif entry["name"] == keys.TOOLS_VOLUME:
+    elif container.name == keys.TOOLS_VOLUME:
         remedy = TOOLS_REMEDY
-    message = f"container {entry['name']}: image {image} cannot be pulled: {words}; {remedy}"
+    image = container.image or "(unknown)"
+    message = f"container {container.name}: image {image} cannot be pulled: {words}; {remedy}"
     return Problem(Reason.IMAGE_NOT_PULLED, message)
 
 
-def _cannot_start(pod: Object, entry: Object, said: Object) -> Problem:
-    words = str(said.get("message") or said.get("reason"))
-    node = (pod.get("spec") or {}).get("nodeName", "its node")
+def _cannot_start(pod: PodView, container: ContainerView, state: ContainerState) -> Problem:
+    words = state.message or state.reason
     if "snapshot-standby" in words:
         # The runtime's words are long and lead nowhere: what to do comes first, lest a bound cut it off.
-        cause = f"cannot be started: image {entry.get('image', '')} has no snapshot-standby"
-        message = f"container {entry['name']} {cause}: {PLACEHOLDER_REMEDY}; the runtime says: {words}"
+        cause = f"cannot be started: image {container.image} has no snapshot-standby"
+        message = f"container {container.name} {cause}: {PLACEHOLDER_REMEDY}; the runtime says: {words}"
         return Problem(Reason.CONTAINER_NOT_STARTED, message)
-    message = f"container {entry['name']} cannot be started: {words}"
+    message = f"container {container.name} cannot be started: {words}"
     if "seccomp" in words:
         message += (
-            f"; the snapshot agent puts the seccomp profile on {node}: is it running there? "
+            f"; the snapshot agent puts the seccomp profile on {pod.node or 'its node'}: is it running there? "
             f"`kubectl get pods -A -o wide -l {AGENT_SELECTOR}`"
         )
     else:
         message += "; correct spec.job.podTemplateSpec, or create what it names"
     return Problem(Reason.CONTAINER_NOT_STARTED, message)
-
-
-def _because(ended: Object) -> str:
-    words = ended.get("message") or ended.get("reason")
-    return f" ({words})" if words and words != "Error" else ""

@@ -8,12 +8,11 @@ from typing import Final
 
 from contract.api import keys
 from contract.api.checkpoint import annotations_of, is_given_up
-from contract.api.conditions import is_true
 from contract.api.states import ConditionType, Phase
 from contract.api.times import parsed_time
 from contract.config.values import duration_seconds
 from controller.checkpoints.actions import DeleteJob
-from controller.checkpoints.observed import Observed, Pass, belongs_to
+from controller.checkpoints.observed import Pass, belongs_to
 from controller.checkpoints.plan.status import Status, Step
 from controller.checkpoints.reasons import Problem, Reason
 from kube.api import Object
@@ -26,18 +25,17 @@ def grace_left(current: Pass, status: Status) -> float | None:
 
     Each capture has the whole grace: a version that was raised by hand meanwhile is a request too.
     """
-    observed = current.observed
-    since = parsed_time(annotations_of(observed.checkpoint).get(keys.ANN_UNWANTED))
-    if since is None or _got_further(observed, status):
+    since = parsed_time(annotations_of(current.checkpoint).get(keys.ANN_UNWANTED))
+    if since is None or _got_further(current, status):
         return None
-    begun = parsed_time(observed.job["metadata"].get("creationTimestamp")) if observed.job is not None else None
-    passed = (current.now - max(since, begun or since)).total_seconds()
+    begun = (current.job.created if current.job is not None else None) or since
+    passed = (current.now - max(since, begun)).total_seconds()
     return max(duration_seconds(current.values.automatic.unwanted_grace) - passed, 0.0)
 
 
 def give_up(current: Pass, status: Status) -> Step:
     """Failed, and nothing left that waits for a node."""
-    checkpoint, job = current.checkpoint, current.observed.job
+    checkpoint, job = current.checkpoint, current.job
     workload = annotations_of(checkpoint).get(keys.ANN_WORKLOAD, "its workload")
     words = (
         f"the capture found no node, {workload} is gone, and no pod has named this checkpoint for "
@@ -45,7 +43,7 @@ def give_up(current: Pass, status: Status) -> Step:
     )
     problem = Problem(Reason.WORKLOAD_GONE, words)
     status = status.unmet(ConditionType.JOB_COMPLETED, problem).failed(problem)
-    return Step(status, (DeleteJob(job),) if job is not None and belongs_to(job, checkpoint) else ())
+    return Step(status, (DeleteJob(job.raw),) if job is not None and belongs_to(job.raw, checkpoint) else ())
 
 
 def wanted_again(checkpoint: Object, status: Status) -> bool:
@@ -55,10 +53,11 @@ def wanted_again(checkpoint: Object, status: Status) -> bool:
     return given_up and keys.ANN_UNWANTED not in annotations_of(checkpoint)
 
 
-def _got_further(observed: Observed, status: Status) -> bool:
+def _got_further(current: Pass, status: Status) -> bool:
     """Whether it has had a node, or is over."""
-    noted, job = status.condition(ConditionType.SCHEDULED) or {}, observed.job or {"metadata": {}}
-    if keys.ANN_CHECKPOINT_STATUS in annotations_of(job) or is_true(job, "Complete") or is_true(job, "Failed"):
+    job = current.job
+    if job is not None and (keys.ANN_CHECKPOINT_STATUS in job.annotations or job.is_finished):
         return True
     # Noted or seen: the pod may be gone by now, and a node that was paid for is no reason to end the capture.
-    return noted.get("status") == "True" or any(is_true(pod, "PodScheduled") for pod in observed.pods)
+    noted = status.condition(ConditionType.SCHEDULED) or {}
+    return noted.get("status") == "True" or any(pod.is_true("PodScheduled") for pod in current.pods)

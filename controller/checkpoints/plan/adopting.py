@@ -7,7 +7,6 @@ it is taken away only after the answer is in the status, so a controller that di
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final
 
 from contract.api import keys
@@ -19,7 +18,7 @@ from contract.api.checkpoint import (
     job_name,
     resolve_id,
 )
-from contract.api.conditions import condition, is_true
+from contract.api.objects import JobView
 from contract.api.states import ConditionType, Phase
 from contract.api.times import format_time, parsed_time
 from contract.config.storage import BadIdError, Storage, artifact_dir, check_version
@@ -27,7 +26,7 @@ from contract.config.values import Values
 from contract.pods.injected_tools import tools_for
 from controller.checkpoints.actions import Action, CreateJob, DeleteJob, SetAnnotations
 from controller.checkpoints.diagnose import pods
-from controller.checkpoints.observed import Observed, Pass
+from controller.checkpoints.observed import Pass
 from controller.checkpoints.plan.status import Status, Step
 from controller.checkpoints.reasons import Problem, Reason, note
 from controller.checkpoints.storage_jobs import adopt_job_name, build_adopt_job
@@ -75,43 +74,42 @@ def store_namespace(checkpoint: Object, release_namespace: str, storage: Storage
 
 def adopt(current: Pass, status: Status) -> Step:
     """Plan one pass over a checkpoint that wants an artifact."""
-    observed, version = current.observed, wanted_version(current.checkpoint)
+    job, version = current.adopt_job, wanted_version(current.checkpoint)
     try:
         check_version(version)
     except BadIdError as error:
         return Step(_refuse(current.checkpoint, status, version, f"annotation {keys.ANN_ADOPT}: {error}"))
-    job = observed.adopt_job
-    if _answered(observed, status, version):
+    if _answered(current, status, version):
         # Only now, a pass after the answer was written: were the question gone first, a restart would lose the answer.
         return Step(status, _forget_the_question(current.checkpoint, status, version, job))
     if job is None:
         return _look(current, status, version)
-    if is_true(job, "Complete") or is_true(job, "Failed"):
-        return Step(_answer(current, status, version))
-    problem = pods.store_job_problem(job, observed.adopt_pods, observed.adopt_events, current.now)
+    if job.is_finished:
+        return Step(_answer(current, status, version, job))
+    problem = pods.store_job_problem(job, current.adopt_pod, current.observed.adopt_events, current.now)
     return Step(_wait(status, version, problem), requeue=POLL_SECONDS)
 
 
-def _answered(observed: Observed, status: Status, version: str) -> bool:
+def _answered(current: Pass, status: Status, version: str) -> bool:
     if _is_taken(status, version):
         return True
     entry = status.condition(ConditionType.ADOPTED) or {}
     refused = entry.get("reason") == Reason.ADOPTION_FAILED
-    return refused and observed.adopt_job is not None and str(entry.get("message")).startswith(_about(version))
+    return refused and current.adopt_job is not None and str(entry.get("message")).startswith(_about(version))
 
 
 def _is_taken(status: Status, version: str) -> bool:
     return status.phase == Phase.READY and status.job_name == job_name(status.checkpoint_id, version)
 
 
-def _forget_the_question(checkpoint: Object, status: Status, version: str, job: Object | None) -> tuple[Action, ...]:
+def _forget_the_question(checkpoint: Object, status: Status, version: str, job: JobView | None) -> tuple[Action, ...]:
     """Take the annotation away; a version that was taken over is the wanted one from now on."""
     actions: list[Action] = []
     if keys.ANN_ADOPT in annotations_of(checkpoint):
         taken: dict[str, str | None] = {keys.ANN_ARTIFACT_VERSION: version} if _is_taken(status, version) else {}
         actions.append(SetAnnotations(taken | {keys.ANN_ADOPT: None}))
-    if job is not None and not job["metadata"].get("deletionTimestamp"):
-        actions.append(DeleteJob(job))
+    if job is not None and not job.is_deleting:
+        actions.append(DeleteJob(job.raw))
     return tuple(actions)
 
 
@@ -137,9 +135,9 @@ def _wait(status: Status, version: str, problem: str) -> Status:
     return status.with_event(note(reason, words)) if before != reason else status
 
 
-def _answer(current: Pass, status: Status, version: str) -> Status:
-    found = _reported(current.observed)
-    words = _wrong(current.observed, found, version, current.now)
+def _answer(current: Pass, status: Status, version: str, job: JobView) -> Status:
+    found = _reported(current)
+    words = _wrong(current, job, found, version)
     if not words:
         return _take(current, status, found)
     if not _asked(current.checkpoint):
@@ -148,25 +146,24 @@ def _answer(current: Pass, status: Status, version: str) -> Status:
     return _refuse(current.checkpoint, status, version, words)
 
 
-def _wrong(observed: Observed, found: Mapping[str, Any], version: str, now: datetime) -> str:
-    """Why the Job's answer is not a whole artifact of this version; empty where it is."""
-    job = observed.adopt_job or {}
+def _wrong(current: Pass, job: JobView, found: Mapping[str, Any], version: str) -> str:
+    """Why the Job's answer is not a whole artifact of this version; empty if it is."""
     if found.get("error"):
         return f"{found.get('message')} ({found['error']})"
-    if not is_true(job, "Complete") or not found:
-        pod = pods.newest(observed.adopt_pods)
-        entry = condition(job, "Failed") or {}
+    if not job.is_complete or not found:
+        pod, failure = current.adopt_pod, job.conditions.get("Failed")
+        why = (failure and failure.message) or "its pod is gone"
         return (
-            pods.store_job_problem(job, observed.adopt_pods, observed.adopt_events, now)
+            pods.store_job_problem(job, pod, current.observed.adopt_events, current.now)
             or (pod and pods.exited(pod))
-            or f"Job {job['metadata']['name']} did not tell what it found: {entry.get('message') or 'its pod is gone'}"
+            or f"Job {job.name} did not tell what it found: {why}"
         )
     digest, size = found.get("digest"), found.get("size")
     is_digest = isinstance(digest, str) and len(digest) == _DIGEST_LENGTH and digest.startswith("blake3:")
     if found.get("version") != version or not is_digest or not isinstance(size, int) or size < 0:
-        return f"Job {job['metadata']['name']} told something else than an artifact"
-    known = {str(each["version"]): each["manifestDigest"] for each in _recorded(observed.checkpoint)}
-    if not _asked(observed.checkpoint) and known.get(version) != digest:
+        return f"Job {job.name} told something else than an artifact"
+    known = {str(each["version"]): each["manifestDigest"] for each in _recorded(current.checkpoint)}
+    if not _asked(current.checkpoint) and known.get(version) != digest:
         return f"the artifact in storage is {digest}, captured was {known.get(version)}: somebody changed it"
     return ""
 
@@ -238,13 +235,11 @@ def _about(version: str) -> str:
     return f"version {version[:40]}: "
 
 
-def _reported(observed: Observed) -> Mapping[str, Any]:
-    """The JSON that the Job's pod left behind, empty where there is none."""
-    pod = pods.newest(observed.adopt_pods) or {}
-    for entry in (pod.get("status") or {}).get("containerStatuses") or ():
-        text = ((entry.get("state") or {}).get("terminated") or {}).get("message") or ""
+def _reported(current: Pass) -> Mapping[str, Any]:
+    """The JSON that the Job's pod left behind, empty if there is none."""
+    for container in current.adopt_pod.containers if current.adopt_pod is not None else ():
         try:
-            found = json.loads(text)
+            found = json.loads(container.terminated.message)
         except (ValueError, RecursionError):
             continue
         if isinstance(found, dict):

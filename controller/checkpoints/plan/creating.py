@@ -6,15 +6,15 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from contract.api import keys
-from contract.api.checkpoint import annotations_of, job_spec
-from contract.api.conditions import condition, is_true
+from contract.api.checkpoint import job_spec
+from contract.api.objects import JobView, PodView
 from contract.api.states import AgentReason, CaptureStatus, ConditionType, Phase
-from contract.api.times import format_time, parsed_time
+from contract.api.times import format_time
 from contract.config.storage import BadIdError, Storage, artifact_dir
 from controller.checkpoints.actions import SetDeadline
 from controller.checkpoints.capture_result import agent_reason, image_of, size_of
 from controller.checkpoints.diagnose import pods
-from controller.checkpoints.observed import Observed, Pass, belongs_to
+from controller.checkpoints.observed import Pass, belongs_to
 from controller.checkpoints.plan import abandoned
 from controller.checkpoints.plan.retry import capture_failed
 from controller.checkpoints.plan.status import Status, Step
@@ -43,22 +43,21 @@ def follow(current: Pass, status: Status) -> Step:
 
 
 def _follow(current: Pass, status: Status) -> Step:
-    observed, job = current.observed, current.observed.job
-    if job is None or not belongs_to(job, current.checkpoint):
+    job = current.job
+    if job is None or not belongs_to(job.raw, current.checkpoint):
         problem = Problem(Reason.JOB_DELETED, f"Job {status.job_name} is gone, and with it the capture")
         return capture_failed(current, status.unmet(ConditionType.JOB_CREATED, problem), problem)
-    verdict = annotations_of(job).get(keys.ANN_CHECKPOINT_STATUS, "")
-    complete, failed = is_true(job, "Complete"), is_true(job, "Failed")
-    # The agent's word goes before the Job's: it knows why, and a Job may fail a moment after a good capture.
+    verdict = job.annotations.get(keys.ANN_CHECKPOINT_STATUS, "")
+    # The agent's word goes before the Job's: it knows why.
     if verdict == CaptureStatus.FAILED:
-        reason = Reason.VERIFICATION_FAILED if complete else Reason.JOB_FAILED
-        return _fail(current, status, Problem(reason, _agents_words(observed, job)))
-    if complete and verdict == CaptureStatus.COMPLETED:
+        reason = Reason.VERIFICATION_FAILED if job.is_complete else Reason.JOB_FAILED
+        return _fail(current, status, Problem(reason, _agents_words(current, job)))
+    if job.is_complete and verdict == CaptureStatus.COMPLETED:
         return Step(_ready(current, status, job))
-    if complete:
+    if job.is_complete:
         return _await_verdict(current, status, job)
-    if failed:
-        return _fail(current, status, Problem(Reason.JOB_FAILED, _jobs_words(observed, job)))
+    if job.is_failed:
+        return _fail(current, status, Problem(Reason.JOB_FAILED, _jobs_words(current, job)))
     return _underway(current, status, job)
 
 
@@ -70,13 +69,13 @@ def _soonest(*waits: float | None) -> float | None:
     return min((each for each in waits if each is not None), default=None)
 
 
-def _agents_words(observed: Observed, job: Object) -> str:
-    said = annotations_of(job).get(keys.ANN_CAPTURE_MESSAGE, "").strip()
-    if said and agent_reason(job) == AgentReason.ARTIFACT_EXISTS and "snapshotctl adopt" not in said:
-        name = observed.checkpoint["metadata"]["name"]
+def _agents_words(current: Pass, job: JobView) -> str:
+    said, pod = job.annotations.get(keys.ANN_CAPTURE_MESSAGE, "").strip(), current.pod
+    reason = agent_reason(job.raw)
+    if said and reason == AgentReason.ARTIFACT_EXISTS and "snapshotctl adopt" not in said:
+        name = current.checkpoint["metadata"]["name"]
         return f"{said}; to take over the artifact that is there: {ADOPT_COMMAND.format(name=name)}"
-    pod = pods.newest(observed.pods)
-    if said and agent_reason(job) == AgentReason.WORKER_EXITED:
+    if said and reason == AgentReason.WORKER_EXITED:
         # The agent sees that the container ended; why it was ended, or that it never began, others know.
         stuck = pods.not_started(pod) if pod is not None else None
         return stuck.message if stuck is not None else pods.out_of_time(job) + said
@@ -85,24 +84,24 @@ def _agents_words(observed: Observed, job: Object) -> str:
     return (pod and pods.exited(pod)) or "the snapshot agent reports that the capture failed; see its log"
 
 
-def _jobs_words(observed: Observed, job: Object) -> str:
+def _jobs_words(current: Pass, job: JobView) -> str:
     """Why a Job failed without a word from the agent: the pod knows more than the Job."""
-    pod = pods.newest(observed.pods)
+    pod = current.pod
     if pod is not None:
         stuck = pods.not_started(pod) or pods.scheduling(pod)
         if stuck is not None:
             return stuck.message
         if words := pods.exited(pod):
             return f"{pods.out_of_time(job)}{words}: the worker ended before it was captured"
-    entry = condition(job, "Failed") or {}
-    why = ": ".join(str(entry[key]) for key in ("reason", "message") if entry.get(key))
-    return f"Job {job['metadata']['name']} failed" + (f": {why}" if why else "")
+    failure = job.conditions["Failed"]
+    why = ": ".join(word for word in (failure.reason, failure.message) if word)
+    return f"Job {job.name} failed" + (f": {why}" if why else "")
 
 
-def _ready(current: Pass, status: Status, job: Object) -> Status:
+def _ready(current: Pass, status: Status, job: JobView) -> Status:
     created = format_time(current.now)
-    size, digest = size_of(job), annotations_of(job).get(keys.ANN_MANIFEST_DIGEST)
-    location, image = _location(status, job, current.storage), image_of(current.checkpoint, job, current.values)
+    size, digest = size_of(job.raw), job.annotations.get(keys.ANN_MANIFEST_DIGEST)
+    location, image = _location(status, job, current.storage), image_of(current.checkpoint, job.raw, current.values)
     status = status.with_fields(
         phase=Phase.READY.value,
         createdAt=created,
@@ -124,10 +123,9 @@ def _ready(current: Pass, status: Status, job: Object) -> Status:
     return status
 
 
-def _location(status: Status, job: Object, storage: Storage) -> str | None:
+def _location(status: Status, job: JobView, storage: Storage) -> str | None:
     """Path of the artifact of this Job; the version is the Job's, the checkpoint's may have moved on."""
-    template = job.get("spec", {}).get("template", {})
-    version = annotations_of(template).get(keys.ANN_ARTIFACT_VERSION, "").strip()
+    version = job.template_annotations.get(keys.ANN_ARTIFACT_VERSION, "").strip()
     checkpoint_id = status.checkpoint_id
     version = version or status.job_name.removeprefix(f"checkpoint-job-{checkpoint_id}-")
     try:
@@ -136,20 +134,17 @@ def _location(status: Status, job: Object, storage: Storage) -> str | None:
         return None
 
 
-def _await_verdict(current: Pass, status: Status, job: Object) -> Step:
-    if pods.agent_active(current.observed.lease, current.now) or _just_completed(job, current.now):
+def _await_verdict(current: Pass, status: Status, job: JobView) -> Step:
+    now = current.now
+    just_completed = job.completed is not None and (now - job.completed).total_seconds() < VERDICT_PATIENCE
+    if just_completed or pods.agent_active(current.observed.lease, now):
         return Step(status, requeue=AGENT_POLL)
-    words = f"Job {job['metadata']['name']} completed, but no snapshot agent vouched for the artifact"
+    words = f"Job {job.name} completed, but no snapshot agent vouched for the artifact"
     return _fail(current, status, Problem(Reason.VERIFICATION_FAILED, words))
 
 
-def _just_completed(job: Object, now: datetime) -> bool:
-    ended = parsed_time((job.get("status") or {}).get("completionTime"))
-    return ended is not None and (now - ended).total_seconds() < VERDICT_PATIENCE
-
-
-def _underway(current: Pass, status: Status, job: Object) -> Step:
-    now, pod = current.now, pods.newest(current.observed.pods)
+def _underway(current: Pass, status: Status, job: JobView) -> Step:
+    now, pod = current.now, current.pod
     status, without_agent = agents_storage(current, status)
     if pod is None:
         missing = pods.no_pod(job, current.observed.job_events, now)
@@ -164,53 +159,45 @@ def _underway(current: Pass, status: Status, job: Object) -> Step:
     return Step(status.waiting(problem), extended, _soonest(soon, seconds, look_again))
 
 
-def _scheduled(status: Status, pod: Object, now: datetime) -> tuple[Status, Problem | None, float | None]:
+def _scheduled(status: Status, pod: PodView, now: datetime) -> tuple[Status, Problem | None, float | None]:
     """State condition Scheduled at once; answer the problem when it has lasted, else when that will be."""
     problem = pods.scheduling(pod)
     if problem is not None:
         left = pods.SCHEDULER_PATIENCE - pods.unscheduled_for(pod, now)
         status = status.unmet(ConditionType.SCHEDULED, problem)
         return (status, None, left) if left > 0 else (status, problem, None)
-    if is_true(pod, "PodScheduled"):
-        node = (pod.get("spec") or {}).get("nodeName", "")
-        status = status.with_condition(ConditionType.SCHEDULED, met=True, reason=Reason.SCHEDULED, message=node)
+    if pod.is_true("PodScheduled"):
+        status = status.with_condition(ConditionType.SCHEDULED, met=True, reason=Reason.SCHEDULED, message=pod.node)
     return status, None, None
 
 
 def _deadline(
-    checkpoint: Object, job: Object, pod: Object, now: datetime
+    checkpoint: Object, job: JobView, pod: PodView, now: datetime
 ) -> tuple[tuple[SetDeadline, ...], float | None]:
     """Give back the time that the pod spent waiting for a node: the deadline is for the capture."""
-    entry = condition(pod, "PodScheduled")
+    entry = pod.conditions.get("PodScheduled")
     if entry is None:
         return (), None
-    if entry.get("status") != "True":
+    if not entry.is_true:
         return _deadline_without_pod(checkpoint, job, now)
-    started, current = _clock(job)
-    if started is None or current is None:
+    if job.started is None or job.deadline is None:
         return (), None
-    until = parsed_time(entry.get("lastTransitionTime")) or started
-    wanted = _allowed(checkpoint) + max(0, int((until - started).total_seconds()))
-    return ((SetDeadline(job, wanted),) if wanted - current > WORTH_EXTENDING else ()), None
+    waited = max(0, int(((entry.since or job.started) - job.started).total_seconds()))
+    wanted = _allowed(checkpoint) + waited
+    return ((SetDeadline(job.raw, wanted),) if wanted - job.deadline > WORTH_EXTENDING else ()), None
 
 
 def _deadline_without_pod(
-    checkpoint: Object, job: Object, now: datetime
+    checkpoint: Object, job: JobView, now: datetime
 ) -> tuple[tuple[SetDeadline, ...], float | None]:
-    """No pod runs: half of the allowance is used up: fill it again, and look again when that half is gone."""
-    started, current = _clock(job)
-    if started is None or current is None:
+    """While no pod runs: refill the allowance when half of it is used up, and look again at the next half."""
+    if job.started is None or job.deadline is None:
         return (), None
-    allowed, waited = _allowed(checkpoint), max(0, int((now - started).total_seconds()))
-    left = current - waited
+    allowed, waited = _allowed(checkpoint), max(0, int((now - job.started).total_seconds()))
+    left = job.deadline - waited
     if left <= allowed // 2:
-        return (SetDeadline(job, waited + allowed),), allowed / 2
+        return (SetDeadline(job.raw, waited + allowed),), allowed / 2
     return (), float(left - allowed // 2)
-
-
-def _clock(job: Object) -> tuple[datetime | None, int | None]:
-    """When the Job's clock began to run, and at how many seconds it ends the Job."""
-    return parsed_time((job.get("status") or {}).get("startTime")), job["spec"].get("activeDeadlineSeconds")
 
 
 def _allowed(checkpoint: Object) -> int:

@@ -9,12 +9,11 @@ from typing import Final
 
 from contract.api import keys
 from contract.api.checkpoint import id_of
-from contract.api.conditions import condition, is_true
+from contract.api.objects import JobView
 from contract.api.states import Phase
-from contract.api.times import parsed_time
 from controller.checkpoints.actions import Action, CreateJob, DeleteJob, SetFinalizer
 from controller.checkpoints.diagnose import pods
-from controller.checkpoints.observed import Observed, Pass, Refused
+from controller.checkpoints.observed import Pass, Refused
 from controller.checkpoints.plan.adopting import store_namespace
 from controller.checkpoints.reasons import Reason, note
 from controller.checkpoints.storage_jobs import build_cleanup_job, cleanup_job_name
@@ -46,9 +45,10 @@ def plan_deletion(current: Pass) -> Plan[Action]:
         return _let_go("it never had a checkpoint id, so there is no artifact")
     if any(_holds(sibling) for sibling in observed.siblings):
         return _let_go(f"another checkpoint uses the artifact {checkpoint_id}")
-    if observed.job is not None and _capturing(observed.job):
+    if current.job is not None and not current.job.is_finished:
         # It would go on writing to the very directory that the cleanup removes.
-        return Plan(_delete_once(observed.job), requeue_after=POLL_SECONDS)
+        actions = () if current.job.is_deleting else (DeleteJob(current.job.raw),)
+        return Plan(actions, requeue_after=POLL_SECONDS)
     return _clean_up(current, checkpoint_id)
 
 
@@ -59,8 +59,8 @@ def _clean_up(current: Pass, checkpoint_id: str) -> Plan[Action]:
         return _let_go("its namespace is being deleted, and nothing new can run there")
     if refusal is not None:
         return _blocked(f"the cleanup Job was refused: {refusal.message}")
-    if observed.cleanup_job is not None:
-        return _follow(observed, observed.cleanup_job, checkpoint_id, current.now)
+    if current.cleanup_job is not None:
+        return _follow(current, current.cleanup_job, checkpoint_id)
     job = build_cleanup_job(
         current.checkpoint,
         checkpoint_id,
@@ -72,36 +72,36 @@ def _clean_up(current: Pass, checkpoint_id: str) -> Plan[Action]:
     return Plan((CreateJob(job),), events=(event,), requeue_after=POLL_SECONDS)
 
 
-def _follow(observed: Observed, job: Object, checkpoint_id: str, now: datetime) -> Plan[Action]:
-    if (job["metadata"].get("labels") or {}).get(keys.LABEL_CHECKPOINT_ID) != checkpoint_id:
+def _follow(current: Pass, job: JobView, checkpoint_id: str) -> Plan[Action]:
+    # A Job of that name made by hand would complete without having removed this artifact.
+    if job.labels.get(keys.LABEL_CHECKPOINT_ID) != checkpoint_id:
         return _blocked(f"Job {cleanup_job_name(checkpoint_id)} exists and removes something else; delete it")
-    if is_true(job, "Complete"):
+    if job.is_complete:
         event = note(Reason.ARTIFACT_REMOVED, f"artifact {checkpoint_id} removed")
-        return Plan((DeleteJob(job), SetFinalizer(present=False)), events=(event,))
-    stuck = pods.store_job_problem(job, (), observed.cleanup_events, now)
+        return Plan((DeleteJob(job.raw), SetFinalizer(present=False)), events=(event,))
+    stuck = pods.store_job_problem(job, None, current.observed.cleanup_events, current.now)
     if stuck and pods.forbids_root(stuck):
-        stuck = f"{stuck}; or {_by_hand(observed.checkpoint)}"
-    if is_true(job, "Failed") and not job["metadata"].get("deletionTimestamp"):
+        stuck = f"{stuck}; or {_by_hand(current.checkpoint)}"
+    if job.is_failed and not job.is_deleting:
         # One that never had a pod has no log to read: it ran out of time while it was kept from beginning.
-        return _failed(job, note(Reason.CLEANUP_BLOCKED, stuck) if stuck else _failure(job), now)
+        return _failed(job, note(Reason.CLEANUP_BLOCKED, stuck) if stuck else _failure(job), current.now)
     return _blocked(stuck) if stuck else Plan(requeue_after=POLL_SECONDS)
 
 
-def _failure(job: Object) -> EventSpec:
-    entry = condition(job, "Failed") or {}
-    namespace, name = key_of(job)
-    words = f"cleanup Job {name} failed: {entry.get('message') or entry.get('reason')}"
+def _failure(job: JobView) -> EventSpec:
+    entry = job.conditions["Failed"]
+    namespace, name = key_of(job.raw)
+    words = f"cleanup Job {name} failed: {entry.message or entry.reason}"
     log = f"`kubectl logs job/{name} -n {namespace}`"
     return note(Reason.CLEANUP_FAILED, f"{words}; see {log}; it is tried again every {RETRY_SECONDS:.0f} s")
 
 
-def _failed(job: Object, event: EventSpec, now: datetime) -> Plan[Action]:
-    entry = condition(job, "Failed") or {}
-    since = parsed_time(entry.get("lastTransitionTime"))
+def _failed(job: JobView, event: EventSpec, now: datetime) -> Plan[Action]:
+    since = job.conditions["Failed"].since
     left = RETRY_SECONDS - (now - since).total_seconds() if since is not None else 0.0
     if left > 0:
         return Plan(events=(event,), requeue_after=left)
-    return Plan((DeleteJob(job),), requeue_after=POLL_SECONDS)
+    return Plan((DeleteJob(job.raw),), requeue_after=POLL_SECONDS)
 
 
 def _blocked(words: str) -> Plan[Action]:
@@ -121,15 +121,6 @@ def _by_hand(checkpoint: Object) -> str:
 def _holds(sibling: Object) -> bool:
     phase = (sibling.get("status") or {}).get("phase")
     return phase in (Phase.READY, Phase.CREATING) and not sibling["metadata"].get("deletionTimestamp")
-
-
-def _delete_once(job: Object) -> tuple[DeleteJob, ...]:
-    return () if job["metadata"].get("deletionTimestamp") else (DeleteJob(job),)
-
-
-def _capturing(job: Object) -> bool:
-    """Whether a capture may still be writing what is to be removed."""
-    return not is_true(job, "Complete") and not is_true(job, "Failed")
 
 
 def _let_go(why: str) -> Plan[Action]:
