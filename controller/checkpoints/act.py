@@ -1,4 +1,4 @@
-"""Does what was planned.  Each action is idempotent: done twice, or after somebody else did it, it still succeeds."""
+"""Carry out what was planned. Each action is idempotent: done twice, or by another client before, it succeeds."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -61,8 +61,8 @@ class Actor:
             ConflictError: the checkpoint changed meanwhile.
         """
         changed = {field: value for field, value in status.items() if field not in before or before[field] != value}
-        gone = {field: None for field in before if field not in status}
-        body = {"metadata": {"resourceVersion": _version(checkpoint)}, "status": changed | gone}
+        removed = {field: None for field in before if field not in status}
+        body = {"metadata": {"resourceVersion": _version(checkpoint)}, "status": changed | removed}
         return await self._patch(checkpoint, body, subresource="status")
 
     async def _one(self, checkpoint: Object, action: Action) -> tuple[Object, Refusal | None]:
@@ -118,7 +118,7 @@ class Actor:
         except NotFoundError:
             return
         except ConflictError:
-            # Another Job of that name by now: not the one that was to go.
+            # Another Job has that name by now: not the one to delete.
             return
 
     async def _deadline(self, job: Object, seconds: int) -> None:
@@ -126,7 +126,7 @@ class Actor:
         try:
             made = await self._kube.patch(JOBS, name, {"spec": {"activeDeadlineSeconds": seconds}}, namespace)
         except ApiError as error:
-            # Worth a try, not worth a failed capture: it may have ended a moment ago.
+            # Not worth a failed capture: the Job may have ended a moment ago.
             logger.warning("deadline of Job %s/%s not extended: %s", namespace, name, error)
             return
         self._learn(JOBS, made)

@@ -50,7 +50,7 @@ class CreateJob:
 
 @dataclass(frozen=True, slots=True)
 class DeleteJob:
-    """Delete a Job and its pods; one that is gone is as good."""
+    """Delete a Job and its pods; one that is deleted already is as good."""
 
     job: Object
 

@@ -1,6 +1,6 @@
-"""What a finished capture tells of itself: annotations of its Job, believed only as far as they are well-formed.
+"""Read what a finished capture reports: annotations of its Job, believed only as far as they are well-formed.
 
-The agent writes them, but whoever may patch Jobs of the namespace can too: nothing here is taken over unchecked,
+The agent writes them, but any user who may patch Jobs of the namespace can too: nothing here is taken over unchecked,
 and nothing of it is larger than what an honest image needs.
 """
 
@@ -24,7 +24,7 @@ _TEXTS: Final = ("user", "workingDir")
 
 
 def image_of(checkpoint: Object, job: Object, values: Values) -> Object | None:
-    """``status.image``: what was captured, and what the image itself would run where the agent told it."""
+    """``status.image``: what was captured, and what the image itself would run if the agent reported it."""
     reference = _jobs_image(checkpoint, job) or captured_image(checkpoint, values)
     found = ({"reference": reference} if reference else {}) | image_config(
         annotations_of(job).get(keys.ANN_IMAGE_CONFIG, "")
@@ -33,7 +33,7 @@ def image_of(checkpoint: Object, job: Object, values: Values) -> Object | None:
 
 
 def image_config(text: str) -> Object:
-    """The known fields of an image's configuration; empty where any of it is not as it must be."""
+    """The known fields of an image's configuration; empty if any of it is not as it must be."""
     raw = _mapping(text, MAX_CONFIG)
     found: Object = {}
     for name in _LISTS:
@@ -50,12 +50,12 @@ def image_config(text: str) -> Object:
 
 
 def agent_reason(job: Object) -> str:
-    """The code in the agent's report, empty where there is none."""
+    """The code in the agent's report, empty if there is none."""
     return str(_mapping(annotations_of(job).get(keys.ANN_CAPTURE_REPORT, ""), MAX_CONFIG).get("reason") or "")
 
 
 def size_of(job: Object) -> int | None:
-    """Bytes of the artifact, None where the agent's word is no number."""
+    """Bytes of the artifact, None if the agent's word is no number."""
     text = annotations_of(job).get(keys.ANN_ARTIFACT_SIZE, "")
     return int(text) if text.isdecimal() and text.isascii() and len(text) <= MAX_DIGITS else None
 

@@ -57,7 +57,7 @@ class Metrics:
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        """Time one pass, and count it where it fails."""
+        """Time one pass, and count it if it fails."""
         with self._passes.time(), self._failed.count_exceptions():
             yield
 
@@ -104,7 +104,7 @@ class CaptureMetrics:
             self._steps.labels(phase)
 
     def follow(self, jobs: Informer) -> None:
-        """Count what *jobs* tells from now on; before ``jobs.run``."""
+        """Count what *jobs* reports from now on; before ``jobs.run``."""
         jobs.add_handler(lambda change: self._see(change, known=jobs.synced.is_set()))
 
     def _see(self, change: Change, *, known: bool) -> None:
@@ -161,21 +161,21 @@ class PhaseCollector(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Two gauges, labelled by phase."""
         counts = dict.fromkeys(Phase, 0)
-        stamps: dict[Phase, str] = {}
+        oldest: dict[Phase, str] = {}
         for checkpoint in self._checkpoints:
             if is_given_up(checkpoint):
-                # Nobody's worker starts cold for it, so nobody need be told; a pod that names it has it begun anew.
+                # No worker starts cold for it, so no alert is due; a pod that names it restarts the capture.
                 continue
             phase = _phase(checkpoint)
             counts[phase] += 1
-            stamp = _moved(checkpoint)
-            stamps[phase] = min(stamps.get(phase, stamp), stamp)
+            moved = _moved(checkpoint)
+            oldest[phase] = min(oldest.get(phase, moved), moved)
         now = self._clock()
         yield _by_phase("snapshot_checkpoints", "DynamoCheckpoints by phase; none that was given up.", counts)
         yield _by_phase(
             "snapshot_checkpoints_unmoved_seconds",
             "The longest time since a checkpoint of this phase was made or a condition of it changed.",
-            {phase: _since(stamps.get(phase, ""), now) for phase in Phase},
+            {phase: _since(oldest.get(phase, ""), now) for phase in Phase},
         )
 
 
@@ -194,8 +194,8 @@ def _moved(checkpoint: Object) -> str:
     )
 
 
-def _since(stamp: str, now: datetime) -> float:
-    moment = parsed_time(stamp)
+def _since(moved: str, now: datetime) -> float:
+    moment = parsed_time(moved)
     return 0.0 if moment is None else max(0.0, (now - moment).total_seconds())
 
 

@@ -1,4 +1,4 @@
-"""Gathers what there is to know about one checkpoint: from live copies, and by a call only where a copy cannot tell."""
+"""Gather what there is to know about one checkpoint: from informers, and by a call only if a cache cannot know it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ def _index_pod(pod: Object) -> Iterable[str]:
 
 
 def kept_job(job: Object) -> Object:
-    """*job* without what its containers are told: most of the object, and nobody asks the copy for it."""
+    """*job* without command and environment of its containers: most of the object, and never read from the cache."""
     spec = job.get("spec") or {}
     template = spec.get("template") or {}
     pod = template.get("spec") or {}
@@ -68,7 +68,7 @@ def kept_job(job: Object) -> Object:
 
 @dataclass(frozen=True, slots=True)
 class Informers:
-    """Live copies of all that matters, restricted to our own Jobs and capture pods."""
+    """Informers of all that matters, restricted to our own Jobs and capture pods."""
 
     checkpoints: Informer
     jobs: Informer
@@ -79,7 +79,7 @@ class Informers:
     """Only with agentMount: the agent's DaemonSets in the release's namespace."""
 
     def all(self) -> dict[str, Informer]:
-        """The copies by the names of their tasks."""
+        """The informers by the names of their tasks."""
         informers = {"checkpoints": self.checkpoints, "jobs": self.jobs, "pods": self.pods}
         more = {"claims": self.claims, "agents": self.agents}
         return informers | {name: informer for name, informer in more.items() if informer is not None}
@@ -90,7 +90,7 @@ class Informers:
 
 
 def make_informers(kube: KubeClient, namespace: str | None, storage: Storage, release_namespace: str = "") -> Informers:
-    """Copies of *namespace*, or of all namespaces where it is None; nothing runs yet."""
+    """Make informers of *namespace*, or of all namespaces if it is None; nothing runs yet."""
     checkpoint_indexes = {BY_ID: _index_id, BY_JOB: _index_job, BY_NAMESPACE: _index_namespace}
     claims = Informer(kube, PERSISTENT_VOLUME_CLAIMS, namespace, fields=f"metadata.name={storage.pvc_name}")
     agents = Informer(kube, DAEMON_SETS, release_namespace, labels=f"{keys.LABEL_AGENT}={keys.LABEL_AGENT_VALUE}")
@@ -125,7 +125,7 @@ class Observer:
             self._informers.agents.add_handler(lambda _: self._wake_unfinished(add))
 
     async def observe(self, key: Key, now: datetime) -> Observed | None:
-        """Everything about one checkpoint; None where it is gone.
+        """Everything about one checkpoint; None if it is deleted.
 
         Raises:
             KubeError: a call failed.
@@ -168,7 +168,7 @@ class Observer:
         return tuple(agents.store) if agents is not None and agents.synced.is_set() else None
 
     async def _job(self, checkpoint: Object, namespace: str) -> Object | None:
-        """The Job; that it is gone is believed only of the API server, a copy may not know it yet."""
+        """The Job; that there is none is believed only of the API server, since the informer may not know it yet."""
         name = job_to_look_at(checkpoint)
         job = self._informers.jobs.store.get(namespace, name) if name else None
         recorded = (checkpoint.get("status") or {}).get("jobName")
@@ -216,7 +216,7 @@ class Observer:
         return self._informers.jobs.store.get(self._store_namespace(checkpoint), name) if name else None
 
     async def _pods_of(self, job: Object | None) -> tuple[Object, ...]:
-        """Pods that no copy holds."""
+        """Pods that no informer holds."""
         if job is None:
             return ()
         namespace, name = key_of(job)

@@ -24,7 +24,7 @@ class Refused(StrEnum):
     NAMESPACE_ENDING = "namespace ending"
     """The namespace is being deleted, nothing new can be made in it."""
     NOT_OURS = "not ours"
-    """The name is taken by an object of somebody else."""
+    """The name is taken by an object of another owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +48,27 @@ class Observed:
     pods: tuple[Object, ...] = ()
     """Pods of that Job."""
     job_events: tuple[Object, ...] = ()
-    """Warning Events about that Job, read only where it has no pod."""
+    """Warning Events about that Job, read only if it has no pod."""
     claim: Object | None = None
     """The storage's PersistentVolumeClaim in the checkpoint's namespace; only looked for in podMount."""
     siblings: tuple[Object, ...] = ()
     """Other checkpoints with the same id that share the volume: of the namespace, in agentMount of all namespaces."""
     lease: Object | None = None
-    """The agent's Lease for a Job, read only where the agent's word is missing: it may be at work still."""
+    """The agent's Lease for a Job, read only if the agent's word is missing: it may be at work still."""
     cleanup_job: Object | None = None
     """The Job that removes the artifact of a checkpoint that is being deleted."""
     cleanup_events: tuple[Object, ...] = ()
-    """Warning Events about that Job, read only where it has no pod."""
+    """Warning Events about that Job, read only if it has no pod."""
     adopt_job: Object | None = None
     """The Job that looks at an artifact which shall be taken over."""
     adopt_pods: tuple[Object, ...] = ()
     """Pods of that Job."""
     adopt_events: tuple[Object, ...] = ()
-    """Warning Events about that Job, read only where it has no pod."""
+    """Warning Events about that Job, read only if it has no pod."""
     agents: tuple[Object, ...] | None = None
-    """DaemonSets of the agent in the release's namespace; None with podMount, where they mount nothing."""
+    """DaemonSets of the agent in the release's namespace; None with podMount, with which they mount nothing."""
     release_namespace: str = ""
-    """Where agent and, in agentMount, the volume are; empty: the checkpoint's namespace."""
+    """Namespace of the agent and, in agentMount, of the volume; empty: the checkpoint's namespace."""
     refusal: Refusal | None = None
     """What the server said to the plan made a moment ago; the same look, one fact richer."""
 
@@ -128,7 +128,7 @@ def newest(pods: Iterable[PodView]) -> PodView | None:
 
 
 def wanted_job(checkpoint: Object) -> str:
-    """Name of the Job that the checkpoint's id and version ask for; empty where they cannot be told."""
+    """Name of the Job that the checkpoint's id and version ask for; empty if they cannot be determined."""
     try:
         checkpoint_id = resolve_id(checkpoint)
         return job_name(checkpoint_id, artifact_version(checkpoint)) if checkpoint_id else ""

@@ -1,4 +1,4 @@
-"""Why a checkpoint is where it is: reasons of conditions and Events, a closed list that alerts may match."""
+"""Why a checkpoint is in its phase: reasons of conditions and Events, a closed list that alerts may match."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -84,7 +84,7 @@ NORMAL: Final = frozenset(
         Reason.WORKLOAD_GONE,
     }
 )
-"""Events that nobody needs to look into; all others are Warnings: something waits for a hand, or was lost."""
+"""Events that need no attention; all others are Warnings: something needs a person, or was lost."""
 
 
 def note(reason: Reason, message: str) -> EventSpec:

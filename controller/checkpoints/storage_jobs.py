@@ -1,7 +1,7 @@
 """Jobs that mount checkpoint storage: one removes artifacts, one looks at an artifact that shall be taken over.
 
-They have the least that can do this: no service account token, no capability, a read-only root.  They are uid 0:
-the agent writes artifacts as root, readable and removable by their owner alone.  Commands are argument lists, so an id
+They have the least that can do this: no service account token, no capability, a read-only root. They are uid 0:
+the agent writes artifacts as root, readable and removable by their owner alone. Commands are argument lists, so an id
 is never read by a shell.
 """
 
@@ -42,7 +42,7 @@ class _Run:
 
 
 def cleanup_job_name(checkpoint_id: str, version: str = "") -> str:
-    """``checkpoint-cleanup-<id>``, ``checkpoint-trim-<id>-<version>`` where one version goes."""
+    """``checkpoint-cleanup-<id>``, ``checkpoint-trim-<id>-<version>`` if one version is removed."""
     return _name("checkpoint-trim" if version else "checkpoint-cleanup", checkpoint_id, version)
 
 
@@ -75,7 +75,7 @@ def build_cleanup_job(
 def build_adopt_job(
     checkpoint: Object, checkpoint_id: str, version: str, namespace: str, *, values: Values, storage: Storage
 ) -> Object:
-    """A Job in *namespace* that verifies an artifact and tells what it is, as JSON in its termination message.
+    """A Job in *namespace* that verifies an artifact and reports what it is, as JSON in its termination message.
 
     It runs the agent's own code, so that what it accepts is what a restore accepts.
 
@@ -188,7 +188,7 @@ def _owner(checkpoint: Object) -> Object:
 
 
 def _name(what: str, checkpoint_id: str, version: str) -> str:
-    """Long ones are cut, and told apart by a hash of the whole."""
+    """Cut long ones, and distinguish them by a hash of the whole."""
     whole = "-".join(part for part in (what, checkpoint_id, version) if part)
     if len(whole) <= MAX_NAME:
         return whole

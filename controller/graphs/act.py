@@ -1,4 +1,4 @@
-"""Does what was planned.  Each action is idempotent: done twice, or after somebody else did it, it still succeeds.
+"""Carry out what was planned. Each action is idempotent: done twice, or by another client before, it succeeds.
 
 Deployments are applied server-side: what the service says is ours, and whatever others own (an autoscaler the
 replicas that the service leaves out, a person an annotation) stays theirs.

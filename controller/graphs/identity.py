@@ -60,7 +60,7 @@ def backend_of(said: str, container: Mapping[str, Any]) -> str:
 
 
 def applied_hash(body: Mapping[str, Any]) -> str:
-    """What tells two applied configurations apart."""
+    """A hash that differs between two applied configurations."""
     return _sorted_digest(body)[:ID_LENGTH]
 
 

@@ -70,13 +70,13 @@ class Graph:
 
 
 def graph_uid(checkpoint: Mapping[str, Any]) -> str:
-    """UID of the graph that an automatic checkpoint was made for; empty where it does not say."""
+    """UID of the graph that an automatic checkpoint was made for; empty if it does not say."""
     parameters = ((checkpoint.get("spec") or {}).get("identity") or {}).get("extraParameters") or {}
     return str(parameters.get(identity.UID_PARAMETER, ""))
 
 
 def label_value(text: str) -> str:
-    """*text* as a label's value, cut where it is too long."""
+    """*text* as a label's value, cut if it is too long."""
     return text[:MAX_LABEL].strip("-._")
 
 
@@ -90,7 +90,7 @@ def deployment(
         service: what it runs.
         template: the user's pod template.
         checkpoint: name of the DynamoCheckpoint that new pods are restored from; None: not a candidate.
-        replicas: None leaves the number to whoever else sets it.
+        replicas: None leaves the number to another owner, such as an autoscaler.
     """
     labels = {
         keys.LABEL_GRAPH: label_value(graph.name),
@@ -170,7 +170,7 @@ def checkpoint(
         "job": {
             "podTemplateSpec": captured,
             "targetContainerName": policy.target,
-            # Workers of the platform write the ready file; where the service has probes, they tell as well.
+            # Workers of the platform write the ready file; if the service has probes, those signal it as well.
             "readySignal": (ReadySignal.PROBE if probes else ReadySignal.FILE).value,
         },
     }

@@ -1,4 +1,4 @@
-"""Gathers what there is to know about one graph: from live copies, and by a call only where a copy cannot tell."""
+"""Gather what there is to know about one graph: from informers, and by a call only if a cache cannot know it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -32,14 +32,14 @@ def _index_references(graph: Object) -> Iterable[str]:
 
 @dataclass(frozen=True, slots=True)
 class Informers:
-    """Live copies of all that matters; of Deployments only those that we made."""
+    """Informers of all that matters; of Deployments only those that we made."""
 
     graphs: Informer
     deployments: Informer
     checkpoints: Informer
 
     def own(self) -> dict[str, Informer]:
-        """Those that nobody else keeps."""
+        """Those that no other controller of this process runs."""
         return {"graphs": self.graphs, "deployments of graphs": self.deployments}
 
     def learn(self, resource: Resource, obj: Object) -> None:
@@ -55,7 +55,7 @@ class Informers:
 
 
 def make_informers(kube: KubeClient, namespace: str | None, checkpoints: Informer) -> Informers:
-    """Copies of *namespace*, or of all namespaces where it is None; nothing runs yet."""
+    """Make informers of *namespace*, or of all namespaces if it is None; nothing runs yet."""
     ours = f"{keys.LABEL_MANAGED_BY}={keys.MANAGED_BY_VALUE},{keys.LABEL_GRAPH}"
     return Informers(
         graphs=Informer(kube, GRAPHS, namespace, indexers={BY_REFERENCE: _index_references}),
@@ -81,7 +81,7 @@ class Observer:
         )
 
     async def graph(self, key: Key) -> Object | None:
-        """The graph; that it is gone is believed only of the API server, a copy may not know it yet.
+        """The graph; that there is none is believed only of the API server, since the informer may not know it yet.
 
         Raises:
             KubeError: a call failed.
@@ -116,7 +116,7 @@ class Observer:
         )
 
     async def _taken(self, graph: Object, ours: Mapping[str, Object]) -> dict[str, str]:
-        """Names that our copy does not know may still be somebody's."""
+        """Names that are taken: our informer knows only Deployments with our label, so the others are asked for."""
         namespace, name = key_of(graph)
         wanted = {service.deployment for service in services_of(graph, StartupPolicy.IMMEDIATE)}
         found = {}

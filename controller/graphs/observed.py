@@ -12,7 +12,7 @@ from kube.api import Object
 
 
 class Standing(StrEnum):
-    """Where the checkpoint of a service stands."""
+    """The state of a service's checkpoint."""
 
     NONE = "none"
     """The service has no use of one, or cannot have one."""
@@ -39,7 +39,7 @@ class Observed:
     deployments: Mapping[str, Object]
     """By name: those that are ours."""
     taken: Mapping[str, str]
-    """Deployments that are somebody else's, and whose."""
+    """Deployments of other owners by name, and whose they are."""
     checkpoint: Callable[[str], Object | None]
     """Finds a DynamoCheckpoint of the namespace by name, in memory."""
     referred: Mapping[str, str]

@@ -1,9 +1,9 @@
 """From a graph as it is to what is done next, as one pure function.
 
 A service becomes one Deployment, whose pods are candidates for restore from the first template on: that its
-checkpoint becomes Ready later changes nothing in it, so nothing that runs is restarted.  With WaitForCheckpoint new
+checkpoint becomes Ready later changes nothing in it, so nothing that runs is restarted. With WaitForCheckpoint new
 workers wait: a Deployment that is not there yet has no replicas until the checkpoint is Ready, and one that runs an
-older generation goes on with it.  A checkpoint that failed, or is not there in time, holds nobody back.
+older generation goes on with it. A checkpoint that failed, or is not there in time, delays no worker.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from kube.recorder import EventSpec
 from kube.resources import CHECKPOINTS, DEPLOYMENTS
 
 REFUSED_SECONDS: Final = 30.0
-"""Seconds between tries of what the server forbids, or of a name that is taken: nothing tells when that changes."""
+"""Seconds between tries of what the server forbids, or of a name that is taken: nothing signals when that changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def _next_look(observed: Observed, outcomes: Iterable[ServiceOutcome]) -> float 
 
 
 def orphans(labelled: Iterable[Object], uid: str) -> list[Action]:
-    """What becomes of automatic checkpoints whose graph is gone: *uid* is that of the graph of their name, if any."""
+    """Release or delete automatic checkpoints of a deleted graph; *uid* is that of the graph of their name, if any."""
     actions: list[Action] = []
     for each in labelled:
         made_for = graph_uid(each)
@@ -133,7 +133,7 @@ def _service(observed: Observed, generation: _Generation, service: Service) -> t
 
 
 def _unfit(observed: Observed, generation: _Generation, service: Service, template: Object) -> Problem | None:
-    """Why the service cannot be made, or cannot have the checkpoint that it wishes."""
+    """Why the service cannot be made, or cannot have the checkpoint that it requests."""
     name = service.deployment
     if twins := [each.name for each in generation.services if each.deployment == name and each != service]:
         words = f"its Deployment {name} would be that of service {twins[0]} too; rename one of them"
@@ -146,10 +146,10 @@ def _unfit(observed: Observed, generation: _Generation, service: Service, templa
         return Problem(GraphReason.SERVICE_INVALID, words, fatal=True)
     if service.policy is None:
         return None
-    return _unfit_wish(service, service.policy, template) or generation.usable
+    return _unfit_policy(service, service.policy, template) or generation.usable
 
 
-def _unfit_wish(service: Service, policy: CheckpointPolicy, template: Object) -> Problem | None:
+def _unfit_policy(service: Service, policy: CheckpointPolicy, template: Object) -> Problem | None:
     if service.gpu_memory_service:
         words = "GPU memory service together with a checkpoint is not supported; switch one of the two off"
         return Problem(GraphReason.GMS_DISABLED, words, fatal=True)
@@ -168,7 +168,7 @@ def _unfit_wish(service: Service, policy: CheckpointPolicy, template: Object) ->
 def _checkpoint(
     observed: Observed, generation: _Generation, service: Service, policy: CheckpointPolicy, template: Object
 ) -> tuple[ServiceOutcome, list[Action]]:
-    """Where the service's checkpoint stands, and the action that makes it where there is none."""
+    """The state of the service's checkpoint, and the action that makes it if there is none."""
     live = observed.deployments.get(service.deployment)
     if policy.reference:
         name = observed.referred.get(policy.reference)
@@ -242,10 +242,10 @@ def _removed(observed: Observed, generation: _Generation) -> list[Action]:
 def _policies(observed: Observed, generation: _Generation) -> list[Action]:
     """The deletion policy as the graph has it now, on every generation's checkpoint."""
     graph = generation.graph
-    wishes = {s.name: s.policy for s in generation.services if s.policy is not None and not s.policy.reference}
+    policies = {s.name: s.policy for s in generation.services if s.policy is not None and not s.policy.reference}
     actions: list[Action] = []
     for each in observed.labelled:
-        policy = wishes.get(labels_of(each).get(keys.LABEL_COMPONENT, ""))
+        policy = policies.get(labels_of(each).get(keys.LABEL_COMPONENT, ""))
         if policy is None or graph_uid(each) != graph.uid or each["metadata"].get("deletionTimestamp"):
             continue
         owners = _others(each, graph.uid)
@@ -269,8 +269,8 @@ def _made(actions: Iterable[Action]) -> Iterable[EventSpec]:
                 component = labels_of(body).get(keys.LABEL_COMPONENT)
                 words = f"created DynamoCheckpoint {body['metadata']['name']} for service {component}"
                 yield EventSpec("Normal", GraphReason.CHECKPOINT_CREATED, words)
-            case DeleteDeployment(gone):
-                words = f"removed Deployment {gone['metadata']['name']}: the graph has no such service"
+            case DeleteDeployment(removed):
+                words = f"removed Deployment {removed['metadata']['name']}: the graph has no such service"
                 yield EventSpec("Normal", GraphReason.DEPLOYMENT_REMOVED, words)
             case _:
                 pass

@@ -35,7 +35,7 @@ class CheckpointPolicy:
     pod_template: Json = field(hash=False)
     """Merged over the template that is captured."""
     backend: str = ""
-    """The framework as the ignored identity has it; empty where it does not say."""
+    """The framework as the ignored identity has it; empty if it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Service:
 
     name: str
     kind: str
-    """worker, prefill, decode, frontend, or any other word; empty where nothing is said."""
+    """worker, prefill, decode, frontend, or any other word; empty if nothing is said."""
     deployment: str
     """Name of its Deployment."""
     replicas: int | None
@@ -53,7 +53,7 @@ class Service:
     policy: CheckpointPolicy | None
     gpu_memory_service: bool
     nodes: int
-    """Nodes that one replica spans; 0: nobody can tell."""
+    """Nodes that one replica spans; 0: unreadable."""
 
     @property
     def is_worker(self) -> bool:
@@ -71,7 +71,7 @@ def services_of(graph: Mapping[str, Any], startup: StartupPolicy) -> tuple[Servi
 
     Args:
         graph: the DynamoGraphDeployment.
-        startup: what new workers do where the service does not say.
+        startup: what new workers do if the service does not say.
     """
     graph_name = str(graph["metadata"]["name"])
     services = (graph.get("spec") or {}).get("services") or {}
@@ -79,9 +79,9 @@ def services_of(graph: Mapping[str, Any], startup: StartupPolicy) -> tuple[Servi
 
 
 def references_of(graph: Mapping[str, Any]) -> frozenset[str]:
-    """Names and ids of the checkpoints that the graph refers to; of a graph in disorder those that can be told.
+    """Names and ids of the checkpoints that the graph refers to; of a malformed graph those that can be read.
 
-    The live copy files graphs by them, so this never fails: one graph must not end the work on all others.
+    The informer indexes graphs by them, so this never fails: one graph must not end the work on all others.
     """
     services = _block(_block(graph, "spec"), "services")
     blocks = (_block(body, "checkpoint") for body in services.values())
@@ -89,7 +89,7 @@ def references_of(graph: Mapping[str, Any]) -> frozenset[str]:
 
 
 def deployment_name(graph: str, service: str) -> str:
-    """``<graph>-<service>`` in lower case; where that is too long for a label, cut and told apart by a hash."""
+    """``<graph>-<service>`` in lower case; if that is too long for a label, cut and distinguished by a hash."""
     name = f"{graph}-{service.lower()}"
     if len(name) <= MAX_NAME:
         return name

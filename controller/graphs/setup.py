@@ -1,4 +1,4 @@
-"""What this room adds to the controller's process, where the installation serves graph deployments."""
+"""Set up the graph controller, if the installation serves graph deployments."""
 
 from functools import partial
 from typing import Final
@@ -16,7 +16,7 @@ WORKERS: Final = 4
 
 
 def set_up(context: ManagerContext) -> ControllerSetup:
-    """Nothing where ``graphDeployments.enabled`` is false: then not even the kind need exist."""
+    """Nothing if ``graphDeployments.enabled`` is false: then not even the kind need exist."""
     if not context.values.graph_deployments.enabled:
         return ControllerSetup()
     informers = make_informers(context.kube, context.settings.watched_namespace, context.checkpoints)

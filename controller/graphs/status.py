@@ -84,7 +84,7 @@ class ServiceOutcome:
 def next_status(
     graph: Object, outcomes: Sequence[ServiceOutcome], now: datetime
 ) -> tuple[Object | None, tuple[EventSpec, ...]]:
-    """The new status, None where it equals the old one; and the Events that tell what turned."""
+    """The new status, None if it equals the old one; and the Events that say what turned."""
     old: Object = graph.get("status") or {}
     state, ready = _ready(outcomes)
     conditions = [ready, _resolved(outcomes), *_cold(outcomes, condition(graph, GraphCondition.STARTED_COLD))]
@@ -154,11 +154,11 @@ def _problems(outcomes: Iterable[ServiceOutcome]) -> str:
 
 
 def _cold(outcomes: Iterable[ServiceOutcome], before: Object | None) -> list[Object]:
-    """Said from the first time on that it was so: silence would not tell that it is over."""
+    """Keep the condition once it was ever true: its absence would not say that it is over."""
     cold = [(reason, each) for each in outcomes if (reason := each.cold_reason)]
     if cold:
         words = "; ".join(f"service {each.service.name} starts cold: {_why(each)}" for _, each in cold)
-        # What needs somebody's hand goes before what may heal by itself.
+        # What needs a person goes before what may heal by itself.
         failed = any(reason == GraphReason.CHECKPOINT_FAILED for reason, _ in cold)
         reason = GraphReason.CHECKPOINT_FAILED if failed else GraphReason.WAIT_TIMED_OUT
         return [_condition(GraphCondition.STARTED_COLD, met=True, reason=reason, message=words)]

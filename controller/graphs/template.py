@@ -1,7 +1,7 @@
 """From a service to its pod template, as the user wrote it: nothing of ours is in here.
 
 The platform spreads a pod over several blocks (``extraPodSpec``, ``envs``, ``resources``, ...) that later manifests
-override in part.  This is the one place that knows them.
+override in part. This is the one place that knows them.
 """
 
 from __future__ import annotations

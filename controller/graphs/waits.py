@@ -1,7 +1,7 @@
-"""How long the new workers of a service wait for their checkpoint: pure, from times that stand on objects.
+"""How long the new workers of a service wait for their checkpoint: pure, from times in objects.
 
 They wait while the checkpoint is being made, for ``waitTimeout`` at most: a capture that finds no node would keep a
-service at zero replicas for ever.  And they wait a moment longer once it is Ready, until every webhook knows that.
+service at zero replicas for ever. And they wait a moment longer once it is Ready, until every webhook knows that.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from controller.graphs.services import Service
 SETTLE_SECONDS: Final = 3.0
 """Seconds for which a checkpoint has been Ready before workers are started for it.
 
-Pods are shaped by webhook replicas from live copies of their own, which may lag ours by some milliseconds: a pod that
-came sooner would start cold, though it has waited.  Two seconds are enough, and the time has whole seconds.
+Pods are mutated by webhook replicas from informers of their own, which may lag ours by some milliseconds: a pod that
+came sooner would start cold, though it has waited. Two seconds are enough, and the time has whole seconds.
 """
 
 
@@ -30,9 +30,9 @@ class Wait:
     """Whether, and since when, new workers wait."""
 
     left: float = 0.0
-    """Seconds that they wait yet, where nothing changes; 0: they do not wait."""
+    """Seconds that they wait yet if nothing changes; 0: they do not wait."""
     since: datetime | None = None
-    """Since when their checkpoint has not been there; None: it is there, or nobody wants to wait."""
+    """Since when their checkpoint has not been there; None: it is there, or the service does not wait."""
     limit: float = 0.0
     """Seconds after which they start cold."""
 
@@ -68,7 +68,7 @@ class Waits:
         return Wait(max(0.0, self.limit - (self.now - since).total_seconds()), since, self.limit)
 
     def _since(self, service: str, name: str) -> datetime:
-        """Carried on in the status from pass to pass, so that another controller goes on where the last one was."""
+        """Carried on in the status from pass to pass, so that another controller goes on from there."""
         entry = self.before.get(service) or {}
         said = entry.get("waitingSince") if entry.get("checkpointName") == name else None
         # A time of the future (a clock that was set back) must not make the wait longer.

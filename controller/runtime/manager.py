@@ -1,6 +1,6 @@
-"""What a room that reconciles gets from the process it runs in, and what it adds to it.
+"""What a controller gets from the process that it runs in, and what it adds to it.
 
-The process wires rooms that do not know each other: each answers its live copies and the work that only a leader does.
+The process wires controllers that do not know each other: each answers its informers and the work of a leader.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ from kube.volume_claims import VolumeClaimInformer
 
 @dataclass(frozen=True, kw_only=True)
 class ManagerContext:
-    """What all rooms of one process share."""
+    """What all controllers of one process share."""
 
     kube: KubeClient
     settings: Settings
@@ -33,18 +33,18 @@ class ManagerContext:
     """DynamoCheckpoints of the namespaces served."""
     now: Callable[[], datetime]
     led_until: Callable[[], datetime | None] = lambda: None
-    """When the leader before this one said for the last time that it led, by its clock."""
+    """When the leader before this one last renewed its Lease, by its own clock."""
     claims: VolumeClaimInformer | None = None
-    """With podMount: the claims that shaped pods mount."""
+    """With podMount: the claims that mutated pods mount."""
 
 
 @dataclass(frozen=True)
 class ControllerSetup:
-    """What one room adds to the process."""
+    """What one controller adds to the process."""
 
     informers: Mapping[str, Informer] = field(default_factory=dict)
-    """Live copies by name; they run in every replica, and readiness waits for them."""
+    """Informers by name; they run in every replica, and readiness waits for them."""
     work: Mapping[str, Task] = field(default_factory=dict)
-    """Runs only while this process leads; each waits for its copies itself (``kube.informer.synced``)."""
+    """Runs only while this process leads; each waits for its informers itself (``kube.informer.synced``)."""
     queues: Mapping[str, WorkQueue[Any]] = field(default_factory=dict)
     """The queues that the work draws from, by name: how far each is behind is a metric."""

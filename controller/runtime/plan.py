@@ -1,4 +1,4 @@
-"""What a room that reconciles decides in one pass: its actions are its own, what becomes of them is alike in all."""
+"""What a controller decides in one pass: its actions are its own, what becomes of them is the same for all."""
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar

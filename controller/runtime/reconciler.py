@@ -27,7 +27,7 @@ class Reconciler(ABC, Generic[O, A, R]):
 
     def __init__(self, context: ManagerContext) -> None:
         self._context = context
-        # Named for the controller, so that its lines can be told from another's.
+        # Named for the controller: its lines can be filtered from those of the others.
         self._logger = logging.getLogger(type(self).__module__)
 
     async def handle(self, key: Key) -> float | None:
@@ -66,7 +66,7 @@ class Reconciler(ABC, Generic[O, A, R]):
 
     @abstractmethod
     async def _observe(self, key: Key) -> O | None:
-        """Everything about one object; None where there is nothing to plan."""
+        """Everything about one object; None if there is nothing to plan."""
 
     @abstractmethod
     def _plan(self, observed: O) -> Plan[A]:

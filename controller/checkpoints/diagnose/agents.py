@@ -46,7 +46,7 @@ def _not_ready(agent: Object, namespace: str, storage: Storage) -> Problem:
 
 
 def _mounted(agent: Object) -> tuple[str, str] | None:
-    """Claim and path of the checkpoint volume, None where the agent has none."""
+    """Claim and path of the checkpoint volume, None if the agent has none."""
     spec = ((agent.get("spec") or {}).get("template") or {}).get("spec") or {}
     for volume in spec.get("volumes") or ():
         claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")

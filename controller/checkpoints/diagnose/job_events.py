@@ -1,6 +1,6 @@
-"""What the Job controller warned of, read once for all Jobs of a namespace that have no pod.
+"""Read what the Job controller warned of, once for all Jobs of a namespace that have no pod.
 
-The API server has no index of Events: each list walks all that a namespace holds.  Where a quota keeps thousands of
+The API server has no index of Events: each list walks all that a namespace holds. When a quota keeps thousands of
 Jobs from their pods, a list for each of them took minutes of the API server's time (docs/scale.md has the figures).
 """
 
@@ -15,7 +15,7 @@ from kube.api import KubeClient, Object
 from kube.resources import EVENTS
 
 FRESH: Final = 5.0
-"""Seconds that a look serves everybody who asks; a warning is asked for some 15 s after it could have been written."""
+"""Seconds that a look serves all that ask; a warning is asked for some 15 s after it could have been written."""
 FIELDS: Final = "involvedObject.kind=Job,type=Warning"
 
 
@@ -43,7 +43,7 @@ class JobEvents:
             KubeError: the call failed.
         """
         look = self._looks[namespace]
-        # Whoever comes while the list is under way waits for it.
+        # A caller that comes while the list is under way waits for it instead of listing too.
         async with look.lock:
             if look.at is None or self._clock() - look.at >= FRESH:
                 look.by_job = _sorted((await self._kube.list(EVENTS, namespace, fields=FIELDS)).items)
@@ -52,7 +52,7 @@ class JobEvents:
         return look.by_job.get(job, ())
 
     def _forget(self) -> None:
-        """Keep no namespace's warnings longer than anybody may be told them."""
+        """Drop the warnings of namespaces that are too old to be answered."""
         now = self._clock()
         for namespace, look in tuple(self._looks.items()):
             if not look.lock.locked() and look.at is not None and now - look.at >= FRESH:

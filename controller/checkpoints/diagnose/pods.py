@@ -1,4 +1,4 @@
-"""What a capture pod is stuck on, from its own status: the scheduler's and the runtime's words, and a remedy."""
+"""What a capture pod is stuck on, from its status: the scheduler's and the runtime's words, and a remedy."""
 
 import re
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ AGENT_PATIENCE: Final = 30.0
 """Seconds that a ready worker may wait for its agent before that is worth a word: twice an agent's restart."""
 
 AGENT_LEASE_SECONDS: Final = 30
-"""How long an agent's Lease lasts where it does not say so itself."""
+"""How long an agent's Lease lasts if it does not say so itself."""
 
 PULL_REASONS: Final = frozenset({"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"})
 START_REASONS: Final = frozenset({"CreateContainerError", "CreateContainerConfigError", "RunContainerError"})

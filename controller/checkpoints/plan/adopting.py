@@ -57,7 +57,7 @@ def wanted_version(checkpoint: Object) -> str:
 
 
 def job_to_adopt(checkpoint: Object) -> str:
-    """Name of the Job that looks at the wanted artifact; empty where there is nothing to look at."""
+    """Name of the Job that looks at the wanted artifact; empty if there is nothing to look at."""
     version = wanted_version(checkpoint)
     try:
         checkpoint_id = resolve_id(checkpoint)
@@ -195,7 +195,7 @@ def _take(current: Pass, status: Status, found: Mapping[str, Any]) -> Status:
 
 
 def _image(checkpoint: Object, found: Mapping[str, Any], values: Values) -> Object | None:
-    """What was captured: as noted then where it was, else what a capture would be; never what an artifact says."""
+    """What was captured: as noted then if it was, else what a capture would be; never what an artifact says."""
     for each in _recorded(checkpoint):
         if each["version"] == found["version"] and each["manifestDigest"] == found["digest"] and each.get("image"):
             noted: Object = each["image"]

@@ -1,4 +1,4 @@
-"""A checkpoint that is being deleted: its artifacts go first, where the system made them.
+"""A checkpoint that is being deleted: its artifacts go first if the system made them.
 
 Only automatic checkpoints carry our finalizer. What people checkpoint by hand stays on the volume until they remove
 it: deleting a small object must not destroy the work of hours by surprise.
@@ -36,7 +36,7 @@ def has_finalizer(checkpoint: Object) -> bool:
 
 
 def plan_deletion(current: Pass) -> Plan[Action]:
-    """Plan the next step towards letting the object go; its status is of no use to anyone by now."""
+    """Plan the next step towards letting the object go; its status matters no more."""
     observed, checkpoint = current.observed, current.checkpoint
     if not has_finalizer(checkpoint):
         return Plan()
@@ -110,7 +110,7 @@ def _blocked(words: str) -> Plan[Action]:
 
 
 def _by_hand(checkpoint: Object) -> str:
-    """How the object goes without its artifact."""
+    """How to delete the object and keep its artifact."""
     namespace, name = key_of(checkpoint)
     return (
         f"let the object go and keep the artifact: `kubectl patch dckpt {name} -n {namespace} --type=merge -p "

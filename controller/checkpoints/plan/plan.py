@@ -38,7 +38,7 @@ SELF_HEALING: Final = frozenset({Reason.INVALID_ID, Reason.DUPLICATE_ID})
 BEFORE_ANY_JOB: Final = frozenset({Reason.TEMPLATE_INVALID, Reason.GMS_DISABLED})
 """Failures of the object as written: a changed spec is worth another try."""
 REFUSED_SECONDS: Final = 30.0
-"""Seconds between tries of what the server forbids (a quota, a policy): nothing tells when that changes."""
+"""Seconds between tries of what the server forbids (a quota, a policy): nothing signals when that changes."""
 WAIT_FOR_CLAIM_SECONDS: Final = 300.0
 """A safety net only: a claim that appears wakes its checkpoints at once."""
 
