@@ -107,7 +107,7 @@ def _service(graph: str, name: str, body: Json, startup: StartupPolicy) -> Servi
         deployment=deployment_name(graph, name),
         replicas=body.get("replicas"),
         body=body,
-        policy=_wish(block, startup) if block.get("enabled") else None,
+        policy=_policy(block, startup) if block.get("enabled") else None,
         gpu_memory_service=bool(_block(body, "gpuMemoryService").get("enabled")),
         nodes=_nodes(body),
     )
@@ -128,7 +128,7 @@ def _reference(block: Json) -> str:
     return str(block.get("checkpointRef") or "").strip()
 
 
-def _wish(block: Json, startup: StartupPolicy) -> CheckpointPolicy:
+def _policy(block: Json, startup: StartupPolicy) -> CheckpointPolicy:
     said = _block(block, "identity")
     return CheckpointPolicy(
         reference=_reference(block),

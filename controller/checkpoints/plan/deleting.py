@@ -43,7 +43,8 @@ def plan_deletion(current: Pass) -> Plan[Action]:
     checkpoint_id = id_of(checkpoint)
     if not checkpoint_id:
         return _let_go("it never had a checkpoint id, so there is no artifact")
-    if any(_holds(sibling) for sibling in observed.siblings):
+    others = (each for each in observed.siblings if not each["metadata"].get("deletionTimestamp"))
+    if any((each.get("status") or {}).get("phase") in (Phase.READY, Phase.CREATING) for each in others):
         return _let_go(f"another checkpoint uses the artifact {checkpoint_id}")
     if current.job is not None and not current.job.is_finished:
         # It would go on writing to the very directory that the cleanup removes.
@@ -116,11 +117,6 @@ def _by_hand(checkpoint: Object) -> str:
         f"let the object go and keep the artifact: `kubectl patch dckpt {name} -n {namespace} --type=merge -p "
         '\'{"metadata":{"finalizers":null}}\'`; see docs/operating.md#a-checkpoint-that-does-not-go'
     )
-
-
-def _holds(sibling: Object) -> bool:
-    phase = (sibling.get("status") or {}).get("phase")
-    return phase in (Phase.READY, Phase.CREATING) and not sibling["metadata"].get("deletionTimestamp")
 
 
 def _let_go(why: str) -> Plan[Action]:
