@@ -175,12 +175,12 @@ def no_agent(
 
 def _not_pulled(container: ContainerView) -> Problem:
     words = _BACK_OFF.sub("", container.waiting.message) or "the pull is being tried again"
+    image = container.image or "(unknown)"
     remedy = "check the image's name and imagePullSecrets in spec.job.podTemplateSpec"
     if image.startswith(f"{UNSET_REGISTRY}/"):
         remedy = UNSET_REGISTRY_REMEDY
     elif container.name == keys.TOOLS_VOLUME:
         remedy = TOOLS_REMEDY
-    image = container.image or "(unknown)"
     message = f"container {container.name}: image {image} cannot be pulled: {words}; {remedy}"
     return Problem(Reason.IMAGE_NOT_PULLED, message)
 
