@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 ROOMS := contract linux artifact daemon kube certs webhook controller agent snapshotctl images cluster demo
-TIERS := tests/unit tests/chart tests/cluster tests/node
+# One after another; tiers joined by + run side by side: TIERS="unit cluster+node".
+TIERS ?= unit cluster node
 
 .PHONY: help
 help: ## this list
@@ -28,17 +29,17 @@ demo: setup ## the whole system at work on a real Kubernetes (yours if KUBECONFI
 .PHONY: test
 test: setup ## every test that this machine can run, fast to slow
 	@$(PY) -m cluster build
-	@$(PY) -m pytest $(TIERS) $(PYTEST_ARGS)
+	@$(PY) tests/tiers.py $(TIERS) -- $(PYTEST_ARGS)
 
 .PHONY: test-unit test-cluster test-node
-test-unit: setup ## seconds, no I/O
-	@$(PY) -m pytest tests/unit $(PYTEST_ARGS)
+test-unit: setup ## no API server, no node; on two processes
+	@$(PY) tests/tiers.py unit -- $(PYTEST_ARGS)
 test-cluster: setup ## against a real API server
 	@$(PY) -m cluster build
-	@$(PY) -m pytest tests/chart tests/cluster $(PYTEST_ARGS)
+	@$(PY) tests/tiers.py cluster -- $(PYTEST_ARGS)
 test-node: setup ## on a whole cluster: kubelet, containerd, CRIU
 	@$(PY) -m cluster build
-	@$(PY) -m pytest tests/node $(PYTEST_ARGS)
+	@$(PY) tests/tiers.py node -- $(PYTEST_ARGS)
 
 .PHONY: test-gpu
 test-gpu: ## on a real card, as root: needs a driver (570 or newer) and PyTorch in PYTHON, nothing else
@@ -65,6 +66,13 @@ check: setup ## linters, types, import map, generated files
 	@$(VENV)/bin/mypy
 	@PYTHONPATH=.:sdk $(VENV)/bin/lint-imports
 	@$(PY) -m contract --check
+
+.PHONY: coverage site
+coverage: setup ## how much of the decisions the unit tests reach; fails below pyproject.toml's fail_under
+	@$(VENV)/bin/coverage run -m pytest tests/unit/controller tests/unit/webhook tests/unit/certs -q $(PYTEST_ARGS)
+	@$(VENV)/bin/coverage report
+site: setup ## the pages of docs/ as a site, in build/site
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 .PHONY: format generate lock
 format: setup ## format and fix what can be fixed

@@ -11,7 +11,7 @@ settings.register_profile("explore", deadline=None, suppress_health_check=[Healt
 settings.register_profile("steady", settings.get_profile("explore"), derandomize=True)
 settings.load_profile("steady")
 
-FIGURES = pytest.StashKey[list[str]]()
+FIGURE = "figure"
 
 Figure = Callable[[str], None]
 
@@ -19,13 +19,15 @@ Figure = Callable[[str], None]
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Figure:
     """Note one figure in words, for the end of the run; docs/reliability.md quotes them."""
-    seen = request.config.stash.setdefault(FIGURES, [])
-    return lambda words: seen.append(f"{request.node.name}: {words}")
+    # A property of the test travels with its report, also from the worker processes of pytest-xdist.
+    return lambda words: request.node.user_properties.append((FIGURE, f"{request.node.name}: {words}"))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Each figure on a line of its own."""
-    if seen := config.stash.get(FIGURES, []):
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    ends = [report for report in reports if getattr(report, "when", None) == "teardown"]
+    if seen := [words for report in ends for key, words in report.user_properties if key == FIGURE]:
         terminalreporter.section("figures")
         for line in seen:
             terminalreporter.line(line)

@@ -1,0 +1,120 @@
+"""Runs the tiers of the suite as processes of their own and adds them up: ``python tests/tiers.py unit cluster+node``.
+
+A tier that is done gives back all that it started: the API servers of the cluster tier do not go on working beside the
+node tier. Tiers joined by ``+`` run side by side. Arguments after ``--`` go to every pytest.
+The last line counts all tiers; the exit status is 0 only if every tier passed.
+"""
+
+import importlib.util
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = {"unit": ("tests/unit",), "cluster": ("tests/chart", "tests/cluster"), "node": ("tests/node",)}
+WORKERS = ("-n", "2", "--dist", "worksteal")
+"""For the unit tier alone: the others share one API server or one node among their tests."""
+NO_TESTS = 5
+"""pytest's exit status if it selected no test."""
+INTERRUPTED = 130
+_CLOSING = re.compile(r"^=*\s*((?:\d+ \w+(?:, )?)+|no tests ran) in [\d.]+s")
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one tier ended."""
+
+    tier: str
+    status: int
+    seconds: float
+    closing: str | None
+    """pytest's closing line; None if it ended without one."""
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Tests by outcome, as the closing line says; a tier that ended without one counts as a failure."""
+        if self.closing is None:
+            return Counter(failed=1)
+        found: Counter[str] = Counter()
+        for number, outcome in re.findall(r"(\d+) (\w+)", self.closing.partition(" in ")[0]):
+            found["failed" if outcome in {"error", "errors"} else outcome] += int(number)
+        return found
+
+
+def closing_of(line: str) -> str | None:
+    """*line* if it is the one that pytest prints last."""
+    return line if _CLOSING.match(line) else None
+
+
+def status_of(results: Sequence[Result]) -> int:
+    """The first status that is not 0; a tier of which nothing was selected fails only if that holds for all."""
+    if all(result.status == NO_TESTS for result in results):
+        return NO_TESTS
+    return next((result.status for result in results if result.status not in {0, NO_TESTS}), 0)
+
+
+def summary(results: Sequence[Result]) -> list[str]:
+    """What each tier cost, then the line that counts all."""
+    total: Counter[str] = sum((result.counts for result in results), Counter())
+    if status_of(results) not in {0, NO_TESTS}:
+        # A tier can fail although all of its tests passed, for example because a worker process died.
+        total["failed"] = max(total["failed"], 1)
+    lines = [f"tier {result.tier}: {result.seconds:.0f} s, exit status {result.status}" for result in results]
+    return [*lines, f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped"]
+
+
+def run(tier: str, arguments: Sequence[str], *, prefix: str = "") -> Result:
+    """One tier to its end, its output passed on line by line."""
+    workers = WORKERS if tier == "unit" and importlib.util.find_spec("xdist") else ()
+    command = [sys.executable, "-m", "pytest", *FOLDERS[tier], *workers, *arguments]
+    begin, closing = time.monotonic(), None
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        for line in process.stdout or ():
+            sys.stdout.write(prefix + line)
+            sys.stdout.flush()
+            closing = closing_of(line) or closing
+    return Result(tier, process.returncode, time.monotonic() - begin, closing)
+
+
+def run_together(tiers: Sequence[str], arguments: Sequence[str]) -> list[Result]:
+    """Tiers side by side, each line of output marked with its tier."""
+    if len(tiers) == 1:
+        return [run(tiers[0], arguments)]
+    results: dict[str, Result] = {}
+
+    def one(tier: str) -> None:
+        results[tier] = run(tier, arguments, prefix=f"[{tier}] ")
+
+    threads = [threading.Thread(target=one, args=(tier,)) for tier in tiers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [results[tier] for tier in tiers]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the groups of tiers one after another; see the module."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    wanted = [group.split("+") for group in arguments[:end]] or [[tier] for tier in FOLDERS]
+    if unknown := {tier for group in wanted for tier in group} - FOLDERS.keys():
+        sys.stderr.write(f"unknown tier {', '.join(sorted(unknown))}; known: {', '.join(FOLDERS)}\n")
+        return 2
+    results: list[Result] = []
+    try:
+        for group in wanted:
+            results += run_together(group, arguments[end + 1 :])
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    print("\n".join(summary(results)))  # noqa: T201 - a program's output
+    return status_of(results)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

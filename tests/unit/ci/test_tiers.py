@@ -1,0 +1,89 @@
+import pytest
+
+from tests import tiers
+from tests.tiers import Result, closing_of, status_of, summary
+
+
+@pytest.mark.parametrize(
+    ("expected", "line"),
+    [
+        pytest.param(True, "739 passed in 13.42s\n", id="quiet"),
+        pytest.param(True, "======= 1 failed, 2 passed, 3 skipped in 61.11s (0:01:01) ======\n", id="ruled"),
+        pytest.param(True, "===== no tests ran in 0.01s =====\n", id="none"),
+        pytest.param(False, "test_x: 5 passed quickly\n", id="a-tests-own-words"),
+        pytest.param(False, "FAILED tests/unit/x.py::test_y\n", id="failure"),
+    ],
+)
+def test_the_closing_line(expected, line):
+    assert expected == (closing_of(line) is not None)
+
+
+def result(closing, status=0, tier="unit", seconds=1.0):
+    return Result(tier, status, seconds, closing)
+
+
+@pytest.mark.parametrize(
+    ("status", "last", "results"),
+    [
+        pytest.param(
+            0,
+            "5 passed, 0 failed, 1 skipped",
+            [result("2 passed in 1s"), result("3 passed, 1 skipped in 1s")],
+            id="sum",
+        ),
+        pytest.param(
+            1,
+            "4 passed, 3 failed, 0 skipped",
+            [result("2 passed, 1 failed, 2 errors in 1s", 1), result("2 passed in 1s")],
+            id="errors-are-failures",
+        ),
+        pytest.param(
+            0,
+            "2 passed, 0 failed, 0 skipped",
+            [result("no tests ran in 0s", 5), result("2 passed in 1s")],
+            id="one-empty",
+        ),
+        pytest.param(5, "0 passed, 0 failed, 0 skipped", [result("no tests ran in 0s", 5)], id="all-empty"),
+        pytest.param(-9, "2 passed, 1 failed, 0 skipped", [result("2 passed in 1s"), result(None, -9)], id="killed"),
+        pytest.param(3, "2 passed, 1 failed, 0 skipped", [result("2 passed in 1s", 3)], id="failed-without-a-failure"),
+    ],
+)
+def test_all_tiers_end_in_one_line_and_one_status(status, last, results):
+    assert status == status_of(results)
+    assert last == summary(results)[-1]
+
+
+def test_each_tier_says_what_it_cost():
+    lines = summary([result("2 passed in 1s", seconds=61.4), result("1 passed in 1s", tier="node", seconds=7.0)])
+
+    assert ["tier unit: 61 s, exit status 0", "tier node: 7 s, exit status 0"] == lines[:-1]
+
+
+def test_an_unknown_tier_is_named(capsys):
+    assert 2 == tiers.main(["unit", "gpu"])
+    assert "unknown tier gpu; known: unit, cluster, node" in capsys.readouterr().err
+
+
+@pytest.fixture
+def suite(tmp_path, monkeypatch):
+    """Two small tiers in place of the real ones."""
+    (tmp_path / "test_good.py").write_text("import pytest\ndef test_a(): pass\n@pytest.mark.skip\ndef test_b(): pass\n")
+    (tmp_path / "test_bad.py").write_text("def test_c(): assert False\n")
+    monkeypatch.setattr(tiers, "ROOT", tmp_path)
+    monkeypatch.setattr(tiers, "FOLDERS", {"good": ("test_good.py",), "bad": ("test_bad.py",)})
+
+
+@pytest.mark.parametrize(
+    ("last", "arguments"),
+    [
+        pytest.param("1 passed, 1 failed, 1 skipped", ["good", "bad", "--", "-q"], id="one-after-another"),
+        pytest.param(
+            "1 passed, 1 failed, 0 skipped",
+            ["good+bad", "--", "-q", "-k", "not test_b"],
+            id="side-by-side-and-selected",
+        ),
+    ],
+)
+def test_real_tiers_are_run_and_added_up(suite, capfd, last, arguments):
+    assert 1 == tiers.main([*arguments, "-p", "no:cacheprovider"])
+    assert last == capfd.readouterr().out.splitlines()[-1]
