@@ -79,7 +79,7 @@ def suite(tmp_path, monkeypatch):
         pytest.param("1 passed, 1 failed, 1 skipped", ["good", "bad", "--", "-q"], id="one-after-another"),
         pytest.param(
             "1 passed, 1 failed, 0 skipped",
-            ["good+bad", "--", "-q", "-k", "not test_b"],
+            ["good+bad", "--", "-q", "-k", "test_a or test_c"],
             id="side-by-side-and-selected",
         ),
     ],
