@@ -1,16 +1,17 @@
-"""The command ``snapshotctl``, also ``kubectl snapshot``: one file for each verb, loaded when it is asked for."""
+"""The command ``snapshotctl``, also ``kubectl snapshot``: one file for each verb, imported when it is used."""
 
 from __future__ import annotations
 
-import importlib
+import os
 from typing import Any, Final
 
 import click
 
 from contract.version import VERSION
+from snapshotctl.commands.lazy import load
 
 VERBS: Final = {
-    "why": "Tell why a pod was restored or started cold, or what would become of one.",
+    "why": "Explain why a pod was restored or started cold, or what would become of one.",
     "get": "List checkpoints, or the pods that opted in.",
     "describe": "Show everything about one checkpoint, and what to do next.",
     "tree": "Show who restores from what: workload, checkpoint, version, pod.",
@@ -19,9 +20,10 @@ VERBS: Final = {
     "adopt": "Take over an artifact that is in storage already.",
     "admit": "Answer an AdmissionReview offline: would this pod be restored, and if not, why?",
     "plan": "Show offline what the controller's next pass would do.",
+    "help": "Show this overview, or the help of a command.",
     "completion": "Print the completion script of a shell: bash, zsh or fish.",
 }
-"""Verb and its line in the overview; kept here so that the overview imports nothing."""
+"""Verb and its line in the overview; kept here so that the overview imports none of the commands."""
 
 PLUGIN: Final = "kubectl-snapshot"
 """The name by which kubectl finds ``kubectl snapshot``."""
@@ -37,34 +39,38 @@ class Verbs(click.Group):
         parent: click.Context | None = None,
         **extra: Any,  # noqa: ANN401 - click's signature
     ) -> click.Context:
-        """Called as kubectl's plug-in, help says what was typed."""
+        """Let help name the command as it was typed if kubectl calls it as its plug-in."""
         said = info_name.replace("-", " ") if info_name == PLUGIN else info_name
         return super().make_context(said, args, parent, **extra)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """The verbs."""
+        """List the verbs."""
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
-        """The verb of that name."""
+        """Import the verb of that name."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"snapshotctl.commands.{cmd_name}").command
+        command: click.Command = load(f"snapshotctl.commands.{cmd_name}:command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
-        """The overview, without importing the verbs."""
+        """Write the overview without importing the verbs."""
         with formatter.section("Commands"):
             formatter.write_dl(list(VERBS.items()))
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="snapshotctl")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Checkpoint and restore workers on Kubernetes.
 
     Exit status: 0 done, 1 it failed, 2 the input or the command line cannot be read, 3 (why) the pod starts cold.
     """
+    # no-color.org: set to anything but nothing. Off a terminal click takes the colours away by itself.
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
 
 
 if __name__ == "__main__":

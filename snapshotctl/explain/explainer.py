@@ -29,13 +29,14 @@ from kube.resources import (
     STATEFUL_SETS,
     Resource,
 )
+from snapshotctl.errors import UserError
 from snapshotctl.explain.answers import NOT_ASKED_FOR, Answer, Facts, Ruling, graph_findings, lived, predicted
 from snapshotctl.explain.original_pod import unshaped
 from snapshotctl.explain.release import Release
 from snapshotctl.explain.volume_claims import KnownClaims
-from snapshotctl.live.cluster import UserError
 from snapshotctl.live.errors import not_installed
 from snapshotctl.live.suggestions import not_found
+from snapshotctl.offline.objects import namespace_of
 from snapshotctl.offline.workload_pods import Candidate, candidates, name_of
 from webhook.decide import Decision, decide
 from webhook.pod_schema import malformed
@@ -150,7 +151,7 @@ async def about_manifests(
     """
     found: list[tuple[Candidate, str]] = []
     for obj in objects:
-        where = _namespace_of(obj, namespace, usual)
+        where = namespace_of(obj, namespace, usual)
         found += [(candidate, where) for candidate in candidates(obj)]
     if not found:
         raise UserError(_no_pods(objects))
@@ -167,14 +168,6 @@ def _no_pods(objects: Sequence[Object]) -> str:
             f"`snapshotctl why {keys.GRAPH_SHORT_NAME}/{name_of(graph)}`"
         )
     return "no pod would be made of this: a Pod, or a workload with a pod template, is needed"
-
-
-def _namespace_of(obj: Object, insisted: str | None, usual: str) -> str:
-    own = (obj.get("metadata") or {}).get("namespace")
-    if own and insisted and own != insisted:
-        name = f"{obj.get('kind')} {(obj.get('metadata') or {}).get('name')}"
-        raise UserError(f"{name} says namespace {own}, -n says {insisted}; leave one of them out")
-    return str(own or insisted or usual)
 
 
 async def _about(oracle: Explainer, candidate: Candidate, namespace: str) -> Answer:

@@ -16,7 +16,7 @@ from contract.config.storage import BadIdError, check_version
 from kube.api import KubeClient
 from kube.errors import NotFoundError
 from kube.resources import CHECKPOINTS
-from snapshotctl.live.cluster import UserError
+from snapshotctl.errors import UserError
 from snapshotctl.live.errors import not_installed
 from snapshotctl.live.suggestions import not_found
 from snapshotctl.live.waiting import Ended, until

@@ -11,8 +11,10 @@ from typing import Any, Final
 
 from contract.api import keys
 from contract.api.checkpoint import TargetError, annotations_of, check_target, labels_of, target_containers
+from contract.api.states import Admission
 from contract.config.storage import BadIdError, check_id
-from snapshotctl.live.cluster import UserError
+from contract.pods.gpus import gpu_count
+from snapshotctl.errors import UserError
 from webhook.pod_schema import malformed
 
 Json = dict[str, Any]
@@ -76,7 +78,7 @@ def checkpoint_body(pod: Mapping[str, Any], target: str, checkpoint_id: str, nam
         "apiVersion": keys.API_VERSION,
         "kind": keys.CHECKPOINT_KIND,
         "metadata": {
-            "name": _checked(checkpoint_id),
+            "name": check_checkpoint_id(checkpoint_id),
             "namespace": namespace,
             "labels": {keys.LABEL_CHECKPOINT_ID: checkpoint_id},
         },
@@ -87,11 +89,30 @@ def checkpoint_body(pod: Mapping[str, Any], target: str, checkpoint_id: str, nam
     }
 
 
-def _checked(checkpoint_id: str) -> str:
+def check_checkpoint_id(checkpoint_id: str) -> str:
+    """Return the id; it becomes a name, a label and a selector.
+
+    Raises:
+        UserError: it cannot be one.
+    """
     try:
         return check_id(checkpoint_id)
     except BadIdError as error:
         raise UserError(f"--checkpoint-id: {error}") from error
+
+
+def check_job_file(pod: Mapping[str, Any], target: str) -> None:
+    """Check that the target starts without ``cuda-checkpoint --launch-job``, as only several GPUs need it.
+
+    Raises:
+        UserError: the target has several, so that the launcher cannot be left out.
+    """
+    container = next(each for each in pod["spec"]["containers"] if each.get("name") == target)
+    if (count := gpu_count(container)) > 1:
+        raise UserError(
+            f"container {target} asks for {count} GPUs: cuda-checkpoint has to launch such a worker, or it cannot be "
+            "captured; leave out --disable-cuda-checkpoint-job-file"
+        )
 
 
 def restore_body(pod: Mapping[str, Any], checkpoint: str, targets: Sequence[str], namespace: str) -> Json:
@@ -107,3 +128,18 @@ def restore_body(pod: Mapping[str, Any], checkpoint: str, targets: Sequence[str]
     metadata["annotations"] = annotations | wanted
     body.pop("status", None)
     return body
+
+
+def restore_facts(created: Mapping[str, Any], checkpoint: Mapping[str, Any], checkpoint_id: str) -> dict[str, str]:
+    """Return what is printed of a pod that was created to restore from a checkpoint, in order."""
+    metadata, annotations = created["metadata"], annotations_of(created)
+    return {
+        "status": "submitted",
+        "namespace": str(metadata.get("namespace", "")),
+        "name": str(metadata["name"]),
+        "restore_pod": str(metadata["name"]),
+        "checkpoint_id": checkpoint_id,
+        "checkpoint_location": str((checkpoint.get("status") or {}).get("location", "")),
+        "containers": annotations.get(keys.ANN_TARGET_CONTAINERS, ""),
+        "admission": annotations.get(keys.ANN_ADMISSION, Admission.WEBHOOK_UNREACHABLE.value),
+    }

@@ -13,15 +13,12 @@ from contract.api import keys
 from contract.api.volume_claims import Claims, claim_state, unknown
 from contract.config.errors import dotted
 from contract.crds.checkpoint import DynamoCheckpoint
+from snapshotctl.errors import InputError, UserError
 
 Json = dict[str, Any]
 DEFAULT_NAMESPACE: Final = "default"
 NAMESPACED: Final = frozenset({keys.CHECKPOINT_KIND, "Event", "Job", "Lease", "PersistentVolumeClaim", "Pod"})
 """Kinds that are looked up by namespace here; all others stay as they are written."""
-
-
-class InputError(ValueError):
-    """The input cannot be read; the message names file, document and field."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -120,6 +117,20 @@ def _checked(obj: Any, where: str) -> Json:  # noqa: ANN401 - any YAML value
     if is_checkpoint(obj):
         _check_types(obj, f"{where}: {kind} {name}")
     return obj
+
+
+def namespace_of(obj: Json, insisted: str | None, usual: str) -> str:
+    """Return the namespace of a manifest: its own, else that of the command line, else the usual one.
+
+    Raises:
+        UserError: the manifest and the command line name different ones.
+    """
+    metadata = obj.get("metadata") or {}
+    own = metadata.get("namespace")
+    if own and insisted and own != insisted:
+        name = f"{obj.get('kind')} {metadata.get('name') or metadata.get('generateName')}"
+        raise UserError(f"{name} says namespace {own}, -n says {insisted}; leave one of them out")
+    return str(own or insisted or usual)
 
 
 def is_checkpoint(obj: Json) -> bool:

@@ -205,6 +205,7 @@ HELP = {
     "completion": "bash|zsh|fish",
     "describe": "what to do next",
     "get": "--all-namespaces",
+    "help": "VERB",
     "plan": "--objects",
     "restore": "--checkpoint-id",
     "tree": "--all-namespaces",

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from contract.api import keys
 from contract.config.values import Values
+from snapshotctl.errors import InputError, UserError
 from snapshotctl.explain.explainer import Explainer, about_manifests
 from snapshotctl.explain.release import Release
-from snapshotctl.live.cluster import UserError
-from snapshotctl.offline.objects import InputError, read_manifests
+from snapshotctl.offline.objects import read_manifests
 from tests.support.builders.objects import ready
 from tests.support.builders.pods import worker
 

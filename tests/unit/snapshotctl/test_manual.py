@@ -3,7 +3,7 @@
 import pytest
 
 from contract.api import keys
-from snapshotctl.live.cluster import UserError
+from snapshotctl.errors import UserError
 from snapshotctl.live.waiting import captured
 from snapshotctl.offline.manual import checkpoint_body, pod_of, restore_body, targets_of
 from tests.support.builders.objects import checkpoint, container, pod

@@ -1,0 +1,33 @@
+"""Names of the cluster's objects for the shell's completion; none if the cluster does not answer at once.
+
+The client is imported before the clock starts: on a busy machine the import takes most of the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+from kube.client import connect
+from kube.resources import CHECKPOINTS, NAMESPACES, PODS, Resource
+
+PATIENCE: Final = 2.0
+"""Seconds that a person waits after the tab key without wondering."""
+_RESOURCES: Final = {each.plural: each for each in (CHECKPOINTS, NAMESPACES, PODS)}
+
+
+def names(plural: str, options: Mapping[str, Any]) -> list[str]:
+    """List the names of a kind, in the cluster and namespace of the options that were typed so far."""
+    try:
+        return asyncio.run(asyncio.wait_for(_names(_RESOURCES[plural], options), PATIENCE))
+    except Exception:  # noqa: BLE001 - a traceback in the middle of a command line helps no one
+        return []
+
+
+async def _names(resource: Resource, options: Mapping[str, Any]) -> list[str]:
+    given = options.get
+    async with await connect(given("kubeconfig"), given("kube_context"), user_agent="snapshotctl") as kube:
+        scope = (given("namespace") or kube.namespace) if resource.namespaced else None
+        listing = await kube.list(resource, scope)
+    return [str(obj["metadata"]["name"]) for obj in listing.items]

@@ -1,0 +1,55 @@
+"""Create a pod from a manifest so that it restores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from contract.api import keys
+from contract.api.states import Admission
+from kube.api import Object
+from kube.resources import CHECKPOINTS, PODS
+from snapshotctl.errors import EXIT_COLD, UserError
+from snapshotctl.live.cluster import Session, on_cluster
+from snapshotctl.live.reach import Reach
+from snapshotctl.offline.manual import check_checkpoint_id, pod_of, restore_body, restore_facts, targets_of
+from snapshotctl.run.facts import print_facts
+from snapshotctl.run.files import manifests_of
+from snapshotctl.run.placing import placed
+
+
+def restore(reach: Reach, manifest: Path | None, pod: str | None, checkpoint_id: str, containers: str | None) -> int:
+    """Create the only pod of *manifest*, print what was created, and return the exit status."""
+    if pod is not None or manifest is None:
+        raise UserError(
+            f"pod {pod} exists, and pods that exist are never changed; delete it and create it again with --manifest, "
+            "or opt its owner's template in"
+        )
+    check_checkpoint_id(checkpoint_id)
+    wanted = pod_of(manifests_of(manifest), str(manifest))
+    targets = targets_of(wanted, containers)
+
+    async def work(session: Session) -> dict[str, str]:
+        checkpoint = await _checkpoint_of(session, checkpoint_id)
+        body = restore_body(wanted, str(checkpoint["metadata"]["name"]), targets, session.namespace)
+        return restore_facts(await session.kube.create(PODS, body, session.namespace), checkpoint, checkpoint_id)
+
+    facts = on_cluster(placed(reach, wanted), work)
+    print_facts(facts)
+    if facts["admission"] in (Admission.RESTORE_SHAPED, Admission.HELD):
+        return 0
+    click.echo(f"error: it starts cold; `snapshotctl why {facts['name']}` says what to do", err=True)
+    return EXIT_COLD
+
+
+async def _checkpoint_of(session: Session, checkpoint_id: str) -> Object:
+    """Read the DynamoCheckpoint of this id, which is a label's value by now."""
+    label = f"{keys.LABEL_CHECKPOINT_ID}={checkpoint_id}"
+    found = (await session.kube.list(CHECKPOINTS, session.namespace, labels=label)).items
+    if not found:
+        raise UserError(
+            f"no DynamoCheckpoint of namespace {session.namespace} has the id {checkpoint_id}; `snapshotctl get` "
+            "lists them"
+        )
+    return found[0]
