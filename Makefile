@@ -19,8 +19,13 @@ $(VENV)/.installed: requirements.lock
 	@$(PY) -m pip install --quiet --require-hashes -r requirements.lock
 	@touch $@
 
+# The command runs the sources of this checkout; -P keeps it from importing what the current folder holds.
+$(VENV)/bin/snapshotctl: $(VENV)/.installed
+	@printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s" -P -m snapshotctl "$$@"\n' "$(CURDIR)" "$(abspath $(PY))" >$@
+	@chmod +x $@
+
 .PHONY: setup
-setup: $(VENV)/.installed ## the Python environment, nothing else
+setup: $(VENV)/bin/snapshotctl ## the Python environment with the command snapshotctl, nothing else
 
 .PHONY: demo
 demo: setup ## the whole system at work on a real Kubernetes (yours if KUBECONFIG is set)
