@@ -44,7 +44,7 @@ def command(
     happened to the pod since.
     Every code is explained in docs/reasons.md.
 
-    Exit status: 0 restores, 1 it cannot be told, 2 the input cannot be read, 3 starts cold (with -f: one of them does).
+    Exit status: 0 restores, 1 it cannot be answered, 2 the input cannot be read, 3 starts cold (with -f: one of them).
     """
     if (pod is None) == (not filenames):
         raise click.UsageError("name a pod, or a manifest with -f FILE")

@@ -20,11 +20,11 @@ from contract.remedies.admission import ADMISSION, AGENT, GATE, NOTHING, Remedy
 from contract.remedies.checkpoints import CHECKPOINT
 from contract.remedies.graphs import GRAPH
 from controller.workloads.pods import checkpoint_name
+from kube.api import Object
 
 if TYPE_CHECKING:
     from webhook.decide import Decision
 
-Json = dict[str, Any]
 _UNKNOWN: Final = Remedy("A code of another version of this system.", "Use the snapshotctl of that release.", "")
 CAPTURE_POD: Final = "This is a pod of a capture Job: it starts cold so that it can be captured."
 SUCCESSOR: Final = "Its checkpoint is Ready by now: delete the pod, and the one made in its place restores."
@@ -50,7 +50,7 @@ class Outcome(StrEnum):
 
 
 class Stage(StrEnum):
-    """Where on a pod's way a finding stands."""
+    """The step of a pod's start that a finding is about."""
 
     ADMISSION = "admission"
     GATE = "gate"
@@ -90,7 +90,7 @@ class Answer:
     """Name of the DynamoCheckpoint that it is about, whether there is one or not."""
     notes: tuple[str, ...] = ()
 
-    def as_json(self) -> Json:
+    def as_json(self) -> Object:
         """For programs."""
         return asdict(self) | {"outcome": self.outcome.value}
 
@@ -106,14 +106,14 @@ class Facts:
     template: str = ""
     """Whose template that is."""
     unasked: str | None = None
-    """Why the webhook is not asked about such pods, where it is not."""
+    """Why the webhook is not asked about such pods, if it is not."""
     logs: Mapping[str, str] = field(default_factory=dict)
     """First lines of the targets' logs, by container."""
     notes: tuple[str, ...] = ()
 
 
 def finding(stage: Stage, table: Mapping[str, Remedy], code: str, message: str, subject: str = "") -> Finding:
-    """A code of a closed list with its words."""
+    """Look up the words of a code of a closed list."""
     words = table.get(code, _UNKNOWN)
     return Finding(stage, str(code), message, words.meaning, words.remedy, words.link, subject)
 
@@ -140,13 +140,13 @@ class Ruling:
 def predicted(
     origin: str, namespace: str, ruling: Ruling, *, required: bool = False, notes: tuple[str, ...] = ()
 ) -> Answer:
-    """The answer for a pod that would be created now.
+    """Answer for a pod that would be created now.
 
     Args:
         origin: ``Kind/name`` of what it is made from.
-        namespace: where.
+        namespace: its namespace.
         ruling: the decision.
-        required: whether the API server refuses it where it would start cold.
+        required: whether the API server refuses it if it would start cold.
         notes: what else its reader must know.
     """
     decision = ruling.decision
@@ -161,13 +161,13 @@ def predicted(
 
 
 def state_of(checkpoint: Mapping[str, Any]) -> Finding:
-    """Where a checkpoint stands, in its controller's words."""
+    """State how far a checkpoint has got, in its controller's words."""
     status = checkpoint.get("status") or {}
     entry = condition(checkpoint, ConditionType.READY) or {}
     code = entry.get("reason") or (CHECKPOINT_OF_PHASE.get(status.get("phase") or Phase.PENDING, "Pending"))
     phase = status.get("phase") or Phase.PENDING.value
-    told = status.get("message") or entry.get("message")
-    message = f"{phase}: {told}" if told else str(phase)
+    words = status.get("message") or entry.get("message")
+    message = f"{phase}: {words}" if words else str(phase)
     return finding(Stage.CHECKPOINT, CHECKPOINT, str(code), message, str(checkpoint["metadata"]["name"]))
 
 
@@ -180,7 +180,7 @@ CHECKPOINT_OF_PHASE: Final[Mapping[str, str]] = {
 
 
 def graph_findings(graph: Mapping[str, Any]) -> tuple[Finding, ...]:
-    """What a graph deployment says of itself that is not as it should be."""
+    """List the conditions of a graph deployment that are not as they should be."""
     name = str(graph["metadata"]["name"])
     return tuple(
         finding(Stage.GRAPH, GRAPH, str(entry.get("reason")), str(entry.get("message") or ""), name)
@@ -190,7 +190,7 @@ def graph_findings(graph: Mapping[str, Any]) -> tuple[Finding, ...]:
 
 
 def lived(facts: Facts) -> Answer:
-    """The answer for a pod that is there."""
+    """Answer for a pod that exists."""
     pod = facts.pod
     admission = _admitted(facts)
     findings = [_by_now(admission, facts.now)]
@@ -212,7 +212,7 @@ def lived(facts: Facts) -> Answer:
 
 
 def _by_now(admission: Finding, now: Decision | None) -> Finding:
-    """What admission said, with the advice that is good today."""
+    """Return what admission said, with the advice that is good today."""
     if admission.code not in _OF_A_MOMENT or now is None or now.code in (*_OF_A_MOMENT, Admission.HELD):
         return admission
     restores = now.code == Admission.RESTORE_SHAPED
@@ -228,12 +228,12 @@ def _first_outcome(admission: Finding) -> Outcome:
 
 
 def _admitted(facts: Facts) -> Finding:
-    """What admission said, or why it said nothing."""
+    """Find what admission said, or why it said nothing."""
     annotations, labels = annotations_of(facts.pod), labels_of(facts.pod)
     said = annotations.get(keys.ANN_ADMISSION)
     if labels.get(keys.LABEL_IS_SOURCE):
         found = finding(Stage.ADMISSION, ADMISSION, Admission.ALREADY_SHAPED, "")
-        # The closed list's words are for whoever copied such a pod's labels; on a capture Job's own pod all is well.
+        # The closed list's words are for a pod with copied labels; on a capture Job's own pod all is well.
         return replace(found, meaning=CAPTURE_POD, remedy=NOTHING) if _of_a_job(facts.pod) else found
     wanted = labels.get(keys.LABEL_RESTORE) in (keys.RESTORE_BY_NAME, keys.RESTORE_AUTO)
     if not wanted and annotations.get(keys.ANN_RESTORE_CANDIDATE) != "true" and not is_shaped(facts.pod):
@@ -248,7 +248,7 @@ def _admitted(facts: Facts) -> Finding:
 
 
 def _afterwards(facts: Facts) -> tuple[list[Finding], Outcome, str]:
-    """What became of a shaped pod: gate, then each target."""
+    """Find what became of a mutated pod: gate, then each target."""
     findings: list[Finding] = []
     gates = (facts.pod.get("spec") or {}).get("schedulingGates") or ()
     if any(gate.get("name") == keys.SCHEDULING_GATE for gate in gates):
@@ -310,7 +310,7 @@ def _restored(facts: Facts, container: str) -> tuple[Finding | None, Outcome]:
     return None, Outcome.RESTORES
 
 
-def _report(annotations: Mapping[str, str], container: str) -> Json:
+def _report(annotations: Mapping[str, str], container: str) -> Object:
     try:
         report = json.loads(annotations.get(keys.ANN_RESTORE_REPORT, "{}"))
     except (ValueError, RecursionError):

@@ -31,7 +31,7 @@ from kube.resources import (
 )
 from snapshotctl.errors import UserError
 from snapshotctl.explain.answers import NOT_ASKED_FOR, Answer, Facts, Ruling, graph_findings, lived, predicted
-from snapshotctl.explain.original_pod import unshaped
+from snapshotctl.explain.original_pod import original_pod
 from snapshotctl.explain.release import Release
 from snapshotctl.explain.volume_claims import KnownClaims
 from snapshotctl.live.errors import not_installed
@@ -71,7 +71,7 @@ class Explainer:
         self._claims = KnownClaims(kube, release.values.storage.pvc.name, claims)
 
     async def ask(self, pod: Mapping[str, Any], namespace: str) -> Ruling:
-        """The decision about a pod that is created in *namespace*; a manifest has to be ``as_sent``."""
+        """Decide about a pod that is created in *namespace*; a manifest has to be ``as_sent``."""
         request = {"operation": "CREATE", "namespace": namespace, "object": pod}
         while True:
             wanted: list[Key] = []
@@ -91,7 +91,7 @@ class Explainer:
                 return Ruling(decision, *found, tuple(filter(None, map(self._claims.note, looked))))
 
     async def _learn_of(self, wanted: Sequence[Key], looked: Sequence[str]) -> bool:
-        """Look at what the decision asked for and nobody knew; whether there was any such thing."""
+        """Read what the decision asked for and was not known; return whether there was any."""
         missing = [key for key in wanted if key not in self._known]
         unseen = [where for where in looked if not self._claims.seen(where)]
         for key in missing:
@@ -101,7 +101,7 @@ class Explainer:
         return bool(missing or unseen)
 
     async def learn(self, namespace: str) -> None:
-        """Read all checkpoints of a namespace at once, where that is allowed: one call in place of hundreds."""
+        """Read all checkpoints of a namespace at once, if that is allowed: one call in place of hundreds."""
         if self._kube is None:
             return
         try:
@@ -112,10 +112,10 @@ class Explainer:
         self._whole.add(namespace)
 
     async def checkpoint(self, namespace: str, name: str) -> Object | None:
-        """A checkpoint as it is now.
+        """Read a checkpoint as it is now.
 
         Raises:
-            KubeError: where nobody can tell whether there is one.
+            KubeError: the cluster does not say whether it exists.
         """
         if self._kube is None or namespace in self._whole:
             return self._known.get((namespace, name))
@@ -128,7 +128,7 @@ class Explainer:
 
 
 def as_sent(pod: Mapping[str, Any]) -> Object:
-    """The pod with the API server's note on who wrote its annotations: the client, all of them."""
+    """Add the API server's note on who wrote the pod's annotations: the client, all of them."""
     metadata = pod.get("metadata") or {}
     written: Object = {f"f:{key}": {} for key in metadata.get("annotations") or ()}
     fields = [{"fieldsV1": {"f:metadata": {"f:annotations": written}}}]
@@ -136,12 +136,12 @@ def as_sent(pod: Mapping[str, Any]) -> Object:
 
 
 async def about_manifests(
-    oracle: Explainer, objects: Sequence[Object], namespace: str | None, usual: str
+    explainer: Explainer, objects: Sequence[Object], namespace: str | None, usual: str
 ) -> list[Answer]:
-    """An answer for each pod that the objects would make.
+    """Answer for each pod that the objects would make.
 
     Args:
-        oracle: who decides.
+        explainer: decides.
         objects: manifests of any kind.
         namespace: the namespace that the caller insists on.
         usual: the namespace of manifests without one.
@@ -156,8 +156,8 @@ async def about_manifests(
     if not found:
         raise UserError(_no_pods(objects))
     if len(found) > MANY:
-        await asyncio.gather(*(oracle.learn(where) for where in {where for _, where in found}))
-    return list(await asyncio.gather(*(_about(oracle, candidate, where) for candidate, where in found)))
+        await asyncio.gather(*(explainer.learn(where) for where in {where for _, where in found}))
+    return list(await asyncio.gather(*(_about(explainer, candidate, where) for candidate, where in found)))
 
 
 def _no_pods(objects: Sequence[Object]) -> str:
@@ -170,19 +170,19 @@ def _no_pods(objects: Sequence[Object]) -> str:
     return "no pod would be made of this: a Pod, or a workload with a pod template, is needed"
 
 
-async def _about(oracle: Explainer, candidate: Candidate, namespace: str) -> Answer:
+async def _about(explainer: Explainer, candidate: Candidate, namespace: str) -> Answer:
     pod = candidate.pod
     problem = malformed(pod)
     if problem is not None:
         raise UserError(f"{candidate.origin}: the pod cannot be read: {problem}")
     pod["metadata"]["namespace"] = namespace
     try:
-        decided = await oracle.ask(as_sent(pod), namespace)
+        decided = await explainer.ask(as_sent(pod), namespace)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # As the webhook: what the API server would have refused need not be understood.
         raise UserError(f"{candidate.origin}: the pod cannot be read: {error}") from error
-    ruling = _as_asked(oracle.release, decided, pod, namespace)
-    policy = oracle.release.values.policy
+    ruling = _as_asked(explainer.release, decided, pod, namespace)
+    policy = explainer.release.values.policy
     required = policy.require.enabled and annotations_of(pod).get(keys.ANN_POLICY) == keys.POLICY_REQUIRE
     notes = ruling.notes
     if policy.restore_verb.enabled and ruling.name:
@@ -200,15 +200,15 @@ def _verb_note(pod: Object, checkpoint: str, namespace: str) -> str:
 
 
 def _as_asked(release: Release, ruling: Ruling, pod: Mapping[str, Any], namespace: str) -> Ruling:
-    """The decision, or that nobody will be asked for it: the API server sends on only what opted in where we serve."""
+    """Return the decision, or why it is never made: the API server sends on only what opted in where we serve."""
     if not opted_in(dict(pod)):
         return Ruling(Decision(Admission.NOT_OPTED_IN, NOT_ASKED_FOR))
     words = release.unasked(namespace, labels_of(pod))
     return ruling if words is None else Ruling(Decision(Admission.NAMESPACE_EXCLUDED, words))
 
 
-async def about_workload(kube: Client, oracle: Explainer, kind: str, name: str, namespace: str) -> list[Answer]:
-    """An answer for the next pod of a live workload; of a graph deployment, for each of its services.
+async def about_workload(kube: Client, explainer: Explainer, kind: str, name: str, namespace: str) -> list[Answer]:
+    """Answer for the next pod of a live workload; of a graph deployment, for each of its services.
 
     Raises:
         UserError: no such kind or object.
@@ -224,26 +224,26 @@ async def about_workload(kube: Client, oracle: Explainer, kind: str, name: str, 
             raise UserError(f"the cluster does not know {resource.kind}; the chart value is {_GRAPHS_VALUE}") from error
         raise UserError(await not_found(kube, resource, name, namespace)) from error
     if resource != GRAPHS:
-        return await about_manifests(oracle, [found], namespace, namespace)
+        return await about_manifests(explainer, [found], namespace, namespace)
     services = await kube.list(DEPLOYMENTS, namespace, labels=f"{keys.LABEL_GRAPH}={label_value(name)}")
     if not services.items:
         raise UserError(
             f"{keys.GRAPH_KIND} {name} has no Deployments yet; `kubectl describe dgd {name} -n {namespace}`"
         )
-    told = graph_findings(found)
-    answers = await about_manifests(oracle, services.items, namespace, namespace)
-    return [replace(answer, findings=(*answer.findings, *told)) for answer in answers]
+    conditions = graph_findings(found)
+    answers = await about_manifests(explainer, services.items, namespace, namespace)
+    return [replace(answer, findings=(*answer.findings, *conditions)) for answer in answers]
 
 
 def _spelled(kind: str) -> Resource | None:
-    """The resource that a person means: by kind, plural or short name, in any case."""
+    """Find the resource that a person means: by kind, plural or short name, in any case."""
     known = {word: each for each in (*WORKLOADS.values(), GRAPHS) for word in (each.kind.lower(), each.plural)}
     short = {"deploy": DEPLOYMENTS, "rs": REPLICA_SETS, "sts": STATEFUL_SETS, "ds": DAEMON_SETS}
     return (known | short | {keys.GRAPH_SHORT_NAME: GRAPHS}).get(kind.lower())
 
 
-async def about_pod(kube: Client, oracle: Explainer, name: str, namespace: str) -> Answer:
-    """The answer for a live pod.
+async def about_pod(kube: Client, explainer: Explainer, name: str, namespace: str) -> Answer:
+    """Answer for a live pod.
 
     Raises:
         UserError: there is no such pod.
@@ -254,16 +254,16 @@ async def about_pod(kube: Client, oracle: Explainer, name: str, namespace: str) 
         raise UserError(await not_found(kube, PODS, name, namespace)) from error
     template, origin = await _template(kube, pod)
     template["metadata"]["namespace"] = namespace
-    ruling = await oracle.ask(template, namespace)
+    ruling = await explainer.ask(template, namespace)
     named = checkpoint_name(pod)
-    checkpoint = ruling.checkpoint if named in ("", ruling.name) else await oracle.checkpoint(namespace, named)
+    checkpoint = ruling.checkpoint if named in ("", ruling.name) else await explainer.checkpoint(namespace, named)
     logs, notes = await _logs(kube, pod)
-    unasked = oracle.release.unasked(namespace, labels_of(pod))
+    unasked = explainer.release.unasked(namespace, labels_of(pod))
     return lived(Facts(pod, checkpoint, ruling.decision, origin, unasked, logs, (*notes, *ruling.notes)))
 
 
 async def _template(kube: KubeClient, pod: Object) -> tuple[Object, str]:
-    """The pod as its owner would make it today; where the owner cannot be read, the pod without what we added."""
+    """Build the pod as its owner would make it today; if the owner cannot be read, the pod without what we added."""
     owners = pod["metadata"].get("ownerReferences") or ()
     owner = next((each for each in owners if each.get("controller")), None)
     resource = WORKLOADS.get(str((owner or {}).get("kind", "")))
@@ -274,11 +274,11 @@ async def _template(kube: KubeClient, pod: Object) -> tuple[Object, str]:
             found = {}
         if made := candidates(found):
             return as_sent(made[0].pod), f"{owner['kind']}/{owner['name']}"
-    return unshaped(pod), f"Pod/{pod['metadata']['name']}"
+    return original_pod(pod), f"Pod/{pod['metadata']['name']}"
 
 
 async def _logs(kube: Client, pod: Object) -> tuple[dict[str, str], tuple[str, ...]]:
-    """First lines of the targets whose end of restore nobody reported well."""
+    """Read the first log lines of the targets whose restore was not reported as completed."""
     annotations = annotations_of(pod)
     try:
         targets = target_containers(pod)

@@ -1,4 +1,4 @@
-"""A live pod as it was before admission shaped it: for pods whose template nobody else keeps."""
+"""A live pod as it was before admission mutated it: for pods without a template."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any, Final
 
 from contract.api import keys
 from contract.pods.template_hash import OUR_ENVIRONMENT, OUR_VOLUMES
-
-Json = dict[str, Any]
+from kube.api import Object
 
 _LABELS: Final = frozenset({keys.LABEL_CHECKPOINT_ID, keys.LABEL_IS_RESTORE_TARGET})
 _ANNOTATIONS: Final = frozenset(
@@ -33,8 +32,8 @@ _PREFIXES: Final = (
 )
 
 
-def unshaped(pod: Mapping[str, Any]) -> Json:
-    """The pod without its node, its gate, and whatever shaping adds; a pod that was never shaped stays as it is."""
+def original_pod(pod: Mapping[str, Any]) -> Object:
+    """Take away the pod's node, its gate and what admission added; a pod that was never mutated stays as it is."""
     metadata: Mapping[str, Any] = pod.get("metadata") or {}
     before: Mapping[str, str] = metadata.get("annotations") or {}
     labels = {key: value for key, value in (metadata.get("labels") or {}).items() if key not in _LABELS}
@@ -43,10 +42,10 @@ def unshaped(pod: Mapping[str, Any]) -> Json:
         key: value for key, value in before.items() if key not in _ANNOTATIONS and not key.startswith(_PREFIXES)
     }
     if labels.get(keys.LABEL_RESTORE) == keys.RESTORE_AUTO:
-        # The hash cannot be made again: of a stock image the command was written out, and nobody noted that.
+        # The hash cannot be made again: of a stock image the command was written out, without a note.
         annotations |= {key: before[key] for key in _STAMP if key in before}
     elif shaped and before.get(keys.ANN_CHECKPOINT):
-        annotations |= _wish(labels, before[keys.ANN_CHECKPOINT])
+        annotations |= _request(labels, before[keys.ANN_CHECKPOINT])
     spec = copy.deepcopy(dict(pod.get("spec") or {}))
     spec.pop("nodeName", None)
     spec.pop("schedulingGates", None)
@@ -61,13 +60,13 @@ def unshaped(pod: Mapping[str, Any]) -> Json:
     }
 
 
-def _wish(labels: Mapping[str, str], name: str) -> dict[str, str]:
-    """What the pod asked for: shaping takes the wish off, as it is spent."""
+def _request(labels: Mapping[str, str], name: str) -> dict[str, str]:
+    """Return what the pod asked for: admission removes the request once it is served."""
     wanted = {keys.ANN_CHECKPOINT_NAME: name}
     return wanted if labels.get(keys.LABEL_RESTORE) else wanted | {keys.ANN_RESTORE_CANDIDATE: "true"}
 
 
-def _strip(spec: Json, annotations: Mapping[str, str]) -> None:
+def _strip(spec: Object, annotations: Mapping[str, str]) -> None:
     spec["volumes"] = [each for each in spec.get("volumes") or () if each.get("name") not in OUR_VOLUMES]
     spec["initContainers"] = [each for each in spec.get("initContainers") or () if each.get("name") not in OUR_VOLUMES]
     for container in spec.get("containers") or ():

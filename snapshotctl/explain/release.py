@@ -25,20 +25,20 @@ class Release:
 
     values: Values
     title: str = ""
-    """``name (namespace)``; empty where none was found."""
+    """``name (namespace)``; empty if none was found."""
     namespace: str = ""
     notes: tuple[str, ...] = ()
     """What the reader of an answer must know about it."""
     namespace_labels: Mapping[str, str] | None = None
-    """Labels of the namespace in question; None where they may not be read."""
+    """Labels of the namespace in question; None if they may not be read."""
 
     def unasked(self, namespace: str, pod_labels: Mapping[str, str] | None = None) -> str | None:
-        """Why the API server would not ask this release about such pods; None where it would."""
+        """Say why the API server would not ask this release about such pods; None if it would."""
         return not_served(self, namespace, pod_labels) if self.title else None
 
 
 async def find_release(kube: KubeClient, namespace: str) -> Release:
-    """The release that serves *namespace*, else one that does not, else the chart's defaults; the notes say which."""
+    """Find the release that serves *namespace*, else another, else the chart's defaults; the notes say which."""
     found, notes = await _config_maps(kube, namespace)
     labels = await _labels(kube, namespace)
     releases = [_release(obj, notes, labels) for obj in found]
@@ -95,7 +95,7 @@ def not_served(release: Release, namespace: str, pod_labels: Mapping[str, str] |
     elif values.rbac.namespace_restricted and namespace != release.namespace:
         return (
             f"release {release.title} serves its own namespace only (rbac.namespaceRestricted=true), "
-            f"so nobody is asked about pods of {namespace}"
+            f"so it is not asked about pods of {namespace}"
         )
     elif not values.rbac.namespace_restricted and labels.get(_OPT_OUT) == "disabled":
         return f"namespace {namespace} has opted out with label {_OPT_OUT}: disabled"

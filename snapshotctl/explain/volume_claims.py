@@ -19,7 +19,7 @@ class KnownClaims:
     Args:
         kube: the cluster that is asked; None: no cluster is.
         name: of the claim, in every namespace.
-        filed: who answers where no cluster is asked.
+        filed: answers if no cluster is asked.
     """
 
     def __init__(self, kube: KubeClient | None, name: str, filed: Claims = unknown) -> None:
@@ -41,19 +41,21 @@ class KnownClaims:
         """Learn how the claim stands; many may ask at once, and the cluster is asked once.
 
         Raises:
-            KubeError: nobody can tell.
+            KubeError: the cluster does not say.
         """
         async with self._lock:
             if namespace not in self._known:
                 self._known[namespace] = await self._look(namespace)
 
     def note(self, namespace: str) -> str:
-        """What the reader of an answer must know; empty where the claim could be looked at."""
+        """Say what the reader of an answer must know; empty if the claim could be read."""
         if self.of(namespace) != ClaimState.UNKNOWN:
             return ""
-        where = f"PersistentVolumeClaim {namespace}/{self._name}"
-        told = f"{where} may not be read" if self._kube else f"the file holds no PersistentVolumeClaim, so not {where}"
-        return f"{told}: answered as if it were there; without it pods start cold"
+        claim = f"PersistentVolumeClaim {namespace}/{self._name}"
+        problem = (
+            f"{claim} may not be read" if self._kube else f"the file holds no PersistentVolumeClaim, so not {claim}"
+        )
+        return f"{problem}: answered as if it existed; without it pods start cold"
 
     async def _look(self, namespace: str) -> ClaimState:
         if self._kube is None:

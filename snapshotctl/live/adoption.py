@@ -55,7 +55,7 @@ def _progress(checkpoint: Mapping[str, Any]) -> str:
 
 
 def judged(checkpoint: Mapping[str, Any], wanted: str) -> Ended | None:
-    """The controller's answer about version *wanted*; None while the question is open."""
+    """Read the controller's answer about version *wanted*; None while the question is open."""
     if annotations_of(checkpoint).get(keys.ANN_ADOPT) == wanted:
         return None
     entry, status = _condition(checkpoint), checkpoint.get("status") or {}
@@ -67,7 +67,7 @@ def judged(checkpoint: Mapping[str, Any], wanted: str) -> Ended | None:
 
 
 def facts_of(checkpoint: Mapping[str, Any], wanted: str, status: str) -> dict[str, str]:
-    """The lines to print."""
+    """Return what is printed, in order."""
     found: Mapping[str, Any] = checkpoint.get("status") or {}
     entry: Mapping[str, Any] = next((each for each in found.get("versions") or () if each.get("version") == wanted), {})
     facts = {

@@ -30,12 +30,12 @@ NOT_INSTALLED: Final = (
 
 
 def not_installed(error: KubeError) -> bool:
-    """Whether the server knows no such kind at all, in place of no such object."""
+    """Tell a kind that the server does not know from an object that does not exist."""
     return isinstance(error, NotFoundError) and any(words in error.message for words in _UNKNOWN_PATH)
 
 
 def explain(error: KubeError) -> str:
-    """One line: what happened, and the next command to type."""
+    """Say in one line what happened, and the next command to type."""
     if isinstance(error, ConfigError):
         return str(error)
     if not_installed(error):
@@ -58,7 +58,7 @@ def _allow(error: ForbiddenError) -> str:
     kind, where = ("role", f" -n {namespace}") if namespace else ("clusterrole", "")
     verbs = "get,list,watch" if found["verb"] in ("get", "list", "watch") else found["verb"]
     return (
-        f"; whoever may grant rights allows it with `kubectl create {kind} {ROLE} --verb={verbs} "
+        f"; a cluster administrator allows it with `kubectl create {kind} {ROLE} --verb={verbs} "
         f"--resource={resource}{where}` and `kubectl create {kind}binding {ROLE} --{kind}={ROLE} "
         f"{_subject(found['user'])}{where}`"
     )

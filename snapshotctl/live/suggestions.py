@@ -10,7 +10,7 @@ from kube.resources import Resource
 
 
 async def not_found(kube: KubeClient, resource: Resource, name: str, namespace: str) -> str:
-    """That there is no such object, and which one may have been meant."""
+    """Say that there is no such object, and which one may have been meant."""
     words = f"no {resource.kind} {name} in namespace {namespace}"
     try:
         others = [str(obj["metadata"]["name"]) for obj in (await kube.list(resource, namespace)).items]

@@ -35,7 +35,7 @@ async def until(
     words_of: Callable[[Object], str],
     tell: Tell,
 ) -> Ended | Object:
-    """The answer; the last look at the checkpoint where *patience* seconds did not suffice.
+    """Wait for the answer; after *patience* seconds return the checkpoint as it is then.
 
     An answer takes seconds to minutes, and one small object is cheap to read: nothing has to be kept open.
 
@@ -76,7 +76,7 @@ async def until_captured(kube: KubeClient, checkpoint: Object, patience: float, 
 
 
 def captured(checkpoint: Mapping[str, Any]) -> Ended | None:
-    """How a capture ended; None while it goes on."""
+    """Judge how a capture ended; None while it goes on."""
     status = checkpoint.get("status") or {}
     if status.get("phase") == Phase.READY:
         return Ended(ok=True, facts=_facts(checkpoint, "completed"))

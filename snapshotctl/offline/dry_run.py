@@ -35,7 +35,7 @@ Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class Forecast:
+class DryRun:
     """What a pass leaves behind."""
 
     objects: list[Object]
@@ -45,17 +45,17 @@ class Forecast:
 
 
 def key_of(obj: Object) -> Key:
-    """What tells an object of the file from all others."""
+    """Return what identifies an object of the file."""
     metadata = obj["metadata"]
     return str(obj["kind"]), str(metadata.get("namespace", "")), str(metadata["name"])
 
 
-def forecast(objects: Iterable[Object], values: Values, now: datetime) -> Forecast:
-    """One pass over every DynamoCheckpoint among ``objects``; each sees the objects as they are in the file."""
-    return asyncio.run(_forecast(list(objects), values, now))
+def dry_run(objects: Iterable[Object], values: Values, now: datetime) -> DryRun:
+    """Run one pass over every DynamoCheckpoint among ``objects``; each sees the objects as they are in the file."""
+    return asyncio.run(_dry_run(list(objects), values, now))
 
 
-async def _forecast(objects: list[Object], values: Values, now: datetime) -> Forecast:
+async def _dry_run(objects: list[Object], values: Values, now: datetime) -> DryRun:
     after = {key_of(obj): copy.deepcopy(obj) for obj in objects}
     events: list[dict[str, str]] = []
     times: list[float] = []
@@ -63,7 +63,7 @@ async def _forecast(objects: list[Object], values: Values, now: datetime) -> For
     try:
         observer = _observer(objects, values)
     except StorageError as error:
-        return Forecast(list(after.values()), [], None, f"chart value {error}")
+        return DryRun(list(after.values()), [], None, f"chart value {error}")
     for checkpoint in filter(is_checkpoint, objects):
         key = key_of(checkpoint)
         try:
@@ -71,7 +71,7 @@ async def _forecast(objects: list[Object], values: Values, now: datetime) -> For
             if observed is None:
                 continue
             step = plan(copy.deepcopy(observed), now, values)
-        except Exception as error:  # noqa: BLE001 - told as the result, beside the other checkpoints
+        except Exception as error:  # noqa: BLE001 - reported in the result, beside the other checkpoints
             errors.append(f"{'/'.join(key)}: {type(error).__name__}: {error}")
             continue
         for action in step.actions:
@@ -81,7 +81,7 @@ async def _forecast(objects: list[Object], values: Values, now: datetime) -> For
         who = f"{key[0]}/{key[2]}"
         events += [{"type": n.type, "reason": str(n.reason), "message": n.message, "object": who} for n in step.events]
         times += [] if step.requeue_after is None else [step.requeue_after]
-    return Forecast(list(after.values()), events, min(times, default=None), "; ".join(errors) or None)
+    return DryRun(list(after.values()), events, min(times, default=None), "; ".join(errors) or None)
 
 
 def _observer(objects: list[Object], values: Values) -> Observer:
@@ -107,7 +107,7 @@ class _File:
         self._objects = {key_of(obj): obj for obj in objects}
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
-        """The object.
+        """Return the object.
 
         Raises:
             NotFoundError: the file has none.
@@ -126,7 +126,7 @@ class _File:
         fields: str = "",
         keep: Transform | None = None,
     ) -> Listing:
-        """Objects of a kind; of the selectors only ``involvedObject.name=`` matters to what is asked here."""
+        """List objects of a kind; of the selectors only ``involvedObject.name=`` matters to what is asked here."""
         del labels, keep
         wanted = dict(part.split("=", 1) for part in fields.split(",") if part)
         name = wanted.get("involvedObject.name")

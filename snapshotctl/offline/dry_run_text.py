@@ -1,4 +1,4 @@
-"""A forecast as text for people, or as JSON for programs."""
+"""A dry run as text for people, or as JSON for programs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 import yaml
 
 from kube.api import Object
-from snapshotctl.offline.dry_run import Forecast, Key, key_of
+from snapshotctl.offline.dry_run import DryRun, Key, key_of
 
 
-def as_json(result: Forecast) -> str:
+def as_json(result: DryRun) -> str:
     """``{"objects", "events", "requeueAfterSeconds", "error"}``."""
     document = {
         "objects": result.objects,
@@ -23,12 +23,12 @@ def as_json(result: Forecast) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
-def as_diff(before: Iterable[Object], result: Forecast) -> str:
-    """A unified diff for each object that changes, the events, and when the controller would look again."""
+def as_diff(before: Iterable[Object], result: DryRun) -> str:
+    """Write a unified diff for each object that changes, the events, and when the controller would look again."""
     return "".join(_lines({key_of(obj): obj for obj in before}, result))
 
 
-def _lines(before: dict[Key, Object], result: Forecast) -> Iterator[str]:
+def _lines(before: dict[Key, Object], result: DryRun) -> Iterator[str]:
     after = {key_of(obj): obj for obj in result.objects}
     changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     for key in changed:

@@ -14,10 +14,9 @@ from contract.api.checkpoint import TargetError, annotations_of, check_target, l
 from contract.api.states import Admission
 from contract.config.storage import BadIdError, check_id
 from contract.pods.gpus import gpu_count
+from kube.api import Object
 from snapshotctl.errors import UserError
 from webhook.pod_schema import malformed
-
-Json = dict[str, Any]
 
 ID_PREFIX: Final = "manual-snapshot-"
 _OURS: Final = frozenset(
@@ -25,11 +24,11 @@ _OURS: Final = frozenset(
 )
 
 
-def pod_of(objects: Sequence[Mapping[str, Any]], source: str) -> Json:
-    """The only pod of a file.
+def pod_of(objects: Sequence[Mapping[str, Any]], source: str) -> Object:
+    """Return the only pod of a file.
 
     Raises:
-        UserError: there is something else in it.
+        UserError: it holds something else.
     """
     if len(objects) != 1 or objects[0].get("kind") != "Pod":
         kinds = ", ".join(str(obj.get("kind")) for obj in objects) or "nothing"
@@ -40,10 +39,10 @@ def pod_of(objects: Sequence[Mapping[str, Any]], source: str) -> Json:
 
 
 def targets_of(pod: Mapping[str, Any], said: str | None) -> tuple[str, ...]:
-    """The containers that the command line names, else the manifest, else the usual one.
+    """Choose the containers that the command line names, else the manifest, else the usual one.
 
     Raises:
-        UserError: one is not there, or the two do not agree.
+        UserError: one does not exist, or the two do not agree.
     """
     wanted = tuple(part.strip() for part in said.split(",")) if said else None
     noted = annotations_of(pod).get(keys.ANN_TARGET_CONTAINERS)
@@ -62,8 +61,8 @@ def targets_of(pod: Mapping[str, Any], said: str | None) -> tuple[str, ...]:
     return wanted or own
 
 
-def checkpoint_body(pod: Mapping[str, Any], target: str, checkpoint_id: str, namespace: str, signal: str) -> Json:
-    """A DynamoCheckpoint that captures the pod of a manifest under an id.
+def checkpoint_body(pod: Mapping[str, Any], target: str, checkpoint_id: str, namespace: str, signal: str) -> Object:
+    """Build a DynamoCheckpoint that captures the pod of a manifest under an id.
 
     Raises:
         UserError: the id cannot be one.
@@ -115,8 +114,8 @@ def check_job_file(pod: Mapping[str, Any], target: str) -> None:
         )
 
 
-def restore_body(pod: Mapping[str, Any], checkpoint: str, targets: Sequence[str], namespace: str) -> Json:
-    """A pod that restores by name."""
+def restore_body(pod: Mapping[str, Any], checkpoint: str, targets: Sequence[str], namespace: str) -> Object:
+    """Build a pod that restores by name."""
     body = copy.deepcopy(dict(pod))
     metadata = body["metadata"] = dict(body.get("metadata") or {})
     labels = {key: value for key, value in labels_of(pod).items() if key not in _OURS}

@@ -13,9 +13,9 @@ from contract.api import keys
 from contract.api.volume_claims import Claims, claim_state, unknown
 from contract.config.errors import dotted
 from contract.crds.checkpoint import DynamoCheckpoint
+from kube.api import Object
 from snapshotctl.errors import InputError, UserError
 
-Json = dict[str, Any]
 DEFAULT_NAMESPACE: Final = "default"
 NAMESPACED: Final = frozenset({keys.CHECKPOINT_KIND, "Event", "Job", "Lease", "PersistentVolumeClaim", "Pod"})
 """Kinds that are looked up by namespace here; all others stay as they are written."""
@@ -31,8 +31,8 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def read_objects(text: str, source: str) -> list[Json]:
-    """The objects of a YAML or JSON stream; lists are opened, a missing namespace is ``default``.
+def read_objects(text: str, source: str) -> list[Object]:
+    """Read the objects of a YAML or JSON stream; lists are opened, a missing namespace is ``default``.
 
     Args:
         text: the stream.
@@ -41,7 +41,7 @@ def read_objects(text: str, source: str) -> list[Json]:
     Raises:
         InputError: with the document and what is wrong with it.
     """
-    found: list[Json] = []
+    found: list[Object] = []
     for obj, where in _stream(text, source):
         checked = _checked(obj, where)
         if not isinstance(checked["metadata"].get("name"), str):
@@ -52,8 +52,8 @@ def read_objects(text: str, source: str) -> list[Json]:
     return found
 
 
-def read_manifests(text: str, source: str) -> list[Json]:
-    """The same for objects that are not in a cluster yet: ``generateName`` will do, and no namespace is made up.
+def read_manifests(text: str, source: str) -> list[Object]:
+    """Read objects that are not in a cluster yet: ``generateName`` will do, and no namespace is made up.
 
     Raises:
         InputError: as ``read_objects``.
@@ -101,7 +101,7 @@ def _opened(document: Any, where: str) -> Iterable[Any]:  # noqa: ANN401 - any Y
     return (document,)
 
 
-def _checked(obj: Any, where: str) -> Json:  # noqa: ANN401 - any YAML value
+def _checked(obj: Any, where: str) -> Object:  # noqa: ANN401 - any YAML value
     if not isinstance(obj, dict):
         raise InputError(f"{where}: an object is needed, found {type(obj).__name__}")
     kind, metadata = obj.get("kind"), obj.get("metadata")
@@ -119,7 +119,7 @@ def _checked(obj: Any, where: str) -> Json:  # noqa: ANN401 - any YAML value
     return obj
 
 
-def namespace_of(obj: Json, insisted: str | None, usual: str) -> str:
+def namespace_of(obj: Object, insisted: str | None, usual: str) -> str:
     """Return the namespace of a manifest: its own, else that of the command line, else the usual one.
 
     Raises:
@@ -133,13 +133,13 @@ def namespace_of(obj: Json, insisted: str | None, usual: str) -> str:
     return str(own or insisted or usual)
 
 
-def is_checkpoint(obj: Json) -> bool:
-    """Whether this is a DynamoCheckpoint."""
+def is_checkpoint(obj: Object) -> bool:
+    """Return whether this is a DynamoCheckpoint."""
     return obj.get("kind") == keys.CHECKPOINT_KIND and str(obj.get("apiVersion", "")).startswith(f"{keys.GROUP}/")
 
 
-def claims_in(objects: Iterable[Json]) -> Callable[[str], Claims]:
-    """From a claim's name to how it stands by a file's objects; where those hold no claim at all, nothing is known."""
+def claims_in(objects: Iterable[Object]) -> Callable[[str], Claims]:
+    """Look a claim up by its name among a file's objects; if those hold no claim at all, nothing is known."""
     stored = {
         (obj["metadata"]["namespace"], obj["metadata"]["name"]): obj
         for obj in objects
@@ -148,7 +148,7 @@ def claims_in(objects: Iterable[Json]) -> Callable[[str], Claims]:
     return lambda name: (lambda where: claim_state(stored.get((where, name)))) if stored else unknown
 
 
-def _check_types(obj: Json, where: str) -> None:
+def _check_types(obj: Object, where: str) -> None:
     """Only what could not be computed with at all: whether a value is a good one is for the decision to say."""
     if not isinstance(obj.get("status") or {}, dict):
         raise InputError(f"{where}: status must be an object")

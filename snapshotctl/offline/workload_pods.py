@@ -9,7 +9,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-Json = dict[str, Any]
+from kube.api import Object
 
 POD_KINDS: Final = frozenset({"ReplicaSet", "ReplicationController", "Deployment", "DaemonSet", "StatefulSet", "Job"})
 NO_WORKLOADS: Final = frozenset({"DynamoCheckpoint"})
@@ -18,15 +18,15 @@ _INDEX_KEY: Final = "batch.kubernetes.io/job-completion-index"
 
 
 class Candidate(NamedTuple):
-    """A pod that would be created, and where it comes from."""
+    """A pod that would be created, and what it is made from."""
 
     origin: str
-    """``Kind/name``, and the path of the template where an object has several."""
-    pod: Json
+    """``Kind/name``, and the path of the template if an object has several."""
+    pod: Object
 
 
 def candidates(obj: Mapping[str, Any]) -> list[Candidate]:
-    """The pods of one object, without a namespace of their own; none where it has no pod template."""
+    """Build the pods of one object, without a namespace of their own; none if it has no pod template."""
     kind = str(obj.get("kind", ""))
     origin = f"{kind}/{name_of(obj)}"
     if kind == "Pod":
@@ -47,18 +47,18 @@ def candidates(obj: Mapping[str, Any]) -> list[Candidate]:
 
 
 def name_of(obj: Mapping[str, Any]) -> str:
-    """The object's name, or what it would begin with."""
+    """Return the object's name, or what it would begin with."""
     metadata = _part(obj, "metadata")
     return str(metadata.get("name") or metadata.get("generateName") or "")
 
 
-def _bare(obj: Mapping[str, Any]) -> Json:
-    pod: Json = copy.deepcopy(dict(obj))
+def _bare(obj: Mapping[str, Any]) -> Object:
+    pod: Object = copy.deepcopy(dict(obj))
     pod.pop("status", None)
     return pod
 
 
-def _known(kind: str, name: str, spec: Mapping[str, Any]) -> Json:
+def _known(kind: str, name: str, spec: Mapping[str, Any]) -> Object:
     if kind == "Job":
         return _job_pod(name, spec)
     if kind == "Deployment":
@@ -70,7 +70,7 @@ def _known(kind: str, name: str, spec: Mapping[str, Any]) -> Json:
     return pod
 
 
-def _pod(kind: str, name: str, template: Mapping[str, Any]) -> Json:
+def _pod(kind: str, name: str, template: Mapping[str, Any]) -> Object:
     metadata = copy.deepcopy(dict(_part(template, "metadata")))
     metadata.pop("creationTimestamp", None)
     metadata.pop("name", None)
@@ -79,8 +79,8 @@ def _pod(kind: str, name: str, template: Mapping[str, Any]) -> Json:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": copy.deepcopy(template["spec"])}
 
 
-def _make_stateful(pod: Json, name: str, spec: Mapping[str, Any]) -> None:
-    """What the StatefulSet controller adds: a name that lasts, and the volumes of its claim templates."""
+def _make_stateful(pod: Object, name: str, spec: Mapping[str, Any]) -> None:
+    """Add what the StatefulSet controller adds: a name that lasts, and the volumes of its claim templates."""
     first = f"{name}-0"
     metadata = pod["metadata"]
     metadata["name"] = first
@@ -96,7 +96,7 @@ def _make_stateful(pod: Json, name: str, spec: Mapping[str, Any]) -> None:
         pod["spec"]["volumes"] = [*made, *volumes]
 
 
-def _job_pod(name: str, spec: Mapping[str, Any]) -> Json:
+def _job_pod(name: str, spec: Mapping[str, Any]) -> Object:
     pod = _pod("Job", name, spec["template"])
     metadata = pod["metadata"]
     metadata["labels"] = {**_part(metadata, "labels"), "batch.kubernetes.io/job-name": name, "job-name": name}
@@ -111,18 +111,18 @@ def _job_pod(name: str, spec: Mapping[str, Any]) -> Json:
 
 
 def _part(obj: Any, field: str) -> Mapping[str, Any]:  # noqa: ANN401 - any YAML value
-    """An object within an object; empty where there is none, or something else."""
+    """Return an object within an object; empty if there is none, or something else."""
     found = obj.get(field) if isinstance(obj, Mapping) else None
     return found if isinstance(found, Mapping) else {}
 
 
 def _objects(items: Any) -> list[Any]:  # noqa: ANN401 - any YAML value
-    """The objects of a list; what is no object would be refused anyway."""
+    """Keep the objects of a list; what is no object would be refused anyway."""
     return [each for each in items if isinstance(each, Mapping)] if isinstance(items, list) else []
 
 
 def _templates(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:  # noqa: ANN401 - any YAML value
-    """Pod templates anywhere in an object, with their paths."""
+    """Find pod templates anywhere in an object, with their paths."""
     if isinstance(node, list):
         for index, item in enumerate(node):
             yield from _templates(item, f"{path}[{index}]")

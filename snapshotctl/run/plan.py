@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from snapshotctl.errors import InputError, UserError
-from snapshotctl.offline.dry_run import forecast
+from snapshotctl.offline.dry_run import dry_run
 from snapshotctl.offline.dry_run_text import as_diff, as_json
 from snapshotctl.run.files import objects_of, values_of
 
@@ -18,7 +18,7 @@ def show_plan(objects: Path, values: Path | None, now: str | None, output: str) 
     moment = _moment(now)
     loaded = values_of(values)
     before = objects_of(objects)
-    result = forecast(before, loaded, moment)
+    result = dry_run(before, loaded, moment)
     click.echo(as_json(result) if output == "json" else as_diff(before, result), nl=False)
     if result.error:
         raise UserError(result.error)

@@ -26,15 +26,15 @@ _TITLES: Final = {Stage.RESTORE: "container", Stage.CHECKPOINT: "checkpoint", St
 
 
 def rendered(answers: Sequence[Answer], notes: Sequence[str], form: str) -> str:
-    """``{"answers": [...], "notes": [...]}`` as JSON or YAML."""
+    """Write ``{"answers": [...], "notes": [...]}`` as JSON or YAML."""
     return as_document({"answers": [answer.as_json() for answer in answers], "notes": list(notes)}, form)
 
 
 def as_text(answers: Iterable[Answer], notes: Iterable[str]) -> str:
-    """One paragraph for each pod."""
+    """Write one paragraph for each pod."""
     parts = ["".join(_paragraph(answer)) for answer in answers]
-    told = "".join(_lines("note", note) for note in notes)
-    return "\n".join([*parts, told] if told else parts)
+    general = "".join(_lines("note", note) for note in notes)
+    return "\n".join([*parts, general] if general else parts)
 
 
 def _paragraph(answer: Answer) -> Iterator[str]:
@@ -51,7 +51,7 @@ def _paragraph(answer: Answer) -> Iterator[str]:
 
 
 def _finding(found: Finding, *, deciding: bool) -> Iterator[str]:
-    """Stage, code and words; what to do only where something is to be done, and where this is what decided."""
+    """Write stage, code and words; what to do only if there is something to do and this is what decided."""
     head = f"{found.code}: {found.meaning}" if found.meaning else found.code
     title = _TITLES.get(found.stage)
     yield _lines(title or found.stage.value, f"{found.subject}: {head}" if title and found.subject else head)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -24,25 +24,25 @@ from contract.remedies.checkpoints import CHECKPOINT
 from kube.api import KubeClient, Object
 from kube.errors import ForbiddenError
 from kube.resources import EVENTS, PODS
+from kube.store import key_of
 from snapshotctl.explain.answers import state_of
 from snapshotctl.view import table
-from snapshotctl.view.inventory import answer_for, checkpoint_facts, key_of, pod_facts, take, versions
+from snapshotctl.view.inventory import answer_for, checkpoint_facts, pod_facts, take, versions
 
-Json = dict[str, Any]
 _INDENT: Final = 14
 STUCK_PAGE: Final = "docs/operating.md#a-checkpoint-that-does-not-go"
 LAST_EVENTS: Final = 10
 _AWAITED: Final = {
     ReadySignal.FILE: (
         f"It is captured when its worker writes the file {control_files.READY_FOR_SNAPSHOT}, as snapshot_sdk.quiesce "
-        "does (spec.job.readySignal: File). A worker that never does needs a checkpoint made anew with "
+        "does (spec.job.readySignal: File). A worker that never does needs a new checkpoint with "
         "spec.job.readySignal: Probe."
     ),
     ReadySignal.PROBE: "It is captured when the probes of its container have passed (spec.job.readySignal: Probe).",
 }
 
 
-async def page_of(kube: KubeClient, checkpoint: Object) -> Json:
+async def page_of(kube: KubeClient, checkpoint: Object) -> Object:
     """Everything about *checkpoint*, for programs.
 
     Raises:
@@ -85,12 +85,12 @@ def _why(pod: Object, inventory: Any) -> str:  # noqa: ANN401 - an Inventory
     return next((found.meaning for found in answer.findings if found.code == answer.code), "")
 
 
-def _image(checkpoint: Mapping[str, Any]) -> str:
+def _image(checkpoint: Object) -> str:
     noted = ((checkpoint.get("status") or {}).get("image") or {}).get("reference")
     return str(noted or (captured_container(checkpoint) or {}).get("image") or "")
 
 
-async def _events(kube: KubeClient, namespace: str, name: str) -> list[Json]:
+async def _events(kube: KubeClient, namespace: str, name: str) -> list[Object]:
     fields = f"involvedObject.kind={keys.CHECKPOINT_KIND},involvedObject.name={name}"
     try:
         found = (await kube.list(EVENTS, namespace, fields=fields)).items
@@ -114,8 +114,8 @@ def _when(event: Object) -> str:
     return str(series or event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"])
 
 
-def next_steps(checkpoint: Mapping[str, Any], remedy: str) -> list[str]:
-    """What a person does now, as sentences with commands."""
+def next_steps(checkpoint: Object, remedy: str) -> list[str]:
+    """Say what a person does now, in sentences with commands."""
     namespace, name = key_of(checkpoint)
     if checkpoint["metadata"].get("deletionTimestamp"):
         return _until_gone(checkpoint)
@@ -141,8 +141,8 @@ def next_steps(checkpoint: Mapping[str, Any], remedy: str) -> list[str]:
     return steps
 
 
-def _overtaken(checkpoint: Mapping[str, Any]) -> str:
-    """What becomes of a version that was asked for while another is captured, empty where none was."""
+def _overtaken(checkpoint: Object) -> str:
+    """Say what becomes of a version that was asked for while another is captured; empty if none was."""
     namespace, name = key_of(checkpoint)
     status = checkpoint.get("status") or {}
     try:
@@ -157,16 +157,16 @@ def _overtaken(checkpoint: Mapping[str, Any]) -> str:
     )
 
 
-def _until_gone(checkpoint: Mapping[str, Any]) -> list[str]:
-    """What holds an object that was deleted."""
+def _until_gone(checkpoint: Object) -> list[str]:
+    """Say what holds an object that was deleted."""
     namespace, name = key_of(checkpoint)
     finalizers = checkpoint["metadata"].get("finalizers") or ()
     if keys.FINALIZER not in finalizers:
-        return [f"It waits for whoever put a finalizer on it: {', '.join(map(str, finalizers)) or 'none is left'}."]
+        return [f"It waits for the owners of its finalizers: {', '.join(map(str, finalizers)) or 'none is left'}."]
     return [
         (
             "Its artifacts are removed first, by a Job; a minute is usual. "
-            "Where an Event CleanupBlocked or CleanupFailed stands above, do what its message says."
+            "If there is an Event CleanupBlocked or CleanupFailed above, do what its message says."
         ),
         (
             "To let it go without its artifacts, which then stay in storage: "
@@ -176,8 +176,8 @@ def _until_gone(checkpoint: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _another(checkpoint: Mapping[str, Any]) -> str:
-    """A version that is not in use: the next number, where versions are numbers."""
+def _another(checkpoint: Object) -> str:
+    """Choose a version that is not in use: the next number, if versions are numbers."""
     try:
         wanted = artifact_version(checkpoint)
     except BadIdError:
@@ -187,12 +187,12 @@ def _another(checkpoint: Mapping[str, Any]) -> str:
     return str(max(numbers, default=0) + 1)
 
 
-def as_text(page: Json) -> str:
-    """The page for people."""
+def as_text(page: Object) -> str:
+    """Write the page for people."""
     return "".join(f"{line}\n" for line in _lines(page, datetime.now(UTC)))
 
 
-def _lines(page: Json, now: datetime) -> Iterator[str]:
+def _lines(page: Object, now: datetime) -> Iterator[str]:
     yield from _head(page, now)
     yield ""
     yield from _section("Conditions", _condition_rows(page["conditions"], now), "none yet")
@@ -205,7 +205,7 @@ def _lines(page: Json, now: datetime) -> Iterator[str]:
         yield f"  See {page['read']}"
 
 
-def _head(page: Json, now: datetime) -> Iterator[str]:
+def _head(page: Object, now: datetime) -> Iterator[str]:
     identity = ", ".join(f"{key}={value}" for key, value in page["identity"].items() if not isinstance(value, dict))
     rows = {
         "Name": f"{page['namespace']}/{page['name']}",
@@ -240,7 +240,7 @@ def _with_headers(headers: list[str], rows: list[list[str]]) -> list[list[str]]:
     return [headers, *rows] if rows else []
 
 
-def _condition_rows(conditions: Iterable[Json], now: datetime) -> list[list[str]]:
+def _condition_rows(conditions: Iterable[Object], now: datetime) -> list[list[str]]:
     rows = []
     for entry in conditions:
         reason = str(entry.get("reason", ""))
@@ -250,7 +250,7 @@ def _condition_rows(conditions: Iterable[Json], now: datetime) -> list[list[str]
     return _with_headers(["TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"], rows)
 
 
-def _version_rows(found: Iterable[Json], now: datetime) -> list[list[str]]:
+def _version_rows(found: Iterable[Object], now: datetime) -> list[list[str]]:
     rows = [
         [
             str(each.get("version", "")),
@@ -263,7 +263,7 @@ def _version_rows(found: Iterable[Json], now: datetime) -> list[list[str]]:
     return _with_headers(["VERSION", "SIZE", "AGE", "MANIFEST"], rows)
 
 
-def _pod_rows(pods: Iterable[Json], now: datetime) -> list[list[str]]:
+def _pod_rows(pods: Iterable[Object], now: datetime) -> list[list[str]]:
     rows = [
         [pod["name"], pod["outcome"], pod["version"], table.age(pod["createdAt"], now), pod["code"], pod["why"]]
         for pod in pods
@@ -271,7 +271,7 @@ def _pod_rows(pods: Iterable[Json], now: datetime) -> list[list[str]]:
     return _with_headers(["NAME", "START", "VERSION", "AGE", "CODE", "WHY"], rows)
 
 
-def _event_rows(events: Iterable[Json], now: datetime) -> list[list[str]]:
+def _event_rows(events: Iterable[Object], now: datetime) -> list[list[str]]:
     rows = [
         [
             table.age(event["at"], now),

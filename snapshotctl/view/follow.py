@@ -1,6 +1,6 @@
 """``snapshotctl get --watch``: a line for each change, from the table that was printed on, none left out.
 
-The table and each new list are looks at one moment; what changed between two looks is told as if it had been watched.
+The table and each new list are looks at one moment; what changed between two of them is printed as if watched.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ async def follow(session: Session, view: View, names: set[str], inventory: Inven
     known = list(view.objects(inventory))
     widths = _widths(session, view, inventory)
 
-    async def tell(kind: str, obj: Object) -> None:
+    async def show(kind: str, obj: Object) -> None:
         if not names or obj["metadata"]["name"] in names:
             look = await take(session.kube, session.scope)
-            click.echo(_told(view, kind, obj, look, session, widths))
+            click.echo(_line_of(view, kind, obj, look, session, widths))
 
     while True:
         listing = await session.kube.list(view.resource, session.scope, labels=view.labels)
         for kind, obj in missed(known, listing.items):
-            await tell(kind, obj)
+            await show(kind, obj)
         current = {key_of(obj): obj for obj in listing.items}
         version = listing.resource_version
         try:
@@ -53,13 +53,13 @@ async def follow(session: Session, view: View, names: set[str], inventory: Inven
                     current.pop(key_of(event.object), None)
                     if event.type != "DELETED":
                         current[key_of(event.object)] = event.object
-                    await tell(event.type, event.object)
+                    await show(event.type, event.object)
         except GoneError:
             known = list(current.values())
 
 
 def missed(known: Iterable[Object], listed: Iterable[Object]) -> Iterator[tuple[str, Object]]:
-    """What a watch would have said between two looks, as far as the looks tell: its kind, and the object."""
+    """List what a watch would have said between two looks, as far as the looks tell: its kind, and the object."""
     before = {key_of(obj): obj for obj in known}
     for obj in listed:
         was = before.pop(key_of(obj), None)
@@ -70,7 +70,7 @@ def missed(known: Iterable[Object], listed: Iterable[Object]) -> Iterator[tuple[
     yield from (("DELETED", obj) for obj in before.values())
 
 
-def _told(view: View, kind: str, obj: Object, inventory: Inventory, session: Session, widths: Sequence[int]) -> str:
+def _line_of(view: View, kind: str, obj: Object, inventory: Inventory, session: Session, widths: Sequence[int]) -> str:
     fact = view.facts(obj, inventory)
     if kind == "DELETED":
         fact |= {"reason": "deleted", "code": "deleted", "phase": "deleted"}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 from contract.api import keys
 from contract.api.checkpoint import annotations_of, captured_version, controller_of, labels_of, resolve_id
@@ -16,11 +16,9 @@ from contract.config.storage import BadIdError
 from controller.workloads.pods import OF_GRAPHS, OPTED_IN, alive, checkpoint_name
 from kube.api import KubeClient, Object
 from kube.resources import CHECKPOINTS, PODS
+from kube.store import Key, key_of
 from snapshotctl.explain.answers import Answer, Facts, is_shaped, lived, state_of
 from snapshotctl.view import table
-
-Json = dict[str, Any]
-Key = tuple[str, str]
 
 CHECKPOINT_HEADERS: Final = ("NAME", "PHASE", "ID", "VERSIONS", "SIZE", "USED BY", "AGE", "WHY")
 POD_HEADERS: Final = ("NAME", "START", "CHECKPOINT", "VERSION", "AGE", "WHY")
@@ -47,16 +45,16 @@ class Inventory:
     def _by_name(self) -> Mapping[Key, Object]:
         return {key_of(each): each for each in self.checkpoints}
 
-    def users(self, checkpoint: Mapping[str, Any]) -> tuple[Object, ...]:
-        """Living pods that were shaped to restore from it."""
+    def users(self, checkpoint: Object) -> tuple[Object, ...]:
+        """List living pods that were mutated to restore from it."""
         return tuple(pod for pod in self.members(checkpoint) if is_shaped(pod))
 
-    def members(self, checkpoint: Mapping[str, Any]) -> Sequence[Object]:
+    def members(self, checkpoint: Object) -> Sequence[Object]:
         """Living pods that name it, whether they restore or not."""
         return self._by_checkpoint.get(key_of(checkpoint), ())
 
-    def checkpoint_of(self, pod: Mapping[str, Any]) -> Object | None:
-        """The checkpoint that a pod names."""
+    def checkpoint_of(self, pod: Object) -> Object | None:
+        """Find the checkpoint that a pod names."""
         return self._by_name.get((key_of(pod)[0], checkpoint_name(dict(pod))))
 
 
@@ -84,12 +82,7 @@ def _sorted(objects: Iterable[Object]) -> tuple[Object, ...]:
     return tuple(sorted(objects, key=key_of))
 
 
-def key_of(obj: Mapping[str, Any]) -> Key:
-    """Namespace and name."""
-    return str(obj["metadata"].get("namespace", "")), str(obj["metadata"]["name"])
-
-
-def versions(checkpoint: Mapping[str, Any]) -> list[Json]:
+def versions(checkpoint: Object) -> list[Object]:
     """Artifacts in storage, the newest last; of a checkpoint that lists none, the one that it was captured as."""
     status = checkpoint.get("status") or {}
     listed = [dict(each) for each in status.get("versions") or ()]
@@ -99,15 +92,15 @@ def versions(checkpoint: Mapping[str, Any]) -> list[Json]:
     return [entry | {"createdAt": status.get("createdAt")}]
 
 
-def _version(checkpoint: Mapping[str, Any]) -> str:
+def _version(checkpoint: Object) -> str:
     try:
         return captured_version(checkpoint, resolve_id(checkpoint))
     except BadIdError:
         return ""
 
 
-def workload_of(pod: Mapping[str, Any]) -> str:
-    """``Kind/name`` of what people deployed, told from the pod alone."""
+def workload_of(pod: Object) -> str:
+    """``Kind/name`` of what people deployed, from the pod alone."""
     labels = labels_of(pod)
     if labels.get(keys.LABEL_GRAPH):
         return f"{keys.GRAPH_KIND}/{labels[keys.LABEL_GRAPH]}"
@@ -120,7 +113,7 @@ def workload_of(pod: Mapping[str, Any]) -> str:
     return f"{owner['kind']}/{owner['name']}"
 
 
-def origin_of(checkpoint: Mapping[str, Any]) -> str:
+def origin_of(checkpoint: Object) -> str:
     """``Kind/name`` of the workload or graph that it was made for; empty for one made by hand."""
     owner = controller_of(dict(checkpoint))
     if owner is not None:
@@ -130,12 +123,12 @@ def origin_of(checkpoint: Mapping[str, Any]) -> str:
     return annotations_of(checkpoint).get(keys.ANN_WORKLOAD, "")
 
 
-def phase_of(checkpoint: Mapping[str, Any]) -> str:
-    """The phase; Pending before the controller has looked."""
+def phase_of(checkpoint: Object) -> str:
+    """Return the phase; Pending before the controller has looked."""
     return str((checkpoint.get("status") or {}).get("phase") or Phase.PENDING.value)
 
 
-def checkpoint_facts(checkpoint: Mapping[str, Any], inventory: Inventory) -> Json:
+def checkpoint_facts(checkpoint: Object, inventory: Inventory) -> Object:
     """One checkpoint for programs."""
     namespace, name = key_of(checkpoint)
     status, state = checkpoint.get("status") or {}, state_of(checkpoint)
@@ -157,8 +150,8 @@ def checkpoint_facts(checkpoint: Mapping[str, Any], inventory: Inventory) -> Jso
     }
 
 
-def checkpoint_row(facts: Json, now: datetime) -> list[str]:
-    """The cells of ``CHECKPOINT_HEADERS``."""
+def checkpoint_row(facts: Object, now: datetime) -> list[str]:
+    """Fill the cells of ``CHECKPOINT_HEADERS``."""
     return [
         facts["name"],
         facts["phase"],
@@ -171,8 +164,8 @@ def checkpoint_row(facts: Json, now: datetime) -> list[str]:
     ]
 
 
-def why(facts: Json) -> str:
-    """The reason, where it says more than the phase."""
+def why(facts: Object) -> str:
+    """Return the reason if it says more than the phase."""
     return "" if facts["phase"] == Phase.READY or facts["reason"] == facts["phase"] else str(facts["reason"])
 
 
@@ -181,7 +174,7 @@ def answer_for(pod: Object, inventory: Inventory) -> Answer:
     return lived(Facts(pod, inventory.checkpoint_of(pod)))
 
 
-def pod_facts(pod: Object, inventory: Inventory) -> Json:
+def pod_facts(pod: Object, inventory: Inventory) -> Object:
     """One pod for programs."""
     answer = answer_for(pod, inventory)
     return {
@@ -196,8 +189,8 @@ def pod_facts(pod: Object, inventory: Inventory) -> Json:
     }
 
 
-def pod_row(facts: Json, now: datetime) -> list[str]:
-    """The cells of ``POD_HEADERS``."""
+def pod_row(facts: Object, now: datetime) -> list[str]:
+    """Fill the cells of ``POD_HEADERS``."""
     return [
         facts["name"],
         facts["outcome"],

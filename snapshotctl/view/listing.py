@@ -24,8 +24,6 @@ from snapshotctl.view.inventory import (
     pod_row,
 )
 
-Json = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class View:
@@ -38,11 +36,11 @@ class View:
     labels: str
     """Selects what is watched."""
     headers: Sequence[str]
-    facts: Callable[[Object, Inventory], Json]
-    row: Callable[[Json, datetime], list[str]]
+    facts: Callable[[Object, Inventory], Object]
+    row: Callable[[Object, datetime], list[str]]
     objects: Callable[[Inventory], Sequence[Object]]
 
-    def facts_of(self, inventory: Inventory) -> list[Json]:
+    def facts_of(self, inventory: Inventory) -> list[Object]:
         """All of them."""
         return [self.facts(obj, inventory) for obj in self.objects(inventory)]
 
@@ -71,8 +69,8 @@ VIEWS: Final = {
 }
 
 
-def as_table(view: View, facts: Sequence[Json], *, everywhere: bool) -> str:
-    """Aligned columns, the namespace first where there are several."""
+def as_table(view: View, facts: Sequence[Object], *, everywhere: bool) -> str:
+    """Align columns, the namespace first if there are several."""
     now = datetime.now(UTC)
     headers = ["NAMESPACE", *view.headers] if everywhere else list(view.headers)
     return (
@@ -86,7 +84,7 @@ def as_document(document: Any, form: str) -> str:  # noqa: ANN401 - any JSON val
     return text if form == "json" else yaml.safe_dump(json.loads(text), sort_keys=False, allow_unicode=True)
 
 
-def cells_of(view: View, fact: Json, now: datetime, *, everywhere: bool) -> list[str]:
-    """One line of the table, the namespace first where there are several."""
+def cells_of(view: View, fact: Object, now: datetime, *, everywhere: bool) -> list[str]:
+    """Fill one line of the table, the namespace first if there are several."""
     cells = view.row(fact, now)
     return [fact["namespace"], *cells] if everywhere else cells

@@ -32,12 +32,12 @@ COLOURS: Final[Mapping[str, str]] = {
 
 
 def columns(headers: Sequence[str], rows: Iterable[Sequence[str]], widths: Sequence[int] = ()) -> list[str]:
-    """The lines of a table.
+    """Return the lines of a table.
 
     Args:
         headers: of the columns.
         rows: their cells.
-        widths: at least so wide, where later lines must fit below earlier ones.
+        widths: at least so wide, so that later lines fit below earlier ones.
     """
     table = [list(headers), *(list(row) for row in rows)]
     found = measured(table, widths)
@@ -64,12 +64,12 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def coloured(word: str) -> str:
-    """The word in its colour, where it has one; click takes colours away off a terminal."""
+    """Colour the word if it has a colour; click takes colours away off a terminal."""
     return click.style(word, fg=COLOURS[word]) if word in COLOURS else word
 
 
 def age(since: object, now: datetime) -> str:
-    """Time since a moment as the API writes it: ``12s``, ``5m``, ``3h``, ``2d``; empty where there is none."""
+    """Time since a moment as the API writes it: ``12s``, ``5m``, ``3h``, ``2d``; empty if there is none."""
     try:
         seconds = max(0, int((now - parse_time(str(since))).total_seconds()))
     except ValueError:
@@ -81,7 +81,7 @@ def age(since: object, now: datetime) -> str:
 
 
 def size(number: object) -> str:
-    """Bytes in the largest unit that leaves a number of at least one: ``1.2 GiB``; empty where there is none."""
+    """Bytes in the largest unit that leaves a number of at least one: ``1.2 GiB``; empty if there is none."""
     if not isinstance(number, int) or isinstance(number, bool):
         return ""
     amount, unit = float(number), 0

@@ -5,33 +5,33 @@ from __future__ import annotations
 import io
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
 from kube.api import Object
+from kube.store import key_of
 from snapshotctl.explain.answers import is_shaped
 from snapshotctl.view import table
-from snapshotctl.view.inventory import Inventory, checkpoint_facts, key_of, origin_of, pod_facts, why, workload_of
+from snapshotctl.view.inventory import Inventory, checkpoint_facts, origin_of, pod_facts, why, workload_of
 
-Json = dict[str, Any]
 BY_HAND: Final = "made by hand"
 _WIDE: Final = 1000
 """Columns of what is no terminal: nothing is wrapped there."""
 
 
-def forest(inventory: Inventory) -> list[Json]:
+def forest(inventory: Inventory) -> list[Object]:
     """``[{namespace, workloads: [{workload, checkpoints: [{..., versions: [{..., pods}], cold}], cold}]}]``."""
-    workloads: defaultdict[tuple[str, str], Json] = defaultdict(lambda: {"checkpoints": [], "cold": []})
+    workloads: defaultdict[tuple[str, str], Object] = defaultdict(lambda: {"checkpoints": [], "cold": []})
     for checkpoint in inventory.checkpoints:
         place = workloads[key_of(checkpoint)[0], _branch(checkpoint, inventory)]
         place["checkpoints"].append(_checkpoint(checkpoint, inventory))
     for pod in inventory.pods:
         if inventory.checkpoint_of(pod) is None:
             workloads[key_of(pod)[0], workload_of(pod)]["cold"].append(pod_facts(pod, inventory))
-    found: defaultdict[str, list[Json]] = defaultdict(list)
+    found: defaultdict[str, list[Object]] = defaultdict(list)
     for (namespace, workload), branch in sorted(workloads.items()):
         found[namespace].append({"workload": workload, **branch})
     return [{"namespace": namespace, "workloads": branches} for namespace, branches in found.items()]
@@ -43,7 +43,7 @@ def _branch(checkpoint: Object, inventory: Inventory) -> str:
     return origin_of(checkpoint) or (users.pop() if len(users) == 1 else BY_HAND)
 
 
-def _checkpoint(checkpoint: Object, inventory: Inventory) -> Json:
+def _checkpoint(checkpoint: Object, inventory: Inventory) -> Object:
     facts = checkpoint_facts(checkpoint, inventory)
     members = inventory.members(checkpoint)
     users = [pod_facts(pod, inventory) for pod in members if is_shaped(pod)]
@@ -58,7 +58,7 @@ def _checkpoint(checkpoint: Object, inventory: Inventory) -> Json:
     return {**facts, "versions": known, "cold": cold}
 
 
-def as_text(namespaces: Iterable[Json]) -> str:
+def as_text(namespaces: Iterable[Object]) -> str:
     """Drawn with lines, in colour on a terminal."""
     terminal = Console()
     console = Console(
@@ -77,7 +77,7 @@ def as_text(namespaces: Iterable[Json]) -> str:
     return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
 
 
-def _draw_workload(tree: Tree, workload: Json) -> None:
+def _draw_workload(tree: Tree, workload: Object) -> None:
     branch = tree.add(Text(workload["workload"]))
     for checkpoint in workload["checkpoints"]:
         size = table.size(checkpoint["size"])
@@ -90,7 +90,7 @@ def _draw_workload(tree: Tree, workload: Json) -> None:
     _draw_pods(branch, workload["cold"])
 
 
-def _draw_pods(branch: Tree, pods: Iterable[Json]) -> None:
+def _draw_pods(branch: Tree, pods: Iterable[Object]) -> None:
     for pod in pods:
         reason = "" if pod["outcome"] == "restored" else pod["code"]
         branch.add(_line(pod["name"], pod["outcome"], "", reason))

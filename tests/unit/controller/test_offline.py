@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from contract.api import keys
 from contract.api.states import Phase
-from snapshotctl.offline.dry_run import forecast
+from snapshotctl.offline.dry_run import dry_run
 from tests.support.builders.checkpoints import (
     AGENT_MOUNT,
     JOB,
@@ -31,7 +31,7 @@ from tests.support.builders.objects import ID, checkpoint
 
 
 def after(*objects, values=AGENT_MOUNT):
-    return forecast(objects, values, NOW)
+    return dry_run(objects, values, NOW)
 
 
 def only(result, kind):
@@ -57,7 +57,7 @@ def test_a_story_from_new_to_ready():
 def test_the_input_is_left_alone():
     given_objects = [pending()]
     before = copy.deepcopy(given_objects)
-    forecast(given_objects, AGENT_MOUNT, NOW)
+    dry_run(given_objects, AGENT_MOUNT, NOW)
 
     assert before == given_objects
 
@@ -154,7 +154,7 @@ def test_every_world_comes_to_rest(obj, capture, pod, others, values):
         pod["metadata"]["labels"] = {keys.LABEL_JOB_NAME: JOB, keys.LABEL_IS_SOURCE: "true"}
     objects = [each for each in (obj, capture, pod, *others) if each is not None]
     for _ in range(5):
-        result = forecast(objects, values, NOW)
+        result = dry_run(objects, values, NOW)
         assert result.error is None
         before, objects = objects, result.objects
 

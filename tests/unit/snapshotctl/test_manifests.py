@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from contract.api import keys
 from contract.config.values import values_from
-from snapshotctl.explain.original_pod import unshaped
+from snapshotctl.explain.original_pod import original_pod
 from snapshotctl.offline.workload_pods import candidates
 from tests.support.builders.objects import ID, IMAGE, checkpoint, container, opted_in, pod, ready
 from tests.support.builders.pods import auto_pod, checkpoint_of, random_pod
@@ -121,7 +121,7 @@ def test_a_shaped_pod_is_judged_as_its_template_would_be(obj, checkpoints):
     first, stored = admitted(obj, checkpoints, values)
     stored["metadata"]["name"] = "web-0"
     stored["spec"]["nodeName"] = "node-0"
-    again, _ = admitted(unshaped(stored), checkpoints, values)
+    again, _ = admitted(original_pod(stored), checkpoints, values)
     assert (first.code, first.message) == (again.code, again.message)
 
 
@@ -138,14 +138,14 @@ def test_every_pod_is_judged_again_as_it_was_first(seed, inject):
     if obj["metadata"]["labels"].get(keys.LABEL_RESTORE) == keys.RESTORE_AUTO:
         checkpoints.append(checkpoint_of(obj))
     first, stored = admitted(obj, checkpoints, values)
-    again, _ = admitted(unshaped(stored), checkpoints, values)
+    again, _ = admitted(original_pod(stored), checkpoints, values)
     assert (first.code, first.message) == (again.code, again.message)
 
 
 def test_a_graphs_worker_asks_again():
     """Shaping takes the wish of a candidate away, and with it the checkpoint's name."""
     labels = {keys.LABEL_CHECKPOINT_ID: ID, keys.LABEL_IS_RESTORE_TARGET: "true", keys.LABEL_COMPONENT: "w"}
-    found = unshaped(pod(labels=labels, annotations={keys.ANN_CHECKPOINT: "qwen"}))
+    found = original_pod(pod(labels=labels, annotations={keys.ANN_CHECKPOINT: "qwen"}))
     assert {keys.ANN_CHECKPOINT_NAME: "qwen", keys.ANN_RESTORE_CANDIDATE: "true"} == found["metadata"]["annotations"]
 
 
