@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from contract.api import keys
 from contract.api.volume_claims import Claims, claim_state, unknown
 from contract.config.errors import dotted
+from contract.config.yaml import MOST_NESTING
 from contract.crds.checkpoint import DynamoCheckpoint
 from kube.api import Object
 from snapshotctl.errors import InputError, UserError
@@ -64,21 +65,36 @@ def read_manifests(text: str, source: str) -> list[Object]:
 def _stream(text: str, source: str) -> Iterator[tuple[Any, str]]:
     for number, document in enumerate(_documents(text, source), start=1):
         where = f"{source}: document {number}"
+        if problem := _nesting_problem(document, frozenset(), set()):
+            raise InputError(f"{where}: {problem}")
         for obj in _opened(document, where):
             yield obj, where
 
 
 def _documents(text: str, source: str) -> Iterator[Any]:
     stripped = text.lstrip()
+    form = "JSON" if stripped.startswith(("{", "[")) else "YAML"
     try:
-        if stripped.startswith(("{", "[")):
-            yield from _json_stream(stripped)
-        else:
-            yield from yaml.load_all(text, Loader=_Loader)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{source}: not JSON: {error}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
+        yield from _json_stream(stripped) if form == "JSON" else yaml.load_all(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError: bad JSON, or a number of thousands of digits
+        raise InputError(f"{source}: not {form}: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise InputError(f"{source}: not {form}: nested too deeply") from error
+
+
+def _nesting_problem(node: Any, above: frozenset[int], done: set[int]) -> str:  # noqa: ANN401 - any YAML value
+    """Say why a value cannot be walked through, empty if it can; what an alias repeats is looked at once."""
+    if not isinstance(node, dict | list) or id(node) in done:
+        return ""
+    if id(node) in above:
+        return "contains itself by a YAML alias; write the value out"
+    if len(above) >= MOST_NESTING:
+        return f"nested deeper than {MOST_NESTING} levels"
+    parts = node.values() if isinstance(node, dict) else node
+    problems = (_nesting_problem(part, above | {id(node)}, done) for part in parts)
+    found = next(filter(None, problems), "")
+    done.add(id(node))
+    return found
 
 
 def _json_stream(text: str) -> Iterator[Any]:

@@ -46,6 +46,30 @@ def answered(obj, run=asyncio.run):
         return False
 
 
+HEAD = "kind: Rollout\nmetadata: {name: x}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        pytest.param("file: not YAML: nested too deeply", f"{HEAD}a: {'[' * 2000}", id="deep-yaml"),
+        pytest.param("file: not JSON: nested too deeply", "[" * 50_000, id="deep-json"),
+        pytest.param("file: document 1: nested deeper than 100", "[" * 150 + "]" * 150, id="rather-deep-json"),
+        pytest.param("file: not YAML: Exceeds the limit", f"{HEAD}a: {'1' * 5000}", id="long-number-in-yaml"),
+        pytest.param("file: not JSON: Exceeds the limit", f'{{"a": {"1" * 5000}}}', id="long-number-in-json"),
+        pytest.param("file: document 1: contains itself", f"{HEAD}spec: &a {{x: *a}}", id="alias-of-itself"),
+    ],
+)
+def test_text_that_cannot_be_read_is_refused(words, text):
+    with pytest.raises(InputError, match=words):
+        read_manifests(text, "file")
+
+
+def test_an_alias_is_read_as_what_it_stands_for():
+    (obj,) = read_manifests(f"{HEAD}spec: {{a: &a {{x: 1}}, b: *a, c: [*a, *a]}}", "file")
+    assert {"a": {"x": 1}, "b": {"x": 1}, "c": [{"x": 1}, {"x": 1}]} == obj["spec"]
+
+
 @settings(max_examples=200, deadline=None)
 @given(TREES)
 def test_any_document(tree):
