@@ -78,7 +78,7 @@ class ThreadHold:
                 _ptrace(_CONT, tid, _passed_on(status))
 
     def _seize(self) -> None:
-        """Until no new thread appears: a thread that is not held yet may start another."""
+        """Seize until no new thread appears: a thread that is not held yet may start another."""
         while new := {tid for pid in self._pids for tid in _threads(pid)} - self._held:
             for tid in new:
                 if LIBC.ptrace(_SEIZE, tid, 0, _EXITKILL) != 0:
@@ -113,7 +113,7 @@ class ThreadHold:
     def _detach(self) -> None:
         for tid in self._held:
             _ptrace(_DETACH, tid, 0)
-            _stopped(tid)  # one that has ended is waited for by whoever traced it, or its process stays a zombie
+            _stopped(tid)  # its tracer must wait for one that has ended, or its process stays a zombie
 
 
 def _threads(pid: int) -> list[int]:
@@ -127,12 +127,12 @@ def _has_ended(tid: int) -> bool:
 
 
 def _ptrace(request: int, tid: int, data: int) -> None:
-    """A thread that is gone meanwhile is no error: who waits for it sees that."""
+    """Call ptrace; a thread that has ended meanwhile is no error, since waiting for it shows that."""
     LIBC.ptrace(request, tid, 0, data)
 
 
 def _stopped(tid: int) -> int | None:
-    """The wait status of a thread that has stopped since it was asked last."""
+    """Return the wait status of a thread that has stopped since the last call."""
     with suppress(ChildProcessError):
         pid, status = os.waitpid(tid, os.WNOHANG | _WALL)
         if pid and os.WIFSTOPPED(status):
@@ -145,7 +145,7 @@ def _is_group_stop(status: int) -> bool:
 
 
 def _passed_on(status: int) -> int:
-    """The signal to deliver: its own, unless the stop was one of ptrace's events."""
+    """Return the signal to deliver: its own, unless the stop was one of ptrace's events."""
     number = os.WSTOPSIG(status)
     return 0 if status >> 16 or number in (signal.SIGTRAP, signal.SIGCONT) else number
 

@@ -50,14 +50,14 @@ class Cuda(Protocol):
     """What captures and restores need of the driver; every pid is the host's."""
 
     def find(self, pids: Iterable[int]) -> Mapping[int, int]:
-        """The CUDA processes among these, each with its restore thread. NVML alone and cuInit alone count.
+        """Return the CUDA processes among these, each with its restore thread. NVML alone and cuInit alone count.
 
-        Works on stopped processes too. Raises CudaError where the driver fails.
+        Works on stopped processes too. Raises CudaError if the driver fails.
         """
         ...
 
     def state(self, pid: int, seconds: float) -> ProcessState:
-        """Where a process stands. It must not be stopped: the call would not return."""
+        """Return the state of a process. It must not be stopped: the call would not return."""
         ...
 
     def lock(self, pid: int, seconds: float) -> None:
@@ -87,7 +87,7 @@ class CudaHelper:
         self._absent_until = 0.0
 
     def devices(self) -> list[str]:
-        """UUIDs of the node's devices; empty where there is no driver."""
+        """Return the UUIDs of the node's devices; empty if there is no driver."""
         helper = self._running()
         return helper.devices if helper else []
 

@@ -83,13 +83,13 @@ class Driver:
         return found
 
     def restore_thread(self, pid: int) -> int:
-        """The thread that must run for a restore. Answers at once, also for a stopped process."""
+        """Return the thread that must run for a restore. Answers at once, also for a stopped process."""
         tid = ctypes.c_int()
         self._check(self._cuda.cuCheckpointProcessGetRestoreThreadId(pid, ctypes.byref(tid)))
         return tid.value
 
     def state(self, pid: int) -> int:
-        """A ``ProcessState``. Waits while the process is stopped, and while another call on it goes on."""
+        """Return a ``ProcessState``. Waits while the process is stopped, and while another call on it goes on."""
         state = ctypes.c_int()
         self._check(self._cuda.cuCheckpointProcessGetState(pid, ctypes.byref(state)))
         return state.value
@@ -104,7 +104,7 @@ class Driver:
         self._check(self._cuda.cuCheckpointProcessCheckpoint(pid, None))
 
     def restore(self, pid: int, pairs: list[tuple[str, str]]) -> None:
-        """The reverse. ``pairs``: UUID of each device seen at the checkpoint, and of the one to use; empty for one."""
+        """Move it back. ``pairs``: UUID of each device seen at the checkpoint, and of the one to use; empty for one."""
         block = (_GpuPair * len(pairs))()
         for pair, (old, new) in zip(block, pairs, strict=True):
             pair.oldUuid[:] = bytes.fromhex(old)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def main(library: str) -> int:
-    """Serve until standard input ends; 1 where there is no driver."""
+    """Serve until standard input ends; 1 if there is no driver."""
     syscalls.die_with_parent(signal.SIGKILL)
     try:
         cuda = driver.Driver(library)

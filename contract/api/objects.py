@@ -20,7 +20,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition of a status; *since* is None if nobody wrote when it turned, or wrote no time."""
+    """One condition of a status; *since* is None if no time was written, or none that can be read."""
 
     status: str
     reason: str
@@ -80,7 +80,7 @@ class ObjectView:
         }
 
     def is_true(self, kind: str) -> bool:
-        """Whether the condition of that type is there and ``True``."""
+        """Say whether the condition of that type is there and ``True``."""
         found = self.conditions.get(kind)
         return found is not None and found.is_true
 

@@ -1,4 +1,4 @@
-/* Stands in for libcuda.so.1 where there is no card: the checkpoint calls, with the driver's own rules for real processes.
+/* Replaces libcuda.so.1 on machines without a card: the checkpoint calls, with the driver's own rules for real processes.
  *
  * Its folder holds `state/PID` for each process that is taken for a CUDA process (R running, L locked, C checkpointed),
  * and what tests arrange for it: `PID.busy` (calls in flight never end), `PID.oom` (the next restore finds no memory),

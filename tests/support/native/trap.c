@@ -1,5 +1,5 @@
-/* Stands where a loader, a C library or criu might look inside a container. Whoever loads it leaves a line in /sprung:
- * the capabilities that it was loaded with. */
+/* A trap for loaders, C libraries and criu inside a container: a process that loads it leaves a line in /sprung, the
+ * capabilities that it was loaded with. */
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>

@@ -58,7 +58,7 @@ ELSEWHERE = {
     ("controller/workloads/admission_events.py", "'Normal' if found in QUIET else 'Warning'", "camel_case(code)"),
     ("controller/checkpoints/reasons.py", "'Normal' if reason in NORMAL else 'Warning'", "reason"),
 }
-ROOMS = ("agent", "certs", "controller", "daemon", "graphs", "kube", "webhook", "workloads")
+ROOMS = ("agent", "certs", "controller", "daemon", "kube", "webhook")
 
 
 @pytest.mark.parametrize(
