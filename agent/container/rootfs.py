@@ -109,8 +109,10 @@ def _overlay_marks(upper: int, name: str) -> dict[str, bytes]:
 def skipper(exclusions: Sequence[str], mount_points: Collection[str], in_use: Collection[str]) -> Callable[[str], bool]:
     """Return a predicate for what is not captured: mount points, and exclusions unless a process holds something there.
 
-    An exclusion is a path prefix (``/proc``), or a glob over the whole path (``*/__pycache__``).
+    An exclusion is a path prefix (``/proc``), or a glob over the whole path (``*/__pycache__``). A path that is written
+    without its slash (``tmp``, ``./proc``) is taken from the root, since there is nothing else that it could mean.
     """
+    exclusions = [_from_root(pattern) for pattern in exclusions]
     points = frozenset(mount_points) - {"/"}
     needed = frozenset(ancestor for path in in_use for ancestor in _ancestors(path))
 
@@ -118,6 +120,11 @@ def skipper(exclusions: Sequence[str], mount_points: Collection[str], in_use: Co
         return path in points or (path not in needed and any(_excluded(path, pattern) for pattern in exclusions))
 
     return skip
+
+
+def _from_root(pattern: str) -> str:
+    clean = pattern.removeprefix("./")
+    return clean if clean.startswith(("/", "*", "?", "[")) else f"/{clean}"
 
 
 def _ancestors(path: str) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from contract.api import keys
 from contract.api.conditions import condition
+from contract.api.gpus import gpu_count
 from contract.api.identity import identity_hash
 from contract.api.states import ConditionType, Phase, ReadySignal
 from contract.config.storage import BadIdError, check_id, check_version
@@ -164,14 +165,17 @@ def shared_memory_size(checkpoint: Mapping[str, Any]) -> str | None:
 
 
 def target_containers(pod: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the containers to restore: the annotation, else ``main``, else the only container.
+    """Return the names of the containers to restore.
+
+    The annotation, else ``main``, else the only container, else kubectl's default container, else the only one with a
+    GPU.
 
     Raises:
         TargetError: if that gives nothing, or a name that the pod lacks, twice, or too long to report on.
     """
     names = [str(c.get("name", "")) for c in (pod.get("spec") or {}).get("containers") or ()]
     said = annotations_of(pod).get(keys.ANN_TARGET_CONTAINERS)
-    targets = _default_target(names) if said is None else tuple(part.strip() for part in said.split(","))
+    targets = _default_target(pod, names) if said is None else tuple(part.strip() for part in said.split(","))
     if "" in targets:
         raise TargetError(f"annotation {keys.ANN_TARGET_CONTAINERS} must be a comma-separated list of container names")
     if len(set(targets)) != len(targets):
@@ -196,12 +200,20 @@ def check_target(target: str, names: list[str]) -> None:
         )
 
 
-def _default_target(names: list[str]) -> tuple[str, ...]:
+def _default_target(pod: Mapping[str, Any], names: list[str]) -> tuple[str, ...]:
+    """Return the target of a pod that names none; ``main`` first, as the guides' manifests expect."""
     if keys.DEFAULT_TARGET in names:
         return (keys.DEFAULT_TARGET,)
     if len(names) == 1:
         return (names[0],)
+    if (marked := annotations_of(pod).get(keys.ANN_DEFAULT_CONTAINER)) in names:
+        return (str(marked),)
+    with_gpus = [str(c.get("name")) for c in (pod.get("spec") or {}).get("containers") or () if gpu_count(c)]
+    if len(with_gpus) == 1:
+        return (with_gpus[0],)
+    example = (with_gpus or names or [keys.DEFAULT_TARGET])[0]
     raise TargetError(
-        f"the pod has no container {keys.DEFAULT_TARGET!r} and more than one container; "
-        f"name the target with annotation {keys.ANN_TARGET_CONTAINERS}: {', '.join(names)}"
+        f"the pod has more than one container, none of them is {keys.DEFAULT_TARGET!r}, marked by annotation "
+        f"{keys.ANN_DEFAULT_CONTAINER}, or the only one with a GPU; name the target with annotation "
+        f"{keys.ANN_TARGET_CONTAINERS}={example} (containers: {', '.join(names)})"
     )

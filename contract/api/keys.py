@@ -52,6 +52,8 @@ LABEL_NODE_READY: Final = "nvidia.com/snapshot-node"
 NODE_READY_VALUE: Final = "ready"
 
 # --- Annotations, upstream -------------------------------------------------------------------------------------------
+ANN_DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
+"""kubectl's own: the container that `kubectl exec` and `logs` take if none is named."""
 ANN_TARGET_CONTAINERS: Final = "nvidia.com/snapshot-target-containers"
 ANN_ARTIFACT_VERSION: Final = "nvidia.com/snapshot-artifact-version"
 ANN_CHECKPOINT_STATUS: Final = "nvidia.com/snapshot-checkpoint-status"

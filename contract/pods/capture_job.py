@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from contract.api import checkpoint as ckpt
 from contract.api import control_files, keys
+from contract.api.gpus import gpu_count
 from contract.api.states import ReadySignal
 from contract.config.storage import BadIdError, check_id
 from contract.pods import common
-from contract.pods.gpus import gpu_count
 from contract.pods.injected_tools import Tools, file_probe, tools_for
 from contract.pods.template_hash import OUR_ENVIRONMENT
 

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from contract.api import keys
 from contract.api.checkpoint import TargetError, annotations_of, check_target, labels_of, target_containers
+from contract.api.gpus import gpu_count
 from contract.api.states import Admission
 from contract.config.storage import BadIdError, check_id
-from contract.pods.gpus import gpu_count
 from kube.api import Object
 from snapshotctl.errors import UserError
 from webhook.pod_schema import malformed

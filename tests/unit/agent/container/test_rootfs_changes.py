@@ -32,6 +32,20 @@ def test_skipped(path, skipped):
     assert skipped == skip(path)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "path", "skipped"),
+    [
+        pytest.param("tmp", "/tmp/scratch", True, id="without-its-slash"),
+        pytest.param("./proc", "/proc/1", True, id="from-here"),
+        pytest.param("tmp", "/app/tmp", False, id="elsewhere"),
+        pytest.param("models/*.bin", "/models/a.bin", True, id="glob-without-its-slash"),
+        pytest.param("*/tmp", "/app/tmp", True, id="glob-anywhere"),
+    ],
+)
+def test_what_an_exclusion_names(pattern, path, skipped):
+    assert skipped == skipper([pattern], [], [])(path)
+
+
 def test_collect(tmp_path):
     for name in ("app", "app/__pycache__", "etc"):
         (tmp_path / name).mkdir()
