@@ -83,7 +83,7 @@ def _shaped(restore: Restore, operations: tuple[Json, ...], warnings: tuple[str,
 
 
 def _unshaped(pod: Json, wanted: RestoreRequest | None, code: Admission, message: str) -> Decision:
-    """Told on the pod itself: with failure policy Ignore and a Deployment nobody would see it otherwise."""
+    """Write the reason on the pod itself: with failure policy Ignore and a Deployment it is seen nowhere else."""
     if not opted_in(pod) or (code == Admission.ALREADY_SHAPED and says_shaped(pod)):
         return Decision(code, message)
     notes = {keys.ANN_ADMISSION: code.value} | (wanted.notes if wanted else {})

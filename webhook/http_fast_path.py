@@ -48,7 +48,7 @@ class Desk(Protocol):
         ...
 
     def reply(self, body: bytes) -> Reply:
-        """The answer to a POST of this body; never raises."""
+        """Return the answer to a POST of this body; never raises."""
         ...
 
 
@@ -130,7 +130,7 @@ class FastPath(asyncio.Protocol):
         return stalled
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The general server knows every connection, so that it closes all of them in the end."""
+        """Register with the general server, which closes every connection in the end."""
         self._transport = transport  # type: ignore[assignment] # a stream's transport is both
         self._general.connection_made(transport)
 
@@ -141,7 +141,7 @@ class FastPath(asyncio.Protocol):
         self._general.connection_lost(error)
 
     def pause_writing(self) -> None:
-        """A client that does not read its answers is served at its own pace, which the general server can."""
+        """Hand a client that does not read its answers to the general server, which serves it at its own pace."""
         self._general.pause_writing()
         self._hand_over()
 
@@ -150,7 +150,7 @@ class FastPath(asyncio.Protocol):
         self._general.resume_writing()
 
     def eof_received(self) -> bool | None:
-        """What is waiting now stays unfinished."""
+        """Leave unfinished what is waiting now."""
         self._hand_over()
         return self._general.eof_received()
 

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def kept_claim(claim: Object) -> Object:
-    """What of *claim* is remembered."""
+    """Return what of *claim* is kept in the cache."""
     before = claim["metadata"]
     metadata = {field: before[field] for field in _METADATA if field in before}
     return {"metadata": metadata, "status": {"phase": (claim.get("status") or {}).get("phase", "")}}

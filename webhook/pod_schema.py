@@ -93,7 +93,7 @@ def malformed(pod: object) -> str | None:
 
 
 def _misfit(value: object, shape: Shape, path: str) -> str | None:
-    """What of ``value`` does not fit; null is the same as absent, but not within a list."""
+    """Name what of ``value`` does not fit; null is the same as absent, but not within a list."""
     if value is None:
         return None
     if shape is TEXTS:

@@ -72,11 +72,11 @@ def says_shaped(pod: Json) -> bool:
 
 
 def parse_request(request: Mapping[str, Any], pod: Json, values: Values) -> RestoreRequest:
-    """The rows of the table that need no checkpoint, in their order; the first that applies ends it.
+    """Apply the rows of the table that need no checkpoint, in their order; the first that applies ends it.
 
     Raises:
-        Unshaped: where one applies.
-        TargetError: where the container that an automatic checkpoint would capture cannot be told.
+        NotEligible: if one applies.
+        TargetError: if the container that an automatic checkpoint would capture cannot be determined.
     """
     namespace = (pod.get("metadata") or {}).get("namespace") or request.get("namespace") or ""
     _check_installation(namespace, values)
@@ -162,10 +162,10 @@ def _automatic(namespace: str, pod: Json, values: Values, *, may_wait: bool) -> 
 
 
 def check_supported(pod: Json) -> None:
-    """Whether the pod is of a kind that can be captured and restored.
+    """Check that the pod is of a kind that can be captured and restored.
 
     Raises:
-        Unshaped: where it is not.
+        NotEligible: if it is not.
     """
     if problem := common.unsupported(pod.get("spec") or {}):
         raise NotEligible(Admission.POD_UNSUPPORTED, f"spec.{problem[0]} {problem[1]}")
@@ -184,7 +184,7 @@ def _check_identity(pod: Json, target: str) -> None:
 
 
 def _earlier_stamp(namespace: str, pod: Json) -> str:
-    """The stamp of an earlier look at the same pod: what other webhooks changed since does not make another kind."""
+    """Return the hash of an earlier look at the same pod: what other webhooks changed since makes no other template."""
     annotations = ckpt.annotations_of(pod)
     stamp = annotations.get(keys.ANN_TEMPLATE_HASH, "")
     if annotations.get(keys.ANN_ADMISSION, Admission.WEBHOOK_UNREACHABLE) == Admission.WEBHOOK_UNREACHABLE:

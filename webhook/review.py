@@ -58,7 +58,7 @@ def answer(body: bytes, lookup: Lookup, values: Values, claims: Claims = unknown
 
 
 def parse(body: bytes) -> Json:
-    """The ``request`` of a review.
+    """Return the ``request`` of a review.
 
     Raises:
         BadReviewError: where the body is none.
@@ -83,7 +83,7 @@ def parse(body: bytes) -> Json:
 
 
 def render(uid: str, decision: Decision) -> bytes:
-    """The AdmissionReview that tells a decision."""
+    """Render the AdmissionReview that carries a decision."""
     response: Json = {
         "uid": uid,
         "allowed": True,

@@ -102,7 +102,7 @@ class Edge:
             )
 
     def reply(self, body: bytes) -> Reply:
-        """The answer to a posted body."""
+        """Return the answer to a posted body."""
         started = time.perf_counter()
         try:
             result = answer(body, self.lookup, self.values, self.claims)

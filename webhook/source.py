@@ -26,14 +26,14 @@ _NEVER: Final = "a pod that mounts it (storage.accessMode=podMount) would not st
 def resolve_source(
     pod: Json, wanted: RestoreRequest, checkpoint: Json | None, values: Values, claims: Claims
 ) -> Restore:
-    """How ``pod`` is to be shaped, now or, where it waits, for the checkpoint that is being made.
+    """Decide how ``pod`` is mutated, now or, if it waits, for the checkpoint that is being made.
 
     Raises:
-        Unshaped: where it is not to be.
-        TargetError: where the containers to restore cannot be told.
+        NotEligible: if it is not to be.
+        TargetError: if the containers to restore cannot be determined.
     """
     held = _is_held(wanted, checkpoint)
-    source = _prospect(pod, wanted) if checkpoint is None else checkpoint
+    source = expected_checkpoint(pod, wanted) if checkpoint is None else checkpoint
     if held and checkpoint is None and _leaves_command_to_stock_image(pod, wanted, source, values):
         # Its command can be written only now, and is known only after the capture, which this very pod asks for.
         raise _requested(
@@ -48,7 +48,7 @@ def resolve_source(
 
 
 def differences(pod: Json, checkpoint: Json | None, restore: Restore) -> tuple[str, ...]:
-    """What a person should know who expects the pod's own command line to run."""
+    """Warn a person who expects the pod's own command line to run."""
     captured = ckpt.captured_container(checkpoint) if checkpoint else None
     if captured is None or restore.stamp:
         return ()
@@ -65,7 +65,7 @@ def differences(pod: Json, checkpoint: Json | None, restore: Restore) -> tuple[s
 
 
 def _is_held(wanted: RestoreRequest, checkpoint: Json | None) -> bool:
-    """Whether the pod waits; False: the checkpoint is there."""
+    """Say whether the pod waits; False: the checkpoint is there."""
     if checkpoint is None:
         if not wanted.automatic:
             raise NotEligible(
@@ -80,8 +80,14 @@ def _is_held(wanted: RestoreRequest, checkpoint: Json | None) -> bool:
         raise NotEligible(
             Admission.CHECKPOINT_DELETING, f"DynamoCheckpoint {wanted.name} is being deleted; {_after_deletion(wanted)}"
         )
+    if ckpt.uses_gpu_memory_service(checkpoint):
+        raise NotEligible(
+            Admission.CHECKPOINT_FAILED,
+            f"DynamoCheckpoint {wanted.name} has spec.gpuMemoryService.enabled, which is not supported together with "
+            "restores; set it to false and capture again",
+        )
     if ckpt.is_given_up(checkpoint):
-        return _begins_anew(wanted)
+        return _is_restarted(wanted)
     return _waits_for_phase(wanted, checkpoint.get("status") or {})
 
 
@@ -97,8 +103,8 @@ def _after_deletion(wanted: RestoreRequest) -> str:
     return "pods created after that make a new one" if wanted.automatic else "create a new one"
 
 
-def _begins_anew(wanted: RestoreRequest) -> bool:
-    """Its capture was ended for want of a pod; here is one."""
+def _is_restarted(wanted: RestoreRequest) -> bool:
+    """Say whether the pod waits for a capture that was cancelled because no pod requested it, and now restarts."""
     if not wanted.may_wait:
         raise NotEligible(
             Admission.CHECKPOINT_NOT_READY,
@@ -126,8 +132,8 @@ def _waits_for_phase(wanted: RestoreRequest, status: Json) -> bool:
     return True
 
 
-def _prospect(pod: Json, wanted: RestoreRequest) -> Json:
-    """The checkpoint that will be made of an automatic pod, as far as shaping asks."""
+def expected_checkpoint(pod: Json, wanted: RestoreRequest) -> Json:
+    """Return the checkpoint that will be made of an automatic pod, as far as the patch needs it."""
     labels = {keys.LABEL_CHECKPOINT_ID: wanted.checkpoint_id}
     annotations = {keys.ANN_AUTO_CHECKPOINT: "true", keys.ANN_TEMPLATE_HASH: wanted.stamp}
     metadata = {"name": wanted.name, "labels": labels, "annotations": annotations}
@@ -179,7 +185,7 @@ def _storage(values: Values) -> Storage:
 
 
 def _check_claim(wanted: RestoreRequest, checkpoint: Json | None, restore: Restore, claim: ClaimState) -> None:
-    """A pod that mounts a claim that is not there would not start cold: it would never start."""
+    """Refuse a missing claim: a pod that mounts it would not start cold, it would never start."""
     problem = _claim_problem(claim, said_of_claim(checkpoint), restore, wanted.namespace)
     if problem and checkpoint is None:
         # Who starts cold for want of the claim asks for the checkpoint all the same: that says what it waits for.
@@ -189,7 +195,7 @@ def _check_claim(wanted: RestoreRequest, checkpoint: Json | None, restore: Resto
 
 
 def _claim_problem(claim: ClaimState, said: str, restore: Restore, namespace: str) -> str:
-    """What keeps the claim from being mounted.
+    """Say what keeps the claim from being mounted.
 
     The controller's word *said* is a moment older than what the copy of claims knows, but tells why it may not be made.
     """
@@ -226,7 +232,7 @@ def _shared_memory(checkpoint: Json, template: Json, captured: Json) -> str | No
 
 
 def _captured_image(checkpoint: Json, captured: Json, values: Values) -> str:
-    """The image that was captured, as the controller noted it; the template may have changed since."""
+    """Return the image that was captured, as the controller noted it; the template may have changed since."""
     noted = ((checkpoint.get("status") or {}).get("image") or {}).get("reference")
     written = str(captured.get("image") or "")
     return str(noted or values.placeholder.images.get(written, written))

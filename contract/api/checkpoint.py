@@ -164,6 +164,11 @@ def shared_memory_size(checkpoint: Mapping[str, Any]) -> str | None:
     return None if memory.get("disabled") else str(memory.get("size") or keys.SHARED_MEMORY_SIZE)
 
 
+def uses_gpu_memory_service(checkpoint: Mapping[str, Any]) -> bool:
+    """Say whether the checkpoint asks for the GPU memory service, which no restore supports."""
+    return bool(((checkpoint.get("spec") or {}).get("gpuMemoryService") or {}).get("enabled"))
+
+
 def target_containers(pod: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the containers to restore.
 

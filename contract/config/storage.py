@@ -56,7 +56,7 @@ class Storage:
 
 
 def storage_from_values(values: Values) -> Storage:
-    """The checkpoint volume that ``values`` describe.
+    """Return the checkpoint volume that ``values`` describe.
 
     Raises:
         StorageError: where the values contradict each other.
@@ -115,7 +115,7 @@ def artifact_dir(base_path: str | PurePosixPath, checkpoint_id: str, version: st
 
 
 def artifact_path(base_path: str, checkpoint_id: str, version: str) -> str:
-    """The same as text: a path object costs ten times as much, and admission has no use for it.
+    """Return the same as text: a path object costs ten times as much, and admission has no use for it.
 
     Raises:
         BadIdError: where id or version is not one.

@@ -122,7 +122,7 @@ def _each_once(secrets: list[block.PullSecret]) -> list[block.PullSecret]:
 
 
 def duration_seconds(text: str) -> int:
-    """A duration of the values (``1h30m``) in seconds."""
+    """Return a duration of the values (``1h30m``) in seconds."""
     return sum(int(n) * _SECONDS[unit] for n, unit in re.findall(r"([0-9]+)([hms])", text))
 
 
@@ -144,7 +144,7 @@ def load_values(text: str) -> Values:
 
 
 def values_from(raw: Mapping[str, Any]) -> Values:
-    """The same from parsed values; null stands for the default, as it does for Helm.
+    """Read the same from parsed values; null means the default, as it does for Helm.
 
     Raises:
         ValuesError: as ``load_values``.

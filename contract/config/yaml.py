@@ -16,7 +16,7 @@ _CLOSING: Final = (yaml.SequenceEndEvent, yaml.MappingEndEvent)
 
 
 def load_yaml(text: str | bytes) -> Any:  # noqa: ANN401 - any YAML value
-    """The value of one document.
+    """Return the value of one document.
 
     Raises:
         yaml.YAMLError: the text is no YAML, is nested too deeply, or holds a date, number or letter that cannot be.

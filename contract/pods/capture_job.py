@@ -117,7 +117,7 @@ class InvalidTemplateError(ValueError):
 
 
 def build_capture_job(checkpoint: Mapping[str, Any], *, values: Values, storage: Storage) -> Json:
-    """The capture Job of a checkpoint, single-attempt, owned by it.
+    """Build the capture Job of a checkpoint, single-attempt, owned by it.
 
     Raises:
         ShapeError: where the checkpoint cannot be captured as it is written.
@@ -206,7 +206,7 @@ def _target(checkpoint: Mapping[str, Any], spec: Mapping[str, Any]) -> Json:
 
 def _refuse(checkpoint: Mapping[str, Any], spec: Mapping[str, Any], target: Mapping[str, Any]) -> None:
     path = "spec.job.podTemplateSpec.spec"
-    if ((checkpoint.get("spec") or {}).get("gpuMemoryService") or {}).get("enabled"):
+    if ckpt.uses_gpu_memory_service(checkpoint):
         raise InvalidTemplateError(
             "spec.gpuMemoryService.enabled", "is not supported together with checkpoints; set it to false"
         )
@@ -246,7 +246,7 @@ def _shape_pod(spec: Json, target: Json, values: Values) -> None:
 
 
 def _as_sidecar(container: Json) -> Json:
-    """Runs beside the target and ends with it; without probes that might wait for the target, which starts after it."""
+    """Have a container run beside the target and end with it, without probes that might wait for the target."""
     waits = ("startupProbe", "livenessProbe")
     return {key: value for key, value in container.items() if key not in waits} | {"restartPolicy": "Always"}
 

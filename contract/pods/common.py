@@ -33,7 +33,7 @@ def unsupported(spec: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def control_dir(container: Mapping[str, Any]) -> str:
-    """The container's control directory: its own environment's word where it has one."""
+    """Return the container's control directory: its own environment's word if it has one."""
     for entry in container.get("env") or ():
         if entry.get("name") == keys.ENV_CONTROL_DIR and entry.get("value"):
             return str(entry["value"])
@@ -49,28 +49,28 @@ def has_named(items: Any, name: str) -> bool:  # noqa: ANN401 - a list of a raw 
 
 
 def control_mount(container: Mapping[str, Any]) -> Json:
-    """The mount of the container's own folder in the control volume."""
+    """Return the mount of the container's own folder in the control volume."""
     return {"name": keys.CONTROL_VOLUME, "mountPath": control_dir(container), "subPath": container["name"]}
 
 
 def control_volume() -> Json:
-    """The volume that holds the control directories."""
+    """Return the volume that holds the control directories."""
     return {"name": keys.CONTROL_VOLUME, "emptyDir": {}}
 
 
 def storage_volume(claim: str) -> Json:
-    """The checkpoint volume."""
+    """Return the checkpoint volume."""
     return {"name": keys.STORAGE_VOLUME, "persistentVolumeClaim": {"claimName": claim}}
 
 
 def shared_memory_volume(size: str) -> Json:
-    """The memory-backed volume for /dev/shm; ``size`` empty: no limit."""
+    """Return the memory-backed volume for /dev/shm; ``size`` empty: no limit."""
     medium: Json = {"medium": "Memory"}
     return {"name": keys.SHARED_MEMORY_VOLUME, "emptyDir": medium | ({"sizeLimit": size} if size else {})}
 
 
 def mounted_at(container: Mapping[str, Any], path: str) -> Json | None:
-    """The container's mount at exactly this path."""
+    """Return the container's mount at exactly this path."""
     wanted = path.rstrip("/")
     mounts = container.get("volumeMounts") or ()
     for mount in mounts:

@@ -39,7 +39,7 @@ class Tools:
 
 
 def tools_for(checkpoint: Mapping[str, Any], image: str, values: Values, *, capture: bool = False) -> Tools | None:
-    """What a container lacks that runs ``image``; None: nothing.
+    """Return what a container lacks that runs ``image``; None: nothing.
 
     Args:
         checkpoint: what it is captured for or restored from.
@@ -76,7 +76,7 @@ def _is_of_workload(checkpoint: Mapping[str, Any]) -> bool:
 
 
 def file_probe(directory: str, name: str, *, stock: bool) -> Json:
-    """A probe that succeeds once a control file is there.
+    """Return a probe that succeeds once a control file is there.
 
     Args:
         directory: the container's control directory.

@@ -214,7 +214,7 @@ def _env_operations(env: list[Json] | None, path: str, wanted: dict[str, str], d
 
 
 def startup_gate(container: Mapping[str, Any], directory: str, *, stock: bool = False) -> Json:
-    """The startup probe that keeps the other probes off while a restore or a cold start runs.
+    """Return the startup probe that keeps the other probes off while a restore or a cold start runs.
 
     It asks what the container's own probe asks, every second, and gives up no earlier than that probe would have.
 

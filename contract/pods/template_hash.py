@@ -90,7 +90,7 @@ _SCALE: Final = {
 
 
 def template_hash(pod: Mapping[str, Any], target: str, more: Iterable[str] = ()) -> str:
-    """What the memory of the target's worker follows from, as 32 hex digits; empty where the pod lacks the target.
+    """Hash what the memory of the target's worker follows from: 32 hex digits, empty if the pod lacks the target.
 
     Args:
         pod: a pod, or a pod template.
@@ -132,7 +132,7 @@ def automatic_name(checkpoint_id: str) -> str:
 
 
 def automatic_target(pod: Mapping[str, Any]) -> str:
-    """The container that an automatic checkpoint captures.
+    """Return the container that an automatic checkpoint captures.
 
     Raises:
         TargetError: where it cannot be told, or more than one is named.

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from contract.api import keys
-from contract.api.checkpoint import controller_of
+from contract.api.checkpoint import controller_of, uses_gpu_memory_service
 from contract.api.states import GraphReason, Phase
 from kube.api import Object
 
@@ -55,9 +55,9 @@ def standing_of(checkpoint: Mapping[str, Any] | None) -> Standing:
     if checkpoint is None or checkpoint["metadata"].get("deletionTimestamp"):
         return Standing.WAITING
     phase = (checkpoint.get("status") or {}).get("phase")
-    if phase == Phase.READY:
-        return Standing.READY
-    return Standing.FAILED if phase == Phase.FAILED else Standing.WAITING
+    if phase == Phase.FAILED or uses_gpu_memory_service(checkpoint):
+        return Standing.FAILED
+    return Standing.READY if phase == Phase.READY else Standing.WAITING
 
 
 def is_ours(deployment: Mapping[str, Any], graph_name: str, uid: str) -> bool:

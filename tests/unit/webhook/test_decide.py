@@ -21,6 +21,11 @@ from webhook.decide import decide
 VALUES = load_values("")
 
 
+def with_memory_service(found):
+    found["spec"]["gpuMemoryService"] = {"enabled": True}
+    return found
+
+
 def answer(obj, *stored, values=VALUES, **fields):
     found = {(item["metadata"]["namespace"], item["metadata"]["name"]): item for item in stored}
     return decide(request(obj, **fields), lambda namespace, name: found.get((namespace, name)), values)
@@ -117,6 +122,14 @@ UNSHAPED = [
         [phase("Failed", message="no space left")],
         "",
         id="failed",
+    ),
+    pytest.param(
+        Admission.CHECKPOINT_FAILED,
+        "spec.gpuMemoryService.enabled, which is not supported",
+        opted_in(),
+        [with_memory_service(ready())],
+        "",
+        id="gpu-memory-service",
     ),
     pytest.param(
         Admission.CHECKPOINT_ID_UNAVAILABLE,

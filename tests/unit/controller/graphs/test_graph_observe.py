@@ -146,6 +146,11 @@ async def test_who_is_woken_by_a_checkpoint():
         pytest.param(Standing.WAITING, checkpoint("a", phase="Ready", deletionTimestamp="now"), id="going"),
         pytest.param(Standing.READY, checkpoint("a", phase="Ready"), id="ready"),
         pytest.param(Standing.FAILED, checkpoint("a", phase="Failed"), id="failed"),
+        pytest.param(
+            Standing.FAILED,
+            checkpoint("a", phase="Ready") | {"spec": {"gpuMemoryService": {"enabled": True}}},
+            id="gpu-memory-service",
+        ),
     ],
 )
 def test_where_a_checkpoint_stands(expected, obj):
