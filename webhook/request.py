@@ -156,6 +156,8 @@ def _automatic(namespace: str, pod: Json, values: Values, *, may_wait: bool) -> 
             f"container {target} has neither a startup nor a readiness probe, so nobody can tell when it is worth "
             "capturing; add a readiness probe to the pod template",
         )
+    if problem := common.not_capturable(container):
+        raise NotEligible(Admission.POD_UNSUPPORTED, f"spec.{problem[0]} {problem[1]}")
     stamp = _earlier_stamp(namespace, pod) or template_hash(pod, target, values.automatic.hash_annotations)
     checkpoint_id = automatic_id(namespace, stamp)
     return RestoreRequest(namespace, automatic_name(checkpoint_id), may_wait, checkpoint_id, stamp, target)

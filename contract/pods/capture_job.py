@@ -219,11 +219,8 @@ def _refuse(checkpoint: Mapping[str, Any], spec: Mapping[str, Any], target: Mapp
             f"no-ready-signal: Probe needs a startup or readiness probe on container {target['name']!r}; "
             "add one, or use File and let the worker write the ready file",
         )
-    if gpu_count(target) > 1 and not target.get("command"):
-        raise InvalidTemplateError(
-            f"{path}.containers[{target['name']}].command",
-            "is needed for a worker with more than one GPU: cuda-checkpoint must launch it; write the command out",
-        )
+    if problem := common.not_capturable(target):
+        raise InvalidTemplateError(f"{path}.{problem[0]}", problem[1])
 
 
 def _shape_pod(spec: Json, target: Json, values: Values) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from contract.api import keys
+from contract.api.gpus import gpu_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +30,18 @@ def unsupported(spec: Mapping[str, Any]) -> tuple[str, str] | None:
             return field, f"must not be true: {reason}; remove it"
     if (spec.get("os") or {}).get("name") == "windows":
         return "os.name", "must be linux: checkpoints are taken with CRIU"
+    if (spec.get("nodeSelector") or {}).get("kubernetes.io/os") == "windows":
+        return "nodeSelector[kubernetes.io/os]", "must be linux: checkpoints are taken with CRIU"
+    return None
+
+
+def not_capturable(target: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Why a capture of this container would be refused: the field below ``spec`` and the reason."""
+    if gpu_count(target) > 1 and not target.get("command"):
+        return (
+            f"containers[{target.get('name')}].command",
+            "is needed for a worker with more than one GPU: cuda-checkpoint must launch it; write the command out",
+        )
     return None
 
 
