@@ -116,7 +116,7 @@ def _storage(settings: Settings, values: Values) -> Storage:
 def _checkpoints(
     context: ManagerContext, checkpoint_informers: Informers, storage: Storage, metrics: Metrics
 ) -> ControllerSetup:
-    """What this room itself does."""
+    """Set up what this room itself does."""
     kube, settings = context.kube, context.settings
     observer = Observer(kube, checkpoint_informers, storage, settings.pod_namespace)
     queue: WorkQueue[Key] = WorkQueue()
@@ -128,7 +128,7 @@ def _checkpoints(
 
 
 def _certificates(context: ManagerContext) -> dict[str, Task]:
-    """The webhook's certificates, where nobody else makes them."""
+    """Set up the webhook's certificates, unless cert-manager makes them."""
     settings = context.settings
     if context.values.webhook.cert_manager.enabled:
         return {}
@@ -157,7 +157,7 @@ def _sweeper(
 
 
 def _identity(settings: Settings) -> str:
-    """Unique for each start: a restarted container must not take its predecessor's Lease for its own."""
+    """Return a name of this start alone: a restarted container must not take its predecessor's Lease for its own."""
     return f"{settings.pod_name}_{uuid4()}"
 
 

@@ -133,7 +133,7 @@ class Actor:
 
 
 def _metadata(checkpoint: Object, action: SetLabel | SetAnnotations | SetFinalizer) -> Object:
-    """What a merge patch of the checkpoint's metadata says."""
+    """Return what a merge patch of the checkpoint's metadata says."""
     guard = {"resourceVersion": _version(checkpoint)}
     match action:
         case SetLabel(key, value):

@@ -33,7 +33,7 @@ def image_of(checkpoint: Object, job: Object, values: Values) -> Object | None:
 
 
 def image_config(text: str) -> Object:
-    """The known fields of an image's configuration; empty if any of it is not as it must be."""
+    """Return the known fields of an image's configuration; empty if any of it is not as it must be."""
     raw = _mapping(text, MAX_CONFIG)
     found: Object = {}
     for name in _LISTS:
@@ -50,7 +50,7 @@ def image_config(text: str) -> Object:
 
 
 def agent_reason(job: Object) -> str:
-    """The code in the agent's report, empty if there is none."""
+    """Return the code in the agent's report, empty if there is none."""
     return str(_mapping(annotations_of(job).get(keys.ANN_CAPTURE_REPORT, ""), MAX_CONFIG).get("reason") or "")
 
 
@@ -61,7 +61,7 @@ def size_of(job: Object) -> int | None:
 
 
 def _jobs_image(checkpoint: Object, job: Object) -> str:
-    """The image that the Job really ran, whatever the template says by now."""
+    """Return the image that the Job really ran, whatever the template says by now."""
     containers = job.get("spec", {}).get("template", {}).get("spec", {}).get("containers") or ()
     target = job_target(checkpoint)
     return next((str(each.get("image", "")) for each in containers if each.get("name") == target), "")

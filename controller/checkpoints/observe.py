@@ -79,7 +79,7 @@ class Informers:
     """Only with agentMount: the agent's DaemonSets in the release's namespace."""
 
     def all(self) -> dict[str, Informer]:
-        """The informers by the names of their tasks."""
+        """Return the informers by the names of their tasks."""
         informers = {"checkpoints": self.checkpoints, "jobs": self.jobs, "pods": self.pods}
         more = {"claims": self.claims, "agents": self.agents}
         return informers | {name: informer for name, informer in more.items() if informer is not None}
@@ -168,7 +168,7 @@ class Observer:
         return tuple(agents.store) if agents is not None and agents.synced.is_set() else None
 
     async def _job(self, checkpoint: Object, namespace: str) -> Object | None:
-        """The Job; that there is none is believed only of the API server, since the informer may not know it yet."""
+        """Return the Job; only the API server says that there is none, the informer may not know it yet."""
         name = job_to_look_at(checkpoint)
         job = self._informers.jobs.store.get(namespace, name) if name else None
         recorded = (checkpoint.get("status") or {}).get("jobName")
@@ -267,7 +267,7 @@ class Observer:
 
 
 def _rivalry(checkpoint: Object) -> tuple[str, str]:
-    """What of a checkpoint matters to others of the same id."""
+    """Return what of a checkpoint matters to others of the same id."""
     return id_of(checkpoint), str((checkpoint.get("status") or {}).get("phase"))
 
 

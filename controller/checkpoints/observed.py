@@ -122,7 +122,7 @@ class Pass:
 
 
 def newest(pods: Iterable[PodView]) -> PodView | None:
-    """The pod made last, None if there is none."""
+    """Return the pod made last, None if there is none."""
     # As text: the API server writes all times alike, and a pod from a file may have none.
     return max(pods, key=lambda pod: str(pod.raw["metadata"].get("creationTimestamp", "")), default=None)
 
@@ -153,7 +153,7 @@ def belongs_to(obj: Object, checkpoint: Object) -> bool:
 
 
 def owner_of(obj: Object) -> str:
-    """The controller of *obj* in words: kind, name and uid."""
+    """Return the controller of *obj* in words: kind, name and uid."""
     owners = obj["metadata"].get("ownerReferences") or ()
     found: Object = next((owner for owner in owners if owner.get("controller")), {})
     return f"{found.get('kind', 'nobody')} {found.get('name', '')} ({found.get('uid', 'no uid')})"

@@ -88,7 +88,7 @@ NORMAL: Final = frozenset(
 
 
 def note(reason: Reason, message: str) -> EventSpec:
-    """An Event of the type that its reason has."""
+    """Return an Event of the type that its reason has."""
     return EventSpec("Normal" if reason in NORMAL else "Warning", reason, message)
 
 

@@ -54,7 +54,7 @@ def adopt_job_name(checkpoint_id: str, version: str) -> str:
 def build_cleanup_job(
     checkpoint: Object, checkpoint_id: str, namespace: str, *, values: Values, storage: Storage, version: str = ""
 ) -> Object:
-    """A Job in *namespace* that removes ``<base>/<id>`` with all versions, or one *version* of it.
+    """Return a Job in *namespace* that removes ``<base>/<id>`` with all versions, or one *version* of it.
 
     Raises:
         BadIdError: *checkpoint_id* or *version* cannot be part of a path.
@@ -75,7 +75,7 @@ def build_cleanup_job(
 def build_adopt_job(
     checkpoint: Object, checkpoint_id: str, version: str, namespace: str, *, values: Values, storage: Storage
 ) -> Object:
-    """A Job in *namespace* that verifies an artifact and reports what it is, as JSON in its termination message.
+    """Return a Job in *namespace* that verifies an artifact and reports what it is, as JSON in its termination message.
 
     It runs the agent's own code, so that what it accepts is what a restore accepts.
 

@@ -107,7 +107,7 @@ class Actor:
 
 
 def merge_patch(old: Object, new: Object) -> Object:
-    """The merge patch that makes *new* of *old*; lists are replaced whole."""
+    """Return the merge patch that makes *new* of *old*; lists are replaced whole."""
     patch: Object = dict.fromkeys(old.keys() - new.keys())
     for key, value in new.items():
         before = old.get(key)

@@ -35,7 +35,7 @@ def checkpoint_id(*, namespace: str, graph: str, uid: str, component: str, worke
 
 
 def worker_hash(templates: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
-    """The generation of a graph's workers: a hash over their pod templates by service, as the user wrote them.
+    """Return the generation of a graph's workers: a hash over their pod templates by service, as the user wrote them.
 
     How many there are, who scales them and how their checkpoint is kept is in no template, so it changes nothing.
     """
@@ -52,7 +52,7 @@ def identity(*, namespace: str, graph: str, uid: str, component: str, checkpoint
 
 
 def backend_of(said: str, container: Mapping[str, Any]) -> str:
-    """The inference framework: what the graph says, else what the command line names, else generic."""
+    """Return the inference framework: what the graph says, else what the command line names, else generic."""
     if said in _BACKENDS:
         return said
     line = " ".join(str(word) for field in ("command", "args") for word in container.get(field) or ())
@@ -60,7 +60,7 @@ def backend_of(said: str, container: Mapping[str, Any]) -> str:
 
 
 def applied_hash(body: Mapping[str, Any]) -> str:
-    """A hash that differs between two applied configurations."""
+    """Return a hash that differs between two applied configurations."""
     return _sorted_digest(body)[:ID_LENGTH]
 
 

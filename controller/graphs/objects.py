@@ -48,7 +48,7 @@ class Graph:
         return cls(metadata.get("namespace", ""), metadata["name"], metadata.get("uid", ""), backend)
 
     def owner(self) -> Json:
-        """The owner reference of what goes with the graph."""
+        """Return the owner reference of what goes with the graph."""
         return {
             "apiVersion": keys.API_VERSION,
             "kind": keys.GRAPH_KIND,
@@ -83,7 +83,7 @@ def label_value(text: str) -> str:
 def deployment(
     graph: Graph, service: Service, template: Mapping[str, Any], checkpoint: str | None, replicas: int | None
 ) -> Json:
-    """The Deployment of a service as it is applied.
+    """Return the Deployment of a service as it is applied.
 
     Args:
         graph: its owner.
@@ -139,7 +139,7 @@ def _without_ours(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def candidate(policy: CheckpointPolicy, checkpoint: str) -> dict[str, str]:
-    """The annotations by which the webhook knows a pod of a graph that shall be restored."""
+    """Return the annotations by which the webhook knows a pod of a graph that shall be restored."""
     return {
         keys.ANN_RESTORE_CANDIDATE: "true",
         keys.ANN_CHECKPOINT_NAME: checkpoint,
@@ -151,7 +151,7 @@ def candidate(policy: CheckpointPolicy, checkpoint: str) -> dict[str, str]:
 def checkpoint(
     graph: Graph, service: Service, policy: CheckpointPolicy, template: Mapping[str, Any], worker_hash: str
 ) -> Json:
-    """The automatic DynamoCheckpoint of one generation of a service."""
+    """Return the automatic DynamoCheckpoint of one generation of a service."""
     checkpoint_id = graph.checkpoint_id(service, worker_hash)
     captured = _captured(template, policy)
     target = find_container(captured["spec"], policy.target) or {}
@@ -203,7 +203,7 @@ def _checkpoint_metadata(
 
 
 def _captured(template: Mapping[str, Any], policy: CheckpointPolicy) -> Json:
-    """The service's template with the target alone, and what the user adds for the capture."""
+    """Return the service's template with the target alone, and what the user adds for the capture."""
     alone: Json = copy.deepcopy(dict(template))
     spec = alone["spec"]
     spec["containers"] = [each for each in spec["containers"] if each.get("name") == policy.target]

@@ -81,7 +81,7 @@ class Observer:
         )
 
     async def graph(self, key: Key) -> Object | None:
-        """The graph; that there is none is believed only of the API server, since the informer may not know it yet.
+        """Return the graph; only the API server says that there is none, the informer may not know it yet.
 
         Raises:
             KubeError: a call failed.

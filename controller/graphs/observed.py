@@ -51,7 +51,7 @@ class Observed:
 
 
 def standing_of(checkpoint: Mapping[str, Any] | None) -> Standing:
-    """What new pods may expect of a checkpoint."""
+    """Return what new pods may expect of a checkpoint."""
     if checkpoint is None or checkpoint["metadata"].get("deletionTimestamp"):
         return Standing.WAITING
     phase = (checkpoint.get("status") or {}).get("phase")

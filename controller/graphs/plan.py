@@ -56,7 +56,7 @@ class _Generation:
 
 
 def plan(observed: Observed, now: datetime, values: Values) -> Plan[Action]:
-    """What to do next for one graph that exists and is not being deleted."""
+    """Return what to do next for one graph that exists and is not being deleted."""
     generation = _generation(observed.graph, now, values)
     outcomes, actions = [], []
     for service in generation.services:
@@ -168,7 +168,7 @@ def _unfit_policy(service: Service, policy: CheckpointPolicy, template: Object) 
 def _checkpoint(
     observed: Observed, generation: _Generation, service: Service, policy: CheckpointPolicy, template: Object
 ) -> tuple[ServiceOutcome, list[Action]]:
-    """The state of the service's checkpoint, and the action that makes it if there is none."""
+    """Return the state of the service's checkpoint, and the action that makes it if there is none."""
     live = observed.deployments.get(service.deployment)
     if policy.reference:
         name = observed.referred.get(policy.reference)
@@ -240,7 +240,7 @@ def _removed(observed: Observed, generation: _Generation) -> list[Action]:
 
 
 def _policies(observed: Observed, generation: _Generation) -> list[Action]:
-    """The deletion policy as the graph has it now, on every generation's checkpoint."""
+    """Return the deletion policy as the graph has it now, on every generation's checkpoint."""
     graph = generation.graph
     policies = {s.name: s.policy for s in generation.services if s.policy is not None and not s.policy.reference}
     actions: list[Action] = []

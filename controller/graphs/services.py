@@ -67,7 +67,7 @@ class Service:
 
 
 def services_of(graph: Mapping[str, Any], startup: StartupPolicy) -> tuple[Service, ...]:
-    """The services in order of their names.
+    """Return the services in order of their names.
 
     Args:
         graph: the DynamoGraphDeployment.
@@ -114,7 +114,7 @@ def _service(graph: str, name: str, body: Json, startup: StartupPolicy) -> Servi
 
 
 def _block(within: Any, name: str) -> Json:  # noqa: ANN401 - any JSON value
-    """A block of a manifest; the API server checks but a few of them, so what is none counts as absent."""
+    """Return a block of a manifest; the API server checks but a few of them, so what is none counts as absent."""
     found = within.get(name) if isinstance(within, Mapping) else None
     return found if isinstance(found, dict) else {}
 

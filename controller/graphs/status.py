@@ -47,15 +47,15 @@ class ServiceOutcome:
     """The Deployment is being applied, so its counts are those of what was."""
 
     def waiting(self) -> ServiceOutcome:
-        """The same, held."""
+        """Return the same, held."""
         return replace(self, held=True)
 
     def rolling(self) -> ServiceOutcome:
-        """The same, changing."""
+        """Return the same, changing."""
         return replace(self, changing=True)
 
     def failed(self, problem: Problem) -> ServiceOutcome:
-        """The same, without a Deployment as it should be."""
+        """Return the same, without a Deployment as it should be."""
         return replace(self, problem=problem)
 
     @property
@@ -84,7 +84,7 @@ class ServiceOutcome:
 def next_status(
     graph: Object, outcomes: Sequence[ServiceOutcome], now: datetime
 ) -> tuple[Object | None, tuple[EventSpec, ...]]:
-    """The new status, None if it equals the old one; and the Events that say what turned."""
+    """Return the new status, None if it equals the old one; and the Events that say what turned."""
     old: Object = graph.get("status") or {}
     state, ready = _ready(outcomes)
     conditions = [ready, _resolved(outcomes), *_cold(outcomes, condition(graph, GraphCondition.STARTED_COLD))]

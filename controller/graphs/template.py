@@ -23,7 +23,7 @@ _PROBES: Final = ("startupProbe", "livenessProbe", "readinessProbe")
 
 
 def pod_template(graph: Mapping[str, Any], service: Service) -> Json:
-    """The pod template of a service: its own words laid over the graph's."""
+    """Return the pod template of a service: its own words laid over the graph's."""
     spec = copy.deepcopy(service.body.get("extraPodSpec") or {})
     own = spec.pop("mainContainer", None) or {}
     beside = [each for each in spec.get("containers") or () if each.get("name") != keys.DEFAULT_TARGET]

@@ -47,7 +47,7 @@ class KeptArtifacts:
 
 
 def kept_words(checkpoint: Object) -> str:
-    """What stays of a deleted *checkpoint*, and what may be done with it; empty where there is nothing."""
+    """Return what stays of a deleted *checkpoint*, and what may be done with it; empty if there is nothing."""
     status = checkpoint.get("status") or {}
     location, there = str(status.get("location") or ""), versions_of(checkpoint)
     if not location or not there:

@@ -85,7 +85,7 @@ class Verdict:
 
 
 def rules_from(values: Values) -> Rules:
-    """The installation's rules."""
+    """Return the installation's rules."""
     said = values.retention
     return Rules(
         keep_versions=said.keep_versions,
@@ -96,13 +96,13 @@ def rules_from(values: Values) -> Rules:
 
 
 def quantity_bytes(quantity: str) -> int:
-    """A quantity of the values, such as ``500Gi``, in bytes."""
+    """Return a quantity of the values, such as ``500Gi``, in bytes."""
     number, suffix = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", quantity).groups()  # type: ignore[union-attr]
     return int(Decimal(number) * (_SUFFIX[suffix] if suffix != "m" else Decimal("0.001")))
 
 
 def use_of(pods: Iterable[Object]) -> Use:
-    """What the pods that have not ended use; one that is terminating may still read its artifact."""
+    """Return what the pods that have not ended use; one that is terminating may still read its artifact."""
     names, ids, versions = set(), set(), set()
     for pod in pods:
         if (pod.get("status") or {}).get("phase") in _ENDED:
@@ -123,7 +123,7 @@ _NAMING: Final = (keys.ANN_CHECKPOINT, keys.ANN_CHECKPOINT_NAME, keys.ANN_RESTOR
 def decide(
     checkpoints: Iterable[Object], use: Use, now: datetime, rules: Rules, seen: Mapping[str, datetime]
 ) -> Verdict:
-    """What goes now.
+    """Return what goes now.
 
     Args:
         checkpoints: all that are there.
@@ -146,7 +146,7 @@ def decide(
 
 
 def versions_of(checkpoint: Object) -> tuple[Object, ...]:
-    """The artifacts that its status knows."""
+    """Return the artifacts that its status knows."""
     return tuple((checkpoint.get("status") or {}).get("versions") or ())
 
 
@@ -270,7 +270,7 @@ def _of_graph(checkpoint: Object) -> bool:
 
 
 def _bytes(checkpoint: Object, leaving: Collection[tuple[str, str]]) -> int:
-    """What the checkpoint holds in storage once the versions that are *leaving* are gone."""
+    """Return what the checkpoint holds in storage once the versions that are *leaving* are gone."""
     uid = _uid(checkpoint)
     there = [each for each in versions_of(checkpoint) if (uid, str(each["version"])) not in leaving]
     known = bool(versions_of(checkpoint))
@@ -279,7 +279,7 @@ def _bytes(checkpoint: Object, leaving: Collection[tuple[str, str]]) -> int:
 
 
 def _id(checkpoint: Object) -> str:
-    """The id as the controller noted it; whoever is settled has one that was checked."""
+    """Return the id as the controller noted it; that of a settled checkpoint was checked."""
     return str((checkpoint.get("status") or {}).get("checkpointID") or "")
 
 

@@ -89,7 +89,7 @@ class Sweeper:
             await self._rest()
 
     def _wake(self, change: Change) -> None:
-        """A look is worth it where something was made, ended or let go; most changes are none of it."""
+        """Ask for a look if something was made, ended or let go; most changes are none of it."""
         before, after = (_weight(each) for each in change)
         if before != after:
             self._changed.set()
@@ -211,7 +211,7 @@ class Sweeper:
                 await self._drop(job)
 
     async def _stuck(self, job: Object) -> str:
-        """What keeps a Job from beginning, or kept it until its time was over; empty where it began."""
+        """Return what keeps a Job from beginning, or kept it until its time was over; empty if it began."""
         view = JobView(job)
         if view.had_pod:
             return ""
@@ -277,7 +277,7 @@ class Sweeper:
 
 
 def _weight(obj: Object | None) -> object:
-    """What of an object retention looks at."""
+    """Return what of an object retention looks at."""
     status = (obj or {}).get("status") or {}
     ended = [each.get("type") for each in status.get("conditions") or () if obj and obj["kind"] == JOBS.kind]
     return obj is None, status.get("phase"), status.get("versions"), ended

@@ -70,7 +70,7 @@ class Reconciler(ABC, Generic[O, A, R]):
 
     @abstractmethod
     def _plan(self, observed: O) -> Plan[A]:
-        """What to do; pure but for the clock."""
+        """Return what to do; pure but for the clock."""
 
     @abstractmethod
     async def _act(self, observed: O, actions: Iterable[A]) -> tuple[Object, R | None]:
@@ -78,7 +78,7 @@ class Reconciler(ABC, Generic[O, A, R]):
 
     @abstractmethod
     async def _with_refusal(self, observed: O, obj: Object, refusal: R) -> O:
-        """The observation with the server's refusal in it, of the object as it is after the actions."""
+        """Return the observation with the server's refusal in it, of the object as it is after the actions."""
 
     @abstractmethod
     async def _write_status(self, obj: Object, observed: O, status: Object) -> Object:
@@ -90,4 +90,4 @@ class Reconciler(ABC, Generic[O, A, R]):
 
     @abstractmethod
     def _log_fields(self, obj: Object, status: Object) -> dict[str, object]:
-        """What the log says of a status that was written."""
+        """Return what the log says of a status that was written."""

@@ -28,7 +28,7 @@ class AdmissionEvent(NamedTuple):
 
 
 def admission_event(pod: Object) -> AdmissionEvent | None:
-    """What to say about the pod's admission; None where there is no code that anybody knows."""
+    """Return what to say about the pod's admission; None if its code is absent or unknown."""
     code = pods.admission(pod)
     if code not in set(Admission):
         return None

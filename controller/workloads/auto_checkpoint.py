@@ -47,7 +47,7 @@ def fits(pod: Object, template: Object, more: Iterable[str] = ()) -> bool:
 
 
 def automatic_checkpoint(pod: Object, workload: Workload) -> Object:
-    """The checkpoint that *pod* asks for.
+    """Return the checkpoint that *pod* asks for.
 
     Args:
         pod: a pod that asks (``controller.workloads.pods.asks``).

@@ -21,17 +21,17 @@ class CheckpointViews:
         self._refusals: dict[Key, str] = {}
 
     def of(self, key: Key) -> CheckpointView:
-        """What is known about one checkpoint now."""
+        """Return what is known about one checkpoint now."""
         checkpoint = self._checkpoints.store.get(*key)
         deleted = _deletion(checkpoint) if checkpoint is not None else None
         return CheckpointView(checkpoint, deleted or self._deleted.get(key), self._refusals.get(key, ""))
 
     def deleted(self, key: Key, moment: datetime) -> None:
-        """A checkpoint is gone since *moment*."""
+        """Note that a checkpoint was deleted at *moment*."""
         self._deleted[key] = moment
 
     def refused(self, key: Key, words: str) -> None:
-        """The API server does not want it; empty: no more."""
+        """Note why the API server refuses it; empty: it no longer does."""
         if words:
             self._refusals[key] = words
         else:

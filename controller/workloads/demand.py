@@ -37,7 +37,7 @@ def waits_for_node(checkpoint: Object) -> bool:
 
 
 def mark(checkpoint: Object, now: datetime, *, wanted: bool) -> Object | None:
-    """The annotations that say so; None: they do."""
+    """Return the annotations that say so; None: they do."""
     noted = keys.ANN_UNWANTED in annotations_of(checkpoint)
     if wanted == (not noted):
         return None

@@ -125,6 +125,6 @@ def _turned(old: Object, new: Object) -> bool:
 
 
 def _face(checkpoint: Object) -> tuple[object, ...]:
-    """What of a checkpoint matters to its pods."""
+    """Return what of a checkpoint matters to its pods."""
     status, metadata = checkpoint.get("status") or {}, checkpoint["metadata"]
     return status.get("phase"), metadata.get("deletionTimestamp"), metadata.get("uid")

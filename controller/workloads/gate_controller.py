@@ -79,7 +79,7 @@ class GateController:
                 return None
 
     async def _startable(self, pod: Object, step: Lift) -> Lift:
-        """The same step, or that the pod, let go, cannot start: the claim that it mounts is not there."""
+        """Return the same step, or that the pod, let go, cannot start: the claim that it mounts is not there."""
         namespace, _ = key_of(pod)
         if self._claims is None or pods.store_claim(pod) != self._storage.pvc_name:
             return step

@@ -69,7 +69,7 @@ class CheckpointView:
 
 
 def plan(pod: Object, sight: CheckpointView, now: datetime, wait_seconds: float) -> Hold | Lift | None:
-    """What to do with *pod* now; None where it is not held.
+    """Return what to do with *pod* now; None if it is not held.
 
     Args:
         pod: the pod.
@@ -93,7 +93,7 @@ def plan(pod: Object, sight: CheckpointView, now: datetime, wait_seconds: float)
 
 
 def without_claim(step: Lift, problem: str) -> Lift:
-    """The same for a pod that cannot start: the claim that it mounts has a *problem*."""
+    """Return the same for a pod that cannot start: the claim that it mounts has a *problem*."""
     end = GateEnd.VOLUME_CLAIM_UNAVAILABLE
     metadata = step.patch["metadata"]
     notes = metadata["annotations"] | {keys.ANN_GATE: end.value}
@@ -153,7 +153,7 @@ def _ready_patch(pod: Object, checkpoint: Object) -> Object:
 
 
 def _version(checkpoint: Object) -> str:
-    """The version that was captured: more attempts may have been needed than when the pod was shaped."""
+    """Return the version that was captured: more attempts may have been needed than when the pod was shaped."""
     try:
         return captured_version(checkpoint, resolve_id(checkpoint))
     except BadIdError:

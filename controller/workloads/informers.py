@@ -31,11 +31,11 @@ class PodInformers:
             informer.add_handler(handler)
 
     def get(self, key: Key) -> Object | None:
-        """The pod, or None."""
+        """Return the pod, or None."""
         return self.labelled.store.get(*key) or self.of_graphs.store.get(*key)
 
     def naming(self, checkpoint: Key) -> tuple[Object, ...]:
-        """The pods that name a checkpoint."""
+        """Return the pods that name a checkpoint."""
         value = "/".join(checkpoint)
         return tuple(pod for informer in self.all for pod in informer.store.by_index(pods.BY_CHECKPOINT, value))
 

@@ -16,7 +16,7 @@ EVERY: Final = 3600.0
 
 
 def last_use(checkpoint: Object, users: Iterable[Object], now: datetime) -> tuple[str | None, float | None]:
-    """What ``status.lastUsedAt`` should become, None where it is good; and when to look again."""
+    """Return what ``status.lastUsedAt`` should become, None if it is good; and when to look again."""
     if checkpoint["metadata"].get("deletionTimestamp") or not any(pods.alive(pod) for pod in users):
         return None, None
     before = parsed_time((checkpoint.get("status") or {}).get("lastUsedAt"))

@@ -118,6 +118,6 @@ def _resource(owner: Object) -> Resource | None:
 
 
 def _own_name(pod: Object) -> str:
-    """A pod that nobody owns; of those made with a generated name, all that share its beginning are one workload."""
+    """Return a pod without owner as a workload; pods of one generated name share its beginning and are one."""
     metadata = pod["metadata"]
     return f"{PODS.kind}/{str(metadata.get('generateName') or metadata['name']).rstrip('-')}"

@@ -29,7 +29,7 @@ _ENDED: Final = frozenset({"Succeeded", "Failed"})
 
 
 def kept(pod: Object) -> Object:
-    """What of *pod* is remembered."""
+    """Return what of *pod* is remembered."""
     before, spec = pod["metadata"], pod.get("spec") or {}
     metadata = {field: before[field] for field in (*_METADATA, "deletionTimestamp") if field in before}
     metadata["labels"] = {key: value for key, value in labels_of(pod).items() if key.startswith(_OURS)}
@@ -65,7 +65,7 @@ def by_checkpoint(pod: Object) -> Iterable[str]:
 
 
 def checkpoint_name(pod: Object) -> str:
-    """The checkpoint that the pod belongs to, or asks for by name; empty where it says none."""
+    """Return the checkpoint that the pod belongs to, or asks for by name; empty if it says none."""
     notes = annotations_of(pod)
     wishes = (keys.ANN_CHECKPOINT, keys.ANN_CHECKPOINT_NAME, keys.ANN_RESTORE_FROM)
     return next((notes[key] for key in wishes if notes.get(key)), "")
@@ -77,7 +77,7 @@ def checkpoint_key(pod: Object) -> Key:
 
 
 def admission(pod: Object) -> str:
-    """The admission code on the pod; empty where nobody decided about it."""
+    """Return the admission code on the pod; empty if nothing decided about it."""
     return annotations_of(pod).get(keys.ANN_ADMISSION, "")
 
 
@@ -103,7 +103,7 @@ def required(pod: Object) -> bool:
 
 
 def stamp_of(pod: Object) -> str:
-    """The template hash that the webhook wrote; empty where there is none that can be one."""
+    """Return the template hash that the webhook wrote; empty if there is none that can be one."""
     stamp = annotations_of(pod).get(keys.ANN_TEMPLATE_HASH, "")
     return stamp if _STAMP.fullmatch(stamp) else ""
 

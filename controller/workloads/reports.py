@@ -96,7 +96,7 @@ def is_new(old: Object | None, new: Object) -> bool:
 
 
 def _said(pod: Object) -> tuple[str, str, tuple[str, ...]]:
-    """What tells reports apart: a container that restarted may be restored with the very same figures."""
+    """Return what tells reports apart: a container that restarted may be restored with the very same figures."""
     notes = annotations_of(pod)
     prefix = keys.ANN_RESTORE_CONTAINER_ID_PREFIX
     containers = tuple(sorted(f"{key}={value}" for key, value in notes.items() if key.startswith(prefix)))

@@ -67,7 +67,7 @@ _GROUP_LABEL: Final = "leaderworkerset.sigs.k8s.io/"
 
 
 def template_of(pod: Object) -> Object:
-    """The template of a pod, or of what has ``metadata`` and ``spec`` like one; the argument stays as it is."""
+    """Return the template of a pod, or of what has ``metadata`` and ``spec`` like one; the argument stays as it is."""
     spec = copy.deepcopy(pod["spec"])
     _unshape(pod, spec)
     _without_replica(pod, spec)

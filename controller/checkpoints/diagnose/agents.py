@@ -12,7 +12,7 @@ _SELECTOR = f"{keys.LABEL_AGENT}={keys.LABEL_AGENT_VALUE}"
 
 
 def agent_problem(agents: tuple[Object, ...], namespace: str, storage: Storage) -> Problem | None:
-    """What keeps the agents of *namespace* from capturing to the volume that the values describe."""
+    """Return what keeps the agents of *namespace* from capturing to the volume that the values describe."""
     if not agents:
         return Problem(
             Reason.AGENT_MISSING,

@@ -77,7 +77,7 @@ def unscheduled_for(pod: PodView, now: datetime) -> float:
 
 
 def not_started(pod: PodView) -> Problem | None:
-    """The first container that the runtime could not start."""
+    """Return the first container that the runtime could not start."""
     # Init containers first: until they are done, the others only wait for them.
     for container in (*pod.init_containers, *pod.containers):
         waiting, ended = container.waiting, container.terminated
@@ -89,7 +89,7 @@ def not_started(pod: PodView) -> Problem | None:
 
 
 def store_job_problem(job: JobView, pod: PodView | None, events: tuple[Object, ...], now: datetime) -> str:
-    """What a Job on checkpoint storage is stuck on, empty if it goes on; *pod* is its newest."""
+    """Return what a Job on checkpoint storage is stuck on, empty if it goes on; *pod* is its newest."""
     if pod is not None:
         stuck = not_started(pod) or scheduling(pod)
         return stuck.message if stuck is not None else ""
@@ -121,7 +121,7 @@ def exited(pod: PodView) -> str:
 
 
 def out_of_time(job: JobView) -> str:
-    """The beginning of a failure's message if the Job was ended for its deadline, else empty."""
+    """Return the beginning of a failure's message if the Job was ended for its deadline, else empty."""
     # FailureTarget comes first, while the pod is still being ended.
     entries = (job.conditions.get(kind) for kind in ("FailureTarget", "Failed"))
     if not any(entry is not None and entry.reason == "DeadlineExceeded" for entry in entries):

@@ -42,7 +42,7 @@ _DIGEST_LENGTH: Final = len("blake3:") + 64
 
 
 def wanted_version(checkpoint: Object) -> str:
-    """The version that is to be taken over, unchecked; empty if none is."""
+    """Return the version that is to be taken over, unchecked; empty if none is."""
     if asked := _asked(checkpoint):
         return asked
     had = {str(each["version"]) for each in _recorded(checkpoint)}
@@ -195,7 +195,7 @@ def _take(current: Pass, status: Status, found: Mapping[str, Any]) -> Status:
 
 
 def _image(checkpoint: Object, found: Mapping[str, Any], values: Values) -> Object | None:
-    """What was captured: as noted then if it was, else what a capture would be; never what an artifact says."""
+    """Return what was captured: as noted then if it was, else what a capture would be; never what an artifact says."""
     for each in _recorded(checkpoint):
         if each["version"] == found["version"] and each["manifestDigest"] == found["digest"] and each.get("image"):
             noted: Object = each["image"]
@@ -236,7 +236,7 @@ def _about(version: str) -> str:
 
 
 def _reported(current: Pass) -> Mapping[str, Any]:
-    """The JSON that the Job's pod left behind, empty if there is none."""
+    """Return the JSON that the Job's pod left behind, empty if there is none."""
     for container in current.adopt_pod.containers if current.adopt_pod is not None else ():
         try:
             found = json.loads(container.terminated.message)

@@ -44,7 +44,7 @@ WAIT_FOR_CLAIM_SECONDS: Final = 300.0
 
 
 def plan(observed: Observed, now: datetime, values: Values) -> Plan[Action]:
-    """What to do next for one checkpoint."""
+    """Return what to do next for one checkpoint."""
     checkpoint = observed.checkpoint
     namespace = checkpoint["metadata"].get("namespace", "")
     if namespace in values.webhook.excluded_namespaces:
@@ -207,14 +207,14 @@ def _created(checkpoint: Object, status: Status) -> Status:
 
 
 def _take_up(checkpoint: Object, status: Status, job: Object) -> Step:
-    """The Job is there: made by a pass that could not write its status any more, or not ours at all."""
+    """Handle a Job that is there already: made by a pass that could not write its status any more, or not ours."""
     if belongs_to(job, checkpoint):
         return Step(_created(checkpoint, status))
     return _refused(status, Refusal(JOBS.kind, Refused.NOT_OURS, owner_of(job)))
 
 
 def _refused(status: Status, refusal: Refusal) -> Step:
-    """The server did not take the Job: for good if it is malformed, else until that changes."""
+    """Handle a Job that the server refused: for good if it is malformed, else until that changes."""
     if refusal.how == Refused.INVALID:
         words = (
             f"the API server refuses the Job made from spec.job.podTemplateSpec: {refusal.message}; "
@@ -240,7 +240,7 @@ def _invalid_template(status: Status, error: InvalidTemplateError) -> Status:
 
 
 def _storage_invalid(checkpoint: Object, now: datetime, error: StorageError) -> Plan[Action]:
-    """The installation's own values are wrong: say so if nothing is Ready yet, keep what is."""
+    """Handle wrong values of the installation: say so if nothing is Ready yet, keep what is."""
     status = Status.of(checkpoint, now)
     if checkpoint["metadata"].get("deletionTimestamp") or status.phase in (Phase.READY, Phase.FAILED, Phase.CREATING):
         return Plan()

@@ -59,7 +59,7 @@ def raise_version(checkpoint: Object, status: Status) -> Step:
 
 
 def next_version(checkpoint: Object, taken: Collection[str]) -> str:
-    """The version after the wanted one that is not taken: 2 after 1, b-2 after b."""
+    """Return the version after the wanted one that is not taken: 2 after 1, b-2 after b."""
     try:
         current = artifact_version(checkpoint)
     except BadIdError:
@@ -75,7 +75,7 @@ def next_version(checkpoint: Object, taken: Collection[str]) -> str:
 
 
 def in_words(seconds: int) -> str:
-    """A duration as Go writes it: 1m0s."""
+    """Return a duration as Go writes it: 1m0s."""
     minutes, rest = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
     return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{rest}s"

@@ -51,7 +51,7 @@ class Status:
 
     @classmethod
     def of(cls, checkpoint: Object, now: datetime) -> "Status":
-        """The status that *checkpoint* has."""
+        """Return the status that *checkpoint* has."""
         before: Object = checkpoint.get("status") or {}
         return cls(before, before, checkpoint["metadata"].get("generation"), now)
 
@@ -86,11 +86,11 @@ class Status:
         return tuple(self.fields.get("versions") or ())
 
     def condition(self, kind: ConditionType) -> Object | None:
-        """The condition of that type."""
+        """Return the condition of that type."""
         return _find(self.fields, kind)
 
     def reason_before(self, kind: ConditionType) -> str:
-        """The reason that a condition had before this pass; empty if it had none."""
+        """Return the reason that a condition had before this pass; empty if it had none."""
         return str((_find(self.before, kind) or {}).get("reason", ""))
 
     def with_fields(self, **fields: Any) -> "Status":  # noqa: ANN401 - any JSON value
@@ -154,7 +154,7 @@ class Status:
         return Status(self.before, self.fields, self.generation, self.now, problem, self.events)
 
     def finish(self) -> tuple[Object | None, tuple[EventSpec, ...]]:
-        """The status to write, None if it equals the old one; and the Events that say what changed."""
+        """Return the status to write, None if it equals the old one; and the Events that say what changed."""
         settled = self._settled()
         if settled.fields == settled.before:
             return None, ()

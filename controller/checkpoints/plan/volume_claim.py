@@ -71,7 +71,7 @@ def check_artifact(current: Pass, status: Status) -> Status:
 
 
 def claim_to_make(current: Pass) -> tuple[CreateClaim, ...]:
-    """The action that makes the volume; none if it is there or not needed."""
+    """Return the action that makes the volume; none if it is there or not needed."""
     if not current.storage.in_pod or current.observed.claim is not None:
         return ()
     return (CreateClaim(shape_claim(current.checkpoint["metadata"].get("namespace", ""), current.storage)),)
