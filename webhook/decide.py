@@ -1,4 +1,4 @@
-"""The admission decision: which pods are shaped for restore, and what the others are told.
+"""The admission decision: which pods are mutated for a restore, and what is written on the others.
 
 One pod, one answer: a code of the closed list, a sentence that says what to do next, the operations, the warnings.
 Nothing is looked up but the checkpoint and, with podMount, whether its volume claim is there; both come from memory, so
@@ -24,7 +24,7 @@ from webhook.source import differences, resolve_source
 
 Json = dict[str, Any]
 Lookup = Callable[[str, str], Json | None]
-"""Namespace and name of a DynamoCheckpoint to the object, None where there is none."""
+"""Namespace and name of a DynamoCheckpoint to the object, None if there is none."""
 
 _CODES: Final = {
     TargetError: Admission.TARGETS_INVALID,
@@ -52,7 +52,7 @@ def decide(request: Mapping[str, Any], lookup: Lookup, values: Values, claims: C
         request: ``request`` of an AdmissionReview v1; its ``object`` is a pod.
         lookup: finds a DynamoCheckpoint.
         values: the chart's values.
-        claims: with podMount, how the volume claim of a namespace stands.
+        claims: with podMount, the state of a namespace's volume claim.
     """
     if request.get("operation") != "CREATE" or request.get("subResource"):
         return Decision(Admission.NOT_A_CREATE, "only the creation of pods is looked at")

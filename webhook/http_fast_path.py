@@ -1,8 +1,8 @@
 """The short way of a request: the API server's plain POST is answered in the call that brings its last byte.
 
 A third of the time of a request went into the general machinery of an HTTP server (docs/performance.md has the
-figures).  The API server needs none of it: it sends one whole POST with a length, waits for the answer, and sends the
-next.  So each connection begins here.  The first byte that is not of that kind hands the connection, with all that was
+figures). The API server needs none of it: it sends one whole POST with a length, waits for the answer, and sends the
+next. So each connection begins here. The first byte that is not of that kind hands the connection, with all that was
 not yet answered, to the general server for good: what is odd is judged there, by a parser made for it, and answers
 cannot overtake each other.
 """
@@ -81,7 +81,7 @@ def plain_length(head: bytes, path: bytes) -> int:
     for header in headers:
         name, colon, value = header.partition(b":")
         name = name.lower()
-        # No letters but a token's, nothing twice: whoever sends that is not the API server.
+        # No letters but a token's, nothing twice: a client that sends that is not the API server.
         if not colon or not name.replace(b"-", b"").isalnum() or name in fields:
             return -1
         fields[name] = value.strip(b" \t")
@@ -115,7 +115,7 @@ class FastPath(asyncio.Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether a request has begun to arrive and is not answered yet; the general server counts its own."""
+        """Whether a request has started to arrive and is not answered yet; the general server counts its own."""
         return bool(self._waiting)
 
     def close_if_stalled(self) -> bool:
@@ -164,7 +164,7 @@ class FastPath(asyncio.Protocol):
             pass
 
     def _step(self) -> bool:
-        """Answer one request; False where it needs more bytes, or is not ours to answer."""
+        """Answer one request; False if it needs more bytes, or is not ours to answer."""
         waiting = self._waiting
         end = waiting.find(_END, 0, HEAD_LIMIT)
         if end < 0:
@@ -216,7 +216,7 @@ class DateHeader:
         self._value = b""
 
     def __call__(self) -> bytes:
-        """For example ``Sat, 21 Nov 2026 05:00:00 GMT``."""
+        """Return, for example, ``Sat, 21 Nov 2026 05:00:00 GMT``."""
         second = int(self._clock())
         if second != self._second:
             self._second = second

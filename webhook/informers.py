@@ -30,7 +30,7 @@ def kept_claim(claim: Object) -> Object:
 class Informers:
     """All of them.
 
-    The account may list claims of the configured name.  Under the roles of an older release it may not: then nothing is
+    The account may list claims of the configured name. Under the roles of an older release it may not: then nothing is
     known of them, and admission goes on as it did there.
     """
 
@@ -47,7 +47,7 @@ class Informers:
             self.claims = VolumeClaimInformer(informer, self._claim_name).of
 
     def missing(self, name: str) -> str | None:
-        """Why nobody can be answered yet; without the checkpoints, every one of them would be called missing."""
+        """Say why no request can be answered yet; without them every checkpoint would be called missing."""
         informer = self.informers[name]
         settled = informer.synced.is_set() or (name == CLAIMS and informer.forbidden)
         return None if settled else "not listed yet"

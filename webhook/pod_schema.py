@@ -79,7 +79,7 @@ _WORDS: Final = {str: "text", int: "a whole number"}
 
 
 def malformed(pod: object) -> str | None:
-    """Why ``pod`` cannot be a pod; None where it has the form of one."""
+    """Say why ``pod`` cannot be a pod; None if it has the form of one."""
     if not isinstance(pod, Mapping):
         return "object is missing"
     for field, shape in (("metadata", _METADATA), ("spec", _SPEC)):

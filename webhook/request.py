@@ -33,7 +33,7 @@ class NotEligible(Exception):  # noqa: N818 - not an error: the row of the table
 
 
 class RestoreRequest(NamedTuple):
-    """A pod's wish that can be looked into."""
+    """What a pod asks for, once it is eligible."""
 
     namespace: str
     name: str
@@ -57,17 +57,17 @@ class RestoreRequest(NamedTuple):
 
 
 def opted_in(pod: Json) -> bool:
-    """Whether the pod asks for anything, so that it is told what became of it."""
+    """Say whether the pod asks for anything: then the answer is written on it."""
     return ckpt.labels_of(pod).get(keys.LABEL_RESTORE) in (keys.RESTORE_BY_NAME, keys.RESTORE_AUTO) or is_candidate(pod)
 
 
 def is_candidate(pod: Json) -> bool:
-    """Whether it is marked as a worker of a graph deployment; those wait at zero replicas, never behind a gate."""
+    """Say whether it is marked as a worker of a graph deployment; those wait at zero replicas, never behind a gate."""
     return ckpt.annotations_of(pod).get(keys.ANN_RESTORE_CANDIDATE) == "true"
 
 
 def says_shaped(pod: Json) -> bool:
-    """Whether an earlier look at this pod shaped it."""
+    """Say whether an earlier look at this pod mutated it."""
     return ckpt.annotations_of(pod).get(keys.ANN_ADMISSION) in (Admission.RESTORE_SHAPED, Admission.HELD)
 
 
@@ -153,7 +153,7 @@ def _automatic(namespace: str, pod: Json, values: Values, *, may_wait: bool) -> 
     if not container.get("startupProbe") and not container.get("readinessProbe"):
         raise NotEligible(
             Admission.NO_READY_SIGNAL,
-            f"container {target} has neither a startup nor a readiness probe, so nobody can tell when it is worth "
+            f"container {target} has neither a startup nor a readiness probe, so nothing says when it is worth "
             "capturing; add a readiness probe to the pod template",
         )
     if problem := common.not_capturable(container):
@@ -198,7 +198,7 @@ def _earlier_stamp(namespace: str, pod: Json) -> str:
 
 
 def _sent_by_client(pod: Json, annotation: str) -> bool:
-    """Whether the annotation came with the request, in a manifest copied from another pod, and not from a webhook.
+    """Say whether the annotation came with the request, in a manifest copied from another pod, and not from a webhook.
 
     The API server notes the owners of fields before it asks webhooks.
     """

@@ -41,7 +41,7 @@ def answer(body: bytes, lookup: Lookup, values: Values, claims: Claims = unknown
     """Answer one review.
 
     Raises:
-        BadReviewError: where there is no review to answer.
+        BadReviewError: if there is no review to answer.
     """
     request = parse(body)
     try:

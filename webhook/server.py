@@ -1,7 +1,7 @@
 """The HTTPS edge: one path, one method, bytes in and bytes out.
 
 A plain request takes the short way of ``webhook.http_fast_path``; whatever else comes is judged by aiohttp's low-level
-server.  Both ask the same desk, so an answer does not depend on the way.
+server. Both ask the same request handler, so an answer does not depend on the way.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PORT: Final = 10250
 BODY_LIMIT: Final = 8 * 2**20
 """Bytes of a review that are read, 413 beyond.
 
-The API server takes objects of 3 MiB at most.  As JSON with defaults and managed fields, which repeat each key once,
+The API server takes objects of 3 MiB at most. As JSON with defaults and managed fields, which repeat each key once,
 one can double, and the review adds who asks (groups and extra fields, far below a MiB): 7 MiB, rounded up.
 """
 DRAIN_SECONDS: Final = 5.0
@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Edge:
-    """Answers requests; ``draining`` asks clients to connect anew, which leads them to another replica."""
+    """Answers requests; ``draining`` asks clients to connect again, which leads them to another replica."""
 
     lookup: Lookup
     values: Values
@@ -71,7 +71,7 @@ class Edge:
         return not self.draining
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """One request that is not plain, whatever it is."""
+        """Answer one request that is not plain, whatever it is."""
         self.metrics.general += 1
         try:
             reply = await self._judge(request)
@@ -110,7 +110,7 @@ class Edge:
             self.metrics.refusals["bad-request"].inc()
             return _refusal(HTTPStatus.BAD_REQUEST, str(error))
         except Exception:
-            # A bug must cost a cold start, not a pod: the failure policy decides, and the log tells us.
+            # A bug must cost a cold start, not a pod: the failure policy decides, and the log has the trace.
             logger.exception("no answer to a review")
             self.metrics.refusals["error"].inc()
             return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; see the webhook's log")
@@ -146,7 +146,7 @@ async def serve(edge: Edge, context: ssl.SSLContext, *, host: str | None = None,
         return lane
 
     listener = await asyncio.get_running_loop().create_server(connect, host, port, ssl=context, backlog=1024)
-    # After what may fail: nobody would end it.
+    # After what may fail: nothing else would end it.
     sweep = asyncio.create_task(edge.close_stalled())
     try:
         edge.listening = True

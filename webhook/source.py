@@ -188,7 +188,7 @@ def _check_claim(wanted: RestoreRequest, checkpoint: Json | None, restore: Resto
     """Refuse a missing claim: a pod that mounts it would not start cold, it would never start."""
     problem = _claim_problem(claim, said_of_claim(checkpoint), restore, wanted.namespace)
     if problem and checkpoint is None:
-        # Who starts cold for want of the claim asks for the checkpoint all the same: that says what it waits for.
+        # A pod that starts cold without the claim asks for the checkpoint all the same: that says what it waits for.
         raise _requested(wanted, f"; it cannot be held for that: {problem}; {_NEVER}")
     if problem:
         raise NotEligible(Admission.VOLUME_CLAIM_UNAVAILABLE, f"{problem}; {_NEVER}")
@@ -197,7 +197,7 @@ def _check_claim(wanted: RestoreRequest, checkpoint: Json | None, restore: Resto
 def _claim_problem(claim: ClaimState, said: str, restore: Restore, namespace: str) -> str:
     """Say what keeps the claim from being mounted.
 
-    The controller's word *said* is a moment older than what the copy of claims knows, but tells why it may not be made.
+    The controller's word *said* is a moment older than what the copy of claims knows, but says why it may not be made.
     """
     if claim == ClaimState.UNKNOWN:
         return said
@@ -205,7 +205,7 @@ def _claim_problem(claim: ClaimState, said: str, restore: Restore, namespace: st
     problem = claim_problem(claim, f"{namespace}/{storage.pvc_name}")
     if claim != ClaimState.MISSING or not restore.held:
         return problem
-    # The controller makes it together with the checkpoint, where it may.
+    # The controller makes it together with the checkpoint, if it may.
     return said if storage.create else problem + _LET_US_MAKE_IT
 
 
@@ -239,7 +239,7 @@ def _captured_image(checkpoint: Json, captured: Json, values: Values) -> str:
 
 
 def _check_images(pod: Json, targets: tuple[str, ...], image: str, values: Values) -> None:
-    """Whether each target has the captured ``image``, or one that the values map to it."""
+    """Check that each target has the captured ``image``, or one that the values map to it."""
     if not image or ckpt.annotations_of(pod).get(keys.ANN_IMAGE_POLICY) == keys.IMAGE_POLICY_CHECKPOINT:
         return
     for target in targets:

@@ -1,7 +1,7 @@
 """YAML that others wrote, parsed so that whatever it holds ends in a value or in one kind of error.
 
 The parser in C reads a rendered configuration in a tenth of the time of the other, but builds nested values by
-recursion without a bound: some ten thousand brackets would end the process.  So a first pass looks at the depth alone.
+recursion without a bound: some ten thousand brackets would end the process. So a first pass looks at the depth alone.
 """
 
 from typing import Any, Final

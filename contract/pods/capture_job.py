@@ -1,8 +1,8 @@
 """From a DynamoCheckpoint to its capture Job.
 
 The pod is the user's template plus what a capture needs: standby around the target's command, the control directory,
-the moment of capture, checkpoint storage.  What only a serving pod needs is taken out, so that nothing routes to it,
-counts it or evicts others for it.  Containers beside the target become sidecars, because the Job has to complete
+the moment of capture, checkpoint storage. What only a serving pod needs is taken out, so that nothing routes to it,
+counts it or evicts others for it. Containers beside the target become sidecars, because the Job has to complete
 when the target has been captured, however long the others run.
 """
 
@@ -281,7 +281,7 @@ def _command(target: Json) -> None:
         target["command"] = [keys.STANDBY, "--capture", "--image-entrypoint", "--"]
         return
     if command[0] == keys.STANDBY:
-        # A template taken from a shaped pod: the worker's own command stands behind the separator.
+        # A template taken from a shaped pod: the worker's own command follows the separator.
         command = command[command.index("--") + 1 :]
     launcher = ["cuda-checkpoint", "--launch-job"] if gpu_count(target) > 1 else []
     target["command"] = [keys.STANDBY, "--capture", "--", *launcher, *command]

@@ -24,7 +24,7 @@ HOST_NAMESPACES: Final = (
 
 
 def unsupported(spec: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Why a pod of this spec can be neither captured nor restored: the field below ``spec`` and the reason."""
+    """Say why a pod of this spec can be neither captured nor restored: the field below ``spec`` and the reason."""
     for field, reason in HOST_NAMESPACES:
         if spec.get(field):
             return field, f"must not be true: {reason}; remove it"
@@ -36,7 +36,7 @@ def unsupported(spec: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def not_capturable(target: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Why a capture of this container would be refused: the field below ``spec`` and the reason."""
+    """Say why a capture of this container would be refused: the field below ``spec`` and the reason."""
     if gpu_count(target) > 1 and not target.get("command"):
         return (
             f"containers[{target.get('name')}].command",
@@ -54,7 +54,7 @@ def control_dir(container: Mapping[str, Any]) -> str:
 
 
 def has_named(items: Any, name: str) -> bool:  # noqa: ANN401 - a list of a raw object, or nothing
-    """Whether a list of Kubernetes objects holds one of that name."""
+    """Say whether a list of Kubernetes objects holds one of that name."""
     for item in items or ():  # noqa: SIM110 - asked many times a request; a generator costs more than the search
         if item.get("name") == name:
             return True
@@ -98,7 +98,7 @@ class MountTakenError(ValueError):
 
 
 def check_mount(container: Mapping[str, Any], mount: Mapping[str, Any]) -> None:
-    """Whether ``mount`` can be added: the API server refuses a pod with two mounts at one path.
+    """Check that ``mount`` can be added: the API server refuses a pod with two mounts at one path.
 
     Raises:
         MountTakenError: where another volume is mounted there.
@@ -122,7 +122,7 @@ def memory_volume_size(spec: Mapping[str, Any], container: Mapping[str, Any]) ->
 
 
 def on_ready_nodes(affinity: Mapping[str, Any] | None, mode: str) -> Json:
-    """``affinity`` and, as ``mode`` says, the wish for a node whose agent is ready; the same if it is there already.
+    """Return ``affinity`` and, as ``mode`` says, a term for nodes with a ready agent; the same if it is there already.
 
     Args:
         affinity: a pod's affinity, left as it is.
@@ -143,7 +143,7 @@ def on_ready_nodes(affinity: Mapping[str, Any] | None, mode: str) -> Json:
 
 def _required(node: Mapping[str, Any], expression: Json) -> Json:
     required = node.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
-    # Terms are alternatives, so the wish goes into each; a node with no term at all gets one.
+    # Terms are alternatives, so the expression goes into each; a node with no term at all gets one.
     terms = required.get("nodeSelectorTerms") or [{}]
     return {**required, "nodeSelectorTerms": [_with_expression(term, expression) for term in terms]}
 

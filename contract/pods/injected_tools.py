@@ -1,8 +1,8 @@
 """Tools brought into stock images: the volume, its mount and the init container that make an image fit for standby.
 
-A placeholder image has the tool folder built in.  Any other image gets it at the same path, from an init container that
+A placeholder image has the tool folder built in. Any other image gets it at the same path, from an init container that
 fills an emptyDir or from an image as a volume: in workloads labelled auto always, elsewhere with
-``placeholder.mode: inject``.  Decided once, for the capture; pods are restored as was captured.
+``placeholder.mode: inject``. Decided once, for the capture; pods are restored as was captured.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _brings_tools(checkpoint: Mapping[str, Any], image: str, values: Values, *, 
 
 
 def _is_of_workload(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether the checkpoint was made for the label auto; those of graphs are automatic too, but have no stamp."""
+    """Say whether the checkpoint was made for the label auto; those of graphs are automatic too, but have no stamp."""
     return is_automatic(checkpoint) and keys.ANN_TEMPLATE_HASH in annotations_of(checkpoint)
 
 
@@ -89,7 +89,7 @@ def file_probe(directory: str, name: str, *, stock: bool) -> Json:
 
 
 class EntrypointUnknownError(ValueError):
-    """A container leaves its command to a stock image, and nobody has noted yet what that would run."""
+    """A container leaves its command to a stock image, and what that would run is not known yet."""
 
 
 def image_command(container: Mapping[str, Any], image: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -100,7 +100,7 @@ def image_command(container: Mapping[str, Any], image: Mapping[str, Any]) -> tup
         image: ``status.image`` of the checkpoint.
 
     Raises:
-        EntrypointUnknownError: where that does not tell.
+        EntrypointUnknownError: if that does not say.
     """
     entrypoint, cmd = image.get("entrypoint"), image.get("cmd")
     if not entrypoint and not cmd:

@@ -33,7 +33,7 @@ STALE_ANNOTATIONS: Final = frozenset(
         "nvidia.com/snapshot-restore-container-id",
     }
 )
-"""Spent wishes and the remains of an earlier life of the pod's manifest."""
+"""Spent requests and the remains of an earlier life of the pod's manifest."""
 _STALE_PREFIXES: Final = (keys.ANN_RESTORE_STATUS_PREFIX, keys.ANN_RESTORE_CONTAINER_ID_PREFIX)
 _PROBE_PERIOD: Final = 10
 _LARGEST_INT32: Final = 2**31 - 1
@@ -76,7 +76,7 @@ class Restore:
 
 
 def restore_operations(pod: Mapping[str, Any], restore: Restore) -> list[Json]:
-    """JSON patch operations (RFC 6902) that shape ``pod`` for restore; none where it is shaped already.
+    """JSON patch operations (RFC 6902) that mutate ``pod`` for a restore; none if it is mutated already.
 
     Raises:
         TargetError: where the pod lacks a target.
@@ -100,7 +100,7 @@ def annotation_operations(metadata: Mapping[str, Any], wanted: Mapping[str, str]
 
 
 def escape(key: str) -> str:
-    """``key`` as part of a JSON pointer."""
+    """Return ``key`` as part of a JSON pointer."""
     return key.replace("~", "~0").replace("/", "~1")
 
 

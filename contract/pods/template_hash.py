@@ -2,8 +2,8 @@
 
 Pods whose workers come to the same memory share one checkpoint, so the hash takes in what a process reads at its
 start: image, command line, environment, names of what it refers to, resources, mounts, its user, and the annotations
-by which people ask for a restart.  It leaves out what differs from replica to replica.  The API server fills in
-defaults and adds a token volume, and other webhooks rename volumes; none of that may make a second checkpoint.  So
+by which people ask for a restart. It leaves out what differs from replica to replica. The API server fills in
+defaults and adds a token volume, and other webhooks rename volumes; none of that may make a second checkpoint. So
 everything is brought to one form first, in which a pod and the template it was made from are the same.
 """
 
@@ -122,12 +122,12 @@ def template_hash(pod: Mapping[str, Any], target: str, more: Iterable[str] = ())
 
 
 def automatic_id(namespace: str, stamp: str) -> str:
-    """Id of the automatic checkpoint for a template hash: its own in each namespace, as artifacts are never shared."""
+    """Return the automatic checkpoint's id for a template hash; artifacts are never shared between namespaces."""
     return hashlib.sha256(f"{namespace}\0{stamp}".encode()).hexdigest()[:HASH_LENGTH]
 
 
 def automatic_name(checkpoint_id: str) -> str:
-    """Name of the DynamoCheckpoint of that id, so that no race can make two."""
+    """Return the name of the DynamoCheckpoint of that id, so that no race can make two."""
     return NAME_PREFIX + checkpoint_id
 
 
@@ -135,7 +135,7 @@ def automatic_target(pod: Mapping[str, Any]) -> str:
     """Return the container that an automatic checkpoint captures.
 
     Raises:
-        TargetError: where it cannot be told, or more than one is named.
+        TargetError: if it cannot be determined, or more than one is named.
     """
     targets = ckpt.target_containers(pod)
     if len(targets) > 1:
@@ -147,7 +147,7 @@ def automatic_target(pod: Mapping[str, Any]) -> str:
 
 
 def per_pod_identity(pod: Mapping[str, Any], target: str) -> str | None:
-    """Path of the field that gives each replica's worker an identity of its own; None where all are alike.
+    """Return the path of the field that gives each replica's worker an identity of its own; None if all are alike.
 
     A worker keeps such an identity in its memory, so the replicas restored from it would all claim to be the captured
     one.
@@ -192,7 +192,7 @@ def _is_ours(entry: Mapping[str, Any]) -> bool:
 
 
 def _mounts(pod: Mapping[str, Any], spec: Mapping[str, Any], container: Mapping[str, Any]) -> Iterator[Json]:
-    """Each mount with its volume in place of the volume's name, which others may generate."""
+    """Return each mount with its volume in place of the volume's name, which others may generate."""
     volumes = {volume.get("name"): volume for volume in spec.get("volumes") or ()}
     for kind in ("volumeMounts", "volumeDevices"):
         for mount in container.get(kind) or ():
@@ -227,7 +227,7 @@ def _amount(quantity: Any) -> str:  # noqa: ANN401 - text or a number
 
 @lru_cache(_QUANTITIES)
 def _spelled(quantity: str) -> str:
-    """One spelling for all that mean the same amount: ``1000m``, ``1`` and ``1.0``."""
+    """Return one spelling for all that mean the same amount: ``1000m``, ``1`` and ``1.0``."""
     match = _QUANTITY.fullmatch(quantity)
     return str(Fraction(match[1]) * _SCALE[match[2] or ""]) if match else quantity
 

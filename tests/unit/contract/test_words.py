@@ -21,6 +21,7 @@ ROOMS = (
     "cluster",
     "contract/api",
     "contract/crds",
+    "contract/pods",
     "daemon",
     "demo",
     "fuzz",
@@ -41,6 +42,7 @@ ROOMS = (
     "tests/unit/kube",
     "tests/unit/linux",
     "tests/unit/sdk",
+    "webhook",
 )
 FROM_REMEDIES = {"cli.md", "reasons.md", "checkpoint-reasons.md", "graph-reasons.md"}
 """Pages that quote contract/remedies and the command line: they join with those rooms."""
