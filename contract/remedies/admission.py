@@ -1,6 +1,6 @@
-"""What each code of the closed lists means and what to do about it: one sentence each, and the page that tells more.
+"""What each code of the closed lists means and what to do about it: one sentence each, and the page that says more.
 
-The command line prints them beside a code, so that nobody has to look a word up.
+The command line prints them beside a code, so that no code has to be looked up.
 The controller's reasons stand in ``contract.remedies.checkpoints``; that no list has a gap is a test's business.
 """
 
@@ -91,7 +91,7 @@ _ADMISSION: Final[Mapping[str, tuple[str, str]]] = {
         "Correct its id label or version annotation, or look at the controller's log.",
     ),
     Admission.TARGETS_INVALID: (
-        "The containers to restore cannot be told.",
+        "The containers to restore cannot be determined.",
         f"Set annotation {keys.ANN_TARGET_CONTAINERS} to a comma-separated list of container names of the pod.",
     ),
     Admission.STORAGE_UNAVAILABLE: (
@@ -100,7 +100,7 @@ _ADMISSION: Final[Mapping[str, tuple[str, str]]] = {
     ),
     Admission.VOLUME_CLAIM_UNAVAILABLE: (
         "The volume claim that a restored pod mounts is missing or going, so the pod starts cold without it.",
-        "Make the claim, anew with its volume where it holds artifacts; pods created after that restore.",
+        "Make the claim again, with its old volume if that holds artifacts; pods created after that restore.",
     ),
     Admission.IMAGE_MISMATCH: (
         "The container's image is not the one that was captured.",
@@ -122,7 +122,7 @@ _ADMISSION: Final[Mapping[str, tuple[str, str]]] = {
         "Nothing to do: it is let go when the checkpoint is Ready, fails, is deleted, or after waitTimeout.",
     ),
     Admission.ENTRYPOINT_UNKNOWN: (
-        "The container has no command, and nobody knows what its image would run.",
+        "The container has no command, and what its image would run is not known.",
         "Write the command into the pod template, or capture again so that the agent notes the image's entrypoint.",
     ),
     Admission.PER_POD_IDENTITY: (
@@ -133,21 +133,21 @@ _ADMISSION: Final[Mapping[str, tuple[str, str]]] = {
         ),
     ),
     Admission.NO_READY_SIGNAL: (
-        "The target has neither a startup nor a readiness probe, so nobody can tell when it may be captured.",
+        "The target has neither a startup nor a readiness probe, so nothing says when it may be captured.",
         "Add a readiness probe to the target container, or create a DynamoCheckpoint by hand with readySignal: File.",
     ),
     Admission.WEBHOOK_UNREACHABLE: (
         "The webhook was not reached when the pod was created, so it starts cold.",
         (
             "Look at the webhook's pods: `kubectl get pods -A -l app.kubernetes.io/component=webhook`; then delete the "
-            "pod so that its owner creates it anew."
+            "pod so that its owner creates it again."
         ),
     ),
 }
 _POD: Final = "Delete the pod: its successor is shaped for what is there now."
 _AGENT_REASONS: Final[Mapping[str, tuple[str, str]]] = {
     AgentReason.CHECKPOINT_UNNAMED: (
-        "The pod carries a checkpoint id, but nobody says which manifest may be restored.",
+        "The pod carries a checkpoint id, but nothing says which manifest may be restored.",
         f"Take the id out of the pod template and opt in with label {keys.LABEL_RESTORE}.",
     ),
     AgentReason.CHECKPOINT_NOT_FOUND: (
@@ -158,7 +158,7 @@ _AGENT_REASONS: Final[Mapping[str, tuple[str, str]]] = {
         "The DynamoCheckpoint stopped being Ready between the pod's admission and its start.",
         "`snapshotctl describe NAME` says why; pods created once it is Ready are restored.",
     ),
-    AgentReason.CHECKPOINT_CHANGED: ("The DynamoCheckpoint now stands for another artifact.", _POD),
+    AgentReason.CHECKPOINT_CHANGED: ("The DynamoCheckpoint now names another artifact.", _POD),
     AgentReason.DIGEST_UNKNOWN: ("The DynamoCheckpoint names no manifest that could be trusted.", _CAPTURE_AGAIN),
     AgentReason.ID_INVALID: (
         "The id or version on the pod cannot be one.",
@@ -182,7 +182,7 @@ _AGENT_REASONS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     AgentReason.STANDBY_NOT_UP: (
         "No snapshot-standby waited in the container.",
-        "Build the placeholder image anew, and let the webhook shape the pod.",
+        "Build the placeholder image again, and let the webhook shape the pod.",
     ),
     AgentReason.ALREADY_STARTED: (
         "The container started by itself before an agent could claim it.",
@@ -227,7 +227,7 @@ _AGENT_REASONS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     AgentReason.STORAGE_UNWRITABLE: (
         "The checkpoint volume could not be written, most often because it is full.",
-        "Delete DynamoCheckpoints that nobody needs, or enlarge the volume.",
+        "Delete DynamoCheckpoints that are no longer needed, or enlarge the volume.",
     ),
     AgentReason.CPU_MISMATCH: (
         "The node's processor lacks features that the worker was captured with.",
@@ -259,7 +259,7 @@ _AGENT_REASONS: Final[Mapping[str, tuple[str, str]]] = {
         "Look whether the runtime uses another snapshotter than overlayfs.",
     ),
     AgentReason.IMAGE_UNREADABLE: (
-        "Nobody could tell what the container's image runs.",
+        "What the container's image runs could not be determined.",
         "Give the container a command in the pod template.",
     ),
     AgentReason.FILES_FAILED: (
@@ -304,7 +304,7 @@ _AGENT_REASONS: Final[Mapping[str, tuple[str, str]]] = {
         "The message names the call and the driver's error.",
     ),
     AgentReason.INTERNAL_ERROR: (
-        "Something that nobody foresaw.",
+        "An unexpected error.",
         "The agent's log has the trace; please report it.",
     ),
 }
@@ -321,11 +321,11 @@ _GATES: Final[Mapping[str, tuple[str, str]]] = {
     ),
     GateEnd.VOLUME_CLAIM_UNAVAILABLE: (
         "The pod was let go, but it cannot start: the volume claim that it mounts is missing or going.",
-        "Make the claim, anew with its volume where it holds artifacts, or delete the pod: the next one starts cold.",
+        "Make the claim again, with its old volume if that holds artifacts; or delete the pod: the next starts cold.",
     ),
     GateEnd.UNINSTALLED: (
         "The pod was let go because the release that held it was uninstalled; it starts cold.",
-        "Install the release again and create the pod anew, or take the label off its template.",
+        "Install the release again and create the pod again, or take the label off its template.",
     ),
 }
 # The page has both lists; of two equal headings the second gets a number.

@@ -20,7 +20,7 @@ _VERSION: Final = (
 
 _SECTIONS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "phases": {
-        "Pending": ("Nothing stands in the way; the next step is on its way.", "Wait."),
+        "Pending": ("Nothing is in the way; the next step follows.", "Wait."),
         "Creating": ("The capture Job is at work.", "Wait; `snapshotctl describe NAME` shows its pods and Events."),
         "CheckpointReady": ("The artifact is published and verified.", NOTHING),
         "CheckpointFailed": ("The capture ended without an artifact.", _VERSION),
@@ -44,7 +44,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
             "A quota or a policy forbids the capture Job.",
             "Make room or ask for the right; it is tried again every 30 s.",
         ),
-        "JobNotOurs": ("A Job of that name exists and belongs to somebody else.", "Delete or rename that Job."),
+        "JobNotOurs": ("A Job of that name exists and belongs to another owner.", "Delete or rename that Job."),
     },
     "storage": {
         "StorageInvalid": (
@@ -59,7 +59,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
             f"Create it, or set storage.pvc.create=true. {_ITSELF}",
         ),
         "VolumeClaimRefused": ("The API server refused to make the volume claim.", _MESSAGE),
-        "VolumeClaimLost": ("The claim's volume is gone.", "Restore the volume or make a new claim."),
+        "VolumeClaimLost": ("The claim's volume no longer exists.", "Restore the volume or make a new claim."),
         "AgentMissing": (
             "No snapshot agent is installed that could mount the checkpoint volume.",
             "Install the chart in that namespace, or restore its DaemonSet.",
@@ -70,13 +70,13 @@ _SECTIONS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
             "Undo what was changed by hand with `helm upgrade`.",
         ),
         "StorageChanged": (
-            "The artifact lies where the installation's storage values pointed before.",
+            "The artifact is where the installation's storage values pointed before.",
             f"Set them back, move the artifact, or set annotation {keys.ANN_ARTIFACT_VERSION} to capture again.",
         ),
     },
     "the-job": {
         "JobCreated": ("The capture Job exists.", NOTHING),
-        "JobDeleted": ("Somebody deleted the Job before it was done.", _VERSION),
+        "JobDeleted": ("The Job was deleted before it was done.", _VERSION),
         "JobSucceeded": ("The Job is complete and the artifact verified.", NOTHING),
         "JobFailed": ("The Job failed, or the agent said why it could not capture.", _VERSION),
         "CheckpointVerificationFailed": (
@@ -88,7 +88,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
             "Wait, or correct what the message names.",
         ),
         "WorkloadGone": (
-            "Its workload is gone and no pod names it, so the capture no longer waits for a node.",
+            "Its workload no longer exists and no pod names it, so the capture no longer waits for a node.",
             "Nothing to do: a new pod of the same template has it captured by itself. Delete it if none will come.",
         ),
     },
@@ -125,8 +125,11 @@ _SECTIONS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "CleanupRunning": ("A Job removes the artifact.", "Wait."),
         "CleanupFailed": ("That Job failed and is tried again.", "Read its log."),
         "CleanupBlocked": ("Something keeps it from being removed.", _MESSAGE),
-        "ArtifactRemoved": ("The artifact is gone.", NOTHING),
-        "ArtifactKept": ("The object is gone, the artifact stays.", "Remove it from the volume if nobody needs it."),
+        "ArtifactRemoved": ("The artifact no longer exists.", NOTHING),
+        "ArtifactKept": (
+            "The object was deleted, the artifact stays.",
+            "Remove it from the volume if it is not needed.",
+        ),
     },
     "retention": {
         "VersionRemoved": ("An older version was removed from storage, as retention says.", NOTHING),
@@ -137,7 +140,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         ),
         "QuotaExceeded": (
             "The namespace's artifacts exceed retention.namespaceQuota, and what is left may not be removed.",
-            "Delete checkpoints that nobody needs, or raise the quota.",
+            "Delete checkpoints that are no longer needed, or raise the quota.",
         ),
     },
 }

@@ -38,7 +38,7 @@ _SECTIONS: Final[Mapping[str, Mapping[GraphReason, tuple[str, str]]]] = {
         ),
         GraphReason.CHECKPOINT_FAILED: (
             "The checkpoint failed, so workers that would have waited start cold.",
-            "Correct the cause, then delete the DynamoCheckpoint that the message names: the graph makes it anew.",
+            "Correct the cause, then delete the DynamoCheckpoint that the message names: the graph makes it again.",
         ),
         GraphReason.WAIT_TIMED_OUT: (
             "The checkpoint was not Ready within waitTimeout, so workers that waited start cold.",
@@ -65,7 +65,7 @@ _SECTIONS: Final[Mapping[str, Mapping[GraphReason, tuple[str, str]]]] = {
     },
     "deployments": {
         GraphReason.NAME_TAKEN: (
-            "The Deployment that the service needs belongs to somebody else.",
+            "The Deployment that the service needs belongs to another owner.",
             "Delete it, or rename the service.",
         ),
         GraphReason.SERVICE_INVALID: (
@@ -76,7 +76,7 @@ _SECTIONS: Final[Mapping[str, Mapping[GraphReason, tuple[str, str]]]] = {
             "The API server refuses the service's Deployment.",
             "The message quotes it; correct extraPodSpec.",
         ),
-        GraphReason.DEPLOYMENT_REMOVED: ("A service that is gone from the graph lost its Deployment.", NOTHING),
+        GraphReason.DEPLOYMENT_REMOVED: ("A service that was removed from the graph lost its Deployment.", NOTHING),
     },
 }
 

@@ -22,6 +22,7 @@ ROOMS = (
     "contract/api",
     "contract/crds",
     "contract/pods",
+    "contract/remedies",
     "daemon",
     "demo",
     "fuzz",
