@@ -5,7 +5,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -41,12 +40,6 @@ class Process:
         states = ((task / "stat").read_text() for task in Path(f"/proc/{self.pid}/task").iterdir())
         return {"T"} == {stat.rpartition(") ")[2][0] for stat in states}
 
-    def who_counts(self) -> set[int]:
-        """Threads whose count grows within a moment."""
-        before = self.counts()
-        time.sleep(0.05)
-        return {tid for tid, count in self.counts().items() if count != before[tid]}
-
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory) -> Path:
@@ -74,16 +67,25 @@ def test_only_the_wanted_threads_run(start):
     wanted = {sorted(one.counts())[3], min(other.counts())}
     for process in (one, other):
         process.stop()
+    before = one.counts() | other.counts()
+
+    def grown() -> set[int]:
+        return {tid for tid, count in (one.counts() | other.counts()).items() if count != before[tid]}
+
+    def all_wanted_run() -> bool:
+        hold.pump()
+        return wanted <= grown()
+
     with ThreadHold([one.pid, other.pid], wanted) as hold:
-        end = time.monotonic() + 0.2
-        while time.monotonic() < end:
-            hold.pump()
-        assert wanted == one.who_counts() | other.who_counts()
-    assert one.is_stopped()
-    assert other.is_stopped()
-    assert set() == one.who_counts() | other.who_counts()
+        wait_for(all_wanted_run, "the wanted threads run")
+    # Let out of its trap, a thread needs a moment to reach the stop that is pending; none runs on the way.
+    wait_for(one.is_stopped, "stopped again")
+    wait_for(other.is_stopped, "stopped again")
+    assert wanted == grown()
+    before = one.counts() | other.counts()
     os.kill(one.pid, signal.SIGCONT)
-    wait_for(lambda: len(one.who_counts()) == THREADS, "all go on")
+    wait_for(lambda: set(one.counts()) <= grown(), "all of it go on")
+    assert set() == set(other.counts()) & grown()
 
 
 def test_a_signal_reaches_the_thread_that_runs(start):
@@ -105,7 +107,7 @@ def test_a_thread_of_another_process_is_refused(start):
     one.stop()
     with pytest.raises(HoldError, match="are not of processes"), ThreadHold([one.pid], {other.pid}):
         pass
-    assert one.is_stopped()
+    wait_for(one.is_stopped, "stopped as before")
 
 
 def test_held_processes_end_with_their_holder(start):
