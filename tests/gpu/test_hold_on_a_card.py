@@ -21,8 +21,13 @@ pytestmark = pytest.mark.gpu
 
 def stop(pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
+    await_stopped(pid)
+
+
+def await_stopped(pid: int) -> None:
     end = time.monotonic() + SECONDS
-    while not is_stopped(pid) and time.monotonic() < end:
+    while not is_stopped(pid):
+        assert time.monotonic() < end
         time.sleep(0.005)
 
 
@@ -54,7 +59,7 @@ def test_a_stopped_process_comes_back_and_is_stopped_as_before(
         down(cuda, worker.pid)
         stop(worker.pid)
         seconds = restored_under_hold(cuda, worker.pid)
-        assert is_stopped(worker.pid)
+        await_stopped(worker.pid)
         os.kill(worker.pid, signal.SIGCONT)
         assert worker.step() == twin.step()
     threads = len(list(Path(f"/proc/{worker.pid}/task").iterdir()))
