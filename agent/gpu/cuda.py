@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 from agent.gpu import driver
 from agent.gpu.driver import ProcessState
@@ -185,7 +185,8 @@ class _Helper:
 
     def __init__(self, library: str) -> None:
         self.devices: list[str] = []
-        self.absent = ""
+        self.absent = "the helper did not start"
+        """Why there is no driver; empty once the helper has named its devices."""
         self.alive = True
         self._pending: dict[int, tuple[Future[Any], str, int]] = {}
         self._numbers = itertools.count(1)
@@ -195,7 +196,6 @@ class _Helper:
         threading.Thread(target=self._serve, args=(library, ready), name="cuda-helper", daemon=True).start()
         if not ready.wait(START_SECONDS):
             self.close()
-            self.absent = f"the helper did not start within {START_SECONDS:.0f} s"
 
     def send(self, what: str, pid: int, **fields: Any) -> "Future[Any]":  # noqa: ANN401 - whatever JSON carries
         """Have the driver called; the answer comes later."""
@@ -220,6 +220,19 @@ class _Helper:
                 self._process.kill()
 
     def _serve(self, library: str, ready: threading.Event) -> None:
+        """Run the helper until it ends; whatever ends it, callers that wait are answered."""
+        try:
+            self._run(library, ready)
+        except (OSError, ValueError) as error:
+            logger.warning("CUDA helper: %s", error)
+            self.close()
+        finally:
+            with self._lock:
+                self.alive = False
+                self._fail_all("the CUDA helper has ended")
+            ready.set()
+
+    def _run(self, library: str, ready: threading.Event) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-S", "-m", "agent.gpu.helper", library],
             stdin=subprocess.PIPE,
@@ -230,22 +243,24 @@ class _Helper:
             cwd="/",
         )
         with self._process as process:
-            if process.stdout is not None:
-                self._greet(process.stdout, ready)
-                for line in process.stdout:
-                    self._answer(json.loads(line))
-        with self._lock:
-            self.alive = False
-            self._fail_all("the CUDA helper has ended")
-
-    def _greet(self, lines: IO[str], ready: threading.Event) -> None:
-        first = json.loads(lines.readline() or '{"absent": "the helper ended at once"}')
-        self.absent, self.devices = first.get("absent", ""), first.get("devices", [])
-        ready.set()
+            if process.stdout is None:
+                return
+            first = json.loads(process.stdout.readline() or "{}")
+            if "devices" in first:
+                self.devices, self.absent = first["devices"], ""
+            else:
+                self.absent = first.get("absent", self.absent)
+            ready.set()
+            for line in process.stdout:
+                self._answer(json.loads(line))
 
     def _answer(self, answer: Mapping[str, Any]) -> None:
         with self._lock:
-            call, what, pid = self._pending.pop(answer["id"])
+            # None: the call was given up when a request could not be written.
+            pending = self._pending.pop(answer["id"], None)
+        if pending is None:
+            return
+        call, what, pid = pending
         if answer["error"]:
             call.set_exception(_RefusedError(what, pid, str(answer["error"])))
         else:

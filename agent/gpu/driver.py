@@ -19,7 +19,6 @@ RESTORE_THREAD, STATE, LOCK, CHECKPOINT, RESTORE, UNLOCK = (
     "restore",
     "unlock",
 )
-OPERATIONS: Final = (RESTORE_THREAD, STATE, LOCK, CHECKPOINT, RESTORE, UNLOCK)
 
 
 class ProcessState(IntEnum):

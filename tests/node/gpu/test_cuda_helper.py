@@ -4,12 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from agent.gpu.cuda import CudaError, CudaHelper
+from agent.gpu.cuda import START_SECONDS, CudaError, CudaHelper
 from agent.gpu.driver import ProcessState
 from contract.api.states import AgentReason
 from tests.support import stand_in_cuda
@@ -149,6 +150,21 @@ def test_a_node_without_a_driver_has_no_cuda_processes(worker, tmp_path):
     with pytest.raises(CudaError, match="is not on this node") as missing:
         cuda.lock(worker(), SECONDS)
     assert AgentReason.GPU_MISSING == missing.value.code
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param("/no/such/interpreter", id="cannot-be-started"),
+        pytest.param("/bin/true", id="ends-at-once"),
+        pytest.param("/bin/echo", id="says-something-else"),
+    ],
+)
+def test_a_helper_that_does_not_come_up_is_no_driver(library, monkeypatch, program):
+    monkeypatch.setattr(sys, "executable", program)
+    begun = time.monotonic()
+    assert [] == CudaHelper(str(library)).devices()
+    assert time.monotonic() - begun < START_SECONDS / 2
 
 
 def test_devices_are_named(cuda):
