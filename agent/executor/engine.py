@@ -33,7 +33,6 @@ from agent.executor.lock import ContainerLock
 from agent.executor.phases import run_phases, undo_phases
 from agent.executor.restore import RESTORE, Restore
 from agent.executor.timings import Timings
-from agent.executor.undo import undo_restore
 from agent.executor.undo_journal import Journal
 from contract.api import control_files, keys
 from contract.api.errors import SnapshotError
@@ -170,7 +169,8 @@ class NodeEngine:
         return _logged("capture failed", request.place, ExecutionResult(False, reason, message, timings.seconds()))
 
     def _restore(self, request: RestoreRequest, acquired: AcquiredContainer, timings: Timings) -> ExecutionResult:
-        restore = Restore(request, acquired.lock, acquired.waiting.init_pid, self._environment)
+        restore = Restore(request.place, acquired.lock, acquired.waiting.init_pid, self._environment)
+        restore.request = request
         if acquired.lock.taken_before and not undo_phases(RESTORE, restore):
             words = "an agent died during a restore and left files or processes"
             error = ContainerError(AgentReason.AGENT_DIED, words)
@@ -186,7 +186,8 @@ class NodeEngine:
 
     def _reject(self, request: RejectRequest, acquired: AcquiredContainer, timings: Timings) -> ExecutionResult:
         with timings.phase(ReportPhase.UNDO):  # an agent before this one may have started a restore
-            clean = undo_restore(request.place, acquired.lock, acquired.waiting.init_pid, self._environment)
+            restore = Restore(request.place, acquired.lock, acquired.waiting.init_pid, self._environment)
+            clean = undo_phases(RESTORE, restore)
         error = ContainerError(request.reason, request.message)
         return self._restore_failed(request.place, acquired, error, timings, clean=clean)
 
@@ -244,7 +245,7 @@ class NodeEngine:
 
 def _timed(act: Act[T], request: T, acquired: AcquiredContainer) -> ExecutionResult:
     timings = Timings(acquired.since)
-    timings.passed("queue")
+    timings.passed(ReportPhase.QUEUE)
     return act(request, acquired, timings)
 
 

@@ -18,7 +18,7 @@ from agent.container.inspection import Inspection, inspect, node_info, open_in_c
 from agent.container.rootfs import Changes
 from agent.criu.driver import CriuRestore
 from agent.errors import ContainerError
-from agent.executor.api import RestoreRequest
+from agent.executor.api import ContainerRef, RestoreRequest
 from agent.executor.capture import open_base
 from agent.executor.environment import NodeEnvironment
 from agent.executor.lock import ContainerLock
@@ -44,10 +44,12 @@ STOP_PATIENCE: Final = 3.0
 class Restore:
     """One restore in progress: what it was asked for, and what its phases found and made."""
 
-    request: RestoreRequest
+    place: ContainerRef
     lock: ContainerLock
     init_pid: int
     environment: NodeEnvironment
+    request: RestoreRequest = field(init=False)
+    """Set before the phases run; undoing them, as for a rejected pod, needs none."""
     resources: ExitStack = field(default_factory=ExitStack)
     artifact: Artifact = field(init=False)
     seen: Inspection = field(init=False)
@@ -94,7 +96,7 @@ def _put_files_back(restore: Restore) -> None:
     if not changes:
         return
     restore.lock.control.write(control_files.DIRTY, "")
-    place = restore.request.place
+    place = restore.place
     journal = stack.enter_context(Journal.create(environment.kubelet_pods, place.pod_uid, place.container))
     memory = {mount.point for mount in restore.seen.mounts if mount.fstype == "tmpfs"}
     for number, change in enumerate(changes):
@@ -109,7 +111,7 @@ def _put_files_back(restore: Restore) -> None:
 
 
 def _undo_files(restore: Restore) -> bool:
-    return undo_files(restore.request.place, restore.lock, restore.init_pid, restore.environment)
+    return undo_files(restore.place, restore.lock, restore.init_pid, restore.environment)
 
 
 def _run_criu(restore: Restore) -> Mapping[str, float]:

@@ -21,12 +21,6 @@ PATIENCE: Final = 3.0
 FILE_SECONDS: Final = 600.0
 
 
-def undo_restore(place: ContainerRef, lock: ContainerLock, init_pid: int, environment: NodeEnvironment) -> bool:
-    """Take back whatever a restore did; True if the container is as it was."""
-    ended = end_leftovers(init_pid, environment.proc)
-    return undo_files(place, lock, init_pid, environment) and ended
-
-
 def undo_files(place: ContainerRef, lock: ContainerLock, init_pid: int, environment: NodeEnvironment) -> bool:
     """Put the container's files back as the journal says; True if they are as they were.
 

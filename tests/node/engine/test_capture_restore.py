@@ -8,14 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import pytest
 
 from agent.criu.driver import EnteringCriu
 from agent.executor import lock
-from agent.executor.api import CaptureRequest, ContainerRef, RejectRequest, RestoreRequest
+from agent.executor.api import RejectRequest
 from agent.executor.engine import NodeEngine
 from agent.executor.environment import NodeEnvironment
 from contract.api import control_files
@@ -23,82 +22,11 @@ from contract.api.states import AgentReason
 from contract.config.values import load_values
 from tests.support.fixtures.bare_container import (
     PROJECT,
-    WORKER_COMMAND,
-    BareContainer,
-    node_folder,
-    unpack_tools,
     wait_for,
 )
+from tests.support.fixtures.engine import COLD, captured
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
-
-COLD = "SNAPSHOT_COLD_START: Falling back to cold start: "
-
-
-class Node:
-    """A node with one engine; makes containers and orders for them."""
-
-    def __init__(self, folder: Path, criu: Path):
-        values = load_values("")
-        self.folder = folder
-        self.store = folder / "store"
-        self.criu_folder = criu
-        self.environment = NodeEnvironment(
-            criu=EnteringCriu(criu, folder / "work", values.config.criu),
-            work=folder / "work",
-            kubelet_pods=folder / "pods",
-            host_root=Path("/"),
-            exclusions=values.config.overlay.exclusions,
-        )
-        self.engine = NodeEngine(self.environment)
-        self.containers: list[BareContainer] = []
-
-    def start(self, *arguments: str, megabytes: int = 32, **options) -> BareContainer:
-        self.containers.append(BareContainer(self.folder, *arguments, "--", *WORKER_COMMAND, str(megabytes), **options))
-        return self.containers[-1]
-
-    def place(self, container: BareContainer) -> ContainerRef:
-        return ContainerRef(
-            "ns", "pod", container.pod_uid, "main", empty_dirs={"/scratch": str(container.volumes / "scratch")}
-        )
-
-    async def capture(self, container: BareContainer, checkpoint_id: str, **fields):
-        base = fields.pop("base_path", PurePosixPath(self.store))
-        through_pod = fields.pop("through_pod", False)
-        request = CaptureRequest(self.place(container), checkpoint_id, "1", base, through_pod)
-        return await self.engine.capture(request)
-
-    async def restore(self, container: BareContainer, checkpoint_id: str, digest: str, **fields):
-        base = fields.pop("base_path", PurePosixPath(self.store))
-        through_pod = fields.pop("through_pod", False)
-        request = RestoreRequest(self.place(container), checkpoint_id, "1", base, through_pod, digest)
-        return await self.engine.restore(request)
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[tuple[Path, Path]]:
-    with node_folder() as path:
-        yield path, unpack_tools(path)
-
-
-@pytest.fixture
-def node(folder) -> Iterator[Node]:
-    made = Node(*folder)
-    yield made
-    for container in made.containers:
-        container.close()
-
-
-async def captured(node: Node, checkpoint_id: str, **options) -> tuple[str, str]:
-    """Captures a fresh worker; returns what it answered before, and the digest."""
-    source = node.start("--capture", **options)
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
-    before = source.get()
-    outcome = await node.capture(source, checkpoint_id)
-    assert outcome.ok, outcome
-    assert 0 == source.code()
-    return before, outcome.manifest_digest
 
 
 class TestRestored:
@@ -328,7 +256,7 @@ from pathlib import Path, PurePosixPath
 from agent.executor.api import ContainerRef, RestoreRequest
 from agent.executor.engine import NodeEngine
 from agent.executor.environment import NodeEnvironment
-from tests.node.engine.test_capture_restore import Node
+from tests.support.fixtures.engine import Node
 
 class Dying:
     def __init__(self, criu):

@@ -8,16 +8,15 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from contract.api import control_files, keys
-from tests.node.engine.test_capture_restore import Node
 from tests.support import opens, trap
-from tests.support.fixtures.bare_container import BareContainer, node_folder, unpack_tools, wait_for
+from tests.support.fixtures.bare_container import BareContainer, wait_for
+from tests.support.fixtures.engine import Node
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
@@ -47,20 +46,6 @@ OURS = r"(dump|restore)\.log|stats-(dump|restore)|irmap-cache"
 
 WOKEN = f"{keys.CONTROL_DIR}/{control_files.RESTORE_COMPLETE}"
 """Read by the worker, once it runs again."""
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[tuple[Path, Path]]:
-    with node_folder() as path:
-        yield path, unpack_tools(path)
-
-
-@pytest.fixture
-def node(folder) -> Iterator[Node]:
-    made = Node(*folder)
-    yield made
-    for container in made.containers:
-        container.close()
 
 
 @pytest.fixture(scope="module")

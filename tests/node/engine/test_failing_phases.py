@@ -1,5 +1,6 @@
 """Each phase of a real capture and restore fails in turn, after its work: nothing of it is left behind."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -9,22 +10,10 @@ from agent.executor.capture import CAPTURE
 from agent.executor.restore import RESTORE
 from contract.api import control_files
 from contract.api.states import AgentReason
-from tests.node.engine.test_capture_restore import COLD, Node, captured, pytestmark  # noqa: F401 - a mark
-from tests.support.fixtures.bare_container import node_folder, unpack_tools, wait_for
+from tests.support.fixtures.bare_container import wait_for
+from tests.support.fixtures.engine import COLD, captured
 
-
-@pytest.fixture(scope="module")
-def folder():
-    with node_folder() as path:
-        yield path, unpack_tools(path)
-
-
-@pytest.fixture
-def node(folder):
-    made = Node(*folder)
-    yield made
-    for container in made.containers:
-        container.close()
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
 
 def failing(phases, number):

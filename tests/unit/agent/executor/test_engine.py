@@ -88,11 +88,6 @@ def busy(monkeypatch):
     free.set()
 
 
-@pytest.fixture(autouse=True)
-def _nothing_to_undo(monkeypatch):
-    monkeypatch.setattr(engine_module, "undo_restore", lambda *_: True)
-
-
 def request(place: ContainerRef) -> RestoreRequest:
     return RestoreRequest(place, "abc", "1", PurePosixPath("/checkpoints"), False, "blake3:00")
 
