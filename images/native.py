@@ -24,6 +24,11 @@ def compiler() -> list[str]:
     raise ToolError("no C compiler: install Python's package ziglang, or gcc")
 
 
+def glibc_compiler() -> list[str]:
+    """Return the same compiler for shared objects that processes on glibc load."""
+    return [part.replace("-musl", "-gnu") for part in compiler()]
+
+
 def compile_static(sources: Sequence[Path], target: Path) -> None:
     """Compile C files to a static, stripped program."""
     flags = ["-std=gnu11", "-Os", "-static", "-s", "-Wall", "-Wextra", "-Werror"]
@@ -41,7 +46,6 @@ def compile_musl(source: Path, target: Path) -> None:
 
 def compile_preload(source: Path, target: Path) -> None:
     """Compile one freestanding C file to a shared object for criu's loader to load first."""
-    host = [part.replace("-musl", "-gnu") for part in compiler()]
     flags = [
         "-std=gnu11",
         "-Os",
@@ -54,7 +58,7 @@ def compile_preload(source: Path, target: Path) -> None:
         "-Wextra",
         "-Werror",
     ]
-    call([*host, *flags, "-o", target, source], needs="Python's package ziglang")
+    call([*glibc_compiler(), *flags, "-o", target, source], needs="Python's package ziglang")
 
 
 def tool_folder(standby: Path, root: Path, entrypoint: Sequence[str] | None, cmd: Sequence[str] | None) -> None:

@@ -12,7 +12,6 @@ def build(folder: Path) -> Path:
     """Compile it into a folder of its own, which every user may enter."""
     (folder / "state").mkdir()
     target = folder / "libcuda.so.1"
-    host = [part.replace("-musl", "-gnu") for part in native.compiler()]
     flags = ["-std=gnu11", "-O2", "-s", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
-    subprocess.run([*host, *flags, "-o", target, SOURCE], check=True, capture_output=True)
+    subprocess.run([*native.glibc_compiler(), *flags, "-o", target, SOURCE], check=True, capture_output=True)
     return target

@@ -11,6 +11,9 @@ SOURCE = Path(__file__).parent / "native" / "trap.c"
 def build(folder: Path) -> Path:
     """Compile it for the C library of glibc images."""
     target = folder / "trap.so"
-    host = [part.replace("-musl", "-gnu") for part in native.compiler()]
-    subprocess.run([*host, "-O2", "-s", "-shared", "-fPIC", "-o", target, SOURCE], check=True, capture_output=True)
+    subprocess.run(
+        [*native.glibc_compiler(), "-O2", "-s", "-shared", "-fPIC", "-o", target, SOURCE],
+        check=True,
+        capture_output=True,
+    )
     return target
