@@ -1,49 +1,43 @@
-"""CUDA processes as the executor sees them: six calls by host pid, each with a time limit.
+"""CUDA processes and GPUs as the executor sees them.
 
 A call that does not return in time is lost, not cancelled: the driver goes on with it, and ``state`` says how it ended.
 So a checkpoint or restore whose helper died is no reason to give a worker up; ask for its state, with patience.
 """
 
-import itertools
-import json
-import logging
-import os
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import suppress
-from pathlib import Path
-from typing import Any, Final, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
-from agent.gpu import driver
 from agent.gpu.driver import ProcessState
 from contract.api.errors import SnapshotError
 from contract.api.states import AgentReason
 
-START_SECONDS: Final = 30.0
-"""cuInit was seen to take 0.1 to 0.5 s; a driver that is being installed takes longer."""
-FIND_SECONDS: Final = 10.0
-ABSENT_SECONDS: Final = 60.0
-"""How long a node without a driver is taken for one: a GPU operator may install it later."""
-REASONS: Final = {
-    "CUDA_ERROR_NO_DEVICE": AgentReason.GPU_MISSING,
-    "CUDA_ERROR_NOT_SUPPORTED": AgentReason.GPU_UNSUPPORTED,
-    "CUDA_ERROR_OUT_OF_MEMORY": AgentReason.GPU_MEMORY,
-    "CUDA_ERROR_NOT_READY": AgentReason.GPU_BUSY,
-}
-"""What the driver's errors mean for a capture or restore; any other is ``gpu-failed``."""
-_NO_CUDA: Final = "CUDA_ERROR_NOT_INITIALIZED"
-_NO_PROCESS: Final = "CUDA_ERROR_OPERATING_SYSTEM"
-_ROOMS: Final = Path(__file__).parents[2]
-logger = logging.getLogger(__name__)
-
 
 class CudaError(SnapshotError):
     """The driver refused, or did not answer in time."""
+
+
+@dataclass(frozen=True)
+class DriverVersion:
+    """The node's driver."""
+
+    version: str
+    """Of the kernel driver: ``580.159.04``."""
+    cuda: str
+    """The newest CUDA that it serves: ``13.0``."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """One GPU of this node; memory in bytes."""
+
+    uuid: str
+    """Hexadecimal, without the prefix of nvidia-smi."""
+    model: str
+    minor: int
+    """Its device node is ``/dev/nvidia<minor>``."""
+    total: int
+    free: int
 
 
 class Cuda(Protocol):
@@ -69,7 +63,10 @@ class Cuda(Protocol):
         ...
 
     def restore(self, pid: int, pairs: Sequence[tuple[str, str]], seconds: float) -> None:
-        """Move it back. Once for each restored process: after a failure a second call cannot succeed."""
+        """Move it back. Once for each restored process: after a failure a second call cannot succeed.
+
+        ``pairs``: the UUID of each device that the process saw, and of the one to use; empty for one device.
+        """
         ...
 
     def unlock(self, pid: int, seconds: float) -> None:
@@ -77,196 +74,60 @@ class Cuda(Protocol):
         ...
 
 
-class CudaHelper:
-    """The real one: a resident helper process, started when it is first needed and again when it has died."""
+class Gpus(Protocol):
+    """What captures and restores look at before they touch anything."""
 
-    def __init__(self, library: str = driver.LIBRARY) -> None:
-        self._library = library
-        self._lock = threading.Lock()
-        self._helper: _Helper | None = None
-        self._absent_until = 0.0
+    def driver(self) -> DriverVersion | None:
+        """Return the node's driver; None if there is none."""
+        ...
 
-    def devices(self) -> list[str]:
-        """Return the UUIDs of the node's devices; empty if there is no driver."""
-        helper = self._running()
-        return helper.devices if helper else []
+    def devices(self) -> Sequence[Device]:
+        """Return the node's GPUs as they are now; empty if there is no driver."""
+        ...
 
-    def find(self, pids: Iterable[int]) -> Mapping[int, int]:
+    def used(self) -> Mapping[int, Mapping[str, int]]:
+        """Return the device memory of each process that holds any: host pid -> UUID -> bytes."""
+        ...
+
+
+class NoGpus:
+    """A node whose agent has no driver: there are no CUDA processes, and no call can be made."""
+
+    def driver(self) -> None:
+        """See ``Gpus``."""
+
+    def devices(self) -> Sequence[Device]:
+        """See ``Gpus``."""
+        return ()
+
+    def used(self) -> Mapping[int, Mapping[str, int]]:
+        """See ``Gpus``."""
+        return {}
+
+    def find(self, _: Iterable[int]) -> Mapping[int, int]:
         """See ``Cuda``."""
-        helper = self._running()
-        if helper is None:
-            return {}
-        calls = {pid: helper.send(driver.RESTORE_THREAD, pid) for pid in pids}
-        found = {}
-        for pid, call in calls.items():
-            try:
-                found[pid] = int(_result(call, driver.RESTORE_THREAD, pid, FIND_SECONDS))
-            except _RefusedError as error:
-                if error.name != _NO_CUDA and not (error.name == _NO_PROCESS and not Path(f"/proc/{pid}").exists()):
-                    raise error.translated() from error
-        return found
+        return {}
 
-    def state(self, pid: int, seconds: float) -> ProcessState:
+    def state(self, pid: int, _: float) -> ProcessState:
         """See ``Cuda``."""
-        return ProcessState(self._call(driver.STATE, pid, seconds))
+        raise self._missing(pid)
 
-    def lock(self, pid: int, seconds: float) -> None:
-        """See ``Cuda``. The driver keeps the limit itself; ours is a little longer."""
-        self._call(driver.LOCK, pid, seconds + 1, milliseconds=max(1, round(seconds * 1000)))
-
-    def checkpoint(self, pid: int, seconds: float) -> None:
+    def lock(self, pid: int, _: float) -> None:
         """See ``Cuda``."""
-        self._call(driver.CHECKPOINT, pid, seconds)
+        raise self._missing(pid)
 
-    def restore(self, pid: int, pairs: Sequence[tuple[str, str]], seconds: float) -> None:
+    def checkpoint(self, pid: int, _: float) -> None:
         """See ``Cuda``."""
-        self._call(driver.RESTORE, pid, seconds, pairs=list(pairs))
+        raise self._missing(pid)
 
-    def unlock(self, pid: int, seconds: float) -> None:
+    def restore(self, pid: int, _: Sequence[tuple[str, str]], __: float) -> None:
         """See ``Cuda``."""
-        self._call(driver.UNLOCK, pid, seconds)
+        raise self._missing(pid)
 
-    def close(self) -> None:
-        """End the helper."""
-        with self._lock:
-            if self._helper is not None:
-                self._helper.close()
-                self._helper = None
+    def unlock(self, pid: int, _: float) -> None:
+        """See ``Cuda``."""
+        raise self._missing(pid)
 
-    def _call(self, what: str, pid: int, seconds: float, **fields: Any) -> Any:  # noqa: ANN401 - what the driver says
-        helper = self._running()
-        if helper is None:
-            raise CudaError(AgentReason.GPU_MISSING, f"{self._library} is not on this node")
-        try:
-            return _result(helper.send(what, pid, **fields), what, pid, seconds)
-        except _RefusedError as error:
-            raise error.translated() from error
-
-    def _running(self) -> "_Helper | None":
-        with self._lock:
-            if self._helper is not None and self._helper.alive:
-                return self._helper
-            self._helper = None
-            if time.monotonic() < self._absent_until:
-                return None
-            helper = _Helper(self._library)
-            if helper.absent:
-                logger.info("no CUDA driver: %s", helper.absent)
-                self._absent_until = time.monotonic() + ABSENT_SECONDS
-                return None
-            self._helper = helper
-            return helper
-
-
-class _RefusedError(Exception):
-    """The driver's own error, by name."""
-
-    def __init__(self, what: str, pid: int, name: str) -> None:
-        super().__init__(f"CUDA {what} of process {pid}: {name}")
-        self.name = name
-
-    def translated(self) -> CudaError:
-        return CudaError(REASONS.get(self.name, AgentReason.GPU_FAILED), str(self))
-
-
-def _result(call: "Future[Any]", what: str, pid: int, seconds: float) -> Any:  # noqa: ANN401 - what the driver says
-    try:
-        return call.result(seconds)
-    except FutureTimeoutError as error:
-        words = f"CUDA {what} of process {pid} did not return within {seconds:.0f} s"
-        raise CudaError(AgentReason.GPU_BUSY, words) from error
-
-
-class _Helper:
-    """One helper process, and the thread that reads what it writes.
-
-    That thread also starts it: the kernel ends the helper with the thread that started it.
-    """
-
-    def __init__(self, library: str) -> None:
-        self.devices: list[str] = []
-        self.absent = "the helper did not start"
-        """Why there is no driver; empty once the helper has named its devices."""
-        self.alive = True
-        self._pending: dict[int, tuple[Future[Any], str, int]] = {}
-        self._numbers = itertools.count(1)
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
-        ready = threading.Event()
-        threading.Thread(target=self._serve, args=(library, ready), name="cuda-helper", daemon=True).start()
-        if not ready.wait(START_SECONDS):
-            self.close()
-
-    def send(self, what: str, pid: int, **fields: Any) -> "Future[Any]":  # noqa: ANN401 - whatever JSON carries
-        """Have the driver called; the answer comes later."""
-        call: Future[Any] = Future()
-        number = next(self._numbers)
-        with self._lock:
-            self._pending[number] = (call, what, pid)
-            if not self.alive or self._process is None or self._process.stdin is None:
-                self._fail_all("the CUDA helper has ended")
-                return call
-            try:
-                self._process.stdin.write(json.dumps({"id": number, "do": what, "pid": pid, **fields}) + "\n")
-                self._process.stdin.flush()
-            except OSError:
-                self._fail_all("the CUDA helper has ended")
-        return call
-
-    def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            with suppress(ProcessLookupError):
-                self._process.kill()
-
-    def _serve(self, library: str, ready: threading.Event) -> None:
-        """Run the helper until it ends; whatever ends it, callers that wait are answered."""
-        try:
-            self._run(library, ready)
-        except (OSError, ValueError) as error:
-            logger.warning("CUDA helper: %s", error)
-            self.close()
-        finally:
-            with self._lock:
-                self.alive = False
-                self._fail_all("the CUDA helper has ended")
-            ready.set()
-
-    def _run(self, library: str, ready: threading.Event) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-S", "-m", "agent.gpu.helper", library],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={"PYTHONPATH": str(_ROOMS), "PATH": os.environ.get("PATH", "")},
-            cwd="/",
-        )
-        with self._process as process:
-            if process.stdout is None:
-                return
-            first = json.loads(process.stdout.readline() or "{}")
-            if "devices" in first:
-                self.devices, self.absent = first["devices"], ""
-            else:
-                self.absent = first.get("absent", self.absent)
-            ready.set()
-            for line in process.stdout:
-                self._answer(json.loads(line))
-
-    def _answer(self, answer: Mapping[str, Any]) -> None:
-        with self._lock:
-            # None: the call was given up when a request could not be written.
-            pending = self._pending.pop(answer["id"], None)
-        if pending is None:
-            return
-        call, what, pid = pending
-        if answer["error"]:
-            call.set_exception(_RefusedError(what, pid, str(answer["error"])))
-        else:
-            call.set_result(answer["value"])
-
-    def _fail_all(self, why: str) -> None:
-        for call, what, pid in self._pending.values():
-            call.set_exception(CudaError(AgentReason.GPU_FAILED, f"CUDA {what} of process {pid}: {why}"))
-        self._pending.clear()
+    @staticmethod
+    def _missing(pid: int) -> CudaError:
+        return CudaError(AgentReason.GPU_MISSING, f"no CUDA driver on this node for process {pid}")

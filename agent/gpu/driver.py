@@ -11,14 +11,12 @@ from enum import IntEnum
 from typing import Final
 
 LIBRARY: Final = "libcuda.so.1"
-RESTORE_THREAD, STATE, LOCK, CHECKPOINT, RESTORE, UNLOCK = (
-    "restore-thread",
-    "state",
-    "lock",
-    "checkpoint",
-    "restore",
-    "unlock",
-)
+RESTORE_THREAD: Final = "restore-thread"
+STATE: Final = "state"
+LOCK: Final = "lock"
+CHECKPOINT: Final = "checkpoint"
+RESTORE: Final = "restore"
+UNLOCK: Final = "unlock"
 
 
 class ProcessState(IntEnum):
@@ -69,17 +67,11 @@ class Driver:
             raise OSError(f"{library} has no checkpoint API: driver 570 or newer is needed") from error
         self._check(self._cuda.cuInit(0))
 
-    def devices(self) -> list[str]:
-        """UUIDs of the devices that this process sees, hexadecimal, in the driver's order."""
-        count = ctypes.c_int()
-        self._check(self._cuda.cuDeviceGetCount(ctypes.byref(count)))
-        found = []
-        for ordinal in range(count.value):
-            device, uuid = ctypes.c_int(), (ctypes.c_ubyte * 16)()
-            self._check(self._cuda.cuDeviceGet(ctypes.byref(device), ordinal))
-            self._check(self._cuda.cuDeviceGetUuid_v2(uuid, device))
-            found.append(bytes(uuid).hex())
-        return found
+    def cuda_version(self) -> str:
+        """Return the newest CUDA that the driver serves: ``13.0``."""
+        number = ctypes.c_int()
+        self._check(self._cuda.cuDriverGetVersion(ctypes.byref(number)))
+        return f"{number.value // 1000}.{number.value % 1000 // 10}"
 
     def restore_thread(self, pid: int) -> int:
         """Return the thread that must run for a restore. Answers at once, also for a stopped process."""

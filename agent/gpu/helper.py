@@ -1,7 +1,7 @@
 """``python -m agent.gpu.helper LIBRARY``: holds the CUDA driver open, and makes its calls, each in a thread of its own.
 
 One JSON object a line: ``{"id", "do", "pid", ...}`` in, ``{"id", "error", "value"}`` out, in whatever order they end.
-The first line out says what the driver is: ``{"devices": [...]}``, or ``{"absent": why}``.
+The first line out says what the driver is: ``{"version", "cuda"}``, or ``{"absent": why}``.
 A call on a stopped process does not return; it keeps its thread and nothing else. The helper ends with its agent.
 """
 
@@ -11,8 +11,9 @@ import json
 import signal
 import sys
 import threading
+from pathlib import PurePath
 
-from agent.gpu import driver
+from agent.gpu import driver, nvml
 from linux import syscalls
 
 TYPE_CHECKING = False
@@ -25,20 +26,28 @@ def main(library: str) -> int:
     syscalls.die_with_parent(signal.SIGKILL)
     try:
         cuda = driver.Driver(library)
-        devices = cuda.devices()
-    except (OSError, driver.DriverError) as error:
+        # The same folder, if one was named: they are one driver.
+        gpus = nvml.Nvml(str(PurePath(library).with_name(nvml.LIBRARY)))
+        facts = {"version": gpus.driver_version(), "cuda": cuda.cuda_version()}
+    except (OSError, driver.DriverError, nvml.NvmlError) as error:
         _write({"absent": str(error)})
         return 1
-    _write({"devices": devices})
+    _write(facts)
     for line in sys.stdin:
-        threading.Thread(target=_serve, args=(cuda, json.loads(line)), daemon=True).start()
+        threading.Thread(target=_serve, args=(cuda, gpus, json.loads(line)), daemon=True).start()
     return 0
 
 
-def _serve(cuda: driver.Driver, request: dict[str, Any]) -> None:
+def _serve(cuda: driver.Driver, gpus: nvml.Nvml, request: dict[str, Any]) -> None:
     answer: dict[str, Any] = {"id": request["id"], "error": "", "value": None}
     try:
-        answer["value"] = _call(cuda, request)
+        match request["do"]:
+            case nvml.DEVICES:
+                answer["value"] = gpus.devices()
+            case nvml.USED:
+                answer["value"] = list(gpus.used().items())
+            case _:
+                answer["value"] = _call(cuda, request)
     except Exception as error:  # noqa: BLE001 - the answer is the only way out
         answer["error"] = str(error) or type(error).__name__
     _write(answer)

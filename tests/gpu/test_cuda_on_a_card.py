@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.gpu.cuda import CudaError, CudaHelper
+from agent.gpu.client import CudaHelper
+from agent.gpu.cuda import CudaError
 from agent.gpu.driver import LIBRARY, ProcessState
 from contract.api.states import AgentReason
 

@@ -1,4 +1,4 @@
-"""Builds the stand-in for libcuda.so.1; its folder holds what it knows of processes."""
+"""Builds the stand-in for the driver's libraries, and arranges what it finds in processes."""
 
 import subprocess
 from pathlib import Path
@@ -6,12 +6,38 @@ from pathlib import Path
 from images import native
 
 SOURCE = Path(__file__).parent / "native" / "stand_in_libcuda.c"
+MARK = "STAND_IN_CUDA"
+ROOM = 64
+"""Characters after the mark: what a test arranges later must find room."""
 
 
 def build(folder: Path) -> Path:
-    """Compile it into a folder of its own, which every user may enter."""
-    (folder / "state").mkdir()
+    """Compile it; return the path of libcuda, with libnvidia-ml beside it."""
     target = folder / "libcuda.so.1"
     flags = ["-std=gnu11", "-O2", "-s", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
     subprocess.run([*native.glibc_compiler(), *flags, "-o", target, SOURCE], check=True, capture_output=True)
+    (folder / "libnvidia-ml.so.1").symlink_to(target.name)
     return target
+
+
+def marked(**arranged: str) -> dict[str, str]:
+    """Return the environment of a CUDA process; keywords are what its driver does: ``busy=""``, ``mib="0064"``."""
+    words = " ".join(["R", *(f"{name}={text}" if text else name for name, text in arranged.items())])
+    return {MARK: words.ljust(ROOM)}
+
+
+def arrange(pid: int, word: str) -> None:
+    """Have the driver do something else with a running process from now on: write a word behind its state."""
+    start = int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[47])
+    with Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:
+        memory.seek(start)
+        block = memory.read(1 << 14)
+        at = block.index(f"{MARK}=".encode()) + len(MARK) + 1
+        memory.seek(start + at)
+        memory.write(f"{chr(block[at])} {word}".ljust(ROOM).encode())
+
+
+def state(pid: int) -> str:
+    """Return the letter that the stand-in has written into a process."""
+    block = Path(f"/proc/{pid}/environ").read_bytes()
+    return chr(block[block.index(f"{MARK}=".encode()) + len(MARK) + 1])

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.gpu.cuda import START_SECONDS, CudaError, CudaHelper
+from agent.gpu.client import START_SECONDS, CudaHelper
+from agent.gpu.cuda import CudaError, DriverVersion
 from agent.gpu.driver import ProcessState
 from contract.api.states import AgentReason
 from tests.support import stand_in_cuda
@@ -32,18 +33,16 @@ def cuda(library: Path) -> Iterator[CudaHelper]:
 
 
 @pytest.fixture
-def worker(library: Path) -> Iterator[Callable[..., int]]:
-    """Starts processes; those that are CUDA processes are known to the stand-in."""
+def worker() -> Iterator[Callable[..., int]]:
+    """Starts processes; those that are CUDA processes are marked for the stand-in."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*, is_cuda: bool = True, **arranged: str) -> int:
-        started.append(subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]))
-        pid = started[-1].pid
-        if is_cuda:
-            (library.parent / "state" / str(pid)).write_text("R")
-        for what, text in arranged.items():
-            (library.parent / "state" / f"{pid}.{what}").write_text(text)
-        return pid
+        marks = stand_in_cuda.marked(**arranged) if is_cuda else {}
+        started.append(
+            subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], env=os.environ | marks)
+        )
+        return started[-1].pid
 
     yield start
     for process in started:
@@ -146,6 +145,7 @@ def test_another_helper_goes_on_where_one_died(cuda, worker):
 def test_a_node_without_a_driver_has_no_cuda_processes(worker, tmp_path):
     cuda = CudaHelper(str(tmp_path / "libcuda.so.1"))
     assert {} == cuda.find([worker()])
+    assert cuda.driver() is None
     assert [] == cuda.devices()
     with pytest.raises(CudaError, match="is not on this node") as missing:
         cuda.lock(worker(), SECONDS)
@@ -167,14 +167,26 @@ def test_a_helper_that_does_not_come_up_is_no_driver(library, monkeypatch, progr
     assert time.monotonic() - begun < START_SECONDS / 2
 
 
-def test_devices_are_named(cuda):
-    assert ["ab" * 16] == cuda.devices()
+def test_the_driver_and_its_devices_are_described(cuda, worker):
+    pid = worker(mib="0512")
+    assert DriverVersion("580.0.1", "13.0") == cuda.driver()
+    (device,) = cuda.devices()
+    assert ("ab" * 16, "Stand-in GPU", 0) == (device.uuid, device.model, device.minor)
+    assert 512 << 20 == device.total - device.free
+    assert {pid: {device.uuid: 512 << 20}} == cuda.used()
+
+
+def test_a_checkpoint_gives_device_memory_back(cuda, worker):
+    pid = worker(mib="0512")
+    cuda.lock(pid, SECONDS)
+    cuda.checkpoint(pid, SECONDS)
+    assert {} == cuda.used()
 
 
 def test_the_helper_ends_with_its_agent(library):
     """Also where the agent is killed."""
     code = (
-        "import sys; from agent.gpu.cuda import CudaHelper; c = CudaHelper(sys.argv[1]); c.devices(); "
+        "import sys; from agent.gpu.client import CudaHelper; c = CudaHelper(sys.argv[1]); c.devices(); "
         "print(c._helper._process.pid, flush=True); sys.stdin.read()"
     )
     environment = {"PYTHONPATH": str(Path(__file__).parents[3]), "PATH": os.environ["PATH"]}

@@ -1,12 +1,14 @@
-/* Replaces libcuda.so.1 on machines without a card: the checkpoint calls, with the driver's own rules for real processes.
+/* Replaces libcuda.so.1 and libnvidia-ml.so.1 on machines without a card: their rules, for real processes.
  *
- * Its folder holds `state/PID` for each process that is taken for a CUDA process (R running, L locked, C checkpointed),
- * and what tests arrange for it: `PID.busy` (calls in flight never end), `PID.oom` (the next restore finds no memory),
- * `PID.slow` (milliseconds that checkpoint and restore take). Like the driver, it asks the process itself: a stopped one
- * answers nothing but its restore thread, and while a call goes on, asking for the state waits.
+ * A process is taken for a CUDA process if its environment block holds STAND_IN_CUDA=<state>[ <what a test arranges>].
+ * The state is one letter in that process's own memory, so it travels with a dump as the driver's does: R running,
+ * L locked, C checkpointed, S checkpointed after a restore that failed. Arranged, as text behind it: `busy` (calls in
+ * flight never end), `oom` (a restore finds no memory), `slow=0500` (milliseconds that checkpoint and restore take),
+ * `mib=0064` (device memory). Like the driver, it asks the process itself: a stopped one answers nothing but its
+ * restore thread, and while a call goes on, asking for the state waits.
  */
 #define _GNU_SOURCE
-#include <dlfcn.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,49 +19,42 @@
 #include <unistd.h>
 
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, OPERATING_SYSTEM = 304,
-       ILLEGAL_STATE = 401, NOT_READY = 600 };
+       ILLEGAL_STATE = 401, NOT_READY = 600, INSUFFICIENT_SIZE = 7 };
+enum { ROOM = 65536 };
+static const char MARK[] = "STAND_IN_CUDA=";
+#define TOTAL (1ull << 36)
 
-static char folder[3000];
-
-__attribute__((constructor)) static void locate(void) {
-    Dl_info info;
-    if (!dladdr((void *)locate, &info)) abort();
-    snprintf(folder, sizeof folder, "%s", info.dli_fname);
-    *strrchr(folder, '/') = 0;
-    strcat(folder, "/state");
-}
-
-static void path_of(int pid, const char *suffix, char *path) { snprintf(path, 4096, "%s/%d%s", folder, pid, suffix); }
-
-static int exists(int pid, const char *suffix) {
-    char path[4096];
-    path_of(pid, suffix, path);
-    return access(path, F_OK) == 0;
-}
+/* One CUDA process while a call on it goes on: others on the same one wait. */
+struct call {
+    int lock, memory;
+    off_t at;
+    char text[128];
+};
 
 static void milliseconds(long ms) {
     struct timespec time = {ms / 1000, ms % 1000 * 1000000};
     nanosleep(&time, NULL);
 }
 
-/* The process's state file, locked for as long as a call on it goes on; -1 where it is no CUDA process. */
-static int enter(int pid, char *state) {
-    char path[4096];
-    path_of(pid, "", path);
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    if (fd < 0) return -1;
-    flock(fd, LOCK_EX);
-    if (pread(fd, state, 1, 0) != 1) abort();
-    return fd;
+/* The addresses of the environment block: fields 50 and 51 of /proc/PID/stat. */
+static int environment(int pid, unsigned long *start, unsigned long *end) {
+    char path[64], line[2048] = "";
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    FILE *file = fopen(path, "r");
+    if (!file) return -1;
+    if (!fgets(line, sizeof line, file)) line[0] = 0;
+    fclose(file);
+    char *after = strrchr(line, ')');
+    if (!after) return -1;
+    char *rest;
+    strtok_r(after + 2, " ", &rest);
+    for (int field = 3; field < 50; field++)
+        if (!(after = strtok_r(NULL, " ", &rest))) return -1;
+    *start = strtoul(after, NULL, 10);
+    after = strtok_r(NULL, " ", &rest);
+    *end = after ? strtoul(after, NULL, 10) : 0;
+    return *start && *end > *start ? 0 : -1;
 }
-
-static int leave(int fd, char state, int result) {
-    if (state && pwrite(fd, &state, 1, 0) != 1) abort();
-    close(fd);
-    return result;
-}
-
-static int refusal(int pid) { return kill(pid, 0) == 0 ? NOT_INITIALIZED : OPERATING_SYSTEM; }
 
 static int is_stopped(int pid) {
     char path[64], line[512] = "";
@@ -72,23 +67,59 @@ static int is_stopped(int pid) {
     return after && (after[2] == 'T' || after[2] == 't');
 }
 
+static void leave(struct call *call, char state) {
+    if (state && pwrite(call->memory, &state, 1, call->at) != 1) abort();
+    close(call->memory);
+    if (call->lock >= 0) close(call->lock);
+}
+
+/* Finds the mark; -1 if it is no CUDA process. */
+static int look(int pid, struct call *call) {
+    unsigned long start, end;
+    char path[64], *block = malloc(ROOM);
+    call->lock = -1;
+    snprintf(path, sizeof path, "/proc/%d/mem", pid);
+    call->memory = block && environment(pid, &start, &end) == 0 ? open(path, O_RDWR | O_CLOEXEC) : -1;
+    ssize_t size = -1;
+    if (call->memory >= 0)
+        size = pread(call->memory, block, end - start < ROOM ? end - start : ROOM - 1, (off_t)start);
+    char *found = size > 0 ? memmem(block, size, MARK, sizeof MARK - 1) : NULL;
+    if (found) {
+        found += sizeof MARK - 1;
+        call->at = (off_t)start + (found - block);
+        snprintf(call->text, sizeof call->text, "%.*s", (int)(block + size - found), found);
+    } else if (call->memory >= 0) {
+        close(call->memory);
+    }
+    free(block);
+    return found ? 0 : -1;
+}
+
+/* As look, and waits for other calls on the process. */
+static int enter(int pid, struct call *call) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/environ", pid);
+    int lock = open(path, O_RDONLY | O_CLOEXEC);
+    if (lock < 0) return -1;
+    flock(lock, LOCK_EX);
+    if (look(pid, call)) return close(lock), -1;
+    call->lock = lock;
+    return 0;
+}
+
+static int refusal(int pid) { return kill(pid, 0) == 0 ? NOT_INITIALIZED : OPERATING_SYSTEM; }
+
 static void until_it_runs(int pid) {
     while (is_stopped(pid)) milliseconds(5);
 }
 
-static void take_time(int pid) {
-    char path[4096], text[16] = "";
-    path_of(pid, ".slow", path);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return;
-    if (read(fd, text, sizeof text - 1) > 0) milliseconds(atol(text));
-    close(fd);
+static long number(const struct call *call, const char *name) {
+    const char *found = strstr(call->text, name);
+    return found ? strtol(found + strlen(name), NULL, 10) : 0;
 }
 
 int cuInit(unsigned flags) { return flags ? INVALID_VALUE : SUCCESS; }
-int cuDeviceGetCount(int *count) { return *count = 1, SUCCESS; }
-int cuDeviceGet(int *device, int ordinal) { return *device = ordinal, ordinal ? INVALID_VALUE : SUCCESS; }
-int cuDeviceGetUuid_v2(unsigned char *uuid, int device) { return memset(uuid, 0xab, 16), device ? INVALID_VALUE : SUCCESS; }
+int cuDriverGetVersion(int *version) { return *version = 13000, SUCCESS; }
 
 int cuGetErrorName(int error, const char **name) {
     switch (error) {
@@ -103,60 +134,116 @@ int cuGetErrorName(int error, const char **name) {
 }
 
 int cuCheckpointProcessGetRestoreThreadId(int pid, int *tid) {
-    if (!exists(pid, "") || kill(pid, 0)) return refusal(pid);
+    struct call call;
+    if (look(pid, &call)) return refusal(pid);
+    leave(&call, 0);
     *tid = pid;
     return SUCCESS;
 }
 
 int cuCheckpointProcessGetState(int pid, int *state) {
-    char now;
+    struct call call;
     until_it_runs(pid);
-    int fd = enter(pid, &now);
-    if (fd < 0) return refusal(pid);
-    *state = now == 'R' ? 0 : now == 'L' ? 1 : 2;
-    return leave(fd, 0, SUCCESS);
+    if (enter(pid, &call)) return refusal(pid);
+    *state = call.text[0] == 'R' ? 0 : call.text[0] == 'L' ? 1 : 2;
+    leave(&call, 0);
+    return SUCCESS;
 }
 
 int cuCheckpointProcessLock(int pid, unsigned *arguments) {
-    char now;
+    struct call call;
     until_it_runs(pid);
-    int fd = enter(pid, &now);
-    if (fd < 0) return refusal(pid);
-    if (now != 'R') return leave(fd, 0, ILLEGAL_STATE);
-    if (!exists(pid, ".busy")) return leave(fd, 'L', SUCCESS);
+    if (enter(pid, &call)) return refusal(pid);
+    if (call.text[0] != 'R') return leave(&call, 0), ILLEGAL_STATE;
+    if (!strstr(call.text, "busy")) return leave(&call, 'L'), SUCCESS;
     milliseconds(arguments[0]);
-    return leave(fd, 0, NOT_READY);
+    return leave(&call, 0), NOT_READY;
 }
 
 int cuCheckpointProcessCheckpoint(int pid, void *arguments) {
-    char now;
+    struct call call;
     (void)arguments;
-    int fd = enter(pid, &now);
-    if (fd < 0) return refusal(pid);
-    if (now != 'L') return leave(fd, 0, ILLEGAL_STATE);
-    take_time(pid);
-    return leave(fd, 'C', SUCCESS);
+    if (enter(pid, &call)) return refusal(pid);
+    if (call.text[0] != 'L') return leave(&call, 0), ILLEGAL_STATE;
+    milliseconds(number(&call, "slow="));
+    return leave(&call, 'C'), SUCCESS;
 }
 
 int cuCheckpointProcessRestore(int pid, void *arguments) {
-    char now, path[4096], spent[4096];
+    struct call call;
     (void)arguments;
     until_it_runs(pid);
-    int fd = enter(pid, &now);
-    if (fd < 0) return refusal(pid);
-    if (now != 'C') return leave(fd, 0, ILLEGAL_STATE);
-    if (exists(pid, ".spent")) return leave(fd, 0, OPERATING_SYSTEM);
-    path_of(pid, ".oom", path);
-    path_of(pid, ".spent", spent);
-    if (rename(path, spent) == 0) return leave(fd, 0, OUT_OF_MEMORY);
-    take_time(pid);
-    return leave(fd, 'L', SUCCESS);
+    if (enter(pid, &call)) return refusal(pid);
+    if (call.text[0] == 'S') return leave(&call, 0), OPERATING_SYSTEM;
+    if (call.text[0] != 'C') return leave(&call, 0), ILLEGAL_STATE;
+    if (strstr(call.text, "oom")) return leave(&call, 'S'), OUT_OF_MEMORY;
+    milliseconds(number(&call, "slow="));
+    return leave(&call, 'L'), SUCCESS;
 }
 
 int cuCheckpointProcessUnlock(int pid, void *arguments) {
-    char now;
+    struct call call;
     (void)arguments;
-    int fd = enter(pid, &now);
-    if (fd < 0) return refusal(pid);
-    return leave(fd, now == 'L' ? 'R' : 0, now == 'L' ? SUCCESS : ILLEGAL_STATE);
+    if (enter(pid, &call)) return refusal(pid);
+    int locked = call.text[0] == 'L';
+    leave(&call, locked ? 'R' : 0);
+    return locked ? SUCCESS : ILLEGAL_STATE;
+}
+
+/* NVML: one device, which holds what running CUDA processes hold. */
+
+struct process {
+    unsigned pid;
+    unsigned long long used;
+    unsigned gpu_instance, compute_instance;
+};
+struct memory {
+    unsigned long long total, free, used;
+};
+
+static unsigned holders(struct process *found, unsigned room) {
+    unsigned count = 0;
+    DIR *table = opendir("/proc");
+    for (struct dirent *entry; table && (entry = readdir(table));) {
+        struct call call;
+        int pid = atoi(entry->d_name);
+        if (pid <= 0 || look(pid, &call)) continue;
+        long mib = call.text[0] == 'R' || call.text[0] == 'L' ? number(&call, "mib=") : 0;
+        leave(&call, 0);
+        if (!mib) continue;
+        if (count < room) found[count] = (struct process){pid, (unsigned long long)mib << 20, 0, 0};
+        count++;
+    }
+    if (table) closedir(table);
+    return count;
+}
+
+int nvmlInit_v2(void) { return SUCCESS; }
+const char *nvmlErrorString(int error) { return error ? "an error of the stand-in" : "Success"; }
+int nvmlSystemGetDriverVersion(char *text, unsigned size) { return snprintf(text, size, "580.0.1"), SUCCESS; }
+int nvmlDeviceGetCount_v2(unsigned *count) { return *count = 1, SUCCESS; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) { return *device = (void *)1, index ? INVALID_VALUE : SUCCESS; }
+int nvmlDeviceGetMinorNumber(void *device, unsigned *minor) { return *minor = 0, device ? SUCCESS : INVALID_VALUE; }
+
+int nvmlDeviceGetName(void *device, char *text, unsigned size) {
+    return snprintf(text, size, "Stand-in GPU"), device ? SUCCESS : INVALID_VALUE;
+}
+
+int nvmlDeviceGetUUID(void *device, char *text, unsigned size) {
+    return snprintf(text, size, "GPU-abababab-abab-abab-abab-abababababab"), device ? SUCCESS : INVALID_VALUE;
+}
+
+int nvmlDeviceGetMemoryInfo(void *device, struct memory *memory) {
+    struct process found[64];
+    unsigned count = holders(found, 64);
+    *memory = (struct memory){TOTAL, TOTAL, 0};
+    for (unsigned number = 0; number < count && number < 64; number++) memory->used += found[number].used;
+    memory->free -= memory->used;
+    return device ? SUCCESS : INVALID_VALUE;
+}
+
+int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, struct process *found) {
+    unsigned room = *count;
+    *count = holders(found, room);
+    return !device ? INVALID_VALUE : *count > room ? INSUFFICIENT_SIZE : SUCCESS;
 }
