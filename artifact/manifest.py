@@ -16,6 +16,8 @@ from contract.config.errors import describe
 from contract.config.yaml import load_yaml
 
 FORMAT_VERSION: Final = 1
+GPU_FORMAT_VERSION: Final = 2
+"""Of an artifact with device state: a release that cannot bring that back must not restore the rest."""
 MANIFEST: Final = "manifest.yaml"
 ROOTFS_TAR: Final = "rootfs-diff.tar"
 DELETED_FILES: Final = "deleted-files.json"
@@ -99,6 +101,34 @@ class VolumeContent(Part):
     """Paths of sockets in it, which criu makes itself."""
 
 
+class GpuDevice(Part):
+    """One GPU that the worker saw."""
+
+    uuid: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    model: str
+    used: Annotated[int, Field(ge=0)]
+    """Bytes of its memory that the worker held."""
+
+
+class Gpu(Part):
+    """The device state of the worker: it is in the memory of its processes."""
+
+    driver: str
+    """Version of the kernel driver."""
+    cuda: str
+    devices: list[GpuDevice]
+    """Ordered by their device nodes."""
+    processes: list[Pid]
+    """Those that the driver restores, as numbered inside the container."""
+    driver_files: list[Path] = []
+    """Libraries of the driver that are mapped into them."""
+
+    @property
+    def bytes(self) -> int:
+        """Device memory of all of them."""
+        return sum(device.used for device in self.devices)
+
+
 class FileEntry(Part):
     """Size and checksum of one file."""
 
@@ -117,6 +147,8 @@ class Captured(Part):
     """Mount points on which the worker has files open or mapped."""
     rootfs: RootFilesystem | None = None
     volumes: list[VolumeContent] = []
+    gpu: Gpu | None = None
+    """None if the worker had no CUDA process."""
 
 
 class Manifest(Captured):
@@ -140,10 +172,16 @@ class Manifest(Captured):
         """Bytes of all files but the manifest."""
         return sum(entry.size for entry in self.files.values())
 
+    @property
+    def memory(self) -> int:
+        """Bytes of the worker's memory that criu writes into the new container."""
+        return sum(entry.size for name, entry in self.files.items() if name.startswith("pages-"))
+
 
 def write_manifest(captured: Captured, checkpoint_id: str, version: str, files: dict[str, FileEntry]) -> bytes:
     """Return the text of a manifest, as it is stored."""
-    identity = {"formatVersion": FORMAT_VERSION, "checkpointId": checkpoint_id, "version": version}
+    version_of_format = GPU_FORMAT_VERSION if captured.gpu is not None else FORMAT_VERSION
+    identity = {"formatVersion": version_of_format, "checkpointId": checkpoint_id, "version": version}
     listed = {name: entry.model_dump(by_alias=True) for name, entry in files.items()}
     document = identity | captured.model_dump(by_alias=True) | {"files": listed}
     text: str = yaml.dump(document, Dumper=_DUMPER, sort_keys=False)
@@ -162,10 +200,11 @@ def parse_manifest(text: bytes, checkpoint_id: str) -> Manifest:
         raise _unreadable(f"is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict) or document.get("checkpointId") != checkpoint_id:
         raise _unreadable(f"is not that of checkpoint {checkpoint_id}")
-    if document.get("formatVersion") != FORMAT_VERSION:
+    if document.get("formatVersion") not in (FORMAT_VERSION, GPU_FORMAT_VERSION):
         raise ArtifactError(
             AgentReason.MANIFEST_FORMAT,
-            f"artifact format {document.get('formatVersion')!r} is not {FORMAT_VERSION}; capture it with this release",
+            f"artifact format {document.get('formatVersion')!r} is not {FORMAT_VERSION} or {GPU_FORMAT_VERSION}; "
+            "capture it with this release",
         )
     try:
         return Manifest.model_validate(document)

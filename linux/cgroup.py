@@ -1,6 +1,11 @@
 """Control groups, v1 and v2: which files a process of a container is listed in."""
 
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import Final
+
+UNLIMITED: Final = 1 << 60
+"""Version 1 writes a number near 2**63 if there is no limit."""
 
 
 def cgroup_files(cgroups: str, root: Path) -> list[str]:
@@ -21,3 +26,37 @@ def _cgroup_mount(root: Path, controllers: str) -> list[Path]:
         return [root / "unified" if (root / "unified").is_dir() else root]
     named = root / controllers.removeprefix("name=")
     return [named] if named.is_dir() else [root / c for c in controllers.split(",") if (root / c).is_dir()][:1]
+
+
+def memory_headroom(cgroups: str, root: Path) -> int | None:
+    """Return the bytes that a process may still use under the limits of its cgroups; None if there is none.
+
+    Page cache that the kernel can drop counts as free.
+    """
+    spaces = [_space(group) for group in _memory_groups(cgroups, root)]
+    return max(0, min(found)) if (found := [space for space in spaces if space is not None]) else None
+
+
+def _memory_groups(cgroups: str, root: Path) -> list[Path]:
+    """Return the directories of the memory controller's groups, the process's own first."""
+    for file in cgroup_files(cgroups, root):
+        leaf = Path(file).parent
+        if (leaf / "memory.stat").exists():
+            return [group for group in (leaf, *leaf.parents) if group.is_relative_to(root) and group != root]
+    return []
+
+
+def _space(group: Path) -> int | None:
+    """Return what is left below one group's own limit."""
+    for limit, usage in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+        with suppress(OSError, ValueError):
+            most = int((group / limit).read_text())
+            if most < UNLIMITED:
+                return most - int((group / usage).read_text()) + _droppable(group)
+    return None
+
+
+def _droppable(group: Path) -> int:
+    fields = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    prefix = "total_" if "total_inactive_file" in fields else ""
+    return int(fields[f"{prefix}inactive_file"]) + int(fields[f"{prefix}active_file"])

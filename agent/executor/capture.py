@@ -20,6 +20,13 @@ from agent.errors import ContainerError
 from agent.executor.api import CaptureRequest
 from agent.executor.capture_plan import CapturePlan, plan_capture
 from agent.executor.environment import NodeEnvironment
+from agent.executor.gpu_capture import (
+    checkpoint_processes,
+    lock_processes,
+    look_at_gpus,
+    restore_in_place,
+    unlock_processes,
+)
 from agent.executor.lock import ContainerLock
 from agent.executor.phases import Phase
 from artifact.backends import directory
@@ -29,6 +36,7 @@ from artifact.read import open_artifact, verify
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from linux import filetree
+from linux.cgroup import memory_headroom
 
 
 @dataclass
@@ -45,6 +53,8 @@ class Capture:
     resources: ExitStack = field(default_factory=ExitStack)
     seen: Inspection = field(init=False)
     plan: CapturePlan = field(init=False)
+    cuda_pids: tuple[int, ...] = ()
+    """Host pids of CUDA processes that were locked."""
     base: int = field(init=False)
     """Descriptor of the store's root."""
     staged: Staging = field(init=False)
@@ -59,19 +69,46 @@ def _inspect(capture: Capture) -> None:
     request, environment, init_pid = capture.request, capture.environment, capture.init_pid
     capture.seen = inspect(init_pid, environment.proc)
     worker = find_worker(init_pid, environment.proc)
-    node = node_info(environment.proc)
-    capture.plan = plan_capture(request, capture.seen, worker, node, environment.criu.version())
+    use = look_at_gpus(worker, capture.seen, environment) if worker is not None else None
+    headroom = memory_headroom(capture.seen.cgroups, environment.cgroup_root)
+    node, criu = node_info(environment.proc), environment.criu.version()
+    capture.plan = plan_capture(request, capture.seen, worker, node, criu, use, headroom)
     for volume in capture.plan.volumes:
         _check_volume(init_pid, volume, environment)
     capture.base = open_base(request.base_path, init_pid, environment, through_pod=request.through_pod)
     capture.resources.callback(os.close, capture.base)
     refuse_existing(capture.base, request.checkpoint_id, request.version)
+    capture.lock.allow(environment.allowance(capture.plan.allowance_bytes))
+
+
+def _uses_gpus(capture: Capture) -> bool:
+    return bool(capture.plan.cuda_pids)
+
+
+def _lock_gpus(capture: Capture) -> None:
+    capture.cuda_pids = capture.plan.cuda_pids
+    lock_processes(capture.environment.cuda, capture.cuda_pids)
+
+
+def _unlock_gpus(capture: Capture) -> bool:
+    return unlock_processes(capture.environment.cuda, capture.cuda_pids)
+
+
+def _checkpoint_gpus(capture: Capture) -> None:
+    checkpoint_processes(capture.environment.cuda, capture.cuda_pids, _gpu_seconds(capture))
+
+
+def _restore_gpus(capture: Capture) -> bool:
+    return restore_in_place(capture.environment.cuda, capture.cuda_pids, _gpu_seconds(capture))
+
+
+def _gpu_seconds(capture: Capture) -> float:
+    return capture.environment.allowance(capture.plan.gpu.bytes if capture.plan.gpu else 0)
 
 
 def _dump(capture: Capture) -> None:
     """Have criu write the tree's images into a staging directory, which is removed with the capture's context."""
     environment, plan = capture.environment, capture.plan
-    capture.lock.allow(environment.allowance(plan.allowance_bytes))
     capture.staged = capture.resources.enter_context(staging(capture.base, capture.request.checkpoint_id))
     environment.criu.dump(
         CriuDump(
@@ -99,6 +136,7 @@ def _publish(capture: Capture) -> None:
         used_mounts=list(plan.used_mounts),
         rootfs=capture.rootfs,
         volumes=capture.volumes,
+        gpu=plan.gpu,
     )
     capture.published = publish(capture.base, capture.staged, request.checkpoint_id, request.version, captured)
     capture.is_published = True
@@ -125,6 +163,8 @@ def _verify(capture: Capture) -> None:
 
 CAPTURE: Final = (
     Phase(ReportPhase.INSPECT, _inspect),
+    Phase(ReportPhase.GPU_LOCK, _lock_gpus, undo=_unlock_gpus, is_needed=_uses_gpus),
+    Phase(ReportPhase.GPU_CHECKPOINT, _checkpoint_gpus, undo=_restore_gpus, is_needed=_uses_gpus),
     Phase(ReportPhase.DUMP, _dump),
     Phase(ReportPhase.FILES, _save_files),
     Phase(ReportPhase.PUBLISH, _publish, undo=_withdraw),

@@ -7,6 +7,7 @@ from agent.container.inspection import Inspection, NodeInfo, Worker
 from agent.container.volumes import Volume
 from agent.errors import RefusedError
 from agent.executor.api import CaptureRequest
+from agent.executor.gpu_plan import GpuUse, describe, is_of_driver, refuse_small_limit
 from artifact import manifest
 from contract.api.states import AgentReason
 from linux.proc import mount_of
@@ -28,12 +29,30 @@ class CapturePlan:
     container: manifest.Container
     process: manifest.Process
     used_mounts: tuple[str, ...]
+    cuda_pids: tuple[int, ...] = ()
+    """Host pids of the CUDA processes."""
+    gpu: manifest.Gpu | None = None
 
 
 def plan_capture(
-    request: CaptureRequest, seen: Inspection, worker: Worker | None, node: NodeInfo, criu: str
+    request: CaptureRequest,
+    seen: Inspection,
+    worker: Worker | None,
+    node: NodeInfo,
+    criu: str,
+    use: GpuUse | None = None,
+    headroom: int | None = None,
 ) -> CapturePlan:
     """Decide about a capture; pure.
+
+    Args:
+        request: what to capture.
+        seen: the container.
+        worker: its tree of processes.
+        node: this node.
+        criu: the version of this agent's criu.
+        use: what the worker's CUDA processes hold; None if it has none.
+        headroom: bytes that the container's memory limit leaves; None without a limit.
 
     Raises:
         RefusedError: it would not work, with what to do.
@@ -41,18 +60,29 @@ def plan_capture(
     if worker is None:
         raise RefusedError(AgentReason.NO_WORKER, "the worker has ended; see the container's log")
     _refuse_terminal(seen)
-    used = {mount.point for path in worker.in_use if (mount := mount_of(path, list(seen.mounts)))}
+    if use is not None:
+        refuse_small_limit(use.bytes, headroom, "the worker's device memory, which a capture moves into its memory, is")
+    used = _used_mounts(seen, worker, use)
     return CapturePlan(
         worker_pid=worker.root.inner_pid,
         volumes=tuple(volumes.travelling(seen.mounts, worker.in_use, request.place.empty_dirs)),
         mount_points=tuple(mount.point for mount in seen.mounts),
         in_use=worker.in_use,
-        allowance_bytes=worker.resident,
+        allowance_bytes=worker.resident + (use.bytes if use else 0),
         taken_on=_taken_on(node, criu),
         container=_container(request, seen),
         process=_process(seen, worker),
         used_mounts=tuple(sorted(used - {"/"})),
+        cuda_pids=tuple(use.processes) if use else (),
+        gpu=describe(use, worker.in_use) if use else None,
     )
+
+
+def _used_mounts(seen: Inspection, worker: Worker, use: GpuUse | None) -> set[str]:
+    """Return the mounts that a restore must find; not the driver's, which it compares by version."""
+    mounted = list(seen.mounts)
+    used = {mount.point for path in worker.in_use if (mount := mount_of(path, mounted))}
+    return {point for point in used if use is None or not is_of_driver(point, use.driver.version)}
 
 
 def _refuse_terminal(seen: Inspection) -> None:

@@ -1,11 +1,12 @@
 """What the engine works with on this node: criu, folders of the node, limits; wired once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from agent.criu.driver import Criu
+from agent.gpu.cuda import Cuda, Gpus, NoGpus
 from linux.proc import PROC
 
 BYTES_PER_SECOND: Final = 50_000_000
@@ -29,6 +30,8 @@ class NodeEnvironment:
     longest: float = 7200.0
     """Seconds that one capture or restore may take."""
     node: str = ""
+    gpus: Gpus = field(default_factory=NoGpus)
+    cuda: Cuda = field(default_factory=NoGpus)
 
     def allowance(self, size: int) -> float:
         """Return the seconds that moving ``size`` bytes may take."""

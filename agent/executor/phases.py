@@ -15,6 +15,11 @@ State = TypeVar("State")
 logger = logging.getLogger(__name__)
 
 
+def always(_: object) -> bool:
+    """Run a phase whatever the worker is."""
+    return True
+
+
 def nothing_to_undo(_: object) -> bool:
     """Undo a phase that changes nothing."""
     return True
@@ -30,6 +35,8 @@ class Phase(Generic[State]):
     undo: Callable[[State], bool] = nothing_to_undo
     """Takes back what ``run`` did, however far it came; True if nothing is left. Must work twice, and without ``run``:
     an agent that comes after one that was killed undoes every phase."""
+    is_needed: Callable[[State], bool] = always
+    """Asked when its turn comes; a phase that is not needed takes no time and is in no report."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,9 @@ def run_phases(phases: Sequence[Phase[State]], state: State, timings: Timings) -
     """Run all phases, or undo those that were started."""
     for number, phase in enumerate(phases, start=1):
         try:
-            with timings.phase(phase.name) as steps:
-                steps.update(phase.run(state) or {})
+            if phase.is_needed(state):
+                with timings.phase(phase.name) as steps:
+                    steps.update(phase.run(state) or {})
         except Exception as error:  # noqa: BLE001 - whatever fails, what was started is undone
             with timings.phase(ReportPhase.UNDO):
                 clean = undo_phases(phases[:number], state)

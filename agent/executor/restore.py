@@ -21,6 +21,8 @@ from agent.errors import ContainerError
 from agent.executor.api import ContainerRef, RestoreRequest
 from agent.executor.capture import open_base
 from agent.executor.environment import NodeEnvironment
+from agent.executor.gpu_plan import container_devices, plan_devices, refuse_small_limit
+from agent.executor.gpu_restore import await_freed, bring_back, find_cuda_processes
 from agent.executor.lock import ContainerLock
 from agent.executor.phases import Phase
 from agent.executor.restore_checks import Change, RestorePlan, plan_restore
@@ -32,9 +34,9 @@ from contract.api import control_files
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from linux import filetree
-from linux.cgroup import cgroup_files
+from linux.cgroup import cgroup_files, memory_headroom
 from linux.filetree import FileTreeError
-from linux.proc import descendants, namespace_mates
+from linux.proc import Status, descendants, namespace_mates
 
 STOP_PATIENCE: Final = 3.0
 """Seconds: criu sends the stop and leaves; the kernel needs a moment to carry it out."""
@@ -56,6 +58,12 @@ class Restore:
     plan: RestorePlan = field(init=False)
     inside: list[dict[str, Any]] = field(default_factory=list)
     """Changes of files that are made by the helper that starts criu."""
+    gpu_pairs: tuple[tuple[str, str], ...] = ()
+    """UUID of a GPU at the capture, and of the one that takes its place."""
+    tree: Mapping[int, Status] = field(default_factory=dict)
+    """Every restored process, by host pid."""
+    cuda_pids: tuple[int, ...] = ()
+    """Host pids of those that may hold device memory."""
 
 
 def _open(restore: Restore) -> None:
@@ -82,6 +90,11 @@ def _inspect(restore: Restore) -> None:
             deleted = rootfs.parse_deleted(file.read())
     node = node_info(environment.proc)
     restore.plan = plan_restore(artifact.manifest, restore.seen, node, environment.criu.version(), deleted)
+    headroom = memory_headroom(restore.seen.cgroups, environment.cgroup_root)
+    refuse_small_limit(artifact.manifest.memory, headroom, "the worker's memory is")
+    if artifact.manifest.gpu is not None:
+        devices = container_devices(environment.gpus.devices(), restore.seen.gpu_minors)
+        restore.gpu_pairs = plan_devices(artifact.manifest.gpu, devices, environment.gpus.driver())
 
 
 def _put_files_back(restore: Restore) -> None:
@@ -133,10 +146,34 @@ def _end_tree(restore: Restore) -> bool:
     return end_leftovers(restore.init_pid, restore.environment.proc)
 
 
+def _await_tree(restore: Restore) -> None:
+    restore.tree = await_stopped(restore.init_pid, restore.plan.worker_pid, restore.environment.proc)
+
+
+def _has_device_state(restore: Restore) -> bool:
+    return restore.artifact.manifest.gpu is not None
+
+
+def _restore_gpus(restore: Restore) -> None:
+    """Give the tree its device memory back. Until then, and after it, no thread of it runs."""
+    gpu, environment = restore.artifact.manifest.gpu, restore.environment
+    if gpu is None:
+        return
+    threads = find_cuda_processes(environment.cuda, restore.tree, gpu.processes)
+    restore.cuda_pids = tuple(threads)
+    bring_back(environment.cuda, list(restore.tree), threads, restore.gpu_pairs, environment.allowance(gpu.bytes))
+    _await_tree(restore)
+
+
+def _free_gpus(restore: Restore) -> bool:
+    """End the tree, and see that its device memory is free: a failed restore cannot be made good, only ended."""
+    ended = _end_tree(restore)
+    return (not restore.cuda_pids or await_freed(restore.environment.gpus, restore.cuda_pids)) and ended
+
+
 def _hand_over(restore: Restore) -> None:
-    """See that the tree is there, and give standby its verdict; standby then wakes the tree."""
+    """Give standby its verdict; it then wakes the tree."""
     worker_pid = restore.plan.worker_pid
-    await_stopped(restore.init_pid, worker_pid, restore.environment.proc)
     restore.lock.control.write(control_files.RESTORE_CONTEXT, context(restore.request))
     restore.lock.restored(worker_pid)
 
@@ -147,7 +184,9 @@ RESTORE: Final = (
     Phase(ReportPhase.INSPECT, _inspect),
     Phase(ReportPhase.FILES, _put_files_back, undo=_undo_files),
     Phase(ReportPhase.ENTER, _run_criu, undo=_end_tree),
-    Phase(ReportPhase.LOOK, _hand_over),
+    Phase(ReportPhase.LOOK, _await_tree),
+    Phase(ReportPhase.GPU_RESTORE, _restore_gpus, undo=_free_gpus, is_needed=_has_device_state),
+    Phase(ReportPhase.VERDICT, _hand_over),
 )
 """From a waiting container to a restored one. The verdict is the last step: nothing can fail after it."""
 
@@ -181,8 +220,8 @@ def _has_entries(found: Artifact, change: Change) -> bool:
         os.close(fd)
 
 
-def await_stopped(init_pid: int, worker_pid: int, proc: Path) -> None:
-    """Wait until the restored root is standby's child and stopped, and all of its tree with it.
+def await_stopped(init_pid: int, worker_pid: int, proc: Path) -> dict[int, Status]:
+    """Wait until the restored root is standby's child and stopped, and all of its tree with it; return the tree.
 
     Raises:
         ContainerError: it is not.
@@ -194,7 +233,7 @@ def await_stopped(init_pid: int, worker_pid: int, proc: Path) -> None:
         if root is not None:
             tree = [root.pid, *descendants(root.pid, mates)]
             if all(mates[pid].state == "T" for pid in tree):
-                return
+                return {pid: mates[pid] for pid in tree}
         if time.monotonic() > end:
             raise ContainerError(
                 AgentReason.TREE_MISSING, f"criu says it is done, but process {worker_pid} is not there stopped"

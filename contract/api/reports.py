@@ -46,7 +46,11 @@ class ReportPhase(StrEnum):
     ENTER = "enter"
     CRIU = "criu"
     LOOK = "look"
+    VERDICT = "verdict"
     UNDO = "undo"
+    GPU_LOCK = "gpu-lock"
+    GPU_CHECKPOINT = "gpu-checkpoint"
+    GPU_RESTORE = "gpu-restore"
     DUMP = "dump"
     PUBLISH = "publish"
     OTHER = OTHER_PHASE

@@ -206,5 +206,7 @@ class AgentReason(StrEnum):
     GPU_MEMORY = "gpu-memory"
     GPU_BUSY = "gpu-busy"
     GPU_FAILED = "gpu-failed"
+    GPU_MISMATCH = "gpu-mismatch"
+    MEMORY_LIMIT = "memory-limit"
     # None of these
     INTERNAL_ERROR = "internal-error"

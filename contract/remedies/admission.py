@@ -303,6 +303,14 @@ _AGENT_REASONS: Final[Mapping[str, tuple[str, str]]] = {
         "A call of the CUDA driver failed.",
         "The message names the call and the driver's error.",
     ),
+    AgentReason.GPU_MISMATCH: (
+        "The pod's GPUs or the node's driver are not those of the capture.",
+        "Keep these pods on nodes with the same GPU model and driver, or capture again.",
+    ),
+    AgentReason.MEMORY_LIMIT: (
+        "The container's memory limit cannot hold the worker with its device memory.",
+        "Raise resources.limits.memory by what the message says.",
+    ),
     AgentReason.INTERNAL_ERROR: (
         "An unexpected error.",
         "The agent's log has the trace; please report it.",

@@ -30,7 +30,10 @@ JOB_FAILED: Final = "job-failed"
 """Reason of a capture whose Job failed without a word from an agent."""
 DEADLINE: Final = "deadline-exceeded"
 REASONS: Final = (*AgentReason, UNKNOWN_REASON, JOB_FAILED, DEADLINE)
-CAPTURE_PHASES: Final = ("inspect", "dump", "files", "publish", "verify", "other", "total")
+CAPTURE_PHASES: Final = (
+    *("inspect", "gpu-lock", "gpu-checkpoint", "dump", "files", "publish", "verify"),
+    *("other", "total"),
+)
 _PASS: Final = (0.005, 0.02, 0.1, 0.5, 2, 10)
 _STEP: Final = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
 _WHOLE: Final = (5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)

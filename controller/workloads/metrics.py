@@ -20,7 +20,8 @@ from kube.api import Object
 
 RESTORED: Final = "restored"
 FAILED: Final = "failed"
-PHASES: Final = tuple(phase for phase in ReportPhase if phase not in (ReportPhase.DUMP, ReportPhase.PUBLISH))
+_CAPTURE_ONLY: Final = (ReportPhase.GPU_LOCK, ReportPhase.GPU_CHECKPOINT, ReportPhase.DUMP, ReportPhase.PUBLISH)
+PHASES: Final = tuple(phase for phase in ReportPhase if phase not in _CAPTURE_ONLY)
 MAX_UNSEEN: Final = 10_000
 """Restores that wait for a first scrape; where nobody scrapes nobody misses the exact moment."""
 _STEP: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from agent.executor.capture import CAPTURE
-from agent.executor.phases import Phase, run_phases, undo_phases
+from agent.executor.phases import Phase, always, run_phases, undo_phases
 from agent.executor.restore import RESTORE
 from agent.executor.timings import Timings
 from contract.api.reports import ReportPhase
@@ -31,7 +31,7 @@ def recorded(phases, log, failing=-1, stuck=()):
         return phase.name not in stuck
 
     return [
-        replace(phase, run=lambda _, n=n, p=phase: run(n, p), undo=lambda _, p=phase: undo(p))
+        replace(phase, run=lambda _, n=n, p=phase: run(n, p), undo=lambda _, p=phase: undo(p), is_needed=always)
         for n, phase in enumerate(phases)
     ]
 
@@ -60,6 +60,17 @@ def test_what_could_not_be_undone_is_said(phases, stuck):
     failure = run_phases(recorded(phases, log, len(phases) - 1, {phases[stuck].name}), None, Timings())
     assert not failure.clean
     assert len(phases) == sum(what == "undo" for what, _ in log)
+
+
+def test_a_phase_that_is_not_needed_is_in_no_report():
+    log, timings = [], Timings()
+    phases = [
+        Phase(ReportPhase.GPU_LOCK, lambda _: log.append("lock"), is_needed=lambda _: False),
+        Phase(ReportPhase.DUMP, lambda _: log.append("dump")),
+    ]
+    assert run_phases(phases, None, timings) is None
+    assert ["dump"] == log
+    assert ReportPhase.GPU_LOCK not in timings.seconds()
 
 
 def test_an_undo_that_raises_does_not_keep_others_from_theirs(caplog):

@@ -1,0 +1,100 @@
+"""The phases of a capture that have to do with GPUs: CUDA calls are locked out, then device memory becomes host memory.
+
+Undone in place, in reverse: the worker goes on as it was.
+"""
+
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from agent.container.inspection import Inspection, Worker
+from agent.executor.environment import NodeEnvironment
+from agent.executor.gpu_plan import GpuUse, container_devices, refuse_unseen_devices
+from agent.gpu.cuda import Cuda, CudaError
+from agent.gpu.driver import ProcessState
+from linux.proc import status
+
+LOCK_SECONDS: Final = 10.0
+"""How long CUDA calls in flight may take. A worker that says that it is ready is idle."""
+STATE_SECONDS: Final = 60.0
+"""The driver answers once a call that it works on is done: 16 GiB were seen to take 10.5 s."""
+
+
+def look_at_gpus(worker: Worker, seen: Inspection, environment: NodeEnvironment) -> GpuUse | None:
+    """Return what the worker's CUDA processes hold; None if it has none.
+
+    Raises:
+        RefusedError: it uses GPUs in a way that the agent cannot see.
+        CudaError: the driver fails.
+    """
+    found = environment.cuda.find(worker.pids)
+    driver = environment.gpus.driver() if found else None
+    if driver is None:
+        refuse_unseen_devices(worker.in_use)
+        return None
+    held, used = environment.gpus.used(), dict[str, int]()
+    for pid in found:
+        for uuid, size in held.get(pid, {}).items():
+            used[uuid] = used.get(uuid, 0) + size
+    return GpuUse(
+        driver=driver,
+        devices=container_devices(environment.gpus.devices(), seen.gpu_minors),
+        processes={pid: status(pid, environment.proc).inner_pid for pid in found},
+        used=used,
+    )
+
+
+def lock_processes(cuda: Cuda, pids: Collection[int]) -> None:
+    """Keep all of them from CUDA calls."""
+    _each(pids, lambda pid: cuda.lock(pid, LOCK_SECONDS))
+
+
+def checkpoint_processes(cuda: Cuda, pids: Collection[int], seconds: float) -> None:
+    """Move the device memory of all of them to host memory."""
+    _each(pids, lambda pid: cuda.checkpoint(pid, seconds))
+
+
+def restore_in_place(cuda: Cuda, pids: Collection[int], seconds: float) -> bool:
+    """Undo ``checkpoint_processes``, however far it came; True if all that still run have their device memory."""
+    return _settle(cuda, pids, ProcessState.CHECKPOINTED, lambda pid: cuda.restore(pid, (), seconds))
+
+
+def unlock_processes(cuda: Cuda, pids: Collection[int]) -> bool:
+    """Undo ``lock_processes``; True if all that still run may make CUDA calls."""
+    return _settle(cuda, pids, ProcessState.LOCKED, lambda pid: cuda.unlock(pid, STATE_SECONDS))
+
+
+def _settle(cuda: Cuda, pids: Collection[int], state: ProcessState, act: Callable[[int], None]) -> bool:
+    """Act on the processes that are in this state; those that have ended need nothing."""
+
+    def settle(pid: int) -> None:
+        try:
+            if cuda.state(pid, STATE_SECONDS) == state:
+                act(pid)
+        except CudaError:
+            if is_alive(pid):
+                raise
+
+    with suppress(CudaError):
+        _each(pids, settle)
+        return True
+    return False
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether a process runs, as a zombie does not."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    return False
+
+
+def _each(pids: Collection[int], act: Callable[[int], None]) -> None:
+    """Act on all processes at once; raises the first error once all are done."""
+    if not pids:
+        return
+    with ThreadPoolExecutor(len(pids), thread_name_prefix="cuda") as threads:
+        calls = [threads.submit(act, pid) for pid in pids]
+    for call in calls:
+        call.result()

@@ -1,0 +1,82 @@
+"""The phase of a restore that gives restored processes their GPUs back, while the tree is still stopped.
+
+The driver needs one thread of each process to run: all others are held by ptrace, so no line of the worker runs before
+standby has said that this is a restore.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final
+
+from agent.errors import ContainerError
+from agent.gpu.cuda import Cuda, Gpus
+from contract.api.states import AgentReason
+from linux.proc import Status
+from linux.thread_hold import HoldError, ThreadHold
+
+_PAUSE: Final = 0.0005
+FREE_SECONDS: Final = 20.0
+"""How long the driver may take to free the memory of processes that were killed."""
+
+
+def find_cuda_processes(cuda: Cuda, tree: Mapping[int, Status], expected: Sequence[int]) -> Mapping[int, int]:
+    """Return the tree's CUDA processes, each with its restore thread.
+
+    Args:
+        cuda: the driver.
+        tree: host pid -> status, of every restored process.
+        expected: pids inside the container that were CUDA processes at the capture.
+
+    Raises:
+        ContainerError: they are not those of the capture.
+    """
+    found = cuda.find(tree)
+    inner = sorted(tree[pid].inner_pid for pid in found)
+    if inner != sorted(expected):
+        raise ContainerError(
+            AgentReason.GPU_FAILED, f"restored CUDA processes are {inner}, those of the capture were {list(expected)}"
+        )
+    return found
+
+
+def bring_back(
+    cuda: Cuda, tree: Sequence[int], threads: Mapping[int, int], pairs: Sequence[tuple[str, str]], seconds: float
+) -> None:
+    """Restore and unlock all CUDA processes at once, while no other thread of the tree runs.
+
+    Raises:
+        CudaError, ContainerError: one of them cannot have its state; the tree can only be killed.
+    """
+
+    def restore(pid: int) -> None:
+        cuda.restore(pid, pairs, seconds)
+        cuda.unlock(pid, seconds)
+
+    try:
+        with (
+            ThreadHold(tree, set(threads.values())) as hold,
+            ThreadPoolExecutor(len(threads), thread_name_prefix="cuda") as pool,
+        ):
+            calls = [pool.submit(restore, pid) for pid in threads]
+            _pump(hold, calls)
+    except HoldError as error:
+        raise ContainerError(AgentReason.GPU_FAILED, f"the restored processes could not be held: {error}") from error
+    for call in calls:
+        call.result()
+
+
+def _pump(hold: ThreadHold, calls: Sequence[Future[None]]) -> None:
+    while not all(call.done() for call in calls):
+        hold.pump()
+        time.sleep(_PAUSE)
+
+
+def await_freed(gpus: Gpus, pids: Sequence[int], patience: float = FREE_SECONDS) -> bool:
+    """Wait until no killed process holds device memory any more; False if one still does."""
+    end = time.monotonic() + patience
+    while gpus.used().keys() & set(pids):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True

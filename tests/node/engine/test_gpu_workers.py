@@ -1,0 +1,168 @@
+"""Workers with CUDA processes through a real engine and a real criu; the driver is a stand-in with the driver's rules.
+
+The worker and its child are both CUDA processes: the mark is in the environment that they inherit.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from agent.executor import engine as engine_module
+from agent.executor.capture import CAPTURE
+from agent.executor.restore import RESTORE
+from agent.gpu.client import CudaHelper
+from agent.gpu.cuda import NoGpus
+from artifact.manifest import parse_manifest
+from contract.api.reports import ReportPhase
+from contract.api.states import AgentReason
+from linux.proc import descendants, namespace_mates
+from tests.node.engine.test_failing_phases import each, failing
+from tests.support import stand_in_cuda
+from tests.support.fixtures.engine import COLD, Node, captured, ready
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
+
+UUID = "ab" * 16
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    return stand_in_cuda.build(tmp_path_factory.mktemp("cuda"))
+
+
+@pytest.fixture
+def node(folder, library) -> Iterator[Node]:
+    helper = CudaHelper(str(library))
+    made = Node(*folder, gpus=helper)
+    yield made
+    for container in made.containers:
+        container.close()
+    helper.close()
+
+
+def gpu(**arranged):
+    """Options of a container whose worker uses the GPU."""
+    return {"devices": "nvidia0", "env": stand_in_cuda.marked(**{"mib": "0064"} | arranged)}
+
+
+def states(container):
+    """What the driver says of the worker and its child."""
+    init = container.init()
+    return [stand_in_cuda.state(pid) for pid in descendants(init, namespace_mates(init))]
+
+
+async def test_device_state_comes_back_before_the_worker_runs(node):
+    before, digest = await captured(node, "gpu-whole", **gpu())
+    text = (node.store / "gpu-whole/versions/1/manifest.yaml").read_bytes()
+    manifest = parse_manifest(text, "gpu-whole")
+    assert (2, "580.0.1", "13.0") == (manifest.format_version, manifest.gpu.driver, manifest.gpu.cuda)
+    assert [(UUID, "Stand-in GPU", 128 * MIB)] == [(d.uuid, d.model, d.used) for d in manifest.gpu.devices]
+    assert manifest.process.pid in manifest.gpu.processes
+    assert 2 == len(manifest.gpu.processes)
+    target = node.start(devices="nvidia0")
+    target.init()
+    outcome = await node.restore(target, "gpu-whole", digest)
+    assert outcome.ok, outcome
+    assert ReportPhase.GPU_RESTORE in outcome.seconds
+    assert before == target.get()
+    assert ["R", "R"] == states(target)
+
+
+async def test_phases_of_gpus_are_in_no_report_of_other_workers(node):
+    outcome = await node.capture(ready(node), "gpu-none")
+    assert outcome.ok, outcome
+    assert not {phase for phase in outcome.seconds if phase.startswith("gpu-")}
+
+
+async def test_a_kernel_in_flight_that_does_not_end(node, monkeypatch):
+    monkeypatch.setattr("agent.executor.gpu_capture.LOCK_SECONDS", 0.2)
+    source = ready(node, **gpu(busy=""))
+    outcome = await node.capture(source, "gpu-busy")
+    assert (False, AgentReason.GPU_BUSY) == (outcome.ok, outcome.reason)
+    assert "CUDA_ERROR_NOT_READY" in outcome.message
+
+
+async def test_a_limit_that_cannot_hold_the_device_memory(node):
+    source = ready(node, **gpu(mib="2048"))
+    source.limit_memory(1024 * MIB)
+    outcome = await node.capture(source, "gpu-limit")
+    assert (False, AgentReason.MEMORY_LIMIT) == (outcome.ok, outcome.reason)
+    assert "4096 MiB" in outcome.message
+    assert "raise resources.limits.memory by at least" in outcome.message
+    assert not {phase for phase in outcome.seconds if phase in ("gpu-lock", "dump")}
+
+
+@pytest.mark.parametrize("number", each(CAPTURE, but=("inspect", "files", "publish", "verify")))
+async def test_a_failed_capture_leaves_the_worker_with_its_devices(node, monkeypatch, number):
+    """CRIU ends the worker once it has dumped it; whatever fails before that is undone in place."""
+    source = ready(node, **gpu())
+    before, seen = source.get(), []
+    phases = list(failing(CAPTURE, number))
+    if phases[number].name == ReportPhase.DUMP:
+        phases[number] = replace(phases[number], run=lambda _: 1 / 0)
+    monkeypatch.setattr(engine_module, "CAPTURE", phases)
+    ended = engine_module.NodeEngine._capture_failed
+
+    def look_first(*arguments):
+        seen.extend([states(source), source.get()])
+        return ended(*arguments)
+
+    monkeypatch.setattr(engine_module.NodeEngine, "_capture_failed", look_first)
+    outcome = await node.capture(source, f"gpu-failed-{number}")
+    assert not outcome.ok
+    assert [["R", "R"], before] == seen
+
+
+@pytest.mark.parametrize("number", each(RESTORE, but=("verdict",)))
+async def test_a_restore_that_fails_leaves_nothing(node, monkeypatch, number):
+    _, digest = await captured(node, f"gpu-restore-{number}", **gpu())
+    target = node.start(devices="nvidia0")
+    target.init()
+    monkeypatch.setattr(engine_module, "RESTORE", failing(RESTORE, number))
+    outcome = await node.restore(target, f"gpu-restore-{number}", digest)
+    assert (False, AgentReason.INTERNAL_ERROR) == (outcome.ok, outcome.reason)
+    assert target.says("outcome NOT_MANAGED").startswith(COLD)
+
+
+async def test_too_little_device_memory_at_the_restore_ends_in_a_cold_start(node):
+    """The driver says so only in the call; it cannot be made twice, so the tree is ended."""
+    _, digest = await captured(node, "gpu-oom", **gpu(oom=""))
+    target = node.start(devices="nvidia0")
+    target.init()
+    outcome = await node.restore(target, "gpu-oom", digest)
+    assert (False, AgentReason.GPU_MEMORY) == (outcome.ok, outcome.reason)
+    assert target.says("outcome NOT_MANAGED").startswith(COLD)
+
+
+@pytest.mark.parametrize(
+    ("devices", "gpus", "words"),
+    [
+        pytest.param("none", None, "this pod has no GPU", id="a-pod-without-gpu"),
+        pytest.param("nvidia0", NoGpus(), "no CUDA driver", id="an-agent-without-driver"),
+    ],
+)
+async def test_a_place_without_the_gpu_is_refused_before_anything_is_touched(node, devices, gpus, words, request):
+    name = f"gpu-place-{request.node.callspec.id}"
+    _, digest = await captured(node, name, **gpu())
+    if gpus is not None:
+        node.engine._environment = replace(node.environment, gpus=gpus, cuda=gpus)
+    target = node.start(devices=devices)
+    target.init()
+    outcome = await node.restore(target, name, digest)
+    assert (False, AgentReason.GPU_MISSING) == (outcome.ok, outcome.reason)
+    assert words in outcome.message
+    assert {"queue", "open", "verify", "inspect"} >= set(outcome.seconds) - {"undo", "other", "total"}
+    assert target.says("outcome NOT_MANAGED").startswith(COLD)
+
+
+async def test_the_tree_is_held_for_as_long_as_the_driver_works(node):
+    _, digest = await captured(node, "gpu-held", **gpu(slow="0500"))
+    target = node.start(devices="nvidia0")
+    target.init()
+    outcome = await node.restore(target, "gpu-held", digest)
+    assert outcome.ok, outcome
+    assert outcome.seconds[ReportPhase.GPU_RESTORE] >= 0.5
+    assert ["R", "R"] == states(target)

@@ -1,0 +1,125 @@
+"""What a capture or restore does with GPUs is decided from what is seen, and refused with both sides named."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.errors import RefusedError
+from agent.executor.gpu_plan import (
+    GpuUse,
+    container_devices,
+    describe,
+    is_of_driver,
+    plan_devices,
+    refuse_small_limit,
+    refuse_unseen_devices,
+)
+from agent.gpu.cuda import Device, DriverVersion
+from artifact.manifest import Gpu, GpuDevice
+from contract.api.states import AgentReason
+
+MIB = 1 << 20
+DRIVER = DriverVersion("580.159.04", "13.0")
+LIBRARY = "/usr/lib/x86_64-linux-gnu/libcuda.so.580.159.04"
+
+
+def uuid(number):
+    return f"{number:032x}"
+
+
+def device(number=0, model="NVIDIA H100 80GB HBM3", free=1000 * MIB):
+    return Device(uuid(number), model, number, 2000 * MIB, free)
+
+
+def captured(*numbers, used=500 * MIB, driver=DRIVER.version, files=(LIBRARY,), model="NVIDIA H100 80GB HBM3"):
+    devices = [GpuDevice(uuid=uuid(number), model=model, used=used) for number in numbers]
+    return Gpu(driver=driver, cuda="13.0", devices=devices, processes=[1001], driver_files=list(files))
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "pairs"),
+    [
+        pytest.param((0,), (0,), (), id="the-same"),
+        pytest.param((0,), (1,), (), id="another-card"),
+        pytest.param((0, 1), (2, 3), ((0, 2), (1, 3)), id="two-others"),
+        pytest.param((0, 1), (1, 0), ((0, 1), (1, 0)), id="exchanged"),
+    ],
+)
+def test_pairs_name_all_cards_or_none(then, now, pairs):
+    expected = tuple((uuid(old), uuid(new)) for old, new in pairs)
+    assert expected == plan_devices(captured(*then), [device(number) for number in now], DRIVER)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "devices", "driver", "reason", "words"),
+    [
+        pytest.param(captured(0), [], DRIVER, AgentReason.GPU_MISSING, "this pod has no GPU", id="no-device"),
+        pytest.param(captured(0), [device()], None, AgentReason.GPU_MISSING, "gpu.enabled=true", id="no-driver"),
+        pytest.param(captured(0, 1), [device()], DRIVER, AgentReason.GPU_MISMATCH, "2 x NVIDIA H100", id="fewer"),
+        pytest.param(captured(0), [device(), device(1)], DRIVER, AgentReason.GPU_MISMATCH, "has 2 x", id="more"),
+        pytest.param(captured(0), [device(model="L4")], DRIVER, AgentReason.GPU_MISMATCH, "has 1 x L4", id="model"),
+        pytest.param(
+            captured(0), [device(free=499 * MIB)], DRIVER, AgentReason.GPU_MEMORY, "needs 500 MiB", id="memory"
+        ),
+        pytest.param(
+            captured(0), [device()], DriverVersion("570.1", "12.8"), AgentReason.GPU_MISMATCH, "570.1", id="older"
+        ),
+        pytest.param(
+            captured(0), [device()], DriverVersion("590.1", "13.1"), AgentReason.GPU_MISMATCH, "590.1", id="mapped"
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(gpu, devices, driver, reason, words):
+    with pytest.raises(RefusedError) as refused:
+        plan_devices(gpu, devices, driver)
+    assert reason == refused.value.code
+    assert words in str(refused.value)
+
+
+def test_a_newer_driver_serves_a_worker_that_brings_its_own_libraries():
+    assert () == plan_devices(captured(0, files=()), [device()], DriverVersion("590.1", "13.1"))
+
+
+def test_devices_of_the_container_are_those_of_its_nodes():
+    assert [1, 3] == [d.minor for d in container_devices([device(3), device(0), device(1)], {3, 1})]
+
+
+def test_device_files_without_a_cuda_process():
+    refuse_unseen_devices({"/usr/bin/python3", "/data/nvidia0"})
+    with pytest.raises(RefusedError, match=r"/dev/nvidia0 open.*gpu\.enabled=true") as refused:
+        refuse_unseen_devices({"/usr/bin/python3", "/dev/nvidia0"})
+    assert AgentReason.GPU_MISSING == refused.value.code
+
+
+@given(needed=st.integers(0, 1 << 50), headroom=st.none() | st.integers(0, 1 << 50))
+def test_a_limit_is_refused_exactly_if_it_is_too_small_and_the_advice_is_enough(needed, headroom):
+    if headroom is None or needed <= headroom:
+        refuse_small_limit(needed, headroom, "the worker is")
+        return
+    with pytest.raises(RefusedError) as refused:
+        refuse_small_limit(needed, headroom, "the worker is")
+    more = int(str(refused.value).rpartition("at least ")[2].removesuffix(" MiB"))
+    refuse_small_limit(needed, headroom + more * MIB, "the worker is")
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/dev/nvidia0", True),
+        ("/dev/nvidia-caps", True),
+        ("/proc/driver/nvidia", True),
+        (LIBRARY, True),
+        ("/usr/lib/x86_64-linux-gnu/libcuda.so.570.1", False),
+        ("/dev/shm", False),
+        ("/data", False),
+    ],
+)
+def test_mounts_of_the_driver(path, expected):
+    assert expected == is_of_driver(path, DRIVER.version)
+
+
+def test_the_manifest_names_devices_processes_and_libraries():
+    use = GpuUse(DRIVER, (device(), device(1)), {700: 1002, 600: 1001}, {uuid(0): MIB})
+    gpu = describe(use, {"/usr/bin/python3", LIBRARY})
+    assert (MIB, [1001, 1002], [LIBRARY]) == (gpu.bytes, gpu.processes, gpu.driver_files)
+    assert [(uuid(0), MIB), (uuid(1), 0)] == [(d.uuid, d.used) for d in gpu.devices]

@@ -1,0 +1,47 @@
+"""What a container may still use under its memory limits, in both versions of control groups."""
+
+import pytest
+
+from linux.cgroup import memory_headroom
+
+V2 = "0::/kubepods/pod1/main\n"
+V1 = "5:pids:/kubepods/pod1/main\n4:memory:/kubepods/pod1/main\n0::/\n"
+
+
+def group(folder, names, stat, **files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in zip(names, (files.get("limit", "max"), files.get("usage", 0)), strict=True):
+        (folder / name).write_text(f"{value}\n")
+    (folder / "memory.stat").write_text(stat.format(cache=files.get("cache", 0)))
+
+
+def v2(folder, **files):
+    group(folder, ("memory.max", "memory.current"), "anon 5\ninactive_file {cache}\nactive_file 1\n", **files)
+
+
+def v1(folder, **files):
+    stat = "inactive_file 9\ntotal_inactive_file {cache}\ntotal_active_file 1\n"
+    group(folder, ("memory.limit_in_bytes", "memory.usage_in_bytes"), stat, **{"limit": (1 << 63) - 4096} | files)
+
+
+@pytest.mark.parametrize(
+    ("main", "pod", "expected"),
+    [
+        pytest.param({}, {}, None, id="no-limit"),
+        pytest.param({"limit": 1000, "usage": 300}, {}, 701, id="its-own"),
+        pytest.param({}, {"limit": 1000, "usage": 300}, 701, id="the-pods"),
+        pytest.param({"limit": 1000, "usage": 900, "cache": 400}, {}, 501, id="cache-can-be-dropped"),
+        pytest.param({"limit": 1000, "usage": 0}, {"limit": 500, "usage": 100}, 401, id="the-smaller"),
+        pytest.param({"limit": 1000, "usage": 1200}, {}, 0, id="beyond-it"),
+    ],
+)
+@pytest.mark.parametrize(("make", "text", "below"), [(v2, V2, ""), (v1, V1, "memory")], ids=["v2", "v1"])
+def test_headroom(tmp_path, make, text, below, main, pod, expected):
+    make(tmp_path / below / "kubepods/pod1/main", **main)
+    make(tmp_path / below / "kubepods/pod1", **pod)
+    make(tmp_path / below / "kubepods")
+    assert expected == memory_headroom(text, tmp_path)
+
+
+def test_a_node_without_the_memory_controller(tmp_path):
+    assert memory_headroom(V2, tmp_path) is None
