@@ -9,6 +9,9 @@ from typing import Final
 from agent.criu.driver import EnteringCriu
 from agent.executor.engine import NodeEngine
 from agent.executor.environment import NodeEnvironment
+from agent.gpu.client import CudaHelper
+from agent.gpu.cuda import NoGpus
+from agent.gpu.libraries import find_library
 from agent.pods.capture_controller import CaptureController
 from agent.pods.node_label import NodeLabel
 from agent.pods.report import Reporter
@@ -27,6 +30,8 @@ from kube.resources import PODS
 
 COMPONENT: Final = "snapshot-agent"
 CGROUPS: Final = Path("/host/sys/fs/cgroup")
+DRIVER_ROOT: Final = Path("/run/nvidia/driver")
+"""Where the chart mounts gpu.driverRoot."""
 SECCOMP: Final = Path("/var/lib/kubelet/seccomp")
 """Where kubelet looks for Localhost profiles."""
 
@@ -75,6 +80,7 @@ def _environment(values: Values, node: str) -> NodeEnvironment:
     options = values.config.criu
     work = Path(options.work_dir)
     work.mkdir(parents=True, exist_ok=True)
+    gpus = CudaHelper(find_library(DRIVER_ROOT)) if values.gpu.enabled else NoGpus()
     return NodeEnvironment(
         criu=EnteringCriu(tree=Path(options.binary_path).parent.parent, work=work, options=options),
         work=work,
@@ -83,6 +89,8 @@ def _environment(values: Values, node: str) -> NodeEnvironment:
         exclusions=values.config.overlay.exclusions,
         longest=float(values.config.restore.restore_timeout_seconds),
         node=node,
+        gpus=gpus,
+        cuda=gpus,
     )
 
 

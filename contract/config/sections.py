@@ -360,9 +360,14 @@ class GraphDeployments(Section):
 
 
 class Gpu(Section):
-    """GPU nodes: node selector and runtime class of the agent."""
+    """GPU nodes: where agents run, and how they come by the driver's libraries."""
 
     enabled: bool = False
+    """Agents run on nodes labelled nvidia.com/gpu.present=true, and capture device state."""
+    runtime_class_name: Name | Literal[""] = "nvidia"
+    """Of the agent; empty: the cluster's default runtime."""
+    driver_root: AbsolutePath | Literal[""] = ""
+    """Folder of the node that holds the driver, for nodes whose runtime brings no libraries into the agent."""
 
 
 class OperatorClaim(Section):
