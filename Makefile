@@ -6,6 +6,9 @@ PY := $(VENV)/bin/python
 ROOMS := contract linux artifact daemon kube certs webhook controller agent snapshotctl images cluster demo
 # One after another; tiers joined by + run side by side: TIERS="unit cluster+node".
 TIERS ?= unit cluster node
+GPU_KIT ?= $(CURDIR)/build/gpu-kit
+# Of the machine with the card.
+GPU_PYTHON ?= 3.12
 
 .PHONY: help
 help: ## this list
@@ -47,9 +50,14 @@ test-node: setup ## on a whole cluster: kubelet, containerd, CRIU
 	@$(PY) tests/tiers.py node -- $(PYTEST_ARGS)
 
 .PHONY: test-gpu
-test-gpu: ## on a real card, as root: needs a driver (570 or newer) and PyTorch in PYTHON, nothing else
-	@PYTHONPATH=.:sdk $(PYTHON) -m pytest -c /dev/null --rootdir=. --import-mode=importlib -p no:cacheprovider \
-		-o 'markers=gpu: needs a real CUDA device' tests/gpu $(PYTEST_ARGS)
+test-gpu: ## on a real card, as root: needs the driver, a PYTHON with PyTorch and pytest, and build/gpu-kit
+	@SNAPSHOT_TEST_KIT=$(GPU_KIT) PYTHONPATH=.:sdk:$(GPU_KIT)/site $(PYTHON) -m pytest -c /dev/null --rootdir=. \
+		--import-mode=importlib -p no:cacheprovider -o asyncio_mode=auto -o 'markers=gpu: needs a real CUDA device' \
+		tests/gpu $(PYTEST_ARGS)
+
+.PHONY: gpu-kit
+gpu-kit: setup ## what test-gpu needs, made where registries can be reached: criu, runc, standby, wheels for GPU_PYTHON
+	@$(PY) -m tests.support.fixtures.tools $(GPU_KIT) $(GPU_PYTHON)
 
 .PHONY: explore
 explore: setup ## the property tests with new examples in each run

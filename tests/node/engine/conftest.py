@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fixtures.bare_container import node_folder, unpack_tools
+from tests.support.fixtures.bare_container import node_folder
 from tests.support.fixtures.engine import Node
+from tests.support.fixtures.tools import unpack_tools
 
 
 @pytest.fixture(scope="module")

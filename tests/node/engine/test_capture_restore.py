@@ -20,11 +20,9 @@ from agent.executor.environment import NodeEnvironment
 from contract.api import control_files
 from contract.api.states import AgentReason
 from contract.config.values import load_values
-from tests.support.fixtures.bare_container import (
-    PROJECT,
-    wait_for,
-)
+from tests.support.fixtures.bare_container import wait_for
 from tests.support.fixtures.engine import COLD, captured
+from tests.support.fixtures.tools import PROJECT
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 

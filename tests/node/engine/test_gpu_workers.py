@@ -15,12 +15,15 @@ from agent.executor.restore import RESTORE
 from agent.gpu.client import CudaHelper
 from agent.gpu.cuda import NoGpus
 from artifact.manifest import parse_manifest
+from contract.api import control_files
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from linux.proc import descendants, namespace_mates
 from tests.node.engine.test_failing_phases import each, failing
 from tests.support import stand_in_cuda
+from tests.support.fixtures.bare_container import WORKER_COMMAND, wait_for
 from tests.support.fixtures.engine import COLD, Node, captured, ready
+from tests.support.fixtures.runc_container import RuncContainer
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
@@ -67,6 +70,24 @@ async def test_device_state_comes_back_before_the_worker_runs(node):
     outcome = await node.restore(target, "gpu-whole", digest)
     assert outcome.ok, outcome
     assert ReportPhase.GPU_RESTORE in outcome.seconds
+    assert before == target.get()
+    assert ["R", "R"] == states(target)
+
+
+async def test_the_same_in_containers_of_runc(node):
+    """Uid 1000 without a capability, a seccomp filter, and a device cgroup that allows the GPU's node alone."""
+    options = {"user": 1000, "devices": "nvidia0"}
+    command = ["--", *WORKER_COMMAND, "8"]
+    source = node.start_as(RuncContainer, "--capture", *command, env=stand_in_cuda.marked(mib="0064"), **options)
+    source.says("warm")
+    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    before = source.get()
+    outcome = await node.capture(source, "gpu-runc")
+    assert outcome.ok, outcome
+    target = node.start_as(RuncContainer, *command, **options)
+    target.init()
+    outcome = await node.restore(target, "gpu-runc", outcome.manifest_digest)
+    assert outcome.ok, outcome
     assert before == target.get()
     assert ["R", "R"] == states(target)
 

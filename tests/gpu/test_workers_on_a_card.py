@@ -1,0 +1,220 @@
+"""PyTorch workers in containers, captured and restored into others by the real engine; run by `make test-gpu`."""
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.gpu.client import CudaHelper
+from artifact.manifest import parse_manifest
+from contract.api import control_files
+from contract.api.reports import ReportPhase
+from contract.api.states import AgentReason
+from tests.support.fixtures.bare_container import BareContainer, node_folder, wait_for
+from tests.support.fixtures.engine import COLD, Node
+from tests.support.fixtures.runc_container import RuncContainer
+from tests.support.fixtures.tools import unpack_tools
+
+pytestmark = pytest.mark.gpu
+
+WORKER = Path(__file__).parent / "torch_worker.py"
+NODES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia0", "nvidia1")
+CARD = " ".join(name for name in NODES[:4] if (Path("/dev") / name).exists())
+BOTH = " ".join(name for name in NODES if (Path("/dev") / name).exists())
+START_SECONDS = 120.0
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[tuple[Path, Path]]:
+    with node_folder() as path:
+        criu = unpack_tools(path)
+        shutil.copy(WORKER, path / "tools/torch_worker.py")
+        yield path, criu
+
+
+@pytest.fixture
+def node(folder) -> Iterator[Node]:
+    helper = CudaHelper()
+    assert helper.driver(), "no card"
+    made = Node(*folder, gpus=helper)
+    yield made
+    for container in made.containers:
+        container.close()
+    helper.close()
+
+
+def start(node: Node, kind: type[BareContainer], *arguments: str, mebibytes: int = 1024, flags=(), **options):
+    """Start a container; on a machine's own devices if it is bare, on the named ones by runc."""
+    command = ["--", sys.executable, "/tools/torch_worker.py", str(mebibytes), *flags]
+    if kind is RuncContainer:
+        options = {"devices": CARD} | options
+    else:
+        options.pop("devices", None)
+    environment = {"HOME": "/tmp", "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", "")}
+    return node.start_as(kind, *arguments, *command, shm="1g", env=environment, **options)
+
+
+def ready(node: Node, kind: type[BareContainer] = RuncContainer, **options):
+    source = start(node, kind, "--capture", **options)
+    wait_for(lambda: "warm" in source.text() or not is_running(source), "the worker", START_SECONDS)
+    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, f"ready file; {source.text()}", START_SECONDS)
+    return source
+
+
+def is_running(container: BareContainer) -> bool:
+    return container.process.poll() is None
+
+
+async def round_trip(node: Node, name: str, figure: Callable[[str], None], **options):
+    """Capture after three steps, restore into another container; return what six steps answered, and the manifest."""
+    source = ready(node, **options)
+    steps = [source.get() for _ in range(3)]
+    captured = await node.capture(source, name)
+    assert captured.ok, captured
+    target = start(node, options.get("kind", RuncContainer), **{k: v for k, v in options.items() if k != "kind"})
+    target.init()
+    begun = time.monotonic()
+    restored = await node.restore(target, name, captured.manifest_digest)
+    assert restored.ok, (restored, target.text())
+    steps.append(wait_for(target.get, "an answer"))
+    first = time.monotonic() - begun
+    steps += [target.get() for _ in range(2)]
+    manifest = parse_manifest((node.store / name / "versions/1/manifest.yaml").read_bytes(), name)
+    figure(
+        f"{captured.size >> 20} MiB: capture {words(captured.seconds)}; restore {words(restored.seconds)}; "
+        f"first answer after {first:.2f} s"
+    )
+    return [json.loads(step) for step in steps], manifest
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def words(seconds) -> str:
+    shown = {name: value for name, value in seconds.items() if value >= 0.01}
+    return ", ".join(f"{name} {value:.2f}" for name, value in shown.items())
+
+
+def twin(node: Node, **options):
+    """Six steps of a worker that nothing is done to."""
+    container = ready(node, **options)
+    return [json.loads(container.get()) for _ in range(6)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"kind": BareContainer}, id="bare-root"),
+        pytest.param({"kind": BareContainer, "user": 1000}, id="bare-uid-1000"),
+        pytest.param({"kind": RuncContainer}, id="runc-root"),
+        pytest.param({"kind": RuncContainer, "user": 1000}, id="runc-uid-1000"),
+        pytest.param({"kind": RuncContainer, "user": 1000, "mebibytes": 8192}, id="runc-8-gib"),
+        pytest.param({"kind": RuncContainer, "user": 1000, "flags": ("child", "idle")}, id="two-cuda-processes"),
+        pytest.param({"kind": RuncContainer, "user": 1000, "flags": ("pinned",)}, id="pinned-memory"),
+    ],
+)
+async def test_a_worker_goes_on_in_another_container(node, figure, options, request):
+    name = request.node.callspec.id
+    steps, manifest = await round_trip(node, name, figure, **options)
+    assert twin(node, **options) == steps
+    assert manifest.gpu is not None
+    assert manifest.gpu.bytes >= options.get("mebibytes", 1024) * MIB
+    assert (2 if "child" in options.get("flags", ()) else 1) == len(manifest.gpu.processes)
+    assert not [point for point in manifest.used_mounts if point.startswith("/dev/nvidia")]
+
+
+async def test_a_kernel_in_flight_is_busy(node, figure):
+    source = ready(node, flags=("busy",))
+    outcome = await node.capture(source, "busy")
+    assert (False, AgentReason.GPU_BUSY) == (outcome.ok, outcome.reason)
+    figure(outcome.message)
+
+
+@pytest.mark.parametrize(
+    ("devices", "reason"),
+    [
+        pytest.param("", AgentReason.GPU_MISSING, id="no-gpu"),
+        pytest.param("nvidiactl", AgentReason.GPU_MISSING, id="only-nvidiactl"),
+        pytest.param("nvidiactl nvidia0", AgentReason.GPU_FAILED, id="without-uvm"),
+    ],
+)
+async def test_a_container_without_the_devices_starts_cold(node, figure, devices, reason, request):
+    name = f"place-{request.node.callspec.id}"
+    captured = await node.capture(ready(node, user=1000), name)
+    assert captured.ok, captured
+    target = start(node, RuncContainer, user=1000, devices=devices)
+    target.init()
+    outcome = await node.restore(target, name, captured.manifest_digest)
+    assert (False, reason) == (outcome.ok, outcome.reason), outcome
+    assert target.says(COLD)
+    figure(outcome.message)
+
+
+async def test_a_gpu_without_room_is_refused_and_the_worker_starts_cold(node, figure):
+    captured = await node.capture(ready(node, user=1000, mebibytes=8192), "room")
+    assert captured.ok, captured
+    helper = node.environment.gpus
+    (device, *_) = helper.devices()
+    hog = ready(node, mebibytes=(device.free >> 20) - 4096)
+    target = start(node, RuncContainer, user=1000)
+    target.init()
+    outcome = await node.restore(target, "room", captured.manifest_digest)
+    assert (False, AgentReason.GPU_MEMORY) == (outcome.ok, outcome.reason), outcome
+    assert ReportPhase.CRIU not in outcome.seconds
+    assert target.says(COLD)
+    assert hog.get()
+    figure(outcome.message)
+
+
+async def test_rounds_of_captures_leave_nothing(node, figure):
+    """Each restored worker ends with its container; free device memory is what it was after the first."""
+    helper, free = node.environment.gpus, []
+    captured = await node.capture(ready(node, user=1000), "rounds")
+    assert captured.ok, captured
+    for _ in range(10):
+        target = start(node, RuncContainer, user=1000)
+        target.init()
+        outcome = await node.restore(target, "rounds", captured.manifest_digest)
+        assert outcome.ok, outcome
+        wait_for(lambda t=target: t.get(), "an answer")
+        target.close()
+        node.containers.remove(target)
+        wait_for(lambda: not helper.used(), "device memory free")
+        free.append((helper.devices()[0].free, descriptors()))
+    assert free[1] == free[-1]
+    figure(f"10 restores: free device memory and descriptors {free[1]} after 2, {free[-1]} after 10")
+
+
+@pytest.mark.skipif(BOTH.split()[-1] != "nvidia1", reason="needs two cards")
+class TestTwoCards:
+    async def test_one_process_with_two_cards(self, node, figure):
+        options = {"kind": RuncContainer, "user": 1000, "devices": BOTH, "flags": ("two",)}
+        steps, manifest = await round_trip(node, "two", figure, **options)
+        assert twin(node, **options) == steps
+        assert 2 == len(manifest.gpu.devices)
+
+    async def test_a_worker_moves_to_another_card(self, node, figure):
+        captured = await node.capture(ready(node, user=1000), "moved")
+        assert captured.ok, captured
+        target = start(node, RuncContainer, user=1000, devices=CARD.replace("nvidia0", "nvidia1"))
+        target.init()
+        outcome = await node.restore(target, "moved", captured.manifest_digest)
+        assert outcome.ok, outcome
+        assert wait_for(target.get, "an answer")
+        figure(f"another card: {words(outcome.seconds)}")
+
+    async def test_a_place_with_more_cards_is_refused(self, node):
+        captured = await node.capture(ready(node, user=1000), "more")
+        assert captured.ok, captured
+        target = start(node, RuncContainer, user=1000, devices=BOTH)
+        target.init()
+        outcome = await node.restore(target, "more", captured.manifest_digest)
+        assert (False, AgentReason.GPU_MISMATCH) == (outcome.ok, outcome.reason)
+        assert target.says(COLD)

@@ -1,0 +1,95 @@
+"""A PyTorch worker behind HTTP: a model's step by a CUDA graph, its memory, and what the driver must bring back.
+
+``python torch_worker.py MIB [FLAG...]``: MIB of device memory besides. Flags: ``pinned`` (page-locked host memory),
+``child`` (a second CUDA process), ``idle`` (a child that is no CUDA process), ``two`` (a second card), ``peer`` (the
+same, used through peer access), ``busy`` (a kernel that runs for seconds when the worker says that it is ready).
+Each GET is one step; the answer holds what depends on all steps before it. ``snapshot_sdk`` says when it is ready.
+"""
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+
+
+def main(mebibytes: int, flags: frozenset[str]) -> None:
+    """Serve on port 8000, or for lines of standard input if there is no container around it."""
+    step = build(mebibytes, flags)
+    if "lines" in flags:
+        for _ in sys.stdin:
+            sys.stdout.write(json.dumps(step()) + "\n")
+            sys.stdout.flush()
+        return
+    sys.path.insert(0, "/tools")
+    import snapshot_sdk  # noqa: PLC0415 - only in a container
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(step()).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    sys.stdout.write("warm\n")
+    sys.stdout.flush()
+    snapshot_sdk.quiesce()
+    threading.Event().wait()
+
+
+def build(mebibytes: int, flags: frozenset[str]):
+    """Return the function that makes one step."""
+    import torch  # noqa: PLC0415 - takes seconds
+
+    torch.manual_seed(7)
+    data = torch.randn(mebibytes << 18, device="cuda")
+    weights = torch.randn(1024, 1024, device="cuda")
+    state = torch.ones(1024, 1024, device="cuda")
+    (weights @ state).sum().item()  # the library's own memory, before the graph is captured
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        state.copy_(torch.tanh(weights @ state))
+    pinned = torch.arange(1 << 20, pin_memory=True) if "pinned" in flags else None
+    other = torch.randn(1 << 20, device="cuda:1") if "two" in flags or "peer" in flags else None
+    children = [child(flag) for flag in ("child", "idle") if flag in flags]
+    if "peer" in flags:
+        other.copy_(data[: 1 << 20])
+    if "busy" in flags:
+        torch.cuda._sleep(60_000_000_000)
+    lock = threading.Lock()
+
+    def step():
+        with lock:
+            graph.replay()
+            torch.cuda.synchronize()
+            seen = [state.double().sum().item(), data.view(torch.int32).sum(dtype=torch.int64).item()]
+            seen += [] if pinned is None else [pinned.to("cuda", non_blocking=True).sum().item(), pinned.is_pinned()]
+            seen += [] if other is None else [other.double().sum().item()]
+            return [*seen, *(ask(process) for process in children)]
+
+    return step
+
+
+def child(kind: str) -> subprocess.Popen[str]:
+    """Start another process of the tree: a CUDA process of its own, or one that only answers."""
+    argv = [sys.executable, __file__, "64", "lines"] if kind == "child" else ["cat"]
+    return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def ask(process: subprocess.Popen[str]) -> str:
+    """Return one answer of a child."""
+    process.stdin.write("1\n")
+    process.stdin.flush()
+    return process.stdout.readline().strip()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("USER", "worker")  # torch asks for a name, and the container's user may have none
+    main(int(sys.argv[1]), frozenset(sys.argv[2:]))
