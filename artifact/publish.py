@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from artifact.backends import directory as storage
+from artifact import beneath as storage
 from artifact.digest import digest_of, sum_of
 from artifact.errors import ArtifactError
 from artifact.manifest import MANIFEST, Captured, FileEntry, write_manifest

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from artifact.backends import directory as storage
+from artifact import beneath as storage
 from artifact.digest import digest_of, sum_of
 from artifact.errors import ArtifactError
 from artifact.manifest import MANIFEST, MAX_MANIFEST, Manifest, parse_manifest

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from artifact.backends import directory
+from artifact.beneath import open_agent_mount
 from artifact.errors import ArtifactError
 from artifact.manifest import MANIFEST
 from artifact.read import open_artifact
@@ -33,7 +33,7 @@ def verify(base: str, checkpoint_id: str, version: str) -> dict[str, Any]:
         ArtifactError: it is missing, partial, changed, or of another id or format.
         BadIdError: *checkpoint_id* or *version* cannot be part of a path.
     """
-    root = directory.open_agent_mount(base)
+    root = open_agent_mount(base)
     try:
         found = open_artifact(root, checkpoint_id, version, None)
     finally:

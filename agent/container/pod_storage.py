@@ -3,7 +3,7 @@
 import os
 from pathlib import Path, PurePosixPath
 
-from artifact.backends.directory import open_beneath
+from artifact.beneath import open_beneath
 from artifact.errors import ArtifactError
 from contract.api.states import AgentReason
 from linux.proc import PROC, mount_of, mounts

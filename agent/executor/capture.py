@@ -29,10 +29,12 @@ from agent.executor.gpu_capture import (
 )
 from agent.executor.lock import ContainerLock
 from agent.executor.phases import Phase
-from artifact.backends import directory
+from artifact.backends.base import Backend
+from artifact.backends.directory import DirectoryBackend
+from artifact.beneath import open_agent_mount
 from artifact.manifest import DELETED_FILES, ROOTFS_TAR, Captured, RootFilesystem, VolumeContent
-from artifact.publish import Published, Staging, publish, refuse_existing, staging, withdraw
-from artifact.read import open_artifact, verify
+from artifact.publish import Published, Staging
+from artifact.read import verify
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from linux import filetree
@@ -55,8 +57,7 @@ class Capture:
     plan: CapturePlan = field(init=False)
     cuda_pids: tuple[int, ...] = ()
     """Host pids of CUDA processes that were locked."""
-    base: int = field(init=False)
-    """Descriptor of the store's root."""
+    store: Backend = field(init=False)
     staged: Staging = field(init=False)
     rootfs: RootFilesystem | None = field(init=False)
     volumes: list[VolumeContent] = field(init=False)
@@ -75,9 +76,9 @@ def _inspect(capture: Capture) -> None:
     capture.plan = plan_capture(request, capture.seen, worker, node, criu, use, headroom)
     for volume in capture.plan.volumes:
         _check_volume(init_pid, volume, environment)
-    capture.base = open_base(request.base_path, init_pid, environment, through_pod=request.through_pod)
-    capture.resources.callback(os.close, capture.base)
-    refuse_existing(capture.base, request.checkpoint_id, request.version)
+    capture.store = open_store(request.base_path, init_pid, environment, through_pod=request.through_pod)
+    capture.resources.callback(capture.store.close)
+    capture.store.refuse_existing(request.checkpoint_id, request.version)
     capture.lock.allow(environment.allowance(capture.plan.allowance_bytes))
 
 
@@ -109,7 +110,7 @@ def _gpu_seconds(capture: Capture) -> float:
 def _dump(capture: Capture) -> None:
     """Have criu write the tree's images into a staging directory, which is removed with the capture's context."""
     environment, plan = capture.environment, capture.plan
-    capture.staged = capture.resources.enter_context(staging(capture.base, capture.request.checkpoint_id))
+    capture.staged = capture.resources.enter_context(capture.store.stage(capture.request.checkpoint_id))
     environment.criu.dump(
         CriuDump(
             init_pid=capture.init_pid,
@@ -138,14 +139,14 @@ def _publish(capture: Capture) -> None:
         volumes=capture.volumes,
         gpu=plan.gpu,
     )
-    capture.published = publish(capture.base, capture.staged, request.checkpoint_id, request.version, captured)
+    capture.published = capture.store.publish(capture.staged, request.checkpoint_id, request.version, captured)
     capture.is_published = True
 
 
 def _withdraw(capture: Capture) -> bool:
     """Remove what was published: it has not been reported, and the next attempt may have its version."""
     if capture.is_published:
-        withdraw(capture.base, capture.request.checkpoint_id, capture.request.version)
+        capture.store.withdraw(capture.request.checkpoint_id, capture.request.version)
         capture.is_published = False
     return True
 
@@ -153,7 +154,7 @@ def _withdraw(capture: Capture) -> bool:
 def _verify(capture: Capture) -> None:
     """Open what was published as a restore would: Ready means that, and not only that it was written."""
     request = capture.request
-    found = open_artifact(capture.base, request.checkpoint_id, request.version, capture.published.digest)
+    found = capture.store.open(request.checkpoint_id, request.version, capture.published.digest)
     try:
         verify(found)
     finally:
@@ -173,11 +174,11 @@ CAPTURE: Final = (
 """From a claimed container to a verified artifact. The staging directory ends with the context, whatever happens."""
 
 
-def open_base(path: PurePosixPath, init_pid: int, environment: NodeEnvironment, *, through_pod: bool) -> int:
-    """Return the descriptor of the store's root, the agent's or the container's."""
+def open_store(path: PurePosixPath, init_pid: int, environment: NodeEnvironment, *, through_pod: bool) -> Backend:
+    """Open checkpoint storage, the agent's or the container's."""
     if through_pod:
-        return open_pod_mount(str(path), init_pid, environment.proc)
-    return directory.open_agent_mount(str(path))
+        return DirectoryBackend(open_pod_mount(str(path), init_pid, environment.proc))
+    return DirectoryBackend(open_agent_mount(str(path)))
 
 
 def _check_volume(init_pid: int, volume: Volume, environment: NodeEnvironment) -> None:

@@ -100,6 +100,8 @@ class NodeEngine:
             self._environment.criu.version()
         except SnapshotError as error:
             problems.append(str(error))
+        # Opening the driver takes up to half a second: now, rather than in the first capture or restore.
+        self._environment.gpus.driver()
         if not self._environment.kubelet_pods.is_dir():
             problems.append(f"{self._environment.kubelet_pods} is not there: the agent needs the node's kubelet folder")
         return tuple(problems)

@@ -19,7 +19,7 @@ from agent.container.rootfs import Changes
 from agent.criu.driver import CriuRestore
 from agent.errors import ContainerError
 from agent.executor.api import ContainerRef, RestoreRequest
-from agent.executor.capture import open_base
+from agent.executor.capture import open_store
 from agent.executor.environment import NodeEnvironment
 from agent.executor.gpu_plan import container_devices, plan_devices, refuse_small_limit
 from agent.executor.gpu_restore import await_freed, bring_back, find_cuda_processes
@@ -29,7 +29,7 @@ from agent.executor.restore_checks import Change, RestorePlan, plan_restore
 from agent.executor.undo import end_leftovers, undo_files
 from agent.executor.undo_journal import Journal
 from artifact.manifest import DELETED_FILES
-from artifact.read import Artifact, open_artifact, verify
+from artifact.read import Artifact, verify
 from contract.api import control_files
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
@@ -69,9 +69,9 @@ class Restore:
 def _open(restore: Restore) -> None:
     """Open the one artifact whose manifest the DynamoCheckpoint names."""
     request, environment = restore.request, restore.environment
-    base = open_base(request.base_path, restore.init_pid, environment, through_pod=request.through_pod)
-    restore.resources.callback(os.close, base)
-    restore.artifact = open_artifact(base, request.checkpoint_id, request.version, request.manifest_digest)
+    store = open_store(request.base_path, restore.init_pid, environment, through_pod=request.through_pod)
+    restore.resources.callback(store.close)
+    restore.artifact = store.open(request.checkpoint_id, request.version, request.manifest_digest)
     restore.resources.callback(restore.artifact.close)
     restore.lock.allow(environment.allowance(restore.artifact.size))
 

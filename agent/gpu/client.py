@@ -128,10 +128,11 @@ class CudaHelper:
             if time.monotonic() < self._absent_until:
                 return None
             helper = _Helper(self._library)
-            if helper.absent:
+            if helper.driver is None:
                 logger.info("no CUDA driver: %s", helper.absent)
                 self._absent_until = time.monotonic() + ABSENT_SECONDS
                 return None
+            logger.info("CUDA driver found", extra={"driver": helper.driver.version, "cuda": helper.driver.cuda})
             self._helper = helper
             return helper
 

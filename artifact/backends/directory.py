@@ -1,74 +1,39 @@
-"""Artifacts in a directory: a mounted volume, as a descriptor.
+"""Artifacts in a directory: a mounted volume, by its descriptor."""
 
-Everything below is opened beneath that descriptor, links and magic links refused: in podMount a worker can write there.
-"""
-
-import errno
 import os
-from pathlib import PurePosixPath
-from typing import Final
+from contextlib import AbstractContextManager
 
-from artifact.errors import ArtifactError
-from contract.api.states import AgentReason
-from linux import syscalls
-
-_SAFE: Final = syscalls.BENEATH | syscalls.NO_SYMLINKS | syscalls.NO_MAGICLINKS
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY
+from artifact.manifest import Captured
+from artifact.publish import Published, Staging, publish, refuse_existing, staging, withdraw
+from artifact.read import Artifact, open_artifact
 
 
-def open_agent_mount(base_path: str) -> int:
-    """Open the store in agentMount.
+class DirectoryBackend:
+    """The ``Backend`` over an open directory, which it owns."""
 
-    Raises:
-        ArtifactError: if the volume is not there.
-    """
-    try:
-        return os.open(base_path, _DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ArtifactError(
-            AgentReason.STORAGE_MISSING,
-            f"checkpoint storage {base_path}: {error.strerror}; is the volume bound and mounted in the agent?",
-        ) from error
+    def __init__(self, root: int) -> None:
+        self._root = root
 
+    def refuse_existing(self, checkpoint_id: str, version: str) -> None:
+        """See ``Backend``."""
+        refuse_existing(self._root, checkpoint_id, version)
 
-def open_beneath(directory: int, path: str, flags: int = _DIRECTORY) -> int:
-    """Open ``path`` below ``directory``, following no link on the way.
+    def stage(self, checkpoint_id: str) -> AbstractContextManager[Staging]:
+        """See ``Backend``."""
+        return staging(self._root, checkpoint_id)
 
-    Raises:
-        ArtifactError: if it is not there or a link is in the way.
-    """
-    try:
-        return syscalls.openat2(directory, path, flags, resolve=_SAFE)
-    except OSError as error:
-        code = (
-            AgentReason.ARTIFACT_MISSING
-            if error.errno in (errno.ENOENT, errno.ENOTDIR)
-            else AgentReason.ARTIFACT_UNREADABLE
-        )
-        raise ArtifactError(code, f"{path} in checkpoint storage: {error.strerror}") from error
+    def publish(self, staged: Staging, checkpoint_id: str, version: str, captured: Captured) -> Published:
+        """See ``Backend``."""
+        return publish(self._root, staged, checkpoint_id, version, captured)
 
+    def open(self, checkpoint_id: str, version: str, digest: str) -> Artifact:
+        """See ``Backend``."""
+        return open_artifact(self._root, checkpoint_id, version, digest)
 
-def make_directories(directory: int, path: str) -> int:
-    """Make the missing parts of ``path`` below ``directory``; returns the descriptor of the last.
+    def withdraw(self, checkpoint_id: str, version: str) -> None:
+        """See ``Backend``."""
+        withdraw(self._root, checkpoint_id, version)
 
-    Raises:
-        ArtifactError: if a part is a link or a file, or storage is full or read-only.
-    """
-    current = os.dup(directory)
-    try:
-        for part in PurePosixPath(path).parts:
-            try:
-                os.mkdir(part, 0o755, dir_fd=current)
-            except FileExistsError:
-                pass
-            except OSError as error:
-                raise ArtifactError(
-                    AgentReason.STORAGE_UNWRITABLE, f"cannot make {path} in checkpoint storage: {error.strerror}"
-                ) from error
-            inner = open_beneath(current, part)
-            os.close(current)
-            current = inner
-    except ArtifactError:
-        os.close(current)
-        raise
-    return current
+    def close(self) -> None:
+        """See ``Backend``."""
+        os.close(self._root)
