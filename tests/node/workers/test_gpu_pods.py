@@ -1,0 +1,136 @@
+"""GPU pods through a real kubelet, agent and criu, and back; the driver is a stand-in with the driver's rules.
+
+No device plugin runs here: the node's GPUs are an extended resource that the test advertises, and the device node is a
+hostPath volume. The agent finds the stand-in in a folder of the node, as it would the driver on GKE.
+"""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from cluster.api import Cluster
+from contract.api import control_files, keys
+from demo import story
+from demo.install import Helm, image_settings
+from demo.kubectl import Kubectl, wait_for
+from demo.platform import Platform
+from tests.support import stand_in_cuda
+from tests.support.fixtures import node
+
+GPU = "nvidia.com/gpu"
+ROOT = "/opt/stand-in-driver"
+DEVICE = "/opt/stand-in-driver/nvidia0"
+RESTORED = control_files.LOG_RESTORED.partition("{")[0]
+COLD = control_files.LOG_COLD_START.partition("{")[0]
+
+
+@pytest.fixture(scope="module")
+def gpus(platform: Platform, embedded_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+    """A release that captures device state, on a node that has a driver and GPUs."""
+    library = stand_in_cuda.build(tmp_path_factory.mktemp("cuda")).read_bytes()
+    machine = embedded_cluster.node(1)
+    machine.run("mkdir", "-p", ROOT)
+    for name in ("libcuda.so.1", "libnvidia-ml.so.1"):
+        machine.run("sh", "-c", f"cat >{ROOT}/{name}", stdin=library)
+    machine.run("sh", "-c", f"test -e {DEVICE} || mknod -m 666 {DEVICE} c 195 0")
+    kubectl = Kubectl(platform.kubectl, platform.kubeconfig, "gpu-tests")
+    kubectl("label", "node", machine.name, "nvidia.com/gpu.present=true", "--overwrite")
+    capacity = {"status": {"capacity": {GPU: "8"}}}
+    kubectl("patch", "node", machine.name, "--subresource=status", "--type=merge", "-p", json.dumps(capacity))
+    helm = Helm(platform.helm, platform.kubeconfig, kubectl.namespace)
+    values = {"gpu.enabled": "true", "gpu.driverRoot": ROOT} | node.PATIENT
+    helm.install(image_settings(platform.image_tag, platform.image_prefix) | values)
+    story.await_webhook(kubectl)
+    yield kubectl
+    helm.uninstall()
+    kubectl("label", "node", machine.name, "nvidia.com/gpu.present-")
+
+
+def worker(memory: str = "1Gi", **arranged: str):
+    """Fields of a container that uses one GPU; keywords are what its driver does."""
+    marks = stand_in_cuda.marked(**{"mib": "0064"} | arranged)
+    return {
+        "env": [{"name": name, "value": value} for name, value in marks.items()],
+        "resources": {"limits": {GPU: "1", "memory": memory}, "requests": {"cpu": "10m"}},
+        "volumeMounts": [{"name": "gpu", "mountPath": "/dev/nvidia0"}],
+    }
+
+
+GPU_VOLUME = [{"name": "gpu", "hostPath": {"path": DEVICE, "type": "CharDevice"}}]
+
+
+def checkpoint(kubectl: Kubectl, name: str, **fields):
+    """Create the checkpoint of a GPU worker; return it when it has ended."""
+    body = node.checkpoint(name, **worker(**fields))
+    body["spec"]["job"]["podTemplateSpec"]["spec"]["volumes"] = GPU_VOLUME
+    node.create(kubectl, body)
+    return node.phase(kubectl, name, "Ready", "Failed")
+
+
+def pod(kubectl: Kubectl, name: str, of: str, **fields) -> None:
+    body = node.pod(name, of, **worker(**fields))
+    body["spec"]["volumes"] = GPU_VOLUME
+    node.create(kubectl, body)
+
+
+@pytest.fixture
+def clean(gpus: Kubectl, request: pytest.FixtureRequest) -> Iterator[str]:
+    name = f"gpu-{request.node.originalname.rpartition('_')[2]}"
+    yield name
+    gpus("delete", "pod,dynamocheckpoint", "--all", "--wait=false")
+
+
+def states(kubectl: Kubectl, name: str) -> str:
+    """What the driver says of the processes of a pod's worker."""
+    code = (
+        "import os,re\n"
+        "for p in sorted(os.listdir('/proc')):\n"
+        "    if p.isdigit() and int(p) != os.getpid() and open(f'/proc/{p}/cmdline').read().startswith('python3'):\n"
+        f"        print(re.findall(b'{stand_in_cuda.MARK}=(.)', open(f'/proc/{{p}}/environ', 'rb').read()))"
+    )
+    return kubectl("exec", name, "-c", "main", "--", "python3", "-c", code).strip()
+
+
+def test_a_gpu_pod_is_captured_and_restored(gpus: Kubectl, clean: str):
+    ready = checkpoint(gpus, clean)
+    assert "Ready" == ready["status"]["phase"], ready["status"]
+    pod(gpus, clean, clean)
+    token = node.await_answer(gpus, clean)["token"]
+
+    assert node.first_line(gpus, clean).startswith(RESTORED)
+    assert "[b'R']" == states(gpus, clean)
+    report = json.loads(node.reported(gpus, clean)["metadata"]["annotations"][keys.ANN_RESTORE_REPORT])
+    assert "gpu-restore" in report["seconds"]
+    assert token
+
+
+def test_a_gpu_without_memory_ends_in_a_cold_start(gpus: Kubectl, clean: str):
+    assert "Ready" == checkpoint(gpus, clean, oom="")["status"]["phase"]
+    pod(gpus, clean, clean)
+    node.await_answer(gpus, clean)
+
+    assert node.first_line(gpus, clean).startswith(COLD)
+    report = json.loads(node.reported(gpus, clean)["metadata"]["annotations"][keys.ANN_RESTORE_REPORT])
+    assert ("failed", "gpu-memory") == (report["outcome"], report["reason"])
+    assert "[b'R']" == states(gpus, clean)
+
+
+def test_a_memory_limit_that_is_too_small(gpus: Kubectl, clean: str):
+    failed = checkpoint(gpus, clean, memory="256Mi", mib="1024")
+    assert "Failed" == failed["status"]["phase"]
+    words = json.dumps(failed["status"])
+    assert "memory-limit" in words
+    assert "raise resources.limits.memory by at least" in words
+
+
+def test_the_story_is_in_describe(gpus: Kubectl, clean: str):
+    assert "Ready" == checkpoint(gpus, clean)["status"]["phase"]
+    pod(gpus, clean, clean)
+    node.await_answer(gpus, clean)
+    assert wait_for(lambda: "Restored" in gpus("describe", "pod", clean) or None, "the Event", 60)
+
+
+def test_the_agent_says_which_driver_it_found(gpus: Kubectl):
+    agent = gpus("get", "pods", "-l", f"{keys.LABEL_AGENT}={keys.LABEL_AGENT_VALUE}", "-o", "name").split()[0]
+    assert "580.0.1" in gpus("logs", agent, "-c", "agent")
