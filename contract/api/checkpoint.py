@@ -13,7 +13,7 @@ from contract.api import keys
 from contract.api.conditions import condition
 from contract.api.gpus import gpu_count
 from contract.api.identity import identity_hash
-from contract.api.states import ConditionType, Phase, ReadySignal
+from contract.api.states import CheckpointReason, ConditionType, Phase, ReadySignal
 from contract.config.storage import BadIdError, check_id, check_version
 
 if TYPE_CHECKING:
@@ -23,10 +23,6 @@ Json = dict[str, Any]
 
 DEFAULT_SETTLE_SECONDS: Final = 5
 """How long a worker with ready signal Probe must have been ready: probes may pass just before the last warm-up step."""
-
-
-WORKLOAD_GONE: Final = "WorkloadGone"
-"""Reason of condition Ready if a capture was cancelled because no pod or workload requested it any more."""
 
 
 class TargetError(ValueError):
@@ -91,8 +87,9 @@ def is_automatic(checkpoint: Mapping[str, Any]) -> bool:
 
 def is_given_up(checkpoint: Mapping[str, Any]) -> bool:
     """Say whether its capture was cancelled because no pod requested it; a pod that names it restarts the capture."""
-    ready = condition(checkpoint, ConditionType.READY) or {}
-    return ready.get("reason") == WORKLOAD_GONE and (checkpoint.get("status") or {}).get("phase") == Phase.FAILED
+    reason = (condition(checkpoint, ConditionType.READY) or {}).get("reason")
+    phase = (checkpoint.get("status") or {}).get("phase")
+    return (phase, reason) == (Phase.FAILED, CheckpointReason.WORKLOAD_GONE)
 
 
 def job_name(checkpoint_id: str, version: str) -> str:

@@ -57,6 +57,16 @@ class GateEnd(StrEnum):
     UNINSTALLED = "uninstalled"
 
 
+class GateEvent(StrEnum):
+    """Reasons of Events about held pods; docs/reasons.md explains each."""
+
+    LIFTED = "GateLifted"
+    KEPT = "GateKept"
+    """It may go only as a restore, and there is nothing to restore."""
+    REFUSED = "GateNotLifted"
+    """The API server does not let us."""
+
+
 class DeletionPolicy(StrEnum):
     """What becomes of an automatic checkpoint when its graph deployment is deleted."""
 
@@ -78,6 +88,67 @@ class GraphCondition(StrEnum):
     READY = "Ready"
     CHECKPOINTS_RESOLVED = "CheckpointsResolved"
     STARTED_COLD = "StartedCold"
+
+
+class CheckpointReason(StrEnum):
+    """Reasons of conditions and Events of a DynamoCheckpoint; docs/checkpoint-reasons.md explains each."""
+
+    # Phases
+    PENDING = "Pending"
+    CREATING = "Creating"
+    CHECKPOINT_READY = "CheckpointReady"
+    CHECKPOINT_FAILED = "CheckpointFailed"
+    # Before there is a Job
+    INVALID_ID = "InvalidCheckpointID"
+    DUPLICATE_ID = "DuplicateCheckpointID"
+    GMS_DISABLED = "GMSSnapshotDisabled"
+    TEMPLATE_ACCEPTED = "TemplateAccepted"
+    TEMPLATE_INVALID = "TemplateInvalid"
+    JOB_FORBIDDEN = "JobForbidden"
+    JOB_NOT_OURS = "JobNotOurs"
+    # Storage
+    STORAGE_INVALID = "StorageInvalid"
+    AGENT_MOUNTS_STORAGE = "AgentMountsStorage"
+    VOLUME_CLAIM_FOUND = "VolumeClaimFound"
+    VOLUME_CLAIM_CREATED = "VolumeClaimCreated"
+    VOLUME_CLAIM_MISSING = "VolumeClaimMissing"
+    VOLUME_CLAIM_REFUSED = "VolumeClaimRefused"
+    VOLUME_CLAIM_LOST = "VolumeClaimLost"
+    AGENT_MISSING = "AgentMissing"
+    AGENT_NOT_READY = "AgentNotReady"
+    AGENT_STORAGE_DIFFERS = "AgentStorageDiffers"
+    STORAGE_CHANGED = "StorageChanged"
+    # The Job
+    JOB_CREATED = "JobCreated"
+    JOB_DELETED = "JobDeleted"
+    JOB_SUCCEEDED = "JobSucceeded"
+    JOB_FAILED = "JobFailed"
+    VERIFICATION_FAILED = "CheckpointVerificationFailed"
+    RETRY_SCHEDULED = "RetryScheduled"
+    WORKLOAD_GONE = "WorkloadGone"
+    # An artifact that is in storage already
+    ADOPTION_RUNNING = "AdoptionRunning"
+    ADOPTION_BLOCKED = "AdoptionBlocked"
+    ADOPTED = "Adopted"
+    ADOPTION_FAILED = "AdoptionFailed"
+    # Its pod
+    SCHEDULED = "Scheduled"
+    UNSCHEDULABLE = "Unschedulable"
+    POD_NOT_CREATED = "PodNotCreated"
+    CONTAINER_NOT_STARTED = "ContainerNotStarted"
+    IMAGE_NOT_PULLED = "ImageNotPulled"
+    NO_AGENT = "NoAgent"
+    # Deletion
+    CLEANUP_RUNNING = "CleanupRunning"
+    CLEANUP_FAILED = "CleanupFailed"
+    CLEANUP_BLOCKED = "CleanupBlocked"
+    ARTIFACT_REMOVED = "ArtifactRemoved"
+    ARTIFACT_KEPT = "ArtifactKept"
+    # Retention
+    VERSION_REMOVED = "VersionRemoved"
+    CHECKPOINT_EXPIRED = "CheckpointExpired"
+    RETENTION_DRY_RUN = "RetentionDryRun"
+    QUOTA_EXCEEDED = "QuotaExceeded"
 
 
 class GraphReason(StrEnum):

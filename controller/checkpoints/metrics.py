@@ -17,9 +17,8 @@ from contract.api import keys
 from contract.api.checkpoint import annotations_of, is_given_up, labels_of
 from contract.api.conditions import condition, is_true
 from contract.api.reports import UNKNOWN_REASON, Report, ReportPhase, read_report
-from contract.api.states import AgentReason, CaptureStatus, Phase
+from contract.api.states import AgentReason, CaptureStatus, CheckpointReason, Phase
 from contract.api.times import parsed_time
-from controller.checkpoints.reasons import Reason
 from kube.api import Object
 from kube.informer import Informer
 from kube.store import Change
@@ -27,7 +26,7 @@ from kube.store import Change
 CAPTURED: Final = "captured"
 FAILED: Final = "failed"
 JOB_FAILED: Final = "job-failed"
-"""Reason of a capture whose Job failed without a word from an agent."""
+"""CheckpointReason of a capture whose Job failed without a word from an agent."""
 DEADLINE: Final = "deadline-exceeded"
 REASONS: Final = (*AgentReason, UNKNOWN_REASON, JOB_FAILED, DEADLINE)
 CAPTURE_PHASES: Final = (
@@ -55,7 +54,7 @@ class Metrics:
         self._events = Counter(
             "snapshot_controller_events", "Events recorded about checkpoints.", ["reason"], registry=registry
         )
-        for reason in Reason:
+        for reason in CheckpointReason:
             self._events.labels(reason)
 
     @contextmanager

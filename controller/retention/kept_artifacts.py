@@ -9,8 +9,9 @@ from pathlib import PurePosixPath
 
 from contract.api import keys
 from contract.api.checkpoint import id_of
+from contract.api.states import CheckpointReason
 from controller.checkpoints.plan.deleting import has_finalizer
-from controller.checkpoints.reasons import Reason, note
+from controller.checkpoints.reasons import note
 from controller.retention.policy import versions_of
 from kube.api import Object
 from kube.informer import Informer
@@ -41,7 +42,7 @@ class KeptArtifacts:
         self._ours.discard(_uid(old))
         words = "" if ours or not self._leading() else kept_words(old)
         if words:
-            said = note(Reason.ARTIFACT_KEPT, words)
+            said = note(CheckpointReason.ARTIFACT_KEPT, words)
             self._recorder.record(old, said.type, said.reason, said.message)
             self._told(said.reason)
 

@@ -16,6 +16,7 @@ from contract.api import keys
 from contract.api.checkpoint import annotations_of, id_of, labels_of
 from contract.api.conditions import condition, is_true
 from contract.api.objects import JobView
+from contract.api.states import CheckpointReason
 from contract.api.times import parsed_time
 from contract.config.storage import Storage
 from contract.config.values import Values
@@ -23,7 +24,7 @@ from controller.checkpoints.diagnose import pods as diagnosis
 from controller.checkpoints.diagnose.job_events import JobEvents
 from controller.checkpoints.plan.adopting import store_namespace
 from controller.checkpoints.plan.deleting import RETRY_SECONDS, has_finalizer
-from controller.checkpoints.reasons import Reason, note
+from controller.checkpoints.reasons import note
 from controller.checkpoints.storage_jobs import build_cleanup_job, cleanup_job_name
 from controller.retention.policy import Removal, Verdict, decide, rules_from, use_of, versions_of
 from controller.workloads.pods import OF_GRAPHS, OPTED_IN
@@ -124,7 +125,7 @@ class Sweeper:
     async def _namespace(self, namespace: str, planned: list[Removal]) -> None:
         if self._values.retention.dry_run:
             for removal in planned:
-                self._once(removal.checkpoint, Reason.RETENTION_DRY_RUN, f"would remove {_what(removal)}")
+                self._once(removal.checkpoint, CheckpointReason.RETENTION_DRY_RUN, f"would remove {_what(removal)}")
             return
         pending = [each for each in planned if not each.version or self._job(each) is None]
         if not pending:
@@ -156,7 +157,7 @@ class Sweeper:
         except REFUSALS as error:
             what = f"version {removal.version}" if removal.version else "the checkpoint"
             words = f"{what} cannot be removed: {error}"
-            self._once(removal.checkpoint, Reason.CLEANUP_BLOCKED, words)
+            self._once(removal.checkpoint, CheckpointReason.CLEANUP_BLOCKED, words)
 
     async def _remove_version(self, removal: Removal) -> None:
         checkpoint, version = removal.checkpoint, removal.version
@@ -183,7 +184,7 @@ class Sweeper:
         await self._kube.delete(
             CHECKPOINTS, name, namespace, uid=metadata["uid"], resource_version=metadata["resourceVersion"]
         )
-        self._record(checkpoint, Reason.CHECKPOINT_EXPIRED, f"deleted: {removal.why}")
+        self._record(checkpoint, CheckpointReason.CHECKPOINT_EXPIRED, f"deleted: {removal.why}")
         logger.info("deleted", extra={"checkpoint": key_of(checkpoint), "why": removal.why})
 
     async def _finish(self, job: Object) -> None:
@@ -201,10 +202,10 @@ class Sweeper:
         elif checkpoint is not None and (stuck := await self._stuck(job)):
             words = f"version {version} cannot be removed: {stuck}"
             # The words name a pod that was not made, another one each time.
-            self._once(checkpoint, Reason.CLEANUP_BLOCKED, words, about=f"version {version}")
+            self._once(checkpoint, CheckpointReason.CLEANUP_BLOCKED, words, about=f"version {version}")
         elif checkpoint is not None and entry is not None:
             words = f"Job {job['metadata']['name']} failed: {entry.get('message')}; it is tried again"
-            self._once(checkpoint, Reason.CLEANUP_FAILED, words)
+            self._once(checkpoint, CheckpointReason.CLEANUP_FAILED, words)
         if entry is not None:
             since = parsed_time(entry.get("lastTransitionTime"))
             if since is None or (self._clock() - since).total_seconds() > RETRY_SECONDS:
@@ -229,7 +230,7 @@ class Sweeper:
         except NotFoundError:
             return
         self._around.checkpoints.learn(made)
-        self._record(checkpoint, Reason.VERSION_REMOVED, f"version {version} was removed from storage")
+        self._record(checkpoint, CheckpointReason.VERSION_REMOVED, f"version {version} was removed from storage")
 
     async def _drop(self, job: Object) -> None:
         namespace, name = key_of(job)
@@ -245,16 +246,16 @@ class Sweeper:
         self._told = {each for each in self._told if each[1] in known}
         for namespace, words in verdict.over.items():
             members = [each for each in self._around.checkpoints.store if key_of(each)[0] == namespace]
-            if (Reason.QUOTA_EXCEEDED, namespace) not in self._told and members:
-                self._told.add((Reason.QUOTA_EXCEEDED, namespace))
-                self._record(max(members, key=key_of), Reason.QUOTA_EXCEEDED, f"{namespace}: {words}")
+            if (CheckpointReason.QUOTA_EXCEEDED, namespace) not in self._told and members:
+                self._told.add((CheckpointReason.QUOTA_EXCEEDED, namespace))
+                self._record(max(members, key=key_of), CheckpointReason.QUOTA_EXCEEDED, f"{namespace}: {words}")
 
-    def _record(self, checkpoint: Object, reason: Reason, words: str) -> None:
+    def _record(self, checkpoint: Object, reason: CheckpointReason, words: str) -> None:
         told = note(reason, words)
         self._recorder.record(checkpoint, told.type, told.reason, told.message)
         self._around.told(reason)
 
-    def _once(self, checkpoint: Object, reason: Reason, words: str, about: str = "") -> None:
+    def _once(self, checkpoint: Object, reason: CheckpointReason, words: str, about: str = "") -> None:
         """Say it once in the life of the process: a look that finds the same again (*about*) writes nothing."""
         mark = (reason, str(checkpoint["metadata"].get("uid")), about or words)
         if mark not in self._told:

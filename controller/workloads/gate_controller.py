@@ -5,13 +5,13 @@ from datetime import datetime
 from typing import Final
 
 from contract.api import keys
-from contract.api.states import GateEnd
+from contract.api.states import GateEnd, GateEvent
 from contract.api.volume_claims import ClaimState, claim_problem, shape_claim
 from contract.config.storage import storage_from_values
 from controller.runtime.manager import ManagerContext
 from controller.workloads import pods
 from controller.workloads.checkpoint_view import CheckpointViews
-from controller.workloads.gate_policy import GateEvent, Hold, Lift, plan, without_claim
+from controller.workloads.gate_policy import Hold, Lift, plan, without_claim
 from controller.workloads.informers import PodInformers
 from controller.workloads.metrics import Metrics
 from kube.api import Object, PatchKind

@@ -7,7 +7,6 @@ objects, so a controller that starts anew decides as its predecessor would have.
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import Final
 
 from contract.api import keys
@@ -21,16 +20,6 @@ GRACE: Final = 10.0
 """Seconds that a pod's checkpoint may be unknown to us: the webhook's copy may be ahead of ours."""
 REFUSED_GRACE: Final = 60.0
 """Seconds that a pod waits for a checkpoint whose creation the API server refuses: a policy may be corrected."""
-
-
-class GateEvent(StrEnum):
-    """Reasons of Events about held pods; docs/reasons.md explains each."""
-
-    LIFTED = "GateLifted"
-    KEPT = "GateKept"
-    """It may go only as a restore, and there is nothing to restore."""
-    REFUSED = "GateNotLifted"
-    """The API server does not let us."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """With agentMount the agent's DaemonSet brings the volume: whether it is there, and mounts what the values say."""
 
 from contract.api import keys
+from contract.api.states import CheckpointReason
 from contract.config.storage import Storage
-from controller.checkpoints.reasons import Problem, Reason
+from controller.checkpoints.reasons import Problem
 from kube.api import Object
 
 CONTAINER = "agent"
@@ -15,7 +16,7 @@ def agent_problem(agents: tuple[Object, ...], namespace: str, storage: Storage) 
     """Return what keeps the agents of *namespace* from capturing to the volume that the values describe."""
     if not agents:
         return Problem(
-            Reason.AGENT_MISSING,
+            CheckpointReason.AGENT_MISSING,
             f"no snapshot-agent DaemonSet ({_SELECTOR}) in namespace {namespace}, so nothing mounts checkpoint "
             "storage; install the chart there with its agent",
         )
@@ -27,7 +28,7 @@ def agent_problem(agents: tuple[Object, ...], namespace: str, storage: Storage) 
             f"DaemonSet {namespace}/{each['metadata']['name']} {_in_words(what)}" for each, what in mounted
         )
         return Problem(
-            Reason.AGENT_STORAGE_DIFFERS,
+            CheckpointReason.AGENT_STORAGE_DIFFERS,
             f"{words}, but the chart's values say claim {wanted[0]} at {wanted[1]}; `helm upgrade` puts it right",
         )
     return None if any(_count(each, "numberReady") for each in serving) else _not_ready(serving[0], namespace, storage)
@@ -42,7 +43,7 @@ def _not_ready(agent: Object, namespace: str, storage: Storage) -> Problem:
             f"none of the {wanted} pods of DaemonSet {namespace}/{name} is ready; is PersistentVolumeClaim "
             f"{storage.pvc_name} bound? `kubectl describe pods -n {namespace} -l {_SELECTOR}`"
         )
-    return Problem(Reason.AGENT_NOT_READY, words)
+    return Problem(CheckpointReason.AGENT_NOT_READY, words)
 
 
 def _mounted(agent: Object) -> tuple[str, str] | None:

@@ -6,9 +6,10 @@ from typing import Final
 
 from contract.api import control_files, keys
 from contract.api.objects import ContainerState, ContainerView, JobView, PodView
+from contract.api.states import CheckpointReason
 from contract.api.times import parsed_time
 from contract.config.sections import UNSET_REGISTRY
-from controller.checkpoints.reasons import Problem, Reason
+from controller.checkpoints.reasons import Problem
 from kube.api import Object
 from kube.errors import bounded
 
@@ -67,7 +68,7 @@ def scheduling(pod: PodView) -> Problem | None:
             f"; capture pods go to nodes labelled {NODE_SELECTOR}, which the snapshot agent sets: "
             f"`kubectl get nodes -l {NODE_SELECTOR}` and `kubectl get pods -A -l {AGENT_SELECTOR}`"
         )
-    return Problem(Reason.UNSCHEDULABLE, message)
+    return Problem(CheckpointReason.UNSCHEDULABLE, message)
 
 
 def unscheduled_for(pod: PodView, now: datetime) -> float:
@@ -139,7 +140,7 @@ def no_pod(job: JobView, events: tuple[Object, ...], now: datetime) -> Problem |
         return None
     words = [str(event.get("message", "")) for event in events if event.get("type") == "Warning"]
     said = f": {bounded(words[-1], MAX_WARNING)}" if words else f"; see `kubectl describe job {job.name}`"
-    return Problem(Reason.POD_NOT_CREATED, f"Job {job.name} has no pod{said}")
+    return Problem(CheckpointReason.POD_NOT_CREATED, f"Job {job.name} has no pod{said}")
 
 
 def agent_active(lease: Object | None, now: datetime) -> bool:
@@ -170,7 +171,7 @@ def no_agent(
         f"the worker is ready to be captured, but no snapshot agent on node {pod.node} has taken it up; look at "
         f"`kubectl get pods -A -o wide -l {AGENT_SELECTOR} --field-selector spec.nodeName={pod.node}` and its logs"
     )
-    return Problem(Reason.NO_AGENT, message), None
+    return Problem(CheckpointReason.NO_AGENT, message), None
 
 
 def _not_pulled(container: ContainerView) -> Problem:
@@ -182,7 +183,7 @@ def _not_pulled(container: ContainerView) -> Problem:
     elif container.name == keys.TOOLS_VOLUME:
         remedy = TOOLS_REMEDY
     message = f"container {container.name}: image {image} cannot be pulled: {words}; {remedy}"
-    return Problem(Reason.IMAGE_NOT_PULLED, message)
+    return Problem(CheckpointReason.IMAGE_NOT_PULLED, message)
 
 
 def _cannot_start(pod: PodView, container: ContainerView, state: ContainerState) -> Problem:
@@ -191,7 +192,7 @@ def _cannot_start(pod: PodView, container: ContainerView, state: ContainerState)
         # The runtime's words are long and lead nowhere: what to do comes first, lest a bound cut it off.
         cause = f"cannot be started: image {container.image} has no snapshot-standby"
         message = f"container {container.name} {cause}: {PLACEHOLDER_REMEDY}; the runtime says: {words}"
-        return Problem(Reason.CONTAINER_NOT_STARTED, message)
+        return Problem(CheckpointReason.CONTAINER_NOT_STARTED, message)
     message = f"container {container.name} cannot be started: {words}"
     if "seccomp" in words:
         message += (
@@ -200,4 +201,4 @@ def _cannot_start(pod: PodView, container: ContainerView, state: ContainerState)
         )
     else:
         message += "; correct spec.job.podTemplateSpec, or create what it names"
-    return Problem(Reason.CONTAINER_NOT_STARTED, message)
+    return Problem(CheckpointReason.CONTAINER_NOT_STARTED, message)

@@ -8,13 +8,13 @@ from typing import Final
 
 from contract.api import keys
 from contract.api.checkpoint import annotations_of, is_given_up
-from contract.api.states import ConditionType, Phase
+from contract.api.states import CheckpointReason, ConditionType, Phase
 from contract.api.times import parsed_time
 from contract.config.values import duration_seconds
 from controller.checkpoints.actions import DeleteJob
 from controller.checkpoints.observed import Pass, belongs_to
 from controller.checkpoints.plan.status import Status, Step
-from controller.checkpoints.reasons import Problem, Reason
+from controller.checkpoints.reasons import Problem
 from kube.api import Object
 
 REMEDY: Final = "a new pod of the same template has it captured by itself"
@@ -41,7 +41,7 @@ def give_up(current: Pass, status: Status) -> Step:
         f"the capture found no node, {workload} is gone, and no pod has named this checkpoint for "
         f"{current.values.automatic.unwanted_grace} (chart value automatic.unwantedGrace); {REMEDY}"
     )
-    problem = Problem(Reason.WORKLOAD_GONE, words)
+    problem = Problem(CheckpointReason.WORKLOAD_GONE, words)
     status = status.unmet(ConditionType.JOB_COMPLETED, problem).failed(problem)
     return Step(status, (DeleteJob(job.raw),) if job is not None and belongs_to(job.raw, checkpoint) else ())
 

@@ -19,7 +19,7 @@ from contract.api.checkpoint import (
     resolve_id,
 )
 from contract.api.objects import JobView
-from contract.api.states import ConditionType, Phase
+from contract.api.states import CheckpointReason, ConditionType, Phase
 from contract.api.times import format_time, parsed_time
 from contract.config.storage import BadIdError, Storage, artifact_dir, check_version
 from contract.config.values import Values
@@ -28,7 +28,7 @@ from controller.checkpoints.actions import Action, CreateJob, DeleteJob, SetAnno
 from controller.checkpoints.diagnose import pods
 from controller.checkpoints.observed import Pass
 from controller.checkpoints.plan.status import Status, Step
-from controller.checkpoints.reasons import Problem, Reason, note
+from controller.checkpoints.reasons import Problem, note
 from controller.checkpoints.storage_jobs import adopt_job_name, build_adopt_job
 from kube.api import Object
 from kube.errors import bounded
@@ -94,7 +94,7 @@ def _answered(current: Pass, status: Status, version: str) -> bool:
     if _is_taken(status, version):
         return True
     entry = status.condition(ConditionType.ADOPTED) or {}
-    refused = entry.get("reason") == Reason.ADOPTION_FAILED
+    refused = entry.get("reason") == CheckpointReason.ADOPTION_FAILED
     return refused and current.adopt_job is not None and str(entry.get("message")).startswith(_about(version))
 
 
@@ -127,7 +127,7 @@ def _look(current: Pass, status: Status, version: str) -> Step:
 def _wait(status: Status, version: str, problem: str) -> Status:
     """Say that it is being looked at; what is Ready stays so meanwhile."""
     words = _about(version) + (problem or "the artifact in storage is being verified")
-    reason = Reason.ADOPTION_BLOCKED if problem else Reason.ADOPTION_RUNNING
+    reason = CheckpointReason.ADOPTION_BLOCKED if problem else CheckpointReason.ADOPTION_RUNNING
     before = status.reason_before(ConditionType.ADOPTED)
     status = status.with_condition(ConditionType.ADOPTED, met=False, reason=reason, message=words)
     if status.phase != Phase.READY:
@@ -190,8 +190,8 @@ def _take(current: Pass, status: Status, found: Mapping[str, Any]) -> Status:
     status = status.with_version(entry | {"createdAt": format_time(made)} | ({"image": image} if image else {}))
     words = _about(version) + "the artifact in storage was verified and taken over"
     for kind in (ConditionType.ADOPTED, ConditionType.JOB_COMPLETED):
-        status = status.with_condition(kind, met=True, reason=Reason.ADOPTED, message=words)
-    return status.with_event(note(Reason.ADOPTED, words))
+        status = status.with_condition(kind, met=True, reason=CheckpointReason.ADOPTED, message=words)
+    return status.with_event(note(CheckpointReason.ADOPTED, words))
 
 
 def _image(checkpoint: Object, found: Mapping[str, Any], values: Values) -> Object | None:
@@ -208,7 +208,7 @@ def _image(checkpoint: Object, found: Mapping[str, Any], values: Values) -> Obje
 def _refuse(checkpoint: Object, status: Status, version: str, words: str) -> Status:
     """Say why not; a checkpoint that is Ready stays so with what it has."""
     problem = Problem(
-        Reason.ADOPTION_FAILED,
+        CheckpointReason.ADOPTION_FAILED,
         f"{_about(version)}{bounded(words, MAX_WORDS)}; put the artifact in place and ask again, or raise annotation "
         f"{keys.ANN_ARTIFACT_VERSION} to capture",
     )

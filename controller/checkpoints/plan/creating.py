@@ -8,7 +8,7 @@ from typing import Final
 from contract.api import keys
 from contract.api.checkpoint import job_spec
 from contract.api.objects import JobView, PodView
-from contract.api.states import AgentReason, CaptureStatus, ConditionType, Phase
+from contract.api.states import AgentReason, CaptureStatus, CheckpointReason, ConditionType, Phase
 from contract.api.times import format_time
 from contract.config.storage import BadIdError, Storage, artifact_dir
 from controller.checkpoints.actions import SetDeadline
@@ -19,7 +19,7 @@ from controller.checkpoints.plan import abandoned
 from controller.checkpoints.plan.retry import capture_failed
 from controller.checkpoints.plan.status import Status, Step
 from controller.checkpoints.plan.volume_claim import agents_storage, claim_of
-from controller.checkpoints.reasons import Problem, Reason
+from controller.checkpoints.reasons import Problem
 from kube.api import Object
 
 VERDICT_PATIENCE: Final = 10.0
@@ -45,19 +45,19 @@ def follow(current: Pass, status: Status) -> Step:
 def _follow(current: Pass, status: Status) -> Step:
     job = current.job
     if job is None or not belongs_to(job.raw, current.checkpoint):
-        problem = Problem(Reason.JOB_DELETED, f"Job {status.job_name} is gone, and with it the capture")
+        problem = Problem(CheckpointReason.JOB_DELETED, f"Job {status.job_name} is gone, and with it the capture")
         return capture_failed(current, status.unmet(ConditionType.JOB_CREATED, problem), problem)
     verdict = job.annotations.get(keys.ANN_CHECKPOINT_STATUS, "")
     # The agent's word goes before the Job's: it knows why.
     if verdict == CaptureStatus.FAILED:
-        reason = Reason.VERIFICATION_FAILED if job.is_complete else Reason.JOB_FAILED
+        reason = CheckpointReason.VERIFICATION_FAILED if job.is_complete else CheckpointReason.JOB_FAILED
         return _fail(current, status, Problem(reason, _agents_words(current, job)))
     if job.is_complete and verdict == CaptureStatus.COMPLETED:
         return Step(_ready(current, status, job))
     if job.is_complete:
         return _await_verdict(current, status, job)
     if job.is_failed:
-        return _fail(current, status, Problem(Reason.JOB_FAILED, _jobs_words(current, job)))
+        return _fail(current, status, Problem(CheckpointReason.JOB_FAILED, _jobs_words(current, job)))
     return _underway(current, status, job)
 
 
@@ -116,10 +116,10 @@ def _ready(current: Pass, status: Status, job: JobView) -> Status:
         entry = {"version": PurePosixPath(location).name, "manifestDigest": digest, "createdAt": created}
         more = {"size": size, "image": image}
         status = status.with_version(entry | {field: value for field, value in more.items() if value is not None})
-    status = status.with_condition(ConditionType.JOB_COMPLETED, met=True, reason=Reason.JOB_SUCCEEDED)
+    status = status.with_condition(ConditionType.JOB_COMPLETED, met=True, reason=CheckpointReason.JOB_SUCCEEDED)
     if (status.condition(ConditionType.SCHEDULED) or {}).get("status") == "False":
         # The pod was scheduled and captured between two looks; "not scheduled" must not stay beside Ready.
-        return status.with_condition(ConditionType.SCHEDULED, met=True, reason=Reason.SCHEDULED)
+        return status.with_condition(ConditionType.SCHEDULED, met=True, reason=CheckpointReason.SCHEDULED)
     return status
 
 
@@ -140,7 +140,7 @@ def _await_verdict(current: Pass, status: Status, job: JobView) -> Step:
     if just_completed or pods.agent_active(current.observed.lease, now):
         return Step(status, requeue=AGENT_POLL)
     words = f"Job {job.name} completed, but no snapshot agent vouched for the artifact"
-    return _fail(current, status, Problem(Reason.VERIFICATION_FAILED, words))
+    return _fail(current, status, Problem(CheckpointReason.VERIFICATION_FAILED, words))
 
 
 def _underway(current: Pass, status: Status, job: JobView) -> Step:
@@ -167,7 +167,9 @@ def _scheduled(status: Status, pod: PodView, now: datetime) -> tuple[Status, Pro
         status = status.unmet(ConditionType.SCHEDULED, problem)
         return (status, None, left) if left > 0 else (status, problem, None)
     if pod.is_true("PodScheduled"):
-        status = status.with_condition(ConditionType.SCHEDULED, met=True, reason=Reason.SCHEDULED, message=pod.node)
+        status = status.with_condition(
+            ConditionType.SCHEDULED, met=True, reason=CheckpointReason.SCHEDULED, message=pod.node
+        )
     return status, None, None
 
 

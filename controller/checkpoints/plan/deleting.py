@@ -10,12 +10,12 @@ from typing import Final
 from contract.api import keys
 from contract.api.checkpoint import id_of
 from contract.api.objects import JobView
-from contract.api.states import Phase
+from contract.api.states import CheckpointReason, Phase
 from controller.checkpoints.actions import Action, CreateJob, DeleteJob, SetFinalizer
 from controller.checkpoints.diagnose import pods
 from controller.checkpoints.observed import Pass, Refused
 from controller.checkpoints.plan.adopting import store_namespace
-from controller.checkpoints.reasons import Reason, note
+from controller.checkpoints.reasons import note
 from controller.checkpoints.storage_jobs import build_cleanup_job, cleanup_job_name
 from controller.runtime.plan import Plan
 from kube.api import Object
@@ -69,7 +69,7 @@ def _clean_up(current: Pass, checkpoint_id: str) -> Plan[Action]:
         values=current.values,
         storage=current.storage,
     )
-    event = note(Reason.CLEANUP_RUNNING, f"removing artifact {checkpoint_id}")
+    event = note(CheckpointReason.CLEANUP_RUNNING, f"removing artifact {checkpoint_id}")
     return Plan((CreateJob(job),), events=(event,), requeue_after=POLL_SECONDS)
 
 
@@ -78,14 +78,14 @@ def _follow(current: Pass, job: JobView, checkpoint_id: str) -> Plan[Action]:
     if job.labels.get(keys.LABEL_CHECKPOINT_ID) != checkpoint_id:
         return _blocked(f"Job {cleanup_job_name(checkpoint_id)} exists and removes something else; delete it")
     if job.is_complete:
-        event = note(Reason.ARTIFACT_REMOVED, f"artifact {checkpoint_id} removed")
+        event = note(CheckpointReason.ARTIFACT_REMOVED, f"artifact {checkpoint_id} removed")
         return Plan((DeleteJob(job.raw), SetFinalizer(present=False)), events=(event,))
     stuck = pods.store_job_problem(job, None, current.observed.cleanup_events, current.now)
     if stuck and pods.forbids_root(stuck):
         stuck = f"{stuck}; or {_by_hand(current.checkpoint)}"
     if job.is_failed and not job.is_deleting:
         # One that never had a pod has no log to read: it ran out of time while it was kept from beginning.
-        return _failed(job, note(Reason.CLEANUP_BLOCKED, stuck) if stuck else _failure(job), current.now)
+        return _failed(job, note(CheckpointReason.CLEANUP_BLOCKED, stuck) if stuck else _failure(job), current.now)
     return _blocked(stuck) if stuck else Plan(requeue_after=POLL_SECONDS)
 
 
@@ -94,7 +94,7 @@ def _failure(job: JobView) -> EventSpec:
     namespace, name = key_of(job.raw)
     words = f"cleanup Job {name} failed: {entry.message or entry.reason}"
     log = f"`kubectl logs job/{name} -n {namespace}`"
-    return note(Reason.CLEANUP_FAILED, f"{words}; see {log}; it is tried again every {RETRY_SECONDS:.0f} s")
+    return note(CheckpointReason.CLEANUP_FAILED, f"{words}; see {log}; it is tried again every {RETRY_SECONDS:.0f} s")
 
 
 def _failed(job: JobView, event: EventSpec, now: datetime) -> Plan[Action]:
@@ -106,7 +106,7 @@ def _failed(job: JobView, event: EventSpec, now: datetime) -> Plan[Action]:
 
 
 def _blocked(words: str) -> Plan[Action]:
-    event = note(Reason.CLEANUP_BLOCKED, words)
+    event = note(CheckpointReason.CLEANUP_BLOCKED, words)
     return Plan(events=(event,), requeue_after=BLOCKED_SECONDS)
 
 
@@ -120,5 +120,5 @@ def _by_hand(checkpoint: Object) -> str:
 
 
 def _let_go(why: str) -> Plan[Action]:
-    event = note(Reason.ARTIFACT_KEPT, f"no artifact removed: {why}")
+    event = note(CheckpointReason.ARTIFACT_KEPT, f"no artifact removed: {why}")
     return Plan((SetFinalizer(present=False),), events=(event,))

@@ -16,7 +16,7 @@ from typing import Final
 
 from contract.api import keys
 from contract.api.checkpoint import is_automatic, labels_of, resolve_id
-from contract.api.states import ConditionType, Phase
+from contract.api.states import CheckpointReason, ConditionType, Phase
 from contract.config.storage import BadIdError, StorageError, storage_from_values
 from contract.config.values import Values
 from contract.pods.capture_job import InvalidTemplateError, build_capture_job
@@ -28,14 +28,14 @@ from controller.checkpoints.plan.deleting import has_finalizer, plan_deletion
 from controller.checkpoints.plan.retry import raise_version, retry_when_due, waits_for_retry
 from controller.checkpoints.plan.status import Status, Step
 from controller.checkpoints.plan.volume_claim import check_artifact, check_storage, claim_to_make
-from controller.checkpoints.reasons import Problem, Reason
+from controller.checkpoints.reasons import Problem
 from controller.runtime.plan import Plan
 from kube.api import Object
 from kube.resources import JOBS
 
-SELF_HEALING: Final = frozenset({Reason.INVALID_ID, Reason.DUPLICATE_ID})
+SELF_HEALING: Final = frozenset({CheckpointReason.INVALID_ID, CheckpointReason.DUPLICATE_ID})
 """Failures that end when their cause does, without a new version."""
-BEFORE_ANY_JOB: Final = frozenset({Reason.TEMPLATE_INVALID, Reason.GMS_DISABLED})
+BEFORE_ANY_JOB: Final = frozenset({CheckpointReason.TEMPLATE_INVALID, CheckpointReason.GMS_DISABLED})
 """Failures of the object as written: a changed spec is worth another try."""
 REFUSED_SECONDS: Final = 30.0
 """Seconds between tries of what the server forbids (a quota, a policy): nothing signals when that changes."""
@@ -108,13 +108,13 @@ def _identify(observed: Observed, status: Status) -> tuple[Status, bool]:
     except BadIdError as error:
         checkpoint_id, words = None, f"{error}; correct label {keys.LABEL_CHECKPOINT_ID}"
     if checkpoint_id is None:
-        return _fail_early(status, Problem(Reason.INVALID_ID, words)), False
+        return _fail_early(status, Problem(CheckpointReason.INVALID_ID, words)), False
     status = status.with_fields(checkpointID=checkpoint_id, identityHash=checkpoint_id)
     rank = _rank(observed.checkpoint)
     other = min((each for each in observed.siblings if _rank(each) < rank), key=_rank, default=None)
     if other is None:
         return status, True
-    problem = Problem(Reason.DUPLICATE_ID, _duplicate(checkpoint_id, other, observed.checkpoint))
+    problem = Problem(CheckpointReason.DUPLICATE_ID, _duplicate(checkpoint_id, other, observed.checkpoint))
     # Without the Job's name: the Job of that name is the other one's.
     return _fail_early(status.with_fields(jobName=None, createdAt=None), problem), False
 
@@ -193,15 +193,17 @@ def _check_once(checkpoint: Object, status: Status, job: Object) -> tuple[Status
     entry = status.condition(ConditionType.TEMPLATE_VALID) or {}
     if entry.get("status") == "True" and entry.get("observedGeneration") == checkpoint["metadata"].get("generation"):
         return status, ()
-    accepted = status.with_condition(ConditionType.TEMPLATE_VALID, met=True, reason=Reason.TEMPLATE_ACCEPTED)
+    accepted = status.with_condition(ConditionType.TEMPLATE_VALID, met=True, reason=CheckpointReason.TEMPLATE_ACCEPTED)
     return accepted, (CheckJob(job),)
 
 
 def _created(checkpoint: Object, status: Status) -> Status:
     attempts = {"attempts": status.attempts + 1} if is_automatic(checkpoint) else {}
     return (
-        status.with_condition(ConditionType.TEMPLATE_VALID, met=True, reason=Reason.TEMPLATE_ACCEPTED)
-        .with_condition(ConditionType.JOB_CREATED, met=True, reason=Reason.JOB_CREATED, message=status.job_name)
+        status.with_condition(ConditionType.TEMPLATE_VALID, met=True, reason=CheckpointReason.TEMPLATE_ACCEPTED)
+        .with_condition(
+            ConditionType.JOB_CREATED, met=True, reason=CheckpointReason.JOB_CREATED, message=status.job_name
+        )
         .with_fields(phase=Phase.CREATING.value, **attempts)
     )
 
@@ -220,21 +222,25 @@ def _refused(status: Status, refusal: Refusal) -> Step:
             f"the API server refuses the Job made from spec.job.podTemplateSpec: {refusal.message}; "
             "correct the DynamoCheckpoint, it is tried again by itself"
         )
-        problem = Problem(Reason.TEMPLATE_INVALID, words)
+        problem = Problem(CheckpointReason.TEMPLATE_INVALID, words)
         return Step(_fail_early(status.unmet(ConditionType.TEMPLATE_VALID, problem), problem))
     if refusal.how == Refused.NOT_OURS:
         words = (
             f"Job {status.job_name} exists and is not this checkpoint's, its owner is {refusal.message}; delete the Job"
         )
-        problem = Problem(Reason.JOB_NOT_OURS, words)
+        problem = Problem(CheckpointReason.JOB_NOT_OURS, words)
     else:
         words = f"Job {status.job_name} may not be created: {refusal.message}; it is tried again every 30 s"
-        problem = Problem(Reason.JOB_FORBIDDEN, words)
+        problem = Problem(CheckpointReason.JOB_FORBIDDEN, words)
     return Step(status.unmet(ConditionType.JOB_CREATED, problem).waiting(problem), requeue=REFUSED_SECONDS)
 
 
 def _invalid_template(status: Status, error: InvalidTemplateError) -> Status:
-    reason = Reason.GMS_DISABLED if error.field.startswith("spec.gpuMemoryService") else Reason.TEMPLATE_INVALID
+    reason = (
+        CheckpointReason.GMS_DISABLED
+        if error.field.startswith("spec.gpuMemoryService")
+        else CheckpointReason.TEMPLATE_INVALID
+    )
     problem = Problem(reason, str(error))
     return _fail_early(status.unmet(ConditionType.TEMPLATE_VALID, problem), problem)
 
@@ -244,7 +250,7 @@ def _storage_invalid(checkpoint: Object, now: datetime, error: StorageError) -> 
     status = Status.of(checkpoint, now)
     if checkpoint["metadata"].get("deletionTimestamp") or status.phase in (Phase.READY, Phase.FAILED, Phase.CREATING):
         return Plan()
-    problem = Problem(Reason.STORAGE_INVALID, f"chart value {error}")
+    problem = Problem(CheckpointReason.STORAGE_INVALID, f"chart value {error}")
     pending = status.with_fields(phase=Phase.PENDING.value)
     changed, events = pending.unmet(ConditionType.STORAGE_READY, problem).waiting(problem).finish()
     return Plan((), changed, events)

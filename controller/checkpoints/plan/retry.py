@@ -11,14 +11,14 @@ from typing import Final
 
 from contract.api import keys
 from contract.api.checkpoint import artifact_version, is_automatic
-from contract.api.states import ConditionType, Phase
+from contract.api.states import CheckpointReason, ConditionType, Phase
 from contract.api.times import parsed_time
 from contract.config.storage import MAX_VERSION, BadIdError
 from contract.config.values import Values, duration_seconds
 from controller.checkpoints.actions import SetAnnotations
 from controller.checkpoints.observed import Pass, wanted_job
 from controller.checkpoints.plan.status import Status, Step
-from controller.checkpoints.reasons import Problem, Reason
+from controller.checkpoints.reasons import Problem
 from kube.api import Object
 
 RAISE_VERSION: Final = f"to try again, raise annotation {keys.ANN_ARTIFACT_VERSION} of the DynamoCheckpoint"
@@ -35,18 +35,20 @@ def capture_failed(current: Pass, status: Status, problem: Problem) -> Step:
     pause = _pause(attempts, current.values)
     words = f"attempt {attempts + 1} of {limit} in {in_words(pause)}: {problem.message}"
     pending = status.with_fields(phase=Phase.PENDING.value)
-    return Step(pending.waiting(Problem(Reason.RETRY_SCHEDULED, words)), requeue=float(pause))
+    return Step(pending.waiting(Problem(CheckpointReason.RETRY_SCHEDULED, words)), requeue=float(pause))
 
 
 def waits_for_retry(checkpoint: Object, status: Status) -> bool:
     """Whether the next attempt is planned and no new version was asked for meanwhile."""
-    planned = status.phase == Phase.PENDING and status.reason_before(ConditionType.READY) == Reason.RETRY_SCHEDULED
+    planned = (
+        status.phase == Phase.PENDING and status.reason_before(ConditionType.READY) == CheckpointReason.RETRY_SCHEDULED
+    )
     return planned and status.job_name == wanted_job(checkpoint)
 
 
 def retry_when_due(current: Pass, status: Status) -> Step:
     """Raise the version when the pause is over; the new version is what starts the attempt."""
-    status = status.waiting(Problem(Reason.RETRY_SCHEDULED, status.message))
+    status = status.waiting(Problem(CheckpointReason.RETRY_SCHEDULED, status.message))
     passed = current.now - _failed_at(status, current.now)
     left = _pause(status.attempts, current.values) - passed.total_seconds()
     return Step(status, requeue=left) if left > 0 else raise_version(current.checkpoint, status)

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from contract.api.states import ConditionType, Phase
+from contract.api.states import CheckpointReason, ConditionType, Phase
 from contract.api.times import format_time
 from controller.checkpoints.actions import Action
-from controller.checkpoints.reasons import NORMAL, Problem, Reason, note
+from controller.checkpoints.reasons import NORMAL, Problem, note
 from kube.api import Object
 from kube.errors import bounded
 from kube.recorder import EventSpec
@@ -28,10 +28,10 @@ OF_ONE_ARTIFACT: Final = (
 )
 """Fields that a new version starts without."""
 PHASE_REASONS: Final = {
-    Phase.PENDING: Reason.PENDING,
-    Phase.CREATING: Reason.CREATING,
-    Phase.READY: Reason.CHECKPOINT_READY,
-    Phase.FAILED: Reason.CHECKPOINT_FAILED,
+    Phase.PENDING: CheckpointReason.PENDING,
+    Phase.CREATING: CheckpointReason.CREATING,
+    Phase.READY: CheckpointReason.CHECKPOINT_READY,
+    Phase.FAILED: CheckpointReason.CHECKPOINT_FAILED,
 }
 
 
@@ -115,7 +115,9 @@ class Status:
         """With an Event that is recorded if the status changes."""
         return replace(self, events=(*self.events, event))
 
-    def with_condition(self, kind: ConditionType, *, met: bool, reason: Reason, message: str = "") -> "Status":
+    def with_condition(
+        self, kind: ConditionType, *, met: bool, reason: CheckpointReason, message: str = ""
+    ) -> "Status":
         """With a condition; its transition time moves only when it turns."""
         status = "True" if met else "False"
         before = self.condition(kind)
@@ -197,10 +199,12 @@ def _transitions(status: Status) -> Iterable[EventSpec]:
     turned = status.before.get("phase") != status.phase
     if status.phase == Phase.READY and turned:
         where = status.fields.get("location", "storage")
-        yield note(Reason.CHECKPOINT_READY, f"checkpoint {status.checkpoint_id} is in {where}")
+        yield note(CheckpointReason.CHECKPOINT_READY, f"checkpoint {status.checkpoint_id} is in {where}")
     if status.phase == Phase.CREATING and turned:
-        yield note(Reason.JOB_CREATED, f"created Job {status.job_name}")
+        yield note(CheckpointReason.JOB_CREATED, f"created Job {status.job_name}")
     problem = status.problem
     if problem is not None and (turned or status.reason_before(ConditionType.READY) != problem.reason):
         failed = status.phase == Phase.FAILED and problem.reason not in NORMAL
-        yield note(Reason.CHECKPOINT_FAILED if failed else problem.reason, bounded(problem.message, MAX_MESSAGE))
+        yield note(
+            CheckpointReason.CHECKPOINT_FAILED if failed else problem.reason, bounded(problem.message, MAX_MESSAGE)
+        )

@@ -4,7 +4,7 @@ With agentMount a missing agent is said, and the Job made all the same: its pod 
 """
 
 from contract.api.checkpoint import captured_version
-from contract.api.states import ConditionType
+from contract.api.states import CheckpointReason, ConditionType
 from contract.api.volume_claims import shape_claim
 from contract.config.storage import BadIdError, artifact_path
 from controller.checkpoints.actions import CreateClaim
@@ -12,7 +12,7 @@ from controller.checkpoints.diagnose.agents import agent_problem
 from controller.checkpoints.observed import Pass, Refusal
 from controller.checkpoints.plan.adopting import store_namespace
 from controller.checkpoints.plan.status import Status
-from controller.checkpoints.reasons import Problem, Reason
+from controller.checkpoints.reasons import Problem
 from kube.api import Object
 from kube.resources import PERSISTENT_VOLUME_CLAIMS
 
@@ -26,7 +26,7 @@ def check_storage(current: Pass, status: Status) -> tuple[Status, bool]:
     if not current.storage.in_pod:
         status, problem = agents_storage(current, status)
         return status.waiting(problem), True
-    refusal, found = observed.refusal, Reason.VOLUME_CLAIM_FOUND
+    refusal, found = observed.refusal, CheckpointReason.VOLUME_CLAIM_FOUND
     if observed.claim is not None:
         problem = _unusable(observed.claim, where)
     elif refusal is not None and refusal.kind == PERSISTENT_VOLUME_CLAIMS.kind:
@@ -34,7 +34,7 @@ def check_storage(current: Pass, status: Status) -> tuple[Status, bool]:
     elif not current.storage.create:
         problem = _missing(where)
     else:
-        problem, found, where = None, Reason.VOLUME_CLAIM_CREATED, f"created PersistentVolumeClaim {where}"
+        problem, found, where = None, CheckpointReason.VOLUME_CLAIM_CREATED, f"created PersistentVolumeClaim {where}"
     if problem is not None:
         return status.unmet(ConditionType.STORAGE_READY, problem).waiting(problem), False
     return status.with_condition(ConditionType.STORAGE_READY, met=True, reason=found, message=where), True
@@ -55,7 +55,7 @@ def agents_storage(current: Pass, status: Status) -> tuple[Status, Problem | Non
     problem = agent_problem(agents, where.partition("/")[0], current.storage) if agents is not None else None
     if problem is not None:
         return status.unmet(ConditionType.STORAGE_READY, problem), problem
-    found = Reason.AGENT_MOUNTS_STORAGE
+    found = CheckpointReason.AGENT_MOUNTS_STORAGE
     return status.with_condition(ConditionType.STORAGE_READY, met=True, reason=found, message=where), None
 
 
@@ -66,7 +66,7 @@ def check_artifact(current: Pass, status: Status) -> Status:
         return status.unmet(ConditionType.STORAGE_READY, problem)
     if (status.condition(ConditionType.STORAGE_READY) or {}).get("status") != "False":
         return status
-    found = Reason.VOLUME_CLAIM_FOUND if current.storage.in_pod else Reason.AGENT_MOUNTS_STORAGE
+    found = CheckpointReason.VOLUME_CLAIM_FOUND if current.storage.in_pod else CheckpointReason.AGENT_MOUNTS_STORAGE
     return status.with_condition(ConditionType.STORAGE_READY, met=True, reason=found, message=claim_of(current))
 
 
@@ -82,7 +82,7 @@ def _gone(current: Pass) -> Problem | None:
         return None
     where = claim_of(current)
     message = f"PersistentVolumeClaim {where} is not there any more, so pods start cold; make it anew with its volume"
-    return Problem(Reason.VOLUME_CLAIM_MISSING, message)
+    return Problem(CheckpointReason.VOLUME_CLAIM_MISSING, message)
 
 
 def _moved(current: Pass, status: Status) -> Problem | None:
@@ -96,7 +96,7 @@ def _moved(current: Pass, status: Status) -> Problem | None:
     if all(before in ("", after) for before, after in zip(was, now, strict=True)):
         return None
     return Problem(
-        Reason.STORAGE_CHANGED,
+        CheckpointReason.STORAGE_CHANGED,
         f"the artifact is at {was[1] or now[1]} on PersistentVolumeClaim {was[0] or now[0]}, but by the chart's "
         f"storage values pods look at {now[1]} on {now[0]} and start cold; set the values back, move the artifact, "
         "or capture a new version",
@@ -105,24 +105,24 @@ def _moved(current: Pass, status: Status) -> Problem | None:
 
 def _unusable(claim: Object, where: str) -> Problem | None:
     if claim["metadata"].get("deletionTimestamp"):
-        return Problem(Reason.VOLUME_CLAIM_LOST, f"PersistentVolumeClaim {where} is being deleted")
+        return Problem(CheckpointReason.VOLUME_CLAIM_LOST, f"PersistentVolumeClaim {where} is being deleted")
     if (claim.get("status") or {}).get("phase") == "Lost":
         message = f"PersistentVolumeClaim {where} lost its volume; delete it and make it anew"
-        return Problem(Reason.VOLUME_CLAIM_LOST, message)
+        return Problem(CheckpointReason.VOLUME_CLAIM_LOST, message)
     # Not bound yet is fine: with WaitForFirstConsumer it is bound only when the pod is scheduled.
     return None
 
 
 def _missing(where: str) -> Problem:
     return Problem(
-        Reason.VOLUME_CLAIM_MISSING,
+        CheckpointReason.VOLUME_CLAIM_MISSING,
         f"PersistentVolumeClaim {where} does not exist; create it, or set the chart value {CREATE_KEY}=true",
     )
 
 
 def _refused(where: str, refusal: Refusal) -> Problem:
     return Problem(
-        Reason.VOLUME_CLAIM_REFUSED,
+        CheckpointReason.VOLUME_CLAIM_REFUSED,
         f"PersistentVolumeClaim {where} cannot be created: {refusal.message}; "
         f"correct the chart values storage.pvc.*, or create it yourself and set {CREATE_KEY}=false",
     )

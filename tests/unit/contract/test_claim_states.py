@@ -2,8 +2,8 @@
 
 import pytest
 
+from contract.api.states import CheckpointReason
 from contract.api.volume_claims import ClaimState, claim_problem, claim_state, said_of_claim, unknown
-from controller.checkpoints.reasons import Reason
 
 
 def claim(phase="Bound", **metadata):
@@ -37,7 +37,7 @@ def test_where_nobody_looks_nothing_is_in_the_way():
     assert not unknown("ns").in_the_way
 
 
-@pytest.mark.parametrize("reason", Reason)
+@pytest.mark.parametrize("reason", CheckpointReason)
 def test_which_reasons_speak_of_the_claim(reason):
     entry = {"type": "StorageReady", "status": "False", "reason": reason.value, "message": "m"}
     words = said_of_claim({"status": {"conditions": [entry]}})

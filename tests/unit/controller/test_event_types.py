@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from contract.api.states import Admission
-from controller.checkpoints.reasons import Reason, note
+from contract.api.states import Admission, CheckpointReason
+from controller.checkpoints.reasons import note
 from controller.workloads.admission_events import QUIET
 
 ROOT = Path(__file__).parents[3]
@@ -66,13 +66,13 @@ ROOMS = ("agent", "certs", "controller", "daemon", "kube", "webhook")
     [pytest.param(kind, name, id=name) for kind, names in OF_CHECKPOINTS.items() for name in names.split()],
 )
 def test_events_of_checkpoints(expected, reason):
-    assert (expected, reason) == (note(Reason(reason), "").type, note(Reason(reason), "").reason)
+    assert (expected, reason) == (note(CheckpointReason(reason), "").type, note(CheckpointReason(reason), "").reason)
 
 
 def test_no_reason_is_forgotten():
     listed = " ".join((*OF_CHECKPOINTS.values(), NEVER_EVENTS)).split()
 
-    assert sorted(Reason) == sorted(listed)
+    assert sorted(CheckpointReason) == sorted(listed)
 
 
 def test_events_of_admission():

@@ -2,18 +2,17 @@
 
 import pytest
 
-from contract.api.states import Admission, AgentReason, GateEnd, GraphReason
+from contract.api.states import Admission, AgentReason, CheckpointReason, GateEnd, GraphReason
 from contract.remedies import admission
 from contract.remedies.checkpoints import CHECKPOINT
 from contract.remedies.graphs import GRAPH
-from controller.checkpoints.reasons import Reason
 from tests.support.pages import sections
 
 TABLES = {
     "admission": (Admission, admission.ADMISSION),
     "agent": (AgentReason, admission.AGENT),
     "gate": (GateEnd, admission.GATE),
-    "checkpoint": (Reason, CHECKPOINT),
+    "checkpoint": (CheckpointReason, CHECKPOINT),
     "graph": (GraphReason, GRAPH),
 }
 ROWS = [pytest.param(code, table[code], id=f"{name}-{code}") for name, (_, table) in TABLES.items() for code in table]

@@ -4,9 +4,9 @@ import copy
 
 import pytest
 
-from contract.api.states import ConditionType
+from contract.api.states import CheckpointReason, ConditionType
 from controller.checkpoints.plan.status import Status
-from controller.checkpoints.reasons import Problem, Reason
+from controller.checkpoints.reasons import Problem
 from tests.support.builders.checkpoints import (
     AGENT_MOUNT,
     NOW,
@@ -22,7 +22,7 @@ from tests.support.builders.checkpoints import (
     step,
 )
 
-PROBLEM = Problem(Reason.JOB_FORBIDDEN, "a quota")
+PROBLEM = Problem(CheckpointReason.JOB_FORBIDDEN, "a quota")
 VERSIONS = [{"version": "1", "size": 1}, {"version": "2", "size": 2}]
 
 
@@ -64,7 +64,7 @@ def test_a_condition_that_does_not_turn_keeps_its_time():
     status = of(conditions=[condition("Scheduled", "False")])
 
     same = status.unmet(ConditionType.SCHEDULED, PROBLEM).condition(ConditionType.SCHEDULED)
-    turned = status.with_condition(ConditionType.SCHEDULED, met=True, reason=Reason.SCHEDULED)
+    turned = status.with_condition(ConditionType.SCHEDULED, met=True, reason=CheckpointReason.SCHEDULED)
 
     assert ago(60) == same["lastTransitionTime"]
     assert ago(0) == turned.condition(ConditionType.SCHEDULED)["lastTransitionTime"]

@@ -3,10 +3,10 @@
 import pytest
 
 from contract.api import keys
+from contract.api.states import CheckpointReason
 from controller.checkpoints.actions import CheckJob, CreateClaim, CreateJob, SetFinalizer, SetLabel
 from controller.checkpoints.observed import Refusal, Refused
 from controller.checkpoints.plan.plan import REFUSED_SECONDS
-from controller.checkpoints.reasons import Reason
 from tests.support.builders import checkpoints
 from tests.support.builders.checkpoints import (
     JOB,
@@ -85,7 +85,7 @@ def test_the_id_of_the_status_wins_over_label_and_hash():
 def test_a_hostile_id_fails_and_heals_when_it_is_corrected(labels):
     status = status_after(checkpoint(labels=labels))
 
-    assert ("Failed", Reason.INVALID_ID) == (status["phase"], condition_in(status, "JobCreated")["reason"])
+    assert ("Failed", CheckpointReason.INVALID_ID) == (status["phase"], condition_in(status, "JobCreated")["reason"])
     assert keys.LABEL_CHECKPOINT_ID in status["message"]
     assert "Creating" == status_after(labelled(status=status))["phase"]
 
@@ -113,7 +113,7 @@ def test_of_two_with_one_id_the_older_goes_first(mine, other, phase):
     assert phase == planned.status["phase"]
     if phase == "Failed":
         assert "first" in planned.status["message"]
-        assert Reason.DUPLICATE_ID == condition_in(planned.status, "JobCreated")["reason"]
+        assert CheckpointReason.DUPLICATE_ID == condition_in(planned.status, "JobCreated")["reason"]
         assert not {"jobName", "createdAt"} & planned.status.keys()
         assert [("Warning", "CheckpointFailed")] == [(note.type, note.reason) for note in planned.events]
 

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 from contract.api import keys
+from contract.api.states import GateEvent
 from contract.config.values import load_values
 from controller.workloads.gate_controller import SAY_AGAIN_SECONDS, GateController
-from controller.workloads.gate_policy import CheckpointView, GateEvent
+from controller.workloads.gate_policy import CheckpointView
 from kube.errors import ForbiddenError, InvalidError, KubeError, ServerUnavailableError
 from tests.support.builders.opted_in import GATE, NOW, pod, ready
 from tests.support.pages import sections
