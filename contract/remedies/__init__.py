@@ -1,1 +1,4 @@
-"""What each reason means and what to do about it."""
+"""The registry of reasons: what each code of the closed lists means and what to do about it, once for all readers.
+
+The command line, Events and three pages of ``docs/`` are written from it.
+"""

@@ -1,7 +1,4 @@
-"""What each reason of a DynamoCheckpoint's conditions means and what to do; ``docs/checkpoint-reasons.md`` in short.
-
-The keys are the controller's reasons. The page has a table for each section, so the link goes to the section.
-"""
+"""What each reason of a DynamoCheckpoint's conditions and Events means."""
 
 from __future__ import annotations
 
@@ -9,145 +6,322 @@ from collections.abc import Mapping
 from typing import Final
 
 from contract.api import keys
+from contract.api.states import CheckpointReason
 from contract.config.sections import UNSET_REGISTRY
-from contract.remedies.admission import CHECKPOINT_PAGE, NOTHING, Remedy
+from contract.remedies.registry import CHECKPOINT_PAGE, NOTHING, Origin, Reason, Section
+
+_ORIGIN: Final = Origin(
+    "the controller", "in conditions and Events of the DynamoCheckpoint, and in `snapshotctl describe`"
+)
+_PHASES: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "Phases", "phases")
+_BEFORE: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "Before there is a Job", "before-there-is-a-job")
+_STORAGE: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "Storage", "storage")
+_JOB: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "The Job", "the-job")
+_ADOPTION: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "Adoption", "adoption")
+_POD: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "Its pod", "its-pod")
+_DELETION: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "Deletion", "deletion")
+_RETENTION: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "Retention", "retention")
 
 _MESSAGE: Final = "Do what the message says."
-_ITSELF: Final = "It goes on by itself once that is done."
+_ITSELF: Final = "It continues by itself once that is done."
 _VERSION: Final = (
-    f"Correct what the message names, then set annotation {keys.ANN_ARTIFACT_VERSION} to a new value to capture again."
+    f"Correct what the message names, then set annotation `{keys.ANN_ARTIFACT_VERSION}` to a new value to capture "
+    "again."
 )
 
-_SECTIONS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
-    "phases": {
-        "Pending": ("Nothing is in the way; the next step follows.", "Wait."),
-        "Creating": ("The capture Job is at work.", "Wait; `snapshotctl describe NAME` shows its pods and Events."),
-        "CheckpointReady": ("The artifact is published and verified.", NOTHING),
-        "CheckpointFailed": ("The capture ended without an artifact.", _VERSION),
-    },
-    "before-there-is-a-job": {
-        "InvalidCheckpointID": ("The id label, or the identity, makes no usable id.", _MESSAGE),
-        "DuplicateCheckpointID": (
-            "Another checkpoint of the namespace has the same id.",
-            "Use that one, delete it, or change the identity in a new object.",
+CHECKPOINT_REASONS: Final = (
+    Reason(
+        _PHASES,
+        CheckpointReason.PENDING,
+        "Nothing blocks it; the next step is under way.",
+        "Wait. If it stays, look whether the controller is running.",
+    ),
+    Reason(
+        _PHASES,
+        CheckpointReason.CREATING,
+        "The capture Job is at work.",
+        "Wait; `snapshotctl describe NAME` shows its pods and Events.",
+        f"`kubectl get pods -l {keys.LABEL_CHECKPOINT_ID}=ID` lists its pods too.",
+    ),
+    Reason(
+        _PHASES,
+        CheckpointReason.CHECKPOINT_READY,
+        "The artifact is published and verified.",
+        NOTHING,
+        "It may be restored.",
+    ),
+    Reason(_PHASES, CheckpointReason.CHECKPOINT_FAILED, "The capture ended without an artifact.", _VERSION),
+    Reason(_BEFORE, CheckpointReason.INVALID_ID, "The id label, or the identity, makes no usable id.", _MESSAGE),
+    Reason(
+        _BEFORE,
+        CheckpointReason.DUPLICATE_ID,
+        "Another checkpoint has the same id.",
+        "Use that one, delete it, or give a new object another identity or id label. " + _ITSELF,
+        "It is one of the same namespace or, with agentMount, of any: all share one volume.",
+    ),
+    Reason(
+        _BEFORE,
+        CheckpointReason.GMS_DISABLED,
+        "GPU memory service together with snapshots is not supported.",
+        "Remove `spec.gpuMemoryService`.",
+    ),
+    Reason(
+        _BEFORE,
+        CheckpointReason.TEMPLATE_ACCEPTED,
+        "The API server accepts the Job made from the template.",
+        NOTHING,
+    ),
+    Reason(
+        _BEFORE,
+        CheckpointReason.TEMPLATE_INVALID,
+        "The API server does not accept the Job made from the template.",
+        "Correct `spec.job.podTemplateSpec`; it is tried again when the spec changes.",
+        "The message quotes the server's field path.",
+    ),
+    Reason(
+        _BEFORE,
+        CheckpointReason.JOB_FORBIDDEN,
+        "A quota or a policy forbids the capture Job.",
+        "Make room or ask for the right; it is tried again every 30 s.",
+    ),
+    Reason(
+        _BEFORE,
+        CheckpointReason.JOB_NOT_OURS,
+        "A Job of that name exists and has another owner.",
+        "Delete or rename that Job.",
+    ),
+    Reason(
+        _STORAGE,
+        CheckpointReason.STORAGE_INVALID,
+        "The chart's `storage` values contradict each other.",
+        "Correct the value that the message names with `helm upgrade`.",
+    ),
+    Reason(
+        _STORAGE,
+        CheckpointReason.AGENT_MOUNTS_STORAGE,
+        "The agent brings the checkpoint volume.",
+        NOTHING,
+        "With agentMount there is nothing to check in the checkpoint's namespace.",
+    ),
+    Reason(_STORAGE, CheckpointReason.VOLUME_CLAIM_FOUND, "The volume claim is there.", NOTHING, "Only with podMount."),
+    Reason(
+        _STORAGE,
+        CheckpointReason.VOLUME_CLAIM_CREATED,
+        "The controller made the volume claim.",
+        NOTHING,
+        "Only with podMount.",
+    ),
+    Reason(
+        _STORAGE,
+        CheckpointReason.VOLUME_CLAIM_MISSING,
+        "The volume claim is not there.",
+        f"Create it, or set `storage.pvc.create=true`. {_ITSELF}",
+        "Only with podMount, while `storage.pvc.create` is false.",
+    ),
+    Reason(
+        _STORAGE,
+        CheckpointReason.VOLUME_CLAIM_REFUSED,
+        "The API server refused to make the volume claim.",
+        _MESSAGE,
+        "The message quotes it (quota, class, size).",
+    ),
+    Reason(
+        _STORAGE,
+        CheckpointReason.VOLUME_CLAIM_LOST,
+        "The claim's volume no longer exists.",
+        "Restore the volume or make a new claim.",
+    ),
+    Reason(
+        _STORAGE,
+        CheckpointReason.AGENT_MISSING,
+        "No snapshot agent is installed that could mount the checkpoint volume.",
+        f"Install the chart in the release's namespace, or restore its DaemonSet. {_ITSELF}",
+        "With agentMount: no DaemonSet `app.kubernetes.io/component=snapshot-agent` is in the release's namespace.",
+    ),
+    Reason(
+        _STORAGE,
+        CheckpointReason.AGENT_NOT_READY,
+        "No pod of the snapshot agent is ready, so nothing can be captured or restored.",
+        "Look at the pods that the message names with `kubectl describe`; often the claim is not bound.",
+        "Only with agentMount.",
+    ),
+    Reason(
+        _STORAGE,
+        CheckpointReason.AGENT_STORAGE_DIFFERS,
+        "The agent mounts another claim, or at another path, than the chart's values say.",
+        "Undo what was changed by hand with `helm upgrade`.",
+        "With agentMount: its DaemonSet was edited by hand.",
+    ),
+    Reason(
+        _STORAGE,
+        CheckpointReason.STORAGE_CHANGED,
+        "The artifact is where the installation's storage values pointed before.",
+        (
+            f"Set the values back, move the artifact, or set annotation `{keys.ANN_ARTIFACT_VERSION}` to a new value "
+            "to capture again."
         ),
-        "GMSSnapshotDisabled": (
-            "GPU memory service together with snapshots is not supported.",
-            "Remove spec.gpuMemoryService.",
+        "Pods look in the new place.",
+    ),
+    Reason(_JOB, CheckpointReason.JOB_CREATED, "The capture Job exists.", NOTHING),
+    Reason(_JOB, CheckpointReason.JOB_DELETED, "The Job was deleted before it was done.", _VERSION),
+    Reason(
+        _JOB,
+        CheckpointReason.JOB_SUCCEEDED,
+        "The Job is complete and the agent has verified the artifact.",
+        NOTHING,
+    ),
+    Reason(_JOB, CheckpointReason.JOB_FAILED, "The Job failed, or the agent said why it could not capture.", _VERSION),
+    Reason(
+        _JOB,
+        CheckpointReason.VERIFICATION_FAILED,
+        "The Job is complete, but no agent vouched for the artifact.",
+        "Look whether the agent runs on that node, and at its log.",
+    ),
+    Reason(
+        _JOB,
+        CheckpointReason.RETRY_SCHEDULED,
+        "A capture of an automatic or graph checkpoint failed, and the next attempt is due at a known time.",
+        "Wait, or correct what the message names.",
+        (
+            "The message says when the next one starts, and why the last failed. Only the last attempt ends in "
+            "`CheckpointFailed`."
         ),
-        "TemplateAccepted": ("The API server accepts the Job made from the template.", NOTHING),
-        "TemplateInvalid": (
-            "The API server does not accept the Job made from the template.",
-            "Correct spec.job.podTemplateSpec; it is tried again by itself.",
+    ),
+    Reason(
+        _JOB,
+        CheckpointReason.WORKLOAD_GONE,
+        "Its workload no longer exists and no pod names it, so the capture no longer waits for a node.",
+        (
+            "Nothing to do: the first new pod of the same template restarts the capture. Delete the DynamoCheckpoint "
+            "if none will come."
         ),
-        "JobForbidden": (
-            "A quota or a policy forbids the capture Job.",
-            "Make room or ask for the right; it is tried again every 30 s.",
+        (
+            "Only automatic and graph checkpoints have it, if their capture found no node and no pod named them for "
+            "`automatic.unwantedGrace` (5 minutes). The capture Job was cancelled, so that no cluster autoscaler adds "
+            "a node for it. The pod that restarts it is held meanwhile with `WaitForCheckpoint`, else it starts cold; "
+            "later ones restore."
         ),
-        "JobNotOurs": ("A Job of that name exists and belongs to another owner.", "Delete or rename that Job."),
-    },
-    "storage": {
-        "StorageInvalid": (
-            "The chart's storage values contradict each other.",
-            "Correct the value that the message names with `helm upgrade`.",
+    ),
+    Reason(
+        _ADOPTION,
+        CheckpointReason.ADOPTION_RUNNING,
+        "A Job looks at the artifact in storage.",
+        "Wait.",
+        f"It reads the artifact named by `{keys.ANN_ADOPT}` and compares every file with its manifest.",
+    ),
+    Reason(
+        _ADOPTION,
+        CheckpointReason.ADOPTION_BLOCKED,
+        "The Job that is to look at the artifact in storage does not start.",
+        f"{_MESSAGE} {_ITSELF}",
+        "A quota or a policy refuses it, or no node takes its pod.",
+    ),
+    Reason(
+        _ADOPTION,
+        CheckpointReason.ADOPTED,
+        "An artifact that was in storage already was verified and is this checkpoint's from now on.",
+        NOTHING,
+    ),
+    Reason(
+        _ADOPTION,
+        CheckpointReason.ADOPTION_FAILED,
+        "The artifact that was to be taken over is missing, partial, damaged or another checkpoint's.",
+        (
+            "Do what the message says: put the artifact in place and ask again, or set annotation "
+            f"`{keys.ANN_ARTIFACT_VERSION}` to a new value to capture."
         ),
-        "AgentMountsStorage": ("The agent brings the checkpoint volume.", NOTHING),
-        "VolumeClaimFound": ("The volume claim is there.", NOTHING),
-        "VolumeClaimCreated": ("The controller made the volume claim.", NOTHING),
-        "VolumeClaimMissing": (
-            "The volume claim is not there.",
-            f"Create it, or set storage.pvc.create=true. {_ITSELF}",
+    ),
+    Reason(_POD, CheckpointReason.SCHEDULED, "The capture pod has a node.", NOTHING),
+    Reason(
+        _POD,
+        CheckpointReason.UNSCHEDULABLE,
+        "No node takes the capture pod; the message has the scheduler's words.",
+        "Free what the scheduler misses; the time does not count against the deadline.",
+    ),
+    Reason(
+        _POD,
+        CheckpointReason.POD_NOT_CREATED,
+        "The Job cannot make its pod.",
+        _MESSAGE,
+        "The message quotes the API server (quota, admission).",
+    ),
+    Reason(
+        _POD,
+        CheckpointReason.CONTAINER_NOT_STARTED,
+        "The container cannot start; often the image is not a placeholder image.",
+        _MESSAGE,
+        (
+            "The message quotes the container runtime. For checkpoints by name and of graphs the image has to be a "
+            "placeholder image, unless `placeholder.mode` is `inject`."
         ),
-        "VolumeClaimRefused": ("The API server refused to make the volume claim.", _MESSAGE),
-        "VolumeClaimLost": ("The claim's volume no longer exists.", "Restore the volume or make a new claim."),
-        "AgentMissing": (
-            "No snapshot agent is installed that could mount the checkpoint volume.",
-            "Install the chart in that namespace, or restore its DaemonSet.",
+    ),
+    Reason(
+        _POD,
+        CheckpointReason.IMAGE_NOT_PULLED,
+        "The image cannot be pulled.",
+        (
+            f"Correct its name or the pull secret in the template; for an image of `{UNSET_REGISTRY}` set "
+            "`daemonset.image.repository` and `controlPlane.image.repository`, or `global.imageRegistry`."
         ),
-        "AgentNotReady": ("No pod of the snapshot agent is ready.", "Look at the pods that the message names."),
-        "AgentStorageDiffers": (
-            "The agent mounts another volume, or at another path, than the chart's values say.",
-            "Undo what was changed by hand with `helm upgrade`.",
+        f"An image of `{UNSET_REGISTRY}` means that no registry was named at installation.",
+    ),
+    Reason(
+        _POD,
+        CheckpointReason.NO_AGENT,
+        "The worker is ready and no agent takes it up.",
+        "Look whether the agent runs on that node, and at its log.",
+    ),
+    Reason(_DELETION, CheckpointReason.CLEANUP_RUNNING, "A Job removes the artifact.", "Wait."),
+    Reason(_DELETION, CheckpointReason.CLEANUP_FAILED, "That Job failed and is tried again.", "Read its log."),
+    Reason(
+        _DELETION,
+        CheckpointReason.CLEANUP_BLOCKED,
+        "The artifact, or the object, cannot be removed.",
+        _MESSAGE,
+        "A quota or a policy forbids it, for the Job or for the object: the message names it.",
+    ),
+    Reason(_DELETION, CheckpointReason.ARTIFACT_REMOVED, "The artifact was removed.", NOTHING),
+    Reason(
+        _DELETION,
+        CheckpointReason.ARTIFACT_KEPT,
+        "The object was deleted, the artifact stays.",
+        "Remove it from the volume if it is not needed.",
+        (
+            "It was made by hand, or another object uses it; the message says where it is and how large. "
+            "[operating.md](operating.md#what-may-be-removed) says how to have it removed."
         ),
-        "StorageChanged": (
-            "The artifact is where the installation's storage values pointed before.",
-            f"Set them back, move the artifact, or set annotation {keys.ANN_ARTIFACT_VERSION} to capture again.",
+    ),
+    Reason(
+        _RETENTION,
+        CheckpointReason.VERSION_REMOVED,
+        "An older version was removed from storage, as retention says.",
+        NOTHING,
+        "It was beyond `keepVersions`, and no pod used it.",
+    ),
+    Reason(
+        _RETENTION,
+        CheckpointReason.CHECKPOINT_EXPIRED,
+        "Retention deletes this checkpoint together with its artifacts.",
+        NOTHING,
+        (
+            "It was unused for too long, superseded, or over the namespace's quota. A workload that still needs it "
+            "makes it again."
         ),
-    },
-    "the-job": {
-        "JobCreated": ("The capture Job exists.", NOTHING),
-        "JobDeleted": ("The Job was deleted before it was done.", _VERSION),
-        "JobSucceeded": ("The Job is complete and the artifact verified.", NOTHING),
-        "JobFailed": ("The Job failed, or the agent said why it could not capture.", _VERSION),
-        "CheckpointVerificationFailed": (
-            "The Job is complete, but no agent vouched for the artifact.",
-            "Look at the agent on that node and its log.",
-        ),
-        "RetryScheduled": (
-            "A capture of an automatic checkpoint failed, and the next attempt is due at a known time.",
-            "Wait, or correct what the message names.",
-        ),
-        "WorkloadGone": (
-            "Its workload no longer exists and no pod names it, so the capture no longer waits for a node.",
-            "Nothing to do: a new pod of the same template has it captured by itself. Delete it if none will come.",
-        ),
-    },
-    "adoption": {
-        "AdoptionRunning": ("A Job looks at the artifact in storage.", "Wait."),
-        "AdoptionBlocked": (
-            "The Job that is to look at the artifact in storage does not start.",
-            f"{_MESSAGE} {_ITSELF}",
-        ),
-        "Adopted": ("An artifact that was in storage already was verified and taken over.", NOTHING),
-        "AdoptionFailed": ("The artifact that was to be taken over is missing, partial or another one.", _MESSAGE),
-    },
-    "its-pod": {
-        "Scheduled": ("The capture pod has a node.", NOTHING),
-        "Unschedulable": (
-            "No node takes the capture pod.",
-            "Free what the scheduler misses; the time does not count against the deadline.",
-        ),
-        "PodNotCreated": ("The Job cannot make its pod.", _MESSAGE),
-        "ContainerNotStarted": (
-            "The container cannot start; often the image is not a placeholder image.",
-            _MESSAGE,
-        ),
-        "ImageNotPulled": (
-            "The image cannot be pulled.",
-            (
-                f"Correct its name or the pull secret in the template; for an image of {UNSET_REGISTRY} set "
-                "daemonset.image.repository and controlPlane.image.repository, or global.imageRegistry."
-            ),
-        ),
-        "NoAgent": ("The worker is ready and no agent takes it up.", "Look at the agent on that node."),
-    },
-    "deletion": {
-        "CleanupRunning": ("A Job removes the artifact.", "Wait."),
-        "CleanupFailed": ("That Job failed and is tried again.", "Read its log."),
-        "CleanupBlocked": ("Something keeps it from being removed.", _MESSAGE),
-        "ArtifactRemoved": ("The artifact no longer exists.", NOTHING),
-        "ArtifactKept": (
-            "The object was deleted, the artifact stays.",
-            "Remove it from the volume if it is not needed.",
-        ),
-    },
-    "retention": {
-        "VersionRemoved": ("An older version was removed from storage, as retention says.", NOTHING),
-        "CheckpointExpired": ("Retention deletes this checkpoint, its artifacts go with it.", NOTHING),
-        "RetentionDryRun": (
-            "Retention would remove something; retention.dryRun keeps it from doing so.",
-            "Set retention.dryRun=false once you agree.",
-        ),
-        "QuotaExceeded": (
-            "The namespace's artifacts exceed retention.namespaceQuota, and what is left may not be removed.",
-            "Delete checkpoints that are no longer needed, or raise the quota.",
-        ),
-    },
-}
+    ),
+    Reason(
+        _RETENTION,
+        CheckpointReason.RETENTION_DRY_RUN,
+        "Retention would remove something; `retention.dryRun` keeps it from doing so.",
+        "Set `retention.dryRun=false` once you agree.",
+    ),
+    Reason(
+        _RETENTION,
+        CheckpointReason.QUOTA_EXCEEDED,
+        "The namespace's artifacts exceed `retention.namespaceQuota`, and what is left may not be removed.",
+        "Delete checkpoints that are no longer needed, or raise the quota.",
+        "All that is left is in use, newest, or made by hand.",
+    ),
+)
 
-CHECKPOINT: Final[Mapping[str, Remedy]] = {
-    reason: Remedy(meaning, remedy, f"{CHECKPOINT_PAGE}#{section}")
-    for section, rows in _SECTIONS.items()
-    for reason, (meaning, remedy) in rows.items()
-}
-"""By the controller's ``Reason``."""
+CHECKPOINT: Final[Mapping[str, Reason]] = {reason.code: reason for reason in CHECKPOINT_REASONS}
+"""By ``CheckpointReason``."""

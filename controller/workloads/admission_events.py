@@ -3,7 +3,7 @@
 from typing import Final, Literal, NamedTuple
 
 from contract.api.states import Admission
-from contract.remedies import admission
+from contract.remedies.admission import ADMISSION
 from controller.workloads import pods
 from kube.api import Object
 
@@ -33,7 +33,7 @@ def admission_event(pod: Object) -> AdmissionEvent | None:
     if code not in set(Admission):
         return None
     found = Admission(code)
-    words = admission.ADMISSION[found]
+    words = ADMISSION[found]
     name = pods.checkpoint_name(pod)
     about = f" DynamoCheckpoint {name}." if name else ""
     message = f"{words.meaning}{about} {words.remedy} See {words.link}"

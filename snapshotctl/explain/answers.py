@@ -16,16 +16,19 @@ from contract.api.checkpoint import TargetError, annotations_of, labels_of, targ
 from contract.api.conditions import condition
 from contract.api.reports import ReportPhase, read_report
 from contract.api.states import Admission, AgentReason, ConditionType, GateEnd, GraphCondition, Phase, RestoreStatus
-from contract.remedies.admission import ADMISSION, AGENT, GATE, NOTHING, Remedy
+from contract.remedies.admission import ADMISSION
+from contract.remedies.agent import AGENT
 from contract.remedies.checkpoints import CHECKPOINT
+from contract.remedies.gates import GATE
 from contract.remedies.graphs import GRAPH
+from contract.remedies.registry import NOTHING, Reason
 from controller.workloads.pods import checkpoint_name
 from kube.api import Object
 
 if TYPE_CHECKING:
     from webhook.decide import Decision
 
-_UNKNOWN: Final = Remedy("A code of another version of this system.", "Use the snapshotctl of that release.", "")
+_UNKNOWN: Final = ("A code of another version of this system.", "Use the snapshotctl of that release.", "")
 CAPTURE_POD: Final = "This is a pod of a capture Job: it starts cold so that it can be captured."
 SUCCESSOR: Final = "Its checkpoint is Ready by now: delete the pod, and the one made in its place restores."
 _OF_A_MOMENT: Final = frozenset({Admission.CHECKPOINT_REQUESTED, Admission.CHECKPOINT_NOT_READY})
@@ -112,10 +115,11 @@ class Facts:
     notes: tuple[str, ...] = ()
 
 
-def finding(stage: Stage, table: Mapping[str, Remedy], code: str, message: str, subject: str = "") -> Finding:
+def finding(stage: Stage, table: Mapping[str, Reason], code: str, message: str, subject: str = "") -> Finding:
     """Look up the words of a code of a closed list."""
-    words = table.get(code, _UNKNOWN)
-    return Finding(stage, str(code), message, words.meaning, words.remedy, words.link, subject)
+    row = table.get(code)
+    words = (row.meaning, row.remedy, row.link) if row else _UNKNOWN
+    return Finding(stage, str(code), message, *words, subject)
 
 
 def _named(findings: Iterable[Finding], checkpoint: str) -> tuple[Finding, ...]:

@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from contract.remedies.admission import NOTHING
+from contract.remedies.registry import NOTHING
 from snapshotctl.explain.answers import Answer, Finding, Outcome, Stage
 from snapshotctl.view.listing import as_document
 

@@ -19,8 +19,8 @@ from contract.api.checkpoint import (
 )
 from contract.api.states import Phase, ReadySignal
 from contract.config.storage import BadIdError
-from contract.remedies.admission import NOTHING
 from contract.remedies.checkpoints import CHECKPOINT
+from contract.remedies.registry import NOTHING
 from kube.api import KubeClient, Object
 from kube.errors import ForbiddenError
 from kube.resources import EVENTS, PODS

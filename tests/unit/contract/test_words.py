@@ -45,13 +45,13 @@ ROOMS = (
     "tests/unit/sdk",
     "webhook",
 )
-FROM_REMEDIES = {"cli.md", "reasons.md", "checkpoint-reasons.md", "graph-reasons.md"}
-"""Pages that quote contract/remedies and the command line: they join with those rooms."""
+FROM_HELP = {"cli.md"}
+"""The page that quotes the command line: it joins with that room."""
 PAGES = sorted(
     str(page.relative_to(ROOT))
     for pattern in ("*.md", "docs/*.md")
     for page in ROOT.glob(pattern)
-    if page.name not in FROM_REMEDIES | {"CHANGELOG.md"}
+    if page.name not in FROM_HELP | {"CHANGELOG.md"}
 )
 INSTEAD = {
     r"whoever|whomever": "the client, the process, an account that",

@@ -6,7 +6,8 @@ import pytest
 
 from contract.api import keys
 from contract.api.states import Admission, AgentReason
-from contract.remedies.admission import ADMISSION, AGENT
+from contract.remedies.admission import ADMISSION
+from contract.remedies.agent import AGENT
 from snapshotctl.explain.answers import CAPTURE_POD, Facts, Outcome, Ruling, Stage, lived, predicted, state_of
 from snapshotctl.view.answer_text import as_text
 from tests.support.builders.objects import ID, checkpoint, container, opted_in, pod, ready

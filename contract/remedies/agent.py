@@ -1,0 +1,359 @@
+"""What the codes of the node agent's reports mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from contract.api import keys
+from contract.api.states import Admission, AgentReason
+from contract.remedies.registry import REASONS_PAGE, Origin, Reason, Section
+
+_SECTION: Final = Section(
+    REASONS_PAGE,
+    Origin(
+        "the node agent",
+        f"in field `reason` of annotation `{keys.ANN_RESTORE_REPORT}` of the pod and `{keys.ANN_CAPTURE_REPORT}` of "
+        "the capture Job, and in Events of both",
+    ),
+    "Restore and capture",
+    intro=f"How a restore ended is written on the pod: `{keys.ANN_RESTORE_STATUS_PREFIX}<container>` says `completed` "
+    f"or `failed`, `{keys.ANN_RESTORE_REPORT}` says why and how long each phase took, and an Event says it in words.\n"
+    "A failed restore is a cold start in the same container; the first line of the worker's log begins with "
+    "`SNAPSHOT_COLD_START`.\n"
+    "If there is nothing to restore (the checkpoint was deleted, failed, or is another one), the node agent says so at "
+    "once and the cold start waits for nothing.\n"
+    f"How a capture ended is written on its Job (`{keys.ANN_CHECKPOINT_STATUS}`, `-capture-message`, "
+    "`-capture-report`), from where the DynamoCheckpoint takes its message.\n"
+    "The codes below are a closed list: alerts may match it.",
+    headings_above=frozenset(Admission),
+)
+_RAISE: Final = f"capture again: set annotation `{keys.ANN_ARTIFACT_VERSION}` of the DynamoCheckpoint to a new value"
+_CAPTURE_AGAIN: Final = _RAISE[0].upper() + _RAISE[1:] + "."
+_AGENT: Final = f"`kubectl get pods -A -o wide -l {keys.LABEL_AGENT}={keys.LABEL_AGENT_VALUE}`"
+
+AGENT_REASONS: Final = (
+    Reason(
+        _SECTION,
+        AgentReason.CHECKPOINT_UNNAMED,
+        "The pod carries a checkpoint id, but nothing says which manifest may be restored.",
+        (
+            "Take the id out of the pod template and let the webhook shape the pod: opt in with label "
+            f"`{keys.LABEL_RESTORE}: {keys.RESTORE_BY_NAME}`."
+        ),
+        f"The annotation `{keys.ANN_CHECKPOINT}` is missing.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.CHECKPOINT_NOT_FOUND,
+        "The DynamoCheckpoint was deleted between the pod's admission and its start.",
+        "Create it again, or take the opt-in off.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.CHECKPOINT_NOT_READY,
+        "The DynamoCheckpoint stopped being Ready between the pod's admission and its start.",
+        "`snapshotctl describe NAME` says why; pods created once it is Ready are restored.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.CHECKPOINT_CHANGED,
+        "The DynamoCheckpoint now names another artifact than the pod was shaped for.",
+        "Delete the pod: its successor is shaped for the new one.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.DIGEST_UNKNOWN,
+        "The DynamoCheckpoint has no `status.manifestDigest`, so no manifest can be trusted.",
+        _CAPTURE_AGAIN,
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.ID_INVALID,
+        "The id or version on the pod is not made of lower-case letters, digits and hyphens.",
+        "Correct it where it comes from; the webhook and controller write none such.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.TARGETS_INVALID,
+        "The pod lacks a container that is named as target, or a capture pod has more than one target.",
+        (
+            f"Correct annotation `{keys.ANN_TARGET_CONTAINERS}` of the pod template, or "
+            "`spec.job.targetContainerName` of the DynamoCheckpoint."
+        ),
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.STORAGE_PATH,
+        "The storage path on the pod is not a clean absolute path.",
+        "Correct `storage.pvc.basePath` of the chart, or take the annotation off the pod template.",
+        f"It is annotation `{keys.ANN_STORAGE_BASE_PATH}`.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.STORAGE_TYPE,
+        "The pod names a store that this version does not serve.",
+        f"Take annotation `{keys.ANN_STORAGE_TYPE}` off the pod template; only `pvc` is served.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.STORAGE_MISSING,
+        "The checkpoint volume is not mounted.",
+        "Look at the PersistentVolumeClaim and at the chart's `storage` values.",
+        "It is mounted in the agent with `agentMount`, in the pod with `podMount`.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.STORAGE_UNWRITABLE,
+        "The checkpoint volume could not be written, most often because it is full.",
+        "Make room: delete DynamoCheckpoints that are no longer needed, or enlarge the volume.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.WORKER_EXITED,
+        "The worker ended before it was captured; the message has its exit code.",
+        "Read its log with the command in the message; a worker must stay up until its capture is done.",
+    ),
+    Reason(_SECTION, AgentReason.NO_WORKER, "The worker ended at the moment of capture.", "Read the container's log."),
+    Reason(
+        _SECTION,
+        AgentReason.TERMINAL,
+        "The container has a terminal or an attached input, which cannot be captured.",
+        "Set `tty: false` and `stdin: false`.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.IMAGE_UNREADABLE,
+        "What the container's image runs could not be determined.",
+        "Give the container a `command` in the pod template.",
+        (
+            "The container was to run what its image says, its image has no record of that (tools are injected), and "
+            "the node agent found no configuration of it in the runtime's store. The agent looks in the stores of "
+            "containerd and CRI-O, beside the container's own layers and in the usual folders; a runtime that keeps "
+            "its images elsewhere needs workers with a `command`, or placeholder images."
+        ),
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.STANDBY_NOT_UP,
+        "No `snapshot-standby` waited in the container.",
+        "Build the placeholder image again, and let the webhook shape the pod.",
+        "The image is no placeholder, or the container's command does not begin with standby.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.ALREADY_STARTED,
+        "The container started by itself before an agent could claim it.",
+        f"Look at the agent on that node: {_AGENT}.",
+        (
+            "No agent was on the node for five seconds, or the agent was restarted meanwhile. The first line of the "
+            "worker's log says how it started."
+        ),
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.CLAIM_GONE,
+        "Standby stopped waiting while it was being claimed.",
+        "Nothing to do if it is rare; else look whether the node is overloaded.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.CLAIM_TAKEN,
+        "Another agent holds the container.",
+        "Look whether two releases serve the same namespace.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.AGENT_DIED,
+        "An agent ended in the middle of the work.",
+        "Look why: `kubectl describe pod` of the agent, most often its memory limit.",
+        "A restore is followed by a cold start; a capture must be made again under a new version.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.ARTIFACT_MISSING,
+        "The artifact is not in the store.",
+        _CAPTURE_AGAIN,
+        "It was removed by hand, or the volume is another one.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.ARTIFACT_UNREADABLE,
+        "The artifact is there but cannot be read; the message says why.",
+        "Look at the volume.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.ARTIFACT_CORRUPT,
+        "A file of the artifact is not what its manifest says.",
+        _CAPTURE_AGAIN + " Look at the volume's health.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.ARTIFACT_EXISTS,
+        "An artifact of that id and version exists already and is never overwritten.",
+        f"Take it over with `snapshotctl adopt NAME --version VERSION`, or {_RAISE}.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.MANIFEST_UNREADABLE,
+        "The artifact's manifest is missing parts or is not YAML.",
+        _CAPTURE_AGAIN,
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.MANIFEST_DIGEST,
+        "The artifact's manifest is not the one that the DynamoCheckpoint names: it was changed or replaced.",
+        _CAPTURE_AGAIN + " Find out who writes to the volume.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.MANIFEST_FORMAT,
+        "The artifact was written by another version of this system.",
+        _CAPTURE_AGAIN,
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.CPU_MISMATCH,
+        "The node's processor lacks features that the worker was captured with.",
+        "Keep the pods on nodes of one kind, or capture on the oldest.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.CRIU_MISMATCH,
+        "The artifact was captured with a newer CRIU than this agent's.",
+        "Update the agent.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.WIDER_RIGHTS,
+        "The captured worker had a user, capability or freedom that the pod does not give.",
+        "Make the security contexts of capture and restore pods alike.",
+        "An artifact never brings rights along.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.MOUNTS_MISSING,
+        "The worker uses files on a volume that the pod does not mount at the same path.",
+        "Mount the same volumes as in the captured template.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.PIDS_TAKEN,
+        "Process ids of the worker are in use in the container.",
+        "Take out of the container what runs there before the worker.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.VOLUME_TOO_LARGE,
+        "A memory or scratch volume holds more than a capture takes along.",
+        "Keep such data on a persistent volume or in the image.",
+        "The message names the volume and its largest file.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.OVERLAY_UNSUPPORTED,
+        "The container runtime's overlay uses `redirect_dir` or `metacopy`, whose changes cannot be read.",
+        "Turn both off for the runtime.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.ROOTFS_UNREADABLE,
+        "The container's changed files could not be read on the node; the message has the path.",
+        "Look whether the runtime uses another snapshotter than overlayfs.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.FILES_FAILED,
+        "The worker's files could not be put back into the container.",
+        "Look whether its file system is read-only or full; the message says which file.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.TREE_MISSING,
+        "CRIU ended well but the worker is not there.",
+        "Look at the agent's log and report it.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.DUMP_FAILED,
+        "CRIU could not capture the worker; the message has its first errors.",
+        "Look for open GPU devices, io_uring and sockets of unusual kinds: they are common causes.",
+        "The documentation of CRIU explains most errors.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.RESTORE_FAILED,
+        "CRIU could not restore the worker; the message has its first errors.",
+        _CAPTURE_AGAIN + " Report it if that does not help.",
+        "Pods keep starting cold meanwhile.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.CRIU_MISSING,
+        "CRIU does not run on the node.",
+        "Use an agent image that is whole and made for the node's architecture.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.CRIU_TOO_OLD,
+        "The agent's CRIU is older than this system needs.",
+        "Use the agent image of this release.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.GPU_MISSING,
+        "The agent found no CUDA driver on the node, or the driver showed no device.",
+        "Check the node's driver (`nvidia-smi`), and that the agent's pod sees it.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.GPU_UNSUPPORTED,
+        "The driver cannot checkpoint or restore this process.",
+        "Look for memory shared between GPUs, the usual cause; with NCCL, `NCCL_P2P_DISABLE=1` avoids it.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.GPU_MEMORY,
+        "The device had too little free memory for the worker's state.",
+        "See what else runs on that GPU.",
+        "A process whose restore failed this way cannot be restored again: the pod starts cold.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.GPU_BUSY,
+        "The driver did not answer in time, usually because kernels of the worker were still running.",
+        "Capture the worker when it is idle, or allow more time.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.GPU_FAILED,
+        "A call of the CUDA driver failed.",
+        "Read the message: it names the call, the process and the driver's error.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.GPU_MISMATCH,
+        "The pod's GPUs or the node's driver are not those of the capture.",
+        "Keep these pods on nodes with the same GPU models and driver, or capture again.",
+        "The message names both sides. The driver's library is mapped into the worker, so its version must be the same; "
+        "the GPUs must be of the same models, and as many.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.MEMORY_LIMIT,
+        "The container's memory limit cannot hold the worker with its device memory.",
+        "Raise `resources.limits.memory` by what the message says.",
+        "A checkpoint moves device memory into the memory of the worker's processes, where the container's limit counts "
+        "it, and a restore starts with it there. Nothing was touched.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.INTERNAL_ERROR,
+        "An unexpected error; the agent's log has the traceback.",
+        "Please report it.",
+    ),
+)
+
+AGENT: Final[Mapping[str, Reason]] = {reason.code: reason for reason in AGENT_REASONS}
+"""By ``AgentReason``."""
