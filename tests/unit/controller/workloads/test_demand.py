@@ -7,7 +7,7 @@ import pytest
 from contract.api import keys
 from controller.workloads.demand import LOOK_SECONDS, YOUNG_SECONDS, mark, waits_for_node
 from tests.support.builders.opted_in import NAME, NOW, ago, deleting, of_phase, pod
-from tests.unit.controller.workloads.test_desk import Scene
+from tests.unit.controller.workloads.test_dispatcher import Scene
 
 
 def made(phase="Creating", *, workload="Deployment/web", unwanted=None, age=60, automatic=True, scheduled=None):
