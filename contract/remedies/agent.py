@@ -336,16 +336,16 @@ AGENT_REASONS: Final = (
         AgentReason.GPU_MISMATCH,
         "The pod's GPUs or the node's driver are not those of the capture.",
         "Keep these pods on nodes with the same GPU models and driver, or capture again.",
-        "The message names both sides. The driver's library is mapped into the worker, so its version must be the same; "
-        "the GPUs must be of the same models, and as many.",
+        "The message names both sides. The driver's library is mapped into the worker, so its version must be the "
+        "same; the GPUs must be of the same models, and as many.",
     ),
     Reason(
         _SECTION,
         AgentReason.MEMORY_LIMIT,
         "The container's memory limit cannot hold the worker with its device memory.",
         "Raise `resources.limits.memory` by what the message says.",
-        "A checkpoint moves device memory into the memory of the worker's processes, where the container's limit counts "
-        "it, and a restore starts with it there. Nothing was touched.",
+        "A checkpoint moves device memory into the memory of the worker's processes, where the container's limit "
+        "counts it, and a restore starts with it there. Nothing was touched.",
     ),
     Reason(
         _SECTION,
