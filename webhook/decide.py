@@ -7,30 +7,19 @@ pod creation never waits for anyone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from contract.api import keys
-from contract.api.checkpoint import TargetError
 from contract.api.states import Admission
 from contract.api.volume_claims import Claims, unknown
 from contract.config.values import Values
-from contract.pods.common import MountTakenError
-from contract.pods.injected_tools import EntrypointUnknownError
-from contract.pods.restore_patch import Restore, annotation_operations, restore_operations
-from webhook.request import NotEligible, RestoreRequest, opted_in, parse_request, says_shaped
-from webhook.source import differences, resolve_source
+from contract.pods.restore_patch import annotation_operations
+from webhook.candidate import Candidate, Json, Lookup
+from webhook.checks import REQUEST_CHECKS, SOURCE_CHECKS, Refusal, first_refusal
 
-Json = dict[str, Any]
-Lookup = Callable[[str, str], Json | None]
-"""Namespace and name of a DynamoCheckpoint to the object, None if there is none."""
-
-_CODES: Final = {
-    TargetError: Admission.TARGETS_INVALID,
-    MountTakenError: Admission.POD_UNSUPPORTED,
-    EntrypointUnknownError: Admission.ENTRYPOINT_UNKNOWN,
-}
+_COMMAND_LINE: Final = ("command", "args")
 
 
 @dataclass(frozen=True)
@@ -54,23 +43,19 @@ def decide(request: Mapping[str, Any], lookup: Lookup, values: Values, claims: C
         values: the chart's values.
         claims: with podMount, the state of a namespace's volume claim.
     """
-    if request.get("operation") != "CREATE" or request.get("subResource"):
-        return Decision(Admission.NOT_A_CREATE, "only the creation of pods is looked at")
-    pod: Json = request.get("object") or {}
-    wanted: RestoreRequest | None = None
-    try:
-        wanted = parse_request(request, pod, values)
-        checkpoint = lookup(wanted.namespace, wanted.name)
-        restore = resolve_source(pod, wanted, checkpoint, values, claims)
-        operations = restore_operations(pod, restore)
-    except NotEligible as reason:
-        return _unshaped(pod, wanted, reason.code, reason.message)
-    except (TargetError, MountTakenError, EntrypointUnknownError) as error:
-        return _unshaped(pod, wanted, _CODES[type(error)], str(error))
-    return _shaped(restore, tuple(operations), differences(pod, checkpoint, restore))
+    candidate = Candidate(request, lookup, values, claims)
+    if refusal := first_refusal(REQUEST_CHECKS, candidate):
+        return _refused(candidate, refusal, {})
+    if refusal := first_refusal(SOURCE_CHECKS, candidate):
+        return _refused(candidate, refusal, candidate.notes)
+    return _shaped(candidate)
 
 
-def _shaped(restore: Restore, operations: tuple[Json, ...], warnings: tuple[str, ...]) -> Decision:
+def _shaped(candidate: Candidate) -> Decision:
+    restore, warnings = candidate.restore, _differences(candidate)
+    operations = candidate.patch
+    if isinstance(operations, Exception):
+        raise operations
     source = f"DynamoCheckpoint {restore.checkpoint} (id {restore.checkpoint_id})"
     if not restore.held:
         return Decision(Admission.RESTORE_SHAPED, f"shaped to restore from {source}", operations, warnings)
@@ -82,12 +67,37 @@ def _shaped(restore: Restore, operations: tuple[Json, ...], warnings: tuple[str,
     return Decision(Admission.HELD, message, operations, (told, *warnings))
 
 
-def _unshaped(pod: Json, wanted: RestoreRequest | None, code: Admission, message: str) -> Decision:
+def _differences(candidate: Candidate) -> tuple[str, ...]:
+    """Warn a person who expects the pod's own command line to run."""
+    captured = candidate.captured
+    if candidate.automatic or not captured:
+        return ()
+    found = []
+    for target in candidate.targets:
+        fields = [
+            field for field in _COMMAND_LINE if (target.container.get(field) or []) != (captured.get(field) or [])
+        ]
+        if fields:
+            found.append(
+                f"container {target.name}: {' and '.join(fields)} differ from what DynamoCheckpoint {candidate.name} "
+                "captured; the restored process is the captured one, the pod's own runs only in a cold start"
+            )
+    return tuple(found)
+
+
+def _refused(candidate: Candidate, refusal: Refusal, notes: dict[str, str]) -> Decision:
     """Write the reason on the pod itself: with failure policy Ignore and a Deployment it is seen nowhere else."""
-    if not opted_in(pod) or (code == Admission.ALREADY_SHAPED and says_shaped(pod)):
+    code, message = refusal
+    if code == Admission.NOT_A_CREATE or not candidate.opted_in:
         return Decision(code, message)
-    notes = {keys.ANN_ADMISSION: code.value} | (wanted.notes if wanted else {})
+    if code == Admission.ALREADY_SHAPED and candidate.says_shaped:
+        return Decision(code, message)
     # What became of an earlier pod, in a manifest copied from it, would keep the controller from looking at this one.
-    operations = annotation_operations(pod.get("metadata") or {}, notes, keys.ANN_GATE, keys.ANN_REQUEST)
+    operations = annotation_operations(
+        candidate.pod.get("metadata") or {},
+        {keys.ANN_ADMISSION: code.value} | notes,
+        keys.ANN_GATE,
+        keys.ANN_REQUEST,
+    )
     warning = f"{keys.ANN_ADMISSION}={code.value}: this pod starts cold: {message}"
     return Decision(code, message, tuple(operations), (warning,))

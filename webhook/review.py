@@ -12,7 +12,8 @@ import orjson
 from contract.api.states import Admission
 from contract.api.volume_claims import Claims, unknown
 from contract.config.values import Values
-from webhook.decide import Decision, Lookup, decide
+from webhook.candidate import Lookup
+from webhook.decide import Decision, decide
 from webhook.pod_schema import malformed
 
 Json = dict[str, Any]

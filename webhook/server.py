@@ -18,7 +18,7 @@ from aiohttp import web
 
 from contract.api.volume_claims import Claims, unknown
 from contract.config.values import Values
-from webhook.decide import Lookup
+from webhook.candidate import Lookup
 from webhook.http_fast_path import DateHeader, FastPath, HeaderCache, Reply
 from webhook.metrics import Metrics
 from webhook.review import BadReviewError, answer

@@ -7,7 +7,7 @@ Every reader here takes what the API server stores, so a default of the schema m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from contract.api import keys
 from contract.api.conditions import condition
@@ -27,6 +27,19 @@ DEFAULT_SETTLE_SECONDS: Final = 5
 
 class TargetError(ValueError):
     """The target containers of a pod or template cannot be determined, or do not exist."""
+
+
+class Target(NamedTuple):
+    """A container of a pod that is captured or restored, found."""
+
+    place: int
+    """Its index in ``spec.containers``."""
+    container: Json
+
+    @property
+    def name(self) -> str:
+        """The container's name."""
+        return str(self.container.get("name", ""))
 
 
 def labels_of(obj: Mapping[str, Any]) -> Mapping[str, str]:
@@ -167,7 +180,16 @@ def uses_gpu_memory_service(checkpoint: Mapping[str, Any]) -> bool:
 
 
 def target_containers(pod: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the containers to restore.
+    """Return the names of the containers to restore; see ``find_targets``.
+
+    Raises:
+        TargetError: as that does.
+    """
+    return tuple(target.name for target in find_targets(pod))
+
+
+def find_targets(pod: Mapping[str, Any]) -> tuple[Target, ...]:
+    """Return the containers to restore.
 
     The annotation, else ``main``, else the only container, else kubectl's default container, else the only one with a
     GPU.
@@ -175,7 +197,8 @@ def target_containers(pod: Mapping[str, Any]) -> tuple[str, ...]:
     Raises:
         TargetError: if that gives nothing, or a name that the pod lacks, twice, or too long to report on.
     """
-    names = [str(c.get("name", "")) for c in (pod.get("spec") or {}).get("containers") or ()]
+    containers = (pod.get("spec") or {}).get("containers") or ()
+    names = [str(container.get("name", "")) for container in containers]
     said = annotations_of(pod).get(keys.ANN_TARGET_CONTAINERS)
     targets = _default_target(pod, names) if said is None else tuple(part.strip() for part in said.split(","))
     if "" in targets:
@@ -184,7 +207,7 @@ def target_containers(pod: Mapping[str, Any]) -> tuple[str, ...]:
         raise TargetError(f"annotation {keys.ANN_TARGET_CONTAINERS} names a container twice: {said}")
     for target in targets:
         check_target(target, names)
-    return targets
+    return tuple([Target(place, containers[place]) for place in map(names.index, targets)])
 
 
 def check_target(target: str, names: list[str]) -> None:

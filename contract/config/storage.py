@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from contract.api.states import AccessMode
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 MAX_ID: Final = 63
 MAX_VERSION: Final = 32
+_WORDS: Final = 1024
+"""Ids and versions remembered: admission meets the few of its namespace again and again."""
+_VOLUMES: Final = 16
+"""Volumes remembered: a process has one, and each of its passes and requests asks for it."""
 # A DNS label: an id stands in names of Jobs, in label values and in paths, and this fits all three.
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
 
@@ -62,19 +67,20 @@ def storage_from_values(values: Values) -> Storage:
         StorageError: where the values contradict each other.
     """
     pvc = values.storage.pvc
-    if not {"..", "."}.isdisjoint(pvc.base_path.split("/")):
-        raise StorageError("storage.pvc.basePath", f"{pvc.base_path!r} must be a clean absolute path without . and ..")
-    if pvc.create and not re.search(r"[1-9]", pvc.size):
+    mode = values.storage.access_mode
+    return _volume(mode, pvc.name, pvc.base_path, pvc.create, pvc.size, pvc.storage_class, pvc.access_mode)
+
+
+@lru_cache(_VOLUMES)
+def _volume(mode: AccessMode, *said: Any) -> Storage:  # noqa: ANN401 - Storage names them
+    storage = Storage(mode, *said)
+    if not {"..", "."}.isdisjoint(storage.base_path.split("/")):
+        raise StorageError(
+            "storage.pvc.basePath", f"{storage.base_path!r} must be a clean absolute path without . and .."
+        )
+    if storage.create and not re.search(r"[1-9]", storage.size):
         raise StorageError("storage.pvc.size", "must be more than zero when storage.pvc.create is true")
-    return Storage(
-        access_mode=values.storage.access_mode,
-        pvc_name=pvc.name,
-        base_path=pvc.base_path,
-        create=pvc.create,
-        size=pvc.size,
-        storage_class=pvc.storage_class,
-        pvc_access_mode=pvc.access_mode,
-    )
+    return storage
 
 
 def check_id(text: str) -> str:
@@ -95,6 +101,7 @@ def check_version(text: str) -> str:
     return _checked("artifact version", text, MAX_VERSION)
 
 
+@lru_cache(_WORDS)  # of what passes: an error is not remembered
 def _checked(what: str, text: str, longest: int) -> str:
     if len(text) <= longest and _LABEL.fullmatch(text):
         return text

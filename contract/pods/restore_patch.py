@@ -6,8 +6,9 @@ So shaping a shaped pod gives nothing, and what other controllers put into the p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from contract.api import checkpoint as ckpt
@@ -39,6 +40,10 @@ _PROBE_PERIOD: Final = 10
 _LARGEST_INT32: Final = 2**31 - 1
 _PROBE_FAILURES: Final = 3
 _STORAGE_TYPE: Final = "pvc"
+_POINTERS: Final = 128
+"""Paths remembered: those of the labels and annotations that we write, which are few."""
+_SHAPED: Final = Admission.RESTORE_SHAPED.value
+_HELD: Final = Admission.HELD.value
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,6 @@ class Restore:
     """Name of the DynamoCheckpoint."""
     checkpoint_id: str
     version: str
-    targets: tuple[str, ...]
     storage: Storage
     seccomp_profile: str | None
     """Localhost profile; None: the pod's own stays."""
@@ -75,21 +79,17 @@ class Restore:
         object.__setattr__(self, "labels", wanted)
 
 
-def restore_operations(pod: Mapping[str, Any], restore: Restore) -> list[Json]:
+def restore_operations(pod: Mapping[str, Any], restore: Restore, targets: Sequence[ckpt.Target]) -> list[Json]:
     """JSON patch operations (RFC 6902) that mutate ``pod`` for a restore; none if it is mutated already.
 
     Raises:
-        TargetError: where the pod lacks a target.
         MountTakenError: where a mount path that is needed belongs to another volume.
         EntrypointUnknownError: where the command of a stock image is needed and not known.
     """
-    names = [container.get("name", "") for container in pod["spec"].get("containers") or ()]
-    operations = _metadata_operations(pod.get("metadata") or {}, restore)
+    operations = _metadata_operations(pod.get("metadata") or {}, restore, targets)
     volumes: list[Json] = []
-    for target in restore.targets:
-        ckpt.check_target(target, names)
-        index = names.index(target)
-        operations += _container_operations(pod, index, restore, volumes)
+    for target in targets:
+        operations += _container_operations(pod, target, restore, volumes)
     return operations + _spec_operations(pod["spec"], restore, volumes)
 
 
@@ -104,16 +104,21 @@ def escape(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1")
 
 
-def _metadata_operations(metadata: Mapping[str, Any], restore: Restore) -> list[Json]:
+@lru_cache(_POINTERS)
+def _pointer(path: str, key: str) -> str:
+    return f"{path}/{escape(key)}"
+
+
+def _metadata_operations(metadata: Mapping[str, Any], restore: Restore, targets: Sequence[ckpt.Target]) -> list[Json]:
     labels = metadata.get("labels")
     old = frozenset({keys.LABEL_IS_SOURCE} & (labels or {}).keys())
     annotations: Mapping[str, str] = metadata.get("annotations") or {}
     stale = {key for key in annotations if key in STALE_ANNOTATIONS or key.startswith(_STALE_PREFIXES)}
     wanted = {
         keys.ANN_ARTIFACT_VERSION: restore.version,
-        keys.ANN_TARGET_CONTAINERS: ",".join(restore.targets),
+        keys.ANN_TARGET_CONTAINERS: ",".join(target.name for target in targets),
         keys.ANN_CHECKPOINT: restore.checkpoint,
-        keys.ANN_ADMISSION: (Admission.HELD if restore.held else Admission.RESTORE_SHAPED).value,
+        keys.ANN_ADMISSION: _HELD if restore.held else _SHAPED,
     }
     if restore.stamp:
         wanted[keys.ANN_TEMPLATE_HASH] = restore.stamp
@@ -135,14 +140,16 @@ def _map_operations(
     operations: list[Json] = [{"op": "remove", "path": f"{path}/{escape(key)}"} for key in sorted(unwanted)]
     for key, value in wanted.items():
         if present.get(key) != value:
-            operations.append({"op": "add", "path": f"{path}/{escape(key)}", "value": value})
+            operations.append({"op": "add", "path": _pointer(path, key), "value": value})
     return operations
 
 
-def _container_operations(pod: Mapping[str, Any], index: int, restore: Restore, volumes: list[Json]) -> list[Json]:
+def _container_operations(
+    pod: Mapping[str, Any], target: ckpt.Target, restore: Restore, volumes: list[Json]
+) -> list[Json]:
     """Operations for one target; the volumes that its new mounts need are added to ``volumes``."""
-    container = pod["spec"]["containers"][index]
-    path = f"/spec/containers/{index}"
+    container = target.container
+    path = f"/spec/containers/{target.place}"
     directory = common.control_dir(container)
     operations: list[Json] = []
     if restore.image is not None and container.get("image") != restore.image:

@@ -20,7 +20,7 @@ from contract.api import checkpoint as ckpt
 from contract.api import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 Json = dict[str, Any]
 
@@ -97,10 +97,13 @@ def template_hash(pod: Mapping[str, Any], target: str, more: Iterable[str] = ())
         target: name of the container.
         more: keys of further annotations whose change makes another checkpoint.
     """
+    container = ckpt.find_container(pod.get("spec") or {}, target)
+    return "" if container is None else worker_hash(pod, container, more)
+
+
+def worker_hash(pod: Mapping[str, Any], container: Mapping[str, Any], more: Iterable[str] = ()) -> str:
+    """Hash the same for a target that was found already."""
     spec = pod.get("spec") or {}
-    container = ckpt.find_container(spec, target)
-    if container is None:
-        return ""
     parts = {
         "image": container.get("image"),
         "command": container.get("command"),
@@ -137,7 +140,15 @@ def automatic_target(pod: Mapping[str, Any]) -> str:
     Raises:
         TargetError: if it cannot be determined, or more than one is named.
     """
-    targets = ckpt.target_containers(pod)
+    return only_target(ckpt.find_targets(pod)).name
+
+
+def only_target(targets: Sequence[ckpt.Target]) -> ckpt.Target:
+    """Return the one target of a pod.
+
+    Raises:
+        TargetError: if it has more.
+    """
     if len(targets) > 1:
         raise ckpt.TargetError(
             f"annotation {keys.ANN_TARGET_CONTAINERS} names {len(targets)} containers, an automatic checkpoint is "
@@ -146,17 +157,16 @@ def automatic_target(pod: Mapping[str, Any]) -> str:
     return targets[0]
 
 
-def per_pod_identity(pod: Mapping[str, Any], target: str) -> str | None:
+def per_pod_identity(pod: Mapping[str, Any], container: Mapping[str, Any]) -> str | None:
     """Return the path of the field that gives each replica's worker an identity of its own; None if all are alike.
 
     A worker keeps such an identity in its memory, so the replicas restored from it would all claim to be the captured
     one.
     """
     spec = pod.get("spec") or {}
-    container = ckpt.find_container(spec, target) or {}
     for entry in container.get("env") or ():
         if field := _identity_field((entry.get("valueFrom") or {}).get("fieldRef")):
-            return f"spec.containers[{target}].env[{entry.get('name')}].valueFrom.fieldRef: {field}"
+            return f"spec.containers[{container.get('name')}].env[{entry.get('name')}].valueFrom.fieldRef: {field}"
     mounted = {mount.get("name") for mount in container.get("volumeMounts") or ()}
     for volume in spec.get("volumes") or ():
         if volume.get("name") in mounted and (found := _downward_identity(volume)):

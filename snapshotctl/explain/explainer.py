@@ -38,9 +38,9 @@ from snapshotctl.live.errors import not_installed
 from snapshotctl.live.suggestions import not_found
 from snapshotctl.offline.objects import namespace_of
 from snapshotctl.offline.workload_pods import Candidate, candidates, name_of
+from webhook.candidate import opted_in
 from webhook.decide import Decision, decide
 from webhook.pod_schema import malformed
-from webhook.request import opted_in
 
 if TYPE_CHECKING:
     from kube.client import Client
@@ -201,7 +201,7 @@ def _verb_note(pod: Object, checkpoint: str, namespace: str) -> str:
 
 def _as_asked(release: Release, ruling: Ruling, pod: Mapping[str, Any], namespace: str) -> Ruling:
     """Return the decision, or why it is never made: the API server sends on only what opted in where we serve."""
-    if not opted_in(dict(pod)):
+    if not opted_in(pod):
         return Ruling(Decision(Admission.NOT_OPTED_IN, NOT_ASKED_FOR))
     words = release.unasked(namespace, labels_of(pod))
     return ruling if words is None else Ruling(Decision(Admission.NAMESPACE_EXCLUDED, words))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.api import keys
-from contract.api.checkpoint import TargetError
+from contract.api.checkpoint import TargetError, find_container, find_targets
 from contract.config.storage import storage_from_values
 from contract.config.values import load_values
 from contract.pods.restore_patch import Restore, restore_operations
@@ -219,9 +219,9 @@ def test_a_probe_less_shape_adds_nothing_that_counts(main, in_pod):
     main = main | {"command": [keys.STANDBY, *main.get("command", [])]}
     mode = "podMount" if in_pod else "agentMount"
     storage = storage_from_values(load_values(f"storage: {{accessMode: {mode}}}"))
-    restore = Restore("c", "id", "1", ("main",), storage, "p.json", shared_memory="1Gi")
+    restore = Restore("c", "id", "1", storage, "p.json", shared_memory="1Gi")
     obj = pod(main)
-    shaped = jsonpatch.JsonPatch(restore_operations(obj, restore)).apply(obj)
+    shaped = jsonpatch.JsonPatch(restore_operations(obj, restore, find_targets(obj))).apply(obj)
     assert template_hash(obj, "main") == template_hash(shaped, "main")
 
 
@@ -303,9 +303,9 @@ def _owned(kind):
     ],
 )
 def test_identity_of_one_pod(obj, path):
-    assert path == per_pod_identity(obj, "main")
+    assert path == per_pod_identity(obj, find_container(obj["spec"], "main"))
 
 
 def test_another_containers_identity_is_its_own_business():
     side = _field("metadata.name")["spec"]["containers"][0] | {"name": "side"}
-    assert per_pod_identity(pod(container(), side), "main") is None
+    assert per_pod_identity(pod(container(), side), container()) is None

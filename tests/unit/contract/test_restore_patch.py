@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.api import keys
-from contract.api.checkpoint import TargetError, target_containers
+from contract.api.checkpoint import TargetError, find_targets, target_containers
 from contract.config.storage import storage_from_values
 from contract.config.values import load_values
 from contract.pods.common import MountTakenError
@@ -24,7 +24,6 @@ def restore(**fields):
         "checkpoint": "qwen",
         "checkpoint_id": ID,
         "version": "1",
-        "targets": ("main",),
         "storage": AGENT_MOUNT,
         "seccomp_profile": PROFILE,
         "image": IMAGE,
@@ -32,8 +31,13 @@ def restore(**fields):
     return Restore(**(usual | fields))
 
 
-def shape(obj, **fields):
-    return jsonpatch.JsonPatch(restore_operations(obj, restore(**fields))).apply(obj)
+def operations_for(obj, wanted, targets=("main",)):
+    named = {"metadata": {"annotations": {keys.ANN_TARGET_CONTAINERS: ",".join(targets)}}, "spec": obj["spec"]}
+    return restore_operations(obj, wanted, find_targets(named))
+
+
+def shape(obj, targets=("main",), **fields):
+    return jsonpatch.JsonPatch(operations_for(obj, restore(**fields), targets)).apply(obj)
 
 
 def env_of(container):
@@ -211,13 +215,13 @@ def test_only_targets_are_touched():
 
 def test_a_missing_target_is_an_error():
     with pytest.raises(TargetError, match="container 'gpu' is not in the pod; it has: main"):
-        restore_operations(opted_in(), restore(targets=("gpu",)))
+        operations_for(opted_in(), restore(), ("gpu",))
 
 
 def test_a_taken_mount_path_is_an_error_not_an_invalid_pod():
     obj = opted_in(container(volumeMounts=[{"name": "data", "mountPath": "/checkpoints"}]))
     with pytest.raises(MountTakenError, match="'data' at /checkpoints"):
-        restore_operations(obj, restore(storage=POD_MOUNT))
+        operations_for(obj, restore(storage=POD_MOUNT))
 
 
 @pytest.mark.parametrize(
@@ -311,21 +315,21 @@ restores = st.builds(
     pull_secrets=st.sampled_from([(), ("a", "b")]),
     shared_memory=st.sampled_from([None, "", "8Gi"]),
     seccomp_profile=st.sampled_from([None, PROFILE]),
-    targets=st.sampled_from([("main",), ("main", "side")]),
 )
+several = st.sampled_from([("main",), ("main", "side")])
 OURS = {"command", "env", "volumeMounts", "startupProbe", "image"}
 
 
 @settings(max_examples=300, deadline=None)
-@given(pods, restores)
-def test_shaping_applies_to_any_pod_is_idempotent_and_leaves_the_rest_alone(obj, wanted):
+@given(pods, restores, several)
+def test_shaping_applies_to_any_pod_is_idempotent_and_leaves_the_rest_alone(obj, wanted, targets):
     before = copy.deepcopy(obj)
-    operations = restore_operations(obj, wanted)
+    operations = operations_for(obj, wanted, targets)
     assert before == obj
     once = jsonpatch.JsonPatch(operations).apply(obj)
-    assert [] == restore_operations(once, wanted)
+    assert [] == operations_for(once, wanted, targets)
     for old, new in zip(before["spec"]["containers"], once["spec"]["containers"], strict=True):
-        ours = OURS if old["name"] in wanted.targets else set()
+        ours = OURS if old["name"] in targets else set()
         assert {k: v for k, v in old.items() if k not in ours} == {k: v for k, v in new.items() if k not in ours}
     assert before["spec"].get("tolerations") == once["spec"].get("tolerations")
     for field in ("volumes", "imagePullSecrets"):

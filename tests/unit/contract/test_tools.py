@@ -2,6 +2,7 @@ import jsonpatch
 import pytest
 
 from contract.api import keys
+from contract.api.checkpoint import find_targets
 from contract.config.storage import storage_from_values
 from contract.config.values import load_values
 from contract.pods.capture_job import build_capture_job
@@ -21,11 +22,11 @@ def restore(text=INIT, image=IMAGE, **fields):
     given = {"image_config": CONFIG, "pull_secrets": ("pull",)} | fields
     storage = storage_from_values(values)
     tools = tools_for(checkpoint(), image, values)
-    return Restore("qwen", ID, "1", ("main",), storage, "p.json", image=image, tools=tools, **given)
+    return Restore("qwen", ID, "1", storage, "p.json", image=image, tools=tools, **given)
 
 
 def shape(obj, *arguments, **fields):
-    return jsonpatch.JsonPatch(restore_operations(obj, restore(*arguments, **fields))).apply(obj)
+    return jsonpatch.JsonPatch(restore_operations(obj, restore(*arguments, **fields), find_targets(obj))).apply(obj)
 
 
 def named(items, name):
@@ -209,7 +210,8 @@ def test_the_gate_asks_standby_where_nothing_else_is_known_to_be_in_the_image():
 @pytest.mark.parametrize("text", [INIT, VOLUME], ids=["init", "image-volume"])
 def test_shaping_twice_gives_nothing(text):
     obj = opted_in(stock(), container("b"), initContainers=[container("own")])
-    assert [] == restore_operations(shape(obj, text), restore(text))
+    shaped = shape(obj, text)
+    assert [] == restore_operations(shaped, restore(text), find_targets(shaped))
 
 
 def test_a_mount_in_the_tool_folders_place_is_refused():

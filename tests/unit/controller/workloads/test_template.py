@@ -6,6 +6,7 @@ import jsonpatch
 import pytest
 
 from contract.api import keys
+from contract.api.checkpoint import find_targets
 from contract.config.storage import storage_from_values
 from contract.config.values import load_values
 from contract.pods.capture_job import build_capture_job
@@ -76,13 +77,12 @@ def shaped(found, **parts):
         checkpoint=NAME,
         checkpoint_id=ID,
         version="1",
-        targets=("main",),
         storage=STORAGE,
         seccomp_profile=None,
         node_affinity="None",
         **parts,
     )
-    return jsonpatch.apply_patch(found, restore_operations(found, restore)) | {"kind": "Pod"}
+    return jsonpatch.apply_patch(found, restore_operations(found, restore, find_targets(found))) | {"kind": "Pod"}
 
 
 def test_what_admission_added_is_taken_out():
