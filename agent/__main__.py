@@ -10,8 +10,7 @@ from agent.criu.driver import EnteringCriu
 from agent.executor.engine import NodeEngine
 from agent.executor.environment import NodeEnvironment
 from agent.gpu.client import CudaHelper
-from agent.gpu.cuda import NoGpus
-from agent.gpu.libraries import find_library
+from agent.gpu.libraries import driver_roots, find_library
 from agent.pods.capture_controller import CaptureController
 from agent.pods.node_label import NodeLabel
 from agent.pods.report import Reporter
@@ -30,8 +29,8 @@ from kube.resources import PODS
 
 COMPONENT: Final = "snapshot-agent"
 CGROUPS: Final = Path("/host/sys/fs/cgroup")
-DRIVER_ROOT: Final = Path("/run/nvidia/driver")
-"""Where the chart mounts gpu.driverRoot."""
+HOST_ROOT: Final = Path("/proc/1/root")
+"""Where the node's root file system shows, since the agent shares the node's pid namespace."""
 SECCOMP: Final = Path("/var/lib/kubelet/seccomp")
 """Where kubelet looks for Localhost profiles."""
 
@@ -80,11 +79,12 @@ def _environment(values: Values, node: str) -> NodeEnvironment:
     options = values.config.criu
     work = Path(options.work_dir)
     work.mkdir(parents=True, exist_ok=True)
-    gpus = CudaHelper(find_library(DRIVER_ROOT)) if values.gpu.enabled else NoGpus()
+    gpus = CudaHelper(lambda: find_library(driver_roots(HOST_ROOT, values.gpu.driver_root)))
     return NodeEnvironment(
         criu=EnteringCriu(tree=Path(options.binary_path).parent.parent, work=work, options=options),
         work=work,
         kubelet_pods=Path(KUBELET_PODS),
+        host_root=HOST_ROOT,
         cgroup_root=CGROUPS,
         exclusions=values.config.overlay.exclusions,
         longest=float(values.config.restore.restore_timeout_seconds),

@@ -21,7 +21,7 @@ class NodeEnvironment:
     work: Path
     """Scratch folder of the agent."""
     kubelet_pods: Path = Path("/var/lib/kubelet/pods")
-    host_root: Path = Path("/proc/1/root")
+    host_root: Path
     """Where the node's root file system shows: for the upper layers of containers."""
     cgroup_root: Path = Path("/sys/fs/cgroup")
     proc: Path = PROC

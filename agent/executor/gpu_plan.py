@@ -46,8 +46,8 @@ def refuse_unseen_devices(in_use: Collection[str]) -> None:
     if files := sorted(path for path in in_use if path.startswith(DEVICE_FILES)):
         raise RefusedError(
             AgentReason.GPU_MISSING,
-            f"the worker has {files[0]} open, and the agent finds no CUDA process in it: set gpu.enabled=true, so that "
-            "the agent runs with the node's driver (580 or newer recommended, at least 570)",
+            f"the worker has {files[0]} open, and the agent finds no CUDA process in it: the agent needs the "
+            "node's driver, 570 or newer; if it is in an unusual folder, set gpu.driverRoot",
         )
 
 
@@ -129,7 +129,9 @@ def plan_devices(
 def _missing(captured: manifest.Gpu, driver: DriverVersion | None) -> str:
     wanted = _listed([device.model for device in captured.devices])
     if driver is None:
-        return f"captured with {wanted}, and the agent of this node has no CUDA driver: set gpu.enabled=true"
+        return (
+            f"captured with {wanted}, and the agent finds no CUDA driver on this node: docs/gpu.md says where it looks"
+        )
     return f"captured with {wanted}, and this pod has no GPU: request them in resources.limits"
 
 

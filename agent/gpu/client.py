@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
@@ -39,10 +39,14 @@ logger = logging.getLogger(__name__)
 
 
 class CudaHelper:
-    """The real ``Cuda`` and ``Gpus``: a resident helper process."""
+    """The real ``Cuda`` and ``Gpus``: a resident helper process.
 
-    def __init__(self, library: str = driver.LIBRARY) -> None:
-        self._library = library
+    Args:
+        find_library: asked for libcuda whenever a helper is started: the driver may be installed after the agent.
+    """
+
+    def __init__(self, find_library: Callable[[], str] = lambda: driver.LIBRARY) -> None:
+        self._find_library = find_library
         self._lock = threading.Lock()
         self._helper: _Helper | None = None
         self._absent_until = 0.0
@@ -114,7 +118,7 @@ class CudaHelper:
     def _call(self, what: str, pid: int, seconds: float, **fields: Any) -> Any:  # noqa: ANN401 - what the driver says
         helper = self._running()
         if helper is None:
-            raise CudaError(AgentReason.GPU_MISSING, f"{self._library} is not on this node")
+            raise CudaError(AgentReason.GPU_MISSING, "the node has no CUDA driver")
         try:
             return _result(helper.send(what, pid, **fields), what, pid, seconds)
         except _RefusedError as error:
@@ -127,7 +131,7 @@ class CudaHelper:
             self._helper = None
             if time.monotonic() < self._absent_until:
                 return None
-            helper = _Helper(self._library)
+            helper = _Helper(self._find_library())
             if helper.driver is None:
                 logger.info("no CUDA driver: %s", helper.absent)
                 self._absent_until = time.monotonic() + ABSENT_SECONDS

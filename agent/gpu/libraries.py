@@ -1,15 +1,36 @@
-"""Finds the CUDA driver's library: what the container runtime brought in, or a folder of the node that was mounted."""
+"""Finds the CUDA driver's library: what a container runtime brought into the agent, or the node's own."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from agent.gpu.driver import LIBRARY
 
-FOLDERS: Final = ("lib64", "usr/lib/x86_64-linux-gnu", "usr/lib64", "lib/x86_64-linux-gnu", ".")
-"""Below a driver's root: GKE, the GPU Operator on Debian and on Red Hat, older images, a folder of libraries alone."""
+FOLDERS: Final = (
+    "usr/lib/x86_64-linux-gnu",
+    "usr/lib64",
+    "lib/x86_64-linux-gnu",
+    "lib64",
+    "usr/local/nvidia/lib64",
+    ".",
+)
+"""Below a root: Debian, Red Hat, older images, GKE's folder and its mount, a folder of libraries alone."""
+NODE_ROOTS: Final = ("run/nvidia/driver", "home/kubernetes/bin/nvidia", ".")
+"""Below the node's root: the GPU Operator's driver container, GKE, a driver installed on the node itself."""
 
 
-def find_library(root: Path) -> str:
-    """Return the path of libcuda below *root*; its name alone, for the loader to find, if it is not there."""
-    found = (root / folder / LIBRARY for folder in FOLDERS)
+def driver_roots(host_root: Path, named: str = "") -> list[Path]:
+    """Return where a driver may be, the likeliest first.
+
+    Args:
+        host_root: where the node's root file system shows.
+        named: the chart's ``gpu.driverRoot``, a folder of the node; empty: none.
+    """
+    node = [named.lstrip("/")] if named else NODE_ROOTS
+    return [Path("/"), *(host_root / root for root in node)]
+
+
+def find_library(roots: Iterable[Path]) -> str:
+    """Return the path of libcuda below the first root that has it; its name alone, for the loader, if none has."""
+    found = (root / folder / LIBRARY for root in roots for folder in FOLDERS)
     return next((str(path) for path in found if path.exists()), LIBRARY)

@@ -363,11 +363,11 @@ class Gpu(Section):
     """GPU nodes: where agents run, and how they come by the driver's libraries."""
 
     enabled: bool = False
-    """Agents run on nodes labelled nvidia.com/gpu.present=true, and capture device state."""
+    """Agents run on nodes labelled nvidia.com/gpu.present=true only, by the runtime class below."""
     runtime_class_name: Name | Literal[""] = "nvidia"
     """Of the agent; empty: the cluster's default runtime."""
     driver_root: AbsolutePath | Literal[""] = ""
-    """Folder of the node that holds the driver, for nodes whose runtime brings no libraries into the agent."""
+    """Folder of the node that holds the driver; empty: the usual ones are looked at."""
 
 
 class OperatorClaim(Section):

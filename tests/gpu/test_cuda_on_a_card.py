@@ -209,7 +209,7 @@ def test_a_restore_without_memory_is_the_last_one(cuda, start, free):
 
 
 def test_a_node_whose_driver_is_elsewhere(tmp_path):
-    assert [] == CudaHelper(str(tmp_path / LIBRARY)).devices()
+    assert [] == CudaHelper(lambda: str(tmp_path / LIBRARY)).devices()
 
 
 def test_fifty_rounds_leave_nothing(cuda, start, free, figure):

@@ -38,7 +38,7 @@ def library(tmp_path_factory):
 
 @pytest.fixture
 def node(folder, library) -> Iterator[Node]:
-    helper = CudaHelper(str(library))
+    helper = CudaHelper(lambda: str(library))
     made = Node(*folder, gpus=helper)
     yield made
     for container in made.containers:
@@ -162,7 +162,7 @@ async def test_too_little_device_memory_at_the_restore_ends_in_a_cold_start(node
     ("devices", "gpus", "words"),
     [
         pytest.param("none", None, "this pod has no GPU", id="a-pod-without-gpu"),
-        pytest.param("nvidia0", NoGpus(), "no CUDA driver", id="an-agent-without-driver"),
+        pytest.param("nvidia0", NoGpus(), "finds no CUDA driver", id="an-agent-without-driver"),
     ],
 )
 async def test_a_place_without_the_gpu_is_refused_before_anything_is_touched(node, devices, gpus, words, request):

@@ -35,16 +35,14 @@ def gpus(platform: Platform, embedded_cluster: Cluster, tmp_path_factory: pytest
         machine.run("sh", "-c", f"cat >{ROOT}/{name}", stdin=library)
     machine.run("sh", "-c", f"test -e {DEVICE} || mknod -m 666 {DEVICE} c 195 0")
     kubectl = Kubectl(platform.kubectl, platform.kubeconfig, "gpu-tests")
-    kubectl("label", "node", machine.name, "nvidia.com/gpu.present=true", "--overwrite")
     capacity = {"status": {"capacity": {GPU: "8"}}}
     kubectl("patch", "node", machine.name, "--subresource=status", "--type=merge", "-p", json.dumps(capacity))
     helm = Helm(platform.helm, platform.kubeconfig, kubectl.namespace)
-    values = {"gpu.enabled": "true", "gpu.driverRoot": ROOT} | node.PATIENT
+    values = {"gpu.driverRoot": ROOT} | node.PATIENT
     helm.install(image_settings(platform.image_tag, platform.image_prefix) | values)
     story.await_webhook(kubectl)
     yield kubectl
     helm.uninstall()
-    kubectl("label", "node", machine.name, "nvidia.com/gpu.present-")
 
 
 def worker(memory: str = "1Gi", **arranged: str):

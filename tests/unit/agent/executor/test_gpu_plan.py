@@ -54,7 +54,7 @@ def test_pairs_name_all_cards_or_none(then, now, pairs):
     ("gpu", "devices", "driver", "reason", "words"),
     [
         pytest.param(captured(0), [], DRIVER, AgentReason.GPU_MISSING, "this pod has no GPU", id="no-device"),
-        pytest.param(captured(0), [device()], None, AgentReason.GPU_MISSING, "gpu.enabled=true", id="no-driver"),
+        pytest.param(captured(0), [device()], None, AgentReason.GPU_MISSING, "docs/gpu.md", id="no-driver"),
         pytest.param(captured(0, 1), [device()], DRIVER, AgentReason.GPU_MISMATCH, "2 x NVIDIA H100", id="fewer"),
         pytest.param(captured(0), [device(), device(1)], DRIVER, AgentReason.GPU_MISMATCH, "has 2 x", id="more"),
         pytest.param(captured(0), [device(model="L4")], DRIVER, AgentReason.GPU_MISMATCH, "has 1 x L4", id="model"),
@@ -86,7 +86,7 @@ def test_devices_of_the_container_are_those_of_its_nodes():
 
 def test_device_files_without_a_cuda_process():
     refuse_unseen_devices({"/usr/bin/python3", "/data/nvidia0"})
-    with pytest.raises(RefusedError, match=r"/dev/nvidia0 open.*gpu\.enabled=true") as refused:
+    with pytest.raises(RefusedError, match=r"/dev/nvidia0 open.*gpu\.driverRoot") as refused:
         refuse_unseen_devices({"/usr/bin/python3", "/dev/nvidia0"})
     assert AgentReason.GPU_MISSING == refused.value.code
 
