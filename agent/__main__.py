@@ -89,6 +89,7 @@ def _environment(values: Values, node: str) -> NodeEnvironment:
         exclusions=values.config.overlay.exclusions,
         longest=float(values.config.restore.restore_timeout_seconds),
         node=node,
+        proof=values.capture.proof == "Restore",
         gpus=gpus,
         cuda=gpus,
     )

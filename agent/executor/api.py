@@ -11,6 +11,7 @@ from typing import Protocol
 
 from contract.api.reports import ImageConfig
 from contract.api.states import AgentReason
+from contract.pods.probe import Probe
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class CaptureRequest:
     """The container's image as its status names it, recorded in the manifest."""
     image_id: str = ""
     """The image as the runtime knows it; ends in the digest of its manifest or configuration."""
+    probe: Probe | None = None
+    """The worker's own; None if it has none that can be asked from outside the container."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Captures one container: dump, files, publish, verify; each a phase that is undone if a later one fails.
+"""Captures one container: dump, files, publish, verify, proof; each a phase that is undone if a later one fails.
 
 The worker's end is part of it: criu ends the tree that it has dumped, and standby ends with it.
 """
@@ -8,16 +8,14 @@ import stat
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Final
 
 from agent.container import rootfs, volumes
 from agent.container.inspection import Inspection, find_worker, inspect, node_info, open_in_container
-from agent.container.pod_storage import open_pod_mount
 from agent.container.volumes import Volume
 from agent.criu.driver import CriuDump
 from agent.errors import ContainerError
-from agent.executor.api import CaptureRequest
+from agent.executor.api import CaptureRequest, RestoreRequest
 from agent.executor.capture_plan import CapturePlan, plan_capture
 from agent.executor.environment import NodeEnvironment
 from agent.executor.gpu_capture import (
@@ -29,9 +27,10 @@ from agent.executor.gpu_capture import (
 )
 from agent.executor.lock import ContainerLock
 from agent.executor.phases import Phase
+from agent.executor.proof import prove
+from agent.executor.restore import Restore
+from agent.executor.store import open_store
 from artifact.backends.base import Backend
-from artifact.backends.directory import DirectoryBackend
-from artifact.beneath import open_agent_mount
 from artifact.manifest import DELETED_FILES, ROOTFS_TAR, Captured, RootFilesystem, VolumeContent
 from artifact.publish import Published, Staging
 from artifact.read import verify
@@ -152,13 +151,35 @@ def _withdraw(capture: Capture) -> bool:
 
 
 def _verify(capture: Capture) -> None:
-    """Open what was published as a restore would: Ready means that, and not only that it was written."""
+    """Open what was published as a restore would, and read all of it."""
     request = capture.request
     found = capture.store.open(request.checkpoint_id, request.version, capture.published.digest)
     try:
         verify(found)
     finally:
         found.close()
+
+
+def _is_to_be_proved(capture: Capture) -> bool:
+    return capture.environment.proof
+
+
+def _prove(capture: Capture) -> None:
+    """Restore what was published, here: Ready means that it was restored once."""
+    request = capture.request
+    restore = Restore(request.place, capture.lock, capture.init_pid, capture.environment)
+    restore.request = RestoreRequest(
+        place=request.place,
+        checkpoint_id=request.checkpoint_id,
+        version=request.version,
+        base_path=request.base_path,
+        through_pod=request.through_pod,
+        manifest_digest=capture.published.digest,
+    )
+    prove(restore, capture.plan.pids, request.probe)
+
+
+def _report(capture: Capture) -> None:
     capture.lock.captured()
 
 
@@ -170,15 +191,10 @@ CAPTURE: Final = (
     Phase(ReportPhase.FILES, _save_files),
     Phase(ReportPhase.PUBLISH, _publish, undo=_withdraw),
     Phase(ReportPhase.VERIFY, _verify),
+    Phase(ReportPhase.PROOF, _prove, is_needed=_is_to_be_proved),
+    Phase(ReportPhase.VERDICT, _report),
 )
-"""From a claimed container to a verified artifact. The staging directory ends with the context, whatever happens."""
-
-
-def open_store(path: PurePosixPath, init_pid: int, environment: NodeEnvironment, *, through_pod: bool) -> Backend:
-    """Open checkpoint storage, the agent's or the container's."""
-    if through_pod:
-        return DirectoryBackend(open_pod_mount(str(path), init_pid, environment.proc))
-    return DirectoryBackend(open_agent_mount(str(path)))
+"""From a claimed container to a proved artifact. The staging directory ends with the context, whatever happens."""
 
 
 def _check_volume(init_pid: int, volume: Volume, environment: NodeEnvironment) -> None:

@@ -29,6 +29,8 @@ class CapturePlan:
     container: manifest.Container
     process: manifest.Process
     used_mounts: tuple[str, ...]
+    pids: tuple[int, ...] = ()
+    """Host pids of the tree."""
     cuda_pids: tuple[int, ...] = ()
     """Host pids of the CUDA processes."""
     gpu: manifest.Gpu | None = None
@@ -73,6 +75,7 @@ def plan_capture(
         container=_container(request, seen),
         process=_process(seen, worker),
         used_mounts=tuple(sorted(used - {"/"})),
+        pids=worker.pids,
         cuda_pids=tuple(use.processes) if use else (),
         gpu=describe(use, worker.in_use) if use else None,
     )

@@ -30,6 +30,8 @@ class NodeEnvironment:
     longest: float = 7200.0
     """Seconds that one capture or restore may take."""
     node: str = ""
+    proof: bool = True
+    """Whether an artifact is restored once before a capture has succeeded."""
     gpus: Gpus = field(default_factory=NoGpus)
     cuda: Cuda = field(default_factory=NoGpus)
 

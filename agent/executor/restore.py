@@ -19,13 +19,13 @@ from agent.container.rootfs import Changes
 from agent.criu.driver import CriuRestore
 from agent.errors import ContainerError
 from agent.executor.api import ContainerRef, RestoreRequest
-from agent.executor.capture import open_store
 from agent.executor.environment import NodeEnvironment
 from agent.executor.gpu_plan import container_devices, plan_devices, refuse_small_limit
 from agent.executor.gpu_restore import await_freed, bring_back, find_cuda_processes
 from agent.executor.lock import ContainerLock
 from agent.executor.phases import Phase
 from agent.executor.restore_checks import Change, RestorePlan, plan_restore
+from agent.executor.store import open_store
 from agent.executor.undo import end_leftovers, undo_files
 from agent.executor.undo_journal import Journal
 from artifact.manifest import DELETED_FILES

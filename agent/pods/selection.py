@@ -14,6 +14,7 @@ from contract.api import checkpoint as ckpt
 from contract.api import keys
 from contract.api.states import AgentReason, CaptureStatus, GateEnd, Phase, ReadySignal, RestoreStatus
 from contract.config.storage import BadIdError, Storage, check_id
+from contract.pods.probe import serving_probe
 from kube.api import Object
 
 KUBELET_PODS: Final = PurePosixPath("/var/lib/kubelet/pods")
@@ -176,7 +177,9 @@ def capture(pod: Object, job: Object, ready_for: float, storage: Storage) -> Cap
     status = _status(pod, target)
     place = _place(pod, target, container_id(status))
     image, image_id = (str(status.get(key) or "") for key in ("image", "imageID"))
-    return CaptureRequest(place, checkpoint_id, version, base_path, storage.in_pod, image, image_id)
+    container = ckpt.find_container(pod.get("spec") or {}, target) or {}
+    probe = serving_probe(container, str((pod.get("status") or {}).get("podIP") or ""))
+    return CaptureRequest(place, checkpoint_id, version, base_path, storage.in_pod, image, image_id, probe)
 
 
 def provide_image_config(pod: Object) -> ImageConfigRequest | None:

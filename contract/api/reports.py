@@ -53,6 +53,7 @@ class ReportPhase(StrEnum):
     GPU_RESTORE = "gpu-restore"
     DUMP = "dump"
     PUBLISH = "publish"
+    PROOF = "proof"
     OTHER = OTHER_PHASE
     TOTAL = "total"
 

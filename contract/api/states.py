@@ -279,5 +279,7 @@ class AgentReason(StrEnum):
     GPU_FAILED = "gpu-failed"
     GPU_MISMATCH = "gpu-mismatch"
     MEMORY_LIMIT = "memory-limit"
+    # The proof of an artifact
+    PROOF_FAILED = "proof-failed"
     # None of these
     INTERNAL_ERROR = "internal-error"

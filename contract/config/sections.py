@@ -370,6 +370,14 @@ class Gpu(Section):
     """Folder of the node that holds the driver; empty: the usual ones are looked at."""
 
 
+class Capture(Section):
+    """How captures are done."""
+
+    proof: Literal["Restore", "Read"] = Field(
+        default="Restore", description="What makes an artifact Ready: restored once where it was captured, or read."
+    )
+
+
 class OperatorClaim(Section):
     """The platform chart's words for the volume."""
 

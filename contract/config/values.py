@@ -40,6 +40,7 @@ class Values(block.Section):
     runtime: block.Runtime = block.Runtime()
     openshift: block.OpenShift = block.OpenShift()
     gpu: block.Gpu = block.Gpu()
+    capture: block.Capture = block.Capture()
     storage: block.StorageValues = block.StorageValues()
     daemonset: block.DaemonSet = block.DaemonSet()
     control_plane: block.ControlPlane = block.ControlPlane()

@@ -30,7 +30,7 @@ JOB_FAILED: Final = "job-failed"
 DEADLINE: Final = "deadline-exceeded"
 REASONS: Final = (*AgentReason, UNKNOWN_REASON, JOB_FAILED, DEADLINE)
 CAPTURE_PHASES: Final = (
-    *("inspect", "gpu-lock", "gpu-checkpoint", "dump", "files", "publish", "verify"),
+    *("inspect", "gpu-lock", "gpu-checkpoint", "dump", "files", "publish", "verify", "proof"),
     *("other", "total"),
 )
 _PASS: Final = (0.005, 0.02, 0.1, 0.5, 2, 10)

@@ -20,7 +20,13 @@ from kube.api import Object
 
 RESTORED: Final = "restored"
 FAILED: Final = "failed"
-_CAPTURE_ONLY: Final = (ReportPhase.GPU_LOCK, ReportPhase.GPU_CHECKPOINT, ReportPhase.DUMP, ReportPhase.PUBLISH)
+_CAPTURE_ONLY: Final = (
+    ReportPhase.GPU_LOCK,
+    ReportPhase.GPU_CHECKPOINT,
+    ReportPhase.DUMP,
+    ReportPhase.PUBLISH,
+    ReportPhase.PROOF,
+)
 PHASES: Final = tuple(phase for phase in ReportPhase if phase not in _CAPTURE_ONLY)
 MAX_UNSEEN: Final = 10_000
 """Restores that wait for a first scrape; where nobody scrapes nobody misses the exact moment."""

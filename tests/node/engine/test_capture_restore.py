@@ -330,10 +330,16 @@ async def test_check_names_what_is_missing(folder):
     path, criu = folder
     values = load_values("")
     good = NodeEnvironment(
-        criu=EnteringCriu(criu, path / "work", values.config.criu), work=path, kubelet_pods=path / "pods"
+        criu=EnteringCriu(criu, path / "work", values.config.criu),
+        work=path,
+        kubelet_pods=path / "pods",
+        host_root=Path("/"),
     )
     bad = NodeEnvironment(
-        criu=EnteringCriu(path, path / "work", values.config.criu), work=path, kubelet_pods=path / "none"
+        criu=EnteringCriu(path, path / "work", values.config.criu),
+        work=path,
+        kubelet_pods=path / "none",
+        host_root=Path("/"),
     )
     assert () == await NodeEngine(good).check()
     assert 2 == len(await NodeEngine(bad).check())

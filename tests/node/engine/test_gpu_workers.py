@@ -116,7 +116,7 @@ async def test_a_limit_that_cannot_hold_the_device_memory(node):
     assert not {phase for phase in outcome.seconds if phase in ("gpu-lock", "dump")}
 
 
-@pytest.mark.parametrize("number", each(CAPTURE, but=("inspect", "files", "publish", "verify")))
+@pytest.mark.parametrize("number", each(CAPTURE, but=("inspect", "files", "publish", "verify", "proof", "verdict")))
 async def test_a_failed_capture_leaves_the_worker_with_its_devices(node, monkeypatch, number):
     """CRIU ends the worker once it has dumped it; whatever fails before that is undone in place."""
     source = ready(node, **gpu())
@@ -148,8 +148,17 @@ async def test_a_restore_that_fails_leaves_nothing(node, monkeypatch, number):
     assert target.says("outcome NOT_MANAGED").startswith(COLD)
 
 
+async def test_device_state_that_cannot_come_back_is_found_by_the_proof(node):
+    source = ready(node, **gpu(oom=""))
+    outcome = await node.capture(source, "gpu-proof")
+    assert (False, AgentReason.PROOF_FAILED) == (outcome.ok, outcome.reason)
+    assert "gpu-restore: CUDA restore of process" in outcome.message
+    assert not (node.store / "gpu-proof/versions/1").exists()
+
+
 async def test_too_little_device_memory_at_the_restore_ends_in_a_cold_start(node):
     """The driver says so only in the call; it cannot be made twice, so the tree is ended."""
+    node.engine._environment = replace(node.environment, proof=False)
     _, digest = await captured(node, "gpu-oom", **gpu(oom=""))
     target = node.start(devices="nvidia0")
     target.init()

@@ -22,7 +22,6 @@ GPU = "nvidia.com/gpu"
 ROOT = "/opt/stand-in-driver"
 DEVICE = "/opt/stand-in-driver/nvidia0"
 RESTORED = control_files.LOG_RESTORED.partition("{")[0]
-COLD = control_files.LOG_COLD_START.partition("{")[0]
 
 
 @pytest.fixture(scope="module")
@@ -103,15 +102,12 @@ def test_a_gpu_pod_is_captured_and_restored(gpus: Kubectl, clean: str):
     assert token
 
 
-def test_a_gpu_without_memory_ends_in_a_cold_start(gpus: Kubectl, clean: str):
-    assert "Ready" == checkpoint(gpus, clean, oom="")["status"]["phase"]
-    pod(gpus, clean, clean)
-    node.await_answer(gpus, clean)
-
-    assert node.first_line(gpus, clean).startswith(COLD)
-    report = json.loads(node.reported(gpus, clean)["metadata"]["annotations"][keys.ANN_RESTORE_REPORT])
-    assert ("failed", "gpu-memory") == (report["outcome"], report["reason"])
-    assert "[b'R']" == states(gpus, clean)
+def test_device_state_that_cannot_come_back_is_never_ready(gpus: Kubectl, clean: str):
+    failed = checkpoint(gpus, clean, oom="")
+    assert "Failed" == failed["status"]["phase"]
+    assert "the artifact cannot be restored, not even where it was captured: gpu-restore" in json.dumps(
+        failed["status"]
+    )
 
 
 def test_a_memory_limit_that_is_too_small(gpus: Kubectl, clean: str):

@@ -1,0 +1,85 @@
+"""An artifact is restored where it was captured before anything says that it is there."""
+
+import os
+
+import pytest
+
+from contract.api import control_files
+from contract.api.states import AgentReason
+from contract.pods.probe import Probe
+from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
+from tests.support.fixtures.engine import captured, ready
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
+
+HTTP = Probe("HTTP", "127.0.0.1", 8000)
+START = """
+import os, socket, sys, threading, time
+sys.path.insert(0, "/tools")
+import snapshot_sdk
+"""
+ENDS = "print('warm', flush=True)\nsys.exit(snapshot_sdk.quiesce() is snapshot_sdk.Outcome.RESTORED)"
+SILENT = "print('warm', flush=True)\nsnapshot_sdk.quiesce()\nthreading.Event().wait()"
+BINDS = """
+server = socket.socket()
+server.bind(("127.0.0.1", 8000))
+server.listen()
+client = socket.create_connection(("127.0.0.1", 8000))
+accepted, _ = server.accept()
+accepted.close()
+client.close()
+print("warm", flush=True)
+snapshot_sdk.quiesce()
+while True:
+    server.accept()[0].close()
+"""
+
+
+def worker(node, script: str) -> BareContainer:
+    source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", START + script)
+    source.says("warm")
+    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    return source
+
+
+@pytest.mark.parametrize(
+    "probe", [pytest.param(HTTP, id="http"), pytest.param(Probe("TCP", "127.0.0.1", 8000), id="tcp"), None]
+)
+async def test_a_worker_that_serves_again_is_captured(node, probe):
+    source = ready(node)
+    outcome = await node.capture(source, f"proof-{probe.kind.lower() if probe else 'none'}", probe=probe)
+    assert outcome.ok, outcome
+    assert outcome.seconds["proof"] > 0
+    assert 0 == source.code()
+    assert not (source.control / control_files.RESTORE_COMPLETE).exists()
+
+
+async def test_a_worker_that_ends_when_it_is_restored_is_not(node):
+    source = worker(node, ENDS)
+    outcome = await node.capture(source, "proof-ends")
+    assert (False, AgentReason.PROOF_FAILED) == (outcome.ok, outcome.reason)
+    assert "ended at once" in outcome.message
+    assert 1 == source.code()
+    assert not (node.store / "proof-ends/versions/1").exists()
+
+
+async def test_a_worker_whose_probe_does_not_pass_is_not(node, monkeypatch):
+    monkeypatch.setattr("agent.executor.proof.PROBE_SECONDS", 1.0)
+    outcome = await node.capture(worker(node, SILENT), "proof-silent", probe=HTTP)
+    assert (False, AgentReason.PROOF_FAILED) == (outcome.ok, outcome.reason)
+    assert "probe does not pass within 1 s" in outcome.message
+
+
+async def test_a_connection_in_time_wait_does_not_keep_the_port(node):
+    """The listener has no SO_REUSEADDR, and the proof is in the network of the capture."""
+    outcome = await node.capture(worker(node, BINDS), "proof-port", probe=Probe("TCP", "127.0.0.1", 8000))
+    assert outcome.ok, outcome
+
+
+async def test_the_proof_leaves_the_artifact_as_it_was(node):
+    before, digest = await captured(node, "proof-whole")
+    target = node.start()
+    target.init()
+    outcome = await node.restore(target, "proof-whole", digest)
+    assert outcome.ok, outcome
+    assert before == target.get()

@@ -1,0 +1,47 @@
+"""Which of a container's probes can be asked from outside, and what it asks."""
+
+import pytest
+
+from contract.pods.probe import Probe, serving_probe
+
+HTTP = {"httpGet": {"path": "/health", "port": 8000}}
+EXEC = {"exec": {"command": ["true"]}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param({}, None, id="none"),
+        pytest.param({"readinessProbe": EXEC}, None, id="a-program"),
+        pytest.param({"livenessProbe": HTTP}, None, id="liveness-says-nothing-of-serving"),
+        pytest.param({"readinessProbe": HTTP}, Probe("HTTP", "10.1.2.3", 8000, "/health"), id="http"),
+        pytest.param({"startupProbe": HTTP}, Probe("HTTP", "10.1.2.3", 8000, "/health"), id="startup"),
+        pytest.param(
+            {"readinessProbe": EXEC, "startupProbe": HTTP}, Probe("HTTP", "10.1.2.3", 8000, "/health"), id="the-other"
+        ),
+        pytest.param(
+            {"readinessProbe": {"httpGet": {"port": "443", "scheme": "HTTPS", "host": "h"}, "timeoutSeconds": 3}},
+            Probe("HTTPS", "h", 443, timeout=3.0),
+            id="https",
+        ),
+        pytest.param(
+            {"readinessProbe": {"tcpSocket": {"port": "web"}}, "ports": [{"name": "web", "containerPort": 80}]},
+            Probe("TCP", "10.1.2.3", 80),
+            id="named-port",
+        ),
+        pytest.param({"readinessProbe": {"tcpSocket": {"port": "web"}}}, None, id="no-such-port"),
+        pytest.param(
+            {"readinessProbe": {"httpGet": {"port": 1, "httpHeaders": [{"name": "Host", "value": "x"}]}}},
+            Probe("HTTP", "10.1.2.3", 1, headers=(("Host", "x"),)),
+            id="headers",
+        ),
+    ],
+)
+def test_the_probe_that_says_that_a_worker_serves(fields, expected):
+    assert expected == serving_probe({"name": "main", **fields}, "10.1.2.3")
+
+
+def test_a_pod_without_an_address_is_asked_on_loopback():
+    found = serving_probe({"readinessProbe": HTTP}, "")
+    assert found is not None
+    assert "127.0.0.1" == found.host
