@@ -15,6 +15,7 @@ from artifact.manifest import parse_manifest
 from contract.api import control_files
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
+from contract.pods.probe import Probe
 from tests.support.fixtures.bare_container import BareContainer, node_folder, wait_for
 from tests.support.fixtures.engine import COLD, Node
 from tests.support.fixtures.runc_container import RuncContainer
@@ -22,11 +23,13 @@ from tests.support.fixtures.tools import unpack_tools
 
 pytestmark = pytest.mark.gpu
 
-WORKER = Path(__file__).parent / "torch_worker.py"
+WORKERS = Path(__file__).parent
+PROBE = Probe("HTTP", "127.0.0.1", 8000, timeout=20.0)
 CONTROL = [name for name in ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools") if (Path("/dev") / name).exists()]
 CARDS = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
 CARD = " ".join([*CONTROL, *CARDS[:1]])
 BOTH = " ".join([*CONTROL, *CARDS[:2]])
+NCCL = {"NCCL_SOCKET_IFNAME": "lo", "NCCL_NVLS_ENABLE": "0", "TORCH_NCCL_ENABLE_MONITORING": "0"}
 START_SECONDS = 120.0
 MIB = 1 << 20
 
@@ -35,7 +38,8 @@ MIB = 1 << 20
 def folder() -> Iterator[tuple[Path, Path]]:
     with node_folder() as path:
         criu = unpack_tools(path)
-        shutil.copy(WORKER, path / "tools/torch_worker.py")
+        for script in WORKERS.glob("*_worker.py"):
+            shutil.copy(script, path / "tools")
         yield path, criu
 
 
@@ -52,12 +56,18 @@ def node(folder) -> Iterator[Node]:
 
 def start(node: Node, kind: type[BareContainer], *arguments: str, mebibytes: int = 1024, flags=(), **options):
     """Start a container; on a machine's own devices if it is bare, on the named ones by runc."""
-    command = ["--", sys.executable, "/tools/torch_worker.py", str(mebibytes), *flags]
+    script = options.pop("script", "torch_worker.py")
+    command = [
+        "--",
+        sys.executable,
+        f"/tools/{script}",
+        *([str(mebibytes), *flags] if script == "torch_worker.py" else []),
+    ]
     if kind is RuncContainer:
         options = {"devices": CARD} | options
     else:
         options.pop("devices", None)
-    environment = {"HOME": "/tmp", "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", "")}
+    environment = {"HOME": "/tmp", "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", "")} | options.pop("env", {})
     return node.start_as(kind, *arguments, *command, shm="1g", env=environment, **options)
 
 
@@ -85,7 +95,7 @@ async def round_trip(node: Node, name: str, figure: Callable[[str], None], **opt
     source, twin = (start(node, kind, "--capture", **options) for _ in range(2))
     until_ready(source)
     steps = [source.get() for _ in range(3)]
-    captured = await node.capture(source, name)
+    captured = await node.capture(source, name, probe=PROBE)
     assert captured.ok, captured
     expected = [until_ready(twin).get() for _ in range(6)]
     target = start(node, kind, **options)
@@ -222,3 +232,22 @@ class TestTwoCards:
         outcome = await node.restore(target, "more", captured.manifest_digest)
         assert (False, AgentReason.GPU_MISMATCH) == (outcome.ok, outcome.reason)
         assert target.says(COLD)
+
+    async def test_ranks_over_host_memory_go_on(self, node, figure):
+        env = NCCL | {"NCCL_P2P_DISABLE": "1"}
+        options = {"user": 1000, "devices": BOTH, "script": "ranks_worker.py", "env": env}
+        await round_trip(node, "ranks-host", figure, **options)
+
+    async def test_ranks_over_peer_memory_are_refused_by_the_proof(self, node, figure):
+        source = ready(node, user=1000, devices=BOTH, script="ranks_worker.py", env=NCCL)
+        assert source.get()
+        outcome = await node.capture(source, "ranks-peer", probe=PROBE)
+        assert (False, AgentReason.PROOF_FAILED) == (outcome.ok, outcome.reason), outcome
+        assert not list(node.store.glob("ranks-peer/versions/*"))
+        figure(outcome.message)
+
+    async def test_peer_access_between_cards_of_one_process(self, node, figure):
+        """Works on some machines and sizes, and not on others: whatever it is, the proof says so."""
+        outcome = await node.capture(ready(node, user=1000, devices=BOTH, flags=("peer",)), "peer", probe=PROBE)
+        assert outcome.ok or outcome.reason == AgentReason.PROOF_FAILED
+        figure(f"captured {outcome.ok}: {outcome.message}")
