@@ -299,7 +299,14 @@ def _mount_taken(candidate: Candidate) -> str | None:
 
 
 def _entrypoint_unknown(candidate: Candidate) -> str | None:
-    return str(candidate.patch) if isinstance(candidate.patch, EntrypointUnknownError) else None
+    if not isinstance(candidate.patch, EntrypointUnknownError):
+        return None
+    # While the checkpoint is refused for its state, a capture is to come, which notes what the image runs.
+    to_come = any(check(candidate) for check in _OF_ITS_STATE)
+    return None if to_come else str(candidate.patch)
+
+
+_OF_ITS_STATE: Final = (_checkpoint_requested, _checkpoint_deleting, _checkpoint_failed, _checkpoint_not_ready)
 
 
 REQUEST_CHECKS: Final[tuple[Row, ...]] = (

@@ -17,7 +17,7 @@ from contract.api.volume_claims import Claims, unknown
 from contract.config.values import Values
 from contract.pods.restore_patch import annotation_operations
 from webhook.candidate import Candidate, Json, Lookup
-from webhook.checks import REQUEST_CHECKS, SOURCE_CHECKS, Refusal, first_refusal
+from webhook.checks import REQUEST_CHECKS, SOURCE_CHECKS, Refusal, all_refusals, first_refusal
 
 _COMMAND_LINE: Final = ("command", "args")
 
@@ -49,6 +49,14 @@ def decide(request: Mapping[str, Any], lookup: Lookup, values: Values, claims: C
     if refusal := first_refusal(SOURCE_CHECKS, candidate):
         return _refused(candidate, refusal, candidate.notes)
     return _shaped(candidate)
+
+
+def refusals(request: Mapping[str, Any], lookup: Lookup, values: Values, claims: Claims = unknown) -> list[Refusal]:
+    """Return all that keeps the same pod from being mutated, so that all can be corrected at once.
+
+    The first is what ``decide`` answers with; there is none if that mutates the pod.
+    """
+    return all_refusals(Candidate(request, lookup, values, claims))
 
 
 def _shaped(candidate: Candidate) -> Decision:

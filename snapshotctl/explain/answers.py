@@ -26,6 +26,7 @@ from controller.workloads.pods import checkpoint_name
 from kube.api import Object
 
 if TYPE_CHECKING:
+    from webhook.checks import Refusal
     from webhook.decide import Decision
 
 _UNKNOWN: Final = ("A code of another version of this system.", "Use the snapshotctl of that release.", "")
@@ -92,10 +93,13 @@ class Answer:
     checkpoint: str = ""
     """Name of the DynamoCheckpoint that it is about, whether there is one or not."""
     notes: tuple[str, ...] = ()
+    also_refused: tuple[Finding, ...] = ()
+    """What else keeps such a pod, created now, from being restored: it would be said once the first is corrected."""
 
     def as_json(self) -> Object:
         """For programs."""
-        return asdict(self) | {"outcome": self.outcome.value}
+        written = asdict(self)
+        return written | {"outcome": self.outcome.value, "alsoRefused": written.pop("also_refused")}
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,8 @@ class Facts:
     logs: Mapping[str, str] = field(default_factory=dict)
     """First lines of the targets' logs, by container."""
     notes: tuple[str, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    """All that keeps such a pod from being mutated today, what decided first."""
 
 
 def finding(stage: Stage, table: Mapping[str, Reason], code: str, message: str, subject: str = "") -> Finding:
@@ -139,6 +145,8 @@ class Ruling:
     checkpoint: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
     """What the decision did not know."""
+    refusals: tuple[Refusal, ...] = ()
+    """All that keeps the pod from being mutated, what decided first; empty: nothing does."""
 
 
 def predicted(
@@ -161,7 +169,13 @@ def predicted(
     outcome = outcomes.get(decision.code, Outcome.REFUSED if required else Outcome.COLD)
     # Of the warnings, one only repeats the message for those who create pods by hand.
     notes += tuple(each for each in decision.warnings if decision.message not in each)
-    return Answer(origin, namespace, outcome, decision.code.value, _named(findings, ruling.name), ruling.name, notes)
+    also = _named(_also(Stage.ADMISSION, ruling.refusals[1:]), ruling.name)
+    named = _named(findings, ruling.name)
+    return Answer(origin, namespace, outcome, decision.code.value, named, ruling.name, notes, also)
+
+
+def _also(stage: Stage, refusals: Iterable[Refusal], subject: str = "") -> list[Finding]:
+    return [finding(stage, ADMISSION, code, message, subject) for code, message in refusals]
 
 
 def state_of(checkpoint: Mapping[str, Any]) -> Finding:
@@ -206,13 +220,25 @@ def lived(facts: Facts) -> Answer:
             outcome = Outcome.REFUSED
     if facts.checkpoint is not None:
         findings.append(state_of(facts.checkpoint))
+    also: list[Finding] = []
     if facts.now is not None and admission.meaning != CAPTURE_POD:
-        words = facts.unasked if facts.unasked and facts.now.code != Admission.NOT_OPTED_IN else facts.now.message
-        said = Admission.NAMESPACE_EXCLUDED if words == facts.unasked else facts.now.code
-        findings.append(finding(Stage.NOW, ADMISSION, said, words or "", facts.template))
+        unasked = facts.unasked if facts.now.code != Admission.NOT_OPTED_IN else None
+        words = unasked or facts.now.message
+        said = Admission.NAMESPACE_EXCLUDED if unasked else facts.now.code
+        findings.append(finding(Stage.NOW, ADMISSION, said, words, facts.template))
+        also = _also(Stage.NOW, facts.refusals if unasked else facts.refusals[1:], facts.template)
     name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace", "")
     about = checkpoint_name(dict(pod))
-    return Answer(f"Pod/{name}", namespace, outcome, str(code), _named(findings, about), about, facts.notes)
+    return Answer(
+        f"Pod/{name}",
+        namespace,
+        outcome,
+        str(code),
+        _named(findings, about),
+        about,
+        facts.notes,
+        _named(also, about),
+    )
 
 
 def _by_now(admission: Finding, now: Decision | None) -> Finding:

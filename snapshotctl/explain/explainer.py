@@ -6,14 +6,15 @@ The decision looks checkpoints and claims up in memory, so it is asked again unt
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from contract.api import keys
 from contract.api.checkpoint import TargetError, annotations_of, labels_of, target_containers
 from contract.api.states import Admission, RestoreStatus
 from contract.api.volume_claims import Claims, ClaimState, unknown
+from contract.config.values import Values
 from controller.graphs.objects import label_value
 from controller.workloads.pods import checkpoint_name
 from kube.api import KubeClient, Object
@@ -38,8 +39,9 @@ from snapshotctl.live.errors import not_installed
 from snapshotctl.live.suggestions import not_found
 from snapshotctl.offline.objects import namespace_of
 from snapshotctl.offline.workload_pods import Candidate, candidates, name_of
-from webhook.candidate import opted_in
-from webhook.decide import Decision, decide
+from webhook.candidate import Lookup, opted_in
+from webhook.checks import Refusal
+from webhook.decide import Decision, decide, refusals
 from webhook.pod_schema import malformed
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ _GRAPHS_VALUE: Final = "graphDeployments.enabled=true"
 MANY: Final = 16
 """Pods from which on all checkpoints of their namespaces are read at once."""
 Key = tuple[str, str]
+T = TypeVar("T")
 
 
 class Explainer:
@@ -72,7 +75,27 @@ class Explainer:
 
     async def ask(self, pod: Mapping[str, Any], namespace: str) -> Ruling:
         """Decide about a pod that is created in *namespace*; a manifest has to be ``as_sent``."""
-        request = {"operation": "CREATE", "namespace": namespace, "object": pod}
+        request: Object = {"operation": "CREATE", "namespace": namespace, "object": pod}
+        decision, wanted, looked = await self._settled(decide, request)
+        name, checkpoint = (wanted[-1][1], self._known[wanted[-1]]) if wanted else ("", None)
+        notes = tuple(filter(None, map(self._claims.note, looked)))
+        return Ruling(decision, name, checkpoint, notes, await self._refusals(request, decision))
+
+    async def _refusals(self, request: Object, decision: Decision) -> tuple[Refusal, ...]:
+        """Return all that keeps a refused pod from being mutated, what decided first."""
+        if decision.code in (Admission.RESTORE_SHAPED, Admission.HELD):
+            return ()
+        try:
+            found, _, _ = await self._settled(refusals, request)
+        except KubeError:
+            # The decision itself did not need what may not be read.
+            return (Refusal(decision.code, decision.message),)
+        return tuple(found)
+
+    async def _settled(
+        self, question: Callable[[Object, Lookup, Values, Claims], T], request: Object
+    ) -> tuple[T, list[Key], list[str]]:
+        """Ask until all is known that was looked up; return the answer, the checkpoints and the claims' namespaces."""
         while True:
             wanted: list[Key] = []
             looked: list[str] = []
@@ -85,10 +108,9 @@ class Explainer:
                 looked.append(where)
                 return self._claims.of(where)
 
-            decision = decide(request, look_up, self.release.values, look_at)
+            answer = question(request, look_up, self.release.values, look_at)
             if not await self._learn_of(wanted, looked):
-                found = (wanted[-1][1], self._known[wanted[-1]]) if wanted else ("", None)
-                return Ruling(decision, *found, tuple(filter(None, map(self._claims.note, looked))))
+                return answer, wanted, looked
 
     async def _learn_of(self, wanted: Sequence[Key], looked: Sequence[str]) -> bool:
         """Read what the decision asked for and was not known; return whether there was any."""
@@ -204,7 +226,11 @@ def _as_asked(release: Release, ruling: Ruling, pod: Mapping[str, Any], namespac
     if not opted_in(pod):
         return Ruling(Decision(Admission.NOT_OPTED_IN, NOT_ASKED_FOR))
     words = release.unasked(namespace, labels_of(pod))
-    return ruling if words is None else Ruling(Decision(Admission.NAMESPACE_EXCLUDED, words))
+    if words is None:
+        return ruling
+    first = Refusal(Admission.NAMESPACE_EXCLUDED, words)
+    others = (each for each in ruling.refusals if each.code != first.code)
+    return Ruling(Decision(*first), refusals=(first, *others))
 
 
 async def about_workload(kube: Client, explainer: Explainer, kind: str, name: str, namespace: str) -> list[Answer]:
@@ -259,7 +285,9 @@ async def about_pod(kube: Client, explainer: Explainer, name: str, namespace: st
     checkpoint = ruling.checkpoint if named in ("", ruling.name) else await explainer.checkpoint(namespace, named)
     logs, notes = await _logs(kube, pod)
     unasked = explainer.release.unasked(namespace, labels_of(pod))
-    return lived(Facts(pod, checkpoint, ruling.decision, origin, unasked, logs, (*notes, *ruling.notes)))
+    return lived(
+        Facts(pod, checkpoint, ruling.decision, origin, unasked, logs, (*notes, *ruling.notes), ruling.refusals)
+    )
 
 
 async def _template(kube: KubeClient, pod: Object) -> tuple[Object, str]:

@@ -46,6 +46,8 @@ def _paragraph(answer: Answer) -> Iterator[str]:
         deciding = found.code == answer.code and not advised
         yield from _finding(found, deciding=deciding)
         advised = advised or deciding
+    for found in answer.also_refused:
+        yield _lines("then also", f"{found.code}: {found.message}")
     for note in answer.notes:
         yield _lines("note", note)
 

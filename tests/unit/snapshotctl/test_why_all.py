@@ -1,0 +1,121 @@
+"""``snapshotctl why`` names all that keeps a pod from being restored, and ``plan`` the same of a checkpoint."""
+
+import json
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from contract.api import keys
+from contract.api.states import Admission
+from snapshotctl.__main__ import main
+from snapshotctl.explain.answers import Facts, Stage, lived
+from snapshotctl.view.answer_text import as_text
+from tests.support.builders.objects import checkpoint, container, opted_in, ready, template
+from webhook.checks import Refusal
+from webhook.decide import Decision
+
+GPU = {"limits": {"nvidia.com/gpu": "1"}}
+WITH_GPUS = "gpu: {enabled: true}\n"
+
+
+@pytest.fixture
+def run(tmp_path):
+    def invoke(verb, values, *arguments, **files):
+        for name, obj in {"values": yaml.safe_load(values), **files}.items():
+            (tmp_path / name).write_text(yaml.safe_dump(obj))
+        paths = [str(tmp_path / each[1:]) if each.startswith("@") else each for each in arguments]
+        return CliRunner().invoke(main, [verb, *paths, "--values", str(tmp_path / "values")])
+
+    return invoke
+
+
+def manifest(**fields):
+    obj = opted_in(container(image="other:1", resources=GPU), **fields)
+    return obj | {"metadata": obj["metadata"] | {"name": "web"}}
+
+
+WHY = ("-f", "@pod", "--objects", "@objects", "-n", "ns")
+
+
+@pytest.mark.parametrize(
+    ("codes", "values", "stored", "fields"),
+    [
+        pytest.param(
+            ["device-state-unsupported", "pod-unsupported", "image-mismatch"],
+            "{}",
+            ready(),
+            {"hostPID": True},
+            id="gpu",
+        ),
+        pytest.param(["pod-unsupported", "image-mismatch"], WITH_GPUS, ready(), {"hostPID": True}, id="on-gpu-nodes"),
+        pytest.param(["checkpoint-not-ready", "image-mismatch"], WITH_GPUS, checkpoint(), {}, id="not-ready-yet"),
+        pytest.param(["checkpoint-not-found"], WITH_GPUS, ready("other"), {}, id="one"),
+    ],
+)
+def test_every_reason_is_shown_the_deciding_one_first(run, codes, values, stored, fields):
+    files = {"pod": manifest(**fields), "objects": stored}
+    said = run("why", values, *WHY, "-o", "json", **files)
+    text = " ".join(run("why", values, *WHY, **files).stdout.split())
+
+    (answer,) = json.loads(said.stdout)["answers"]
+    assert (3, codes[0], codes[1:]) == (
+        said.exit_code,
+        answer["code"],
+        [each["code"] for each in answer["alsoRefused"]],
+    )
+    assert all(each["message"] and each["remedy"] and each["link"] for each in answer["alsoRefused"])
+    assert f"starts cold: {codes[0]}" in text
+    assert all(f"then also {code}: " in text for code in codes[1:])
+    assert len(codes) - 1 == text.count("then also")
+
+
+def test_a_pod_that_restores_has_no_further_reason(run):
+    obj = opted_in()
+    obj["metadata"]["name"] = "web"
+    said = run("why", "{}", *WHY, "-o", "json", pod=obj, objects=ready())
+
+    (answer,) = json.loads(said.stdout)["answers"]
+    assert ("restore-shaped", []) == (answer["code"], answer["alsoRefused"])
+
+
+MISMATCH = Refusal(Admission.IMAGE_MISMATCH, "has image other:1")
+UNSUPPORTED = Refusal(Admission.POD_UNSUPPORTED, "spec.hostPID must not be true")
+
+
+@pytest.mark.parametrize(
+    ("codes", "unasked"),
+    [
+        pytest.param(["image-mismatch"], None, id="asked"),
+        pytest.param(["pod-unsupported", "image-mismatch"], "another namespace", id="never-asked"),
+    ],
+)
+def test_a_live_pod_shows_what_its_successor_would_meet(codes, unasked):
+    obj = opted_in(annotations={keys.ANN_ADMISSION: "pod-unsupported"})
+    obj["metadata"]["name"] = "web"
+    facts = Facts(obj, now=Decision(*UNSUPPORTED), unasked=unasked, refusals=(UNSUPPORTED, MISMATCH))
+    answer = lived(facts)
+
+    assert codes == [each.code for each in answer.also_refused]
+    assert {Stage.NOW} == {each.stage for each in answer.also_refused}
+    assert "then also image-mismatch: has image other:1" in " ".join(as_text([answer], ()).split())
+
+
+@pytest.mark.parametrize(
+    ("phase", "words", "values"),
+    [
+        pytest.param("Failed", "DeviceStateUnsupported", "{}", id="refused"),
+        pytest.param("Creating", "create Job/ns/checkpoint-job-", WITH_GPUS, id="on-gpu-nodes"),
+    ],
+)
+def test_plan_forecasts_the_same_of_a_checkpoint(run, phase, words, values):
+    obj = checkpoint(
+        pod_template=template(container(resources=GPU)),
+        labels={keys.LABEL_CHECKPOINT_ID: "a"},
+        status={"phase": "Pending", "checkpointID": "a"},
+    )
+    said = run("plan", values, "-f", "@objects", objects=obj)
+
+    assert 0 == said.exit_code, said.output
+    assert words in said.stdout
+    assert f"+  phase: {phase}" in said.stdout
