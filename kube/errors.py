@@ -25,6 +25,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+# The API server's words for a path that it does not serve at all, with and without its group.
+_UNKNOWN_PATH: Final = ("could not find the requested resource", "404 page not found")
 MAX_MESSAGE: Final = 2048
 """Characters kept of a server's message: an Invalid answer can quote a whole pod template."""
 HTTP_CONFLICT: Final = 409
@@ -70,6 +72,11 @@ class ForbiddenError(ApiError):
 
 class NotFoundError(ApiError):
     """404: no such object, namespace or kind."""
+
+    @property
+    def of_kind(self) -> bool:
+        """Whether the server does not know the kind, so that nothing is said about the object."""
+        return any(words in self.message for words in _UNKNOWN_PATH)
 
 
 class ConflictError(ApiError):

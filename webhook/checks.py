@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from contract.api import checkpoint as ckpt
 from contract.api import keys
+from contract.api.gpus import gpu_count
 from contract.api.states import Admission, Phase
 from contract.config.storage import BadIdError, StorageError
 from contract.pods import common
@@ -170,7 +171,7 @@ def _no_ready_signal(candidate: Candidate) -> str | None:
 
 
 def _not_capturable(candidate: Candidate) -> str | None:
-    return _field(common.not_capturable(candidate.target)) if candidate.automatic else None
+    return _field(common.not_capturable(candidate.target, gpu_count(candidate.target))) if candidate.automatic else None
 
 
 # What needs the checkpoint

@@ -102,6 +102,7 @@ class CheckpointReason(StrEnum):
     INVALID_ID = "InvalidCheckpointID"
     DUPLICATE_ID = "DuplicateCheckpointID"
     GMS_DISABLED = "GMSSnapshotDisabled"
+    CLAIM_TEMPLATE_MISSING = "ClaimTemplateMissing"
     TEMPLATE_ACCEPTED = "TemplateAccepted"
     TEMPLATE_INVALID = "TemplateInvalid"
     JOB_FORBIDDEN = "JobForbidden"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from contract.api import checkpoint as ckpt
 from contract.api import control_files, keys
-from contract.api.gpus import gpu_count
+from contract.api.gpus import NO_TEMPLATES, ClaimTemplates, total_gpus
 from contract.api.states import ReadySignal
 from contract.config.storage import BadIdError, check_id
 from contract.pods import common
@@ -30,6 +30,7 @@ Json = dict[str, Any]
 
 MAX_JOB_NAME: Final = 63
 """The Job's name becomes a label value on its pods."""
+_SPEC: Final = "spec.job.podTemplateSpec.spec"
 
 GENERATED_LABELS: Final = frozenset(
     {
@@ -116,8 +117,16 @@ class InvalidTemplateError(ValueError):
         super().__init__(f"{field}: {message}")
 
 
-def build_capture_job(checkpoint: Mapping[str, Any], *, values: Values, storage: Storage) -> Json:
+def build_capture_job(
+    checkpoint: Mapping[str, Any], *, values: Values, storage: Storage, templates: ClaimTemplates = NO_TEMPLATES
+) -> Json:
     """Build the capture Job of a checkpoint, single-attempt, owned by it.
+
+    Args:
+        checkpoint: what is captured.
+        values: the chart's values.
+        storage: the checkpoint volume.
+        templates: those that the target's claims for devices are made from.
 
     Raises:
         ShapeError: where the checkpoint cannot be captured as it is written.
@@ -142,7 +151,7 @@ def build_capture_job(checkpoint: Mapping[str, Any], *, values: Values, storage:
         "activeDeadlineSeconds": ckpt.job_spec(checkpoint).get("activeDeadlineSeconds")
         or keys.DEFAULT_ACTIVE_DEADLINE_SECONDS,
         "ttlSecondsAfterFinished": keys.JOB_TTL_SECONDS,
-        "template": _pod_template(checkpoint, checkpoint_id, version, values, storage),
+        "template": _pod_template(checkpoint, (checkpoint_id, version), values, storage, templates),
     }
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
@@ -174,17 +183,22 @@ def _owner(metadata: Mapping[str, Any]) -> Json | None:
 
 
 def _pod_template(
-    checkpoint: Mapping[str, Any], checkpoint_id: str, version: str, values: Values, storage: Storage
+    checkpoint: Mapping[str, Any],
+    artifact: tuple[str, str],
+    values: Values,
+    storage: Storage,
+    templates: ClaimTemplates,
 ) -> Json:
     template = ckpt.template(checkpoint)
     spec = copy.deepcopy(template.get("spec") or {})
     target = _target(checkpoint, spec)
-    _refuse(checkpoint, spec, target)
+    gpus = total_gpus(spec, target, templates)
+    _refuse(checkpoint, spec, target, gpus)
     _shape_pod(spec, target, values)
-    _shape_target(checkpoint, spec, target, values)
+    _shape_target(checkpoint, spec, target, values, gpus)
     if storage.in_pod:
         _mount_storage(spec, target, storage)
-    return {"metadata": _pod_metadata(checkpoint, checkpoint_id, version, storage), "spec": spec}
+    return {"metadata": _pod_metadata(checkpoint, *artifact, storage), "spec": spec}
 
 
 def _target(checkpoint: Mapping[str, Any], spec: Mapping[str, Any]) -> Json:
@@ -204,14 +218,13 @@ def _target(checkpoint: Mapping[str, Any], spec: Mapping[str, Any]) -> Json:
     return found
 
 
-def _refuse(checkpoint: Mapping[str, Any], spec: Mapping[str, Any], target: Mapping[str, Any]) -> None:
-    path = "spec.job.podTemplateSpec.spec"
+def _refuse(checkpoint: Mapping[str, Any], spec: Mapping[str, Any], target: Mapping[str, Any], gpus: int) -> None:
     if ckpt.uses_gpu_memory_service(checkpoint):
         raise InvalidTemplateError(
             "spec.gpuMemoryService.enabled", "is not supported together with checkpoints; set it to false"
         )
     if problem := common.unsupported(spec):
-        raise InvalidTemplateError(f"{path}.{problem[0]}", problem[1])
+        raise InvalidTemplateError(f"{_SPEC}.{problem[0]}", problem[1])
     probes = target.get("startupProbe") or target.get("readinessProbe")
     if ckpt.ready_signal(checkpoint) == ReadySignal.PROBE and not probes:
         raise InvalidTemplateError(
@@ -219,8 +232,8 @@ def _refuse(checkpoint: Mapping[str, Any], spec: Mapping[str, Any], target: Mapp
             f"no-ready-signal: Probe needs a startup or readiness probe on container {target['name']!r}; "
             "add one, or use File and let the worker write the ready file",
         )
-    if problem := common.not_capturable(target):
-        raise InvalidTemplateError(f"{path}.{problem[0]}", problem[1])
+    if problem := common.not_capturable(target, gpus):
+        raise InvalidTemplateError(f"{_SPEC}.{problem[0]}", problem[1])
 
 
 def _shape_pod(spec: Json, target: Json, values: Values) -> None:
@@ -248,10 +261,10 @@ def _as_sidecar(container: Json) -> Json:
     return {key: value for key, value in container.items() if key not in waits} | {"restartPolicy": "Always"}
 
 
-def _shape_target(checkpoint: Mapping[str, Any], spec: Json, target: Json, values: Values) -> None:
+def _shape_target(checkpoint: Mapping[str, Any], spec: Json, target: Json, values: Values, gpus: int) -> None:
     target["image"] = ckpt.captured_image(checkpoint, values)
     directory = common.control_dir(target)
-    _command(target)
+    _command(target, gpus)
     tools = tools_for(checkpoint, target["image"], values, capture=True)
     _probes(target, directory, ckpt.ready_signal(checkpoint), stock=tools is not None)
     env = [e for e in target.get("env") or () if e.get("name") not in OUR_ENVIRONMENT]
@@ -275,7 +288,7 @@ def _bring_tools(spec: Json, target: Json, tools: Tools) -> None:
         spec["imagePullSecrets"] = _with(spec.get("imagePullSecrets"), {"name": name})
 
 
-def _command(target: Json) -> None:
+def _command(target: Json, gpus: int) -> None:
     command = target.get("command") or []
     if not command:
         target["command"] = [keys.STANDBY, "--capture", "--image-entrypoint", "--"]
@@ -283,7 +296,7 @@ def _command(target: Json) -> None:
     if command[0] == keys.STANDBY:
         # A template taken from a shaped pod: the worker's own command follows the separator.
         command = command[command.index("--") + 1 :]
-    launcher = ["cuda-checkpoint", "--launch-job"] if gpu_count(target) > 1 else []
+    launcher = ["cuda-checkpoint", "--launch-job"] if gpus > 1 else []
     target["command"] = [keys.STANDBY, "--capture", "--", *launcher, *command]
 
 

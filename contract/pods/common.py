@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from contract.api import keys
-from contract.api.gpus import gpu_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,9 +34,9 @@ def unsupported(spec: Mapping[str, Any]) -> tuple[str, str] | None:
     return None
 
 
-def not_capturable(target: Mapping[str, Any]) -> tuple[str, str] | None:
+def not_capturable(target: Mapping[str, Any], gpus: int) -> tuple[str, str] | None:
     """Say why a capture of this container would be refused: the field below ``spec`` and the reason."""
-    if gpu_count(target) > 1 and not target.get("command"):
+    if gpus > 1 and not target.get("command"):
         return (
             f"containers[{target.get('name')}].command",
             "is needed for a worker with more than one GPU: cuda-checkpoint must launch it; write the command out",

@@ -67,6 +67,13 @@ CHECKPOINT_REASONS: Final = (
     ),
     Reason(
         _BEFORE,
+        CheckpointReason.CLAIM_TEMPLATE_MISSING,
+        "The captured container claims devices by a ResourceClaimTemplate that does not exist.",
+        f"Create it in the checkpoint's namespace, or correct the name in the template. {_ITSELF}",
+        "The capture pod would stay without a node, with nothing to say why.",
+    ),
+    Reason(
+        _BEFORE,
         CheckpointReason.TEMPLATE_ACCEPTED,
         "The API server accepts the Job made from the template.",
         NOTHING,

@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Final
 
 from contract.api import keys
-from contract.api.checkpoint import annotations_of, id_of, labels_of
+from contract.api.checkpoint import annotations_of, captured_container, id_of, labels_of, template
+from contract.api.gpus import NO_TEMPLATES, ClaimTemplates, claim_templates
 from contract.api.objects import JobView, PodView
 from contract.api.states import CaptureStatus, Phase
 from contract.config.storage import Storage
@@ -16,6 +17,7 @@ from controller.checkpoints.observed import Observed, job_to_look_at, newest
 from controller.checkpoints.plan.adopting import job_to_adopt, store_namespace
 from controller.checkpoints.storage_jobs import cleanup_job_name
 from kube.api import KubeClient, Object
+from kube.claim_templates import read_claim_templates
 from kube.errors import NotFoundError
 from kube.informer import Handler, Informer, learn, trimmed
 from kube.resources import (
@@ -153,7 +155,15 @@ class Observer:
             adopt_events=await self._store_job_events(adopt, now),
             agents=self._agents(),
             release_namespace=self._release_namespace,
+            claim_templates=await self._claim_templates(checkpoint, namespace),
         )
+
+    async def _claim_templates(self, checkpoint: Object, namespace: str) -> ClaimTemplates:
+        """Return what the captured container claims, while a Job may be made; few templates claim any."""
+        if (checkpoint.get("status") or {}).get("phase") == Phase.CREATING:
+            return NO_TEMPLATES
+        names = claim_templates(template(checkpoint).get("spec") or {}, captured_container(checkpoint) or {})
+        return await read_claim_templates(self._kube, names, namespace)
 
     def _siblings(self, checkpoint: Object) -> tuple[Object, ...]:
         """Who would write to the same directory: with podMount each namespace has a volume of its own."""

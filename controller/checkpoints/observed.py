@@ -1,12 +1,13 @@
 """What the controller knows when it plans: the cluster around one checkpoint, at one moment."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 
 from contract.api.checkpoint import artifact_version, job_name, resolve_id
+from contract.api.gpus import ClaimTemplates
 from contract.api.objects import JobView, PodView
 from contract.api.states import Phase
 from contract.config.storage import BadIdError, Storage
@@ -69,6 +70,8 @@ class Observed:
     """DaemonSets of the agent in the release's namespace; None with podMount, with which they mount nothing."""
     release_namespace: str = ""
     """Namespace of the agent and, in agentMount, of the volume; empty: the checkpoint's namespace."""
+    claim_templates: ClaimTemplates = field(default_factory=dict)
+    """What the captured container's claims for devices are made from."""
     refusal: Refusal | None = None
     """What the server said to the plan made a moment ago; the same look, one fact richer."""
 

@@ -32,12 +32,13 @@ from kube.resources import (
 )
 from snapshotctl.errors import UserError
 from snapshotctl.explain.answers import NOT_ASKED_FOR, Answer, Facts, Ruling, graph_findings, lived, predicted
+from snapshotctl.explain.claimed_devices import ClaimedDevices
 from snapshotctl.explain.original_pod import original_pod
 from snapshotctl.explain.release import Release
 from snapshotctl.explain.volume_claims import KnownClaims
 from snapshotctl.live.errors import not_installed
 from snapshotctl.live.suggestions import not_found
-from snapshotctl.offline.objects import namespace_of
+from snapshotctl.offline.objects import is_checkpoint, namespace_of
 from snapshotctl.offline.workload_pods import Candidate, candidates, name_of
 from webhook.candidate import Lookup, opted_in
 from webhook.checks import Refusal
@@ -63,22 +64,33 @@ class Explainer:
     """Decides as the webhook would."""
 
     def __init__(
-        self, kube: KubeClient | None, release: Release, known: Iterable[Object] = (), claims: Claims = unknown
+        self, kube: KubeClient | None, release: Release, stored: Iterable[Object] = (), claims: Claims = unknown
     ) -> None:
+        """Start from what is known.
+
+        Args:
+            kube: the cluster that is asked; None: no cluster is.
+            release: with which values is decided.
+            stored: objects of a file in place of a cluster's.
+            claims: what that file says of volume claims.
+        """
+        stored = tuple(stored)
         self._kube = kube
         self.release = release
         self._whole: set[str] = set()
         self._known: dict[Key, Object | None] = {
-            (str(obj["metadata"]["namespace"]), str(obj["metadata"]["name"])): obj for obj in known
+            (str(obj["metadata"]["namespace"]), str(obj["metadata"]["name"])): obj
+            for obj in filter(is_checkpoint, stored)
         }
         self._claims = KnownClaims(kube, release.values.storage.pvc.name, claims)
+        self._devices = ClaimedDevices(kube, stored)
 
     async def ask(self, pod: Mapping[str, Any], namespace: str) -> Ruling:
         """Decide about a pod that is created in *namespace*; a manifest has to be ``as_sent``."""
         request: Object = {"operation": "CREATE", "namespace": namespace, "object": pod}
         decision, wanted, looked = await self._settled(decide, request)
         name, checkpoint = (wanted[-1][1], self._known[wanted[-1]]) if wanted else ("", None)
-        notes = tuple(filter(None, map(self._claims.note, looked)))
+        notes = (*filter(None, map(self._claims.note, looked)), *await self._devices.notes(pod, namespace))
         return Ruling(decision, name, checkpoint, notes, await self._refusals(request, decision))
 
     async def _refusals(self, request: Object, decision: Decision) -> tuple[Refusal, ...]:

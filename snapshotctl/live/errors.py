@@ -20,8 +20,6 @@ _FORBIDDEN: Final = re.compile(
     r'User "(?P<user>[^"]*)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
     r'(?: in the namespace "(?P<namespace>[^"]+)")?'
 )
-# The API server's words for a path that it does not serve at all, with and without its group.
-_UNKNOWN_PATH: Final = ("could not find the requested resource", "404 page not found")
 NOT_INSTALLED: Final = (
     f"the cluster does not know {keys.CHECKPOINT_KIND}; install the chart: "
     "`helm install snapshot charts/snapshot --namespace NAMESPACE --create-namespace`, "
@@ -31,7 +29,7 @@ NOT_INSTALLED: Final = (
 
 def not_installed(error: KubeError) -> bool:
     """Tell a kind that the server does not know from an object that does not exist."""
-    return isinstance(error, NotFoundError) and any(words in error.message for words in _UNKNOWN_PATH)
+    return isinstance(error, NotFoundError) and error.of_kind
 
 
 def explain(error: KubeError) -> str:

@@ -110,9 +110,11 @@ class _File:
         """Return the object.
 
         Raises:
-            NotFoundError: the file has none.
+            NotFoundError: the file has none; of a kind that it has nothing of, it says nothing.
         """
         found = self._objects.get((resource.kind, namespace or "", name))
+        if found is None and not any(kind == resource.kind for kind, _, _ in self._objects):
+            raise NotFoundError(404, "NotFound", "the file could not find the requested resource")
         if found is None:
             raise NotFoundError(404, "NotFound", f"{resource.plural} {name!r} not found")
         return found

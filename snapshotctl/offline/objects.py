@@ -18,7 +18,9 @@ from kube.api import Object
 from snapshotctl.errors import InputError, UserError
 
 DEFAULT_NAMESPACE: Final = "default"
-NAMESPACED: Final = frozenset({keys.CHECKPOINT_KIND, "Event", "Job", "Lease", "PersistentVolumeClaim", "Pod"})
+NAMESPACED: Final = frozenset(
+    {keys.CHECKPOINT_KIND, "Event", "Job", "Lease", "PersistentVolumeClaim", "Pod", "ResourceClaimTemplate"}
+)
 """Kinds that are looked up by namespace here; all others stay as they are written."""
 
 

@@ -15,7 +15,7 @@ from snapshotctl.explain.explainer import Explainer, about_manifests, about_pod,
 from snapshotctl.explain.release import Release, find_release
 from snapshotctl.live.cluster import Session, on_cluster
 from snapshotctl.live.reach import Reach
-from snapshotctl.offline.objects import DEFAULT_NAMESPACE, claims_in, is_checkpoint
+from snapshotctl.offline.objects import DEFAULT_NAMESPACE, claims_in
 from snapshotctl.run.files import manifests_of, objects_of, values_of
 from snapshotctl.view.answer_text import as_text, rendered
 
@@ -55,7 +55,7 @@ def explain_files(
     if stored is not None:
         release = Release(given or values_of(None))
         claims = claims_in(stored)(release.values.storage.pvc.name)
-        explainer = Explainer(None, release, filter(is_checkpoint, stored), claims)
+        explainer = Explainer(None, release, stored, claims)
         answers = asyncio.run(about_manifests(explainer, manifests, reach.namespace, DEFAULT_NAMESPACE))
         return _print(answers, (), output)
 

@@ -116,6 +116,7 @@ def tell(kubectl: Kubectl, meanwhile: Callable[[], None]) -> None:
     begun = time.monotonic()
     waits_for_a_node(kubectl)
     may_have_no_pod(kubectl)
+    claims_devices(kubectl)
     captured_and_restored(kubectl)
     automatic(kubectl)
     graph(kubectl)
@@ -151,6 +152,19 @@ def may_have_no_pod(kubectl: Kubectl) -> None:
     node.create(kubectl, ghost)
     notes = {keys.ANN_STARTUP_POLICY: "WaitForCheckpoint"}
     node.create(kubectl, node.pod("held-to-the-end", "ghost", annotations=notes))
+
+
+def claims_devices(kubectl: Kubectl) -> None:
+    """A capture whose container claims devices by a template that is not there."""
+    body = node.checkpoint("devices", resources={"claims": [{"name": "gpus"}]})
+    claims = [{"name": "gpus", "resourceClaimTemplateName": "none-of-that-name"}]
+    body["spec"]["job"]["podTemplateSpec"]["spec"]["resourceClaims"] = claims
+    node.create(kubectl, body)
+    wait_for(
+        lambda: "ClaimTemplateMissing" in json.dumps(kubectl.get("dynamocheckpoint", "devices")) or None,
+        "the reason",
+        60,
+    )
 
 
 def captured_and_restored(kubectl: Kubectl) -> None:

@@ -169,7 +169,9 @@ def _prepare(current: Pass, status: Status) -> Step:
     """Pending: volume, then Job."""
     observed, checkpoint = current.observed, current.checkpoint
     try:
-        job = build_capture_job(checkpoint, values=current.values, storage=current.storage)
+        job = build_capture_job(
+            checkpoint, values=current.values, storage=current.storage, templates=observed.claim_templates
+        )
     except InvalidTemplateError as error:
         return Step(_invalid_template(status.with_fields(jobName=wanted_job(checkpoint)), error))
     status = status.with_fields(jobName=job["metadata"]["name"])
@@ -177,6 +179,8 @@ def _prepare(current: Pass, status: Status) -> Step:
         return _refused(status, observed.refusal)
     if observed.job is not None:
         return _take_up(checkpoint, status, observed.job)
+    if missing := sorted(name for name, found in observed.claim_templates.items() if found is None):
+        return _claim_template_missing(current, status, missing[0])
     status, usable = check_storage(current, status)
     if not usable:
         status, actions = _check_once(checkpoint, status, job)
@@ -186,6 +190,17 @@ def _prepare(current: Pass, status: Status) -> Step:
     # Without one, creating the Job is the check.
     actions = (CheckJob(job), *claims, CreateJob(job)) if claims else (CreateJob(job),)
     return Step(_created(checkpoint, status), actions)
+
+
+def _claim_template_missing(current: Pass, status: Status, name: str) -> Step:
+    """Wait for it: without it the Job's pod would stay without a node, and nothing would say for what."""
+    where = f"{current.checkpoint['metadata'].get('namespace', '')}/{name}"
+    words = (
+        f"ResourceClaimTemplate {where}, which spec.job.podTemplateSpec.spec.resourceClaims names, does not exist; "
+        "create it, or correct the name; it is looked for again every 30 s"
+    )
+    problem = Problem(CheckpointReason.CLAIM_TEMPLATE_MISSING, words)
+    return Step(status.unmet(ConditionType.JOB_CREATED, problem).waiting(problem), requeue=REFUSED_SECONDS)
 
 
 def _check_once(checkpoint: Object, status: Status, job: Object) -> tuple[Status, tuple[Action, ...]]:

@@ -23,10 +23,11 @@ OF_CHECKPOINTS = {
     """,
     WARNING: """
         CheckpointFailed InvalidCheckpointID DuplicateCheckpointID GMSSnapshotDisabled TemplateInvalid JobForbidden
-        JobNotOurs StorageInvalid VolumeClaimMissing VolumeClaimRefused VolumeClaimLost AgentMissing AgentNotReady
-        AgentStorageDiffers StorageChanged JobDeleted JobFailed CheckpointVerificationFailed RetryScheduled
-        AdoptionBlocked AdoptionFailed Unschedulable PodNotCreated ContainerNotStarted ImageNotPulled NoAgent
-        CleanupFailed CleanupBlocked QuotaExceeded
+        ClaimTemplateMissing JobNotOurs StorageInvalid
+        VolumeClaimMissing VolumeClaimRefused VolumeClaimLost
+        AgentMissing AgentNotReady AgentStorageDiffers StorageChanged JobDeleted JobFailed CheckpointVerificationFailed
+        RetryScheduled AdoptionBlocked AdoptionFailed Unschedulable PodNotCreated ContainerNotStarted ImageNotPulled
+        NoAgent CleanupFailed CleanupBlocked QuotaExceeded
     """,
 }
 NEVER_EVENTS = """

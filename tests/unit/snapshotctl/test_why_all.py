@@ -11,12 +11,13 @@ from contract.api.states import Admission
 from snapshotctl.__main__ import main
 from snapshotctl.explain.answers import Facts, Stage, lived
 from snapshotctl.view.answer_text import as_text
-from tests.support.builders.objects import checkpoint, container, opted_in, ready, template
+from tests.support.builders.devices import claim_template, claiming, exactly
+from tests.support.builders.objects import checkpoint, container, opted_in, ready
 from webhook.checks import Refusal
 from webhook.decide import Decision
 
 GPU = {"limits": {"nvidia.com/gpu": "1"}}
-WITH_GPUS = "gpu: {enabled: true}\n"
+OTHER = {"name": "other", "namespace": "ns"}
 
 
 @pytest.fixture
@@ -39,24 +40,17 @@ WHY = ("-f", "@pod", "--objects", "@objects", "-n", "ns")
 
 
 @pytest.mark.parametrize(
-    ("codes", "values", "stored", "fields"),
+    ("codes", "stored", "fields"),
     [
-        pytest.param(
-            ["device-state-unsupported", "pod-unsupported", "image-mismatch"],
-            "{}",
-            ready(),
-            {"hostPID": True},
-            id="gpu",
-        ),
-        pytest.param(["pod-unsupported", "image-mismatch"], WITH_GPUS, ready(), {"hostPID": True}, id="on-gpu-nodes"),
-        pytest.param(["checkpoint-not-ready", "image-mismatch"], WITH_GPUS, checkpoint(), {}, id="not-ready-yet"),
-        pytest.param(["checkpoint-not-found"], WITH_GPUS, ready("other"), {}, id="one"),
+        pytest.param(["pod-unsupported", "image-mismatch"], ready(), {"hostPID": True}, id="two"),
+        pytest.param(["checkpoint-not-ready", "image-mismatch"], checkpoint(), {}, id="not-ready-yet"),
+        pytest.param(["checkpoint-not-found"], ready("other"), {}, id="one"),
     ],
 )
-def test_every_reason_is_shown_the_deciding_one_first(run, codes, values, stored, fields):
+def test_every_reason_is_shown_the_deciding_one_first(run, codes, stored, fields):
     files = {"pod": manifest(**fields), "objects": stored}
-    said = run("why", values, *WHY, "-o", "json", **files)
-    text = " ".join(run("why", values, *WHY, **files).stdout.split())
+    said = run("why", "{}", *WHY, "-o", "json", **files)
+    text = " ".join(run("why", "{}", *WHY, **files).stdout.split())
 
     (answer,) = json.loads(said.stdout)["answers"]
     assert (3, codes[0], codes[1:]) == (
@@ -101,21 +95,32 @@ def test_a_live_pod_shows_what_its_successor_would_meet(codes, unasked):
     assert "then also image-mismatch: has image other:1" in " ".join(as_text([answer], ()).split())
 
 
+RESOURCES, OF_POD = claiming()
+TWO = claim_template("gpus", exactly(count=2))
+
+
 @pytest.mark.parametrize(
-    ("phase", "words", "values"),
+    ("words", "stored"),
     [
-        pytest.param("Failed", "DeviceStateUnsupported", "{}", id="refused"),
-        pytest.param("Creating", "create Job/ns/checkpoint-job-", WITH_GPUS, id="on-gpu-nodes"),
+        pytest.param(["counting claims: spec.containers[main].command"], [TWO], id="several-without-a-command"),
+        pytest.param([], [claim_template("gpus")], id="one"),
+        pytest.param(["ResourceClaimTemplate ns/gpus does not exist"], [TWO | {"metadata": OTHER}], id="missing"),
+        pytest.param(["ResourceClaimTemplate ns/gpus could not be read"], [], id="not-in-the-file"),
     ],
 )
-def test_plan_forecasts_the_same_of_a_checkpoint(run, phase, words, values):
-    obj = checkpoint(
-        pod_template=template(container(resources=GPU)),
-        labels={keys.LABEL_CHECKPOINT_ID: "a"},
-        status={"phase": "Pending", "checkpointID": "a"},
-    )
-    said = run("plan", values, "-f", "@objects", objects=obj)
+def test_claims_for_gpus_are_counted_beside_the_decision(tmp_path, words, stored):
+    obj = opted_in(container(resources=RESOURCES), **OF_POD)
+    obj["metadata"]["name"] = "web"
+    for name, text in (
+        ("values", "{}"),
+        ("pod", yaml.safe_dump(obj)),
+        ("all", yaml.safe_dump_all([ready(), *stored])),
+    ):
+        (tmp_path / name).write_text(text)
+    paths = [str(tmp_path / name) for name in ("pod", "all", "values")]
+    line = ["why", "-f", paths[0], "--objects", paths[1], "--values", paths[2], "-n", "ns", "-o", "json"]
+    (answer,) = json.loads(CliRunner().invoke(main, line).stdout)["answers"]
 
-    assert 0 == said.exit_code, said.output
-    assert words in said.stdout
-    assert f"+  phase: {phase}" in said.stdout
+    assert "restore-shaped" == answer["code"]
+    assert len(words) == len(answer["notes"])
+    assert all(word in note for word, note in zip(words, answer["notes"], strict=True))

@@ -48,7 +48,7 @@ BAD_STORAGE = "storage: {pvc: {basePath: /a/../b}}"
         pytest.param("not-opted-in", pod(container(resources=GPU), hostPID=True), [], BAD_STORAGE, id="asks-nothing"),
         pytest.param("checkpoint-not-found", opted_in(), [], "", id="one"),
         pytest.param(
-            "device-state-unsupported checkpoint-not-ready pod-unsupported image-mismatch",
+            "checkpoint-not-ready pod-unsupported image-mismatch",
             opted_in(container(image="other:1", resources=GPU), hostPID=True),
             [checkpoint()],
             "",
@@ -83,7 +83,7 @@ BAD_STORAGE = "storage: {pvc: {basePath: /a/../b}}"
             id="what-needs-a-target-is-left-out",
         ),
         pytest.param(
-            "per-pod-identity no-ready-signal device-state-unsupported checkpoint-requested",
+            "per-pod-identity no-ready-signal checkpoint-requested",
             auto_pod(container(env=[NAME_OF_POD], resources=GPU)),
             [],
             "",

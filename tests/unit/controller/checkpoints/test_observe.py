@@ -6,8 +6,8 @@ from contract.api import keys
 from contract.config.storage import storage_from_values
 from controller.checkpoints.observe import Observer, kept_job, make_informers
 from kube.api import Listing
-from kube.errors import NotFoundError
-from kube.resources import EVENTS, JOBS, LEASES
+from kube.errors import ForbiddenError, NotFoundError
+from kube.resources import EVENTS, JOBS, LEASES, RESOURCE_CLAIM_TEMPLATES
 from kube.store import key_of
 from tests.support.builders.checkpoints import (
     AGENT_MOUNT,
@@ -23,7 +23,8 @@ from tests.support.builders.checkpoints import (
     pending,
     status_of,
 )
-from tests.support.builders.objects import ID
+from tests.support.builders.devices import claim_template, claiming
+from tests.support.builders.objects import ID, container, template
 
 
 def warning(message, moment, about=JOB):
@@ -39,8 +40,10 @@ class Server:
 
     async def get(self, resource, name, _namespace=None):
         self.asked.append(resource)
-        if resource.plural in self.there:
-            return self.there[resource.plural]
+        if isinstance(found := self.there.get(resource.plural), Exception):
+            raise found
+        if found is not None:
+            return found
         raise NotFoundError(404, "NotFound", name)
 
     async def list(self, resource, _namespace=None, *, fields):
@@ -121,6 +124,34 @@ async def test_warnings_about_a_job_are_read_only_where_it_stays_without_a_pod()
 
     assert [(), ("old", "new"), ()] == [tuple(event["message"] for event in seen.job_events) for seen in looks]
     assert [[], [EVENTS], []] == [scene.server.asked for scene in (young, old, served)]
+
+
+RESOURCES, OF_POD = claiming()
+CLAIMS = template(container(resources=RESOURCES), **OF_POD)
+NOT_SERVED = "the server could not find the requested resource"
+
+
+@pytest.mark.parametrize(
+    ("expected", "there"),
+    [
+        pytest.param({"gpus": claim_template()}, claim_template(), id="there"),
+        pytest.param({"gpus": None}, NotFoundError(404, "NotFound", "gpus"), id="missing"),
+        pytest.param({}, NotFoundError(404, "NotFound", NOT_SERVED), id="an-older-server"),
+        pytest.param({}, ForbiddenError(403, "Forbidden", "no"), id="older-roles"),
+    ],
+)
+async def test_the_templates_of_claims_are_read(expected, there):
+    scene = Scene(pending(pod_template=CLAIMS), resourceclaimtemplates=there)
+    seen = await scene.look()
+
+    assert expected == seen.claim_templates
+    assert [RESOURCE_CLAIM_TEMPLATES] == scene.server.asked
+
+
+async def test_while_a_job_runs_no_claims_are_read():
+    scene = Scene(creating(pod_template=CLAIMS), job(), pod_of_job(), resourceclaimtemplates=claim_template())
+
+    assert {} == (await scene.look()).claim_templates
 
 
 async def test_a_job_that_was_never_made_is_not_asked_for():

@@ -22,6 +22,7 @@ from tests.support.builders.checkpoints import (
     status_of,
     step,
 )
+from tests.support.builders.devices import claim_template, claiming, exactly
 from tests.support.builders.objects import ID, checkpoint, container, template
 
 AUTO = {keys.ANN_AUTO_CHECKPOINT: "true"}
@@ -157,6 +158,41 @@ def test_gpu_memory_service_is_refused():
     assert ("False", "GMSSnapshotDisabled") == tuple(
         condition_in(status, "JobCreated")[f] for f in ("status", "reason")
     )
+
+
+RESOURCES, OF_POD = claiming()
+CLAIMS = template(container(resources=RESOURCES), **OF_POD)
+TWO = {"gpus": claim_template("gpus", exactly(count=2))}
+
+
+@pytest.mark.parametrize(
+    ("launched", "templates"),
+    [
+        pytest.param(True, TWO, id="two"),
+        pytest.param(False, {"gpus": claim_template()}, id="one"),
+        pytest.param(False, {}, id="not-known"),
+    ],
+)
+def test_a_worker_that_claims_several_gpus_is_launched_for_it(launched, templates):
+    (action,) = step(pending(pod_template=CLAIMS), claim_templates=templates).actions
+    (target,) = action.job["spec"]["template"]["spec"]["containers"]
+
+    assert launched == ("cuda-checkpoint" in target["command"])
+
+
+def test_a_missing_claim_template_is_named_and_waited_for():
+    planned = step(pending(pod_template=CLAIMS), claim_templates={"gpus": None})
+    again = step(labelled(status=planned.status, pod_template=CLAIMS), claim_templates={"gpus": None})
+    healed = step(labelled(status=planned.status, pod_template=CLAIMS), claim_templates=TWO)
+
+    assert ((), REFUSED_SECONDS) == (planned.actions, planned.requeue_after)
+    assert "Pending" == planned.status["phase"]
+    assert ("False", "ClaimTemplateMissing") == tuple(
+        condition_in(planned.status, "JobCreated")[f] for f in ("status", "reason")
+    )
+    assert "ResourceClaimTemplate ns/gpus" in planned.status["message"]
+    assert ((), None, (), REFUSED_SECONDS) == (again.actions, again.status, again.events, again.requeue_after)
+    assert "Creating" == healed.status["phase"]
 
 
 @pytest.mark.parametrize(
