@@ -64,11 +64,8 @@ UNMET: Final = (UnmetError, ckpt.TargetError, BadIdError, StorageError)
 
 def opted_in(pod: Mapping[str, Any]) -> bool:
     """Say whether a pod asks for anything: then the answer is written on it."""
-    return ckpt.labels_of(pod).get(keys.LABEL_RESTORE) in _WANTED or _of_graph(pod)
-
-
-def _of_graph(pod: Mapping[str, Any]) -> bool:
-    return ckpt.annotations_of(pod).get(keys.ANN_RESTORE_CANDIDATE) == "true"
+    of_graph = ckpt.annotations_of(pod).get(keys.ANN_RESTORE_CANDIDATE) == "true"
+    return of_graph or ckpt.labels_of(pod).get(keys.LABEL_RESTORE) in _WANTED
 
 
 @dataclass(frozen=True)
@@ -98,13 +95,13 @@ class Candidate:
     def __post_init__(self) -> None:
         pod = self.request.get("object") or {}
         metadata = pod.get("metadata") or {}
-        labels, of_graph = metadata.get("labels") or {}, _of_graph(pod)
-        wanted = labels.get(keys.LABEL_RESTORE)
+        labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+        wanted, of_graph = labels.get(keys.LABEL_RESTORE), annotations.get(keys.ANN_RESTORE_CANDIDATE) == "true"
         vars(self).update(
             pod=pod,
             spec=pod.get("spec") or {},
             labels=labels,
-            annotations=metadata.get("annotations") or {},
+            annotations=annotations,
             namespace=metadata.get("namespace") or self.request.get("namespace") or "",
             opted_in=of_graph or wanted in _WANTED,
             of_graph=of_graph,

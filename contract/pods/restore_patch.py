@@ -111,7 +111,7 @@ def _pointer(path: str, key: str) -> str:
 
 def _metadata_operations(metadata: Mapping[str, Any], restore: Restore, targets: Sequence[ckpt.Target]) -> list[Json]:
     labels = metadata.get("labels")
-    old = frozenset({keys.LABEL_IS_SOURCE} & (labels or {}).keys())
+    old = {keys.LABEL_IS_SOURCE} & (labels or {}).keys()
     annotations: Mapping[str, str] = metadata.get("annotations") or {}
     stale = {key for key in annotations if key in STALE_ANNOTATIONS or key.startswith(_STALE_PREFIXES)}
     wanted = {
@@ -128,12 +128,12 @@ def _metadata_operations(metadata: Mapping[str, Any], restore: Restore, targets:
     else:
         stale |= {keys.ANN_STORAGE_TYPE, keys.ANN_STORAGE_BASE_PATH} & annotations.keys()
     return _map_operations("/metadata/labels", labels, restore.labels, old) + _map_operations(
-        "/metadata/annotations", annotations, wanted, frozenset(stale)
+        "/metadata/annotations", annotations, wanted, stale
     )
 
 
 def _map_operations(
-    path: str, present: Mapping[str, str] | None, wanted: Mapping[str, str], unwanted: frozenset[str] | set[str]
+    path: str, present: Mapping[str, str] | None, wanted: Mapping[str, str], unwanted: set[str]
 ) -> list[Json]:
     if not present:
         return [{"op": "add", "path": path, "value": dict(wanted)}]
@@ -284,6 +284,8 @@ def _spec_operations(spec: Mapping[str, Any], restore: Restore, volumes: list[Js
 
 def _pull_operations(present: list[Json] | None, restore: Restore) -> list[Json]:
     wanted = (*restore.pull_secrets, *(restore.tools.pull_secrets if restore.tools is not None else ()))
+    if not wanted:
+        return []
     missing = [{"name": name} for name in dict.fromkeys(wanted) if not common.has_named(present, name)]
     return _append_operations("/spec/imagePullSecrets", present, missing)
 

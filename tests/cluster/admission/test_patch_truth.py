@@ -26,6 +26,7 @@ PODS = 1000
 AT_ONCE = 8
 DIRECT = "direct"
 VALUES = """
+gpu: {enabled: true}
 storage: {accessMode: podMount}
 startupPolicy: WaitForCheckpoint
 placeholder: {mode: inject, inject: {pullSecrets: [{name: tools}]}}
