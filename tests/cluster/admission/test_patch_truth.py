@@ -26,7 +26,6 @@ PODS = 1000
 AT_ONCE = 8
 DIRECT = "direct"
 VALUES = """
-gpu: {enabled: true}
 storage: {accessMode: podMount}
 startupPolicy: WaitForCheckpoint
 placeholder: {mode: inject, inject: {pullSecrets: [{name: tools}]}}
