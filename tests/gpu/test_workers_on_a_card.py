@@ -57,12 +57,8 @@ def node(folder) -> Iterator[Node]:
 def start(node: Node, kind: type[BareContainer], *arguments: str, mebibytes: int = 1024, flags=(), **options):
     """Start a container; on a machine's own devices if it is bare, on the named ones by runc."""
     script = options.pop("script", "torch_worker.py")
-    command = [
-        "--",
-        sys.executable,
-        f"/tools/{script}",
-        *([str(mebibytes), *flags] if script == "torch_worker.py" else []),
-    ]
+    words = [str(mebibytes), *flags] if script == "torch_worker.py" else []
+    command = ["--", sys.executable, f"/tools/{script}", *words]
     if kind is RuncContainer:
         options = {"devices": CARD} | options
     else:
@@ -143,6 +139,14 @@ async def test_a_worker_goes_on_in_another_container(node, figure, options, requ
     assert manifest.gpu.bytes >= options.get("mebibytes", 1024) * MIB
     assert (2 if "child" in options.get("flags", ()) else 1) == len(manifest.gpu.processes)
     assert not [point for point in manifest.used_mounts if point.startswith("/dev/nvidia")]
+
+
+async def test_a_transformers_model_generates_the_same_tokens(node, figure):
+    """In runc, uid 1000 without a capability: the same 33 tokens and scores as a cold twin, before and after."""
+    env = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    manifest = await round_trip(node, "llama", figure, user=1000, script="transformers_worker.py", env=env)
+    assert manifest.gpu is not None
+    assert 1 == len(manifest.gpu.processes)
 
 
 async def test_a_kernel_in_flight_is_busy(node, figure):
