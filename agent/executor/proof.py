@@ -1,8 +1,9 @@
 """Proves an artifact: restores it in the container that it was captured in, before anything says that it is there.
 
 A CUDA checkpoint, or a dump, that succeeds proves nothing: the driver refuses shared device memory only at the restore,
-and so does criu much else. The restored worker runs until its probe passes, or for a moment if it has none that can be
-asked from outside; then it is ended, and what the restore did to the container is undone.
+and so does criu much else. The restored worker runs until its probe passes. One without a probe that can be asked from
+outside is restored and not woken: it may be a batch job, whose work must not be done twice. Then the tree is ended, and
+what the restore did to the container is undone.
 """
 
 import os
@@ -29,18 +30,16 @@ PROOF: Final = tuple(phase for phase in RESTORE if phase.name not in (ReportPhas
 END_SECONDS: Final = 10.0
 """How long the captured processes may take to be reaped: criu needs their pids."""
 PROBE_SECONDS: Final = 60.0
-ALIVE_SECONDS: Final = 0.5
-"""How long a worker without a probe must run: one that cannot go on ends at once."""
 _PAUSE: Final = 0.02
 
 
 def prove(restore: Restore, captured: Collection[int], probe: Probe | None) -> None:
-    """Restore the artifact that *restore* asks for into its own container, and see the worker run.
+    """Restore the artifact that *restore* asks for into its own container, and see the worker serve.
 
     Args:
         restore: the request, for the container of the capture.
         captured: host pids of the processes that were dumped.
-        probe: the worker's own; None if it has none that can be asked from outside.
+        probe: the worker's own; None if it has none that can be asked from outside: the tree is then not woken.
 
     Raises:
         ContainerError: ``proof-failed``, with the phase.
@@ -56,8 +55,9 @@ def prove(restore: Restore, captured: Collection[int], probe: Probe | None) -> N
                 f"{failure.error}",
             ) from failure.error
         try:
-            _wake(restore)
-            _await_service(restore, probe)
+            if probe is not None:
+                _wake(restore)
+                _await_service(restore, probe)
         finally:
             undo_phases(PROOF, restore)
             for name in (control_files.RESTORE_COMPLETE, control_files.RESTORE_CONTEXT):
@@ -81,15 +81,14 @@ def _wake(restore: Restore) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
-def _await_service(restore: Restore, probe: Probe | None) -> None:
+def _await_service(restore: Restore, probe: Probe) -> None:
     started, root = time.monotonic(), next(iter(restore.tree))
     while True:
         if not _runs(root, restore.environment.proc):
             raise ContainerError(AgentReason.PROOF_FAILED, "the restored worker ended at once; see the container's log")
-        elapsed = time.monotonic() - started
-        if passes(probe, restore.init_pid, restore.environment.proc) if probe else elapsed > ALIVE_SECONDS:
+        if passes(probe, restore.init_pid, restore.environment.proc):
             return
-        if elapsed > PROBE_SECONDS:
+        if time.monotonic() - started > PROBE_SECONDS:
             words = f"the restored worker's probe does not pass within {PROBE_SECONDS:.0f} s"
             raise ContainerError(AgentReason.PROOF_FAILED, words)
         time.sleep(_PAUSE)

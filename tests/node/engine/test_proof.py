@@ -19,6 +19,7 @@ sys.path.insert(0, "/tools")
 import snapshot_sdk
 """
 ENDS = "print('warm', flush=True)\nsys.exit(snapshot_sdk.quiesce() is snapshot_sdk.Outcome.RESTORED)"
+WORKS = "print('warm', flush=True)\nsnapshot_sdk.quiesce()\nprint('did the work', flush=True)"
 SILENT = "print('warm', flush=True)\nsnapshot_sdk.quiesce()\nthreading.Event().wait()"
 BINDS = """
 server = socket.socket()
@@ -56,11 +57,20 @@ async def test_a_worker_that_serves_again_is_captured(node, probe):
 
 async def test_a_worker_that_ends_when_it_is_restored_is_not(node):
     source = worker(node, ENDS)
-    outcome = await node.capture(source, "proof-ends")
+    outcome = await node.capture(source, "proof-ends", probe=HTTP)
     assert (False, AgentReason.PROOF_FAILED) == (outcome.ok, outcome.reason)
     assert "ended at once" in outcome.message
     assert 1 == source.code()
     assert not (node.store / "proof-ends/versions/1").exists()
+
+
+async def test_a_worker_without_a_probe_does_nothing_twice(node):
+    """A batch job's work is its restored process's, in the pod that it is restored into."""
+    source = worker(node, WORKS)
+    outcome = await node.capture(source, "proof-batch")
+    assert outcome.ok, outcome
+    assert outcome.seconds["proof"] > 0
+    assert "did the work" not in source.text()
 
 
 async def test_a_worker_whose_probe_does_not_pass_is_not(node, monkeypatch):
