@@ -3,6 +3,7 @@
 import http.client
 import socket
 import ssl
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http import HTTPStatus
@@ -54,8 +55,15 @@ def _connects(probe: Probe) -> bool:
 
 def _answers(probe: Probe) -> bool:
     with closing(_connection(probe)) as connection:
-        connection.request("GET", probe.path, headers=dict(probe.headers))
-        return HTTPStatus.OK <= connection.getresponse().status < HTTPStatus.BAD_REQUEST
+        connection.connect()
+        # A worker that sends its answer byte by byte would never run into the time limit of each.
+        late = threading.Timer(probe.timeout, connection.sock.shutdown, (socket.SHUT_RDWR,))
+        late.start()
+        try:
+            connection.request("GET", probe.path, headers=dict(probe.headers))
+            return HTTPStatus.OK <= connection.getresponse().status < HTTPStatus.BAD_REQUEST
+        finally:
+            late.cancel()
 
 
 def _connection(probe: Probe) -> http.client.HTTPConnection:

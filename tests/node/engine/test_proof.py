@@ -1,9 +1,14 @@
 """An artifact is restored where it was captured before anything says that it is there."""
 
+import contextlib
 import os
+import socket
+import threading
+import time
 
 import pytest
 
+from agent.container.probe import passes
 from contract.api import control_files
 from contract.api.states import AgentReason
 from contract.pods.probe import Probe
@@ -78,6 +83,25 @@ async def test_a_worker_whose_probe_does_not_pass_is_not(node, monkeypatch):
     outcome = await node.capture(worker(node, SILENT), "proof-silent", probe=HTTP)
     assert (False, AgentReason.PROOF_FAILED) == (outcome.ok, outcome.reason)
     assert "probe does not pass within 1 s" in outcome.message
+
+
+def test_an_answer_that_never_ends_is_none():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                while True:
+                    connection.sendall(b"H")
+                    threading.Event().wait(0.05)
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        started = time.monotonic()
+        probe = Probe("HTTP", "127.0.0.1", server.getsockname()[1], timeout=0.5)
+        assert not passes(probe, os.getpid())
+        assert time.monotonic() - started < 5
+        thread.join(5)
 
 
 async def test_a_connection_in_time_wait_does_not_keep_the_port(node):
