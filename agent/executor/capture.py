@@ -18,7 +18,7 @@ from agent.errors import ContainerError
 from agent.executor.api import CaptureRequest, RestoreRequest
 from agent.executor.capture_plan import CapturePlan, plan_capture
 from agent.executor.environment import NodeEnvironment
-from agent.executor.gpu_capture import (
+from agent.executor.gpu.capture import (
     checkpoint_processes,
     lock_processes,
     look_at_gpus,

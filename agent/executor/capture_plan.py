@@ -7,7 +7,7 @@ from agent.container.inspection import Inspection, NodeInfo, Worker
 from agent.container.volumes import Volume
 from agent.errors import RefusedError
 from agent.executor.api import CaptureRequest
-from agent.executor.gpu_plan import GpuUse, describe, is_of_driver, refuse_small_limit
+from agent.executor.gpu.plan import GpuUse, describe, is_of_driver, refuse_small_limit
 from artifact import manifest
 from contract.api.states import AgentReason
 from linux.proc import mount_of

@@ -20,8 +20,8 @@ from agent.criu.driver import CriuRestore
 from agent.errors import ContainerError
 from agent.executor.api import ContainerRef, RestoreRequest
 from agent.executor.environment import NodeEnvironment
-from agent.executor.gpu_plan import container_devices, plan_devices, refuse_small_limit
-from agent.executor.gpu_restore import await_freed, bring_back, find_cuda_processes
+from agent.executor.gpu.plan import container_devices, plan_devices, refuse_small_limit
+from agent.executor.gpu.restore import await_freed, bring_back, find_cuda_processes
 from agent.executor.lock import ContainerLock
 from agent.executor.phases import Phase
 from agent.executor.restore_checks import Change, RestorePlan, plan_restore

@@ -99,7 +99,7 @@ async def test_phases_of_gpus_are_in_no_report_of_other_workers(node):
 
 
 async def test_a_kernel_in_flight_that_does_not_end(node, monkeypatch):
-    monkeypatch.setattr("agent.executor.gpu_capture.LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("agent.executor.gpu.capture.LOCK_SECONDS", 0.2)
     source = ready(node, **gpu(busy=""))
     outcome = await node.capture(source, "gpu-busy")
     assert (False, AgentReason.GPU_BUSY) == (outcome.ok, outcome.reason)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import RefusedError
-from agent.executor.gpu_plan import (
+from agent.executor.gpu.plan import (
     GpuUse,
     container_devices,
     describe,

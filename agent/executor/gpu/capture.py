@@ -11,7 +11,7 @@ from typing import Final
 
 from agent.container.inspection import Inspection, Worker
 from agent.executor.environment import NodeEnvironment
-from agent.executor.gpu_plan import GpuUse, container_devices, refuse_unseen_devices
+from agent.executor.gpu.plan import GpuUse, container_devices, refuse_unseen_devices
 from agent.gpu.cuda import Cuda, CudaError
 from agent.gpu.driver import ProcessState
 from linux.proc import status

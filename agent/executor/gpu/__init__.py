@@ -1,0 +1,1 @@
+"""What captures and restores do with GPUs: the decision, and the phases of either."""
