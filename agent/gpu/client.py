@@ -49,6 +49,8 @@ class CudaHelper:
         self._find_library = find_library
         self._lock = threading.Lock()
         self._helper: _Helper | None = None
+        self._absent = ""
+        """Why there was no driver when it was last looked for: said once, and not each minute."""
         self._absent_until = 0.0
 
     def driver(self) -> DriverVersion | None:
@@ -133,7 +135,9 @@ class CudaHelper:
                 return None
             helper = _Helper(self._find_library())
             if helper.driver is None:
-                logger.info("no CUDA driver: %s", helper.absent)
+                if helper.absent != self._absent:
+                    logger.info("no CUDA driver: %s", helper.absent)
+                self._absent = helper.absent
                 self._absent_until = time.monotonic() + ABSENT_SECONDS
                 return None
             logger.info("CUDA driver found", extra={"driver": helper.driver.version, "cuda": helper.driver.cuda})

@@ -152,6 +152,14 @@ def test_a_node_without_a_driver_has_no_cuda_processes(worker, tmp_path):
     assert AgentReason.GPU_MISSING == missing.value.code
 
 
+def test_a_node_without_a_driver_says_so_once(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("agent.gpu.client.ABSENT_SECONDS", 0.0)
+    caplog.set_level("INFO", "agent.gpu.client")
+    cuda = CudaHelper(lambda: str(tmp_path / "libcuda.so.1"))
+    assert [None, None, None] == [cuda.driver() for _ in range(3)]
+    assert 1 == caplog.text.count("no CUDA driver")
+
+
 @pytest.mark.parametrize(
     "program",
     [
