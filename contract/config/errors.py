@@ -22,7 +22,7 @@ _REMEDIES = {
 
 
 def describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One line for each problem, in the order of the document.
+    """Return one line for each problem, in the order of the document.
 
     Args:
         error: what pydantic found.
@@ -43,7 +43,7 @@ def _line(detail: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def dotted(location: Iterable[int | str]) -> str:
-    """``("spec", "containers", 0)`` as ``spec.containers[0]``."""
+    """Return ``("spec", "containers", 0)`` as ``spec.containers[0]``."""
     text = ""
     for part in location:
         text += f"[{part}]" if isinstance(part, int) else f".{part}"

@@ -6,9 +6,9 @@ _LOCAL: Final = "localhost"
 
 
 def in_registry(image: str, registry: str) -> str:
-    """*image* with *registry* in place of the host in its name; unchanged if *registry* is empty.
+    """Return *image* with *registry* in place of the host in its name; unchanged if *registry* is empty.
 
-    A host is a first part with a dot, a port, or ``localhost``, as container runtimes tell it from a folder:
+    A host is a first part with a dot, a port, or ``localhost``, as container runtimes distinguish it from a folder:
     ``busybox:1.36`` has none and goes to ``<registry>/busybox:1.36``.
     """
     if not registry:

@@ -32,7 +32,7 @@ class Automatic(Section):
     backoff: list[Duration] = Field(default=["1m", "10m"], min_length=1, description="Pauses between attempts.")
     unwanted_grace: Duration = Field(
         default="5m",
-        description="A capture that found no node is ended when its workload has been gone, and no pod has named it, "
+        description="A capture that found no node is ended when its workload has not existed, and no pod has named it, "
         "for this long.",
     )
 
@@ -59,7 +59,7 @@ class Rule(Labelled):
 
 
 class Monitoring(Section):
-    """What Prometheus and Grafana are told."""
+    """What Prometheus and Grafana read."""
 
     service_monitor: Monitor = Monitor()
     prometheus_rule: Rule = Rule()

@@ -48,7 +48,7 @@ class Image(Section):
 
     @property
     def reference(self) -> str:
-        """``repository:tag``, with the tag of this release where none is set."""
+        """``repository:tag``, with the tag of this release if none is set."""
         return f"{self.repository}:{self.tag or VERSION}"
 
 
@@ -140,7 +140,7 @@ class ObjectStore(Section):
 
 
 class StorageValues(Section):
-    """Where artifacts lie and who mounts the volume; serves the control plane and the agent alike."""
+    """Where artifacts are stored and who mounts the volume; serves the control plane and the agent alike."""
 
     type: Literal["pvc"] = "pvc"
     access_mode: AccessMode = Field(default=AccessMode.AGENT_MOUNT, strict=False)
@@ -150,7 +150,7 @@ class StorageValues(Section):
 
 
 class InitContainer(Section):
-    """The agent's init container; its image is the agent's own where none is set."""
+    """The agent's init container; its image is the agent's own if none is set."""
 
     image: ImageText = ""
     image_pull_policy: PullPolicy = "IfNotPresent"
@@ -389,7 +389,7 @@ class OperatorClaim(Section):
     access_mode: VolumeAccess | None = None
 
     def over(self, claim: Claim) -> Claim:
-        """``claim`` with what is said here instead."""
+        """Return ``claim`` with what is said here instead."""
         said = {
             "name": self.pvc_name,
             "base_path": self.base_path,

@@ -1,4 +1,4 @@
-"""Where artifacts lie: the volume, who mounts it, and the path of one artifact.
+"""Where artifacts are stored: the volume, who mounts it, and the path of one artifact.
 
 Ids and versions come from labels, annotations and status fields that users can write.
 They are hostile until checked here, because they become part of a path.
@@ -23,7 +23,7 @@ _WORDS: Final = 1024
 """Ids and versions remembered: admission meets the few of its namespace again and again."""
 _VOLUMES: Final = 16
 """Volumes remembered: a process has one, and each of its passes and requests asks for it."""
-# A DNS label: an id stands in names of Jobs, in label values and in paths, and this fits all three.
+# A DNS label: an id is part of names of Jobs, in label values and in paths, and this fits all three.
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
 
 
@@ -84,7 +84,7 @@ def _volume(mode: AccessMode, *said: Any) -> Storage:  # noqa: ANN401 - Storage 
 
 
 def check_id(text: str) -> str:
-    """``text`` if it is a checkpoint id: a DNS label, so never a path.
+    """Return ``text`` if it is a checkpoint id: a DNS label, so never a path.
 
     Raises:
         BadIdError: with what an id may look like.
@@ -93,7 +93,7 @@ def check_id(text: str) -> str:
 
 
 def check_version(text: str) -> str:
-    """``text`` if it is an artifact version: as an id, at most 32 characters.
+    """Return ``text`` if it is an artifact version: as an id, at most 32 characters.
 
     Raises:
         BadIdError: with what a version may look like.
@@ -113,7 +113,7 @@ def _checked(what: str, text: str, longest: int) -> str:
 
 
 def artifact_dir(base_path: str | PurePosixPath, checkpoint_id: str, version: str) -> PurePosixPath:
-    """``<base>/<id>/versions/<version>``.
+    """Return ``<base>/<id>/versions/<version>``.
 
     Raises:
         BadIdError: where id or version is not one.

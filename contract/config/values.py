@@ -1,4 +1,4 @@
-"""The chart's values as one strict model: what an installation can be told, with every default.
+"""The chart's values as one strict model: all settings of an installation, with every default.
 
 The model is the truth; ``charts/snapshot/values.yaml`` and its JSON schema follow it.
 All processes read the same shape from one file, so a value means the same to chart, webhook, controller and agent.

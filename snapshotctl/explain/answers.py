@@ -97,7 +97,7 @@ class Answer:
     """What else keeps such a pod, created now, from being restored: it would be said once the first is corrected."""
 
     def as_json(self) -> Object:
-        """For programs."""
+        """Describe it for programs."""
         written = asdict(self)
         return written | {"outcome": self.outcome.value, "alsoRefused": written.pop("also_refused")}
 
@@ -129,7 +129,7 @@ def finding(stage: Stage, table: Mapping[str, Reason], code: str, message: str, 
 
 
 def _named(findings: Iterable[Finding], checkpoint: str) -> tuple[Finding, ...]:
-    """With the checkpoint's name in the commands of the remedies."""
+    """Return it with the checkpoint's name in the commands of the remedies."""
     if not checkpoint:
         return tuple(findings)
     return tuple(replace(each, remedy=each.remedy.replace(" NAME", f" {checkpoint}")) for each in findings)
@@ -303,7 +303,7 @@ def _afterwards(facts: Facts) -> tuple[list[Finding], Outcome, str]:
 
 
 def is_shaped(pod: Mapping[str, Any]) -> bool:
-    """Whether admission made it a restore pod."""
+    """Say whether admission made it a restore pod."""
     return labels_of(pod).get(keys.LABEL_IS_RESTORE_TARGET) == "true"
 
 
@@ -315,7 +315,7 @@ def _targets(pod: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _restored(facts: Facts, container: str) -> tuple[Finding | None, Outcome]:
-    """How the restore of one container went."""
+    """Say how the restore of one container went."""
     annotations = annotations_of(facts.pod)
     status = annotations.get(keys.ANN_RESTORE_STATUS_PREFIX + container)
     line = facts.logs.get(container, "").partition("\n")[0]

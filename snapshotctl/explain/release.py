@@ -83,7 +83,7 @@ def _release(config: Object, notes: tuple[str, ...], labels: Mapping[str, str] |
 
 
 def not_served(release: Release, namespace: str, pod_labels: Mapping[str, str] | None) -> str | None:
-    """Why pods of *namespace* never reach the webhook of *release*, as the chart writes its configuration."""
+    """Say why pods of *namespace* never reach the webhook of *release*, as the chart writes its configuration."""
     values = release.values
     if values.coexist == "agentOnly":
         return f"release {release.title} has no webhook (coexist: agentOnly)"
@@ -106,7 +106,7 @@ def not_served(release: Release, namespace: str, pod_labels: Mapping[str, str] |
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Whether a Kubernetes label selector matches."""
+    """Say whether a Kubernetes label selector matches."""
     exact = selector.get("matchLabels") or {}
     return all(labels.get(key) == value for key, value in exact.items()) and all(
         _fits(each, labels) for each in selector.get("matchExpressions") or ()

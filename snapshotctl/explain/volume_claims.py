@@ -30,15 +30,15 @@ class KnownClaims:
         self._lock = asyncio.Lock()
 
     def of(self, namespace: str) -> ClaimState:
-        """How the claim stands, as far as was learned."""
+        """Return the state of the claim, as far as it was learned."""
         return self._known.get(namespace, ClaimState.UNKNOWN)
 
     def seen(self, namespace: str) -> bool:
-        """Whether that is all that can be learned."""
+        """Say whether that is all that can be learned."""
         return namespace in self._known
 
     async def look(self, namespace: str) -> None:
-        """Learn how the claim stands; many may ask at once, and the cluster is asked once.
+        """Learn the state of the claim; many may ask at once, and the cluster is asked once.
 
         Raises:
             KubeError: the cluster does not say.

@@ -91,5 +91,5 @@ def _condition(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _late(checkpoint: Mapping[str, Any], patience: float) -> str:
-    said = _condition(checkpoint).get("message") or "the controller has not begun: is it running?"
+    said = _condition(checkpoint).get("message") or "the controller has not started: is it running?"
     return f"no answer in {patience:.0f} s: {said}; the question stays, `snapshotctl describe` shows how it goes on"

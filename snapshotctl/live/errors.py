@@ -28,7 +28,7 @@ NOT_INSTALLED: Final = (
 
 
 def not_installed(error: KubeError) -> bool:
-    """Tell a kind that the server does not know from an object that does not exist."""
+    """Distinguish a kind that the server does not know from an object that does not exist."""
     return isinstance(error, NotFoundError) and error.of_kind
 
 

@@ -13,7 +13,7 @@ from snapshotctl.offline.dry_run import DryRun, Key, key_of
 
 
 def as_json(result: DryRun) -> str:
-    """``{"objects", "events", "requeueAfterSeconds", "error"}``."""
+    """Return ``{"objects", "events", "requeueAfterSeconds", "error"}``."""
     document = {
         "objects": result.objects,
         "events": result.events,

@@ -59,7 +59,7 @@ async def follow(session: Session, view: View, names: set[str], inventory: Inven
 
 
 def missed(known: Iterable[Object], listed: Iterable[Object]) -> Iterator[tuple[str, Object]]:
-    """List what a watch would have said between two looks, as far as the looks tell: its kind, and the object."""
+    """List what a watch would have said between two looks, as far as the looks show: its kind, and the object."""
     before = {key_of(obj): obj for obj in known}
     for obj in listed:
         was = before.pop(key_of(obj), None)

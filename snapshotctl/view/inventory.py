@@ -100,7 +100,7 @@ def _version(checkpoint: Object) -> str:
 
 
 def workload_of(pod: Object) -> str:
-    """``Kind/name`` of what people deployed, from the pod alone."""
+    """Return ``Kind/name`` of what people deployed, from the pod alone."""
     labels = labels_of(pod)
     if labels.get(keys.LABEL_GRAPH):
         return f"{keys.GRAPH_KIND}/{labels[keys.LABEL_GRAPH]}"
@@ -114,7 +114,7 @@ def workload_of(pod: Object) -> str:
 
 
 def origin_of(checkpoint: Object) -> str:
-    """``Kind/name`` of the workload or graph that it was made for; empty for one made by hand."""
+    """Return ``Kind/name`` of the workload or graph that it was made for; empty for one made by hand."""
     owner = controller_of(dict(checkpoint))
     if owner is not None:
         return f"{owner['kind']}/{owner['name']}"
@@ -129,7 +129,7 @@ def phase_of(checkpoint: Object) -> str:
 
 
 def checkpoint_facts(checkpoint: Object, inventory: Inventory) -> Object:
-    """One checkpoint for programs."""
+    """Describe one checkpoint for programs."""
     namespace, name = key_of(checkpoint)
     status, state = checkpoint.get("status") or {}, state_of(checkpoint)
     found = versions(checkpoint)
@@ -170,12 +170,12 @@ def why(facts: Object) -> str:
 
 
 def answer_for(pod: Object, inventory: Inventory) -> Answer:
-    """Why the pod starts as it does, from what is written on it."""
+    """Say why the pod starts as it does, from what is written on it."""
     return lived(Facts(pod, inventory.checkpoint_of(pod)))
 
 
 def pod_facts(pod: Object, inventory: Inventory) -> Object:
-    """One pod for programs."""
+    """Describe one pod for programs."""
     answer = answer_for(pod, inventory)
     return {
         "namespace": answer.namespace,

@@ -41,7 +41,7 @@ class View:
     objects: Callable[[Inventory], Sequence[Object]]
 
     def facts_of(self, inventory: Inventory) -> list[Object]:
-        """All of them."""
+        """Return all of them."""
         return [self.facts(obj, inventory) for obj in self.objects(inventory)]
 
 
@@ -79,7 +79,7 @@ def as_table(view: View, facts: Sequence[Object], *, everywhere: bool) -> str:
 
 
 def as_document(document: Any, form: str) -> str:  # noqa: ANN401 - any JSON value
-    """As JSON or YAML."""
+    """Return it as JSON or YAML."""
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     return text if form == "json" else yaml.safe_dump(json.loads(text), sort_keys=False, allow_unicode=True)
 

@@ -54,7 +54,7 @@ def measured(rows: Iterable[Sequence[str]], widths: Sequence[int] = ()) -> list[
 
 
 def line(row: Sequence[str], widths: Sequence[int]) -> str:
-    """One more line for a table of these widths."""
+    """Return one more line for a table of these widths."""
     return _line(row, measured([row], widths))
 
 
@@ -81,7 +81,7 @@ def age(since: object, now: datetime) -> str:
 
 
 def size(number: object) -> str:
-    """Bytes in the largest unit that leaves a number of at least one: ``1.2 GiB``; empty if there is none."""
+    """Return bytes in the largest unit that leaves a number of at least one: ``1.2 GiB``; empty if there is none."""
     if not isinstance(number, int) or isinstance(number, bool):
         return ""
     amount, unit = float(number), 0

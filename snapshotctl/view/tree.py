@@ -23,7 +23,7 @@ _WIDE: Final = 1000
 
 
 def forest(inventory: Inventory) -> list[Object]:
-    """``[{namespace, workloads: [{workload, checkpoints: [{..., versions: [{..., pods}], cold}], cold}]}]``."""
+    """Return ``[{namespace, workloads: [{workload, checkpoints: [{..., versions: [{..., pods}], cold}], cold}]}]``."""
     workloads: defaultdict[tuple[str, str], Object] = defaultdict(lambda: {"checkpoints": [], "cold": []})
     for checkpoint in inventory.checkpoints:
         place = workloads[key_of(checkpoint)[0], _branch(checkpoint, inventory)]
@@ -38,7 +38,7 @@ def forest(inventory: Inventory) -> list[Object]:
 
 
 def _branch(checkpoint: Object, inventory: Inventory) -> str:
-    """Below what a checkpoint stands: what it was made for, else the only workload that uses it."""
+    """Name what a checkpoint is listed below: what it was made for, else the only workload that uses it."""
     users = {workload_of(pod) for pod in inventory.members(checkpoint)}
     return origin_of(checkpoint) or (users.pop() if len(users) == 1 else BY_HAND)
 

@@ -152,7 +152,7 @@ def test_adopt_gives_up_in_time_and_says_what_it_waited_for(world):
     result = world.run("adopt", "busy", "--version", "3", "--timeout", "1")
     assert 1 == result.exit_code
     assert "status=pending" in result.stdout
-    assert "the controller has not begun" in result.stderr
+    assert "the controller has not started" in result.stderr
 
 
 def test_watch_goes_on_with_changes(world, control_plane):

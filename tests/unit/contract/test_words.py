@@ -20,6 +20,7 @@ ROOMS = (
     "certs",
     "cluster",
     "contract/api",
+    "contract/config",
     "contract/crds",
     "contract/pods",
     "contract/remedies",
@@ -31,6 +32,7 @@ ROOMS = (
     "linux",
     "native",
     "sdk",
+    "snapshotctl",
     "tests/support",
     "tests/unit/agent",
     "tests/unit/artifact",
@@ -45,13 +47,11 @@ ROOMS = (
     "tests/unit/sdk",
     "webhook",
 )
-FROM_HELP = {"cli.md"}
-"""The page that quotes the command line: it joins with that room."""
 PAGES = sorted(
     str(page.relative_to(ROOT))
     for pattern in ("*.md", "docs/*.md")
     for page in ROOT.glob(pattern)
-    if page.name not in FROM_HELP | {"CHANGELOG.md"}
+    if page.name != "CHANGELOG.md"
 )
 INSTEAD = {
     r"whoever|whomever": "the client, the process, an account that",
