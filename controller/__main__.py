@@ -96,7 +96,7 @@ def _tasks(kube: Client, settings: Settings, values: Values) -> dict[str, Task]:
 
 
 def _register(context: ManagerContext, informers: Mapping[str, Informer], parts: Iterable[ControllerSetup]) -> None:
-    """Figures that are read from what is there whenever somebody asks."""
+    """Figures that are read from what is there whenever they are asked for."""
     for collector in (
         PhaseCollector(context.checkpoints.store, _now),
         InformerCollector(informers),

@@ -1,10 +1,10 @@
 """``python -m controller.uninstall``: releases what only the controller would, when the system is uninstalled.
 
-Whoever deleted a DynamoCheckpoint afterwards, or its namespace, would wait for ever: our finalizer on it is taken off
-by the controller alone, and that is gone.  So would a pod that is held for its checkpoint: it is let go, and starts
+A deletion of a DynamoCheckpoint afterwards, or of its namespace, would wait for ever: our finalizer on it is taken off
+by the controller alone, and that is deleted. So would a pod that is held for its checkpoint: it is let go, and starts
 cold; one that must not start cold waits on, for it may be deleted, or restored by a new installation.
 What a policy keeps from being changed is named at the end, when everything else has been let go.
-The chart runs this once, after everything else was removed.  Artifacts stay.
+The chart runs this once, after everything else was removed. Artifacts stay.
 """
 
 import logging
@@ -25,7 +25,7 @@ from kube.errors import REFUSALS, ConflictError, ForbiddenError, KubeError, NotF
 from kube.resources import CHECKPOINTS, PODS, Resource
 
 ATTEMPTS: Final = 5
-"""Lost races for one object; nobody else writes to it all the time."""
+"""Lost races for one object; no other client writes to it all the time."""
 HELD: Final = f"{keys.LABEL_IS_RESTORE_TARGET}=true"
 """Only shaped pods are ever held."""
 
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 async def uninstall(kube: KubeClient, namespace: str | None) -> tuple[int, int]:
-    """Both of it, the second also where the first failed; answers how many pods and checkpoints were let go.
+    """Do both, the second also if the first failed; answers how many pods and checkpoints were let go.
 
     Raises:
         KubeError: a call failed, or something may not be changed; the words name it.
@@ -91,7 +91,7 @@ class _Pass:
 
     done: set[str] = field(default_factory=set)
     lost: str = ""
-    """One that somebody else changed at the same moment."""
+    """One that another client changed at the same moment."""
     refused: dict[str, str] = field(default_factory=dict)
     """The server's words about what may not be changed."""
 
@@ -105,7 +105,7 @@ async def _change_all(
         try:
             found = (await kube.list(resource, namespace, labels=labels)).items
         except NotFoundError:
-            return 0  # the CRD is gone, and all checkpoints with it
+            return 0  # the CRD was deleted, and all checkpoints with it
         went = await _once(kube, resource, found, change, kind)
         done |= went.done
         if went.lost:

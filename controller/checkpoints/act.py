@@ -102,7 +102,7 @@ class Actor:
         return None
 
     async def _taken(self, resource: Resource, namespace: str, name: str, owner: Object) -> Refusal | None:
-        """Whether the object that has the name is the one we wanted to make."""
+        """Say whether the object that has the name is the one we wanted to make."""
         there = await self._kube.get(resource, name, namespace)
         self._learn(resource, there)
         if belongs_to(there, owner):
@@ -112,7 +112,7 @@ class Actor:
     async def _delete(self, job: Object) -> None:
         namespace, name = key_of(job)
         try:
-            # Foreground: the Job stays until its pods are gone, so its absence says that nothing writes any more.
+            # Foreground: the Job stays as long as its pods, so its absence says that nothing writes any more.
             uid = str(job["metadata"].get("uid", ""))
             await self._kube.delete(JOBS, name, namespace, propagation=Propagation.FOREGROUND, uid=uid)
         except NotFoundError:

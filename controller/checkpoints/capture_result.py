@@ -24,7 +24,7 @@ _TEXTS: Final = ("user", "workingDir")
 
 
 def image_of(checkpoint: Object, job: Object, values: Values) -> Object | None:
-    """``status.image``: what was captured, and what the image itself would run if the agent reported it."""
+    """Return ``status.image``: what was captured, and what the image itself would run if the agent reported it."""
     reference = _jobs_image(checkpoint, job) or captured_image(checkpoint, values)
     found = ({"reference": reference} if reference else {}) | image_config(
         annotations_of(job).get(keys.ANN_IMAGE_CONFIG, "")
@@ -55,7 +55,7 @@ def agent_reason(job: Object) -> str:
 
 
 def size_of(job: Object) -> int | None:
-    """Bytes of the artifact, None if the agent's word is no number."""
+    """Return the bytes of the artifact, None if the agent's word is no number."""
     text = annotations_of(job).get(keys.ANN_ARTIFACT_SIZE, "")
     return int(text) if text.isdecimal() and text.isascii() and len(text) <= MAX_DIGITS else None
 
@@ -83,7 +83,7 @@ def _mapping(text: str, longest: int) -> Mapping[str, Any]:
 
 
 def _is_word(word: object) -> bool:
-    """Whether it can be an argument of a process: text that has a UTF-8 form and no NUL."""
+    """Say whether it can be an argument of a process: text that has a UTF-8 form and no NUL."""
     if not isinstance(word, str) or len(word) > MAX_WORD or "\0" in word:
         return False
     try:

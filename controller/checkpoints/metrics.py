@@ -97,7 +97,7 @@ class CaptureMetrics:
         self._show_all()
 
     def _show_all(self) -> None:
-        """Every series is there from the first scrape: an increase from nothing is seen only so."""
+        """Make every series at the start: an increase from nothing is seen only if the series was there."""
         for outcome in (CAPTURED, FAILED):
             self._whole.labels(outcome)
             for reason in ("",) if outcome == CAPTURED else REASONS:
@@ -187,7 +187,7 @@ def _phase(checkpoint: Object) -> Phase:
 
 
 def _moved(checkpoint: Object) -> str:
-    """When it last moved, as the API writes it; such times sort as text, and thousands are compared at each scrape."""
+    """Say when it last moved, as the API writes it: such times sort as text, and thousands are compared."""
     conditions = (checkpoint.get("status") or {}).get("conditions") or ()
     return max(
         str(checkpoint["metadata"].get("creationTimestamp") or ""),

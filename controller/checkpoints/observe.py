@@ -57,7 +57,7 @@ def _index_pod(pod: Object) -> Iterable[str]:
 
 
 def kept_job(job: Object) -> Object:
-    """*job* without command and environment of its containers: most of the object, and never read from the cache."""
+    """Return *job* without command and environment of its containers: most of it, and never read from the cache."""
     spec = job.get("spec") or {}
     template = spec.get("template") or {}
     pod = template.get("spec") or {}
@@ -166,7 +166,7 @@ class Observer:
         return await read_claim_templates(self._kube, names, namespace)
 
     def _siblings(self, checkpoint: Object) -> tuple[Object, ...]:
-        """Who would write to the same directory: with podMount each namespace has a volume of its own."""
+        """Return those that would write to the same directory: with podMount each namespace has a volume of its own."""
         same_id = self._informers.checkpoints.store.by_index(BY_ID, id_of(checkpoint))
         namespace = key_of(checkpoint)[0] if self._storage.in_pod else None
         return tuple(
@@ -236,7 +236,7 @@ class Observer:
         return store_namespace(checkpoint, self._release_namespace, self._storage)
 
     def _wake_siblings(self, change: Change, add: Handler) -> None:
-        """Who has the same id may have to wait, or need not wait any more."""
+        """Look at those with the same id: they may have to wait, or need not wait any more."""
         ids = {each for obj in change if obj is not None for each in _index_id(obj)}
         unchanged = change.old is not None and change.new is not None and _rivalry(change.old) == _rivalry(change.new)
         if unchanged:

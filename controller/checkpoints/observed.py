@@ -131,7 +131,7 @@ def newest(pods: Iterable[PodView]) -> PodView | None:
 
 
 def wanted_job(checkpoint: Object) -> str:
-    """Name of the Job that the checkpoint's id and version ask for; empty if they cannot be determined."""
+    """Return the name of the Job that the checkpoint's id and version ask for; empty if they cannot be determined."""
     try:
         checkpoint_id = resolve_id(checkpoint)
         return job_name(checkpoint_id, artifact_version(checkpoint)) if checkpoint_id else ""
@@ -140,7 +140,7 @@ def wanted_job(checkpoint: Object) -> str:
 
 
 def job_to_look_at(checkpoint: Object) -> str:
-    """Name of the Job that matters now: while one runs it is that one, whatever the version says meanwhile."""
+    """Return the name of the Job that matters now: the one that runs, whatever the version says meanwhile."""
     status = checkpoint.get("status") or {}
     if status.get("phase") == Phase.CREATING and status.get("jobName"):
         return str(status["jobName"])
@@ -148,7 +148,7 @@ def job_to_look_at(checkpoint: Object) -> str:
 
 
 def belongs_to(obj: Object, checkpoint: Object) -> bool:
-    """Whether no other controller owns *obj*; an object without any controller counts as ours by its name."""
+    """Say whether no other controller owns *obj*; an object without any controller counts as ours by its name."""
     owners = obj["metadata"].get("ownerReferences") or ()
     controllers = [owner for owner in owners if owner.get("controller")]
     uid = checkpoint["metadata"].get("uid")

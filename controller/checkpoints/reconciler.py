@@ -27,7 +27,7 @@ class Reconciler(reconciler.Reconciler[Observed, Action, Refusal]):
         self._metrics = metrics
 
     async def handle(self, key: Key) -> float | None:
-        """One pass, timed; see the base class."""
+        """Make one pass, timed; see the base class."""
         with self._metrics.measured():
             return await super().handle(key)
 

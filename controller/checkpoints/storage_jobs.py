@@ -42,12 +42,12 @@ class _Run:
 
 
 def cleanup_job_name(checkpoint_id: str, version: str = "") -> str:
-    """``checkpoint-cleanup-<id>``, ``checkpoint-trim-<id>-<version>`` if one version is removed."""
+    """Return ``checkpoint-cleanup-<id>``, ``checkpoint-trim-<id>-<version>`` if one version is removed."""
     return _name("checkpoint-trim" if version else "checkpoint-cleanup", checkpoint_id, version)
 
 
 def adopt_job_name(checkpoint_id: str, version: str) -> str:
-    """``checkpoint-adopt-<id>-<version>``."""
+    """Return ``checkpoint-adopt-<id>-<version>``."""
     return _name("checkpoint-adopt", checkpoint_id, version)
 
 

@@ -103,7 +103,7 @@ class Actor:
         try:
             await self._kube.delete(resource, name, namespace, uid=obj["metadata"]["uid"])
         except (NotFoundError, ConflictError):
-            logger.debug("gone already", extra={"object": name})
+            logger.debug("deleted already", extra={"object": name})
 
 
 def merge_patch(old: Object, new: Object) -> Object:

@@ -43,7 +43,7 @@ def worker_hash(templates: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
 
 
 def identity(*, namespace: str, graph: str, uid: str, component: str, checkpoint: str, backend: str) -> Json:
-    """``spec.identity`` of an automatic checkpoint: the API wants one, nothing decides by it."""
+    """Return ``spec.identity`` of an automatic checkpoint: the API wants one, nothing decides by it."""
     return {
         "model": f"{namespace}/{graph}",
         "backendFramework": backend,

@@ -59,7 +59,7 @@ class Graph:
         }
 
     def checkpoint_id(self, service: Service, worker_hash: str) -> str:
-        """Id of the checkpoint of one generation of a service."""
+        """Return the id of the checkpoint of one generation of a service."""
         return identity.checkpoint_id(
             namespace=self.namespace,
             graph=self.name,
@@ -76,7 +76,7 @@ def graph_uid(checkpoint: Mapping[str, Any]) -> str:
 
 
 def label_value(text: str) -> str:
-    """*text* as a label's value, cut if it is too long."""
+    """Return *text* as a label's value, cut if it is too long."""
     return text[:MAX_LABEL].strip("-._")
 
 
@@ -134,7 +134,7 @@ def _pod(
 
 
 def _without_ours(metadata: Mapping[str, str]) -> dict[str, str]:
-    """*metadata* without what opts a pod in to snapshots or says how it is restored."""
+    """Return *metadata* without what opts a pod in to snapshots or says how it is restored."""
     return {key: value for key, value in metadata.items() if not key.startswith(_OURS)}
 
 

@@ -127,11 +127,11 @@ class Observer:
                 continue
             if not is_ours(there, name, graph["metadata"]["uid"]):
                 owner = controller_of(there)
-                found[each] = f"{owner['kind']} {owner['name']} ({owner['uid']})" if owner else "nobody we know"
+                found[each] = f"{owner['kind']} {owner['name']} ({owner['uid']})" if owner else "none that we know"
         return found
 
     def _referred(self, graph: Object) -> dict[str, str]:
-        """For each reference the checkpoint of that name, else the best of that id."""
+        """Return for each reference the checkpoint of that name, else the best of that id."""
         namespace = key_of(graph)[0]
         store = self._informers.checkpoints.store
         found = {}

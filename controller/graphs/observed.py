@@ -61,7 +61,7 @@ def standing_of(checkpoint: Mapping[str, Any] | None) -> Standing:
 
 
 def is_ours(deployment: Mapping[str, Any], graph_name: str, uid: str) -> bool:
-    """Whether a Deployment is the graph's: owned by it, or left behind by a graph of that name."""
+    """Say whether a Deployment is the graph's: owned by it, or left behind by a graph of that name."""
     owner = controller_of(deployment)
     if owner is not None:
         return bool(owner.get("uid") == uid)

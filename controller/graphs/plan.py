@@ -133,7 +133,7 @@ def _service(observed: Observed, generation: _Generation, service: Service) -> t
 
 
 def _unfit(observed: Observed, generation: _Generation, service: Service, template: Object) -> Problem | None:
-    """Why the service cannot be made, or cannot have the checkpoint that it requests."""
+    """Say why the service cannot be made, or cannot have the checkpoint that it requests."""
     name = service.deployment
     if twins := [each.name for each in generation.services if each.deployment == name and each != service]:
         words = f"its Deployment {name} would be that of service {twins[0]} too; rename one of them"
@@ -225,7 +225,7 @@ def _apply(observed: Observed, outcome: ServiceOutcome, body: Object) -> tuple[S
 
 
 def _is_applied(live: Object, body: Object) -> bool:
-    """Whether this very configuration was applied last: later changes by others, like an autoscaler's, stay."""
+    """Say whether this very configuration was applied last: later changes by others, like an autoscaler's, stay."""
     same = annotations_of(live).get(keys.ANN_APPLIED) == annotations_of(body)[keys.ANN_APPLIED]
     return same and controller_of(live) is not None
 

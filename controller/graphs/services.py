@@ -89,7 +89,7 @@ def references_of(graph: Mapping[str, Any]) -> frozenset[str]:
 
 
 def deployment_name(graph: str, service: str) -> str:
-    """``<graph>-<service>`` in lower case; if that is too long for a label, cut and distinguished by a hash."""
+    """Return ``<graph>-<service>`` in lower case; if that is too long for a label, cut and distinguished by a hash."""
     name = f"{graph}-{service.lower()}"
     if len(name) <= MAX_NAME:
         return name

@@ -190,7 +190,7 @@ def _condition(kind: GraphCondition, *, met: bool, reason: GraphReason, message:
 
 
 def _dated(graph: Object, entry: Object, now: datetime) -> Object:
-    """With its time of transition, which moves only when the condition turns."""
+    """Return it with its time of transition, which moves only when the condition turns."""
     before, generation = condition(graph, entry["type"]), graph["metadata"].get("generation")
     same = before is not None and before["status"] == entry["status"]
     since = before["lastTransitionTime"] if before is not None and same else format_time(now)

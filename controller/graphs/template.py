@@ -38,7 +38,7 @@ def pod_template(graph: Mapping[str, Any], service: Service) -> Json:
 
 
 def merged(base: Any, over: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """*over* laid on *base*: maps by key, lists of named things by name, anything else replaced."""
+    """Return *over* laid on *base*: maps by key, lists of named things by name, anything else replaced."""
     if isinstance(base, Mapping) and isinstance(over, Mapping):
         return {**base, **{key: merged(base.get(key), value) for key, value in over.items()}}
     key = _merge_key(base, over)

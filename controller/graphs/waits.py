@@ -56,7 +56,7 @@ class Waits:
     """The chart value ``waitTimeout`` in seconds."""
 
     def of(self, service: Service, name: str, standing: Standing, checkpoint: Mapping[str, Any] | None) -> Wait:
-        """Whether the new workers of *service* wait for the checkpoint of this *name*."""
+        """Say whether the new workers of *service* wait for the checkpoint of this *name*."""
         policy = service.policy
         if policy is None or policy.startup != StartupPolicy.WAIT_FOR_CHECKPOINT or service.replicas == 0:
             return NO_WAIT

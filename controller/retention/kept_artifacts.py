@@ -1,6 +1,6 @@
 """Says what a deleted checkpoint leaves in storage.
 
-Whoever deletes a checkpoint made by hand keeps its artifacts, and an object without our finalizer is gone at once: the
+A user who deletes a checkpoint made by hand keeps its artifacts; an object without our finalizer goes at once: the
 last thing that can be said is an Event about an object that is no more, found by ``kubectl get events``.
 """
 
@@ -27,10 +27,10 @@ class KeptArtifacts:
         self._told = told
         self._leading = leading
         self._ours: set[str] = set()
-        """Uids of those that carried our finalizer: with them their artifacts go, or it is told why not."""
+        """Uids of those that carried our finalizer: with them their artifacts go, or it is reported why not."""
 
     def follow(self, checkpoints: Informer) -> None:
-        """Tell it of every deletion from now on; call before it runs."""
+        """Report every deletion to it from now on; call before it runs."""
         checkpoints.add_handler(self._see)
 
     def _see(self, change: Change) -> None:
@@ -58,8 +58,8 @@ def kept_words(checkpoint: Object) -> str:
     # <base>/<id>/versions/<version>
     current = PurePosixPath(location)
     return (
-        f"the object is gone, its artifacts stay in storage: {current.parent}, {names}, {size:.1f} MiB "
-        f"(id {id_of(checkpoint)}); to use them again, create the checkpoint anew "
+        f"the object was deleted, its artifacts stay in storage: {current.parent}, {names}, {size:.1f} MiB "
+        f"(id {id_of(checkpoint)}); to use them again, create the checkpoint again "
         f"with annotation {keys.ANN_ADOPT}={current.name}; to remove them, "
         "see docs/operating.md#what-may-be-removed"
     )

@@ -8,7 +8,7 @@ Four rules, each on what the ones before it leave:
 - automatic checkpoints of a namespace beyond ``namespaceQuota`` bytes, the longest unused first.
 
 Whatever the rules say, these stay: what a pod uses or names, what is being captured or taken over, the version that
-a Ready checkpoint restores.  What belongs to a graph deployment goes with that, or when its service has newer ones.
+a Ready checkpoint restores. What belongs to a graph deployment goes with that, or when its service has newer ones.
 """
 
 import re
@@ -60,7 +60,7 @@ class Use:
     """Namespace, checkpoint id and version of shaped pods."""
 
     def of(self, checkpoint: Object) -> bool:
-        """Whether any pod uses or names the checkpoint."""
+        """Say whether any pod uses or names the checkpoint."""
         namespace, name = key_of(checkpoint)
         return (namespace, name) in self.names or (namespace, _id(checkpoint)) in self.ids
 
@@ -130,7 +130,7 @@ def decide(
         use: what pods use.
         now: the time.
         rules: the installation's.
-        seen: by uid, when a checkpoint was last seen in use by whoever asks; finer than ``status.lastUsedAt``.
+        seen: by uid, when a checkpoint was last seen in use by the caller; finer than ``status.lastUsedAt``.
     """
     everything = list(checkpoints)
     settled = [each for each in everything if _settled(each)]
@@ -154,7 +154,7 @@ Recency = Callable[[Object], datetime]
 
 
 def _settled(checkpoint: Object) -> bool:
-    """Whether nobody is making, taking over or removing anything of it."""
+    """Say whether nothing of it is being made, taken over or removed."""
     status, metadata = checkpoint.get("status") or {}, checkpoint["metadata"]
     if status.get("phase") not in (Phase.READY, Phase.FAILED) or metadata.get("deletionTimestamp"):
         return False
@@ -192,7 +192,7 @@ def _expired(free: Iterable[Object], now: datetime, rules: Rules, recency: Recen
 
 
 def _superseded(left: Iterable[Object], free: Iterable[Object], rules: Rules, recency: Recency) -> dict[str, str]:
-    """Of each workload the most recent stay: so many that are Ready, and so many that failed."""
+    """Keep the most recent of each workload: so many that are Ready, and so many that failed."""
     groups: dict[tuple[str, str, str], list[Object]] = defaultdict(list)
     for each in left:
         workload = annotations_of(each).get(keys.ANN_WORKLOAD, "")
@@ -265,12 +265,12 @@ def _uid(checkpoint: Object) -> str:
 
 
 def _of_graph(checkpoint: Object) -> bool:
-    """Whether a graph deployment that is there would make it anew at once."""
+    """Say whether a graph deployment that is there would make it again at once."""
     return bool(labels_of(checkpoint).get(keys.LABEL_GRAPH))
 
 
 def _bytes(checkpoint: Object, leaving: Collection[tuple[str, str]]) -> int:
-    """Return what the checkpoint holds in storage once the versions that are *leaving* are gone."""
+    """Return what the checkpoint holds in storage once the versions that are *leaving* are removed."""
     uid = _uid(checkpoint)
     there = [each for each in versions_of(checkpoint) if (uid, str(each["version"])) not in leaving]
     known = bool(versions_of(checkpoint))

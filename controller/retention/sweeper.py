@@ -2,7 +2,7 @@
 
 Decided on live copies, and decided again on a fresh list of the pods before anything is removed: a copy may be behind.
 Versions go by a cleanup Job and leave the status when it is done; checkpoints are deleted, and their finalizer does
-the rest.  All that there is to know is in the cluster, so a new leader goes on where the last one was.
+the rest. All that there is to know is in the cluster, so a new leader goes on where the last one was.
 """
 
 import asyncio
@@ -96,7 +96,7 @@ class Sweeper:
             self._changed.set()
 
     async def sweep(self) -> None:
-        """One look.
+        """Look once.
 
         Raises:
             KubeError: a call failed; the next look goes on.
@@ -137,11 +137,11 @@ class Sweeper:
                 await self._alone(self._remove(removal))
 
     async def _alone(self, work: Awaitable[None]) -> None:
-        """One thing that cannot be done keeps no other from being done."""
+        """Do each thing: one that cannot be done keeps no other from being done."""
         try:
             await work
         except (ConflictError, NotFoundError):
-            # Somebody used or changed it just now: the next look decides anew.
+            # It was used or changed just now: the next look decides again.
             self._changed.set()
         except KubeError as error:
             logger.warning("retention: %s; the others go on", error)
@@ -177,7 +177,7 @@ class Sweeper:
         namespace, name = key_of(checkpoint)
         metadata = checkpoint["metadata"]
         if not has_finalizer(checkpoint):
-            # Made by hand, and told by its own spec to go: its artifacts shall go with it.
+            # Made by hand, and its own spec says that it goes: its artifacts shall go with it.
             held = [*(metadata.get("finalizers") or ()), keys.FINALIZER]
             body = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": held}}
             metadata = (await self._kube.patch(CHECKPOINTS, name, body, namespace))["metadata"]
@@ -188,7 +188,7 @@ class Sweeper:
         logger.info("deleted", extra={"checkpoint": key_of(checkpoint), "why": removal.why})
 
     async def _finish(self, job: Object) -> None:
-        """Of a Job that removes one version: the status follows its end, its trouble is told, and it is tried again."""
+        """Follow a Job that removes one version to its end; if it fails, that is reported and tried again."""
         version = annotations_of(job).get(keys.ANN_ARTIFACT_VERSION, "")
         namespace = annotations_of(job).get(keys.ANN_CHECKPOINT_NAMESPACE, "")
         if not version or not namespace or job["metadata"].get("deletionTimestamp"):

@@ -31,7 +31,7 @@ class Reconciler(ABC, Generic[O, A, R]):
         self._logger = logging.getLogger(type(self).__module__)
 
     async def handle(self, key: Key) -> float | None:
-        """One pass; answers the seconds until the next look, None to wait for a change.
+        """Make one pass; answers the seconds until the next look, None to wait for a change.
 
         Raises:
             KubeError: the pass could not be finished; it starts from the beginning next time.

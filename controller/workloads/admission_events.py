@@ -1,4 +1,4 @@
-"""The admission decision as an Event, so that ``kubectl describe`` of a pod or of its owner tells the story."""
+"""The admission decision as an Event, so that ``kubectl describe`` of a pod or of its owner says what happened."""
 
 from typing import Final, Literal, NamedTuple
 
@@ -16,7 +16,7 @@ QUIET: Final = frozenset(
         Admission.HELD,
     }
 )
-"""What happens in the ordinary life of a workload; everything else wants somebody's attention."""
+"""What happens in the ordinary life of a workload; everything else needs attention."""
 
 
 class AdmissionEvent(NamedTuple):
@@ -41,5 +41,5 @@ def admission_event(pod: Object) -> AdmissionEvent | None:
 
 
 def camel_case(code: str) -> str:
-    """``restore-shaped`` as ``RestoreShaped``: Events' reasons are one word."""
+    """Return ``restore-shaped`` as ``RestoreShaped``: Events' reasons are one word."""
     return "".join(part.capitalize() for part in code.split("-"))

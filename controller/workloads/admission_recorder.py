@@ -11,7 +11,7 @@ from kube.api import Object
 from kube.store import Key
 
 YOUNG_SECONDS: Final = 900.0
-"""Pods older than this are not spoken of any more: whoever led then did, and Events live but an hour."""
+"""Pods older than this are not reported any more: the leader of that time did, and Events live but an hour."""
 
 
 class AdmissionRecorder:

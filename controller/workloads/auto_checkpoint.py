@@ -19,7 +19,7 @@ class Workload:
     """Where a pod comes from."""
 
     top: str
-    """``<kind>/<name>`` of the owner that nobody owns: what people deploy, and what checkpoints are kept for."""
+    """``<kind>/<name>`` of the owner that has none itself: what people deploy, and what checkpoints are kept for."""
     source: Object
     """What has the template: a ReplicaSet, or the pod itself."""
 
@@ -30,7 +30,7 @@ class Workload:
 
 
 def fits(pod: Object, template: Object, more: Iterable[str] = ()) -> bool:
-    """Whether *template*, or a whole pod, is what the stamp of *pod* was made of.
+    """Say whether *template*, or a whole pod, is what the stamp of *pod* was made of.
 
     Args:
         pod: a pod with a stamp.

@@ -22,7 +22,7 @@ from kube.resources import CHECKPOINTS, PODS
 from kube.store import Key, key_of
 
 AGAIN_SECONDS: Final = 30.0
-"""Between tries of what the server forbids (a quota, a policy): nothing tells when that changes."""
+"""Between tries of what the server forbids (a quota, a policy): no event says when that changes."""
 logger = logging.getLogger(__name__)
 
 
@@ -49,7 +49,7 @@ class AutoCheckpointController:
         self._wake = wake
 
     async def handle(self, key: Key) -> float | None:
-        """Make the checkpoint where somebody asks for it; where it is there, note whether it is wanted, and its use.
+        """Make the checkpoint if a pod requests it; if it is there, note whether it is wanted, and its use.
 
         Raises:
             KubeError: a call failed in a way that says nothing about what was wanted.
@@ -83,7 +83,7 @@ class AutoCheckpointController:
         for pod in asking:
             problem = self._forbidden(key) or await self._try(key, pod)
             if problem is None:
-                # Gone by now: the next one tells as well.
+                # Deleted meanwhile: the next one says as much.
                 continue
             if problem and problem != self._sights.of(key).refusal:
                 logger.warning("checkpoint not made: %s", problem, extra={"checkpoint": key[1], "pod": key_of(pod)[1]})
@@ -94,7 +94,7 @@ class AutoCheckpointController:
         return None
 
     async def _try(self, key: Key, pod: Object) -> str | None:
-        """Make it from what *pod* tells; empty where it is there now, None where the pod is gone."""
+        """Make it from what *pod* says; empty if it is there now, None if the pod no longer exists."""
         more = self._values.automatic.hash_annotations
         workload = await self._owners.workload_of(pod, lambda template: fits(pod, template, more))
         if workload is None:

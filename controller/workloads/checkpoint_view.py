@@ -1,6 +1,6 @@
 """What is known about checkpoints beyond their copy: deletions seen, and creations that the server refused.
 
-Both are a help and no more: a process that starts anew learns them again, or does without.
+Both are a help and no more: a process that is restarted learns them again, or does without.
 """
 
 from datetime import datetime
@@ -38,7 +38,7 @@ class CheckpointViews:
             self._refusals.pop(key, None)
 
     def forget(self, key: Key) -> None:
-        """Nobody names the checkpoint any more."""
+        """No pod names the checkpoint any more."""
         self._deleted.pop(key, None)
         self._refusals.pop(key, None)
 

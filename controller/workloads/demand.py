@@ -1,7 +1,7 @@
-"""Whether anybody still wants an automatic checkpoint whose capture waits for a node: noted on the object.
+"""Whether a pod still requests an automatic checkpoint whose capture waits for a node: noted on the object.
 
 A capture pod that is Pending has a cluster autoscaler buy a GPU node, also for a workload that was deleted meanwhile.
-Here is only said since when nobody wants it; what follows from that is the controller's own business.
+Here is only said since when no pod requests it; what follows from that is the controller's own business.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,13 +22,13 @@ from kube.resources import CHECKPOINTS
 from kube.store import key_of
 
 LOOK_SECONDS: Final = 60.0
-"""Seconds between looks at the workload of a checkpoint that no pod names: nothing tells us when that goes."""
+"""Seconds between looks at the workload of a checkpoint that no pod names: no event says when that goes."""
 YOUNG_SECONDS: Final = 5.0
 """Seconds in which a checkpoint's workload may be made after it: a graph's Deployment is."""
 
 
 def waits_for_node(checkpoint: Object) -> bool:
-    """Whether it is automatic and its capture is to come, or waits for a node."""
+    """Say whether it is automatic and its capture is to come, or waits for a node."""
     status, metadata = checkpoint.get("status") or {}, checkpoint["metadata"]
     if not is_automatic(checkpoint) or metadata.get("deletionTimestamp") or not _workload(checkpoint):
         return False
@@ -54,7 +54,7 @@ class Demand:
         self._owners = owners
 
     async def look(self, checkpoint: Object, users: Iterable[Object]) -> float | None:
-        """Note whether somebody wants it; answers when to look again although no pod changed.
+        """Note whether it is requested; answers when to look again although no pod changed.
 
         Args:
             checkpoint: as it is known.

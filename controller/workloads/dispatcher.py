@@ -1,7 +1,7 @@
 """Where opted-in pods are served: three queues, each with its own question, fed by the live copies.
 
-``checkpoints``: does somebody ask for one that is not there, or still want the one that is being made?  ``gates``: may
-a held pod go?  ``tales``: what is to be said about a pod's admission?  Nothing is remembered that a successor would
+``checkpoints``: does a pod request one that is not there, or still the one that is being made? ``gates``: may
+a held pod go? ``tales``: what is to be said about a pod's admission? Nothing is remembered that a successor would
 need: it asks the same questions of the same objects.
 """
 
@@ -119,7 +119,7 @@ class Dispatcher:
 
 
 def _turned(old: Object, new: Object) -> bool:
-    """Whether what the pod wants of its checkpoint has changed."""
+    """Say whether what the pod wants of its checkpoint has changed."""
     before, after = ((pods.asks(pod), pods.alive(pod), pods.checkpoint_name(pod)) for pod in (old, new))
     return before != after
 

@@ -29,7 +29,7 @@ BY_HAND: Final = (
     '\'{{"spec":{{"schedulingGates":[{{"$patch":"delete","name":"{gate}"}}]}}}}\''
 )
 _WEBHOOK_DOWN: Final = "failed calling webhook"
-"""The API server's words where somebody's webhook must be asked and does not answer; it sends them with a 500."""
+"""The API server's words if another webhook must be asked and does not answer; it sends them with a 500."""
 _NOW: Final = {
     GateEnd.CHECKPOINT_READY: "the pod restores from it",
     GateEnd.VOLUME_CLAIM_UNAVAILABLE: "until then the pod cannot start; one made in its place starts cold",
@@ -54,7 +54,7 @@ class GateController:
         self._claims = context.claims
         self._storage = storage_from_values(context.values)
         self._refused: dict[Key, datetime] = {}
-        """When a refusal was last told, of the pods that are refused now."""
+        """When a refusal was last reported, of the pods that are refused now."""
 
     async def handle(self, key: Key) -> float | None:
         """Let the pod go where it is time; answers when to look again.
@@ -121,7 +121,7 @@ class GateController:
         return None
 
     def _say_refused(self, pod: Object, step: Lift, words: str, told: datetime | None) -> None:
-        """Now and then, for as long as it lasts: whoever describes the pod must not have to look for our log."""
+        """Now and then, for as long as it lasts: a reader of the pod's Events need not look for our log."""
         key, now = key_of(pod), self._now()
         if told is None or (now - told).total_seconds() >= SAY_AGAIN_SECONDS:
             self._recorder.record(pod, "Warning", GateEvent.REFUSED, _refusal(pod, step, words))

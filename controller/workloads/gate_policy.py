@@ -1,8 +1,8 @@
 """When a held pod is let go, and how it looks then: one pure function.
 
-A held pod was shaped for restore at its admission, and can be let go as nothing else.  That is no loss where there is
-no checkpoint after all: ``snapshot-standby`` then starts the worker cold.  All that the decision needs stands on the
-objects, so a controller that starts anew decides as its predecessor would have.
+A held pod was shaped for restore at its admission, and can be let go as nothing else. That is no loss if there is
+no checkpoint after all: ``snapshot-standby`` then starts the worker cold. All that the decision needs is on the
+objects, so a controller that is restarted decides as its predecessor would have.
 """
 
 from dataclasses import dataclass, field
@@ -53,7 +53,7 @@ class CheckpointView:
     """The server's words where the checkpoint may not be made."""
 
     def outlived_by(self, pod: Object) -> bool:
-        """Whether the checkpoint that *pod* meant was deleted."""
+        """Say whether the checkpoint that *pod* meant was deleted."""
         return self.deleted is not None and pods.created(pod) <= self.deleted
 
 
@@ -95,7 +95,7 @@ def _end(pod: Object, sight: CheckpointView, age: float, wait_seconds: float) ->
     checkpoint = sight.checkpoint
     if _is_deleted(pod, sight, age):
         return GateEnd.CHECKPOINT_DELETED, f"DynamoCheckpoint {name} was deleted"
-    # One that was given up for want of a pod is begun anew by this very pod.
+    # One that was cancelled because no pod requested it is restarted by this very pod.
     if checkpoint is not None and _phase(checkpoint) == Phase.FAILED and not is_given_up(checkpoint):
         message = (checkpoint.get("status") or {}).get("message") or "no message"
         return GateEnd.CHECKPOINT_FAILED, f"DynamoCheckpoint {name} failed: {message}"

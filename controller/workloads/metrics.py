@@ -29,7 +29,7 @@ _CAPTURE_ONLY: Final = (
 )
 PHASES: Final = tuple(phase for phase in ReportPhase if phase not in _CAPTURE_ONLY)
 MAX_UNSEEN: Final = 10_000
-"""Restores that wait for a first scrape; where nobody scrapes nobody misses the exact moment."""
+"""Restores that wait for a first scrape; without a scrape the exact moment is not missed."""
 _STEP: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 """Seconds: from a small worker's 0.3 s to a large one's minutes from a slow store; 5 s is what interactive services
 ask of the 90th percentile."""
@@ -60,7 +60,7 @@ class Metrics:
         registry.register(_Scraped(self._scraped))
 
     def _show_all(self) -> None:
-        """Every series is there from the first scrape: an increase from nothing is seen only so."""
+        """Make every series at the start: an increase from nothing is seen only if the series was there."""
         self._restores.labels(RESTORED, "")
         for reason in (*AgentReason, UNKNOWN_REASON):
             self._restores.labels(FAILED, reason)
@@ -95,7 +95,7 @@ class Metrics:
 
 
 class _Scraped(Collector):
-    """No figures: it tells that they were asked for."""
+    """No figures: it notes that they were asked for."""
 
     def __init__(self, tell: Callable[[], None]) -> None:
         self._tell = tell

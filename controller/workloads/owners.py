@@ -1,6 +1,6 @@
 """From a pod up to what people deployed: Deployment, StatefulSet, a LeaderWorkerSet, or just the pod.
 
-Only kinds that we may read are climbed through; the first that we may not, or that is gone, is taken for the top.
+Only kinds that we may read are climbed through; the first that we may not, or that was deleted, is taken for the top.
 """
 
 import logging
@@ -32,7 +32,7 @@ class Owners:
         self._kube = kube
 
     async def workload_of(self, pod: Object, fits: Fits) -> Workload | None:
-        """Where *pod* comes from; None where it is gone before its template was known.
+        """Return where *pod* comes from; None if it was deleted before its template was known.
 
         Args:
             pod: the pod.
@@ -45,18 +45,18 @@ class Owners:
         owner = controller_of(pod)
         first = await self._read(owner, namespace) if owner else None
         top = await self._top(pod, owner, first)
-        # The other kinds' templates may have changed since, or lack what the pod mounts: there the pod itself tells.
+        # The other kinds' templates may have changed since, or lack what the pod mounts: there the pod itself says it.
         template = first if first is not None and first["kind"] == REPLICA_SETS.kind else None
         if template is not None and fits(template["spec"]["template"]):
             return Workload(top, template)
-        # Somebody else's webhook may have changed the pod before ours saw it, its image for example.
+        # Another webhook may have changed the pod before ours saw it, its image for example.
         whole = await self._whole(pod)
         if template is not None and not (whole and fits(whole)):
             return Workload(top, template)
         return Workload(top, whole) if whole else None
 
     async def exists(self, top: str, namespace: str) -> bool:
-        """Whether a workload is there; of kinds that we may not read it is taken for granted.
+        """Say whether a workload is there; of kinds that we may not read it is taken for granted.
 
         Args:
             top: ``<kind>/<name>``, as ``Workload.top``; a pod without an owner is not looked for: its kin name it.

@@ -1,6 +1,6 @@
 """What is remembered of a pod that opted in, and what it says about itself.
 
-Thousands of them may be there at once, so only what somebody here reads is kept: a fiftieth of the object.
+Thousands of them may be there at once, so only what is read here is kept: a fiftieth of the object.
 """
 
 import re
@@ -52,7 +52,7 @@ def _store(spec: Object) -> Object:
 
 
 def store_claim(pod: Object) -> str:
-    """Name of the claim with artifacts that it mounts; empty where it mounts none."""
+    """Return the name of the claim with artifacts that it mounts; empty if it mounts none."""
     volumes = (pod.get("spec") or {}).get("volumes") or ()
     found = (each.get("persistentVolumeClaim") or {} for each in volumes if each.get("name") == keys.STORAGE_VOLUME)
     return str(next(found, {}).get("claimName") or "")
@@ -82,23 +82,23 @@ def admission(pod: Object) -> str:
 
 
 def created(pod: Object) -> datetime:
-    """When it was created."""
+    """Say when it was created."""
     return parse_time(str(pod["metadata"]["creationTimestamp"]))
 
 
 def alive(pod: Object) -> bool:
-    """Whether it runs, or may run yet."""
+    """Say whether it runs, or may run yet."""
     return not pod["metadata"].get("deletionTimestamp") and (pod.get("status") or {}).get("phase") not in _ENDED
 
 
 def held(pod: Object) -> bool:
-    """Whether our gate keeps it from being scheduled."""
+    """Say whether our gate keeps it from being scheduled."""
     gates: Iterable[Object] = (pod.get("spec") or {}).get("schedulingGates") or ()
     return alive(pod) and any(gate.get("name") == keys.SCHEDULING_GATE for gate in gates)
 
 
 def required(pod: Object) -> bool:
-    """Whether it must not start cold."""
+    """Say whether it must not start cold."""
     return annotations_of(pod).get(keys.ANN_POLICY) == keys.POLICY_REQUIRE
 
 
@@ -109,9 +109,9 @@ def stamp_of(pod: Object) -> str:
 
 
 def asks(pod: Object) -> bool:
-    """Whether the pod waits for an automatic checkpoint to be made.
+    """Say whether the pod waits for an automatic checkpoint to be made.
 
-    It asks from its admission on.  It stops when it ends, when its gate is lifted, or when the checkpoint that it
+    It asks from its admission on. It stops when it ends, when its gate is lifted, or when the checkpoint that it
     asked for was deleted: else the pods of a running workload would undo every deletion.
     """
     notes = annotations_of(pod)
@@ -120,5 +120,5 @@ def asks(pod: Object) -> bool:
     if notes.get(keys.ANN_REQUEST) == keys.REQUEST_WITHDRAWN or keys.ANN_GATE in notes or not alive(pod):
         return False
     stamp = stamp_of(pod)
-    # Anybody may write annotations; the name must be the one that follows from the stamp.
+    # Any client may write annotations; the name must be the one that follows from the stamp.
     return bool(stamp) and checkpoint_name(pod) == automatic_name(automatic_id(key_of(pod)[0], stamp))

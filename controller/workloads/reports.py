@@ -1,9 +1,9 @@
 """New restore reports on pods, each handed on once: metrics count them.
 
-What a pod carries already when the live copy is first filled was told to a predecessor of this process, so it does not
-count again; nor does a relist later on, because each change carries what was known before it.  What was written while
-nobody led was told to nobody: whoever leads next knows it by its time, which is later than the last word of the leader
-before.  Clocks of two machines are compared for that, so it is as exact as they are.
+What a pod carries already when the cache is first filled was reported to a predecessor of this process, so it does not
+count again; nor does a relist later on, because each change carries what was known before it. What was written while
+no controller led was reported to none: the next leader knows it by its time, later than the last word of the leader
+before. Clocks of two machines are compared for that, so it is as exact as they are.
 """
 
 import logging
@@ -32,7 +32,7 @@ def _now() -> datetime:
 
 
 class Reports:
-    """Hands each new report to whoever listens."""
+    """Hands each new report to each listener."""
 
     def __init__(
         self, led_until: Callable[[], datetime | None] = lambda: None, now: Callable[[], datetime] = _now
@@ -55,7 +55,7 @@ class Reports:
     def count(self, *, on: bool) -> None:
         """Only the leader counts: the sum over replicas would count each restore more than once.
 
-        Call it when all copies are filled: what was reported while nobody led is counted first.
+        Call it when all copies are filled: what was reported while no controller led is counted first.
         """
         if on and not self._counting:
             self._catch_up()
@@ -90,13 +90,13 @@ def _read(pod: Object) -> Report | None:
 
 
 def is_new(old: Object | None, new: Object) -> bool:
-    """Whether *new* carries a report that *old* did not."""
+    """Say whether *new* carries a report that *old* did not."""
     said = _said(new)
     return bool(said[0]) and (old is None or _said(old) != said)
 
 
 def _said(pod: Object) -> tuple[str, str, tuple[str, ...]]:
-    """Return what tells reports apart: a container that restarted may be restored with the very same figures."""
+    """Return what distinguishes reports: a container that restarted may be restored with the very same figures."""
     notes = annotations_of(pod)
     prefix = keys.ANN_RESTORE_CONTAINER_ID_PREFIX
     containers = tuple(sorted(f"{key}={value}" for key, value in notes.items() if key.startswith(prefix)))

@@ -1,7 +1,7 @@
 """From a workload's template, or from a pod, to the template of an automatic checkpoint.
 
 A pod holds more than its author wrote: the API server's defaults, the token volume, what controllers put into each
-replica, what meshes inject, what the webhook shaped.  All of that is taken out, because the capture pod passes
+replica, what meshes inject, what the webhook shaped. All of that is taken out, because the capture pod passes
 admission by itself; what is left is what the author could have written.
 """
 

@@ -56,7 +56,7 @@ NODE_SELECTOR: Final = f"{keys.LABEL_NODE_READY}={keys.NODE_READY_VALUE}"
 
 
 def scheduling(pod: PodView) -> Problem | None:
-    """Why the scheduler has not found a node, None if it has or has not looked yet."""
+    """Say why the scheduler has not found a node, None if it has or has not looked yet."""
     entry = pod.conditions.get("PodScheduled")
     if entry is None or entry.is_true:
         return None
@@ -72,7 +72,7 @@ def scheduling(pod: PodView) -> Problem | None:
 
 
 def unscheduled_for(pod: PodView, now: datetime) -> float:
-    """Seconds since the scheduler first said no; endless if it does not say when."""
+    """Return the seconds since the scheduler first said no; endless if it does not say when."""
     entry = pod.conditions.get("PodScheduled")
     return (now - entry.since).total_seconds() if entry is not None and entry.since is not None else float("inf")
 
@@ -102,12 +102,12 @@ def store_job_problem(job: JobView, pod: PodView | None, events: tuple[Object, .
 
 
 def forbids_root(words: str) -> bool:
-    """Whether it is Pod Security that keeps a Job on checkpoint storage from running."""
+    """Say whether it is Pod Security that keeps a Job on checkpoint storage from running."""
     return "PodSecurity" in words
 
 
 def exited(pod: PodView) -> str:
-    """How the first failed container ended, empty if none did."""
+    """Say how the first failed container ended, empty if none did."""
     for container in pod.containers:
         ended = container.terminated
         if ended.exit_code:
@@ -135,7 +135,7 @@ def out_of_time(job: JobView) -> str:
 
 
 def no_pod(job: JobView, events: tuple[Object, ...], now: datetime) -> Problem | None:
-    """Why a Job has no pod: the Job controller's last warning."""
+    """Say why a Job has no pod: the Job controller's last warning."""
     if job.created is None or (now - job.created).total_seconds() < POD_PATIENCE:
         return None
     words = [str(event.get("message", "")) for event in events if event.get("type") == "Warning"]
@@ -144,7 +144,7 @@ def no_pod(job: JobView, events: tuple[Object, ...], now: datetime) -> Problem |
 
 
 def agent_active(lease: Object | None, now: datetime) -> bool:
-    """Whether an agent says by its Lease that it is at work."""
+    """Say whether an agent says by its Lease that it is at work."""
     spec = (lease or {}).get("spec") or {}
     since = parsed_time(spec.get("renewTime")) or parsed_time(spec.get("acquireTime"))
     if since is None or not spec.get("holderIdentity", "unnamed"):
@@ -155,7 +155,7 @@ def agent_active(lease: Object | None, now: datetime) -> bool:
 def no_agent(
     job: JobView, pod: PodView, now: datetime, lease: Object | None = None
 ) -> tuple[Problem | None, float | None]:
-    """Whether no agent has come for a worker that is ready; else in how many seconds that could be said."""
+    """Say whether no agent has come for a worker that is ready; else in how many seconds that could be said."""
     if job.annotations.get(keys.ANN_NODE) or job.annotations.get(keys.ANN_CHECKPOINT_STATUS):
         return None, None
     entry = pod.conditions.get("ContainersReady")

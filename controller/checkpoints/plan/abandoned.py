@@ -21,7 +21,7 @@ REMEDY: Final = "a new pod of the same template has it captured by itself"
 
 
 def grace_left(current: Pass, status: Status) -> float | None:
-    """Seconds until the capture is ended if no pod requests it; None: it goes on.
+    """Return the seconds until the capture is ended if no pod requests it; None: it goes on.
 
     Each capture has the whole grace: a version that was raised by hand meanwhile is a request too.
     """
@@ -38,7 +38,7 @@ def give_up(current: Pass, status: Status) -> Step:
     checkpoint, job = current.checkpoint, current.job
     workload = annotations_of(checkpoint).get(keys.ANN_WORKLOAD, "its workload")
     words = (
-        f"the capture found no node, {workload} is gone, and no pod has named this checkpoint for "
+        f"the capture found no node, {workload} no longer exists, and no pod has named this checkpoint for "
         f"{current.values.automatic.unwanted_grace} (chart value automatic.unwantedGrace); {REMEDY}"
     )
     problem = Problem(CheckpointReason.WORKLOAD_GONE, words)
@@ -47,17 +47,17 @@ def give_up(current: Pass, status: Status) -> Step:
 
 
 def wanted_again(checkpoint: Object, status: Status) -> bool:
-    """Whether it was given up, and a pod names it since."""
+    """Say whether it was given up, and a pod names it since."""
     # The planned status too, since a new version may have restarted it in this very pass.
     given_up = status.phase == Phase.FAILED and is_given_up(checkpoint)
     return given_up and keys.ANN_UNWANTED not in annotations_of(checkpoint)
 
 
 def _got_further(current: Pass, status: Status) -> bool:
-    """Whether it has had a node, or is over."""
+    """Say whether it has had a node, or is over."""
     job = current.job
     if job is not None and (keys.ANN_CHECKPOINT_STATUS in job.annotations or job.is_finished):
         return True
-    # Noted or seen: the pod may be gone by now, and a node that was paid for is no reason to end the capture.
+    # Noted or seen: the pod may no longer exist, and a node that was paid for is no reason to end the capture.
     noted = status.condition(ConditionType.SCHEDULED) or {}
     return noted.get("status") == "True" or any(pod.is_true("PodScheduled") for pod in current.pods)

@@ -57,7 +57,7 @@ def wanted_version(checkpoint: Object) -> str:
 
 
 def job_to_adopt(checkpoint: Object) -> str:
-    """Name of the Job that looks at the wanted artifact; empty if there is nothing to look at."""
+    """Return the name of the Job that looks at the wanted artifact; empty if there is nothing to look at."""
     version = wanted_version(checkpoint)
     try:
         checkpoint_id = resolve_id(checkpoint)
@@ -67,7 +67,7 @@ def job_to_adopt(checkpoint: Object) -> str:
 
 
 def store_namespace(checkpoint: Object, release_namespace: str, storage: Storage) -> str:
-    """Where the volume can be mounted: with agentMount it is the release's, whatever namespace the checkpoint is in."""
+    """Say where the volume can be mounted: with agentMount in the release's namespace, else in the checkpoint's."""
     own = str(checkpoint["metadata"].get("namespace", ""))
     return own if storage.in_pod else release_namespace or own
 
@@ -80,7 +80,7 @@ def adopt(current: Pass, status: Status) -> Step:
     except BadIdError as error:
         return Step(_refuse(current.checkpoint, status, version, f"annotation {keys.ANN_ADOPT}: {error}"))
     if _answered(current, status, version):
-        # Only now, a pass after the answer was written: were the question gone first, a restart would lose the answer.
+        # Only a pass after the answer was written: if the question went first, a restart would lose the answer.
         return Step(status, _forget_the_question(current.checkpoint, status, version, job))
     if job is None:
         return _look(current, status, version)
@@ -147,24 +147,24 @@ def _answer(current: Pass, status: Status, version: str, job: JobView) -> Status
 
 
 def _wrong(current: Pass, job: JobView, found: Mapping[str, Any], version: str) -> str:
-    """Why the Job's answer is not a whole artifact of this version; empty if it is."""
+    """Say why the Job's answer is not a whole artifact of this version; empty if it is."""
     if found.get("error"):
         return f"{found.get('message')} ({found['error']})"
     if not job.is_complete or not found:
         pod, failure = current.adopt_pod, job.conditions.get("Failed")
-        why = (failure and failure.message) or "its pod is gone"
+        why = (failure and failure.message) or "its pod no longer exists"
         return (
             pods.store_job_problem(job, pod, current.observed.adopt_events, current.now)
             or (pod and pods.exited(pod))
-            or f"Job {job.name} did not tell what it found: {why}"
+            or f"Job {job.name} did not say what it found: {why}"
         )
     digest, size = found.get("digest"), found.get("size")
     is_digest = isinstance(digest, str) and len(digest) == _DIGEST_LENGTH and digest.startswith("blake3:")
     if found.get("version") != version or not is_digest or not isinstance(size, int) or size < 0:
-        return f"Job {job.name} told something else than an artifact"
+        return f"Job {job.name} reported something else than an artifact"
     known = {str(each["version"]): each["manifestDigest"] for each in _recorded(current.checkpoint)}
     if not _asked(current.checkpoint) and known.get(version) != digest:
-        return f"the artifact in storage is {digest}, captured was {known.get(version)}: somebody changed it"
+        return f"the artifact in storage is {digest}, captured was {known.get(version)}: it was changed"
     return ""
 
 

@@ -36,7 +36,7 @@ def follow(current: Pass, status: Status) -> Step:
     """Plan one pass over a checkpoint whose Job should exist."""
     left = abandoned.grace_left(current, status)
     if left == 0:
-        # Also if the Job is gone: the pass that ended it may not have come to write the status.
+        # Also if the Job no longer exists: the pass that ended it may not have come to write the status.
         return abandoned.give_up(current, status)
     step = _follow(current, status)
     return replace(step, requeue=_soonest(step.requeue, left))
@@ -45,7 +45,9 @@ def follow(current: Pass, status: Status) -> Step:
 def _follow(current: Pass, status: Status) -> Step:
     job = current.job
     if job is None or not belongs_to(job.raw, current.checkpoint):
-        problem = Problem(CheckpointReason.JOB_DELETED, f"Job {status.job_name} is gone, and with it the capture")
+        problem = Problem(
+            CheckpointReason.JOB_DELETED, f"Job {status.job_name} no longer exists, and with it the capture"
+        )
         return capture_failed(current, status.unmet(ConditionType.JOB_CREATED, problem), problem)
     verdict = job.annotations.get(keys.ANN_CHECKPOINT_STATUS, "")
     # The agent's word goes before the Job's: it knows why.
@@ -85,7 +87,7 @@ def _agents_words(current: Pass, job: JobView) -> str:
 
 
 def _jobs_words(current: Pass, job: JobView) -> str:
-    """Why a Job failed without a word from the agent: the pod knows more than the Job."""
+    """Say why a Job failed without a word from the agent: the pod knows more than the Job."""
     pod = current.pod
     if pod is not None:
         stuck = pods.not_started(pod) or pods.scheduling(pod)
@@ -124,7 +126,7 @@ def _ready(current: Pass, status: Status, job: JobView) -> Status:
 
 
 def _location(status: Status, job: JobView, storage: Storage) -> str | None:
-    """Path of the artifact of this Job; the version is the Job's, the checkpoint's may have moved on."""
+    """Return the path of the artifact of this Job; the version is the Job's, the checkpoint's may have moved on."""
     version = job.template_annotations.get(keys.ANN_ARTIFACT_VERSION, "").strip()
     checkpoint_id = status.checkpoint_id
     version = version or status.job_name.removeprefix(f"checkpoint-job-{checkpoint_id}-")

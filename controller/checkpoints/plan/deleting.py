@@ -31,7 +31,7 @@ BLOCKED_SECONDS: Final = 60.0
 
 
 def has_finalizer(checkpoint: Object) -> bool:
-    """Whether our finalizer holds the object."""
+    """Say whether our finalizer holds the object."""
     return keys.FINALIZER in (checkpoint["metadata"].get("finalizers") or ())
 
 
@@ -111,7 +111,7 @@ def _blocked(words: str) -> Plan[Action]:
 
 
 def _by_hand(checkpoint: Object) -> str:
-    """How to delete the object and keep its artifact."""
+    """Say how to delete the object and keep its artifact."""
     namespace, name = key_of(checkpoint)
     return (
         f"let the object go and keep the artifact: `kubectl patch dckpt {name} -n {namespace} --type=merge -p "

@@ -4,7 +4,7 @@
 
     (new) ─> Pending ─> Creating ─> Ready
                │  ^         │         │
-               │  └─────────│─────────┴── a new version, or what was in the way is gone
+               │  └─────────│─────────┴── a new version, or what was in the way is removed
                └────────────┴─> Failed
 
 Each pass starts from what is there now and ends in actions, one status and a time to look again.
@@ -83,7 +83,7 @@ def _advance(current: Pass, status: Status) -> Step:
 
 
 def _next(current: Pass, status: Status) -> Step:
-    """One step of a checkpoint that has an id of its own; the first question that applies decides."""
+    """Make one step of a checkpoint that has an id of its own; the first question that applies decides."""
     checkpoint = current.checkpoint
     if status.phase == Phase.CREATING and status.job_name:
         # Before all else: a capture that runs is brought to its end, whatever was asked for meanwhile.
@@ -135,7 +135,7 @@ def _duplicate(checkpoint_id: str, other: Object, checkpoint: Object) -> str:
 
 
 def _rank(checkpoint: Object) -> tuple[bool, str, str, str]:
-    """Of two with one id, the one that has made something goes first, then the older, then the name decides."""
+    """Order those with one id: the one that has made something goes first, then the older, then the name decides."""
     metadata = checkpoint["metadata"]
     established = (checkpoint.get("status") or {}).get("phase") in (Phase.READY, Phase.CREATING)
     name, namespace = str(metadata["name"]), str(metadata.get("namespace", ""))

@@ -39,7 +39,7 @@ def capture_failed(current: Pass, status: Status, problem: Problem) -> Step:
 
 
 def waits_for_retry(checkpoint: Object, status: Status) -> bool:
-    """Whether the next attempt is planned and no new version was asked for meanwhile."""
+    """Say whether the next attempt is planned and no new version was asked for meanwhile."""
     planned = (
         status.phase == Phase.PENDING and status.reason_before(ConditionType.READY) == CheckpointReason.RETRY_SCHEDULED
     )

@@ -77,7 +77,7 @@ class Status:
 
     @property
     def attempts(self) -> int:
-        """Captures begun for the wanted version of an automatic checkpoint."""
+        """Captures started for the wanted version of an automatic checkpoint."""
         return int(self.fields.get("attempts") or 0)
 
     @property
@@ -94,7 +94,7 @@ class Status:
         return str((_find(self.before, kind) or {}).get("reason", ""))
 
     def with_fields(self, **fields: Any) -> "Status":  # noqa: ANN401 - any JSON value
-        """With *fields*; None and empty text remove one."""
+        """Return it with *fields*; None and empty text remove one."""
         merged = {**self.fields, **fields}
         for name, value in fields.items():
             if value is None or value == "":
@@ -103,7 +103,7 @@ class Status:
         return Status(self.before, merged, self.generation, self.now, self.problem, self.events)
 
     def with_version(self, entry: Object) -> "Status":
-        """With an artifact; an entry of the same version is replaced, in its place."""
+        """Return it with an artifact; an entry of the same version is replaced, in its place."""
         others = {str(each.get("version")): each for each in self.versions}
         return self.with_fields(versions=list((others | {str(entry["version"]): entry}).values()))
 
@@ -112,13 +112,13 @@ class Status:
         return self.with_fields(versions=[each for each in self.versions if each.get("version") != version] or None)
 
     def with_event(self, event: EventSpec) -> "Status":
-        """With an Event that is recorded if the status changes."""
+        """Return it with an Event that is recorded if the status changes."""
         return replace(self, events=(*self.events, event))
 
     def with_condition(
         self, kind: ConditionType, *, met: bool, reason: CheckpointReason, message: str = ""
     ) -> "Status":
-        """With a condition; its transition time moves only when it turns."""
+        """Return it with a condition; its transition time moves only when it turns."""
         status = "True" if met else "False"
         before = self.condition(kind)
         since = before["lastTransitionTime"] if before and before["status"] == status else format_time(self.now)
@@ -137,7 +137,7 @@ class Status:
         return self.with_fields(conditions=[entry if each is before else each for each in entries])
 
     def unmet(self, kind: ConditionType, problem: Problem) -> "Status":
-        """With a condition that is False because of *problem*."""
+        """Return it with a condition that is False because of *problem*."""
         return self.with_condition(kind, met=False, reason=problem.reason, message=problem.message)
 
     def restarted(self) -> "Status":
@@ -148,11 +148,11 @@ class Status:
         return self.with_fields(phase=Phase.PENDING.value, attempts=attempts, **cleared)
 
     def failed(self, problem: Problem) -> "Status":
-        """In phase Failed, for a reason."""
+        """Return it in phase Failed, for a reason."""
         return self.with_fields(phase=Phase.FAILED.value).waiting(problem)
 
     def waiting(self, problem: Problem | None) -> "Status":
-        """In the same phase, and what it waits for; None: for nothing but time."""
+        """Return it in the same phase, and what it waits for; None: for nothing but time."""
         return Status(self.before, self.fields, self.generation, self.now, problem, self.events)
 
     def finish(self) -> tuple[Object | None, tuple[EventSpec, ...]]:
@@ -163,7 +163,7 @@ class Status:
         return settled.fields, (*_transitions(settled), *settled.events)
 
     def _settled(self) -> "Status":
-        """With the message and the Ready condition that follow from phase and problem."""
+        """Return it with the message and the Ready condition that follow from phase and problem."""
         phase, problem, settled = Phase(self.phase), self.problem, self
         if problem is not None:
             settled = settled.with_fields(message=bounded(problem.message, MAX_MESSAGE))

@@ -41,7 +41,7 @@ def check_storage(current: Pass, status: Status) -> tuple[Status, bool]:
 
 
 def claim_of(current: Pass) -> str:
-    """``<namespace>/<name>`` of the claim that a capture made now goes to."""
+    """Return ``<namespace>/<name>`` of the claim that a capture made now goes to."""
     namespace = store_namespace(current.checkpoint, current.observed.release_namespace, current.storage)
     return f"{namespace}/{current.storage.pvc_name}"
 
@@ -60,7 +60,7 @@ def agents_storage(current: Pass, status: Status) -> tuple[Status, Problem | Non
 
 
 def check_artifact(current: Pass, status: Status) -> Status:
-    """Of a Ready checkpoint: say if, by the values of now, pods would not find its artifact."""
+    """Say of a Ready checkpoint if, by the values of now, pods would not find its artifact."""
     problem = _gone(current) or _moved(current, status)
     if problem is not None:
         return status.unmet(ConditionType.STORAGE_READY, problem)
@@ -81,7 +81,7 @@ def _gone(current: Pass) -> Problem | None:
     if not current.storage.in_pod or current.observed.claim is not None:
         return None
     where = claim_of(current)
-    message = f"PersistentVolumeClaim {where} is not there any more, so pods start cold; make it anew with its volume"
+    message = f"PersistentVolumeClaim {where} is not there any more, so pods start cold; make it again with its volume"
     return Problem(CheckpointReason.VOLUME_CLAIM_MISSING, message)
 
 
@@ -107,7 +107,7 @@ def _unusable(claim: Object, where: str) -> Problem | None:
     if claim["metadata"].get("deletionTimestamp"):
         return Problem(CheckpointReason.VOLUME_CLAIM_LOST, f"PersistentVolumeClaim {where} is being deleted")
     if (claim.get("status") or {}).get("phase") == "Lost":
-        message = f"PersistentVolumeClaim {where} lost its volume; delete it and make it anew"
+        message = f"PersistentVolumeClaim {where} lost its volume; delete it and make it again"
         return Problem(CheckpointReason.VOLUME_CLAIM_LOST, message)
     # Not bound yet is fine: with WaitForFirstConsumer it is bound only when the pod is scheduled.
     return None

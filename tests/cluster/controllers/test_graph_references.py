@@ -79,7 +79,7 @@ async def test_somebody_elses_deployment_is_left_alone(graph_scene):
     await graph_scene.apply(graph())
     entry = await graph_scene.condition("Ready", "False", reason="failed_to_reconcile_the_resources")
 
-    assert "belongs to nobody we know" in entry["message"]
+    assert "belongs to none that we know" in entry["message"]
     assert "mine:1" == (await graph_scene.deployment())["spec"]["template"]["spec"]["containers"][0]["image"]
 
 

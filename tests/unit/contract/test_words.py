@@ -24,6 +24,7 @@ ROOMS = (
     "contract/crds",
     "contract/pods",
     "contract/remedies",
+    "controller",
     "daemon",
     "demo",
     "fuzz",

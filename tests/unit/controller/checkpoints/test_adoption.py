@@ -287,7 +287,7 @@ def test_an_earlier_version_that_is_another_now_is_captured_anew():
     refused = step(obj, **looked(TOLD))
 
     assert ["4"] == [each["version"] for each in refused.status["versions"]]
-    assert "somebody changed it" in condition_in(refused.status, "Adopted")["message"]
+    assert "it was changed" in condition_in(refused.status, "Adopted")["message"]
     assert [CreateJob] == [type(action) for action in step(after(obj, refused)).actions]
 
 

@@ -80,7 +80,7 @@ def test_what_is_said_of_it():
     ready = condition_in(planned.status, "Ready")
 
     assert ("Failed", "False", "WorkloadGone") == (planned.status["phase"], ready["status"], ready["reason"])
-    assert "Deployment/web is gone" in planned.status["message"]
+    assert "Deployment/web no longer exists" in planned.status["message"]
     assert "automatic.unwantedGrace" in planned.status["message"]
     # Nobody need look into it.
     assert [("Normal", "WorkloadGone")] == [(note.type, note.reason) for note in planned.events]
