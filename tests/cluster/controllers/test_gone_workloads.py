@@ -38,7 +38,7 @@ async def test_no_capture_waits_for_a_node_that_nobody_wants(scene):
     checkpoint = await scene.checkpoint(name)
 
     assert ("WorkloadGone", "Normal") == (ready["reason"], told["type"])
-    assert "Deployment/web is gone" in given_up["message"]
+    assert "Deployment/web no longer exists" in given_up["message"]
     assert (first.removesuffix("1") + "2", 1) == (again["jobName"], again["attempts"])
     # Somebody wants it, so it waits for as long as it takes.
     assert keys.ANN_UNWANTED not in checkpoint["metadata"]["annotations"]
