@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
+
+import orjson
 
 from contract.api import keys
 
@@ -89,10 +90,15 @@ def claim(name: str = "snapshot-pvc") -> Json:
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
 
 
+def copied(obj: Any) -> Any:
+    """Return a deep copy of a JSON value, much sooner than ``copy.deepcopy``: property tests make thousands."""
+    return orjson.loads(orjson.dumps(obj))
+
+
 def request(obj: Json, **fields: Any) -> Json:
     """Return the ``request`` of an AdmissionReview."""
     kind = {"group": "", "version": "v1", "kind": "Pod"}
-    base = {"uid": "0b5d", "kind": kind, "operation": "CREATE", "namespace": "ns", "object": copy.deepcopy(obj)}
+    base = {"uid": "0b5d", "kind": kind, "operation": "CREATE", "namespace": "ns", "object": copied(obj)}
     return base | fields
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from random import Random
 from typing import Any
 
 from contract.api import keys
 from contract.api.checkpoint import find_container
 from contract.pods.template_hash import automatic_id, automatic_name, template_hash
-from tests.support.builders.objects import IMAGE, checkpoint, container, graph_pod, opted_in, pod
+from tests.support.builders.objects import IMAGE, checkpoint, container, copied, graph_pod, opted_in, pod
 
 Json = dict[str, Any]
 
@@ -40,7 +39,7 @@ def checkpoint_of(obj: Json, *, phase: str = "Ready", target: str = "main", **st
     """Return the checkpoint that the controller makes for an automatic pod, of its stock image."""
     stamp = stamp_of(obj, target)
     found = automatic_id(obj["metadata"]["namespace"], stamp)
-    spec = {key: copy.deepcopy(value) for key, value in obj["spec"].items() if key != "nodeName"}
+    spec = {key: copied(value) for key, value in obj["spec"].items() if key != "nodeName"}
     image = (find_container(spec, target) or {}).get("image", IMAGE)
     usual: Json = {"phase": phase, "checkpointID": found, "jobName": f"checkpoint-job-{found}-1"}
     if phase == "Ready":
@@ -78,7 +77,7 @@ def random_pod(chance: Random, *, wanted: str | None = None) -> Json:
         spec["initContainers"] = inits
     for field, choices in _POD_FIELDS.items():
         if chance.random() < 0.3:
-            spec[field] = copy.deepcopy(chance.choice(choices))
+            spec[field] = copied(chance.choice(choices))
     build = _WISHES[wanted or chance.choice(list(_WISHES))]
     obj = build(*containers, annotations=_annotations(chance), **spec)
     obj["metadata"]["generateName"] = "random-"
@@ -117,7 +116,7 @@ def _container(chance: Random, name: str, volumes: list[Json]) -> Json:
     result: Json = {"name": name, "image": IMAGE}
     for field, choices in _CONTAINER_FIELDS.items():
         if chance.random() < 0.4:
-            result[field] = copy.deepcopy(chance.choice(choices))
+            result[field] = copied(chance.choice(choices))
     mounts = [
         {"name": volume["name"], "mountPath": f"/{volume['name']}"} for volume in volumes if chance.random() < 0.5
     ]

@@ -3,7 +3,6 @@
 The API server sends only pods that it has parsed.  Somebody else in the cluster may post anything.
 """
 
-import copy
 import gc
 import os
 from pathlib import Path
@@ -72,13 +71,11 @@ def places(value, path=()):
 
 
 def with_garbage(value, path, garbage):
+    """Return *value* with something else in one place; all beside it is shared, as nothing is written to it."""
     if not path:
         return garbage
-    result = copy.deepcopy(value)
-    target = result
-    for key in path[:-1]:
-        target = target[key]
-    target[path[-1]] = garbage
+    result = value.copy()
+    result[path[0]] = with_garbage(value[path[0]], path[1:], garbage)
     return result
 
 

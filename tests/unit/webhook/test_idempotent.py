@@ -1,6 +1,5 @@
 """Pods of every kind: a second look changes nothing, others' work stays, and the order of webhooks does not matter."""
 
-import copy
 import re
 from itertools import permutations
 from random import Random
@@ -14,7 +13,7 @@ from contract.api import keys
 from contract.api.states import Admission
 from contract.config.values import load_values
 from contract.pods.restore_patch import STALE_ANNOTATIONS
-from tests.support.builders.objects import IMAGE, checkpoint, container, ready, request
+from tests.support.builders.objects import IMAGE, checkpoint, container, copied, ready, request
 from tests.support.builders.pods import checkpoint_of, random_pod
 from webhook.decide import decide
 
@@ -51,14 +50,14 @@ def case(seed):
 
 
 def patch(obj, stored, values):
-    before = copy.deepcopy(obj)
+    before = copied(obj)
     decision = decide(request(obj), lambda _, name: stored.get(name), values)
     assert before == obj
     return decision
 
 
 def apply(obj, decision):
-    return jsonpatch.JsonPatch(copy.deepcopy(list(decision.operations))).apply(obj)
+    return jsonpatch.JsonPatch(copied(decision.operations)).apply(copied(obj), in_place=True)
 
 
 SEEDS = st.integers(0, 2**64)
@@ -250,7 +249,7 @@ OTHERS = [add_sidecar, add_volume, add_labels, add_scheduling]
 
 def admitted(obj, order, stored, values):
     """As the API server does it: each webhook in turn, and all once more if a later one changed something."""
-    obj = copy.deepcopy(obj)
+    obj = copied(obj)
     for _ in range(2):
         for step in order:
             if step is None:
