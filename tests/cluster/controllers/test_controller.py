@@ -62,7 +62,7 @@ async def test_a_job_that_is_deleted_fails_the_checkpoint(scene):
     await scene.kube.delete(JOBS, job, scene.namespace)
     failed = await scene.phase("Failed")
 
-    assert "is gone" in failed["message"]
+    assert "no longer exists" in failed["message"]
     assert job == failed["jobName"]
 
 
