@@ -64,8 +64,15 @@ UNMET: Final = (UnmetError, ckpt.TargetError, BadIdError, StorageError)
 
 def opted_in(pod: Mapping[str, Any]) -> bool:
     """Say whether a pod asks for anything: then the answer is written on it."""
-    of_graph = ckpt.annotations_of(pod).get(keys.ANN_RESTORE_CANDIDATE) == "true"
-    return of_graph or ckpt.labels_of(pod).get(keys.LABEL_RESTORE) in _WANTED
+    return _asks(ckpt.labels_of(pod), ckpt.annotations_of(pod))
+
+
+def _asks(labels: Mapping[str, str], annotations: Mapping[str, str]) -> bool:
+    return labels.get(keys.LABEL_RESTORE) in _WANTED or _is_of_graph(annotations)
+
+
+def _is_of_graph(annotations: Mapping[str, str]) -> bool:
+    return annotations.get(keys.ANN_RESTORE_CANDIDATE) == "true"
 
 
 @dataclass(frozen=True)
@@ -96,16 +103,16 @@ class Candidate:
         pod = self.request.get("object") or {}
         metadata = pod.get("metadata") or {}
         labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
-        wanted, of_graph = labels.get(keys.LABEL_RESTORE), annotations.get(keys.ANN_RESTORE_CANDIDATE) == "true"
+        of_graph = _is_of_graph(annotations)
         vars(self).update(
             pod=pod,
             spec=pod.get("spec") or {},
             labels=labels,
             annotations=annotations,
             namespace=metadata.get("namespace") or self.request.get("namespace") or "",
-            opted_in=of_graph or wanted in _WANTED,
+            opted_in=_asks(labels, annotations),
             of_graph=of_graph,
-            automatic=not of_graph and wanted == keys.RESTORE_AUTO,
+            automatic=not of_graph and labels.get(keys.LABEL_RESTORE) == keys.RESTORE_AUTO,
         )
 
     # What it asks for
@@ -193,7 +200,7 @@ class Candidate:
     @lazy_property
     def phase(self) -> str:
         """The checkpoint's phase."""
-        return ((self.checkpoint or {}).get("status") or {}).get("phase") or Phase.PENDING
+        return self.status.get("phase") or Phase.PENDING
 
     @property
     def held(self) -> bool:
