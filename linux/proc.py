@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -97,6 +98,13 @@ def parse_status(text: str) -> Status:
         no_new_privileges=fields.get("NoNewPrivs", "0") == "1",
         seccomp=int(fields.get("Seccomp", "0")),
     )
+
+
+def is_alive(pid: int, proc: Path = PROC) -> bool:
+    """Say whether a process, or a thread by its id, is there and runs or may run: a zombie may not."""
+    with suppress(OSError):
+        return (proc / str(pid) / "stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    return False
 
 
 def pids(proc: Path = PROC) -> Iterator[int]:

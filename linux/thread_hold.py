@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from linux.proc import is_alive
 from linux.syscalls import LIBC
 
 PATIENCE: Final = 10.0
@@ -104,7 +105,7 @@ class ThreadHold:
         while waiting:
             for tid in tuple(waiting):
                 status = _stopped(tid)
-                if _has_ended(tid) or (status is not None and _is_group_stop(status)):
+                if not is_alive(tid) or (status is not None and _is_group_stop(status)):
                     waiting.discard(tid)
                 elif status is not None:
                     _ptrace(_CONT, tid, _passed_on(status))
@@ -118,12 +119,6 @@ class ThreadHold:
 
 def _threads(pid: int) -> list[int]:
     return [int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir()]
-
-
-def _has_ended(tid: int) -> bool:
-    with suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{tid}/stat").read_text().rpartition(") ")[2][0] in "ZX"
-    return True
 
 
 def _ptrace(request: int, tid: int, data: int) -> None:

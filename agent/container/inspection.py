@@ -3,7 +3,6 @@
 import os
 import platform
 import re
-import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,9 +13,6 @@ from agent.container import find
 from linux import syscalls
 from linux.proc import PROC, Mount, Status, descendants, files_in_use, inner_thread_ids, mounts, namespace_mates, status
 
-NVIDIA_MAJOR: Final = 195
-NVIDIA_CONTROL_MINOR: Final = 254
-"""nvidia-modeset; 255 is nvidiactl."""
 # Instruction sets that programs choose code by at their start; flags of the kernel's own do not matter to them.
 _ISA: Final = re.compile(
     r"(s?sse\w*|avx\w*|amx\w*|bmi\d|fma|f16c|v?aes|v?pclmulqdq|sha_ni|adx|movbe|popcnt|abm|rdrand|rdseed|erms|fsrm"
@@ -45,8 +41,6 @@ class Inspection:
     """Ids of all threads in the pid namespace, as numbered inside."""
     cgroups: str
     """Text of /proc/PID/cgroup."""
-    gpu_minors: frozenset[int] = frozenset()
-    """Of the GPUs whose device nodes are in its /dev."""
 
 
 @dataclass(frozen=True)
@@ -90,23 +84,7 @@ def inspect(init_pid: int, proc: Path = PROC) -> Inspection:
         stdio=stdio,
         inner_ids=frozenset(ids),
         cgroups=(proc / str(init_pid) / "cgroup").read_text(),
-        gpu_minors=_gpu_minors(init_pid, proc),
     )
-
-
-def _gpu_minors(init_pid: int, proc: Path) -> frozenset[int]:
-    """Read which GPUs the container runtime gave to the container; control nodes have high minor numbers."""
-    minors = set()
-    with suppress(OSError):
-        directory = open_in_container(init_pid, "/dev", os.O_RDONLY | os.O_DIRECTORY, proc)
-        try:
-            for entry in os.scandir(directory):
-                found = entry.stat(follow_symlinks=False)
-                if stat.S_ISCHR(found.st_mode) and os.major(found.st_rdev) == NVIDIA_MAJOR:
-                    minors.add(os.minor(found.st_rdev))
-        finally:
-            os.close(directory)
-    return frozenset(minor for minor in minors if minor < NVIDIA_CONTROL_MINOR)
 
 
 def find_worker(init_pid: int, proc: Path = PROC) -> Worker | None:

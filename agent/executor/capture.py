@@ -69,7 +69,7 @@ def _inspect(capture: Capture) -> None:
     request, environment, init_pid = capture.request, capture.environment, capture.init_pid
     capture.seen = inspect(init_pid, environment.proc)
     worker = find_worker(init_pid, environment.proc)
-    use = look_at_gpus(worker, capture.seen, environment) if worker is not None else None
+    use = look_at_gpus(worker, init_pid, environment) if worker is not None else None
     headroom = memory_headroom(capture.seen.cgroups, environment.cgroup_root)
     node, criu = node_info(environment.proc), environment.criu.version()
     capture.plan = plan_capture(request, capture.seen, worker, node, criu, use, headroom)

@@ -23,7 +23,7 @@ from contract.api import control_files
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from contract.pods.probe import Probe
-from linux.proc import status
+from linux.proc import is_alive
 
 PROOF: Final = tuple(phase for phase in RESTORE if phase.name not in (ReportPhase.VERIFY, ReportPhase.VERDICT))
 """The restore's own phases; what was just verified is not read again, and standby has another verdict to wait for."""
@@ -44,7 +44,7 @@ def prove(restore: Restore, captured: Collection[int], probe: Probe | None) -> N
     Raises:
         ContainerError: ``proof-failed``, with the phase.
     """
-    _await_end(captured)
+    _await_end(captured, restore.environment.proc)
     free_ports(restore.init_pid, restore.environment.proc)
     with restore.resources:
         failure = run_phases(PROOF, restore, Timings())
@@ -64,9 +64,9 @@ def prove(restore: Restore, captured: Collection[int], probe: Probe | None) -> N
                 restore.lock.control.remove(name)
 
 
-def _await_end(pids: Collection[int]) -> None:
+def _await_end(pids: Collection[int], proc: Path) -> None:
     end = time.monotonic() + END_SECONDS
-    while left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
+    while left := [pid for pid in pids if (proc / str(pid)).exists()]:
         if time.monotonic() > end:
             raise ContainerError(AgentReason.PROOF_FAILED, f"captured processes {left[:5]} do not end")
         time.sleep(_PAUSE)
@@ -84,7 +84,7 @@ def _wake(restore: Restore) -> None:
 def _await_service(restore: Restore, probe: Probe) -> None:
     started, root = time.monotonic(), next(iter(restore.tree))
     while True:
-        if not _runs(root, restore.environment.proc):
+        if not is_alive(root, restore.environment.proc):
             raise ContainerError(AgentReason.PROOF_FAILED, "the restored worker ended at once; see the container's log")
         if passes(probe, restore.init_pid, restore.environment.proc):
             return
@@ -92,9 +92,3 @@ def _await_service(restore: Restore, probe: Probe) -> None:
             words = f"the restored worker's probe does not pass within {PROBE_SECONDS:.0f} s"
             raise ContainerError(AgentReason.PROOF_FAILED, words)
         time.sleep(_PAUSE)
-
-
-def _runs(pid: int, proc: Path) -> bool:
-    with suppress(OSError):
-        return status(pid, proc).state not in "ZX"
-    return False

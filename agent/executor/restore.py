@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.container import rootfs
+from agent.container.devices import gpu_minors
 from agent.container.inspection import Inspection, inspect, node_info, open_in_container
 from agent.container.rootfs import Changes
 from agent.criu.driver import CriuRestore
@@ -93,7 +94,8 @@ def _inspect(restore: Restore) -> None:
     headroom = memory_headroom(restore.seen.cgroups, environment.cgroup_root)
     refuse_small_limit(artifact.manifest.memory, headroom, "the worker's memory is")
     if artifact.manifest.gpu is not None:
-        devices = container_devices(environment.gpus.devices(), restore.seen.gpu_minors)
+        minors = gpu_minors(restore.init_pid, environment.proc)
+        devices = container_devices(environment.gpus.devices(), minors)
         restore.gpu_pairs = plan_devices(artifact.manifest.gpu, devices, environment.gpus.driver())
 
 

@@ -77,13 +77,14 @@ def _fits_machine(manifest: Manifest, _: Inspection, node: NodeInfo, __: str) ->
 
 def _fits_criu(manifest: Manifest, _: Inspection, __: NodeInfo, criu: str) -> None:
     taken = manifest.taken_on.criu
-    if _numbers(taken)[:2] > _numbers(criu)[:2]:
+    if version_numbers(taken)[:2] > version_numbers(criu)[:2]:
         raise RefusedError(
             AgentReason.CRIU_MISMATCH, f"captured with criu {taken}, this agent has {criu}; update the agent"
         )
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def version_numbers(version: str) -> tuple[int, ...]:
+    """Return the numbers of a version, to compare: ``580.159.04`` is 580, 159, 4."""
     return tuple(int(part) for part in version.split(".") if part.isdecimal())
 
 

@@ -67,13 +67,7 @@ class CudaHelper:
         return dict(self._facts(nvml.USED))
 
     def _facts(self, what: str) -> Any:  # noqa: ANN401 - lists of what the driver says
-        helper = self._running()
-        if helper is None:
-            return []
-        try:
-            return _result(helper.send(what, 0), what, 0, FIND_SECONDS)
-        except _RefusedError as error:
-            raise error.translated() from error
+        return self._call(what, 0, FIND_SECONDS) if self._running() is not None else []
 
     def find(self, pids: Iterable[int]) -> Mapping[int, int]:
         """See ``Cuda``."""

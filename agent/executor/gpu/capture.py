@@ -6,15 +6,15 @@ Undone in place, in reverse: the worker goes on as it was.
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
-from agent.container.inspection import Inspection, Worker
+from agent.container.devices import gpu_minors
+from agent.container.inspection import Worker
 from agent.executor.environment import NodeEnvironment
 from agent.executor.gpu.plan import GpuUse, container_devices, refuse_unseen_devices
 from agent.gpu.cuda import Cuda, CudaError
 from agent.gpu.driver import ProcessState
-from linux.proc import status
+from linux.proc import is_alive, status
 
 LOCK_SECONDS: Final = 10.0
 """How long CUDA calls in flight may take. A worker that says that it is ready is idle."""
@@ -22,7 +22,7 @@ STATE_SECONDS: Final = 60.0
 """The driver answers once a call that it works on is done: 16 GiB were seen to take 10.5 s."""
 
 
-def look_at_gpus(worker: Worker, seen: Inspection, environment: NodeEnvironment) -> GpuUse | None:
+def look_at_gpus(worker: Worker, init_pid: int, environment: NodeEnvironment) -> GpuUse | None:
     """Return what the worker's CUDA processes hold; None if it has none.
 
     Raises:
@@ -40,7 +40,7 @@ def look_at_gpus(worker: Worker, seen: Inspection, environment: NodeEnvironment)
             used[uuid] = used.get(uuid, 0) + size
     return GpuUse(
         driver=driver,
-        devices=container_devices(environment.gpus.devices(), seen.gpu_minors),
+        devices=container_devices(environment.gpus.devices(), gpu_minors(init_pid, environment.proc)),
         processes={pid: status(pid, environment.proc).inner_pid for pid in found},
         used=used,
     )
@@ -80,13 +80,6 @@ def _settle(cuda: Cuda, pids: Collection[int], state: ProcessState, act: Callabl
     with suppress(CudaError):
         _each(pids, settle)
         return True
-    return False
-
-
-def is_alive(pid: int) -> bool:
-    """Say whether a process runs, as a zombie does not."""
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
     return False
 
 

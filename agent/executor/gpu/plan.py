@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.errors import RefusedError
+from agent.executor.restore_checks import version_numbers
 from agent.gpu.cuda import Device, DriverVersion
 from artifact import manifest
 from contract.api.states import AgentReason
@@ -137,17 +138,13 @@ def _missing(captured: manifest.Gpu, driver: DriverVersion | None) -> str:
 
 def _same_driver(captured: manifest.Gpu, driver: DriverVersion) -> None:
     """Compare versions: a library of the driver is mapped into the worker, and another version is another file."""
-    then, now = _numbers(captured.driver), _numbers(driver.version)
+    then, now = version_numbers(captured.driver), version_numbers(driver.version)
     if now < then or (now != then and captured.driver_files):
         raise RefusedError(
             AgentReason.GPU_MISMATCH,
             f"captured with driver {captured.driver}, this node has {driver.version}: capture again, or keep these "
             "pods on nodes with that driver",
         )
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdecimal())
 
 
 def _listed(models: Sequence[str]) -> str:
