@@ -4,48 +4,53 @@ import http.client
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from contract.pods.probe import Probe
 from linux import syscalls
 from linux.proc import PROC
 from linux.sock_diag import end_time_wait
 
+T = TypeVar("T")
 REFUSED: Final = (OSError, http.client.HTTPException, ValueError)
+
+
+def in_network(init_pid: int, act: Callable[[], T], proc: Path = PROC) -> T:
+    """Act in the network namespace of a container.
+
+    Raises:
+        OSError: the container has ended.
+    """
+
+    def enter_and_act() -> T:
+        with (proc / str(init_pid) / "ns/net").open() as network:
+            syscalls.setns(network.fileno())
+        return act()
+
+    with ThreadPoolExecutor(1, thread_name_prefix="network") as thread:  # it stays there, so it is used once
+        return thread.submit(enter_and_act).result()
 
 
 def passes(probe: Probe, init_pid: int, proc: Path = PROC) -> bool:
     """Say whether the probe passes now."""
-
-    def ask() -> bool:
-        _enter_network(init_pid, proc)
-        try:
-            return _connects(probe) if probe.kind == "TCP" else _answers(probe)
-        except REFUSED:
-            return False
-
-    with ThreadPoolExecutor(1, thread_name_prefix="probe") as thread:  # it stays in that network, so it is used once
-        return thread.submit(ask).result()
+    return in_network(init_pid, lambda: _passes_here(probe), proc)
 
 
 def free_ports(init_pid: int, proc: Path = PROC) -> None:
     """End connections in TIME_WAIT in a container's network: a listener could not bind its port again."""
-
-    def end() -> None:
-        _enter_network(init_pid, proc)
-        end_time_wait()
-
-    with ThreadPoolExecutor(1, thread_name_prefix="ports") as thread:
-        thread.submit(end).result()
+    in_network(init_pid, end_time_wait, proc)
 
 
-def _enter_network(init_pid: int, proc: Path) -> None:
-    with (proc / str(init_pid) / "ns/net").open() as network:
-        syscalls.setns(network.fileno())
+def _passes_here(probe: Probe) -> bool:
+    try:
+        return _connects(probe) if probe.kind == "TCP" else _answers(probe)
+    except REFUSED:
+        return False
 
 
 def _connects(probe: Probe) -> bool:
@@ -57,13 +62,18 @@ def _answers(probe: Probe) -> bool:
     with closing(_connection(probe)) as connection:
         connection.connect()
         # A worker that sends its answer byte by byte would never run into the time limit of each.
-        late = threading.Timer(probe.timeout, connection.sock.shutdown, (socket.SHUT_RDWR,))
+        late = threading.Timer(probe.timeout, _hang_up, (connection.sock,))
         late.start()
         try:
             connection.request("GET", probe.path, headers=dict(probe.headers))
             return HTTPStatus.OK <= connection.getresponse().status < HTTPStatus.BAD_REQUEST
         finally:
             late.cancel()
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with suppress(OSError):  # the worker was first
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _connection(probe: Probe) -> http.client.HTTPConnection:
