@@ -59,4 +59,4 @@ def _space(group: Path) -> int | None:
 def _droppable(group: Path) -> int:
     fields = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
     prefix = "total_" if "total_inactive_file" in fields else ""
-    return int(fields[f"{prefix}inactive_file"]) + int(fields[f"{prefix}active_file"])
+    return sum(int(fields.get(f"{prefix}{name}", 0)) for name in ("inactive_file", "active_file"))
