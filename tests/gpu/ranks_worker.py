@@ -4,13 +4,10 @@
 talk: NCCL_P2P_DISABLE=1 for host memory, nothing for peer-to-peer memory.
 """
 
-import http.server
-import json
 import os
 import subprocess
 import sys
 import tempfile
-import threading
 
 
 def main(rank: int, store: str) -> None:
@@ -23,7 +20,15 @@ def main(rank: int, store: str) -> None:
         for _ in sys.stdin:
             step()
         return
-    serve(step, other)
+
+    def both() -> float:
+        other.stdin.write("step\n")
+        other.stdin.flush()
+        return step()
+
+    from serving import serve  # noqa: PLC0415 - only rank 0 serves
+
+    serve(both)
 
 
 def join(rank: int, store: str):
@@ -44,35 +49,6 @@ def join(rank: int, store: str):
         return state.double().sum().item()
 
     return step
-
-
-def serve(step, other: subprocess.Popen) -> None:
-    """Serve on port 8000, and say when both are ready."""
-    sys.path.insert(0, "/tools")
-    import snapshot_sdk  # noqa: PLC0415 - only in a container
-
-    lock = threading.Lock()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            with lock:
-                other.stdin.write("step\n")
-                other.stdin.flush()
-                body = json.dumps(step()).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    sys.stdout.write("warm\n")
-    sys.stdout.flush()
-    snapshot_sdk.quiesce()
-    threading.Event().wait()
 
 
 if __name__ == "__main__":

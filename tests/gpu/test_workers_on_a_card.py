@@ -38,7 +38,7 @@ MIB = 1 << 20
 def folder() -> Iterator[tuple[Path, Path]]:
     with node_folder() as path:
         criu = unpack_tools(path)
-        for script in WORKERS.glob("*_worker.py"):
+        for script in (WORKERS / "serving.py", *WORKERS.glob("*_worker.py")):
             shutil.copy(script, path / "tools")
         yield path, criu
 
@@ -92,7 +92,7 @@ async def round_trip(node: Node, name: str, figure: Callable[[str], None], **opt
     until_ready(source)
     steps = [source.get() for _ in range(3)]
     captured = await node.capture(source, name, probe=PROBE)
-    assert captured.ok, captured
+    assert captured.ok, (captured.message, source.text()[-2000:])
     expected = [until_ready(twin).get() for _ in range(6)]
     target = start(node, kind, **options)
     target.init()
@@ -238,7 +238,7 @@ class TestTwoCards:
         assert target.says(COLD)
 
     async def test_ranks_over_host_memory_go_on(self, node, figure):
-        env = NCCL | {"NCCL_P2P_DISABLE": "1"}
+        env = NCCL | {"NCCL_P2P_DISABLE": "1", "NCCL_CUMEM_HOST_ENABLE": "0"}
         options = {"user": 1000, "devices": BOTH, "script": "ranks_worker.py", "env": env}
         await round_trip(node, "ranks-host", figure, **options)
 

@@ -6,12 +6,10 @@ same, used through peer access), ``busy`` (a kernel that runs for seconds when t
 Each GET is one step; the answer holds what depends on all steps before it. ``snapshot_sdk`` says when it is ready.
 """
 
-import http.server
 import json
 import os
 import subprocess
 import sys
-import threading
 
 
 def main(mebibytes: int, flags: frozenset[str]) -> None:
@@ -22,26 +20,9 @@ def main(mebibytes: int, flags: frozenset[str]) -> None:
             sys.stdout.write(json.dumps(step()) + "\n")
             sys.stdout.flush()
         return
-    sys.path.insert(0, "/tools")
-    import snapshot_sdk  # noqa: PLC0415 - only in a container
+    from serving import serve  # noqa: PLC0415 - only in a container
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = json.dumps(step()).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    sys.stdout.write("warm\n")
-    sys.stdout.flush()
-    snapshot_sdk.quiesce()
-    threading.Event().wait()
+    serve(step)
 
 
 def build(mebibytes: int, flags: frozenset[str]):
@@ -65,16 +46,14 @@ def build(mebibytes: int, flags: frozenset[str]):
         torch.cuda._sleep(60_000_000_000)
     for process in children:
         ask(process)  # the first answer takes as long as its start
-    lock = threading.Lock()
 
     def step():
-        with lock:
-            graph.replay()
-            torch.cuda.synchronize()
-            seen = [state.double().sum().item(), data.view(torch.int32).sum(dtype=torch.int64).item()]
-            seen += [] if pinned is None else [pinned.to("cuda", non_blocking=True).sum().item(), pinned.is_pinned()]
-            seen += [] if other is None else [other.double().sum().item()]
-            return [*seen, *(ask(process) for process in children)]
+        graph.replay()
+        torch.cuda.synchronize()
+        seen = [state.double().sum().item(), data.view(torch.int32).sum(dtype=torch.int64).item()]
+        seen += [] if pinned is None else [pinned.to("cuda", non_blocking=True).sum().item(), pinned.is_pinned()]
+        seen += [] if other is None else [other.double().sum().item()]
+        return [*seen, *(ask(process) for process in children)]
 
     return step
 

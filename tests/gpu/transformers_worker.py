@@ -3,11 +3,7 @@
 ``python transformers_worker.py``: random weights from a seed, bf16, about a billion parameters. One line is the SDK's.
 """
 
-import http.server
-import json
 import os
-import sys
-import threading
 
 TOKENS = 33
 
@@ -43,34 +39,8 @@ def build():
     return answer
 
 
-def main() -> None:
-    """Serve on port 8000."""
-    answer = build()
-    sys.path.insert(0, "/tools")
-    import snapshot_sdk  # noqa: PLC0415 - only in a container
-
-    lock = threading.Lock()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            with lock:
-                body = json.dumps(answer()).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    sys.stdout.write("warm\n")
-    sys.stdout.flush()
-    snapshot_sdk.quiesce()
-    threading.Event().wait()
-
-
 if __name__ == "__main__":
     os.environ.setdefault("USER", "worker")
-    main()
+    from serving import serve
+
+    serve(build())

@@ -94,12 +94,13 @@ def test_a_gpu_pod_is_captured_and_restored(gpus: Kubectl, clean: str):
     assert "Ready" == ready["status"]["phase"], ready["status"]
     pod(gpus, clean, clean)
     token = node.await_answer(gpus, clean)["token"]
+    pod(gpus, f"{clean}-2", clean)
+    assert token == node.await_answer(gpus, f"{clean}-2")["token"]
 
     assert node.first_line(gpus, clean).startswith(RESTORED)
     assert "[b'R']" == states(gpus, clean)
     report = json.loads(node.reported(gpus, clean)["metadata"]["annotations"][keys.ANN_RESTORE_REPORT])
     assert "gpu-restore" in report["seconds"]
-    assert token
 
 
 def test_device_state_that_cannot_come_back_is_never_ready(gpus: Kubectl, clean: str):

@@ -1,0 +1,33 @@
+"""What the GPU workers share: HTTP on port 8000, and the one line of the SDK. Copied into the container beside them."""
+
+import http.server
+import json
+import sys
+import threading
+from collections.abc import Callable
+
+
+def serve(answer: Callable[[], object]) -> None:
+    """Answer each GET with what *answer* returns, one at a time; say that the worker is ready, and never return."""
+    import snapshot_sdk  # noqa: PLC0415 - only in a container
+
+    lock = threading.Lock()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            with lock:
+                body = json.dumps(answer()).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    sys.stdout.write("warm\n")
+    sys.stdout.flush()
+    snapshot_sdk.quiesce()
+    threading.Event().wait()
