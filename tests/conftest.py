@@ -1,5 +1,6 @@
 """What all tiers share: patience of property tests, and the figures that tests saw."""
 
+import gc
 from collections.abc import Callable
 
 import pytest
@@ -31,3 +32,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("figures")
         for line in seen:
             terminalreporter.line(line)
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector away from what lives to the end: modules and thousands of items."""
+    gc.collect()
+    gc.freeze()

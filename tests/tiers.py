@@ -6,6 +6,7 @@ The last line counts all tiers; the exit status is 0 only if every tier passed.
 """
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -73,8 +74,12 @@ def run(tier: str, arguments: Sequence[str], *, prefix: str = "") -> Result:
     """One tier to its end, its output passed on line by line."""
     workers = WORKERS if tier == "unit" and importlib.util.find_spec("xdist") else ()
     command = [sys.executable, "-m", "pytest", *FOLDERS[tier], *workers, *arguments]
+    # Without bytecode each of three processes compiles 250 test files again: 9 of 64 CPU seconds of the unit tier.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     begin, closing = time.monotonic(), None
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
         for line in process.stdout or ():
             sys.stdout.write(prefix + line)
             sys.stdout.flush()
