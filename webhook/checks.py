@@ -10,7 +10,6 @@ from typing import Final, NamedTuple
 
 from contract.api import checkpoint as ckpt
 from contract.api import keys
-from contract.api.gpus import gpu_count
 from contract.api.states import Admission, Phase
 from contract.config.storage import BadIdError, StorageError
 from contract.pods import common
@@ -170,10 +169,6 @@ def _no_ready_signal(candidate: Candidate) -> str | None:
     )
 
 
-def _not_capturable(candidate: Candidate) -> str | None:
-    return _field(common.not_capturable(candidate.target, gpu_count(candidate.target))) if candidate.automatic else None
-
-
 # What needs the checkpoint
 
 
@@ -322,7 +317,6 @@ REQUEST_CHECKS: Final[tuple[Row, ...]] = (
     (Admission.POD_UNSUPPORTED, _template_unsupported),
     (Admission.PER_POD_IDENTITY, _per_pod_identity),
     (Admission.NO_READY_SIGNAL, _no_ready_signal),
-    (Admission.POD_UNSUPPORTED, _not_capturable),
 )
 """What needs no checkpoint; none is asked for if one of these refuses."""
 SOURCE_CHECKS: Final[tuple[Row, ...]] = (

@@ -1,4 +1,4 @@
-"""How many GPUs a container asks for: more than one needs CUDA's launch wrapper to be checkpointed.
+"""How many GPUs a container asks for: a capture sets another environment for one with several.
 
 They are asked for by resource name, or by claims for devices (Dynamic Resource Allocation, ``resource.k8s.io/v1``).
 How many a claim asks for is said by its template, an object of the pod's namespace, so it is passed in.

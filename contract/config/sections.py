@@ -17,6 +17,7 @@ Name = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-
 Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")]
 AbsolutePath = Annotated[str, Field(pattern=r"^(/[^/]+)+$")]
 Duration = Annotated[str, Field(pattern=r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$", min_length=2)]
+EnvironmentName = Annotated[str, Field(pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")]
 ImageText = Annotated[str, Field(pattern=r"^\S*$")]
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
 NodeAffinityMode = Literal["Required", "Preferred", "None"]
@@ -370,12 +371,30 @@ class Gpu(Section):
     """Folder of the node that holds the driver; empty: the usual ones are looked at."""
 
 
+class GpuEnvironment(Section):
+    """What a capture Job adds to the environment of a worker with GPUs.
+
+    The container's own entries win; null adds nothing.
+    """
+
+    always: dict[EnvironmentName, str | None] = {"TORCH_NCCL_ENABLE_MONITORING": "0"}
+    """For each worker with a GPU."""
+    several_gpus: dict[EnvironmentName, str | None] = {
+        "NCCL_P2P_DISABLE": "1",
+        "NCCL_CUMEM_HOST_ENABLE": "0",
+        "NCCL_NVLS_ENABLE": "0",
+        "NCCL_IB_DISABLE": "1",
+    }
+    """For each with more than one: what GPUs share by other means cannot be restored."""
+
+
 class Capture(Section):
     """How captures are done."""
 
     proof: Literal["Restore", "Read"] = Field(
         default="Restore", description="What makes an artifact Ready: restored once where it was captured, or read."
     )
+    gpu_environment: GpuEnvironment = GpuEnvironment()
 
 
 class OperatorClaim(Section):

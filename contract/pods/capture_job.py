@@ -193,7 +193,7 @@ def _pod_template(
     spec = copy.deepcopy(template.get("spec") or {})
     target = _target(checkpoint, spec)
     gpus = total_gpus(spec, target, templates)
-    _refuse(checkpoint, spec, target, gpus)
+    _refuse(checkpoint, spec, target)
     _shape_pod(spec, target, values)
     _shape_target(checkpoint, spec, target, values, gpus)
     if storage.in_pod:
@@ -218,7 +218,7 @@ def _target(checkpoint: Mapping[str, Any], spec: Mapping[str, Any]) -> Json:
     return found
 
 
-def _refuse(checkpoint: Mapping[str, Any], spec: Mapping[str, Any], target: Mapping[str, Any], gpus: int) -> None:
+def _refuse(checkpoint: Mapping[str, Any], spec: Mapping[str, Any], target: Mapping[str, Any]) -> None:
     if ckpt.uses_gpu_memory_service(checkpoint):
         raise InvalidTemplateError(
             "spec.gpuMemoryService.enabled", "is not supported together with checkpoints; set it to false"
@@ -232,8 +232,6 @@ def _refuse(checkpoint: Mapping[str, Any], spec: Mapping[str, Any], target: Mapp
             f"no-ready-signal: Probe needs a startup or readiness probe on container {target['name']!r}; "
             "add one, or use File and let the worker write the ready file",
         )
-    if problem := common.not_capturable(target, gpus):
-        raise InvalidTemplateError(f"{_SPEC}.{problem[0]}", problem[1])
 
 
 def _shape_pod(spec: Json, target: Json, values: Values) -> None:
@@ -264,18 +262,28 @@ def _as_sidecar(container: Json) -> Json:
 def _shape_target(checkpoint: Mapping[str, Any], spec: Json, target: Json, values: Values, gpus: int) -> None:
     target["image"] = ckpt.captured_image(checkpoint, values)
     directory = common.control_dir(target)
-    _command(target, gpus)
+    _command(target)
     tools = tools_for(checkpoint, target["image"], values, capture=True)
     _probes(target, directory, ckpt.ready_signal(checkpoint), stock=tools is not None)
     env = [e for e in target.get("env") or () if e.get("name") not in OUR_ENVIRONMENT]
     if not common.has_named(env, keys.ENV_CONTROL_DIR):
         env.append({"name": keys.ENV_CONTROL_DIR, "value": directory})
     env.append({"name": keys.ENV_CHECKPOINT_SIGNAL_FILE, "value": f"{directory}/{control_files.SNAPSHOT_COMPLETE}"})
+    for name, value in _gpu_environment(values, gpus).items():
+        if value is not None and not common.has_named(env, name):
+            env.append({"name": name, "value": value})
     target["env"] = env
     _mount(spec, target, common.control_volume(), common.control_mount(target))
     _shared_memory(checkpoint, spec, target)
     if tools is not None:
         _bring_tools(spec, target, tools)
+
+
+def _gpu_environment(values: Values, gpus: int) -> Mapping[str, str | None]:
+    settings = values.capture.gpu_environment
+    if gpus > 1:
+        return settings.always | settings.several_gpus
+    return settings.always if gpus else {}
 
 
 def _bring_tools(spec: Json, target: Json, tools: Tools) -> None:
@@ -288,7 +296,7 @@ def _bring_tools(spec: Json, target: Json, tools: Tools) -> None:
         spec["imagePullSecrets"] = _with(spec.get("imagePullSecrets"), {"name": name})
 
 
-def _command(target: Json, gpus: int) -> None:
+def _command(target: Json) -> None:
     command = target.get("command") or []
     if not command:
         target["command"] = [keys.STANDBY, "--capture", "--image-entrypoint", "--"]
@@ -296,8 +304,7 @@ def _command(target: Json, gpus: int) -> None:
     if command[0] == keys.STANDBY:
         # A template taken from a shaped pod: the worker's own command follows the separator.
         command = command[command.index("--") + 1 :]
-    launcher = ["cuda-checkpoint", "--launch-job"] if gpus > 1 else []
-    target["command"] = [keys.STANDBY, "--capture", "--", *launcher, *command]
+    target["command"] = [keys.STANDBY, "--capture", "--", *command]
 
 
 def _probes(target: Json, directory: str, signal: ReadySignal, *, stock: bool) -> None:

@@ -34,16 +34,6 @@ def unsupported(spec: Mapping[str, Any]) -> tuple[str, str] | None:
     return None
 
 
-def not_capturable(target: Mapping[str, Any], gpus: int) -> tuple[str, str] | None:
-    """Say why a capture of this container would be refused: the field below ``spec`` and the reason."""
-    if gpus > 1 and not target.get("command"):
-        return (
-            f"containers[{target.get('name')}].command",
-            "is needed for a worker with more than one GPU: cuda-checkpoint must launch it; write the command out",
-        )
-    return None
-
-
 def control_dir(container: Mapping[str, Any]) -> str:
     """Return the container's control directory: its own environment's word if it has one."""
     for entry in container.get("env") or ():

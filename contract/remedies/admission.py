@@ -130,8 +130,7 @@ ADMISSION_REASONS: Final = (
         "Correct the field that the message names.",
         (
             "It shares a namespace of the node or between its containers (`hostPID`, `hostNetwork`, `hostIPC`, "
-            "`shareProcessNamespace`), it is for Windows, or another volume is mounted where ours belongs. With label "
-            f"`{keys.LABEL_RESTORE}: {keys.RESTORE_AUTO}` also: its target has several GPUs and no `command`."
+            "`shareProcessNamespace`), it is for Windows, or another volume is mounted where ours belongs."
         ),
     ),
     Reason(

@@ -310,7 +310,10 @@ AGENT_REASONS: Final = (
         _SECTION,
         AgentReason.GPU_UNSUPPORTED,
         "The driver cannot checkpoint or restore this process.",
-        "Look for memory shared between GPUs, the usual cause; with NCCL, `NCCL_P2P_DISABLE=1` avoids it.",
+        (
+            "Look for memory shared between GPUs, the usual cause; with NCCL, `NCCL_P2P_DISABLE=1` and "
+            "`NCCL_CUMEM_HOST_ENABLE=0` together avoid it."
+        ),
     ),
     Reason(
         _SECTION,

@@ -26,7 +26,8 @@ from snapshotctl.live.reach import Reach
 @click.option(
     "--disable-cuda-checkpoint-job-file",
     is_flag=True,
-    help="Start the worker without cuda-checkpoint. Only a worker with several GPUs is started by it, and needs it.",
+    expose_value=False,
+    help="Changes nothing: no worker is started by cuda-checkpoint here. For commands written for upstream.",
 )
 @reach_options()
 def command(reach: Reach, **options: Path | str | float | bool | None) -> None:

@@ -1,16 +1,15 @@
 """What a pod's claims for devices (Dynamic Resource Allocation) mean for its checkpoint.
 
-Admission reads no other object, so it does not count them; the controller does, before it makes a capture Job.
+Admission reads no other object, so it does not look at them; the controller does, before it makes a capture Job.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from contract.api.checkpoint import TargetError, find_targets
-from contract.api.gpus import NO_TEMPLATES, ClaimTemplates, claim_templates, gpu_count, total_gpus
-from contract.pods.common import not_capturable
+from contract.api.gpus import NO_TEMPLATES, ClaimTemplates, claim_templates
 from kube.claim_templates import read_claim_templates
 from kube.errors import KubeError
 from kube.resources import RESOURCE_CLAIM_TEMPLATES
@@ -33,7 +32,7 @@ class ClaimedDevices:
         self._filed = {(str(obj["metadata"].get("namespace")), str(obj["metadata"]["name"])): obj for obj in found}
 
     async def notes(self, pod: Mapping[str, Any], namespace: str) -> tuple[str, ...]:
-        """Say what keeps the pod's targets from being captured, and what could not be counted."""
+        """Say which templates of the targets' claims are missing, or could not be read."""
         try:
             targets = [target.container for target in find_targets(pod)]
         except TargetError:
@@ -41,8 +40,7 @@ class ClaimedDevices:
         spec = pod.get("spec") or {}
         names = {name for target in targets for name in claim_templates(spec, target)}
         templates = await self._read(names, namespace) if names else NO_TEMPLATES
-        unread = (self._unread(name, namespace, templates) for name in sorted(names))
-        return (*filter(None, unread), *self._refused(spec, targets, templates))
+        return tuple(filter(None, (self._unread(name, namespace, templates) for name in sorted(names))))
 
     async def _read(self, names: Iterable[str], namespace: str) -> ClaimTemplates:
         if self._kube is None:
@@ -55,16 +53,7 @@ class ClaimedDevices:
     def _unread(self, name: str, namespace: str, templates: ClaimTemplates) -> str:
         where = f"{RESOURCE_CLAIM_TEMPLATES.kind} {namespace}/{name}"
         if name not in templates:
-            return f"{where} could not be read: answered as if it asked for no GPUs"
+            return f"{where} could not be read: whether it exists is not known"
         if templates[name] is None:
             return f"{where} does not exist: without it the pod gets no node, and its checkpoint is not captured"
         return ""
-
-    def _refused(
-        self, spec: Mapping[str, Any], targets: Iterable[Mapping[str, Any]], templates: ClaimTemplates
-    ) -> Iterator[str]:
-        for target in targets:
-            gpus = total_gpus(spec, target, templates)
-            problem = not_capturable(target, gpus)
-            if problem and gpus > gpu_count(target):
-                yield f"the controller refuses its checkpoint, counting claims: spec.{problem[0]} {problem[1]}"

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from contract.api import keys
 from contract.api.checkpoint import TargetError, annotations_of, check_target, labels_of, target_containers
-from contract.api.gpus import gpu_count
 from contract.api.states import Admission
 from contract.config.storage import BadIdError, check_id
 from kube.api import Object
@@ -98,20 +97,6 @@ def check_checkpoint_id(checkpoint_id: str) -> str:
         return check_id(checkpoint_id)
     except BadIdError as error:
         raise UserError(f"--checkpoint-id: {error}") from error
-
-
-def check_job_file(pod: Mapping[str, Any], target: str) -> None:
-    """Check that the target starts without ``cuda-checkpoint --launch-job``, as only several GPUs need it.
-
-    Raises:
-        UserError: the target has several, so that the launcher cannot be left out.
-    """
-    container = next(each for each in pod["spec"]["containers"] if each.get("name") == target)
-    if (count := gpu_count(container)) > 1:
-        raise UserError(
-            f"container {target} asks for {count} GPUs: cuda-checkpoint has to launch such a worker, or it cannot be "
-            "captured; leave out --disable-cuda-checkpoint-job-file"
-        )
 
 
 def restore_body(pod: Mapping[str, Any], checkpoint: str, targets: Sequence[str], namespace: str) -> Object:

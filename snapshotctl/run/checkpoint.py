@@ -15,7 +15,6 @@ from snapshotctl.live.waiting import Ended, until_captured
 from snapshotctl.offline.manual import (
     ID_PREFIX,
     check_checkpoint_id,
-    check_job_file,
     checkpoint_body,
     pod_of,
     targets_of,
@@ -33,7 +32,6 @@ def capture(
     checkpoint_id: str | None,
     ready_signal: str,
     timeout: float,
-    disable_cuda_checkpoint_job_file: bool,
 ) -> None:
     """Capture the only pod of *manifest*, and print how it ended."""
     name = check_checkpoint_id(checkpoint_id) if checkpoint_id else ID_PREFIX + secrets.token_hex(6)
@@ -41,8 +39,6 @@ def capture(
     targets = targets_of(pod, container)
     if len(targets) != 1:
         raise UserError(f"one container is captured, found {', '.join(targets)}; choose with --container")
-    if disable_cuda_checkpoint_job_file:
-        check_job_file(pod, targets[0])
 
     async def work(session: Session) -> Ended:
         body = checkpoint_body(pod, targets[0], name, session.namespace, ready_signal)

@@ -76,18 +76,13 @@ def test_the_template_is_not_changed():
         ),
         pytest.param(
             {"command": ["python3"], "resources": {"limits": {"nvidia.com/gpu": "2"}}},
-            ["--capture", "--", "cuda-checkpoint", "--launch-job", "python3"],
+            ["--capture", "--", "python3"],
             id="two-gpus",
         ),
         pytest.param(
-            {"command": ["python3"], "resources": {"requests": {"nvidia.com/mig-1g.10gb": 2}}},
-            ["--capture", "--", "cuda-checkpoint", "--launch-job", "python3"],
-            id="two-mig-slices",
-        ),
-        pytest.param(
-            {"command": ["python3"], "resources": {"limits": {"nvidia.com/gpu": "1"}}},
-            ["--capture", "--", "python3"],
-            id="one-gpu",
+            {"command": None, "args": None, "resources": {"limits": {"nvidia.com/gpu": "2"}}},
+            ["--capture", "--image-entrypoint", "--"],
+            id="two-gpus-and-no-command",
         ),
     ],
 )
@@ -137,6 +132,41 @@ def test_control_directory_environment_and_memory():
     assert done in target["env"]
     assert {"medium": "Memory", "sizeLimit": "8Gi"} == named(pod_of(job)["volumes"], "shared-memory")["emptyDir"]
     assert "/dev/shm" == named(target["volumeMounts"], "shared-memory")["mountPath"]
+
+
+SEVERAL = {"NCCL_P2P_DISABLE": "1", "NCCL_CUMEM_HOST_ENABLE": "0", "NCCL_NVLS_ENABLE": "0", "NCCL_IB_DISABLE": "1"}
+EACH = {"TORCH_NCCL_ENABLE_MONITORING": "0"}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "own", "values", "expected"),
+    [
+        pytest.param({}, {}, "", {}, id="none"),
+        pytest.param({"nvidia.com/gpu": "1"}, {}, "", EACH, id="one"),
+        pytest.param({"nvidia.com/gpu": "2"}, {}, "", EACH | SEVERAL, id="two"),
+        pytest.param({"nvidia.com/mig-1g.10gb": 2}, {}, "", EACH | SEVERAL, id="two-mig-slices"),
+        pytest.param(
+            {"nvidia.com/gpu": "2"},
+            {"NCCL_P2P_DISABLE": "0"},
+            "",
+            EACH | SEVERAL | {"NCCL_P2P_DISABLE": "0"},
+            id="its-own-wins",
+        ),
+        pytest.param(
+            {"nvidia.com/gpu": "2"},
+            {},
+            "{capture: {gpuEnvironment: {always: {}, severalGpus: {NCCL_DEBUG: INFO, NCCL_P2P_DISABLE: null}}}}",
+            {"NCCL_DEBUG": "INFO"},
+            id="other-values",
+        ),
+    ],
+)
+def test_environment_of_workers_with_gpus(gpus, own, values, expected):
+    env = [{"name": name, "value": value} for name, value in own.items()]
+    target = target_of(shape(checkpoint(pod_template=template(container(env=env, resources={"limits": gpus}))), values))
+    found = {entry["name"]: entry["value"] for entry in target["env"] if entry["name"].startswith(("NCCL_", "TORCH_"))}
+    assert expected == found
+    assert len(target["env"]) == len({entry["name"] for entry in target["env"]})
 
 
 def test_a_control_directory_of_the_workers_own_is_kept():
@@ -318,14 +348,6 @@ def test_a_mapped_runtime_image_becomes_its_placeholder():
         ),
         pytest.param(
             checkpoint(gpuMemoryService={"enabled": True}), "spec.gpuMemoryService.enabled", "not supported", id="gms"
-        ),
-        pytest.param(
-            checkpoint(
-                pod_template=template({"name": "main", "image": "i", "resources": {"limits": {"nvidia.com/gpu": 2}}})
-            ),
-            "spec.job.podTemplateSpec.spec.containers[main].command",
-            "more than one GPU",
-            id="gpus-without-command",
         ),
         pytest.param(
             checkpoint(annotations={keys.ANN_ARTIFACT_VERSION: "../1"}),

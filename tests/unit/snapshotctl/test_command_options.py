@@ -9,12 +9,12 @@ from click.testing import CliRunner
 
 from contract.api import keys
 from snapshotctl.__main__ import main
+from snapshotctl.commands import checkpoint
 from snapshotctl.commands.options import Duration
-from snapshotctl.errors import UserError
 from snapshotctl.live.reach import Reach
-from snapshotctl.offline.manual import check_job_file, restore_facts
+from snapshotctl.offline.manual import restore_facts
 from snapshotctl.run.placing import placed
-from tests.support.builders.objects import container, opted_in, pod, ready
+from tests.support.builders.objects import opted_in, pod, ready
 
 
 def manifest(name):
@@ -156,26 +156,12 @@ def test_an_id_is_checked_before_it_selects(tmp_path, command, wrong):
     assert "error: --checkpoint-id: checkpoint id" in result.stderr
 
 
-def gpu_pod(count):
-    return pod(container(resources={"limits": {"nvidia.com/gpu": count}}))
-
-
-@pytest.mark.parametrize("count", [pytest.param("0", id="none"), pytest.param("1", id="one")])
-def test_a_worker_with_one_gpu_has_no_job_file_to_disable(count):
-    check_job_file(gpu_pod(count), "main")
-
-
-def test_a_worker_with_several_gpus_needs_the_job_file():
-    with pytest.raises(UserError, match="container main asks for 2 GPUs: cuda-checkpoint has to launch"):
-        check_job_file(gpu_pod("2"), "main")
-
-
-def test_checkpoint_knows_the_job_file_option(tmp_path):
+def test_checkpoint_accepts_the_job_file_option(tmp_path):
     path = tmp_path / "pod.json"
-    path.write_text(json.dumps(gpu_pod("2") | {"metadata": {"name": "web"}}))
-    arguments = ["checkpoint", "--manifest", str(path), "--disable-cuda-checkpoint-job-file"]
-    result = CliRunner().invoke(main, arguments)
-    assert (1, True) == (result.exit_code, "leave out --disable-cuda-checkpoint-job-file" in result.stderr)
+    path.write_text("{}")
+    given = ["--manifest", str(path)]
+    with_option = checkpoint.command.make_context("checkpoint", [*given, "--disable-cuda-checkpoint-job-file"])
+    assert checkpoint.command.make_context("checkpoint", given).params == with_option.params
 
 
 def test_restore_prints_pod_and_location():

@@ -199,12 +199,6 @@ REFUSED = [
         "spec.nodeSelector[kubernetes.io/os] must be linux",
         id="windows-by-selector",
     ),
-    pytest.param(
-        auto_pod(worker(resources={"limits": {"nvidia.com/gpu": "2"}}, command=None)),
-        Admission.POD_UNSUPPORTED,
-        "spec.containers[main].command is needed for a worker with more than one GPU",
-        id="several-gpus-without-command",
-    ),
     pytest.param(auto_pod(worker("a"), worker("b")), Admission.TARGETS_INVALID, "more than one container", id="which"),
     pytest.param(
         auto_pod(worker("a"), worker("b"), annotations={keys.ANN_TARGET_CONTAINERS: "a,b"}),

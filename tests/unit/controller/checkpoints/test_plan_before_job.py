@@ -166,18 +166,18 @@ TWO = {"gpus": claim_template("gpus", exactly(count=2))}
 
 
 @pytest.mark.parametrize(
-    ("launched", "templates"),
+    ("several", "templates"),
     [
         pytest.param(True, TWO, id="two"),
         pytest.param(False, {"gpus": claim_template()}, id="one"),
         pytest.param(False, {}, id="not-known"),
     ],
 )
-def test_a_worker_that_claims_several_gpus_is_launched_for_it(launched, templates):
+def test_a_worker_that_claims_several_gpus_gets_their_environment(several, templates):
     (action,) = step(pending(pod_template=CLAIMS), claim_templates=templates).actions
     (target,) = action.job["spec"]["template"]["spec"]["containers"]
 
-    assert launched == ("cuda-checkpoint" in target["command"])
+    assert several == ("NCCL_P2P_DISABLE" in {entry["name"] for entry in target["env"]})
 
 
 def test_a_missing_claim_template_is_named_and_waited_for():
