@@ -1,0 +1,28 @@
+"""``python -m tests.support.vllm_kit pack GPU_KIT KIT``, and on the GPU machine ``... unpack KIT FOLDER``."""
+
+import sys
+from pathlib import Path
+
+
+def main(verb: str, source: Path, target: Path) -> None:
+    """Run one of the two halves; each imports what only its own machine has."""
+    if verb == "pack":
+        from tests.support.vllm_kit.pack import pack  # noqa: PLC0415
+
+        for name, size in pack(source, target).items():
+            print(f"{target / name}: {size / 1e6:.1f} MB")
+    elif verb == "unpack":
+        from tests.support.vllm_kit.unpack import unpack  # noqa: PLC0415
+
+        unpack(source, target)
+    else:
+        sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    try:
+        main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,46 @@
+"""Unpacks the kit on the machine with the card, and makes a model: nothing but its Python and PyTorch is needed."""
+
+import compileall
+import hashlib
+import os
+import shutil
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from tests.support.vllm_kit.model import make_model
+
+PIECES: Final = {"site.tar.xz": "site", "extensions.tar.xz": "site", "gpu-kit.tar.xz": "gpu-kit"}
+COMPLETE: Final = "complete"
+
+
+def unpack(kit: Path, folder: Path) -> None:
+    """Fill a folder that every user may read, with byte code: the worker's user may write none. Nothing to do if done.
+
+    Raises:
+        ValueError: a piece of the kit is missing.
+    """
+    if missing := [name for name in PIECES if not (kit / name).is_file()]:
+        raise ValueError(f"{kit} has no {', '.join(missing)}: run make vllm-kit first, where registries can be reached")
+    complete, wanted = folder / COMPLETE, digest(kit)
+    if complete.is_file() and complete.read_text() == wanted:
+        return
+    os.umask(0o022)
+    shutil.rmtree(folder, ignore_errors=True)
+    # The decompressor runs outside of Python's lock.
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda name: _extract(kit / name, folder / PIECES[name]), PIECES))
+    compileall.compile_dir(folder / "site", quiet=2, workers=0)
+    make_model(folder / "model")
+    complete.write_text(wanted)
+
+
+def digest(kit: Path) -> str:
+    """Return what changes if a piece of the kit does."""
+    return " ".join(hashlib.sha256((kit / name).read_bytes()).hexdigest() for name in PIECES)
+
+
+def _extract(piece: Path, target: Path) -> None:
+    with tarfile.open(piece) as tar:
+        tar.extractall(target, filter="fully_trusted")  # with the modes that it was packed with
