@@ -9,6 +9,11 @@ TIERS ?= unit cluster node
 GPU_KIT ?= $(CURDIR)/build/gpu-kit
 # Of the machine with the card.
 GPU_PYTHON ?= 3.12
+GPU_PYTEST = $(PYTHON) -m pytest -c /dev/null --rootdir=. --import-mode=importlib -p no:cacheprovider \
+	-o asyncio_mode=auto -o 'markers=gpu: needs a real CUDA device'
+VLLM_KIT ?= $(CURDIR)/build/vllm-kit
+# Where it is unpacked: on the root file system, which the containers' overlays show, and readable to every user.
+VLLM_HOME ?= /opt/vllm-kit
 
 .PHONY: help
 help: ## this list
@@ -51,13 +56,21 @@ test-node: setup ## on a whole cluster: kubelet, containerd, CRIU
 
 .PHONY: test-gpu
 test-gpu: ## on a real card, as root: needs the driver, a PYTHON with PyTorch and pytest, and build/gpu-kit
-	@SNAPSHOT_TEST_KIT=$(GPU_KIT) PYTHONPATH=.:sdk:$(GPU_KIT)/site $(PYTHON) -m pytest -c /dev/null --rootdir=. \
-		--import-mode=importlib -p no:cacheprovider -o asyncio_mode=auto -o 'markers=gpu: needs a real CUDA device' \
-		tests/gpu $(PYTEST_ARGS)
+	@SNAPSHOT_TEST_KIT=$(GPU_KIT) PYTHONPATH=.:sdk:$(GPU_KIT)/site $(GPU_PYTEST) tests/gpu $(PYTEST_ARGS)
 
 .PHONY: gpu-kit
 gpu-kit: setup ## what test-gpu needs, made where registries can be reached: criu, runc, standby, wheels for GPU_PYTHON
 	@$(PY) -m tests.support.fixtures.tools $(GPU_KIT) $(GPU_PYTHON)
+
+.PHONY: test-vllm
+test-vllm: ## a real vLLM on a real card, as root: needs what test-gpu needs, and build/vllm-kit instead of build/gpu-kit
+	@PYTHONPATH=. $(PYTHON) -m tests.support.vllm_kit unpack $(VLLM_KIT) $(VLLM_HOME)
+	@SNAPSHOT_TEST_KIT=$(VLLM_HOME)/gpu-kit SNAPSHOT_TEST_VLLM=$(VLLM_HOME) \
+		PYTHONPATH=.:sdk:$(VLLM_HOME)/gpu-kit/site $(GPU_PYTEST) tests/gpu/test_vllm_on_a_card.py $(PYTEST_ARGS)
+
+.PHONY: vllm-kit
+vllm-kit: gpu-kit ## what test-vllm needs: gpu-kit, and vLLM with device code of one architecture, in 51 MB
+	@$(PY) -m tests.support.vllm_kit pack $(GPU_KIT) $(VLLM_KIT)
 
 .PHONY: explore
 explore: setup ## the property tests with new examples in each run

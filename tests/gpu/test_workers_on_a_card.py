@@ -57,8 +57,8 @@ def node(folder) -> Iterator[Node]:
 def start(node: Node, kind: type[BareContainer], *arguments: str, mebibytes: int = 1024, flags=(), **options):
     """Start a container; on a machine's own devices if it is bare, on the named ones by runc."""
     script = options.pop("script", "torch_worker.py")
-    words = [str(mebibytes), *flags] if script == "torch_worker.py" else []
-    command = ["--", sys.executable, f"/tools/{script}", *words]
+    sizes = [str(mebibytes)] if script == "torch_worker.py" else []
+    command = ["--", sys.executable, f"/tools/{script}", *sizes, *flags]
     if kind is RuncContainer:
         options = {"devices": CARD} | options
     else:
@@ -71,8 +71,8 @@ def ready(node: Node, kind: type[BareContainer] = RuncContainer, **options):
     return until_ready(start(node, kind, "--capture", **options))
 
 
-def until_ready(source: BareContainer) -> BareContainer:
-    wait_for(lambda: "warm" in source.text() or not is_running(source), "the worker", START_SECONDS)
+def until_ready(source: BareContainer, seconds: float = START_SECONDS) -> BareContainer:
+    wait_for(lambda: "warm\n" in source.text() or not is_running(source), "the worker", seconds)
     assert is_running(source), source.text()
     wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, f"ready file; {source.text()}", START_SECONDS)
     return source

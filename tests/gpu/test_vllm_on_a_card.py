@@ -1,0 +1,161 @@
+"""vLLM as a worker: ``vllm serve`` in a container, captured and restored into two others; run by `make test-vllm`."""
+
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from contract.pods.probe import Probe
+from tests.gpu.test_workers_on_a_card import (  # noqa: F401 - fixtures
+    BOTH,
+    CARD,
+    CARDS,
+    NCCL,
+    folder,
+    node,
+    start,
+    until_ready,
+    words,
+)
+from tests.support.fixtures.bare_container import BareContainer
+from tests.support.fixtures.engine import Node
+from tests.support.fixtures.runc_container import RuncContainer
+
+KIT = "SNAPSHOT_TEST_VLLM"
+"""Names the folder that the kit was unpacked to."""
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(KIT not in os.environ, reason="needs vLLM: make test-vllm")]
+
+PLACE = Path(os.environ.get(KIT, "/opt/vllm-kit"))
+PROBE = Probe("HTTP", "127.0.0.1", 8000, "/health", timeout=20.0)
+# Imports, a child that only looks at the model, imports again, compilation: 95 s at the first start of a machine.
+START_SECONDS = 240.0
+TOKENS = 32
+PROMPT = [3 + number * number * 131 % 31000 for number in range(24)]
+COMPLETION = {
+    "prompt": PROMPT,
+    "max_tokens": TOKENS,
+    "temperature": 0,
+    "ignore_eos": True,
+    "logprobs": 1,
+    "return_token_ids": True,
+}
+# The memory of the KV cache is given, not measured: a card with other clients measures differently each time.
+FLAGS = (
+    *("--dtype", "bfloat16", "--max-model-len", "2048", "--max-num-seqs", "4", "--seed", "0"),
+    *("--kv-cache-memory-bytes", str(1 << 30), "--gpu-memory-utilization", "0.15", "--no-enable-prefix-caching"),
+)
+CACHES = {
+    "VLLM_CACHE_ROOT": "/tmp/cache",
+    "TRITON_CACHE_DIR": "/tmp/cache/triton",
+    "TORCHINDUCTOR_CACHE_DIR": "/tmp/cache/inductor",
+}
+# The container has only a loopback interface, and its user no name.
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_HOST_IP": "127.0.0.1",
+    "GLOO_SOCKET_IFNAME": "lo",
+    "USER": "worker",
+    "LOGNAME": "worker",
+}
+ENGINE = {
+    "PYTHONPATH": f"/tools:{PLACE}/site",
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",  # flashinfer is not in the kit
+    "TORCH_NCCL_ENABLE_MONITORING": "0",
+}
+# NCCL over host memory, and no all-reduce over symmetric memory either: the cards would share it.
+TWO_CARDS = NCCL | {"NCCL_P2P_DISABLE": "1", "NCCL_CUMEM_HOST_ENABLE": "0", "VLLM_ALLREDUCE_USE_SYMM_MEM": "0"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """How the engine is started, and what it is asked to do before the capture and after each restore."""
+
+    flags: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    devices: str = CARD
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+
+def asleep(level: int, *after: str) -> Case:
+    """Return the case of an engine that sleeps while it is captured."""
+    return Case(("--enable-sleep-mode",), {"VLLM_SERVER_DEV_MODE": "1"}, CARD, (f"/sleep?level={level}",), after)
+
+
+def serve(node: Node, *arguments: str, case: Case) -> BareContainer:  # noqa: F811
+    return start(
+        node,
+        RuncContainer,
+        *arguments,
+        script="vllm_worker.py",
+        flags=(str(PLACE / "model"), *FLAGS, *case.flags),
+        env=CACHES | OFFLINE | ENGINE | case.environment,
+        devices=case.devices,
+        user=1000,
+    )
+
+
+def order(container: BareContainer, path: str) -> None:
+    """Ask the engine to do something; a name after # is the method that all its workers run."""
+    path, _, method = path.partition("#")
+    container.post(path, {"method": method} if method else None)
+
+
+def answer(container: BareContainer) -> tuple[list[int], list[float]]:
+    """Return the tokens of one completion, and the logarithm of the probability of each."""
+    (choice,) = json.loads(container.post("/v1/completions", COMPLETION))["choices"]
+    assert TOKENS == len(choice["token_ids"])
+    return choice["token_ids"], choice["logprobs"]["token_logprobs"]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(Case(), id="serve"),
+        pytest.param(asleep(1, "/wake_up"), id="level-1-sleep"),
+        pytest.param(
+            asleep(2, "/wake_up?tags=weights", "/collective_rpc#reload_weights", "/wake_up?tags=kv_cache"),
+            id="level-2-sleep",
+        ),
+        pytest.param(
+            Case(("--tensor-parallel-size", "2", "--disable-custom-all-reduce"), TWO_CARDS, BOTH),
+            id="two-cards",
+            marks=pytest.mark.skipif(len(CARDS) < 2, reason="needs two cards"),
+        ),
+    ],
+)
+async def test_an_engine_answers_the_same_in_other_containers(node, figure, case, request):  # noqa: F811
+    """One prompt at a time: an engine that joins several in a batch differs from itself in the last bits."""
+    name = request.node.callspec.id
+    begun = time.monotonic()
+    source = until_ready(serve(node, "--capture", case=case), START_SECONDS)
+    figure(f"ready after {time.monotonic() - begun:.0f} s")
+    expected = answer(source)
+    assert expected == answer(source)
+    assert len(set(expected[0])) > TOKENS // 4
+    for path in case.before:
+        order(source, path)
+    captured = await node.capture(source, name, probe=PROBE)
+    assert captured.ok, (captured.message, source.text()[-3000:])
+    figure(f"{captured.size >> 20} MiB: capture {words(captured.seconds)}")
+    for _ in range(2):
+        target = serve(node, case=case)
+        target.init()
+        begun = time.monotonic()
+        restored = await node.restore(target, name, captured.manifest_digest)
+        assert restored.ok, (restored, target.text()[-3000:])
+        for path in case.after:
+            order(target, path)
+        assert expected == answer(target), target.text()[-3000:]
+        figure(f"restore {words(restored.seconds)}; first answer after {time.monotonic() - begun:.2f} s")
+        assert expected == answer(target)
+        node.containers.remove(target)
+        target.close()
