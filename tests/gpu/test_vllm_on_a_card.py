@@ -64,14 +64,14 @@ OFFLINE = {
     "USER": "worker",
     "LOGNAME": "worker",
 }
-ENGINE = {
+ENGINE = NCCL | {
     "PYTHONPATH": f"/tools:{PLACE}/site",
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     "VLLM_USE_FLASHINFER_SAMPLER": "0",  # flashinfer is not in the kit
-    "TORCH_NCCL_ENABLE_MONITORING": "0",
+    "NCCL_IB_DISABLE": "1",
 }
 # NCCL over host memory, and no all-reduce over symmetric memory either: the cards would share it.
-TWO_CARDS = NCCL | {"NCCL_P2P_DISABLE": "1", "NCCL_CUMEM_HOST_ENABLE": "0", "VLLM_ALLREDUCE_USE_SYMM_MEM": "0"}
+TWO_CARDS = {"NCCL_P2P_DISABLE": "1", "NCCL_CUMEM_HOST_ENABLE": "0", "VLLM_ALLREDUCE_USE_SYMM_MEM": "0"}
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """``python -m tests.support.vllm_kit pack GPU_KIT KIT``, and on the GPU machine ``... unpack KIT FOLDER``."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -24,5 +25,5 @@ if __name__ == "__main__":
         sys.exit(__doc__)
     try:
         main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
         sys.exit(f"error: {error}")

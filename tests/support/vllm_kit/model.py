@@ -91,6 +91,7 @@ def _write_weights(path: Path) -> None:
     weights = {name: weight(shape) for name, shape in shapes()}
     weights["model.embed_tokens.weight"] *= HIDDEN**0.5  # each component about one: not small against the layers'
     save_file(weights, str(path), metadata={"format": "pt"})
+    path.chmod(0o644)  # save_file leaves it to its owner, and the worker is another user
 
 
 def _tokenizer() -> dict[str, object]:
