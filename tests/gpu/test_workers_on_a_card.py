@@ -17,6 +17,7 @@ from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from contract.pods.probe import Probe
 from tests.support.fixtures.bare_container import BareContainer, node_folder, wait_for
+from tests.support.fixtures.dying_agent import die_after
 from tests.support.fixtures.engine import COLD, Node
 from tests.support.fixtures.runc_container import RuncContainer
 from tests.support.fixtures.tools import unpack_tools
@@ -30,8 +31,10 @@ CARDS = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
 CARD = " ".join([*CONTROL, *CARDS[:1]])
 BOTH = " ".join([*CONTROL, *CARDS[:2]])
 NCCL = {"NCCL_SOCKET_IFNAME": "lo", "NCCL_NVLS_ENABLE": "0", "TORCH_NCCL_ENABLE_MONITORING": "0"}
+SEGMENTS = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
 START_SECONDS = 120.0
 MIB = 1 << 20
+ROUNDS = 50
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +118,11 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+def locked_memory() -> str:
+    """Of the agent, in kB."""
+    return next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmLck" in line)
+
+
 def words(seconds) -> str:
     shown = {name: value for name, value in seconds.items() if value >= 0.01}
     return ", ".join(f"{name} {value:.2f}" for name, value in shown.items())
@@ -130,6 +138,8 @@ def words(seconds) -> str:
         pytest.param({"kind": RuncContainer, "user": 1000, "mebibytes": 8192}, id="runc-8-gib"),
         pytest.param({"kind": RuncContainer, "user": 1000, "flags": ("child", "idle")}, id="two-cuda-processes"),
         pytest.param({"kind": RuncContainer, "user": 1000, "flags": ("pinned",)}, id="pinned-memory"),
+        pytest.param({"kind": RuncContainer, "user": 1000, "flags": ("compiled",)}, id="torch-compile"),
+        pytest.param({"kind": RuncContainer, "user": 1000, "env": SEGMENTS}, id="expandable-segments"),
     ],
 )
 async def test_a_worker_goes_on_in_another_container(node, figure, options, request):
@@ -195,10 +205,10 @@ async def test_a_gpu_without_room_is_refused_and_the_worker_starts_cold(node, fi
 async def test_rounds_of_captures_leave_nothing(node, figure):
     """Each restored worker ends with its container; free device memory is what it was after the first."""
     helper, free = node.environment.gpus, []
-    captured = await node.capture(ready(node, user=1000), "rounds")
+    captured = await node.capture(ready(node, user=1000, mebibytes=64), "rounds")
     assert captured.ok, captured
-    for _ in range(10):
-        target = start(node, RuncContainer, user=1000)
+    for _ in range(ROUNDS):
+        target = start(node, RuncContainer, user=1000, mebibytes=64)
         target.init()
         outcome = await node.restore(target, "rounds", captured.manifest_digest)
         assert outcome.ok, outcome
@@ -206,9 +216,39 @@ async def test_rounds_of_captures_leave_nothing(node, figure):
         target.close()
         node.containers.remove(target)
         wait_for(lambda: not helper.used(), "device memory free")
-        free.append((helper.devices()[0].free, descriptors()))
+        free.append((helper.devices()[0].free, descriptors(), locked_memory()))
     assert free[1] == free[-1]
-    figure(f"10 restores: free device memory and descriptors {free[1]} after 2, {free[-1]} after 10")
+    names = "free device memory, descriptors, locked memory"
+    figure(f"{ROUNDS} restores: {names} {free[1]} after 2, {free[-1]} after all")
+
+
+@pytest.mark.parametrize("phase", [ReportPhase.GPU_LOCK, ReportPhase.GPU_CHECKPOINT, ReportPhase.DUMP])
+async def test_a_capture_whose_agent_is_killed_fails_and_frees_the_card(node, phase):
+    source = ready(node, user=1000)
+    die_after(phase, node, source, f"killed-{phase}")
+    outcome = await node.capture(source, f"killed-{phase}")
+    assert (False, AgentReason.AGENT_DIED, 1) == (outcome.ok, outcome.reason, source.code())
+    wait_for(lambda: not node.environment.gpus.used(), "device memory free")
+
+
+async def test_a_restore_whose_agent_is_killed_is_done_again(node):
+    source = ready(node, user=1000)
+    steps = [source.get() for _ in range(2)]
+    captured = await node.capture(source, "again")
+    assert captured.ok, captured
+    seen = []
+    for phase in (ReportPhase.ENTER, ReportPhase.GPU_RESTORE):
+        target = start(node, RuncContainer, user=1000)
+        target.init()
+        die_after(phase, node, target, "again", captured.manifest_digest)
+        restored = await node.restore(target, "again", captured.manifest_digest)
+        assert restored.ok, (restored, target.text())
+        seen.append([wait_for(target.get, "an answer"), target.get()])
+        target.close()
+        node.containers.remove(target)
+        wait_for(lambda: not node.environment.gpus.used(), "device memory free")
+    assert seen[0] == seen[1]
+    assert steps[-1] not in seen[0]
 
 
 @pytest.mark.skipif(len(CARDS) < 2, reason="needs two cards")

@@ -42,6 +42,8 @@ def digest(kit: Path) -> str:
 
 
 def _extract(piece: Path, target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)  # two pieces go to one folder at once, and tarfile makes it without a look
+    target.mkdir(
+        parents=True, exist_ok=True
+    )  # two pieces go to one folder at once, and tarfile makes it without a look
     with tarfile.open(piece) as tar:
         tar.extractall(target, filter="fully_trusted")  # with the modes that it was packed with

@@ -1,0 +1,47 @@
+"""An agent is killed after each phase, with CUDA processes in the worker; the next agent finds what it left."""
+
+import os
+
+import pytest
+
+from agent.executor.capture import CAPTURE
+from agent.executor.restore import RESTORE
+from contract.api.reports import ReportPhase
+from contract.api.states import AgentReason
+from linux.proc import PROC, namespace_mates
+from tests.node.engine.test_gpu_workers import gpu, library, node, states  # noqa: F401 - fixtures
+from tests.support.fixtures.bare_container import wait_for
+from tests.support.fixtures.dying_agent import die_after
+from tests.support.fixtures.engine import Node, captured, ready
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
+
+
+def each(phases):
+    # The verdict is the end: standby has it, and nobody asks again.
+    return [phase.name for phase in phases if phase.name != ReportPhase.VERDICT]
+
+
+@pytest.mark.parametrize("phase", each(CAPTURE))
+async def test_a_capture_that_was_cut_off_fails_and_its_container_ends(node: Node, library, phase):  # noqa: F811
+    """What the worker is then is not known: criu may have left its code in it. The Job makes another pod."""
+    name = f"killed-capture-{phase}"
+    source = ready(node, **gpu())
+    init = source.init()
+    die_after(phase, node, source, name, library=str(library))
+    outcome = await node.capture(source, name)
+    assert (False, AgentReason.AGENT_DIED, 1) == (outcome.ok, outcome.reason, source.code())
+    wait_for(lambda: not (PROC / str(init)).exists() or not namespace_mates(init), "the worker's end")
+
+
+@pytest.mark.parametrize("phase", each(RESTORE))
+async def test_a_restore_that_was_cut_off_is_done_again(node: Node, library, phase):  # noqa: F811
+    name = f"killed-restore-{phase}"
+    before, digest = await captured(node, name, **gpu())
+    target = node.start(devices="nvidia0")
+    target.init()
+    die_after(phase, node, target, name, digest, str(library))
+    outcome = await node.restore(target, name, digest)
+    assert outcome.ok, outcome
+    assert before == target.get()
+    assert ["R", "R"] == states(target)
