@@ -17,6 +17,8 @@ READY_FOR_SNAPSHOT = "ready-for-snapshot"
 SNAPSHOT_COMPLETE = "snapshot-complete"
 RESTORE_COMPLETE = "restore-complete"
 RESTORE_CONTEXT = "restore-context.json"
+QUIESCED = "quiesced-"
+"""With the number of a rank that waits; between the processes of one worker."""
 DONE = "done\n"
 COLD_START = "cold-start\n"
 ENV_CONTROL_DIR = ("DYN_SNAPSHOT_CONTROL_DIR", "SNAPSHOT_CONTROL_DIR")
@@ -36,17 +38,25 @@ class Outcome(enum.Enum):
     """The container started without a snapshot after all."""
 
 
-def quiesce() -> Outcome:
+def quiesce(rank: int = 0, ranks: int = 1) -> Outcome:
     """Say that this process is ready for its snapshot, and wait until it has been taken.
 
     Call it when everything that replicas share is done and no request is being served.
     Returns at once if there is no control directory; never raises because of one that cannot be used.
+
+    Args:
+        rank: of this process, if the worker has several that must be ready and each of them calls this.
+        ranks: how many there are. Rank 0 says that the worker is ready once all others have called.
     """
     directory = control_dir()
     if directory is None:
         return Outcome.NOT_MANAGED
     try:
-        _write(directory, READY_FOR_SNAPSHOT, DONE)
+        if rank:
+            _write(directory, QUIESCED + str(rank), _container())
+        else:
+            _await_others(directory, ranks)
+            _write(directory, READY_FOR_SNAPSHOT, DONE)
     except OSError:
         return Outcome.NOT_MANAGED
     while True:
@@ -77,6 +87,21 @@ def control_dir() -> str | None:
         if path and os.path.isdir(path):  # noqa: PTH112 - pathlib costs more than the rest of this module
             return path
     return None
+
+
+def _await_others(directory: str, ranks: int) -> None:
+    container = _container()
+    while any(_read(directory, QUIESCED + str(rank)) != container for rank in range(1, ranks)):
+        _pause()
+
+
+def _container() -> str:
+    """Return what no other container of the pod shares: the directory outlives a container that is restarted."""
+    try:
+        with open("/proc/1/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - as above
+            return file.read().rpartition(")")[2].split()[19]  # when it was started
+    except (OSError, IndexError):
+        return "unknown"
 
 
 def _write(directory: str, name: str, content: str) -> None:

@@ -1,7 +1,8 @@
 """Two ranks of torch.distributed over NCCL, one on each card, behind HTTP: each GET is an all-reduce of both.
 
-``python ranks_worker.py``: rank 0, which serves and starts the other. NCCL's own environment variables say how the two
-talk: NCCL_P2P_DISABLE=1 for host memory, nothing for peer-to-peer memory.
+``python ranks_worker.py [rejoin]``: rank 0, which serves and starts the other. NCCL's own environment variables say how
+the two talk: NCCL_P2P_DISABLE=1 for host memory, nothing for peer-to-peer memory. ``rejoin``: both leave the process
+group for the snapshot, and make it again.
 """
 
 import os
@@ -10,13 +11,22 @@ import sys
 import tempfile
 
 
-def main(rank: int, store: str) -> None:
+def main(rank: int, store: str, *, rejoin: bool) -> None:
     """Serve as rank 0; as rank 1 make a step for each line of standard input."""
     if rank == 0:
         store = f"{tempfile.mkdtemp()}/store"
-        other = subprocess.Popen([sys.executable, __file__, "1", store], stdin=subprocess.PIPE, text=True)
+        argv = [sys.executable, __file__, "1", store, *(["rejoin"] if rejoin else [])]
+        other = subprocess.Popen(argv, stdin=subprocess.PIPE, text=True)
     step = join(rank, store)
+
+    def quiesce() -> None:
+        import snapshot_sdk.torch  # noqa: PLC0415 - only in a container
+
+        snapshot_sdk.torch.quiesce(join=lambda: enter(rank, f"{store}-again"))
+
     if rank == 1:
+        if rejoin:
+            quiesce()
         for _ in sys.stdin:
             step()
         return
@@ -28,7 +38,7 @@ def main(rank: int, store: str) -> None:
 
     from serving import serve  # noqa: PLC0415 - only rank 0 serves
 
-    serve(both)
+    serve(both, *([quiesce] if rejoin else []))
 
 
 def join(rank: int, store: str):
@@ -37,7 +47,7 @@ def join(rank: int, store: str):
     import torch.distributed as dist  # noqa: PLC0415
 
     torch.cuda.set_device(rank)
-    dist.init_process_group("nccl", init_method=f"file://{store}", rank=rank, world_size=2)
+    enter(rank, store)
     state = torch.full((1 << 20,), float(rank + 1), device="cuda")
     dist.all_reduce(state)
     torch.cuda.synchronize()
@@ -51,6 +61,14 @@ def join(rank: int, store: str):
     return step
 
 
+def enter(rank: int, store: str) -> None:
+    """Make the process group, through a file that none has used."""
+    import torch.distributed as dist  # noqa: PLC0415 - takes seconds
+
+    dist.init_process_group("nccl", init_method=f"file://{store}", rank=rank, world_size=2)
+
+
 if __name__ == "__main__":
     os.environ.setdefault("USER", "worker")
-    main(*((int(sys.argv[1]), sys.argv[2]) if len(sys.argv) > 1 else (0, "")))
+    words = [word for word in sys.argv[1:] if word != "rejoin"]
+    main(int(words[0]) if words else 0, words[1] if words else "", rejoin="rejoin" in sys.argv)

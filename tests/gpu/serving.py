@@ -7,8 +7,11 @@ import threading
 from collections.abc import Callable
 
 
-def serve(answer: Callable[[], object]) -> None:
-    """Answer each GET with what *answer* returns, one at a time; say that the worker is ready, and never return."""
+def serve(answer: Callable[[], object], quiesce: Callable[[], object] | None = None) -> None:
+    """Answer each GET with what *answer* returns, one at a time; say that the worker is ready, and never return.
+
+    No request is answered until *quiesce*, if it is given, has returned: what it takes down is up again.
+    """
     import snapshot_sdk  # noqa: PLC0415 - only in a container
 
     lock = threading.Lock()
@@ -29,5 +32,9 @@ def serve(answer: Callable[[], object]) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdout.write("warm\n")
     sys.stdout.flush()
-    snapshot_sdk.quiesce()
+    if quiesce is None:
+        snapshot_sdk.quiesce()
+    else:
+        with lock:
+            quiesce()
     threading.Event().wait()

@@ -290,6 +290,24 @@ class TestTwoCards:
         assert not list(node.store.glob("ranks-peer/versions/*"))
         figure(outcome.message)
 
+    async def test_ranks_that_leave_their_group_meet_again(self, node, figure):
+        """With NCCL's own choice of memory: none of it is there while the snapshot is taken."""
+        options = {"user": 1000, "devices": BOTH, "script": "ranks_worker.py", "env": NCCL}
+        source = ready(node, flags=("rejoin",), **options)
+        captured = await node.capture(source, "ranks-rejoin", probe=PROBE)
+        assert captured.ok, (captured.message, source.text()[-2000:])
+        twin = ready(node, **options)
+        expected = [twin.get() for _ in range(3)]
+        target = start(node, RuncContainer, flags=("rejoin",), **options)
+        target.init()
+        begun = time.monotonic()
+        restored = await node.restore(target, "ranks-rejoin", captured.manifest_digest)
+        assert restored.ok, (restored, target.text())
+        steps = [wait_for(target.get, "an answer")]
+        figure(f"restore {words(restored.seconds)}; first all-reduce after {time.monotonic() - begun:.2f} s")
+        steps += [target.get() for _ in range(2)]
+        assert expected == steps
+
     async def test_peer_access_between_cards_of_one_process(self, node, figure):
         """Works on some machines and sizes, and not on others: whatever it is, the proof says so."""
         outcome = await node.capture(ready(node, user=1000, devices=BOTH, flags=("peer",)), "peer", probe=PROBE)

@@ -1,0 +1,103 @@
+"""``quiesce()`` for workers that use PyTorch: no kernel is in flight, caches are empty, process groups are made again.
+
+The driver cannot restore memory that GPUs share while a process group is alive; one that is made after the restore may
+use whatever NCCL finds.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import threading
+from typing import TYPE_CHECKING, Any
+
+import snapshot_sdk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["HookTimeoutError", "quiesce"]
+
+
+class HookTimeoutError(RuntimeError):
+    """A hook did not return in time; the message names it. What it was doing may still go on."""
+
+
+def quiesce(
+    *,
+    before: Iterable[Callable[[], object]] = (),
+    after: Iterable[Callable[[], object]] = (),
+    join: Callable[[], object] | None = None,
+    seconds: float = 60.0,
+) -> snapshot_sdk.Outcome:
+    """Make the worker ready for its snapshot, and wait until it has been taken.
+
+    In this order: hooks *before*; the process groups are destroyed, if there is *join*; CUDA is idle and its caches are
+    empty; the snapshot; *join*; hooks *after*. Nothing of it where no snapshots are taken.
+    Each process of a distributed worker calls this; its rank is asked from ``torch.distributed``.
+
+    Args:
+        before: for example, stop taking requests.
+        after: for example, capture CUDA graphs again that used a process group.
+        join: makes the process groups again. It needs a place to meet that is new: a file store has been used.
+        seconds: for each hook.
+
+    Raises:
+        HookTimeoutError: a hook takes longer. Let it end the worker: it starts cold.
+    """
+    if snapshot_sdk.control_dir() is None:
+        return snapshot_sdk.Outcome.NOT_MANAGED
+    torch: Any = importlib.import_module("torch")
+    rank, ranks = _rank(torch)
+    for hook in before:
+        _run(torch, hook, seconds)
+    if join is not None and ranks:
+        _run(torch, torch.distributed.destroy_process_group, seconds)
+    _drain(torch)
+    outcome = snapshot_sdk.quiesce(rank, ranks or 1)
+    for hook in (*((join,) if join is not None else ()), *after):
+        _run(torch, hook, seconds)
+    return outcome
+
+
+def _rank(torch: Any) -> tuple[int, int]:  # noqa: ANN401 - no stubs without torch
+    """Return this process's rank and the number of ranks; 0 of them without a process group."""
+    distributed = torch.distributed
+    if not distributed.is_available() or not distributed.is_initialized():
+        return 0, 0
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def _drain(torch: Any) -> None:  # noqa: ANN401 - as above
+    if not torch.cuda.is_initialized():
+        return
+    for device in range(torch.cuda.device_count()):
+        # Asking one that this process does not use would make it use it.
+        if torch.cuda.memory_reserved(device):
+            torch.cuda.synchronize(device)
+    torch.cuda.synchronize()
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+def _run(torch: Any, hook: Callable[[], object], seconds: float) -> None:  # noqa: ANN401 - as above
+    """Call a hook in a thread: a collective that waits for a rank that has ended never returns."""
+    device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
+    raised: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            if device is not None:
+                torch.cuda.set_device(device)  # each thread has its own
+            hook()
+        except BaseException as error:  # noqa: BLE001 - raised where the caller is
+            raised.append(error)
+
+    thread = threading.Thread(target=call, name="snapshot-hook", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        name = getattr(hook, "__qualname__", repr(hook))
+        raise HookTimeoutError(f"hook {name} did not return within {seconds:g} s")
+    if raised:
+        raise raised[0]
