@@ -1,8 +1,9 @@
 """Runs the tiers of the suite as processes of their own and adds them up: ``python tests/tiers.py unit cluster+node``.
 
 A tier that is done gives back all that it started: the API servers of the cluster tier do not go on working beside the
-node tier. Tiers joined by ``+`` run side by side. Arguments after ``--`` go to every pytest.
-The last line counts all tiers; the exit status is 0 only if every tier passed.
+node tier. Tiers joined by ``+`` run side by side, since they wait more than they compute. What fails there is run once
+more, alone, and the summary says so: the bounds of some tests hold only on a machine that does nothing else. Arguments
+after ``--`` go to every pytest. The last line counts all tiers; the exit status is 0 only if every tier passed.
 """
 
 import importlib.util
@@ -14,16 +15,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"unit": ("tests/unit",), "cluster": ("tests/chart", "tests/cluster"), "node": ("tests/node",)}
 WORKERS = ("-n", "2", "--dist", "worksteal")
 """For the unit tier alone: the others share one API server or one node among their tests."""
+TESTS_FAILED = 1
 NO_TESTS = 5
-"""pytest's exit status if it selected no test."""
+"""pytest's exit statuses: all ran and some failed, none was selected."""
 INTERRUPTED = 130
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/\S+?\.py(?:::.+?)?)(?: - .*)?$")
 _CLOSING = re.compile(r"^=*\s*((?:\d+ \w+(?:, )?)+|no tests ran) in [\d.]+s")
 
 
@@ -36,6 +39,10 @@ class Result:
     seconds: float
     closing: str | None
     """pytest's closing line; None if it ended without one."""
+    failed: tuple[str, ...] = ()
+    """Ids of the tests that failed."""
+    again: "Result | None" = None
+    """How those did alone, if they failed beside another tier."""
 
     @property
     def counts(self) -> Counter[str]:
@@ -45,7 +52,23 @@ class Result:
         found: Counter[str] = Counter()
         for number, outcome in re.findall(r"(\d+) (\w+)", self.closing.partition(" in ")[0]):
             found["failed" if outcome in {"error", "errors"} else outcome] += int(number)
+        if self.again is not None:
+            found["failed"] = 0
+            found += self.again.counts
         return found
+
+    @property
+    def verdict(self) -> int:
+        """The exit status that counts."""
+        return self.again.status if self.again is not None else self.status
+
+    @property
+    def line(self) -> str:
+        """What the tier cost."""
+        words = f"tier {self.tier}: {self.seconds:.0f} s, exit status {self.status}"
+        if self.again is None:
+            return words
+        return f"{words}; alone, {self.again.closing or 'no closing line'}, of {', '.join(self.failed)}"
 
 
 def closing_of(line: str) -> str | None:
@@ -55,9 +78,9 @@ def closing_of(line: str) -> str | None:
 
 def status_of(results: Sequence[Result]) -> int:
     """The first status that is not 0; a tier of which nothing was selected fails only if that holds for all."""
-    if all(result.status == NO_TESTS for result in results):
+    if all(result.verdict == NO_TESTS for result in results):
         return NO_TESTS
-    return next((result.status for result in results if result.status not in {0, NO_TESTS}), 0)
+    return next((result.verdict for result in results if result.verdict not in {0, NO_TESTS}), 0)
 
 
 def summary(results: Sequence[Result]) -> list[str]:
@@ -66,17 +89,19 @@ def summary(results: Sequence[Result]) -> list[str]:
     if status_of(results) not in {0, NO_TESTS}:
         # A tier can fail although all of its tests passed, for example because a worker process died.
         total["failed"] = max(total["failed"], 1)
-    lines = [f"tier {result.tier}: {result.seconds:.0f} s, exit status {result.status}" for result in results]
-    return [*lines, f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped"]
+    return [
+        *(result.line for result in results),
+        f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped",
+    ]
 
 
-def run(tier: str, arguments: Sequence[str], *, prefix: str = "") -> Result:
-    """One tier to its end, its output passed on line by line."""
+def run(tier: str, arguments: Sequence[str], *, prefix: str = "", only: Sequence[str] = ()) -> Result:
+    """One tier to its end, or some of its tests, the output passed on line by line."""
     workers = WORKERS if tier == "unit" and importlib.util.find_spec("xdist") else ()
-    command = [sys.executable, "-m", "pytest", *FOLDERS[tier], *workers, *arguments]
+    command = [sys.executable, "-m", "pytest", *(only or FOLDERS[tier]), *workers, *arguments]
     # Without bytecode each of three processes compiles 250 test files again: 9 of 64 CPU seconds of the unit tier.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    begin, closing = time.monotonic(), None
+    begin, closing, failed = time.monotonic(), None, []
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -84,7 +109,8 @@ def run(tier: str, arguments: Sequence[str], *, prefix: str = "") -> Result:
             sys.stdout.write(prefix + line)
             sys.stdout.flush()
             closing = closing_of(line) or closing
-    return Result(tier, process.returncode, time.monotonic() - begin, closing)
+            failed += _FAILED.findall(line.rstrip())
+    return Result(tier, process.returncode, time.monotonic() - begin, closing, tuple(dict.fromkeys(failed)))
 
 
 def run_together(tiers: Sequence[str], arguments: Sequence[str]) -> list[Result]:
@@ -101,7 +127,13 @@ def run_together(tiers: Sequence[str], arguments: Sequence[str]) -> list[Result]
         thread.start()
     for thread in threads:
         thread.join()
-    return [results[tier] for tier in tiers]
+    return [_alone(results[tier], arguments) for tier in tiers]
+
+
+def _alone(result: Result, arguments: Sequence[str]) -> Result:
+    if result.status != TESTS_FAILED or not result.failed:
+        return result
+    return replace(result, again=run(result.tier, arguments, prefix=f"[{result.tier} alone] ", only=result.failed))
 
 
 def main(arguments: Sequence[str]) -> int:

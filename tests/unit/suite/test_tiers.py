@@ -18,8 +18,11 @@ def test_the_closing_line(expected, line):
     assert expected == (closing_of(line) is not None)
 
 
-def result(closing, status=0, tier="unit", seconds=1.0):
-    return Result(tier, status, seconds, closing)
+def result(closing, status=0, tier="unit", seconds=1.0, **fields):
+    return Result(tier, status, seconds, closing, **fields)
+
+
+BESIDE = {"status": 1, "tier": "node", "failed": ("tests/node/x.py::test_y",)}
 
 
 @pytest.mark.parametrize(
@@ -45,6 +48,18 @@ def result(closing, status=0, tier="unit", seconds=1.0):
         ),
         pytest.param(5, "0 passed, 0 failed, 0 skipped", [result("no tests ran in 0s", 5)], id="all-empty"),
         pytest.param(-9, "2 passed, 1 failed, 0 skipped", [result("2 passed in 1s"), result(None, -9)], id="killed"),
+        pytest.param(
+            0,
+            "4 passed, 0 failed, 0 skipped",
+            [result("3 passed, 1 failed in 1s", again=result("1 passed in 1s"), **BESIDE)],
+            id="passed-alone",
+        ),
+        pytest.param(
+            1,
+            "3 passed, 1 failed, 0 skipped",
+            [result("3 passed, 1 failed in 1s", again=result("1 failed in 1s", 1), **BESIDE)],
+            id="failed-alone-too",
+        ),
         pytest.param(3, "2 passed, 1 failed, 0 skipped", [result("2 passed in 1s", 3)], id="failed-without-a-failure"),
     ],
 )
@@ -57,6 +72,27 @@ def test_each_tier_says_what_it_cost():
     lines = summary([result("2 passed in 1s", seconds=61.4), result("1 passed in 1s", tier="node", seconds=7.0)])
 
     assert ["tier unit: 61 s, exit status 0", "tier node: 7 s, exit status 0"] == lines[:-1]
+
+
+def test_what_passed_only_alone_is_named():
+    (line, _) = summary([result("3 passed, 1 failed in 9s", again=result("1 passed in 1s"), **BESIDE)])
+
+    assert "tier node: 1 s, exit status 1; alone, 1 passed in 1s, of tests/node/x.py::test_y" == line
+
+
+def test_what_fails_beside_another_tier_is_run_again_alone(tmp_path, monkeypatch, capfd):
+    """The first run of the test fails, the second passes: as one that ran out of time beside another tier."""
+    ran = tmp_path / "ran"
+    body = f"import pathlib\n\n\ndef test_late():\n    p = pathlib.Path({str(ran)!r})\n    first = not p.exists()\n"
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/test_a.py").write_text(f"{body}    p.touch()\n    assert not first\n")
+    (tmp_path / "tests/test_b.py").write_text("def test_fine():\n    pass\n")
+    monkeypatch.setattr(tiers, "ROOT", tmp_path)
+    monkeypatch.setattr(tiers, "FOLDERS", {"cluster": ("tests/test_a.py",), "node": ("tests/test_b.py",)})
+    assert 0 == tiers.main(["cluster+node", "--", "-rf", "-p", "no:cacheprovider"])
+    out = capfd.readouterr().out
+    assert "exit status 1; alone, " in out
+    assert out.endswith("2 passed, 0 failed, 0 skipped\n")
 
 
 def test_an_unknown_tier_is_named(capsys):
