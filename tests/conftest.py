@@ -38,3 +38,4 @@ def pytest_collection_finish() -> None:
     """Keep the collector away from what lives to the end: modules and thousands of items."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(100_000, 50, 100)

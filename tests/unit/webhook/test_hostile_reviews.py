@@ -5,6 +5,7 @@ The API server sends only pods that it has parsed.  Somebody else in the cluster
 
 import gc
 import os
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -91,6 +92,8 @@ def check(body, values=INJECT):
 
 
 PODS = [everything(wanted) for wanted in ("name", "auto", "graph")]
+BY_HAND = 9
+"""Examples that are always among them."""
 WHERE = [(pod, path) for pod in map(review, PODS) for path in places(pod)]
 GARBAGE = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=3),
@@ -99,7 +102,7 @@ GARBAGE = st.recursive(
 )
 
 
-@settings(max_examples=REVIEWS // len(WHERE) + 1, deadline=None)
+@settings(max_examples=REVIEWS // len(WHERE) + 1 - BY_HAND, deadline=None)
 @given(GARBAGE)
 @example(None)
 @example([None])
@@ -146,6 +149,7 @@ def test_ten_thousand_hostile_reviews_leave_nothing_behind():
     before = resident()
     for _ in range(REVIEWS // len(bodies) + 1):
         for body in bodies:
-            check(body)
+            with suppress(BadReviewError):
+                answer(body, lambda _, name: STORED.get(name), INJECT)
     gc.collect()
     assert resident() - before < GROWTH

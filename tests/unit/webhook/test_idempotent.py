@@ -18,6 +18,7 @@ from tests.support.builders.pods import checkpoint_of, random_pod
 from webhook.decide import decide
 
 PODS = 2000
+PODS_AT_ONCE = 20
 ORDERS_OF = 12
 """Pods that are sent through all orders of five webhooks."""
 VALUES = [
@@ -60,11 +61,23 @@ def apply(obj, decision):
     return jsonpatch.JsonPatch(copied(decision.operations)).apply(copied(obj), in_place=True)
 
 
-SEEDS = st.integers(0, 2**64)
+def of_random_pods(pods):
+    """Check a property of so many pods, each made from a seed; some at a time, as drawing one costs more than a pod."""
+
+    def made(check):
+        @settings(max_examples=pods // PODS_AT_ONCE, deadline=None)
+        @given(st.integers(0, 2**64))
+        def test(first):
+            for seed in range(first, first + PODS_AT_ONCE):
+                check(seed)
+
+        test.__name__ = test.__qualname__ = check.__name__
+        return test
+
+    return made
 
 
-@settings(max_examples=PODS, deadline=None)
-@given(SEEDS)
+@of_random_pods(PODS)
 def test_a_second_look_changes_nothing(seed):
     obj, stored, values = case(seed)
     decision = patch(obj, stored, values)
@@ -142,8 +155,7 @@ def check_affinity(before, after):
         assert all(expression in new["matchExpressions"] for expression in old["matchExpressions"])
 
 
-@settings(max_examples=PODS, deadline=None)
-@given(SEEDS)
+@of_random_pods(PODS)
 def test_nothing_of_others_is_removed_or_replaced(seed):
     obj, stored, values = case(seed)
     decision = patch(obj, stored, values)
@@ -173,8 +185,7 @@ STALE = "|".join(re.escape(key.replace("/", "~1")) for key in STALE_ANNOTATIONS)
 REMOVED = re.compile(rf"/metadata/annotations/({STALE}|nvidia\.com~1snapshot-(restore-|storage-).+)")
 
 
-@settings(max_examples=PODS, deadline=None)
-@given(SEEDS)
+@of_random_pods(PODS)
 def test_operations_stay_within_what_is_allowed(seed):
     obj, stored, values = case(seed)
     for operation in patch(obj, stored, values).operations:
@@ -197,8 +208,7 @@ def future_fields(value):
     return sum(map(future_fields, value)) if isinstance(value, list) else 0
 
 
-@settings(max_examples=PODS // 4, deadline=None)
-@given(SEEDS)
+@of_random_pods(PODS // 4)
 def test_fields_of_the_future_pass_through(seed):
     obj, stored, values = case(seed)
     obj["spec"] = with_future_fields(obj["spec"], Random(seed))
