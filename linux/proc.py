@@ -23,6 +23,10 @@ class Mount:
     source: str
     options: str
     """The super block's: overlay's layers, a tmpfs's size."""
+    number: int = 0
+    """As fdinfo names it."""
+    device: int = 0
+    """Of its files, as stat numbers it."""
 
     def option(self, name: str) -> str | None:
         """Return the value of a ``name=value`` option."""
@@ -59,7 +63,10 @@ def parse_mountinfo(text: str) -> list[Mount]:
     for line in text.splitlines():
         before, _, after = line.partition(" - ")
         fields, tail = before.split(" "), after.split(" ")
-        found.append(Mount(_plain(fields[4]), _plain(fields[3]), tail[0], _plain(tail[1]), _plain(tail[2])))
+        major, _, minor = fields[2].partition(":")
+        device = os.makedev(int(major), int(minor))
+        names = _plain(fields[4]), _plain(fields[3]), tail[0], _plain(tail[1]), _plain(tail[2])
+        found.append(Mount(*names, number=int(fields[0]), device=device))
     return found
 
 

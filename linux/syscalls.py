@@ -26,6 +26,10 @@ NO_SYMLINKS: Final = 0x04
 BENEATH: Final = 0x08
 IN_ROOT: Final = 0x10
 
+MQUEUE_MAGIC: Final = 0x19800202
+_STATFS_WORDS: Final = 32
+"""More than ``struct statfs`` has on any architecture; its first is the type."""
+
 _PR_SET_PDEATHSIG: Final = 1
 _FSPICK_EMPTY_PATH: Final = 8
 _FSPICK_CLOEXEC: Final = 1
@@ -69,6 +73,17 @@ def open_in_root_of(pid: int, path: str, flags: int, proc: str = "/proc") -> int
         return openat2(root, path, flags, resolve=IN_ROOT | NO_MAGICLINKS)
     finally:
         os.close(root)
+
+
+def file_system_magic(path: str) -> int:
+    """Return the number of the type of the file system that a path is on, as ``linux/magic.h`` lists them.
+
+    Raises:
+        OSError: it is not there.
+    """
+    found = (ctypes.c_long * _STATFS_WORDS)()
+    _checked(LIBC.statfs(os.fsencode(path), ctypes.byref(found)), path)
+    return int(found[0])
 
 
 def setns(namespace: int) -> None:

@@ -45,6 +45,8 @@ class CaptureRequest:
     """The image as the runtime knows it; ends in the digest of its manifest or configuration."""
     probe: Probe | None = None
     """The worker's own; None if it has none that can be asked from outside the container."""
+    writable_mounts: tuple[str, ...] = ()
+    """Mount points of volumes on which files may be open for writing, as the pod's owner says."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agent.container import rootfs, volumes
-from agent.container.inspection import Inspection, find_worker, inspect, node_info, open_in_container
+from agent.container.inspection import Inspection, Worker, find_worker, inspect, node_info, open_in_container
 from agent.container.volumes import Volume
 from agent.criu.driver import CriuDump
 from agent.errors import ContainerError
@@ -30,6 +30,8 @@ from agent.executor.phases import Phase
 from agent.executor.proof import prove
 from agent.executor.restore import Restore
 from agent.executor.store import open_store
+from agent.preflight.checks import findings, refuse
+from agent.preflight.facts import read_tree
 from artifact.backends.base import Backend
 from artifact.manifest import DELETED_FILES, ROOTFS_TAR, Captured, RootFilesystem, VolumeContent
 from artifact.publish import Published, Staging
@@ -73,12 +75,25 @@ def _inspect(capture: Capture) -> None:
     headroom = memory_headroom(capture.seen.cgroups, environment.cgroup_root)
     node, criu = node_info(environment.proc), environment.criu.version()
     capture.plan = plan_capture(request, capture.seen, worker, node, criu, use, headroom)
+    if worker is not None:
+        _preflight(capture, worker)
     for volume in capture.plan.volumes:
         _check_volume(init_pid, volume, environment)
     capture.store = open_store(request.base_path, init_pid, environment, through_pod=request.through_pod)
     capture.resources.callback(capture.store.close)
     capture.store.refuse_existing(request.checkpoint_id, request.version)
     capture.lock.allow(environment.allowance(capture.plan.allowance_bytes))
+
+
+def _preflight(capture: Capture, worker: Worker) -> None:
+    request = capture.request
+    tree = read_tree(
+        worker.pids,
+        empty_dirs=request.place.empty_dirs,
+        writable_mounts=request.writable_mounts,
+        proc=capture.environment.proc,
+    )
+    refuse(findings(tree))
 
 
 def _uses_gpus(capture: Capture) -> bool:

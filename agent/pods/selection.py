@@ -179,7 +179,22 @@ def capture(pod: Object, job: Object, ready_for: float, storage: Storage) -> Cap
     image, image_id = (str(status.get(key) or "") for key in ("image", "imageID"))
     container = ckpt.find_container(pod.get("spec") or {}, target) or {}
     probe = serving_probe(container, str((pod.get("status") or {}).get("podIP") or ""))
-    return CaptureRequest(place, checkpoint_id, version, base_path, storage.in_pod, image, image_id, probe)
+    return CaptureRequest(
+        place=place,
+        checkpoint_id=checkpoint_id,
+        version=version,
+        base_path=base_path,
+        through_pod=storage.in_pod,
+        image=image,
+        image_id=image_id,
+        probe=probe,
+        writable_mounts=_writable_mounts(pod),
+    )
+
+
+def _writable_mounts(pod: Object) -> tuple[str, ...]:
+    words = ckpt.annotations_of(pod).get(keys.ANN_WRITABLE_MOUNTS, "").split(",")
+    return tuple(word.strip().rstrip("/") for word in words if word.strip().startswith("/"))
 
 
 def provide_image_config(pod: Object) -> ImageConfigRequest | None:

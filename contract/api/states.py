@@ -1,6 +1,7 @@
 """Phases, conditions, policies and statuses: the closed lists of values that travel between processes."""
 
 from enum import StrEnum
+from typing import Final
 
 
 class Phase(StrEnum):
@@ -245,6 +246,15 @@ class AgentReason(StrEnum):
     AGENT_DIED = "agent-died"
     NO_WORKER = "no-worker"
     TERMINAL = "terminal"
+    # What criu cannot carry, or a restore elsewhere cannot find: seen before anything is frozen
+    IO_URING = "io-uring"
+    MESSAGE_QUEUE = "message-queue"
+    PSEUDO_TERMINAL = "pseudo-terminal"
+    NESTED_NAMESPACES = "nested-namespaces"
+    INOTIFY_OVERLAY = "inotify-overlay"
+    VOLUME_WRITTEN = "volume-written"
+    ADDRESS_BOUND = "address-bound"
+    # The container's image
     IMAGE_UNREADABLE = "image-unreadable"
     # The artifact and its store
     ARTIFACT_MISSING = "artifact-missing"
@@ -284,3 +294,21 @@ class AgentReason(StrEnum):
     PROOF_FAILED = "proof-failed"
     # None of these
     INTERNAL_ERROR = "internal-error"
+
+
+LASTING: Final = frozenset(
+    {
+        AgentReason.TERMINAL,
+        AgentReason.IO_URING,
+        AgentReason.MESSAGE_QUEUE,
+        AgentReason.PSEUDO_TERMINAL,
+        AgentReason.NESTED_NAMESPACES,
+        AgentReason.INOTIFY_OVERLAY,
+        AgentReason.VOLUME_WRITTEN,
+        AgentReason.ADDRESS_BOUND,
+        AgentReason.VOLUME_TOO_LARGE,
+        AgentReason.OVERLAY_UNSUPPORTED,
+        AgentReason.MEMORY_LIMIT,
+    }
+)
+"""Why a capture fails that the next start of the same worker would meet again: it is not tried again by itself."""

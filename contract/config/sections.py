@@ -377,7 +377,12 @@ class GpuEnvironment(Section):
     The container's own entries win; null adds nothing.
     """
 
-    always: dict[EnvironmentName, str | None] = {"TORCH_NCCL_ENABLE_MONITORING": "0"}
+    always: dict[EnvironmentName, str | None] = {
+        "TORCH_NCCL_ENABLE_MONITORING": "0",
+        "NCCL_SOCKET_IFNAME": "lo",
+        "GLOO_SOCKET_IFNAME": "lo",
+        "VLLM_HOST_IP": "127.0.0.1",
+    }
     """For each worker with a GPU."""
     several_gpus: dict[EnvironmentName, str | None] = {
         "NCCL_P2P_DISABLE": "1",

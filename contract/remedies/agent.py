@@ -123,6 +123,70 @@ AGENT_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        AgentReason.IO_URING,
+        "The worker uses io_uring, which CRIU cannot capture.",
+        (
+            "Let the capture run with the chart's seccomp profile (`checkpoint.seccomp`, on by default): take a "
+            "`seccompProfile` of its own off the container. Libraries then fall back to epoll."
+        ),
+        "uvloop, libuv (Node.js) and PyTorch's TCP store try it, and go on without where the kernel refuses it. "
+        "Nothing was touched; the capture is not tried again by itself.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.MESSAGE_QUEUE,
+        "The worker has a POSIX message queue open, which CRIU cannot capture.",
+        "Close it before the worker says that it is ready, or use a pipe or a Unix socket in its place.",
+        "Nothing was touched; the capture is not tried again by itself.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.PSEUDO_TERMINAL,
+        "A process of the worker is controlled by a terminal that the worker made, which CRIU cannot capture.",
+        "Start such processes (shells, kernels of a notebook, `pexpect`) after the snapshot, or by pipes.",
+        "A terminal that controls no process is captured. Nothing was touched; the capture is not tried again by "
+        "itself.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.NESTED_NAMESPACES,
+        "A process of the worker has namespaces of its own, which CRIU cannot capture.",
+        "Start sandboxes and rootless containers after the snapshot, or switch the worker's own sandbox off.",
+        "The container is one sandbox already. Chromium's `--no-sandbox` is an example. Nothing was touched; the "
+        "capture is not tried again by itself.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.INOTIFY_OVERLAY,
+        "The worker watches files of its image by inotify, which CRIU cannot capture on an overlay file system.",
+        "Switch the reloader off (`uvicorn` without `--reload`), or watch a folder of a volume.",
+        "Nothing was touched; the capture is not tried again by itself.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.VOLUME_WRITTEN,
+        "The worker has a file open for writing on a volume that outlives it.",
+        (
+            "Close such files before the snapshot and open them after it. If writing there is safe whatever others "
+            f"wrote meanwhile, say so on the pod template: `{keys.ANN_WRITABLE_MOUNTS}: <mount path>[,<mount path>]`."
+        ),
+        "A restored worker goes on with what it knew of the file, and would write over records that are newer than its "
+        "memory. Files that are open for reading are fine, and so are emptyDirs: their content travels. Nothing was "
+        "touched; the capture is not tried again by itself.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.ADDRESS_BOUND,
+        "The worker is bound to the address of its pod, which a restored pod does not have.",
+        (
+            "Bind to `0.0.0.0` or `127.0.0.1`. For engines: `GLOO_SOCKET_IFNAME=lo`, `NCCL_SOCKET_IFNAME=lo`, "
+            "`VLLM_HOST_IP=127.0.0.1`. Connect UDP sockets after the snapshot."
+        ),
+        "CRIU restores a socket on the address that it had. Nothing was touched; the capture is not tried again by "
+        "itself.",
+    ),
+    Reason(
+        _SECTION,
         AgentReason.IMAGE_UNREADABLE,
         "What the container's image runs could not be determined.",
         "Give the container a `command` in the pod template.",

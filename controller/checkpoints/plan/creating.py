@@ -8,7 +8,7 @@ from typing import Final
 from contract.api import keys
 from contract.api.checkpoint import job_spec
 from contract.api.objects import JobView, PodView
-from contract.api.states import AgentReason, CaptureStatus, CheckpointReason, ConditionType, Phase
+from contract.api.states import LASTING, AgentReason, CaptureStatus, CheckpointReason, ConditionType, Phase
 from contract.api.times import format_time
 from contract.config.storage import BadIdError, Storage, artifact_dir
 from controller.checkpoints.actions import SetDeadline
@@ -53,7 +53,8 @@ def _follow(current: Pass, status: Status) -> Step:
     # The agent's word goes before the Job's: it knows why.
     if verdict == CaptureStatus.FAILED:
         reason = CheckpointReason.VERIFICATION_FAILED if job.is_complete else CheckpointReason.JOB_FAILED
-        return _fail(current, status, Problem(reason, _agents_words(current, job)))
+        problem = Problem(reason, _agents_words(current, job))
+        return _fail(current, status, problem, lasting=agent_reason(job.raw) in LASTING)
     if job.is_complete and verdict == CaptureStatus.COMPLETED:
         return Step(_ready(current, status, job))
     if job.is_complete:
@@ -63,8 +64,8 @@ def _follow(current: Pass, status: Status) -> Step:
     return _underway(current, status, job)
 
 
-def _fail(current: Pass, status: Status, problem: Problem) -> Step:
-    return capture_failed(current, status.unmet(ConditionType.JOB_COMPLETED, problem), problem)
+def _fail(current: Pass, status: Status, problem: Problem, *, lasting: bool = False) -> Step:
+    return capture_failed(current, status.unmet(ConditionType.JOB_COMPLETED, problem), problem, lasting=lasting)
 
 
 def _soonest(*waits: float | None) -> float | None:

@@ -24,11 +24,14 @@ from kube.api import Object
 RAISE_VERSION: Final = f"to try again, raise annotation {keys.ANN_ARTIFACT_VERSION} of the DynamoCheckpoint"
 
 
-def capture_failed(current: Pass, status: Status, problem: Problem) -> Step:
-    """Failed for good, or Pending until the next attempt."""
+def capture_failed(current: Pass, status: Status, problem: Problem, *, lasting: bool = False) -> Step:
+    """Failed for good, or Pending until the next attempt; what lasts is not tried again."""
     limit, attempts = current.values.automatic.attempts, max(status.attempts, 1)
     if not is_automatic(current.checkpoint):
         return Step(status.failed(Problem(problem.reason, f"{problem.message}; {RAISE_VERSION}")))
+    if lasting:
+        words = f"{problem.message}; another start would end the same way; correct that, and {RAISE_VERSION}"
+        return Step(status.failed(Problem(problem.reason, words)))
     if attempts >= limit:
         words = f"{problem.message}; this was attempt {attempts} of {limit}; correct that, and {RAISE_VERSION}"
         return Step(status.failed(Problem(problem.reason, words)))

@@ -135,7 +135,7 @@ def test_control_directory_environment_and_memory():
 
 
 SEVERAL = {"NCCL_P2P_DISABLE": "1", "NCCL_CUMEM_HOST_ENABLE": "0", "NCCL_NVLS_ENABLE": "0", "NCCL_IB_DISABLE": "1"}
-EACH = {"TORCH_NCCL_ENABLE_MONITORING": "0"}
+EACH = {"TORCH_NCCL_ENABLE_MONITORING": "0", "NCCL_SOCKET_IFNAME": "lo"}
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """What the system made is tried again by itself, at times that the status alone tells."""
 
+import json
 from datetime import timedelta
 
 import pytest
 
 from contract.api import keys
+from contract.api.states import LASTING
 from controller.checkpoints.actions import SetAnnotations
 from controller.checkpoints.plan.retry import in_words, next_version
 from tests.support.builders.checkpoints import (
@@ -46,6 +48,15 @@ def after(obj, planned):
 def waiting():
     obj = capturing()
     return after(obj, step(obj, job=FAILED))
+
+
+@pytest.mark.parametrize("reason", sorted(LASTING))
+def test_what_the_next_start_would_meet_again_is_not_tried_again(reason):
+    notes = FAILED["metadata"]["annotations"] | {keys.ANN_CAPTURE_REPORT: json.dumps({"reason": reason})}
+    planned = step(capturing(), job=job(annotations=notes))
+
+    assert "Failed" == planned.status["phase"]
+    assert "criu: no; another start would end the same way" in planned.status["message"]
 
 
 def test_a_failed_attempt_waits_for_the_next_and_says_so():

@@ -1,0 +1,1 @@
+"""What a capture would not carry, found in the live processes before anything is frozen."""

@@ -1,0 +1,78 @@
+"""Open files of a process, read from /proc/PID/fd and fdinfo."""
+
+import os
+import re
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from linux.proc import PROC
+from linux.syscalls import MQUEUE_MAGIC, file_system_magic
+
+INOTIFY: Final = "anon_inode:inotify"
+_FLAGS: Final = re.compile(r"^flags:\s*([0-7]+)$", re.MULTILINE)
+_MOUNT: Final = re.compile(r"^mnt_id:\s*(\d+)$", re.MULTILINE)
+_WATCH: Final = re.compile(r"^inotify .*\bsdev:([0-9a-f]+)", re.MULTILINE)
+_MINOR_BITS: Final = 20
+"""Of a device number in the kernel, which fdinfo shows; stat has another layout."""
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """One open file."""
+
+    number: int
+    target: str
+    """What the link says: a path, ``socket:[123]``, ``anon_inode:[eventpoll]``."""
+    mount: int = 0
+    """The number of a path's mount in mountinfo."""
+    is_message_queue: bool = False
+    """It is a POSIX message queue, whose path is that of no mount: ``/jobs``."""
+    is_writable_file: bool = False
+    """It is a regular file, open for writing."""
+    watches: tuple[int, ...] = ()
+    """Devices of the file systems on which an inotify descriptor watches something."""
+
+    @property
+    def socket(self) -> int | None:
+        """The number of the inode if it is a socket."""
+        return int(self.target[8:-1]) if self.target.startswith("socket:[") else None
+
+
+def descriptors(pid: int, proc: Path = PROC) -> list[Descriptor]:
+    """Return the open files of a process; one that is closed meanwhile is left out.
+
+    Of those that are neither paths nor inotify only the link is read: a worker may have ten thousand sockets.
+    """
+    found, base = [], proc / str(pid)
+    with suppress(FileNotFoundError, ProcessLookupError), os.scandir(base / "fd") as entries:
+        for entry in entries:
+            with suppress(OSError):
+                found.append(_descriptor(Path(entry.path), base / "fdinfo" / entry.name))
+    return found
+
+
+def _descriptor(link: Path, info: Path) -> Descriptor:
+    number, target = int(link.name), str(link.readlink())
+    if target == INOTIFY:
+        devices = {int(found, 16) for found in _WATCH.findall(info.read_text())}
+        return Descriptor(number, target, watches=tuple(sorted(map(_as_stat, devices))))
+    if not target.startswith("/"):
+        return Descriptor(number, target)
+    if target.count("/") == 1 and file_system_magic(str(link)) == MQUEUE_MAGIC:
+        return Descriptor(number, target, is_message_queue=True)
+    found, text = link.stat(), info.read_text()
+    flags, mount = _FLAGS.search(text), _MOUNT.search(text)
+    writes = flags is not None and int(flags[1], 8) & os.O_ACCMODE != os.O_RDONLY
+    return Descriptor(
+        number,
+        target,
+        mount=int(mount[1]) if mount else 0,
+        is_writable_file=writes and stat.S_ISREG(found.st_mode),
+    )
+
+
+def _as_stat(device: int) -> int:
+    return os.makedev(device >> _MINOR_BITS, device & ((1 << _MINOR_BITS) - 1))

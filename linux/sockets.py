@@ -1,0 +1,51 @@
+"""Addresses that the sockets of a network namespace are bound to, read from /proc/PID/net."""
+
+import ipaddress
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from linux.proc import PROC
+
+_TABLES: Final = ("tcp", "tcp6", "udp", "udp6")
+_LISTEN: Final = "0A"
+_LOCAL, _STATE, _INODE = 1, 3, 9
+"""Columns."""
+
+
+@dataclass(frozen=True)
+class BoundSocket:
+    """A socket that waits for peers: TCP that listens, or UDP."""
+
+    inode: int
+    protocol: str
+    """TCP or UDP."""
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address
+    port: int
+
+    @property
+    def is_anywhere(self) -> bool:
+        """Say whether every machine has its address: none in particular, or loopback."""
+        address = getattr(self.address, "ipv4_mapped", None) or self.address
+        return bool(address.is_unspecified or address.is_loopback)
+
+
+def bound_sockets(pid: int, proc: Path = PROC) -> Iterator[BoundSocket]:
+    """Yield the bound sockets of a process's network namespace."""
+    for table in _TABLES:
+        with suppress(FileNotFoundError):
+            for line in (proc / str(pid) / "net" / table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if table.startswith("udp") or fields[_STATE] == _LISTEN:
+                    address, port = _address(fields[_LOCAL])
+                    yield BoundSocket(int(fields[_INODE]), table[:3].upper(), address, port)
+
+
+def _address(text: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:
+    """Parse 0100007F:1F90: words of the machine's own order, the port as a number."""
+    host, _, port = text.partition(":")
+    words = [int(host[at : at + 8], 16) for at in range(0, len(host), 8)]
+    return ipaddress.ip_address(struct.pack(f"={len(words)}I", *words)), int(port, 16)

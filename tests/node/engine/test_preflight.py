@@ -1,0 +1,131 @@
+"""Real workers that criu cannot carry, or that a restore would harm: refused by name, before anything is frozen."""
+
+import os
+import sys
+import time
+
+import pytest
+
+from agent.preflight.checks import findings
+from agent.preflight.facts import read_tree
+from contract.api import control_files
+from contract.api.reports import ReportPhase
+from contract.api.states import AgentReason
+from linux.proc import descendants, namespace_mates
+from tests.support.fixtures.bare_container import BareContainer, wait_for
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
+
+BEFORE = """
+import ctypes, os, pty, socket, time
+libc = ctypes.CDLL(None, use_errno=True)
+def must(result):
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+def child(act):
+    if os.fork() == 0:
+        act()
+        time.sleep(1e6)
+    time.sleep(0.3)
+"""
+AFTER = """
+with open(os.environ["DYN_SNAPSHOT_CONTROL_DIR"] + "/ready-for-snapshot", "w") as file:
+    file.write("done\\n")
+time.sleep(1e6)
+"""
+IO_URING = "must(libc.syscall(425, 8, ctypes.create_string_buffer(120)))"
+MESSAGE_QUEUE = """
+os.makedirs("/dev/mqueue", exist_ok=True)
+queue = must(ctypes.CDLL("librt.so.1", use_errno=True).mq_open(b"/jobs", os.O_CREAT | os.O_RDWR, 0o600, None))
+"""
+TERMINAL = """
+pid, master = pty.fork()
+if pid == 0:
+    time.sleep(1e6)
+"""
+USER_NAMESPACE = "child(lambda: must(libc.unshare(0x10000000)))"
+MOUNT_NAMESPACE = "child(lambda: must(libc.unshare(0x20000)))"
+PID_NAMESPACE = """
+def enter():
+    must(libc.unshare(0x20000000))
+    child(lambda: None)
+child(enter)
+"""
+INOTIFY = """
+watch = must(libc.inotify_init1(0))
+must(libc.inotify_add_watch(watch, b"/usr", 0x100))
+"""
+JOURNAL = "journal = os.open('/data/journal', os.O_RDWR | os.O_CREAT)"
+# Without the address: IP_FREEBIND allows it, as the restored pod would have to.
+ADDRESS = """
+server = socket.socket()
+server.setsockopt(socket.SOL_IP, 15, 1)
+server.bind(("10.9.8.7", 80))
+server.listen()
+"""
+
+
+def start(node, body, **options):
+    source = node.start_as(BareContainer, "--capture", "--", sys.executable, "-c", BEFORE + body + AFTER, **options)
+    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, f"ready file; {source.text()}")
+    return source
+
+
+@pytest.mark.parametrize(
+    ("reason", "body"),
+    [
+        pytest.param(AgentReason.IO_URING, IO_URING, id="io-uring"),
+        pytest.param(AgentReason.MESSAGE_QUEUE, MESSAGE_QUEUE, id="message-queue"),
+        pytest.param(AgentReason.PSEUDO_TERMINAL, TERMINAL, id="terminal"),
+        pytest.param(AgentReason.NESTED_NAMESPACES, USER_NAMESPACE, id="user-namespace"),
+        pytest.param(AgentReason.NESTED_NAMESPACES, MOUNT_NAMESPACE, id="mount-namespace"),
+        pytest.param(AgentReason.NESTED_NAMESPACES, PID_NAMESPACE, id="pid-namespace"),
+        pytest.param(AgentReason.INOTIFY_OVERLAY, INOTIFY, id="inotify"),
+        pytest.param(AgentReason.VOLUME_WRITTEN, JOURNAL, id="volume"),
+        pytest.param(AgentReason.ADDRESS_BOUND, ADDRESS, id="address"),
+    ],
+)
+async def test_it_is_refused_and_not_touched(node, tmp_path, reason, body):
+    source = start(node, body, env={"VOLUME": str(tmp_path)})
+    outcome = await node.capture(source, f"refused-{reason}")
+    assert (False, reason) == (outcome.ok, outcome.reason), outcome
+    assert ReportPhase.DUMP not in outcome.seconds
+    assert not (node.store / f"refused-{reason}/versions").exists()
+
+
+async def test_a_volume_that_is_said_to_be_safe(node, tmp_path):
+    source = start(node, JOURNAL, env={"VOLUME": str(tmp_path)})
+    outcome = await node.capture(source, "said-safe", writable_mounts=("/data",))
+    assert outcome.ok, outcome
+
+
+PLAIN = "pipes = [os.pipe() for _ in range(4)]\npair = socket.socketpair()"
+LARGE = """
+import resource, threading
+resource.setrlimit(resource.RLIMIT_NOFILE, (20_000, 20_000))
+pairs = [socket.socketpair() for _ in range(5_000)]
+threading.stack_size(65536)
+for _ in range(1_000):
+    threading.Thread(target=time.sleep, args=(1e6,), daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "limit"),
+    [
+        pytest.param(PLAIN, 0.03, id="plain"),
+        pytest.param(LARGE, 0.3, id="1000-threads-10000-descriptors"),
+    ],
+)
+def test_it_takes_little_time(node, figure, body, limit):
+    """The best of some: another process on the same core is no fault of it."""
+    init = start(node, body).init()
+    tree = descendants(init, namespace_mates(init))
+    seconds = []
+    for _ in range(5):
+        begun = time.monotonic()
+        assert [] == findings(read_tree(tree))
+        seconds.append(time.monotonic() - begun)
+    figure(f"{min(seconds) * 1000:.1f} ms")
+    assert min(seconds) < limit

@@ -1,0 +1,164 @@
+"""What is found in a tree of processes, and what is left alone."""
+
+import ipaddress
+
+import pytest
+
+from agent.errors import RefusedError
+from agent.preflight.checks import CHECKS, Finding, findings, refuse
+from agent.preflight.facts import NAMESPACES, Process, Tree
+from contract.api.states import LASTING, AgentReason
+from linux.descriptors import Descriptor
+from linux.proc import Mount
+from linux.sockets import BoundSocket
+
+OVERLAY, DISK = 44, 46
+EMPTY_DIR = "/pods/u/volumes/kubernetes.io~empty-dir/scratch"
+MOUNTS = (
+    Mount("/", "/", "overlay", "overlay", "rw", number=1, device=OVERLAY),
+    Mount("/dev/mqueue", "/", "mqueue", "mqueue", "rw", number=2, device=45),
+    Mount("/dev/shm", "/", "tmpfs", "shm", "rw", number=3, device=47),
+    Mount("/scratch", EMPTY_DIR, "ext4", "/dev/sda", "rw", number=4, device=DISK),
+    Mount("/cache", "/pods/u/cache", "ext4", "/dev/sda", "rw", number=5, device=DISK),
+    Mount("/data", "/volumes/data", "ext4", "/dev/sdb", "rw", number=6, device=48),
+    Mount("/etc/hosts", "/pods/u/etc-hosts", "ext4", "/dev/sda", "rw", number=7, device=DISK),
+    Mount("/dev/termination-log", "/pods/u/containers/main/0a", "ext4", "/dev/sda", "rw", number=8, device=DISK),
+)
+OWN = {kind: f"{kind}:[1]" for kind in NAMESPACES} | {"pid_for_children": "pid:[1]", "pid": "pid:[1]"}
+
+
+def process(*descriptors, pid=600, name="python3", **fields):
+    usual = {"has_terminal": False, "namespaces": OWN}
+    return Process(pid, name, descriptors=descriptors, **usual | fields)
+
+
+def tree(*processes, sockets=(), **fields):
+    return Tree((process(pid=599), *processes), MOUNTS, sockets, frozenset({"/cache"}), **fields)
+
+
+def written(mount, path):
+    return Descriptor(5, path, mount=mount, is_writable_file=True)
+
+
+def bound(address, inode=9):
+    return BoundSocket(inode, "TCP", ipaddress.ip_address(address), 8000)
+
+
+SOCKET = Descriptor(7, "socket:[9]")
+
+
+@pytest.mark.parametrize(
+    ("reason", "words", "found"),
+    [
+        pytest.param(
+            AgentReason.IO_URING,
+            "descriptor 4 of process 600 (python3) is an io_uring",
+            tree(process(Descriptor(4, "anon_inode:[io_uring]"))),
+            id="io-uring",
+        ),
+        pytest.param(
+            AgentReason.MESSAGE_QUEUE,
+            "descriptor 4 of process 600 (python3) is the POSIX message queue /jobs",
+            tree(process(Descriptor(4, "/jobs", is_message_queue=True))),
+            id="message-queue",
+        ),
+        pytest.param(
+            AgentReason.PSEUDO_TERMINAL,
+            "process 600 (sh) is controlled by a terminal of the worker's own",
+            tree(process(name="sh", has_terminal=True)),
+            id="terminal",
+        ),
+        pytest.param(
+            AgentReason.NESTED_NAMESPACES,
+            "process 600 (python3) has its own namespaces: net, user",
+            tree(process(namespaces=OWN | {"net": "net:[2]", "user": "user:[2]"})),
+            id="namespaces",
+        ),
+        pytest.param(
+            AgentReason.NESTED_NAMESPACES,
+            "process 600 (python3) has its own namespaces: pid",
+            tree(process(namespaces=OWN | {"pid_for_children": "pid:[2]"})),
+            id="pid-namespace-for-children",
+        ),
+        pytest.param(
+            AgentReason.NESTED_NAMESPACES,
+            "a child of process 600 (python3) is in a pid namespace of its own",
+            tree(process(strangers=(700,))),
+            id="child-in-a-pid-namespace",
+        ),
+        pytest.param(
+            AgentReason.INOTIFY_OVERLAY,
+            "descriptor 4 of process 600 (python3) watches files of the image by inotify",
+            tree(process(Descriptor(4, "anon_inode:inotify", watches=(DISK, OVERLAY)))),
+            id="inotify",
+        ),
+        pytest.param(
+            AgentReason.VOLUME_WRITTEN,
+            "descriptor 5 of process 600 (python3) is open for writing on the volume at /data: /data/journal",
+            tree(process(written(6, "/data/journal"))),
+            id="volume",
+        ),
+        pytest.param(
+            AgentReason.ADDRESS_BOUND,
+            "descriptor 7 of process 600 (python3) is bound to TCP address 10.1.2.3, port 8000",
+            tree(process(SOCKET), sockets=(bound("10.1.2.3"),)),
+            id="address",
+        ),
+        pytest.param(
+            AgentReason.ADDRESS_BOUND,
+            "descriptor 7 of process 600 (python3) is bound to TCP address fd00::1, port 8000",
+            tree(process(SOCKET), sockets=(bound("fd00::1"),)),
+            id="address-6",
+        ),
+    ],
+)
+def test_what_is_in_the_way(reason, words, found):
+    assert [Finding(reason, words)] == findings(found)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param(tree(process(Descriptor(4, "anon_inode:[eventpoll]"))), id="epoll"),
+        pytest.param(tree(process(Descriptor(4, "anon_inode:inotify", watches=(DISK,)))), id="inotify-of-a-volume"),
+        pytest.param(tree(process(written(1, "/tmp/x"))), id="root-file-system"),
+        pytest.param(tree(process(written(3, "/dev/shm/x"))), id="shared-memory"),
+        pytest.param(tree(process(written(4, "/scratch/x"))), id="empty-dir-by-its-place"),
+        pytest.param(tree(process(written(5, "/cache/x"))), id="empty-dir-by-the-pod"),
+        pytest.param(tree(process(written(8, "/dev/termination-log"))), id="termination-log"),
+        pytest.param(tree(process(Descriptor(5, "/data/model", mount=6))), id="volume-read"),
+        pytest.param(
+            tree(process(written(6, "/data/journal")), writable_mounts=frozenset({"/data"})), id="volume-said-safe"
+        ),
+        pytest.param(tree(process(SOCKET), sockets=(bound("0.0.0.0"),)), id="any-address"),
+        pytest.param(tree(process(SOCKET), sockets=(bound("127.0.0.5"),)), id="loopback"),
+        pytest.param(tree(process(SOCKET), sockets=(bound("::"),)), id="any-address-6"),
+        pytest.param(tree(process(SOCKET), sockets=(bound("::1"),)), id="loopback-6"),
+        pytest.param(tree(process(SOCKET), sockets=(bound("::ffff:127.0.0.1"),)), id="loopback-mapped"),
+        pytest.param(tree(process(SOCKET), sockets=(bound("10.1.2.3", inode=8),)), id="socket-of-another-container"),
+        pytest.param(tree(process(has_terminal=False)), id="no-terminal"),
+    ],
+)
+def test_what_is_left_alone(found):
+    assert [] == findings(found)
+
+
+def test_a_refusal_has_the_first_reason_and_the_words_of_all():
+    found = [Finding(AgentReason.IO_URING, "one"), Finding(AgentReason.ADDRESS_BOUND, "two")]
+    with pytest.raises(RefusedError, match=r"^one; also address-bound: two$") as refused:
+        refuse(found)
+    assert AgentReason.IO_URING == refused.value.code
+
+
+def test_a_long_list_is_cut():
+    found = [Finding(AgentReason.IO_URING, str(number)) for number in range(9)]
+    with pytest.raises(RefusedError, match=r"io-uring: 4; and 4 more$"):
+        refuse(found)
+
+
+def test_nothing_found_is_no_refusal():
+    refuse([])
+
+
+def test_what_is_found_is_not_tried_again():
+    assert {reason for reason, _ in CHECKS} <= LASTING

@@ -1,0 +1,66 @@
+"""What the kernel says of this process's own open files."""
+
+import os
+import socket
+
+import pytest
+
+from linux.descriptors import Descriptor, descriptors
+from linux.proc import mounts
+from linux.sockets import bound_sockets
+
+
+def of(number):
+    return next(found for found in descriptors(os.getpid()) if found.number == number)
+
+
+def test_a_file_that_is_written(tmp_path):
+    with (tmp_path / "x").open("w") as file:
+        found = of(file.fileno())
+        assert (str(tmp_path / "x"), True) == (found.target, found.is_writable_file)
+        assert found.mount in {mount.number for mount in mounts(os.getpid())}
+
+
+def test_a_file_that_is_read(tmp_path):
+    (tmp_path / "x").touch()
+    with (tmp_path / "x").open() as file:
+        assert not of(file.fileno()).is_writable_file
+
+
+def test_a_folder_is_no_file_that_is_written(tmp_path):
+    number = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert not of(number).is_writable_file
+    finally:
+        os.close(number)
+
+
+def test_a_socket():
+    with socket.socket() as made:
+        assert os.fstat(made.fileno()).st_ino == of(made.fileno()).socket
+
+
+def test_a_pipe_is_no_socket():
+    assert Descriptor(3, "pipe:[12]").socket is None
+
+
+def test_a_process_that_has_ended():
+    assert [] == list(descriptors(2**22 + 1))
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "address", "protocol"),
+    [
+        pytest.param(socket.AF_INET, socket.SOCK_STREAM, "127.0.0.1", "TCP", id="tcp"),
+        pytest.param(socket.AF_INET, socket.SOCK_DGRAM, "127.0.0.1", "UDP", id="udp"),
+        pytest.param(socket.AF_INET6, socket.SOCK_STREAM, "::1", "TCP", id="tcp6"),
+    ],
+)
+def test_a_bound_socket(family, kind, address, protocol):
+    with socket.socket(family, kind) as made:
+        made.bind((address, 0))
+        if kind == socket.SOCK_STREAM:
+            made.listen()
+        inode, port = os.fstat(made.fileno()).st_ino, made.getsockname()[1]
+        (found,) = [each for each in bound_sockets(os.getpid()) if each.inode == inode]
+    assert (protocol, address, port, True) == (found.protocol, str(found.address), found.port, found.is_anywhere)
