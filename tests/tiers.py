@@ -68,7 +68,8 @@ class Result:
         words = f"tier {self.tier}: {self.seconds:.0f} s, exit status {self.status}"
         if self.again is None:
             return words
-        return f"{words}; alone, {self.again.closing or 'no closing line'}, of {', '.join(self.failed)}"
+        closing = (self.again.closing or "no closing line").strip("= \n")
+        return f"{words}; alone, {closing}, of {', '.join(self.failed)}"
 
 
 def closing_of(line: str) -> str | None:

@@ -75,7 +75,7 @@ def test_each_tier_says_what_it_cost():
 
 
 def test_what_passed_only_alone_is_named():
-    (line, _) = summary([result("3 passed, 1 failed in 9s", again=result("1 passed in 1s"), **BESIDE)])
+    (line, _) = summary([result("3 passed, 1 failed in 9s", again=result("=== 1 passed in 1s ===\n"), **BESIDE)])
 
     assert "tier node: 1 s, exit status 1; alone, 1 passed in 1s, of tests/node/x.py::test_y" == line
 
