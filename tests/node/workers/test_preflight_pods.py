@@ -1,0 +1,60 @@
+"""A Deployment whose worker a restore would harm: one start, one refusal by name, and its own pods go on."""
+
+import json
+
+from contract.api import keys
+from contract.api.states import AgentReason
+from demo.kubectl import Kubectl, wait_for
+from tests.node.workers.test_automatic import checkpoints, pods
+from tests.support.fixtures import node
+
+WORKER = """
+import http.server, os, socket
+journal = os.open("/data/journal", os.O_RDWR | os.O_CREAT)
+statistics = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+statistics.bind((socket.gethostbyname(socket.gethostname()), 8125))
+http.server.ThreadingHTTPServer(("", 8000), http.server.SimpleHTTPRequestHandler).serve_forever()
+"""
+APP = "journal"
+
+
+def deployment() -> dict:
+    container = {
+        "name": "main",
+        "image": "dynamo-snapshot/demo-worker:dev",
+        "command": ["python3", "-c", WORKER],
+        "securityContext": {"runAsUser": 0},
+        "readinessProbe": {"tcpSocket": {"port": 8000}, "periodSeconds": 1},
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+    }
+    volume = {"name": "data", "hostPath": {"path": "/var/lib/journal-of-a-test", "type": "DirectoryOrCreate"}}
+    labels = {"app": APP}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": APP},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels | {keys.LABEL_RESTORE: keys.RESTORE_AUTO}},
+                "spec": {"terminationGracePeriodSeconds": 1, "containers": [container], "volumes": [volume]},
+            },
+        },
+    }
+
+
+def test_it_is_refused_once_by_name(installed: Kubectl):
+    installed("apply", "-f", "-", stdin=json.dumps(deployment()))
+
+    def failed() -> dict | None:
+        found = [each for each in checkpoints(installed, f"Deployment/{APP}").values() if each.get("status")]
+        return next((each for each in found if each["status"].get("phase") == "Failed"), None)
+
+    status = wait_for(failed, "a Failed checkpoint", node.CAPTURE_SECONDS)["status"]
+    assert 1 == status["attempts"]
+    assert "is open for writing on the volume at /data: /data/journal" in status["message"]
+    assert f"also {AgentReason.ADDRESS_BOUND}: " in status["message"]
+    assert "another start would end the same way" in status["message"]
+    (serving,) = pods(installed, APP)
+    node.await_ready(installed, serving["metadata"]["name"])
+    installed("delete", "deployment", APP)
