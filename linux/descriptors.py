@@ -14,7 +14,7 @@ from linux.syscalls import MQUEUE_MAGIC, file_system_magic
 INOTIFY: Final = "anon_inode:inotify"
 _FLAGS: Final = re.compile(r"^flags:\s*([0-7]+)$", re.MULTILINE)
 _MOUNT: Final = re.compile(r"^mnt_id:\s*(\d+)$", re.MULTILINE)
-_WATCH: Final = re.compile(r"^inotify .*\bsdev:([0-9a-f]+)", re.MULTILINE)
+_WATCH: Final = re.compile(r"^inotify .*\bino:([0-9a-f]+) sdev:([0-9a-f]+)", re.MULTILINE)
 _MINOR_BITS: Final = 20
 """Of a device number in the kernel, which fdinfo shows; stat has another layout."""
 
@@ -31,9 +31,9 @@ class Descriptor:
     is_message_queue: bool = False
     """It is a POSIX message queue, whose path is that of no mount: ``/jobs``."""
     is_writable_file: bool = False
-    """It is a regular file, open for writing."""
-    watches: tuple[int, ...] = ()
-    """Devices of the file systems on which an inotify descriptor watches something."""
+    """It is a regular file with a name, open for writing at any place: not only at its end, as a log file is."""
+    watches: tuple[tuple[int, int], ...] = ()
+    """What an inotify descriptor watches: the device of its file system, as stat numbers it, and the inode."""
 
     @property
     def socket(self) -> int | None:
@@ -57,21 +57,28 @@ def descriptors(pid: int, proc: Path = PROC) -> list[Descriptor]:
 def _descriptor(link: Path, info: Path) -> Descriptor:
     number, target = int(link.name), str(link.readlink())
     if target == INOTIFY:
-        devices = {int(found, 16) for found in _WATCH.findall(info.read_text())}
-        return Descriptor(number, target, watches=tuple(sorted(map(_as_stat, devices))))
+        watches = {(_as_stat(int(device, 16)), int(inode, 16)) for inode, device in _WATCH.findall(info.read_text())}
+        return Descriptor(number, target, watches=tuple(sorted(watches)))
     if not target.startswith("/"):
         return Descriptor(number, target)
     if target.count("/") == 1 and file_system_magic(str(link)) == MQUEUE_MAGIC:
         return Descriptor(number, target, is_message_queue=True)
     found, text = link.stat(), info.read_text()
     flags, mount = _FLAGS.search(text), _MOUNT.search(text)
-    writes = flags is not None and int(flags[1], 8) & os.O_ACCMODE != os.O_RDONLY
     return Descriptor(
         number,
         target,
         mount=int(mount[1]) if mount else 0,
-        is_writable_file=writes and stat.S_ISREG(found.st_mode),
+        is_writable_file=_writes(int(flags[1], 8) if flags else 0)
+        and stat.S_ISREG(found.st_mode)
+        and found.st_nlink > 0,
     )
+
+
+def _writes(flags: int) -> bool:
+    """Say whether a descriptor may change what a file holds; criu, too, lets log files grow meanwhile."""
+    mode = flags & os.O_ACCMODE
+    return mode != os.O_RDONLY and not (mode == os.O_WRONLY and flags & os.O_APPEND)
 
 
 def _as_stat(device: int) -> int:

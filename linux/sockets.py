@@ -11,6 +11,7 @@ from typing import Final
 from linux.proc import PROC
 
 _TABLES: Final = ("tcp", "tcp6", "udp", "udp6")
+_BROADCAST: Final = ipaddress.IPv4Address("255.255.255.255")
 _LISTEN: Final = "0A"
 _LOCAL, _STATE, _INODE = 1, 3, 9
 """Columns."""
@@ -28,9 +29,10 @@ class BoundSocket:
 
     @property
     def is_anywhere(self) -> bool:
-        """Say whether every machine has its address: none in particular, or loopback."""
+        """Say whether every machine has its address: none in particular, loopback, multicast or broadcast."""
         address = getattr(self.address, "ipv4_mapped", None) or self.address
-        return bool(address.is_unspecified or address.is_loopback)
+        everywhere = address.is_unspecified or address.is_loopback or address.is_multicast
+        return bool(everywhere or address == _BROADCAST)
 
 
 def bound_sockets(pid: int, proc: Path = PROC) -> Iterator[BoundSocket]:

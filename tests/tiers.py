@@ -27,6 +27,7 @@ NO_TESTS = 5
 """pytest's exit statuses: all ran and some failed, none was selected."""
 INTERRUPTED = 130
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/\S+?\.py(?:::.+?)?)(?: - .*)?$")
+_STOPPED = "!!! stopping after "
 _CLOSING = re.compile(r"^=*\s*((?:\d+ \w+(?:, )?)+|no tests ran) in [\d.]+s")
 
 
@@ -60,7 +61,8 @@ class Result:
     @property
     def verdict(self) -> int:
         """The exit status that counts."""
-        return self.again.status if self.again is not None else self.status
+        ran = self.again is not None and self.again.status != NO_TESTS
+        return self.again.status if ran and self.again is not None else self.status
 
     @property
     def line(self) -> str:
@@ -102,7 +104,7 @@ def run(tier: str, arguments: Sequence[str], *, prefix: str = "", only: Sequence
     command = [sys.executable, "-m", "pytest", *(only or FOLDERS[tier]), *workers, *arguments]
     # Without bytecode each of three processes compiles 250 test files again: 9 of 64 CPU seconds of the unit tier.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    begin, closing, failed = time.monotonic(), None, []
+    begin, closing, failed, stopped = time.monotonic(), None, [], False
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -111,7 +113,10 @@ def run(tier: str, arguments: Sequence[str], *, prefix: str = "", only: Sequence
             sys.stdout.flush()
             closing = closing_of(line) or closing
             failed += _FAILED.findall(line.rstrip())
-    return Result(tier, process.returncode, time.monotonic() - begin, closing, tuple(dict.fromkeys(failed)))
+            stopped = stopped or _STOPPED in line
+    # What was not run because pytest stopped early (-x) is in no list.
+    failed = [] if stopped else list(dict.fromkeys(failed))
+    return Result(tier, process.returncode, time.monotonic() - begin, closing, tuple(failed))
 
 
 def run_together(tiers: Sequence[str], arguments: Sequence[str]) -> list[Result]:

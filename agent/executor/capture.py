@@ -30,7 +30,7 @@ from agent.executor.phases import Phase
 from agent.executor.proof import prove
 from agent.executor.restore import Restore
 from agent.executor.store import open_store
-from agent.preflight.checks import findings, refuse
+from agent.preflight.checks import Finding, findings, refuse
 from agent.preflight.facts import read_tree
 from artifact.backends.base import Backend
 from artifact.manifest import DELETED_FILES, ROOTFS_TAR, Captured, RootFilesystem, VolumeContent
@@ -85,15 +85,28 @@ def _inspect(capture: Capture) -> None:
     capture.lock.allow(environment.allowance(capture.plan.allowance_bytes))
 
 
+TRANSIENT_SECONDS: Final = 1.0
+"""A socket of a name lookup, or a file that is being written, has ended by then."""
+
+
 def _preflight(capture: Capture, worker: Worker) -> None:
+    """Refuse what is in the way, if it is there twice."""
+    if found := _findings(capture, worker):
+        time.sleep(TRANSIENT_SECONDS)
+        again = _findings(capture, worker)
+        refuse([finding for finding in found if finding in again])
+
+
+def _findings(capture: Capture, worker: Worker) -> list[Finding]:
     request = capture.request
     tree = read_tree(
+        capture.init_pid,
         worker.pids,
         empty_dirs=request.place.empty_dirs,
         writable_mounts=request.writable_mounts,
         proc=capture.environment.proc,
     )
-    refuse(findings(tree))
+    return findings(tree)
 
 
 def _uses_gpus(capture: Capture) -> bool:

@@ -10,9 +10,10 @@ from typing import Final, NamedTuple
 from agent.errors import RefusedError
 from agent.preflight.facts import Tree
 from contract.api.states import AgentReason
-from linux.proc import Mount
+from linux.proc import Mount, mount_of
 
 _IO_URING: Final = "anon_inode:[io_uring]"
+_OWN_TERMINAL: Final = "/dev/tty"
 _EMPTY_DIR: Final = "/volumes/kubernetes.io~empty-dir/"
 _OF_KUBELET: Final = re.compile(r"/pods/[^/]+/(containers|etc-hosts)(/|$)")
 """Files that kubelet mounts by themselves: the termination log, /etc/hosts."""
@@ -68,12 +69,14 @@ def _message_queue(tree: Tree) -> Iterator[str]:
 
 def _pseudo_terminal(tree: Tree) -> Iterator[str]:
     for process in tree.processes:
-        if process.has_terminal:
-            yield f"{process} is controlled by a terminal of the worker's own"
+        for descriptor in process.descriptors:
+            if descriptor.target == _OWN_TERMINAL:
+                what = f"descriptor {descriptor.number} of {process}"
+                yield f"{what} is {_OWN_TERMINAL}, of a terminal that the worker made"
 
 
 def _nested_namespaces(tree: Tree) -> Iterator[str]:
-    root = tree.processes[0].namespaces
+    root = tree.namespaces
     for process in tree.processes:
         own = process.namespaces
         kinds = [kind for kind in own if own[kind] != root[kind] and kind != "pid_for_children"]
@@ -89,7 +92,7 @@ def _inotify_overlay(tree: Tree) -> Iterator[str]:
     devices = {mount.device for mount in tree.mounts if mount.fstype == "overlay"}
     for process in tree.processes:
         for descriptor in process.descriptors:
-            if devices.intersection(descriptor.watches):
+            if any(device in devices and inode not in tree.findable for device, inode in descriptor.watches):
                 yield f"descriptor {descriptor.number} of {process} watches files of the image by inotify"
 
 
@@ -103,6 +106,10 @@ def _volume_written(tree: Tree) -> Iterator[str]:
                     f"descriptor {descriptor.number} of {process} is open for writing on the volume at {mount.point}: "
                     f"{descriptor.target}"
                 )
+        for path in process.shared_writes:
+            on = mount_of(path, list(tree.mounts))
+            if on is not None and on.number in outlive:
+                yield f"{process} has a file of the volume at {on.point} mapped for writing: {path}"
 
 
 def _outlives(mount: Mount, tree: Tree) -> bool:

@@ -1,19 +1,21 @@
 """What the checks look at, read from /proc in one pass over the worker's tree."""
 
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from linux.descriptors import Descriptor, descriptors
-from linux.proc import PROC, Mount, mounts, status
+from linux.proc import PROC, Mount, is_alive, mounts, status
 from linux.sockets import BoundSocket, bound_sockets
 
 NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "user", "uts")
-_TERMINAL: Final = 4
-"""Field of /proc/PID/stat after the name: tty_nr."""
+_SHARED_WRITE: Final = re.compile(r"^\S+ \Sw\Ss \S+ \S+ \d+ +(/.*)$", re.MULTILINE)
+IRMAP: Final = ("etc", "var/spool", "lib/udev")
+"""Folders in which criu looks for what an inotify descriptor watches, if the file system cannot say (``irmap.c``)."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,12 @@ class Process:
     pid: int
     """As the container numbers it."""
     name: str
-    has_terminal: bool
-    """It has a controlling terminal."""
     namespaces: Mapping[str, str]
     descriptors: tuple[Descriptor, ...]
     strangers: tuple[int, ...] = ()
-    """Children that are in another pid namespace, and so not in the tree; as the node numbers them."""
+    """Live children that are in another pid namespace, and so not in the tree; as the node numbers them."""
+    shared_writes: tuple[str, ...] = ()
+    """Files that are mapped shared and writable, with or without a descriptor."""
 
     def __str__(self) -> str:
         return f"process {self.pid} ({self.name})"
@@ -39,20 +41,30 @@ class Tree:
     """The worker's processes, the root first, and what they share."""
 
     processes: tuple[Process, ...]
+    namespaces: Mapping[str, str]
+    """Of standby, and so of the container."""
     mounts: tuple[Mount, ...]
     sockets: tuple[BoundSocket, ...]
     empty_dirs: frozenset[str] = frozenset()
     """Mount points of the pod's emptyDirs."""
     writable_mounts: frozenset[str] = frozenset()
     """Mount points of volumes that the pod's owner says are safe to write to."""
+    findable: frozenset[int] = frozenset()
+    """Inodes of the image that criu finds by itself, if anything is watched."""
 
 
 def read_tree(
-    pids: Iterable[int], *, empty_dirs: Iterable[str] = (), writable_mounts: Iterable[str] = (), proc: Path = PROC
+    init_pid: int,
+    pids: Iterable[int],
+    *,
+    empty_dirs: Iterable[str] = (),
+    writable_mounts: Iterable[str] = (),
+    proc: Path = PROC,
 ) -> Tree:
     """Read the facts of a tree; a process that ends meanwhile is left out.
 
     Args:
+        init_pid: standby's, as the node numbers it.
         pids: the tree's, as the node numbers them, the root first.
         empty_dirs: mount points of emptyDirs.
         writable_mounts: mount points that may be written to.
@@ -62,31 +74,55 @@ def read_tree(
         OSError: the root has ended.
     """
     root, *others = pids
-    members = frozenset((root, *others))
-    found = [_process(root, members, proc)]
+    found = [_process(root, proc)]
     for pid in others:
         with suppress(OSError):
-            found.append(_process(pid, members, proc))
+            found.append(_process(pid, proc))
+    watched = any(descriptor.watches for process in found for descriptor in process.descriptors)
     return Tree(
         processes=tuple(found),
-        mounts=tuple(mounts(root, proc)),
-        sockets=tuple(bound_sockets(root, proc)),
+        findable=frozenset(_findable(proc / str(init_pid) / "root")) if watched else frozenset(),
+        namespaces=_namespaces(proc / str(init_pid)),
+        mounts=tuple(mounts(init_pid, proc)),
+        sockets=tuple(bound_sockets(init_pid, proc)),
         empty_dirs=frozenset(empty_dirs),
         writable_mounts=frozenset(writable_mounts),
     )
 
 
-def _process(pid: int, members: frozenset[int], proc: Path) -> Process:
+def _process(pid: int, proc: Path) -> Process:
     base = proc / str(pid)
-    head, _, tail = (base / "stat").read_text().rpartition(")")
+    namespaces = _namespaces(base)
     return Process(
         pid=status(pid, proc).inner_pid,
-        name=head.partition("(")[2],
-        has_terminal=tail.split()[_TERMINAL] != "0",
-        namespaces={kind: str((base / "ns" / kind).readlink()) for kind in NAMESPACES},
+        name=(base / "comm").read_text().rstrip("\n"),
+        namespaces=namespaces,
         descriptors=tuple(descriptors(pid, proc)),
-        strangers=tuple(sorted(_children(base) - members)),
+        strangers=tuple(sorted(child for child in _children(base) if _is_elsewhere(child, namespaces["pid"], proc))),
+        shared_writes=tuple(sorted(set(_SHARED_WRITE.findall((base / "maps").read_text(errors="surrogateescape"))))),
     )
+
+
+def _findable(root: Path) -> Iterator[int]:
+    for top in (root, *(root / name for name in IRMAP)):
+        with suppress(OSError):
+            yield top.stat().st_ino
+    for name in IRMAP:
+        for folder, folders, files in os.walk(root / name):
+            for entry in (*folders, *files):
+                with suppress(OSError):
+                    yield os.lstat(f"{folder}/{entry}").st_ino
+
+
+def _namespaces(base: Path) -> dict[str, str]:
+    return {kind: str((base / "ns" / kind).readlink()) for kind in NAMESPACES}
+
+
+def _is_elsewhere(pid: int, namespace: str, proc: Path) -> bool:
+    """Say whether a process is alive in another pid namespace; of a zombie this cannot be read, and does not matter."""
+    with suppress(OSError):
+        return str((proc / str(pid) / "ns/pid").readlink()) != namespace and is_alive(pid, proc)
+    return False
 
 
 def _children(base: Path) -> set[int]:

@@ -307,7 +307,6 @@ LASTING: Final = frozenset(
         AgentReason.VOLUME_WRITTEN,
         AgentReason.ADDRESS_BOUND,
         AgentReason.VOLUME_TOO_LARGE,
-        AgentReason.OVERLAY_UNSUPPORTED,
         AgentReason.MEMORY_LIMIT,
     }
 )

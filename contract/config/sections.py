@@ -374,7 +374,7 @@ class Gpu(Section):
 class GpuEnvironment(Section):
     """What a capture Job adds to the environment of a worker with GPUs.
 
-    The container's own entries win; null adds nothing.
+    The container's own ``env`` wins, ``envFrom`` does not; null adds nothing.
     """
 
     always: dict[EnvironmentName, str | None] = {

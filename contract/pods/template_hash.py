@@ -27,6 +27,8 @@ Json = dict[str, Any]
 HASH_LENGTH: Final = 32
 NAME_PREFIX: Final = "checkpoint-"
 RESTART_ANNOTATION: Final = "kubectl.kubernetes.io/restartedAt"
+_OWN: Final = frozenset({RESTART_ANNOTATION, keys.ANN_WRITABLE_MOUNTS})
+"""Annotations whose change asks for another checkpoint."""
 CHECKSUM_PREFIX: Final = "checksum/"
 """Charts write checksums of their configuration into annotations of this prefix, so that a change rolls the pods."""
 
@@ -246,7 +248,7 @@ def _annotations(annotations: Mapping[str, str], more: frozenset[str]) -> Json:
     return {
         key: value
         for key, value in annotations.items()
-        if key == RESTART_ANNOTATION or key.startswith(CHECKSUM_PREFIX) or key in more
+        if key in _OWN or key.startswith(CHECKSUM_PREFIX) or key in more
     }
 
 

@@ -142,10 +142,10 @@ AGENT_REASONS: Final = (
     Reason(
         _SECTION,
         AgentReason.PSEUDO_TERMINAL,
-        "A process of the worker is controlled by a terminal that the worker made, which CRIU cannot capture.",
-        "Start such processes (shells, kernels of a notebook, `pexpect`) after the snapshot, or by pipes.",
-        "A terminal that controls no process is captured. Nothing was touched; the capture is not tried again by "
-        "itself.",
+        "A process of the worker has `/dev/tty` open, which CRIU cannot capture.",
+        "Start such processes (interactive shells, `pexpect`) after the snapshot, or by pipes.",
+        "A terminal of the worker's own is captured as long as no process opens it as `/dev/tty`. Nothing was touched; "
+        "the capture is not tried again by itself.",
     ),
     Reason(
         _SECTION,
@@ -168,7 +168,8 @@ AGENT_REASONS: Final = (
         "The worker has a file open for writing on a volume that outlives it.",
         (
             "Close such files before the snapshot and open them after it. If writing there is safe whatever others "
-            f"wrote meanwhile, say so on the pod template: `{keys.ANN_WRITABLE_MOUNTS}: <mount path>[,<mount path>]`."
+            f"wrote meanwhile, say so on the pod template: `{keys.ANN_WRITABLE_MOUNTS}: <mount path>[,<mount path>]`, "
+            "as the message names them."
         ),
         "A restored worker goes on with what it knew of the file, and would write over records that are newer than its "
         "memory. Files that are open for reading are fine, and so are emptyDirs: their content travels. Nothing was "

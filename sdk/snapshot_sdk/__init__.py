@@ -92,6 +92,8 @@ def control_dir() -> str | None:
 def _await_others(directory: str, ranks: int) -> None:
     container = _container()
     while any(_read(directory, QUIESCED + str(rank)) != container for rank in range(1, ranks)):
+        if any(_read(directory, name) is not None for name in (RESTORE_COMPLETE, SNAPSHOT_COMPLETE)):
+            return  # no snapshot is awaited here
         _pause()
 
 

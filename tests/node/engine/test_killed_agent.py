@@ -24,7 +24,7 @@ def each(phases):
 
 @pytest.mark.parametrize("phase", each(CAPTURE))
 async def test_a_capture_that_was_cut_off_fails_and_its_container_ends(node: Node, library, phase):  # noqa: F811
-    """What the worker is then is not known: criu may have left its code in it. The Job makes another pod."""
+    """What the worker is then is not known: criu may have left its code in it. An automatic one is tried again."""
     name = f"killed-capture-{phase}"
     source = ready(node, **gpu())
     init = source.init()

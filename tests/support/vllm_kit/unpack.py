@@ -13,13 +13,14 @@ from tests.support.vllm_kit.model import make_model
 
 PIECES: Final = {"site.tar.xz": "site", "extensions.tar.xz": "site", "gpu-kit.tar.xz": "gpu-kit"}
 COMPLETE: Final = "complete"
+MODEL: Final = "model"
 
 
 def unpack(kit: Path, folder: Path) -> None:
     """Fill a folder that every user may read, with byte code: the worker's user may write none. Nothing to do if done.
 
     Raises:
-        ValueError: a piece of the kit is missing.
+        ValueError: a piece of the kit is missing, or the folder is in use for something else.
     """
     if missing := [name for name in PIECES if not (kit / name).is_file()]:
         raise ValueError(f"{kit} has no {', '.join(missing)}: run make vllm-kit first, where registries can be reached")
@@ -27,12 +28,14 @@ def unpack(kit: Path, folder: Path) -> None:
     if complete.is_file() and complete.read_text() == wanted:
         return
     os.umask(0o022)
+    if folder.is_dir() and {path.name for path in folder.iterdir()} - {COMPLETE, MODEL, *PIECES.values()}:
+        raise ValueError(f"{folder} holds something else than a kit: name another folder in VLLM_HOME")
     shutil.rmtree(folder, ignore_errors=True)
     # The decompressor runs outside of Python's lock.
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda name: _extract(kit / name, folder / PIECES[name]), PIECES))
     compileall.compile_dir(folder / "site", quiet=2, workers=0)
-    make_model(folder / "model")
+    make_model(folder / MODEL)
     complete.write_text(wanted)
 
 

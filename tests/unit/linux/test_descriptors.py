@@ -2,6 +2,7 @@
 
 import os
 import socket
+import tempfile
 
 import pytest
 
@@ -24,6 +25,29 @@ def test_a_file_that_is_written(tmp_path):
 def test_a_file_that_is_read(tmp_path):
     (tmp_path / "x").touch()
     with (tmp_path / "x").open() as file:
+        assert not of(file.fileno()).is_writable_file
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        pytest.param(os.O_WRONLY, True, id="write"),
+        pytest.param(os.O_RDWR, True, id="read-and-write"),
+        pytest.param(os.O_RDWR | os.O_APPEND, True, id="read-and-append"),
+        pytest.param(os.O_WRONLY | os.O_APPEND, False, id="log"),
+        pytest.param(os.O_RDONLY, False, id="read"),
+    ],
+)
+def test_what_may_change_a_file(tmp_path, flags, expected):
+    number = os.open(tmp_path / "x", flags | os.O_CREAT)
+    try:
+        assert expected == of(number).is_writable_file
+    finally:
+        os.close(number)
+
+
+def test_a_file_without_a_name_is_private():
+    with tempfile.TemporaryFile() as file:
         assert not of(file.fileno()).is_writable_file
 
 

@@ -28,12 +28,12 @@ OWN = {kind: f"{kind}:[1]" for kind in NAMESPACES} | {"pid_for_children": "pid:[
 
 
 def process(*descriptors, pid=600, name="python3", **fields):
-    usual = {"has_terminal": False, "namespaces": OWN}
+    usual = {"namespaces": OWN}
     return Process(pid, name, descriptors=descriptors, **usual | fields)
 
 
 def tree(*processes, sockets=(), **fields):
-    return Tree((process(pid=599), *processes), MOUNTS, sockets, frozenset({"/cache"}), **fields)
+    return Tree((process(pid=599), *processes), OWN, MOUNTS, sockets, frozenset({"/cache"}), **fields)
 
 
 def written(mount, path):
@@ -64,8 +64,8 @@ SOCKET = Descriptor(7, "socket:[9]")
         ),
         pytest.param(
             AgentReason.PSEUDO_TERMINAL,
-            "process 600 (sh) is controlled by a terminal of the worker's own",
-            tree(process(name="sh", has_terminal=True)),
+            "descriptor 10 of process 600 (sh) is /dev/tty, of a terminal that the worker made",
+            tree(process(Descriptor(10, "/dev/tty"), name="sh")),
             id="terminal",
         ),
         pytest.param(
@@ -89,7 +89,7 @@ SOCKET = Descriptor(7, "socket:[9]")
         pytest.param(
             AgentReason.INOTIFY_OVERLAY,
             "descriptor 4 of process 600 (python3) watches files of the image by inotify",
-            tree(process(Descriptor(4, "anon_inode:inotify", watches=(DISK, OVERLAY)))),
+            tree(process(Descriptor(4, "anon_inode:inotify", watches=((DISK, 7), (OVERLAY, 7))))),
             id="inotify",
         ),
         pytest.param(
@@ -97,6 +97,12 @@ SOCKET = Descriptor(7, "socket:[9]")
             "descriptor 5 of process 600 (python3) is open for writing on the volume at /data: /data/journal",
             tree(process(written(6, "/data/journal"))),
             id="volume",
+        ),
+        pytest.param(
+            AgentReason.VOLUME_WRITTEN,
+            "process 600 (python3) has a file of the volume at /data mapped for writing: /data/index",
+            tree(process(shared_writes=("/data/index", "/dev/shm/x", "/scratch/y"))),
+            id="volume-mapped",
         ),
         pytest.param(
             AgentReason.ADDRESS_BOUND,
@@ -120,7 +126,9 @@ def test_what_is_in_the_way(reason, words, found):
     "found",
     [
         pytest.param(tree(process(Descriptor(4, "anon_inode:[eventpoll]"))), id="epoll"),
-        pytest.param(tree(process(Descriptor(4, "anon_inode:inotify", watches=(DISK,)))), id="inotify-of-a-volume"),
+        pytest.param(
+            tree(process(Descriptor(4, "anon_inode:inotify", watches=((DISK, 7),)))), id="inotify-of-a-volume"
+        ),
         pytest.param(tree(process(written(1, "/tmp/x"))), id="root-file-system"),
         pytest.param(tree(process(written(3, "/dev/shm/x"))), id="shared-memory"),
         pytest.param(tree(process(written(4, "/scratch/x"))), id="empty-dir-by-its-place"),
@@ -136,7 +144,13 @@ def test_what_is_in_the_way(reason, words, found):
         pytest.param(tree(process(SOCKET), sockets=(bound("::1"),)), id="loopback-6"),
         pytest.param(tree(process(SOCKET), sockets=(bound("::ffff:127.0.0.1"),)), id="loopback-mapped"),
         pytest.param(tree(process(SOCKET), sockets=(bound("10.1.2.3", inode=8),)), id="socket-of-another-container"),
-        pytest.param(tree(process(has_terminal=False)), id="no-terminal"),
+        pytest.param(tree(process(SOCKET), sockets=(bound("224.0.0.251"),)), id="multicast"),
+        pytest.param(tree(process(SOCKET), sockets=(bound("255.255.255.255"),)), id="broadcast"),
+        pytest.param(tree(process(Descriptor(4, "/dev/pts/0"))), id="terminal-by-its-name"),
+        pytest.param(
+            tree(process(Descriptor(4, "anon_inode:inotify", watches=((OVERLAY, 7),))), findable=frozenset({7})),
+            id="inotify-of-what-criu-finds",
+        ),
     ],
 )
 def test_what_is_left_alone(found):

@@ -86,6 +86,9 @@ COUNTS = [
         lambda p, _: p["metadata"]["annotations"].update({"kubectl.kubernetes.io/restartedAt": "t1"}), id="restarted"
     ),
     pytest.param(lambda p, _: p["metadata"]["annotations"].update({"checksum/config": "2"}), id="checksum"),
+    pytest.param(
+        lambda p, _: p["metadata"]["annotations"].update({keys.ANN_WRITABLE_MOUNTS: "/data"}), id="writable-mounts"
+    ),
     pytest.param(lambda p, _: p["metadata"]["annotations"].update({"checksum/other": "2"}), id="checksum-more"),
     pytest.param(lambda _, c: c["env"].append({"name": keys.ENV_CONTROL_DIR, "value": "/mine"}), id="own-control-dir"),
 ]
