@@ -101,6 +101,12 @@ def test_the_error_of_a_hook_is_the_callers(world):
         snapshot_sdk.torch.quiesce(before=[lambda: 1 / 0])
 
 
+def test_rank_0_waits_for_no_rank_where_the_container_started_cold(tmp_path, monkeypatch):
+    monkeypatch.setenv(keys.ENV_CONTROL_DIR, str(tmp_path))
+    (tmp_path / control_files.RESTORE_COMPLETE).write_text(control_files.COLD_START)
+    assert Outcome.COLD == snapshot_sdk.quiesce(0, 2)
+
+
 def test_rank_0_says_that_the_worker_is_ready_once_all_others_wait(tmp_path, monkeypatch):
     monkeypatch.setenv(keys.ENV_CONTROL_DIR, str(tmp_path))
     ready = tmp_path / control_files.READY_FOR_SNAPSHOT

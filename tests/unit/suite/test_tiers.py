@@ -60,6 +60,12 @@ BESIDE = {"status": 1, "tier": "node", "failed": ("tests/node/x.py::test_y",)}
             [result("3 passed, 1 failed in 1s", again=result("1 failed in 1s", 1), **BESIDE)],
             id="failed-alone-too",
         ),
+        pytest.param(
+            1,
+            "3 passed, 1 failed, 0 skipped",
+            [result("3 passed, 1 failed in 1s", again=result("no tests ran in 1s", 5), **BESIDE)],
+            id="not-run-alone",
+        ),
         pytest.param(3, "2 passed, 1 failed, 0 skipped", [result("2 passed in 1s", 3)], id="failed-without-a-failure"),
     ],
 )
@@ -93,6 +99,17 @@ def test_what_fails_beside_another_tier_is_run_again_alone(tmp_path, monkeypatch
     out = capfd.readouterr().out
     assert "exit status 1; alone, " in out
     assert out.endswith("2 passed, 0 failed, 0 skipped\n")
+
+
+def test_what_stopped_early_is_not_run_again(tmp_path, monkeypatch, capfd):
+    """Else the tests that were never run would count as passed."""
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/test_a.py").write_text("def test_bad():\n    assert False\n\n\ndef test_never():\n    pass\n")
+    (tmp_path / "tests/test_b.py").write_text("def test_fine():\n    pass\n")
+    monkeypatch.setattr(tiers, "ROOT", tmp_path)
+    monkeypatch.setattr(tiers, "FOLDERS", {"cluster": ("tests/test_a.py",), "node": ("tests/test_b.py",)})
+    assert 1 == tiers.main(["cluster+node", "--", "-x", "-rf", "-p", "no:cacheprovider"])
+    assert "alone" not in capfd.readouterr().out
 
 
 def test_an_unknown_tier_is_named(capsys):
