@@ -31,11 +31,17 @@ def travelling(mounts: Sequence[Mount], in_use: Iterable[str], empty_dirs: Colle
     used = {mount.point for path in in_use if (mount := mount_of(path, list(mounts)))}
     chosen = {}
     for mount in mounts:
-        is_empty_dir = mount.point in empty_dirs or _EMPTY_DIR in mount.root
         is_ours = f"{_EMPTY_DIR}{keys.CONTROL_VOLUME}/" in mount.root + "/"
-        if mount.point == keys.SHARED_MEMORY_DIR or (is_empty_dir and not is_ours and mount.point in used):
+        if mount.point == keys.SHARED_MEMORY_DIR or (
+            is_empty_dir(mount, empty_dirs) and not is_ours and mount.point in used
+        ):
             chosen[mount.point] = Volume(mount.point, tmpfs_size(mount))
     return list(chosen.values())
+
+
+def is_empty_dir(mount: Mount, empty_dirs: Collection[str]) -> bool:
+    """Say whether a mount is an emptyDir: the pod says so, or its place on the node does."""
+    return mount.point in empty_dirs or _EMPTY_DIR in mount.root
 
 
 def tmpfs_size(mount: Mount) -> int | None:

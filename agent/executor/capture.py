@@ -41,6 +41,9 @@ from contract.api.states import AgentReason
 from linux import filetree
 from linux.cgroup import memory_headroom
 
+TRANSIENT_SECONDS: Final = 1.0
+"""A socket of a name lookup, or a file that is being written, has ended by then."""
+
 
 @dataclass
 class Capture:
@@ -83,10 +86,6 @@ def _inspect(capture: Capture) -> None:
     capture.resources.callback(capture.store.close)
     capture.store.refuse_existing(request.checkpoint_id, request.version)
     capture.lock.allow(environment.allowance(capture.plan.allowance_bytes))
-
-
-TRANSIENT_SECONDS: Final = 1.0
-"""A socket of a name lookup, or a file that is being written, has ended by then."""
 
 
 def _preflight(capture: Capture, worker: Worker) -> None:

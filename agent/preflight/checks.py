@@ -7,14 +7,15 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
+from agent.container.volumes import is_empty_dir
 from agent.errors import RefusedError
-from agent.preflight.facts import Tree
+from agent.preflight.facts import Process, Tree
 from contract.api.states import AgentReason
+from linux.descriptors import Descriptor
 from linux.proc import Mount, mount_of
 
 _IO_URING: Final = "anon_inode:[io_uring]"
 _OWN_TERMINAL: Final = "/dev/tty"
-_EMPTY_DIR: Final = "/volumes/kubernetes.io~empty-dir/"
 _OF_KUBELET: Final = re.compile(r"/pods/[^/]+/(containers|etc-hosts)(/|$)")
 """Files that kubelet mounts by themselves: the termination log, /etc/hosts."""
 _OF_THE_CONTAINER: Final = frozenset(
@@ -53,26 +54,26 @@ _SHOWN: Final = 4
 """Findings beside the first: a message is a line of ``kubectl describe``."""
 
 
+def _named(process: Process, descriptor: Descriptor) -> str:
+    return f"descriptor {descriptor.number} of {process}"
+
+
 def _io_uring(tree: Tree) -> Iterator[str]:
-    for process in tree.processes:
-        for descriptor in process.descriptors:
-            if descriptor.target == _IO_URING:
-                yield f"descriptor {descriptor.number} of {process} is an io_uring"
+    for process, descriptor in tree.open_files():
+        if descriptor.target == _IO_URING:
+            yield f"{_named(process, descriptor)} is an io_uring"
 
 
 def _message_queue(tree: Tree) -> Iterator[str]:
-    for process in tree.processes:
-        for descriptor in process.descriptors:
-            if descriptor.is_message_queue:
-                yield f"descriptor {descriptor.number} of {process} is the POSIX message queue {descriptor.target}"
+    for process, descriptor in tree.open_files():
+        if descriptor.is_message_queue:
+            yield f"{_named(process, descriptor)} is the POSIX message queue {descriptor.target}"
 
 
 def _pseudo_terminal(tree: Tree) -> Iterator[str]:
-    for process in tree.processes:
-        for descriptor in process.descriptors:
-            if descriptor.target == _OWN_TERMINAL:
-                what = f"descriptor {descriptor.number} of {process}"
-                yield f"{what} is {_OWN_TERMINAL}, of a terminal that the worker made"
+    for process, descriptor in tree.open_files():
+        if descriptor.target == _OWN_TERMINAL:
+            yield f"{_named(process, descriptor)} is {_OWN_TERMINAL}, of a terminal that the worker made"
 
 
 def _nested_namespaces(tree: Tree) -> Iterator[str]:
@@ -84,52 +85,46 @@ def _nested_namespaces(tree: Tree) -> Iterator[str]:
             kinds.append("pid")
         if kinds:
             yield f"{process} has its own namespaces: {', '.join(kinds)}"
-        elif process.strangers:
+        elif process.has_strangers:
             yield f"a child of {process} is in a pid namespace of its own"
 
 
 def _inotify_overlay(tree: Tree) -> Iterator[str]:
     devices = {mount.device for mount in tree.mounts if mount.fstype == "overlay"}
-    for process in tree.processes:
-        for descriptor in process.descriptors:
-            if any(device in devices and inode not in tree.findable for device, inode in descriptor.watches):
-                yield f"descriptor {descriptor.number} of {process} watches files of the image by inotify"
+    for process, descriptor in tree.open_files():
+        if any(device in devices and inode not in tree.findable for device, inode in descriptor.watches):
+            yield f"{_named(process, descriptor)} watches files of the image by inotify"
 
 
 def _volume_written(tree: Tree) -> Iterator[str]:
-    outlive = {mount.number: mount for mount in tree.mounts if _outlives(mount, tree)}
+    mounted = list(tree.mounts)
+    outlive = {mount.number: mount for mount in mounted if _outlives(mount, tree)}
+    for process, descriptor in tree.open_files():
+        mount = outlive.get(descriptor.mount)
+        if descriptor.is_writable_file and mount is not None:
+            what = f"{_named(process, descriptor)} is open for writing on the volume at {mount.point}"
+            yield f"{what}: {descriptor.target}"
     for process in tree.processes:
-        for descriptor in process.descriptors:
-            mount = outlive.get(descriptor.mount)
-            if descriptor.is_writable_file and mount is not None:
-                yield (
-                    f"descriptor {descriptor.number} of {process} is open for writing on the volume at {mount.point}: "
-                    f"{descriptor.target}"
-                )
         for path in process.shared_writes:
-            on = mount_of(path, list(tree.mounts))
-            if on is not None and on.number in outlive:
-                yield f"{process} has a file of the volume at {on.point} mapped for writing: {path}"
+            mount = mount_of(path, mounted)
+            if mount is not None and mount.number in outlive:
+                yield f"{process} has a file of the volume at {mount.point} mapped for writing: {path}"
 
 
 def _outlives(mount: Mount, tree: Tree) -> bool:
     """Say whether files of a mount stay when the container ends, without a word that writing there is safe."""
     if mount.point == "/" or mount.fstype in _OF_THE_CONTAINER or mount.point in tree.writable_mounts:
         return False
-    is_empty_dir = mount.point in tree.empty_dirs or _EMPTY_DIR in mount.root
-    return not is_empty_dir and not _OF_KUBELET.search(mount.root)
+    return not is_empty_dir(mount, tree.empty_dirs) and not _OF_KUBELET.search(mount.root)
 
 
 def _address_bound(tree: Tree) -> Iterator[str]:
     fixed = {socket.inode: socket for socket in tree.sockets if not socket.is_anywhere}
-    for process in tree.processes:
-        for descriptor in process.descriptors:
-            socket = fixed.get(descriptor.socket or 0)
-            if socket is not None:
-                yield (
-                    f"descriptor {descriptor.number} of {process} is bound to {socket.protocol} address "
-                    f"{socket.address}, port {socket.port}"
-                )
+    for process, descriptor in tree.open_files():
+        socket = fixed.get(descriptor.socket or 0)
+        if socket is not None:
+            what = f"{_named(process, descriptor)} is bound to {socket.protocol} address {socket.address}"
+            yield f"{what}, port {socket.port}"
 
 
 CHECKS: Final[tuple[tuple[AgentReason, Callable[[Tree], Iterator[str]]], ...]] = (

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from agent.container.inspection import open_in_container
 from linux.descriptors import Descriptor, descriptors
+from linux.filetree import walk
 from linux.proc import PROC, Mount, is_alive, mounts, status
 from linux.sockets import BoundSocket, bound_sockets
 
 NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "user", "uts")
 _SHARED_WRITE: Final = re.compile(r"^\S+ \Sw\Ss \S+ \S+ \d+ +(/.*)$", re.MULTILINE)
-IRMAP: Final = ("etc", "var/spool", "lib/udev")
-"""Folders in which criu looks for what an inotify descriptor watches, if the file system cannot say (``irmap.c``)."""
+IRMAP: Final = ("/", "/etc", "/var/spool", "/lib/udev")
+"""Folders in which criu looks for what an inotify descriptor watches, if the file system cannot say (``irmap.c``); the
+first without what is in it."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,8 @@ class Process:
     name: str
     namespaces: Mapping[str, str]
     descriptors: tuple[Descriptor, ...]
-    strangers: tuple[int, ...] = ()
-    """Live children that are in another pid namespace, and so not in the tree; as the node numbers them."""
+    has_strangers: bool = False
+    """A live child is in another pid namespace, and so not in the tree."""
     shared_writes: tuple[str, ...] = ()
     """Files that are mapped shared and writable, with or without a descriptor."""
 
@@ -51,6 +54,12 @@ class Tree:
     """Mount points of volumes that the pod's owner says are safe to write to."""
     findable: frozenset[int] = frozenset()
     """Inodes of the image that criu finds by itself, if anything is watched."""
+
+    def open_files(self) -> Iterator[tuple[Process, Descriptor]]:
+        """Yield each open file with the process that has it."""
+        for process in self.processes:
+            for descriptor in process.descriptors:
+                yield process, descriptor
 
 
 def read_tree(
@@ -81,7 +90,7 @@ def read_tree(
     watched = any(descriptor.watches for process in found for descriptor in process.descriptors)
     return Tree(
         processes=tuple(found),
-        findable=frozenset(_findable(proc / str(init_pid) / "root")) if watched else frozenset(),
+        findable=frozenset(_findable(init_pid, proc)) if watched else frozenset(),
         namespaces=_namespaces(proc / str(init_pid)),
         mounts=tuple(mounts(init_pid, proc)),
         sockets=tuple(bound_sockets(init_pid, proc)),
@@ -98,20 +107,22 @@ def _process(pid: int, proc: Path) -> Process:
         name=(base / "comm").read_text().rstrip("\n"),
         namespaces=namespaces,
         descriptors=tuple(descriptors(pid, proc)),
-        strangers=tuple(sorted(child for child in _children(base) if _is_elsewhere(child, namespaces["pid"], proc))),
+        has_strangers=any(_is_elsewhere(child, namespaces["pid"], proc) for child in _children(base)),
         shared_writes=tuple(sorted(set(_SHARED_WRITE.findall((base / "maps").read_text(errors="surrogateescape"))))),
     )
 
 
-def _findable(root: Path) -> Iterator[int]:
-    for top in (root, *(root / name for name in IRMAP)):
-        with suppress(OSError):
-            yield top.stat().st_ino
+def _findable(init_pid: int, proc: Path) -> Iterator[int]:
+    """Yield inodes; beneath the container's own root, as its folders may be links to anywhere."""
     for name in IRMAP:
-        for folder, folders, files in os.walk(root / name):
-            for entry in (*folders, *files):
-                with suppress(OSError):
-                    yield os.lstat(f"{folder}/{entry}").st_ino
+        with suppress(OSError):
+            folder = open_in_container(init_pid, name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, proc)
+            try:
+                yield os.fstat(folder).st_ino
+                if name != "/":
+                    yield from (found.st_ino for _, found in walk(folder))
+            finally:
+                os.close(folder)
 
 
 def _namespaces(base: Path) -> dict[str, str]:

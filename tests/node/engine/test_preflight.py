@@ -67,6 +67,12 @@ os.ftruncate(number, 4096)
 pages = mmap.mmap(number, 4096)
 os.close(number)
 """
+# Where criu looks for watched inodes; of the node's root it would be another answer.
+LINKED = """
+import shutil
+shutil.rmtree("/var/spool")
+os.symlink("/", "/var/spool")
+"""
 # Without the address: IP_FREEBIND allows it, as the restored pod would have to.
 ADDRESS = """
 server = socket.socket()
@@ -91,6 +97,7 @@ REFUSED = {
     "mount-namespace-of-the-worker": (AgentReason.NESTED_NAMESPACES, "must(libc.unshare(0x20000))"),
     "pid-namespace": (AgentReason.NESTED_NAMESPACES, PID_NAMESPACE),
     "inotify": (AgentReason.INOTIFY_OVERLAY, INOTIFY),
+    "inotify-beside-a-link": (AgentReason.INOTIFY_OVERLAY, LINKED + INOTIFY),
     "volume": (AgentReason.VOLUME_WRITTEN, JOURNAL),
     "volume-mapped": (AgentReason.VOLUME_WRITTEN, MAPPED),
     "address": (AgentReason.ADDRESS_BOUND, ADDRESS),

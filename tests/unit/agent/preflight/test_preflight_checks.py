@@ -83,7 +83,7 @@ SOCKET = Descriptor(7, "socket:[9]")
         pytest.param(
             AgentReason.NESTED_NAMESPACES,
             "a child of process 600 (python3) is in a pid namespace of its own",
-            tree(process(strangers=(700,))),
+            tree(process(has_strangers=True)),
             id="child-in-a-pid-namespace",
         ),
         pytest.param(
