@@ -61,8 +61,9 @@ class Result:
     @property
     def verdict(self) -> int:
         """The exit status that counts."""
-        ran = self.again is not None and self.again.status != NO_TESTS
-        return self.again.status if ran and self.again is not None else self.status
+        if self.again is None or self.again.status == NO_TESTS:
+            return self.status
+        return self.again.status
 
     @property
     def line(self) -> str:
