@@ -149,6 +149,8 @@ class Captured(Part):
     volumes: list[VolumeContent] = []
     gpu: Gpu | None = None
     """None if the worker had no CUDA process."""
+    canary: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """sha256 of what the worker answered to its owner's question before it was captured; None if it was not asked."""
 
 
 class Manifest(Captured):

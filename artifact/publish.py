@@ -1,8 +1,9 @@
 """Publishes an artifact: whole or not at all.
 
-``<base>/<id>/versions/<version>`` is staged as ``<base>/<id>/tmp/<uuid>``: files synced, the manifest last, then one
-rename to a name that did not exist. The manifest's blake3 is the trust anchor: it is kept in the DynamoCheckpoint, and
-a restore accepts no other; every file in turn is in the manifest by size and blake3.
+``<base>/<id>/versions/<version>`` is staged as ``<base>/<id>/tmp/<uuid>``: files synced, the manifest last, which seals
+it. Once it is proved, one rename gives it a name that did not exist: whatever ends before leaves no artifact. The
+manifest's blake3 is the trust anchor: it is kept in the DynamoCheckpoint, and a restore accepts no other; every file in
+turn is in the manifest by size and blake3.
 """
 
 import errno
@@ -81,16 +82,28 @@ def _sweep(parent: int) -> None:
                 shutil.rmtree(name, ignore_errors=True, dir_fd=parent)
 
 
-def publish(base: int, staged: Staging, checkpoint_id: str, version: str, captured: Captured) -> Published:
-    """Complete the manifest with every file's size and sum, sync all, and give the directory its name.
+def seal(staged: Staging, checkpoint_id: str, version: str, captured: Captured) -> Published:
+    """Complete the manifest with every file's size and sum, and sync all: the artifact is whole, and has no name yet.
 
     Raises:
-        ArtifactError: if the name exists (artifacts are never overwritten) or storage fails.
+        ArtifactError: storage fails.
     """
     try:
         files = _sums(staged.directory)
         text = write_manifest(captured, checkpoint_id, version, files)
         _write_synced(staged, text)
+    except OSError as error:
+        raise _unwritable(error) from error
+    return Published(digest_of(text), sum(entry.size for entry in files.values()) + len(text))
+
+
+def publish(base: int, staged: Staging, checkpoint_id: str, version: str) -> None:
+    """Give a sealed artifact its name.
+
+    Raises:
+        ArtifactError: the name exists (artifacts are never overwritten), or storage fails.
+    """
+    try:
         versions = storage.make_directories(base, f"{check_id(checkpoint_id)}/versions")
         try:
             _rename_new(staged, versions, check_version(version))
@@ -98,10 +111,11 @@ def publish(base: int, staged: Staging, checkpoint_id: str, version: str, captur
         finally:
             os.close(versions)
     except OSError as error:
-        raise ArtifactError(
-            AgentReason.STORAGE_UNWRITABLE, f"checkpoint storage: {error.strerror}; is it full?"
-        ) from error
-    return Published(digest_of(text), sum(entry.size for entry in files.values()) + len(text))
+        raise _unwritable(error) from error
+
+
+def _unwritable(error: OSError) -> ArtifactError:
+    return ArtifactError(AgentReason.STORAGE_UNWRITABLE, f"checkpoint storage: {error.strerror}; is it full?")
 
 
 def _sums(directory: int) -> dict[str, FileEntry]:

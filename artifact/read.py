@@ -41,6 +41,24 @@ def open_artifact(base: int, checkpoint_id: str, version: str, wanted: str | Non
         BadIdError: id or version cannot be part of a path.
     """
     directory = storage.open_beneath(base, f"{check_id(checkpoint_id)}/versions/{check_version(version)}")
+    return _opened(directory, checkpoint_id, wanted)
+
+
+def open_sealed(staged: int, checkpoint_id: str, digest: str) -> Artifact:
+    """Open an artifact that has no name yet, as one that has is opened.
+
+    Args:
+        staged: its directory, which stays the caller's.
+        checkpoint_id: of the artifact.
+        digest: of its manifest.
+
+    Raises:
+        ArtifactError: as ``open_artifact``.
+    """
+    return _opened(os.dup(staged), checkpoint_id, digest)
+
+
+def _opened(directory: int, checkpoint_id: str, wanted: str | None) -> Artifact:
     try:
         text = _read_manifest(directory)
         digest = _checked_digest(text, wanted)

@@ -10,7 +10,7 @@ from typing import Final
 from contract.api.keys import STANDBY, TOOLS_DIR
 from images.errors import ToolError, call
 
-STANDBY_SOURCES: Final = ("standby.c", "claim.c", "worker.c", "foreign.c", "image.c", "install.c", "host.c")
+STANDBY_SOURCES: Final = ("standby.c", "claim.c", "worker.c", "foreign.c", "image.c", "install.c", "gate.c", "host.c")
 _CRIU_LIBRARIES: Final = "usr/lib/x86_64-linux-gnu"
 _CRIU_LOADER: Final = "usr/lib64/ld-linux-x86-64.so.2"
 

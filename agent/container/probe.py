@@ -4,9 +4,9 @@ import http.client
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final, TypeVar
@@ -41,6 +41,15 @@ def passes(probe: Probe, init_pid: int, proc: Path = PROC) -> bool:
     return in_network(init_pid, lambda: _passes_here(probe), proc)
 
 
+def own_address() -> str:
+    """Return the address that this network namespace sends from; nothing is sent."""
+    for family, there in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):  # RFC 5737 and 3849
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as asking:
+            asking.connect((there, 9))
+            return str(asking.getsockname()[0])
+    return "127.0.0.1"
+
+
 def free_ports(init_pid: int, proc: Path = PROC) -> None:
     """End connections in TIME_WAIT in a container's network: a listener could not bind its port again."""
     in_network(init_pid, end_time_wait, proc)
@@ -59,16 +68,22 @@ def _connects(probe: Probe) -> bool:
 
 
 def _answers(probe: Probe) -> bool:
-    with closing(_connection(probe)) as connection:
+    with closing(connect(probe.kind, probe.host, probe.port, probe.timeout)) as connection:
         connection.connect()
-        # A worker that sends its answer byte by byte would never run into the time limit of each.
-        late = threading.Timer(probe.timeout, _hang_up, (connection.sock,))
-        late.start()
-        try:
+        with hang_up_after(connection, probe.timeout):
             connection.request("GET", probe.path, headers=dict(probe.headers))
             return HTTPStatus.OK <= connection.getresponse().status < HTTPStatus.BAD_REQUEST
-        finally:
-            late.cancel()
+
+
+@contextmanager
+def hang_up_after(connection: http.client.HTTPConnection, seconds: float) -> Iterator[None]:
+    """End an open connection then: a worker that sends byte by byte would never run into the time limit of each."""
+    late = threading.Timer(seconds, _hang_up, (connection.sock,))
+    late.start()
+    try:
+        yield
+    finally:
+        late.cancel()
 
 
 def _hang_up(connection: socket.socket) -> None:
@@ -76,10 +91,11 @@ def _hang_up(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-def _connection(probe: Probe) -> http.client.HTTPConnection:
-    if probe.kind == "HTTP":
-        return http.client.HTTPConnection(probe.host, probe.port, timeout=probe.timeout)
+def connect(scheme: str, host: str, port: int, timeout: float) -> http.client.HTTPConnection:
+    """Return a connection that is not open yet."""
+    if scheme == "HTTP":
+        return http.client.HTTPConnection(host, port, timeout=timeout)
     # As kubelet: the certificate is the worker's own affair.
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return http.client.HTTPSConnection(probe.host, probe.port, timeout=probe.timeout, context=context)
+    return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)

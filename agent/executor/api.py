@@ -11,6 +11,7 @@ from typing import Protocol
 
 from contract.api.reports import ImageConfig
 from contract.api.states import AgentReason
+from contract.pods.canary import CanaryCall
 from contract.pods.probe import Probe
 
 
@@ -47,6 +48,8 @@ class CaptureRequest:
     """The worker's own; None if it has none that can be asked from outside the container."""
     writable_mounts: tuple[str, ...] = ()
     """Mount points of volumes on which files may be open for writing, as the pod's owner says."""
+    canary: CanaryCall | None = None
+    """What the restored worker must answer, as the pod's owner says."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class RestoreRequest:
     through_pod: bool
     manifest_digest: str
     """``blake3:<hex>``, from the DynamoCheckpoint's status: the only manifest that may be restored."""
+    canary: CanaryCall | None = None
+    """What the restored worker must answer, as the pod's owner says."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Captures one container: dump, files, publish, verify, proof; each a phase that is undone if a later one fails.
+"""Captures one container: dump, files, seal, verify, proof, publish; each a phase that is undone if a later one fails.
 
 The worker's end is part of it: criu ends the tree that it has dumped, and standby ends with it.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agent.container import rootfs, volumes
+from agent.container.canary import NoAnswerError, ask, wrong
 from agent.container.inspection import Inspection, Worker, find_worker, inspect, node_info, open_in_container
 from agent.container.volumes import Volume
 from agent.criu.driver import CriuDump
@@ -29,13 +30,14 @@ from agent.executor.lock import ContainerLock
 from agent.executor.phases import Phase
 from agent.executor.proof import prove
 from agent.executor.restore import Restore
+from agent.executor.serving import Questions
 from agent.executor.store import open_store
 from agent.preflight.checks import Finding, findings, refuse
 from agent.preflight.facts import read_tree
 from artifact.backends.base import Backend
 from artifact.manifest import DELETED_FILES, ROOTFS_TAR, Captured, RootFilesystem, VolumeContent
 from artifact.publish import Published, Staging
-from artifact.read import verify
+from artifact.read import Artifact, open_sealed, verify
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from linux import filetree
@@ -59,6 +61,8 @@ class Capture:
     resources: ExitStack = field(default_factory=ExitStack)
     seen: Inspection = field(init=False)
     plan: CapturePlan = field(init=False)
+    answer: str | None = None
+    """sha256 of what the worker answered to its canary; None if it was not asked."""
     cuda_pids: tuple[int, ...] = ()
     """Host pids of CUDA processes that were locked."""
     store: Backend = field(init=False)
@@ -66,6 +70,8 @@ class Capture:
     rootfs: RootFilesystem | None = field(init=False)
     volumes: list[VolumeContent] = field(init=False)
     published: Published = field(init=False)
+    artifact: Artifact = field(init=False)
+    """Sealed: it has no name before it is proved."""
     is_published: bool = False
 
 
@@ -106,6 +112,24 @@ def _findings(capture: Capture, worker: Worker) -> list[Finding]:
         proc=capture.environment.proc,
     )
     return findings(tree)
+
+
+def _needs_an_answer(capture: Capture) -> bool:
+    call = capture.request.canary
+    return call is not None and call.canary.same
+
+
+def _ask_source(capture: Capture) -> None:
+    """Have the worker answer its canary while it still serves: the restored one must say the same."""
+    if (call := capture.request.canary) is None:
+        return
+    try:
+        answer = ask(call, capture.init_pid, capture.environment.proc)
+    except NoAnswerError as error:
+        raise ContainerError(AgentReason.CANARY_FAILED, f"the worker that is to be captured: {error}") from error
+    if problem := wrong(call.canary, answer, None):
+        raise ContainerError(AgentReason.CANARY_FAILED, f"the worker that is to be captured: {problem}")
+    capture.answer = answer.sha256
 
 
 def _uses_gpus(capture: Capture) -> bool:
@@ -153,7 +177,7 @@ def _save_files(capture: Capture) -> None:
     capture.volumes = [_save_volume(capture, volume, i) for i, volume in enumerate(capture.plan.volumes)]
 
 
-def _publish(capture: Capture) -> None:
+def _seal(capture: Capture) -> None:
     plan, request = capture.plan, capture.request
     captured = Captured(
         created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -164,8 +188,41 @@ def _publish(capture: Capture) -> None:
         rootfs=capture.rootfs,
         volumes=capture.volumes,
         gpu=plan.gpu,
+        canary=capture.answer,
     )
-    capture.published = capture.store.publish(capture.staged, request.checkpoint_id, request.version, captured)
+    capture.published = capture.store.seal(capture.staged, request.checkpoint_id, request.version, captured)
+
+
+def _verify(capture: Capture) -> None:
+    """Open what was sealed as a restore would, and read all of it."""
+    directory, digest = capture.staged.directory, capture.published.digest
+    capture.artifact = open_sealed(directory, capture.request.checkpoint_id, digest)
+    capture.resources.callback(capture.artifact.close)
+    verify(capture.artifact)
+
+
+def _is_to_be_proved(capture: Capture) -> bool:
+    return capture.environment.proof
+
+
+def _prove(capture: Capture) -> None:
+    """Restore what was sealed, here: Ready means that it was restored once."""
+    request = capture.request
+    restore = Restore(request.place, capture.lock, capture.init_pid, capture.environment)
+    restore.request = RestoreRequest(
+        place=request.place,
+        checkpoint_id=request.checkpoint_id,
+        version=request.version,
+        base_path=request.base_path,
+        through_pod=request.through_pod,
+        manifest_digest=capture.published.digest,
+    )
+    restore.artifact = capture.artifact
+    prove(restore, capture.plan.pids, Questions(request.probe, request.canary, capture.answer))
+
+
+def _publish(capture: Capture) -> None:
+    capture.store.publish(capture.staged, capture.request.checkpoint_id, capture.request.version)
     capture.is_published = True
 
 
@@ -177,48 +234,21 @@ def _withdraw(capture: Capture) -> bool:
     return True
 
 
-def _verify(capture: Capture) -> None:
-    """Open what was published as a restore would, and read all of it."""
-    request = capture.request
-    found = capture.store.open(request.checkpoint_id, request.version, capture.published.digest)
-    try:
-        verify(found)
-    finally:
-        found.close()
-
-
-def _is_to_be_proved(capture: Capture) -> bool:
-    return capture.environment.proof
-
-
-def _prove(capture: Capture) -> None:
-    """Restore what was published, here: Ready means that it was restored once."""
-    request = capture.request
-    restore = Restore(request.place, capture.lock, capture.init_pid, capture.environment)
-    restore.request = RestoreRequest(
-        place=request.place,
-        checkpoint_id=request.checkpoint_id,
-        version=request.version,
-        base_path=request.base_path,
-        through_pod=request.through_pod,
-        manifest_digest=capture.published.digest,
-    )
-    prove(restore, capture.plan.pids, request.probe)
-
-
 def _report(capture: Capture) -> None:
     capture.lock.captured()
 
 
 CAPTURE: Final = (
     Phase(ReportPhase.INSPECT, _inspect),
+    Phase(ReportPhase.CANARY, _ask_source, is_needed=_needs_an_answer),
     Phase(ReportPhase.GPU_LOCK, _lock_gpus, undo=_unlock_gpus, is_needed=_uses_gpus),
     Phase(ReportPhase.GPU_CHECKPOINT, _checkpoint_gpus, undo=_restore_gpus, is_needed=_uses_gpus),
     Phase(ReportPhase.DUMP, _dump),
     Phase(ReportPhase.FILES, _save_files),
-    Phase(ReportPhase.PUBLISH, _publish, undo=_withdraw),
+    Phase(ReportPhase.SEAL, _seal),
     Phase(ReportPhase.VERIFY, _verify),
     Phase(ReportPhase.PROOF, _prove, is_needed=_is_to_be_proved),
+    Phase(ReportPhase.PUBLISH, _publish, undo=_withdraw),
     Phase(ReportPhase.VERDICT, _report),
 )
 """From a claimed container to a proved artifact. The staging directory ends with the context, whatever happens."""

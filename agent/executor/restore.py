@@ -26,12 +26,13 @@ from agent.executor.gpu.restore import await_freed, bring_back, find_cuda_proces
 from agent.executor.lock import ContainerLock
 from agent.executor.phases import Phase
 from agent.executor.restore_checks import Change, RestorePlan, plan_restore
+from agent.executor.serving import NotServingError, Questions, await_answers, forget_woken, wake
 from agent.executor.store import open_store
 from agent.executor.undo import end_leftovers, undo_files
 from agent.executor.undo_journal import Journal
 from artifact.manifest import DELETED_FILES
 from artifact.read import Artifact, verify
-from contract.api import control_files
+from contract.api import control_files, keys
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from linux import filetree
@@ -84,6 +85,7 @@ def _verify(restore: Restore) -> None:
 def _inspect(restore: Restore) -> None:
     """Compare the container and this node with those of the capture."""
     environment, artifact = restore.environment, restore.artifact
+    _refuse_unknown_answer(restore)
     restore.seen = inspect(restore.init_pid, environment.proc)
     deleted = Changes()
     if artifact.manifest.rootfs is not None:
@@ -97,6 +99,13 @@ def _inspect(restore: Restore) -> None:
         minors = gpu_minors(restore.init_pid, environment.proc)
         devices = container_devices(environment.gpus.devices(), minors)
         restore.gpu_pairs = plan_devices(artifact.manifest.gpu, devices, environment.gpus.driver())
+
+
+def _refuse_unknown_answer(restore: Restore) -> None:
+    call = restore.request.canary
+    if call is not None and call.canary.same and restore.artifact.manifest.canary is None:
+        words = f"annotation {keys.ANN_CANARY} says same, but the captured worker was not asked; capture it again"
+        raise ContainerError(AgentReason.CANARY_FAILED, words)
 
 
 def _put_files_back(restore: Restore) -> None:
@@ -173,6 +182,25 @@ def _free_gpus(restore: Restore) -> bool:
     return (not restore.cuda_pids or await_freed(restore.environment.gpus, restore.cuda_pids)) and ended
 
 
+def _has_canary(restore: Restore) -> bool:
+    return restore.request.canary is not None
+
+
+def _ask_canary(restore: Restore) -> None:
+    """Have the worker answer its owner's question before it serves other clients."""
+    wake(restore.tree, restore.lock.control, context(restore.request))
+    questions = Questions(canary=restore.request.canary, answer=restore.artifact.manifest.canary)
+    try:
+        await_answers(questions, restore.tree, restore.init_pid, restore.environment.proc)
+    except NotServingError as error:
+        raise ContainerError(AgentReason.CANARY_FAILED, str(error)) from error
+
+
+def _forget_canary(restore: Restore) -> bool:
+    forget_woken(restore.lock.control)
+    return True
+
+
 def _hand_over(restore: Restore) -> None:
     """Give standby its verdict; it then wakes the tree."""
     worker_pid = restore.plan.worker_pid
@@ -188,6 +216,7 @@ RESTORE: Final = (
     Phase(ReportPhase.ENTER, _run_criu, undo=_end_tree),
     Phase(ReportPhase.LOOK, _await_tree),
     Phase(ReportPhase.GPU_RESTORE, _restore_gpus, undo=_free_gpus, is_needed=_has_device_state),
+    Phase(ReportPhase.CANARY, _ask_canary, undo=_forget_canary, is_needed=_has_canary),
     Phase(ReportPhase.VERDICT, _hand_over),
 )
 """From a waiting container to a restored one. The verdict is the last step: nothing can fail after it."""

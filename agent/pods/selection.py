@@ -14,6 +14,7 @@ from contract.api import checkpoint as ckpt
 from contract.api import keys
 from contract.api.states import AgentReason, CaptureStatus, GateEnd, Phase, ReadySignal, RestoreStatus
 from contract.config.storage import BadIdError, Storage, check_id
+from contract.pods.canary import CanaryCall, CanaryError, canary_call
 from contract.pods.probe import serving_probe
 from kube.api import Object
 
@@ -139,9 +140,10 @@ def restore(pod: Object, container: str, checkpoint: Object | None, storage: Sto
         checkpoint_id, version = _artifact(pod)
         digest = _digest(pod, checkpoint, checkpoint_id, version)
         base_path = _base_path(pod, storage)
+        canary = _canary(pod, container)
     except _Refused as refused:
         return RejectRequest(place, refused.refusal.reason, _since_the_gate(pod) + refused.refusal.message)
-    return RestoreRequest(place, checkpoint_id, version, base_path, storage.in_pod, digest)
+    return RestoreRequest(place, checkpoint_id, version, base_path, storage.in_pod, digest, canary)
 
 
 def _since_the_gate(pod: Object) -> str:
@@ -172,6 +174,7 @@ def capture(pod: Object, job: Object, ready_for: float, storage: Storage) -> Cap
             return early
         checkpoint_id, version = _artifact(pod)
         base_path = _base_path(pod, storage)
+        canary = _canary(pod, target)
     except _Refused as refused:
         return refused.refusal
     status = _status(pod, target)
@@ -189,7 +192,15 @@ def capture(pod: Object, job: Object, ready_for: float, storage: Storage) -> Cap
         image_id=image_id,
         probe=probe,
         writable_mounts=_writable_mounts(pod),
+        canary=canary,
     )
+
+
+def _canary(pod: Object, container: str) -> CanaryCall | None:
+    try:
+        return canary_call(pod, container)
+    except CanaryError as error:
+        raise _Refused(AgentReason.CANARY_FAILED, f"annotation {keys.ANN_CANARY}: {error}") from error
 
 
 def _writable_mounts(pod: Object) -> tuple[str, ...]:

@@ -22,8 +22,12 @@ class Backend(Protocol):
         """Make a directory to be filled; it is removed again unless it was published."""
         ...
 
-    def publish(self, staged: Staging, checkpoint_id: str, version: str, captured: Captured) -> Published:
-        """Give the staged directory its name, whole or not at all."""
+    def seal(self, staged: Staging, checkpoint_id: str, version: str, captured: Captured) -> Published:
+        """Complete the staged directory with its manifest; it has no name yet."""
+        ...
+
+    def publish(self, staged: Staging, checkpoint_id: str, version: str) -> None:
+        """Give the sealed directory its name, whole or not at all."""
         ...
 
     def open(self, checkpoint_id: str, version: str, digest: str) -> Artifact:

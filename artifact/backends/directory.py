@@ -4,7 +4,7 @@ import os
 from contextlib import AbstractContextManager
 
 from artifact.manifest import Captured
-from artifact.publish import Published, Staging, publish, refuse_existing, staging, withdraw
+from artifact.publish import Published, Staging, publish, refuse_existing, seal, staging, withdraw
 from artifact.read import Artifact, open_artifact
 
 
@@ -22,9 +22,13 @@ class DirectoryBackend:
         """See ``Backend``."""
         return staging(self._root, checkpoint_id)
 
-    def publish(self, staged: Staging, checkpoint_id: str, version: str, captured: Captured) -> Published:
+    def seal(self, staged: Staging, checkpoint_id: str, version: str, captured: Captured) -> Published:
         """See ``Backend``."""
-        return publish(self._root, staged, checkpoint_id, version, captured)
+        return seal(staged, checkpoint_id, version, captured)
+
+    def publish(self, staged: Staging, checkpoint_id: str, version: str) -> None:
+        """See ``Backend``."""
+        publish(self._root, staged, checkpoint_id, version)
 
     def open(self, checkpoint_id: str, version: str, digest: str) -> Artifact:
         """See ``Backend``."""

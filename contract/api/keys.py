@@ -121,6 +121,8 @@ ANN_READY_SIGNAL: Final = "nvidia.com/snapshot-ready-signal"
 """On capture pods: ``File`` or ``Probe``, the moment that the agent waits for."""
 ANN_WRITABLE_MOUNTS: Final = "nvidia.com/snapshot-writable-mounts"
 """Of a pod template: mount paths of volumes on which the worker may have files open for writing when it is captured."""
+ANN_CANARY: Final = "nvidia.com/snapshot-canary"
+"""Of a pod template: a path, or JSON (``contract.pods.canary.Canary``): what a restored worker must answer rightly."""
 ANN_SETTLE_SECONDS: Final = "nvidia.com/snapshot-settle-seconds"
 """On capture pods with ready signal ``Probe``: seconds that the target must have been ready."""
 

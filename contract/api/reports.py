@@ -52,8 +52,10 @@ class ReportPhase(StrEnum):
     GPU_CHECKPOINT = "gpu-checkpoint"
     GPU_RESTORE = "gpu-restore"
     DUMP = "dump"
+    SEAL = "seal"
     PUBLISH = "publish"
     PROOF = "proof"
+    CANARY = "canary"
     OTHER = OTHER_PHASE
     TOTAL = "total"
 

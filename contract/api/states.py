@@ -290,8 +290,9 @@ class AgentReason(StrEnum):
     GPU_FAILED = "gpu-failed"
     GPU_MISMATCH = "gpu-mismatch"
     MEMORY_LIMIT = "memory-limit"
-    # The proof of an artifact
+    # The proof of an artifact, and its owner's own question
     PROOF_FAILED = "proof-failed"
+    CANARY_FAILED = "canary-failed"
     # None of these
     INTERNAL_ERROR = "internal-error"
 

@@ -17,6 +17,7 @@ from contract.api.gpus import NO_TEMPLATES, ClaimTemplates, total_gpus
 from contract.api.states import ReadySignal
 from contract.config.storage import BadIdError, check_id
 from contract.pods import common
+from contract.pods.canary import CanaryError, canary_call
 from contract.pods.injected_tools import Tools, file_probe, tools_for
 from contract.pods.template_hash import OUR_ENVIRONMENT
 
@@ -225,6 +226,7 @@ def _refuse(checkpoint: Mapping[str, Any], spec: Mapping[str, Any], target: Mapp
         )
     if problem := common.unsupported(spec):
         raise InvalidTemplateError(f"{_SPEC}.{problem[0]}", problem[1])
+    _refuse_canary(ckpt.template(checkpoint), target)
     probes = target.get("startupProbe") or target.get("readinessProbe")
     if ckpt.ready_signal(checkpoint) == ReadySignal.PROBE and not probes:
         raise InvalidTemplateError(
@@ -232,6 +234,14 @@ def _refuse(checkpoint: Mapping[str, Any], spec: Mapping[str, Any], target: Mapp
             f"no-ready-signal: Probe needs a startup or readiness probe on container {target['name']!r}; "
             "add one, or use File and let the worker write the ready file",
         )
+
+
+def _refuse_canary(template: Mapping[str, Any], target: Mapping[str, Any]) -> None:
+    try:
+        canary_call(template, str(target.get("name", "")))
+    except CanaryError as error:
+        path = f"spec.job.podTemplateSpec.metadata.annotations[{keys.ANN_CANARY}]"
+        raise InvalidTemplateError(path, str(error)) from error
 
 
 def _shape_pod(spec: Json, target: Json, values: Values) -> None:

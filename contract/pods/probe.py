@@ -32,7 +32,7 @@ def serving_probe(container: Mapping[str, Any], pod_ip: str) -> Probe | None:
     for name in ("readinessProbe", "startupProbe"):
         found: Mapping[str, Any] = container.get(name) or {}
         if what := found.get("httpGet") or found.get("tcpSocket"):
-            port = _port(what.get("port"), container.get("ports") or ())
+            port = port_number(what.get("port"), container.get("ports") or ())
             if port is None:
                 continue
             http = "httpGet" in found
@@ -47,8 +47,8 @@ def serving_probe(container: Mapping[str, Any], pod_ip: str) -> Probe | None:
     return None
 
 
-def _port(port: object, ports: Iterable[Mapping[str, Any]]) -> int | None:
-    """Return the number of a port that may be given by name."""
+def port_number(port: object, ports: Iterable[Mapping[str, Any]]) -> int | None:
+    """Return the number of a port that may be given by name; None if no port has that name."""
     if isinstance(port, int):
         return port
     if isinstance(port, str) and port.isdecimal():

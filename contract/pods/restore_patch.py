@@ -12,11 +12,12 @@ from functools import lru_cache
 from typing import Any, Final
 
 from contract.api import checkpoint as ckpt
-from contract.api import control_files, keys
+from contract.api import keys
 from contract.api.states import Admission
 from contract.config.storage import Storage, artifact_path
 from contract.pods import common
-from contract.pods.injected_tools import Tools, file_probe, image_command
+from contract.pods.injected_tools import Tools, image_command
+from contract.pods.startup_gate import startup_gate
 
 Json = dict[str, Any]
 
@@ -36,9 +37,6 @@ STALE_ANNOTATIONS: Final = frozenset(
 )
 """Spent requests and the remains of an earlier life of the pod's manifest."""
 _STALE_PREFIXES: Final = (keys.ANN_RESTORE_STATUS_PREFIX, keys.ANN_RESTORE_CONTAINER_ID_PREFIX)
-_PROBE_PERIOD: Final = 10
-_LARGEST_INT32: Final = 2**31 - 1
-_PROBE_FAILURES: Final = 3
 _STORAGE_TYPE: Final = "pvc"
 _POINTERS: Final = 128
 """Paths remembered: those of the labels and annotations that we write, which are few."""
@@ -156,10 +154,14 @@ def _container_operations(
         operations += _image_operations(pod, container, path, restore.image)
     operations += _command_operations(container, path, restore)
     operations += _env_operations(container.get("env"), path, _environment(pod, restore), directory)
-    gate = startup_gate(container, directory, stock=restore.tools is not None)
+    gate = startup_gate(container, directory, stock=restore.tools is not None, canary=_has_canary(pod))
     if container.get("startupProbe") != gate:
         operations.append({"op": "add", "path": f"{path}/startupProbe", "value": gate})
     return operations + _mount_operations(container, path, restore, volumes)
+
+
+def _has_canary(pod: Mapping[str, Any]) -> bool:
+    return keys.ANN_CANARY in ckpt.annotations_of(pod)
 
 
 def _image_operations(pod: Mapping[str, Any], container: Mapping[str, Any], path: str, image: str) -> list[Json]:
@@ -218,31 +220,6 @@ def _env_operations(env: list[Json] | None, path: str, wanted: dict[str, str], d
         elif env is not None and env[present[name]] != entry:
             operations.append({"op": "replace", "path": f"{path}/env/{present[name]}", "value": entry})
     return operations + _append_operations(f"{path}/env", env, added)
-
-
-def startup_gate(container: Mapping[str, Any], directory: str, *, stock: bool = False) -> Json:
-    """Return the startup probe that keeps the other probes off while a restore or a cold start runs.
-
-    It asks what the container's own probe asks, every second, and gives up no earlier than that probe would have.
-
-    Args:
-        container: the target.
-        directory: its control directory.
-        stock: whether its image is one of which nothing is known but that standby is brought in.
-    """
-    own = container.get("startupProbe") or container.get("livenessProbe") or container.get("readinessProbe")
-    if own is None:
-        own = file_probe(directory, control_files.RESTORE_COMPLETE, stock=stock) | {"timeoutSeconds": 1}
-    gate = {key: value for key, value in own.items() if key != "initialDelaySeconds"}
-    budget = int(own.get("initialDelaySeconds") or 0) + int(own.get("periodSeconds") or _PROBE_PERIOD) * int(
-        own.get("failureThreshold") or _PROBE_FAILURES
-    )
-    return gate | {
-        "periodSeconds": 1,
-        # An int32 for the API server, which would refuse the whole pod for more.
-        "failureThreshold": min(max(keys.STARTUP_FAILURE_THRESHOLD, budget), _LARGEST_INT32),
-        "successThreshold": 1,
-    }
 
 
 def _mount_operations(container: Mapping[str, Any], path: str, restore: Restore, volumes: list[Json]) -> list[Json]:

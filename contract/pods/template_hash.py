@@ -27,7 +27,9 @@ Json = dict[str, Any]
 HASH_LENGTH: Final = 32
 NAME_PREFIX: Final = "checkpoint-"
 RESTART_ANNOTATION: Final = "kubectl.kubernetes.io/restartedAt"
-_OWN: Final = frozenset({RESTART_ANNOTATION, keys.ANN_WRITABLE_MOUNTS})
+OWNERS_WORDS: Final = frozenset({keys.ANN_WRITABLE_MOUNTS, keys.ANN_CANARY})
+"""Annotations of ours by which a workload's owner says how it is captured."""
+_OWN: Final = OWNERS_WORDS | {RESTART_ANNOTATION}
 """Annotations whose change asks for another checkpoint."""
 CHECKSUM_PREFIX: Final = "checksum/"
 """Charts write checksums of their configuration into annotations of this prefix, so that a change rolls the pods."""

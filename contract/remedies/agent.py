@@ -427,6 +427,15 @@ AGENT_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        AgentReason.CANARY_FAILED,
+        "The worker runs and does not answer its canary as it should.",
+        "Ask it yourself with what the annotation says; a restore's pod has started cold, its answer is the right one.",
+        f"Annotation `{keys.ANN_CANARY}` names a request and what its answer must be ([operating](operating.md)). At "
+        "a capture the worker itself failed it, and nothing was touched. At a restore the restored worker did: it "
+        "was ended before it served a client. A canary that names `same` needs a checkpoint that was captured with it.",
+    ),
+    Reason(
+        _SECTION,
         AgentReason.INTERNAL_ERROR,
         "An unexpected error; the agent's log has the traceback.",
         "Please report it.",

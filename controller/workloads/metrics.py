@@ -24,6 +24,7 @@ _CAPTURE_ONLY: Final = (
     ReportPhase.GPU_LOCK,
     ReportPhase.GPU_CHECKPOINT,
     ReportPhase.DUMP,
+    ReportPhase.SEAL,
     ReportPhase.PUBLISH,
     ReportPhase.PROOF,
 )

@@ -12,7 +12,8 @@ from typing import Any, Final
 from contract.api import control_files, keys
 from contract.api.checkpoint import annotations_of, labels_of
 from contract.pods.capture_job import GENERATED_LABELS, MESH_CONTAINERS
-from contract.pods.template_hash import GROUP_ENVIRONMENT, OUR_ENVIRONMENT, TOKEN_VOLUME_PREFIX
+from contract.pods.startup_gate import is_gate
+from contract.pods.template_hash import GROUP_ENVIRONMENT, OUR_ENVIRONMENT, OWNERS_WORDS, TOKEN_VOLUME_PREFIX
 from kube.api import Object
 
 ADDED_FIELDS: Final = (
@@ -87,7 +88,11 @@ def _labels(pod: Object) -> dict[str, str]:
 
 
 def _annotations(pod: Object) -> dict[str, str]:
-    return {key: value for key, value in annotations_of(pod).items() if not key.startswith(POD_ANNOTATIONS)}
+    return {
+        key: value
+        for key, value in annotations_of(pod).items()
+        if key in OWNERS_WORDS or not key.startswith(POD_ANNOTATIONS)
+    }
 
 
 def _unshape(pod: Object, spec: Object) -> None:
@@ -113,7 +118,7 @@ def _unshape_container(container: Object) -> None:
         each for each in container.get("volumeMounts") or () if each.get("name") not in _OUR_VOLUMES
     ]
     gate = ((container.get("startupProbe") or {}).get("exec") or {}).get("command") or []
-    if gate and str(gate[-1]).endswith("/" + control_files.RESTORE_COMPLETE):
+    if gate and (is_gate(container["startupProbe"]) or str(gate[-1]).endswith("/" + control_files.RESTORE_COMPLETE)):
         # Nothing would ever open it in a capture pod.
         del container["startupProbe"]
 

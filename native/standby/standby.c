@@ -151,7 +151,7 @@ static void capture_mode(char **command, char **arguments) {
 
 static void usage(void) {
     say("usage: snapshot-standby [--capture] [--image-entrypoint] -- [COMMAND [ARG...]]\n"
-        "       snapshot-standby --install DIR | --opened DIR [FILE]");
+        "       snapshot-standby --install DIR | --opened DIR [FILE] | --gate DIR SECONDS [PROBE...]");
     exit(EXIT_REQUIRED);
 }
 
@@ -164,6 +164,7 @@ int main(int argc, char **argv) {
     int capture = 0, from_image = 0, i = 1;
     if (argc == 3 && strcmp(argv[1], "--install") == 0) return install_tools(argv[2]);
     if ((argc == 3 || argc == 4) && strcmp(argv[1], "--opened") == 0) return !opened(argv[2], argv[3]);
+    if (argc > 2 && strcmp(argv[1], "--gate") == 0) return gate(argc - 2, argv + 2);
     for (; i < argc && strcmp(argv[i], "--") != 0; i++) {
         if (strcmp(argv[i], "--capture") == 0) capture = 1;
         else if (strcmp(argv[i], "--image-entrypoint") == 0) from_image = 1;

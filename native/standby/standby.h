@@ -92,3 +92,8 @@ char **told_command(char **arguments);
 
 /* Copies the tool folder that this program is in into `target`; the program's exit code. */
 int install_tools(const char *target);
+
+/* ----------------------------------------------------------------------------------------------------------- gate.c */
+
+/* The startup probe of a container with a canary; 0 if it passes. */
+int gate(int count, char **words);

@@ -6,8 +6,10 @@ import pytest
 
 from agent.executor.capture import CAPTURE
 from agent.executor.restore import RESTORE
+from contract.api import control_files
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
+from contract.pods.canary import Canary, CanaryCall
 from linux.proc import PROC, namespace_mates
 from tests.node.engine.test_gpu_workers import gpu, library, node, states  # noqa: F401 - fixtures
 from tests.support.fixtures.bare_container import wait_for
@@ -19,7 +21,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespace
 
 def each(phases):
     # The verdict is the end: standby has it, and nobody asks again.
-    return [phase.name for phase in phases if phase.name != ReportPhase.VERDICT]
+    return [phase.name for phase in phases if phase.name not in (ReportPhase.CANARY, ReportPhase.VERDICT)]
 
 
 @pytest.mark.parametrize("phase", each(CAPTURE))
@@ -34,6 +36,8 @@ async def test_a_capture_that_was_cut_off_fails_and_its_container_ends(node: Nod
     assert outcome.reason in (AgentReason.AGENT_DIED, AgentReason.STANDBY_NOT_UP)
     assert (False, 1) == (outcome.ok, source.code())
     wait_for(lambda: not (PROC / str(init)).exists() or not namespace_mates(init), "the worker's end")
+    published = (node.store / name / "versions/1").exists()
+    assert published == (phase == ReportPhase.PUBLISH), "what is not proved has no name"
 
 
 @pytest.mark.parametrize("phase", each(RESTORE))
@@ -47,3 +51,15 @@ async def test_a_restore_that_was_cut_off_is_done_again(node: Node, library, pha
     assert outcome.ok, outcome
     assert before == target.get()
     assert ["R", "R"] == states(target)
+
+
+async def test_a_worker_that_was_awake_for_its_canary_is_ended(node: Node, library):  # noqa: F811
+    """It had begun to serve, so the next agent cannot restore it again: kubelet restarts the container."""
+    _, digest = await captured(node, "killed-canary")
+    target = node.start()
+    target.init()
+    die_after(ReportPhase.CANARY, node, target, "killed-canary", digest, canary=CanaryCall(Canary(path="/"), 8000))
+    outcome = await node.restore(target, "killed-canary", digest)
+    assert (False, AgentReason.ALREADY_STARTED) == (outcome.ok, outcome.reason)
+    target.says("SNAPSHOT_RESTART: files of a restore are left, the container needs a fresh start: the agent died")
+    assert control_files.EXIT_RESTART_ME == target.code()

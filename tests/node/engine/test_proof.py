@@ -79,7 +79,7 @@ async def test_a_worker_without_a_probe_does_nothing_twice(node):
 
 
 async def test_a_worker_whose_probe_does_not_pass_is_not(node, monkeypatch):
-    monkeypatch.setattr("agent.executor.proof.PROBE_SECONDS", 1.0)
+    monkeypatch.setattr("agent.executor.serving.PROBE_SECONDS", 1.0)
     outcome = await node.capture(worker(node, SILENT), "proof-silent", probe=HTTP)
     assert (False, AgentReason.PROOF_FAILED) == (outcome.ok, outcome.reason)
     assert "probe does not pass within 1 s" in outcome.message

@@ -8,8 +8,8 @@ import pytest
 
 from artifact.errors import ArtifactError
 from artifact.manifest import MANIFEST, MAX_MANIFEST
-from artifact.publish import publish, refuse_existing, staging
-from artifact.read import open_artifact, verify
+from artifact.publish import publish, refuse_existing, seal, staging
+from artifact.read import open_artifact, open_sealed, verify
 from contract.config.storage import BadIdError
 from tests.support.builders.manifests import captured
 
@@ -26,7 +26,9 @@ def make(base, files=(("pages-1.img", b"p" * 5000), ("empty.img", b"")), checkpo
         for name, content in files:
             with os.fdopen(staged.file(name), "wb") as file:
                 file.write(content)
-        return publish(base, staged, checkpoint_id, version, captured())
+        sealed = seal(staged, checkpoint_id, version, captured())
+        publish(base, staged, checkpoint_id, version)
+        return sealed
 
 
 @pytest.fixture
@@ -57,6 +59,18 @@ def test_a_failed_attempt_leaves_nothing(base, tmp_path):
         os.close(staged.file("x"))
         raise RuntimeError
     assert [] == list((tmp_path / "abc/tmp").iterdir())
+    assert not (tmp_path / "abc/versions").exists()
+
+
+def test_a_sealed_artifact_has_no_name_before_it_is_published(base, tmp_path):
+    with staging(base, "abc") as staged:
+        os.close(staged.file("x"))
+        sealed = seal(staged, "abc", "1", captured())
+        found = open_sealed(staged.directory, "abc", sealed.digest)
+        verify(found)
+        found.close()
+        with pytest.raises(ArtifactError, match="manifest is"):
+            open_sealed(staged.directory, "abc", "blake3:" + "0" * 64)
     assert not (tmp_path / "abc/versions").exists()
 
 

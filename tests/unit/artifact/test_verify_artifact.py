@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from artifact.publish import publish, staging
+from artifact.publish import publish, seal, staging
 from artifact.verify import main, verify
 from tests.support.builders.manifests import captured
 
@@ -17,7 +17,9 @@ def make(base, version="1", checkpoint_id="abc"):
         with staging(root, checkpoint_id) as staged:
             with os.fdopen(staged.file("pages-1.img"), "wb") as file:
                 file.write(b"p" * 5000)
-            return publish(root, staged, checkpoint_id, version, captured())
+            sealed = seal(staged, checkpoint_id, version, captured())
+            publish(root, staged, checkpoint_id, version)
+            return sealed
     finally:
         os.close(root)
 

@@ -9,6 +9,7 @@ from agent.pods import selection
 from agent.pods.selection import Rejection, Role, Wait
 from contract.api import keys
 from contract.api.states import AccessMode, AgentReason
+from contract.pods.canary import Canary, CanaryCall
 from tests.support.builders import agent
 from tests.support.builders.agent import DIGEST, FIRST, ID, SECOND, UID, reported, running, terminated, waiting
 
@@ -92,9 +93,22 @@ def test_restore_order():
     )
 
 
+def test_a_canary_goes_with_the_request():
+    asking = agent.target(running(), annotations={keys.ANN_CANARY: '{"path": "/health", "port": 8000}'})
+    request = selection.restore(asking, "main", agent.checkpoint(), agent.storage())
+    assert isinstance(request, RestoreRequest)
+    assert CanaryCall(Canary(path="/health", port=8000), 8000) == request.canary
+
+
 @pytest.mark.parametrize(
     ("reason", "pod", "checkpoint"),
     [
+        pytest.param(
+            AgentReason.CANARY_FAILED,
+            agent.target(annotations={keys.ANN_CANARY: "health"}),
+            agent.checkpoint(),
+            id="canary that cannot be asked",
+        ),
         pytest.param(
             AgentReason.CHECKPOINT_UNNAMED,
             agent.target(annotations={keys.ANN_CHECKPOINT: ""}),

@@ -89,6 +89,7 @@ COUNTS = [
     pytest.param(
         lambda p, _: p["metadata"]["annotations"].update({keys.ANN_WRITABLE_MOUNTS: "/data"}), id="writable-mounts"
     ),
+    pytest.param(lambda p, _: p["metadata"]["annotations"].update({keys.ANN_CANARY: "/health"}), id="canary"),
     pytest.param(lambda p, _: p["metadata"]["annotations"].update({"checksum/other": "2"}), id="checksum-more"),
     pytest.param(lambda _, c: c["env"].append({"name": keys.ENV_CONTROL_DIR, "value": "/mine"}), id="own-control-dir"),
 ]

@@ -389,3 +389,11 @@ def test_a_path_that_storage_needs_is_refused():
     taken = container(volumeMounts=[{"name": "data", "mountPath": "/checkpoints/"}])
     with pytest.raises(InvalidTemplateError, match=r"containers\[main\].volumeMounts: .*'data' at /checkpoints"):
         shape(checkpoint(pod_template=template(taken)), "storage: {accessMode: podMount}")
+
+
+def test_a_canary_that_cannot_be_asked_makes_no_job():
+    obj = checkpoint()
+    obj["spec"]["job"]["podTemplateSpec"].setdefault("metadata", {})["annotations"] = {keys.ANN_CANARY: '{"port": 1}'}
+    with pytest.raises(InvalidTemplateError, match="path: field required") as caught:
+        shape(obj)
+    assert f"spec.job.podTemplateSpec.metadata.annotations[{keys.ANN_CANARY}]" == caught.value.field

@@ -10,7 +10,8 @@ from contract.api.checkpoint import TargetError, find_targets, target_containers
 from contract.config.storage import storage_from_values
 from contract.config.values import load_values
 from contract.pods.common import MountTakenError
-from contract.pods.restore_patch import Restore, restore_operations, startup_gate
+from contract.pods.restore_patch import Restore, restore_operations
+from contract.pods.startup_gate import startup_gate
 from tests.support.builders.objects import ID, IMAGE, container, graph_pod, opted_in, pod
 
 POD_MOUNT = storage_from_values(load_values("storage: {accessMode: podMount}"))

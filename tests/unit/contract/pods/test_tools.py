@@ -8,7 +8,8 @@ from contract.config.values import load_values
 from contract.pods.capture_job import build_capture_job
 from contract.pods.common import MountTakenError
 from contract.pods.injected_tools import EntrypointUnknownError, tools_for
-from contract.pods.restore_patch import Restore, restore_operations, startup_gate
+from contract.pods.restore_patch import Restore, restore_operations
+from contract.pods.startup_gate import startup_gate
 from tests.support.builders.objects import ID, IMAGE, checkpoint, container, opted_in, template
 
 INIT = "placeholder: {mode: inject, inject: {pullSecrets: [{name: tools-pull}]}}"

@@ -32,7 +32,7 @@ def written():
     )
     volumes = [{"name": "models", "persistentVolumeClaim": {"claimName": "models"}}]
     labels = {"app": "web"}
-    notes = {"checksum/config": "c0ffee", "prometheus.io/scrape": "true"}
+    notes = {"checksum/config": "c0ffee", "prometheus.io/scrape": "true", keys.ANN_WRITABLE_MOUNTS: "/models"}
     return template(worker, metadata={"labels": labels, "annotations": notes}, volumes=volumes)
 
 
@@ -98,6 +98,14 @@ def test_the_argument_stays_as_it_is():
 
 def test_taken_out_once_nothing_is_left_to_take_out():
     assert written() == template_of(template_of(admitted(written())))
+
+
+def test_a_gate_behind_a_canary_is_taken_out():
+    author = written()
+    author["metadata"]["annotations"][keys.ANN_CANARY] = "/health"
+    found = shaped(admitted(author))
+    assert found["spec"]["containers"][0]["startupProbe"]["exec"]["command"][1] == "--gate"
+    assert "startupProbe" not in template_of(found)["spec"]["containers"][0]
 
 
 def test_a_held_pod_tells_its_template_too():

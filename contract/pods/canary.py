@@ -1,0 +1,135 @@
+"""A canary: one question that a restored worker must answer rightly before it serves its clients.
+
+A probe says that a worker listens. A canary says that it still works: the owner names a request in an annotation of the
+pod template, and what makes the answer right.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from contract.api import checkpoint as ckpt
+from contract.api import keys
+from contract.config.errors import describe
+from contract.pods.probe import port_number, serving_probe
+
+SECONDS: Final = 30.0
+"""A first prompt after a restore may read weights again."""
+LONGEST: Final = 600.0
+
+
+class CanaryError(ValueError):
+    """The annotation is not one that can be asked; the message says what is wrong with which field."""
+
+
+class Canary(BaseModel):
+    """What the annotation says: JSON, or only a path."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    path: Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=2048)]
+    port: int | str | None = None
+    """By number or name; None: that of the worker's own probe."""
+    scheme: Literal["HTTP", "HTTPS"] = "HTTP"
+    headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")], Annotated[str, Field(pattern=r"^[ -~]*$")]] = {}
+    body: Any = None
+    """Text is sent as it is, anything else as JSON; with it the request is a POST."""
+    status: Annotated[int, Field(ge=100, le=599)] = 200
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    same: bool = False
+    """Whether the answer must be the one that the worker gave just before it was captured."""
+    select: Annotated[tuple[str, ...], Field(max_length=32)] = ()
+    """JSON pointers (RFC 6901) of what counts in the answer; empty: all of it."""
+    seconds: Annotated[float, Field(gt=0, le=LONGEST)] = SECONDS
+
+    @field_validator("select", mode="before")
+    @classmethod
+    def _as_tuple(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _judges_what_it_selects(self) -> Self:
+        if bad := [pointer for pointer in self.select if not pointer.startswith("/")]:
+            raise ValueError(f"select: {bad[0]!r} is no JSON pointer; it begins with /, as /choices/0/text")
+        if self.select and not (self.same or self.sha256):
+            raise ValueError("select: says which part counts, but nothing is compared; set same or sha256")
+        return self
+
+
+@dataclass(frozen=True)
+class CanaryCall:
+    """A canary of one pod, ready to be asked."""
+
+    canary: Canary
+    port: int
+    host: str = ""
+    """Empty: the pod itself, whose address is not known before its container starts."""
+
+    @property
+    def body(self) -> bytes | None:
+        """What is sent; None: the request is a GET."""
+        body = self.canary.body
+        if body is None or isinstance(body, str):
+            return None if body is None else body.encode()
+        return json.dumps(body).encode()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What is sent with it."""
+        is_json = self.canary.body is not None and not isinstance(self.canary.body, str)
+        return ({"Content-Type": "application/json"} if is_json else {}) | self.canary.headers
+
+
+def parse_canary(text: str) -> Canary:
+    """Parse the value of annotation ``nvidia.com/snapshot-canary``.
+
+    Raises:
+        CanaryError: with every problem.
+    """
+    if text.startswith("/"):
+        return _validated({"path": text.strip()})
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CanaryError(f"is neither a path that begins with / nor JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise CanaryError('is JSON, but no object; write {"path": "/health"}')
+    return _validated(document)
+
+
+def _validated(document: Mapping[str, Any]) -> Canary:
+    try:
+        return Canary.model_validate(document)
+    except ValidationError as error:
+        raise CanaryError("; ".join(describe(error, Canary))) from error
+
+
+def canary_call(pod: Mapping[str, Any], target: str) -> CanaryCall | None:
+    """Return what to ask of a container of that pod; None if its owner named no canary.
+
+    Args:
+        pod: a pod, or a pod template.
+        target: name of the container.
+
+    Raises:
+        CanaryError: it cannot be asked.
+    """
+    text = ckpt.annotations_of(pod).get(keys.ANN_CANARY)
+    if text is None:
+        return None
+    canary = parse_canary(text)
+    container = ckpt.find_container(pod.get("spec") or {}, target) or {}
+    if canary.port is None:
+        probe = serving_probe(container, "")
+        if probe is None:
+            raise CanaryError(f"port: is needed, since container {target} has no HTTP or TCP probe to take it from")
+        return CanaryCall(canary, probe.port)
+    number = port_number(canary.port, container.get("ports") or ())
+    if number is None or not 0 < number < 1 << 16:
+        raise CanaryError(f"port: container {target} has no port {canary.port!r}; use a number, or a name of its ports")
+    return CanaryCall(canary, number)

@@ -1,0 +1,82 @@
+"""The startup gate of a container that is to be restored: a startup probe that keeps its other probes off meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from contract.api import control_files, keys
+from contract.pods.injected_tools import file_probe
+from contract.pods.probe import port_number
+
+Json = dict[str, Any]
+
+_PROBE_PERIOD: Final = 10
+_LARGEST_INT32: Final = 2**31 - 1
+_PROBE_FAILURES: Final = 3
+_ASKED: Final = ("exec", "httpGet", "tcpSocket", "grpc")
+"""Kubernetes' kinds of probes."""
+_EXEC_SECONDS: Final = 1
+"""What starting a program in the container may take beside the probe's own time."""
+
+
+def startup_gate(container: Mapping[str, Any], directory: str, *, stock: bool = False, canary: bool = False) -> Json:
+    """Return the startup probe that keeps the other probes off while a restore or a cold start runs.
+
+    It asks what the container's own probe asks, every second, and gives up no earlier than that probe would have.
+
+    Args:
+        container: the target.
+        directory: its control directory.
+        stock: whether its image is one of which nothing is known but that standby is brought in.
+        canary: whether the restored worker, though it listens, may not serve before it has answered a canary.
+    """
+    own = container.get("startupProbe") or container.get("livenessProbe") or container.get("readinessProbe")
+    if own is None:
+        own = file_probe(directory, control_files.RESTORE_COMPLETE, stock=stock) | {"timeoutSeconds": 1}
+    gate = {key: value for key, value in own.items() if key != "initialDelaySeconds"}
+    if canary and not is_gate(own):
+        gate = _behind_canary(gate, container, directory)
+    budget = int(own.get("initialDelaySeconds") or 0) + int(own.get("periodSeconds") or _PROBE_PERIOD) * int(
+        own.get("failureThreshold") or _PROBE_FAILURES
+    )
+    return gate | {
+        "periodSeconds": 1,
+        # An int32 for the API server, which would refuse the whole pod for more.
+        "failureThreshold": min(max(keys.STARTUP_FAILURE_THRESHOLD, budget), _LARGEST_INT32),
+        "successThreshold": 1,
+    }
+
+
+def is_gate(probe: Mapping[str, Any]) -> bool:
+    """Say whether a probe is the gate already: a shaped pod may be shaped again."""
+    return ((probe.get("exec") or {}).get("command") or ())[:2] == [keys.STANDBY, "--gate"]
+
+
+def _behind_canary(probe: Json, container: Mapping[str, Any], directory: str) -> Json:
+    """Have standby ask what the probe asks, once a verdict is there."""
+    seconds = int(probe.get("timeoutSeconds") or 1)
+    words = [keys.STANDBY, "--gate", directory, str(seconds), *_question(probe, container)]
+    rest = {key: value for key, value in probe.items() if key not in _ASKED}
+    return rest | {"exec": {"command": words}, "timeoutSeconds": seconds + _EXEC_SECONDS}
+
+
+def _question(probe: Mapping[str, Any], container: Mapping[str, Any]) -> list[str]:
+    """Return standby's words for a probe; HTTPS and gRPC become: does it listen."""
+    if command := (probe.get("exec") or {}).get("command"):
+        return ["exec", *command]
+    http: Mapping[str, Any] = probe.get("httpGet") or {}
+    asked = http or probe.get("tcpSocket") or probe.get("grpc") or {}
+    port = port_number(asked.get("port"), container.get("ports") or ())
+    if port is None:
+        return []
+    if not http or http.get("scheme") == "HTTPS":
+        return ["tcp", str(asked.get("host") or ""), str(port)]
+    return ["http", str(http.get("host") or ""), str(port), _request(http, port)]
+
+
+def _request(http: Mapping[str, Any], port: int) -> str:
+    headers = {"Host": f"{http.get('host') or 'localhost'}:{port}", "User-Agent": "kube-probe", "Accept": "*/*"}
+    headers |= {str(header.get("name")): str(header.get("value", "")) for header in http.get("httpHeaders") or ()}
+    lines = [f"GET {http.get('path') or '/'} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "Connection: close", "", ""])

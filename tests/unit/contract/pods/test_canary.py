@@ -1,0 +1,100 @@
+"""What a canary may ask, and what is wrong with one that cannot be asked."""
+
+import json
+
+import pytest
+
+from contract.api import keys
+from contract.pods.canary import Canary, CanaryError, canary_call, parse_canary
+from tests.support.builders.objects import container, pod
+
+PROBE = {"httpGet": {"path": "/health", "port": 8000}}
+PROMPT = {"path": "/v1/completions", "body": {"prompt": "a", "seed": 1}, "same": True, "select": ["/choices/0/text"]}
+
+
+def asking(value, **fields):
+    text = value if isinstance(value, str) else json.dumps(value)
+    return pod(container(**fields), annotations={keys.ANN_CANARY: text})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("/health", Canary(path="/health"), id="a-path"),
+        pytest.param('{"path": "/x", "status": 204}', Canary(path="/x", status=204), id="status"),
+        pytest.param(json.dumps(PROMPT), Canary(**(PROMPT | {"select": ("/choices/0/text",)})), id="prompt"),
+    ],
+)
+def test_a_canary_is_a_path_or_json(text, expected):
+    assert expected == parse_canary(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        pytest.param("health", "neither a path that begins with / nor JSON", id="no-path"),
+        pytest.param('["/health"]', 'write {"path": "/health"}', id="a-list"),
+        pytest.param("{}", "path: field required", id="no-question"),
+        pytest.param('{"path": "/x", "sha": "1"}', "sha: unknown key; did you mean sha256?", id="unknown-key"),
+        pytest.param('{"path": "/x", "sha256": "AB"}', "sha256: ", id="no-digest"),
+        pytest.param('{"path": "/x", "status": "200"}', "status: ", id="status-as-text"),
+        pytest.param('{"path": "/x", "seconds": 601}', "seconds: ", id="too-long"),
+        pytest.param('{"path": "/a b"}', "path: ", id="a-space-ends-a-request-line"),
+        pytest.param('{"path": "/x", "headers": {"A": "b\\r\\nC: d"}}', "headers.A: ", id="a-header-is-one-line"),
+        pytest.param('{"path": "/x", "same": true, "select": ["text"]}', "'text' is no JSON pointer", id="no-pointer"),
+        pytest.param('{"path": "/x", "select": ["/text"]}', "set same or sha256", id="selected-and-not-compared"),
+        pytest.param("[" * 100_000, "neither a path", id="deep"),
+    ],
+)
+def test_what_cannot_be_asked_says_why(text, words):
+    with pytest.raises(CanaryError) as caught:
+        parse_canary(text)
+    assert words in str(caught.value)
+
+
+def test_a_pod_without_the_annotation_has_none():
+    assert canary_call(pod(container()), "main") is None
+
+
+@pytest.mark.parametrize(
+    ("value", "fields", "port"),
+    [
+        pytest.param("/x", {"readinessProbe": PROBE}, 8000, id="the-probe's"),
+        pytest.param({"path": "/x", "port": 9000}, {"readinessProbe": PROBE}, 9000, id="number"),
+        pytest.param({"path": "/x", "port": "web"}, {"ports": [{"name": "web", "containerPort": 80}]}, 80, id="name"),
+    ],
+)
+def test_the_port_is_its_own_or_the_probes(value, fields, port):
+    call = canary_call(asking(value, **fields), "main")
+    assert call is not None
+    assert port == call.port
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        pytest.param("/x", "port: is needed", id="no-probe"),
+        pytest.param({"path": "/x", "port": "web"}, "no port 'web'", id="no-such-name"),
+        pytest.param({"path": "/x", "port": 70000}, "no port 70000", id="no-port-number"),
+    ],
+)
+def test_a_port_that_is_not_there_is_named(value, words):
+    with pytest.raises(CanaryError, match=words):
+        canary_call(asking(value), "main")
+
+
+@pytest.mark.parametrize(
+    ("fields", "body", "headers"),
+    [
+        pytest.param({}, None, {}, id="get"),
+        pytest.param({"body": "text"}, b"text", {}, id="text"),
+        pytest.param({"body": {"a": 1}}, b'{"a": 1}', {"Content-Type": "application/json"}, id="json"),
+        pytest.param(
+            {"body": [1], "headers": {"Content-Type": "x/y"}}, b"[1]", {"Content-Type": "x/y"}, id="own-content-type"
+        ),
+    ],
+)
+def test_what_is_sent(fields, body, headers):
+    call = canary_call(asking({"path": "/x", "port": 1, **fields}), "main")
+    assert call is not None
+    assert (body, headers) == (call.body, call.headers)

@@ -1,0 +1,47 @@
+"""A container with a canary is asked by standby, once there is a verdict."""
+
+import pytest
+
+from contract.api import keys
+from contract.pods.startup_gate import startup_gate
+from tests.support.builders.objects import container
+
+GATE = [keys.STANDBY, "--gate", "/c"]
+GET = (
+    "GET /health HTTP/1.1\r\nHost: localhost:8000\r\nUser-Agent: kube-probe\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+)
+HTTP = {"httpGet": {"path": "/health", "port": 8000}, "timeoutSeconds": 3}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        pytest.param({"readinessProbe": HTTP}, ["3", "http", "", "8000", GET], id="http"),
+        pytest.param(
+            {
+                "readinessProbe": {"httpGet": {"port": "web", "scheme": "HTTPS"}},
+                "ports": [{"name": "web", "containerPort": 4}],
+            },
+            ["1", "tcp", "", "4"],
+            id="https-is-whether-it-listens",
+        ),
+        pytest.param(
+            {"livenessProbe": {"tcpSocket": {"port": 1, "host": "10.0.0.1"}}}, ["1", "tcp", "10.0.0.1", "1"], id="tcp"
+        ),
+        pytest.param({"startupProbe": {"grpc": {"port": 5}}}, ["1", "tcp", "", "5"], id="grpc"),
+        pytest.param({"startupProbe": {"exec": {"command": ["a", "b"]}}}, ["1", "exec", "a", "b"], id="program"),
+        pytest.param({"readinessProbe": {"tcpSocket": {"port": "none"}}}, ["1"], id="no-such-port-is-not-asked"),
+        pytest.param({}, ["1", "exec", "cat", "/c/restore-complete"], id="no-probe"),
+    ],
+)
+def test_standby_asks_what_the_probe_asks(fields, words):
+    gate = startup_gate(container(**fields), "/c", canary=True)
+    assert {"command": [*GATE, *words]} == gate["exec"]
+    assert int(words[0]) + 1 == gate["timeoutSeconds"]
+    assert {"httpGet", "tcpSocket", "grpc"}.isdisjoint(gate)
+    assert (1, 1800) == (gate["periodSeconds"], gate["failureThreshold"])
+
+
+def test_a_gate_behind_a_canary_is_left_as_it_is():
+    gate = startup_gate(container(readinessProbe=HTTP), "/c", canary=True)
+    assert gate == startup_gate(container(readinessProbe=HTTP, startupProbe=gate), "/c", canary=True)
