@@ -13,6 +13,7 @@ from agent.gpu.client import CudaHelper
 from agent.gpu.libraries import driver_roots, find_library
 from agent.pods.capture_controller import CaptureController
 from agent.pods.node_label import NodeLabel
+from agent.pods.preflight_controller import PreflightController
 from agent.pods.report import Reporter
 from agent.pods.restore_controller import RestoreController
 from agent.pods.selection import KUBELET_PODS
@@ -69,7 +70,7 @@ def _tasks(kube: Client, recorder: Recorder, settings: Settings, values: Values,
     profile = None if seccomp.disabled else SECCOMP / seccomp.profile
     mark = NodeLabel(kube, recorder, settings.node_name, own_pod, engine, profile)
     return {
-        "work": Watch(pods, restores, captures).run,
+        "work": Watch(pods, restores, captures, PreflightController(engine, reporter)).run,
         "informer of pods": pods.run,
         "node label": mark.run,
     }

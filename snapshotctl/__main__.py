@@ -12,6 +12,7 @@ from snapshotctl.commands.lazy import load
 
 VERBS: Final = {
     "why": "Explain why a pod was restored or started cold, or what would become of one.",
+    "preflight": "Look at a running worker: what would be in the way of its capture?",
     "get": "List checkpoints, or the pods that opted in.",
     "describe": "Show everything about one checkpoint, and what to do next.",
     "tree": "Show who restores from what: workload, checkpoint, version, pod.",
@@ -66,7 +67,8 @@ class Verbs(click.Group):
 def main(ctx: click.Context) -> None:
     """Checkpoint and restore workers on Kubernetes.
 
-    Exit status: 0 done, 1 it failed, 2 the input or the command line cannot be read, 3 (why) the pod starts cold.
+    Exit status: 0 done, 1 it failed, 2 the input or the command line cannot be read, 3 (why) the pod starts cold,
+    or (preflight) would not be captured.
     """
     # no-color.org: set to anything but nothing. Off a terminal click takes the colours away by itself.
     if os.environ.get("NO_COLOR"):

@@ -65,3 +65,15 @@ def find_container(pod_uid: str, container: str, proc: Path = PROC) -> RunningCo
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
     return None
+
+
+def find_by_id(pod_uid: str, container_id: str, proc: Path = PROC) -> RunningContainer | None:
+    """Return the running container with that id, standby in it or not; None if none runs."""
+    wanted = ContainerCgroup(pod_uid, container_id)
+    for pid in pids(proc):
+        try:
+            if container_of((proc / str(pid) / "cgroup").read_text()) == wanted and status(pid, proc).inner_pid == 1:
+                return RunningContainer(pid, container_id, (proc / str(pid) / "exe").readlink().name)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return None

@@ -85,6 +85,25 @@ class ImageConfigRequest:
 
 
 @dataclass(frozen=True)
+class LookRequest:
+    """Look at this running container as a capture would; change nothing."""
+
+    place: ContainerRef
+    writable_mounts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LookResult:
+    """What was seen."""
+
+    findings: tuple[tuple[AgentReason, str], ...] = ()
+    """What is in the way of a capture, and where."""
+    processes: int = 0
+    error: str = ""
+    """Why nothing could be seen; empty if it was."""
+
+
+@dataclass(frozen=True)
 class ExecutionResult:
     """How it ended. Standby already has its verdict."""
 
@@ -126,6 +145,10 @@ class Engine(Protocol):
 
     async def provide_image_config(self, request: ImageConfigRequest) -> ExecutionResult:
         """Give a capture's standby what it waits for; retry=True if it is not up yet."""
+        ...
+
+    async def look(self, request: LookRequest) -> LookResult:
+        """Say what is in the way of a capture of a running container, standby in it or not."""
         ...
 
     async def check(self) -> tuple[str, ...]:

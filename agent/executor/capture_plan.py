@@ -1,5 +1,6 @@
 """What a capture will do, decided before anything is touched."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent.container import volumes
@@ -61,7 +62,8 @@ def plan_capture(
     """
     if worker is None:
         raise RefusedError(AgentReason.NO_WORKER, "the worker has ended; see the container's log")
-    _refuse_terminal(seen)
+    for words in terminals(seen):
+        raise RefusedError(AgentReason.TERMINAL, words)
     if use is not None:
         refuse_small_limit(use.bytes, headroom, "the worker's device memory, which a capture moves into its memory, is")
     used = _used_mounts(seen, worker, use)
@@ -88,13 +90,11 @@ def _used_mounts(seen: Inspection, worker: Worker, use: GpuUse | None) -> set[st
     return {point for point in used if use is None or not is_of_driver(point, use.driver.version)}
 
 
-def _refuse_terminal(seen: Inspection) -> None:
+def terminals(seen: Inspection) -> Iterator[str]:
+    """Yield what of the container's own descriptors is a terminal."""
     for number, what in seen.stdio.items():
         if what.startswith(("/dev/pts/", "/dev/console", "socket:")):
-            raise RefusedError(
-                AgentReason.TERMINAL,
-                f"descriptor {number} of the container is {what}: captures need tty: false and stdin: false",
-            )
+            yield f"descriptor {number} of the container is {what}: captures need tty: false and stdin: false"
 
 
 def _taken_on(node: NodeInfo, criu: str) -> manifest.Machine:

@@ -24,12 +24,15 @@ from agent.executor.api import (
     ContainerRef,
     ExecutionResult,
     ImageConfigRequest,
+    LookRequest,
+    LookResult,
     RejectRequest,
     RestoreRequest,
 )
 from agent.executor.capture import CAPTURE, Capture
 from agent.executor.environment import NodeEnvironment
 from agent.executor.lock import ContainerLock
+from agent.executor.look import look
 from agent.executor.phases import run_phases, undo_phases
 from agent.executor.restore import RESTORE, Restore
 from agent.executor.timings import Timings
@@ -89,6 +92,10 @@ class NodeEngine:
     async def provide_image_config(self, request: ImageConfigRequest) -> ExecutionResult:
         """See ``api.Engine``."""
         return await asyncio.get_running_loop().run_in_executor(self._claims, self._provide_image_config, request)
+
+    async def look(self, request: LookRequest) -> LookResult:
+        """See ``api.Engine``."""
+        return await asyncio.get_running_loop().run_in_executor(self._claims, self._look, request)
 
     async def check(self) -> tuple[str, ...]:
         """See ``api.Engine``."""
@@ -224,6 +231,12 @@ class NodeEngine:
             reason, message = _explain(error)
             return ExecutionResult(ok=False, reason=reason, message=message)
         return ExecutionResult(ok=True, image=config)
+
+    def _look(self, request: LookRequest) -> LookResult:
+        try:
+            return look(request, self._environment)
+        except (SnapshotError, OSError) as error:
+            return LookResult(error=str(error))
 
     def _has_record(self, init_pid: int) -> bool:
         """Say whether the image itself records its command line for standby, as placeholders do."""

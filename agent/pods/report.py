@@ -11,11 +11,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-from agent.executor.api import CaptureRequest, ExecutionResult, RestoreRequest
+from agent.executor.api import CaptureRequest, ContainerRef, ExecutionResult, LookResult, RestoreRequest
 from agent.pods import selection
 from agent.pods.selection import Rejection
 from contract.api import keys
 from contract.api.checkpoint import annotations_of
+from contract.api.preflight import report_of
 from contract.api.reports import ImageConfig
 from contract.api.states import AgentReason, CaptureStatus, RestoreStatus
 from contract.api.times import format_micro_time
@@ -75,6 +76,10 @@ def capture_notes(job: Object, container: str, node: str, outcome: ExecutionResu
             keys.ANN_ARTIFACT_SIZE: str(outcome.size),
         }
     return notes | {keys.ANN_CAPTURE_MESSAGE: bounded(outcome.message, MAX_MESSAGE)}
+
+
+def _still_asks(pod: Object, request: str) -> bool:
+    return annotations_of(pod).get(keys.ANN_PREFLIGHT) == request
 
 
 def _report(container: str, word: str, outcome: ExecutionResult) -> dict[str, object]:
@@ -164,6 +169,12 @@ class Reporter:
                 word = "CheckpointWorkerFailed" if exited else "CheckpointFailed"
                 self._say(about, "Warning", word, f"{outcome.message} ({outcome.reason})")
         await self._note(JOBS, job, lambda now: capture_notes(now, container, self._node, outcome))
+
+    async def looked(self, pod: Object, request: str, place: ContainerRef, result: LookResult) -> None:
+        """Answer a preflight."""
+        report = report_of(request, place.container, self._node, result.findings, result.processes, result.error)
+        notes = {keys.ANN_PREFLIGHT_REPORT: report.to_json()}
+        await self._note(PODS, pod, lambda now: notes if _still_asks(now, request) else None)
 
     async def _note_restore(
         self, pod: Object, container: str, found: str, status: RestoreStatus, outcome: ExecutionResult

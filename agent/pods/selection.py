@@ -9,9 +9,17 @@ from enum import Enum
 from pathlib import PurePosixPath
 from typing import Final
 
-from agent.executor.api import CaptureRequest, ContainerRef, ImageConfigRequest, RejectRequest, RestoreRequest
+from agent.executor.api import (
+    CaptureRequest,
+    ContainerRef,
+    ImageConfigRequest,
+    LookRequest,
+    RejectRequest,
+    RestoreRequest,
+)
 from contract.api import checkpoint as ckpt
 from contract.api import keys
+from contract.api.preflight import read_preflight, requested_container
 from contract.api.states import AgentReason, CaptureStatus, GateEnd, Phase, ReadySignal, RestoreStatus
 from contract.config.storage import BadIdError, Storage, check_id
 from contract.pods.canary import CanaryCall, CanaryError, canary_call
@@ -219,6 +227,17 @@ def provide_image_config(pod: Object) -> ImageConfigRequest | None:
     if IMAGE_ENTRYPOINT not in command or not status.get("imageID") or not running_id(pod, target):
         return None
     return ImageConfigRequest(_place(pod, target, running_id(pod, target)), str(status["imageID"]))
+
+
+def look(pod: Object) -> LookRequest | None:
+    """Return what a pod's preflight asks for; None if it has none, its container does not run, or it was answered."""
+    notes = ckpt.annotations_of(pod)
+    request = notes.get(keys.ANN_PREFLIGHT, "")
+    container = requested_container(request)
+    answered = read_preflight(notes.get(keys.ANN_PREFLIGHT_REPORT, ""))
+    if not container or not running_id(pod, container) or (answered is not None and answered.request == request):
+        return None
+    return LookRequest(_place(pod, container, running_id(pod, container)), _writable_mounts(pod))
 
 
 def job_name(pod: Object) -> str:

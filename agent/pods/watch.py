@@ -8,6 +8,7 @@ from typing import Final
 
 from agent.pods import selection
 from agent.pods.capture_controller import CaptureController
+from agent.pods.preflight_controller import PreflightController
 from agent.pods.restore_controller import RestoreController
 from agent.pods.selection import Role
 from kube.informer import Informer
@@ -20,9 +21,12 @@ DRAIN_SECONDS: Final = 20.0
 class Watch:
     """The handler of this node's pods: add it to their informer before that runs."""
 
-    def __init__(self, pods: Informer, restores: RestoreController, captures: CaptureController) -> None:
+    def __init__(
+        self, pods: Informer, restores: RestoreController, captures: CaptureController, preflights: PreflightController
+    ) -> None:
         self._restores = restores
         self._captures = captures
+        self._preflights = preflights
         pods.add_handler(self.changed)
 
     def changed(self, change: Change) -> None:
@@ -33,6 +37,7 @@ class Watch:
             self._captures.forget(old)
         if new is None:
             return
+        self._preflights.see(new)
         match selection.role(new):
             case Role.SOURCE:
                 self._captures.see(new)
@@ -44,4 +49,8 @@ class Watch:
         try:
             await asyncio.Event().wait()
         finally:
-            await asyncio.gather(self._restores.drain(DRAIN_SECONDS), self._captures.in_flight.drain(DRAIN_SECONDS))
+            await asyncio.gather(
+                self._restores.drain(DRAIN_SECONDS),
+                self._captures.in_flight.drain(DRAIN_SECONDS),
+                self._preflights.in_flight.drain(DRAIN_SECONDS),
+            )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from contract.pods.canary import Canary, CanaryCall
 from contract.pods.probe import Probe
 from tests.gpu.test_workers_on_a_card import (  # noqa: F401 - fixtures
     BOTH,
@@ -83,6 +84,18 @@ class Case:
     devices: str = CARD
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    canary: CanaryCall | None = None
+
+
+CANARY = CanaryCall(
+    Canary(
+        path="/v1/completions",
+        body=COMPLETION,
+        same=True,
+        select=("/choices/0/token_ids", "/choices/0/logprobs/token_logprobs"),
+    ),
+    8000,
+)
 
 
 def asleep(level: int, *after: str) -> Case:
@@ -120,6 +133,7 @@ def answer(container: BareContainer) -> tuple[list[int], list[float]]:
     "case",
     [
         pytest.param(Case(), id="serve"),
+        pytest.param(Case(canary=CANARY), id="canary"),
         pytest.param(asleep(1, "/wake_up"), id="level-1-sleep"),
         pytest.param(
             asleep(2, "/wake_up?tags=weights", "/collective_rpc#reload_weights", "/wake_up?tags=kv_cache"),
@@ -143,14 +157,14 @@ async def test_an_engine_answers_the_same_in_other_containers(node, figure, case
     assert len(set(expected[0])) > TOKENS // 4
     for path in case.before:
         order(source, path)
-    captured = await node.capture(source, name, probe=PROBE)
+    captured = await node.capture(source, name, probe=PROBE, canary=case.canary)
     assert captured.ok, (captured.message, source.text()[-3000:])
     figure(f"{captured.size >> 20} MiB: capture {words(captured.seconds)}")
     for _ in range(2):
         target = serve(node, case=case)
         target.init()
         begun = time.monotonic()
-        restored = await node.restore(target, name, captured.manifest_digest)
+        restored = await node.restore(target, name, captured.manifest_digest, canary=case.canary)
         assert restored.ok, (restored, target.text()[-3000:])
         for path in case.after:
             order(target, path)

@@ -2,9 +2,14 @@
 
 import json
 
+from click.testing import CliRunner
+
 from contract.api import keys
 from contract.api.states import AgentReason
 from demo.kubectl import Kubectl, wait_for
+from demo.platform import Platform
+from snapshotctl.__main__ import main
+from snapshotctl.errors import EXIT_COLD
 from tests.node.workers.test_automatic import checkpoints, pods
 from tests.support.fixtures import node
 
@@ -57,4 +62,29 @@ def test_it_is_refused_once_by_name(installed: Kubectl):
     assert "another start would end the same way" in status["message"]
     (serving,) = pods(installed, APP)
     node.await_ready(installed, serving["metadata"]["name"])
+
+
+def test_a_look_at_the_running_pod_says_the_same_and_leaves_no_trace(platform: Platform, installed: Kubectl):
+    (serving,) = pods(installed, APP)
+    name = serving["metadata"]["name"]
+    before = serving["metadata"].get("annotations", {})
+    where = ["-n", installed.namespace, "--kubeconfig", str(platform.kubeconfig)]
+    result = CliRunner().invoke(main, ["preflight", name, "-o", "json", *where])
+    assert EXIT_COLD == result.exit_code, result.output
+    report = json.loads(result.stdout)
+    assert ("main", 1) == (report["container"], report["processes"])
+    assert {AgentReason.VOLUME_WRITTEN, AgentReason.ADDRESS_BOUND} == {each["reason"] for each in report["findings"]}
+    (serving,) = pods(installed, APP)
+    assert before == serving["metadata"].get("annotations", {})
+    assert 0 == serving["status"]["containerStatuses"][0]["restartCount"]
     installed("delete", "deployment", APP)
+
+
+def test_nothing_is_in_the_way_of_the_webhook(platform: Platform, installed: Kubectl):
+    """Any pod can be looked at: this one has not opted in, and its worker is the container's first process."""
+    names = [pod["metadata"]["name"] for pod in installed.items("pods")]
+    webhook = next(name for name in names if name.startswith("snapshot-webhook-"))
+    where = ["-n", installed.namespace, "--kubeconfig", str(platform.kubeconfig)]
+    result = CliRunner().invoke(main, ["preflight", webhook, *where])
+    assert 0 == result.exit_code, result.output
+    assert "nothing is in the way of a capture" in result.stdout

@@ -207,6 +207,7 @@ HELP = {
     "get": "--all-namespaces",
     "help": "VERB",
     "plan": "--objects",
+    "preflight": "--container",
     "restore": "--checkpoint-id",
     "tree": "--all-namespaces",
     "why": "--kube-context",

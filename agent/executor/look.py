@@ -1,0 +1,42 @@
+"""Looks at a running container as a capture would before it freezes anything, and touches nothing."""
+
+from agent.container.find import find_by_id, worker_of
+from agent.container.inspection import inspect
+from agent.errors import ContainerError
+from agent.executor.acquire import STANDBY
+from agent.executor.api import LookRequest, LookResult
+from agent.executor.capture_plan import terminals
+from agent.executor.environment import NodeEnvironment
+from agent.preflight.checks import findings
+from agent.preflight.facts import read_tree
+from contract.api.states import AgentReason
+from linux.proc import descendants, namespace_mates
+
+
+def look(request: LookRequest, environment: NodeEnvironment) -> LookResult:
+    """Return what is in the way of a capture of this container.
+
+    A worker that standby started is looked at without standby; elsewhere the container's first process is the worker's.
+
+    Raises:
+        ContainerError: it does not run.
+        OSError: it ended meanwhile.
+    """
+    place, proc = request.place, environment.proc
+    found = find_by_id(place.pod_uid, place.container_id, proc)
+    if found is None:
+        raise ContainerError(AgentReason.NO_WORKER, f"container {place.container} does not run on this node")
+    mates = namespace_mates(found.init_pid, proc)
+    root = worker_of(found.init_pid, mates) if found.program == STANDBY else None
+    root_pid = root.pid if root is not None else found.init_pid
+    pids = (root_pid, *descendants(root_pid, mates))
+    tree = read_tree(
+        found.init_pid,
+        pids,
+        empty_dirs=place.empty_dirs,
+        writable_mounts=request.writable_mounts,
+        proc=proc,
+    )
+    in_the_way = [(AgentReason.TERMINAL, words) for words in terminals(inspect(found.init_pid, proc))]
+    in_the_way += [(each.reason, each.words) for each in findings(tree)]
+    return LookResult(findings=tuple(in_the_way), processes=len(tree.processes))
