@@ -91,6 +91,7 @@ def _environment(values: Values, node: str) -> NodeEnvironment:
         longest=float(values.config.restore.restore_timeout_seconds),
         node=node,
         proof=values.capture.proof == "Restore",
+        denied_drivers=values.gpu.denied_drivers,
         gpus=gpus,
         cuda=gpus,
     )

@@ -7,6 +7,7 @@ from typing import Final
 
 from agent.criu.driver import Criu
 from agent.gpu.cuda import Cuda, Gpus, NoGpus
+from contract.config.sections import DeniedDriver
 from linux.proc import PROC
 
 BYTES_PER_SECOND: Final = 50_000_000
@@ -33,6 +34,8 @@ class NodeEnvironment:
     proof: bool = True
     """Whether an artifact is restored once before a capture has succeeded."""
     gpus: Gpus = field(default_factory=NoGpus)
+    denied_drivers: Sequence[DeniedDriver] = ()
+    """Drivers that capture and restore nothing."""
     cuda: Cuda = field(default_factory=NoGpus)
 
     def allowance(self, size: int) -> float:

@@ -98,7 +98,9 @@ def _inspect(restore: Restore) -> None:
     if artifact.manifest.gpu is not None:
         minors = gpu_minors(restore.init_pid, environment.proc)
         devices = container_devices(environment.gpus.devices(), minors)
-        restore.gpu_pairs = plan_devices(artifact.manifest.gpu, devices, environment.gpus.driver())
+        restore.gpu_pairs = plan_devices(
+            artifact.manifest.gpu, devices, environment.gpus.driver(), environment.denied_drivers
+        )
 
 
 def _refuse_unknown_answer(restore: Restore) -> None:

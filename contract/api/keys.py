@@ -50,6 +50,14 @@ RESTORE_AUTO: Final = "auto"
 LABEL_NODE_READY: Final = "nvidia.com/snapshot-node"
 """``ready`` on a node whose agent has put its tools and seccomp profile in place."""
 NODE_READY_VALUE: Final = "ready"
+LABEL_GPU_MODEL: Final = "nvidia.com/snapshot-gpu-model"
+"""On a node whose agent has found a driver: the GPUs' model in the letters of a label, or ``GPU_MODELS_DIFFER``."""
+GPU_MODELS_DIFFER: Final = "several-models"
+LABEL_GPU_COUNT: Final = "nvidia.com/snapshot-gpu-count"
+LABEL_GPU_DRIVER: Final = "nvidia.com/snapshot-gpu-driver"
+"""The driver's version: ``580.159.04``."""
+NODE_LABELS: Final = (LABEL_NODE_READY, LABEL_GPU_MODEL, LABEL_GPU_COUNT, LABEL_GPU_DRIVER)
+"""All that an agent may change of its node; an admission policy of the chart holds it to that."""
 
 # --- Annotations, upstream -------------------------------------------------------------------------------------------
 ANN_DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"

@@ -289,6 +289,7 @@ class AgentReason(StrEnum):
     GPU_BUSY = "gpu-busy"
     GPU_FAILED = "gpu-failed"
     GPU_MISMATCH = "gpu-mismatch"
+    GPU_DRIVER_DENIED = "gpu-driver-denied"
     MEMORY_LIMIT = "memory-limit"
     # The proof of an artifact, and its owner's own question
     PROOF_FAILED = "proof-failed"

@@ -22,6 +22,9 @@ ImageText = Annotated[str, Field(pattern=r"^\S*$")]
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
 NodeAffinityMode = Literal["Required", "Preferred", "None"]
 VolumeAccess = Literal["ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"]
+DriverVersions = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)*(\.\*)?$")]
+PublicReport = Annotated[str, Field(pattern=r"^([-.\w]+/[-.\w]+#[0-9]+|https://\S+)$")]
+"""An issue as ``owner/repository#number``, or an address."""
 LogLevel = Literal["debug", "info", "warning", "error"]
 Object = dict[str, Any]
 Texts = dict[str, str]
@@ -360,6 +363,20 @@ class GraphDeployments(Section):
     enabled: bool = False
 
 
+class DeniedDriver(Section):
+    """Driver versions with which no GPU worker is captured or restored."""
+
+    versions: DriverVersions
+    """One version, or all of a branch: ``595.71.05``, ``570.*``."""
+    reason: str = Field(min_length=1, max_length=300, description="What happens with them; printed in the refusal.")
+    report: PublicReport
+
+    def covers(self, version: str) -> bool:
+        """Say whether a driver is one of these."""
+        branch = self.versions.removesuffix("*")
+        return version.startswith(branch) if branch != self.versions else version == self.versions
+
+
 class Gpu(Section):
     """GPU nodes: where agents run, and how they come by the driver's libraries."""
 
@@ -369,6 +386,19 @@ class Gpu(Section):
     """Of the agent; empty: the cluster's default runtime."""
     driver_root: AbsolutePath | Literal[""] = ""
     """Folder of the node that holds the driver; empty: the usual ones are looked at."""
+    denied_drivers: list[DeniedDriver] = [
+        DeniedDriver(
+            versions="595.71.05",
+            reason="the whole node hangs when a restored worker ends",
+            report="NVIDIA/cuda-checkpoint#53",
+        ),
+        DeniedDriver(
+            versions="610.57.04",
+            reason="locking a worker with many threads ends it (SIGSEGV in the driver's library)",
+            report="NVIDIA/cuda-checkpoint#58",
+        ),
+    ]
+    """No GPU worker is captured or restored by them; a list that is set replaces this one."""
 
 
 class GpuEnvironment(Section):

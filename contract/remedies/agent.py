@@ -409,6 +409,16 @@ AGENT_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        AgentReason.GPU_DRIVER_DENIED,
+        "The node's driver is on the list of those that hang a node or end a worker, so it was not asked for anything.",
+        "Install another driver on the node, or keep these pods on nodes with another one.",
+        "The message names the driver, what happens with it, and the public report. The list is the value "
+        "`gpu.deniedDrivers`: take an entry out if you have tried that driver. A restore becomes a cold start, and "
+        "nothing was touched. An automatic checkpoint is tried again, since the next attempt may run on a node with "
+        f"another driver: `kubectl get nodes -L {keys.LABEL_GPU_DRIVER}` shows them.",
+    ),
+    Reason(
+        _SECTION,
         AgentReason.MEMORY_LIMIT,
         "The container's memory limit cannot hold the worker with its device memory.",
         "Raise `resources.limits.memory` by what the message says.",

@@ -11,7 +11,7 @@ from typing import Final
 from agent.container.devices import gpu_minors
 from agent.container.inspection import Worker
 from agent.executor.environment import NodeEnvironment
-from agent.executor.gpu.plan import GpuUse, container_devices, refuse_unseen_devices
+from agent.executor.gpu.plan import GpuUse, container_devices, refuse_denied_driver, refuse_unseen_devices
 from agent.gpu.cuda import Cuda, CudaError
 from agent.gpu.driver import ProcessState
 from linux.proc import is_alive, status
@@ -26,7 +26,7 @@ def look_at_gpus(worker: Worker, init_pid: int, environment: NodeEnvironment) ->
     """Return what the worker's CUDA processes hold; None if it has none.
 
     Raises:
-        RefusedError: it uses GPUs in a way that the agent cannot see.
+        RefusedError: it uses GPUs in a way that the agent cannot see, or by a driver that is denied.
         CudaError: the driver fails.
     """
     found = environment.cuda.find(worker.pids)
@@ -34,6 +34,7 @@ def look_at_gpus(worker: Worker, init_pid: int, environment: NodeEnvironment) ->
     if driver is None:
         refuse_unseen_devices(worker.in_use)
         return None
+    refuse_denied_driver(driver, environment.denied_drivers)
     held, used = environment.gpus.used(), dict[str, int]()
     for pid in found:
         for uuid, size in held.get(pid, {}).items():

@@ -9,6 +9,7 @@ from agent.executor.restore_checks import version_numbers
 from agent.gpu.cuda import Device, DriverVersion
 from artifact import manifest
 from contract.api.states import AgentReason
+from contract.config.sections import DeniedDriver
 
 DEVICE_FILES: Final = "/dev/nvidia"
 DRIVER_FOLDERS: Final = (DEVICE_FILES, "/proc/driver/nvidia", "/run/nvidia")
@@ -49,6 +50,21 @@ def refuse_unseen_devices(in_use: Collection[str]) -> None:
             AgentReason.GPU_MISSING,
             f"the worker has {files[0]} open, and the agent finds no CUDA process in it: the agent needs the "
             "node's driver, 570 or newer; if it is in an unusual folder, set gpu.driverRoot",
+        )
+
+
+def refuse_denied_driver(driver: DriverVersion, denied: Sequence[DeniedDriver]) -> None:
+    """Refuse a driver that is known to harm the node or the worker.
+
+    Raises:
+        RefusedError: ``gpu-driver-denied``.
+    """
+    found = next((each for each in denied if each.covers(driver.version)), None)
+    if found is not None:
+        raise RefusedError(
+            AgentReason.GPU_DRIVER_DENIED,
+            f"this node has driver {driver.version}: {found.reason} ({found.report}); install another driver, keep "
+            f"these pods on other nodes, or take {found.versions} out of the chart value gpu.deniedDrivers",
         )
 
 
@@ -95,7 +111,10 @@ def describe(use: GpuUse, in_use: Collection[str]) -> manifest.Gpu:
 
 
 def plan_devices(
-    captured: manifest.Gpu, devices: Sequence[Device], driver: DriverVersion | None
+    captured: manifest.Gpu,
+    devices: Sequence[Device],
+    driver: DriverVersion | None,
+    denied: Sequence[DeniedDriver] = (),
 ) -> tuple[tuple[str, str], ...]:
     """Return which GPU takes the place of which, as the driver wants it: no pairs for one, else all that were seen.
 
@@ -103,12 +122,14 @@ def plan_devices(
         captured: what the manifest says.
         devices: those of the new container, ordered by their device nodes.
         driver: of this node.
+        denied: drivers that restore nothing.
 
     Raises:
-        RefusedError: ``gpu-missing``, ``gpu-mismatch`` or ``gpu-memory``.
+        RefusedError: ``gpu-missing``, ``gpu-driver-denied``, ``gpu-mismatch`` or ``gpu-memory``.
     """
     if driver is None or not devices:
         raise RefusedError(AgentReason.GPU_MISSING, _missing(captured, driver))
+    refuse_denied_driver(driver, denied)
     _same_driver(captured, driver)
     then, now = [d.model for d in captured.devices], [d.model for d in devices]
     if then != now:

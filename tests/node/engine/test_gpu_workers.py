@@ -18,6 +18,7 @@ from artifact.manifest import parse_manifest
 from contract.api import control_files
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
+from contract.config.sections import DeniedDriver
 from linux.proc import descendants, namespace_mates
 from tests.node.engine.test_failing_phases import each, failing
 from tests.support import stand_in_cuda
@@ -186,6 +187,35 @@ async def test_a_place_without_the_gpu_is_refused_before_anything_is_touched(nod
     assert words in outcome.message
     assert {"queue", "open", "verify", "inspect"} >= set(outcome.seconds) - {"undo", "other", "total"}
     assert target.says("outcome NOT_MANAGED").startswith(COLD)
+
+
+DENIED = (DeniedDriver(versions="580.*", reason="the node hangs", report="NVIDIA/cuda-checkpoint#53"),)
+
+
+async def test_a_denied_driver_is_asked_to_capture_nothing(node):
+    source = ready(node, **gpu())
+    node.engine._environment = replace(node.environment, denied_drivers=DENIED)
+    outcome = await node.capture(source, "gpu-denied")
+    assert (False, AgentReason.GPU_DRIVER_DENIED) == (outcome.ok, outcome.reason)
+    assert "NVIDIA/cuda-checkpoint#53" in outcome.message
+    assert {"queue", "inspect"} >= set(outcome.seconds) - {"undo", "other", "total"}
+
+
+async def test_a_denied_driver_restores_nothing_and_the_worker_starts_cold(node):
+    _, digest = await captured(node, "gpu-denied-later", **gpu())
+    node.engine._environment = replace(node.environment, denied_drivers=DENIED)
+    target = node.start(devices="nvidia0")
+    target.init()
+    outcome = await node.restore(target, "gpu-denied-later", digest)
+    assert (False, AgentReason.GPU_DRIVER_DENIED) == (outcome.ok, outcome.reason)
+    assert {"queue", "open", "verify", "inspect"} >= set(outcome.seconds) - {"undo", "other", "total"}
+    assert target.says("outcome NOT_MANAGED").startswith(COLD)
+
+
+async def test_a_worker_without_gpus_is_captured_beside_a_denied_driver(node):
+    node.engine._environment = replace(node.environment, denied_drivers=DENIED)
+    outcome = await node.capture(ready(node), "gpu-denied-none")
+    assert outcome.ok, outcome
 
 
 async def test_the_tree_is_held_for_as_long_as_the_driver_works(node):

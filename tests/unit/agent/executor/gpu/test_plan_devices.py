@@ -17,6 +17,7 @@ from agent.executor.gpu.plan import (
 from agent.gpu.cuda import Device, DriverVersion
 from artifact.manifest import Gpu, GpuDevice
 from contract.api.states import AgentReason
+from contract.config.sections import DeniedDriver
 
 MIB = 1 << 20
 DRIVER = DriverVersion("580.159.04", "13.0")
@@ -74,6 +75,33 @@ def test_what_does_not_fit_is_refused(gpu, devices, driver, reason, words):
         plan_devices(gpu, devices, driver)
     assert reason == refused.value.code
     assert words in str(refused.value)
+
+
+DENIED = (DeniedDriver(versions="580.159.04", reason="it hangs", report="NVIDIA/cuda-checkpoint#53"),)
+
+
+def test_a_denied_driver_restores_nothing():
+    with pytest.raises(RefusedError) as refused:
+        plan_devices(captured(0), [device()], DRIVER, DENIED)
+    assert AgentReason.GPU_DRIVER_DENIED == refused.value.code
+    said = str(refused.value)
+    assert all(words in said for words in ("580.159.04", "it hangs", "NVIDIA/cuda-checkpoint#53", "gpu.deniedDrivers"))
+
+
+@pytest.mark.parametrize(
+    ("expected", "versions"),
+    [
+        pytest.param(True, "580.159.04", id="that-version"),
+        pytest.param(True, "580.*", id="its-branch"),
+        pytest.param(True, "580.159.*", id="part-of-its-branch"),
+        pytest.param(False, "580.159", id="a-prefix-is-no-branch"),
+        pytest.param(False, "580.15.*", id="whole-numbers-only"),
+        pytest.param(False, "58.*", id="another-branch"),
+        pytest.param(False, "595.71.05", id="another-version"),
+    ],
+)
+def test_which_drivers_an_entry_covers(expected, versions):
+    assert expected == DeniedDriver(versions=versions, reason="x", report="a/b#1").covers(DRIVER.version)
 
 
 def test_a_newer_driver_serves_a_worker_that_brings_its_own_libraries():
