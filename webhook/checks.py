@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from contract.api import checkpoint as ckpt
 from contract.api import keys
+from contract.api.accelerators import refused_resource
 from contract.api.states import Admission, Phase
 from contract.config.storage import BadIdError, StorageError
 from contract.pods import common
@@ -139,6 +140,17 @@ def _targets_invalid(candidate: Candidate) -> str | None:
 
 def _unsupported(candidate: Candidate) -> str | None:
     return _field(common.unsupported(candidate.spec))
+
+
+def _template_accelerator_unsupported(candidate: Candidate) -> str | None:
+    return _accelerator_unsupported(candidate) if candidate.automatic else None
+
+
+def _accelerator_unsupported(candidate: Candidate) -> str | None:
+    for target in candidate.targets:
+        if problem := refused_resource(target.container):
+            return f"spec.containers[{target.name}].{problem[0]}: {problem[1]}"
+    return None
 
 
 def _field(problem: tuple[str, str] | None) -> str | None:
@@ -315,6 +327,7 @@ REQUEST_CHECKS: Final[tuple[Row, ...]] = (
     (Admission.NOT_OPERATOR_STAMPED, _not_operator_stamped),
     (Admission.TARGETS_INVALID, _template_targets_invalid),
     (Admission.POD_UNSUPPORTED, _template_unsupported),
+    (Admission.ACCELERATOR_UNSUPPORTED, _template_accelerator_unsupported),
     (Admission.PER_POD_IDENTITY, _per_pod_identity),
     (Admission.NO_READY_SIGNAL, _no_ready_signal),
 )
@@ -329,6 +342,7 @@ SOURCE_CHECKS: Final[tuple[Row, ...]] = (
     (Admission.TARGETS_INVALID, _targets_invalid),
     (Admission.STORAGE_UNAVAILABLE, _storage_unavailable),
     (Admission.POD_UNSUPPORTED, _unsupported),
+    (Admission.ACCELERATOR_UNSUPPORTED, _accelerator_unsupported),
     (Admission.IMAGE_MISMATCH, _image_mismatch),
     (Admission.CHECKPOINT_REQUESTED, _requested_without_claim),
     (Admission.VOLUME_CLAIM_UNAVAILABLE, _volume_claim_unavailable),

@@ -10,16 +10,18 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from contract.api.accelerators import named_by_class, named_by_resource, refused_class
+
 ClaimTemplates = Mapping[str, Mapping[str, Any] | None]
 """ResourceClaimTemplates of a namespace by name: None does not exist; one that is absent could not be read."""
 
 NO_TEMPLATES: Final[ClaimTemplates] = {}
 """Nothing could be read, or nothing had to be."""
-DEVICE_CLASSES: Final = frozenset({"gpu.nvidia.com", "mig.nvidia.com"})
-"""Classes of NVIDIA's driver whose devices hold device state."""
+DEVICE_CLASS: Final = "gpu.nvidia.com"
+"""The class of NVIDIA's driver whose devices are whole GPUs."""
 _ALL: Final = 2
 """What a request for all matching devices of a node counts as: their number is not known, but may be more than one."""
-# nvidia.com/gpu, nvidia.com/gpu.shared, vendor.example/gpu, nvidia.com/mig-1g.10gb.
+# nvidia.com/gpu, nvidia.com/gpu.shared (time slices and MPS), vendor.example/gpu, nvidia.com/mig-1g.10gb.
 _GPU: Final = re.compile(r"[^/]+/(gpu(\..+)?|mig-.+)")
 
 
@@ -27,10 +29,14 @@ def gpu_count(container: Mapping[str, Any]) -> int:
     """GPUs in the container's limits, else in its requests; 0 where it names none or a number that is none."""
     resources = container.get("resources") or {}
     for half in ("limits", "requests"):
-        counts = [_whole(n) for name, n in (resources.get(half) or {}).items() if _GPU.fullmatch(str(name))]
+        counts = [_whole(n) for name, n in (resources.get(half) or {}).items() if _is_device(str(name))]
         if counts:
             return sum(counts)
     return 0
+
+
+def _is_device(name: str) -> bool:
+    return bool(_GPU.fullmatch(name)) or named_by_resource(name) is not None
 
 
 def total_gpus(spec: Mapping[str, Any], container: Mapping[str, Any], templates: ClaimTemplates) -> int:
@@ -45,6 +51,21 @@ def claim_templates(spec: Mapping[str, Any], container: Mapping[str, Any]) -> tu
     return tuple(dict.fromkeys(template for template, _ in _claims(spec, container)))
 
 
+def refused_claim(
+    spec: Mapping[str, Any], container: Mapping[str, Any], templates: ClaimTemplates
+) -> tuple[str, str] | None:
+    """Say which template of the container's claims asks for devices that are refused, and why.
+
+    One alternative of a request is enough: it may be the one that is allocated.
+    """
+    for template, wanted in _claims(spec, container):
+        for request in _requests(templates.get(template) or {}, wanted):
+            classes = [str(each.get("deviceClassName")) for each in _alternatives(request)]
+            if (refused := refused_class(classes)) is not None:
+                return template, f"asks for devices of class {refused[0]}: {refused[1]}"
+    return None
+
+
 def _claims(spec: Mapping[str, Any], container: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the template of each claim of the container, and which of its requests is meant; empty: all of them."""
     of_pod = {claim.get("name"): claim.get("resourceClaimTemplateName") for claim in spec.get("resourceClaims") or ()}
@@ -53,18 +74,23 @@ def _claims(spec: Mapping[str, Any], container: Mapping[str, Any]) -> list[tuple
     return [(str(template), request) for template, request in found if template]
 
 
-def _requested(template: Mapping[str, Any], request: str) -> int:
+def _requested(template: Mapping[str, Any], wanted: str) -> int:
+    """Count the GPUs of a template's requests; of alternatives, whichever is allocated, the most."""
+    return sum(max(map(_count, _alternatives(request)), default=0) for request in _requests(template, wanted))
+
+
+def _requests(template: Mapping[str, Any], wanted: str) -> list[Mapping[str, Any]]:
     devices = ((template.get("spec") or {}).get("spec") or {}).get("devices") or {}
-    return sum(_most(each) for each in devices.get("requests") or () if request in ("", each.get("name")))
+    return [each for each in devices.get("requests") or () if wanted in ("", each.get("name"))]
 
 
-def _most(request: Mapping[str, Any]) -> int:
-    """Count the GPUs of one request; of alternatives, whichever is allocated, the most."""
-    return max(map(_count, request.get("firstAvailable") or [request.get("exactly") or {}]), default=0)
+def _alternatives(request: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return request.get("firstAvailable") or [request.get("exactly") or {}]
 
 
 def _count(devices: Mapping[str, Any]) -> int:
-    if devices.get("deviceClassName") not in DEVICE_CLASSES:
+    name = str(devices.get("deviceClassName"))
+    if name != DEVICE_CLASS and named_by_class(name) is None:
         return 0
     return _ALL if devices.get("allocationMode") == "All" else max(1, _whole(devices.get("count") or 1))
 

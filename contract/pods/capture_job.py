@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from contract.api import checkpoint as ckpt
 from contract.api import control_files, keys
-from contract.api.gpus import NO_TEMPLATES, ClaimTemplates, total_gpus
+from contract.api.accelerators import refused_resource
+from contract.api.gpus import NO_TEMPLATES, ClaimTemplates, refused_claim, total_gpus
 from contract.api.states import ReadySignal
 from contract.config.storage import BadIdError, check_id
 from contract.pods import common
@@ -118,6 +119,10 @@ class InvalidTemplateError(ValueError):
         super().__init__(f"{field}: {message}")
 
 
+class UnsupportedAcceleratorError(InvalidTemplateError):
+    """The target asks for devices whose state is not captured."""
+
+
 def build_capture_job(
     checkpoint: Mapping[str, Any], *, values: Values, storage: Storage, templates: ClaimTemplates = NO_TEMPLATES
 ) -> Json:
@@ -195,6 +200,7 @@ def _pod_template(
     target = _target(checkpoint, spec)
     gpus = total_gpus(spec, target, templates)
     _refuse(checkpoint, spec, target)
+    _refuse_accelerators(spec, target, templates)
     _shape_pod(spec, target, values)
     _shape_target(checkpoint, spec, target, values, gpus)
     if storage.in_pod:
@@ -242,6 +248,13 @@ def _refuse_canary(template: Mapping[str, Any], target: Mapping[str, Any]) -> No
     except CanaryError as error:
         path = f"spec.job.podTemplateSpec.metadata.annotations[{keys.ANN_CANARY}]"
         raise InvalidTemplateError(path, str(error)) from error
+
+
+def _refuse_accelerators(spec: Mapping[str, Any], target: Mapping[str, Any], templates: ClaimTemplates) -> None:
+    if problem := refused_resource(target):
+        raise UnsupportedAcceleratorError(f"{_SPEC}.containers[{target['name']}].{problem[0]}", problem[1])
+    if problem := refused_claim(spec, target, templates):
+        raise UnsupportedAcceleratorError(f"{_SPEC}.resourceClaims", f"ResourceClaimTemplate {' '.join(problem)}")
 
 
 def _shape_pod(spec: Json, target: Json, values: Values) -> None:

@@ -135,6 +135,18 @@ ADMISSION_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        Admission.ACCELERATOR_UNSUPPORTED,
+        "The container asks for a device whose state is not captured.",
+        f"Take label `{keys.LABEL_RESTORE}` off the pod template, or request whole NVIDIA GPUs (`nvidia.com/gpu`).",
+        (
+            "Refused by the name of the resource: GPUs of AMD and Intel, Gaudi, Neuron, TPUs, Ascend, and MIG devices. "
+            "[The page on GPUs](gpu.md#devices-that-are-refused-by-name) has all names. Of a claim for devices "
+            "(`resource.k8s.io`) admission sees the name alone; the controller reads its template, and the checkpoint "
+            "then says `AcceleratorUnsupported`."
+        ),
+    ),
+    Reason(
+        _SECTION,
         Admission.PER_POD_IDENTITY,
         "The worker takes its name, address or uid from the pod, which a restored process would have from another.",
         (

@@ -67,6 +67,14 @@ CHECKPOINT_REASONS: Final = (
     ),
     Reason(
         _BEFORE,
+        CheckpointReason.ACCELERATOR_UNSUPPORTED,
+        "The captured container asks for a device whose state is not captured.",
+        "Request whole NVIDIA GPUs (`nvidia.com/gpu`) in the template, or delete the checkpoint.",
+        "Another vendor's device or a MIG device, by a resource or by a claim; the message names it. [All "
+        "names](gpu.md#devices-that-are-refused-by-name).",
+    ),
+    Reason(
+        _BEFORE,
         CheckpointReason.CLAIM_TEMPLATE_MISSING,
         "The captured container claims devices by a ResourceClaimTemplate that does not exist.",
         f"Create it in the checkpoint's namespace, or correct the name in the template. {_ITSELF}",

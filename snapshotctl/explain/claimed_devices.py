@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from contract.api.checkpoint import TargetError, find_targets
-from contract.api.gpus import NO_TEMPLATES, ClaimTemplates, claim_templates
+from contract.api.gpus import NO_TEMPLATES, ClaimTemplates, claim_templates, refused_claim
 from kube.claim_templates import read_claim_templates
 from kube.errors import KubeError
 from kube.resources import RESOURCE_CLAIM_TEMPLATES
@@ -32,7 +32,7 @@ class ClaimedDevices:
         self._filed = {(str(obj["metadata"].get("namespace")), str(obj["metadata"]["name"])): obj for obj in found}
 
     async def notes(self, pod: Mapping[str, Any], namespace: str) -> tuple[str, ...]:
-        """Say which templates of the targets' claims are missing, or could not be read."""
+        """Say which templates of the targets' claims are missing, could not be read, or ask for what is refused."""
         try:
             targets = [target.container for target in find_targets(pod)]
         except TargetError:
@@ -40,7 +40,11 @@ class ClaimedDevices:
         spec = pod.get("spec") or {}
         names = {name for target in targets for name in claim_templates(spec, target)}
         templates = await self._read(names, namespace) if names else NO_TEMPLATES
-        return tuple(filter(None, (self._unread(name, namespace, templates) for name in sorted(names))))
+        unread = tuple(filter(None, (self._unread(name, namespace, templates) for name in sorted(names))))
+        refused = (refused_claim(spec, target, templates) for target in targets)
+        return unread + tuple(
+            f"{RESOURCE_CLAIM_TEMPLATES.kind} {namespace}/{found[0]} {found[1]}" for found in refused if found
+        )
 
     async def _read(self, names: Iterable[str], namespace: str) -> ClaimTemplates:
         if self._kube is None:

@@ -19,7 +19,7 @@ from contract.api.checkpoint import is_automatic, labels_of, resolve_id
 from contract.api.states import CheckpointReason, ConditionType, Phase
 from contract.config.storage import BadIdError, StorageError, storage_from_values
 from contract.config.values import Values
-from contract.pods.capture_job import InvalidTemplateError, build_capture_job
+from contract.pods.capture_job import InvalidTemplateError, UnsupportedAcceleratorError, build_capture_job
 from controller.checkpoints.actions import Action, CheckJob, CreateJob, SetFinalizer, SetLabel
 from controller.checkpoints.observed import Observed, Pass, Refusal, Refused, belongs_to, owner_of, wanted_job
 from controller.checkpoints.plan import abandoned, adopting
@@ -35,7 +35,9 @@ from kube.resources import JOBS
 
 SELF_HEALING: Final = frozenset({CheckpointReason.INVALID_ID, CheckpointReason.DUPLICATE_ID})
 """Failures that end when their cause does, without a new version."""
-BEFORE_ANY_JOB: Final = frozenset({CheckpointReason.TEMPLATE_INVALID, CheckpointReason.GMS_DISABLED})
+BEFORE_ANY_JOB: Final = frozenset(
+    {CheckpointReason.TEMPLATE_INVALID, CheckpointReason.GMS_DISABLED, CheckpointReason.ACCELERATOR_UNSUPPORTED}
+)
 """Failures of the object as written: a changed spec is worth another try."""
 REFUSED_SECONDS: Final = 30.0
 """Seconds between tries of what the server forbids (a quota, a policy): nothing signals when that changes."""
@@ -251,11 +253,11 @@ def _refused(status: Status, refusal: Refusal) -> Step:
 
 
 def _invalid_template(status: Status, error: InvalidTemplateError) -> Status:
-    reason = (
-        CheckpointReason.GMS_DISABLED
-        if error.field.startswith("spec.gpuMemoryService")
-        else CheckpointReason.TEMPLATE_INVALID
-    )
+    reason = CheckpointReason.TEMPLATE_INVALID
+    if isinstance(error, UnsupportedAcceleratorError):
+        reason = CheckpointReason.ACCELERATOR_UNSUPPORTED
+    elif error.field.startswith("spec.gpuMemoryService"):
+        reason = CheckpointReason.GMS_DISABLED
     problem = Problem(reason, str(error))
     return _fail_early(status.unmet(ConditionType.TEMPLATE_VALID, problem), problem)
 

@@ -125,6 +125,21 @@ def test_a_ready_checkpoint_restores_stock_images_and_a_failed_one_does_not(api)
     assert "out of memory" in warnings
 
 
+@pytest.mark.parametrize("name", ["amd.com/gpu", "nvidia.com/mig-1g.10gb", "cloud-tpus.google.com/v3"])
+def test_a_device_that_is_not_captured_is_refused_by_name(api, name):
+    obj = pod_of(api, worker(resources={"limits": {name: "1"}}), annotations=WAIT)
+    made, warnings = api.admitted(obj, "accelerator-unsupported")
+    assert f"spec.containers[main].resources.limits[{name}]" in warnings
+    assert keys.ANN_TEMPLATE_HASH not in notes_of(made)
+    assert not made["spec"].get("schedulingGates")
+    assert obj["spec"]["containers"][0]["command"] == made["spec"]["containers"][0]["command"]
+
+
+@pytest.mark.parametrize("name", ["nvidia.com/gpu", "nvidia.com/gpu.shared"])
+def test_gpus_and_time_slices_of_them_are_captured(api, name):
+    api.admitted(pod_of(api, worker(resources={"limits": {name: "1"}})), "checkpoint-requested")
+
+
 @pytest.mark.parametrize(
     "parts", [pytest.param({}, id="alone"), pytest.param({"schedulingGates": [{"name": "a/b"}]}, id="beside-another")]
 )

@@ -23,7 +23,7 @@ OF_CHECKPOINTS = {
     """,
     WARNING: """
         CheckpointFailed InvalidCheckpointID DuplicateCheckpointID GMSSnapshotDisabled TemplateInvalid JobForbidden
-        ClaimTemplateMissing JobNotOurs StorageInvalid
+        ClaimTemplateMissing AcceleratorUnsupported JobNotOurs StorageInvalid
         VolumeClaimMissing VolumeClaimRefused VolumeClaimLost
         AgentMissing AgentNotReady AgentStorageDiffers StorageChanged JobDeleted JobFailed CheckpointVerificationFailed
         RetryScheduled AdoptionBlocked AdoptionFailed Unschedulable PodNotCreated ContainerNotStarted ImageNotPulled

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from contract.api import keys
 from contract.config.values import load_values
 from snapshotctl.__main__ import VERBS, main
-from tests.support.builders.objects import ID, checkpoint, opted_in, pod, ready, review
+from tests.support.builders.objects import ID, checkpoint, container, opted_in, pod, ready, review, template
 from webhook.review import answer
 
 NOW = "2026-01-29T10:05:00Z"
@@ -148,6 +148,14 @@ def test_plan_knows_when_the_capture_is_done(run):
     done = planned(run("plan", creating, "-o", "json", "--now", NOW))
     (after,) = by_kind(done, "DynamoCheckpoint")
     assert ("Ready", NOW, 12) == tuple(after["status"][key] for key in ("phase", "createdAt", "size"))
+
+
+def test_plan_names_a_device_that_is_refused(run):
+    obj = checkpoint(pod_template=template(container(resources={"limits": {"gpu.intel.com/xe": "1"}})))
+    pending = planned(run("plan", [obj], "-o", "json", "--now", NOW))["objects"]
+    (failed,) = planned(run("plan", pending, "-o", "json", "--now", NOW))["objects"]
+    assert "Failed" == failed["status"]["phase"]
+    assert "resources.limits[gpu.intel.com/xe]: Intel GPUs are not captured" in failed["status"]["message"]
 
 
 def test_plan_shows_a_diff_and_says_when_there_is_none(run):

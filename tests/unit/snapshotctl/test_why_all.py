@@ -97,6 +97,7 @@ def test_a_live_pod_shows_what_its_successor_would_meet(codes, unasked):
 
 RESOURCES, OF_POD = claiming()
 TWO = claim_template("gpus", exactly(count=2))
+MIG = claim_template("gpus", exactly(deviceClassName="mig.nvidia.com"))
 
 
 @pytest.mark.parametrize(
@@ -105,6 +106,7 @@ TWO = claim_template("gpus", exactly(count=2))
         pytest.param([], [TWO], id="there"),
         pytest.param(["ResourceClaimTemplate ns/gpus does not exist"], [TWO | {"metadata": OTHER}], id="missing"),
         pytest.param(["ResourceClaimTemplate ns/gpus could not be read"], [], id="not-in-the-file"),
+        pytest.param(["ns/gpus asks for devices of class mig.nvidia.com: MIG devices are not"], [MIG], id="refused"),
     ],
 )
 def test_missing_claim_templates_are_said_beside_the_decision(tmp_path, words, stored):

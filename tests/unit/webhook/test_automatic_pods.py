@@ -199,6 +199,18 @@ REFUSED = [
         "spec.nodeSelector[kubernetes.io/os] must be linux",
         id="windows-by-selector",
     ),
+    pytest.param(
+        auto_pod(worker(resources={"limits": {"nvidia.com/mig-1g.10gb": "1"}})),
+        Admission.ACCELERATOR_UNSUPPORTED,
+        "spec.containers[main].resources.limits[nvidia.com/mig-1g.10gb]: MIG devices are not captured",
+        id="mig",
+    ),
+    pytest.param(
+        auto_pod(worker("a"), worker("b", resources={"limits": {"google.com/tpu": "4"}})),
+        Admission.ACCELERATOR_UNSUPPORTED,
+        "spec.containers[b].resources.limits[google.com/tpu]",
+        id="the-one-with-the-device-is-the-target",
+    ),
     pytest.param(auto_pod(worker("a"), worker("b")), Admission.TARGETS_INVALID, "more than one container", id="which"),
     pytest.param(
         auto_pod(worker("a"), worker("b"), annotations={keys.ANN_TARGET_CONTAINERS: "a,b"}),

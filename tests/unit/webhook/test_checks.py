@@ -89,6 +89,13 @@ BAD_STORAGE = "storage: {pvc: {basePath: /a/../b}}"
             "",
             id="of-a-template",
         ),
+        pytest.param(
+            "accelerator-unsupported no-ready-signal checkpoint-requested",
+            auto_pod(container(resources={"limits": {"habana.ai/gaudi": "8"}})),
+            [],
+            "",
+            id="of-another-vendor",
+        ),
         pytest.param("checkpoint-requested", auto_pod(STOCK), [], "", id="its-capture-notes-what-the-image-runs"),
     ],
 )

@@ -207,6 +207,14 @@ UNSHAPED = [
         for field in ("hostPID", "hostNetwork", "hostIPC", "shareProcessNamespace")
     ),
     pytest.param(
+        Admission.ACCELERATOR_UNSUPPORTED,
+        "spec.containers[main].resources.limits[amd.com/gpu]: AMD GPUs are not captured",
+        opted_in(container(resources={"limits": {"amd.com/gpu": "1"}})),
+        [ready()],
+        "",
+        id="accelerator",
+    ),
+    pytest.param(
         Admission.POD_UNSUPPORTED,
         "mounts volume 'data' at /checkpoints",
         opted_in(container(volumeMounts=[{"name": "data", "mountPath": "/checkpoints"}])),

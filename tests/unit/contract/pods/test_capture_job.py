@@ -144,7 +144,7 @@ EACH = {"TORCH_NCCL_ENABLE_MONITORING": "0", "NCCL_SOCKET_IFNAME": "lo"}
         pytest.param({}, {}, "", {}, id="none"),
         pytest.param({"nvidia.com/gpu": "1"}, {}, "", EACH, id="one"),
         pytest.param({"nvidia.com/gpu": "2"}, {}, "", EACH | SEVERAL, id="two"),
-        pytest.param({"nvidia.com/mig-1g.10gb": 2}, {}, "", EACH | SEVERAL, id="two-mig-slices"),
+        pytest.param({"nvidia.com/gpu.shared": 2}, {}, "", EACH | SEVERAL, id="two-time-slices"),
         pytest.param(
             {"nvidia.com/gpu": "2"},
             {"NCCL_P2P_DISABLE": "0"},

@@ -160,6 +160,26 @@ def test_gpu_memory_service_is_refused():
     )
 
 
+def test_another_vendors_device_is_refused_before_any_job():
+    amd = template(container(resources={"limits": {"amd.com/gpu": 1}}))
+    planned = step(pending(pod_template=amd))
+    again = step(labelled(status=planned.status, pod_template=amd))
+
+    assert () == planned.actions
+    assert "Failed" == planned.status["phase"]
+    assert "AcceleratorUnsupported" == condition_in(planned.status, "JobCreated")["reason"]
+    assert "resources.limits[amd.com/gpu]: AMD GPUs are not captured" in planned.status["message"]
+    assert again.status is None
+
+
+def test_a_corrected_template_is_tried_again():
+    failed = step(pending(pod_template=template(container(resources={"limits": {"amd.com/gpu": 1}})))).status
+    obj = labelled(status=failed, pod_template=template(container(resources={"limits": {"nvidia.com/gpu": 1}})))
+    obj["metadata"]["generation"] = 2
+
+    assert "Creating" == step(obj).status["phase"]
+
+
 RESOURCES, OF_POD = claiming()
 CLAIMS = template(container(resources=RESOURCES), **OF_POD)
 TWO = {"gpus": claim_template("gpus", exactly(count=2))}
@@ -178,6 +198,15 @@ def test_a_worker_that_claims_several_gpus_gets_their_environment(several, templ
     (target,) = action.job["spec"]["template"]["spec"]["containers"]
 
     assert several == ("NCCL_P2P_DISABLE" in {entry["name"] for entry in target["env"]})
+
+
+def test_a_claim_for_parts_of_a_gpu_is_refused_before_any_job():
+    templates = {"gpus": claim_template("gpus", exactly(deviceClassName="mig.nvidia.com"))}
+    planned = step(pending(pod_template=CLAIMS), claim_templates=templates)
+
+    assert () == planned.actions
+    assert "AcceleratorUnsupported" == condition_in(planned.status, "JobCreated")["reason"]
+    assert "ResourceClaimTemplate gpus asks for devices of class mig.nvidia.com" in planned.status["message"]
 
 
 def test_a_missing_claim_template_is_named_and_waited_for():
