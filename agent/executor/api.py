@@ -125,6 +125,16 @@ class ExecutionResult:
     """Of a captured container's image; None if it could not be read."""
 
 
+@dataclass(frozen=True)
+class NodeGpus:
+    """The GPUs of this node."""
+
+    models: tuple[str, ...]
+    """One for each GPU."""
+    driver: str
+    """Version of the kernel driver."""
+
+
 class Engine(Protocol):
     """Captures and restores containers of this node. Never raises: every failure is an ExecutionResult."""
 
@@ -153,4 +163,8 @@ class Engine(Protocol):
 
     async def check(self) -> tuple[str, ...]:
         """Return what keeps this node from capturing or restoring; empty when it can."""
+        ...
+
+    async def gpus(self) -> NodeGpus | None:
+        """Return the node's GPUs; None if the agent finds no driver, or the driver does not answer."""
         ...

@@ -26,6 +26,7 @@ from agent.executor.api import (
     ImageConfigRequest,
     LookRequest,
     LookResult,
+    NodeGpus,
     RejectRequest,
     RestoreRequest,
 )
@@ -100,6 +101,20 @@ class NodeEngine:
     async def check(self) -> tuple[str, ...]:
         """See ``api.Engine``."""
         return await asyncio.get_running_loop().run_in_executor(self._claims, self._problems)
+
+    async def gpus(self) -> NodeGpus | None:
+        """See ``api.Engine``."""
+        return await asyncio.get_running_loop().run_in_executor(self._claims, self._gpus)
+
+    def _gpus(self) -> NodeGpus | None:
+        gpus = self._environment.gpus
+        try:
+            driver = gpus.driver()
+            models = tuple(device.model for device in gpus.devices())
+        except SnapshotError as error:
+            logger.warning("the node's GPUs cannot be listed: %s", error)
+            return None
+        return NodeGpus(models, driver.version) if driver is not None and models else None
 
     def _problems(self) -> tuple[str, ...]:
         problems = []

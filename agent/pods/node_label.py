@@ -1,15 +1,18 @@
-"""The node's label ``nvidia.com/snapshot-node=ready``: captures and shaped pods may land here.
+"""The node's labels: ``nvidia.com/snapshot-node=ready``, and what GPUs and driver the agent has found.
 
-The label says that a shaped pod can start on this node and will be served. It stays when the agent ends: workers then
-start cold after standby's five seconds, while a missing label would keep them from starting at all.
+The first says that a shaped pod can start on this node and will be served. It stays when the agent ends: workers then
+start cold after standby's five seconds, while a missing label would keep them from starting at all. The others are for
+people and for node selectors: a GPU worker comes back only on the models and the driver that it was captured on.
 """
 
 import asyncio
 import logging
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NoReturn
 
-from agent.executor.api import Engine
+from agent.executor.api import Engine, NodeGpus
 from contract.api import keys
 from contract.api.checkpoint import labels_of
 from kube.api import KubeClient, Object
@@ -20,11 +23,31 @@ from kube.resources import NODES, PODS
 CHECK_SECONDS: Final = 30.0
 FIRST_CHECKS: Final = 1.0
 """Seconds between looks as long as the node is not ready: an installation waits for it."""
+LONGEST_VALUE: Final = 63
+"""Characters of a label's value, by Kubernetes' rule."""
 logger = logging.getLogger(__name__)
 
 
+def label_value(text: str) -> str:
+    """Write a text in the letters of a label's value; empty if nothing is left."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("._-")[:LONGEST_VALUE].rstrip("._-")
+
+
+def gpu_labels(gpus: NodeGpus | None) -> Mapping[str, str | None]:
+    """Return the labels that say what GPUs a node has; None: the label is not there."""
+    if gpus is None:
+        return dict.fromkeys((keys.LABEL_GPU_MODEL, keys.LABEL_GPU_COUNT, keys.LABEL_GPU_DRIVER))
+    models = set(gpus.models)
+    model = keys.GPU_MODELS_DIFFER if len(models) > 1 else label_value("".join(models))
+    return {
+        keys.LABEL_GPU_MODEL: model or None,
+        keys.LABEL_GPU_COUNT: str(len(gpus.models)),
+        keys.LABEL_GPU_DRIVER: label_value(gpus.driver) or None,
+    }
+
+
 class NodeLabel:
-    """Keeps the label true to what the node can do.
+    """Keeps the labels true to what the node can do and has.
 
     Args:
         kube: the API server.
@@ -59,23 +82,30 @@ class NodeLabel:
             await asyncio.sleep(CHECK_SECONDS if done else FIRST_CHECKS)
 
     async def settle(self) -> bool:
-        """Check once and write the label if it differs; return whether the node is ready and labelled so."""
+        """Check once and write the labels that differ; return whether the node is ready and labelled so."""
         problems = await self._engine.check()
         if self._profile is not None and not self._profile.is_file():
             problems = (*problems, f"seccomp profile {self._profile} is not there; put it there, or set seccomp.deploy")
         try:
-            await self._label(None if problems else keys.NODE_READY_VALUE)
+            await self._label({keys.LABEL_NODE_READY: None if problems else keys.NODE_READY_VALUE})
             await self._report(problems)
         except KubeError as error:
             logger.warning("node %s: label not written: %s", self._node, error)
             return False
+        await self._label_gpus()
         return not problems
 
-    async def _label(self, wanted: str | None) -> None:
-        node = await self._kube.get(NODES, self._node)
-        if labels_of(node).get(keys.LABEL_NODE_READY) != wanted:
-            body = {"metadata": {"labels": {keys.LABEL_NODE_READY: wanted}}}
-            await self._kube.patch(NODES, self._node, body)
+    async def _label_gpus(self) -> None:
+        """Write them apart: a policy of an earlier release refuses them, and the node is ready all the same."""
+        try:
+            await self._label(gpu_labels(await self._engine.gpus()))
+        except KubeError as error:
+            logger.warning("node %s: labels of its GPUs not written: %s", self._node, error)
+
+    async def _label(self, wanted: Mapping[str, str | None]) -> None:
+        labels = labels_of(await self._kube.get(NODES, self._node))
+        if changed := {key: value for key, value in wanted.items() if labels.get(key) != value}:
+            await self._kube.patch(NODES, self._node, {"metadata": {"labels": changed}})
 
     async def _report(self, problems: tuple[str, ...]) -> None:
         """Say what changed, on the agent's pod: Events about nodes belong to a namespace that is not ours."""

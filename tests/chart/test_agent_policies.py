@@ -80,25 +80,43 @@ def agent(agents):
     return agents[0]
 
 
-def test_an_agent_labels_its_own_node(release, nodes, agent):
-    until(lambda: agent.patch("node", nodes[0], READY))
+@pytest.mark.parametrize("label", keys.NODE_LABELS)
+def test_an_agent_labels_its_own_node(release, nodes, agent, label):
+    until(lambda: agent.patch("node", nodes[0], {"metadata": {"labels": {label: "ready"}}}))
     found = release.kubectl.json("get", "node", nodes[0])["metadata"]["labels"]
 
-    assert "ready" == found[keys.LABEL_NODE_READY]
-    agent.patch("node", nodes[0], {"metadata": {"labels": {keys.LABEL_NODE_READY: None}}})
+    assert "ready" == found[label]
+    agent.patch("node", nodes[0], {"metadata": {"labels": {label: None}}})
+    assert label not in release.kubectl.json("get", "node", nodes[0])["metadata"]["labels"]
 
 
 @pytest.mark.parametrize(
     ("message", "which", "body"),
     [
         pytest.param("only the node that it runs on", 1, READY, id="another-node"),
-        pytest.param("only the label", 0, {"metadata": {"labels": {"role": "x"}}}, id="another-label"),
         pytest.param(
-            "only the label", 0, {"metadata": {"labels": {"kubernetes.io/hostname": None}}}, id="label-removed"
+            "only the node that it runs on",
+            1,
+            {"metadata": {"labels": {keys.LABEL_GPU_DRIVER: "580.159.04"}}},
+            id="gpus-of-another-node",
         ),
-        pytest.param("only the label", 0, {"metadata": {"annotations": {"a": "b"}}}, id="annotation"),
-        pytest.param("only the label", 0, {"spec": {"unschedulable": True}}, id="cordon"),
-        pytest.param("only the label", 0, {"spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}}, id="taint"),
+        pytest.param("only the labels", 0, {"metadata": {"labels": {"role": "x"}}}, id="another-label"),
+        pytest.param(
+            "only the labels", 0, {"metadata": {"labels": {"nvidia.com/snapshot-gpu-x": "1"}}}, id="a-label-like-ours"
+        ),
+        pytest.param("only the labels", 0, {"metadata": {"labels": {"nvidia.com/gpu.present": "true"}}}, id="others"),
+        pytest.param(
+            "only the labels",
+            0,
+            {"metadata": {"labels": {keys.LABEL_GPU_COUNT: "1", "role": "x"}}},
+            id="another-label-beside-ours",
+        ),
+        pytest.param(
+            "only the labels", 0, {"metadata": {"labels": {"kubernetes.io/hostname": None}}}, id="label-removed"
+        ),
+        pytest.param("only the labels", 0, {"metadata": {"annotations": {"a": "b"}}}, id="annotation"),
+        pytest.param("only the labels", 0, {"spec": {"unschedulable": True}}, id="cordon"),
+        pytest.param("only the labels", 0, {"spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}}, id="taint"),
     ],
 )
 def test_an_agent_may_change_nothing_else_of_a_node(nodes, agent, message, which, body):

@@ -17,6 +17,7 @@ from demo.kubectl import Kubectl
 from demo.platform import Platform
 from tests.support import stand_in_cuda
 from tests.support.fixtures import node
+from tests.support.waiting import until
 
 GPU = "nvidia.com/gpu"
 ROOT = "/opt/stand-in-driver"
@@ -122,6 +123,16 @@ def test_the_story_is_in_describe(gpus: Kubectl, clean: str):
     pod(gpus, clean, clean)
     node.await_answer(gpus, clean)
     node.described(gpus, "pod", clean, "RestoreSucceeded")
+
+
+def test_the_node_is_labelled_with_what_the_agent_found(gpus: Kubectl, embedded_cluster: Cluster):
+    name = embedded_cluster.node(1).name
+    wanted = {keys.LABEL_GPU_MODEL: "Stand-in-GPU", keys.LABEL_GPU_COUNT: "1", keys.LABEL_GPU_DRIVER: "580.0.1"}
+
+    def labels():
+        return json.loads(gpus("get", "node", name, "-o", "json"))["metadata"]["labels"]
+
+    until(lambda: wanted.items() <= labels().items(), "labels of the GPUs")
 
 
 def test_the_agent_says_which_driver_it_found(gpus: Kubectl):

@@ -163,10 +163,11 @@ class Said:
 class ScriptedEngine:
     """Answers from *outcomes* in order, the last one for ever; each answer takes *seconds*."""
 
-    def __init__(self, *outcomes, seconds=0.0, problems=()):
+    def __init__(self, *outcomes, seconds=0.0, problems=(), node_gpus=None):
         self.outcomes = list(outcomes)
         self.seconds = seconds
         self.problems = problems
+        self.node_gpus = node_gpus
         self.orders = []
 
     async def _answer(self, request):
@@ -178,6 +179,9 @@ class ScriptedEngine:
 
     async def check(self):
         return self.problems
+
+    async def gpus(self):
+        return self.node_gpus
 
 
 class Stage:

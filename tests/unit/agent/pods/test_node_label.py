@@ -1,8 +1,13 @@
-"""The node's label says whether shaped pods can start here."""
+"""The node's labels say whether shaped pods can start here, and what GPUs it has."""
+
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from agent.pods.node_label import NodeLabel
+from agent.executor.api import NodeGpus
+from agent.pods.node_label import NodeLabel, gpu_labels, label_value
 from contract.api import keys
 from kube.errors import ForbiddenError
 from tests.support.builders.agent import RecordingKube, Said, ScriptedEngine
@@ -28,8 +33,8 @@ def profile(tmp_path):
     return path
 
 
-def mark(kube, said, problems=(), profile=None):
-    return NodeLabel(kube, said, "node-1", OWN, ScriptedEngine(None, problems=problems), profile)
+def mark(kube, said, problems=(), profile=None, node_gpus=None):
+    return NodeLabel(kube, said, "node-1", OWN, ScriptedEngine(None, problems=problems, node_gpus=node_gpus), profile)
 
 
 @pytest.mark.parametrize(
@@ -85,3 +90,54 @@ def test_a_label_that_cannot_be_written_is_tried_again(profile):
 
     assert not run(found.settle())
     assert run(found.settle())
+
+
+H100, H200 = "NVIDIA H100 80GB HBM3", "NVIDIA H200"
+
+
+def labels_for(model, count, driver):
+    return {keys.LABEL_GPU_MODEL: model, keys.LABEL_GPU_COUNT: count, keys.LABEL_GPU_DRIVER: driver}
+
+
+@pytest.mark.parametrize(
+    ("expected", "gpus"),
+    [
+        pytest.param(labels_for(None, None, None), None, id="no-driver"),
+        pytest.param(labels_for("NVIDIA-H100-80GB-HBM3", "1", "580.159.04"), NodeGpus((H100,), "580.159.04"), id="one"),
+        pytest.param(labels_for("NVIDIA-H200", "8", "580.159.04"), NodeGpus((H200,) * 8, "580.159.04"), id="eight"),
+        pytest.param(labels_for("several-models", "2", "570.1"), NodeGpus((H100, H200), "570.1"), id="two-models"),
+        pytest.param(labels_for(None, "1", None), NodeGpus(("??",), "??"), id="no-letter-is-left"),
+    ],
+)
+def test_what_the_labels_say_of_gpus(expected, gpus):
+    assert expected == gpu_labels(gpus)
+
+
+@given(st.text(max_size=100))
+def test_every_text_becomes_a_value_that_the_api_server_takes(text):
+    assert re.fullmatch(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?", label_value(text))
+    assert len(label_value(text)) <= 63
+
+
+def test_labels_of_gpus_come_and_go_with_the_driver(profile):
+    kube = world("ready")
+    found = mark(kube, Said(), (), profile, NodeGpus((H100,), "580.159.04"))
+    engine = found._engine
+
+    assert run(found.settle())
+    assert "580.159.04" == kube.objects["Node", "node-1"]["metadata"]["labels"][keys.LABEL_GPU_DRIVER]
+    run(found.settle())
+    assert 1 == len(kube.patches)
+    engine.node_gpus = None
+    run(found.settle())
+    assert {"kubernetes.io/os", keys.LABEL_NODE_READY} == set(kube.objects["Node", "node-1"]["metadata"]["labels"])
+
+
+def test_a_node_is_ready_though_the_labels_of_its_gpus_are_refused(profile):
+    kube = world("ready")
+
+    async def refuse(*_, **__):
+        raise ForbiddenError(403, "Forbidden", "policy of an earlier release")
+
+    kube.patch = refuse
+    assert run(mark(kube, Said(), (), profile, NodeGpus((H100,), "580.159.04")).settle())
