@@ -17,7 +17,7 @@ VLLM_HOME ?= /opt/vllm-kit
 
 .PHONY: help
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.installed: requirements.lock
 	@command -v $(PYTHON) >/dev/null || { echo "python3 is missing: apt-get install python3 python3-venv" >&2; exit 1; }
@@ -57,6 +57,12 @@ test-node: setup ## on a whole cluster: kubelet, containerd, CRIU
 .PHONY: test-gpu
 test-gpu: ## on a real card, as root: needs the driver, a PYTHON with PyTorch and pytest, and build/gpu-kit
 	@SNAPSHOT_TEST_KIT=$(GPU_KIT) PYTHONPATH=.:sdk:$(GPU_KIT)/site $(GPU_PYTEST) tests/gpu $(PYTEST_ARGS)
+
+.PHONY: test-gpu-2
+test-gpu-2: ## of test-gpu those for two cards: several devices, NCCL, another card; on a machine that has them
+	@[ "$$(ls -d /dev/nvidia[0-9]* 2>/dev/null | wc -l)" -ge 2 ] || { echo "two cards are needed: /dev/nvidia[0-9]* names fewer" >&2; exit 1; }
+	@SNAPSHOT_TEST_KIT=$(GPU_KIT) PYTHONPATH=.:sdk:$(GPU_KIT)/site $(GPU_PYTEST) tests/gpu/test_workers_on_a_card.py \
+		-k TwoCards $(PYTEST_ARGS)
 
 .PHONY: gpu-kit
 gpu-kit: setup ## what test-gpu needs, made where registries can be reached: criu, runc, standby, wheels for GPU_PYTHON

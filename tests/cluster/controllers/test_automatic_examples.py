@@ -1,4 +1,4 @@
-"""The files of examples/automatic, applied as they are; what needs no kubelet is seen here."""
+"""The files of examples/automatic and examples/gpu, applied as they are; what needs no kubelet is seen here."""
 
 import copy
 from pathlib import Path
@@ -11,21 +11,22 @@ from contract.config.values import load_values
 from kube.resources import DEPLOYMENTS, JOBS, PODS, SERVICES, STATEFUL_SETS, Resource
 from tests.support.fixtures import workload as shop
 from tests.support.fixtures.workload import Workloads, gated, note
+from tests.support.waiting import eventually
 
-EXAMPLES = Path(__file__).parents[3] / "examples" / "automatic"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 LEADER_WORKER_SETS = Resource("leaderworkerset.x-k8s.io", "v1", "leaderworkersets", "LeaderWorkerSet")
 RESOURCES = {each.kind: each for each in (DEPLOYMENTS, JOBS, PODS, SERVICES, STATEFUL_SETS, LEADER_WORKER_SETS)}
 
 
-def documents(name):
-    return list(yaml.safe_load_all((EXAMPLES / name).read_text()))
+def documents(name, folder="automatic"):
+    return list(yaml.safe_load_all((EXAMPLES / folder / name).read_text()))
 
 
 class Examples(Workloads):
     """A namespace in which the files are applied."""
 
-    async def apply_file(self, name):
-        for body in documents(name):
+    async def apply_file(self, name, folder="automatic"):
+        for body in documents(name, folder):
             await self.apply(RESOURCES[body["kind"]], body)
 
 
@@ -59,6 +60,29 @@ async def test_each_file_asks_for_a_checkpoint(scene, name, app, code, count, wo
     if code == "held":
         gone = await scene.lifted("checkpoint-ready", count)
         assert {pod["metadata"]["uid"] for pod in found} == {pod["metadata"]["uid"] for pod in gone}
+
+
+async def test_the_gpu_example_gets_a_capture_job_with_its_gpu(scene):
+    scene.app = "vllm"
+    await scene.apply_file("vllm.yaml", "gpu")
+    await scene.pods_with("checkpoint-requested", 1)
+    (made,) = await scene.made()
+    assert "Deployment/vllm" == made["metadata"]["annotations"][keys.ANN_WORKLOAD]
+    job = await eventually(lambda: capture_job(scene, made), "the capture Job")
+    (target,) = job["spec"]["template"]["spec"]["containers"]
+    environment = {each["name"]: each.get("value") for each in target["env"]}
+    assert "1" == target["resources"]["limits"]["nvidia.com/gpu"]
+    assert ("spawn", "lo") == (environment["VLLM_WORKER_MULTIPROC_METHOD"], environment["NCCL_SOCKET_IFNAME"])
+    assert "NCCL_P2P_DISABLE" not in environment
+
+
+async def capture_job(scene, checkpoint):
+    """The Job that the controller has made of it."""
+    found = await scene.kube.list(JOBS, scene.namespace)
+    owned = (
+        job for job in found.items if job["metadata"]["ownerReferences"][0]["uid"] == checkpoint["metadata"]["uid"]
+    )
+    return next(owned, None)
 
 
 def definition():
@@ -126,7 +150,7 @@ async def test_the_groups_of_a_leader_worker_set(scene, workload_plane):
 
 
 def test_the_values_are_good():
-    values = load_values((EXAMPLES / "values-wait.yaml").read_text())
+    values = load_values((EXAMPLES / "automatic" / "values-wait.yaml").read_text())
 
     assert ("WaitForCheckpoint", 1800) == (values.startup_policy, values.wait_timeout_seconds)
 

@@ -66,6 +66,17 @@ def job(*conditions, source="true", **notes):
     }
 
 
+def test_the_gpu_phases_of_a_capture_have_series_of_their_own(scene):
+    seconds = {"gpu-lock": 0.25, "gpu-checkpoint": 2.5, "dump": 4, "proof": 3, "total": 10}
+    scene.sees(job())
+    done = job(("Complete", ""), ANN_CHECKPOINT_STATUS="completed", ANN_CAPTURE_REPORT=REPORT | {"seconds": seconds})
+    scene.sees(done)
+    found = {phase: scene.value("snapshot_capture_phase_seconds_sum", phase=phase) for phase in seconds}
+
+    assert seconds == found
+    assert 0 == scene.value("snapshot_capture_phase_seconds_sum", phase="other")
+
+
 def test_a_capture_that_went_well(scene):
     scene.sees(job())
     scene.sees(job(ANN_CHECKPOINT_STATUS="completed", ANN_CAPTURE_REPORT=REPORT))

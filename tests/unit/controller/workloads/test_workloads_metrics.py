@@ -69,6 +69,14 @@ def test_a_good_restore_is_counted_with_its_seconds_and_bytes(registry, metrics)
     assert {"criu": 0.2, "other": 0.5, "total": 0.9, "open": 0} == sums
 
 
+def test_the_gpu_phase_of_a_restore_has_a_series_of_its_own(registry, metrics):
+    assert 0 == registry.get_sample_value("snapshot_restore_phase_seconds_sum", {"phase": "gpu-restore"})
+    metrics.restored(report(**{"gpu-restore": 1.25}, total=4))
+
+    assert 1.25 == registry.get_sample_value("snapshot_restore_phase_seconds_sum", {"phase": "gpu-restore"})
+    assert 0 == registry.get_sample_value("snapshot_restore_phase_seconds_sum", {"phase": "other"})
+
+
 def test_a_failed_restore_is_counted_by_reason_alone(registry, metrics):
     metrics.restored(report(AgentReason.RESTORE_FAILED.value, total=3))
 
