@@ -39,6 +39,8 @@ def _other_vendor(device: str, resources: str, *classes: str) -> Accelerator:
     )
 
 
+OF_CLASS: Final = "deviceclass.resource.kubernetes.io/"
+"""Kubernetes' own prefix of a resource name by which a pod asks for a device of a class, without a claim."""
 UNSUPPORTED: Final = (
     Accelerator(
         "MIG devices",
@@ -61,6 +63,8 @@ def named_by_resource(name: str) -> Accelerator | None:
     """Return the device that a resource name is for; None if it is none of the table."""
     if "/" not in name:
         return None
+    if name.startswith(OF_CLASS):
+        return named_by_class(name.removeprefix(OF_CLASS))
     return next((each for each in UNSUPPORTED if each.resources.fullmatch(name)), None)
 
 

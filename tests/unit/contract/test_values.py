@@ -56,6 +56,21 @@ webhook: {timeoutSeconds: 31}
         pytest.param(
             "automatic: {inject: 'no'}", "automatic.inject: input should be a valid boolean", id="automatic-inject"
         ),
+        pytest.param(
+            "gpu: {deniedDrivers: [{versions: 570.x, reason: x, report: a/b#1}]}",
+            "gpu.deniedDrivers[0].versions: string should match",
+            id="denied-driver-version",
+        ),
+        pytest.param(
+            "gpu: {deniedDrivers: [{versions: '570.*', reason: x, report: heard it}]}",
+            "gpu.deniedDrivers[0].report: string should match",
+            id="denied-driver-report",
+        ),
+        pytest.param(
+            "gpu: {deniedDrivers: [{versions: '570.*', report: a/b#1}]}",
+            "gpu.deniedDrivers[0].reason: field required",
+            id="denied-driver-reason",
+        ),
         pytest.param("runtime: {type: docker}", "runtime.type: input should be 'containerd' or 'crio'", id="runtime"),
         pytest.param("storage: {pvc: {basePath: tmp}}", "storage.pvc.basePath: string should match", id="relative"),
         pytest.param("waitTimeout: soon", "waitTimeout: string should match", id="duration"),

@@ -59,6 +59,13 @@ def test_what_the_next_start_would_meet_again_is_not_tried_again(reason):
     assert "criu: no; another start would end the same way" in planned.status["message"]
 
 
+def test_a_denied_driver_is_tried_again_because_another_node_may_have_another():
+    notes = FAILED["metadata"]["annotations"] | {keys.ANN_CAPTURE_REPORT: json.dumps({"reason": "gpu-driver-denied"})}
+    planned = step(capturing(), job=job(annotations=notes))
+
+    assert "RetryScheduled" == condition_in(planned.status, "Ready")["reason"]
+
+
 def test_a_failed_attempt_waits_for_the_next_and_says_so():
     planned = step(capturing(), job=FAILED)
 
