@@ -161,6 +161,10 @@ class Engine(Protocol):
         """Say what is in the way of a capture of a running container, standby in it or not."""
         ...
 
+
+class NodeView(Protocol):
+    """What this node is and can do."""
+
     async def check(self) -> tuple[str, ...]:
         """Return what keeps this node from capturing or restoring; empty when it can."""
         ...

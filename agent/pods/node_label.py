@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NoReturn
 
-from agent.executor.api import Engine, NodeGpus
+from agent.executor.api import NodeGpus, NodeView
 from contract.api import keys
 from contract.api.checkpoint import labels_of
 from kube.api import KubeClient, Object
@@ -64,7 +64,7 @@ class NodeLabel:
         recorder: Recorder,
         node: str,
         own_pod: tuple[str, str],
-        engine: Engine,
+        engine: NodeView,
         profile: Path | None,
     ) -> None:
         self._kube = kube
