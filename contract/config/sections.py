@@ -19,6 +19,10 @@ AbsolutePath = Annotated[str, Field(pattern=r"^(/[^/]+)+$")]
 Duration = Annotated[str, Field(pattern=r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$", min_length=2)]
 EnvironmentName = Annotated[str, Field(pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")]
 ImageText = Annotated[str, Field(pattern=r"^\S*$")]
+LabelKey = Annotated[
+    str,
+    Field(max_length=317, pattern=r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?/)?[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?$"),
+]
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
 NodeAffinityMode = Literal["Required", "Preferred", "None"]
 VolumeAccess = Literal["ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"]
@@ -430,6 +434,9 @@ class Capture(Section):
         default="Restore", description="What makes an artifact Ready: restored once where it was captured, or read."
     )
     gpu_environment: GpuEnvironment = GpuEnvironment()
+    keep_labels: list[LabelKey] = Field(
+        default=[], description="Label keys of pod templates that capture pods keep; all others are left out."
+    )
 
 
 class OperatorClaim(Section):

@@ -19,6 +19,7 @@ from contract.api.states import ReadySignal
 from contract.config.storage import BadIdError, check_id
 from contract.pods import common
 from contract.pods.canary import CanaryError, canary_call
+from contract.pods.capture_metadata import pod_metadata, write_out_labels
 from contract.pods.injected_tools import Tools, file_probe, tools_for
 from contract.pods.template_hash import OUR_ENVIRONMENT
 
@@ -34,56 +35,6 @@ MAX_JOB_NAME: Final = 63
 """The Job's name becomes a label value on its pods."""
 _SPEC: Final = "spec.job.podTemplateSpec.spec"
 
-GENERATED_LABELS: Final = frozenset(
-    {
-        "pod-template-hash",
-        "controller-revision-hash",
-        "pod-template-generation",
-        "controller-uid",
-        "job-name",
-        "batch.kubernetes.io/controller-uid",
-        "batch.kubernetes.io/job-name",
-        "batch.kubernetes.io/job-completion-index",
-        "statefulset.kubernetes.io/pod-name",
-        "apps.kubernetes.io/pod-index",
-        "leaderworkerset.sigs.k8s.io/worker-index",
-    }
-)
-"""Labels that controllers put on the pods they own: with them, that owner would adopt or count the capture pod."""
-
-_RESTORE_LABELS: Final = frozenset({keys.LABEL_IS_RESTORE_TARGET, keys.LABEL_RESTORE})
-_RESTORE_ANNOTATIONS: Final = frozenset(
-    {
-        keys.ANN_RESTORE_CANDIDATE,
-        keys.ANN_CHECKPOINT_NAME,
-        keys.ANN_RESTORE_FROM,
-        keys.ANN_STARTUP_POLICY,
-        keys.ANN_ADMISSION,
-        keys.ANN_CHECKPOINT_STATUS,
-        keys.ANN_RESTORE_REPORT,
-        keys.ANN_IMAGE_POLICY,
-        keys.ANN_POLICY,
-        keys.ANN_STORAGE_TYPE,
-        keys.ANN_STORAGE_BASE_PATH,
-        keys.ANN_TEMPLATE_HASH,
-        keys.ANN_GATE,
-        keys.ANN_REQUEST,
-    }
-)
-_RESTORE_PREFIXES: Final = (
-    keys.ANN_RESTORE_STATUS_PREFIX,
-    keys.ANN_RESTORE_CONTAINER_ID_PREFIX,
-    keys.ANN_ORIGINAL_IMAGE_PREFIX,
-)
-
-MESH_LABELS: Final = {"sidecar.istio.io/inject": "false"}
-MESH_ANNOTATIONS: Final = {
-    "sidecar.istio.io/inject": "false",
-    "linkerd.io/inject": "disabled",
-    "kuma.io/sidecar-injection": "disabled",
-    "consul.hashicorp.com/connect-inject": "false",
-}
-"""A mesh proxy never ends, so the Job would not either; and its redirects would be captured."""
 MESH_CONTAINERS: Final = frozenset(
     {
         "istio-proxy",
@@ -105,9 +56,13 @@ _DROPPED: Final = (
     "priorityClassName",
     "preemptionPolicy",
     "schedulingGates",
+    "topologySpreadConstraints",
+    "activeDeadlineSeconds",
     "ephemeralContainers",
 )
-"""A capture waits its turn, anywhere, and never preempts the workers it is made for; no new pod may have the last."""
+"""A capture waits its turn, anywhere, and never preempts the workers it is made for; its Job has a deadline of its own;
+no new pod may have the last."""
+_HOST_PORT: Final = ("hostPort", "hostIP")
 
 
 class InvalidTemplateError(ValueError):
@@ -202,10 +157,12 @@ def _pod_template(
     _refuse(checkpoint, spec, target)
     _refuse_accelerators(spec, target, templates)
     _shape_pod(spec, target, values)
+    _as_no_replica(spec, ckpt.labels_of(template))
     _shape_target(checkpoint, spec, target, values, gpus)
     if storage.in_pod:
         _mount_storage(spec, target, storage)
-    return {"metadata": _pod_metadata(checkpoint, *artifact, storage), "spec": spec}
+    metadata = pod_metadata(checkpoint, *artifact, storage, values.capture.keep_labels)
+    return {"metadata": metadata, "spec": spec}
 
 
 def _target(checkpoint: Mapping[str, Any], spec: Mapping[str, Any]) -> Json:
@@ -265,7 +222,9 @@ def _shape_pod(spec: Json, target: Json, values: Values) -> None:
     if not values.checkpoint.seccomp.disabled:
         profile = {"type": "Localhost", "localhostProfile": values.checkpoint.seccomp.profile}
         spec["securityContext"] = {**(spec.get("securityContext") or {}), "seccompProfile": profile}
-    if affinity := common.on_ready_nodes(spec.get("affinity"), values.admission.node_affinity):
+    # On which nodes a worker can run counts for its capture; beside which pods replicas run does not.
+    own = {kind: said for kind, said in (spec.pop("affinity", None) or {}).items() if kind == "nodeAffinity"}
+    if affinity := common.on_ready_nodes(own, values.admission.node_affinity):
         spec["affinity"] = affinity
     beside = [c for c in spec["containers"] if c is not target and c.get("name") not in MESH_CONTAINERS]
     first = [c for c in spec.get("initContainers") or () if c.get("name") not in MESH_CONTAINERS]
@@ -274,6 +233,17 @@ def _shape_pod(spec: Json, target: Json, values: Values) -> None:
         spec["initContainers"] = inits
     else:
         spec.pop("initContainers", None)
+
+
+def _as_no_replica(spec: Mapping[str, Any], labels: Mapping[str, str]) -> None:
+    """Take out of all containers what a serving replica claims, and write out what they read of its labels."""
+    containers = [*spec["containers"], *(spec.get("initContainers") or ())]
+    for container in containers:
+        # A capture pod serves no client by its node, and the port is taken where a replica serves.
+        for port in container.get("ports") or ():
+            for field in _HOST_PORT:
+                port.pop(field, None)
+    write_out_labels(containers, labels)
 
 
 def _as_sidecar(container: Json) -> Json:
@@ -368,27 +338,3 @@ def _mount(spec: Json, target: Json, volume: Json, mount: Json) -> None:
 def _with(items: list[Json] | None, item: Json) -> list[Json]:
     present = list(items or ())
     return present if item in present else [*present, item]
-
-
-def _pod_metadata(checkpoint: Mapping[str, Any], checkpoint_id: str, version: str, storage: Storage) -> Json:
-    template = ckpt.template(checkpoint)
-    dropped = GENERATED_LABELS | _RESTORE_LABELS
-    kept = {key: value for key, value in ckpt.labels_of(template).items() if key not in dropped}
-    notes = {key: value for key, value in ckpt.annotations_of(template).items() if not _is_restore_note(key)}
-    signal = ckpt.ready_signal(checkpoint)
-    ours = {
-        keys.ANN_ARTIFACT_VERSION: version,
-        keys.ANN_TARGET_CONTAINERS: ckpt.job_target(checkpoint),
-        keys.ANN_CHECKPOINT: checkpoint["metadata"]["name"],
-        keys.ANN_READY_SIGNAL: signal.value,
-    }
-    if signal == ReadySignal.PROBE:
-        ours[keys.ANN_SETTLE_SECONDS] = str(ckpt.settle_seconds(checkpoint))
-    if storage.in_pod:
-        ours |= {keys.ANN_STORAGE_TYPE: "pvc", keys.ANN_STORAGE_BASE_PATH: storage.base_path}
-    source = {keys.LABEL_IS_SOURCE: "true", keys.LABEL_CHECKPOINT_ID: checkpoint_id}
-    return {"labels": {**kept, **MESH_LABELS, **source}, "annotations": {**notes, **MESH_ANNOTATIONS, **ours}}
-
-
-def _is_restore_note(key: str) -> bool:
-    return key in _RESTORE_ANNOTATIONS or key.startswith(_RESTORE_PREFIXES)

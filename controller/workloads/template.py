@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from contract.api import control_files, keys
 from contract.api.checkpoint import annotations_of, labels_of
-from contract.pods.capture_job import GENERATED_LABELS, MESH_CONTAINERS
+from contract.pods.capture_job import MESH_CONTAINERS
+from contract.pods.capture_metadata import GENERATED_LABELS
 from contract.pods.startup_gate import is_gate
 from contract.pods.template_hash import GROUP_ENVIRONMENT, OUR_ENVIRONMENT, OWNERS_WORDS, TOKEN_VOLUME_PREFIX
 from kube.api import Object

@@ -264,7 +264,6 @@ def test_nothing_routes_to_counts_or_favours_a_capture_pod():
     meta, spec = job["spec"]["template"]["metadata"], pod_of(job)
     assert {"labels", "annotations"} == meta.keys()
     assert {
-        "app": "web",
         "sidecar.istio.io/inject": "false",
         keys.LABEL_IS_SOURCE: "true",
         keys.LABEL_CHECKPOINT_ID: ID,
@@ -275,6 +274,67 @@ def test_nothing_routes_to_counts_or_favours_a_capture_pod():
     gone = {"nodeName", "priority", "priorityClassName", "preemptionPolicy", "schedulingGates", "initContainers"}
     assert not gone & spec.keys()
     assert [{"conditionType": "theirs"}, {"conditionType": keys.READINESS_GATE_SOURCE}] == spec["readinessGates"]
+
+
+def test_only_labels_that_the_installation_names_are_kept():
+    labels = {"app": "web", "egress": "hub", "pod-template-hash": "1", keys.LABEL_RESTORE: "auto"}
+    obj = checkpoint(pod_template=template(metadata={"labels": labels}))
+    keep = f"capture: {{keepLabels: [egress, absent, pod-template-hash, {keys.LABEL_RESTORE}]}}"
+    found = shape(obj, keep)["spec"]["template"]["metadata"]["labels"]
+    ours = {"sidecar.istio.io/inject": "false", keys.LABEL_IS_SOURCE: "true", keys.LABEL_CHECKPOINT_ID: ID}
+    assert {"egress": "hub"} | ours == found
+
+
+def test_monitors_do_not_find_a_capture_pod():
+    notes = {"prometheus.io/scrape": "true", "ad.datadoghq.com/main.checks": "{}", "mine": "1"}
+    obj = checkpoint(pod_template=template(metadata={"annotations": notes}))
+    assert {"mine"} == notes.keys() & shape(obj)["spec"]["template"]["metadata"]["annotations"].keys()
+
+
+def of_label(key):
+    return {"fieldRef": {"apiVersion": "v1", "fieldPath": f"metadata.labels['{key}']"}}
+
+
+def test_the_environment_has_the_labels_values_all_the_same():
+    """The pod lacks the labels, so a reference to one would be empty, and that is what would be captured."""
+    env = [
+        {"name": "TIER", "valueFrom": of_label("tier")},
+        {"name": "HASH", "valueFrom": of_label("pod-template-hash")},
+    ]
+    labels = {"tier": "gold", "pod-template-hash": "1"}
+    beside = container("logs", env=copy.deepcopy(env))
+    job = shape(checkpoint(pod_template=template(container(env=env), beside, metadata={"labels": labels})))
+    for each in (target_of(job), *pod_of(job)["initContainers"]):
+        assert {"name": "TIER", "value": "gold"} == named(each["env"], "TIER")
+        assert of_label("pod-template-hash") == named(each["env"], "HASH")["valueFrom"]
+
+
+def test_what_is_meant_for_serving_replicas_is_not_the_captures():
+    """A port of the node is taken where a replica serves; and a capture need not be beside or apart from one."""
+    ports = [{"containerPort": 8000, "name": "http", "hostPort": 18000, "hostIP": "127.0.0.1"}]
+    terms = [{"labelSelector": {"matchLabels": {"app": "web"}}, "topologyKey": "kubernetes.io/hostname"}]
+    beside = {"requiredDuringSchedulingIgnoredDuringExecution": terms}
+    gone = {"topologySpreadConstraints": [{"maxSkew": 1}], "activeDeadlineSeconds": 12}
+    kept = {"nodeSelector": {"gpu": "a"}, "tolerations": [{"operator": "Exists"}], "runtimeClassName": "nvidia"}
+    spec = pod_of(
+        shape(
+            checkpoint(
+                pod_template=template(
+                    container(ports=copy.deepcopy(ports)),
+                    container("logs", ports=copy.deepcopy(ports)),
+                    initContainers=[container("fetch", ports=copy.deepcopy(ports))],
+                    affinity={"podAntiAffinity": beside, "podAffinity": beside},
+                    **gone,
+                    **kept,
+                )
+            )
+        )
+    )
+    assert {"nodeAffinity"} == spec["affinity"].keys()
+    assert not gone.keys() & spec.keys()
+    assert kept.items() <= spec.items()
+    found = [each["ports"] for each in (*spec["containers"], *spec["initContainers"])]
+    assert [[{"containerPort": 8000, "name": "http"}]] * 3 == found
 
 
 def test_seccomp_keeps_the_other_fields_and_can_be_switched_off():
@@ -298,7 +358,7 @@ def test_required_affinity_goes_into_every_alternative():
         {"matchExpressions": [ZONE, READY]},
         {"matchFields": [ZONE], "matchExpressions": [READY]},
     ] == shaped
-    assert {} == spec["affinity"]["podAffinity"]
+    assert {"nodeAffinity"} == spec["affinity"].keys()
 
 
 def test_affinity_can_be_preferred_or_absent():
