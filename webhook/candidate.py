@@ -19,6 +19,7 @@ from contract.config.storage import BadIdError, Storage, StorageError, storage_f
 from contract.pods import common
 from contract.pods.injected_tools import EntrypointUnknownError, Tools, tools_for
 from contract.pods.restore_patch import Restore, restore_operations
+from contract.pods.systems import only_architecture
 from contract.pods.template_hash import automatic_id, automatic_name, only_target, worker_hash
 
 if TYPE_CHECKING:
@@ -231,6 +232,12 @@ class Candidate:
         noted = ((self.source.get("status") or {}).get("image") or {}).get("reference")
         written = str(self.captured.get("image") or "")
         return str(noted or self.values.placeholder.images.get(written, written))
+
+    @property
+    def captured_architecture(self) -> str:
+        """The architecture that was captured, or that the template can be captured on only; empty if it may be any."""
+        noted = ((self.source.get("status") or {}).get("image") or {}).get("architecture")
+        return str(noted or "") or only_architecture(ckpt.template(self.source).get("spec") or {})
 
     @lazy_property
     def artifact(self) -> tuple[str | None, str]:

@@ -15,6 +15,7 @@ from contract.api.states import Admission, Phase
 from contract.config.storage import BadIdError, StorageError
 from contract.pods import common
 from contract.pods.injected_tools import EntrypointUnknownError
+from contract.pods.systems import ARCHITECTURE_LABELS, excludes, other_system
 from contract.pods.template_hash import per_pod_identity
 from webhook.candidate import UNMET, Candidate
 
@@ -120,6 +121,10 @@ def _not_operator_stamped(candidate: Candidate) -> str | None:
         f"the pod is a restore candidate without label {', '.join(missing)}; outside a graph deployment use label "
         f"{keys.LABEL_RESTORE}={keys.RESTORE_BY_NAME} instead of the candidate annotation"
     )
+
+
+def _os_unsupported(candidate: Candidate) -> str | None:
+    return _field(other_system(candidate.spec))
 
 
 # Of an automatic pod, what would be captured is judged before it is asked for
@@ -272,6 +277,18 @@ def _storage_unavailable(candidate: Candidate) -> str | None:
     return None
 
 
+def _architecture_mismatch(candidate: Candidate) -> str | None:
+    """Refuse a pod for nodes of another architecture than the one that the checkpoint was, or will be, captured on."""
+    architecture = candidate.captured_architecture
+    field = excludes(candidate.spec, ARCHITECTURE_LABELS, architecture) if architecture else None
+    if field is None:
+        return None
+    return (
+        f"spec.{field} asks for nodes of another architecture than {architecture}, on which DynamoCheckpoint "
+        f"{candidate.name} is captured; restore from a checkpoint of the pod's own architecture, or correct the field"
+    )
+
+
 def _image_mismatch(candidate: Candidate) -> str | None:
     """Refuse a target that has neither the captured image nor one that the values map to it."""
     image, mapped = candidate.captured_image, candidate.values.placeholder.images
@@ -325,6 +342,7 @@ REQUEST_CHECKS: Final[tuple[Row, ...]] = (
     (Admission.NOT_OPTED_IN, _not_opted_in),
     (Admission.CHECKPOINT_NAME_MISSING, _checkpoint_name_missing),
     (Admission.NOT_OPERATOR_STAMPED, _not_operator_stamped),
+    (Admission.OS_UNSUPPORTED, _os_unsupported),
     (Admission.TARGETS_INVALID, _template_targets_invalid),
     (Admission.POD_UNSUPPORTED, _template_unsupported),
     (Admission.ACCELERATOR_UNSUPPORTED, _template_accelerator_unsupported),
@@ -343,6 +361,7 @@ SOURCE_CHECKS: Final[tuple[Row, ...]] = (
     (Admission.STORAGE_UNAVAILABLE, _storage_unavailable),
     (Admission.POD_UNSUPPORTED, _unsupported),
     (Admission.ACCELERATOR_UNSUPPORTED, _accelerator_unsupported),
+    (Admission.ARCHITECTURE_MISMATCH, _architecture_mismatch),
     (Admission.IMAGE_MISMATCH, _image_mismatch),
     (Admission.CHECKPOINT_REQUESTED, _requested_without_claim),
     (Admission.VOLUME_CLAIM_UNAVAILABLE, _volume_claim_unavailable),

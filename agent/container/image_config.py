@@ -17,6 +17,7 @@ from typing import Any, Final
 from agent.errors import ContainerError
 from contract.api.reports import ImageConfig
 from contract.api.states import AgentReason
+from contract.pods.systems import architecture_of
 from linux.proc import Mount
 
 DEFAULT_ROOTS: Final = ("/var/lib/containerd", "/var/lib/containers/storage")
@@ -33,7 +34,6 @@ _DIGEST: Final = re.compile(r"(?:^|@)(?:sha256:)?([0-9a-f]{64})$", re.ASCII)
 _ID: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _PLAIN: Final = re.compile(r"[A-Za-z0-9.]+", re.ASCII)
 _LAYERS: Final = ("/io.containerd.snapshotter.", "/overlay/")
-_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
 Json = dict[str, Any]
 
@@ -76,7 +76,7 @@ def _document(digest: str, places: list[Path]) -> Json:
 
 def _next(document: Json) -> str:
     """Return the digest that an index or a manifest leads to."""
-    architecture = _ARCHITECTURES.get(platform.machine(), platform.machine())
+    architecture = architecture_of(platform.machine())
     choices: list[Json] = [document["config"]] if "config" in document else document.get("manifests", [])
     for choice in choices:
         fitting = (choice.get("platform") or {}).get("architecture", architecture) == architecture

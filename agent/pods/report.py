@@ -7,6 +7,7 @@ Everything about one attempt is written in one patch, so no reader sees half of 
 import asyncio
 import json
 import logging
+import platform
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, Literal
@@ -20,6 +21,7 @@ from contract.api.preflight import report_of
 from contract.api.reports import ImageConfig
 from contract.api.states import AgentReason, CaptureStatus, RestoreStatus
 from contract.api.times import format_micro_time
+from contract.pods.systems import architecture_of
 from kube.api import KubeClient, Object
 from kube.errors import ConflictError, KubeError, NotFoundError, bounded
 from kube.recorder import Recorder
@@ -63,9 +65,11 @@ def capture_notes(job: Object, container: str, node: str, outcome: ExecutionResu
     """Return the annotations that say how the capture ended; None after a final report."""
     if selection.terminal(job):
         return None
+    report = _report(container, "captured" if outcome.ok else "failed", outcome)
+    report["architecture"] = architecture_of(platform.machine())
     notes = {
         keys.ANN_NODE: node,
-        keys.ANN_CAPTURE_REPORT: _json(_report(container, "captured" if outcome.ok else "failed", outcome)),
+        keys.ANN_CAPTURE_REPORT: _json(report),
         keys.ANN_CHECKPOINT_STATUS: (CaptureStatus.COMPLETED if outcome.ok else CaptureStatus.FAILED).value,
     }
     if outcome.ok:

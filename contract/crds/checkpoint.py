@@ -259,6 +259,8 @@ class CapturedImage(Open):
     cmd: Annotated[list[str], Field(json_schema_extra=LIST_ATOMIC)] | None = None
     user: str | None = None
     working_dir: str | None = None
+    architecture: str | None = None
+    """That of the node where it was captured, as ``kubernetes.io/arch`` has it; no other can restore it."""
     injected: bool | None = None
     """Whether the tools were brought into it; restored pods get them then, and only then, whatever the values say."""
 

@@ -21,6 +21,7 @@ from contract.pods import common
 from contract.pods.canary import CanaryError, canary_call
 from contract.pods.capture_metadata import pod_metadata, write_out_labels
 from contract.pods.injected_tools import Tools, file_probe, tools_for
+from contract.pods.systems import other_system
 from contract.pods.template_hash import OUR_ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ _DROPPED: Final = (
 """A capture waits its turn, anywhere, and never preempts the workers it is made for; its Job has a deadline of its own;
 no new pod may have the last."""
 _HOST_PORT: Final = ("hostPort", "hostIP")
+_OWN_RESTARTS: Final = ("restartPolicy", "restartPolicyRules")
+"""A container's own rules in place of the pod's; a capture is one attempt, and ends when the target has ended."""
 
 
 class InvalidTemplateError(ValueError):
@@ -187,7 +190,7 @@ def _refuse(checkpoint: Mapping[str, Any], spec: Mapping[str, Any], target: Mapp
         raise InvalidTemplateError(
             "spec.gpuMemoryService.enabled", "is not supported together with checkpoints; set it to false"
         )
-    if problem := common.unsupported(spec):
+    if problem := other_system(spec) or common.unsupported(spec):
         raise InvalidTemplateError(f"{_SPEC}.{problem[0]}", problem[1])
     _refuse_canary(ckpt.template(checkpoint), target)
     probes = target.get("startupProbe") or target.get("readinessProbe")
@@ -248,13 +251,15 @@ def _as_no_replica(spec: Mapping[str, Any], labels: Mapping[str, str]) -> None:
 
 def _as_sidecar(container: Json) -> Json:
     """Have a container run beside the target and end with it, without probes that might wait for the target."""
-    waits = ("startupProbe", "livenessProbe")
-    return {key: value for key, value in container.items() if key not in waits} | {"restartPolicy": "Always"}
+    dropped = ("startupProbe", "livenessProbe", *_OWN_RESTARTS)
+    return {key: value for key, value in container.items() if key not in dropped} | {"restartPolicy": "Always"}
 
 
 def _shape_target(checkpoint: Mapping[str, Any], spec: Json, target: Json, values: Values, gpus: int) -> None:
     target["image"] = ckpt.captured_image(checkpoint, values)
     directory = common.control_dir(target)
+    for field in _OWN_RESTARTS:
+        target.pop(field, None)
     _command(target)
     tools = tools_for(checkpoint, target["image"], values, capture=True)
     _probes(target, directory, ckpt.ready_signal(checkpoint), stock=tools is not None)

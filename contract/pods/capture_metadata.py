@@ -72,7 +72,6 @@ _MESH_ANNOTATIONS: Final = {
     "consul.hashicorp.com/connect-inject": "false",
 }
 """A mesh proxy never ends, so the Job would not either; and its redirects would be captured."""
-_LABEL_FIELD: Final = "metadata.labels['{}']"
 
 
 def pod_metadata(
@@ -106,9 +105,14 @@ def pod_metadata(
     return {"labels": {**kept, **_MESH_LABELS, **source}, "annotations": {**notes, **_MESH_ANNOTATIONS, **ours}}
 
 
+def label_field(key: str) -> str:
+    """Return the path by which a container refers to a label of its pod."""
+    return f"metadata.labels['{key}']"
+
+
 def write_out_labels(containers: Iterable[Json], labels: Mapping[str, str]) -> None:
     """Replace, in environments, references to the template's labels by their values: the pod does not have them."""
-    values = {_LABEL_FIELD.format(key): value for key, value in labels.items() if key not in GENERATED_LABELS}
+    values = {label_field(key): value for key, value in labels.items() if key not in GENERATED_LABELS}
     for container in containers:
         for entry in container.get("env") or ():
             field = ((entry.get("valueFrom") or {}).get("fieldRef") or {}).get("fieldPath")

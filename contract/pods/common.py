@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from contract.api import keys
+from contract.pods.systems import sandboxed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,11 +28,9 @@ def unsupported(spec: Mapping[str, Any]) -> tuple[str, str] | None:
     for field, reason in HOST_NAMESPACES:
         if spec.get(field):
             return field, f"must not be true: {reason}; remove it"
-    if (spec.get("os") or {}).get("name") == "windows":
-        return "os.name", "must be linux: checkpoints are taken with CRIU"
-    if (spec.get("nodeSelector") or {}).get("kubernetes.io/os") == "windows":
-        return "nodeSelector[kubernetes.io/os]", "must be linux: checkpoints are taken with CRIU"
-    return None
+    if spec.get("hostUsers") is False:
+        return "hostUsers", "must not be false: users of a namespace of the pod's own cannot be restored; remove it"
+    return sandboxed(spec)
 
 
 def control_dir(container: Mapping[str, Any]) -> str:

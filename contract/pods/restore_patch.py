@@ -153,7 +153,7 @@ def _container_operations(
     if restore.image is not None and container.get("image") != restore.image:
         operations += _image_operations(pod, container, path, restore.image)
     operations += _command_operations(container, path, restore)
-    operations += _env_operations(container.get("env"), path, _environment(pod, restore), directory)
+    operations += _env_operations(container.get("env"), path, _environment(pod, container, restore), directory)
     gate = startup_gate(container, directory, stock=restore.tools is not None, canary=_has_canary(pod))
     if container.get("startupProbe") != gate:
         operations.append({"op": "add", "path": f"{path}/startupProbe", "value": gate})
@@ -191,12 +191,13 @@ def _command_operations(container: Mapping[str, Any], path: str, restore: Restor
     return [{"op": "add", "path": f"{path}/command", "value": wrapped}, *operations]
 
 
-def _environment(pod: Mapping[str, Any], restore: Restore) -> dict[str, str]:
+def _environment(pod: Mapping[str, Any], container: Mapping[str, Any], restore: Restore) -> dict[str, str]:
     directory = artifact_path(restore.storage.base_path, restore.checkpoint_id, restore.version)
     wanted = {
         keys.ENV_RESTORE_STANDBY: "1",
         keys.ENV_STANDBY_ID: restore.checkpoint_id,
-        keys.ENV_STANDBY_RESTART_POLICY: pod["spec"].get("restartPolicy") or "Always",
+        # A container may have a policy of its own, which then counts.
+        keys.ENV_STANDBY_RESTART_POLICY: container.get("restartPolicy") or pod["spec"].get("restartPolicy") or "Always",
         keys.ENV_CHECKPOINT_STORAGE_TYPE: _STORAGE_TYPE,
         keys.ENV_CHECKPOINT_LOCATION: directory,
         keys.ENV_CHECKPOINT_PATH: directory,

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from contract.api import checkpoint as ckpt
 from contract.api import keys
+from contract.pods.capture_metadata import GENERATED_LABELS, label_field
+from contract.pods.systems import only_architecture
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -71,7 +73,14 @@ _INDEX_FIELDS: Final = (
     "['leaderworkerset.sigs.k8s.io/worker-index']",
     "['leaderworkerset.sigs.k8s.io/group-index']",
     "['leaderworkerset.sigs.k8s.io/group-key']",
+    "['leaderworkerset.sigs.k8s.io/subgroup-index']",
     "['statefulset.kubernetes.io/pod-name']",
+    "['jobset.sigs.k8s.io/job-index']",
+    "['jobset.sigs.k8s.io/job-global-index']",
+    "['jobset.sigs.k8s.io/job-key']",
+    "['training.kubeflow.org/replica-index']",
+    "['volcano.sh/task-index']",
+    "['grove.io/podclique-pod-index']",
 )
 """Labels and annotations that controllers write into each pod with another value."""
 _DEFAULTS: Final[dict[str, Any]] = {
@@ -114,6 +123,7 @@ def worker_hash(pod: Mapping[str, Any], container: Mapping[str, Any], more: Iter
         "args": container.get("args"),
         "workingDir": container.get("workingDir"),
         "env": [_plain(entry) for entry in container.get("env") or () if not _is_ours(entry)],
+        "labels": _referred_labels(pod, container),
         "envFrom": [_plain(source) for source in container.get("envFrom") or ()],
         "resources": _resources(container.get("resources") or {}),
         "mounts": list(_mounts(pod, spec, container)),
@@ -121,6 +131,8 @@ def worker_hash(pod: Mapping[str, Any], container: Mapping[str, Any], more: Iter
         # Shaping sets the pod's seccomp profile itself.
         "podSecurity": _plain(_without(spec.get("securityContext"), "seccompProfile")),
         "serviceAccount": spec.get("serviceAccountName") or spec.get("serviceAccount") or "default",
+        # One image may be of several architectures, and what was captured of one starts on no other.
+        "architecture": only_architecture(spec),
         "annotations": _annotations(ckpt.annotations_of(pod), frozenset(more)),
     }
     # A part that is absent and one that is empty are the same, to the API server and here.
@@ -213,6 +225,15 @@ def _mounts(pod: Mapping[str, Any], spec: Mapping[str, Any], container: Mapping[
             name = str(mount.get("name", ""))
             if name not in OUR_VOLUMES and not name.startswith(TOKEN_VOLUME_PREFIX):
                 yield {**_plain(_without(mount, "name")), "volume": _volume(pod, volumes.get(name))}
+
+
+def _referred_labels(pod: Mapping[str, Any], container: Mapping[str, Any]) -> Json:
+    """Return the labels that the environment takes values from: pods with others have another environment."""
+    labels = ckpt.labels_of(pod)
+    paths = {
+        ((entry.get("valueFrom") or {}).get("fieldRef") or {}).get("fieldPath") for entry in container.get("env") or ()
+    }
+    return {key: value for key, value in labels.items() if label_field(key) in paths and key not in GENERATED_LABELS}
 
 
 def _volume(pod: Mapping[str, Any], volume: Mapping[str, Any] | None) -> Json:

@@ -114,6 +114,16 @@ ADMISSION_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        Admission.OS_UNSUPPORTED,
+        "The pod is not for Linux, so it is left as it is.",
+        f"Take label `{keys.LABEL_RESTORE}` out of the pod template; only Linux workers can be captured and restored.",
+        (
+            "Its `os.name`, node selector, required node affinity or `windowsOptions` says so; the message names the "
+            "field. It is neither held nor given a command of ours."
+        ),
+    ),
+    Reason(
+        _SECTION,
         Admission.TARGETS_INVALID,
         "The containers to restore cannot be determined.",
         f"Set annotation `{keys.ANN_TARGET_CONTAINERS}` to a comma-separated list of container names of the pod.",
@@ -130,7 +140,9 @@ ADMISSION_REASONS: Final = (
         "Correct the field that the message names.",
         (
             "It shares a namespace of the node or between its containers (`hostPID`, `hostNetwork`, `hostIPC`, "
-            "`shareProcessNamespace`), it is for Windows, or another volume is mounted where ours belongs."
+            "`shareProcessNamespace`), has users of its own (`hostUsers: false`), runs in a sandbox "
+            "(a runtime class of Kata Containers, gVisor, Firecracker or WebAssembly, by its name), or another volume "
+            "is mounted where ours belongs."
         ),
     ),
     Reason(
@@ -233,6 +245,20 @@ ADMISSION_REASONS: Final = (
         Admission.STORAGE_UNAVAILABLE,
         "The chart's `storage` values contradict each other.",
         "Correct the value that the message names with `helm upgrade`.",
+    ),
+    Reason(
+        _SECTION,
+        Admission.ARCHITECTURE_MISMATCH,
+        "The pod asks for nodes of another architecture than the one that was captured.",
+        (
+            "Restore from a checkpoint of the pod's own architecture, or correct the field that the message names; "
+            "`status.image.architecture` says what was captured."
+        ),
+        (
+            "The node selector or the required node affinity on `kubernetes.io/arch` rules it out. Automatic pods "
+            "that ask for one architecture have a checkpoint of their own, so this is about restores by name. A pod "
+            "that asks for none and is scheduled to another starts cold there, as `cpu-mismatch`."
+        ),
     ),
     Reason(
         _SECTION,

@@ -5,6 +5,7 @@ and nothing of it is larger than what an honest image needs.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ MAX_DIGITS: Final = 18
 """What the status holds in any case: its numbers have 64 bits."""
 MAX_WORDS: Final = 512
 MAX_WORD: Final = 8 << 10
+_ARCHITECTURE: Final = re.compile(r"[a-z0-9_]{1,32}")
 _LISTS: Final = ("entrypoint", "cmd")
 _TEXTS: Final = ("user", "workingDir")
 
@@ -29,6 +31,8 @@ def image_of(checkpoint: Object, job: Object, values: Values) -> Object | None:
     found = ({"reference": reference} if reference else {}) | image_config(
         annotations_of(job).get(keys.ANN_IMAGE_CONFIG, "")
     )
+    if architecture := _architecture(job):
+        found["architecture"] = architecture
     return found | {"injected": _had_tools_injected(job)} if found else None
 
 
@@ -52,6 +56,11 @@ def image_config(text: str) -> Object:
 def agent_reason(job: Object) -> str:
     """Return the code in the agent's report, empty if there is none."""
     return str(_mapping(annotations_of(job).get(keys.ANN_CAPTURE_REPORT, ""), MAX_CONFIG).get("reason") or "")
+
+
+def _architecture(job: Object) -> str:
+    said = _mapping(annotations_of(job).get(keys.ANN_CAPTURE_REPORT, ""), MAX_CONFIG).get("architecture")
+    return said if isinstance(said, str) and _ARCHITECTURE.fullmatch(said) else ""
 
 
 def size_of(job: Object) -> int | None:

@@ -322,3 +322,50 @@ def test_held_pods_pass_pod_security_limits_and_quota(api, strict):
     assert {"cpu": "10m", "memory": "16Mi"} == init["resources"]["requests"]
     assert "would violate" not in warnings
     assert {"cpu": "1", "memory": "1Gi"} == made["spec"]["containers"][0]["resources"]["limits"]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param({"nodeSelector": {"kubernetes.io/os": "windows"}}, id="selector"),
+        pytest.param({"os": {"name": "windows"}}, id="os"),
+        pytest.param(
+            {
+                "affinity": {
+                    "nodeAffinity": {
+                        "requiredDuringSchedulingIgnoredDuringExecution": {
+                            "nodeSelectorTerms": [
+                                {
+                                    "matchExpressions": [
+                                        {"key": "kubernetes.io/os", "operator": "NotIn", "values": ["linux"]}
+                                    ]
+                                }
+                            ]
+                        }
+                    }
+                }
+            },
+            id="affinity",
+        ),
+    ],
+)
+def test_a_pod_for_windows_is_left_as_it_is(api, spec):
+    """Neither held nor given a command of Linux, although it is to wait."""
+    shell = worker(command=["powershell.exe", "-File", "C:\\app\\serve.ps1"])
+    obj = pod_of(api, shell, annotations=WAIT, **copy.deepcopy(spec))
+    made, warnings = api.create(obj, DRY)
+    assert "os-unsupported" == notes_of(made)[keys.ANN_ADMISSION]
+    assert "the pod is not for Linux" in warnings
+    assert shell["command"] == made["spec"]["containers"][0]["command"]
+    assert "schedulingGates" not in made["spec"]
+    assert keys.ANN_TEMPLATE_HASH not in notes_of(made)
+
+
+def test_an_architecture_of_its_own_is_a_checkpoint_of_its_own(api):
+    arm = {"nodeSelector": {"kubernetes.io/arch": "arm64"}}
+    unpinned = pod_of(api)
+    pinned = copy.deepcopy(unpinned)
+    pinned["spec"] |= arm
+    stamps = [notes_of(api.create(obj, DRY)[0])[keys.ANN_TEMPLATE_HASH] for obj in (unpinned, pinned)]
+    assert [stamp_of(unpinned), stamp_of(pinned)] == stamps
+    assert stamps[0] != stamps[1]

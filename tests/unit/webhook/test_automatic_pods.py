@@ -195,8 +195,8 @@ REFUSED = [
     ),
     pytest.param(
         auto_pod(nodeSelector={"kubernetes.io/os": "windows"}),
-        Admission.POD_UNSUPPORTED,
-        "spec.nodeSelector[kubernetes.io/os] must be linux",
+        Admission.OS_UNSUPPORTED,
+        "spec.nodeSelector[kubernetes.io/os] asks for nodes that do not run Linux",
         id="windows-by-selector",
     ),
     pytest.param(
@@ -210,6 +210,21 @@ REFUSED = [
         Admission.ACCELERATOR_UNSUPPORTED,
         "spec.containers[b].resources.limits[google.com/tpu]",
         id="the-one-with-the-device-is-the-target",
+    ),
+    pytest.param(
+        auto_pod(
+            nodeSelector={"kubernetes.io/os": "windows"}, annotations={keys.ANN_STARTUP_POLICY: "WaitForCheckpoint"}
+        ),
+        Admission.OS_UNSUPPORTED,
+        "which is",
+        id="windows-that-would-wait",
+    ),
+    pytest.param(auto_pod(hostUsers=False), Admission.POD_UNSUPPORTED, "spec.hostUsers must not be", id="own-users"),
+    pytest.param(
+        auto_pod(runtimeClassName="kata-qemu"),
+        Admission.POD_UNSUPPORTED,
+        "spec.runtimeClassName is kata-qemu",
+        id="sandbox",
     ),
     pytest.param(auto_pod(worker("a"), worker("b")), Admission.TARGETS_INVALID, "more than one container", id="which"),
     pytest.param(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import platform
 from datetime import UTC, datetime
 
 import pytest
@@ -11,6 +12,7 @@ from agent.pods.report import Reporter, capture_notes, restore_notes
 from contract.api import keys
 from contract.api.reports import ImageConfig
 from contract.api.states import AgentReason, RestoreStatus
+from contract.pods.systems import architecture_of
 from kube.errors import ConflictError, ForbiddenError, ServerUnavailableError
 from tests.support.builders import agent
 from tests.support.builders.agent import FIRST, RESTORED, SECOND, RecordingKube, Said, reported, running
@@ -37,6 +39,7 @@ def test_capture_notes_of_success():
         "reason": "",
         "seconds": {"criu": 1.2346, "total": 2.0},
         "bytes": 4096,
+        "architecture": architecture_of(platform.machine()),
     } == json.loads(notes[keys.ANN_CAPTURE_REPORT])
     assert keys.ANN_CAPTURE_MESSAGE not in notes
 

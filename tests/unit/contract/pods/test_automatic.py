@@ -67,6 +67,7 @@ COUNTS = [
     pytest.param(lambda _, c: c["env"][0].update(value="2"), id="env-value"),
     pytest.param(lambda _, c: c["env"][0].update(name="B"), id="env-name"),
     pytest.param(lambda _, c: c["env"].append({"name": "B"}), id="env-more"),
+    pytest.param(lambda p, _: p["spec"].update(nodeSelector={"kubernetes.io/arch": "arm64"}), id="architecture"),
     pytest.param(lambda _, c: c["env"][1]["valueFrom"]["secretKeyRef"].update(name="y"), id="secret-name"),
     pytest.param(lambda _, c: c["env"][1]["valueFrom"]["secretKeyRef"].update(key="y"), id="secret-key"),
     pytest.param(lambda _, c: c["envFrom"][0]["configMapRef"].update(name="y"), id="config-map-name"),
@@ -267,6 +268,28 @@ DOWNWARD = {"items": [{"path": "me", "fieldRef": {"fieldPath": "metadata.name"}}
 def _downward(volume, mounts=("info",)):
     mounts = [{"name": name, "mountPath": f"/{name}"} for name in mounts]
     return pod(container(volumeMounts=mounts), volumes=[{"name": "info", **volume}])
+
+
+def test_a_label_counts_only_if_the_environment_takes_its_value():
+    """Else each label of another Deployment would make another checkpoint."""
+    hashes = []
+    for field in ("metadata.labels['tier']", "metadata.labels['other']"):
+        for tier in ("gold", "silver"):
+            obj = _field(field)
+            obj["metadata"]["labels"] = {"tier": tier}
+            hashes.append(template_hash(obj, "main"))
+    gold, silver, *unread = hashes
+    assert gold != silver
+    assert 1 == len(set(unread))
+
+
+def test_a_generated_label_makes_no_other_checkpoint():
+    hashes = set()
+    for value in ("1", "2"):
+        obj = _field("metadata.labels['pod-template-hash']")
+        obj["metadata"]["labels"] = {"pod-template-hash": value}
+        hashes.add(template_hash(obj, "main"))
+    assert 1 == len(hashes)
 
 
 def _owned(kind):

@@ -337,6 +337,14 @@ def test_what_is_meant_for_serving_replicas_is_not_the_captures():
     assert [[{"containerPort": 8000, "name": "http"}]] * 3 == found
 
 
+def test_a_capture_is_one_attempt_whatever_the_containers_own_rules():
+    own = {"restartPolicy": "Always", "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": "In"}}]}
+    job = shape(checkpoint(pod_template=template(container(**own), container("logs", **own))))
+    assert not own.keys() & target_of(job).keys()
+    (sidecar,) = pod_of(job)["initContainers"]
+    assert ("Always", False) == (sidecar["restartPolicy"], "restartPolicyRules" in sidecar)
+
+
 def test_seccomp_keeps_the_other_fields_and_can_be_switched_off():
     obj = checkpoint(pod_template=template(securityContext={"runAsUser": 1000}))
     profile = {"type": "Localhost", "localhostProfile": "profiles/block-iouring.json"}

@@ -90,6 +90,16 @@ def test_environment_of_ours_is_overwritten_but_the_control_directory_kept():
     assert "/run/ctl" == named(main["volumeMounts"], "snapshot-control")["mountPath"]
 
 
+def test_a_containers_own_restart_policy_goes_before_the_pods():
+    main = shape(opted_in(container(restartPolicy="Never")))["spec"]["containers"][0]
+    assert "Never" == env_of(main)[keys.ENV_STANDBY_RESTART_POLICY]
+
+
+def test_a_port_of_the_node_stays():
+    ports = [{"containerPort": 8000, "hostPort": 18000}]
+    assert ports == shape(opted_in(container(ports=ports)))["spec"]["containers"][0]["ports"]
+
+
 def test_require_reaches_standby():
     obj = opted_in(annotations={keys.ANN_POLICY: "Require"})
     assert "Require" == env_of(shape(obj)["spec"]["containers"][0])["DYN_SNAPSHOT_POLICY"]

@@ -57,6 +57,20 @@ def test_the_image_is_the_one_that_ran_with_what_it_would_run():
     assert expected == image_of(creating(), seen, AGENT_MOUNT)
 
 
+@pytest.mark.parametrize(
+    ("expected", "said"),
+    [
+        pytest.param("amd64", "amd64", id="known"),
+        pytest.param(None, "amd64 and more", id="no-word"),
+        pytest.param(None, ["amd64"], id="no-text"),
+    ],
+)
+def test_the_architecture_of_the_node_is_noted(expected, said):
+    seen = job(annotations={keys.ANN_CAPTURE_REPORT: json.dumps({"architecture": said})})
+
+    assert expected == image_of(creating(), seen, AGENT_MOUNT).get("architecture")
+
+
 def test_tools_that_were_brought_in_are_noted():
     seen = job()
     seen["spec"]["template"]["spec"]["volumes"] = [{"name": keys.TOOLS_VOLUME, "emptyDir": {}}]
