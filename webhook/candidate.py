@@ -21,6 +21,7 @@ from contract.pods.injected_tools import EntrypointUnknownError, Tools, tools_fo
 from contract.pods.restore_patch import Restore, restore_operations
 from contract.pods.systems import only_architecture
 from contract.pods.template_hash import automatic_id, automatic_name, only_target, worker_hash
+from contract.pods.unshape import unshaped
 
 if TYPE_CHECKING:
     from contract.config.values import Values
@@ -130,8 +131,20 @@ class Candidate:
 
     @property
     def says_shaped(self) -> bool:
-        """Whether an earlier look at this pod mutated it."""
+        """Whether it carries the word of an earlier look that mutated it."""
         return self.annotations.get(keys.ANN_ADMISSION) in (Admission.RESTORE_SHAPED, Admission.HELD)
+
+    @property
+    def shaped_before(self) -> bool:
+        """Whether an earlier look of this very admission mutated it; another webhook has changed it since."""
+        if not self.says_shaped or keys.LABEL_IS_RESTORE_TARGET not in self.labels:
+            return False
+        return bool(self.spec) and not _sent_by_client(self.pod, keys.ANN_ADMISSION)
+
+    @property
+    def as_it_came(self) -> Candidate:
+        """The same pod without what the earlier look wrote."""
+        return Candidate({**self.request, "object": unshaped(self.pod)}, self.lookup, self.values, self.claims)
 
     # Its target
 

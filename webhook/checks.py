@@ -350,6 +350,14 @@ REQUEST_CHECKS: Final[tuple[Row, ...]] = (
     (Admission.NO_READY_SIGNAL, _no_ready_signal),
 )
 """What needs no checkpoint; none is asked for if one of these refuses."""
+POD_CHECKS: Final[tuple[Row, ...]] = (
+    (Admission.OS_UNSUPPORTED, _os_unsupported),
+    (Admission.TARGETS_INVALID, _targets_invalid),
+    (Admission.POD_UNSUPPORTED, _unsupported),
+    (Admission.PER_POD_IDENTITY, _per_pod_identity),
+    (Admission.NO_READY_SIGNAL, _no_ready_signal),
+)
+"""What is asked once more of a mutated pod that another webhook has changed since: all that the pod alone decides."""
 SOURCE_CHECKS: Final[tuple[Row, ...]] = (
     (Admission.CHECKPOINT_NOT_FOUND, _checkpoint_not_found),
     (Admission.CHECKPOINT_REQUESTED, _checkpoint_requested),

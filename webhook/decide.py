@@ -17,7 +17,7 @@ from contract.api.volume_claims import Claims, unknown
 from contract.config.values import Values
 from contract.pods.restore_patch import annotation_operations
 from webhook.candidate import Candidate, Json, Lookup
-from webhook.checks import REQUEST_CHECKS, SOURCE_CHECKS, Refusal, all_refusals, first_refusal
+from webhook.checks import POD_CHECKS, REQUEST_CHECKS, SOURCE_CHECKS, Refusal, all_refusals, first_refusal
 
 _COMMAND_LINE: Final = ("command", "args")
 
@@ -44,6 +44,10 @@ def decide(request: Mapping[str, Any], lookup: Lookup, values: Values, claims: C
         claims: with podMount, the state of a namespace's volume claim.
     """
     candidate = Candidate(request, lookup, values, claims)
+    if candidate.shaped_before:
+        before = candidate.as_it_came
+        if refusal := first_refusal(POD_CHECKS, before):
+            return _undone(before, refusal)
     if refusal := first_refusal(REQUEST_CHECKS, candidate):
         return _refused(candidate, refusal, {})
     if refusal := first_refusal(SOURCE_CHECKS, candidate):
@@ -93,6 +97,24 @@ def _differences(candidate: Candidate) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _undone(before: Candidate, refusal: Refusal) -> Decision:
+    """Take back what an earlier look wrote: another webhook has made of the pod one that cannot be restored."""
+    code, message = refusal
+    metadata = before.pod["metadata"]
+    notes = {**before.annotations, keys.ANN_ADMISSION: code.value}
+    operations: tuple[Json, ...] = (
+        {"op": "replace", "path": "/metadata/labels", "value": metadata["labels"]},
+        {"op": "replace", "path": "/metadata/annotations", "value": notes},
+        {"op": "replace", "path": "/spec", "value": before.spec},
+    )
+    message = f"another webhook has changed the pod after it was mutated, so that is taken back: {message}"
+    return Decision(code, message, operations, (_warning(code, message),))
+
+
+def _warning(code: Admission, message: str) -> str:
+    return f"{keys.ANN_ADMISSION}={code.value}: this pod starts cold: {message}"
+
+
 def _refused(candidate: Candidate, refusal: Refusal, notes: dict[str, str]) -> Decision:
     """Write the reason on the pod itself: with failure policy Ignore and a Deployment it is seen nowhere else."""
     code, message = refusal
@@ -107,5 +129,4 @@ def _refused(candidate: Candidate, refusal: Refusal, notes: dict[str, str]) -> D
         keys.ANN_GATE,
         keys.ANN_REQUEST,
     )
-    warning = f"{keys.ANN_ADMISSION}={code.value}: this pod starts cold: {message}"
-    return Decision(code, message, tuple(operations), (warning,))
+    return Decision(code, message, tuple(operations), (_warning(code, message),))

@@ -69,6 +69,7 @@ _SPEC: Final = {
     "securityContext": _ANY_OBJECT,
     "affinity": {"nodeAffinity": _NODE_AFFINITY},
     "os": {"name": str},
+    "runtimeClassName": str,
     "nodeSelector": TEXTS,
     "nodeName": str,
     "restartPolicy": str,

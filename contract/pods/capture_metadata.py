@@ -54,6 +54,7 @@ _RESTORE_ANNOTATIONS: Final = frozenset(
         keys.ANN_TEMPLATE_HASH,
         keys.ANN_GATE,
         keys.ANN_REQUEST,
+        keys.ANN_REPLACED,
     }
 )
 _DROPPED_PREFIXES: Final = (

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+_REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
+_PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
+_ON_READY_NODE: Final = {"key": keys.LABEL_NODE_READY, "operator": "In", "values": [keys.NODE_READY_VALUE]}
+_PREFERENCE: Final[Json] = {"weight": 100, "preference": {"matchExpressions": [_ON_READY_NODE]}}
 HOST_NAMESPACES: Final = (
     ("hostPID", "the processes of the node would be part of the checkpoint"),
     ("hostNetwork", "the node's sockets and addresses cannot be restored elsewhere"),
@@ -120,26 +124,43 @@ def on_ready_nodes(affinity: Mapping[str, Any] | None, mode: str) -> Json:
     if mode == "None":
         return result
     node = dict(result.get("nodeAffinity") or {})
-    expression = {"key": keys.LABEL_NODE_READY, "operator": "In", "values": [keys.NODE_READY_VALUE]}
     if mode == "Required":
-        node["requiredDuringSchedulingIgnoredDuringExecution"] = _required(node, expression)
+        node[_REQUIRED] = _required(node, _ON_READY_NODE)
     else:
-        node["preferredDuringSchedulingIgnoredDuringExecution"] = _preferred(node, expression)
+        node[_PREFERRED] = _preferred(node)
     result["nodeAffinity"] = node
     return result
 
 
+def off_ready_nodes(affinity: Mapping[str, Any] | None) -> Json:
+    """Return an affinity without our term for nodes with a ready agent; empty if nothing else is left."""
+    result = dict(affinity or {})
+    node = dict(result.pop("nodeAffinity", None) or {})
+    if required := dict(node.pop(_REQUIRED, None) or {}):
+        terms = [_without_expression(term) for term in required.get("nodeSelectorTerms") or ()]
+        if any(terms):
+            node[_REQUIRED] = {**required, "nodeSelectorTerms": terms}
+    if preferred := [each for each in node.pop(_PREFERRED, None) or () if each != _PREFERENCE]:
+        node[_PREFERRED] = preferred
+    return result | ({"nodeAffinity": node} if node else {})
+
+
+def _without_expression(term: Mapping[str, Any]) -> Json:
+    kept = [each for each in term.get("matchExpressions") or () if each != _ON_READY_NODE]
+    rest = {key: value for key, value in term.items() if key != "matchExpressions"}
+    return rest | ({"matchExpressions": kept} if kept else {})
+
+
 def _required(node: Mapping[str, Any], expression: Json) -> Json:
-    required = node.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    required = node.get(_REQUIRED) or {}
     # Terms are alternatives, so the expression goes into each; a node with no term at all gets one.
     terms = required.get("nodeSelectorTerms") or [{}]
     return {**required, "nodeSelectorTerms": [_with_expression(term, expression) for term in terms]}
 
 
-def _preferred(node: Mapping[str, Any], expression: Json) -> list[Json]:
-    preferred = list(node.get("preferredDuringSchedulingIgnoredDuringExecution") or ())
-    entry = {"weight": 100, "preference": {"matchExpressions": [expression]}}
-    return preferred if entry in preferred else [*preferred, entry]
+def _preferred(node: Mapping[str, Any]) -> list[Json]:
+    preferred = list(node.get(_PREFERRED) or ())
+    return preferred if _PREFERENCE in preferred else [*preferred, _PREFERENCE]
 
 
 def _with_expression(term: Mapping[str, Any], expression: Json) -> Json:

@@ -18,6 +18,7 @@ from contract.config.storage import Storage, artifact_path
 from contract.pods import common
 from contract.pods.injected_tools import Tools, image_command
 from contract.pods.startup_gate import startup_gate
+from contract.pods.unshape import replaced_parts
 
 Json = dict[str, Any]
 
@@ -84,7 +85,7 @@ def restore_operations(pod: Mapping[str, Any], restore: Restore, targets: Sequen
         MountTakenError: where a mount path that is needed belongs to another volume.
         EntrypointUnknownError: where the command of a stock image is needed and not known.
     """
-    operations = _metadata_operations(pod.get("metadata") or {}, restore, targets)
+    operations = _metadata_operations(pod, restore, targets)
     volumes: list[Json] = []
     for target in targets:
         operations += _container_operations(pod, target, restore, volumes)
@@ -107,7 +108,8 @@ def _pointer(path: str, key: str) -> str:
     return f"{path}/{escape(key)}"
 
 
-def _metadata_operations(metadata: Mapping[str, Any], restore: Restore, targets: Sequence[ckpt.Target]) -> list[Json]:
+def _metadata_operations(pod: Mapping[str, Any], restore: Restore, targets: Sequence[ckpt.Target]) -> list[Json]:
+    metadata: Mapping[str, Any] = pod.get("metadata") or {}
     labels = metadata.get("labels")
     old = {keys.LABEL_IS_SOURCE} & (labels or {}).keys()
     annotations: Mapping[str, str] = metadata.get("annotations") or {}
@@ -118,6 +120,11 @@ def _metadata_operations(metadata: Mapping[str, Any], restore: Restore, targets:
         keys.ANN_CHECKPOINT: restore.checkpoint,
         keys.ANN_ADMISSION: _HELD if restore.held else _SHAPED,
     }
+    if keys.LABEL_IS_RESTORE_TARGET not in (labels or {}):
+        if note := replaced_parts(pod["spec"], targets):
+            wanted[keys.ANN_REPLACED] = note
+        else:
+            stale |= {keys.ANN_REPLACED} & annotations.keys()
     if restore.stamp:
         wanted[keys.ANN_TEMPLATE_HASH] = restore.stamp
     if restore.storage.in_pod:

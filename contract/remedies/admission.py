@@ -167,7 +167,9 @@ ADMISSION_REASONS: Final = (
         ),
         (
             "The identity is a name, uid, address, node or index, or that of a member of a StatefulSet; all replicas "
-            "restored from one checkpoint would keep that of the captured one."
+            "restored from one checkpoint would keep that of the captured one. Only the captured container counts: all "
+            "others start in the new pod. If another webhook added the field (Datadog's adds `DD_ENTITY_ID`), have it "
+            "leave the workload out, or set the annotation."
         ),
     ),
     Reason(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from contract.api import keys
-from contract.pods.template_hash import OUR_ENVIRONMENT, OUR_VOLUMES
+from contract.pods.unshape import unshaped
 from kube.api import Object
 
 _LABELS: Final = frozenset({keys.LABEL_CHECKPOINT_ID, keys.LABEL_IS_RESTORE_TARGET})
@@ -21,6 +21,7 @@ _ANNOTATIONS: Final = frozenset(
         keys.ANN_RESTORE_REPORT,
         keys.ANN_GATE,
         keys.ANN_TEMPLATE_HASH,
+        keys.ANN_REPLACED,
     }
 )
 _STAMP: Final = (keys.ANN_TEMPLATE_HASH, keys.ANN_CHECKPOINT, keys.ANN_ADMISSION)
@@ -46,11 +47,9 @@ def original_pod(pod: Mapping[str, Any]) -> Object:
         annotations |= {key: before[key] for key in _STAMP if key in before}
     elif shaped and before.get(keys.ANN_CHECKPOINT):
         annotations |= _request(labels, before[keys.ANN_CHECKPOINT])
-    spec = copy.deepcopy(dict(pod.get("spec") or {}))
+    spec = unshaped(pod)["spec"] if shaped else copy.deepcopy(dict(pod.get("spec") or {}))
     spec.pop("nodeName", None)
     spec.pop("schedulingGates", None)
-    if shaped:
-        _strip(spec, before)
     kept = {key: metadata[key] for key in ("name", "namespace", "ownerReferences") if key in metadata}
     return {
         "apiVersion": "v1",
@@ -64,18 +63,3 @@ def _request(labels: Mapping[str, str], name: str) -> dict[str, str]:
     """Return what the pod asked for: admission removes the request once it is served."""
     wanted = {keys.ANN_CHECKPOINT_NAME: name}
     return wanted if labels.get(keys.LABEL_RESTORE) else wanted | {keys.ANN_RESTORE_CANDIDATE: "true"}
-
-
-def _strip(spec: Object, annotations: Mapping[str, str]) -> None:
-    spec["volumes"] = [each for each in spec.get("volumes") or () if each.get("name") not in OUR_VOLUMES]
-    spec["initContainers"] = [each for each in spec.get("initContainers") or () if each.get("name") not in OUR_VOLUMES]
-    for container in spec.get("containers") or ():
-        image = annotations.get(keys.ANN_ORIGINAL_IMAGE_PREFIX + str(container.get("name")))
-        if image:
-            container["image"] = image
-        command = container.get("command") or []
-        if command[:1] == [keys.STANDBY]:
-            container["command"] = command[command.index("--") + 1 :] if "--" in command else []
-        mounts = container.get("volumeMounts") or ()
-        container["volumeMounts"] = [each for each in mounts if each.get("name") not in OUR_VOLUMES]
-        container["env"] = [each for each in container.get("env") or () if each.get("name") not in OUR_ENVIRONMENT]

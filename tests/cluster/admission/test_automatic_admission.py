@@ -192,6 +192,7 @@ class Injector:
     def __init__(self, authority):
         outer = self
         self.calls = 0
+        self.entry = {"name": "MESH", "value": "on"}
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
@@ -223,7 +224,7 @@ class Injector:
         if all(each["name"] != "mesh" for each in spec["containers"]):
             changes = [{"op": "add", "path": "/spec/containers/-", "value": container("mesh", image="mesh:1")}]
             index = next(i for i, each in enumerate(spec["containers"]) if each["name"] == "main")
-            entry = {"name": "MESH", "value": "on"}
+            entry = self.entry
             missing = not spec["containers"][index].get("env")
             path = f"/spec/containers/{index}/env"
             changes.append(
@@ -280,6 +281,34 @@ def test_when_asked_again_the_first_stamp_and_shape_stay(api, webhook, injector,
         assert [keys.STANDBY, "--"] == main["command"][:2]
         assert 1 == main["command"].count(keys.STANDBY)
     assert 1 == warnings.count("Warning: nvidia.com/snapshot-admission=")
+
+
+@pytest.mark.parametrize(
+    ("wait", "phase"),
+    [
+        pytest.param(False, None, id="asks-for-it"),
+        pytest.param(True, None, id="would-be-held"),
+        pytest.param(False, "Ready", id="would-be-restored"),
+    ],
+)
+def test_an_identity_that_another_webhook_adds_is_refused_whatever_the_first_look_did(api, injector, wait, phase):
+    """As Datadog's does: the worker would have the captured pod's uid."""
+    injector.entry = {"name": "DD_ENTITY_ID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
+    own = {"httpGet": {"path": "/up", "port": 8000, "scheme": "HTTP"}, "periodSeconds": 7}
+    obj = pod_of(api, worker(startupProbe=own), annotations=WAIT if wait else {})
+    if phase:
+        store(api, obj, phase=phase)
+    made, warnings = api.create(obj, DRY)
+    main = made["spec"]["containers"][0]
+
+    assert "per-pod-identity" == notes_of(made)[keys.ANN_ADMISSION]
+    assert "env[DD_ENTITY_ID].valueFrom.fieldRef: metadata.uid" in warnings
+    assert obj["spec"]["containers"][0]["command"] == main["command"]
+    assert own.items() <= main["startupProbe"].items()
+    assert ["DD_ENTITY_ID"] == [each["name"] for each in main["env"]]
+    assert not {"schedulingGates", "initContainers", "affinity"} & made["spec"].keys()
+    ours = {keys.LABEL_CHECKPOINT_ID, keys.LABEL_IS_RESTORE_TARGET}
+    assert not ours & made["metadata"]["labels"].keys()
 
 
 @pytest.fixture
