@@ -54,6 +54,7 @@ class GateEnd(StrEnum):
     CHECKPOINT_FAILED = "checkpoint-failed"
     CHECKPOINT_DELETED = "checkpoint-deleted"
     WAIT_TIMEOUT = "wait-timeout"
+    JOB_DEADLINE = "job-deadline"
     VOLUME_CLAIM_UNAVAILABLE = "volume-claim-unavailable"
     UNINSTALLED = "uninstalled"
 

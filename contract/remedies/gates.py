@@ -50,6 +50,19 @@ GATE_REASONS: Final = (
     ),
     Reason(
         _ENDS,
+        GateEnd.JOB_DEADLINE,
+        "The pod was released because waiting longer would use up its Job's `activeDeadlineSeconds`; it starts cold.",
+        (
+            "Nothing to do: later runs restore once the checkpoint is Ready. To have this one wait, raise "
+            "`activeDeadlineSeconds` to ten times what the capture takes."
+        ),
+        (
+            "A pod of a Job waits at most a tenth of what is left of the deadline when it is created, and not at all "
+            "if that is less than 30 s. A run of a CronJob does not wait: the next run might replace it."
+        ),
+    ),
+    Reason(
+        _ENDS,
         GateEnd.VOLUME_CLAIM_UNAVAILABLE,
         "The pod was released, but it cannot start: the volume claim that it mounts is missing or being deleted.",
         (

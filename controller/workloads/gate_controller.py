@@ -11,6 +11,7 @@ from contract.config.storage import storage_from_values
 from controller.runtime.manager import ManagerContext
 from controller.workloads import pods
 from controller.workloads.checkpoint_view import CheckpointViews
+from controller.workloads.deadlines import Deadlines
 from controller.workloads.gate_policy import Hold, Lift, plan, without_claim
 from controller.workloads.informers import PodInformers
 from controller.workloads.metrics import Metrics
@@ -52,6 +53,7 @@ class GateController:
         self._metrics = metrics
         self._wait_seconds = context.values.wait_timeout_seconds
         self._claims = context.claims
+        self._deadlines = Deadlines(context.kube)
         self._storage = storage_from_values(context.values)
         self._refused: dict[Key, datetime] = {}
         """When a refusal was last reported, of the pods that are refused now."""
@@ -66,7 +68,8 @@ class GateController:
         pod = self._informers.get(key)
         if pod is None:
             return None
-        step = plan(pod, self._sights.of(pods.checkpoint_key(pod)), self._now(), self._wait_seconds)
+        allowed = await self._deadlines.of(pod) if pods.held(pod) else None
+        step = plan(pod, self._sights.of(pods.checkpoint_key(pod)), self._now(), self._wait_seconds, allowed)
         match step:
             case Hold(seconds, problem):
                 if problem:

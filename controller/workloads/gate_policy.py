@@ -14,6 +14,7 @@ from contract.api.checkpoint import annotations_of, captured_version, is_given_u
 from contract.api.states import Admission, GateEnd, Phase
 from contract.config.storage import BadIdError
 from controller.workloads import pods
+from controller.workloads.deadlines import Allowance
 from kube.api import Object
 
 GRACE: Final = 10.0
@@ -57,7 +58,9 @@ class CheckpointView:
         return self.deleted is not None and pods.created(pod) <= self.deleted
 
 
-def plan(pod: Object, sight: CheckpointView, now: datetime, wait_seconds: float) -> Hold | Lift | None:
+def plan(
+    pod: Object, sight: CheckpointView, now: datetime, wait_seconds: float, allowed: Allowance | None = None
+) -> Hold | Lift | None:
     """Return what to do with *pod* now; None if it is not held.
 
     Args:
@@ -65,6 +68,7 @@ def plan(pod: Object, sight: CheckpointView, now: datetime, wait_seconds: float)
         sight: what is known about its checkpoint.
         now: the moment.
         wait_seconds: the chart value ``waitTimeout``.
+        allowed: how long its workload lets it wait, if that sets a limit.
     """
     if not pods.held(pod):
         return None
@@ -74,8 +78,11 @@ def plan(pod: Object, sight: CheckpointView, now: datetime, wait_seconds: float)
         return Lift(GateEnd.CHECKPOINT_READY, why, _ready_patch(pod, checkpoint))
     age = (now - pods.created(pod)).total_seconds()
     end, why = _end(pod, sight, age, wait_seconds)
+    if end is None and allowed is not None and age >= allowed.seconds:
+        end, why = GateEnd.JOB_DEADLINE, allowed.why
     if end is None:
-        return Hold(_next_look(pod, sight, age, wait_seconds))
+        longest = wait_seconds if allowed is None else min(wait_seconds, allowed.seconds)
+        return Hold(_next_look(pod, sight, age, longest))
     if pods.required(pod):
         return Hold(problem=why)
     return Lift(end, why, _patch(pod, {keys.ANN_GATE: end.value}))
