@@ -303,7 +303,14 @@ ADMISSION_REASONS: Final = (
             "Look at the webhook's pods: `kubectl get pods -A -l app.kubernetes.io/component=webhook`; then delete the "
             "pod so that its owner creates it again."
         ),
-        "In clusters without MutatingAdmissionPolicy such a pod has no annotation, and only `snapshotctl why` says so.",
+        (
+            f"A pod with label `{keys.LABEL_RESTORE}: {keys.RESTORE_AUTO}` asks for its checkpoint all the same: the "
+            "controller writes on it what the webhook would have, and the code becomes `checkpoint-requested`; an "
+            "Event keeps this one. "
+            "In clusters without MutatingAdmissionPolicy such a pod has no annotation; then the controller does so "
+            "only if the release serves its own namespace alone, without `webhook.namespaceSelector` and "
+            "`webhook.objectSelector`, because it cannot tell a missed pod from one that is not to be seen."
+        ),
         Origin("an admission policy of the API server", "as the webhook's codes are"),
     ),
 )

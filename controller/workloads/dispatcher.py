@@ -1,8 +1,8 @@
-"""Where opted-in pods are served: three queues, each with its own question, fed by the live copies.
+"""Where opted-in pods are served: four queues, each with its own question, fed by the live copies.
 
 ``checkpoints``: does a pod request one that is not there, or still the one that is being made? ``gates``: may
-a held pod go? ``tales``: what is to be said about a pod's admission? Nothing is remembered that a successor would
-need: it asks the same questions of the same objects.
+a held pod go? ``tales``: what is to be said about a pod's admission? ``missed``: did the webhook not see a pod?
+Nothing is remembered that a successor would need: it asks the same questions of the same objects.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from controller.workloads.demand import waits_for_node
 from controller.workloads.gate_controller import GateController
 from controller.workloads.informers import PodInformers
 from controller.workloads.metrics import Metrics
+from controller.workloads.missed_pods import MissedPods
 from controller.workloads.owners import Owners
 from controller.workloads.reports import Reports
 from kube.api import Object
@@ -48,9 +49,12 @@ class Dispatcher:
         self.checkpoints: WorkQueue[Key] = WorkQueue()
         self.gates: WorkQueue[Key] = WorkQueue()
         self.tales: WorkQueue[Key] = WorkQueue()
-        self._maker = AutoCheckpointController(context, informers, self._sights, Owners(context.kube), self._wake_held)
+        self.missed: WorkQueue[Key] = WorkQueue()
+        owners = Owners(context.kube)
+        self._maker = AutoCheckpointController(context, informers, self._sights, owners, self._wake_held)
         self._gatekeeper = GateController(context, informers, self._sights, metrics)
         self._teller = AdmissionRecorder(context, informers)
+        self._missed = MissedPods(context, informers, self._sights, owners)
         informers.add_handler(self._pod_changed)
         self._checkpoints.add_handler(self._checkpoint_changed)
 
@@ -63,6 +67,7 @@ class Dispatcher:
                 group.create_task(self.checkpoints.run(self._maker.handle, MAKERS), name="automatic checkpoints")
                 group.create_task(self.gates.run(self._gatekeeper.handle, GATEKEEPERS), name="gates")
                 group.create_task(self.tales.run(self._teller.handle, TELLERS), name="admission events")
+                group.create_task(self.missed.run(self._missed.handle, MAKERS), name="missed pods")
         finally:
             self._lead(on=False)
         raise AssertionError("queues run until cancelled")
@@ -90,6 +95,8 @@ class Dispatcher:
             self.gates.add(key_of(new))
         if old is None or pods.admission(old) != pods.admission(new):
             self.tales.add(key_of(new))
+        if old is None and self._missed.is_one(new):
+            self.missed.add(key_of(new))
 
     def _ask(self, pod: Object | None) -> None:
         """Have the pod's checkpoint looked at: now where it is to be made or goes, else once for many pods."""

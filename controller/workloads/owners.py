@@ -50,7 +50,7 @@ class Owners:
         if template is not None and fits(template["spec"]["template"]):
             return Workload(top, template)
         # Another webhook may have changed the pod before ours saw it, its image for example.
-        whole = await self._whole(pod)
+        whole = await self.whole(pod)
         if template is not None and not (whole and fits(whole)):
             return Workload(top, template)
         return Workload(top, whole) if whole else None
@@ -77,7 +77,21 @@ class Owners:
             return True
         return not found["metadata"].get("deletionTimestamp")
 
-    async def _whole(self, pod: Object) -> Object | None:
+    async def direct(self, pod: Object) -> Object | None:
+        """Return what owns *pod*; None if nothing does that we may read.
+
+        Raises:
+            KubeError: a call failed.
+        """
+        owner = controller_of(pod)
+        return await self._read(owner, key_of(pod)[0]) if owner else None
+
+    async def whole(self, pod: Object) -> Object | None:
+        """Return *pod* with all that is stored of it; None if it was deleted, or another has its name.
+
+        Raises:
+            KubeError: a call failed.
+        """
         namespace, name = key_of(pod)
         try:
             whole = await self._kube.get(PODS, name, namespace)

@@ -108,6 +108,16 @@ def stamp_of(pod: Object) -> str:
     return stamp if _STAMP.fullmatch(stamp) else ""
 
 
+def missed(pod: Object) -> bool:
+    """Say whether it wants an automatic checkpoint, and no webhook has looked at it, nor we in its place."""
+    if labels_of(pod).get(keys.LABEL_RESTORE) != keys.RESTORE_AUTO or not alive(pod):
+        return False
+    notes = annotations_of(pod)
+    unseen = admission(pod) in ("", Admission.WEBHOOK_UNREACHABLE)
+    # With a stamp or a checkpoint of an earlier life it is a copied manifest, about which nothing is known.
+    return unseen and not notes.get(keys.ANN_CHECKPOINT) and not notes.get(keys.ANN_TEMPLATE_HASH)
+
+
 def asks(pod: Object) -> bool:
     """Say whether the pod waits for an automatic checkpoint to be made.
 

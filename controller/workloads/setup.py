@@ -20,5 +20,10 @@ def set_up(context: ManagerContext) -> ControllerSetup:
     return ControllerSetup(
         informers={"opted-in pods": informers.labelled, "graph pods": informers.of_graphs},
         work={"opted-in pods": desk.run},
-        queues={"automatic checkpoints": desk.checkpoints, "gates": desk.gates, "admission events": desk.tales},
+        queues={
+            "automatic checkpoints": desk.checkpoints,
+            "gates": desk.gates,
+            "admission events": desk.tales,
+            "missed pods": desk.missed,
+        },
     )

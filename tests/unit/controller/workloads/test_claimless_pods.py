@@ -3,6 +3,7 @@
 
 import asyncio
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -71,7 +72,7 @@ def let_go(pod, checkpoint, *claims, values=OWN, server=None, listed=True):
             informer.synced.set()
         context = ManagerContext(
             kube=server,
-            settings=None,
+            settings=SimpleNamespace(watched_namespace=None),
             values=load_values(values),
             recorder=Recorder(server, "tester"),
             registry=CollectorRegistry(),

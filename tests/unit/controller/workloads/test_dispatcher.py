@@ -3,6 +3,7 @@
 
 import asyncio
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -57,13 +58,13 @@ class Server:
 class Scene:
     """A desk with what it knows put before it."""
 
-    def __init__(self, *found, checkpoint=None, values=""):
+    def __init__(self, *found, checkpoint=None, values="", watched=None):
         self.server = Server()
         self.checkpoints = Informer(self.server, CHECKPOINTS)
         self.informers = PodInformers(self.server, None)
         context = ManagerContext(
             kube=self.server,
-            settings=None,
+            settings=SimpleNamespace(watched_namespace=watched),
             values=load_values(values),
             recorder=Recorder(self.server, "tester"),
             registry=CollectorRegistry(),
