@@ -79,6 +79,8 @@ class Process(Part):
     """Every process and thread id of the tree."""
     stdio: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], str]
     """Standby's descriptor -> what it was: ``pipe:[123]``."""
+    stopped: list[Pid] = []
+    """Processes that were stopped, as numbered inside the container: a restore does not wake them."""
 
 
 class RootFilesystem(Part):

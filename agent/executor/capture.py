@@ -15,6 +15,7 @@ from agent.container.canary import NoAnswerError, ask, wrong
 from agent.container.inspection import Inspection, Worker, find_worker, inspect, node_info, open_in_container
 from agent.container.volumes import Volume
 from agent.criu.driver import CriuDump
+from agent.criu.images import stopped_processes
 from agent.errors import ContainerError
 from agent.executor.api import CaptureRequest, RestoreRequest
 from agent.executor.capture_plan import CapturePlan, plan_capture
@@ -67,6 +68,8 @@ class Capture:
     """Host pids of CUDA processes that were locked."""
     store: Backend = field(init=False)
     staged: Staging = field(init=False)
+    stopped: list[int] = field(default_factory=list)
+    """Processes of the tree, inside the container, that were stopped when they were dumped."""
     rootfs: RootFilesystem | None = field(init=False)
     volumes: list[VolumeContent] = field(init=False)
     published: Published = field(init=False)
@@ -169,6 +172,7 @@ def _dump(capture: Capture) -> None:
             timeout=environment.longest,
         )
     )
+    capture.stopped = stopped_processes(capture.staged.directory)
 
 
 def _save_files(capture: Capture) -> None:
@@ -183,7 +187,7 @@ def _seal(capture: Capture) -> None:
         created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         taken_on=plan.taken_on,
         container=plan.container,
-        process=plan.process,
+        process=plan.process.model_copy(update={"stopped": capture.stopped}),
         used_mounts=list(plan.used_mounts),
         rootfs=capture.rootfs,
         volumes=capture.volumes,

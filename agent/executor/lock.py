@@ -10,6 +10,7 @@ import os
 import re
 import time
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -125,9 +126,10 @@ class ContainerLock:
         os.lseek(self._fd, 0, os.SEEK_END)
         os.write(self._fd, f"{max(1, round(seconds))}\n".encode())
 
-    def restored(self, pid: int) -> None:
-        """Hand the restored tree over; standby wakes it."""
-        self._verdict(f"{control_files.VERDICT_RESTORED} {self.nonce} {pid}")
+    def restored(self, pid: int, stopped: Sequence[int] = ()) -> None:
+        """Hand the restored tree over; standby wakes it, but for the processes that were ``stopped`` at the capture."""
+        pids = " ".join(map(str, (pid, *stopped[: control_files.MAX_STOPPED])))
+        self._verdict(f"{control_files.VERDICT_RESTORED} {self.nonce} {pids}")
 
     def captured(self) -> None:
         """Report that the artifact is published and verified."""

@@ -14,7 +14,7 @@ from typing import Final
 from agent.container.probe import free_ports
 from agent.errors import ContainerError
 from agent.executor.phases import run_phases, undo_phases
-from agent.executor.restore import RESTORE, Restore, context
+from agent.executor.restore import RESTORE, Restore, context, to_wake
 from agent.executor.serving import NotServingError, Questions, await_answers, forget_woken, wake
 from agent.executor.timings import Timings
 from contract.api.reports import ReportPhase
@@ -52,7 +52,7 @@ def prove(restore: Restore, captured: Collection[int], questions: Questions) -> 
             ) from failure.error
         try:
             if questions:
-                wake(restore.tree, restore.lock.control, context(restore.request))
+                wake(to_wake(restore), restore.lock.control, context(restore.request))
                 await_answers(questions, restore.tree, restore.init_pid, restore.environment.proc)
         except NotServingError as error:
             raise ContainerError(AgentReason.PROOF_FAILED, str(error)) from error

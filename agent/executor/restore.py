@@ -188,9 +188,14 @@ def _has_canary(restore: Restore) -> bool:
     return restore.request.canary is not None
 
 
+def to_wake(restore: Restore) -> list[int]:
+    """Host pids of the restored processes that ran when they were captured."""
+    return [pid for pid, status in restore.tree.items() if status.inner_pid not in restore.plan.stopped]
+
+
 def _ask_canary(restore: Restore) -> None:
     """Have the worker answer its owner's question before it serves other clients."""
-    wake(restore.tree, restore.lock.control, context(restore.request))
+    wake(to_wake(restore), restore.lock.control, context(restore.request))
     questions = Questions(canary=restore.request.canary, answer=restore.artifact.manifest.canary)
     try:
         await_answers(questions, restore.tree, restore.init_pid, restore.environment.proc)
@@ -207,7 +212,7 @@ def _hand_over(restore: Restore) -> None:
     """Give standby its verdict; it then wakes the tree."""
     worker_pid = restore.plan.worker_pid
     restore.lock.control.write(control_files.RESTORE_CONTEXT, context(restore.request))
-    restore.lock.restored(worker_pid)
+    restore.lock.restored(worker_pid, restore.plan.stopped)
 
 
 RESTORE: Final = (

@@ -35,6 +35,8 @@ class RestorePlan:
     changes: tuple[Change, ...]
     resize: Mapping[str, int] = field(default_factory=dict)
     """Mount point of a tmpfs -> bytes that it must be able to hold."""
+    stopped: tuple[int, ...] = ()
+    """Processes inside the container that were stopped at the capture: they are not woken."""
 
 
 def plan_restore(
@@ -57,7 +59,7 @@ def plan_restore(
         lists = (tuple(deleted.gone), tuple(deleted.emptied), tuple(deleted.sockets))
         changes.insert(0, Change("/", ROOTFS_TAR, *lists))
     inherit = {what: int(number) for number, what in process.stdio.items() if what.startswith("pipe:")}
-    return RestorePlan(process.pid, inherit, tuple(changes), _too_small(manifest, seen))
+    return RestorePlan(process.pid, inherit, tuple(changes), _too_small(manifest, seen), tuple(process.stopped))
 
 
 def _fits_machine(manifest: Manifest, _: Inspection, node: NodeInfo, __: str) -> None:

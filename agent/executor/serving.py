@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,11 +41,11 @@ class Questions:
         return self.probe is not None or self.canary is not None
 
 
-def wake(tree: Mapping[int, Status], control: ControlDir, context: str) -> None:
-    """Let the tree run, with the files that a restored worker finds."""
+def wake(pids: Iterable[int], control: ControlDir, context: str) -> None:
+    """Let processes run, with the files that a restored worker finds."""
     control.write(control_files.RESTORE_CONTEXT, context)
     control.write(control_files.RESTORE_COMPLETE, control_files.DONE)
-    for pid in tree:
+    for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
 

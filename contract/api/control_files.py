@@ -42,6 +42,8 @@ STALE_AT_START: Final = (
 VERDICT_RESTORED: Final = "restored"
 VERDICT_FAILED: Final = "failed"
 VERDICT_CAPTURED: Final = "captured"
+MAX_STOPPED: Final = 400
+"""Processes that a verdict can name as stopped: standby reads 4096 bytes, and the kernel's pids have seven digits."""
 
 # Times, seconds.
 CLAIM_WINDOW: Final = 5.0

@@ -78,6 +78,28 @@ static int count_foreign(const struct processes *first, int deadly) {
     return foreign;
 }
 
+static int is_listed(const char *list, long pid) {
+    for (char *end; *list; list = end) {
+        long number = strtol(list, &end, 10);
+        if (end == list) return 0;
+        if (number == pid) return 1;
+    }
+    return 0;
+}
+
+void wake_all_but(const char *stopped) {
+    DIR *proc = opendir("/proc");
+    if (!proc) {
+        kill(-1, SIGCONT); /* a worker that runs in part is worse */
+        return;
+    }
+    for (struct dirent *entry; (entry = readdir(proc));) {
+        long pid = atol(entry->d_name);
+        if (pid > 0 && pid != getpid() && !is_listed(stopped, pid)) kill((pid_t)pid, SIGCONT);
+    }
+    closedir(proc);
+}
+
 /* Waits until nothing but probes is left beside us, with force where that is needed. */
 int alone(void) {
     static struct processes first;

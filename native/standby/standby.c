@@ -67,14 +67,18 @@ static void cold_start(char **command, const char *reason, int dirty) {
 
 /* ----------------------------------------------------------------------------------------------------- restore mode */
 
-static void adopt(pid_t worker) {
+/* The whole restored tree: criu leaves every process of it stopped. Some were so at the capture, and stay. */
+static void wake(pid_t worker, const char *stopped) {
+    if (getpid() != 1) kill(worker, SIGCONT);
+    else if (*stopped) wake_all_but(stopped);
+    else kill(-1, SIGCONT);
+}
+
+static void adopt(pid_t worker, const char *stopped) {
     say("SNAPSHOT_RESTORED: container restored from checkpoint %s", env_or("DYN_SNAPSHOT_CHECKPOINT_ID", "(unnamed)"));
     publish("restore-complete", "done\n");
     adopt_worker(worker);
-    if (getpid() == 1)
-        kill(-1, SIGCONT); /* the whole restored tree: criu leaves every process of it stopped */
-    else
-        kill(worker, SIGCONT);
+    wake(worker, stopped);
     while (!worker_ended()) {
         beat(1000);
         if (kill(worker, 0) != 0 && errno == ESRCH && !worker_ended()) {
@@ -86,7 +90,9 @@ static void adopt(pid_t worker) {
 }
 
 static void obey(struct verdict *verdict, char **command) {
-    if (strcmp(verdict->word, "restored") == 0 && atoi(verdict->rest) > 1) adopt(atoi(verdict->rest));
+    char *stopped;
+    long worker = strtol(verdict->rest, &stopped, 10);
+    if (strcmp(verdict->word, "restored") == 0 && worker > 1) adopt((pid_t)worker, stopped);
     const char *reason = "the agent's verdict cannot be understood";
     int dirty = strcmp(verdict->word, "failed") == 0 ? split_failure(verdict, &reason) : 1;
     cold_start(command, reason, dirty);

@@ -77,6 +77,9 @@ int worker_code(void);
 
 /* -------------------------------------------------------------------------------------------------------- foreign.c */
 
+/* Wakes what is beside us, but for the processes in a list of pids with spaces between them. */
+void wake_all_but(const char *stopped);
+
 /* Waits until nothing but probes is left beside us, with force if that is needed; 0 if something stays. */
 int alone(void);
 

@@ -50,6 +50,22 @@ class TestRestored:
         os.kill(container.init(), signal.SIGTERM)
         assert container.code() == 9
 
+    def test_a_process_that_was_stopped_is_not_woken(self, start):
+        """The one that is named stays stopped; the worker, another one, runs."""
+        container = start(*SH, "echo cold")
+        nonce = container.claim()
+        script = "sleep 77 & kill -STOP $!; echo $! >&3; kill -STOP $BASHPID; while :; do sleep 0.05; done"
+        argv = ("bash", "-c", f"({script}) 3>{container.dir}/stopped >{container.dir}/out & disown; exit 0")
+        container.enter(*argv)
+        host = wait_for(container.children, "restored child")[0]
+        wait_for(lambda: "State:\tT" in Path(f"/proc/{host}/status").read_text(), "stopped")
+        inner = Path(f"/proc/{host}/status").read_text().split("NSpid:")[1].split("\n")[0].split()[-1]
+        child = Path(f"/proc/{host}/task/{host}/children").read_text().split()[0]
+        container.verdict(f"restored {nonce} {inner} 4000 {(container.dir / 'stopped').read_text().strip()}")
+        container.release()
+        wait_for(lambda: "State:\tT" not in Path(f"/proc/{host}/status").read_text(), "worker woken")
+        assert "State:\tT" in Path(f"/proc/{child}/status").read_text()
+
     def test_named_process_is_not_there(self, start):
         container = start(*SH, "echo cold")
         nonce = container.claim()

@@ -30,6 +30,8 @@ def test_verdicts(directory, tmp_path):
         acquired.allow(75.4)
         acquired.restored(1001)
         assert f"restored {NONCE} 1001\n" == (tmp_path / control_files.VERDICT).read_text()
+        acquired.restored(1001, [1003, 1009])
+        assert f"restored {NONCE} 1001 1003 1009\n" == (tmp_path / control_files.VERDICT).read_text()
         acquired.failed("two\nlines  of reason", clean=False)
         assert f"failed {NONCE} dirty two lines of reason\n" == (tmp_path / control_files.VERDICT).read_text()
         acquired.captured()
@@ -43,6 +45,12 @@ def test_a_long_reason_still_fits_what_standby_reads(directory, tmp_path):
     with acquire(directory, os.getpid()) as acquired:
         acquired.failed("x" * 10_000, clean=True)
     assert len((tmp_path / control_files.VERDICT).read_text()) < 4096
+
+
+def test_many_stopped_processes_still_fit_what_standby_reads(directory, tmp_path):
+    with acquire(directory, os.getpid()) as acquired:
+        acquired.restored(4_194_304, [4_194_304] * 1000)
+    assert 3000 < len((tmp_path / control_files.VERDICT).read_text()) < 4096
 
 
 def test_an_attempt_that_was_cut_off_shows(directory):
