@@ -309,7 +309,7 @@ ADMISSION_REASONS: Final = (
             "Event keeps this one. "
             "In clusters without MutatingAdmissionPolicy such a pod has no annotation; then the controller does so "
             "only if the release serves its own namespace alone, without `webhook.namespaceSelector` and "
-            "`webhook.objectSelector`, because it cannot tell a missed pod from one that is not to be seen."
+            "`webhook.objectSelector`, because a missed pod and one that is not to be seen look the same."
         ),
         Origin("an admission policy of the API server", "as the webhook's codes are"),
     ),
