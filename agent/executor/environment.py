@@ -7,7 +7,7 @@ from typing import Final
 
 from agent.criu.driver import Criu
 from agent.gpu.cuda import Cuda, Gpus, NoGpus
-from contract.config.sections import DeniedDriver
+from contract.config.gpus import DeniedDriver
 from linux.proc import PROC
 
 BYTES_PER_SECOND: Final = 50_000_000

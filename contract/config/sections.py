@@ -17,18 +17,10 @@ Name = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-
 Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")]
 AbsolutePath = Annotated[str, Field(pattern=r"^(/[^/]+)+$")]
 Duration = Annotated[str, Field(pattern=r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$", min_length=2)]
-EnvironmentName = Annotated[str, Field(pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")]
 ImageText = Annotated[str, Field(pattern=r"^\S*$")]
-LabelKey = Annotated[
-    str,
-    Field(max_length=317, pattern=r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?/)?[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?$"),
-]
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
 NodeAffinityMode = Literal["Required", "Preferred", "None"]
 VolumeAccess = Literal["ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"]
-DriverVersions = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)*(\.\*)?$")]
-PublicReport = Annotated[str, Field(pattern=r"^([-.\w]+/[-.\w]+#[0-9]+|https://\S+)$")]
-"""An issue as ``owner/repository#number``, or an address."""
 LogLevel = Literal["debug", "info", "warning", "error"]
 Object = dict[str, Any]
 Texts = dict[str, str]
@@ -365,78 +357,6 @@ class GraphDeployments(Section):
     """The reconciler of DynamoGraphDeployments."""
 
     enabled: bool = False
-
-
-class DeniedDriver(Section):
-    """Driver versions with which no GPU worker is captured or restored."""
-
-    versions: DriverVersions
-    """One version, or all of a branch: ``595.71.05``, ``570.*``."""
-    reason: str = Field(min_length=1, max_length=300, description="What happens with them; printed in the refusal.")
-    report: PublicReport
-
-    def covers(self, version: str) -> bool:
-        """Say whether a driver is one of these."""
-        branch = self.versions.removesuffix("*")
-        return version.startswith(branch) if branch != self.versions else version == self.versions
-
-
-class Gpu(Section):
-    """GPU nodes: where agents run, and how they come by the driver's libraries."""
-
-    enabled: bool = False
-    """Agents run on nodes labelled nvidia.com/gpu.present=true only, by the runtime class below."""
-    runtime_class_name: Name | Literal[""] = "nvidia"
-    """Of the agent; empty: the cluster's default runtime."""
-    driver_root: AbsolutePath | Literal[""] = ""
-    """Folder of the node that holds the driver; empty: the usual ones are looked at."""
-    denied_drivers: list[DeniedDriver] = [
-        DeniedDriver(
-            versions="595.71.05",
-            reason="the whole node hangs when a restored worker ends",
-            report="NVIDIA/cuda-checkpoint#53",
-        ),
-        DeniedDriver(
-            versions="610.57.04",
-            reason="locking a worker with many threads ends it (SIGSEGV in the driver's library)",
-            report="NVIDIA/cuda-checkpoint#58",
-        ),
-    ]
-    """No GPU worker is captured or restored by them; a list that is set replaces this one."""
-
-
-class GpuEnvironment(Section):
-    """What a capture Job adds to the environment of a worker with GPUs.
-
-    The container's own ``env`` wins, ``envFrom`` does not; null adds nothing.
-    """
-
-    always: dict[EnvironmentName, str | None] = {
-        "TORCH_NCCL_ENABLE_MONITORING": "0",
-        "NCCL_SOCKET_IFNAME": "lo",
-        "GLOO_SOCKET_IFNAME": "lo",
-        "VLLM_HOST_IP": "127.0.0.1",
-    }
-    """For each worker with a GPU."""
-    several_gpus: dict[EnvironmentName, str | None] = {
-        "NCCL_P2P_DISABLE": "1",
-        "NCCL_CUMEM_HOST_ENABLE": "0",
-        "NCCL_NVLS_ENABLE": "0",
-        "NCCL_IB_DISABLE": "1",
-    }
-    """For each with more than one: what GPUs share by other means cannot be restored."""
-
-
-class Capture(Section):
-    """How captures are done."""
-
-    proof: Literal["Restore", "Read"] = Field(
-        default="Restore", description="What makes an artifact Ready: restored once where it was captured, or read."
-    )
-    gpu_environment: GpuEnvironment = GpuEnvironment()
-    keep_labels: list[LabelKey] = Field(
-        default=[], description="Label keys of pod templates that capture pods keep; all others are left out."
-    )
 
 
 class OperatorClaim(Section):

@@ -14,7 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from contract.api.states import StartupPolicy
-from contract.config import operations
+from contract.config import gpus, operations
 from contract.config import sections as block
 from contract.config.errors import describe
 from contract.config.images import in_registry
@@ -39,8 +39,8 @@ class Values(block.Section):
     global_: block.Global = Field(default=block.Global(), alias="global")
     runtime: block.Runtime = block.Runtime()
     openshift: block.OpenShift = block.OpenShift()
-    gpu: block.Gpu = block.Gpu()
-    capture: block.Capture = block.Capture()
+    gpu: gpus.Gpu = gpus.Gpu()
+    capture: gpus.Capture = gpus.Capture()
     storage: block.StorageValues = block.StorageValues()
     daemonset: block.DaemonSet = block.DaemonSet()
     control_plane: block.ControlPlane = block.ControlPlane()

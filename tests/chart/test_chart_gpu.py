@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from contract.config.sections import Gpu
+from contract.config.gpus import Gpu
 from contract.config.values import load_values
 
 ON = ("--set", "gpu.enabled=true")

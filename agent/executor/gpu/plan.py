@@ -9,7 +9,7 @@ from agent.executor.restore_checks import version_numbers
 from agent.gpu.cuda import Device, DriverVersion
 from artifact import manifest
 from contract.api.states import AgentReason
-from contract.config.sections import DeniedDriver
+from contract.config.gpus import DeniedDriver
 
 DEVICE_FILES: Final = "/dev/nvidia"
 DRIVER_FOLDERS: Final = (DEVICE_FILES, "/proc/driver/nvidia", "/run/nvidia")

@@ -18,7 +18,7 @@ from artifact.manifest import parse_manifest
 from contract.api import control_files
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
-from contract.config.sections import DeniedDriver
+from contract.config.gpus import DeniedDriver
 from linux.proc import descendants, namespace_mates
 from tests.node.engine.test_failing_phases import each, failing
 from tests.support import stand_in_cuda

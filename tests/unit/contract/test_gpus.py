@@ -6,7 +6,7 @@ import pytest
 
 from contract.api.accelerators import UNSUPPORTED, refused_resource
 from contract.api.gpus import claim_templates, gpu_count, refused_claim, total_gpus
-from contract.config.sections import Gpu
+from contract.config.gpus import Gpu
 from tests.support.builders.devices import claim_template, claiming, exactly
 from tests.support.builders.objects import container
 

@@ -17,7 +17,7 @@ from agent.executor.gpu.plan import (
 from agent.gpu.cuda import Device, DriverVersion
 from artifact.manifest import Gpu, GpuDevice
 from contract.api.states import AgentReason
-from contract.config.sections import DeniedDriver
+from contract.config.gpus import DeniedDriver
 
 MIB = 1 << 20
 DRIVER = DriverVersion("580.159.04", "13.0")
