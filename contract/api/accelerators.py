@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 
@@ -59,6 +60,7 @@ UNSUPPORTED: Final = (
 )
 
 
+@lru_cache(maxsize=256)  # asked for each pod at admission, and a cluster has few names
 def named_by_resource(name: str) -> Accelerator | None:
     """Return the device that a resource name is for; None if it is none of the table."""
     if "/" not in name:
