@@ -5,7 +5,7 @@ hostPath volume. The agent finds the stand-in in a folder of the node, as it wou
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -19,9 +19,15 @@ from tests.support import stand_in_cuda
 from tests.support.fixtures import node
 from tests.support.waiting import until
 
+NAMESPACE = "gpu-tests"
 GPU = "nvidia.com/gpu"
 ROOT = "/opt/stand-in-driver"
 DEVICE = "/opt/stand-in-driver/nvidia0"
+DENIED = {
+    "gpu.deniedDrivers[0].versions": "580.*",
+    "gpu.deniedDrivers[0].reason": "the node hangs",
+    "gpu.deniedDrivers[0].report": "NVIDIA/cuda-checkpoint#53",
+}
 RESTORED = control_files.LOG_RESTORED.partition("{")[0]
 
 
@@ -34,15 +40,23 @@ def gpus(platform: Platform, embedded_cluster: Cluster, tmp_path_factory: pytest
     for name in ("libcuda.so.1", "libnvidia-ml.so.1"):
         machine.run("sh", "-c", f"cat >{ROOT}/{name}", stdin=library)
     machine.run("sh", "-c", f"test -e {DEVICE} || mknod -m 666 {DEVICE} c 195 0")
-    kubectl = Kubectl(platform.kubectl, platform.kubeconfig, "gpu-tests")
+    kubectl = Kubectl(platform.kubectl, platform.kubeconfig, NAMESPACE)
     capacity = {"status": {"capacity": {GPU: "8"}}}
     kubectl("patch", "node", machine.name, "--subresource=status", "--type=merge", "-p", json.dumps(capacity))
-    helm = Helm(platform.helm, platform.kubeconfig, kubectl.namespace)
-    values = {"gpu.driverRoot": ROOT} | node.PATIENT
-    helm.install(image_settings(platform.image_tag, platform.image_prefix) | values)
+    install(platform)
     story.await_webhook(kubectl)
     yield kubectl
-    helm.uninstall()
+    helm_of(platform).uninstall()
+
+
+def helm_of(platform: Platform) -> Helm:
+    return Helm(platform.helm, platform.kubeconfig, NAMESPACE)
+
+
+def install(platform: Platform, **values: str) -> None:
+    """Install the release, or upgrade it to these values."""
+    settings = image_settings(platform.image_tag, platform.image_prefix) | node.PATIENT | {"gpu.driverRoot": ROOT}
+    helm_of(platform).install(settings | values)
 
 
 def worker(memory: str = "1Gi", **arranged: str):
@@ -128,13 +142,33 @@ def test_the_story_is_in_describe(gpus: Kubectl, clean: str):
 def test_the_node_is_labelled_with_what_the_agent_found(gpus: Kubectl, embedded_cluster: Cluster):
     name = embedded_cluster.node(1).name
     wanted = {keys.LABEL_GPU_MODEL: "Stand-in-GPU", keys.LABEL_GPU_COUNT: "1", keys.LABEL_GPU_DRIVER: "580.0.1"}
-
-    def labels():
-        return json.loads(gpus("get", "node", name, "-o", "json"))["metadata"]["labels"]
-
-    until(lambda: wanted.items() <= labels().items(), "labels of the GPUs")
+    until(lambda: wanted.items() <= gpus.get("node", name)["metadata"]["labels"].items(), "labels of the GPUs")
 
 
 def test_the_agent_says_which_driver_it_found(gpus: Kubectl):
     agent = gpus("get", "pods", "-l", f"{keys.LABEL_AGENT}={keys.LABEL_AGENT_VALUE}", "-o", "name").split()[0]
     assert "580.0.1" in gpus("logs", agent, "-c", "agent")
+
+
+@pytest.fixture
+def denied(gpus: Kubectl, platform: Platform) -> Iterator[Callable[[], None]]:
+    """Has the release deny the node's driver from now on."""
+    yield lambda: install(platform, **DENIED)
+    install(platform)
+    story.await_webhook(gpus)
+
+
+def test_a_driver_that_is_denied(gpus: Kubectl, clean: str, denied: Callable[[], None]):
+    """What was captured before starts cold, and nothing more is captured."""
+    assert "Ready" == checkpoint(gpus, clean)["status"]["phase"]
+    denied()
+    story.await_webhook(gpus)
+    pod(gpus, clean, clean)
+    node.await_answer(gpus, clean)
+    assert not node.first_line(gpus, clean).startswith(RESTORED)
+    report = json.loads(node.reported(gpus, clean)["metadata"]["annotations"][keys.ANN_RESTORE_REPORT])
+    assert ("failed", "gpu-driver-denied") == (report["outcome"], report["reason"])
+
+    failed = checkpoint(gpus, f"{clean}-later")
+    assert "Failed" == failed["status"]["phase"]
+    assert "driver 580.0.1: the node hangs (NVIDIA/cuda-checkpoint#53)" in failed["status"]["message"]
