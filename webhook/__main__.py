@@ -20,12 +20,13 @@ from certs.serve import ServingContext
 from contract.config.values import load_values
 from daemon import logs
 from daemon.health import Check, HealthServer
-from daemon.settings import read_config, read_settings
+from daemon.settings import Settings, read_config, read_settings
 from daemon.tasks import Task, main, run_together
 from kube.client import connect
 from kube.metrics import InformerCollector
 from webhook.informers import Informers
 from webhook.metrics import Metrics
+from webhook.reachable import Reachable, Reader
 from webhook.server import PORT, Edge, serve
 
 COMPONENT: Final = "snapshot-webhook"
@@ -50,13 +51,16 @@ async def process(options: argparse.Namespace) -> None:
         informers = Informers(kube, settings.watched_namespace, values)
         edge = Edge(informers.checkpoints.store.get, values, Metrics(registry), informers.claims)
         registry.register(InformerCollector(informers.informers))
+        reachable = _reachable(kube, options, settings)
         checks: dict[str, Check] = {
             "certificate": lambda: None if certificate.loaded else f"none in {options.certificates} yet",
             "server": lambda: None if edge.listening and not edge.draining else "not listening, or stopping",
+            "reached": lambda: reachable.problem if reachable else None,
         } | {name: partial(informers.missing, name) for name in informers.informers}
         tasks: dict[str, Task] = {
             "certificate": certificate.follow,
             "admission": partial(_serve_when_ready, edge, certificate, informers, options.port),
+            "reachability": partial(_reach, reachable, edge),
             "health": HealthServer(options.health_port, checks, registry).run,
         }
         tasks |= {f"copy of {name}": informer.run for name, informer in informers.informers.items()}
@@ -74,6 +78,26 @@ async def _serve_when_ready(edge: Edge, certificate: ServingContext, informers: 
     await serve(edge, certificate.context, port=port)
 
 
+def _reachable(kube: Reader, options: argparse.Namespace, settings: Settings) -> Reachable | None:
+    if not (options.service and options.configuration):
+        return None
+    return Reachable(
+        kube,
+        namespace=settings.pod_namespace,
+        service=options.service,
+        configuration=options.configuration,
+        pod=settings.pod_name,
+    )
+
+
+async def _reach(reachable: Reachable | None, edge: Edge) -> None:
+    while not edge.listening:  # noqa: ASYNC110 - as above
+        await asyncio.sleep(POLL_SECONDS)
+    if reachable is not None:
+        await reachable.run()
+    await asyncio.Event().wait()
+
+
 def _allow_all_connections() -> None:
     """Container runtimes start a process with 1,024 files; connections that others hold would leave none for pods."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -87,6 +111,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=PORT)
     parser.add_argument("--health-port", type=int, default=HEALTH_PORT)
     parser.add_argument("--certificates", type=Path, default=CERTIFICATES, help="folder of tls.crt and tls.key")
+    parser.add_argument("--service", default="", help="name of its Service; empty: whether it is reached is not asked")
+    parser.add_argument("--configuration", default="", help="name of its MutatingWebhookConfiguration")
     return parser.parse_args()
 
 

@@ -226,7 +226,9 @@ def test_a_release_for_all_namespaces_restricts_nobody(helm, pick):
     objects = helm.render(*CLUSTER_WIDE)
 
     assert "RESTRICTED_NAMESPACE" not in environment(pick(objects, "DaemonSet"))
-    assert {"snapshot-controller-self"} == {o["metadata"]["name"] for o in objects if o["kind"] == "Role"}
+    assert {"snapshot-controller-self", "snapshot-webhook-self"} == {
+        o["metadata"]["name"] for o in objects if o["kind"] == "Role"
+    }
 
 
 def test_the_agent_is_privileged_without_network_of_the_host(objects, pick):
@@ -390,10 +392,12 @@ def test_rights_are_no_wider_than_needed(objects):
 
 
 def test_cluster_wide_rights_of_a_restricted_release(objects):
-    """A release that serves one namespace: its bundle, and the label of nodes."""
+    """A release that serves one namespace: its bundle, written and read, and the label of nodes."""
     found = {o["metadata"]["name"]: o["rules"] for o in objects if o["kind"] == "ClusterRole"}
 
-    assert {"snapshot-ns-bundle", "snapshot-ns-agent-node"} == set(found)
+    assert {"snapshot-ns-bundle", "snapshot-ns-reached", "snapshot-ns-agent-node"} == set(found)
+    (reached,) = found["snapshot-ns-reached"]
+    assert (["snapshot-ns"], ["get"]) == (reached["resourceNames"], reached["verbs"])
     (bundle,) = found["snapshot-ns-bundle"]
     (node,) = found["snapshot-ns-agent-node"]
     assert (["snapshot-ns"], ["get", "patch"]) == (bundle["resourceNames"], bundle["verbs"])

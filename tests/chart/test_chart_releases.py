@@ -92,7 +92,7 @@ def test_two_releases_in_two_namespaces_live_and_die_apart(control_plane, uninst
 
     assert set() == of_the_cluster(control_plane, "snapshot", one)
     assert before == (of_the_cluster(control_plane, "snapshot", two), in_namespace(control_plane, two))
-    assert 17 == len(before[0]), before[0]
+    assert 19 == len(before[0]), before[0]
 
 
 def test_uninstall_leaves_only_the_checkpoints(control_plane, uninstall, install):

@@ -44,9 +44,11 @@ def test_who_reaches_whom(helm, flags, servers, metrics):
     assert [ports("https"), metrics] == found["snapshot-webhook"]["ingress"]
     assert [metrics] == found["snapshot-controller"]["ingress"]
     assert [] == found["snapshot-agent"]["ingress"]
-    for policy in found.values():
+    selector = found["snapshot-webhook"]["podSelector"]
+    own = {"snapshot-webhook": [ports("https") | {"to": [{"podSelector": selector}]}]}
+    for name, policy in found.items():
         assert ["Ingress", "Egress"] == policy["policyTypes"]
-        assert [DNS, servers] == policy["egress"]
+        assert [DNS, servers, *own.get(name, [])] == policy["egress"]
 
 
 def test_each_policy_selects_the_pods_of_its_workload(helm, pick):
