@@ -11,18 +11,31 @@ import enum
 import os
 import time
 
-__all__ = ["Outcome", "quiesce", "restore_context"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    Hook = TypeVar("Hook", bound=Callable[[], object])
+
+__all__ = ["HookTimeoutError", "Outcome", "keep_seeds", "on_restore", "quiesce", "restore_context"]
 
 READY_FOR_SNAPSHOT = "ready-for-snapshot"
 SNAPSHOT_COMPLETE = "snapshot-complete"
 RESTORE_COMPLETE = "restore-complete"
 RESTORE_CONTEXT = "restore-context.json"
+CLAIM = "standby-claim"
 QUIESCED = "quiesced-"
 """With the number of a rank that waits; between the processes of one worker."""
 DONE = "done\n"
 COLD_START = "cold-start\n"
 ENV_CONTROL_DIR = ("DYN_SNAPSHOT_CONTROL_DIR", "SNAPSHOT_CONTROL_DIR")
 POLL_SECONDS = 0.1
+_keeps_seeds = False
+
+
+class HookTimeoutError(RuntimeError):
+    """A hook did not return in time; the message names it. What it was doing may still go on."""
 
 
 class Outcome(enum.Enum):
@@ -43,14 +56,20 @@ def quiesce(rank: int = 0, ranks: int = 1) -> Outcome:
 
     Call it when everything that replicas share is done and no request is being served.
     Returns at once if there is no control directory; never raises because of one that cannot be used.
+    In a restored process generators and environment are renewed first, then the hooks of ``on_restore`` are called.
 
     Args:
         rank: of this process, if the worker has several that must be ready and each of them calls this.
         ranks: how many there are. Rank 0 says that the worker is ready once all others have called.
+
+    Raises:
+        HookTimeoutError: a hook takes longer than its seconds; or what a hook raises. Let it end the worker.
     """
     directory = control_dir()
     if directory is None:
         return Outcome.NOT_MANAGED
+    from snapshot_sdk import _restored  # noqa: PLC0415 - before the snapshot, and only if there is one
+
     try:
         if rank:
             _write(directory, QUIESCED + str(rank), _container())
@@ -60,12 +79,44 @@ def quiesce(rank: int = 0, ranks: int = 1) -> Outcome:
     except OSError:
         return Outcome.NOT_MANAGED
     while True:
-        restored = _read(directory, RESTORE_COMPLETE)
+        restored = was_restored(directory)
+        if restored:
+            _restored.renew()
+            return Outcome.RESTORED
         if restored is not None:
-            return Outcome.COLD if restored == COLD_START else Outcome.RESTORED
+            return Outcome.COLD
         if _read(directory, SNAPSHOT_COMPLETE) is not None:
             return Outcome.CAPTURED
-        _pause()
+        pause()
+
+
+def on_restore(hook: Hook, *, seconds: float = 60.0, name: str | None = None) -> Hook:
+    """Have ``hook`` called once in this process when it has been restored; also usable as a decorator.
+
+    Hooks are called in the order in which they were registered, after generators and environment have been renewed:
+    before ``quiesce()`` returns, or, in a process that does not wait in it, from a thread within some 20 ms.
+    In that thread an error is printed and the hooks after it are not called; in ``quiesce()`` it is raised.
+
+    Args:
+        hook: for example, connect again, take a new lease, seed a generator of the worker's own.
+        seconds: that it may take.
+        name: for messages; the function's own if there is none.
+    """
+    from snapshot_sdk import _restored  # noqa: PLC0415 - most workers never call this
+
+    _restored.add(hook, seconds, name or _restored.name_of(hook))
+    return hook
+
+
+def keep_seeds() -> None:
+    """Leave random generators as they were captured: all replicas then draw the same numbers."""
+    global _keeps_seeds  # noqa: PLW0603 - a word of the whole process
+    _keeps_seeds = True
+
+
+def keeps_seeds() -> bool:
+    """Say whether this process wants its generators as they were captured."""
+    return _keeps_seeds
 
 
 def restore_context() -> dict[str, object]:
@@ -89,12 +140,30 @@ def control_dir() -> str | None:
     return None
 
 
+def place() -> bytes:
+    """Return what all processes of this container share and no other container has."""
+    directory = control_dir()
+    nonce = (_read(directory, CLAIM) or "").partition("\n")[0] if directory else ""
+    return nonce.encode() or os.urandom(16)
+
+
+def was_restored(directory: str) -> bool | None:
+    """Say whether this container was restored; None as long as that is not known."""
+    found = _read(directory, RESTORE_COMPLETE)
+    return None if found is None else found != COLD_START
+
+
+def is_over(directory: str) -> bool:
+    """Say whether it is known what became of the snapshot here."""
+    return any(_read(directory, name) is not None for name in (RESTORE_COMPLETE, SNAPSHOT_COMPLETE))
+
+
 def _await_others(directory: str, ranks: int) -> None:
     container = _container()
     while any(_read(directory, QUIESCED + str(rank)) != container for rank in range(1, ranks)):
-        if any(_read(directory, name) is not None for name in (RESTORE_COMPLETE, SNAPSHOT_COMPLETE)):
+        if is_over(directory):
             return  # no snapshot is awaited here
-        _pause()
+        pause()
 
 
 def _container() -> str:
@@ -121,7 +190,7 @@ def _read(directory: str, name: str) -> str | None:
         return None
 
 
-def _pause() -> None:
+def pause(seconds: float = POLL_SECONDS) -> None:
     """Sleep in the kernel by a length, not until a moment of the clock.
 
     Python's own sleep waits for a moment of the monotonic clock, and sleeps again when it is woken earlier.
@@ -130,6 +199,6 @@ def _pause() -> None:
     try:
         import ctypes  # noqa: PLC0415 - only a worker that waits for its snapshot needs it
 
-        ctypes.CDLL(None).usleep(int(POLL_SECONDS * 1_000_000))
+        ctypes.CDLL(None).usleep(int(seconds * 1_000_000))
     except (ImportError, OSError, AttributeError):
-        time.sleep(POLL_SECONDS)
+        time.sleep(seconds)

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import gc
 import importlib
-import threading
 from typing import TYPE_CHECKING, Any
 
 import snapshot_sdk
+from snapshot_sdk import HookTimeoutError, _restored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 __all__ = ["HookTimeoutError", "quiesce"]
-
-
-class HookTimeoutError(RuntimeError):
-    """A hook did not return in time; the message names it. What it was doing may still go on."""
 
 
 def quiesce(
@@ -83,21 +79,10 @@ def _drain(torch: Any) -> None:  # noqa: ANN401 - as above
 def _run(torch: Any, hook: Callable[[], object], seconds: float) -> None:  # noqa: ANN401 - as above
     """Call a hook in a thread: a collective that waits for a rank that has ended never returns."""
     device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
-    raised: list[BaseException] = []
 
     def call() -> None:
-        try:
-            if device is not None:
-                torch.cuda.set_device(device)  # each thread has its own
-            hook()
-        except BaseException as error:  # noqa: BLE001 - raised where the caller is
-            raised.append(error)
+        if device is not None:
+            torch.cuda.set_device(device)  # each thread has its own
+        hook()
 
-    thread = threading.Thread(target=call, name="snapshot-hook", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        name = getattr(hook, "__qualname__", repr(hook))
-        raise HookTimeoutError(f"hook {name} did not return within {seconds:g} s")
-    if raised:
-        raise raised[0]
+    _restored.run(call, seconds, _restored.name_of(hook))

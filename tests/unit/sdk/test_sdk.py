@@ -17,11 +17,12 @@ SDK = Path(snapshot_sdk.__file__).parents[1]
 @pytest.fixture
 def control_dir(tmp_path, monkeypatch):
     monkeypatch.setenv(keys.ENV_CONTROL_DIR, str(tmp_path))
+    monkeypatch.setattr(snapshot_sdk, "_keeps_seeds", True)  # those of this process are pytest's
     return tmp_path
 
 
 @pytest.mark.parametrize("word", ["READY_FOR_SNAPSHOT", "SNAPSHOT_COMPLETE", "RESTORE_COMPLETE", "RESTORE_CONTEXT",
-                                  "DONE", "COLD_START"])  # fmt: skip
+                                  "CLAIM", "DONE", "COLD_START"])  # fmt: skip
 def test_words_equal_the_contract(word):
     assert getattr(control_files, word) == getattr(snapshot_sdk, word)
 

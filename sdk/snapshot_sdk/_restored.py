@@ -1,0 +1,129 @@
+"""What is done in a restored process before it goes on: generators and environment renewed, then the worker's hooks.
+
+A process that waits in ``quiesce()`` does it before that returns. In any other that has hooks, a thread looks for the
+file that standby writes before it wakes the restored tree: up to ``LOOK_SECONDS`` pass.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from functools import partial
+from typing import TYPE_CHECKING
+
+import snapshot_sdk
+from snapshot_sdk import _renewed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LOOK_SECONDS = 0.02
+OWN_SECONDS = 10.0
+"""For each thing that is renewed by itself: none takes a millisecond."""
+
+
+class _Hook:
+    def __init__(self, call: Callable[[], object], seconds: float, name: str) -> None:
+        self.call, self.seconds, self.name = call, seconds, name
+
+
+class _Process:
+    """What this process has registered, and whether it has been done."""
+
+    def __init__(self) -> None:
+        self.hooks: list[_Hook] = []
+        self.environment = _renewed.container_environment()
+        self.lock = threading.Lock()
+        self.is_done = False
+        self.is_watched = False
+
+
+_process = _Process()
+
+
+def add(hook: Callable[[], object], seconds: float, name: str) -> None:
+    """Register a hook, and see that it is called even if this process never calls ``quiesce``."""
+    _process.hooks.append(_Hook(hook, seconds, name))
+    _watch()
+
+
+def renew() -> None:
+    """Do once what a restored process needs.
+
+    Raises:
+        HookTimeoutError: a hook takes longer than its seconds; or what a hook raises.
+    """
+    with _process.lock:
+        if _process.is_done:
+            return
+        _process.is_done = True
+        for hook in _all_hooks():
+            run(hook.call, hook.seconds, hook.name)
+
+
+def run(hook: Callable[[], object], seconds: float, name: str) -> None:
+    """Call a hook in a thread: what waits for a process that has ended never returns.
+
+    Raises:
+        HookTimeoutError: it does not return in time; or what it raises.
+    """
+    raised: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            hook()
+        except BaseException as error:  # noqa: BLE001 - raised where the caller is
+            raised.append(error)
+
+    thread = threading.Thread(target=call, name="snapshot-hook", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise snapshot_sdk.HookTimeoutError(f"hook {name} did not return within {seconds:g} s")
+    if raised:
+        raise raised[0]
+
+
+def name_of(hook: Callable[..., object]) -> str:
+    """Return the name that messages have for a hook."""
+    return getattr(hook, "__qualname__", repr(hook))
+
+
+def _all_hooks() -> list[_Hook]:
+    environment, place = _process.environment, snapshot_sdk.place()
+    generators = () if snapshot_sdk.keeps_seeds() else _renewed.GENERATORS
+    own = [(name_of(call), partial(call, place)) for call in generators]
+    own.append(("renew_environment", partial(_renewed.renew_environment, environment)))
+    return [*(_Hook(call, OWN_SECONDS, name) for name, call in own), *_process.hooks]
+
+
+def _watch() -> None:
+    """Start the thread that waits for the restore, but only where one may come."""
+    directory = snapshot_sdk.control_dir()
+    if directory is None or _process.is_watched or _process.is_done or snapshot_sdk.is_over(directory):
+        return
+    _process.is_watched = True
+    threading.Thread(target=_await_restore, args=(directory,), name="snapshot-restore", daemon=True).start()
+
+
+def _await_restore(directory: str) -> None:
+    while not snapshot_sdk.is_over(directory):
+        snapshot_sdk.pause(LOOK_SECONDS)
+    if not snapshot_sdk.was_restored(directory):
+        return
+    try:
+        renew()
+    except BaseException as error:  # noqa: BLE001 - no other thread waits for this one
+        sys.stderr.write(f"snapshot_sdk: after the restore: {type(error).__name__}: {error}\n")
+
+
+def _after_fork() -> None:
+    """Watch in the child as well: threads stay behind, and a lock may have been held."""
+    _process.lock = threading.Lock()
+    if _process.is_watched:
+        _process.is_watched = False
+        _watch()
+
+
+os.register_at_fork(after_in_child=_after_fork)
