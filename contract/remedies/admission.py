@@ -7,7 +7,7 @@ from typing import Final
 
 from contract.api import keys
 from contract.api.states import Admission
-from contract.remedies.registry import NOTHING, REASONS_PAGE, Origin, Reason, Section
+from contract.remedies.registry import REASONS_PAGE, Origin, Reason, Section
 
 _SECTION: Final = Section(
     REASONS_PAGE,
@@ -23,7 +23,10 @@ ADMISSION_REASONS: Final = (
         _SECTION,
         Admission.RESTORE_SHAPED,
         "The pod restores from its checkpoint.",
-        NOTHING,
+        (
+            "Renew in the worker what each replica needs for itself, random generators above all: `snapshot_sdk` does "
+            "it (docs/after-a-restore.md)."
+        ),
         (
             f"Annotation `{keys.ANN_CHECKPOINT}` names the DynamoCheckpoint. If the worker starts cold all the same, "
             f"its first log line and `{keys.ANN_RESTORE_STATUS_PREFIX}<container>` say why."

@@ -109,13 +109,16 @@ def on_restore(hook: Hook, *, seconds: float = 60.0, name: str | None = None) ->
 
 
 def keep_seeds() -> None:
-    """Leave random generators as they were captured: all replicas then draw the same numbers."""
+    """Leave random generators as they were captured: all replicas then draw the same numbers.
+
+    OpenSSL's is renewed all the same: what it draws is to be secret.
+    """
     global _keeps_seeds  # noqa: PLW0603 - a word of the whole process
     _keeps_seeds = True
 
 
 def keeps_seeds() -> bool:
-    """Say whether this process wants its generators as they were captured."""
+    """Say whether this process wants generators that are no secret as they were captured."""
     return _keeps_seeds
 
 

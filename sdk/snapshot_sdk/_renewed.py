@@ -28,14 +28,19 @@ def reseed_numpy(place: bytes) -> None:
 
 def reseed_torch(place: bytes) -> None:
     """Let torch's default generators, of the processor and of each device, go another way."""
-    _of("torch", lambda torch: torch.manual_seed(*_numbers(place + str(torch.initial_seed()).encode(), 63, 1)))
+
+    def reseed(torch: Any) -> None:  # noqa: ANN401 - no stubs without torch
+        torch.manual_seed(*_numbers(place + str(torch.initial_seed()).encode(), 63, 1))
+
+    _of("torch", reseed)
 
 
-GENERATORS = (reseed_random, reseed_openssl, reseed_numpy, reseed_torch)
+SECRET = (reseed_openssl,)
+REPEATABLE = (reseed_random, reseed_numpy, reseed_torch)
 """Each is called with what no other restored container has.
 
-But for OpenSSL the new seed comes from that and from what the generator held: processes of one container that drew the
-same numbers before still do, as the ranks of a worker must that sample the same tokens.
+Of the repeatable ones the new seed comes from that and from what the generator held: processes of one container that
+drew the same numbers before still do, as the ranks of a worker must that sample the same tokens.
 """
 
 

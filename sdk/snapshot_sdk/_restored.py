@@ -92,7 +92,7 @@ def name_of(hook: Callable[..., object]) -> str:
 
 def _all_hooks() -> list[_Hook]:
     environment, place = _process.environment, snapshot_sdk.place()
-    generators = () if snapshot_sdk.keeps_seeds() else _renewed.GENERATORS
+    generators = _renewed.SECRET if snapshot_sdk.keeps_seeds() else (*_renewed.SECRET, *_renewed.REPEATABLE)
     own = [(name_of(call), partial(call, place)) for call in generators]
     own.append(("renew_environment", partial(_renewed.renew_environment, environment)))
     return [*(_Hook(call, OWN_SECONDS, name) for name, call in own), *_process.hooks]

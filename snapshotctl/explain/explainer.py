@@ -33,6 +33,7 @@ from kube.resources import (
 from snapshotctl.errors import UserError
 from snapshotctl.explain.answers import NOT_ASKED_FOR, Answer, Facts, Ruling, graph_findings, lived, predicted
 from snapshotctl.explain.claimed_devices import ClaimedDevices
+from snapshotctl.explain.exec_probes import exec_probe_notes
 from snapshotctl.explain.original_pod import original_pod
 from snapshotctl.explain.release import Release
 from snapshotctl.explain.volume_claims import KnownClaims
@@ -91,6 +92,8 @@ class Explainer:
         decision, wanted, looked = await self._settled(decide, request)
         name, checkpoint = (wanted[-1][1], self._known[wanted[-1]]) if wanted else ("", None)
         notes = (*filter(None, map(self._claims.note, looked)), *await self._devices.notes(pod, namespace))
+        if decision.code in (Admission.RESTORE_SHAPED, Admission.HELD):
+            notes += tuple(exec_probe_notes(pod))
         return Ruling(decision, name, checkpoint, notes, await self._refusals(request, decision))
 
     async def _refusals(self, request: Object, decision: Decision) -> tuple[Refusal, ...]:

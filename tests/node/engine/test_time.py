@@ -11,7 +11,7 @@ from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_fo
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
-MARGIN = 1.0
+MARGIN = 2.0
 """Seconds that a busy machine may be late with one expiry."""
 WORKER = """
 import asyncio, ctypes, json, os, select, signal, sys, threading, time
@@ -20,7 +20,7 @@ import snapshot_sdk
 
 libc = ctypes.CDLL(None, use_errno=True)
 CLOCKS = {"realtime": 0, "monotonic": 1, "boottime": 7}
-PERIOD, DUE = 0.2, 2.0
+PERIOD, DUE = 0.2, 5.0
 CANCEL_ON_SET = 3  # with TFD_TIMER_ABSTIME
 
 class Spec(ctypes.Structure):
@@ -97,7 +97,7 @@ counts.clear()
 fired, waiting, poll = {}, {fd: name for name, fd in once.items()}, select.poll()
 for fd in waiting:
     poll.register(fd, select.POLLIN)
-while waiting and time.monotonic() < woken + 5:
+while time.monotonic() < woken + 3 or (waiting and time.monotonic() < woken + 10):
     for fd, _ in poll.poll(100):
         poll.unregister(fd)
         fired[waiting.pop(fd)] = time.monotonic() - due
@@ -126,7 +126,7 @@ PERIODIC = (*ONCE, "posix-realtime", "posix-monotonic", "posix-boottime", "setit
     ],
 )
 async def test_every_timer_goes_on(node, uptime):
-    """One that is due in 2 s fires then, not early; one that expired unread while captured expires again and again."""
+    """One that is due in some seconds fires then, not early; one that expired unread while captured expires again and again."""
     source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", WORKER, uptime=uptime)
     source.says("warm")
     wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
@@ -140,13 +140,13 @@ async def test_every_timer_goes_on(node, uptime):
     found = json.loads(line.removeprefix("report "))
 
     assert "RESTORED" == found["outcome"]
-    assert 0 < found["left"] <= 2
+    assert 0 < found["left"] <= 5
     assert dict.fromkeys(ONCE, "on time") == {name: _punctual(name, late) for name, late in found["fired"].items()}
     expected = found["over"] / 0.2
+    fewest = (found["over"] - 1.0) / 0.2 / 2  # the one that may be a second late, on a busy machine
     counts = {name: found["counts"].get(name, 0) for name in PERIODIC}
     assert dict.fromkeys(PERIODIC, "at its period") == {
-        name: "at its period" if expected / 2 <= n <= expected + 2 else f"{n} of {expected:.0f}"
-        for name, n in counts.items()
+        name: "at its period" if fewest <= n <= expected + 2 else f"{n} of {expected:.0f}" for name, n in counts.items()
     }
     assert 590 < found["minutes"] <= 600
 
@@ -154,3 +154,35 @@ async def test_every_timer_goes_on(node, uptime):
 def _punctual(name: str, late: float) -> str:
     latest = MARGIN + (1.0 if name == "realtime-cancelled" else 0.0)  # rather late than early
     return "on time" if -0.01 <= late <= latest else f"{late:+.3f} s"
+
+
+CLOCKS = """
+import sys, threading, time
+sys.path.insert(0, "/tools")
+import snapshot_sdk
+print("warm", time.monotonic(), flush=True)
+snapshot_sdk.quiesce()
+print("clocks", time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME), time.time(), flush=True)
+threading.Event().wait()
+"""
+
+
+async def test_the_worker_alone_keeps_its_clocks(node):
+    """docs/after-a-restore.md: what is executed in the container later has the node's, and may ask for the offset."""
+    source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", CLOCKS, uptime=10_000_000)
+    before = float(source.says("warm ").split()[1])
+    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    outcome = await node.capture(source, "clocks")
+    assert outcome.ok, outcome
+    target = node.start_as(BareContainer, "--", PYTHON, "-c", CLOCKS)
+    target.init()
+    restored = await node.restore(target, "clocks", outcome.manifest_digest)
+    assert restored.ok, restored
+    worker = [float(word) for word in target.says("clocks ").split("clocks ")[1].split()]
+    script = f"{PYTHON} -c 'import time; print(time.monotonic(), time.time())'; cat /proc/$1/timens_offsets"
+    executed = target.run(f"set -- $(pgrep -P 1); {script}").stdout.split()
+
+    assert before < worker[0] < before + 60
+    assert abs(float(executed[0]) - time.monotonic()) < 60
+    assert abs(float(executed[1]) - worker[2]) < 60
+    assert abs(float(executed[0]) + float(executed[3]) - worker[0]) < 60

@@ -16,7 +16,8 @@ from snapshot_sdk import HookTimeoutError, Outcome, _renewed, _restored
 def called(monkeypatch):
     """Gather what is called; generators only say so."""
     names = []
-    monkeypatch.setattr(_renewed, "GENERATORS", (lambda _: names.append("generators"),))
+    monkeypatch.setattr(_renewed, "SECRET", (lambda _: names.append("secret"),))
+    monkeypatch.setattr(_renewed, "REPEATABLE", (lambda _: names.append("generators"),))
     monkeypatch.setattr(_restored, "_process", _restored._Process())
     monkeypatch.setattr(snapshot_sdk, "_keeps_seeds", False)
     return names
@@ -38,12 +39,12 @@ class TestQuiesce:
         for name in ("first", "second"):
             snapshot_sdk.on_restore(note(restored, name))
         assert [Outcome.RESTORED] * 2 == [snapshot_sdk.quiesce(), snapshot_sdk.quiesce()]
-        assert ["generators", "first", "second"] == restored
+        assert ["secret", "generators", "first", "second"] == restored
 
     def test_seeds_are_kept_on_request(self, restored):
         snapshot_sdk.keep_seeds()
         snapshot_sdk.quiesce()
-        assert [] == restored
+        assert ["secret"] == restored
 
     @pytest.mark.parametrize(
         ("words", "options"),
@@ -63,7 +64,7 @@ class TestQuiesce:
         with pytest.raises(HookTimeoutError, match=words):
             snapshot_sdk.quiesce()
         release.set()
-        assert ["generators"] == restored
+        assert ["secret", "generators"] == restored
 
     @pytest.mark.usefixtures("restored")
     def test_what_a_hook_raises_is_raised(self):
@@ -108,14 +109,14 @@ class TestWithoutQuiesce:
         for name in ("first", "second"):
             snapshot_sdk.on_restore(note(restored, name))
         waiting()
-        assert ["generators", "first", "second"] == restored
+        assert ["secret", "generators", "first", "second"] == restored
 
     def test_an_error_is_printed(self, waiting, restored, capsys):
         snapshot_sdk.on_restore(lambda: 1 // 0)
         snapshot_sdk.on_restore(note(restored, "after"))
         waiting()
         assert "snapshot_sdk: after the restore: ZeroDivisionError" in capsys.readouterr().err
-        assert ["generators"] == restored
+        assert ["secret", "generators"] == restored
 
     def test_no_thread_without_a_control_directory(self, called, monkeypatch):
         for name in snapshot_sdk.ENV_CONTROL_DIR:
@@ -126,7 +127,7 @@ class TestWithoutQuiesce:
 
 
 class Seeded(SimpleNamespace):
-    """Stands for a module: it gives the same numbers always, and notes its seeds."""
+    """Is there for a module: it gives the same numbers always, and notes its seeds."""
 
     def __init__(self):
         self.seeds = []
@@ -165,7 +166,7 @@ class TestGenerators:
         assert first != other
         assert same_for_ranks == (first == second)
 
-    @pytest.mark.parametrize("reseed", _renewed.GENERATORS)
+    @pytest.mark.parametrize("reseed", [*_renewed.SECRET, *_renewed.REPEATABLE])
     def test_nothing_is_imported_for_it(self, monkeypatch, reseed):
         for name in ("random", "_ssl", "numpy.random", "torch"):
             monkeypatch.delitem(sys.modules, name, raising=False)
