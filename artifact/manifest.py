@@ -18,6 +18,9 @@ from contract.config.yaml import load_yaml
 FORMAT_VERSION: Final = 1
 GPU_FORMAT_VERSION: Final = 2
 """Of an artifact with device state: a release that cannot bring that back must not restore the rest."""
+CONNECTIONS_FORMAT_VERSION: Final = 3
+"""Of an artifact with connections that go on: earlier releases would cut them, and say that all is well."""
+_FORMATS: Final = (FORMAT_VERSION, GPU_FORMAT_VERSION, CONNECTIONS_FORMAT_VERSION)
 MANIFEST: Final = "manifest.yaml"
 ROOTFS_TAR: Final = "rootfs-diff.tar"
 DELETED_FILES: Final = "deleted-files.json"
@@ -131,6 +134,16 @@ class Gpu(Part):
         return sum(device.used for device in self.devices)
 
 
+class Connections(Part):
+    """What became of the worker's TCP connections."""
+
+    kept: Annotated[int, Field(ge=0)]
+    """Those that a restore brings back: both ends are in the tree, or what the other one sent is yet to be read."""
+    closed: Annotated[int, Field(ge=0)] = 0
+    peers: Annotated[list[str], Field(max_length=16)] = []
+    """Some of those that the closed ones led to."""
+
+
 class FileEntry(Part):
     """Size and checksum of one file."""
 
@@ -153,6 +166,8 @@ class Captured(Part):
     """None if the worker had no CUDA process."""
     canary: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """sha256 of what the worker answered to its owner's question before it was captured; None if it was not asked."""
+    connections: Connections | None = None
+    """None in artifacts of earlier releases: all are to be closed."""
 
 
 class Manifest(Captured):
@@ -184,12 +199,17 @@ class Manifest(Captured):
 
 def write_manifest(captured: Captured, checkpoint_id: str, version: str, files: dict[str, FileEntry]) -> bytes:
     """Return the text of a manifest, as it is stored."""
-    version_of_format = GPU_FORMAT_VERSION if captured.gpu is not None else FORMAT_VERSION
-    identity = {"formatVersion": version_of_format, "checkpointId": checkpoint_id, "version": version}
+    identity = {"formatVersion": _format_of(captured), "checkpointId": checkpoint_id, "version": version}
     listed = {name: entry.model_dump(by_alias=True) for name, entry in files.items()}
     document = identity | captured.model_dump(by_alias=True) | {"files": listed}
     text: str = yaml.dump(document, Dumper=_DUMPER, sort_keys=False)
     return text.encode()
+
+
+def _format_of(captured: Captured) -> int:
+    if captured.connections is not None and captured.connections.kept:
+        return CONNECTIONS_FORMAT_VERSION
+    return GPU_FORMAT_VERSION if captured.gpu is not None else FORMAT_VERSION
 
 
 def parse_manifest(text: bytes, checkpoint_id: str) -> Manifest:
@@ -204,10 +224,10 @@ def parse_manifest(text: bytes, checkpoint_id: str) -> Manifest:
         raise _unreadable(f"is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict) or document.get("checkpointId") != checkpoint_id:
         raise _unreadable(f"is not that of checkpoint {checkpoint_id}")
-    if document.get("formatVersion") not in (FORMAT_VERSION, GPU_FORMAT_VERSION):
+    if document.get("formatVersion") not in _FORMATS:
         raise ArtifactError(
             AgentReason.MANIFEST_FORMAT,
-            f"artifact format {document.get('formatVersion')!r} is not {FORMAT_VERSION} or {GPU_FORMAT_VERSION}; "
+            f"artifact format {document.get('formatVersion')!r} is none of {', '.join(map(str, _FORMATS))}; "
             "capture it with this release",
         )
     try:

@@ -1,4 +1,4 @@
-"""TCP sockets of a network namespace, by netlink's sock_diag(7): those in TIME_WAIT are ended early.
+"""TCP sockets of a network namespace, by netlink's sock_diag(7): those that only wait for their end are ended early.
 
 A restored listener cannot bind its port in the namespace that its connections were closed in, unless the worker had set
 SO_REUSEADDR. A kernel without CONFIG_INET_DIAG_DESTROY refuses; the port is then free after a minute.
@@ -6,55 +6,48 @@ SO_REUSEADDR. A kernel without CONFIG_INET_DIAG_DESTROY refuses; the port is the
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import Final
 
-_NETLINK_SOCK_DIAG: Final = 4
-_SOCK_DIAG_BY_FAMILY, _SOCK_DESTROY = 20, 21
-_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
-_DONE, _ERROR = 3, 2
+from linux.netlink import answers, open_sock_diag, order
+
+_DESTROY: Final = 21
 _TIME_WAIT: Final = 6
-_HEADER: Final = struct.Struct("=IHHII")
+_ENDING: Final = (4, 5, 8, 9, 11)
+"""FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING."""
+_STATES: Final = sum(1 << state for state in (_TIME_WAIT, *_ENDING))
 _REQUEST_V2: Final = struct.Struct("=BBBxI48s")
 """family, protocol, extensions, states, socket id."""
 _ID_OFFSET: Final = 4
 _ID_BYTES: Final = 48
-_BUFFER: Final = 1 << 16
+_STATE_OFFSET: Final = 1
+_INODE_OFFSET: Final = _ID_OFFSET + _ID_BYTES + 16
+"""Of an ``inet_diag_msg``: the socket's id is followed by four numbers, then the inode."""
 
 
-def end_time_wait() -> int:
-    """End all TCP sockets in TIME_WAIT of the calling thread's network namespace; return how many were ended."""
+def end_leftovers(ports: Collection[int]) -> int:
+    """End TCP sockets of the calling thread's network namespace that no process has; return how many were ended.
+
+    Args:
+        ports: those of which also sockets are ended whose last segments are on their way; those in TIME_WAIT all are.
+    """
     ended = 0
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
-        netlink.settimeout(1.0)
+    with open_sock_diag() as netlink:
         for family in (socket.AF_INET, socket.AF_INET6):
             with suppress(OSError):
-                for identity in list(_waiting(netlink, family)):
-                    ended += _end(netlink, family, identity)
+                for identity in list(_leftovers(netlink, family, ports)):
+                    ended += order(netlink, _DESTROY, _about(family, identity))
     return ended
 
 
-def _message(kind: int, flags: int, family: int, identity: bytes) -> bytes:
-    body = _REQUEST_V2.pack(family, socket.IPPROTO_TCP, 0, 1 << _TIME_WAIT, identity)
-    return _HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body
+def _about(family: int, identity: bytes) -> bytes:
+    return _REQUEST_V2.pack(family, socket.IPPROTO_TCP, 0, _STATES, identity)
 
 
-def _waiting(netlink: socket.socket, family: int) -> Iterator[bytes]:
-    netlink.send(_message(_SOCK_DIAG_BY_FAMILY, _REQUEST | _DUMP, family, bytes(_ID_BYTES)))
-    while True:
-        answer = netlink.recv(_BUFFER)
-        while answer:
-            length, kind, *_ = _HEADER.unpack_from(answer)
-            if kind in (_DONE, _ERROR):
-                return
-            start = _HEADER.size + _ID_OFFSET
-            yield answer[start : start + _ID_BYTES]
-            answer = answer[(length + 3) & ~3 :]
-
-
-def _end(netlink: socket.socket, family: int, identity: bytes) -> int:
-    netlink.send(_message(_SOCK_DESTROY, _REQUEST | _ACK, family, identity))
-    answer = netlink.recv(_BUFFER)
-    error: int = struct.unpack_from("=i", answer, _HEADER.size)[0]
-    return int(error == 0)
+def _leftovers(netlink: socket.socket, family: int, ports: Collection[int]) -> Iterator[bytes]:
+    for found in answers(netlink, _about(family, bytes(_ID_BYTES))):
+        identity = found[_ID_OFFSET : _ID_OFFSET + _ID_BYTES]
+        (inode,) = struct.unpack_from("=I", found, _INODE_OFFSET)
+        if found[_STATE_OFFSET] == _TIME_WAIT or (not inode and int.from_bytes(identity[:2], "big") in ports):
+            yield identity

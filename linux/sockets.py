@@ -1,8 +1,8 @@
-"""Addresses that the sockets of a network namespace are bound to, read from /proc/PID/net."""
+"""Sockets of a network namespace, read from /proc/PID/net: those that are bound, and TCP connections."""
 
 import ipaddress
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,9 @@ from linux.proc import PROC
 _TABLES: Final = ("tcp", "tcp6", "udp", "udp6")
 _BROADCAST: Final = ipaddress.IPv4Address("255.255.255.255")
 _LISTEN: Final = "0A"
-_LOCAL, _STATE, _INODE = 1, 3, 9
+_LOCAL, _REMOTE, _STATE, _INODE = 1, 2, 3, 9
 """Columns."""
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class BoundSocket:
     inode: int
     protocol: str
     """TCP or UDP."""
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address
+    address: Address
     port: int
 
     @property
@@ -37,16 +38,33 @@ class BoundSocket:
 
 def bound_sockets(pid: int, proc: Path = PROC) -> Iterator[BoundSocket]:
     """Yield the bound sockets of a process's network namespace."""
-    for table in _TABLES:
+    for table, fields in _rows(pid, _TABLES, proc):
+        if table.startswith("udp") or fields[_STATE] == _LISTEN:
+            address, port = _address(fields[_LOCAL])
+            yield BoundSocket(int(fields[_INODE]), table[:3].upper(), address, port)
+
+
+def connections(pid: int, proc: Path = PROC) -> Iterator[tuple[tuple[Address, int], tuple[Address, int]]]:
+    """Yield address and peer of each TCP connection of a process's network namespace, whatever its state."""
+    for _, fields in _rows(pid, ("tcp", "tcp6"), proc):
+        if fields[_STATE] != _LISTEN:
+            yield _unmapped(fields[_LOCAL]), _unmapped(fields[_REMOTE])
+
+
+def _rows(pid: int, tables: Iterable[str], proc: Path) -> Iterator[tuple[str, list[str]]]:
+    for table in tables:
         with suppress(FileNotFoundError):
             for line in (proc / str(pid) / "net" / table).read_text().splitlines()[1:]:
-                fields = line.split()
-                if table.startswith("udp") or fields[_STATE] == _LISTEN:
-                    address, port = _address(fields[_LOCAL])
-                    yield BoundSocket(int(fields[_INODE]), table[:3].upper(), address, port)
+                yield table, line.split()
 
 
-def _address(text: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:
+def _unmapped(text: str) -> tuple[Address, int]:
+    """Parse an address; one of version 4 within version 6 is that of version 4."""
+    address, port = _address(text)
+    return getattr(address, "ipv4_mapped", None) or address, port
+
+
+def _address(text: str) -> tuple[Address, int]:
     """Parse 0100007F:1F90: words of the machine's own order, the port as a number."""
     host, _, port = text.partition(":")
     words = [int(host[at : at + 8], 16) for at in range(0, len(host), 8)]

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from jsonpointer import JsonPointerException, resolve_pointer
 
-from agent.container.probe import REFUSED, connect, hang_up_after, in_network, own_address
+from agent.container.network import in_network
+from agent.container.probe import REFUSED, connect, hang_up_after, own_address
 from contract.pods.canary import Canary, CanaryCall
 from linux.proc import PROC
 

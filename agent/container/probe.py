@@ -4,36 +4,17 @@ import http.client
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
+from agent.container.network import in_network
 from contract.pods.probe import Probe
-from linux import syscalls
 from linux.proc import PROC
-from linux.sock_diag import end_time_wait
 
-T = TypeVar("T")
 REFUSED: Final = (OSError, http.client.HTTPException, ValueError)
-
-
-def in_network(init_pid: int, act: Callable[[], T], proc: Path = PROC) -> T:
-    """Act in the network namespace of a container.
-
-    Raises:
-        OSError: the container has ended.
-    """
-
-    def enter_and_act() -> T:
-        with (proc / str(init_pid) / "ns/net").open() as network:
-            syscalls.setns(network.fileno())
-        return act()
-
-    with ThreadPoolExecutor(1, thread_name_prefix="network") as thread:  # it stays there, so it is used once
-        return thread.submit(enter_and_act).result()
 
 
 def passes(probe: Probe, init_pid: int, proc: Path = PROC) -> bool:
@@ -48,11 +29,6 @@ def own_address() -> str:
             asking.connect((there, 9))
             return str(asking.getsockname()[0])
     return "127.0.0.1"
-
-
-def free_ports(init_pid: int, proc: Path = PROC) -> None:
-    """End connections in TIME_WAIT in a container's network: a listener could not bind its port again."""
-    in_network(init_pid, end_time_wait, proc)
 
 
 def _passes_here(probe: Probe) -> bool:

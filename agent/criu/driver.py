@@ -53,6 +53,8 @@ class CriuRestore:
     """``cgroup.procs`` files of the container's cgroups, joined before criu starts."""
     inherit: Mapping[str, int]
     """Resource as recorded at the dump (``pipe:[123]``) -> descriptor that takes its place."""
+    keeps_connections: bool = False
+    """The images say of each connection what becomes of it; an earlier release left all of them to be closed."""
     file_changes: Sequence[Mapping[str, Any]] = ()
     """Files to put in place first, in the words of ``agent.criu.nsenter``: one entry into the container serves both."""
     timeout: float
@@ -87,10 +89,8 @@ def common_options(options: "CriuOptions") -> list[str]:
         "--evasive-devices": options.evasive_devices,
     }
     chosen = [flag for flag, wanted in flags.items() if wanted]
-    # The peers of an established connection no longer exist, nor does the address that it was bound to.
-    always = ["--tcp-close", "--manage-cgroups=ignore", "--network-lock", "skip"]
     # The files that criu would read its options from are the container's.
-    return ["--no-default-config", *always, *chosen]
+    return ["--no-default-config", "--manage-cgroups=ignore", *chosen]
 
 
 def dump_argv(request: CriuDump, work: int, options: "CriuOptions") -> list[str]:
@@ -101,6 +101,8 @@ def dump_argv(request: CriuDump, work: int, options: "CriuOptions") -> list[str]
         *("dump", "-t", str(request.worker_pid), "-D", f"/proc/self/fd/{request.images}"),
         *("-W", f"/proc/self/fd/{work}", "-o", _DUMP_LOG, f"-v{options.log_level}"),
         *("--ghost-limit", str(options.ghost_limit)),
+        # A connection that the worker has not accepted yet has no owner: its peer connects again.
+        *("--tcp-established", "--skip-in-flight", "--network-lock", "skip"),
         *common_options(options),
         *extra,
     ]
@@ -113,6 +115,7 @@ def restore_argv(request: CriuRestore, work: int, options: "CriuOptions") -> lis
         *("restore", "-D", f"/proc/self/fd/{request.images}"),
         *("-W", f"/proc/self/fd/{work}", "-o", _RESTORE_LOG, f"-v{options.log_level}"),
         *("--restore-detached", "--leave-stopped"),
+        "--tcp-established" if request.keeps_connections else "--tcp-close",
         *common_options(options),
         *inherited,
     ]

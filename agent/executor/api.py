@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from contract.api.reports import ImageConfig
+from contract.api.reports import Connections, ImageConfig
 from contract.api.states import AgentReason
 from contract.pods.canary import CanaryCall
 from contract.pods.probe import Probe
@@ -123,6 +123,8 @@ class ExecutionResult:
     """The container that this speaks of, as its cgroup names it; empty if none was found."""
     image: ImageConfig | None = None
     """Of a captured container's image; None if it could not be read."""
+    connections: Connections | None = None
+    """What became of the worker's; None if it failed, or the artifact does not say."""
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
-from agent.container import rootfs, volumes
+from agent.container import network, rootfs, volumes
 from agent.container.canary import NoAnswerError, ask, wrong
 from agent.container.inspection import Inspection, Worker, find_worker, inspect, node_info, open_in_container
 from agent.container.volumes import Volume
+from agent.criu.connections import CONNECTED, End, Fate, peers
 from agent.criu.driver import CriuDump
 from agent.criu.images import stopped_processes
+from agent.criu.inet_images import bound_ports, settle
 from agent.errors import ContainerError
 from agent.executor.api import CaptureRequest, RestoreRequest
 from agent.executor.capture_plan import CapturePlan, plan_capture
@@ -36,10 +38,10 @@ from agent.executor.store import open_store
 from agent.preflight.checks import Finding, findings, refuse
 from agent.preflight.facts import read_tree
 from artifact.backends.base import Backend
-from artifact.manifest import DELETED_FILES, ROOTFS_TAR, Captured, RootFilesystem, VolumeContent
+from artifact.manifest import DELETED_FILES, ROOTFS_TAR, Captured, Connections, RootFilesystem, VolumeContent
 from artifact.publish import Published, Staging
 from artifact.read import Artifact, open_sealed, verify
-from contract.api.reports import ReportPhase
+from contract.api.reports import PEERS, ReportPhase
 from contract.api.states import AgentReason
 from linux import filetree
 from linux.cgroup import memory_headroom
@@ -70,6 +72,8 @@ class Capture:
     staged: Staging = field(init=False)
     stopped: list[int] = field(default_factory=list)
     """Processes of the tree, inside the container, that were stopped when they were dumped."""
+    fate: Fate = field(default_factory=Fate)
+    """Of the worker's TCP connections."""
     rootfs: RootFilesystem | None = field(init=False)
     volumes: list[VolumeContent] = field(init=False)
     published: Published = field(init=False)
@@ -173,6 +177,16 @@ def _dump(capture: Capture) -> None:
         )
     )
     capture.stopped = stopped_processes(capture.staged.directory)
+    capture.fate = settle(capture.staged.directory)
+    if capture.fate.closed:
+        network.hang_up(
+            capture.init_pid, [_severed(end) for end in capture.fate.closed if end.state in CONNECTED], environment.proc
+        )
+
+
+def _severed(end: End) -> network.Severed:
+    stream = end.stream
+    return network.Severed(end.local, end.remote, stream.written - stream.unsent, stream.received)
 
 
 def _save_files(capture: Capture) -> None:
@@ -193,6 +207,7 @@ def _seal(capture: Capture) -> None:
         volumes=capture.volumes,
         gpu=plan.gpu,
         canary=capture.answer,
+        connections=connections(capture.fate),
     )
     capture.published = capture.store.seal(capture.staged, request.checkpoint_id, request.version, captured)
 
@@ -222,7 +237,8 @@ def _prove(capture: Capture) -> None:
         manifest_digest=capture.published.digest,
     )
     restore.artifact = capture.artifact
-    prove(restore, capture.plan.pids, Questions(request.probe, request.canary, capture.answer))
+    questions = Questions(request.probe, request.canary, capture.answer)
+    prove(restore, capture.plan.pids, bound_ports(capture.staged.directory), questions)
 
 
 def _publish(capture: Capture) -> None:
@@ -236,6 +252,11 @@ def _withdraw(capture: Capture) -> bool:
         capture.store.withdraw(capture.request.checkpoint_id, capture.request.version)
         capture.is_published = False
     return True
+
+
+def connections(fate: Fate) -> Connections:
+    """Return what the manifest says of the worker's connections."""
+    return Connections(kept=len(fate.kept) + len(fate.ended), closed=len(fate.closed), peers=peers(fate)[:PEERS])
 
 
 def _report(capture: Capture) -> None:

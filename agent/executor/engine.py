@@ -30,7 +30,7 @@ from agent.executor.api import (
     RejectRequest,
     RestoreRequest,
 )
-from agent.executor.capture import CAPTURE, Capture
+from agent.executor.capture import CAPTURE, Capture, connections
 from agent.executor.environment import NodeEnvironment
 from agent.executor.lock import ContainerLock
 from agent.executor.look import look
@@ -38,9 +38,10 @@ from agent.executor.phases import run_phases, undo_phases
 from agent.executor.restore import RESTORE, Restore
 from agent.executor.timings import Timings
 from agent.executor.undo_journal import Journal
+from artifact import manifest
 from contract.api import control_files, keys
 from contract.api.errors import SnapshotError
-from contract.api.reports import ImageConfig, ReportPhase
+from contract.api.reports import Connections, ImageConfig, ReportPhase
 from contract.api.states import AgentReason
 from linux import proc
 
@@ -181,6 +182,7 @@ class NodeEngine:
             manifest_digest=capture.published.digest,
             container_id=container.container_id,
             image=config,
+            connections=_connections(connections(capture.fate)),
         )
         return _logged("captured", request.place, result)
 
@@ -205,7 +207,13 @@ class NodeEngine:
             return self._restore_failed(request.place, acquired, failure.error, timings, clean=failure.clean)
         self._forget_journal(request.place)
         size, container_id = restore.artifact.size, acquired.waiting.container_id
-        result = ExecutionResult(ok=True, seconds=timings.seconds(), size=size, container_id=container_id)
+        result = ExecutionResult(
+            ok=True,
+            seconds=timings.seconds(),
+            size=size,
+            container_id=container_id,
+            connections=_connections(restore.artifact.manifest.connections),
+        )
         return _logged("restored", request.place, result)
 
     def _reject(self, request: RejectRequest, acquired: AcquiredContainer, timings: Timings) -> ExecutionResult:
@@ -271,6 +279,10 @@ class NodeEngine:
     def _config_of(self, image_id: str, init_pid: int) -> ImageConfig:
         found = image_config.roots(proc.mounts(init_pid, self._environment.proc))
         return image_config.read_config(image_id, [self._environment.host_root / root.lstrip("/") for root in found])
+
+
+def _connections(found: manifest.Connections | None) -> Connections | None:
+    return Connections(found.kept, found.closed, tuple(found.peers)) if found is not None else None
 
 
 def _timed(act: Act[T], request: T, acquired: AcquiredContainer) -> ExecutionResult:

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from agent.container.probe import free_ports
+from agent.container.network import free_ports
 from agent.errors import ContainerError
 from agent.executor.phases import run_phases, undo_phases
 from agent.executor.restore import RESTORE, Restore, context, to_wake
@@ -29,19 +29,20 @@ END_SECONDS: Final = 10.0
 _PAUSE: Final = 0.02
 
 
-def prove(restore: Restore, captured: Collection[int], questions: Questions) -> None:
+def prove(restore: Restore, captured: Collection[int], ports: Collection[int], questions: Questions) -> None:
     """Restore an artifact into its own container, and see the worker serve.
 
     Args:
         restore: with the artifact, for the container of the capture.
         captured: host pids of the processes that were dumped.
+        ports: that its TCP sockets are bound to.
         questions: what the restored worker is asked.
 
     Raises:
         ContainerError: ``proof-failed``, with the phase.
     """
     _await_end(captured, restore.environment.proc)
-    free_ports(restore.init_pid, restore.environment.proc)
+    free_ports(restore.init_pid, ports, restore.environment.proc)
     with restore.resources:
         failure = run_phases(PROOF, restore, Timings())
         if failure is not None:

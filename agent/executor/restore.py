@@ -18,7 +18,8 @@ from agent.container.devices import gpu_minors
 from agent.container.inspection import Inspection, inspect, node_info, open_in_container
 from agent.container.rootfs import Changes
 from agent.criu.driver import CriuRestore
-from agent.errors import ContainerError
+from agent.criu.inet_images import kept_ends
+from agent.errors import ContainerError, CriuError
 from agent.executor.api import ContainerRef, RestoreRequest
 from agent.executor.environment import NodeEnvironment
 from agent.executor.gpu.plan import container_devices, plan_devices, refuse_small_limit
@@ -39,6 +40,7 @@ from linux import filetree
 from linux.cgroup import cgroup_files, memory_headroom
 from linux.filetree import FileTreeError
 from linux.proc import Status, descendants, namespace_mates
+from linux.sockets import connections
 
 STOP_PATIENCE: Final = 3.0
 """Seconds: criu sends the stop and leaves; the kernel needs a moment to carry it out."""
@@ -148,6 +150,7 @@ def _run_criu(restore: Restore) -> Mapping[str, float]:
             init_pid=init_pid,
             images=restore.artifact.directory,
             cgroup_files=cgroup_files(restore.seen.cgroups, environment.cgroup_root),
+            keeps_connections=restore.artifact.manifest.connections is not None,
             inherit={what: _standby_fd(restore, number) for what, number in restore.plan.inherit.items()},
             file_changes=restore.inside,
             timeout=environment.allowance(restore.artifact.size),
@@ -161,6 +164,19 @@ def _end_tree(restore: Restore) -> bool:
 
 def _await_tree(restore: Restore) -> None:
     restore.tree = await_stopped(restore.init_pid, restore.plan.worker_pid, restore.environment.proc)
+    _check_connections(restore)
+
+
+def _check_connections(restore: Restore) -> None:
+    """Refuse a tree that lost a connection: the kernel ends one whose segment comes before its other end is there."""
+    kept = restore.artifact.manifest.connections
+    if kept is None or not kept.kept:
+        return
+    found = set(connections(restore.init_pid, restore.environment.proc))
+    lost = [end for end in kept_ends(restore.artifact.directory) if end not in found]
+    if lost:
+        words = f"{len(lost)} connections within the worker did not come back, the first to {lost[0][1]}"
+        raise CriuError(AgentReason.RESTORE_FAILED, words)
 
 
 def _has_device_state(restore: Restore) -> bool:

@@ -9,6 +9,7 @@ import json
 import logging
 import platform
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Final, Literal
 
@@ -93,7 +94,7 @@ def _report(container: str, word: str, outcome: ExecutionResult) -> dict[str, ob
         "reason": _closed(outcome.reason) if outcome.reason else "",
         "seconds": {phase: round(seconds, 4) for phase, seconds in outcome.seconds.items()},
         "bytes": outcome.size,
-    }
+    } | ({"connections": asdict(outcome.connections)} if outcome.connections is not None else {})
 
 
 def _json(found: dict[str, object]) -> str:
@@ -117,7 +118,8 @@ def _image(image: ImageConfig) -> str:
 
 def _took(outcome: ExecutionResult) -> str:
     total = outcome.seconds.get("total", sum(outcome.seconds.values()))
-    return f"{total:.2f} s, {outcome.size / 2**20:.1f} MiB"
+    closed = str(outcome.connections or "")
+    return f"{total:.2f} s, {outcome.size / 2**20:.1f} MiB" + (f"; {closed}" if closed else "")
 
 
 def _now() -> datetime:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,12 @@ LONGEST: Final = 7 * 86400.0
 """Seconds; no restore and no capture takes a week."""
 LARGEST: Final = 2**50
 """Bytes of an artifact that are believed."""
+MOST_CONNECTIONS: Final = 10**6
+PEERS: Final = 16
+"""Closed connections that are named; more are only counted."""
+_SHOWN_PEERS: Final = 4
+"""Named in a sentence: a message is a line of ``kubectl describe``."""
+_PEER: Final = re.compile(r"[0-9.]{7,15}:\d{1,5}|\[[0-9a-f:.%]{2,45}\]:\d{1,5}")
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,25 @@ class ReportPhase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Connections:
+    """What became of the worker's TCP connections."""
+
+    kept: int
+    closed: int
+    peers: tuple[str, ...] = ()
+    """Some of those that the closed ones led to."""
+
+    def __str__(self) -> str:
+        """Say it to people; empty if nothing was closed."""
+        if not self.closed:
+            return ""
+        word = "connection was" if self.closed == 1 else "connections were"
+        shown = ", ".join(self.peers[:_SHOWN_PEERS])
+        more = ", ..." if len(self.peers) > _SHOWN_PEERS else ""
+        return f"{self.closed} TCP {word} closed ({shown}{more})" if shown else f"{self.closed} TCP {word} closed"
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """How one restore or capture ended."""
 
@@ -73,6 +99,8 @@ class Report:
     """Bytes of the artifact."""
     at: datetime | None = None
     """When it was written, by the node's clock; None if an agent of an earlier release wrote it."""
+    connections: Connections | None = None
+    """None if it failed, or an agent of an earlier release wrote it."""
 
 
 def read_report(text: str) -> Report | None:
@@ -91,6 +119,20 @@ def read_report(text: str) -> Report | None:
         seconds=_seconds(found.get("seconds")),
         size=int(_number(found.get("bytes"), LARGEST)),
         at=_moment(found.get("at")),
+        connections=_connections(found.get("connections")),
+    )
+
+
+def _connections(found: Any) -> Connections | None:  # noqa: ANN401 - whatever JSON holds
+    if not isinstance(found, dict):
+        return None
+    peers = found.get("peers")
+    return Connections(
+        kept=int(_number(found.get("kept"), MOST_CONNECTIONS)),
+        closed=int(_number(found.get("closed"), MOST_CONNECTIONS)),
+        peers=tuple(peer for peer in peers if isinstance(peer, str) and _PEER.fullmatch(peer))[:PEERS]
+        if isinstance(peers, list)
+        else (),
     )
 
 

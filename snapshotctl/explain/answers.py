@@ -353,4 +353,5 @@ def _took(annotations: Mapping[str, str], container: str) -> str:
     if report is None or report.container not in ("", container) or not report.seconds:
         return "completed"
     total = report.seconds.get(ReportPhase.TOTAL, sum(report.seconds.values()))
-    return f"in {total:.2f} s, {report.size / 2**20:.1f} MiB"
+    closed = str(report.connections or "")
+    return f"in {total:.2f} s, {report.size / 2**20:.1f} MiB" + (f"; {closed}" if closed else "")

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.api.reports import LARGEST, LONGEST, UNKNOWN_REASON, ReportPhase, read_report
+from contract.api.reports import (
+    LARGEST,
+    LONGEST,
+    MOST_CONNECTIONS,
+    UNKNOWN_REASON,
+    Connections,
+    ReportPhase,
+    read_report,
+)
 from contract.api.states import AgentReason
 
 JSON = st.recursive(
@@ -47,6 +55,34 @@ def test_unknown_steps_are_added_to_the_rest():
     )
 
     assert {"other": 3.0, "open": 0.0, "files": 0.0, "look": 0.0, "undo": LONGEST} == report.seconds
+
+
+@pytest.mark.parametrize(
+    ("expected", "found"),
+    [
+        pytest.param(None, None, id="none"),
+        pytest.param(Connections(2, 1, ("10.0.0.7:80",)), {"kept": 2, "closed": 1, "peers": ["10.0.0.7:80"]}, id="all"),
+        pytest.param(Connections(0, 1, ("[fd00::7]:80",)), {"closed": 1, "peers": ["[fd00::7]:80"]}, id="ipv6"),
+        pytest.param(Connections(0, 0), {"kept": "x", "closed": -1, "peers": ["evil\nhost:80", 7, "a"]}, id="broken"),
+        pytest.param(Connections(0, 0), {"peers": "10.0.0.7:80"}, id="no-list"),
+        pytest.param(Connections(0, MOST_CONNECTIONS), {"closed": 10**40}, id="too-many"),
+    ],
+)
+def test_connections(expected, found):
+    assert expected == read_report(text(connections=found)).connections
+
+
+@pytest.mark.parametrize(
+    ("expected", "connections"),
+    [
+        pytest.param("", Connections(3, 0), id="none-closed"),
+        pytest.param("1 TCP connection was closed (10.0.0.7:80)", Connections(0, 1, ("10.0.0.7:80",)), id="one"),
+        pytest.param("2 TCP connections were closed", Connections(0, 2), id="not-named"),
+        pytest.param("9 TCP connections were closed (a, b, c, d, ...)", Connections(0, 9, tuple("abcde")), id="many"),
+    ],
+)
+def test_connections_in_words(expected, connections):
+    assert expected == str(connections)
 
 
 @pytest.mark.parametrize("broken", ["", "{", "[]", "null", "[" * 100_000, '{"outcome": "maybe"}', '{"outcome": []}'])

@@ -25,7 +25,8 @@ OPTIONS = load_values("").config.criu
 def test_dump():
     argv = dump_argv(CriuDump(init_pid=5, worker_pid=1001, images=7, timeout=1), 8, OPTIONS)
     assert ["dump", "-t", "1001", "-D", "/proc/self/fd/7", "-W", "/proc/self/fd/8"] == argv[:7]
-    assert {"--tcp-close", "--manage-cgroups=ignore", "--file-locks", "--link-remap"} <= set(argv)
+    assert {"--manage-cgroups=ignore", "--file-locks", "--link-remap"} <= set(argv)
+    assert {"--tcp-established", "--skip-in-flight"} <= set(argv)
     assert "--leave-running" not in argv
 
 
@@ -34,10 +35,20 @@ def test_no_options_come_from_files():
     assert "--no-default-config" in argv
 
 
-def test_restore_is_detached_and_stopped():
-    request = CriuRestore(init_pid=5, images=7, cgroup_files=[], inherit={"pipe:[11]": 9}, timeout=1)
+@pytest.mark.parametrize(
+    ("keeps", "expected"),
+    [
+        pytest.param(True, "--tcp-established", id="as-the-images-say"),
+        pytest.param(False, "--tcp-close", id="of-an-earlier-release"),
+    ],
+)
+def test_restore_is_detached_and_stopped(keeps, expected):
+    request = CriuRestore(
+        init_pid=5, images=7, cgroup_files=[], inherit={"pipe:[11]": 9}, keeps_connections=keeps, timeout=1
+    )
     argv = restore_argv(request, 8, OPTIONS)
-    assert {"--restore-detached", "--leave-stopped", "--tcp-close"} <= set(argv)
+    assert {"--restore-detached", "--leave-stopped"} <= set(argv)
+    assert [expected] == [word for word in argv if word.startswith("--tcp")]
     assert "fd[9]:pipe:[11]" == argv[argv.index("--inherit-fd") + 1]
 
 

@@ -80,7 +80,7 @@ def busy(monkeypatch):
 
     def slow(restore):
         assert free.wait(WAIT)
-        restore.artifact = SimpleNamespace(size=4096)
+        restore.artifact = SimpleNamespace(size=4096, manifest=SimpleNamespace(connections=None))
         restore.lock.restored(1001)
 
     monkeypatch.setattr(engine_module, "RESTORE", (Phase(ReportPhase.ENTER, slow),))

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import platform
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from agent.executor.api import ExecutionResult
 from agent.pods.report import Reporter, capture_notes, restore_notes
 from contract.api import keys
-from contract.api.reports import ImageConfig
+from contract.api.reports import Connections, ImageConfig, read_report
 from contract.api.states import AgentReason, RestoreStatus
 from contract.pods.systems import architecture_of
 from kube.errors import ConflictError, ForbiddenError, ServerUnavailableError
@@ -42,6 +43,13 @@ def test_capture_notes_of_success():
         "architecture": architecture_of(platform.machine()),
     } == json.loads(notes[keys.ANN_CAPTURE_REPORT])
     assert keys.ANN_CAPTURE_MESSAGE not in notes
+
+
+def test_capture_notes_say_what_became_of_connections():
+    outcome = replace(CAPTURED, connections=Connections(2, 1, ("10.0.0.7:80",)))
+    notes = capture_notes(agent.job(), "main", "node-1", outcome)
+
+    assert outcome.connections == read_report(notes[keys.ANN_CAPTURE_REPORT]).connections
 
 
 def test_capture_notes_of_failure():

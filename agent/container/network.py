@@ -1,0 +1,58 @@
+"""What is done in the network namespace of a container, from outside of it."""
+
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from linux import syscalls
+from linux.proc import PROC
+from linux.sock_diag import end_leftovers
+from linux.sockets import Address
+from linux.tcp_repair import reset
+
+T = TypeVar("T")
+
+
+class Severed(NamedTuple):
+    """A connection whose socket here has ended without a word to its peer."""
+
+    local: tuple[Address, int]
+    remote: tuple[Address, int]
+    sent: int
+    """Sequence number of the next byte to the peer."""
+    received: int
+    """That of the next byte from it."""
+
+
+def in_network(init_pid: int, act: Callable[[], T], proc: Path = PROC) -> T:
+    """Act in the network namespace of a container.
+
+    Raises:
+        OSError: the container has ended.
+    """
+
+    def enter_and_act() -> T:
+        with (proc / str(init_pid) / "ns/net").open() as network:
+            syscalls.setns(network.fileno())
+        return act()
+
+    with ThreadPoolExecutor(1, thread_name_prefix="network") as thread:  # it stays there, so it is used once
+        return thread.submit(enter_and_act).result()
+
+
+def free_ports(init_pid: int, ports: Collection[int], proc: Path = PROC) -> None:
+    """End what is left of ended connections: a listener could not bind its port again."""
+    in_network(init_pid, lambda: end_leftovers(ports), proc)
+
+
+def hang_up(init_pid: int, connections: Collection[Severed], proc: Path = PROC) -> None:
+    """Reset connections, so that no peer waits for what does not come."""
+    in_network(init_pid, lambda: _reset(connections), proc)
+
+
+def _reset(connections: Collection[Severed]) -> None:
+    for connection in connections:
+        with suppress(OSError):  # the peer then finds out when it sends
+            reset(*connection)

@@ -1,0 +1,167 @@
+"""TCP sockets in criu's images: read, and changed so that a restore keeps what can be kept and closes the rest.
+
+The layout is that of criu's ``fdinfo.proto``, ``sk-inet.proto`` and ``tcp-stream.proto``; fields that are not named
+here stay as they are.
+"""
+
+import ipaddress
+import os
+import socket
+import struct
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from agent.criu import protobuf
+from agent.criu.connections import CLOSE, LASTING, SYN_SENT, Address, End, Endpoint, Fate, decide
+from agent.criu.protobuf import BYTES, Field
+from agent.criu.streams import Half, StreamImage, settled
+from agent.errors import CriuError
+from contract.api.states import AgentReason
+
+FILES: Final = "files.img"
+_TYPE, _SOCKET, _INET = 1, 4, 4
+"""Of a file: the field that says what it is, that of an internet socket, and what the first says then."""
+_INODE, _FAMILY, _KIND, _PROTOCOL, _STATE, _LOCAL_PORT, _REMOTE_PORT = 2, 3, 4, 5, 6, 7, 8
+_LOCAL, _REMOTE, _SHUTDOWN = 11, 12, 19
+_BOTH_WAYS: Final = 3
+
+
+def settle(directory: int) -> Fate:
+    """Decide about the connections in the images of a directory, and change the images accordingly.
+
+    Raises:
+        CriuError: ``dump-failed``: the images are not what criu writes.
+    """
+    try:
+        files = _read(directory, FILES)
+        halves = {half.end.inode: half for half in _halves(directory, files)}
+        fate = decide([half.end for half in halves.values()])
+        after = dict(_after(fate, halves))
+        changes = {half.end.inode: {_STATE: half.end.state} for half in after.values()}
+        changes |= {end.inode: {_STATE: CLOSE, _SHUTDOWN: _BOTH_WAYS} for end in fate.ended}
+        changes |= {end.inode: _closed(end) for end in fate.closed}
+        _write(directory, FILES, _changed(files, changes))
+        for inode, half in after.items():
+            if half.image != halves[inode].image:
+                _write(directory, _stream_name(inode), half.image.encode())
+        for end in fate.closed:
+            os.unlink(_stream_name(end.inode), dir_fd=directory)
+    except (OSError, ValueError) as error:
+        raise CriuError(AgentReason.DUMP_FAILED, f"criu's images of connections: {error}") from error
+    return fate
+
+
+def _after(fate: Fate, halves: Mapping[int, Half]) -> Iterator[tuple[int, Half]]:
+    """Yield the ends that a restore brings back, as their images are to be."""
+    for one, other in fate.kept:
+        for half in settled(halves[one.inode], halves[other.inode]):
+            yield half.end.inode, half
+    for end in fate.ended:
+        half = halves[end.inode]
+        yield end.inode, half.moved(end.state, half.image.over())
+
+
+def _closed(end: End) -> dict[int, int]:
+    """Make it one that was never bound nor connected.
+
+    A connect(2) that was waiting starts again; all others read the end, and may write no more.
+    """
+    never = {_STATE: CLOSE, _LOCAL_PORT: 0, _REMOTE_PORT: 0}
+    return never if end.state == SYN_SENT else never | {_SHUTDOWN: _BOTH_WAYS}
+
+
+def kept_ends(directory: int) -> list[tuple[Endpoint, Endpoint]]:
+    """Return address and peer of each connection that is there after a restore, as long as the tree is stopped.
+
+    Raises:
+        CriuError: ``restore-failed``: the images are not what criu writes.
+    """
+    try:
+        found = [_inet(text) for text in protobuf.messages(_read(directory, FILES))]
+    except (OSError, ValueError) as error:
+        raise CriuError(AgentReason.RESTORE_FAILED, f"criu's images of connections: {error}") from error
+    there = [fields for fields in found if _is_connection(fields) and protobuf.number(fields, _STATE) in LASTING]
+    return [_endpoints(fields) for fields in there]
+
+
+def bound_ports(directory: int) -> set[int]:
+    """Return the ports of all TCP sockets in the images."""
+    found = [_inet(text) for text in protobuf.messages(_read(directory, FILES))]
+    return {protobuf.number(fields, _LOCAL_PORT) for fields in found if _is_tcp(fields)}
+
+
+def _halves(directory: int, files: bytes) -> Iterator[Half]:
+    for text in protobuf.messages(files):
+        fields = _inet(text)
+        if _is_connection(fields):
+            inode = protobuf.number(fields, _INODE)
+            image = StreamImage.parse(_read(directory, _stream_name(inode)))
+            yield Half(End(inode, protobuf.number(fields, _STATE), *_endpoints(fields), image.stream), image)
+
+
+def _inet(text: bytes) -> list[Field]:
+    """Return the fields of the internet socket in a message about a file; none if it is another kind of file."""
+    outer = protobuf.parse(text)
+    if protobuf.number(outer, _TYPE) != _INET:
+        return []
+    return [field for part in outer if part.number == _SOCKET for field in protobuf.parse(_bytes(part))]
+
+
+def _bytes(field: Field) -> bytes:
+    if isinstance(field.value, int):
+        raise ValueError(f"field {field.number} is a number")  # noqa: TRY004 - of what is read, not of our code
+    return field.value
+
+
+def _is_tcp(fields: list[Field]) -> bool:
+    kind, protocol = protobuf.number(fields, _KIND), protobuf.number(fields, _PROTOCOL)
+    return kind == socket.SOCK_STREAM and protocol == socket.IPPROTO_TCP
+
+
+def _is_connection(fields: list[Field]) -> bool:
+    return _is_tcp(fields) and protobuf.number(fields, _REMOTE_PORT) != 0
+
+
+def _endpoints(fields: list[Field]) -> tuple[Endpoint, Endpoint]:
+    local = Endpoint(_address(fields, _LOCAL), protobuf.number(fields, _LOCAL_PORT))
+    return local, Endpoint(_address(fields, _REMOTE), protobuf.number(fields, _REMOTE_PORT))
+
+
+def _address(fields: list[Field], wanted: int) -> Address:
+    words = protobuf.numbers(fields, wanted)
+    try:
+        found = ipaddress.ip_address(struct.pack(f"={len(words)}I", *words))
+    except struct.error as error:
+        raise ValueError(f"address {words}") from error
+    return getattr(found, "ipv4_mapped", None) or found
+
+
+def _changed(files: bytes, changes: Mapping[int, dict[int, int]]) -> bytes:
+    """Return the image of open files with other numbers in its internet sockets, by inode."""
+    parts = [files[: protobuf.MAGIC]]
+    for text in protobuf.messages(files):
+        fields = _inet(text)
+        change = changes.get(protobuf.number(fields, _INODE)) if _is_tcp(fields) else None
+        changed = _with_socket(text, protobuf.replaced(fields, change)) if change else text
+        parts.append(protobuf.framed(changed))
+    return b"".join(parts)
+
+
+def _with_socket(text: bytes, fields: list[Field]) -> bytes:
+    others = [field for field in protobuf.parse(text) if field.number != _SOCKET]
+    return protobuf.encode([*others, Field(_SOCKET, BYTES, protobuf.encode(fields))])
+
+
+def _stream_name(inode: int) -> str:
+    return f"tcp-stream-{inode:x}.img"
+
+
+def _read(directory: int, name: str) -> bytes:
+    with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory), "rb") as file:
+        return file.read()
+
+
+def _write(directory: int, name: str, image: bytes) -> None:
+    flags = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(name, flags, dir_fd=directory), "wb") as file:
+        file.write(image)

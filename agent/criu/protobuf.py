@@ -1,0 +1,140 @@
+"""Protocol buffers on the wire, as far as changing some fields of criu's images needs it: no schema, order kept.
+
+A message is its fields as they follow each other; what is not understood is written back byte for byte.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+VARINT: Final = 0
+BYTES: Final = 2
+_FIXED: Final = {1: 8, 5: 4}
+"""Wire type -> length."""
+_LONGEST: Final = 10
+"""Bytes of a varint of 64 bits."""
+
+
+class Field(NamedTuple):
+    """One field of a message."""
+
+    number: int
+    wire: int
+    value: int | bytes
+    """A number if it is a varint, else its bytes."""
+
+
+def parse(message: bytes) -> list[Field]:
+    """Return the fields of a message.
+
+    Raises:
+        ValueError: it is cut off, or no message.
+    """
+    return list(_fields(message))
+
+
+def encode(fields: Iterable[Field]) -> bytes:
+    """Return the message that has these fields."""
+    return b"".join(_encoded(field) for field in fields)
+
+
+def number(fields: Iterable[Field], wanted: int, default: int = 0) -> int:
+    """Return the last value of a numeric field, as a reader must."""
+    found = [field.value for field in fields if field.number == wanted and isinstance(field.value, int)]
+    return found[-1] if found else default
+
+
+def numbers(fields: Iterable[Field], wanted: int) -> list[int]:
+    """Return all values of a repeated numeric field."""
+    return [field.value for field in fields if field.number == wanted and isinstance(field.value, int)]
+
+
+def replaced(fields: Iterable[Field], values: dict[int, int]) -> list[Field]:
+    """Return the fields with other numbers; one that is not there yet is added at the end."""
+    changed = [
+        Field(field.number, VARINT, values[field.number]) if field.number in values else field for field in fields
+    ]
+    there = {field.number for field in changed}
+    return changed + [Field(wanted, VARINT, value) for wanted, value in values.items() if wanted not in there]
+
+
+def _fields(message: bytes) -> Iterator[Field]:
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        wire = key & 7
+        if wire == VARINT:
+            value, at = _varint(message, at)
+            yield Field(key >> 3, wire, value)
+            continue
+        if wire == BYTES:
+            length, at = _varint(message, at)
+        elif wire in _FIXED:
+            length = _FIXED[wire]
+        else:
+            raise ValueError(f"wire type {wire}")
+        if at + length > len(message):
+            raise ValueError("cut off")
+        yield Field(key >> 3, wire, message[at : at + length])
+        at += length
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for index in range(_LONGEST):
+        if at + index >= len(message):
+            raise ValueError("cut off")
+        byte = message[at + index]
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:  # noqa: PLR2004 - the bit that says that more follow
+            return value, at + index + 1
+    raise ValueError("varint too long")
+
+
+def _encoded(field: Field) -> bytes:
+    key = _as_varint(field.number << 3 | field.wire)
+    if isinstance(field.value, int):
+        return key + _as_varint(field.value)
+    return key + (_as_varint(len(field.value)) if field.wire == BYTES else b"") + field.value
+
+
+def _as_varint(value: int) -> bytes:
+    parts = bytearray()
+    while value > 0x7F:  # noqa: PLR2004 - seven bits a byte
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)
+
+
+MAGIC: Final = 8
+"""Bytes in front of an image's first message."""
+_SIZE: Final = struct.Struct("=I")
+
+
+def message(image: bytes, at: int = MAGIC) -> tuple[bytes, int]:
+    """Return the message at a place of an image, and where it ends.
+
+    Raises:
+        ValueError: it is cut off.
+    """
+    start = at + _SIZE.size
+    if start > len(image):
+        raise ValueError("cut off")
+    end = start + _SIZE.unpack_from(image, at)[0]
+    if end > len(image):
+        raise ValueError("cut off")
+    return image[start:end], end
+
+
+def messages(image: bytes) -> Iterator[bytes]:
+    """Yield the messages of an image that holds nothing else."""
+    at = MAGIC
+    while at < len(image):
+        found, at = message(image, at)
+        yield found
+
+
+def framed(text: bytes) -> bytes:
+    """Return a message as an image holds it."""
+    return _SIZE.pack(len(text)) + text
