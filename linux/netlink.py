@@ -30,15 +30,15 @@ def answers(netlink: socket.socket, question: bytes) -> Iterator[bytes]:
     """
     netlink.send(_message(_BY_FAMILY, _DUMP, question))
     while True:
-        rest = netlink.recv(_BUFFER)
-        while rest:
-            length, kind, *_ = _HEADER.unpack_from(rest)
+        answer, at = netlink.recv(_BUFFER), 0
+        while at < len(answer):
+            length, kind, *_ = _HEADER.unpack_from(answer, at)
             if kind == _DONE:
                 return
             if kind == _ERROR:
-                raise _error(rest)
-            yield rest[_HEADER.size : length]
-            rest = rest[(length + 3) & ~3 :]
+                raise _error(answer[at:])
+            yield answer[at + _HEADER.size : at + length]
+            at += (length + 3) & ~3
 
 
 def order(netlink: socket.socket, kind: int, body: bytes) -> bool:

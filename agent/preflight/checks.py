@@ -127,6 +127,21 @@ def _address_bound(tree: Tree) -> Iterator[str]:
             yield f"{what}, port {socket.port}"
 
 
+def _unix_peer_outside(tree: Tree) -> Iterator[str]:
+    own = {descriptor.socket for _, descriptor in tree.open_files()}
+    there = {socket.inode: socket for socket in tree.unix_sockets}
+    not_accepted = {inode: listener.inode for listener in there.values() for inode in listener.waiting}
+    for process, descriptor in tree.open_files():
+        socket = there.get(descriptor.socket or 0)
+        if socket is None:
+            continue
+        peer = socket.peer or not_accepted.get(socket.inode, 0)
+        if peer and peer not in own:
+            name = (there[peer].name if peer in there else "") or socket.name
+            what = f"Unix socket {name}" if name else "a Unix socket without a name"
+            yield f"{_named(process, descriptor)} is connected to a process outside of the worker by {what}"
+
+
 CHECKS: Final[tuple[tuple[AgentReason, Callable[[Tree], Iterator[str]]], ...]] = (
     (AgentReason.IO_URING, _io_uring),
     (AgentReason.MESSAGE_QUEUE, _message_queue),
@@ -135,4 +150,5 @@ CHECKS: Final[tuple[tuple[AgentReason, Callable[[Tree], Iterator[str]]], ...]] =
     (AgentReason.INOTIFY_OVERLAY, _inotify_overlay),
     (AgentReason.VOLUME_WRITTEN, _volume_written),
     (AgentReason.ADDRESS_BOUND, _address_bound),
+    (AgentReason.UNIX_PEER_OUTSIDE, _unix_peer_outside),
 )

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from agent.container.inspection import open_in_container
+from agent.container.network import in_network
 from linux.descriptors import Descriptor, descriptors
 from linux.filetree import walk
 from linux.proc import PROC, Mount, is_alive, mounts, status
 from linux.sockets import BoundSocket, bound_sockets
+from linux.unix_diag import UnixSocket, unix_sockets
 
 NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "user", "uts")
 _SHARED_WRITE: Final = re.compile(r"^\S+ \Sw\Ss \S+ \S+ \d+ +(/.*)$", re.MULTILINE)
@@ -54,6 +56,8 @@ class Tree:
     """Mount points of volumes that the pod's owner says are safe to write to."""
     findable: frozenset[int] = frozenset()
     """Inodes of the image that criu finds by itself, if anything is watched."""
+    unix_sockets: tuple[UnixSocket, ...] = ()
+    """Of the pod: those of other containers too."""
 
     def open_files(self) -> Iterator[tuple[Process, Descriptor]]:
         """Yield each open file with the process that has it."""
@@ -94,6 +98,7 @@ def read_tree(
         namespaces=_namespaces(proc / str(init_pid)),
         mounts=tuple(mounts(init_pid, proc)),
         sockets=tuple(bound_sockets(init_pid, proc)),
+        unix_sockets=in_network(init_pid, lambda: tuple(unix_sockets()), proc),
         empty_dirs=frozenset(empty_dirs),
         writable_mounts=frozenset(writable_mounts),
     )

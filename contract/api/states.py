@@ -259,6 +259,7 @@ class AgentReason(StrEnum):
     INOTIFY_OVERLAY = "inotify-overlay"
     VOLUME_WRITTEN = "volume-written"
     ADDRESS_BOUND = "address-bound"
+    UNIX_PEER_OUTSIDE = "unix-peer-outside"
     # The container's image
     IMAGE_UNREADABLE = "image-unreadable"
     # The artifact and its store
@@ -313,6 +314,7 @@ LASTING: Final = frozenset(
         AgentReason.INOTIFY_OVERLAY,
         AgentReason.VOLUME_WRITTEN,
         AgentReason.ADDRESS_BOUND,
+        AgentReason.UNIX_PEER_OUTSIDE,
         AgentReason.VOLUME_TOO_LARGE,
         AgentReason.MEMORY_LIMIT,
     }

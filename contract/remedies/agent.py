@@ -188,6 +188,18 @@ AGENT_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        AgentReason.UNIX_PEER_OUTSIDE,
+        "The worker is connected by a Unix socket to a process that is not its own, which CRIU cannot capture.",
+        (
+            "Close such connections before the worker says that it is ready and open them after the restore. Or "
+            "connect to the other container by TCP on `127.0.0.1`: that is closed, and the worker connects again."
+        ),
+        "Sidecars are met by a socket in a shared volume (proxies, secrets agents), the node by a socket that is "
+        "mounted (`/dev/log`). Connections between the worker's own processes are fine, and so is a socket that the "
+        "worker listens on. Nothing was touched; the capture is not tried again by itself.",
+    ),
+    Reason(
+        _SECTION,
         AgentReason.IMAGE_UNREADABLE,
         "What the container's image runs could not be determined.",
         "Give the container a `command` in the pod template.",

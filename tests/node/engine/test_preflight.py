@@ -1,11 +1,14 @@
 """Real workers that criu cannot carry, or that a restore would harm: refused by name, before anything is frozen."""
 
+import contextlib
 import os
+import socket
 import sys
 import time
 
 import pytest
 
+from agent.container.network import in_network
 from agent.executor import capture
 from agent.preflight.checks import findings
 from agent.preflight.facts import read_tree
@@ -80,12 +83,31 @@ server.setsockopt(socket.SOL_IP, 15, 1)
 server.bind(("10.9.8.7", 80))
 server.listen()
 """
+CONNECTS = """
+side = socket.socket(socket.AF_UNIX, socket.SOCK_{kind})
+while True:
+    try:
+        side.connect("/scratch/side.sock"); break
+    except OSError:
+        time.sleep(0.01)
+"""
+ACCEPTS = """
+side = socket.socket(socket.AF_UNIX, socket.SOCK_{kind}); side.bind("/scratch/side.sock"); side.listen()
+accepted, _ = side.accept()
+"""
+
+
+def begin(node, body, **options):
+    return node.start_as(BareContainer, "--capture", "--", sys.executable, "-c", BEFORE + body + AFTER, **options)
+
+
+def waits(source):
+    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, f"ready file; {source.text()}")
+    return source
 
 
 def start(node, body, **options):
-    source = node.start_as(BareContainer, "--capture", "--", sys.executable, "-c", BEFORE + body + AFTER, **options)
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, f"ready file; {source.text()}")
-    return source
+    return waits(begin(node, body, **options))
 
 
 REFUSED = {
@@ -105,6 +127,13 @@ REFUSED = {
 OURS = (AgentReason.VOLUME_WRITTEN, AgentReason.ADDRESS_BOUND)
 """criu captures these, and the restore is wrong or fails."""
 CARRIED = {
+    "unix-listener": """
+server = socket.socket(socket.AF_UNIX); server.bind("/scratch/own.sock"); server.listen()
+client = socket.socket(socket.AF_UNIX); client.connect("/scratch/own.sock")
+accepted = server.accept()[0]
+waiting = socket.socket(socket.AF_UNIX); waiting.connect("/scratch/own.sock")
+one, other = socket.socketpair(); other.close()
+""",
     "zombie": "child(lambda: os._exit(0))",
     "log-file": "log = os.open('/data/log', os.O_WRONLY | os.O_CREAT | os.O_APPEND)",
     "unlinked-file": "file = os.open('/data/x', os.O_RDWR | os.O_CREAT); os.unlink('/data/x')",
@@ -136,7 +165,7 @@ async def test_what_only_looks_like_it_is_captured(node, tmp_path, body, request
     assert restored.ok, restored
 
 
-BY_CRIU = {name: body for name, (reason, body) in REFUSED.items() if reason not in OURS}
+BY_CRIU = {name: body for name, (reason, body) in REFUSED.items() if reason not in OURS and name != "unix-datagrams"}
 
 
 @pytest.mark.parametrize("body", [pytest.param(body, id=name) for name, body in BY_CRIU.items()])
@@ -153,6 +182,68 @@ async def test_a_volume_that_is_said_to_be_safe(node, tmp_path):
     source = start(node, JOURNAL, env={"VOLUME": str(tmp_path)})
     outcome = await node.capture(source, "said-safe", writable_mounts=("/data",))
     assert outcome.ok, outcome
+
+
+def at_socket(source, act):
+    """Act in the network of the pod on the path of the socket in its volume, as another container of it."""
+    folder = os.open(source.volumes / "scratch", os.O_PATH)  # the whole path is longer than a socket's may be
+    try:
+        return in_network(source.init(), lambda: act(f"/proc/self/fd/{folder}/side.sock"))
+    finally:
+        os.close(folder)
+
+
+def served(kind, path):
+    server = socket.socket(socket.AF_UNIX, kind)
+    server.bind(path)
+    if kind != socket.SOCK_DGRAM:
+        server.listen()
+    return server
+
+
+def connected(kind, path):
+    client = socket.socket(socket.AF_UNIX, kind)
+    wait_for(lambda: client.connect_ex(path) == 0, "the worker's socket")
+    return client
+
+
+BESIDE = {
+    "stream": (CONNECTS, served, "STREAM", True),
+    "not-accepted": (CONNECTS, served, "STREAM", False),
+    "packets": (CONNECTS, served, "SEQPACKET", True),
+    "accepted-by-the-worker": (ACCEPTS, connected, "STREAM", False),
+    "datagrams": (CONNECTS, served, "DGRAM", False),
+}
+BESIDE_BY_CRIU = {name: case for name, case in BESIDE.items() if name != "datagrams"}
+"""criu carries these, and expects the same server wherever they are restored."""
+
+
+async def captured_beside(node, name, body, beside, kind, accepts):
+    """Capture a worker with a Unix socket to another process of its pod."""
+    source = begin(node, body.format(kind=kind))
+    with contextlib.ExitStack() as there:
+        made = at_socket(source, lambda path: beside(getattr(socket, f"SOCK_{kind}"), path))
+        there.enter_context(made)
+        if accepts:
+            there.enter_context(made.accept()[0])
+        return await node.capture(waits(source), name)
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in BESIDE.items()])
+async def test_a_unix_socket_to_another_container(node, case, request):
+    outcome = await captured_beside(node, f"beside-{request.node.callspec.id}", *case)
+    assert (False, AgentReason.UNIX_PEER_OUTSIDE) == (outcome.ok, outcome.reason), outcome
+    assert "by Unix socket" in outcome.message
+    assert "side.sock" in outcome.message
+    assert ReportPhase.DUMP not in outcome.seconds
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in BESIDE_BY_CRIU.items()])
+async def test_criu_would_fail_on_that_socket(node, monkeypatch, case, request):
+    monkeypatch.setattr(capture, "findings", lambda _: [])
+    outcome = await captured_beside(node, f"unchecked-{request.node.callspec.id}", *case)
+    assert not outcome.ok
+    assert outcome.reason in (AgentReason.DUMP_FAILED, AgentReason.PROOF_FAILED), outcome
 
 
 PLAIN = "pipes = [os.pipe() for _ in range(4)]\npair = socket.socketpair()"

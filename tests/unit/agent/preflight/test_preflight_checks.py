@@ -11,6 +11,7 @@ from contract.api.states import LASTING, AgentReason
 from linux.descriptors import Descriptor
 from linux.proc import Mount
 from linux.sockets import BoundSocket
+from linux.unix_diag import UnixSocket
 
 OVERLAY, DISK = 44, 46
 EMPTY_DIR = "/pods/u/volumes/kubernetes.io~empty-dir/scratch"
@@ -116,6 +117,36 @@ SOCKET = Descriptor(7, "socket:[9]")
             tree(process(SOCKET), sockets=(bound("fd00::1"),)),
             id="address-6",
         ),
+        pytest.param(
+            AgentReason.UNIX_PEER_OUTSIDE,
+            "descriptor 7 of process 600 (python3) is connected to a process outside of the worker by Unix socket "
+            "/shared/side.sock",
+            tree(process(SOCKET), unix_sockets=(UnixSocket(9, 1, peer=10), UnixSocket(10, 1, "/shared/side.sock", 9))),
+            id="unix-peer",
+        ),
+        pytest.param(
+            AgentReason.UNIX_PEER_OUTSIDE,
+            "descriptor 7 of process 600 (python3) is connected to a process outside of the worker by Unix socket "
+            "@accepted",
+            tree(process(SOCKET), unix_sockets=(UnixSocket(9, 1, "@accepted", 10), UnixSocket(10, 1, peer=9))),
+            id="unix-client",
+        ),
+        pytest.param(
+            AgentReason.UNIX_PEER_OUTSIDE,
+            "descriptor 7 of process 600 (python3) is connected to a process outside of the worker by a Unix socket "
+            "without a name",
+            tree(process(SOCKET), unix_sockets=(UnixSocket(9, 2, peer=10),)),
+            id="unix-peer-in-another-network",
+        ),
+        pytest.param(
+            AgentReason.UNIX_PEER_OUTSIDE,
+            "descriptor 7 of process 600 (python3) is connected to a process outside of the worker by Unix socket "
+            "/shared/side.sock",
+            tree(
+                process(SOCKET), unix_sockets=(UnixSocket(9, 1), UnixSocket(10, 1, "/shared/side.sock", waiting=(9,)))
+            ),
+            id="unix-not-accepted",
+        ),
     ],
 )
 def test_what_is_in_the_way(reason, words, found):
@@ -129,6 +160,17 @@ def test_what_is_in_the_way(reason, words, found):
         pytest.param(
             tree(process(Descriptor(4, "anon_inode:inotify", watches=((DISK, 7),)))), id="inotify-of-a-volume"
         ),
+        pytest.param(
+            tree(
+                process(SOCKET, Descriptor(8, "socket:[10]")),
+                unix_sockets=(UnixSocket(9, 1, peer=10), UnixSocket(10, 1, peer=9)),
+            ),
+            id="unix-pair",
+        ),
+        pytest.param(
+            tree(process(SOCKET), unix_sockets=(UnixSocket(9, 1, "/run/own.sock", waiting=(77,)),)), id="unix-listener"
+        ),
+        pytest.param(tree(process(SOCKET), unix_sockets=(UnixSocket(9, 1),)), id="unix-peer-has-ended"),
         pytest.param(tree(process(written(1, "/tmp/x"))), id="root-file-system"),
         pytest.param(tree(process(written(3, "/dev/shm/x"))), id="shared-memory"),
         pytest.param(tree(process(written(4, "/scratch/x"))), id="empty-dir-by-its-place"),

@@ -1,0 +1,66 @@
+"""Unix sockets of a network namespace and what each is connected to, by netlink's sock_diag(7)."""
+
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from linux.netlink import answers, open_sock_diag
+
+_REQUEST: Final = struct.Struct("=BBHIII2I")
+"""family, protocol, padding, states, inode, what to show, cookie."""
+_SHOW_NAME, _SHOW_PEER, _SHOW_WAITING = 1, 4, 8
+_FOUND: Final = struct.Struct("=BBBxI8x")
+"""family, kind, state, inode, cookie."""
+_ATTRIBUTE: Final = struct.Struct("=HH")
+_NAME, _PEER, _WAITING = 0, 2, 3
+_ALL_STATES: Final = 0xFFFFFFFF
+
+
+class UnixSocket(NamedTuple):
+    """One Unix socket."""
+
+    inode: int
+    kind: int
+    """As ``socket.SOCK_STREAM``."""
+    name: str = ""
+    """Path, or ``@name`` for one that is in no file system; empty if it has none."""
+    peer: int = 0
+    """Inode of the socket that it is connected to; 0 for none, and for one that has not been accepted."""
+    waiting: tuple[int, ...] = ()
+    """Inodes of those that wait to be accepted."""
+
+
+def unix_sockets() -> Iterator[UnixSocket]:
+    """Yield the Unix sockets of the calling thread's network namespace.
+
+    Raises:
+        OSError: the kernel cannot say.
+    """
+    show = _SHOW_NAME | _SHOW_PEER | _SHOW_WAITING
+    with open_sock_diag() as netlink:
+        for found in answers(netlink, _REQUEST.pack(socket.AF_UNIX, 0, 0, _ALL_STATES, 0, show, 0, 0)):
+            _, kind, _, inode = _FOUND.unpack_from(found)
+            attributes = dict(_attributes(found))
+            waiting = attributes.get(_WAITING, b"")
+            yield UnixSocket(
+                inode,
+                kind,
+                _as_text(attributes[_NAME]) if _NAME in attributes else "",
+                int.from_bytes(attributes.get(_PEER, b""), sys.byteorder),
+                struct.unpack(f"={len(waiting) // 4}I", waiting) if waiting else (),
+            )
+
+
+def _attributes(found: bytes) -> Iterator[tuple[int, bytes]]:
+    at = _FOUND.size
+    while at < len(found):
+        length, kind = _ATTRIBUTE.unpack_from(found, at)
+        yield kind, found[at + _ATTRIBUTE.size : at + length]
+        at += (length + 3) & ~3
+
+
+def _as_text(name: bytes) -> str:
+    return os.fsdecode(b"@" + name[1:] if name.startswith(b"\0") else name.rstrip(b"\0"))
