@@ -19,7 +19,8 @@ FORMAT_VERSION: Final = 1
 GPU_FORMAT_VERSION: Final = 2
 """Of an artifact with device state: a release that cannot bring that back must not restore the rest."""
 CONNECTIONS_FORMAT_VERSION: Final = 3
-"""Of an artifact with connections that go on: earlier releases would cut them, and say that all is well."""
+"""Of an artifact with connections that go on, or sockets that follow the pod's address: earlier releases would cut the
+first, and say that all is well."""
 _FORMATS: Final = (FORMAT_VERSION, GPU_FORMAT_VERSION, CONNECTIONS_FORMAT_VERSION)
 MANIFEST: Final = "manifest.yaml"
 ROOTFS_TAR: Final = "rootfs-diff.tar"
@@ -142,6 +143,8 @@ class Connections(Part):
     closed: Annotated[int, Field(ge=0)] = 0
     peers: Annotated[list[str], Field(max_length=16)] = []
     """Some of those that the closed ones led to."""
+    addresses: list[str] = []
+    """Those of the pod that sockets are bound to: a restore puts its own pod's in their place."""
 
 
 class FileEntry(Part):
@@ -207,7 +210,7 @@ def write_manifest(captured: Captured, checkpoint_id: str, version: str, files: 
 
 
 def _format_of(captured: Captured) -> int:
-    if captured.connections is not None and captured.connections.kept:
+    if captured.connections is not None and (captured.connections.kept or captured.connections.addresses):
         return CONNECTIONS_FORMAT_VERSION
     return GPU_FORMAT_VERSION if captured.gpu is not None else FORMAT_VERSION
 

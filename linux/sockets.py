@@ -29,9 +29,14 @@ class BoundSocket:
     port: int
 
     @property
+    def plain_address(self) -> Address:
+        """The address; one of version 4 within version 6 is that of version 4."""
+        return getattr(self.address, "ipv4_mapped", None) or self.address
+
+    @property
     def is_anywhere(self) -> bool:
         """Say whether every machine has its address: none in particular, loopback, multicast or broadcast."""
-        address = getattr(self.address, "ipv4_mapped", None) or self.address
+        address = self.plain_address
         everywhere = address.is_unspecified or address.is_loopback or address.is_multicast
         return bool(everywhere or address == _BROADCAST)
 

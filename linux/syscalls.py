@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 # Numbers of system calls newer than 2011 are the same on every architecture.
+_SYS_FSOPEN: Final = 430
 _SYS_FSCONFIG: Final = 431
+_SYS_FSMOUNT: Final = 432
 _SYS_FSPICK: Final = 433
 _SYS_OPENAT2: Final = 437
 
@@ -34,7 +36,11 @@ _PR_SET_PDEATHSIG: Final = 1
 _FSPICK_EMPTY_PATH: Final = 8
 _FSPICK_CLOEXEC: Final = 1
 _FSCONFIG_SET_STRING: Final = 1
+_FSCONFIG_CMD_CREATE: Final = 6
 _FSCONFIG_CMD_RECONFIGURE: Final = 7
+_FSOPEN_CLOEXEC: Final = 1
+_FSMOUNT_CLOEXEC: Final = 1
+_MOUNT_READ_ONLY: Final = 1
 
 
 class _OpenHow(ctypes.Structure):
@@ -108,3 +114,22 @@ def resize_tmpfs(mount: int, size: int) -> None:
         _checked(LIBC.syscall(_SYS_FSCONFIG, picked, _FSCONFIG_CMD_RECONFIGURE, None, None, 0), "reconfigure")
     finally:
         os.close(picked)
+
+
+def layered(top: int, bottom: int) -> int:
+    """Return a descriptor of a directory that holds the files of two others, those of the first where both have one.
+
+    It is the root of a mount that is nowhere attached, read only, and ends with the descriptor. Both directories must
+    be on mounts of the caller's own mount namespace.
+
+    Raises:
+        OSError: the kernel has no overlay file system, or refuses these directories.
+    """
+    context = _checked(LIBC.syscall(_SYS_FSOPEN, b"overlay", _FSOPEN_CLOEXEC), "fsopen")
+    try:
+        layers = f"/proc/self/fd/{top}:/proc/self/fd/{bottom}".encode()
+        _checked(LIBC.syscall(_SYS_FSCONFIG, context, _FSCONFIG_SET_STRING, b"lowerdir", layers, 0), "lowerdir")
+        _checked(LIBC.syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0), "overlay")
+        return _checked(LIBC.syscall(_SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, _MOUNT_READ_ONLY), "fsmount")
+    finally:
+        os.close(context)

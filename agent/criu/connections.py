@@ -1,11 +1,11 @@
 """What becomes of each TCP connection of a dumped tree: kept, ended or closed. Pure.
 
 criu dumps every connection as if its peer waited elsewhere. Here a connection goes on only if both of its ends are in
-the tree, on an address that every machine has; all others have peers that know nothing of a restore, and are closed.
+the tree, on addresses that every pod has; all others have peers that know nothing of a restore, and are closed.
 """
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -68,16 +68,21 @@ class Fate:
     closed: tuple[End, ...] = ()
 
 
-def decide(ends: Iterable[End]) -> Fate:
-    """Say what becomes of each connection."""
+def decide(ends: Iterable[End], own: Collection[Address] = ()) -> Fate:
+    """Say what becomes of each connection.
+
+    Args:
+        ends: of all connections of the tree.
+        own: addresses of the pod that a restore replaces by those of its own pod.
+    """
     found = {(end.local, end.remote): end for end in ends}
     kept, ended, closed = [], [], []
     for end in found.values():
         mate = found.get((end.remote, end.local))
-        if mate is not None and _goes_on(end, mate):
+        if mate is not None and _goes_on(end, mate, own):
             if end.inode < mate.inode:
                 kept.append((end, mate))
-        elif mate is None and end.state == CLOSE_WAIT and _is_everywhere(end):
+        elif mate is None and end.state == CLOSE_WAIT and _is_everywhere(end, own):
             ended.append(end)
         else:
             closed.append(end)
@@ -89,19 +94,19 @@ def peers(fate: Fate) -> list[str]:
     return sorted({str(end.remote) for end in fate.closed})
 
 
-def _goes_on(end: End, mate: End) -> bool:
+def _goes_on(end: End, mate: End, own: Collection[Address]) -> bool:
     states = {end.state, mate.state}
     return (
         end is not mate
         and states <= CONNECTED
-        and _is_everywhere(end)
+        and _is_everywhere(end, own)
         and not _lacks(end, mate)
         and not _lacks(mate, end)
     )
 
 
-def _is_everywhere(end: End) -> bool:
-    return end.local.address.is_loopback and end.remote.address.is_loopback
+def _is_everywhere(end: End, own: Collection[Address]) -> bool:
+    return all(address.is_loopback or address in own for address in (end.local.address, end.remote.address))
 
 
 def _lacks(receiver: End, sender: End) -> bool:

@@ -8,7 +8,7 @@ import ipaddress
 import os
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from agent.criu import protobuf
@@ -26,8 +26,12 @@ _LOCAL, _REMOTE, _SHUTDOWN = 11, 12, 19
 _BOTH_WAYS: Final = 3
 
 
-def settle(directory: int) -> Fate:
+def settle(directory: int, own: Collection[Address] = ()) -> Fate:
     """Decide about the connections in the images of a directory, and change the images accordingly.
+
+    Args:
+        directory: where they are.
+        own: addresses of the pod that a restore replaces by those of its own pod.
 
     Raises:
         CriuError: ``dump-failed``: the images are not what criu writes.
@@ -35,7 +39,7 @@ def settle(directory: int) -> Fate:
     try:
         files = _read(directory, FILES)
         halves = {half.end.inode: half for half in _halves(directory, files)}
-        fate = decide([half.end for half in halves.values()])
+        fate = decide([half.end for half in halves.values()], own)
         after = dict(_after(fate, halves))
         changes = {half.end.inode: {_STATE: half.end.state} for half in after.values()}
         changes |= {end.inode: {_STATE: CLOSE, _SHUTDOWN: _BOTH_WAYS} for end in fate.ended}
@@ -88,6 +92,49 @@ def bound_ports(directory: int) -> set[int]:
     """Return the ports of all TCP sockets in the images."""
     found = [_inet(text) for text in protobuf.messages(_read(directory, FILES))]
     return {protobuf.number(fields, _LOCAL_PORT) for fields in found if _is_tcp(fields)}
+
+
+def used_addresses(directory: int, own: Collection[Address]) -> list[str]:
+    """Return those of the pod's own addresses that any socket in the images is bound to."""
+    found = [_inet(text) for text in protobuf.messages(_read(directory, FILES))]
+    used = {_address(fields, _LOCAL) for fields in found if fields and protobuf.number(fields, _LOCAL_PORT)}
+    return [str(address) for address in own if address in used]
+
+
+def write_moved(directory: int, target: int, addresses: Mapping[Address, Address]) -> None:
+    """Write the image of open files into another directory, its sockets on other addresses.
+
+    Raises:
+        CriuError: ``restore-failed``: the images are not what criu writes.
+    """
+    try:
+        files = _read(directory, FILES)
+        parts = [files[: protobuf.MAGIC]]
+        for text in protobuf.messages(files):
+            fields = _inet(text)
+            parts.append(protobuf.framed(_with_socket(text, _moved(fields, addresses)) if fields else text))
+        with os.fdopen(os.open(FILES, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=target), "wb") as file:
+            file.write(b"".join(parts))
+    except (OSError, ValueError) as error:
+        raise CriuError(AgentReason.RESTORE_FAILED, f"criu's images of connections: {error}") from error
+
+
+def _moved(fields: list[Field], addresses: Mapping[Address, Address]) -> list[Field]:
+    """Replace own addresses; the peer's is one if both ends are in the tree."""
+    for column in (_LOCAL, _REMOTE):
+        after = addresses.get(_address(fields, column))
+        if after is not None:
+            words = iter(_words(after, len(protobuf.numbers(fields, column))))
+            fields = [field._replace(value=next(words)) if field.number == column else field for field in fields]
+    return fields
+
+
+def _words(address: Address, count: int) -> tuple[int, ...]:
+    """Return an address as so many numbers of 32 bits: version 4 within version 6 takes four."""
+    packed = address.packed
+    if count * 4 > len(packed):
+        packed = ipaddress.IPv6Address(f"::ffff:{address}").packed
+    return struct.unpack(f"={count}I", packed)
 
 
 def _halves(directory: int, files: bytes) -> Iterator[Half]:

@@ -14,10 +14,10 @@ from agent.container import network, rootfs, volumes
 from agent.container.canary import NoAnswerError, ask, wrong
 from agent.container.inspection import Inspection, Worker, find_worker, inspect, node_info, open_in_container
 from agent.container.volumes import Volume
-from agent.criu.connections import CONNECTED, End, Fate, peers
+from agent.criu.connections import CONNECTED, Address, End, Fate, peers
 from agent.criu.driver import CriuDump
 from agent.criu.images import stopped_processes
-from agent.criu.inet_images import bound_ports, settle
+from agent.criu.inet_images import bound_ports, settle, used_addresses
 from agent.errors import ContainerError
 from agent.executor.api import CaptureRequest, RestoreRequest
 from agent.executor.capture_plan import CapturePlan, plan_capture
@@ -44,6 +44,7 @@ from artifact.read import Artifact, open_sealed, verify
 from contract.api.reports import PEERS, ReportPhase
 from contract.api.states import AgentReason
 from linux import filetree
+from linux.addresses import sole_addresses
 from linux.cgroup import memory_headroom
 
 TRANSIENT_SECONDS: Final = 1.0
@@ -72,8 +73,12 @@ class Capture:
     staged: Staging = field(init=False)
     stopped: list[int] = field(default_factory=list)
     """Processes of the tree, inside the container, that were stopped when they were dumped."""
+    own_addresses: tuple[Address, ...] = ()
+    """Of the pod, if a restore can replace them: in an artifact that is reached through the pod it cannot."""
     fate: Fate = field(default_factory=Fate)
     """Of the worker's TCP connections."""
+    connections: Connections = field(init=False)
+    """What the manifest says of them."""
     rootfs: RootFilesystem | None = field(init=False)
     volumes: list[VolumeContent] = field(init=False)
     published: Published = field(init=False)
@@ -91,6 +96,8 @@ def _inspect(capture: Capture) -> None:
     headroom = memory_headroom(capture.seen.cgroups, environment.cgroup_root)
     node, criu = node_info(environment.proc), environment.criu.version()
     capture.plan = plan_capture(request, capture.seen, worker, node, criu, use, headroom)
+    if not request.through_pod:
+        capture.own_addresses = tuple(sole_addresses(init_pid, environment.proc).values())
     if worker is not None:
         _preflight(capture, worker)
     for volume in capture.plan.volumes:
@@ -116,6 +123,7 @@ def _findings(capture: Capture, worker: Worker) -> list[Finding]:
         worker.pids,
         empty_dirs=request.place.empty_dirs,
         writable_mounts=request.writable_mounts,
+        own_addresses=capture.own_addresses,
         proc=capture.environment.proc,
     )
     return findings(tree)
@@ -177,11 +185,22 @@ def _dump(capture: Capture) -> None:
         )
     )
     capture.stopped = stopped_processes(capture.staged.directory)
-    capture.fate = settle(capture.staged.directory)
+    capture.fate = settle(capture.staged.directory, capture.own_addresses)
+    capture.connections = _connections(capture)
     if capture.fate.closed:
         network.hang_up(
             capture.init_pid, [_severed(end) for end in capture.fate.closed if end.state in CONNECTED], environment.proc
         )
+
+
+def _connections(capture: Capture) -> Connections:
+    fate = capture.fate
+    return Connections(
+        kept=len(fate.kept) + len(fate.ended),
+        closed=len(fate.closed),
+        peers=peers(fate)[:PEERS],
+        addresses=used_addresses(capture.staged.directory, capture.own_addresses),
+    )
 
 
 def _severed(end: End) -> network.Severed:
@@ -207,7 +226,7 @@ def _seal(capture: Capture) -> None:
         volumes=capture.volumes,
         gpu=plan.gpu,
         canary=capture.answer,
-        connections=connections(capture.fate),
+        connections=capture.connections,
     )
     capture.published = capture.store.seal(capture.staged, request.checkpoint_id, request.version, captured)
 
@@ -252,11 +271,6 @@ def _withdraw(capture: Capture) -> bool:
         capture.store.withdraw(capture.request.checkpoint_id, capture.request.version)
         capture.is_published = False
     return True
-
-
-def connections(fate: Fate) -> Connections:
-    """Return what the manifest says of the worker's connections."""
-    return Connections(kept=len(fate.kept) + len(fate.ended), closed=len(fate.closed), peers=peers(fate)[:PEERS])
 
 
 def _report(capture: Capture) -> None:

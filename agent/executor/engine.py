@@ -30,7 +30,7 @@ from agent.executor.api import (
     RejectRequest,
     RestoreRequest,
 )
-from agent.executor.capture import CAPTURE, Capture, connections
+from agent.executor.capture import CAPTURE, Capture
 from agent.executor.environment import NodeEnvironment
 from agent.executor.lock import ContainerLock
 from agent.executor.look import look
@@ -182,7 +182,7 @@ class NodeEngine:
             manifest_digest=capture.published.digest,
             container_id=container.container_id,
             image=config,
-            connections=_connections(connections(capture.fate)),
+            connections=_connections(capture.connections),
         )
         return _logged("captured", request.place, result)
 

@@ -25,6 +25,7 @@ from agent.executor.environment import NodeEnvironment
 from agent.executor.gpu.plan import container_devices, plan_devices, refuse_small_limit
 from agent.executor.gpu.restore import await_freed, bring_back, find_cuda_processes
 from agent.executor.lock import ContainerLock
+from agent.executor.moved_images import moved_images, plan_addresses
 from agent.executor.phases import Phase
 from agent.executor.restore_checks import Change, RestorePlan, plan_restore
 from agent.executor.serving import NotServingError, Questions, await_answers, forget_woken, wake
@@ -37,10 +38,11 @@ from contract.api import control_files, keys
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from linux import filetree
+from linux.addresses import sole_addresses
 from linux.cgroup import cgroup_files, memory_headroom
 from linux.filetree import FileTreeError
 from linux.proc import Status, descendants, namespace_mates
-from linux.sockets import connections
+from linux.sockets import Address, connections
 
 STOP_PATIENCE: Final = 3.0
 """Seconds: criu sends the stop and leaves; the kernel needs a moment to carry it out."""
@@ -60,6 +62,10 @@ class Restore:
     artifact: Artifact = field(init=False)
     seen: Inspection = field(init=False)
     plan: RestorePlan = field(init=False)
+    moves: Mapping[Address, Address] = field(default_factory=dict)
+    """Address of the capture's pod -> that of this one."""
+    images: int = field(init=False)
+    """Descriptor of the directory that criu restores from."""
     inside: list[dict[str, Any]] = field(default_factory=list)
     """Changes of files that are made by the helper that starts criu."""
     gpu_pairs: tuple[tuple[str, str], ...] = ()
@@ -97,6 +103,9 @@ def _inspect(restore: Restore) -> None:
     restore.plan = plan_restore(artifact.manifest, restore.seen, node, environment.criu.version(), deleted)
     headroom = memory_headroom(restore.seen.cgroups, environment.cgroup_root)
     refuse_small_limit(artifact.manifest.memory, headroom, "the worker's memory is")
+    if artifact.manifest.connections is not None:
+        addresses = sole_addresses(restore.init_pid, environment.proc)
+        restore.moves = plan_addresses(artifact.manifest.connections.addresses, addresses)
     if artifact.manifest.gpu is not None:
         minors = gpu_minors(restore.init_pid, environment.proc)
         devices = container_devices(environment.gpus.devices(), minors)
@@ -145,10 +154,13 @@ def _undo_files(restore: Restore) -> bool:
 def _run_criu(restore: Restore) -> Mapping[str, float]:
     """Have criu restore the tree, stopped; answers seconds by step."""
     environment, init_pid = restore.environment, restore.init_pid
+    restore.images = restore.artifact.directory
+    if restore.moves:
+        restore.images = moved_images(restore.images, restore.moves, environment.work, restore.resources)
     return environment.criu.restore(
         CriuRestore(
             init_pid=init_pid,
-            images=restore.artifact.directory,
+            images=restore.images,
             cgroup_files=cgroup_files(restore.seen.cgroups, environment.cgroup_root),
             keeps_connections=restore.artifact.manifest.connections is not None,
             inherit={what: _standby_fd(restore, number) for what, number in restore.plan.inherit.items()},
@@ -173,7 +185,7 @@ def _check_connections(restore: Restore) -> None:
     if kept is None or not kept.kept:
         return
     found = set(connections(restore.init_pid, restore.environment.proc))
-    lost = [end for end in kept_ends(restore.artifact.directory) if end not in found]
+    lost = [end for end in kept_ends(restore.images) if end not in found]
     if lost:
         words = f"{len(lost)} connections within the worker did not come back, the first to {lost[0][1]}"
         raise CriuError(AgentReason.RESTORE_FAILED, words)

@@ -119,7 +119,11 @@ def _outlives(mount: Mount, tree: Tree) -> bool:
 
 
 def _address_bound(tree: Tree) -> Iterator[str]:
-    fixed = {socket.inode: socket for socket in tree.sockets if not socket.is_anywhere}
+    fixed = {
+        socket.inode: socket
+        for socket in tree.sockets
+        if not socket.is_anywhere and socket.plain_address not in tree.own_addresses
+    }
     for process, descriptor in tree.open_files():
         socket = fixed.get(descriptor.socket or 0)
         if socket is not None:

@@ -13,7 +13,7 @@ from agent.container.network import in_network
 from linux.descriptors import Descriptor, descriptors
 from linux.filetree import walk
 from linux.proc import PROC, Mount, is_alive, mounts, status
-from linux.sockets import BoundSocket, bound_sockets
+from linux.sockets import Address, BoundSocket, bound_sockets
 from linux.unix_diag import UnixSocket, unix_sockets
 
 NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "user", "uts")
@@ -56,6 +56,8 @@ class Tree:
     """Mount points of volumes that the pod's owner says are safe to write to."""
     findable: frozenset[int] = frozenset()
     """Inodes of the image that criu finds by itself, if anything is watched."""
+    own_addresses: frozenset[Address] = frozenset()
+    """Of the pod, that a restore replaces by those of its own pod."""
     unix_sockets: tuple[UnixSocket, ...] = ()
     """Of the pod: those of other containers too."""
 
@@ -72,6 +74,7 @@ def read_tree(
     *,
     empty_dirs: Iterable[str] = (),
     writable_mounts: Iterable[str] = (),
+    own_addresses: Iterable[Address] = (),
     proc: Path = PROC,
 ) -> Tree:
     """Read the facts of a tree; a process that ends meanwhile is left out.
@@ -81,6 +84,7 @@ def read_tree(
         pids: the tree's, as the node numbers them, the root first.
         empty_dirs: mount points of emptyDirs.
         writable_mounts: mount points that may be written to.
+        own_addresses: of the pod, that a restore replaces by those of its own pod.
         proc: /proc of the node.
 
     Raises:
@@ -101,6 +105,7 @@ def read_tree(
         unix_sockets=in_network(init_pid, lambda: tuple(unix_sockets()), proc),
         empty_dirs=frozenset(empty_dirs),
         writable_mounts=frozenset(writable_mounts),
+        own_addresses=frozenset(own_addresses),
     )
 
 

@@ -178,13 +178,15 @@ AGENT_REASONS: Final = (
     Reason(
         _SECTION,
         AgentReason.ADDRESS_BOUND,
-        "The worker is bound to the address of its pod, which a restored pod does not have.",
+        "The worker is bound to an address that a restored pod does not have.",
         (
             "Bind to `0.0.0.0` or `127.0.0.1`. For engines: `GLOO_SOCKET_IFNAME=lo`, `NCCL_SOCKET_IFNAME=lo`, "
             "`VLLM_HOST_IP=127.0.0.1`. Connect UDP sockets after the snapshot."
         ),
-        "CRIU restores a socket on the address that it had. Nothing was touched; the capture is not tried again by "
-        "itself.",
+        "A socket on the one IPv4 or IPv6 address of its pod follows to the address of the restored pod, if the agent "
+        "mounts the storage itself (agentMount). With podMount, or if the pod has several addresses of that kind, it "
+        "cannot: CRIU would restore it on the address that it had. At a capture nothing was touched, and it is not "
+        "tried again by itself; at a restore the message names the address whose like that pod lacks.",
     ),
     Reason(
         _SECTION,

@@ -17,7 +17,8 @@ WORKER = """
 import http.server, os, socket
 journal = os.open("/data/journal", os.O_RDWR | os.O_CREAT)
 statistics = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-statistics.bind((socket.gethostbyname(socket.gethostname()), 8125))
+statistics.setsockopt(socket.SOL_IP, 15, 1)  # IP_FREEBIND: no pod has this address
+statistics.bind(("192.0.2.9", 8125))
 http.server.ThreadingHTTPServer(("", 8000), http.server.SimpleHTTPRequestHandler).serve_forever()
 """
 APP = "journal"

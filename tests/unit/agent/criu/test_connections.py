@@ -82,6 +82,16 @@ def test_decision(ends, kept, ended, closed):
     assert (kept, ended, closed) == (len(fate.kept), len(fate.ended), len(fate.closed))
 
 
+def test_both_ends_on_the_pods_own_address():
+    ends = [
+        end(1, "10.0.0.5:9", "10.0.0.5:80"),
+        end(2, "10.0.0.5:80", "10.0.0.5:9"),
+        end(3, "10.0.0.5:7", "10.0.0.9:7"),
+    ]
+    fate = decide(ends, {ipaddress.ip_address("10.0.0.5")})
+    assert (1, 1) == (len(fate.kept), len(fate.closed))
+
+
 def test_peers_are_named_once_and_in_order():
     ends = [end(n, f"10.0.0.5:{n}", peer) for n, peer in enumerate(["[fd00::7]:80", "10.0.0.9:80", "10.0.0.9:80"])]
     assert ["10.0.0.9:80", "[fd00::7]:80"] == peers(decide(ends))

@@ -46,6 +46,7 @@ def bound(address, inode=9):
 
 
 SOCKET = Descriptor(7, "socket:[9]")
+OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
 
 
 @pytest.mark.parametrize(
@@ -171,6 +172,9 @@ def test_what_is_in_the_way(reason, words, found):
             tree(process(SOCKET), unix_sockets=(UnixSocket(9, 1, "/run/own.sock", waiting=(77,)),)), id="unix-listener"
         ),
         pytest.param(tree(process(SOCKET), unix_sockets=(UnixSocket(9, 1),)), id="unix-peer-has-ended"),
+        pytest.param(
+            tree(process(SOCKET), sockets=(bound("::ffff:10.1.2.3"),), own_addresses=OWN_ADDRESSES), id="own-address"
+        ),
         pytest.param(tree(process(written(1, "/tmp/x"))), id="root-file-system"),
         pytest.param(tree(process(written(3, "/dev/shm/x"))), id="shared-memory"),
         pytest.param(tree(process(written(4, "/scratch/x"))), id="empty-dir-by-its-place"),
