@@ -126,7 +126,7 @@ PERIODIC = (*ONCE, "posix-realtime", "posix-monotonic", "posix-boottime", "setit
     ],
 )
 async def test_every_timer_goes_on(node, uptime):
-    """One that is due in some seconds fires then, not early; one that expired unread while captured goes on expiring."""
+    """One that is due in some seconds fires then, not early; one that expired unread while captured goes on."""
     source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", WORKER, uptime=uptime)
     source.says("warm")
     wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
