@@ -9,17 +9,15 @@ Imports the standard library alone: this may run inside the container's mount na
 
 import json
 import os
-import shutil
 import stat
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import IO, Any, Final
 
-from linux import syscalls
+from linux import syscalls, tar_content
 
 _RESOLVE: Final = syscalls.BENEATH | syscalls.NO_SYMLINKS | syscalls.NO_MAGICLINKS | syscalls.NO_XDEV
-_COPY: Final = 1 << 20
 
 
 class FileTreeError(Exception):
@@ -92,8 +90,40 @@ def children(root: int, name: str) -> list[str]:
         os.close(fd)
 
 
-def apply(root: int, archive: IO[bytes], gone: Iterable[str], emptied: Iterable[str]) -> int:
+class Priority:
+    """Which members give way to what is there: all but those named, and what would be beneath a file that stays.
+
+    A hard link to a file that stayed becomes a link to that one: it is one file, whose newer content counts.
+    """
+
+    def __init__(self, root: int, own: Iterable[str] | None) -> None:
+        self._root = root
+        self._own = None if own is None else frozenset(own)
+        self._in_the_way: set[str] = set()
+
+    def gives_way(self, member: tarfile.TarInfo) -> bool:
+        """Say whether a member is left out; asked once of each, parents first."""
+        if self._own is None or member.name in self._own:
+            return False
+        found = look(self._root, member.name) if not self._is_beneath(member.name) else None
+        if found is not None and member.isdir() and not stat.S_ISDIR(found.st_mode):
+            self._in_the_way.add(member.name)
+        return found is not None or self._is_beneath(member.name)
+
+    def _is_beneath(self, name: str) -> bool:
+        return any(name.startswith(f"{other}/") for other in self._in_the_way)
+
+
+def apply(
+    root: int,
+    archive: IO[bytes],
+    gone: Iterable[str],
+    emptied: Iterable[str],
+    own: Iterable[str] | None = None,
+) -> int:
     """Make the change; returns the number of entries placed.
+
+    Members in ``own`` replace what is there, while all others give way to it; None: all replace it.
 
     Raises:
         FileTreeError: at the first path that cannot be changed; what was done until then stays.
@@ -105,14 +135,17 @@ def apply(root: int, archive: IO[bytes], gone: Iterable[str], emptied: Iterable[
         remove(root, name)
     directories: list[tarfile.TarInfo] = []
     placed = 0
+    priority = Priority(root, own)
     with tarfile.open(fileobj=archive, mode="r|") as members:
         for member in members:
+            if priority.gives_way(member):
+                continue
             _place(root, members, member)
             directories += [member] if member.isdir() else []
             placed += 1
     for member in reversed(directories):  # last: filling a directory changes its times, and may need its old mode
         with parent_of(root, member.name) as (directory, last):
-            if not _dressed(os.lstat(last, dir_fd=directory), member):
+            if not _dressed(directory, last, member):
                 _dress(directory, last, member)
     return placed
 
@@ -127,10 +160,10 @@ def _place(root: int, members: tarfile.TarFile, member: tarfile.TarInfo) -> None
             if found is None:
                 os.mkdir(last, 0o700, dir_fd=directory)
         elif member.isreg():
-            _write(directory, last, members.extractfile(member), member)
+            _write(directory, last, members, member)
         elif member.issym():
             os.symlink(member.linkname, last, dir_fd=directory)
-            os.chown(last, member.uid, member.gid, dir_fd=directory, follow_symlinks=False)
+            _dress(directory, last, member)
         elif member.islnk():
             with parent_of(root, member.linkname) as (source, target):
                 os.link(target, last, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
@@ -141,33 +174,38 @@ def _place(root: int, members: tarfile.TarFile, member: tarfile.TarInfo) -> None
             raise FileTreeError(f"/{member.name}: device files are not taken from an artifact")
 
 
-def _write(directory: int, last: str, content: IO[bytes] | None, member: tarfile.TarInfo) -> None:
+def _write(directory: int, last: str, members: tarfile.TarFile, member: tarfile.TarInfo) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(last, flags, 0o600, dir_fd=directory)
-    with os.fdopen(fd, "wb", buffering=0) as file:
-        if content is not None:
-            shutil.copyfileobj(content, file, _COPY)
-        _attributes(fd, member)
+    try:
+        tar_content.write_regular(fd, members, member)
+    except ValueError as error:
+        raise FileTreeError(f"/{member.name}: {error}") from error
+    finally:
+        os.close(fd)
     _dress(directory, last, member)
 
 
-def _attributes(fd: int, member: tarfile.TarInfo) -> None:
-    for key, value in member.pax_headers.items():
-        if key.startswith("SCHILY.xattr.user."):
-            with suppress(OSError):  # a file system without them loses nothing that a process holds open
-                os.setxattr(fd, key.removeprefix("SCHILY.xattr."), value.encode("utf-8", "surrogateescape"))
+def _path(directory: int, last: str) -> str:
+    """Return a path for the calls that take no descriptor of a directory."""
+    return f"/proc/self/fd/{directory}/{last}"
 
 
-def _dressed(found: os.stat_result, member: tarfile.TarInfo) -> bool:
-    """Say whether mode and owner are right already: then a read-only root file system is no obstacle."""
+def _dressed(directory: int, last: str, member: tarfile.TarInfo) -> bool:
+    """Say whether mode, owner and attributes are right: then a read-only root file system is no obstacle."""
+    found = os.lstat(last, dir_fd=directory)
     wanted = (member.mode & 0o7777, member.uid, member.gid)
-    return wanted == (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
+    return wanted == (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) and (
+        tar_content.attributes_in(member) == tar_content.attributes_of(_path(directory, last))
+    )
 
 
 def _dress(directory: int, last: str, member: tarfile.TarInfo) -> None:
     os.chown(last, member.uid, member.gid, dir_fd=directory, follow_symlinks=False)
-    os.chmod(last, member.mode & 0o7777, dir_fd=directory)  # after chown, which clears the set-id bits
-    moment = int(member.mtime * 1_000_000_000)
+    if not member.issym():
+        os.chmod(last, member.mode & 0o7777, dir_fd=directory)  # after chown, which clears the set-id bits
+        tar_content.set_attributes(_path(directory, last), tar_content.attributes_in(member))
+    moment = tar_content.moment_of(member)
     os.utime(last, ns=(moment, moment), dir_fd=directory, follow_symlinks=False)
 
 
@@ -177,6 +215,7 @@ def entry_of(fd_name: str, found: os.stat_result) -> tarfile.TarInfo:
     info.mode = stat.S_IMODE(found.st_mode)
     info.uid, info.gid = found.st_uid, found.st_gid
     info.mtime = found.st_mtime
+    info.pax_headers = {"mtime": tar_content.as_moment(found.st_mtime_ns)}
     return info
 
 
@@ -184,12 +223,15 @@ def add(archive: tarfile.TarFile, directory: int, last: str, name: str, found: o
     """Append one file, not its children; sockets are left out, since binding one makes it again."""
     info = entry_of(name, found)
     kind: dict[int, bytes] = {stat.S_IFDIR: tarfile.DIRTYPE, stat.S_IFIFO: tarfile.FIFOTYPE}
+    if not stat.S_ISLNK(found.st_mode):
+        attributes = tar_content.attributes_of(_path(directory, last))
+        info.pax_headers = {**info.pax_headers, **tar_content.records_of(attributes)}
     if stat.S_ISREG(found.st_mode):
         fd = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-        with os.fdopen(fd, "rb") as file:
-            info.size = os.fstat(fd).st_size
-            info.pax_headers = _user_attributes(fd)
-            archive.addfile(info, file)
+        try:
+            tar_content.add_regular(archive, fd, info)
+        finally:
+            os.close(fd)
     elif stat.S_ISLNK(found.st_mode):
         info.type, info.linkname = tarfile.SYMTYPE, os.readlink(last, dir_fd=directory)
         archive.addfile(info)
@@ -198,33 +240,33 @@ def add(archive: tarfile.TarFile, directory: int, last: str, name: str, found: o
         archive.addfile(info)
 
 
-def _user_attributes(fd: int) -> dict[str, str]:
-    with suppress(OSError):
-        names = [name for name in os.listxattr(fd) if name.startswith("user.") and not name.startswith("user.overlay.")]
-        return {f"SCHILY.xattr.{n}": os.getxattr(fd, n).decode("utf-8", "surrogateescape") for n in names}
-    return {}
-
-
 def change(root: int, step: Mapping[str, Any]) -> None:
     """Make the change that a step describes by descriptors; with an undo file, what undoes it is on disk first.
 
-    Keys: ``tar``, ``gone``, ``emptied``, and perhaps ``root`` with ``undo_tar`` and ``undo_list``; then also ``made``,
-    what others will make in the course of it.
+    Keys: ``tar``, ``gone``, ``emptied``, perhaps ``own``, and perhaps ``root`` with ``undo_tar`` and ``undo_list``;
+    then also ``made``, what others will make in the course of it.
     """
     with os.fdopen(step["tar"], "rb", closefd=False) as archive:
         archive.seek(0)
         if "undo_tar" in step:
             with os.fdopen(step["undo_tar"], "wb", closefd=False) as saved:
-                created = inverse(root, archive, step["gone"], step["emptied"], saved)
+                created = inverse(root, archive, step["gone"], step["emptied"], saved, step.get("own"))
             created += [name for name in step["made"] if look(root, name) is None]
             os.fsync(step["undo_tar"])
             os.write(step["undo_list"], json.dumps({"root": step["root"], "gone": created}).encode())
             os.fsync(step["undo_list"])
             archive.seek(0)
-        apply(root, archive, step["gone"], step["emptied"])
+        apply(root, archive, step["gone"], step["emptied"], step.get("own"))
 
 
-def inverse(root: int, archive: IO[bytes], gone: Iterable[str], emptied: Iterable[str], into: IO[bytes]) -> list[str]:
+def inverse(
+    root: int,
+    archive: IO[bytes],
+    gone: Iterable[str],
+    emptied: Iterable[str],
+    into: IO[bytes],
+    own: Iterable[str] | None = None,
+) -> list[str]:
     """Write to ``into`` the tar that brings back what the change would overwrite; returns what it would create.
 
     To undo: ``apply(root, into, created, ())``.
@@ -233,8 +275,11 @@ def inverse(root: int, archive: IO[bytes], gone: Iterable[str], emptied: Iterabl
     doomed: set[str] = set()
     for name in (*emptied, *gone):
         doomed.update(_below(root, name))
+    priority = Priority(root, own)
     with tarfile.open(fileobj=archive, mode="r|") as members:
         for member in members:
+            if priority.gives_way(member):
+                continue
             found = look(root, member.name)
             if found is not None and member.isdir() and stat.S_ISDIR(found.st_mode):
                 doomed.add(member.name)  # only its mode, owner and times
@@ -267,9 +312,14 @@ def pack(root: int, into: IO[bytes], names: Iterable[str]) -> int:
                     archive.addfile(_link(name, linked[key], found))
                     continue
                 linked[key] = name
-                total += found.st_size if stat.S_ISREG(found.st_mode) else 0
+                total += content_bytes(found)
                 add(archive, directory, last, name, found)
     return total
+
+
+def content_bytes(found: os.stat_result) -> int:
+    """Return the bytes that a file really holds: sparse files count by their blocks."""
+    return min(found.st_size, found.st_blocks * 512) if stat.S_ISREG(found.st_mode) else 0
 
 
 def _link(name: str, target: str, found: os.stat_result) -> tarfile.TarInfo:

@@ -151,3 +151,38 @@ def test_undo_brings_back_what_was(tmp_path_factory, before, change, gone, empti
     finally:
         os.close(source_fd)
         os.close(target_fd)
+
+
+class TestPriority:
+    """Members give way to what is there, but for those that are the worker's own."""
+
+    CASES = (
+        pytest.param({"a": "old"}, (), {"a": "old", "b/c": "new"}, id="there-is-one"),
+        pytest.param({"a": "old"}, ("a",), {"a": "new", "b/c": "new"}, id="its-own"),
+        pytest.param({"b": "a file"}, (), {"a": "new", "b": "a file"}, id="a-file-in-place-of-a-folder"),
+        pytest.param({"a": "old"}, None, {"a": "new", "b/c": "new"}, id="no-order"),
+    )
+
+    @staticmethod
+    def files(path):
+        return {str(file.relative_to(path)): file.read_text() for file in path.rglob("*") if file.is_file()}
+
+    @pytest.mark.parametrize(("there", "own", "wanted"), CASES)
+    def test_and_back(self, tree, there, own, wanted):
+        _, source_fd = tree("source", {"a": "new", "b/c": "new"})
+        target, target_fd = tree("target", there)
+        before, saved = picture(target), io.BytesIO()
+        created = filetree.inverse(target_fd, packed(source_fd), (), (), saved, own)
+        filetree.apply(target_fd, packed(source_fd), (), (), own)
+        assert wanted == self.files(target)
+        saved.seek(0)
+        filetree.apply(target_fd, saved, created, ())
+        assert before == picture(target)
+
+    def test_a_folder_keeps_its_mode(self, tree):
+        source, source_fd = tree("source", {"b/c": "new"})
+        (source / "b").chmod(0o700)
+        target, target_fd = tree("target", {"b/d": "old"})
+        (target / "b").chmod(0o750)
+        filetree.apply(target_fd, packed(source_fd), (), (), ())
+        assert 0o750 == (target / "b").stat().st_mode & 0o777
