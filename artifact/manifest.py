@@ -105,6 +105,22 @@ class VolumeContent(Part):
     """Bytes that the tmpfs could hold; None for another file system."""
     sockets: list[str] = []
     """Paths of sockets in it, which criu makes itself."""
+    bytes: Annotated[int, Field(ge=0)] = 0
+    own: list[str] | None = None
+    """Paths of files in it that the worker has open for writing: they replace what a new pod has there, all others give
+    way to it. None, as earlier releases wrote: all replace it."""
+
+
+class HeldFile(Part):
+    """A file of the pod that the worker has open to read, and that must be the same where it is restored."""
+
+    point: Path
+    """Where its volume is mounted."""
+    name: str
+    """Below that point."""
+    size: Annotated[int, Field(ge=0)] | None = None
+    """None for a folder."""
+    blake3: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
 class GpuDevice(Part):
@@ -165,6 +181,7 @@ class Captured(Part):
     """Mount points on which the worker has files open or mapped."""
     rootfs: RootFilesystem | None = None
     volumes: list[VolumeContent] = []
+    held: list[HeldFile] = []
     gpu: Gpu | None = None
     """None if the worker had no CUDA process."""
     canary: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None

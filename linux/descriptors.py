@@ -32,6 +32,8 @@ class Descriptor:
     """It is a POSIX message queue, whose path is that of no mount: ``/jobs``."""
     is_writable_file: bool = False
     """It is a regular file with a name, open for writing at any place: not only at its end, as a log file is."""
+    is_own_file: bool = False
+    """It is a regular file with a name, open for writing in any way."""
     watches: tuple[tuple[int, int], ...] = ()
     """What an inotify descriptor watches: the device of its file system, as stat numbers it, and the inode."""
 
@@ -65,14 +67,15 @@ def _descriptor(number: int, target: str, base: Path) -> Descriptor:
     if target.count("/") == 1 and file_system_magic(str(link)) == MQUEUE_MAGIC:
         return Descriptor(number, target, is_message_queue=True)
     found, text = link.stat(), info.read_text()
-    flags, mount = _FLAGS.search(text), _MOUNT.search(text)
+    match, mount = _FLAGS.search(text), _MOUNT.search(text)
+    flags = int(match[1], 8) if match else 0
+    is_named_file = stat.S_ISREG(found.st_mode) and found.st_nlink > 0
     return Descriptor(
         number,
         target,
         mount=int(mount[1]) if mount else 0,
-        is_writable_file=_writes(int(flags[1], 8) if flags else 0)
-        and stat.S_ISREG(found.st_mode)
-        and found.st_nlink > 0,
+        is_writable_file=_writes(flags) and is_named_file,
+        is_own_file=flags & os.O_ACCMODE != os.O_RDONLY and is_named_file,
     )
 
 

@@ -27,6 +27,8 @@ class Mount:
     """As fdinfo names it."""
     device: int = 0
     """Of its files, as stat numbers it."""
+    is_read_only: bool = False
+    """By this mount, whatever the file system allows."""
 
     def option(self, name: str) -> str | None:
         """Return the value of a ``name=value`` option."""
@@ -66,7 +68,8 @@ def parse_mountinfo(text: str) -> list[Mount]:
         major, _, minor = fields[2].partition(":")
         device = os.makedev(int(major), int(minor))
         names = _plain(fields[4]), _plain(fields[3]), tail[0], _plain(tail[1]), _plain(tail[2])
-        found.append(Mount(*names, number=int(fields[0]), device=device))
+        read_only = "ro" in fields[5].split(",")
+        found.append(Mount(*names, number=int(fields[0]), device=device, is_read_only=read_only))
     return found
 
 

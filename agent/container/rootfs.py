@@ -13,6 +13,7 @@ from typing import Final
 from agent.errors import RefusedError
 from contract.api.states import AgentReason
 from linux import filetree
+from linux.filetree import content_bytes
 from linux.proc import Mount
 
 OVERLAY_ATTRIBUTES: Final = ("trusted.overlay.", "user.overlay.")
@@ -29,6 +30,9 @@ class Changes:
     """Directories whose content in the image is hidden."""
     sockets: list[str] = field(default_factory=list)
     """Left out of the tar: criu binds them again, and a restore that fails then must remove them."""
+    bytes: int = 0
+    """That the files hold."""
+    largest: tuple[str, int] = ("", 0)
 
     def deleted_json(self) -> str:
         """Return the content of ``deleted-files.json``."""
@@ -93,6 +97,9 @@ def _sort(upper: int, name: str, found: os.stat_result, changes: Changes) -> Non
         changes.sockets.append(name)
     elif not stat.S_ISBLK(found.st_mode) and not stat.S_ISCHR(found.st_mode):
         changes.files.append(name)
+        size = content_bytes(found)
+        changes.bytes += size
+        changes.largest = max(changes.largest, (name, size), key=lambda entry: entry[1])
 
 
 def _overlay_marks(upper: int, name: str) -> dict[str, bytes]:

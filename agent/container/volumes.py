@@ -1,8 +1,7 @@
 """Memory and scratch volumes of a worker whose content must travel with it: /dev/shm and emptyDirs."""
 
-import os
 import stat
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,11 +9,11 @@ from agent.errors import RefusedError
 from contract.api import keys
 from contract.api.states import AgentReason
 from linux import filetree
-from linux.proc import Mount, mount_of
+from linux.filetree import content_bytes
+from linux.proc import Mount
 
-LIMIT: Final = 1 << 30
-"""Bytes of one volume's content that a capture takes along."""
 _EMPTY_DIR: Final = "/volumes/kubernetes.io~empty-dir/"
+_OURS: Final = (keys.CONTROL_VOLUME, keys.TOOLS_VOLUME)
 
 
 @dataclass(frozen=True)
@@ -26,17 +25,21 @@ class Volume:
     """Bytes that a tmpfs may hold; None for others."""
 
 
-def travelling(mounts: Sequence[Mount], in_use: Iterable[str], empty_dirs: Collection[str]) -> list[Volume]:
-    """Return shared memory, and every emptyDir of the pod in which a process has something open or mapped."""
-    used = {mount.point for path in in_use if (mount := mount_of(path, list(mounts)))}
+def travelling(mounts: Sequence[Mount], empty_dirs: Collection[str]) -> list[Volume]:
+    """Return shared memory, and every emptyDir that the worker could write to: of what it wrote, most is closed again.
+
+    What is mounted read-only was written by another container of the pod, and the new pod's have written their own.
+    """
     chosen = {}
     for mount in mounts:
-        is_ours = f"{_EMPTY_DIR}{keys.CONTROL_VOLUME}/" in mount.root + "/"
-        if mount.point == keys.SHARED_MEMORY_DIR or (
-            is_empty_dir(mount, empty_dirs) and not is_ours and mount.point in used
-        ):
+        is_scratch = is_empty_dir(mount, empty_dirs) and not mount.is_read_only and not _is_ours(mount)
+        if mount.point == keys.SHARED_MEMORY_DIR or is_scratch:
             chosen[mount.point] = Volume(mount.point, tmpfs_size(mount))
     return list(chosen.values())
+
+
+def _is_ours(mount: Mount) -> bool:
+    return mount.point == keys.TOOLS_DIR or any(f"{_EMPTY_DIR}{name}/" in mount.root + "/" for name in _OURS)
 
 
 def is_empty_dir(mount: Mount, empty_dirs: Collection[str]) -> bool:
@@ -53,24 +56,47 @@ def tmpfs_size(mount: Mount) -> int | None:
     return int(number) << {"": 0, "k": 10, "m": 20, "g": 30}[unit]
 
 
-def check_size(root: int, point: str, limit: int = LIMIT) -> list[str]:
-    """Return the names to pack below a volume's root.
+@dataclass(frozen=True)
+class Content:
+    """What of a volume travels."""
+
+    names: list[str]
+    """To pack."""
+    sockets: list[str]
+    """Which criu makes itself."""
+    bytes: int
+
+
+def content(root: int, point: str, skip: Callable[[str], bool], limit: int) -> Content:
+    """Return what travels of a volume.
+
+    Args:
+        root: descriptor of the volume's root.
+        point: where it is mounted.
+        skip: says of a path in the container that it is not captured, nor anything beneath.
+        limit: bytes.
 
     Raises:
-        RefusedError: if their content is more than ``limit``, naming the volume and its largest file.
+        RefusedError: it is more than ``limit``, naming the volume and its largest file.
     """
-    files = [(name, found) for name, found in filetree.walk(root) if not stat.S_ISSOCK(found.st_mode)]
-    total = sum(_content(found) for _, found in files)
+    if skip(point):
+        return Content([], [], 0)
+    skipped: list[str] = []
+    files = []
+    for name, found in filetree.walk(root):
+        if any(name.startswith(prefix) for prefix in skipped):
+            continue
+        if skip(f"{point}/{name}"):
+            skipped.append(f"{name}/")
+        else:
+            files.append((name, found))
+    total = sum(content_bytes(found) for _, found in files)
     if total > limit:
-        name, largest = max(files, key=lambda entry: _content(entry[1]))
+        name, largest = max(files, key=lambda entry: content_bytes(entry[1]))
         raise RefusedError(
             AgentReason.VOLUME_TOO_LARGE,
-            f"volume {point} holds {total} bytes, more than {limit}; the largest file is {point}/{name} "
-            f"({_content(largest)}): keep such data on a persistent volume or in the image",
+            f"volume {point} holds {total} bytes, more than {limit} (capture.emptyDirLimit); the largest file is "
+            f"{point}/{name} ({content_bytes(largest)}): keep such data on a persistent volume or in the image",
         )
-    return [name for name, _ in files]
-
-
-def _content(found: os.stat_result) -> int:
-    """Return the bytes that a file really takes: sparse files count by their blocks."""
-    return min(found.st_size, found.st_blocks * 512) if stat.S_ISREG(found.st_mode) else 0
+    sockets = [name for name, found in files if stat.S_ISSOCK(found.st_mode)]
+    return Content([name for name, found in files if not stat.S_ISSOCK(found.st_mode)], sockets, total)

@@ -3,23 +3,21 @@
 The worker's end is part of it: criu ends the tree that it has dumped, and standby ends with it.
 """
 
-import os
-import stat
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
-from agent.container import network, rootfs, volumes
+from agent.container import network
 from agent.container.canary import NoAnswerError, ask, wrong
-from agent.container.inspection import Inspection, Worker, find_worker, inspect, node_info, open_in_container
-from agent.container.volumes import Volume
+from agent.container.inspection import Inspection, Worker, find_worker, inspect, node_info
 from agent.criu.connections import CONNECTED, Address, End, Fate, peers
 from agent.criu.driver import CriuDump
 from agent.criu.images import stopped_processes
 from agent.criu.inet_images import bound_ports, settle, used_addresses
 from agent.errors import ContainerError
 from agent.executor.api import CaptureRequest, RestoreRequest
+from agent.executor.capture_files import SavedFiles, WorkerFiles
 from agent.executor.capture_plan import CapturePlan, plan_capture
 from agent.executor.environment import NodeEnvironment
 from agent.executor.gpu.capture import (
@@ -35,15 +33,14 @@ from agent.executor.proof import prove
 from agent.executor.restore import Restore
 from agent.executor.serving import Questions
 from agent.executor.store import open_store
-from agent.preflight.checks import Finding, findings, refuse
-from agent.preflight.facts import read_tree
+from agent.preflight.checks import findings, refuse
+from agent.preflight.facts import Tree, read_tree
 from artifact.backends.base import Backend
-from artifact.manifest import DELETED_FILES, ROOTFS_TAR, Captured, Connections, RootFilesystem, VolumeContent
+from artifact.manifest import Captured, Connections
 from artifact.publish import Published, Staging
 from artifact.read import Artifact, open_sealed, verify
 from contract.api.reports import PEERS, ReportPhase
 from contract.api.states import AgentReason
-from linux import filetree
 from linux.addresses import sole_addresses
 from linux.cgroup import memory_headroom
 
@@ -79,8 +76,8 @@ class Capture:
     """Of the worker's TCP connections."""
     connections: Connections = field(init=False)
     """What the manifest says of them."""
-    rootfs: RootFilesystem | None = field(init=False)
-    volumes: list[VolumeContent] = field(init=False)
+    files: WorkerFiles = field(init=False)
+    saved: SavedFiles = field(init=False)
     published: Published = field(init=False)
     artifact: Artifact = field(init=False)
     """Sealed: it has no name before it is proved."""
@@ -99,26 +96,29 @@ def _inspect(capture: Capture) -> None:
     if not request.through_pod:
         capture.own_addresses = tuple(sole_addresses(init_pid, environment.proc).values())
     if worker is not None:
-        _preflight(capture, worker)
-    for volume in capture.plan.volumes:
-        _check_volume(init_pid, volume, environment)
+        tree = _preflight(capture, worker)
+        capture.files = WorkerFiles(init_pid, capture.seen, worker, capture.plan, environment, tree.written())
+        capture.files.refuse()
     capture.store = open_store(request.base_path, init_pid, environment, through_pod=request.through_pod)
     capture.resources.callback(capture.store.close)
     capture.store.refuse_existing(request.checkpoint_id, request.version)
     capture.lock.allow(environment.allowance(capture.plan.allowance_bytes))
 
 
-def _preflight(capture: Capture, worker: Worker) -> None:
-    """Refuse what is in the way, if it is there twice."""
-    if found := _findings(capture, worker):
+def _preflight(capture: Capture, worker: Worker) -> Tree:
+    """Refuse what is in the way, if it is there twice; return what was seen of the processes."""
+    tree = _look(capture, worker)
+    if found := findings(tree):
         time.sleep(TRANSIENT_SECONDS)
-        again = _findings(capture, worker)
+        tree = _look(capture, worker)
+        again = findings(tree)
         refuse([finding for finding in found if finding in again])
+    return tree
 
 
-def _findings(capture: Capture, worker: Worker) -> list[Finding]:
+def _look(capture: Capture, worker: Worker) -> Tree:
     request = capture.request
-    tree = read_tree(
+    return read_tree(
         capture.init_pid,
         worker.pids,
         empty_dirs=request.place.empty_dirs,
@@ -126,7 +126,6 @@ def _findings(capture: Capture, worker: Worker) -> list[Finding]:
         own_addresses=capture.own_addresses,
         proc=capture.environment.proc,
     )
-    return findings(tree)
 
 
 def _needs_an_answer(capture: Capture) -> bool:
@@ -210,8 +209,7 @@ def _severed(end: End) -> network.Severed:
 
 def _save_files(capture: Capture) -> None:
     """Add what the worker keeps in files: its changes to the root file system, shared memory, volumes."""
-    capture.rootfs = _save_rootfs(capture)
-    capture.volumes = [_save_volume(capture, volume, i) for i, volume in enumerate(capture.plan.volumes)]
+    capture.saved = capture.files.save(capture.staged)
 
 
 def _seal(capture: Capture) -> None:
@@ -222,8 +220,9 @@ def _seal(capture: Capture) -> None:
         container=plan.container,
         process=plan.process.model_copy(update={"stopped": capture.stopped}),
         used_mounts=list(plan.used_mounts),
-        rootfs=capture.rootfs,
-        volumes=capture.volumes,
+        rootfs=capture.saved.rootfs,
+        volumes=capture.saved.volumes,
+        held=capture.saved.held,
         gpu=plan.gpu,
         canary=capture.answer,
         connections=capture.connections,
@@ -291,46 +290,3 @@ CAPTURE: Final = (
     Phase(ReportPhase.VERDICT, _report),
 )
 """From a claimed container to a proved artifact. The staging directory ends with the context, whatever happens."""
-
-
-def _check_volume(init_pid: int, volume: Volume, environment: NodeEnvironment) -> None:
-    """Refuse beforehand what is too large; the names themselves are read once the worker has stopped."""
-    root = open_in_container(init_pid, volume.point, proc=environment.proc)
-    try:
-        volumes.check_size(root, volume.point)
-    finally:
-        os.close(root)
-
-
-def _save_volume(capture: Capture, volume: Volume, number: int) -> VolumeContent:
-    file_name = f"volume-{number}.tar"
-    root = open_in_container(capture.init_pid, volume.point, proc=capture.environment.proc)
-    try:
-        with os.fdopen(capture.staged.file(file_name), "wb") as into:
-            filetree.pack(root, into, volumes.check_size(root, volume.point))
-        sockets = [name for name, found in filetree.walk(root) if stat.S_ISSOCK(found.st_mode)]
-    finally:
-        os.close(root)
-    return VolumeContent(point=volume.point, file=file_name, size=volume.size, sockets=sockets)
-
-
-def _save_rootfs(capture: Capture) -> RootFilesystem | None:
-    plan, environment = capture.plan, capture.environment
-    upper_path = rootfs.upper_directory(capture.seen.mounts, environment.host_root)
-    if upper_path is None:
-        return None
-    try:
-        upper = os.open(upper_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ContainerError(
-            AgentReason.ROOTFS_UNREADABLE, f"the container's upper layer {upper_path}: {error.strerror}"
-        ) from error
-    try:
-        changes = rootfs.collect(upper, rootfs.skipper(environment.exclusions, plan.mount_points, plan.in_use))
-        with os.fdopen(capture.staged.file(ROOTFS_TAR), "wb") as into:
-            size = filetree.pack(upper, into, changes.files)
-    finally:
-        os.close(upper)
-    with os.fdopen(capture.staged.file(DELETED_FILES), "w") as file:
-        file.write(changes.deleted_json())
-    return RootFilesystem(files=len(changes.files), deleted=len(changes.gone), bytes=size)

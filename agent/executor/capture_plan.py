@@ -69,7 +69,7 @@ def plan_capture(
     used = _used_mounts(seen, worker, use)
     return CapturePlan(
         worker_pid=worker.root.inner_pid,
-        volumes=tuple(volumes.travelling(seen.mounts, worker.in_use, request.place.empty_dirs)),
+        volumes=tuple(volumes.travelling(seen.mounts, request.place.empty_dirs)),
         mount_points=tuple(mount.point for mount in seen.mounts),
         in_use=worker.in_use,
         allowance_bytes=worker.resident + (use.bytes if use else 0),

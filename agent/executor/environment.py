@@ -31,6 +31,10 @@ class NodeEnvironment:
     longest: float = 7200.0
     """Seconds that one capture or restore may take."""
     node: str = ""
+    empty_dir_limit: int = 1 << 30
+    """Bytes of each emptyDir, and of shared memory, that a capture takes along."""
+    rootfs_limit: int = 4 << 30
+    """Bytes of changed files of the image that a capture takes along."""
     proof: bool = True
     """Whether an artifact is restored once before a capture has succeeded."""
     gpus: Gpus = field(default_factory=NoGpus)

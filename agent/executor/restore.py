@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from agent.container import rootfs
+from agent.container import held_files, rootfs
 from agent.container.devices import gpu_minors
 from agent.container.inspection import Inspection, inspect, node_info, open_in_container
 from agent.container.rootfs import Changes
@@ -101,6 +101,7 @@ def _inspect(restore: Restore) -> None:
             deleted = rootfs.parse_deleted(file.read())
     node = node_info(environment.proc)
     restore.plan = plan_restore(artifact.manifest, restore.seen, node, environment.criu.version(), deleted)
+    held_files.check(restore.init_pid, artifact.manifest.held, environment.proc)
     headroom = memory_headroom(restore.seen.cgroups, environment.cgroup_root)
     refuse_small_limit(artifact.manifest.memory, headroom, "the worker's memory is")
     if artifact.manifest.connections is not None:
@@ -140,7 +141,7 @@ def _put_files_back(restore: Restore) -> None:
         tar = artifact.open(change.tar)
         stack.callback(os.close, tar)
         names = {"root": change.root, "gone": change.gone, "emptied": change.emptied, "made": change.sockets}
-        step = {"what": ReportPhase.FILES.value, "tar": tar, **names, **journal.step(number)}
+        step = {"what": ReportPhase.FILES.value, "tar": tar, "own": change.own, **names, **journal.step(number)}
         if change.root in memory:
             restore.inside.append(step)
         else:

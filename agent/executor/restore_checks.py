@@ -22,6 +22,8 @@ class Change:
     emptied: tuple[str, ...] = ()
     sockets: tuple[str, ...] = ()
     """Which criu makes itself."""
+    own: tuple[str, ...] | None = None
+    """What replaces files of the new pod, while all else gives way to them; None: all replaces them."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,10 @@ def plan_restore(
     for check in (_fits_machine, _fits_criu, _not_wider, _mounts_present, _pids_free):
         check(manifest, seen, node, criu)
     process = manifest.process
-    changes = [Change(v.point, v.file, sockets=tuple(v.sockets)) for v in manifest.volumes]
+    changes = [
+        Change(v.point, v.file, sockets=tuple(v.sockets), own=None if v.own is None else tuple(v.own))
+        for v in manifest.volumes
+    ]
     if manifest.rootfs is not None:
         lists = (tuple(deleted.gone), tuple(deleted.emptied), tuple(deleted.sockets))
         changes.insert(0, Change("/", ROOTFS_TAR, *lists))

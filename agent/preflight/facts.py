@@ -61,6 +61,11 @@ class Tree:
     unix_sockets: tuple[UnixSocket, ...] = ()
     """Of the pod: those of other containers too."""
 
+    def written(self) -> frozenset[str]:
+        """Return the paths of files that are open or mapped for writing."""
+        opened = {descriptor.target for _, descriptor in self.open_files() if descriptor.is_own_file}
+        return frozenset(opened.union(*(process.shared_writes for process in self.processes)))
+
     def open_files(self) -> Iterator[tuple[Process, Descriptor]]:
         """Yield each open file with the process that has it."""
         for process in self.processes:

@@ -279,6 +279,9 @@ class AgentReason(StrEnum):
     MOUNTS_MISSING = "mounts-missing"
     PIDS_TAKEN = "pids-taken"
     VOLUME_TOO_LARGE = "volume-too-large"
+    VOLUME_FILE_REPLACED = "volume-file-replaced"
+    VOLUME_FILE_CHANGED = "volume-file-changed"
+    ROOTFS_TOO_LARGE = "rootfs-too-large"
     OVERLAY_UNSUPPORTED = "overlay-unsupported"
     ROOTFS_UNREADABLE = "rootfs-unreadable"
     # The work itself
@@ -316,6 +319,7 @@ LASTING: Final = frozenset(
         AgentReason.ADDRESS_BOUND,
         AgentReason.UNIX_PEER_OUTSIDE,
         AgentReason.VOLUME_TOO_LARGE,
+        AgentReason.ROOTFS_TOO_LARGE,
         AgentReason.MEMORY_LIMIT,
     }
 )

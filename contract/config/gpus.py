@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from contract.config.sections import AbsolutePath, Name, Section
+from contract.config.sections import AbsolutePath, Name, Quantity, Section
 
 EnvironmentName = Annotated[str, Field(pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")]
 LabelKey = Annotated[
@@ -87,6 +87,12 @@ class Capture(Section):
 
     proof: Literal["Restore", "Read"] = Field(
         default="Restore", description="What makes an artifact Ready: restored once where it was captured, or read."
+    )
+    empty_dir_limit: Quantity = Field(
+        default="1Gi", description="Content of each emptyDir, and of shared memory, that travels; more is refused."
+    )
+    rootfs_limit: Quantity = Field(
+        default="4Gi", description="Changed files of the container's image that travel; more is refused."
     )
     gpu_environment: GpuEnvironment = GpuEnvironment()
     keep_labels: list[LabelKey] = Field(

@@ -325,9 +325,35 @@ AGENT_REASONS: Final = (
     Reason(
         _SECTION,
         AgentReason.VOLUME_TOO_LARGE,
-        "A memory or scratch volume holds more than a capture takes along.",
-        "Keep such data on a persistent volume or in the image.",
-        "The message names the volume and its largest file.",
+        "An emptyDir, or shared memory, holds more than a capture takes along.",
+        "Keep such data on a persistent volume or in the image, or raise `capture.emptyDirLimit`.",
+        "The message names the volume and its largest file. Nothing was touched; the capture is not tried again by "
+        "itself.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.VOLUME_FILE_REPLACED,
+        "The worker has a file of a ConfigMap, Secret, projected or downward volume open that kubelet has replaced "
+        "since.",
+        "Capture a worker that started after the change: let the checkpoint's next attempt run.",
+        "The file is only in the worker's hands, and no other pod has it. Nothing was touched.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.VOLUME_FILE_CHANGED,
+        "The worker has a file open that is another in this pod: of a ConfigMap, Secret, projected or downward volume, "
+        "or an emptyDir's that an init container wrote.",
+        _CAPTURE_AGAIN + " Or have the worker close the file once it has read it.",
+        "A worker that goes on reading a file in the middle, or has it mapped, would mix old and new. Files that are "
+        "closed may change: the worker sees those of its new pod. Nothing was touched.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.ROOTFS_TOO_LARGE,
+        "The worker changed more in its image's files than a capture takes along.",
+        "Keep such data on a persistent volume or in the image, name what a restored worker does not need in "
+        "`config.overlay.exclusions`, or raise `capture.rootfsLimit`.",
+        "The message names the largest file. Nothing was touched; the capture is not tried again by itself.",
     ),
     Reason(
         _SECTION,

@@ -11,18 +11,17 @@ Whatever the rules say, these stay: what a pod uses or names, what is being capt
 a Ready checkpoint restores. What belongs to a graph deployment goes with that, or when its service has newer ones.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from typing import Final
 
 from contract.api import keys
 from contract.api.checkpoint import annotations_of, artifact_version, captured_version, id_of, is_automatic, labels_of
 from contract.api.states import Phase
 from contract.api.times import parsed_time
+from contract.config.quantities import quantity_bytes
 from contract.config.storage import BadIdError
 from contract.config.values import Values, duration_seconds
 from kube.api import Object
@@ -31,9 +30,6 @@ from kube.store import key_of
 SETTLE_SECONDS: Final = 10.0
 """How long a version has been superseded before it may go: pods that were admitted a moment before are seen by then."""
 _ENDED: Final = frozenset({"Succeeded", "Failed"})
-_SUFFIX: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18} | {
-    f"{letter}i": 1024**power for power, letter in enumerate("KMGTPE", start=1)
-}
 
 
 @dataclass(frozen=True)
@@ -93,12 +89,6 @@ def rules_from(values: Values) -> Rules:
         ttl=duration_seconds(said.ttl_after_last_use) if said.ttl_after_last_use else None,
         quota=quantity_bytes(said.namespace_quota) if said.namespace_quota else None,
     )
-
-
-def quantity_bytes(quantity: str) -> int:
-    """Return a quantity of the values, such as ``500Gi``, in bytes."""
-    number, suffix = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", quantity).groups()  # type: ignore[union-attr]
-    return int(Decimal(number) * (_SUFFIX[suffix] if suffix != "m" else Decimal("0.001")))
 
 
 def use_of(pods: Iterable[Object]) -> Use:

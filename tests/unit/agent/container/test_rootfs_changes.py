@@ -5,7 +5,7 @@ import os
 import pytest
 
 from agent.container.rootfs import Changes, collect, parse_deleted, skipper, upper_directory
-from agent.container.volumes import check_size, tmpfs_size, travelling
+from agent.container.volumes import content, tmpfs_size, travelling
 from agent.errors import RefusedError
 from linux.proc import Mount
 
@@ -94,7 +94,13 @@ def test_tmpfs_size(text, size):
 
 def test_the_control_volume_never_travels():
     control = Mount("/snapshot-control", "/p/volumes/kubernetes.io~empty-dir/snapshot-control/main", "ext4", "", "")
-    assert [] == travelling([control], ["/snapshot-control/ready-for-snapshot"], ())
+    tools = Mount("/opt/dynamo-snapshot", "/p/volumes/kubernetes.io~empty-dir/snapshot-tools", "ext4", "", "")
+    assert [] == travelling([control, tools], ())
+
+
+def test_what_others_write_for_the_worker_does_not_travel():
+    mount = Mount("/input", "/p/volumes/kubernetes.io~empty-dir/input", "ext4", "", "", is_read_only=True)
+    assert [] == travelling([mount], ("/input",))
 
 
 def test_a_volume_that_is_too_large_names_its_largest_file(tmp_path):
@@ -102,8 +108,34 @@ def test_a_volume_that_is_too_large_names_its_largest_file(tmp_path):
     (tmp_path / "large").write_bytes(b"x" * 9000)
     fd = os.open(tmp_path, os.O_RDONLY)
     try:
-        assert ["large", "small"] == check_size(fd, "/scratch", 1 << 20)
-        with pytest.raises(RefusedError, match="the largest file is /scratch/large"):
-            check_size(fd, "/scratch", 500)
+        found = content(fd, "/scratch", skip_nothing, 1 << 20)
+        assert (["large", "small"], 9100) == (found.names, found.bytes)
+        with pytest.raises(RefusedError, match=r"9100 bytes, more than 500 .* the largest file is /scratch/large"):
+            content(fd, "/scratch", skip_nothing, 500)
+    finally:
+        os.close(fd)
+
+
+def skip_nothing(_):
+    return False
+
+
+@pytest.mark.parametrize(
+    ("point", "in_use", "names"),
+    [
+        pytest.param("/scratch", (), ["state"], id="cache-in-it"),
+        pytest.param("/root/.cache/huggingface", (), [], id="it-is-the-cache"),
+        pytest.param("/root/.cache/huggingface", ("/root/.cache/huggingface/state",), ["state"], id="in-use"),
+    ],
+)
+def test_caches_of_models_stay(tmp_path, point, in_use, names):
+    """They are excluded of emptyDirs as of the image."""
+    (tmp_path / "state").write_text("x")
+    if point == "/scratch":
+        (tmp_path / "__pycache__").mkdir()
+        (tmp_path / "__pycache__/a.txt").write_text("x")
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert names == content(fd, point, skipper(EXCLUSIONS, (), in_use), 1 << 20).names
     finally:
         os.close(fd)

@@ -75,9 +75,9 @@ class TestCapture:
         process = plan.process
         assert (1001, [1001, 1002], ["python3", "x.py"]) == (process.pid, process.ids, process.argv)
 
-    def test_an_empty_dir_that_nobody_uses_stays(self):
+    def test_an_empty_dir_travels_though_nobody_has_it_open(self):
         plan = plan_capture(ORDER, container(), worker("/usr/bin/python3"), NODE, "4.2.1")
-        assert ["/dev/shm"] == [volume.point for volume in plan.volumes]
+        assert ["/dev/shm", "/scratch"] == [volume.point for volume in plan.volumes]
 
     def test_no_worker(self):
         with pytest.raises(RefusedError, match="has ended"):

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from contract.api import keys
 from contract.api.times import format_time
-from controller.retention.policy import Rules, Use, decide, quantity_bytes, rules_from, use_of
+from contract.config.quantities import quantity_bytes
+from controller.retention.policy import Rules, Use, decide, rules_from, use_of
 from tests.support.builders.checkpoints import NOW, load_values
 from tests.support.builders.objects import checkpoint, pod
 

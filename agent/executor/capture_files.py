@@ -1,0 +1,146 @@
+"""What of a container's files travels: measured before the worker is touched, saved once it has stopped."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from agent.container import held_files, rootfs, volumes
+from agent.container.inspection import Inspection, Worker, open_in_container
+from agent.container.rootfs import Changes
+from agent.container.volumes import Content, Volume
+from agent.errors import ContainerError, RefusedError
+from agent.executor.capture_plan import CapturePlan
+from agent.executor.environment import NodeEnvironment
+from artifact.manifest import DELETED_FILES, ROOTFS_TAR, HeldFile, RootFilesystem, VolumeContent
+from artifact.publish import Staging
+from contract.api import keys
+from contract.api.states import AgentReason
+from linux import filetree
+from linux.proc import mount_of
+
+
+@dataclass(frozen=True)
+class SavedFiles:
+    """What the manifest says of them."""
+
+    rootfs: RootFilesystem | None
+    volumes: list[VolumeContent]
+    held: list[HeldFile]
+
+
+@dataclass(frozen=True)
+class WorkerFiles:
+    """The files of one worker that is about to be captured."""
+
+    init_pid: int
+    seen: Inspection
+    worker: Worker
+    plan: CapturePlan
+    environment: NodeEnvironment
+    written: frozenset[str]
+    """Paths that the worker has open for writing."""
+
+    def refuse(self) -> None:
+        """Refuse what is too large, or only in the worker's hands.
+
+        The names themselves are read again once the worker has stopped.
+
+        Raises:
+            RefusedError: with the numbers, and what to do.
+        """
+        with self._upper() as upper:
+            if upper is not None:
+                self._changes(upper)
+        for volume in self.plan.volumes:
+            with self._volume(volume) as root:
+                self._content(root, volume)
+        self._held()
+
+    def save(self, staged: Staging) -> SavedFiles:
+        """Write changes to the root file system, shared memory and emptyDirs into the artifact."""
+        saved = [self._save_volume(staged, volume, number) for number, volume in enumerate(self.plan.volumes)]
+        return SavedFiles(self._save_rootfs(staged), saved, self._held())
+
+    def _held(self) -> list[HeldFile]:
+        mounts, proc = self.seen.mounts, self.environment.proc
+        scratch = [volume.point for volume in self.plan.volumes if volume.point != keys.SHARED_MEMORY_DIR]
+        paths = held_files.held_paths(self.worker.in_use, self.written, mounts, scratch)
+        found = [held_files.describe(self.init_pid, point, name, proc) for point, name in paths]
+        return [each for each in found if each is not None]
+
+    def _own(self, volume: Volume) -> list[str]:
+        """Name the files of a volume that are the worker's own."""
+        mounts, start = list(self.seen.mounts), f"{volume.point}/"
+        mine = [path for path in self.written if (mount := mount_of(path, mounts)) and mount.point == volume.point]
+        return sorted(path.removeprefix(start) for path in mine if held_files.is_text(path))
+
+    @contextmanager
+    def _volume(self, volume: Volume) -> Iterator[int]:
+        root = open_in_container(self.init_pid, volume.point, proc=self.environment.proc)
+        try:
+            yield root
+        finally:
+            os.close(root)
+
+    def _content(self, root: int, volume: Volume) -> Content:
+        """Exclude of emptyDirs what is excluded of the image: caches are mounted at the same paths."""
+        is_memory = volume.point == keys.SHARED_MEMORY_DIR
+        skip = rootfs.skipper(() if is_memory else self.environment.exclusions, (), self.plan.in_use)
+        return volumes.content(root, volume.point, skip, self.environment.empty_dir_limit)
+
+    def _save_volume(self, staged: Staging, volume: Volume, number: int) -> VolumeContent:
+        file_name = f"volume-{number}.tar"
+        with self._volume(volume) as root:
+            content = self._content(root, volume)
+            with os.fdopen(staged.file(file_name), "wb") as into:
+                filetree.pack(root, into, content.names)
+        return VolumeContent(
+            point=volume.point,
+            file=file_name,
+            size=volume.size,
+            sockets=content.sockets,
+            bytes=content.bytes,
+            own=self._own(volume),
+        )
+
+    @contextmanager
+    def _upper(self) -> Iterator[int | None]:
+        path = rootfs.upper_directory(self.seen.mounts, self.environment.host_root)
+        if path is None:
+            yield None
+            return
+        try:
+            upper = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ContainerError(
+                AgentReason.ROOTFS_UNREADABLE, f"the container's upper layer {path}: {error.strerror}"
+            ) from error
+        try:
+            yield upper
+        finally:
+            os.close(upper)
+
+    def _changes(self, upper: int) -> Changes:
+        plan, limit = self.plan, self.environment.rootfs_limit
+        changes = rootfs.collect(upper, rootfs.skipper(self.environment.exclusions, plan.mount_points, plan.in_use))
+        if changes.bytes > limit:
+            name, size = changes.largest
+            raise RefusedError(
+                AgentReason.ROOTFS_TOO_LARGE,
+                f"the worker changed {changes.bytes} bytes of its image's files, more than {limit} "
+                f"(capture.rootfsLimit); the largest is /{name} ({size}): keep such data on a persistent volume or in "
+                "the image",
+            )
+        return changes
+
+    def _save_rootfs(self, staged: Staging) -> RootFilesystem | None:
+        with self._upper() as upper:
+            if upper is None:
+                return None
+            changes = self._changes(upper)
+            with os.fdopen(staged.file(ROOTFS_TAR), "wb") as into:
+                size = filetree.pack(upper, into, changes.files)
+        with os.fdopen(staged.file(DELETED_FILES), "w") as file:
+            file.write(changes.deleted_json())
+        return RootFilesystem(files=len(changes.files), deleted=len(changes.gone), bytes=size)

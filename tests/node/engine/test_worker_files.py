@@ -1,0 +1,208 @@
+"""What a worker wrote in its image and its emptyDirs is in the new container as it was, or the capture is refused."""
+
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.executor.engine import NodeEngine
+from contract.api import control_files
+from contract.api.reports import ReportPhase
+from contract.api.states import AgentReason
+from tests.node.engine.test_capture_restore import FailingAfter
+from tests.support.fixtures.bare_container import BareContainer, wait_for
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
+
+READY = """
+with open(os.environ["DYN_SNAPSHOT_CONTROL_DIR"] + "/ready-for-snapshot", "w") as file:
+    file.write("done\\n")
+time.sleep(1e6)
+"""
+GIB = 1 << 30
+SPARSE = """
+import os, struct, time
+os.makedirs("/var/kept/empty")
+with open("/var/kept/sparse", "wb") as g:
+    g.truncate(3 << 30); g.seek(2 << 30); g.write(b"middle")
+with open("/var/kept/all-hole", "wb") as g:
+    g.truncate(1 << 30)
+os.link("/var/kept/sparse", "/var/kept/hard")
+os.symlink("/etc/passwd", "/var/kept/link")
+open("/var/kept/na\\udcffme \\n", "w").write("odd")
+os.chmod("/var/kept/empty", 0o1711)
+open("/var/kept/.wh.looks-like-a-whiteout", "w").close()
+open("/var/kept/of-others", "w").close()
+os.chown("/var/kept/of-others", 1234, 4321)
+os.chmod("/var/kept/of-others", 0o604)
+os.mkfifo("/var/kept/pipe", 0o620)
+def acl(path, kind, user):
+    entries = [(1, 7, 0xffffffff), (2, 4, user), (4, 5, 0xffffffff), (16, 5, 0xffffffff), (32, 0, 0xffffffff)]
+    packed = b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    os.setxattr(path, "system.posix_acl_" + kind, struct.pack("<I", 2) + packed)
+acl("/var/kept/of-others", "access", 77)
+acl("/var/kept", "default", 78)
+os.setxattr("/var/kept/sparse", "user.origin", b"\\x00\\xff=\\n bytes")
+os.setxattr("/var/kept/empty", "user.folder", b"yes")
+os.setxattr("/var/kept/of-others", "security.capability", bytes.fromhex("0100000200200000000000000000000000000000"))
+os.utime("/var/kept/link", (1, 1), follow_symlinks=False)
+os.utime("/var/kept/of-others", ns=(0, 1_600_000_000_123_456_789))
+os.utime("/var/kept", ns=(0, 1_500_000_000_000_000_001))
+"""
+
+
+def start(node, body, *, capture=True, **options) -> BareContainer:
+    command = ["--", sys.executable, "-c", body + READY if capture else "raise SystemExit(9)"]
+    container = node.start_as(BareContainer, *(["--capture"] if capture else []), *command, **options)
+    if capture:
+        wait_for((container.control / control_files.READY_FOR_SNAPSHOT).exists, f"ready file; {container.text()}")
+    return container
+
+
+def picture(container: BareContainer, folder: str) -> dict[str, tuple]:
+    """Each file below a folder: type, mode, owner, times, links, size, content, attributes; blocks apart."""
+    top = Path(f"/proc/{container.init()}/root{folder}")
+    return {str(path.relative_to(top)): described(path) for path in (top, *top.rglob("*"))}
+
+
+def described(path: Path) -> tuple:
+    found = path.lstat()
+    kept = [n for n in os.listxattr(path, follow_symlinks=False) if n.startswith(("user.", "system."))]
+    attributes = {name: os.getxattr(path, name, follow_symlinks=False) for name in kept}
+    is_small = path.is_file() and not path.is_symlink() and found.st_size < 1000
+    size = found.st_size if not path.is_dir() else 0
+    content = path.read_bytes() if is_small else b""
+    links = found.st_nlink if not path.is_dir() else 0
+    return found.st_mode, found.st_uid, found.st_gid, found.st_mtime_ns, links, size, content, attributes
+
+
+async def test_files_of_the_image_are_as_they_were(node, figure):
+    """Holes, links, odd names, modes, owners, times, attributes and access lists; but no capability of a program."""
+    source = start(node, SPARSE)
+    before = picture(source, "/var/kept")
+    outcome = await node.capture(source, "as-they-were")
+    assert outcome.ok, outcome.message
+    target = start(node, "", capture=False)
+    begun = time.monotonic()
+    restored = await node.restore(target, "as-they-were", outcome.manifest_digest)
+    figure(f"3 GiB sparse file: captured in {sum(outcome.seconds.values()):.2f} s, {outcome.size >> 20} MiB; "
+           f"restored in {time.monotonic() - begun:.2f} s")  # fmt: skip
+    assert restored.ok, restored.message
+    assert before == picture(target, "/var/kept")
+    root = Path(f"/proc/{target.init()}/root/var/kept")
+    assert (root / "sparse").stat().st_blocks * 512 < 1 << 20
+    assert (root / "all-hole").stat().st_blocks * 512 < 1 << 20
+    assert (root / "sparse").stat().st_ino == (root / "hard").stat().st_ino
+    with (root / "sparse").open("rb") as file:
+        file.seek(2 * GIB)
+        assert b"middle\0" == file.read(7)
+    assert "security.capability" not in os.listxattr(root / "of-others")
+
+
+CLOSED = """
+import os, time
+os.makedirs("/scratch/models/deep")
+open("/scratch/models/deep/model.txt", "w").write("prepared")
+open("/scratch/credentials", "w").write("of the captured pod")
+open("/scratch/state", "w").write("of the captured pod")
+open("/dev/shm/closed", "w").write("prepared")
+journal = open("/scratch/journal", "r+" if os.path.exists("/scratch/journal") else "w+")
+journal.write("by the worker"); journal.flush()
+"""
+
+
+async def test_closed_files_of_an_empty_dir_travel(node):
+    """What the new pod has already is newer and stays; but for what the worker holds open for writing."""
+    source = start(node, CLOSED)
+    outcome = await node.capture(source, "closed")
+    assert outcome.ok, outcome.message
+    target = start(node, "", capture=False)
+    scratch = target.volumes / "scratch"
+    (scratch / "models").mkdir(mode=0o705)
+    for name in ("credentials", "journal", "of-the-sidecar", "state"):
+        (scratch / name).write_text("of the new pod")
+    (scratch / "state").unlink()
+    (scratch / "state").mkdir()
+    restored = await node.restore(target, "closed", outcome.manifest_digest)
+    assert restored.ok, restored.message
+    assert "prepared" == (scratch / "models/deep/model.txt").read_text()
+    assert "of the new pod" == (scratch / "credentials").read_text()
+    assert "of the new pod" == (scratch / "of-the-sidecar").read_text()
+    assert "by the worker" == (scratch / "journal").read_text()
+    assert (scratch / "state").is_dir()
+    assert 0o705 == (scratch / "models").stat().st_mode & 0o777
+    assert "prepared" == target.run("cat /dev/shm/closed").stdout
+
+
+async def test_an_empty_dir_that_nobody_has_open(node):
+    source = start(node, "import os, time\nopen('/scratch/model', 'w').write('prepared')\n")
+    outcome = await node.capture(source, "nobody")
+    assert outcome.ok, outcome.message
+    target = start(node, "", capture=False)
+    assert (await node.restore(target, "nobody", outcome.manifest_digest)).ok
+    assert "prepared" == (target.volumes / "scratch/model").read_text()
+
+
+HELD = "import os, time\nopen('/scratch/input', 'w').write('one')\ninput = open('/scratch/input')\n"
+
+
+@pytest.mark.parametrize(
+    ("reason", "now"),
+    [
+        pytest.param("", "one", id="same"),
+        pytest.param("", None, id="absent"),
+        pytest.param(AgentReason.VOLUME_FILE_CHANGED, "two", id="other-content"),
+        pytest.param(AgentReason.VOLUME_FILE_CHANGED, "longer", id="other-size"),
+    ],
+)
+async def test_a_file_that_the_worker_reads(node, reason, now, request):
+    """It is what it was, or the worker starts cold: neither the new pod's file nor the worker's is overwritten."""
+    name = f"read-{request.node.callspec.id}"
+    outcome = await node.capture(start(node, HELD), name)
+    assert outcome.ok, outcome.message
+    target = start(node, "", capture=False)
+    if now is not None:
+        (target.volumes / "scratch/input").write_text(now)
+    restored = await node.restore(target, name, outcome.manifest_digest)
+    assert (not reason, reason) == (restored.ok, restored.reason), restored
+    assert (now or "one") == (target.volumes / "scratch/input").read_text()
+    if reason:
+        assert ReportPhase.FILES not in restored.seconds
+        assert "/scratch/input" in restored.message
+
+
+async def test_what_a_failed_restore_placed_is_removed_again(node):
+    """The second of two restores into one pod fails: its emptyDir is as the pod had it."""
+    outcome = await node.capture(start(node, CLOSED), "undone")
+    assert outcome.ok, outcome.message
+    target = start(node, "", capture=False)
+    scratch = target.volumes / "scratch"
+    (scratch / "credentials").write_text("of the new pod")
+    (scratch / "journal").write_text("of the new pod")
+    node.engine = NodeEngine(replace(node.environment, criu=FailingAfter(node.environment.criu)))
+    restored = await node.restore(target, "undone", outcome.manifest_digest)
+    assert not restored.ok
+    assert ["credentials", "journal"] == sorted(path.name for path in scratch.iterdir())
+    assert "of the new pod" == (scratch / "journal").read_text()
+
+
+@pytest.mark.parametrize(
+    ("reason", "body", "where"),
+    [
+        pytest.param(AgentReason.VOLUME_TOO_LARGE, "open('/scratch/big', 'wb').write(bytes(3 << 20))", "/scratch/big",
+                     id="empty-dir"),
+        pytest.param(AgentReason.ROOTFS_TOO_LARGE, "open('/root/big', 'wb').write(bytes(3 << 20))", "/root/big",
+                     id="image"),
+    ],
+)  # fmt: skip
+async def test_too_much_is_refused_with_numbers(node, reason, body, where):
+    node.engine = NodeEngine(replace(node.environment, empty_dir_limit=1 << 20, rootfs_limit=2 << 20))
+    source = start(node, f"import os, time\n{body}\n")
+    outcome = await node.capture(source, f"too-much-{reason}")
+    assert (False, reason) == (outcome.ok, outcome.reason), outcome
+    assert ReportPhase.DUMP not in outcome.seconds
+    assert where in outcome.message
+    assert str(3 << 20) in outcome.message
