@@ -8,12 +8,13 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from agent.container import held_files, rootfs
+from agent.container import dated_links, held_files, rootfs
+from agent.container.dated_links import DatedLink
 from agent.container.devices import gpu_minors
 from agent.container.inspection import Inspection, inspect, node_info, open_in_container
 from agent.container.rootfs import Changes
@@ -66,6 +67,9 @@ class Restore:
     """Address of the capture's pod -> that of this one."""
     images: int = field(init=False)
     """Descriptor of the directory that criu restores from."""
+    renamed: list[tuple[str, str]] = field(default_factory=list)
+    """Mount point and former name of kubelet's folders that criu is to find."""
+    links: list[DatedLink] = field(default_factory=list)
     inside: list[dict[str, Any]] = field(default_factory=list)
     """Changes of files that are made by the helper that starts criu."""
     gpu_pairs: tuple[tuple[str, str], ...] = ()
@@ -101,7 +105,7 @@ def _inspect(restore: Restore) -> None:
             deleted = rootfs.parse_deleted(file.read())
     node = node_info(environment.proc)
     restore.plan = plan_restore(artifact.manifest, restore.seen, node, environment.criu.version(), deleted)
-    held_files.check(restore.init_pid, artifact.manifest.held, environment.proc)
+    restore.renamed = held_files.check(restore.init_pid, artifact.manifest.held, environment.proc)
     headroom = memory_headroom(restore.seen.cgroups, environment.cgroup_root)
     refuse_small_limit(artifact.manifest.memory, headroom, "the worker's memory is")
     if artifact.manifest.connections is not None:
@@ -131,7 +135,7 @@ def _put_files_back(restore: Restore) -> None:
     plan, artifact, environment, stack = restore.plan, restore.artifact, restore.environment, restore.resources
     restore.inside += [{"what": ReportPhase.FILES.value, "root": p, "size": s} for p, s in plan.resize.items()]
     changes = [c for c in plan.changes if c.gone or c.emptied or c.sockets or _has_entries(artifact, c)]
-    if not changes:
+    if not changes and not restore.renamed:
         return
     restore.lock.control.write(control_files.DIRTY, "")
     place = restore.place
@@ -146,6 +150,25 @@ def _put_files_back(restore: Restore) -> None:
             restore.inside.append(step)
         else:
             _change_from_outside(restore.init_pid, step, environment)
+    _link_folders(restore, journal)
+
+
+def _link_folders(restore: Restore, journal: Journal) -> None:
+    """Let criu find kubelet's dated folders by their former names; undone when it has."""
+    environment, pod_uid = restore.environment, restore.place.pod_uid
+    try:
+        for point, name in restore.renamed:
+            root = open_in_container(restore.init_pid, point, proc=environment.proc)
+            try:
+                mounted = os.fstat(root)
+            finally:
+                os.close(root)
+            restore.links.append(dated_links.find_link(environment.kubelet_pods, pod_uid, mounted, name))
+        journal.note_links(restore.links)
+        for link in restore.links:
+            dated_links.make(environment.kubelet_pods, pod_uid, link)
+    except OSError as error:
+        raise ContainerError(AgentReason.FILES_FAILED, f"cannot link kubelet's folders: {error}") from error
 
 
 def _undo_files(restore: Restore) -> bool:
@@ -158,7 +181,7 @@ def _run_criu(restore: Restore) -> Mapping[str, float]:
     restore.images = restore.artifact.directory
     if restore.moves:
         restore.images = moved_images(restore.images, restore.moves, environment.work, restore.resources)
-    return environment.criu.restore(
+    seconds = environment.criu.restore(
         CriuRestore(
             init_pid=init_pid,
             images=restore.images,
@@ -169,6 +192,10 @@ def _run_criu(restore: Restore) -> Mapping[str, float]:
             timeout=environment.allowance(restore.artifact.size),
         )
     )
+    with suppress(OSError):  # one that stays is harmless
+        for link in restore.links:
+            dated_links.remove(environment.kubelet_pods, restore.place.pod_uid, link)
+    return seconds
 
 
 def _end_tree(restore: Restore) -> bool:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from agent.container import dated_links
 from agent.criu.runner import NamespaceRun, run_in_namespaces
 from agent.executor.api import ContainerRef
 from agent.executor.environment import NodeEnvironment
@@ -31,6 +32,8 @@ def undo_files(place: ContainerRef, lock: ContainerLock, init_pid: int, environm
         return not lock.control.has(control_files.DIRTY)
     with journal, NamespaceRun(environment.work) as run, suppress(OSError, ValueError):
         cgroups = cgroup_files((environment.proc / str(init_pid) / "cgroup").read_text(), environment.cgroup_root)
+        for link in journal.links():
+            dated_links.remove(environment.kubelet_pods, place.pod_uid, link)
         steps = journal.undo_steps()
         result = run_in_namespaces(run, pid=init_pid, cgroups=cgroups, file_changes=steps, timeout=FILE_SECONDS)
         if result.code == 0 and not _below(init_pid, environment.proc):

@@ -7,15 +7,18 @@ the next agent finds it, and it is removed with the pod.
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from agent.container.dated_links import DatedLink
 from contract.api import keys
 from contract.config.storage import check_id
 from linux import syscalls
 
 _SAFE: Final = syscalls.BENEATH | syscalls.NO_SYMLINKS | syscalls.NO_MAGICLINKS
+_LINKS: Final = "links"
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -93,6 +96,28 @@ class Journal:
                 }
             )
         return steps
+
+    def note_links(self, links: Sequence[DatedLink]) -> None:
+        """Write down the links that are about to be made, if any."""
+        if links:
+            fd = os.open(_LINKS, _NEW, 0o600, dir_fd=self._directory)
+            with os.fdopen(fd, "w", encoding="utf-8") as file:
+                json.dump(links, file)
+                file.flush()
+                os.fsync(fd)
+
+    def links(self) -> list[DatedLink]:
+        """Return the links that may have been made.
+
+        Raises:
+            OSError, ValueError: the list is not whole; none was made then.
+        """
+        try:
+            fd = self._read(_LINKS)
+        except FileNotFoundError:
+            return []
+        with os.fdopen(fd, encoding="utf-8") as file:
+            return [DatedLink(*link) for link in json.loads(file.read() or "[]")]
 
     def remove(self) -> None:
         """Forget what was saved."""

@@ -1,7 +1,9 @@
 """What a worker wrote in its image and its emptyDirs is in the new container as it was, or the capture is refused."""
 
 import os
+import shutil
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from agent.executor.engine import NodeEngine
 from contract.api import control_files
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
+from linux.descriptors import descriptors
 from tests.node.engine.test_capture_restore import FailingAfter
 from tests.support.fixtures.bare_container import BareContainer, wait_for
 
@@ -206,3 +209,65 @@ async def test_too_much_is_refused_with_numbers(node, reason, body, where):
     assert ReportPhase.DUMP not in outcome.seconds
     assert where in outcome.message
     assert str(3 << 20) in outcome.message
+
+
+THEN, NOW = "..2026_11_28_16_49_00.1234567890", "..2026_11_28_17_00_00.987"
+SCRIPT = "import os, time\nscript = open('/data/start.sh')\nscript.read(2)\n"
+
+
+def with_config(node, dated: str, body: str = "", **options) -> tuple[BareContainer, Path]:
+    """Start a container with a volume of kubelet's at /data; return where kubelet has it, too."""
+    made = Path(tempfile.mkdtemp(dir=node.folder))
+    (made / dated).mkdir()
+    (made / dated / "start.sh").write_text("of the ConfigMap")
+    (made / "..data").symlink_to(dated)
+    (made / "start.sh").symlink_to("..data/start.sh")
+    container = start(node, body, env={"VOLUME": str(made)}, **options)
+    container.init()
+    place = container.volumes.parent / "kubernetes.io~configmap/scripts"
+    place.parent.mkdir()
+    made.rename(place)  # where it is mounted already, it stays so
+    return container, place
+
+
+def update(place: Path) -> None:
+    """Replace the content as kubelet does."""
+    shutil.copytree(place / THEN, place / NOW)
+    (place / "..data_tmp").symlink_to(NOW)
+    (place / "..data_tmp").rename(place / "..data")
+    shutil.rmtree(place / THEN)
+
+
+def entries(place: Path) -> set[str]:
+    return {path.name for path in place.iterdir()}
+
+
+async def test_a_dated_folder_is_found_again(node):
+    source, _ = with_config(node, THEN, SCRIPT)
+    outcome = await node.capture(source, "dated")
+    assert outcome.ok, outcome.message
+    target, place = with_config(node, NOW, capture=False)
+    restored = await node.restore(target, "dated", outcome.manifest_digest)
+    assert restored.ok, restored.message
+    (worker,) = target.children()
+    assert f"/data/{NOW}/start.sh" in {descriptor.target for descriptor in descriptors(worker)}
+    assert {NOW, "..data", "start.sh"} == entries(place)
+
+
+async def test_its_link_is_removed_with_all_else(node):
+    source, _ = with_config(node, THEN, SCRIPT)
+    outcome = await node.capture(source, "dated-undone")
+    assert outcome.ok, outcome.message
+    target, place = with_config(node, NOW, capture=False)
+    node.engine = NodeEngine(replace(node.environment, criu=FailingAfter(node.environment.criu)))
+    restored = await node.restore(target, "dated-undone", outcome.manifest_digest)
+    assert AgentReason.RESTORE_FAILED == restored.reason
+    assert {NOW, "..data", "start.sh"} == entries(place)
+
+
+async def test_a_replaced_file_is_refused(node):
+    source, place = with_config(node, THEN, SCRIPT)
+    update(place)
+    outcome = await node.capture(source, "replaced")
+    assert AgentReason.VOLUME_FILE_REPLACED == outcome.reason, outcome
+    assert ReportPhase.DUMP not in outcome.seconds

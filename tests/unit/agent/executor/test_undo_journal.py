@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from agent.container.dated_links import DatedLink
 from agent.executor.undo_journal import Journal
 from contract.api import keys
 from linux import filetree
@@ -80,3 +81,15 @@ def test_no_container_sees_it(pods):
 
 def test_none_without_a_pod(tmp_path):
     assert Journal.find(tmp_path, UID, "main") is None
+
+
+def test_links_are_noted_before_they_are_made(pods):
+    link = DatedLink("kubernetes.io~configmap/scripts", "..2026_11_28_16_49_00.1")
+    with Journal.create(pods, UID, "main") as journal:
+        assert [] == journal.links()
+        journal.note_links([link])
+        assert [] == journal.undo_steps()
+    found = Journal.find(pods, UID, "main")
+    assert found is not None
+    with found:
+        assert [link] == found.links()
