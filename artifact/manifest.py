@@ -213,8 +213,9 @@ class Manifest(Captured):
 
     @property
     def memory(self) -> int:
-        """Bytes of the worker's memory that criu writes into the new container."""
-        return sum(entry.size for name, entry in self.files.items() if name.startswith("pages-"))
+        """Bytes that a restore writes into the new container's memory: by criu, and into volumes in memory."""
+        pages = sum(entry.size for name, entry in self.files.items() if name.startswith("pages-"))
+        return pages + sum(volume.bytes for volume in self.volumes if volume.size is not None)
 
 
 def write_manifest(captured: Captured, checkpoint_id: str, version: str, files: dict[str, FileEntry]) -> bytes:

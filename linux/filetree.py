@@ -305,16 +305,25 @@ def pack(root: int, into: IO[bytes], names: Iterable[str]) -> int:
     total = 0
     with tarfile.open(fileobj=into, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         for name in names:
-            with parent_of(root, name) as (directory, last):
-                found = os.lstat(last, dir_fd=directory)
-                key = (found.st_dev, found.st_ino)
-                if stat.S_ISREG(found.st_mode) and found.st_nlink > 1 and key in linked:
-                    archive.addfile(_link(name, linked[key], found))
-                    continue
-                linked[key] = name
-                total += content_bytes(found)
-                add(archive, directory, last, name, found)
+            try:
+                total += _pack(archive, root, name, linked)
+            except FileTreeError as error:
+                if not isinstance(error.__cause__, FileNotFoundError):  # others may use a volume meanwhile
+                    raise
     return total
+
+
+def _pack(archive: tarfile.TarFile, root: int, name: str, linked: dict[tuple[int, int], str]) -> int:
+    """Append one file, or the link that it is to one before it; return the bytes of its content."""
+    with parent_of(root, name) as (directory, last):
+        found = os.lstat(last, dir_fd=directory)
+        key = (found.st_dev, found.st_ino)
+        if stat.S_ISREG(found.st_mode) and found.st_nlink > 1 and key in linked:
+            archive.addfile(_link(name, linked[key], found))
+            return 0
+        add(archive, directory, last, name, found)
+        linked[key] = name
+        return content_bytes(found)
 
 
 def content_bytes(found: os.stat_result) -> int:
@@ -338,12 +347,17 @@ def walk(root: int) -> Iterator[tuple[str, os.stat_result]]:
 def _walk(fd: int, prefix: str, device: int) -> Iterator[tuple[str, os.stat_result]]:
     try:
         for entry in sorted(os.listdir(fd)):
-            found = os.lstat(entry, dir_fd=fd)
-            if found.st_dev != device:
+            inner = None
+            try:
+                found = os.lstat(entry, dir_fd=fd)
+                if found.st_dev != device:
+                    continue
+                if stat.S_ISDIR(found.st_mode):
+                    inner = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+            except FileNotFoundError:  # others may use a volume meanwhile
                 continue
             yield prefix + entry, found
-            if stat.S_ISDIR(found.st_mode):
-                inner = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+            if inner is not None:
                 yield from _walk(inner, f"{prefix}{entry}/", device)
     finally:
         os.close(fd)

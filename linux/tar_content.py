@@ -31,8 +31,7 @@ class Segments:
         while self._left and size != 0:
             start, length = self._left.pop()
             part = os.pread(self._fd, length if size < 0 else min(length, size), start)
-            if not part:
-                break  # the file became shorter
+            part = part or bytes(length if size < 0 else min(length, size))  # the file became shorter
             parts.append(part)
             size = size - len(part) if size > 0 else size
             if len(part) < length:

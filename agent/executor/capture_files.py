@@ -1,5 +1,6 @@
 """What of a container's files travels: measured before the worker is touched, saved once it has stopped."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from contract.api import keys
 from contract.api.states import AgentReason
 from linux import filetree
 from linux.proc import mount_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,10 @@ class WorkerFiles:
     def save(self, staged: Staging) -> SavedFiles:
         """Write changes to the root file system, shared memory and emptyDirs into the artifact."""
         saved = [self._save_volume(staged, volume, number) for number, volume in enumerate(self.plan.volumes)]
-        return SavedFiles(self._save_rootfs(staged), saved, self._held())
+        image = self._save_rootfs(staged)
+        sizes = {"/": image.bytes if image else 0} | {volume.point: volume.bytes for volume in saved}
+        logger.info("files saved", extra={"bytes": sizes})
+        return SavedFiles(image, saved, self._held())
 
     def _held(self) -> list[HeldFile]:
         mounts, proc = self.seen.mounts, self.environment.proc

@@ -326,7 +326,8 @@ AGENT_REASONS: Final = (
         _SECTION,
         AgentReason.VOLUME_TOO_LARGE,
         "An emptyDir, or shared memory, holds more than a capture takes along.",
-        "Keep such data on a persistent volume or in the image, or raise `capture.emptyDirLimit`.",
+        "Keep such data on a persistent volume or in the image, name what a restored worker does not need in "
+        "`config.overlay.exclusions`, or raise `capture.emptyDirLimit`.",
         "The message names the volume and its largest file. Nothing was touched; the capture is not tried again by "
         "itself.",
     ),

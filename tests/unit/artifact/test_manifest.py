@@ -127,3 +127,12 @@ def test_a_root_file_system_needs_its_files():
 def test_a_volume_needs_its_file():
     volume = VolumeContent(point="/dev/shm", file="volume-0.tar")
     assert [volume] == manifest(captured(volumes=[volume]), "volume-0.tar").volumes
+
+
+def test_volumes_in_memory_count_as_memory():
+    found = parse_manifest(OLD.encode(), "abc")
+    volumes = [
+        VolumeContent(point="/dev/shm", file="volume-0.tar", size=1 << 30, bytes=7),
+        VolumeContent(point="/cache", file="volume-0.tar", bytes=100),
+    ]
+    assert found.memory + 7 == found.model_copy(update={"volumes": volumes}).memory

@@ -147,3 +147,22 @@ def test_segments_are_one_stream(tmp_path, sizes):
     finally:
         os.close(fd)
     assert b"bcfg"[: sum(sizes) if min(sizes) > 0 else None] == said
+
+
+def test_a_file_that_others_change_meanwhile_fails_nothing(tree, monkeypatch):  # noqa: F811
+    """Of an emptyDir that a sidecar uses: one file is removed, and one becomes shorter once its size is known."""
+    source, source_fd = tree("source", {"longer": "x" * 9000, "stays": "y"})
+    data_of = tar_content.Segments
+
+    def shortened(fd, segments):
+        os.truncate(source / "longer", 10)
+        return data_of(fd, segments)
+
+    monkeypatch.setattr(tar_content, "Segments", shortened)
+    archive = io.BytesIO()
+    filetree.pack(source_fd, archive, ["longer", "removed", "removed/below", "stays"])
+    archive.seek(0)
+    target, target_fd = tree("target")
+    filetree.apply(target_fd, archive, (), ())
+    assert ["longer", "stays"] == sorted(path.name for path in target.iterdir())
+    assert "x" * 10 + "\0" * 8990 == (target / "longer").read_text()
