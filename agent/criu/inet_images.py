@@ -41,10 +41,12 @@ def settle(directory: int, own: Collection[Address] = ()) -> Fate:
         halves = {half.end.inode: half for half in _halves(directory, files)}
         fate = decide([half.end for half in halves.values()], own)
         after = dict(_after(fate, halves))
-        changes = {half.end.inode: {_STATE: half.end.state} for half in after.values()}
+        moved = (half.end for inode, half in after.items() if half.end.state != halves[inode].end.state)
+        changes = {end.inode: {_STATE: end.state} for end in moved}
         changes |= {end.inode: {_STATE: CLOSE, _SHUTDOWN: _BOTH_WAYS} for end in fate.ended}
         changes |= {end.inode: _closed(end) for end in fate.closed}
-        _write(directory, FILES, _changed(files, changes))
+        if changes:
+            _write(directory, FILES, _changed(files, changes))
         for inode, half in after.items():
             if half.image != halves[inode].image:
                 _write(directory, _stream_name(inode), half.image.encode())

@@ -4,7 +4,7 @@ A message is its fields as they follow each other; what is not understood is wri
 """
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 VARINT: Final = 0
@@ -38,10 +38,12 @@ def encode(fields: Iterable[Field]) -> bytes:
     return b"".join(_encoded(field) for field in fields)
 
 
-def number(fields: Iterable[Field], wanted: int, default: int = 0) -> int:
+def number(fields: Sequence[Field], wanted: int, default: int = 0) -> int:
     """Return the last value of a numeric field, as a reader must."""
-    found = [field.value for field in fields if field.number == wanted and isinstance(field.value, int)]
-    return found[-1] if found else default
+    for field in reversed(fields):
+        if field.number == wanted and isinstance(field.value, int):
+            return field.value
+    return default
 
 
 def numbers(fields: Iterable[Field], wanted: int) -> list[int]:
@@ -80,6 +82,8 @@ def _fields(message: bytes) -> Iterator[Field]:
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
+    if at < len(message) and message[at] < 0x80:  # noqa: PLR2004 - most are one byte, and a worker has many sockets
+        return message[at], at + 1
     value = 0
     for index in range(_LONGEST):
         if at + index >= len(message):
