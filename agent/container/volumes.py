@@ -32,14 +32,16 @@ def travelling(mounts: Sequence[Mount], empty_dirs: Collection[str]) -> list[Vol
     """
     chosen = {}
     for mount in mounts:
-        is_scratch = is_empty_dir(mount, empty_dirs) and not mount.is_read_only and not _is_ours(mount)
-        if mount.point == keys.SHARED_MEMORY_DIR or is_scratch:
+        is_shared_memory = mount.point == keys.SHARED_MEMORY_DIR
+        if is_shared_memory or (is_scratch(mount, empty_dirs) and not mount.is_read_only):
             chosen[mount.point] = Volume(mount.point, tmpfs_size(mount))
     return list(chosen.values())
 
 
-def _is_ours(mount: Mount) -> bool:
-    return mount.point == keys.TOOLS_DIR or any(f"{_EMPTY_DIR}{name}/" in mount.root + "/" for name in _OURS)
+def is_scratch(mount: Mount, empty_dirs: Collection[str]) -> bool:
+    """Say whether a mount is an emptyDir of the worker's, none that we have added to its pod."""
+    is_ours = mount.point == keys.TOOLS_DIR or any(f"{_EMPTY_DIR}{name}/" in mount.root + "/" for name in _OURS)
+    return is_empty_dir(mount, empty_dirs) and not is_ours
 
 
 def is_empty_dir(mount: Mount, empty_dirs: Collection[str]) -> bool:

@@ -97,7 +97,9 @@ def _inspect(capture: Capture) -> None:
         capture.own_addresses = tuple(sole_addresses(init_pid, environment.proc).values())
     if worker is not None:
         tree = _preflight(capture, worker)
-        capture.files = WorkerFiles(init_pid, capture.seen, worker, capture.plan, environment, tree.written())
+        capture.files = WorkerFiles(
+            init_pid, capture.seen, worker, capture.plan, environment, tree.written(), request.place.empty_dirs
+        )
         capture.files.refuse()
     capture.store = open_store(request.base_path, init_pid, environment, through_pod=request.through_pod)
     capture.resources.callback(capture.store.close)

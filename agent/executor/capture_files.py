@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -43,6 +43,8 @@ class WorkerFiles:
     environment: NodeEnvironment
     written: frozenset[str]
     """Paths that the worker has open for writing."""
+    empty_dirs: Collection[str]
+    """Mount points that the pod says are emptyDirs."""
 
     def refuse(self) -> None:
         """Refuse what is too large, or only in the worker's hands.
@@ -70,7 +72,7 @@ class WorkerFiles:
 
     def _held(self) -> list[HeldFile]:
         mounts, proc = self.seen.mounts, self.environment.proc
-        scratch = [volume.point for volume in self.plan.volumes if volume.point != keys.SHARED_MEMORY_DIR]
+        scratch = [mount.point for mount in mounts if volumes.is_scratch(mount, self.empty_dirs)]
         paths = held_files.held_paths(self.worker.in_use, self.written, mounts, scratch)
         found = [held_files.describe(self.init_pid, point, name, proc) for point, name in paths]
         return [each for each in found if each is not None]
