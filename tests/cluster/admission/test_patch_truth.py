@@ -15,6 +15,7 @@ import aiohttp
 import jsonpatch
 import pytest
 
+from contract.api import keys
 from contract.config.values import load_values
 from kube.login import login
 from tests.cluster.admission.test_admission import make_namespace, registered, started
@@ -67,7 +68,9 @@ def comparable(pod):
     """Without what the API server makes up for each pod."""
     made_up = ("name", "uid", "creationTimestamp", "managedFields")
     metadata = {key: value for key, value in pod["metadata"].items() if key not in made_up}
-    return metadata, pod["spec"]
+    # Of the pod as the webhook was shown it, which has the API server's defaults by then.
+    notes = {key: value for key, value in metadata["annotations"].items() if key != keys.ANN_REPLACED}
+    return metadata | {"annotations": notes}, pod["spec"]
 
 
 class Pods:
