@@ -1,17 +1,18 @@
-"""What of CRIU's images is read and mended once a dump is done; docs/decisions/0030-timers-mended-in-the-image.md.
+"""What of CRIU's images is read and mended once a dump is done; docs/decisions/0022-timers-mended-in-the-image.md.
 
-An image is two magic numbers, then messages, each after its length; all numbers are 32 bits, little-endian.
 Numbers of fields are those of criu's ``images/fdinfo.proto``, ``timerfd.proto`` and ``core.proto``.
 """
 
 import os
 import re
-import stat
-import struct
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Final
 
-from agent.criu.messages import fields, replaced, unreadable
+from agent.criu import protobuf
+from agent.criu.image_files import read_image, replace_image
+from agent.criu.protobuf import Field
+from agent.errors import CriuError
+from contract.api.states import AgentReason
 
 FILES: Final = "files.img"
 TIMERFD: Final = 12
@@ -23,7 +24,6 @@ _TASK_STATE: Final = 1
 _STOPPED: Final = 3
 _ABSOLUTE: Final = 1
 _CANCEL_ON_SET: Final = 2
-_HEADER: Final = 8
 _CORE: Final = re.compile(r"core-([0-9]{1,10})\.img")
 _LONGEST: Final = (1 << 63) - 1
 
@@ -34,12 +34,14 @@ def mend_timers(directory: int) -> None:
     Raises:
         CriuError: the image cannot be read.
     """
-    found = _read(directory, FILES)
-    mended = found[:_HEADER] + b"".join(
-        struct.pack("<I", len(entry)) + entry for entry in map(_mended_file, _entries(found))
-    )
+    found = read_image(directory, FILES)
+    try:
+        entries = [protobuf.framed(_mended_file(entry)) for entry in protobuf.messages(found)]
+    except ValueError as error:
+        raise _unreadable(FILES, error) from error
+    mended = found[: protobuf.MAGIC] + b"".join(entries)
     if mended != found:
-        _write(directory, FILES, mended)
+        replace_image(directory, FILES, mended)
 
 
 def mended_timer(timer: bytes) -> bytes:
@@ -53,7 +55,7 @@ def mended_timer(timer: bytes) -> bytes:
     difference to its process but in one case, a timer that is cancelled by changes of the wall clock: that one keeps
     its flags, and expires up to a second late rather than early.
     """
-    now = fields(timer)
+    now = protobuf.parse(timer)
     left = _number(now, SECONDS), _number(now, NANOSECONDS)
     period = _number(now, PERIOD_SECONDS), _number(now, PERIOD_NANOSECONDS)
     flags = _number(now, FLAGS)
@@ -64,7 +66,7 @@ def mended_timer(timer: bytes) -> bytes:
             left = min(left[0] + 1, _LONGEST), left[1]
         else:
             flags &= ~_ABSOLUTE
-    return replaced(timer, {FLAGS: flags, SECONDS: left[0], NANOSECONDS: left[1]})
+    return protobuf.encode(protobuf.replaced(now, {FLAGS: flags, SECONDS: left[0], NANOSECONDS: left[1]}))
 
 
 def stopped_processes(directory: int) -> list[int]:
@@ -74,51 +76,29 @@ def stopped_processes(directory: int) -> list[int]:
         CriuError: an image cannot be read.
     """
     cores = [(int(match[1]), name) for name in os.listdir(directory) if (match := _CORE.fullmatch(name))]
-    return sorted(pid for pid, name in cores if _is_stopped(_read(directory, name)))
+    try:
+        return sorted(pid for pid, name in cores if _is_stopped(read_image(directory, name)))
+    except ValueError as error:
+        raise _unreadable("of a process", error) from error
 
 
 def _is_stopped(core: bytes) -> bool:
-    task = fields(next(_entries(core), b"")).get(_TASK, b"")
-    return isinstance(task, bytes) and fields(task).get(_TASK_STATE) == _STOPPED
+    entry = protobuf.parse(next(protobuf.messages(core), b""))
+    tasks = protobuf.embedded(entry, _TASK)
+    return any(protobuf.number(protobuf.parse(task), _TASK_STATE) == _STOPPED for task in tasks)
 
 
 def _mended_file(entry: bytes) -> bytes:
-    timer = fields(entry).get(TIMERFD)
-    return replaced(entry, {TIMERFD: mended_timer(timer)}) if isinstance(timer, bytes) else entry
+    outer = protobuf.parse(entry)
+    timers = protobuf.embedded(outer, TIMERFD)
+    return protobuf.encode(protobuf.replaced(outer, {TIMERFD: mended_timer(timers[-1])})) if timers else entry
 
 
-def _entries(image: bytes) -> Iterator[bytes]:
-    at = _HEADER
-    while at < len(image):
-        if at + 4 > len(image):
-            raise unreadable("it is cut off")
-        (size,) = struct.unpack_from("<I", image, at)
-        at += 4 + size
-        if at > len(image):
-            raise unreadable("it is cut off")
-        yield image[at - size : at]
+def _number(timer: Sequence[Field], field: int) -> int:
+    if not (values := protobuf.numbers(timer, field)):
+        raise ValueError(f"a timerfd has no number {field}")
+    return values[-1]
 
 
-def _number(message: dict[int, int | bytes], field: int) -> int:
-    value = message.get(field)
-    if not isinstance(value, int):
-        raise unreadable(f"a timerfd has no number {field}")
-    return value
-
-
-def _read(directory: int, name: str) -> bytes:
-    with open(name, "rb", opener=lambda path, flags: os.open(path, flags | os.O_CLOEXEC, dir_fd=directory)) as file:
-        return file.read()
-
-
-def _write(directory: int, name: str, content: bytes) -> None:
-    """Replace a file whole."""
-    mode = stat.S_IMODE(os.stat(name, dir_fd=directory).st_mode)
-    temporary = f".{name}"
-    with open(
-        temporary,
-        "wb",
-        opener=lambda path, flags: os.open(path, flags | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=directory),
-    ) as file:
-        file.write(content)
-    os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+def _unreadable(what: str, error: ValueError) -> CriuError:
+    return CriuError(AgentReason.DUMP_FAILED, f"an image that criu wrote cannot be read: {what}: {error}")

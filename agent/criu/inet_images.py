@@ -13,6 +13,7 @@ from typing import Final
 
 from agent.criu import protobuf
 from agent.criu.connections import CLOSE, LASTING, SYN_SENT, Address, End, Endpoint, Fate, decide
+from agent.criu.image_files import read_image, replace_image
 from agent.criu.protobuf import BYTES, Field
 from agent.criu.streams import Half, StreamImage, settled
 from agent.errors import CriuError
@@ -37,7 +38,7 @@ def settle(directory: int, own: Collection[Address] = ()) -> Fate:
         CriuError: ``dump-failed``: the images are not what criu writes.
     """
     try:
-        files = _read(directory, FILES)
+        files = read_image(directory, FILES)
         halves = {half.end.inode: half for half in _halves(directory, files)}
         fate = decide([half.end for half in halves.values()], own)
         after = dict(_after(fate, halves))
@@ -46,10 +47,10 @@ def settle(directory: int, own: Collection[Address] = ()) -> Fate:
         changes |= {end.inode: {_STATE: CLOSE, _SHUTDOWN: _BOTH_WAYS} for end in fate.ended}
         changes |= {end.inode: _closed(end) for end in fate.closed}
         if changes:
-            _write(directory, FILES, _changed(files, changes))
+            replace_image(directory, FILES, _changed(files, changes))
         for inode, half in after.items():
             if half.image != halves[inode].image:
-                _write(directory, _stream_name(inode), half.image.encode())
+                replace_image(directory, _stream_name(inode), half.image.encode())
         for end in fate.closed:
             os.unlink(_stream_name(end.inode), dir_fd=directory)
     except (OSError, ValueError) as error:
@@ -83,7 +84,7 @@ def kept_ends(directory: int) -> list[tuple[Endpoint, Endpoint]]:
         CriuError: ``restore-failed``: the images are not what criu writes.
     """
     try:
-        found = [_inet(text) for text in protobuf.messages(_read(directory, FILES))]
+        found = [_inet(text) for text in protobuf.messages(read_image(directory, FILES))]
     except (OSError, ValueError) as error:
         raise CriuError(AgentReason.RESTORE_FAILED, f"criu's images of connections: {error}") from error
     there = [fields for fields in found if _is_connection(fields) and protobuf.number(fields, _STATE) in LASTING]
@@ -92,13 +93,13 @@ def kept_ends(directory: int) -> list[tuple[Endpoint, Endpoint]]:
 
 def bound_ports(directory: int) -> set[int]:
     """Return the ports of all TCP sockets in the images."""
-    found = [_inet(text) for text in protobuf.messages(_read(directory, FILES))]
+    found = [_inet(text) for text in protobuf.messages(read_image(directory, FILES))]
     return {protobuf.number(fields, _LOCAL_PORT) for fields in found if _is_tcp(fields)}
 
 
 def used_addresses(directory: int, own: Collection[Address]) -> list[str]:
     """Return those of the pod's own addresses that any socket in the images is bound to."""
-    found = [_inet(text) for text in protobuf.messages(_read(directory, FILES))]
+    found = [_inet(text) for text in protobuf.messages(read_image(directory, FILES))]
     used = {_address(fields, _LOCAL) for fields in found if fields and protobuf.number(fields, _LOCAL_PORT)}
     return [str(address) for address in own if address in used]
 
@@ -110,7 +111,7 @@ def write_moved(directory: int, target: int, addresses: Mapping[Address, Address
         CriuError: ``restore-failed``: the images are not what criu writes.
     """
     try:
-        files = _read(directory, FILES)
+        files = read_image(directory, FILES)
         parts = [files[: protobuf.MAGIC]]
         for text in protobuf.messages(files):
             fields = _inet(text)
@@ -144,7 +145,7 @@ def _halves(directory: int, files: bytes) -> Iterator[Half]:
         fields = _inet(text)
         if _is_connection(fields):
             inode = protobuf.number(fields, _INODE)
-            image = StreamImage.parse(_read(directory, _stream_name(inode)))
+            image = StreamImage.parse(read_image(directory, _stream_name(inode)))
             yield Half(End(inode, protobuf.number(fields, _STATE), *_endpoints(fields), image.stream), image)
 
 
@@ -153,13 +154,7 @@ def _inet(text: bytes) -> list[Field]:
     outer = protobuf.parse(text)
     if protobuf.number(outer, _TYPE) != _INET:
         return []
-    return [field for part in outer if part.number == _SOCKET for field in protobuf.parse(_bytes(part))]
-
-
-def _bytes(field: Field) -> bytes:
-    if isinstance(field.value, int):
-        raise ValueError(f"field {field.number} is a number")  # noqa: TRY004 - of what is read, not of our code
-    return field.value
+    return [field for part in protobuf.embedded(outer, _SOCKET) for field in protobuf.parse(part)]
 
 
 def _is_tcp(fields: list[Field]) -> bool:
@@ -203,14 +198,3 @@ def _with_socket(text: bytes, fields: list[Field]) -> bytes:
 
 def _stream_name(inode: int) -> str:
     return f"tcp-stream-{inode:x}.img"
-
-
-def _read(directory: int, name: str) -> bytes:
-    with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory), "rb") as file:
-        return file.read()
-
-
-def _write(directory: int, name: str, image: bytes) -> None:
-    flags = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(name, flags, dir_fd=directory), "wb") as file:
-        file.write(image)

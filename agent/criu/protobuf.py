@@ -4,7 +4,7 @@ A message is its fields as they follow each other; what is not understood is wri
 """
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 VARINT: Final = 0
@@ -51,13 +51,27 @@ def numbers(fields: Iterable[Field], wanted: int) -> list[int]:
     return [field.value for field in fields if field.number == wanted and isinstance(field.value, int)]
 
 
-def replaced(fields: Iterable[Field], values: dict[int, int]) -> list[Field]:
-    """Return the fields with other numbers; one that is not there yet is added at the end."""
-    changed = [
-        Field(field.number, VARINT, values[field.number]) if field.number in values else field for field in fields
-    ]
+def embedded(fields: Iterable[Field], wanted: int) -> list[bytes]:
+    """Return all messages in a field.
+
+    Raises:
+        ValueError: it holds a number.
+    """
+    found = [field.value for field in fields if field.number == wanted]
+    if any(isinstance(value, int) for value in found):
+        raise ValueError(f"field {wanted} is a number")
+    return [value for value in found if isinstance(value, bytes)]
+
+
+def replaced(fields: Iterable[Field], values: Mapping[int, int | bytes]) -> list[Field]:
+    """Return the fields with other values; one that is not there yet is added at the end."""
+    changed = [_field(field.number, values[field.number]) if field.number in values else field for field in fields]
     there = {field.number for field in changed}
-    return changed + [Field(wanted, VARINT, value) for wanted, value in values.items() if wanted not in there]
+    return changed + [_field(wanted, value) for wanted, value in values.items() if wanted not in there]
+
+
+def _field(number: int, value: int | bytes) -> Field:
+    return Field(number, VARINT if isinstance(value, int) else BYTES, value)
 
 
 def _fields(message: bytes) -> Iterator[Field]:

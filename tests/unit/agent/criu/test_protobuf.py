@@ -1,6 +1,10 @@
 """Messages of criu's images, read and written without their schema."""
 
+import contextlib
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.criu import protobuf
 from agent.criu.protobuf import Field
@@ -58,3 +62,23 @@ def test_messages_of_an_image():
 def test_an_image_that_is_cut_off(image):
     with pytest.raises(ValueError, match="cut off"):
         protobuf.message(image)
+
+
+def test_messages_in_a_message():
+    fields = protobuf.parse(b"\x12\x03abc\x08\x01\x12\x00")
+    assert [b"abc", b""] == protobuf.embedded(fields, 2)
+    with pytest.raises(ValueError, match="field 1 is a number"):
+        protobuf.embedded(fields, 1)
+
+
+@given(st.lists(st.tuples(st.integers(1, 2**29 - 1), st.integers(0, 2**64 - 1) | st.binary(max_size=300)), max_size=8))
+def test_a_message_is_read_as_it_was_written(values):
+    fields = [field for number, value in values for field in protobuf.replaced([], {number: value})]
+    assert fields == protobuf.parse(protobuf.encode(fields))
+
+
+@given(st.binary(max_size=64))
+def test_any_bytes_are_read_or_refused(message):
+    with contextlib.suppress(ValueError):
+        fields = protobuf.parse(message)
+        assert fields == protobuf.parse(protobuf.encode(fields))

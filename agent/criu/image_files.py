@@ -1,0 +1,20 @@
+"""Reads and replaces single files of an images directory, by its descriptor."""
+
+import os
+import stat
+
+
+def read_image(directory: int, name: str) -> bytes:
+    """Return the content of an image."""
+    with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory), "rb") as file:
+        return file.read()
+
+
+def replace_image(directory: int, name: str, content: bytes) -> None:
+    """Give an image other content, whole: it keeps its mode."""
+    mode = stat.S_IMODE(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+    temporary = f".{name}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with os.fdopen(os.open(temporary, flags, mode, dir_fd=directory), "wb") as file:
+        file.write(content)
+    os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
