@@ -1,5 +1,6 @@
 """Open files of a process, read from /proc/PID/fd and fdinfo."""
 
+import fcntl
 import os
 import re
 import stat
@@ -9,9 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from linux.proc import PROC
-from linux.syscalls import MQUEUE_MAGIC, file_system_magic
+from linux.syscalls import HUGETLBFS_MAGIC, MQUEUE_MAGIC, file_system_magic
 
 INOTIFY: Final = "anon_inode:inotify"
+MEMFD: Final = "/memfd:"
 _FLAGS: Final = re.compile(r"^flags:\s*([0-7]+)$", re.MULTILINE)
 _MOUNT: Final = re.compile(r"^mnt_id:\s*(\d+)$", re.MULTILINE)
 _WATCH: Final = re.compile(r"^inotify .*\bino:([0-9a-f]+) sdev:([0-9a-f]+)", re.MULTILINE)
@@ -34,6 +36,14 @@ class Descriptor:
     """It is a regular file with a name, open for writing at any place: not only at its end, as a log file is."""
     is_own_file: bool = False
     """It is a regular file with a name, open for writing in any way."""
+    is_device: bool = False
+    """It is a character or block device."""
+    protocol: str = ""
+    """Of a socket, as the kernel names it: ``TCP``, ``UNIX-STREAM``, ``AF_VSOCK``."""
+    is_huge: bool = False
+    """It is a file of huge pages without a name (memfd)."""
+    sealed_inode: int = 0
+    """The inode of a memfd that is sealed against writing; 0 for all else."""
     watches: tuple[tuple[int, int], ...] = ()
     """What an inotify descriptor watches: the device of its file system, as stat numbers it, and the inode."""
 
@@ -46,7 +56,8 @@ class Descriptor:
 def descriptors(pid: int, proc: Path = PROC) -> list[Descriptor]:
     """Return the open files of a process; one that is closed meanwhile is left out.
 
-    Of those that are neither paths nor inotify only the link is read: a worker may have ten thousand sockets.
+    Of those that are neither paths nor inotify little more than the link is read: a worker may have ten thousand
+    sockets.
     """
     found, base = [], proc / str(pid)
     with suppress(FileNotFoundError, ProcessLookupError), os.scandir(base / "fd") as entries:
@@ -58,14 +69,19 @@ def descriptors(pid: int, proc: Path = PROC) -> list[Descriptor]:
 
 
 def _descriptor(number: int, target: str, base: Path) -> Descriptor:
+    if target.startswith("socket:"):
+        return Descriptor(number, target, protocol=_protocol(f"{base}/fd/{number}"))
     if target != INOTIFY and not target.startswith("/"):
         return Descriptor(number, target)
     link, info = base / "fd" / str(number), base / "fdinfo" / str(number)
     if target == INOTIFY:
         watches = {(_as_stat(int(device, 16)), int(inode, 16)) for inode, device in _WATCH.findall(info.read_text())}
         return Descriptor(number, target, watches=tuple(sorted(watches)))
-    if target.count("/") == 1 and file_system_magic(str(link)) == MQUEUE_MAGIC:
+    magic = file_system_magic(str(link)) if target.count("/") == 1 else 0
+    if magic == MQUEUE_MAGIC:
         return Descriptor(number, target, is_message_queue=True)
+    if target.startswith(MEMFD):
+        return Descriptor(number, target, is_huge=magic == HUGETLBFS_MAGIC, sealed_inode=_sealed(link))
     found, text = link.stat(), info.read_text()
     match, mount = _FLAGS.search(text), _MOUNT.search(text)
     flags = int(match[1], 8) if match else 0
@@ -76,7 +92,22 @@ def _descriptor(number: int, target: str, base: Path) -> Descriptor:
         mount=int(mount[1]) if mount else 0,
         is_writable_file=_writes(flags) and is_named_file,
         is_own_file=flags & os.O_ACCMODE != os.O_RDONLY and is_named_file,
+        is_device=stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode),
     )
+
+
+def _protocol(link: str) -> str:
+    """Return the name of a socket's protocol; empty from a kernel that does not say."""
+    with suppress(OSError):
+        return os.getxattr(link, "system.sockprotoname").rstrip(b"\0").decode("ascii", "replace")
+    return ""
+
+
+def _sealed(link: Path) -> int:
+    """Return the inode of a memfd if it is sealed against writing, else 0."""
+    with link.open("rb", buffering=0) as file:
+        seals = fcntl.fcntl(file, fcntl.F_GET_SEALS)
+        return os.fstat(file.fileno()).st_ino if seals & fcntl.F_SEAL_WRITE else 0
 
 
 def _writes(flags: int) -> bool:

@@ -29,6 +29,7 @@ BENEATH: Final = 0x08
 IN_ROOT: Final = 0x10
 
 MQUEUE_MAGIC: Final = 0x19800202
+HUGETLBFS_MAGIC: Final = 0x958458F6
 _STATFS_WORDS: Final = 32
 """More than ``struct statfs`` has on any architecture; its first is the type."""
 

@@ -1,4 +1,4 @@
-"""What is done in the network namespace of a container, from outside of it."""
+"""What is done in the namespaces of a container, mostly its network, from outside of it."""
 
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -32,13 +32,22 @@ def in_network(init_pid: int, act: Callable[[], T], proc: Path = PROC) -> T:
     Raises:
         OSError: the container has ended.
     """
+    return in_namespace("net", init_pid, act, proc)
+
+
+def in_namespace(kind: str, init_pid: int, act: Callable[[], T], proc: Path = PROC) -> T:
+    """Act in one of a container's namespaces, by its name in /proc/PID/ns.
+
+    Raises:
+        OSError: the container has ended.
+    """
 
     def enter_and_act() -> T:
-        with (proc / str(init_pid) / "ns/net").open() as network:
-            syscalls.setns(network.fileno())
+        with (proc / str(init_pid) / "ns" / kind).open() as namespace:
+            syscalls.setns(namespace.fileno())
         return act()
 
-    with ThreadPoolExecutor(1, thread_name_prefix="network") as thread:  # it stays there, so it is used once
+    with ThreadPoolExecutor(1, thread_name_prefix=kind) as thread:  # it stays there, so it is used once
         return thread.submit(enter_and_act).result()
 
 

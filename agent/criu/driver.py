@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from agent.criu.images import mend_timers
+from agent.criu.images import forget_parent, mend_timers
 from agent.criu.nsenter import EXIT_ENTER, EXIT_FILES
 from agent.criu.runner import CriuCommand, NamespaceRun, RunResult, run_in_namespaces
 from agent.errors import ContainerError, CriuError
@@ -167,6 +167,7 @@ class EnteringCriu:
             if result.code != 0:
                 raise CriuError(AgentReason.DUMP_FAILED, why(result, run.read(_DUMP_LOG)))
         mend_timers(request.images)
+        forget_parent(request.images, request.worker_pid)
 
     def restore(self, request: CriuRestore) -> Mapping[str, float]:
         """See ``Criu``."""

@@ -22,6 +22,9 @@ _TASK: Final = 3
 """The field of a core image that describes a process; images of other threads have none."""
 _TASK_STATE: Final = 1
 _STOPPED: Final = 3
+_THREAD: Final = 5
+"""The field of a core image that describes the thread."""
+_DEATH_SIGNAL: Final = 8
 _ABSOLUTE: Final = 1
 _CANCEL_ON_SET: Final = 2
 _CORE: Final = re.compile(r"core-([0-9]{1,10})\.img")
@@ -67,6 +70,29 @@ def mended_timer(timer: bytes) -> bytes:
         else:
             flags &= ~_ABSOLUTE
     return protobuf.encode(protobuf.replaced(now, {FLAGS: flags, SECONDS: left[0], NANOSECONDS: left[1]}))
+
+
+def forget_parent(directory: int, root: int) -> None:
+    """Take the parent-death signal from the root of the tree.
+
+    Its parent is standby, with which the container ends. While it is restored its parent is criu, which ends: the root
+    would be sent the signal before it runs.
+
+    Raises:
+        CriuError: the image cannot be read.
+    """
+    name = f"core-{root}.img"
+    found = read_image(directory, name)
+    try:
+        first, end = protobuf.message(found)
+        fields = protobuf.parse(first)
+        threads = protobuf.embedded(fields, _THREAD)
+    except ValueError as error:
+        raise _unreadable(name, error) from error
+    if threads and protobuf.number(own := protobuf.parse(threads[-1]), _DEATH_SIGNAL):
+        kept = protobuf.encode([field for field in own if field.number != _DEATH_SIGNAL])
+        mended = protobuf.framed(protobuf.encode(protobuf.replaced(fields, {_THREAD: kept})))
+        replace_image(directory, name, found[: protobuf.MAGIC] + mended + found[end:])
 
 
 def stopped_processes(directory: int) -> list[int]:

@@ -9,9 +9,15 @@ from typing import Final, NamedTuple
 
 from agent.container.volumes import is_empty_dir
 from agent.errors import RefusedError
-from agent.preflight.facts import Process, Tree
+from agent.preflight.facts import Tree
+from agent.preflight.unsupported import (
+    named,
+    sysv_objects,
+    unsupported_descriptors,
+    unsupported_memory,
+    unsupported_sockets,
+)
 from contract.api.states import AgentReason
-from linux.descriptors import Descriptor
 from linux.proc import Mount, mount_of
 
 _IO_URING: Final = "anon_inode:[io_uring]"
@@ -54,26 +60,22 @@ _SHOWN: Final = 4
 """Findings beside the first: a message is a line of ``kubectl describe``."""
 
 
-def _named(process: Process, descriptor: Descriptor) -> str:
-    return f"descriptor {descriptor.number} of {process}"
-
-
 def _io_uring(tree: Tree) -> Iterator[str]:
     for process, descriptor in tree.open_files():
         if descriptor.target == _IO_URING:
-            yield f"{_named(process, descriptor)} is an io_uring"
+            yield f"{named(process, descriptor)} is an io_uring"
 
 
 def _message_queue(tree: Tree) -> Iterator[str]:
     for process, descriptor in tree.open_files():
         if descriptor.is_message_queue:
-            yield f"{_named(process, descriptor)} is the POSIX message queue {descriptor.target}"
+            yield f"{named(process, descriptor)} is the POSIX message queue {descriptor.target}"
 
 
 def _pseudo_terminal(tree: Tree) -> Iterator[str]:
     for process, descriptor in tree.open_files():
         if descriptor.target == _OWN_TERMINAL:
-            yield f"{_named(process, descriptor)} is {_OWN_TERMINAL}, of a terminal that the worker made"
+            yield f"{named(process, descriptor)} is {_OWN_TERMINAL}, of a terminal that the worker made"
 
 
 def _nested_namespaces(tree: Tree) -> Iterator[str]:
@@ -93,7 +95,7 @@ def _inotify_overlay(tree: Tree) -> Iterator[str]:
     devices = {mount.device for mount in tree.mounts if mount.fstype == "overlay"}
     for process, descriptor in tree.open_files():
         if any(device in devices and inode not in tree.findable for device, inode in descriptor.watches):
-            yield f"{_named(process, descriptor)} watches files of the image by inotify"
+            yield f"{named(process, descriptor)} watches files of the image by inotify"
 
 
 def _volume_written(tree: Tree) -> Iterator[str]:
@@ -102,7 +104,7 @@ def _volume_written(tree: Tree) -> Iterator[str]:
     for process, descriptor in tree.open_files():
         mount = outlive.get(descriptor.mount)
         if descriptor.is_writable_file and mount is not None:
-            what = f"{_named(process, descriptor)} is open for writing on the volume at {mount.point}"
+            what = f"{named(process, descriptor)} is open for writing on the volume at {mount.point}"
             yield f"{what}: {descriptor.target}"
     for process in tree.processes:
         for path in process.shared_writes:
@@ -127,7 +129,7 @@ def _address_bound(tree: Tree) -> Iterator[str]:
     for process, descriptor in tree.open_files():
         socket = fixed.get(descriptor.socket or 0)
         if socket is not None:
-            what = f"{_named(process, descriptor)} is bound to {socket.protocol} address {socket.address}"
+            what = f"{named(process, descriptor)} is bound to {socket.protocol} address {socket.address}"
             yield f"{what}, port {socket.port}"
 
 
@@ -143,13 +145,17 @@ def _unix_peer_outside(tree: Tree) -> Iterator[str]:
         if peer and peer not in own:
             name = (there[peer].name if peer in there else "") or socket.name
             what = f"Unix socket {name}" if name else "a Unix socket without a name"
-            yield f"{_named(process, descriptor)} is connected to a process outside of the worker by {what}"
+            yield f"{named(process, descriptor)} is connected to a process outside of the worker by {what}"
 
 
 CHECKS: Final[tuple[tuple[AgentReason, Callable[[Tree], Iterator[str]]], ...]] = (
     (AgentReason.IO_URING, _io_uring),
     (AgentReason.MESSAGE_QUEUE, _message_queue),
     (AgentReason.PSEUDO_TERMINAL, _pseudo_terminal),
+    (AgentReason.UNSUPPORTED_DESCRIPTOR, unsupported_descriptors),
+    (AgentReason.UNSUPPORTED_SOCKET, unsupported_sockets),
+    (AgentReason.UNSUPPORTED_MEMORY, unsupported_memory),
+    (AgentReason.SYSV_IPC, sysv_objects),
     (AgentReason.NESTED_NAMESPACES, _nested_namespaces),
     (AgentReason.INOTIFY_OVERLAY, _inotify_overlay),
     (AgentReason.VOLUME_WRITTEN, _volume_written),

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Final
 
 from agent.container.inspection import open_in_container
-from agent.container.network import in_network
+from agent.container.network import in_namespace, in_network
 from linux.descriptors import Descriptor, descriptors
 from linux.filetree import walk
 from linux.proc import PROC, Mount, is_alive, mounts, status
 from linux.sockets import Address, BoundSocket, bound_sockets
+from linux.sysvipc import sysv_objects
 from linux.unix_diag import UnixSocket, unix_sockets
 
 NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "user", "uts")
 _SHARED_WRITE: Final = re.compile(r"^\S+ \Sw\Ss \S+ \S+ \d+ +(/.*)$", re.MULTILINE)
+_MEMFD: Final = re.compile(r"^\S+ \S+ \S+ \S+ (\d+) +/memfd:", re.MULTILINE)
+_SECRETMEM: Final = "/secretmem (deleted)"
 IRMAP: Final = ("/", "/etc", "/var/spool", "/lib/udev")
 """Folders in which criu looks for what an inotify descriptor watches, if the file system cannot say (``irmap.c``); the
 first without what is in it."""
@@ -36,6 +39,12 @@ class Process:
     """A live child is in another pid namespace, and so not in the tree."""
     shared_writes: tuple[str, ...] = ()
     """Files that are mapped shared and writable, with or without a descriptor."""
+    program: str = ""
+    """What it runs, as /proc/PID/exe names it."""
+    mapped_memfds: frozenset[int] = frozenset()
+    """Inodes."""
+    has_secret_memory: bool = False
+    """memfd_secret."""
 
     def __str__(self) -> str:
         return f"process {self.pid} ({self.name})"
@@ -60,6 +69,8 @@ class Tree:
     """Of the pod, that a restore replaces by those of its own pod."""
     unix_sockets: tuple[UnixSocket, ...] = ()
     """Of the pod: those of other containers too."""
+    sysv_objects: tuple[str, ...] = ()
+    """System V shared memory, semaphores and message queues of the pod."""
 
     def written(self) -> frozenset[str]:
         """Return the paths of files that are open or mapped for writing."""
@@ -108,6 +119,7 @@ def read_tree(
         mounts=tuple(mounts(init_pid, proc)),
         sockets=tuple(bound_sockets(init_pid, proc)),
         unix_sockets=in_network(init_pid, lambda: tuple(unix_sockets()), proc),
+        sysv_objects=in_namespace("ipc", init_pid, lambda: tuple(sysv_objects()), proc),
         empty_dirs=frozenset(empty_dirs),
         writable_mounts=frozenset(writable_mounts),
         own_addresses=frozenset(own_addresses),
@@ -116,14 +128,17 @@ def read_tree(
 
 def _process(pid: int, proc: Path) -> Process:
     base = proc / str(pid)
-    namespaces = _namespaces(base)
+    namespaces, maps = _namespaces(base), (base / "maps").read_text(errors="surrogateescape")
     return Process(
         pid=status(pid, proc).inner_pid,
         name=(base / "comm").read_text().rstrip("\n"),
         namespaces=namespaces,
         descriptors=tuple(descriptors(pid, proc)),
         has_strangers=any(_is_elsewhere(child, namespaces["pid"], proc) for child in _children(base)),
-        shared_writes=tuple(sorted(set(_SHARED_WRITE.findall((base / "maps").read_text(errors="surrogateescape"))))),
+        shared_writes=tuple(sorted(set(_SHARED_WRITE.findall(maps)))),
+        program=str((base / "exe").readlink()),
+        mapped_memfds=frozenset(int(inode) for inode in _MEMFD.findall(maps)),
+        has_secret_memory=_SECRETMEM in maps,
     )
 
 

@@ -255,6 +255,10 @@ class AgentReason(StrEnum):
     IO_URING = "io-uring"
     MESSAGE_QUEUE = "message-queue"
     PSEUDO_TERMINAL = "pseudo-terminal"
+    UNSUPPORTED_DESCRIPTOR = "unsupported-descriptor"
+    UNSUPPORTED_SOCKET = "unsupported-socket"
+    UNSUPPORTED_MEMORY = "unsupported-memory"
+    SYSV_IPC = "sysv-ipc"
     NESTED_NAMESPACES = "nested-namespaces"
     INOTIFY_OVERLAY = "inotify-overlay"
     VOLUME_WRITTEN = "volume-written"
@@ -313,6 +317,10 @@ LASTING: Final = frozenset(
         AgentReason.IO_URING,
         AgentReason.MESSAGE_QUEUE,
         AgentReason.PSEUDO_TERMINAL,
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+        AgentReason.UNSUPPORTED_SOCKET,
+        AgentReason.UNSUPPORTED_MEMORY,
+        AgentReason.SYSV_IPC,
         AgentReason.NESTED_NAMESPACES,
         AgentReason.INOTIFY_OVERLAY,
         AgentReason.VOLUME_WRITTEN,

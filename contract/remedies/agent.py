@@ -149,6 +149,39 @@ AGENT_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+        "The worker has a descriptor open of a kind that CRIU does not know.",
+        "Close it before the snapshot and open it after it.",
+        "Performance counters, eBPF, userfaultfd, Landlock rule sets, KVM, a memfd of huge pages, and devices other "
+        "than those of GPUs, terminals and the plain ones such as /dev/null. Nothing was touched; the capture is not "
+        "tried again by itself.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.UNSUPPORTED_SOCKET,
+        "The worker has a socket of a protocol that CRIU does not know.",
+        "Close it before the snapshot and open it after it; Go programs that use MPTCP take `GODEBUG=multipathtcp=0`.",
+        "Known are TCP, UDP, raw, Unix, netlink and packet sockets; not MPTCP, vsock, SCTP and others. Nothing was "
+        "touched; the capture is not tried again by itself.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.UNSUPPORTED_MEMORY,
+        "The worker has memory that CRIU cannot restore.",
+        "Do without it until the snapshot is taken.",
+        "Secret memory (memfd_secret), a program that runs from a memfd, and a memfd that is mapped and sealed against "
+        "writing. Nothing was touched; the capture is not tried again by itself.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.SYSV_IPC,
+        "There is System V shared memory, a semaphore or a message queue in the pod.",
+        "Use POSIX shared memory and semaphores (`multiprocessing` does), or make them after the snapshot.",
+        "They belong to the pod's IPC namespace and not to a process: the restored worker would not find them. Nothing "
+        "was touched; the capture is not tried again by itself.",
+    ),
+    Reason(
+        _SECTION,
         AgentReason.NESTED_NAMESPACES,
         "A process of the worker has namespaces of its own, which CRIU cannot capture.",
         "Start sandboxes and rootless containers after the snapshot, or switch the worker's own sandbox off.",

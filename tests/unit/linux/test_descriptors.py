@@ -1,8 +1,10 @@
 """What the kernel says of this process's own open files."""
 
+import fcntl
 import os
 import socket
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -88,3 +90,33 @@ def test_a_bound_socket(family, kind, address, protocol):
         inode, port = os.fstat(made.fileno()).st_ino, made.getsockname()[1]
         (found,) = [each for each in bound_sockets(os.getpid()) if each.inode == inode]
     assert (protocol, address, port, True) == (found.protocol, str(found.address), found.port, found.is_anywhere)
+
+
+@pytest.mark.parametrize(
+    ("seals", "sealed"),
+    [
+        pytest.param(fcntl.F_SEAL_WRITE, True, id="against-writing"),
+        pytest.param(fcntl.F_SEAL_SHRINK, False, id="against-shrinking"),
+    ],
+)
+def test_a_sealed_memfd(seals, sealed):
+    number = os.memfd_create("x", os.MFD_ALLOW_SEALING)
+    try:
+        fcntl.fcntl(number, fcntl.F_ADD_SEALS, seals)
+        assert (os.fstat(number).st_ino if sealed else 0) == of(number).sealed_inode
+    finally:
+        os.close(number)
+
+
+@pytest.mark.parametrize(
+    ("family", "protocol"),
+    [pytest.param(socket.AF_INET, "TCP", id="tcp"), pytest.param(socket.AF_UNIX, "UNIX", id="unix")],
+)
+def test_the_protocol_of_a_socket(family, protocol):
+    with socket.socket(family) as found:
+        assert of(found.fileno()).protocol.startswith(protocol)
+
+
+def test_a_device():
+    with Path("/dev/null").open() as file:
+        assert of(file.fileno()).is_device

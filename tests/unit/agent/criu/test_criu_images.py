@@ -81,6 +81,24 @@ def test_stopped_processes(directory, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("dumped", "expected"),
+    [
+        pytest.param([(3, 0), (8, 15), (9, b"x")], [(3, 0), (9, b"x")], id="signal"),
+        pytest.param([(3, 0), (9, b"x")], [(3, 0), (9, b"x")], id="none"),
+    ],
+)
+def test_the_root_has_no_parent_to_lose(directory, tmp_path, dumped, expected):
+    def content(thread):
+        return image(encoded([(1, 1), (3, b""), (5, encoded(thread)), (9, b"")]), b"\x08\x02")
+
+    for name in ("core-1001.img", "core-1002.img"):
+        (tmp_path / name).write_bytes(content(dumped))
+    images.forget_parent(directory, 1001)
+    assert content(expected) == (tmp_path / "core-1001.img").read_bytes()
+    assert content(dumped) == (tmp_path / "core-1002.img").read_bytes()
+
+
+@pytest.mark.parametrize(
     "spoiled",
     [
         pytest.param(image(b"\x08"), id="number-without-end"),

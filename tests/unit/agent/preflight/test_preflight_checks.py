@@ -53,6 +53,60 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
     ("reason", "words", "found"),
     [
         pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is a performance counter",
+            tree(process(Descriptor(4, "anon_inode:[perf_event]"))),
+            id="performance-counter",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is an eBPF map, program or link",
+            tree(process(Descriptor(4, "anon_inode:bpf-prog"))),
+            id="ebpf",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is the device /dev/kvm",
+            tree(process(Descriptor(4, "/dev/kvm", is_device=True))),
+            id="device",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is a memfd of huge pages",
+            tree(process(Descriptor(4, "/memfd:x (deleted)", is_huge=True))),
+            id="huge-memfd",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_SOCKET,
+            "descriptor 7 of process 600 (python3) is a socket of protocol AF_VSOCK",
+            tree(process(Descriptor(7, "socket:[9]", protocol="AF_VSOCK"))),
+            id="vsock",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_MEMORY,
+            "process 600 (python3) has secret memory (memfd_secret)",
+            tree(process(has_secret_memory=True)),
+            id="secret-memory",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_MEMORY,
+            "process 600 (python3) runs a program from a memfd",
+            tree(process(program="/memfd:x (deleted)")),
+            id="program-from-a-memfd",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_MEMORY,
+            "descriptor 4 of process 600 (python3) is a memfd that is mapped and sealed against writing",
+            tree(process(Descriptor(4, "/memfd:x (deleted)", sealed_inode=8), mapped_memfds=frozenset({8}))),
+            id="sealed-and-mapped",
+        ),
+        pytest.param(
+            AgentReason.SYSV_IPC,
+            "the pod has System V semaphores 0x1234 (id 0)",
+            tree(sysv_objects=("semaphores 0x1234 (id 0)",)),
+            id="system-v",
+        ),
+        pytest.param(
             AgentReason.IO_URING,
             "descriptor 4 of process 600 (python3) is an io_uring",
             tree(process(Descriptor(4, "anon_inode:[io_uring]"))),
@@ -157,7 +211,6 @@ def test_what_is_in_the_way(reason, words, found):
 @pytest.mark.parametrize(
     "found",
     [
-        pytest.param(tree(process(Descriptor(4, "anon_inode:[eventpoll]"))), id="epoll"),
         pytest.param(
             tree(process(Descriptor(4, "anon_inode:inotify", watches=((DISK, 7),)))), id="inotify-of-a-volume"
         ),
@@ -193,6 +246,13 @@ def test_what_is_in_the_way(reason, words, found):
         pytest.param(tree(process(SOCKET), sockets=(bound("224.0.0.251"),)), id="multicast"),
         pytest.param(tree(process(SOCKET), sockets=(bound("255.255.255.255"),)), id="broadcast"),
         pytest.param(tree(process(Descriptor(4, "/dev/pts/0"))), id="terminal-by-its-name"),
+        pytest.param(tree(process(Descriptor(4, "/dev/pts/0", is_device=True))), id="terminal-device"),
+        pytest.param(tree(process(Descriptor(4, "/dev/urandom", is_device=True))), id="plain-device"),
+        pytest.param(tree(process(Descriptor(4, "/dev/nvidia-uvm", is_device=True))), id="gpu"),
+        pytest.param(tree(process(Descriptor(4, "anon_inode:[eventpoll]"))), id="epoll"),
+        pytest.param(tree(process(Descriptor(7, "socket:[9]", protocol="UNIX-STREAM"))), id="unix-socket"),
+        pytest.param(tree(process(Descriptor(7, "socket:[9]"))), id="socket-of-an-old-kernel"),
+        pytest.param(tree(process(Descriptor(4, "/memfd:x (deleted)", sealed_inode=8))), id="sealed-and-not-mapped"),
         pytest.param(
             tree(process(Descriptor(4, "anon_inode:inotify", watches=((OVERLAY, 7),))), findable=frozenset({7})),
             id="inotify-of-what-criu-finds",

@@ -1,0 +1,74 @@
+"""What criu cannot carry of its own accord: kinds of descriptors, sockets and memory.
+
+Each was tried on a real worker: without the check criu fails after the worker was frozen, or the state is lost without
+a word.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from agent.preflight.facts import Process, Tree
+from linux.descriptors import MEMFD, Descriptor
+
+_ANONYMOUS: Final = "anon_inode:"
+_NO_ANONYMOUS: Final = {
+    "bpf": "an eBPF map, program or link",
+    "landlock": "a Landlock rule set",
+    "perf_event": "a performance counter",
+    "userfaultfd": "a userfaultfd",
+    "kvm": "a virtual machine of KVM",
+}
+"""Beginnings of the names of anonymous inodes, brackets left out."""
+_DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "console")
+_DEVICE_FOLDERS: Final = ("/dev/pts/", "/dev/nvidia", "/dev/dri/")
+"""Terminals, and GPUs: the driver closes its own devices before the dump."""
+_PROTOCOLS: Final = ("TCP", "UDP", "RAW", "UNIX", "NETLINK", "PACKET", "PING")
+"""Beginnings of names as the kernel gives them: TCPv6, UDP-Lite, UNIX-STREAM."""
+
+
+def named(process: Process, descriptor: Descriptor) -> str:
+    """Return how a finding names a descriptor."""
+    return f"descriptor {descriptor.number} of {process}"
+
+
+def unsupported_descriptors(tree: Tree) -> Iterator[str]:
+    """Find descriptors of kinds that criu does not know."""
+    for process, descriptor in tree.open_files():
+        if what := _unsupported(descriptor):
+            yield f"{named(process, descriptor)} is {what}"
+
+
+def _unsupported(descriptor: Descriptor) -> str | None:
+    target = descriptor.target
+    if target.startswith(_ANONYMOUS):
+        kind = target.removeprefix(_ANONYMOUS).strip("[]")
+        return next((words for start, words in _NO_ANONYMOUS.items() if kind.startswith(start)), None)
+    if descriptor.is_huge:
+        return "a memfd of huge pages"
+    is_known = target.removeprefix("/dev/") in _DEVICES or target.startswith(_DEVICE_FOLDERS)
+    return f"the device {target}" if descriptor.is_device and not is_known else None
+
+
+def unsupported_sockets(tree: Tree) -> Iterator[str]:
+    """Find sockets of protocols that criu does not know."""
+    for process, descriptor in tree.open_files():
+        if descriptor.protocol and not descriptor.protocol.startswith(_PROTOCOLS):
+            yield f"{named(process, descriptor)} is a socket of protocol {descriptor.protocol}"
+
+
+def unsupported_memory(tree: Tree) -> Iterator[str]:
+    """Find memory that criu cannot dump, or not restore as it was."""
+    for process in tree.processes:
+        if process.has_secret_memory:
+            yield f"{process} has secret memory (memfd_secret)"
+        if process.program.startswith(MEMFD):
+            yield f"{process} runs a program from a memfd"
+        for descriptor in process.descriptors:
+            if descriptor.sealed_inode and descriptor.sealed_inode in process.mapped_memfds:
+                yield f"{named(process, descriptor)} is a memfd that is mapped and sealed against writing"
+
+
+def sysv_objects(tree: Tree) -> Iterator[str]:
+    """Find System V IPC: it belongs to the pod's IPC namespace, which outlives the worker and is not captured."""
+    for words in tree.sysv_objects:
+        yield f"the pod has System V {words}"

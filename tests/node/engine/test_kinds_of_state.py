@@ -1,0 +1,105 @@
+"""What a process may have, kind by kind: kept and working as before, or refused by name, or known to be lost."""
+
+import os
+
+import pytest
+
+from agent.executor import capture
+from contract.api import control_files
+from contract.api.states import AgentReason
+from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
+from tests.support.kinds import descriptors, processes, sockets
+from tests.support.kinds.others import LOST_WITHOUT_THE_CHECK, REFUSED, RESET
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
+
+WORKER = """
+import array, ctypes, errno, fcntl, mmap, os, resource, select, signal, socket, struct, sys, tempfile, threading, time
+sys.path.insert(0, "/tools")
+import snapshot_sdk
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = libc.shmat.restype = ctypes.c_void_p
+def must(result):
+    if result in (-1, None):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+def status(name):
+    with open("/proc/self/status") as file:
+        return next(line.split()[1] for line in file if line.startswith(name + ":"))
+def in_child(act):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            act()
+        except BaseException as error:
+            print(repr(error), flush=True)
+            os._exit(1)
+        os._exit(0)
+    return pid
+def succeeds(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+{before}
+print("warm", flush=True)
+snapshot_sdk.quiesce()
+{after}
+print("kept", flush=True)
+threading.Event().wait()
+"""
+KEPT = descriptors.KEPT | processes.KEPT | sockets.KEPT
+
+
+def start(node, before: str, after: str, user: int = 0) -> BareContainer:
+    script = WORKER.replace("{before}", before).replace("{after}", after)
+    source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", script)
+    source.says("warm")
+    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    return source
+
+
+@pytest.mark.parametrize(("before", "after"), KEPT.values(), ids=KEPT)
+async def test_it_is_kept(node, before, after, request):
+    name = request.node.callspec.id
+    captured = await node.capture(start(node, before, after), name)
+    assert captured.ok, captured.message
+    target = node.start_as(BareContainer, "--", PYTHON, "-c", "print('cold', flush=True)")
+    target.init()
+    restored = await node.restore(target, name, captured.manifest_digest)
+    assert restored.ok, restored
+    target.says("kept")
+
+
+def started(node, before: str) -> BareContainer:
+    """Start a worker, or skip where this machine has no such thing."""
+    try:
+        return start(node, before, "pass")
+    except AssertionError as error:
+        pytest.skip(f"this machine has none: {str(error)[-200:]}")
+
+
+@pytest.mark.parametrize(("before", "reason"), REFUSED.values(), ids=REFUSED)
+async def test_it_is_refused_and_not_touched(node, before, reason, request):
+    outcome = await node.capture(started(node, before), request.node.callspec.id)
+    assert (False, reason) == (outcome.ok, outcome.reason)
+    assert "dump" not in outcome.seconds
+
+
+@pytest.mark.parametrize(
+    "before", [pytest.param(body, id=name) for name, (body, _) in REFUSED.items() if name not in LOST_WITHOUT_THE_CHECK]
+)
+async def test_criu_would_fail_without_the_check(node, monkeypatch, before, request):
+    """A check that is no longer needed shows here."""
+    monkeypatch.setattr(capture, "findings", lambda _: [])
+    outcome = await node.capture(started(node, before), f"unchecked-{request.node.callspec.id}")
+    assert outcome.reason in (AgentReason.DUMP_FAILED, AgentReason.PROOF_FAILED), outcome
+
+
+@pytest.mark.parametrize(("before", "after"), RESET.values(), ids=RESET)
+async def test_it_is_reset(node, before, after, request):
+    name = f"reset-{request.node.callspec.id}"
+    captured = await node.capture(start(node, before, after), name)
+    assert captured.ok, captured.message
+    target = node.start_as(BareContainer, "--", PYTHON, "-c", "print('cold', flush=True)")
+    target.init()
+    restored = await node.restore(target, name, captured.manifest_digest)
+    assert restored.ok, restored
+    target.says("kept")

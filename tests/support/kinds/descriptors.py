@@ -1,0 +1,217 @@
+"""Open files of all kinds that a restored worker has as before: what makes one, and what shows that it works."""
+
+KEPT = {
+    "pipe": (
+        """
+r, w = os.pipe()
+os.write(w, b'x' * 5000)
+""",
+        """
+assert os.read(r, 9999) == b'x' * 5000
+""",
+    ),
+    "pipe-size": (
+        """
+r, w = os.pipe()
+fcntl.fcntl(w, 1031, 1 << 17)
+""",
+        """
+assert fcntl.fcntl(w, 1032) == 1 << 17
+""",
+    ),
+    "flags-of-descriptors": (
+        """
+r, w = os.pipe()
+os.set_blocking(r, False)
+os.set_inheritable(w, True)
+""",
+        """
+assert not os.get_blocking(r) and os.get_inheritable(w) and not os.get_inheritable(r)
+""",
+    ),
+    "eventfd": (
+        """
+e = os.eventfd(7)
+""",
+        """
+assert os.eventfd_read(e) == 7
+""",
+    ),
+    "epoll": (
+        """
+r, w = os.pipe()
+e = select.epoll()
+e.register(r, select.EPOLLIN)
+""",
+        """
+os.write(w, b'x')
+assert e.poll(5) == [(r, select.EPOLLIN)]
+""",
+    ),
+    "signalfd": (
+        """
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+mask = (ctypes.c_ulong * 16)(1 << (signal.SIGUSR1 - 1))
+s = must(libc.signalfd(-1, mask, 0))
+""",
+        """
+os.kill(os.getpid(), signal.SIGUSR1)
+assert struct.unpack_from('I', os.read(s, 128))[0] == signal.SIGUSR1
+""",
+    ),
+    "fifo": (
+        """
+os.mkfifo('/tmp/fifo')
+f = os.open('/tmp/fifo', os.O_RDWR)
+os.write(f, b'hello')
+""",
+        """
+assert os.read(f, 9) == b'hello'
+""",
+    ),
+    "flock": (
+        """
+f = open('/tmp/locked', 'w')
+fcntl.flock(f, fcntl.LOCK_EX)
+""",
+        """
+try:
+    fcntl.flock(open('/tmp/locked'), fcntl.LOCK_SH | fcntl.LOCK_NB)
+    assert 0
+except BlockingIOError:
+    pass
+""",
+    ),
+    "record-lock": (
+        """
+f = open('/tmp/locked', 'w')
+fcntl.lockf(f, fcntl.LOCK_EX, 10, 5)
+""",
+        """
+def other():
+    try:
+        fcntl.lockf(open('/tmp/locked', 'w'), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 7)
+        os._exit(1)
+    except BlockingIOError:
+        pass
+assert succeeds(in_child(other))
+""",
+    ),
+    "memfd": (
+        """
+m = os.memfd_create('x')
+os.write(m, b'hello')
+v = mmap.mmap(m, 5)
+v[:1] = b'H'
+""",
+        """
+assert v[:] == b'Hello' and os.pread(m, 9, 0) == b'Hello'
+""",
+    ),
+    "memfd-sealed-against-resizing": (
+        """
+m = os.memfd_create('x', os.MFD_ALLOW_SEALING)
+os.write(m, b'hello')
+fcntl.fcntl(m, 1033, 6)
+v = mmap.mmap(m, 5)
+""",
+        """
+assert v[:] == b'hello' and fcntl.fcntl(m, 1034) == 6
+""",
+    ),
+    "memfd-sealed-against-writing": (
+        """
+m = os.memfd_create('x', os.MFD_ALLOW_SEALING)
+os.write(m, b'hello')
+fcntl.fcntl(m, 1033, 0xf)
+""",
+        """
+assert os.pread(m, 9, 0) == b'hello' and fcntl.fcntl(m, 1034) == 0xf
+""",
+    ),
+    "file-without-a-name": (
+        """
+f = os.open('/tmp', os.O_TMPFILE | os.O_RDWR)
+os.write(f, b'hello')
+""",
+        """
+assert os.pread(f, 9, 0) == b'hello'
+""",
+    ),
+    "lease": (
+        """
+f = open('/tmp/leased', 'w')
+fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+""",
+        """
+assert fcntl.fcntl(f, fcntl.F_GETLEASE) == fcntl.F_WRLCK
+""",
+    ),
+    "unlinked-file": (
+        """
+f = open('/tmp/unlinked', 'w+b')
+f.write(b'hello')
+f.flush()
+os.unlink('/tmp/unlinked')
+""",
+        """
+f.seek(0)
+assert f.read() == b'hello' and not os.path.exists('/tmp/unlinked')
+""",
+    ),
+    "file-position-shared-with-a-child": (
+        """
+f = os.open('/tmp/shared', os.O_RDWR | os.O_CREAT)
+os.write(f, b'0123456789')
+os.lseek(f, 4, 0)
+r, w = os.pipe()
+pid = in_child(lambda: (os.read(r, 1), os.lseek(f, 2, 1)))
+""",
+        """
+os.write(w, b'x')
+assert succeeds(pid) and os.lseek(f, 0, 1) == 6
+""",
+    ),
+    "directory-and-path-descriptors": (
+        """
+d = os.open('/tmp', os.O_RDONLY | os.O_DIRECTORY)
+p = os.open('/etc/hostname', os.O_PATH)
+""",
+        """
+assert os.path.isdir('/tmp/') and os.stat(d).st_ino == os.stat('/tmp').st_ino and os.fstat(p)
+""",
+    ),
+    "devices": (
+        """
+n = os.open('/dev/null', os.O_RDWR)
+z = os.open('/dev/zero', os.O_RDONLY)
+u = os.open('/dev/urandom', os.O_RDONLY)
+""",
+        """
+os.write(n, b'x')
+assert os.read(z, 4) == bytes(4) and len(os.read(u, 4)) == 4
+""",
+    ),
+    "proc-files": (
+        """
+p = open('/proc/self/stat')
+p.read()
+q = open('/proc/meminfo')
+""",
+        """
+p.seek(0)
+assert p.read() and q.read()
+""",
+    ),
+    "pidfd": (
+        """
+r, w = os.pipe()
+pid = in_child(lambda: os.read(r, 1))
+p = os.pidfd_open(pid)
+""",
+        """
+os.write(w, b'x')
+assert select.select([p], [], [], 5)[0] and succeeds(pid)
+""",
+    ),
+}

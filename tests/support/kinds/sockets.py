@@ -1,0 +1,108 @@
+"""Sockets that a restored worker has as before: what makes one, and what shows that it works."""
+
+KEPT = {
+    "socketpair": (
+        """
+a, b = socket.socketpair()
+a.send(b'hello')
+""",
+        """
+assert b.recv(9) == b'hello'
+b.send(b'back')
+assert a.recv(9) == b'back'
+""",
+    ),
+    "descriptor-in-flight": (
+        """
+a, b = socket.socketpair()
+r, w = os.pipe()
+os.write(w, b'x')
+socket.send_fds(a, [b'fd'], [r])
+os.close(r)
+""",
+        """
+_, (r, *_), _, _ = socket.recv_fds(b, 9, 4)
+assert os.read(r, 9) == b'x'
+""",
+    ),
+    "unix-listener": (
+        """
+s = socket.socket(socket.AF_UNIX)
+s.bind('/tmp/listener')
+s.listen()
+c = socket.socket(socket.AF_UNIX)
+c.connect('/tmp/listener')
+a, _ = s.accept()
+""",
+        """
+a.send(b'x')
+assert c.recv(9) == b'x'
+d = socket.socket(socket.AF_UNIX)
+d.connect('/tmp/listener')
+s.accept()[0].send(b'y')
+assert d.recv(9) == b'y'
+""",
+    ),
+    "abstract-unix-datagram": (
+        """
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind('\\0mine')
+""",
+        """
+c = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+c.sendto(b'x', '\\0mine')
+assert s.recv(9) == b'x'
+""",
+    ),
+    "udp": (
+        """
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('127.0.0.1', 5353))
+s.settimeout(5)
+""",
+        """
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', 5353))
+assert s.recv(9) == b'x'
+""",
+    ),
+    "reuseport-listeners": (
+        """
+def listener():
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    s.bind(('', 8000))
+    s.listen()
+    return s
+both = [listener(), listener()]
+""",
+        """
+assert all(s.getsockname()[1] == 8000 for s in both)
+c = socket.create_connection(('127.0.0.1', 8000), 5)
+assert select.select(both, [], [], 5)[0]
+""",
+    ),
+    "socket-options": (
+        """
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+s.bind(('', 8000))
+s.listen()
+""",
+        """
+assert s.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+assert s.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+""",
+    ),
+    "netlink": (
+        """
+s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+s.bind((0, 0))
+s.settimeout(5)
+""",
+        """
+s.send(struct.pack('IHHII', 20, 18, 0x301, 1, 0) + bytes(4))
+assert s.recv(65536)
+""",
+    ),
+}
