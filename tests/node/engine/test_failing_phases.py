@@ -30,7 +30,7 @@ def each(phases, but=()):
     return [pytest.param(n, id=p.name) for n, p in enumerate(phases) if p.name not in but]
 
 
-@pytest.mark.parametrize("number", each(CAPTURE, but=("gpu-lock", "gpu-checkpoint", "verdict")))
+@pytest.mark.parametrize("number", each(CAPTURE, but=("canary", "gpu-lock", "gpu-checkpoint", "verdict")))
 async def test_a_capture_that_fails_leaves_nothing_in_storage(node, monkeypatch, number):
     name = f"capture-{number}"
     source = node.start("--capture")
@@ -44,7 +44,7 @@ async def test_a_capture_that_fails_leaves_nothing_in_storage(node, monkeypatch,
     assert [] == list((node.store / name).glob("tmp/*"))
 
 
-@pytest.mark.parametrize("number", each(RESTORE, but=("verdict", "gpu-restore")))
+@pytest.mark.parametrize("number", each(RESTORE, but=("canary", "verdict", "gpu-restore")))
 async def test_a_restore_that_fails_leaves_nothing_in_the_container(node, monkeypatch, number):
     """Standby starts cold only if the verdict says that all is undone, and only if it finds that no process is left.
 

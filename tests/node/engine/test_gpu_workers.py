@@ -117,7 +117,9 @@ async def test_a_limit_that_cannot_hold_the_device_memory(node):
     assert not {phase for phase in outcome.seconds if phase in ("gpu-lock", "dump")}
 
 
-@pytest.mark.parametrize("number", each(CAPTURE, but=("inspect", "files", "publish", "verify", "proof", "verdict")))
+@pytest.mark.parametrize(
+    "number", each(CAPTURE, but=("inspect", "canary", "files", "seal", "verify", "proof", "publish", "verdict"))
+)
 async def test_a_failed_capture_leaves_the_worker_with_its_devices(node, monkeypatch, number):
     """CRIU ends the worker once it has dumped it; whatever fails before that is undone in place."""
     source = ready(node, **gpu())
@@ -138,7 +140,7 @@ async def test_a_failed_capture_leaves_the_worker_with_its_devices(node, monkeyp
     assert [["R", "R"], before] == seen
 
 
-@pytest.mark.parametrize("number", each(RESTORE, but=("verdict",)))
+@pytest.mark.parametrize("number", each(RESTORE, but=("canary", "verdict")))
 async def test_a_restore_that_fails_leaves_nothing(node, monkeypatch, number):
     _, digest = await captured(node, f"gpu-restore-{number}", **gpu())
     target = node.start(devices="nvidia0")
