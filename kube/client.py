@@ -4,6 +4,7 @@ There is no client-side rate limit: the API server has priority and fairness, an
 Nothing is retried here but one refresh of rejected credentials; who calls knows best what a retry means.
 """
 
+import asyncio
 import random
 import socket
 import time
@@ -70,6 +71,8 @@ class Client:
 
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
+        # A TLS connection that was let go is closed in the loop's next turn, which may be its last.
+        await asyncio.sleep(0)
 
     @property
     def namespace(self) -> str:
