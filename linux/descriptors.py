@@ -80,8 +80,6 @@ def _descriptor(number: int, target: str, base: Path) -> Descriptor:
     magic = file_system_magic(str(link)) if target.count("/") == 1 else 0
     if magic == MQUEUE_MAGIC:
         return Descriptor(number, target, is_message_queue=True)
-    if target.startswith(MEMFD):
-        return Descriptor(number, target, is_huge=magic == HUGETLBFS_MAGIC, sealed_inode=_sealed(link))
     found, text = link.stat(), info.read_text()
     match, mount = _FLAGS.search(text), _MOUNT.search(text)
     flags = int(match[1], 8) if match else 0
@@ -93,6 +91,8 @@ def _descriptor(number: int, target: str, base: Path) -> Descriptor:
         is_writable_file=_writes(flags) and is_named_file,
         is_own_file=flags & os.O_ACCMODE != os.O_RDONLY and is_named_file,
         is_device=stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode),
+        is_huge=magic == HUGETLBFS_MAGIC and found.st_nlink == 0,
+        sealed_inode=_sealed(link) if target.startswith(MEMFD) and found.st_nlink == 0 else 0,
     )
 
 
@@ -104,10 +104,24 @@ def _protocol(link: str) -> str:
 
 
 def _sealed(link: Path) -> int:
-    """Return the inode of a memfd if it is sealed against writing, else 0."""
-    with link.open("rb", buffering=0) as file:
-        seals = fcntl.fcntl(file, fcntl.F_GET_SEALS)
-        return os.fstat(file.fileno()).st_ino if seals & fcntl.F_SEAL_WRITE else 0
+    """Return the inode of a memfd if it is sealed against writing, else 0.
+
+    The name says nothing: a worker may call a pipe so, and to open that would wait for a writer.
+    """
+    held = os.open(link, os.O_PATH | os.O_CLOEXEC)
+    try:
+        found = os.fstat(held)
+        if not stat.S_ISREG(found.st_mode):
+            return 0
+        file = os.open(f"/proc/self/fd/{held}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return found.st_ino if fcntl.fcntl(file, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE else 0
+        finally:
+            os.close(file)
+    except OSError:  # a file system without seals
+        return 0
+    finally:
+        os.close(held)
 
 
 def _writes(flags: int) -> bool:

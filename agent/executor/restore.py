@@ -87,7 +87,8 @@ def _open(restore: Restore) -> None:
     restore.resources.callback(store.close)
     restore.artifact = store.open(request.checkpoint_id, request.version, request.manifest_digest)
     restore.resources.callback(restore.artifact.close)
-    restore.lock.allow(environment.allowance(restore.artifact.size))
+    answering = request.canary.canary.seconds if request.canary is not None else 0.0
+    restore.lock.allow(environment.allowance(restore.artifact.size) + answering)
 
 
 def _verify(restore: Restore) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from linux.descriptors import Descriptor, descriptors
+from linux.descriptors import Descriptor, _sealed, descriptors
 from linux.proc import mounts
 from linux.sockets import bound_sockets
 
@@ -120,3 +120,9 @@ def test_the_protocol_of_a_socket(family, protocol):
 def test_a_device():
     with Path("/dev/null").open() as file:
         assert of(file.fileno()).is_device
+
+
+def test_what_is_only_called_a_memfd_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "memfd:pipe")
+    (tmp_path / "memfd:file").touch()
+    assert [0, 0] == [_sealed(tmp_path / name) for name in ("memfd:pipe", "memfd:file")]
