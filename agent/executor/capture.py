@@ -17,9 +17,9 @@ from agent.criu.images import stopped_processes
 from agent.criu.inet_images import bound_ports, settle, used_addresses
 from agent.errors import ContainerError
 from agent.executor.api import CaptureRequest, RestoreRequest
-from agent.executor.capture_files import SavedFiles, WorkerFiles
 from agent.executor.capture_plan import CapturePlan, plan_capture
 from agent.executor.environment import NodeEnvironment
+from agent.executor.files.capture import SavedFiles, WorkerFiles
 from agent.executor.gpu.capture import (
     checkpoint_processes,
     lock_processes,

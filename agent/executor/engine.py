@@ -32,12 +32,12 @@ from agent.executor.api import (
 )
 from agent.executor.capture import CAPTURE, Capture
 from agent.executor.environment import NodeEnvironment
+from agent.executor.files.undo_journal import Journal
 from agent.executor.lock import ContainerLock
 from agent.executor.look import look
 from agent.executor.phases import run_phases, undo_phases
 from agent.executor.restore import RESTORE, Restore
 from agent.executor.timings import Timings
-from agent.executor.undo_journal import Journal
 from artifact import manifest
 from contract.api import control_files, keys
 from contract.api.errors import SnapshotError

@@ -23,6 +23,8 @@ from agent.criu.inet_images import kept_ends
 from agent.errors import ContainerError, CriuError
 from agent.executor.api import ContainerRef, RestoreRequest
 from agent.executor.environment import NodeEnvironment
+from agent.executor.files.undo import end_leftovers, undo_files
+from agent.executor.files.undo_journal import Journal
 from agent.executor.gpu.plan import container_devices, plan_devices, refuse_small_limit
 from agent.executor.gpu.restore import await_freed, bring_back, find_cuda_processes
 from agent.executor.lock import ContainerLock
@@ -31,8 +33,6 @@ from agent.executor.phases import Phase
 from agent.executor.restore_checks import Change, RestorePlan, plan_restore
 from agent.executor.serving import NotServingError, Questions, await_answers, forget_woken, wake
 from agent.executor.store import open_store
-from agent.executor.undo import end_leftovers, undo_files
-from agent.executor.undo_journal import Journal
 from artifact.manifest import DELETED_FILES
 from artifact.read import Artifact, verify
 from contract.api import control_files, keys

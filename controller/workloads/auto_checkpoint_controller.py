@@ -12,7 +12,7 @@ from controller.workloads import pods
 from controller.workloads.auto_checkpoint import automatic_checkpoint, fits
 from controller.workloads.checkpoint_view import CheckpointViews
 from controller.workloads.demand import Demand
-from controller.workloads.gate_policy import CheckpointView
+from controller.workloads.gates.gate_policy import CheckpointView
 from controller.workloads.informers import PodInformers
 from controller.workloads.last_used import last_use
 from controller.workloads.owners import Owners

@@ -6,7 +6,7 @@ Both are a help and no more: a process that is restarted learns them again, or d
 from datetime import datetime
 
 from contract.api.times import parse_time
-from controller.workloads.gate_policy import CheckpointView
+from controller.workloads.gates.gate_policy import CheckpointView
 from kube.api import Object
 from kube.informer import Informer
 from kube.store import Key

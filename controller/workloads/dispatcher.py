@@ -16,7 +16,7 @@ from controller.workloads.admission_recorder import AdmissionRecorder
 from controller.workloads.auto_checkpoint_controller import AutoCheckpointController
 from controller.workloads.checkpoint_view import CheckpointViews
 from controller.workloads.demand import waits_for_node
-from controller.workloads.gate_controller import GateController
+from controller.workloads.gates.gate_controller import GateController
 from controller.workloads.informers import PodInformers
 from controller.workloads.metrics import Metrics
 from controller.workloads.missed_pods import MissedPods

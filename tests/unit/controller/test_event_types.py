@@ -50,9 +50,9 @@ ELSEWHERE = {
     ("controller/graphs/plan.py", NORMAL, "GraphReason.DEPLOYMENT_REMOVED"),
     # The reasons of conditions that turned for the worse.
     ("controller/graphs/status.py", WARNING, "_camel(reason)"),
-    ("controller/workloads/gate_controller.py", WARNING, "GateEvent.KEPT"),
-    ("controller/workloads/gate_controller.py", WARNING, "GateEvent.REFUSED"),
-    ("controller/workloads/gate_controller.py", "'Normal' if ready else 'Warning'", "GateEvent.LIFTED"),
+    ("controller/workloads/gates/gate_controller.py", WARNING, "GateEvent.KEPT"),
+    ("controller/workloads/gates/gate_controller.py", WARNING, "GateEvent.REFUSED"),
+    ("controller/workloads/gates/gate_controller.py", "'Normal' if ready else 'Warning'", "GateEvent.LIFTED"),
     ("controller/workloads/auto_checkpoint_controller.py", NORMAL, "AutomaticCheckpoint"),
     ("controller/workloads/auto_checkpoint_controller.py", WARNING, "CheckpointNotMade"),
     # The admission's codes, in camel case.

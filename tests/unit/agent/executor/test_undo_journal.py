@@ -5,7 +5,7 @@ import os
 import pytest
 
 from agent.container.dated_links import DatedLink
-from agent.executor.undo_journal import Journal
+from agent.executor.files.undo_journal import Journal
 from contract.api import keys
 from linux import filetree
 from tests.unit.linux.test_filetree import entry, tar_of

@@ -13,7 +13,7 @@ from contract.config.values import load_values
 from controller.runtime.manager import ManagerContext
 from controller.workloads import pods
 from controller.workloads.checkpoint_view import CheckpointViews
-from controller.workloads.gate_controller import GateController
+from controller.workloads.gates.gate_controller import GateController
 from controller.workloads.informers import PodInformers
 from controller.workloads.metrics import Metrics
 from kube.errors import AlreadyExistsError, ForbiddenError, ServerUnavailableError

@@ -3,8 +3,8 @@
 import pytest
 
 from contract.api.states import GateEnd
-from controller.workloads.deadlines import LEAST_SECONDS, SHARE, Allowance, allowance
-from controller.workloads.gate_policy import CheckpointView, Hold, Lift, plan
+from controller.workloads.gates.deadlines import LEAST_SECONDS, SHARE, Allowance, allowance
+from controller.workloads.gates.gate_policy import CheckpointView, Hold, Lift, plan
 from tests.support.builders.opted_in import NOW, ago, of_phase, ready, waiting
 
 CRON = {"apiVersion": "batch/v1", "kind": "CronJob", "name": "nightly", "uid": "c", "controller": True}

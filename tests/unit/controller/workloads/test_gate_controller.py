@@ -10,8 +10,8 @@ import pytest
 from contract.api import keys
 from contract.api.states import GateEvent
 from contract.config.values import load_values
-from controller.workloads.gate_controller import SAY_AGAIN_SECONDS, GateController
-from controller.workloads.gate_policy import CheckpointView
+from controller.workloads.gates.gate_controller import SAY_AGAIN_SECONDS, GateController
+from controller.workloads.gates.gate_policy import CheckpointView
 from kube.errors import ForbiddenError, InvalidError, KubeError, ServerUnavailableError
 from tests.support.builders.opted_in import GATE, NOW, pod, ready
 from tests.support.pages import sections

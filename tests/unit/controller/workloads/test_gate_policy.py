@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from contract.api import keys
 from contract.api.states import GateEnd, Phase
 from contract.api.times import parse_time
-from controller.workloads.gate_policy import GRACE, REFUSED_GRACE, CheckpointView, Hold, Lift, plan
+from controller.workloads.gates.gate_policy import GRACE, REFUSED_GRACE, CheckpointView, Hold, Lift, plan
 from tests.support.builders.opted_in import GATE, ID, NOW, ago, deleting, of_phase, pod, ready, waiting
 
 WAIT = 1800

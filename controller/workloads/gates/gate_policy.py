@@ -14,7 +14,7 @@ from contract.api.checkpoint import annotations_of, captured_version, is_given_u
 from contract.api.states import Admission, GateEnd, Phase
 from contract.config.storage import BadIdError
 from controller.workloads import pods
-from controller.workloads.deadlines import Allowance
+from controller.workloads.gates.deadlines import Allowance
 from kube.api import Object
 
 GRACE: Final = 10.0

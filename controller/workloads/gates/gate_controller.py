@@ -11,8 +11,8 @@ from contract.config.storage import storage_from_values
 from controller.runtime.manager import ManagerContext
 from controller.workloads import pods
 from controller.workloads.checkpoint_view import CheckpointViews
-from controller.workloads.deadlines import Deadlines
-from controller.workloads.gate_policy import Hold, Lift, plan, without_claim
+from controller.workloads.gates.deadlines import Deadlines
+from controller.workloads.gates.gate_policy import Hold, Lift, plan, without_claim
 from controller.workloads.informers import PodInformers
 from controller.workloads.metrics import Metrics
 from kube.api import Object, PatchKind

@@ -11,8 +11,8 @@ from agent.container import dated_links
 from agent.criu.runner import NamespaceRun, run_in_namespaces
 from agent.executor.api import ContainerRef
 from agent.executor.environment import NodeEnvironment
+from agent.executor.files.undo_journal import Journal
 from agent.executor.lock import ContainerLock
-from agent.executor.undo_journal import Journal
 from contract.api import control_files
 from linux.cgroup import cgroup_files
 from linux.proc import descendants, namespace_mates

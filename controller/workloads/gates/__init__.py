@@ -1,0 +1,1 @@
+"""Held pods: which of them are let go, when and why."""
