@@ -71,7 +71,7 @@ def _tasks(kube: Client, recorder: Recorder, settings: Settings, values: Values,
     profile = None if seccomp.disabled else SECCOMP / seccomp.profile
     mark = NodeLabel(kube, recorder, settings.node_name, own_pod, engine, profile)
     return {
-        "work": Watch(pods, restores, captures, PreflightController(engine, reporter)).run,
+        "work": Watch(pods, restores, captures, PreflightController(engine, reporter, storage)).run,
         "informer of pods": pods.run,
         "node label": mark.run,
     }

@@ -227,8 +227,11 @@ def add(archive: tarfile.TarFile, directory: int, last: str, name: str, found: o
         attributes = tar_content.attributes_of(_path(directory, last))
         info.pax_headers = {**info.pax_headers, **tar_content.records_of(attributes)}
     if stat.S_ISREG(found.st_mode):
-        fd = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        # Another container of the pod may put something else in its place meanwhile: a pipe would be waited for.
+        fd = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
         try:
+            if not os.path.samestat(os.fstat(fd), found):
+                raise FileTreeError(f"{name} was replaced while it was read")
             tar_content.add_regular(archive, fd, info)
         finally:
             os.close(fd)

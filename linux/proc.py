@@ -89,7 +89,7 @@ def status(pid: int, proc: Path = PROC) -> Status:
     Raises:
         FileNotFoundError, ProcessLookupError: it has ended.
     """
-    return parse_status((proc / str(pid) / "status").read_text())
+    return parse_status((proc / str(pid) / "status").read_text(encoding="utf-8", errors="replace"))
 
 
 def parse_status(text: str) -> Status:
@@ -113,7 +113,8 @@ def parse_status(text: str) -> Status:
 def is_alive(pid: int, proc: Path = PROC) -> bool:
     """Say whether a process, or a thread by its id, is there and runs or may run: a zombie may not."""
     with suppress(OSError):
-        return (proc / str(pid) / "stat").read_text().rpartition(") ")[2][0] not in "ZX"
+        text = (proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+        return text.rpartition(") ")[2][0] not in "ZX"
     return False
 
 

@@ -93,8 +93,8 @@ def _selected(body: bytes, pointers: Sequence[str]) -> bytes:
     try:
         document: Any = json.loads(body)
         found = [resolve_pointer(document, pointer) for pointer in pointers]
-    except (ValueError, RecursionError) as error:
-        raise NoAnswerError(f"its answer is no JSON: {error}") from error
+        return json.dumps(found, sort_keys=True).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise NoAnswerError(f"its answer cannot be read as JSON: {error}") from error
     except JsonPointerException as error:
         raise NoAnswerError(f"its answer lacks what select names: {error}") from error
-    return json.dumps(found, sort_keys=True).encode()

@@ -13,15 +13,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from blake3 import blake3
+
 from agent.container.inspection import open_in_container
 from agent.errors import RefusedError
-from artifact.digest import sum_of
 from artifact.manifest import HeldFile
 from contract.api.states import AgentReason
 from linux import syscalls
 from linux.proc import Mount, mount_of
 
 CURRENT: Final = "..data"
+LARGEST: Final = 4 << 30
+"""Bytes of one file that is compared: 4 GiB take some seconds, at a capture and at each restore."""
+BLOCK: Final = 1 << 20
 _FOLDER: Final = re.compile(r"\.\.[0-9]{4}(_[0-9]{2}){5}\.[0-9]+")
 _BENEATH: Final = syscalls.BENEATH | syscalls.NO_SYMLINKS | syscalls.NO_MAGICLINKS | syscalls.NO_XDEV
 
@@ -95,9 +99,26 @@ def _read(root: int, point: str, name: str, recorded: str) -> HeldFile | None:
     finally:
         os.close(place)
     try:
-        return HeldFile(point=point, name=recorded, size=found.st_size, blake3=sum_of(file))
+        content = _sum(file, found.st_size, f"{point}/{name}")
+        return HeldFile(point=point, name=recorded, size=found.st_size, blake3=content)
     finally:
         os.close(file)
+
+
+def _sum(file: int, size: int, shown: str) -> str:
+    """Return the blake3 of a file that its worker, or another container, may change or cut off meanwhile.
+
+    Raises:
+        RefusedError: it is larger than anything that is read like this.
+    """
+    if size > LARGEST:
+        words = f"{shown} is open and has {size >> 20} MiB; more than {LARGEST >> 20} MiB is not compared"
+        raise RefusedError(AgentReason.VOLUME_TOO_LARGE, words)
+    found, at = blake3(), 0
+    while at < size and (block := os.pread(file, min(BLOCK, size - at), at)):
+        found.update(block)
+        at += len(block)
+    return found.hexdigest()
 
 
 def check(init_pid: int, held: Iterable[HeldFile], proc: Path) -> list[tuple[str, str]]:

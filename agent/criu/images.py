@@ -62,7 +62,7 @@ def mended_timer(timer: bytes) -> bytes:
     left = _number(now, SECONDS), _number(now, NANOSECONDS)
     period = _number(now, PERIOD_SECONDS), _number(now, PERIOD_NANOSECONDS)
     flags = _number(now, FLAGS)
-    if left == (0, 0):
+    if left == (0, 0) and _number(now, TICKS):  # without expiries it was switched off, and keeps its period
         left = period
     if flags & _ABSOLUTE and left != (0, 0):
         if flags & _CANCEL_ON_SET:

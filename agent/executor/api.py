@@ -90,6 +90,8 @@ class LookRequest:
 
     place: ContainerRef
     writable_mounts: tuple[str, ...] = ()
+    through_pod: bool = False
+    """podMount: sockets on the pod's own address cannot follow to another."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Final
 from agent.container import network
 from agent.container.canary import NoAnswerError, ask, wrong
 from agent.container.inspection import Inspection, Worker, find_worker, inspect, node_info
-from agent.criu.connections import CONNECTED, Address, End, Fate, peers
+from agent.criu.connections import CONNECTED, SEQUENCE, Address, End, Fate, peers
 from agent.criu.driver import CriuDump
 from agent.criu.images import stopped_processes
 from agent.criu.inet_images import bound_ports, settle, used_addresses
@@ -206,7 +206,7 @@ def _connections(capture: Capture) -> Connections:
 
 def _severed(end: End) -> network.Severed:
     stream = end.stream
-    return network.Severed(end.local, end.remote, stream.written - stream.unsent, stream.received)
+    return network.Severed(end.local, end.remote, (stream.written - stream.unsent) % SEQUENCE, stream.received)
 
 
 def _save_files(capture: Capture) -> None:

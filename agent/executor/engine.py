@@ -77,6 +77,8 @@ class NodeEngine:
             shutil.rmtree(left, ignore_errors=True)
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="engine")
         self._claims = ThreadPoolExecutor(CLAIMS_AT_ONCE, thread_name_prefix="claim")
+        # Every user who may annotate a pod may ask, so these wait for one another and for nothing else.
+        self._looks = ThreadPoolExecutor(1, thread_name_prefix="look")
         self._looking = 0
 
     async def capture(self, request: CaptureRequest) -> ExecutionResult:
@@ -97,7 +99,7 @@ class NodeEngine:
 
     async def look(self, request: LookRequest) -> LookResult:
         """See ``api.Engine``."""
-        return await asyncio.get_running_loop().run_in_executor(self._claims, self._look, request)
+        return await asyncio.get_running_loop().run_in_executor(self._looks, self._look, request)
 
     async def check(self) -> tuple[str, ...]:
         """See ``api.Engine``."""
@@ -258,8 +260,8 @@ class NodeEngine:
     def _look(self, request: LookRequest) -> LookResult:
         try:
             return look(request, self._environment)
-        except (SnapshotError, OSError) as error:
-            return LookResult(error=str(error))
+        except Exception as error:  # noqa: BLE001 - the answer says so
+            return LookResult(error=_explain(error)[1])
 
     def _has_record(self, init_pid: int) -> bool:
         """Say whether the image itself records its command line for standby, as placeholders do."""

@@ -10,6 +10,7 @@ from agent.executor.environment import NodeEnvironment
 from agent.preflight.checks import findings
 from agent.preflight.facts import read_tree
 from contract.api.states import AgentReason
+from linux.addresses import sole_addresses
 from linux.proc import descendants, namespace_mates
 
 
@@ -35,6 +36,7 @@ def look(request: LookRequest, environment: NodeEnvironment) -> LookResult:
         pids,
         empty_dirs=place.empty_dirs,
         writable_mounts=request.writable_mounts,
+        own_addresses=() if request.through_pod else sole_addresses(found.init_pid, proc).values(),
         proc=proc,
     )
     in_the_way = [(AgentReason.TERMINAL, words) for words in terminals(inspect(found.init_pid, proc))]

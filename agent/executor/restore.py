@@ -252,6 +252,8 @@ def to_wake(restore: Restore) -> list[int]:
 
 def _ask_canary(restore: Restore) -> None:
     """Have the worker answer its owner's question before it serves other clients."""
+    # From here on the worker may write: a cold start in place would find what it left.
+    restore.lock.control.write(control_files.DIRTY, "")
     wake(to_wake(restore), restore.lock.control, context(restore.request))
     questions = Questions(canary=restore.request.canary, answer=restore.artifact.manifest.canary)
     try:
@@ -261,8 +263,10 @@ def _ask_canary(restore: Restore) -> None:
 
 
 def _forget_canary(restore: Restore) -> bool:
+    """Forget that the worker was awake; what it did cannot be taken back, so kubelet starts its container again."""
+    was_awake = restore.lock.control.has(control_files.RESTORE_COMPLETE)
     forget_woken(restore.lock.control)
-    return True
+    return not was_awake
 
 
 def _hand_over(restore: Restore) -> None:

@@ -6,20 +6,22 @@ from agent.pods.inflight import InFlight
 from agent.pods.report import Reporter
 from contract.api import keys
 from contract.api.checkpoint import annotations_of
+from contract.config.storage import Storage
 from kube.api import Object
 
 
 class PreflightController:
     """Answers for the pods that it is shown; nothing of them is touched but the annotation with the answer."""
 
-    def __init__(self, engine: Engine, reporter: Reporter) -> None:
+    def __init__(self, engine: Engine, reporter: Reporter, storage: Storage) -> None:
         self._engine = engine
+        self._storage = storage
         self._reporter = reporter
         self.in_flight = InFlight()
 
     def see(self, pod: Object) -> None:
         """Look at a pod that is new or has changed."""
-        request = selection.look(pod)
+        request = selection.look(pod, self._storage)
         if request is not None:
             asked = annotations_of(pod)[keys.ANN_PREFLIGHT]
             key = (pod["metadata"]["uid"], asked)

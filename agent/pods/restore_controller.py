@@ -16,6 +16,7 @@ from agent.pods import selection
 from agent.pods.inflight import InFlight
 from agent.pods.report import Reporter
 from agent.pods.selection import Rejection, Wait
+from contract.api.states import AgentReason
 from contract.config.storage import Storage
 from kube.api import KubeClient, Object
 from kube.errors import NotFoundError
@@ -49,6 +50,8 @@ class _Known:
     """Ids of its containers that were dealt with, oldest first."""
     announced: bool = False
     """That it is to be restored, or why it is not to be."""
+    failed_canary: bool = False
+    """A restore answered wrongly, whether the pod shows it already or not."""
     reported_running: str = ""
     """Id of the container whose restore was reported as running."""
 
@@ -117,12 +120,15 @@ class RestoreController:
     async def _restore(self, known: _Known, container: str) -> None:
         """Make one request, and report how it ended."""
         request = selection.restore(known.pod, container, await self._checkpoint(known.pod), self._storage)
+        if known.failed_canary and isinstance(request, RestoreRequest):
+            request = RejectRequest(request.place, AgentReason.CANARY_FAILED, selection.AFTER_CANARY)
         if not known.announced:
             known.announced = True
             self._announce(known.pod, request)
         outcome = await self._insist(known, request)
         if outcome.retry:
             return
+        known.failed_canary = known.failed_canary or outcome.reason == AgentReason.CANARY_FAILED
         if found := outcome.container_id or await self._id(known, container):
             known.handled = [*known.handled, found][-MAX_HANDLED:]
             await self._reporter.restored(known.pod, container, found, outcome)

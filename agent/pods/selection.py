@@ -20,6 +20,7 @@ from agent.executor.api import (
 from contract.api import checkpoint as ckpt
 from contract.api import keys
 from contract.api.preflight import read_preflight, requested_container
+from contract.api.reports import read_report
 from contract.api.states import AgentReason, CaptureStatus, GateEnd, Phase, ReadySignal, RestoreStatus
 from contract.config.storage import BadIdError, Storage, check_id
 from contract.pods.canary import CanaryCall, CanaryError, canary_call
@@ -30,6 +31,7 @@ KUBELET_PODS: Final = PurePosixPath("/var/lib/kubelet/pods")
 """Where kubelet keeps the volumes of pods, on the node and in the agent alike."""
 IMAGE_ENTRYPOINT: Final = "--image-entrypoint"
 """Standby's word for: what the image runs."""
+AFTER_CANARY: Final = "the worker that was restored in this pod before did not answer its canary"
 _FINAL: Final = frozenset({RestoreStatus.COMPLETED, RestoreStatus.FAILED})
 _LIVE_PHASES: Final = frozenset({"Pending", "Running", ""})
 
@@ -149,6 +151,7 @@ def restore(pod: Object, container: str, checkpoint: Object | None, storage: Sto
         digest = _digest(pod, checkpoint, checkpoint_id, version)
         base_path = _base_path(pod, storage)
         canary = _canary(pod, container)
+        _refuse_after_canary(pod, container)
     except _Refused as refused:
         return RejectRequest(place, refused.refusal.reason, _since_the_gate(pod) + refused.refusal.message)
     return RestoreRequest(place, checkpoint_id, version, base_path, storage.in_pod, digest, canary)
@@ -204,6 +207,13 @@ def capture(pod: Object, job: Object, ready_for: float, storage: Storage) -> Cap
     )
 
 
+def _refuse_after_canary(pod: Object, container: str) -> None:
+    """Refuse a second restore in a pod: its container was started again because the first one answered wrongly."""
+    report = read_report(ckpt.annotations_of(pod).get(keys.ANN_RESTORE_REPORT, ""))
+    if report is not None and (report.container, report.reason) == (container, AgentReason.CANARY_FAILED):
+        raise _Refused(AgentReason.CANARY_FAILED, AFTER_CANARY)
+
+
 def _canary(pod: Object, container: str) -> CanaryCall | None:
     try:
         return canary_call(pod, container)
@@ -229,7 +239,7 @@ def provide_image_config(pod: Object) -> ImageConfigRequest | None:
     return ImageConfigRequest(_place(pod, target, running_id(pod, target)), str(status["imageID"]))
 
 
-def look(pod: Object) -> LookRequest | None:
+def look(pod: Object, storage: Storage) -> LookRequest | None:
     """Return what a pod's preflight asks for; None if it has none, its container does not run, or it was answered."""
     notes = ckpt.annotations_of(pod)
     request = notes.get(keys.ANN_PREFLIGHT, "")
@@ -237,7 +247,7 @@ def look(pod: Object) -> LookRequest | None:
     answered = read_preflight(notes.get(keys.ANN_PREFLIGHT_REPORT, ""))
     if not container or not running_id(pod, container) or (answered is not None and answered.request == request):
         return None
-    return LookRequest(_place(pod, container, running_id(pod, container)), _writable_mounts(pod))
+    return LookRequest(_place(pod, container, running_id(pod, container)), _writable_mounts(pod), storage.in_pod)
 
 
 def job_name(pod: Object) -> str:

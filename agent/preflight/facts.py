@@ -131,7 +131,7 @@ def _process(pid: int, proc: Path) -> Process:
     namespaces, maps = _namespaces(base), (base / "maps").read_text(errors="surrogateescape")
     return Process(
         pid=status(pid, proc).inner_pid,
-        name=(base / "comm").read_text().rstrip("\n"),
+        name=(base / "comm").read_text(encoding="utf-8", errors="replace").rstrip("\n"),
         namespaces=namespaces,
         descriptors=tuple(descriptors(pid, proc)),
         has_strangers=any(_is_elsewhere(child, namespaces["pid"], proc) for child in _children(base)),

@@ -9,6 +9,7 @@ import logging
 from typing import Final
 
 from contract.api import keys
+from contract.api.accelerators import refused_resource
 from contract.api.checkpoint import Target, TargetError, annotations_of, find_targets
 from contract.api.states import Admission
 from contract.pods import common
@@ -36,7 +37,7 @@ def capturable(pod: Object) -> Target | None:
         target = only_target(find_targets(pod))
     except TargetError:
         return None
-    if other_system(spec) or common.unsupported(spec):
+    if other_system(spec) or common.unsupported(spec) or refused_resource(target.container):
         return None
     if not renewed and per_pod_identity(pod, target.container):
         return None

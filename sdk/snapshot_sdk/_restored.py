@@ -36,6 +36,8 @@ class _Process:
         self.environment = _renewed.container_environment()
         self.lock = threading.Lock()
         self.is_done = False
+        self.error: BaseException | None = None
+        """What a hook raised: raised to the second caller as well, since the watching thread is mostly first."""
         self.is_watched = False
 
 
@@ -55,11 +57,15 @@ def renew() -> None:
         HookTimeoutError: a hook takes longer than its seconds; or what a hook raises.
     """
     with _process.lock:
-        if _process.is_done:
-            return
-        _process.is_done = True
-        for hook in _all_hooks():
-            run(hook.call, hook.seconds, hook.name)
+        if not _process.is_done:
+            _process.is_done = True
+            try:
+                for hook in _all_hooks():
+                    run(hook.call, hook.seconds, hook.name)
+            except BaseException as error:  # noqa: BLE001 - raised below, each time
+                _process.error = error
+        if _process.error is not None:
+            raise _process.error
 
 
 def run(hook: Callable[[], object], seconds: float, name: str) -> None:

@@ -35,6 +35,10 @@ class Allowance:
     """What sets the limit."""
 
 
+FOR_EVER: Final = 10 * 365 * 86400
+"""Seconds: a deadline beyond it limits nothing, and dates have an end."""
+
+
 def allowance(pod: Object, job: Object) -> Allowance | None:
     """Return how long *pod* may wait; None if its Job sets no limit.
 
@@ -49,7 +53,7 @@ def allowance(pod: Object, job: Object) -> Allowance | None:
         return Allowance(0.0, f"{name} is a run of CronJob {owner['name']}, which may replace it with its next run")
     deadline = (job.get("spec") or {}).get("activeDeadlineSeconds")
     started = parsed_time((job.get("status") or {}).get("startTime") or job["metadata"].get("creationTimestamp"))
-    if deadline is None or started is None:
+    if deadline is None or started is None or deadline > FOR_EVER:
         return None
     left = (started + timedelta(seconds=deadline) - pods.created(pod)).total_seconds()
     allowed = left / SHARE if left / SHARE >= LEAST_SECONDS else 0.0

@@ -104,4 +104,6 @@ def test_a_restored_worker_that_answers_otherwise_starts_cold(applied: Kubectl):
     name = wait_for(restoring, "a pod that is to be restored", 60)["metadata"]["name"]
     node.await_ready(applied, name)
     assert report(applied, name)["reason"] == AgentReason.CANARY_FAILED
-    assert "SNAPSHOT_COLD_START: Falling back to cold start: canary: its answer is another" in node.log(applied, name)
+    assert "the worker that was restored in this pod before did not answer its canary" in node.log(applied, name)
+    (status,) = applied.get("pod", name)["status"]["containerStatuses"]
+    assert 1 == status["restartCount"]

@@ -202,3 +202,13 @@ def test_an_environment_that_cannot_be_read_changes_nothing(monkeypatch, tmp_pat
     before = dict(os.environ)
     _renewed.renew_environment({})
     assert before == dict(os.environ)
+
+
+def test_what_the_watching_thread_met_first_is_raised_for_the_second_as_well(restored):
+    def fails():
+        raise ConnectionError("no peer")
+
+    _restored._process.hooks.append(_restored._Hook(fails, 5, "fails"))
+    for _ in range(2):
+        with pytest.raises(ConnectionError, match="no peer"):
+            _restored.renew()

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from blake3 import blake3
 
 from agent.container import dated_links, held_files
 from agent.container.dated_links import DatedLink
@@ -119,3 +120,26 @@ class TestLinks:
     def test_not_a_volume_of_kubelet(self, tmp_path):
         with pytest.raises(ContainerError, match="is not found"):
             dated_links.find_link(tmp_path, UID, tmp_path.stat(), OLD)
+
+
+@pytest.fixture
+def opened(tmp_path):
+    (tmp_path / "x").write_bytes(b"hello" * 1000)
+    number = os.open(tmp_path / "x", os.O_RDONLY)
+    yield number
+    os.close(number)
+
+
+def test_the_sum_is_that_of_the_content(opened):
+    assert blake3(b"hello" * 1000).hexdigest() == held_files._sum(opened, 5000, "/cache/x")
+
+
+def test_a_file_that_was_cut_off_meanwhile_ends_the_reading(opened, tmp_path):
+    os.truncate(tmp_path / "x", 5)
+    assert blake3(b"hello").hexdigest() == held_files._sum(opened, 5000, "/cache/x")
+
+
+def test_a_file_that_is_too_large_is_named(opened):
+    with pytest.raises(RefusedError, match="/cache/x is open and has 8192 MiB") as refused:
+        held_files._sum(opened, 8 << 30, "/cache/x")
+    assert AgentReason.VOLUME_TOO_LARGE == refused.value.code

@@ -19,9 +19,9 @@ def encoded(values) -> bytes:
     return protobuf.encode(protobuf.replaced([], dict(values)))
 
 
-def timer(flags=RELATIVE, left=LEFT, period=NOTHING) -> bytes:
+def timer(flags=RELATIVE, left=LEFT, period=NOTHING, ticks=1) -> bytes:
     return encoded([
-        *((1, 77), (2, 0o2), (3, OWNER), (images.CLOCK, 1), (images.TICKS, 1), (images.FLAGS, flags)),
+        *((1, 77), (2, 0o2), (3, OWNER), (images.CLOCK, 1), (images.TICKS, ticks), (images.FLAGS, flags)),
         *((images.SECONDS, left[0]), (images.NANOSECONDS, left[1])),
         *((images.PERIOD_SECONDS, period[0]), (images.PERIOD_NANOSECONDS, period[1])),
     ])  # fmt: skip
@@ -45,6 +45,9 @@ def image(*entries: bytes) -> bytes:
         pytest.param(timer(period=PERIOD), timer(period=PERIOD), id="periodic"),
         pytest.param(timer(left=PERIOD, period=PERIOD), timer(left=NOTHING, period=PERIOD), id="expired-unread"),
         pytest.param(timer(left=NOTHING), timer(left=NOTHING), id="disarmed"),
+        pytest.param(
+            timer(left=NOTHING, period=PERIOD, ticks=0), timer(left=NOTHING, period=PERIOD, ticks=0), id="switched-off"
+        ),
         pytest.param(timer(), timer(ABSOLUTE), id="absolute"),
         pytest.param(timer(left=PERIOD, period=PERIOD), timer(ABSOLUTE, NOTHING, PERIOD), id="absolute-expired-unread"),
         pytest.param(timer(CANCELLED, (2, 500)), timer(CANCELLED), id="cancelled-is-late-not-early"),

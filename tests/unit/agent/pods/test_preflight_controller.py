@@ -46,7 +46,7 @@ class Looking:
     ],
 )
 def test_a_running_container_is_looked_at_once_for_each_request(pod, asks):
-    found = selection.look(pod)
+    found = selection.look(pod, agent.storage())
     assert asks == isinstance(found, LookRequest)
     assert found is None or FIRST == found.place.container_id
 
@@ -62,7 +62,7 @@ def test_a_running_container_is_looked_at_once_for_each_request(pod, asks):
 async def test_the_answer_is_written_on_the_pod(result):
     pod = agent.target(running(), annotations=ASKED)
     kube, engine = RecordingKube(pod), Looking(result)
-    controller = PreflightController(engine, Reporter(kube, Said(), "node-1"))
+    controller = PreflightController(engine, Reporter(kube, Said(), "node-1"), agent.storage())
     controller.see(pod)
     controller.see(pod)
     async with asyncio.timeout(5):
@@ -83,7 +83,7 @@ async def test_the_answer_is_written_on_the_pod(result):
 async def test_nothing_is_written_once_the_question_was_taken_off():
     pod = agent.target(running(), annotations=ASKED)
     kube = RecordingKube(agent.target(running()))
-    controller = PreflightController(Looking(LookResult()), Reporter(kube, Said(), "node-1"))
+    controller = PreflightController(Looking(LookResult()), Reporter(kube, Said(), "node-1"), agent.storage())
     controller.see(pod)
     await controller.in_flight.drain(5)
     assert [] == kube.written("Pod")

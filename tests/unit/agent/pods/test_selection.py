@@ -1,5 +1,6 @@
 """What a pod asks of the agent, as tables."""
 
+import json
 from pathlib import PurePosixPath
 
 import pytest
@@ -399,3 +400,18 @@ def test_pod_mount_reaches_the_store_through_the_pod():
     pod = agent.source(running(ready=True))
 
     assert selection.capture(pod, agent.job(), 0.0, IN_POD).through_pod
+
+
+@pytest.mark.parametrize(
+    ("reason", "again"),
+    [
+        pytest.param(AgentReason.CANARY_FAILED, False, id="canary"),
+        pytest.param(AgentReason.RESTORE_FAILED, True, id="another-reason"),
+    ],
+)
+def test_a_pod_whose_restored_worker_failed_its_canary_is_not_restored_again(reason, again):
+    report = json.dumps({"container": "main", "outcome": "failed", "reason": reason.value})
+    pod = agent.target(running(SECOND), annotations={keys.ANN_RESTORE_REPORT: report})
+    request = selection.restore(pod, "main", agent.checkpoint(), agent.storage())
+    assert again == isinstance(request, RestoreRequest)
+    assert again or request.reason == AgentReason.CANARY_FAILED

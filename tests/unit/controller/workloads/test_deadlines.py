@@ -24,6 +24,7 @@ def job(deadline=None, *, started=5, owner=None):
     [
         pytest.param(None, job(), id="no-deadline"),
         pytest.param(0, job(12), id="of-seconds"),
+        pytest.param(None, job(2**62), id="beyond-all-dates"),
         pytest.param(0, job(LEAST_SECONDS * SHARE - 1), id="just-too-short"),
         pytest.param(LEAST_SECONDS, job(LEAST_SECONDS * SHARE), id="just-enough"),
         pytest.param(360, job(3600), id="of-an-hour"),
