@@ -29,8 +29,6 @@ from kube.api import Object
 
 KUBELET_PODS: Final = PurePosixPath("/var/lib/kubelet/pods")
 """Where kubelet keeps the volumes of pods, on the node and in the agent alike."""
-IMAGE_ENTRYPOINT: Final = "--image-entrypoint"
-"""Standby's word for: what the image runs."""
 AFTER_CANARY: Final = "the worker that was restored in this pod before did not answer its canary"
 _FINAL: Final = frozenset({RestoreStatus.COMPLETED, RestoreStatus.FAILED})
 _LIVE_PHASES: Final = frozenset({"Pending", "Running", ""})
@@ -234,7 +232,7 @@ def provide_image_config(pod: Object) -> ImageConfigRequest | None:
         return None
     command = (ckpt.find_container(pod.get("spec") or {}, target) or {}).get("command") or ()
     status = _status(pod, target)
-    if IMAGE_ENTRYPOINT not in command or not status.get("imageID") or not running_id(pod, target):
+    if keys.STANDBY_IMAGE_ENTRYPOINT not in command or not status.get("imageID") or not running_id(pod, target):
         return None
     return ImageConfigRequest(_place(pod, target, running_id(pod, target)), str(status["imageID"]))
 

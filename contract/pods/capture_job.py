@@ -295,14 +295,10 @@ def _bring_tools(spec: Json, target: Json, tools: Tools) -> None:
 
 
 def _command(target: Json) -> None:
-    command = target.get("command") or []
-    if not command:
-        target["command"] = [keys.STANDBY, "--capture", "--image-entrypoint", "--"]
-        return
-    if command[0] == keys.STANDBY:
-        # A template taken from a shaped pod: the worker's own command follows the separator.
-        command = command[command.index("--") + 1 :]
-    target["command"] = [keys.STANDBY, "--capture", "--", *command]
+    # Without standby's own, in a template taken from a shaped pod.
+    own = common.own_command(target.get("command") or ())
+    of_image = [] if own else [keys.STANDBY_IMAGE_ENTRYPOINT]
+    target["command"] = [keys.STANDBY, "--capture", *of_image, "--", *own]
 
 
 def _probes(target: Json, directory: str, signal: ReadySignal, *, stock: bool) -> None:

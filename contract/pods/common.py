@@ -11,7 +11,7 @@ from contract.api import keys
 from contract.pods.systems import sandboxed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 Json = dict[str, Any]
 
@@ -43,6 +43,20 @@ def control_dir(container: Mapping[str, Any]) -> str:
         if entry.get("name") == keys.ENV_CONTROL_DIR and entry.get("value"):
             return str(entry["value"])
     return keys.CONTROL_DIR
+
+
+def own_command(command: Sequence[str]) -> list[str]:
+    """Return a container's command without standby, which goes before it in mutated pods and capture pods.
+
+    Empty if it has none of its own, or standby runs what the image says.
+    """
+    if not command or command[0] != keys.STANDBY:
+        return list(command)
+    before, own = list(command), []
+    if "--" in before:
+        place = before.index("--")
+        before, own = before[:place], before[place + 1 :]
+    return [] if keys.STANDBY_IMAGE_ENTRYPOINT in before else own
 
 
 def has_named(items: Any, name: str) -> bool:  # noqa: ANN401 - a list of a raw object, or nothing

@@ -161,14 +161,12 @@ def _container_operations(
         operations += _image_operations(pod, container, path, restore.image)
     operations += _command_operations(container, path, restore)
     operations += _env_operations(container.get("env"), path, _environment(pod, container, restore), directory)
-    gate = startup_gate(container, directory, stock=restore.tools is not None, canary=_has_canary(pod))
+    gate = startup_gate(
+        container, directory, stock=restore.tools is not None, canary=keys.ANN_CANARY in ckpt.annotations_of(pod)
+    )
     if container.get("startupProbe") != gate:
         operations.append({"op": "add", "path": f"{path}/startupProbe", "value": gate})
     return operations + _mount_operations(container, path, restore, volumes)
-
-
-def _has_canary(pod: Mapping[str, Any]) -> bool:
-    return keys.ANN_CANARY in ckpt.annotations_of(pod)
 
 
 def _image_operations(pod: Mapping[str, Any], container: Mapping[str, Any], path: str, image: str) -> list[Json]:
@@ -188,7 +186,7 @@ def _command_operations(container: Mapping[str, Any], path: str, restore: Restor
     operations: list[Json] = []
     wrapped = [keys.STANDBY, "--", *command]
     if not command and restore.tools is None:
-        wrapped = [keys.STANDBY, "--image-entrypoint", "--"]
+        wrapped = [keys.STANDBY, keys.STANDBY_IMAGE_ENTRYPOINT, "--"]
     elif not command:
         # A stock image has no record of its own that standby could read.
         entrypoint, args = image_command(container, restore.image_config)

@@ -34,7 +34,6 @@ _ANNOTATIONS: Final = (
 _PROBES: Final = "startupProbes"
 _SECCOMP: Final = "seccompProfile"
 _VOLUMES: Final = "volumes"
-_IMAGE_ENTRYPOINT: Final = "--image-entrypoint"
 
 
 def replaced_parts(spec: Mapping[str, Any], targets: Sequence[ckpt.Target]) -> str:
@@ -90,10 +89,7 @@ def _unshape_container(container: Json, annotations: Mapping[str, str], probe: A
     image = annotations.get(keys.ANN_ORIGINAL_IMAGE_PREFIX + container["name"])
     if image:
         container["image"] = image
-    command = container.get("command") or []
-    if command[:1] == [keys.STANDBY]:
-        own = command[command.index("--") + 1 :] if "--" in command else []
-        container["command"] = [] if _IMAGE_ENTRYPOINT in command[: len(command) - len(own)] else own
+    container["command"] = common.own_command(container.get("command") or ())
     env = container.get("env") or ()
     container["env"] = [each for each in env if each.get("name") not in OUR_ENVIRONMENT and not _is_control_dir(each)]
     for field in ("command", "env"):

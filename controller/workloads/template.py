@@ -13,6 +13,7 @@ from contract.api import control_files, keys
 from contract.api.checkpoint import annotations_of, labels_of
 from contract.pods.capture_job import MESH_CONTAINERS
 from contract.pods.capture_metadata import GENERATED_LABELS
+from contract.pods.common import own_command
 from contract.pods.startup_gate import is_gate
 from contract.pods.template_hash import GROUP_ENVIRONMENT, OUR_ENVIRONMENT, OWNERS_WORDS, TOKEN_VOLUME_PREFIX
 from kube.api import Object
@@ -110,10 +111,7 @@ def _unshape(pod: Object, spec: Object) -> None:
 
 
 def _unshape_container(container: Object) -> None:
-    command = container.get("command") or []
-    if command and command[0] == keys.STANDBY:
-        own = command[command.index("--") + 1 :] if "--" in command else []
-        container["command"] = own
+    container["command"] = own_command(container.get("command") or ())
     container["env"] = [each for each in container.get("env") or () if each.get("name") not in OUR_ENVIRONMENT]
     container["volumeMounts"] = [
         each for each in container.get("volumeMounts") or () if each.get("name") not in _OUR_VOLUMES
