@@ -21,7 +21,8 @@ def deployment() -> dict:
         "terminationGracePeriodSeconds": 1,
         "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}},
         "topologySpreadConstraints": [spread],
-        "containers": [node.container(ports=[PORT], readinessProbe=node.probe())],
+        # A worker of its own kind: with one that other tests have as well it would share their checkpoint.
+        "containers": [node.container(ports=[PORT], readinessProbe=node.probe(), env=[{"name": "KIND", "value": APP}])],
     }
     template = {"metadata": {"labels": labels | {keys.LABEL_RESTORE: keys.RESTORE_AUTO}}, "spec": spec}
     strategy = {"type": "Recreate"}
