@@ -64,7 +64,7 @@ def wrong(canary: Canary, answer: Answer, source: str | None) -> str | None:
 def _ask_here(call: CanaryCall) -> Answer:
     canary = call.canary
     method, end = "GET" if canary.body is None else "POST", time.monotonic() + canary.seconds
-    with closing(connect(canary.scheme, call.host or own_address(), call.port, canary.seconds)) as connection:
+    with closing(connect(canary.scheme, own_address(), call.port, canary.seconds)) as connection:
         try:
             connection.connect()
             with hang_up_after(connection, canary.seconds):

@@ -1,7 +1,7 @@
 """Finds a pod's container and its worker in /proc: no runtime API, any runtime, cgroup v1 and v2."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -55,25 +55,24 @@ def find_container(pod_uid: str, container: str, proc: Path = PROC) -> RunningCo
     A status may speak of the container before this one, and lags by a second; mounts do neither.
     """
     control = f"/{pod_uid}/volumes/kubernetes.io~empty-dir/{keys.CONTROL_VOLUME}/{container}"
+    return _find(pod_uid, lambda found: any(m.root.endswith(control) for m in mounts(found.init_pid, proc)), proc)
+
+
+def find_by_id(pod_uid: str, container_id: str, proc: Path = PROC) -> RunningContainer | None:
+    """Return the running container with that id, standby in it or not; None if none runs."""
+    return _find(pod_uid, lambda found: found.container_id == container_id, proc)
+
+
+def _find(pod_uid: str, is_it: Callable[[RunningContainer], bool], proc: Path) -> RunningContainer | None:
+    """Look through the first processes of a pod's containers."""
     for pid in pids(proc):
         try:
             owner = container_of((proc / str(pid) / "cgroup").read_text())
             if owner is None or owner.pod_uid != pod_uid or status(pid, proc).inner_pid != 1:
                 continue
-            if any(mount.root.endswith(control) for mount in mounts(pid, proc)):
-                return RunningContainer(pid, owner.container_id, (proc / str(pid) / "exe").readlink().name)
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
-    return None
-
-
-def find_by_id(pod_uid: str, container_id: str, proc: Path = PROC) -> RunningContainer | None:
-    """Return the running container with that id, standby in it or not; None if none runs."""
-    wanted = ContainerCgroup(pod_uid, container_id)
-    for pid in pids(proc):
-        try:
-            if container_of((proc / str(pid) / "cgroup").read_text()) == wanted and status(pid, proc).inner_pid == 1:
-                return RunningContainer(pid, container_id, (proc / str(pid) / "exe").readlink().name)
+            found = RunningContainer(pid, owner.container_id, (proc / str(pid) / "exe").readlink().name)
+            if is_it(found):
+                return found
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
     return None

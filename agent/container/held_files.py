@@ -66,16 +66,23 @@ def held_paths(
     return found
 
 
-def describe(init_pid: int, point: str, name: str, proc: Path) -> HeldFile | None:
+def describe(init_pid: int, point: str, name: str, proc: Path, *, is_final: bool = True) -> HeldFile | None:
     """Describe a file that the worker has open; None if it is neither file nor folder, or was deleted.
 
+    Args:
+        init_pid: of the container.
+        point: where the file's volume is mounted.
+        name: below that point.
+        proc: /proc of the node.
+        is_final: whether its content is read: not where only a refusal matters.
+
     Raises:
-        RefusedError: kubelet has replaced it.
+        RefusedError: kubelet has replaced it, or it is too large to be compared.
     """
     try:
         root = open_in_container(init_pid, point, proc=proc)
         try:
-            return _read(root, point, name, name)
+            return _read(root, point, name, name, is_final=is_final)
         finally:
             os.close(root)
     except OSError as error:
@@ -87,7 +94,7 @@ def describe(init_pid: int, point: str, name: str, proc: Path) -> HeldFile | Non
         ) from error
 
 
-def _read(root: int, point: str, name: str, recorded: str) -> HeldFile | None:
+def _read(root: int, point: str, name: str, recorded: str, *, is_final: bool = True) -> HeldFile | None:
     place = syscalls.openat2(root, name, os.O_PATH, resolve=_BENEATH)
     try:
         found = os.fstat(place)
@@ -95,25 +102,26 @@ def _read(root: int, point: str, name: str, recorded: str) -> HeldFile | None:
             return HeldFile(point=point, name=recorded)
         if not stat.S_ISREG(found.st_mode):
             return None
+        _refuse_large(found.st_size, f"{point}/{name}")
+        if not is_final:
+            return HeldFile(point=point, name=recorded, size=found.st_size)
         file = os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(place)
     try:
-        content = _sum(file, found.st_size, f"{point}/{name}")
-        return HeldFile(point=point, name=recorded, size=found.st_size, blake3=content)
+        return HeldFile(point=point, name=recorded, size=found.st_size, blake3=_sum(file, found.st_size))
     finally:
         os.close(file)
 
 
-def _sum(file: int, size: int, shown: str) -> str:
-    """Return the blake3 of a file that its worker, or another container, may change or cut off meanwhile.
-
-    Raises:
-        RefusedError: it is larger than anything that is read like this.
-    """
+def _refuse_large(size: int, shown: str) -> None:
     if size > LARGEST:
         words = f"{shown} is open and has {size >> 20} MiB; more than {LARGEST >> 20} MiB is not compared"
         raise RefusedError(AgentReason.VOLUME_TOO_LARGE, words)
+
+
+def _sum(file: int, size: int) -> str:
+    """Return the blake3 of a file that its worker, or another container, may change or cut off meanwhile."""
     found, at = blake3(), 0
     while at < size and (block := os.pread(file, min(BLOCK, size - at), at)):
         found.update(block)

@@ -72,10 +72,8 @@ class Capture:
     """Processes of the tree, inside the container, that were stopped when they were dumped."""
     own_addresses: tuple[Address, ...] = ()
     """Of the pod, if a restore can replace them: in an artifact that is reached through the pod it cannot."""
-    fate: Fate = field(default_factory=Fate)
-    """Of the worker's TCP connections."""
     connections: Connections = field(init=False)
-    """What the manifest says of them."""
+    """What the manifest says of the worker's TCP connections."""
     files: WorkerFiles = field(init=False)
     saved: SavedFiles = field(init=False)
     published: Published = field(init=False)
@@ -186,16 +184,14 @@ def _dump(capture: Capture) -> None:
         )
     )
     capture.stopped = stopped_processes(capture.staged.directory)
-    capture.fate = settle(capture.staged.directory, capture.own_addresses)
-    capture.connections = _connections(capture)
-    if capture.fate.closed:
-        network.hang_up(
-            capture.init_pid, [_severed(end) for end in capture.fate.closed if end.state in CONNECTED], environment.proc
-        )
+    fate = settle(capture.staged.directory, capture.own_addresses)
+    capture.connections = _connections(capture, fate)
+    if fate.closed:
+        severed = [_severed(end) for end in fate.closed if end.state in CONNECTED]
+        network.hang_up(capture.init_pid, severed, environment.proc)
 
 
-def _connections(capture: Capture) -> Connections:
-    fate = capture.fate
+def _connections(capture: Capture, fate: Fate) -> Connections:
     return Connections(
         kept=len(fate.kept) + len(fate.ended),
         closed=len(fate.closed),

@@ -64,15 +64,18 @@ def await_answers(questions: Questions, tree: Mapping[int, Status], init_pid: in
     """
     root = next(iter(tree))
     if (probe := questions.probe) is not None:
-        words = f"the restored worker's probe does not pass within {PROBE_SECONDS:.0f} s"
-        look = lambda: None if passes(probe, init_pid, proc) else words  # noqa: E731 - one line, used in the next
-        _await(look, root, proc, PROBE_SECONDS, _PROBE_PAUSE)
+        _await(lambda: _ask_probe(probe, init_pid, proc), root, proc, PROBE_SECONDS, _PROBE_PAUSE)
     if (call := questions.canary) is not None:
         seconds = call.canary.seconds
-        _await(lambda: ask_canary(call, questions.answer, init_pid, proc), root, proc, seconds, _CANARY_PAUSE)
+        _await(lambda: _ask_canary(call, questions.answer, init_pid, proc), root, proc, seconds, _CANARY_PAUSE)
 
 
-def ask_canary(call: CanaryCall, source: str | None, init_pid: int, proc: Path) -> str | None:
+def _ask_probe(probe: Probe, init_pid: int, proc: Path) -> str | None:
+    passed = passes(probe, init_pid, proc)
+    return None if passed else f"the restored worker's probe does not pass within {PROBE_SECONDS:.0f} s"
+
+
+def _ask_canary(call: CanaryCall, source: str | None, init_pid: int, proc: Path) -> str | None:
     """Ask once; None if the answer is right, else what it lacks.
 
     Raises:

@@ -67,8 +67,7 @@ class CanaryCall:
 
     canary: Canary
     port: int
-    host: str = ""
-    """Empty: the pod itself, whose address is not known before its container starts."""
+    """Of the pod itself, whose address is not known before its container starts."""
 
     @property
     def body(self) -> bytes | None:

@@ -60,7 +60,7 @@ class WorkerFiles:
         for volume in self.plan.volumes:
             with self._volume(volume) as root:
                 self._content(root, volume)
-        self._held()
+        self._held(is_final=False)
 
     def save(self, staged: Staging) -> SavedFiles:
         """Write changes to the root file system, shared memory and emptyDirs into the artifact."""
@@ -70,11 +70,11 @@ class WorkerFiles:
         logger.info("files saved", extra={"bytes": sizes})
         return SavedFiles(image, saved, self._held())
 
-    def _held(self) -> list[HeldFile]:
+    def _held(self, *, is_final: bool = True) -> list[HeldFile]:
         mounts, proc = self.seen.mounts, self.environment.proc
         scratch = [mount.point for mount in mounts if volumes.is_scratch(mount, self.empty_dirs)]
         paths = held_files.held_paths(self.worker.in_use, self.written, mounts, scratch)
-        found = [held_files.describe(self.init_pid, point, name, proc) for point, name in paths]
+        found = [held_files.describe(self.init_pid, point, name, proc, is_final=is_final) for point, name in paths]
         return [each for each in found if each is not None]
 
     def _own(self, volume: Volume) -> list[str]:

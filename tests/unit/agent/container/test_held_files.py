@@ -131,15 +131,18 @@ def opened(tmp_path):
 
 
 def test_the_sum_is_that_of_the_content(opened):
-    assert blake3(b"hello" * 1000).hexdigest() == held_files._sum(opened, 5000, "/cache/x")
+    assert blake3(b"hello" * 1000).hexdigest() == held_files._sum(opened, 5000)
 
 
 def test_a_file_that_was_cut_off_meanwhile_ends_the_reading(opened, tmp_path):
     os.truncate(tmp_path / "x", 5)
-    assert blake3(b"hello").hexdigest() == held_files._sum(opened, 5000, "/cache/x")
+    assert blake3(b"hello").hexdigest() == held_files._sum(opened, 5000)
 
 
-def test_a_file_that_is_too_large_is_named(opened):
-    with pytest.raises(RefusedError, match="/cache/x is open and has 8192 MiB") as refused:
-        held_files._sum(opened, 8 << 30, "/cache/x")
+@pytest.mark.parametrize("is_final", [False, True], ids=["before-the-freeze", "final"])
+def test_a_file_that_is_too_large_is_named(tmp_path, is_final):
+    (tmp_path / "x").touch()
+    os.truncate(tmp_path / "x", 8 << 30)
+    with pytest.raises(RefusedError, match="/x is open and has 8192 MiB") as refused:
+        held_files.describe(SELF, str(tmp_path), "x", PROC, is_final=is_final)
     assert AgentReason.VOLUME_TOO_LARGE == refused.value.code
