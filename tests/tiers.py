@@ -26,6 +26,8 @@ TESTS_FAILED = 1
 NO_TESTS = 5
 """pytest's exit statuses: all ran and some failed, none was selected."""
 INTERRUPTED = 130
+LAST_LINES = 100
+"""How much the summary repeats of what pytest printed after its closing line: a traceback, where it printed one."""
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/\S+?\.py(?:::.+?)?)(?: - .*)?$")
 _STOPPED = "!!! stopping after "
 _CLOSING = re.compile(r"^=*\s*((?:\d+ \w+(?:, )?)+|no tests ran) in [\d.]+s")
@@ -42,6 +44,8 @@ class Result:
     """pytest's closing line; None if it ended without one."""
     failed: tuple[str, ...] = ()
     """Ids of the tests that failed."""
+    remarks: tuple[str, ...] = ()
+    """The line of each failed test, then what pytest printed after its closing line: what was raised as it ended."""
     again: "Result | None" = None
     """How those did alone, if they failed beside another tier."""
 
@@ -94,6 +98,8 @@ def summary(results: Sequence[Result]) -> list[str]:
         # A tier can fail although all of its tests passed, for example because a worker process died.
         total["failed"] = max(total["failed"], 1)
     return [
+        # The output of tiers side by side is long, and CI shows its end: what failed must stand there.
+        *(remark for result in results if result.verdict not in {0, NO_TESTS} for remark in result.remarks),
         *(result.line for result in results),
         f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped",
     ]
@@ -105,19 +111,27 @@ def run(tier: str, arguments: Sequence[str], *, prefix: str = "", only: Sequence
     command = [sys.executable, "-m", "pytest", *(only or FOLDERS[tier]), *workers, *arguments]
     # Without bytecode each of three processes compiles 250 test files again: 9 of 64 CPU seconds of the unit tier.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    begin, closing, failed, stopped = time.monotonic(), None, [], False
+    begin, lines = time.monotonic(), []
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         for line in process.stdout or ():
             sys.stdout.write(prefix + line)
             sys.stdout.flush()
-            closing = closing_of(line) or closing
-            failed += _FAILED.findall(line.rstrip())
-            stopped = stopped or _STOPPED in line
+            lines.append(line.rstrip())
+    return result_of(tier, process.returncode, time.monotonic() - begin, lines)
+
+
+def result_of(tier: str, status: int, seconds: float, lines: Sequence[str]) -> Result:
+    """What pytest's output says of a tier that ended."""
+    end = next((number for number in reversed(range(len(lines))) if closing_of(lines[number])), None)
+    reports = [line for line in lines if _FAILED.match(line)]
     # What was not run because pytest stopped early (-x) is in no list.
-    failed = [] if stopped else list(dict.fromkeys(failed))
-    return Result(tier, process.returncode, time.monotonic() - begin, closing, tuple(failed))
+    stopped = any(_STOPPED in line for line in lines)
+    failed = [] if stopped else dict.fromkeys(found[1] for line in reports if (found := _FAILED.match(line)))
+    after = lines[-LAST_LINES:] if end is None else lines[end + 1 :][-LAST_LINES:]
+    closing = None if end is None else lines[end]
+    return Result(tier, status, seconds, closing, tuple(failed), (*dict.fromkeys(reports), *after))
 
 
 def run_together(tiers: Sequence[str], arguments: Sequence[str]) -> list[Result]:

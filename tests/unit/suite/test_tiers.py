@@ -112,6 +112,37 @@ def test_what_stopped_early_is_not_run_again(tmp_path, monkeypatch, capfd):
     assert "alone" not in capfd.readouterr().out
 
 
+LATE = """import gc
+
+
+class Leak:
+    def __del__(self):
+        raise RuntimeError("left open")
+
+
+def pytest_sessionfinish():
+    leak = Leak()
+    leak.itself = leak
+"""
+"""A conftest.py that leaves behind what only the last garbage collection finds."""
+
+
+UNRAISABLE = "error::pytest.PytestUnraisableExceptionWarning"
+
+
+def test_the_summary_repeats_why_a_tier_failed(tmp_path, monkeypatch, capfd):
+    (tmp_path / "tests/a").mkdir(parents=True)
+    (tmp_path / "tests/a/conftest.py").write_text(LATE)
+    (tmp_path / "tests/a/test_a.py").write_text("def test_fine():\n    pass\n")
+    (tmp_path / "tests/test_b.py").write_text("def test_bad():\n    assert 2 == 3, 'three'\n")
+    monkeypatch.setattr(tiers, "ROOT", tmp_path)
+    monkeypatch.setattr(tiers, "FOLDERS", {"cluster": ("tests/a",), "node": ("tests/test_b.py",)})
+    assert 1 == tiers.main(["cluster+node", "--", "-rf", "-p", "no:cacheprovider", "-W", UNRAISABLE])
+    _, _, end = capfd.readouterr().out.rpartition("[node alone] ")
+    assert "RuntimeError: left open" in end
+    assert "FAILED tests/test_b.py::test_bad - AssertionError: three" in end
+
+
 def test_an_unknown_tier_is_named(capsys):
     assert 2 == tiers.main(["unit", "gpu"])
     assert "unknown tier gpu; known: unit, cluster, node" in capsys.readouterr().err
