@@ -7,6 +7,7 @@ from artifact import beneath as storage
 from artifact.digest import digest_of, sum_of
 from artifact.errors import ArtifactError
 from artifact.manifest import MANIFEST, MAX_MANIFEST, Manifest, parse_manifest
+from artifact.verified import VerifiedFiles, identity_of
 from contract.api.states import AgentReason
 from contract.config.storage import check_id, check_version
 
@@ -86,8 +87,8 @@ def _read_manifest(directory: int) -> bytes:
     return text
 
 
-def verify(artifact: Artifact) -> None:
-    """Read every file once and compare size and sum with the manifest.
+def verify(artifact: Artifact, verified: VerifiedFiles | None = None) -> None:
+    """Compare size and sum of every file with the manifest; those that are *verified* are not read again.
 
     Raises:
         ArtifactError: names the first file that differs.
@@ -95,9 +96,14 @@ def verify(artifact: Artifact) -> None:
     for name, entry in artifact.manifest.files.items():
         fd = artifact.open(name)
         try:
+            if verified is not None and verified.knows(fd, entry.blake3):
+                continue
+            before = identity_of(fd, entry.blake3)
             if os.fstat(fd).st_size != entry.size or sum_of(fd) != entry.blake3:
                 raise ArtifactError(
                     AgentReason.ARTIFACT_CORRUPT, f"{name} is not what the manifest says; capture it again"
                 )
+            if verified is not None:
+                verified.remember(before, fd, entry.blake3)
         finally:
             os.close(fd)

@@ -1,0 +1,55 @@
+"""Remembers which files this agent has read whole and found right, so that a restore need not read them again.
+
+Reading 20 GiB takes seconds, and a restore that fills memory while the worker runs takes less than one. A file is
+known by what the file system says of it: device, inode, size and the times of its last changes. Any write to it, by
+whatever name, changes the last of these, and the file is read again. What this does not see is a change below the file
+system, such as a failing disk: config.restore.verify Always reads every file for every restore.
+"""
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from typing import Final
+
+MOST_FILES: Final = 4096
+"""A few hundred bytes each; those that were not used for the longest time are forgotten first."""
+
+SETTLED_SECONDS: Final = 2.0
+"""A file that was changed less long ago is not remembered: some file systems keep times by the second, and a second
+change within it would not show."""
+
+Identity = tuple[int, int, int, int, int, str]
+
+
+def identity_of(fd: int, blake3: str) -> Identity:
+    """Return what a file is known by, with the sum that it should have."""
+    now = os.fstat(fd)
+    return now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns, blake3
+
+
+class VerifiedFiles:
+    """Files that were found right, until the agent ends."""
+
+    def __init__(self, most: int = MOST_FILES) -> None:
+        self._most = most
+        self._known: OrderedDict[Identity, None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def knows(self, fd: int, blake3: str) -> bool:
+        """Say whether this very file was found to have that sum, and has not changed since."""
+        identity = identity_of(fd, blake3)
+        with self._lock:
+            if identity not in self._known:
+                return False
+            self._known.move_to_end(identity)
+            return True
+
+    def remember(self, before: Identity, fd: int, blake3: str) -> None:
+        """Note that it has that sum, if it is still what it was *before* it was read."""
+        if before != identity_of(fd, blake3) or time.time() - os.fstat(fd).st_ctime < SETTLED_SECONDS:
+            return
+        with self._lock:
+            self._known[before] = None
+            while len(self._known) > self._most:
+                self._known.popitem(last=False)
