@@ -18,6 +18,7 @@ from agent.pods.report import Reporter
 from agent.pods.restore_controller import RestoreController
 from agent.pods.selection import KUBELET_PODS
 from agent.pods.watch import Watch
+from artifact.verified import VerifiedFiles
 from contract.config.quantities import quantity_bytes
 from contract.config.storage import Storage, storage_from_values
 from contract.config.values import Values, load_values
@@ -94,6 +95,8 @@ def _environment(values: Values, node: str) -> NodeEnvironment:
         empty_dir_limit=quantity_bytes(values.capture.empty_dir_limit),
         rootfs_limit=quantity_bytes(values.capture.rootfs_limit),
         proof=values.capture.proof == "Restore",
+        lazy_pages=options.lazy_pages,
+        verified=VerifiedFiles() if values.config.restore.verify == "Once" else None,
         denied_drivers=values.gpu.denied_drivers,
         gpus=gpus,
         cuda=gpus,

@@ -85,6 +85,8 @@ class Process(Part):
     """Standby's descriptor -> what it was: ``pipe:[123]``."""
     stopped: list[Pid] = []
     """Processes that were stopped, as numbered inside the container: a restore does not wake them."""
+    shared: Annotated[int, Field(ge=0)] = 0
+    """Bytes of private memory that its processes shared since a fork; 0 in artifacts of earlier releases."""
 
 
 class RootFilesystem(Part):
@@ -212,10 +214,14 @@ class Manifest(Captured):
         return sum(entry.size for entry in self.files.values())
 
     @property
+    def pages(self) -> int:
+        """Bytes of the memory of its processes."""
+        return sum(entry.size for name, entry in self.files.items() if name.startswith("pages-"))
+
+    @property
     def memory(self) -> int:
         """Bytes that a restore writes into the new container's memory: by criu, and into volumes in memory."""
-        pages = sum(entry.size for name, entry in self.files.items() if name.startswith("pages-"))
-        return pages + sum(volume.bytes for volume in self.volumes if volume.size is not None)
+        return self.pages + sum(volume.bytes for volume in self.volumes if volume.size is not None)
 
 
 def write_manifest(captured: Captured, checkpoint_id: str, version: str, files: dict[str, FileEntry]) -> bytes:

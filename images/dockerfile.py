@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from images.errors import ImageError
-from images.native import bundle_criu, compile_preload, tool_folder
+from images.native import add_criu_helpers, bundle_criu, tool_folder
 
 _NATIVE = Path("native")
 
@@ -19,7 +19,7 @@ def main(words: Sequence[str]) -> None:
     match words:
         case ["criu", out]:
             bundle_criu(Path("/"), Path(out))
-            compile_preload(_NATIVE / "criu_preload/preload.c", Path(out) / "lib/preload.so")
+            add_criu_helpers(_NATIVE, Path(out))
         case ["tools", out]:
             tool_folder(_NATIVE / "standby", Path(out), None, None)
         case ["tools", out, entrypoint, cmd]:

@@ -10,7 +10,19 @@ from typing import Final
 from contract.api.keys import STANDBY, TOOLS_DIR
 from images.errors import ToolError, call
 
-STANDBY_SOURCES: Final = ("standby.c", "claim.c", "worker.c", "foreign.c", "image.c", "install.c", "gate.c", "host.c")
+STANDBY_SOURCES: Final = (
+    "standby.c",
+    "claim.c",
+    "worker.c",
+    "pages.c",
+    "foreign.c",
+    "image.c",
+    "install.c",
+    "gate.c",
+    "host.c",
+)
+PAGE_SERVER: Final = "bin/page-server"
+"""Below criu's folder."""
 _CRIU_LIBRARIES: Final = "usr/lib/x86_64-linux-gnu"
 _CRIU_LOADER: Final = "usr/lib64/ld-linux-x86-64.so.2"
 
@@ -29,9 +41,9 @@ def glibc_compiler() -> list[str]:
     return [part.replace("-musl", "-gnu") for part in compiler()]
 
 
-def compile_static(sources: Sequence[Path], target: Path) -> None:
+def compile_static(sources: Sequence[Path], target: Path, optimize: str = "-Os") -> None:
     """Compile C files to a static, stripped program."""
-    flags = ["-std=gnu11", "-Os", "-static", "-s", "-Wall", "-Wextra", "-Werror"]
+    flags = ["-std=gnu11", optimize, "-static", "-s", "-Wall", "-Wextra", "-Werror"]
     call([*compiler(), *flags, "-o", target, *sources], needs="Python's package ziglang")
     target.chmod(0o755)
 
@@ -59,6 +71,17 @@ def compile_preload(source: Path, target: Path) -> None:
         "-Werror",
     ]
     call([*glibc_compiler(), *flags, "-o", target, source], needs="Python's package ziglang")
+
+
+def add_criu_helpers(native: Path, target: Path) -> None:
+    """Compile what goes with criu into its folder: the object that its loader loads first, and the page server.
+
+    Args:
+        native: Folder of the native sources.
+        target: criu's folder.
+    """
+    compile_preload(native / "criu_preload/preload.c", target / "lib/preload.so")
+    compile_static(sorted((native / "page_server").glob("*.c")), target / PAGE_SERVER, "-O2")
 
 
 def tool_folder(standby: Path, root: Path, entrypoint: Sequence[str] | None, cmd: Sequence[str] | None) -> None:

@@ -98,17 +98,18 @@ class Steps:
 
     def criu(self) -> Layer:
         """Build a layer of CRIU with its libraries and its loader, below /opt/criu."""
-        preload = self._project / "native" / "criu_preload" / "preload.c"
+        sources = self._project / "native"
+        helpers = [file for name in ("criu_preload", "page_server") for file in sorted((sources / name).glob("*.[ch]"))]
 
         def build(target: Path) -> None:
             self._debian(target, ("criu",), CRIU_SUITE, "CRIU")
             (target / "root").rename(target / "unpacked")
             native.bundle_criu(target / "unpacked", target / "root/opt/criu")
-            native.compile_preload(preload, target / "root/opt/criu/lib/preload.so")
+            native.add_criu_helpers(sources, target / "root/opt/criu")
             shutil.rmtree(target / "unpacked")
             self._pack(target)
 
-        return self._layer("criu", [CRIU_SUITE, preload.read_text(), *_recipe("debian", "native")], build)
+        return self._layer("criu", [CRIU_SUITE, hash_files(sources, helpers), *_recipe("debian", "native")], build)
 
     def tools(self) -> Layer:
         """Build the tool folder: the static ``snapshot-standby``."""

@@ -3,7 +3,7 @@
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ _ISA: Final = re.compile(
     r"(s?sse\w*|avx\w*|amx\w*|bmi\d|fma|f16c|v?aes|v?pclmulqdq|sha_ni|adx|movbe|popcnt|abm|rdrand|rdseed|erms|fsrm"
     r"|xsave\w*|gfni|rdpid|fsgsbase|clwb|clflushopt|movdir\w+|serialize|cx16|lahf_lm|asimd\w*|sve\w*|fphp|atomics)"
 )
+
+_SMAPS_LINE: Final = re.compile(r"^(Anonymous|Pss_Anon): +([0-9]+) kB$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Worker:
     """Paths that any of them has open or mapped."""
     resident: int
     """Bytes of memory, shared pages counted more than once."""
+    shared: int = 0
+    """Bytes of private memory that processes still share since a fork: each has it, and it is there once."""
 
 
 def node_info(proc: Path = PROC) -> NodeInfo:
@@ -102,6 +106,7 @@ def find_worker(init_pid: int, proc: Path = PROC) -> Worker | None:
         argv=tuple(part.decode("utf-8", "replace") for part in argv),
         in_use=frozenset(path for pid in pids for path in files_in_use(pid, proc)),
         resident=sum(_resident(pid, proc) for pid in pids),
+        shared=_shared_since_fork(pids, proc),
     )
 
 
@@ -109,6 +114,19 @@ def _resident(pid: int, proc: Path) -> int:
     with suppress(FileNotFoundError, ProcessLookupError):
         return int((proc / str(pid) / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return 0
+
+
+def _shared_since_fork(pids: Sequence[int], proc: Path) -> int:
+    """Add up what each process has of private memory beyond its share of it."""
+    if len(pids) == 1:
+        return 0
+    beyond = 0
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            text = (proc / str(pid) / "smaps_rollup").read_text()
+            sizes = {match[1]: int(match[2]) << 10 for match in _SMAPS_LINE.finditer(text)}
+            beyond += sizes["Anonymous"] - sizes["Pss_Anon"]
+    return max(0, beyond)
 
 
 def _threads(pid: int, proc: Path) -> list[int]:

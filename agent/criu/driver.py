@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from agent.criu.images import forget_parent, mend_timers
 from agent.criu.nsenter import EXIT_ENTER, EXIT_FILES
+from agent.criu.page_server import Lazy, PageServer
 from agent.criu.runner import CriuCommand, NamespaceRun, RunResult, run_in_namespaces
 from agent.errors import ContainerError, CriuError
 from contract.api.states import AgentReason
@@ -55,9 +56,23 @@ class CriuRestore:
     """Resource as recorded at the dump (``pipe:[123]``) -> descriptor that takes its place."""
     keeps_connections: bool = False
     """The images say of each connection what becomes of it; an earlier release left all of them to be closed."""
+    lazy: Lazy | None = None
+    """Have private memory filled by a page server, while the worker runs already."""
     file_changes: Sequence[Mapping[str, Any]] = ()
     """Files to put in place first, in the words of ``agent.criu.nsenter``: one entry into the container serves both."""
     timeout: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriuRestored:
+    """A tree that criu has restored and left stopped."""
+
+    seconds: Mapping[str, float]
+    """By step."""
+    pages: PageServer | None = None
+    """What still fills its memory."""
+    copied_because: str = ""
+    """Why all memory was copied, although a page server was asked for."""
 
 
 class Criu(Protocol):
@@ -71,8 +86,8 @@ class Criu(Protocol):
         """Dump and end a tree; raises CriuError, and then the tree continues to run."""
         ...
 
-    def restore(self, request: CriuRestore) -> Mapping[str, float]:
-        """Restore a tree and leave it stopped; answers seconds by step.
+    def restore(self, request: CriuRestore) -> CriuRestored:
+        """Restore a tree and leave it stopped.
 
         Raises CriuError or ContainerError, and then files and processes may be left.
         """
@@ -108,7 +123,7 @@ def dump_argv(request: CriuDump, work: int, options: "CriuOptions") -> list[str]
     ]
 
 
-def restore_argv(request: CriuRestore, work: int, options: "CriuOptions") -> list[str]:
+def restore_argv(request: CriuRestore, work: int, options: "CriuOptions", *, lazy: bool = False) -> list[str]:
     """Return the arguments of ``criu restore``: detached, and stopped until standby has said that this is a restore."""
     inherited = [part for name, fd in request.inherit.items() for part in ("--inherit-fd", f"fd[{fd}]:{name}")]
     return [
@@ -116,6 +131,7 @@ def restore_argv(request: CriuRestore, work: int, options: "CriuOptions") -> lis
         *("-W", f"/proc/self/fd/{work}", "-o", _RESTORE_LOG, f"-v{options.log_level}"),
         *("--restore-detached", "--leave-stopped"),
         "--tcp-established" if request.keeps_connections else "--tcp-close",
+        *(["--lazy-pages"] if lazy else []),
         *common_options(options),
         *inherited,
     ]
@@ -169,23 +185,42 @@ class EnteringCriu:
         mend_timers(request.images)
         forget_parent(request.images, request.worker_pid)
 
-    def restore(self, request: CriuRestore) -> Mapping[str, float]:
+    def restore(self, request: CriuRestore) -> CriuRestored:
         """See ``Criu``."""
         with NamespaceRun(self.work) as run:
-            argv = restore_argv(request, run.work_fd, self.options)
-            result = run_in_namespaces(
-                run,
-                pid=request.init_pid,
-                cgroups=request.cgroup_files,
-                file_changes=request.file_changes,
-                criu=CriuCommand(self.tree, argv, [request.images, *request.inherit.values()]),
-                timeout=request.timeout,
-            )
-            if result.code == EXIT_FILES:
-                raise ContainerError(AgentReason.FILES_FAILED, f"cannot put the worker's files back: {result.error}")
-            if result.code != 0:
-                raise CriuError(AgentReason.RESTORE_FAILED, why(result, run.read(_RESTORE_LOG)))
-            return result.seconds
+            pages, copied_because = self._page_server(request, run)
+            try:
+                seconds = self._run_restore(request, run, lazy=pages is not None)
+            except BaseException:
+                if pages is not None:
+                    pages.stop()
+                raise
+            return CriuRestored(seconds=seconds, pages=pages, copied_because=copied_because)
+
+    def _page_server(self, request: CriuRestore, run: NamespaceRun) -> tuple[PageServer | None, str]:
+        if request.lazy is None:
+            return None, ""
+        try:
+            program = self.tree / "bin/page-server"
+            return PageServer.start(program, request.images, run.work_fd, request.lazy), ""
+        except CriuError as error:
+            return None, str(error)
+
+    def _run_restore(self, request: CriuRestore, run: NamespaceRun, *, lazy: bool) -> Mapping[str, float]:
+        argv = restore_argv(request, run.work_fd, self.options, lazy=lazy)
+        result = run_in_namespaces(
+            run,
+            pid=request.init_pid,
+            cgroups=request.cgroup_files,
+            file_changes=request.file_changes,
+            criu=CriuCommand(self.tree, argv, [request.images, *request.inherit.values()]),
+            timeout=request.timeout,
+        )
+        if result.code == EXIT_FILES:
+            raise ContainerError(AgentReason.FILES_FAILED, f"cannot put the worker's files back: {result.error}")
+        if result.code != 0:
+            raise CriuError(AgentReason.RESTORE_FAILED, why(result, run.read(_RESTORE_LOG)))
+        return result.seconds
 
 
 def check_version(text: str) -> str:

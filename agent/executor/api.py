@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from contract.api.reports import Connections, ImageConfig
+from contract.api.reports import Connections, ImageConfig, MemoryRestore
 from contract.api.states import AgentReason
 from contract.pods.canary import CanaryCall
 from contract.pods.probe import Probe
@@ -127,6 +127,8 @@ class ExecutionResult:
     """Of a captured container's image; None if it could not be read."""
     connections: Connections | None = None
     """What became of the worker's; None if it failed, or the artifact does not say."""
+    memory: MemoryRestore | None = None
+    """How a restored worker's memory came back."""
 
 
 @dataclass(frozen=True)

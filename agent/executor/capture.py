@@ -233,7 +233,7 @@ def _verify(capture: Capture) -> None:
     directory, digest = capture.staged.directory, capture.published.digest
     capture.artifact = open_sealed(directory, capture.request.checkpoint_id, digest)
     capture.resources.callback(capture.artifact.close)
-    verify(capture.artifact)
+    verify(capture.artifact, capture.environment.verified)
 
 
 def _is_to_be_proved(capture: Capture) -> bool:

@@ -123,4 +123,5 @@ def _process(seen: Inspection, worker: Worker) -> manifest.Process:
         argv=list(worker.argv),
         ids=sorted(worker.inner_ids),
         stdio={str(number): what for number, what in seen.stdio.items()},
+        shared=worker.shared,
     )

@@ -16,7 +16,8 @@ from typing import Final, TypeVar
 
 from agent.container import image_config
 from agent.container.inspection import open_in_container
-from agent.errors import ContainerError
+from agent.criu.page_server import PageServer
+from agent.errors import ContainerError, CriuError
 from agent.executor import acquire
 from agent.executor.acquire import AcquiredContainer
 from agent.executor.api import (
@@ -56,6 +57,9 @@ AT_ONCE: Final = 16
 CLAIMS_AT_ONCE: Final = 4
 """Each takes some ms, of which most is reading the process table."""
 
+FILLS_AT_ONCE: Final = 256
+"""Page servers that are waited for: more than there are pods on a node."""
+
 T = TypeVar("T", CaptureRequest, RestoreRequest, RejectRequest)
 logger = logging.getLogger(__name__)
 
@@ -80,6 +84,7 @@ class NodeEngine:
         # Every user who may annotate a pod may ask, so these wait for one another and for nothing else.
         self._looks = ThreadPoolExecutor(1, thread_name_prefix="look")
         self._looking = 0
+        self._fills = ThreadPoolExecutor(FILLS_AT_ONCE, thread_name_prefix="fill")
 
     async def capture(self, request: CaptureRequest) -> ExecutionResult:
         """See ``api.Engine``."""
@@ -208,6 +213,7 @@ class NodeEngine:
         if failure is not None:
             return self._restore_failed(request.place, acquired, failure.error, timings, clean=failure.clean)
         self._forget_journal(request.place)
+        self._watch_pages(restore)
         size, container_id = restore.artifact.size, acquired.waiting.container_id
         result = ExecutionResult(
             ok=True,
@@ -215,8 +221,16 @@ class NodeEngine:
             size=size,
             container_id=container_id,
             connections=_connections(restore.artifact.manifest.connections),
+            memory=restore.memory,
         )
         return _logged("restored", request.place, result)
+
+    def _watch_pages(self, restore: Restore) -> None:
+        """See that the page server of a worker that runs by now comes to its end."""
+        if restore.pages is not None:
+            # What is restored no longer counts among the restores at work.
+            seconds = self._environment.allowance(restore.artifact.size)
+            self._fills.submit(_await_filled, restore.place, restore.pages, seconds)
 
     def _reject(self, request: RejectRequest, acquired: AcquiredContainer, timings: Timings) -> ExecutionResult:
         with timings.phase(ReportPhase.UNDO):  # an agent before this one may have started a restore
@@ -285,6 +299,16 @@ class NodeEngine:
 
 def _connections(found: manifest.Connections | None) -> Connections | None:
     return Connections(found.kept, found.closed, tuple(found.peers)) if found is not None else None
+
+
+def _await_filled(place: ContainerRef, pages: PageServer, seconds: float) -> None:
+    facts: dict[str, object] = {"pod": f"{place.namespace}/{place.pod}", "container": place.container}
+    try:
+        logger.info("memory restored", extra=facts | {"pages": pages.await_filled(seconds)})
+    except CriuError as error:
+        pages.stop()
+        # Standby has ended the worker, or the container had ended before.
+        logger.warning("the page server ended early", extra=facts | {"reason": str(error)})
 
 
 def _timed(act: Act[T], request: T, acquired: AcquiredContainer) -> ExecutionResult:

@@ -7,6 +7,7 @@ from typing import Final
 
 from agent.criu.driver import Criu
 from agent.gpu.cuda import Cuda, Gpus, NoGpus
+from artifact.verified import VerifiedFiles
 from contract.config.gpus import DeniedDriver
 from linux.proc import PROC
 
@@ -37,6 +38,10 @@ class NodeEnvironment:
     """Bytes of changed files of the image that a capture takes along."""
     proof: bool = True
     """Whether an artifact is restored once before a capture has succeeded."""
+    lazy_pages: bool = True
+    """Whether a restored worker may run while its memory is filled."""
+    verified: VerifiedFiles | None = field(default_factory=VerifiedFiles)
+    """Files of artifacts that need not be read again; None to read all of them for every restore."""
     gpus: Gpus = field(default_factory=NoGpus)
     denied_drivers: Sequence[DeniedDriver] = ()
     """Drivers that capture and restore nothing."""

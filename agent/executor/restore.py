@@ -5,6 +5,7 @@ kubelet restart the container.
 """
 
 import json
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from agent.container.inspection import Inspection, inspect, node_info, open_in_c
 from agent.container.rootfs import Changes
 from agent.criu.driver import CriuRestore
 from agent.criu.inet_images import kept_ends
+from agent.criu.page_server import Lazy, PageServer
 from agent.errors import ContainerError, CriuError
 from agent.executor.api import ContainerRef, RestoreRequest
 from agent.executor.environment import NodeEnvironment
@@ -28,6 +30,8 @@ from agent.executor.files.undo_journal import Journal
 from agent.executor.gpu.plan import container_devices, plan_devices, refuse_small_limit
 from agent.executor.gpu.restore import await_freed, bring_back, find_cuda_processes
 from agent.executor.lock import ContainerLock
+from agent.executor.memory.guard import connect_guard
+from agent.executor.memory.plan import plan_memory
 from agent.executor.moved_images import moved_images, plan_addresses
 from agent.executor.phases import Phase
 from agent.executor.restore_checks import Change, RestorePlan, plan_restore
@@ -36,7 +40,7 @@ from agent.executor.store import open_store
 from artifact.manifest import DELETED_FILES
 from artifact.read import Artifact, verify
 from contract.api import control_files, keys
-from contract.api.reports import ReportPhase
+from contract.api.reports import MemoryRestore, ReportPhase
 from contract.api.states import AgentReason
 from linux import filetree
 from linux.addresses import sole_addresses
@@ -47,6 +51,9 @@ from linux.sockets import Address, connections
 
 STOP_PATIENCE: Final = 3.0
 """Seconds: criu sends the stop and leaves; the kernel needs a moment to carry it out."""
+logger = logging.getLogger(__name__)
+GUARD_SECONDS: Final = 60.0
+"""The page server fills a few pages before it asks standby, which answers within 10 ms; it gives up after 3 s."""
 
 
 @dataclass
@@ -72,6 +79,10 @@ class Restore:
     links: list[DatedLink] = field(default_factory=list)
     inside: list[dict[str, Any]] = field(default_factory=list)
     """Changes of files that are made by the helper that starts criu."""
+    pages: PageServer | None = None
+    """What fills the tree's memory; None if criu copied all of it."""
+    memory: MemoryRestore = MemoryRestore.SWITCHED_OFF
+    """How the tree's memory comes back; known once criu is done."""
     gpu_pairs: tuple[tuple[str, str], ...] = ()
     """UUID of a GPU at the capture, and of the one that takes its place."""
     tree: Mapping[int, Status] = field(default_factory=dict)
@@ -92,7 +103,7 @@ def _open(restore: Restore) -> None:
 
 
 def _verify(restore: Restore) -> None:
-    verify(restore.artifact)
+    verify(restore.artifact, restore.environment.verified)
 
 
 def _inspect(restore: Restore) -> None:
@@ -182,13 +193,14 @@ def _run_criu(restore: Restore) -> Mapping[str, float]:
     restore.images = restore.artifact.directory
     if restore.moves:
         restore.images = moved_images(restore.images, restore.moves, environment.work, restore.resources)
-    seconds = environment.criu.restore(
+    restored = environment.criu.restore(
         CriuRestore(
             init_pid=init_pid,
             images=restore.images,
             cgroup_files=cgroup_files(restore.seen.cgroups, environment.cgroup_root),
             keeps_connections=restore.artifact.manifest.connections is not None,
             inherit={what: _standby_fd(restore, number) for what, number in restore.plan.inherit.items()},
+            lazy=_lazy(restore),
             file_changes=restore.inside,
             timeout=environment.allowance(restore.artifact.size),
         )
@@ -196,11 +208,33 @@ def _run_criu(restore: Restore) -> Mapping[str, float]:
     with suppress(OSError):  # one that stays is harmless
         for link in restore.links:
             dated_links.remove(environment.kubelet_pods, restore.place.pod_uid, link)
-    return seconds
+    restore.pages = restored.pages
+    if restored.copied_because:
+        logger.warning("memory is copied", extra={"reason": restored.copied_because})
+        restore.memory = MemoryRestore.NO_SERVER
+    return restored.seconds
+
+
+def _lazy(restore: Restore) -> Lazy | None:
+    restore.memory = plan_memory(
+        restore.artifact.manifest,
+        enabled=restore.environment.lazy_pages,
+        lost_before=restore.lock.control.has(control_files.PAGES_LOST),
+    )
+    if restore.memory is not MemoryRestore.WHILE_RUNNING:
+        return None
+    guard = connect_guard(restore.lock.control, restore.init_pid)
+    if guard is None:
+        return Lazy(guard=None)
+    restore.resources.callback(guard.close)
+    return Lazy(guard=guard.fileno())
 
 
 def _end_tree(restore: Restore) -> bool:
-    return end_leftovers(restore.init_pid, restore.environment.proc)
+    ended = end_leftovers(restore.init_pid, restore.environment.proc)
+    if restore.pages is not None:
+        restore.pages.stop()  # not before: until then it is what keeps the tree from running with holes
+    return ended
 
 
 def _await_tree(restore: Restore) -> None:
@@ -239,6 +273,17 @@ def _free_gpus(restore: Restore) -> bool:
     """End the tree, and see that its device memory is free: a failed restore cannot be made good, only ended."""
     ended = _end_tree(restore)
     return (not restore.cuda_pids or await_freed(restore.environment.gpus, restore.cuda_pids)) and ended
+
+
+def _has_page_server(restore: Restore) -> bool:
+    return restore.pages is not None
+
+
+def _await_pages(restore: Restore) -> None:
+    """Wait until the worker may run: standby holds its memory beside the page server, or all of it is there."""
+    if restore.pages is not None and not restore.pages.is_guarded(GUARD_SECONDS):
+        restore.pages.await_filled(restore.environment.allowance(restore.artifact.size))
+        restore.pages, restore.memory = None, MemoryRestore.FILLED_FIRST
 
 
 def _has_canary(restore: Restore) -> bool:
@@ -284,6 +329,7 @@ RESTORE: Final = (
     Phase(ReportPhase.ENTER, _run_criu, undo=_end_tree),
     Phase(ReportPhase.LOOK, _await_tree),
     Phase(ReportPhase.GPU_RESTORE, _restore_gpus, undo=_free_gpus, is_needed=_has_device_state),
+    Phase(ReportPhase.PAGES, _await_pages, is_needed=_has_page_server),
     Phase(ReportPhase.CANARY, _ask_canary, undo=_forget_canary, is_needed=_has_canary),
     Phase(ReportPhase.VERDICT, _hand_over),
 )

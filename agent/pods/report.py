@@ -19,7 +19,7 @@ from agent.pods.selection import Rejection
 from contract.api import keys
 from contract.api.checkpoint import annotations_of
 from contract.api.preflight import report_of
-from contract.api.reports import ImageConfig
+from contract.api.reports import ImageConfig, remarks
 from contract.api.states import AgentReason, CaptureStatus, RestoreStatus
 from contract.api.times import format_micro_time
 from contract.pods.systems import architecture_of
@@ -94,7 +94,16 @@ def _report(container: str, word: str, outcome: ExecutionResult) -> dict[str, ob
         "reason": _closed(outcome.reason) if outcome.reason else "",
         "seconds": {phase: round(seconds, 4) for phase, seconds in outcome.seconds.items()},
         "bytes": outcome.size,
-    } | ({"connections": asdict(outcome.connections)} if outcome.connections is not None else {})
+    } | _details(outcome)
+
+
+def _details(outcome: ExecutionResult) -> dict[str, object]:
+    found: dict[str, object] = {}
+    if outcome.connections is not None:
+        found["connections"] = asdict(outcome.connections)
+    if outcome.memory is not None:
+        found["memory"] = outcome.memory.value
+    return found
 
 
 def _json(found: dict[str, object]) -> str:
@@ -118,8 +127,7 @@ def _image(image: ImageConfig) -> str:
 
 def _took(outcome: ExecutionResult) -> str:
     total = outcome.seconds.get("total", sum(outcome.seconds.values()))
-    closed = str(outcome.connections or "")
-    return f"{total:.2f} s, {outcome.size / 2**20:.1f} MiB" + (f"; {closed}" if closed else "")
+    return f"{total:.2f} s, {outcome.size / 2**20:.1f} MiB{remarks(outcome.connections, outcome.memory)}"
 
 
 def _now() -> datetime:

@@ -26,6 +26,10 @@ VERDICT: Final = "standby-verdict"
 """The agent's word on a restore or a capture, renamed into place; one line, fields separated by a space."""
 DIRTY: Final = "standby-dirty"
 """Present while the root file system differs from the image's because of a restore in progress."""
+PAGES: Final = "standby-pages"
+"""Standby's socket for a page server: it holds what the server holds until all of the worker's memory is restored."""
+PAGES_LOST: Final = "standby-pages-lost"
+"""Left by a standby whose page server ended too early, for the restores that follow in its pod: they copy first."""
 STALE_AT_START: Final = (
     READY_FOR_SNAPSHOT,
     SNAPSHOT_COMPLETE,
@@ -36,6 +40,7 @@ STALE_AT_START: Final = (
     DIRTY,
     IMAGE_ENTRYPOINT,
     IMAGE_CMD,
+    PAGES,
 )
 """What standby removes before anything else: a restarted container still sees the emptyDir of its predecessor."""
 

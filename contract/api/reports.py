@@ -55,6 +55,7 @@ class ReportPhase(StrEnum):
     LOOK = "look"
     VERDICT = "verdict"
     UNDO = "undo"
+    PAGES = "pages"
     GPU_LOCK = "gpu-lock"
     GPU_CHECKPOINT = "gpu-checkpoint"
     GPU_RESTORE = "gpu-restore"
@@ -65,6 +66,34 @@ class ReportPhase(StrEnum):
     CANARY = "canary"
     OTHER = OTHER_PHASE
     TOTAL = "total"
+
+
+class MemoryRestore(StrEnum):
+    """How the private memory of a restored worker came back."""
+
+    WHILE_RUNNING = "while-running"
+    FILLED_FIRST = "filled-first"
+    SWITCHED_OFF = "copied-switched-off"
+    SMALL = "copied-small"
+    SHARED = "copied-shared"
+    AFTER_LOSS = "copied-after-loss"
+    NO_SERVER = "copied-no-server"
+
+    @property
+    def words(self) -> str:
+        """What people read; empty for what needs no explanation."""
+        return _MEMORY_WORDS[self]
+
+
+_MEMORY_WORDS: Final = {
+    MemoryRestore.WHILE_RUNNING: "its memory is filled while it runs",
+    MemoryRestore.FILLED_FIRST: "its memory was filled before it ran: nothing restarts it, or its standby is older",
+    MemoryRestore.SWITCHED_OFF: "its memory was copied before it ran: config.criu.lazyPages is false",
+    MemoryRestore.SMALL: "",
+    MemoryRestore.SHARED: "its memory was copied before it ran: its processes share much of it since a fork",
+    MemoryRestore.AFTER_LOSS: "its memory was copied before it ran: an earlier page server in this pod ended too early",
+    MemoryRestore.NO_SERVER: "its memory was copied before it ran: the agent's log says why",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +115,12 @@ class Connections:
         return f"{self.closed} TCP {word} closed ({shown}{more})" if shown else f"{self.closed} TCP {word} closed"
 
 
+def remarks(connections: Connections | None, memory: MemoryRestore | None) -> str:
+    """Say what a restore that went well changed or did otherwise; each remark begins with a semicolon."""
+    found = (str(connections or ""), memory.words if memory is not None else "")
+    return "".join(f"; {remark}" for remark in found if remark)
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """How one restore or capture ended."""
@@ -101,6 +136,8 @@ class Report:
     """When it was written, by the node's clock; None if an agent of an earlier release wrote it."""
     connections: Connections | None = None
     """None if it failed, or an agent of an earlier release wrote it."""
+    memory: MemoryRestore | None = None
+    """None of a capture, if it failed, or if an agent of an earlier release wrote it."""
 
 
 def read_report(text: str) -> Report | None:
@@ -120,7 +157,12 @@ def read_report(text: str) -> Report | None:
         size=int(_number(found.get("bytes"), LARGEST)),
         at=_moment(found.get("at")),
         connections=_connections(found.get("connections")),
+        memory=_memory(found.get("memory")),
     )
+
+
+def _memory(found: Any) -> MemoryRestore | None:  # noqa: ANN401 - whatever JSON holds
+    return MemoryRestore(found) if isinstance(found, str) and found in set(MemoryRestore) else None
 
 
 def _connections(found: Any) -> Connections | None:  # noqa: ANN401 - whatever JSON holds

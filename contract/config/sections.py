@@ -226,6 +226,9 @@ class RestoreConfig(Section):
 
     ns_restore_path: str = Field(default="", description="Accepted for older values files; the agent brings its own.")
     restore_timeout_seconds: int = Field(default=7200, ge=1)
+    verify: Literal["Once", "Always"] = Field(
+        default="Once", description="Read a file of an artifact once on a node and again when it changed, or each time."
+    )
 
 
 class Criu(Section):
@@ -252,7 +255,9 @@ class Criu(Section):
     tcp_established: bool = True
     mntns_compat_mode: bool = False
     auto_dedup: bool = False
-    lazy_pages: bool = False
+    lazy_pages: bool = Field(
+        default=True, description="Fill a restored worker's memory while it runs already, instead of copying it first."
+    )
     manage_cgroups_mode: Literal["", "ignore", "cpuset", "soft", "full", "strict"] = "ignore"
     image_io_mode: Literal["", "direct", "buffered", "writeback"] = ""
 

@@ -18,7 +18,7 @@
 enum { EXIT_RESTART_ME = 75 };
 
 /* Milliseconds. */
-enum { CLAIM_WINDOW = 5000, LOST_CLAIM_WINDOW = 10000, LOOK_AT_ALLOWANCE = 500 };
+enum { CLAIM_WINDOW = 5000, LOST_CLAIM_WINDOW = 10000, LOOK_AT_ALLOWANCE = 500, LOOK_AT_PAGES = 50 };
 
 /* ------------------------------------------------------------------------------------------------------- cold start */
 
@@ -80,7 +80,12 @@ static void adopt(pid_t worker, const char *stopped) {
     adopt_worker(worker);
     wake(worker, stopped);
     while (!worker_ended()) {
-        beat(1000);
+        beat(guards_pages() ? LOOK_AT_PAGES : 1000);
+        if (pages_are_lost()) {
+            publish("standby-pages-lost", "copy\n");
+            say("SNAPSHOT_RESTART: the page server ended before it had restored all of the worker's memory");
+            exit(EXIT_RESTART_ME);
+        }
         if (kill(worker, 0) != 0 && errno == ESRCH && !worker_ended()) {
             say("SNAPSHOT_RESTART: the restored worker (pid %d) is not there", worker);
             exit(EXIT_RESTART_ME);
@@ -103,6 +108,7 @@ static void await_verdict(char **command, long long end, int until_lost) {
     static struct verdict verdict;
     while (now_ms() < end) {
         int held = !until_lost || claimed(); /* before the verdict is read: the holder writes, then lets go */
+        pages_are_lost(); /* which the agent notices by itself: it has given no verdict yet */
         if (read_verdict(&verdict)) obey(&verdict, command);
         if (!held) return;
         beat(POLL);
@@ -113,6 +119,8 @@ static void restore_mode(char **command) {
     const char *failure = make_claim();
     if (failure) cold_start(command, failure, 0);
     if (getpid() != 1) cold_start(command, "standby is not the container's first process (shareProcessNamespace)", 0);
+    /* A container that kubelet does not start again could not survive the end of its page server. */
+    if (!policy_is("DYN_SNAPSHOT_RESTART_POLICY", "Never")) open_pages();
     await_verdict(command, now_ms() + CLAIM_WINDOW, 0);
     if (!allowed_seconds() && take_lock()) cold_start(command, "no agent claimed this container within 5 s", 0);
     long long claimed_at = now_ms();

@@ -75,6 +75,17 @@ int worker_ended(void);
 /* Its exit code, once it has ended. */
 int worker_code(void);
 
+/* --------------------------------------------------------------------------------------------------------- pages.c */
+
+/* Makes the socket at which a page server finds us. */
+void open_pages(void);
+
+/* Hears what the page server says; 1 if it ended too early: the worker is then killed. */
+int pages_are_lost(void);
+
+/* Whether a page server counts on us. */
+int guards_pages(void);
+
 /* -------------------------------------------------------------------------------------------------------- foreign.c */
 
 /* Wakes what is beside us, but for the processes in a list of pids with spaces between them. */

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from contract.api import keys
 from contract.api.checkpoint import TargetError, annotations_of, labels_of, target_containers
 from contract.api.conditions import condition
-from contract.api.reports import ReportPhase, read_report
+from contract.api.reports import ReportPhase, read_report, remarks
 from contract.api.states import Admission, AgentReason, ConditionType, GateEnd, GraphCondition, Phase, RestoreStatus
 from contract.remedies.admission import ADMISSION
 from contract.remedies.agent import AGENT
@@ -353,5 +353,4 @@ def _took(annotations: Mapping[str, str], container: str) -> str:
     if report is None or report.container not in ("", container) or not report.seconds:
         return "completed"
     total = report.seconds.get(ReportPhase.TOTAL, sum(report.seconds.values()))
-    closed = str(report.connections or "")
-    return f"in {total:.2f} s, {report.size / 2**20:.1f} MiB" + (f"; {closed}" if closed else "")
+    return f"in {total:.2f} s, {report.size / 2**20:.1f} MiB{remarks(report.connections, report.memory)}"

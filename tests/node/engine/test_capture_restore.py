@@ -217,7 +217,9 @@ class FailingAfter:
     def restore(self, request):
         from agent.errors import CriuError  # noqa: PLC0415
 
-        self._criu.restore(request)
+        restored = self._criu.restore(request)
+        if restored.pages is not None:
+            restored.pages.stop()
         raise CriuError("restore-failed", "made to fail")
 
 

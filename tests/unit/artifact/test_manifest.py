@@ -53,7 +53,7 @@ def test_the_format_on_disk_is_what_it_was():
     found = parse_manifest(OLD.encode(), "abc")
     again = yaml.safe_load(write_manifest(found, "abc", "1", found.files))
     old = yaml.safe_load(OLD)
-    assert [] == again["process"].pop("stopped")
+    assert ([], 0) == (again["process"].pop("stopped"), again["process"].pop("shared"))
     for then, now in zip(old["volumes"], again["volumes"], strict=True):
         assert then == {key: now[key] for key in then}
     assert old | {"volumes": again["volumes"]} == {key: again[key] for key in old}

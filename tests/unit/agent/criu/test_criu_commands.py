@@ -49,6 +49,8 @@ def test_restore_is_detached_and_stopped(keeps, expected):
     argv = restore_argv(request, 8, OPTIONS)
     assert {"--restore-detached", "--leave-stopped"} <= set(argv)
     assert [expected] == [word for word in argv if word.startswith("--tcp")]
+    assert "--lazy-pages" not in argv
+    assert "--lazy-pages" in restore_argv(request, 8, OPTIONS, lazy=True)
     assert "fd[9]:pipe:[11]" == argv[argv.index("--inherit-fd") + 1]
 
 

@@ -1,0 +1,138 @@
+"""Runs ``native/page_server``: the process that gives a restored worker its memory while it runs already.
+
+docs/page-server.md has its protocol. It is started for one restore, before criu, and ends when all pages are in; from
+criu's end on it survives the agent, as the worker does.
+"""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+from agent.errors import CriuError
+from contract.api.states import AgentReason
+
+SOCKET: Final = "lazy-pages.socket"
+"""Where criu looks for it, in its work directory."""
+MOST_THREADS: Final = 16
+"""From 14 threads on one host's memory was the limit (21 GB/s)."""
+READY_SECONDS: Final = 30.0
+"""To read what the images say of a worker's memory: below a second for a million extents."""
+_READY, _FAILED, _FILLED = "ready", "failed", "filled"
+_GUARDED, _UNGUARDED = "guarded", "unguarded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lazy:
+    """Asks a restore to leave the worker's memory to a page server."""
+
+    guard: int | None
+    """A connection to standby, which then holds the worker's memory as well; None if there is none."""
+    threads: int = field(default_factory=lambda: min(MOST_THREADS, os.cpu_count() or 1))
+
+
+@dataclass
+class PageServer:
+    """One that was started; must be stopped, or waited for."""
+
+    process: subprocess.Popen[bytes]
+    report: int
+    _text: str = ""
+    _ended: bool = False
+
+    @classmethod
+    def start(cls, program: Path, images: int, work: int, lazy: Lazy) -> Self:
+        """Start one for a directory of images; criu will find it in its directory ``work``.
+
+        Raises:
+            CriuError: it cannot serve these images, and nothing has been restored yet.
+        """
+        reading, writing = os.pipe()
+        guard = -1 if lazy.guard is None else lazy.guard
+        try:
+            with _listener(work) as listener:
+                keep = [listener, images, writing, *([] if guard < 0 else [guard])]
+                words = [str(number) for number in (listener, images, guard, writing, lazy.threads)]
+                process = subprocess.Popen(
+                    [str(program), *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=keep,
+                    env={},
+                    cwd="/",
+                )
+        except OSError as error:
+            os.close(reading)
+            raise CriuError(AgentReason.RESTORE_FAILED, f"the page server does not start: {error}") from error
+        finally:
+            os.close(writing)
+        made = cls(process, reading)
+        try:
+            made._await(_READY, seconds=READY_SECONDS)
+        except CriuError:
+            made.stop()
+            raise
+        return made
+
+    def is_guarded(self, seconds: float) -> bool:
+        """Say whether standby holds the worker's memory too: only then may it run before all of it is there.
+
+        Raises:
+            CriuError: the server has ended.
+        """
+        guarded = self._await(_GUARDED, _UNGUARDED, seconds=seconds).startswith(_GUARDED)
+        if self.process.poll() is not None:
+            self._await(_FILLED, seconds=0)  # else it ended too early
+        return guarded
+
+    def await_filled(self, seconds: float) -> str:
+        """Wait until every page is in; return what it took.
+
+        Raises:
+            CriuError: the server has ended before, or it takes longer.
+        """
+        line = self._await(_FILLED, seconds=seconds).removeprefix(_FILLED).strip()
+        self._end()
+        return line
+
+    def stop(self) -> None:
+        """End it, whatever it does. A worker that still needs it must have ended."""
+        if not self._ended:
+            self.process.send_signal(signal.SIGKILL)
+            self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        self.process.wait()
+        os.close(self.report)
+
+    def _await(self, *words: str, seconds: float) -> str:
+        end = time.monotonic() + seconds
+        while True:
+            for line in self._text.splitlines():
+                if line.startswith(_FAILED):
+                    raise CriuError(AgentReason.RESTORE_FAILED, f"page server: {line.removeprefix(_FAILED).strip()}")
+                if line.split(" ", 1)[0] in words:
+                    return line
+            if not select.select([self.report], [], [], max(0.0, end - time.monotonic()))[0]:
+                raise CriuError(AgentReason.RESTORE_FAILED, f"page server: not {words[0]} within {seconds:.0f} s")
+            if not (part := os.read(self.report, 65536)):
+                raise CriuError(AgentReason.RESTORE_FAILED, "page server: it was ended before it was done")
+            self._text += part.decode("utf-8", "replace")
+
+
+@contextmanager
+def _listener(work: int) -> Iterator[int]:
+    """Listen in the directory ``work``, by its descriptor: a socket's path is at most 108 bytes."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
+        made.bind(f"/proc/self/fd/{work}/{SOCKET}")
+        made.listen(1)
+        yield made.fileno()

@@ -1,0 +1,93 @@
+/* page-server: gives a restored worker its memory while it runs already.
+ *
+ * criu restore --lazy-pages maps private anonymous memory empty and hands over a userfaultfd of each process. Faults are
+ * answered first, from the images; threads put in everything else. Then all descriptors are closed, and what is left is
+ * ordinary memory: no file and no process of ours. docs/page-server.md has the protocol and what is done when it fails.
+ *
+ * page-server LISTENER IMAGES GUARD REPORT THREADS: numbers of descriptors that the agent hands over (GUARD -1: none).
+ */
+#define _GNU_SOURCE
+#include "page_server.h"
+
+#include <linux/capability.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { ALL_RESTORED = 0x52535446 }; /* criu's LAZY_PAGES_RESTORE_FINISHED */
+
+extern int report_fd;
+
+/* Everything is open by now. What the images hold is another's, so nothing that reads them has any right. */
+static void drop_rights(void) {
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct none[2] = {0};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || syscall(SYS_capset, &header, none) != 0)
+        fail("the page server cannot drop its rights: %m");
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+static int receive_fd(int from) {
+    char byte;
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec part = {&byte, 1};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.space};
+    int fd = NO_FD;
+    if (recvmsg(from, &message, MSG_CMSG_CLOEXEC) <= 0) return NO_FD;
+    struct cmsghdr *first = CMSG_FIRSTHDR(&message);
+    if (first && first->cmsg_type == SCM_RIGHTS) memcpy(&fd, CMSG_DATA(first), sizeof fd);
+    return fd;
+}
+
+/* Takes every process from criu; returns when it has restored all of them. */
+static void take_processes(int listener) {
+    int criu = accept4(listener, NULL, NULL, SOCK_CLOEXEC), pid;
+    if (criu < 0) fail("criu did not connect: %m");
+    close(listener);
+    for (;;) {
+        if (recv(criu, &pid, sizeof pid, MSG_WAITALL) != sizeof pid) fail("criu ended before it had restored everything");
+        if (pid == ALL_RESTORED) break;
+        if (pid < 0) continue; /* a zombie: it has no memory */
+        struct process *process = process_of(pid);
+        if (process->uffd != NO_FD) fail("criu names process %d twice", pid);
+        process->uffd = receive_fd(criu);
+        if (process->uffd == NO_FD) fail("criu sent no descriptor for process %d", pid);
+        guard_add(process->uffd);
+        serve(process);
+    }
+    close(criu);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 6) return 2;
+    int listener = atoi(argv[1]), images = atoi(argv[2]), threads = atoi(argv[5]);
+    report_fd = atoi(argv[4]);
+    /* Until criu is done this is the agent's; then it must survive the agent, as the worker does. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    signal(SIGPIPE, SIG_IGN);
+    if (sysconf(_SC_PAGESIZE) != PAGE) fail("pages of %ld bytes are not known here", sysconf(_SC_PAGESIZE));
+    guard_open(atoi(argv[3]));
+    load_images(images);
+    drop_rights();
+    report("ready");
+    take_processes(listener);
+    prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
+    u64 since = now_us();
+    fill_urgent();
+    report(guard_begin() ? "guarded" : "unguarded");
+    fill_all(threads);
+    guard_end();
+    report("filled %llu bytes, %llu faults, %llu zeros, %llu absent, %llu events, %llu us",
+           (unsigned long long)counters.bytes, (unsigned long long)counters.faults, (unsigned long long)counters.zeros,
+           (unsigned long long)counters.absent, (unsigned long long)counters.events,
+           (unsigned long long)(now_us() - since));
+    _exit(0);
+}

@@ -1,0 +1,306 @@
+"""A worker that runs while its memory is still being filled: every byte is right, or the worker is ended."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import chdir
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.executor.lock import ControlDir
+from agent.executor.memory import guard
+from contract.api import control_files
+from contract.api.reports import MemoryRestore
+from images.native import compile_static
+from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
+from tests.support.fixtures.engine import COLD, Node, captured
+from tests.support.fixtures.tools import PROJECT
+
+STRESS = "/tools/memory-stress"
+MIB = 256
+LOST = "SNAPSHOT_RESTART: the page server ended before it had restored all of the worker's memory"
+
+
+@pytest.fixture(scope="module")
+def folder(folder):
+    """Add the program that changes its memory in every way."""
+    path, criu = folder
+    compile_static([PROJECT / "tests/support/native/memory_stress.c"], path / "tools/memory-stress", "-O2")
+    return path, criu
+
+
+class Watching:
+    """The real criu; *then* is called with the page server of each restore, once standby holds the memory too."""
+
+    def __init__(self, criu, then):
+        self.version, self.dump, self._restore, self._then = criu.version, criu.dump, criu.restore, then
+
+    def restore(self, request):
+        restored = self._restore(request)
+        assert restored.pages.is_guarded(30)
+        self._then(restored.pages)
+        return restored
+
+
+class ServerHeld:
+    """Stops the page server of a restore before it has filled much."""
+
+    def __init__(self, node: Node):
+        criu = Watching(node.environment.criu, self._hold)
+        node.engine._environment = replace(node.environment, criu=criu)
+
+    def _hold(self, pages):
+        self.pid = pages.process.pid
+        os.kill(self.pid, signal.SIGSTOP)
+
+
+def started(node: Node, *words: str, seconds: int = 2, mib: int = MIB) -> BareContainer:
+    return node.start_as(BareContainer, *words, "--", STRESS, str(mib), "4", str(seconds))
+
+
+async def stress_captured(node: Node, checkpoint_id: str, **options) -> str:
+    source = started(node, "--capture", **options)
+    source.says("warm")
+    outcome = await node.capture(source, checkpoint_id)
+    assert outcome.ok, outcome
+    return outcome.manifest_digest
+
+
+def open_anonymous(pid: int) -> list[str]:
+    opened = [str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+    return [what for what in opened if "userfaultfd" in what]
+
+
+class TestEveryByte:
+    async def test_memory_that_changes_while_it_is_filled(self, node):
+        digest = await stress_captured(node, "pages-change")
+        target = started(node)
+        outcome = await node.restore(target, "pages-change", digest)
+        assert outcome.ok, outcome
+        words = target.says(" after ")
+        assert "equal after" in words, words
+        assert 0 == target.code()
+
+    async def test_memory_counts_for_the_pod(self, node):
+        _, digest = await captured(node, "pages-count", megabytes=256)
+        target = node.start(megabytes=256)
+        assert (await node.restore(target, "pages-count", digest)).ok
+        group = target.cgroups[-1]
+        usage = next(group / name for name in ("memory.current", "memory.usage_in_bytes") if (group / name).exists())
+        wait_for(lambda: int(usage.read_text()) > 256 << 20, "the memory of the pod")
+
+    async def test_nothing_of_ours_is_left(self, node):
+        before, digest = await captured(node, "pages-left", megabytes=64)
+        target = node.start(megabytes=64)
+        assert (await node.restore(target, "pages-left", digest)).ok
+        wait_for(lambda: not open_anonymous(target.init()), "standby to let go")
+        wait_for(lambda: not page_servers(node), "the end of the page server")
+        for file in (node.store / "pages-left").rglob("pages-*.img"):
+            file.write_bytes(b"")
+        assert before == target.get()
+
+
+def page_servers(node: Node) -> list[int]:
+    program = str(node.criu_folder / "bin/page-server")
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if str((process / "exe").readlink()) == program:
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+class TestTheServerEnds:
+    async def test_while_pages_are_missing(self, node):
+        digest = await stress_captured(node, "pages-killed")
+        held, target = ServerHeld(node), started(node)
+        assert (await node.restore(target, "pages-killed", digest)).ok
+        os.kill(held.pid, signal.SIGKILL)
+        assert control_files.EXIT_RESTART_ME == target.code()
+        assert LOST in target.text()
+        assert "DIFFERS" not in target.text()
+        assert (target.control / control_files.PAGES_LOST).exists()
+
+    async def test_the_next_restore_in_that_pod_copies(self, node):
+        before, digest = await captured(node, "pages-lost", megabytes=96)
+        target = node.start(megabytes=96)
+        target.init()
+        (target.control / control_files.PAGES_LOST).write_text("copy\n")
+        outcome = await node.restore(target, "pages-lost", digest)
+        assert (True, MemoryRestore.AFTER_LOSS) == (outcome.ok, outcome.memory)
+        assert before == target.get()
+
+    async def test_since_the_artifact_was_cut_short(self, node):
+        digest = await stress_captured(node, "pages-short")
+        held, target = ServerHeld(node), started(node)
+        assert (await node.restore(target, "pages-short", digest)).ok
+        for file in (node.store / "pages-short").rglob("pages-*.img"):
+            os.truncate(file, 4096)
+        os.kill(held.pid, signal.SIGCONT)
+        assert control_files.EXIT_RESTART_ME == target.code()
+        assert LOST in target.text()
+
+    async def test_before_the_worker_runs(self, node):
+        digest = await stress_captured(node, "pages-early")
+        node.engine._environment = replace(
+            node.environment, criu=Watching(node.environment.criu, lambda pages: pages.process.kill())
+        )
+        target = started(node)
+        outcome = await node.restore(target, "pages-early", digest)
+        assert not outcome.ok
+        assert "page server" in outcome.message
+        target.says(COLD)
+
+    async def test_the_agent_ends_first(self, node):
+        digest = await stress_captured(node, "pages-alone", mib=1024)
+        target = started(node, mib=1024)
+        target.init()
+        assert -signal.SIGKILL == dying_agent(node, target, digest)
+        assert "equal after" in target.says(" after ")
+
+
+def dying_agent(node: Node, target: BareContainer, digest: str) -> int:
+    argv = [sys.executable, "-c", DIES_AFTER, node.folder, node.criu_folder, target.pod_uid, digest]
+    environment = os.environ | {"PYTHONPATH": f"{PROJECT}:{PROJECT / 'sdk'}"}
+    return subprocess.run(argv, cwd=PROJECT, env=environment, check=False).returncode
+
+
+DIES_AFTER = """
+import asyncio, os, signal, sys
+from pathlib import Path, PurePosixPath
+from agent.executor.api import ContainerRef, RestoreRequest
+from tests.support.fixtures.engine import Node
+
+folder, criu, pod_uid, digest = sys.argv[1:]
+node = Node(Path(folder), Path(criu))
+request = RestoreRequest(ContainerRef("ns", "pod", pod_uid, "main"), "pages-alone", "1", PurePosixPath(node.store),
+                         False, digest)
+async def main():
+    assert (await node.engine.restore(request)).ok
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+
+
+class TestNoGuard:
+    @pytest.mark.parametrize("what", ["nothing", "link", "another"])
+    async def test_all_memory_is_there_before_the_worker_runs(self, node, what, tmp_path):
+        before, digest = await captured(node, f"pages-no-guard-{what}", megabytes=64)
+        target = node.start(megabytes=64)
+        target.init()
+        (target.control / control_files.PAGES).unlink()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as another:
+            folder = target.control if what == "another" else tmp_path
+            with chdir(folder):  # a socket's path is at most 108 bytes
+                another.bind(control_files.PAGES)
+            another.listen()
+            if what == "link":
+                (target.control / control_files.PAGES).symlink_to(tmp_path / control_files.PAGES)
+            outcome = await node.restore(target, f"pages-no-guard-{what}", digest)
+        assert outcome.ok, outcome
+        assert [] == page_servers(node)
+        assert before == target.get()
+
+    async def test_a_container_that_is_not_started_again(self, node):
+        before, digest = await captured(node, "pages-never", megabytes=96)
+        target = node.start(megabytes=96, env={"DYN_SNAPSHOT_RESTART_POLICY": "Never"})
+        outcome = await node.restore(target, "pages-never", digest)
+        assert (True, MemoryRestore.FILLED_FIRST) == (outcome.ok, outcome.memory)
+        assert before == target.get()
+
+    async def test_standby_is_found_by_its_socket(self, node):
+        target = node.start()
+        init = target.init()
+        wait_for((target.control / control_files.PAGES).exists, "socket")
+        with ControlDir(os.open(target.control, os.O_RDONLY)) as control:
+            found = guard.connect_guard(control, init)
+            assert found is not None
+            found.close()
+            assert None is guard.connect_guard(control, init + 1)
+
+
+class TestCopied:
+    async def test_when_it_is_switched_off(self, node):
+        before, digest = await captured(node, "pages-off", megabytes=96)
+        node.engine._environment = replace(node.environment, lazy_pages=False)
+        target = node.start(megabytes=64)
+        outcome = await node.restore(target, "pages-off", digest)
+        assert (True, MemoryRestore.SWITCHED_OFF) == (outcome.ok, outcome.memory)
+        assert before == target.get()
+
+    async def test_when_the_server_does_not_start(self, node):
+        digest = await stress_captured(node, "pages-newer", mib=96)
+        server = node.criu_folder / "bin/page-server"
+        kept = server.rename(server.with_name("kept"))
+        try:
+            target = started(node, mib=96)
+            outcome = await node.restore(target, "pages-newer", digest)
+        finally:
+            kept.rename(server)
+        assert (True, MemoryRestore.NO_SERVER) == (outcome.ok, outcome.memory)
+        assert "equal after" in target.says(" after ")
+
+    async def test_when_processes_share_memory_since_a_fork(self, node):
+        source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", FORKS, "128")
+        source.says("warm")
+        made = await node.capture(source, "pages-shared")
+        assert made.ok, made
+        target = node.start_as(BareContainer, "--", PYTHON, "-c", FORKS, "128")
+        outcome = await node.restore(target, "pages-shared", made.manifest_digest)
+        assert (True, MemoryRestore.SHARED) == (outcome.ok, outcome.memory)
+        group = target.cgroups[-1]
+        usage = next(group / name for name in ("memory.current", "memory.usage_in_bytes") if (group / name).exists())
+        assert int(usage.read_text()) < 2 * 128 << 20
+
+
+FORKS = """
+import os, sys, time
+block = os.urandom(int(sys.argv[1]) << 20)
+for _ in range(3):
+    if os.fork() == 0:
+        break
+else:
+    print("warm", flush=True)
+while True:
+    time.sleep(1)
+"""
+
+
+READS = "    pthread_rwlock_wrlock(&process->lock);\n    process->reader_waits--;\n    ssize_t n = read("
+FOLLOWS = " follow(process, &messages[i]);\n    pthread_rwlock_unlock(&process->lock);"
+
+
+def test_the_lock_of_the_event_reader_is_needed(folder, tmp_path):
+    """The same program without it brings old pages back, and the stress shows it: so the stress can fail."""
+    path, criu = folder
+    sources = tmp_path / "page_server"
+    shutil.copytree(PROJECT / "native/page_server", sources)
+    text = (sources / "serve.c").read_text()
+    assert (1, 1) == (text.count(READS), text.count(FOLLOWS))
+    text = text.replace(READS, "    process->reader_waits--;\n    ssize_t n = read(")
+    text = text.replace(FOLLOWS, " usleep(2000), follow(process, &messages[i]);")
+    (sources / "serve.c").write_text(text)
+    broken = shutil.copytree(criu, path / "broken-criu")
+    compile_static(sorted(sources.glob("*.c")), broken / "bin/page-server", "-O2")
+    node = Node(path, broken)
+    try:
+        assert any("equal after" not in asyncio.run(stressed(node, attempt)) for attempt in range(4))
+    finally:
+        for container in node.containers:
+            container.close()
+
+
+async def stressed(node: Node, attempt: int) -> str:
+    digest = await stress_captured(node, f"pages-broken-{attempt}")
+    target = started(node)
+    assert (await node.restore(target, f"pages-broken-{attempt}", digest)).ok
+    target.code()
+    return target.text()
