@@ -328,8 +328,8 @@ RESTORE: Final = (
     Phase(ReportPhase.FILES, _put_files_back, undo=_undo_files),
     Phase(ReportPhase.ENTER, _run_criu, undo=_end_tree),
     Phase(ReportPhase.LOOK, _await_tree),
-    Phase(ReportPhase.GPU_RESTORE, _restore_gpus, undo=_free_gpus, is_needed=_has_device_state),
     Phase(ReportPhase.PAGES, _await_pages, is_needed=_has_page_server),
+    Phase(ReportPhase.GPU_RESTORE, _restore_gpus, undo=_free_gpus, is_needed=_has_device_state),
     Phase(ReportPhase.CANARY, _ask_canary, undo=_forget_canary, is_needed=_has_canary),
     Phase(ReportPhase.VERDICT, _hand_over),
 )

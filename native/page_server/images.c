@@ -19,7 +19,7 @@ enum { HEADER = 8, WIRE_VARINT = 0, WIRE_BYTES = 2 };
 enum { HEAD_PAGES_ID = 1 };
 enum { ENTRY_ADDRESS = 1, ENTRY_PAGES_32 = 2, ENTRY_IN_PARENT = 3, ENTRY_FLAGS = 4, ENTRY_PAGES = 5 };
 enum { IN_PARENT = 1, LAZY = 2, PRESENT = 4 };
-enum { MM_VMAS = 14, VMA_START = 1, VMA_END = 2, VMA_ADVICE = 9 };
+enum { MM_ARGUMENTS = 8, MM_ENVIRONMENT_END = 11, MM_VMAS = 14, VMA_START = 1, VMA_END = 2, VMA_ADVICE = 9 };
 static const u64 TOP = (u64)1 << 56; /* above every address of a process */
 
 struct bytes {
@@ -124,27 +124,36 @@ static void read_pagemap(int directory, struct process *process, const char *ima
             fail("%s names pages twice", image);
 }
 
-/* Memory that a fork gives to the child otherwise than by copying (MADV_WIPEONFORK, MADV_DONTFORK). The child of a
- * process that misses such a page would be given the image's content: so they are filled before any process runs. */
+static void add_urgent(struct process *process, u64 start, u64 end) {
+    if (start >= end || end > TOP) return;
+    process->urgent = realloc(process->urgent, (process->urgent_count + 1) * sizeof *process->urgent);
+    if (!process->urgent) fail("no memory for the list of pages");
+    process->urgent[process->urgent_count++] = (struct extent){start, end - start, 0};
+}
+
+/* What is filled before any process runs:
+ *
+ * - memory that a fork gives to the child otherwise than by copying (MADV_WIPEONFORK, MADV_DONTFORK): the child of a
+ *   process that misses such a page would be given the image's content;
+ * - arguments and environment: others read them in /proc/PID, and the kernel has no page brought for a reader. */
 static void read_mm(int directory, struct process *process, const char *image) {
     static const u64 UNLIKE_A_COPY = (u64)1 << MADV_DONTFORK | (u64)1 << MADV_WIPEONFORK;
     struct bytes found = map_messages(directory, image), message;
     struct field field;
+    u64 arguments = 0;
     if (!next_message(&found, &message, image)) fail("%s is not whole", image);
     while (next_field(&message, &field, image)) {
         struct field part;
         u64 start = 0, end = 0, advice = 0;
+        if (field.number == MM_ARGUMENTS) arguments = field.value / PAGE * PAGE;
+        if (field.number == MM_ENVIRONMENT_END) add_urgent(process, arguments, (field.value + PAGE - 1) / PAGE * PAGE);
         if (field.number != MM_VMAS) continue;
         while (next_field(&field.bytes, &part, image)) {
             if (part.number == VMA_START) start = part.value;
             else if (part.number == VMA_END) end = part.value;
             else if (part.number == VMA_ADVICE) advice = part.value;
         }
-        if (!(advice & UNLIKE_A_COPY)) continue;
-        size_t size = (process->urgent_count + 1) * sizeof *process->urgent;
-        process->urgent = realloc(process->urgent, size);
-        if (!process->urgent) fail("no memory for %s", image);
-        process->urgent[process->urgent_count++] = (struct extent){start, end - start, 0};
+        if (advice & UNLIKE_A_COPY) add_urgent(process, start, end);
     }
 }
 

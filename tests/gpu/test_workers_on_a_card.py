@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,30 @@ async def test_a_worker_goes_on_in_another_container(node, figure, options, requ
     assert manifest.gpu.bytes >= options.get("mebibytes", 1024) * MIB
     assert (2 if "child" in options.get("flags", ()) else 1) == len(manifest.gpu.processes)
     assert not [point for point in manifest.used_mounts if point.startswith("/dev/nvidia")]
+
+
+async def test_memory_is_filled_while_the_worker_runs(node, figure):
+    """Device memory is in the image, so the driver's own restore asks for it; the answers are the same in every arm."""
+    source = ready(node, user=1000, mebibytes=8192)
+    before = source.get()
+    captured = await node.capture(source, "filled", probe=PROBE)
+    assert captured.ok, (captured.message, source.text()[-2000:])
+    seconds, answers = {True: [], False: []}, set()
+    for fill in (False, True, False, True):
+        node.engine._environment = replace(node.environment, lazy_pages=fill)
+        target = start(node, RuncContainer, user=1000, mebibytes=8192)
+        target.init()
+        begun = time.monotonic()
+        restored = await node.restore(target, "filled", captured.manifest_digest)
+        assert restored.ok, (restored, target.text())
+        answers.add(wait_for(target.get, "an answer"))
+        seconds[fill].append(time.monotonic() - begun)
+        figure(f"{restored.memory}: {words(restored.seconds)}; first answer after {seconds[fill][-1]:.2f} s")
+        node.containers.remove(target)
+        target.close()
+    assert (1, False) == (len(answers), before in answers)
+    figure(f"{captured.size >> 20} MiB: {min(seconds[False]) / max(seconds[True]):.1f} times as fast")
+    assert max(seconds[True]) < min(seconds[False])
 
 
 async def test_a_transformers_model_generates_the_same_tokens(node, figure):

@@ -43,8 +43,9 @@ async def test_a_capture_that_was_cut_off_fails_and_its_container_ends(node: Nod
 @pytest.mark.parametrize("phase", each(RESTORE))
 async def test_a_restore_that_was_cut_off_is_done_again(node: Node, library, phase):  # noqa: F811
     name = f"killed-restore-{phase}"
-    before, digest = await captured(node, name, **gpu())
-    target = node.start(devices="nvidia0")
+    # Large enough for a page server.
+    before, digest = await captured(node, name, megabytes=96, **gpu())
+    target = node.start(megabytes=96, devices="nvidia0")
     target.init()
     die_after(phase, node, target, name, digest, str(library))
     outcome = await node.restore(target, name, digest)
