@@ -19,6 +19,7 @@ from agent.pods.restore_controller import RestoreController
 from agent.pods.selection import KUBELET_PODS
 from agent.pods.watch import Watch
 from artifact.verified import VerifiedFiles
+from contract.api.compatibility import bypass_of
 from contract.config.quantities import quantity_bytes
 from contract.config.storage import Storage, storage_from_values
 from contract.config.values import Values, load_values
@@ -98,6 +99,7 @@ def _environment(values: Values, node: str) -> NodeEnvironment:
         lazy_pages=options.lazy_pages,
         verified=VerifiedFiles() if values.config.restore.verify == "Once" else None,
         denied_drivers=values.gpu.denied_drivers,
+        bypass=frozenset(map(bypass_of, values.config.restore.bypass)),
         gpus=gpus,
         cuda=gpus,
     )

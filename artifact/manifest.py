@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.alias_generators import to_camel
 
 from artifact.errors import ArtifactError
+from contract.api.node_facts import NodeFacts
 from contract.api.states import AgentReason
 from contract.config.errors import describe
 from contract.config.yaml import load_yaml
@@ -51,6 +52,19 @@ class Machine(Part):
     cpu_flags: list[str]
     criu: str
     """Version."""
+    cpu_model: str = ""
+    """Empty in artifacts of earlier releases."""
+
+    @property
+    def facts(self) -> NodeFacts:
+        """The same, to be compared with another node."""
+        return NodeFacts(
+            architecture=self.architecture,
+            kernel=self.kernel,
+            criu=self.criu,
+            cpu_flags=frozenset(self.cpu_flags),
+            cpu_model=self.cpu_model,
+        )
 
 
 class Container(Part):
@@ -66,6 +80,10 @@ class Container(Part):
     no_new_privileges: bool
     seccomp: int
     """Mode as in /proc: 0 none, 1 strict, 2 filter."""
+    image_id: str = ""
+    """As the runtime knows it: ``name@sha256:...``; empty in artifacts of earlier releases."""
+    cpu_limit: Annotated[float, Field(gt=0)] | None = None
+    """CPUs; None without a limit."""
 
     @property
     def bounding_set(self) -> int:

@@ -13,6 +13,7 @@ import yaml
 from contract.config.values import values_schema
 from contract.crds import generate, graph
 from contract.remedies.captures import CAPTURES_PAGE, captures_text
+from contract.remedies.compatibility import COMPATIBILITY_PAGE, compatibility_text
 from contract.remedies.pages import PAGES, page_text
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -28,6 +29,7 @@ def generated() -> dict[Path, str]:
         chart / "files" / graph.FILE_NAME: _NOTE + _yaml(graph.graph_crd()),
         chart / "values.schema.json": json.dumps(values_schema(), indent=2) + "\n",
         _ROOT / CAPTURES_PAGE: captures_text(),
+        _ROOT / COMPATIBILITY_PAGE: compatibility_text(),
         **{_ROOT / page.path: page_text(page) for page in PAGES},
     }
 

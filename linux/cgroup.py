@@ -1,4 +1,4 @@
-"""Control groups, v1 and v2: which files a process of a container is listed in."""
+"""Control groups, v1 and v2: which files a process of a container is listed in, and what they leave it."""
 
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -33,17 +33,35 @@ def memory_headroom(cgroups: str, root: Path) -> int | None:
 
     Page cache that the kernel can drop counts as free.
     """
-    spaces = [_space(group) for group in _memory_groups(cgroups, root)]
+    spaces = [_space(group) for group in _groups(cgroups, root, "memory.stat")]
     return max(0, min(found)) if (found := [space for space in spaces if space is not None]) else None
 
 
-def _memory_groups(cgroups: str, root: Path) -> list[Path]:
-    """Return the directories of the memory controller's groups, the process's own first."""
+def cpu_limit(cgroups: str, root: Path) -> float | None:
+    """Return how many CPUs the cgroups of a process allow it; None if there is no limit."""
+    groups = _groups(cgroups, root, "cpu.max") or _groups(cgroups, root, "cpu.cfs_quota_us")
+    return min((found for group in groups if (found := _cpus(group)) is not None), default=None)
+
+
+def _groups(cgroups: str, root: Path, marker: str) -> list[Path]:
+    """Return the directories of the groups of the controller that has that file, the process's own first."""
     for file in cgroup_files(cgroups, root):
         leaf = Path(file).parent
-        if (leaf / "memory.stat").exists():
+        if (leaf / marker).exists():
             return [group for group in (leaf, *leaf.parents) if group.is_relative_to(root) and group != root]
     return []
+
+
+def _cpus(group: Path) -> float | None:
+    """Return one group's own limit: quota by period, in microseconds."""
+    with suppress(OSError, ValueError):
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        if quota.strip() != "max" and int(quota) > 0:
+            return int(quota) / int(period)
+    return None
 
 
 def _space(group: Path) -> int | None:

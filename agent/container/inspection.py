@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from agent.container import find
+from contract.api.node_facts import NodeFacts
 from linux import syscalls
+from linux.cgroup import cpu_limit, memory_headroom
 from linux.proc import PROC, Mount, Status, descendants, files_in_use, inner_thread_ids, mounts, namespace_mates, status
 
 # Instruction sets that programs choose code by at their start; flags of the kernel's own do not matter to them.
@@ -20,15 +22,6 @@ _ISA: Final = re.compile(
 )
 
 _SMAPS_LINE: Final = re.compile(r"^(Anonymous|Pss_Anon): +([0-9]+) kB$", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class NodeInfo:
-    """What a process image depends on below the container."""
-
-    kernel: str
-    architecture: str
-    cpu_flags: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -43,6 +36,17 @@ class Inspection:
     """Ids of all threads in the pid namespace, as numbered inside."""
     cgroups: str
     """Text of /proc/PID/cgroup."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a container is given: by its node, and by its limits."""
+
+    node: NodeFacts
+    headroom: int | None = None
+    """Bytes that its memory limit leaves; None without a limit."""
+    cpu_limit: float | None = None
+    """CPUs; None without a limit."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +66,29 @@ class Worker:
     """Bytes of private memory that processes still share since a fork: each has it, and it is there once."""
 
 
-def node_info(proc: Path = PROC) -> NodeInfo:
-    """Describe this node."""
+def node_facts(criu: str, proc: Path = PROC) -> NodeFacts:
+    """Describe this node, but for its GPUs.
+
+    Instruction sets come from /proc/cpuinfo: what a kernel hides there it hides from programs, another node's can be
+    compared as a set, and nothing has to run for it. ``criu cpuinfo check`` compares all of CPUID, and refuses
+    processors that differ in nothing that a program chooses code by.
+    """
     text = (proc / "cpuinfo").read_text()
     line = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
-    flags = frozenset(flag for flag in (line[1].split() if line else ()) if _ISA.fullmatch(flag))
-    return NodeInfo(platform.release(), platform.machine(), flags)
+    model = re.search(r"^(?:model name|Processor)\s*:(.*)$", text, re.MULTILINE)
+    return NodeFacts(
+        architecture=platform.machine(),
+        kernel=platform.release(),
+        criu=criu,
+        cpu_flags=frozenset(flag for flag in (line[1].split() if line else ()) if _ISA.fullmatch(flag)),
+        cpu_model=" ".join(model[1].split()) if model else "",
+    )
+
+
+def surroundings(seen: Inspection, criu: str, cgroup_root: Path, proc: Path = PROC) -> Surroundings:
+    """Describe what an inspected container is given."""
+    headroom, cpus = memory_headroom(seen.cgroups, cgroup_root), cpu_limit(seen.cgroups, cgroup_root)
+    return Surroundings(node_facts(criu, proc), headroom, cpus)
 
 
 def inspect(init_pid: int, proc: Path = PROC) -> Inspection:

@@ -65,6 +65,10 @@ class RestoreRequest:
     """``blake3:<hex>``, from the DynamoCheckpoint's status: the only manifest that may be restored."""
     canary: CanaryCall | None = None
     """What the restored worker must answer, as the pod's owner says."""
+    image: str = ""
+    """The container's image with its digest; empty if that is not known yet."""
+    bypass: frozenset[AgentReason] = frozenset()
+    """Checks that this restore need not pass, as the pod's owner says."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,8 @@ class ExecutionResult:
     """What became of the worker's; None if it failed, or the artifact does not say."""
     memory: MemoryRestore | None = None
     """How a restored worker's memory came back."""
+    bypassed: Mapping[AgentReason, str] = field(default_factory=dict)
+    """Checks that a restore did not pass and did not have to, each with what it found."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Final
 
 from agent.container import network
 from agent.container.canary import NoAnswerError, ask, wrong
-from agent.container.inspection import Inspection, Worker, find_worker, inspect, node_info
+from agent.container.inspection import Inspection, Worker, find_worker, inspect, surroundings
 from agent.criu.connections import CONNECTED, SEQUENCE, Address, End, Fate, peers
 from agent.criu.driver import CriuDump
 from agent.criu.images import stopped_processes
@@ -42,7 +42,6 @@ from artifact.read import Artifact, open_sealed, verify
 from contract.api.reports import PEERS, ReportPhase
 from contract.api.states import AgentReason
 from linux.addresses import sole_addresses
-from linux.cgroup import memory_headroom
 
 TRANSIENT_SECONDS: Final = 1.0
 """A socket of a name lookup, or a file that is being written, has ended by then."""
@@ -88,9 +87,8 @@ def _inspect(capture: Capture) -> None:
     capture.seen = inspect(init_pid, environment.proc)
     worker = find_worker(init_pid, environment.proc)
     use = look_at_gpus(worker, init_pid, environment) if worker is not None else None
-    headroom = memory_headroom(capture.seen.cgroups, environment.cgroup_root)
-    node, criu = node_info(environment.proc), environment.criu.version()
-    capture.plan = plan_capture(request, capture.seen, worker, node, criu, use, headroom)
+    around = surroundings(capture.seen, environment.criu.version(), environment.cgroup_root, environment.proc)
+    capture.plan = plan_capture(request, capture.seen, worker, around, use)
     if not request.through_pod:
         capture.own_addresses = tuple(sole_addresses(init_pid, environment.proc).values())
     if worker is not None:

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent.container import volumes
-from agent.container.inspection import Inspection, NodeInfo, Worker
+from agent.container.inspection import Inspection, Surroundings, Worker
 from agent.container.volumes import Volume
 from agent.errors import RefusedError
 from agent.executor.api import CaptureRequest
 from agent.executor.gpu.plan import GpuUse, describe, is_of_driver, refuse_small_limit
 from artifact import manifest
+from contract.api.node_facts import NodeFacts
 from contract.api.states import AgentReason
 from linux.proc import mount_of
 
@@ -41,10 +42,8 @@ def plan_capture(
     request: CaptureRequest,
     seen: Inspection,
     worker: Worker | None,
-    node: NodeInfo,
-    criu: str,
+    around: Surroundings,
     use: GpuUse | None = None,
-    headroom: int | None = None,
 ) -> CapturePlan:
     """Decide about a capture; pure.
 
@@ -52,10 +51,8 @@ def plan_capture(
         request: what to capture.
         seen: the container.
         worker: its tree of processes.
-        node: this node.
-        criu: the version of this agent's criu.
+        around: what its node and its limits give it.
         use: what the worker's CUDA processes hold; None if it has none.
-        headroom: bytes that the container's memory limit leaves; None without a limit.
 
     Raises:
         RefusedError: it would not work, with what to do.
@@ -65,7 +62,8 @@ def plan_capture(
     for words in terminals(seen):
         raise RefusedError(AgentReason.TERMINAL, words)
     if use is not None:
-        refuse_small_limit(use.bytes, headroom, "the worker's device memory, which a capture moves into its memory, is")
+        moved = "the worker's device memory, which a capture moves into its memory, is"
+        refuse_small_limit(use.bytes, around.headroom, moved)
     used = _used_mounts(seen, worker, use)
     return CapturePlan(
         worker_pid=worker.root.inner_pid,
@@ -73,8 +71,8 @@ def plan_capture(
         mount_points=tuple(mount.point for mount in seen.mounts),
         in_use=worker.in_use,
         allowance_bytes=worker.resident + (use.bytes if use else 0),
-        taken_on=_taken_on(node, criu),
-        container=_container(request, seen),
+        taken_on=_taken_on(around.node),
+        container=_container(request, seen, around.cpu_limit),
         process=_process(seen, worker),
         used_mounts=tuple(sorted(used - {"/"})),
         pids=worker.pids,
@@ -97,17 +95,23 @@ def terminals(seen: Inspection) -> Iterator[str]:
             yield f"descriptor {number} of the container is {what}: captures need tty: false and stdin: false"
 
 
-def _taken_on(node: NodeInfo, criu: str) -> manifest.Machine:
+def _taken_on(node: NodeFacts) -> manifest.Machine:
     return manifest.Machine(
-        kernel=node.kernel, architecture=node.architecture, cpu_flags=sorted(node.cpu_flags), criu=criu
+        kernel=node.kernel,
+        architecture=node.architecture,
+        cpu_flags=sorted(node.cpu_flags),
+        criu=node.criu,
+        cpu_model=node.cpu_model,
     )
 
 
-def _container(request: CaptureRequest, seen: Inspection) -> manifest.Container:
+def _container(request: CaptureRequest, seen: Inspection, cpu_limit: float | None) -> manifest.Container:
     """Record the rights of standby, which are the container's: a restore into one with less is refused."""
     return manifest.Container(
         name=request.place.container,
         image=request.image,
+        image_id=request.image_id,
+        cpu_limit=cpu_limit,
         uid=seen.init.uid,
         gid=seen.init.gid,
         groups=sorted(seen.init.groups),

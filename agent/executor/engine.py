@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from agent.container import image_config
@@ -211,7 +212,8 @@ class NodeEngine:
         with restore.resources:
             failure = run_phases(RESTORE, restore, timings)
         if failure is not None:
-            return self._restore_failed(request.place, acquired, failure.error, timings, clean=failure.clean)
+            failed = self._restore_failed(request.place, acquired, failure.error, timings, clean=failure.clean)
+            return replace(failed, bypassed=restore.bypassed)
         self._forget_journal(request.place)
         self._watch_pages(restore)
         size, container_id = restore.artifact.size, acquired.waiting.container_id
@@ -222,6 +224,7 @@ class NodeEngine:
             container_id=container_id,
             connections=_connections(restore.artifact.manifest.connections),
             memory=restore.memory,
+            bypassed=restore.bypassed,
         )
         return _logged("restored", request.place, result)
 

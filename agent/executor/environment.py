@@ -8,6 +8,7 @@ from typing import Final
 from agent.criu.driver import Criu
 from agent.gpu.cuda import Cuda, Gpus, NoGpus
 from artifact.verified import VerifiedFiles
+from contract.api.states import AgentReason
 from contract.config.gpus import DeniedDriver
 from linux.proc import PROC
 
@@ -45,6 +46,8 @@ class NodeEnvironment:
     gpus: Gpus = field(default_factory=NoGpus)
     denied_drivers: Sequence[DeniedDriver] = ()
     """Drivers that capture and restore nothing."""
+    bypass: frozenset[AgentReason] = frozenset()
+    """Checks that no restore on this node has to pass."""
     cuda: Cuda = field(default_factory=NoGpus)
 
     def allowance(self, size: int) -> float:

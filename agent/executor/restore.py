@@ -17,7 +17,7 @@ from typing import Any, Final
 from agent.container import dated_links, held_files, rootfs
 from agent.container.dated_links import DatedLink
 from agent.container.devices import gpu_minors
-from agent.container.inspection import Inspection, inspect, node_info, open_in_container
+from agent.container.inspection import Inspection, inspect, open_in_container, surroundings
 from agent.container.rootfs import Changes
 from agent.criu.driver import CriuRestore
 from agent.criu.inet_images import kept_ends
@@ -27,16 +27,17 @@ from agent.executor.api import ContainerRef, RestoreRequest
 from agent.executor.environment import NodeEnvironment
 from agent.executor.files.undo import end_leftovers, undo_files
 from agent.executor.files.undo_journal import Journal
-from agent.executor.gpu.plan import container_devices, plan_devices, refuse_small_limit
+from agent.executor.gpu.plan import GpuPlace, container_devices, pair_devices
 from agent.executor.gpu.restore import await_freed, bring_back, find_cuda_processes
 from agent.executor.lock import ContainerLock
 from agent.executor.memory.guard import connect_guard
 from agent.executor.memory.plan import plan_memory
 from agent.executor.moved_images import moved_images, plan_addresses
 from agent.executor.phases import Phase
-from agent.executor.restore_checks import Change, RestorePlan, plan_restore
+from agent.executor.restore_checks import Change, Place, RestorePlan, judge, plan_restore
 from agent.executor.serving import NotServingError, Questions, await_answers, forget_woken, wake
 from agent.executor.store import open_store
+from agent.gpu.cuda import Device
 from artifact.manifest import DELETED_FILES
 from artifact.read import Artifact, verify
 from contract.api import control_files, keys
@@ -44,7 +45,7 @@ from contract.api.reports import MemoryRestore, ReportPhase
 from contract.api.states import AgentReason
 from linux import filetree
 from linux.addresses import sole_addresses
-from linux.cgroup import cgroup_files, memory_headroom
+from linux.cgroup import cgroup_files
 from linux.filetree import FileTreeError
 from linux.proc import Status, descendants, namespace_mates
 from linux.sockets import Address, connections
@@ -83,8 +84,10 @@ class Restore:
     """What fills the tree's memory; None if criu copied all of it."""
     memory: MemoryRestore = MemoryRestore.SWITCHED_OFF
     """How the tree's memory comes back; known once criu is done."""
-    gpu_pairs: tuple[tuple[str, str], ...] = ()
-    """UUID of a GPU at the capture, and of the one that takes its place."""
+    bypassed: Mapping[AgentReason, str] = field(default_factory=dict)
+    """What is in the way, and was not to count."""
+    devices: tuple[Device, ...] = ()
+    """GPUs of the container; looked up only if there is device state."""
     tree: Mapping[int, Status] = field(default_factory=dict)
     """Every restored process, by host pid."""
     cuda_pids: tuple[int, ...] = ()
@@ -115,20 +118,23 @@ def _inspect(restore: Restore) -> None:
     if artifact.manifest.rootfs is not None:
         with os.fdopen(artifact.open(DELETED_FILES), "rb") as file:
             deleted = rootfs.parse_deleted(file.read())
-    node = node_info(environment.proc)
-    restore.plan = plan_restore(artifact.manifest, restore.seen, node, environment.criu.version(), deleted)
+    restore.bypassed = judge(artifact.manifest, _place(restore), restore.request.bypass | environment.bypass)
+    restore.plan = plan_restore(artifact.manifest, restore.seen, deleted)
     restore.renamed = held_files.check(restore.init_pid, artifact.manifest.held, environment.proc)
-    headroom = memory_headroom(restore.seen.cgroups, environment.cgroup_root)
-    refuse_small_limit(artifact.manifest.memory, headroom, "the worker's memory is")
     if artifact.manifest.connections is not None:
         addresses = sole_addresses(restore.init_pid, environment.proc)
         restore.moves = plan_addresses(artifact.manifest.connections.addresses, addresses)
-    if artifact.manifest.gpu is not None:
-        minors = gpu_minors(restore.init_pid, environment.proc)
-        devices = container_devices(environment.gpus.devices(), minors)
-        restore.gpu_pairs = plan_devices(
-            artifact.manifest.gpu, devices, environment.gpus.driver(), environment.denied_drivers
-        )
+
+
+def _place(restore: Restore) -> Place:
+    environment, seen, gpu = restore.environment, restore.seen, restore.artifact.manifest.gpu
+    around = surroundings(seen, environment.criu.version(), environment.cgroup_root, environment.proc)
+    if gpu is None:
+        return Place(seen, around, restore.request.image)
+    minors = gpu_minors(restore.init_pid, environment.proc)
+    restore.devices = container_devices(environment.gpus.devices(), minors)
+    gpus = GpuPlace(restore.devices, environment.gpus.driver(), environment.denied_drivers)
+    return Place(seen, around, restore.request.image, gpus)
 
 
 def _refuse_unknown_answer(restore: Restore) -> None:
@@ -265,7 +271,8 @@ def _restore_gpus(restore: Restore) -> None:
         return
     threads = find_cuda_processes(environment.cuda, restore.tree, gpu.processes)
     restore.cuda_pids = tuple(threads)
-    bring_back(environment.cuda, list(restore.tree), threads, restore.gpu_pairs, environment.allowance(gpu.bytes))
+    pairs = pair_devices(gpu, restore.devices)
+    bring_back(environment.cuda, list(restore.tree), threads, pairs, environment.allowance(gpu.bytes))
     _await_tree(restore)
 
 

@@ -1,13 +1,16 @@
 """What a restore will do, decided before anything is touched: checks in order, then the plan. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from agent.container import volumes
-from agent.container.inspection import Inspection, NodeInfo
+from agent.container.inspection import Inspection, Surroundings
 from agent.container.rootfs import Changes
 from agent.errors import RefusedError
-from artifact.manifest import ROOTFS_TAR, Manifest
+from agent.executor.gpu.plan import GPU_CHECKS, GpuPlace, beyond_limit
+from artifact.manifest import ROOTFS_TAR, Gpu, Manifest
+from contract.api import node_facts
 from contract.api.states import AgentReason
 
 
@@ -41,20 +44,46 @@ class RestorePlan:
     """Processes inside the container that were stopped at the capture: they are not woken."""
 
 
-def plan_restore(
-    manifest: Manifest,
-    seen: Inspection,
-    node: NodeInfo,
-    criu: str,
-    deleted: Changes,
-) -> RestorePlan:
-    """Decide about a restore; pure.
+@dataclass(frozen=True)
+class Place:
+    """Where a worker is to be restored."""
+
+    seen: Inspection
+    """The container of the new pod."""
+    around: Surroundings
+    image: str = ""
+    """Its image with a digest, by the runtime or by the pod's own words; without one it is not compared."""
+    gpus: GpuPlace = field(default_factory=GpuPlace)
+
+
+Check = Callable[[Manifest, Place], str | None]
+"""Compares a captured worker with a place: what is in the way, and what to do; None if nothing is."""
+
+
+def judge(manifest: Manifest, place: Place, bypass: Collection[str] = ()) -> dict[AgentReason, str]:
+    """Return what is in the way of a restore and was bypassed; pure.
+
+    Args:
+        manifest: of the artifact.
+        place: where it is to be restored.
+        bypass: ids of checks whose word does not count, by the owner of the pod or of the node.
 
     Raises:
-        RefusedError: it would not work, or would give the worker more than its container has.
+        RefusedError: by the first check that was not bypassed.
     """
-    for check in (_fits_machine, _fits_criu, _not_wider, _mounts_present, _pids_free):
-        check(manifest, seen, node, criu)
+    bypassed = {}
+    for reason, check in CHECKS:
+        words = check(manifest, place)
+        if words is None:
+            continue
+        if reason not in bypass:
+            raise RefusedError(reason, words)
+        bypassed[reason] = words
+    return bypassed
+
+
+def plan_restore(manifest: Manifest, seen: Inspection, deleted: Changes) -> RestorePlan:
+    """Decide what a restore that may run will do; pure."""
     process = manifest.process
     changes = [
         Change(v.point, v.file, sockets=tuple(v.sockets), own=None if v.own is None else tuple(v.own))
@@ -67,37 +96,9 @@ def plan_restore(
     return RestorePlan(process.pid, inherit, tuple(changes), _too_small(manifest, seen), tuple(process.stopped))
 
 
-def _fits_machine(manifest: Manifest, _: Inspection, node: NodeInfo, __: str) -> None:
-    taken = manifest.taken_on
-    if taken.architecture != node.architecture:
-        raise RefusedError(
-            AgentReason.CPU_MISMATCH, f"captured on {taken.architecture}, this node is {node.architecture}"
-        )
-    missing = sorted(set(taken.cpu_flags) - node.cpu_flags)
-    if missing:
-        raise RefusedError(
-            AgentReason.CPU_MISMATCH,
-            f"this node's processor lacks {', '.join(missing)}; keep the pods on nodes like {taken.kernel}'s "
-            "or capture on the oldest processor of the pool",
-        )
-
-
-def _fits_criu(manifest: Manifest, _: Inspection, __: NodeInfo, criu: str) -> None:
-    taken = manifest.taken_on.criu
-    if version_numbers(taken)[:2] > version_numbers(criu)[:2]:
-        raise RefusedError(
-            AgentReason.CRIU_MISMATCH, f"captured with criu {taken}, this agent has {criu}; update the agent"
-        )
-
-
-def version_numbers(version: str) -> tuple[int, ...]:
-    """Return the numbers of a version, to compare: ``580.159.04`` is 580, 159, 4."""
-    return tuple(int(part) for part in version.split(".") if part.isdecimal())
-
-
-def _not_wider(manifest: Manifest, seen: Inspection, _: NodeInfo, __: str) -> None:
+def _wider_rights(manifest: Manifest, place: Place) -> str | None:
     """Refuse an artifact that would bring rights: they come from the admitted pod alone."""
-    then, now = manifest.container, seen.init
+    then, now = manifest.container, place.seen.init
     problems = []
     if (then.uid, then.gid) != (now.uid, now.gid):
         problems.append(f"user {then.uid}:{then.gid} then, {now.uid}:{now.gid} now")
@@ -109,26 +110,62 @@ def _not_wider(manifest: Manifest, seen: Inspection, _: NodeInfo, __: str) -> No
         problems.append("allowPrivilegeEscalation was true then and is false now")
     if now.seccomp and not then.seccomp:
         problems.append("there was no seccomp profile then, there is one now")
-    if problems:
-        raise RefusedError(
-            AgentReason.WIDER_RIGHTS, "the captured worker had rights that this pod lacks: " + "; ".join(problems)
-        )
+    return "the captured worker had rights that this pod lacks: " + "; ".join(problems) if problems else None
 
 
-def _mounts_present(manifest: Manifest, seen: Inspection, _: NodeInfo, __: str) -> None:
-    missing = sorted(set(manifest.used_mounts) - {mount.point for mount in seen.mounts})
-    if missing:
-        raise RefusedError(
-            AgentReason.MOUNTS_MISSING, f"the worker uses files on {', '.join(missing)}, which this pod does not mount"
-        )
+def _of_node(check: node_facts.Check) -> Check:
+    return lambda manifest, place: check(manifest.taken_on.facts, place.around.node)
 
 
-def _pids_free(manifest: Manifest, seen: Inspection, _: NodeInfo, __: str) -> None:
-    taken = sorted(set(manifest.process.ids) & seen.inner_ids)
-    if taken:
-        raise RefusedError(
-            AgentReason.PIDS_TAKEN, f"process ids {taken[:5]} of the worker are in use in this container"
-        )
+def _other_image(manifest: Manifest, place: Place) -> str | None:
+    then, now = (
+        image.rpartition("@")[2] if "@" in image else "" for image in (manifest.container.image_id, place.image)
+    )
+    if not then or not now or then == now:
+        return None
+    return f"captured of image {then}, this container has {now}: capture again, or use the captured image"
+
+
+def _mounts_missing(manifest: Manifest, place: Place) -> str | None:
+    points = {mount.point for mount in place.seen.mounts}
+    if missing := sorted(set(manifest.used_mounts) - points):
+        return f"the worker uses files on {', '.join(missing)}, which this pod does not mount"
+    without = next((volume.point for volume in manifest.volumes if volume.point not in points), None)
+    return f"the worker keeps data on {without}, which this pod lacks" if without else None
+
+
+def _pids_taken(manifest: Manifest, place: Place) -> str | None:
+    taken = sorted(set(manifest.process.ids) & place.seen.inner_ids)
+    return f"process ids {taken[:5]} of the worker are in use in this container" if taken else None
+
+
+def _memory_limit(manifest: Manifest, place: Place) -> str | None:
+    return beyond_limit(manifest.memory, place.around.headroom, "the worker's memory is")
+
+
+def _cpu_limit(manifest: Manifest, place: Place) -> str | None:
+    then, now = manifest.container.cpu_limit, place.around.cpu_limit
+    if then is None or now is None or now >= then:
+        return None
+    return f"captured with a limit of {then:g} CPUs, this container has {now:g}: raise resources.limits.cpu"
+
+
+def _of_gpus(check: Callable[[Gpu, GpuPlace], str | None]) -> Check:
+    return lambda manifest, place: check(manifest.gpu, place.gpus) if manifest.gpu is not None else None
+
+
+CHECKS: Final[tuple[tuple[AgentReason, Check], ...]] = (
+    (AgentReason.WIDER_RIGHTS, _wider_rights),
+    *((reason, _of_node(check)) for reason, check in node_facts.NODE_CHECKS),
+    (AgentReason.IMAGE_MISMATCH, _other_image),
+    (AgentReason.MOUNTS_MISSING, _mounts_missing),
+    (AgentReason.PIDS_TAKEN, _pids_taken),
+    (AgentReason.MEMORY_LIMIT, _memory_limit),
+    (AgentReason.CPU_LIMIT, _cpu_limit),
+    *((reason, _of_gpus(check)) for reason, check in GPU_CHECKS),
+)
+"""What a restore needs of its container and node, before anything is touched; ``contract.api.compatibility`` says what
+of it can be bypassed."""
 
 
 def _too_small(manifest: Manifest, seen: Inspection) -> dict[str, int]:
@@ -136,10 +173,6 @@ def _too_small(manifest: Manifest, seen: Inspection) -> dict[str, int]:
     for volume in manifest.volumes:
         mount = next((mount for mount in reversed(seen.mounts) if mount.point == volume.point), None)
         size = volumes.tmpfs_size(mount) if mount else None
-        if mount is None:
-            raise RefusedError(
-                AgentReason.MOUNTS_MISSING, f"the worker keeps data on {volume.point}, which this pod lacks"
-            )
         if volume.size and size and size < volume.size:
             resize[volume.point] = volume.size
     return resize

@@ -103,6 +103,8 @@ def _details(outcome: ExecutionResult) -> dict[str, object]:
         found["connections"] = asdict(outcome.connections)
     if outcome.memory is not None:
         found["memory"] = outcome.memory.value
+    if outcome.bypassed:
+        found["bypassed"] = sorted(outcome.bypassed)
     return found
 
 
@@ -128,6 +130,10 @@ def _image(image: ImageConfig) -> str:
 def _took(outcome: ExecutionResult) -> str:
     total = outcome.seconds.get("total", sum(outcome.seconds.values()))
     return f"{total:.2f} s, {outcome.size / 2**20:.1f} MiB{remarks(outcome.connections, outcome.memory)}"
+
+
+def _bypassed(outcome: ExecutionResult) -> str:
+    return "".join(f"; bypassed {reason}: {words}" for reason, words in outcome.bypassed.items())
 
 
 def _now() -> datetime:
@@ -156,9 +162,10 @@ class Reporter:
         """Report how a restore ended, well or not."""
         status = RestoreStatus.COMPLETED if outcome.ok else RestoreStatus.FAILED
         if outcome.ok:
-            self._say(pod, "Normal", "RestoreSucceeded", f"container {container} restored in {_took(outcome)}")
+            words = f"container {container} restored in {_took(outcome)}{_bypassed(outcome)}"
+            self._say(pod, "Normal", "RestoreSucceeded", words)
         else:
-            words = f"container {container} is not restored ({outcome.reason}): {outcome.message}"
+            words = f"container {container} is not restored ({outcome.reason}): {outcome.message}{_bypassed(outcome)}"
             self._say(pod, "Warning", "RestoreFailed", words)
         await self._note_restore(pod, container, found, status, outcome)
 

@@ -19,6 +19,7 @@ from agent.executor.api import (
 )
 from contract.api import checkpoint as ckpt
 from contract.api import keys
+from contract.api.compatibility import BypassError, read_bypass
 from contract.api.preflight import read_preflight, requested_container
 from contract.api.reports import read_report
 from contract.api.states import AgentReason, CaptureStatus, GateEnd, Phase, ReadySignal, RestoreStatus
@@ -148,11 +149,13 @@ def restore(pod: Object, container: str, checkpoint: Object | None, storage: Sto
         checkpoint_id, version = _artifact(pod)
         digest = _digest(pod, checkpoint, checkpoint_id, version)
         base_path = _base_path(pod, storage)
-        canary = _canary(pod, container)
+        canary, bypass = _canary(pod, container), _bypass(pod)
         _refuse_after_canary(pod, container)
     except _Refused as refused:
         return RejectRequest(place, refused.refusal.reason, _since_the_gate(pod) + refused.refusal.message)
-    return RestoreRequest(place, checkpoint_id, version, base_path, storage.in_pod, digest, canary)
+    return RestoreRequest(
+        place, checkpoint_id, version, base_path, storage.in_pod, digest, canary, _image(pod, container), bypass
+    )
 
 
 def _since_the_gate(pod: Object) -> str:
@@ -217,6 +220,20 @@ def _canary(pod: Object, container: str) -> CanaryCall | None:
         return canary_call(pod, container)
     except CanaryError as error:
         raise _Refused(AgentReason.CANARY_FAILED, f"annotation {keys.ANN_CANARY}: {error}") from error
+
+
+def _bypass(pod: Object) -> frozenset[AgentReason]:
+    try:
+        return read_bypass(ckpt.annotations_of(pod).get(keys.ANN_BYPASS, ""))
+    except BypassError as error:
+        raise _Refused(AgentReason.BYPASS_INVALID, f"annotation {keys.ANN_BYPASS}: {error}") from error
+
+
+def _image(pod: Object, container: str) -> str:
+    """Return the image with its digest: of the container that runs, else as far as the pod itself names one."""
+    if running_id(pod, container):
+        return str(_status(pod, container).get("imageID") or "")
+    return str((ckpt.find_container(pod.get("spec") or {}, container) or {}).get("image") or "")
 
 
 def _writable_mounts(pod: Object) -> tuple[str, ...]:

@@ -137,6 +137,8 @@ ANN_PREFLIGHT_REPORT: Final = "nvidia.com/snapshot-preflight-report"
 """On that pod, written by the agent: JSON (``contract.api.preflight``)."""
 ANN_CANARY: Final = "nvidia.com/snapshot-canary"
 """Of a pod template: a path, or JSON (``contract.pods.canary.Canary``): what a restored worker must answer rightly."""
+ANN_BYPASS: Final = "nvidia.com/snapshot-bypass"
+"""On a pod, by its owner: ids of checks that its restore passes over, ``contract.api.compatibility``; for it alone."""
 ANN_SETTLE_SECONDS: Final = "nvidia.com/snapshot-settle-seconds"
 """On capture pods with ready signal ``Probe``: seconds that the target must have been ready."""
 

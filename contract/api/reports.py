@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from contract.api.compatibility import BYPASSABLE
 from contract.api.states import AgentReason
 
 UNKNOWN_REASON: Final = "unknown"
@@ -138,6 +139,8 @@ class Report:
     """None if it failed, or an agent of an earlier release wrote it."""
     memory: MemoryRestore | None = None
     """None of a capture, if it failed, or if an agent of an earlier release wrote it."""
+    bypassed: tuple[AgentReason, ...] = ()
+    """Checks that the restore did not pass and did not have to."""
 
 
 def read_report(text: str) -> Report | None:
@@ -158,11 +161,16 @@ def read_report(text: str) -> Report | None:
         at=_moment(found.get("at")),
         connections=_connections(found.get("connections")),
         memory=_memory(found.get("memory")),
+        bypassed=_bypassed(found.get("bypassed")),
     )
 
 
 def _memory(found: Any) -> MemoryRestore | None:  # noqa: ANN401 - whatever JSON holds
     return MemoryRestore(found) if isinstance(found, str) and found in set(MemoryRestore) else None
+
+
+def _bypassed(found: object) -> tuple[AgentReason, ...]:
+    return tuple(reason for reason in BYPASSABLE if isinstance(found, list) and reason in found)
 
 
 def _connections(found: Any) -> Connections | None:  # noqa: ANN401 - whatever JSON holds

@@ -277,8 +277,13 @@ class AgentReason(StrEnum):
     STORAGE_MISSING = "storage-missing"
     STORAGE_UNWRITABLE = "storage-unwritable"
     # What a restore needs of its container and node
+    ARCHITECTURE_MISMATCH = "architecture-mismatch"
     CPU_MISMATCH = "cpu-mismatch"
+    KERNEL_MISMATCH = "kernel-mismatch"
     CRIU_MISMATCH = "criu-mismatch"
+    IMAGE_MISMATCH = "image-mismatch"
+    CPU_LIMIT = "cpu-limit"
+    BYPASS_INVALID = "bypass-invalid"
     WIDER_RIGHTS = "wider-rights"
     MOUNTS_MISSING = "mounts-missing"
     PIDS_TAKEN = "pids-taken"

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.alias_generators import to_camel
 
 from contract.api import keys
+from contract.api.compatibility import BYPASSABLE, bypass_of
 from contract.api.states import AccessMode
 from contract.version import VERSION
 
@@ -13,6 +14,11 @@ UNSET_REGISTRY: Final = "registry.invalid"
 """Host of the default image names. A name below .invalid never resolves (RFC 6761), so a stranger cannot publish an
 image under a name that a privileged pod would pull by default."""
 
+BypassId = Annotated[
+    str,
+    AfterValidator(lambda word: bypass_of(word).value),
+    WithJsonSchema({"type": "string", "enum": [reason.value for reason in BYPASSABLE]}),
+]
 Name = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")]
 Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")]
 AbsolutePath = Annotated[str, Field(pattern=r"^(/[^/]+)+$")]
@@ -228,6 +234,9 @@ class RestoreConfig(Section):
     restore_timeout_seconds: int = Field(default=7200, ge=1)
     verify: Literal["Once", "Always"] = Field(
         default="Once", description="Read a file of an artifact once on a node and again when it changed, or each time."
+    )
+    bypass: list[BypassId] = Field(
+        default=[], description="Checks that restores need not pass, on every node: docs/compatibility.md lists them."
     )
 
 

@@ -262,7 +262,7 @@ ADMISSION_REASONS: Final = (
         (
             "The node selector or the required node affinity on `kubernetes.io/arch` rules it out. Automatic pods "
             "that ask for one architecture have a checkpoint of their own, so this is about restores by name. A pod "
-            "that asks for none and is scheduled to another starts cold there, as `cpu-mismatch`."
+            "that asks for none and is scheduled to another starts cold there, under the same code."
         ),
     ),
     Reason(

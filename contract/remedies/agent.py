@@ -31,6 +31,9 @@ _SECTION: Final = Section(
 _RAISE: Final = f"capture again: set annotation `{keys.ANN_ARTIFACT_VERSION}` of the DynamoCheckpoint to a new value"
 _CAPTURE_AGAIN: Final = _RAISE[0].upper() + _RAISE[1:] + "."
 _AGENT: Final = f"`kubectl get pods -A -o wide -l {keys.LABEL_AGENT}={keys.LABEL_AGENT_VALUE}`"
+_BYPASS: Final = (
+    "If you know better, annotate the pod, or set `config.restore.bypass` ([compatibility](compatibility.md))."
+)
 
 AGENT_REASONS: Final = (
     Reason(
@@ -326,15 +329,49 @@ AGENT_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        AgentReason.ARCHITECTURE_MISMATCH,
+        "The node's architecture is not that of the capture.",
+        "Give the pods a node selector on `kubernetes.io/arch`, or capture on this architecture.",
+    ),
+    Reason(
+        _SECTION,
         AgentReason.CPU_MISMATCH,
         "The node's processor lacks features that the worker was captured with.",
         "Keep the pods on nodes of one kind, or capture on the oldest.",
+        _BYPASS,
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.KERNEL_MISMATCH,
+        "The node's kernel is older than that of the capture.",
+        "Update the node, or capture on the oldest kernel of the pool.",
+        f"Major and minor number are compared, not the patch level. {_BYPASS}",
     ),
     Reason(
         _SECTION,
         AgentReason.CRIU_MISMATCH,
         "The artifact was captured with a newer CRIU than this agent's.",
         "Update the agent.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.IMAGE_MISMATCH,
+        "The container runs another image than the captured one, though its name may be the same.",
+        _CAPTURE_AGAIN + " Name images by digest, so that a tag cannot move below a checkpoint.",
+        _BYPASS,
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.CPU_LIMIT,
+        "The container's CPU limit is lower than that of the captured one.",
+        "Give the pods the captured template's `resources.limits.cpu`, or capture with the lower one.",
+        f"A worker sizes its pools of threads when it starts. {_BYPASS}",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.BYPASS_INVALID,
+        "The pod asks to bypass a check that does not exist or cannot be bypassed.",
+        f"Correct annotation `{keys.ANN_BYPASS}`; the message lists the ids that it may hold.",
     ),
     Reason(
         _SECTION,
@@ -497,7 +534,7 @@ AGENT_REASONS: Final = (
         "The container's memory limit cannot hold the worker with its device memory.",
         "Raise `resources.limits.memory` by what the message says.",
         "A checkpoint moves device memory into the memory of the worker's processes, where the container's limit "
-        "counts it, and a restore starts with it there. Nothing was touched.",
+        f"counts it, and a restore starts with it there. Nothing was touched. At a restore: {_BYPASS}",
     ),
     Reason(
         _SECTION,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from contract.api import keys
 from contract.api.checkpoint import TargetError, annotations_of, labels_of, target_containers
 from contract.api.conditions import condition
-from contract.api.reports import ReportPhase, read_report, remarks
+from contract.api.reports import Report, ReportPhase, read_report, remarks
 from contract.api.states import Admission, AgentReason, ConditionType, GateEnd, GraphCondition, Phase, RestoreStatus
 from contract.remedies.admission import ADMISSION
 from contract.remedies.agent import AGENT
@@ -326,6 +326,7 @@ def _restored(facts: Facts, container: str) -> tuple[Finding | None, Outcome]:
     if status == RestoreStatus.FAILED:
         code = str(report.get("reason") or AgentReason.INTERNAL_ERROR)
         message = line.partition(_COLD_LINE)[2] or "the restore failed, the container started cold"
+        message += _bypassed(read_report(annotations.get(keys.ANN_RESTORE_REPORT, "")))
         return finding(Stage.RESTORE, AGENT, code, message, container), Outcome.COLD
     if status == RestoreStatus.IN_PROGRESS:
         words = "The agent is restoring it."
@@ -353,4 +354,9 @@ def _took(annotations: Mapping[str, str], container: str) -> str:
     if report is None or report.container not in ("", container) or not report.seconds:
         return "completed"
     total = report.seconds.get(ReportPhase.TOTAL, sum(report.seconds.values()))
-    return f"in {total:.2f} s, {report.size / 2**20:.1f} MiB{remarks(report.connections, report.memory)}"
+    said = remarks(report.connections, report.memory)
+    return f"in {total:.2f} s, {report.size / 2**20:.1f} MiB{said}{_bypassed(report)}"
+
+
+def _bypassed(report: Report | None) -> str:
+    return f"; bypassed {', '.join(report.bypassed)}" if report is not None and report.bypassed else ""

@@ -1,13 +1,13 @@
 """What a capture or restore will do with GPUs, decided before anything is touched. Pure."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from agent.errors import RefusedError
-from agent.executor.restore_checks import version_numbers
 from agent.gpu.cuda import Device, DriverVersion
 from artifact import manifest
+from contract.api.node_facts import version_numbers
 from contract.api.states import AgentReason
 from contract.config.gpus import DeniedDriver
 
@@ -59,13 +59,18 @@ def refuse_denied_driver(driver: DriverVersion, denied: Sequence[DeniedDriver]) 
     Raises:
         RefusedError: ``gpu-driver-denied``.
     """
+    if words := _denied(driver, denied):
+        raise RefusedError(AgentReason.GPU_DRIVER_DENIED, words)
+
+
+def _denied(driver: DriverVersion, denied: Sequence[DeniedDriver]) -> str | None:
     found = next((each for each in denied if each.covers(driver.version)), None)
-    if found is not None:
-        raise RefusedError(
-            AgentReason.GPU_DRIVER_DENIED,
-            f"this node has driver {driver.version}: {found.reason} ({found.report}); install another driver, keep "
-            f"these pods on other nodes, or take {found.versions} out of the chart value gpu.deniedDrivers",
-        )
+    if found is None:
+        return None
+    return (
+        f"this node has driver {driver.version}: {found.reason} ({found.report}); install another driver, keep "
+        f"these pods on other nodes, or take {found.versions} out of the chart value gpu.deniedDrivers"
+    )
 
 
 def refuse_small_limit(needed: int, headroom: int | None, what: str) -> None:
@@ -79,13 +84,19 @@ def refuse_small_limit(needed: int, headroom: int | None, what: str) -> None:
     Raises:
         RefusedError: ``memory-limit``.
     """
-    if headroom is not None and needed > headroom:
-        short = -(-(needed - headroom) // MIB)
-        raise RefusedError(
-            AgentReason.MEMORY_LIMIT,
-            f"{what} {needed // MIB} MiB, and the container's memory limit leaves {headroom // MIB} MiB: raise "
-            f"resources.limits.memory by at least {short} MiB",
-        )
+    if words := beyond_limit(needed, headroom, what):
+        raise RefusedError(AgentReason.MEMORY_LIMIT, words)
+
+
+def beyond_limit(needed: int, headroom: int | None, what: str) -> str | None:
+    """Say by how much the container's memory limit is too small; None if it is not. Arguments as above."""
+    if headroom is None or needed <= headroom:
+        return None
+    short = -(-(needed - headroom) // MIB)
+    return (
+        f"{what} {needed // MIB} MiB, and the container's memory limit leaves {headroom // MIB} MiB: raise "
+        f"resources.limits.memory by at least {short} MiB"
+    )
 
 
 def driver_files(in_use: Collection[str], driver: DriverVersion) -> list[str]:
@@ -110,62 +121,74 @@ def describe(use: GpuUse, in_use: Collection[str]) -> manifest.Gpu:
     )
 
 
-def plan_devices(
-    captured: manifest.Gpu,
-    devices: Sequence[Device],
-    driver: DriverVersion | None,
-    denied: Sequence[DeniedDriver] = (),
-) -> tuple[tuple[str, str], ...]:
+def pair_devices(captured: manifest.Gpu, devices: Sequence[Device]) -> tuple[tuple[str, str], ...]:
     """Return which GPU takes the place of which, as the driver wants it: no pairs for one, else all that were seen.
 
     Args:
         captured: what the manifest says.
-        devices: those of the new container, ordered by their device nodes.
-        driver: of this node.
-        denied: drivers that restore nothing.
-
-    Raises:
-        RefusedError: ``gpu-missing``, ``gpu-driver-denied``, ``gpu-mismatch`` or ``gpu-memory``.
+        devices: those of the new container, ordered by their device nodes, which passed the checks.
     """
-    if driver is None or not devices:
-        raise RefusedError(AgentReason.GPU_MISSING, _missing(captured, driver))
-    refuse_denied_driver(driver, denied)
-    _same_driver(captured, driver)
-    then, now = [d.model for d in captured.devices], [d.model for d in devices]
-    if then != now:
-        raise RefusedError(
-            AgentReason.GPU_MISMATCH,
-            f"captured with {_listed(then)}, this pod has {_listed(now)}: request the same GPUs, or capture on these",
-        )
-    for old, new in zip(captured.devices, devices, strict=True):
-        if new.free < old.used:
-            raise RefusedError(
-                AgentReason.GPU_MEMORY,
-                f"the worker needs {old.used // MIB} MiB of device memory, GPU {new.uuid} has {new.free // MIB} MiB "
-                "free: another process holds the rest",
-            )
     pairs = tuple((old.uuid, new.uuid) for old, new in zip(captured.devices, devices, strict=True))
     return pairs if len(pairs) > 1 else ()
 
 
-def _missing(captured: manifest.Gpu, driver: DriverVersion | None) -> str:
+@dataclass(frozen=True)
+class GpuPlace:
+    """What GPUs a new container has, and how its node drives them."""
+
+    devices: tuple[Device, ...] = ()
+    """Ordered by their device nodes."""
+    driver: DriverVersion | None = None
+    denied: Sequence[DeniedDriver] = ()
+    """Drivers that restore nothing."""
+
+
+def _missing(captured: manifest.Gpu, place: GpuPlace) -> str | None:
     wanted = _listed([device.model for device in captured.devices])
-    if driver is None:
+    if place.driver is None:
         return (
             f"captured with {wanted}, and the agent finds no CUDA driver on this node: docs/gpu.md says where it looks"
         )
-    return f"captured with {wanted}, and this pod has no GPU: request them in resources.limits"
+    return (
+        None if place.devices else f"captured with {wanted}, and this pod has no GPU: request them in resources.limits"
+    )
 
 
-def _same_driver(captured: manifest.Gpu, driver: DriverVersion) -> None:
-    """Compare versions: a library of the driver is mapped into the worker, and another version is another file."""
-    then, now = version_numbers(captured.driver), version_numbers(driver.version)
-    if now < then or (now != then and captured.driver_files):
-        raise RefusedError(
-            AgentReason.GPU_MISMATCH,
-            f"captured with driver {captured.driver}, this node has {driver.version}: capture again, or keep these "
-            "pods on nodes with that driver",
-        )
+def _driver_denied(_: manifest.Gpu, place: GpuPlace) -> str | None:
+    return _denied(place.driver, place.denied) if place.driver is not None else None
+
+
+def _others(captured: manifest.Gpu, place: GpuPlace) -> str | None:
+    """Compare versions too: a library of the driver is mapped into the worker, and another version is another file."""
+    if place.driver is not None:
+        then, now = version_numbers(captured.driver), version_numbers(place.driver.version)
+        if now < then or (now != then and captured.driver_files):
+            return (
+                f"captured with driver {captured.driver}, this node has {place.driver.version}: capture again, or keep "
+                "these pods on nodes with that driver"
+            )
+    models, ours = [d.model for d in captured.devices], [d.model for d in place.devices]
+    if models == ours:
+        return None
+    return f"captured with {_listed(models)}, this pod has {_listed(ours)}: request the same GPUs, or capture on these"
+
+
+def _short_of_memory(captured: manifest.Gpu, place: GpuPlace) -> str | None:
+    for old, new in zip(captured.devices, place.devices, strict=False):
+        if new.free < old.used:
+            return (
+                f"the worker needs {old.used // MIB} MiB of device memory, GPU {new.uuid} has {new.free // MIB} MiB "
+                "free: another process holds the rest"
+            )
+    return None
+
+
+GPU_CHECKS: Final[tuple[tuple[AgentReason, Callable[[manifest.Gpu, GpuPlace], str | None]], ...]] = (
+    (AgentReason.GPU_MISSING, _missing),
+    (AgentReason.GPU_DRIVER_DENIED, _driver_denied),
+    (AgentReason.GPU_MISMATCH, _others),
+    (AgentReason.GPU_MEMORY, _short_of_memory),
+)
 
 
 def _listed(models: Sequence[str]) -> str:

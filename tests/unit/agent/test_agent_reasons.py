@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "reasons.md").read_text().partition("\n## Restore and capture\n")[2]
 SECTIONS = dict(re.findall(r"^### (\S+)\n\n(.+?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL))
 ROOMS = ("agent", "artifact")
-ENGINE = "".join(path.read_text() for room in ROOMS for path in sorted((ROOT / room).rglob("*.py")))
+FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+ENGINE = "".join(path.read_text() for path in (*FILES, ROOT / "contract/api/node_facts.py"))
 RAISED = [AgentReason[name].value for name in re.findall(r"Error\(\s*AgentReason\.([A-Z_]+)", ENGINE)]
 ANSWERED = [AgentReason[name].value for name in re.findall(r"AgentReason\.([A-Z_]+)", ENGINE)]
 LITERAL = re.findall(r'(?:Refused|Artifact|Container|Criu|Snapshot)Error\(\s*"([a-z-]+)"', ENGINE)

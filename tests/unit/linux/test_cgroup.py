@@ -2,7 +2,7 @@
 
 import pytest
 
-from linux.cgroup import memory_headroom
+from linux.cgroup import cpu_limit, memory_headroom
 
 V2 = "0::/kubepods/pod1/main\n"
 V1 = "5:pids:/kubepods/pod1/main\n4:memory:/kubepods/pod1/main\n0::/\n"
@@ -45,3 +45,24 @@ def test_headroom(tmp_path, make, text, below, main, pod, expected):
 
 def test_a_node_without_the_memory_controller(tmp_path):
     assert memory_headroom(V2, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("main", "pod", "expected"),
+    [
+        pytest.param(("max", 100000), ("max", 100000), None, id="no-limit"),
+        pytest.param((50000, 100000), ("max", 100000), 0.5, id="its-own"),
+        pytest.param(("max", 100000), (200000, 100000), 2.0, id="the-pods"),
+        pytest.param((400000, 100000), (200000, 100000), 2.0, id="the-smaller"),
+    ],
+)
+def test_cpu_limit(tmp_path, main, pod, expected):
+    for name, (quota, period) in {"kubepods/pod1/main": main, "kubepods/pod1": pod}.items():
+        v2, v1 = tmp_path / "v2" / name, tmp_path / "v1/cpu" / name
+        v2.mkdir(parents=True, exist_ok=True)
+        v1.mkdir(parents=True, exist_ok=True)
+        (v2 / "cpu.max").write_text(f"{quota} {period}\n")
+        (v1 / "cpu.cfs_quota_us").write_text(f"{-1 if quota == 'max' else quota}\n")
+        (v1 / "cpu.cfs_period_us").write_text(f"{period}\n")
+    assert expected == cpu_limit(V2, tmp_path / "v2")
+    assert expected == cpu_limit("7:cpu,cpuacct:/kubepods/pod1/main\n0::/\n", tmp_path / "v1")

@@ -152,6 +152,13 @@ def test_one_cold_container_makes_a_cold_pod():
     assert ["main", "side"] == [each.subject for each in answer.findings if each.stage == Stage.RESTORE]
 
 
+@pytest.mark.parametrize("status", ["completed", "failed"])
+def test_a_bypassed_check_is_named(status):
+    notes = report(outcome="restored" if status == "completed" else "failed", bypassed=["cpu-mismatch", "x\n"])
+    said = [each.message for each in lived(Facts(shaped(**{STATUS: status}, **notes))).findings]
+    assert any(words.endswith("; bypassed cpu-mismatch") for words in said)
+
+
 def test_the_words_come_from_the_closed_lists():
     answer = lived(Facts(shaped(**{STATUS: "failed"}, **report()), ready()))
     first, second, third = answer.findings

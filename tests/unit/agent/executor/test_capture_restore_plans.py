@@ -4,19 +4,32 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from agent.container.inspection import Inspection, NodeInfo, Worker
+from agent.container.inspection import Inspection, Surroundings, Worker
 from agent.container.rootfs import Changes
 from agent.errors import RefusedError
 from agent.executor.api import CaptureRequest, ContainerRef
 from agent.executor.capture_plan import plan_capture
-from agent.executor.restore_checks import plan_restore
-from artifact.manifest import DELETED_FILES, ROOTFS_TAR, RootFilesystem, VolumeContent
+from agent.executor.restore_checks import CHECKS, Place, judge, plan_restore
+from artifact.manifest import (
+    DELETED_FILES,
+    ROOTFS_TAR,
+    Gpu,
+    RootFilesystem,
+    VolumeContent,
+    parse_manifest,
+    write_manifest,
+)
+from contract.api.compatibility import BYPASSABLE, GATES
+from contract.api.node_facts import NodeFacts, lacks
 from linux.proc import Mount, Status
 from tests.support.builders import manifests
 
 CAPS = 0xA80425FB
-NODE = NodeInfo("6.1.0", "x86_64", frozenset({"avx2", "sse4_2"}))
+FACTS = NodeFacts(architecture="x86_64", kernel="6.1.0", criu="4.2.1", cpu_flags=frozenset({"avx2", "sse4_2"}))
+AROUND = Surroundings(FACTS)
 SCRATCH = "/pods/u/volumes/kubernetes.io~empty-dir/scratch"
 CONTROL = "/pods/u/volumes/kubernetes.io~empty-dir/snapshot-control/main"
 NOTHING = Changes()
@@ -57,7 +70,7 @@ ORDER = CaptureRequest(
 
 def manifest(**fields):
     """Return what a capture of the usual container writes."""
-    plan = plan_capture(ORDER, container(), worker("/usr/bin/python3", "/scratch/x"), NODE, "4.2.1")
+    plan = plan_capture(ORDER, container(), worker("/usr/bin/python3", "/scratch/x"), AROUND)
     parts = {
         "taken_on": plan.taken_on, "container": plan.container, "process": plan.process,
         "used_mounts": list(plan.used_mounts), "rootfs": RootFilesystem(files=1),
@@ -68,7 +81,7 @@ def manifest(**fields):
 
 class TestCapture:
     def test_plan(self):
-        plan = plan_capture(ORDER, container(), worker("/usr/bin/python3", "/scratch/x"), NODE, "4.2.1")
+        plan = plan_capture(ORDER, container(), worker("/usr/bin/python3", "/scratch/x"), AROUND)
         assert 1001 == plan.worker_pid
         assert [("/dev/shm", 65536 << 10), ("/scratch", None)] == [(v.point, v.size) for v in plan.volumes]
         assert ("/scratch",) == plan.used_mounts
@@ -76,25 +89,35 @@ class TestCapture:
         assert (1001, [1001, 1002], ["python3", "x.py"]) == (process.pid, process.ids, process.argv)
 
     def test_an_empty_dir_travels_though_nobody_has_it_open(self):
-        plan = plan_capture(ORDER, container(), worker("/usr/bin/python3"), NODE, "4.2.1")
+        plan = plan_capture(ORDER, container(), worker("/usr/bin/python3"), AROUND)
         assert ["/dev/shm", "/scratch"] == [volume.point for volume in plan.volumes]
 
     def test_no_worker(self):
         with pytest.raises(RefusedError, match="has ended"):
-            plan_capture(ORDER, container(), None, NODE, "4.2.1")
+            plan_capture(ORDER, container(), None, AROUND)
 
     @pytest.mark.parametrize("what", ["/dev/pts/0", "socket:[7]"])
     def test_terminal(self, what):
         with pytest.raises(RefusedError, match="tty: false"):
-            plan_capture(ORDER, container(stdio={1: what}), worker(), NODE, "4.2.1")
+            plan_capture(ORDER, container(stdio={1: what}), worker(), AROUND)
+
+
+def image(digit):
+    return f"registry.example/worker@sha256:{digit * 64}"
+
+
+def judged(found=None, bypass=(), **place):
+    return judge(found or manifest(), Place(**{"seen": container(), "around": AROUND} | place), bypass)
+
+
+def node(**facts):
+    return {"around": replace(AROUND, node=replace(AROUND.node, **facts))}
 
 
 class TestRestore:
     def test_plan(self):
         volumes = [VolumeContent(point="/dev/shm", file="volume-0.tar", size=8 << 30)]
-        plan = plan_restore(
-            manifest(volumes=volumes), container(), NODE, "4.2.1", Changes(gone=["etc/issue"], emptied=["opt"])
-        )
+        plan = plan_restore(manifest(volumes=volumes), container(), Changes(gone=["etc/issue"], emptied=["opt"]))
         assert 1001 == plan.worker_pid
         assert {"pipe:[11]": 1, "pipe:[12]": 2} == plan.inherit
         assert [("/", ("etc/issue",), ("opt",)), ("/dev/shm", (), ())] == [
@@ -104,27 +127,82 @@ class TestRestore:
 
     def test_larger_shared_memory_is_left_alone(self):
         volumes = [VolumeContent(point="/dev/shm", file="volume-0.tar", size=1 << 20)]
-        assert {} == plan_restore(manifest(volumes=volumes), container(), NODE, "4.2.1", NOTHING).resize
+        assert {} == plan_restore(manifest(volumes=volumes), container(), NOTHING).resize
 
     @pytest.mark.parametrize(
-        ("node", "code", "words"),
+        ("then", "now", "code", "words"),
         [
-            pytest.param(replace(NODE, architecture="aarch64"), "cpu-mismatch", "aarch64", id="architecture"),
-            pytest.param(replace(NODE, cpu_flags=frozenset({"sse4_2"})), "cpu-mismatch", "lacks avx2", id="flags"),
+            pytest.param({}, node(architecture="aarch64"), "architecture-mismatch", "aarch64", id="architecture"),
+            pytest.param({}, node(cpu_flags=frozenset({"sse4_2"})), "cpu-mismatch", "lacks avx2", id="flags"),
+            pytest.param({}, node(kernel="5.15.0-91-generic"), "kernel-mismatch", "5.15.0-91", id="older-kernel"),
+            pytest.param({}, node(kernel="6.0.99"), "kernel-mismatch", "6.0.99", id="older-minor"),
+            pytest.param({}, node(criu="4.1.9"), "criu-mismatch", "update the agent", id="older-criu"),
+            pytest.param(
+                {"container": manifests.container(image_id=image("a"))}, {"image": image("b")},
+                "image-mismatch", "aaaa.* has sha256:bbbb", id="image",
+            ),
+            pytest.param(
+                {"container": manifests.container(cpu_limit=4.0)}, {"around": Surroundings(FACTS, cpu_limit=0.5)},
+                "cpu-limit", "4 CPUs, this container has 0.5", id="cpus",
+            ),
+            pytest.param(
+                {"volumes": [VolumeContent(point="/dev/shm", file="volume-0.tar", size=1, bytes=9 << 20)]},
+                {"around": Surroundings(FACTS, headroom=1 << 20)}, "memory-limit", "at least 8 MiB", id="memory",
+            ),
+            pytest.param(
+                {"volumes": [VolumeContent(point="/cache", file="volume-0.tar")]}, {},
+                "mounts-missing", "keeps data on /cache", id="volume",
+            ),
+            pytest.param(
+                {}, {"seen": container(mounts=container().mounts[:2])}, "mounts-missing",
+                "/scratch, which this pod does not mount", id="mounts-in-use",
+            ),
+            pytest.param(
+                {}, {"seen": container(inner_ids=frozenset({1, 1002}))}, "pids-taken", "1002", id="process-ids"
+            ),
+            pytest.param(
+                {"gpu": Gpu(driver="580.1", cuda="13.0", devices=[], processes=[1001])}, {}, "gpu-missing",
+                "no CUDA driver", id="gpus",
+            ),
         ],
-    )
-    def test_machine(self, node, code, words):
+    )  # fmt: skip
+    def test_what_does_not_fit_is_refused_by_name(self, then, now, code, words):
         with pytest.raises(RefusedError, match=words) as refused:
-            plan_restore(manifest(), container(), node, "4.2.1", NOTHING)
+            judged(manifest(**then), **now)
         assert code == refused.value.code
+        if code in BYPASSABLE:
+            assert [code] == list(judged(manifest(**then), bypass={code}, **now))
 
-    @pytest.mark.parametrize(("version", "fits"), [("4.2.0", True), ("4.3", True), ("5.0.1", True), ("4.1.9", False)])
-    def test_criu_is_not_older_than_the_capture(self, version, fits):
-        if fits:
-            plan_restore(manifest(), container(), NODE, version, NOTHING)
-            return
-        with pytest.raises(RefusedError, match="update the agent"):
-            plan_restore(manifest(), container(), NODE, version, NOTHING)
+    @pytest.mark.parametrize(
+        ("then", "now"),
+        [
+            pytest.param({}, node(criu="4.2.0"), id="criu-of-another-patch-level"),
+            pytest.param({}, node(criu="4.3"), id="newer-criu"),
+            pytest.param({}, node(criu="5.0.1"), id="next-criu"),
+            pytest.param({}, node(kernel="6.1.0-rc1"), id="kernel-of-another-patch-level"),
+            pytest.param({}, node(kernel="6.18.44"), id="newer-kernel"),
+            pytest.param({}, node(kernel="7.0"), id="next-kernel"),
+            pytest.param({}, node(kernel="unknown"), id="kernel-without-a-number"),
+            pytest.param({}, node(cpu_flags=frozenset({"sse4_2", "avx2", "avx512f"})), id="more-flags"),
+            pytest.param({"container": manifests.container(image_id=image("a"))}, {"image": "worker:1"}, id="a-tag"),
+            pytest.param({"container": manifests.container()}, {"image": image("b")}, id="an-earlier-release"),
+            pytest.param(
+                {"container": manifests.container(image_id=image("a"))},
+                {"image": f"mirror.example/other@sha256:{'a' * 64}"}, id="image-of-another-registry",
+            ),
+            pytest.param({}, {"around": Surroundings(FACTS, cpu_limit=0.5)}, id="no-cpu-limit-then"),
+            pytest.param({"container": manifests.container(cpu_limit=4.0)}, {}, id="no-cpu-limit-now"),
+        ],
+    )  # fmt: skip
+    def test_what_differs_and_fits(self, then, now):
+        assert {} == judged(manifest(**then), **now)
+
+    def test_only_what_is_named_is_bypassed(self):
+        with pytest.raises(RefusedError) as refused:
+            judged(bypass={"cpu-mismatch"}, **node(cpu_flags=frozenset(), kernel="5.1"))
+        assert "kernel-mismatch" == refused.value.code
+        both = {"cpu-mismatch", "kernel-mismatch"}
+        assert both == judged(bypass=both, **node(cpu_flags=frozenset(), kernel="5.1")).keys()
 
     @pytest.mark.parametrize(
         ("now", "words"),
@@ -137,7 +215,7 @@ class TestRestore:
     )
     def test_rights_come_from_the_pod(self, now, words):
         with pytest.raises(RefusedError, match=words) as refused:
-            plan_restore(manifest(), container(init=status(**now)), NODE, "4.2.1", NOTHING)
+            judged(seen=container(init=status(**now)))
         assert "wider-rights" == refused.value.code
 
     @pytest.mark.parametrize(
@@ -148,20 +226,35 @@ class TestRestore:
         ],
     )
     def test_rights_that_the_capture_had(self, then, words):
-        wide = manifest(container=manifests.container(**then))
         with pytest.raises(RefusedError, match=words):
-            plan_restore(wide, container(), NODE, "4.2.1", NOTHING)
+            judged(manifest(container=manifests.container(**then)))
 
     def test_more_rights_now_are_fine(self):
-        plan_restore(
-            manifest(), container(init=status(capabilities={"CapBnd": CAPS | 1 << 40})), NODE, "4.2.1", NOTHING
-        )
+        assert {} == judged(seen=container(init=status(capabilities={"CapBnd": CAPS | 1 << 40})))
 
-    def test_mounts_in_use_must_be_there(self):
-        bare = container(mounts=container().mounts[:2])
-        with pytest.raises(RefusedError, match="/scratch, which this pod does not mount"):
-            plan_restore(manifest(), bare, NODE, "4.2.1", NOTHING)
 
-    def test_process_ids_must_be_free(self):
-        with pytest.raises(RefusedError, match="1002"):
-            plan_restore(manifest(), container(inner_ids=frozenset({1, 1002})), NODE, "4.2.1", NOTHING)
+FLAGS = st.frozensets(st.sampled_from(["sse4_2", "avx", "avx2", "avx512f", "amx_tile", "sha_ni"]))
+NODES = st.builds(
+    NodeFacts,
+    architecture=st.sampled_from(["x86_64", "aarch64"]),
+    kernel=st.text(max_size=12) | st.from_regex(r"[0-9]{1,3}\.[0-9]{1,3}[-.a-z0-9]{0,9}", fullmatch=True),
+    criu=st.from_regex(r"[0-9]{1,2}\.[0-9]{1,2}(\.[0-9]{1,2})?", fullmatch=True),
+    cpu_flags=FLAGS,
+    cpu_model=st.text(max_size=12),
+)
+LIMITS = st.none() | st.floats(0.01, 512)
+
+
+@given(facts=NODES, limit=LIMITS, known=st.sampled_from(["", image("a")]))
+def test_an_artifact_passes_where_it_was_made(facts, limit, known):
+    around = Surroundings(facts, headroom=None, cpu_limit=limit)
+    plan = plan_capture(replace(ORDER, image_id=known), container(), worker("/usr/bin/python3"), around)
+    parts = {"taken_on": plan.taken_on, "container": plan.container, "process": plan.process}
+    made = manifest(**parts, used_mounts=list(plan.used_mounts))
+    read = parse_manifest(write_manifest(made, "abc", "1", made.files), "abc")
+    assert {} == judged(read, around=around, image=known)
+    assert lacks(read.taken_on.facts, facts) is None
+
+
+def test_the_checks_are_those_of_the_list():
+    assert [gate.reason for gate in GATES] == [reason for reason, _ in CHECKS]

@@ -155,6 +155,17 @@ def test_a_restore_is_written_on_the_object_as_it_is_and_told():
     assert [("Pod", "Normal", "RestoreSucceeded", "container main restored in 0.75 s, 1.0 MiB")] == said.events
 
 
+def test_what_was_bypassed_is_reported_and_told():
+    pod = agent.target(running())
+    kube, outcome = RecordingKube(pod), replace(RESTORED, bypassed={AgentReason.CPU_MISMATCH: "it lacks avx512f"})
+    said = provide_image_config(kube, lambda reporter: reporter.restored(pod, "main", FIRST, outcome))
+
+    assert (AgentReason.CPU_MISMATCH,) == read_report(
+        kube.annotations("Pod", "web-1")[keys.ANN_RESTORE_REPORT]
+    ).bypassed
+    assert said.events[0][3].endswith("1.0 MiB; bypassed cpu-mismatch: it lacks avx512f")
+
+
 def test_a_failed_restore_is_told_with_its_reason():
     pod = agent.target(running())
     outcome = ExecutionResult(ok=False, reason="artifact-missing", message="nothing there")

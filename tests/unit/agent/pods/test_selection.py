@@ -101,9 +101,37 @@ def test_a_canary_goes_with_the_request():
     assert CanaryCall(Canary(path="/health", port=8000), 8000) == request.canary
 
 
+def test_what_a_pods_owner_bypasses_goes_with_the_request():
+    notes = {keys.ANN_BYPASS: "cpu-mismatch, memory-limit"}
+    request = selection.restore(agent.target(annotations=notes), "main", agent.checkpoint(), agent.storage())
+    assert isinstance(request, RestoreRequest)
+    assert {AgentReason.CPU_MISMATCH, AgentReason.MEMORY_LIMIT} == request.bypass
+    assert frozenset() == selection.restore(agent.target(), "main", agent.checkpoint(), agent.storage()).bypass
+
+
+@pytest.mark.parametrize(
+    ("expected", "statuses"),
+    [
+        pytest.param("x@sha256:00", (), id="before-it-starts-as-the-pod-says"),
+        pytest.param("x@sha256:11", (running(imageID="x@sha256:11"),), id="as-the-runtime-says"),
+        pytest.param("", (running(imageID=None),), id="not-known"),
+    ],
+)
+def test_the_image_is_the_running_one(expected, statuses):
+    pod = agent.target(*statuses)
+    pod["spec"]["containers"][0]["image"] = "x@sha256:00"
+    assert expected == selection.restore(pod, "main", agent.checkpoint(), agent.storage()).image
+
+
 @pytest.mark.parametrize(
     ("reason", "pod", "checkpoint"),
     [
+        pytest.param(
+            AgentReason.BYPASS_INVALID,
+            agent.target(annotations={keys.ANN_BYPASS: "wider-rights"}),
+            agent.checkpoint(),
+            id="bypass of what cannot be",
+        ),
         pytest.param(
             AgentReason.CANARY_FAILED,
             agent.target(annotations={keys.ANN_CANARY: "health"}),

@@ -1,0 +1,103 @@
+"""What of a node the image of a process depends on, and what of it another node lacks. Pure.
+
+The agent judges by it before a restore, the controller before there is a pod to restore.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from contract.api.states import AgentReason
+
+_RELEASE: Final = re.compile(r"(\d+)\.(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeFacts:
+    """A node, as a captured process saw it or a restored one would."""
+
+    architecture: str
+    """As ``uname`` has it, or ``kubernetes.io/arch``: only alike ones are compared."""
+    kernel: str
+    """Its release."""
+    criu: str
+    """Version."""
+    cpu_flags: frozenset[str]
+    """Instruction sets, as /proc/cpuinfo names them."""
+    cpu_model: str = ""
+    gpu_models: tuple[str, ...] = ()
+    """One for each GPU."""
+    gpu_driver: str = ""
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    """Return the numbers of a version, to compare: ``580.159.04`` is 580, 159, 4."""
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())
+
+
+def _architecture(then: NodeFacts, now: NodeFacts) -> str | None:
+    if then.architecture == now.architecture:
+        return None
+    return f"captured on {then.architecture}, this node is {now.architecture}"
+
+
+def _cpu_flags(then: NodeFacts, now: NodeFacts) -> str | None:
+    missing = sorted(then.cpu_flags - now.cpu_flags)
+    if not missing:
+        return None
+    model = f" ({now.cpu_model})" if now.cpu_model else ""
+    return (
+        f"this node's processor{model} lacks {', '.join(missing)}; keep the pods on nodes like that of the capture"
+        f"{f' ({then.cpu_model})' if then.cpu_model else ''}, or capture on the oldest processor of the pool"
+    )
+
+
+def _kernel(then: NodeFacts, now: NodeFacts) -> str | None:
+    """Compare major and minor number: patch levels and what vendors add leave alone what a process may have found."""
+    older, newer = (_RELEASE.match(release) for release in (now.kernel, then.kernel))
+    if older is None or newer is None or _numbers(older) >= _numbers(newer):
+        return None
+    return (
+        f"captured on kernel {then.kernel}, this node has {now.kernel}: the worker may use what it lacks; update the "
+        "node, or capture on the oldest kernel of the pool"
+    )
+
+
+def _numbers(found: re.Match[str]) -> tuple[int, int]:
+    return int(found[1]), int(found[2])
+
+
+def _criu(then: NodeFacts, now: NodeFacts) -> str | None:
+    if version_numbers(then.criu)[:2] <= version_numbers(now.criu)[:2]:
+        return None
+    return f"captured with criu {then.criu}, this agent has {now.criu}; update the agent"
+
+
+def _gpus(then: NodeFacts, now: NodeFacts) -> str | None:
+    if missing := Counter(then.gpu_models) - Counter(now.gpu_models):
+        wanted = ", ".join(f"{count} x {model}" for model, count in sorted(missing.items()))
+        return f"this node lacks {wanted}"
+    if then.gpu_models and version_numbers(then.gpu_driver) != version_numbers(now.gpu_driver):
+        return f"captured with driver {then.gpu_driver}, this node has {now.gpu_driver}"
+    return None
+
+
+Check = Callable[[NodeFacts, NodeFacts], str | None]
+"""Says what a node lacks of the one that was captured on; None if nothing."""
+NODE_CHECKS: Final[tuple[tuple[AgentReason, Check], ...]] = (
+    (AgentReason.ARCHITECTURE_MISMATCH, _architecture),
+    (AgentReason.CPU_MISMATCH, _cpu_flags),
+    (AgentReason.KERNEL_MISMATCH, _kernel),
+    (AgentReason.CRIU_MISMATCH, _criu),
+)
+GPU_CHECK: Final[tuple[AgentReason, Check]] = (AgentReason.GPU_MISMATCH, _gpus)
+"""Of a whole node; a restore compares the devices of its container."""
+
+
+def lacks(then: NodeFacts, now: NodeFacts) -> AgentReason | None:
+    """Return the first reason for which no pod on a node could restore; None if one could."""
+    return next((reason for reason, check in (*NODE_CHECKS, GPU_CHECK) if check(then, now)), None)
