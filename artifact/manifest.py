@@ -4,6 +4,7 @@ One model, one reader, one writer. Nothing in it grants rights: a restore compar
 refuses one that asks for more.
 """
 
+from dataclasses import replace
 from typing import Annotated, Any, Final, Self
 
 import yaml
@@ -11,10 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.alias_generators import to_camel
 
 from artifact.errors import ArtifactError
-from contract.api.node_facts import NodeFacts
+from contract.api.node_facts import NodeFacts, Source
 from contract.api.states import AgentReason
 from contract.config.errors import describe
 from contract.config.yaml import load_yaml
+from contract.pods.systems import architecture_of
 
 FORMAT_VERSION: Final = 1
 GPU_FORMAT_VERSION: Final = 2
@@ -209,6 +211,18 @@ class Captured(Part):
     connections: Connections | None = None
     """None in artifacts of earlier releases: all are to be closed."""
 
+    @property
+    def source(self) -> Source:
+        """What it was taken on, in the words of Kubernetes."""
+        gpus = tuple(device.model for device in self.gpu.devices) if self.gpu is not None else ()
+        facts = replace(
+            self.taken_on.facts,
+            architecture=architecture_of(self.taken_on.architecture),
+            gpu_models=gpus,
+            gpu_driver=self.gpu.driver if self.gpu is not None else "",
+        )
+        return Source(facts=facts, image_digest=image_digest(self.container.image_id))
+
 
 class Manifest(Captured):
     """A whole artifact."""
@@ -240,6 +254,11 @@ class Manifest(Captured):
     def memory(self) -> int:
         """Bytes that a restore writes into the new container's memory: by criu, and into volumes in memory."""
         return self.pages + sum(volume.bytes for volume in self.volumes if volume.size is not None)
+
+
+def image_digest(image: str) -> str:
+    """Return the digest in an image's name; empty if it has none."""
+    return image.rpartition("@")[2] if "@" in image else ""
 
 
 def write_manifest(captured: Captured, checkpoint_id: str, version: str, files: dict[str, FileEntry]) -> bytes:

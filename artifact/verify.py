@@ -1,8 +1,8 @@
 """``python3 -m artifact verify BASE ID VERSION``: says what an artifact in storage is, after reading all of it.
 
 What the controller's adoption Job runs. The answer is one line of JSON in the container's termination message:
-``{version, digest, size, createdAt}`` of a whole artifact, ``{error, message}`` if it is not one. Nothing else is
-reported: who may do what is never read from an artifact.
+``{version, digest, size, createdAt, source}`` of a whole artifact, ``{error, message}`` if it is not one. Nothing else
+is reported: who may do what is never read from an artifact.
 """
 
 import json
@@ -48,7 +48,13 @@ def verify(base: str, checkpoint_id: str, version: str) -> dict[str, Any]:
         finally:
             os.close(manifest)
         made = format_time(datetime.fromtimestamp(about.st_mtime, UTC))
-        return {"version": version, "digest": found.digest, "size": found.size + about.st_size, "createdAt": made}
+        return {
+            "version": version,
+            "digest": found.digest,
+            "size": found.size + about.st_size,
+            "createdAt": made,
+            "source": found.manifest.source.document(),
+        }
     finally:
         found.close()
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
 
+from contract.api.node_facts import Source
 from contract.api.reports import Connections, ImageConfig, MemoryRestore
 from contract.api.states import AgentReason
 from contract.pods.canary import CanaryCall
@@ -133,6 +134,8 @@ class ExecutionResult:
     """What became of the worker's; None if it failed, or the artifact does not say."""
     memory: MemoryRestore | None = None
     """How a restored worker's memory came back."""
+    source: Source | None = None
+    """What an artifact was taken on; None if it failed."""
     bypassed: Mapping[AgentReason, str] = field(default_factory=dict)
     """Checks that a restore did not pass and did not have to, each with what it found."""
 

@@ -191,6 +191,7 @@ class NodeEngine:
             container_id=container.container_id,
             image=config,
             connections=_connections(capture.connections),
+            source=capture.artifact.manifest.source,
         )
         return _logged("captured", request.place, result)
 

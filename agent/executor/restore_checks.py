@@ -9,7 +9,7 @@ from agent.container.inspection import Inspection, Surroundings
 from agent.container.rootfs import Changes
 from agent.errors import RefusedError
 from agent.executor.gpu.plan import GPU_CHECKS, GpuPlace, beyond_limit
-from artifact.manifest import ROOTFS_TAR, Gpu, Manifest
+from artifact.manifest import ROOTFS_TAR, Gpu, Manifest, image_digest
 from contract.api import node_facts
 from contract.api.states import AgentReason
 
@@ -118,9 +118,7 @@ def _of_node(check: node_facts.Check) -> Check:
 
 
 def _other_image(manifest: Manifest, place: Place) -> str | None:
-    then, now = (
-        image.rpartition("@")[2] if "@" in image else "" for image in (manifest.container.image_id, place.image)
-    )
+    then, now = image_digest(manifest.container.image_id), image_digest(place.image)
     if not then or not now or then == now:
         return None
     return f"captured of image {then}, this container has {now}: capture again, or use the captured image"

@@ -74,6 +74,8 @@ def capture_notes(job: Object, container: str, node: str, outcome: ExecutionResu
         keys.ANN_CHECKPOINT_STATUS: (CaptureStatus.COMPLETED if outcome.ok else CaptureStatus.FAILED).value,
     }
     if outcome.ok:
+        if outcome.source is not None:
+            notes[keys.ANN_CAPTURE_REPORT] = _json(report | {"source": outcome.source.document()})
         if outcome.image is not None:
             notes[keys.ANN_IMAGE_CONFIG] = _image(outcome.image)
         return notes | {

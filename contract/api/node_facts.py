@@ -9,11 +9,15 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from contract.api.states import AgentReason
 
+MOST_GPUS: Final = 64
 _RELEASE: Final = re.compile(r"(\d+)\.(\d+)")
+_TEXT: Final = re.compile(r"[ -~]{0,128}")
+_FLAGS: Final = re.compile(r"[a-z0-9_ ]{0,4096}")
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,57 @@ class NodeFacts:
     gpu_models: tuple[str, ...] = ()
     """One for each GPU."""
     gpu_driver: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What a checkpoint was taken on."""
+
+    facts: NodeFacts
+    image_digest: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """Return the form of ``status.source``, without what is empty."""
+        facts = self.facts
+        found: dict[str, Any] = {
+            "architecture": facts.architecture,
+            "kernel": facts.kernel,
+            "criu": facts.criu,
+            "cpuModel": facts.cpu_model,
+            "cpuFlags": " ".join(sorted(facts.cpu_flags)),
+            "gpuModels": list(facts.gpu_models),
+            "gpuDriver": facts.gpu_driver,
+            "imageDigest": self.image_digest,
+        }
+        return {key: value for key, value in found.items() if value}
+
+
+def read_source(found: object) -> Source | None:
+    """Read the same back; None if any of it is not as it must be: others could have written it."""
+    if not isinstance(found, dict):
+        return None
+    texts = {name: found.get(name, "") for name in ("architecture", "kernel", "criu", "cpuModel", "gpuDriver")}
+    models, flags, digest = found.get("gpuModels", []), found.get("cpuFlags", ""), found.get("imageDigest", "")
+    if not isinstance(models, list) or len(models) > MOST_GPUS or not all(map(_is_text, (*texts.values(), *models))):
+        return None
+    if not isinstance(flags, str) or not _FLAGS.fullmatch(flags) or not isinstance(digest, str):
+        return None
+    if digest and not _DIGEST.fullmatch(digest):
+        return None
+    facts = NodeFacts(
+        architecture=texts["architecture"],
+        kernel=texts["kernel"],
+        criu=texts["criu"],
+        cpu_flags=frozenset(flags.split()),
+        cpu_model=texts["cpuModel"],
+        gpu_models=tuple(models),
+        gpu_driver=texts["gpuDriver"],
+    )
+    return Source(facts=facts, image_digest=digest)
+
+
+def _is_text(word: object) -> bool:
+    return isinstance(word, str) and _TEXT.fullmatch(word) is not None
 
 
 def version_numbers(version: str) -> tuple[int, ...]:

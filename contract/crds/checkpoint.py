@@ -265,6 +265,22 @@ class CapturedImage(Open):
     """Whether the tools were brought into it; restored pods get them then, and only then, whatever the values say."""
 
 
+class TakenOn(Open):
+    """What a checkpoint was taken on; restores compare it with their node and pod."""
+
+    node: str | None = None
+    architecture: str | None = None
+    kernel: str | None = None
+    criu: str | None = None
+    cpu_model: str | None = None
+    cpu_flags: str | None = None
+    """Instruction sets, as /proc/cpuinfo names them."""
+    gpu_models: Annotated[list[str], Field(json_schema_extra=LIST_ATOMIC)] | None = None
+    """One for each GPU of the worker."""
+    gpu_driver: str | None = None
+    image_digest: str | None = None
+
+
 class ArtifactVersion(Part):
     """One artifact in storage."""
 
@@ -301,6 +317,7 @@ class Status(Part):
     manifest_digest: str | None = None
     """blake3 of the manifest; nothing else is ever restored."""
     image: CapturedImage | None = None
+    source: TakenOn | None = None
     versions: Annotated[list[ArtifactVersion], Field(json_schema_extra=by_key("version"))] | None = None
     """Artifacts in storage, the newest last; a pod that was shaped for an older one restores that one."""
     attempts: Natural32 | None = None

@@ -14,6 +14,9 @@ Before CRIU runs, the agent compares what the artifact's manifest says of the ca
 container of the new pod. What does not fit is a cold start whose reason is the id of the check; nothing was touched.
 An artifact always passes on the node that made it, in a pod like the captured one.
 
+`status.source` of the DynamoCheckpoint says what it was taken on: node, architecture, kernel, CRIU, processor, GPUs
+and driver, image digest. `kubectl describe dckpt NAME` and `snapshotctl describe NAME` show it.
+
 | check | what is compared | bypass | what a bypass risks, or why there is none |
 |---|---|---|---|"""
 _BYPASS: Final = f"""\

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from contract.api import keys
 from contract.api.checkpoint import annotations_of, captured_image, job_target
+from contract.api.node_facts import read_source
 from contract.config.values import Values
 from kube.api import Object
 
@@ -20,6 +21,7 @@ MAX_DIGITS: Final = 18
 """What the status holds in any case: its numbers have 64 bits."""
 MAX_WORDS: Final = 512
 MAX_WORD: Final = 8 << 10
+_NODE: Final = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 _ARCHITECTURE: Final = re.compile(r"[a-z0-9_]{1,32}")
 _LISTS: Final = ("entrypoint", "cmd")
 _TEXTS: Final = ("user", "workingDir")
@@ -61,6 +63,16 @@ def agent_reason(job: Object) -> str:
 def _architecture(job: Object) -> str:
     said = _mapping(annotations_of(job).get(keys.ANN_CAPTURE_REPORT, ""), MAX_CONFIG).get("architecture")
     return said if isinstance(said, str) and _ARCHITECTURE.fullmatch(said) else ""
+
+
+def source_of(job: Object) -> Object | None:
+    """Return ``status.source``: what it was captured on, None if the agent said nothing usable."""
+    notes = annotations_of(job)
+    source = read_source(_mapping(notes.get(keys.ANN_CAPTURE_REPORT, ""), MAX_CONFIG).get("source"))
+    node = notes.get(keys.ANN_NODE, "")
+    if source is None:
+        return None
+    return ({"node": node} if _NODE.fullmatch(node) else {}) | source.document()
 
 
 def size_of(job: Object) -> int | None:

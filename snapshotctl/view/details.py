@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -64,6 +65,7 @@ async def page_of(kube: KubeClient, checkpoint: Object) -> Object:
         "automatic": is_automatic(checkpoint),
         "container": job_target(checkpoint),
         "image": _image(checkpoint),
+        "source": (checkpoint.get("status") or {}).get("source") or {},
         "location": (checkpoint.get("status") or {}).get("location", ""),
         "deletedAt": checkpoint["metadata"].get("deletionTimestamp") or "",
         "conditions": (checkpoint.get("status") or {}).get("conditions") or [],
@@ -216,6 +218,7 @@ def _head(page: Object, now: datetime) -> Iterator[str]:
         "Identity": identity,
         "Made for": page["workload"],
         "Container": f"{page['container']} of {page['image']}" if page["image"] else page["container"],
+        "Taken on": _source(page["source"]),
         "Location": page["location"],
         "Size": table.size(page["size"]),
         "Age": table.age(page["createdAt"], now),
@@ -223,6 +226,15 @@ def _head(page: Object, now: datetime) -> Iterator[str]:
         "Capture pods": ", ".join(page["capturePods"]),
     }
     yield from (f"{key + ':':<{_INDENT}}{value}" for key, value in rows.items() if value)
+
+
+def _source(source: Object) -> str:
+    """Write ``status.source`` as one line, without the flags of its processor."""
+    where = " ".join(str(source[field]) for field in ("node", "architecture", "cpuModel") if source.get(field))
+    versions_of = {"kernel": "kernel", "criu": "criu", "driver": "gpuDriver"}
+    software = [f"{name} {source[field]}" for name, field in versions_of.items() if source.get(field)]
+    gpus = [f"{count} x {model}" for model, count in Counter(source.get("gpuModels") or ()).items()]
+    return ", ".join(part for part in (where, *gpus, *software) if part)
 
 
 def _section(title: str, rows: Iterable[list[str]], otherwise: str) -> Iterator[str]:

@@ -18,6 +18,7 @@ from contract.api.checkpoint import (
     job_name,
     resolve_id,
 )
+from contract.api.node_facts import read_source
 from contract.api.objects import JobView
 from contract.api.states import CheckpointReason, ConditionType, Phase
 from contract.api.times import format_time, parsed_time
@@ -172,6 +173,7 @@ def _take(current: Pass, status: Status, found: Mapping[str, Any]) -> Status:
     checkpoint, storage, now = current.checkpoint, current.storage, current.now
     version, image = str(found["version"]), _image(checkpoint, found, current.values)
     namespace = store_namespace(checkpoint, current.observed.release_namespace, storage)
+    source = read_source(found.get("source"))
     status = status.with_fields(
         phase=Phase.READY.value,
         jobName=job_name(status.checkpoint_id, version),
@@ -182,6 +184,7 @@ def _take(current: Pass, status: Status, found: Mapping[str, Any]) -> Status:
         size=found["size"],
         manifestDigest=found["digest"],
         image=image,
+        source=source.document() if source is not None else None,
         attempts=None,
     )
     # A manifest may name a time of the future: retention would then keep the artifact beyond its due.

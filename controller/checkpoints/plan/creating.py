@@ -12,7 +12,7 @@ from contract.api.states import LASTING, AgentReason, CaptureStatus, CheckpointR
 from contract.api.times import format_time
 from contract.config.storage import BadIdError, Storage, artifact_dir
 from controller.checkpoints.actions import SetDeadline
-from controller.checkpoints.capture_result import agent_reason, image_of, size_of
+from controller.checkpoints.capture_result import agent_reason, image_of, size_of, source_of
 from controller.checkpoints.diagnose import pods
 from controller.checkpoints.observed import Pass, belongs_to
 from controller.checkpoints.plan import abandoned
@@ -114,6 +114,7 @@ def _ready(current: Pass, status: Status, job: JobView) -> Status:
         manifestDigest=digest,
         storageClaim=claim_of(current),
         image=image,
+        source=source_of(job.raw),
     )
     if location and digest:
         entry = {"version": PurePosixPath(location).name, "manifestDigest": digest, "createdAt": created}

@@ -25,6 +25,7 @@ OF_ONE_ARTIFACT: Final = (
     "size",
     "manifestDigest",
     "image",
+    "source",
 )
 """Fields that a new version starts without."""
 PHASE_REASONS: Final = {

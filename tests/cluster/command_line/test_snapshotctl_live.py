@@ -154,6 +154,7 @@ def test_describe_is_one_page(world):
     text = " ".join(world.run("describe", "qwen").stdout.split())
     assert all(word in text for word in (DIGEST, NEWER, "600 MiB", "restored-0", "failed-0", "cpu-mismatch", IMAGE))
     assert "Pods restore from it with label nvidia.com/snapshot-restore: enabled" in text
+    assert "Taken on: node-1 amd64 Xeon, 2 x NVIDIA L4, kernel 6.1.0, driver 580.159.04" in text
     busy = " ".join(world.run("describe", "busy").stdout.split())
     assert all(word in busy for word in ("no spare GPU (x3)", "kubectl describe job checkpoint-job-busy-id-1"))
     assert "See docs/checkpoint-reasons.md#its-pod" in busy

@@ -16,7 +16,7 @@ from contract.api.times import format_micro_time, format_time
 from kube.errors import InvalidError, NotFoundError
 from kube.resources import CHECKPOINTS, EVENTS, JOBS, LEASES, PODS
 from tests.support.builders.objects import pod as shaped
-from tests.support.fixtures.controller import DIGEST, LEASE, NO_CERTIFICATES, ROOT, Scene, checkpoints_in
+from tests.support.fixtures.controller import DIGEST, LEASE, NO_CERTIFICATES, ROOT, TAKEN_ON, Scene, checkpoints_in
 from tests.support.waiting import eventually
 
 EXAMPLES = ROOT / "examples" / "lifecycle"
@@ -127,6 +127,8 @@ async def test_a_new_version_and_the_way_back(scene):
     assert [("1", DIGEST)] == [(each["version"], each["manifestDigest"]) for each in capturing["versions"]]
     assert ["1", "2"] == [each["version"] for each in ready["versions"]]
     assert "2026-01-01T00:00:00Z" == ready["lastUsedAt"]
+    assert {"node": "node-1", **TAKEN_ON} == ready["source"]
+    assert "source" not in capturing
     assert ready["location"].endswith("/versions/2")
 
     await scene.annotate("minilm", **{"snapshot-artifact-version": "1"})

@@ -1,12 +1,15 @@
 """An artifact of another machine is a cold start by name; what its owner bypasses is restored, and says so."""
 
 import os
+import platform
 
 import pytest
 import yaml
 
+from agent.container.inspection import node_facts
 from artifact.digest import digest_of
-from tests.support.fixtures.engine import COLD, Node, captured
+from contract.pods.systems import architecture_of
+from tests.support.fixtures.engine import COLD, Node, captured, ready
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
@@ -46,6 +49,21 @@ async def test_a_check_is_bypassed_by_its_id(node, machine, reason, words):
     assert words in outcome.bypassed[reason]
     target.says("outcome RESTORED")
     assert before == target.get()
+
+
+async def test_a_capture_says_what_it_was_taken_on_and_passes_there(node):
+    image = f"registry.example/worker@sha256:{'a' * 64}"
+    source = (await node.capture(ready(node), "bypass-source", image_id=image)).source
+    assert source is not None
+    facts, here = source.facts, node_facts(node.environment.criu.version())
+    assert (platform.release(), here.cpu_flags, here.cpu_model) == (facts.kernel, facts.cpu_flags, facts.cpu_model)
+    assert (architecture_of(platform.machine()), here.criu) == (facts.architecture, facts.criu)
+    assert image.endswith(source.image_digest)
+    digest = digest_of((node.store / "bypass-source/versions/1/manifest.yaml").read_bytes())
+    other = await node.restore(node.start(), "bypass-source", digest, image=image.replace("a" * 64, "b" * 64))
+    assert "image-mismatch" == other.reason
+    same = await node.restore(node.start(), "bypass-source", digest, image=image)
+    assert (True, {}) == (same.ok, same.bypassed), same
 
 
 async def test_what_an_owner_may_not_bypass_stays_refused(node):

@@ -28,7 +28,7 @@ def test_a_whole_artifact_is_told_as_it_was_published(tmp_path):
     published = make(tmp_path)
     told = verify(str(tmp_path), "abc", "1")
 
-    assert {"version", "digest", "size", "createdAt"} == told.keys()
+    assert {"version", "digest", "size", "createdAt", "source"} == told.keys()
     assert (published.digest, published.size) == (told["digest"], told["size"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", told["createdAt"])
 

@@ -1,8 +1,11 @@
 """What is compared before a restore is a closed list, and a bypass names only what may be bypassed."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from contract.api.compatibility import BYPASSABLE, GATES, BypassError, bypass_of, read_bypass
+from contract.api.node_facts import read_source
 from contract.api.reports import read_report
 from contract.config.values import ValuesError, load_values
 from contract.remedies.compatibility import compatibility_text
@@ -71,3 +74,50 @@ def test_a_report_names_only_what_can_be_bypassed(bypassed, expected):
     report = read_report(f'{{"outcome": "restored", "container": "main", "bypassed": {bypassed}}}')
     assert report is not None
     assert expected == report.bypassed
+
+
+SOURCE = {
+    "architecture": "amd64",
+    "kernel": "6.1.0-13-amd64",
+    "criu": "4.2.1",
+    "cpuModel": "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz",
+    "cpuFlags": "avx avx2 sse4_2",
+    "gpuModels": ["NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3"],
+    "gpuDriver": "580.159.04",
+    "imageDigest": f"sha256:{'a' * 64}",
+}
+
+
+def test_what_it_was_taken_on_is_read_back():
+    source = read_source(SOURCE)
+    assert source is not None
+    assert SOURCE == source.document()
+    assert {"avx", "avx2", "sse4_2"} == source.facts.cpu_flags
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param(None, id="nothing"),
+        pytest.param([], id="no-object"),
+        pytest.param(SOURCE | {"kernel": 6}, id="number-for-text"),
+        pytest.param(SOURCE | {"cpuModel": "x" * 129}, id="too-long"),
+        pytest.param(SOURCE | {"cpuModel": "a\nb"}, id="two-lines"),
+        pytest.param(SOURCE | {"cpuFlags": ["avx"]}, id="list-for-text"),
+        pytest.param(SOURCE | {"gpuModels": ["x"] * 65}, id="too-many-gpus"),
+        pytest.param(SOURCE | {"gpuModels": [{}]}, id="gpu-no-text"),
+        pytest.param(SOURCE | {"imageDigest": "sha256:x"}, id="no-digest"),
+    ],
+)
+def test_one_bad_field_and_no_source_is_believed(found):
+    assert read_source(found) is None
+
+
+@given(
+    st.recursive(
+        st.none() | st.text() | st.integers(), lambda inner: st.dictionaries(st.sampled_from([*SOURCE]), inner)
+    )
+)
+def test_no_object_breaks_it(found):
+    source = read_source(found)
+    assert source is None or source == read_source(source.document())

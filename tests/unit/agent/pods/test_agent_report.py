@@ -11,6 +11,7 @@ import pytest
 from agent.executor.api import ExecutionResult
 from agent.pods.report import Reporter, capture_notes, restore_notes
 from contract.api import keys
+from contract.api.node_facts import NodeFacts, Source
 from contract.api.reports import Connections, ImageConfig, read_report
 from contract.api.states import AgentReason, RestoreStatus
 from contract.pods.systems import architecture_of
@@ -50,6 +51,14 @@ def test_capture_notes_say_what_became_of_connections():
     notes = capture_notes(agent.job(), "main", "node-1", outcome)
 
     assert outcome.connections == read_report(notes[keys.ANN_CAPTURE_REPORT]).connections
+
+
+def test_capture_notes_say_what_it_was_taken_on():
+    facts = NodeFacts(architecture="amd64", kernel="6.1.0", criu="4.2.1", cpu_flags=frozenset({"avx2"}))
+    notes = capture_notes(agent.job(), "main", "node-1", replace(CAPTURED, source=Source(facts=facts)))
+
+    said = json.loads(notes[keys.ANN_CAPTURE_REPORT])["source"]
+    assert {"architecture": "amd64", "kernel": "6.1.0", "criu": "4.2.1", "cpuFlags": "avx2"} == said
 
 
 def test_capture_notes_of_failure():

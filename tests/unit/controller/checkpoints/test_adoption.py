@@ -105,6 +105,18 @@ def test_a_whole_artifact_makes_it_ready():
     assert () == planned.actions
 
 
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        pytest.param({"kernel": "6.1.0"}, {"kernel": "6.1.0"}, id="as-its-manifest-says"),
+        pytest.param({"kernel": ["6.1.0"]}, None, id="unusable"),
+    ],
+)
+def test_what_an_adopted_artifact_was_taken_on(source, expected):
+    planned = step(asking(), **looked(TOLD | {"source": source}))
+    assert ("Ready", expected) == (planned.status["phase"], planned.status.get("source"))
+
+
 def test_of_an_artifact_that_nobody_noted_is_said_what_a_capture_would_do():
     """Tools that were not needed do no harm; without tools that its image lacks a restored pod would not start."""
     obj = asking()

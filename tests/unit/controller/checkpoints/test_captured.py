@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.api import keys
-from controller.checkpoints.capture_result import MAX_CONFIG, MAX_WORDS, agent_reason, image_config, image_of, size_of
+from controller.checkpoints.capture_result import (
+    MAX_CONFIG,
+    MAX_WORDS,
+    agent_reason,
+    image_config,
+    image_of,
+    size_of,
+    source_of,
+)
 from tests.support.builders.checkpoints import AGENT_MOUNT, creating, job
 
 CONFIG = {"entrypoint": ["python3", "-c", "a\nb"], "cmd": ["serve"], "user": "1000:1000", "workingDir": "/srv"}
@@ -103,3 +111,17 @@ def test_the_agents_code(report, reason):
 )
 def test_the_size_is_a_number_that_the_status_can_hold(text, size):
     assert size == size_of(job(annotations={keys.ANN_ARTIFACT_SIZE: text}))
+
+
+@pytest.mark.parametrize(
+    ("node", "source", "expected"),
+    [
+        pytest.param("node-1", {"kernel": "6.1"}, {"node": "node-1", "kernel": "6.1"}, id="whole"),
+        pytest.param("-; rm", {"kernel": "6.1"}, {"kernel": "6.1"}, id="no-node"),
+        pytest.param("node-1", {"kernel": 6}, None, id="unusable"),
+        pytest.param("node-1", None, None, id="an-earlier-agent"),
+    ],
+)
+def test_what_it_was_taken_on(node, source, expected):
+    notes = {keys.ANN_NODE: node, keys.ANN_CAPTURE_REPORT: json.dumps({"source": source})}
+    assert expected == source_of(job(annotations=notes))
