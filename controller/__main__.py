@@ -46,6 +46,10 @@ WORKERS: Final = 16
 """Checkpoints handled at once: enough to keep an API server busy, each waits for it nearly all the time."""
 
 
+NODES_SECONDS: Final = 60.0
+"""How long a change of nodes may wait: agents that are updated come and go one by one, and each counts."""
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
@@ -120,7 +124,10 @@ def _checkpoints(
     kube, settings = context.kube, context.settings
     observer = Observer(kube, checkpoint_informers, storage, settings.pod_namespace)
     queue: WorkQueue[Key] = WorkQueue()
-    observer.wake(lambda change: queue.add(key_of(change.object)))
+    observer.wake(
+        lambda change: queue.add(key_of(change.object)),
+        lambda change: queue.add_after(key_of(change.object), NODES_SECONDS),
+    )
     actor = Actor(kube, checkpoint_informers.learn)
     reconciler = Reconciler(context, observer, actor, metrics)
     work = {"queue": partial(_work, queue, reconciler, checkpoint_informers)}
@@ -145,10 +152,11 @@ def _sweeper(
     storage: Storage,
     metrics: Metrics,
 ) -> Sweeper:
+    not_users = (checkpoint_informers.pods, checkpoint_informers.agent_pods)
     around = Surroundings(
         checkpoints=checkpoint_informers.checkpoints,
         jobs=checkpoint_informers.jobs,
-        pods=tuple(each for each in informers if each.resource == PODS and each is not checkpoint_informers.pods),
+        pods=tuple(each for each in informers if each.resource == PODS and each not in not_users),
         storage=storage,
         release_namespace=context.settings.pod_namespace,
         told=metrics.count_event,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from contract.api.node_facts import Source
+from contract.api.node_facts import NodeFacts, Source
 from contract.api.reports import Connections, ImageConfig, MemoryRestore
 from contract.api.states import AgentReason
 from contract.pods.canary import CanaryCall
@@ -186,4 +186,8 @@ class NodeView(Protocol):
 
     async def gpus(self) -> NodeGpus | None:
         """Return the node's GPUs; None if the agent finds no driver, or the driver does not answer."""
+        ...
+
+    async def facts(self) -> NodeFacts | None:
+        """Return what of this node a process image depends on, in Kubernetes' words; None if it cannot be read."""
         ...

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from agent.container import image_config
-from agent.container.inspection import open_in_container
+from agent.container.inspection import node_facts, open_in_container
 from agent.criu.page_server import PageServer
 from agent.errors import ContainerError, CriuError
 from agent.executor import acquire
@@ -43,8 +43,10 @@ from agent.executor.timings import Timings
 from artifact import manifest
 from contract.api import control_files, keys
 from contract.api.errors import SnapshotError
+from contract.api.node_facts import NodeFacts
 from contract.api.reports import Connections, ImageConfig, ReportPhase
 from contract.api.states import AgentReason
+from contract.pods.systems import architecture_of
 from linux import proc
 
 PATIENCE: Final = 30.0
@@ -114,6 +116,20 @@ class NodeEngine:
     async def gpus(self) -> NodeGpus | None:
         """See ``api.Engine``."""
         return await asyncio.get_running_loop().run_in_executor(self._claims, self._gpus)
+
+    async def facts(self) -> NodeFacts | None:
+        """See ``api.NodeView``."""
+        return await asyncio.get_running_loop().run_in_executor(self._claims, self._facts)
+
+    def _facts(self) -> NodeFacts | None:
+        try:
+            found = node_facts(self._environment.criu.version(), self._environment.proc)
+        except (SnapshotError, OSError) as error:
+            logger.warning("what the node is cannot be read: %s", error)
+            return None
+        gpus = self._gpus()
+        found = replace(found, architecture=architecture_of(found.architecture))
+        return found if gpus is None else replace(found, gpu_models=gpus.models, gpu_driver=gpus.driver)
 
     def _gpus(self) -> NodeGpus | None:
         gpus = self._environment.gpus

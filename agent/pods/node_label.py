@@ -6,6 +6,7 @@ people and for node selectors: a GPU worker comes back only on the models and th
 """
 
 import asyncio
+import json
 import logging
 import re
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import Final, NoReturn
 from agent.executor.api import NodeGpus, NodeView
 from contract.api import keys
 from contract.api.checkpoint import labels_of
+from contract.api.node_facts import NodeFacts, Source
 from kube.api import KubeClient, Object
 from kube.errors import KubeError
 from kube.recorder import Recorder
@@ -74,6 +76,8 @@ class NodeLabel:
         self._engine = engine
         self._profile = profile
         self._problems: tuple[str, ...] | None = None
+        self._published: str | None = ""
+        """Not known yet: a process before this one may have said something."""
 
     async def run(self) -> NoReturn:
         """Check and label until cancelled."""
@@ -93,7 +97,24 @@ class NodeLabel:
             logger.warning("node %s: label not written: %s", self._node, error)
             return False
         await self._label_gpus()
+        facts = None if problems else await self._engine.facts()
+        # What could not be read this time is as it was.
+        if problems or facts is not None:
+            await self._publish(facts)
         return not problems
+
+    async def _publish(self, facts: NodeFacts | None) -> None:
+        """Say on the agent's own pod what the node is; written only when it changes."""
+        text = None if facts is None else json.dumps(Source(facts=facts).document(), separators=(",", ":"))
+        if text == self._published:
+            return
+        namespace, name = self._own_pod
+        try:
+            await self._kube.patch(PODS, name, {"metadata": {"annotations": {keys.ANN_RESTORE_NODE: text}}}, namespace)
+        except KubeError as error:
+            logger.warning("node %s: what it is could not be written: %s", self._node, error)
+            return
+        self._published = text
 
     async def _label_gpus(self) -> None:
         """Write them apart: a policy of an earlier release refuses them, and the node is ready all the same."""

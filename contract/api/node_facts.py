@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -153,6 +153,7 @@ GPU_CHECK: Final[tuple[AgentReason, Check]] = (AgentReason.GPU_MISMATCH, _gpus)
 """Of a whole node; a restore compares the devices of its container."""
 
 
-def lacks(then: NodeFacts, now: NodeFacts) -> AgentReason | None:
-    """Return the first reason for which no pod on a node could restore; None if one could."""
-    return next((reason for reason, check in (*NODE_CHECKS, GPU_CHECK) if check(then, now)), None)
+def lacks(then: NodeFacts, now: NodeFacts, bypass: Collection[str] = ()) -> tuple[AgentReason, str] | None:
+    """Return why no pod on a node could restore, by the first check that is not bypassed; None if one could."""
+    found = ((reason, check(then, now)) for reason, check in (*NODE_CHECKS, GPU_CHECK) if reason not in bypass)
+    return next(((reason, words) for reason, words in found if words is not None), None)

@@ -23,6 +23,7 @@ class ConditionType(StrEnum):
     STORAGE_READY = "StorageReady"
     SCHEDULED = "Scheduled"
     ADOPTED = "Adopted"
+    COMPATIBLE = "Compatible"
 
 
 class CaptureStatus(StrEnum):
@@ -142,6 +143,14 @@ class CheckpointReason(StrEnum):
     CONTAINER_NOT_STARTED = "ContainerNotStarted"
     IMAGE_NOT_PULLED = "ImageNotPulled"
     NO_AGENT = "NoAgent"
+    # Nodes that could restore it
+    NODES_COMPATIBLE = "NodesCompatible"
+    NO_NODES = "NoNodes"
+    ARCHITECTURE_MISMATCH = "ArchitectureMismatch"
+    CPU_MISMATCH = "CPUMismatch"
+    KERNEL_MISMATCH = "KernelMismatch"
+    CRIU_MISMATCH = "CRIUMismatch"
+    GPU_MISMATCH = "GPUMismatch"
     # Deletion
     CLEANUP_RUNNING = "CleanupRunning"
     CLEANUP_FAILED = "CleanupFailed"

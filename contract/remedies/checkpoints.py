@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from contract.api import keys
-from contract.api.states import CheckpointReason
+from contract.api.states import AgentReason, CheckpointReason
 from contract.config.sections import UNSET_REGISTRY
+from contract.remedies.agent import AGENT
 from contract.remedies.registry import CHECKPOINT_PAGE, NOTHING, Origin, Reason, Section
 
 _ORIGIN: Final = Origin(
@@ -20,8 +21,19 @@ _JOB: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "The Job", "the-job")
 _ADOPTION: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "Adoption", "adoption")
 _POD: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "Its pod", "its-pod")
 _DELETION: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "Deletion", "deletion")
+_NODES: Final = Section(
+    CHECKPOINT_PAGE,
+    _ORIGIN,
+    "Nodes",
+    "nodes",
+    "Of condition `Compatible`, beside Ready: whether there are nodes on which a pod could be restored, by what their "
+    "agents say of them. Its message says how many of how many. It is looked at again a minute after agents have "
+    "started, ended or changed; what is bypassed for all nodes does not count. Limits, mounts and image are a pod's "
+    "own affair and are compared only there.",
+)
 _RETENTION: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "Retention", "retention")
 
+_CAPTURE_HERE: Final = "Add nodes like the one of the capture, or capture again on one of these."
 _MESSAGE: Final = "Do what the message says."
 _ITSELF: Final = "It continues by itself once that is done."
 _VERSION: Final = (
@@ -285,6 +297,36 @@ CHECKPOINT_REASONS: Final = (
         CheckpointReason.NO_AGENT,
         "The worker is ready and no agent takes it up.",
         "Look whether the agent runs on that node, and at its log.",
+    ),
+    Reason(
+        _NODES,
+        CheckpointReason.NODES_COMPATIBLE,
+        "At least one node could restore it.",
+        NOTHING,
+        "The message says of how many, and what the others lack: pods that are scheduled there start cold.",
+    ),
+    Reason(
+        _NODES,
+        CheckpointReason.NO_NODES,
+        "No agent that is ready says what its node is.",
+        "Look at the agents: `kubectl get pods -A -o wide -l " + f"{keys.LABEL_AGENT}={keys.LABEL_AGENT_VALUE}`.",
+        "Agents of earlier releases say nothing.",
+    ),
+    *(
+        Reason(
+            _NODES,
+            reason,
+            f"No node could restore it; most lack {what}.",
+            f"{_CAPTURE_HERE} What it was taken on is `status.source`.",
+            f"Pods start cold as [`{code}`]({AGENT[code].link.removeprefix('docs/')}).",
+        )
+        for reason, what, code in (
+            (CheckpointReason.ARCHITECTURE_MISMATCH, "its architecture", AgentReason.ARCHITECTURE_MISMATCH),
+            (CheckpointReason.CPU_MISMATCH, "instruction sets of its processor", AgentReason.CPU_MISMATCH),
+            (CheckpointReason.KERNEL_MISMATCH, "a kernel as new as its own", AgentReason.KERNEL_MISMATCH),
+            (CheckpointReason.CRIU_MISMATCH, "a CRIU as new as its own", AgentReason.CRIU_MISMATCH),
+            (CheckpointReason.GPU_MISMATCH, "its GPUs or driver", AgentReason.GPU_MISMATCH),
+        )
     ),
     Reason(_DELETION, CheckpointReason.CLEANUP_RUNNING, "A Job removes the artifact.", "Wait."),
     Reason(_DELETION, CheckpointReason.CLEANUP_FAILED, "That Job failed and is tried again.", "Read its log."),

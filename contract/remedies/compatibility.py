@@ -16,6 +16,8 @@ An artifact always passes on the node that made it, in a pod like the captured o
 
 `status.source` of the DynamoCheckpoint says what it was taken on: node, architecture, kernel, CRIU, processor, GPUs
 and driver, image digest. `kubectl describe dckpt NAME` and `snapshotctl describe NAME` show it.
+Condition `Compatible` says how many nodes could restore it, by what their agents say of them, before any pod tries;
+[checkpoint-reasons.md](checkpoint-reasons.md#nodes) has its reasons.
 
 | check | what is compared | bypass | what a bypass risks, or why there is none |
 |---|---|---|---|"""

@@ -13,6 +13,7 @@ from contract.api.states import CaptureStatus, Phase
 from contract.config.storage import Storage
 from controller.checkpoints.diagnose import pods as diagnosis
 from controller.checkpoints.diagnose.job_events import JobEvents
+from controller.checkpoints.diagnose.nodes import SELECTOR, Nodes, kept_agent_pod
 from controller.checkpoints.observed import Observed, job_to_look_at, newest
 from controller.checkpoints.plan.adopting import job_to_adopt, store_namespace
 from controller.checkpoints.storage_jobs import cleanup_job_name
@@ -79,10 +80,13 @@ class Informers:
     """Only with podMount, and only the claim of the configured name."""
     agents: Informer | None
     """Only with agentMount: the agent's DaemonSets in the release's namespace."""
+    agent_pods: Informer
+    """In the release's namespace: they say what their nodes are."""
 
     def all(self) -> dict[str, Informer]:
         """Return the informers by the names of their tasks."""
         informers = {"checkpoints": self.checkpoints, "jobs": self.jobs, "pods": self.pods}
+        informers["agent pods"] = self.agent_pods
         more = {"claims": self.claims, "agents": self.agents}
         return informers | {name: informer for name, informer in more.items() if informer is not None}
 
@@ -95,13 +99,14 @@ def make_informers(kube: KubeClient, namespace: str | None, storage: Storage, re
     """Make informers of *namespace*, or of all namespaces if it is None; nothing runs yet."""
     checkpoint_indexes = {BY_ID: _index_id, BY_JOB: _index_job, BY_NAMESPACE: _index_namespace}
     claims = Informer(kube, PERSISTENT_VOLUME_CLAIMS, namespace, fields=f"metadata.name={storage.pvc_name}")
-    agents = Informer(kube, DAEMON_SETS, release_namespace, labels=f"{keys.LABEL_AGENT}={keys.LABEL_AGENT_VALUE}")
+    agents = Informer(kube, DAEMON_SETS, release_namespace, labels=SELECTOR)
     return Informers(
         checkpoints=Informer(kube, CHECKPOINTS, namespace, indexers=checkpoint_indexes),
         jobs=Informer(kube, JOBS, namespace, labels=keys.LABEL_CHECKPOINT_ID, keep=kept_job),
         pods=Informer(kube, PODS, namespace, labels=f"{keys.LABEL_IS_SOURCE}=true", indexers={BY_JOB: _index_pod}),
         claims=claims if storage.in_pod else None,
         agents=None if storage.in_pod else agents,
+        agent_pods=Informer(kube, PODS, release_namespace, labels=SELECTOR, keep=kept_agent_pod),
     )
 
 
@@ -114,9 +119,15 @@ class Observer:
         self._storage = storage
         self._release_namespace = release_namespace
         self._events = JobEvents(kube)
+        self._nodes = Nodes(informers.agent_pods)
 
-    def wake(self, add: Handler) -> None:
-        """Have *add* called with the checkpoint change that each change of anything amounts to."""
+    def wake(self, add: Handler, add_later: Handler) -> None:
+        """Have *add* called with the checkpoint change that each change of anything amounts to.
+
+        *add_later* is for what may wait for further changes of its kind: those of nodes, which concern all that is
+        Ready.
+        """
+        self._nodes.add_handler(lambda _: self._wake_ready(add_later))
         self._informers.checkpoints.add_handler(add)
         self._informers.checkpoints.add_handler(lambda change: self._wake_siblings(change, add))
         self._informers.jobs.add_handler(lambda change: self._wake_owner(change, add))
@@ -154,6 +165,7 @@ class Observer:
             adopt_pods=await self._pods_of(adopt),
             adopt_events=await self._store_job_events(adopt, now),
             agents=self._agents(),
+            nodes=self._nodes.kinds(),
             release_namespace=self._release_namespace,
             claim_templates=await self._claim_templates(checkpoint, namespace),
         )
@@ -268,6 +280,11 @@ class Observer:
     def _wake_unfinished(self, add: Handler) -> None:
         for checkpoint in self._informers.checkpoints.store:
             if (checkpoint.get("status") or {}).get("phase") in (Phase.PENDING, Phase.CREATING):
+                add(Change(checkpoint, checkpoint))
+
+    def _wake_ready(self, add: Handler) -> None:
+        for checkpoint in self._informers.checkpoints.store:
+            if (checkpoint.get("status") or {}).get("phase") == Phase.READY:
                 add(Change(checkpoint, checkpoint))
 
     def _wake_namespace(self, change: Change, add: Handler) -> None:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from contract.api.checkpoint import artifact_version, job_name, resolve_id
 from contract.api.gpus import ClaimTemplates
+from contract.api.node_facts import NodeFacts
 from contract.api.objects import JobView, PodView
 from contract.api.states import Phase
 from contract.config.storage import BadIdError, Storage
@@ -68,6 +69,8 @@ class Observed:
     """Warning Events about that Job, read only if it has no pod."""
     agents: tuple[Object, ...] | None = None
     """DaemonSets of the agent in the release's namespace; None with podMount, with which they mount nothing."""
+    nodes: Mapping[NodeFacts, int] | None = None
+    """How many nodes there are of each kind; None if that is not known."""
     release_namespace: str = ""
     """Namespace of the agent and, in agentMount, of the volume; empty: the checkpoint's namespace."""
     claim_templates: ClaimTemplates = field(default_factory=dict)

@@ -23,6 +23,7 @@ from contract.pods.capture_job import InvalidTemplateError, UnsupportedAccelerat
 from controller.checkpoints.actions import Action, CheckJob, CreateJob, SetFinalizer, SetLabel
 from controller.checkpoints.observed import Observed, Pass, Refusal, Refused, belongs_to, owner_of, wanted_job
 from controller.checkpoints.plan import abandoned, adopting
+from controller.checkpoints.plan.compatible import check_nodes
 from controller.checkpoints.plan.creating import follow
 from controller.checkpoints.plan.deleting import has_finalizer, plan_deletion
 from controller.checkpoints.plan.retry import raise_version, retry_when_due, waits_for_retry
@@ -98,7 +99,7 @@ def _next(current: Pass, status: Status) -> Step:
     if waits_for_retry(checkpoint, status):
         return retry_when_due(current, status)
     if status.phase in (Phase.READY, Phase.FAILED):
-        return Step(check_artifact(current, status) if status.phase == Phase.READY else status)
+        return Step(check_nodes(current, check_artifact(current, status)) if status.phase == Phase.READY else status)
     return _prepare(current, status.with_fields(phase=Phase.PENDING.value))
 
 

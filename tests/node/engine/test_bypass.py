@@ -58,6 +58,7 @@ async def test_a_capture_says_what_it_was_taken_on_and_passes_there(node):
     facts, here = source.facts, node_facts(node.environment.criu.version())
     assert (platform.release(), here.cpu_flags, here.cpu_model) == (facts.kernel, facts.cpu_flags, facts.cpu_model)
     assert (architecture_of(platform.machine()), here.criu) == (facts.architecture, facts.criu)
+    assert facts == await node.engine.facts()
     assert image.endswith(source.image_digest)
     digest = digest_of((node.store / "bypass-source/versions/1/manifest.yaml").read_bytes())
     other = await node.restore(node.start(), "bypass-source", digest, image=image.replace("a" * 64, "b" * 64))

@@ -8,6 +8,7 @@ from agent.executor.api import ExecutionResult
 from agent.pods.report import Reporter
 from agent.pods.restore_controller import RestoreController
 from contract.api import keys
+from contract.api.node_facts import NodeFacts
 from contract.api.states import AccessMode
 from contract.config.storage import Storage
 from kube.errors import NotFoundError
@@ -168,6 +169,7 @@ class ScriptedEngine:
         self.seconds = seconds
         self.problems = problems
         self.node_gpus = node_gpus
+        self.node_facts = NodeFacts(architecture="amd64", kernel="6.1.0", criu="4.2.1", cpu_flags=frozenset({"avx2"}))
         self.orders = []
 
     async def _answer(self, request):
@@ -182,6 +184,9 @@ class ScriptedEngine:
 
     async def gpus(self):
         return self.node_gpus
+
+    async def facts(self):
+        return self.node_facts
 
 
 class Stage:

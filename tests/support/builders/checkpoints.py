@@ -1,5 +1,6 @@
 """Builders of what the controller sees, on top of the contract's own."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 from contract.api import keys
@@ -81,6 +82,16 @@ def capture_pod(*conditions, containers=(), node="node-1", affinity=None):
         "spec": {"nodeName": node, "affinity": affinity},
         "status": {"conditions": list(conditions), "containerStatuses": list(containers)},
     }
+
+
+def agent_pod(name, kernel="6.1.0", ready="True", version="1", **source):
+    """Return an agent's pod that says what its node is."""
+    said = {"architecture": "amd64", "kernel": kernel, "criu": "4.2.1", "cpuFlags": "avx avx2"} | source
+    metadata = {"name": name, "namespace": "ns", "uid": name, "resourceVersion": version}
+    metadata["labels"] = {keys.LABEL_AGENT: keys.LABEL_AGENT_VALUE}
+    metadata["annotations"] = {keys.ANN_RESTORE_NODE: json.dumps(said)}
+    status = {"conditions": [{"type": "Ready", "status": ready}]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}, "status": status}
 
 
 def container_status(state, name="main", image="example.test/worker:1"):

@@ -28,10 +28,12 @@ OF_CHECKPOINTS = {
         AgentMissing AgentNotReady AgentStorageDiffers StorageChanged JobDeleted JobFailed CheckpointVerificationFailed
         RetryScheduled AdoptionBlocked AdoptionFailed Unschedulable PodNotCreated ContainerNotStarted ImageNotPulled
         NoAgent CleanupFailed CleanupBlocked QuotaExceeded
+        NoNodes ArchitectureMismatch CPUMismatch KernelMismatch CRIUMismatch GPUMismatch
     """,
 }
 NEVER_EVENTS = """
     Pending Creating TemplateAccepted AgentMountsStorage VolumeClaimFound VolumeClaimCreated JobSucceeded Scheduled
+    NodesCompatible
 """
 OF_ADMISSION = """
     restore-shaped already-shaped checkpoint-requested checkpoint-not-ready held

@@ -22,7 +22,8 @@ def node(label=None):
 
 
 def world(label=None):
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "agent-x", "namespace": "snapshot", "uid": "u"}}
+    metadata = {"name": "agent-x", "namespace": "snapshot", "uid": "u", "resourceVersion": "1"}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
     return RecordingKube(node(label), pod)
 
 
@@ -35,6 +36,10 @@ def profile(tmp_path):
 
 def mark(kube, said, problems=(), profile=None, node_gpus=None):
     return NodeLabel(kube, said, "node-1", OWN, ScriptedEngine(None, problems=problems, node_gpus=node_gpus), profile)
+
+
+def written(kube, kind):
+    return [body["metadata"] for patched, _, body in kube.patches if patched == kind]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +56,7 @@ def test_label(expected, before, problems, patches, profile):
     done = run(mark(kube, Said(), problems, profile).settle())
 
     assert expected == kube.objects["Node", "node-1"]["metadata"]["labels"].get(keys.LABEL_NODE_READY)
-    assert patches == len(kube.patches)
+    assert patches == len(written(kube, "Node"))
     assert done == (expected == "ready")
 
 
@@ -127,7 +132,7 @@ def test_labels_of_gpus_come_and_go_with_the_driver(profile):
     assert run(found.settle())
     assert "580.159.04" == kube.objects["Node", "node-1"]["metadata"]["labels"][keys.LABEL_GPU_DRIVER]
     run(found.settle())
-    assert 1 == len(kube.patches)
+    assert 1 == len(written(kube, "Node"))
     engine.node_gpus = None
     run(found.settle())
     assert {"kubernetes.io/os", keys.LABEL_NODE_READY} == set(kube.objects["Node", "node-1"]["metadata"]["labels"])
@@ -141,3 +146,26 @@ def test_a_node_is_ready_though_the_labels_of_its_gpus_are_refused(profile):
 
     kube.patch = refuse
     assert run(mark(kube, Said(), (), profile, NodeGpus((H100,), "580.159.04")).settle())
+
+
+def test_what_the_node_is_is_said_on_the_agents_pod_and_only_once(profile):
+    async def scenario():
+        kube = world()
+        found = mark(kube, Said(), (), profile)
+        there = found._engine.node_facts
+        steps = [
+            ((), there),
+            ((), there),
+            ((), None),
+            (("criu does not run",), there),
+            (("again",), there),
+            ((), there),
+        ]
+        for found._engine.problems, found._engine.node_facts in steps:
+            await found.settle()
+        return written(kube, "Pod")
+
+    said = [body["annotations"][keys.ANN_RESTORE_NODE] for body in run(scenario())]
+
+    assert said[0] == '{"architecture":"amd64","kernel":"6.1.0","criu":"4.2.1","cpuFlags":"avx2"}'
+    assert [said[0], None, said[0]] == said

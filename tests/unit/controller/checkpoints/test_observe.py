@@ -4,6 +4,7 @@ import pytest
 
 from contract.api import keys
 from contract.config.storage import storage_from_values
+from controller.checkpoints.diagnose.nodes import MAX_FACTS, facts_of, kept_agent_pod
 from controller.checkpoints.observe import Observer, kept_job, make_informers
 from kube.api import Listing
 from kube.errors import ForbiddenError, NotFoundError
@@ -14,6 +15,7 @@ from tests.support.builders.checkpoints import (
     JOB,
     NOW,
     POD_MOUNT,
+    agent_pod,
     capture_pod,
     claim,
     condition,
@@ -58,7 +60,11 @@ class Scene:
         self.informers = make_informers(self.server, "ns", storage)
         self.observer = Observer(self.server, self.informers, storage, "ns")
         self.woken = []
-        self.observer.wake(lambda change: self.woken.append(key_of(change.object)))
+        self.woken_later = []
+        self.observer.wake(
+            lambda change: self.woken.append(key_of(change.object)),
+            lambda change: self.woken_later.append(key_of(change.object)),
+        )
         for obj in objects:
             self.put(obj)
         self.woken.clear()
@@ -238,6 +244,50 @@ async def test_who_shares_the_volume_shares_its_ids(values, rivals):
     seen = await Scene(pending(), elsewhere(), values=values).look()
 
     assert rivals == len(seen.siblings)
+
+
+async def test_nodes_are_counted_by_kind_once_their_agents_are_listed():
+    scene = Scene(labelled(status=status_of("Ready")), pending(name="later"))
+    copy = scene.informers.agent_pods
+    for pod in (agent_pod("a"), agent_pod("b"), agent_pod("c", kernel="5.15"), agent_pod("d", ready="False")):
+        copy._notify(copy.store.put(kept_agent_pod(pod)))
+    before = (await scene.look()).nodes
+    copy.synced.set()
+
+    assert before is None
+    assert {"6.1.0": 2, "5.15": 1} == {facts.kernel: count for facts, count in (await scene.look()).nodes.items()}
+    assert {("ns", "qwen")} == set(scene.woken_later)
+
+
+async def test_only_what_a_node_is_wakes_what_is_ready():
+    scene = Scene(labelled(status=status_of("Ready")))
+    copy = scene.informers.agent_pods
+    copy.synced.set()
+    changes = [agent_pod("a"), agent_pod("a", version="2"), agent_pod("a", version="3", ready="False")]
+    woken = []
+    for pod in changes:
+        copy._notify(copy.store.put(kept_agent_pod(pod)))
+        woken.append(len(scene.woken_later))
+        await scene.look()
+
+    assert [1, 1, 2] == woken
+    assert {} == (await scene.look()).nodes
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("{", id="not-json"),
+        pytest.param("[" * 10_000, id="deep"),
+        pytest.param('{"kernel": 6}', id="no-text"),
+        pytest.param('{"kernel": "6.1"}' + " " * MAX_FACTS, id="too-long"),
+    ],
+)
+def test_what_an_agent_may_not_say_is_no_node(text):
+    pod = agent_pod("a")
+    pod["metadata"]["annotations"] = {keys.ANN_RESTORE_NODE: text}
+    assert facts_of(kept_agent_pod(pod)) is None
 
 
 async def test_agents_are_unknown_until_they_are_listed():
