@@ -14,6 +14,10 @@ Before CRIU runs, the agent compares what the artifact's manifest says of the ca
 container of the new pod. What does not fit is a cold start whose reason is the id of the check; nothing was touched.
 An artifact always passes on the node that made it, in a pod like the captured one.
 
+Instruction sets are those of /proc/cpuinfo, which programs choose their code by: what a kernel hides there is hidden
+from them, and a processor that has more of them passes. `criu cpuinfo check` compares all of CPUID, and refuses
+processors that differ in nothing of that kind.
+
 `status.source` of the DynamoCheckpoint says what it was taken on: node, architecture, kernel, CRIU, processor, GPUs
 and driver, image digest. `kubectl describe dckpt NAME` and `snapshotctl describe NAME` show it.
 Condition `Compatible` says how many nodes could restore it, by what their agents say of them, before any pod tries;
