@@ -1,0 +1,195 @@
+"""Restore of a worker with much memory: copied by criu, filled by criu's own server, filled by ours.
+
+    python -m benchmarks.memory --gib 4
+
+As root, on a bare container: no Kubernetes in the way. One worker is captured once; the arms take turns restoring that
+artifact. Measured are the agent's whole restore to the first answer, and to an answer for which the worker has read all
+of its memory. The first round is not counted: it reads the artifact for its checksums, and warms the page cache.
+"""
+
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from agent.criu.driver import CriuRestore, EnteringCriu
+from agent.criu.page_server import SOCKET, PageServer
+from agent.criu.runner import NamespaceRun
+from agent.executor.engine import NodeEngine
+from benchmarks.report import Report, finish, parser
+from contract.api import control_files
+from tests.support.fixtures.bare_container import PYTHON, BareContainer, node_folder, wait_for
+from tests.support.fixtures.engine import Node
+from tests.support.fixtures.tools import unpack_tools
+
+COPIED, CRIU_LAZY, FILLED = "copied by criu", "criu lazy-pages", "page server"
+HEADER = ("arm", "runs", "first answer s", "fastest", "slowest", "all memory read s", "slowest read")
+THREADS = 100
+WORKER = """
+import hashlib, http.server, os, sys, threading
+sys.path.insert(0, "/tools")
+import snapshot_sdk
+seed = os.urandom(1 << 20)
+blocks = [i.to_bytes(8, "little") + seed[8:] for i in range(int(sys.argv[1]))]
+for _ in range(int(sys.argv[2])):
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        chosen = blocks if self.path == "/all" else blocks[:: max(1, len(blocks) // 3)]
+        sum_of = hashlib.blake2b(digest_size=16)
+        for block in chosen:
+            sum_of.update(block if self.path == "/all" else block[:4096])
+        body = sum_of.hexdigest().encode()
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_):
+        pass
+
+server = http.server.ThreadingHTTPServer(("0.0.0.0", 8000), Handler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+print("warm", flush=True)
+snapshot_sdk.quiesce()
+threading.Event().wait()
+"""
+
+
+class CriuServer(PageServer):
+    """``criu lazy-pages`` in place of ours; standby knows nothing of it, so a benchmark is all that it is for."""
+
+    def is_guarded(self, seconds: float) -> bool:
+        """Let the worker run at once, as criu does."""
+        return seconds > 0
+
+    def await_filled(self, seconds: float) -> str:
+        """Wait for its end."""
+        self.process.wait(seconds)
+        return ""
+
+
+@dataclass(frozen=True)
+class LazyCriu(EnteringCriu):
+    """The real criu with its own server."""
+
+    def _page_server(self, request: CriuRestore, run: NamespaceRun) -> tuple[PageServer | None, str]:
+        library = self.tree / "lib"
+        loader = [str(library / "ld.so"), "--library-path", str(library), str(self.tree / "bin/criu")]
+        work = Path(f"/proc/self/fd/{run.work_fd}").readlink()
+        process = subprocess.Popen(
+            [*loader, "lazy-pages", "-D", f"/proc/self/fd/{request.images}", "-W", str(work), "-o", "lazy.log"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[request.images],
+        )
+        wait_for((work / SOCKET).exists, "criu's lazy-pages socket", 10)
+        return CriuServer(process, os.dup(run.work_fd)), ""
+
+
+def main() -> None:
+    """Capture one worker, restore it in turns, report."""
+    made = parser("restore to first answer: copied by criu, filled by criu's own server, filled by ours")
+    made.add_argument("--gib", type=float, default=4, help="memory of the worker")
+    made.add_argument(
+        "--rounds", type=int, default=4, choices=range(1, 51), metavar="1..50", help="restores of each arm"
+    )
+    arguments = made.parse_args()
+    report = Report(
+        "memory", f"python -m benchmarks.memory --gib {arguments.gib:g} --rounds {arguments.rounds}", HEADER
+    )
+    with node_folder() as folder:
+        node = Node(folder, unpack_tools(folder), proof=False)
+        try:
+            figures = asyncio.run(_measure(node, round(arguments.gib * 1024), arguments.rounds))
+        finally:
+            for container in node.containers:
+                container.close()
+    _describe(report, figures)
+    finish(report, arguments)
+
+
+async def _measure(node: Node, mib: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
+    command = ("--", PYTHON, "-c", WORKER, str(mib), str(THREADS))
+    source = node.start_as(BareContainer, "--capture", *command)
+    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "the worker", 300)
+    expected = source.get(), _all(source)
+    captured = await node.capture(source, "memory")
+    if not captured.ok:
+        sys.exit(captured.message)
+    usual, figures = (
+        node.environment,
+        dict[str, list[tuple[float, float]]]({arm: [] for arm in (COPIED, CRIU_LAZY, FILLED)}),
+    )
+    lazy = replace(usual, criu=LazyCriu(usual.criu.tree, usual.criu.work, usual.criu.options))
+    arms = {COPIED: replace(usual, lazy_pages=False), CRIU_LAZY: lazy, FILLED: usual}
+    for turn in range(rounds + 1):
+        for arm in list(arms) if turn % 2 else list(reversed(arms)):
+            node.engine = NodeEngine(arms[arm])
+            with _container(node, command) as target:
+                found = await _restore(node, target, captured.manifest_digest, expected)
+            print(f"round {turn}: {arm}: {found[0]:.3f} s, {found[1]:.3f} s", file=sys.stderr)
+            if turn:
+                figures[arm].append(found)
+    return figures
+
+
+@contextmanager
+def _container(node: Node, command: tuple[str, ...]) -> Iterator[BareContainer]:
+    target = node.start_as(BareContainer, *command)
+    target.init()
+    yield target
+    target.close()
+    node.containers.remove(target)
+
+
+async def _restore(node: Node, target: BareContainer, digest: str, expected: tuple[str, str]) -> tuple[float, float]:
+    begin = time.monotonic()
+    outcome = await node.restore(target, "memory", digest)
+    if not outcome.ok:
+        sys.exit(f"{outcome.reason}: {outcome.message}")
+    first = wait_for(target.get, "the first answer")
+    answered = time.monotonic() - begin
+    everything = _all(target)
+    if (first, everything) != expected:
+        sys.exit("a restored worker answers otherwise than its source")
+    return answered, time.monotonic() - begin
+
+
+def _all(container: BareContainer) -> str:
+    """Ask for a sum over all of the worker's memory, until it answers: its own client gives up after 5 s."""
+    end = time.monotonic() + 300
+    while time.monotonic() < end:
+        with suppress(OSError):
+            if answer := container.get("/all"):
+                return answer
+    sys.exit("the worker does not answer for all of its memory")
+
+
+def _describe(report: Report, figures: dict[str, list[tuple[float, float]]]) -> None:
+    for arm, measured in figures.items():
+        first, everything = zip(*measured, strict=True)
+        median = statistics.median(first)
+        report.rows.append(
+            (arm, len(first), median, min(first), max(first), statistics.median(everything), max(everything))
+        )
+        report.data[arm] = {"first": [round(one, 3) for one in first], "all": [round(one, 3) for one in everything]}
+    report.conclusions += [_against(arm, report.data[arm], report.data[FILLED]) for arm in (COPIED, CRIU_LAZY)]
+    report.conclusions.append("every answer equals the source's")
+
+
+def _against(arm: str, peer: dict[str, list[float]], ours: dict[str, list[float]]) -> str:
+    first, everything = (statistics.median(peer[what]) / statistics.median(ours[what]) for what in ("first", "all"))
+    worst = min(peer["first"]) / max(ours["first"])
+    return (
+        f"page server against {arm}: first answer {first:.1f} times as fast by medians (slowest against fastest: "
+        f"{worst:.1f} times); all memory read {everything:.1f} times"
+    )
+
+
+if __name__ == "__main__":
+    main()
