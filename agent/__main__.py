@@ -65,7 +65,7 @@ def _tasks(kube: Client, recorder: Recorder, settings: Settings, values: Values,
     engine = NodeEngine(_environment(values, settings.node_name))
     reporter = Reporter(kube, recorder, settings.node_name)
     pods = Informer(kube, PODS, settings.watched_namespace, fields=f"spec.nodeName={settings.node_name}")
-    restores = RestoreController(kube, engine, reporter, storage)
+    restores = RestoreController(kube, engine, reporter, storage, values.config.restore.attempts)
     identity = f"{COMPONENT}/{settings.node_name}"
     captures = CaptureController(kube, pods.store, engine, reporter, storage, identity)
     own_pod = (settings.pod_namespace, settings.pod_name)

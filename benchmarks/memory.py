@@ -165,7 +165,7 @@ def _all(container: BareContainer) -> str:
     end = time.monotonic() + 300
     while time.monotonic() < end:
         with suppress(OSError):
-            if answer := container.get("/all"):
+            if answer := str(container.get("/all")):
                 return answer
     sys.exit("the worker does not answer for all of its memory")
 

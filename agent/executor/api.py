@@ -70,6 +70,8 @@ class RestoreRequest:
     """The container's image with its digest; empty if that is not known yet."""
     bypass: frozenset[AgentReason] = frozenset()
     """Checks that this restore need not pass, as the pod's owner says."""
+    attempts: int = 1
+    """How often it may be tried, if what failed may pass and left nothing behind."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,8 @@ class ExecutionResult:
     """What an artifact was taken on; None if it failed."""
     bypassed: Mapping[AgentReason, str] = field(default_factory=dict)
     """Checks that a restore did not pass and did not have to, each with what it found."""
+    tried: tuple[tuple[AgentReason, str], ...] = ()
+    """Reason and message of each attempt before the last one."""
 
 
 @dataclass(frozen=True)

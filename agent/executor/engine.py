@@ -37,7 +37,7 @@ from agent.executor.environment import NodeEnvironment
 from agent.executor.files.undo_journal import Journal
 from agent.executor.lock import ContainerLock
 from agent.executor.look import look
-from agent.executor.phases import run_phases, undo_phases
+from agent.executor.phases import Failure, run_phases, undo_phases
 from agent.executor.restore import RESTORE, Restore
 from agent.executor.timings import Timings
 from artifact import manifest
@@ -46,6 +46,7 @@ from contract.api.errors import SnapshotError
 from contract.api.node_facts import NodeFacts
 from contract.api.reports import Connections, ImageConfig, ReportPhase
 from contract.api.states import AgentReason
+from contract.pods.attempts import tries_again
 from contract.pods.systems import architecture_of
 from linux import proc
 
@@ -57,6 +58,8 @@ LOOKED_FOR_AT_ONCE: Final = 8
 """Containers that are looked for at that pace; the more there are beyond, the slower each: looking costs the node."""
 AT_ONCE: Final = 16
 """Captures and restores in flight; each is a thread that mostly waits for a child."""
+RETRY_PAUSE: Final = 0.5
+"""Seconds before another attempt: what is to pass needs a moment, and the pod waits."""
 CLAIMS_AT_ONCE: Final = 4
 """Each takes some ms, of which most is reading the process table."""
 
@@ -68,6 +71,8 @@ logger = logging.getLogger(__name__)
 
 
 Act = Callable[[T, AcquiredContainer, Timings], ExecutionResult]
+_Tried = tuple[Restore, Failure | None, tuple[tuple[AgentReason, str], ...]]
+"""The last attempt, why it failed, and reason and message of those before it."""
 
 
 class NodeEngine:
@@ -221,16 +226,14 @@ class NodeEngine:
 
     def _restore(self, request: RestoreRequest, acquired: AcquiredContainer, timings: Timings) -> ExecutionResult:
         restore = Restore(request.place, acquired.lock, acquired.waiting.init_pid, self._environment)
-        restore.request = request
         if acquired.lock.taken_before and not undo_phases(RESTORE, restore):
             words = "an agent died during a restore and left files or processes"
             error = ContainerError(AgentReason.AGENT_DIED, words)
             return self._restore_failed(request.place, acquired, error, timings, clean=False)
-        with restore.resources:
-            failure = run_phases(RESTORE, restore, timings)
+        restore, failure, tried = self._try(request, acquired, timings)
         if failure is not None:
             failed = self._restore_failed(request.place, acquired, failure.error, timings, clean=failure.clean)
-            return replace(failed, bypassed=restore.bypassed)
+            return replace(failed, bypassed=restore.bypassed, tried=tried)
         self._forget_journal(request.place)
         self._watch_pages(restore)
         size, container_id = restore.artifact.size, acquired.waiting.container_id
@@ -242,8 +245,26 @@ class NodeEngine:
             connections=_connections(restore.artifact.manifest.connections),
             memory=restore.memory,
             bypassed=restore.bypassed,
+            tried=tried,
         )
         return _logged("restored", request.place, result)
+
+    def _try(self, request: RestoreRequest, acquired: AcquiredContainer, timings: Timings) -> _Tried:
+        """Make attempts until one succeeds or another would not help; each begins with nothing of the one before."""
+        tried: list[tuple[AgentReason, str]] = []
+        while True:
+            restore = Restore(request.place, acquired.lock, acquired.waiting.init_pid, self._environment)
+            restore.request = request
+            with restore.resources:
+                failure = run_phases(RESTORE, restore, timings)
+            if failure is None:
+                return restore, None, tuple(tried)
+            why = _explain(failure.error)
+            if not tries_again(why[0], clean=failure.clean, made=len(tried) + 1, attempts=request.attempts):
+                return restore, failure, tuple(tried)
+            logger.warning("restore is tried again: %s", why[1], extra={"container": request.place.container})
+            tried.append(why)
+            time.sleep(RETRY_PAUSE)
 
     def _watch_pages(self, restore: Restore) -> None:
         """See that the page server of a worker that runs by now comes to its end."""

@@ -102,7 +102,8 @@ def _open(restore: Restore) -> None:
     restore.artifact = store.open(request.checkpoint_id, request.version, request.manifest_digest)
     restore.resources.callback(restore.artifact.close)
     answering = request.canary.canary.seconds if request.canary is not None else 0.0
-    restore.lock.allow(environment.allowance(restore.artifact.size) + answering)
+    # Standby reads the first allowance of a claim, so it covers all attempts.
+    restore.lock.allow(request.attempts * (environment.allowance(restore.artifact.size) + answering))
 
 
 def _verify(restore: Restore) -> None:

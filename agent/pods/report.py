@@ -107,6 +107,8 @@ def _details(outcome: ExecutionResult) -> dict[str, object]:
         found["memory"] = outcome.memory.value
     if outcome.bypassed:
         found["bypassed"] = sorted(outcome.bypassed)
+    if outcome.tried:
+        found["tried"] = [_closed(reason) for reason, _ in outcome.tried]
     return found
 
 
@@ -163,6 +165,9 @@ class Reporter:
     async def restored(self, pod: Object, container: str, found: str, outcome: ExecutionResult) -> None:
         """Report how a restore ended, well or not."""
         status = RestoreStatus.COMPLETED if outcome.ok else RestoreStatus.FAILED
+        for number, (reason, message) in enumerate(outcome.tried, start=1):
+            words = f"container {container}: attempt {number} failed and was undone ({reason}): {message}"
+            self._say(pod, "Warning", "RestoreAttemptFailed", words)
         if outcome.ok:
             words = f"container {container} restored in {_took(outcome)}{_bypassed(outcome)}"
             self._say(pod, "Normal", "RestoreSucceeded", words)
@@ -170,6 +175,10 @@ class Reporter:
             words = f"container {container} is not restored ({outcome.reason}): {outcome.message}{_bypassed(outcome)}"
             self._say(pod, "Warning", "RestoreFailed", words)
         await self._note_restore(pod, container, found, status, outcome)
+
+    def attempts_ignored(self, pod: Object, message: str) -> None:
+        """Report that a pod's own number of attempts is none."""
+        self._say(pod, "Warning", "RestoreAttemptsIgnored", message)
 
     def restore_refused(self, pod: Object, refusal: Rejection) -> None:
         """Report that nothing in *pod* can be restored, not even named in an annotation."""

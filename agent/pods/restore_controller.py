@@ -18,6 +18,7 @@ from agent.pods.report import Reporter
 from agent.pods.selection import Rejection, Wait
 from contract.api.states import AgentReason
 from contract.config.storage import Storage
+from contract.pods.attempts import AttemptsError, attempts_of
 from kube.api import KubeClient, Object
 from kube.errors import NotFoundError
 from kube.resources import CHECKPOINTS
@@ -59,11 +60,14 @@ class _Known:
 class RestoreController:
     """Restores containers of the pods that it is shown."""
 
-    def __init__(self, kube: KubeClient, engine: Engine, reporter: Reporter, storage: Storage) -> None:
+    def __init__(
+        self, kube: KubeClient, engine: Engine, reporter: Reporter, storage: Storage, attempts: int = 1
+    ) -> None:
         self._kube = kube
         self._engine = engine
         self._reporter = reporter
         self._storage = storage
+        self._attempts = attempts
         self._known: dict[Key, _Known] = {}
         self.in_flight = InFlight()
 
@@ -119,7 +123,8 @@ class RestoreController:
 
     async def _restore(self, known: _Known, container: str) -> None:
         """Make one request, and report how it ended."""
-        request = selection.restore(known.pod, container, await self._checkpoint(known.pod), self._storage)
+        checkpoint = await self._checkpoint(known.pod)
+        request = selection.restore(known.pod, container, checkpoint, self._storage, self._attempts_of(known))
         if known.failed_canary and isinstance(request, RestoreRequest):
             request = RejectRequest(request.place, AgentReason.CANARY_FAILED, selection.AFTER_CANARY)
         if not known.announced:
@@ -132,6 +137,14 @@ class RestoreController:
         if found := outcome.container_id or await self._id(known, container):
             known.handled = [*known.handled, found][-MAX_HANDLED:]
             await self._reporter.restored(known.pod, container, found, outcome)
+
+    def _attempts_of(self, known: _Known) -> int:
+        try:
+            return attempts_of(known.pod, self._attempts)
+        except AttemptsError as error:
+            if not known.announced:
+                self._reporter.attempts_ignored(known.pod, str(error))
+            return self._attempts
 
     def _announce(self, pod: Object, request: RestoreRequest | RejectRequest) -> None:
         if isinstance(request, RestoreRequest):

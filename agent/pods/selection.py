@@ -135,7 +135,9 @@ def wanted(pod: Object, container: str, handled: frozenset[str] = frozenset()) -
     return ""
 
 
-def restore(pod: Object, container: str, checkpoint: Object | None, storage: Storage) -> RestoreRequest | RejectRequest:
+def restore(
+    pod: Object, container: str, checkpoint: Object | None, storage: Storage, attempts: int = 1
+) -> RestoreRequest | RejectRequest:
     """Return the request to restore into a container, or to start it cold without delay.
 
     Args:
@@ -143,6 +145,7 @@ def restore(pod: Object, container: str, checkpoint: Object | None, storage: Sto
         container: one of its targets.
         checkpoint: the DynamoCheckpoint that the pod names, None if there is none.
         storage: as configured.
+        attempts: how often it may be tried.
     """
     place = _place(pod, container, running_id(pod, container))
     try:
@@ -154,7 +157,16 @@ def restore(pod: Object, container: str, checkpoint: Object | None, storage: Sto
     except _Refused as refused:
         return RejectRequest(place, refused.refusal.reason, _since_the_gate(pod) + refused.refusal.message)
     return RestoreRequest(
-        place, checkpoint_id, version, base_path, storage.in_pod, digest, canary, _image(pod, container), bypass
+        place,
+        checkpoint_id,
+        version,
+        base_path,
+        storage.in_pod,
+        digest,
+        canary,
+        image=_image(pod, container),
+        bypass=bypass,
+        attempts=attempts,
     )
 
 

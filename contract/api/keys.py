@@ -142,6 +142,8 @@ ANN_CANARY: Final = "nvidia.com/snapshot-canary"
 """Of a pod template: a path, or JSON (``contract.pods.canary.Canary``): what a restored worker must answer rightly."""
 ANN_BYPASS: Final = "nvidia.com/snapshot-bypass"
 """On a pod, by its owner: ids of checks that its restore passes over, ``contract.api.compatibility``; for it alone."""
+ANN_ATTEMPTS: Final = "nvidia.com/snapshot-attempts"
+"""Of a pod template: how often a restore is tried before the cold start, in place of ``config.restore.attempts``."""
 ANN_SETTLE_SECONDS: Final = "nvidia.com/snapshot-settle-seconds"
 """On capture pods with ready signal ``Probe``: seconds that the target must have been ready."""
 
@@ -185,6 +187,8 @@ SECCOMP_PROFILE: Final = "profiles/block-iouring.json"
 # --- Bounds ----------------------------------------------------------------------------------------------------------
 MAX_CONTAINER_NAME: Final = 33
 """An annotation's name part holds at most 63 characters, of which the longest per-container prefix takes 30."""
+MAX_ATTEMPTS: Final = 5
+"""Tries of one restore: each may take as long as the first, and the pod serves nothing meanwhile."""
 STARTUP_FAILURE_THRESHOLD: Final = 1800
 DEFAULT_ARTIFACT_VERSION: Final = "1"
 DEFAULT_ACTIVE_DEADLINE_SECONDS: Final = 3600

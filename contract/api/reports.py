@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from contract.api import keys
 from contract.api.compatibility import BYPASSABLE
 from contract.api.states import AgentReason
 
@@ -141,6 +142,8 @@ class Report:
     """None of a capture, if it failed, or if an agent of an earlier release wrote it."""
     bypassed: tuple[AgentReason, ...] = ()
     """Checks that the restore did not pass and did not have to."""
+    tried: tuple[str, ...] = ()
+    """Reasons of the attempts before the last one."""
 
 
 def read_report(text: str) -> Report | None:
@@ -162,7 +165,12 @@ def read_report(text: str) -> Report | None:
         connections=_connections(found.get("connections")),
         memory=_memory(found.get("memory")),
         bypassed=_bypassed(found.get("bypassed")),
+        tried=_tried(found.get("tried")),
     )
+
+
+def _tried(found: Any) -> tuple[str, ...]:  # noqa: ANN401 - whatever JSON holds
+    return tuple(map(_reason, found[: keys.MAX_ATTEMPTS])) if isinstance(found, list) else ()
 
 
 def _memory(found: Any) -> MemoryRestore | None:  # noqa: ANN401 - whatever JSON holds

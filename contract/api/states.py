@@ -346,3 +346,21 @@ LASTING: Final = frozenset(
     }
 )
 """Why a capture fails that the next start of the same worker would meet again: it is not tried again by itself."""
+
+PASSING: Final = frozenset(
+    {
+        AgentReason.ARTIFACT_MISSING,
+        AgentReason.ARTIFACT_UNREADABLE,
+        AgentReason.MANIFEST_UNREADABLE,
+        AgentReason.STORAGE_MISSING,
+        AgentReason.PIDS_TAKEN,
+        AgentReason.FILES_FAILED,
+        AgentReason.TREE_MISSING,
+        AgentReason.RESTORE_FAILED,
+        AgentReason.GPU_BUSY,
+        AgentReason.GPU_FAILED,
+        AgentReason.INTERNAL_ERROR,
+    }
+)
+"""Why a restore fails that another try may not meet: storage that is slow to show a file, a pid that an exec probe had
+for a moment, a device that another process leaves. Every other reason compares what stays as it is."""

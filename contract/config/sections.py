@@ -238,6 +238,12 @@ class RestoreConfig(Section):
     bypass: list[BypassId] = Field(
         default=[], description="Checks that restores need not pass, on every node: docs/compatibility.md lists them."
     )
+    attempts: int = Field(
+        default=1,
+        ge=1,
+        le=keys.MAX_ATTEMPTS,
+        description=f"Before the cold start; annotation {keys.ANN_ATTEMPTS} of a pod goes before.",
+    )
 
 
 class Criu(Section):

@@ -327,6 +327,7 @@ def _restored(facts: Facts, container: str) -> tuple[Finding | None, Outcome]:
         code = str(report.get("reason") or AgentReason.INTERNAL_ERROR)
         message = line.partition(_COLD_LINE)[2] or "the restore failed, the container started cold"
         message += _bypassed(read_report(annotations.get(keys.ANN_RESTORE_REPORT, "")))
+        message += _tried(annotations, container)
         return finding(Stage.RESTORE, AGENT, code, message, container), Outcome.COLD
     if status == RestoreStatus.IN_PROGRESS:
         words = "The agent is restoring it."
@@ -354,9 +355,17 @@ def _took(annotations: Mapping[str, str], container: str) -> str:
     if report is None or report.container not in ("", container) or not report.seconds:
         return "completed"
     total = report.seconds.get(ReportPhase.TOTAL, sum(report.seconds.values()))
-    said = remarks(report.connections, report.memory)
-    return f"in {total:.2f} s, {report.size / 2**20:.1f} MiB{said}{_bypassed(report)}"
+    words = f"in {total:.2f} s, {report.size / 2**20:.1f} MiB{remarks(report.connections, report.memory)}"
+    return words + _tried(annotations, container) + _bypassed(report)
 
 
 def _bypassed(report: Report | None) -> str:
     return f"; bypassed {', '.join(report.bypassed)}" if report is not None and report.bypassed else ""
+
+
+def _tried(annotations: Mapping[str, str], container: str) -> str:
+    """Say how attempts before the last one ended; empty if there was none."""
+    report = read_report(annotations.get(keys.ANN_RESTORE_REPORT, ""))
+    if report is None or report.container != container or not report.tried:
+        return ""
+    return f" (attempt {len(report.tried) + 1}; before it: {', '.join(report.tried)})"

@@ -58,3 +58,30 @@ async def test_a_restore_that_fails_leaves_nothing_in_the_container(node, monkey
     outcome = await node.restore(target, name, digest)
     assert (False, AgentReason.INTERNAL_ERROR) == (outcome.ok, outcome.reason)
     assert target.says("outcome NOT_MANAGED").startswith(COLD)
+
+
+def failing_once(phases, number):
+    """The same, but only the first time."""
+    phase, left = phases[number], ["injected"]
+
+    def run(state):
+        seconds = phase.run(state)
+        if left:
+            raise OSError(left.pop())
+        return seconds
+
+    return tuple(replace(phase, run=run) if n == number else each for n, each in enumerate(phases))
+
+
+@pytest.mark.parametrize("number", each(RESTORE, but=("canary", "verdict", "gpu-restore", "pages")))
+async def test_another_attempt_begins_with_nothing_of_the_one_before(node, monkeypatch, number):
+    """The worker is what it was, once: its files, its memory, its pids."""
+    name = f"again-{number}"
+    before, digest = await captured(node, name)
+    target = node.start()
+    target.init()
+    monkeypatch.setattr(engine_module, "RESTORE", failing_once(RESTORE, number))
+    outcome = await node.restore(target, name, digest, attempts=2)
+    assert outcome.ok, outcome
+    assert [AgentReason.INTERNAL_ERROR] == [reason for reason, _ in outcome.tried]
+    assert before == target.get()

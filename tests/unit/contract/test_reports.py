@@ -73,6 +73,20 @@ def test_connections(expected, found):
 
 
 @pytest.mark.parametrize(
+    ("expected", "found"),
+    [
+        pytest.param((), None, id="none"),
+        pytest.param(("restore-failed",), ["restore-failed"], id="one"),
+        pytest.param(("unknown", "unknown"), ["evil", {"a": 1}], id="of-no-list"),
+        pytest.param(("gpu-busy",) * 5, ["gpu-busy"] * 1000, id="too-many"),
+        pytest.param((), "restore-failed", id="no-list"),
+    ],
+)
+def test_attempts(expected, found):
+    assert expected == read_report(text(tried=found)).tried
+
+
+@pytest.mark.parametrize(
     ("expected", "connections"),
     [
         pytest.param("", Connections(3, 0), id="none-closed"),

@@ -44,6 +44,8 @@ ELSEWHERE = {
     ("agent/pods/report.py", NORMAL, "RestoreRequested"),
     ("agent/pods/report.py", NORMAL, "RestoreSucceeded"),
     ("agent/pods/report.py", WARNING, "RestoreFailed"),
+    ("agent/pods/report.py", WARNING, "RestoreAttemptFailed"),
+    ("agent/pods/report.py", WARNING, "RestoreAttemptsIgnored"),
     ("agent/pods/report.py", NORMAL, "CheckpointRequested"),
     ("agent/pods/report.py", NORMAL, "CheckpointSucceeded"),
     # CheckpointFailed, or CheckpointWorkerFailed.

@@ -159,6 +159,14 @@ def test_a_bypassed_check_is_named(status):
     assert any(words.endswith("; bypassed cpu-mismatch") for words in said)
 
 
+@pytest.mark.parametrize("outcome", ["restored", "failed"])
+def test_attempts_before_the_last_are_named(outcome):
+    status = {STATUS: "completed" if outcome == "restored" else "failed"}
+    found = report(outcome=outcome, tried=["restore-failed", "tree-missing", "made-up"])
+    text = " ".join(as_text([lived(Facts(shaped(**status, **found)))], ()).split())
+    assert "(attempt 4; before it: restore-failed, tree-missing, unknown)" in text
+
+
 def test_the_words_come_from_the_closed_lists():
     answer = lived(Facts(shaped(**{STATUS: "failed"}, **report()), ready()))
     first, second, third = answer.findings

@@ -4,12 +4,14 @@ import asyncio
 import fcntl
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 
 import pytest
 
 from agent.container.find import RunningContainer
+from agent.errors import ContainerError
 from agent.executor import acquire
 from agent.executor import engine as engine_module
 from agent.executor.api import ContainerRef, ImageConfigRequest, RejectRequest, RestoreRequest
@@ -139,6 +141,46 @@ async def test_a_refusal_does_not_wait_for_restores(standbys, engine, busy):
     assert (await running).ok
     assert (False, "checkpoint-not-ready", "c" * 64) == (outcome.ok, outcome.reason, outcome.container_id)
     assert f"failed {NONCE} clean it failed\n" == standbys.verdict(2)
+
+
+def failing_at_first(*errors):
+    """A restore whose first attempts end in these errors."""
+    left = list(errors)
+
+    def run(restore):
+        if left:
+            raise left.pop(0)
+        restore.artifact = SimpleNamespace(size=4096, manifest=SimpleNamespace(connections=None))
+        restore.lock.restored(1001)
+
+    return run
+
+
+FAILED = ContainerError(AgentReason.TREE_MISSING, "not there")
+LASTING = ContainerError(AgentReason.MOUNTS_MISSING, "no /data")
+
+
+@pytest.mark.parametrize(
+    ("expected", "attempts", "errors", "clean"),
+    [
+        pytest.param((True, "", ["tree-missing"]), 2, (FAILED,), True, id="the second succeeds"),
+        pytest.param((True, "", ["tree-missing"] * 2), 5, (FAILED, FAILED), True, id="as many as it takes"),
+        pytest.param((False, "tree-missing", ["tree-missing"]), 2, (FAILED, FAILED), True, id="the last fails"),
+        pytest.param((False, "tree-missing", []), 1, (FAILED,), True, id="only one"),
+        pytest.param((False, "mounts-missing", []), 5, (LASTING,), True, id="another would not help"),
+        pytest.param((False, "mounts-missing", ["tree-missing"]), 5, (FAILED, LASTING), True, id="nor would a third"),
+        pytest.param((False, "tree-missing", []), 5, (FAILED,), False, id="something is left of it"),
+    ],
+)
+async def test_attempts(standbys, engine, monkeypatch, expected, attempts, errors, clean):
+    phase = Phase(ReportPhase.ENTER, failing_at_first(*errors), undo=lambda _: clean)
+    monkeypatch.setattr(engine_module, "RESTORE", (phase,))
+    monkeypatch.setattr(engine_module, "RETRY_PAUSE", 0.0)
+    outcome = await engine.restore(replace(request(standbys.start(1)), attempts=attempts))
+
+    assert expected == (outcome.ok, outcome.reason, [reason for reason, _ in outcome.tried])
+    word = "restored" if outcome.ok else f"failed {NONCE} {'clean' if clean else 'dirty'}"
+    assert standbys.verdict(1).startswith(word), "standby hears of the last attempt alone"
 
 
 async def test_a_container_that_starts_later_is_met(standbys, engine, busy):

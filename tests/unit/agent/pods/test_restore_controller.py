@@ -1,11 +1,14 @@
 """Restore pods from their first sight to the last word, in virtual time."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from agent.executor.api import ExecutionResult
 from contract.api import keys
+from contract.api.reports import read_report
+from contract.api.states import AgentReason
 from kube.errors import ServerUnavailableError
 from tests.support.builders import agent
 from tests.support.builders.agent import (
@@ -84,6 +87,30 @@ def test_a_failed_restore_is_reported_once():
 
     assert ["failed"] == stage.statuses()
     assert ["RestoreRequested", "RestoreFailed"] == stage.said.reasons()
+
+
+def test_each_attempt_is_told_and_counted():
+    tried = ((AgentReason.RESTORE_FAILED, "criu said no"),)
+    stage = play(Stage(ScriptedEngine(replace(RESTORED, tried=tried)), agent.checkpoint()), (0, bound()))
+    report = read_report(stage.kube.annotations("Pod", "web-1")[keys.ANN_RESTORE_REPORT])
+
+    assert ["RestoreRequested", "RestoreAttemptFailed", "RestoreSucceeded"] == stage.said.reasons()
+    assert ("restore-failed",) == report.tried
+
+
+@pytest.mark.parametrize(
+    ("expected", "reasons", "said"),
+    [
+        pytest.param(3, ["RestoreRequested"], "3", id="its own"),
+        pytest.param(1, ["RestoreAttemptsIgnored", "RestoreRequested"], "9", id="too many"),
+    ],
+)
+def test_a_pod_says_how_often_it_is_tried(expected, reasons, said):
+    pod = bound(annotations={keys.ANN_ATTEMPTS: said})
+    stage = play(Stage(ScriptedEngine(RESTORED), agent.checkpoint()), (0, pod))
+
+    assert expected == stage.engine.orders[0].attempts
+    assert [*reasons, "RestoreSucceeded"] == stage.said.reasons()
 
 
 @pytest.mark.parametrize("word", ["completed", "failed"])
