@@ -9,12 +9,13 @@ import json
 import logging
 import platform
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Final, Literal
 
 from agent.executor.api import CaptureRequest, ContainerRef, ExecutionResult, LookResult, RestoreRequest
 from agent.pods import selection
+from agent.pods.restored import outcome_patch
 from agent.pods.selection import Rejection
 from contract.api import keys
 from contract.api.checkpoint import annotations_of
@@ -23,7 +24,7 @@ from contract.api.reports import ImageConfig, remarks
 from contract.api.states import AgentReason, CaptureStatus, RestoreStatus
 from contract.api.times import format_micro_time
 from contract.pods.systems import architecture_of
-from kube.api import KubeClient, Object
+from kube.api import KubeClient, Object, PatchKind
 from kube.errors import ConflictError, KubeError, NotFoundError, bounded
 from kube.recorder import Recorder
 from kube.resources import JOBS, PODS, Resource
@@ -41,6 +42,18 @@ logger = logging.getLogger(__name__)
 def outcome_of(refusal: Rejection) -> ExecutionResult:
     """Return a refusal as the engine would report it."""
     return ExecutionResult(ok=False, reason=refusal.reason, message=refusal.message)
+
+
+def restore_patch(
+    pod: Object, container: str, found: str, status: RestoreStatus, outcome: ExecutionResult, now: datetime
+) -> Object | None:
+    """Return all that is written about a restore: the annotations, label and condition; None after a final report."""
+    notes = restore_notes(pod, container, found, status, outcome, now)
+    if notes is None:
+        return None
+    closed = replace(outcome, reason=_closed(outcome.reason))
+    patch = outcome_patch(pod, container, status, closed, now)
+    return patch | {"metadata": {**patch.get("metadata", {}), "annotations": notes}}
 
 
 def restore_notes(
@@ -110,6 +123,10 @@ def _details(outcome: ExecutionResult) -> dict[str, object]:
     if outcome.tried:
         found["tried"] = [_closed(reason) for reason, _ in outcome.tried]
     return found
+
+
+def _annotating(notes: Notes | None) -> Object | None:
+    return {"metadata": {"annotations": notes}} if notes else None
 
 
 def _json(found: dict[str, object]) -> str:
@@ -211,16 +228,19 @@ class Reporter:
     async def _note_restore(
         self, pod: Object, container: str, found: str, status: RestoreStatus, outcome: ExecutionResult
     ) -> None:
-        await self._note(PODS, pod, lambda seen: restore_notes(seen, container, found, status, outcome, self._now()))
+        await self._write(PODS, pod, lambda seen: restore_patch(seen, container, found, status, outcome, self._now()))
 
     def _say(self, about: Object, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         self._recorder.record(about, kind, reason, message)
 
     async def _note(self, resource: Resource, about: Object, decide: Callable[[Object], Notes | None]) -> None:
+        await self._write(resource, about, lambda now: _annotating(decide(now)))
+
+    async def _write(self, resource: Resource, about: Object, decide: Callable[[Object], Object | None]) -> None:
         pause = FIRST_PAUSE
         while True:
             try:
-                if await self._try_note(resource, about["metadata"], decide):
+                if await self._try_write(resource, about["metadata"], decide):
                     return
             except NotFoundError:
                 return
@@ -229,17 +249,19 @@ class Reporter:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def _try_note(self, resource: Resource, about: Object, decide: Callable[[Object], Notes | None]) -> bool:
+    async def _try_write(self, resource: Resource, about: Object, decide: Callable[[Object], Object | None]) -> bool:
         """Write once; False if the object changed under our hand."""
         name, namespace = about["name"], about.get("namespace")
         now = await self._kube.get(resource, name, namespace)
-        notes = decide(now) if now["metadata"].get("uid") == about.get("uid") else None
-        if not notes or notes.items() <= annotations_of(now).items():
+        patch = decide(now) if now["metadata"].get("uid") == about.get("uid") else None
+        if patch is None or patch["metadata"]["annotations"].items() <= annotations_of(now).items():
             return True
         version = now["metadata"].get("resourceVersion")
-        body = {"metadata": {"resourceVersion": version, "annotations": notes}}
+        body = patch | {"metadata": {**patch["metadata"], "resourceVersion": version}}
+        # The status of a pod is patched with its metadata; strategic, so that other conditions stay as they are.
+        kind, part = (PatchKind.STRATEGIC, "status") if "status" in patch else (PatchKind.MERGE, "")
         try:
-            await self._kube.patch(resource, name, body, namespace)
+            await self._kube.patch(resource, name, body, namespace, kind=kind, subresource=part)
         except ConflictError:
             return False
         return True

@@ -111,7 +111,7 @@ def _pointer(path: str, key: str) -> str:
 def _metadata_operations(pod: Mapping[str, Any], restore: Restore, targets: Sequence[ckpt.Target]) -> list[Json]:
     metadata: Mapping[str, Any] = pod.get("metadata") or {}
     labels = metadata.get("labels")
-    old = {keys.LABEL_IS_SOURCE} & (labels or {}).keys()
+    old = {keys.LABEL_IS_SOURCE, keys.LABEL_OUTCOME} & (labels or {}).keys()
     annotations: Mapping[str, str] = metadata.get("annotations") or {}
     stale = {key for key in annotations if key in STALE_ANNOTATIONS or key.startswith(_STALE_PREFIXES)}
     wanted = {

@@ -10,7 +10,7 @@ from contract.api import keys
 from contract.pods.unshape import unshaped
 from kube.api import Object
 
-_LABELS: Final = frozenset({keys.LABEL_CHECKPOINT_ID, keys.LABEL_IS_RESTORE_TARGET})
+_LABELS: Final = frozenset({keys.LABEL_CHECKPOINT_ID, keys.LABEL_IS_RESTORE_TARGET, keys.LABEL_OUTCOME})
 _ANNOTATIONS: Final = frozenset(
     {
         keys.ANN_ADMISSION,

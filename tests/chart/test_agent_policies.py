@@ -48,6 +48,15 @@ class Agent:
         arguments = ("patch", kind, name, "-n", self._release.namespace, "--type=merge", "-p", json.dumps(body))
         return self._release.kubectl(f"--token={self._token}", *arguments)
 
+    def patch_status(self, name, body, *more):
+        """As the agent reports a restore: annotations, label and condition at once."""
+        arguments = ("patch", "pod", name, "--subresource=status", "--type=strategic", "-p", json.dumps(body))
+        return self.run(*arguments, *more)
+
+    def refused_status(self, name, body):
+        arguments = ("patch", "pod", name, "--subresource=status", "--type=strategic", "-p", json.dumps(body))
+        return self.run_refused(*arguments, "--dry-run=server")
+
     def annotate(self, kind, name, notes):
         return self.patch(kind, name, {"metadata": {"annotations": notes}})
 
@@ -154,6 +163,65 @@ def test_an_agent_reports_on_pods_of_its_node(release, agent, pods):
     found = release.kubectl.json("get", "pod", pods[0], "-n", release.namespace)["metadata"]["annotations"]
 
     assert {"team": "x", keys.ANN_CHECKPOINT: "qwen"} | REPORT | {STATUS: "failed"} == found
+
+
+@pytest.fixture(scope="module")
+def reads_status(release):
+    """Kubectl reads a status before it patches it; the agent does not, and may not."""
+    where = ("-n", release.namespace)
+    release.kubectl("create", "role", "reads-status", *where, "--verb=get", "--resource=pods/status")
+    account = f"--serviceaccount={release.namespace}:snapshot-agent"
+    release.kubectl("create", "rolebinding", "reads-status", *where, "--role=reads-status", account)
+
+
+@pytest.mark.usefixtures("reads_status")
+def test_an_agent_reports_a_restore_in_one_write(release, agent, pods):
+    """Annotations and label travel with the status, in which the conditions of others stay."""
+    patch = {"metadata": {"annotations": REPORT, "labels": {keys.LABEL_OUTCOME: keys.OUTCOME_RESTORED}}}
+    patch["status"] = {"conditions": [{"type": keys.CONDITION_RESTORED, "status": "True", "reason": "Restored"}]}
+    others = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    release.kubectl("patch", "pod", pods[0], "-n", release.namespace, "--subresource=status", "-p", json.dumps(others))
+    until(lambda: agent.patch_status(pods[0], patch))
+    found = release.kubectl.json("get", "pod", pods[0], "-n", release.namespace)
+
+    assert REPORT.items() <= found["metadata"]["annotations"].items()
+    assert keys.OUTCOME_RESTORED == found["metadata"]["labels"][keys.LABEL_OUTCOME]
+    assert {"Ready", keys.CONDITION_RESTORED} == {each["type"] for each in found["status"]["conditions"]}
+    wait = ("wait", f"--for=condition={keys.CONDITION_RESTORED}", f"pod/{pods[0]}", "--timeout=10s")
+    assert "condition met" in release.kubectl(*wait, "-n", release.namespace)
+
+
+OURS = [{"type": keys.CONDITION_RESTORED, "status": "True"}]
+
+
+@pytest.mark.usefixtures("reads_status")
+@pytest.mark.parametrize(
+    ("message", "which", "body"),
+    [
+        pytest.param("pods of the node", 1, {"status": {"conditions": OURS}}, id="pod-of-another-node"),
+        pytest.param(
+            "only condition", 0, {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}, id="ready"
+        ),
+        pytest.param("only condition", 0, {"status": {"phase": "Failed"}}, id="phase"),
+        pytest.param("only condition", 0, {"status": {"podIP": "10.9.9.9", "podIPs": [{"ip": "10.9.9.9"}]}}, id="ip"),
+        pytest.param("only condition", 0, {"status": {"conditions": OURS, "message": "x"}}, id="message-beside-ours"),
+        pytest.param(
+            "only condition",
+            0,
+            {"status": {"containerStatuses": [{"name": "main", "ready": True, "image": "x", "imageID": "x"}]}},
+            id="containers",
+        ),
+        pytest.param("only its reports", 0, {"metadata": {"labels": {"app": "x"}}}, id="label"),
+        pytest.param("only its reports", 0, {"metadata": {"annotations": {"team": "y"}}}, id="annotation"),
+    ],
+)
+def test_an_agent_may_change_nothing_else_of_a_status(agent, pods, message, which, body):
+    def refused():
+        said = agent.refused_status(pods[which], body)
+        assert "cannot get resource" not in said, said
+        return said
+
+    assert message in until(refused)
 
 
 def note(**notes):

@@ -168,10 +168,13 @@ def claims_devices(kubectl: Kubectl) -> None:
 
 
 def captured_and_restored(kubectl: Kubectl) -> None:
+    """And looked at, which the agent reports without the pod's status."""
     node.create(kubectl, node.checkpoint("kept"))
     assert "Ready" == node.phase(kubectl, "kept", "Ready", "Failed")["status"]["phase"]
     node.create(kubectl, node.pod("restored", "kept", readinessProbe=node.probe()))
     node.await_answer(kubectl, "restored")
+    kubectl("annotate", "pod", "restored", f"{keys.ANN_PREFLIGHT}=main")
+    node.reported(kubectl, "restored", keys.ANN_PREFLIGHT_REPORT)
 
 
 def template(app: str, **annotations: str) -> Json:

@@ -150,7 +150,7 @@ def test_without_any_probe_the_gate_waits_for_the_restore():
 
 def test_labels_and_annotations():
     obj = graph_pod(
-        labels={keys.LABEL_IS_SOURCE: "", "app": "web"},
+        labels={keys.LABEL_IS_SOURCE: "", keys.LABEL_OUTCOME: "restored", "app": "web"},
         annotations={
             "mine": "1",
             keys.ANN_STARTUP_POLICY: "Immediate",
