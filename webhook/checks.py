@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 from contract.api import checkpoint as ckpt
 from contract.api import keys
 from contract.api.accelerators import refused_resource
-from contract.api.states import Admission, Phase
+from contract.api.conditions import condition
+from contract.api.states import Admission, ConditionType, Phase
 from contract.config.storage import BadIdError, StorageError
 from contract.pods import common
 from contract.pods.injected_tools import EntrypointUnknownError
@@ -245,6 +246,13 @@ def _checkpoint_failed(candidate: Candidate) -> str | None:
     )
 
 
+def _restores_failing(candidate: Candidate) -> str | None:
+    found = condition(candidate.checkpoint or {}, ConditionType.RESTORES_FAILING) or {}
+    if candidate.held or found.get("status") != "True":
+        return None
+    return f"DynamoCheckpoint {candidate.name}: {found.get('message') or 'its restores fail one like the other'}"
+
+
 def _checkpoint_not_ready(candidate: Candidate) -> str | None:
     if candidate.checkpoint is None or candidate.may_wait or not candidate.held:
         return None
@@ -363,6 +371,7 @@ SOURCE_CHECKS: Final[tuple[Row, ...]] = (
     (Admission.CHECKPOINT_REQUESTED, _checkpoint_requested),
     (Admission.CHECKPOINT_DELETING, _checkpoint_deleting),
     (Admission.CHECKPOINT_FAILED, _checkpoint_failed),
+    (Admission.RESTORES_FAILING, _restores_failing),
     (Admission.CHECKPOINT_NOT_READY, _checkpoint_not_ready),
     (Admission.CHECKPOINT_ID_UNAVAILABLE, _checkpoint_id_unavailable),
     (Admission.TARGETS_INVALID, _targets_invalid),

@@ -24,6 +24,7 @@ class ConditionType(StrEnum):
     SCHEDULED = "Scheduled"
     ADOPTED = "Adopted"
     COMPATIBLE = "Compatible"
+    RESTORES_FAILING = "RestoresFailing"
 
 
 class CaptureStatus(StrEnum):
@@ -162,6 +163,9 @@ class CheckpointReason(StrEnum):
     CHECKPOINT_EXPIRED = "CheckpointExpired"
     RETENTION_DRY_RUN = "RetentionDryRun"
     QUOTA_EXCEEDED = "QuotaExceeded"
+    # Its restores
+    RESTORES_FAILING = "RestoresFailing"
+    RESTORES_RESUMED = "RestoresResumed"
 
 
 class GraphReason(StrEnum):
@@ -217,6 +221,7 @@ class Admission(StrEnum):
     CHECKPOINT_NOT_READY = "checkpoint-not-ready"
     CHECKPOINT_FAILED = "checkpoint-failed"
     CHECKPOINT_DELETING = "checkpoint-deleting"
+    RESTORES_FAILING = "restores-failing"
     CHECKPOINT_ID_UNAVAILABLE = "checkpoint-id-unavailable"
     TARGETS_INVALID = "targets-invalid"
     STORAGE_UNAVAILABLE = "storage-unavailable"
@@ -364,3 +369,30 @@ PASSING: Final = frozenset(
 )
 """Why a restore fails that another try may not meet: storage that is slow to show a file, a pid that an exec probe had
 for a moment, a device that another process leaves. Every other reason compares what stays as it is."""
+
+NOT_OF_THE_CHECKPOINT: Final = frozenset(
+    {
+        AgentReason.CHECKPOINT_UNNAMED,
+        AgentReason.CHECKPOINT_NOT_FOUND,
+        AgentReason.CHECKPOINT_NOT_READY,
+        AgentReason.CHECKPOINT_CHANGED,
+        AgentReason.ID_INVALID,
+        AgentReason.TARGETS_INVALID,
+        AgentReason.STORAGE_PATH,
+        AgentReason.STORAGE_TYPE,
+        AgentReason.STANDBY_NOT_UP,
+        AgentReason.ALREADY_STARTED,
+        AgentReason.CLAIM_GONE,
+        AgentReason.CLAIM_TAKEN,
+        AgentReason.AGENT_DIED,
+        AgentReason.CPU_MISMATCH,
+        AgentReason.CRIU_MISMATCH,
+        AgentReason.CRIU_MISSING,
+        AgentReason.CRIU_TOO_OLD,
+        AgentReason.GPU_MISSING,
+        AgentReason.GPU_MISMATCH,
+        AgentReason.GPU_BUSY,
+        AgentReason.GPU_DRIVER_DENIED,
+    }
+)
+"""Why a restore fails of which pod, agent or node is the cause: elsewhere the checkpoint may well be restored."""

@@ -37,6 +37,15 @@ class Automatic(Section):
     )
 
 
+class FailingRestores(Section):
+    """When new pods are no longer restored from a checkpoint whose restores fail one like the other."""
+
+    in_a_row: int = Field(
+        default=3, ge=0, le=100, description="Restores that fail for one reason, none succeeding; 0: any number may."
+    )
+    pause: Duration = Field(default="1h", description="Then restores are tried again; a new capture ends it at once.")
+
+
 class Monitor(Section):
     """An object of the Prometheus operator."""
 

@@ -57,6 +57,7 @@ class Values(block.Section):
     graph_deployments: block.GraphDeployments = block.GraphDeployments()
     retention: operations.Retention = operations.Retention()
     automatic: operations.Automatic = operations.Automatic()
+    failing_restores: operations.FailingRestores = operations.FailingRestores()
     policy: operations.Policy = operations.Policy()
     monitoring: operations.Monitoring = operations.Monitoring()
     network_policy: operations.NetworkPolicy = operations.NetworkPolicy()

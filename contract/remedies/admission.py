@@ -227,6 +227,19 @@ ADMISSION_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        Admission.RESTORES_FAILING,
+        "The last restores of the checkpoint failed for one reason, so the pod starts cold at once.",
+        (
+            "`snapshotctl describe NAME` shows the reason in condition `RestoresFailing`; correct it, then capture "
+            f"again: set annotation `{keys.ANN_ARTIFACT_VERSION}` of the DynamoCheckpoint to a new value."
+        ),
+        (
+            "`failingRestores.inARow` restores (3) failed alike and none succeeded between them. Without a new capture "
+            "restores are tried again after `failingRestores.pause` (1 h); the condition says when."
+        ),
+    ),
+    Reason(
+        _SECTION,
         Admission.CHECKPOINT_NOT_READY,
         "The checkpoint is still being made, so the pod starts cold.",
         (

@@ -31,6 +31,7 @@ _NODES: Final = Section(
     "started, ended or changed; what is bypassed for all nodes does not count. Limits, mounts and image are a pod's "
     "own affair and are compared only there.",
 )
+_RESTORES: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "Its restores", "its-restores")
 _RETENTION: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "Retention", "retention")
 
 _CAPTURE_HERE: Final = "Add nodes like the one of the capture, or capture again on one of these."
@@ -377,6 +378,27 @@ CHECKPOINT_REASONS: Final = (
         "The namespace's artifacts exceed `retention.namespaceQuota`, and what is left may not be removed.",
         "Delete checkpoints that are no longer needed, or raise the quota.",
         "All that is left is in use, newest, or made by hand.",
+    ),
+    Reason(
+        _RESTORES,
+        CheckpointReason.RESTORES_FAILING,
+        "Restores failed for one reason again and again, so new pods start cold at once.",
+        (
+            "Look up the reason that the message names, correct it, and capture again with a new value of annotation "
+            f"`{keys.ANN_ARTIFACT_VERSION}`; or wait until restores are tried again."
+        ),
+        (
+            "`failingRestores.inARow` restores of the newest version failed alike, and none succeeded between them. "
+            "Failures of which the pod, the agent or the node is the cause do not count. New pods have "
+            "`restores-failing` for as long as the condition is True."
+        ),
+    ),
+    Reason(
+        _RESTORES,
+        CheckpointReason.RESTORES_RESUMED,
+        "The pause after failing restores is over: new pods are restored again.",
+        NOTHING,
+        "If as many fail again, the next pause begins. Earlier failures no longer count.",
     ),
 )
 

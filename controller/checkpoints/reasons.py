@@ -19,6 +19,7 @@ NORMAL: Final = frozenset(
         CheckpointReason.CHECKPOINT_EXPIRED,
         CheckpointReason.RETENTION_DRY_RUN,
         CheckpointReason.WORKLOAD_GONE,
+        CheckpointReason.RESTORES_RESUMED,
     }
 )
 """Events that need no attention; all others are Warnings: something needs a person, or was lost."""

@@ -16,6 +16,7 @@ from controller.workloads.gates.gate_policy import CheckpointView
 from controller.workloads.informers import PodInformers
 from controller.workloads.last_used import last_use
 from controller.workloads.owners import Owners
+from controller.workloads.restores.failing_writer import FailingRestores
 from kube.api import Object
 from kube.errors import REFUSALS, AlreadyExistsError, NotFoundError
 from kube.resources import CHECKPOINTS, PODS
@@ -46,6 +47,7 @@ class AutoCheckpointController:
         self._sights = sights
         self._owners = owners
         self._interest = Demand(context, owners)
+        self._failing = FailingRestores(context)
         self._wake = wake
 
     async def handle(self, key: Key) -> float | None:
@@ -60,7 +62,11 @@ class AutoCheckpointController:
             await self._withdraw(users, sight)
         if sight.checkpoint is not None:
             self._sights.refused(key, "")
-            looks = (await self._interest.look(sight.checkpoint, users), await self._note_use(sight.checkpoint, users))
+            looks = (
+                await self._failing.look(sight.checkpoint, users),
+                await self._interest.look(sight.checkpoint, users),
+                await self._note_use(sight.checkpoint, users),
+            )
             return min((each for each in looks if each is not None), default=None)
         asking = sorted((pod for pod in users if pods.asks(pod) and not sight.outlived_by(pod)), key=_age)
         if not users:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final, NoReturn
 
+from contract.api import keys
+from contract.api.checkpoint import annotations_of
 from controller.runtime.manager import ManagerContext
 from controller.workloads import pods
 from controller.workloads.admission_recorder import AdmissionRecorder
@@ -21,7 +23,8 @@ from controller.workloads.informers import PodInformers
 from controller.workloads.metrics import Metrics
 from controller.workloads.missed_pods import MissedPods
 from controller.workloads.owners import Owners
-from controller.workloads.reports import Reports
+from controller.workloads.reports import Reports, is_new
+from controller.workloads.restores.failing import FAILED_WORD
 from kube.api import Object
 from kube.informer import Informer, synced
 from kube.queue import WorkQueue
@@ -89,6 +92,8 @@ class Dispatcher:
         if old is None or new is None or _turned(old, new):
             for pod in (old, new):
                 self._ask(pod)
+        elif is_new(old, new) and FAILED_WORD in annotations_of(new)[keys.ANN_RESTORE_REPORT]:
+            self._ask(new)
         if new is None:
             return
         if pods.held(new):

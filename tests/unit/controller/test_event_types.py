@@ -19,7 +19,7 @@ NORMAL, WARNING = "Normal", "Warning"
 OF_CHECKPOINTS = {
     NORMAL: """
         CheckpointReady JobCreated AdoptionRunning Adopted CleanupRunning ArtifactRemoved ArtifactKept VersionRemoved
-        CheckpointExpired RetentionDryRun WorkloadGone
+        CheckpointExpired RetentionDryRun WorkloadGone RestoresResumed
     """,
     WARNING: """
         CheckpointFailed InvalidCheckpointID DuplicateCheckpointID GMSSnapshotDisabled TemplateInvalid JobForbidden
@@ -29,6 +29,7 @@ OF_CHECKPOINTS = {
         RetryScheduled AdoptionBlocked AdoptionFailed Unschedulable PodNotCreated ContainerNotStarted ImageNotPulled
         NoAgent CleanupFailed CleanupBlocked QuotaExceeded
         NoNodes ArchitectureMismatch CPUMismatch KernelMismatch CRIUMismatch GPUMismatch
+        RestoresFailing
     """,
 }
 NEVER_EVENTS = """
@@ -59,6 +60,12 @@ ELSEWHERE = {
     ("controller/workloads/gates/gate_controller.py", "'Normal' if ready else 'Warning'", "GateEvent.LIFTED"),
     ("controller/workloads/auto_checkpoint_controller.py", NORMAL, "AutomaticCheckpoint"),
     ("controller/workloads/auto_checkpoint_controller.py", WARNING, "CheckpointNotMade"),
+    # RestoresFailing, or RestoresResumed.
+    (
+        "controller/workloads/restores/failing_writer.py",
+        "'Warning' if verdict.failing else 'Normal'",
+        "verdict.reason.value",
+    ),
     # The admission's codes, in camel case.
     ("controller/workloads/admission_events.py", "'Normal' if found in QUIET else 'Warning'", "camel_case(code)"),
     ("controller/checkpoints/reasons.py", "'Normal' if reason in NORMAL else 'Warning'", "reason"),

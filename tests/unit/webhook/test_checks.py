@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.api import keys
-from contract.api.states import Admission
+from contract.api.states import Admission, ConditionType
 from contract.config.values import load_values
 from tests.support.builders.objects import checkpoint, container, graph_pod, opted_in, pod, ready, request
 from tests.support.builders.pods import auto_pod, checkpoint_of, random_pod
@@ -40,6 +40,13 @@ BAD_TARGET = {keys.ANN_TARGET_CONTAINERS: "x"}
 BAD_STORAGE = "storage: {pvc: {basePath: /a/../b}}"
 
 
+def failing(status, phase="Ready"):
+    """A checkpoint whose restores fail, or did."""
+    found = ready()
+    found["status"] |= {"phase": phase, "conditions": [{"type": ConditionType.RESTORES_FAILING, "status": status}]}
+    return found
+
+
 @pytest.mark.parametrize(
     ("codes", "obj", "stored", "text"),
     [
@@ -47,6 +54,9 @@ BAD_STORAGE = "storage: {pvc: {basePath: /a/../b}}"
         pytest.param("", auto_pod(annotations=WAIT), [], "", id="held"),
         pytest.param("not-opted-in", pod(container(resources=GPU), hostPID=True), [], BAD_STORAGE, id="asks-nothing"),
         pytest.param("checkpoint-not-found", opted_in(), [], "", id="one"),
+        pytest.param("restores-failing", opted_in(), [failing("True")], "", id="restores-fail"),
+        pytest.param("", opted_in(), [failing("False")], "", id="restores-fail-no-more"),
+        pytest.param("checkpoint-not-ready", opted_in(), [failing("True", "Creating")], "", id="captured-again"),
         pytest.param(
             "checkpoint-not-ready pod-unsupported image-mismatch",
             opted_in(container(image="other:1", resources=GPU), hostPID=True),
