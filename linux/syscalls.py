@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from typing import Final
 
 LIBC: Final = ctypes.CDLL(None, use_errno=True)
+LIBC.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
+LIBC.ptrace.restype = ctypes.c_long
 
 # Numbers of system calls newer than 2011 are the same on every architecture.
 _SYS_FSOPEN: Final = 430

@@ -26,8 +26,6 @@ _EXITKILL: Final = 0x100000
 _EVENT_STOP: Final = 128
 _WALL: Final = 0x40000000
 _PAUSE: Final = 0.0005
-LIBC.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
-LIBC.ptrace.restype = ctypes.c_long
 
 
 class HoldError(Exception):

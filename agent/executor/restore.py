@@ -18,8 +18,10 @@ from agent.container import dated_links, held_files, rootfs
 from agent.container.dated_links import DatedLink
 from agent.container.devices import gpu_minors
 from agent.container.inspection import Inspection, inspect, open_in_container, surroundings
+from agent.container.rights import Rights, of_container, refuse_wider_tree
 from agent.container.rootfs import Changes
 from agent.criu.driver import CriuRestore
+from agent.criu.image_rights import refuse_wider_images
 from agent.criu.inet_images import kept_ends
 from agent.criu.page_server import Lazy, PageServer
 from agent.errors import ContainerError, CriuError
@@ -71,6 +73,8 @@ class Restore:
     artifact: Artifact = field(init=False)
     seen: Inspection = field(init=False)
     plan: RestorePlan = field(init=False)
+    rights: Rights = field(init=False)
+    """The container's."""
     moves: Mapping[Address, Address] = field(default_factory=dict)
     """Address of the capture's pod -> that of this one."""
     images: int = field(init=False)
@@ -121,6 +125,8 @@ def _inspect(restore: Restore) -> None:
             deleted = rootfs.parse_deleted(file.read())
     restore.bypassed = judge(artifact.manifest, _place(restore), restore.request.bypass | environment.bypass)
     restore.plan = plan_restore(artifact.manifest, restore.seen, deleted)
+    restore.rights = of_container(restore.init_pid, environment.proc)
+    refuse_wider_images(artifact.directory, restore.rights)
     restore.renamed = held_files.check(restore.init_pid, artifact.manifest.held, environment.proc)
     if artifact.manifest.connections is not None:
         addresses = sole_addresses(restore.init_pid, environment.proc)
@@ -246,6 +252,9 @@ def _end_tree(restore: Restore) -> bool:
 
 def _await_tree(restore: Restore) -> None:
     restore.tree = await_stopped(restore.init_pid, restore.plan.worker_pid, restore.environment.proc)
+    # Storage is shared: criu may have read other images than those that were checked before it ran.
+    inner = {pid: status.inner_pid for pid, status in restore.tree.items()}
+    refuse_wider_tree(inner, restore.rights, restore.environment.proc)
     _check_connections(restore)
 
 

@@ -299,6 +299,7 @@ class AgentReason(StrEnum):
     CPU_LIMIT = "cpu-limit"
     BYPASS_INVALID = "bypass-invalid"
     WIDER_RIGHTS = "wider-rights"
+    IMAGES_WIDER = "images-wider"
     MOUNTS_MISSING = "mounts-missing"
     PIDS_TAKEN = "pids-taken"
     VOLUME_TOO_LARGE = "volume-too-large"

@@ -382,6 +382,15 @@ AGENT_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        AgentReason.IMAGES_WIDER,
+        "CRIU's images would give a process more than the container has: capabilities, users or groups, limits, or a "
+        "weaker sandbox.",
+        "If the artifact is yours, capture it again on a node with the same runtime and configuration; if files of the "
+        "store may have been changed, treat it as a break-in.",
+        "Compared with the container's first process before CRIU runs, and with the restored processes before they do.",
+    ),
+    Reason(
+        _SECTION,
         AgentReason.MOUNTS_MISSING,
         "The worker uses files on a volume that the pod does not mount at the same path.",
         "Mount the same volumes as in the captured template.",

@@ -1,0 +1,153 @@
+"""What a process may do, and what of it the first process of its container may not."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import Final
+
+from agent.errors import RefusedError
+from contract.api.states import AgentReason
+from linux.proc import CAPABILITY_SETS, PROC, pids
+from linux.seccomp import FILTER, filters
+
+SETGID, SETUID, SYS_RESOURCE = 6, 7, 24
+"""Numbers of capabilities: with them a process gives itself other groups, other users, higher limits."""
+UNLIMITED: Final = (1 << 64) - 1
+_NAMESPACES: Final = ("ipc", "mnt", "net", "pid", "user", "uts")
+_UNCONFINED: Final = ("", "unconfined")
+_LIMIT: Final = re.compile(r"^Max .{21} *\S+ +(\S+)", re.MULTILINE)
+"""The hard one. Lines of /proc/PID/limits are in the order of the numbers of the limits."""
+
+
+@dataclass(frozen=True)
+class Rights:
+    """Of one thread."""
+
+    users: frozenset[int]
+    """Real, effective, saved, and of its files."""
+    groups: frozenset[int]
+    """The same, and the supplementary ones."""
+    capabilities: Mapping[str, int]
+    """By ``linux.proc.CAPABILITY_SETS``."""
+    no_new_privileges: bool
+    seccomp: int | None
+    """Mode as in /proc; None if it is that of the process's first thread, whatever that is."""
+    filters: tuple[bytes, ...] | None = None
+    """Of seccomp, the oldest first; None if they were not read."""
+    label: str = ""
+    """Profile of AppArmor, or context of SELinux; empty without."""
+    limits: tuple[int, ...] = ()
+    """Hard limits by number; empty if they were not read."""
+    namespaces: tuple[str, ...] = ()
+    """As /proc names them; empty if they were not read."""
+
+
+def wider(wanted: Rights, container: Rights) -> Iterator[str]:
+    """Yield what is wanted and is not the container's; pure."""
+    permitted = container.capabilities["CapPrm"]
+    for name in CAPABILITY_SETS:
+        allowed = {"CapBnd": 0, "CapInh": permitted}.get(name, permitted)
+        allowed |= container.capabilities[name]
+        if extra := wanted.capabilities[name] & ~allowed:
+            yield f"capabilities {extra:#x} ({name})"
+    if (users := wanted.users - container.users) and not permitted >> SETUID & 1:
+        yield f"users {sorted(users)}"
+    if (groups := wanted.groups - container.groups) and not permitted >> SETGID & 1:
+        yield f"groups {sorted(groups)}"
+    if container.no_new_privileges and not wanted.no_new_privileges:
+        yield "new privileges by programs that it runs (no_new_privs is off)"
+    if wanted.namespaces and wanted.namespaces != container.namespaces:
+        yield "namespaces of its own"
+    yield from _freer(wanted, container)
+    if not permitted >> SYS_RESOURCE & 1:
+        pairs = zip_longest(wanted.limits, container.limits, fillvalue=0)
+        higher = [number for number, (then, now) in enumerate(pairs) if then > now]
+        if higher:
+            yield f"hard limits {higher} are higher"
+
+
+def _freer(wanted: Rights, container: Rights) -> Iterator[str]:
+    if container.seccomp and wanted.seccomp == 0:
+        yield "no seccomp filter"
+    elif wanted.filters is not None and wanted.filters[: len(own := container.filters or ())] != own:
+        yield "other seccomp filters than the container's"
+    if wanted.label != container.label:
+        yield f"security label {wanted.label or 'unconfined'}, not {container.label or 'unconfined'}"
+
+
+def of_container(init_pid: int, proc: Path = PROC) -> Rights:
+    """Return the rights of a container: those of its first process, which the runtime has started.
+
+    Raises:
+        RefusedError: its seccomp filters cannot be read.
+        OSError: it has ended.
+    """
+    found = _process(proc / str(init_pid))
+    try:
+        return replace(found, filters=filters(init_pid)) if found.seccomp == FILTER else found
+    except OSError as error:
+        words = f"the container's seccomp filters cannot be read: {error}"
+        raise RefusedError(AgentReason.IMAGES_WIDER, words) from error
+
+
+def refuse_wider_tree(tree: Mapping[int, int], container: Rights, proc: Path = PROC) -> None:
+    """Refuse restored processes, stopped since criu made them, if any has more than its container.
+
+    Args:
+        tree: host pid -> pid inside the container.
+        container: what there is to have.
+        proc: /proc of the node.
+
+    Raises:
+        RefusedError: ``images-wider``.
+    """
+    for pid, inner in tree.items():
+        base = proc / str(pid)
+        refuse(inner, _process(base), container)
+        for number in pids(base / "task"):
+            refuse(inner, _thread(base / "task" / str(number)), container)
+
+
+def refuse(inner_pid: int, wanted: Rights, container: Rights) -> None:
+    """Refuse a process, by its pid inside the container, that would have more than the container.
+
+    Raises:
+        RefusedError: ``images-wider``.
+    """
+    if problems := list(wider(wanted, container)):
+        words = f"the images would give process {inner_pid} more than its container has: {'; '.join(problems)}"
+        raise RefusedError(AgentReason.IMAGES_WIDER, words)
+
+
+def _process(base: Path) -> Rights:
+    limits = _LIMIT.findall((base / "limits").read_text())
+    return replace(
+        _thread(base),
+        limits=tuple(UNLIMITED if word == "unlimited" else int(word) for word in limits),
+        namespaces=tuple(str((base / "ns" / kind).readlink()) for kind in _NAMESPACES),
+    )
+
+
+def _thread(task: Path) -> Rights:
+    text = (task / "status").read_text(encoding="utf-8", errors="replace")
+    fields = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+    return Rights(
+        users=frozenset(map(int, fields["Uid"].split())),
+        groups=frozenset(map(int, f"{fields['Gid']} {fields['Groups']}".split())),
+        capabilities={name: int(fields[name], 16) for name in CAPABILITY_SETS},
+        no_new_privileges=fields["NoNewPrivs"] == "1",
+        seccomp=int(fields["Seccomp"]),
+        label=_label(task),
+    )
+
+
+def _label(task: Path) -> str:
+    """Return what the security module says, as criu writes it: without AppArmor's mode in brackets."""
+    try:
+        found = (task / "attr/current").read_text().rstrip("\0\n")
+    except OSError:  # there is none
+        return ""
+    plain = found.partition(" (")[0]
+    return "" if plain in _UNCONFINED else plain

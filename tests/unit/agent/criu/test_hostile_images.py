@@ -1,0 +1,94 @@
+"""Images whose rights criu could read in another way than we do are refused."""
+
+import os
+import struct
+
+import pytest
+
+from agent.container.rights import Rights
+from agent.criu import protobuf
+from agent.criu.image_rights import SECCOMP, refuse_wider_images
+from agent.criu.protobuf import BYTES, VARINT, Field
+from agent.errors import RefusedError
+from linux.proc import CAPABILITY_SETS
+
+CONTAINER = Rights(
+    users=frozenset({7}),
+    groups=frozenset({7}),
+    capabilities=dict.fromkeys(CAPABILITY_SETS, 1 << 33 | 1),
+    no_new_privileges=False,
+    seccomp=0,
+    limits=(10, 20),
+)
+CREDS = [*((number, 7) for number in range(1, 9)), *((number, word) for number in (9, 10, 11, 12) for word in (1, 2))]
+LIMITS = [(1, [(1, 5), (2, 10)]), (1, [(1, 5), (2, 20)])]
+
+
+def message(fields) -> bytes:
+    return protobuf.encode(
+        Field(number, VARINT, value) if isinstance(value, int) else Field(number, BYTES, content(value))
+        for number, value in fields
+    )
+
+
+def content(value) -> bytes:
+    return value if isinstance(value, bytes) else message(value)
+
+
+def image(fields, magic=0x54564319) -> bytes:
+    return struct.pack("=II", magic, 0x55053847) + protobuf.framed(message(fields))
+
+
+def core(task=(), thread=(), creds=CREDS, **options) -> bytes:
+    return image([(1, 1), (3, [(1, 1), (8, LIMITS), *task]), (5, [(10, creds), *thread])], **options)
+
+
+def look(folder, cores, filters=None):
+    (folder / "core-17.img").write_bytes(cores)
+    if filters is not None:
+        (folder / SECCOMP).write_bytes(image([(1, entry) for entry in filters]))
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        refuse_wider_images(directory, CONTAINER)
+    finally:
+        os.close(directory)
+
+
+@pytest.mark.parametrize(
+    "cores",
+    [
+        pytest.param(core(), id="usual"),
+        pytest.param(image([(1, 1), (5, [(10, CREDS)])]), id="another-thread"),
+        pytest.param(image([(1, 1), (3, [(1, 2)])]), id="zombie"),
+        pytest.param(core(thread=[(11, 2), (12, 0)]), id="own-filters"),
+    ],
+)
+def test_what_is_no_more_passes(tmp_path, cores):
+    look(tmp_path, cores, [[(1, b"first"), (2, 1)], [(1, b"then")]])
+
+
+@pytest.mark.parametrize(
+    ("words", "cores"),
+    [
+        pytest.param("another layout", core(magic=0x55053847), id="older-layout"),
+        pytest.param("cut off", core()[:-1], id="cut-off"),
+        pytest.param("cut off", b"\x19\x43\x56\x54", id="no-message"),
+        pytest.param("without credentials", image([(3, [(1, 1)])]), id="no-thread"),
+        pytest.param("without credentials", core(thread=[(10, CREDS)]), id="credentials-twice"),
+        pytest.param("field 5 is there 2 times", image([(5, [(10, CREDS)]), (5, [])]), id="thread-twice"),
+        pytest.param("field 3 is there 2 times", image([(3, [(1, 2)]), (3, [(1, 1)])]), id="dead-and-alive"),
+        pytest.param("number 1 is there 2 times", core(task=[(1, 2)]), id="two-states"),
+        pytest.param("number 3 is there 2 times", core(creds=[*CREDS, (3, 0)]), id="two-users"),
+        pytest.param("field 11 is no number", core(creds=[*CREDS, (11, b"\xff\xff")]), id="packed-capabilities"),
+        pytest.param("capabilities", core(creds=[*CREDS, (11, 1)]), id="more-capabilities"),
+        pytest.param("users", core(creds=[(1, 1 << 32), *CREDS[1:]]), id="number-too-long"),
+        pytest.param("without limits", image([(3, [(1, 1)]), (5, [(10, CREDS)])]), id="no-limits"),
+        pytest.param("old releases", core(task=[(11, 0)]), id="old-seccomp"),
+        pytest.param("no seccomp filter 5", core(thread=[(11, 2), (12, 5)]), id="no-such-filter"),
+        pytest.param("no seccomp filter 2", core(thread=[(11, 2), (12, 2)]), id="filters-in-a-circle"),
+    ],
+)
+def test_what_has_no_single_meaning_is_refused(tmp_path, words, cores):
+    with pytest.raises(RefusedError, match=words) as refused:
+        look(tmp_path, cores, [[(1, b"first"), (2, 1)], [(1, b"then")], [(1, b"round"), (2, 2)]])
+    assert "images-wider" == refused.value.code
