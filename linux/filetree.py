@@ -20,6 +20,10 @@ from linux import syscalls, tar_content
 _RESOLVE: Final = syscalls.BENEATH | syscalls.NO_SYMLINKS | syscalls.NO_MAGICLINKS | syscalls.NO_XDEV
 
 
+DEEPEST: Final = 500
+"""Folders within each other. Each costs a walk one descriptor and some calls, and Python ends at 1000 of these."""
+
+
 class FileTreeError(Exception):
     """A path cannot be changed; the message names it."""
 
@@ -80,6 +84,7 @@ def children(root: int, name: str) -> list[str]:
     found = look(root, name)
     if found is None or not stat.S_ISDIR(found.st_mode):
         return []
+    _check_depth(name)
     try:
         fd = syscalls.openat2(root, name, os.O_RDONLY | os.O_DIRECTORY, resolve=_RESOLVE)
     except OSError as error:
@@ -88,6 +93,11 @@ def children(root: int, name: str) -> list[str]:
         return [f"{name}/{entry}" for entry in sorted(os.listdir(fd))]  # noqa: PTH208 - a descriptor
     finally:
         os.close(fd)
+
+
+def _check_depth(name: str) -> None:
+    if name.count("/") > DEEPEST:
+        raise FileTreeError(f"/{name[:100]}... is more than {DEEPEST} folders deep")
 
 
 class Priority:
@@ -341,7 +351,11 @@ def _link(name: str, target: str, found: os.stat_result) -> tarfile.TarInfo:
 
 
 def walk(root: int) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield every file below ``root`` with what it is, parents first, links not followed, mounts not crossed."""
+    """Yield every file below ``root`` with what it is, parents first, links not followed, mounts not crossed.
+
+    Raises:
+        FileTreeError: it is too deep.
+    """
     device = os.fstat(root).st_dev
     top = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
     yield from _walk(top, "", device)
@@ -349,6 +363,7 @@ def walk(root: int) -> Iterator[tuple[str, os.stat_result]]:
 
 def _walk(fd: int, prefix: str, device: int) -> Iterator[tuple[str, os.stat_result]]:
     try:
+        _check_depth(prefix)
         for entry in sorted(os.listdir(fd)):
             inner = None
             try:

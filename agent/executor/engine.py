@@ -49,6 +49,7 @@ from contract.api.states import AgentReason
 from contract.pods.attempts import tries_again
 from contract.pods.systems import architecture_of
 from linux import proc
+from linux.filetree import FileTreeError
 
 PATIENCE: Final = 30.0
 """Seconds that a restore waits for a container to start before the caller looks at the pod again."""
@@ -220,7 +221,7 @@ class NodeEngine:
         self, request: CaptureRequest, lock: ContainerLock, error: Exception, timings: Timings
     ) -> ExecutionResult:
         reason, message = _explain(error)
-        with suppress(OSError):
+        with suppress(OSError, ContainerError):
             lock.failed(message, clean=True)
         return _logged("capture failed", request.place, ExecutionResult(False, reason, message, timings.seconds()))
 
@@ -284,7 +285,7 @@ class NodeEngine:
         self, place: ContainerRef, acquired: AcquiredContainer, error: Exception, timings: Timings, *, clean: bool
     ) -> ExecutionResult:
         reason, message = _explain(error)
-        with suppress(OSError):
+        with suppress(OSError, ContainerError):
             acquired.lock.failed(message, clean=clean)
         container_id = acquired.waiting.container_id
         result = ExecutionResult(False, reason, message, timings.seconds(), container_id=container_id)
@@ -372,6 +373,8 @@ def _explain(error: Exception) -> tuple[AgentReason, str]:
     """Return code and sentence; an unexpected error is logged with its traceback."""
     if isinstance(error, SnapshotError):
         return error.code, str(error)
+    if isinstance(error, FileTreeError):
+        return AgentReason.FILES_FAILED, f"the worker's files: {error}"
     logger.error("unexpected failure", exc_info=error)
     return AgentReason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"
 

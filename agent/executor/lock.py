@@ -83,18 +83,37 @@ class ControlDir:
         return None
 
     def write(self, name: str, text: str) -> None:
-        """Make a file appear whole."""
+        """Make a file appear whole.
+
+        Raises:
+            ContainerError: the container has put something in its way, or the volume is full.
+        """
         temporary = f".{name}.{uuid.uuid4().hex[:8]}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(temporary, flags, 0o644, dir_fd=self.directory), "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o644)  # the pod's user reads it, whatever our umask
-            file.write(text)
-        os.rename(temporary, name, src_dir_fd=self.directory, dst_dir_fd=self.directory)
+        try:
+            with os.fdopen(os.open(temporary, flags, 0o644, dir_fd=self.directory), "w", encoding="utf-8") as file:
+                os.fchmod(file.fileno(), 0o644)  # the pod's user reads it, whatever our umask
+                file.write(text)
+            os.rename(temporary, name, src_dir_fd=self.directory, dst_dir_fd=self.directory)
+        except OSError as error:
+            raise _blocked(name, error) from error
 
     def remove(self, name: str) -> None:
-        """Remove a file, there or not."""
-        with suppress(FileNotFoundError):
+        """Remove a file, there or not.
+
+        Raises:
+            ContainerError: the container has put a folder in its place.
+        """
+        try:
             os.unlink(name, dir_fd=self.directory)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _blocked(name, error) from error
+
+
+def _blocked(name: str, error: OSError) -> ContainerError:
+    return ContainerError(AgentReason.CONTROL_BLOCKED, f"{name} in the control directory: {error.strerror}")
 
 
 class ContainerLock:

@@ -261,6 +261,7 @@ class AgentReason(StrEnum):
     STANDBY_NOT_UP = "standby-not-up"
     ALREADY_STARTED = "already-started"
     CLAIM_GONE = "claim-gone"
+    CONTROL_BLOCKED = "control-blocked"
     CLAIM_TAKEN = "claim-taken"
     AGENT_DIED = "agent-died"
     NO_WORKER = "no-worker"

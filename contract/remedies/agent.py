@@ -273,6 +273,13 @@ AGENT_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        AgentReason.CONTROL_BLOCKED,
+        "The agent's word for standby could not be written into the container's control directory: a folder of that "
+        "name is in the way, or the volume is full.",
+        "Find out what in the container writes there, and why; no process but standby and the SDK has business there.",
+    ),
+    Reason(
+        _SECTION,
         AgentReason.CLAIM_TAKEN,
         "Another agent holds the container.",
         "Look whether two releases serve the same namespace.",
@@ -450,7 +457,7 @@ AGENT_REASONS: Final = (
     Reason(
         _SECTION,
         AgentReason.FILES_FAILED,
-        "The worker's files could not be put back into the container.",
+        "The worker's files could not be read, or not be put back into the container.",
         "Look whether its file system is read-only or full; the message says which file.",
     ),
     Reason(

@@ -188,7 +188,7 @@ def _write(directory: str, name: str, content: str) -> None:
 def _read(directory: str, name: str) -> str | None:
     try:
         with open(os.path.join(directory, name), encoding="utf-8", errors="replace") as file:  # noqa: PTH118, PTH123 - as above
-            return file.read()
+            return file.read(4096)  # other processes of the container may have made it huge
     except OSError:
         return None
 

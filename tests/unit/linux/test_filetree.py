@@ -186,3 +186,31 @@ class TestPriority:
         (target / "b").chmod(0o750)
         filetree.apply(target_fd, packed(source_fd), (), (), ())
         assert 0o750 == (target / "b").stat().st_mode & 0o777
+
+
+def nested(path, levels):
+    for _ in range(levels):
+        path = path / "d"
+        path.mkdir()
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(lambda fd: list(filetree.walk(fd)), id="walk"),
+        pytest.param(lambda fd: filetree.remove(fd, "d"), id="remove"),
+        pytest.param(lambda fd: filetree.inverse(fd, tar_of(), ["d"], [], io.BytesIO()), id="inverse"),
+    ],
+)
+def test_folders_without_end_are_refused(tree, act):
+    """Each level costs a descriptor and a call: a container must not choose how many."""
+    path, fd = tree("deep")
+    nested(path, filetree.DEEPEST + 100)
+    with pytest.raises(FileTreeError, match="more than 500 folders deep"):
+        act(fd)
+
+
+def test_deep_folders_are_walked(tree):
+    path, fd = tree("deep")
+    nested(path, filetree.DEEPEST)
+    assert filetree.DEEPEST == len(list(filetree.walk(fd)))

@@ -128,3 +128,17 @@ class TestControlDirectory:
         self.volume(tmp_path)
         with pytest.raises(ValueError, match="must be"):
             open_control_dir(tmp_path, self.UID, name)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(lambda directory: directory.write(control_files.VERDICT, "x"), id="write"),
+        pytest.param(lambda directory: directory.remove(control_files.VERDICT), id="remove"),
+    ],
+)
+def test_a_folder_in_the_way_has_a_name(directory, tmp_path, act):
+    (tmp_path / control_files.VERDICT / "full").mkdir(parents=True)
+    with pytest.raises(ContainerError, match="standby-verdict in the control directory: Is a directory") as blocked:
+        act(directory)
+    assert "control-blocked" == blocked.value.code
