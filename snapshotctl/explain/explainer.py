@@ -37,6 +37,7 @@ from snapshotctl.explain.exec_probes import exec_probe_notes
 from snapshotctl.explain.original_pod import original_pod
 from snapshotctl.explain.release import Release
 from snapshotctl.explain.volume_claims import KnownClaims
+from snapshotctl.explain.worker_secrets import secret_notes
 from snapshotctl.live.errors import not_installed
 from snapshotctl.live.suggestions import not_found
 from snapshotctl.offline.objects import is_checkpoint, namespace_of
@@ -54,6 +55,13 @@ WORKLOADS: Final[Mapping[str, Resource]] = {
 }
 LOG_HEAD: Final = 4096
 """Bytes read of a container's log: standby's line is the first."""
+_CAPTURED: Final = (
+    Admission.RESTORE_SHAPED,
+    Admission.HELD,
+    Admission.CHECKPOINT_REQUESTED,
+    Admission.CHECKPOINT_NOT_READY,
+)
+"""Decisions about a pod whose like was captured, or will be."""
 _GRAPHS_VALUE: Final = "graphDeployments.enabled=true"
 MANY: Final = 16
 """Pods from which on all checkpoints of their namespaces are read at once."""
@@ -94,6 +102,8 @@ class Explainer:
         notes = (*filter(None, map(self._claims.note, looked)), *await self._devices.notes(pod, namespace))
         if decision.code in (Admission.RESTORE_SHAPED, Admission.HELD):
             notes += tuple(exec_probe_notes(pod))
+        if decision.code in _CAPTURED:
+            notes += tuple(secret_notes(pod))
         return Ruling(decision, name, checkpoint, notes, await self._refusals(request, decision))
 
     async def _refusals(self, request: Object, decision: Decision) -> tuple[Refusal, ...]:
