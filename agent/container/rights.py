@@ -1,7 +1,8 @@
 """What a process may do, and what of it the first process of its container may not."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Final
 
 from agent.errors import RefusedError
 from contract.api.states import AgentReason
-from linux.proc import CAPABILITY_SETS, PROC, pids
+from linux.proc import CAPABILITY_SETS, PROC, pids, status
 from linux.seccomp import FILTER, filters
 
 SETGID, SETUID, SYS_RESOURCE = 6, 7, 24
@@ -92,22 +93,24 @@ def of_container(init_pid: int, proc: Path = PROC) -> Rights:
         raise RefusedError(AgentReason.IMAGES_WIDER, words) from error
 
 
-def refuse_wider_tree(tree: Mapping[int, int], container: Rights, proc: Path = PROC) -> None:
-    """Refuse restored processes, stopped since criu made them, if any has more than its container.
+def refuse_wider_tree(tree: Iterable[int], container: Rights, proc: Path = PROC) -> None:
+    """Refuse processes if any has more than its container; one that ends meanwhile is passed over.
 
     Args:
-        tree: host pid -> pid inside the container.
+        tree: host pids.
         container: what there is to have.
         proc: /proc of the node.
 
     Raises:
         RefusedError: ``images-wider``.
     """
-    for pid, inner in tree.items():
+    for pid in tree:
         base = proc / str(pid)
-        refuse(inner, _process(base), container)
-        for number in pids(base / "task"):
-            refuse(inner, _thread(base / "task" / str(number)), container)
+        with suppress(FileNotFoundError, ProcessLookupError):
+            inner = status(pid, proc).inner_pid
+            refuse(inner, _process(base), container)
+            for number in pids(base / "task"):
+                refuse(inner, _thread(base / "task" / str(number)), container)
 
 
 def refuse(inner_pid: int, wanted: Rights, container: Rights) -> None:
@@ -117,7 +120,7 @@ def refuse(inner_pid: int, wanted: Rights, container: Rights) -> None:
         RefusedError: ``images-wider``.
     """
     if problems := list(wider(wanted, container)):
-        words = f"the images would give process {inner_pid} more than its container has: {'; '.join(problems)}"
+        words = f"process {inner_pid} of the worker has more than its container gives it: {'; '.join(problems)}"
         raise RefusedError(AgentReason.IMAGES_WIDER, words)
 
 

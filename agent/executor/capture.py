@@ -11,6 +11,7 @@ from typing import Final
 from agent.container import network
 from agent.container.canary import NoAnswerError, ask, wrong
 from agent.container.inspection import Inspection, Worker, find_worker, inspect, surroundings
+from agent.container.rights import of_container, refuse_wider_tree
 from agent.criu.connections import CONNECTED, SEQUENCE, Address, End, Fate, peers
 from agent.criu.driver import CriuDump
 from agent.criu.images import stopped_processes
@@ -93,6 +94,7 @@ def _inspect(capture: Capture) -> None:
         capture.own_addresses = tuple(sole_addresses(init_pid, environment.proc).values())
     if worker is not None:
         tree = _preflight(capture, worker)
+        refuse_wider_tree(worker.pids, of_container(init_pid, environment.proc), environment.proc)
         capture.files = WorkerFiles(
             init_pid, capture.seen, worker, capture.plan, environment, tree.written(), request.place.empty_dirs
         )

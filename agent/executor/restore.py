@@ -253,8 +253,7 @@ def _end_tree(restore: Restore) -> bool:
 def _await_tree(restore: Restore) -> None:
     restore.tree = await_stopped(restore.init_pid, restore.plan.worker_pid, restore.environment.proc)
     # Storage is shared: criu may have read other images than those that were checked before it ran.
-    inner = {pid: status.inner_pid for pid, status in restore.tree.items()}
-    refuse_wider_tree(inner, restore.rights, restore.environment.proc)
+    refuse_wider_tree(restore.tree, restore.rights, restore.environment.proc)
     _check_connections(restore)
 
 

@@ -390,11 +390,12 @@ AGENT_REASONS: Final = (
     Reason(
         _SECTION,
         AgentReason.IMAGES_WIDER,
-        "CRIU's images would give a process more than the container has: capabilities, users or groups, limits, or a "
-        "weaker sandbox.",
-        "If the artifact is yours, capture it again on a node with the same runtime and configuration; if files of the "
-        "store may have been changed, treat it as a break-in.",
-        "Compared with the container's first process before CRIU runs, and with the restored processes before they do.",
+        "A process of the worker has, or would get from CRIU's images, more than the container's first process: "
+        "capabilities, users or groups, limits, or a weaker sandbox.",
+        "At a capture, run no program with file capabilities or a set-user-id bit. At a restore, capture again on a "
+        "node with the same runtime and configuration; if files of the store may have been changed, treat it as a "
+        "break-in.",
+        "Compared before a worker is frozen, before CRIU restores, and before the restored processes run.",
     ),
     Reason(
         _SECTION,

@@ -194,6 +194,11 @@ KINDS: Final = (
     ),
     _refused("System V shared memory, semaphores, message queues", AgentReason.SYSV_IPC, test=_UNKNOWN),
     _refused("Namespaces of the worker's own (sandboxes, nested containers)", AgentReason.NESTED_NAMESPACES),
+    _refused(
+        "Rights that the container's first process lacks (file capabilities, set-user-id programs)",
+        AgentReason.IMAGES_WIDER,
+        test="tests/node/engine/test_image_rights.py::test_a_program_with_a_capability_is_seen_before_the_freeze",
+    ),
     _refused("inotify on files of the image, outside /etc, /lib/udev, /var/spool", AgentReason.INOTIFY_OVERLAY),
     _refused("A file open or mapped for writing on a persistent volume or hostPath", AgentReason.VOLUME_WRITTEN),
     _refused(

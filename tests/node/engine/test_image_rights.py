@@ -20,15 +20,16 @@ from agent.executor.environment import NodeEnvironment
 from artifact.digest import digest_of, sum_of
 from artifact.manifest import MANIFEST
 from contract.api import control_files
+from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
-from tests.support.fixtures.bare_container import PYTHON, WORKER, wait_for
+from tests.support.fixtures.bare_container import PYTHON, WORKER, BareContainer, wait_for
 from tests.support.fixtures.engine import COLD
 from tests.support.fixtures.runc_container import RuncContainer
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
 USER = 65532
-SYS_ADMIN = 1 << 21
+SYS_ADMIN, NET_RAW = 1 << 21, 1 << 13
 TASK, THREAD, CREDS = 3, 5, 10
 EUID, CAP_EFF, CAP_PRM, CAP_BND, CAP_AMB, GROUPS, NO_NEW_PRIVS = 3, 11, 10, 12, 19, 14, 18
 RLIMITS, MEMLOCK, SECCOMP_MODE = 8, 8, 11
@@ -238,6 +239,20 @@ async def test_the_workers_own_rights_come_back(node, name, worker):
     assert (init.capabilities, init.limits) == (child.capabilities, child.limits)
     assert init.filters == child.filters[: len(init.filters)]
     assert len(child.filters) == len(init.filters) + (name == "boxed")
+
+
+async def test_a_program_with_a_capability_is_seen_before_the_freeze(node):
+    """It could not be restored: nothing that an artifact says gives a capability."""
+    program = node.folder / "tools/capped"
+    shutil.copy("/bin/sleep", program)
+    os.setxattr(program, "security.capability", struct.pack("<5I", 0x02000001, NET_RAW, 0, 0, 0))
+    worker = f"import subprocess; subprocess.Popen(['/tools/capped', '600']){WORKER}"
+    source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", worker, "8", user=USER)
+    source.says("warm")
+    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    outcome = await node.capture(source, "capped")
+    assert (AgentReason.IMAGES_WIDER, True) == (outcome.reason, f"{NET_RAW:#x} (CapPrm)" in outcome.message), outcome
+    assert ReportPhase.DUMP not in outcome.seconds
 
 
 async def test_the_look_is_cheap(node, artifact, figure):
