@@ -16,6 +16,7 @@ from agent.pods.node_label import NodeLabel
 from agent.pods.preflight_controller import PreflightController
 from agent.pods.report import Reporter
 from agent.pods.restore_controller import RestoreController
+from agent.pods.running_controller import RunningController
 from agent.pods.selection import KUBELET_PODS
 from agent.pods.watch import Watch
 from artifact.verified import VerifiedFiles
@@ -68,12 +69,13 @@ def _tasks(kube: Client, recorder: Recorder, settings: Settings, values: Values,
     restores = RestoreController(kube, engine, reporter, storage, values.config.restore.attempts)
     identity = f"{COMPONENT}/{settings.node_name}"
     captures = CaptureController(kube, pods.store, engine, reporter, storage, identity)
+    running = RunningController(kube, engine, reporter, storage)
     own_pod = (settings.pod_namespace, settings.pod_name)
     seccomp = values.checkpoint.seccomp
     profile = None if seccomp.disabled else SECCOMP / seccomp.profile
     mark = NodeLabel(kube, recorder, settings.node_name, own_pod, engine, profile)
     return {
-        "work": Watch(pods, restores, captures, PreflightController(engine, reporter, storage)).run,
+        "work": Watch(pods, restores, captures, PreflightController(engine, reporter, storage), running).run,
         "informer of pods": pods.run,
         "node label": mark.run,
     }

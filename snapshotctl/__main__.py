@@ -16,7 +16,7 @@ VERBS: Final = {
     "get": "List checkpoints, or the pods that opted in.",
     "describe": "Show everything about one checkpoint, and what to do next.",
     "tree": "Show who restores from what: workload, checkpoint, version, pod.",
-    "checkpoint": "Capture the worker of a pod manifest.",
+    "checkpoint": "Capture the worker of a pod manifest, or a running pod.",
     "restore": "Create a pod from a manifest so that it restores.",
     "adopt": "Take over an artifact that is in storage already.",
     "admit": "Answer an AdmissionReview offline: would this pod be restored, and if not, why?",

@@ -41,6 +41,8 @@ class CriuDump:
     """Root of the tree, as numbered inside the container."""
     images: int
     """Descriptor of the directory for images."""
+    leave_running: bool = False
+    """Whether the tree is as it was once it is dumped."""
     timeout: float
 
 
@@ -83,7 +85,7 @@ class Criu(Protocol):
         ...
 
     def dump(self, request: CriuDump) -> None:
-        """Dump and end a tree; raises CriuError, and then the tree continues to run."""
+        """Dump a tree, and end it unless it is to be left; raises CriuError, and then the tree continues to run."""
         ...
 
     def restore(self, request: CriuRestore) -> CriuRestored:
@@ -112,6 +114,7 @@ def dump_argv(request: CriuDump, work: int, options: "CriuOptions") -> list[str]
     """Return the arguments of ``criu dump``."""
     extra = ["--force-irmap"] if options.force_irmap else []
     extra += ["--allow-uprobes"] if options.allow_uprobes else []
+    extra += ["--leave-running"] if request.leave_running else []
     return [
         *("dump", "-t", str(request.worker_pid), "-D", f"/proc/self/fd/{request.images}"),
         *("-W", f"/proc/self/fd/{work}", "-o", _DUMP_LOG, f"-v{options.log_level}"),

@@ -161,6 +161,10 @@ class Engine(Protocol):
         """Dump, publish, verify, and write standby's verdict."""
         ...
 
+    async def capture_running(self, request: CaptureRequest) -> ExecutionResult:
+        """Dump, publish and read again a worker that goes on; its standby gets no verdict, and it no proof."""
+        ...
+
     async def restore(self, request: RestoreRequest) -> ExecutionResult:
         """Lock the container, verify, put files back, restore, and write standby's verdict.
 

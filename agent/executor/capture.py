@@ -5,7 +5,7 @@ The worker's end is part of it: criu ends the tree that it has dumped, and stand
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from agent.container import network
@@ -28,6 +28,7 @@ from agent.executor.gpu.capture import (
     restore_in_place,
     unlock_processes,
 )
+from agent.executor.gpu.plan import GpuUse
 from agent.executor.lock import ContainerLock
 from agent.executor.phases import Phase
 from agent.executor.proof import prove
@@ -61,6 +62,8 @@ class Capture:
     environment: NodeEnvironment
     resources: ExitStack = field(default_factory=ExitStack)
     seen: Inspection = field(init=False)
+    use: GpuUse | None = None
+    """What its CUDA processes hold; None if it has none."""
     plan: CapturePlan = field(init=False)
     answer: str | None = None
     """sha256 of what the worker answered to its canary; None if it was not asked."""
@@ -68,8 +71,10 @@ class Capture:
     """Host pids of CUDA processes that were locked."""
     store: Backend = field(init=False)
     staged: Staging = field(init=False)
+    goes_on: bool = False
+    """Whether the worker runs on when it has been captured."""
     stopped: list[int] = field(default_factory=list)
-    """Processes of the tree, inside the container, that were stopped when they were dumped."""
+    """Processes of the tree, inside the container, that were stopped when they were dumped, and not by us."""
     own_addresses: tuple[Address, ...] = ()
     """Of the pod, if a restore can replace them: in an artifact that is reached through the pod it cannot."""
     connections: Connections = field(init=False)
@@ -85,30 +90,41 @@ class Capture:
 def _inspect(capture: Capture) -> None:
     """Look at the container, decide, and refuse whatever would not work."""
     request, environment, init_pid = capture.request, capture.environment, capture.init_pid
-    capture.seen = inspect(init_pid, environment.proc)
     worker = find_worker(init_pid, environment.proc)
-    use = look_at_gpus(worker, init_pid, environment) if worker is not None else None
-    around = surroundings(capture.seen, environment.criu.version(), environment.cgroup_root, environment.proc)
-    capture.plan = plan_capture(request, capture.seen, worker, around, use)
-    if not request.through_pod:
-        capture.own_addresses = tuple(sole_addresses(init_pid, environment.proc).values())
-    if worker is not None:
-        tree = _preflight(capture, worker)
-        refuse_wider_tree(worker.pids, of_container(init_pid, environment.proc), environment.proc)
-        capture.files = WorkerFiles(
-            init_pid, capture.seen, worker, capture.plan, environment, tree.written(), request.place.empty_dirs
-        )
-        capture.files.refuse()
+    capture.use = look_at_gpus(worker, init_pid, environment) if worker is not None else None
+    make_plan(capture)
     capture.store = open_store(request.base_path, init_pid, environment, through_pod=request.through_pod)
     capture.resources.callback(capture.store.close)
     capture.store.refuse_existing(request.checkpoint_id, request.version)
     capture.lock.allow(environment.allowance(capture.plan.allowance_bytes))
 
 
-def _preflight(capture: Capture, worker: Worker) -> Tree:
+def make_plan(capture: Capture, *, stands_still: bool = False) -> None:
+    """Decide about the worker as it is now, and refuse what would not work."""
+    request, environment, init_pid = capture.request, capture.environment, capture.init_pid
+    capture.seen = inspect(init_pid, environment.proc)
+    worker = find_worker(init_pid, environment.proc)
+    around = surroundings(capture.seen, environment.criu.version(), environment.cgroup_root, environment.proc)
+    if stands_still:  # its device memory has moved into it by now
+        around = replace(around, headroom=None)
+    capture.plan = plan_capture(request, capture.seen, worker, around, capture.use)
+    if not request.through_pod:
+        capture.own_addresses = tuple(sole_addresses(init_pid, environment.proc).values())
+    if worker is not None:
+        tree = _preflight(capture, worker, stands_still=stands_still)
+        refuse_wider_tree(worker.pids, of_container(init_pid, environment.proc), environment.proc)
+        capture.files = WorkerFiles(
+            init_pid, capture.seen, worker, capture.plan, environment, tree.written(), request.place.empty_dirs
+        )
+        capture.files.refuse()
+
+
+def _preflight(capture: Capture, worker: Worker, *, stands_still: bool) -> Tree:
     """Refuse what is in the way, if it is there twice; return what was seen of the processes."""
     tree = _look(capture, worker)
     if found := findings(tree):
+        if stands_still:
+            refuse(found)
         time.sleep(TRANSIENT_SECONDS)
         tree = _look(capture, worker)
         again = findings(tree)
@@ -180,13 +196,15 @@ def _dump(capture: Capture) -> None:
             init_pid=capture.init_pid,
             worker_pid=plan.worker_pid,
             images=capture.staged.directory,
+            leave_running=capture.goes_on,
             timeout=environment.longest,
         )
     )
-    capture.stopped = stopped_processes(capture.staged.directory)
+    if not capture.goes_on:
+        capture.stopped = stopped_processes(capture.staged.directory)
     fate = settle(capture.staged.directory, capture.own_addresses)
     capture.connections = _connections(capture, fate)
-    if fate.closed:
+    if fate.closed and not capture.goes_on:
         severed = [_severed(end) for end in fate.closed if end.state in CONNECTED]
         network.hang_up(capture.init_pid, severed, environment.proc)
 

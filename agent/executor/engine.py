@@ -33,6 +33,7 @@ from agent.executor.api import (
     RestoreRequest,
 )
 from agent.executor.capture import CAPTURE, Capture
+from agent.executor.capture_running import RUNNING, acquire_running
 from agent.executor.environment import NodeEnvironment
 from agent.executor.files.undo_journal import Journal
 from agent.executor.lock import ContainerLock
@@ -74,6 +75,7 @@ logger = logging.getLogger(__name__)
 Act = Callable[[T, AcquiredContainer, Timings], ExecutionResult]
 _Tried = tuple[Restore, Failure | None, tuple[tuple[AgentReason, str], ...]]
 """The last attempt, why it failed, and reason and message of those before it."""
+Acquire = Callable[[ContainerRef, NodeEnvironment], AcquiredContainer | ExecutionResult]
 
 
 class NodeEngine:
@@ -98,6 +100,11 @@ class NodeEngine:
     async def capture(self, request: CaptureRequest) -> ExecutionResult:
         """See ``api.Engine``."""
         return await self._carry_out(self._capture, request, self._threads)
+
+    async def capture_running(self, request: CaptureRequest) -> ExecutionResult:
+        """See ``api.Engine``."""
+        acquired = await self._acquire_with(acquire_running, request.place)
+        return await self._act(self._capture_running, request, acquired, self._threads)
 
     async def restore(self, request: RestoreRequest) -> ExecutionResult:
         """See ``api.Engine``; waits up to ``PATIENCE`` for the container to start."""
@@ -173,7 +180,15 @@ class NodeEngine:
             self._looking -= 1
 
     async def _carry_out(self, act: Act[T], request: T, threads: ThreadPoolExecutor) -> ExecutionResult:
-        acquired = await self._acquire(request.place)
+        return await self._act(act, request, await self._acquire(request.place), threads)
+
+    async def _act(
+        self,
+        act: Act[T],
+        request: T,
+        acquired: AcquiredContainer | ExecutionResult,
+        threads: ThreadPoolExecutor,
+    ) -> ExecutionResult:
         if isinstance(acquired, ExecutionResult):
             return acquired
         work = threads.submit(_timed, act, request, acquired)
@@ -184,7 +199,10 @@ class NodeEngine:
     async def _acquire(self, place: ContainerRef) -> AcquiredContainer | ExecutionResult:
         if not acquire.claimable(place, self._environment):
             return acquire.NOT_YET
-        acquiring = self._claims.submit(acquire.acquire, place, self._environment)
+        return await self._acquire_with(acquire.acquire, place)
+
+    async def _acquire_with(self, way: Acquire, place: ContainerRef) -> AcquiredContainer | ExecutionResult:
+        acquiring = self._claims.submit(way, place, self._environment)
         try:
             return await asyncio.wrap_future(acquiring)
         except asyncio.CancelledError:
@@ -205,17 +223,22 @@ class NodeEngine:
             failure = run_phases(CAPTURE, capture, timings)
         if failure is not None:
             return self._capture_failed(request, lock, failure.error, timings)
-        result = ExecutionResult(
-            ok=True,
-            seconds=timings.seconds(),
-            size=capture.published.size,
-            manifest_digest=capture.published.digest,
-            container_id=container.container_id,
-            image=config,
-            connections=_connections(capture.connections),
-            source=capture.artifact.manifest.source,
-        )
-        return _logged("captured", request.place, result)
+        return _logged("captured", request.place, _published(capture, container.container_id, config, timings))
+
+    def _capture_running(
+        self, request: CaptureRequest, acquired: AcquiredContainer, timings: Timings
+    ) -> ExecutionResult:
+        container = acquired.waiting
+        config = self._image_config(request, acquired)
+        capture = Capture(request, acquired.lock, container.init_pid, self._environment, goes_on=True)
+        with capture.resources:
+            failure = run_phases(RUNNING, capture, timings)
+        if failure is None:
+            result = _published(capture, container.container_id, config, timings)
+            return _logged("captured while it runs", request.place, result)
+        reason, message = _explain(failure.error)
+        result = ExecutionResult(False, reason, message, timings.seconds(), container_id=container.container_id)
+        return _logged("capture of a running worker failed", request.place, result)
 
     def _capture_failed(
         self, request: CaptureRequest, lock: ContainerLock, error: Exception, timings: Timings
@@ -337,6 +360,19 @@ class NodeEngine:
     def _config_of(self, image_id: str, init_pid: int) -> ImageConfig:
         found = image_config.roots(proc.mounts(init_pid, self._environment.proc))
         return image_config.read_config(image_id, [self._environment.host_root / root.lstrip("/") for root in found])
+
+
+def _published(capture: Capture, container_id: str, image: ImageConfig | None, timings: Timings) -> ExecutionResult:
+    return ExecutionResult(
+        ok=True,
+        seconds=timings.seconds(),
+        size=capture.published.size,
+        manifest_digest=capture.published.digest,
+        container_id=container_id,
+        image=image,
+        connections=_connections(capture.connections),
+        source=capture.artifact.manifest.source,
+    )
 
 
 def _connections(found: manifest.Connections | None) -> Connections | None:

@@ -164,8 +164,8 @@ class ContainerLock:
         self.control.write(control_files.VERDICT, line + "\n")
 
 
-def acquire(control_dir: ControlDir, init_pid: int, proc: Path = PROC) -> ContainerLock:
-    """Acquire the lock of the standby ``init_pid``.
+def acquire(control_dir: ControlDir, init_pid: int, proc: Path = PROC, *, has_started: bool = False) -> ContainerLock:
+    """Acquire the lock of the standby ``init_pid``, which waits, or whose worker has started.
 
     Raises:
         ContainerError: another agent has it, or standby itself, which then starts cold.
@@ -176,7 +176,7 @@ def acquire(control_dir: ControlDir, init_pid: int, proc: Path = PROC) -> Contai
         raise ContainerError(AgentReason.CLAIM_GONE, f"claim file: {error.strerror}") from error
     try:
         _lock(fd)
-        _still_waiting(control_dir, fd, init_pid, proc)
+        _still_its_own(control_dir, fd, init_pid, proc, has_started=has_started)
         nonce, taken_before = _read_claim(fd)
     except BaseException:
         os.close(fd)
@@ -207,7 +207,8 @@ def _lock(fd: int) -> None:
             return
 
 
-def _still_waiting(control_dir: ControlDir, fd: int, init_pid: int, proc: Path) -> None:
-    """Check that standby waits: the lock alone proves nothing, since a cold start releases it."""
-    if control_dir.has(control_files.RESTORE_COMPLETE) or not holds(init_pid, os.fstat(fd), proc):
-        raise ContainerError(AgentReason.CLAIM_GONE, "standby no longer waits: the container has started")
+def _still_its_own(control_dir: ControlDir, fd: int, init_pid: int, proc: Path, *, has_started: bool) -> None:
+    """Check what standby is at: the lock alone proves nothing, since a cold start releases it."""
+    if control_dir.has(control_files.RESTORE_COMPLETE) != has_started or not holds(init_pid, os.fstat(fd), proc):
+        words = "no longer waits: the container has started" if not has_started else "has no running worker (yet)"
+        raise ContainerError(AgentReason.CLAIM_GONE, f"standby {words}")

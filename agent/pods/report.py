@@ -18,9 +18,10 @@ from agent.pods import selection
 from agent.pods.restored import outcome_patch
 from agent.pods.selection import Rejection
 from contract.api import keys
-from contract.api.checkpoint import annotations_of
+from contract.api.checkpoint import annotations_of, artifact_version
 from contract.api.preflight import report_of
 from contract.api.reports import ImageConfig, remarks
+from contract.api.running import CaptureResult
 from contract.api.states import AgentReason, CaptureStatus, RestoreStatus
 from contract.api.times import format_micro_time
 from contract.pods.systems import architecture_of
@@ -100,6 +101,10 @@ def capture_notes(job: Object, container: str, node: str, outcome: ExecutionResu
 
 def _still_asks(pod: Object, request: str) -> bool:
     return annotations_of(pod).get(keys.ANN_PREFLIGHT) == request
+
+
+def _asks_for_capture(pod: Object, request: str) -> bool:
+    return annotations_of(pod).get(keys.ANN_CAPTURE) == request
 
 
 def _report(container: str, word: str, outcome: ExecutionResult) -> dict[str, object]:
@@ -218,6 +223,24 @@ class Reporter:
                 word = "CheckpointWorkerFailed" if exited else "CheckpointFailed"
                 self._say(about, "Warning", word, f"{outcome.message} ({outcome.reason})")
         await self._note(JOBS, job, lambda now: capture_notes(now, container, self._node, outcome))
+
+    async def captured_running(
+        self, pod: Object, request: str, checkpoint: Object, container: str, outcome: ExecutionResult
+    ) -> None:
+        """Report how the capture of a pod that goes on ended, well or not."""
+        for about in (checkpoint, pod):
+            if outcome.ok:
+                words = f"container {container} captured, and it goes on: {_took(outcome)}"
+                self._say(about, "Normal", "CheckpointSucceeded", words)
+            else:
+                words = f"not captured, and it goes on: {outcome.message} ({outcome.reason})"
+                self._say(about, "Warning", "CheckpointFailed", words)
+        notes = capture_notes({"metadata": {}}, container, self._node, outcome) or {}
+        if not outcome.ok:
+            notes[keys.ANN_CAPTURE_MESSAGE] += f" ({_closed(outcome.reason)})"
+        uid, version = checkpoint["metadata"]["uid"], artifact_version(checkpoint)
+        result = {keys.ANN_CAPTURE_RESULT: CaptureResult(request, uid, version, notes).to_json()}
+        await self._note(PODS, pod, lambda now: result if _asks_for_capture(now, request) else None)
 
     async def looked(self, pod: Object, request: str, place: ContainerRef, result: LookResult) -> None:
         """Answer a preflight."""

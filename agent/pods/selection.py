@@ -31,6 +31,8 @@ from kube.api import Object
 KUBELET_PODS: Final = PurePosixPath("/var/lib/kubelet/pods")
 """Where kubelet keeps the volumes of pods, on the node and in the agent alike."""
 AFTER_CANARY: Final = "the worker that was restored in this pod before did not answer its canary"
+_CHECKPOINT_POLL: Final = 0.5
+"""Seconds between looks at a checkpoint that a running pod names: the controller makes it, or has it to begin."""
 _FINAL: Final = frozenset({RestoreStatus.COMPLETED, RestoreStatus.FAILED})
 _LIVE_PHASES: Final = frozenset({"Pending", "Running", ""})
 
@@ -275,6 +277,48 @@ def look(pod: Object, storage: Storage) -> LookRequest | None:
     if not container or not running_id(pod, container) or (answered is not None and answered.request == request):
         return None
     return LookRequest(_place(pod, container, running_id(pod, container)), _writable_mounts(pod), storage.in_pod)
+
+
+def capture_running(pod: Object, checkpoint: Object | None, storage: Storage) -> CaptureRequest | Rejection | Wait:
+    """Return what a running pod asks for that names a checkpoint; a Wait without a time: nothing, or not any more.
+
+    Who may change the pod names the checkpoint, and the checkpoint names the pod: one word alone captures nothing.
+    """
+    if checkpoint is None:
+        return Wait("the checkpoint is not there yet", _CHECKPOINT_POLL)
+    if (wait := _not_begun(pod, checkpoint)) is not None:
+        return wait
+    target = ckpt.job_target(checkpoint)
+    try:
+        checkpoint_id = check_id(str(checkpoint["status"].get("checkpointID")))
+        version = ckpt.captured_version(checkpoint, checkpoint_id)
+        canary = _canary(pod, target)
+    except BadIdError as error:
+        return Rejection(AgentReason.ID_INVALID, str(error))
+    except _Refused as refused:
+        return refused.refusal
+    found = running_id(pod, target)
+    if not found:
+        return Rejection(AgentReason.NO_WORKER, f"container {target} does not run")
+    return CaptureRequest(
+        place=_place(pod, target, found),
+        checkpoint_id=checkpoint_id,
+        version=version,
+        base_path=PurePosixPath(storage.base_path),
+        through_pod=False,
+        image=str(_status(pod, target).get("image") or ""),
+        image_id=str(_status(pod, target).get("imageID") or ""),
+        writable_mounts=_writable_mounts(pod),
+        canary=canary,
+    )
+
+
+def _not_begun(pod: Object, checkpoint: Object) -> Wait | None:
+    phase = (checkpoint.get("status") or {}).get("phase") or Phase.PENDING
+    asked_for = ckpt.source_pod(checkpoint).get("podUID") == pod["metadata"]["uid"]
+    if not asked_for or phase not in (Phase.PENDING, Phase.CREATING):
+        return Wait("the checkpoint is of another pod, or done")
+    return Wait("the controller has not started", _CHECKPOINT_POLL) if phase == Phase.PENDING else None
 
 
 def job_name(pod: Object) -> str:

@@ -10,6 +10,7 @@ from agent.pods import selection
 from agent.pods.capture_controller import CaptureController
 from agent.pods.preflight_controller import PreflightController
 from agent.pods.restore_controller import RestoreController
+from agent.pods.running_controller import RunningController
 from agent.pods.selection import Role
 from kube.informer import Informer
 from kube.store import Change
@@ -22,11 +23,17 @@ class Watch:
     """The handler of this node's pods: add it to their informer before that runs."""
 
     def __init__(
-        self, pods: Informer, restores: RestoreController, captures: CaptureController, preflights: PreflightController
+        self,
+        pods: Informer,
+        restores: RestoreController,
+        captures: CaptureController,
+        preflights: PreflightController,
+        running: RunningController,
     ) -> None:
         self._restores = restores
         self._captures = captures
         self._preflights = preflights
+        self._running = running
         pods.add_handler(self.changed)
 
     def changed(self, change: Change) -> None:
@@ -35,9 +42,11 @@ class Watch:
         if old is not None and (new is None or new["metadata"]["uid"] != old["metadata"]["uid"]):
             self._restores.forget(old)
             self._captures.forget(old)
+            self._running.forget(old)
         if new is None:
             return
         self._preflights.see(new)
+        self._running.see(new)
         match selection.role(new):
             case Role.SOURCE:
                 self._captures.see(new)
@@ -53,4 +62,5 @@ class Watch:
                 self._restores.drain(DRAIN_SECONDS),
                 self._captures.in_flight.drain(DRAIN_SECONDS),
                 self._preflights.in_flight.drain(DRAIN_SECONDS),
+                self._running.in_flight.drain(DRAIN_SECONDS),
             )

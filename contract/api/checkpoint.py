@@ -126,6 +126,11 @@ def job_spec(checkpoint: Mapping[str, Any]) -> Json:
     return (checkpoint.get("spec") or {}).get("job") or {}
 
 
+def source_pod(checkpoint: Mapping[str, Any]) -> Json:
+    """Return ``spec.source``, the running pod that is captured; empty if a Job's pod is."""
+    return (checkpoint.get("spec") or {}).get("source") or {}
+
+
 def template(checkpoint: Mapping[str, Any]) -> Json:
     """Return ``spec.job.podTemplateSpec``, empty if the checkpoint has none."""
     return job_spec(checkpoint).get("podTemplateSpec") or {}

@@ -30,6 +30,8 @@ PAGES: Final = "standby-pages"
 """Standby's socket for a page server: it holds what the server holds until all of the worker's memory is restored."""
 PAGES_LOST: Final = "standby-pages-lost"
 """Left by a standby whose page server ended too early, for the restores that follow in its pod: they copy first."""
+FROZEN: Final = "standby-frozen"
+"""Present while an agent has stopped the worker that it captures and that goes on; names those stopped before."""
 STALE_AT_START: Final = (
     READY_FOR_SNAPSHOT,
     SNAPSHOT_COMPLETE,
@@ -41,6 +43,7 @@ STALE_AT_START: Final = (
     IMAGE_ENTRYPOINT,
     IMAGE_CMD,
     PAGES,
+    FROZEN,
 )
 """What standby removes before anything else: a restarted container still sees the emptyDir of its predecessor."""
 

@@ -34,6 +34,15 @@ class CaptureStatus(StrEnum):
     FAILED = "failed"
 
 
+class Proof(StrEnum):
+    """``status.proof`` of a DynamoCheckpoint: what was done with the artifact before it became Ready."""
+
+    RESTORED = "Restored"
+    """It was restored where it was captured, and served."""
+    READ = "Read"
+    """All of it was read and compared with its checksums."""
+
+
 class RestoreStatus(StrEnum):
     """Value of the pod annotation ``nvidia.com/snapshot-restore-status.<container>``."""
 
@@ -131,6 +140,11 @@ class CheckpointReason(StrEnum):
     JOB_FAILED = "JobFailed"
     VERIFICATION_FAILED = "CheckpointVerificationFailed"
     RETRY_SCHEDULED = "RetryScheduled"
+    # A running pod
+    POD_CAPTURE_STARTED = "PodCaptureStarted"
+    POD_CAPTURED = "PodCaptured"
+    POD_CAPTURE_FAILED = "PodCaptureFailed"
+    SOURCE_POD_GONE = "SourcePodGone"
     WORKLOAD_GONE = "WorkloadGone"
     # An artifact that is in storage already
     ADOPTION_RUNNING = "AdoptionRunning"
@@ -265,6 +279,8 @@ class AgentReason(StrEnum):
     CLAIM_TAKEN = "claim-taken"
     AGENT_DIED = "agent-died"
     NO_WORKER = "no-worker"
+    NOT_UNDER_STANDBY = "not-under-standby"
+    WORKER_NOT_STOPPED = "worker-not-stopped"
     TERMINAL = "terminal"
     # What criu cannot carry, or a restore elsewhere cannot find: seen before anything is frozen
     IO_URING = "io-uring"

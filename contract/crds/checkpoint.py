@@ -15,7 +15,7 @@ from pydantic.config import JsonDict
 
 from contract.api import keys
 from contract.api.checkpoint import DEFAULT_SETTLE_SECONDS
-from contract.api.states import Phase, ReadySignal
+from contract.api.states import Phase, Proof, ReadySignal
 
 MAX_CONTAINERS = 64
 _LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -196,7 +196,10 @@ class Retention(Part):
 
 
 class Source(Part):
-    """A running pod to capture instead of a Job; reserved, not served by this version."""
+    """A running pod that is captured and goes on, instead of one that a Job starts; spec.job says what it runs.
+
+    The pod must name the checkpoint in annotation nvidia.com/snapshot-capture: who asks for this may change the pod.
+    """
 
     pod_name: Annotated[str, Field(min_length=1, max_length=253)]
     pod_uid: str = Field(min_length=1, max_length=63, alias="podUID")
@@ -209,16 +212,10 @@ class Spec(Part):
         json_schema_extra={
             "x-kubernetes-validations": [
                 rule(
-                    "has(self.job) || has(self.source)",
+                    "has(self.job)",
                     "a pod template to capture is needed",
                     fieldPath=".job",
                     reason="FieldValueRequired",
-                ),
-                rule(
-                    "!has(self.job) || !has(self.source)",
-                    "cannot be set together with spec.job",
-                    fieldPath=".source",
-                    reason="FieldValueForbidden",
                 ),
             ]
         }
@@ -316,6 +313,8 @@ class Status(Part):
     """Bytes of the artifact."""
     manifest_digest: str | None = None
     """blake3 of the manifest; nothing else is ever restored."""
+    proof: Proof | None = None
+    """Restored: it was restored once where it was captured; Read: its checksums were compared."""
     image: CapturedImage | None = None
     source: TakenOn | None = None
     versions: Annotated[list[ArtifactVersion], Field(json_schema_extra=by_key("version"))] | None = None

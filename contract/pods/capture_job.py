@@ -169,8 +169,6 @@ def _pod_template(
 
 
 def _target(checkpoint: Mapping[str, Any], spec: Mapping[str, Any]) -> Json:
-    if (checkpoint.get("spec") or {}).get("source"):
-        raise InvalidTemplateError("spec.source", "is not served by this version; use spec.job")
     names = [str(container.get("name", "")) for container in spec.get("containers") or ()]
     if not names:
         raise InvalidTemplateError(

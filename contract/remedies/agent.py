@@ -120,6 +120,20 @@ AGENT_REASONS: Final = (
     Reason(_SECTION, AgentReason.NO_WORKER, "The worker ended at the moment of capture.", "Read the container's log."),
     Reason(
         _SECTION,
+        AgentReason.NOT_UNDER_STANDBY,
+        "A running worker was to be captured that snapshot-standby did not start: it is its container's first process, "
+        "and its process id is free in no restored container.",
+        f'Label the pod template `{keys.LABEL_TRIGGER}: "true"` and start the pod again, or capture a worker that was '
+        "restored; `snapshotctl checkpoint --manifest` captures another worker of the same manifest.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.WORKER_NOT_STOPPED,
+        "A process of the running worker that was to be captured did not stop within a second; the worker goes on.",
+        "Ask again; state D in the message means that it waits for a disk or a network file system.",
+    ),
+    Reason(
+        _SECTION,
         AgentReason.TERMINAL,
         "The container has a terminal or an attached input, which cannot be captured.",
         "Set `tty: false` and `stdin: false`.",

@@ -18,6 +18,7 @@ _PHASES: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "Phases", "phases")
 _BEFORE: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "Before there is a Job", "before-there-is-a-job")
 _STORAGE: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "Storage", "storage")
 _JOB: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "The Job", "the-job")
+_RUNNING: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "A running pod", "a-running-pod")
 _ADOPTION: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "Adoption", "adoption")
 _POD: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "Its pod", "its-pod")
 _DELETION: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "Deletion", "deletion")
@@ -229,6 +230,26 @@ CHECKPOINT_REASONS: Final = (
             "a node for it. The pod that restarts it is held meanwhile with `WaitForCheckpoint`, else it starts cold; "
             "later ones restore."
         ),
+    ),
+    Reason(
+        _RUNNING,
+        CheckpointReason.POD_CAPTURE_STARTED,
+        "The pod of `spec.source` is captured while it runs; no Job is made.",
+        "Wait; the agent of its node answers within seconds to minutes.",
+    ),
+    Reason(_RUNNING, CheckpointReason.POD_CAPTURED, "The running pod was captured and goes on.", NOTHING),
+    Reason(
+        _RUNNING,
+        CheckpointReason.POD_CAPTURE_FAILED,
+        "The running pod was not captured; it goes on as it was.",
+        "Do what the message says, then ask again: `snapshotctl checkpoint --pod POD --name ANOTHER`.",
+        "The message has the agent's own code; `snapshotctl preflight POD` shows beforehand what is in the way.",
+    ),
+    Reason(
+        _RUNNING,
+        CheckpointReason.SOURCE_POD_GONE,
+        "The pod of `spec.source` ended, or another one has its name, before it was captured.",
+        "Delete the DynamoCheckpoint and capture a pod that runs.",
     ),
     Reason(
         _ADOPTION,

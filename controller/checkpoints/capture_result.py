@@ -12,6 +12,8 @@ from typing import Any, Final
 from contract.api import keys
 from contract.api.checkpoint import annotations_of, captured_image, job_target
 from contract.api.node_facts import read_source
+from contract.api.reports import ReportPhase, read_report
+from contract.api.states import Proof
 from contract.config.values import Values
 from kube.api import Object
 
@@ -58,6 +60,12 @@ def image_config(text: str) -> Object:
 def agent_reason(job: Object) -> str:
     """Return the code in the agent's report, empty if there is none."""
     return str(_mapping(annotations_of(job).get(keys.ANN_CAPTURE_REPORT, ""), MAX_CONFIG).get("reason") or "")
+
+
+def proof_of(job: Object) -> Proof:
+    """Say what the agent did with the artifact before it reported it."""
+    report = read_report(annotations_of(job).get(keys.ANN_CAPTURE_REPORT, ""))
+    return Proof.RESTORED if report is not None and ReportPhase.PROOF in report.seconds else Proof.READ
 
 
 def _architecture(job: Object) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from contract.api import keys
-from contract.api.checkpoint import annotations_of, captured_container, id_of, labels_of, template
+from contract.api.checkpoint import annotations_of, captured_container, id_of, labels_of, source_pod, template
 from contract.api.gpus import NO_TEMPLATES, ClaimTemplates, claim_templates
 from contract.api.objects import JobView, PodView
 from contract.api.states import CaptureStatus, Phase
@@ -14,7 +14,7 @@ from contract.config.storage import Storage
 from controller.checkpoints.diagnose import pods as diagnosis
 from controller.checkpoints.diagnose.job_events import JobEvents
 from controller.checkpoints.diagnose.nodes import SELECTOR, Nodes, kept_agent_pod
-from controller.checkpoints.observed import Observed, job_to_look_at, newest
+from controller.checkpoints.observed import Observed, job_to_look_at, newest, wanted_job
 from controller.checkpoints.plan.adopting import job_to_adopt, store_namespace
 from controller.checkpoints.storage_jobs import cleanup_job_name
 from kube.api import KubeClient, Object
@@ -154,6 +154,7 @@ class Observer:
         return Observed(
             checkpoint=checkpoint,
             job=job,
+            source_pod=await self._source_pod(checkpoint, namespace),
             pods=pods,
             job_events=await self._job_events(job, pods, now),
             claim=claims.store.get(namespace, self._storage.pvc_name) if claims is not None else None,
@@ -194,10 +195,20 @@ class Observer:
         name = job_to_look_at(checkpoint)
         job = self._informers.jobs.store.get(namespace, name) if name else None
         recorded = (checkpoint.get("status") or {}).get("jobName")
-        if job is not None or not name or recorded != name:
+        if job is not None or not name or recorded != name or source_pod(checkpoint):
             return job
         try:
             return await self._kube.get(JOBS, name, namespace)
+        except NotFoundError:
+            return None
+
+    async def _source_pod(self, checkpoint: Object, namespace: str) -> Object | None:
+        name, status = source_pod(checkpoint).get("podName"), checkpoint.get("status") or {}
+        over = status.get("phase") in (Phase.READY, Phase.FAILED) and status.get("jobName") == wanted_job(checkpoint)
+        if not name or over:
+            return None
+        try:
+            return await self._kube.get(PODS, name, namespace)
         except NotFoundError:
             return None
 

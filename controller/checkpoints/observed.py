@@ -47,6 +47,8 @@ class Observed:
     checkpoint: Object
     job: Object | None = None
     """The Job of ``job_to_look_at``."""
+    source_pod: Object | None = None
+    """The running pod that is to be captured, whatever its uid is; only looked for until that is done."""
     pods: tuple[Object, ...] = ()
     """Pods of that Job."""
     job_events: tuple[Object, ...] = ()

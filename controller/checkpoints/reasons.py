@@ -10,6 +10,7 @@ NORMAL: Final = frozenset(
     {
         CheckpointReason.CHECKPOINT_READY,
         CheckpointReason.JOB_CREATED,
+        CheckpointReason.POD_CAPTURE_STARTED,
         CheckpointReason.ADOPTION_RUNNING,
         CheckpointReason.ADOPTED,
         CheckpointReason.CLEANUP_RUNNING,

@@ -18,7 +18,7 @@
 enum { EXIT_RESTART_ME = 75 };
 
 /* Milliseconds. */
-enum { CLAIM_WINDOW = 5000, LOST_CLAIM_WINDOW = 10000, LOOK_AT_ALLOWANCE = 500, LOOK_AT_PAGES = 50 };
+enum { CLAIM_WINDOW = 5000, LOST_CLAIM_WINDOW = 10000, LOOK_AT_ALLOWANCE = 500, LOOK_FOR_NOTE = 500, LOOK_AT_PAGES = 50 };
 
 /* ------------------------------------------------------------------------------------------------------- cold start */
 
@@ -32,11 +32,15 @@ static int is_ours(const char *entry) {
            strncmp(entry, "SNAPSHOT_CONTROL_DIR=", 21) == 0;
 }
 
+static int names_directory(const char *entry) {
+    return strncmp(entry, "DYN_SNAPSHOT_CONTROL_DIR=", 25) == 0 || strncmp(entry, "SNAPSHOT_CONTROL_DIR=", 21) == 0;
+}
+
 /* A worker that still saw these would take itself for a checkpoint source and wait for ever. */
-static void clean_environment(void) {
+static void clean_environment(int keeps_directory) {
     char **kept = environ;
     for (char **entry = environ; *entry; entry++)
-        if (!is_ours(*entry)) *kept++ = *entry;
+        if (!is_ours(*entry) || (keeps_directory && names_directory(*entry))) *kept++ = *entry;
     *kept = NULL;
 }
 
@@ -61,8 +65,50 @@ static void cold_start(char **command, const char *reason, int dirty) {
     if (dirty) note = " (files of the restore are left: restartPolicy Never allows no fresh start)";
     if (has_claim()) publish("restore-complete", "cold-start\n");
     say("SNAPSHOT_COLD_START: Falling back to cold start: %s%s", reason, note);
-    clean_environment();
+    clean_environment(0);
     become(command);
+}
+
+/* ------------------------------------------------------------------------------------------- a worker that is captured */
+
+/* An agent that captures a running worker leaves a note before it stops the tree, and takes it away when it has woken
+ * it. A note that no agent holds the lock for is of one that died: whom it stopped, we wake. */
+static void wake_whom_an_agent_left(void) {
+    char stopped[LINE];
+    if (slurp(control_directory(), "standby-frozen", stopped, sizeof stopped) < 0 || claimed()) return;
+    unlinkat(control_directory(), "standby-frozen", 0);
+    wake_all_but(stopped);
+}
+
+static void keep(pid_t child) {
+    while (!worker_ended()) {
+        beat(guards_pages() ? LOOK_AT_PAGES : LOOK_FOR_NOTE);
+        wake_whom_an_agent_left();
+        if (pages_are_lost()) {
+            publish("standby-pages-lost", "copy\n");
+            say("SNAPSHOT_RESTART: the page server ended before it had restored all of the worker's memory");
+            exit(EXIT_RESTART_ME);
+        }
+        if (kill(child, 0) != 0 && errno == ESRCH && !worker_ended()) {
+            say("SNAPSHOT_RESTART: the worker (pid %d) is not there", child);
+            exit(EXIT_RESTART_ME);
+        }
+    }
+    exit(worker_code());
+}
+
+/* The worker as our child, so that it can be captured while it runs; there is nothing to wait for. */
+static void serve_mode(char **command) {
+    const char *failure = make_claim();
+    if (!failure && getpid() != 1) failure = "standby is not the container's first process (shareProcessNamespace)";
+    if (failure) {
+        say("SNAPSHOT_COLD_START: the worker cannot be captured while it runs: %s", failure);
+        clean_environment(0);
+        become(command);
+    }
+    publish("restore-complete", "cold-start\n");
+    clean_environment(1);
+    keep(start_worker(command));
 }
 
 /* ----------------------------------------------------------------------------------------------------- restore mode */
@@ -79,19 +125,7 @@ static void adopt(pid_t worker, const char *stopped) {
     publish("restore-complete", "done\n");
     adopt_worker(worker);
     wake(worker, stopped);
-    while (!worker_ended()) {
-        beat(guards_pages() ? LOOK_AT_PAGES : 1000);
-        if (pages_are_lost()) {
-            publish("standby-pages-lost", "copy\n");
-            say("SNAPSHOT_RESTART: the page server ended before it had restored all of the worker's memory");
-            exit(EXIT_RESTART_ME);
-        }
-        if (kill(worker, 0) != 0 && errno == ESRCH && !worker_ended()) {
-            say("SNAPSHOT_RESTART: the restored worker (pid %d) is not there", worker);
-            exit(EXIT_RESTART_ME);
-        }
-    }
-    exit(worker_code());
+    keep(worker);
 }
 
 static void obey(struct verdict *verdict, char **command) {
@@ -164,7 +198,7 @@ static void capture_mode(char **command, char **arguments) {
 /* ----------------------------------------------------------------------------------------------------- command line */
 
 static void usage(void) {
-    say("usage: snapshot-standby [--capture] [--image-entrypoint] -- [COMMAND [ARG...]]\n"
+    say("usage: snapshot-standby [--capture | --serve] [--image-entrypoint] -- [COMMAND [ARG...]]\n"
         "       snapshot-standby --install DIR | --opened DIR [FILE] | --gate DIR SECONDS [PROBE...]");
     exit(EXIT_REQUIRED);
 }
@@ -175,12 +209,13 @@ static int opened(const char *path, const char *file) {
 }
 
 int main(int argc, char **argv) {
-    int capture = 0, from_image = 0, i = 1;
+    int capture = 0, serve = 0, from_image = 0, i = 1;
     if (argc == 3 && strcmp(argv[1], "--install") == 0) return install_tools(argv[2]);
     if ((argc == 3 || argc == 4) && strcmp(argv[1], "--opened") == 0) return !opened(argv[2], argv[3]);
     if (argc > 2 && strcmp(argv[1], "--gate") == 0) return gate(argc - 2, argv + 2);
     for (; i < argc && strcmp(argv[i], "--") != 0; i++) {
         if (strcmp(argv[i], "--capture") == 0) capture = 1;
+        else if (strcmp(argv[i], "--serve") == 0) serve = 1;
         else if (strcmp(argv[i], "--image-entrypoint") == 0) from_image = 1;
         else usage();
     }
@@ -194,5 +229,6 @@ int main(int argc, char **argv) {
     }
     hold_signals();
     if (capture) capture_mode(command, arguments);
+    if (serve) serve_mode(command);
     restore_mode(command);
 }

@@ -68,7 +68,7 @@ void beat(int ms);
 
 /* Becomes the command, with the signals that we were started with; does not return. */
 void become(char **command) __attribute__((noreturn));
-void start_worker(char **command);
+pid_t start_worker(char **command);
 void adopt_worker(pid_t pid);
 int worker_ended(void);
 

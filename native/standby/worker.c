@@ -89,14 +89,14 @@ static void raise_pids(void) {
     }
 }
 
-void start_worker(char **command) {
+pid_t start_worker(char **command) {
     raise_pids();
     worker = fork();
     if (worker < 0) {
         say("snapshot-standby: cannot start the worker: %s", strerror(errno));
         exit(1);
     }
-    if (worker != 0) return;
+    if (worker != 0) return worker;
     setsid();
     /* Orphans come to the worker, as they would were it pid 1, and so stay in the tree that is captured. */
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);

@@ -75,6 +75,11 @@ async def until_captured(kube: KubeClient, checkpoint: Object, patience: float, 
     return Ended(ok=False, facts=_facts(found, "pending"), message=message)
 
 
+def submitted(checkpoint: Mapping[str, Any]) -> Ended:
+    """Say that a capture was asked for."""
+    return Ended(ok=True, facts=_facts(checkpoint, "submitted"))
+
+
 def captured(checkpoint: Mapping[str, Any]) -> Ended | None:
     """Judge how a capture ended; None while it goes on."""
     status = checkpoint.get("status") or {}

@@ -13,6 +13,7 @@ REPORT = {
     STATUS: "completed",
     keys.ANN_RESTORE_CONTAINER_ID_PREFIX + "main": "abc",
     keys.ANN_RESTORE_REPORT: "{}",
+    keys.ANN_CAPTURE_RESULT: "{}",
 }
 READY = {"metadata": {"labels": {keys.LABEL_NODE_READY: "ready"}}}
 

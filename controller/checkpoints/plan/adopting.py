@@ -20,7 +20,7 @@ from contract.api.checkpoint import (
 )
 from contract.api.node_facts import read_source
 from contract.api.objects import JobView
-from contract.api.states import CheckpointReason, ConditionType, Phase
+from contract.api.states import CheckpointReason, ConditionType, Phase, Proof
 from contract.api.times import format_time, parsed_time
 from contract.config.storage import BadIdError, Storage, artifact_dir, check_version
 from contract.config.values import Values
@@ -183,6 +183,7 @@ def _take(current: Pass, status: Status, found: Mapping[str, Any]) -> Status:
         storageClaim=f"{namespace}/{storage.pvc_name}",
         size=found["size"],
         manifestDigest=found["digest"],
+        proof=Proof.READ.value,
         image=image,
         source=source.document() if source is not None else None,
         attempts=None,

@@ -12,7 +12,7 @@ from contract.api.states import LASTING, AgentReason, CaptureStatus, CheckpointR
 from contract.api.times import format_time
 from contract.config.storage import BadIdError, Storage, artifact_dir
 from controller.checkpoints.actions import SetDeadline
-from controller.checkpoints.capture_result import agent_reason, image_of, size_of, source_of
+from controller.checkpoints.capture_result import agent_reason, image_of, proof_of, size_of, source_of
 from controller.checkpoints.diagnose import pods
 from controller.checkpoints.observed import Pass, belongs_to
 from controller.checkpoints.plan import abandoned
@@ -56,7 +56,7 @@ def _follow(current: Pass, status: Status) -> Step:
         problem = Problem(reason, _agents_words(current, job))
         return _fail(current, status, problem, lasting=agent_reason(job.raw) in LASTING)
     if job.is_complete and verdict == CaptureStatus.COMPLETED:
-        return Step(_ready(current, status, job))
+        return Step(ready(current, status, job, CheckpointReason.JOB_SUCCEEDED))
     if job.is_complete:
         return _await_verdict(current, status, job)
     if job.is_failed:
@@ -101,7 +101,8 @@ def _jobs_words(current: Pass, job: JobView) -> str:
     return f"Job {job.name} failed" + (f": {why}" if why else "")
 
 
-def _ready(current: Pass, status: Status, job: JobView) -> Status:
+def ready(current: Pass, status: Status, job: JobView, reason: CheckpointReason) -> Status:
+    """Take over what the agent says of a capture that is done."""
     created = format_time(current.now)
     size, digest = size_of(job.raw), job.annotations.get(keys.ANN_MANIFEST_DIGEST)
     location, image = _location(status, job, current.storage), image_of(current.checkpoint, job.raw, current.values)
@@ -112,6 +113,7 @@ def _ready(current: Pass, status: Status, job: JobView) -> Status:
         storageType=current.values.storage.type,
         size=size,
         manifestDigest=digest,
+        proof=proof_of(job.raw).value,
         storageClaim=claim_of(current),
         image=image,
         source=source_of(job.raw),
@@ -120,7 +122,7 @@ def _ready(current: Pass, status: Status, job: JobView) -> Status:
         entry = {"version": PurePosixPath(location).name, "manifestDigest": digest, "createdAt": created}
         more = {"size": size, "image": image}
         status = status.with_version(entry | {field: value for field, value in more.items() if value is not None})
-    status = status.with_condition(ConditionType.JOB_COMPLETED, met=True, reason=CheckpointReason.JOB_SUCCEEDED)
+    status = status.with_condition(ConditionType.JOB_COMPLETED, met=True, reason=reason)
     if (status.condition(ConditionType.SCHEDULED) or {}).get("status") == "False":
         # The pod was scheduled and captured between two looks; "not scheduled" must not stay beside Ready.
         return status.with_condition(ConditionType.SCHEDULED, met=True, reason=CheckpointReason.SCHEDULED)

@@ -15,14 +15,14 @@ from datetime import datetime
 from typing import Final
 
 from contract.api import keys
-from contract.api.checkpoint import is_automatic, labels_of, resolve_id
+from contract.api.checkpoint import is_automatic, labels_of, resolve_id, source_pod
 from contract.api.states import CheckpointReason, ConditionType, Phase
 from contract.config.storage import BadIdError, StorageError, storage_from_values
 from contract.config.values import Values
 from contract.pods.capture_job import InvalidTemplateError, UnsupportedAcceleratorError, build_capture_job
 from controller.checkpoints.actions import Action, CheckJob, CreateJob, SetFinalizer, SetLabel
 from controller.checkpoints.observed import Observed, Pass, Refusal, Refused, belongs_to, owner_of, wanted_job
-from controller.checkpoints.plan import abandoned, adopting
+from controller.checkpoints.plan import abandoned, adopting, running
 from controller.checkpoints.plan.compatible import check_nodes
 from controller.checkpoints.plan.creating import follow
 from controller.checkpoints.plan.deleting import has_finalizer, plan_deletion
@@ -90,7 +90,7 @@ def _next(current: Pass, status: Status) -> Step:
     checkpoint = current.checkpoint
     if status.phase == Phase.CREATING and status.job_name:
         # Before all else: a capture that runs is brought to its end, whatever was asked for meanwhile.
-        return follow(current, status)
+        return running.follow(current, status) if source_pod(checkpoint) else follow(current, status)
     if adopting.wanted_version(checkpoint):
         return adopting.adopt(current, status)
     status = _restarted_if_due(checkpoint, status)
@@ -100,7 +100,8 @@ def _next(current: Pass, status: Status) -> Step:
         return retry_when_due(current, status)
     if status.phase in (Phase.READY, Phase.FAILED):
         return Step(check_nodes(current, check_artifact(current, status)) if status.phase == Phase.READY else status)
-    return _prepare(current, status.with_fields(phase=Phase.PENDING.value))
+    status = status.with_fields(phase=Phase.PENDING.value)
+    return _prepare_running(current, status) if source_pod(checkpoint) else _prepare(current, status)
 
 
 def _identify(observed: Observed, status: Status) -> tuple[Status, bool]:
@@ -193,6 +194,16 @@ def _prepare(current: Pass, status: Status) -> Step:
     # Without one, creating the Job is the check.
     actions = (CheckJob(job), *claims, CreateJob(job)) if claims else (CreateJob(job),)
     return Step(_created(checkpoint, status), actions)
+
+
+def _prepare_running(current: Pass, status: Status) -> Step:
+    """Pending, of a running pod: its template must be one that a later pod can have."""
+    status = status.with_fields(jobName=wanted_job(current.checkpoint))
+    try:
+        build_capture_job(current.checkpoint, values=current.values, storage=current.storage)
+    except InvalidTemplateError as error:
+        return Step(_invalid_template(status, error))
+    return running.begin(current, status)
 
 
 def _claim_template_missing(current: Pass, status: Status, name: str) -> Step:

@@ -24,6 +24,7 @@ OF_ONE_ARTIFACT: Final = (
     "storageClaim",
     "size",
     "manifestDigest",
+    "proof",
     "image",
     "source",
 )
@@ -202,7 +203,11 @@ def _transitions(status: Status) -> Iterable[EventSpec]:
         where = status.fields.get("location", "storage")
         yield note(CheckpointReason.CHECKPOINT_READY, f"checkpoint {status.checkpoint_id} is in {where}")
     if status.phase == Phase.CREATING and turned:
-        yield note(CheckpointReason.JOB_CREATED, f"created Job {status.job_name}")
+        begun = status.condition(ConditionType.JOB_CREATED) or {}
+        if begun.get("reason") == CheckpointReason.POD_CAPTURE_STARTED:
+            yield note(CheckpointReason.POD_CAPTURE_STARTED, begun["message"])
+        else:
+            yield note(CheckpointReason.JOB_CREATED, f"created Job {status.job_name}")
     problem = status.problem
     if problem is not None and (turned or status.reason_before(ConditionType.READY) != problem.reason):
         failed = status.phase == Phase.FAILED and problem.reason not in NORMAL

@@ -245,7 +245,7 @@ BAD = [
         "spec.gpuMemoryService.extraClientContainers[1]: Duplicate value",
     ),
     ("spec.source", {"podName": "p"}, "spec.source.podUID: Required value"),
-    ("spec.source", {"podName": "p", "podUID": "u"}, "spec.source: Forbidden: cannot be set together with spec.job"),
+    ("spec.source", {"podName": "p"}, "spec.source.podUID: Required value"),
 ]
 
 

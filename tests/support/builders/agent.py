@@ -177,7 +177,7 @@ class ScriptedEngine:
         await asyncio.sleep(self.seconds)
         return self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
 
-    capture = restore = reject = provide_image_config = _answer
+    capture = capture_running = restore = reject = provide_image_config = _answer
 
     async def check(self):
         return self.problems

@@ -19,7 +19,7 @@ NORMAL, WARNING = "Normal", "Warning"
 OF_CHECKPOINTS = {
     NORMAL: """
         CheckpointReady JobCreated AdoptionRunning Adopted CleanupRunning ArtifactRemoved ArtifactKept VersionRemoved
-        CheckpointExpired RetentionDryRun WorkloadGone RestoresResumed
+        CheckpointExpired RetentionDryRun WorkloadGone RestoresResumed PodCaptureStarted
     """,
     WARNING: """
         CheckpointFailed InvalidCheckpointID DuplicateCheckpointID GMSSnapshotDisabled TemplateInvalid JobForbidden
@@ -27,14 +27,14 @@ OF_CHECKPOINTS = {
         VolumeClaimMissing VolumeClaimRefused VolumeClaimLost
         AgentMissing AgentNotReady AgentStorageDiffers StorageChanged JobDeleted JobFailed CheckpointVerificationFailed
         RetryScheduled AdoptionBlocked AdoptionFailed Unschedulable PodNotCreated ContainerNotStarted ImageNotPulled
-        NoAgent CleanupFailed CleanupBlocked QuotaExceeded
+        NoAgent CleanupFailed CleanupBlocked QuotaExceeded PodCaptureFailed SourcePodGone
         NoNodes ArchitectureMismatch CPUMismatch KernelMismatch CRIUMismatch GPUMismatch
         RestoresFailing
     """,
 }
 NEVER_EVENTS = """
     Pending Creating TemplateAccepted AgentMountsStorage VolumeClaimFound VolumeClaimCreated JobSucceeded Scheduled
-    NodesCompatible
+    NodesCompatible PodCaptured
 """
 OF_ADMISSION = """
     restore-shaped already-shaped checkpoint-requested checkpoint-not-ready held
@@ -51,6 +51,7 @@ ELSEWHERE = {
     ("agent/pods/report.py", NORMAL, "CheckpointSucceeded"),
     # CheckpointFailed, or CheckpointWorkerFailed.
     ("agent/pods/report.py", WARNING, "word"),
+    ("agent/pods/report.py", WARNING, "CheckpointFailed"),
     ("controller/graphs/plan.py", NORMAL, "GraphReason.CHECKPOINT_CREATED"),
     ("controller/graphs/plan.py", NORMAL, "GraphReason.DEPLOYMENT_REMOVED"),
     # The reasons of conditions that turned for the worse.

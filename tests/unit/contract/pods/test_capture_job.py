@@ -436,12 +436,6 @@ def test_a_mapped_runtime_image_becomes_its_placeholder():
             id="name-of-the-job-too-long",
         ),
         pytest.param(
-            {**checkpoint(), "spec": {"identity": {"model": "m"}, "source": {"podName": "p", "podUID": "u"}}},
-            "spec.source",
-            "is not served by this version; use spec.job",
-            id="source",
-        ),
-        pytest.param(
             checkpoint(identity={}), "spec.identity.model", "needed to compute the checkpoint id", id="no-identity"
         ),
     ],

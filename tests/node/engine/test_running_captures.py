@@ -1,0 +1,234 @@
+"""A running worker is captured and goes on: what it answers, how long it is silent, what is left if a phase fails."""
+
+import json
+import os
+import socket
+
+import pytest
+
+from agent.container.network import in_network
+from agent.executor import engine as engine_module
+from agent.executor.capture_running import RUNNING
+from contract.api import control_files
+from contract.api.reports import ReportPhase
+from contract.api.states import AgentReason
+from linux.proc import descendants, namespace_mates
+from tests.node.engine.test_failing_phases import each, failing
+from tests.node.engine.test_gpu_workers import gpu, library, states  # noqa: F401 - fixtures
+from tests.node.engine.test_gpu_workers import node as gpu_node  # noqa: F401 - as above
+from tests.support.fixtures.bare_container import PYTHON, WORKER_COMMAND, BareContainer, wait_for
+from tests.support.fixtures.dying_agent import die_after
+from tests.support.fixtures.engine import Node
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
+
+LONGEST_SILENCE = 2.0
+"""Seconds."""
+START = """
+import ctypes, http.server, json, os, signal, socket, subprocess, sys, threading, time
+state = {"count": 0, "silence": 0.0}
+log = open("/var/tmp/counter.log", "w+")
+sleeper, stopped = (subprocess.Popen(["sleep", "1000000"]) for _ in range(2))
+os.kill(stopped.pid, signal.SIGSTOP)
+
+def beat():
+    last = time.monotonic()
+    while True:
+        time.sleep(0.005)
+        now = time.monotonic()
+        state["silence"], last = max(state["silence"], now - last), now
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        if self.path == "/count":
+            state["count"] += 1
+            log.seek(0); log.write(str(state["count"])); log.flush()
+        if self.path == "/forget":
+            state["silence"] = 0.0
+        log.seek(0)
+        how = open(f"/proc/{stopped.pid}/stat").read().split()[2]
+        body = json.dumps(state | {"file": log.read(), "child": sleeper.poll(), "stopped": how}).encode()
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_):
+        pass
+
+threading.Thread(target=beat, daemon=True).start()
+server = http.server.ThreadingHTTPServer(("0.0.0.0", 8000), Handler)
+"""
+SERVE = """
+print("serves", flush=True)
+server.serve_forever()
+"""
+IO_URING = "ctypes.CDLL(None).syscall(425, 8, ctypes.create_string_buffer(120))\n"
+DELETED_LINK = """
+kept = open("/var/tmp/first", "w"); os.link("/var/tmp/first", "/var/tmp/second"); os.unlink("/var/tmp/first")
+"""
+
+
+def serving(node: Node, more: str = "", **options) -> BareContainer:
+    worker = node.start_as(BareContainer, "--serve", "--", PYTHON, "-c", START + more + SERVE, **options)
+    worker.says("serves")
+    wait_for(worker.get, "an answer")
+    return worker
+
+
+async def restored(node: Node, checkpoint_id: str, digest: str) -> BareContainer:
+    target = node.start_as(BareContainer, "--", PYTHON, "-c", START + SERVE)
+    target.init()
+    outcome = await node.restore(target, checkpoint_id, digest)
+    assert outcome.ok, outcome
+    return target
+
+
+def said(container: BareContainer, path: str = "/") -> dict:
+    return json.loads(wait_for(lambda: container.get(path), "an answer"))
+
+
+def facts(container: BareContainer) -> tuple:
+    found = said(container)
+    return tuple(found[key] for key in ("count", "file", "child", "stopped"))
+
+
+async def test_the_worker_goes_on_and_another_is_restored_from_it(node):
+    source = serving(node)
+    for _ in range(3):
+        said(source, "/count")
+    said(source, "/forget")
+    outcome = await node.capture_running(source, "running-goes-on")
+    assert outcome.ok, outcome
+    assert said(source)["silence"] < LONGEST_SILENCE
+    said(source, "/count")
+    assert (4, "4", None, "T") == facts(source)
+    assert not (source.control / control_files.FROZEN).exists()
+    target = await restored(node, "running-goes-on", outcome.manifest_digest)
+    assert (3, "3", None, "T") == facts(target)
+
+
+async def test_a_restored_worker_is_captured_in_turn(node):
+    source = serving(node)
+    outcome = await node.capture_running(source, "running-first")
+    target = await restored(node, "running-first", outcome.manifest_digest)
+    said(target, "/count")
+    outcome = await node.capture_running(target, "running-second")
+    assert outcome.ok, outcome
+    assert (1, "1", None, "T") == facts(target)
+    assert (1, "1", None, "T") == facts(await restored(node, "running-second", outcome.manifest_digest))
+    outcome = await node.capture_running(source, "running-second", "2")
+    assert outcome.ok, outcome
+
+
+async def test_its_connections_go_on_and_are_closed_in_the_restored_one(node):
+    source = serving(node)
+    client = in_network(source.init(), lambda: socket.create_connection(("127.0.0.1", 8000), timeout=10))
+    ask = b"GET /count HTTP/1.1\r\nHost: worker\r\n\r\n"
+    with client:
+        client.sendall(ask)
+        assert b"200 OK" in client.recv(4096)
+        outcome = await node.capture_running(source, "running-client")
+        assert (True, 1) == (outcome.ok, outcome.connections.closed), outcome
+        client.sendall(ask)
+        assert b"200 OK" in client.recv(4096)
+    assert 2 == said(source)["count"]
+
+
+@pytest.mark.parametrize("number", each(RUNNING, but=("canary", "gpu-lock", "gpu-checkpoint")))
+async def test_whatever_fails_it_goes_on(node, monkeypatch, number):
+    name = f"running-fails-{number}"
+    source = serving(node)
+    said(source, "/forget")
+    monkeypatch.setattr(engine_module, "RUNNING", failing(RUNNING, number))
+    outcome = await node.capture_running(source, name)
+    assert (False, AgentReason.INTERNAL_ERROR) == (outcome.ok, outcome.reason)
+    found = said(source, "/count")
+    assert (1, None, "T") == (found["count"], found["child"], found["stopped"])
+    assert found["silence"] < LONGEST_SILENCE
+    assert [] == [path for path in (node.store / name).rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("phase", [ReportPhase.FREEZE, ReportPhase.DUMP, ReportPhase.FILES, ReportPhase.THAW])
+async def test_whom_a_dead_agent_left_standby_wakes(node, phase):
+    source = serving(node)
+    said(source, "/forget")
+    die_after(phase, node, source, f"running-killed-{phase}", running=True)
+    found = said(source, "/count")
+    assert (1, None, "T") == (found["count"], found["child"], found["stopped"])
+    assert found["silence"] < LONGEST_SILENCE
+    outcome = await node.capture_running(source, f"running-after-{phase}")
+    assert outcome.ok, outcome
+
+
+@pytest.mark.parametrize(
+    ("reason", "more", "frozen"),
+    [
+        pytest.param(AgentReason.IO_URING, IO_URING, False, id="io-uring"),
+        pytest.param(AgentReason.UNSUPPORTED_DESCRIPTOR, DELETED_LINK, True, id="deleted-file-with-another-name"),
+    ],
+)
+async def test_what_cannot_be_carried_is_refused_by_name(node, reason, more, frozen):
+    source = serving(node, more)
+    outcome = await node.capture_running(source, f"running-refused-{reason}")
+    assert (False, reason) == (outcome.ok, outcome.reason), outcome
+    assert frozen == ("freeze" in outcome.seconds)
+    assert 0 == said(source)["count"]
+    assert source.run("ls /var/tmp").stdout.count("link_remap") == 0
+
+
+async def test_a_worker_that_is_the_containers_first_process_is_refused(node):
+    cold = node.start_as(BareContainer, "--", PYTHON, "-c", START + SERVE)
+    cold.says("serves")
+    outcome = await node.capture_running(cold, "running-cold")
+    assert (False, AgentReason.NOT_UNDER_STANDBY) == (outcome.ok, outcome.reason)
+    assert 0 == said(cold)["count"]
+
+
+async def test_a_worker_that_waits_for_its_capture_is_left_to_its_job(node):
+    source = node.start("--capture")
+    source.says("warm")
+    outcome = await node.capture_running(source, "running-of-a-job")
+    assert (False, AgentReason.CLAIM_GONE) == (outcome.ok, outcome.reason)
+
+
+class TestDevices:
+    """The driver is a stand-in with the driver's rules."""
+
+    @pytest.fixture
+    def node(self, gpu_node):  # noqa: F811
+        return gpu_node
+
+    def start(self, node):
+        source = node.start_as(BareContainer, "--serve", "--", *WORKER_COMMAND, "8", **gpu())
+        source.says("outcome COLD")
+        return source, source.get()
+
+    async def test_a_worker_with_devices_gets_them_back(self, node):
+        source, before = self.start(node)
+        outcome = await node.capture_running(source, "running-gpu")
+        assert outcome.ok, outcome
+        assert before == source.get()
+        assert ["R", "R"] == states(source)
+        target = node.start(devices="nvidia0")
+        target.init()
+        outcome = await node.restore(target, "running-gpu", outcome.manifest_digest)
+        assert outcome.ok, outcome
+        assert before == target.get()
+        assert ["R", "R"] == states(target)
+
+    @pytest.mark.parametrize("number", each(RUNNING, but=("inspect", "canary")))
+    async def test_also_if_it_fails(self, node, monkeypatch, number):
+        source, before = self.start(node)
+        monkeypatch.setattr(engine_module, "RUNNING", failing(RUNNING, number))
+        outcome = await node.capture_running(source, f"running-gpu-{number}")
+        assert (False, AgentReason.INTERNAL_ERROR) == (outcome.ok, outcome.reason)
+        assert before == source.get()
+        assert ["R", "R"] == states(source)
+
+
+def test_the_worker_is_standbys_child_and_keeps_its_control_directory(node):
+    source = node.start_as(BareContainer, "--serve", "--", "sh", "-c", "env; exec sleep 1000000")
+    source.says("DYN_SNAPSHOT_CONTROL_DIR=/snapshot-control")
+    assert "DYN_SNAPSHOT_CHECKPOINT_ID" not in source.text()
+    init = source.init()
+    mates = namespace_mates(init)
+    assert [1001] == [mates[pid].inner_pid for pid in descendants(init, mates)]
