@@ -18,6 +18,7 @@ from agent.pods.report import Reporter
 from agent.pods.restore_controller import RestoreController
 from agent.pods.running_controller import RunningController
 from agent.pods.selection import KUBELET_PODS
+from agent.pods.trigger_controller import TriggerController
 from agent.pods.watch import Watch
 from artifact.verified import VerifiedFiles
 from contract.api.compatibility import bypass_of
@@ -69,13 +70,14 @@ def _tasks(kube: Client, recorder: Recorder, settings: Settings, values: Values,
     restores = RestoreController(kube, engine, reporter, storage, values.config.restore.attempts)
     identity = f"{COMPONENT}/{settings.node_name}"
     captures = CaptureController(kube, pods.store, engine, reporter, storage, identity)
+    preflights = PreflightController(engine, reporter, storage)
     running = RunningController(kube, engine, reporter, storage)
     own_pod = (settings.pod_namespace, settings.pod_name)
     seccomp = values.checkpoint.seccomp
     profile = None if seccomp.disabled else SECCOMP / seccomp.profile
     mark = NodeLabel(kube, recorder, settings.node_name, own_pod, engine, profile)
     return {
-        "work": Watch(pods, restores, captures, PreflightController(engine, reporter, storage), running).run,
+        "work": Watch(pods, restores, captures, preflights, running, TriggerController(kube, engine, reporter)).run,
         "informer of pods": pods.run,
         "node label": mark.run,
     }

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from contract.api import trigger
 from linux.proc import PROC
 from linux.sockets import Address
 
@@ -22,7 +23,7 @@ def sole_addresses(pid: int, proc: Path = PROC) -> dict[int, Address]:
     """
     found: dict[int, set[Address]] = {}
     for address in (*_version_4(pid, proc), *_version_6(pid, proc)):
-        if not address.is_loopback:
+        if not address.is_loopback and address != trigger.ADDRESS:
             found.setdefault(address.version, set()).add(address)
     return {version: next(iter(own)) for version, own in found.items() if len(own) == 1}
 

@@ -56,6 +56,15 @@ def connections(pid: int, proc: Path = PROC) -> Iterator[tuple[tuple[Address, in
             yield _unmapped(fields[_LOCAL]), _unmapped(fields[_REMOTE])
 
 
+def socket_between(pid: int, local: tuple[str, int], remote: tuple[str, int], proc: Path = PROC) -> int | None:
+    """Return the inode of the TCP socket that a process's network namespace has at one end of a connection."""
+    wanted = tuple((ipaddress.ip_address(host), port) for host, port in (local, remote))
+    for _, fields in _rows(pid, ("tcp", "tcp6"), proc):
+        if fields[_STATE] != _LISTEN and (_unmapped(fields[_LOCAL]), _unmapped(fields[_REMOTE])) == wanted:
+            return int(fields[_INODE])
+    return None
+
+
 def _rows(pid: int, tables: Iterable[str], proc: Path) -> Iterator[tuple[str, list[str]]]:
     for table in tables:
         with suppress(FileNotFoundError):

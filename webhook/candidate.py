@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from contract.api import checkpoint as ckpt
@@ -120,11 +120,21 @@ class Candidate:
     # What it asks for
 
     @lazy_property
+    def says_when(self) -> bool:
+        """Whether its worker says itself when it is captured; with podMount it could not write the volume."""
+        if not self.automatic or self.labels.get(keys.LABEL_TRIGGER) != "true":
+            return False
+        try:
+            return not self.storage.in_pod
+        except StorageError:
+            return False
+
+    @lazy_property
     def may_wait(self) -> bool:
         """Whether it is to be held until its checkpoint is Ready."""
         said = self.annotations.get(keys.ANN_STARTUP_POLICY)
         policy = said if said in _POLICIES else self.values.startup_policy
-        if policy != StartupPolicy.WAIT_FOR_CHECKPOINT or self.of_graph:
+        if policy != StartupPolicy.WAIT_FOR_CHECKPOINT or self.of_graph or self.says_when:
             return False
         # The API server refuses a gate on a pod that has its node.
         return not self.spec.get("nodeName")
@@ -323,6 +333,14 @@ class Candidate:
         """The JSON patch that mutates the pod, or why there is none."""
         try:
             return tuple(restore_operations(self.pod, self.restore, self.targets))
+        except (common.MountTakenError, EntrypointUnknownError) as error:
+            return error
+
+    @property
+    def serving_patch(self) -> tuple[Json, ...] | common.MountTakenError | EntrypointUnknownError:
+        """The JSON patch that lets it be captured while it runs, or why there is none."""
+        try:
+            return tuple(restore_operations(self.pod, replace(self.restore, serves=True), self.targets))
         except (common.MountTakenError, EntrypointUnknownError) as error:
             return error
 

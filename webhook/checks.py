@@ -177,7 +177,7 @@ def _per_pod_identity(candidate: Candidate) -> str | None:
 
 
 def _no_ready_signal(candidate: Candidate) -> str | None:
-    if not candidate.automatic:
+    if not candidate.automatic or candidate.says_when:
         return None
     if candidate.target.get("startupProbe") or candidate.target.get("readinessProbe"):
         return None

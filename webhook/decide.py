@@ -15,10 +15,20 @@ from contract.api import keys
 from contract.api.states import Admission
 from contract.api.volume_claims import Claims, unknown
 from contract.config.values import Values
+from contract.pods import common
 from contract.pods.restore_patch import annotation_operations
 from webhook.candidate import Candidate, Json, Lookup
 from webhook.checks import POD_CHECKS, REQUEST_CHECKS, SOURCE_CHECKS, Refusal, all_refusals, first_refusal
 
+_NO_ARTIFACT: Final = frozenset(
+    {
+        Admission.CHECKPOINT_REQUESTED,
+        Admission.CHECKPOINT_DELETING,
+        Admission.CHECKPOINT_FAILED,
+        Admission.CHECKPOINT_NOT_READY,
+    }
+)
+"""What keeps a pod from being restored only for now."""
 _COMMAND_LINE: Final = ("command", "args")
 
 
@@ -51,6 +61,8 @@ def decide(request: Mapping[str, Any], lookup: Lookup, values: Values, claims: C
     if refusal := first_refusal(REQUEST_CHECKS, candidate):
         return _refused(candidate, refusal, {})
     if refusal := first_refusal(SOURCE_CHECKS, candidate):
+        if refusal.code in _NO_ARTIFACT and candidate.says_when:
+            return _capturable(candidate, refusal)
         return _refused(candidate, refusal, candidate.notes)
     return _shaped(candidate)
 
@@ -61,6 +73,20 @@ def refusals(request: Mapping[str, Any], lookup: Lookup, values: Values, claims:
     The first is what ``decide`` answers with; there is none if that mutates the pod.
     """
     return all_refusals(Candidate(request, lookup, values, claims))
+
+
+def _capturable(candidate: Candidate, refusal: Refusal) -> Decision:
+    """Start the worker so that it can be captured while it runs: it says when, and no Job is made."""
+    operations = candidate.serving_patch
+    if isinstance(operations, common.MountTakenError):
+        return _refused(candidate, Refusal(Admission.POD_UNSUPPORTED, str(operations)), {})
+    if isinstance(operations, Exception):
+        return _refused(candidate, Refusal(Admission.ENTRYPOINT_UNKNOWN, str(operations)), {})
+    message = (
+        f"starts cold, and can be captured while it runs: DynamoCheckpoint {candidate.name} is made when its worker "
+        f"asks for it ({refusal.code.value} now)"
+    )
+    return Decision(Admission.CAPTURABLE, message, operations, (_warning(Admission.CAPTURABLE, message),))
 
 
 def _shaped(candidate: Candidate) -> Decision:

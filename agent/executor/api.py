@@ -4,6 +4,7 @@ The Kubernetes half (``agent.pods``) knows pods and Jobs and no CRIU; the engine
 ``restore``) knows containers on this node and no Kubernetes. They meet only here.
 """
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -182,6 +183,18 @@ class Engine(Protocol):
 
     async def look(self, request: LookRequest) -> LookResult:
         """Say what is in the way of a capture of a running container, standby in it or not."""
+        ...
+
+
+class PodNetworks(Protocol):
+    """The networks of this node's pods, as far as their workers ask for something in them."""
+
+    async def listen(self, pod_uid: str) -> socket.socket | None:
+        """Listen where a worker asks for its capture; None if the pod has no process yet. Raises OSError."""
+        ...
+
+    async def caller(self, pod_uid: str, peer: tuple[str, int]) -> str:
+        """Return the id of the container that is at the other end of a connection there; empty if none is."""
         ...
 
 

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, TypeVar
 
-from agent.container import image_config
+from agent.container import image_config, trigger
 from agent.container.inspection import node_facts, open_in_container
 from agent.criu.page_server import PageServer
 from agent.errors import ContainerError, CriuError
@@ -121,6 +122,14 @@ class NodeEngine:
     async def look(self, request: LookRequest) -> LookResult:
         """See ``api.Engine``."""
         return await asyncio.get_running_loop().run_in_executor(self._looks, self._look, request)
+
+    async def listen(self, pod_uid: str) -> socket.socket | None:
+        """See ``api.PodNetworks``."""
+        return await asyncio.to_thread(trigger.listen, pod_uid, self._environment.proc)
+
+    async def caller(self, pod_uid: str, peer: tuple[str, int]) -> str:
+        """See ``api.PodNetworks``."""
+        return await asyncio.to_thread(trigger.caller_of, pod_uid, peer, self._environment.proc)
 
     async def check(self) -> tuple[str, ...]:
         """See ``api.Engine``."""

@@ -224,6 +224,10 @@ class Reporter:
                 self._say(about, "Warning", word, f"{outcome.message} ({outcome.reason})")
         await self._note(JOBS, job, lambda now: capture_notes(now, container, self._node, outcome))
 
+    async def asks_for_capture(self, pod: Object, request: str) -> None:
+        """Ask the controller, for the worker of a pod, that the pod be captured."""
+        await self._note(PODS, pod, lambda _: {keys.ANN_CAPTURE: request})
+
     async def captured_running(
         self, pod: Object, request: str, checkpoint: Object, container: str, outcome: ExecutionResult
     ) -> None:

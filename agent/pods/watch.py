@@ -12,6 +12,7 @@ from agent.pods.preflight_controller import PreflightController
 from agent.pods.restore_controller import RestoreController
 from agent.pods.running_controller import RunningController
 from agent.pods.selection import Role
+from agent.pods.trigger_controller import TriggerController
 from kube.informer import Informer
 from kube.store import Change
 
@@ -29,11 +30,13 @@ class Watch:
         captures: CaptureController,
         preflights: PreflightController,
         running: RunningController,
+        triggers: TriggerController,
     ) -> None:
         self._restores = restores
         self._captures = captures
         self._preflights = preflights
         self._running = running
+        self._triggers = triggers
         pods.add_handler(self.changed)
 
     def changed(self, change: Change) -> None:
@@ -43,10 +46,12 @@ class Watch:
             self._restores.forget(old)
             self._captures.forget(old)
             self._running.forget(old)
+            self._triggers.forget(old)
         if new is None:
             return
         self._preflights.see(new)
         self._running.see(new)
+        self._triggers.see(new)
         match selection.role(new):
             case Role.SOURCE:
                 self._captures.see(new)
@@ -63,4 +68,5 @@ class Watch:
                 self._captures.in_flight.drain(DRAIN_SECONDS),
                 self._preflights.in_flight.drain(DRAIN_SECONDS),
                 self._running.in_flight.drain(DRAIN_SECONDS),
+                self._triggers.in_flight.drain(0),
             )

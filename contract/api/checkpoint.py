@@ -6,7 +6,7 @@ Every reader here takes what the API server stores, so a default of the schema m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from contract.api import keys
@@ -14,7 +14,7 @@ from contract.api.conditions import condition
 from contract.api.gpus import gpu_count
 from contract.api.identity import identity_hash
 from contract.api.states import CheckpointReason, ConditionType, Phase, ReadySignal
-from contract.config.storage import BadIdError, check_id, check_version
+from contract.config.storage import MAX_VERSION, BadIdError, check_id, check_version
 
 if TYPE_CHECKING:
     from contract.config.values import Values
@@ -91,6 +91,22 @@ def artifact_version(obj: Mapping[str, Any]) -> str:
     return check_version(
         annotations_of(obj).get(keys.ANN_ARTIFACT_VERSION, "").strip() or keys.DEFAULT_ARTIFACT_VERSION
     )
+
+
+def next_version(checkpoint: Mapping[str, Any], taken: Collection[str]) -> str:
+    """Return the version after the wanted one that is not taken: 2 after 1, b-2 after b."""
+    try:
+        current = artifact_version(checkpoint)
+    except BadIdError:
+        current = keys.DEFAULT_ARTIFACT_VERSION
+    stem, _, count = current.rpartition("-") if not current.isdecimal() else ("", "", current)
+    number = int(count) if count.isdecimal() else 1
+    stem = stem if count.isdecimal() else current
+    while True:
+        number += 1
+        found = f"{stem[: MAX_VERSION - len(str(number)) - 1]}-{number}" if stem else str(number)
+        if found not in taken:
+            return found
 
 
 def is_automatic(checkpoint: Mapping[str, Any]) -> bool:

@@ -246,6 +246,7 @@ class Admission(StrEnum):
     ACCELERATOR_UNSUPPORTED = "accelerator-unsupported"
     ARCHITECTURE_MISMATCH = "architecture-mismatch"
     CHECKPOINT_REQUESTED = "checkpoint-requested"
+    CAPTURABLE = "capturable"
     HELD = "held"
     ENTRYPOINT_UNKNOWN = "entrypoint-unknown"
     PER_POD_IDENTITY = "per-pod-identity"

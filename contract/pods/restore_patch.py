@@ -69,12 +69,16 @@ class Restore:
     """``status.image``: what a stock image would run."""
     held: bool = False
     """Whether the pod waits for the checkpoint behind a scheduling gate."""
+    serves: bool = False
+    """Whether nothing is restored: the pod's own worker starts, so that it can be captured while it runs."""
     stamp: str = ""
     """Template hash of an automatic pod; empty: it restores by name."""
     labels: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         wanted = {keys.LABEL_IS_RESTORE_TARGET: "true", keys.LABEL_CHECKPOINT_ID: self.checkpoint_id}
+        if self.serves:
+            wanted = {}
         object.__setattr__(self, "labels", wanted)
 
 
@@ -120,7 +124,10 @@ def _metadata_operations(pod: Mapping[str, Any], restore: Restore, targets: Sequ
         keys.ANN_CHECKPOINT: restore.checkpoint,
         keys.ANN_ADMISSION: _HELD if restore.held else _SHAPED,
     }
-    if keys.LABEL_IS_RESTORE_TARGET not in (labels or {}):
+    if restore.serves:
+        wanted[keys.ANN_ADMISSION] = Admission.CAPTURABLE.value
+        del wanted[keys.ANN_ARTIFACT_VERSION]
+    elif keys.LABEL_IS_RESTORE_TARGET not in (labels or {}):
         if note := replaced_parts(pod["spec"], targets):
             wanted[keys.ANN_REPLACED] = note
         else:
@@ -160,11 +167,12 @@ def _container_operations(
     if restore.image is not None and container.get("image") != restore.image:
         operations += _image_operations(pod, container, path, restore.image)
     operations += _command_operations(container, path, restore)
-    operations += _env_operations(container.get("env"), path, _environment(pod, container, restore), directory)
+    wanted = {} if restore.serves else _environment(pod, container, restore)
+    operations += _env_operations(container.get("env"), path, wanted, directory)
     gate = startup_gate(
         container, directory, stock=restore.tools is not None, canary=keys.ANN_CANARY in ckpt.annotations_of(pod)
     )
-    if container.get("startupProbe") != gate:
+    if container.get("startupProbe") != gate and not restore.serves:
         operations.append({"op": "add", "path": f"{path}/startupProbe", "value": gate})
     return operations + _mount_operations(container, path, restore, volumes)
 
@@ -184,9 +192,10 @@ def _command_operations(container: Mapping[str, Any], path: str, restore: Restor
     if command and command[0] == keys.STANDBY:
         return []
     operations: list[Json] = []
-    wrapped = [keys.STANDBY, "--", *command]
+    standby = [keys.STANDBY, keys.STANDBY_SERVE] if restore.serves else [keys.STANDBY]
+    wrapped = [*standby, "--", *command]
     if not command and restore.tools is None:
-        wrapped = [keys.STANDBY, keys.STANDBY_IMAGE_ENTRYPOINT, "--"]
+        wrapped = [*standby, keys.STANDBY_IMAGE_ENTRYPOINT, "--"]
     elif not command:
         # A stock image has no record of its own that standby could read.
         entrypoint, args = image_command(container, restore.image_config)
@@ -255,7 +264,7 @@ def _spec_operations(spec: Mapping[str, Any], restore: Restore, volumes: list[Js
     operations += _pull_operations(spec.get("imagePullSecrets"), restore)
     if restore.tools is not None and restore.tools.init is not None:
         operations += _init_operations(spec.get("initContainers"), restore.tools.init)
-    if restore.held and not common.has_named(spec.get("schedulingGates"), keys.SCHEDULING_GATE):
+    if restore.held and not restore.serves and not common.has_named(spec.get("schedulingGates"), keys.SCHEDULING_GATE):
         gate = {"name": keys.SCHEDULING_GATE}
         operations += _append_operations("/spec/schedulingGates", spec.get("schedulingGates"), [gate])
     operations += _seccomp_operations(spec.get("securityContext"), restore.seccomp_profile)

@@ -49,6 +49,20 @@ ADMISSION_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        Admission.CAPTURABLE,
+        "The pod starts cold, in a shape in which it can be captured while it runs.",
+        (
+            "Have the worker ask for its capture (`snapshot_sdk.checkpoint()`, docs/running-workers.md), or run "
+            "`snapshotctl checkpoint --pod POD`; pods of the same template are restored from then on."
+        ),
+        (
+            f'It has the label `{keys.LABEL_TRIGGER}: "true"` beside `{keys.LABEL_RESTORE}: {keys.RESTORE_AUTO}`, and '
+            "there is no artifact of its template yet; no capture Job is made. With podMount it changes nothing: "
+            "a Job captures the worker."
+        ),
+    ),
+    Reason(
+        _SECTION,
         Admission.NOT_A_CREATE,
         "Only the creation of pods is looked at; running pods are never changed.",
         "Delete the pod and let its owner create a new one if it is to be restored.",

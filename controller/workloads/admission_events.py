@@ -14,6 +14,7 @@ QUIET: Final = frozenset(
         Admission.CHECKPOINT_REQUESTED,
         Admission.CHECKPOINT_NOT_READY,
         Admission.HELD,
+        Admission.CAPTURABLE,
     }
 )
 """What happens in the ordinary life of a workload; everything else needs attention."""

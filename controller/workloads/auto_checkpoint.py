@@ -60,6 +60,7 @@ def automatic_checkpoint(pod: Object, workload: Workload) -> Object:
     checkpoint_id = automatic_id(namespace, stamp)
     source = workload.source
     written = source if source["kind"] == PODS.kind else source["spec"]["template"]
+    running = pods.triggers(pod)
     return {
         "apiVersion": CHECKPOINTS.api_version,
         "kind": CHECKPOINTS.kind,
@@ -81,7 +82,13 @@ def automatic_checkpoint(pod: Object, workload: Workload) -> Object:
             "job": {
                 "podTemplateSpec": template_of(written),
                 "targetContainerName": automatic_target(written),
-                "readySignal": ReadySignal.PROBE.value,
+                "readySignal": (ReadySignal.FILE if running else ReadySignal.PROBE).value,
             },
-        },
+        }
+        | ({"source": running_source(pod)} if running else {}),
     }
+
+
+def running_source(pod: Object) -> Object:
+    """Return the ``spec.source`` that names a pod."""
+    return {"podName": pod["metadata"]["name"], "podUID": pod["metadata"]["uid"]}

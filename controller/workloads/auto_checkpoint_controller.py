@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from contract.api import keys
-from contract.api.checkpoint import TargetError
-from contract.api.states import Phase
+from contract.api.checkpoint import TargetError, next_version
+from contract.api.states import Phase, ReadySignal
 from controller.runtime.manager import ManagerContext
 from controller.workloads import pods
-from controller.workloads.auto_checkpoint import automatic_checkpoint, fits
+from controller.workloads.auto_checkpoint import automatic_checkpoint, fits, running_source
 from controller.workloads.checkpoint_view import CheckpointViews
 from controller.workloads.demand import Demand
 from controller.workloads.gates.gate_policy import CheckpointView
@@ -62,16 +62,33 @@ class AutoCheckpointController:
             await self._withdraw(users, sight)
         if sight.checkpoint is not None:
             self._sights.refused(key, "")
+            await self._capture_again(sight.checkpoint, users)
             looks = (
                 await self._failing.look(sight.checkpoint, users),
                 await self._interest.look(sight.checkpoint, users),
                 await self._note_use(sight.checkpoint, users),
             )
             return min((each for each in looks if each is not None), default=None)
-        asking = sorted((pod for pod in users if pods.asks(pod) and not sight.outlived_by(pod)), key=_age)
+        asks = [p for p in users if pods.triggers(p) or (pods.asks(p) and not sight.outlived_by(p))]
+        asking = sorted(asks, key=_age)
         if not users:
             self._sights.forget(key)
         return await self._make(key, asking) if asking else None
+
+    async def _capture_again(self, checkpoint: Object, users: Iterable[Object]) -> None:
+        """Have a checkpoint that failed made of the running pod whose worker has asked since."""
+        asking = [pod for pod in users if pods.triggers(pod)]
+        if not asking or (checkpoint.get("status") or {}).get("phase") != Phase.FAILED:
+            return
+        taken = {str(each.get("version")) for each in checkpoint["status"].get("versions") or ()}
+        version = next_version(checkpoint, taken)
+        spec = {"source": running_source(asking[0]), "job": {"readySignal": ReadySignal.FILE.value}}
+        body = {"metadata": {"annotations": {keys.ANN_ARTIFACT_VERSION: version}}, "spec": spec}
+        namespace, name = key_of(checkpoint)
+        try:
+            self._checkpoints.learn(await self._kube.patch(CHECKPOINTS, name, body, namespace))
+        except NotFoundError:
+            return
 
     async def _withdraw(self, users: Iterable[Object], sight: CheckpointView) -> None:
         """Pods from before the deletion do not ask again; those that are held are let go, unless they may not."""

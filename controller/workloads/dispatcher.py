@@ -109,7 +109,7 @@ class Dispatcher:
             return
         key = pods.checkpoint_key(pod)
         sight = self._sights.of(key)
-        if sight.deleted is not None or (sight.checkpoint is None and pods.asks(pod)):
+        if sight.deleted is not None or (sight.checkpoint is None and (pods.asks(pod) or pods.triggers(pod))):
             self.checkpoints.add(key)
         else:
             self.checkpoints.add_after(key, GATHER_SECONDS)
@@ -132,8 +132,12 @@ class Dispatcher:
 
 def _turned(old: Object, new: Object) -> bool:
     """Say whether what the pod wants of its checkpoint has changed."""
-    before, after = ((pods.asks(pod), pods.alive(pod), pods.checkpoint_name(pod)) for pod in (old, new))
+    before, after = (_wishes(pod) for pod in (old, new))
     return before != after
+
+
+def _wishes(pod: Object) -> tuple[object, ...]:
+    return pods.asks(pod), pods.triggers(pod), pods.alive(pod), pods.checkpoint_name(pod)
 
 
 def _face(checkpoint: Object) -> tuple[object, ...]:

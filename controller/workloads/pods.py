@@ -10,6 +10,7 @@ from typing import Final
 
 from contract.api import keys
 from contract.api.checkpoint import annotations_of, controller_of, labels_of
+from contract.api.running import read_result, requested_checkpoint
 from contract.api.states import Admission
 from contract.api.times import parse_time
 from contract.pods.template_hash import automatic_id, automatic_name
@@ -118,6 +119,26 @@ def missed(pod: Object) -> bool:
     return unseen and not notes.get(keys.ANN_CHECKPOINT) and not notes.get(keys.ANN_TEMPLATE_HASH)
 
 
+def triggers(pod: Object) -> bool:
+    """Say whether a pod without an artifact of its template asks to be captured while it runs, for that template."""
+    notes = annotations_of(pod)
+    request = notes.get(keys.ANN_CAPTURE, "")
+    if (
+        admission(pod) != Admission.CAPTURABLE
+        or not alive(pod)
+        or requested_checkpoint(request) != checkpoint_name(pod)
+    ):
+        return False
+    result = read_result(notes.get(keys.ANN_CAPTURE_RESULT, ""))
+    return (result is None or result.request != request) and _is_of_its_stamp(pod)
+
+
+def _is_of_its_stamp(pod: Object) -> bool:
+    """Say whether the pod names the checkpoint that follows from its stamp: any client may write annotations."""
+    stamp = stamp_of(pod)
+    return bool(stamp) and checkpoint_name(pod) == automatic_name(automatic_id(key_of(pod)[0], stamp))
+
+
 def asks(pod: Object) -> bool:
     """Say whether the pod waits for an automatic checkpoint to be made.
 
@@ -129,6 +150,4 @@ def asks(pod: Object) -> bool:
         return False
     if notes.get(keys.ANN_REQUEST) == keys.REQUEST_WITHDRAWN or keys.ANN_GATE in notes or not alive(pod):
         return False
-    stamp = stamp_of(pod)
-    # Any client may write annotations; the name must be the one that follows from the stamp.
-    return bool(stamp) and checkpoint_name(pod) == automatic_name(automatic_id(key_of(pod)[0], stamp))
+    return _is_of_its_stamp(pod)

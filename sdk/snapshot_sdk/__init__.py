@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Hook = TypeVar("Hook", bound=Callable[[], object])
 
-__all__ = ["HookTimeoutError", "Outcome", "keep_seeds", "on_restore", "quiesce", "restore_context"]
+__all__ = ["HookTimeoutError", "Outcome", "checkpoint", "keep_seeds", "on_restore", "quiesce", "restore_context"]
 
 READY_FOR_SNAPSHOT = "ready-for-snapshot"
 SNAPSHOT_COMPLETE = "snapshot-complete"
@@ -30,6 +30,9 @@ QUIESCED = "quiesced-"
 DONE = "done\n"
 COLD_START = "cold-start\n"
 ENV_CONTROL_DIR = ("DYN_SNAPSHOT_CONTROL_DIR", "SNAPSHOT_CONTROL_DIR")
+TRIGGER = ("169.254.169.253", 8234, "/checkpoint")
+"""Where the node agent listens, in pods whose label says so."""
+CONNECT_SECONDS = 2.0
 POLL_SECONDS = 0.1
 _keeps_seeds = False
 
@@ -90,6 +93,38 @@ def quiesce(rank: int = 0, ranks: int = 1) -> Outcome:
         pause()
 
 
+def checkpoint(seconds: float = 3600.0) -> dict[str, str]:
+    """Ask for the capture of this worker as it is now; it goes on afterwards, and so do those restored from it.
+
+    Call it when all that replicas share is done. Never raises because of what becomes of the request.
+    In a restored process generators and environment are renewed first, then the hooks of ``on_restore`` are called.
+
+    Args:
+        seconds: how long to wait for the answer; a capture takes seconds to minutes.
+
+    Returns:
+        ``status``, ``reason``, ``checkpoint`` and ``id``. ``status`` is ``created`` (this process was captured),
+        ``skipped`` (there is a checkpoint already, or one is in the making), ``failed`` (also where no agent listens),
+        or ``restored`` (this is a restored process).
+
+    Raises:
+        HookTimeoutError: a hook takes longer than its seconds; or what a hook raises.
+    """
+    directory = control_dir()
+    before = claim(directory)
+    try:
+        answer = _post(seconds)
+    except (OSError, ValueError) as error:
+        answer = {"status": "failed", "reason": f"no answer from a snapshot agent: {error}"}
+    # The connection ends in a restored process, and its container has a claim of its own.
+    if directory is not None and claim(directory) != before and was_restored(directory):
+        from snapshot_sdk import _restored  # noqa: PLC0415 - only in a restored process
+
+        _restored.renew()
+        answer = {"status": "restored"}
+    return {"status": "failed", "reason": "", "checkpoint": "", "id": ""} | answer
+
+
 def on_restore(hook: Hook, *, seconds: float = 60.0, name: str | None = None) -> Hook:
     """Have ``hook`` called once in this process when it has been restored; also usable as a decorator.
 
@@ -145,9 +180,12 @@ def control_dir() -> str | None:
 
 def place() -> bytes:
     """Return what all processes of this container share and no other container has."""
-    directory = control_dir()
-    nonce = (_read(directory, CLAIM) or "").partition("\n")[0] if directory else ""
-    return nonce.encode() or os.urandom(16)
+    return claim(control_dir()).encode() or os.urandom(16)
+
+
+def claim(directory: str | None) -> str:
+    """Return the nonce of this container's standby; empty if there is none."""
+    return (_read(directory, CLAIM) or "").partition("\n")[0] if directory else ""
 
 
 def was_restored(directory: str) -> bool | None:
@@ -159,6 +197,26 @@ def was_restored(directory: str) -> bool | None:
 def is_over(directory: str) -> bool:
     """Say whether it is known what became of the snapshot here."""
     return any(_read(directory, name) is not None for name in (RESTORE_COMPLETE, SNAPSHOT_COMPLETE))
+
+
+def _post(seconds: float) -> dict[str, str]:
+    import http.client  # noqa: PLC0415 - only a worker that asks for its capture needs them
+    import json  # noqa: PLC0415
+
+    host, port, path = TRIGGER
+    connection = http.client.HTTPConnection(host, port, timeout=CONNECT_SECONDS)
+    try:
+        connection.connect()
+        connection.sock.settimeout(seconds)
+        connection.request("POST", path)
+        found = json.loads(connection.getresponse().read())
+    except http.client.HTTPException as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+    finally:
+        connection.close()
+    if not isinstance(found, dict):
+        raise ValueError(f"not understood: {str(found)[:100]}")  # noqa: TRY004 - one kind of error for every bad answer
+    return {str(key): str(value) for key, value in found.items()}
 
 
 def _await_others(directory: str, ranks: int) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LOOK_SECONDS = 0.02
+LATER_SECONDS = 0.1
+"""The same in a container whose worker has started: it may be captured while it runs, and restored in another."""
 OWN_SECONDS = 10.0
 """For each thing that is renewed by itself: none takes a millisecond."""
 
@@ -35,7 +37,8 @@ class _Process:
         self.hooks: list[_Hook] = []
         self.environment = _renewed.container_environment()
         self.lock = threading.Lock()
-        self.is_done = False
+        self.done_in: str | None = None
+        """The claim of the container in which it was done last: a restored worker may be captured in turn."""
         self.error: BaseException | None = None
         """What a hook raised: raised to the second caller as well, since the watching thread is mostly first."""
         self.is_watched = False
@@ -51,14 +54,15 @@ def add(hook: Callable[[], object], seconds: float, name: str) -> None:
 
 
 def renew() -> None:
-    """Do once what a restored process needs.
+    """Do once in each container what a restored process needs.
 
     Raises:
         HookTimeoutError: a hook takes longer than its seconds; or what a hook raises.
     """
     with _process.lock:
-        if not _process.is_done:
-            _process.is_done = True
+        here = snapshot_sdk.claim(snapshot_sdk.control_dir())
+        if _process.done_in != here:
+            _process.done_in, _process.error = here, None
             try:
                 for hook in _all_hooks():
                     run(hook.call, hook.seconds, hook.name)
@@ -105,23 +109,27 @@ def _all_hooks() -> list[_Hook]:
 
 
 def _watch() -> None:
-    """Start the thread that waits for the restore, but only where one may come."""
+    """Start the thread that waits for restores, but only where one may come."""
     directory = snapshot_sdk.control_dir()
-    if directory is None or _process.is_watched or _process.is_done or snapshot_sdk.is_over(directory):
+    if directory is None or _process.is_watched:
         return
     _process.is_watched = True
     threading.Thread(target=_await_restore, args=(directory,), name="snapshot-restore", daemon=True).start()
 
 
 def _await_restore(directory: str) -> None:
-    while not snapshot_sdk.is_over(directory):
-        snapshot_sdk.pause(LOOK_SECONDS)
-    if not snapshot_sdk.was_restored(directory):
-        return
-    try:
-        renew()
-    except BaseException as error:  # noqa: BLE001 - no other thread waits for this one
-        sys.stderr.write(f"snapshot_sdk: after the restore: {type(error).__name__}: {error}\n")
+    settled = snapshot_sdk.claim(directory) if snapshot_sdk.is_over(directory) else None
+    while True:
+        snapshot_sdk.pause(LOOK_SECONDS if settled is None else LATER_SECONDS)
+        here = snapshot_sdk.claim(directory)
+        if here == settled or not snapshot_sdk.is_over(directory):
+            continue
+        settled = here
+        if snapshot_sdk.was_restored(directory):
+            try:
+                renew()
+            except BaseException as error:  # noqa: BLE001 - no other thread waits for this one
+                sys.stderr.write(f"snapshot_sdk: after the restore: {type(error).__name__}: {error}\n")
 
 
 def _after_fork() -> None:

@@ -10,7 +10,7 @@ from contract.api import keys
 from contract.api.checkpoint import TargetError, annotations_of, labels_of
 from contract.api.states import ReadySignal
 from contract.pods.template_hash import automatic_id, automatic_name, automatic_target
-from controller.workloads.auto_checkpoint import Workload, automatic_checkpoint
+from controller.workloads.auto_checkpoint import Workload, automatic_checkpoint, running_source
 from controller.workloads.pods import stamp_of
 from controller.workloads.template import template_of
 from kube.api import Object
@@ -42,7 +42,8 @@ def running_checkpoint(pod: Object, container: str | None, name: str | None) -> 
         wanted = name or ID_PREFIX + secrets.token_hex(6)
         body = checkpoint_body(plain, targets[0], wanted, metadata["namespace"], ReadySignal.FILE.value)
         body["spec"]["identity"]["model"] = f"{metadata['namespace']}/{metadata['name']}"
-    body["spec"]["source"] = {"podName": metadata["name"], "podUID": metadata["uid"]}
+    body["spec"]["job"]["readySignal"] = ReadySignal.FILE.value
+    body["spec"]["source"] = running_source(pod)
     return body
 
 

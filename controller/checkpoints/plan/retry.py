@@ -5,15 +5,13 @@ and since when the next one is waited for, is read from the status alone, so a r
 last one was.
 """
 
-from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Final
 
 from contract.api import keys
-from contract.api.checkpoint import artifact_version, is_automatic
+from contract.api.checkpoint import is_automatic, next_version
 from contract.api.states import CheckpointReason, ConditionType, Phase
 from contract.api.times import parsed_time
-from contract.config.storage import MAX_VERSION, BadIdError
 from contract.config.values import Values, duration_seconds
 from controller.checkpoints.actions import SetAnnotations
 from controller.checkpoints.observed import Pass, wanted_job
@@ -61,22 +59,6 @@ def raise_version(checkpoint: Object, status: Status) -> Step:
     """Ask for a version that never was: what starts a capture."""
     version = next_version(checkpoint, {str(each.get("version")) for each in status.versions})
     return Step(status, (SetAnnotations({keys.ANN_ARTIFACT_VERSION: version}),))
-
-
-def next_version(checkpoint: Object, taken: Collection[str]) -> str:
-    """Return the version after the wanted one that is not taken: 2 after 1, b-2 after b."""
-    try:
-        current = artifact_version(checkpoint)
-    except BadIdError:
-        current = keys.DEFAULT_ARTIFACT_VERSION
-    stem, _, count = current.rpartition("-") if not current.isdecimal() else ("", "", current)
-    number = int(count) if count.isdecimal() else 1
-    stem = stem if count.isdecimal() else current
-    while True:
-        number += 1
-        found = f"{stem[: MAX_VERSION - len(str(number)) - 1]}-{number}" if stem else str(number)
-        if found not in taken:
-            return found
 
 
 def in_words(seconds: int) -> str:

@@ -148,8 +148,7 @@ def plain(**parts):
         pytest.param(plain(job={"sharedMemory": {"size": 1073741824}}), id="shared-memory-number"),
         pytest.param(plain(identity={"model": "m", "backendFramework": "generic"}), id="any-process"),
         pytest.param(
-            {**plain(), "spec": {"identity": plain()["spec"]["identity"], "source": {"podName": "p", "podUID": "u"}}},
-            id="running-pod",
+            {**plain(), "spec": plain()["spec"] | {"source": {"podName": "p", "podUID": "u"}}}, id="running-pod"
         ),
     ],
 )

@@ -37,7 +37,7 @@ NEVER_EVENTS = """
     NodesCompatible PodCaptured
 """
 OF_ADMISSION = """
-    restore-shaped already-shaped checkpoint-requested checkpoint-not-ready held
+    restore-shaped already-shaped checkpoint-requested checkpoint-not-ready held capturable
 """
 ELSEWHERE = {
     ("agent/pods/node_label.py", NORMAL, "NodeReady"),

@@ -10,6 +10,7 @@ import pytest
 import snapshot_sdk
 from contract.api import control_files, keys
 from snapshot_sdk import HookTimeoutError, Outcome, _renewed, _restored
+from tests.support.fixtures.bare_container import wait_for
 
 
 @pytest.fixture
@@ -93,15 +94,15 @@ class TestQuiesce:
 class TestWithoutQuiesce:
     @pytest.fixture
     def waiting(self, restored, tmp_path):  # noqa: ARG002 - the file that it removes
-        """Wake the thread that waits for the restore, and wait until it has ended."""
+        """Let the thread that waits for a restore see one, and wait until it is done."""
         (tmp_path / control_files.RESTORE_COMPLETE).unlink()
 
-        def wake():
+        def wake(claim="a"):
+            (tmp_path / control_files.CLAIM).write_text(f"{claim}\n")
             (tmp_path / control_files.RESTORE_COMPLETE).write_text(control_files.DONE)
-            for thread in threading.enumerate():
-                if thread.name == "snapshot-restore":
-                    thread.join(5)
-                    assert not thread.is_alive()
+            wait_for(lambda: _restored._process.done_in == claim, "the thread", 5)
+            with _restored._process.lock:
+                pass
 
         return wake
 
@@ -111,11 +112,26 @@ class TestWithoutQuiesce:
         waiting()
         assert ["secret", "generators", "first", "second"] == restored
 
+    def test_and_again_in_the_next_container_but_not_in_the_same(self, waiting, restored):
+        snapshot_sdk.on_restore(note(restored, "hook"))
+        for claim in ("a", "a", "b"):
+            waiting(claim)
+        assert 2 * ["secret", "generators", "hook"] == restored
+
+    def test_also_of_a_worker_that_was_captured_while_it_ran(self, waiting, restored, tmp_path):
+        (tmp_path / control_files.CLAIM).write_text("a\n")
+        (tmp_path / control_files.RESTORE_COMPLETE).write_text(control_files.COLD_START)
+        snapshot_sdk.on_restore(note(restored, "hook"))
+        waiting("b")
+        assert ["secret", "generators", "hook"] == restored
+
     def test_an_error_is_printed(self, waiting, restored, capsys):
         snapshot_sdk.on_restore(lambda: 1 // 0)
         snapshot_sdk.on_restore(note(restored, "after"))
         waiting()
-        assert "snapshot_sdk: after the restore: ZeroDivisionError" in capsys.readouterr().err
+        said = []
+        words = "snapshot_sdk: after the restore: ZeroDivisionError"
+        wait_for(lambda: said.append(capsys.readouterr().err) or words in "".join(said), words, 5)
         assert ["secret", "generators"] == restored
 
     def test_no_thread_without_a_control_directory(self, called, monkeypatch):

@@ -316,3 +316,89 @@ def test_the_fate_of_the_pod_that_a_manifest_was_copied_from_is_forgotten():
     obj = auto_pod(annotations={keys.ANN_REQUEST: "withdrawn", keys.ANN_GATE: "wait-timeout"})
     for stored in ([], [checkpoint_of(obj)]):
         assert not {keys.ANN_REQUEST, keys.ANN_GATE} & notes_of(patched(obj, ask(obj, *stored))).keys()
+
+
+class TestWorkersThatSayWhen:
+    """Label ``nvidia.com/snapshot-trigger``: until there is an artifact, a pod can be captured while it runs."""
+
+    @staticmethod
+    def triggered(**fields):
+        obj = auto_pod(**fields)
+        obj["metadata"]["labels"][keys.LABEL_TRIGGER] = "true"
+        return obj
+
+    @pytest.mark.parametrize(
+        "phase",
+        [
+            pytest.param(None, id="none"),
+            pytest.param("Pending", id="pending"),
+            pytest.param("Creating", id="creating"),
+            pytest.param("Failed", id="failed"),
+        ],
+    )
+    @pytest.mark.parametrize("text", ["", "startupPolicy: WaitForCheckpoint", "automatic: {inject: false}"])
+    def test_it_starts_cold_and_can_be_captured(self, phase, text):
+        obj = self.triggered()
+        stored = [checkpoint_of(obj, phase=phase)] if phase else []
+        decision = ask(obj, *stored, text=text)
+        result = patched(obj, decision)
+        main = result["spec"]["containers"][0]
+        assert Admission.CAPTURABLE == decision.code
+        assert {
+            keys.ANN_ADMISSION: "capturable",
+            keys.ANN_TEMPLATE_HASH: stamp_of(obj),
+            keys.ANN_CHECKPOINT: name_of(obj),
+            keys.ANN_TARGET_CONTAINERS: "main",
+        } == notes_of(result)
+        assert obj["metadata"]["labels"] == result["metadata"]["labels"]
+        assert [keys.STANDBY, "--serve", "--"] == main["command"][:3]
+        assert [{"name": keys.ENV_CONTROL_DIR, "value": keys.CONTROL_DIR}] == main["env"][-1:]
+        assert keys.CONTROL_VOLUME in {mount["name"] for mount in main["volumeMounts"]}
+        assert obj["spec"]["containers"][0].get("startupProbe") == main.get("startupProbe")
+        assert "schedulingGates" not in result["spec"]
+        again = ask(other_webhook(result), *stored, text=text)
+        assert (Admission.CAPTURABLE, ()) == (again.code, again.operations)
+
+    def test_it_is_restored_once_there_is_an_artifact(self):
+        obj = self.triggered()
+        assert Admission.RESTORE_SHAPED == ask(obj, checkpoint_of(obj)).code
+
+    def test_it_needs_no_probe(self):
+        obj = self.triggered()
+        obj["spec"]["containers"][0].pop("readinessProbe", None)
+        assert Admission.CAPTURABLE == ask(obj).code
+
+    @pytest.mark.parametrize(
+        ("code", "change", "text"),
+        [
+            pytest.param(
+                Admission.CHECKPOINT_REQUESTED,
+                lambda _: None,
+                "storage: {accessMode: podMount}",
+                id="volume-in-the-pod",
+            ),
+            pytest.param(
+                Admission.POD_UNSUPPORTED, lambda obj: obj["spec"].update(hostPID=True), "", id="pod-unsupported"
+            ),
+            pytest.param(
+                Admission.ENTRYPOINT_UNKNOWN,
+                lambda obj: obj["spec"]["containers"][0].pop("command"),
+                "",
+                id="command-of-a-stock-image",
+            ),
+            pytest.param(
+                Admission.POD_UNSUPPORTED,
+                lambda obj: obj["spec"]["containers"][0].update(
+                    volumeMounts=[{"name": "own", "mountPath": keys.CONTROL_DIR}]
+                ),
+                "",
+                id="mount-taken",
+            ),
+        ],
+    )
+    def test_what_cannot_be_shaped_starts_as_it_came(self, code, change, text):
+        obj = self.triggered()
+        change(obj)
+        decision = ask(obj, text=text)
+        assert code == decision.code
+        assert obj["spec"] == patched(obj, decision)["spec"]

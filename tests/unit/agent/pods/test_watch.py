@@ -29,7 +29,7 @@ def hands():
 @pytest.fixture
 def pods(hands):
     found = Pods()
-    Watch(found, *hands, Hand(), Hand())
+    Watch(found, *hands, Hand(), Hand(), Hand())
     return found
 
 

@@ -6,9 +6,10 @@ from datetime import timedelta
 import pytest
 
 from contract.api import keys
+from contract.api.checkpoint import next_version
 from contract.api.states import LASTING
 from controller.checkpoints.actions import SetAnnotations
-from controller.checkpoints.plan.retry import in_words, next_version
+from controller.checkpoints.plan.retry import in_words
 from tests.support.builders.checkpoints import (
     AGENT_MOUNT,
     JOB,

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from contract.api import keys
 from contract.api.checkpoint import controller_of
+from contract.api.running import CaptureResult
 from controller.workloads import pods
 from tests.support.builders.opted_in import DEPLOYED, GATE, NAME, ago, pod, waiting, whole
 
@@ -78,3 +79,35 @@ def test_no_annotation_breaks_a_look(notes):
     pods.asks(found)
     pods.held(found)
     tuple(pods.by_checkpoint(found))
+
+
+ASKED = {keys.ANN_CAPTURE: f"{NAME}@1"}
+
+
+@pytest.mark.parametrize(
+    ("expected", "found"),
+    [
+        pytest.param(True, pod("capturable", notes=ASKED), id="asks"),
+        pytest.param(False, pod("capturable"), id="does-not-ask"),
+        pytest.param(False, pod("capturable", notes={keys.ANN_CAPTURE: "other@1"}), id="for-another"),
+        pytest.param(False, pod("restore-shaped", notes=ASKED), id="restored"),
+        pytest.param(
+            False,
+            pod("capturable", named="somebody-elses", notes={keys.ANN_CAPTURE: "somebody-elses@1"}),
+            id="another name than the stamp's",
+        ),
+        pytest.param(
+            False,
+            pod("capturable", notes=ASKED | {keys.ANN_CAPTURE_RESULT: CaptureResult(f"{NAME}@1", "u", "1").to_json()}),
+            id="answered",
+        ),
+        pytest.param(
+            True,
+            pod("capturable", notes=ASKED | {keys.ANN_CAPTURE_RESULT: CaptureResult(f"{NAME}@0", "u", "1").to_json()}),
+            id="asks-again",
+        ),
+    ],
+)
+def test_whose_worker_asks_for_its_capture(expected, found):
+    assert expected == pods.triggers(found)
+    assert not pods.asks(found)
