@@ -114,11 +114,12 @@ def _watch() -> None:
     if directory is None or _process.is_watched:
         return
     _process.is_watched = True
-    threading.Thread(target=_await_restore, args=(directory,), name="snapshot-restore", daemon=True).start()
-
-
-def _await_restore(directory: str) -> None:
+    # Found out here: the thread may run for the first time in a restored process.
     settled = snapshot_sdk.claim(directory) if snapshot_sdk.is_over(directory) else None
+    threading.Thread(target=_await_restore, args=(directory, settled), name="snapshot-restore", daemon=True).start()
+
+
+def _await_restore(directory: str, settled: str | None) -> None:
     while True:
         snapshot_sdk.pause(LOOK_SECONDS if settled is None else LATER_SECONDS)
         here = snapshot_sdk.claim(directory)

@@ -9,6 +9,7 @@ from typing import Any
 from contract.api import keys
 from contract.api.checkpoint import TargetError, annotations_of, labels_of
 from contract.api.states import ReadySignal
+from contract.config.storage import BadIdError, check_id
 from contract.pods.template_hash import automatic_id, automatic_name, automatic_target
 from controller.workloads.auto_checkpoint import Workload, automatic_checkpoint, running_source
 from controller.workloads.pods import stamp_of
@@ -39,12 +40,19 @@ def running_checkpoint(pod: Object, container: str | None, name: str | None) -> 
         body = automatic_checkpoint(pod, Workload(f"Pod/{metadata['name']}", pod | {"kind": "Pod"}))
     else:
         plain = template_of(pod) | {"metadata": template_of(pod).get("metadata") or {}}
-        wanted = name or ID_PREFIX + secrets.token_hex(6)
+        wanted = _checked(name) if name else ID_PREFIX + secrets.token_hex(6)
         body = checkpoint_body(plain, targets[0], wanted, metadata["namespace"], ReadySignal.FILE.value)
         body["spec"]["identity"]["model"] = f"{metadata['namespace']}/{metadata['name']}"
     body["spec"]["job"]["readySignal"] = ReadySignal.FILE.value
     body["spec"]["source"] = running_source(pod)
     return body
+
+
+def _checked(name: str) -> str:
+    try:
+        return check_id(name)
+    except BadIdError as error:
+        raise UserError(f"--name: {error}") from error
 
 
 def _own_name(pod: Mapping[str, Any], target: str) -> str:

@@ -17,6 +17,7 @@ from contract.api.checkpoint import (
     job_target,
     labels_of,
     ready_signal,
+    source_pod,
 )
 from contract.api.states import Phase, ReadySignal
 from contract.config.storage import BadIdError
@@ -131,6 +132,9 @@ def next_steps(checkpoint: Object, remedy: str) -> list[str]:
             else "Pods of its workload restore from it by themselves."
         ]
     steps = [] if remedy in ("", NOTHING) else [remedy]
+    if source_pod(checkpoint):
+        # There is no Job, and another version alone would not have the pod ask again.
+        return steps
     if phase == Phase.FAILED:
         steps.append(
             f"Capture again: `kubectl annotate dckpt {name} -n {namespace} "

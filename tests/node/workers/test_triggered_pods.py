@@ -3,10 +3,13 @@
 import json
 
 import pytest
+from click.testing import CliRunner
 
 from contract.api import keys
 from contract.api.states import Admission
 from demo.kubectl import Kubectl, wait_for
+from demo.platform import Platform
+from snapshotctl.__main__ import main
 from tests.node.workers.test_automatic import checkpoints, pods
 from tests.support.fixtures import node
 
@@ -114,3 +117,23 @@ def test_the_next_pod_is_restored_and_its_request_has_ended(installed: Kubectl, 
     assert (3, 1) == (found["count"], found["hooks"])
     assert 0 == get(installed, first)["hooks"]
     installed("delete", "deployment", APP)
+
+
+def test_a_person_asks_in_its_place(platform: Platform, installed: Kubectl):
+    """Without a name the checkpoint is that of the template, which the controller makes as soon as the pod asks."""
+    spec = deployment()["spec"]["template"]
+    spec["spec"]["containers"][0]["env"] = [{"name": "ASKED_BY", "value": "person"}]
+    metadata = {"name": "asked-for"} | spec["metadata"]
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec["spec"]}
+    installed("apply", "-f", "-", stdin=json.dumps(pod))
+    node.await_answer(installed, "asked-for")
+    get(installed, "asked-for", "count")
+    where = ["-n", installed.namespace, "--kubeconfig", str(platform.kubeconfig)]
+    result = CliRunner().invoke(main, ["checkpoint", "--pod", "asked-for", "--wait", *where])
+    assert 0 == result.exit_code, result.output
+    notes = installed.get("pod", "asked-for")["metadata"]["annotations"]
+    assert f"name={notes[keys.ANN_CHECKPOINT]}\n" in result.stdout
+    installed("apply", "-f", "-", stdin=json.dumps(pod | {"metadata": metadata | {"name": "asked-for-next"}}))
+    node.await_answer(installed, "asked-for-next")
+    assert node.first_line(installed, "asked-for-next").startswith("SNAPSHOT_RESTORED")
+    assert 1 == get(installed, "asked-for-next")["count"]
