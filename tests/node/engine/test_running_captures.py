@@ -1,5 +1,7 @@
 """A running worker is captured and goes on: what it answers, how long it is silent, what is left if a phase fails."""
 
+import contextlib
+import http.client
 import json
 import os
 import socket
@@ -122,15 +124,19 @@ async def test_a_restored_worker_is_captured_in_turn(node):
 async def test_its_connections_go_on_and_are_closed_in_the_restored_one(node):
     source = serving(node)
     client = in_network(source.init(), lambda: socket.create_connection(("127.0.0.1", 8000), timeout=10))
-    ask = b"GET /count HTTP/1.1\r\nHost: worker\r\n\r\n"
-    with client:
-        client.sendall(ask)
-        assert b"200 OK" in client.recv(4096)
+    connection = http.client.HTTPConnection("127.0.0.1", 8000)
+    connection.sock = client
+
+    def count():
+        connection.request("GET", "/count")
+        return json.loads(connection.getresponse().read())["count"]
+
+    with contextlib.closing(connection):
+        assert 1 == count()
         outcome = await node.capture_running(source, "running-client")
         assert (True, 1) == (outcome.ok, outcome.connections.closed), outcome
-        client.sendall(ask)
-        assert b"200 OK" in client.recv(4096)
-    assert 2 == said(source)["count"]
+        assert 2 == count()
+        assert client is connection.sock
 
 
 @pytest.mark.parametrize("number", each(RUNNING, but=("canary", "gpu-lock", "gpu-checkpoint")))

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -198,3 +199,64 @@ class TestCapture:
         container.says("worker 1")
         container.enter("bash", "-c", "sleep 0.1 & disown; exit 0")
         wait_for(lambda: len(container.children()) == 1, "reaped")
+
+
+class TestServe:
+    """A worker that can be captured while it runs: standby's child from the start, with nothing to wait for."""
+
+    @staticmethod
+    def state(pid: int) -> str:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+
+    @pytest.mark.parametrize(
+        ("script", "code"),
+        [pytest.param("exit 5", 5, id="code"), pytest.param("kill -KILL $$", 137, id="signal")],
+    )
+    def test_the_worker_starts_at_once_and_its_end_is_the_containers(self, start, script, code):
+        container = start("--serve", *SH, script)
+        assert code == container.code()
+        assert control_files.COLD_START == (container.dir / control_files.RESTORE_COMPLETE).read_text()
+
+    def test_of_ours_it_sees_the_control_directory_alone(self, start):
+        container = start("--serve", *SH, SAY_AND_STAY)
+        container.says(keys.ENV_CONTROL_DIR)
+        assert keys.ENV_STANDBY_ID not in container.text()
+        os.kill(container.init(), signal.SIGTERM)
+        assert 7 == container.code()
+
+    @pytest.mark.parametrize(
+        ("woken", "note"), [pytest.param(True, "", id="all"), pytest.param(False, "1001", id="stopped-before")]
+    )
+    def test_whom_a_dead_agent_left_is_woken(self, start, woken, note):
+        container = start("--serve", *SH, SAY_AND_STAY)
+        container.says("worker")
+        (worker,) = container.children()
+        container.nonce()
+        container.take()
+        (container.dir / control_files.FROZEN).write_text(note)
+        os.kill(worker, signal.SIGSTOP)
+        wait_for(lambda: self.state(worker) == "T", "stopped")
+        container.release()
+        wait_for(lambda: not (container.dir / control_files.FROZEN).exists(), "note taken away", 5)
+        if woken:
+            wait_for(lambda: self.state(worker) != "T", "woken", 5)
+        assert woken == (self.state(worker) != "T")
+
+    def test_while_an_agent_holds_the_lock_nobody_is_woken(self, start):
+        container = start("--serve", *SH, SAY_AND_STAY)
+        container.says("worker")
+        (worker,) = container.children()
+        container.nonce()
+        container.take()
+        (container.dir / control_files.FROZEN).write_text("")
+        os.kill(worker, signal.SIGSTOP)
+        began = time.monotonic()
+        wait_for(lambda: time.monotonic() - began > 1.5, "several looks of standby")
+        assert "T" == self.state(worker)
+        assert (container.dir / control_files.FROZEN).exists()
+
+    def test_without_a_control_directory_it_becomes_the_command(self, start):
+        container = start("--serve", *SH, "echo pid $$", env={keys.ENV_CONTROL_DIR: "/nonexistent"})
+        assert 0 == container.code()
+        assert "cannot be captured while it runs: control directory /nonexistent" in container.text()
+        assert "pid 1\n" in container.text()
