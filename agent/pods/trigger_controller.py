@@ -22,8 +22,9 @@ from kube.api import KubeClient, Object
 from kube.errors import KubeError, NotFoundError
 from kube.resources import CHECKPOINTS, PODS
 
-LOOK_SECONDS: Final = 0.2
-"""Between looks for the pod's network: kubelet makes it before any container of the pod runs."""
+FIRST_LOOK: Final = 0.2
+LAST_LOOK: Final = 2.0
+"""Seconds between looks for the pod's network, ever longer: each reads the node's processes."""
 POLL_SECONDS: Final = 0.5
 LOOKS: Final = 10
 """At a pod whose status does not show the caller yet: a worker may ask as soon as it starts."""
@@ -104,13 +105,11 @@ class TriggerController:
         self.in_flight.cancel((pod["metadata"]["uid"], "trigger"))
 
     async def _listen(self, pod: Object) -> None:
-        uid = pod["metadata"]["uid"]
+        pause = FIRST_LOOK
         try:
-            while True:
-                sock = await self._networks.listen(uid)
-                if sock is not None:
-                    break
-                await asyncio.sleep(LOOK_SECONDS)
+            while (sock := await self._networks.listen(pod["metadata"]["uid"])) is None:
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, LAST_LOOK)
         except OSError as error:
             logger.warning("pod %s cannot ask for its capture: %s", pod["metadata"]["name"], error)
             return

@@ -23,7 +23,9 @@ FAILED: Final = "failed"
 _CAPTURE_ONLY: Final = (
     ReportPhase.GPU_LOCK,
     ReportPhase.GPU_CHECKPOINT,
+    ReportPhase.FREEZE,
     ReportPhase.DUMP,
+    ReportPhase.THAW,
     ReportPhase.SEAL,
     ReportPhase.PUBLISH,
     ReportPhase.PROOF,
