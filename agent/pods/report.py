@@ -18,7 +18,7 @@ from agent.pods import selection
 from agent.pods.restored import outcome_patch
 from agent.pods.selection import Rejection
 from contract.api import keys
-from contract.api.checkpoint import annotations_of, artifact_version
+from contract.api.checkpoint import annotations_of
 from contract.api.preflight import report_of
 from contract.api.reports import ImageConfig, remarks
 from contract.api.running import CaptureResult
@@ -229,9 +229,10 @@ class Reporter:
         await self._note(PODS, pod, lambda _: {keys.ANN_CAPTURE: request})
 
     async def captured_running(
-        self, pod: Object, request: str, checkpoint: Object, container: str, outcome: ExecutionResult
+        self, pod: Object, request: str, checkpoint: Object, work: CaptureRequest | None, outcome: ExecutionResult
     ) -> None:
         """Report how the capture of a pod that goes on ended, well or not."""
+        container, version = (work.place.container, work.version) if work is not None else ("", "")
         for about in (checkpoint, pod):
             if outcome.ok:
                 words = f"container {container} captured, and it goes on: {_took(outcome)}"
@@ -242,8 +243,8 @@ class Reporter:
         notes = capture_notes({"metadata": {}}, container, self._node, outcome) or {}
         if not outcome.ok:
             notes[keys.ANN_CAPTURE_MESSAGE] += f" ({_closed(outcome.reason)})"
-        uid, version = checkpoint["metadata"]["uid"], artifact_version(checkpoint)
-        result = {keys.ANN_CAPTURE_RESULT: CaptureResult(request, uid, version, notes).to_json()}
+        found = CaptureResult(request, checkpoint["metadata"]["uid"], version, notes)
+        result = {keys.ANN_CAPTURE_RESULT: found.to_json()}
         await self._note(PODS, pod, lambda now: result if _asks_for_capture(now, request) else None)
 
     async def looked(self, pod: Object, request: str, place: ContainerRef, result: LookResult) -> None:

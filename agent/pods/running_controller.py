@@ -59,10 +59,10 @@ class RunningController:
         if checkpoint is None or isinstance(selected, Wait):
             logger.info("request %s of pod %s ends: %s", request, pod["metadata"]["name"], selected)
         elif isinstance(selected, Rejection):
-            await self._reporter.captured_running(pod, request, checkpoint, "", outcome_of(selected))
+            await self._reporter.captured_running(pod, request, checkpoint, None, outcome_of(selected))
         else:
             outcome = await self._engine.capture_running(selected)
-            await self._reporter.captured_running(pod, request, checkpoint, selected.place.container, outcome)
+            await self._reporter.captured_running(pod, request, checkpoint, selected, outcome)
         self._settled[pod["metadata"]["uid"]] = request
 
     async def _await_checkpoint(

@@ -6,6 +6,7 @@ the capture of a running pod as any other. The answer is always 200: a worker go
 
 import asyncio
 import logging
+from collections import Counter
 from contextlib import suppress
 from typing import Final
 
@@ -19,7 +20,7 @@ from contract.api.running import CaptureResult, new_request, read_result
 from contract.api.states import CaptureStatus, Phase
 from contract.api.trigger import TriggerAnswer, TriggerStatus
 from kube.api import KubeClient, Object
-from kube.errors import KubeError, NotFoundError
+from kube.errors import NotFoundError
 from kube.resources import CHECKPOINTS, PODS
 
 FIRST_LOOK: Final = 0.2
@@ -32,6 +33,8 @@ PATIENCE: Final = 3600.0
 """Seconds; the largest workers take minutes."""
 SAID_NOTHING: Final = 180.0
 """Seconds without a DynamoCheckpoint after which the request has failed."""
+MOST_CONNECTIONS: Final = 8
+"""Of one pod at a time; more are hung up."""
 _READ_SECONDS: Final = 10.0
 _MAX_REQUEST: Final = 16 << 10
 _EMPTY: Final = b"\r\n\r\n"
@@ -90,6 +93,8 @@ class TriggerController:
         self._reporter = reporter
         self._asking: set[str] = set()
         """UIDs of pods with a request at work."""
+        self._open: Counter[str] = Counter()
+        """Connections by pod: each is a descriptor of the agent, and the other end is any process of the pod."""
         self.in_flight = InFlight()
 
     def see(self, pod: Object) -> None:
@@ -103,6 +108,7 @@ class TriggerController:
     def forget(self, pod: Object) -> None:
         """Stop listening in a pod that no longer exists."""
         self.in_flight.cancel((pod["metadata"]["uid"], "trigger"))
+        self._open.pop(pod["metadata"]["uid"], None)
 
     async def _listen(self, pod: Object) -> None:
         pause = FIRST_LOOK
@@ -118,19 +124,29 @@ class TriggerController:
             await server.serve_forever()
 
     async def _serve(self, pod: Object, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            async with asyncio.timeout(_READ_SECONDS):
-                head = await reader.readuntil(_EMPTY)
-            method, path, *_ = [*head.partition(b"\r\n")[0].decode("latin-1").split(" "), ""]
-            if path.partition("?")[0] != trigger.PATH:
-                _respond(writer, "404 Not Found", "{}")
-            elif method != "POST":
-                _respond(writer, "405 Method Not Allowed", "{}")
-            else:
-                answer = await self._answer(pod, writer.get_extra_info("peername"))
-                _respond(writer, "200 OK", answer.to_json())
-            await writer.drain()
-        writer.close()
+        uid = pod["metadata"]["uid"]
+        self._open[uid] += 1
+        try:
+            if self._open[uid] <= MOST_CONNECTIONS:
+                with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+                    await self._respond(pod, reader, writer)
+        finally:
+            self._open[uid] -= 1
+            writer.close()
+
+    async def _respond(self, pod: Object, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with asyncio.timeout(_READ_SECONDS):
+            head = await reader.readuntil(_EMPTY)
+        method, path, *_ = [*head.partition(b"\r\n")[0].decode("latin-1").split(" "), ""]
+        status, body = "200 OK", "{}"
+        if path.partition("?")[0] != trigger.PATH:
+            status = "404 Not Found"
+        elif method != "POST":
+            status = "405 Method Not Allowed"
+        else:
+            body = (await self._answer(pod, writer.get_extra_info("peername"))).to_json()
+        writer.write(_response(status, body))
+        await writer.drain()
 
     async def _answer(self, pod: Object, peer: tuple[str, int]) -> TriggerAnswer:
         uid = pod["metadata"]["uid"]
@@ -141,7 +157,8 @@ class TriggerController:
         try:
             async with asyncio.timeout(PATIENCE):
                 return await self._capture(pod, peer)
-        except (KubeError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 - the worker goes on, and the answer says so
+            logger.warning("request of pod %s: %r", pod["metadata"]["name"], error)
             return TriggerAnswer(TriggerStatus.FAILED, f"{type(error).__name__}: {error}")
         finally:
             self._asking.discard(uid)
@@ -194,6 +211,6 @@ class TriggerController:
             return None
 
 
-def _respond(writer: asyncio.StreamWriter, status: str, body: str) -> None:
+def _response(status: str, body: str) -> bytes:
     head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close"
-    writer.write(f"{head}\r\n\r\n{body}".encode())
+    return f"{head}\r\n\r\n{body}".encode()

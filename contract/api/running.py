@@ -24,6 +24,7 @@ class CaptureResult:
     checkpoint: str
     """UID of the DynamoCheckpoint."""
     version: str
+    """Empty if it was refused before that was known."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """What the agent would have written on a capture Job: annotation -> value."""
 

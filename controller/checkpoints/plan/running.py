@@ -6,7 +6,7 @@ The pod goes on whatever comes of it, so nothing is tried again by itself: the m
 from typing import Any, Final
 
 from contract.api import keys
-from contract.api.checkpoint import annotations_of, artifact_version, job_spec, source_pod
+from contract.api.checkpoint import annotations_of, captured_version, job_spec, source_pod
 from contract.api.objects import JobView
 from contract.api.running import CaptureResult, read_result, requested_checkpoint
 from contract.api.states import CaptureStatus, CheckpointReason, ConditionType, Phase
@@ -43,7 +43,7 @@ def begin(current: Pass, status: Status) -> Step:
 
 def follow(current: Pass, status: Status) -> Step:
     """Plan one pass while the agent is at work."""
-    result = _result(current)
+    result = _result(current, status)
     if result is None:
         return _await(current, status)
     capture = _as_job(current, result)
@@ -79,12 +79,15 @@ def _gone(current: Pass) -> Problem | None:
     return Problem(CheckpointReason.SOURCE_POD_GONE, words)
 
 
-def _result(current: Pass) -> CaptureResult | None:
+def _result(current: Pass, status: Status) -> CaptureResult | None:
     """Return the agent's word on this capture, and no other."""
     checkpoint, pod = current.checkpoint, current.observed.source_pod
     result = read_result(annotations_of(pod or {}).get(keys.ANN_CAPTURE_RESULT, ""))
-    wanted = checkpoint["metadata"].get("uid"), artifact_version(checkpoint)
-    return result if result is not None and (result.checkpoint, result.version) == wanted else None
+    if result is None or result.checkpoint != checkpoint["metadata"].get("uid"):
+        return None
+    # The annotation may ask for the next version already.
+    wanted = captured_version(checkpoint, status.checkpoint_id)
+    return result if result.version in (wanted, "") else None
 
 
 def _as_job(current: Pass, result: CaptureResult) -> JobView:

@@ -150,6 +150,18 @@ async def test_a_container_beside_the_worker_may_not_ask(quick, caller):
     assert [] == kube.patches
 
 
+async def test_a_pod_holds_no_more_than_a_few_of_the_agents_descriptors(quick):
+    networks = Networks()
+    controller = TriggerController(RecordingKube(pod()), networks, Reporter(RecordingKube(), Said(), "node-1"))
+    controller.see(pod())
+    silent = [await asyncio.open_connection(*networks.address) for _ in range(trigger_controller.MOST_CONNECTIONS)]
+    reader, writer = await asyncio.open_connection(*networks.address)
+    assert b"" == await asyncio.wait_for(reader.read(), 5)
+    for _, each in [*silent, (reader, writer)]:
+        each.close()
+    await controller.in_flight.drain(0)
+
+
 async def test_a_request_becomes_an_annotation_and_its_result_the_answer(quick):
     def captured(kube, stored):
         request = stored["metadata"]["annotations"][keys.ANN_CAPTURE]
