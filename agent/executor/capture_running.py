@@ -31,6 +31,8 @@ from linux.proc import Status, descendants, namespace_mates
 
 STOP_SECONDS: Final = 1.0
 """How long processes may take to stop: one that a disk or the kernel holds would hold the others too."""
+FILL_SECONDS: Final = 300.0
+"""How long the memory of a worker that was just restored may take to be filled: 60 GiB at 200 MB/s."""
 _PAUSE: Final = 0.002
 _LINK: Final = b"/link_remap."
 """In the path that criu gives to a deleted file with other names; it takes the file away when the worker goes on."""
@@ -61,6 +63,26 @@ def _not_under_standby(place: ContainerRef) -> ExecutionResult:
         "restored container has free"
     )
     return ExecutionResult(ok=False, reason=AgentReason.NOT_UNDER_STANDBY, message=words)
+
+
+def is_filled(capture: Capture) -> bool:
+    """Say whether no page server is at work: standby holds the descriptors of memory that is not all there yet."""
+    descriptors = capture.environment.proc / str(capture.init_pid) / "fd"
+    for descriptor in descriptors.iterdir():
+        with suppress(OSError):
+            if "userfaultfd" in str(descriptor.readlink()):
+                return False
+    return True
+
+
+def _await_memory(capture: Capture) -> None:
+    """Wait until a restored worker has all of its memory: criu would take what is missing for zeros."""
+    end = time.monotonic() + FILL_SECONDS
+    while not is_filled(capture):
+        if time.monotonic() > end:
+            words = "the worker was restored a moment ago, and its memory is still being filled; try again later"
+            raise RefusedError(AgentReason.UNSUPPORTED_MEMORY, words)
+        time.sleep(_PAUSE)
 
 
 def _freeze(capture: Capture) -> None:
@@ -125,6 +147,7 @@ def _go_on(capture: Capture) -> None:
 
 
 RUNNING: Final = (
+    Phase(ReportPhase.PAGES, _await_memory),
     _OF[ReportPhase.INSPECT],
     _OF[ReportPhase.CANARY],
     _OF[ReportPhase.GPU_LOCK],

@@ -23,6 +23,7 @@ from agent.container.rootfs import Changes
 from agent.criu.driver import CriuRestore
 from agent.criu.image_rights import refuse_wider_images
 from agent.criu.inet_images import kept_ends
+from agent.criu.moved_images import moved_images, plan_addresses
 from agent.criu.page_server import Lazy, PageServer
 from agent.errors import ContainerError, CriuError
 from agent.executor.api import ContainerRef, RestoreRequest
@@ -34,7 +35,6 @@ from agent.executor.gpu.restore import await_freed, bring_back, find_cuda_proces
 from agent.executor.lock import ContainerLock
 from agent.executor.memory.guard import connect_guard
 from agent.executor.memory.plan import plan_memory
-from agent.executor.moved_images import moved_images, plan_addresses
 from agent.executor.phases import Phase
 from agent.executor.restore_checks import Change, Place, RestorePlan, judge, plan_restore
 from agent.executor.serving import NotServingError, Questions, await_answers, forget_woken, wake

@@ -105,6 +105,22 @@ class TestEveryByte:
             file.write_bytes(b"")
         assert before == target.get()
 
+    async def test_a_worker_is_captured_again_once_its_memory_is_all_there(self, node):
+        """What is missing would be zeros in the second artifact."""
+        before, digest = await captured(node, "pages-again", megabytes=96)
+        held, target = ServerHeld(node), node.start(megabytes=96)
+        assert (await node.restore(target, "pages-again", digest)).ok
+        node.engine._environment = node.environment
+        capture = asyncio.create_task(node.capture_running(target, "pages-second"))
+        await asyncio.to_thread(wait_for, target.claimed, "the second capture")
+        assert not capture.done()
+        os.kill(held.pid, signal.SIGCONT)
+        outcome = await capture
+        assert outcome.ok, outcome
+        second = node.start(megabytes=96)
+        assert (await node.restore(second, "pages-second", outcome.manifest_digest)).ok
+        assert before == second.get()
+
 
 def page_servers(node: Node) -> list[int]:
     program = str(node.criu_folder / "bin/page-server")

@@ -4,8 +4,8 @@ import ipaddress
 
 import pytest
 
+from agent.criu.moved_images import plan_addresses
 from agent.errors import RefusedError
-from agent.executor.moved_images import plan_addresses
 from contract.api.states import AgentReason
 
 FOUR, SIX = ipaddress.ip_address("10.0.0.9"), ipaddress.ip_address("fd00::9")
