@@ -372,7 +372,7 @@ def _walk(fd: int, prefix: str, device: int) -> Iterator[tuple[str, os.stat_resu
                     continue
                 if stat.S_ISDIR(found.st_mode):
                     inner = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
-            except FileNotFoundError:  # others may use a volume meanwhile
+            except (FileNotFoundError, NotADirectoryError):  # others may use a volume meanwhile
                 continue
             yield prefix + entry, found
             if inner is not None:
