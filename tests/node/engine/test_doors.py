@@ -125,6 +125,9 @@ async def test_a_capture(node, vault, request, door):
     target = start(node)
     again = await in_time(node.restore(target, name, outcome.manifest_digest))
     nothing_gained(node, vault, target)
+    if door.goes_on and not again.ok:  # what was saved of a folder in motion may not fit together
+        ended_by_name(again)
+        return
     assert again.ok, again.message
     restored_whole(target, before)
 
