@@ -44,7 +44,7 @@ async def test_a_capture_that_fails_leaves_nothing_in_storage(node, monkeypatch,
     assert [] == list((node.store / name).glob("tmp/*"))
 
 
-@pytest.mark.parametrize("number", each(RESTORE, but=("canary", "verdict", "gpu-restore")))
+@pytest.mark.parametrize("number", each(RESTORE, but=("canary", "verdict", "gpu-restore", "pages")))
 async def test_a_restore_that_fails_leaves_nothing_in_the_container(node, monkeypatch, number):
     """Standby starts cold only if the verdict says that all is undone, and only if it finds that no process is left.
 

@@ -107,17 +107,18 @@ class TestEveryByte:
 
     async def test_a_worker_is_captured_again_once_its_memory_is_all_there(self, node):
         """What is missing would be zeros in the second artifact."""
-        before, digest = await captured(node, "pages-again", megabytes=96)
-        held, target = ServerHeld(node), node.start(megabytes=96)
+        before, digest = await captured(node, "pages-again", megabytes=MIB)
+        held, target = ServerHeld(node), node.start(megabytes=MIB)
         assert (await node.restore(target, "pages-again", digest)).ok
+        wait_for((target.control / control_files.RESTORE_COMPLETE).exists, "standby to wake it")
         node.engine._environment = node.environment
         capture = asyncio.create_task(node.capture_running(target, "pages-second"))
-        await asyncio.to_thread(wait_for, target.claimed, "the second capture")
-        assert not capture.done()
+        await asyncio.to_thread(wait_for, lambda: capture.done() or target.claimed(), "the second capture")
+        assert not capture.done(), capture.result()
         os.kill(held.pid, signal.SIGCONT)
         outcome = await capture
         assert outcome.ok, outcome
-        second = node.start(megabytes=96)
+        second = node.start(megabytes=MIB)
         assert (await node.restore(second, "pages-second", outcome.manifest_digest)).ok
         assert before == second.get()
 
@@ -304,6 +305,10 @@ def test_the_lock_of_the_event_reader_is_needed(folder, tmp_path):
     text = text.replace(READS, "    process->reader_waits--;\n    ssize_t n = read(")
     text = text.replace(FOLLOWS, " usleep(2000), follow(process, &messages[i]);")
     (sources / "serve.c").write_text(text)
+    # So slow that much is changed before it is filled.
+    fill = (sources / "fill.c").read_text()
+    assert 1 == fill.count("    madvise((void *)")
+    (sources / "fill.c").write_text(fill.replace("    madvise((void *)", "    usleep(5000), madvise((void *)"))
     broken = shutil.copytree(criu, path / "broken-criu")
     compile_static(sorted(sources.glob("*.c")), broken / "bin/page-server", "-O2")
     node = Node(path, broken)
