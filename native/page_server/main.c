@@ -9,10 +9,13 @@
 #define _GNU_SOURCE
 #include "page_server.h"
 
+#include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/userfaultfd.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -29,6 +32,17 @@ static void drop_rights(void) {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || syscall(SYS_capset, &header, none) != 0)
         fail("the page server cannot drop its rights: %m");
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+/* criu would find out only when it has begun, and the restore would fail. */
+static void check_kernel(void) {
+    struct uffdio_api api = {.api = UFFD_API,
+                             .features = UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP |
+                                         UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP};
+    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+    if (fd < 0 || ioctl(fd, UFFDIO_API, &api) != 0)
+        fail("this kernel's userfaultfd cannot be used, or does not report what a process does to its memory: %m");
+    close(fd);
 }
 
 static int receive_fd(int from) {
@@ -74,6 +88,7 @@ int main(int argc, char **argv) {
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     signal(SIGPIPE, SIG_IGN);
     if (sysconf(_SC_PAGESIZE) != PAGE) fail("pages of %ld bytes are not known here", sysconf(_SC_PAGESIZE));
+    check_kernel();
     guard_open(atoi(argv[3]));
     load_images(images);
     drop_rights();

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.criu import protobuf
+from agent.criu.protobuf import Field
 from agent.executor.lock import ControlDir
 from agent.executor.memory import guard
 from contract.api import control_files
@@ -291,6 +293,53 @@ else:
 while True:
     time.sleep(1)
 """
+
+
+def says(program: Path, images: Path, *before: str) -> str:
+    """Start the page server for images by hand, and return its first word; nothing connects to it."""
+    directory = os.open(images, os.O_RDONLY)
+    with socket.socket(socket.AF_UNIX) as listener:
+        command = [*before, program, str(listener.fileno()), str(directory), "-1", "1", "1"]
+        done = subprocess.run(command, pass_fds=[listener.fileno(), directory], capture_output=True, check=False)
+    os.close(directory)
+    return done.stdout.decode().partition("\n")[0]
+
+
+def entry(*, start=0x10000, pages=1, flags=6, **more: int) -> bytes:
+    """A pagemap entry: flag 2 leaves it to a page server, 4 says that it is in the pages file."""
+    numbers = {1: start, 5: pages, 4: flags} | {int(name.removeprefix("field")): value for name, value in more.items()}
+    return protobuf.encode([Field(number, protobuf.VARINT, value) for number, value in numbers.items()])
+
+
+class TestImages:
+    """What they hold is hostile: an image that is not understood whole is copied by criu, not served."""
+
+    @pytest.mark.parametrize(
+        ("expected", "entries"),
+        [
+            pytest.param("ready", [entry()], id="one"),
+            pytest.param("ready", [entry(), entry(start=0x20000)], id="two"),
+            pytest.param("failed pagemap-7.img has a field that is not known: 9", [entry(field9=1)], id="field"),
+            pytest.param("failed pagemap-7.img has pages of a kind that is not known", [entry(flags=14)], id="flag"),
+            pytest.param("failed pagemap-7.img has pages of a kind that is not known", [entry(flags=1)], id="parent"),
+            pytest.param("failed pagemap-7.img names pages that are not there", [entry(pages=3)], id="beyond"),
+            pytest.param("failed pagemap-7.img names pages that are not there", [entry(pages=1 << 60)], id="far"),
+            pytest.param("failed pagemap-7.img names pages that are not there", [entry(start=0x10001)], id="odd"),
+            pytest.param("failed pagemap-7.img names pages twice", [entry(), entry()], id="twice"),
+            pytest.param("failed pagemap-7.img is not whole", [entry()[:-1]], id="cut"),
+        ],
+    )
+    def test_what_is_served(self, folder, tmp_path, expected, entries):
+        frames = [len(message).to_bytes(4, "little") + message for message in (b"\x08\x01", *entries)]
+        (tmp_path / "pagemap-7.img").write_bytes(bytes(8) + b"".join(frames))
+        (tmp_path / "mm-7.img").write_bytes(bytes(12))
+        (tmp_path / "pages-1.img").write_bytes(bytes(2 * 4096))
+        said = says(folder[1] / "bin/page-server", tmp_path)
+        assert expected == said
+
+    def test_a_kernel_that_does_not_let_it(self, folder, tmp_path):
+        said = says(folder[1] / "bin/page-server", tmp_path, "setpriv", "--bounding-set=-sys_ptrace")
+        assert said.startswith("failed this kernel's userfaultfd cannot be used")
 
 
 READS = "    pthread_rwlock_wrlock(&process->lock);\n    process->reader_waits--;\n    ssize_t n = read("
