@@ -77,7 +77,7 @@ class PageServer:
         made = cls(process, reading)
         try:
             made._await(_READY, seconds=READY_SECONDS)
-        except CriuError:
+        except BaseException:
             made.stop()
             raise
         return made
@@ -89,9 +89,17 @@ class PageServer:
             CriuError: the server has ended.
         """
         guarded = self._await(_GUARDED, _UNGUARDED, seconds=seconds).startswith(_GUARDED)
-        if self.process.poll() is not None:
-            self._await(_FILLED, seconds=0)  # else it ended too early
+        self.refuse_ended()
         return guarded
+
+    def refuse_ended(self) -> None:
+        """Raise CriuError if it has ended with pages missing."""
+        if self.process.poll() is not None:
+            self._await(_FILLED, seconds=0)
+
+    def has_ended(self) -> bool:
+        """Say whether it has ended, however."""
+        return self.process.poll() is not None
 
     def await_filled(self, seconds: float) -> str:
         """Wait until every page is in; return what it took.
@@ -116,13 +124,15 @@ class PageServer:
 
     def _await(self, *words: str, seconds: float) -> str:
         end = time.monotonic() + seconds
+        poll = select.poll()
+        poll.register(self.report, select.POLLIN)
         while True:
             for line in self._text.splitlines():
                 if line.startswith(_FAILED):
                     raise CriuError(AgentReason.RESTORE_FAILED, f"page server: {line.removeprefix(_FAILED).strip()}")
                 if line.split(" ", 1)[0] in words:
                     return line
-            if not select.select([self.report], [], [], max(0.0, end - time.monotonic()))[0]:
+            if not poll.poll(max(0.0, end - time.monotonic()) * 1000):
                 raise CriuError(AgentReason.RESTORE_FAILED, f"page server: not {words[0]} within {seconds:.0f} s")
             if not (part := os.read(self.report, 65536)):
                 raise CriuError(AgentReason.RESTORE_FAILED, "page server: it was ended before it was done")

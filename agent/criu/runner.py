@@ -48,7 +48,7 @@ class NamespaceRun:
 
     def __init__(self, parent: Path) -> None:
         parent.mkdir(parents=True, exist_ok=True)
-        self._directory = tempfile.TemporaryDirectory(dir=parent, prefix="run-")
+        self._directory = tempfile.TemporaryDirectory(dir=parent, prefix="run-", ignore_cleanup_errors=True)
         self.work_fd = os.open(self._directory.name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def __enter__(self) -> Self:

@@ -66,6 +66,8 @@ RETRY_PAUSE: Final = 0.5
 CLAIMS_AT_ONCE: Final = 4
 """Each takes some ms, of which most is reading the process table."""
 
+FILL_SECONDS: Final = 600.0
+"""After so long without an end the agent says so, and waits on."""
 FILLS_AT_ONCE: Final = 256
 """Page servers that are waited for: more than there are pods on a node."""
 
@@ -267,8 +269,8 @@ class NodeEngine:
         if failure is not None:
             failed = self._restore_failed(request.place, acquired, failure.error, timings, clean=failure.clean)
             return replace(failed, bypassed=restore.bypassed, tried=tried)
-        self._forget_journal(request.place)
         self._watch_pages(restore)
+        self._forget_journal(request.place)
         size, container_id = restore.artifact.size, acquired.waiting.container_id
         result = ExecutionResult(
             ok=True,
@@ -303,8 +305,7 @@ class NodeEngine:
         """See that the page server of a worker that runs by now comes to its end."""
         if restore.pages is not None:
             # What is restored no longer counts among the restores at work.
-            seconds = self._environment.allowance(restore.artifact.size)
-            self._fills.submit(_await_filled, restore.place, restore.pages, seconds)
+            self._fills.submit(_await_filled, restore.place, restore.pages)
 
     def _reject(self, request: RejectRequest, acquired: AcquiredContainer, timings: Timings) -> ExecutionResult:
         with timings.phase(ReportPhase.UNDO):  # an agent before this one may have started a restore
@@ -388,14 +389,20 @@ def _connections(found: manifest.Connections | None) -> Connections | None:
     return Connections(found.kept, found.closed, tuple(found.peers)) if found is not None else None
 
 
-def _await_filled(place: ContainerRef, pages: PageServer, seconds: float) -> None:
+def _await_filled(place: ContainerRef, pages: PageServer) -> None:
+    """Wait as long as it takes: ending a slow server would end its worker."""
     facts: dict[str, object] = {"pod": f"{place.namespace}/{place.pod}", "container": place.container}
-    try:
-        logger.info("memory restored", extra=facts | {"pages": pages.await_filled(seconds)})
-    except CriuError as error:
-        pages.stop()
-        # Standby has ended the worker, or the container had ended before.
-        logger.warning("the page server ended early", extra=facts | {"reason": str(error)})
+    while True:
+        try:
+            logger.info("memory restored", extra=facts | {"pages": pages.await_filled(FILL_SECONDS)})
+        except CriuError as error:
+            if not pages.has_ended():
+                logger.warning("memory is still being restored", extra=facts | {"reason": str(error)})
+                continue
+            pages.stop()
+            # Standby has ended the worker, or the container had ended before.
+            logger.warning("the page server ended early", extra=facts | {"reason": str(error)})
+        return
 
 
 def _timed(act: Act[T], request: T, acquired: AcquiredContainer) -> ExecutionResult:

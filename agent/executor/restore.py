@@ -55,8 +55,6 @@ from linux.sockets import Address, connections
 STOP_PATIENCE: Final = 3.0
 """Seconds: criu sends the stop and leaves; the kernel needs a moment to carry it out."""
 logger = logging.getLogger(__name__)
-GUARD_SECONDS: Final = 60.0
-"""The page server fills a few pages before it asks standby, which answers within 10 ms; it gives up after 3 s."""
 
 
 @dataclass
@@ -206,29 +204,29 @@ def _run_criu(restore: Restore) -> Mapping[str, float]:
     restore.images = restore.artifact.directory
     if restore.moves:
         restore.images = moved_images(restore.images, restore.moves, environment.work, restore.resources)
-    restored = environment.criu.restore(
-        CriuRestore(
+    with ExitStack() as during:  # the server has the connection to standby; a copy of ours would hide its end
+        request = CriuRestore(
             init_pid=init_pid,
             images=restore.images,
             cgroup_files=cgroup_files(restore.seen.cgroups, environment.cgroup_root),
             keeps_connections=restore.artifact.manifest.connections is not None,
             inherit={what: _standby_fd(restore, number) for what, number in restore.plan.inherit.items()},
-            lazy=_lazy(restore),
+            lazy=_lazy(restore, during),
             file_changes=restore.inside,
             timeout=environment.allowance(restore.artifact.size),
         )
-    )
-    with suppress(OSError):  # one that stays is harmless
-        for link in restore.links:
-            dated_links.remove(environment.kubelet_pods, restore.place.pod_uid, link)
+        restored = environment.criu.restore(request)
     restore.pages = restored.pages
     if restored.copied_because:
         logger.warning("memory is copied", extra={"reason": restored.copied_because})
         restore.memory = MemoryRestore.NO_SERVER
+    with suppress(OSError):  # one that stays is harmless
+        for link in restore.links:
+            dated_links.remove(environment.kubelet_pods, restore.place.pod_uid, link)
     return restored.seconds
 
 
-def _lazy(restore: Restore) -> Lazy | None:
+def _lazy(restore: Restore, during: ExitStack) -> Lazy | None:
     restore.memory = plan_memory(
         restore.artifact.manifest,
         enabled=restore.environment.lazy_pages,
@@ -239,7 +237,7 @@ def _lazy(restore: Restore) -> Lazy | None:
     guard = connect_guard(restore.lock.control, restore.init_pid)
     if guard is None:
         return Lazy(guard=None)
-    restore.resources.callback(guard.close)
+    during.callback(guard.close)
     return Lazy(guard=guard.fileno())
 
 
@@ -251,7 +249,12 @@ def _end_tree(restore: Restore) -> bool:
 
 
 def _await_tree(restore: Restore) -> None:
-    restore.tree = await_stopped(restore.init_pid, restore.plan.worker_pid, restore.environment.proc)
+    try:
+        restore.tree = await_stopped(restore.init_pid, restore.plan.worker_pid, restore.environment.proc)
+    except ContainerError:
+        if restore.pages is not None:
+            restore.pages.refuse_ended()  # standby has ended the tree: this says why
+        raise
     # Storage is shared: criu may have read other images than those that were checked before it ran.
     refuse_wider_tree(restore.tree, restore.rights, restore.environment.proc)
     _check_connections(restore)
@@ -297,8 +300,9 @@ def _has_page_server(restore: Restore) -> bool:
 
 def _await_pages(restore: Restore) -> None:
     """Wait until the worker may run: standby holds its memory beside the page server, or all of it is there."""
-    if restore.pages is not None and not restore.pages.is_guarded(GUARD_SECONDS):
-        restore.pages.await_filled(restore.environment.allowance(restore.artifact.size))
+    seconds = restore.environment.allowance(restore.artifact.size)
+    if restore.pages is not None and not restore.pages.is_guarded(seconds):
+        restore.pages.await_filled(seconds)
         restore.pages, restore.memory = None, MemoryRestore.FILLED_FIRST
 
 
@@ -334,6 +338,8 @@ def _hand_over(restore: Restore) -> None:
     """Give standby its verdict; it then wakes the tree."""
     worker_pid = restore.plan.worker_pid
     restore.lock.control.write(control_files.RESTORE_CONTEXT, context(restore.request))
+    if restore.pages is not None:
+        restore.pages.refuse_ended()
     restore.lock.restored(worker_pid, restore.plan.stopped)
 
 

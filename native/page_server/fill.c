@@ -53,8 +53,12 @@ static enum outcome without_memory(void) {
     return AGAIN;
 }
 
-/* Moves past what one call to the kernel did; `tried` is how much it was asked for, and is cut down to what may work. */
-static enum outcome step(struct process *process, u64 address, u64 *tried, u64 *put_in) {
+/* Moves past what one call to the kernel did; `tried` is how much it was asked for, and is cut down to what may work.
+ *
+ * `missed` is set if the kernel found no mapping for a single page. That can be because the page was moved since the
+ * call began, by an event that is not read yet; the same call then answers EAGAIN. Only a second miss means that there
+ * is none: events are not read while the lock is held. */
+static enum outcome step(struct process *process, u64 address, u64 *tried, u64 *put_in, int *missed) {
     switch (errno) {
     case EEXIST:
         wake(process, address);
@@ -69,6 +73,10 @@ static enum outcome step(struct process *process, u64 address, u64 *tried, u64 *
             *tried = *tried / 2 / PAGE * PAGE;
             return PUT;
         }
+        if (!*missed) {
+            *missed = 1;
+            return PUT;
+        }
         counters.absent++;
         wake(process, address);
         *put_in = PAGE;
@@ -79,6 +87,7 @@ static enum outcome step(struct process *process, u64 address, u64 *tried, u64 *
 
 enum outcome put(struct process *process, u64 address, u64 offset, u64 length) {
     u64 most = length;
+    int missed = 0;
     while (length) {
         u64 wanted = missing(process, offset, length < most ? length : most), did = 0;
         if (!wanted) {
@@ -92,9 +101,10 @@ enum outcome put(struct process *process, u64 address, u64 offset, u64 length) {
         if (did) {
             counters.bytes += did;
             if (full_since) full_since = 0;
-        } else outcome = step(process, address, &wanted, &did);
+        } else outcome = step(process, address, &wanted, &did, &missed);
         if (outcome != PUT) return outcome;
         most = did ? length : wanted;
+        if (did) missed = 0;
         set_done(process, offset, did);
         address += did, offset += did, length -= did;
     }
@@ -181,10 +191,16 @@ static void run_queue(struct queue *queue, int threads) {
 
 void fill_all(int threads) {
     static struct queue queue;
-    for (list_missing(&queue); queue.count; list_missing(&queue)) run_queue(&queue, threads);
+    const struct process *newest;
+    do {
+        newest = processes();
+        list_missing(&queue);
+        run_queue(&queue, threads);
+        /* A process that was forked meanwhile may miss what its parent was given since. */
+    } while (queue.count || newest != processes());
 }
 
-void fill_urgent(void) {
+void fill_urgent(int threads) {
     struct queue queue = {0};
     for (struct process *p = processes(); p; p = p->next) {
         pthread_rwlock_rdlock(&p->lock);
@@ -198,6 +214,6 @@ void fill_urgent(void) {
         }
         pthread_rwlock_unlock(&p->lock);
     }
-    work(&queue);
+    run_queue(&queue, threads);
     free(queue.pieces);
 }

@@ -167,6 +167,7 @@ void load_images(int directory) {
         int pid, length = 0;
         if (sscanf(entry->d_name, "pagemap-%9d.img%n", &pid, &length) != 1 || entry->d_name[length]) continue;
         struct process *process = process_of(pid);
+        if (process->done) fail("there are two images of process %d", pid);
         read_pagemap(directory, process, entry->d_name);
         snprintf(mm, sizeof mm, "mm-%d.img", pid);
         read_mm(directory, process, mm);

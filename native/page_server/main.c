@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -25,13 +26,21 @@ enum { ALL_RESTORED = 0x52535446 }; /* criu's LAZY_PAGES_RESTORE_FINISHED */
 
 extern int report_fd;
 
-/* Everything is open by now. What the images hold is another's, so nothing that reads them has any right. */
-static void drop_rights(void) {
+/* What the images hold is another's: they are opened with the one right that this may take, and nothing else. */
+static void keep_rights(unsigned kept) {
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-    struct __user_cap_data_struct none[2] = {0};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || syscall(SYS_capset, &header, none) != 0)
+    struct __user_cap_data_struct rights[2] = {{.effective = kept, .permitted = kept}, {0}};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || syscall(SYS_capset, &header, rights) != 0)
         fail("the page server cannot drop its rights: %m");
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+/* Each process that the worker forks takes a descriptor. */
+static void raise_limit(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 /* criu would find out only when it has begun, and the restore would fail. */
@@ -90,13 +99,15 @@ int main(int argc, char **argv) {
     if (sysconf(_SC_PAGESIZE) != PAGE) fail("pages of %ld bytes are not known here", sysconf(_SC_PAGESIZE));
     check_kernel();
     guard_open(atoi(argv[3]));
+    raise_limit();
+    keep_rights(1u << CAP_DAC_READ_SEARCH);
     load_images(images);
-    drop_rights();
+    keep_rights(0);
     report("ready");
     take_processes(listener);
     prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
     u64 since = now_us();
-    fill_urgent();
+    fill_urgent(threads);
     report(guard_begin() ? "guarded" : "unguarded");
     fill_all(threads);
     guard_end();

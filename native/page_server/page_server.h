@@ -82,7 +82,7 @@ extern struct counters counters;
 enum outcome put(struct process *process, u64 address, u64 offset, u64 length);
 
 /* What must be there before any process runs. */
-void fill_urgent(void);
+void fill_urgent(int threads);
 
 /* Everything, by that many threads; returns when no process misses anything. */
 void fill_all(int threads);

@@ -90,6 +90,7 @@ static size_t read_messages(struct process *process, struct uffd_msg *messages) 
     pthread_rwlock_wrlock(&process->lock);
     process->reader_waits--;
     ssize_t n = read(process->uffd, messages, MESSAGES * sizeof *messages);
+    if (n < 0 && errno != EAGAIN && errno != EINTR) fail("events of process %d cannot be read: %m", process->pid);
     size_t count = n > 0 ? (size_t)n / sizeof *messages : 0;
     for (size_t i = 0; i < count; i++)
         if (messages[i].event != UFFD_EVENT_PAGEFAULT) follow(process, &messages[i]);

@@ -11,7 +11,7 @@ static const size_t MAX_TABLES = (size_t)1 << 30;
 
 static struct process *_Atomic first;
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
-static size_t table_bytes;
+static atomic_size_t table_bytes;
 static int process_count;
 
 static void *checked(void *memory) {
@@ -29,11 +29,16 @@ struct process *process_of(int pid) {
 
 static size_t done_bytes(const struct process *process) { return (process->size / PAGE + 7) / 8 + 1; }
 
+static void charge(size_t bytes) {
+    if (atomic_fetch_add(&table_bytes, bytes) + bytes > MAX_TABLES)
+        fail("the worker's memory is in too many parts: their tables take more than %zu MiB", MAX_TABLES >> 20);
+}
+
 /* The last step in making a process: others see it from here on. */
 static void enlist(struct process *process) {
+    charge(process->room * sizeof(struct extent) + done_bytes(process));
     pthread_mutex_lock(&list_lock);
-    table_bytes += process->count * sizeof(struct extent) + done_bytes(process);
-    if (++process_count > MAX_PROCESSES || table_bytes > MAX_TABLES)
+    if (++process_count > MAX_PROCESSES)
         fail("the worker forks too often while its memory is restored: %d processes", process_count);
     process->next = atomic_load(&first);
     atomic_store(&first, process);
@@ -73,7 +78,9 @@ struct process *forked(const struct process *parent, int uffd) {
 
 static void make_room(struct process *process, size_t more) {
     if (process->count + more <= process->room) return;
+    size_t before = process->room;
     process->room = (process->count + more) * 2;
+    charge((process->room - before) * sizeof *process->extents);
     process->extents = checked(realloc(process->extents, process->room * sizeof *process->extents));
 }
 
@@ -121,6 +128,11 @@ static void insert(struct process *process, const struct extent *extents, size_t
     process->count += count;
 }
 
+static int overlaps(const struct process *process, u64 start, u64 end) {
+    size_t n = starting_up_to(process, end - 1);
+    return n && process->extents[n - 1].start + process->extents[n - 1].length > start;
+}
+
 void cut(struct process *process, u64 start, u64 end, u64 target) {
     size_t from = starting_up_to(process, start), to;
     if (from && process->extents[from - 1].start + process->extents[from - 1].length > start) from--;
@@ -144,6 +156,9 @@ void cut(struct process *process, u64 start, u64 end, u64 target) {
     }
     if (after.length) insert(process, &after, 1);
     for (size_t i = 0; i < count; i++) taken[i].start = target + (taken[i].start - start);
+    /* Older kernels report a move that shrinks with the length of before: two pages would have one address. */
+    if (target && overlaps(process, target, target + (end - start)))
+        fail("memory was moved to where other memory is: %llx", (unsigned long long)target);
     if (target) insert(process, taken, count);
     free(taken);
 }

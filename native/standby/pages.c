@@ -19,8 +19,9 @@ enum { MAX_HELD = 1000, NONE = -1 };
 
 static int listener = NONE, server = NONE;
 static int held[MAX_HELD];
-static uint32_t count; /* what we were sent, whether it could be held or not */
-static int guards;     /* the server counts on us */
+static uint32_t count;
+static int guards; /* the server counts on us */
+static int failed; /* we cannot hold what it sends since then: no descriptor is free */
 
 void open_pages(void) {
     struct sockaddr_un name = {.sun_family = AF_UNIX};
@@ -43,15 +44,18 @@ static void take(const struct msghdr *message) {
     const struct cmsghdr *first = CMSG_FIRSTHDR(message);
     int fd = NONE;
     if (first && first->cmsg_type == SCM_RIGHTS) memcpy(&fd, CMSG_DATA(first), sizeof fd);
-    if (fd == NONE) return;
-    if (count < MAX_HELD) held[count++] = fd;
-    else close(fd);
+    if (fd != NONE && count < MAX_HELD) {
+        held[count++] = fd;
+        return;
+    }
+    if (fd != NONE) close(fd);
+    failed = guards;
 }
 
 static void let_go(void) {
     for (uint32_t i = 0; i < count; i++) close(held[i]);
     count = 0;
-    guards = 0;
+    guards = failed = 0;
 }
 
 /* Returns 0 when nothing is left to read, or the server has ended. */
@@ -90,9 +94,12 @@ int pages_are_lost(void) {
     }
     if (server == NONE) return 0;
     while (read_word()) continue;
-    if (server != NONE) return 0;
+    if (server != NONE && !failed) return 0;
     int lost = guards;
-    if (lost) kill(-1, SIGKILL); /* before the last descriptor is closed: none of them runs on with zeros */
+    if (lost) {
+        kill(-1, SIGKILL); /* before the last descriptor is closed: none of them runs on with zeros */
+        publish("standby-pages-lost", "copy\n");
+    }
     let_go();
     return lost;
 }

@@ -85,7 +85,6 @@ static void keep(pid_t child) {
         beat(guards_pages() ? LOOK_AT_PAGES : LOOK_FOR_NOTE);
         wake_whom_an_agent_left();
         if (pages_are_lost()) {
-            publish("standby-pages-lost", "copy\n");
             say("SNAPSHOT_RESTART: the page server ended before it had restored all of the worker's memory");
             exit(EXIT_RESTART_ME);
         }

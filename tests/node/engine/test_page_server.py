@@ -28,6 +28,7 @@ STRESS = "/tools/memory-stress"
 MIB = 256
 CAPTURE_SECONDS = 3.0
 """Longer than a capture of so much takes that waits for nothing."""
+RESTORED = "SNAPSHOT_RESTORED"
 LOST = "SNAPSHOT_RESTART: the page server ended before it had restored all of the worker's memory"
 
 
@@ -144,6 +145,7 @@ class TestTheServerEnds:
         digest = await stress_captured(node, "pages-killed")
         held, target = ServerHeld(node), started(node)
         assert (await node.restore(target, "pages-killed", digest)).ok
+        target.says(RESTORED)
         os.kill(held.pid, signal.SIGKILL)
         assert control_files.EXIT_RESTART_ME == target.code()
         assert LOST in target.text()
@@ -163,6 +165,7 @@ class TestTheServerEnds:
         digest = await stress_captured(node, "pages-short")
         held, target = ServerHeld(node), started(node)
         assert (await node.restore(target, "pages-short", digest)).ok
+        target.says(RESTORED)
         for file in (node.store / "pages-short").rglob("pages-*.img"):
             os.truncate(file, 4096)
         os.kill(held.pid, signal.SIGCONT)
