@@ -43,7 +43,7 @@ static void raise_limit(void) {
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* criu would find out only when it has begun, and the restore would fail. */
+/* criu would find out only once it restores, and the restore would fail. */
 static void check_kernel(void) {
     struct uffdio_api api = {.api = UFFD_API,
                              .features = UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP |
