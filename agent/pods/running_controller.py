@@ -12,9 +12,10 @@ from agent.pods.selection import Rejection, Role, Wait
 from contract.api import keys
 from contract.api.checkpoint import annotations_of
 from contract.api.running import read_result, requested_checkpoint
+from contract.api.states import AgentReason
 from contract.config.storage import Storage
 from kube.api import KubeClient, Object
-from kube.errors import NotFoundError
+from kube.errors import KubeError
 from kube.resources import CHECKPOINTS
 
 PATIENCE: Final = 120.0
@@ -55,7 +56,10 @@ class RunningController:
             async with asyncio.timeout(PATIENCE):
                 checkpoint, selected = await self._await_checkpoint(pod, requested_checkpoint(request))
         except TimeoutError:
-            checkpoint, selected = None, Wait("the checkpoint did not come")
+            name, namespace = requested_checkpoint(request), pod["metadata"].get("namespace")
+            checkpoint = await self._find(name, namespace)
+            words = f"DynamoCheckpoint {name} did not ask for this pod within {PATIENCE:.0f} s; ask again"
+            selected = Rejection(AgentReason.CHECKPOINT_NOT_READY, words)
         if checkpoint is None or isinstance(selected, Wait):
             logger.info("request %s of pod %s ends: %s", request, pod["metadata"]["name"], selected)
         elif isinstance(selected, Rejection):
@@ -69,11 +73,15 @@ class RunningController:
         self, pod: Object, name: str
     ) -> tuple[Object | None, CaptureRequest | Rejection | Wait]:
         while True:
-            try:
-                checkpoint = await self._kube.get(CHECKPOINTS, name, pod["metadata"].get("namespace"))
-            except NotFoundError:
-                checkpoint = None
+            checkpoint = await self._find(name, pod["metadata"].get("namespace"))
             selected = selection.capture_running(pod, checkpoint, self._storage)
             if not isinstance(selected, Wait) or selected.again is None:
                 return checkpoint, selected
             await asyncio.sleep(selected.again)
+
+    async def _find(self, name: str, namespace: str) -> Object | None:
+        """Return a checkpoint; None if there is none, or the API server does not say now."""
+        try:
+            return await self._kube.get(CHECKPOINTS, name, namespace)
+        except KubeError:
+            return None

@@ -316,6 +316,8 @@ def capture_running(pod: Object, checkpoint: Object | None, storage: Storage) ->
 def _not_begun(pod: Object, checkpoint: Object) -> Wait | None:
     phase = (checkpoint.get("status") or {}).get("phase") or Phase.PENDING
     asked_for = ckpt.source_pod(checkpoint).get("podUID") == pod["metadata"]["uid"]
+    if phase == Phase.FAILED:  # the controller has it captured again, of this pod or another that asks
+        return Wait("the checkpoint failed, and is not captured again (yet)", _CHECKPOINT_POLL)
     if not asked_for or phase not in (Phase.PENDING, Phase.CREATING):
         return Wait("the checkpoint is of another pod, or done")
     return Wait("the controller has not started", _CHECKPOINT_POLL) if phase == Phase.PENDING else None

@@ -32,6 +32,8 @@ STALE_ANNOTATIONS: Final = frozenset(
         keys.ANN_RESTORE_REPORT,
         keys.ANN_GATE,
         keys.ANN_REQUEST,
+        keys.ANN_CAPTURE,
+        keys.ANN_CAPTURE_RESULT,
         "nvidia.com/snapshot-restore-status",
         "nvidia.com/snapshot-restore-container-id",
     }

@@ -162,6 +162,13 @@ KINDS: Final = (
         "tests/node/engine/test_kinds_of_state.py::test_it_is_reset",
     ),
     Kind(
+        "AppArmor's confinement of the container",
+        Fate.RESET,
+        "**the restored worker runs unconfined by AppArmor**: criu does not record a profile here. Capabilities, "
+        "seccomp and namespaces are kept. A profile in an image that is not the container's is refused",
+        "tests/unit/agent/container/test_wider_rights.py::test_no_more_than_the_container",
+    ),
+    Kind(
         "CLOCK_REALTIME",
         Fate.RESET,
         "the node's: it jumps by the time between capture and restore, as after a suspended laptop",

@@ -85,9 +85,10 @@ def _result(current: Pass, status: Status) -> CaptureResult | None:
     result = read_result(annotations_of(pod or {}).get(keys.ANN_CAPTURE_RESULT, ""))
     if result is None or result.checkpoint != checkpoint["metadata"].get("uid"):
         return None
+    if not result.version:  # refused before a version was known: it answers that request, and none after it
+        return result if result.request == annotations_of(pod or {}).get(keys.ANN_CAPTURE) else None
     # The annotation may ask for the next version already.
-    wanted = captured_version(checkpoint, status.checkpoint_id)
-    return result if result.version in (wanted, "") else None
+    return result if result.version == captured_version(checkpoint, status.checkpoint_id) else None
 
 
 def _as_job(current: Pass, result: CaptureResult) -> JobView:

@@ -43,7 +43,7 @@ def permitted(capability):
         pytest.param("no_new_privs is off", {"no_new_privileges": False}, id="new-privileges"),
         pytest.param("no seccomp filter", {"seccomp": 0, "filters": None}, id="no-filter"),
         pytest.param("other seccomp filters", {"filters": (OWN, FILTER)}, id="other-filters"),
-        pytest.param("security label unconfined", {"label": ""}, id="unconfined"),
+        pytest.param("security label another", {"label": "another"}, id="another-profile"),
         pytest.param("hard limits [1]", {"limits": (0, 1025)}, id="limit"),
         pytest.param("hard limits [2]", {"limits": (0, 0, 1)}, id="unknown-limit"),
         pytest.param("namespaces of its own", {"namespaces": ("ipc:[1]", "mnt:[3]")}, id="namespaces"),
@@ -58,6 +58,7 @@ def test_more_than_the_container(words, wanted):
     ("container", "wanted"),
     [
         pytest.param(CONTAINER, {}, id="the-same"),
+        pytest.param(CONTAINER, {"label": ""}, id="no-label-recorded"),
         pytest.param(CONTAINER, {"capabilities": dict.fromkeys(CAPABILITY_SETS, 0)}, id="fewer-capabilities"),
         pytest.param(CONTAINER, {"filters": (FILTER, OWN)}, id="own-filter-above"),
         pytest.param(CONTAINER, {"seccomp": None, "filters": None}, id="filters-of-the-first-thread"),

@@ -40,7 +40,7 @@ def checkpoint(phase="Creating", uid=UID, checkpoint_id=ID):
         pytest.param(0.5, pod(), checkpoint(phase=None), id="not-looked-at-yet"),
         pytest.param(0.5, pod(), checkpoint("Pending"), id="not-begun"),
         pytest.param(None, pod(), checkpoint("Ready"), id="done"),
-        pytest.param(None, pod(), checkpoint("Failed"), id="failed"),
+        pytest.param(0.5, pod(), checkpoint("Failed"), id="failed-and-perhaps-captured-again"),
         pytest.param(None, pod(), checkpoint(uid="another"), id="of-another-pod"),
         pytest.param(None, pod(), agent.checkpoint(phase="Creating"), id="of-a-job"),
         pytest.param(AgentReason.NO_WORKER, pod(waiting()), checkpoint(), id="does-not-run"),
