@@ -21,8 +21,8 @@ CAPTURED = {
 FAILED = {keys.ANN_CHECKPOINT_STATUS: "failed", keys.ANN_CAPTURE_MESSAGE: "a descriptor of io_uring (io-uring)"}
 
 
-def pod(result=None, *, uid="pod-uid", phase="Running", asks="qwen"):
-    notes = {keys.ANN_CAPTURE: new_request(asks)}
+def pod(result=None, *, uid="pod-uid", phase="Running", asks="qwen", request=None):
+    notes = {keys.ANN_CAPTURE: request or new_request(asks)}
     if result is not None:
         notes[keys.ANN_CAPTURE_RESULT] = result.to_json()
     return {
@@ -78,6 +78,8 @@ def test_it_is_handed_to_its_agent_or_refused(phase, reason, obj, seen, values):
         pytest.param("Creating", None, pod(), id="no-word-yet"),
         pytest.param("Creating", None, pod(result(CAPTURED, checkpoint="an-earlier-one")), id="word-of-another"),
         pytest.param("Creating", None, pod(result(CAPTURED, version="0")), id="word-of-an-earlier-version"),
+        pytest.param("Failed", "PodCaptureFailed", pod(result(FAILED, version=""), request="qwen@1"), id="refused"),
+        pytest.param("Creating", None, pod(result(FAILED, version=""), request="qwen@2"), id="earlier-refusal"),
     ],
 )
 def test_the_agents_word_ends_it(phase, reason, seen):
