@@ -76,7 +76,7 @@ def _freer(wanted: Rights, container: Rights) -> Iterator[str]:
         yield "other seccomp filters than the container's"
     # criu records no label where it finds no security module; docs/what-can-be-captured.md says what becomes of it.
     if wanted.label and wanted.label != container.label:
-        yield f"security label {wanted.label or 'unconfined'}, not {container.label or 'unconfined'}"
+        yield f"security label {wanted.label}, not {container.label or 'unconfined'}"
 
 
 def of_container(init_pid: int, proc: Path = PROC) -> Rights:

@@ -94,7 +94,7 @@ class PageServer:
 
     def refuse_ended(self) -> None:
         """Raise CriuError if it has ended with pages missing."""
-        if self.process.poll() is not None:
+        if self.has_ended():
             self._await(_FILLED, seconds=0)
 
     def has_ended(self) -> bool:
