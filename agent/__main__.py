@@ -64,7 +64,7 @@ async def serve() -> None:
 
 
 def _tasks(kube: Client, recorder: Recorder, settings: Settings, values: Values, storage: Storage) -> dict[str, Task]:
-    engine = NodeEngine(_environment(values, settings.node_name))
+    engine = NodeEngine(_environment(values))
     reporter = Reporter(kube, recorder, settings.node_name)
     pods = Informer(kube, PODS, settings.watched_namespace, fields=f"spec.nodeName={settings.node_name}")
     restores = RestoreController(kube, engine, reporter, storage, values.config.restore.attempts)
@@ -83,7 +83,7 @@ def _tasks(kube: Client, recorder: Recorder, settings: Settings, values: Values,
     }
 
 
-def _environment(values: Values, node: str) -> NodeEnvironment:
+def _environment(values: Values) -> NodeEnvironment:
     options = values.config.criu
     work = Path(options.work_dir)
     work.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,6 @@ def _environment(values: Values, node: str) -> NodeEnvironment:
         cgroup_root=CGROUPS,
         exclusions=values.config.overlay.exclusions,
         longest=float(values.config.restore.restore_timeout_seconds),
-        node=node,
         empty_dir_limit=quantity_bytes(values.capture.empty_dir_limit),
         rootfs_limit=quantity_bytes(values.capture.rootfs_limit),
         proof=values.capture.proof == "Restore",

@@ -32,7 +32,6 @@ class NodeEnvironment:
     """Of the root file system, not captured."""
     longest: float = 7200.0
     """Seconds that one capture or restore may take."""
-    node: str = ""
     empty_dir_limit: int = 1 << 30
     """Bytes of each emptyDir, and of shared memory, that a capture takes along."""
     rootfs_limit: int = 4 << 30
