@@ -24,7 +24,9 @@ GPU_FORMAT_VERSION: Final = 2
 CONNECTIONS_FORMAT_VERSION: Final = 3
 """Of an artifact with connections that go on, or sockets that follow the pod's address: earlier releases would cut the
 first, and say that all is well."""
-_FORMATS: Final = (FORMAT_VERSION, GPU_FORMAT_VERSION, CONNECTIONS_FORMAT_VERSION)
+DEVICE_MEMORY_FORMAT_VERSION: Final = 4
+"""Of an artifact with device memory in files of its own: earlier releases would restore the worker without it."""
+_FORMATS: Final = (FORMAT_VERSION, GPU_FORMAT_VERSION, CONNECTIONS_FORMAT_VERSION, DEVICE_MEMORY_FORMAT_VERSION)
 MANIFEST: Final = "manifest.yaml"
 ROOTFS_TAR: Final = "rootfs-diff.tar"
 DELETED_FILES: Final = "deleted-files.json"
@@ -154,8 +156,18 @@ class GpuDevice(Part):
     """Bytes of its memory that the worker held."""
 
 
+class DeviceMemory(Part):
+    """Device memory of one process that is in a file of its own."""
+
+    process: Pid
+    """As numbered inside the container."""
+    file: FileName
+    bytes: Annotated[int, Field(ge=0)]
+    """All of it; what is zeros is not in the file."""
+
+
 class Gpu(Part):
-    """The device state of the worker: it is in the memory of its processes."""
+    """The device state of the worker: in the memory of its processes, but for what ``outside`` names."""
 
     driver: str
     """Version of the kernel driver."""
@@ -166,6 +178,7 @@ class Gpu(Part):
     """Those that the driver restores, as numbered inside the container."""
     driver_files: list[Path] = []
     """Libraries of the driver that are mapped into them."""
+    outside: list[DeviceMemory] = []
 
     @property
     def bytes(self) -> int:
@@ -236,6 +249,7 @@ class Manifest(Captured):
     def _names_files_that_are_there(self) -> Self:
         needed = [volume.file for volume in self.volumes]
         needed += [ROOTFS_TAR, DELETED_FILES] if self.rootfs is not None else []
+        needed += [memory.file for memory in self.gpu.outside] if self.gpu is not None else []
         if missing := [name for name in needed if name not in self.files]:
             raise ValueError(f"files lacks {', '.join(missing)}")
         return self
@@ -271,6 +285,8 @@ def write_manifest(captured: Captured, checkpoint_id: str, version: str, files: 
 
 
 def _format_of(captured: Captured) -> int:
+    if captured.gpu is not None and captured.gpu.outside:
+        return DEVICE_MEMORY_FORMAT_VERSION
     if captured.connections is not None and (captured.connections.kept or captured.connections.addresses):
         return CONNECTIONS_FORMAT_VERSION
     return GPU_FORMAT_VERSION if captured.gpu is not None else FORMAT_VERSION

@@ -21,10 +21,10 @@ def main(words: Sequence[str]) -> None:
             bundle_criu(Path("/"), Path(out))
             add_criu_helpers(_NATIVE, Path(out))
         case ["tools", out]:
-            tool_folder(_NATIVE / "standby", Path(out), None, None)
+            tool_folder(_NATIVE, Path(out), None, None)
         case ["tools", out, entrypoint, cmd]:
             # `docker inspect` says null if an image has none; an image's record is then empty, not missing.
-            tool_folder(_NATIVE / "standby", Path(out), json.loads(entrypoint) or [], json.loads(cmd) or [])
+            tool_folder(_NATIVE, Path(out), json.loads(entrypoint) or [], json.loads(cmd) or [])
         case _:
             raise ImageError(__doc__ or "")
 

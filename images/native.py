@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from contract.api.keys import STANDBY, TOOLS_DIR
+from contract.api.keys import DEVICE_MEMORY_LIBRARY, STANDBY, TOOLS_DIR
 from images.errors import ToolError, call
 
 STANDBY_SOURCES: Final = (
@@ -15,6 +15,7 @@ STANDBY_SOURCES: Final = (
     "claim.c",
     "worker.c",
     "pages.c",
+    "preload.c",
     "foreign.c",
     "image.c",
     "install.c",
@@ -73,6 +74,26 @@ def compile_preload(source: Path, target: Path) -> None:
     call([*glibc_compiler(), *flags, "-o", target, source], needs="Python's package ziglang")
 
 
+def compile_device_memory(sources: Path, target: Path) -> None:
+    """Compile the library that keeps device memory outside the image, for every glibc since 2012."""
+    zig = [part.replace("-gnu", "-gnu.2.17") for part in glibc_compiler()]
+    flags = [
+        "-std=gnu11",
+        "-O2",
+        "-shared",
+        "-fPIC",
+        "-fvisibility=hidden",
+        "-Wl,-z,now",
+        "-s",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+    ]
+    libraries = ["-ldl", "-lpthread"]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    call([*zig, *flags, "-o", target, *sorted(sources.glob("*.c")), *libraries], needs="Python's package ziglang")
+
+
 def add_criu_helpers(native: Path, target: Path) -> None:
     """Compile what goes with criu into its folder: the object that its loader loads first, and the page server.
 
@@ -84,20 +105,21 @@ def add_criu_helpers(native: Path, target: Path) -> None:
     compile_static(sorted((native / "page_server").glob("*.c")), target / PAGE_SERVER, "-O2")
 
 
-def tool_folder(standby: Path, root: Path, entrypoint: Sequence[str] | None, cmd: Sequence[str] | None) -> None:
-    """Fill the tool folder below ``root``: the static program, and the records of an image's own entrypoint and cmd.
+def tool_folder(native: Path, root: Path, entrypoint: Sequence[str] | None, cmd: Sequence[str] | None) -> None:
+    """Fill the tool folder below ``root``: standby, its library, and the records of an image's own entrypoint and cmd.
 
     Without an entrypoint list there is no record; an image without a cmd has an empty one.
 
     Args:
-        standby: Folder of the program's sources.
+        native: Folder of the native sources.
         root: Gets the tool folder at its path in a container.
         entrypoint: The image's.
         cmd: The image's.
     """
     program = root / STANDBY.lstrip("/")
     program.parent.mkdir(parents=True)
-    compile_static([standby / name for name in STANDBY_SOURCES], program)
+    compile_static([native / "standby" / name for name in STANDBY_SOURCES], program)
+    compile_device_memory(native / "device_memory", root / DEVICE_MEMORY_LIBRARY.lstrip("/"))
     if entrypoint is not None:
         folder = root / TOOLS_DIR.lstrip("/")
         (folder / "entrypoint").write_bytes(_record(entrypoint))

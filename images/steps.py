@@ -112,22 +112,22 @@ class Steps:
         return self._layer("criu", [CRIU_SUITE, hash_files(sources, helpers), *_recipe("debian", "native")], build)
 
     def tools(self) -> Layer:
-        """Build the tool folder: the static ``snapshot-standby``."""
+        """Build the tool folder: the static ``snapshot-standby``, and the library that it loads into GPU workers."""
         return self.records(None, None)
 
     def records(self, entrypoint: list[str] | None, cmd: list[str] | None) -> Layer:
         """Build the tool folder, with an image's own entrypoint and cmd recorded beside ``snapshot-standby``."""
-        standby = self._project / "native" / "standby"
-        sources = sorted((*standby.glob("*.c"), *standby.glob("*.h")))
+        sources = self._project / "native"
+        files = [file for name in ("standby", "device_memory") for file in sorted((sources / name).glob("*.[ch]"))]
 
         def build(target: Path) -> None:
             self._say("compiling snapshot-standby")
-            native.tool_folder(standby, target / "root", entrypoint, cmd)
+            native.tool_folder(sources, target / "root", entrypoint, cmd)
             self._pack(target)
 
         words = [repr(entrypoint), repr(cmd)]
         return self._layer(
-            "tools", [hash_files(standby, sources), *native.compiler()[1:], *words, *_recipe("native")], build
+            "tools", [hash_files(sources, files), *native.compiler()[1:], *words, *_recipe("native")], build
         )
 
     def _base(self) -> Path:

@@ -100,6 +100,15 @@ def setns(namespace: int) -> None:
     _checked(LIBC.setns(namespace, 0), "setns")
 
 
+def tgkill(pid: int, tid: int, signal_number: int) -> None:
+    """Send a signal to one thread of a process.
+
+    Raises:
+        OSError: it has ended.
+    """
+    _checked(LIBC.tgkill(pid, tid, signal_number), "tgkill")
+
+
 def die_with_parent(signal_number: int) -> None:
     """Have the kernel send this process a signal once the thread that started it has ended."""
     _checked(LIBC.prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0), "prctl")

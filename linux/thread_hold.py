@@ -1,9 +1,10 @@
-"""Holds every thread of some stopped processes but a few, which run meanwhile; then all are stopped as before.
+"""Holds every thread of some processes but a few, which run meanwhile; then all are as before.
 
 A restored tree is left stopped until standby wakes it, but the CUDA driver needs one thread of each process to run.
 ptrace(2) does both: every thread is seized, the processes are continued, and only the wanted threads are let out of
 their trap. The kernel kills the held processes if the holder dies (PTRACE_O_EXITKILL): an unsupervised one would run on
-with its device state half restored. All calls must come from the thread that entered.
+with its device state half restored. Processes that ran before are held in the same way, and run on after it; those the
+kernel kills only once ``bind`` was called. All calls must come from the thread that entered.
 """
 
 import ctypes
@@ -21,7 +22,7 @@ from linux.syscalls import LIBC
 
 PATIENCE: Final = 10.0
 """Seconds that threads are given to reach their trap: 138 of them were seen to take 16 ms."""
-_CONT, _DETACH, _SEIZE, _INTERRUPT = 7, 17, 0x4206, 0x4207
+_CONT, _DETACH, _SETOPTIONS, _SEIZE, _INTERRUPT = 7, 17, 0x4200, 0x4206, 0x4207
 _EXITKILL: Final = 0x100000
 _EVENT_STOP: Final = 128
 _WALL: Final = 0x40000000
@@ -36,38 +37,48 @@ class ThreadHold:
     """A context in which only ``running`` of the processes' threads run.
 
     Args:
-        pids: processes, stopped by SIGSTOP, in our pid namespace.
+        pids: processes in our pid namespace.
         running: thread ids that may run; others of the same processes may not.
+        stopped: whether the processes are stopped by SIGSTOP, and are to be so again.
 
     Raises:
         HoldError: on entering, if a thread cannot be seized; on leaving, if one does not stop again.
     """
 
-    def __init__(self, pids: Iterable[int], running: Collection[int]) -> None:
+    def __init__(self, pids: Iterable[int], running: Collection[int], *, stopped: bool = True) -> None:
         self._pids = tuple(pids)
         self._running = set(running)
         self._held: set[int] = set()
+        self._owed: dict[int, int] = {}
+        """Signals on whose way to a thread it was caught."""
+        self._stopped = stopped
 
     def __enter__(self) -> Self:
         try:
             self._seize()
-            self._await_traps()
+            self._await(self._held)
         except BaseException:
             self._detach()
             raise
-        for pid in self._pids:
-            os.kill(pid, signal.SIGCONT)
+        if self._stopped:
+            for pid in self._pids:
+                os.kill(pid, signal.SIGCONT)
         for tid in self._running:
-            _ptrace(_CONT, tid, 0)
+            _ptrace(_CONT, tid, self._owed.pop(tid, 0))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._stop_again()
+            self._stop_running()
         finally:
             self._detach()
+
+    def bind(self) -> None:
+        """From here on, have the kernel kill the processes if this one dies."""
+        for tid in self._held - self._running:
+            _ptrace(_SETOPTIONS, tid, _EXITKILL)
 
     def pump(self) -> None:
         """Let running threads go on that stopped for a signal; to be called again and again while they work."""
@@ -80,7 +91,7 @@ class ThreadHold:
         """Seize until no new thread appears: a thread that is not held yet may start another."""
         while new := {tid for pid in self._pids for tid in _threads(pid)} - self._held:
             for tid in new:
-                if LIBC.ptrace(_SEIZE, tid, 0, _EXITKILL) != 0:
+                if LIBC.ptrace(_SEIZE, tid, 0, _EXITKILL if self._stopped else 0) != 0:
                     if not Path(f"/proc/{tid}").exists():
                         continue
                     raise HoldError(f"cannot hold thread {tid}: {os.strerror(ctypes.get_errno())}")
@@ -89,13 +100,24 @@ class ThreadHold:
         if missing := self._running - self._held:
             raise HoldError(f"threads {sorted(missing)} are not of processes {sorted(self._pids)}")
 
-    def _await_traps(self) -> None:
-        waiting, end = set(self._held), time.monotonic() + PATIENCE
+    def _await(self, threads: Collection[int]) -> None:
+        waiting, end = set(threads), time.monotonic() + PATIENCE
         while waiting:
-            waiting -= {tid for tid in waiting if _stopped(tid) is not None}
+            for tid in tuple(waiting):
+                status = _stopped(tid)
+                if status is not None:
+                    self._owed[tid] = _passed_on(status)
+                if status is not None or not is_alive(tid):
+                    waiting.discard(tid)
             _wait_until(end, waiting, "did not stop to be held")
 
-    def _stop_again(self) -> None:
+    def _stop_running(self) -> None:
+        """Stop the threads that run: by SIGSTOP, which stays, or by ptrace, which cannot let go of one that runs."""
+        if not self._stopped:
+            for tid in self._running:
+                _ptrace(_INTERRUPT, tid, 0)
+            self._await(self._running)
+            return
         for pid in self._pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
@@ -111,7 +133,7 @@ class ThreadHold:
 
     def _detach(self) -> None:
         for tid in self._held:
-            _ptrace(_DETACH, tid, 0)
+            _ptrace(_DETACH, tid, self._owed.get(tid, 0))
             _stopped(tid)  # its tracer must wait for one that has ended, or its process stays a zombie
 
 

@@ -3,7 +3,9 @@
 The worker's end is part of it: criu ends the tree that it has dumped, and standby ends with it.
 """
 
+import os
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -28,6 +30,7 @@ from agent.executor.gpu.capture import (
     restore_in_place,
     unlock_processes,
 )
+from agent.executor.gpu.device_memory import Held, OutsideMemory, look_at_libraries
 from agent.executor.gpu.plan import GpuUse
 from agent.executor.lock import ContainerLock
 from agent.executor.phases import Phase
@@ -38,7 +41,7 @@ from agent.executor.store import open_store
 from agent.preflight.checks import findings, refuse
 from agent.preflight.facts import Tree, read_tree
 from artifact.backends.base import Backend
-from artifact.manifest import Captured, Connections
+from artifact.manifest import Captured, Connections, DeviceMemory
 from artifact.publish import Published, Staging
 from artifact.read import Artifact, open_sealed, verify
 from contract.api.reports import PEERS, ReportPhase
@@ -69,8 +72,17 @@ class Capture:
     """sha256 of what the worker answered to its canary; None if it was not asked."""
     cuda_pids: tuple[int, ...] = ()
     """Host pids of CUDA processes that were locked."""
+    held: Mapping[int, Held] = field(default_factory=dict)
+    """Device memory that libraries in its CUDA processes can take out, by host pid."""
+    device_memory: OutsideMemory | None = None
+    """What moves it."""
+    memory_files: Mapping[int, int] = field(default_factory=dict)
+    """Host pid -> descriptor of the file that its device memory goes to."""
+    outside: list[DeviceMemory] = field(default_factory=list)
+    """What the manifest says of those files."""
     store: Backend = field(init=False)
     staged: Staging = field(init=False)
+    """A directory that is removed with this context, unless it was published."""
     goes_on: bool = False
     """Whether the worker runs on when it has been captured."""
     stopped: list[int] = field(default_factory=list)
@@ -91,11 +103,14 @@ def _inspect(capture: Capture) -> None:
     """Look at the container, decide, and refuse whatever would not work."""
     request, environment, init_pid = capture.request, capture.environment, capture.init_pid
     worker = find_worker(init_pid, environment.proc)
-    capture.use = look_at_gpus(worker, init_pid, environment) if worker is not None else None
+    if worker is not None and (use := look_at_gpus(worker, init_pid, environment)):
+        capture.held = look_at_libraries(use.processes, init_pid, environment.proc)
+        capture.use = replace(use, outside={pid: held.bytes for pid, held in capture.held.items()})
     make_plan(capture)
     capture.store = open_store(request.base_path, init_pid, environment, through_pod=request.through_pod)
     capture.resources.callback(capture.store.close)
     capture.store.refuse_existing(request.checkpoint_id, request.version)
+    capture.staged = capture.resources.enter_context(capture.store.stage(request.checkpoint_id))
     capture.lock.allow(environment.allowance(capture.plan.allowance_bytes))
 
 
@@ -168,11 +183,47 @@ def _uses_gpus(capture: Capture) -> bool:
 
 def _lock_gpus(capture: Capture) -> None:
     capture.cuda_pids = capture.plan.cuda_pids
+    if capture.held:
+        capture.device_memory = _device_memory(capture)
+        capture.device_memory.keep_out()
     lock_processes(capture.environment.cuda, capture.cuda_pids)
 
 
 def _unlock_gpus(capture: Capture) -> bool:
-    return unlock_processes(capture.environment.cuda, capture.cuda_pids)
+    unlocked = unlock_processes(capture.environment.cuda, capture.cuda_pids)
+    if capture.device_memory is not None:
+        capture.device_memory.let_in()
+    return unlocked
+
+
+def _has_memory_outside(capture: Capture) -> bool:
+    return bool(capture.held)
+
+
+def _save_device_memory(capture: Capture) -> None:
+    """Have device memory written to files of the artifact: the driver's own checkpoint then has little to move."""
+    names = {pid: f"device-memory-{held.library.inner_pid}.img" for pid, held in capture.held.items()}
+    capture.memory_files = {pid: capture.staged.file(name) for pid, name in names.items()}
+    for descriptor in capture.memory_files.values():
+        capture.resources.callback(os.close, descriptor)
+    if capture.device_memory is None:
+        return
+    capture.device_memory.take_out(capture.memory_files, _gpu_seconds(capture))
+    capture.outside = [
+        DeviceMemory(process=held.library.inner_pid, file=names[pid], bytes=held.bytes)
+        for pid, held in capture.held.items()
+    ]
+
+
+def _put_device_memory_back(capture: Capture) -> bool:
+    if not capture.outside:
+        return True  # nothing was taken out, or it was put back at once
+    return _device_memory(capture).put_back(capture.memory_files, _gpu_seconds(capture))
+
+
+def _device_memory(capture: Capture) -> OutsideMemory:
+    environment = capture.environment
+    return OutsideMemory(environment.cuda, capture.init_pid, capture.held, environment.proc)
 
 
 def _checkpoint_gpus(capture: Capture) -> None:
@@ -188,9 +239,8 @@ def _gpu_seconds(capture: Capture) -> float:
 
 
 def _dump(capture: Capture) -> None:
-    """Have criu write the tree's images into a staging directory, which is removed with the capture's context."""
+    """Have criu write the tree's images into the staging directory."""
     environment, plan = capture.environment, capture.plan
-    capture.staged = capture.resources.enter_context(capture.store.stage(capture.request.checkpoint_id))
     environment.criu.dump(
         CriuDump(
             init_pid=capture.init_pid,
@@ -239,7 +289,7 @@ def _seal(capture: Capture) -> None:
         rootfs=capture.saved.rootfs,
         volumes=capture.saved.volumes,
         held=capture.saved.held,
-        gpu=plan.gpu,
+        gpu=plan.gpu.model_copy(update={"outside": capture.outside}) if plan.gpu else None,
         canary=capture.answer,
         connections=capture.connections,
     )
@@ -296,6 +346,7 @@ CAPTURE: Final = (
     Phase(ReportPhase.INSPECT, _inspect),
     Phase(ReportPhase.CANARY, _ask_source, is_needed=_needs_an_answer),
     Phase(ReportPhase.GPU_LOCK, _lock_gpus, undo=_unlock_gpus, is_needed=_uses_gpus),
+    Phase(ReportPhase.GPU_SAVE, _save_device_memory, undo=_put_device_memory_back, is_needed=_has_memory_outside),
     Phase(ReportPhase.GPU_CHECKPOINT, _checkpoint_gpus, undo=_restore_gpus, is_needed=_uses_gpus),
     Phase(ReportPhase.DUMP, _dump),
     Phase(ReportPhase.FILES, _save_files),

@@ -140,7 +140,7 @@ def _dump(capture: Capture) -> None:
 def _go_on(capture: Capture) -> None:
     """Wake the worker, and give it its devices back."""
     _thaw(capture)
-    gpus = _OF[ReportPhase.GPU_CHECKPOINT], _OF[ReportPhase.GPU_LOCK]
+    gpus = _OF[ReportPhase.GPU_CHECKPOINT], _OF[ReportPhase.GPU_SAVE], _OF[ReportPhase.GPU_LOCK]
     if capture.cuda_pids and not all(phase.undo(capture) for phase in gpus):
         words = "the worker runs, but the driver does not give it its devices back; delete its pod"
         raise ContainerError(AgentReason.GPU_FAILED, words)
@@ -151,6 +151,7 @@ RUNNING: Final = (
     _OF[ReportPhase.INSPECT],
     _OF[ReportPhase.CANARY],
     _OF[ReportPhase.GPU_LOCK],
+    _OF[ReportPhase.GPU_SAVE],
     _OF[ReportPhase.GPU_CHECKPOINT],
     Phase(ReportPhase.FREEZE, _freeze, undo=_thaw),
     Phase(ReportPhase.DUMP, _dump),

@@ -59,6 +59,7 @@ class ReportPhase(StrEnum):
     UNDO = "undo"
     PAGES = "pages"
     GPU_LOCK = "gpu-lock"
+    GPU_SAVE = "gpu-save"
     GPU_CHECKPOINT = "gpu-checkpoint"
     GPU_RESTORE = "gpu-restore"
     FREEZE = "freeze"

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from contract.api import keys
 from contract.config.sections import AbsolutePath, Name, Quantity, Section
 
 EnvironmentName = Annotated[str, Field(pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")]
@@ -93,6 +94,11 @@ class Capture(Section):
     )
     rootfs_limit: Quantity = Field(
         default="4Gi", description="Changed files of the container's image that travel; more is refused."
+    )
+    device_memory: Literal["Outside", "Image"] = Field(
+        default="Outside",
+        description="Where captures leave the device memory of workers with one GPU: in files of its own, or in the "
+        f"image of their processes; annotation {keys.ANN_DEVICE_MEMORY} of a pod template goes before.",
     )
     gpu_environment: GpuEnvironment = GpuEnvironment()
     keep_labels: list[LabelKey] = Field(

@@ -20,6 +20,7 @@ from contract.config.storage import BadIdError, check_id
 from contract.pods import common
 from contract.pods.canary import CanaryError, canary_call
 from contract.pods.capture_metadata import pod_metadata, write_out_labels
+from contract.pods.device_memory import DeviceMemoryError, device_memory_library
 from contract.pods.injected_tools import Tools, file_probe, tools_for
 from contract.pods.systems import other_system
 from contract.pods.template_hash import OUR_ENVIRONMENT
@@ -265,6 +266,8 @@ def _shape_target(checkpoint: Mapping[str, Any], spec: Json, target: Json, value
     if not common.has_named(env, keys.ENV_CONTROL_DIR):
         env.append({"name": keys.ENV_CONTROL_DIR, "value": directory})
     env.append({"name": keys.ENV_CHECKPOINT_SIGNAL_FILE, "value": f"{directory}/{control_files.SNAPSHOT_COMPLETE}"})
+    if library := _device_memory(checkpoint, gpus, values):
+        env.append({"name": keys.ENV_DEVICE_MEMORY, "value": library})
     for name, value in _gpu_environment(values, gpus).items():
         if value is not None and not common.has_named(env, name):
             env.append({"name": name, "value": value})
@@ -273,6 +276,14 @@ def _shape_target(checkpoint: Mapping[str, Any], spec: Json, target: Json, value
     _shared_memory(checkpoint, spec, target)
     if tools is not None:
         _bring_tools(spec, target, tools)
+
+
+def _device_memory(checkpoint: Mapping[str, Any], gpus: int, values: Values) -> str | None:
+    try:
+        return device_memory_library(ckpt.template(checkpoint), gpus, values)
+    except DeviceMemoryError as error:
+        path = f"spec.job.podTemplateSpec.metadata.annotations[{keys.ANN_DEVICE_MEMORY}]"
+        raise InvalidTemplateError(path, str(error)) from error
 
 
 def _gpu_environment(values: Values, gpus: int) -> Mapping[str, str | None]:

@@ -29,7 +29,7 @@ Json = dict[str, Any]
 HASH_LENGTH: Final = 32
 NAME_PREFIX: Final = "checkpoint-"
 RESTART_ANNOTATION: Final = "kubectl.kubernetes.io/restartedAt"
-OWNERS_WORDS: Final = frozenset({keys.ANN_WRITABLE_MOUNTS, keys.ANN_CANARY})
+OWNERS_WORDS: Final = frozenset({keys.ANN_WRITABLE_MOUNTS, keys.ANN_CANARY, keys.ANN_DEVICE_MEMORY})
 """Annotations of ours by which a workload's owner says how it is captured."""
 _OWN: Final = OWNERS_WORDS | {RESTART_ANNOTATION}
 """Annotations whose change asks for another checkpoint."""
@@ -46,6 +46,7 @@ OUR_ENVIRONMENT: Final = frozenset(
         keys.ENV_STANDBY_ID,
         keys.ENV_STANDBY_POLICY,
         keys.ENV_STANDBY_RESTART_POLICY,
+        keys.ENV_DEVICE_MEMORY,
         keys.ENV_CHECKPOINT_STORAGE_TYPE,
         keys.ENV_CHECKPOINT_LOCATION,
         keys.ENV_CHECKPOINT_PATH,

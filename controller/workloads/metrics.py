@@ -22,6 +22,7 @@ RESTORED: Final = "restored"
 FAILED: Final = "failed"
 _CAPTURE_ONLY: Final = (
     ReportPhase.GPU_LOCK,
+    ReportPhase.GPU_SAVE,
     ReportPhase.GPU_CHECKPOINT,
     ReportPhase.FREEZE,
     ReportPhase.DUMP,

@@ -106,6 +106,7 @@ static void serve_mode(char **command) {
         become(command);
     }
     publish("restore-complete", "cold-start\n");
+    preload_device_memory();
     clean_environment(1);
     keep(start_worker(command));
 }
@@ -180,6 +181,7 @@ static void capture_mode(char **command, char **arguments) {
         say("SNAPSHOT_CAPTURE_FAILED: %s", failure);
         exit(1);
     }
+    preload_device_memory();
     start_worker(command ? command : told_command(arguments));
     for (;;) {
         beat(5 * POLL);

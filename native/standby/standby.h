@@ -75,6 +75,11 @@ int worker_ended(void);
 /* Its exit code, once it has ended. */
 int worker_code(void);
 
+/* ------------------------------------------------------------------------------------------------------- preload.c */
+
+/* Adds the library that DYN_SNAPSHOT_DEVICE_MEMORY names to what the worker's loader loads first. */
+void preload_device_memory(void);
+
 /* --------------------------------------------------------------------------------------------------------- pages.c */
 
 /* Makes the socket at which a page server finds us. */

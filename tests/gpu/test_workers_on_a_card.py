@@ -13,7 +13,7 @@ import pytest
 
 from agent.gpu.client import CudaHelper
 from artifact.manifest import parse_manifest
-from contract.api import control_files
+from contract.api import control_files, keys
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from contract.pods.probe import Probe
@@ -36,6 +36,7 @@ SEGMENTS = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
 START_SECONDS = 120.0
 MIB = 1 << 20
 ROUNDS = 50
+OUTSIDE = {keys.ENV_DEVICE_MEMORY: "/tools/device-memory.so"}
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +151,52 @@ async def test_a_worker_goes_on_in_another_container(node, figure, options, requ
     assert manifest.gpu.bytes >= options.get("mebibytes", 1024) * MIB
     assert (2 if "child" in options.get("flags", ()) else 1) == len(manifest.gpu.processes)
     assert not [point for point in manifest.used_mounts if point.startswith("/dev/nvidia")]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"user": 1000}, id="plain"),
+        pytest.param({"user": 1000, "flags": ("child", "idle")}, id="two-cuda-processes"),
+        pytest.param({"user": 1000, "flags": ("pinned", "cache")}, id="pinned-and-cache"),
+        pytest.param({"user": 1000, "flags": ("compiled",)}, id="torch-compile"),
+        pytest.param({"user": 1000, "flags": ("launching",)}, id="launching-all-the-time"),
+        pytest.param({"user": 1000, "env": SEGMENTS}, id="expandable-segments"),
+        pytest.param({"kind": BareContainer}, id="bare-root"),
+    ],
+)
+async def test_device_memory_stays_outside_the_image(node, figure, options, request):
+    env = options.pop("env", {}) | OUTSIDE
+    manifest = await round_trip(node, f"outside-{request.node.callspec.id}", figure, env=env, **options)
+    left = manifest.gpu.bytes - sum(memory.bytes for memory in manifest.gpu.outside)
+    stored = sum(manifest.files[memory.file].size for memory in manifest.gpu.outside)
+    figure(f"{manifest.gpu.bytes >> 20} MiB, {left >> 20} left in the image, {stored >> 20} stored, driver's with them")
+
+
+async def test_device_memory_outside_is_restored_faster(node, figure):
+    """The same worker and answers: its memory in the image, filled while it runs, and in a file of its own."""
+    seconds, answers = {}, set()
+    for arm, env in (("image", {}), ("outside", OUTSIDE)):
+        source = ready(node, user=1000, mebibytes=4096, flags=("cache",), env=env)
+        source.get()
+        captured = await node.capture(source, f"arm-{arm}", probe=PROBE)
+        assert captured.ok, (captured.message, source.text()[-2000:])
+        figure(f"{arm}: {captured.size >> 20} MiB, capture {words(captured.seconds)}")
+        for _ in range(2):
+            target = start(node, RuncContainer, user=1000, mebibytes=4096, flags=("cache",))
+            target.init()
+            begun = time.monotonic()
+            restored = await node.restore(target, f"arm-{arm}", captured.manifest_digest)
+            assert restored.ok, (restored, target.text())
+            answers.add(wait_for(target.get, "an answer"))
+            seconds.setdefault(arm, []).append(time.monotonic() - begun)
+            figure(f"{arm}: {words(restored.seconds)}; first answer after {seconds[arm][-1]:.2f} s")
+            node.containers.remove(target)
+            target.close()
+        shutil.rmtree(node.store / f"arm-{arm}")
+    assert 1 == len(answers)
+    figure(f"{min(seconds['image']) / max(seconds['outside']):.1f} times as fast")
+    assert max(seconds["outside"]) < min(seconds["image"])
 
 
 async def test_memory_is_filled_while_the_worker_runs(node, figure):

@@ -2,7 +2,8 @@
 
 ``python torch_worker.py MIB [FLAG...]``: MIB of device memory besides. Flags: ``pinned`` (page-locked host memory),
 ``child`` (a second CUDA process), ``idle`` (a child that is no CUDA process), ``two`` (a second card), ``peer`` (the
-same, used through peer access), ``busy`` (a kernel that runs for seconds when the worker says that it is ready).
+same, used through peer access), ``busy`` (a kernel that runs for seconds when the worker says that it is ready),
+``cache`` (as much memory again, all zeros), ``launching`` (a thread that launches kernels all the time).
 Each GET is one step; the answer holds what depends on all steps before it. ``snapshot_sdk`` says when it is ready.
 """
 
@@ -10,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 
 def main(mebibytes: int, flags: frozenset[str]) -> None:
@@ -39,6 +41,8 @@ def build(mebibytes: int, flags: frozenset[str]):
         state.copy_(torch.tanh(weights @ state))
     pinned = torch.arange(1 << 20, pin_memory=True) if "pinned" in flags else None
     other = torch.randn(1 << 20, device="cuda:1") if "two" in flags or "peer" in flags else None
+    cache = torch.zeros(mebibytes << 18, device="cuda") if "cache" in flags else None
+    launches = launching() if "launching" in flags else None
     children = [child(flag) for flag in ("child", "idle") if flag in flags]
     if "peer" in flags:
         other.copy_(data[: 1 << 20])
@@ -56,10 +60,40 @@ def build(mebibytes: int, flags: frozenset[str]):
         more = [] if fused is None else [fused(state).double().sum().item()]
         seen = [state.double().sum().item(), data.view(torch.int32).sum(dtype=torch.int64).item()]
         seen += [] if pinned is None else [pinned.to("cuda", non_blocking=True).sum().item(), pinned.is_pinned()]
+        seen += [] if cache is None else [cache.sum().item(), cache.numel()]
+        seen += [] if launches is None else [launches()]
         seen += [] if other is None else [other.double().sum().item()]
         return [*seen, *more, *(ask(process) for process in children)]
 
     return step
+
+
+def launching():
+    """Start a thread that adds one to a number on the card all the time; return what tells that it never went wrong."""
+    import torch  # noqa: PLC0415 - takes seconds
+
+    number, expected, failures = torch.zeros(1, dtype=torch.int64, device="cuda"), [0], []
+    lock = threading.Lock()
+
+    def run():
+        try:
+            with torch.cuda.stream(torch.cuda.Stream()):
+                while True:
+                    with lock:
+                        number.add_(1)
+                        expected[0] += 1
+                    torch.cuda.current_stream().synchronize()
+        except RuntimeError as error:
+            failures.append(str(error))
+
+    threading.Thread(target=run, daemon=True).start()
+
+    def tell():
+        with lock:
+            torch.cuda.synchronize()
+            return [number.item() == expected[0], failures]
+
+    return tell
 
 
 def child(kind: str) -> subprocess.Popen[str]:

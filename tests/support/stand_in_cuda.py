@@ -6,6 +6,7 @@ from pathlib import Path
 from images import native
 
 SOURCE = Path(__file__).parent / "native" / "stand_in_libcuda.c"
+DEVICE = Path(__file__).parent / "native" / "stand_in_device.c"
 MARK = "STAND_IN_CUDA"
 ROOM = 64
 """Characters after the mark: what a test arranges later must find room."""
@@ -18,6 +19,12 @@ def build(folder: Path) -> Path:
     subprocess.run([*native.glibc_compiler(), *flags, "-o", target, SOURCE], check=True, capture_output=True)
     (folder / "libnvidia-ml.so.1").symlink_to(target.name)
     return target
+
+
+def build_device(target: Path) -> None:
+    """Compile what a worker finds in place of the driver's library."""
+    flags = ["-std=gnu11", "-O2", "-s", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Wl,-soname,libcuda.so.1"]
+    subprocess.run([*native.glibc_compiler(), *flags, "-o", target, DEVICE], check=True, capture_output=True)
 
 
 def marked(**arranged: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """What a capture or restore will do with GPUs, decided before anything is touched. Pure."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from agent.errors import RefusedError
@@ -14,6 +14,8 @@ from contract.config.gpus import DeniedDriver
 DEVICE_FILES: Final = "/dev/nvidia"
 DRIVER_FOLDERS: Final = (DEVICE_FILES, "/proc/driver/nvidia", "/run/nvidia")
 MIB: Final = 1 << 20
+COPYING: Final = 128 * MIB
+"""Page-locked memory that a library copies through, for as long as it does."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,18 @@ class GpuUse:
     """Host pid -> pid inside the container."""
     used: Mapping[str, int]
     """UUID -> bytes, of all of them together."""
+    outside: Mapping[int, int] = field(default_factory=dict)
+    """Host pid -> bytes of it that do not go through the process's memory."""
 
     @property
     def bytes(self) -> int:
-        """Device memory that a checkpoint moves into the container's memory."""
+        """Device memory of all of them."""
         return sum(self.used.values())
+
+    @property
+    def moved(self) -> int:
+        """Bytes that a checkpoint adds to the container's memory."""
+        return max(0, self.bytes - sum(self.outside.values())) + COPYING * len(self.outside)
 
 
 def container_devices(devices: Sequence[Device], minors: Collection[int]) -> tuple[Device, ...]:

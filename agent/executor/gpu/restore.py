@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 from agent.errors import ContainerError
+from agent.executor.gpu.device_memory import Load
 from agent.gpu.cuda import Cuda, Gpus
 from contract.api.states import AgentReason
 from linux.proc import Status
@@ -41,9 +42,14 @@ def find_cuda_processes(cuda: Cuda, tree: Mapping[int, Status], expected: Sequen
 
 
 def bring_back(
-    cuda: Cuda, tree: Sequence[int], threads: Mapping[int, int], pairs: Sequence[tuple[str, str]], seconds: float
+    cuda: Cuda,
+    tree: Sequence[int],
+    threads: Mapping[int, int],
+    pairs: Sequence[tuple[str, str]],
+    loads: Mapping[int, Load],
+    seconds: float,
 ) -> None:
-    """Restore and unlock all CUDA processes at once, while no other thread of the tree runs.
+    """Restore and unlock all CUDA processes at once, while no other thread of the tree runs; then fill their memory.
 
     Raises:
         CudaError, ContainerError: one of them cannot have its state; the tree can only be killed.
@@ -52,10 +58,13 @@ def bring_back(
     def restore(pid: int) -> None:
         cuda.restore(pid, pairs, seconds)
         cuda.unlock(pid, seconds)
+        if load := loads.get(pid):
+            load.run(seconds)
 
+    running = {*threads.values(), *(tid for load in loads.values() for tid in load.library.threads)}
     try:
         with (
-            ThreadHold(tree, set(threads.values())) as hold,
+            ThreadHold(tree, running) as hold,
             ThreadPoolExecutor(len(threads), thread_name_prefix="cuda") as pool,
         ):
             calls = [pool.submit(restore, pid) for pid in threads]

@@ -124,3 +124,50 @@ def test_held_processes_end_with_their_holder(start):
         assert "held\n" == holder.stdout.readline()
         holder.kill()
     assert -signal.SIGKILL == process.process.wait(10)
+
+
+def test_processes_that_run_are_held_and_run_on(start):
+    process = start()
+    wanted = {max(process.counts())}
+    with ThreadHold([process.pid], wanted, stopped=False) as hold:
+        before = process.counts()
+        wait_for(lambda: hold.pump() or wanted <= grown(process, before), "the wanted thread runs")
+        assert wanted == grown(process, before)
+    before = process.counts()
+    wait_for(lambda: set(process.counts()) <= grown(process, before), "all of it go on")
+
+
+def test_a_signal_that_is_on_its_way_is_not_lost(start):
+    """It ends the process, as it would have done, once nothing holds it any more."""
+    process = start()
+    with ThreadHold([process.pid], set(), stopped=False):
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.process.poll() is None
+    assert -signal.SIGTERM == process.process.wait(10)
+
+
+@pytest.mark.parametrize(
+    ("bind", "ends"), [pytest.param("hold.bind()", True, id="bound"), pytest.param("pass", False, id="not-bound")]
+)
+def test_running_processes_end_with_their_holder_once_they_are_bound(start, bind, ends):
+    process = start()
+    code = (
+        "import sys, time; from linux.thread_hold import ThreadHold\n"
+        "with ThreadHold([int(sys.argv[1])], [], stopped=False) as hold:\n"
+        f"    {bind}; print('held', flush=True); time.sleep(60)"
+    )
+    environment = {"PYTHONPATH": str(Path(__file__).parents[3])}
+    argv = [sys.executable, "-c", code, str(process.pid)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment) as holder:
+        assert "held\n" == holder.stdout.readline()
+        holder.kill()
+    if ends:
+        assert -signal.SIGKILL == process.process.wait(10)
+    else:
+        before = process.counts()
+        wait_for(lambda: set(process.counts()) <= grown(process, before), "all of it go on")
+
+
+def grown(process, before) -> set[int]:
+    """Return the threads that counted on since then."""
+    return {tid for tid, count in process.counts().items() if count != before[tid]}

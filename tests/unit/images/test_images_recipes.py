@@ -26,6 +26,7 @@ DOCKERFILES = sorted((PROJECT / "images").glob("*.Dockerfile"))
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the compiler by one that writes a mark."""
     monkeypatch.setattr(native, "compile_static", lambda _, target: target.write_text("standby"))
+    monkeypatch.setattr(native, "compile_device_memory", lambda _, target: target.parent.mkdir())
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_placeholders_record_what_the_base_runs(
 
 @pytest.mark.usefixtures("uncompiled")
 def test_records_end_every_argument_with_a_nul(tmp_path: Path) -> None:
-    native.tool_folder(Path("standby"), tmp_path, ["python3", "", "-c ü"], [])
+    native.tool_folder(Path("native"), tmp_path, ["python3", "", "-c ü"], [])
 
     folder = tmp_path / "opt/dynamo-snapshot"
     assert b"python3\0\0-c \xc3\xbc\0" == (folder / "entrypoint").read_bytes()
@@ -65,8 +66,8 @@ def test_records_end_every_argument_with_a_nul(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "recorded"),
     [
-        pytest.param([], {"bin"}, id="agent-has-no-record"),
-        pytest.param(["null", '["x"]'], {"bin", "cmd", "entrypoint"}, id="placeholder"),
+        pytest.param([], {"bin", "lib"}, id="agent-has-no-record"),
+        pytest.param(["null", '["x"]'], {"bin", "lib", "cmd", "entrypoint"}, id="placeholder"),
     ],
 )
 def test_docker_builds_the_same_tool_folder(tmp_path: Path, words: list[str], recorded: set[str]) -> None:

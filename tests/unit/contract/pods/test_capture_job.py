@@ -169,6 +169,37 @@ def test_environment_of_workers_with_gpus(gpus, own, values, expected):
     assert len(target["env"]) == len({entry["name"] for entry in target["env"]})
 
 
+@pytest.mark.parametrize(
+    ("gpus", "said", "values", "expected"),
+    [
+        pytest.param("1", {}, "", [keys.DEVICE_MEMORY_LIBRARY], id="one"),
+        pytest.param("2", {}, "", [], id="several"),
+        pytest.param("0", {}, "", [], id="none"),
+        pytest.param("1", {keys.ANN_DEVICE_MEMORY: "image"}, "", [], id="the-owner-says-no"),
+        pytest.param("1", {}, "{capture: {deviceMemory: Image}}", [], id="the-chart-says-no"),
+        pytest.param(
+            "1",
+            {keys.ANN_DEVICE_MEMORY: "outside"},
+            "{capture: {deviceMemory: Image}}",
+            [keys.DEVICE_MEMORY_LIBRARY],
+            id="the-owner-goes-before",
+        ),
+    ],
+)
+def test_device_memory_of_workers_with_one_gpu_stays_outside(gpus, said, values, expected):
+    pod = template(container(resources={"limits": {"nvidia.com/gpu": gpus}}))
+    pod["metadata"] = {**pod.get("metadata", {}), "annotations": said}
+    target = target_of(shape(checkpoint(pod_template=pod), values))
+    assert expected == [entry["value"] for entry in target["env"] if entry["name"] == keys.ENV_DEVICE_MEMORY]
+
+
+def test_a_word_for_device_memory_that_is_not_known():
+    pod = template(container(resources={"limits": {"nvidia.com/gpu": "1"}}))
+    pod["metadata"] = {**pod.get("metadata", {}), "annotations": {keys.ANN_DEVICE_MEMORY: "elsewhere"}}
+    with pytest.raises(InvalidTemplateError, match=r"snapshot-device-memory.*'elsewhere'; set it to outside or image"):
+        shape(checkpoint(pod_template=pod))
+
+
 def test_a_control_directory_of_the_workers_own_is_kept():
     own = {"name": keys.ENV_CONTROL_DIR, "value": "/run/ctl"}
     target = target_of(shape(checkpoint(pod_template=template(container(env=[own])))))

@@ -1,0 +1,207 @@
+"""Moves the device memory that a worker's preload library holds into files of the artifact, and back.
+
+While it moves, every thread of the process is held but the library's and the driver's own. None of them is in the
+middle of a call: the library keeps them out of the driver first, then the driver's own lock waits for those within.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from agent.errors import ContainerError
+from agent.gpu.cuda import Cuda, CudaError
+from agent.gpu.device_memory import Conversation, Library, find_library
+from agent.gpu.driver import ProcessState
+from contract.api.states import AgentReason
+from linux.proc import PROC, is_alive
+from linux.thread_hold import HoldError, ThreadHold
+
+LOCK_SECONDS: Final = 10.0
+"""How long a lock may take of a process of which no thread runs but ours."""
+_PAUSE: Final = 0.0005
+
+
+@dataclass(frozen=True)
+class Held:
+    """What one process's library can take out."""
+
+    library: Library
+    bytes: int
+
+
+def look_at_libraries(processes: Mapping[int, int], init_pid: int, proc: Path = PROC) -> Mapping[int, Held]:
+    """Return what the libraries of running CUDA processes hold, by host pid; those without one are left out.
+
+    Args:
+        processes: host pid -> pid inside the container.
+        init_pid: of the container.
+        proc: where processes show.
+    """
+    found = {}
+    for pid, inner in processes.items():
+        library = find_library(pid, inner, proc)
+        if library is None:
+            continue
+        with suppress(CudaError), Conversation(library, init_pid, proc) as conversation:
+            if held := conversation.held():
+                found[pid] = Held(library, held)
+    return found
+
+
+class OutsideMemory:
+    """The device memory of locked CUDA processes of one container, by their libraries.
+
+    Args:
+        cuda: the driver.
+        init_pid: of the container.
+        held: what its libraries hold, by host pid.
+        proc: where processes show.
+    """
+
+    def __init__(self, cuda: Cuda, init_pid: int, held: Mapping[int, Held], proc: Path = PROC) -> None:
+        self._cuda = cuda
+        self._init_pid = init_pid
+        self._held = held
+        self._proc = proc
+        self._talks: dict[int, Conversation] = {}
+
+    def keep_out(self) -> None:
+        """Have the workers' threads wait before the driver; to be called before its own lock.
+
+        Raises:
+            CudaError: a library cannot.
+        """
+        for pid in self._held:
+            self._talks[pid] = self._talk(pid)
+            self._talks[pid].keep_out()
+
+    def let_in(self) -> None:
+        """Undo ``keep_out``, unless device memory was taken out meanwhile: nothing may use it then."""
+        while self._talks:
+            self._talks.popitem()[1].close()
+
+    def take_out(self, files: Mapping[int, int], seconds: float) -> None:
+        """Save the device memory of processes that are kept out and locked, and release it; they are locked again then.
+
+        Args:
+            files: host pid -> descriptor of its file.
+            seconds: how long it may take.
+
+        Raises:
+            CudaError, ContainerError: it cannot; the processes have their memory, or have been killed.
+        """
+
+        def save(pid: int) -> None:
+            self._cuda.unlock(pid, LOCK_SECONDS)
+            self._talks[pid].save(files[pid], self._held[pid].bytes, seconds)
+
+        def release(pid: int) -> None:
+            self._talks[pid].release()
+            self._talks[pid].close()
+            self._cuda.lock(pid, LOCK_SECONDS)
+
+        with self._hold(list(self._held)) as hold, _pool(self._held) as pool:
+            _each(hold, pool, self._held, save)
+            hold.bind()
+            try:
+                _each(hold, pool, self._held, release)
+            except BaseException:
+                self.let_in()
+                _each(hold, pool, self._held, lambda pid: self._put_back(pid, files[pid], seconds))
+                raise
+            self._talks.clear()
+
+    def put_back(self, files: Mapping[int, int], seconds: float) -> bool:
+        """Undo ``take_out`` in place: locked processes get their memory, and go on. Those that have ended need nothing.
+
+        Returns:
+            False if one of them was killed, because it cannot have its memory.
+        """
+        alive = [pid for pid in self._held if is_alive(pid, self._proc)]
+        try:
+            with self._hold(alive) as hold, _pool(alive) as pool:
+                hold.bind()
+                _each(hold, pool, alive, lambda pid: self._put_back(pid, files[pid], seconds))
+        except (CudaError, ContainerError):
+            return not any(is_alive(pid, self._proc) for pid in alive)
+        return True
+
+    def _put_back(self, pid: int, file: int, seconds: float) -> None:
+        """Kill the process if it cannot have its memory: its next kernel would run into nothing."""
+        try:
+            if self._cuda.state(pid, LOCK_SECONDS) == ProcessState.LOCKED:
+                self._cuda.unlock(pid, LOCK_SECONDS)
+            with self._talk(pid) as conversation:
+                conversation.load(file, seconds)
+        except CudaError:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            raise
+
+    def _talk(self, pid: int) -> Conversation:
+        return Conversation(self._held[pid].library, self._init_pid, self._proc)
+
+    @contextmanager
+    def _hold(self, pids: Sequence[int]) -> Iterator[ThreadHold]:
+        ours = {tid for pid in pids for tid in self._held[pid].library.threads}
+        try:
+            with ThreadHold(pids, ours | set(self._cuda.find(pids).values()), stopped=False) as hold:
+                yield hold
+        except HoldError as error:
+            raise ContainerError(
+                AgentReason.GPU_FAILED, f"the worker's processes could not be held: {error}"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Load:
+    """Fills the device memory of one restored process."""
+
+    library: Library
+    init_pid: int
+    file: int
+    """Descriptor of what was saved."""
+
+    def run(self, seconds: float) -> None:
+        """Fill it; the process must be unlocked, and only the library's threads may run.
+
+        Raises:
+            CudaError: it cannot.
+        """
+        with Conversation(self.library, self.init_pid) as conversation:
+            conversation.load(self.file, seconds)
+
+
+def find_restored(pid: int, inner_pid: int, proc: Path = PROC) -> Library:
+    """Return the library of a restored process whose device memory is in the artifact.
+
+    Raises:
+        ContainerError: it is not there.
+    """
+    library = find_library(pid, inner_pid, proc)
+    if library is None:
+        words = f"restored process {inner_pid} has lost the library that holds its device memory"
+        raise ContainerError(AgentReason.GPU_FAILED, words)
+    return library
+
+
+def _pool(pids: Sequence[int] | Mapping[int, Held]) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(1, len(pids)), thread_name_prefix="device-memory")
+
+
+def _each(
+    hold: ThreadHold, pool: ThreadPoolExecutor, pids: Sequence[int] | Mapping[int, Held], act: Callable[[int], None]
+) -> None:
+    """Act on all processes at once; raises the first error once all are done."""
+    calls: list[Future[None]] = [pool.submit(act, pid) for pid in pids]
+    while not all(call.done() for call in calls):
+        hold.pump()
+        time.sleep(_PAUSE)
+    for call in calls:
+        call.result()

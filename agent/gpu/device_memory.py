@@ -1,0 +1,302 @@
+"""Talks to the preload library in a CUDA process that takes its device memory out of the process, and puts it back.
+
+docs/device-memory.md has the protocol. The library is in the worker's process, so what it says is hostile until it is
+checked: it may spoil its own artifact, and nothing else.
+"""
+
+import fcntl
+import mmap
+import os
+import signal
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from agent.container.network import in_network
+from agent.gpu.cuda import CudaError
+from contract.api.states import AgentReason
+from linux import syscalls
+from linux.proc import PROC
+
+VERSION: Final = 1
+"""Of the protocol; a library of another one is left alone, and its device memory goes through the driver."""
+UNIT: Final = 2 << 20
+"""Bytes that are stored as one, or not at all if they are zeros."""
+MAIN_THREAD: Final = "snapshot-device"
+COPIER_THREAD: Final = "snapshot-copier"
+ANSWER_SECONDS: Final = 10.0
+"""To connect, and for what touches no memory: the library's own limit is one second."""
+_SLOT_UNITS: Final = 4
+_SLOTS: Final = 2
+_COPIERS: Final = 8
+_RING: Final = _SLOTS * _SLOT_UNITS * UNIT
+_MESSAGE: Final = struct.Struct("=IIQQ64s")
+_CREDENTIALS: Final = struct.Struct("=iII")
+_LOOK, _SAVE, _RELEASE, _LOAD, _END, _CLOSE = 1, 2, 3, 4, 5, 6
+_DONE, _FAILED, _HELLO, _RING_SENT, _DATA, _FREE = 16, 17, 18, 19, 20, 21
+_OUT_OF_MEMORY: Final = 2
+_SEALS: Final = 0x0001 | 0x0002 | 0x0004
+"""F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW: memory that can be cut short would end the agent while it reads."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """A CUDA process that has the library at work."""
+
+    pid: int
+    """The host's."""
+    inner_pid: int
+    """Inside the container."""
+    main: int
+    """Thread that is woken; both are the host's numbers."""
+    threads: frozenset[int]
+    """All of the library's: they must run while it works."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message, either way: ``native/device_memory/device_memory.h`` says what its fields mean."""
+
+    what: int
+    number: int = 0
+    a: int = 0
+    b: int = 0
+    text: str = ""
+
+    def packed(self) -> bytes:
+        """Return its bytes."""
+        return _MESSAGE.pack(self.what, self.number, self.a, self.b, self.text.encode()[:63])
+
+
+def find_library(pid: int, inner_pid: int, proc: Path = PROC) -> Library | None:
+    """Return the library in a process; None if it has none, or has not allocated device memory by it yet."""
+    found: dict[str, set[int]] = {MAIN_THREAD: set(), COPIER_THREAD: set()}
+    with suppress(OSError):
+        for task in (proc / str(pid) / "task").iterdir():
+            name = (task / "comm").read_text().rstrip("\n")
+            found.get(name, set()).add(int(task.name))
+    if len(found[MAIN_THREAD]) != 1 or len(found[COPIER_THREAD]) != _COPIERS:
+        return None
+    (main,) = found[MAIN_THREAD]
+    return Library(pid, inner_pid, main, frozenset({main, *found[COPIER_THREAD]}))
+
+
+class Conversation:
+    """One conversation with a library, over a socket in the worker's network namespace; a context.
+
+    Raises:
+        CudaError: it does not answer, or says something else than the protocol has.
+    """
+
+    def __init__(self, library: Library, init_pid: int, proc: Path = PROC) -> None:
+        self._library = library
+        self._listener = _listen(library, init_pid, proc)
+        try:
+            _wake(library)
+            self._connection = self._accept(ANSWER_SECONDS)
+        except BaseException:
+            self._listener.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it, and wait until the process has closed its end: criu would find a socket to nowhere."""
+        with suppress(OSError), self._connection:
+            self._connection.settimeout(ANSWER_SECONDS)
+            self._connection.send(Message(_END).packed())
+            while self._connection.recv(_MESSAGE.size):
+                pass
+        self._listener.close()
+
+    def held(self) -> int:
+        """Return the bytes of device memory that it can take out; 0 if it speaks another protocol."""
+        answer = self._ask(_LOOK, ANSWER_SECONDS)
+        return answer.b if answer.number == VERSION else 0
+
+    def keep_out(self) -> None:
+        """Have the worker's threads wait before the driver, until ``load``, or until an end before ``release``."""
+        self._ask(_CLOSE, ANSWER_SECONDS)
+
+    def save(self, file: int, held: int, seconds: float) -> int:
+        """Have all device memory written to a file; return the file's bytes. The worker keeps it.
+
+        Args:
+            file: open for writing.
+            held: what ``held`` said; more is not written.
+            seconds: how long it may take.
+        """
+        self._send(_SAVE)
+        end = time.monotonic() + seconds
+        with ThreadPoolExecutor(_COPIERS, thread_name_prefix="device-memory") as threads:
+            writers = [threads.submit(self._write, copier, file, held, end) for copier in self._copiers(end)]
+        for writer in writers:
+            writer.result()
+        return self._receive(max(ANSWER_SECONDS, end - time.monotonic())).a
+
+    def release(self) -> None:
+        """Have it give its device memory back: from here on the worker cannot run without ``load``."""
+        self._ask(_RELEASE, ANSWER_SECONDS)
+
+    def load(self, file: int, seconds: float) -> None:
+        """Have its device memory allocated again, and filled from what was saved."""
+        self._ask(_LOAD, seconds, file)
+
+    def _ask(self, what: int, seconds: float, file: int | None = None) -> Message:
+        self._send(what, file)
+        return self._receive(seconds)
+
+    def _send(self, what: int, file: int | None = None) -> None:
+        try:
+            socket.send_fds(self._connection, [Message(what).packed()], [] if file is None else [file])
+        except OSError as error:
+            raise self._lost(error) from error
+
+    def _receive(self, seconds: float) -> Message:
+        self._connection.settimeout(seconds)
+        try:
+            answer = parse_message(self._connection.recv(_MESSAGE.size + 1))
+        except TimeoutError as error:
+            words = f"the device memory of process {self._library.inner_pid} was not moved within {seconds:.0f} s"
+            raise CudaError(AgentReason.GPU_BUSY, words) from error
+        except OSError as error:
+            raise self._lost(error) from error
+        if answer.what == _DONE:
+            return answer
+        reason = AgentReason.GPU_MEMORY if answer.number == _OUT_OF_MEMORY else AgentReason.GPU_FAILED
+        words = f"process {self._library.inner_pid} cannot {answer.text or 'answer'} (CUDA error {answer.number})"
+        raise CudaError(reason, words)
+
+    def _lost(self, error: OSError) -> CudaError:
+        words = f"process {self._library.inner_pid} no longer answers about its device memory: {error}"
+        return CudaError(AgentReason.GPU_FAILED, words)
+
+    def _accept(self, seconds: float) -> socket.socket:
+        """Accept the next connection of that very process."""
+        end = time.monotonic() + seconds
+        while True:
+            self._listener.settimeout(max(0.001, end - time.monotonic()))
+            try:
+                connection, _ = self._listener.accept()
+            except OSError as error:
+                raise self._lost(error) from error
+            raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            if _CREDENTIALS.unpack(raw)[0] == self._library.pid:
+                return connection
+            connection.close()
+
+    def _copiers(self, end: float) -> Iterator[socket.socket]:
+        for _ in range(_COPIERS):
+            yield self._accept(min(ANSWER_SECONDS, max(0.001, end - time.monotonic())))
+
+    def _write(self, copier: socket.socket, file: int, held: int, end: float) -> None:
+        """Write what one copier puts into the memory that it is given."""
+        with copier, _ring() as (shared, view):
+            copier.settimeout(ANSWER_SECONDS)
+            if parse_message(copier.recv(_MESSAGE.size + 1)).what != _HELLO:
+                raise self._lost(OSError("no greeting"))
+            socket.send_fds(copier, [Message(_RING_SENT).packed()], [shared])
+            while True:
+                copier.settimeout(max(0.001, end - time.monotonic()))
+                try:
+                    packet = copier.recv(_MESSAGE.size + 1)
+                except OSError as error:
+                    raise self._lost(error) from error
+                if not packet:
+                    return
+                data = parse_message(packet)
+                write_units(file, view, data, held)
+                with suppress(OSError):  # its end is seen above
+                    copier.send(Message(_FREE, data.number).packed())
+
+
+def write_units(file: int, view: memoryview, data: Message, held: int) -> None:
+    """Write those units of a slot that are not zeros, one behind the other.
+
+    Args:
+        file: open for writing.
+        view: all slots.
+        data: what the library says of one.
+        held: bytes that the file may have.
+
+    Raises:
+        CudaError: it names what it does not have.
+    """
+    units = [number for number in range(_SLOT_UNITS) if data.b >> number & 1]
+    at = data.a * UNIT
+    is_known = data.what == _DATA and data.number < _SLOTS and not data.b >> _SLOT_UNITS
+    if not is_known or at + len(units) * UNIT > held:
+        raise CudaError(AgentReason.GPU_FAILED, "the worker's library names memory that it does not have")
+    for number in units:
+        start = (data.number * _SLOT_UNITS + number) * UNIT
+        part = view[start : start + UNIT]
+        while part:
+            written = os.pwrite(file, part, at)
+            part, at = part[written:], at + written
+
+
+def parse_message(packet: bytes) -> Message:
+    """Parse what came from a library.
+
+    Raises:
+        OSError: it is no message.
+    """
+    if len(packet) != _MESSAGE.size:
+        raise OSError("the connection was closed")
+    what, number, a, b, text = _MESSAGE.unpack(packet)
+    words = text.split(b"\0", 1)[0].decode("ascii", "replace")
+    return Message(what, number, a, b, "".join(letter for letter in words if letter.isprintable()))
+
+
+def _listen(library: Library, init_pid: int, proc: Path) -> socket.socket:
+    """Listen on the name that this process alone connects to."""
+    try:
+        namespace = (proc / str(init_pid) / "ns/pid").readlink()
+        name = f"\0snapshot-device-memory/{namespace}/{library.inner_pid}"
+        return in_network(init_pid, lambda: _listener(name), proc)
+    except OSError as error:
+        words = f"cannot listen for process {library.inner_pid} in its network: {error}"
+        raise CudaError(AgentReason.GPU_FAILED, words) from error
+
+
+def _listener(name: str) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        made.bind(name)
+        made.listen(_COPIERS + 1)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _wake(library: Library) -> None:
+    """Send the signal that the library's thread fetches; in any other thread it does nothing."""
+    try:
+        syscalls.tgkill(library.pid, library.main, signal.SIGURG)
+    except OSError as error:
+        words = f"process {library.inner_pid} has ended: {error}"
+        raise CudaError(AgentReason.GPU_FAILED, words) from error
+
+
+@contextmanager
+def _ring() -> Iterator[tuple[int, memoryview]]:
+    """Yield memory that is shared with a copier, and cannot be cut short."""
+    shared = os.memfd_create("snapshot-device-memory", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(shared, _RING)
+        fcntl.fcntl(shared, fcntl.F_ADD_SEALS, _SEALS)
+        with mmap.mmap(shared, _RING, prot=mmap.PROT_READ) as memory, memoryview(memory) as view:
+            yield shared, view
+    finally:
+        os.close(shared)

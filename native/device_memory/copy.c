@@ -1,0 +1,261 @@
+/* Saves all segments and fills them again, by several threads: each takes the next piece, through page-locked memory.
+ *
+ * A unit that is all zeros is neither stored nor read: a KV cache that was not used yet is most of many workers' memory.
+ */
+#define _GNU_SOURCE
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "device_memory.h"
+
+static struct {
+    const struct driver *cuda;
+    struct piece *pieces;
+    uint32_t count, units;
+    int file;
+    _Atomic(uint32_t) next, stored;
+    _Atomic(result) error;
+    _Atomic(const char *) failed;
+} job;
+
+uint32_t *unit_places;
+static uint32_t noted_units;
+
+static void *map(size_t size) {
+    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return at == MAP_FAILED ? NULL : at;
+}
+
+/* Keeps the first failure. Returns whether there is one. */
+static int failed(result error, const char *what) {
+    if (!error) return atomic_load(&job.failed) != NULL;
+    const char *none = NULL;
+    if (atomic_compare_exchange_strong(&job.failed, &none, what)) job.error = error;
+    return 1;
+}
+
+static int count_pieces(uint32_t *units) {
+    uint32_t pieces = 0;
+    *units = 0;
+    for (int i = 0; i < segment_count; i++) {
+        if (!segments[i].used) continue;
+        uint32_t own = (uint32_t)(segments[i].size / UNIT);
+        *units += own;
+        pieces += (own + SLOT_UNITS - 1) / SLOT_UNITS;
+    }
+    return (int)pieces;
+}
+
+/* Cuts all segments into pieces, in the order of the table: the same at a save and at the load that follows it. */
+static int cut(void) {
+    uint32_t units;
+    int pieces = count_pieces(&units);
+    job.cuda = driver();
+    job.count = 0;
+    job.units = units;
+    job.next = job.stored = 0;
+    job.error = SUCCESS;
+    job.failed = NULL;
+    job.pieces = map((size_t)(pieces + 1) * sizeof *job.pieces);
+    if (!job.pieces) return -1;
+    uint32_t first = 0;
+    for (int i = 0; i < segment_count; i++) {
+        uint32_t own = segments[i].used ? (uint32_t)(segments[i].size / UNIT) : 0;
+        for (uint32_t done = 0; done < own; done += SLOT_UNITS) {
+            uint32_t part = own - done < SLOT_UNITS ? own - done : SLOT_UNITS;
+            job.pieces[job.count++] = (struct piece){segments[i].at + done * UNIT, part, first + done};
+        }
+        first += own;
+    }
+    return 0;
+}
+
+static struct outcome ended(void) {
+    munmap(job.pieces, (size_t)(job.count + 1) * sizeof *job.pieces);
+    return (struct outcome){job.error, job.failed, job.units, job.stored};
+}
+
+static struct outcome without_memory(void) {
+    return (struct outcome){.error = OUT_OF_MEMORY, .failed = "make room for what it has to note"};
+}
+
+/* What one copier works with. */
+struct copier {
+    stream stream;
+    event done[SLOTS];
+    char *slots;
+    int connection, slot;
+};
+
+/* Page-locked: from other memory the driver copies at a fifth of the speed. */
+static int open_copier(struct copier *mine) {
+    const struct driver *cuda = job.cuda;
+    if (failed(cuda->cuCtxSetCurrent(segment_context()), "enter the worker's context")) return -1;
+    if (failed(cuda->cuMemHostRegister_v2(mine->slots, SLOTS * SLOT, 0), "lock its copying memory")) return -1;
+    if (!failed(cuda->cuStreamCreate(&mine->stream, STREAM_NON_BLOCKING), "make a stream")) return 0;
+    cuda->cuMemHostUnregister(mine->slots);
+    return -1;
+}
+
+static void close_copier(struct copier *mine) {
+    failed(job.cuda->cuStreamSynchronize(mine->stream), "end copying");
+    job.cuda->cuStreamDestroy_v2(mine->stream);
+    failed(job.cuda->cuMemHostUnregister(mine->slots), "unlock its copying memory");
+}
+
+static const struct piece *next_piece(void) {
+    if (atomic_load(&job.failed)) return NULL;
+    uint32_t number = atomic_fetch_add(&job.next, 1);
+    return number < job.count ? &job.pieces[number] : NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------------------- save */
+
+static int is_zero(const char *at) {
+    const uint64_t *words = (const uint64_t *)at;
+    enum { BLOCK = 512 };
+    for (size_t i = 0; i < UNIT / sizeof *words; i += BLOCK) {
+        uint64_t any = 0;
+        for (size_t k = 0; k < BLOCK; k++) any |= words[i + k];
+        if (any) return 0;
+    }
+    return 1;
+}
+
+/* Waits until the agent has written what we last put into a slot. */
+static int await_free(struct copier *mine, unsigned *busy) {
+    while (*busy & 1u << mine->slot) {
+        struct message message;
+        int descriptor;
+        if (!receive_message(mine->connection, &message, &descriptor) || message.what != FREE) return -1;
+        *busy &= ~(1u << (message.number % SLOTS));
+    }
+    return 0;
+}
+
+static int save_piece(struct copier *mine, const struct piece *piece, unsigned *busy) {
+    if (await_free(mine, busy)) return failed(OUT_OF_MEMORY, "have what it saves written");
+    char *slot = mine->slots + (size_t)mine->slot * SLOT;
+    result error = job.cuda->cuMemcpyDtoHAsync_v2(slot, piece->at, piece->units * UNIT, mine->stream);
+    if (failed(error, "copy device memory") || failed(job.cuda->cuStreamSynchronize(mine->stream), "copy device memory"))
+        return 1;
+    struct message message = {.what = DATA, .number = (uint32_t)mine->slot};
+    for (uint32_t i = 0; i < piece->units; i++)
+        if (!is_zero(slot + i * UNIT)) message.b |= 1u << i;
+    if (!message.b) return 0;
+    message.a = atomic_fetch_add(&job.stored, (uint32_t)__builtin_popcountll(message.b));
+    uint32_t place = (uint32_t)message.a;
+    for (uint32_t i = 0; i < piece->units; i++)
+        if (message.b & 1u << i) unit_places[piece->first + i] = ++place;
+    if (send_message(mine->connection, &message)) return failed(OUT_OF_MEMORY, "have what it saves written");
+    *busy |= 1u << mine->slot;
+    mine->slot = (mine->slot + 1) % SLOTS;
+    return 0;
+}
+
+static void save_pieces(struct copier *mine) {
+    unsigned busy = 0;
+    for (const struct piece *piece; (piece = next_piece());)
+        if (save_piece(mine, piece, &busy)) return;
+    for (int i = 0; i < SLOTS; i++, mine->slot = (mine->slot + 1) % SLOTS)
+        if (await_free(mine, &busy)) failed(OUT_OF_MEMORY, "have what it saves written");
+}
+
+/* The agent brings the memory that both see: one of ours could be cut short while it reads. */
+static void save_by(int number) {
+    struct copier mine = {.connection = connect_agent()};
+    struct message message = {.what = HELLO, .number = (uint32_t)number};
+    int ring = -1;
+    if (mine.connection < 0 || send_message(mine.connection, &message) ||
+        !receive_message(mine.connection, &message, &ring) || ring < 0 || message.what != RING) {
+        failed(OUT_OF_MEMORY, "reach the agent");
+    } else {
+        mine.slots = mmap(NULL, SLOTS * SLOT, PROT_READ | PROT_WRITE, MAP_SHARED, ring, 0);
+        if (mine.slots == MAP_FAILED) failed(OUT_OF_MEMORY, "map its copying memory");
+        else if (open_copier(&mine) == 0) save_pieces(&mine), close_copier(&mine);
+        if (mine.slots != MAP_FAILED) munmap(mine.slots, SLOTS * SLOT);
+    }
+    if (ring >= 0) close(ring);
+    if (mine.connection >= 0) close(mine.connection);
+}
+
+struct outcome save_segments(void) {
+    if (unit_places) munmap(unit_places, (noted_units + 1) * sizeof *unit_places);
+    unit_places = NULL;
+    if (cut()) return without_memory();
+    noted_units = job.units;
+    unit_places = map((noted_units + 1) * sizeof *unit_places);
+    if (!unit_places) failed(OUT_OF_MEMORY, "make room for what it has to note");
+    else if (!failed(job.cuda->cuCtxSynchronize(), "wait for the worker's kernels")) run_copiers(save_by);
+    return ended();
+}
+
+/* ------------------------------------------------------------------------------------------------------------- load */
+
+static int read_units(char *into, uint32_t place, uint32_t units) {
+    for (size_t done = 0, all = units * UNIT; done < all;) {
+        ssize_t n = pread(job.file, into + done, all - done, (off_t)((place - 1) * UNIT + done));
+        if (n <= 0) return -1;
+        done += (size_t)n;
+    }
+    return 0;
+}
+
+/* How many units from `first` on follow each other in the file, or are all zeros. */
+static uint32_t run_of(const uint32_t *places, uint32_t most) {
+    uint32_t run = 1;
+    while (run < most && (places[0] ? places[run] == places[0] + run : !places[run])) run++;
+    return run;
+}
+
+static int load_run(struct copier *mine, address at, uint32_t place, uint32_t units) {
+    const struct driver *cuda = job.cuda;
+    if (!place) return failed(cuda->cuMemsetD8Async(at, 0, units * UNIT, mine->stream), "clear device memory");
+    char *slot = mine->slots + (size_t)mine->slot * SLOT;
+    if (failed(cuda->cuEventSynchronize(mine->done[mine->slot]), "copy to the device")) return 1;
+    if (read_units(slot, place, units)) return failed(OUT_OF_MEMORY, "read what was saved");
+    job.stored += units;
+    if (failed(cuda->cuMemcpyHtoDAsync_v2(at, slot, units * UNIT, mine->stream), "copy to the device")) return 1;
+    if (failed(cuda->cuEventRecord(mine->done[mine->slot], mine->stream), "copy to the device")) return 1;
+    mine->slot = (mine->slot + 1) % SLOTS;
+    return 0;
+}
+
+static void load_pieces(struct copier *mine) {
+    for (const struct piece *piece; (piece = next_piece());)
+        for (uint32_t done = 0, run; done < piece->units; done += run) {
+            const uint32_t *places = unit_places + piece->first + done;
+            run = run_of(places, piece->units - done);
+            if (load_run(mine, piece->at + done * UNIT, *places, run)) return;
+        }
+}
+
+static void load_by(int number) {
+    struct copier mine = {.slots = map(SLOTS * SLOT)};
+    (void)number;
+    if (!mine.slots) {
+        failed(OUT_OF_MEMORY, "make room to copy");
+        return;
+    }
+    if (open_copier(&mine) == 0) {
+        int made = 0;
+        while (made < SLOTS && !failed(job.cuda->cuEventCreate(&mine.done[made], EVENT_DISABLE_TIMING), "make an event"))
+            made++;
+        if (made == SLOTS) load_pieces(&mine);
+        close_copier(&mine);
+        while (made) job.cuda->cuEventDestroy_v2(mine.done[--made]);
+    }
+    munmap(mine.slots, SLOTS * SLOT);
+}
+
+struct outcome load_segments(int file) {
+    if (!unit_places || file < 0) return (struct outcome){.error = NOT_INITIALIZED, .failed = "load what was never saved"};
+    if (cut()) return without_memory();
+    if (job.units != noted_units) failed(NOT_INITIALIZED, "load what is no longer what was saved");
+    job.file = file;
+    for (int i = 0; i < segment_count; i++)
+        if (!job.failed && segments[i].used && !segments[i].mapped)
+            failed(map_segment(&segments[i]), "have its device memory back");
+    if (!job.failed) run_copiers(load_by);
+    return ended();
+}

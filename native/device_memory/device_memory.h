@@ -1,0 +1,122 @@
+/* What the parts of the library share: one header, since each part is small and there is one library. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdatomic.h>
+
+#include "driver.h"
+
+#define HIDDEN __attribute__((visibility("hidden")))
+#define EXPORTED __attribute__((visibility("default")))
+
+/* What is saved and filled as one: either all zeros, or as a whole in the file. Device memory comes in such pages. */
+#define UNIT ((size_t)2 << 20)
+enum { SLOT_UNITS = 4, SLOTS = 2, COPIERS = 8, MOST_SEGMENTS = 65536 };
+#define SLOT (SLOT_UNITS * UNIT)
+
+/* ------------------------------------------------------------------------------------------------------- segments.c */
+
+/* One allocation of the worker that is ours: an address range that stays reserved, and memory that comes and goes. */
+struct segment {
+    address at;
+    size_t size;
+    handle memory;
+    int used, mapped;
+};
+
+HIDDEN extern struct segment segments[MOST_SEGMENTS];
+HIDDEN extern int segment_count; /* no used one is behind it */
+
+/* Takes the table, but not for longer than `ms`: a thread that is held from outside may have it. 1 if it is taken. */
+HIDDEN int take_segments(int ms);
+HIDDEN void leave_segments(void);
+HIDDEN context segment_context(void);
+
+HIDDEN result allocate(address *at, size_t size);
+/* -1 if the address is none of ours. */
+HIDDEN result release_at(address at);
+HIDDEN int is_ours(address at);
+HIDDEN void forget_context(context ended);
+HIDDEN result map_segment(struct segment *segment);
+HIDDEN result unmap_segment(struct segment *segment);
+
+/* ----------------------------------------------------------------------------------------------------------- gate.c */
+
+/* Around what makes several calls of the driver in a row. */
+HIDDEN void enter_driver(void);
+HIDDEN void leave_driver(void);
+
+/* Has the worker's threads wait before the driver; 0 if none of ours own calls is in the middle. */
+HIDDEN int close_gate(void);
+HIDDEN void open_gate(void);
+HIDDEN void *door_to(void *function);
+
+/* --------------------------------------------------------------------------------------------------------- thread.c */
+
+/* Starts our threads, once; to be called with the worker's context current. 0 if they run. */
+HIDDEN int start_threads(void);
+
+/* Has every copier run `act` with its number, and waits until all are done. */
+HIDDEN void run_copiers(void (*act)(int));
+
+/* ---------------------------------------------------------------------------------------------------------- serve.c */
+
+/* Talks to the agent that has woken us, until it ends the conversation. */
+HIDDEN void serve(void);
+
+enum { SOCKET_NAME = 108, TEXT = 64 };
+
+/* Both ways; agent/gpu/device_memory.py has the same. */
+struct message {
+    uint32_t what, number;
+    uint64_t a, b;
+    char text[TEXT];
+};
+
+enum { VERSION = 1 };
+enum {
+    LOOK = 1,    /* -> DONE: number = VERSION, a = segments, b = bytes */
+    SAVE = 2,    /* -> DONE: a = bytes of the file, b = bytes of all segments */
+    RELEASE = 3, /* -> DONE */
+    LOAD = 4,    /* with the file -> DONE: a = bytes read, b = bytes of all segments */
+    END = 5,     /* we close the connection first, so that none of its ends is left in us */
+    CLOSE = 6,   /* -> DONE: the worker's threads wait before the driver, until LOAD, or until this conversation ends
+                    before RELEASE: the agent has ended, or decided otherwise */
+    DONE = 16,
+    FAILED = 17, /* number = the driver's error, or 0; text = what */
+    HELLO = 18,  /* a copier's own connection, for SAVE -> RING with the memory that both share */
+    RING = 19,
+    DATA = 20,  /* number = slot, a = where in the file, in units, b = which units of the slot */
+    FREE = 21,  /* number = slot */
+};
+
+HIDDEN int connect_agent(void);
+HIDDEN int send_message(int connection, const struct message *message);
+/* Receives a message, and a descriptor if one is with it (-1 if not); 0 when the other end is closed. */
+HIDDEN int receive_message(int connection, struct message *message, int *descriptor);
+
+/* ----------------------------------------------------------------------------------------------------------- copy.c */
+
+/* What save and load go through: at most a slot, of one segment. */
+struct piece {
+    address at;
+    uint32_t units, first; /* its first unit among those of all segments */
+};
+
+/* Where each unit is in the file: 0 if it is all zeros, else 1 + its number there. */
+HIDDEN extern uint32_t *unit_places;
+
+struct outcome {
+    result error; /* the first of the driver */
+    const char *failed; /* what could not be done; NULL: nothing */
+    uint64_t units, stored;
+};
+
+HIDDEN struct outcome save_segments(void);
+HIDDEN struct outcome load_segments(int file);
+
+/* --------------------------------------------------------------------------------------------------------- detach.c */
+
+/* Replaces our own file mappings by memory: a restored worker needs no file of the release that captured it. */
+HIDDEN void detach_from_file(void);

@@ -1,0 +1,86 @@
+/* The part of the CUDA driver's interface that we use, as cuda.h has it; looked up by name, since nothing links to it. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef int result; /* CUresult */
+typedef uint64_t address; /* CUdeviceptr */
+typedef uint64_t handle;  /* CUmemGenericAllocationHandle */
+typedef void *context;
+typedef void *stream;
+typedef void *event;
+
+enum { SUCCESS = 0, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3 };
+
+/* CU_MEM_LOCATION_TYPE_DEVICE, CU_MEM_ALLOCATION_TYPE_PINNED, CU_MEM_ACCESS_FLAGS_PROT_READWRITE and so on. */
+enum { LOCATION_DEVICE = 1, ALLOCATION_PINNED = 1, ACCESS_READ_WRITE = 3, GRANULARITY_RECOMMENDED = 1 };
+enum { ATTRIBUTE_VIRTUAL_MEMORY = 102, ATTRIBUTE_RDMA_WITH_VIRTUAL_MEMORY = 110 };
+enum { STREAM_NON_BLOCKING = 1, EVENT_DISABLE_TIMING = 2 };
+
+struct location {
+    int type, id;
+};
+struct properties {
+    int type, handle_types;
+    struct location location;
+    void *unused;
+    struct {
+        unsigned char compression, rdma;
+        unsigned short usage;
+        unsigned char reserved[4];
+    } flags;
+};
+struct access {
+    struct location location;
+    int flags;
+};
+
+/* Return type of each is `result`. Those of the first list are wrapped too. */
+#define WRAPPED_FUNCTIONS(F) \
+    F(cuMemAlloc_v2, (address *, size_t)) \
+    F(cuMemFree_v2, (address)) \
+    F(cuMemFreeAsync, (address, stream)) \
+    F(cuMemFreeAsync_ptsz, (address, stream)) \
+    F(cuIpcGetMemHandle, (void *, address)) \
+    F(cuCtxDestroy_v2, (context)) \
+    F(cuDevicePrimaryCtxReset_v2, (int)) \
+    F(cuGetProcAddress, (const char *, void **, int, uint64_t)) \
+    F(cuGetProcAddress_v2, (const char *, void **, int, uint64_t, int *))
+
+#define USED_FUNCTIONS(F) \
+    F(cuCtxGetCurrent, (context *)) \
+    F(cuCtxSetCurrent, (context)) \
+    F(cuCtxGetDevice, (int *)) \
+    F(cuCtxSynchronize, (void)) \
+    F(cuDeviceGetCount, (int *)) \
+    F(cuDeviceGetAttribute, (int *, int, int)) \
+    F(cuMemGetAllocationGranularity, (size_t *, const struct properties *, int)) \
+    F(cuMemAddressReserve, (address *, size_t, size_t, address, uint64_t)) \
+    F(cuMemAddressFree, (address, size_t)) \
+    F(cuMemCreate, (handle *, size_t, const struct properties *, uint64_t)) \
+    F(cuMemRelease, (handle)) \
+    F(cuMemMap, (address, size_t, size_t, handle, uint64_t)) \
+    F(cuMemUnmap, (address, size_t)) \
+    F(cuMemSetAccess, (address, size_t, const struct access *, size_t)) \
+    F(cuMemHostRegister_v2, (void *, size_t, unsigned)) \
+    F(cuMemHostUnregister, (void *)) \
+    F(cuStreamCreate, (stream *, unsigned)) \
+    F(cuStreamDestroy_v2, (stream)) \
+    F(cuStreamSynchronize, (stream)) \
+    F(cuEventCreate, (event *, unsigned)) \
+    F(cuEventDestroy_v2, (event)) \
+    F(cuEventRecord, (event, stream)) \
+    F(cuEventSynchronize, (event)) \
+    F(cuMemcpyHtoDAsync_v2, (address, const void *, size_t, stream)) \
+    F(cuMemcpyDtoHAsync_v2, (void *, address, size_t, stream)) \
+    F(cuMemsetD8Async, (address, unsigned char, size_t, stream))
+
+struct driver {
+#define POINTER(name, arguments) result(*name) arguments;
+    WRAPPED_FUNCTIONS(POINTER) USED_FUNCTIONS(POINTER)
+#undef POINTER
+};
+
+/* The real driver, NULL if this process has not loaded it, or it is too old. */
+const struct driver *driver(void);

@@ -1,0 +1,191 @@
+/* Comes between the worker and the CUDA driver where it allocates device memory.
+ *
+ * Every way to a function of the driver leads through one of three doors: the names that we export (programs linked to
+ * libcuda), dlsym (cudart, PyTorch, Python's ctypes) and cuGetProcAddress (cudart, for everything else). What leads to
+ * any other function of the driver goes through the gate alone; a process that never loads it is not touched at all.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "device_memory.h"
+
+#ifndef __x86_64__
+#error "dlsym's own jump is written for x86_64"
+#endif
+
+enum { LEGACY_ADDRESSES_END = 3020 }; /* CUDA 3.2 is the first whose addresses have 64 bits */
+
+HIDDEN void *(*real_dlsym)(void *, const char *);
+static void *driver_library;
+
+static void find_dlsym(void) {
+    static const char *const versions[] = {"GLIBC_2.34", "GLIBC_2.2.5"};
+    for (unsigned i = 0; !real_dlsym && i < sizeof versions / sizeof *versions; i++)
+        real_dlsym = dlvsym(RTLD_NEXT, "dlsym", versions[i]);
+}
+
+const struct driver *driver(void) {
+    static struct driver found;
+    static _Atomic(int) state; /* 0: not looked for, 1: found */
+    if (atomic_load_explicit(&state, memory_order_acquire)) return &found;
+    void *library = driver_library = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD);
+    find_dlsym();
+    if (!library || !real_dlsym) return NULL;
+    struct driver all;
+    int missing = 0;
+#define FIND(name, arguments) \
+    all.name = real_dlsym(library, #name); \
+    missing |= !all.name;
+    USED_FUNCTIONS(FIND)
+    if (missing) return NULL;
+    WRAPPED_FUNCTIONS(FIND)
+#undef FIND
+    found = all; /* by every thread that comes here meanwhile: the same */
+    atomic_store_explicit(&state, 1, memory_order_release);
+    return &found;
+}
+
+#define REAL(name) (driver() && driver()->name ? driver()->name : NULL)
+
+/* ------------------------------------------------------------------------------------------------ what we do instead */
+
+EXPORTED result cuMemAlloc_v2(address *at, size_t size) {
+    enter_driver();
+    result done = size >= UNIT ? allocate(at, size) : OUT_OF_MEMORY;
+    if (done) done = REAL(cuMemAlloc_v2) ? driver()->cuMemAlloc_v2(at, size) : NOT_INITIALIZED;
+    leave_driver();
+    return done;
+}
+
+EXPORTED result cuMemFree_v2(address at) {
+    enter_driver();
+    result done = release_at(at);
+    if (done < 0) done = REAL(cuMemFree_v2) ? driver()->cuMemFree_v2(at) : NOT_INITIALIZED;
+    leave_driver();
+    return done;
+}
+
+static result free_after(stream after, address at, result (*real)(address, stream)) {
+    enter_driver();
+    int ours = is_ours(at);
+    result done = ours ? driver()->cuStreamSynchronize(after) : real ? real(at, after) : NOT_INITIALIZED;
+    if (ours && !done) done = release_at(at);
+    leave_driver();
+    return done;
+}
+
+EXPORTED result cuMemFreeAsync(address at, stream after) { return free_after(after, at, REAL(cuMemFreeAsync)); }
+
+EXPORTED result cuMemFreeAsync_ptsz(address at, stream after) {
+    return free_after(after, at, REAL(cuMemFreeAsync_ptsz));
+}
+
+/* The driver has no such handle for memory that is mapped, and its error does not say why. */
+EXPORTED result cuIpcGetMemHandle(void *shared, address at) {
+    static int said;
+    if (is_ours(at) && !said++)
+        dprintf(STDERR_FILENO,
+                "snapshot: device memory kept outside the image cannot be shared by CUDA IPC; annotate the pod with "
+                "nvidia.com/snapshot-device-memory=image\n");
+    return REAL(cuIpcGetMemHandle) ? driver()->cuIpcGetMemHandle(shared, at) : NOT_INITIALIZED;
+}
+
+EXPORTED result cuCtxDestroy_v2(context ended) {
+    enter_driver();
+    forget_context(ended);
+    result done = REAL(cuCtxDestroy_v2) ? driver()->cuCtxDestroy_v2(ended) : NOT_INITIALIZED;
+    leave_driver();
+    return done;
+}
+
+EXPORTED result cuDevicePrimaryCtxReset_v2(int device) {
+    enter_driver();
+    forget_context(NULL); /* there is one device: its contexts are all that we know */
+    result done = REAL(cuDevicePrimaryCtxReset_v2) ? driver()->cuDevicePrimaryCtxReset_v2(device) : NOT_INITIALIZED;
+    leave_driver();
+    return done;
+}
+
+/* ------------------------------------------------------------------------------------------------------- three doors */
+
+EXPORTED result cuGetProcAddress(const char *symbol, void **function, int version, uint64_t flags);
+EXPORTED result cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags, int *status);
+
+static void *wrapper_of(const char *symbol) {
+#define WRAPPER(name, arguments) \
+    if (strcmp(symbol, #name) == 0) return name;
+    WRAPPED_FUNCTIONS(WRAPPER)
+#undef WRAPPER
+    return NULL;
+}
+
+/* The driver is asked by a name without version; `real` is what it answered. */
+static void *instead_of(const char *name, void *real, int version) {
+    enum { FIRST_WITH_STATUS = 12000 };
+    if (strcmp(name, "cuGetProcAddress") == 0)
+        return version >= FIRST_WITH_STATUS ? (void *)cuGetProcAddress_v2 : (void *)cuGetProcAddress;
+    if (version < LEGACY_ADDRESSES_END) return door_to(real);
+    if (strcmp(name, "cuMemFreeAsync") == 0)
+        return real == (void *)driver()->cuMemFreeAsync_ptsz ? (void *)cuMemFreeAsync_ptsz : (void *)cuMemFreeAsync;
+    static const char *const suffixes[] = {"", "_v2"};
+    for (unsigned i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
+        char symbol[64];
+        snprintf(symbol, sizeof symbol, "%s%s", name, suffixes[i]);
+        void *wrapper = wrapper_of(symbol);
+        if (wrapper) return wrapper;
+    }
+    return door_to(real);
+}
+
+EXPORTED result cuGetProcAddress(const char *symbol, void **function, int version, uint64_t flags) {
+    if (!REAL(cuGetProcAddress)) return NOT_INITIALIZED;
+    result found = driver()->cuGetProcAddress(symbol, function, version, flags);
+    if (found == SUCCESS && function && *function) *function = instead_of(symbol, *function, version);
+    return found;
+}
+
+EXPORTED result cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags, int *status) {
+    if (!REAL(cuGetProcAddress_v2)) return NOT_INITIALIZED;
+    result found = driver()->cuGetProcAddress_v2(symbol, function, version, flags, status);
+    if (found == SUCCESS && function && *function) *function = instead_of(symbol, *function, version);
+    return found;
+}
+
+/* What dlsym returns in place of the driver's own; NULL: nothing, it is to look itself. */
+__attribute__((used)) HIDDEN void *interposed(void *library, const char *symbol) {
+    find_dlsym();
+    if (!symbol || symbol[0] != 'c' || symbol[1] != 'u') return NULL;
+    if (symbol[2] < 'A' || symbol[2] > 'Z' || !driver()) return NULL; /* cudaMalloc, cublasCreate and their like */
+    void *found = real_dlsym(library, symbol);
+    if (!found) return NULL;
+    void *wrapper = wrapper_of(symbol);
+    if (wrapper) return wrapper;
+    return found == real_dlsym(driver_library, symbol) ? door_to(found) : NULL;
+}
+
+/* dlsym itself is left by a jump: RTLD_NEXT means "behind the caller", which it finds by its return address. */
+__asm__(".text\n"
+        ".globl dlsym\n"
+        ".type dlsym, @function\n"
+        "dlsym:\n"
+        "    endbr64\n"
+        "    push %rdi\n"
+        "    push %rsi\n"
+        "    sub $8, %rsp\n"
+        "    call interposed\n"
+        "    add $8, %rsp\n"
+        "    pop %rsi\n"
+        "    pop %rdi\n"
+        "    test %rax, %rax\n"
+        "    jz 1f\n"
+        "    ret\n"
+        "1:  jmp *real_dlsym(%rip)\n"
+        ".size dlsym, . - dlsym\n");
+
+__attribute__((constructor)) static void begin(void) {
+    find_dlsym();
+    detach_from_file();
+}

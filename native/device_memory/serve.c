@@ -1,0 +1,125 @@
+/* The conversation with the agent: it listens on an abstract name in our network namespace that is of our process alone,
+ * and we connect. docs/device-memory.md has the protocol. */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "device_memory.h"
+
+enum { LOOK_AT_TABLE = 1000 };
+
+static int released; /* between RELEASE and LOAD nothing of the worker may run */
+
+int connect_agent(void) {
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    struct ucred peer = {.pid = -1};
+    socklen_t size = sizeof peer;
+    char namespace[64] = "";
+    /* Two containers of a pod share the network, and may have the same process ids. */
+    if (readlink("/proc/self/ns/pid", namespace, sizeof namespace - 1) <= 0) return -1;
+    int length = snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "snapshot-device-memory/%s/%d", namespace, getpid());
+    int connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (connection < 0) return -1;
+    socklen_t whole = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
+    /* No process of this container: one outside of it has no number here. */
+    if (connect(connection, (struct sockaddr *)&name, whole) == 0 &&
+        getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.pid == 0)
+        return connection;
+    close(connection);
+    return -1;
+}
+
+int send_message(int connection, const struct message *message) {
+    return send(connection, message, sizeof *message, MSG_NOSIGNAL) == sizeof *message ? 0 : -1;
+}
+
+int receive_message(int connection, struct message *message, int *descriptor) {
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec part = {message, sizeof *message};
+    struct msghdr header = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.space};
+    *descriptor = -1;
+    if (recvmsg(connection, &header, MSG_CMSG_CLOEXEC) != sizeof *message) return 0;
+    struct cmsghdr *first = CMSG_FIRSTHDR(&header);
+    if (first && first->cmsg_type == SCM_RIGHTS) memcpy(descriptor, CMSG_DATA(first), sizeof *descriptor);
+    return 1;
+}
+
+static struct message answer(const struct outcome *outcome) {
+    struct message message = {.what = outcome->failed ? FAILED : DONE, .number = (uint32_t)outcome->error};
+    message.a = outcome->stored * UNIT;
+    message.b = outcome->units * UNIT;
+    if (outcome->failed) snprintf(message.text, sizeof message.text, "%s", outcome->failed);
+    return message;
+}
+
+static struct message look(void) {
+    struct message message = {.what = DONE, .number = VERSION};
+    for (int i = 0; i < segment_count; i++) {
+        if (!segments[i].used) continue;
+        message.a++;
+        message.b += segments[i].size;
+    }
+    return message;
+}
+
+/* All of them, even if one fails: load maps those that are not mapped. */
+static struct message release(void) {
+    struct outcome outcome = {0};
+    for (int i = 0; i < segment_count; i++) {
+        if (!segments[i].used || !segments[i].mapped) continue;
+        result error = unmap_segment(&segments[i]);
+        if (error && !outcome.failed) outcome = (struct outcome){.error = error, .failed = "release device memory"};
+    }
+    return answer(&outcome);
+}
+
+static struct message close_for_agent(void) {
+    struct outcome outcome = {0};
+    if (close_gate()) outcome.failed = "keep its threads from the driver: one of them allocates memory";
+    return answer(&outcome);
+}
+
+static struct message act_on(const struct message *asked, int descriptor) {
+    struct outcome outcome = {.failed = "do what is not known to it"};
+    /* A thread that is held may have the table: it is then as it was, and so is the worker. */
+    if (!take_segments(LOOK_AT_TABLE)) {
+        outcome.failed = "look at its allocations: the worker is in the middle of one";
+        return answer(&outcome);
+    }
+    if (asked->what != CLOSE && asked->what != LOOK) driver()->cuCtxSetCurrent(segment_context());
+    struct message message;
+    switch (asked->what) {
+    case LOOK: message = look(); break;
+    case CLOSE: message = close_for_agent(); break;
+    case SAVE: outcome = save_segments(), message = answer(&outcome); break;
+    case RELEASE: message = release(), released = 1; break;
+    case LOAD:
+        outcome = load_segments(descriptor);
+        message = answer(&outcome);
+        if (message.what == DONE) released = 0, open_gate();
+        break;
+    default: message = answer(&outcome);
+    }
+    leave_segments();
+    return message;
+}
+
+void serve(void) {
+    struct message asked;
+    int connection = connect_agent(), descriptor;
+    if (connection < 0) return;
+    while (receive_message(connection, &asked, &descriptor) && asked.what != END) {
+        struct message message = act_on(&asked, descriptor);
+        if (descriptor >= 0) close(descriptor);
+        if (send_message(connection, &message)) break;
+    }
+    if (!released) open_gate();
+    close(connection);
+}

@@ -1,0 +1,85 @@
+/* Our own threads: one that an agent wakes, and copiers that it puts to work. They are started in good time: where a
+ * worker is held, a thread that has a lock of its C library may be held too, and another could not be made. */
+#define _GNU_SOURCE
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "device_memory.h"
+
+/* agent/gpu/device_memory.py finds them by these. */
+static const char MAIN_NAME[] = "snapshot-device";
+static const char COPIER_NAME[] = "snapshot-copier";
+enum { STACK = 1 << 20, WAKE = SIGURG, FROM_OUTSIDE = 0 };
+
+static _Atomic(uint32_t) round_number, left;
+static void (*_Atomic work)(int);
+static int started;
+
+static void wait_while(_Atomic(uint32_t) *word, uint32_t value) {
+    while (atomic_load(word) == value) syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+}
+
+static void wake_all(_Atomic(uint32_t) *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1 << 30, NULL, NULL, 0); }
+
+void run_copiers(void (*act)(int)) {
+    work = act;
+    atomic_store(&left, COPIERS);
+    atomic_fetch_add(&round_number, 1);
+    wake_all(&round_number);
+    for (uint32_t running; (running = atomic_load(&left)) != 0;) wait_while(&left, running);
+}
+
+static void *copier(void *number) {
+    prctl(PR_SET_NAME, COPIER_NAME);
+    for (uint32_t seen = 0;; seen++) {
+        wait_while(&round_number, seen);
+        work((int)(intptr_t)number);
+        atomic_fetch_sub(&left, 1);
+        wake_all(&left);
+    }
+    return NULL;
+}
+
+/* Waits for the agent's signal. All are blocked in this thread, so it is fetched here and nowhere else; one that was sent
+ * from within the container is none of the agent's. */
+static void *main_thread(void *unused) {
+    const unsigned long long wake = 1ULL << (WAKE - 1);
+    siginfo_t info;
+    (void)unused;
+    prctl(PR_SET_NAME, MAIN_NAME);
+    for (;;) {
+        long number = syscall(SYS_rt_sigtimedwait, &wake, &info, NULL, 8);
+        if (number == WAKE && info.si_code == SI_TKILL && info.si_pid == FROM_OUTSIDE) serve();
+    }
+    return NULL;
+}
+
+static void in_child(void) { started = -1; } /* it has no threads of ours, and CUDA does not work in it */
+
+static int start(void *(*run)(void *), intptr_t number, const pthread_attr_t *attributes) {
+    pthread_t thread;
+    return pthread_create(&thread, attributes, run, (void *)number);
+}
+
+int start_threads(void) {
+    if (started) return started > 0 ? 0 : -1;
+    started = -1;
+    pthread_attr_t attributes;
+    if (pthread_atfork(NULL, NULL, in_child) || pthread_attr_init(&attributes)) return -1;
+    pthread_attr_setstacksize(&attributes, STACK);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    /* A thread starts with its maker's mask: no handler of the worker may run on ours. */
+    unsigned long long all = ~0ULL, before;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, 8);
+    int failed = 0;
+    for (int i = 0; i < COPIERS && !failed; i++) failed = start(copier, i, &attributes);
+    if (!failed) failed = start(main_thread, 0, &attributes);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, 8);
+    pthread_attr_destroy(&attributes);
+    started = failed ? -1 : 1;
+    return failed ? -1 : 0;
+}

@@ -1,0 +1,224 @@
+/* Replaces libcuda.so.1 inside a worker on machines without a card: device memory that is allocated, mapped and copied by
+ * the driver's rules, and calls that wait while the process is locked.
+ *
+ * Device memory that is mapped is a file in memory, which a dump takes along, as the driver would move it into the
+ * process. The state letter is that of stand_in_libcuda.c. While the file FULL exists, no device memory is to be had.
+ */
+#define _GNU_SOURCE
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500 };
+enum { MOST = 4096, PER_THREAD = 2 };
+static const char MARK[] = "STAND_IN_CUDA=";
+static const char FULL[] = "/var/tmp/device-memory-full";
+static const size_t PAGE = 2u << 20;
+
+static volatile char running = 'R', *state = &running;
+static int context; /* its address is the context */
+static __thread void *current;
+static int devices = 1;
+
+struct memory {
+    int file;
+    size_t size;
+};
+static struct memory memories[MOST];
+static _Atomic int created;
+static struct {
+    uint64_t at;
+    size_t size;
+    int mapped, plain;
+} ranges[MOST];
+static _Atomic int reserved;
+
+__attribute__((constructor)) static void begin(int argc, char **argv, char **environment) {
+    (void)argc, (void)argv;
+    for (; *environment; environment++)
+        if (strncmp(*environment, MARK, sizeof MARK - 1) == 0) state = *environment + sizeof MARK - 1;
+    const char *number = getenv("STAND_IN_DEVICES");
+    if (number) devices = atoi(number);
+}
+
+static void enter(void) {
+    while (*state == 'L' || *state == 'C') usleep(1000);
+}
+
+int cuInit(unsigned flags) { return flags ? INVALID_VALUE : SUCCESS; }
+int cuDeviceGetCount(int *count) { return *count = devices, SUCCESS; }
+int cuDeviceGetAttribute(int *value, int which, int device) { return *value = which == 102, device ? INVALID_VALUE : SUCCESS; }
+int cuCtxCreate_v2(void **made, unsigned flags, int device) {
+    (void)flags;
+    return *made = current = &context, device ? INVALID_VALUE : SUCCESS;
+}
+int cuCtxDestroy_v2(void *ended) { return ended == &context ? SUCCESS : INVALID_VALUE; }
+int cuDevicePrimaryCtxReset_v2(int device) { return device ? INVALID_VALUE : SUCCESS; }
+int cuCtxGetCurrent(void **found) { return *found = current, SUCCESS; }
+int cuCtxSetCurrent(void *wanted) { return current = wanted, SUCCESS; }
+int cuCtxGetDevice(int *device) { return *device = 0, SUCCESS; }
+int cuCtxSynchronize(void) { return enter(), SUCCESS; }
+int cuStreamCreate(void **made, unsigned flags) { return enter(), (void)flags, *made = (void *)1, SUCCESS; }
+int cuStreamDestroy_v2(void *stream) { return (void)stream, SUCCESS; }
+int cuStreamSynchronize(void *stream) { return enter(), (void)stream, SUCCESS; }
+int cuEventCreate(void **made, unsigned flags) { return (void)flags, *made = (void *)1, SUCCESS; }
+int cuEventDestroy_v2(void *event) { return (void)event, SUCCESS; }
+int cuEventRecord(void *event, void *stream) { return (void)event, (void)stream, SUCCESS; }
+int cuEventSynchronize(void *event) { return (void)event, SUCCESS; }
+int cuMemHostRegister_v2(void *at, size_t size, unsigned flags) { return (void)flags, mlock(at, size) ? OUT_OF_MEMORY : SUCCESS; }
+int cuMemHostUnregister(void *at) { return (void)at, SUCCESS; }
+int cuIpcGetMemHandle(void *shared, uint64_t at) { return (void)shared, (void)at, INVALID_VALUE; }
+
+int cuMemGetAllocationGranularity(size_t *size, const void *properties, int which) {
+    return (void)properties, (void)which, *size = PAGE, SUCCESS;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ memory */
+
+int cuMemAddressReserve(uint64_t *at, size_t size, size_t alignment, uint64_t wanted, uint64_t flags) {
+    (void)alignment, (void)wanted, (void)flags;
+    enter();
+    if (!size || size % PAGE || reserved == MOST) return INVALID_VALUE;
+    char *found = mmap(NULL, size + PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (found == MAP_FAILED) return OUT_OF_MEMORY;
+    char *aligned = (char *)(((uintptr_t)found + PAGE - 1) / PAGE * PAGE);
+    if (aligned > found) munmap(found, (size_t)(aligned - found));
+    munmap(aligned + size, (size_t)(found + size + PAGE - aligned - size));
+    int number = atomic_fetch_add(&reserved, 1);
+    ranges[number].at = *at = (uint64_t)(uintptr_t)aligned;
+    ranges[number].size = size;
+    return SUCCESS;
+}
+
+static int range_at(uint64_t at) {
+    for (int i = 0; i < reserved; i++)
+        if (ranges[i].size && ranges[i].at == at) return i;
+    return -1;
+}
+
+int cuMemAddressFree(uint64_t at, size_t size) {
+    int i = range_at(at);
+    if (i < 0 || ranges[i].size != size || ranges[i].mapped) return INVALID_VALUE;
+    ranges[i].size = 0;
+    return munmap((void *)(uintptr_t)at, size) ? INVALID_VALUE : SUCCESS;
+}
+
+int cuMemCreate(uint64_t *handle, size_t size, const void *properties, uint64_t flags) {
+    (void)properties, (void)flags;
+    enter();
+    if (size % PAGE || created == MOST) return INVALID_VALUE;
+    if (access(FULL, F_OK) == 0) return OUT_OF_MEMORY;
+    int file = memfd_create("device", MFD_CLOEXEC);
+    if (file < 0 || ftruncate(file, (off_t)size)) return OUT_OF_MEMORY;
+    int number = atomic_fetch_add(&created, 1);
+    memories[number] = (struct memory){file, size};
+    return *handle = (uint64_t)number + 1, SUCCESS;
+}
+
+int cuMemRelease(uint64_t handle) {
+    if (!handle || handle > (uint64_t)created || !memories[handle - 1].size) return INVALID_VALUE;
+    memories[handle - 1].size = 0;
+    return close(memories[handle - 1].file) ? INVALID_VALUE : SUCCESS;
+}
+
+int cuMemMap(uint64_t at, size_t size, size_t offset, uint64_t handle, uint64_t flags) {
+    (void)flags;
+    enter();
+    int i = range_at(at);
+    if (i < 0 || ranges[i].mapped || ranges[i].size != size || offset || !handle || handle > (uint64_t)created)
+        return INVALID_VALUE;
+    if (memories[handle - 1].size != size) return INVALID_VALUE;
+    void *target = (void *)(uintptr_t)at;
+    if (mmap(target, size, PROT_NONE, MAP_SHARED | MAP_FIXED, memories[handle - 1].file, 0) != target) return INVALID_VALUE;
+    return ranges[i].mapped = 1, SUCCESS;
+}
+
+int cuMemSetAccess(uint64_t at, size_t size, const void *access, size_t count) {
+    (void)access;
+    int i = range_at(at);
+    if (i < 0 || !ranges[i].mapped || count != 1) return INVALID_VALUE;
+    return mprotect((void *)(uintptr_t)at, size, PROT_READ | PROT_WRITE) ? INVALID_VALUE : SUCCESS;
+}
+
+int cuMemUnmap(uint64_t at, size_t size) {
+    enter();
+    int i = range_at(at);
+    if (i < 0 || !ranges[i].mapped || ranges[i].size != size) return INVALID_VALUE;
+    void *target = (void *)(uintptr_t)at;
+    int kind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    if (mmap(target, size, PROT_NONE, kind, -1, 0) != target) return INVALID_VALUE;
+    return ranges[i].mapped = 0, SUCCESS;
+}
+
+int cuMemAlloc_v2(uint64_t *at, size_t size) {
+    enter();
+    int number = atomic_fetch_add(&reserved, 1);
+    void *made = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (made == MAP_FAILED || number >= MOST) return OUT_OF_MEMORY;
+    ranges[number].at = *at = (uint64_t)(uintptr_t)made;
+    ranges[number].size = size;
+    ranges[number].plain = 1;
+    return SUCCESS;
+}
+
+int cuMemFree_v2(uint64_t at) {
+    enter();
+    int i = range_at(at);
+    if (i < 0 || !ranges[i].plain) return INVALID_VALUE;
+    size_t size = ranges[i].size;
+    ranges[i].size = 0;
+    return munmap((void *)(uintptr_t)at, size) ? INVALID_VALUE : SUCCESS;
+}
+
+int cuMemFreeAsync(uint64_t at, void *stream) { return (void)stream, cuMemFree_v2(at); }
+int cuMemFreeAsync_ptsz(uint64_t at, void *stream) { return (void)stream, cuMemFree_v2(at); }
+
+/* Whether an allocation is one that the driver itself made; the tests ask. */
+int standInIsPlain(uint64_t at) {
+    int i = range_at(at);
+    return i >= 0 && ranges[i].plain;
+}
+
+int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t size) {
+    return enter(), memcpy((void *)(uintptr_t)to, from, size), SUCCESS;
+}
+int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t size) {
+    return enter(), memcpy(to, (void *)(uintptr_t)from, size), SUCCESS;
+}
+int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t size, void *stream) {
+    return (void)stream, cuMemcpyHtoD_v2(to, from, size);
+}
+int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t size, void *stream) {
+    return (void)stream, cuMemcpyDtoH_v2(to, from, size);
+}
+int cuMemsetD8Async(uint64_t to, unsigned char value, size_t size, void *stream) {
+    return (void)stream, enter(), memset((void *)(uintptr_t)to, value, size), SUCCESS;
+}
+
+/* ------------------------------------------------------------------------------------------------------------- doors */
+
+int cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags, int *status) {
+    static const struct {
+        const char *name;
+        void *function, *per_thread;
+    } known[] = {
+        {"cuMemAlloc", cuMemAlloc_v2, cuMemAlloc_v2},
+        {"cuMemFree", cuMemFree_v2, cuMemFree_v2},
+        {"cuMemFreeAsync", cuMemFreeAsync, cuMemFreeAsync_ptsz},
+        {"cuGetProcAddress", cuGetProcAddress_v2, cuGetProcAddress_v2},
+    };
+    (void)version;
+    *function = NULL;
+    for (unsigned i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(symbol, known[i].name) == 0) *function = flags & PER_THREAD ? known[i].per_thread : known[i].function;
+    if (status) *status = *function ? 0 : 1;
+    return *function ? SUCCESS : NOT_FOUND;
+}
+
+int cuGetProcAddress(const char *symbol, void **function, int version, uint64_t flags) {
+    return cuGetProcAddress_v2(symbol, function, version, flags, NULL);
+}

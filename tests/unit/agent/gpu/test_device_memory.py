@@ -1,0 +1,100 @@
+"""What a library in a worker says is hostile: nothing of it reaches beyond its own file."""
+
+import pytest
+
+from agent.gpu.cuda import CudaError
+from agent.gpu.device_memory import UNIT, Message, find_library, parse_message, write_units
+
+DATA = 20
+HELD = 8 * UNIT
+
+
+def data(slot=0, place=0, units=0b1, what=DATA):
+    return Message(what, slot, place, units)
+
+
+@pytest.fixture
+def view():
+    content = b"".join(bytes([number + 1]) * UNIT for number in range(8))
+    return memoryview(content)
+
+
+@pytest.fixture
+def file(tmp_path):
+    with (tmp_path / "device-memory-7.img").open("wb+") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        pytest.param(data(), [1], id="first"),
+        pytest.param(data(slot=1, units=0b1001), [5, 8], id="two-of-the-second-slot"),
+        pytest.param(data(place=2), [0, 0, 1], id="further-on"),
+        pytest.param(data(slot=1, place=4, units=0b1111), [0, 0, 0, 0, 5, 6, 7, 8], id="up-to-its-end"),
+    ],
+)
+def test_units_are_written_behind_each_other(file, view, message, expected):
+    write_units(file.fileno(), view, message, HELD)
+    file.seek(0)
+    content = file.read()
+    assert [bytes([number]) * UNIT for number in expected] == [
+        content[at : at + UNIT] for at in range(0, len(content), UNIT)
+    ]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(data(slot=2), id="no-such-slot"),
+        pytest.param(data(place=8), id="behind-its-end"),
+        pytest.param(data(place=7, units=0b11), id="over-its-end"),
+        pytest.param(data(place=1 << 60), id="far-away"),
+        pytest.param(data(units=0b10000), id="no-such-unit"),
+        pytest.param(data(what=1), id="another-message"),
+    ],
+)
+def test_what_is_not_its_own_is_refused_and_nothing_is_written(file, view, message):
+    with pytest.raises(CudaError, match="memory that it does not have"):
+        write_units(file.fileno(), view, message, HELD)
+    file.seek(0)
+    assert b"" == file.read()
+
+
+@pytest.mark.parametrize("size", [0, 1, 87, 89])
+def test_a_message_of_another_size_is_none(size):
+    with pytest.raises(OSError, match="was closed"):
+        parse_message(bytes(size))
+
+
+def test_words_of_a_library_are_plain_text():
+    packet = Message(17, 2, 0, 0, "have\nits \x1b[31mmemory").packed()
+    assert "haveits [31mmemory" == parse_message(packet).text
+
+
+def process(proc, **threads):
+    for number, name in enumerate(name for name, count in threads.items() for _ in range(count)):
+        task = proc / "7/task" / str(100 + number)
+        task.mkdir(parents=True)
+        (task / "comm").write_text(name.replace("_", "-") + "\n")
+
+
+@pytest.mark.parametrize(
+    ("threads", "expected"),
+    [
+        pytest.param({"python": 3, "snapshot_device": 1, "snapshot_copier": 8}, 103, id="whole"),
+        pytest.param({"python": 3}, None, id="none"),
+        pytest.param({"snapshot_device": 2, "snapshot_copier": 8}, None, id="two-of-one"),
+        pytest.param({"snapshot_device": 1, "snapshot_copier": 7}, None, id="one-is-missing"),
+    ],
+)
+def test_a_library_is_found_by_its_threads(tmp_path, threads, expected):
+    process(tmp_path, **threads)
+    found = find_library(7, 1001, tmp_path)
+    assert expected == (found and found.main)
+    if found:
+        assert set(range(103, 112)) == found.threads
+
+
+def test_a_process_that_has_ended_has_none(tmp_path):
+    assert find_library(7, 1001, tmp_path) is None
