@@ -15,6 +15,7 @@ from tests.gpu.test_workers_on_a_card import (  # noqa: F401 - fixtures
     CARD,
     CARDS,
     NCCL,
+    OUTSIDE,
     folder,
     node,
     start,
@@ -35,6 +36,7 @@ PROBE = Probe("HTTP", "127.0.0.1", 8000, "/health", timeout=20.0)
 # Imports, a child that only looks at the model, imports again, compilation: 95 s at the first start of a machine.
 START_SECONDS = 240.0
 TOKENS = 32
+LARGE_CACHE = 60 << 30
 PROMPT = [3 + number * number * 131 % 31000 for number in range(24)]
 COMPLETION = {
     "prompt": PROMPT,
@@ -134,6 +136,8 @@ def answer(container: BareContainer) -> tuple[list[int], list[float]]:
     [
         pytest.param(Case(), id="serve"),
         pytest.param(Case(canary=CANARY), id="canary"),
+        pytest.param(Case(environment=OUTSIDE, canary=CANARY), id="outside"),
+        pytest.param(Case(("--kv-cache-memory-bytes", str(LARGE_CACHE)), OUTSIDE), id="outside-with-a-large-cache"),
         pytest.param(asleep(1, "/wake_up"), id="level-1-sleep"),
         pytest.param(
             asleep(2, "/wake_up?tags=weights", "/collective_rpc#reload_weights", "/wake_up?tags=kv_cache"),
