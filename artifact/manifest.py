@@ -157,13 +157,14 @@ class GpuDevice(Part):
 
 
 class DeviceMemory(Part):
-    """Device memory of one process that is in a file of its own."""
+    """Device memory of one process that is in files of its own."""
 
     process: Pid
     """As numbered inside the container."""
-    file: FileName
+    files: Annotated[list[FileName], Field(min_length=1, max_length=64)]
+    """In the order of the threads that wrote them."""
     bytes: Annotated[int, Field(ge=0)]
-    """All of it; what is zeros is not in the file."""
+    """All of it; what is zeros is in no file."""
 
 
 class Gpu(Part):
@@ -249,7 +250,7 @@ class Manifest(Captured):
     def _names_files_that_are_there(self) -> Self:
         needed = [volume.file for volume in self.volumes]
         needed += [ROOTFS_TAR, DELETED_FILES] if self.rootfs is not None else []
-        needed += [memory.file for memory in self.gpu.outside] if self.gpu is not None else []
+        needed += [name for memory in self.gpu.outside for name in memory.files] if self.gpu is not None else []
         if missing := [name for name in needed if name not in self.files]:
             raise ValueError(f"files lacks {', '.join(missing)}")
         return self

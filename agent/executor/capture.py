@@ -5,7 +5,7 @@ The worker's end is part of it: criu ends the tree that it has dumped, and stand
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -38,6 +38,7 @@ from agent.executor.proof import prove
 from agent.executor.restore import Restore
 from agent.executor.serving import Questions
 from agent.executor.store import open_store
+from agent.gpu.device_memory import COPIERS
 from agent.preflight.checks import findings, refuse
 from agent.preflight.facts import Tree, read_tree
 from artifact.backends.base import Backend
@@ -76,8 +77,8 @@ class Capture:
     """Device memory that libraries in its CUDA processes can take out, by host pid."""
     device_memory: OutsideMemory | None = None
     """What moves it."""
-    memory_files: Mapping[int, int] = field(default_factory=dict)
-    """Host pid -> descriptor of the file that its device memory goes to."""
+    memory_files: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    """Host pid -> descriptors of the files that its device memory goes to."""
     outside: list[DeviceMemory] = field(default_factory=list)
     """What the manifest says of those files."""
     store: Backend = field(init=False)
@@ -202,17 +203,24 @@ def _has_memory_outside(capture: Capture) -> bool:
 
 def _save_device_memory(capture: Capture) -> None:
     """Have device memory written to files of the artifact: the driver's own checkpoint then has little to move."""
-    names = {pid: f"device-memory-{held.library.inner_pid}.img" for pid, held in capture.held.items()}
-    capture.memory_files = {pid: capture.staged.file(name) for pid, name in names.items()}
-    for descriptor in capture.memory_files.values():
-        capture.resources.callback(os.close, descriptor)
+    names = {
+        pid: [f"device-memory-{held.library.inner_pid}-{number}.img" for number in range(COPIERS)]
+        for pid, held in capture.held.items()
+    }
+    capture.memory_files = {pid: [_new_file(capture, name) for name in of] for pid, of in names.items()}
     if capture.device_memory is None:
         return
     capture.device_memory.take_out(capture.memory_files, _gpu_seconds(capture))
     capture.outside = [
-        DeviceMemory(process=held.library.inner_pid, file=names[pid], bytes=held.bytes)
+        DeviceMemory(process=held.library.inner_pid, files=names[pid], bytes=held.bytes)
         for pid, held in capture.held.items()
     ]
+
+
+def _new_file(capture: Capture, name: str) -> int:
+    descriptor = capture.staged.file(name)
+    capture.resources.callback(os.close, descriptor)
+    return descriptor
 
 
 def _put_device_memory_back(capture: Capture) -> bool:

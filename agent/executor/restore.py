@@ -30,7 +30,7 @@ from agent.executor.api import ContainerRef, RestoreRequest
 from agent.executor.environment import NodeEnvironment
 from agent.executor.files.undo import end_leftovers, undo_files
 from agent.executor.files.undo_journal import Journal
-from agent.executor.gpu.device_memory import Load, find_restored
+from agent.executor.gpu.device_memory import plan_loads
 from agent.executor.gpu.plan import GpuPlace, container_devices, pair_devices
 from agent.executor.gpu.restore import await_freed, bring_back, find_cuda_processes
 from agent.executor.lock import ContainerLock
@@ -41,7 +41,7 @@ from agent.executor.restore_checks import Change, Place, RestorePlan, judge, pla
 from agent.executor.serving import NotServingError, Questions, await_answers, forget_woken, wake
 from agent.executor.store import open_store
 from agent.gpu.cuda import Device
-from artifact.manifest import DELETED_FILES, Gpu
+from artifact.manifest import DELETED_FILES
 from artifact.read import Artifact, verify
 from contract.api import control_files, keys
 from contract.api.reports import MemoryRestore, ReportPhase
@@ -277,29 +277,19 @@ def _has_device_state(restore: Restore) -> bool:
     return restore.artifact.manifest.gpu is not None
 
 
-def _restore_gpus(restore: Restore) -> None:
-    """Give the tree its device memory back. Until then, and after it, no thread of it runs."""
+def _restore_gpus(restore: Restore) -> Mapping[str, float]:
+    """Give the tree its device memory back. Until then, and after it, no thread of it runs; answers seconds by step."""
     gpu, environment = restore.artifact.manifest.gpu, restore.environment
     if gpu is None:
-        return
+        return {}
     threads = find_cuda_processes(environment.cuda, restore.tree, gpu.processes)
     restore.cuda_pids = tuple(threads)
-    pairs, loads = pair_devices(gpu, restore.devices), _loads(restore, gpu)
-    bring_back(environment.cuda, list(restore.tree), threads, pairs, loads, environment.allowance(gpu.bytes))
+    pairs = pair_devices(gpu, restore.devices)
+    loads = plan_loads(restore.tree, restore.init_pid, restore.artifact, restore.resources, environment.proc)
+    seconds = environment.allowance(gpu.bytes)
+    filling = bring_back(environment.cuda, list(restore.tree), threads, pairs, loads, seconds)
     _await_tree(restore)
-
-
-def _loads(restore: Restore, gpu: Gpu) -> dict[int, Load]:
-    """Return what fills the device memory that is in files of the artifact, by host pid."""
-    files = {memory.process: memory.file for memory in gpu.outside}
-    loads = {}
-    for pid, status in restore.tree.items():
-        if status.inner_pid in files:
-            library = find_restored(pid, status.inner_pid, restore.environment.proc)
-            descriptor = restore.artifact.open(files[status.inner_pid])
-            restore.resources.callback(os.close, descriptor)
-            loads[pid] = Load(library, restore.init_pid, descriptor)
-    return loads
+    return {ReportPhase.GPU_FILL: filling} if loads else {}
 
 
 def _free_gpus(restore: Restore) -> bool:

@@ -11,7 +11,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -34,7 +34,8 @@ ANSWER_SECONDS: Final = 10.0
 """To connect, and for what touches no memory: the library's own limit is one second."""
 _SLOT_UNITS: Final = 4
 _SLOTS: Final = 2
-_COPIERS: Final = 8
+COPIERS: Final = 8
+"""Threads that copy, each with a file of its own."""
 _RING: Final = _SLOTS * _SLOT_UNITS * UNIT
 _MESSAGE: Final = struct.Struct("=IIQQ64s")
 _CREDENTIALS: Final = struct.Struct("=iII")
@@ -81,7 +82,7 @@ def find_library(pid: int, inner_pid: int, proc: Path = PROC) -> Library | None:
         for task in (proc / str(pid) / "task").iterdir():
             name = (task / "comm").read_text().rstrip("\n")
             found.get(name, set()).add(int(task.name))
-    if len(found[MAIN_THREAD]) != 1 or len(found[COPIER_THREAD]) != _COPIERS:
+    if len(found[MAIN_THREAD]) != 1 or len(found[COPIER_THREAD]) != COPIERS:
         return None
     (main,) = found[MAIN_THREAD]
     return Library(pid, inner_pid, main, frozenset({main, *found[COPIER_THREAD]}))
@@ -128,18 +129,18 @@ class Conversation:
         """Have the worker's threads wait before the driver, until ``load``, or until an end before ``release``."""
         self._ask(_CLOSE, ANSWER_SECONDS)
 
-    def save(self, file: int, held: int, seconds: float) -> int:
-        """Have all device memory written to a file; return the file's bytes. The worker keeps it.
+    def save(self, files: Sequence[int], held: int, seconds: float) -> int:
+        """Have all device memory written to files; return their bytes. The worker keeps it.
 
         Args:
-            file: open for writing.
-            held: what ``held`` said; more is not written.
+            files: open for writing, as many as it has threads that copy.
+            held: what ``held`` said; no file gets more.
             seconds: how long it may take.
         """
         self._send(_SAVE)
         end = time.monotonic() + seconds
-        with ThreadPoolExecutor(_COPIERS, thread_name_prefix="device-memory") as threads:
-            writers = [threads.submit(self._write, copier, file, held, end) for copier in self._copiers(end)]
+        with ThreadPoolExecutor(COPIERS, thread_name_prefix="device-memory") as threads:
+            writers = [threads.submit(self._write, copier, files, held, end) for copier in self._copiers(end)]
         for writer in writers:
             writer.result()
         return self._receive(max(ANSWER_SECONDS, end - time.monotonic())).a
@@ -148,17 +149,17 @@ class Conversation:
         """Have it give its device memory back: from here on the worker cannot run without ``load``."""
         self._ask(_RELEASE, ANSWER_SECONDS)
 
-    def load(self, file: int, seconds: float) -> None:
+    def load(self, files: Sequence[int], seconds: float) -> None:
         """Have its device memory allocated again, and filled from what was saved."""
-        self._ask(_LOAD, seconds, file)
+        self._ask(_LOAD, seconds, files)
 
-    def _ask(self, what: int, seconds: float, file: int | None = None) -> Message:
-        self._send(what, file)
+    def _ask(self, what: int, seconds: float, files: Sequence[int] = ()) -> Message:
+        self._send(what, files)
         return self._receive(seconds)
 
-    def _send(self, what: int, file: int | None = None) -> None:
+    def _send(self, what: int, files: Sequence[int] = ()) -> None:
         try:
-            socket.send_fds(self._connection, [Message(what).packed()], [] if file is None else [file])
+            socket.send_fds(self._connection, [Message(what).packed()], list(files))
         except OSError as error:
             raise self._lost(error) from error
 
@@ -196,14 +197,15 @@ class Conversation:
             connection.close()
 
     def _copiers(self, end: float) -> Iterator[socket.socket]:
-        for _ in range(_COPIERS):
+        for _ in range(COPIERS):
             yield self._accept(min(ANSWER_SECONDS, max(0.001, end - time.monotonic())))
 
-    def _write(self, copier: socket.socket, file: int, held: int, end: float) -> None:
-        """Write what one copier puts into the memory that it is given."""
+    def _write(self, copier: socket.socket, files: Sequence[int], held: int, end: float) -> None:
+        """Write what one copier puts into the memory that it is given to its file."""
         with copier, _ring() as (shared, view):
             copier.settimeout(ANSWER_SECONDS)
-            if parse_message(copier.recv(_MESSAGE.size + 1)).what != _HELLO:
+            hello = parse_message(copier.recv(_MESSAGE.size + 1))
+            if hello.what != _HELLO or hello.number >= len(files):
                 raise self._lost(OSError("no greeting"))
             socket.send_fds(copier, [Message(_RING_SENT).packed()], [shared])
             while True:
@@ -215,7 +217,7 @@ class Conversation:
                 if not packet:
                     return
                 data = parse_message(packet)
-                write_units(file, view, data, held)
+                write_units(files[hello.number], view, data, held)
                 with suppress(OSError):  # its end is seen above
                     copier.send(Message(_FREE, data.number).packed())
 
@@ -273,7 +275,7 @@ def _listener(name: str) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         made.bind(name)
-        made.listen(_COPIERS + 1)
+        made.listen(COPIERS + 1)
     except BaseException:
         made.close()
         raise

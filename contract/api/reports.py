@@ -62,6 +62,7 @@ class ReportPhase(StrEnum):
     GPU_SAVE = "gpu-save"
     GPU_CHECKPOINT = "gpu-checkpoint"
     GPU_RESTORE = "gpu-restore"
+    GPU_FILL = "gpu-fill"
     FREEZE = "freeze"
     DUMP = "dump"
     THAW = "thaw"

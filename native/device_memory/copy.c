@@ -12,7 +12,7 @@ static struct {
     const struct driver *cuda;
     struct piece *pieces;
     uint32_t count, units;
-    int file;
+    const int *files;
     _Atomic(uint32_t) next, stored;
     _Atomic(result) error;
     _Atomic(const char *) failed;
@@ -84,7 +84,8 @@ struct copier {
     stream stream;
     event done[SLOTS];
     char *slots;
-    int connection, slot;
+    int connection, slot, number;
+    uint32_t stored; /* units in its file */
 };
 
 /* Page-locked: from other memory the driver copies at a fifth of the speed. */
@@ -127,7 +128,7 @@ static int await_free(struct copier *mine, unsigned *busy) {
     while (*busy & 1u << mine->slot) {
         struct message message;
         int descriptor;
-        if (!receive_message(mine->connection, &message, &descriptor) || message.what != FREE) return -1;
+        if (!receive_message(mine->connection, &message, &descriptor, 1) || message.what != FREE) return -1;
         *busy &= ~(1u << (message.number % SLOTS));
     }
     return 0;
@@ -143,10 +144,9 @@ static int save_piece(struct copier *mine, const struct piece *piece, unsigned *
     for (uint32_t i = 0; i < piece->units; i++)
         if (!is_zero(slot + i * UNIT)) message.b |= 1u << i;
     if (!message.b) return 0;
-    message.a = atomic_fetch_add(&job.stored, (uint32_t)__builtin_popcountll(message.b));
-    uint32_t place = (uint32_t)message.a;
+    message.a = mine->stored;
     for (uint32_t i = 0; i < piece->units; i++)
-        if (message.b & 1u << i) unit_places[piece->first + i] = ++place;
+        if (message.b & 1u << i) unit_places[piece->first + i] = 1 + mine->stored++ * COPIERS + (uint32_t)mine->number;
     if (send_message(mine->connection, &message)) return failed(OUT_OF_MEMORY, "have what it saves written");
     *busy |= 1u << mine->slot;
     mine->slot = (mine->slot + 1) % SLOTS;
@@ -157,17 +157,18 @@ static void save_pieces(struct copier *mine) {
     unsigned busy = 0;
     for (const struct piece *piece; (piece = next_piece());)
         if (save_piece(mine, piece, &busy)) return;
+    job.stored += mine->stored;
     for (int i = 0; i < SLOTS; i++, mine->slot = (mine->slot + 1) % SLOTS)
         if (await_free(mine, &busy)) failed(OUT_OF_MEMORY, "have what it saves written");
 }
 
 /* The agent brings the memory that both see: one of ours could be cut short while it reads. */
 static void save_by(int number) {
-    struct copier mine = {.connection = connect_agent()};
+    struct copier mine = {.connection = connect_agent(), .number = number};
     struct message message = {.what = HELLO, .number = (uint32_t)number};
     int ring = -1;
     if (mine.connection < 0 || send_message(mine.connection, &message) ||
-        !receive_message(mine.connection, &message, &ring) || ring < 0 || message.what != RING) {
+        !receive_message(mine.connection, &message, &ring, 1) || ring < 0 || message.what != RING) {
         failed(OUT_OF_MEMORY, "reach the agent");
     } else {
         mine.slots = mmap(NULL, SLOTS * SLOT, PROT_READ | PROT_WRITE, MAP_SHARED, ring, 0);
@@ -193,8 +194,10 @@ struct outcome save_segments(void) {
 /* ------------------------------------------------------------------------------------------------------------- load */
 
 static int read_units(char *into, uint32_t place, uint32_t units) {
+    const int file = job.files[(place - 1) % COPIERS];
+    const off_t at = (off_t)((place - 1) / COPIERS * UNIT);
     for (size_t done = 0, all = units * UNIT; done < all;) {
-        ssize_t n = pread(job.file, into + done, all - done, (off_t)((place - 1) * UNIT + done));
+        ssize_t n = pread(file, into + done, all - done, at + (off_t)done);
         if (n <= 0) return -1;
         done += (size_t)n;
     }
@@ -204,7 +207,7 @@ static int read_units(char *into, uint32_t place, uint32_t units) {
 /* How many units from `first` on follow each other in the file, or are all zeros. */
 static uint32_t run_of(const uint32_t *places, uint32_t most) {
     uint32_t run = 1;
-    while (run < most && (places[0] ? places[run] == places[0] + run : !places[run])) run++;
+    while (run < most && (places[0] ? places[run] == places[0] + run * COPIERS : !places[run])) run++;
     return run;
 }
 
@@ -248,11 +251,11 @@ static void load_by(int number) {
     munmap(mine.slots, SLOTS * SLOT);
 }
 
-struct outcome load_segments(int file) {
-    if (!unit_places || file < 0) return (struct outcome){.error = NOT_INITIALIZED, .failed = "load what was never saved"};
+struct outcome load_segments(const int *files) {
+    if (!unit_places || files[COPIERS - 1] < 0) return (struct outcome){.error = NOT_INITIALIZED, .failed = "load what was never saved"};
     if (cut()) return without_memory();
     if (job.units != noted_units) failed(NOT_INITIALIZED, "load what is no longer what was saved");
-    job.file = file;
+    job.files = files;
     for (int i = 0; i < segment_count; i++)
         if (!job.failed && segments[i].used && !segments[i].mapped)
             failed(map_segment(&segments[i]), "have its device memory back");

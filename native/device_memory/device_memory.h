@@ -77,9 +77,9 @@ struct message {
 enum { VERSION = 1 };
 enum {
     LOOK = 1,    /* -> DONE: number = VERSION, a = segments, b = bytes */
-    SAVE = 2,    /* -> DONE: a = bytes of the file, b = bytes of all segments */
+    SAVE = 2,    /* -> DONE: a = bytes of all files, b = bytes of all segments */
     RELEASE = 3, /* -> DONE */
-    LOAD = 4,    /* with the file -> DONE: a = bytes read, b = bytes of all segments */
+    LOAD = 4,    /* with the files -> DONE: a = bytes read, b = bytes of all segments */
     END = 5,     /* we close the connection first, so that none of its ends is left in us */
     CLOSE = 6,   /* -> DONE: the worker's threads wait before the driver, until LOAD, or until this conversation ends
                     before RELEASE: the agent has ended, or decided otherwise */
@@ -87,14 +87,14 @@ enum {
     FAILED = 17, /* number = the driver's error, or 0; text = what */
     HELLO = 18,  /* a copier's own connection, for SAVE -> RING with the memory that both share */
     RING = 19,
-    DATA = 20,  /* number = slot, a = where in the file, in units, b = which units of the slot */
+    DATA = 20,  /* number = slot, a = where in the copier's file, in units, b = which units of the slot */
     FREE = 21,  /* number = slot */
 };
 
 HIDDEN int connect_agent(void);
 HIDDEN int send_message(int connection, const struct message *message);
-/* Receives a message, and a descriptor if one is with it (-1 if not); 0 when the other end is closed. */
-HIDDEN int receive_message(int connection, struct message *message, int *descriptor);
+/* Receives a message, and the descriptors that are with it (-1 for each that is not); 0 when the other end is closed. */
+HIDDEN int receive_message(int connection, struct message *message, int *descriptors, int most);
 
 /* ----------------------------------------------------------------------------------------------------------- copy.c */
 
@@ -104,7 +104,8 @@ struct piece {
     uint32_t units, first; /* its first unit among those of all segments */
 };
 
-/* Where each unit is in the file: 0 if it is all zeros, else 1 + its number there. */
+/* Where each unit is: 0 if it is all zeros, else 1 + its number in its copier's file * COPIERS + the copier. Each copier
+ * has a file of its own, as a file system lets one writer of a file in at a time. */
 HIDDEN extern uint32_t *unit_places;
 
 struct outcome {
@@ -114,7 +115,7 @@ struct outcome {
 };
 
 HIDDEN struct outcome save_segments(void);
-HIDDEN struct outcome load_segments(int file);
+HIDDEN struct outcome load_segments(const int *files);
 
 /* --------------------------------------------------------------------------------------------------------- detach.c */
 

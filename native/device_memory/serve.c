@@ -36,18 +36,21 @@ int send_message(int connection, const struct message *message) {
     return send(connection, message, sizeof *message, MSG_NOSIGNAL) == sizeof *message ? 0 : -1;
 }
 
-int receive_message(int connection, struct message *message, int *descriptor) {
+int receive_message(int connection, struct message *message, int *descriptors, int most) {
     union {
         struct cmsghdr header;
-        char space[CMSG_SPACE(sizeof(int))];
+        char space[CMSG_SPACE(COPIERS * sizeof(int))];
     } control;
     struct iovec part = {message, sizeof *message};
     struct msghdr header = {
         .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.space};
-    *descriptor = -1;
+    for (int i = 0; i < most; i++) descriptors[i] = -1;
     if (recvmsg(connection, &header, MSG_CMSG_CLOEXEC) != sizeof *message) return 0;
     struct cmsghdr *first = CMSG_FIRSTHDR(&header);
-    if (first && first->cmsg_type == SCM_RIGHTS) memcpy(descriptor, CMSG_DATA(first), sizeof *descriptor);
+    if (first && first->cmsg_type == SCM_RIGHTS) {
+        size_t sent = first->cmsg_len - CMSG_LEN(0), room = (size_t)most * sizeof *descriptors;
+        memcpy(descriptors, CMSG_DATA(first), sent < room ? sent : room);
+    }
     return 1;
 }
 
@@ -86,7 +89,7 @@ static struct message close_for_agent(void) {
     return answer(&outcome);
 }
 
-static struct message act_on(const struct message *asked, int descriptor) {
+static struct message act_on(const struct message *asked, const int *files) {
     struct outcome outcome = {.failed = "do what is not known to it"};
     /* A thread that is held may have the table: it is then as it was, and so is the worker. */
     if (!take_segments(LOOK_AT_TABLE)) {
@@ -101,7 +104,7 @@ static struct message act_on(const struct message *asked, int descriptor) {
     case SAVE: outcome = save_segments(), message = answer(&outcome); break;
     case RELEASE: message = release(), released = 1; break;
     case LOAD:
-        outcome = load_segments(descriptor);
+        outcome = load_segments(files);
         message = answer(&outcome);
         if (message.what == DONE) released = 0, open_gate();
         break;
@@ -113,11 +116,12 @@ static struct message act_on(const struct message *asked, int descriptor) {
 
 void serve(void) {
     struct message asked;
-    int connection = connect_agent(), descriptor;
+    int connection = connect_agent(), files[COPIERS];
     if (connection < 0) return;
-    while (receive_message(connection, &asked, &descriptor) && asked.what != END) {
-        struct message message = act_on(&asked, descriptor);
-        if (descriptor >= 0) close(descriptor);
+    while (receive_message(connection, &asked, files, COPIERS) && asked.what != END) {
+        struct message message = act_on(&asked, files);
+        for (int i = 0; i < COPIERS; i++)
+            if (files[i] >= 0) close(files[i]);
         if (send_message(connection, &message)) break;
     }
     if (!released) open_gate();

@@ -18,6 +18,13 @@ enum { STACK = 1 << 20, WAKE = SIGURG, FROM_OUTSIDE = 0 };
 static _Atomic(uint32_t) round_number, left;
 static void (*_Atomic work)(int);
 static int started;
+static _Atomic(int) named;
+
+/* The agent knows our threads by name, and the worker may say that it is ready at any moment from now on. */
+static void name_thread(const char *name) {
+    prctl(PR_SET_NAME, name);
+    atomic_fetch_add(&named, 1);
+}
 
 static void wait_while(_Atomic(uint32_t) *word, uint32_t value) {
     while (atomic_load(word) == value) syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
@@ -34,7 +41,7 @@ void run_copiers(void (*act)(int)) {
 }
 
 static void *copier(void *number) {
-    prctl(PR_SET_NAME, COPIER_NAME);
+    name_thread(COPIER_NAME);
     for (uint32_t seen = 0;; seen++) {
         wait_while(&round_number, seen);
         work((int)(intptr_t)number);
@@ -50,7 +57,7 @@ static void *main_thread(void *unused) {
     const unsigned long long wake = 1ULL << (WAKE - 1);
     siginfo_t info;
     (void)unused;
-    prctl(PR_SET_NAME, MAIN_NAME);
+    name_thread(MAIN_NAME);
     for (;;) {
         long number = syscall(SYS_rt_sigtimedwait, &wake, &info, NULL, 8);
         if (number == WAKE && info.si_code == SI_TKILL && info.si_pid == FROM_OUTSIDE) serve();
@@ -80,6 +87,7 @@ int start_threads(void) {
     if (!failed) failed = start(main_thread, 0, &attributes);
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, 8);
     pthread_attr_destroy(&attributes);
+    while (!failed && atomic_load(&named) < COPIERS + 1) usleep(100);
     started = failed ? -1 : 1;
     return failed ? -1 : 0;
 }

@@ -169,7 +169,7 @@ async def test_device_memory_stays_outside_the_image(node, figure, options, requ
     env = options.pop("env", {}) | OUTSIDE
     manifest = await round_trip(node, f"outside-{request.node.callspec.id}", figure, env=env, **options)
     left = manifest.gpu.bytes - sum(memory.bytes for memory in manifest.gpu.outside)
-    stored = sum(manifest.files[memory.file].size for memory in manifest.gpu.outside)
+    stored = sum(manifest.files[name].size for memory in manifest.gpu.outside for name in memory.files)
     figure(f"{manifest.gpu.bytes >> 20} MiB, {left >> 20} left in the image, {stored >> 20} stored, driver's with them")
 
 

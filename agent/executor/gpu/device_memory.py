@@ -4,12 +4,13 @@ While it moves, every thread of the process is held but the library's and the dr
 middle of a call: the library keeps them out of the driver first, then the driver's own lock waits for those within.
 """
 
+import logging
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,9 +19,12 @@ from agent.errors import ContainerError
 from agent.gpu.cuda import Cuda, CudaError
 from agent.gpu.device_memory import Conversation, Library, find_library
 from agent.gpu.driver import ProcessState
+from artifact.read import Artifact
 from contract.api.states import AgentReason
-from linux.proc import PROC, is_alive
+from linux.proc import PROC, Status, is_alive
 from linux.thread_hold import HoldError, ThreadHold
+
+logger = logging.getLogger(__name__)
 
 LOCK_SECONDS: Final = 10.0
 """How long a lock may take of a process of which no thread runs but ours."""
@@ -48,9 +52,12 @@ def look_at_libraries(processes: Mapping[int, int], init_pid: int, proc: Path = 
         library = find_library(pid, inner, proc)
         if library is None:
             continue
-        with suppress(CudaError), Conversation(library, init_pid, proc) as conversation:
-            if held := conversation.held():
-                found[pid] = Held(library, held)
+        try:
+            with Conversation(library, init_pid, proc) as conversation:
+                if held := conversation.held():
+                    found[pid] = Held(library, held)
+        except CudaError as error:
+            logger.warning("device memory goes through the image", extra={"reason": str(error)})
     return found
 
 
@@ -86,11 +93,11 @@ class OutsideMemory:
         while self._talks:
             self._talks.popitem()[1].close()
 
-    def take_out(self, files: Mapping[int, int], seconds: float) -> None:
+    def take_out(self, files: Mapping[int, Sequence[int]], seconds: float) -> None:
         """Save the device memory of processes that are kept out and locked, and release it; they are locked again then.
 
         Args:
-            files: host pid -> descriptor of its file.
+            files: host pid -> descriptors of its files.
             seconds: how long it may take.
 
         Raises:
@@ -117,7 +124,7 @@ class OutsideMemory:
                 raise
             self._talks.clear()
 
-    def put_back(self, files: Mapping[int, int], seconds: float) -> bool:
+    def put_back(self, files: Mapping[int, Sequence[int]], seconds: float) -> bool:
         """Undo ``take_out`` in place: locked processes get their memory, and go on. Those that have ended need nothing.
 
         Returns:
@@ -132,13 +139,13 @@ class OutsideMemory:
             return not any(is_alive(pid, self._proc) for pid in alive)
         return True
 
-    def _put_back(self, pid: int, file: int, seconds: float) -> None:
+    def _put_back(self, pid: int, files: Sequence[int], seconds: float) -> None:
         """Kill the process if it cannot have its memory: its next kernel would run into nothing."""
         try:
             if self._cuda.state(pid, LOCK_SECONDS) == ProcessState.LOCKED:
                 self._cuda.unlock(pid, LOCK_SECONDS)
             with self._talk(pid) as conversation:
-                conversation.load(file, seconds)
+                conversation.load(files, seconds)
         except CudaError:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -165,8 +172,8 @@ class Load:
 
     library: Library
     init_pid: int
-    file: int
-    """Descriptor of what was saved."""
+    files: Sequence[int]
+    """Descriptors of what was saved."""
 
     def run(self, seconds: float) -> None:
         """Fill it; the process must be unlocked, and only the library's threads may run.
@@ -175,20 +182,37 @@ class Load:
             CudaError: it cannot.
         """
         with Conversation(self.library, self.init_pid) as conversation:
-            conversation.load(self.file, seconds)
+            conversation.load(self.files, seconds)
 
 
-def find_restored(pid: int, inner_pid: int, proc: Path = PROC) -> Library:
-    """Return the library of a restored process whose device memory is in the artifact.
+def plan_loads(
+    tree: Mapping[int, Status], init_pid: int, artifact: Artifact, resources: ExitStack, proc: Path = PROC
+) -> dict[int, Load]:
+    """Return what fills the device memory that is in files of an artifact, by host pid.
+
+    Args:
+        tree: host pid -> status, of every restored process.
+        init_pid: of the container.
+        artifact: what it was restored from.
+        resources: closes the files.
+        proc: where processes show.
 
     Raises:
-        ContainerError: it is not there.
+        ContainerError: a process lacks the library, or is missing.
     """
-    library = find_library(pid, inner_pid, proc)
-    if library is None:
-        words = f"restored process {inner_pid} has lost the library that holds its device memory"
-        raise ContainerError(AgentReason.GPU_FAILED, words)
-    return library
+    pids = {status.inner_pid: pid for pid, status in tree.items()}
+    loads = {}
+    for memory in artifact.manifest.gpu.outside if artifact.manifest.gpu is not None else ():
+        pid = pids.get(memory.process)
+        library = find_library(pid, memory.process, proc) if pid is not None else None
+        if pid is None or library is None:
+            words = f"restored process {memory.process} has lost the library that holds its device memory"
+            raise ContainerError(AgentReason.GPU_FAILED, words)
+        files = [artifact.open(name) for name in memory.files]
+        for descriptor in files:
+            resources.callback(os.close, descriptor)
+        loads[pid] = Load(library, init_pid, files)
+    return loads
 
 
 def _pool(pids: Sequence[int] | Mapping[int, Held]) -> ThreadPoolExecutor:

@@ -48,8 +48,11 @@ def bring_back(
     pairs: Sequence[tuple[str, str]],
     loads: Mapping[int, Load],
     seconds: float,
-) -> None:
+) -> float:
     """Restore and unlock all CUDA processes at once, while no other thread of the tree runs; then fill their memory.
+
+    Returns:
+        Seconds that the slowest took to fill.
 
     Raises:
         CudaError, ContainerError: one of them cannot have its state; the tree can only be killed.
@@ -59,7 +62,11 @@ def bring_back(
         cuda.restore(pid, pairs, seconds)
         cuda.unlock(pid, seconds)
         if load := loads.get(pid):
+            since = time.monotonic()
             load.run(seconds)
+            filled.append(time.monotonic() - since)
+
+    filled = [0.0]
 
     running = {*threads.values(), *(tid for load in loads.values() for tid in load.library.threads)}
     try:
@@ -73,6 +80,7 @@ def bring_back(
         raise ContainerError(AgentReason.GPU_FAILED, f"the restored processes could not be held: {error}") from error
     for call in calls:
         call.result()
+    return max(filled)
 
 
 def _pump(hold: ThreadHold, calls: Sequence[Future[None]]) -> None:

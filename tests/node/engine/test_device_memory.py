@@ -77,7 +77,7 @@ async def test_device_memory_is_in_a_file_of_its_own(node):
     (memory,) = manifest.gpu.outside
     assert (4, manifest.process.pid) == (manifest.format_version, memory.process)
     assert memory.bytes >= (DATA + ZEROS) * MIB
-    stored = manifest.files[memory.file].size
+    stored = sum(manifest.files[name].size for name in memory.files)
     assert DATA * MIB <= stored <= (DATA + 8) * MIB
     assert manifest.pages < DATA * MIB
     target = start(node, outside=False)

@@ -6,6 +6,7 @@ hostPath volume. The agent finds the stand-in in a folder of the node, as it wou
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,9 @@ NAMESPACE = "gpu-tests"
 GPU = "nvidia.com/gpu"
 ROOT = "/opt/stand-in-driver"
 DEVICE = "/opt/stand-in-driver/nvidia0"
+INSIDE = "/opt/stand-in-driver/inside"
+"""Holds what a worker finds in place of the driver's library."""
+DEVICE_WORKER = Path(node.__file__).with_name("device_worker.py").read_text()
 DENIED = {
     "gpu.deniedDrivers[0].versions": "580.*",
     "gpu.deniedDrivers[0].reason": "the node hangs",
@@ -39,6 +43,10 @@ def gpus(platform: Platform, embedded_cluster: Cluster, tmp_path_factory: pytest
     machine.run("mkdir", "-p", ROOT)
     for name in ("libcuda.so.1", "libnvidia-ml.so.1"):
         machine.run("sh", "-c", f"cat >{ROOT}/{name}", stdin=library)
+    inside = tmp_path_factory.mktemp("inside") / "libcuda.so.1"
+    stand_in_cuda.build_device(inside)
+    machine.run("mkdir", "-p", INSIDE)
+    machine.run("sh", "-c", f"cat >{INSIDE}/libcuda.so.1", stdin=inside.read_bytes())
     machine.run("sh", "-c", f"test -e {DEVICE} || mknod -m 666 {DEVICE} c 195 0")
     kubectl = Kubectl(platform.kubectl, platform.kubeconfig, NAMESPACE)
     capacity = {"status": {"capacity": {GPU: "8"}}}
@@ -116,6 +124,34 @@ def test_a_gpu_pod_is_captured_and_restored(gpus: Kubectl, clean: str):
     assert "[b'R']" == states(gpus, clean)
     report = json.loads(node.reported(gpus, clean)["metadata"]["annotations"][keys.ANN_RESTORE_REPORT])
     assert "gpu-restore" in report["seconds"]
+
+
+def with_device_memory(body, pod):
+    """Have a body's worker use the stand-in for the driver's library: 32 MiB of data, 64 of zeros."""
+    spec = pod(body)
+    (container,) = spec["containers"]
+    container["command"] = ["python3", "-c", DEVICE_WORKER, "32", "64"]
+    container["volumeMounts"] = [*container["volumeMounts"], {"name": "inside", "mountPath": "/tools"}]
+    spec["volumes"] = [*GPU_VOLUME, {"name": "inside", "hostPath": {"path": INSIDE}}]
+    return body
+
+
+def test_device_memory_of_a_pod_stays_outside_the_image(gpus: Kubectl, clean: str):
+    """Its addresses differ in each process that is started, so two pods with the same ones continue one process."""
+    body = node.checkpoint(clean, **worker())
+    node.create(gpus, with_device_memory(body, lambda body: body["spec"]["job"]["podTemplateSpec"]["spec"]))
+    status = node.phase(gpus, clean, "Ready", "Failed")["status"]
+    assert "Ready" == status["phase"], status["conditions"]
+    (job,) = gpus.items("jobs", "-l", f"{keys.LABEL_CHECKPOINT_ID}={status['checkpointID']}")
+    report = json.loads(job["metadata"]["annotations"][keys.ANN_CAPTURE_REPORT])
+    assert "gpu-save" in report["seconds"]
+    held = []
+    for name in (clean, f"{clean}-2"):
+        node.create(gpus, with_device_memory(node.pod(name, clean, **worker()), lambda body: body["spec"]))
+        held.append(node.await_answer(gpus, name))
+        assert node.first_line(gpus, name).startswith(RESTORED)
+    assert held[0] == held[1]
+    assert 5 == len(held[0])
 
 
 def test_device_state_that_cannot_come_back_is_never_ready(gpus: Kubectl, clean: str):
