@@ -32,9 +32,9 @@ MAIN_THREAD: Final = "snapshot-device"
 COPIER_THREAD: Final = "snapshot-copier"
 ANSWER_SECONDS: Final = 10.0
 """To connect, and for what touches no memory: the library's own limit is one second."""
-_SLOT_UNITS: Final = 4
+_SLOT_UNITS: Final = 2
 _SLOTS: Final = 2
-COPIERS: Final = 8
+COPIERS: Final = 16
 """Threads that copy, each with a file of its own."""
 _RING: Final = _SLOTS * _SLOT_UNITS * UNIT
 _MESSAGE: Final = struct.Struct("=IIQQ64s")

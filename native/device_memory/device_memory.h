@@ -12,7 +12,7 @@
 
 /* What is saved and filled as one: either all zeros, or as a whole in the file. Device memory comes in such pages. */
 #define UNIT ((size_t)2 << 20)
-enum { SLOT_UNITS = 4, SLOTS = 2, COPIERS = 8, MOST_SEGMENTS = 65536 };
+enum { SLOT_UNITS = 2, SLOTS = 2, COPIERS = 16, MOST_SEGMENTS = 65536 };
 #define SLOT (SLOT_UNITS * UNIT)
 
 /* ------------------------------------------------------------------------------------------------------- segments.c */

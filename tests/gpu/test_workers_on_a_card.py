@@ -190,7 +190,7 @@ async def test_device_memory_outside_is_restored_faster(node, figure):
             assert restored.ok, (restored, target.text())
             answers.add(wait_for(target.get, "an answer"))
             seconds.setdefault(arm, []).append(time.monotonic() - begun)
-            figure(f"{arm}: {words(restored.seconds)}; first answer after {seconds[arm][-1]:.2f} s")
+            figure(f"{arm}: {restored.memory}, {words(restored.seconds)}; first answer after {seconds[arm][-1]:.2f} s")
             node.containers.remove(target)
             target.close()
         shutil.rmtree(node.store / f"arm-{arm}")

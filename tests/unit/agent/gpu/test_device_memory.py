@@ -3,10 +3,10 @@
 import pytest
 
 from agent.gpu.cuda import CudaError
-from agent.gpu.device_memory import UNIT, Message, find_library, parse_message, write_units
+from agent.gpu.device_memory import COPIERS, UNIT, Message, find_library, parse_message, write_units
 
 DATA = 20
-HELD = 8 * UNIT
+HELD = 4 * UNIT
 
 
 def data(slot=0, place=0, units=0b1, what=DATA):
@@ -15,7 +15,7 @@ def data(slot=0, place=0, units=0b1, what=DATA):
 
 @pytest.fixture
 def view():
-    content = b"".join(bytes([number + 1]) * UNIT for number in range(8))
+    content = b"".join(bytes([number + 1]) * UNIT for number in range(4))
     return memoryview(content)
 
 
@@ -29,9 +29,9 @@ def file(tmp_path):
     ("message", "expected"),
     [
         pytest.param(data(), [1], id="first"),
-        pytest.param(data(slot=1, units=0b1001), [5, 8], id="two-of-the-second-slot"),
+        pytest.param(data(slot=1, units=0b11), [3, 4], id="two-of-the-second-slot"),
         pytest.param(data(place=2), [0, 0, 1], id="further-on"),
-        pytest.param(data(slot=1, place=4, units=0b1111), [0, 0, 0, 0, 5, 6, 7, 8], id="up-to-its-end"),
+        pytest.param(data(slot=1, place=2, units=0b11), [0, 0, 3, 4], id="up-to-its-end"),
     ],
 )
 def test_units_are_written_behind_each_other(file, view, message, expected):
@@ -47,10 +47,10 @@ def test_units_are_written_behind_each_other(file, view, message, expected):
     "message",
     [
         pytest.param(data(slot=2), id="no-such-slot"),
-        pytest.param(data(place=8), id="behind-its-end"),
-        pytest.param(data(place=7, units=0b11), id="over-its-end"),
+        pytest.param(data(place=4), id="behind-its-end"),
+        pytest.param(data(place=3, units=0b11), id="over-its-end"),
         pytest.param(data(place=1 << 60), id="far-away"),
-        pytest.param(data(units=0b10000), id="no-such-unit"),
+        pytest.param(data(units=0b100), id="no-such-unit"),
         pytest.param(data(what=1), id="another-message"),
     ],
 )
@@ -82,10 +82,10 @@ def process(proc, **threads):
 @pytest.mark.parametrize(
     ("threads", "expected"),
     [
-        pytest.param({"python": 3, "snapshot_device": 1, "snapshot_copier": 8}, 103, id="whole"),
+        pytest.param({"python": 3, "snapshot_device": 1, "snapshot_copier": COPIERS}, 103, id="whole"),
         pytest.param({"python": 3}, None, id="none"),
-        pytest.param({"snapshot_device": 2, "snapshot_copier": 8}, None, id="two-of-one"),
-        pytest.param({"snapshot_device": 1, "snapshot_copier": 7}, None, id="one-is-missing"),
+        pytest.param({"snapshot_device": 2, "snapshot_copier": COPIERS}, None, id="two-of-one"),
+        pytest.param({"snapshot_device": 1, "snapshot_copier": COPIERS - 1}, None, id="one-is-missing"),
     ],
 )
 def test_a_library_is_found_by_its_threads(tmp_path, threads, expected):
@@ -93,7 +93,7 @@ def test_a_library_is_found_by_its_threads(tmp_path, threads, expected):
     found = find_library(7, 1001, tmp_path)
     assert expected == (found and found.main)
     if found:
-        assert set(range(103, 112)) == found.threads
+        assert set(range(103, 104 + COPIERS)) == found.threads
 
 
 def test_a_process_that_has_ended_has_none(tmp_path):
