@@ -5,6 +5,7 @@ In podMount a worker can write there.
 
 import errno
 import os
+import stat
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -46,6 +47,19 @@ def open_beneath(directory: int, path: str, flags: int = _DIRECTORY) -> int:
             else AgentReason.ARTIFACT_UNREADABLE
         )
         raise ArtifactError(code, f"{path} in checkpoint storage: {error.strerror}") from error
+
+
+def open_file(directory: int, path: str) -> int:
+    """Open a regular file below ``directory``, to read.
+
+    Raises:
+        ArtifactError: as ``open_beneath``, or it is something else: a pipe would be waited for without end.
+    """
+    fd = open_beneath(directory, path, os.O_RDONLY | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise ArtifactError(AgentReason.ARTIFACT_UNREADABLE, f"{path} in checkpoint storage: not a regular file")
 
 
 def make_directories(directory: int, path: str) -> int:

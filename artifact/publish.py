@@ -189,7 +189,7 @@ def refuse_existing(base: int, checkpoint_id: str, version: str) -> None:
     try:
         os.close(
             storage.open_beneath(
-                base, f"{check_id(checkpoint_id)}/versions/{check_version(version)}/{MANIFEST}", os.O_RDONLY
+                base, f"{check_id(checkpoint_id)}/versions/{check_version(version)}/{MANIFEST}", os.O_PATH
             )
         )
     except ArtifactError:

@@ -27,7 +27,7 @@ class Artifact:
 
     def open(self, name: str) -> int:
         """Open one of its files, to read."""
-        return storage.open_beneath(self.directory, name, os.O_RDONLY)
+        return storage.open_file(self.directory, name)
 
     def close(self) -> None:
         """Let go of the directory."""
@@ -80,7 +80,7 @@ def _checked_digest(text: bytes, wanted: str | None) -> str:
 
 
 def _read_manifest(directory: int) -> bytes:
-    with os.fdopen(storage.open_beneath(directory, MANIFEST, os.O_RDONLY), "rb") as file:
+    with os.fdopen(storage.open_file(directory, MANIFEST), "rb") as file:
         text = file.read(MAX_MANIFEST + 1)
     if len(text) > MAX_MANIFEST:
         raise ArtifactError(AgentReason.MANIFEST_UNREADABLE, f"{MANIFEST} is larger than {MAX_MANIFEST >> 20} MiB")
