@@ -178,9 +178,8 @@ class EnteringCriu:
         with NamespaceRun(self.work) as run:
             argv = dump_argv(request, run.work_fd, self.options)
             result = run_in_namespaces(
-                run,
                 pid=request.init_pid,
-                criu=CriuCommand(self.tree, argv, [request.images]),
+                criu=CriuCommand(self.tree, argv, [run.work_fd, request.images]),
                 timeout=request.timeout,
             )
             if result.code != 0:
@@ -212,11 +211,10 @@ class EnteringCriu:
     def _run_restore(self, request: CriuRestore, run: NamespaceRun, *, lazy: bool) -> Mapping[str, float]:
         argv = restore_argv(request, run.work_fd, self.options, lazy=lazy)
         result = run_in_namespaces(
-            run,
             pid=request.init_pid,
             cgroups=request.cgroup_files,
             file_changes=request.file_changes,
-            criu=CriuCommand(self.tree, argv, [request.images, *request.inherit.values()]),
+            criu=CriuCommand(self.tree, argv, [run.work_fd, request.images, *request.inherit.values()]),
             timeout=request.timeout,
         )
         if result.code == EXIT_FILES:

@@ -15,6 +15,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from agent.criu.nsenter import ERROR
+from agent.errors import ContainerError
+from contract.api.states import AgentReason
 
 LOG_BYTES: Final = 1 << 20
 """How much of the end of a log is read for its errors."""
@@ -44,11 +46,16 @@ class RunResult:
 
 
 class NamespaceRun:
-    """A work directory for one run, removed with it."""
+    """A work directory for one run of criu, removed with it."""
 
     def __init__(self, parent: Path) -> None:
-        parent.mkdir(parents=True, exist_ok=True)
-        self._directory = tempfile.TemporaryDirectory(dir=parent, prefix="run-", ignore_cleanup_errors=True)
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            self._directory = tempfile.TemporaryDirectory(dir=parent, prefix="run-", ignore_cleanup_errors=True)
+        except OSError as error:
+            raise ContainerError(
+                AgentReason.WORK_UNWRITABLE, f"cannot make a folder in {parent} of the agent: {error.strerror}"
+            ) from error
         self.work_fd = os.open(self._directory.name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def __enter__(self) -> Self:
@@ -59,12 +66,6 @@ class NamespaceRun:
     ) -> None:
         os.close(self.work_fd)
         self._directory.cleanup()
-
-    def write(self, name: str, content: bytes) -> str:
-        """Write a file in the work directory; returns its path."""
-        path = Path(self._directory.name, name)
-        path.write_bytes(content)
-        return str(path)
 
     def read(self, name: str) -> str:
         """Return the end of a file in the work directory, empty if there is none."""
@@ -77,7 +78,6 @@ class NamespaceRun:
 
 
 def run_in_namespaces(
-    run: NamespaceRun,
     *,
     pid: int,
     cgroups: Sequence[str] = (),
@@ -87,6 +87,7 @@ def run_in_namespaces(
 ) -> RunResult:
     """Enter the namespaces of ``pid``, change files, then run criu; at ``timeout`` everything of it is killed.
 
+    It needs no disk: what a restore did to files can be undone also if it failed because the node's disk is full.
     Must be called from a thread that lives until it returns: the kernel ties the helper's life to that thread.
     """
     reading, writing = os.pipe()
@@ -96,32 +97,30 @@ def run_in_namespaces(
         "report": writing,
         "cgroups": list(cgroups),
         "file_changes": [dict(step) for step in file_changes],
-        "criu": _criu_request(run, criu) if criu is not None else None,
+        "criu": {"tree": str(criu.tree), "argv": criu.argv, "keep": criu.keep} if criu is not None else None,
     }
-    keep = [writing, run.work_fd, *_descriptors(file_changes), *(criu.keep if criu is not None else ())]
+    keep = [writing, *_descriptors(file_changes), *(criu.keep if criu is not None else ())]
     with os.fdopen(reading, "rb") as report:
         try:
-            process = _start(run.write("request", marshal.dumps(request)), keep)
+            process = _start(marshal.dumps(request), keep)
         finally:
             os.close(writing)
         return _finish(process, report.fileno(), timeout)
 
 
-def _criu_request(run: NamespaceRun, criu: CriuCommand) -> dict[str, Any]:
-    return {"tree": str(criu.tree), "argv": criu.argv, "keep": [run.work_fd, *criu.keep]}
-
-
-def _start(request: str, keep: Sequence[int]) -> subprocess.Popen[bytes]:
-    """Start a process that carries out the *request* in this file; it inherits the descriptors *keep*."""
-    return subprocess.Popen(
-        [sys.executable, "-S", "-m", "agent.criu.nsenter", request],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=keep,
-        env={"PYTHONPATH": str(_ROOMS)},
-        cwd="/",
-    )
+def _start(request: bytes, keep: Sequence[int]) -> subprocess.Popen[bytes]:
+    """Start a process that carries out the marshalled *request*; it inherits the descriptors *keep*."""
+    with os.fdopen(os.memfd_create("request"), "wb", buffering=0) as file:
+        file.write(request)
+        return subprocess.Popen(
+            [sys.executable, "-S", "-m", "agent.criu.nsenter", f"/proc/self/fd/{file.fileno()}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[file.fileno(), *keep],
+            env={"PYTHONPATH": str(_ROOMS)},
+            cwd="/",
+        )
 
 
 def _descriptors(file_changes: Sequence[Mapping[str, Any]]) -> list[int]:

@@ -333,6 +333,7 @@ class AgentReason(StrEnum):
     RESTORE_FAILED = "restore-failed"
     CRIU_MISSING = "criu-missing"
     CRIU_TOO_OLD = "criu-too-old"
+    WORK_UNWRITABLE = "work-unwritable"
     # The device state
     GPU_MISSING = "gpu-missing"
     GPU_UNSUPPORTED = "gpu-unsupported"

@@ -509,6 +509,12 @@ AGENT_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        AgentReason.WORK_UNWRITABLE,
+        "The agent could not make its scratch folder: its disk on the node is full or read-only.",
+        "Make room on the node's disk, or look why it is read-only; then delete the pod, or capture again.",
+    ),
+    Reason(
+        _SECTION,
         AgentReason.GPU_MISSING,
         "The agent found no CUDA driver on the node, or the driver showed no device.",
         "Check the node's driver (`nvidia-smi`), and that the agent's pod sees it.",

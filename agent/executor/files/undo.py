@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.container import dated_links
-from agent.criu.runner import NamespaceRun, run_in_namespaces
+from agent.criu.runner import run_in_namespaces
 from agent.executor.api import ContainerRef
 from agent.executor.environment import NodeEnvironment
 from agent.executor.files.undo_journal import Journal
@@ -30,12 +30,12 @@ def undo_files(place: ContainerRef, lock: ContainerLock, init_pid: int, environm
     journal = Journal.find(environment.kubelet_pods, place.pod_uid, place.container)
     if journal is None:
         return not lock.control.has(control_files.DIRTY)
-    with journal, NamespaceRun(environment.work) as run, suppress(OSError, ValueError):
+    with journal, suppress(OSError, ValueError):
         cgroups = cgroup_files((environment.proc / str(init_pid) / "cgroup").read_text(), environment.cgroup_root)
         for link in journal.links():
             dated_links.remove(environment.kubelet_pods, place.pod_uid, link)
         steps = journal.undo_steps()
-        result = run_in_namespaces(run, pid=init_pid, cgroups=cgroups, file_changes=steps, timeout=FILE_SECONDS)
+        result = run_in_namespaces(pid=init_pid, cgroups=cgroups, file_changes=steps, timeout=FILE_SECONDS)
         if result.code == 0 and not _below(init_pid, environment.proc):
             journal.remove()
             lock.control.remove(control_files.DIRTY)
