@@ -40,7 +40,7 @@ from agent.executor.files.undo_journal import Journal
 from agent.executor.lock import ContainerLock
 from agent.executor.look import look
 from agent.executor.phases import Failure, run_phases, undo_phases
-from agent.executor.restore import RESTORE, Restore
+from agent.executor.restore import RESTORE, Restore, refuse_late
 from agent.executor.timings import Timings
 from artifact import manifest
 from contract.api import control_files, keys
@@ -291,7 +291,7 @@ class NodeEngine:
             restore = Restore(request.place, acquired.lock, acquired.waiting.init_pid, self._environment)
             restore.request = request
             with restore.resources:
-                failure = run_phases(RESTORE, restore, timings)
+                failure = run_phases(RESTORE, restore, timings, refuse_late)
             if failure is None:
                 return restore, None, tuple(tried)
             why = _explain(failure.error)

@@ -10,7 +10,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -119,8 +119,12 @@ def _blocked(name: str, error: OSError) -> ContainerError:
 class ContainerLock:
     """The lock of a container: held until ``release``, or until this process dies."""
 
-    def __init__(self, control_dir: ControlDir, fd: int, nonce: str, *, taken_before: bool) -> None:
+    def __init__(
+        self, control_dir: ControlDir, fd: int, nonce: str, *, taken_before: bool, is_awaited: Callable[[], bool]
+    ) -> None:
         self.control = control_dir
+        self.is_awaited = is_awaited
+        """Says whether standby is still there: it waits only for as long as the holder allowed itself."""
         self.nonce = nonce
         self.taken_before = taken_before
         """Another agent wrote how long it would take, and died without a verdict."""
@@ -181,7 +185,10 @@ def acquire(control_dir: ControlDir, init_pid: int, proc: Path = PROC, *, has_st
     except BaseException:
         os.close(fd)
         raise
-    return ContainerLock(control_dir, fd, nonce, taken_before=taken_before)
+    claim = os.fstat(fd)
+    return ContainerLock(
+        control_dir, fd, nonce, taken_before=taken_before, is_awaited=lambda: holds(init_pid, claim, proc)
+    )
 
 
 def _read_claim(fd: int) -> tuple[str, bool]:

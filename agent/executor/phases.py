@@ -48,10 +48,17 @@ class Failure:
     clean: bool
 
 
-def run_phases(phases: Sequence[Phase[State]], state: State, timings: Timings) -> Failure | None:
-    """Run all phases, or undo those that were started."""
+def may_begin(_: object) -> None:
+    """Let a phase begin whatever has become of its container."""
+
+
+def run_phases(
+    phases: Sequence[Phase[State]], state: State, timings: Timings, before: Callable[[State], None] = may_begin
+) -> Failure | None:
+    """Run all phases, or undo those that were started; *before* raises if the next one may not begin any more."""
     for number, phase in enumerate(phases, start=1):
         try:
+            before(state)
             if phase.is_needed(state):
                 with timings.phase(phase.name) as steps:
                     steps.update(phase.run(state) or {})

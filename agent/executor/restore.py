@@ -97,6 +97,17 @@ class Restore:
     """Host pids of those that may hold device memory."""
 
 
+def refuse_late(restore: Restore) -> None:
+    """Refuse to go on in a container that has started cold since: an agent may have stood still, or waited for storage.
+
+    Raises:
+        ContainerError: standby is not there any more.
+    """
+    if not restore.lock.is_awaited():
+        words = "standby no longer waits: the restore took longer than it may, or the container has ended"
+        raise ContainerError(AgentReason.ALREADY_STARTED, words)
+
+
 def _open(restore: Restore) -> None:
     """Open the one artifact whose manifest the DynamoCheckpoint names."""
     request, environment = restore.request, restore.environment
@@ -196,7 +207,7 @@ def _link_folders(restore: Restore, journal: Journal) -> None:
 
 
 def _undo_files(restore: Restore) -> bool:
-    return undo_files(restore.place, restore.lock, restore.init_pid, restore.environment)
+    return restore.lock.is_awaited() and undo_files(restore.place, restore.lock, restore.init_pid, restore.environment)
 
 
 def _run_criu(restore: Restore) -> Mapping[str, float]:
@@ -243,7 +254,8 @@ def _lazy(restore: Restore, during: ExitStack) -> Lazy | None:
 
 
 def _end_tree(restore: Restore) -> bool:
-    ended = end_leftovers(restore.init_pid, restore.environment.proc)
+    # Standby ends what a restore left before it starts cold, and what is there then is not ours.
+    ended = restore.lock.is_awaited() and end_leftovers(restore.init_pid, restore.environment.proc)
     if restore.pages is not None:
         restore.pages.stop()  # not before: until then it is what keeps the tree from running with holes
     return ended
@@ -333,6 +345,8 @@ def _ask_canary(restore: Restore) -> None:
 
 def _forget_canary(restore: Restore) -> bool:
     """Forget that the worker was awake; what it did cannot be taken back, so kubelet starts its container again."""
+    if not restore.lock.is_awaited():
+        return False
     was_awake = restore.lock.control.has(control_files.RESTORE_COMPLETE)
     forget_woken(restore.lock.control)
     return not was_awake
