@@ -3,18 +3,26 @@
 import contextlib
 import json
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from cluster.api import Cluster
 from contract.api import keys
+from contract.remedies.agent import AGENT
 from demo.kubectl import CommandError, Kubectl, wait_for
+from demo.platform import Platform
+from snapshotctl.__main__ import main
 from tests.support.fixtures import node
 
 NAME = "tiny"
 COLD = "SNAPSHOT_COLD_START: Falling back to cold start:"
+LATER = 5.0
+"""Seconds beyond a plain start."""
 RESTORED = "SNAPSHOT_RESTORED: container restored from checkpoint"
 
 
@@ -86,6 +94,39 @@ def test_a_flipped_bit_ends_in_a_cold_start(ready: str, installed: Kubectl, stor
 
     assert line.startswith(COLD)
     assert node.workers(installed, pod_name) == 1
+
+
+def seconds_to_ready(kubectl: Kubectl, body: dict[str, Any]) -> float:
+    """Create a pod; return how long it took until it was Ready."""
+    begun = time.monotonic()
+    node.create(kubectl, body)
+    node.await_ready(kubectl, body["metadata"]["name"])
+    return time.monotonic() - begun
+
+
+def test_a_fallback_is_soon_and_explained(
+    ready: str, installed: Kubectl, platform: Platform, store: Path, pod_name: str, figure
+):
+    """Beside a plain start of the same minute: a pod that nobody shapes."""
+    plain = node.pod(f"{pod_name}-plain", NAME, readinessProbe=node.probe())
+    del plain["metadata"]["labels"][keys.LABEL_RESTORE]
+    usual = seconds_to_ready(installed, plain)
+    hidden = store / f"{ready}.hidden"
+    (store / ready).rename(hidden)
+    try:
+        fallback = seconds_to_ready(installed, node.pod(pod_name, NAME, readinessProbe=node.probe()))
+    finally:
+        hidden.rename(store / ready)
+        node.remove(installed, f"pod/{pod_name}-plain", wait=False)
+    node.reported(installed, pod_name)
+    where = ["--kubeconfig", str(platform.kubeconfig), "-n", installed.namespace, "-o", "json"]
+    said = CliRunner().invoke(main, ["why", pod_name, *where])
+    (answer,) = json.loads(said.stdout)["answers"]
+
+    figure(f"Ready in {fallback:.1f} s, plain in {usual:.1f} s")
+    assert fallback - usual < LATER
+    assert ("starts-cold", "artifact-missing") == (answer["outcome"], answer["code"])
+    assert AGENT["artifact-missing"].remedy in said.stdout
 
 
 def test_a_changed_manifest_ends_in_a_cold_start(ready: str, installed: Kubectl, store: Path, pod_name: str):
