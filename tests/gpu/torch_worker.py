@@ -69,7 +69,7 @@ def build(mebibytes: int, flags: frozenset[str]):
 
 
 def launching():
-    """Start a thread that adds one to a number on the card all the time; return what says whether it ever went wrong."""
+    """Start a thread that adds one to a number on the card all the time; return what says if it ever went wrong."""
     import torch  # noqa: PLC0415 - takes seconds
 
     number, expected, failures = torch.zeros(1, dtype=torch.int64, device="cuda"), [0], []
