@@ -42,7 +42,9 @@ class RunningController:
         answered = read_result(notes.get(keys.ANN_CAPTURE_RESULT, ""))
         if not requested_checkpoint(request) or not selection.alive(pod) or selection.role(pod) == Role.SOURCE:
             return
-        if self._settled.get(uid) == request or (answered is not None and answered.request == request):
+        if answered is not None and answered.request == request:
+            self._settled[uid] = request  # by the controller, perhaps, while this agent waits for it
+        if self._settled.get(uid) == request:
             return
         self.in_flight.start((uid, "capture"), lambda: self._serve(pod, request), lambda: None)
 
@@ -56,6 +58,8 @@ class RunningController:
             async with asyncio.timeout(PATIENCE):
                 checkpoint, selected = await self._await_checkpoint(pod, requested_checkpoint(request))
         except TimeoutError:
+            if self._settled.get(pod["metadata"]["uid"]) == request:
+                return
             name, namespace = requested_checkpoint(request), pod["metadata"].get("namespace")
             checkpoint = await self._find(name, namespace)
             words = f"DynamoCheckpoint {name} did not ask for this pod within {PATIENCE:.0f} s; ask again"

@@ -272,6 +272,8 @@ class AgentReason(StrEnum):
     STORAGE_PATH = "storage-path"
     STORAGE_TYPE = "storage-type"
     WORKER_EXITED = "worker-exited"
+    TEMPLATE_DIFFERS = "template-differs"
+    OTHER_WORKLOAD = "other-workload"
     # Standby and its container
     STANDBY_NOT_UP = "standby-not-up"
     ALREADY_STARTED = "already-started"

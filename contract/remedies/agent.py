@@ -128,6 +128,24 @@ AGENT_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        AgentReason.TEMPLATE_DIFFERS,
+        "A pod asks for the automatic checkpoint of a template that is not its own, so its memory would be restored "
+        "into pods of another one.",
+        "Delete the pod and make it again, so that the webhook works out its checkpoint: it was changed since, or its "
+        f"`{keys.ANN_TEMPLATE_HASH}` was written by hand. To keep this worker all the same, "
+        "`snapshotctl checkpoint --pod POD --name NAME`.",
+        "The controller says it, on the pod; nothing was captured.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.OTHER_WORKLOAD,
+        "A running pod asks to be captured for a checkpoint that another workload of its template asked for first, "
+        "and whose capture failed.",
+        "Delete that DynamoCheckpoint, whose name the message has: the next request then makes one from this pod.",
+        "The controller says it, on the pod; nothing was captured.",
+    ),
+    Reason(
+        _SECTION,
         AgentReason.WORKER_NOT_STOPPED,
         "A process of the running worker that was to be captured did not stop within a second; the worker goes on.",
         "Ask again; state D in the message means that it waits for a disk or a network file system.",

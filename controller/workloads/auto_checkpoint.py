@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from contract.api import keys
-from contract.api.checkpoint import TargetError
-from contract.api.states import ReadySignal
+from contract.api.checkpoint import TargetError, annotations_of
+from contract.api.states import AgentReason, ReadySignal
+from contract.pods.common import unsupported
 from contract.pods.template_hash import automatic_id, automatic_name, automatic_target, template_hash
 from controller.workloads import pods
 from controller.workloads.template import template_of
@@ -41,9 +42,57 @@ def fits(pod: Object, template: Object, more: Iterable[str] = ()) -> bool:
         target = automatic_target(template)
     except TargetError:
         return False
-    # The annotations that count are those of the whole: some that do are not the template's own.
-    plain = template_of(template) | {"metadata": template.get("metadata") or {}}
+    # The annotations that count are those of the whole: some that do are not the template's own. So do the volumes: a
+    # replica's own claim is none in its stamp, and an emptyDir in the template.
+    spec = template_of(template)["spec"] | {"volumes": template["spec"].get("volumes") or []}
+    plain = {"metadata": template.get("metadata") or {}, "spec": spec}
     return template_hash(plain, target, more) == pods.stamp_of(pod)
+
+
+class ForeignPodError(Exception):
+    """A pod asks for a checkpoint from which others would get what is not theirs."""
+
+    def __init__(self, reason: AgentReason, words: str) -> None:
+        super().__init__(words)
+        self.reason = reason
+
+
+def check_origin(
+    pod: Object, workload: Workload, whole: Object | None, more: Iterable[str] = (), checkpoint: Object | None = None
+) -> None:
+    """Check that a pod asks for what is its own: its stamp is an annotation, which others than the webhook may write.
+
+    Args:
+        pod: a pod that asks.
+        workload: where it comes from.
+        whole: all that is stored of it, if its own memory is to be captured.
+        more: the chart value ``automatic.hashAnnotations``.
+        checkpoint: the one that is there already.
+
+    Raises:
+        ForeignPodError: it does not.
+    """
+    name = pod["metadata"]["name"]
+    for written in (written_in(workload), *([] if whole is None else [whole])):
+        if not fits(pod, written, more):
+            words = f"pod {name} is not of the template whose hash is in its annotation {keys.ANN_TEMPLATE_HASH}"
+            raise ForeignPodError(AgentReason.TEMPLATE_DIFFERS, words)
+    if problem := unsupported((whole or {}).get("spec") or {}):
+        raise ForeignPodError(AgentReason.TEMPLATE_DIFFERS, f"pod {name}: spec.{problem[0]} {problem[1]}")
+    owner = annotations_of(checkpoint or {}).get(keys.ANN_WORKLOAD, "")
+    if checkpoint is not None and owner != workload.top:
+        words = (
+            f"DynamoCheckpoint {checkpoint['metadata']['name']} was asked for by {owner or 'no workload'}, "
+            f"pod {name} is of {workload.top}"
+        )
+        raise ForeignPodError(AgentReason.OTHER_WORKLOAD, words)
+
+
+def written_in(workload: Workload) -> Object:
+    """Return the template of a workload, or the pod itself."""
+    source: Object = workload.source
+    template: Object = source if source["kind"] == PODS.kind else source["spec"]["template"]
+    return template
 
 
 def automatic_checkpoint(pod: Object, workload: Workload) -> Object:
@@ -58,8 +107,7 @@ def automatic_checkpoint(pod: Object, workload: Workload) -> Object:
     """
     namespace, stamp = key_of(pod)[0], pods.stamp_of(pod)
     checkpoint_id = automatic_id(namespace, stamp)
-    source = workload.source
-    written = source if source["kind"] == PODS.kind else source["spec"]["template"]
+    written = written_in(workload)
     running = pods.triggers(pod)
     return {
         "apiVersion": CHECKPOINTS.api_version,

@@ -2,14 +2,23 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Final
 
 from contract.api import keys
-from contract.api.checkpoint import TargetError, next_version
-from contract.api.states import Phase, ReadySignal
+from contract.api.checkpoint import TargetError, annotations_of, next_version
+from contract.api.running import CaptureResult
+from contract.api.states import CaptureStatus, Phase, ReadySignal
 from controller.runtime.manager import ManagerContext
 from controller.workloads import pods
-from controller.workloads.auto_checkpoint import automatic_checkpoint, fits, running_source
+from controller.workloads.auto_checkpoint import (
+    ForeignPodError,
+    Workload,
+    automatic_checkpoint,
+    check_origin,
+    fits,
+    running_source,
+)
 from controller.workloads.checkpoint_view import CheckpointViews
 from controller.workloads.demand import Demand
 from controller.workloads.gates.gate_policy import CheckpointView
@@ -77,18 +86,56 @@ class AutoCheckpointController:
 
     async def _capture_again(self, checkpoint: Object, users: Iterable[Object]) -> None:
         """Have a checkpoint that failed made of the running pod whose worker has asked since."""
-        asking = [pod for pod in users if pods.triggers(pod)]
-        if not asking or (checkpoint.get("status") or {}).get("phase") != Phase.FAILED:
+        if (checkpoint.get("status") or {}).get("phase") != Phase.FAILED:
             return
+        for pod in sorted((pod for pod in users if pods.triggers(pod)), key=_age):
+            try:
+                workload = await self._origin(pod, checkpoint)
+            except ForeignPodError as error:
+                await self._refuse(pod, error, checkpoint["metadata"]["uid"])
+                continue
+            if workload is not None:
+                await self._take(checkpoint, pod)
+                return
+
+    async def _take(self, checkpoint: Object, pod: Object) -> None:
         taken = {str(each.get("version")) for each in checkpoint["status"].get("versions") or ()}
         version = next_version(checkpoint, taken)
-        spec = {"source": running_source(asking[0]), "job": {"readySignal": ReadySignal.FILE.value}}
+        spec = {"source": running_source(pod), "job": {"readySignal": ReadySignal.FILE.value}}
         body = {"metadata": {"annotations": {keys.ANN_ARTIFACT_VERSION: version}}, "spec": spec}
         namespace, name = key_of(checkpoint)
-        try:
+        with suppress(NotFoundError):
             self._checkpoints.learn(await self._kube.patch(CHECKPOINTS, name, body, namespace))
-        except NotFoundError:
-            return
+
+    async def _origin(self, pod: Object, checkpoint: Object | None = None) -> Workload | None:
+        """Return where a pod comes from; None if it was deleted.
+
+        Raises:
+            ForeignPodError: it asks for what is not its own.
+        """
+        more = self._values.automatic.hash_annotations
+        workload = await self._owners.workload_of(pod, lambda template: fits(pod, template, more))
+        # Its template alone says nothing of its memory: a pod may name another's ReplicaSet as its owner.
+        whole = await self._owners.whole(pod) if pods.triggers(pod) else None
+        if workload is None or (whole is None and pods.triggers(pod)):
+            return None
+        check_origin(pod, workload, whole, more, checkpoint)
+        return workload
+
+    async def _refuse(self, pod: Object, error: ForeignPodError, checkpoint: str = "") -> None:
+        """Answer its worker, and who asked in its place, on the pod; without a worker that asks, no more is asked."""
+        words = f"{error} ({error.reason})"
+        logger.warning("checkpoint not made: %s", words, extra={"pod": key_of(pod)[1]})
+        self._recorder.record(pod, "Warning", "CheckpointNotMade", words)
+        written = {keys.ANN_REQUEST: keys.REQUEST_WITHDRAWN}
+        if pods.triggers(pod):
+            notes = {keys.ANN_CHECKPOINT_STATUS: CaptureStatus.FAILED.value, keys.ANN_CAPTURE_MESSAGE: words}
+            result = CaptureResult(annotations_of(pod)[keys.ANN_CAPTURE], checkpoint, "", notes)
+            written = {keys.ANN_CAPTURE_RESULT: result.to_json()}
+        namespace, name = key_of(pod)
+        with suppress(NotFoundError):
+            body = {"metadata": {"annotations": written}}
+            self._informers.learn(await self._kube.patch(PODS, name, body, namespace))
 
     async def _withdraw(self, users: Iterable[Object], sight: CheckpointView) -> None:
         """Pods from before the deletion do not ask again; those that are held are let go, unless they may not."""
@@ -104,7 +151,11 @@ class AutoCheckpointController:
 
     async def _make(self, key: Key, asking: list[Object]) -> float | None:
         for pod in asking:
-            problem = self._forbidden(key) or await self._try(key, pod)
+            try:
+                problem = self._forbidden(key) or await self._try(key, pod)
+            except ForeignPodError as error:
+                await self._refuse(pod, error)
+                continue
             if problem is None:
                 # Deleted meanwhile: the next one says as much.
                 continue
@@ -118,8 +169,7 @@ class AutoCheckpointController:
 
     async def _try(self, key: Key, pod: Object) -> str | None:
         """Make it from what *pod* says; empty if it is there now, None if the pod no longer exists."""
-        more = self._values.automatic.hash_annotations
-        workload = await self._owners.workload_of(pod, lambda template: fits(pod, template, more))
+        workload = await self._origin(pod)
         if workload is None:
             return None
         try:

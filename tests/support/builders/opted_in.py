@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 from contract.api import keys
 from contract.api.times import format_time
-from contract.pods.template_hash import automatic_id, automatic_name
+from contract.pods.template_hash import automatic_id, automatic_name, template_hash
 from controller.workloads.pods import kept
-from tests.support.builders.objects import IMAGE, checkpoint, container
+from tests.support.builders.objects import IMAGE, checkpoint, container, template
 
 NOW = datetime(2026, 1, 31, 10, 0, 0, tzinfo=UTC)
-STAMP = "0123456789abcdef" * 2
+STAMP = template_hash(template(), "main")
 ID = automatic_id("ns", STAMP)
 NAME = automatic_name(ID)
 GATE = {"name": keys.SCHEDULING_GATE}

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from agent.executor.api import CaptureRequest, ExecutionResult
-from agent.pods import selection
+from agent.pods import running_controller, selection
 from agent.pods.report import Reporter
 from agent.pods.running_controller import RunningController
 from agent.pods.selection import Rejection, Wait
@@ -123,6 +123,13 @@ async def test_another_request_is_another_capture():
     stage.kube.objects["Pod", "web-1"] = again
     await stage.see(again)
     assert 2 == len(stage.engine.orders)
+
+
+async def test_a_request_that_the_controller_has_refused_meanwhile_is_answered_once(monkeypatch):
+    monkeypatch.setattr(running_controller, "PATIENCE", 0.1)
+    stage = Stage(pod(), CAPTURED, checkpoint("Failed"))
+    await stage.see(pod(), pod(annotations=ASKED | {keys.ANN_CAPTURE_RESULT: ANSWER}))
+    assert [] == stage.said.reasons() == stage.kube.written("Pod")
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,12 @@ def test_the_template_has_the_hash_of_its_pod(made):
     ],
 )
 @pytest.mark.parametrize(
-    "made", [pytest.param(admitted, id="cold"), pytest.param(lambda a: shaped(admitted(a)), id="held")]
+    "made",
+    [
+        pytest.param(admitted, id="cold"),
+        pytest.param(lambda a: shaped(admitted(a)), id="held"),
+        pytest.param(lambda a: shaped(admitted(a), serves=True), id="capturable"),
+    ],
 )
 def test_what_a_stamp_was_made_of(expected, change, made):
     asked = template_hash(admitted(written()), "main")
@@ -228,6 +233,15 @@ def test_what_a_stamp_was_made_of(expected, change, made):
     template["spec"]["containers"][0] |= change
 
     assert expected == fits(pod(stamp=asked), template)
+
+
+def test_a_replicas_own_claim_is_in_its_stamp_as_none():
+    author = template(container(volumeMounts=[{"name": "data", "mountPath": "/data"}]))
+    claim = {"name": "data", "persistentVolumeClaim": {"claimName": "data-db-0"}}
+    stored = whole(name="db-0", containers=author["spec"]["containers"], volumes=[claim])
+
+    assert fits(pod(stamp=template_hash(stored, "main")), stored)
+    assert fits(pod(stamp=template_hash(author, "main")), stored)
 
 
 REPLICA_SET = {"kind": "ReplicaSet", "metadata": {"name": "web-7d9c"}, "spec": {"template": written()}}
