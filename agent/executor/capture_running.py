@@ -2,13 +2,17 @@
 
 It can be restored only if standby started it: a worker that is its container's first process has a process id that no
 restored container has free. While it is stopped there is a note in its control directory. If this agent dies, standby
-finds the note without a holder of the lock, and wakes the worker.
+finds the note without a holder of the lock, and wakes the worker. While it lacks its devices there is another note: the
+next agent gives them back, and if that fails standby ends the container.
 """
 
 import os
 import signal
 import time
+from collections.abc import Collection, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from agent.container.find import find_container
@@ -21,8 +25,9 @@ from agent.executor.acquire import STANDBY, AcquiredContainer, WaitingContainer
 from agent.executor.api import ContainerRef, ExecutionResult
 from agent.executor.capture import CAPTURE, Capture, make_plan
 from agent.executor.environment import NodeEnvironment
-from agent.executor.lock import ControlDir
-from agent.executor.phases import Phase
+from agent.executor.gpu.capture import are_running, restore_in_place, unlock_processes
+from agent.executor.lock import ContainerLock, ControlDir
+from agent.executor.phases import Phase, nothing_to_undo
 from contract.api import control_files
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
@@ -36,6 +41,9 @@ FILL_SECONDS: Final = 300.0
 _PAUSE: Final = 0.002
 _LINK: Final = b"/link_remap."
 """In the path that criu gives to a deleted file with other names; it takes the file away when the worker goes on."""
+DEVICES_LOST: Final = (
+    "the driver does not give the worker its devices back; standby ends it, and the container starts again"
+)
 _OF: Final = {phase.name: phase for phase in CAPTURE}
 
 
@@ -75,6 +83,37 @@ def is_filled(capture: Capture) -> bool:
     return True
 
 
+def _make_whole(capture: Capture) -> None:
+    undo_left(capture.lock, capture.init_pid, capture.environment)
+    _await_memory(capture)
+
+
+def undo_left(lock: ContainerLock, init_pid: int, environment: NodeEnvironment) -> None:
+    """Have a worker go on as it was that an agent was killed in the capture of.
+
+    The notes are in a directory of the container's: they decide no more than which of its own processes stay stopped.
+
+    Raises:
+        SnapshotError: the driver fails; standby will end the container.
+    """
+    if lock.control.has(control_files.FROZEN):
+        words = (lock.control.read(control_files.FROZEN) or b"").split()
+        wake(lock, tree_of(init_pid, environment.proc), [int(word) for word in words if word.isdigit()])
+    worker = find_worker(init_pid, environment.proc) if lock.control.has(control_files.DEVICES) else None
+    if worker is None:
+        return
+    cuda, seconds = environment.cuda, environment.allowance(worker.resident)
+    back = lock.control.read(control_files.DEVICES) != control_files.DEVICES_LOST.encode()
+    if back:
+        pids = tuple(cuda.find(worker.pids))
+        if environment.gpus.driver() is None:  # the note stays: standby waits for an agent that has one
+            raise ContainerError(AgentReason.GPU_MISSING, "the agent finds no driver to give devices back with")
+        back = restore_in_place(cuda, pids, seconds) and unlock_processes(cuda, pids) and are_running(cuda, pids)
+    note_devices(lock, back=back)
+    if not back:
+        raise ContainerError(AgentReason.GPU_FAILED, DEVICES_LOST)
+
+
 def _await_memory(capture: Capture) -> None:
     """Wait until a restored worker has all of its memory: criu would take what is missing for zeros."""
     end = time.monotonic() + FILL_SECONDS
@@ -105,24 +144,61 @@ def _freeze(capture: Capture) -> None:
 
 def _thaw(capture: Capture) -> bool:
     """Wake the worker, if it was stopped."""
-    control = capture.lock.control
-    if control.has(control_files.FROZEN):
-        for mate in _tree(capture):
-            if mate.inner_pid not in capture.stopped:
-                with suppress(ProcessLookupError):
-                    os.kill(mate.pid, signal.SIGCONT)
-        control.remove(control_files.FROZEN)
+    wake(capture.lock, _tree(capture), capture.stopped)
     return True
 
 
+def wake(lock: ContainerLock, tree: Sequence[Status], stopped: Collection[int]) -> None:
+    """Wake a tree that an agent has stopped, but for the processes that were stopped before."""
+    if lock.control.has(control_files.FROZEN):
+        for mate in tree:
+            if mate.inner_pid not in stopped:
+                with suppress(ProcessLookupError):
+                    os.kill(mate.pid, signal.SIGCONT)
+        lock.control.remove(control_files.FROZEN)
+
+
 def _tree(capture: Capture) -> list[Status]:
+    return tree_of(capture.init_pid, capture.environment.proc)
+
+
+def tree_of(init_pid: int, proc: Path) -> list[Status]:
     """Return the worker's processes, the root first."""
-    proc = capture.environment.proc
-    worker = find_worker(capture.init_pid, proc)
+    worker = find_worker(init_pid, proc)
     if worker is None:
         return []
-    mates = namespace_mates(capture.init_pid, proc)
+    mates = namespace_mates(init_pid, proc)
     return [mates[pid] for pid in (worker.root.pid, *descendants(worker.root.pid, mates)) if pid in mates]
+
+
+def _take_devices(capture: Capture) -> None:
+    """Leave a note first: without it the worker would hang for ever if this agent died."""
+    capture.lock.control.write(control_files.DEVICES, "")
+    _OF[ReportPhase.GPU_LOCK].run(capture)
+
+
+def _save_device_memory(capture: Capture) -> None:
+    """Note first that no other agent could undo it: this one alone has what was taken out."""
+    capture.lock.control.write(control_files.DEVICES, control_files.DEVICES_LOST)
+    _OF[ReportPhase.GPU_SAVE].run(capture)
+
+
+def _give_devices_back(capture: Capture) -> bool:
+    """Undo all that was done to the devices of processes that run, or have standby start the container again."""
+    if not capture.lock.control.has(control_files.DEVICES):
+        return True
+    phases = (_OF[ReportPhase.GPU_CHECKPOINT], _OF[ReportPhase.GPU_SAVE], _OF[ReportPhase.GPU_LOCK])
+    back = all(phase.undo(capture) for phase in phases) and are_running(capture.environment.cuda, capture.cuda_pids)
+    note_devices(capture.lock, back=back)
+    return back
+
+
+def note_devices(lock: ContainerLock, *, back: bool) -> None:
+    """Note that a worker has its devices again, or never will."""
+    if back:
+        lock.control.remove(control_files.DEVICES)
+    else:
+        lock.control.write(control_files.DEVICES, control_files.DEVICES_LOST)
 
 
 def _refuse_links(capture: Capture) -> None:
@@ -140,19 +216,17 @@ def _dump(capture: Capture) -> None:
 def _go_on(capture: Capture) -> None:
     """Wake the worker, and give it its devices back."""
     _thaw(capture)
-    gpus = _OF[ReportPhase.GPU_CHECKPOINT], _OF[ReportPhase.GPU_SAVE], _OF[ReportPhase.GPU_LOCK]
-    if capture.cuda_pids and not all(phase.undo(capture) for phase in gpus):
-        words = "the worker runs, but the driver does not give it its devices back; delete its pod"
-        raise ContainerError(AgentReason.GPU_FAILED, words)
+    if not _give_devices_back(capture):
+        raise ContainerError(AgentReason.GPU_FAILED, DEVICES_LOST)
 
 
 RUNNING: Final = (
-    Phase(ReportPhase.PAGES, _await_memory),
+    Phase(ReportPhase.PAGES, _make_whole),
     _OF[ReportPhase.INSPECT],
     _OF[ReportPhase.CANARY],
-    _OF[ReportPhase.GPU_LOCK],
-    _OF[ReportPhase.GPU_SAVE],
-    _OF[ReportPhase.GPU_CHECKPOINT],
+    replace(_OF[ReportPhase.GPU_LOCK], run=_take_devices, undo=_give_devices_back),
+    replace(_OF[ReportPhase.GPU_SAVE], run=_save_device_memory, undo=nothing_to_undo),  # as the lock is undone
+    replace(_OF[ReportPhase.GPU_CHECKPOINT], undo=nothing_to_undo),
     Phase(ReportPhase.FREEZE, _freeze, undo=_thaw),
     Phase(ReportPhase.DUMP, _dump),
     _OF[ReportPhase.FILES],

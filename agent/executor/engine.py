@@ -37,6 +37,7 @@ from agent.executor.capture import CAPTURE, Capture
 from agent.executor.capture_running import RUNNING, acquire_running
 from agent.executor.environment import NodeEnvironment
 from agent.executor.files.undo_journal import Journal
+from agent.executor.gpu.left import find_left, settle
 from agent.executor.lock import ContainerLock
 from agent.executor.look import look
 from agent.executor.phases import Failure, run_phases, undo_phases
@@ -99,6 +100,8 @@ class NodeEngine:
         self._looks = ThreadPoolExecutor(1, thread_name_prefix="look")
         self._looking = 0
         self._fills = ThreadPoolExecutor(FILLS_AT_ONCE, thread_name_prefix="fill")
+        for place in find_left(environment.kubelet_pods):
+            self._fills.submit(settle, place, environment)
 
     async def capture(self, request: CaptureRequest) -> ExecutionResult:
         """See ``api.Engine``."""

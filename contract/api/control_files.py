@@ -32,6 +32,10 @@ PAGES_LOST: Final = "standby-pages-lost"
 """Left by a standby whose page server ended too early, for the restores that follow in its pod: they copy first."""
 FROZEN: Final = "standby-frozen"
 """Present while an agent has stopped the worker that it captures and that goes on; names those stopped before."""
+DEVICES: Final = "standby-devices"
+"""Present from before an agent takes the devices of a worker that goes on until it has given them back."""
+DEVICES_LOST: Final = "lost\n"
+"""Its content if no other agent could give them back: only a fresh start of the container helps."""
 STALE_AT_START: Final = (
     READY_FOR_SNAPSHOT,
     SNAPSHOT_COMPLETE,
@@ -44,6 +48,7 @@ STALE_AT_START: Final = (
     IMAGE_CMD,
     PAGES,
     FROZEN,
+    DEVICES,
 )
 """What standby removes before anything else: a restarted container still sees the emptyDir of its predecessor."""
 
@@ -60,6 +65,8 @@ IMAGE_WINDOW: Final = 60.0
 """How long standby waits for an agent to write what a stock image runs."""
 LOST_CLAIM_WINDOW: Final = 10.0
 """How long standby waits for another claim after the claiming agent died without a verdict."""
+DEVICES_WINDOW: Final = 30.0
+"""How long standby waits for another agent to give a worker its devices back: kubelet starts one within seconds."""
 
 # Exit codes of standby itself.
 EXIT_RESTART_ME: Final = 75

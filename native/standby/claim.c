@@ -22,7 +22,7 @@ enum { ALLOWED_BY_DEFAULT = 7200 * 1000, ALLOWED_MARGIN = 10000 };
 static const char *const STALE[] = {
     "ready-for-snapshot", "snapshot-complete", "restore-complete", "restore-context.json",
     "standby-verdict",    "standby-claim",     "standby-dirty",    "image-entrypoint",
-    "image-cmd",          "standby-pages",    "standby-frozen",
+    "image-cmd",          "standby-pages",    "standby-frozen",    "standby-devices",
 };
 
 /* There is exactly one container, hence one of these. */

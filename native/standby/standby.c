@@ -19,6 +19,7 @@ enum { EXIT_RESTART_ME = 75 };
 
 /* Milliseconds. */
 enum { CLAIM_WINDOW = 5000, LOST_CLAIM_WINDOW = 10000, LOOK_AT_ALLOWANCE = 500, LOOK_FOR_NOTE = 500, LOOK_AT_PAGES = 50 };
+enum { DEVICES_WINDOW = 30000 };
 
 /* ------------------------------------------------------------------------------------------------------- cold start */
 
@@ -80,10 +81,26 @@ static void wake_whom_an_agent_left(void) {
     wake_all_but(stopped);
 }
 
+/* Whose devices a dead agent has taken, the next one gives them back. If the driver fails it, or no agent comes, the
+ * worker would hang in its next call for ever. */
+static void await_devices(void) {
+    static long long since;
+    char note[LINE];
+    if (slurp(control_directory(), "standby-devices", note, sizeof note) < 0 || claimed()) {
+        since = 0;
+        return;
+    }
+    if (!since) since = now_ms();
+    if (strcmp(note, "lost\n") != 0 && now_ms() - since < DEVICES_WINDOW) return;
+    say("SNAPSHOT_RESTART: the worker's devices were not given back after a capture");
+    exit(EXIT_RESTART_ME);
+}
+
 static void keep(pid_t child) {
     while (!worker_ended()) {
         beat(guards_pages() ? LOOK_AT_PAGES : LOOK_FOR_NOTE);
         wake_whom_an_agent_left();
+        await_devices();
         if (pages_are_lost()) {
             say("SNAPSHOT_RESTART: the page server ended before it had restored all of the worker's memory");
             exit(EXIT_RESTART_ME);

@@ -67,6 +67,14 @@ def unlock_processes(cuda: Cuda, pids: Collection[int]) -> bool:
     return _settle(cuda, pids, ProcessState.LOCKED, lambda pid: cuda.unlock(pid, STATE_SECONDS))
 
 
+def are_running(cuda: Cuda, pids: Collection[int]) -> bool:
+    """Say whether all that still run may make CUDA calls: what is undone acts on two states, and there are more."""
+    try:
+        return all(cuda.state(pid, STATE_SECONDS) == ProcessState.RUNNING for pid in pids if is_alive(pid))
+    except CudaError:
+        return not any(map(is_alive, pids))
+
+
 def _settle(cuda: Cuda, pids: Collection[int], state: ProcessState, act: Callable[[int], None]) -> bool:
     """Act on the processes that are in this state; those that have ended need nothing."""
 

@@ -11,6 +11,7 @@ import pytest
 
 from agent.executor import engine as engine_module
 from agent.executor.capture import CAPTURE
+from agent.executor.capture_running import RUNNING
 from agent.gpu.client import CudaHelper
 from artifact.manifest import parse_manifest
 from contract.api import control_files, keys
@@ -196,3 +197,34 @@ async def test_a_running_worker_goes_on_and_its_copy_is_captured_again(node):
     assert (await node.restore(target, "memory-again", again.manifest_digest)).ok
     assert stepped == json.loads(wait_for(target.get, "an answer"))
     assert stepped != before
+
+
+async def test_a_running_worker_whose_agent_died_before_its_memory_went_outside_goes_on(node, library):
+    source = start(node, "--serve")
+    before = json.loads(wait_for(source.get, "an answer"))
+    die_after(ReportPhase.GPU_LOCK, node, source, "memory-left", library=str(library), running=True)
+    engine_module.NodeEngine(node.environment)
+    wait_for(lambda: not (source.control / control_files.DEVICES).exists(), "the note taken away")
+    assert before == json.loads(source.get())
+    assert len(before) + 1 == len(json.loads(source.get("/grow")))
+
+
+@pytest.mark.parametrize("phase", [ReportPhase.GPU_SAVE, ReportPhase.GPU_CHECKPOINT, ReportPhase.FREEZE])
+async def test_one_whose_agent_died_after_that_starts_again(node, library, phase):
+    source = start(node, "--serve")
+    wait_for(source.get, "an answer")
+    die_after(phase, node, source, f"memory-lost-{phase}", library=str(library), running=True)
+    engine_module.NodeEngine(node.environment)
+    assert control_files.EXIT_RESTART_ME == source.code()
+
+
+@pytest.mark.parametrize("number", each(RUNNING, but=("inspect", "canary")))
+async def test_a_failed_capture_of_a_running_worker_leaves_it_its_memory(node, monkeypatch, number):
+    source = start(node, "--serve")
+    before = json.loads(wait_for(source.get, "an answer"))
+    monkeypatch.setattr(engine_module, "RUNNING", failing(RUNNING, number))
+    outcome = await node.capture_running(source, f"memory-running-{number}")
+    assert not outcome.ok
+    assert before == json.loads(source.get())
+    assert len(before) + 1 == len(json.loads(source.get("/grow")))
+    assert not (source.control / control_files.DEVICES).exists()

@@ -11,6 +11,7 @@ import pytest
 from agent.container.network import in_network
 from agent.executor import engine as engine_module
 from agent.executor.capture_running import RUNNING
+from agent.executor.engine import NodeEngine
 from contract.api import control_files
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
@@ -18,6 +19,7 @@ from linux.proc import descendants, namespace_mates
 from tests.node.engine.test_failing_phases import each, failing
 from tests.node.engine.test_gpu_workers import gpu, library, states  # noqa: F401 - fixtures
 from tests.node.engine.test_gpu_workers import node as gpu_node  # noqa: F401 - as above
+from tests.support import stand_in_cuda
 from tests.support.fixtures.bare_container import PYTHON, WORKER_COMMAND, BareContainer, wait_for
 from tests.support.fixtures.dying_agent import die_after
 from tests.support.fixtures.engine import Node
@@ -63,6 +65,8 @@ SERVE = """
 print("serves", flush=True)
 server.serve_forever()
 """
+ONLY_SOME_WORKERS = (ReportPhase.CANARY, ReportPhase.GPU_SAVE)
+"""Phases that these workers do not need."""
 IO_URING = "ctypes.CDLL(None).syscall(425, 8, ctypes.create_string_buffer(120))\n"
 DELETED_LINK = """
 kept = open("/var/tmp/first", "w"); os.link("/var/tmp/first", "/var/tmp/second"); os.unlink("/var/tmp/first")
@@ -139,7 +143,7 @@ async def test_its_connections_go_on_and_are_closed_in_the_restored_one(node):
         assert client is connection.sock
 
 
-@pytest.mark.parametrize("number", each(RUNNING, but=("canary", "gpu-lock", "gpu-checkpoint")))
+@pytest.mark.parametrize("number", each(RUNNING, but=("canary", "gpu-lock", "gpu-save", "gpu-checkpoint")))
 async def test_whatever_fails_it_goes_on(node, monkeypatch, number):
     name = f"running-fails-{number}"
     source = serving(node)
@@ -179,6 +183,14 @@ async def test_what_cannot_be_carried_is_refused_by_name(node, reason, more, fro
     assert frozen == ("freeze" in outcome.seconds)
     assert 0 == said(source)["count"]
     assert source.run("ls /var/tmp").stdout.count("link_remap") == 0
+
+
+async def test_a_folder_in_place_of_the_note_is_refused_by_name(node):
+    source = serving(node)
+    (source.control / control_files.FROZEN).mkdir()
+    outcome = await node.capture_running(source, "running-blocked")
+    assert (False, AgentReason.CONTROL_BLOCKED) == (outcome.ok, outcome.reason), outcome
+    assert 1 == said(source, "/count")["count"]
 
 
 async def test_a_worker_that_is_the_containers_first_process_is_refused(node):
@@ -221,7 +233,7 @@ class TestDevices:
         assert before == target.get()
         assert ["R", "R"] == states(target)
 
-    @pytest.mark.parametrize("number", each(RUNNING, but=("inspect", "canary")))
+    @pytest.mark.parametrize("number", each(RUNNING, but=("inspect", "canary", "gpu-save")))
     async def test_also_if_it_fails(self, node, monkeypatch, number):
         source, before = self.start(node)
         monkeypatch.setattr(engine_module, "RUNNING", failing(RUNNING, number))
@@ -229,6 +241,57 @@ class TestDevices:
         assert (False, AgentReason.INTERNAL_ERROR) == (outcome.ok, outcome.reason)
         assert before == source.get()
         assert ["R", "R"] == states(source)
+
+    @pytest.mark.parametrize("phase", [phase.name for phase in RUNNING if phase.name not in ONLY_SOME_WORKERS])
+    async def test_what_a_dead_agent_left_the_next_one_gives_back(self, node, library, phase):  # noqa: F811
+        source, before = self.start(node)
+        die_after(phase, node, source, f"running-gpu-killed-{phase}", library=str(library), running=True)
+        NodeEngine(node.environment)
+        wait_for(lambda: not (source.control / control_files.DEVICES).exists(), "the note taken away")
+        assert before == source.get()
+        assert ["R", "R"] == states(source)
+        outcome = await node.capture_running(source, f"running-gpu-after-{phase}")
+        assert outcome.ok, outcome
+
+    async def test_also_the_one_that_is_to_capture_it_again(self, node, library):  # noqa: F811
+        source, before = self.start(node)
+        die_after(ReportPhase.FREEZE, node, source, "running-gpu-killed", library=str(library), running=True)
+        outcome = await node.capture_running(source, "running-gpu-again")
+        assert outcome.ok, outcome
+        assert before == source.get()
+        assert ["R", "R"] == states(source)
+
+    @pytest.mark.parametrize("again", [pytest.param(False, id="at-its-start"), pytest.param(True, id="capturing")])
+    async def test_if_the_driver_fails_the_container_starts_again(self, node, library, again):  # noqa: F811
+        source, _ = self.start(node)
+        die_after(ReportPhase.FREEZE, node, source, f"running-gpu-lost-{again:d}", library=str(library), running=True)
+        init = source.init()
+        for pid in descendants(init, namespace_mates(init)):
+            stand_in_cuda.arrange(pid, "oom")
+        if again:
+            outcome = await node.capture_running(source, "running-gpu-lost-again")
+            assert (False, AgentReason.GPU_FAILED) == (outcome.ok, outcome.reason), outcome
+        else:
+            NodeEngine(node.environment)
+        assert control_files.EXIT_RESTART_ME == source.code()
+        assert "SNAPSHOT_RESTART: " in source.text()
+
+    async def test_what_no_other_agent_could_give_back_starts_again(self, node):
+        """As while device memory is outside the image: what was taken out is in the dead agent's files."""
+        source, _ = self.start(node)
+        (source.control / control_files.DEVICES).write_text(control_files.DEVICES_LOST)
+        outcome = await node.capture_running(source, "running-gpu-outside")
+        assert (False, AgentReason.GPU_FAILED) == (outcome.ok, outcome.reason), outcome
+        assert control_files.EXIT_RESTART_ME == source.code()
+
+    async def test_if_it_fails_under_the_agents_eyes_too(self, node):
+        source, _ = self.start(node)
+        init = source.init()
+        for pid in descendants(init, namespace_mates(init)):
+            stand_in_cuda.arrange(pid, "oom")
+        outcome = await node.capture_running(source, "running-gpu-oom")
+        assert (False, AgentReason.GPU_FAILED) == (outcome.ok, outcome.reason), outcome
+        assert control_files.EXIT_RESTART_ME == source.code()
 
 
 def test_the_worker_is_standbys_child_and_keeps_its_control_directory(node):

@@ -255,6 +255,27 @@ class TestServe:
         assert "T" == self.state(worker)
         assert (container.dir / control_files.FROZEN).exists()
 
+    @pytest.mark.parametrize(
+        ("window", "note"),
+        [
+            pytest.param(0.0, control_files.DEVICES_LOST, id="the-driver-failed"),
+            pytest.param(control_files.DEVICES_WINDOW, "", id="no-agent-came"),
+        ],
+    )
+    def test_whose_devices_are_not_given_back_starts_again(self, start, window, note):
+        container = start("--serve", *SH, SAY_AND_STAY)
+        container.says("worker")
+        container.nonce()
+        container.take()
+        (container.dir / control_files.DEVICES).write_text(note)
+        began = time.monotonic()
+        wait_for(lambda: time.monotonic() - began > 1.5, "several looks of standby")
+        assert container.process.poll() is None
+        released = time.monotonic()
+        container.release()
+        assert control_files.EXIT_RESTART_ME == container.process.wait(window + 5)
+        assert time.monotonic() - released > window
+
     def test_without_a_control_directory_it_becomes_the_command(self, start):
         container = start("--serve", *SH, "echo pid $$", env={keys.ENV_CONTROL_DIR: "/nonexistent"})
         assert 0 == container.code()
