@@ -103,10 +103,6 @@ def _still_asks(pod: Object, request: str) -> bool:
     return annotations_of(pod).get(keys.ANN_PREFLIGHT) == request
 
 
-def _asks_for_capture(pod: Object, request: str) -> bool:
-    return annotations_of(pod).get(keys.ANN_CAPTURE) == request
-
-
 def _report(container: str, word: str, outcome: ExecutionResult) -> dict[str, object]:
     return {
         "container": container,
@@ -245,7 +241,8 @@ class Reporter:
             notes[keys.ANN_CAPTURE_MESSAGE] += f" ({_closed(outcome.reason)})"
         found = CaptureResult(request, checkpoint["metadata"]["uid"], version, notes)
         result = {keys.ANN_CAPTURE_RESULT: found.to_json()}
-        await self._note(PODS, pod, lambda now: result if _asks_for_capture(now, request) else None)
+        # Also if the pod asks for another capture by now: whose this was, waits for its end.
+        await self._note(PODS, pod, lambda _: result)
 
     async def looked(self, pod: Object, request: str, place: ContainerRef, result: LookResult) -> None:
         """Answer a preflight."""

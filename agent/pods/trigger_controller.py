@@ -16,7 +16,7 @@ from agent.pods.inflight import InFlight
 from agent.pods.report import Reporter
 from contract.api import keys, trigger
 from contract.api.checkpoint import TargetError, annotations_of, id_of, labels_of, target_containers
-from contract.api.running import CaptureResult, new_request, read_result
+from contract.api.running import CaptureResult, is_capturing, new_request, read_result, requested_checkpoint
 from contract.api.states import CaptureStatus, Phase
 from contract.api.trigger import TriggerAnswer, TriggerStatus
 from kube.api import KubeClient, Object
@@ -167,8 +167,12 @@ class TriggerController:
         pod, words = await self._judged(pod, peer)
         if words:
             return TriggerAnswer(TriggerStatus.FAILED, words)
-        if (answer := answer_before(pod, await self._checkpoint(pod))) is not None:
+        if (answer := answer_before(pod, await self._own_checkpoint(pod))) is not None:
             return answer
+        # A person may have asked, for a checkpoint of another name.
+        busy = await self._checkpoint(pod, requested_checkpoint(annotations_of(pod).get(keys.ANN_CAPTURE, "")))
+        if busy is not None and is_capturing(busy, pod):
+            return TriggerAnswer(TriggerStatus.SKIPPED, trigger.IN_PROGRESS, busy["metadata"]["name"], id_of(busy))
         request = new_request(annotations_of(pod)[keys.ANN_CHECKPOINT])
         await self._reporter.asks_for_capture(pod, request)
         left = SAID_NOTHING
@@ -176,7 +180,7 @@ class TriggerController:
             await asyncio.sleep(POLL_SECONDS)
             left -= POLL_SECONDS
             pod = await self._kube.get(PODS, pod["metadata"]["name"], pod["metadata"]["namespace"])
-            checkpoint = await self._checkpoint(pod)
+            checkpoint = await self._own_checkpoint(pod)
             if (answer := answer_after(pod, request, checkpoint)) is not None:
                 return answer
             if checkpoint is None and left < 0:
@@ -203,8 +207,10 @@ class TriggerController:
             return ""
         return f"only a process of container {target} may ask for its capture"
 
-    async def _checkpoint(self, pod: Object) -> Object | None:
-        name = annotations_of(pod).get(keys.ANN_CHECKPOINT, "")
+    async def _own_checkpoint(self, pod: Object) -> Object | None:
+        return await self._checkpoint(pod, annotations_of(pod).get(keys.ANN_CHECKPOINT, ""))
+
+    async def _checkpoint(self, pod: Object, name: str) -> Object | None:
         try:
             return await self._kube.get(CHECKPOINTS, name, pod["metadata"]["namespace"]) if name else None
         except NotFoundError:

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from contract.api.checkpoint import source_pod
+from contract.api.states import Phase
+
 MAX_RESULT: Final = 128 << 10
 """Characters; all annotations of an object share 256 KiB."""
 
@@ -41,6 +44,13 @@ def new_request(checkpoint: str) -> str:
 def requested_checkpoint(request: str) -> str:
     """Return the name of the DynamoCheckpoint that a request names."""
     return request.partition("@")[0].strip()
+
+
+def is_capturing(checkpoint: Mapping[str, Any], pod: Mapping[str, Any]) -> bool:
+    """Say whether a checkpoint is being made of this very pod."""
+    phase = (checkpoint.get("status") or {}).get("phase") or Phase.PENDING
+    ended = phase in (Phase.READY, Phase.FAILED)
+    return not ended and source_pod(checkpoint).get("podUID") == pod["metadata"]["uid"]
 
 
 def read_result(text: str) -> CaptureResult | None:

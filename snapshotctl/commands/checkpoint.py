@@ -50,7 +50,8 @@ def command(*, reach: Reach, pod: str | None, **options: Path | str | float | bo
     Needs the rights to patch the pod and to create DynamoCheckpoints.
     Prints lines of key=value; progress goes to standard error.
 
-    Exit status: 0 captured, or with --pod and without --wait asked for; 1 it was not, 2 the input cannot be read.
+    Exit status: 0 captured, with --pod also in progress already, or without --wait asked for; 1 it was not, 2 the input
+    cannot be read.
     """
     others = [option for option, value in options.items() if option in _OF_MANIFEST and value is not None]
     if pod is None and "manifest" not in others:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from contract.api.states import Phase
+from contract.api.trigger import IN_PROGRESS, TriggerStatus
 from kube.api import KubeClient, Object
 from kube.errors import NotFoundError, ServerUnavailableError
 from kube.resources import CHECKPOINTS
@@ -78,6 +79,12 @@ async def until_captured(kube: KubeClient, checkpoint: Object, patience: float, 
 def submitted(checkpoint: Mapping[str, Any]) -> Ended:
     """Say that a capture was asked for."""
     return Ended(ok=True, facts=_facts(checkpoint, "submitted"))
+
+
+def skipped(checkpoint: Mapping[str, Any], message: str) -> Ended:
+    """Say that a capture is in progress already: with a message if it is not the one that was asked for."""
+    facts = _facts(checkpoint, TriggerStatus.SKIPPED.value)
+    return Ended(not message, {"status": facts.pop("status"), "reason": IN_PROGRESS} | facts, message)
 
 
 def captured(checkpoint: Mapping[str, Any]) -> Ended | None:

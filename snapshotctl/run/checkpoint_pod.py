@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Final
 
 from contract.api import keys
-from contract.api.checkpoint import source_pod
-from contract.api.running import new_request
+from contract.api.checkpoint import annotations_of, source_pod
+from contract.api.running import is_capturing, new_request, read_result, requested_checkpoint
 from kube.api import Object
-from kube.errors import AlreadyExistsError, NotFoundError
+from kube.errors import AlreadyExistsError, ConflictError, NotFoundError
 from kube.resources import CHECKPOINTS, PODS
 from snapshotctl.errors import UserError
 from snapshotctl.live.cluster import Session, on_cluster
 from snapshotctl.live.reach import Reach
-from snapshotctl.live.waiting import Ended, submitted, until_captured
+from snapshotctl.live.waiting import Ended, skipped, submitted, until_captured
 from snapshotctl.offline.running import running_checkpoint
 from snapshotctl.run.facts import print_end, print_progress
 
 _TAKEN: Final = "DynamoCheckpoint {name} exists; choose another --name, or delete it"
+_BUSY: Final = (
+    "pod {pod} is being captured for DynamoCheckpoint {name} already; ask again once that has ended: "
+    "`snapshotctl describe {name}`"
+)
+LOOKS: Final = 4
+LOOK_SECONDS: Final = 0.5
+"""Between looks for the checkpoint of a request: who asks makes it right after, unless it died in between."""
 
 
 def capture(reach: Reach, pod: str, container: str | None, name: str | None, *, wait: bool, timeout: float) -> None:
@@ -25,25 +34,31 @@ def capture(reach: Reach, pod: str, container: str | None, name: str | None, *, 
 
     async def work(session: Session) -> Ended:
         made = await _ask(session, pod, container, name)
+        if isinstance(made, Ended):
+            return made
         return await until_captured(session.kube, made, timeout, print_progress) if wait else submitted(made)
 
     print_end(on_cluster(reach, work))
 
 
-async def _ask(session: Session, name: str, container: str | None, checkpoint: str | None) -> Object:
+async def _ask(session: Session, name: str, container: str | None, checkpoint: str | None) -> Object | Ended:
     """Name the checkpoint on the pod, then make it: who may not do the first leaves nothing behind."""
     kube, namespace = session.kube, session.namespace
-    try:
-        pod = await kube.get(PODS, name.rpartition("/")[2], namespace)
-    except NotFoundError as error:
-        words = f"no pod {name} in namespace {namespace}; `kubectl get pods -n {namespace}` lists them"
-        raise UserError(words) from error
-    body = running_checkpoint(pod, container, checkpoint)
-    made = body["metadata"]["name"]
-    if await _existing(session, made) is not None:
-        raise UserError(_TAKEN.format(name=made))
-    notes = {keys.ANN_CAPTURE: new_request(made)}
-    await kube.patch(PODS, pod["metadata"]["name"], {"metadata": {"annotations": notes}}, namespace)
+    while True:
+        pod = await _pod(session, name)
+        body = running_checkpoint(pod, container, checkpoint)
+        made = body["metadata"]["name"]
+        if (busy := await _in_progress(session, pod)) is not None:
+            other = busy["metadata"]["name"]
+            return skipped(busy, "" if checkpoint in (None, other) else _BUSY.format(pod=name, name=other))
+        if await _existing(session, made) is not None:
+            raise UserError(_TAKEN.format(name=made))
+        # Only if the pod is as it was seen: of two that ask at once, one would lose its answer.
+        version = pod["metadata"]["resourceVersion"]
+        metadata = {"resourceVersion": version, "annotations": {keys.ANN_CAPTURE: new_request(made)}}
+        with suppress(ConflictError):
+            await kube.patch(PODS, pod["metadata"]["name"], {"metadata": metadata}, namespace)
+            break
     try:
         return await kube.create(CHECKPOINTS, body, namespace)
     except AlreadyExistsError as error:
@@ -52,6 +67,29 @@ async def _ask(session: Session, name: str, container: str | None, checkpoint: s
         if found is not None and source_pod(found) == source_pod(body):
             return found
         raise UserError(_TAKEN.format(name=made)) from error
+
+
+async def _pod(session: Session, name: str) -> Object:
+    try:
+        return await session.kube.get(PODS, name.rpartition("/")[2], session.namespace)
+    except NotFoundError as error:
+        words = f"no pod {name} in namespace {session.namespace}; `kubectl get pods -n {session.namespace}` lists them"
+        raise UserError(words) from error
+
+
+async def _in_progress(session: Session, pod: Object) -> Object | None:
+    """Return the checkpoint that a pod is being captured for, if any."""
+    notes = annotations_of(pod)
+    request = notes.get(keys.ANN_CAPTURE, "")
+    answer = read_result(notes.get(keys.ANN_CAPTURE_RESULT, ""))
+    looks = 0 if not request else 1 if answer is not None and answer.request == request else LOOKS
+    for look in range(looks):
+        if look:
+            await asyncio.sleep(LOOK_SECONDS)
+        found = await _existing(session, requested_checkpoint(request))
+        if found is not None and is_capturing(found, pod):
+            return found
+    return None
 
 
 async def _existing(session: Session, name: str) -> Object | None:

@@ -125,6 +125,17 @@ async def test_another_request_is_another_capture():
     assert 2 == len(stage.engine.orders)
 
 
+async def test_a_later_request_takes_no_result_away():
+    stage = Stage(pod(), CAPTURED, checkpoint())
+    stage.engine.seconds = 0.05
+    again = pod(annotations={keys.ANN_CAPTURE: "other@2"})
+    stage.controller.see(pod())
+    stage.kube.objects["Pod", "web-1"] = again
+    await stage.see(again)
+    (written,) = stage.kube.written("Pod")
+    assert "qwen@1" == read_result(written[keys.ANN_CAPTURE_RESULT]).request
+
+
 async def test_a_request_that_the_controller_has_refused_meanwhile_is_answered_once(monkeypatch):
     monkeypatch.setattr(running_controller, "PATIENCE", 0.1)
     stage = Stage(pod(), CAPTURED, checkpoint("Failed"))

@@ -175,6 +175,15 @@ async def test_a_request_becomes_an_annotation_and_its_result_the_answer(quick):
     assert written[keys.ANN_CAPTURE].startswith("qwen@")
 
 
+async def test_a_capture_that_a_person_asked_for_is_not_disturbed(quick):
+    warm = checkpoint("Creating")
+    warm["metadata"]["name"] = "warm"
+    seen = pod(annotations=OWN | {keys.ANN_CAPTURE: "warm@1"})
+    (_, answer), kube = await served(seen, Networks(), warm)
+    assert ("skipped", "in-progress", "warm") == (answer["status"], answer["reason"], answer["checkpoint"])
+    assert [] == kube.patches
+
+
 def test_an_answer_has_the_four_words_of_the_protocol():
     answer = json.loads(TriggerAnswer(TriggerStatus.SKIPPED, "exists", "c", "i").to_json())
     assert {"status": "skipped", "reason": "exists", "checkpoint": "c", "id": "i"} == answer
