@@ -20,17 +20,19 @@ from contract.api.running import CaptureResult, is_capturing, new_request, read_
 from contract.api.states import CaptureStatus, Phase
 from contract.api.trigger import TriggerAnswer, TriggerStatus
 from kube.api import KubeClient, Object
-from kube.errors import NotFoundError
+from kube.errors import KubeError, NotFoundError
 from kube.resources import CHECKPOINTS, PODS
 
 FIRST_LOOK: Final = 0.2
 LAST_LOOK: Final = 2.0
 """Seconds between looks for the pod's network, ever longer: each reads the node's processes."""
 POLL_SECONDS: Final = 0.5
+LONGEST_PAUSE: Final = 15.0
+"""Between looks while the API server fails."""
 LOOKS: Final = 10
 """At a pod whose status does not show the caller yet: a worker may ask as soon as it starts."""
-PATIENCE: Final = 3600.0
-"""Seconds; the largest workers take minutes."""
+PATIENCE: Final = float(keys.DEFAULT_ACTIVE_DEADLINE_SECONDS)
+"""Seconds; the time that the controller gives the capture itself."""
 SAID_NOTHING: Final = 180.0
 """Seconds without a DynamoCheckpoint after which the request has failed."""
 MOST_CONNECTIONS: Final = 8
@@ -157,6 +159,10 @@ class TriggerController:
         try:
             async with asyncio.timeout(PATIENCE):
                 return await self._capture(pod, peer)
+        except TimeoutError:
+            name = annotations_of(pod).get(keys.ANN_CHECKPOINT, "")
+            words = f"no end after {PATIENCE:.0f} s, and it may go on; see DynamoCheckpoint {name}"
+            return TriggerAnswer(TriggerStatus.FAILED, words, name)
         except Exception as error:  # noqa: BLE001 - the worker goes on, and the answer says so
             logger.warning("request of pod %s: %r", pod["metadata"]["name"], error)
             return TriggerAnswer(TriggerStatus.FAILED, f"{type(error).__name__}: {error}")
@@ -179,12 +185,25 @@ class TriggerController:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             left -= POLL_SECONDS
-            pod = await self._kube.get(PODS, pod["metadata"]["name"], pod["metadata"]["namespace"])
-            checkpoint = await self._own_checkpoint(pod)
+            pod, checkpoint = await self._look(pod)
             if (answer := answer_after(pod, request, checkpoint)) is not None:
                 return answer
             if checkpoint is None and left < 0:
                 return TriggerAnswer(TriggerStatus.FAILED, "the controller made no checkpoint; see the pod's Events")
+
+    async def _look(self, pod: Object) -> tuple[Object, Object | None]:
+        """Return the pod and its checkpoint as they are; a failure of the API server says nothing of the capture."""
+        pause = POLL_SECONDS
+        while True:
+            try:
+                pod = await self._kube.get(PODS, pod["metadata"]["name"], pod["metadata"]["namespace"])
+                return pod, await self._own_checkpoint(pod)
+            except NotFoundError:
+                raise
+            except KubeError as error:
+                logger.warning("request of pod %s: %s; it waits", pod["metadata"]["name"], error)
+                await asyncio.sleep(max(pause, error.retry_after or 0))
+                pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _judged(self, pod: Object, peer: tuple[str, int]) -> tuple[Object, str]:
         """Return the pod as it is now, and why the caller may not ask; its status is behind the node by a moment."""

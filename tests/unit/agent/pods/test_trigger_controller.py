@@ -12,6 +12,7 @@ from agent.pods.trigger_controller import TriggerController, answer_after, answe
 from contract.api import keys
 from contract.api.running import CaptureResult
 from contract.api.trigger import TriggerAnswer, TriggerStatus
+from kube.errors import ForbiddenError, ServerUnavailableError, TooManyRequestsError
 from tests.support.builders import agent
 from tests.support.builders.agent import FIRST, ID, SECOND, UID, RecordingKube, Said, running
 
@@ -173,6 +174,37 @@ async def test_a_request_becomes_an_annotation_and_its_result_the_answer(quick):
     assert {"status": "created", "reason": "", "checkpoint": "qwen", "id": ID} == answer
     (written,) = kube.written("Pod")
     assert written[keys.ANN_CAPTURE].startswith("qwen@")
+
+
+@pytest.mark.parametrize(
+    "failures",
+    [
+        pytest.param([ServerUnavailableError("connection refused")] * 5, id="away"),
+        pytest.param([TooManyRequestsError(429, "TooManyRequests", "later")], id="overloaded"),
+        pytest.param([ForbiddenError(403, "Forbidden", "roles are written")] * 2, id="forbidden-for-a-moment"),
+    ],
+)
+async def test_an_api_server_that_fails_meanwhile_says_nothing_of_the_capture(quick, failures):
+    def captured(kube, stored):
+        stored["metadata"]["annotations"] |= result(CAPTURED, stored["metadata"]["annotations"][keys.ANN_CAPTURE])
+        kube.objects["DynamoCheckpoint", "qwen"] = checkpoint("Ready")
+        kube.failures = list(failures)
+
+    (_, answer), kube = await served(pod(), Networks(), changed=captured)
+    assert ("created", ID, []) == (answer["status"], answer["id"], kube.failures)
+
+
+async def test_a_pod_that_is_gone_is_told_so(quick):
+    (_, answer), _ = await served(pod(), Networks(), changed=lambda kube, _: kube.objects.pop(("Pod", "web-1")))
+    assert ("failed", True) == (answer["status"], "NotFoundError" in answer["reason"])
+
+
+async def test_what_does_not_end_in_time_may_go_on(quick, monkeypatch):
+    monkeypatch.setattr(trigger_controller, "PATIENCE", 0.05)
+    (_, answer), _ = await served(pod(), Networks())
+    assert "failed" == answer["status"]
+    assert "DynamoCheckpoint qwen" in answer["reason"]
+    assert "may go on" in answer["reason"]
 
 
 async def test_a_capture_that_a_person_asked_for_is_not_disturbed(quick):
