@@ -144,6 +144,7 @@ class CheckpointReason(StrEnum):
     POD_CAPTURE_STARTED = "PodCaptureStarted"
     POD_CAPTURED = "PodCaptured"
     POD_CAPTURE_FAILED = "PodCaptureFailed"
+    POD_CAPTURE_NOT_REQUESTED = "PodCaptureNotRequested"
     SOURCE_POD_GONE = "SourcePodGone"
     WORKLOAD_GONE = "WorkloadGone"
     # An artifact that is in storage already

@@ -247,6 +247,15 @@ CHECKPOINT_REASONS: Final = (
     ),
     Reason(
         _RUNNING,
+        CheckpointReason.POD_CAPTURE_NOT_REQUESTED,
+        f"`{keys.ANN_ARTIFACT_VERSION}` asks for another version, and the pod of `spec.source` does not ask to be "
+        "captured: the artifact is kept, and pods are restored from it as before.",
+        "Run `snapshotctl checkpoint --pod POD --name ANOTHER`, or set the annotation back to the version that the "
+        "message names.",
+        "The moment of such a capture is its asker's, so the annotation alone captures nothing.",
+    ),
+    Reason(
+        _RUNNING,
         CheckpointReason.SOURCE_POD_GONE,
         "The pod of `spec.source` ended, or another one has its name, before it was captured.",
         "Delete the DynamoCheckpoint and capture a pod that runs.",

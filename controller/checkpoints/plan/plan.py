@@ -93,13 +93,13 @@ def _next(current: Pass, status: Status) -> Step:
         return running.follow(current, status) if source_pod(checkpoint) else follow(current, status)
     if adopting.wanted_version(checkpoint):
         return adopting.adopt(current, status)
-    status = _restarted_if_due(checkpoint, status)
+    status = _restarted_if_due(current, status)
     if abandoned.wanted_again(checkpoint, status):
         return raise_version(checkpoint, status)
     if waits_for_retry(checkpoint, status):
         return retry_when_due(current, status)
     if status.phase in (Phase.READY, Phase.FAILED):
-        return Step(check_nodes(current, check_artifact(current, status)) if status.phase == Phase.READY else status)
+        return _ended(current, status)
     status = status.with_fields(phase=Phase.PENDING.value)
     return _prepare_running(current, status) if source_pod(checkpoint) else _prepare(current, status)
 
@@ -155,9 +155,19 @@ def _label(checkpoint: Object, checkpoint_id: str) -> tuple[Action, ...]:
     return () if not checkpoint_id or present == checkpoint_id else (SetLabel(keys.LABEL_CHECKPOINT_ID, checkpoint_id),)
 
 
-def _restarted_if_due(checkpoint: Object, status: Status) -> Status:
+def _ended(current: Pass, status: Status) -> Step:
+    if status.phase == Phase.FAILED:
+        return Step(status)
+    status, problem = check_nodes(current, check_artifact(current, status)), running.not_requested(current, status)
+    return Step(status) if problem is None else Step(status.waiting(problem), requeue=running.REQUEST_SECONDS)
+
+
+def _restarted_if_due(current: Pass, status: Status) -> Status:
     """Back to Pending: for a new version, or if what made it fail is over."""
+    checkpoint = current.checkpoint
     wanted = wanted_job(checkpoint)
+    if running.not_requested(current, status) is not None:
+        return status
     if status.job_name and wanted and status.job_name != wanted:
         return status.restarted()
     if status.phase != Phase.FAILED:

@@ -11,7 +11,7 @@ from contract.api.objects import JobView
 from contract.api.running import CaptureResult, read_result, requested_checkpoint
 from contract.api.states import CaptureStatus, CheckpointReason, ConditionType, Phase
 from contract.api.times import parsed_time
-from controller.checkpoints.observed import Pass
+from controller.checkpoints.observed import Pass, wanted_job
 from controller.checkpoints.plan.creating import ready
 from controller.checkpoints.plan.status import Status, Step
 from controller.checkpoints.reasons import Problem
@@ -19,6 +19,8 @@ from kube.api import Object
 from kube.errors import bounded
 
 POLL_SECONDS: Final = 1.0
+REQUEST_SECONDS: Final = 5.0
+"""Between looks whether a pod asks for the version that is wanted: no event of a pod wakes its checkpoint."""
 AGENT_PATIENCE: Final = 30.0
 """Seconds before a status says that no agent has answered."""
 _ENDED: Final = frozenset({"Succeeded", "Failed"})
@@ -51,6 +53,25 @@ def follow(current: Pass, status: Status) -> Step:
         return Step(ready(current, status, capture, CheckpointReason.POD_CAPTURED))
     words = bounded(result.notes.get(keys.ANN_CAPTURE_MESSAGE) or "see the log of its node's agent", _MAX_WORDS)
     return _failed(status, Problem(CheckpointReason.POD_CAPTURE_FAILED, f"the pod goes on, not captured: {words}"))
+
+
+def not_requested(current: Pass, status: Status) -> Problem | None:
+    """Say that a new version is wanted of a checkpoint that is Ready, and its pod does not ask for that."""
+    checkpoint, wanted = current.checkpoint, wanted_job(current.checkpoint)
+    name = source_pod(checkpoint).get("podName")
+    if status.phase != Phase.READY or not name or wanted in ("", status.job_name):
+        return None
+    notes = annotations_of(current.observed.source_pod or {})
+    request, answer = notes.get(keys.ANN_CAPTURE, ""), read_result(notes.get(keys.ANN_CAPTURE_RESULT, ""))
+    asks = requested_checkpoint(request) == checkpoint["metadata"]["name"]
+    if asks and (answer is None or answer.request != request) and _gone(current) is None:
+        return None
+    version = captured_version(checkpoint, status.checkpoint_id)
+    words = (
+        f"version {version} is kept: annotation {keys.ANN_ARTIFACT_VERSION} asks for another, and pod {name} does not "
+        f"ask to be captured; run `snapshotctl checkpoint --pod {name} --name ANOTHER`, or set it back to {version}"
+    )
+    return Problem(CheckpointReason.POD_CAPTURE_NOT_REQUESTED, words)
 
 
 def _await(current: Pass, status: Status) -> Step:

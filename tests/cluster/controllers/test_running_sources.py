@@ -9,6 +9,7 @@ from contract.api.states import AgentReason, CaptureStatus
 from kube.api import PatchKind
 from kube.resources import CHECKPOINTS, DEPLOYMENTS, PODS
 from tests.support.fixtures import workload as shop
+from tests.support.fixtures.controller import DIGEST
 from tests.support.fixtures.workload import bare, deployment, note
 
 SAYS_WHEN = {keys.LABEL_TRIGGER: "true"}
@@ -42,14 +43,19 @@ async def victim(scene, replicas=1):
 
 async def failed(scene, pod):
     """Have a pod's first capture fail; return its checkpoint."""
+    words = {keys.ANN_CHECKPOINT_STATUS: CaptureStatus.FAILED.value, keys.ANN_CAPTURE_MESSAGE: "criu said no"}
+    return await captured(scene, pod, words, "Failed")
+
+
+async def captured(scene, pod, words, phase):
+    """Be the agent, of a capture that ends with these words; return its checkpoint."""
     await ask(scene, pod)
     (made,) = await scene.made()
     await scene.phase("Creating", made["metadata"]["name"])
-    words = {keys.ANN_CHECKPOINT_STATUS: CaptureStatus.FAILED.value, keys.ANN_CAPTURE_MESSAGE: "criu said no"}
     asked = note(await stored(scene, pod), keys.ANN_CAPTURE)
     result = CaptureResult(asked, made["metadata"]["uid"], "1", words)
     await annotate(scene, pod, {keys.ANN_CAPTURE_RESULT: result.to_json()})
-    await scene.phase("Failed", made["metadata"]["name"])
+    await scene.phase(phase, made["metadata"]["name"])
     return await scene.kube.get(CHECKPOINTS, made["metadata"]["name"], scene.namespace)
 
 
@@ -160,3 +166,23 @@ async def test_another_pod_of_the_same_workload_does(scene):
 
     found = await scene.eventually(taken, "the other pod in spec.source")
     assert "2" == annotations_of(found)[keys.ANN_ARTIFACT_VERSION]
+
+
+async def test_a_new_version_alone_leaves_what_was_captured(scene):
+    (pod,) = await victim(scene)
+    words = {
+        keys.ANN_CHECKPOINT_STATUS: CaptureStatus.COMPLETED.value,
+        keys.ANN_MANIFEST_DIGEST: DIGEST,
+        keys.ANN_ARTIFACT_SIZE: "9",
+    }
+    found = await captured(scene, pod, words, "Ready")
+    name = found["metadata"]["name"]
+    body = {"metadata": {"annotations": {keys.ANN_ARTIFACT_VERSION: "2"}}}
+    await scene.kube.patch(CHECKPOINTS, name, body, scene.namespace)
+    (told,) = await scene.told("PodCaptureNotRequested", name)
+    assert "snapshotctl checkpoint --pod" in told["message"]
+    assert ("Ready", DIGEST) == ((status := await scene.status(name))["phase"], status["manifestDigest"])
+    await scene.kube.patch(DEPLOYMENTS, "web", {"spec": {"replicas": 2}}, scene.namespace)
+    await scene.pods_with("restore-shaped")
+    await ask(scene, pod, "2")
+    assert "checkpoint-job" in (await scene.phase("Creating", name))["jobName"]

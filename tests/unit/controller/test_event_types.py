@@ -27,7 +27,7 @@ OF_CHECKPOINTS = {
         VolumeClaimMissing VolumeClaimRefused VolumeClaimLost
         AgentMissing AgentNotReady AgentStorageDiffers StorageChanged JobDeleted JobFailed CheckpointVerificationFailed
         RetryScheduled AdoptionBlocked AdoptionFailed Unschedulable PodNotCreated ContainerNotStarted ImageNotPulled
-        NoAgent CleanupFailed CleanupBlocked QuotaExceeded PodCaptureFailed SourcePodGone
+        NoAgent CleanupFailed CleanupBlocked QuotaExceeded PodCaptureFailed PodCaptureNotRequested SourcePodGone
         NoNodes ArchitectureMismatch CPUMismatch KernelMismatch CRIUMismatch GPUMismatch
         RestoresFailing
     """,

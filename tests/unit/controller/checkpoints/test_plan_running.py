@@ -7,7 +7,7 @@ import pytest
 from contract.api import keys
 from contract.api.running import CaptureResult, new_request
 from tests.support.builders.checkpoints import JOB, POD_MOUNT, ago, condition_in, labelled, status_of, step
-from tests.support.builders.objects import template
+from tests.support.builders.objects import ID, template
 
 DIGEST = "blake3:" + "a" * 64
 SOURCE = {"podName": "web-1", "podUID": "pod-uid"}
@@ -109,6 +109,47 @@ def test_what_it_waits_for_is_said(phase, words, since, seen):
     status = planned.status or creating()["status"]
     assert phase == status["phase"]
     assert (words or "") in status.get("message", "")
+
+
+READY = {"phase": "Ready", "jobName": JOB, "manifestDigest": DIGEST, "location": f"/checkpoints/{ID}/versions/1"}
+ANSWERED = CaptureResult("qwen@2", "uid-1", "1", CAPTURED)
+
+
+def ready(version="2", source=SOURCE):
+    found = labelled(status=status_of(**READY), annotations={keys.ANN_ARTIFACT_VERSION: version})
+    return found | {"spec": found["spec"] | ({"source": source} if source else {})}
+
+
+@pytest.mark.parametrize(
+    ("phase", "obj", "seen"),
+    [
+        pytest.param("Ready", ready(), pod(asks="another"), id="does-not-ask"),
+        pytest.param("Ready", ready(), pod(ANSWERED, request="qwen@2"), id="was-answered"),
+        pytest.param("Ready", ready(), None, id="is-gone"),
+        pytest.param("Ready", ready(), pod(uid="another"), id="another-of-its-name"),
+        pytest.param("Creating", ready(), pod(ANSWERED, request="qwen@3"), id="asks-again"),
+        pytest.param("Ready", ready(version="1"), None, id="the-version-that-there-is"),
+    ],
+)
+def test_a_new_version_that_no_pod_asks_for_leaves_the_artifact(phase, obj, seen):
+    planned = step(obj, source_pod=seen)
+    status = planned.status or obj["status"]
+    kept = phase == "Ready"
+    assert (phase, DIGEST if kept else None) == (status["phase"], status.get("manifestDigest"))
+    told = [event for event in planned.events if event.reason == "PodCaptureNotRequested"]
+    refused = kept and obj["metadata"]["annotations"][keys.ANN_ARTIFACT_VERSION] == "2"
+    assert refused == bool(told) == ("snapshotctl checkpoint --pod" in status.get("message", ""))
+    assert refused == (planned.requeue_after is not None) or not kept
+    assert "True" == condition_in(status, "Ready")["status"] if refused else True
+
+
+def test_it_is_said_once_and_no_longer_when_the_version_is_set_back():
+    obj = ready()
+    obj["status"] = step(obj).status
+    assert [] == [event.reason for event in step(obj).events]
+    obj["metadata"]["annotations"][keys.ANN_ARTIFACT_VERSION] = "1"
+    after = step(obj).status
+    assert ("CheckpointReady", None) == (condition_in(after, "Ready")["reason"], after.get("message"))
 
 
 def test_an_automatic_one_is_not_tried_again():
