@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from contract.api import checkpoint as ckpt
 from contract.api import keys
 from contract.api.states import Admission, Phase, StartupPolicy
+from contract.api.trigger import opts_in
 from contract.api.volume_claims import Claims, ClaimState, claim_problem, said_of_claim, unknown
 from contract.config.storage import BadIdError, Storage, StorageError, storage_from_values
 from contract.pods import common
@@ -70,6 +71,8 @@ def opted_in(pod: Mapping[str, Any]) -> bool:
 
 
 def _asks(labels: Mapping[str, str], annotations: Mapping[str, str]) -> bool:
+    if opts_in(labels, annotations):
+        return True
     return labels.get(keys.LABEL_RESTORE) in _WANTED or _is_of_graph(annotations)
 
 
@@ -94,6 +97,8 @@ class Candidate:
     annotations: Mapping[str, str] = field(init=False)
     namespace: str = field(init=False)
     """The pod's own; one that a controller makes has only the request's."""
+    by_trigger: bool = field(init=False)
+    """Whether it opts in by the worker's own request alone: its labels here have the word that it lacks."""
     opted_in: bool = field(init=False)
     """Whether it asks for anything: then the answer is written on it."""
     of_graph: bool = field(init=False)
@@ -105,6 +110,9 @@ class Candidate:
         pod = self.request.get("object") or {}
         metadata = pod.get("metadata") or {}
         labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+        if by_trigger := opts_in(labels, annotations):
+            labels = {**labels, keys.LABEL_RESTORE: keys.RESTORE_AUTO}
+            pod = {**pod, "metadata": {**metadata, "labels": labels}}
         of_graph = _is_of_graph(annotations)
         vars(self).update(
             pod=pod,
@@ -112,6 +120,7 @@ class Candidate:
             labels=labels,
             annotations=annotations,
             namespace=metadata.get("namespace") or self.request.get("namespace") or "",
+            by_trigger=by_trigger,
             opted_in=_asks(labels, annotations),
             of_graph=of_graph,
             automatic=not of_graph and labels.get(keys.LABEL_RESTORE) == keys.RESTORE_AUTO,

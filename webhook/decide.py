@@ -8,7 +8,7 @@ pod creation never waits for anyone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from contract.api import keys
@@ -16,7 +16,7 @@ from contract.api.states import Admission
 from contract.api.volume_claims import Claims, unknown
 from contract.config.values import Values
 from contract.pods import common
-from contract.pods.restore_patch import annotation_operations
+from contract.pods.restore_patch import annotation_operations, escape
 from webhook.candidate import Candidate, Json, Lookup
 from webhook.checks import POD_CHECKS, REQUEST_CHECKS, SOURCE_CHECKS, Refusal, all_refusals, first_refusal
 
@@ -29,6 +29,11 @@ _NO_ARTIFACT: Final = frozenset(
     }
 )
 """What keeps a pod from being restored only for now."""
+_AUTOMATIC: Final[Json] = {
+    "op": "add",
+    "path": f"/metadata/labels/{escape(keys.LABEL_RESTORE)}",
+    "value": keys.RESTORE_AUTO,
+}
 _COMMAND_LINE: Final = ("command", "args")
 
 
@@ -54,6 +59,14 @@ def decide(request: Mapping[str, Any], lookup: Lookup, values: Values, claims: C
         claims: with podMount, the state of a namespace's volume claim.
     """
     candidate = Candidate(request, lookup, values, claims)
+    decision = _decide(candidate)
+    if not candidate.by_trigger or not decision.operations:
+        return decision
+    # The controller selects automatic pods by this label.
+    return replace(decision, operations=(_AUTOMATIC, *decision.operations))
+
+
+def _decide(candidate: Candidate) -> Decision:
     if candidate.shaped_before:
         before = candidate.as_it_came
         if refusal := first_refusal(POD_CHECKS, before):

@@ -56,9 +56,9 @@ ADMISSION_REASONS: Final = (
             "`snapshotctl checkpoint --pod POD`; pods of the same template are restored from then on."
         ),
         (
-            f'It has the label `{keys.LABEL_TRIGGER}: "true"` beside `{keys.LABEL_RESTORE}: {keys.RESTORE_AUTO}`, and '
-            "there is no artifact of its template yet; no capture Job is made. With podMount it changes nothing: "
-            "a Job captures the worker."
+            f'It has the label `{keys.LABEL_TRIGGER}: "true"`, to which admission adds '
+            f"`{keys.LABEL_RESTORE}: {keys.RESTORE_AUTO}`, and there is no artifact of its template yet; no capture "
+            "Job is made. With podMount it changes nothing: a Job captures the worker."
         ),
     ),
     Reason(

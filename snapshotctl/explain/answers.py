@@ -16,6 +16,7 @@ from contract.api.checkpoint import TargetError, annotations_of, labels_of, targ
 from contract.api.conditions import condition
 from contract.api.reports import Report, ReportPhase, read_report, remarks
 from contract.api.states import Admission, AgentReason, ConditionType, GateEnd, GraphCondition, Phase, RestoreStatus
+from contract.api.trigger import opts_in
 from contract.remedies.admission import ADMISSION
 from contract.remedies.agent import AGENT
 from contract.remedies.checkpoints import CHECKPOINT
@@ -266,6 +267,7 @@ def _admitted(facts: Facts) -> Finding:
         # The closed list's words are for a pod with copied labels; on a capture Job's own pod all is well.
         return replace(found, meaning=CAPTURE_POD, remedy=NOTHING) if _of_a_job(facts.pod) else found
     wanted = labels.get(keys.LABEL_RESTORE) in (keys.RESTORE_BY_NAME, keys.RESTORE_AUTO)
+    wanted = wanted or opts_in(labels, annotations)
     if not wanted and annotations.get(keys.ANN_RESTORE_CANDIDATE) != "true" and not is_shaped(facts.pod):
         return finding(Stage.ADMISSION, ADMISSION, Admission.NOT_OPTED_IN, NOT_ASKED_FOR)
     if said:

@@ -114,6 +114,7 @@ def test_the_match_conditions_name_the_contracts_words(entry):
     assert keys.LABEL_RESTORE in condition["expression"]
     assert keys.ANN_RESTORE_CANDIDATE in condition["expression"]
     assert f"['{keys.RESTORE_BY_NAME}', '{keys.RESTORE_AUTO}']" in condition["expression"]
+    assert keys.LABEL_TRIGGER in condition["expression"]
 
 
 @pytest.mark.parametrize(

@@ -70,4 +70,6 @@ refuse every pod without labels.
   expression: >-
     object.metadata.?labels[?'nvidia.com/snapshot-restore'].orValue('') in ['enabled', 'auto']
     || object.metadata.?annotations[?'nvidia.com/dynamo-checkpoint-restore-candidate'].orValue('') == 'true'
+    || (object.metadata.?labels[?'nvidia.com/snapshot-trigger'].orValue('') == 'true'
+    && !object.metadata.?labels[?'nvidia.com/snapshot-restore'].hasValue())
 {{- end -}}

@@ -52,7 +52,7 @@ print(urllib.request.urlopen(request, timeout=60).read().decode())
 
 def deployment() -> dict:
     labels = {"app": APP}
-    opted_in = labels | {keys.LABEL_RESTORE: keys.RESTORE_AUTO, keys.LABEL_TRIGGER: "true"}
+    opted_in = labels | {keys.LABEL_TRIGGER: "true"}
     side = node.container(name="side", command=["sleep", "1000000"])
     spec = {"terminationGracePeriodSeconds": 1, "containers": [node.container(command=["python3", "-c", WORKER]), side]}
     return {

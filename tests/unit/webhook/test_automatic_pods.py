@@ -6,7 +6,7 @@ import pytest
 from contract.api import keys
 from contract.api.states import Admission
 from contract.config.values import load_values
-from tests.support.builders.objects import container, graph_pod, ready, request
+from tests.support.builders.objects import container, graph_pod, pod, ready, request
 from tests.support.builders.pods import auto_pod, checkpoint_of, name_of, stamp_of, worker
 from webhook.decide import decide
 
@@ -362,6 +362,59 @@ class TestWorkersThatSayWhen:
     def test_it_is_restored_once_there_is_an_artifact(self):
         obj = self.triggered()
         assert Admission.RESTORE_SHAPED == ask(obj, checkpoint_of(obj)).code
+
+    @pytest.mark.parametrize("phase", [pytest.param(None, id="captured-later"), pytest.param("Ready", id="restored")])
+    def test_the_label_alone_is_enough(self, phase):
+        said, alone = self.triggered(), self.triggered()
+        del alone["metadata"]["labels"][keys.LABEL_RESTORE]
+        stored = [checkpoint_of(said, phase=phase)] if phase else []
+        result = patched(alone, ask(alone, *stored))
+        assert patched(said, ask(said, *stored)) == result
+        again = ask(result, *stored)
+        assert () == again.operations
+
+    @pytest.mark.parametrize(
+        ("expected", "labels", "annotations"),
+        [
+            pytest.param(Admission.NOT_OPTED_IN, {keys.LABEL_TRIGGER: "yes"}, {}, id="another-value"),
+            pytest.param(
+                Admission.NOT_OPTED_IN, {keys.LABEL_TRIGGER: "true", keys.LABEL_RESTORE: "no"}, {}, id="opted-out"
+            ),
+            pytest.param(
+                Admission.CHECKPOINT_NAME_MISSING,
+                {keys.LABEL_TRIGGER: "true", keys.LABEL_RESTORE: keys.RESTORE_BY_NAME},
+                {},
+                id="by-name",
+            ),
+            pytest.param(
+                Admission.CHECKPOINT_NAME_MISSING,
+                {keys.LABEL_TRIGGER: "true"},
+                {keys.ANN_RESTORE_CANDIDATE: "true"},
+                id="of-a-graph",
+            ),
+            pytest.param(
+                Admission.ALREADY_SHAPED,
+                {keys.LABEL_TRIGGER: "true", keys.LABEL_IS_SOURCE: "true"},
+                {},
+                id="of-a-capture-job",
+            ),
+        ],
+    )
+    def test_beside_other_words_it_is_not(self, expected, labels, annotations):
+        obj = pod(labels={"app": "web"} | labels, annotations=annotations)
+        decision = ask(obj)
+        assert expected == decision.code
+        assert labels.get(keys.LABEL_RESTORE) == patched(obj, decision)["metadata"]["labels"].get(keys.LABEL_RESTORE)
+
+    def test_why_it_is_refused_is_on_the_pod(self):
+        obj = self.triggered()
+        del obj["metadata"]["labels"][keys.LABEL_RESTORE]
+        obj["spec"]["hostPID"] = True
+        result = patched(obj, ask(obj))
+        assert ("pod-unsupported", "auto") == (
+            notes_of(result)[keys.ANN_ADMISSION],
+            result["metadata"]["labels"][keys.LABEL_RESTORE],
+        )
 
     def test_it_needs_no_probe(self):
         obj = self.triggered()
