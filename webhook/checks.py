@@ -11,10 +11,12 @@ from typing import Final, NamedTuple
 from contract.api import checkpoint as ckpt
 from contract.api import keys
 from contract.api.accelerators import refused_resource
+from contract.api.compatibility import BypassError, read_bypass
 from contract.api.conditions import condition
 from contract.api.states import Admission, ConditionType, Phase
 from contract.config.storage import BadIdError, StorageError
 from contract.pods import common
+from contract.pods.attempts import AttemptsError, attempts_of
 from contract.pods.injected_tools import EntrypointUnknownError
 from contract.pods.systems import ARCHITECTURE_LABELS, excludes, other_system
 from contract.pods.template_hash import per_pod_identity
@@ -313,6 +315,25 @@ def _image_mismatch(candidate: Candidate) -> str | None:
     return None
 
 
+def _bypass_invalid(candidate: Candidate) -> str | None:
+    """Refuse what the agent would refuse once the container has started."""
+    try:
+        read_bypass(candidate.annotations.get(keys.ANN_BYPASS, ""))
+    except BypassError as error:
+        return f"annotation {keys.ANN_BYPASS}: {error}; correct it in the pod template"
+    return None
+
+
+def unread(candidate: Candidate) -> list[str]:
+    """Say which annotations of the pod cannot be read, whatever is decided about it."""
+    found = [_bypass_invalid(candidate)]
+    try:
+        attempts_of(candidate.pod, candidate.values.config.restore.attempts)
+    except AttemptsError as error:
+        found.append(str(error))
+    return [words for words in found if words is not None]
+
+
 def _requested_without_claim(candidate: Candidate) -> str | None:
     """Have a pod start cold without the claim and ask for its checkpoint, which then says what it waits for."""
     if not candidate.automatic or candidate.checkpoint is not None or not candidate.may_wait:
@@ -380,6 +401,7 @@ SOURCE_CHECKS: Final[tuple[Row, ...]] = (
     (Admission.ACCELERATOR_UNSUPPORTED, _accelerator_unsupported),
     (Admission.ARCHITECTURE_MISMATCH, _architecture_mismatch),
     (Admission.IMAGE_MISMATCH, _image_mismatch),
+    (Admission.BYPASS_INVALID, _bypass_invalid),
     (Admission.CHECKPOINT_REQUESTED, _requested_without_claim),
     (Admission.VOLUME_CLAIM_UNAVAILABLE, _volume_claim_unavailable),
     (Admission.POD_UNSUPPORTED, _mount_taken),

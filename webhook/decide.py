@@ -18,7 +18,7 @@ from contract.config.values import Values
 from contract.pods import common
 from contract.pods.restore_patch import annotation_operations, escape
 from webhook.candidate import Candidate, Json, Lookup
-from webhook.checks import POD_CHECKS, REQUEST_CHECKS, SOURCE_CHECKS, Refusal, all_refusals, first_refusal
+from webhook.checks import POD_CHECKS, REQUEST_CHECKS, SOURCE_CHECKS, Refusal, all_refusals, first_refusal, unread
 
 _NO_ARTIFACT: Final = frozenset(
     {
@@ -60,6 +60,8 @@ def decide(request: Mapping[str, Any], lookup: Lookup, values: Values, claims: C
     """
     candidate = Candidate(request, lookup, values, claims)
     decision = _decide(candidate)
+    if decision.operations and decision.code != Admission.BYPASS_INVALID and (words := unread(candidate)):
+        decision = replace(decision, warnings=(*decision.warnings, *words))
     if not candidate.by_trigger or not decision.operations:
         return decision
     # The controller selects automatic pods by this label.

@@ -242,6 +242,7 @@ class Admission(StrEnum):
     STORAGE_UNAVAILABLE = "storage-unavailable"
     VOLUME_CLAIM_UNAVAILABLE = "volume-claim-unavailable"
     IMAGE_MISMATCH = "image-mismatch"
+    BYPASS_INVALID = "bypass-invalid"
     OS_UNSUPPORTED = "os-unsupported"
     POD_UNSUPPORTED = "pod-unsupported"
     ACCELERATOR_UNSUPPORTED = "accelerator-unsupported"

@@ -303,6 +303,13 @@ ADMISSION_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        Admission.BYPASS_INVALID,
+        f"The annotation `{keys.ANN_BYPASS}` names a check that does not exist or cannot be bypassed.",
+        "Correct the annotation in the pod template; the message has the checks that can be bypassed.",
+        "No restore would begin with it, so the pod starts cold at once. docs/compatibility.md has the whole list.",
+    ),
+    Reason(
+        _SECTION,
         Admission.VOLUME_CLAIM_UNAVAILABLE,
         "The volume claim that a restored pod mounts is missing or being deleted, so the pod starts cold without it.",
         "Make the claim again, with its old volume if that holds artifacts; pods created after that restore.",

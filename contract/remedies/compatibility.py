@@ -35,7 +35,8 @@ If you know better, name the ids:
 - for all pods of all nodes: chart value `config.restore.bypass: [{BYPASSABLE[0]}]`.
 
 An id that does not exist or cannot be bypassed is refused with the list of those that can: in the annotation as
-`bypass-invalid`, a cold start; in the values when the chart is rendered and when the agent starts.
+`bypass-invalid`, a cold start, at admission or by the agent; in the values when the chart is rendered and when the
+agent starts.
 A check that would have refused and was bypassed is named in the report on the pod (field `bypassed` of
 `{keys.ANN_RESTORE_REPORT}`), in the Event, with what it found, and by `snapshotctl why POD`.
 Nothing that grants rights is read from an artifact, and no bypass comes from one."""

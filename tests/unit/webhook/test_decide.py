@@ -221,6 +221,20 @@ UNSHAPED = [
     ),
     *(
         pytest.param(
+            Admission.BYPASS_INVALID,
+            f"annotation {keys.ANN_BYPASS}: {words}",
+            opted_in(annotations={keys.ANN_BYPASS: said}),
+            [ready()],
+            "",
+            id=f"bypass-of-{said}",
+        )
+        for said, words in (
+            ("cpu", "no check 'cpu'"),
+            ("cpu-mismatch,wider-rights", "wider-rights cannot be bypassed"),
+        )
+    ),
+    *(
+        pytest.param(
             Admission.POD_UNSUPPORTED,
             f"spec.{field} must not be true",
             opted_in(**{field: True}),
@@ -384,6 +398,25 @@ def test_another_command_line_is_a_warning():
     assert Admission.RESTORE_SHAPED == decision.code
     (warning,) = decision.warnings
     assert "container main: args differ from what DynamoCheckpoint qwen captured" in warning
+
+
+@pytest.mark.parametrize(
+    ("expected", "notes", "stored"),
+    [
+        pytest.param([], {keys.ANN_ATTEMPTS: "5", keys.ANN_BYPASS: "cpu-mismatch"}, [ready()], id="valid"),
+        pytest.param([keys.ANN_ATTEMPTS], {keys.ANN_ATTEMPTS: "6"}, [ready()], id="attempts"),
+        pytest.param([keys.ANN_ATTEMPTS], {keys.ANN_ATTEMPTS: "often"}, [checkpoint()], id="attempts-of-a-cold-start"),
+        pytest.param([keys.ANN_BYPASS], {keys.ANN_BYPASS: "cpu"}, [ready()], id="bypass-which-is-the-reason-too"),
+        pytest.param([keys.ANN_BYPASS], {keys.ANN_BYPASS: "cpu"}, [checkpoint()], id="bypass-of-a-later-pod"),
+    ],
+)
+def test_an_annotation_that_cannot_be_read_is_a_warning(expected, notes, stored):
+    decision = answer(opted_in(annotations=notes), *stored)
+    told = [text for text in decision.warnings if "annotation nvidia.com" in text]
+    assert len(expected) == len(told)
+    for key, text in zip(expected, told, strict=True):
+        assert f"annotation {key}" in text
+        assert "correct it" in text
 
 
 def test_what_capture_had_is_passed_on():
