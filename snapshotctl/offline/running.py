@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from contract.api import keys
@@ -11,7 +11,7 @@ from contract.api.checkpoint import TargetError, annotations_of, labels_of
 from contract.api.states import ReadySignal
 from contract.config.storage import BadIdError, check_id
 from contract.pods.template_hash import automatic_id, automatic_name, automatic_target
-from controller.workloads.auto_checkpoint import Workload, automatic_checkpoint, running_source
+from controller.workloads.auto_checkpoint import Workload, automatic_checkpoint, fits, running_source
 from controller.workloads.pods import stamp_of
 from controller.workloads.template import template_of
 from kube.api import Object
@@ -19,16 +19,17 @@ from snapshotctl.errors import UserError
 from snapshotctl.offline.manual import ID_PREFIX, checkpoint_body, targets_of
 
 
-def running_checkpoint(pod: Object, container: str | None, name: str | None) -> Object:
+def running_checkpoint(pod: Object, container: str | None, name: str | None, more: Iterable[str] = ()) -> Object:
     """Build the checkpoint of a running pod.
 
     Args:
         pod: as the API server has it.
         container: the one to capture; None: the pod's own target.
         name: of the checkpoint; None: that of the pod's template if the pod is automatic, else a new one.
+        more: the chart value ``automatic.hashAnnotations``.
 
     Raises:
-        UserError: the pod does not run, or has not this container.
+        UserError: the pod does not run, has not this container, or names a checkpoint that is not its template's.
     """
     metadata = pod["metadata"]
     if (pod.get("status") or {}).get("phase") != "Running" or metadata.get("deletionTimestamp"):
@@ -37,6 +38,10 @@ def running_checkpoint(pod: Object, container: str | None, name: str | None) -> 
     if len(targets) != 1:
         raise UserError(f"one container is captured, found {', '.join(targets)}; choose with --container")
     if name is None and _own_name(pod, targets[0]):
+        if not fits(pod, pod, more):
+            # Its annotations would get its memory into pods of another template.
+            words = f"pod {metadata['name']} is not of the template whose hash is in its annotation"
+            raise UserError(f"{words} {keys.ANN_TEMPLATE_HASH}; give it a name of its own with --name")
         body = automatic_checkpoint(pod, Workload(f"Pod/{metadata['name']}", pod | {"kind": "Pod"}))
     else:
         plain = template_of(pod) | {"metadata": template_of(pod).get("metadata") or {}}
@@ -62,7 +67,7 @@ def _own_name(pod: Mapping[str, Any], target: str) -> str:
         return ""
     name = automatic_name(automatic_id(pod["metadata"]["namespace"], stamp))
     try:
-        fits = automatic_target(pod) == target and annotations_of(pod).get(keys.ANN_CHECKPOINT) == name
+        own = automatic_target(pod) == target and annotations_of(pod).get(keys.ANN_CHECKPOINT) == name
     except TargetError:
         return ""
-    return name if fits else ""
+    return name if own else ""

@@ -13,6 +13,7 @@ from kube.api import Object
 from kube.errors import AlreadyExistsError, ConflictError, NotFoundError
 from kube.resources import CHECKPOINTS, PODS
 from snapshotctl.errors import UserError
+from snapshotctl.explain.release import find_release
 from snapshotctl.live.cluster import Session, on_cluster
 from snapshotctl.live.reach import Reach
 from snapshotctl.live.waiting import Ended, skipped, submitted, until_captured
@@ -44,9 +45,10 @@ def capture(reach: Reach, pod: str, container: str | None, name: str | None, *, 
 async def _ask(session: Session, name: str, container: str | None, checkpoint: str | None) -> Object | Ended:
     """Name the checkpoint on the pod, then make it: who may not do the first leaves nothing behind."""
     kube, namespace = session.kube, session.namespace
+    more = () if checkpoint else (await find_release(kube, namespace)).values.automatic.hash_annotations
     while True:
         pod = await _pod(session, name)
-        body = running_checkpoint(pod, container, checkpoint)
+        body = running_checkpoint(pod, container, checkpoint, more)
         made = body["metadata"]["name"]
         if (busy := await _in_progress(session, pod)) is not None:
             other = busy["metadata"]["name"]

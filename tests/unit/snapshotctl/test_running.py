@@ -61,9 +61,26 @@ def test_its_name_is_the_one_that_later_pods_ask_for(expected, name, parts):
     assert (expected == OWN) == automatic
 
 
+def test_annotations_that_the_chart_adds_to_the_hash_count():
+    notes = {"team/config": "one"}
+    stamp = template_hash(pod(annotations=notes), "main", tuple(notes))
+    name = automatic_name(automatic_id("ns", stamp))
+    said = notes | {keys.ANN_TEMPLATE_HASH: stamp, keys.ANN_CHECKPOINT: name}
+    seen = running(labels=AUTOMATIC["labels"], annotations=said)
+    assert name == running_checkpoint(seen, None, None, tuple(notes))["metadata"]["name"]
+    with pytest.raises(UserError, match="give it a name of its own with --name"):
+        running_checkpoint(seen, None, None)
+
+
 @pytest.mark.parametrize(
     ("words", "seen", "target"),
     [
+        pytest.param(
+            "is not of the template whose hash is in its annotation nvidia.com/snapshot-template-hash",
+            running(container(image="example.test/somebody-elses:1"), **AUTOMATIC),
+            None,
+            id="says-that-it-is-of-anothers-template",
+        ),
         pytest.param("does not run", running(phase="Pending"), None, id="pending"),
         pytest.param("does not run", running(phase="Succeeded"), None, id="ended"),
         pytest.param("is not in the pod", running(), "other", id="no-such-container"),
