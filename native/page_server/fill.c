@@ -206,10 +206,10 @@ void fill_urgent(int threads) {
         pthread_rwlock_rdlock(&p->lock);
         for (size_t u = 0; p->uffd != NO_FD && u < p->urgent_count; u++) {
             u64 start = p->urgent[u].start, end = start + p->urgent[u].length;
-            for (size_t i = 0; i < p->count; i++) {
+            for (size_t i = first_beyond(p, start); i < p->count && p->extents[i].start < end; i++) {
                 struct extent e = p->extents[i];
                 u64 low = e.start > start ? e.start : start, stop = e.start + e.length, high = stop < end ? stop : end;
-                if (low < high) enqueue_missing(&queue, p, (struct extent){low, high - low, e.offset + low - e.start});
+                enqueue_missing(&queue, p, (struct extent){low, high - low, e.offset + low - e.start});
             }
         }
         pthread_rwlock_unlock(&p->lock);

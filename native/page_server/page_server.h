@@ -55,6 +55,9 @@ struct process *forked(const struct process *parent, int uffd);
 void add_extent(struct process *process, struct extent extent);
 void sort_extents(struct process *process);
 
+/* The number of the first extent that ends beyond an address; `count` if none does. */
+size_t first_beyond(const struct process *process, u64 address);
+
 /* The extent that holds an address, NULL if none does. */
 const struct extent *find_extent(const struct process *process, u64 address);
 

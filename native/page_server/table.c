@@ -110,11 +110,14 @@ static size_t starting_up_to(const struct process *process, u64 address) {
     return low;
 }
 
-const struct extent *find_extent(const struct process *process, u64 address) {
+size_t first_beyond(const struct process *process, u64 address) {
     size_t n = starting_up_to(process, address);
-    if (!n) return NULL;
-    const struct extent *found = &process->extents[n - 1];
-    return address - found->start < found->length ? found : NULL;
+    return n && process->extents[n - 1].start + process->extents[n - 1].length > address ? n - 1 : n;
+}
+
+const struct extent *find_extent(const struct process *process, u64 address) {
+    size_t n = first_beyond(process, address);
+    return n < process->count && process->extents[n].start <= address ? &process->extents[n] : NULL;
 }
 
 /* Puts extents between two others; they are in order and overlap none. */
@@ -129,13 +132,12 @@ static void insert(struct process *process, const struct extent *extents, size_t
 }
 
 static int overlaps(const struct process *process, u64 start, u64 end) {
-    size_t n = starting_up_to(process, end - 1);
-    return n && process->extents[n - 1].start + process->extents[n - 1].length > start;
+    size_t n = first_beyond(process, start);
+    return n < process->count && process->extents[n].start < end;
 }
 
 void cut(struct process *process, u64 start, u64 end, u64 target) {
-    size_t from = starting_up_to(process, start), to;
-    if (from && process->extents[from - 1].start + process->extents[from - 1].length > start) from--;
+    size_t from = first_beyond(process, start), to;
     for (to = from; to < process->count && process->extents[to].start < end;) to++;
     if (from == to) return;
     size_t count = to - from;

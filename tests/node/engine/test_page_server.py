@@ -18,7 +18,7 @@ from agent.criu.protobuf import Field
 from agent.executor.lock import ControlDir
 from agent.executor.memory import guard
 from contract.api import control_files
-from contract.api.reports import MemoryRestore
+from contract.api.reports import MemoryRestore, ReportPhase
 from images.native import compile_static
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
 from tests.support.fixtures.engine import COLD, Node, captured
@@ -28,6 +28,10 @@ STRESS = "/tools/memory-stress"
 MIB = 256
 CAPTURE_SECONDS = 3.0
 """Longer than a capture of so much takes that waits for nothing."""
+RANGES = 30000
+"""Mappings: two for each range, and the kernel lets a process have 65530."""
+RANGES_SECONDS = 1.0
+"""Measured on two cores: 0.09 s. Comparing each range with each extent took 1.8 s."""
 RESTORED = "SNAPSHOT_RESTORED"
 LOST = "SNAPSHOT_RESTART: the page server ended before it had restored all of the worker's memory"
 
@@ -92,6 +96,19 @@ class TestEveryByte:
         assert "equal after" in words, words
         assert 0 == target.code()
 
+    async def test_thousands_of_ranges_that_a_fork_does_not_copy(self, node):
+        """Each is filled before the worker runs; finding what belongs to one takes no walk through all others."""
+        command = ["--", PYTHON, "-c", MANY_RANGES, str(RANGES)]
+        source = node.start_as(BareContainer, "--capture", *command)
+        source.says("warm")
+        made = await node.capture(source, "pages-ranges")
+        assert made.ok, made
+        target = node.start_as(BareContainer, *command)
+        outcome = await node.restore(target, "pages-ranges", made.manifest_digest)
+        assert (True, MemoryRestore.WHILE_RUNNING) == (outcome.ok, outcome.memory)
+        assert f"{RANGES} equal, 0 given to a child" in target.says(" equal")
+        assert outcome.seconds[ReportPhase.PAGES] < RANGES_SECONDS
+
     async def test_memory_counts_for_the_pod(self, node):
         _, digest = await captured(node, "pages-count", megabytes=256)
         target = node.start(megabytes=256)
@@ -126,6 +143,27 @@ class TestEveryByte:
         second = node.start(megabytes=MIB)
         assert (await node.restore(second, "pages-second", outcome.manifest_digest)).ok
         assert before == second.get()
+
+
+MANY_RANGES = """
+import mmap, os, sys, time
+count, page = int(sys.argv[1]), mmap.PAGESIZE
+block = os.urandom(64 << 20)
+ranges = mmap.mmap(-1, 2 * count * page, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for i in range(0, 2 * count, 2):
+    ranges[i * page:i * page + 8] = i.to_bytes(8, "little")
+    ranges.madvise(18, i * page, page)  # MADV_WIPEONFORK
+print("warm", flush=True)
+while not os.path.exists("/snapshot-control/restore-complete"):
+    time.sleep(0.01)
+values = lambda: [int.from_bytes(ranges[i * page:i * page + 8], "little") for i in range(0, 2 * count, 2)]
+reading, writing = os.pipe()
+if os.fork() == 0:
+    os.write(writing, str(sum(map(bool, values()))).encode())
+    os._exit(0)
+equal = sum(value == 2 * i for i, value in enumerate(values()))
+print(equal, "equal,", os.read(reading, 99).decode(), "given to a child", flush=True)
+"""
 
 
 def page_servers(node: Node) -> list[int]:
