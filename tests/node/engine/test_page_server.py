@@ -383,27 +383,32 @@ class TestImages:
         assert said.startswith("failed this kernel's userfaultfd cannot be used")
 
 
+def slow_criu(path: Path, criu: Path, *more: tuple[str, str]) -> Path:
+    """Return a copy of criu's folder with a page server that takes its time over each piece: much is changed before.
+
+    Each pair of *more* is a text of ``serve.c`` that is there once, and what is compiled instead.
+    """
+    sources = shutil.copytree(PROJECT / "native/page_server", path / "slow-page-server")
+    populate = ("    madvise((void *)", "    usleep(piece->length / 50), madvise((void *)")
+    for name, (before, after) in [("fill.c", populate), *(("serve.c", pair) for pair in more)]:
+        text = (sources / name).read_text()
+        assert 1 == text.count(before)
+        (sources / name).write_text(text.replace(before, after))
+    slow = shutil.copytree(criu, path / "slow-criu")
+    compile_static(sorted(sources.glob("*.c")), slow / "bin/page-server", "-O2")
+    return slow
+
+
 READS = "    pthread_rwlock_wrlock(&process->lock);\n    process->reader_waits--;\n    ssize_t n = read("
 FOLLOWS = " follow(process, &messages[i]);\n    pthread_rwlock_unlock(&process->lock);"
 
 
-def test_the_lock_of_the_event_reader_is_needed(folder, tmp_path):
+def test_the_lock_of_the_event_reader_is_needed(folder):
     """The same program without it brings old pages back, and the stress shows it: so the stress can fail."""
     path, criu = folder
-    sources = tmp_path / "page_server"
-    shutil.copytree(PROJECT / "native/page_server", sources)
-    text = (sources / "serve.c").read_text()
-    assert (1, 1) == (text.count(READS), text.count(FOLLOWS))
-    text = text.replace(READS, "    process->reader_waits--;\n    ssize_t n = read(")
-    text = text.replace(FOLLOWS, " usleep(2000), follow(process, &messages[i]);")
-    (sources / "serve.c").write_text(text)
-    # So slow that much is changed before it is filled.
-    fill = (sources / "fill.c").read_text()
-    assert 1 == fill.count("    madvise((void *)")
-    (sources / "fill.c").write_text(fill.replace("    madvise((void *)", "    usleep(5000), madvise((void *)"))
-    broken = shutil.copytree(criu, path / "broken-criu")
-    compile_static(sorted(sources.glob("*.c")), broken / "bin/page-server", "-O2")
-    node = Node(path, broken)
+    unlocked = (READS, "    process->reader_waits--;\n    ssize_t n = read(")
+    late = (FOLLOWS, " usleep(2000), follow(process, &messages[i]);")
+    node = Node(path, slow_criu(path, criu, unlocked, late))
     try:
         assert any("equal after" not in asyncio.run(stressed(node, attempt)) for attempt in range(4))
     finally:
