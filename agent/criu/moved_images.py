@@ -1,14 +1,13 @@
-"""The images of a restore whose pod has another address: the artifact's, but for the one that names addresses."""
+"""The images of a restore that are not all the artifact's: those that name the pod's address, or hold no pages."""
 
 import ipaddress
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from agent.criu.inet_images import write_moved
-from agent.errors import ContainerError, RefusedError
+from agent.errors import RefusedError
 from contract.api.states import AgentReason
 from linux.sockets import Address
 from linux.syscalls import layered
@@ -36,20 +35,16 @@ def plan_addresses(then: Iterable[str], now: Mapping[int, Address]) -> dict[Addr
     return moves
 
 
-def moved_images(images: int, moves: Mapping[Address, Address], work: Path, resources: ExitStack) -> int:
-    """Return a descriptor of a directory that holds *images* with other addresses, until *resources* are closed.
+def changed_images(images: int, write: Callable[[int], None], work: Path, resources: ExitStack) -> int:
+    """Return a descriptor of a directory that holds *images*, but for those that *write* writes into another.
 
     Raises:
-        ContainerError: the node cannot show the two folders as one.
+        OSError: the node cannot show the two folders as one.
     """
     top = resources.enter_context(tempfile.TemporaryDirectory(dir=work, prefix="run-"))
     folder = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     resources.callback(os.close, folder)
-    write_moved(images, folder, moves)
-    try:
-        both = layered(folder, images)
-    except OSError as error:
-        words = f"cannot put the pod's address into the worker's sockets: {error.strerror}"
-        raise ContainerError(AgentReason.RESTORE_FAILED, words) from error
+    write(folder)
+    both = layered(folder, images)
     resources.callback(os.close, both)
     return both

@@ -48,6 +48,10 @@ def main(argv: list[str]) -> int:
             start = time.monotonic()
             _change_files(filetree, run["pid"], step)
             _report(run["report"], step["what"], time.monotonic() - start)
+        if run["shared"] is not None:
+            from agent.criu.shared_fill import fill  # noqa: PLC0415 - loads modules that a restore seldom needs
+
+            fill(*run["shared"])
         if run["criu"] is None:
             return 0
         mount_namespace = os.open(f"/proc/{run['pid']}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from agent.criu.nsenter import ERROR
+from agent.criu.shared_fill import Job
 from agent.errors import ContainerError
 from contract.api.states import AgentReason
 
@@ -82,10 +83,13 @@ def run_in_namespaces(
     pid: int,
     cgroups: Sequence[str] = (),
     file_changes: Sequence[Mapping[str, Any]] = (),
+    shared: tuple[Sequence[Job], int] | None = None,
     criu: CriuCommand | None = None,
     timeout: float,
 ) -> RunResult:
-    """Enter the namespaces of ``pid``, change files, then run criu; at ``timeout`` everything of it is killed.
+    """Join cgroups, change files, fill shared memory with so many threads, enter the namespaces of ``pid``, run criu.
+
+    At ``timeout`` everything of it is killed.
 
     It needs no disk: what a restore did to files can be undone also if it failed because the node's disk is full.
     Must be called from a thread that lives until it returns: the kernel ties the helper's life to that thread.
@@ -97,9 +101,11 @@ def run_in_namespaces(
         "report": writing,
         "cgroups": list(cgroups),
         "file_changes": [dict(step) for step in file_changes],
+        "shared": shared,
         "criu": {"tree": str(criu.tree), "argv": criu.argv, "keep": criu.keep} if criu is not None else None,
     }
     keep = [writing, *_descriptors(file_changes), *(criu.keep if criu is not None else ())]
+    keep += [fd for source, target, _ in (shared[0] if shared is not None else ()) for fd in (source, target)]
     with os.fdopen(reading, "rb") as report:
         try:
             process = _start(marshal.dumps(request), keep)

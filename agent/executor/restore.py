@@ -22,9 +22,10 @@ from agent.container.rights import Rights, of_container, refuse_wider_tree
 from agent.container.rootfs import Changes
 from agent.criu.driver import CriuRestore
 from agent.criu.image_rights import refuse_wider_images
-from agent.criu.inet_images import kept_ends
-from agent.criu.moved_images import moved_images, plan_addresses
+from agent.criu.inet_images import kept_ends, write_moved
+from agent.criu.moved_images import changed_images, plan_addresses
 from agent.criu.page_server import Lazy, PageServer
+from agent.criu.shared_memory import Segment, write_emptied
 from agent.errors import ContainerError, CriuError
 from agent.executor.api import ContainerRef, RestoreRequest
 from agent.executor.environment import NodeEnvironment
@@ -36,6 +37,7 @@ from agent.executor.gpu.restore import await_freed, bring_back, find_cuda_proces
 from agent.executor.lock import ContainerLock
 from agent.executor.memory.guard import connect_guard
 from agent.executor.memory.plan import plan_memory
+from agent.executor.memory.shared import Pod, fill_shared, plan_shared
 from agent.executor.phases import Phase
 from agent.executor.restore_checks import Change, Place, RestorePlan, judge, plan_restore
 from agent.executor.serving import NotServingError, Questions, await_answers, forget_woken, wake
@@ -83,6 +85,8 @@ class Restore:
     links: list[DatedLink] = field(default_factory=list)
     inside: list[dict[str, Any]] = field(default_factory=list)
     """Changes of files that are made by the helper that starts criu."""
+    shared: tuple[Segment, ...] = ()
+    """Memory that criu leaves empty, to be filled while the tree is stopped."""
     pages: PageServer | None = None
     """What fills the tree's memory; None if criu copied all of it."""
     memory: MemoryRestore = MemoryRestore.SWITCHED_OFF
@@ -213,9 +217,7 @@ def _undo_files(restore: Restore) -> bool:
 def _run_criu(restore: Restore) -> Mapping[str, float]:
     """Have criu restore the tree, stopped; answers seconds by step."""
     environment, init_pid = restore.environment, restore.init_pid
-    restore.images = restore.artifact.directory
-    if restore.moves:
-        restore.images = moved_images(restore.images, restore.moves, environment.work, restore.resources)
+    _choose_images(restore)
     with ExitStack() as during:  # the server has the connection to standby; a copy of ours would hide its end
         request = CriuRestore(
             init_pid=init_pid,
@@ -236,6 +238,28 @@ def _run_criu(restore: Restore) -> Mapping[str, float]:
         for link in restore.links:
             dated_links.remove(environment.kubelet_pods, restore.place.pod_uid, link)
     return restored.seconds
+
+
+def _choose_images(restore: Restore) -> None:
+    """Restore from the artifact's images, but for those that are changed for this pod."""
+    artifact = restore.images = restore.artifact.directory
+    restore.shared = plan_shared(artifact, enabled=restore.environment.lazy_pages)
+    if not restore.moves and not restore.shared:
+        return
+
+    def write(target: int) -> None:
+        if restore.moves:
+            write_moved(artifact, target, restore.moves)
+        write_emptied(artifact, target, restore.shared)
+
+    try:
+        restore.images = changed_images(artifact, write, restore.environment.work, restore.resources)
+    except OSError as error:
+        restore.shared = ()
+        if restore.moves:
+            words = f"cannot put the pod's address into the worker's sockets: {error.strerror}"
+            raise ContainerError(AgentReason.RESTORE_FAILED, words) from error
+        logger.warning("shared memory is copied", extra={"reason": str(error)})
 
 
 def _lazy(restore: Restore, during: ExitStack) -> Lazy | None:
@@ -310,13 +334,18 @@ def _free_gpus(restore: Restore) -> bool:
     return (not restore.cuda_pids or await_freed(restore.environment.gpus, restore.cuda_pids)) and ended
 
 
-def _has_page_server(restore: Restore) -> bool:
-    return restore.pages is not None
+def _is_filled_by_us(restore: Restore) -> bool:
+    return restore.pages is not None or bool(restore.shared)
 
 
 def _await_pages(restore: Restore) -> None:
     """Wait until the worker may run: standby holds its memory beside the page server, or all of it is there."""
-    seconds = restore.environment.allowance(restore.artifact.size)
+    environment = restore.environment
+    seconds = environment.allowance(restore.artifact.size)
+    if restore.shared:
+        cgroups = cgroup_files(restore.seen.cgroups, environment.cgroup_root)
+        pod = Pod(restore.init_pid, cgroups, environment.proc)
+        fill_shared(restore.shared, restore.images, restore.tree, pod, seconds)
     if restore.pages is not None and not restore.pages.is_guarded(seconds):
         restore.pages.await_filled(seconds)
         restore.pages, restore.memory = None, MemoryRestore.FILLED_FIRST
@@ -368,7 +397,7 @@ RESTORE: Final = (
     Phase(ReportPhase.FILES, _put_files_back, undo=_undo_files),
     Phase(ReportPhase.ENTER, _run_criu, undo=_end_tree),
     Phase(ReportPhase.LOOK, _await_tree),
-    Phase(ReportPhase.PAGES, _await_pages, is_needed=_has_page_server),
+    Phase(ReportPhase.PAGES, _await_pages, is_needed=_is_filled_by_us),
     Phase(ReportPhase.GPU_RESTORE, _restore_gpus, undo=_free_gpus, is_needed=_has_device_state),
     Phase(ReportPhase.CANARY, _ask_canary, undo=_forget_canary, is_needed=_has_canary),
     Phase(ReportPhase.VERDICT, _hand_over),

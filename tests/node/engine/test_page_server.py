@@ -113,9 +113,7 @@ class TestEveryByte:
         _, digest = await captured(node, "pages-count", megabytes=256)
         target = node.start(megabytes=256)
         assert (await node.restore(target, "pages-count", digest)).ok
-        group = target.cgroups[-1]
-        usage = next(group / name for name in ("memory.current", "memory.usage_in_bytes") if (group / name).exists())
-        wait_for(lambda: int(usage.read_text()) > 256 << 20, "the memory of the pod")
+        wait_for(lambda: target.memory() > 256 << 20, "the memory of the pod")
 
     async def test_nothing_of_ours_is_left(self, node):
         before, digest = await captured(node, "pages-left", megabytes=64)
@@ -318,9 +316,7 @@ class TestCopied:
         target = node.start_as(BareContainer, "--", PYTHON, "-c", FORKS, "128")
         outcome = await node.restore(target, "pages-shared", made.manifest_digest)
         assert (True, MemoryRestore.SHARED) == (outcome.ok, outcome.memory)
-        group = target.cgroups[-1]
-        usage = next(group / name for name in ("memory.current", "memory.usage_in_bytes") if (group / name).exists())
-        assert int(usage.read_text()) < 2 * 128 << 20
+        assert target.memory() < 2 * 128 << 20
 
 
 FORKS = """
