@@ -52,7 +52,7 @@ from linux import filetree
 from linux.addresses import sole_addresses
 from linux.cgroup import cgroup_files
 from linux.filetree import FileTreeError
-from linux.proc import Status, descendants, namespace_mates
+from linux.proc import Status, descendants, namespace_mates, status
 from linux.sockets import Address, connections
 
 STOP_PATIENCE: Final = 3.0
@@ -349,6 +349,21 @@ def _await_pages(restore: Restore) -> None:
     if restore.pages is not None and not restore.pages.is_guarded(seconds):
         restore.pages.await_filled(seconds)
         restore.pages, restore.memory = None, MemoryRestore.FILLED_FIRST
+    _refuse_ended(restore)
+
+
+def _refuse_ended(restore: Restore) -> None:
+    """Refuse a tree of which a process is ended: at a memory limit the kernel ends those that are stopped too."""
+    ended = [mate.inner_pid for mate in restore.tree.values() if not _is_stopped(mate.pid, restore.environment.proc)]
+    if ended:
+        words = f"process {ended[0]} of the worker was ended while its memory was filled: the pod's memory limit?"
+        raise CriuError(AgentReason.RESTORE_FAILED, words)
+
+
+def _is_stopped(pid: int, proc: Path) -> bool:
+    with suppress(OSError):
+        return status(pid, proc).state == "T"
+    return False
 
 
 def _has_canary(restore: Restore) -> bool:

@@ -19,9 +19,10 @@ from agent.executor.lock import ControlDir
 from agent.executor.memory import guard
 from contract.api import control_files
 from contract.api.reports import MemoryRestore, ReportPhase
+from contract.api.states import AgentReason
 from images.native import compile_static
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
-from tests.support.fixtures.engine import COLD, Node, captured
+from tests.support.fixtures.engine import COLD, AfterCriu, Node, captured
 from tests.support.fixtures.tools import PROJECT
 
 STRESS = "/tools/memory-stress"
@@ -33,15 +34,30 @@ RANGES = 30000
 RANGES_SECONDS = 1.0
 """Measured on two cores: 0.09 s. Comparing each range with each extent took 1.8 s."""
 RESTORED = "SNAPSHOT_RESTORED"
+STACK = 64 << 10
+"""Bytes of it that a program may use which waits."""
+KILLED = 128 + signal.SIGKILL
 LOST = "SNAPSHOT_RESTART: the page server ended before it had restored all of the worker's memory"
 
 
 @pytest.fixture(scope="module")
 def folder(folder):
-    """Add the program that changes its memory in every way."""
+    """Add the program that changes its memory in every way, and one that waits with a large heap."""
     path, criu = folder
-    compile_static([PROJECT / "tests/support/native/memory_stress.c"], path / "tools/memory-stress", "-O2")
+    for source, name in (("memory_stress.c", "memory-stress"), ("heap/heap.c", "heap")):
+        compile_static([PROJECT / "tests/support/native" / source], path / "tools" / name, "-O2")
     return path, criu
+
+
+@pytest.fixture
+def slow_node(folder):
+    """Make a node whose page servers take their time."""
+    path, criu = folder
+    made = Node(path, slow_criu(path / "slow", criu))
+    yield made
+    for container in made.containers:
+        container.close()
+    shutil.rmtree(path / "slow")
 
 
 class Watching:
@@ -164,6 +180,38 @@ print(equal, "equal,", os.read(reading, 99).decode(), "given to a child", flush=
 """
 
 
+def stored_pages(images: Path) -> dict[int, bytes]:
+    """Return what the images of a worker of one process hold, by address; pages of zeros need not be stored."""
+    (pagemap,) = images.rglob("pagemap-[0-9]*.img")
+    head, *entries = map(protobuf.parse, protobuf.messages(pagemap.read_bytes()))
+    (file,) = images.rglob(f"pages-{protobuf.number(head, 1)}.img")
+    content, found, at = file.read_bytes(), {}, 0
+    for each in entries:
+        for number in range(protobuf.number(each, 5)):
+            found[protobuf.number(each, 1) + number * 4096] = content[at : at + 4096]
+            at += 4096
+    return {address: page for address, page in found.items() if page.strip(b"\0")}
+
+
+class TestCapturedAgain:
+    async def test_every_page_of_a_restored_worker_is_that_of_the_first_capture(self, node):
+        """The worker waits in one call to the kernel, so only its stack may differ."""
+        command = ["--", "/tools/heap", str(MIB), "1", "0"]
+        source = node.start_as(BareContainer, "--capture", *command)
+        source.says("warm")
+        made = await node.capture(source, "pages-first-of-two")
+        assert made.ok, made
+        target = node.start_as(BareContainer, *command)
+        assert (await node.restore(target, "pages-first-of-two", made.manifest_digest)).ok
+        wait_for((target.control / control_files.RESTORE_COMPLETE).exists, "standby to wake it")
+        again = await node.capture_running(target, "pages-second-of-two")
+        assert again.ok, again
+        first, second = (stored_pages(node.store / f"pages-{which}-of-two") for which in ("first", "second"))
+        assert len(first) * 4096 > MIB << 20
+        differing = [at for at in first.keys() | second.keys() if first.get(at) != second.get(at)]
+        assert all(at > max(first) - STACK for at in differing), [hex(at) for at in differing]
+
+
 def page_servers(node: Node) -> list[int]:
     program = str(node.criu_folder / "bin/page-server")
     found = []
@@ -225,6 +273,60 @@ class TestTheServerEnds:
         target.init()
         assert -signal.SIGKILL == dying_agent(node, target, digest)
         assert "equal after" in target.says(" after ")
+
+
+class TestTheLimitIsReached:
+    """The kernel ends a process of the container while its memory is filled: the worker ends, and nothing waits."""
+
+    async def test_before_the_worker_runs(self, node):
+        digest = await stress_captured(node, "pages-limit-first")
+        target = started(node)
+        target.init()
+        (target.control / control_files.PAGES).unlink()
+        AfterCriu(node, lambda _: target.limit_memory(target.memory() + (MIB << 19)))
+        outcome = await node.restore(target, "pages-limit-first", digest)
+        assert (False, AgentReason.RESTORE_FAILED) == (outcome.ok, outcome.reason)
+        assert "memory limit" in outcome.message
+        # The call that fills a page keeps the memory of the worker that was ended: the kernel may end standby as well.
+        wait_for(lambda: COLD in target.text() or target.process.poll() is not None, "a cold start, or the end")
+
+    async def test_while_the_worker_runs(self, slow_node):
+        digest = await stress_captured(slow_node, "pages-limit")
+        target = started(slow_node, seconds=600)
+        AfterCriu(slow_node, lambda _: target.limit_memory(target.memory() + (MIB << 19)))
+        assert (await slow_node.restore(target, "pages-limit", digest)).ok
+        assert KILLED == target.code()
+        assert RESTORED in target.text()
+        differences = [line for line in target.text().splitlines() if "DIFFERS" in line]
+        assert all("in the child" in line and f"has {signal.SIGKILL:d}," in line for line in differences), differences
+
+
+async def test_more_than_a_thousand_forks_while_it_is_filled(slow_node):
+    """Standby holds a descriptor for each, and no more than it may have open."""
+    command = ["--", PYTHON, "-c", FORKS_ON, "96"]
+    source = slow_node.start_as(BareContainer, "--capture", *command)
+    source.says("warm")
+    made = await slow_node.capture(source, "pages-forks")
+    assert made.ok, made
+    target = slow_node.start_as(BareContainer, *command)
+    assert (await slow_node.restore(target, "pages-forks", made.manifest_digest)).ok
+    assert control_files.EXIT_RESTART_ME == target.code()
+    assert LOST in target.text()
+    assert "forked on" not in target.text()
+
+
+FORKS_ON = """
+import os, sys, time
+block = os.urandom(int(sys.argv[1]) << 20)
+print("warm", flush=True)
+while not os.path.exists("/snapshot-control/restore-complete"):
+    time.sleep(0.01)
+for number in range(2000):
+    if os.fork() == 0:
+        os._exit(0)
+    os.wait()
+print("forked on", flush=True)
+"""
 
 
 def dying_agent(node: Node, target: BareContainer, digest: str) -> int:
@@ -384,6 +486,7 @@ def slow_criu(path: Path, criu: Path, *more: tuple[str, str]) -> Path:
 
     Each pair of *more* is a text of ``serve.c`` that is there once, and what is compiled instead.
     """
+    path.mkdir(exist_ok=True)
     sources = shutil.copytree(PROJECT / "native/page_server", path / "slow-page-server")
     populate = ("    madvise((void *)", "    usleep(piece->length / 50), madvise((void *)")
     for name, (before, after) in [("fill.c", populate), *(("serve.c", pair) for pair in more)]:
