@@ -291,11 +291,12 @@ class TestTheLimitIsReached:
         wait_for(lambda: COLD in target.text() or target.process.poll() is not None, "a cold start, or the end")
 
     async def test_while_the_worker_runs(self, slow_node):
-        digest = await stress_captured(slow_node, "pages-limit")
+        digest = await stress_captured(slow_node, "pages-limit", seconds=600)
         target = started(slow_node, seconds=600)
-        AfterCriu(slow_node, lambda _: target.limit_memory(target.memory() + (MIB << 19)))
         assert (await slow_node.restore(target, "pages-limit", digest)).ok
-        assert KILLED == target.code()
+        target.says(RESTORED)
+        target.limit_memory(target.memory() + (MIB << 18))
+        assert target.code() in (KILLED, 1), "1 is unshare's if the kernel ends standby as well"
         assert RESTORED in target.text()
         differences = [line for line in target.text().splitlines() if "DIFFERS" in line]
         assert all("in the child" in line and f"has {signal.SIGKILL:d}," in line for line in differences), differences
