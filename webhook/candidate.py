@@ -334,6 +334,7 @@ class Candidate:
             tools=self.tools,
             image_config=(self.source.get("status") or {}).get("image") or {},
             held=self.held,
+            device_memory=self.values.capture.device_memory,
             stamp=self.stamp,
         )
 

@@ -280,7 +280,7 @@ def _shape_target(checkpoint: Mapping[str, Any], spec: Json, target: Json, value
 
 def _device_memory(checkpoint: Mapping[str, Any], gpus: int, values: Values) -> str | None:
     try:
-        return device_memory_library(ckpt.template(checkpoint), gpus, values)
+        return device_memory_library(ckpt.template(checkpoint), gpus, values.capture.device_memory)
     except DeviceMemoryError as error:
         path = f"spec.job.podTemplateSpec.metadata.annotations[{keys.ANN_DEVICE_MEMORY}]"
         raise InvalidTemplateError(path, str(error)) from error

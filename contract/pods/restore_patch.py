@@ -7,15 +7,18 @@ So shaping a shaped pod gives nothing, and what other controllers put into the p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
 from contract.api import checkpoint as ckpt
 from contract.api import keys
+from contract.api.gpus import gpu_count
 from contract.api.states import Admission
 from contract.config.storage import Storage, artifact_path
 from contract.pods import common
+from contract.pods.device_memory import DeviceMemoryError, device_memory_library
 from contract.pods.injected_tools import Tools, image_command
 from contract.pods.startup_gate import startup_gate
 from contract.pods.unshape import replaced_parts
@@ -73,6 +76,8 @@ class Restore:
     """Whether the pod waits for the checkpoint behind a scheduling gate."""
     serves: bool = False
     """Whether nothing is restored: the pod's own worker starts, so that it can be captured while it runs."""
+    device_memory: str = "Image"
+    """The chart's ``capture.deviceMemory``, for a worker that is captured while it runs."""
     stamp: str = ""
     """Template hash of an automatic pod; empty: it restores by name."""
     labels: Mapping[str, str] = field(init=False)
@@ -169,7 +174,7 @@ def _container_operations(
     if restore.image is not None and container.get("image") != restore.image:
         operations += _image_operations(pod, container, path, restore.image)
     operations += _command_operations(container, path, restore)
-    wanted = {} if restore.serves else _environment(pod, container, restore)
+    wanted = _serving_environment(pod, container, restore) if restore.serves else _environment(pod, container, restore)
     operations += _env_operations(container.get("env"), path, wanted, directory)
     gate = startup_gate(
         container, directory, stock=restore.tools is not None, canary=keys.ANN_CANARY in ckpt.annotations_of(pod)
@@ -205,6 +210,13 @@ def _command_operations(container: Mapping[str, Any], path: str, restore: Restor
         if args and args != container.get("args"):
             operations.append({"op": "add", "path": f"{path}/args", "value": args})
     return [{"op": "add", "path": f"{path}/command", "value": wrapped}, *operations]
+
+
+def _serving_environment(pod: Mapping[str, Any], container: Mapping[str, Any], restore: Restore) -> dict[str, str]:
+    with suppress(DeviceMemoryError):  # a capture by a Job says what is wrong with it
+        if library := device_memory_library(pod, gpu_count(container), restore.device_memory):
+            return {keys.ENV_DEVICE_MEMORY: library}
+    return {}
 
 
 def _environment(pod: Mapping[str, Any], container: Mapping[str, Any], restore: Restore) -> dict[str, str]:

@@ -349,3 +349,24 @@ def test_shaping_applies_to_any_pod_is_idempotent_and_leaves_the_rest_alone(obj,
     for field in ("labels", "annotations"):
         foreign = {k: v for k, v in before["metadata"].get(field, {}).items() if not k.startswith("nvidia.com/")}
         assert foreign.items() <= once["metadata"].get(field, {}).items()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "fields", "said", "expected"),
+    [
+        pytest.param("1", {"serves": True}, "", keys.DEVICE_MEMORY_LIBRARY, id="one-gpu"),
+        pytest.param("2", {"serves": True}, "", None, id="several"),
+        pytest.param("1", {"serves": True, "device_memory": "Image"}, "", None, id="the-chart-says-no"),
+        pytest.param("1", {"serves": True}, "image", None, id="the-owner-says-no"),
+        pytest.param("1", {"serves": True}, "elsewhere", None, id="not-known"),
+        pytest.param("1", {"serves": False}, "", None, id="restored"),
+    ],
+)
+def test_a_worker_that_is_captured_while_it_runs_keeps_its_device_memory_outside(gpus, fields, said, expected):
+    obj = opted_in(container(resources={"limits": {"nvidia.com/gpu": gpus}}))
+    if said:
+        obj["metadata"]["annotations"] = obj["metadata"].get("annotations", {}) | {keys.ANN_DEVICE_MEMORY: said}
+    wanted = restore(**({"device_memory": "Outside"} | fields))
+    targets = find_targets({"metadata": {"annotations": {keys.ANN_TARGET_CONTAINERS: "main"}}, "spec": obj["spec"]})
+    shaped = jsonpatch.JsonPatch(restore_operations(obj, wanted, targets)).apply(obj)
+    assert expected == env_of(shaped["spec"]["containers"][0]).get(keys.ENV_DEVICE_MEMORY)
