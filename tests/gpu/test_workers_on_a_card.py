@@ -173,6 +173,27 @@ async def test_device_memory_stays_outside_the_image(node, figure, options, requ
     figure(f"{manifest.gpu.bytes >> 20} MiB, {left >> 20} left in the image, {stored >> 20} stored, driver's with them")
 
 
+@pytest.mark.parametrize("env", [pytest.param({}, id="image"), pytest.param(OUTSIDE, id="outside")])
+async def test_a_running_worker_is_captured_and_goes_on(node, figure, env, request):
+    """It makes the step that its copy makes: nothing of it was lost, and nothing was done twice."""
+    name = f"running-{request.node.callspec.id}"
+    captured = await node.capture(ready(node, user=1000, env=env), name, probe=PROBE)
+    assert captured.ok, captured.message
+    source = start(node, RuncContainer, user=1000)
+    source.init()
+    assert (await node.restore(source, name, captured.manifest_digest)).ok
+    wait_for(source.get, "an answer")
+    again = await node.capture_running(source, f"{name}-again")
+    assert again.ok, (again.message, source.text()[-2000:])
+    figure(f"capture {words(again.seconds)}")
+    expected = [source.get() for _ in range(2)]
+    target = start(node, RuncContainer, user=1000)
+    target.init()
+    restored = await node.restore(target, f"{name}-again", again.manifest_digest)
+    assert restored.ok, restored
+    assert expected == [wait_for(target.get, "an answer"), target.get()]
+
+
 async def test_device_memory_outside_is_restored_faster(node, figure):
     """The same worker and answers: its memory in the image, filled while it runs, and in a file of its own."""
     seconds, answers = {}, set()
