@@ -18,11 +18,13 @@ LIBC.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_
 LIBC.ptrace.restype = ctypes.c_long
 
 # Numbers of system calls newer than 2011 are the same on every architecture.
+_SYS_OPEN_TREE: Final = 428
 _SYS_FSOPEN: Final = 430
 _SYS_FSCONFIG: Final = 431
 _SYS_FSMOUNT: Final = 432
 _SYS_FSPICK: Final = 433
 _SYS_OPENAT2: Final = 437
+_SYS_MOUNT_SETATTR: Final = 442
 
 NO_XDEV: Final = 0x01
 NO_MAGICLINKS: Final = 0x02
@@ -44,6 +46,9 @@ _FSCONFIG_CMD_RECONFIGURE: Final = 7
 _FSOPEN_CLOEXEC: Final = 1
 _FSMOUNT_CLOEXEC: Final = 1
 _MOUNT_READ_ONLY: Final = 1
+_OPEN_TREE_CLONE: Final = 1
+_MOUNT_ATTR_RDONLY: Final = 1
+_AT_EMPTY_PATH: Final = 0x1000
 
 
 class _OpenHow(ctypes.Structure):
@@ -98,6 +103,29 @@ def file_system_magic(path: str) -> int:
 def setns(namespace: int) -> None:
     """Enter the namespace that the descriptor names."""
     _checked(LIBC.setns(namespace, 0), "setns")
+
+
+def reopened_read_only(fd: int) -> int:
+    """Open a file again through a mount of its own that cannot be written; the descriptor is close-on-exec.
+
+    A descriptor that is handed to another process can be opened again there, by its number in /proc, and for writing if
+    the mount and the file's mode let that user.
+
+    Raises:
+        OSError: the kernel is older than 5.12, or the caller may not mount.
+    """
+    tree = _checked(
+        LIBC.syscall(_SYS_OPEN_TREE, fd, b"", ctypes.c_uint(_OPEN_TREE_CLONE | _AT_EMPTY_PATH | os.O_CLOEXEC)),
+        "open_tree",
+    )
+    try:
+        attributes = (ctypes.c_uint64 * 4)(_MOUNT_ATTR_RDONLY)
+        size = ctypes.sizeof(attributes)
+        result = LIBC.syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, ctypes.byref(attributes), size)
+        _checked(result, "mount_setattr")
+        return os.open(f"/proc/self/fd/{tree}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(tree)
 
 
 def tgkill(pid: int, tid: int, signal_number: int) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from linux.proc import is_alive
+from linux.proc import is_alive, status
 from linux.syscalls import LIBC
 
 PATIENCE: Final = 10.0
@@ -49,14 +49,15 @@ class ThreadHold:
         self._pids = tuple(pids)
         self._running = set(running)
         self._held: set[int] = set()
+        self._ended: set[int] = set()
         self._owed: dict[int, int] = {}
         """Signals on whose way to a thread it was caught."""
         self._stopped = stopped
 
     def __enter__(self) -> Self:
         try:
-            self._seize()
-            self._await(self._held)
+            while new := self._seize():  # one that was being started shows only once its maker has stopped
+                self._await(new)
         except BaseException:
             self._detach()
             raise
@@ -87,18 +88,21 @@ class ThreadHold:
             if status is not None:
                 _ptrace(_CONT, tid, _passed_on(status))
 
-    def _seize(self) -> None:
-        """Seize until no new thread appears: a thread that is not held yet may start another."""
-        while new := {tid for pid in self._pids for tid in _threads(pid)} - self._held:
+    def _seize(self) -> set[int]:
+        """Seize until no new thread appears: a thread that is not held yet may start another. Return those seized."""
+        before = set(self._held)
+        while new := {tid for pid in self._pids for tid in _threads(pid)} - self._held - self._ended:
             for tid in new:
                 if LIBC.ptrace(_SEIZE, tid, 0, _EXITKILL if self._stopped else 0) != 0:
                     if not Path(f"/proc/{tid}").exists():
+                        self._ended.add(tid)
                         continue
                     raise HoldError(f"cannot hold thread {tid}: {os.strerror(ctypes.get_errno())}")
                 self._held.add(tid)
                 _ptrace(_INTERRUPT, tid, 0)
         if missing := self._running - self._held:
             raise HoldError(f"threads {sorted(missing)} are not of processes {sorted(self._pids)}")
+        return self._held - before
 
     def _await(self, threads: Collection[int]) -> None:
         waiting, end = set(threads), time.monotonic() + PATIENCE
@@ -132,9 +136,30 @@ class ThreadHold:
             _wait_until(end, waiting, "did not stop again")
 
     def _detach(self) -> None:
-        for tid in self._held:
-            _ptrace(_DETACH, tid, self._owed.get(tid, 0))
-            _stopped(tid)  # its tracer must wait for one that has ended, or its process stays a zombie
+        """Let go of all. The first may take a signal that ends its process, while others are still ours."""
+        left = {tid for tid in self._held if LIBC.ptrace(_DETACH, tid, 0, self._owed.get(tid, 0)) != 0}
+        # Its tracer must wait for a thread that has ended, or its process stays a zombie; but a child of ours is for
+        # what started it.
+        left -= {pid for pid in self._pids if _is_child(pid)}
+        end = time.monotonic() + PATIENCE
+        while left and time.monotonic() < end:
+            left -= {tid for tid in left if _is_over(tid)}
+            time.sleep(_PAUSE)
+
+
+def _is_child(pid: int) -> bool:
+    with suppress(OSError):
+        return status(pid).parent == os.getpid()
+    return False
+
+
+def _is_over(tid: int) -> bool:
+    """Say whether a thread that could not be let go of has ended, and is reaped."""
+    try:
+        ended, _ = os.waitpid(tid, os.WNOHANG | _WALL)
+    except ChildProcessError:
+        return True
+    return bool(ended) and not is_alive(tid)
 
 
 def _threads(pid: int) -> list[int]:

@@ -5,7 +5,7 @@ The worker's end is part of it: criu ends the tree that it has dumped, and stand
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -75,6 +75,8 @@ class Capture:
     """Host pids of CUDA processes that were locked."""
     held: Mapping[int, Held] = field(default_factory=dict)
     """Device memory that libraries in its CUDA processes can take out, by host pid."""
+    before_release: Callable[[], None] = lambda: None
+    """Called when device memory is saved, and before it is taken from the worker."""
     device_memory: OutsideMemory | None = None
     """What moves it."""
     memory_files: Mapping[int, Sequence[int]] = field(default_factory=dict)
@@ -105,7 +107,7 @@ def _inspect(capture: Capture) -> None:
     request, environment, init_pid = capture.request, capture.environment, capture.init_pid
     worker = find_worker(init_pid, environment.proc)
     if worker is not None and (use := look_at_gpus(worker, init_pid, environment)):
-        capture.held = look_at_libraries(use.processes, init_pid, environment.proc)
+        capture.held = look_at_libraries(use.processes, init_pid, environment.gpus, environment.proc)
         capture.use = replace(use, outside={pid: held.bytes for pid, held in capture.held.items()})
     make_plan(capture)
     capture.store = open_store(request.base_path, init_pid, environment, through_pod=request.through_pod)
@@ -210,7 +212,7 @@ def _save_device_memory(capture: Capture) -> None:
     capture.memory_files = {pid: [_new_file(capture, name) for name in of] for pid, of in names.items()}
     if capture.device_memory is None:
         return
-    capture.device_memory.take_out(capture.memory_files, _gpu_seconds(capture))
+    capture.device_memory.take_out(capture.memory_files, _gpu_seconds(capture), capture.before_release)
     capture.outside = [
         DeviceMemory(process=held.library.inner_pid, files=names[pid], bytes=held.bytes)
         for pid, held in capture.held.items()
@@ -224,9 +226,9 @@ def _new_file(capture: Capture, name: str) -> int:
 
 
 def _put_device_memory_back(capture: Capture) -> bool:
-    if not capture.outside:
-        return True  # nothing was taken out, or it was put back at once
-    return _device_memory(capture).put_back(capture.memory_files, _gpu_seconds(capture))
+    if capture.device_memory is None:
+        return True
+    return capture.device_memory.put_back(capture.memory_files, _gpu_seconds(capture))
 
 
 def _device_memory(capture: Capture) -> OutsideMemory:

@@ -178,8 +178,8 @@ def _take_devices(capture: Capture) -> None:
 
 
 def _save_device_memory(capture: Capture) -> None:
-    """Note first that no other agent could undo it: this one alone has what was taken out."""
-    capture.lock.control.write(control_files.DEVICES, control_files.DEVICES_LOST)
+    """Note, before anything is taken out, that no other agent could undo it: this one alone has what was saved."""
+    capture.before_release = lambda: capture.lock.control.write(control_files.DEVICES, control_files.DEVICES_LOST)
     _OF[ReportPhase.GPU_SAVE].run(capture)
 
 

@@ -321,7 +321,14 @@ def _restore_gpus(restore: Restore) -> Mapping[str, float]:
     threads = find_cuda_processes(environment.cuda, restore.tree, gpu.processes)
     restore.cuda_pids = tuple(threads)
     pairs = pair_devices(gpu, restore.devices)
-    loads = plan_loads(restore.tree, restore.init_pid, restore.artifact, restore.resources, environment.proc)
+    loads = plan_loads(
+        restore.tree,
+        restore.init_pid,
+        restore.artifact,
+        restore.resources,
+        through_pod=restore.request.through_pod,
+        proc=environment.proc,
+    )
     seconds = environment.allowance(gpu.bytes)
     filling = bring_back(environment.cuda, list(restore.tree), threads, pairs, loads, seconds)
     _await_tree(restore)

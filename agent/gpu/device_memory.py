@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,8 @@ MAIN_THREAD: Final = "snapshot-device"
 COPIER_THREAD: Final = "snapshot-copier"
 ANSWER_SECONDS: Final = 10.0
 """To connect, and for what touches no memory: the library's own limit is one second."""
+STALLED_SECONDS: Final = 30.0
+"""How long a thread that copies may say nothing: a slot of 4 MiB takes milliseconds, storage that hiccups seconds."""
 _SLOT_UNITS: Final = 2
 _SLOTS: Final = 2
 COPIERS: Final = 16
@@ -80,8 +83,9 @@ def find_library(pid: int, inner_pid: int, proc: Path = PROC) -> Library | None:
     found: dict[str, set[int]] = {MAIN_THREAD: set(), COPIER_THREAD: set()}
     with suppress(OSError):
         for task in (proc / str(pid) / "task").iterdir():
-            name = (task / "comm").read_text().rstrip("\n")
-            found.get(name, set()).add(int(task.name))
+            with suppress(OSError):  # a thread may end at any moment
+                name = (task / "comm").read_text().rstrip("\n")
+                found.get(name, set()).add(int(task.name))
     if len(found[MAIN_THREAD]) != 1 or len(found[COPIER_THREAD]) != COPIERS:
         return None
     (main,) = found[MAIN_THREAD]
@@ -113,10 +117,11 @@ class Conversation:
 
     def close(self) -> None:
         """End it, and wait until the process has closed its end: criu would find a socket to nowhere."""
+        end = time.monotonic() + ANSWER_SECONDS
         with suppress(OSError), self._connection:
             self._connection.settimeout(ANSWER_SECONDS)
             self._connection.send(Message(_END).packed())
-            while self._connection.recv(_MESSAGE.size):
+            while time.monotonic() < end and self._connection.recv(_MESSAGE.size):
                 pass
         self._listener.close()
 
@@ -134,13 +139,13 @@ class Conversation:
 
         Args:
             files: open for writing, as many as it has threads that copy.
-            held: what ``held`` said; no file gets more.
+            held: what ``held`` said; all files together get no more.
             seconds: how long it may take.
         """
         self._send(_SAVE)
-        end = time.monotonic() + seconds
+        end, room = time.monotonic() + seconds, Room(held)
         with ThreadPoolExecutor(COPIERS, thread_name_prefix="device-memory") as threads:
-            writers = [threads.submit(self._write, copier, files, held, end) for copier in self._copiers(end)]
+            writers = [threads.submit(self._write, copier, files, room, end) for copier in self._copiers(end)]
         for writer in writers:
             writer.result()
         return self._receive(max(ANSWER_SECONDS, end - time.monotonic())).a
@@ -186,6 +191,8 @@ class Conversation:
         """Accept the next connection of that very process."""
         end = time.monotonic() + seconds
         while True:
+            if time.monotonic() > end:
+                raise self._lost(TimeoutError("timed out"))
             self._listener.settimeout(max(0.001, end - time.monotonic()))
             try:
                 connection, _ = self._listener.accept()
@@ -200,7 +207,7 @@ class Conversation:
         for _ in range(COPIERS):
             yield self._accept(min(ANSWER_SECONDS, max(0.001, end - time.monotonic())))
 
-    def _write(self, copier: socket.socket, files: Sequence[int], held: int, end: float) -> None:
+    def _write(self, copier: socket.socket, files: Sequence[int], room: "Room", end: float) -> None:
         """Write what one copier puts into the memory that it is given to its file."""
         with copier, _ring() as (shared, view):
             copier.settimeout(ANSWER_SECONDS)
@@ -208,43 +215,63 @@ class Conversation:
             if hello.what != _HELLO or hello.number >= len(files):
                 raise self._lost(OSError("no greeting"))
             socket.send_fds(copier, [Message(_RING_SENT).packed()], [shared])
+            written = 0
             while True:
-                copier.settimeout(max(0.001, end - time.monotonic()))
+                # All are copying, so a pause means that one waits for what a held thread of the worker has.
+                copier.settimeout(max(0.001, min(STALLED_SECONDS, end - time.monotonic())))
                 try:
                     packet = copier.recv(_MESSAGE.size + 1)
                 except OSError as error:
                     raise self._lost(error) from error
                 if not packet:
                     return
+                if time.monotonic() > end:
+                    raise self._lost(TimeoutError("timed out"))
                 data = parse_message(packet)
-                write_units(files[hello.number], view, data, held)
+                written += write_units(files[hello.number], view, data, written, room)
                 with suppress(OSError):  # its end is seen above
                     copier.send(Message(_FREE, data.number).packed())
 
 
-def write_units(file: int, view: memoryview, data: Message, held: int) -> None:
-    """Write those units of a slot that are not zeros, one behind the other.
+class Room:
+    """Bytes that the files of one process may still get; shared by the threads that write them."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Take some of them, if they are there."""
+        with self._lock:
+            self._left -= size
+            return self._left >= 0
+
+
+def write_units(file: int, view: memoryview, data: Message, written: int, room: Room) -> int:
+    """Write those units of a slot that are not zeros, one behind the other; return how many.
 
     Args:
         file: open for writing.
         view: all slots.
         data: what the library says of one.
-        held: bytes that the file may have.
+        written: units that the file has.
+        room: what all files may get.
 
     Raises:
         CudaError: it names what it does not have.
     """
     units = [number for number in range(_SLOT_UNITS) if data.b >> number & 1]
-    at = data.a * UNIT
     is_known = data.what == _DATA and data.number < _SLOTS and not data.b >> _SLOT_UNITS
-    if not is_known or at + len(units) * UNIT > held:
+    if not is_known or data.a != written or not units or not room.take(len(units) * UNIT):
         raise CudaError(AgentReason.GPU_FAILED, "the worker's library names memory that it does not have")
+    at = written * UNIT
     for number in units:
         start = (data.number * _SLOT_UNITS + number) * UNIT
         part = view[start : start + UNIT]
         while part:
-            written = os.pwrite(file, part, at)
-            part, at = part[written:], at + written
+            done = os.pwrite(file, part, at)
+            part, at = part[done:], at + done
+    return len(units)
 
 
 def parse_message(packet: bytes) -> Message:

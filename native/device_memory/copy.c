@@ -92,10 +92,12 @@ struct copier {
 static int open_copier(struct copier *mine) {
     const struct driver *cuda = job.cuda;
     if (failed(cuda->cuCtxSetCurrent(segment_context()), "enter the worker's context")) return -1;
-    if (failed(cuda->cuMemHostRegister_v2(mine->slots, SLOTS * SLOT, 0), "lock its copying memory")) return -1;
-    if (!failed(cuda->cuStreamCreate(&mine->stream, STREAM_NON_BLOCKING), "make a stream")) return 0;
+    result error = cuda->cuMemHostRegister_v2(mine->slots, SLOTS * SLOT, 0);
+    if (error) return failed(error, "lock its copying memory"), -1;
+    error = cuda->cuStreamCreate(&mine->stream, STREAM_NON_BLOCKING);
+    if (!error) return 0; /* whatever failed for others: this is taken back at the end */
     cuda->cuMemHostUnregister(mine->slots);
-    return -1;
+    return failed(error, "make a stream"), -1;
 }
 
 static void close_copier(struct copier *mine) {

@@ -2,7 +2,8 @@
  *
  * Every way to a function of the driver leads through one of three doors: the names that we export (programs linked to
  * libcuda), dlsym (cudart, PyTorch, Python's ctypes) and cuGetProcAddress (cudart, for everything else). What leads to
- * any other function of the driver goes through the gate alone; a process that never loads it is not touched at all.
+ * any other function of the driver by the last two goes through the gate alone; what a program links to, and functions of
+ * the driver's own tables (cuGetExportTable), are not kept out. A process that never loads the driver is not touched.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -86,7 +87,10 @@ EXPORTED result cuMemFreeAsync_ptsz(address at, stream after) {
 /* The driver has no such handle for memory that is mapped, and its error does not say why. */
 EXPORTED result cuIpcGetMemHandle(void *shared, address at) {
     static int said;
-    if (is_ours(at) && !said++)
+    enter_driver();
+    int ours = is_ours(at);
+    leave_driver();
+    if (ours && !said++)
         dprintf(STDERR_FILENO,
                 "snapshot: device memory kept outside the image cannot be shared by CUDA IPC; annotate the pod with "
                 "nvidia.com/snapshot-device-memory=image\n");

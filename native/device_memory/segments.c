@@ -130,11 +130,20 @@ int is_ours(address at) {
     return known;
 }
 
+/* As the driver's own does: what was launched before may still use the memory, whichever context is current now. */
+static result await_owner(const struct driver *cuda) {
+    context current = NULL;
+    cuda->cuCtxGetCurrent(&current);
+    if (current != owner) cuda->cuCtxSetCurrent(owner);
+    result error = cuda->cuCtxSynchronize();
+    if (current != owner) cuda->cuCtxSetCurrent(current);
+    return error;
+}
+
 result release_at(address at) {
     struct segment found;
     if (!is_ours(at)) return -1;
-    /* As the driver's own does: what was launched before may still use it. */
-    result error = driver()->cuCtxSynchronize();
+    result error = await_owner(driver());
     if (error) return error;
     if (!forget(at, &found)) return -1;
     error = unmap_segment(&found);
@@ -145,7 +154,7 @@ result release_at(address at) {
 void forget_context(context ended) {
     const struct driver *cuda = driver();
     if (!cuda || !owner || (ended && ended != owner)) return;
-    cuda->cuCtxSynchronize();
+    await_owner(cuda);
     for (int i = 0; i < segment_count; i++) {
         struct segment found;
         if (!segments[i].used || !forget(segments[i].at, &found)) continue;

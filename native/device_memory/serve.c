@@ -26,7 +26,7 @@ int connect_agent(void) {
     socklen_t whole = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
     /* No process of this container: one outside of it has no number here. */
     if (connect(connection, (struct sockaddr *)&name, whole) == 0 &&
-        getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.pid == 0)
+        getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.pid == 0 && peer.uid == 0)
         return connection;
     close(connection);
     return -1;
@@ -91,16 +91,16 @@ static struct message close_for_agent(void) {
 
 static struct message act_on(const struct message *asked, const int *files) {
     struct outcome outcome = {.failed = "do what is not known to it"};
+    if (asked->what == CLOSE) return close_for_agent(); /* waits for threads that may want the table */
     /* A thread that is held may have the table: it is then as it was, and so is the worker. */
     if (!take_segments(LOOK_AT_TABLE)) {
         outcome.failed = "look at its allocations: the worker is in the middle of one";
         return answer(&outcome);
     }
-    if (asked->what != CLOSE && asked->what != LOOK) driver()->cuCtxSetCurrent(segment_context());
+    if (asked->what != LOOK) driver()->cuCtxSetCurrent(segment_context());
     struct message message;
     switch (asked->what) {
     case LOOK: message = look(); break;
-    case CLOSE: message = close_for_agent(); break;
     case SAVE: outcome = save_segments(), message = answer(&outcome); break;
     case RELEASE: message = release(), released = 1; break;
     case LOAD:

@@ -4,6 +4,7 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -23,6 +24,10 @@ static _Atomic(int) named;
 /* The agent knows our threads by name, and the worker may say that it is ready at any moment from now on. */
 static void name_thread(const char *name) {
     prctl(PR_SET_NAME, name);
+    /* Not on the one core that the worker may have chosen for the thread that made us. */
+    unsigned long anywhere[16];
+    memset(anywhere, 0xff, sizeof anywhere);
+    syscall(SYS_sched_setaffinity, 0, sizeof anywhere, anywhere);
     atomic_fetch_add(&named, 1);
 }
 
@@ -65,7 +70,11 @@ static void *main_thread(void *unused) {
     return NULL;
 }
 
-static void in_child(void) { started = -1; } /* it has no threads of ours, and CUDA does not work in it */
+/* It has no threads of ours, and CUDA does not work in it: a call must fail as it would, and not wait. */
+static void in_child(void) {
+    started = -1;
+    open_gate();
+}
 
 static int start(void *(*run)(void *), intptr_t number, const pthread_attr_t *attributes) {
     pthread_t thread;

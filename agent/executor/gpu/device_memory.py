@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Final
 
 from agent.errors import ContainerError
-from agent.gpu.cuda import Cuda, CudaError
+from agent.gpu.cuda import Cuda, CudaError, Gpus
 from agent.gpu.device_memory import Conversation, Library, find_library
 from agent.gpu.driver import ProcessState
 from artifact.read import Artifact
 from contract.api.states import AgentReason
 from linux.proc import PROC, Status, is_alive
+from linux.syscalls import reopened_read_only
 from linux.thread_hold import HoldError, ThreadHold
 
 logger = logging.getLogger(__name__)
@@ -39,14 +40,16 @@ class Held:
     bytes: int
 
 
-def look_at_libraries(processes: Mapping[int, int], init_pid: int, proc: Path = PROC) -> Mapping[int, Held]:
+def look_at_libraries(processes: Mapping[int, int], init_pid: int, gpus: Gpus, proc: Path = PROC) -> Mapping[int, Held]:
     """Return what the libraries of running CUDA processes hold, by host pid; those without one are left out.
 
     Args:
         processes: host pid -> pid inside the container.
         init_pid: of the container.
+        gpus: says what they really hold: a library that claims more is left out.
         proc: where processes show.
     """
+    used = gpus.used()
     found = {}
     for pid, inner in processes.items():
         library = find_library(pid, inner, proc)
@@ -54,10 +57,14 @@ def look_at_libraries(processes: Mapping[int, int], init_pid: int, proc: Path = 
             continue
         try:
             with Conversation(library, init_pid, proc) as conversation:
-                if held := conversation.held():
-                    found[pid] = Held(library, held)
+                held = conversation.held()
         except CudaError as error:
             logger.warning("device memory goes through the image", extra={"reason": str(error)})
+            continue
+        if held > sum(used.get(pid, {}).values()):
+            logger.warning("a worker claims more device memory than it has", extra={"bytes": held, "pid": pid})
+        elif held:
+            found[pid] = Held(library, held)
     return found
 
 
@@ -77,6 +84,8 @@ class OutsideMemory:
         self._held = held
         self._proc = proc
         self._talks: dict[int, Conversation] = {}
+        self.is_out = False
+        """Whether device memory was given back to the driver, some of it at least, and is not there again."""
 
     def keep_out(self) -> None:
         """Have the workers' threads wait before the driver; to be called before its own lock.
@@ -93,15 +102,18 @@ class OutsideMemory:
         while self._talks:
             self._talks.popitem()[1].close()
 
-    def take_out(self, files: Mapping[int, Sequence[int]], seconds: float) -> None:
+    def take_out(
+        self, files: Mapping[int, Sequence[int]], seconds: float, before_release: Callable[[], None] = lambda: None
+    ) -> None:
         """Save the device memory of processes that are kept out and locked, and release it; they are locked again then.
 
         Args:
             files: host pid -> descriptors of its files.
             seconds: how long it may take.
+            before_release: called when all is saved, and nothing is taken yet.
 
         Raises:
-            CudaError, ContainerError: it cannot; the processes have their memory, or have been killed.
+            CudaError, ContainerError: it cannot; ``put_back`` undoes what was done.
         """
 
         def save(pid: int) -> None:
@@ -115,14 +127,11 @@ class OutsideMemory:
 
         with self._hold(list(self._held)) as hold, _pool(self._held) as pool:
             _each(hold, pool, self._held, save)
+            before_release()
             hold.bind()
-            try:
-                _each(hold, pool, self._held, release)
-            except BaseException:
-                self.let_in()
-                _each(hold, pool, self._held, lambda pid: self._put_back(pid, files[pid], seconds))
-                raise
-            self._talks.clear()
+            self.is_out = True
+            _each(hold, pool, self._held, release)
+        self._talks.clear()
 
     def put_back(self, files: Mapping[int, Sequence[int]], seconds: float) -> bool:
         """Undo ``take_out`` in place: locked processes get their memory, and go on. Those that have ended need nothing.
@@ -130,26 +139,28 @@ class OutsideMemory:
         Returns:
             False if one of them was killed, because it cannot have its memory.
         """
+        if not self.is_out:
+            return True
+        self.let_in()  # ends conversations: the gate stays closed
         alive = [pid for pid in self._held if is_alive(pid, self._proc)]
         try:
             with self._hold(alive) as hold, _pool(alive) as pool:
                 hold.bind()
                 _each(hold, pool, alive, lambda pid: self._put_back(pid, files[pid], seconds))
-        except (CudaError, ContainerError):
-            return not any(is_alive(pid, self._proc) for pid in alive)
+        except (CudaError, ContainerError, OSError):
+            left = [pid for pid in alive if is_alive(pid, self._proc)]
+            for pid in left:  # their next kernel would find nothing
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return not left
+        self.is_out = False
         return True
 
     def _put_back(self, pid: int, files: Sequence[int], seconds: float) -> None:
-        """Kill the process if it cannot have its memory: its next kernel would run into nothing."""
-        try:
-            if self._cuda.state(pid, LOCK_SECONDS) == ProcessState.LOCKED:
-                self._cuda.unlock(pid, LOCK_SECONDS)
-            with self._talk(pid) as conversation:
-                conversation.load(files, seconds)
-        except CudaError:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            raise
+        if self._cuda.state(pid, LOCK_SECONDS) == ProcessState.LOCKED:
+            self._cuda.unlock(pid, LOCK_SECONDS)
+        with self._talk(pid) as conversation:
+            conversation.load(files, seconds)
 
     def _talk(self, pid: int) -> Conversation:
         return Conversation(self._held[pid].library, self._init_pid, self._proc)
@@ -186,7 +197,13 @@ class Load:
 
 
 def plan_loads(
-    tree: Mapping[int, Status], init_pid: int, artifact: Artifact, resources: ExitStack, proc: Path = PROC
+    tree: Mapping[int, Status],
+    init_pid: int,
+    artifact: Artifact,
+    resources: ExitStack,
+    *,
+    through_pod: bool,
+    proc: Path = PROC,
 ) -> dict[int, Load]:
     """Return what fills the device memory that is in files of an artifact, by host pid.
 
@@ -195,6 +212,7 @@ def plan_loads(
         init_pid: of the container.
         artifact: what it was restored from.
         resources: closes the files.
+        through_pod: whether the artifact is in a volume of the pod's own.
         proc: where processes show.
 
     Raises:
@@ -208,11 +226,29 @@ def plan_loads(
         if pid is None or library is None:
             words = f"restored process {memory.process} has lost the library that holds its device memory"
             raise ContainerError(AgentReason.GPU_FAILED, words)
-        files = [artifact.open(name) for name in memory.files]
-        for descriptor in files:
-            resources.callback(os.close, descriptor)
+        files = [_open(artifact, name, resources, through_pod=through_pod) for name in memory.files]
         loads[pid] = Load(library, init_pid, files)
     return loads
+
+
+def _open(artifact: Artifact, name: str, resources: ExitStack, *, through_pod: bool) -> int:
+    """Open a file so that the worker, which gets the descriptor, cannot make one to write of it.
+
+    A mount of the pod's own cannot be made again in another namespace, and gives the worker nothing that it has not.
+    """
+    opened = artifact.open(name)
+    if through_pod:
+        resources.callback(os.close, opened)
+        return opened
+    try:
+        descriptor = reopened_read_only(opened)
+    except OSError as error:
+        words = f"{name} cannot be handed to the worker for reading alone: {error}"
+        raise ContainerError(AgentReason.GPU_FAILED, words) from error
+    finally:
+        os.close(opened)
+    resources.callback(os.close, descriptor)
+    return descriptor
 
 
 def _pool(pids: Sequence[int] | Mapping[int, Held]) -> ThreadPoolExecutor:

@@ -138,7 +138,7 @@ def with_device_memory(body, pod):
 
 def test_device_memory_of_a_pod_stays_outside_the_image(gpus: Kubectl, clean: str):
     """Its addresses differ in each process that is started, so two pods with the same ones continue one process."""
-    body = node.checkpoint(clean, **worker())
+    body = node.checkpoint(clean, **worker(mib="0256"))
     node.create(gpus, with_device_memory(body, lambda body: body["spec"]["job"]["podTemplateSpec"]["spec"]))
     status = node.phase(gpus, clean, "Ready", "Failed")["status"]
     assert "Ready" == status["phase"], status["conditions"]

@@ -3,7 +3,7 @@
 import pytest
 
 from agent.gpu.cuda import CudaError
-from agent.gpu.device_memory import COPIERS, UNIT, Message, find_library, parse_message, write_units
+from agent.gpu.device_memory import COPIERS, UNIT, Message, Room, find_library, parse_message, write_units
 
 DATA = 20
 HELD = 4 * UNIT
@@ -26,16 +26,18 @@ def file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("message", "expected"),
+    ("messages", "expected"),
     [
-        pytest.param(data(), [1], id="first"),
-        pytest.param(data(slot=1, units=0b11), [3, 4], id="two-of-the-second-slot"),
-        pytest.param(data(place=2), [0, 0, 1], id="further-on"),
-        pytest.param(data(slot=1, place=2, units=0b11), [0, 0, 3, 4], id="up-to-its-end"),
+        pytest.param([data()], [1], id="first"),
+        pytest.param([data(slot=1, units=0b11)], [3, 4], id="two-of-the-second-slot"),
+        pytest.param([data(units=0b10), data(slot=1, place=1)], [2, 3], id="further-on"),
+        pytest.param([data(units=0b11), data(slot=1, place=2, units=0b11)], [1, 2, 3, 4], id="up-to-its-end"),
     ],
 )
-def test_units_are_written_behind_each_other(file, view, message, expected):
-    write_units(file.fileno(), view, message, HELD)
+def test_units_are_written_behind_each_other(file, view, messages, expected):
+    room, written = Room(HELD), 0
+    for message in messages:
+        written += write_units(file.fileno(), view, message, written, room)
     file.seek(0)
     content = file.read()
     assert [bytes([number]) * UNIT for number in expected] == [
@@ -47,18 +49,25 @@ def test_units_are_written_behind_each_other(file, view, message, expected):
     "message",
     [
         pytest.param(data(slot=2), id="no-such-slot"),
-        pytest.param(data(place=4), id="behind-its-end"),
-        pytest.param(data(place=3, units=0b11), id="over-its-end"),
+        pytest.param(data(place=1), id="with-a-hole"),
         pytest.param(data(place=1 << 60), id="far-away"),
+        pytest.param(data(units=0), id="nothing"),
         pytest.param(data(units=0b100), id="no-such-unit"),
         pytest.param(data(what=1), id="another-message"),
     ],
 )
 def test_what_is_not_its_own_is_refused_and_nothing_is_written(file, view, message):
     with pytest.raises(CudaError, match="memory that it does not have"):
-        write_units(file.fileno(), view, message, HELD)
+        write_units(file.fileno(), view, message, 0, Room(HELD))
     file.seek(0)
     assert b"" == file.read()
+
+
+def test_all_files_of_a_process_together_get_no_more_than_it_holds(file, view):
+    room = Room(3 * UNIT)
+    write_units(file.fileno(), view, data(units=0b11), 0, room)
+    with pytest.raises(CudaError, match="memory that it does not have"):
+        write_units(file.fileno(), view, data(units=0b11), 0, room)
 
 
 @pytest.mark.parametrize("size", [0, 1, 87, 89])
