@@ -13,6 +13,7 @@ from agent.executor import engine as engine_module
 from agent.executor.capture import CAPTURE
 from agent.executor.capture_running import RUNNING
 from agent.gpu.client import CudaHelper
+from agent.gpu.device_memory import Conversation, find_library
 from artifact.manifest import parse_manifest
 from contract.api import control_files, keys
 from contract.api.reports import ReportPhase
@@ -104,6 +105,26 @@ def test_every_way_to_an_allocation_is_ours_and_no_file_is_needed(node):
     assert [0, 0, 0] == json.loads(source.get("/doors"))
     for pid in descendants(source.init(), namespace_mates(source.init())):
         assert "device-memory.so" not in Path(f"/proc/{pid}/maps").read_text()
+
+
+def test_threads_wait_before_the_driver_while_the_gate_is_closed(node):
+    """And every argument of the call that waited arrives: those in registers, and those on the stack."""
+    source = ready(node)
+
+    def calls() -> int:
+        made, wrong = json.loads(source.get("/calls"))
+        assert 0 == wrong
+        return made
+
+    wait_for(calls, "calls")
+    (pid, mate) = next((p, m) for p, m in namespace_mates(source.init()).items() if find_library(p, m.inner_pid))
+    with Conversation(find_library(pid, mate.inner_pid), source.init()) as conversation:
+        assert conversation.held() > 0
+        conversation.keep_out()
+        before = calls()
+        # Fifty answers take longer than fifty calls: one may have been under way.
+        assert before + 1 >= [calls() for _ in range(50)][-1]
+    wait_for(lambda: calls() > before + 10, "calls again")
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,11 @@ int cuMemFree_v2(uint64_t at) {
 int cuMemFreeAsync(uint64_t at, void *stream) { return (void)stream, cuMemFree_v2(at); }
 int cuMemFreeAsync_ptsz(uint64_t at, void *stream) { return (void)stream, cuMemFree_v2(at); }
 
+/* As many arguments as a launch has, and more: the tests look whether all of them arrive. */
+double cuStandInSum(int a, int b, int c, int d, int e, int f, int g, int h, double x, int i, double y, int k) {
+    return a + 2 * b + 4 * c + 8 * d + 16 * e + 32 * f + 64 * g + 128 * h + 256 * i + 512 * k + x + 2 * y;
+}
+
 /* Whether an allocation is one that the driver itself made; the tests ask. */
 int standInIsPlain(uint64_t at) {
     int i = range_at(at);
