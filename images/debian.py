@@ -15,6 +15,9 @@ PYTHON_SUITE: Final = "trixie"
 CRIU_SUITE: Final = "forky"
 """The first suite with criu 4.2: older ones cannot dump an inet socket on kernels >= 6.16."""
 
+EXPERIMENTAL: Final = "experimental"
+"""Has the criu after that one; tests are run with it by SNAPSHOT_TEST_CRIU_SUITE."""
+
 ENV_MIRROR: Final = "DYNAMO_SNAPSHOT_DEBIAN_MIRROR"
 _SUITES: Final = frozenset(
     ("bullseye", "bookworm", "trixie", "forky", "duke", "sid", "oldstable", "stable", "testing", "unstable")
@@ -104,13 +107,16 @@ class Apt:
         for folder in ("lists/partial", "archives/partial", "parts"):
             (state / folder).mkdir(parents=True, exist_ok=True)
         (state / "status").touch()
-        (state / "debian.sources").write_text(_sources(mirror, suite))
+        # Experimental is no suite of its own: what its packages depend on is in sid.
+        self._target = ["-t", suite] if suite == EXPERIMENTAL else []
+        (state / "debian.sources").write_text(_sources(mirror, f"sid {suite}" if self._target else suite))
         (state / "apt.conf").write_text(_settings(state))
 
     def download(self, packages: Sequence[str]) -> list[Path]:
         """Fetch packages with everything they depend on, as onto an empty machine; returns the .deb files, sorted."""
         call(["apt-get", "-qq", "update"], env=self._env, needs="apt, on Debian and Ubuntu")
-        argv = ["apt-get", "-qq", "-y", "--no-install-recommends", "--download-only", "install", *packages]
+        options = ["-qq", "-y", "--no-install-recommends", "--download-only", *self._target]
+        argv = ["apt-get", *options, "install", *packages]
         call(argv, env=self._env, needs="apt, on Debian and Ubuntu")
         return sorted(self._archives.glob("*.deb"))
 

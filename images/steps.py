@@ -96,20 +96,20 @@ class Steps:
 
         return self._layer("code", [at, hash_files(folder, files), *_recipe("rootfs")], build)
 
-    def criu(self) -> Layer:
-        """Build a layer of CRIU with its libraries and its loader, below /opt/criu."""
+    def criu(self, suite: str = CRIU_SUITE) -> Layer:
+        """Build a layer of CRIU of a suite, with its libraries and its loader, below /opt/criu."""
         sources = self._project / "native"
         helpers = [file for name in ("criu_preload", "page_server") for file in sorted((sources / name).glob("*.[ch]"))]
 
         def build(target: Path) -> None:
-            self._debian(target, ("criu",), CRIU_SUITE, "CRIU")
+            self._debian(target, ("criu",), suite, "CRIU")
             (target / "root").rename(target / "unpacked")
             native.bundle_criu(target / "unpacked", target / "root/opt/criu")
             native.add_criu_helpers(sources, target / "root/opt/criu")
             shutil.rmtree(target / "unpacked")
             self._pack(target)
 
-        return self._layer("criu", [CRIU_SUITE, hash_files(sources, helpers), *_recipe("debian", "native")], build)
+        return self._layer("criu", [suite, hash_files(sources, helpers), *_recipe("debian", "native")], build)
 
     def tools(self) -> Layer:
         """Build the tool folder: the static ``snapshot-standby``, and the library that it loads into GPU workers."""
