@@ -363,6 +363,8 @@ def _refuse_ended(restore: Restore) -> None:
     """Refuse a tree of which a process is ended: at a memory limit the kernel ends those that are stopped too."""
     ended = [mate.inner_pid for mate in restore.tree.values() if not _is_stopped(mate.pid, restore.environment.proc)]
     if ended:
+        if restore.pages is not None:
+            restore.pages.refuse_ended()  # standby has ended the tree: this says why
         words = f"process {ended[0]} of the worker was ended while its memory was filled: the pod's memory limit?"
         raise CriuError(AgentReason.RESTORE_FAILED, words)
 

@@ -258,9 +258,12 @@ class TestTheServerEnds:
 
     async def test_before_the_worker_runs(self, node):
         digest = await stress_captured(node, "pages-early")
-        node.engine._environment = replace(
-            node.environment, criu=Watching(node.environment.criu, lambda pages: pages.process.kill())
-        )
+
+        def end(pages):
+            pages.process.kill()
+            pages.process.wait()  # else the worker may run before the server has ended
+
+        node.engine._environment = replace(node.environment, criu=Watching(node.environment.criu, end))
         target = started(node)
         outcome = await node.restore(target, "pages-early", digest)
         assert not outcome.ok
@@ -278,13 +281,13 @@ class TestTheServerEnds:
 class TestTheLimitIsReached:
     """The kernel ends a process of the container while its memory is filled: the worker ends, and nothing waits."""
 
-    async def test_before_the_worker_runs(self, node):
-        digest = await stress_captured(node, "pages-limit-first")
-        target = started(node)
+    async def test_before_the_worker_runs(self, slow_node):
+        digest = await stress_captured(slow_node, "pages-limit-first")
+        target = started(slow_node)
         target.init()
         (target.control / control_files.PAGES).unlink()
-        AfterCriu(node, lambda _: target.limit_memory(target.memory() + (MIB << 19)))
-        outcome = await node.restore(target, "pages-limit-first", digest)
+        AfterCriu(slow_node, lambda _: target.limit_memory(target.memory() + (MIB << 19)))
+        outcome = await slow_node.restore(target, "pages-limit-first", digest)
         assert (False, AgentReason.RESTORE_FAILED) == (outcome.ok, outcome.reason)
         assert "memory limit" in outcome.message
         # The call that fills a page keeps the memory of the worker that was ended: the kernel may end standby as well.
