@@ -66,11 +66,17 @@ def test_a_lower_limit_starts_cold_and_its_owner_may_bypass_that(captured: Kubec
     assert ["cpu-limit"] == bypassed
 
 
-def test_an_id_that_cannot_be_bypassed_is_refused_with_those_that_can(captured: Kubectl):
-    line, said, _ = restored(captured, "bypass-rights", "500m", bypass="wider-rights")
-    assert "wider-rights cannot be bypassed" in line
-    assert "(bypass-invalid)" in said
-    assert "those that can be bypassed are cpu-mismatch" in said
+def test_an_id_that_cannot_be_bypassed_is_refused_at_admission(captured: Kubectl):
+    """At admission: the pod starts as if it had not opted in."""
+    made = node.pod("bypass-rights", NAME, annotations={keys.ANN_BYPASS: "wider-rights"}, **cpus("500m"))
+    captured("apply", "-f", "-", stdin=json.dumps(made))
+    try:
+        node.await_answer(captured, "bypass-rights")
+        assert node.first_line(captured, "bypass-rights").startswith("ready, token")
+        said = " ".join(captured("describe", "pod", "bypass-rights").split())
+        assert f"{keys.ANN_ADMISSION}: bypass-invalid" in said
+    finally:
+        captured("delete", "pod", "bypass-rights")
 
 
 def cold(words: str) -> str:
