@@ -16,11 +16,13 @@ from typing import Final
 
 from agent.criu import protobuf
 from agent.criu.image_files import read_image
+from agent.criu.shared_fill import Run
 from agent.errors import CriuError
 from contract.api.states import AgentReason
 
 _PAGE: Final = 4096
 _MM: Final = re.compile(r"mm-([0-9]{1,9})\.img")
+_SEGMENT: Final = re.compile(r"pagemap-shmem-([0-9]{1,19})\.img")
 _MM_VMAS: Final = 14
 _START, _END, _ID, _FLAGS, _STATUS = 1, 2, 4, 6, 7
 _FILE_SHARED, _ANONYMOUS_SHARED, _SYSV, _MEMFD = 1 << 7, 1 << 8, 1 << 10, 1 << 14
@@ -52,7 +54,7 @@ class Segment:
     place: Place
     pages: int
     """Number of the image that holds its content."""
-    runs: tuple[tuple[int, int, int], ...]
+    runs: tuple[Run, ...]
     """Offset in that image, offset in the segment, length; in bytes."""
 
     @property
@@ -66,21 +68,28 @@ class Segment:
         return sum(length for _, _, length in self.runs)
 
 
-def find_segments(directory: int) -> tuple[Segment, ...]:
+def find_segments(directory: int, at_least: int = 0) -> tuple[Segment, ...]:
     """Return the shared memory in the images of a directory that may be left out of them.
+
+    Args:
+        directory: of the images.
+        at_least: bytes; if all segments together have fewer, nothing is returned, and no process's image is read.
 
     Raises:
         CriuError: ``restore-failed``: the images are not what criu writes.
     """
     try:
+        contents = dict(_contents(directory))
+        if not contents or sum(length for _, runs in contents.values() for _, _, length in runs) < at_least:
+            return ()
         places: dict[int, Place] = {}
         memfds = _memfds(directory)
         for name in sorted(os.listdir(directory)):
             if match := _MM.fullmatch(name):
                 for number, start in _mapped(read_image(directory, name), memfds):
                     places.setdefault(number, Place(int(match[1]), start))
-        found = (_segment(directory, number, place) for number, place in places.items())
-        return tuple(segment for segment in found if segment is not None)
+        found = tuple(Segment(n, place, *contents[n]) for n, place in places.items() if n in contents)
+        return found if sum(segment.size for segment in found) >= at_least else ()
     except (OSError, ValueError) as error:
         raise CriuError(AgentReason.RESTORE_FAILED, f"criu's images of shared memory: {error}") from error
 
@@ -158,12 +167,18 @@ def _mapped(image: bytes, memfds: Mapping[int, int]) -> Iterator[tuple[int, int]
             yield memfds[number], protobuf.number(mapping, _START)
 
 
-def _segment(directory: int, number: int, place: Place) -> Segment | None:
-    """Read which pages of a segment are stored; None if it has none, or what is not known: that is left to criu."""
-    name = f"pagemap-shmem-{number}.img"
-    if name not in os.listdir(directory):
-        return None
-    head, *entries = map(protobuf.parse, protobuf.messages(read_image(directory, name)))
+def _contents(directory: int) -> Iterator[tuple[int, tuple[int, tuple[Run, ...]]]]:
+    """Yield each segment with the image that holds its content, and what of it; not those that are left to criu."""
+    for name in os.listdir(directory):
+        if match := _SEGMENT.fullmatch(name):
+            head, *entries = map(protobuf.parse, protobuf.messages(read_image(directory, name)))
+            runs = _runs(entries)
+            if runs is not None:
+                yield int(match[1]), (protobuf.number(head, _HEAD_PAGES), runs)
+
+
+def _runs(entries: Sequence[Sequence[protobuf.Field]]) -> tuple[Run, ...] | None:
+    """Return which pages of a segment are stored; None if an entry is not known: that segment is left to criu."""
     runs, offset = [], 0
     for entry in entries:
         if {field.number for field in entry} - _ENTRY_FIELDS or protobuf.number(entry, _ENTRY_FLAGS) != _PRESENT:
@@ -171,4 +186,4 @@ def _segment(directory: int, number: int, place: Place) -> Segment | None:
         pages = protobuf.number(entry, _ENTRY_PAGES, protobuf.number(entry, _ENTRY_PAGES_32))
         runs.append((offset, protobuf.number(entry, _ENTRY_START), pages * _PAGE))
         offset += pages * _PAGE
-    return Segment(number, place, protobuf.number(head, _HEAD_PAGES), tuple(runs))
+    return tuple(runs)

@@ -20,10 +20,10 @@ from agent.container.devices import gpu_minors
 from agent.container.inspection import Inspection, inspect, open_in_container, surroundings
 from agent.container.rights import Rights, of_container, refuse_wider_tree
 from agent.container.rootfs import Changes
+from agent.criu.changed_images import changed_images, plan_addresses
 from agent.criu.driver import CriuRestore
 from agent.criu.image_rights import refuse_wider_images
 from agent.criu.inet_images import kept_ends, write_moved
-from agent.criu.moved_images import changed_images, plan_addresses
 from agent.criu.page_server import Lazy, PageServer
 from agent.criu.shared_memory import Segment, write_emptied
 from agent.errors import ContainerError, CriuError

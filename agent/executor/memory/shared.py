@@ -18,8 +18,7 @@ from linux.proc import Status
 
 def plan_shared(images: int, *, enabled: bool) -> tuple[Segment, ...]:
     """Return what is left out; nothing if criu copies all of it in less time than another process costs."""
-    found = find_segments(images) if enabled else ()
-    return found if sum(segment.size for segment in found) >= SMALL else ()
+    return find_segments(images, SMALL) if enabled else ()
 
 
 @dataclass(frozen=True)

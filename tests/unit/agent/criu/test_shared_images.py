@@ -79,6 +79,21 @@ def test_what_is_left_out(images, expected, mappings, more):
     assert expected == find_segments(images(*mappings, **more))
 
 
+@pytest.mark.parametrize(
+    ("at_least", "expected"), [pytest.param(3 * PAGE, (FOUND,), id="enough"), pytest.param(3 * PAGE + 1, (), id="less")]
+)
+def test_less_than_is_asked_for_is_left_to_criu(images, at_least, expected):
+    assert expected == find_segments(images(mapping(ANONYMOUS_SHARED)), at_least)
+
+
+def test_no_process_is_looked_at_for_less_than_is_asked_for(images, tmp_path):
+    """It would cost every restore the time of reading all mappings."""
+    directory = images(mapping(ANONYMOUS_SHARED))
+    (tmp_path / "mm-7.img").unlink()
+    (tmp_path / "mm-7.img").mkdir()
+    assert () == find_segments(directory, 3 * PAGE + 1)
+
+
 def test_an_image_that_is_not_whole_is_refused(images, tmp_path):
     directory = images(mapping(ANONYMOUS_SHARED))
     (tmp_path / "pagemap-shmem-5.img").write_bytes(image(message(f1=9), entry())[:-1])
