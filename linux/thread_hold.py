@@ -11,13 +11,15 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from linux.proc import is_alive, status
+from linux import proc
+from linux.proc import is_alive
 from linux.syscalls import LIBC
 
 PATIENCE: Final = 10.0
@@ -81,6 +83,22 @@ class ThreadHold:
         for tid in self._held - self._running:
             _ptrace(_SETOPTIONS, tid, _EXITKILL)
 
+    def run(self, act: Callable[[int], None], pids: Collection[int]) -> None:
+        """Act on processes at once, each in a thread of its own, while the wanted threads run.
+
+        Raises:
+            Exception: the first of *act*, once all are done.
+        """
+        if not pids:
+            return
+        with ThreadPoolExecutor(len(pids), thread_name_prefix="hold") as threads:
+            calls = [threads.submit(act, pid) for pid in pids]
+            while not all(call.done() for call in calls):
+                self.pump()
+                time.sleep(_PAUSE)
+        for call in calls:
+            call.result()
+
     def pump(self) -> None:
         """Let running threads go on that stopped for a signal; to be called again and again while they work."""
         for tid in self._running:
@@ -137,20 +155,25 @@ class ThreadHold:
 
     def _detach(self) -> None:
         """Let go of all. The first may take a signal that ends its process, while others are still ours."""
-        left = {tid for tid in self._held if LIBC.ptrace(_DETACH, tid, 0, self._owed.get(tid, 0)) != 0}
+        left = {tid for tid in self._held if not _let_go(tid, self._owed.get(tid, 0))}
         # Its tracer must wait for a thread that has ended, or its process stays a zombie; but a child of ours is for
         # what started it.
         left -= {pid for pid in self._pids if _is_child(pid)}
         end = time.monotonic() + PATIENCE
         while left and time.monotonic() < end:
-            left -= {tid for tid in left if _is_over(tid)}
+            left -= {tid for tid in left if _is_over(tid) or _let_go(tid, self._owed.get(tid, 0))}
             time.sleep(_PAUSE)
 
 
 def _is_child(pid: int) -> bool:
     with suppress(OSError):
-        return status(pid).parent == os.getpid()
+        return proc.status(pid).parent == os.getpid()
     return False
+
+
+def _let_go(tid: int, signal_number: int) -> bool:
+    """Let a thread go on with the signal that it was caught with; False if it is in no stop, or has ended."""
+    return bool(LIBC.ptrace(_DETACH, tid, 0, signal_number) == 0)
 
 
 def _is_over(tid: int) -> bool:

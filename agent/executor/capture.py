@@ -30,7 +30,7 @@ from agent.executor.gpu.capture import (
     restore_in_place,
     unlock_processes,
 )
-from agent.executor.gpu.device_memory import Held, OutsideMemory, look_at_libraries
+from agent.executor.gpu.device_memory import OutsideMemory, look_at_libraries
 from agent.executor.gpu.plan import GpuUse
 from agent.executor.lock import ContainerLock
 from agent.executor.phases import Phase
@@ -73,12 +73,10 @@ class Capture:
     """sha256 of what the worker answered to its canary; None if it was not asked."""
     cuda_pids: tuple[int, ...] = ()
     """Host pids of CUDA processes that were locked."""
-    held: Mapping[int, Held] = field(default_factory=dict)
-    """Device memory that libraries in its CUDA processes can take out, by host pid."""
     before_release: Callable[[], None] = lambda: None
     """Called when device memory is saved, and before it is taken from the worker."""
     device_memory: OutsideMemory | None = None
-    """What moves it."""
+    """What libraries in its CUDA processes can take out; None if nothing."""
     memory_files: Mapping[int, Sequence[int]] = field(default_factory=dict)
     """Host pid -> descriptors of the files that its device memory goes to."""
     outside: list[DeviceMemory] = field(default_factory=list)
@@ -107,8 +105,9 @@ def _inspect(capture: Capture) -> None:
     request, environment, init_pid = capture.request, capture.environment, capture.init_pid
     worker = find_worker(init_pid, environment.proc)
     if worker is not None and (use := look_at_gpus(worker, init_pid, environment)):
-        capture.held = look_at_libraries(use.processes, init_pid, environment.gpus, environment.proc)
-        capture.use = replace(use, outside={pid: held.bytes for pid, held in capture.held.items()})
+        held = look_at_libraries(use.processes, init_pid, environment.gpus, environment.proc)
+        capture.device_memory = OutsideMemory(environment.cuda, init_pid, held, environment.proc) if held else None
+        capture.use = replace(use, outside={pid: each.bytes for pid, each in held.items()})
     make_plan(capture)
     capture.store = open_store(request.base_path, init_pid, environment, through_pod=request.through_pod)
     capture.resources.callback(capture.store.close)
@@ -186,8 +185,7 @@ def _uses_gpus(capture: Capture) -> bool:
 
 def _lock_gpus(capture: Capture) -> None:
     capture.cuda_pids = capture.plan.cuda_pids
-    if capture.held:
-        capture.device_memory = _device_memory(capture)
+    if capture.device_memory is not None:
         capture.device_memory.keep_out()
     lock_processes(capture.environment.cuda, capture.cuda_pids)
 
@@ -200,22 +198,22 @@ def _unlock_gpus(capture: Capture) -> bool:
 
 
 def _has_memory_outside(capture: Capture) -> bool:
-    return bool(capture.held)
+    return capture.device_memory is not None
 
 
 def _save_device_memory(capture: Capture) -> None:
     """Have device memory written to files of the artifact: the driver's own checkpoint then has little to move."""
+    if (memory := capture.device_memory) is None:
+        return
     names = {
         pid: [f"device-memory-{held.library.inner_pid}-{number}.img" for number in range(COPIERS)]
-        for pid, held in capture.held.items()
+        for pid, held in memory.held.items()
     }
     capture.memory_files = {pid: [_new_file(capture, name) for name in of] for pid, of in names.items()}
-    if capture.device_memory is None:
-        return
-    capture.device_memory.take_out(capture.memory_files, _gpu_seconds(capture), capture.before_release)
+    memory.take_out(capture.memory_files, _gpu_seconds(capture), capture.before_release)
     capture.outside = [
         DeviceMemory(process=held.library.inner_pid, files=names[pid], bytes=held.bytes)
-        for pid, held in capture.held.items()
+        for pid, held in memory.held.items()
     ]
 
 
@@ -229,11 +227,6 @@ def _put_device_memory_back(capture: Capture) -> bool:
     if capture.device_memory is None:
         return True
     return capture.device_memory.put_back(capture.memory_files, _gpu_seconds(capture))
-
-
-def _device_memory(capture: Capture) -> OutsideMemory:
-    environment = capture.environment
-    return OutsideMemory(environment.cuda, capture.init_pid, capture.held, environment.proc)
 
 
 def _checkpoint_gpus(capture: Capture) -> None:

@@ -134,8 +134,8 @@ class Conversation:
         """Have the worker's threads wait before the driver, until ``load``, or until an end before ``release``."""
         self._ask(_CLOSE, ANSWER_SECONDS)
 
-    def save(self, files: Sequence[int], held: int, seconds: float) -> int:
-        """Have all device memory written to files; return their bytes. The worker keeps it.
+    def save(self, files: Sequence[int], held: int, seconds: float) -> None:
+        """Have all device memory written to files. The worker keeps it.
 
         Args:
             files: open for writing, as many as it has threads that copy.
@@ -148,7 +148,7 @@ class Conversation:
             writers = [threads.submit(self._write, copier, files, room, end) for copier in self._copiers(end)]
         for writer in writers:
             writer.result()
-        return self._receive(max(ANSWER_SECONDS, end - time.monotonic())).a
+        self._receive(max(ANSWER_SECONDS, end - time.monotonic()))
 
     def release(self) -> None:
         """Have it give its device memory back: from here on the worker cannot run without ``load``."""

@@ -8,6 +8,12 @@
 
 #include "device_memory.h"
 
+/* What save and load go through: at most a slot, of one segment. */
+struct piece {
+    address at;
+    uint32_t units, first; /* its first unit among those of all segments */
+};
+
 static struct {
     const struct driver *cuda;
     struct piece *pieces;
@@ -18,7 +24,9 @@ static struct {
     _Atomic(const char *) failed;
 } job;
 
-uint32_t *unit_places;
+/* Where each unit is: 0 if it is all zeros, else 1 + its number in its copier's file * COPIERS + the copier. Each copier
+ * has a file of its own, as a file system lets one writer of a file in at a time. */
+static uint32_t *unit_places;
 static uint32_t noted_units;
 
 static void *map(size_t size) {

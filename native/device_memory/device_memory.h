@@ -98,16 +98,6 @@ HIDDEN int receive_message(int connection, struct message *message, int *descrip
 
 /* ----------------------------------------------------------------------------------------------------------- copy.c */
 
-/* What save and load go through: at most a slot, of one segment. */
-struct piece {
-    address at;
-    uint32_t units, first; /* its first unit among those of all segments */
-};
-
-/* Where each unit is: 0 if it is all zeros, else 1 + its number in its copier's file * COPIERS + the copier. Each copier
- * has a file of its own, as a file system lets one writer of a file in at a time. */
-HIDDEN extern uint32_t *unit_places;
-
 struct outcome {
     result error; /* the first of the driver */
     const char *failed; /* what could not be done; NULL: nothing */

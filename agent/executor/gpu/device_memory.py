@@ -7,9 +7,7 @@ middle of a call: the library keeps them out of the driver first, then the drive
 import logging
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 LOCK_SECONDS: Final = 10.0
 """How long a lock may take of a process of which no thread runs but ours."""
-_PAUSE: Final = 0.0005
 
 
 @dataclass(frozen=True)
@@ -49,12 +46,11 @@ def look_at_libraries(processes: Mapping[int, int], init_pid: int, gpus: Gpus, p
         gpus: says what they really hold: a library that claims more is left out.
         proc: where processes show.
     """
-    used = gpus.used()
+    libraries = [library for pid, inner in processes.items() if (library := find_library(pid, inner, proc))]
+    used = gpus.used() if libraries else {}
     found = {}
-    for pid, inner in processes.items():
-        library = find_library(pid, inner, proc)
-        if library is None:
-            continue
+    for library in libraries:
+        pid = library.pid
         try:
             with Conversation(library, init_pid, proc) as conversation:
                 held = conversation.held()
@@ -81,7 +77,7 @@ class OutsideMemory:
     def __init__(self, cuda: Cuda, init_pid: int, held: Mapping[int, Held], proc: Path = PROC) -> None:
         self._cuda = cuda
         self._init_pid = init_pid
-        self._held = held
+        self.held = held
         self._proc = proc
         self._talks: dict[int, Conversation] = {}
         self.is_out = False
@@ -93,7 +89,7 @@ class OutsideMemory:
         Raises:
             CudaError: a library cannot.
         """
-        for pid in self._held:
+        for pid in self.held:
             self._talks[pid] = self._talk(pid)
             self._talks[pid].keep_out()
 
@@ -118,19 +114,19 @@ class OutsideMemory:
 
         def save(pid: int) -> None:
             self._cuda.unlock(pid, LOCK_SECONDS)
-            self._talks[pid].save(files[pid], self._held[pid].bytes, seconds)
+            self._talks[pid].save(files[pid], self.held[pid].bytes, seconds)
 
         def release(pid: int) -> None:
             self._talks[pid].release()
             self._talks[pid].close()
             self._cuda.lock(pid, LOCK_SECONDS)
 
-        with self._hold(list(self._held)) as hold, _pool(self._held) as pool:
-            _each(hold, pool, self._held, save)
+        with self._hold(self.held) as hold:
+            hold.run(save, self.held)
             before_release()
             hold.bind()
             self.is_out = True
-            _each(hold, pool, self._held, release)
+            hold.run(release, self.held)
         self._talks.clear()
 
     def put_back(self, files: Mapping[int, Sequence[int]], seconds: float) -> bool:
@@ -142,11 +138,11 @@ class OutsideMemory:
         if not self.is_out:
             return True
         self.let_in()  # ends conversations: the gate stays closed
-        alive = [pid for pid in self._held if is_alive(pid, self._proc)]
+        alive = [pid for pid in self.held if is_alive(pid, self._proc)]
         try:
-            with self._hold(alive) as hold, _pool(alive) as pool:
+            with self._hold(alive) as hold:
                 hold.bind()
-                _each(hold, pool, alive, lambda pid: self._put_back(pid, files[pid], seconds))
+                hold.run(lambda pid: self._put_back(pid, files[pid], seconds), alive)
         except (CudaError, ContainerError, OSError):
             left = [pid for pid in alive if is_alive(pid, self._proc)]
             for pid in left:  # their next kernel would find nothing
@@ -163,11 +159,11 @@ class OutsideMemory:
             conversation.load(files, seconds)
 
     def _talk(self, pid: int) -> Conversation:
-        return Conversation(self._held[pid].library, self._init_pid, self._proc)
+        return Conversation(self.held[pid].library, self._init_pid, self._proc)
 
     @contextmanager
-    def _hold(self, pids: Sequence[int]) -> Iterator[ThreadHold]:
-        ours = {tid for pid in pids for tid in self._held[pid].library.threads}
+    def _hold(self, pids: Collection[int]) -> Iterator[ThreadHold]:
+        ours = {tid for pid in pids for tid in self.held[pid].library.threads}
         try:
             with ThreadHold(pids, ours | set(self._cuda.find(pids).values()), stopped=False) as hold:
                 yield hold
@@ -249,19 +245,3 @@ def _open(artifact: Artifact, name: str, resources: ExitStack, *, through_pod: b
         os.close(opened)
     resources.callback(os.close, descriptor)
     return descriptor
-
-
-def _pool(pids: Sequence[int] | Mapping[int, Held]) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, len(pids)), thread_name_prefix="device-memory")
-
-
-def _each(
-    hold: ThreadHold, pool: ThreadPoolExecutor, pids: Sequence[int] | Mapping[int, Held], act: Callable[[int], None]
-) -> None:
-    """Act on all processes at once; raises the first error once all are done."""
-    calls: list[Future[None]] = [pool.submit(act, pid) for pid in pids]
-    while not all(call.done() for call in calls):
-        hold.pump()
-        time.sleep(_PAUSE)
-    for call in calls:
-        call.result()

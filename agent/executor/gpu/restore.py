@@ -6,7 +6,6 @@ standby has said that this is a restore.
 
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 from agent.errors import ContainerError
@@ -16,7 +15,6 @@ from contract.api.states import AgentReason
 from linux.proc import Status
 from linux.thread_hold import HoldError, ThreadHold
 
-_PAUSE: Final = 0.0005
 FREE_SECONDS: Final = 20.0
 """How long the driver may take to free the memory of processes that were killed."""
 
@@ -67,26 +65,13 @@ def bring_back(
             filled.append(time.monotonic() - since)
 
     filled = [0.0]
-
     running = {*threads.values(), *(tid for load in loads.values() for tid in load.library.threads)}
     try:
-        with (
-            ThreadHold(tree, running) as hold,
-            ThreadPoolExecutor(len(threads), thread_name_prefix="cuda") as pool,
-        ):
-            calls = [pool.submit(restore, pid) for pid in threads]
-            _pump(hold, calls)
+        with ThreadHold(tree, running) as hold:
+            hold.run(restore, threads)
     except HoldError as error:
         raise ContainerError(AgentReason.GPU_FAILED, f"the restored processes could not be held: {error}") from error
-    for call in calls:
-        call.result()
     return max(filled)
-
-
-def _pump(hold: ThreadHold, calls: Sequence[Future[None]]) -> None:
-    while not all(call.done() for call in calls):
-        hold.pump()
-        time.sleep(_PAUSE)
 
 
 def await_freed(gpus: Gpus, pids: Sequence[int], patience: float = FREE_SECONDS) -> bool:
