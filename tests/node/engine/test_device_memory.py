@@ -12,7 +12,6 @@ import pytest
 from agent.executor import engine as engine_module
 from agent.executor.capture import CAPTURE
 from agent.executor.capture_running import RUNNING
-from agent.gpu.client import CudaHelper
 from agent.gpu.device_memory import Conversation, find_library
 from artifact.manifest import parse_manifest
 from contract.api import control_files, keys
@@ -25,7 +24,7 @@ from tests.support import stand_in_cuda
 from tests.support.fixtures import engine as engine_fixtures
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
 from tests.support.fixtures.dying_agent import die_after
-from tests.support.fixtures.engine import COLD, Node
+from tests.support.fixtures.engine import COLD, Node, gpu_node
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
@@ -43,12 +42,8 @@ def library(tmp_path_factory, folder):
 
 @pytest.fixture
 def node(folder, library) -> Iterator[Node]:
-    helper = CudaHelper(lambda: str(library))
-    made = Node(*folder, gpus=helper)
-    yield made
-    for container in made.containers:
-        container.close()
-    helper.close()
+    with gpu_node(folder, library) as made:
+        yield made
 
 
 def start(node: Node, *arguments: str, outside: bool = True, **options) -> BareContainer:

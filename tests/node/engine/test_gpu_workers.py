@@ -12,7 +12,6 @@ import pytest
 from agent.executor import engine as engine_module
 from agent.executor.capture import CAPTURE
 from agent.executor.restore import RESTORE
-from agent.gpu.client import CudaHelper
 from agent.gpu.cuda import NoGpus
 from artifact.manifest import parse_manifest
 from contract.api import control_files
@@ -23,7 +22,7 @@ from linux.proc import descendants, namespace_mates
 from tests.node.engine.test_failing_phases import each, failing
 from tests.support import stand_in_cuda
 from tests.support.fixtures.bare_container import WORKER_COMMAND, wait_for
-from tests.support.fixtures.engine import COLD, Node, captured, ready
+from tests.support.fixtures.engine import COLD, Node, captured, gpu_node, ready
 from tests.support.fixtures.runc_container import RuncContainer
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
@@ -39,12 +38,8 @@ def library(tmp_path_factory):
 
 @pytest.fixture
 def node(folder, library) -> Iterator[Node]:
-    helper = CudaHelper(lambda: str(library))
-    made = Node(*folder, gpus=helper)
-    yield made
-    for container in made.containers:
-        container.close()
-    helper.close()
+    with gpu_node(folder, library) as made:
+        yield made
 
 
 def gpu(**arranged):
