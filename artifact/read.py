@@ -1,15 +1,22 @@
 """Opens published artifacts, and verifies them file by file."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from blake3 import blake3
 
 from artifact import beneath as storage
 from artifact.digest import digest_of, sum_of
 from artifact.errors import ArtifactError
 from artifact.manifest import MANIFEST, MAX_MANIFEST, Manifest, parse_manifest
-from artifact.verified import VerifiedFiles, identity_of
+from artifact.verified import Identity, VerifiedFiles, identity_of
 from contract.api.states import AgentReason
 from contract.config.storage import check_id, check_version
+
+_PART: Final = 1 << 20
+"""Bytes that are copied at once."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +26,8 @@ class Artifact:
     directory: int
     manifest: Manifest
     digest: str
+    verified: dict[str, Identity] = field(default_factory=dict)
+    """What each file was when its sum was found right; empty before it is verified."""
 
     @property
     def size(self) -> int:
@@ -26,8 +35,42 @@ class Artifact:
         return self.manifest.size
 
     def open(self, name: str) -> int:
-        """Open one of its files, to read."""
-        return storage.open_file(self.directory, name)
+        """Open one of its files, to read.
+
+        Raises:
+            ArtifactError: it is not there, or not the file that was verified.
+        """
+        fd = storage.open_file(self.directory, name)
+        known = self.verified.get(name)
+        if known is not None and known != identity_of(fd, known.blake3):
+            os.close(fd)
+            words = f"{name} has been changed or replaced in storage since it was verified"
+            raise ArtifactError(AgentReason.ARTIFACT_CORRUPT, words)
+        return fd
+
+    def copy(self, name: str, directory: int) -> None:
+        """Copy one of its files into a directory; what is copied is what the manifest says.
+
+        Raises:
+            ArtifactError: it is not there, or has another content.
+        """
+        entry, hasher, size = self.manifest.files[name], blake3(), 0
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with (
+            os.fdopen(self.open(name), "rb", buffering=0) as source,
+            os.fdopen(os.open(name, flags, 0o600, dir_fd=directory), "wb") as target,
+        ):
+            while size <= entry.size and (part := source.read(_PART)):
+                size += len(part)
+                hasher.update(part)
+                target.write(part)
+        if size != entry.size or hasher.hexdigest() != entry.blake3:
+            raise _corrupt(name)
+
+    def refuse_changed(self, names: Iterable[str]) -> None:
+        """Raise ArtifactError if one of these files is not what it was when it was verified."""
+        for name in names:
+            os.close(self.open(name))
 
     def close(self) -> None:
         """Let go of the directory."""
@@ -96,14 +139,16 @@ def verify(artifact: Artifact, verified: VerifiedFiles | None = None) -> None:
     for name, entry in artifact.manifest.files.items():
         fd = artifact.open(name)
         try:
-            if verified is not None and verified.knows(fd, entry.blake3):
-                continue
             before = identity_of(fd, entry.blake3)
-            if os.fstat(fd).st_size != entry.size or sum_of(fd) != entry.blake3:
-                raise ArtifactError(
-                    AgentReason.ARTIFACT_CORRUPT, f"{name} is not what the manifest says; capture it again"
-                )
-            if verified is not None:
-                verified.remember(before, fd, entry.blake3)
+            if verified is None or not verified.knows(fd, entry.blake3):
+                if os.fstat(fd).st_size != entry.size or sum_of(fd) != entry.blake3:
+                    raise _corrupt(name)
+                if verified is not None:
+                    verified.remember(before, fd, entry.blake3)
+            artifact.verified[name] = before
         finally:
             os.close(fd)
+
+
+def _corrupt(name: str) -> ArtifactError:
+    return ArtifactError(AgentReason.ARTIFACT_CORRUPT, f"{name} is not what the manifest says; capture it again")

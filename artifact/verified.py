@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from typing import Final
+from typing import Final, NamedTuple
 
 MOST_FILES: Final = 4096
 """A few hundred bytes each; those that were not used for the longest time are forgotten first."""
@@ -19,13 +19,23 @@ SETTLED_SECONDS: Final = 2.0
 """A file that was changed less long ago is not remembered: some file systems keep times by the second, and a second
 change within it would not show."""
 
-Identity = tuple[int, int, int, int, int, str]
+
+class Identity(NamedTuple):
+    """What a file is known by, with the sum that it should have."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+    changed: int
+    """When anything of it was changed last, nanoseconds; no program can set that."""
+    blake3: str
 
 
 def identity_of(fd: int, blake3: str) -> Identity:
-    """Return what a file is known by, with the sum that it should have."""
+    """Return what an open file is known by."""
     now = os.fstat(fd)
-    return now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns, blake3
+    return Identity(now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns, blake3)
 
 
 class VerifiedFiles:

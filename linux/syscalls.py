@@ -18,13 +18,9 @@ LIBC.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_
 LIBC.ptrace.restype = ctypes.c_long
 
 # Numbers of system calls newer than 2011 are the same on every architecture.
-_SYS_OPEN_TREE: Final = 428
-_SYS_FSOPEN: Final = 430
 _SYS_FSCONFIG: Final = 431
-_SYS_FSMOUNT: Final = 432
 _SYS_FSPICK: Final = 433
 _SYS_OPENAT2: Final = 437
-_SYS_MOUNT_SETATTR: Final = 442
 
 NO_XDEV: Final = 0x01
 NO_MAGICLINKS: Final = 0x02
@@ -41,21 +37,15 @@ _PR_SET_PDEATHSIG: Final = 1
 _FSPICK_EMPTY_PATH: Final = 8
 _FSPICK_CLOEXEC: Final = 1
 _FSCONFIG_SET_STRING: Final = 1
-_FSCONFIG_CMD_CREATE: Final = 6
 _FSCONFIG_CMD_RECONFIGURE: Final = 7
-_FSOPEN_CLOEXEC: Final = 1
-_FSMOUNT_CLOEXEC: Final = 1
-_MOUNT_READ_ONLY: Final = 1
-_OPEN_TREE_CLONE: Final = 1
-_MOUNT_ATTR_RDONLY: Final = 1
-_AT_EMPTY_PATH: Final = 0x1000
 
 
 class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-def _checked(result: int, what: str) -> int:
+def checked(result: int, what: str) -> int:
+    """Return the result of a call of the C library; raise OSError if it failed."""
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), what)
@@ -73,7 +63,7 @@ def openat2(directory: int, path: str, flags: int, *, resolve: int, mode: int = 
         result = LIBC.syscall(_SYS_OPENAT2, directory, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
         # EAGAIN: something was renamed at the same moment; the manual page says to try again.
         if result >= 0 or ctypes.get_errno() != errno.EAGAIN:
-            return _checked(result, path)
+            return checked(result, path)
 
 
 def open_in_root_of(pid: int, path: str, flags: int, proc: str = "/proc") -> int:
@@ -96,36 +86,13 @@ def file_system_magic(path: str) -> int:
         OSError: it is not there.
     """
     found = (ctypes.c_long * _STATFS_WORDS)()
-    _checked(LIBC.statfs(os.fsencode(path), ctypes.byref(found)), path)
+    checked(LIBC.statfs(os.fsencode(path), ctypes.byref(found)), path)
     return int(found[0])
 
 
 def setns(namespace: int) -> None:
     """Enter the namespace that the descriptor names."""
-    _checked(LIBC.setns(namespace, 0), "setns")
-
-
-def reopened_read_only(fd: int) -> int:
-    """Open a file again through a mount of its own that cannot be written; the descriptor is close-on-exec.
-
-    A descriptor that is handed to another process can be opened again there, by its number in /proc, and for writing if
-    the mount and the file's mode let that user.
-
-    Raises:
-        OSError: the kernel is older than 5.12, or the caller may not mount.
-    """
-    tree = _checked(
-        LIBC.syscall(_SYS_OPEN_TREE, fd, b"", ctypes.c_uint(_OPEN_TREE_CLONE | _AT_EMPTY_PATH | os.O_CLOEXEC)),
-        "open_tree",
-    )
-    try:
-        attributes = (ctypes.c_uint64 * 4)(_MOUNT_ATTR_RDONLY)
-        size = ctypes.sizeof(attributes)
-        result = LIBC.syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, ctypes.byref(attributes), size)
-        _checked(result, "mount_setattr")
-        return os.open(f"/proc/self/fd/{tree}", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(tree)
+    checked(LIBC.setns(namespace, 0), "setns")
 
 
 def tgkill(pid: int, tid: int, signal_number: int) -> None:
@@ -134,12 +101,12 @@ def tgkill(pid: int, tid: int, signal_number: int) -> None:
     Raises:
         OSError: it has ended.
     """
-    _checked(LIBC.tgkill(pid, tid, signal_number), "tgkill")
+    checked(LIBC.tgkill(pid, tid, signal_number), "tgkill")
 
 
 def die_with_parent(signal_number: int) -> None:
     """Have the kernel send this process a signal once the thread that started it has ended."""
-    _checked(LIBC.prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0), "prctl")
+    checked(LIBC.prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0), "prctl")
 
 
 def resize_tmpfs(mount: int, size: int) -> None:
@@ -147,29 +114,10 @@ def resize_tmpfs(mount: int, size: int) -> None:
 
     mount(2) would have to be called in the mount's own namespace: fspick(2) takes a descriptor instead.
     """
-    picked = _checked(LIBC.syscall(_SYS_FSPICK, mount, b"", _FSPICK_EMPTY_PATH | _FSPICK_CLOEXEC), "fspick")
+    picked = checked(LIBC.syscall(_SYS_FSPICK, mount, b"", _FSPICK_EMPTY_PATH | _FSPICK_CLOEXEC), "fspick")
     try:
         value = str(size).encode()
-        _checked(LIBC.syscall(_SYS_FSCONFIG, picked, _FSCONFIG_SET_STRING, b"size", value, 0), "size")
-        _checked(LIBC.syscall(_SYS_FSCONFIG, picked, _FSCONFIG_CMD_RECONFIGURE, None, None, 0), "reconfigure")
+        checked(LIBC.syscall(_SYS_FSCONFIG, picked, _FSCONFIG_SET_STRING, b"size", value, 0), "size")
+        checked(LIBC.syscall(_SYS_FSCONFIG, picked, _FSCONFIG_CMD_RECONFIGURE, None, None, 0), "reconfigure")
     finally:
         os.close(picked)
-
-
-def layered(top: int, bottom: int) -> int:
-    """Return a descriptor of a directory that holds the files of two others, those of the first where both have one.
-
-    It is the root of a mount that is nowhere attached, read only, and ends with the descriptor. Both directories must
-    be on mounts of the caller's own mount namespace.
-
-    Raises:
-        OSError: the kernel has no overlay file system, or refuses these directories.
-    """
-    context = _checked(LIBC.syscall(_SYS_FSOPEN, b"overlay", _FSOPEN_CLOEXEC), "fsopen")
-    try:
-        layers = f"/proc/self/fd/{top}:/proc/self/fd/{bottom}".encode()
-        _checked(LIBC.syscall(_SYS_FSCONFIG, context, _FSCONFIG_SET_STRING, b"lowerdir", layers, 0), "lowerdir")
-        _checked(LIBC.syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0), "overlay")
-        return _checked(LIBC.syscall(_SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, _MOUNT_READ_ONLY), "fsmount")
-    finally:
-        os.close(context)

@@ -5,9 +5,12 @@ the tree, on addresses that every pod has; all others have peers that know nothi
 """
 
 import ipaddress
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
+
+from agent.errors import RefusedError
+from contract.api.states import AgentReason
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -121,3 +124,25 @@ def acknowledged(end: End) -> int:
     """Return the sequence number up to which its peer had said to have everything."""
     stream = end.stream
     return (stream.written - stream.unacknowledged - (end.state in _FIN_ON_ITS_WAY)) % SEQUENCE
+
+
+def plan_addresses(then: Iterable[str], now: Mapping[int, Address]) -> dict[Address, Address]:
+    """Return which address takes the place of which; empty if all are the same; pure.
+
+    Args:
+        then: addresses of the capture's pod that the worker is bound to.
+        now: the one address of each version that this pod has.
+
+    Raises:
+        RefusedError: this pod has none, or several.
+    """
+    moves = {}
+    for address in map(ipaddress.ip_address, then):
+        if address.version not in now:
+            words = (
+                f"the worker is bound to its pod's address, {address} then; this pod has none of that kind, or several"
+            )
+            raise RefusedError(AgentReason.ADDRESS_BOUND, words)
+        if now[address.version] != address:
+            moves[address] = now[address.version]
+    return moves

@@ -104,8 +104,8 @@ def used_addresses(directory: int, own: Collection[Address]) -> list[str]:
     return [str(address) for address in own if address in used]
 
 
-def write_moved(directory: int, target: int, addresses: Mapping[Address, Address]) -> None:
-    """Write the image of open files into another directory, its sockets on other addresses.
+def move_sockets(directory: int, addresses: Mapping[Address, Address]) -> None:
+    """Put the sockets in the images on other addresses.
 
     Raises:
         CriuError: ``restore-failed``: the images are not what criu writes.
@@ -116,8 +116,7 @@ def write_moved(directory: int, target: int, addresses: Mapping[Address, Address
         for text in protobuf.messages(files):
             fields = _inet(text)
             parts.append(protobuf.framed(_with_socket(text, _moved(fields, addresses)) if fields else text))
-        with os.fdopen(os.open(FILES, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=target), "wb") as file:
-            file.write(b"".join(parts))
+        replace_image(directory, FILES, b"".join(parts))
     except (OSError, ValueError) as error:
         raise CriuError(AgentReason.RESTORE_FAILED, f"criu's images of connections: {error}") from error
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.criu import protobuf
-from agent.criu.image_files import read_image
+from agent.criu.image_files import read_image, replace_image
 from agent.criu.shared_fill import Run
 from agent.errors import CriuError
 from contract.api.states import AgentReason
@@ -94,14 +94,12 @@ def find_segments(directory: int, at_least: int = 0) -> tuple[Segment, ...]:
         raise CriuError(AgentReason.RESTORE_FAILED, f"criu's images of shared memory: {error}") from error
 
 
-def write_emptied(directory: int, target: int, segments: Sequence[Segment]) -> None:
-    """Write the images of *segments* into another directory, without pages."""
+def empty(directory: int, segments: Sequence[Segment]) -> None:
+    """Take the pages from the images of *segments*."""
     for segment in segments:
         image = read_image(directory, segment.image)
         _, end = protobuf.message(image)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with os.fdopen(os.open(segment.image, flags, 0o600, dir_fd=target), "wb") as file:
-            file.write(image[:end])
+        replace_image(directory, segment.image, image[:end])
 
 
 def open_segment(segment: Segment, host_pids: Mapping[int, int], proc: Path) -> int:

@@ -20,12 +20,13 @@ from agent.container.devices import gpu_minors
 from agent.container.inspection import Inspection, inspect, open_in_container, surroundings
 from agent.container.rights import Rights, of_container, refuse_wider_tree
 from agent.container.rootfs import Changes
-from agent.criu.changed_images import changed_images, plan_addresses
+from agent.criu.connections import plan_addresses
 from agent.criu.driver import CriuRestore
 from agent.criu.image_rights import refuse_wider_images
-from agent.criu.inet_images import kept_ends, write_moved
+from agent.criu.inet_images import kept_ends, move_sockets
+from agent.criu.own_images import own_images, read_in_place
 from agent.criu.page_server import Lazy, PageServer
-from agent.criu.shared_memory import Segment, write_emptied
+from agent.criu.shared_memory import Segment, empty
 from agent.errors import ContainerError, CriuError
 from agent.executor.api import ContainerRef, RestoreRequest
 from agent.executor.environment import NodeEnvironment
@@ -79,7 +80,7 @@ class Restore:
     moves: Mapping[Address, Address] = field(default_factory=dict)
     """Address of the capture's pod -> that of this one."""
     images: int = field(init=False)
-    """Descriptor of the directory that criu restores from."""
+    """Descriptor of the directory that criu restores from, which is the agent's own."""
     renamed: list[tuple[str, str]] = field(default_factory=list)
     """Mount point and former name of kubelet's folders that criu is to find."""
     links: list[DatedLink] = field(default_factory=list)
@@ -133,6 +134,7 @@ def _inspect(restore: Restore) -> None:
     environment, artifact = restore.environment, restore.artifact
     _refuse_unknown_answer(restore)
     restore.seen = inspect(restore.init_pid, environment.proc)
+    restore.images = _take_images(restore)
     deleted = Changes()
     if artifact.manifest.rootfs is not None:
         with os.fdopen(artifact.open(DELETED_FILES), "rb") as file:
@@ -140,11 +142,21 @@ def _inspect(restore: Restore) -> None:
     restore.bypassed = judge(artifact.manifest, _place(restore), restore.request.bypass | environment.bypass)
     restore.plan = plan_restore(artifact.manifest, restore.seen, deleted)
     restore.rights = of_container(restore.init_pid, environment.proc)
-    refuse_wider_images(artifact.directory, restore.rights)
+    refuse_wider_images(restore.images, restore.rights)
     restore.renamed = held_files.check(restore.init_pid, artifact.manifest.held, environment.proc)
     if artifact.manifest.connections is not None:
         addresses = sole_addresses(restore.init_pid, environment.proc)
         restore.moves = plan_addresses(artifact.manifest.connections.addresses, addresses)
+
+
+def _take_images(restore: Restore) -> int:
+    environment = restore.environment
+    with ExitStack() as during:
+        namespace = None
+        if restore.request.through_pod:
+            namespace = os.open(environment.proc / str(restore.init_pid) / "ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+            during.callback(os.close, namespace)
+        return own_images(restore.artifact, environment.work, namespace, restore.resources)
 
 
 def _place(restore: Restore) -> Place:
@@ -217,7 +229,7 @@ def _undo_files(restore: Restore) -> bool:
 def _run_criu(restore: Restore) -> Mapping[str, float]:
     """Have criu restore the tree, stopped; answers seconds by step."""
     environment, init_pid = restore.environment, restore.init_pid
-    _choose_images(restore)
+    _change_images(restore)
     with ExitStack() as during:  # the server has the connection to standby; a copy of ours would hide its end
         request = CriuRestore(
             init_pid=init_pid,
@@ -240,26 +252,12 @@ def _run_criu(restore: Restore) -> Mapping[str, float]:
     return restored.seconds
 
 
-def _choose_images(restore: Restore) -> None:
-    """Restore from the artifact's images, but for those that are changed for this pod."""
-    artifact = restore.images = restore.artifact.directory
-    restore.shared = plan_shared(artifact, enabled=restore.environment.lazy_pages)
-    if not restore.moves and not restore.shared:
-        return
-
-    def write(target: int) -> None:
-        if restore.moves:
-            write_moved(artifact, target, restore.moves)
-        write_emptied(artifact, target, restore.shared)
-
-    try:
-        restore.images = changed_images(artifact, write, restore.environment.work, restore.resources)
-    except OSError as error:
-        restore.shared = ()
-        if restore.moves:
-            words = f"cannot put the pod's address into the worker's sockets: {error.strerror}"
-            raise ContainerError(AgentReason.RESTORE_FAILED, words) from error
-        logger.warning("shared memory is copied", extra={"reason": str(error)})
+def _change_images(restore: Restore) -> None:
+    """Put this pod's address into the images, and leave to us what we fill faster."""
+    restore.shared = plan_shared(restore.images, enabled=restore.environment.lazy_pages)
+    if restore.moves:
+        move_sockets(restore.images, restore.moves)
+    empty(restore.images, restore.shared)
 
 
 def _lazy(restore: Restore, during: ExitStack) -> Lazy | None:
@@ -292,7 +290,7 @@ def _await_tree(restore: Restore) -> None:
         if restore.pages is not None:
             restore.pages.refuse_ended()  # standby has ended the tree: this says why
         raise
-    # Storage is shared: criu may have read other images than those that were checked before it ran.
+    # What criu made of the images, whatever they said.
     refuse_wider_tree(restore.tree, restore.rights, restore.environment.proc)
     _check_connections(restore)
 
@@ -411,6 +409,7 @@ def _hand_over(restore: Restore) -> None:
     restore.lock.control.write(control_files.RESTORE_CONTEXT, context(restore.request))
     if restore.pages is not None:
         restore.pages.refuse_ended()
+    restore.artifact.refuse_changed(read_in_place(restore.artifact.manifest.files))
     restore.lock.restored(worker_pid, restore.plan.stopped)
 
 

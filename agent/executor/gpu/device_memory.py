@@ -19,8 +19,8 @@ from agent.gpu.device_memory import Conversation, Library, find_library
 from agent.gpu.driver import ProcessState
 from artifact.read import Artifact
 from contract.api.states import AgentReason
+from linux.mounts import reopened_read_only
 from linux.proc import PROC, Status, is_alive
-from linux.syscalls import reopened_read_only
 from linux.thread_hold import HoldError, ThreadHold
 
 logger = logging.getLogger(__name__)

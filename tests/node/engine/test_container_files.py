@@ -43,6 +43,8 @@ TEXTS = {
 # dumped or restored, and files of its work and image folders, which it names by descriptor.
 KERNEL = r"/|\.|//\.|/proc(/.*)?|/sys/fs/cgroup(/.*)?|/dev/net/tun"
 OURS = r"(dump|restore)\.log|stats-(dump|restore)|irmap-cache"
+IMAGES = r"//[a-z0-9-]+\.img"
+"""In the folder of images that a restore has, which has no path: by its descriptor, not in the container's root."""
 
 WOKEN = f"{keys.CONTROL_DIR}/{control_files.RESTORE_COMPLETE}"
 """Read by the worker, once it runs again."""
@@ -163,7 +165,7 @@ def test_every_call_is_on_the_list(node, folder):
 
 def unexpected(seen: set[tuple[str, str]], workers: set[str], store: Path) -> list[tuple[str, str]]:
     """What is on no list: criu's own, or the worker's files, which a restore opens and maps again for the worker."""
-    allowed = re.compile(f"(?:{KERNEL}|{OURS}|{re.escape(str(store))}/.*)")
+    allowed = re.compile(f"(?:{KERNEL}|{OURS}|{IMAGES}|{re.escape(str(store))}/.*)")
     workers = workers | {WOKEN}
     files = workers | {f"//{name.lstrip('/')}" for name in workers}
     return sorted(

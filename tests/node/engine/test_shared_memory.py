@@ -98,8 +98,9 @@ async def test_an_image_that_is_cut_short_is_a_cold_start(node):
     _, digest = await captured(node, "shared-short")
 
     def cut(_):
-        for image in (node.store / "shared-short").rglob("pages-*.img"):
-            os.truncate(image, 4096)
+        # Of a process's own memory nothing is missing: the page server would find that first, now and then.
+        images = (node.store / "shared-short").rglob("pages-*.img")
+        os.truncate(max(images, key=lambda image: image.stat().st_size), 4096)
 
     AfterCriu(node, cut)
     target = started(node)

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from linux.syscalls import reopened_read_only
+from linux.mounts import reopened_read_only
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a mount of its own")
 

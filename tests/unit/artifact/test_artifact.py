@@ -153,3 +153,40 @@ def test_a_link_in_the_store_is_not_followed(base, tmp_path):
 def test_hostile_names(base, checkpoint_id, version):
     with pytest.raises(BadIdError):
         open_artifact(base, checkpoint_id, version, None)
+
+
+class TestAfterItWasVerified:
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            pytest.param(lambda path: path.write_bytes(b"q" * 5000), id="written"),
+            pytest.param(lambda path: os.truncate(path, 4999), id="shorter"),
+            pytest.param(lambda path: (path.unlink(), path.write_bytes(b"p" * 5000)), id="another-of-its-name"),
+            pytest.param(lambda path: (path.write_bytes(b"q" * 5000), os.utime(path, (0, 0))), id="times-set-back"),
+        ],
+    )
+    def test_another_file_is_not_opened(self, base, opened, tmp_path, spoil):
+        found = opened("abc", "1", make(base).digest)
+        verify(found)
+        spoil(tmp_path / "abc/versions/1/pages-1.img")
+        with pytest.raises(ArtifactError, match=r"pages-1\.img has been changed or replaced in storage"):
+            found.open("pages-1.img")
+
+    def test_the_same_files_are(self, base, opened):
+        found = opened("abc", "1", make(base).digest)
+        verify(found)
+        found.refuse_changed(found.manifest.files)
+
+
+class TestCopy:
+    def test_what_the_manifest_says(self, base, opened, tmp_path):
+        found = opened("abc", "1", make(base).digest)
+        found.copy("pages-1.img", base)
+        assert b"p" * 5000 == (tmp_path / "pages-1.img").read_bytes()
+
+    @pytest.mark.parametrize("content", [b"p" * 4999, b"p" * 4999 + b"q", b"p" * 5001], ids=["less", "other", "more"])
+    def test_anything_else_is_refused(self, base, opened, tmp_path, content):
+        found = opened("abc", "1", make(base).digest)
+        (tmp_path / "abc/versions/1/pages-1.img").write_bytes(content)
+        with pytest.raises(ArtifactError, match=r"pages-1\.img is not what the manifest says"):
+            found.copy("pages-1.img", base)

@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from agent.criu.changed_images import plan_addresses
+from agent.criu.connections import plan_addresses
 from agent.errors import RefusedError
 from contract.api.states import AgentReason
 
