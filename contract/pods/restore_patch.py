@@ -176,9 +176,7 @@ def _container_operations(
     operations += _command_operations(container, path, restore)
     wanted = _serving_environment(pod, container, restore) if restore.serves else _environment(pod, container, restore)
     operations += _env_operations(container.get("env"), path, wanted, directory)
-    gate = startup_gate(
-        container, directory, stock=restore.tools is not None, canary=keys.ANN_CANARY in ckpt.annotations_of(pod)
-    )
+    gate = startup_gate(container, directory, canary=keys.ANN_CANARY in ckpt.annotations_of(pod))
     if container.get("startupProbe") != gate and not restore.serves:
         operations.append({"op": "add", "path": f"{path}/startupProbe", "value": gate})
     return operations + _mount_operations(container, path, restore, volumes)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from contract.api import control_files, keys
-from contract.pods.injected_tools import file_probe
+from contract.api import keys
 from contract.pods.probe import port_number
 
 Json = dict[str, Any]
@@ -20,20 +19,21 @@ _EXEC_SECONDS: Final = 1
 """What starting a program in the container may take beside the probe's own time."""
 
 
-def startup_gate(container: Mapping[str, Any], directory: str, *, stock: bool = False, canary: bool = False) -> Json:
+def startup_gate(container: Mapping[str, Any], directory: str, *, canary: bool = False) -> Json:
     """Return the startup probe that keeps the other probes off while a restore or a cold start runs.
 
-    It asks what the container's own probe asks, every second, and gives up no earlier than that probe would have.
+    It asks what the container's own probe asks, every second, and gives up no earlier than that probe would have. If
+    there is none it asks standby, which also knows of a cold start that could write no file.
 
     Args:
         container: the target.
         directory: its control directory.
-        stock: whether its image is one of which nothing is known but that standby is brought in.
         canary: whether the restored worker, though it listens, may not serve before it has answered a canary.
     """
     own = container.get("startupProbe") or container.get("livenessProbe") or container.get("readinessProbe")
     if own is None:
-        own = file_probe(directory, control_files.RESTORE_COMPLETE, stock=stock) | {"timeoutSeconds": 1}
+        own = {} if canary else {"exec": {"command": [keys.STANDBY, "--opened", directory]}}
+        own |= {"timeoutSeconds": 1}
     gate = {key: value for key, value in own.items() if key != "initialDelaySeconds"}
     if canary and not is_gate(own):
         gate = _behind_canary(gate, container, directory)
@@ -50,7 +50,8 @@ def startup_gate(container: Mapping[str, Any], directory: str, *, stock: bool = 
 
 def is_gate(probe: Mapping[str, Any]) -> bool:
     """Say whether a probe is the gate already: a shaped pod may be shaped again."""
-    return ((probe.get("exec") or {}).get("command") or ())[:2] == [keys.STANDBY, "--gate"]
+    command = (probe.get("exec") or {}).get("command") or ()
+    return list(command[:2]) in ([keys.STANDBY, "--gate"], [keys.STANDBY, "--opened"])
 
 
 def _behind_canary(probe: Json, container: Mapping[str, Any], directory: str) -> Json:

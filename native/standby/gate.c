@@ -2,6 +2,8 @@
  *
  * Kubelet would ask the worker itself, which is awake and listens while the agent asks its canary. So kubelet asks here:
  * the gate is shut until standby has its verdict or the container has started cold, and asks the worker from then on.
+ *
+ * A cold start in a control directory that cannot be written leaves no file there; it shows by what standby has become.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -15,9 +17,23 @@
 
 #include "standby.h"
 
+/* Whether the container's first process is another program by now. It has the name of ours until it starts the command. */
+static int is_another_program(void) {
+    char first[LINE], own[LINE];
+    return slurp(AT_FDCWD, "/proc/1/comm", first, sizeof first) > 0 &&
+           slurp(AT_FDCWD, "/proc/self/comm", own, sizeof own) > 0 && strcmp(first, own) != 0;
+}
+
+int opened(const char *path, const char *file) {
+    int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (dir >= 0 && faccessat(dir, file ? file : "restore-complete", F_OK, AT_SYMLINK_NOFOLLOW) == 0) return 1;
+    return !file && is_another_program();
+}
+
 static int decided(const char *path) {
     char content[LINE];
     int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (is_another_program()) return 1;
     if (dir < 0 || slurp(dir, "restore-complete", content, sizeof content) < 0) return 0;
     return strncmp(content, "cold-start", 10) == 0 || slurp(dir, "standby-verdict", content, sizeof content) > 0;
 }

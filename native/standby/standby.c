@@ -221,11 +221,6 @@ static void usage(void) {
     exit(EXIT_REQUIRED);
 }
 
-static int opened(const char *path, const char *file) {
-    int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    return dir >= 0 && faccessat(dir, file ? file : "restore-complete", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-}
-
 int main(int argc, char **argv) {
     int capture = 0, serve = 0, from_image = 0, i = 1;
     if (argc == 3 && strcmp(argv[1], "--install") == 0) return install_tools(argv[2]);

@@ -114,5 +114,8 @@ int install_tools(const char *target);
 
 /* ----------------------------------------------------------------------------------------------------------- gate.c */
 
+/* Whether a control file is there; without `file`, whether a restore or a cold start is over. */
+int opened(const char *path, const char *file);
+
 /* The startup probe of a container with a canary; 0 if it passes. */
 int gate(int count, char **words);

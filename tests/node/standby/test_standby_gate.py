@@ -12,6 +12,7 @@ import pytest
 from contract.api import control_files
 from contract.pods.startup_gate import startup_gate
 from tests.support.builders.objects import container
+from tests.support.fixtures.standby_container import Container, containers
 
 DECIDED = {
     "restored": {control_files.RESTORE_COMPLETE: control_files.DONE, control_files.VERDICT: "restored 00 7\n"},
@@ -22,6 +23,9 @@ UNDECIDED = {
     "asked-its-canary": {control_files.RESTORE_COMPLETE: control_files.DONE},
     "a-verdict-that-standby-has-not-seen": {control_files.VERDICT: "restored 00 7\n"},
 }
+AS_STANDBY = 'printf snapshot-standb > /proc/$$/comm; "$@"; exit $?'
+WAITING = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "bash", "-c", AS_STANDBY, "-"]
+"""In a container whose first process is standby by its name."""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -51,7 +55,7 @@ def run(standby, tmp_path):
             (tmp_path / name).write_text(content)
         gate = startup_gate(container(readinessProbe=probe), str(tmp_path), canary=True)
         words = gate["exec"]["command"][1:]
-        return subprocess.run([standby, *words], check=False, timeout=20).returncode
+        return subprocess.run([*WAITING, standby, *words], check=False, timeout=20).returncode
 
     return run
 
@@ -102,10 +106,57 @@ def test_a_worker_that_never_answers_fails_in_time(run):
 
 @pytest.mark.parametrize("words", [[], ["/no-such-folder", "1"]], ids=["no-words", "no-folder"])
 def test_what_is_not_understood_does_not_pass(standby, words):
-    assert 0 != subprocess.run([standby, "--gate", *words], check=False, capture_output=True).returncode
+    asked = [*WAITING, standby, "--gate", *words]
+    assert 0 != subprocess.run(asked, check=False, capture_output=True).returncode
 
 
 def test_the_words_are_those_of_the_control_files():
     source = (Path(__file__).parents[3] / "native/standby/gate.c").read_text()
     for word in (control_files.RESTORE_COMPLETE, control_files.VERDICT, control_files.COLD_START.strip()):
         assert f'"{word}"' in source
+
+
+class TestAControlDirectoryThatCannotBeWritten:
+    """The cold start leaves no file there, and kubelet would end the worker once the gate's time is over."""
+
+    WORKER = ("--", "bash", "-c", "echo worker; trap 'exit 7' TERM; while :; do read -t 1 x < /dev/zero || :; done")
+    GATES = pytest.mark.parametrize("gate", [["--opened"], ["--gate", "5"]], ids=["opened", "gate"])
+
+    @pytest.fixture
+    def start(self, standby, tmp_path):
+        mounted = []
+
+        def full(directory: Path) -> None:
+            mounted.append(directory)
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k,mode=777", "control", directory], check=True)
+            (directory / "other").write_bytes(b"x" * 4096)
+
+        def read_only(directory: Path) -> None:
+            mounted.append(directory)
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "control", directory], check=True)
+
+        ways = {"full": full, "read-only": read_only, "writable": lambda _: None}
+        with containers(standby, tmp_path) as make:
+            yield lambda way: make(*self.WORKER, prepare=ways[way])
+        for directory in mounted:
+            subprocess.run(["umount", directory], check=True)
+
+    @GATES
+    @pytest.mark.parametrize("way", ["full", "read-only"])
+    def test_the_gate_opens_once_the_worker_runs(self, standby, start, way, gate):
+        container = start(way)
+        assert "SNAPSHOT_COLD_START" in container.says("worker")
+        assert not (container.dir / control_files.RESTORE_COMPLETE).exists()
+        assert 0 == asked(container, standby, gate)
+
+    @GATES
+    def test_it_is_shut_while_standby_waits(self, standby, start, gate):
+        container = start("writable")
+        container.nonce()
+        assert 1 == asked(container, standby, gate)
+
+
+def asked(container: Container, standby: Path, gate: list[str]) -> int:
+    """Ask as kubelet does, in the container."""
+    inside = ["nsenter", "-t", str(container.init()), "-p", "-m", "--", standby, gate[0], container.dir, *gate[1:]]
+    return subprocess.run(inside, check=False, timeout=20).returncode

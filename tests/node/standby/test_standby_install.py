@@ -115,4 +115,5 @@ def test_the_probes_of_ours_need_no_other_program(standby, tmp_path, prepare, fi
     folder.mkdir()
     prepare(folder)
 
-    assert code == subprocess.run([standby, "--opened", folder, *file], check=False).returncode
+    waiting = ["unshare", "--pid", "--fork", "--mount-proc"]  # the first process is standby yet: this one
+    assert code == subprocess.run([*waiting, standby, "--opened", folder, *file], check=False).returncode

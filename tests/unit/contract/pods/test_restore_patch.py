@@ -140,7 +140,7 @@ def test_the_startup_probe_goes_before_the_others():
 def test_without_any_probe_the_gate_waits_for_the_restore():
     gate = startup_gate(container(), "/snapshot-control")
     assert {
-        "exec": {"command": ["cat", "/snapshot-control/restore-complete"]},
+        "exec": {"command": [keys.STANDBY, "--opened", "/snapshot-control"]},
         "timeoutSeconds": 1,
         "periodSeconds": 1,
         "failureThreshold": 1800,

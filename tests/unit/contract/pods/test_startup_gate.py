@@ -31,7 +31,7 @@ HTTP = {"httpGet": {"path": "/health", "port": 8000}, "timeoutSeconds": 3}
         pytest.param({"startupProbe": {"grpc": {"port": 5}}}, ["1", "tcp", "", "5"], id="grpc"),
         pytest.param({"startupProbe": {"exec": {"command": ["a", "b"]}}}, ["1", "exec", "a", "b"], id="program"),
         pytest.param({"readinessProbe": {"tcpSocket": {"port": "none"}}}, ["1"], id="no-such-port-is-not-asked"),
-        pytest.param({}, ["1", "exec", "cat", "/c/restore-complete"], id="no-probe"),
+        pytest.param({}, ["1"], id="no-probe"),
     ],
 )
 def test_standby_asks_what_the_probe_asks(fields, words):

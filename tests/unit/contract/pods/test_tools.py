@@ -9,7 +9,6 @@ from contract.pods.capture_job import build_capture_job
 from contract.pods.common import MountTakenError
 from contract.pods.injected_tools import EntrypointUnknownError, tools_for
 from contract.pods.restore_patch import Restore, restore_operations
-from contract.pods.startup_gate import startup_gate
 from tests.support.builders.objects import ID, IMAGE, checkpoint, container, opted_in, template
 
 INIT = "placeholder: {mode: inject, inject: {pullSecrets: [{name: tools-pull}]}}"
@@ -201,11 +200,9 @@ def test_what_a_stock_image_runs_must_be_known():
         shape(opted_in(stock()), image_config={})
 
 
-def test_the_gate_asks_standby_where_nothing_else_is_known_to_be_in_the_image():
+def test_the_gate_asks_standby():
     gate = shape(opted_in())["spec"]["containers"][0]["startupProbe"]
-    assert [keys.STANDBY, "--opened", "/snapshot-control", "restore-complete"] == gate["exec"]["command"]
-    own = {"httpGet": {"port": 1}}
-    assert own["httpGet"] == startup_gate(container(readinessProbe=own), "/c", stock=True)["httpGet"]
+    assert [keys.STANDBY, "--opened", "/snapshot-control"] == gate["exec"]["command"]
 
 
 @pytest.mark.parametrize("text", [INIT, VOLUME], ids=["init", "image-volume"])
