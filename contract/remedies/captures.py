@@ -177,7 +177,8 @@ KINDS: Final = (
     Kind(
         "Monotonic clocks of commands executed in the container (exec probes, kubectl exec)",
         Fate.RESET,
-        "the node's, while the worker's go on from the capture; [after-a-restore.md](after-a-restore.md#clocks)",
+        "the node's, while the worker's go on from the capture; [after-a-restore.md](after-a-restore.md#clocks), "
+        "[what was tried](decisions/0027-executed-commands-keep-the-nodes-clock.md)",
         "tests/node/engine/test_time.py::test_the_worker_alone_keeps_its_clocks",
     ),
     _refused("io_uring", AgentReason.IO_URING),
