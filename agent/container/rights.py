@@ -17,7 +17,8 @@ SETGID, SETUID, SYS_RESOURCE = 6, 7, 24
 """Numbers of capabilities: with them a process gives itself other groups, other users, higher limits."""
 UNLIMITED: Final = (1 << 64) - 1
 _NAMESPACES: Final = ("ipc", "mnt", "net", "pid", "user", "uts")
-_UNCONFINED: Final = ("", "unconfined")
+_UNCONFINED: Final = ("", "unconfined", "kernel")
+"""The last is what SELinux says as long as no policy is loaded."""
 _LIMIT: Final = re.compile(r"^Max .{21} *\S+ +(\S+)", re.MULTILINE)
 """The hard one. Lines of /proc/PID/limits are in the order of the numbers of the limits."""
 
@@ -74,7 +75,7 @@ def _freer(wanted: Rights, container: Rights) -> Iterator[str]:
         yield "no seccomp filter"
     elif wanted.filters is not None and wanted.filters[: len(own := container.filters or ())] != own:
         yield "other seccomp filters than the container's"
-    # criu records no label where it finds no security module; docs/what-can-be-captured.md says what becomes of it.
+    # An image has no label where criu found no security module: refuse_confined is for that.
     if wanted.label and wanted.label != container.label:
         yield f"security label {wanted.label}, not {container.label or 'unconfined'}"
 
@@ -143,12 +144,23 @@ def _thread(task: Path) -> Rights:
         capabilities={name: int(fields[name], 16) for name in CAPABILITY_SETS},
         no_new_privileges=fields["NoNewPrivs"] == "1",
         seccomp=int(fields["Seccomp"]),
-        label=_label(task),
+        label=label_of(task),
     )
 
 
-def _label(task: Path) -> str:
-    """Return what the security module says, as criu writes it: without AppArmor's mode in brackets."""
+def refuse_confined(label: str) -> None:
+    """Refuse a container with the label of a security module: criu finds none in there, and restores without.
+
+    Raises:
+        RefusedError: ``confinement-lost``.
+    """
+    if label:
+        words = f"the container is confined by {label}, which a restored worker would not be"
+        raise RefusedError(AgentReason.CONFINEMENT_LOST, words)
+
+
+def label_of(task: Path) -> str:
+    """Return what the security module says, as criu writes it: without AppArmor's mode in brackets; empty if free."""
     try:
         found = (task / "attr/current").read_text().rstrip("\0\n")
     except OSError:  # there is none

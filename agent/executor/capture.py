@@ -157,6 +157,7 @@ def _look(capture: Capture, worker: Worker) -> Tree:
         empty_dirs=request.place.empty_dirs,
         writable_mounts=request.writable_mounts,
         own_addresses=capture.own_addresses,
+        allow_unconfined=capture.environment.allow_unconfined,
         proc=capture.environment.proc,
     )
 

@@ -36,6 +36,8 @@ class NodeEnvironment:
     """Bytes of each emptyDir, and of shared memory, that a capture takes along."""
     rootfs_limit: int = 4 << 30
     """Bytes of changed files of the image that a capture takes along."""
+    allow_unconfined: bool = False
+    """Whether containers that a security module confines are captured and restored, without that."""
     proof: bool = True
     """Whether an artifact is restored once before a capture has succeeded."""
     lazy_pages: bool = True

@@ -37,6 +37,7 @@ def look(request: LookRequest, environment: NodeEnvironment) -> LookResult:
         empty_dirs=place.empty_dirs,
         writable_mounts=request.writable_mounts,
         own_addresses=() if request.through_pod else sole_addresses(found.init_pid, proc).values(),
+        allow_unconfined=environment.allow_unconfined,
         proc=proc,
     )
     in_the_way = [(AgentReason.TERMINAL, words) for words in terminals(inspect(found.init_pid, proc))]

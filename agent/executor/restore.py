@@ -18,7 +18,7 @@ from agent.container import dated_links, held_files, rootfs
 from agent.container.dated_links import DatedLink
 from agent.container.devices import gpu_minors
 from agent.container.inspection import Inspection, inspect, open_in_container, surroundings
-from agent.container.rights import Rights, of_container, refuse_wider_tree
+from agent.container.rights import Rights, of_container, refuse_confined, refuse_wider_tree
 from agent.container.rootfs import Changes
 from agent.criu.connections import plan_addresses
 from agent.criu.driver import CriuRestore
@@ -142,6 +142,8 @@ def _inspect(restore: Restore) -> None:
     restore.bypassed = judge(artifact.manifest, _place(restore), restore.request.bypass | environment.bypass)
     restore.plan = plan_restore(artifact.manifest, restore.seen, deleted)
     restore.rights = of_container(restore.init_pid, environment.proc)
+    if not environment.allow_unconfined:
+        refuse_confined(restore.rights.label)
     refuse_wider_images(restore.images, restore.rights)
     restore.renamed = held_files.check(restore.init_pid, artifact.manifest.held, environment.proc)
     if artifact.manifest.connections is not None:

@@ -148,6 +148,12 @@ def _unix_peer_outside(tree: Tree) -> Iterator[str]:
             yield f"{named(process, descriptor)} is connected to a process outside of the worker by {what}"
 
 
+def _confined(tree: Tree) -> Iterator[str]:
+    for process in tree.processes:
+        if process.label and not tree.allow_unconfined:
+            yield f"{process} is confined by {process.label}, which it would not be when it is restored"
+
+
 CHECKS: Final[tuple[tuple[AgentReason, Callable[[Tree], Iterator[str]]], ...]] = (
     (AgentReason.IO_URING, _io_uring),
     (AgentReason.MESSAGE_QUEUE, _message_queue),
@@ -161,4 +167,5 @@ CHECKS: Final[tuple[tuple[AgentReason, Callable[[Tree], Iterator[str]]], ...]] =
     (AgentReason.VOLUME_WRITTEN, _volume_written),
     (AgentReason.ADDRESS_BOUND, _address_bound),
     (AgentReason.UNIX_PEER_OUTSIDE, _unix_peer_outside),
+    (AgentReason.CONFINEMENT_LOST, _confined),
 )

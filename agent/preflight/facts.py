@@ -10,6 +10,7 @@ from typing import Final
 
 from agent.container.inspection import open_in_container
 from agent.container.network import in_namespace, in_network
+from agent.container.rights import label_of
 from linux.descriptors import Descriptor, descriptors
 from linux.filetree import walk
 from linux.proc import PROC, Mount, is_alive, mounts, status
@@ -45,6 +46,8 @@ class Process:
     """Inodes."""
     has_secret_memory: bool = False
     """memfd_secret."""
+    label: str = ""
+    """Profile of AppArmor, or context of SELinux; empty without."""
 
     def __str__(self) -> str:
         return f"process {self.pid} ({self.name})"
@@ -69,6 +72,8 @@ class Tree:
     """Of the pod, that a restore replaces by those of its own pod."""
     unix_sockets: tuple[UnixSocket, ...] = ()
     """Of the pod: those of other containers too."""
+    allow_unconfined: bool = False
+    """Whether a restore may leave out what a security module confines."""
     sysv_objects: tuple[str, ...] = ()
     """System V shared memory, semaphores and message queues of the pod."""
 
@@ -91,6 +96,7 @@ def read_tree(
     empty_dirs: Iterable[str] = (),
     writable_mounts: Iterable[str] = (),
     own_addresses: Iterable[Address] = (),
+    allow_unconfined: bool = False,
     proc: Path = PROC,
 ) -> Tree:
     """Read the facts of a tree; a process that ends meanwhile is left out.
@@ -101,6 +107,7 @@ def read_tree(
         empty_dirs: mount points of emptyDirs.
         writable_mounts: mount points that may be written to.
         own_addresses: of the pod, that a restore replaces by those of its own pod.
+        allow_unconfined: whether a restore may leave out what a security module confines.
         proc: /proc of the node.
 
     Raises:
@@ -123,6 +130,7 @@ def read_tree(
         empty_dirs=frozenset(empty_dirs),
         writable_mounts=frozenset(writable_mounts),
         own_addresses=frozenset(own_addresses),
+        allow_unconfined=allow_unconfined,
     )
 
 
@@ -139,6 +147,7 @@ def _process(pid: int, proc: Path) -> Process:
         program=str((base / "exe").readlink()),
         mapped_memfds=frozenset(int(inode) for inode in _MEMFD.findall(maps)),
         has_secret_memory=_SECRETMEM in maps,
+        label=label_of(base),
     )
 
 

@@ -300,6 +300,7 @@ class AgentReason(StrEnum):
     VOLUME_WRITTEN = "volume-written"
     ADDRESS_BOUND = "address-bound"
     UNIX_PEER_OUTSIDE = "unix-peer-outside"
+    CONFINEMENT_LOST = "confinement-lost"
     # The container's image
     IMAGE_UNREADABLE = "image-unreadable"
     # The artifact and its store
@@ -369,6 +370,7 @@ LASTING: Final = frozenset(
         AgentReason.VOLUME_WRITTEN,
         AgentReason.ADDRESS_BOUND,
         AgentReason.UNIX_PEER_OUTSIDE,
+        AgentReason.CONFINEMENT_LOST,
         AgentReason.VOLUME_TOO_LARGE,
         AgentReason.ROOTFS_TOO_LARGE,
         AgentReason.MEMORY_LIMIT,

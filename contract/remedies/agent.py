@@ -270,6 +270,16 @@ AGENT_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        AgentReason.CONFINEMENT_LOST,
+        "AppArmor or SELinux confines the container, and CRIU would restore the worker without that.",
+        "Give the pod `appArmorProfile: {type: Unconfined}` where its policy allows that. Or set "
+        "`config.restore.allowUnconfined=true`, for all nodes: restored workers then have what is left, capabilities, "
+        "seccomp and namespaces, as captured.",
+        "On nodes with AppArmor (Ubuntu, Debian) the runtime gives every container a profile that asks for none. "
+        "A pod's owner cannot decide this by an annotation: a profile is often a rule that others made.",
+    ),
+    Reason(
+        _SECTION,
         AgentReason.IMAGE_UNREADABLE,
         "What the container's image runs could not be determined.",
         "Give the container a `command` in the pod template.",

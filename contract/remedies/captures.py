@@ -162,13 +162,6 @@ KINDS: Final = (
         "tests/node/engine/test_kinds_of_state.py::test_it_is_reset",
     ),
     Kind(
-        "AppArmor's confinement of the container",
-        Fate.RESET,
-        "**the restored worker runs unconfined by AppArmor**: criu does not record a profile here. Capabilities, "
-        "seccomp and namespaces are kept. A profile in an image that is not the container's is refused",
-        "tests/unit/agent/container/test_wider_rights.py::test_no_more_than_the_container",
-    ),
-    Kind(
         "CLOCK_REALTIME",
         Fate.RESET,
         "the node's: it jumps by the time between capture and restore, as after a suspended laptop",
@@ -206,6 +199,11 @@ KINDS: Final = (
         "Rights that the container's first process lacks (file capabilities, set-user-id programs)",
         AgentReason.IMAGES_WIDER,
         test="tests/node/engine/test_image_rights.py::test_a_program_with_a_capability_is_seen_before_the_freeze",
+    ),
+    _refused(
+        "Confinement by AppArmor or SELinux, the container's or a process's own, without `allowUnconfined`",
+        AgentReason.CONFINEMENT_LOST,
+        test="tests/unit/agent/preflight/test_preflight_checks.py::test_what_is_in_the_way",
     ),
     _refused("inotify on files of the image, outside /etc, /lib/udev, /var/spool", AgentReason.INOTIFY_OVERLAY),
     _refused("A file open or mapped for writing on a persistent volume or hostPath", AgentReason.VOLUME_WRITTEN),

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from agent.container.rights import SETGID, SETUID, SYS_RESOURCE, UNLIMITED, Rights, wider
+from agent.container.rights import SETGID, SETUID, SYS_RESOURCE, UNLIMITED, Rights, label_of, refuse_confined, wider
+from agent.errors import RefusedError
+from contract.api.states import AgentReason
 from linux.proc import CAPABILITY_SETS
 
 CAPS = 0b1111
@@ -73,3 +75,27 @@ def test_more_than_the_container(words, wanted):
 )
 def test_no_more_than_the_container(container, wanted):
     assert [] == list(wider(replace(CONTAINER, **wanted), container))
+
+
+@pytest.mark.parametrize(
+    ("expected", "content"),
+    [
+        pytest.param("cri-containerd.apparmor.d", "cri-containerd.apparmor.d (enforce)\n", id="apparmor"),
+        pytest.param("system_u:system_r:container_t:s0", "system_u:system_r:container_t:s0\0", id="selinux"),
+        pytest.param("", "unconfined\n", id="unconfined"),
+        pytest.param("", "kernel\0", id="selinux-without-a-policy"),
+        pytest.param("", None, id="no-security-module"),
+    ],
+)
+def test_label(tmp_path, expected, content):
+    if content is not None:
+        (tmp_path / "attr").mkdir()
+        (tmp_path / "attr/current").write_text(content)
+    assert expected == label_of(tmp_path)
+
+
+def test_a_confined_container_is_no_place_for_a_restore():
+    with pytest.raises(RefusedError, match=r"confined by cri-containerd\.apparmor\.d") as refused:
+        refuse_confined(CONTAINER.label)
+    assert AgentReason.CONFINEMENT_LOST == refused.value.code
+    refuse_confined("")

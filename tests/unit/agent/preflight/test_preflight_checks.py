@@ -53,6 +53,12 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
     ("reason", "words", "found"),
     [
         pytest.param(
+            AgentReason.CONFINEMENT_LOST,
+            "process 600 (python3) is confined by cri-containerd.apparmor.d, which it would not be when it is restored",
+            tree(process(label="cri-containerd.apparmor.d")),
+            id="apparmor",
+        ),
+        pytest.param(
             AgentReason.UNSUPPORTED_DESCRIPTOR,
             "descriptor 4 of process 600 (python3) is a performance counter",
             tree(process(Descriptor(4, "anon_inode:[perf_event]"))),
@@ -257,6 +263,7 @@ def test_what_is_in_the_way(reason, words, found):
             tree(process(Descriptor(4, "anon_inode:inotify", watches=((OVERLAY, 7),))), findable=frozenset({7})),
             id="inotify-of-what-criu-finds",
         ),
+        pytest.param(tree(process(label="a-profile"), allow_unconfined=True), id="confined-and-allowed"),
     ],
 )
 def test_what_is_left_alone(found):
