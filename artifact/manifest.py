@@ -4,6 +4,8 @@ One model, one reader, one writer. Nothing in it grants rights: a restore compar
 refuses one that asks for more.
 """
 
+import json
+from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Any, Final, Self
 
@@ -34,7 +36,6 @@ MAX_MANIFEST: Final = 16 << 20
 """Bytes; a manifest names some hundred files and some thousand threads."""
 SHOWN_PROBLEMS: Final = 5
 """Problems of a manifest that are spelled out; each is a line of a pod's annotation."""
-_DUMPER: Final[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 FileName = Annotated[str, Field(pattern=r"^[^/\x00]+$", max_length=255)]
 """A file of the artifact: directly in its directory."""
@@ -281,8 +282,7 @@ def write_manifest(captured: Captured, checkpoint_id: str, version: str, files: 
     identity = {"formatVersion": _format_of(captured), "checkpointId": checkpoint_id, "version": version}
     listed = {name: entry.model_dump(by_alias=True) for name, entry in files.items()}
     document = identity | captured.model_dump(by_alias=True) | {"files": listed}
-    text: str = yaml.dump(document, Dumper=_DUMPER, sort_keys=False)
-    return text.encode()
+    return json.dumps(document, indent=1).encode()
 
 
 def _format_of(captured: Captured) -> int:
@@ -300,7 +300,7 @@ def parse_manifest(text: bytes, checkpoint_id: str) -> Manifest:
         ArtifactError: ``manifest-unreadable`` with every problem, or ``manifest-format`` for another format.
     """
     try:
-        document = load_yaml(text)
+        document = _load(text)
     except yaml.YAMLError as error:
         raise _unreadable(f"is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict) or document.get("checkpointId") != checkpoint_id:
@@ -317,6 +317,19 @@ def parse_manifest(text: bytes, checkpoint_id: str) -> Manifest:
         problems = describe(error, Manifest)
         more = f"; and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
         raise _unreadable(f"does not describe an artifact: {'; '.join(problems[:SHOWN_PROBLEMS])}{more}") from error
+
+
+def _load(text: bytes) -> Any:  # noqa: ANN401 - any YAML value
+    """Read a manifest as JSON, as which it is written and which is YAML too: in a hundredth of the time.
+
+    Earlier releases wrote what only a YAML parser reads.
+    """
+    with suppress(ValueError, RecursionError):
+        found = json.loads(text)
+        if b"\\ud" in text.lower():
+            json.dumps(found, ensure_ascii=False).encode()  # half a surrogate is no text
+        return found
+    return load_yaml(text)
 
 
 def _unreadable(why: str) -> ArtifactError:

@@ -130,14 +130,15 @@ def _read_manifest(directory: int) -> bytes:
     return text
 
 
-def verify(artifact: Artifact, verified: VerifiedFiles | None = None) -> None:
-    """Compare size and sum of every file with the manifest; those that are *verified* are not read again.
+def verify(artifact: Artifact, verified: VerifiedFiles | None = None, names: Iterable[str] | None = None) -> None:
+    """Compare size and sum of files with the manifest, of all without *names*; the *verified* are not read again.
 
     Raises:
         ArtifactError: names the first file that differs.
     """
-    for name, entry in artifact.manifest.files.items():
-        fd = artifact.open(name)
+    files = artifact.manifest.files
+    for name in files if names is None else names:
+        fd, entry = artifact.open(name), files[name]
         try:
             before = identity_of(fd, entry.blake3)
             if verified is None or not verified.knows(fd, entry.blake3):

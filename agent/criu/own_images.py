@@ -7,25 +7,26 @@ mounted beside the copies, by descriptor, so that a file which takes their name 
 """
 
 import os
-import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from agent.errors import ContainerError
+from artifact.manifest import FileEntry
 from artifact.read import Artifact
 from contract.api.states import AgentReason
 from linux import mounts
 
-_IMAGE: Final = re.compile(r"[^/]+\.img")
-_PAGES: Final = re.compile(r"pages-[^/]+\.img")
+_PAGES: Final = "pages-"
+_SMALL: Final = 64 << 10
+"""Bytes of pages that are copied sooner than mounted: shared memory has a file of pages for each of its mappings."""
 
 
-def read_in_place(names: Iterable[str]) -> list[str]:
+def read_in_place(files: Mapping[str, FileEntry]) -> list[str]:
     """Return those files of an artifact that are not copied: what is in them is used from storage; pure."""
-    return [name for name in names if not _is_copied(name)]
+    return [name for name, entry in files.items() if not _is_copied(name, entry)]
 
 
 def own_images(artifact: Artifact, work: Path, namespace: int | None, resources: ExitStack) -> int:
@@ -41,14 +42,14 @@ def own_images(artifact: Artifact, work: Path, namespace: int | None, resources:
         ArtifactError: an image is not what the manifest says.
         ContainerError: the directory cannot be made on this node.
     """
-    names = [name for name in artifact.manifest.files if _IMAGE.fullmatch(name)]
-    pages = [name for name in names if not _is_copied(name)]
+    files = artifact.manifest.files
+    pages = [name for name in read_in_place(files) if name.startswith(_PAGES)]
     try:
         folder = resources.enter_context(tempfile.TemporaryDirectory(dir=work, prefix="run-"))
         with ExitStack() as during:
             directory = _opened(folder, during)
-            for name in names:
-                if _is_copied(name):
+            for name, entry in files.items():
+                if _is_copied(name, entry):
                     artifact.copy(name, directory)
             shown = _with_pages(artifact, pages, folder, namespace) if pages else os.dup(directory)
     except OSError as error:
@@ -58,25 +59,28 @@ def own_images(artifact: Artifact, work: Path, namespace: int | None, resources:
     return _opened(f"/proc/self/fd/{shown}", resources)
 
 
-def _with_pages(artifact: Artifact, pages: list[str], folder: str, namespace: int | None) -> int:
+def _is_copied(name: str, entry: FileEntry) -> bool:
+    return name.endswith(".img") and (not name.startswith(_PAGES) or entry.size <= _SMALL)
+
+
+def _with_pages(artifact: Artifact, pages: Iterable[str], folder: str, namespace: int | None) -> int:
     """Mount the files of pages in a folder; return a descriptor of both, of which no path is left."""
     with ExitStack() as during:
-        files = [_owned(artifact.open(name), during) for name in pages]
-        shown = _read_only_mounts(files, namespace, during)
         mounts.attach(_owned(mounts.cloned_mounts(_opened(folder, during)), during), folder)
         during.callback(mounts.detach, folder)
         top = _opened(folder, during)
-        for name, mount in zip(pages, shown, strict=True):
+        for name in pages:
             os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=top))
-            mounts.attach(mount, name, top)
+            with ExitStack() as each:  # there may be more of them than an agent may have descriptors
+                file = _owned(artifact.open(name), each)
+                mounts.attach(_owned(_read_only_mount(file, namespace), each), name, top)
         return mounts.cloned_mounts(top)
 
 
-def _read_only_mounts(files: list[int], namespace: int | None, during: ExitStack) -> list[int]:
-    def make() -> list[int]:
-        return [_owned(mounts.read_only_mount(file), during) for file in files]
-
-    return make() if namespace is None else mounts.in_mount_namespace(namespace, make)
+def _read_only_mount(file: int, namespace: int | None) -> int:
+    if namespace is None:
+        return mounts.read_only_mount(file)
+    return mounts.in_mount_namespace(namespace, lambda: mounts.read_only_mount(file))
 
 
 def _opened(folder: str, during: ExitStack) -> int:
@@ -86,7 +90,3 @@ def _opened(folder: str, during: ExitStack) -> int:
 def _owned(fd: int, during: ExitStack) -> int:
     during.callback(os.close, fd)
     return fd
-
-
-def _is_copied(name: str) -> bool:
-    return _IMAGE.fullmatch(name) is not None and _PAGES.fullmatch(name) is None

@@ -126,7 +126,8 @@ def _open(restore: Restore) -> None:
 
 
 def _verify(restore: Restore) -> None:
-    verify(restore.artifact, restore.environment.verified)
+    """Verify what is used from storage; what is copied is verified as it is copied."""
+    verify(restore.artifact, restore.environment.verified, read_in_place(restore.artifact.manifest.files))
 
 
 def _inspect(restore: Restore) -> None:

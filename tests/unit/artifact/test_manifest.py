@@ -140,3 +140,19 @@ def test_volumes_in_memory_count_as_memory():
         VolumeContent(point="/cache", file="volume-0.tar", bytes=100),
     ]
     assert found.memory + 7 == found.model_copy(update={"volumes": volumes}).memory
+
+
+@pytest.mark.parametrize("word", ["\U0001f600", "\x1f\x7f", "é", '"', "\\ud800"], ids=ascii)
+def test_any_text_is_read_as_it_was_written(word):
+    now = captured()
+    written = write_manifest(
+        now.model_copy(update={"process": now.process.model_copy(update={"argv": [word]})}), "abc", "1", {}
+    )
+    assert [word] == parse_manifest(written, "abc").process.argv
+
+
+def test_half_a_surrogate_is_no_text():
+    half = write_manifest(captured(), "abc", "1", {}).replace(b'"argv": [', b'"argv": ["\\ud800", ', 1)
+    with pytest.raises(ArtifactError) as refused:
+        parse_manifest(half, "abc")
+    assert "manifest-unreadable" == refused.value.code
