@@ -14,6 +14,7 @@ from linux.syscalls import HUGETLBFS_MAGIC, MQUEUE_MAGIC, file_system_magic
 
 INOTIFY: Final = "anon_inode:inotify"
 MEMFD: Final = "/memfd:"
+_PIPE: Final = "pipe:"
 _FLAGS: Final = re.compile(r"^flags:\s*([0-7]+)$", re.MULTILINE)
 _MOUNT: Final = re.compile(r"^mnt_id:\s*(\d+)$", re.MULTILINE)
 _WATCH: Final = re.compile(r"^inotify .*\bino:([0-9a-f]+) sdev:([0-9a-f]+)", re.MULTILINE)
@@ -38,6 +39,8 @@ class Descriptor:
     """It is a regular file with a name, open for writing in any way."""
     is_device: bool = False
     """It is a character or block device."""
+    is_packet_pipe: bool = False
+    """It is a pipe that keeps apart what was written apart (O_DIRECT)."""
     protocol: str = ""
     """Of a socket, as the kernel names it: ``TCP``, ``UNIX-STREAM``, ``AF_VSOCK``."""
     is_huge: bool = False
@@ -56,7 +59,7 @@ class Descriptor:
 def descriptors(pid: int, proc: Path = PROC) -> list[Descriptor]:
     """Return the open files of a process; one that is closed meanwhile is left out.
 
-    Of those that are neither paths nor inotify little more than the link is read: a worker may have ten thousand
+    Of those that are neither paths, pipes nor inotify little more than the link is read: a worker may have ten thousand
     sockets.
     """
     found, base = [], proc / str(pid)
@@ -71,6 +74,8 @@ def descriptors(pid: int, proc: Path = PROC) -> list[Descriptor]:
 def _descriptor(number: int, target: str, base: Path) -> Descriptor:
     if target.startswith("socket:"):
         return Descriptor(number, target, protocol=_protocol(f"{base}/fd/{number}"))
+    if target.startswith(_PIPE):
+        return Descriptor(number, target, is_packet_pipe=bool(_flags_of(f"{base}/fdinfo/{number}") & os.O_DIRECT))
     if target != INOTIFY and not target.startswith("/"):
         return Descriptor(number, target)
     link, info = base / "fd" / str(number), base / "fdinfo" / str(number)
@@ -94,6 +99,12 @@ def _descriptor(number: int, target: str, base: Path) -> Descriptor:
         is_huge=magic == HUGETLBFS_MAGIC and found.st_nlink == 0,
         sealed_inode=_sealed(link) if target.startswith(MEMFD) and found.st_nlink == 0 else 0,
     )
+
+
+def _flags_of(info: str) -> int:
+    with open(info) as file:  # noqa: PTH123 - a worker may have ten thousand pipes
+        match = _FLAGS.search(file.read())
+    return int(match[1], 8) if match else 0
 
 
 def _protocol(link: str) -> str:

@@ -52,6 +52,8 @@ class Status:
     capabilities: Mapping[str, int]
     no_new_privileges: bool
     seccomp: int
+    tracer: int = 0
+    """Of a process that is traced, by a debugger for example; 0 without."""
 
 
 def mounts(pid: int, proc: Path = PROC) -> list[Mount]:
@@ -107,6 +109,7 @@ def parse_status(text: str) -> Status:
         capabilities={name: int(fields[name], 16) for name in CAPABILITY_SETS},
         no_new_privileges=fields.get("NoNewPrivs", "0") == "1",
         seccomp=int(fields.get("Seccomp", "0")),
+        tracer=int(fields.get("TracerPid", "0")),
     )
 
 

@@ -1,7 +1,9 @@
 """Sockets of a network namespace, read from /proc/PID/net: those that are bound, and TCP connections."""
 
 import ipaddress
+import re
 import struct
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +13,9 @@ from typing import Final
 from linux.proc import PROC
 
 _TABLES: Final = ("tcp", "tcp6", "udp", "udp6")
+_GROUP: Final = re.compile(r"^\t+([0-9A-F]{8}) ", re.MULTILINE)
+_EVERY_HOSTS: Final = re.compile(r"224\.0\.0\.1|ff0[125]::[12]|ff02::1:ff[0-9a-f:]+")
+"""Groups that the kernel joins by itself: all nodes, all routers, and those by which it is asked for its addresses."""
 _BROADCAST: Final = ipaddress.IPv4Address("255.255.255.255")
 _LISTEN: Final = "0A"
 _LOCAL, _REMOTE, _STATE, _INODE = 1, 2, 3, 9
@@ -47,6 +52,18 @@ def bound_sockets(pid: int, proc: Path = PROC) -> Iterator[BoundSocket]:
         if table.startswith("udp") or fields[_STATE] == _LISTEN:
             address, port = _address(fields[_LOCAL])
             yield BoundSocket(int(fields[_INODE]), table[:3].upper(), address, port)
+
+
+def multicast_groups(pid: int, proc: Path = PROC) -> list[str]:
+    """Return the multicast groups that sockets in a process's network namespace have joined: those of any process."""
+    net, found = proc / str(pid) / "net", list[str]()
+    with suppress(FileNotFoundError):
+        for group in _GROUP.findall((net / "igmp").read_text()):
+            found.append(str(ipaddress.IPv4Address(int.from_bytes(bytes.fromhex(group), sys.byteorder))))
+    with suppress(FileNotFoundError):
+        for line in (net / "igmp6").read_text().splitlines():
+            found.append(str(ipaddress.IPv6Address(int(line.split()[2], 16))))
+    return [group for group in found if not _EVERY_HOSTS.fullmatch(group)]
 
 
 def connections(pid: int, proc: Path = PROC) -> Iterator[tuple[tuple[Address, int], tuple[Address, int]]]:

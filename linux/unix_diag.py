@@ -11,11 +11,12 @@ from linux.netlink import answers, open_sock_diag
 
 _REQUEST: Final = struct.Struct("=BBHIII2I")
 """family, protocol, padding, states, inode, what to show, cookie."""
-_SHOW_NAME, _SHOW_PEER, _SHOW_WAITING = 1, 4, 8
+_SHOW_NAME, _SHOW_PEER, _SHOW_WAITING, _SHOW_QUEUES = 1, 4, 8, 16
 _FOUND: Final = struct.Struct("=BBBxI8x")
 """family, kind, state, inode, cookie."""
 _ATTRIBUTE: Final = struct.Struct("=HH")
-_NAME, _PEER, _WAITING = 0, 2, 3
+_NAME, _PEER, _WAITING, _QUEUES = 0, 2, 3, 4
+_QUEUE: Final = struct.Struct("=II")
 _ALL_STATES: Final = 0xFFFFFFFF
 
 
@@ -31,6 +32,8 @@ class UnixSocket(NamedTuple):
     """Inode of the socket that it is connected to; 0 for none, and for one that has not been accepted."""
     waiting: tuple[int, ...] = ()
     """Inodes of those that wait to be accepted."""
+    sent: int = 0
+    """Bytes of what was sent and not received yet, as the kernel counts them; of a listener, no bytes."""
 
 
 def unix_sockets() -> Iterator[UnixSocket]:
@@ -39,7 +42,7 @@ def unix_sockets() -> Iterator[UnixSocket]:
     Raises:
         OSError: the kernel cannot say.
     """
-    show = _SHOW_NAME | _SHOW_PEER | _SHOW_WAITING
+    show = _SHOW_NAME | _SHOW_PEER | _SHOW_WAITING | _SHOW_QUEUES
     with open_sock_diag() as netlink:
         for found in answers(netlink, _REQUEST.pack(socket.AF_UNIX, 0, 0, _ALL_STATES, 0, show, 0, 0)):
             _, kind, _, inode = _FOUND.unpack_from(found)
@@ -51,6 +54,7 @@ def unix_sockets() -> Iterator[UnixSocket]:
                 _as_text(attributes[_NAME]) if _NAME in attributes else "",
                 int.from_bytes(attributes.get(_PEER, b""), sys.byteorder),
                 struct.unpack(f"={len(waiting) // 4}I", waiting) if waiting else (),
+                _QUEUE.unpack(attributes[_QUEUES])[1] if _QUEUES in attributes else 0,
             )
 
 

@@ -154,6 +154,12 @@ def _confined(tree: Tree) -> Iterator[str]:
             yield f"{process} is confined by {process.label}, which it would not be when it is restored"
 
 
+def _traced(tree: Tree) -> Iterator[str]:
+    for process in tree.processes:
+        if process.tracer:
+            yield f"{process} is traced, by process {process.tracer} of the node"
+
+
 CHECKS: Final[tuple[tuple[AgentReason, Callable[[Tree], Iterator[str]]], ...]] = (
     (AgentReason.IO_URING, _io_uring),
     (AgentReason.MESSAGE_QUEUE, _message_queue),
@@ -168,4 +174,5 @@ CHECKS: Final[tuple[tuple[AgentReason, Callable[[Tree], Iterator[str]]], ...]] =
     (AgentReason.ADDRESS_BOUND, _address_bound),
     (AgentReason.UNIX_PEER_OUTSIDE, _unix_peer_outside),
     (AgentReason.CONFINEMENT_LOST, _confined),
+    (AgentReason.TRACED, _traced),
 )

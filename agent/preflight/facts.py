@@ -14,7 +14,7 @@ from agent.container.rights import label_of
 from linux.descriptors import Descriptor, descriptors
 from linux.filetree import walk
 from linux.proc import PROC, Mount, is_alive, mounts, status
-from linux.sockets import Address, BoundSocket, bound_sockets
+from linux.sockets import Address, BoundSocket, bound_sockets, multicast_groups
 from linux.sysvipc import sysv_objects
 from linux.unix_diag import UnixSocket, unix_sockets
 
@@ -46,6 +46,8 @@ class Process:
     """Inodes."""
     has_secret_memory: bool = False
     """memfd_secret."""
+    tracer: int = 0
+    """Of a process that is traced: by whom, as the node numbers it."""
     label: str = ""
     """Profile of AppArmor, or context of SELinux; empty without."""
 
@@ -68,6 +70,8 @@ class Tree:
     """Mount points of volumes that the pod's owner says are safe to write to."""
     findable: frozenset[int] = frozenset()
     """Inodes of the image that criu finds by itself, if anything is watched."""
+    multicast_groups: tuple[str, ...] = ()
+    """That sockets of the pod have joined; no file of the kernel's says which."""
     own_addresses: frozenset[Address] = frozenset()
     """Of the pod, that a restore replaces by those of its own pod."""
     unix_sockets: tuple[UnixSocket, ...] = ()
@@ -125,6 +129,7 @@ def read_tree(
         namespaces=_namespaces(proc / str(init_pid)),
         mounts=tuple(mounts(init_pid, proc)),
         sockets=tuple(bound_sockets(init_pid, proc)),
+        multicast_groups=tuple(multicast_groups(init_pid, proc)),
         unix_sockets=in_network(init_pid, lambda: tuple(unix_sockets()), proc),
         sysv_objects=in_namespace("ipc", init_pid, lambda: tuple(sysv_objects()), proc),
         empty_dirs=frozenset(empty_dirs),
@@ -137,8 +142,9 @@ def read_tree(
 def _process(pid: int, proc: Path) -> Process:
     base = proc / str(pid)
     namespaces, maps = _namespaces(base), (base / "maps").read_text(errors="surrogateescape")
+    about = status(pid, proc)
     return Process(
-        pid=status(pid, proc).inner_pid,
+        pid=about.inner_pid,
         name=(base / "comm").read_text(encoding="utf-8", errors="replace").rstrip("\n"),
         namespaces=namespaces,
         descriptors=tuple(descriptors(pid, proc)),
@@ -148,6 +154,7 @@ def _process(pid: int, proc: Path) -> Process:
         mapped_memfds=frozenset(int(inode) for inode in _MEMFD.findall(maps)),
         has_secret_memory=_SECRETMEM in maps,
         label=label_of(base),
+        tracer=about.tracer,
     )
 
 

@@ -25,6 +25,8 @@ _DEVICE_FOLDERS: Final = ("/dev/pts/", "/dev/nvidia", "/dev/dri/")
 _PROTOCOLS: Final = ("TCP", "UDP", "RAW", "UNIX", "NETLINK", "PACKET", "PING")
 """Beginnings of names as the kernel gives them: TCPv6, UDP-Lite, UNIX-STREAM."""
 
+_SHOWN_GROUPS: Final = 4
+
 
 def named(process: Process, descriptor: Descriptor) -> str:
     """Return how a finding names a descriptor."""
@@ -40,6 +42,8 @@ def unsupported_descriptors(tree: Tree) -> Iterator[str]:
 
 def _unsupported(descriptor: Descriptor) -> str | None:
     target = descriptor.target
+    if descriptor.is_packet_pipe:
+        return "a pipe that keeps packets apart (O_DIRECT)"
     if target.startswith(_ANONYMOUS):
         kind = target.removeprefix(_ANONYMOUS).strip("[]")
         return next((words for start, words in _NO_ANONYMOUS.items() if kind.startswith(start)), None)
@@ -54,6 +58,25 @@ def unsupported_sockets(tree: Tree) -> Iterator[str]:
     for process, descriptor in tree.open_files():
         if descriptor.protocol and not descriptor.protocol.startswith(_PROTOCOLS):
             yield f"{named(process, descriptor)} is a socket of protocol {descriptor.protocol}"
+    yield from _multicast(tree)
+    yield from _sent_before_it_was_accepted(tree)
+
+
+def _multicast(tree: Tree) -> Iterator[str]:
+    udp = {each.inode for each in tree.sockets if each.protocol == "UDP"}
+    member = next(((p, d) for p, d in tree.open_files() if d.socket in udp), None)
+    if member is not None and tree.multicast_groups:
+        groups = ", ".join(tree.multicast_groups[:_SHOWN_GROUPS])
+        yield f"{named(*member)} is a UDP socket, and sockets of the pod are in multicast groups: {groups}"
+
+
+def _sent_before_it_was_accepted(tree: Tree) -> Iterator[str]:
+    """Find what criu refuses after the freeze: a connection may wait in a backlog, data that was sent by it may not."""
+    waiting = {inode for listener in tree.unix_sockets for inode in listener.waiting}
+    ahead = {each.inode for each in tree.unix_sockets if each.inode in waiting and each.sent}
+    for process, descriptor in tree.open_files():
+        if descriptor.socket in ahead:
+            yield f"{named(process, descriptor)} has sent data by a Unix socket that is not accepted yet"
 
 
 def unsupported_memory(tree: Tree) -> Iterator[str]:

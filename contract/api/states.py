@@ -301,6 +301,7 @@ class AgentReason(StrEnum):
     ADDRESS_BOUND = "address-bound"
     UNIX_PEER_OUTSIDE = "unix-peer-outside"
     CONFINEMENT_LOST = "confinement-lost"
+    TRACED = "traced"
     # The container's image
     IMAGE_UNREADABLE = "image-unreadable"
     # The artifact and its store
@@ -371,6 +372,7 @@ LASTING: Final = frozenset(
         AgentReason.ADDRESS_BOUND,
         AgentReason.UNIX_PEER_OUTSIDE,
         AgentReason.CONFINEMENT_LOST,
+        AgentReason.TRACED,
         AgentReason.VOLUME_TOO_LARGE,
         AgentReason.ROOTFS_TOO_LARGE,
         AgentReason.MEMORY_LIMIT,

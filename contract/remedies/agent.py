@@ -194,9 +194,11 @@ AGENT_REASONS: Final = (
     Reason(
         _SECTION,
         AgentReason.UNSUPPORTED_SOCKET,
-        "The worker has a socket of a protocol that CRIU does not know.",
+        "The worker has a socket that CRIU does not know, or in a state that it cannot restore.",
         "Close it before the snapshot and open it after it; Go programs that use MPTCP take `GODEBUG=multipathtcp=0`.",
-        "Known are TCP, UDP, raw, Unix, netlink and packet sockets; not MPTCP, vsock, SCTP and others. Nothing was "
+        "Known are TCP, UDP, raw, Unix, netlink and packet sockets; not MPTCP, vsock, SCTP and others. Refused as "
+        "well: UDP in a pod of which a socket has joined a multicast group, since a restored socket is in none; and "
+        "data that was sent by a Unix connection within the worker before that was accepted. Nothing was "
         "touched; the capture is not tried again by itself.",
     ),
     Reason(
@@ -277,6 +279,14 @@ AGENT_REASONS: Final = (
         "seccomp and namespaces, as captured.",
         "On nodes with AppArmor (Ubuntu, Debian) the runtime gives every container a profile that asks for none. "
         "A pod's owner cannot decide this by an annotation: a profile is often a rule that others made.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.TRACED,
+        "A process of the worker is traced, by a debugger or by another process of it, and CRIU cannot stop it.",
+        "Detach `gdb`, `strace`, `py-spy` or whatever the message names before the snapshot is taken; a worker that "
+        "traces processes of its own must let go of them.",
+        "Nothing was touched; the capture is not tried again by itself.",
     ),
     Reason(
         _SECTION,

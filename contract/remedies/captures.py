@@ -73,7 +73,10 @@ KINDS: Final = (
         "the time that is left is kept, not the moment",
         "tests/node/engine/test_time.py::test_every_timer_goes_on",
     ),
-    _kept("Files, folders and devices (/dev/null, zero, random), shared positions, unlinked files, files of /proc"),
+    _kept(
+        "Files, folders and devices (/dev/null, zero, random), shared positions, unlinked files, files of /proc",
+        "a file without a name (O_TMPFILE) cannot be given one later",
+    ),
     _kept("File locks: flock and POSIX record locks"),
     _kept("POSIX semaphores"),
     _kept(
@@ -150,9 +153,28 @@ KINDS: Final = (
         "tests/node/engine/test_kinds_of_state.py::test_it_is_reset",
     ),
     Kind(
-        "Timer slack, I/O priority",
+        "Timer slack, I/O priority, processor affinity, memory policy (NUMA), personality (`setarch`), "
+        "mlockall for memory to come",
         Fate.RESET,
         "the defaults; set them again in a hook",
+        "tests/node/engine/test_kinds_of_state.py::test_it_is_reset",
+    ),
+    Kind(
+        "What waits to be read: datagrams in a UDP socket, events of inotify",
+        Fate.RESET,
+        "they are lost, as they may be at any time; look at files again in a hook",
+        "tests/node/engine/test_kinds_of_state.py::test_it_is_reset",
+    ),
+    Kind(
+        "TCP_USER_TIMEOUT, TCP_FASTOPEN of a listener, SO_PEEK_OFF, dnotify (F_NOTIFY)",
+        Fate.RESET,
+        "the defaults; set them again in a hook",
+        "tests/node/engine/test_kinds_of_state.py::test_it_is_reset",
+    ),
+    Kind(
+        "Hardening of a process's own: PR_SET_MDWE, sealed mappings (mseal)",
+        Fate.RESET,
+        "**the restored worker is without it, and nothing in /proc shows it beforehand**: apply it in a hook",
         "tests/node/engine/test_kinds_of_state.py::test_it_is_reset",
     ),
     Kind(
@@ -183,11 +205,16 @@ KINDS: Final = (
         test="tests/unit/agent/executor/test_capture_restore_plans.py::test_terminal",
     ),
     _refused(
-        "Performance counters, eBPF, userfaultfd, KVM, other devices, huge memfd",
+        "Performance counters, eBPF, userfaultfd, KVM, other devices, huge memfd, pipes of packets (O_DIRECT)",
         AgentReason.UNSUPPORTED_DESCRIPTOR,
         test=_UNKNOWN,
     ),
-    _refused("MPTCP, vsock and other protocols", AgentReason.UNSUPPORTED_SOCKET, test=_UNKNOWN),
+    _refused(
+        "MPTCP, vsock and other protocols; UDP with multicast groups; data in a Unix connection that was not accepted",
+        AgentReason.UNSUPPORTED_SOCKET,
+        test=_UNKNOWN,
+    ),
+    _refused("A process that is traced (debuggers, `strace`)", AgentReason.TRACED, test=_UNKNOWN),
     _refused(
         "memfd_secret, a program from a memfd, a memfd sealed against writing and mapped",
         AgentReason.UNSUPPORTED_MEMORY,

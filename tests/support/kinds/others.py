@@ -46,6 +46,47 @@ k = os.open('/dev/kvm', os.O_RDWR)
 """,
         AgentReason.UNSUPPORTED_DESCRIPTOR,
     ),
+    "packet-pipe": (
+        """
+r, w = os.pipe2(os.O_DIRECT)
+""",
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+    ),
+    "multicast-group": (
+        """
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('', 5007))
+s.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton('224.1.1.1') + socket.inet_aton('127.0.0.1'))
+""",
+        AgentReason.UNSUPPORTED_SOCKET,
+    ),
+    "multicast-group-of-version-6": (
+        """
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s.bind(('::', 5007))
+group = socket.inet_pton(socket.AF_INET6, 'ff15::7')
+s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group + struct.pack('I', 1))
+""",
+        AgentReason.UNSUPPORTED_SOCKET,
+    ),
+    "sent-before-it-was-accepted": (
+        """
+l = socket.socket(socket.AF_UNIX)
+l.bind('\\0queue')
+l.listen()
+c = socket.socket(socket.AF_UNIX)
+c.connect('\\0queue')
+c.send(b'x')
+""",
+        AgentReason.UNSUPPORTED_SOCKET,
+    ),
+    "traced-child": (
+        """
+k = in_child(lambda: time.sleep(9999))
+must(libc.ptrace(0x4206, k, None, None))
+""",
+        AgentReason.TRACED,
+    ),
     "secret-memory": (
         """
 u = must(libc.syscall(447, 0))
@@ -94,8 +135,14 @@ i = must(libc.msgget(0x1234, 0o1600))
     ),
 }
 
-LOST_WITHOUT_THE_CHECK = {"system-v-memory", "system-v-semaphore", "system-v-queue"}
-"""criu says nothing of them, as no process holds them."""
+LOST_WITHOUT_THE_CHECK = {
+    "system-v-memory",
+    "system-v-semaphore",
+    "system-v-queue",
+    "multicast-group",
+    "multicast-group-of-version-6",
+}
+"""criu says nothing of them: no process holds the first, and it does not ask for the others."""
 
 RESET = {
     "kernel-keyring": (
@@ -136,6 +183,113 @@ must(libc.syscall(251, 1, 0, (2 << 13) | 7))
 """,
         """
 assert libc.syscall(252, 1, 0) != (2 << 13) | 7
+""",
+    ),
+    "affinity": ("os.sched_setaffinity(0, {0})", "assert os.sched_getaffinity(0) != {0} or os.cpu_count() == 1"),
+    "memory-policy": (
+        """
+must(libc.syscall(238, 2, ctypes.byref(ctypes.c_ulong(1)), 64))
+""",
+        """
+mode = ctypes.c_int(-1)
+must(libc.syscall(239, ctypes.byref(mode), None, 0, None, 0))
+assert mode.value == 0
+""",
+    ),
+    "personality": ("must(libc.personality(0x0040000))", "assert libc.personality(0xffffffff) == 0"),
+    "memory-to-come-is-locked": (
+        """
+must(libc.mlockall(2))
+""",
+        """
+before = int(status('VmLck'))
+m = mmap.mmap(-1, 1 << 22)
+assert int(status('VmLck')) < before + 4096
+""",
+    ),
+    "datagram-that-waits": (
+        """
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('127.0.0.1', 0))
+c = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+c.sendto(b'x', s.getsockname())
+""",
+        """
+assert not select.select([s], [], [], 0.2)[0]
+c.sendto(b'y', s.getsockname())
+assert s.recv(9) == b'y'
+""",
+    ),
+    "inotify-events-that-wait": (
+        """
+os.mkdir('/dev/shm/watched')
+i = must(libc.inotify_init1(0))
+must(libc.inotify_add_watch(i, b'/dev/shm/watched', 0x100))
+open('/dev/shm/watched/x', 'w').close()
+""",
+        """
+assert not select.select([i], [], [], 0.2)[0]
+open('/dev/shm/watched/y', 'w').close()
+assert select.select([i], [], [], 5)[0]
+""",
+    ),
+    "tcp-options": (
+        """
+s = socket.create_server(('127.0.0.1', 0))
+s.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 999)
+s.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 5)
+""",
+        """
+assert s.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+assert s.getsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN) == 0
+""",
+    ),
+    "peek-offset": (
+        """
+a, b = socket.socketpair()
+a.send(b'abcd')
+b.setsockopt(socket.SOL_SOCKET, 42, 2)
+""",
+        """
+assert b.getsockopt(socket.SOL_SOCKET, 42) == -1 and b.recv(9) == b'abcd'
+""",
+    ),
+    "dnotify": (
+        """
+os.mkdir('/tmp/noticed')
+f = os.open('/tmp/noticed', os.O_RDONLY)
+came = []
+signal.signal(signal.SIGIO, lambda *_: came.append(1))
+fcntl.fcntl(f, fcntl.F_NOTIFY, fcntl.DN_CREATE | fcntl.DN_MULTISHOT)
+""",
+        """
+open('/tmp/noticed/x', 'w').close()
+time.sleep(0.2)
+assert not came
+""",
+    ),
+    "no-programs-in-written-memory": ("must(libc.prctl(65, 1, 0, 0, 0))", "assert libc.prctl(66, 0, 0, 0, 0) == 0"),
+    "sealed-mapping": (
+        """
+m = must(libc.mmap(None, 4096, 3, 0x22, -1, 0))
+must(libc.syscall(462, ctypes.c_void_p(m), ctypes.c_size_t(4096), 0))
+""",
+        """
+must(libc.munmap(ctypes.c_void_p(m), 4096))
+""",
+    ),
+    "name-for-a-file-without-one": (
+        """
+f = os.open('/tmp', os.O_TMPFILE | os.O_RDWR)
+os.write(f, b'data')
+""",
+        """
+assert os.pread(f, 9, 0) == b'data'
+try:
+    os.link(f'/proc/self/fd/{f}', '/tmp/named', follow_symlinks=True)
+    assert 0
+except OSError:
+    pass
 """,
     ),
 }

@@ -46,6 +46,8 @@ def bound(address, inode=9):
 
 
 SOCKET = Descriptor(7, "socket:[9]")
+UDP = BoundSocket(9, "UDP", ipaddress.ip_address("0.0.0.0"), 5007)
+LISTENER = UnixSocket(1, 1, "@queue", waiting=(9,))
 OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
 
 
@@ -81,6 +83,31 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
             "descriptor 4 of process 600 (python3) is a memfd of huge pages",
             tree(process(Descriptor(4, "/memfd:x (deleted)", is_huge=True))),
             id="huge-memfd",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is a pipe that keeps packets apart (O_DIRECT)",
+            tree(process(Descriptor(4, "pipe:[9]", is_packet_pipe=True))),
+            id="packet-pipe",
+        ),
+        pytest.param(
+            AgentReason.TRACED,
+            "process 600 (python3) is traced, by process 7 of the node",
+            tree(process(tracer=7)),
+            id="traced",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_SOCKET,
+            "descriptor 7 of process 600 (python3) is a UDP socket, and sockets of the pod are in multicast groups: "
+            "224.1.1.1",
+            tree(process(SOCKET), sockets=(UDP,), multicast_groups=("224.1.1.1",)),
+            id="multicast",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_SOCKET,
+            "descriptor 7 of process 600 (python3) has sent data by a Unix socket that is not accepted yet",
+            tree(process(SOCKET, Descriptor(8, "socket:[1]")), unix_sockets=(LISTENER, UnixSocket(9, 1, sent=5))),
+            id="sent-before-it-was-accepted",
         ),
         pytest.param(
             AgentReason.UNSUPPORTED_SOCKET,
@@ -264,6 +291,14 @@ def test_what_is_in_the_way(reason, words, found):
             id="inotify-of-what-criu-finds",
         ),
         pytest.param(tree(process(label="a-profile"), allow_unconfined=True), id="confined-and-allowed"),
+        pytest.param(tree(process(SOCKET), sockets=(UDP,)), id="udp-in-no-group"),
+        pytest.param(
+            tree(process(), sockets=(UDP,), multicast_groups=("224.1.1.1",)), id="multicast-of-another-container"
+        ),
+        pytest.param(
+            tree(process(SOCKET, Descriptor(8, "socket:[1]")), unix_sockets=(LISTENER, UnixSocket(9, 1))),
+            id="connected-before-it-was-accepted",
+        ),
     ],
 )
 def test_what_is_left_alone(found):
