@@ -5,9 +5,11 @@ import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 from agent.container import held_files, rootfs, volumes
 from agent.container.inspection import Inspection, Worker, open_in_container
+from agent.container.model_caches import read_model_caches
 from agent.container.rootfs import Changes
 from agent.container.volumes import Content, Volume
 from agent.errors import ContainerError, RefusedError
@@ -45,6 +47,13 @@ class WorkerFiles:
     """Paths that the worker has open for writing."""
     empty_dirs: Collection[str]
     """Mount points that the pod says are emptyDirs."""
+
+    @cached_property
+    def _exclusions(self) -> list[str]:
+        caches = read_model_caches(self.worker.pids, self.environment.proc)
+        if caches:
+            logger.info("caches of models are left out", extra={"paths": caches})
+        return [*self.environment.exclusions, *caches]
 
     def refuse(self) -> None:
         """Refuse what is too large, or only in the worker's hands.
@@ -94,7 +103,7 @@ class WorkerFiles:
     def _content(self, root: int, volume: Volume) -> Content:
         """Exclude of emptyDirs what is excluded of the image: caches are mounted at the same paths."""
         is_memory = volume.point == keys.SHARED_MEMORY_DIR
-        skip = rootfs.skipper(() if is_memory else self.environment.exclusions, (), self.plan.in_use)
+        skip = rootfs.skipper(() if is_memory else self._exclusions, (), self.plan.in_use)
         return volumes.content(root, volume.point, skip, self.environment.empty_dir_limit)
 
     def _save_volume(self, staged: Staging, volume: Volume, number: int) -> VolumeContent:
@@ -131,7 +140,7 @@ class WorkerFiles:
 
     def _changes(self, upper: int) -> Changes:
         plan, limit = self.plan, self.environment.rootfs_limit
-        changes = rootfs.collect(upper, rootfs.skipper(self.environment.exclusions, plan.mount_points, plan.in_use))
+        changes = rootfs.collect(upper, rootfs.skipper(self._exclusions, plan.mount_points, plan.in_use))
         if changes.bytes > limit:
             name, size = changes.largest
             raise RefusedError(

@@ -140,6 +140,34 @@ async def test_closed_files_of_an_empty_dir_travel(node):
     assert "prepared" == target.run("cat /dev/shm/closed").stdout
 
 
+CACHED = """
+import mmap, os, time
+hub = "/scratch/hub/models--a--b/blobs"
+os.makedirs(hub)
+for name in ("closed", "mapped"):
+    open(f"{hub}/{name}", "w").write(name)
+open("/scratch/token", "w").write("secret")
+os.makedirs("/var/tmp/torch/hub/checkpoints")
+open("/var/tmp/torch/hub/checkpoints/x.pth", "w").write("weights")
+file = open(f"{hub}/mapped", "rb")
+mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+file.close()
+"""
+
+
+async def test_a_cache_of_models_is_not_stored(node):
+    """The new pod has its own, or the library downloads it; what is mapped must be there as it was."""
+    source = start(node, CACHED, env={"HF_HOME": "/scratch", "TORCH_HOME": "/var/tmp/torch"})
+    outcome = await node.capture(source, "cached")
+    assert outcome.ok, outcome.message
+    target = start(node, "", capture=False)
+    restored = await node.restore(target, "cached", outcome.manifest_digest)
+    assert restored.ok, restored.message
+    assert ["mapped"] == [path.name for path in (target.volumes / "scratch/hub/models--a--b/blobs").iterdir()]
+    assert "secret" == (target.volumes / "scratch/token").read_text()
+    assert 0 != target.run("ls /var/tmp/torch/hub/checkpoints/x.pth").returncode
+
+
 async def test_an_empty_dir_that_nobody_has_open(node):
     source = start(node, "import os, time\nopen('/scratch/model', 'w').write('prepared')\n")
     outcome = await node.capture(source, "nobody")
