@@ -160,13 +160,15 @@ KINDS: Final = (
         "tests/node/engine/test_kinds_of_state.py::test_it_is_reset",
     ),
     Kind(
-        "What waits to be read: datagrams in a UDP socket, events of inotify",
+        "What waits to be read: datagrams in a UDP socket, urgent data of TCP, events of inotify; of a datagram in a "
+        "Unix socket the sender's name",
         Fate.RESET,
-        "they are lost, as they may be at any time; look at files again in a hook",
+        "they are lost; look at files again in a hook",
         "tests/node/engine/test_kinds_of_state.py::test_it_is_reset",
     ),
     Kind(
-        "TCP_USER_TIMEOUT, TCP_FASTOPEN of a listener, SO_PEEK_OFF, dnotify (F_NOTIFY)",
+        "TCP_USER_TIMEOUT, TCP_FASTOPEN of a listener, SO_PEEK_OFF, the program that shares out connections of "
+        "SO_REUSEPORT, dnotify (F_NOTIFY)",
         Fate.RESET,
         "the defaults; set them again in a hook",
         "tests/node/engine/test_kinds_of_state.py::test_it_is_reset",

@@ -244,6 +244,51 @@ assert s.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
 assert s.getsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN) == 0
 """,
     ),
+    "program-of-reuseport": (
+        """
+s = []
+for _ in range(2):
+    s.append(socket.create_server(('127.0.0.1', 5055), reuse_port=True))
+code = ctypes.create_string_buffer(struct.pack('HBBI', 6, 0, 0, 1))
+s[0].setsockopt(socket.SOL_SOCKET, 51, struct.pack('HxxxxxxQ', 1, ctypes.addressof(code)))
+""",
+        """
+c = [socket.create_connection(('127.0.0.1', 5055)) for _ in range(64)]
+assert select.select([s[0]], [], [], 1)[0] and select.select([s[1]], [], [], 1)[0]
+""",
+    ),
+    "urgent-data": (
+        """
+l = socket.create_server(('127.0.0.1', 0))
+c = socket.create_connection(l.getsockname())
+s, _ = l.accept()
+c.send(b'ab')
+c.send(b'!', socket.MSG_OOB)
+time.sleep(0.1)
+""",
+        """
+assert s.recv(2) == b'ab'
+try:
+    s.recv(1, socket.MSG_OOB)
+    assert 0
+except OSError:
+    pass
+""",
+    ),
+    "sender-of-a-datagram-that-waits": (
+        """
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind('/tmp/to')
+c = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+c.bind('/tmp/from')
+c.sendto(b'one', '/tmp/to')
+""",
+        """
+assert s.recvfrom(9) == (b'one', None)
+c.sendto(b'two', '/tmp/to')
+assert s.recvfrom(9) == (b'two', '/tmp/from')
+""",
+    ),
     "peek-offset": (
         """
 a, b = socket.socketpair()
