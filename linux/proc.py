@@ -1,6 +1,7 @@
 """Processes, their mounts and their files, read from /proc."""
 
 import os
+import platform
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -8,9 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from linux.syscalls import LIBC
+
 PROC: Final = Path("/proc")
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 CAPABILITY_SETS: Final = ("CapPrm", "CapEff", "CapInh", "CapAmb", "CapBnd")
+
+_SYS_KCMP: Final = {"x86_64": 312, "aarch64": 272}
+_KCMP_VM: Final = 1
 
 
 @dataclass(frozen=True)
@@ -146,6 +152,12 @@ def descendants(root: int, mates: Mapping[int, Status]) -> list[int]:
         frontier = [mate.pid for mate in mates.values() if mate.parent in frontier]
         found += frontier
     return found
+
+
+def shares_memory(one: int, other: int) -> bool:
+    """Say whether two processes have one address space, as after vfork(2), as far as this can be known."""
+    number = _SYS_KCMP.get(platform.machine())
+    return number is not None and LIBC.syscall(number, one, other, _KCMP_VM, 0, 0) == 0
 
 
 def inner_thread_ids(pid: int, proc: Path = PROC) -> list[int]:

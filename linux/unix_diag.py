@@ -36,13 +36,13 @@ class UnixSocket(NamedTuple):
     """Bytes of what was sent and not received yet, as the kernel counts them; of a listener, no bytes."""
 
 
-def unix_sockets() -> Iterator[UnixSocket]:
-    """Yield the Unix sockets of the calling thread's network namespace.
+def unix_sockets(*, queues: bool = False) -> Iterator[UnixSocket]:
+    """Yield the Unix sockets of the calling thread's network namespace; with *queues*, what each has sent.
 
     Raises:
         OSError: the kernel cannot say.
     """
-    show = _SHOW_NAME | _SHOW_PEER | _SHOW_WAITING | _SHOW_QUEUES
+    show = _SHOW_NAME | _SHOW_PEER | _SHOW_WAITING | (_SHOW_QUEUES if queues else 0)
     with open_sock_diag() as netlink:
         for found in answers(netlink, _REQUEST.pack(socket.AF_UNIX, 0, 0, _ALL_STATES, 0, show, 0, 0)):
             _, kind, _, inode = _FOUND.unpack_from(found)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from agent.container.network import in_namespace, in_network
 from agent.container.rights import label_of
 from linux.descriptors import Descriptor, descriptors
 from linux.filetree import walk
-from linux.proc import PROC, Mount, is_alive, mounts, status
+from linux.proc import PROC, Mount, is_alive, mounts, shares_memory, status
 from linux.sockets import Address, BoundSocket, bound_sockets, multicast_groups
 from linux.sysvipc import sysv_objects
 from linux.unix_diag import UnixSocket, unix_sockets
@@ -46,6 +46,8 @@ class Process:
     """Inodes."""
     has_secret_memory: bool = False
     """memfd_secret."""
+    shares_memory: bool = False
+    """It has one address space with its parent, which is in the tree too."""
     tracer: int = 0
     """Of a process that is traced: by whom, as the node numbers it."""
     label: str = ""
@@ -118,10 +120,11 @@ def read_tree(
         OSError: the root has ended.
     """
     root, *others = pids
-    found = [_process(root, proc)]
+    tree = frozenset((root, *others))
+    found = [_process(root, tree, proc)]
     for pid in others:
         with suppress(OSError):
-            found.append(_process(pid, proc))
+            found.append(_process(pid, tree, proc))
     watched = any(descriptor.watches for process in found for descriptor in process.descriptors)
     return Tree(
         processes=tuple(found),
@@ -130,7 +133,7 @@ def read_tree(
         mounts=tuple(mounts(init_pid, proc)),
         sockets=tuple(bound_sockets(init_pid, proc)),
         multicast_groups=tuple(multicast_groups(init_pid, proc)),
-        unix_sockets=in_network(init_pid, lambda: tuple(unix_sockets()), proc),
+        unix_sockets=in_network(init_pid, _unix_sockets, proc),
         sysv_objects=in_namespace("ipc", init_pid, lambda: tuple(sysv_objects()), proc),
         empty_dirs=frozenset(empty_dirs),
         writable_mounts=frozenset(writable_mounts),
@@ -139,7 +142,13 @@ def read_tree(
     )
 
 
-def _process(pid: int, proc: Path) -> Process:
+def _unix_sockets() -> tuple[UnixSocket, ...]:
+    """Return those of the calling thread's network namespace; a worker may have ten thousand, and few that wait."""
+    found = tuple(unix_sockets())
+    return tuple(unix_sockets(queues=True)) if any(each.waiting for each in found) else found
+
+
+def _process(pid: int, tree: Collection[int], proc: Path) -> Process:
     base = proc / str(pid)
     namespaces, maps = _namespaces(base), (base / "maps").read_text(errors="surrogateescape")
     about = status(pid, proc)
@@ -155,6 +164,7 @@ def _process(pid: int, proc: Path) -> Process:
         has_secret_memory=_SECRETMEM in maps,
         label=label_of(base),
         tracer=about.tracer,
+        shares_memory=about.parent in tree and shares_memory(pid, about.parent),
     )
 
 

@@ -63,9 +63,11 @@ def unsupported_sockets(tree: Tree) -> Iterator[str]:
 
 
 def _multicast(tree: Tree) -> Iterator[str]:
+    if not tree.multicast_groups:
+        return
     udp = {each.inode for each in tree.sockets if each.protocol == "UDP"}
     member = next(((p, d) for p, d in tree.open_files() if d.socket in udp), None)
-    if member is not None and tree.multicast_groups:
+    if member is not None:
         groups = ", ".join(tree.multicast_groups[:_SHOWN_GROUPS])
         yield f"{named(*member)} is a UDP socket, and sockets of the pod are in multicast groups: {groups}"
 
@@ -73,7 +75,9 @@ def _multicast(tree: Tree) -> Iterator[str]:
 def _sent_before_it_was_accepted(tree: Tree) -> Iterator[str]:
     """Find what criu refuses after the freeze: a connection may wait in a backlog, data that was sent by it may not."""
     waiting = {inode for listener in tree.unix_sockets for inode in listener.waiting}
-    ahead = {each.inode for each in tree.unix_sockets if each.inode in waiting and each.sent}
+    ahead = {each.inode for each in tree.unix_sockets if each.sent and each.inode in waiting}
+    if not ahead:
+        return
     for process, descriptor in tree.open_files():
         if descriptor.socket in ahead:
             yield f"{named(process, descriptor)} has sent data by a Unix socket that is not accepted yet"
@@ -84,6 +88,8 @@ def unsupported_memory(tree: Tree) -> Iterator[str]:
     for process in tree.processes:
         if process.has_secret_memory:
             yield f"{process} has secret memory (memfd_secret)"
+        if process.shares_memory:
+            yield f"{process} has its parent's memory for its own (vfork, or CLONE_VM)"
         if process.program.startswith(MEMFD):
             yield f"{process} runs a program from a memfd"
         for descriptor in process.descriptors:

@@ -218,7 +218,8 @@ KINDS: Final = (
     ),
     _refused("A process that is traced (debuggers, `strace`)", AgentReason.TRACED, test=_UNKNOWN),
     _refused(
-        "memfd_secret, a program from a memfd, a memfd sealed against writing and mapped",
+        "memfd_secret, a program from a memfd, a memfd sealed against writing and mapped; a process with the memory of "
+        "its parent (vfork that lasts, CLONE_VM)",
         AgentReason.UNSUPPORTED_MEMORY,
         test=_UNKNOWN,
     ),

@@ -1,5 +1,7 @@
 """What a worker is refused for, what criu says nothing of, and what a restored worker has lost."""
 
+import platform
+
 from contract.api.states import AgentReason
 
 REFUSED = {
@@ -134,6 +136,40 @@ i = must(libc.msgget(0x1234, 0o1600))
         AgentReason.SYSV_IPC,
     ),
 }
+
+_PROGRAMS = """
+kept = []
+def program(*parts):
+    code = mmap.mmap(-1, 4096, prot=7)
+    code.write(b''.join(parts))
+    kept.append(code)
+    return ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))
+child_pauses = bytes.fromhex('85c07401c3' 'b8220000000f05ebf7')
+"""
+"""Of x86-64: a child that shares the stack with its parent can run nothing else."""
+
+if platform.machine() == "x86_64":
+    REFUSED |= {
+        "vfork-that-lasts": (
+            f"""{_PROGRAMS}
+start = program(bytes.fromhex('b83a0000000f05'), child_pauses)
+threading.Thread(target=start, daemon=True).start()
+time.sleep(0.3)
+""",
+            AgentReason.UNSUPPORTED_MEMORY,
+        ),
+        "memory-of-the-parent": (
+            f"""{_PROGRAMS}
+stack = mmap.mmap(-1, 1 << 16)
+top = struct.pack('Q', ctypes.addressof(ctypes.c_char.from_buffer(stack)) + (1 << 15))
+start = program(
+    bytes.fromhex('bf11010000' '48be'), top, bytes.fromhex('31d24d31d24d31c0' 'b8380000000f05'), child_pauses
+)
+assert start() > 0
+""",
+            AgentReason.UNSUPPORTED_MEMORY,
+        ),
+    }
 
 LOST_WITHOUT_THE_CHECK = {
     "system-v-memory",

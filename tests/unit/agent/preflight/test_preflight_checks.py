@@ -123,6 +123,12 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
         ),
         pytest.param(
             AgentReason.UNSUPPORTED_MEMORY,
+            "process 600 (python3) has its parent's memory for its own (vfork, or CLONE_VM)",
+            tree(process(shares_memory=True)),
+            id="memory-of-the-parent",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_MEMORY,
             "process 600 (python3) runs a program from a memfd",
             tree(process(program="/memfd:x (deleted)")),
             id="program-from-a-memfd",
