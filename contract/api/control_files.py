@@ -74,6 +74,8 @@ EXIT_RESTART_ME: Final = 75
 EXIT_REQUIRED: Final = 78
 """Policy Require and no restore, or nothing that could be started: refuses."""
 
+LOG_WAITING: Final = "SNAPSHOT_WAITING: this container waits for `snapshotctl restore --pod`"
+"""First line of a placeholder's container; one of the next two follows in time."""
 LOG_RESTORED: Final = "SNAPSHOT_RESTORED: container restored from checkpoint {id}"
 LOG_COLD_START: Final = "SNAPSHOT_COLD_START: Falling back to cold start: {reason}"
 

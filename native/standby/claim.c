@@ -127,3 +127,11 @@ int split_failure(struct verdict *verdict, const char **reason) {
     *reason = space ? space + 1 : "the agent gave no reason";
     return strcmp(verdict->rest, "clean") != 0;
 }
+
+/* The id in the context that the agent wrote for the worker: a placeholder's environment names no checkpoint. */
+const char *restored_id(char *into) {
+    char text[LINE];
+    if (slurp(directory, "restore-context.json", text, sizeof text) <= 0) return "(unnamed)";
+    const char *field = strstr(text, "\"checkpointId\"");
+    return field && sscanf(field, "\"checkpointId\": \"%127[a-zA-Z0-9._-]\"", into) == 1 ? into : "(unnamed)";
+}

@@ -19,6 +19,7 @@ enum { EXIT_RESTART_ME = 75 };
 
 /* Milliseconds. */
 enum { CLAIM_WINDOW = 5000, LOST_CLAIM_WINDOW = 10000, LOOK_AT_ALLOWANCE = 500, LOOK_FOR_NOTE = 500, LOOK_AT_PAGES = 50 };
+enum { WAIT_POLL = 50 }; /* of a container that may wait for days; the restore itself is polled faster */
 enum { DEVICES_WINDOW = 30000 };
 
 /* ------------------------------------------------------------------------------------------------------- cold start */
@@ -138,7 +139,9 @@ static void wake(pid_t worker, const char *stopped) {
 }
 
 static void adopt(pid_t worker, const char *stopped) {
-    say("SNAPSHOT_RESTORED: container restored from checkpoint %s", env_or("DYN_SNAPSHOT_CHECKPOINT_ID", "(unnamed)"));
+    char named[ID_SIZE];
+    say("SNAPSHOT_RESTORED: container restored from checkpoint %s",
+        env_or("DYN_SNAPSHOT_CHECKPOINT_ID", restored_id(named)));
     publish("restore-complete", "done\n");
     adopt_worker(worker);
     wake(worker, stopped);
@@ -166,21 +169,37 @@ static void await_verdict(char **command, long long end, int until_lost) {
     }
 }
 
-static void restore_mode(char **command) {
+/* A placeholder: its checkpoint is named when its owner likes, and until an agent has started nothing is lost by waiting. */
+static void await_claim(char **command) {
+    static struct verdict verdict;
+    while (!claimed() && !allowed_seconds()) {
+        if (read_verdict(&verdict)) obey(&verdict, command); /* of an agent that refused at once */
+        beat(WAIT_POLL);
+    }
+}
+
+static void restore_mode(char **command, int waits) {
     const char *failure = make_claim();
     if (failure) cold_start(command, failure, 0);
     if (getpid() != 1) cold_start(command, "standby is not the container's first process (shareProcessNamespace)", 0);
     /* A container that kubelet does not start again could not survive the end of its page server. */
     if (!policy_is("DYN_SNAPSHOT_RESTART_POLICY", "Never")) open_pages();
-    await_verdict(command, now_ms() + CLAIM_WINDOW, 0);
-    if (!allowed_seconds() && take_lock()) cold_start(command, "no agent claimed this container within 5 s", 0);
+    if (waits) say("SNAPSHOT_WAITING: this container waits for `snapshotctl restore --pod`");
+    else await_verdict(command, now_ms() + CLAIM_WINDOW, 0);
+    if (!waits && !allowed_seconds() && take_lock())
+        cold_start(command, "no agent claimed this container within 5 s", 0);
     long long claimed_at = now_ms();
     for (;;) {
+        if (waits && !allowed_seconds()) {
+            await_claim(command);
+            claimed_at = now_ms();
+        }
         while (claimed()) {
             long long end = end_of_claim(claimed_at);
             if (now_ms() >= end) cold_start(command, "restore timed out", 0);
             await_verdict(command, now_ms() + LOOK_AT_ALLOWANCE, 1);
         }
+        if (waits && !allowed_seconds()) continue; /* the claim was lost before anything was touched */
         for (long long lost = now_ms(); !claimed() && now_ms() - lost < LOST_CLAIM_WINDOW;)
             await_verdict(command, now_ms() + POLL, 0);
         if (take_lock()) cold_start(command, "the agent died", 0);
@@ -216,19 +235,20 @@ static void capture_mode(char **command, char **arguments) {
 /* ----------------------------------------------------------------------------------------------------- command line */
 
 static void usage(void) {
-    say("usage: snapshot-standby [--capture | --serve] [--image-entrypoint] -- [COMMAND [ARG...]]\n"
+    say("usage: snapshot-standby [--capture | --serve | --wait] [--image-entrypoint] -- [COMMAND [ARG...]]\n"
         "       snapshot-standby --install DIR | --opened DIR [FILE] | --gate DIR SECONDS [PROBE...]");
     exit(EXIT_REQUIRED);
 }
 
 int main(int argc, char **argv) {
-    int capture = 0, serve = 0, from_image = 0, i = 1;
+    int capture = 0, serve = 0, waits = 0, from_image = 0, i = 1;
     if (argc == 3 && strcmp(argv[1], "--install") == 0) return install_tools(argv[2]);
     if ((argc == 3 || argc == 4) && strcmp(argv[1], "--opened") == 0) return !opened(argv[2], argv[3]);
     if (argc > 2 && strcmp(argv[1], "--gate") == 0) return gate(argc - 2, argv + 2);
     for (; i < argc && strcmp(argv[i], "--") != 0; i++) {
         if (strcmp(argv[i], "--capture") == 0) capture = 1;
         else if (strcmp(argv[i], "--serve") == 0) serve = 1;
+        else if (strcmp(argv[i], "--wait") == 0) waits = 1;
         else if (strcmp(argv[i], "--image-entrypoint") == 0) from_image = 1;
         else usage();
     }
@@ -243,5 +263,5 @@ int main(int argc, char **argv) {
     hold_signals();
     if (capture) capture_mode(command, arguments);
     if (serve) serve_mode(command);
-    restore_mode(command);
+    restore_mode(command, waits);
 }

@@ -3,7 +3,7 @@
 
 #include <sys/types.h>
 
-enum { LINE = 4096, EXIT_REQUIRED = 78 };
+enum { LINE = 4096, ID_SIZE = 128, EXIT_REQUIRED = 78 };
 
 /* Milliseconds. */
 enum { POLL = 10, FOREIGN_WINDOW = 2000 };
@@ -54,6 +54,9 @@ long long end_of_claim(long long since);
 
 /* Reads a verdict on this very start of the container; returns 0 if there is none. */
 int read_verdict(struct verdict *verdict);
+
+/* The id of the checkpoint that was restored, as the agent wrote it; `into` holds ID_SIZE. */
+const char *restored_id(char *into);
 
 /* Splits "clean|dirty reason..." in place; returns 1 if it is dirty. */
 int split_failure(struct verdict *verdict, const char **reason);
