@@ -23,6 +23,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+LAST_PID = "/proc/sys/kernel/ns_last_pid"
+LOW_PID = b"100"
+"""Probes that start meanwhile get pids from here on: a worker's own begin at 1000, and are free in a container that has
+just started, but not in one whose probes have taken the counter there in hours of waiting."""
 NAMESPACES = ("cgroup", "ipc", "uts", "net", "pid")
 EXIT_FILES = 3
 EXIT_ENTER = 4
@@ -120,6 +124,14 @@ def _run_criu(mount_namespace: int, criu: dict[str, Any]) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
+def _lower_pids() -> None:
+    try:
+        with open(LAST_PID, "wb", buffering=0) as last_pid:  # noqa: PTH123 - fewest modules
+            last_pid.write(LOW_PID)
+    except OSError:
+        return  # a pid that is taken is refused by name
+
+
 def _become_criu(mount_namespace: int, criu: dict[str, Any]) -> None:
     """Execute criu; runs in the child, which alone is in the container's pid namespace.
 
@@ -127,6 +139,8 @@ def _become_criu(mount_namespace: int, criu: dict[str, Any]) -> None:
     inside (helpers, plug-ins) it looks for below the descriptor of our folder, whatever the container holds.
     """
     syscalls.die_with_parent(_SIGKILL)
+    if criu["argv"][0] == "restore":
+        _lower_pids()
     if os.getppid() != 0:  # seen from inside, a helper that lives outside is 0, and a dead one has left us to pid 1
         return
     folder = criu["tree"]
