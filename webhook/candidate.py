@@ -32,6 +32,7 @@ Lookup = Callable[[str, str], Json | None]
 """Namespace and name of a DynamoCheckpoint to the object, None if there is none."""
 
 _STAMP: Final = re.compile(r"[0-9a-f]{32}")
+_SHAPED: Final = frozenset({Admission.RESTORE_SHAPED, Admission.HELD, Admission.PLACEHOLDER})
 _WANTED: Final = (keys.RESTORE_BY_NAME, keys.RESTORE_AUTO)
 _POLICIES: Final = frozenset(policy.value for policy in StartupPolicy)
 _LET_US_MAKE_IT: Final = ", or set the chart value storage.pvc.create=true"
@@ -148,10 +149,15 @@ class Candidate:
         # The API server refuses a gate on a pod that has its node.
         return not self.spec.get("nodeName")
 
+    @lazy_property
+    def waits(self) -> bool:
+        """Whether it is a placeholder: what is restored into it is named later, on the pod."""
+        return self.annotations.get(keys.ANN_STANDBY) == keys.STANDBY_WAITS
+
     @property
     def says_shaped(self) -> bool:
         """Whether it carries the word of an earlier look that mutated it."""
-        return self.annotations.get(keys.ANN_ADMISSION) in (Admission.RESTORE_SHAPED, Admission.HELD)
+        return self.annotations.get(keys.ANN_ADMISSION) in _SHAPED
 
     @property
     def shaped_before(self) -> bool:
@@ -222,7 +228,9 @@ class Candidate:
 
     @lazy_property
     def checkpoint(self) -> Json | None:
-        """The checkpoint as it is stored."""
+        """The checkpoint as it is stored; None also for a placeholder that has the shape of none."""
+        if self.waits and not self.name_said:
+            return None
         return self.lookup(self.namespace, self.name)
 
     @property
@@ -242,20 +250,28 @@ class Candidate:
 
     @lazy_property
     def source(self) -> Json:
-        """The checkpoint, or the one that will be made of an automatic pod, as far as the patch needs it."""
+        """The checkpoint, or the one that will be made of an automatic pod, as far as the patch needs it.
+
+        For a placeholder that names none: what a checkpoint of its own spec would say.
+        """
         if self.checkpoint is not None:
             return self.checkpoint
+        if self.waits and not self.name_said:
+            return {"metadata": {}, "spec": {"job": self._own_job}}
         if not self.automatic:
             raise UnmetError
         labels = {keys.LABEL_CHECKPOINT_ID: automatic_id(self.namespace, self.stamp)}
         annotations = {keys.ANN_AUTO_CHECKPOINT: "true", keys.ANN_TEMPLATE_HASH: self.stamp}
         metadata = {"name": self.name, "labels": labels, "annotations": annotations}
-        job = {"podTemplateSpec": {"spec": self.spec}, "targetContainerName": self.targets[0].name}
-        return {"metadata": metadata, "spec": {"job": job}}
+        return {"metadata": metadata, "spec": {"job": self._own_job}}
+
+    @property
+    def _own_job(self) -> Json:
+        return {"podTemplateSpec": {"spec": self.spec}, "targetContainerName": self.targets[0].name}
 
     @lazy_property
     def captured(self) -> Json:
-        """The container that was captured, or will be; empty if the checkpoint's template lacks it."""
+        """The container that was captured, or is like it; empty if the checkpoint's template lacks it."""
         return (self.target if self.checkpoint is None else ckpt.captured_container(self.checkpoint)) or {}
 
     @lazy_property
@@ -304,7 +320,7 @@ class Candidate:
         if claim == ClaimState.UNKNOWN:
             return said
         problem = claim_problem(claim, f"{self.namespace}/{self.storage.pvc_name}")
-        if claim != ClaimState.MISSING or not self.held:
+        if claim != ClaimState.MISSING or not self.held or (self.waits and self.checkpoint is None):
             return problem
         # The controller makes it together with the checkpoint, if it may.
         return said if self.storage.create else problem + _LET_US_MAKE_IT
@@ -322,7 +338,7 @@ class Candidate:
         seccomp = self.values.checkpoint.seccomp
         secrets = template.get("imagePullSecrets") or ()
         return Restore(
-            checkpoint=self.name,
+            checkpoint=self.name_said if self.waits else self.name,
             checkpoint_id=checkpoint_id or "",
             version=version,
             storage=self.storage,
@@ -333,7 +349,8 @@ class Candidate:
             shared_memory=self._shared_memory(template),
             tools=self.tools,
             image_config=(self.source.get("status") or {}).get("image") or {},
-            held=self.held,
+            held=self.held and not self.waits,
+            waits=self.waits,
             device_memory=self.values.capture.device_memory,
             stamp=self.stamp,
         )

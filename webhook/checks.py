@@ -87,7 +87,8 @@ def _namespace_excluded(candidate: Candidate) -> str | None:
 
 def _already_shaped(candidate: Candidate) -> str | None:
     labels = candidate.labels
-    if not labels.get(keys.LABEL_CHECKPOINT_ID) and not labels.get(keys.LABEL_IS_SOURCE):
+    shaped = labels.get(keys.LABEL_CHECKPOINT_ID) or labels.get(keys.LABEL_IS_SOURCE)
+    if not shaped and not candidate.shaped_before:
         return None
     return (
         f"the pod carries label {keys.LABEL_CHECKPOINT_ID} or {keys.LABEL_IS_SOURCE} already; "
@@ -104,8 +105,22 @@ def _not_opted_in(candidate: Candidate) -> str | None:
     )
 
 
+def _standby_invalid(candidate: Candidate) -> str | None:
+    said = candidate.annotations.get(keys.ANN_STANDBY)
+    if said is None:
+        return None
+    if said != keys.STANDBY_WAITS:
+        return f"annotation {keys.ANN_STANDBY} is {said[:40]!r}; it must be {keys.STANDBY_WAITS}, or absent"
+    if candidate.labels.get(keys.LABEL_RESTORE) == keys.RESTORE_BY_NAME:
+        return None
+    return (
+        f"annotation {keys.ANN_STANDBY} makes placeholders of pods that restore by name; give the pod label "
+        f"{keys.LABEL_RESTORE}={keys.RESTORE_BY_NAME}, or take the annotation off"
+    )
+
+
 def _checkpoint_name_missing(candidate: Candidate) -> str | None:
-    if candidate.automatic or candidate.name_said:
+    if candidate.automatic or candidate.name_said or candidate.waits:
         return None
     return (
         f"no checkpoint is named; add annotation {keys.ANN_CHECKPOINT_NAME} with the name of a DynamoCheckpoint "
@@ -193,12 +208,17 @@ def _no_ready_signal(candidate: Candidate) -> str | None:
 
 
 def _checkpoint_not_found(candidate: Candidate) -> str | None:
-    if candidate.automatic or candidate.checkpoint is not None:
+    if candidate.automatic or candidate.checkpoint is not None or _names_none(candidate):
         return None
     return (
         f"DynamoCheckpoint {candidate.namespace}/{candidate.name} does not exist; create it, or correct annotation "
         f"{keys.ANN_CHECKPOINT_NAME}"
     )
+
+
+def _names_none(candidate: Candidate) -> bool:
+    """Say whether it is a placeholder of which no checkpoint is known yet."""
+    return candidate.waits and not candidate.name_said
 
 
 def _checkpoint_requested(candidate: Candidate) -> str | None:
@@ -256,7 +276,7 @@ def _restores_failing(candidate: Candidate) -> str | None:
 
 
 def _checkpoint_not_ready(candidate: Candidate) -> str | None:
-    if candidate.checkpoint is None or candidate.may_wait or not candidate.held:
+    if candidate.checkpoint is None or candidate.may_wait or candidate.waits or not candidate.held:
         return None
     if candidate.phase == Phase.FAILED:
         return (
@@ -267,6 +287,8 @@ def _checkpoint_not_ready(candidate: Candidate) -> str | None:
 
 
 def _checkpoint_id_unavailable(candidate: Candidate) -> str | None:
+    if candidate.waits:
+        return None
     try:
         checkpoint_id, _ = candidate.artifact
     except BadIdError as error:
@@ -344,7 +366,7 @@ def _requested_without_claim(candidate: Candidate) -> str | None:
 
 def _volume_claim_unavailable(candidate: Candidate) -> str | None:
     """Refuse a missing claim: a pod that mounts it would not start cold, it would never start."""
-    problem = "" if candidate.checkpoint is None else candidate.claim_problem
+    problem = candidate.claim_problem if candidate.waits or candidate.checkpoint is not None else ""
     return f"{problem}; {_NEVER}" if problem else None
 
 
@@ -369,6 +391,7 @@ REQUEST_CHECKS: Final[tuple[Row, ...]] = (
     (Admission.NAMESPACE_EXCLUDED, _namespace_excluded),
     (Admission.ALREADY_SHAPED, _already_shaped),
     (Admission.NOT_OPTED_IN, _not_opted_in),
+    (Admission.STANDBY_INVALID, _standby_invalid),
     (Admission.CHECKPOINT_NAME_MISSING, _checkpoint_name_missing),
     (Admission.NOT_OPERATOR_STAMPED, _not_operator_stamped),
     (Admission.OS_UNSUPPORTED, _os_unsupported),

@@ -34,6 +34,10 @@ _AUTOMATIC: Final[Json] = {
     "path": f"/metadata/labels/{escape(keys.LABEL_RESTORE)}",
     "value": keys.RESTORE_AUTO,
 }
+_WAITING: Final = (
+    "waits until a checkpoint is restored into it: `snapshotctl restore --pod POD --checkpoint-id ID`; it does not "
+    "become Ready before"
+)
 _COMMAND_LINE: Final = ("command", "args")
 
 
@@ -109,6 +113,8 @@ def _shaped(candidate: Candidate) -> Decision:
     operations = candidate.patch
     if isinstance(operations, Exception):
         raise operations
+    if restore.waits:
+        return Decision(Admission.PLACEHOLDER, _WAITING, operations, warnings)
     source = f"DynamoCheckpoint {restore.checkpoint} (id {restore.checkpoint_id})"
     if not restore.held:
         return Decision(Admission.RESTORE_SHAPED, f"shaped to restore from {source}", operations, warnings)

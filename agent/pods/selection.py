@@ -24,6 +24,7 @@ from contract.api.preflight import read_preflight, requested_container
 from contract.api.reports import read_report
 from contract.api.states import AgentReason, CaptureStatus, GateEnd, Phase, ReadySignal, RestoreStatus
 from contract.config.storage import BadIdError, Storage, check_id
+from contract.pods import placeholder
 from contract.pods.canary import CanaryCall, CanaryError, canary_call
 from contract.pods.probe import serving_probe
 from kube.api import Object
@@ -86,6 +87,8 @@ def targets(pod: Object) -> tuple[str, ...] | Rejection:
         named = ckpt.target_containers(pod)
     except ckpt.TargetError as error:
         return Rejection(AgentReason.TARGETS_INVALID, str(error))
+    if placeholder.waiting_containers(pod) and (wrong := placeholder.not_waiting(pod, named)):
+        return Rejection(AgentReason.TARGETS_INVALID, wrong)
     return tuple(name for name in named if _mounts_control(pod, name))
 
 
@@ -156,6 +159,8 @@ def restore(
         base_path = _base_path(pod, storage)
         canary, bypass = _canary(pod, container), _bypass(pod)
         _refuse_after_canary(pod, container)
+        if checkpoint is not None and AgentReason.IMAGE_MISMATCH not in bypass:
+            _refuse_other_image(pod, container, checkpoint)
     except _Refused as refused:
         return RejectRequest(place, refused.refusal.reason, _since_the_gate(pod) + refused.refusal.message)
     return RestoreRequest(
@@ -227,6 +232,14 @@ def _refuse_after_canary(pod: Object, container: str) -> None:
     report = read_report(ckpt.annotations_of(pod).get(keys.ANN_RESTORE_REPORT, ""))
     if report is not None and (report.container, report.reason) == (container, AgentReason.CANARY_FAILED):
         raise _Refused(AgentReason.CANARY_FAILED, AFTER_CANARY)
+
+
+def _refuse_other_image(pod: Object, container: str, checkpoint: Object) -> None:
+    """Refuse what admission would have: on a placeholder the checkpoint is named when admission has long passed."""
+    if container not in placeholder.waiting_containers(pod):
+        return
+    if words := placeholder.other_image(pod, container, checkpoint):
+        raise _Refused(AgentReason.IMAGE_MISMATCH, words)
 
 
 def _canary(pod: Object, container: str) -> CanaryCall | None:

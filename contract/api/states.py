@@ -249,6 +249,8 @@ class Admission(StrEnum):
     ARCHITECTURE_MISMATCH = "architecture-mismatch"
     CHECKPOINT_REQUESTED = "checkpoint-requested"
     CAPTURABLE = "capturable"
+    PLACEHOLDER = "placeholder"
+    STANDBY_INVALID = "standby-invalid"
     HELD = "held"
     ENTRYPOINT_UNKNOWN = "entrypoint-unknown"
     PER_POD_IDENTITY = "per-pod-identity"

@@ -55,6 +55,7 @@ _RESTORE_ANNOTATIONS: Final = frozenset(
         keys.ANN_GATE,
         keys.ANN_REQUEST,
         keys.ANN_REPLACED,
+        keys.ANN_STANDBY,
     }
 )
 _DROPPED_PREFIXES: Final = (

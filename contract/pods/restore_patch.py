@@ -78,6 +78,8 @@ class Restore:
     """Whether nothing is restored: the pod's own worker starts, so that it can be captured while it runs."""
     device_memory: str = "Image"
     """The chart's ``capture.deviceMemory``, for a worker that is captured while it runs."""
+    waits: bool = False
+    """Whether it is a placeholder: its standby waits for a checkpoint that is named later."""
     stamp: str = ""
     """Template hash of an automatic pod; empty: it restores by name."""
     labels: Mapping[str, str] = field(init=False)
@@ -86,6 +88,8 @@ class Restore:
         wanted = {keys.LABEL_IS_RESTORE_TARGET: "true", keys.LABEL_CHECKPOINT_ID: self.checkpoint_id}
         if self.serves:
             wanted = {}
+        if self.waits:
+            del wanted[keys.LABEL_CHECKPOINT_ID]
         object.__setattr__(self, "labels", wanted)
 
 
@@ -131,6 +135,12 @@ def _metadata_operations(pod: Mapping[str, Any], restore: Restore, targets: Sequ
         keys.ANN_CHECKPOINT: restore.checkpoint,
         keys.ANN_ADMISSION: _HELD if restore.held else _SHAPED,
     }
+    if restore.waits:
+        # What is restored is named later. The request stays: it says whose shape the pod has.
+        wanted[keys.ANN_ADMISSION] = Admission.PLACEHOLDER.value
+        del wanted[keys.ANN_ARTIFACT_VERSION], wanted[keys.ANN_CHECKPOINT]
+        stale |= {keys.ANN_ARTIFACT_VERSION, keys.ANN_CHECKPOINT} & annotations.keys()
+        stale -= {keys.ANN_CHECKPOINT_NAME, keys.ANN_RESTORE_FROM}
     if restore.serves:
         wanted[keys.ANN_ADMISSION] = Admission.CAPTURABLE.value
         del wanted[keys.ANN_ARTIFACT_VERSION]
@@ -176,7 +186,8 @@ def _container_operations(
     operations += _command_operations(container, path, restore)
     wanted = _serving_environment(pod, container, restore) if restore.serves else _environment(pod, container, restore)
     operations += _env_operations(container.get("env"), path, wanted, directory)
-    gate = startup_gate(container, directory, canary=keys.ANN_CANARY in ckpt.annotations_of(pod))
+    canary = keys.ANN_CANARY in ckpt.annotations_of(pod)
+    gate = startup_gate(container, directory, canary=canary, waits=restore.waits)
     if container.get("startupProbe") != gate and not restore.serves:
         operations.append({"op": "add", "path": f"{path}/startupProbe", "value": gate})
     return operations + _mount_operations(container, path, restore, volumes)
@@ -195,9 +206,13 @@ def _image_operations(pod: Mapping[str, Any], container: Mapping[str, Any], path
 def _command_operations(container: Mapping[str, Any], path: str, restore: Restore) -> list[Json]:
     command: list[str] = container.get("command") or []
     if command and command[0] == keys.STANDBY:
-        return []
+        if not restore.waits or keys.STANDBY_WAIT in command[1:2]:
+            return []
+        return [{"op": "add", "path": f"{path}/command/1", "value": keys.STANDBY_WAIT}]
     operations: list[Json] = []
-    standby = [keys.STANDBY, keys.STANDBY_SERVE] if restore.serves else [keys.STANDBY]
+    standby = [keys.STANDBY]
+    if restore.serves or restore.waits:
+        standby.append(keys.STANDBY_SERVE if restore.serves else keys.STANDBY_WAIT)
     wrapped = [*standby, "--", *command]
     if not command and restore.tools is None:
         wrapped = [*standby, keys.STANDBY_IMAGE_ENTRYPOINT, "--"]
@@ -218,20 +233,27 @@ def _serving_environment(pod: Mapping[str, Any], container: Mapping[str, Any], r
 
 
 def _environment(pod: Mapping[str, Any], container: Mapping[str, Any], restore: Restore) -> dict[str, str]:
-    directory = artifact_path(restore.storage.base_path, restore.checkpoint_id, restore.version)
     wanted = {
         keys.ENV_RESTORE_STANDBY: "1",
-        keys.ENV_STANDBY_ID: restore.checkpoint_id,
         # A container may have a policy of its own, which then counts.
         keys.ENV_STANDBY_RESTART_POLICY: container.get("restartPolicy") or pod["spec"].get("restartPolicy") or "Always",
+    }
+    if not restore.waits:
+        wanted |= _artifact_environment(restore)
+    if ckpt.annotations_of(pod).get(keys.ANN_POLICY) == keys.POLICY_REQUIRE:
+        wanted[keys.ENV_STANDBY_POLICY] = keys.POLICY_REQUIRE
+    return wanted
+
+
+def _artifact_environment(restore: Restore) -> dict[str, str]:
+    directory = artifact_path(restore.storage.base_path, restore.checkpoint_id, restore.version)
+    return {
+        keys.ENV_STANDBY_ID: restore.checkpoint_id,
         keys.ENV_CHECKPOINT_STORAGE_TYPE: _STORAGE_TYPE,
         keys.ENV_CHECKPOINT_LOCATION: directory,
         keys.ENV_CHECKPOINT_PATH: directory,
         keys.ENV_CHECKPOINT_HASH: restore.checkpoint_id,
     }
-    if ckpt.annotations_of(pod).get(keys.ANN_POLICY) == keys.POLICY_REQUIRE:
-        wanted[keys.ENV_STANDBY_POLICY] = keys.POLICY_REQUIRE
-    return wanted
 
 
 def _env_operations(env: list[Json] | None, path: str, wanted: dict[str, str], directory: str) -> list[Json]:

@@ -12,6 +12,8 @@ Json = dict[str, Any]
 
 _PROBE_PERIOD: Final = 10
 _LARGEST_INT32: Final = 2**31 - 1
+_WAITING_PERIOD: Final = 2
+"""Seconds between the questions to a container that may wait for days: each starts a program in it."""
 _PROBE_FAILURES: Final = 3
 _ASKED: Final = ("exec", "httpGet", "tcpSocket", "grpc")
 """Kubernetes' kinds of probes."""
@@ -19,7 +21,9 @@ _EXEC_SECONDS: Final = 1
 """What starting a program in the container may take beside the probe's own time."""
 
 
-def startup_gate(container: Mapping[str, Any], directory: str, *, canary: bool = False) -> Json:
+def startup_gate(
+    container: Mapping[str, Any], directory: str, *, canary: bool = False, waits: bool = False
+) -> Json:
     """Return the startup probe that keeps the other probes off while a restore or a cold start runs.
 
     It asks what the container's own probe asks, every second, and gives up no earlier than that probe would have. If
@@ -29,14 +33,18 @@ def startup_gate(container: Mapping[str, Any], directory: str, *, canary: bool =
         container: the target.
         directory: its control directory.
         canary: whether the restored worker, though it listens, may not serve before it has answered a canary.
+        waits: whether the container waits for its restore for as long as it takes. Its gate never gives up, and asks
+            nothing before the wait is over: what else answers at the worker's port is not the worker.
     """
     own = container.get("startupProbe") or container.get("livenessProbe") or container.get("readinessProbe")
     if own is None:
-        own = {} if canary else {"exec": {"command": [keys.STANDBY, "--opened", directory]}}
+        own = {} if canary or waits else {"exec": {"command": [keys.STANDBY, "--opened", directory]}}
         own |= {"timeoutSeconds": 1}
     gate = {key: value for key, value in own.items() if key != "initialDelaySeconds"}
-    if canary and not is_gate(own):
-        gate = _behind_canary(gate, container, directory)
+    if (canary or waits) and not is_gate(own):
+        gate = _behind_verdict(gate, container, directory)
+    if waits:
+        return gate | {"periodSeconds": _WAITING_PERIOD, "failureThreshold": _LARGEST_INT32, "successThreshold": 1}
     budget = int(own.get("initialDelaySeconds") or 0) + int(own.get("periodSeconds") or _PROBE_PERIOD) * int(
         own.get("failureThreshold") or _PROBE_FAILURES
     )
@@ -54,7 +62,7 @@ def is_gate(probe: Mapping[str, Any]) -> bool:
     return list(command[:2]) in ([keys.STANDBY, "--gate"], [keys.STANDBY, "--opened"])
 
 
-def _behind_canary(probe: Json, container: Mapping[str, Any], directory: str) -> Json:
+def _behind_verdict(probe: Json, container: Mapping[str, Any], directory: str) -> Json:
     """Have standby ask what the probe asks, once a verdict is there."""
     seconds = int(probe.get("timeoutSeconds") or 1)
     words = [keys.STANDBY, "--gate", directory, str(seconds), *_question(probe, container)]

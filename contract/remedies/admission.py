@@ -63,6 +63,20 @@ ADMISSION_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        Admission.PLACEHOLDER,
+        "The pod waits until a checkpoint is restored into it.",
+        (
+            "Name the checkpoint when you want it: `snapshotctl restore --pod POD --checkpoint-id ID` "
+            "(docs/placeholders.md)."
+        ),
+        (
+            f"It has the annotation `{keys.ANN_STANDBY}: {keys.STANDBY_WAITS}`, as `snapshotctl placeholder` writes "
+            "it. Its container runs and is not ready; it waits without a limit, and does not start its own command "
+            "unless a restore fails."
+        ),
+    ),
+    Reason(
+        _SECTION,
         Admission.NOT_A_CREATE,
         "Only the creation of pods is looked at; running pods are never changed.",
         "Delete the pod and let its owner create a new one if it is to be restored.",
@@ -111,6 +125,16 @@ ADMISSION_REASONS: Final = (
             f'`{keys.ANN_RESTORE_CANDIDATE}: "true"`. Such pods are never changed, so they do not carry this code.'
         ),
         Origin("no process", "in `snapshotctl why` and `snapshotctl admit`"),
+    ),
+    Reason(
+        _SECTION,
+        Admission.STANDBY_INVALID,
+        f"Annotation `{keys.ANN_STANDBY}` does not make a placeholder of this pod.",
+        (
+            f"Write `{keys.ANN_STANDBY}: {keys.STANDBY_WAITS}` together with label `{keys.LABEL_RESTORE}: "
+            f"{keys.RESTORE_BY_NAME}`, or take the annotation out of the pod template."
+        ),
+        "An automatic pod has a checkpoint of its own template, so it cannot wait for one that is named later.",
     ),
     Reason(
         _SECTION,

@@ -15,6 +15,7 @@ QUIET: Final = frozenset(
         Admission.CHECKPOINT_NOT_READY,
         Admission.HELD,
         Admission.CAPTURABLE,
+        Admission.PLACEHOLDER,
     }
 )
 """What happens in the ordinary life of a workload; everything else needs attention."""

@@ -1,4 +1,4 @@
-"""``snapshotctl restore``: create a pod from a manifest so that it restores from a checkpoint."""
+"""``snapshotctl restore``: restore a checkpoint into a pod of a manifest, or into one that waits."""
 
 from __future__ import annotations
 
@@ -13,18 +13,25 @@ from snapshotctl.live.reach import Reach
 
 @click.command()
 @click.option("--manifest", type=FILE_OR_STDIN, help="One Pod; - for standard input.")
-@click.option("--pod", shell_complete=complete_pod, help="Not served: pods that exist are never changed.")
+@click.option("--pod", shell_complete=complete_pod, metavar="NAME", help="A placeholder, which waits.")
 @click.option("--checkpoint-id", metavar="ID", required=True, help="Id of the artifact.")
-@click.option("--containers", help="Comma-separated. Without: the manifest's targets, main, or the only one.")
+@click.option(
+    "--containers", help="Comma-separated. Without: the manifest's targets, main, or the only one; those that wait."
+)
 @reach_options()
 def command(reach: Reach, manifest: Path | None, pod: str | None, checkpoint_id: str, containers: str | None) -> None:
-    """Create the pod of a Pod manifest so that it restores from the checkpoint of this id, and return.
+    """Restore the checkpoint of this id into a new pod of a Pod manifest, or in place into a pod that waits; return.
 
-    It is created in the manifest's namespace if it names one. Prints lines of key=value; `snapshotctl why POD`, Events
-    and the worker's log say how the restore goes.
+    With --manifest the pod is created in the manifest's namespace if it names one. With --pod the checkpoint is named
+    on a pod that `snapshotctl placeholder` made; needs the rights to get and patch it.
+    Prints lines of key=value; `snapshotctl why POD`, Events and the worker's log say how the restore goes.
 
-    Exit status: 0 it restores, 1 it was not created, 2 the manifest cannot be read, 3 created, but it starts cold.
+    Exit status: 0 it restores, 1 it was not created or changed, 2 the manifest cannot be read, 3 created, but it starts
+    cold.
     """
-    if manifest is None and pod is None:
-        raise click.UsageError("--manifest FILE is needed")
-    run("snapshotctl.run.restore:restore", reach, manifest, pod, checkpoint_id, containers)
+    if (manifest is None) == (pod is None):
+        raise click.UsageError("one of --manifest FILE and --pod NAME is needed")
+    if pod is not None:
+        run("snapshotctl.run.restore_pod:restore_pod", reach, pod, checkpoint_id, containers)
+        return
+    run("snapshotctl.run.restore:restore", reach, manifest, checkpoint_id, containers)

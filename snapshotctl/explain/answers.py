@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _UNKNOWN: Final = ("A code of another version of this system.", "Use the snapshotctl of that release.", "")
 CAPTURE_POD: Final = "This is a pod of a capture Job: it starts cold so that it can be captured."
+_NAMED: Final = "The pod waited until a checkpoint was named on it."
 SUCCESSOR: Final = "Its checkpoint is Ready by now: delete the pod, and the one made in its place restores."
 _OF_A_MOMENT: Final = frozenset({Admission.CHECKPOINT_REQUESTED, Admission.CHECKPOINT_NOT_READY})
 """Codes whose remedy is to wait: good advice until the checkpoint has got on."""
@@ -39,6 +40,9 @@ NOT_ASKED_FOR: Final = (
     f"the pod has neither label {keys.LABEL_RESTORE}: {keys.RESTORE_BY_NAME} or {keys.RESTORE_AUTO} "
     f'nor annotation {keys.ANN_RESTORE_CANDIDATE}: "true"'
 )
+SHAPED: Final = frozenset({Admission.RESTORE_SHAPED, Admission.HELD, Admission.PLACEHOLDER})
+"""Codes of pods into which something is restored, now or later."""
+_WAITING_LINE: Final = "SNAPSHOT_WAITING: "
 _COLD_LINE: Final = "SNAPSHOT_COLD_START: "
 _RESTORED_LINE: Final = "SNAPSHOT_RESTORED: "
 
@@ -150,6 +154,13 @@ class Ruling:
     """All that keeps the pod from being mutated, what decided first; empty: nothing does."""
 
 
+_OUTCOMES: Final = {
+    Admission.RESTORE_SHAPED: Outcome.RESTORES,
+    Admission.HELD: Outcome.WAITS,
+    Admission.PLACEHOLDER: Outcome.WAITS,
+}
+
+
 def predicted(
     origin: str, namespace: str, ruling: Ruling, *, required: bool = False, notes: tuple[str, ...] = ()
 ) -> Answer:
@@ -166,8 +177,7 @@ def predicted(
     findings = [finding(Stage.ADMISSION, ADMISSION, decision.code, decision.message)]
     if ruling.checkpoint is not None:
         findings.append(state_of(ruling.checkpoint))
-    outcomes = {Admission.RESTORE_SHAPED: Outcome.RESTORES, Admission.HELD: Outcome.WAITS}
-    outcome = outcomes.get(decision.code, Outcome.REFUSED if required else Outcome.COLD)
+    outcome = _OUTCOMES.get(decision.code, Outcome.REFUSED if required else Outcome.COLD)
     # Of the warnings, one only repeats the message for those who create pods by hand.
     notes += tuple(each for each in decision.warnings if decision.message not in each)
     also = _named(_also(Stage.ADMISSION, ruling.refusals[1:]), ruling.name)
@@ -214,7 +224,7 @@ def lived(facts: Facts) -> Answer:
     admission = _admitted(facts)
     findings = [_by_now(admission, facts.now)]
     outcome, code = _first_outcome(admission), admission.code
-    if admission.code in (Admission.RESTORE_SHAPED, Admission.HELD):
+    if admission.code in SHAPED and not _waits_for_its_checkpoint(facts.pod, admission):
         later, outcome, code = _afterwards(facts)
         findings += later
         if outcome == Outcome.COLD and annotations_of(pod).get(keys.ANN_POLICY) == keys.POLICY_REQUIRE:
@@ -244,6 +254,8 @@ def lived(facts: Facts) -> Answer:
 
 def _by_now(admission: Finding, now: Decision | None) -> Finding:
     """Return what admission said, with the advice that is good today."""
+    if admission.code == Admission.PLACEHOLDER and admission.message:
+        return replace(admission, meaning=_NAMED, remedy=NOTHING)
     if admission.code not in _OF_A_MOMENT or now is None or now.code in (*_OF_A_MOMENT, Admission.HELD):
         return admission
     restores = now.code == Admission.RESTORE_SHAPED
@@ -255,7 +267,12 @@ def _of_a_job(pod: Mapping[str, Any]) -> bool:
 
 
 def _first_outcome(admission: Finding) -> Outcome:
-    return Outcome.COLD if admission.code not in (Admission.RESTORE_SHAPED, Admission.HELD) else Outcome.RESTORES
+    return next((outcome for code, outcome in _OUTCOMES.items() if code == admission.code), Outcome.COLD)
+
+
+def _waits_for_its_checkpoint(pod: Mapping[str, Any], admission: Finding) -> bool:
+    """Say whether it is a placeholder on which no checkpoint is named yet."""
+    return admission.code == Admission.PLACEHOLDER and not labels_of(pod).get(keys.LABEL_CHECKPOINT_ID)
 
 
 def _admitted(facts: Facts) -> Finding:
@@ -320,7 +337,8 @@ def _restored(facts: Facts, container: str) -> tuple[Finding | None, Outcome]:
     """Say how the restore of one container went."""
     annotations = annotations_of(facts.pod)
     status = annotations.get(keys.ANN_RESTORE_STATUS_PREFIX + container)
-    line = facts.logs.get(container, "").partition("\n")[0]
+    lines = facts.logs.get(container, "").splitlines()
+    line = next((each for each in lines if not each.startswith(_WAITING_LINE)), "")
     report = _report(annotations, container)
     if status == RestoreStatus.COMPLETED:
         words = _took(annotations, container)

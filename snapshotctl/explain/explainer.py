@@ -31,7 +31,7 @@ from kube.resources import (
     Resource,
 )
 from snapshotctl.errors import UserError
-from snapshotctl.explain.answers import NOT_ASKED_FOR, Answer, Facts, Ruling, graph_findings, lived, predicted
+from snapshotctl.explain.answers import NOT_ASKED_FOR, SHAPED, Answer, Facts, Ruling, graph_findings, lived, predicted
 from snapshotctl.explain.claimed_devices import ClaimedDevices
 from snapshotctl.explain.exec_probes import exec_probe_notes
 from snapshotctl.explain.original_pod import original_pod
@@ -100,7 +100,7 @@ class Explainer:
         decision, wanted, looked = await self._settled(decide, request)
         name, checkpoint = (wanted[-1][1], self._known[wanted[-1]]) if wanted else ("", None)
         notes = (*filter(None, map(self._claims.note, looked)), *await self._devices.notes(pod, namespace))
-        if decision.code in (Admission.RESTORE_SHAPED, Admission.HELD):
+        if decision.code in SHAPED:
             notes += tuple(exec_probe_notes(pod))
         if decision.code in _CAPTURED:
             notes += tuple(secret_notes(pod))
@@ -108,7 +108,7 @@ class Explainer:
 
     async def _refusals(self, request: Object, decision: Decision) -> tuple[Refusal, ...]:
         """Return all that keeps a refused pod from being mutated, what decided first."""
-        if decision.code in (Admission.RESTORE_SHAPED, Admission.HELD):
+        if decision.code in SHAPED:
             return ()
         try:
             found, _, _ = await self._settled(refusals, request)
@@ -339,7 +339,7 @@ async def _logs(kube: Client, pod: Object) -> tuple[dict[str, str], tuple[str, .
         return {}, ()
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()
     started = {each["name"] for each in statuses if {"running", "terminated"} & (each.get("state") or {}).keys()}
-    shaped = annotations.get(keys.ANN_ADMISSION) in (Admission.RESTORE_SHAPED, Admission.HELD)
+    shaped = annotations.get(keys.ANN_ADMISSION) in SHAPED
     wanted = [
         target
         for target in targets

@@ -105,7 +105,7 @@ def restore_body(pod: Mapping[str, Any], checkpoint: str, targets: Sequence[str]
     metadata = body["metadata"] = dict(body.get("metadata") or {})
     labels = {key: value for key, value in labels_of(pod).items() if key not in _OURS}
     wanted = {keys.ANN_CHECKPOINT_NAME: checkpoint, keys.ANN_TARGET_CONTAINERS: ",".join(targets)}
-    stale = {keys.ANN_RESTORE_FROM, keys.ANN_RESTORE_CANDIDATE}
+    stale = {keys.ANN_RESTORE_FROM, keys.ANN_RESTORE_CANDIDATE, keys.ANN_STANDBY}
     annotations = {key: value for key, value in annotations_of(pod).items() if key not in stale}
     metadata["namespace"] = namespace
     metadata["labels"] = labels | {keys.LABEL_RESTORE: keys.RESTORE_BY_NAME}

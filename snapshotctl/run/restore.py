@@ -19,19 +19,14 @@ from snapshotctl.run.files import manifests_of
 from snapshotctl.run.placing import placed
 
 
-def restore(reach: Reach, manifest: Path | None, pod: str | None, checkpoint_id: str, containers: str | None) -> int:
+def restore(reach: Reach, manifest: Path, checkpoint_id: str, containers: str | None) -> int:
     """Create the only pod of *manifest*, print what was created, and return the exit status."""
-    if pod is not None or manifest is None:
-        raise UserError(
-            f"pod {pod} exists, and pods that exist are never changed; delete it and create it again with --manifest, "
-            "or opt its owner's template in"
-        )
     check_checkpoint_id(checkpoint_id)
     wanted = pod_of(manifests_of(manifest), str(manifest))
     targets = targets_of(wanted, containers)
 
     async def work(session: Session) -> dict[str, str]:
-        checkpoint = await _checkpoint_of(session, checkpoint_id)
+        checkpoint = await checkpoint_of(session, checkpoint_id)
         body = restore_body(wanted, str(checkpoint["metadata"]["name"]), targets, session.namespace)
         return restore_facts(await session.kube.create(PODS, body, session.namespace), checkpoint, checkpoint_id)
 
@@ -43,7 +38,7 @@ def restore(reach: Reach, manifest: Path | None, pod: str | None, checkpoint_id:
     return EXIT_COLD
 
 
-async def _checkpoint_of(session: Session, checkpoint_id: str) -> Object:
+async def checkpoint_of(session: Session, checkpoint_id: str) -> Object:
     """Read the DynamoCheckpoint of this id, which is a label's value by now."""
     label = f"{keys.LABEL_CHECKPOINT_ID}={checkpoint_id}"
     found = (await session.kube.list(CHECKPOINTS, session.namespace, labels=label)).items

@@ -114,7 +114,7 @@ def test_a_pod_manifest_is_captured_and_restored(installed: Kubectl, run: Any, t
     node.await_answer(installed, "manual")
     assert node.first_line(installed, "manual").startswith("SNAPSHOT_RESTORED:")
     again = run("restore", "--pod", "manual", "--checkpoint-id", facts["checkpoint_id"])
-    assert (1, True) == (again.exit_code, "never changed" in again.stderr)
+    assert (1, True) == (again.exit_code, "not-a-placeholder" in again.stderr)
 
 
 def test_an_artifact_is_taken_over(installed: Kubectl, run: Any):

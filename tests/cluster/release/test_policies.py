@@ -1,10 +1,12 @@
 """The chart's policies with the real webhook before them, up and down, and with the controllers that make pods."""
 
+import json
 from uuid import uuid4
 
 import pytest
 
 from cluster.api import ControlPlane
+from cluster.errors import CommandError
 from contract.api import keys
 from tests.support.builders.objects import ID, checkpoint, graph_pod, opted_in, pod
 from tests.support.fixtures.installed import Installed
@@ -73,6 +75,12 @@ def wanting(name, **parts):
     return found
 
 
+def waits(**annotations):
+    found = wanting("ready", annotations={keys.ANN_STANDBY: keys.STANDBY_WAITS} | annotations)
+    del found["metadata"]["annotations"][keys.ANN_CHECKPOINT_NAME]
+    return found
+
+
 def must(name, **annotations):
     return wanting(name, annotations=REQUIRE | annotations)
 
@@ -118,6 +126,11 @@ def test_a_pod_that_must_not_start_cold_is_let_in_once_shaped(up):
             pod(annotations=REQUIRE | {keys.ANN_ADMISSION: "restore-shaped"}),
             id="a-decision-of-its-own",
         ),
+        pytest.param(
+            "was written by hand",
+            pod(annotations=REQUIRE | {keys.ANN_ADMISSION: "placeholder"}),
+            id="a-placeholder-of-its-own",
+        ),
     ],
 )
 def test_a_pod_that_would_start_cold_is_refused_with_the_decision(up, words, body):
@@ -126,6 +139,30 @@ def test_a_pod_that_would_start_cold_is_refused_with_the_decision(up, words, bod
 
     assert "annotation nvidia.com/snapshot-policy is Require, and this pod would start cold" in said
     assert words in said
+
+
+def test_a_placeholder_that_must_not_start_cold_is_let_in(up):
+    made = up.create(waits(**REQUIRE), DRY)
+
+    assert "placeholder" == made["metadata"]["annotations"][keys.ANN_ADMISSION]
+    (policy,) = [e["value"] for e in made["spec"]["containers"][0]["env"] if e["name"] == keys.ENV_STANDBY_POLICY]
+    assert keys.POLICY_REQUIRE == policy
+
+
+def test_the_verb_is_asked_of_what_is_named_on_a_placeholder(up):
+    """Who may patch a pod gets no memory into it that its service account may not restore."""
+    name = up.create(waits())["metadata"]["name"]
+
+    def restore(checkpoint):
+        body = {
+            "metadata": {"labels": {keys.LABEL_CHECKPOINT_ID: ID}, "annotations": {keys.ANN_CHECKPOINT: checkpoint}}
+        }
+        return up.kubectl("patch", "pod", name, "-n", up.namespace, "-p", json.dumps(body))
+
+    with pytest.raises(CommandError, match="may not restore DynamoCheckpoint secret"):
+        restore("secret")
+    assert f"pod/{name} patched" in restore("ready")
+    up.kubectl("delete", "pod", name, "-n", up.namespace, "--grace-period=0", "--force")
 
 
 def test_others_start_cold_as_ever(up):

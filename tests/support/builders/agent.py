@@ -62,6 +62,13 @@ def target(*statuses, labels=None, annotations=None, phase="Running", deleting=F
     return pod
 
 
+def placeholder(*statuses, image="img:1", **parts):
+    """Build a restore pod that was a placeholder before a checkpoint was named on it."""
+    found = target(*statuses, **parts)
+    found["spec"]["containers"][0] |= {"image": image, "command": [keys.STANDBY, keys.STANDBY_WAIT, "--", "worker"]}
+    return found
+
+
 def reported(status, container_id=FIRST):
     return {
         keys.ANN_RESTORE_STATUS_PREFIX + "main": status,

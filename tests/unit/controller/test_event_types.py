@@ -38,6 +38,7 @@ NEVER_EVENTS = """
 """
 OF_ADMISSION = """
     restore-shaped already-shaped checkpoint-requested checkpoint-not-ready held capturable
+    placeholder
 """
 ELSEWHERE = {
     ("agent/pods/node_label.py", NORMAL, "NodeReady"),

@@ -8,7 +8,7 @@ from contract.api import keys
 from contract.api.states import Admission, AgentReason
 from contract.remedies.admission import ADMISSION
 from contract.remedies.agent import AGENT
-from snapshotctl.explain.answers import CAPTURE_POD, Facts, Outcome, Ruling, Stage, lived, predicted, state_of
+from snapshotctl.explain.answers import CAPTURE_POD, SHAPED, Facts, Outcome, Ruling, Stage, lived, predicted, state_of
 from snapshotctl.view.answer_text import as_text
 from tests.support.builders.objects import ID, checkpoint, container, opted_in, pod, ready
 from webhook.decide import Decision
@@ -202,14 +202,14 @@ def test_a_warning_that_repeats_the_message_is_not_told_twice():
 @pytest.mark.parametrize("code", [pytest.param(each, id=each.value) for each in Admission])
 def test_every_code_of_admission_has_an_outcome(code):
     found = predicted("Pod/x", "ns", Ruling(Decision(code, "because"))).outcome
-    cold = code not in (Admission.RESTORE_SHAPED, Admission.HELD)
+    cold = code not in SHAPED
     assert cold == (found == Outcome.COLD)
 
 
 @pytest.mark.parametrize("code", [pytest.param(each, id=each.value) for each in Admission])
 def test_a_pod_that_must_not_start_cold_is_refused_or_restores(code):
     found = predicted("Pod/x", "ns", Ruling(Decision(code, "because")), required=True).outcome
-    assert (found == Outcome.REFUSED) == (code not in (Admission.RESTORE_SHAPED, Admission.HELD))
+    assert (found == Outcome.REFUSED) == (code not in SHAPED)
 
 
 @pytest.mark.parametrize(

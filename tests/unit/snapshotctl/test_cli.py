@@ -214,6 +214,7 @@ HELP = {
     "describe": "what to do next",
     "get": "--all-namespaces",
     "help": "VERB",
+    "placeholder": "--manifest",
     "plan": "--objects",
     "preflight": "--container",
     "restore": "--checkpoint-id",

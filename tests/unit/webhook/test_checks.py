@@ -18,7 +18,13 @@ from webhook.decide import decide, refusals
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "reasons.md").read_text()
 VALUES = load_values("")
-NO_ROW = {Admission.RESTORE_SHAPED, Admission.HELD, Admission.CAPTURABLE, Admission.WEBHOOK_UNREACHABLE}
+NO_ROW = {
+    Admission.RESTORE_SHAPED,
+    Admission.HELD,
+    Admission.CAPTURABLE,
+    Admission.PLACEHOLDER,
+    Admission.WEBHOOK_UNREACHABLE,
+}
 """Not refusals of the webhook."""
 NAME_OF_POD = {"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
 

@@ -65,6 +65,18 @@ def test_what_was_dealt_with_is_not_wanted_again_though_the_pod_does_not_show_it
     [
         pytest.param(("main",), agent.target(), id="default"),
         pytest.param((), agent.target(containers=[{"name": "main"}]), id="no control volume: clean-up pods"),
+        pytest.param(("main",), agent.placeholder(), id="a placeholder"),
+        pytest.param(
+            AgentReason.TARGETS_INVALID,
+            agent.target(
+                containers=[
+                    {"name": "side"},
+                    {"name": "main", "command": [keys.STANDBY, keys.STANDBY_WAIT, "--", "w"]},
+                ],
+                annotations={keys.ANN_TARGET_CONTAINERS: "main,side"},
+            ),
+            id="one of a placeholder that does not wait",
+        ),
         pytest.param(
             AgentReason.TARGETS_INVALID,
             agent.target(annotations={keys.ANN_TARGET_CONTAINERS: "main,other"}),
@@ -443,3 +455,44 @@ def test_a_pod_whose_restored_worker_failed_its_canary_is_not_restored_again(rea
     request = selection.restore(pod, "main", agent.checkpoint(), agent.storage())
     assert again == isinstance(request, RestoreRequest)
     assert again or request.reason == AgentReason.CANARY_FAILED
+
+
+TAKEN_OF = {"image": {"reference": "img:1"}}
+
+
+@pytest.mark.parametrize(
+    ("expected", "pod", "status"),
+    [
+        pytest.param(None, agent.placeholder(running()), TAKEN_OF, id="the captured image"),
+        pytest.param(None, agent.placeholder(running(), image="img:2"), {}, id="which image was captured is not known"),
+        pytest.param(AgentReason.IMAGE_MISMATCH, agent.placeholder(running(), image="img:2"), TAKEN_OF, id="another"),
+        pytest.param(
+            None,
+            agent.placeholder(running(), image="img:2", annotations={keys.ANN_BYPASS: "image-mismatch"}),
+            TAKEN_OF,
+            id="another, by the owner's word",
+        ),
+        pytest.param(
+            None,
+            agent.target(running(), containers=[{"name": "main", "image": "img:2"}]),
+            TAKEN_OF,
+            id="a pod that admission has compared",
+        ),
+        pytest.param(
+            AgentReason.CHECKPOINT_CHANGED,
+            agent.placeholder(running(), labels={keys.LABEL_CHECKPOINT_ID: "another"}),
+            TAKEN_OF,
+            id="an id that is not that of the checkpoint named beside it",
+        ),
+        pytest.param(
+            AgentReason.ID_INVALID,
+            agent.placeholder(running(), labels={keys.LABEL_CHECKPOINT_ID: "../../etc"}),
+            TAKEN_OF,
+            id="a path",
+        ),
+    ],
+)
+def test_what_is_patched_onto_a_placeholder_is_judged(expected, pod, status):
+    request = selection.restore(pod, "main", agent.checkpoint(**status), agent.storage())
+
+    assert expected == (request.reason if isinstance(request, RejectRequest) else None)

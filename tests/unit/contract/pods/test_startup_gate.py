@@ -45,3 +45,23 @@ def test_standby_asks_what_the_probe_asks(fields, words):
 def test_a_gate_behind_a_canary_is_left_as_it_is():
     gate = startup_gate(container(readinessProbe=HTTP), "/c", canary=True)
     assert gate == startup_gate(container(readinessProbe=HTTP, startupProbe=gate), "/c", canary=True)
+
+
+NEVER = 2**31 - 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        pytest.param({"readinessProbe": HTTP}, ["3", "http", "", "8000", GET], id="http"),
+        pytest.param({}, ["1", "exec", "cat", "/c/restore-complete"], id="no-probe"),
+        pytest.param(
+            {"startupProbe": {"exec": {"command": ["true"]}, "failureThreshold": 3}}, ["1", "exec", "true"], id="own"
+        ),
+    ],
+)
+def test_the_gate_of_a_placeholder_never_gives_up_and_asks_nothing_before_the_verdict(fields, words):
+    gate = startup_gate(container(**fields), "/c", waits=True)
+    assert {"command": [*GATE, *words]} == gate["exec"]
+    assert (2, NEVER, 1) == (gate["periodSeconds"], gate["failureThreshold"], gate["successThreshold"])
+    assert gate == startup_gate(container(**{**fields, "startupProbe": gate}), "/c", waits=True)

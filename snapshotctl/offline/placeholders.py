@@ -1,0 +1,90 @@
+"""Placeholder pods, made of a checkpoint or of a pod's manifest: pods that wait to be restored in place. Pure."""
+
+from __future__ import annotations
+
+import copy
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from contract.api import keys
+from contract.api.checkpoint import annotations_of, id_of, job_target, template
+from contract.api.states import Admission
+from contract.pods.common import has_named
+from kube.api import Object
+from snapshotctl.errors import UserError
+from snapshotctl.offline.manual import restore_body, targets_of
+from webhook.pod_schema import malformed
+
+_OF_A_JOB: Final = ("restartPolicy", "nodeName", "activeDeadlineSeconds")
+"""Fields that a template has because a Job runs it, or that tie it to one node."""
+_MAX_STEM: Final = 40
+
+
+def pod_of_checkpoint(checkpoint: Mapping[str, Any], name: str | None) -> Object:
+    """Return the pod that a checkpoint was captured of, or will be, under a name of its own.
+
+    Raises:
+        UserError: its template is not one that a pod can be made of.
+    """
+    found = copy.deepcopy(dict(template(checkpoint)))
+    metadata, of = found.get("metadata") or {}, str(checkpoint["metadata"]["name"])
+    kept = {part: metadata[part] for part in ("labels", "annotations") if metadata.get(part)}
+    spec = {field: value for field, value in (found.get("spec") or {}).items() if field not in _OF_A_JOB}
+    stem = of[:_MAX_STEM].rstrip("-.")
+    pod: Object = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name or f"{stem}-placeholder-{secrets.token_hex(3)}", **kept},
+        "spec": spec,
+    }
+    if problem := malformed(pod):
+        raise UserError(f"DynamoCheckpoint {of}: its template cannot be read: {problem}")
+    target = job_target(checkpoint)
+    if not has_named(spec.get("containers"), target):
+        raise UserError(f"DynamoCheckpoint {of}: its template has no container {target}")
+    pod["metadata"]["annotations"] = {**annotations_of(pod), keys.ANN_TARGET_CONTAINERS: target}
+    return pod
+
+
+def placeholder_body(
+    pod: Mapping[str, Any], containers: str | None, checkpoint: str | None, namespace: str | None
+) -> Object:
+    """Return the placeholder that is created of a pod.
+
+    Args:
+        pod: as a manifest or a checkpoint has it.
+        containers: those that are to wait, with commas; None: the pod's own targets.
+        checkpoint: name of the one whose shape it gets; None: that of a checkpoint of the pod's own spec.
+        namespace: where it is created; None: where its reader's context is.
+
+    Raises:
+        UserError: a container does not exist, or pod and command line do not agree.
+    """
+    targets = targets_of(pod, containers)
+    body = restore_body(pod, checkpoint or "", targets, namespace or "")
+    annotations = body["metadata"]["annotations"]
+    if checkpoint is None:
+        del annotations[keys.ANN_CHECKPOINT_NAME]
+    if not namespace:
+        del body["metadata"]["namespace"]
+    annotations[keys.ANN_STANDBY] = keys.STANDBY_WAITS
+    return body
+
+
+def placeholder_facts(created: Mapping[str, Any], checkpoint: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return what is printed of a placeholder that was created, in order."""
+    metadata, annotations = created["metadata"], annotations_of(created)
+    return {
+        "status": "created",
+        "namespace": str(metadata.get("namespace", "")),
+        "name": str(metadata["name"]),
+        "checkpoint_id": id_of(checkpoint) if checkpoint is not None else "",
+        "containers": annotations.get(keys.ANN_TARGET_CONTAINERS, ""),
+        "admission": annotations.get(keys.ANN_ADMISSION, Admission.WEBHOOK_UNREACHABLE.value),
+    }
+
+
+def containers_of(waiting: Sequence[str], said: str | None) -> tuple[str, ...]:
+    """Return the containers to restore in place: those that the command line names, else all that wait."""
+    return tuple(part.strip() for part in said.split(",")) if said else tuple(waiting)
