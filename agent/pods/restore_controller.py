@@ -19,7 +19,6 @@ from agent.pods.selection import Rejection, Wait
 from contract.api.states import AgentReason
 from contract.config.storage import Storage
 from contract.pods.attempts import AttemptsError, attempts_of
-from contract.pods.placeholder import waiting_containers
 from kube.api import KubeClient, Object
 from kube.errors import NotFoundError
 from kube.resources import CHECKPOINTS
@@ -155,12 +154,8 @@ class RestoreController:
         logger.warning("restore refused: %s", request.message, extra=facts | {"reason": request.reason.value})
 
     async def _insist(self, known: _Known, request: RestoreRequest | RejectRequest) -> ExecutionResult:
-        """Repeat the request until it is carried out, or a container has run for so long that it will not be.
-
-        A placeholder's standby waits without a limit, so there it is never too late: the request is made afresh.
-        """
+        """Repeat the request until it is carried out, or a container has run for so long that it will not be."""
         fresh_until, give_up_at = _now() + FRESH_SECONDS, 0.0
-        waits = request.place.container in waiting_containers(known.pod)
         while True:
             if isinstance(request, RejectRequest):
                 outcome = await self._engine.reject(request)
@@ -168,7 +163,7 @@ class RestoreController:
                 outcome = await self._engine.restore(request)
             if not outcome.retry:
                 return outcome
-            if selection.running_id(known.pod, request.place.container) and not waits:
+            if selection.running_id(known.pod, request.place.container):
                 give_up_at = give_up_at or _now() + PATIENCE
                 if _now() > give_up_at:
                     return replace(outcome, retry=False)

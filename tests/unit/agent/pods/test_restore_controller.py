@@ -170,17 +170,6 @@ def test_a_container_that_nobody_can_claim_is_given_up():
     assert len(stage.engine.orders) < 60 / 0.02, "it was given up, not asked for ever"
 
 
-def test_a_placeholder_that_cannot_be_claimed_yet_is_not_given_up():
-    """It waits without a limit: a failure would be written on a pod that has not started cold."""
-    stage = play(
-        Stage(ScriptedEngine(*[NOT_YET] * 1000, RESTORED, seconds=0.1), agent.checkpoint()),
-        (0, agent.placeholder(running())),
-        (120, agent.placeholder(running())),
-    )
-
-    assert ["completed"] == [each for each in stage.statuses() if each != "in_progress"]
-
-
 def test_a_placeholder_is_restored_once_a_checkpoint_is_named_on_it():
     """By whatever agent is there then: one that has seen it all along, or one that starts later."""
     stage = play(Stage(ScriptedEngine(RESTORED), agent.checkpoint()), (0, agent.placeholder(running())))
