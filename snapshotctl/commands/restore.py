@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from snapshotctl.commands.lazy import run
-from snapshotctl.commands.options import FILE_OR_STDIN, complete_pod, reach_options
+from snapshotctl.commands.options import FILE_OR_STDIN, complete_placeholder, reach_options
 from snapshotctl.live.reach import Reach
 
 
 @click.command()
 @click.option("--manifest", type=FILE_OR_STDIN, help="One Pod; - for standard input.")
-@click.option("--pod", shell_complete=complete_pod, metavar="NAME", help="A placeholder, which waits.")
+@click.option("--pod", shell_complete=complete_placeholder, metavar="NAME", help="A placeholder, which waits.")
 @click.option("--checkpoint-id", metavar="ID", required=True, help="Id of the artifact.")
 @click.option(
     "--containers", help="Comma-separated. Without: the manifest's targets, main, or the only one; those that wait."

@@ -1,7 +1,10 @@
 """``snapshotctl placeholder`` and ``restore --pod`` against a real API server and our webhook; no kubelet, no agent."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from uuid import uuid4
 
 import pytest
@@ -200,6 +203,28 @@ def test_another_image_than_the_captured_one(release, run):
 def test_one_on_a_node_with_an_agent_is_patched(release, run):
     name = bound(release, "good", "node-1")
     assert 0 == run("restore", "--pod", f"pod/{name}", "--checkpoint-id", ID).exit_code
+
+
+def test_completion_knows_what_waits(release, run):
+    """Pods that were restored, or that are no placeholders, are no answer."""
+    assert 0 == run("placeholder", "qwen", "--name", "spare").exit_code
+    until(lambda: ["spare"] == complete(release, "restore -n {} --pod spa"), "a placeholder")
+    assert 0 == run("restore", "--pod", "spare", "--checkpoint-id", ID).exit_code
+    assert [] == complete(release, "restore -n {} --pod spa")
+    until(lambda: ["qwen"] == complete(release, "placeholder -n {} q"), "a checkpoint")
+
+
+def complete(release, line):
+    words = f"snapshotctl {line.format(release.namespace)}"
+    environment = os.environ | {
+        "KUBECONFIG": str(release.plane.kubeconfig),
+        "_SNAPSHOTCTL_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split(" ")) - 1),
+    }
+    argv = [sys.executable, "-c", "from snapshotctl.__main__ import main; main(prog_name='snapshotctl')"]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+    return [each.partition(",")[2] for each in done.stdout.split()]
 
 
 def test_both_or_none_of_pod_and_manifest(run, written):

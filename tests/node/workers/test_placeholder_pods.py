@@ -84,6 +84,8 @@ def test_the_story(installed: Kubectl, run, artifact: str):
     (answer,) = json.loads(why.stdout)["answers"]
     assert (0, "waits", "placeholder") == (why.exit_code, answer["outcome"], answer["code"])
 
+    node.described(installed, "pod", "story", "Placeholder", "snapshotctl restore --pod POD --checkpoint-id ID")
+
     result = run("restore", "--pod", "story", "--checkpoint-id", artifact, "--containers", "main")
 
     assert 0 == result.exit_code, result.output
