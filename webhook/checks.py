@@ -161,6 +161,12 @@ def _targets_invalid(candidate: Candidate) -> str | None:
     return str(found) if isinstance(found, ckpt.TargetError) else None
 
 
+def _captured_invalid(candidate: Candidate) -> str | None:
+    """Refuse a target that is to continue a container which was not captured."""
+    found = (ckpt.other_container(target.captured, candidate.source) for target in candidate.targets)
+    return next((words for words in found if words), None)
+
+
 def _unsupported(candidate: Candidate) -> str | None:
     return _field(common.unsupported(candidate.spec))
 
@@ -419,6 +425,7 @@ SOURCE_CHECKS: Final[tuple[Row, ...]] = (
     (Admission.CHECKPOINT_NOT_READY, _checkpoint_not_ready),
     (Admission.CHECKPOINT_ID_UNAVAILABLE, _checkpoint_id_unavailable),
     (Admission.TARGETS_INVALID, _targets_invalid),
+    (Admission.TARGETS_INVALID, _captured_invalid),
     (Admission.STORAGE_UNAVAILABLE, _storage_unavailable),
     (Admission.POD_UNSUPPORTED, _unsupported),
     (Admission.ACCELERATOR_UNSUPPORTED, _accelerator_unsupported),

@@ -159,8 +159,8 @@ def restore(
         base_path = _base_path(pod, storage)
         canary, bypass = _canary(pod, container), _bypass(pod)
         _refuse_after_canary(pod, container)
-        if checkpoint is not None and AgentReason.IMAGE_MISMATCH not in bypass:
-            _refuse_other_image(pod, container, checkpoint)
+        if checkpoint is not None:
+            _refuse_unlike(pod, container, checkpoint, bypass)
     except _Refused as refused:
         return RejectRequest(place, refused.refusal.reason, _since_the_gate(pod) + refused.refusal.message)
     return RestoreRequest(
@@ -234,11 +234,14 @@ def _refuse_after_canary(pod: Object, container: str) -> None:
         raise _Refused(AgentReason.CANARY_FAILED, AFTER_CANARY)
 
 
-def _refuse_other_image(pod: Object, container: str, checkpoint: Object) -> None:
+def _refuse_unlike(pod: Object, container: str, checkpoint: Object, bypass: frozenset[AgentReason]) -> None:
     """Refuse what admission would have: on a placeholder the checkpoint is named when admission has long passed."""
     if container not in placeholder.waiting_containers(pod):
         return
-    if words := placeholder.other_image(pod, container, checkpoint):
+    captured = next((target.captured for target in ckpt.find_targets(pod) if target.name == container), "")
+    if words := ckpt.other_container(captured, checkpoint):
+        raise _Refused(AgentReason.TARGETS_INVALID, words)
+    if AgentReason.IMAGE_MISMATCH not in bypass and (words := placeholder.other_image(pod, container, checkpoint)):
         raise _Refused(AgentReason.IMAGE_MISMATCH, words)
 
 

@@ -35,6 +35,8 @@ class Target(NamedTuple):
     place: int
     """Its index in ``spec.containers``."""
     container: Json
+    captured: str = ""
+    """Name of the captured container that it continues, as the pod says it; empty: the one that there is."""
 
     @property
     def name(self) -> str:
@@ -200,6 +202,42 @@ def uses_gpu_memory_service(checkpoint: Mapping[str, Any]) -> bool:
     return bool(((checkpoint.get("spec") or {}).get("gpuMemoryService") or {}).get("enabled"))
 
 
+def parse_targets(text: str) -> tuple[tuple[str, str], ...]:
+    """Return the name of the captured container, empty if it is not said, and that of the target, for each target.
+
+    ``engine-0,engine-1``, or ``main=engine-0,main=engine-1``.
+
+    Raises:
+        TargetError: if it is no such list.
+    """
+    found = []
+    for part in text.split(","):
+        captured, mark, name = part.rpartition("=")
+        found.append((captured.strip(), name.strip()))
+        if not name.strip() or (mark and not captured.strip()):
+            raise TargetError(
+                f"annotation {keys.ANN_TARGET_CONTAINERS} must be a comma-separated list of container names, or of "
+                "CAPTURED=NAME"
+            )
+    return tuple(found)
+
+
+def other_container(captured: str, checkpoint: Mapping[str, Any]) -> str | None:
+    """Say that a pod is to continue another container than the one that was captured; None if it is that one.
+
+    Args:
+        captured: its name, as the pod says it; empty: it does not say.
+        checkpoint: what the pod is restored from.
+    """
+    known = job_target(checkpoint)
+    if captured in ("", known):
+        return None
+    return (
+        f"annotation {keys.ANN_TARGET_CONTAINERS} names captured container {captured!r}, DynamoCheckpoint "
+        f"{(checkpoint.get('metadata') or {}).get('name', '')} is of container {known!r}"
+    )
+
+
 def target_containers(pod: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the containers to restore; see ``find_targets``.
 
@@ -221,14 +259,16 @@ def find_targets(pod: Mapping[str, Any]) -> tuple[Target, ...]:
     containers = (pod.get("spec") or {}).get("containers") or ()
     names = [str(container.get("name", "")) for container in containers]
     said = annotations_of(pod).get(keys.ANN_TARGET_CONTAINERS)
-    targets = _default_target(pod, names) if said is None else tuple(part.strip() for part in said.split(","))
-    if "" in targets:
-        raise TargetError(f"annotation {keys.ANN_TARGET_CONTAINERS} must be a comma-separated list of container names")
+    parts = tuple(("", name) for name in _default_target(pod, names)) if said is None else parse_targets(said)
+    targets = [target for _, target in parts]
     if len(set(targets)) != len(targets):
         raise TargetError(f"annotation {keys.ANN_TARGET_CONTAINERS} names a container twice: {said}")
     for target in targets:
         check_target(target, names)
-    return tuple([Target(place, containers[place]) for place in map(names.index, targets)])
+    places = map(names.index, targets)
+    return tuple(
+        [Target(place, containers[place], captured) for place, (captured, _) in zip(places, parts, strict=True)]
+    )
 
 
 def check_target(target: str, names: list[str]) -> None:

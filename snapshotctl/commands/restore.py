@@ -16,7 +16,9 @@ from snapshotctl.live.reach import Reach
 @click.option("--pod", shell_complete=complete_placeholder, metavar="NAME", help="A placeholder, which waits.")
 @click.option("--checkpoint-id", metavar="ID", required=True, help="Id of the artifact.")
 @click.option(
-    "--containers", help="Comma-separated. Without: the manifest's targets, main, or the only one; those that wait."
+    "--containers",
+    help="Comma-separated names, or CAPTURED=NAME. Without: the manifest's targets, main, or the only one; those that "
+    "wait.",
 )
 @reach_options()
 def command(reach: Reach, manifest: Path | None, pod: str | None, checkpoint_id: str, containers: str | None) -> None:

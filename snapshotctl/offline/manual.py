@@ -10,7 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from contract.api import keys
-from contract.api.checkpoint import TargetError, annotations_of, check_target, labels_of, target_containers
+from contract.api.checkpoint import (
+    TargetError,
+    annotations_of,
+    check_target,
+    labels_of,
+    other_container,
+    parse_targets,
+    target_containers,
+)
 from contract.api.states import Admission
 from contract.config.storage import BadIdError, check_id
 from kube.api import Object
@@ -43,7 +51,7 @@ def targets_of(pod: Mapping[str, Any], said: str | None) -> tuple[str, ...]:
     Raises:
         UserError: one does not exist, or the two do not agree.
     """
-    wanted = tuple(part.strip() for part in said.split(",")) if said else None
+    wanted = tuple(name for _, name in _parsed(said)) if said else None
     noted = annotations_of(pod).get(keys.ANN_TARGET_CONTAINERS)
     names = [str(each.get("name")) for each in pod["spec"].get("containers") or ()]
     try:
@@ -58,6 +66,24 @@ def targets_of(pod: Mapping[str, Any], said: str | None) -> tuple[str, ...]:
             "leave one of them out"
         )
     return wanted or own
+
+
+def check_captured(pod: Mapping[str, Any], said: str | None, checkpoint: Mapping[str, Any]) -> None:
+    """Check that the containers which the targets are to continue, as ``main`` in ``main=engine-0``, were captured.
+
+    Raises:
+        UserError: one was not.
+    """
+    for captured, _ in _parsed(said or annotations_of(pod).get(keys.ANN_TARGET_CONTAINERS) or "main"):
+        if words := other_container(captured, checkpoint):
+            raise UserError(words)
+
+
+def _parsed(said: str) -> tuple[tuple[str, str], ...]:
+    try:
+        return parse_targets(said)
+    except TargetError as error:
+        raise UserError(str(error)) from error
 
 
 def checkpoint_body(pod: Mapping[str, Any], target: str, checkpoint_id: str, namespace: str, signal: str) -> Object:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from contract.api import keys
-from contract.api.checkpoint import annotations_of, id_of, job_target, template
+from contract.api.checkpoint import annotations_of, id_of, job_target, parse_targets, template
 from contract.api.states import Admission
 from contract.pods.common import has_named
 from kube.api import Object
@@ -87,4 +87,4 @@ def placeholder_facts(created: Mapping[str, Any], checkpoint: Mapping[str, Any] 
 
 def containers_of(waiting: Sequence[str], said: str | None) -> tuple[str, ...]:
     """Return the containers to restore in place: those that the command line names, else all that wait."""
-    return tuple(part.strip() for part in said.split(",")) if said else tuple(waiting)
+    return tuple(name for _, name in parse_targets(said)) if said else tuple(waiting)

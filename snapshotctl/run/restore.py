@@ -13,7 +13,14 @@ from kube.resources import CHECKPOINTS, PODS
 from snapshotctl.errors import EXIT_COLD, UserError
 from snapshotctl.live.cluster import Session, on_cluster
 from snapshotctl.live.reach import Reach
-from snapshotctl.offline.manual import check_checkpoint_id, pod_of, restore_body, restore_facts, targets_of
+from snapshotctl.offline.manual import (
+    check_captured,
+    check_checkpoint_id,
+    pod_of,
+    restore_body,
+    restore_facts,
+    targets_of,
+)
 from snapshotctl.run.facts import print_facts
 from snapshotctl.run.files import manifests_of
 from snapshotctl.run.placing import placed
@@ -27,6 +34,7 @@ def restore(reach: Reach, manifest: Path, checkpoint_id: str, containers: str | 
 
     async def work(session: Session) -> dict[str, str]:
         checkpoint = await checkpoint_of(session, checkpoint_id)
+        check_captured(wanted, containers, checkpoint)
         body = restore_body(wanted, str(checkpoint["metadata"]["name"]), targets, session.namespace)
         return restore_facts(await session.kube.create(PODS, body, session.namespace), checkpoint, checkpoint_id)
 

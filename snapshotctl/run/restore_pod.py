@@ -15,7 +15,7 @@ from snapshotctl.errors import UserError
 from snapshotctl.live.cluster import Session, on_cluster
 from snapshotctl.live.reach import Reach
 from snapshotctl.live.suggestions import not_found
-from snapshotctl.offline.manual import check_checkpoint_id, restore_facts
+from snapshotctl.offline.manual import check_captured, check_checkpoint_id, restore_facts
 from snapshotctl.offline.placeholders import containers_of
 from snapshotctl.run.facts import print_facts, print_progress
 from snapshotctl.run.restore import checkpoint_of
@@ -32,6 +32,7 @@ def restore_pod(reach: Reach, name: str, checkpoint_id: str, containers: str | N
         checkpoint = await checkpoint_of(session, checkpoint_id)
         for _ in range(_TRIES):
             pod = await _pod(session, name)
+            check_captured(pod, containers, checkpoint)
             targets = containers_of(waiting_containers(pod), containers)
             _raise(refuse(pod, targets, checkpoint))
             await _look_at_node(session, pod)

@@ -39,6 +39,12 @@ def tokens(kubectl: Kubectl, container: str) -> list[str]:
     return [line.split()[1] for line in lines if line.startswith("engine ")]
 
 
+def own_rank(kubectl: Kubectl, container: str) -> list[str]:
+    """What the engine found in its environment once it was restored."""
+    lines = kubectl("logs", "two-engines", "-c", container).splitlines()
+    return [line.split()[1] for line in lines if line.startswith("rank ")]
+
+
 def test_two_targets_are_both_restored_and_the_rest_runs_beside_them(installed: Kubectl, capture: Json):
     installed("apply", "-f", str(EXAMPLES / "two-engines.yaml"))
     node.await_ready(installed, "two-engines")
@@ -47,6 +53,8 @@ def test_two_targets_are_both_restored_and_the_rest_runs_beside_them(installed: 
     for name in engines:
         pod = node.reported(installed, "two-engines", keys.ANN_RESTORE_STATUS_PREFIX + name)
 
+    for rank, name in enumerate(engines):
+        wait_for(lambda name=name, rank=rank: own_rank(installed, name) == [str(rank)], f"the rank of {name}", 30)
     assert 1 == len({token for found in said for token in found}), "one process, restored twice"
     for name in engines:
         assert installed("logs", "two-engines", "-c", name).startswith(RESTORED)

@@ -5,7 +5,7 @@ import pytest
 from contract.api import keys
 from snapshotctl.errors import UserError
 from snapshotctl.live.waiting import captured
-from snapshotctl.offline.manual import checkpoint_body, pod_of, restore_body, targets_of
+from snapshotctl.offline.manual import check_captured, checkpoint_body, pod_of, restore_body, targets_of
 from tests.support.builders.objects import checkpoint, container, pod
 
 TWO = pod(container(), container("side"))
@@ -33,6 +33,8 @@ def test_one_pod_is_needed(words, objects):
         pytest.param(("side",), None, "side", TWO, id="manifest"),
         pytest.param(("side", "main"), "side, main", "main,side", TWO, id="both-agree"),
         pytest.param(("a",), None, None, pod(container("a")), id="the-only-one"),
+        pytest.param(("side", "main"), "main=side,main=main", None, TWO, id="what-they-continue"),
+        pytest.param(("side",), "side", "main=side", TWO, id="said-in-the-manifest-alone"),
     ],
 )
 def test_targets(targets, said, noted, obj):
@@ -91,3 +93,13 @@ def test_the_restored_pod_asks_by_name():
 def test_how_a_capture_ends(status, phase):
     found = captured(checkpoint(status={"phase": phase, "message": "why"}))
     assert status == (found and found.facts["status"])
+
+
+@pytest.mark.parametrize(
+    ("said", "noted"),
+    [pytest.param("engine=main", None, id="flag"), pytest.param(None, "engine=main", id="manifest")],
+)
+def test_only_what_was_captured_is_continued(said, noted):
+    obj = TWO | {"metadata": {"annotations": {keys.ANN_TARGET_CONTAINERS: noted} if noted else {}}}
+    with pytest.raises(UserError, match="is of container 'main'"):
+        check_captured(obj, said, checkpoint())

@@ -44,6 +44,14 @@ def without_claim():
 
 UNSHAPED = [
     pytest.param(
+        Admission.TARGETS_INVALID,
+        "names captured container 'engine', DynamoCheckpoint qwen is of container 'main'",
+        opted_in(annotations={keys.ANN_TARGET_CONTAINERS: "engine=main"}),
+        [ready()],
+        "",
+        id="continues-what-was-not-captured",
+    ),
+    pytest.param(
         Admission.CHECKPOINT_DISABLED,
         "checkpoint.enabled=true",
         opted_in(),

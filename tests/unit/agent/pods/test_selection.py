@@ -479,6 +479,18 @@ TAKEN_OF = {"image": {"reference": "img:1"}}
             id="a pod that admission has compared",
         ),
         pytest.param(
+            None,
+            agent.placeholder(running(), annotations={keys.ANN_TARGET_CONTAINERS: "main=main"}),
+            TAKEN_OF,
+            id="continues what was captured",
+        ),
+        pytest.param(
+            AgentReason.TARGETS_INVALID,
+            agent.placeholder(running(), annotations={keys.ANN_TARGET_CONTAINERS: "engine=main"}),
+            TAKEN_OF,
+            id="continues what was not captured",
+        ),
+        pytest.param(
             AgentReason.CHECKPOINT_CHANGED,
             agent.placeholder(running(), labels={keys.LABEL_CHECKPOINT_ID: "another"}),
             TAKEN_OF,
