@@ -293,13 +293,13 @@ def _checkpoint_not_ready(candidate: Candidate) -> str | None:
 
 
 def _checkpoint_id_unavailable(candidate: Candidate) -> str | None:
-    if candidate.waits:
+    if _names_none(candidate):
         return None
     try:
         checkpoint_id, _ = candidate.artifact
     except BadIdError as error:
         return f"DynamoCheckpoint {candidate.name}: {error}"
-    if checkpoint_id is not None:
+    if checkpoint_id is not None or candidate.waits:
         return None
     return (
         f"DynamoCheckpoint {candidate.name} has no id in status.checkpointID, label {keys.LABEL_CHECKPOINT_ID} or "

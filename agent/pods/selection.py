@@ -238,7 +238,10 @@ def _refuse_unlike(pod: Object, container: str, checkpoint: Object, bypass: froz
     """Refuse what admission would have: on a placeholder the checkpoint is named when admission has long passed."""
     if container not in placeholder.waiting_containers(pod):
         return
-    captured = next((target.captured for target in ckpt.find_targets(pod) if target.name == container), "")
+    try:
+        captured = {target.name: target.captured for target in ckpt.find_targets(pod)}.get(container, "")
+    except ckpt.TargetError as error:
+        raise _Refused(AgentReason.TARGETS_INVALID, str(error)) from error
     if words := ckpt.other_container(captured, checkpoint):
         raise _Refused(AgentReason.TARGETS_INVALID, words)
     if AgentReason.IMAGE_MISMATCH not in bypass and (words := placeholder.other_image(pod, container, checkpoint)):

@@ -70,8 +70,8 @@ def other_image(pod: Mapping[str, Any], container: str, checkpoint: Mapping[str,
     if not captured or captured == own:
         return None
     return (
-        f"container {container} has image {own}, the checkpoint was taken of {captured}; a pod's image cannot be "
-        "exchanged while its container waits: make a placeholder of the captured image"
+        f"container {container} has image {own}, the checkpoint was taken of {captured}; make a placeholder of that "
+        "image"
     )
 
 
@@ -126,7 +126,15 @@ def _of_pod(pod: Mapping[str, Any], targets: Sequence[str]) -> Refusal | None:
         words = f"container {left[0]} of pod {name} waits too; all that wait are restored together"
         return Refusal(Unfit.TARGETS_INVALID, words)
     named = ckpt.labels_of(pod).get(keys.LABEL_CHECKPOINT_ID)
-    return _named_already(pod, targets, named) if named else None
+    return _named_already(pod, targets, named) if named and not _is_misnamed(pod) else None
+
+
+def _is_misnamed(pod: Mapping[str, Any]) -> bool:
+    """Say whether a checkpoint was named for containers that do not wait, which no agent follows."""
+    try:
+        return not_waiting(pod, ckpt.target_containers(pod)) is not None
+    except ckpt.TargetError:
+        return True
 
 
 def _started(pod: Mapping[str, Any], targets: Collection[str]) -> str:

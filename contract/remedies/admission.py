@@ -109,7 +109,8 @@ ADMISSION_REASONS: Final = (
         f"Remove labels `{keys.LABEL_CHECKPOINT_ID}` and `{keys.LABEL_IS_SOURCE}` from the pod template.",
         (
             "The labels were probably copied from a running pod. When the API server asks a second time about a pod "
-            "that was just shaped, this is the normal answer, and the annotation stays `restore-shaped` or `held`."
+            "that was just shaped, this is the normal answer, and the annotation stays `restore-shaped`, `held` or "
+            "`placeholder`."
         ),
     ),
     Reason(

@@ -128,10 +128,11 @@ int split_failure(struct verdict *verdict, const char **reason) {
     return strcmp(verdict->rest, "clean") != 0;
 }
 
-/* The id in the context that the agent wrote for the worker: a placeholder's environment names no checkpoint. */
+/* The id in the context that the agent wrote for the worker, else what the environment says: a placeholder's says none. */
 const char *restored_id(char *into) {
     char text[LINE];
-    if (slurp(directory, "restore-context.json", text, sizeof text) <= 0) return "(unnamed)";
-    const char *field = strstr(text, "\"checkpointId\"");
-    return field && sscanf(field, "\"checkpointId\": \"%127[a-zA-Z0-9._-]\"", into) == 1 ? into : "(unnamed)";
+    const char *field = NULL;
+    if (slurp(directory, "restore-context.json", text, sizeof text) > 0) field = strstr(text, "\"checkpointId\"");
+    if (field && sscanf(field, "\"checkpointId\": \"%127[a-zA-Z0-9._-]\"", into) == 1) return into;
+    return env_or("DYN_SNAPSHOT_CHECKPOINT_ID", "(unnamed)");
 }

@@ -1,4 +1,5 @@
-/* snapshot-standby --gate: the startup probe of a container whose restored worker must answer a canary first.
+/* snapshot-standby --gate: the startup probe of a container whose restored worker must answer a canary first, and of one
+ * that waits for its restore for as long as it takes.
  *
  * Kubelet would ask the worker itself, which is awake and listens while the agent asks its canary. So kubelet asks here:
  * the gate is shut until standby has its verdict or the container has started cold, and asks the worker from then on.

@@ -140,8 +140,7 @@ static void wake(pid_t worker, const char *stopped) {
 
 static void adopt(pid_t worker, const char *stopped) {
     char named[ID_SIZE];
-    say("SNAPSHOT_RESTORED: container restored from checkpoint %s",
-        env_or("DYN_SNAPSHOT_CHECKPOINT_ID", restored_id(named)));
+    say("SNAPSHOT_RESTORED: container restored from checkpoint %s", restored_id(named));
     publish("restore-complete", "done\n");
     adopt_worker(worker);
     wake(worker, stopped);

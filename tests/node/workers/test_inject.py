@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from cluster.api import Cluster
 from cluster.builder.cache import Cache
@@ -18,6 +19,7 @@ from demo import story
 from demo.install import CHART, RELEASE, Helm, complaints, image_settings
 from demo.kubectl import CommandError, Kubectl, wait_for
 from demo.platform import Platform, archives
+from snapshotctl.__main__ import main
 from tests.support.fixtures import node
 
 ROOT = Path(__file__).parents[3]
@@ -159,6 +161,26 @@ def test_one_label_restores_it(release: Kubectl, captured: dict, restored: dict,
         word = f"{keys.ANN_RESTORE_STATUS_PREFIX}worker"
         assert node.log(release, pod["metadata"]["name"], "worker").startswith(RESTORED)
         assert "completed" == node.reported(release, pod["metadata"]["name"], word)["metadata"]["annotations"][word]
+
+
+@pytest.mark.parametrize("name", ["stock-glibc", "musl-command"])
+def test_a_placeholder_of_it_is_restored_in_place(
+    platform: Platform, release: Kubectl, captured: dict, restored: dict, name: str
+):
+    """The webhook gives it the tools and the command that the capture has noted; nothing else says what it runs."""
+    checkpoint, spare = captured[name], f"spare-{name}"
+
+    def run(*words: str) -> str:
+        result = CliRunner().invoke(main, [*words, "-n", NAMESPACE, "--kubeconfig", str(platform.kubeconfig)])
+        assert 0 == result.exit_code, result.output
+        return result.stdout
+
+    assert "admission=placeholder" in run("placeholder", checkpoint["metadata"]["name"], "--name", spare)
+    release("wait", "--for=jsonpath={.status.phase}=Running", f"pod/{spare}", f"--timeout={node.READY_SECONDS}s")
+    run("restore", "--pod", spare, "--checkpoint-id", checkpoint["status"]["checkpointID"])
+    assert {node.await_answer(release, spare)["token"]} == tokens_of(release, name)
+    node.await_ready(release, spare)
+    node.remove(release, f"pod/{spare}")  # it has the labels of the Deployment's pods
 
 
 @pytest.mark.parametrize(

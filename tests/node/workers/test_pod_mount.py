@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
+from click.testing import CliRunner
 
 from contract.api import keys
 from demo import story
 from demo.install import Helm, complaints, image_settings
 from demo.kubectl import CommandError, Kubectl
 from demo.platform import Platform
+from snapshotctl.__main__ import main
 from tests.support.fixtures import node
 
 NAMESPACE = "snapshot-pod-mount"
@@ -100,3 +102,18 @@ def test_the_restored_pod_cannot_write_the_store(release: Kubectl, restored: str
 
     assert store["readOnly"] is True
     assert "/checkpoints" == found["metadata"]["annotations"][keys.ANN_STORAGE_BASE_PATH]
+
+
+def test_a_placeholder_is_restored_in_place(platform: Platform, release: Kubectl, ready: dict):
+    """Through the volume that its own container mounts, since long before a checkpoint was named."""
+
+    def run(*words: str) -> str:
+        result = CliRunner().invoke(main, [*words, "-n", NAMESPACE, "--kubeconfig", str(platform.kubeconfig)])
+        assert 0 == result.exit_code, result.output
+        return result.stdout
+
+    assert "admission=placeholder" in run("placeholder", NAME, "--name", "tiny-spare")
+    release("wait", "--for=jsonpath={.status.phase}=Running", "pod/tiny-spare", f"--timeout={node.READY_SECONDS}s")
+    run("restore", "--pod", "tiny-spare", "--checkpoint-id", ready["status"]["checkpointID"])
+    node.await_answer(release, "tiny-spare")
+    assert "SNAPSHOT_RESTORED: " in release("logs", "tiny-spare")

@@ -63,7 +63,7 @@ def random_pod(chance: Random, *, wanted: str | None = None) -> Json:
 
     Args:
         chance: decides everything; the same state gives the same pod.
-        wanted: ``name``, ``auto`` or ``graph``; else one of these.
+        wanted: ``name``, ``auto``, ``graph`` or ``waits``; else one of these.
     """
     volumes = _volumes(chance)
     targets = [_container(chance, "main", volumes)]
@@ -139,7 +139,11 @@ def _inits(chance: Random, volumes: list[Json]) -> list[Json]:
     return inits
 
 
-_WISHES = {"name": opted_in, "auto": auto_pod, "graph": graph_pod}
+def _waiting(*containers: Json, annotations: Json, **spec: Any) -> Json:
+    return opted_in(*containers, annotations=annotations | {keys.ANN_STANDBY: keys.STANDBY_WAITS}, **spec)
+
+
+_WISHES = {"name": opted_in, "auto": auto_pod, "graph": graph_pod, "waits": _waiting}
 _EXEC = {"exec": {"command": ["/bin/true"]}}
 _HTTP = {"httpGet": {"path": "/health", "port": 8000}, "initialDelaySeconds": 60, "failureThreshold": 500}
 _NODES = {"matchExpressions": [{"key": "gpu", "operator": "Exists"}]}

@@ -120,6 +120,13 @@ def test_a_command_that_is_standbys_already_waits_too():
             {},
             id="another image than its model",
         ),
+        pytest.param(
+            Admission.CHECKPOINT_ID_UNAVAILABLE,
+            "checkpoint id",
+            named(name="odd"),
+            {},
+            id="like one whose id is a path",
+        ),
         pytest.param(Admission.POD_UNSUPPORTED, "spec.hostPID", nameless(hostPID=True), {}, id="cannot be restored"),
         pytest.param(
             Admission.TARGETS_INVALID,
@@ -145,7 +152,7 @@ def test_a_command_that_is_standbys_already_waits_too():
     ],
 )
 def test_what_is_no_placeholder_says_why(expected, words, obj, more):
-    decision = ask(obj, ready(), **more)
+    decision = ask(obj, ready(), checkpoint("odd", status={"checkpointID": "../x"}), **more)
 
     assert expected == decision.code
     assert words in decision.message

@@ -26,8 +26,9 @@ def placeholder(*containers, labels=None, annotations=None, phase="Running", del
     }
 
 
-def named(status=""):
-    notes = {keys.ANN_RESTORE_STATUS_PREFIX + "main": status} if status else {}
+def named(status="", targets="main"):
+    notes = {keys.ANN_TARGET_CONTAINERS: targets}
+    notes |= {keys.ANN_RESTORE_STATUS_PREFIX + "main": status} if status else {}
     return placeholder(labels={keys.LABEL_CHECKPOINT_ID: "old"}, annotations=notes)
 
 
@@ -103,6 +104,7 @@ def taken_of(image):
             id="one of two that wait",
         ),
         pytest.param(Unfit.ALREADY_RESTORING, "checkpoint old", named(), ["main"], ready(), id="named"),
+        pytest.param(None, "", named(targets="side"), ["main"], ready(), id="named by hand, for a container not there"),
         pytest.param(Unfit.ALREADY_RESTORING, "", named("in_progress"), ["main"], ready(), id="in progress"),
         pytest.param(Unfit.ALREADY_RESTORED, "checkpoint old", named("completed"), ["main"], ready(), id="restored"),
         pytest.param(Unfit.ALREADY_STARTED, "snapshotctl why web-1", named("failed"), ["main"], ready(), id="cold"),
