@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from contract.api import keys
-from contract.api.checkpoint import annotations_of, id_of, job_target, parse_targets, template
+from contract.api.checkpoint import annotations_of, id_of, job_target, labels_of, parse_targets, template
 from contract.api.states import Admission
 from contract.pods.common import has_named
 from kube.api import Object
@@ -27,23 +27,25 @@ def pod_of_checkpoint(checkpoint: Mapping[str, Any], name: str | None) -> Object
     Raises:
         UserError: its template is not one that a pod can be made of.
     """
-    found = copy.deepcopy(dict(template(checkpoint)))
-    metadata, of = found.get("metadata") or {}, str(checkpoint["metadata"]["name"])
-    kept = {part: metadata[part] for part in ("labels", "annotations") if metadata.get(part)}
-    spec = {field: value for field, value in (found.get("spec") or {}).items() if field not in _OF_A_JOB}
-    stem = of[:_MAX_STEM].rstrip("-.")
+    found, of = template(checkpoint), str(checkpoint["metadata"]["name"])
     pod: Object = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name or f"{stem}-placeholder-{secrets.token_hex(3)}", **kept},
-        "spec": spec,
+        "metadata": copy.deepcopy(found.get("metadata") or {}),
+        "spec": copy.deepcopy(found.get("spec") or {}),
     }
     if problem := malformed(pod):
         raise UserError(f"DynamoCheckpoint {of}: its template cannot be read: {problem}")
     target = job_target(checkpoint)
-    if not has_named(spec.get("containers"), target):
+    if not has_named(pod["spec"].get("containers"), target):
         raise UserError(f"DynamoCheckpoint {of}: its template has no container {target}")
-    pod["metadata"]["annotations"] = {**annotations_of(pod), keys.ANN_TARGET_CONTAINERS: target}
+    stem = of[:_MAX_STEM].rstrip("-.")
+    pod["metadata"] = {
+        "name": name or f"{stem}-placeholder-{secrets.token_hex(3)}",
+        "labels": dict(labels_of(pod)),
+        "annotations": {**annotations_of(pod), keys.ANN_TARGET_CONTAINERS: target},
+    }
+    pod["spec"] = {field: value for field, value in pod["spec"].items() if field not in _OF_A_JOB}
     return pod
 
 

@@ -39,7 +39,7 @@ class TestRestored:
         assert outcome.ok, outcome
         assert target.container_id == outcome.container_id
         text = target.says("outcome RESTORED")
-        assert control_files.LOG_RESTORED.format(id="abc") == text.splitlines()[0]
+        assert control_files.LOG_RESTORED.format(id=name) == text.splitlines()[0]
         assert before == target.get()
         served = target.says("served by").splitlines()[-1]
         assert served == f"served by {before.split()[2]}"

@@ -73,7 +73,7 @@ def restored(installed: Kubectl, name: str) -> dict:
     return found
 
 
-def test_the_story(installed: Kubectl, run, artifact: str):
+def test_the_story(installed: Kubectl, run, artifact: str, figure):
     """It waits, longer than the claim window and beyond its agent; then the worker is there with its state."""
     waiting(installed, run, "story")
     pass_time(LONG)
@@ -86,7 +86,12 @@ def test_the_story(installed: Kubectl, run, artifact: str):
 
     node.described(installed, "pod", "story", "Placeholder", "snapshotctl restore --pod POD --checkpoint-id ID")
 
+    began = time.monotonic()
     result = run("restore", "--pod", "story", "--checkpoint-id", artifact, "--containers", "main")
+    node.await_answer(installed, "story")
+    answered = time.monotonic() - began
+    node.await_ready(installed, "story")
+    figure(f"answers {answered:.1f} s after restore --pod was called, Ready after {time.monotonic() - began:.1f} s")
 
     assert 0 == result.exit_code, result.output
     assert {"status=submitted", "restore_pod=story", f"checkpoint_id={artifact}"} <= set(result.stdout.splitlines())

@@ -40,6 +40,8 @@ def test_a_name_of_its_own_fits_every_checkpoint():
     [
         pytest.param("no container main", ready(pod_template=template(container("other"))), id="target"),
         pytest.param("cannot be read", ready(pod_template={"spec": {"containers": 7}}), id="no list"),
+        pytest.param("cannot be read", ready(pod_template={**template(), "metadata": "x"}), id="no metadata"),
+        pytest.param("cannot be read", ready(pod_template={"spec": "x"}), id="no spec"),
     ],
 )
 def test_a_template_of_which_no_pod_can_be_made(words, found):

@@ -179,3 +179,9 @@ def test_the_patch_names_the_version_that_was_captured_and_holds_for_what_was_se
             },
         }
     } == in_place_patch(placeholder(), ["main"], wanted)
+
+
+def test_every_code_is_explained():
+    page = (Path(__file__).parents[4] / "docs" / "placeholders.md").read_text()
+
+    assert [] == [code for code in Unfit if f"| `{code}` |" not in page]
