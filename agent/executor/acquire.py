@@ -34,6 +34,10 @@ class AcquiredContainer:
     waiting: WaitingContainer
     since: float = field(default_factory=time.monotonic)
 
+    def is_of(self, place: ContainerRef) -> bool:
+        """Say whether it is the container that is meant, or any of that name is."""
+        return place.container_id in ("", self.waiting.container_id)
+
     def close(self) -> None:
         """Release the lock; the verdict, if any, was written before."""
         self.lock.release()
@@ -42,6 +46,12 @@ class AcquiredContainer:
 
 NOT_YET: Final = ExecutionResult(
     ok=False, reason=AgentReason.STANDBY_NOT_UP, message="the container's standby does not wait (yet)", retry=True
+)
+ANOTHER: Final = ExecutionResult(
+    ok=False,
+    reason=AgentReason.STANDBY_NOT_UP,
+    message="the container was started again since its pod was looked at",
+    retry=True,
 )
 STARTED: Final = ExecutionResult(
     ok=False, reason=AgentReason.ALREADY_STARTED, message="the container has started before an agent could claim it"

@@ -181,12 +181,19 @@ class NodeEngine:
         return tuple(problems)
 
     async def _meet(self, act: Act[T], request: T, threads: ThreadPoolExecutor) -> ExecutionResult:
-        """Carry a request out as soon as its container exists."""
+        """Carry a request out as soon as its container exists; never in another one than it was made for.
+
+        Kubelet's word lags: what the pod says of its container, its image above all, may be of the one before.
+        """
         end = time.monotonic() + PATIENCE
         self._looking += 1
         try:
             while True:
-                outcome = await self._carry_out(act, request, threads)
+                acquired = await self._acquire(request.place)
+                if isinstance(acquired, AcquiredContainer) and not acquired.is_of(request.place):
+                    acquired.close()
+                    return acquire.ANOTHER
+                outcome = await self._act(act, request, acquired, threads)
                 if not outcome.retry or time.monotonic() > end:
                     return outcome
                 await asyncio.sleep(POLL * (1 + self._looking // LOOKED_FOR_AT_ONCE))

@@ -163,7 +163,10 @@ class RestoreController:
                 outcome = await self._engine.restore(request)
             if not outcome.retry:
                 return outcome
-            if selection.running_id(known.pod, request.place.container):
+            running = selection.running_id(known.pod, request.place.container)
+            if request.place.container_id and running not in ("", request.place.container_id):
+                return outcome  # made for the container before this one
+            if running:
                 give_up_at = give_up_at or _now() + PATIENCE
                 if _now() > give_up_at:
                     return replace(outcome, retry=False)

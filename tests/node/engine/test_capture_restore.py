@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
 
 from agent.criu.driver import EnteringCriu
 from agent.executor import lock
-from agent.executor.api import RejectRequest
+from agent.executor.api import RejectRequest, RestoreRequest
 from agent.executor.engine import NodeEngine
 from agent.executor.environment import NodeEnvironment
 from contract.api import control_files
@@ -45,6 +46,19 @@ class TestRestored:
         assert served == f"served by {before.split()[2]}"
         assert control_files.DONE == (target.control / control_files.RESTORE_COMPLETE).read_text()
         assert (user == 0) == (target.run("test -e /etc/issue.net").returncode != 0)
+
+    async def test_a_request_that_was_made_for_another_container_touches_nothing(self, node):
+        """The pod was seen before its container was started again, maybe with another image."""
+        _, digest = await captured(node, "another")
+        target = node.start()
+        place = replace(node.place(target), container_id="f" * 64)
+        store = PurePosixPath(node.store)
+        outcome = await node.engine.restore(RestoreRequest(place, "another", "1", store, False, digest))
+        assert (False, True) == (outcome.ok, outcome.retry)
+        assert not (target.control / control_files.VERDICT).exists()
+        place = replace(place, container_id=target.container_id)
+        outcome = await node.engine.restore(RestoreRequest(place, "another", "1", store, False, digest))
+        assert outcome.ok, outcome
 
     async def test_restored_tree_is_in_the_containers_cgroups(self, node):
         _, digest = await captured(node, "cgroups")
@@ -252,6 +266,7 @@ class TestCaptureFails:
 
 DIES_WHILE_RESTORING = """
 import asyncio, os, signal, sys
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from agent.executor.api import ContainerRef, RestoreRequest
 from agent.executor.engine import NodeEngine

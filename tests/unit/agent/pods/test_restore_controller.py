@@ -170,6 +170,18 @@ def test_a_container_that_nobody_can_claim_is_given_up():
     assert len(stage.engine.orders) < 60 / 0.02, "it was given up, not asked for ever"
 
 
+def test_a_request_for_a_container_that_was_started_again_is_made_again():
+    """What it says of the image is of the one before; so is what the pod says of it for a second."""
+    stage = play(
+        Stage(ScriptedEngine(*[NOT_YET] * 20, replace(RESTORED, container_id=SECOND), seconds=0.1), agent.checkpoint()),
+        (0, agent.placeholder(running(imageID="img@sha256:old"))),
+        (1, agent.placeholder(running(SECOND, imageID="img@sha256:new"))),
+    )
+    asked = list(dict.fromkeys((each.place.container_id, each.image) for each in stage.engine.orders))
+
+    assert [(FIRST, "img@sha256:old"), (SECOND, "img@sha256:new")] == asked
+
+
 def test_a_placeholder_is_restored_once_a_checkpoint_is_named_on_it():
     """By whatever agent is there then: one that has seen it all along, or one that starts later."""
     stage = play(Stage(ScriptedEngine(RESTORED), agent.checkpoint()), (0, agent.placeholder(running())))
