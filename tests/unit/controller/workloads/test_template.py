@@ -135,6 +135,19 @@ def test_a_gate_that_only_standby_opens_does_not_go_along():
     assert "startupProbe" not in got["spec"]["containers"][0]
 
 
+def test_a_placeholder_that_was_restored_is_captured_as_a_worker():
+    """Neither does its capture wait, nor do pods that restore from it."""
+    author = written()
+    author["metadata"]["annotations"][keys.ANN_STANDBY] = keys.STANDBY_WAITS
+    found = shaped(admitted(author), waits=True)
+    assert [keys.STANDBY, keys.STANDBY_WAIT] == found["spec"]["containers"][0]["command"][:2]
+    got = template_of(found)
+
+    assert written()["spec"]["containers"][0]["command"] == got["spec"]["containers"][0]["command"]
+    assert "startupProbe" not in got["spec"]["containers"][0]
+    assert keys.ANN_STANDBY not in got["metadata"]["annotations"]
+
+
 def test_a_container_without_a_command_has_none_again():
     author = written()
     del author["spec"]["containers"][0]["command"]
