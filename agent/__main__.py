@@ -11,6 +11,7 @@ from agent.executor.engine import NodeEngine
 from agent.executor.environment import NodeEnvironment
 from agent.gpu.client import CudaHelper
 from agent.gpu.libraries import driver_roots, find_library
+from agent.gpu.prefetch import NoPrefetcher, ResidentPrefetcher
 from agent.pods.capture_controller import CaptureController
 from agent.pods.node_label import NodeLabel
 from agent.pods.preflight_controller import PreflightController
@@ -87,7 +88,8 @@ def _environment(values: Values) -> NodeEnvironment:
     options = values.config.criu
     work = Path(options.work_dir)
     work.mkdir(parents=True, exist_ok=True)
-    gpus = CudaHelper(lambda: find_library(driver_roots(HOST_ROOT, values.gpu.driver_root)))
+    roots = driver_roots(HOST_ROOT, values.gpu.driver_root)
+    gpus = CudaHelper(lambda: find_library(roots))
     return NodeEnvironment(
         criu=EnteringCriu(tree=Path(options.binary_path).parent.parent, work=work, options=options),
         work=work,
@@ -106,6 +108,7 @@ def _environment(values: Values) -> NodeEnvironment:
         bypass=frozenset(map(bypass_of, values.config.restore.bypass)),
         gpus=gpus,
         cuda=gpus,
+        prefetcher=ResidentPrefetcher(lambda: find_library(roots)) if values.gpu.prefetch else NoPrefetcher(),
     )
 
 

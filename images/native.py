@@ -74,7 +74,7 @@ def compile_preload(source: Path, target: Path) -> None:
     call([*glibc_compiler(), *flags, "-o", target, source], needs="Python's package ziglang")
 
 
-def compile_device_memory(sources: Path, target: Path) -> None:
+def compile_device_memory(sources: Path, target: Path, *defines: str) -> None:
     """Compile the library that keeps device memory outside the image, for every glibc since 2012."""
     zig = [part.replace("-gnu", "-gnu.2.17") for part in glibc_compiler()]
     flags = [
@@ -91,7 +91,7 @@ def compile_device_memory(sources: Path, target: Path) -> None:
     ]
     libraries = ["-ldl", "-lpthread"]
     target.parent.mkdir(parents=True, exist_ok=True)
-    call([*zig, *flags, "-o", target, *sorted(sources.glob("*.c")), *libraries], needs="Python's package ziglang")
+    call([*zig, *flags, *defines, "-o", target, *sorted(sources.glob("*.c")), *libraries], needs="Python's package ziglang")
 
 
 def add_criu_helpers(native: Path, target: Path) -> None:

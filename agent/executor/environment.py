@@ -7,6 +7,7 @@ from typing import Final
 
 from agent.criu.driver import Criu
 from agent.gpu.cuda import Cuda, Gpus, NoGpus
+from agent.gpu.prefetch import NoPrefetcher, Prefetcher
 from artifact.verified import VerifiedFiles
 from contract.api.states import AgentReason
 from contract.config.gpus import DeniedDriver
@@ -50,6 +51,8 @@ class NodeEnvironment:
     bypass: frozenset[AgentReason] = frozenset()
     """Checks that no restore on this node has to pass."""
     cuda: Cuda = field(default_factory=NoGpus)
+    prefetcher: Prefetcher = field(default_factory=NoPrefetcher)
+    """Puts device memory on the card while its process is restored."""
 
     def allowance(self, size: int) -> float:
         """Return the seconds that moving ``size`` bytes may take."""

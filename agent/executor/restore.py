@@ -32,7 +32,7 @@ from agent.executor.api import ContainerRef, RestoreRequest
 from agent.executor.environment import NodeEnvironment
 from agent.executor.files.undo import end_leftovers, undo_files
 from agent.executor.files.undo_journal import Journal
-from agent.executor.gpu.device_memory import plan_loads
+from agent.executor.gpu.device_memory import plan_loads, start_prefetches
 from agent.executor.gpu.plan import GpuPlace, container_devices, pair_devices
 from agent.executor.gpu.restore import await_freed, bring_back, find_cuda_processes
 from agent.executor.lock import ContainerLock
@@ -44,6 +44,7 @@ from agent.executor.restore_checks import Change, Place, RestorePlan, judge, pla
 from agent.executor.serving import NotServingError, Questions, await_answers, forget_woken, wake
 from agent.executor.store import open_store
 from agent.gpu.cuda import Device
+from agent.gpu.prefetch import Prefetch
 from artifact.manifest import DELETED_FILES
 from artifact.read import Artifact, verify
 from contract.api import control_files, keys
@@ -98,6 +99,8 @@ class Restore:
     """GPUs of the container; looked up only if there is device state."""
     tree: Mapping[int, Status] = field(default_factory=dict)
     """Every restored process, by host pid."""
+    prefetches: Mapping[int, Prefetch] = field(default_factory=dict)
+    """Device memory on its way to the card, by pid inside the container."""
     cuda_pids: tuple[int, ...] = ()
     """Host pids of those that may hold device memory."""
 
@@ -120,6 +123,8 @@ def _open(restore: Restore) -> None:
     restore.resources.callback(store.close)
     restore.artifact = store.open(request.checkpoint_id, request.version, request.manifest_digest)
     restore.resources.callback(restore.artifact.close)
+    if _has_memory_outside(restore):
+        environment.prefetcher.prepare()  # it needs a moment to start, and checksums take longer
     answering = request.canary.canary.seconds if request.canary is not None else 0.0
     # Standby reads the first allowance of a claim, so it covers all attempts.
     restore.lock.allow(request.attempts * (environment.allowance(restore.artifact.size) + answering))
@@ -178,6 +183,24 @@ def _refuse_unknown_answer(restore: Restore) -> None:
     if call is not None and call.canary.same and restore.artifact.manifest.canary is None:
         words = f"annotation {keys.ANN_CANARY} says same, but the captured worker was not asked; capture it again"
         raise ContainerError(AgentReason.CANARY_FAILED, words)
+
+
+def _has_memory_outside(restore: Restore) -> bool:
+    gpu = restore.artifact.manifest.gpu
+    return gpu is not None and bool(gpu.outside)
+
+
+def _start_prefetch(restore: Restore) -> None:
+    gpu, devices = restore.artifact.manifest.gpu, restore.devices
+    if gpu is not None and devices:
+        prefetcher = restore.environment.prefetcher
+        restore.prefetches = start_prefetches(restore.artifact, gpu, devices[0], prefetcher, restore.resources)
+
+
+def _end_prefetch(restore: Restore) -> bool:
+    for prefetch in restore.prefetches.values():
+        prefetch.close()
+    return True
 
 
 def _put_files_back(restore: Restore) -> None:
@@ -327,6 +350,7 @@ def _restore_gpus(restore: Restore) -> Mapping[str, float]:
         restore.init_pid,
         restore.artifact,
         restore.resources,
+        restore.prefetches,
         through_pod=restore.request.through_pod,
         proc=environment.proc,
     )
@@ -420,6 +444,7 @@ RESTORE: Final = (
     Phase(ReportPhase.OPEN, _open),
     Phase(ReportPhase.VERIFY, _verify),
     Phase(ReportPhase.INSPECT, _inspect),
+    Phase(ReportPhase.GPU_PREFETCH, _start_prefetch, undo=_end_prefetch, is_needed=_has_memory_outside),
     Phase(ReportPhase.FILES, _put_files_back, undo=_undo_files),
     Phase(ReportPhase.ENTER, _run_criu, undo=_end_tree),
     Phase(ReportPhase.LOOK, _await_tree),

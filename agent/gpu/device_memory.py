@@ -12,7 +12,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,12 +21,14 @@ from typing import Final, Self
 
 from agent.container.network import in_network
 from agent.gpu.cuda import CudaError
+from agent.gpu.prefetch import Filled
 from contract.api.states import AgentReason
 from linux import syscalls
 from linux.proc import PROC
 
-VERSION: Final = 1
+VERSIONS: Final = (1, 2)
 """Of the protocol; a library of another one is left alone, and its device memory goes through the driver."""
+TAKES_PARTS: Final = 2
 UNIT: Final = 2 << 20
 """Bytes that are stored as one, or not at all if they are zeros."""
 MAIN_THREAD: Final = "snapshot-device"
@@ -42,7 +44,7 @@ COPIERS: Final = 16
 _RING: Final = _SLOTS * _SLOT_UNITS * UNIT
 _MESSAGE: Final = struct.Struct("=IIQQ64s")
 _CREDENTIALS: Final = struct.Struct("=iII")
-_LOOK, _SAVE, _RELEASE, _LOAD, _END, _CLOSE = 1, 2, 3, 4, 5, 6
+_LOOK, _SAVE, _RELEASE, _LOAD, _END, _CLOSE, _PART = 1, 2, 3, 4, 5, 6, 7
 _DONE, _FAILED, _HELLO, _RING_SENT, _DATA, _FREE = 16, 17, 18, 19, 20, 21
 _OUT_OF_MEMORY: Final = 2
 _SEALS: Final = 0x0001 | 0x0002 | 0x0004
@@ -128,7 +130,7 @@ class Conversation:
     def held(self) -> int:
         """Return the bytes of device memory that it can take out; 0 if it speaks another protocol."""
         answer = self._ask(_LOOK, ANSWER_SECONDS)
-        return answer.b if answer.number == VERSION else 0
+        return answer.b if answer.number in VERSIONS else 0
 
     def keep_out(self) -> None:
         """Have the worker's threads wait before the driver, until ``load``, or until an end before ``release``."""
@@ -142,7 +144,7 @@ class Conversation:
             held: what ``held`` said; all files together get no more.
             seconds: how long it may take.
         """
-        self._send(_SAVE)
+        self._send(Message(_SAVE))
         end, room = time.monotonic() + seconds, Room(held)
         with ThreadPoolExecutor(COPIERS, thread_name_prefix="device-memory") as threads:
             writers = [threads.submit(self._write, copier, files, room, end) for copier in self._copiers(end)]
@@ -154,17 +156,26 @@ class Conversation:
         """Have it give its device memory back: from here on the worker cannot run without ``load``."""
         self._ask(_RELEASE, ANSWER_SECONDS)
 
+    def hand_over(self, parts: Iterable[Filled]) -> None:
+        """Give it parts of its files that are on the card already, for the load that follows."""
+        if self._ask(_LOOK, ANSWER_SECONDS).number < TAKES_PARTS:
+            return
+        for filled in parts:
+            part = filled.part
+            message = Message(_PART, part.file, part.offset // UNIT, part.size // UNIT)
+            self._send(message, [filled.descriptor])
+
     def load(self, files: Sequence[int], seconds: float) -> None:
         """Have its device memory allocated again, and filled from what was saved."""
         self._ask(_LOAD, seconds, files)
 
     def _ask(self, what: int, seconds: float, files: Sequence[int] = ()) -> Message:
-        self._send(what, files)
+        self._send(Message(what), files)
         return self._receive(seconds)
 
-    def _send(self, what: int, files: Sequence[int] = ()) -> None:
+    def _send(self, message: Message, files: Sequence[int] = ()) -> None:
         try:
-            socket.send_fds(self._connection, [Message(what).packed()], list(files))
+            socket.send_fds(self._connection, [message.packed()], list(files))
         except OSError as error:
             raise self._lost(error) from error
 

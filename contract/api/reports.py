@@ -58,6 +58,7 @@ class ReportPhase(StrEnum):
     VERDICT = "verdict"
     UNDO = "undo"
     PAGES = "pages"
+    GPU_PREFETCH = "gpu-prefetch"
     GPU_LOCK = "gpu-lock"
     GPU_SAVE = "gpu-save"
     GPU_CHECKPOINT = "gpu-checkpoint"

@@ -40,6 +40,8 @@ class Gpu(Section):
     """Of the agent; empty: the cluster's default runtime."""
     driver_root: AbsolutePath | Literal[""] = ""
     """Folder of the node that holds the driver; empty: the usual ones are looked at."""
+    prefetch: bool = True
+    """An agent that restores GPU workers keeps a context on each GPU, and reads device memory into it while CRIU runs."""
     denied_drivers: list[DeniedDriver] = Field(
         default=[
             DeniedDriver(

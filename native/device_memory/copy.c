@@ -8,6 +8,11 @@
 
 #include "device_memory.h"
 
+/* Bytes that may be on the card twice; a test makes them few. */
+#ifndef BEHIND
+#define BEHIND ((size_t)1 << 30)
+#endif
+
 /* What save and load go through: at most a slot, of one segment. */
 struct piece {
     address at;
@@ -19,6 +24,7 @@ static struct {
     struct piece *pieces;
     uint32_t count, units;
     const int *files;
+    int ahead; /* what is on the card, and what is zeros, is filled already */
     _Atomic(uint32_t) next, stored;
     _Atomic(result) error;
     _Atomic(const char *) failed;
@@ -62,6 +68,7 @@ static int cut(void) {
     job.count = 0;
     job.units = units;
     job.next = job.stored = 0;
+    job.ahead = 0;
     job.error = SUCCESS;
     job.failed = NULL;
     job.pieces = map((size_t)(pieces + 1) * sizeof *job.pieces);
@@ -234,12 +241,15 @@ static int load_run(struct copier *mine, address at, uint32_t place, uint32_t un
     return 0;
 }
 
+/* Whether the main thread has filled a unit. */
+static int is_filled(uint32_t place) { return job.ahead && (!place || was_on_card(place)); }
+
 static void load_pieces(struct copier *mine) {
     for (const struct piece *piece; (piece = next_piece());)
         for (uint32_t done = 0, run; done < piece->units; done += run) {
             const uint32_t *places = unit_places + piece->first + done;
-            run = run_of(places, piece->units - done);
-            if (load_run(mine, piece->at + done * UNIT, *places, run)) return;
+            run = job.ahead ? 1 : run_of(places, piece->units - done);
+            if (!is_filled(*places) && load_run(mine, piece->at + done * UNIT, *places, run)) return;
         }
 }
 
@@ -261,14 +271,74 @@ static void load_by(int number) {
     munmap(mine.slots, SLOTS * SLOT);
 }
 
+/* Makes a segment's memory. What is on the card and not copied yet is in its way at worst: it is in the files too. */
+static int have_memory(struct segment *segment, stream on) {
+    if (segment->mapped) return 0;
+    result error = map_segment(segment);
+    if (error == OUT_OF_MEMORY && !failed(job.cuda->cuStreamSynchronize(on), "copy on the device") && drop_parts())
+        error = map_segment(segment);
+    return failed(error, "have its device memory back");
+}
+
+/* Copies those units of a segment that are on the card, clears those that are zeros; returns how many are neither. */
+static uint32_t fill_segment(const struct segment *segment, const uint32_t *places, stream on) {
+    uint32_t left = 0, all = (uint32_t)(segment->size / UNIT);
+    for (uint32_t done = 0, run, most; done < all; done += run) {
+        const address at = segment->at + done * UNIT, from = place_on_card(places[done], &most);
+        if (!places[done]) run = run_of(places + done, all - done);
+        else run = from ? run_of(places + done, most < all - done ? most : all - done) : 1;
+        if (!places[done]) failed(job.cuda->cuMemsetD8Async(at, 0, run * UNIT, on), "clear device memory");
+        else if (!from) left += run;
+        else if (!failed(job.cuda->cuMemcpyDtoDAsync_v2(at, from, run * UNIT, on), "copy on the device"))
+            note_copied(places[done], run), job.stored += run;
+    }
+    return left;
+}
+
+static int is_zeros(const uint32_t *places, size_t units) {
+    while (units && !places[units - 1]) units--;
+    return units == 0;
+}
+
+/* Parts are given back as they are copied, and segments of zeros come last: at no time is much more than the worker's own
+ * memory in use. Returns how many units are left to be read. */
+static uint32_t fill_from_card(stream on) {
+    uint32_t left = 0;
+    size_t behind = 0;
+    for (int last = 0; last < 2; last++) {
+        const uint32_t *places = unit_places;
+        for (int i = 0; i < segment_count && !job.failed; places += segments[i].used ? segments[i].size / UNIT : 0, i++) {
+            if (!segments[i].used || is_zeros(places, segments[i].size / UNIT) != last) continue;
+            if (have_memory(&segments[i], on)) return left;
+            left += fill_segment(&segments[i], places, on);
+            behind += segments[i].size;
+            if (behind < BEHIND) continue;
+            behind = 0;
+            if (!failed(job.cuda->cuStreamSynchronize(on), "copy on the device")) drop_copied_parts();
+        }
+    }
+    failed(job.cuda->cuStreamSynchronize(on), "copy on the device");
+    return left;
+}
+
+static uint32_t fill_ahead(void) {
+    stream on;
+    if (failed(job.cuda->cuStreamCreate(&on, STREAM_NON_BLOCKING), "make a stream")) return 0;
+    uint32_t left = fill_from_card(on);
+    failed(job.cuda->cuStreamDestroy_v2(on), "end copying");
+    job.ahead = 1;
+    return left;
+}
+
 struct outcome load_segments(const int *files) {
     if (!unit_places || files[COPIERS - 1] < 0) return (struct outcome){.error = NOT_INITIALIZED, .failed = "load what was never saved"};
     if (cut()) return without_memory();
     if (job.units != noted_units) failed(NOT_INITIALIZED, "load what is no longer what was saved");
     job.files = files;
+    int all_is_there = !job.failed && has_parts() && fill_ahead() == 0;
     for (int i = 0; i < segment_count; i++)
         if (!job.failed && segments[i].used && !segments[i].mapped)
             failed(map_segment(&segments[i]), "have its device memory back");
-    if (!job.failed) run_copiers(load_by);
+    if (!job.failed && !all_is_there) run_copiers(load_by);
     return ended();
 }

@@ -40,6 +40,9 @@ HIDDEN int is_ours(address at);
 HIDDEN void forget_context(context ended);
 HIDDEN result map_segment(struct segment *segment);
 HIDDEN result unmap_segment(struct segment *segment);
+/* Maps memory of another process, wherever there is room, and gives it back. */
+HIDDEN result import_segment(struct segment *segment, int descriptor);
+HIDDEN void drop_segment(struct segment *segment);
 
 /* ----------------------------------------------------------------------------------------------------------- gate.c */
 
@@ -74,7 +77,7 @@ struct message {
     char text[TEXT];
 };
 
-enum { VERSION = 1 };
+enum { VERSION = 2 };
 enum {
     LOOK = 1,    /* -> DONE: number = VERSION, a = segments, b = bytes */
     SAVE = 2,    /* -> DONE: a = bytes of all files, b = bytes of all segments */
@@ -83,6 +86,8 @@ enum {
     END = 5,     /* we close the connection first, so that none of its ends is left in us */
     CLOSE = 6,   /* -> DONE: the worker's threads wait before the driver, until LOAD, or until this conversation ends
                     before RELEASE: the agent has ended, or decided otherwise */
+    PART = 7,    /* no answer; with device memory that holds a part of a file that LOAD will get: number = file,
+                    a = its first unit there, b = units */
     DONE = 16,
     FAILED = 17, /* number = the driver's error, or 0; text = what */
     HELLO = 18,  /* a copier's own connection, for SAVE -> RING with the memory that both share */
@@ -106,6 +111,20 @@ struct outcome {
 
 HIDDEN struct outcome save_segments(void);
 HIDDEN struct outcome load_segments(const int *files);
+
+/* ---------------------------------------------------------------------------------------------------------- parts.c */
+
+/* `place` is that of a stored unit (copy.c): its file, and where it is there. */
+HIDDEN void take_part(uint32_t file, uint64_t first, uint64_t units, int descriptor);
+HIDDEN int has_parts(void);
+/* Where a unit is on the card, and how many follow it there; 0 if it is not. */
+HIDDEN address place_on_card(uint32_t place, uint32_t *most);
+/* Whether it is there, or was until it was copied. */
+HIDDEN int was_on_card(uint32_t place);
+HIDDEN void note_copied(uint32_t place, uint32_t units);
+/* Gives back parts of which every unit is copied; or all that are left, 1 if there were any. */
+HIDDEN void drop_copied_parts(void);
+HIDDEN int drop_parts(void);
 
 /* --------------------------------------------------------------------------------------------------------- detach.c */
 

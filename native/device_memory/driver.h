@@ -16,7 +16,7 @@ enum { SUCCESS = 0, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3 };
 /* CU_MEM_LOCATION_TYPE_DEVICE, CU_MEM_ALLOCATION_TYPE_PINNED, CU_MEM_ACCESS_FLAGS_PROT_READWRITE and so on. */
 enum { LOCATION_DEVICE = 1, ALLOCATION_PINNED = 1, ACCESS_READ_WRITE = 3, GRANULARITY_RECOMMENDED = 1 };
 enum { ATTRIBUTE_VIRTUAL_MEMORY = 102, ATTRIBUTE_RDMA_WITH_VIRTUAL_MEMORY = 110 };
-enum { STREAM_NON_BLOCKING = 1, EVENT_DISABLE_TIMING = 2 };
+enum { STREAM_NON_BLOCKING = 1, EVENT_DISABLE_TIMING = 2, HANDLE_IS_DESCRIPTOR = 1 };
 
 struct location {
     int type, id;
@@ -60,6 +60,7 @@ struct access {
     F(cuMemAddressFree, (address, size_t)) \
     F(cuMemCreate, (handle *, size_t, const struct properties *, uint64_t)) \
     F(cuMemRelease, (handle)) \
+    F(cuMemImportFromShareableHandle, (handle *, void *, int)) \
     F(cuMemMap, (address, size_t, size_t, handle, uint64_t)) \
     F(cuMemUnmap, (address, size_t)) \
     F(cuMemSetAccess, (address, size_t, const struct access *, size_t)) \
@@ -74,6 +75,7 @@ struct access {
     F(cuEventSynchronize, (event)) \
     F(cuMemcpyHtoDAsync_v2, (address, const void *, size_t, stream)) \
     F(cuMemcpyDtoHAsync_v2, (void *, address, size_t, stream)) \
+    F(cuMemcpyDtoDAsync_v2, (address, address, size_t, stream)) \
     F(cuMemsetD8Async, (address, unsigned char, size_t, stream))
 
 struct driver {

@@ -66,12 +66,11 @@ static int remember(const struct segment *segment) {
     return fits ? 0 : -1;
 }
 
-result map_segment(struct segment *segment) {
+/* Maps memory that is there, or lets go of it. */
+static result map_memory(struct segment *segment) {
     const struct driver *cuda = driver();
     const struct access access = {properties.location, ACCESS_READ_WRITE};
-    result error = cuda->cuMemCreate(&segment->memory, segment->size, &properties, 0);
-    if (error) return error;
-    error = cuda->cuMemMap(segment->at, segment->size, 0, segment->memory, 0);
+    result error = cuda->cuMemMap(segment->at, segment->size, 0, segment->memory, 0);
     if (!error) {
         segment->mapped = 1;
         error = cuda->cuMemSetAccess(segment->at, segment->size, &access, 1);
@@ -79,6 +78,26 @@ result map_segment(struct segment *segment) {
     if (error && segment->mapped) unmap_segment(segment);
     else if (error) cuda->cuMemRelease(segment->memory);
     return error;
+}
+
+result map_segment(struct segment *segment) {
+    result error = driver()->cuMemCreate(&segment->memory, segment->size, &properties, 0);
+    return error ? error : map_memory(segment);
+}
+
+result import_segment(struct segment *segment, int descriptor) {
+    const struct driver *cuda = driver();
+    result error = cuda->cuMemAddressReserve(&segment->at, segment->size, 0, 0, 0);
+    if (error) return error;
+    error = cuda->cuMemImportFromShareableHandle(&segment->memory, (void *)(intptr_t)descriptor, HANDLE_IS_DESCRIPTOR);
+    if (!error) error = map_memory(segment);
+    if (error) cuda->cuMemAddressFree(segment->at, segment->size);
+    return error;
+}
+
+void drop_segment(struct segment *segment) {
+    unmap_segment(segment);
+    driver()->cuMemAddressFree(segment->at, segment->size);
 }
 
 result unmap_segment(struct segment *segment) {

@@ -114,16 +114,26 @@ static struct message act_on(const struct message *asked, const int *files) {
     return message;
 }
 
+/* Only while device memory is out: it is then the agent alone that has something to do here. */
+static void accept_part(const struct message *part, int descriptor) {
+    if (!released || descriptor < 0) return;
+    driver()->cuCtxSetCurrent(segment_context());
+    take_part(part->number, part->a, part->b, descriptor);
+}
+
 void serve(void) {
     struct message asked;
     int connection = connect_agent(), files[COPIERS];
     if (connection < 0) return;
     while (receive_message(connection, &asked, files, COPIERS) && asked.what != END) {
-        struct message message = act_on(&asked, files);
+        struct message message = {0};
+        if (asked.what == PART) accept_part(&asked, files[0]);
+        else message = act_on(&asked, files);
         for (int i = 0; i < COPIERS; i++)
             if (files[i] >= 0) close(files[i]);
-        if (send_message(connection, &message)) break;
+        if (message.what && send_message(connection, &message)) break;
     }
+    if (has_parts()) drop_parts();
     if (!released) open_gate();
     close(connection);
 }

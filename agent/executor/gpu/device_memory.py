@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from agent.errors import ContainerError
-from agent.gpu.cuda import Cuda, CudaError, Gpus
+from agent.gpu.cuda import Cuda, CudaError, Device, Gpus
 from agent.gpu.device_memory import Conversation, Library, find_library
 from agent.gpu.driver import ProcessState
+from agent.gpu.prefetch import Prefetch, Prefetcher, plan_parts, room_for_parts
+from artifact.manifest import Gpu
 from artifact.read import Artifact
 from contract.api.states import AgentReason
 from linux.mounts import reopened_read_only
@@ -181,6 +183,8 @@ class Load:
     init_pid: int
     files: Sequence[int]
     """Descriptors of what was saved."""
+    prefetch: Prefetch | None = None
+    """Parts of those that are on the card already."""
 
     def run(self, seconds: float) -> None:
         """Fill it; the process must be unlocked, and only the library's threads may run.
@@ -189,7 +193,43 @@ class Load:
             CudaError: it cannot.
         """
         with Conversation(self.library, self.init_pid) as conversation:
+            if self.prefetch is not None:
+                conversation.hand_over(self.prefetch.filled(seconds))
+                self.prefetch.close()  # what is still on its way would be in the way of the worker's own memory
             conversation.load(self.files, seconds)
+
+
+def start_prefetches(
+    artifact: Artifact, gpu: Gpu, device: Device, prefetcher: Prefetcher, resources: ExitStack
+) -> dict[int, Prefetch]:
+    """Begin to put device memory on the card, before the processes that it belongs to are there.
+
+    Args:
+        artifact: what is restored.
+        gpu: what its manifest says.
+        device: of the container, as it is now.
+        prefetcher: does it.
+        resources: end it.
+
+    Returns:
+        By the process's number inside the container.
+    """
+    sizes = {memory.process: [artifact.manifest.files[name].size for name in memory.files] for memory in gpu.outside}
+    room = room_for_parts(sum(map(sum, sizes.values())), sum(each.used for each in gpu.devices), device.free)
+    started: dict[int, Prefetch] = {}
+    for memory in gpu.outside:
+        parts = plan_parts(sizes[memory.process], room)
+        room -= sum(part.size for part in parts)
+        if not parts:
+            continue
+        with ExitStack() as during:
+            files = []
+            for name in memory.files:
+                files.append(artifact.open(name))
+                during.callback(os.close, files[-1])
+            started[memory.process] = prefetcher.start(device.uuid, files, parts)
+        resources.callback(started[memory.process].close)
+    return started
 
 
 def plan_loads(
@@ -197,6 +237,7 @@ def plan_loads(
     init_pid: int,
     artifact: Artifact,
     resources: ExitStack,
+    prefetches: Mapping[int, Prefetch],
     *,
     through_pod: bool,
     proc: Path = PROC,
@@ -208,6 +249,7 @@ def plan_loads(
         init_pid: of the container.
         artifact: what it was restored from.
         resources: closes the files.
+        prefetches: what is on the card already, by the process's number inside the container.
         through_pod: whether the artifact is in a volume of the pod's own.
         proc: where processes show.
 
@@ -223,7 +265,7 @@ def plan_loads(
             words = f"restored process {memory.process} has lost the library that holds its device memory"
             raise ContainerError(AgentReason.GPU_FAILED, words)
         files = [_open(artifact, name, resources, through_pod=through_pod) for name in memory.files]
-        loads[pid] = Load(library, init_pid, files)
+        loads[pid] = Load(library, init_pid, files, prefetches.get(memory.process))
     return loads
 
 

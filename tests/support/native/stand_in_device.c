@@ -2,7 +2,8 @@
  * the driver's rules, and calls that wait while the process is locked.
  *
  * Device memory that is mapped is a file in memory, which a dump takes along, as the driver would move it into the
- * process. The state letter is that of stand_in_libcuda.c. While the file FULL exists, no device memory is to be had.
+ * process. The state letter is that of stand_in_libcuda.c. The file FULL has the bytes that a process may have mapped or
+ * created; empty: none.
  */
 #define _GNU_SOURCE
 #include <stdatomic.h>
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500 };
@@ -45,6 +47,16 @@ __attribute__((constructor)) static void begin(int argc, char **argv, char **env
     if (number) devices = atoi(number);
 }
 
+static int is_full(size_t wanted) {
+    FILE *file = fopen(FULL, "r");
+    unsigned long long most = 0;
+    if (!file) return 0;
+    if (fscanf(file, "%llu", &most) != 1) most = 0;
+    fclose(file);
+    for (int i = 0; i < created; i++) wanted += memories[i].size;
+    return wanted > most;
+}
+
 static void enter(void) {
     while (*state == 'L' || *state == 'C') usleep(1000);
 }
@@ -52,6 +64,8 @@ static void enter(void) {
 int cuInit(unsigned flags) { return flags ? INVALID_VALUE : SUCCESS; }
 int cuDeviceGetCount(int *count) { return *count = devices, SUCCESS; }
 int cuDeviceGetAttribute(int *value, int which, int device) { return *value = which == 102, device ? INVALID_VALUE : SUCCESS; }
+int cuDeviceGetUuid_v2(unsigned char *uuid, int device) { return memset(uuid, 0xab, 16), device ? INVALID_VALUE : SUCCESS; }
+int cuDevicePrimaryCtxRetain(void **made, int device) { return *made = &context, device ? INVALID_VALUE : SUCCESS; }
 int cuCtxCreate_v2(void **made, unsigned flags, int device) {
     (void)flags;
     return *made = current = &context, device ? INVALID_VALUE : SUCCESS;
@@ -114,11 +128,25 @@ int cuMemCreate(uint64_t *handle, size_t size, const void *properties, uint64_t 
     (void)properties, (void)flags;
     enter();
     if (size % PAGE || created == MOST) return INVALID_VALUE;
-    if (access(FULL, F_OK) == 0) return OUT_OF_MEMORY;
+    if (is_full(size)) return OUT_OF_MEMORY;
     int file = memfd_create("device", MFD_CLOEXEC);
     if (file < 0 || ftruncate(file, (off_t)size)) return OUT_OF_MEMORY;
     int number = atomic_fetch_add(&created, 1);
     memories[number] = (struct memory){file, size};
+    return *handle = (uint64_t)number + 1, SUCCESS;
+}
+
+int cuMemExportToShareableHandle(int *descriptor, uint64_t handle, int type, uint64_t flags) {
+    if (type != 1 || flags || !handle || handle > (uint64_t)created || !memories[handle - 1].size) return INVALID_VALUE;
+    return (*descriptor = dup(memories[handle - 1].file)) < 0 ? OUT_OF_MEMORY : SUCCESS;
+}
+
+int cuMemImportFromShareableHandle(uint64_t *handle, void *descriptor, int type) {
+    struct stat found;
+    int file = type == 1 ? dup((int)(intptr_t)descriptor) : -1;
+    if (file < 0 || fstat(file, &found) || created == MOST) return INVALID_VALUE;
+    int number = atomic_fetch_add(&created, 1);
+    memories[number] = (struct memory){file, (size_t)found.st_size};
     return *handle = (uint64_t)number + 1, SUCCESS;
 }
 
@@ -196,6 +224,9 @@ int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t size) {
 }
 int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t size) {
     return enter(), memcpy(to, (void *)(uintptr_t)from, size), SUCCESS;
+}
+int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t size, void *stream) {
+    return (void)stream, enter(), memcpy((void *)(uintptr_t)to, (void *)(uintptr_t)from, size), SUCCESS;
 }
 int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t size, void *stream) {
     return (void)stream, cuMemcpyHtoD_v2(to, from, size);

@@ -1,0 +1,192 @@
+"""Device memory by the CUDA driver's API, by ctypes: allocated so that another process can map it, and filled.
+
+Numbers and structures are those of ``cuda.h``, "Virtual Memory Management".
+Imports the standard library alone: the process that fills device memory loads this and nothing else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from dataclasses import dataclass
+from typing import Final
+
+from agent.gpu.driver import DriverError
+
+_PINNED: Final = 1
+_POSIX_DESCRIPTOR: Final = 1
+_ON_DEVICE: Final = 1
+_READ_WRITE: Final = 3
+_NON_BLOCKING: Final = 1
+_HAS_RDMA: Final = 110
+_FUNCTIONS: Final = (
+    "cuInit",
+    "cuDeviceGetCount",
+    "cuDeviceGetUuid_v2",
+    "cuDeviceGetAttribute",
+    "cuDevicePrimaryCtxRetain",
+    "cuCtxSetCurrent",
+    "cuMemCreate",
+    "cuMemRelease",
+    "cuMemAddressReserve",
+    "cuMemAddressFree",
+    "cuMemMap",
+    "cuMemUnmap",
+    "cuMemSetAccess",
+    "cuMemExportToShareableHandle",
+    "cuMemHostRegister_v2",
+    "cuStreamCreate",
+    "cuStreamSynchronize",
+    "cuMemcpyHtoDAsync_v2",
+)
+_Address = ctypes.c_uint64
+_Handle = ctypes.c_uint64
+
+
+class _Location(ctypes.Structure):
+    _fields_ = (("type", ctypes.c_int), ("id", ctypes.c_int))
+
+
+class _Properties(ctypes.Structure):
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("handleTypes", ctypes.c_int),
+        ("location", _Location),
+        ("win32", ctypes.c_void_p),
+        ("compression", ctypes.c_ubyte),
+        ("rdma", ctypes.c_ubyte),
+        ("usage", ctypes.c_ushort),
+        ("reserved", ctypes.c_ubyte * 4),
+    )
+
+
+class _Access(ctypes.Structure):
+    _fields_ = (("location", _Location), ("flags", ctypes.c_int))
+
+
+class _Uuid(ctypes.Structure):
+    _fields_ = (("bytes", ctypes.c_ubyte * 16),)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Device memory that is mapped here."""
+
+    handle: int
+    at: int
+    """Device address, in this process."""
+    size: int
+
+
+class Memories:
+    """An initialised driver, and the GPUs that were asked for.
+
+    Raises:
+        OSError: the library is not there, or too old.
+        DriverError: it is there, and has no device.
+    """
+
+    def __init__(self, library: str) -> None:
+        cuda = ctypes.CDLL(library)
+        try:
+            self._call = {name: cuda[name] for name in _FUNCTIONS}
+        except AttributeError as error:
+            raise OSError(f"{library}: {error}") from error
+        self._lock = threading.Lock()
+        self._cards: dict[str, Card] = {}
+        self.check("cuInit", 0)
+
+    def check(self, function: str, *arguments: object) -> None:
+        """Call a function of the driver; raises DriverError if it fails."""
+        if result := self._call[function](*arguments):
+            raise DriverError(f"{function}: CUDA error {result}")
+
+    def card(self, uuid: str) -> Card:
+        """Return a GPU; its context is made when it is first asked for, and stays.
+
+        Args:
+            uuid: hexadecimal, without nvidia-smi's prefix.
+        """
+        with self._lock:
+            if uuid not in self._cards:
+                self._cards[uuid] = Card(self, self._number(uuid))
+            return self._cards[uuid]
+
+    def _number(self, uuid: str) -> int:
+        count = ctypes.c_int()
+        self.check("cuDeviceGetCount", ctypes.byref(count))
+        for number in range(count.value):
+            found = _Uuid()
+            self.check("cuDeviceGetUuid_v2", ctypes.byref(found), number)
+            if bytes(found.bytes).hex() == uuid:
+                return number
+        raise DriverError(f"no GPU {uuid}")
+
+
+class Card:
+    """One GPU, with a context of this process."""
+
+    def __init__(self, memories: Memories, number: int) -> None:
+        self._check = memories.check
+        self._context = ctypes.c_void_p()
+        self._location = _Location(_ON_DEVICE, number)
+        rdma = ctypes.c_int()
+        self._check("cuDeviceGetAttribute", ctypes.byref(rdma), _HAS_RDMA, number)
+        self._properties = _Properties(
+            type=_PINNED, handleTypes=_POSIX_DESCRIPTOR, location=self._location, rdma=bool(rdma.value)
+        )
+        self._check("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), number)
+
+    def enter(self) -> None:
+        """Have this thread's calls be about this GPU."""
+        self._check("cuCtxSetCurrent", self._context)
+
+    def allocate(self, size: int) -> Memory:
+        """Allocate and map memory; ``size``: a multiple of 2 MiB."""
+        handle, at = _Handle(), _Address()
+        self._check("cuMemAddressReserve", ctypes.byref(at), ctypes.c_size_t(size), ctypes.c_size_t(0), _Address(0), _Address(0))
+        try:
+            self._check("cuMemCreate", ctypes.byref(handle), ctypes.c_size_t(size), ctypes.byref(self._properties), _Handle(0))
+        except DriverError:
+            self._check("cuMemAddressFree", at, ctypes.c_size_t(size))
+            raise
+        access = _Access(self._location, _READ_WRITE)
+        self._check("cuMemMap", at, ctypes.c_size_t(size), ctypes.c_size_t(0), handle, _Address(0))
+        self._check("cuMemSetAccess", at, ctypes.c_size_t(size), ctypes.byref(access), ctypes.c_size_t(1))
+        return Memory(handle.value, at.value, size)
+
+    def export(self, memory: Memory) -> int:
+        """Return a descriptor by which another process can map it; it holds the memory when this one has let go."""
+        descriptor = ctypes.c_int(-1)
+        self._check(
+            "cuMemExportToShareableHandle",
+            ctypes.byref(descriptor),
+            _Handle(memory.handle),
+            _POSIX_DESCRIPTOR,
+            _Handle(0),
+        )
+        return descriptor.value
+
+    def free(self, memory: Memory) -> None:
+        """Let go of it."""
+        self._check("cuMemUnmap", _Address(memory.at), ctypes.c_size_t(memory.size))
+        self._check("cuMemRelease", _Handle(memory.handle))
+        self._check("cuMemAddressFree", _Address(memory.at), ctypes.c_size_t(memory.size))
+
+    def lock_pages(self, at: int, size: int) -> None:
+        """Lock memory of this process: the card copies from other memory at a fifth of the speed."""
+        self._check("cuMemHostRegister_v2", ctypes.c_void_p(at), ctypes.c_size_t(size), 0)
+
+    def stream(self) -> ctypes.c_void_p:
+        """Return a new stream."""
+        made = ctypes.c_void_p()
+        self._check("cuStreamCreate", ctypes.byref(made), _NON_BLOCKING)
+        return made
+
+    def copy(self, to: int, host: int, size: int, stream: ctypes.c_void_p) -> None:
+        """Begin to copy locked memory to the card."""
+        self._check("cuMemcpyHtoDAsync_v2", _Address(to), ctypes.c_void_p(host), ctypes.c_size_t(size), stream)
+
+    def wait(self, stream: ctypes.c_void_p) -> None:
+        """Wait until everything that was begun on a stream is done."""
+        self._check("cuStreamSynchronize", stream)

@@ -1,0 +1,314 @@
+"""Has files of an artifact read into device memory while the process that they belong to is still being restored.
+
+The work is done by a resident process (``agent.gpu.prefetcher``). Nothing depends on it: what it has not filled in time
+the restored process reads from the files itself.
+"""
+
+import itertools
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from agent.gpu.driver import LIBRARY
+
+PART: Final = 256 << 20
+"""Bytes of a file that are one piece of memory; ``native/device_memory/parts.c`` has the same."""
+_PACKET: Final = 1 << 12
+_START_SECONDS: Final = 1.0
+"""How long a restore waits for the first part, once it has nothing else to do: as long as reading a large model takes."""
+_STALLED_SECONDS: Final = 5.0
+"""How long it waits for the next one."""
+_HEADROOM: Final = 6 << 30
+"""Parts of sixteen files that are only half copied (4 GiB), one segment of the worker, a context of ours."""
+_CONTEXT: Final = 1 << 30
+_ROOMS: Final = Path(__file__).parents[2]
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of one of several files."""
+
+    file: int
+    """Which of them."""
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Filled:
+    """Device memory that holds a part of a file."""
+
+    part: Part
+    descriptor: int
+
+
+def room_for_parts(stored: int, used: int, free: int) -> int:
+    """Return how many bytes may be on the card before the worker is.
+
+    Args:
+        stored: bytes that its files have.
+        used: device memory that it will have, all together.
+        free: device memory that is free now.
+    """
+    return stored if free >= used + _HEADROOM else max(0, min(stored, free - used - _CONTEXT))
+
+
+def plan_parts(sizes: Sequence[int], room: int) -> list[Part]:
+    """Cut files into parts, in the order in which a worker copies them: the first of each file, then the second.
+
+    Args:
+        sizes: of the files.
+        room: bytes that all parts may have together.
+    """
+    parts = []
+    for offset in range(0, max(sizes, default=0), PART):
+        for file, size in enumerate(sizes):
+            part = Part(file, offset, min(PART, size - offset))
+            room -= max(0, part.size)
+            if room < 0:
+                return parts
+            if part.size > 0:
+                parts.append(part)
+    return parts
+
+
+class Prefetch(Protocol):
+    """Parts of one process's files, on their way to the card; whoever has it closes it."""
+
+    def filled(self, seconds: float) -> Iterator[Filled]:
+        """Yield what is on the card, as it comes; a descriptor is the caller's until the next one.
+
+        Ends when all parts came, when one could not be filled, when they come too slowly, or after that time.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of what was not taken; the card has it no longer when this returns."""
+        ...
+
+
+class Prefetcher(Protocol):
+    """Reads files into device memory."""
+
+    def prepare(self) -> None:
+        """Be told that there is soon something to do."""
+        ...
+
+    def start(self, device: str, files: Sequence[int], parts: Sequence[Part]) -> Prefetch:
+        """Begin to fill parts, in their order; the descriptors may be closed then."""
+        ...
+
+
+class NoPrefetcher:
+    """What a node without GPUs has."""
+
+    def prepare(self) -> None:
+        """See ``Prefetcher``."""
+
+    def start(self, _: str, __: Sequence[int], ___: Sequence[Part]) -> "NoPrefetcher":
+        """See ``Prefetcher``."""
+        return self
+
+    def filled(self, _: float) -> Iterable[Filled]:
+        """See ``Prefetch``."""
+        return iter(())
+
+    def close(self) -> None:
+        """See ``Prefetch``."""
+
+
+class ResidentPrefetcher:
+    """The real one: a process that keeps a context on each GPU that it was asked for.
+
+    Args:
+        find_library: asked for libcuda when the process is started.
+    """
+
+    def __init__(self, find_library: Callable[[], str] = lambda: LIBRARY) -> None:
+        self._find_library = find_library
+        self._lock = threading.Lock()
+        self._process: _Process | None = None
+
+    def prepare(self) -> None:
+        """See ``Prefetcher``."""
+        self._running()
+
+    def start(self, device: str, files: Sequence[int], parts: Sequence[Part]) -> Prefetch:
+        """See ``Prefetcher``."""
+        return self._running().start(device, files, parts)
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            if self._process is not None:
+                self._process.end("closed")
+                self._process = None
+
+    def _running(self) -> "_Process":
+        with self._lock:
+            if self._process is None or not self._process.alive:
+                self._process = _Process(self._find_library())
+            return self._process
+
+
+class _Order:
+    """One request, and what came of it."""
+
+    def __init__(self, process: "_Process", number: int, parts: Sequence[Part]) -> None:
+        self._process = process
+        self._number = number
+        self._parts = parts
+        self._arrived = threading.Condition()
+        self._waiting: list[Filled] = []
+        self._ended = False
+        self._closed = False
+        self._has_begun = False
+
+    def filled(self, seconds: float) -> Iterator[Filled]:
+        """See ``Prefetch``."""
+        end = time.monotonic() + seconds
+        while (filled := self._next(end)) is not None:
+            try:
+                yield filled
+            finally:
+                os.close(filled.descriptor)
+
+    def _next(self, end: float) -> Filled | None:
+        with self._arrived:
+            patience = min(end - time.monotonic(), _STALLED_SECONDS if self._has_begun else _START_SECONDS)
+            self._arrived.wait_for(lambda: self._waiting or self._ended, max(0.0, patience))
+            return self._waiting.pop(0) if self._waiting else None
+
+    def close(self) -> None:
+        """See ``Prefetch``."""
+        with self._arrived:
+            self._closed = True
+            for filled in self._waiting:
+                os.close(filled.descriptor)
+            self._waiting.clear()
+            is_over = self._ended
+        if not is_over:
+            self._process.give_up(self._number)
+            with self._arrived:
+                is_over = self._arrived.wait_for(lambda: self._ended, _STALLED_SECONDS)
+        if not is_over:
+            self._process.end("it does not stop copying")
+
+    def add(self, part: int, descriptor: int) -> None:
+        """Take a part that is filled."""
+        with self._arrived:
+            if self._closed or not 0 <= part < len(self._parts):
+                os.close(descriptor)
+                return
+            self._has_begun = True
+            self._waiting.append(Filled(self._parts[part], descriptor))
+            self._arrived.notify_all()
+
+    def finish(self) -> None:
+        """Know that no more will come."""
+        with self._arrived:
+            self._ended = True
+            self._arrived.notify_all()
+
+
+class _Process:
+    """One resident process, and the thread that reads what it sends.
+
+    That thread also starts it: the kernel ends the process with the thread that started it.
+    """
+
+    def __init__(self, library: str) -> None:
+        self.alive = True
+        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._orders: dict[int, _Order] = {}
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        threading.Thread(target=self._serve, args=(library, theirs), name="device-prefetch", daemon=True).start()
+
+    def start(self, device: str, files: Sequence[int], parts: Sequence[Part]) -> _Order:
+        """Have parts filled."""
+        number = next(self._numbers)
+        order = _Order(self, number, parts)
+        with self._lock:
+            self._orders[number] = order
+            alive = self.alive
+        listed = [[part.file, part.offset, part.size] for part in parts]
+        if not alive or not self._send({"id": number, "device": device, "parts": listed}, files):
+            order.finish()
+        return order
+
+    def give_up(self, number: int) -> None:
+        """Want no more of an order; what is being copied still comes."""
+        self._send({"id": number})
+
+    def end(self, why: str) -> None:
+        """End the process, and with it all device memory that nothing else has."""
+        logger.info("the process that fills device memory is ended", extra={"reason": why})
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            self._process.wait()
+        with suppress(OSError):
+            self._ours.shutdown(socket.SHUT_RDWR)
+
+    def _send(self, request: dict[str, object], files: Sequence[int] = ()) -> bool:
+        try:
+            socket.send_fds(self._ours, [json.dumps(request).encode()], list(files))
+        except OSError as error:
+            logger.warning("device memory is not filled ahead: %s", error)
+            return False
+        return True
+
+    def _serve(self, library: str, theirs: socket.socket) -> None:
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-S", "-m", "agent.gpu.prefetcher", library, str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    env={"PYTHONPATH": str(_ROOMS), "PATH": os.environ.get("PATH", "")},
+                    cwd="/",
+                )
+            while self._take(*socket.recv_fds(self._ours, _PACKET, 1)[:2]):
+                pass
+        except (OSError, ValueError) as error:
+            logger.warning("device memory is not filled ahead: %s", error)
+        finally:
+            with self._lock:
+                self.alive = False
+                orders, self._orders = self._orders, {}
+            for order in orders.values():
+                order.finish()
+            self.end("it has ended")
+            self._ours.close()
+
+    def _take(self, packet: bytes, descriptors: Sequence[int]) -> bool:
+        """Take one packet; False if it is the last."""
+        if not packet:
+            return False
+        answer = json.loads(packet)
+        if answer.get("error"):
+            logger.warning("device memory is not filled ahead: %s", answer["error"])
+        if "id" not in answer:
+            return not answer.get("error")
+        with self._lock:
+            is_over = "error" in answer
+            order = self._orders.pop(answer["id"], None) if is_over else self._orders.get(answer["id"])
+        if order is not None and is_over:
+            order.finish()
+        elif order is not None and descriptors:
+            order.add(int(answer["part"]), descriptors[0])
+        return True

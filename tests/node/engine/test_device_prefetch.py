@@ -1,0 +1,214 @@
+"""Device memory that is on the card before its process is: the real library, engine and criu; a stand-in driver."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from agent.gpu import prefetch
+from agent.gpu.device_memory import UNIT
+from agent.gpu.prefetch import Part, Prefetch, ResidentPrefetcher
+from contract.api import control_files, keys
+from contract.api.reports import ReportPhase
+from contract.api.states import AgentReason
+from images.native import compile_device_memory
+from tests.support import stand_in_cuda
+from tests.support.fixtures import engine as engine_fixtures
+from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
+from tests.support.fixtures.engine import COLD, Node, gpu_node
+from tests.support.fixtures.tools import PROJECT
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
+
+MIB = 1 << 20
+DATA, ZEROS = 64, 256
+OWN = (DATA + ZEROS + 16) * MIB
+"""Device memory of the worker, or a little more."""
+
+
+class Watched:
+    """The real prefetcher; counts what is handed over, and can do harm to it."""
+
+    def __init__(self, library: Path):
+        self._real = ResidentPrefetcher(lambda: str(library))
+        self.close, self.prepare = self._real.close, self._real.prepare
+        self.given: list[Part] = []
+        self.most: int | None = None
+        """Parts that are ordered; None: all."""
+        self.killed_at: int | None = None
+        """Parts that come before the process is killed."""
+        self.flipped = False
+        """Whether other bytes than the files' go to the card."""
+
+    def start(self, device: str, files: Sequence[int], parts: Sequence[Part]) -> Prefetch:
+        copies = [_flipped(file) for file in files] if self.flipped else []
+        self._order = self._real.start(device, copies or files, parts[: self.most])
+        for copy in copies:
+            os.close(copy)
+        return self
+
+    def filled(self, seconds: float) -> Iterator[prefetch.Filled]:
+        for filled in self._order.filled(seconds):
+            self.given.append(filled.part)
+            yield filled
+            if self.killed_at == len(self.given):
+                self._real._process._process.kill()
+                self._real._process._process.wait()
+
+    def close(self) -> None:
+        self._order.close()
+
+
+def _flipped(file: int) -> int:
+    size = os.fstat(file).st_size
+    copy = os.memfd_create("flipped")
+    os.pwrite(copy, bytes(byte ^ 0xFF for byte in os.pread(file, UNIT, 0)) + os.pread(file, size, UNIT), 0)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory, folder):
+    tools = folder[0] / "tools"
+    stand_in_cuda.build_device(tools / "libcuda.so.1")
+    shutil.copy(Path(engine_fixtures.__file__).with_name("device_worker.py"), tools / "device_worker.py")
+    small = ("-DPART_UNITS=1", f"-DBEHIND={8 * MIB}")
+    compile_device_memory(PROJECT / "native/device_memory", tools / "small-parts.so", *small)
+    return stand_in_cuda.build(tmp_path_factory.mktemp("cuda"))
+
+
+@pytest.fixture
+def watched(folder, library) -> Iterator[Watched]:
+    made = Watched(folder[0] / "tools/libcuda.so.1")
+    yield made
+    made._real.close()
+
+
+@pytest.fixture
+def node(folder, library, watched) -> Iterator[Node]:
+    with gpu_node(folder, library, prefetcher=watched) as made:
+        yield made
+
+
+def start(node: Node, *arguments: str, library: str = "device-memory.so") -> BareContainer:
+    marks = stand_in_cuda.marked(mib="0400") | {keys.ENV_DEVICE_MEMORY: f"/tools/{library}"}
+    command = [PYTHON, "/tools/device_worker.py", str(DATA), str(ZEROS)]
+    return node.start_as(BareContainer, *arguments, "--", *command, devices="nvidia0", env=marks)
+
+
+async def captured(node: Node, name: str, **options) -> tuple[list[object], str]:
+    """Capture a fresh worker; return what its device memory held, and the digest."""
+    source = start(node, "--capture", **options)
+    source.says("warm")
+    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    wait_for(source.get, "an answer")
+    before = json.loads(source.get("/step"))
+    outcome = await node.capture(source, name)
+    assert outcome.ok, outcome
+    assert 0 == source.code()
+    return before, outcome.manifest_digest
+
+
+async def restored(node: Node, name: str, digest: str, room: int | None = None) -> BareContainer:
+    target = start(node)
+    target.init()
+    if room is not None:
+        target.run(f"echo {room} > /var/tmp/device-memory-full")
+    outcome = await node.restore(target, name, digest)
+    assert outcome.ok, (outcome, target.text())
+    assert ReportPhase.GPU_PREFETCH in outcome.seconds, outcome.seconds
+    return target
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr(prefetch, "PART", UNIT)
+
+
+async def test_device_memory_is_copied_from_the_card(node, watched):
+    before, digest = await captured(node, "ahead-whole")
+    watched.given.clear()  # the proof's
+    target = await restored(node, "ahead-whole", digest)
+    assert before == json.loads(wait_for(target.get, "an answer"))
+    assert len({part.file for part in watched.given}) > 1
+    assert DATA * MIB <= sum(part.size for part in watched.given) <= (DATA + 8) * MIB
+    watched.flipped = True
+    target = await restored(node, "ahead-whole", digest)
+    other = json.loads(wait_for(target.get, "an answer"))
+    assert [each[:2] for each in before] == [each[:2] for each in other]
+    assert before != other, "it read the files, and not what was on the card"
+
+
+@pytest.mark.parametrize(
+    ("most", "killed_at"),
+    [
+        pytest.param(None, None, id="all-of-them"),
+        pytest.param(1, None, id="one"),
+        pytest.param(19, None, id="some"),
+        pytest.param(0, None, id="none"),
+        pytest.param(None, 3, id="killed-after-three"),
+    ],
+)
+async def test_what_is_not_on_the_card_is_read_from_the_files(node, watched, small_parts, most, killed_at):
+    name = f"ahead-{most}-{killed_at}".lower()
+    before, digest = await captured(node, name, library="small-parts.so")
+    watched.most, watched.killed_at = most, killed_at
+    watched.given.clear()
+    target = await restored(node, name, digest)
+    assert before == json.loads(wait_for(target.get, "an answer"))
+    assert len(before) + 1 == len(json.loads(target.get("/grow")))
+    if most is not None:
+        assert most == len(watched.given)
+    watched.most = watched.killed_at = None
+    again = await restored(node, name, digest)
+    assert before == json.loads(wait_for(again.get, "an answer"))
+
+
+@pytest.mark.parametrize(
+    "preloaded", [pytest.param("small-parts.so", id="given-back-on-the-way"), pytest.param("device-memory.so", id="dropped")]
+)
+async def test_the_card_has_no_room_for_both(node, watched, monkeypatch, preloaded):
+    """What is on the card ahead is never in the way of the worker's own memory."""
+    if preloaded == "small-parts.so":
+        monkeypatch.setattr(prefetch, "PART", UNIT)
+    name = f"ahead-room-{preloaded[0]}"
+    before, digest = await captured(node, name, library=preloaded)
+    watched.given.clear()
+    target = await restored(node, name, digest, room=OWN + 16 * MIB)
+    assert watched.given
+    assert before == json.loads(wait_for(target.get, "an answer"))
+    target.run("rm /var/tmp/device-memory-full")
+    assert len(before) + 1 == len(json.loads(target.get("/grow")))
+
+
+async def test_no_room_at_all_is_a_cold_start(node):
+    _, digest = await captured(node, "ahead-full")
+    target = start(node)
+    target.init()
+    target.run(f"echo {OWN // 2} > /var/tmp/device-memory-full")
+    outcome = await node.restore(target, "ahead-full", digest)
+    assert (False, AgentReason.GPU_MEMORY) == (outcome.ok, outcome.reason), outcome
+    assert target.says(COLD)
+
+
+async def test_without_a_driver_for_it_the_files_are_read(folder, library):
+    prefetcher = ResidentPrefetcher(lambda: "/nonexistent/libcuda.so.1")
+    with gpu_node(folder, library, prefetcher=prefetcher) as node:
+        before, digest = await captured(node, "ahead-absent")
+        target = await restored(node, "ahead-absent", digest)
+        assert before == json.loads(wait_for(target.get, "an answer"))
+
+
+async def test_a_process_that_stands_still_is_not_waited_for(node, watched, monkeypatch):
+    monkeypatch.setattr(prefetch, "_STALLED_SECONDS", 0.3)
+    before, digest = await captured(node, "ahead-still")
+    watched.prepare()
+    wait_for(lambda: watched._real._process._process, "a process")
+    stopped = watched._real._process
+    stopped._process.send_signal(signal.SIGSTOP)
+    target = await restored(node, "ahead-still", digest)
+    assert before == json.loads(wait_for(target.get, "an answer"))
+    wait_for(lambda: not stopped.alive, "its end")
