@@ -16,6 +16,7 @@ from agent.criu.nsenter import EXIT_ENTER, EXIT_FILES
 from agent.criu.page_server import Lazy, PageServer
 from agent.criu.runner import CriuCommand, NamespaceRun, RunResult, run_in_namespaces
 from agent.errors import ContainerError, CriuError
+from contract.api.reports import Step
 from contract.api.states import AgentReason
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ class CriuRestore:
 class CriuRestored:
     """A tree that criu has restored and left stopped."""
 
-    seconds: Mapping[str, float]
-    """By step."""
+    steps: Sequence[Step]
+    """What was done in the container, by the monotonic clock."""
     pages: PageServer | None = None
     """What still fills its memory."""
     copied_because: str = ""
@@ -192,12 +193,12 @@ class EnteringCriu:
         with NamespaceRun(self.work) as run:
             pages, copied_because = self._page_server(request, run)
             try:
-                seconds = self._run_restore(request, run, lazy=pages is not None)
+                steps = self._run_restore(request, run, lazy=pages is not None)
             except BaseException:
                 if pages is not None:
                     pages.stop()
                 raise
-            return CriuRestored(seconds=seconds, pages=pages, copied_because=copied_because)
+            return CriuRestored(steps=steps, pages=pages, copied_because=copied_because)
 
     def _page_server(self, request: CriuRestore, run: NamespaceRun) -> tuple[PageServer | None, str]:
         if request.lazy is None:
@@ -208,7 +209,7 @@ class EnteringCriu:
         except CriuError as error:
             return None, str(error)
 
-    def _run_restore(self, request: CriuRestore, run: NamespaceRun, *, lazy: bool) -> Mapping[str, float]:
+    def _run_restore(self, request: CriuRestore, run: NamespaceRun, *, lazy: bool) -> Sequence[Step]:
         argv = restore_argv(request, run.work_fd, self.options, lazy=lazy)
         result = run_in_namespaces(
             pid=request.init_pid,
@@ -221,7 +222,7 @@ class EnteringCriu:
             raise ContainerError(AgentReason.FILES_FAILED, f"cannot put the worker's files back: {result.error}")
         if result.code != 0:
             raise CriuError(AgentReason.RESTORE_FAILED, why(result, run.read(_RESTORE_LOG)))
-        return result.seconds
+        return result.steps
 
 
 def check_version(text: str) -> str:

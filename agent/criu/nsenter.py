@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
         for step in run["file_changes"]:
             start = time.monotonic()
             _change_files(filetree, run["pid"], step)
-            _report(run["report"], step["what"], time.monotonic() - start)
+            _report(run["report"], step["what"], (start, time.monotonic()))
         if run["shared"] is not None:
             from agent.criu.shared_fill import fill  # noqa: PLC0415 - loads modules that a restore seldom needs
 
@@ -65,11 +65,11 @@ def main(argv: list[str]) -> int:
         return EXIT_FILES
     start = time.monotonic()
     code = _run_criu(mount_namespace, run["criu"])
-    _report(run["report"], "criu", time.monotonic() - start)
+    _report(run["report"], "criu", (start, time.monotonic()))
     return code
 
 
-def _report(fd: int, what: str, value: float | str) -> None:
+def _report(fd: int, what: str, value: tuple[float, float] | str) -> None:
     os.write(fd, marshal.dumps((what, value)))
 
 

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -17,6 +17,7 @@ from typing import Any, Final, Self
 from agent.criu.nsenter import ERROR
 from agent.criu.shared_fill import Job
 from agent.errors import ContainerError
+from contract.api.reports import ReportPhase, Step
 from contract.api.states import AgentReason
 
 LOG_BYTES: Final = 1 << 20
@@ -43,7 +44,8 @@ class RunResult:
     """criu's exit code; 0 if only files were changed."""
     error: str = ""
     """Why nothing was started, empty if criu ran."""
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    steps: Sequence[Step] = ()
+    """By the monotonic clock."""
 
 
 class NamespaceRun:
@@ -141,13 +143,14 @@ def _finish(process: subprocess.Popen[bytes], report: int, timeout: float) -> Ru
     if late:
         return RunResult(-1, error=f"not done within {timeout:.0f} s")
     os.set_blocking(report, False)
-    error, seconds = "", dict[str, float]()
+    error, steps = "", list[Step]()
     for what, value in _pairs(_read_all(report)):
         if what == ERROR:
             error = str(value)
         else:
-            seconds[what] = seconds.get(what, 0.0) + float(value)
-    return RunResult(code, error, seconds)
+            start, end = value
+            steps.append(Step(ReportPhase(what), start, end - start))
+    return RunResult(code, error, steps)
 
 
 def _ends_within(pid: int, timeout: float) -> bool:

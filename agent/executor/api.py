@@ -5,13 +5,13 @@ The Kubernetes half (``agent.pods``) knows pods and Jobs and no CRIU; the engine
 """
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
 
 from contract.api.node_facts import NodeFacts, Source
-from contract.api.reports import Connections, ImageConfig, MemoryRestore
+from contract.api.reports import Connections, ImageConfig, MemoryRestore, Step
 from contract.api.states import AgentReason
 from contract.pods.canary import CanaryCall
 from contract.pods.probe import Probe
@@ -124,6 +124,8 @@ class ExecutionResult:
     """One sentence for a person: what happened and what to do."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Phase -> seconds, in order."""
+    steps: Sequence[Step] = ()
+    """The time line: when each phase ran, in seconds since the container was claimed."""
     size: int = 0
     """Bytes of the artifact."""
     manifest_digest: str = ""

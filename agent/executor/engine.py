@@ -258,7 +258,14 @@ class NodeEngine:
             result = _published(capture, container.container_id, config, timings)
             return _logged("captured while it runs", request.place, result)
         reason, message = _explain(failure.error)
-        result = ExecutionResult(False, reason, message, timings.seconds(), container_id=container.container_id)
+        result = ExecutionResult(
+            False,
+            reason,
+            message,
+            seconds=timings.seconds(),
+            steps=timings.steps(),
+            container_id=container.container_id,
+        )
         return _logged("capture of a running worker failed", request.place, result)
 
     def _capture_failed(
@@ -267,7 +274,11 @@ class NodeEngine:
         reason, message = _explain(error)
         with suppress(OSError, ContainerError):
             lock.failed(message, clean=True)
-        return _logged("capture failed", request.place, ExecutionResult(False, reason, message, timings.seconds()))
+        return _logged(
+            "capture failed",
+            request.place,
+            ExecutionResult(False, reason, message, seconds=timings.seconds(), steps=timings.steps()),
+        )
 
     def _restore(self, request: RestoreRequest, acquired: AcquiredContainer, timings: Timings) -> ExecutionResult:
         restore = Restore(request.place, acquired.lock, acquired.waiting.init_pid, self._environment)
@@ -285,6 +296,7 @@ class NodeEngine:
         result = ExecutionResult(
             ok=True,
             seconds=timings.seconds(),
+            steps=timings.steps(),
             size=size,
             container_id=container_id,
             connections=_connections(restore.artifact.manifest.connections),
@@ -331,7 +343,9 @@ class NodeEngine:
         with suppress(OSError, ContainerError):
             acquired.lock.failed(message, clean=clean)
         container_id = acquired.waiting.container_id
-        result = ExecutionResult(False, reason, message, timings.seconds(), container_id=container_id)
+        result = ExecutionResult(
+            False, reason, message, seconds=timings.seconds(), steps=timings.steps(), container_id=container_id
+        )
         return _logged("restore failed", place, result)
 
     def _forget_journal(self, place: ContainerRef) -> None:
@@ -386,6 +400,7 @@ def _published(capture: Capture, container_id: str, image: ImageConfig | None, t
     return ExecutionResult(
         ok=True,
         seconds=timings.seconds(),
+        steps=timings.steps(),
         size=capture.published.size,
         manifest_digest=capture.published.digest,
         container_id=container_id,

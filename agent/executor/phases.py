@@ -4,12 +4,12 @@ The names are those of reports and metrics (``contract.api.reports.ReportPhase``
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from agent.executor.timings import Timings
-from contract.api.reports import ReportPhase
+from contract.api.reports import ReportPhase, Step
 
 State = TypeVar("State")
 logger = logging.getLogger(__name__)
@@ -30,8 +30,8 @@ class Phase(Generic[State]):
     """One step of a capture or restore."""
 
     name: ReportPhase
-    run: Callable[[State], Mapping[str, float] | None]
-    """Raises to fail the whole; may answer the seconds of its own steps."""
+    run: Callable[[State], Sequence[Step] | None]
+    """Raises to fail the whole; may answer the steps within it."""
     undo: Callable[[State], bool] = nothing_to_undo
     """Takes back what ``run`` did, however far it came; True if nothing is left. Must work twice, and without ``run``:
     an agent that comes after one that was killed undoes every phase."""
@@ -61,7 +61,7 @@ def run_phases(
             before(state)
             if phase.is_needed(state):
                 with timings.phase(phase.name) as steps:
-                    steps.update(phase.run(state) or {})
+                    steps.extend(phase.run(state) or ())
         except Exception as error:  # noqa: BLE001 - whatever fails, what was started is undone
             with timings.phase(ReportPhase.UNDO):
                 clean = undo_phases(phases[:number], state)

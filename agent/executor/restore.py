@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +48,7 @@ from agent.gpu.prefetch import Prefetch
 from artifact.manifest import DELETED_FILES
 from artifact.read import Artifact, verify
 from contract.api import control_files, keys
-from contract.api.reports import MemoryRestore, ReportPhase
+from contract.api.reports import MemoryRestore, ReportPhase, Step
 from contract.api.states import AgentReason
 from linux import filetree
 from linux.addresses import sole_addresses
@@ -252,8 +252,8 @@ def _undo_files(restore: Restore) -> bool:
     return restore.lock.is_awaited() and undo_files(restore.place, restore.lock, restore.init_pid, restore.environment)
 
 
-def _run_criu(restore: Restore) -> Mapping[str, float]:
-    """Have criu restore the tree, stopped; answers seconds by step."""
+def _run_criu(restore: Restore) -> Sequence[Step]:
+    """Have criu restore the tree, stopped; answers the steps within."""
     environment, init_pid = restore.environment, restore.init_pid
     _change_images(restore)
     with ExitStack() as during:  # the server has the connection to standby; a copy of ours would hide its end
@@ -275,7 +275,7 @@ def _run_criu(restore: Restore) -> Mapping[str, float]:
     with suppress(OSError):  # one that stays is harmless
         for link in restore.links:
             dated_links.remove(environment.kubelet_pods, restore.place.pod_uid, link)
-    return restored.seconds
+    return restored.steps
 
 
 def _change_images(restore: Restore) -> None:
@@ -337,11 +337,11 @@ def _has_device_state(restore: Restore) -> bool:
     return restore.artifact.manifest.gpu is not None
 
 
-def _restore_gpus(restore: Restore) -> Mapping[str, float]:
-    """Give the tree its device memory back. Until then, and after it, no thread of it runs; answers seconds by step."""
+def _restore_gpus(restore: Restore) -> Sequence[Step]:
+    """Give the tree its device memory back. No thread of it runs before or after. Answers the steps within."""
     gpu, environment = restore.artifact.manifest.gpu, restore.environment
     if gpu is None:
-        return {}
+        return ()
     threads = find_cuda_processes(environment.cuda, restore.tree, gpu.processes)
     restore.cuda_pids = tuple(threads)
     pairs = pair_devices(gpu, restore.devices)
@@ -357,7 +357,7 @@ def _restore_gpus(restore: Restore) -> Mapping[str, float]:
     seconds = environment.allowance(gpu.bytes)
     filling = bring_back(environment.cuda, list(restore.tree), threads, pairs, loads, seconds)
     _await_tree(restore)
-    return {ReportPhase.GPU_FILL: filling} if loads else {}
+    return filling
 
 
 def _free_gpus(restore: Restore) -> bool:

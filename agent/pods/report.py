@@ -115,6 +115,8 @@ def _report(container: str, word: str, outcome: ExecutionResult) -> dict[str, ob
 
 def _details(outcome: ExecutionResult) -> dict[str, object]:
     found: dict[str, object] = {}
+    if outcome.steps:
+        found["steps"] = [[each.phase.value, round(each.start, 4), round(each.seconds, 4)] for each in outcome.steps]
     if outcome.connections is not None:
         found["connections"] = asdict(outcome.connections)
     if outcome.memory is not None:

@@ -29,6 +29,9 @@ LARGEST: Final = 2**50
 MOST_CONNECTIONS: Final = 10**6
 PEERS: Final = 16
 """Closed connections that are named; more are only counted."""
+MOST_STEPS: Final = 100
+"""Of a time line: five attempts have fewer."""
+_STEP_FIELDS: Final = 3
 _SHOWN_PEERS: Final = 4
 """Named in a sentence: a message is a line of ``kubectl describe``."""
 _PEER: Final = re.compile(r"[0-9.]{7,15}:\d{1,5}|\[[0-9a-f:.%]{2,45}\]:\d{1,5}")
@@ -73,6 +76,16 @@ class ReportPhase(StrEnum):
     CANARY = "canary"
     OTHER = OTHER_PHASE
     TOTAL = "total"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A part of a restore or capture on its time line. Steps may overlap, and one may be within another."""
+
+    phase: ReportPhase
+    start: float
+    """Seconds since the container was claimed."""
+    seconds: float
 
 
 class MemoryRestore(StrEnum):
@@ -149,6 +162,8 @@ class Report:
     """Checks that the restore did not pass and did not have to."""
     tried: tuple[str, ...] = ()
     """Reasons of the attempts before the last one."""
+    steps: tuple[Step, ...] = ()
+    """The time line; empty if an agent of an earlier release wrote it."""
 
 
 def read_report(text: str) -> Report | None:
@@ -171,7 +186,17 @@ def read_report(text: str) -> Report | None:
         memory=_memory(found.get("memory")),
         bypassed=_bypassed(found.get("bypassed")),
         tried=_tried(found.get("tried")),
+        steps=_steps(found.get("steps")),
     )
+
+
+def _steps(found: Any) -> tuple[Step, ...]:  # noqa: ANN401 - whatever JSON holds
+    rows = found[:MOST_STEPS] if isinstance(found, list) else []
+    return tuple(_step(*row) for row in rows if isinstance(row, list) and len(row) == _STEP_FIELDS)
+
+
+def _step(name: object, start: object, seconds: object) -> Step:
+    return Step(_phase(name), _number(start, LONGEST), _number(seconds, LONGEST))
 
 
 def _tried(found: Any) -> tuple[str, ...]:  # noqa: ANN401 - whatever JSON holds
@@ -206,9 +231,13 @@ def _reason(found: object) -> str:
 def _seconds(found: Any) -> dict[ReportPhase, float]:  # noqa: ANN401 - whatever JSON holds
     seconds: dict[ReportPhase, float] = {}
     for name, value in found.items() if isinstance(found, dict) else ():
-        phase = ReportPhase(name) if name in set(ReportPhase) else ReportPhase.OTHER
+        phase = _phase(name)
         seconds[phase] = seconds.get(phase, 0.0) + _number(value, LONGEST)
     return seconds
+
+
+def _phase(name: object) -> ReportPhase:
+    return ReportPhase(name) if isinstance(name, str) and name in set(ReportPhase) else ReportPhase.OTHER
 
 
 def _moment(found: object) -> datetime | None:

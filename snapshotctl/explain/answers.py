@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from contract.api import keys
 from contract.api.checkpoint import TargetError, annotations_of, labels_of, target_containers
 from contract.api.conditions import condition
-from contract.api.reports import Report, ReportPhase, read_report, remarks
+from contract.api.reports import Report, ReportPhase, Step, read_report, remarks
 from contract.api.states import Admission, AgentReason, ConditionType, GateEnd, GraphCondition, Phase, RestoreStatus
 from contract.api.trigger import opts_in
 from contract.remedies.admission import ADMISSION
@@ -82,6 +82,8 @@ class Finding:
     link: str
     subject: str = ""
     """The container, checkpoint or template that it is about."""
+    steps: tuple[Step, ...] = ()
+    """The time line of a container's restore."""
 
 
 @dataclass(frozen=True)
@@ -340,15 +342,16 @@ def _restored(facts: Facts, container: str) -> tuple[Finding | None, Outcome]:
     lines = facts.logs.get(container, "").splitlines()
     line = next((each for each in lines if not each.startswith(_WAITING_LINE)), "")
     report = _report(annotations, container)
+    steps = _steps(annotations, container)
     if status == RestoreStatus.COMPLETED:
-        words = _took(annotations, container)
-        return Finding(Stage.RESTORE, status, words, "The container was restored.", "", "", container), Outcome.RESTORED
+        words, done = _took(annotations, container), "The container was restored."
+        return Finding(Stage.RESTORE, status, words, done, "", "", container, steps), Outcome.RESTORED
     if status == RestoreStatus.FAILED:
         code = str(report.get("reason") or AgentReason.INTERNAL_ERROR)
         message = line.partition(_COLD_LINE)[2] or "the restore failed, the container started cold"
         message += _bypassed(read_report(annotations.get(keys.ANN_RESTORE_REPORT, "")))
         message += _tried(annotations, container)
-        return finding(Stage.RESTORE, AGENT, code, message, container), Outcome.COLD
+        return replace(finding(Stage.RESTORE, AGENT, code, message, container), steps=steps), Outcome.COLD
     if status == RestoreStatus.IN_PROGRESS:
         words = "The agent is restoring it."
         return Finding(Stage.RESTORE, status, "", words, "Wait.", "", container), Outcome.RESTORES
@@ -368,6 +371,11 @@ def _report(annotations: Mapping[str, str], container: str) -> Object:
     except (ValueError, RecursionError):
         return {}
     return report if isinstance(report, dict) and report.get("container") in (None, container) else {}
+
+
+def _steps(annotations: Mapping[str, str], container: str) -> tuple[Step, ...]:
+    report = read_report(annotations.get(keys.ANN_RESTORE_REPORT, ""))
+    return report.steps if report is not None and report.container == container else ()
 
 
 def _took(annotations: Mapping[str, str], container: str) -> str:

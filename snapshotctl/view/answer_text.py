@@ -11,6 +11,7 @@ import click
 from contract.remedies.registry import NOTHING
 from snapshotctl.explain.answers import Answer, Finding, Outcome, Stage
 from snapshotctl.view.listing import as_document
+from snapshotctl.view.time_line import bars
 
 WIDTH: Final = 100
 _LABEL: Final = 14
@@ -59,6 +60,7 @@ def _finding(found: Finding, *, deciding: bool) -> Iterator[str]:
     yield _lines(title or found.stage.value, f"{found.subject}: {head}" if title and found.subject else head)
     if found.message and found.message.rstrip(".") not in head:
         yield _lines("", found.message)
+    yield from (f"{' ' * (_LABEL + 2)}{bar}\n" for bar in bars(found.steps))
     if found.remedy and found.remedy != NOTHING and (deciding or found.stage in (Stage.CHECKPOINT, Stage.GRAPH)):
         yield _lines("  what to do", found.remedy)
         yield _lines("  read", found.link)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from contract.api import control_files, keys
 from contract.api.checkpoint import (
+    annotations_of,
     artifact_version,
     captured_container,
     captured_version,
@@ -19,17 +21,19 @@ from contract.api.checkpoint import (
     ready_signal,
     source_pod,
 )
+from contract.api.reports import ReportPhase, Step, read_report
 from contract.api.states import Phase, ReadySignal
 from contract.config.storage import BadIdError
 from contract.remedies.checkpoints import CHECKPOINT
 from contract.remedies.registry import NOTHING
 from kube.api import KubeClient, Object
-from kube.errors import ForbiddenError
-from kube.resources import EVENTS, PODS
+from kube.errors import ForbiddenError, NotFoundError
+from kube.resources import EVENTS, JOBS, PODS
 from kube.store import key_of
 from snapshotctl.explain.answers import state_of
 from snapshotctl.view import table
 from snapshotctl.view.inventory import answer_for, checkpoint_facts, pod_facts, take, versions
+from snapshotctl.view.time_line import bars
 
 _INDENT: Final = 14
 STUCK_PAGE: Final = "docs/operating.md#a-checkpoint-that-does-not-go"
@@ -52,8 +56,9 @@ async def page_of(kube: KubeClient, checkpoint: Object) -> Object:
     """
     namespace, name = key_of(checkpoint)
     source = f"{keys.LABEL_IS_SOURCE}=true,{keys.LABEL_CHECKPOINT_ID}"
-    events, inventory, sources = await asyncio.gather(
+    events, steps, inventory, sources = await asyncio.gather(
         _events(kube, namespace, name),
+        _capture_steps(kube, checkpoint),
         take(kube, namespace, fields=f"metadata.name={name}"),
         kube.list(PODS, namespace, labels=source),
     )
@@ -70,6 +75,7 @@ async def page_of(kube: KubeClient, checkpoint: Object) -> Object:
         "location": (checkpoint.get("status") or {}).get("location", ""),
         "deletedAt": checkpoint["metadata"].get("deletionTimestamp") or "",
         "conditions": (checkpoint.get("status") or {}).get("conditions") or [],
+        "capture": [asdict(step) for step in steps],
         "capturePods": captures if facts["phase"] != Phase.READY else [],
         "pods": [pod_facts(pod, inventory) | {"why": _why(pod, inventory)} for pod in inventory.members(checkpoint)],
         "events": events,
@@ -91,6 +97,20 @@ def _why(pod: Object, inventory: Any) -> str:  # noqa: ANN401 - an Inventory
 def _image(checkpoint: Object) -> str:
     noted = ((checkpoint.get("status") or {}).get("image") or {}).get("reference")
     return str(noted or (captured_container(checkpoint) or {}).get("image") or "")
+
+
+async def _capture_steps(kube: KubeClient, checkpoint: Object) -> tuple[Step, ...]:
+    """Return the time line of the last capture by a Job; empty once the Job is deleted, or if it may not be read."""
+    namespace, _ = key_of(checkpoint)
+    job = (checkpoint.get("status") or {}).get("jobName")
+    if not job or source_pod(checkpoint):
+        return ()
+    try:
+        found = await kube.get(JOBS, job, namespace)
+    except (ForbiddenError, NotFoundError):
+        return ()
+    report = read_report(annotations_of(found).get(keys.ANN_CAPTURE_REPORT, ""))
+    return report.steps if report is not None else ()
 
 
 async def _events(kube: KubeClient, namespace: str, name: str) -> list[Object]:
@@ -203,6 +223,7 @@ def _lines(page: Object, now: datetime) -> Iterator[str]:
     yield ""
     yield from _section("Conditions", _condition_rows(page["conditions"], now), "none yet")
     yield from _section("Versions", _version_rows(page["versions"], now), "none in storage")
+    yield from _capture(page["capture"])
     yield from _section("Pods", _pod_rows(page["pods"], now), "none names it")
     yield from _section("Events", _event_rows(page["events"], now), "none (the API server keeps them for an hour)")
     yield "What to do next"
@@ -250,6 +271,13 @@ def _section(title: str, rows: Iterable[list[str]], otherwise: str) -> Iterator[
     yield title
     yield from (f"  {row}" for row in table.columns(found[0], found[1:]))
     yield ""
+
+
+def _capture(steps: Iterable[Object]) -> Iterator[str]:
+    if found := [Step(ReportPhase(each["phase"]), each["start"], each["seconds"]) for each in steps]:
+        yield "Capture"
+        yield from (f"  {bar}" for bar in bars(found))
+        yield ""
 
 
 def _with_headers(headers: list[str], rows: list[list[str]]) -> list[list[str]]:

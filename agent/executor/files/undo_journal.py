@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 
 from agent.container.dated_links import DatedLink
 from contract.api import keys
+from contract.api.reports import ReportPhase
 from contract.config.storage import check_id
 from linux import syscalls
 
@@ -88,7 +89,7 @@ class Journal:
             self._open.append(tar)
             steps.append(
                 {
-                    "what": f"undo {saved['root']}",
+                    "what": ReportPhase.UNDO.value,
                     "root": saved["root"],
                     "tar": tar,
                     "gone": saved["gone"],

@@ -11,6 +11,7 @@ from typing import Final
 from agent.errors import ContainerError
 from agent.executor.gpu.device_memory import Load
 from agent.gpu.cuda import Cuda, Gpus
+from contract.api.reports import ReportPhase, Step
 from contract.api.states import AgentReason
 from linux.proc import Status
 from linux.thread_hold import HoldError, ThreadHold
@@ -46,11 +47,11 @@ def bring_back(
     pairs: Sequence[tuple[str, str]],
     loads: Mapping[int, Load],
     seconds: float,
-) -> float:
+) -> Sequence[Step]:
     """Restore and unlock all CUDA processes at once, while no other thread of the tree runs; then fill their memory.
 
     Returns:
-        Seconds that the slowest took to fill.
+        The step of the one that took longest to fill; none if there was nothing to fill.
 
     Raises:
         CudaError, ContainerError: one of them cannot have its state; the tree can only be killed.
@@ -62,16 +63,16 @@ def bring_back(
         if load := loads.get(pid):
             since = time.monotonic()
             load.run(seconds)
-            filled.append(time.monotonic() - since)
+            filled.append(Step(ReportPhase.GPU_FILL, since, time.monotonic() - since))
 
-    filled = [0.0]
+    filled: list[Step] = []
     running = {*threads.values(), *(tid for load in loads.values() for tid in load.library.threads)}
     try:
         with ThreadHold(tree, running) as hold:
             hold.run(restore, threads)
     except HoldError as error:
         raise ContainerError(AgentReason.GPU_FAILED, f"the restored processes could not be held: {error}") from error
-    return max(filled)
+    return sorted(filled, key=lambda step: step.seconds)[-1:]
 
 
 def await_freed(gpus: Gpus, pids: Sequence[int], patience: float = FREE_SECONDS) -> bool:

@@ -10,9 +10,11 @@ from contract.api.reports import (
     LARGEST,
     LONGEST,
     MOST_CONNECTIONS,
+    MOST_STEPS,
     UNKNOWN_REASON,
     Connections,
     ReportPhase,
+    Step,
     read_report,
 )
 from contract.api.states import AgentReason
@@ -70,6 +72,21 @@ def test_unknown_steps_are_added_to_the_rest():
 )
 def test_connections(expected, found):
     assert expected == read_report(text(connections=found)).connections
+
+
+@pytest.mark.parametrize(
+    ("expected", "found"),
+    [
+        pytest.param((), None, id="none"),
+        pytest.param((Step(ReportPhase.OPEN, 0.5, 0.25),), [["open", 0.5, 0.25]], id="one"),
+        pytest.param((Step(ReportPhase.OTHER, 0.0, LONGEST),), [[["x"], "evil", 10**40]], id="broken"),
+        pytest.param((), [["open", 1], "open", {"open": 1}], id="no-steps"),
+        pytest.param((Step(ReportPhase.CRIU, 0.0, 1.0),) * MOST_STEPS, [["criu", 0, 1]] * 100_000, id="too-many"),
+        pytest.param((), {"open": [0, 1]}, id="no-list"),
+    ],
+)
+def test_time_lines(expected, found):
+    assert expected == read_report(text(steps=found)).steps
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Phases run in order; when one fails, it and those before it are undone in reverse, whatever another undo does."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from agent.executor.capture import CAPTURE
 from agent.executor.phases import Phase, always, run_phases, undo_phases
 from agent.executor.restore import RESTORE
 from agent.executor.timings import Timings
-from contract.api.reports import ReportPhase
+from contract.api.reports import ReportPhase, Step
 
 LISTS = [pytest.param(CAPTURE, id="capture"), pytest.param(RESTORE, id="restore")]
 EACH = [
@@ -97,6 +98,19 @@ def test_names_are_those_of_reports_and_each_is_used_once(phases):
 
 def test_steps_within_a_phase_are_told_apart():
     timings = Timings()
-    phase = Phase(ReportPhase.ENTER, lambda _: {"criu": 0.0, "files": 0.0})
+    inner = [Step(ReportPhase.FILES, 7.0, 0.0), Step(ReportPhase.CRIU, 7.0, 0.0)]
+    phase = Phase(ReportPhase.ENTER, lambda _: inner)
     run_phases([phase], None, timings)
     assert {"criu", "files", "enter", "other", "total"} == timings.seconds().keys()
+
+
+def test_the_time_line_has_each_step_where_it_ran():
+    timings = Timings(since=time.monotonic() - 5)
+    timings.passed(ReportPhase.QUEUE)
+    with timings.phase(ReportPhase.ENTER) as inner:
+        inner.append(Step(ReportPhase.CRIU, time.monotonic() + 1, 2.0))
+    queue, enter, criu = timings.steps()
+    assert [ReportPhase.QUEUE, ReportPhase.ENTER, ReportPhase.CRIU] == [queue.phase, enter.phase, criu.phase]
+    assert 0 == queue.start
+    assert 5 <= queue.seconds <= enter.start
+    assert criu.start >= enter.start + 1
