@@ -1,6 +1,8 @@
 """Restore of a worker with much memory: copied by criu, filled by criu's own server, filled by ours.
 
-    python -m benchmarks.memory --gib 4
+    python -m benchmarks.memory --gib 6 --next
+
+With ``--next`` the next criu's ways are measured in the same turns: its buffered copy, its direct one, its own server.
 
 As root, on a bare container: no Kubernetes in the way. One worker is captured once; the arms take turns restoring that
 artifact. Measured are the agent's whole restore to the first answer, and to an answer for which the worker has read all
@@ -18,17 +20,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent.criu.driver import CriuRestore, EnteringCriu
+from agent.criu.driver import Criu, CriuRestore, EnteringCriu
 from agent.criu.page_server import SOCKET, PageServer
 from agent.criu.runner import NamespaceRun
 from agent.executor.engine import NodeEngine
+from agent.executor.environment import NodeEnvironment
 from benchmarks.report import Report, finish, parser
 from contract.api import control_files
+from images.debian import EXPERIMENTAL
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, node_folder, wait_for
 from tests.support.fixtures.engine import Node
-from tests.support.fixtures.tools import unpack_tools
+from tests.support.fixtures.tools import make_criu, unpack_tools
 
 COPIED, CRIU_LAZY, FILLED = "copied by criu", "criu lazy-pages", "page server"
+NEXT_COPIED, NEXT_DIRECT, NEXT_LAZY = "copied by next criu", "copied directly by next criu", "next criu lazy-pages"
+"""The criu after the one that we ship, which reads images past the page cache if asked to (``--image-io-mode``)."""
 HEADER = ("arm", "runs", "first answer s", "fastest", "slowest", "all memory read s", "slowest read")
 THREADS = 100
 READ_SECONDS = 300.0
@@ -93,6 +99,14 @@ class LazyCriu(EnteringCriu):
         return CriuServer(process, os.dup(run.work_fd)), ""
 
 
+@dataclass(frozen=True)
+class DirectCriu(EnteringCriu):
+    """A criu that reads images past the page cache."""
+
+    def _restore_argv(self, request: CriuRestore, run: NamespaceRun, *, lazy: bool) -> list[str]:
+        return [*super()._restore_argv(request, run, lazy=lazy), "--image-io-mode", "direct"]
+
+
 def main() -> None:
     """Capture one worker, restore it in turns, report."""
     made = parser("restore to first answer: copied by criu, filled by criu's own server, filled by ours")
@@ -100,14 +114,17 @@ def main() -> None:
     made.add_argument(
         "--rounds", type=int, default=4, choices=range(1, 51), metavar="1..50", help="restores of each arm"
     )
+    made.add_argument("--next", action="store_true", help="measure the next criu too, from Debian's experimental suite")
     arguments = made.parse_args()
-    report = Report(
-        "memory", f"python -m benchmarks.memory --gib {arguments.gib:g} --rounds {arguments.rounds}", HEADER
-    )
+    options = f"--gib {arguments.gib:g} --rounds {arguments.rounds}{' --next' if arguments.next else ''}"
+    report = Report("memory", f"python -m benchmarks.memory {options}", HEADER)
     with node_folder() as folder:
         node = Node(folder, unpack_tools(folder), proof=False)
+        newer = replace(_criu(node), tree=make_criu(folder / "next", EXPERIMENTAL)) if arguments.next else None
+        report.data["criu"] = [one.version() for one in (_criu(node), newer) if one is not None]
         try:
-            figures = asyncio.run(_measure(node, round(arguments.gib * 1024), arguments.rounds))
+            arms = _arms(node.environment, newer)
+            figures = asyncio.run(_measure(node, arms, round(arguments.gib * 1024), arguments.rounds))
         finally:
             for container in node.containers:
                 container.close()
@@ -115,7 +132,33 @@ def main() -> None:
     finish(report, arguments)
 
 
-async def _measure(node: Node, mib: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
+def _criu(node: Node) -> EnteringCriu:
+    criu = node.environment.criu
+    assert isinstance(criu, EnteringCriu)
+    return criu
+
+
+def _arms(usual: NodeEnvironment, newer: EnteringCriu | None) -> dict[str, NodeEnvironment]:
+    """Return what each way of restoring works with."""
+    copying = replace(usual, lazy_pages=False)
+    arms = {COPIED: copying, CRIU_LAZY: replace(usual, criu=_as(LazyCriu, usual.criu)), FILLED: usual}
+    if newer is not None:
+        arms |= {
+            NEXT_COPIED: replace(copying, criu=newer),
+            NEXT_DIRECT: replace(copying, criu=_as(DirectCriu, newer)),
+            NEXT_LAZY: replace(usual, criu=_as(LazyCriu, newer)),
+        }
+    return arms
+
+
+def _as(kind: type[EnteringCriu], criu: Criu) -> EnteringCriu:
+    assert isinstance(criu, EnteringCriu)
+    return kind(criu.tree, criu.work, criu.options)
+
+
+async def _measure(
+    node: Node, arms: dict[str, NodeEnvironment], mib: int, rounds: int
+) -> dict[str, list[tuple[float, float]]]:
     command = ("--", PYTHON, "-c", WORKER, str(mib), str(THREADS))
     source = node.start_as(BareContainer, "--capture", *command)
     wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "the worker", 300)
@@ -123,12 +166,7 @@ async def _measure(node: Node, mib: int, rounds: int) -> dict[str, list[tuple[fl
     captured = await node.capture(source, "memory")
     if not captured.ok:
         sys.exit(captured.message)
-    usual, figures = (
-        node.environment,
-        dict[str, list[tuple[float, float]]]({arm: [] for arm in (COPIED, CRIU_LAZY, FILLED)}),
-    )
-    lazy = replace(usual, criu=LazyCriu(usual.criu.tree, usual.criu.work, usual.criu.options))
-    arms = {COPIED: replace(usual, lazy_pages=False), CRIU_LAZY: lazy, FILLED: usual}
+    figures: dict[str, list[tuple[float, float]]] = {arm: [] for arm in arms}
     for turn in range(rounds + 1):
         for arm in list(arms) if turn % 2 else list(reversed(arms)):
             node.engine = NodeEngine(arms[arm])
@@ -175,7 +213,7 @@ def _describe(report: Report, figures: dict[str, list[tuple[float, float]]]) -> 
             (arm, len(first), median, min(first), max(first), statistics.median(everything), max(everything))
         )
         report.data[arm] = {"first": [round(one, 3) for one in first], "all": [round(one, 3) for one in everything]}
-    report.conclusions += [_against(arm, report.data[arm], report.data[FILLED]) for arm in (COPIED, CRIU_LAZY)]
+    report.conclusions += [_against(arm, report.data[arm], report.data[FILLED]) for arm in figures if arm != FILLED]
     report.conclusions.append("every answer equals the source's")
 
 

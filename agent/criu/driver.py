@@ -210,7 +210,7 @@ class EnteringCriu:
             return None, str(error)
 
     def _run_restore(self, request: CriuRestore, run: NamespaceRun, *, lazy: bool) -> Sequence[Step]:
-        argv = restore_argv(request, run.work_fd, self.options, lazy=lazy)
+        argv = self._restore_argv(request, run, lazy=lazy)
         result = run_in_namespaces(
             pid=request.init_pid,
             cgroups=request.cgroup_files,
@@ -223,6 +223,9 @@ class EnteringCriu:
         if result.code != 0:
             raise CriuError(AgentReason.RESTORE_FAILED, why(result, run.read(_RESTORE_LOG)))
         return result.steps
+
+    def _restore_argv(self, request: CriuRestore, run: NamespaceRun, *, lazy: bool) -> list[str]:
+        return restore_argv(request, run.work_fd, self.options, lazy=lazy)
 
 
 def check_version(text: str) -> str:
