@@ -13,6 +13,7 @@ from linux.syscalls import LIBC
 
 PROC: Final = Path("/proc")
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
+_SMAPS_LINE: Final = re.compile(r"^(\w+): +([0-9]+) kB$", re.MULTILINE)
 CAPABILITY_SETS: Final = ("CapPrm", "CapEff", "CapInh", "CapAmb", "CapBnd")
 
 _SYS_KCMP: Final = {"x86_64": 312, "aarch64": 272}
@@ -117,6 +118,16 @@ def parse_status(text: str) -> Status:
         seccomp=int(fields.get("Seccomp", "0")),
         tracer=int(fields.get("TracerPid", "0")),
     )
+
+
+def memory_sums(pid: int, proc: Path = PROC) -> dict[str, int]:
+    """Read the sums over all mappings of a process in bytes, by the kernel's names: Rss, Pss, Anonymous, ...
+
+    Raises:
+        FileNotFoundError, ProcessLookupError: it has ended.
+    """
+    text = (proc / str(pid) / "smaps_rollup").read_text()
+    return {match[1]: int(match[2]) << 10 for match in _SMAPS_LINE.finditer(text)}
 
 
 def is_alive(pid: int, proc: Path = PROC) -> bool:

@@ -13,15 +13,24 @@ from agent.container import find
 from contract.api.node_facts import NodeFacts
 from linux import syscalls
 from linux.cgroup import cpu_limit, memory_headroom
-from linux.proc import PROC, Mount, Status, descendants, files_in_use, inner_thread_ids, mounts, namespace_mates, status
+from linux.proc import (
+    PROC,
+    Mount,
+    Status,
+    descendants,
+    files_in_use,
+    inner_thread_ids,
+    memory_sums,
+    mounts,
+    namespace_mates,
+    status,
+)
 
 # Instruction sets that programs choose code by at their start; flags of the kernel's own do not matter to them.
 _ISA: Final = re.compile(
     r"(s?sse\w*|avx\w*|amx\w*|bmi\d|fma|f16c|v?aes|v?pclmulqdq|sha_ni|adx|movbe|popcnt|abm|rdrand|rdseed|erms|fsrm"
     r"|xsave\w*|gfni|rdpid|fsgsbase|clwb|clflushopt|movdir\w+|serialize|cx16|lahf_lm|asimd\w*|sve\w*|fphp|atomics)"
 )
-
-_SMAPS_LINE: Final = re.compile(r"^(Anonymous|Pss_Anon): +([0-9]+) kB$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -144,8 +153,7 @@ def _shared_since_fork(pids: Sequence[int], proc: Path) -> int:
     beyond = 0
     for pid in pids:
         with suppress(FileNotFoundError, ProcessLookupError):
-            text = (proc / str(pid) / "smaps_rollup").read_text()
-            sizes = {match[1]: int(match[2]) << 10 for match in _SMAPS_LINE.finditer(text)}
+            sizes = memory_sums(pid, proc)
             beyond += sizes["Anonymous"] - sizes["Pss_Anon"]
     return max(0, beyond)
 

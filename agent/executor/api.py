@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
 
+from contract.api.memory import NONE, Memory
 from contract.api.node_facts import NodeFacts, Source
 from contract.api.reports import Connections, ImageConfig, MemoryRestore, Step
 from contract.api.states import AgentReason
@@ -109,6 +110,7 @@ class LookResult:
     findings: tuple[tuple[AgentReason, str], ...] = ()
     """What is in the way of a capture, and where."""
     processes: int = 0
+    memory: Memory = NONE
     error: str = ""
     """Why nothing could be seen; empty if it was."""
 

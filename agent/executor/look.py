@@ -1,5 +1,9 @@
 """Looks at a running container as a capture would before it freezes anything, and touches nothing."""
 
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
 from agent.container.find import find_by_id, worker_of
 from agent.container.inspection import inspect
 from agent.errors import ContainerError
@@ -9,9 +13,10 @@ from agent.executor.capture_plan import terminals
 from agent.executor.environment import NodeEnvironment
 from agent.preflight.checks import findings
 from agent.preflight.facts import read_tree
+from contract.api.memory import Memory
 from contract.api.states import AgentReason
 from linux.addresses import sole_addresses
-from linux.proc import descendants, namespace_mates
+from linux.proc import descendants, memory_sums, namespace_mates
 
 
 def look(request: LookRequest, environment: NodeEnvironment) -> LookResult:
@@ -42,4 +47,13 @@ def look(request: LookRequest, environment: NodeEnvironment) -> LookResult:
     )
     in_the_way = [(AgentReason.TERMINAL, words) for words in terminals(inspect(found.init_pid, proc))]
     in_the_way += [(each.reason, each.words) for each in findings(tree)]
-    return LookResult(findings=tuple(in_the_way), processes=len(tree.processes))
+    return LookResult(findings=tuple(in_the_way), processes=len(tree.processes), memory=_memory(pids, proc))
+
+
+def _memory(pids: Sequence[int], proc: Path) -> Memory:
+    resident = share = 0
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            sums = memory_sums(pid, proc)
+            resident, share = resident + sums.get("Rss", 0), share + sums.get("Pss", 0)
+    return Memory(resident, share)

@@ -19,7 +19,7 @@ from agent.pods.restored import outcome_patch
 from agent.pods.selection import Rejection
 from contract.api import keys
 from contract.api.checkpoint import annotations_of
-from contract.api.preflight import report_of
+from contract.api.preflight import Seen, report_of
 from contract.api.reports import ImageConfig, remarks
 from contract.api.running import CaptureResult
 from contract.api.states import AgentReason, CaptureStatus, RestoreStatus
@@ -248,7 +248,8 @@ class Reporter:
 
     async def looked(self, pod: Object, request: str, place: ContainerRef, result: LookResult) -> None:
         """Answer a preflight."""
-        report = report_of(request, place.container, self._node, result.findings, result.processes, result.error)
+        seen = Seen(result.findings, result.processes, result.memory)
+        report = report_of(request, place.container, self._node, seen, result.error)
         notes = {keys.ANN_PREFLIGHT_REPORT: report.to_json()}
         await self._note(PODS, pod, lambda now: notes if _still_asks(now, request) else None)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from contract.api.memory import NONE, Memory
 from contract.api.states import AgentReason
 
 MAX_FINDINGS: Final = 50
@@ -36,6 +37,8 @@ class PreflightReport:
     container: str
     node: str
     processes: int = 0
+    memory: Memory = NONE
+    """Nothing in it if an agent of an earlier release looked."""
     findings: tuple[Found, ...] = ()
     left_out: int = 0
     """Findings beyond those that are listed."""
@@ -47,12 +50,21 @@ class PreflightReport:
         return json.dumps(asdict(self), separators=(",", ":"))
 
 
-def report_of(
-    request: str, container: str, node: str, found: Sequence[tuple[AgentReason, str]], processes: int, error: str
-) -> PreflightReport:
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of a container's processes."""
+
+    findings: Sequence[tuple[AgentReason, str]] = ()
+    processes: int = 0
+    memory: Memory = NONE
+
+
+def report_of(request: str, container: str, node: str, seen: Seen, error: str) -> PreflightReport:
     """Put a report together, no longer than an annotation should be."""
+    found = seen.findings
     listed = tuple(Found(reason.value, words[:MAX_WORDS]) for reason, words in found[:MAX_FINDINGS])
-    return PreflightReport(request, container, node, processes, listed, max(0, len(found) - MAX_FINDINGS), error)
+    left_out = max(0, len(found) - MAX_FINDINGS)
+    return PreflightReport(request, container, node, seen.processes, seen.memory, listed, left_out, error)
 
 
 def requested_container(request: str) -> str:
@@ -68,12 +80,14 @@ def read_preflight(text: str) -> PreflightReport | None:
         return None
     if not isinstance(found, dict):
         return None
-    listed = found.get("findings")
+    listed, memory = found.get("findings"), found.get("memory")
+    sums: Mapping[str, Any] = memory if isinstance(memory, dict) else {}
     return PreflightReport(
         request=_word(found, "request"),
         container=_word(found, "container"),
         node=_word(found, "node"),
         processes=_count(found, "processes"),
+        memory=Memory(_count(sums, "resident"), _count(sums, "share")),
         findings=tuple(
             Found(_word(each, "reason"), _word(each, "message"))
             for each in (listed if isinstance(listed, list) else [])[:MAX_FINDINGS]

@@ -5,11 +5,13 @@ import os
 import socket
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
 from agent.container.network import in_network
 from agent.executor import capture
+from agent.executor.api import LookRequest
 from agent.preflight.checks import findings
 from agent.preflight.facts import read_tree
 from contract.api import control_files
@@ -276,3 +278,15 @@ def test_it_takes_little_time(node, figure, body, limit):
         seconds.append(time.process_time() - begun)
     figure(f"{min(seconds) * 1000:.1f} ms")
     assert min(seconds) < limit
+
+
+async def test_a_look_says_what_memory_takes_and_shares(node):
+    """A forked child maps what its parent maps: each page is resident twice, and half of it is each one's share."""
+    body = "held = bytearray(64 << 20)\nif os.fork() == 0:\n    time.sleep(1e6)\n"
+    container = start(node, body)
+    container.init()
+    place = replace(node.place(container), container_id=container.container_id)
+    wait_for(lambda: len(descendants(container.init(), namespace_mates(container.init()))) > 1, "the child")
+    memory = (await node.engine.look(LookRequest(place))).memory
+    assert memory.resident > 128 << 20
+    assert 64 << 20 < memory.share < 100 << 20

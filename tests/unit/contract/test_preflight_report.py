@@ -4,20 +4,21 @@ import json
 
 import pytest
 
-from contract.api.preflight import MAX_FINDINGS, MAX_WORDS, Found, read_preflight, report_of, requested_container
+from contract.api.memory import Memory
+from contract.api.preflight import MAX_FINDINGS, MAX_WORDS, Found, Seen, read_preflight, report_of, requested_container
 from contract.api.states import AgentReason
 
 FOUND = [(AgentReason.IO_URING, "descriptor 7 of process 12 (python3) is an io_uring")]
 
 
 def test_what_is_written_is_read():
-    report = report_of("main@1", "main", "node-1", FOUND, 3, "")
+    report = report_of("main@1", "main", "node-1", Seen(FOUND, 3, Memory(7, 5)), "")
     assert report == read_preflight(report.to_json())
     assert (Found("io-uring", FOUND[0][1]),) == report.findings
 
 
 def test_no_worker_makes_it_longer_than_an_annotation_should_be():
-    report = report_of("main", "main", "node-1", [(AgentReason.IO_URING, "x" * 10_000)] * 1000, 1, "")
+    report = report_of("main", "main", "node-1", Seen([(AgentReason.IO_URING, "x" * 10_000)] * 1000, 1), "")
     assert (MAX_FINDINGS, 1000 - MAX_FINDINGS) == (len(report.findings), report.left_out)
     assert len(report.to_json()) < MAX_FINDINGS * (MAX_WORDS + 100)
 

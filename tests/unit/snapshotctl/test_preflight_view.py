@@ -3,7 +3,8 @@
 import click
 import pytest
 
-from contract.api.preflight import report_of
+from contract.api.memory import Memory
+from contract.api.preflight import Seen, report_of
 from contract.api.states import AgentReason
 from snapshotctl.view.preflight import as_text
 
@@ -11,8 +12,8 @@ URING = (AgentReason.IO_URING, "descriptor 7 of process 12 (python3) is an io_ur
 QUEUE = (AgentReason.MESSAGE_QUEUE, "descriptor 9 of process 12 (python3) is the POSIX message queue /jobs")
 
 
-def text(found, processes=1):
-    return click.unstyle(as_text(report_of("main@1", "main", "node-1", found, processes, ""), "web-1"))
+def text(found, processes=1, memory=Memory()):  # noqa: B008 - frozen
+    return click.unstyle(as_text(report_of("main@1", "main", "node-1", Seen(found, processes, memory), ""), "web-1"))
 
 
 @pytest.mark.parametrize(("processes", "words"), [(1, "1 process,"), (3, "3 processes,")])
@@ -32,3 +33,10 @@ def test_each_code_is_told_once_with_its_remedy():
 
 def test_more_than_a_report_holds_is_counted():
     assert "  and 950 more\n" in text([URING] * 1000)
+
+
+def test_memory_is_shown_with_what_others_share():
+    expected = (
+        "1 process, 1.0 GiB of memory, 300 MiB counting what others map too by its share, nothing is in the way"
+    )
+    assert expected in text([], memory=Memory(1 << 30, 300 << 20))

@@ -9,13 +9,13 @@ from agent.pods import selection
 from agent.pods.preflight_controller import PreflightController
 from agent.pods.report import Reporter
 from contract.api import keys
-from contract.api.preflight import read_preflight, report_of
+from contract.api.preflight import Seen, read_preflight, report_of
 from contract.api.states import AgentReason
 from tests.support.builders import agent
 from tests.support.builders.agent import FIRST, RecordingKube, Said, running, waiting
 
 ASKED = {keys.ANN_PREFLIGHT: "main@1"}
-ANSWER = report_of("main@1", "main", "node-1", [], 1, "").to_json()
+ANSWER = report_of("main@1", "main", "node-1", Seen((), 1), "").to_json()
 
 
 class Looking:
