@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #ifndef MADV_POPULATE_READ
@@ -18,6 +20,9 @@
 enum { PIECE = 512 << 10 };
 /* Microseconds. */
 enum { PAUSE = 50, MEMORY_PATIENCE = 5000000 };
+/* For so long, in microseconds, the threads work behind all others: criu has something left to do, the agent looks at
+ * what it made, and then the worker gives its first answer. On a node with few cores each of them waited for one. */
+enum { BEHIND = 1000000, BEHIND_NICE = 10 };
 
 struct piece {
     struct process *process;
@@ -28,6 +33,7 @@ struct queue {
     struct piece *pieces;
     size_t count, room;
     atomic_size_t next;
+    u64 behind_until;
 };
 
 struct counters counters;
@@ -180,11 +186,23 @@ static void *work(void *argument) {
     return NULL;
 }
 
-static void run_queue(struct queue *queue, int threads) {
+/* A thread cannot come forward again without a right that this has given up, so others go on from here. */
+static void *work_behind(void *argument) {
+    struct queue *queue = argument;
+    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), BEHIND_NICE);
+    while (now_us() < queue->behind_until) {
+        size_t i = atomic_fetch_add(&queue->next, 1);
+        if (i >= queue->count) break;
+        fill_piece(&queue->pieces[i]);
+    }
+    return NULL;
+}
+
+static void run_queue(struct queue *queue, int threads, void *(*act)(void *)) {
     pthread_t started[64];
     int count = 0;
     for (; count < threads && count < 64; count++)
-        if (pthread_create(&started[count], NULL, work, queue) != 0) break;
+        if (pthread_create(&started[count], NULL, act, queue) != 0) break;
     if (!count) work(queue);
     for (int i = 0; i < count; i++) pthread_join(started[i], NULL);
 }
@@ -192,10 +210,12 @@ static void run_queue(struct queue *queue, int threads) {
 void fill_all(int threads) {
     static struct queue queue;
     const struct process *newest;
+    queue.behind_until = now_us() + BEHIND;
     do {
         newest = processes();
         list_missing(&queue);
-        run_queue(&queue, threads);
+        run_queue(&queue, threads, work_behind);
+        run_queue(&queue, threads, work);
         /* A process that was forked meanwhile may miss what its parent was given since. */
     } while (queue.count || newest != processes());
 }
@@ -214,6 +234,6 @@ void fill_urgent(int threads) {
         }
         pthread_rwlock_unlock(&p->lock);
     }
-    run_queue(&queue, threads);
+    run_queue(&queue, threads, work);
     free(queue.pieces);
 }
