@@ -91,7 +91,10 @@ def compile_device_memory(sources: Path, target: Path, *defines: str) -> None:
     ]
     libraries = ["-ldl", "-lpthread"]
     target.parent.mkdir(parents=True, exist_ok=True)
-    call([*zig, *flags, *defines, "-o", target, *sorted(sources.glob("*.c")), *libraries], needs="Python's package ziglang")
+    call(
+        [*zig, *flags, *defines, "-o", target, *sorted(sources.glob("*.c")), *libraries],
+        needs="Python's package ziglang",
+    )
 
 
 def add_criu_helpers(native: Path, target: Path) -> None:

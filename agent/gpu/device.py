@@ -144,9 +144,13 @@ class Card:
     def allocate(self, size: int) -> Memory:
         """Allocate and map memory; ``size``: a multiple of 2 MiB."""
         handle, at = _Handle(), _Address()
-        self._check("cuMemAddressReserve", ctypes.byref(at), ctypes.c_size_t(size), ctypes.c_size_t(0), _Address(0), _Address(0))
+        self._check(
+            "cuMemAddressReserve", ctypes.byref(at), ctypes.c_size_t(size), ctypes.c_size_t(0), _Address(0), _Address(0)
+        )
         try:
-            self._check("cuMemCreate", ctypes.byref(handle), ctypes.c_size_t(size), ctypes.byref(self._properties), _Handle(0))
+            self._check(
+                "cuMemCreate", ctypes.byref(handle), ctypes.c_size_t(size), ctypes.byref(self._properties), _Handle(0)
+            )
         except DriverError:
             self._check("cuMemAddressFree", at, ctypes.c_size_t(size))
             raise
@@ -188,5 +192,5 @@ class Card:
         self._check("cuMemcpyHtoDAsync_v2", _Address(to), ctypes.c_void_p(host), ctypes.c_size_t(size), stream)
 
     def wait(self, stream: ctypes.c_void_p) -> None:
-        """Wait until everything that was begun on a stream is done."""
+        """Wait until all copies of a stream are done."""
         self._check("cuStreamSynchronize", stream)

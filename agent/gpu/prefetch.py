@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ PART: Final = 256 << 20
 """Bytes of a file that are one piece of memory; ``native/device_memory/parts.c`` has the same."""
 _PACKET: Final = 1 << 12
 _START_SECONDS: Final = 1.0
-"""How long a restore waits for the first part, once it has nothing else to do: as long as reading a large model takes."""
+"""How long a restore waits for the first part, when it has nothing else to do: a large model is read in that."""
 _STALLED_SECONDS: Final = 5.0
 """How long it waits for the next one."""
 _HEADROOM: Final = 6 << 30
@@ -71,7 +71,7 @@ def plan_parts(sizes: Sequence[int], room: int) -> list[Part]:
         sizes: of the files.
         room: bytes that all parts may have together.
     """
-    parts = []
+    parts: list[Part] = []
     for offset in range(0, max(sizes, default=0), PART):
         for file, size in enumerate(sizes):
             part = Part(file, offset, min(PART, size - offset))
@@ -84,7 +84,7 @@ def plan_parts(sizes: Sequence[int], room: int) -> list[Part]:
 
 
 class Prefetch(Protocol):
-    """Parts of one process's files, on their way to the card; whoever has it closes it."""
+    """Parts of one process's files, on their way to the card; its holder closes it."""
 
     def filled(self, seconds: float) -> Iterator[Filled]:
         """Yield what is on the card, as it comes; a descriptor is the caller's until the next one.
@@ -102,7 +102,7 @@ class Prefetcher(Protocol):
     """Reads files into device memory."""
 
     def prepare(self) -> None:
-        """Be told that there is soon something to do."""
+        """Start what takes a moment: there is soon something to do."""
         ...
 
     def start(self, device: str, files: Sequence[int], parts: Sequence[Part]) -> Prefetch:
@@ -116,11 +116,11 @@ class NoPrefetcher:
     def prepare(self) -> None:
         """See ``Prefetcher``."""
 
-    def start(self, _: str, __: Sequence[int], ___: Sequence[Part]) -> "NoPrefetcher":
+    def start(self, device: str, files: Sequence[int], parts: Sequence[Part]) -> Prefetch:  # noqa: ARG002
         """See ``Prefetcher``."""
         return self
 
-    def filled(self, _: float) -> Iterable[Filled]:
+    def filled(self, seconds: float) -> Iterator[Filled]:  # noqa: ARG002
         """See ``Prefetch``."""
         return iter(())
 
@@ -173,7 +173,7 @@ class _Order:
         self._waiting: list[Filled] = []
         self._ended = False
         self._closed = False
-        self._has_begun = False
+        self._has_started = False
 
     def filled(self, seconds: float) -> Iterator[Filled]:
         """See ``Prefetch``."""
@@ -186,7 +186,7 @@ class _Order:
 
     def _next(self, end: float) -> Filled | None:
         with self._arrived:
-            patience = min(end - time.monotonic(), _STALLED_SECONDS if self._has_begun else _START_SECONDS)
+            patience = min(end - time.monotonic(), _STALLED_SECONDS if self._has_started else _START_SECONDS)
             self._arrived.wait_for(lambda: self._waiting or self._ended, max(0.0, patience))
             return self._waiting.pop(0) if self._waiting else None
 
@@ -211,7 +211,7 @@ class _Order:
             if self._closed or not 0 <= part < len(self._parts):
                 os.close(descriptor)
                 return
-            self._has_begun = True
+            self._has_started = True
             self._waiting.append(Filled(self._parts[part], descriptor))
             self._arrived.notify_all()
 

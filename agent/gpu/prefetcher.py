@@ -3,7 +3,7 @@
 A process of its own, with contexts on the GPUs: an error that spoils one must not spoil the helper that captures and
 restores. Packets of JSON on a socket (``SOCK_SEQPACKET``; the number is its descriptor):
 
-in, with the files' descriptors: ``{"id", "device", "parts": [[file, offset, size], ...]}``; or ``{"id"}``: no more of it.
+in, with the files' descriptors: ``{"id", "device", "parts": [[file, offset, size], ...]}``; ``{"id"}``: no more of it.
 out, with a part's memory: ``{"id", "part": number}``; at its end ``{"id", "error": ""}``, or why parts are missing.
 The first packet out is ``{"error": ""}``, or why there is no driver. It ends with its agent.
 """

@@ -41,7 +41,7 @@ class Gpu(Section):
     driver_root: AbsolutePath | Literal[""] = ""
     """Folder of the node that holds the driver; empty: the usual ones are looked at."""
     prefetch: bool = True
-    """An agent that restores GPU workers keeps a context on each GPU, and reads device memory into it while CRIU runs."""
+    """An agent that restores GPU workers keeps a context on each GPU, and fills device memory while CRIU runs."""
     denied_drivers: list[DeniedDriver] = Field(
         default=[
             DeniedDriver(

@@ -21,9 +21,7 @@ _EXEC_SECONDS: Final = 1
 """What starting a program in the container may take beside the probe's own time."""
 
 
-def startup_gate(
-    container: Mapping[str, Any], directory: str, *, canary: bool = False, waits: bool = False
-) -> Json:
+def startup_gate(container: Mapping[str, Any], directory: str, *, canary: bool = False, waits: bool = False) -> Json:
     """Return the startup probe that keeps the other probes off while a restore or a cold start runs.
 
     It asks what the container's own probe asks, every second, and gives up no earlier than that probe would have. If

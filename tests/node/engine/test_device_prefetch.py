@@ -168,7 +168,8 @@ async def test_what_is_not_on_the_card_is_read_from_the_files(node, watched, sma
 
 
 @pytest.mark.parametrize(
-    "preloaded", [pytest.param("small-parts.so", id="given-back-on-the-way"), pytest.param("device-memory.so", id="dropped")]
+    "preloaded",
+    [pytest.param("small-parts.so", id="given-back-on-the-way"), pytest.param("device-memory.so", id="dropped")],
 )
 async def test_the_card_has_no_room_for_both(node, watched, monkeypatch, preloaded):
     """What is on the card ahead is never in the way of the worker's own memory."""

@@ -36,7 +36,5 @@ def test_more_than_a_report_holds_is_counted():
 
 
 def test_memory_is_shown_with_what_others_share():
-    expected = (
-        "1 process, 1.0 GiB of memory, 300 MiB counting what others map too by its share, nothing is in the way"
-    )
+    expected = "1 process, 1.0 GiB of memory, 300 MiB counting what others map too by its share, nothing is in the way"
     assert expected in text([], memory=Memory(1 << 30, 300 << 20))
