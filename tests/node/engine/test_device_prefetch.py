@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.executor import engine as engine_module
+from agent.executor.restore import RESTORE
 from agent.gpu import prefetch
 from agent.gpu.device_memory import UNIT
 from agent.gpu.prefetch import Part, Prefetch, ResidentPrefetcher
@@ -16,6 +18,7 @@ from contract.api import control_files, keys
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from images.native import compile_device_memory
+from tests.node.engine.test_failing_phases import failing
 from tests.support import stand_in_cuda
 from tests.support.fixtures import engine as engine_fixtures
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
@@ -213,3 +216,16 @@ async def test_a_process_that_stands_still_is_not_waited_for(node, watched, monk
     target = await restored(node, "ahead-still", digest)
     assert before == json.loads(wait_for(target.get, "an answer"))
     wait_for(lambda: not stopped.alive, "its end")
+
+
+async def test_a_restore_that_fails_with_memory_on_the_card_leaves_nothing_there(node, watched, monkeypatch):
+    _, digest = await captured(node, "ahead-failed")
+    target = start(node)
+    target.init()
+    (number,) = [n for n, phase in enumerate(RESTORE) if phase.name == ReportPhase.GPU_PREFETCH]
+    monkeypatch.setattr(engine_module, "RESTORE", failing(RESTORE, number))
+    outcome = await node.restore(target, "ahead-failed", digest)
+    assert (False, AgentReason.INTERNAL_ERROR) == (outcome.ok, outcome.reason)
+    assert target.says(COLD)
+    assert watched._order._ended
+    assert not watched._order._waiting

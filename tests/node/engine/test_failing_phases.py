@@ -44,7 +44,7 @@ async def test_a_capture_that_fails_leaves_nothing_in_storage(node, monkeypatch,
     assert [] == list((node.store / name).glob("tmp/*"))
 
 
-@pytest.mark.parametrize("number", each(RESTORE, but=("canary", "verdict", "gpu-restore", "pages")))
+@pytest.mark.parametrize("number", each(RESTORE, but=("canary", "verdict", "gpu-prefetch", "gpu-restore", "pages")))
 async def test_a_restore_that_fails_leaves_nothing_in_the_container(node, monkeypatch, number):
     """Standby starts cold only if the verdict says that all is undone, and only if it finds that no process is left.
 
@@ -73,7 +73,7 @@ def failing_once(phases, number):
     return tuple(replace(phase, run=run) if n == number else each for n, each in enumerate(phases))
 
 
-@pytest.mark.parametrize("number", each(RESTORE, but=("canary", "verdict", "gpu-restore", "pages")))
+@pytest.mark.parametrize("number", each(RESTORE, but=("canary", "verdict", "gpu-prefetch", "gpu-restore", "pages")))
 async def test_another_attempt_begins_with_nothing_of_the_one_before(node, monkeypatch, number):
     """The worker is what it was, once: its files, its memory, its pids."""
     name = f"again-{number}"
