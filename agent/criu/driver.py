@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -166,13 +167,11 @@ class EnteringCriu:
 
     def version(self) -> str:
         """See ``Criu``."""
-        library = self.tree / "lib"
-        argv = [str(library / "ld.so"), "--library-path", str(library), str(self.tree / "bin/criu"), "--version"]
         try:
-            done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=10)
-        except (OSError, subprocess.SubprocessError) as error:
+            found = (self.tree / "bin/criu").stat()
+        except OSError as error:
             raise CriuError(AgentReason.CRIU_MISSING, f"criu in {self.tree} does not run: {error}") from error
-        return check_version(done.stdout)
+        return _version(self.tree, (found.st_ino, found.st_size, found.st_mtime_ns))
 
     def dump(self, request: CriuDump) -> None:
         """See ``Criu``."""
@@ -226,6 +225,18 @@ class EnteringCriu:
 
     def _restore_argv(self, request: CriuRestore, run: NamespaceRun, *, lazy: bool) -> list[str]:
         return restore_argv(request, run.work_fd, self.options, lazy=lazy)
+
+
+@lru_cache(maxsize=8)
+def _version(tree: Path, _file: tuple[int, int, int]) -> str:
+    """Ask the criu of a folder once: that takes longer than most of what a restore does before criu."""
+    library = tree / "lib"
+    argv = [str(library / "ld.so"), "--library-path", str(library), str(tree / "bin/criu"), "--version"]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise CriuError(AgentReason.CRIU_MISSING, f"criu in {tree} does not run: {error}") from error
+    return check_version(done.stdout)
 
 
 def check_version(text: str) -> str:

@@ -6,7 +6,7 @@ So whatever a loader or a C library opens by a fixed path is a file of the agent
 The process, and criu with it, dies with the agent.
 It is in the way of every restore and loads little: an interpreter and this file take 15 ms, the usual modules 30 more.
 
-``python -m agent.criu.nsenter FILE``: the file holds the marshalled request; each step is reported by a marshalled
+``python nsenter.py FILE``: the file holds the marshalled request; each step is reported by a marshalled
 pair.
 """
 

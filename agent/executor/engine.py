@@ -35,6 +35,7 @@ from agent.executor.api import (
 )
 from agent.executor.capture import CAPTURE, Capture
 from agent.executor.capture_running import RUNNING, acquire_running
+from agent.executor.claims import Claims
 from agent.executor.environment import NodeEnvironment
 from agent.executor.files.undo_journal import Journal
 from agent.executor.gpu.left import find_left, settle
@@ -99,6 +100,7 @@ class NodeEngine:
         # Every user who may annotate a pod may ask, so these wait for one another and for nothing else.
         self._looks = ThreadPoolExecutor(1, thread_name_prefix="look")
         self._looking = 0
+        self._written = Claims(environment)
         self._fills = ThreadPoolExecutor(FILLS_AT_ONCE, thread_name_prefix="fill")
         for place in find_left(environment.kubelet_pods):
             self._fills.submit(settle, place, environment)
@@ -186,6 +188,7 @@ class NodeEngine:
         Kubelet's word lags: what the pod says of its container, its image above all, may be of the one before.
         """
         end = time.monotonic() + PATIENCE
+        was_written = False
         self._looking += 1
         try:
             while True:
@@ -196,7 +199,10 @@ class NodeEngine:
                 outcome = await self._act(act, request, acquired, threads)
                 if not outcome.retry or time.monotonic() > end:
                     return outcome
-                await asyncio.sleep(POLL * (1 + self._looking // LOOKED_FOR_AT_ONCE))
+                pause = POLL * (1 + self._looking // LOOKED_FOR_AT_ONCE)
+                if was_written:  # and was no claim: what a container writes must not set the pace
+                    await asyncio.sleep(pause)
+                was_written = not was_written and await self._written.wait(request.place, pause)
         finally:
             self._looking -= 1
 

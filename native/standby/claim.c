@@ -6,10 +6,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -28,6 +30,7 @@ static const char *const STALE[] = {
 /* There is exactly one container, hence one of these. */
 static int directory = -1;
 static int claim = -1;
+static int watch = -1;
 static char nonce[33];
 
 int control_directory(void) { return directory; }
@@ -77,6 +80,30 @@ const char *make_claim(void) {
 failed:
     snprintf(failure, sizeof failure, "claim file in %s: %s", path, strerror(errno));
     return failure;
+}
+
+/* A rename into the directory is how each of its files appears. Without a watch (the user has too many) looks remain. */
+void watch_control_files(void) {
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", directory);
+    watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (watch >= 0 && inotify_add_watch(watch, path, IN_MOVED_TO | IN_ONLYDIR) < 0) forget_control_files();
+}
+
+void await_change(int ms) {
+    char events[4096];
+    struct pollfd looked = {watch, POLLIN, 0};
+    if (watch < 0) {
+        beat(ms);
+        return;
+    }
+    if (poll(&looked, 1, ms) > 0 && read(watch, events, sizeof events) < 0) forget_control_files();
+    beat(0);
+}
+
+void forget_control_files(void) {
+    if (watch >= 0) close(watch);
+    watch = -1;
 }
 
 int claimed(void) {

@@ -140,6 +140,7 @@ static void wake(pid_t worker, const char *stopped) {
 
 static void adopt(pid_t worker, const char *stopped) {
     char named[ID_SIZE];
+    forget_control_files();
     say("SNAPSHOT_RESTORED: container restored from checkpoint %s", restored_id(named));
     publish("restore-complete", "done\n");
     adopt_worker(worker);
@@ -164,7 +165,7 @@ static void await_verdict(char **command, long long end, int until_lost) {
         pages_are_lost(); /* which the agent notices by itself: it has given no verdict yet */
         if (read_verdict(&verdict)) obey(&verdict, command);
         if (!held) return;
-        beat(POLL);
+        await_change(POLL);
     }
 }
 
@@ -180,6 +181,7 @@ static void await_claim(char **command) {
 static void restore_mode(char **command, int waits) {
     const char *failure = make_claim();
     if (failure) cold_start(command, failure, 0);
+    watch_control_files();
     if (getpid() != 1) cold_start(command, "standby is not the container's first process (shareProcessNamespace)", 0);
     /* A container that kubelet does not start again could not survive the end of its page server. */
     if (!policy_is("DYN_SNAPSHOT_RESTART_POLICY", "Never")) open_pages();

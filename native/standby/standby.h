@@ -42,6 +42,13 @@ int has_control_file(const char *name);
 /* Writes a control file so that no reader ever sees half of it. */
 void publish(const char *name, const char *content);
 
+/* Has await_change wake when a file appears in the control directory. */
+void watch_control_files(void);
+
+/* One beat that ends at once when a file appears there. */
+void await_change(int ms);
+void forget_control_files(void);
+
 /* Whether another process holds the claim. */
 int claimed(void);
 int take_lock(void);
@@ -120,5 +127,5 @@ int install_tools(const char *target);
 /* Whether a control file is there; without `file`, whether a restore or a cold start is over. */
 int opened(const char *path, const char *file);
 
-/* The startup probe of a container with a canary; 0 if it passes. */
+/* The startup probe of a container whose worker may not serve before there is a verdict; 0 if it passes. */
 int gate(int count, char **words);

@@ -92,7 +92,7 @@ def left_on_the_node(node: Node, target: BareContainer) -> list[str]:
         with contextlib.suppress(OSError):
             words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             is_child = f"\nPPid:\t{os.getpid()}\n" in (process / "status").read_text()
-            if f"--library-path {node.criu_folder}" in words or (is_child and "agent.criu.nsenter" in words):
+            if f"--library-path {node.criu_folder}" in words or (is_child and "nsenter.py" in words):
                 found.append(f"process {words}")
     found += map(str, node.environment.work.iterdir())
     control_volume = target.volumes / keys.CONTROL_VOLUME
