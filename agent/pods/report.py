@@ -196,6 +196,10 @@ class Reporter:
             self._say(pod, "Warning", "RestoreFailed", words)
         await self._note_restore(pod, container, found, status, outcome)
 
+    async def asks(self, pod: Object, number: int) -> None:
+        """Have kubelet ask a restored worker whether it is ready: it does so whenever its pod has changed."""
+        await self._note(PODS, pod, lambda _: {keys.ANN_RESTORE_ASKED: str(number)})
+
     def attempts_ignored(self, pod: Object, message: str) -> None:
         """Report that a pod's own number of attempts is none."""
         self._say(pod, "Warning", "RestoreAttemptsIgnored", message)

@@ -31,6 +31,13 @@ PATIENCE: Final = 20.0
 """Seconds that a container may run without being claimable: standby waits 5, after a lost claim 10 more."""
 STATUS_LAG: Final = 3.0
 """Seconds by which a pod's status may lag behind its containers; it is mostly one."""
+LONG_SECONDS: Final = 1.0
+"""A restore that ends sooner is not reported as running. Kubelet lets a second pass between two changes of a pod that
+it acts on, so this one would keep it from asking the restored worker whether it is ready."""
+ASK_PAUSE: Final = 1.5
+"""Seconds between a change and the next that has kubelet ask again."""
+MOST_ASKED: Final = 5
+"""After that the readiness probe's own period is soon enough."""
 MAX_HANDLED: Final = 8
 """Container ids remembered for one container name: those before ended long ago."""
 
@@ -69,6 +76,7 @@ class RestoreController:
         self._storage = storage
         self._attempts = attempts
         self._known: dict[Key, _Known] = {}
+        self._is_draining = False
         self.in_flight = InFlight()
 
     def see(self, pod: Object) -> None:
@@ -93,6 +101,7 @@ class RestoreController:
 
     async def drain(self, seconds: float) -> None:
         """Begin nothing new; let what runs end within *seconds*, and wait for nothing that has not even started."""
+        self._is_draining = True
         running = any(selection.running_id(known.pod, key[1]) for key, known in self._known.items())
         await self.in_flight.drain(seconds if running else min(seconds, STATUS_LAG))
 
@@ -119,7 +128,12 @@ class RestoreController:
             return
         known.reported_running = found
         key = (pod["metadata"]["uid"], container, found)
-        self.in_flight.start(key, lambda: self._reporter.restoring(pod, container, found), lambda: None)
+        self.in_flight.start(key, lambda: self._restoring(known, container, found), lambda: None)
+
+    async def _restoring(self, known: _Known, container: str, found: str) -> None:
+        await asyncio.sleep(LONG_SECONDS)
+        if (known.pod["metadata"]["uid"], container) in self.in_flight:
+            await self._reporter.restoring(known.pod, container, found)
 
     async def _restore(self, known: _Known, container: str) -> None:
         """Make one request, and report how it ended."""
@@ -137,6 +151,18 @@ class RestoreController:
         if found := outcome.container_id or await self._id(known, container):
             known.handled = [*known.handled, found][-MAX_HANDLED:]
             await self._reporter.restored(known.pod, container, found, outcome)
+            if outcome.ok:
+                key = (known.pod["metadata"]["uid"], container, found, "ready")
+                self.in_flight.start(key, lambda: self._ask(known, container), lambda: None)
+
+    async def _ask(self, known: _Known, container: str) -> None:
+        """Have kubelet ask a restored worker until it is ready: a probe that came early is repeated a period later."""
+        for number in range(1, MOST_ASKED + 1):
+            await asyncio.sleep(ASK_PAUSE)
+            if self._is_draining:
+                return
+            if selection.awaits_readiness(known.pod, container):
+                await self._reporter.asks(known.pod, number)
 
     def _attempts_of(self, known: _Known) -> int:
         try:

@@ -105,6 +105,12 @@ def running_id(pod: Object, container: str) -> str:
     return container_id(status) if running is not None else ""
 
 
+def awaits_readiness(pod: Object, container: str) -> bool:
+    """Say whether nothing but its readiness probe keeps a running container from being ready."""
+    status = _status(pod, container)
+    return bool(running_id(pod, container) and status.get("started") and not status.get("ready"))
+
+
 def container_id(status: Object) -> str:
     """Return the id in a container status, without the runtime's scheme."""
     return str(status.get("containerID") or "").rpartition("://")[2]

@@ -132,7 +132,10 @@ ANN_CAPTURE_MESSAGE: Final = "nvidia.com/snapshot-capture-message"
 ANN_CAPTURE_REPORT: Final = "nvidia.com/snapshot-capture-report"
 """On the Job: JSON of phase seconds and bytes."""
 ANN_RESTORE_REPORT: Final = "nvidia.com/snapshot-restore-report"
-"""On the restore pod: JSON ``{container, outcome, reason, seconds: {phase: s}, bytes, at}`` of the newest restore."""
+"""On the restore pod: JSON ``{container, outcome, reason, seconds: {phase: s}, bytes, at}`` of the newest restore, and
+``steps: [[phase, start, seconds]]``, its time line."""
+ANN_RESTORE_ASKED: Final = "nvidia.com/snapshot-restore-asked"
+"""On the restore pod, written by the agent: how often it had kubelet ask a restored container whether it is ready."""
 ANN_RESTORE_NODE: Final = "nvidia.com/snapshot-restore-node"
 """On the agent's own pod, written by it: what its node is, in the form of ``status.source``; absent if it is not ready.
 """

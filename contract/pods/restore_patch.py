@@ -33,6 +33,7 @@ STALE_ANNOTATIONS: Final = frozenset(
         keys.ANN_STARTUP_POLICY,
         keys.ANN_CHECKPOINT_STATUS,
         keys.ANN_RESTORE_REPORT,
+        keys.ANN_RESTORE_ASKED,
         keys.ANN_GATE,
         keys.ANN_REQUEST,
         keys.ANN_CAPTURE,
@@ -188,7 +189,7 @@ def _container_operations(
     operations += _env_operations(container.get("env"), path, wanted, directory)
     canary = keys.ANN_CANARY in ckpt.annotations_of(pod)
     gate = startup_gate(container, directory, canary=canary, waits=restore.waits)
-    if container.get("startupProbe") != gate and not restore.serves:
+    if gate is not None and container.get("startupProbe") != gate and not restore.serves:
         operations.append({"op": "add", "path": f"{path}/startupProbe", "value": gate})
     return operations + _mount_operations(container, path, restore, volumes)
 

@@ -1,8 +1,10 @@
-/* snapshot-standby --gate: the startup probe of a container whose restored worker must answer a canary first, and of one
- * that waits for its restore for as long as it takes.
+/* snapshot-standby --gate: the startup probe of a container of which something passes before its worker may serve, and of
+ * one that waits for its restore for as long as it takes.
  *
- * Kubelet would ask the worker itself, which is awake and listens while the agent asks its canary. So kubelet asks here:
- * the gate is shut until standby has its verdict or the container has started cold, and asks the worker from then on.
+ * A worker that must answer a canary first is awake and listens while the agent asks it, and any restored socket is
+ * connected to before its worker is awake. So kubelet asks here: the gate is shut until standby has its verdict or the
+ * container has started cold, and asks the worker from then on. It waits for that moment for as long as kubelet would
+ * wait with its next look.
  *
  * A cold start in a control directory that cannot be written leaves no file there; it shows by what standby has become.
  */
@@ -17,6 +19,9 @@
 #include <unistd.h>
 
 #include "standby.h"
+
+/* Milliseconds. */
+enum { WAIT = 1000 };
 
 /* Whether the container's first process is another program by now. It has the name of ours until it starts the command. */
 static int is_another_program(void) {
@@ -86,7 +91,9 @@ static int answers(int s, const char *request) {
 
 /* --gate DIR SECONDS [tcp HOST PORT | http HOST PORT REQUEST | exec COMMAND [ARG...]]; an empty HOST is this pod. */
 int gate(int count, char **words) {
-    if (count < 2 || !decided(words[0])) return 1;
+    if (count < 2) return 1;
+    for (long long end = now_ms() + WAIT; !decided(words[0]); usleep(1000 * POLL))
+        if (now_ms() >= end) return 1;
     alarm((unsigned)atoi(words[1])); /* which ends us, and so fails the probe */
     if (count == 2) return 0;
     if (count > 3 && strcmp(words[2], "exec") == 0) {

@@ -118,7 +118,7 @@ def test_a_ready_checkpoint_restores_stock_images_and_a_failed_one_does_not(api)
     made, _ = api.admitted(obj, "restore-shaped")
     main = made["spec"]["containers"][0]
     assert ([keys.STANDBY, "--", "/entry"], ["serve"]) == (main["command"], main["args"])
-    assert {"command": ["r"]} == main["startupProbe"]["exec"]
+    assert ["exec", "r"] == main["startupProbe"]["exec"]["command"][4:]
     assert "snapshot-tools" == made["spec"]["initContainers"][0]["name"]
     api.set_status(name_of(obj), {"phase": "Failed", "message": "out of memory"})
     _, warnings = api.admitted(obj, "checkpoint-failed")

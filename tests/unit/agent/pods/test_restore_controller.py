@@ -82,6 +82,37 @@ def test_a_long_restore_is_reported_as_running():
     assert 1 == len(stage.engine.orders)
 
 
+def test_a_short_one_is_not():
+    stage = Stage(ScriptedEngine(RESTORED, seconds=0.5), agent.checkpoint())
+    play(stage, (0, bound()), (0.1, agent.target(running())))
+
+    assert ["completed"] == stage.statuses()
+
+
+@pytest.mark.parametrize(
+    ("expected", "status"),
+    [
+        pytest.param(["1", "2"], {"started": True, "ready": False}, id="not-ready-yet"),
+        pytest.param([], {"started": False, "ready": False}, id="behind-its-gate"),
+        pytest.param([], {"started": True, "ready": True}, id="ready"),
+    ],
+)
+def test_kubelet_is_made_to_ask_until_the_worker_is_ready(expected, status):
+    stage = Stage(ScriptedEngine(RESTORED), agent.checkpoint())
+    ready = agent.target(running(started=True, ready=True))
+    play(stage, (0, bound()), (0.1, agent.target(running(**status))), (3.5, ready))
+
+    asked = [notes[keys.ANN_RESTORE_ASKED] for notes in stage.kube.written("Pod") if keys.ANN_RESTORE_ASKED in notes]
+    assert expected == asked
+
+
+def test_a_worker_that_is_never_ready_is_left_to_its_probes_period():
+    stage = Stage(ScriptedEngine(RESTORED), agent.checkpoint())
+    play(stage, (0, bound()), (0.1, agent.target(running(started=True))))
+
+    assert "5" == stage.kube.annotations("Pod", "web-1")[keys.ANN_RESTORE_ASKED]
+
+
 def test_a_failed_restore_is_reported_once():
     stage = play(Stage(ScriptedEngine(FAILED), agent.checkpoint()), (0, bound()), (2, agent.target(running())))
 

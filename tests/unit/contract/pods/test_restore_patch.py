@@ -113,7 +113,7 @@ PROBE = {"httpGet": {"path": "/", "port": 1}, "timeoutSeconds": 3}
     [
         pytest.param({"startupProbe": PROBE}, 1800, id="startup-default-budget"),
         pytest.param({"livenessProbe": PROBE | {"initialDelaySeconds": 30}}, 1800, id="liveness"),
-        pytest.param({"readinessProbe": PROBE}, 1800, id="readiness"),
+        pytest.param({"readinessProbe": PROBE, "livenessProbe": PROBE}, 1800, id="liveness-and-readiness"),
         pytest.param(
             {"startupProbe": PROBE | {"periodSeconds": 30, "failureThreshold": 120, "initialDelaySeconds": 60}},
             3660,
@@ -134,14 +134,14 @@ def test_the_startup_gate_copies_the_probe_and_never_shortens_its_budget(fields,
 def test_the_startup_probe_goes_before_the_others():
     first = {"exec": {"command": ["a"]}}
     gate = startup_gate(container(readinessProbe=PROBE, livenessProbe=PROBE, startupProbe=first), "/c")
-    assert ["a"] == gate["exec"]["command"]
+    assert ["exec", "a"] == gate["exec"]["command"][4:]
 
 
 def test_without_any_probe_the_gate_waits_for_the_restore():
     gate = startup_gate(container(), "/snapshot-control")
     assert {
-        "exec": {"command": [keys.STANDBY, "--opened", "/snapshot-control"]},
-        "timeoutSeconds": 1,
+        "exec": {"command": [keys.STANDBY, "--gate", "/snapshot-control", "1"]},
+        "timeoutSeconds": 3,
         "periodSeconds": 1,
         "failureThreshold": 1800,
         "successThreshold": 1,

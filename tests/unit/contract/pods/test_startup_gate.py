@@ -1,4 +1,4 @@
-"""A container with a canary is asked by standby, once there is a verdict."""
+"""Which container needs a startup gate, and which gate waits for the verdict before it asks."""
 
 import pytest
 
@@ -37,7 +37,7 @@ HTTP = {"httpGet": {"path": "/health", "port": 8000}, "timeoutSeconds": 3}
 def test_standby_asks_what_the_probe_asks(fields, words):
     gate = startup_gate(container(**fields), "/c", canary=True)
     assert {"command": [*GATE, *words]} == gate["exec"]
-    assert int(words[0]) + 1 == gate["timeoutSeconds"]
+    assert int(words[0]) + 2 == gate["timeoutSeconds"]
     assert {"httpGet", "tcpSocket", "grpc"}.isdisjoint(gate)
     assert (1, 1800) == (gate["periodSeconds"], gate["failureThreshold"])
 
@@ -65,3 +65,29 @@ def test_the_gate_of_a_placeholder_never_gives_up_and_asks_nothing_before_the_ve
     assert {"command": [*GATE, *words]} == gate["exec"]
     assert (2, NEVER, 1) == (gate["periodSeconds"], gate["failureThreshold"], gate["successThreshold"])
     assert gate == startup_gate(container(**{**fields, "startupProbe": gate}), "/c", waits=True)
+GRPC, TCP, EXEC = {"grpc": {"port": 5}}, {"tcpSocket": {"port": 5}}, {"exec": {"command": ["a"]}}
+ELSEWHERE = {"httpGet": {"port": 8000, "host": "10.0.0.1"}}
+
+
+@pytest.mark.parametrize("probe", [HTTP, GRPC], ids=["http", "grpc"])
+def test_no_gate_where_readiness_is_the_workers_own_answer(probe):
+    assert startup_gate(container(readinessProbe=probe), "/c") is None
+
+
+@pytest.mark.parametrize(
+    ("expected", "fields"),
+    [
+        pytest.param("httpGet", {"readinessProbe": HTTP, "livenessProbe": HTTP}, id="liveness-would-end-it"),
+        pytest.param("httpGet", {"readinessProbe": HTTP, "startupProbe": HTTP}, id="a-startup-probe-of-its-own"),
+        pytest.param("httpGet", {"readinessProbe": ELSEWHERE}, id="another-answers"),
+        pytest.param("grpc", {"livenessProbe": GRPC}, id="grpc"),
+        pytest.param("tcpSocket", {"readinessProbe": {"tcpSocket": {"port": 5, "host": "db"}}}, id="a-name"),
+        pytest.param("exec", {"readinessProbe": TCP}, id="the-kernel-accepts-for-a-worker-that-is-stopped"),
+        pytest.param("exec", {"readinessProbe": EXEC}, id="what-a-program-sees-may-be-left-of-before"),
+        pytest.param("exec", {}, id="no-probe"),
+    ],
+)
+def test_what_may_pass_before_the_worker_waits_for_the_verdict(expected, fields):
+    gate = startup_gate(container(**fields), "/c")
+    assert {expected} == {"httpGet", "tcpSocket", "grpc", "exec"} & gate.keys()
+    assert (GATE if expected == "exec" else []) == (gate.get("exec") or {}).get("command", [])[:3]

@@ -200,11 +200,6 @@ def test_what_a_stock_image_runs_must_be_known():
         shape(opted_in(stock()), image_config={})
 
 
-def test_the_gate_asks_standby():
-    gate = shape(opted_in())["spec"]["containers"][0]["startupProbe"]
-    assert [keys.STANDBY, "--opened", "/snapshot-control"] == gate["exec"]["command"]
-
-
 @pytest.mark.parametrize("text", [INIT, VOLUME], ids=["init", "image-volume"])
 def test_shaping_twice_gives_nothing(text):
     obj = opted_in(stock(), container("b"), initContainers=[container("own")])
