@@ -1,4 +1,4 @@
-"""Small line charts as SVG: one figure beside another, each with its own scale, readable in light and dark."""
+"""Small charts as SVG, readable in light and dark: lines side by side with scales of their own, and bars over time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,6 +8,8 @@ from xml.sax.saxutils import escape
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 340, 240, 56, 40, 16, 44
 """Pixels of one chart, and of its margins."""
 COLOURS = ("#0969da", "#bf8700", "#8250df")
+BAR, BAR_NAMES, BAR_WIDTH = 18, 150, 720
+"""Pixels of a bar with its gap, of the names before the bars, and of the whole picture."""
 STYLE = (
     "text{font:11px system-ui,sans-serif;fill:#57606a}.title{font-weight:600}.grid{stroke:#8c959f;stroke-opacity:.3}"
     ".limit{stroke:#cf222e;stroke-dasharray:4 3}"
@@ -86,3 +88,48 @@ def _nice(value: float, ticks: int) -> float:
 def _text(x: float, y: float, words: str, anchor: str, kind: str = "", colour: str = "") -> str:
     attributes = (f' class="{kind}"' if kind else "") + (f' style="fill:{colour}"' if colour else "")
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{attributes}>{escape(words)}</text>'
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Something that took its time; of whom it is says the colour."""
+
+    name: str
+    start: float
+    seconds: float
+    owner: str
+
+
+def write_bars(title: str, bars: Sequence[Bar], marks: Mapping[str, float], target: Path) -> None:
+    """Draw *bars* below one another over a common time, with *marks* as dashed lines across."""
+    end = max(*(bar.start + bar.seconds for bar in bars), *marks.values())
+    owners = dict.fromkeys(bar.owner for bar in bars)
+    colours = dict(zip(owners, COLOURS, strict=False))
+    bottom = TOP + BAR * (len(bars) + len(marks))
+    parts = [_text(10, 18, title, "start", "title")]
+    parts += [
+        _text(BAR_WIDTH - 110 * n - 10, 18, owner, "end", colour=colours[owner]) for n, owner in enumerate(owners)
+    ]
+    for n, bar in enumerate(bars):
+        parts.append(_bar(bar, TOP + BAR * n, end, colours[bar.owner]))
+    for n, (name, at) in enumerate(marks.items()):
+        x, y = _bar_x(at, end), TOP + BAR * (len(bars) + n) + 12
+        parts.append(f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}"/>')
+        parts.append(_text(x - 5, y, f"{name}: {at:.2f} s", "end"))
+    size = f'width="{BAR_WIDTH}" height="{bottom + 12}" viewBox="0 0 {BAR_WIDTH} {bottom + 12}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img"><style>{STYLE}</style>'
+    target.write_text(f"{head}{''.join(parts)}</svg>\n")
+
+
+def _bar(bar: Bar, y: float, end: float, colour: str) -> str:
+    x, width = _bar_x(bar.start, end), max(1.0, _bar_x(bar.start + bar.seconds, end) - _bar_x(bar.start, end))
+    beside = (x + width + 5, "start") if x + width < BAR_WIDTH - 70 else (x - 5, "end")
+    return (
+        _text(BAR_NAMES - 8, y + 12, bar.name, "end")
+        + f'<rect x="{x:.1f}" y="{y + 3:.1f}" width="{width:.1f}" height="{BAR - 6}" fill="{colour}"/>'
+        + _text(beside[0], y + 12, f"{bar.seconds * 1000:.0f} ms", beside[1])
+    )
+
+
+def _bar_x(seconds: float, end: float) -> float:
+    return BAR_NAMES + (BAR_WIDTH - BAR_NAMES - RIGHT) * seconds / end

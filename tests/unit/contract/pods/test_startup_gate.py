@@ -65,6 +65,8 @@ def test_the_gate_of_a_placeholder_never_gives_up_and_asks_nothing_before_the_ve
     assert {"command": [*GATE, *words]} == gate["exec"]
     assert (2, NEVER, 1) == (gate["periodSeconds"], gate["failureThreshold"], gate["successThreshold"])
     assert gate == startup_gate(container(**{**fields, "startupProbe": gate}), "/c", waits=True)
+
+
 GRPC, TCP, EXEC = {"grpc": {"port": 5}}, {"tcpSocket": {"port": 5}}, {"exec": {"command": ["a"]}}
 ELSEWHERE = {"httpGet": {"port": 8000, "host": "10.0.0.1"}}
 
