@@ -8,6 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
+from agent.container.confinement import label_of
 from agent.errors import RefusedError
 from contract.api.states import AgentReason
 from linux.proc import CAPABILITY_SETS, PROC, pids, status
@@ -17,8 +18,6 @@ SETGID, SETUID, SYS_RESOURCE = 6, 7, 24
 """Numbers of capabilities: with them a process gives itself other groups, other users, higher limits."""
 UNLIMITED: Final = (1 << 64) - 1
 _NAMESPACES: Final = ("ipc", "mnt", "net", "pid", "user", "uts")
-_UNCONFINED: Final = ("", "unconfined", "kernel")
-"""The last is what SELinux says as long as no policy is loaded."""
 _LIMIT: Final = re.compile(r"^Max .{21} *\S+ +(\S+)", re.MULTILINE)
 """The hard one. Lines of /proc/PID/limits are in the order of the numbers of the limits."""
 
@@ -38,8 +37,8 @@ class Rights:
     """Mode as in /proc; None if it is that of the process's first thread, whatever that is."""
     filters: tuple[bytes, ...] | None = None
     """Of seccomp, the oldest first; None if they were not read."""
-    label: str = ""
-    """Profile of AppArmor, or context of SELinux; empty without."""
+    label: str | None = ""
+    """Profile of AppArmor, or context of SELinux; empty without, None if it is not compared."""
     limits: tuple[int, ...] = ()
     """Hard limits by number; empty if they were not read."""
     namespaces: tuple[str, ...] = ()
@@ -75,9 +74,8 @@ def _freer(wanted: Rights, container: Rights) -> Iterator[str]:
         yield "no seccomp filter"
     elif wanted.filters is not None and wanted.filters[: len(own := container.filters or ())] != own:
         yield "other seccomp filters than the container's"
-    # An image has no label where criu found no security module: refuse_confined is for that.
-    if wanted.label and wanted.label != container.label:
-        yield f"security label {wanted.label}, not {container.label or 'unconfined'}"
+    if None not in (wanted.label, container.label) and wanted.label != container.label:
+        yield f"security label {wanted.label or 'unconfined'}, not {container.label or 'unconfined'}"
 
 
 def of_container(init_pid: int, proc: Path = PROC) -> Rights:
@@ -146,24 +144,3 @@ def _thread(task: Path) -> Rights:
         seccomp=int(fields["Seccomp"]),
         label=label_of(task),
     )
-
-
-def refuse_confined(label: str) -> None:
-    """Refuse a container with the label of a security module: criu finds none in there, and restores without.
-
-    Raises:
-        RefusedError: ``confinement-lost``.
-    """
-    if label:
-        words = f"the container is confined by {label}, which a restored worker would not be"
-        raise RefusedError(AgentReason.CONFINEMENT_LOST, words)
-
-
-def label_of(task: Path) -> str:
-    """Return what the security module says, as criu writes it: without AppArmor's mode in brackets; empty if free."""
-    try:
-        found = (task / "attr/current").read_text().rstrip("\0\n")
-    except OSError:  # there is none
-        return ""
-    plain = found.partition(" (")[0]
-    return "" if plain in _UNCONFINED else plain

@@ -7,7 +7,7 @@ criu then shares every namespace with its target, so images hold the process tre
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -60,6 +60,8 @@ class CriuRestore:
     """Resource as recorded at the dump (``pipe:[123]``) -> descriptor that takes its place."""
     keeps_connections: bool = False
     """The images say of each connection what becomes of it; an earlier release left all of them to be closed."""
+    has_profile: bool = False
+    """The images name a profile of AppArmor, which criu cannot see to be on in there."""
     lazy: Lazy | None = None
     """Have private memory filled by a page server, while the worker runs already."""
     file_changes: Sequence[Mapping[str, Any]] = ()
@@ -163,7 +165,6 @@ class EnteringCriu:
     tree: Path
     work: Path
     options: "CriuOptions"
-    environment: Mapping[str, str] = field(default_factory=dict)
 
     def version(self) -> str:
         """See ``Criu``."""
@@ -214,7 +215,9 @@ class EnteringCriu:
             pid=request.init_pid,
             cgroups=request.cgroup_files,
             file_changes=request.file_changes,
-            criu=CriuCommand(self.tree, argv, [run.work_fd, request.images, *request.inherit.values()]),
+            criu=CriuCommand(
+                self.tree, argv, [run.work_fd, request.images, *request.inherit.values()], request.has_profile
+            ),
             timeout=request.timeout,
         )
         if result.code == EXIT_FILES:

@@ -9,6 +9,7 @@ import os
 import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from typing import Final
@@ -23,6 +24,7 @@ from linux.proc import CAPABILITY_SETS
 from linux.seccomp import FILTER
 
 SECCOMP: Final = "seccomp.img"
+POLICIES: Final = "apparmor.img"
 _COMMON: Final = struct.pack("=I", 0x54564319)
 """How every image begins; without it criu takes the next bytes for another, older layout."""
 _CORE: Final = re.compile(r"core-([0-9]{1,10})\.img")
@@ -48,11 +50,19 @@ def refuse_wider_images(directory: int, container: Rights) -> None:
         RefusedError: ``images-wider``; also if they cannot be read.
     """
     try:
+        _refuse_policies(directory)
         for pid, wanted in _threads(directory):
             refuse(pid, wanted, container)
     except (OSError, ValueError) as error:
         words = f"criu's images do not say what rights they give: {error}"
         raise RefusedError(AgentReason.IMAGES_WIDER, words) from error
+
+
+def _refuse_policies(directory: int) -> None:
+    """Refuse an image whose policies criu would load into AppArmor, which it does without asking whether that is on."""
+    with suppress(FileNotFoundError):
+        if len(read_image(directory, POLICIES)) > protobuf.MAGIC:
+            raise ValueError(f"{POLICIES} has policies of AppArmor, which no dump of ours writes")
 
 
 def _threads(directory: int) -> Iterator[tuple[int, Rights]]:
@@ -94,7 +104,7 @@ def _credentials(text: bytes) -> Rights:
         capabilities={name: _mask(_all(fields, _CAPABILITIES[name])) for name in CAPABILITY_SETS},
         no_new_privileges=_one(fields, _NO_NEW_PRIVILEGES, 0) == 1,
         seccomp=0,
-        label=labels[-1].decode("utf-8", "replace") if labels else "",
+        label=labels[-1].decode("utf-8", "replace") if labels else None,
     )
 
 

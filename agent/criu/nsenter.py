@@ -33,6 +33,8 @@ EXIT_ENTER = 4
 """criu was not started, or could not enter the mount namespace: preload.c uses the same number."""
 ENTER_VARIABLE = "SNAPSHOT_ENTER_MOUNT_NAMESPACE"
 """Holds the number of the descriptor that preload.c gives to setns(2)."""
+APPARMOR_VARIABLE = "SNAPSHOT_APPARMOR"
+"""1: preload.c has criu find AppArmor, of which a container's mount namespace shows nothing."""
 ERROR = "error"
 """First of the pair that says why criu was not started."""
 _SIGKILL = 9
@@ -154,6 +156,7 @@ def _become_criu(mount_namespace: int, criu: dict[str, Any]) -> None:
         "PATH": f"{inside}/bin",
         "CRIU_LIBS_DIR": f"{inside}/plugins",
         ENTER_VARIABLE: str(mount_namespace),
+        APPARMOR_VARIABLE: str(int(criu["profile"])),
     }
     os.execve(f"{library}/ld.so", [*loader, f"{folder}/bin/criu", *criu["argv"]], environment)  # noqa: S606 - no shell
 

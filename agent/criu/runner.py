@@ -34,6 +34,8 @@ class CriuCommand:
     argv: list[str]
     keep: list[int]
     """Descriptors that it needs."""
+    has_profile: bool = False
+    """Have it take AppArmor for being on."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def run_in_namespaces(
     Must be called from a thread that lives until it returns: the kernel ties the helper's life to that thread.
     """
     reading, writing = os.pipe()
+    command = criu and {"tree": str(criu.tree), "argv": criu.argv, "keep": criu.keep, "profile": criu.has_profile}
     request = {
         "pid": pid,
         "parent": os.getpid(),
@@ -104,7 +107,7 @@ def run_in_namespaces(
         "cgroups": list(cgroups),
         "file_changes": [dict(step) for step in file_changes],
         "shared": shared,
-        "criu": {"tree": str(criu.tree), "argv": criu.argv, "keep": criu.keep} if criu is not None else None,
+        "criu": command,
     }
     keep = [writing, *_descriptors(file_changes), *(criu.keep if criu is not None else ())]
     keep += [fd for source, target, _ in (shared[0] if shared is not None else ()) for fd in (source, target)]

@@ -10,18 +10,20 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from agent.container import dated_links, held_files, rootfs
+from agent.container.confinement import expected_label, profile_of
 from agent.container.dated_links import DatedLink
 from agent.container.devices import gpu_minors
 from agent.container.inspection import Inspection, inspect, open_in_container, surroundings
-from agent.container.rights import Rights, of_container, refuse_confined, refuse_wider_tree
+from agent.container.rights import Rights, of_container, refuse_wider_tree
 from agent.container.rootfs import Changes
 from agent.criu.connections import plan_addresses
 from agent.criu.driver import CriuRestore
+from agent.criu.image_labels import write_profile
 from agent.criu.image_rights import refuse_wider_images
 from agent.criu.inet_images import kept_ends, move_sockets
 from agent.criu.own_images import own_images, read_in_place
@@ -77,6 +79,8 @@ class Restore:
     seen: Inspection = field(init=False)
     plan: RestorePlan = field(init=False)
     rights: Rights = field(init=False)
+    profile: str = ""
+    """Of AppArmor, for all of the tree."""
     """The container's."""
     moves: Mapping[Address, Address] = field(default_factory=dict)
     """Address of the capture's pod -> that of this one."""
@@ -147,14 +151,20 @@ def _inspect(restore: Restore) -> None:
             deleted = rootfs.parse_deleted(file.read())
     restore.bypassed = judge(artifact.manifest, _place(restore), restore.request.bypass | environment.bypass)
     restore.plan = plan_restore(artifact.manifest, restore.seen, deleted)
-    restore.rights = of_container(restore.init_pid, environment.proc)
-    if not environment.allow_unconfined:
-        refuse_confined(restore.rights.label)
+    restore.rights = _rights(restore)
     refuse_wider_images(restore.images, restore.rights)
     restore.renamed = held_files.check(restore.init_pid, artifact.manifest.held, environment.proc)
     if artifact.manifest.connections is not None:
         addresses = sole_addresses(restore.init_pid, environment.proc)
         restore.moves = plan_addresses(artifact.manifest.connections.addresses, addresses)
+
+
+def _rights(restore: Restore) -> Rights:
+    environment = restore.environment
+    rights = of_container(restore.init_pid, environment.proc)
+    restore.profile = profile_of(environment.proc / str(restore.init_pid))
+    allowed = environment.allow_unconfined
+    return replace(rights, label=expected_label(rights.label or "", restore.profile, allow_unconfined=allowed))
 
 
 def _take_images(restore: Restore) -> int:
@@ -264,6 +274,7 @@ def _run_criu(restore: Restore) -> Sequence[Step]:
             keeps_connections=restore.artifact.manifest.connections is not None,
             inherit={what: _standby_fd(restore, number) for what, number in restore.plan.inherit.items()},
             lazy=_lazy(restore, during),
+            has_profile=bool(restore.profile),
             file_changes=restore.inside,
             timeout=environment.allowance(restore.artifact.size),
         )
@@ -283,6 +294,8 @@ def _change_images(restore: Restore) -> None:
     restore.shared = plan_shared(restore.images, enabled=restore.environment.lazy_pages)
     if restore.moves:
         move_sockets(restore.images, restore.moves)
+    if restore.profile:
+        write_profile(restore.images, restore.profile)
     empty(restore.images, restore.shared)
 
 

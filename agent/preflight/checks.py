@@ -149,8 +149,13 @@ def _unix_peer_outside(tree: Tree) -> Iterator[str]:
 
 
 def _confined(tree: Tree) -> Iterator[str]:
+    if tree.allow_unconfined:
+        return
     for process in tree.processes:
-        if process.label and not tree.allow_unconfined:
+        if process.label != tree.label:
+            own = f"confined by {process.label}" if process.label else "not confined"
+            yield f"{process} is {own}, and its container by {tree.label or 'nothing'}: a restore makes them the same"
+        elif process.label != tree.profile:
             yield f"{process} is confined by {process.label}, which it would not be when it is restored"
 
 

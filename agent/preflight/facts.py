@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from agent.container.confinement import label_of, profile_of
 from agent.container.inspection import open_in_container
 from agent.container.network import in_namespace, in_network
-from agent.container.rights import label_of
 from linux.descriptors import Descriptor, descriptors
 from linux.filetree import walk
 from linux.proc import PROC, Mount, is_alive, mounts, shares_memory, status
@@ -78,6 +78,10 @@ class Tree:
     """Of the pod, that a restore replaces by those of its own pod."""
     unix_sockets: tuple[UnixSocket, ...] = ()
     """Of the pod: those of other containers too."""
+    label: str = ""
+    """Of the container: what a security module confines it to."""
+    profile: str = ""
+    """The same, if a restore can bring a process under it."""
     allow_unconfined: bool = False
     """Whether a restore may leave out what a security module confines."""
     sysv_objects: tuple[str, ...] = ()
@@ -125,11 +129,14 @@ def read_tree(
     for pid in others:
         with suppress(OSError):
             found.append(_process(pid, tree, proc))
+    base = proc / str(init_pid)
     watched = any(descriptor.watches for process in found for descriptor in process.descriptors)
     return Tree(
         processes=tuple(found),
         findable=frozenset(_findable(init_pid, proc)) if watched else frozenset(),
-        namespaces=_namespaces(proc / str(init_pid)),
+        namespaces=_namespaces(base),
+        label=label_of(base),
+        profile=profile_of(base),
         mounts=tuple(mounts(init_pid, proc)),
         sockets=tuple(bound_sockets(init_pid, proc)),
         multicast_groups=tuple(multicast_groups(init_pid, proc)),

@@ -236,7 +236,8 @@ class RestoreConfig(Section):
         default="Once", description="Read a file of an artifact once on a node and again when it changed, or each time."
     )
     allow_unconfined: bool = Field(
-        default=False, description="Capture and restore containers that AppArmor or SELinux confines, without that."
+        default=False,
+        description="Capture and restore workers whose confinement by SELinux or AppArmor cannot be kept, without it.",
     )
     bypass: list[BypassId] = Field(
         default=[], description="Checks that restores need not pass, on every node: docs/compatibility.md lists them."

@@ -274,12 +274,13 @@ AGENT_REASONS: Final = (
     Reason(
         _SECTION,
         AgentReason.CONFINEMENT_LOST,
-        "AppArmor or SELinux confines the container, and CRIU would restore the worker without that.",
-        "Give the pod `appArmorProfile: {type: Unconfined}` where its policy allows that. Or set "
+        "What confines the worker is nothing that a restore can give it: SELinux, two profiles of AppArmor at once, "
+        "one of a namespace of AppArmor's or on a kernel before 5.8, or another one than its container's.",
+        "A process that changes its own profile: have it changed after the snapshot is taken. Otherwise set "
         "`config.restore.allowUnconfined=true`, for all nodes: restored workers then have what is left, capabilities, "
         "seccomp and namespaces, as captured.",
-        "On nodes with AppArmor (Ubuntu, Debian) the runtime gives every container a profile that asks for none. "
-        "A pod's owner cannot decide this by an annotation: a profile is often a rule that others made.",
+        "The one profile of AppArmor that a runtime gives a container is kept: a restored worker is under that of its "
+        "new container. A pod's owner cannot decide this by an annotation: a profile is often a rule that others made.",
     ),
     Reason(
         _SECTION,

@@ -231,7 +231,8 @@ KINDS: Final = (
         test="tests/node/engine/test_image_rights.py::test_a_program_with_a_capability_is_seen_before_the_freeze",
     ),
     _refused(
-        "Confinement by AppArmor or SELinux, the container's or a process's own, without `allowUnconfined`",
+        "Confinement by SELinux, by several profiles of AppArmor, or another one than the container's, without "
+        "`allowUnconfined`",
         AgentReason.CONFINEMENT_LOST,
         test="tests/unit/agent/preflight/test_preflight_checks.py::test_what_is_in_the_way",
     ),

@@ -10,6 +10,8 @@
  * - another process's resource limits: prlimit takes CAP_SYS_RESOURCE for a process of another user, and root lacks that
  *   on some nodes (nested containers, hardened virtual machines). The same numbers stand in /proc/PID/limits.
  * - a /tmp that can be written: with a read-only root file system there is none, but /dev/shm is in every container.
+ * - AppArmor, if the agent says so: criu takes it for on where its securityfs is, and a container does not show that.
+ *   The agent has written the container's profile into the images; nothing else of AppArmor is asked of criu.
  * - a /run that can be trusted: criu believes what /run/criu.kdat says about the kernel, and the container may have
  *   written it. It is never read.
  *
@@ -29,7 +31,7 @@
 
 #if defined(__x86_64__)
 enum { SYS_read = 0, SYS_close = 3, SYS_openat = 257, SYS_mkdirat = 258, SYS_prlimit64 = 302, SYS_getrandom = 318,
-       SYS_fstat = 5, SYS_newfstatat = 262, SYS_statfs = 137, SYS_setns = 308, SYS_exit_group = 231 };
+       SYS_fstat = 5, SYS_newfstatat = 262, SYS_faccessat = 269, SYS_statfs = 137, SYS_setns = 308, SYS_exit_group = 231 };
 static long call(long n, long a, long b, long c, long d, long e, long f) {
     long result;
     register long r10 __asm__("r10") = d;
@@ -43,7 +45,7 @@ static long call(long n, long a, long b, long c, long d, long e, long f) {
 }
 #elif defined(__aarch64__)
 enum { SYS_read = 63, SYS_close = 57, SYS_openat = 56, SYS_mkdirat = 34, SYS_prlimit64 = 261, SYS_getrandom = 278,
-       SYS_fstat = 80, SYS_newfstatat = 79, SYS_statfs = 43, SYS_setns = 268, SYS_exit_group = 94 };
+       SYS_fstat = 80, SYS_newfstatat = 79, SYS_faccessat = 48, SYS_statfs = 43, SYS_setns = 268, SYS_exit_group = 94 };
 static long call(long n, long a, long b, long c, long d, long e, long f) {
     register long x8 __asm__("x8") = n;
     register long x0 __asm__("x0") = a;
@@ -71,6 +73,7 @@ typedef void *(*fopen_function)(const char *, const char *);
 
 static main_function criu_main;
 static int inside;         /* whether this process has entered the container's mount namespace */
+static int apparmor;       /* whether criu is to find AppArmor */
 static int node_null = -1; /* /dev/null of the agent: the container's may be anything */
 
 static const char *after(const char *text, const char *prefix) {
@@ -118,6 +121,7 @@ static int main_inside(int count, char **arguments, char **environment) {
         if (call(SYS_setns, fd, CLONE_NEWNS, 0, 0, 0, 0) != 0 || !proc_is_real(fd))
             call(SYS_exit_group, EXIT_ENTER, 0, 0, 0, 0, 0);
         call(SYS_close, fd, 0, 0, 0, 0, 0);
+        apparmor = number_in(environment, "SNAPSHOT_APPARMOR") == 1;
         inside = 1;
     }
     return criu_main(count, arguments, environment);
@@ -137,6 +141,14 @@ static void *open_stream(const char *name, const char *path, const char *mode) {
     if (!inside || is_kernels(path)) return ((fopen_function)dlsym(RTLD_NEXT, name))(path, mode);
     *__errno_location() = ENOENT;
     return (void *)0;
+}
+
+int access(const char *path, int mode) {
+    const char *rest = after(path, "/sys/kernel/security/apparmor");
+    long result = inside && rest && !*rest ? (apparmor ? 0 : -ENOENT) : call(SYS_faccessat, -100, (long)path, mode, 0, 0, 0);
+    if (result == 0) return 0;
+    *__errno_location() = (int)-result;
+    return -1;
 }
 
 void *fopen(const char *path, const char *mode) { return open_stream("fopen", path, mode); }

@@ -4,9 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.container.rights import SETGID, SETUID, SYS_RESOURCE, UNLIMITED, Rights, label_of, refuse_confined, wider
-from agent.errors import RefusedError
-from contract.api.states import AgentReason
+from agent.container.rights import SETGID, SETUID, SYS_RESOURCE, UNLIMITED, Rights, wider
 from linux.proc import CAPABILITY_SETS
 
 CAPS = 0b1111
@@ -46,6 +44,7 @@ def permitted(capability):
         pytest.param("no seccomp filter", {"seccomp": 0, "filters": None}, id="no-filter"),
         pytest.param("other seccomp filters", {"filters": (OWN, FILTER)}, id="other-filters"),
         pytest.param("security label another", {"label": "another"}, id="another-profile"),
+        pytest.param("security label unconfined", {"label": ""}, id="no-profile"),
         pytest.param("hard limits [1]", {"limits": (0, 1025)}, id="limit"),
         pytest.param("hard limits [2]", {"limits": (0, 0, 1)}, id="unknown-limit"),
         pytest.param("namespaces of its own", {"namespaces": ("ipc:[1]", "mnt:[3]")}, id="namespaces"),
@@ -60,7 +59,8 @@ def test_more_than_the_container(words, wanted):
     ("container", "wanted"),
     [
         pytest.param(CONTAINER, {}, id="the-same"),
-        pytest.param(CONTAINER, {"label": ""}, id="no-label-recorded"),
+        pytest.param(CONTAINER, {"label": None}, id="no-label-recorded"),
+        pytest.param(replace(CONTAINER, label=None), {"label": "another"}, id="labels-are-not-compared"),
         pytest.param(CONTAINER, {"capabilities": dict.fromkeys(CAPABILITY_SETS, 0)}, id="fewer-capabilities"),
         pytest.param(CONTAINER, {"filters": (FILTER, OWN)}, id="own-filter-above"),
         pytest.param(CONTAINER, {"seccomp": None, "filters": None}, id="filters-of-the-first-thread"),
@@ -75,27 +75,3 @@ def test_more_than_the_container(words, wanted):
 )
 def test_no_more_than_the_container(container, wanted):
     assert [] == list(wider(replace(CONTAINER, **wanted), container))
-
-
-@pytest.mark.parametrize(
-    ("expected", "content"),
-    [
-        pytest.param("cri-containerd.apparmor.d", "cri-containerd.apparmor.d (enforce)\n", id="apparmor"),
-        pytest.param("system_u:system_r:container_t:s0", "system_u:system_r:container_t:s0\0", id="selinux"),
-        pytest.param("", "unconfined\n", id="unconfined"),
-        pytest.param("", "kernel\0", id="selinux-without-a-policy"),
-        pytest.param("", None, id="no-security-module"),
-    ],
-)
-def test_label(tmp_path, expected, content):
-    if content is not None:
-        (tmp_path / "attr").mkdir()
-        (tmp_path / "attr/current").write_text(content)
-    assert expected == label_of(tmp_path)
-
-
-def test_a_confined_container_is_no_place_for_a_restore():
-    with pytest.raises(RefusedError, match=r"confined by cri-containerd\.apparmor\.d") as refused:
-        refuse_confined(CONTAINER.label)
-    assert AgentReason.CONFINEMENT_LOST == refused.value.code
-    refuse_confined("")

@@ -2,12 +2,14 @@
 
 import os
 import struct
+from contextlib import nullcontext
 
 import pytest
 
 from agent.container.rights import Rights
 from agent.criu import protobuf
-from agent.criu.image_rights import SECCOMP, refuse_wider_images
+from agent.criu.image_labels import with_profile, write_profile
+from agent.criu.image_rights import POLICIES, SECCOMP, refuse_wider_images
 from agent.criu.protobuf import BYTES, VARINT, Field
 from agent.errors import RefusedError
 from linux.proc import CAPABILITY_SETS
@@ -92,3 +94,50 @@ def test_what_has_no_single_meaning_is_refused(tmp_path, words, cores):
     with pytest.raises(RefusedError, match=words) as refused:
         look(tmp_path, cores, [[(1, b"first"), (2, 1)], [(1, b"then")], [(1, b"round"), (2, 2)]])
     assert "images-wider" == refused.value.code
+
+
+@pytest.mark.parametrize(
+    ("refused", "content"),
+    [
+        pytest.param(False, b"\x19\x43\x56\x54" + b"\0" * 4, id="criu-writes-it-empty"),
+        pytest.param(True, image([(1, b"policy")]), id="policies"),
+    ],
+)
+def test_policies_of_apparmor_are_refused(tmp_path, refused, content):
+    """Criu would load them into the kernel."""
+    (tmp_path / POLICIES).write_bytes(content)
+    with pytest.raises(RefusedError, match="policies of AppArmor") if refused else nullcontext():
+        look(tmp_path, core())
+
+
+ZOMBIE = image([(1, 1), (3, [(1, 2)])])
+MORE = b"\x02\0\0\0\x08\x01"
+
+
+@pytest.mark.parametrize(
+    ("expected", "before"),
+    [
+        pytest.param(
+            core(creds=[*CREDS, (15, b"p"), (18, 1)]), core(creds=[*CREDS, (15, b"other"), (18, 1)]), id="other"
+        ),
+        pytest.param(core(creds=[*CREDS, (15, b"p")], thread=[(11, 2)]), core(thread=[(11, 2)]), id="none"),
+        pytest.param(core(creds=[*CREDS, (15, b"p")]) + MORE, core() + MORE, id="more-in-the-image"),
+        pytest.param(ZOMBIE, ZOMBIE, id="zombie"),
+    ],
+)
+def test_a_thread_gets_a_profile(expected, before):
+    assert expected == with_profile(before, "p")
+
+
+def test_all_threads_get_it_and_nothing_else_does(tmp_path):
+    before = {"core-1.img": core(), "core-2.img": image([(5, [(10, CREDS)])]), "pstree.img": core()}
+    for name, image_before in before.items():
+        (tmp_path / name).write_bytes(image_before)
+    directory = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        write_profile(directory, "a/profile")
+    finally:
+        os.close(directory)
+    changed = {path.name for path in tmp_path.iterdir() if path.read_bytes() != before[path.name]}
+    assert {"core-1.img", "core-2.img"} == changed
+    assert all(b"a/profile" in (tmp_path / name).read_bytes() for name in changed)

@@ -37,6 +37,11 @@ def tree(*processes, sockets=(), **fields):
     return Tree((process(pid=599), *processes), OWN, MOUNTS, sockets, frozenset({"/cache"}), **fields)
 
 
+def confined(label, *, container, profile, **fields):
+    """Make a tree of one process, which has this label."""
+    return Tree((process(label=label),), OWN, MOUNTS, (), label=container, profile=profile, **fields)
+
+
 def written(mount, path):
     return Descriptor(5, path, mount=mount, is_writable_file=True)
 
@@ -45,6 +50,7 @@ def bound(address, inode=9):
     return BoundSocket(inode, "TCP", ipaddress.ip_address(address), 8000)
 
 
+CONTEXT = "system_u:system_r:container_t:s0"
 SOCKET = Descriptor(7, "socket:[9]")
 UDP = BoundSocket(9, "UDP", ipaddress.ip_address("0.0.0.0"), 5007)
 LISTENER = UnixSocket(1, 1, "@queue", waiting=(9,))
@@ -56,9 +62,27 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
     [
         pytest.param(
             AgentReason.CONFINEMENT_LOST,
-            "process 600 (python3) is confined by cri-containerd.apparmor.d, which it would not be when it is restored",
-            tree(process(label="cri-containerd.apparmor.d")),
-            id="apparmor",
+            f"process 600 (python3) is confined by {CONTEXT}, which it would not be when it is restored",
+            confined(CONTEXT, container=CONTEXT, profile=""),
+            id="selinux",
+        ),
+        pytest.param(
+            AgentReason.CONFINEMENT_LOST,
+            "process 600 (python3) is confined by own, and its container by a-profile: a restore makes them the same",
+            confined("own", container="a-profile", profile="a-profile"),
+            id="profile-of-its-own",
+        ),
+        pytest.param(
+            AgentReason.CONFINEMENT_LOST,
+            "process 600 (python3) is confined by its-own, and its container by nothing: a restore makes them the same",
+            confined("its-own", container="", profile=""),
+            id="profile-in-a-free-container",
+        ),
+        pytest.param(
+            AgentReason.CONFINEMENT_LOST,
+            "process 600 (python3) is not confined, and its container by a-profile: a restore makes them the same",
+            confined("", container="a-profile", profile="a-profile"),
+            id="freer-than-its-container",
         ),
         pytest.param(
             AgentReason.UNSUPPORTED_DESCRIPTOR,
@@ -296,7 +320,8 @@ def test_what_is_in_the_way(reason, words, found):
             tree(process(Descriptor(4, "anon_inode:inotify", watches=((OVERLAY, 7),))), findable=frozenset({7})),
             id="inotify-of-what-criu-finds",
         ),
-        pytest.param(tree(process(label="a-profile"), allow_unconfined=True), id="confined-and-allowed"),
+        pytest.param(confined(CONTEXT, container=CONTEXT, profile="", allow_unconfined=True), id="selinux-and-allowed"),
+        pytest.param(confined("a-profile", container="a-profile", profile="a-profile"), id="apparmor"),
         pytest.param(tree(process(SOCKET), sockets=(UDP,)), id="udp-in-no-group"),
         pytest.param(
             tree(process(), sockets=(UDP,), multicast_groups=("224.1.1.1",)), id="multicast-of-another-container"

@@ -1,0 +1,58 @@
+"""What confines a container, and what of it a restored worker comes under."""
+
+import pytest
+
+from agent.container.confinement import expected_label, label_of, profile_of
+from agent.errors import RefusedError
+from contract.api.states import AgentReason
+
+PROFILE = "cri-containerd.apparmor.d"
+CONTEXT = "system_u:system_r:container_t:s0"
+
+
+def thread(folder, content, *, apparmor):
+    if content is not None:
+        (folder / "attr/apparmor").mkdir(parents=True)
+        (folder / "attr/current").write_text(content)
+        if apparmor:
+            (folder / "attr/apparmor/current").write_text(content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("label", "profile", "content", "apparmor"),
+    [
+        pytest.param(PROFILE, PROFILE, f"{PROFILE} (enforce)\n", True, id="apparmor"),
+        pytest.param(PROFILE, PROFILE, f"{PROFILE} (complain)\n", True, id="complain-mode"),
+        pytest.param("a//b", "a//b", "a//b (enforce)\n", True, id="child-profile"),
+        pytest.param(PROFILE, "", f"{PROFILE} (enforce)\n", False, id="apparmor-of-an-old-kernel"),
+        pytest.param("a//&b", "", "a//&b (enforce)\n", True, id="two-profiles"),
+        pytest.param(":lxd:a", "", ":lxd:a (enforce)\n", True, id="profile-of-a-namespace"),
+        pytest.param(CONTEXT, "", f"{CONTEXT}\0", False, id="selinux"),
+        pytest.param("", "", "unconfined\n", True, id="unconfined"),
+        pytest.param("", "", "kernel\0", False, id="selinux-without-a-policy"),
+        pytest.param("", "", None, False, id="no-security-module"),
+    ],
+)
+def test_what_confines_a_thread(tmp_path, label, profile, content, apparmor):
+    task = thread(tmp_path, content, apparmor=apparmor)
+    assert (label, profile) == (label_of(task), profile_of(task))
+
+
+@pytest.mark.parametrize(
+    ("expected", "label", "profile", "allowed"),
+    [
+        pytest.param("", "", "", False, id="not-confined"),
+        pytest.param(PROFILE, PROFILE, PROFILE, False, id="apparmor"),
+        pytest.param(PROFILE, PROFILE, PROFILE, True, id="what-can-be-kept-is"),
+        pytest.param(None, CONTEXT, "", True, id="the-operator-allows-it"),
+    ],
+)
+def test_the_label_of_each_restored_thread(expected, label, profile, allowed):
+    assert expected == expected_label(label, profile, allow_unconfined=allowed)
+
+
+def test_a_container_whose_confinement_would_be_lost_is_no_place_for_a_restore():
+    with pytest.raises(RefusedError, match="confined by system_u:system_r:container_t:s0") as refused:
+        expected_label(CONTEXT, "", allow_unconfined=False)
+    assert AgentReason.CONFINEMENT_LOST == refused.value.code
