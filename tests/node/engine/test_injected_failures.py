@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from agent.executor import engine as engine_module
+from agent.executor.engine import NodeEngine
 from agent.executor.restore import RESTORE
 from contract.api import control_files, keys
 from contract.api.reports import ReportPhase
@@ -284,15 +285,15 @@ async def test_it_ends_in_a_cold_start(node, source, figure, inject, reason):
     assert own_mounts == mount_points("self")
 
 
-def expect_cold(node: Node, target: BareContainer, source: Source) -> str:
-    """Expect the container's own worker, one, beside nothing that a restore made; return its answer."""
+def expect_cold(node: Node, target: BareContainer, source: Source, left: Sequence[str] = ()) -> str:
+    """Expect the container's own worker, one, and of what a restore made at most *left*; return its answer."""
     target.says(COLD)
     answer = wait_for(lambda: answer_of(target), "the cold worker")
     assert source.answer != answer
     assert source.processes == len(wait_for(lambda: processes(target), "its processes"))
     assert tuple(target.upper()) == source.upper
     assert not target.claimed()
-    assert [] == left_on_the_node(node, target)
+    assert list(left) == left_on_the_node(node, target)
     return answer
 
 
@@ -325,7 +326,11 @@ async def test_the_agent_dies_and_no_other_comes(node, source, figure):
     target = node.start(megabytes=MEGABYTES)
     target.init()
     die_after(ReportPhase.INSPECT, node, target, NAME, source.digest)
-    expect_cold(node, target, source)
+    images = [str(folder) for folder in node.environment.work.iterdir()]
+    assert 1 == len(images)
+    expect_cold(node, target, source, left=images)
+    NodeEngine(node.environment)  # the next agent: it removes the images that the dead one had copied
+    assert [] == left_on_the_node(node, target)
     later = time.monotonic() - begun - source.seconds - FOR_ANOTHER_AGENT
     figure(f"{later:+.1f} s beyond what another was given")
     assert later < LATER
