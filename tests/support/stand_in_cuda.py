@@ -12,18 +12,29 @@ ROOM = 64
 """Characters after the mark: what a test arranges later must find room."""
 
 
-def build(folder: Path) -> Path:
+def build(folder: Path, devices: int = 1) -> Path:
     """Compile it; return the path of libcuda, with libnvidia-ml beside it."""
     target = folder / "libcuda.so.1"
-    flags = ["-std=gnu11", "-O2", "-s", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
+    flags = [f"-DDEVICES={devices}", "-std=gnu11", "-O2", "-s", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
     subprocess.run([*native.glibc_compiler(), *flags, "-o", target, SOURCE], check=True, capture_output=True)
     (folder / "libnvidia-ml.so.1").symlink_to(target.name)
     return target
 
 
-def build_device(target: Path) -> None:
+def build_device(target: Path, devices: int = 1) -> None:
     """Compile what a worker finds in place of the driver's library."""
-    flags = ["-std=gnu11", "-O2", "-s", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Wl,-soname,libcuda.so.1"]
+    flags = [
+        f"-DDEVICES={devices}",
+        "-std=gnu11",
+        "-O2",
+        "-s",
+        "-shared",
+        "-fPIC",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wl,-soname,libcuda.so.1",
+    ]
     subprocess.run([*native.glibc_compiler(), *flags, "-o", target, DEVICE], check=True, capture_output=True)
 
 

@@ -2,8 +2,13 @@
  * the driver's rules, and calls that wait while the process is locked.
  *
  * Device memory that is mapped is a file in memory, which a dump takes along, as the driver would move it into the
- * process. The state letter is that of stand_in_libcuda.c. The file FULL has the bytes that a process may have mapped or
- * created; empty: none.
+ * process. The state letter is that of stand_in_libcuda.c; behind it is a P while devices look into each other's memory.
+ * The file FULL has the bytes that a process may have mapped or created; empty: none. There are as many devices as
+ * STAND_IN_DEVICES says, else DEVICES. A stream is the device that it is of, plus one.
+ *
+ * What a device may look into is the driver's: memory that is mapped, what was named for it; other memory, its own and
+ * that of devices it has peer access to. Copies go from any device to any, but for memory that is mapped, which only a
+ * copy that names both contexts takes there.
  */
 #define _GNU_SOURCE
 #include <stdatomic.h>
@@ -15,19 +20,32 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500 };
-enum { MOST = 4096, PER_THREAD = 2 };
+#ifndef DEVICES
+#define DEVICES 1
+#endif
+
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, NOT_FOUND = 500 };
+enum { ALREADY_ENABLED = 704, NOT_ENABLED = 705, ILLEGAL_ADDRESS = 700 };
+enum { MOST = 4096, PER_THREAD = 2, MOST_DEVICES = 16 };
 static const char MARK[] = "STAND_IN_CUDA=";
 static const char FULL[] = "/var/tmp/device-memory-full";
 static const size_t PAGE = 2u << 20;
 
 static volatile char running = 'R', *state = &running;
-static int context; /* its address is the context */
-static __thread void *current;
-static int devices = 1;
+static int contexts[MOST_DEVICES]; /* the address of each is the context of its device */
+static __thread int *current;
+static int devices = DEVICES;
+static unsigned peers[MOST_DEVICES]; /* of each device, those that it has peer access to */
 
+struct properties {
+    int type, handle_types, location_type, device;
+    char rest[16];
+};
+struct access {
+    int location_type, device, flags;
+};
 struct memory {
-    int file;
+    int file, device;
     size_t size;
 };
 static struct memory memories[MOST];
@@ -35,7 +53,8 @@ static _Atomic int created;
 static struct {
     uint64_t at;
     size_t size;
-    int mapped, plain;
+    int mapped, plain, device;
+    unsigned access; /* of memory that is mapped: the devices that it is there for */
 } ranges[MOST];
 static _Atomic int reserved;
 
@@ -61,22 +80,35 @@ static void enter(void) {
     while (*state == 'L' || *state == 'C') usleep(1000);
 }
 
+static int of_context(const void *which) { return (int)((const int *)which - contexts); }
+static int is_device(int number) { return number >= 0 && number < devices; }
+static int of_stream(const void *stream) { return stream ? (int)(intptr_t)stream - 1 : of_context(current); }
+
 int cuInit(unsigned flags) { return flags ? INVALID_VALUE : SUCCESS; }
 int cuDeviceGetCount(int *count) { return *count = devices, SUCCESS; }
-int cuDeviceGetAttribute(int *value, int which, int device) { return *value = which == 102, device ? INVALID_VALUE : SUCCESS; }
-int cuDeviceGetUuid_v2(unsigned char *uuid, int device) { return memset(uuid, 0xab, 16), device ? INVALID_VALUE : SUCCESS; }
-int cuDevicePrimaryCtxRetain(void **made, int device) { return *made = &context, device ? INVALID_VALUE : SUCCESS; }
+int cuDeviceGetAttribute(int *value, int which, int device) {
+    return *value = which == 102, is_device(device) ? SUCCESS : INVALID_DEVICE;
+}
+int cuDeviceGetUuid_v2(unsigned char *uuid, int device) {
+    return memset(uuid, 0xab + device, 16), is_device(device) ? SUCCESS : INVALID_DEVICE;
+}
+int cuDevicePrimaryCtxRetain(void **made, int device) {
+    return *made = &contexts[device], is_device(device) ? SUCCESS : INVALID_DEVICE;
+}
 int cuCtxCreate_v2(void **made, unsigned flags, int device) {
     (void)flags;
-    return *made = current = &context, device ? INVALID_VALUE : SUCCESS;
+    if (!is_device(device)) return INVALID_DEVICE;
+    return *made = current = &contexts[device], SUCCESS;
 }
-int cuCtxDestroy_v2(void *ended) { return ended == &context ? SUCCESS : INVALID_VALUE; }
-int cuDevicePrimaryCtxReset_v2(int device) { return device ? INVALID_VALUE : SUCCESS; }
+int cuCtxDestroy_v2(void *ended) { return is_device(of_context(ended)) ? SUCCESS : INVALID_VALUE; }
+int cuDevicePrimaryCtxReset_v2(int device) { return is_device(device) ? SUCCESS : INVALID_DEVICE; }
 int cuCtxGetCurrent(void **found) { return *found = current, SUCCESS; }
 int cuCtxSetCurrent(void *wanted) { return current = wanted, SUCCESS; }
-int cuCtxGetDevice(int *device) { return *device = 0, SUCCESS; }
+int cuCtxGetDevice(int *device) { return current ? (*device = of_context(current), SUCCESS) : INVALID_VALUE; }
 int cuCtxSynchronize(void) { return enter(), SUCCESS; }
-int cuStreamCreate(void **made, unsigned flags) { return enter(), (void)flags, *made = (void *)1, SUCCESS; }
+int cuStreamCreate(void **made, unsigned flags) {
+    return enter(), (void)flags, *made = (void *)(intptr_t)(of_context(current) + 1), SUCCESS;
+}
 int cuStreamDestroy_v2(void *stream) { return (void)stream, SUCCESS; }
 int cuStreamSynchronize(void *stream) { return enter(), (void)stream, SUCCESS; }
 int cuEventCreate(void **made, unsigned flags) { return (void)flags, *made = (void *)1, SUCCESS; }
@@ -124,15 +156,18 @@ int cuMemAddressFree(uint64_t at, size_t size) {
     return munmap((void *)(uintptr_t)at, size) ? INVALID_VALUE : SUCCESS;
 }
 
-int cuMemCreate(uint64_t *handle, size_t size, const void *properties, uint64_t flags) {
-    (void)properties, (void)flags;
+int cuMemCreate(uint64_t *handle, size_t size, const struct properties *properties, uint64_t flags) {
+    (void)flags;
     enter();
+    if (!is_device(properties->device)) return INVALID_DEVICE;
     if (size % PAGE || created == MOST) return INVALID_VALUE;
     if (is_full(size)) return OUT_OF_MEMORY;
-    int file = memfd_create("device", MFD_CLOEXEC);
+    char name[16];
+    snprintf(name, sizeof name, "device%d", properties->device);
+    int file = memfd_create(name, MFD_CLOEXEC);
     if (file < 0 || ftruncate(file, (off_t)size)) return OUT_OF_MEMORY;
     int number = atomic_fetch_add(&created, 1);
-    memories[number] = (struct memory){file, size};
+    memories[number] = (struct memory){file, properties->device, size};
     return *handle = (uint64_t)number + 1, SUCCESS;
 }
 
@@ -145,9 +180,17 @@ int cuMemImportFromShareableHandle(uint64_t *handle, void *descriptor, int type)
     struct stat found;
     int file = type == 1 ? dup((int)(intptr_t)descriptor) : -1;
     if (file < 0 || fstat(file, &found) || created == MOST) return INVALID_VALUE;
-    int number = atomic_fetch_add(&created, 1);
-    memories[number] = (struct memory){file, (size_t)found.st_size};
+    char link[32], name[64] = "";
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+    if (readlink(link, name, sizeof name - 1) <= 0) return INVALID_VALUE;
+    int number = atomic_fetch_add(&created, 1), device = atoi(name + strlen("/memfd:device"));
+    memories[number] = (struct memory){file, device, (size_t)found.st_size};
     return *handle = (uint64_t)number + 1, SUCCESS;
+}
+
+int cuMemGetAllocationPropertiesFromHandle(struct properties *found, uint64_t handle) {
+    if (!handle || handle > (uint64_t)created || !memories[handle - 1].size) return INVALID_VALUE;
+    return *found = (struct properties){.type = 1, .location_type = 1, .device = memories[handle - 1].device}, SUCCESS;
 }
 
 int cuMemRelease(uint64_t handle) {
@@ -165,13 +208,28 @@ int cuMemMap(uint64_t at, size_t size, size_t offset, uint64_t handle, uint64_t 
     if (memories[handle - 1].size != size) return INVALID_VALUE;
     void *target = (void *)(uintptr_t)at;
     if (mmap(target, size, PROT_NONE, MAP_SHARED | MAP_FIXED, memories[handle - 1].file, 0) != target) return INVALID_VALUE;
+    ranges[i].device = memories[handle - 1].device;
+    ranges[i].access = 0;
     return ranges[i].mapped = 1, SUCCESS;
 }
 
-int cuMemSetAccess(uint64_t at, size_t size, const void *access, size_t count) {
-    (void)access;
+/* What a checkpoint takes along and a restore refuses: memory that one device looks into on another. */
+static void note_sharing(void) {
+    int shared = 0;
+    for (int i = 0; i < MOST_DEVICES; i++) shared |= peers[i] != 0;
+    for (int i = 0; i < reserved; i++) shared |= ranges[i].mapped && ranges[i].access & ~(1u << ranges[i].device);
+    if (state != &running) state[1] = shared ? 'P' : ' ';
+}
+
+int cuMemSetAccess(uint64_t at, size_t size, const struct access *access, size_t count) {
     int i = range_at(at);
-    if (i < 0 || !ranges[i].mapped || count != 1) return INVALID_VALUE;
+    if (i < 0 || !ranges[i].mapped || ranges[i].size != size) return INVALID_VALUE;
+    for (size_t k = 0; k < count; k++) {
+        if (!is_device(access[k].device)) return INVALID_DEVICE;
+        if (access[k].flags) ranges[i].access |= 1u << access[k].device;
+        else ranges[i].access &= ~(1u << access[k].device);
+    }
+    note_sharing();
     return mprotect((void *)(uintptr_t)at, size, PROT_READ | PROT_WRITE) ? INVALID_VALUE : SUCCESS;
 }
 
@@ -182,7 +240,8 @@ int cuMemUnmap(uint64_t at, size_t size) {
     void *target = (void *)(uintptr_t)at;
     int kind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
     if (mmap(target, size, PROT_NONE, kind, -1, 0) != target) return INVALID_VALUE;
-    return ranges[i].mapped = 0, SUCCESS;
+    ranges[i].mapped = 0;
+    return note_sharing(), SUCCESS;
 }
 
 int cuMemAlloc_v2(uint64_t *at, size_t size) {
@@ -193,6 +252,7 @@ int cuMemAlloc_v2(uint64_t *at, size_t size) {
     ranges[number].at = *at = (uint64_t)(uintptr_t)made;
     ranges[number].size = size;
     ranges[number].plain = 1;
+    ranges[number].device = of_context(current);
     return SUCCESS;
 }
 
@@ -219,23 +279,96 @@ int standInIsPlain(uint64_t at) {
     return i >= 0 && ranges[i].plain;
 }
 
-int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t size) {
-    return enter(), memcpy((void *)(uintptr_t)to, from, size), SUCCESS;
+/* ----------------------------------------------------------------------------------------------------------- devices */
+
+static int around(uint64_t at) {
+    for (int i = 0; i < reserved; i++)
+        if (ranges[i].size && at >= ranges[i].at && at < ranges[i].at + ranges[i].size) return i;
+    return -1;
 }
-int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t size) {
-    return enter(), memcpy(to, (void *)(uintptr_t)from, size), SUCCESS;
+
+int cuPointerGetAttribute(void *value, int which, uint64_t at) {
+    int i = around(at);
+    if (i < 0 || (which != 1 && which != 2)) return INVALID_VALUE;
+    if (which == 2) *(int *)value = 2;
+    else *(void **)value = ranges[i].plain ? &contexts[ranges[i].device] : NULL;
+    return SUCCESS;
 }
-int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t size, void *stream) {
-    return (void)stream, enter(), memcpy((void *)(uintptr_t)to, (void *)(uintptr_t)from, size), SUCCESS;
+
+static int change_peer(void *to, int on) {
+    int by = of_context(current), of = of_context(to);
+    if (!is_device(of) || of == by) return INVALID_DEVICE;
+    if (on == (peers[by] >> of & 1)) return on ? ALREADY_ENABLED : NOT_ENABLED;
+    peers[by] ^= 1u << of;
+    return note_sharing(), SUCCESS;
 }
-int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t size, void *stream) {
-    return (void)stream, cuMemcpyHtoD_v2(to, from, size);
+
+int cuCtxEnablePeerAccess(void *to, unsigned flags) { return flags ? INVALID_VALUE : change_peer(to, 1); }
+int cuCtxDisablePeerAccess(void *to) { return change_peer(to, 0); }
+
+/* Whether a copy by a device may touch an address; -1: it is memory of the host. */
+static int reaches(int device, uint64_t at) {
+    int i = around(at);
+    return i < 0 ? -1 : ranges[i].plain || (ranges[i].mapped && ranges[i].access >> device & 1);
 }
-int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t size, void *stream) {
-    return (void)stream, cuMemcpyDtoH_v2(to, from, size);
+
+/* Reads a byte as a kernel of the current context would. */
+int cuStandInKernel(unsigned char *value, uint64_t at) {
+    int i = around(at), device = of_context(current);
+    enter();
+    if (i < 0) return ILLEGAL_ADDRESS;
+    int may = ranges[i].plain ? ranges[i].device == device || peers[device] >> ranges[i].device & 1 : reaches(device, at);
+    return may ? (*value = *(unsigned char *)(uintptr_t)at, SUCCESS) : ILLEGAL_ADDRESS;
 }
-int cuMemsetD8Async(uint64_t to, unsigned char value, size_t size, void *stream) {
-    return (void)stream, enter(), memset((void *)(uintptr_t)to, value, size), SUCCESS;
+
+static int copy(uint64_t to, int into, uint64_t from, int out_of, size_t size) {
+    enter();
+    if (!reaches(into, to) || !reaches(out_of, from)) return INVALID_VALUE;
+    return memcpy((void *)(uintptr_t)to, (void *)(uintptr_t)from, size), SUCCESS;
+}
+
+int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t size, void *on) {
+    return copy(to, of_stream(on), (uint64_t)(uintptr_t)from, of_stream(on), size);
+}
+int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t size, void *on) {
+    return copy((uint64_t)(uintptr_t)to, of_stream(on), from, of_stream(on), size);
+}
+int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t size) { return cuMemcpyHtoDAsync_v2(to, from, size, NULL); }
+int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t size) { return cuMemcpyDtoHAsync_v2(to, from, size, NULL); }
+int cuMemsetD8Async(uint64_t to, unsigned char value, size_t size, void *on) {
+    enter();
+    if (reaches(of_stream(on), to) != 1) return INVALID_VALUE;
+    return memset((void *)(uintptr_t)to, value, size), SUCCESS;
+}
+
+#define COPY(name) \
+    int name(uint64_t to, uint64_t from, size_t size) { \
+        return copy(to, of_stream(NULL), from, of_stream(NULL), size); \
+    }
+#define COPY_ASYNC(name) \
+    int name(uint64_t to, uint64_t from, size_t size, void *on) { \
+        return copy(to, of_stream(on), from, of_stream(on), size); \
+    }
+COPY(cuMemcpy)
+COPY(cuMemcpy_ptds)
+COPY(cuMemcpyDtoD_v2)
+COPY(cuMemcpyDtoD_v2_ptds)
+COPY_ASYNC(cuMemcpyAsync)
+COPY_ASYNC(cuMemcpyAsync_ptsz)
+COPY_ASYNC(cuMemcpyDtoDAsync_v2)
+COPY_ASYNC(cuMemcpyDtoDAsync_v2_ptsz)
+
+int cuMemcpyPeer(uint64_t to, void *into, uint64_t from, void *out_of, size_t size) {
+    return copy(to, of_context(into), from, of_context(out_of), size);
+}
+int cuMemcpyPeer_ptds(uint64_t to, void *into, uint64_t from, void *out_of, size_t size) {
+    return cuMemcpyPeer(to, into, from, out_of, size);
+}
+int cuMemcpyPeerAsync(uint64_t to, void *into, uint64_t from, void *out_of, size_t size, void *on) {
+    return (void)on, cuMemcpyPeer(to, into, from, out_of, size);
+}
+int cuMemcpyPeerAsync_ptsz(uint64_t to, void *into, uint64_t from, void *out_of, size_t size, void *on) {
+    return (void)on, cuMemcpyPeer(to, into, from, out_of, size);
 }
 
 /* ------------------------------------------------------------------------------------------------------------- doors */
@@ -248,6 +381,10 @@ int cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64
         {"cuMemAlloc", cuMemAlloc_v2, cuMemAlloc_v2},
         {"cuMemFree", cuMemFree_v2, cuMemFree_v2},
         {"cuMemFreeAsync", cuMemFreeAsync, cuMemFreeAsync_ptsz},
+        {"cuMemcpyDtoD", cuMemcpyDtoD_v2, cuMemcpyDtoD_v2_ptds},
+        {"cuMemcpyDtoDAsync", cuMemcpyDtoDAsync_v2, cuMemcpyDtoDAsync_v2_ptsz},
+        {"cuMemcpy", cuMemcpy, cuMemcpy_ptds},
+        {"cuMemcpyAsync", cuMemcpyAsync, cuMemcpyAsync_ptsz},
         {"cuGetProcAddress", cuGetProcAddress_v2, cuGetProcAddress_v2},
     };
     (void)version;

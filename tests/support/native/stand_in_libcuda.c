@@ -4,13 +4,14 @@
  * The state is one letter in that process's own memory, so it travels with a dump as the driver's does: R running,
  * L locked, C checkpointed, S checkpointed after a restore that failed. Arranged, as text behind it: `busy` (calls in
  * flight never end), `oom` (a restore finds no memory), `slow=0500` (milliseconds that checkpoint and restore take),
- * `mib=0064` (device memory). Like the driver, it asks the process itself: a stopped one answers nothing but its
+ * `mib=0064` (device memory; `mib1=0064`: of the second device). A P behind the letter is of stand_in_device.c. Like the driver, it asks the process itself: a stopped one answers nothing but its
  * restore thread, and while a call goes on, asking for the state waits.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -177,6 +178,7 @@ int cuCheckpointProcessRestore(int pid, void *arguments) {
     if (call.text[0] == 'S') return leave(&call, 0), OPERATING_SYSTEM;
     if (call.text[0] != 'C') return leave(&call, 0), ILLEGAL_STATE;
     if (strstr(call.text, "oom")) return leave(&call, 'S'), OUT_OF_MEMORY;
+    if (call.text[1] == 'P') return leave(&call, 'S'), INVALID_VALUE;
     milliseconds(number(&call, "slow="));
     return leave(&call, 'L'), SUCCESS;
 }
@@ -190,7 +192,11 @@ int cuCheckpointProcessUnlock(int pid, void *arguments) {
     return locked ? SUCCESS : ILLEGAL_STATE;
 }
 
-/* NVML: one device, which holds what running CUDA processes hold. */
+/* NVML: its devices hold what running CUDA processes hold. A device is its number, plus one. */
+
+#ifndef DEVICES
+#define DEVICES 1
+#endif
 
 struct process {
     unsigned pid;
@@ -201,14 +207,17 @@ struct memory {
     unsigned long long total, free, used;
 };
 
-static unsigned holders(struct process *found, unsigned room) {
+static int is_device(void *device) { return device && (intptr_t)device <= DEVICES; }
+
+static unsigned holders(void *device, struct process *found, unsigned room) {
     unsigned count = 0;
+    const char *named = (intptr_t)device == 1 ? "mib=" : "mib1=";
     DIR *table = opendir("/proc");
     for (struct dirent *entry; table && (entry = readdir(table));) {
         struct call call;
         int pid = atoi(entry->d_name);
         if (pid <= 0 || look(pid, &call)) continue;
-        long mib = call.text[0] == 'R' || call.text[0] == 'L' ? number(&call, "mib=") : 0;
+        long mib = call.text[0] == 'R' || call.text[0] == 'L' ? number(&call, named) : 0;
         leave(&call, 0);
         if (!mib) continue;
         if (count < room) found[count] = (struct process){pid, (unsigned long long)mib << 20, 0, 0};
@@ -221,21 +230,28 @@ static unsigned holders(struct process *found, unsigned room) {
 int nvmlInit_v2(void) { return SUCCESS; }
 const char *nvmlErrorString(int error) { return error ? "an error of the stand-in" : "Success"; }
 int nvmlSystemGetDriverVersion(char *text, unsigned size) { return snprintf(text, size, "580.0.1"), SUCCESS; }
-int nvmlDeviceGetCount_v2(unsigned *count) { return *count = 1, SUCCESS; }
-int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) { return *device = (void *)1, index ? INVALID_VALUE : SUCCESS; }
-int nvmlDeviceGetMinorNumber(void *device, unsigned *minor) { return *minor = 0, device ? SUCCESS : INVALID_VALUE; }
+int nvmlDeviceGetCount_v2(unsigned *count) { return *count = DEVICES, SUCCESS; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) {
+    return *device = (void *)(intptr_t)(index + 1), is_device(*device) ? SUCCESS : INVALID_VALUE;
+}
+int nvmlDeviceGetMinorNumber(void *device, unsigned *minor) {
+    return *minor = (unsigned)(intptr_t)device - 1, is_device(device) ? SUCCESS : INVALID_VALUE;
+}
 
 int nvmlDeviceGetName(void *device, char *text, unsigned size) {
     return snprintf(text, size, "Stand-in GPU"), device ? SUCCESS : INVALID_VALUE;
 }
 
 int nvmlDeviceGetUUID(void *device, char *text, unsigned size) {
-    return snprintf(text, size, "GPU-abababab-abab-abab-abab-abababababab"), device ? SUCCESS : INVALID_VALUE;
+    unsigned b = 0xab + (unsigned)(intptr_t)device - 1; /* of each byte */
+    unsigned two = b << 8 | b, four = two << 16 | two;
+    snprintf(text, size, "GPU-%x-%x-%x-%x-%x%x", four, two, two, two, four, two);
+    return is_device(device) ? SUCCESS : INVALID_VALUE;
 }
 
 int nvmlDeviceGetMemoryInfo(void *device, struct memory *memory) {
     struct process found[64];
-    unsigned count = holders(found, 64);
+    unsigned count = holders(device, found, 64);
     *memory = (struct memory){TOTAL, TOTAL, 0};
     for (unsigned number = 0; number < count && number < 64; number++) memory->used += found[number].used;
     memory->free -= memory->used;
@@ -244,6 +260,6 @@ int nvmlDeviceGetMemoryInfo(void *device, struct memory *memory) {
 
 int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, struct process *found) {
     unsigned room = *count;
-    *count = holders(found, room);
+    *count = holders(device, found, room);
     return !device ? INVALID_VALUE : *count > room ? INSUFFICIENT_SIZE : SUCCESS;
 }
