@@ -166,6 +166,8 @@ class DeviceMemory(Part):
     """In the order of the threads that wrote them."""
     bytes: Annotated[int, Field(ge=0)]
     """All of it; what is zeros is in no file."""
+    devices: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=64)] = []
+    """Of each file, which of the GPUs all of it comes from; empty: the only one, or not known."""
 
 
 class Gpu(Part):

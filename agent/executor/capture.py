@@ -31,7 +31,7 @@ from agent.executor.gpu.capture import (
     unlock_processes,
 )
 from agent.executor.gpu.device_memory import OutsideMemory, look_at_libraries
-from agent.executor.gpu.plan import GpuUse
+from agent.executor.gpu.plan import GpuUse, devices_of_files
 from agent.executor.lock import ContainerLock
 from agent.executor.phases import Phase
 from agent.executor.proof import prove
@@ -213,7 +213,12 @@ def _save_device_memory(capture: Capture) -> None:
     capture.memory_files = {pid: [_new_file(capture, name) for name in of] for pid, of in names.items()}
     memory.take_out(capture.memory_files, _gpu_seconds(capture), capture.before_release)
     capture.outside = [
-        DeviceMemory(process=held.library.inner_pid, files=names[pid], bytes=held.bytes)
+        DeviceMemory(
+            process=held.library.inner_pid,
+            files=names[pid],
+            bytes=held.bytes,
+            devices=devices_of_files(memory.devices[pid], capture.use.devices if capture.use else ()),
+        )
         for pid, held in memory.held.items()
     ]
 

@@ -4,6 +4,7 @@ The container is then as its image says, or the failure says that it is not: sta
 kubelet restart the container.
 """
 
+import itertools
 import json
 import logging
 import os
@@ -103,7 +104,7 @@ class Restore:
     """GPUs of the container; looked up only if there is device state."""
     tree: Mapping[int, Status] = field(default_factory=dict)
     """Every restored process, by host pid."""
-    prefetches: Mapping[int, Prefetch] = field(default_factory=dict)
+    prefetches: Mapping[int, Sequence[Prefetch]] = field(default_factory=dict)
     """Device memory on its way to the card, by pid inside the container."""
     cuda_pids: tuple[int, ...] = ()
     """Host pids of those that may hold device memory."""
@@ -204,11 +205,11 @@ def _start_prefetch(restore: Restore) -> None:
     gpu, devices = restore.artifact.manifest.gpu, restore.devices
     if gpu is not None and devices:
         prefetcher = restore.environment.prefetcher
-        restore.prefetches = start_prefetches(restore.artifact, gpu, devices[0], prefetcher, restore.resources)
+        restore.prefetches = start_prefetches(restore.artifact, gpu, devices, prefetcher, restore.resources)
 
 
 def _end_prefetch(restore: Restore) -> bool:
-    for prefetch in restore.prefetches.values():
+    for prefetch in itertools.chain.from_iterable(restore.prefetches.values()):
         prefetch.close()
     return True
 

@@ -26,7 +26,7 @@ from contract.api.states import AgentReason
 from linux import syscalls
 from linux.proc import PROC
 
-VERSIONS: Final = (1, 2)
+VERSIONS: Final = (1, 2, 3)
 """Of the protocol; a library of another one is left alone, and its device memory goes through the driver."""
 TAKES_PARTS: Final = 2
 UNIT: Final = 2 << 20
@@ -136,21 +136,24 @@ class Conversation:
         """Have the worker's threads wait before the driver, until ``load``, or until an end before ``release``."""
         self._ask(_CLOSE, ANSWER_SECONDS)
 
-    def save(self, files: Sequence[int], held: int, seconds: float) -> None:
+    def save(self, files: Sequence[int], held: int, seconds: float) -> Sequence[str]:
         """Have all device memory written to files. The worker keeps it.
 
         Args:
             files: open for writing, as many as it has threads that copy.
             held: what ``held`` said; all files together get no more.
             seconds: how long it may take.
+
+        Returns:
+            The UUID of the device that each file comes from, as the library says; empty if it says none.
         """
         self._send(Message(_SAVE))
         end, room = time.monotonic() + seconds, Room(held)
         with ThreadPoolExecutor(COPIERS, thread_name_prefix="device-memory") as threads:
             writers = [threads.submit(self._write, copier, files, room, end) for copier in self._copiers(end)]
-        for writer in writers:
-            writer.result()
+        devices = dict(writer.result() for writer in writers)
         self._receive(max(ANSWER_SECONDS, end - time.monotonic()))
+        return [devices.get(number, "") for number in range(len(files))]
 
     def release(self) -> None:
         """Have it give its device memory back: from here on the worker cannot run without ``load``."""
@@ -218,8 +221,8 @@ class Conversation:
         for _ in range(COPIERS):
             yield self._accept(min(ANSWER_SECONDS, max(0.001, end - time.monotonic())))
 
-    def _write(self, copier: socket.socket, files: Sequence[int], room: "Room", end: float) -> None:
-        """Write what one copier puts into the memory that it is given to its file."""
+    def _write(self, copier: socket.socket, files: Sequence[int], room: "Room", end: float) -> tuple[int, str]:
+        """Write what one copier puts into the memory that it is given to its file; return which, and its device."""
         with copier, _ring() as (shared, view):
             copier.settimeout(ANSWER_SECONDS)
             hello = parse_message(copier.recv(_MESSAGE.size + 1))
@@ -235,7 +238,7 @@ class Conversation:
                 except OSError as error:
                     raise self._lost(error) from error
                 if not packet:
-                    return
+                    return hello.number, hello.text
                 if time.monotonic() > end:
                     raise self._lost(TimeoutError("timed out"))
                 data = parse_message(packet)

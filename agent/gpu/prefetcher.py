@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 THREADS: Final = 16
-"""That copy; each has two slots of page-locked memory, 128 MiB together."""
+"""That copy to one GPU; each has two slots of page-locked memory, 128 MiB together."""
 SLOT: Final = 4 << 20
 PACKET: Final = 1 << 17
 """Bytes of a request: some thousand parts."""
@@ -55,7 +55,8 @@ class _Service:
         self._memories = memories
         self._connection = connection
         self._unwanted: set[int] = set()
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="prefetch")
+        self._threads: dict[Card, ThreadPoolExecutor] = {}
+        """Of each card some: one's bus is another's no hindrance."""
         self._own = threading.local()
 
     def run(self) -> None:
@@ -73,8 +74,9 @@ class _Service:
         """Fill all parts, several at once; the first that cannot be filled ends it, and those before it are there."""
         try:
             card = self._memories.card(request["device"])
+            threads = self._threads.setdefault(card, ThreadPoolExecutor(THREADS, thread_name_prefix="prefetch"))
             work = [
-                self._threads.submit(self._fill, card, request["id"], number, files[file], offset, size)
+                threads.submit(self._fill, card, request["id"], number, files[file], offset, size)
                 for number, (file, offset, size) in enumerate(request["parts"])
             ]
             errors = [str(error) for each in work if (error := each.exception())]
@@ -105,10 +107,11 @@ class _Service:
             raise
 
     def _copier(self, card: Card) -> _Copier:
-        copiers: dict[Card, _Copier] = self._own.__dict__.setdefault("copiers", {})
-        if card not in copiers:
-            copiers[card] = _Copier(card)
-        return copiers[card]
+        """Return this thread's own; it is of one card's threads."""
+        if not hasattr(self._own, "copier"):
+            self._own.copier = _Copier(card)
+        copier: _Copier = self._own.copier
+        return copier
 
 
 class _Copier:

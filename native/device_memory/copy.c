@@ -1,4 +1,5 @@
-/* Saves all segments and fills them again, by several threads: each takes the next piece, through page-locked memory.
+/* Saves all segments and fills them again, by several threads: each takes the next piece of the device that it works for,
+ * through page-locked memory.
  *
  * A unit that is all zeros is neither stored nor read: a KV cache that was not used yet is most of many workers' memory.
  */
@@ -13,19 +14,12 @@
 #define BEHIND ((size_t)1 << 30)
 #endif
 
-/* What save and load go through: at most a slot, of one segment. */
-struct piece {
-    address at;
-    uint32_t units, first; /* its first unit among those of all segments */
-};
-
 static struct {
     const struct driver *cuda;
-    struct piece *pieces;
-    uint32_t count, units;
+    uint32_t units;
     const int *files;
     int ahead; /* what is on the card, and what is zeros, is filled already */
-    _Atomic(uint32_t) next, stored;
+    _Atomic(uint32_t) stored;
     _Atomic(result) error;
     _Atomic(const char *) failed;
 } job;
@@ -34,6 +28,9 @@ static struct {
  * has a file of its own, as a file system lets one writer of a file in at a time. */
 static uint32_t *unit_places;
 static uint32_t noted_units;
+static int file_devices[COPIERS];
+
+int device_of_file(uint32_t file) { return file < COPIERS ? file_devices[file] : -1; }
 
 static void *map(size_t size) {
     void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -48,45 +45,17 @@ static int failed(result error, const char *what) {
     return 1;
 }
 
-static int count_pieces(uint32_t *units) {
-    uint32_t pieces = 0;
-    *units = 0;
-    for (int i = 0; i < segment_count; i++) {
-        if (!segments[i].used) continue;
-        uint32_t own = (uint32_t)(segments[i].size / UNIT);
-        *units += own;
-        pieces += (own + SLOT_UNITS - 1) / SLOT_UNITS;
-    }
-    return (int)pieces;
-}
-
-/* Cuts all segments into pieces, in the order of the table: the same at a save and at the load that follows it. */
-static int cut(void) {
-    uint32_t units;
-    int pieces = count_pieces(&units);
+static int begin(void) {
     job.cuda = driver();
-    job.count = 0;
-    job.units = units;
-    job.next = job.stored = 0;
+    job.stored = 0;
     job.ahead = 0;
     job.error = SUCCESS;
     job.failed = NULL;
-    job.pieces = map((size_t)(pieces + 1) * sizeof *job.pieces);
-    if (!job.pieces) return -1;
-    uint32_t first = 0;
-    for (int i = 0; i < segment_count; i++) {
-        uint32_t own = segments[i].used ? (uint32_t)(segments[i].size / UNIT) : 0;
-        for (uint32_t done = 0; done < own; done += SLOT_UNITS) {
-            uint32_t part = own - done < SLOT_UNITS ? own - done : SLOT_UNITS;
-            job.pieces[job.count++] = (struct piece){segments[i].at + done * UNIT, part, first + done};
-        }
-        first += own;
-    }
-    return 0;
+    return cut_segments(&job.units);
 }
 
 static struct outcome ended(void) {
-    munmap(job.pieces, (size_t)(job.count + 1) * sizeof *job.pieces);
+    drop_pieces();
     return (struct outcome){job.error, job.failed, job.units, job.stored};
 }
 
@@ -99,14 +68,14 @@ struct copier {
     stream stream;
     event done[SLOTS];
     char *slots;
-    int connection, slot, number;
+    int connection, slot, number, device;
     uint32_t stored; /* units in its file */
 };
 
 /* Page-locked: from other memory the driver copies at a fifth of the speed. */
 static int open_copier(struct copier *mine) {
     const struct driver *cuda = job.cuda;
-    if (failed(cuda->cuCtxSetCurrent(segment_context()), "enter the worker's context")) return -1;
+    if (failed(enter_device(mine->device), "enter the worker's context")) return -1;
     result error = cuda->cuMemHostRegister_v2(mine->slots, SLOTS * SLOT, 0);
     if (error) return failed(error, "lock its copying memory"), -1;
     error = cuda->cuStreamCreate(&mine->stream, STREAM_NON_BLOCKING);
@@ -121,10 +90,8 @@ static void close_copier(struct copier *mine) {
     failed(job.cuda->cuMemHostUnregister(mine->slots), "unlock its copying memory");
 }
 
-static const struct piece *next_piece(void) {
-    if (atomic_load(&job.failed)) return NULL;
-    uint32_t number = atomic_fetch_add(&job.next, 1);
-    return number < job.count ? &job.pieces[number] : NULL;
+static const struct piece *next_piece(const struct copier *mine) {
+    return mine->device < 0 || atomic_load(&job.failed) ? NULL : next_piece_of(mine->device);
 }
 
 /* ------------------------------------------------------------------------------------------------------------- save */
@@ -172,7 +139,7 @@ static int save_piece(struct copier *mine, const struct piece *piece, unsigned *
 
 static void save_pieces(struct copier *mine) {
     unsigned busy = 0;
-    for (const struct piece *piece; (piece = next_piece());)
+    for (const struct piece *piece; (piece = next_piece(mine));)
         if (save_piece(mine, piece, &busy)) return;
     job.stored += mine->stored;
     for (int i = 0; i < SLOTS; i++, mine->slot = (mine->slot + 1) % SLOTS)
@@ -181,9 +148,10 @@ static void save_pieces(struct copier *mine) {
 
 /* The agent brings the memory that both see: one of ours could be cut short while it reads. */
 static void save_by(int number) {
-    struct copier mine = {.connection = connect_agent(), .number = number};
+    struct copier mine = {.connection = connect_agent(), .number = number, .device = device_of_copier(number)};
     struct message message = {.what = HELLO, .number = (uint32_t)number};
     int ring = -1;
+    name_device(mine.device, message.text);
     if (mine.connection < 0 || send_message(mine.connection, &message) ||
         !receive_message(mine.connection, &message, &ring, 1) || ring < 0 || message.what != RING) {
         failed(OUT_OF_MEMORY, "reach the agent");
@@ -197,14 +165,25 @@ static void save_by(int number) {
     if (mine.connection >= 0) close(mine.connection);
 }
 
+/* A context's kernels, not only those of our streams. */
+static int await_kernels(void) {
+    for (int device = 0; device < MOST_DEVICES; device++)
+        if (has_pieces(device) &&
+            (failed(enter_device(device), "enter the worker's context") ||
+             failed(job.cuda->cuCtxSynchronize(), "wait for the worker's kernels")))
+            return 0;
+    return 1;
+}
+
 struct outcome save_segments(void) {
     if (unit_places) munmap(unit_places, (noted_units + 1) * sizeof *unit_places);
     unit_places = NULL;
-    if (cut()) return without_memory();
+    if (begin()) return without_memory();
     noted_units = job.units;
     unit_places = map((noted_units + 1) * sizeof *unit_places);
     if (!unit_places) failed(OUT_OF_MEMORY, "make room for what it has to note");
-    else if (!failed(job.cuda->cuCtxSynchronize(), "wait for the worker's kernels")) run_copiers(save_by);
+    else if (await_kernels()) run_copiers(save_by);
+    for (int i = 0; i < COPIERS; i++) file_devices[i] = device_of_copier(i);
     return ended();
 }
 
@@ -245,7 +224,7 @@ static int load_run(struct copier *mine, address at, uint32_t place, uint32_t un
 static int is_filled(uint32_t place) { return job.ahead && (!place || was_on_card(place)); }
 
 static void load_pieces(struct copier *mine) {
-    for (const struct piece *piece; (piece = next_piece());)
+    for (const struct piece *piece; (piece = next_piece(mine));)
         for (uint32_t done = 0, run; done < piece->units; done += run) {
             const uint32_t *places = unit_places + piece->first + done;
             run = job.ahead ? 1 : run_of(places, piece->units - done);
@@ -254,8 +233,7 @@ static void load_pieces(struct copier *mine) {
 }
 
 static void load_by(int number) {
-    struct copier mine = {.slots = map(SLOTS * SLOT)};
-    (void)number;
+    struct copier mine = {.slots = map(SLOTS * SLOT), .device = device_of_copier(number)};
     if (!mine.slots) {
         failed(OUT_OF_MEMORY, "make room to copy");
         return;
@@ -302,13 +280,14 @@ static int is_zeros(const uint32_t *places, size_t units) {
 
 /* Parts are given back as they are copied, and segments of zeros come last: at no time is much more than the worker's own
  * memory in use. Returns how many units are left to be read. */
-static uint32_t fill_from_card(stream on) {
+static uint32_t fill_from_card(int device, stream on) {
     uint32_t left = 0;
     size_t behind = 0;
     for (int last = 0; last < 2; last++) {
         const uint32_t *places = unit_places;
         for (int i = 0; i < segment_count && !job.failed; places += segments[i].used ? segments[i].size / UNIT : 0, i++) {
-            if (!segments[i].used || is_zeros(places, segments[i].size / UNIT) != last) continue;
+            if (!segments[i].used || segments[i].device != device) continue;
+            if (is_zeros(places, segments[i].size / UNIT) != last) continue;
             if (have_memory(&segments[i], on)) return left;
             left += fill_segment(&segments[i], places, on);
             behind += segments[i].size;
@@ -322,23 +301,33 @@ static uint32_t fill_from_card(stream on) {
 }
 
 static uint32_t fill_ahead(void) {
-    stream on;
-    if (failed(job.cuda->cuStreamCreate(&on, STREAM_NON_BLOCKING), "make a stream")) return 0;
-    uint32_t left = fill_from_card(on);
-    failed(job.cuda->cuStreamDestroy_v2(on), "end copying");
+    uint32_t left = 0;
+    for (int device = 0; device < MOST_DEVICES; device++) {
+        stream on;
+        if (!has_pieces(device)) continue;
+        if (failed(enter_device(device), "enter the worker's context")) return left;
+        if (failed(job.cuda->cuStreamCreate(&on, STREAM_NON_BLOCKING), "make a stream")) return left;
+        left += fill_from_card(device, on);
+        failed(job.cuda->cuStreamDestroy_v2(on), "end copying");
+    }
     job.ahead = 1;
     return left;
 }
 
-struct outcome load_segments(const int *files) {
-    if (!unit_places || files[COPIERS - 1] < 0) return (struct outcome){.error = NOT_INITIALIZED, .failed = "load what was never saved"};
-    if (cut()) return without_memory();
-    if (job.units != noted_units) failed(NOT_INITIALIZED, "load what is no longer what was saved");
-    job.files = files;
-    int all_is_there = !job.failed && has_parts() && fill_ahead() == 0;
+static int map_all(void) {
     for (int i = 0; i < segment_count; i++)
         if (!job.failed && segments[i].used && !segments[i].mapped)
             failed(map_segment(&segments[i]), "have its device memory back");
-    if (!job.failed && !all_is_there) run_copiers(load_by);
+    return !job.failed;
+}
+
+struct outcome load_segments(const int *files) {
+    if (!unit_places || files[COPIERS - 1] < 0) return (struct outcome){.error = NOT_INITIALIZED, .failed = "load what was never saved"};
+    if (begin()) return without_memory();
+    if (job.units != noted_units) failed(NOT_INITIALIZED, "load what is no longer what was saved");
+    job.files = files;
+    if (!job.failed) failed(join_peers(), "have the peer access of its devices back");
+    int all_is_there = !job.failed && has_parts() && fill_ahead() == 0;
+    if (map_all() && !all_is_there) run_copiers(load_by);
     return ended();
 }

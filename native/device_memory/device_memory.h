@@ -13,7 +13,40 @@
 /* What is saved and filled as one: either all zeros, or as a whole in the file. Device memory comes in such pages. */
 #define UNIT ((size_t)2 << 20)
 enum { SLOT_UNITS = 2, SLOTS = 2, COPIERS = 16, MOST_SEGMENTS = 65536 };
+/* Devices of a process, by the driver's numbers; each has a copier at least, and those beyond are left to the driver. */
+enum { MOST_DEVICES = COPIERS };
 #define SLOT (SLOT_UNITS * UNIT)
+
+/* -------------------------------------------------------------------------------------------------------- devices.c */
+
+struct device {
+    context owner; /* allocations in other contexts of the device are left to the driver; NULL: none was made by us */
+    struct properties properties;
+    size_t granularity;
+    int stands_back;
+};
+HIDDEN extern struct device devices[MOST_DEVICES];
+HIDDEN extern uint32_t peer_changes; /* counts */
+
+/* All that follow are called with the table of segments taken, but for name_device. */
+
+/* The device that an allocation in the current context is to be ours on; -1: it is the driver's. */
+HIDDEN int device_to_allocate_on(const struct driver *cuda);
+/* Makes our context of a device current; of any if it is negative. */
+HIDDEN result enter_device(int number);
+/* Writes what identifies it everywhere, or nothing; `name` has room for 33. */
+HIDDEN void name_device(int number, char *name);
+
+/* For whom memory of a device is mapped; returns their number, at most MOST_DEVICES. */
+HIDDEN size_t access_to(int number, struct access *list);
+/* The current context has been given peer access to another, or no longer has it. */
+HIDDEN result note_peer(context to);
+HIDDEN void forget_peer(context to);
+/* Takes all peer access away, which the driver does not bring back at a restore, and gives it again. */
+HIDDEN result part_peers(void);
+HIDDEN result join_peers(void);
+/* A context has ended; NULL: those of the device. */
+HIDDEN void forget_device(context ended, int number);
 
 /* ------------------------------------------------------------------------------------------------------- segments.c */
 
@@ -22,7 +55,7 @@ struct segment {
     address at;
     size_t size;
     handle memory;
-    int used, mapped;
+    int used, mapped, device;
 };
 
 HIDDEN extern struct segment segments[MOST_SEGMENTS];
@@ -31,13 +64,18 @@ HIDDEN extern int segment_count; /* no used one is behind it */
 /* Takes the table, but not for longer than `ms`: a thread that is held from outside may have it. 1 if it is taken. */
 HIDDEN int take_segments(int ms);
 HIDDEN void leave_segments(void);
-HIDDEN context segment_context(void);
 
 HIDDEN result allocate(address *at, size_t size);
 /* -1 if the address is none of ours. */
 HIDDEN result release_at(address at);
 HIDDEN int is_ours(address at);
-HIDDEN void forget_context(context ended);
+/* The context that an address belongs to, of ours or the driver's; NULL if it is no device memory that has one. */
+HIDDEN context context_at(address at);
+/* note_peer and forget_peer, with the table taken. */
+HIDDEN result look_into(context to);
+HIDDEN void look_away(context to);
+/* Frees what was allocated in a context; NULL: in that of a device. */
+HIDDEN void forget_context(context ended, int device);
 HIDDEN result map_segment(struct segment *segment);
 HIDDEN result unmap_segment(struct segment *segment);
 /* Maps memory of another process, wherever there is room, and gives it back. */
@@ -77,7 +115,7 @@ struct message {
     char text[TEXT];
 };
 
-enum { VERSION = 2 };
+enum { VERSION = 3 };
 enum {
     LOOK = 1,    /* -> DONE: number = VERSION, a = segments, b = bytes */
     SAVE = 2,    /* -> DONE: a = bytes of all files, b = bytes of all segments */
@@ -90,7 +128,8 @@ enum {
                     a = its first unit there, b = units */
     DONE = 16,
     FAILED = 17, /* number = the driver's error, or 0; text = what */
-    HELLO = 18,  /* a copier's own connection, for SAVE -> RING with the memory that both share */
+    HELLO = 18,  /* a copier's own connection, for SAVE -> RING with the memory that both share; text = the UUID of the
+                    device that all of its file comes from */
     RING = 19,
     DATA = 20,  /* number = slot, a = where in the copier's file, in units, b = which units of the slot */
     FREE = 21,  /* number = slot */
@@ -100,6 +139,21 @@ HIDDEN int connect_agent(void);
 HIDDEN int send_message(int connection, const struct message *message);
 /* Receives a message, and the descriptors that are with it (-1 for each that is not); 0 when the other end is closed. */
 HIDDEN int receive_message(int connection, struct message *message, int *descriptors, int most);
+
+/* --------------------------------------------------------------------------------------------------------- pieces.c */
+
+/* At most a slot, of one segment. */
+struct piece {
+    address at;
+    uint32_t units, first; /* its first unit among those of all segments */
+};
+
+/* Cuts all segments into pieces, and counts their units; -1: there is no room to note them. */
+HIDDEN int cut_segments(uint32_t *units);
+HIDDEN void drop_pieces(void);
+HIDDEN int has_pieces(int device);
+HIDDEN const struct piece *next_piece_of(int device); /* NULL: no more */
+HIDDEN int device_of_copier(int number);              /* that it works for; -1: none */
 
 /* ----------------------------------------------------------------------------------------------------------- copy.c */
 
@@ -111,6 +165,8 @@ struct outcome {
 
 HIDDEN struct outcome save_segments(void);
 HIDDEN struct outcome load_segments(const int *files);
+/* The device that all of a file came from. */
+HIDDEN int device_of_file(uint32_t file);
 
 /* ---------------------------------------------------------------------------------------------------------- parts.c */
 

@@ -14,8 +14,9 @@ typedef void *event;
 enum { SUCCESS = 0, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3 };
 
 /* CU_MEM_LOCATION_TYPE_DEVICE, CU_MEM_ALLOCATION_TYPE_PINNED, CU_MEM_ACCESS_FLAGS_PROT_READWRITE and so on. */
-enum { LOCATION_DEVICE = 1, ALLOCATION_PINNED = 1, ACCESS_READ_WRITE = 3, GRANULARITY_RECOMMENDED = 1 };
+enum { LOCATION_DEVICE = 1, ALLOCATION_PINNED = 1, ACCESS_NONE = 0, ACCESS_READ_WRITE = 3, GRANULARITY_RECOMMENDED = 1 };
 enum { ATTRIBUTE_VIRTUAL_MEMORY = 102, ATTRIBUTE_RDMA_WITH_VIRTUAL_MEMORY = 110 };
+enum { POINTER_CONTEXT = 1, POINTER_MEMORY_TYPE = 2, ON_DEVICE = 2 };
 enum { STREAM_NON_BLOCKING = 1, EVENT_DISABLE_TIMING = 2, HANDLE_IS_DESCRIPTOR = 1 };
 
 struct location {
@@ -43,6 +44,16 @@ struct access {
     F(cuMemFreeAsync, (address, stream)) \
     F(cuMemFreeAsync_ptsz, (address, stream)) \
     F(cuIpcGetMemHandle, (void *, address)) \
+    F(cuMemcpy, (address, address, size_t)) \
+    F(cuMemcpy_ptds, (address, address, size_t)) \
+    F(cuMemcpyAsync, (address, address, size_t, stream)) \
+    F(cuMemcpyAsync_ptsz, (address, address, size_t, stream)) \
+    F(cuMemcpyDtoD_v2, (address, address, size_t)) \
+    F(cuMemcpyDtoD_v2_ptds, (address, address, size_t)) \
+    F(cuMemcpyDtoDAsync_v2, (address, address, size_t, stream)) \
+    F(cuMemcpyDtoDAsync_v2_ptsz, (address, address, size_t, stream)) \
+    F(cuCtxEnablePeerAccess, (context, unsigned)) \
+    F(cuCtxDisablePeerAccess, (context)) \
     F(cuCtxDestroy_v2, (context)) \
     F(cuDevicePrimaryCtxReset_v2, (int)) \
     F(cuGetProcAddress, (const char *, void **, int, uint64_t)) \
@@ -55,12 +66,14 @@ struct access {
     F(cuCtxSynchronize, (void)) \
     F(cuDeviceGetCount, (int *)) \
     F(cuDeviceGetAttribute, (int *, int, int)) \
+    F(cuDeviceGetUuid_v2, (unsigned char *, int)) \
     F(cuMemGetAllocationGranularity, (size_t *, const struct properties *, int)) \
     F(cuMemAddressReserve, (address *, size_t, size_t, address, uint64_t)) \
     F(cuMemAddressFree, (address, size_t)) \
     F(cuMemCreate, (handle *, size_t, const struct properties *, uint64_t)) \
     F(cuMemRelease, (handle)) \
     F(cuMemImportFromShareableHandle, (handle *, void *, int)) \
+    F(cuMemGetAllocationPropertiesFromHandle, (struct properties *, handle)) \
     F(cuMemMap, (address, size_t, size_t, handle, uint64_t)) \
     F(cuMemUnmap, (address, size_t)) \
     F(cuMemSetAccess, (address, size_t, const struct access *, size_t)) \
@@ -75,7 +88,11 @@ struct access {
     F(cuEventSynchronize, (event)) \
     F(cuMemcpyHtoDAsync_v2, (address, const void *, size_t, stream)) \
     F(cuMemcpyDtoHAsync_v2, (void *, address, size_t, stream)) \
-    F(cuMemcpyDtoDAsync_v2, (address, address, size_t, stream)) \
+    F(cuMemcpyPeer, (address, context, address, context, size_t)) \
+    F(cuMemcpyPeer_ptds, (address, context, address, context, size_t)) \
+    F(cuMemcpyPeerAsync, (address, context, address, context, size_t, stream)) \
+    F(cuMemcpyPeerAsync_ptsz, (address, context, address, context, size_t, stream)) \
+    F(cuPointerGetAttribute, (void *, int, address)) \
     F(cuMemsetD8Async, (address, unsigned char, size_t, stream))
 
 struct driver {

@@ -97,9 +97,61 @@ EXPORTED result cuIpcGetMemHandle(void *shared, address at) {
     return REAL(cuIpcGetMemHandle) ? driver()->cuIpcGetMemHandle(shared, at) : NOT_INITIALIZED;
 }
 
+EXPORTED result cuCtxEnablePeerAccess(context to, unsigned flags) {
+    result done = REAL(cuCtxEnablePeerAccess) ? SUCCESS : NOT_INITIALIZED;
+    enter_driver();
+    if (!done) done = driver()->cuCtxEnablePeerAccess(to, flags);
+    if (!done && (done = look_into(to))) driver()->cuCtxDisablePeerAccess(to);
+    leave_driver();
+    return done;
+}
+
+EXPORTED result cuCtxDisablePeerAccess(context to) {
+    result done = REAL(cuCtxDisablePeerAccess) ? SUCCESS : NOT_INITIALIZED;
+    enter_driver();
+    if (!done) done = driver()->cuCtxDisablePeerAccess(to);
+    if (!done) look_away(to);
+    leave_driver();
+    return done;
+}
+
+/* From one device's memory to another's: where the two have no peer access, the driver does that for memory of its own
+ * by each of its copies, and for memory that is mapped by those alone that name both contexts. */
+static int is_across(address to, address from, context *into, context *out_of) {
+    static int count; /* the same, whichever thread asks first */
+    enter_driver();
+    if (!driver() || (!count && driver()->cuDeviceGetCount(&count))) count = 0;
+    int across = count > 1 && (is_ours(to) || is_ours(from));
+    if (across) *into = context_at(to), *out_of = context_at(from);
+    leave_driver();
+    return across && *into && *out_of && *into != *out_of;
+}
+
+#define COPY(name, by_peers) \
+    EXPORTED result name(address to, address from, size_t size) { \
+        context into, out_of; \
+        if (is_across(to, from, &into, &out_of)) return driver()->by_peers(to, into, from, out_of, size); \
+        return REAL(name) ? driver()->name(to, from, size) : NOT_INITIALIZED; \
+    }
+#define COPY_ASYNC(name, by_peers) \
+    EXPORTED result name(address to, address from, size_t size, stream on) { \
+        context into, out_of; \
+        if (is_across(to, from, &into, &out_of)) return driver()->by_peers(to, into, from, out_of, size, on); \
+        return REAL(name) ? driver()->name(to, from, size, on) : NOT_INITIALIZED; \
+    }
+
+COPY(cuMemcpy, cuMemcpyPeer)
+COPY(cuMemcpy_ptds, cuMemcpyPeer_ptds)
+COPY(cuMemcpyDtoD_v2, cuMemcpyPeer)
+COPY(cuMemcpyDtoD_v2_ptds, cuMemcpyPeer_ptds)
+COPY_ASYNC(cuMemcpyAsync, cuMemcpyPeerAsync)
+COPY_ASYNC(cuMemcpyAsync_ptsz, cuMemcpyPeerAsync_ptsz)
+COPY_ASYNC(cuMemcpyDtoDAsync_v2, cuMemcpyPeerAsync)
+COPY_ASYNC(cuMemcpyDtoDAsync_v2_ptsz, cuMemcpyPeerAsync_ptsz)
+
 EXPORTED result cuCtxDestroy_v2(context ended) {
     enter_driver();
-    forget_context(ended);
+    forget_context(ended, -1);
     result done = REAL(cuCtxDestroy_v2) ? driver()->cuCtxDestroy_v2(ended) : NOT_INITIALIZED;
     leave_driver();
     return done;
@@ -107,7 +159,7 @@ EXPORTED result cuCtxDestroy_v2(context ended) {
 
 EXPORTED result cuDevicePrimaryCtxReset_v2(int device) {
     enter_driver();
-    forget_context(NULL); /* there is one device: its contexts are all that we know */
+    forget_context(NULL, device);
     result done = REAL(cuDevicePrimaryCtxReset_v2) ? driver()->cuDevicePrimaryCtxReset_v2(device) : NOT_INITIALIZED;
     leave_driver();
     return done;
@@ -132,8 +184,11 @@ static void *instead_of(const char *name, void *real, int version) {
     if (strcmp(name, "cuGetProcAddress") == 0)
         return version >= FIRST_WITH_STATUS ? (void *)cuGetProcAddress_v2 : (void *)cuGetProcAddress;
     if (version < LEGACY_ADDRESSES_END) return door_to(real);
-    if (strcmp(name, "cuMemFreeAsync") == 0)
-        return real == (void *)driver()->cuMemFreeAsync_ptsz ? (void *)cuMemFreeAsync_ptsz : (void *)cuMemFreeAsync;
+#define SAME(wrapped, arguments) \
+    if (driver() && driver()->wrapped && real == (void *)driver()->wrapped) return wrapped;
+    WRAPPED_FUNCTIONS(SAME)
+#undef SAME
+    if (strncmp(name, "cuMemcpy", 8) == 0) return door_to(real); /* which of several it is, the name does not say */
     static const char *const suffixes[] = {"", "_v2"};
     for (unsigned i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
         char symbol[64];

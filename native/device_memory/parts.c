@@ -29,7 +29,8 @@ void take_part(uint32_t file, uint64_t first, uint64_t units, int descriptor) {
     if (file >= COPIERS || first % PART_UNITS || row >= MOST_PARTS || !units || units > PART_UNITS) return;
     struct part *part = &parts[file][row];
     if (part->units) return;
-    part->memory = (struct segment){.size = units * UNIT};
+    part->memory = (struct segment){.size = units * UNIT, .device = device_of_file(file)};
+    if (part->memory.device < 0) return;
     if (import_segment(&part->memory, descriptor)) return; /* its bytes are in the file too */
     part->units = part->wanted = (uint32_t)units;
     if (row >= rows) rows = (uint32_t)row + 1;

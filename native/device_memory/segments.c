@@ -9,10 +9,6 @@
 struct segment segments[MOST_SEGMENTS];
 int segment_count;
 static pthread_mutex_t table = PTHREAD_MUTEX_INITIALIZER;
-static context owner; /* allocations in other contexts are left to the driver */
-static struct properties properties;
-static size_t granularity; /* 0: nothing has been converted yet */
-static int stands_back;
 
 int take_segments(int ms) {
     struct timespec end;
@@ -25,34 +21,16 @@ int take_segments(int ms) {
 
 void leave_segments(void) { pthread_mutex_unlock(&table); }
 
-context segment_context(void) { return owner; }
-
-/* One device, and one that can map memory: with several, memory would have to be mapped for each that may look at it. */
-static int describe_device(const struct driver *cuda) {
-    int count = 0, device = 0, maps = 0, rdma = 0;
-    if (cuda->cuDeviceGetCount(&count) || count != 1 || cuda->cuCtxGetDevice(&device)) return -1;
-    if (cuda->cuDeviceGetAttribute(&maps, ATTRIBUTE_VIRTUAL_MEMORY, device) || !maps) return -1;
-    cuda->cuDeviceGetAttribute(&rdma, ATTRIBUTE_RDMA_WITH_VIRTUAL_MEMORY, device);
-    properties = (struct properties){.type = ALLOCATION_PINNED, .location = {LOCATION_DEVICE, device}};
-    properties.flags.rdma = rdma != 0;
-    size_t pages = 0;
-    if (cuda->cuMemGetAllocationGranularity(&pages, &properties, GRANULARITY_RECOMMENDED) || !pages) return -1;
-    granularity = pages < UNIT ? UNIT : pages;
-    return granularity % UNIT ? -1 : 0;
-}
-
-/* Whether an allocation in the current context is to be ours; the first decides which context that is. */
-static int is_to_be_ours(const struct driver *cuda) {
-    context current = NULL;
-    if (!cuda || cuda->cuCtxGetCurrent(&current) || !current) return 0;
+/* The device that an allocation in the current context is to be ours on, -1 if it is the driver's; and what counts for
+ * memory there. */
+static int is_to_be_ours(const struct driver *cuda, size_t *granularity, uint32_t *changes) {
+    if (!cuda) return -1;
     pthread_mutex_lock(&table);
-    if (!owner && !stands_back) {
-        stands_back = describe_device(cuda) != 0 || start_threads() != 0;
-        if (!stands_back) owner = current;
-    }
-    int ours = owner == current;
+    int number = device_to_allocate_on(cuda);
+    if (number >= 0) *granularity = devices[number].granularity;
+    *changes = peer_changes;
     pthread_mutex_unlock(&table);
-    return ours;
+    return number;
 }
 
 static int remember(const struct segment *segment) {
@@ -66,14 +44,18 @@ static int remember(const struct segment *segment) {
     return fits ? 0 : -1;
 }
 
+static result set_access(const struct segment *segment) {
+    struct access list[MOST_DEVICES];
+    return driver()->cuMemSetAccess(segment->at, segment->size, list, access_to(segment->device, list));
+}
+
 /* Maps memory that is there, or lets go of it. */
 static result map_memory(struct segment *segment) {
     const struct driver *cuda = driver();
-    const struct access access = {properties.location, ACCESS_READ_WRITE};
     result error = cuda->cuMemMap(segment->at, segment->size, 0, segment->memory, 0);
     if (!error) {
         segment->mapped = 1;
-        error = cuda->cuMemSetAccess(segment->at, segment->size, &access, 1);
+        error = set_access(segment);
     }
     if (error && segment->mapped) unmap_segment(segment);
     else if (error) cuda->cuMemRelease(segment->memory);
@@ -81,8 +63,16 @@ static result map_memory(struct segment *segment) {
 }
 
 result map_segment(struct segment *segment) {
-    result error = driver()->cuMemCreate(&segment->memory, segment->size, &properties, 0);
+    const struct properties *properties = &devices[segment->device].properties;
+    result error = driver()->cuMemCreate(&segment->memory, segment->size, properties, 0);
     return error ? error : map_memory(segment);
+}
+
+/* What is on another device is none of this segment's: what names a card may name another after a restore. */
+static int is_elsewhere(const struct segment *segment) {
+    struct properties found;
+    return driver()->cuMemGetAllocationPropertiesFromHandle(&found, segment->memory) == SUCCESS &&
+           found.location.id != segment->device;
 }
 
 result import_segment(struct segment *segment, int descriptor) {
@@ -90,7 +80,12 @@ result import_segment(struct segment *segment, int descriptor) {
     result error = cuda->cuMemAddressReserve(&segment->at, segment->size, 0, 0, 0);
     if (error) return error;
     error = cuda->cuMemImportFromShareableHandle(&segment->memory, (void *)(intptr_t)descriptor, HANDLE_IS_DESCRIPTOR);
-    if (!error) error = map_memory(segment);
+    if (!error && is_elsewhere(segment)) {
+        cuda->cuMemRelease(segment->memory);
+        error = NOT_INITIALIZED;
+    } else if (!error) {
+        error = map_memory(segment);
+    }
     if (error) cuda->cuMemAddressFree(segment->at, segment->size);
     return error;
 }
@@ -108,24 +103,6 @@ result unmap_segment(struct segment *segment) {
     return cuda->cuMemRelease(segment->memory);
 }
 
-result allocate(address *at, size_t size) {
-    const struct driver *cuda = driver();
-    if (!is_to_be_ours(cuda)) return NOT_INITIALIZED;
-    struct segment made = {.size = (size + granularity - 1) / granularity * granularity, .used = 1};
-    if (made.size < size || cuda->cuMemAddressReserve(&made.at, made.size, 0, 0, 0)) return OUT_OF_MEMORY;
-    if (map_segment(&made)) {
-        cuda->cuMemAddressFree(made.at, made.size);
-        return OUT_OF_MEMORY;
-    }
-    if (remember(&made)) {
-        unmap_segment(&made);
-        cuda->cuMemAddressFree(made.at, made.size);
-        return OUT_OF_MEMORY;
-    }
-    *at = made.at;
-    return SUCCESS;
-}
-
 /* Takes the segment at an address out of the table; 0 if there is none. */
 static int forget(address at, struct segment *found) {
     int known = 0;
@@ -140,17 +117,64 @@ static int forget(address at, struct segment *found) {
     return known;
 }
 
-int is_ours(address at) {
+/* A device that was given access since the memory was mapped, and before it was in the table, lacks it. */
+static result catch_up(const struct segment *segment, uint32_t changes) {
+    pthread_mutex_lock(&table);
+    result error = changes == peer_changes ? SUCCESS : set_access(segment);
+    pthread_mutex_unlock(&table);
+    return error;
+}
+
+static result give_up(struct segment *made) {
+    if (made->mapped) unmap_segment(made);
+    driver()->cuMemAddressFree(made->at, made->size);
+    return OUT_OF_MEMORY;
+}
+
+result allocate(address *at, size_t size) {
+    const struct driver *cuda = driver();
+    size_t granularity;
+    uint32_t changes;
+    struct segment made = {.used = 1, .device = is_to_be_ours(cuda, &granularity, &changes)};
+    if (made.device < 0) return NOT_INITIALIZED;
+    made.size = (size + granularity - 1) / granularity * granularity;
+    if (made.size < size || cuda->cuMemAddressReserve(&made.at, made.size, 0, 0, 0)) return OUT_OF_MEMORY;
+    if (map_segment(&made) || remember(&made)) return give_up(&made);
+    if (catch_up(&made, changes)) return forget(made.at, &made), give_up(&made);
+    *at = made.at;
+    return SUCCESS;
+}
+
+/* Finds the segment that an address is in, and its context; 0 if there is none. */
+static int find(address at, struct segment *found, context *owner) {
     int known = 0;
     pthread_mutex_lock(&table);
-    for (int i = 0; i < segment_count && !known; i++)
+    for (int i = 0; i < segment_count && !known; i++) {
         known = segments[i].used && at >= segments[i].at && at < segments[i].at + segments[i].size;
+        if (known) *found = segments[i], *owner = devices[found->device].owner;
+    }
     pthread_mutex_unlock(&table);
     return known;
 }
 
+int is_ours(address at) {
+    struct segment found;
+    context owner;
+    return find(at, &found, &owner);
+}
+
+context context_at(address at) {
+    const struct driver *cuda = driver();
+    struct segment found;
+    context owner = NULL;
+    int type = 0;
+    if (find(at, &found, &owner)) return owner;
+    if (cuda->cuPointerGetAttribute(&type, POINTER_MEMORY_TYPE, at) || type != ON_DEVICE) return NULL;
+    return cuda->cuPointerGetAttribute(&owner, POINTER_CONTEXT, at) ? NULL : owner;
+}
+
 /* As the driver's own does: what was launched before may still use the memory, whichever context is current now. */
-static result await_owner(const struct driver *cuda) {
+static result await_context(const struct driver *cuda, context owner) {
     context current = NULL;
     cuda->cuCtxGetCurrent(&current);
     if (current != owner) cuda->cuCtxSetCurrent(owner);
@@ -161,26 +185,45 @@ static result await_owner(const struct driver *cuda) {
 
 result release_at(address at) {
     struct segment found;
-    if (!is_ours(at)) return -1;
-    result error = await_owner(driver());
+    context owner;
+    if (!find(at, &found, &owner)) return -1;
+    result error = await_context(driver(), owner);
     if (error) return error;
     if (!forget(at, &found)) return -1;
     error = unmap_segment(&found);
     return error ? error : driver()->cuMemAddressFree(found.at, found.size);
 }
 
-/* The driver frees a context's allocations with it; ours it does not know. NULL: whichever it is. */
-void forget_context(context ended) {
+result look_into(context to) {
+    pthread_mutex_lock(&table);
+    result error = note_peer(to);
+    pthread_mutex_unlock(&table);
+    return error;
+}
+
+void look_away(context to) {
+    pthread_mutex_lock(&table);
+    forget_peer(to);
+    pthread_mutex_unlock(&table);
+}
+
+static void free_all_of(int device) {
     const struct driver *cuda = driver();
-    if (!cuda || !owner || (ended && ended != owner)) return;
-    await_owner(cuda);
+    await_context(cuda, devices[device].owner);
     for (int i = 0; i < segment_count; i++) {
         struct segment found;
-        if (!segments[i].used || !forget(segments[i].at, &found)) continue;
+        if (!segments[i].used || segments[i].device != device || !forget(segments[i].at, &found)) continue;
         if (found.mapped) unmap_segment(&found);
         cuda->cuMemAddressFree(found.at, found.size);
     }
+}
+
+/* The driver frees a context's allocations with it; ours it does not know. */
+void forget_context(context ended, int device) {
+    if (!driver()) return;
+    for (int i = 0; i < MOST_DEVICES; i++)
+        if (devices[i].owner && (ended ? devices[i].owner == ended : i == device)) free_all_of(i);
     pthread_mutex_lock(&table);
-    owner = NULL; /* the next context that allocates */
+    forget_device(ended, device);
     pthread_mutex_unlock(&table);
 }

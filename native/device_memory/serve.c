@@ -80,6 +80,8 @@ static struct message release(void) {
         result error = unmap_segment(&segments[i]);
         if (error && !outcome.failed) outcome = (struct outcome){.error = error, .failed = "release device memory"};
     }
+    result error = part_peers();
+    if (error && !outcome.failed) outcome = (struct outcome){.error = error, .failed = "end its devices' peer access"};
     return answer(&outcome);
 }
 
@@ -97,7 +99,7 @@ static struct message act_on(const struct message *asked, const int *files) {
         outcome.failed = "look at its allocations: the worker is in the middle of one";
         return answer(&outcome);
     }
-    if (asked->what != LOOK) driver()->cuCtxSetCurrent(segment_context());
+    if (asked->what != LOOK) enter_device(-1);
     struct message message;
     switch (asked->what) {
     case LOOK: message = look(); break;
@@ -117,7 +119,7 @@ static struct message act_on(const struct message *asked, const int *files) {
 /* Only while device memory is out: it is then the agent alone that has something to do here. */
 static void accept_part(const struct message *part, int descriptor) {
     if (!released || descriptor < 0) return;
-    driver()->cuCtxSetCurrent(segment_context());
+    enter_device(device_of_file(part->number));
     take_part(part->number, part->a, part->b, descriptor);
 }
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from agent.errors import ContainerError
+from agent.executor.gpu.plan import plan_prefetches
 from agent.gpu.cuda import Cuda, CudaError, Device, Gpus
 from agent.gpu.device_memory import Conversation, Library, find_library
 from agent.gpu.driver import ProcessState
-from agent.gpu.prefetch import Prefetch, Prefetcher, plan_parts, room_for_parts
+from agent.gpu.prefetch import Prefetch, Prefetcher
 from artifact.manifest import Gpu
 from artifact.read import Artifact
 from contract.api.states import AgentReason
@@ -82,6 +83,8 @@ class OutsideMemory:
         self.held = held
         self._proc = proc
         self._talks: dict[int, Conversation] = {}
+        self.devices: dict[int, Sequence[str]] = {}
+        """Host pid -> UUID of the device that each of its files comes from, as its library says."""
         self.is_out = False
         """Whether device memory was given back to the driver, some of it at least, and is not there again."""
 
@@ -116,7 +119,7 @@ class OutsideMemory:
 
         def save(pid: int) -> None:
             self._cuda.unlock(pid, LOCK_SECONDS)
-            self._talks[pid].save(files[pid], self.held[pid].bytes, seconds)
+            self.devices[pid] = self._talks[pid].save(files[pid], self.held[pid].bytes, seconds)
 
         def release(pid: int) -> None:
             self._talks[pid].release()
@@ -183,8 +186,8 @@ class Load:
     init_pid: int
     files: Sequence[int]
     """Descriptors of what was saved."""
-    prefetch: Prefetch | None = None
-    """Parts of those that are on the card already."""
+    prefetches: Sequence[Prefetch] = ()
+    """Parts of those that are on the cards already."""
 
     def run(self, seconds: float) -> None:
         """Fill it; the process must be unlocked, and only the library's threads may run.
@@ -193,42 +196,38 @@ class Load:
             CudaError: it cannot.
         """
         with Conversation(self.library, self.init_pid) as conversation:
-            if self.prefetch is not None:
-                conversation.hand_over(self.prefetch.filled(seconds))
-                self.prefetch.close()  # what is still on its way would be in the way of the worker's own memory
+            for prefetch in self.prefetches:
+                conversation.hand_over(prefetch.filled(seconds))
+                prefetch.close()  # what is still on its way would be in the way of the worker's own memory
             conversation.load(self.files, seconds)
 
 
 def start_prefetches(
-    artifact: Artifact, gpu: Gpu, device: Device, prefetcher: Prefetcher, resources: ExitStack
-) -> dict[int, Prefetch]:
-    """Begin to put device memory on the card, before the processes that it belongs to are there.
+    artifact: Artifact, gpu: Gpu, devices: Sequence[Device], prefetcher: Prefetcher, resources: ExitStack
+) -> dict[int, list[Prefetch]]:
+    """Begin to put device memory on the cards, before the processes that it belongs to are there.
 
     Args:
         artifact: what is restored.
         gpu: what its manifest says.
-        device: of the container, as it is now.
+        devices: of the container, as they are now; each in the place of the captured one of its number.
         prefetcher: does it.
         resources: end it.
 
     Returns:
-        By the process's number inside the container.
+        By the process's number inside the container, one for each of its devices.
     """
-    sizes = {memory.process: [artifact.manifest.files[name].size for name in memory.files] for memory in gpu.outside}
-    room = room_for_parts(sum(map(sum, sizes.values())), sum(each.used for each in gpu.devices), device.free)
-    started: dict[int, Prefetch] = {}
-    for memory in gpu.outside:
-        parts = plan_parts(sizes[memory.process], room)
-        room -= sum(part.size for part in parts)
-        if not parts:
-            continue
+    started: dict[int, list[Prefetch]] = {}
+    sizes = {name: entry.size for name, entry in artifact.manifest.files.items()}
+    for each in plan_prefetches(gpu, sizes, [device.free for device in devices]):
         with ExitStack() as during:
             files = []
-            for name in memory.files:
+            for name in each.memory.files:
                 files.append(artifact.open(name))
                 during.callback(os.close, files[-1])
-            started[memory.process] = prefetcher.start(device.uuid, files, parts)
-        resources.callback(started[memory.process].close)
+            prefetch = prefetcher.start(devices[each.device].uuid, files, each.parts)
+        resources.callback(prefetch.close)
+        started.setdefault(each.memory.process, []).append(prefetch)
     return started
 
 
@@ -237,7 +236,7 @@ def plan_loads(
     init_pid: int,
     artifact: Artifact,
     resources: ExitStack,
-    prefetches: Mapping[int, Prefetch],
+    prefetches: Mapping[int, Sequence[Prefetch]],
     *,
     through_pod: bool,
     proc: Path = PROC,
@@ -249,7 +248,7 @@ def plan_loads(
         init_pid: of the container.
         artifact: what it was restored from.
         resources: closes the files.
-        prefetches: what is on the card already, by the process's number inside the container.
+        prefetches: what is on the cards already, by the process's number inside the container.
         through_pod: whether the artifact is in a volume of the pod's own.
         proc: where processes show.
 
@@ -265,7 +264,7 @@ def plan_loads(
             words = f"restored process {memory.process} has lost the library that holds its device memory"
             raise ContainerError(AgentReason.GPU_FAILED, words)
         files = [_open(artifact, name, resources, through_pod=through_pod) for name in memory.files]
-        loads[pid] = Load(library, init_pid, files, prefetches.get(memory.process))
+        loads[pid] = Load(library, init_pid, files, prefetches.get(memory.process, ()))
     return loads
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from agent.errors import RefusedError
 from agent.gpu.cuda import Device, DriverVersion
+from agent.gpu.prefetch import Part, plan_parts, room_for_parts
 from artifact import manifest
 from contract.api.node_facts import version_numbers
 from contract.api.states import AgentReason
@@ -139,6 +140,54 @@ def pair_devices(captured: manifest.Gpu, devices: Sequence[Device]) -> tuple[tup
     """
     pairs = tuple((old.uuid, new.uuid) for old, new in zip(captured.devices, devices, strict=True))
     return pairs if len(pairs) > 1 else ()
+
+
+def devices_of_files(said: Sequence[str], devices: Sequence[Device]) -> list[int]:
+    """Return which of the container's GPUs each file of device memory comes from; none if one is not known.
+
+    Args:
+        said: UUID of each, by a worker's library.
+        devices: the container's.
+    """
+    numbers = {device.uuid: number for number, device in enumerate(devices)}
+    return [numbers[uuid] for uuid in said] if len(numbers) > 1 and numbers.keys() >= set(said) else []
+
+
+@dataclass(frozen=True)
+class PlannedPrefetch:
+    """What of one process's files is read onto one card."""
+
+    memory: manifest.DeviceMemory
+    device: int
+    """Which of the container's."""
+    parts: Sequence[Part]
+
+
+def plan_prefetches(gpu: manifest.Gpu, sizes: Mapping[str, int], free: Sequence[int]) -> list[PlannedPrefetch]:
+    """Return what is read onto which card before its process is there.
+
+    Args:
+        gpu: what the manifest says.
+        sizes: of the artifact's files.
+        free: device memory that each GPU of the new container has.
+    """
+    planned = []
+    for number, (device, has) in enumerate(zip(gpu.devices, free, strict=False)):
+        stored = [(memory, _stored(memory, number, len(gpu.devices), sizes)) for memory in gpu.outside]
+        room = room_for_parts(sum(sum(files) for _, files in stored), device.used, has)
+        for memory, files in stored:
+            parts = plan_parts(files, room)
+            room -= sum(part.size for part in parts)
+            if parts:
+                planned.append(PlannedPrefetch(memory, number, parts))
+    return planned
+
+
+def _stored(memory: manifest.DeviceMemory, device: int, devices: int, sizes: Mapping[str, int]) -> list[int]:
+    """Return the bytes of each file that are for one device: all of a file, or nothing."""
+    known = memory.devices if devices > 1 else [device] * len(memory.files)
+    by_file = known or [-1] * len(memory.files)
+    return [sizes[name] if of == device else 0 for name, of in zip(memory.files, by_file, strict=False)]
 
 
 @dataclass(frozen=True)

@@ -137,15 +137,6 @@ def test_the_library_is_preloaded_behind_all_others(node, outside, env, preloade
     source.says(f"[{preloaded}]")
 
 
-async def test_a_worker_with_several_devices_keeps_its_memory_in_the_image(node):
-    before, digest = await captured(node, "memory-two", env={"STAND_IN_DEVICES": "2"})
-    assert [] == manifest_of(node, "memory-two").gpu.outside
-    target = start(node)
-    target.init()
-    assert (await node.restore(target, "memory-two", digest)).ok
-    assert before == json.loads(wait_for(target.get, "an answer"))
-
-
 async def test_a_limit_need_not_hold_what_stays_outside(node):
     source = ready(node)
     resident = 900 * MIB  # the stand-in's device memory counts as long as it is mapped

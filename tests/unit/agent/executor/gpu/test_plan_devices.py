@@ -11,13 +11,16 @@ from agent.executor.gpu.plan import (
     GpuUse,
     container_devices,
     describe,
+    devices_of_files,
     is_of_driver,
     pair_devices,
+    plan_prefetches,
     refuse_small_limit,
     refuse_unseen_devices,
 )
 from agent.gpu.cuda import Device, DriverVersion
-from artifact.manifest import Gpu, GpuDevice
+from agent.gpu.prefetch import PART
+from artifact.manifest import DeviceMemory, Gpu, GpuDevice
 from contract.api.states import AgentReason
 from contract.config.gpus import DeniedDriver
 
@@ -155,3 +158,59 @@ def test_the_manifest_names_devices_processes_and_libraries():
     gpu = describe(use, {"/usr/bin/python3", LIBRARY})
     assert (MIB, [1001, 1002], [LIBRARY]) == (gpu.bytes, gpu.processes, gpu.driver_files)
     assert [(uuid(0), MIB), (uuid(1), 0)] == [(d.uuid, d.used) for d in gpu.devices]
+
+
+@pytest.mark.parametrize(
+    ("said", "devices", "numbers"),
+    [
+        pytest.param([0, 1, 1], (0, 1), [0, 1, 1], id="each-of-its-own"),
+        pytest.param([1, 1], (0, 1), [1, 1], id="all-of-one"),
+        pytest.param([5, 4], (4, 5), [1, 0], id="numbers-are-the-containers"),
+        pytest.param([0, 0], (0,), [], id="the-only-one-is-not-named"),
+        pytest.param([0, 7], (0, 1), [], id="a-device-that-the-container-lacks"),
+    ],
+)
+def test_a_file_is_of_a_device_of_the_container_or_of_none(said, devices, numbers):
+    assert numbers == devices_of_files([uuid(number) for number in said], [device(number) for number in devices])
+
+
+def test_a_library_that_names_no_device_says_nothing():
+    assert [] == devices_of_files(["", ""], [device(0), device(1)])
+
+
+GIB = 1 << 30
+FILES = {"a": PART, "b": PART, "c": 2 * PART, "d": 0}
+
+
+def outside(process, files, devices):
+    return DeviceMemory(process=process, files=list(files), bytes=GIB, devices=devices)
+
+
+@pytest.mark.parametrize(
+    ("cards", "memories", "free", "planned"),
+    [
+        pytest.param((0,), [outside(7, "ac", [])], [90], [(7, 0, {0: 1, 1: 2})], id="one-card"),
+        pytest.param(
+            (0, 1),
+            [outside(7, "abc", [0, 0, 1])],
+            [90, 90],
+            [(7, 0, {0: 1, 1: 1}), (7, 1, {2: 2})],
+            id="one-process-with-two-cards",
+        ),
+        pytest.param(
+            (0, 1),
+            [outside(7, "ab", [0, 0]), outside(8, "cd", [1, 1])],
+            [90, 90],
+            [(7, 0, {0: 1, 1: 1}), (8, 1, {0: 2})],
+            id="two-processes-with-one-each",
+        ),
+        pytest.param((0, 1), [outside(7, "abc", [0, 0, 1])], [0, 90], [(7, 1, {2: 2})], id="no-room-on-one-card-alone"),
+        pytest.param((0, 1), [outside(7, "abc", [])], [90, 90], [], id="not-known-which"),
+        pytest.param((0, 1), [outside(7, "abc", [0, 5, 5])], [90, 90], [(7, 0, {0: 1})], id="one-that-is-not-there"),
+    ],
+)
+def test_files_are_read_onto_the_card_that_they_come_from(cards, memories, free, planned):
+    gpu = captured(*cards, used=GIB).model_copy(update={"outside": memories})
+    found = plan_prefetches(gpu, FILES, [size * GIB for size in free])
+    parts = [(each.memory.process, each.device, [part.file for part in each.parts]) for each in found]
+    assert planned == [(process, card, {file: files.count(file) for file in files}) for process, card, files in parts]

@@ -1,0 +1,185 @@
+"""Device memory of workers with two devices outside the image: the real library, engine and criu; a stand-in driver.
+
+The stand-in keeps the driver's rules: what is mapped for one device is not there for the other, and what devices share
+at a checkpoint cannot be restored.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from agent.executor import engine as engine_module
+from agent.executor.capture import CAPTURE
+from agent.gpu.prefetch import Part, Prefetch, ResidentPrefetcher
+from artifact.manifest import parse_manifest
+from contract.api import control_files, keys
+from contract.api.reports import ReportPhase
+from contract.api.states import AgentReason
+from tests.node.engine.test_failing_phases import failing
+from tests.support import stand_in_cuda
+from tests.support.fixtures import engine as engine_fixtures
+from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
+from tests.support.fixtures.engine import Node, gpu_node
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
+
+MIB = 1 << 20
+DATA, ZEROS = 32, 64
+ILLEGAL_ADDRESS = 700
+FIRST, SECOND = "ab" * 16, "ac" * 16
+
+
+def looks(answers: Sequence[object]) -> tuple[set[int], set[bool], set[bool]]:
+    """Return what kernels answered, whether they saw what is there, and whether copies arrived."""
+    kernels = [kernel for of_device in answers if isinstance(of_device, list) for kernel in of_device]
+    copies = {answer for answer in answers if not isinstance(answer, list)}
+    return {result for result, _ in kernels}, {seen for result, seen in kernels if result == 0}, copies
+
+
+ALL = ({0}, {True}, {True})
+COPIES_ALONE = ({ILLEGAL_ADDRESS}, set(), {True})
+"""With peer access, and without."""
+
+
+class Watched:
+    """The real prefetcher; notes what each device is asked for, and may exchange the devices."""
+
+    def __init__(self, library: Path):
+        self._real = ResidentPrefetcher(lambda: str(library))
+        self.close, self.prepare = self._real.close, self._real.prepare
+        self.asked: dict[str, int] = {}
+        self.exchanged = False
+
+    def start(self, device: str, files: Sequence[int], parts: Sequence[Part]) -> Prefetch:
+        self.asked[device] = self.asked.get(device, 0) + sum(part.size for part in parts)
+        other = {FIRST: SECOND, SECOND: FIRST}[device]
+        return self._real.start(other if self.exchanged else device, files, parts)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory, folder):
+    stand_in_cuda.build_device(folder[0] / "tools/libcuda.so.1", devices=2)
+    shutil.copy(Path(engine_fixtures.__file__).with_name("device_worker.py"), folder[0] / "tools/device_worker.py")
+    return stand_in_cuda.build(tmp_path_factory.mktemp("cuda"), devices=2)
+
+
+@pytest.fixture
+def watched(folder, library) -> Iterator[Watched]:
+    made = Watched(folder[0] / "tools/libcuda.so.1")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def node(folder, library, watched) -> Iterator[Node]:
+    with gpu_node(folder, library, prefetcher=watched) as made:
+        yield made
+
+
+def start(node: Node, *arguments: str, words: Sequence[str]) -> BareContainer:
+    marks = stand_in_cuda.marked(mib="0400", mib1="0400") | {keys.ENV_DEVICE_MEMORY: "/tools/device-memory.so"}
+    command = [PYTHON, "/tools/device_worker.py", str(DATA), str(ZEROS), *words]
+    return node.start_as(BareContainer, *arguments, "--", *command, devices="nvidia0 nvidia1", env=marks)
+
+
+def ready(node: Node, *words: str) -> BareContainer:
+    source = start(node, "--capture", words=words)
+    source.says("warm")
+    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    wait_for(source.get, "an answer")
+    return source
+
+
+async def captured(node: Node, source: BareContainer, name: str):
+    """Capture it; return the digest, what the manifest says of GPUs, and the bytes that files have of each device."""
+    outcome = await node.capture(source, name)
+    assert outcome.ok, (outcome, source.text())
+    assert 0 == source.code()
+    manifest = parse_manifest((node.store / name / "versions/1/manifest.yaml").read_bytes(), name)
+    stored = [0, 0]
+    for memory in manifest.gpu.outside:
+        for file, device in zip(memory.files, memory.devices, strict=True):
+            stored[device] += manifest.files[file].size
+    return outcome.manifest_digest, manifest.gpu, stored
+
+
+async def restored(node: Node, name: str, digest: str, *words: str) -> BareContainer:
+    target = start(node, words=words)
+    target.init()
+    outcome = await node.restore(target, name, digest)
+    assert outcome.ok, (outcome, target.text())
+    assert ReportPhase.GPU_PREFETCH in outcome.seconds, outcome.seconds
+    return target
+
+
+@pytest.mark.parametrize(
+    ("words", "processes", "least"),
+    [
+        pytest.param(["two"], 1, [DATA, DATA // 2], id="one-process-with-both"),
+        pytest.param(["second"], 1, [0, DATA // 2], id="one-that-sees-both-and-uses-the-second"),
+        pytest.param(["ranks"], 2, [DATA, DATA // 2], id="two-processes-with-one-each"),
+    ],
+)
+async def test_memory_of_each_device_is_outside_and_comes_back_to_it(node, watched, words, processes, least):
+    name = f"devices-{words[0]}"
+    source = ready(node, *words)
+    before = json.loads(source.get("/step"))
+    digest, gpu, stored = await captured(node, source, name)
+    assert processes == len(gpu.outside)
+    assert [FIRST, SECOND] == [device.uuid for device in gpu.devices]
+    for has, data in zip(stored, least, strict=True):
+        assert data * MIB <= has <= (data + 10) * MIB * (data > 0), stored
+    watched.asked.clear()
+    target = await restored(node, name, digest, *words)
+    assert before == json.loads(wait_for(target.get, "an answer"))
+    assert {uuid: size for uuid, size in zip((FIRST, SECOND), stored, strict=True) if size} == watched.asked
+    assert len(before) < len(json.loads(target.get("/grow")))
+
+
+async def test_a_part_on_another_card_than_its_memory_is_not_taken(node, watched):
+    source = ready(node, "two")
+    before = json.loads(source.get("/step"))
+    digest, *_ = await captured(node, source, "devices-exchanged")
+    watched.exchanged = True
+    target = await restored(node, "devices-exchanged", digest, "two")
+    assert before == json.loads(wait_for(target.get, "an answer"))
+
+
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [pytest.param("two", COPIES_ALONE, id="none"), pytest.param("peer", ALL, id="given")],
+)
+async def test_peer_access_is_what_it_was(node, word, found):
+    """It is taken away for the checkpoint, and given again; memory is mapped for those that have it, and no other."""
+    source = ready(node, word)
+    before = json.loads(source.get())
+    assert found == looks(json.loads(source.get("/across")))
+    digest, *_ = await captured(node, source, f"devices-{word}-access")
+    target = await restored(node, f"devices-{word}-access", digest, word)
+    assert before == json.loads(wait_for(target.get, "an answer"))
+    assert found == looks(json.loads(target.get("/across")))
+    if word == "peer":
+        assert COPIES_ALONE == looks(json.loads(target.get("/away")))
+    assert len(before) + 2 == len(json.loads(target.get("/grow")))
+
+
+@pytest.mark.parametrize("phase", [ReportPhase.GPU_SAVE, ReportPhase.GPU_CHECKPOINT])
+async def test_a_failed_capture_leaves_memory_and_peer_access(node, monkeypatch, phase):
+    source = ready(node, "peer")
+    before, seen = json.loads(source.get()), []
+    (number,) = [number for number, each in enumerate(CAPTURE) if each.name == phase]
+    monkeypatch.setattr(engine_module, "CAPTURE", failing(CAPTURE, number))
+    ended = engine_module.NodeEngine._capture_failed
+
+    def look_first(*arguments):
+        seen.extend([json.loads(source.get()), looks(json.loads(source.get("/across")))])
+        return ended(*arguments)
+
+    monkeypatch.setattr(engine_module.NodeEngine, "_capture_failed", look_first)
+    outcome = await node.capture(source, f"devices-failed-{number}")
+    assert (False, AgentReason.INTERNAL_ERROR) == (outcome.ok, outcome.reason)
+    assert [before, ALL] == seen
