@@ -99,7 +99,7 @@ class Capture(Section):
     )
     device_memory: Literal["Outside", "Image"] = Field(
         default="Outside",
-        description="Where captures leave the device memory of workers with one GPU: in files of its own, or in the "
+        description="Where captures leave the device memory of GPU workers: in files of its own, or in the "
         f"image of their processes; annotation {keys.ANN_DEVICE_MEMORY} of a pod template goes before.",
     )
     gpu_environment: GpuEnvironment = GpuEnvironment()

@@ -1,4 +1,4 @@
-"""Which workers keep their device memory outside the image: those with one GPU, if owner and chart do not say no."""
+"""Which workers keep their device memory outside the image: those with GPUs, if owner and chart do not say no."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def device_memory_library(template: Mapping[str, Any], gpus: int, default: str) 
 
     Args:
         template: of the pod that is captured.
-        gpus: how many its target asks for. Memory that is mapped for one device is not there for another.
+        gpus: how many its target asks for.
         default: the chart's ``capture.deviceMemory``.
 
     Raises:
@@ -32,4 +32,4 @@ def device_memory_library(template: Mapping[str, Any], gpus: int, default: str) 
     said = annotations_of(template).get(keys.ANN_DEVICE_MEMORY, default.lower())
     if said not in (OUTSIDE, IMAGE):
         raise DeviceMemoryError(f"is {said[:40]!r}; set it to {OUTSIDE} or {IMAGE}, or remove it")
-    return keys.DEVICE_MEMORY_LIBRARY if said == OUTSIDE and gpus == 1 else None
+    return keys.DEVICE_MEMORY_LIBRARY if said == OUTSIDE and gpus > 0 else None

@@ -173,7 +173,8 @@ def test_environment_of_workers_with_gpus(gpus, own, values, expected):
     ("gpus", "said", "values", "expected"),
     [
         pytest.param("1", {}, "", [keys.DEVICE_MEMORY_LIBRARY], id="one"),
-        pytest.param("2", {}, "", [], id="several"),
+        pytest.param("2", {}, "", [keys.DEVICE_MEMORY_LIBRARY], id="several"),
+        pytest.param("2", {keys.ANN_DEVICE_MEMORY: "image"}, "", [], id="several-and-the-owner-says-no"),
         pytest.param("0", {}, "", [], id="none"),
         pytest.param("1", {keys.ANN_DEVICE_MEMORY: "image"}, "", [], id="the-owner-says-no"),
         pytest.param("1", {}, "{capture: {deviceMemory: Image}}", [], id="the-chart-says-no"),
@@ -186,7 +187,7 @@ def test_environment_of_workers_with_gpus(gpus, own, values, expected):
         ),
     ],
 )
-def test_device_memory_of_workers_with_one_gpu_stays_outside(gpus, said, values, expected):
+def test_device_memory_of_gpu_workers_stays_outside(gpus, said, values, expected):
     pod = template(container(resources={"limits": {"nvidia.com/gpu": gpus}}))
     pod["metadata"] = {**pod.get("metadata", {}), "annotations": said}
     target = target_of(shape(checkpoint(pod_template=pod), values))
