@@ -148,6 +148,11 @@ def answer(container: BareContainer) -> tuple[list[int], list[float]]:
             id="two-cards",
             marks=pytest.mark.skipif(len(CARDS) < 2, reason="needs two cards"),
         ),
+        pytest.param(
+            Case(("--tensor-parallel-size", "2", "--disable-custom-all-reduce"), TWO_CARDS | OUTSIDE, BOTH),
+            id="two-cards-outside",
+            marks=pytest.mark.skipif(len(CARDS) < 2, reason="needs two cards"),
+        ),
     ],
 )
 async def test_an_engine_answers_the_same_in_other_containers(node, figure, case, request):  # noqa: F811

@@ -119,6 +119,15 @@ async def round_trip(node: Node, name: str, figure: Callable[[str], None], **opt
     return manifest
 
 
+def stored_on(manifest) -> list[int]:
+    """MiB in files of device memory, of each card."""
+    stored = [0] * len(manifest.gpu.devices)
+    for memory in manifest.gpu.outside:
+        for file, device in zip(memory.files, memory.devices, strict=True):
+            stored[device] += manifest.files[file].size >> 20
+    return stored
+
+
 def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -353,10 +362,22 @@ async def test_a_restore_whose_agent_is_killed_is_done_again(node):
 
 @pytest.mark.skipif(len(CARDS) < 2, reason="needs two cards")
 class TestTwoCards:
-    async def test_one_process_with_two_cards(self, node, figure):
-        options = {"kind": RuncContainer, "user": 1000, "devices": BOTH, "flags": ("two",)}
-        manifest = await round_trip(node, "two", figure, **options)
+    @pytest.mark.parametrize(
+        ("env", "mebibytes"),
+        [
+            pytest.param({}, 1024, id="image"),
+            pytest.param(OUTSIDE, 1024, id="outside"),
+            pytest.param(OUTSIDE, 8192, id="outside-8-gib"),
+        ],
+    )
+    async def test_one_process_with_two_cards(self, node, figure, env, mebibytes, request):
+        options = {"kind": RuncContainer, "user": 1000, "devices": BOTH, "flags": ("two",), "env": env}
+        name = f"two-{request.node.callspec.id}"
+        manifest = await round_trip(node, name, figure, mebibytes=mebibytes, **options)
         assert 2 == len(manifest.gpu.devices)
+        shown = stored_on(manifest)
+        figure(f"stored outside of each card: {shown}")
+        assert bool(env) == (min(shown) >= mebibytes)
 
     async def test_a_worker_moves_to_another_card(self, node, figure):
         captured = await node.capture(ready(node, user=1000), "moved")
@@ -377,10 +398,13 @@ class TestTwoCards:
         assert (False, AgentReason.GPU_MISMATCH) == (outcome.ok, outcome.reason)
         assert target.says(COLD)
 
-    async def test_ranks_over_host_memory_go_on(self, node, figure):
-        env = NCCL | {"NCCL_P2P_DISABLE": "1", "NCCL_CUMEM_HOST_ENABLE": "0"}
+    @pytest.mark.parametrize("outside", [pytest.param({}, id="image"), pytest.param(OUTSIDE, id="outside")])
+    async def test_ranks_over_host_memory_go_on(self, node, figure, outside, request):
+        env = NCCL | {"NCCL_P2P_DISABLE": "1", "NCCL_CUMEM_HOST_ENABLE": "0"} | outside
         options = {"user": 1000, "devices": BOTH, "script": "ranks_worker.py", "env": env}
-        await round_trip(node, "ranks-host", figure, **options)
+        manifest = await round_trip(node, f"ranks-host-{request.node.callspec.id}", figure, **options)
+        figure(f"stored outside of each card: {stored_on(manifest)}")
+        assert (2 if outside else 0) == len(manifest.gpu.outside)
 
     async def test_ranks_over_peer_memory_are_refused_by_the_proof(self, node, figure):
         source = ready(node, user=1000, devices=BOTH, script="ranks_worker.py", env=NCCL)
@@ -390,18 +414,20 @@ class TestTwoCards:
         assert not list(node.store.glob("ranks-peer/versions/*"))
         figure(outcome.message)
 
-    async def test_ranks_that_leave_their_group_meet_again(self, node, figure):
+    @pytest.mark.parametrize("outside", [pytest.param({}, id="image"), pytest.param(OUTSIDE, id="outside")])
+    async def test_ranks_that_leave_their_group_meet_again(self, node, figure, outside, request):
         """With NCCL's own choice of memory: none of it is there while the snapshot is taken."""
-        options = {"user": 1000, "devices": BOTH, "script": "ranks_worker.py", "env": NCCL}
+        options = {"user": 1000, "devices": BOTH, "script": "ranks_worker.py", "env": NCCL | outside}
+        name = f"ranks-rejoin-{request.node.callspec.id}"
         source = ready(node, flags=("rejoin",), **options)
-        captured = await node.capture(source, "ranks-rejoin", probe=PROBE)
+        captured = await node.capture(source, name, probe=PROBE)
         assert captured.ok, (captured.message, source.text()[-2000:])
         twin = ready(node, **options)
         expected = [twin.get() for _ in range(3)]
         target = start(node, RuncContainer, flags=("rejoin",), **options)
         target.init()
         begun = time.monotonic()
-        restored = await node.restore(target, "ranks-rejoin", captured.manifest_digest)
+        restored = await node.restore(target, name, captured.manifest_digest)
         assert restored.ok, (restored, target.text())
         steps = [wait_for(target.get, "an answer")]
         figure(f"restore {words(restored.seconds)}; first all-reduce after {time.monotonic() - begun:.2f} s")
@@ -413,3 +439,30 @@ class TestTwoCards:
         outcome = await node.capture(ready(node, user=1000, devices=BOTH, flags=("peer",)), "peer", probe=PROBE)
         assert outcome.ok or outcome.reason == AgentReason.PROOF_FAILED
         figure(f"captured {outcome.ok}: {outcome.message}")
+
+    async def test_peer_access_is_kept_for_memory_outside(self, node, figure):
+        """Taken away for the checkpoint, and given again: it is not what the driver has to restore."""
+        options = {"kind": RuncContainer, "user": 1000, "devices": BOTH, "flags": ("peer",), "env": OUTSIDE}
+        manifest = await round_trip(node, "peer-outside", figure, **options)
+        figure(f"stored outside of each card: {stored_on(manifest)}")
+        assert 0 < min(stored_on(manifest))
+
+    async def test_parts_are_read_onto_both_cards(self, node, figure):
+        """The same worker, with what is read ahead and without; the answers are the same."""
+        source = ready(node, user=1000, devices=BOTH, mebibytes=8192, flags=("two",), env=OUTSIDE)
+        captured = await node.capture(source, "two-ahead", probe=PROBE)
+        assert captured.ok, (captured.message, source.text()[-2000:])
+        answers = set()
+        for ahead in (NoPrefetcher(), node.environment.prefetcher) * 2:
+            node.engine._environment = replace(node.environment, prefetcher=ahead)
+            target = start(node, RuncContainer, user=1000, devices=BOTH, mebibytes=8192, flags=("two",))
+            target.init()
+            begun = time.monotonic()
+            restored = await node.restore(target, "two-ahead", captured.manifest_digest)
+            assert restored.ok, (restored, target.text())
+            answers.add(wait_for(target.get, "an answer"))
+            kind = type(ahead).__name__
+            figure(f"{kind}: {words(restored.seconds)}; first answer after {time.monotonic() - begun:.2f} s")
+            node.containers.remove(target)
+            target.close()
+        assert 1 == len(answers)

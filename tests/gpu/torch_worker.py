@@ -1,9 +1,10 @@
 """A PyTorch worker behind HTTP: a model's step by a CUDA graph, its memory, and what the driver must bring back.
 
 ``python torch_worker.py MIB [FLAG...]``: MIB of device memory besides. Flags: ``pinned`` (page-locked host memory),
-``child`` (a second CUDA process), ``idle`` (a child that is no CUDA process), ``two`` (a second card), ``peer`` (the
-same, used through peer access), ``busy`` (a kernel that runs for seconds when the worker says that it is ready),
-``cache`` (as much memory again, all zeros), ``launching`` (a thread that launches kernels all the time).
+``child`` (a second CUDA process), ``idle`` (a child that is no CUDA process), ``two`` (as much again on a second card),
+``peer`` (4 MiB there, that kernels and copies reach through peer access in each step), ``busy`` (a kernel that runs for
+seconds when the worker says that it is ready), ``cache`` (as much memory again, all zeros), ``launching`` (a
+thread that launches kernels all the time).
 Each GET is one step; the answer holds what depends on all steps before it. ``snapshot_sdk`` says when it is ready.
 """
 
@@ -39,13 +40,13 @@ def build(mebibytes: int, flags: frozenset[str]):
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         state.copy_(torch.tanh(weights @ state))
+    second = "two" in flags or "peer" in flags
     pinned = torch.arange(1 << 20, pin_memory=True) if "pinned" in flags else None
-    other = torch.randn(1 << 20, device="cuda:1") if "two" in flags or "peer" in flags else None
+    other = torch.randn(mebibytes << 18 if "two" in flags else 1 << 20, device="cuda:1") if second else None
     cache = torch.zeros(mebibytes << 18, device="cuda") if "cache" in flags else None
     launches = launching() if "launching" in flags else None
     children = [child(flag) for flag in ("child", "idle") if flag in flags]
-    if "peer" in flags:
-        other.copy_(data[: 1 << 20])
+    peer = reaching(data, other) if "peer" in flags else None
     if "busy" in flags:
         torch.cuda._sleep(60_000_000_000)
     for process in children:
@@ -62,9 +63,24 @@ def build(mebibytes: int, flags: frozenset[str]):
         seen += [] if pinned is None else [pinned.to("cuda", non_blocking=True).sum().item(), pinned.is_pinned()]
         seen += [] if cache is None else [cache.sum().item(), cache.numel()]
         seen += [] if launches is None else [launches()]
-        seen += [] if other is None else [other.double().sum().item()]
+        seen += [] if peer is None else [peer()]
+        seen += [] if other is None else [other.view(torch.int32).sum(dtype=torch.int64).item()]
         return [*seen, *more, *(ask(process) for process in children)]
 
+    return step
+
+
+def reaching(data, other):
+    """Return what a step does from card to card: copies both ways, and a kernel that reads the other card's memory."""
+    part = data[: other.numel()]
+
+    def step():
+        other.copy_(part)
+        other[::2].copy_(part[1::2])  # strided: no copy of the driver's, a kernel
+        part.copy_(other)
+        return part.double().sum().item()
+
+    step()
     return step
 
 
