@@ -46,7 +46,7 @@ COPIES_ALONE = ({ILLEGAL_ADDRESS}, set(), {True})
 
 
 class Watched:
-    """The real prefetcher; notes what each device is asked for, and may exchange the devices."""
+    """The real prefetcher; notes what each device is asked for, and may put zeros on the other one instead."""
 
     def __init__(self, library: Path):
         self._real = ResidentPrefetcher(lambda: str(library))
@@ -56,8 +56,19 @@ class Watched:
 
     def start(self, device: str, files: Sequence[int], parts: Sequence[Part]) -> Prefetch:
         self.asked[device] = self.asked.get(device, 0) + sum(part.size for part in parts)
-        other = {FIRST: SECOND, SECOND: FIRST}[device]
-        return self._real.start(other if self.exchanged else device, files, parts)
+        if not self.exchanged:
+            return self._real.start(device, files, parts)
+        zeros = [_zeros_like(file) for file in files]
+        started = self._real.start({FIRST: SECOND, SECOND: FIRST}[device], zeros, parts)
+        for file in zeros:
+            os.close(file)
+        return started
+
+
+def _zeros_like(file: int) -> int:
+    made = os.memfd_create("zeros")
+    os.ftruncate(made, os.fstat(file).st_size)
+    return made
 
 
 @pytest.fixture(scope="module")
