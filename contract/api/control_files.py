@@ -36,6 +36,8 @@ DEVICES: Final = "standby-devices"
 """Present from before an agent takes the devices of a worker that goes on until it has given them back."""
 DEVICES_LOST: Final = "lost\n"
 """Its content if no other agent could give them back: only a fresh start of the container helps."""
+PARKED: Final = "standby-parked"
+"""Present while a restored worker is stopped until it is woken: standby's nonce and the worker's pid."""
 STALE_AT_START: Final = (
     READY_FOR_SNAPSHOT,
     SNAPSHOT_COMPLETE,
@@ -49,6 +51,7 @@ STALE_AT_START: Final = (
     PAGES,
     FROZEN,
     DEVICES,
+    PARKED,
 )
 """What standby removes before anything else: a restarted container still sees the emptyDir of its predecessor."""
 
@@ -76,6 +79,8 @@ EXIT_REQUIRED: Final = 78
 
 LOG_WAITING: Final = "SNAPSHOT_WAITING: this container waits for `snapshotctl restore --pod`"
 """First line of a placeholder's container; one of the next two follows in time."""
+LOG_PARKED: Final = "SNAPSHOT_PARKED: checkpoint {id} is restored and stopped; it waits for `snapshotctl wake`"
+"""First line of a parked worker's container; one of the next two follows once it is woken."""
 LOG_RESTORED: Final = "SNAPSHOT_RESTORED: container restored from checkpoint {id}"
 LOG_COLD_START: Final = "SNAPSHOT_COLD_START: Falling back to cold start: {reason}"
 

@@ -25,6 +25,7 @@ static const char *const STALE[] = {
     "ready-for-snapshot", "snapshot-complete", "restore-complete", "restore-context.json",
     "standby-verdict",    "standby-claim",     "standby-dirty",    "image-entrypoint",
     "image-cmd",          "standby-pages",    "standby-frozen",    "standby-devices",
+    "standby-parked",
 };
 
 /* There is exactly one container, hence one of these. */
@@ -145,6 +146,14 @@ int read_verdict(struct verdict *verdict) {
     if (sscanf(line, "%15s %32s %n", verdict->word, quoted, &rest) < 2 || strcmp(quoted, nonce) != 0) return 0;
     snprintf(verdict->rest, sizeof verdict->rest, "%s", rest ? line + rest : "");
     return 1;
+}
+
+/* An agent that parks this very start of the container leaves "<nonce> <pid>". */
+pid_t parked_worker(void) {
+    char line[LINE], quoted[33];
+    int pid = 0;
+    if (slurp(directory, "standby-parked", line, sizeof line) <= 0) return 0;
+    return sscanf(line, "%32s %d", quoted, &pid) == 2 && strcmp(quoted, nonce) == 0 && pid > 1 ? pid : 0;
 }
 
 /* Splits "clean|dirty reason..." in place; returns 1 if it is dirty. */

@@ -157,14 +157,18 @@ static void obey(struct verdict *verdict, char **command) {
     cold_start(command, reason, dirty);
 }
 
-/* Looks for a verdict until `end`; obeys it, which does not return. */
+static int parks; /* whether a worker may be parked here */
+
+static int is_parked(void) { return parks && parked_worker() && !claimed(); }
+
+/* Looks for a verdict until `end`, or until a worker is parked; obeys it, which does not return. */
 static void await_verdict(char **command, long long end, int until_lost) {
     static struct verdict verdict;
     while (now_ms() < end) {
         int held = !until_lost || claimed(); /* before the verdict is read: the holder writes, then lets go */
         pages_are_lost(); /* which the agent notices by itself: it has given no verdict yet */
         if (read_verdict(&verdict)) obey(&verdict, command);
-        if (!held) return;
+        if (!held || is_parked()) return;
         await_change(POLL);
     }
 }
@@ -175,6 +179,26 @@ static void await_claim(char **command) {
     while (!claimed() && !allowed_seconds()) {
         if (read_verdict(&verdict)) obey(&verdict, command); /* of an agent that refused at once */
         beat(WAIT_POLL);
+    }
+}
+
+/* A parked worker is restored and stopped, and no agent holds the claim: it is woken when its owner likes. */
+static void stay_parked(char **command) {
+    static struct verdict verdict;
+    static int is_announced;
+    char named[ID_SIZE];
+    if (!is_announced)
+        say("SNAPSHOT_PARKED: checkpoint %s is restored and stopped; it waits for `snapshotctl wake`", restored_id(named));
+    is_announced = 1;
+    for (pid_t worker; !claimed() && (worker = parked_worker());) {
+        if (read_verdict(&verdict)) obey(&verdict, command);
+        await_change(WAIT_POLL);
+        if (kill(worker, 0) == 0 || errno != ESRCH || claimed()) continue;
+        if (read_verdict(&verdict)) obey(&verdict, command); /* an agent has ended it */
+        const char *reason = "the parked worker has ended: the pod's memory limit?";
+        if (policy_is("DYN_SNAPSHOT_RESTART_POLICY", "Never")) cold_start(command, reason, 0);
+        say("SNAPSHOT_RESTART: %s", reason); /* so that it is restored and parked again */
+        exit(EXIT_RESTART_ME);
     }
 }
 
@@ -195,12 +219,17 @@ static void restore_mode(char **command, int waits) {
             await_claim(command);
             claimed_at = now_ms();
         }
+        if (is_parked()) {
+            stay_parked(command);
+            claimed_at = now_ms();
+        }
         while (claimed()) {
             long long end = end_of_claim(claimed_at);
             if (now_ms() >= end) cold_start(command, "restore timed out", 0);
             await_verdict(command, now_ms() + LOOK_AT_ALLOWANCE, 1);
         }
         if (waits && !allowed_seconds()) continue; /* the claim was lost before anything was touched */
+        if (parks && parked_worker()) continue;
         for (long long lost = now_ms(); !claimed() && now_ms() - lost < LOST_CLAIM_WINDOW;)
             await_verdict(command, now_ms() + POLL, 0);
         if (take_lock()) cold_start(command, "the agent died", 0);
@@ -236,7 +265,7 @@ static void capture_mode(char **command, char **arguments) {
 /* ----------------------------------------------------------------------------------------------------- command line */
 
 static void usage(void) {
-    say("usage: snapshot-standby [--capture | --serve | --wait] [--image-entrypoint] -- [COMMAND [ARG...]]\n"
+    say("usage: snapshot-standby [--capture | --serve | --wait | --park] [--image-entrypoint] -- [COMMAND [ARG...]]\n"
         "       snapshot-standby --install DIR | --opened DIR [FILE] | --gate DIR SECONDS [PROBE...]");
     exit(EXIT_REQUIRED);
 }
@@ -250,6 +279,7 @@ int main(int argc, char **argv) {
         if (strcmp(argv[i], "--capture") == 0) capture = 1;
         else if (strcmp(argv[i], "--serve") == 0) serve = 1;
         else if (strcmp(argv[i], "--wait") == 0) waits = 1;
+        else if (strcmp(argv[i], "--park") == 0) parks = 1;
         else if (strcmp(argv[i], "--image-entrypoint") == 0) from_image = 1;
         else usage();
     }

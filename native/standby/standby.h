@@ -62,6 +62,9 @@ long long end_of_claim(long long since);
 /* Reads a verdict on this very start of the container; returns 0 if there is none. */
 int read_verdict(struct verdict *verdict);
 
+/* The restored but stopped worker that an agent has parked here; 0 if none is. */
+pid_t parked_worker(void);
+
 /* The id of the checkpoint that was restored, as the agent wrote it; `into` holds ID_SIZE. */
 const char *restored_id(char *into);
 
