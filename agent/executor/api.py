@@ -72,6 +72,8 @@ class RestoreRequest:
     """The container's image with its digest; empty if that is not known yet."""
     bypass: frozenset[AgentReason] = frozenset()
     """Checks that this restore need not pass, as the pod's owner says."""
+    parks: bool = False
+    """Whether the worker is stopped, without its devices, until a request without this wakes it."""
     attempts: int = 1
     """How often it may be tried, if what failed may pass and left nothing behind."""
 
@@ -145,6 +147,8 @@ class ExecutionResult:
     """What an artifact was taken on; None if it failed."""
     bypassed: Mapping[AgentReason, str] = field(default_factory=dict)
     """Checks that a restore did not pass and did not have to, each with what it found."""
+    parked: bool = False
+    """Whether the worker is restored but for its devices, and stopped: standby has no verdict yet."""
     tried: tuple[tuple[AgentReason, str], ...] = ()
     """Reason and message of each attempt before the last one."""
 
@@ -174,6 +178,7 @@ class Engine(Protocol):
         """Lock the container, verify, put files back, restore, and write standby's verdict.
 
         If the container's standby is still not up after some seconds: ok=False and retry=True.
+        A worker that is parked goes on from there, whichever agent has parked it, unless it is to stay so.
         """
         ...
 

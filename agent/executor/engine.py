@@ -10,7 +10,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -41,7 +41,9 @@ from agent.executor.files.undo_journal import Journal
 from agent.executor.gpu.left import find_left, settle
 from agent.executor.lock import ContainerLock
 from agent.executor.look import look
-from agent.executor.phases import Failure, run_phases, undo_phases
+from agent.executor.parked.park import park_phases
+from agent.executor.parked.wake import wake_phases
+from agent.executor.phases import Failure, Phase, run_phases, undo_phases
 from agent.executor.restore import RESTORE, Restore, refuse_late
 from agent.executor.timings import Timings
 from artifact import manifest
@@ -287,8 +289,11 @@ class NodeEngine:
         )
 
     def _restore(self, request: RestoreRequest, acquired: AcquiredContainer, timings: Timings) -> ExecutionResult:
+        is_parked, container_id = acquired.lock.is_parked(), acquired.waiting.container_id
+        if is_parked and request.parks:  # by an agent that could not say so any more
+            return ExecutionResult(ok=True, parked=True, seconds=timings.seconds(), container_id=container_id)
         restore = Restore(request.place, acquired.lock, acquired.waiting.init_pid, self._environment)
-        if acquired.lock.taken_before and not undo_phases(RESTORE, restore):
+        if acquired.lock.taken_before and not is_parked and not undo_phases(RESTORE, restore):
             words = "an agent died during a restore and left files or processes"
             error = ContainerError(AgentReason.AGENT_DIED, words)
             return self._restore_failed(request.place, acquired, error, timings, clean=False)
@@ -297,20 +302,21 @@ class NodeEngine:
             failed = self._restore_failed(request.place, acquired, failure.error, timings, clean=failure.clean)
             return replace(failed, bypassed=restore.bypassed, tried=tried)
         self._watch_pages(restore)
-        self._forget_journal(request.place)
-        size, container_id = restore.artifact.size, acquired.waiting.container_id
+        if not request.parks:  # a worker that cannot be woken is undone by it
+            self._forget_journal(request.place)
         result = ExecutionResult(
             ok=True,
             seconds=timings.seconds(),
             steps=timings.steps(),
-            size=size,
+            size=restore.artifact.size,
             container_id=container_id,
+            parked=request.parks,
             connections=_connections(restore.artifact.manifest.connections),
             memory=restore.memory,
             bypassed=restore.bypassed,
             tried=tried,
         )
-        return _logged("restored", request.place, result)
+        return _logged("parked" if result.parked else "restored", request.place, result)
 
     def _try(self, request: RestoreRequest, acquired: AcquiredContainer, timings: Timings) -> _Tried:
         """Make attempts until one succeeds or another would not help; each begins with nothing of the one before."""
@@ -319,7 +325,7 @@ class NodeEngine:
             restore = Restore(request.place, acquired.lock, acquired.waiting.init_pid, self._environment)
             restore.request = request
             with restore.resources:
-                failure = run_phases(RESTORE, restore, timings, refuse_late)
+                failure = run_phases(_phases(request, acquired.lock), restore, timings, refuse_late)
             if failure is None:
                 return restore, None, tuple(tried)
             why = _explain(failure.error)
@@ -400,6 +406,13 @@ class NodeEngine:
     def _config_of(self, image_id: str, init_pid: int) -> ImageConfig:
         found = image_config.roots(proc.mounts(init_pid, self._environment.proc))
         return image_config.read_config(image_id, [self._environment.host_root / root.lstrip("/") for root in found])
+
+
+def _phases(request: RestoreRequest, lock: ContainerLock) -> Sequence[Phase[Restore]]:
+    """Return what is left to do; of a worker that could not be woken, all of it."""
+    if request.parks:
+        return park_phases(RESTORE)
+    return wake_phases(RESTORE) if lock.is_parked() else RESTORE
 
 
 def _published(capture: Capture, container_id: str, image: ImageConfig | None, timings: Timings) -> ExecutionResult:

@@ -154,6 +154,15 @@ class ContainerLock:
         pids = " ".join(map(str, (pid, *stopped[: control_files.MAX_STOPPED])))
         self._verdict(f"{control_files.VERDICT_RESTORED} {self.nonce} {pids}")
 
+    def park(self, pid: int) -> None:
+        """Leave the restored tree to standby, stopped, until an agent takes the lock to wake it."""
+        self.control.write(control_files.PARKED, f"{self.nonce} {pid}\n")
+
+    def is_parked(self) -> bool:
+        """Say whether an agent has parked the worker of this very start of the container."""
+        found = (self.control.read(control_files.PARKED) or b"").split()
+        return found[:1] == [self.nonce.encode()]
+
     def captured(self) -> None:
         """Report that the artifact is published and verified."""
         self.control.write(control_files.SNAPSHOT_COMPLETE, control_files.DONE)

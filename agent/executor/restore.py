@@ -22,7 +22,7 @@ from agent.container.devices import gpu_minors
 from agent.container.inspection import Inspection, inspect, open_in_container, surroundings
 from agent.container.rights import Rights, of_container, refuse_wider_tree
 from agent.container.rootfs import Changes
-from agent.criu.connections import plan_addresses
+from agent.criu.connections import Endpoint, plan_addresses
 from agent.criu.driver import CriuRestore
 from agent.criu.image_labels import write_profile
 from agent.criu.image_rights import refuse_wider_images
@@ -43,7 +43,7 @@ from agent.executor.memory.guard import connect_guard
 from agent.executor.memory.plan import plan_memory
 from agent.executor.memory.shared import Pod, fill_shared, plan_shared
 from agent.executor.phases import Phase
-from agent.executor.restore_checks import Change, Place, RestorePlan, judge, plan_restore
+from agent.executor.restore_checks import CHECKS, PARK_CHECKS, Change, Place, RestorePlan, judge, plan_restore
 from agent.executor.serving import NotServingError, Questions, await_answers, forget_woken, wake
 from agent.executor.store import open_store
 from agent.gpu.cuda import Device
@@ -87,6 +87,8 @@ class Restore:
     """Address of the capture's pod -> that of this one."""
     images: int = field(init=False)
     """Descriptor of the directory that criu restores from, which is the agent's own."""
+    ends: tuple[tuple[Endpoint, Endpoint], ...] = ()
+    """Address and peer of each connection that criu restores."""
     renamed: list[tuple[str, str]] = field(default_factory=list)
     """Mount point and former name of kubelet's folders that criu is to find."""
     links: list[DatedLink] = field(default_factory=list)
@@ -128,7 +130,7 @@ def _open(restore: Restore) -> None:
     restore.resources.callback(store.close)
     restore.artifact = store.open(request.checkpoint_id, request.version, request.manifest_digest)
     restore.resources.callback(restore.artifact.close)
-    if _has_memory_outside(restore):
+    if _has_memory_outside(restore) and not request.parks:
         environment.prefetcher.prepare()  # it needs a moment to start, and checksums take longer
     answering = request.canary.canary.seconds if request.canary is not None else 0.0
     # Standby reads the first allowance of a claim, so it covers all attempts.
@@ -154,9 +156,10 @@ def _inspect(restore: Restore) -> None:
     if artifact.manifest.rootfs is not None:
         with os.fdopen(artifact.open(DELETED_FILES), "rb") as file:
             deleted = rootfs.parse_deleted(file.read())
-    restore.bypassed = judge(artifact.manifest, _place(restore), restore.request.bypass | environment.bypass)
+    checks = PARK_CHECKS if restore.request.parks else CHECKS
+    restore.bypassed = judge(artifact.manifest, place_of(restore), bypass_of(restore), checks)
     restore.plan = plan_restore(artifact.manifest, restore.seen, deleted)
-    restore.rights = _rights(restore)
+    restore.rights = rights_of(restore)
     refuse_wider_images(restore.images, restore.rights)
     restore.renamed = held_files.check(restore.init_pid, artifact.manifest.held, environment.proc)
     if artifact.manifest.connections is not None:
@@ -164,7 +167,8 @@ def _inspect(restore: Restore) -> None:
         restore.moves = plan_addresses(artifact.manifest.connections.addresses, addresses)
 
 
-def _rights(restore: Restore) -> Rights:
+def rights_of(restore: Restore) -> Rights:
+    """Return what the container may do, under the profile that its worker is restored with."""
     environment = restore.environment
     rights = of_container(restore.init_pid, environment.proc)
     restore.profile = profile_of(environment.proc / str(restore.init_pid))
@@ -182,7 +186,13 @@ def _take_images(restore: Restore) -> int:
         return own_images(restore.artifact, environment.work, namespace, restore.resources)
 
 
-def _place(restore: Restore) -> Place:
+def bypass_of(restore: Restore) -> frozenset[AgentReason]:
+    """Return the checks whose word does not count, by the owner of the pod or of the node."""
+    return restore.request.bypass | restore.environment.bypass
+
+
+def place_of(restore: Restore) -> Place:
+    """Return what the container has, its devices too if the worker has device state."""
     environment, seen, gpu = restore.environment, restore.seen, restore.artifact.manifest.gpu
     around = surroundings(seen, environment.criu.version(), environment.cgroup_root, environment.proc)
     if gpu is None:
@@ -301,6 +311,8 @@ def _change_images(restore: Restore) -> None:
         move_sockets(restore.images, restore.moves)
     if restore.profile:
         write_profile(restore.images, restore.profile)
+    if (kept := restore.artifact.manifest.connections) is not None and kept.kept:
+        restore.ends = tuple(kept_ends(restore.images))
     empty(restore.images, restore.shared)
 
 
@@ -341,11 +353,10 @@ def _await_tree(restore: Restore) -> None:
 
 def _check_connections(restore: Restore) -> None:
     """Refuse a tree that lost a connection: the kernel ends one whose segment comes before its other end is there."""
-    kept = restore.artifact.manifest.connections
-    if kept is None or not kept.kept:
+    if not restore.ends:
         return
     found = set(connections(restore.init_pid, restore.environment.proc))
-    lost = [end for end in kept_ends(restore.images) if end not in found]
+    lost = [end for end in restore.ends if end not in found]
     if lost:
         words = f"{len(lost)} connections within the worker did not come back, the first to {lost[0][1]}"
         raise CriuError(AgentReason.RESTORE_FAILED, words)
@@ -396,9 +407,10 @@ def _await_pages(restore: Restore) -> None:
         cgroups = cgroup_files(restore.seen.cgroups, environment.cgroup_root)
         pod = Pod(restore.init_pid, cgroups, environment.proc)
         fill_shared(restore.shared, restore.images, restore.tree, pod, seconds)
-    if restore.pages is not None and not restore.pages.is_guarded(seconds):
+    if restore.pages is not None and (not restore.pages.is_guarded(seconds) or restore.request.parks):
         restore.pages.await_filled(seconds)
-        restore.pages, restore.memory = None, MemoryRestore.FILLED_FIRST
+        restore.pages = None
+        restore.memory = MemoryRestore.PARKED if restore.request.parks else MemoryRestore.FILLED_FIRST
     _refuse_ended(restore)
 
 

@@ -1,6 +1,6 @@
 """What a restore will do, decided before anything is touched: checks in order, then the plan. Pure."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -60,19 +60,22 @@ Check = Callable[[Manifest, Place], str | None]
 """Compares a captured worker with a place: what is in the way, and what to do; None if nothing is."""
 
 
-def judge(manifest: Manifest, place: Place, bypass: Collection[str] = ()) -> dict[AgentReason, str]:
+def judge(
+    manifest: Manifest, place: Place, bypass: Collection[str] = (), checks: Sequence[tuple[AgentReason, Check]] = ()
+) -> dict[AgentReason, str]:
     """Return what is in the way of a restore and was bypassed; pure.
 
     Args:
         manifest: of the artifact.
         place: where it is to be restored.
         bypass: ids of checks whose word does not count, by the owner of the pod or of the node.
+        checks: those to make; without any, all.
 
     Raises:
         RefusedError: by the first check that was not bypassed.
     """
     bypassed = {}
-    for reason, check in CHECKS:
+    for reason, check in checks or CHECKS:
         words = check(manifest, place)
         if words is None:
             continue
@@ -164,6 +167,11 @@ CHECKS: Final[tuple[tuple[AgentReason, Check], ...]] = (
 )
 """What a restore needs of its container and node, before anything is touched; ``contract.api.compatibility`` says what
 of it can be bypassed."""
+
+DEVICE_CHECKS: Final = tuple((reason, _of_gpus(check)) for reason, check in GPU_CHECKS)
+"""What the devices of a worker that was parked must be when it is woken; all else was compared before."""
+PARK_CHECKS: Final = tuple(row for row in CHECKS if row[0] != AgentReason.GPU_MEMORY)
+"""What a worker that is parked needs: another may have the memory of its device meanwhile."""
 
 
 def _too_small(manifest: Manifest, seen: Inspection) -> dict[str, int]:

@@ -74,6 +74,8 @@ class ReportPhase(StrEnum):
     PUBLISH = "publish"
     PROOF = "proof"
     CANARY = "canary"
+    PARK = "park"
+    WAKE = "wake"
     OTHER = OTHER_PHASE
     TOTAL = "total"
 
@@ -93,6 +95,7 @@ class MemoryRestore(StrEnum):
 
     WHILE_RUNNING = "while-running"
     FILLED_FIRST = "filled-first"
+    PARKED = "filled-while-parked"
     SWITCHED_OFF = "copied-switched-off"
     SMALL = "copied-small"
     SHARED = "copied-shared"
@@ -108,6 +111,7 @@ class MemoryRestore(StrEnum):
 _MEMORY_WORDS: Final = {
     MemoryRestore.WHILE_RUNNING: "its memory is filled while it runs",
     MemoryRestore.FILLED_FIRST: "its memory was filled before it ran: nothing restarts it, or its standby is older",
+    MemoryRestore.PARKED: "its memory was filled while it was parked",
     MemoryRestore.SWITCHED_OFF: "its memory was copied before it ran: config.criu.lazyPages is false",
     MemoryRestore.SMALL: "",
     MemoryRestore.SHARED: "its memory was copied before it ran: its processes share much of it since a fork",

@@ -53,6 +53,16 @@ def test_many_stopped_processes_still_fit_what_standby_reads(directory, tmp_path
     assert 3000 < len((tmp_path / control_files.VERDICT).read_text()) < 4096
 
 
+def test_a_parked_worker_is_that_of_this_start(directory, tmp_path):
+    with acquire(directory, os.getpid()) as acquired:
+        assert not acquired.is_parked()
+        acquired.park(1001)
+        assert acquired.is_parked()
+        assert f"{NONCE} 1001\n" == (tmp_path / control_files.PARKED).read_text()
+        (tmp_path / control_files.PARKED).write_text(f"{NONCE[::-1]} 1001\n")
+        assert not acquired.is_parked()
+
+
 def test_an_attempt_that_was_cut_off_shows(directory):
     with acquire(directory, os.getpid()) as acquired:
         acquired.allow(10)
