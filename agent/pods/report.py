@@ -70,7 +70,7 @@ def restore_notes(
         keys.ANN_RESTORE_STATUS_PREFIX + container: status.value,
         keys.ANN_RESTORE_CONTAINER_ID_PREFIX + container: found,
     }
-    if status == RestoreStatus.IN_PROGRESS:
+    if status in (RestoreStatus.IN_PROGRESS, RestoreStatus.PARKED):
         return notes
     report = _report(container, "restored" if outcome.ok else "failed", outcome) | {"at": format_micro_time(now)}
     return notes | {keys.ANN_RESTORE_REPORT: _json(report)}
@@ -195,6 +195,12 @@ class Reporter:
             words = f"container {container} is not restored ({outcome.reason}): {outcome.message}{_bypassed(outcome)}"
             self._say(pod, "Warning", "RestoreFailed", words)
         await self._note_restore(pod, container, found, status, outcome)
+
+    async def parked(self, pod: Object, container: str, outcome: ExecutionResult) -> None:
+        """Report that a worker is restored but for its devices, and stopped until it is woken."""
+        words = f"container {container} is restored and stopped ({_took(outcome)}); `snapshotctl wake` lets it go on"
+        self._say(pod, "Normal", "RestoreParked", words)
+        await self._note_restore(pod, container, outcome.container_id, RestoreStatus.PARKED, outcome)
 
     async def asks(self, pod: Object, number: int) -> None:
         """Have kubelet ask a restored worker whether it is ready: it does so whenever its pod has changed."""

@@ -19,6 +19,7 @@ from agent.pods.selection import Rejection, Wait
 from contract.api.states import AgentReason
 from contract.config.storage import Storage
 from contract.pods.attempts import AttemptsError, attempts_of
+from contract.pods.parking import is_woken
 from kube.api import KubeClient, Object
 from kube.errors import NotFoundError
 from kube.resources import CHECKPOINTS
@@ -60,6 +61,8 @@ class _Known:
     """That it is to be restored, or why it is not to be."""
     failed_canary: bool = False
     """A restore answered wrongly, whether the pod shows it already or not."""
+    parked: str = ""
+    """Id of the container whose worker is parked, whether the pod shows it already or not."""
     reported_running: str = ""
     """Id of the container whose restore was reported as running."""
 
@@ -118,7 +121,8 @@ class RestoreController:
         if key in self.in_flight:
             self._report_running(known, container)
             return
-        found = selection.wanted(known.pod, container, frozenset(known.handled))
+        parked = set() if is_woken(known.pod) else {known.parked}
+        found = selection.wanted(known.pod, container, frozenset(known.handled) | parked - {""})
         if not isinstance(found, Wait):
             self.in_flight.start(key, lambda: self._restore(known, container), lambda: self._look(key))
 
@@ -148,7 +152,10 @@ class RestoreController:
         if outcome.retry:
             return
         known.failed_canary = known.failed_canary or outcome.reason == AgentReason.CANARY_FAILED
-        if found := outcome.container_id or await self._id(known, container):
+        if outcome.parked:
+            known.parked = outcome.container_id
+            await self._reporter.parked(known.pod, container, outcome)
+        elif found := outcome.container_id or await self._id(known, container):
             known.handled = [*known.handled, found][-MAX_HANDLED:]
             await self._reporter.restored(known.pod, container, found, outcome)
             if outcome.ok:

@@ -18,8 +18,10 @@ from kube.errors import bounded
 
 RESTORED: Final = "Restored"
 RESTORING: Final = "Restoring"
+PARKED: Final = "Parked"
 MAX_MESSAGE: Final = 1024
 _LABELS: Final = {"True": keys.OUTCOME_RESTORED, "False": keys.OUTCOME_COLD}
+"""Of a condition's status; of one that is Unknown, by its reason."""
 
 
 def outcome_patch(
@@ -47,7 +49,7 @@ def outcome_patch(
         "message": bounded(message, MAX_MESSAGE),
         "lastTransitionTime": since or format_time(now),
     }
-    labels = {keys.LABEL_OUTCOME: _LABELS.get(word)}
+    labels = {keys.LABEL_OUTCOME: keys.OUTCOME_PARKED if reason == PARKED else _LABELS.get(word)}
     return {"metadata": {"labels": labels}, "status": {"conditions": [entry]}}
 
 
@@ -65,4 +67,6 @@ def _judged(
         return None  # it says already why another container of the pod is not
     if status == RestoreStatus.IN_PROGRESS:
         return "Unknown", RESTORING, f"container {container} is being restored"
+    if status == RestoreStatus.PARKED:
+        return "Unknown", PARKED, f"container {container} is restored and stopped until the pod is woken"
     return ("True", RESTORED, f"restored: {', '.join(names)}") if words == {RestoreStatus.COMPLETED} else None

@@ -24,7 +24,7 @@ from contract.api.preflight import read_preflight, requested_container
 from contract.api.reports import read_report
 from contract.api.states import AgentReason, CaptureStatus, GateEnd, Phase, ReadySignal, RestoreStatus
 from contract.config.storage import BadIdError, Storage, check_id
-from contract.pods import placeholder
+from contract.pods import parking, placeholder
 from contract.pods.canary import CanaryCall, CanaryError, canary_call
 from contract.pods.probe import serving_probe
 from kube.api import Object
@@ -136,6 +136,8 @@ def wanted(pod: Object, container: str, handled: frozenset[str] = frozenset()) -
         return Wait("the pod is ending")
     done = handled | {reported_id(pod, container)}
     found = running_id(pod, container)
+    if found and found == parking.parked_id(pod, container) and not parking.is_woken(pod):
+        return Wait("its worker is parked")
     if found:
         return Wait("this container was dealt with") if found in done else found
     status = _status(pod, container)
@@ -179,6 +181,7 @@ def restore(
         canary,
         image=_image(pod, container),
         bypass=bypass,
+        parks=parking.parks(pod, container) and not parking.is_woken(pod),
         attempts=attempts,
     )
 

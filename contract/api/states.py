@@ -47,6 +47,8 @@ class RestoreStatus(StrEnum):
     """Value of the pod annotation ``nvidia.com/snapshot-restore-status.<container>``."""
 
     IN_PROGRESS = "in_progress"
+    PARKED = "parked"
+    """Restored but for its devices, and stopped until it is woken."""
     COMPLETED = "completed"
     FAILED = "failed"
 

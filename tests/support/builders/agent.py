@@ -69,6 +69,13 @@ def placeholder(*statuses, image="img:1", **parts):
     return found
 
 
+def parking(*statuses, **parts):
+    """Build a restore pod whose worker is parked once it is restored."""
+    found = target(*statuses, **parts)
+    found["spec"]["containers"][0]["command"] = [keys.STANDBY, keys.STANDBY_PARK, "--", "worker"]
+    return found
+
+
 def reported(status, container_id=FIRST):
     return {
         keys.ANN_RESTORE_STATUS_PREFIX + "main": status,

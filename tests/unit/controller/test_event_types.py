@@ -45,6 +45,7 @@ ELSEWHERE = {
     ("agent/pods/node_label.py", WARNING, "NodeNotReady"),
     ("agent/pods/report.py", NORMAL, "RestoreRequested"),
     ("agent/pods/report.py", NORMAL, "RestoreSucceeded"),
+    ("agent/pods/report.py", NORMAL, "RestoreParked"),
     ("agent/pods/report.py", WARNING, "RestoreFailed"),
     ("agent/pods/report.py", WARNING, "RestoreAttemptFailed"),
     ("agent/pods/report.py", WARNING, "RestoreAttemptsIgnored"),

@@ -142,10 +142,11 @@ def test_a_capture_tells_what_its_image_runs(expected, image):
     assert expected == json.loads(notes.get(keys.ANN_IMAGE_CONFIG, "null"))
 
 
-def test_progress_says_no_more_than_that():
-    notes = restore_notes(agent.target(), "main", FIRST, RestoreStatus.IN_PROGRESS, RESTORED, NOW)
+@pytest.mark.parametrize("status", [RestoreStatus.IN_PROGRESS, RestoreStatus.PARKED])
+def test_what_has_not_ended_says_no_more_than_that(status):
+    notes = restore_notes(agent.target(), "main", FIRST, status, RESTORED, NOW)
 
-    assert reported("in_progress") == notes
+    assert reported(status.value) == notes
 
 
 def provide_image_config(kube, act):

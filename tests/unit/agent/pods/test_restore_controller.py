@@ -47,6 +47,10 @@ def play(stage, *steps):
     return stage
 
 
+PARKED = ExecutionResult(ok=True, parked=True, container_id=FIRST, seconds={"total": 0.5})
+WOKEN = {keys.ANN_WAKE: "now"}
+
+
 def bound(**fields):
     return agent.target(waiting(), phase="Pending", **fields)
 
@@ -322,3 +326,47 @@ def test_after_shutdown_nothing_is_begun():
         return stage
 
     assert [] == run(scenario()).engine.orders
+
+
+def parked(**notes):
+    return agent.parking(running(), annotations=reported("parked") | notes)
+
+
+def test_a_worker_is_parked_until_its_pod_is_woken():
+    stage = Stage(ScriptedEngine(PARKED, RESTORED), agent.checkpoint())
+    play(stage, (0, agent.parking(running())), (10, parked()), (100, parked(**WOKEN)), (110, parked(**WOKEN)))
+
+    assert [True, False] == [order.parks for order in stage.engine.orders]
+    assert ["parked", "completed"] == stage.statuses()
+    assert ["RestoreRequested", "RestoreParked", "RestoreSucceeded"] == stage.said.reasons()
+
+
+def test_a_parked_worker_is_left_alone_though_its_pod_does_not_show_it():
+    stage = Stage(ScriptedEngine(PARKED), agent.checkpoint())
+    play(stage, (0, agent.parking(running())), (0.5, agent.parking(running())), (5, agent.parking(running())))
+
+    assert 1 == len(stage.engine.orders)
+
+
+def test_an_agent_that_restarts_leaves_a_parked_worker_alone_and_wakes_it():
+    stage = Stage(ScriptedEngine(RESTORED), agent.checkpoint())
+    play(stage, (0, parked()), (30, parked(**WOKEN)))
+
+    assert [False] == [order.parks for order in stage.engine.orders]
+
+
+def test_a_wake_that_comes_while_the_worker_is_being_parked():
+    stage = Stage(ScriptedEngine(PARKED, RESTORED, seconds=3), agent.checkpoint())
+    play(stage, (0, agent.parking(running())), (1, agent.parking(running(), annotations=WOKEN)))
+
+    assert [True, False] == [order.parks for order in stage.engine.orders]
+    assert "completed" == stage.statuses()[-1]
+
+
+def test_a_container_that_starts_again_is_parked_again():
+    stage = Stage(ScriptedEngine(PARKED, replace(PARKED, container_id=SECOND)), agent.checkpoint())
+    again = agent.parking(running(SECOND), annotations=reported("parked"))
+    play(stage, (0, agent.parking(running())), (10, parked()), (20, again))
+
+    assert [True, True] == [order.parks for order in stage.engine.orders]
+    assert SECOND == stage.kube.annotations("Pod", "web-1")[keys.ANN_RESTORE_CONTAINER_ID_PREFIX + "main"]

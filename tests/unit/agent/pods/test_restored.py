@@ -16,6 +16,7 @@ from tests.support.builders.agent import FIRST, RESTORED, running
 NOW = datetime(2026, 1, 31, 10, 0, 0, tzinfo=UTC)
 FAILED = ExecutionResult(ok=False, reason="restore-failed", message="criu said no")
 DONE, LOST, GOING = RestoreStatus.COMPLETED, RestoreStatus.FAILED, RestoreStatus.IN_PROGRESS
+PARKED = RestoreStatus.PARKED
 
 
 def pod(condition=None, **said):
@@ -46,6 +47,9 @@ def said(patch):
         pytest.param(("False", "restore-failed", "cold"), pod(side=DONE), LOST, FAILED, id="one failed after another"),
         pytest.param(None, pod(side=LOST), DONE, RESTORED, id="another failed before"),
         pytest.param(("Unknown", "Restoring", None), pod(main=DONE, side=DONE), GOING, FAILED, id="once more"),
+        pytest.param(("Unknown", "Parked", "parked"), pod(side=DONE), PARKED, RESTORED, id="parked"),
+        pytest.param(None, pod(side=LOST), PARKED, RESTORED, id="parked beside a failure"),
+        pytest.param(("True", "Restored", "restored"), pod(main=PARKED, side=DONE), DONE, RESTORED, id="woken"),
         pytest.param(None, pod(side=LOST), GOING, FAILED, id="goes on beside a failure"),
         pytest.param(("True", "Restored", "restored"), pod(main=LOST, side=DONE), DONE, RESTORED, id="after a restart"),
     ],

@@ -18,6 +18,9 @@ FOLDER = f"/var/lib/kubelet/pods/{UID}/volumes/kubernetes.io~empty-dir"
 IN_POD = agent.storage(AccessMode.POD_MOUNT)
 
 
+WOKEN = {keys.ANN_WAKE: "now"}
+
+
 @pytest.mark.parametrize(
     ("expected", "labels"),
     [
@@ -40,6 +43,9 @@ def test_role(expected, labels):
         pytest.param(FIRST, agent.target(running()), id="runs"),
         pytest.param(FIRST, agent.target(running(), annotations=reported("in_progress")), id="cut off, again"),
         pytest.param(SECOND, agent.target(running(SECOND), annotations=reported("completed")), id="restarted"),
+        pytest.param(Wait, agent.parking(running(), annotations=reported("parked")), id="parked"),
+        pytest.param(FIRST, agent.parking(running(), annotations=reported("parked") | WOKEN), id="woken"),
+        pytest.param(SECOND, agent.parking(running(SECOND), annotations=reported("parked")), id="another is parked"),
         pytest.param(Wait, agent.target(running(), annotations=reported("completed")), id="completed"),
         pytest.param(Wait, agent.target(running(), annotations=reported("failed")), id="failed"),
         pytest.param(Wait, agent.target(terminated(1)), id="has ended"),
@@ -52,6 +58,21 @@ def test_wanted(expected, pod):
     found = selection.wanted(pod, "main")
 
     assert isinstance(found, Wait) if expected is Wait else expected == found
+
+
+@pytest.mark.parametrize(
+    ("expected", "pod"),
+    [
+        pytest.param(True, agent.parking(running()), id="parks"),
+        pytest.param(False, agent.parking(running(), annotations=WOKEN), id="is woken"),
+        pytest.param(False, agent.target(running()), id="does not park"),
+        pytest.param(
+            False, agent.target(running(), annotations={keys.ANN_STANDBY: keys.STANDBY_PARKS}), id="says so too late"
+        ),
+    ],
+)
+def test_whether_a_restore_parks(expected, pod):
+    assert expected == selection.restore(pod, "main", agent.checkpoint(), agent.storage()).parks
 
 
 def test_what_was_dealt_with_is_not_wanted_again_though_the_pod_does_not_show_it():

@@ -1,0 +1,86 @@
+"""Parked workers: restored but for their devices, and stopped until they are woken.
+
+Pure, from the pod as it is. What says that a container parks is its command, which no update of a pod can change; the
+annotation that wakes it grants nothing but that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from contract.api import keys
+from contract.api.checkpoint import annotations_of, find_container
+from contract.api.states import RestoreStatus
+
+Json = dict[str, Any]
+
+
+class Unwakeable(StrEnum):
+    """Why a pod cannot be woken, a closed list; docs/parked.md explains each."""
+
+    NOT_PARKED = "not-parked"
+    ENDING = "ending"
+    ALREADY_WOKEN = "already-woken"
+    ALREADY_STARTED = "already-started"
+
+
+class Refusal(NamedTuple):
+    """Why, for programs and for people."""
+
+    code: Unwakeable
+    message: str
+
+
+def parks(pod: Mapping[str, Any], container: str) -> bool:
+    """Say whether a container's worker is parked once it is restored."""
+    found = find_container(pod.get("spec") or {}, container) or {}
+    return list(found.get("command") or ())[:2] == [keys.STANDBY, keys.STANDBY_PARK]
+
+
+def parking_containers(pod: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the containers whose workers are parked once they are restored."""
+    names = (str(each.get("name")) for each in (pod.get("spec") or {}).get("containers") or ())
+    return tuple(name for name in names if parks(pod, name))
+
+
+def is_woken(pod: Mapping[str, Any]) -> bool:
+    """Say whether the pod's workers are to go on."""
+    return bool(annotations_of(pod).get(keys.ANN_WAKE))
+
+
+def parked_id(pod: Mapping[str, Any], container: str) -> str:
+    """Return the id of the container that the agent reports as parked; empty if there is none."""
+    notes = annotations_of(pod)
+    if notes.get(keys.ANN_RESTORE_STATUS_PREFIX + container) != RestoreStatus.PARKED:
+        return ""
+    return notes.get(keys.ANN_RESTORE_CONTAINER_ID_PREFIX + container, "")
+
+
+def refuse_wake(pod: Mapping[str, Any]) -> Refusal | None:
+    """Return why a pod cannot be woken; None if it can.
+
+    One that is not parked yet can: it is then restored without a stop.
+    """
+    metadata, name = pod["metadata"], pod["metadata"].get("name")
+    phase = (pod.get("status") or {}).get("phase") or "Pending"
+    if metadata.get("deletionTimestamp") or phase not in ("Pending", "Running"):
+        state = "is being deleted" if metadata.get("deletionTimestamp") else f"is {phase}"
+        return Refusal(Unwakeable.ENDING, f"pod {name} {state}")
+    found = parking_containers(pod)
+    if not found:
+        words = f"no worker of pod {name} is parked: its template has no annotation {keys.ANN_STANDBY}: "
+        return Refusal(Unwakeable.NOT_PARKED, words + f"{keys.STANDBY_PARKS}, or it was not to be restored")
+    states = {annotations_of(pod).get(keys.ANN_RESTORE_STATUS_PREFIX + each) for each in found}
+    if RestoreStatus.FAILED in states:
+        return Refusal(Unwakeable.ALREADY_STARTED, f"pod {name} started cold; `snapshotctl why {name}` says why")
+    if is_woken(pod):
+        return Refusal(Unwakeable.ALREADY_WOKEN, f"pod {name} was woken already")
+    return None
+
+
+def wake_patch(pod: Mapping[str, Any], value: str) -> Json:
+    """Return the merge patch that wakes a pod, if it is as it was seen."""
+    version = pod["metadata"].get("resourceVersion")
+    return {"metadata": {"resourceVersion": version, "annotations": {keys.ANN_WAKE: value}}}
