@@ -154,6 +154,11 @@ class Candidate:
         """Whether it is a placeholder: what is restored into it is named later, on the pod."""
         return self.annotations.get(keys.ANN_STANDBY) == keys.STANDBY_WAITS
 
+    @lazy_property
+    def parks(self) -> bool:
+        """Whether its worker, once it is restored, is stopped until it is woken."""
+        return self.annotations.get(keys.ANN_STANDBY) == keys.STANDBY_PARKS
+
     @property
     def says_shaped(self) -> bool:
         """Whether it carries the word of an earlier look that mutated it."""
@@ -351,6 +356,7 @@ class Candidate:
             image_config=(self.source.get("status") or {}).get("image") or {},
             held=self.held and not self.waits,
             waits=self.waits,
+            parks=self.parks,
             device_memory=self.values.capture.device_memory,
             stamp=self.stamp,
         )

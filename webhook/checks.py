@@ -18,6 +18,7 @@ from contract.config.storage import BadIdError, StorageError
 from contract.pods import common
 from contract.pods.attempts import AttemptsError, attempts_of
 from contract.pods.injected_tools import EntrypointUnknownError
+from contract.pods.parking import exclusive_gpu
 from contract.pods.systems import ARCHITECTURE_LABELS, excludes, other_system
 from contract.pods.template_hash import per_pod_identity
 from webhook.candidate import UNMET, Candidate
@@ -107,10 +108,11 @@ def _not_opted_in(candidate: Candidate) -> str | None:
 
 def _standby_invalid(candidate: Candidate) -> str | None:
     said = candidate.annotations.get(keys.ANN_STANDBY)
-    if said is None:
+    if said is None or said == keys.STANDBY_PARKS:
         return None
     if said != keys.STANDBY_WAITS:
-        return f"annotation {keys.ANN_STANDBY} is {said[:40]!r}; it must be {keys.STANDBY_WAITS}, or absent"
+        words = f"it must be {keys.STANDBY_WAITS} or {keys.STANDBY_PARKS}, or absent"
+        return f"annotation {keys.ANN_STANDBY} is {said[:40]!r}; {words}"
     if candidate.labels.get(keys.LABEL_RESTORE) == keys.RESTORE_BY_NAME:
         return None
     return (
@@ -178,6 +180,13 @@ def _template_accelerator_unsupported(candidate: Candidate) -> str | None:
 def _accelerator_unsupported(candidate: Candidate) -> str | None:
     for target in candidate.targets:
         if problem := refused_resource(target.container):
+            return f"spec.containers[{target.name}].{problem[0]}: {problem[1]}"
+    return None
+
+
+def _parked_exclusive_gpu(candidate: Candidate) -> str | None:
+    for target in candidate.targets if candidate.parks else ():
+        if problem := exclusive_gpu(candidate.spec, target.container):
             return f"spec.containers[{target.name}].{problem[0]}: {problem[1]}"
     return None
 
@@ -429,6 +438,7 @@ SOURCE_CHECKS: Final[tuple[Row, ...]] = (
     (Admission.STORAGE_UNAVAILABLE, _storage_unavailable),
     (Admission.POD_UNSUPPORTED, _unsupported),
     (Admission.ACCELERATOR_UNSUPPORTED, _accelerator_unsupported),
+    (Admission.PARKED_EXCLUSIVE_GPU, _parked_exclusive_gpu),
     (Admission.ARCHITECTURE_MISMATCH, _architecture_mismatch),
     (Admission.IMAGE_MISMATCH, _image_mismatch),
     (Admission.BYPASS_INVALID, _bypass_invalid),

@@ -117,7 +117,8 @@ def _shaped(candidate: Candidate) -> Decision:
         return Decision(Admission.PLACEHOLDER, _WAITING, operations, warnings)
     source = f"DynamoCheckpoint {restore.checkpoint} (id {restore.checkpoint_id})"
     if not restore.held:
-        return Decision(Admission.RESTORE_SHAPED, f"shaped to restore from {source}", operations, warnings)
+        parked = "; its worker is parked, `snapshotctl wake POD` lets it go on" if restore.parks else ""
+        return Decision(Admission.RESTORE_SHAPED, f"shaped to restore from {source}{parked}", operations, warnings)
     message = (
         f"waits for {source}; the scheduling gate {keys.SCHEDULING_GATE} is lifted when that is Ready, fails or is "
         "deleted, or after the chart value waitTimeout"

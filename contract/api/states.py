@@ -248,6 +248,7 @@ class Admission(StrEnum):
     OS_UNSUPPORTED = "os-unsupported"
     POD_UNSUPPORTED = "pod-unsupported"
     ACCELERATOR_UNSUPPORTED = "accelerator-unsupported"
+    PARKED_EXCLUSIVE_GPU = "parked-exclusive-gpu"
     ARCHITECTURE_MISMATCH = "architecture-mismatch"
     CHECKPOINT_REQUESTED = "checkpoint-requested"
     CAPTURABLE = "capturable"

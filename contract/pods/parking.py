@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from contract.api import keys
 from contract.api.checkpoint import annotations_of, find_container
 from contract.api.states import RestoreStatus
 
 Json = dict[str, Any]
+
+WHOLE_GPU: Final = "nvidia.com/gpu"
+"""The device plugin's name of a GPU that one pod has; of its time slices too, unless they are renamed."""
+SHARING_LABEL: Final = "nvidia.com/gpu.sharing-strategy"
+"""On nodes, written by NVIDIA's GPU feature discovery."""
+SHARING: Final = ("time-slicing", "mps")
 
 
 class Unwakeable(StrEnum):
@@ -43,6 +49,24 @@ def parking_containers(pod: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the containers whose workers are parked once they are restored."""
     names = (str(each.get("name")) for each in (pod.get("spec") or {}).get("containers") or ())
     return tuple(name for name in names if parks(pod, name))
+
+
+def exclusive_gpu(spec: Mapping[str, Any], container: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Say which resource keeps a whole GPU idle while a worker is parked: the field below the container, and why."""
+    resources = container.get("resources") or {}
+    half = next((half for half in ("limits", "requests") if _asks(resources.get(half) or {})), None)
+    if half is None or (spec.get("nodeSelector") or {}).get(SHARING_LABEL) in SHARING:
+        return None
+    words = (
+        "a parked worker would keep a whole GPU that it does not use; share the device by a ResourceClaim that several "
+        f"pods name, request {WHOLE_GPU}.shared, or, if the nodes' time slices have no name of their own, add "
+        f"nodeSelector {SHARING_LABEL}: {SHARING[0]}"
+    )
+    return f"resources.{half}[{WHOLE_GPU}]", words
+
+
+def _asks(resources: Mapping[str, Any]) -> bool:
+    return str(resources.get(WHOLE_GPU) or "0") != "0"
 
 
 def is_woken(pod: Mapping[str, Any]) -> bool:

@@ -34,6 +34,7 @@ STALE_ANNOTATIONS: Final = frozenset(
         keys.ANN_CHECKPOINT_STATUS,
         keys.ANN_RESTORE_REPORT,
         keys.ANN_RESTORE_ASKED,
+        keys.ANN_WAKE,
         keys.ANN_GATE,
         keys.ANN_REQUEST,
         keys.ANN_CAPTURE,
@@ -81,6 +82,8 @@ class Restore:
     """The chart's ``capture.deviceMemory``, for a worker that is captured while it runs."""
     waits: bool = False
     """Whether it is a placeholder: its standby waits for a checkpoint that is named later."""
+    parks: bool = False
+    """Whether its worker, once it is restored, is stopped until it is woken."""
     stamp: str = ""
     """Template hash of an automatic pod; empty: it restores by name."""
     labels: Mapping[str, str] = field(init=False)
@@ -188,7 +191,7 @@ def _container_operations(
     wanted = _serving_environment(pod, container, restore) if restore.serves else _environment(pod, container, restore)
     operations += _env_operations(container.get("env"), path, wanted, directory)
     canary = keys.ANN_CANARY in ckpt.annotations_of(pod)
-    gate = startup_gate(container, directory, canary=canary, waits=restore.waits)
+    gate = startup_gate(container, directory, canary=canary, waits=restore.waits or restore.parks)
     if gate is not None and container.get("startupProbe") != gate and not restore.serves:
         operations.append({"op": "add", "path": f"{path}/startupProbe", "value": gate})
     return operations + _mount_operations(container, path, restore, volumes)
@@ -207,13 +210,12 @@ def _image_operations(pod: Mapping[str, Any], container: Mapping[str, Any], path
 def _command_operations(container: Mapping[str, Any], path: str, restore: Restore) -> list[Json]:
     command: list[str] = container.get("command") or []
     if command and command[0] == keys.STANDBY:
-        if not restore.waits or keys.STANDBY_WAIT in command[1:2]:
+        mode = [] if restore.serves else _mode(restore)
+        if not mode or mode == command[1:2]:
             return []
-        return [{"op": "add", "path": f"{path}/command/1", "value": keys.STANDBY_WAIT}]
+        return [{"op": "add", "path": f"{path}/command/1", "value": mode[0]}]
     operations: list[Json] = []
-    standby = [keys.STANDBY]
-    if restore.serves or restore.waits:
-        standby.append(keys.STANDBY_SERVE if restore.serves else keys.STANDBY_WAIT)
+    standby = [keys.STANDBY, *_mode(restore)]
     wrapped = [*standby, "--", *command]
     if not command and restore.tools is None:
         wrapped = [*standby, keys.STANDBY_IMAGE_ENTRYPOINT, "--"]
@@ -224,6 +226,16 @@ def _command_operations(container: Mapping[str, Any], path: str, restore: Restor
         if args and args != container.get("args"):
             operations.append({"op": "add", "path": f"{path}/args", "value": args})
     return [{"op": "add", "path": f"{path}/command", "value": wrapped}, *operations]
+
+
+def _mode(restore: Restore) -> list[str]:
+    """Return standby's word for what it does, if it is not simply to restore."""
+    modes = (
+        (restore.serves, keys.STANDBY_SERVE),
+        (restore.waits, keys.STANDBY_WAIT),
+        (restore.parks, keys.STANDBY_PARK),
+    )
+    return [word for is_so, word in modes if is_so][:1]
 
 
 def _serving_environment(pod: Mapping[str, Any], container: Mapping[str, Any], restore: Restore) -> dict[str, str]:

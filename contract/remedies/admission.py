@@ -7,6 +7,7 @@ from typing import Final
 
 from contract.api import keys
 from contract.api.states import Admission
+from contract.pods.parking import SHARING, SHARING_LABEL, WHOLE_GPU
 from contract.remedies.registry import REASONS_PAGE, Origin, Reason, Section
 
 _SECTION: Final = Section(
@@ -130,10 +131,10 @@ ADMISSION_REASONS: Final = (
     Reason(
         _SECTION,
         Admission.STANDBY_INVALID,
-        f"Annotation `{keys.ANN_STANDBY}` does not make a placeholder of this pod.",
+        f"Annotation `{keys.ANN_STANDBY}` does not make a placeholder of this pod, nor a parked worker.",
         (
             f"Write `{keys.ANN_STANDBY}: {keys.STANDBY_WAITS}` together with label `{keys.LABEL_RESTORE}: "
-            f"{keys.RESTORE_BY_NAME}`, or take the annotation out of the pod template."
+            f"{keys.RESTORE_BY_NAME}`, or `{keys.STANDBY_PARKS}`, or take the annotation out of the pod template."
         ),
         "An automatic pod has a checkpoint of its own template, so it cannot wait for one that is named later.",
     ),
@@ -302,6 +303,20 @@ ADMISSION_REASONS: Final = (
         Admission.STORAGE_UNAVAILABLE,
         "The chart's `storage` values contradict each other.",
         "Correct the value that the message names with `helm upgrade`.",
+    ),
+    Reason(
+        _SECTION,
+        Admission.PARKED_EXCLUSIVE_GPU,
+        "The worker is to be parked, and its pod would keep a whole GPU that it does not use.",
+        (
+            "Share the device: a ResourceClaim that several pods name, `nvidia.com/gpu.shared`, or `nodeSelector` "
+            f"`{SHARING_LABEL}: {SHARING[0]}`; or take annotation `{keys.ANN_STANDBY}` out of the pod template."
+        ),
+        (
+            f"It has annotation `{keys.ANN_STANDBY}: {keys.STANDBY_PARKS}` and asks for `{WHOLE_GPU}`, which the "
+            "device plugin gives to one pod. Time slices have the same name unless they are renamed, so the pod says "
+            "by its `nodeSelector` that its nodes have them ([parked workers](parked.md#devices))."
+        ),
     ),
     Reason(
         _SECTION,

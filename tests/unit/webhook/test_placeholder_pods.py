@@ -98,7 +98,7 @@ def test_a_command_that_is_standbys_already_waits_too():
     [
         pytest.param(
             Admission.STANDBY_INVALID,
-            "is 'wait'; it must be Wait",
+            "is 'wait'; it must be Wait or Park",
             named(annotations={keys.ANN_STANDBY: "wait"}),
             {},
             id="misspelt",
