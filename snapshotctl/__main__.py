@@ -19,6 +19,7 @@ VERBS: Final = {
     "checkpoint": "Capture the worker of a pod manifest, or a running pod.",
     "restore": "Restore into a new pod of a manifest, or in place into one that waits.",
     "placeholder": "Make a pod that waits until a checkpoint is restored into it.",
+    "wake": "Let the parked worker of a pod go on.",
     "adopt": "Take over an artifact that is in storage already.",
     "admit": "Answer an AdmissionReview offline: would this pod be restored, and if not, why?",
     "plan": "Show offline what the controller's next pass would do.",

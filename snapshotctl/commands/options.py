@@ -70,6 +70,7 @@ def complete_names(plural: str) -> Completer:
 complete_checkpoint: Final = complete_names("dynamocheckpoints")
 complete_pod: Final = complete_names("pods")
 complete_placeholder: Final = complete_names("placeholders")
+complete_parked: Final = complete_names("parked")
 
 
 def _complete_context(ctx: click.Context, _: click.Parameter, typed: str) -> list[str]:

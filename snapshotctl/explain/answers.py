@@ -1,12 +1,12 @@
 """What ``snapshotctl why`` answers: findings in the order in which things happened, each a code with its words.
 
-Pure: from a pod, its checkpoint and a decision to the answer. The outcome is one of five words, made for scripts.
+Pure: from a pod, its checkpoint and a decision to the answer. The outcome is one of six words, made for scripts.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
@@ -42,7 +42,7 @@ NOT_ASKED_FOR: Final = (
 )
 SHAPED: Final = frozenset({Admission.RESTORE_SHAPED, Admission.HELD, Admission.PLACEHOLDER})
 """Codes of pods into which something is restored, now or later."""
-_WAITING_LINE: Final = "SNAPSHOT_WAITING: "
+_WAITING_LINES: Final = ("SNAPSHOT_WAITING: ", "SNAPSHOT_PARKED: ")
 _COLD_LINE: Final = "SNAPSHOT_COLD_START: "
 _RESTORED_LINE: Final = "SNAPSHOT_RESTORED: "
 
@@ -53,6 +53,7 @@ class Outcome(StrEnum):
     RESTORED = "restored"
     RESTORES = "restores"
     WAITS = "waits"
+    PARKED = "parked"
     COLD = "starts-cold"
     REFUSED = "refused"
     """It must not start cold (policy Require), so it does not start at all."""
@@ -161,6 +162,18 @@ _OUTCOMES: Final = {
     Admission.HELD: Outcome.WAITS,
     Admission.PLACEHOLDER: Outcome.WAITS,
 }
+
+
+_ON_THE_WAY: Final[Mapping[str, tuple[str, str, str, Outcome]]] = {
+    RestoreStatus.IN_PROGRESS: ("The agent is restoring it.", "Wait.", "", Outcome.RESTORES),
+    RestoreStatus.PARKED: (
+        "The worker is restored and stopped, and holds no device memory.",
+        "When it is to go on: snapshotctl wake POD.",
+        "docs/parked.md",
+        Outcome.PARKED,
+    ),
+}
+"""Status of a restore that has not ended: words, what to do, where more is said, and the outcome."""
 
 
 def predicted(
@@ -316,11 +329,18 @@ def _afterwards(facts: Facts) -> tuple[list[Finding], Outcome, str]:
         return findings, Outcome.COLD, let_go_cold or cold.code
     if let_go_cold:
         return findings, Outcome.COLD, let_go_cold
-    if outcomes and set(outcomes) == {Outcome.RESTORED}:
-        return findings, Outcome.RESTORED, Admission.RESTORE_SHAPED.value
+    return findings, *_restores(outcomes, lifted)
+
+
+def _restores(outcomes: Collection[Outcome], lifted: str | None) -> tuple[Outcome, str]:
+    """Say how far the targets of a pod are together, of which none starts cold."""
+    if Outcome.PARKED in outcomes:
+        return Outcome.PARKED, Outcome.PARKED.value
+    if set(outcomes) == {Outcome.RESTORED}:
+        return Outcome.RESTORED, Admission.RESTORE_SHAPED.value
     if lifted == GateEnd.VOLUME_CLAIM_UNAVAILABLE:
-        return findings, Outcome.WAITS, lifted
-    return findings, Outcome.RESTORES, Admission.RESTORE_SHAPED.value
+        return Outcome.WAITS, lifted
+    return Outcome.RESTORES, Admission.RESTORE_SHAPED.value
 
 
 def is_shaped(pod: Mapping[str, Any]) -> bool:
@@ -340,7 +360,7 @@ def _restored(facts: Facts, container: str) -> tuple[Finding | None, Outcome]:
     annotations = annotations_of(facts.pod)
     status = annotations.get(keys.ANN_RESTORE_STATUS_PREFIX + container)
     lines = facts.logs.get(container, "").splitlines()
-    line = next((each for each in lines if not each.startswith(_WAITING_LINE)), "")
+    line = next((each for each in lines if not each.startswith(_WAITING_LINES)), "")
     report = _report(annotations, container)
     steps = _steps(annotations, container)
     if status == RestoreStatus.COMPLETED:
@@ -352,9 +372,9 @@ def _restored(facts: Facts, container: str) -> tuple[Finding | None, Outcome]:
         message += _bypassed(read_report(annotations.get(keys.ANN_RESTORE_REPORT, "")))
         message += _tried(annotations, container)
         return replace(finding(Stage.RESTORE, AGENT, code, message, container), steps=steps), Outcome.COLD
-    if status == RestoreStatus.IN_PROGRESS:
-        words = "The agent is restoring it."
-        return Finding(Stage.RESTORE, status, "", words, "Wait.", "", container), Outcome.RESTORES
+    if status is not None and status in _ON_THE_WAY:
+        words, then, link, outcome = _ON_THE_WAY[status]
+        return Finding(Stage.RESTORE, status, "", words, then, link, container), outcome
     if _COLD_LINE in line:
         message = line.partition(_COLD_LINE)[2]
         return finding(Stage.RESTORE, AGENT, AgentReason.ALREADY_STARTED, message, container), Outcome.COLD

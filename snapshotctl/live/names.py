@@ -18,7 +18,8 @@ PATIENCE: Final = 2.0
 _WAITING: Final = f"{keys.LABEL_IS_RESTORE_TARGET}=true,!{keys.LABEL_CHECKPOINT_ID}"
 """Pods that were shaped for a restore, and name no checkpoint."""
 _LISTS: Final = {each.plural: (each, "") for each in (CHECKPOINTS, NAMESPACES, PODS)} | {
-    "placeholders": (PODS, _WAITING)
+    "placeholders": (PODS, _WAITING),
+    "parked": (PODS, f"{keys.LABEL_OUTCOME}={keys.OUTCOME_PARKED}"),
 }
 """What is listed, and the selector of its labels."""
 

@@ -20,7 +20,7 @@ from snapshotctl.offline.placeholders import containers_of
 from snapshotctl.run.facts import print_facts, print_progress
 from snapshotctl.run.restore import checkpoint_of
 
-_TRIES: Final = 5
+TRIES: Final = 5
 """Lost races: kubelet writes a pod's status now and then, and each write makes another version of it."""
 
 
@@ -30,12 +30,12 @@ def restore_pod(reach: Reach, name: str, checkpoint_id: str, containers: str | N
 
     async def work(session: Session) -> dict[str, str]:
         checkpoint = await checkpoint_of(session, checkpoint_id)
-        for _ in range(_TRIES):
-            pod = await _pod(session, name)
+        for _ in range(TRIES):
+            pod = await pod_named(session, name)
             check_captured(pod, containers, checkpoint)
             targets = containers_of(waiting_containers(pod), containers)
             _raise(refuse(pod, targets, checkpoint))
-            await _look_at_node(session, pod)
+            await look_at_node(session, pod)
             with suppress(ConflictError):
                 body = in_place_patch(pod, targets, checkpoint)
                 patched = await session.kube.patch(PODS, pod["metadata"]["name"], body, session.namespace)
@@ -46,7 +46,12 @@ def restore_pod(reach: Reach, name: str, checkpoint_id: str, containers: str | N
     print_facts(on_cluster(reach, work))
 
 
-async def _pod(session: Session, name: str) -> Object:
+async def pod_named(session: Session, name: str) -> Object:
+    """Read a pod by its name, or by kind and name.
+
+    Raises:
+        UserError: it does not exist.
+    """
     name = name.rpartition("/")[2]
     try:
         return await session.kube.get(PODS, name, session.namespace)
@@ -54,7 +59,7 @@ async def _pod(session: Session, name: str) -> Object:
         raise UserError(await not_found(session.kube, PODS, name, session.namespace)) from error
 
 
-async def _look_at_node(session: Session, pod: Object) -> None:
+async def look_at_node(session: Session, pod: Object) -> None:
     """Refuse a pod on a node where nothing would restore it; who may not read nodes is not kept from trying."""
     node = (pod.get("spec") or {}).get("nodeName")
     if not node:

@@ -18,6 +18,7 @@ _LABEL: Final = 14
 _HEADLINES: Final = {
     Outcome.RESTORED: ("was restored", "green"),
     Outcome.RESTORES: ("restores", "green"),
+    Outcome.PARKED: ("is restored and stopped until it is woken", "yellow"),
     Outcome.WAITS: ("waits for its checkpoint", "yellow"),
     Outcome.COLD: ("starts cold", "red"),
     Outcome.REFUSED: ("is refused, as it must not start cold", "red"),

@@ -231,3 +231,34 @@ def test_both_or_none_of_pod_and_manifest(run, written):
     for words in ([], ["--pod", "x", "--manifest", written(manifest("y", container()))]):
         result = run("restore", "--checkpoint-id", ID, *words)
         assert (2, True) == (result.exit_code, "one of --manifest FILE and --pod NAME" in words_of(result))
+
+
+def test_a_parked_worker_is_woken_once(release, run):
+    notes = {keys.ANN_CHECKPOINT_NAME: "qwen", keys.ANN_STANDBY: keys.STANDBY_PARKS}
+    body = manifest("parked", annotations=notes)
+    release.kubectl("create", "-n", release.namespace, "-f", "-", stdin=json.dumps(body))
+    before = stored(release, "parked")
+    assert [keys.STANDBY, keys.STANDBY_PARK, "--"] == before["spec"]["containers"][0]["command"][:3]
+
+    result = run("wake", "parked")
+    assert 0 == result.exit_code, result.output
+    assert {"status": "submitted", "namespace": release.namespace, "name": "parked", "containers": "main"} == facts(
+        result
+    )
+    assert stored(release, "parked")["metadata"]["annotations"][keys.ANN_WAKE]
+    again = run("wake", "parked")
+    assert (1, True) == (again.exit_code, "error: already-woken: " in again.stderr)
+
+
+@pytest.mark.parametrize(
+    ("expected", "name"),
+    [
+        pytest.param("not-parked: ", "placeholder", id="a placeholder"),
+        pytest.param("no Pod", "missing", id="no such pod"),
+    ],
+)
+def test_what_cannot_be_woken(release, run, expected, name):
+    if name == "placeholder":
+        assert 0 == run("placeholder", "qwen", "--name", name).exit_code
+    result = run("wake", name)
+    assert (1, True) == (result.exit_code, expected.lower() in words_of(result).lower()), result.output

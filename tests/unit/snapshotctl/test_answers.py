@@ -55,6 +55,7 @@ def report(**parts):
     [
         pytest.param("restored", "restore-shaped", Facts(shaped(**{STATUS: "completed"}, **report())), id="restored"),
         pytest.param("restores", "restore-shaped", Facts(shaped(**{STATUS: "in_progress"})), id="restoring"),
+        pytest.param("parked", "parked", Facts(shaped(**{STATUS: "parked"})), id="parked"),
         pytest.param("restores", "restore-shaped", Facts(shaped()), id="not-started"),
         pytest.param("starts-cold", "restore-failed", Facts(shaped(**{STATUS: "failed"}, **report())), id="failed"),
         pytest.param("starts-cold", "internal-error", Facts(shaped(**{STATUS: "failed"})), id="failed-without-report"),

@@ -219,6 +219,7 @@ HELP = {
     "preflight": "--container",
     "restore": "--checkpoint-id",
     "tree": "--all-namespaces",
+    "wake": "Let the parked worker",
     "why": "--kube-context",
 }
 

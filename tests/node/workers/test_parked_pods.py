@@ -1,0 +1,134 @@
+"""Parked workers on a real kubelet: restored and stopped, beyond their agent, and woken when asked to."""
+
+import json
+import time
+
+import pytest
+from click.testing import CliRunner, Result
+
+from contract.api import control_files, keys
+from contract.api.states import AgentReason
+from demo.kubectl import Kubectl, wait_for
+from demo.platform import Platform
+from snapshotctl.__main__ import main
+from tests.support.fixtures import node
+
+NAME = "parked"
+PROBE = {"readinessProbe": node.probe()}
+PARK = {keys.ANN_STANDBY: keys.STANDBY_PARKS}
+STATUS = keys.ANN_RESTORE_STATUS_PREFIX + "main"
+
+
+@pytest.fixture(scope="module")
+def run(platform: Platform, installed: Kubectl):
+    """Run snapshotctl in the namespace of these tests."""
+
+    def call(*words: str) -> Result:
+        where = ["-n", installed.namespace, "--kubeconfig", str(platform.kubeconfig)]
+        return CliRunner().invoke(main, [*words, *where])
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def artifact(installed: Kubectl) -> str:
+    """Id of a checkpoint that is Ready."""
+    node.create(installed, node.checkpoint(NAME, **PROBE))
+    found = node.phase(installed, NAME, "Ready", "Failed")["status"]
+    assert "Ready" == found["phase"]
+    return str(found["checkpointID"])
+
+
+def notes(installed: Kubectl, name: str) -> dict[str, str]:
+    return installed.get("pod", name)["metadata"].get("annotations", {})
+
+
+def parked(installed: Kubectl, name: str) -> None:
+    node.create(installed, node.pod(name, NAME, annotations=PARK, **PROBE))
+    wait_for(lambda: notes(installed, name).get(STATUS) == "parked" or None, f"{name} is parked", node.READY_SECONDS)
+
+
+def status_of(installed: Kubectl, name: str) -> dict:
+    (status,) = installed.get("pod", name)["status"]["containerStatuses"]
+    return status
+
+
+def stays_parked(installed: Kubectl, name: str, artifact: str, restarts: int = 0) -> None:
+    status = status_of(installed, name)
+    assert (False, False, restarts) == (status["ready"], status["started"], status["restartCount"])
+    assert [control_files.LOG_PARKED.format(id=artifact)] == node.log(installed, name).splitlines()
+
+
+def test_the_story(installed: Kubectl, run, artifact: str, figure):
+    """It is restored and stopped, stays so while its agent is replaced, and goes on where it was captured."""
+    parked(installed, "story")
+    installed("rollout", "restart", "daemonset/snapshot-agent")
+    installed("rollout", "status", "daemonset/snapshot-agent", f"--timeout={node.READY_SECONDS}s")
+    stays_parked(installed, "story", artifact)
+    why = run("why", "story", "-o", "json")
+    (answer,) = json.loads(why.stdout)["answers"]
+    assert (0, "parked", "parked") == (why.exit_code, answer["outcome"], answer["code"])
+    pod = installed.get("pod", "story")
+    (condition,) = (each for each in pod["status"]["conditions"] if each["type"] == keys.CONDITION_RESTORED)
+    assert ("Unknown", "Parked") == (condition["status"], condition["reason"])
+    assert keys.OUTCOME_PARKED == pod["metadata"]["labels"][keys.LABEL_OUTCOME]
+    node.described(installed, "pod", "story", "RestoreParked", "snapshotctl wake")
+
+    began = time.monotonic()
+    result = run("wake", "story")
+    found = node.await_answer(installed, "story")
+    answered = time.monotonic() - began
+    node.await_ready(installed, "story")
+    figure(f"answers {answered:.1f} s after wake was called, Ready after {time.monotonic() - began:.1f} s")
+
+    assert 0 == result.exit_code, result.output
+    assert {"status=submitted", "name=story", "containers=main"} <= set(result.stdout.splitlines())
+    lines = installed("logs", "story").splitlines()
+    assert [control_files.LOG_PARKED.format(id=artifact), control_files.LOG_RESTORED.format(id=artifact)] == lines[:2]
+    installed("wait", "--for=condition=nvidia.com/snapshot-restored", "pod/story", f"--timeout={node.READY_SECONDS}s")
+    node.create(installed, node.pod("story-sibling", NAME, **PROBE))
+    assert found["token"] == node.await_answer(installed, "story-sibling")["token"]
+    again = run("wake", "story")
+    assert (1, True) == (again.exit_code, "already-woken" in again.stderr)
+    other = run("wake", "story-sibling")
+    assert (1, True) == (other.exit_code, "not-parked" in other.stderr)
+
+
+def test_a_parked_worker_that_is_ended_is_restored_and_parked_again(installed: Kubectl, run, artifact: str):
+    parked(installed, "again")
+    installed("exec", "again", "--", "/bin/sh", "-c", "kill -KILL -1")
+    wait_for(lambda: status_of(installed, "again")["restartCount"] == 1 or None, "restarted", node.READY_SECONDS)
+    wait_for(lambda: is_parked_now(installed, "again"), "parked again", node.READY_SECONDS)
+    stays_parked(installed, "again", artifact, restarts=1)
+    assert 0 == run("wake", "again").exit_code
+    node.await_ready(installed, "again")
+    assert 1 == status_of(installed, "again")["restartCount"]
+
+
+def is_parked_now(installed: Kubectl, name: str) -> bool | None:
+    found = installed.get("pod", name)
+    (status,) = found["status"]["containerStatuses"]
+    note = found["metadata"]["annotations"].get(keys.ANN_RESTORE_CONTAINER_ID_PREFIX + "main", "")
+    return (bool(note) and str(status.get("containerID", "")).endswith(note)) or None
+
+
+def test_a_wake_that_fails_is_a_cold_start_with_its_reason(installed: Kubectl, run, artifact: str):
+    """The checkpoint is changed by hand, so that the pod names one that is not there."""
+    parked(installed, "cold")
+    installed("annotate", "pod", "cold", "--overwrite", f"{keys.ANN_CHECKPOINT}=none")
+    assert 0 == run("wake", "cold").exit_code
+    node.await_ready(installed, "cold")
+    lines = installed("logs", "cold").splitlines()
+    assert lines[1].startswith(control_files.LOG_COLD_START.format(reason="DynamoCheckpoint none"))
+    assert AgentReason.CHECKPOINT_NOT_FOUND in notes(installed, "cold")[keys.ANN_RESTORE_REPORT]
+    assert 0 == status_of(installed, "cold")["restartCount"]
+    why = run("why", "cold")
+    assert 3 == why.exit_code, why.output
+
+
+def test_a_deleted_pod_ends_at_once(installed: Kubectl, run, artifact: str):
+    parked(installed, "deleted")
+    began = time.monotonic()
+    installed("delete", "pod", "deleted", "--grace-period=30")
+
+    assert time.monotonic() - began < 15
