@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from contract.api import keys
 from contract.pods.canary import Canary, CanaryCall
 from contract.pods.probe import Probe
 from tests.gpu.test_workers_on_a_card import (  # noqa: F401 - fixtures
@@ -182,3 +183,22 @@ async def test_an_engine_answers_the_same_in_other_containers(node, figure, case
         assert expected == answer(target)
         node.containers.remove(target)
         target.close()
+
+
+@pytest.mark.parametrize("environment", [pytest.param({}, id="image"), pytest.param(OUTSIDE, id="outside")])
+async def test_a_parked_engine_answers_the_same_once_it_is_woken(node, figure, environment, request):  # noqa: F811
+    name, case = f"parked-{request.node.callspec.id}", Case(environment=environment)
+    source = until_ready(serve(node, "--capture", case=case), START_SECONDS)
+    expected = answer(source)
+    captured = await node.capture(source, name, probe=PROBE)
+    assert captured.ok, (captured.message, source.text()[-3000:])
+    target = serve(node, keys.STANDBY_PARK, case=case)
+    target.init()
+    parked = await node.restore(target, name, captured.manifest_digest, parks=True)
+    assert (True, True, {}) == (parked.ok, parked.parked, dict(node.environment.gpus.used())), parked
+    begun = time.monotonic()
+    woken = await node.restore(target, name, captured.manifest_digest)
+    assert woken.ok, (woken, target.text()[-3000:])
+    awake = time.monotonic() - begun
+    assert expected == answer(target), target.text()[-3000:]
+    figure(f"wake {words(woken.seconds)}; awake after {awake:.2f} s, {TOKENS} tokens {time.monotonic() - begun:.2f} s")

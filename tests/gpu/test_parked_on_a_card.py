@@ -1,0 +1,63 @@
+"""PyTorch workers that are parked beside others on one card, and woken; run by `make test-gpu`."""
+
+import time
+
+import pytest
+
+from contract.api import keys
+from contract.api.reports import ReportPhase
+from tests.gpu.test_workers_on_a_card import (  # noqa: F401 - fixtures
+    OUTSIDE,
+    PROBE,
+    folder,
+    node,
+    ready,
+    start,
+    words,
+)
+from tests.support.fixtures.bare_container import wait_for
+from tests.support.fixtures.engine import Node
+from tests.support.fixtures.runc_container import RuncContainer
+
+pytestmark = pytest.mark.gpu
+
+WAKE_SECONDS = 0.35
+"""From the request to the first answer that is right."""
+
+
+@pytest.mark.parametrize("env", [pytest.param({}, id="image"), pytest.param(OUTSIDE, id="outside")])
+async def test_a_parked_worker_holds_no_device_memory_and_wakes_at_once(node: Node, figure, env, request):  # noqa: F811
+    """Meanwhile a worker that needs nearly all of the card runs on it, and ends."""
+    name = f"parked-{request.node.callspec.id}"
+    captured = await node.capture(ready(node, user=1000, env=env), name, probe=PROBE)
+    assert captured.ok, captured.message
+    twin = start(node, RuncContainer, user=1000)
+    twin.init()
+    assert (await node.restore(twin, name, captured.manifest_digest)).ok
+    expected = [wait_for(twin.get, "an answer"), twin.get()]
+    twin.close()
+    node.containers.remove(twin)
+    helper = node.environment.gpus
+    wait_for(lambda: not helper.used(), "device memory free")
+    free = helper.devices()[0].free
+
+    target = start(node, RuncContainer, keys.STANDBY_PARK, user=1000)
+    target.init()
+    parked = await node.restore(target, name, captured.manifest_digest, parks=True)
+    assert (True, True) == (parked.ok, parked.parked), parked
+    figure(f"parked in {words(parked.seconds)}")
+    assert {} == dict(helper.used())
+    assert free == helper.devices()[0].free
+    large = ready(node, mebibytes=(free >> 20) - 4096)
+    large.close()
+    node.containers.remove(large)
+
+    began = time.monotonic()
+    woken = await node.restore(target, name, captured.manifest_digest)
+    answer = wait_for(target.get, "an answer")
+    seconds = time.monotonic() - began
+    figure(f"first answer {seconds:.2f} s after the wake: {words(woken.seconds)}")
+
+    assert (True, True) == (woken.ok, ReportPhase.GPU_RESTORE in woken.seconds), woken
+    assert expected == [answer, target.get()]
+    assert seconds <= WAKE_SECONDS
