@@ -19,6 +19,7 @@ from contract.api.volume_claims import Claims, ClaimState, claim_problem, said_o
 from contract.config.storage import BadIdError, Storage, StorageError, storage_from_values
 from contract.pods import common
 from contract.pods.injected_tools import EntrypointUnknownError, Tools, tools_for
+from contract.pods.parking import parked_wanted
 from contract.pods.restore_patch import Restore, restore_operations
 from contract.pods.systems import only_architecture
 from contract.pods.template_hash import automatic_id, automatic_name, only_target, worker_hash
@@ -157,7 +158,14 @@ class Candidate:
     @lazy_property
     def parks(self) -> bool:
         """Whether its worker, once it is restored, is stopped until it is woken."""
-        return self.annotations.get(keys.ANN_STANDBY) == keys.STANDBY_PARKS
+        return self.annotations.get(keys.ANN_STANDBY) == keys.STANDBY_PARKS or self.spare
+
+    @lazy_property
+    def spare(self) -> bool:
+        """Whether that is so for its checkpoint, and not by its own template."""
+        if keys.ANN_STANDBY in self.annotations:
+            return False
+        return parked_wanted(self.checkpoint or {}) > 0
 
     @property
     def says_shaped(self) -> bool:
@@ -357,6 +365,7 @@ class Candidate:
             held=self.held and not self.waits,
             waits=self.waits,
             parks=self.parks,
+            spare=self.spare,
             device_memory=self.values.capture.device_memory,
             stamp=self.stamp,
         )

@@ -235,6 +235,8 @@ class Spec(Part):
     job: Job | None = None
     source: Source | None = None
     retention: Retention | None = None
+    parked: Natural32 | None = None
+    """Restored pods of each workload that stay parked: without device memory, and stopped, until one is needed."""
 
 
 class Condition(Part):

@@ -56,6 +56,8 @@ _RESTORE_ANNOTATIONS: Final = frozenset(
         keys.ANN_REQUEST,
         keys.ANN_REPLACED,
         keys.ANN_STANDBY,
+        keys.ANN_WAKE,
+        keys.ANN_SPARE,
     }
 )
 _DROPPED_PREFIXES: Final = (

@@ -20,6 +20,7 @@ WHOLE_GPU: Final = "nvidia.com/gpu"
 """The device plugin's name of a GPU that one pod has; of its time slices too, unless they are renamed."""
 SHARING_LABEL: Final = "nvidia.com/gpu.sharing-strategy"
 """On nodes, written by NVIDIA's GPU feature discovery."""
+_DIGITS: Final = 6
 SHARING: Final = ("time-slicing", "mps")
 
 
@@ -37,6 +38,18 @@ class Refusal(NamedTuple):
 
     code: Unwakeable
     message: str
+
+
+def parked_wanted(checkpoint: Mapping[str, Any]) -> int:
+    """Return how many restored pods of each workload stay parked, by ``spec.parked``."""
+    found = (checkpoint.get("spec") or {}).get("parked")
+    return found if isinstance(found, int) and found > 0 else 0
+
+
+def parked_said(template: Mapping[str, Any]) -> int:
+    """Return the same, as an annotation of an automatic pod's template says it; 0 for what is no number."""
+    text = annotations_of(template).get(keys.ANN_PARKED, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else 0
 
 
 def parks(pod: Mapping[str, Any], container: str) -> bool:

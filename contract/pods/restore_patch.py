@@ -84,6 +84,8 @@ class Restore:
     """Whether it is a placeholder: its standby waits for a checkpoint that is named later."""
     parks: bool = False
     """Whether its worker, once it is restored, is stopped until it is woken."""
+    spare: bool = False
+    """Whether that is so for its checkpoint, and not by its own template: the controller wakes it."""
     stamp: str = ""
     """Template hash of an automatic pod; empty: it restores by name."""
     labels: Mapping[str, str] = field(init=False)
@@ -153,6 +155,10 @@ def _metadata_operations(pod: Mapping[str, Any], restore: Restore, targets: Sequ
             wanted[keys.ANN_REPLACED] = note
         else:
             stale |= {keys.ANN_REPLACED} & annotations.keys()
+    if restore.spare and not restore.serves:
+        wanted[keys.ANN_SPARE] = "true"
+    else:
+        stale |= {keys.ANN_SPARE} & annotations.keys()
     if restore.stamp:
         wanted[keys.ANN_TEMPLATE_HASH] = restore.stamp
     if restore.storage.in_pod:

@@ -30,6 +30,7 @@ _ANNOTATIONS: Final = (
     keys.ANN_STORAGE_BASE_PATH,
     keys.ANN_TEMPLATE_HASH,
     keys.ANN_REPLACED,
+    keys.ANN_SPARE,
 )
 _PROBES: Final = "startupProbes"
 _SECCOMP: Final = "seccompProfile"

@@ -7,6 +7,7 @@ from contract.api import keys
 from contract.api.checkpoint import TargetError, annotations_of
 from contract.api.states import AgentReason, ReadySignal
 from contract.pods.common import unsupported
+from contract.pods.parking import parked_said
 from contract.pods.template_hash import automatic_id, automatic_name, automatic_target, template_hash
 from controller.workloads import pods
 from controller.workloads.template import template_of
@@ -133,7 +134,8 @@ def automatic_checkpoint(pod: Object, workload: Workload) -> Object:
                 "readySignal": (ReadySignal.FILE if running else ReadySignal.PROBE).value,
             },
         }
-        | ({"source": running_source(pod)} if running else {}),
+        | ({"source": running_source(pod)} if running else {})
+        | ({"parked": parked} if (parked := parked_said(written)) else {}),
     }
 
 

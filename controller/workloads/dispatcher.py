@@ -1,7 +1,8 @@
-"""Where opted-in pods are served: four queues, each with its own question, fed by the live copies.
+"""Where opted-in pods are served: five queues, each with its own question, fed by the live copies.
 
 ``checkpoints``: does a pod request one that is not there, or still the one that is being made? ``gates``: may
 a held pod go? ``tales``: what is to be said about a pod's admission? ``missed``: did the webhook not see a pod?
+``spares``: is a parked pod needed?
 Nothing is remembered that a successor would need: it asks the same questions of the same objects.
 """
 
@@ -12,6 +13,7 @@ from typing import Final, NoReturn
 
 from contract.api import keys
 from contract.api.checkpoint import annotations_of
+from contract.pods.parking import parked_wanted
 from controller.runtime.manager import ManagerContext
 from controller.workloads import pods
 from controller.workloads.admission_recorder import AdmissionRecorder
@@ -25,6 +27,8 @@ from controller.workloads.missed_pods import MissedPods
 from controller.workloads.owners import Owners
 from controller.workloads.reports import Reports, is_new
 from controller.workloads.restores.failing import FAILED_WORD
+from controller.workloads.spares.policy import face
+from controller.workloads.spares.waker import Waker
 from kube.api import Object
 from kube.informer import Informer, synced
 from kube.queue import WorkQueue
@@ -53,11 +57,13 @@ class Dispatcher:
         self.gates: WorkQueue[Key] = WorkQueue()
         self.tales: WorkQueue[Key] = WorkQueue()
         self.missed: WorkQueue[Key] = WorkQueue()
+        self.spares: WorkQueue[Key] = WorkQueue()
         owners = Owners(context.kube)
         self._maker = AutoCheckpointController(context, informers, self._sights, owners, self._wake_held)
         self._gatekeeper = GateController(context, informers, self._sights, metrics)
         self._teller = AdmissionRecorder(context, informers)
         self._missed = MissedPods(context, informers, self._sights, owners)
+        self._waker = Waker(context, informers)
         informers.add_handler(self._pod_changed)
         self._checkpoints.add_handler(self._checkpoint_changed)
 
@@ -71,6 +77,7 @@ class Dispatcher:
                 group.create_task(self.gates.run(self._gatekeeper.handle, GATEKEEPERS), name="gates")
                 group.create_task(self.tales.run(self._teller.handle, TELLERS), name="admission events")
                 group.create_task(self.missed.run(self._missed.handle, MAKERS), name="missed pods")
+                group.create_task(self.spares.run(self._waker.handle, MAKERS), name="spare pods")
         finally:
             self._lead(on=False)
         raise AssertionError("queues run until cancelled")
@@ -94,6 +101,10 @@ class Dispatcher:
                 self._ask(pod)
         elif is_new(old, new) and FAILED_WORD in annotations_of(new)[keys.ANN_RESTORE_REPORT]:
             self._ask(new)
+        if any(each is not None and pods.spare(each) for each in change) and (
+            old is None or new is None or face(old) != face(new)
+        ):
+            self.spares.add(pods.checkpoint_key(new or old or {}))
         if new is None:
             return
         if pods.held(new):
@@ -122,6 +133,7 @@ class Dispatcher:
             self._sights.deleted(key, self._now())
         if change.old is None or change.new is None or _face(change.old) != _face(change.new):
             self.checkpoints.add(key)
+            self.spares.add(key)
             self._wake_held(key)
 
     def _wake_held(self, checkpoint: Key) -> None:
@@ -143,4 +155,4 @@ def _wishes(pod: Object) -> tuple[object, ...]:
 def _face(checkpoint: Object) -> tuple[object, ...]:
     """Return what of a checkpoint matters to its pods."""
     status, metadata = checkpoint.get("status") or {}, checkpoint["metadata"]
-    return status.get("phase"), metadata.get("deletionTimestamp"), metadata.get("uid")
+    return status.get("phase"), metadata.get("deletionTimestamp"), metadata.get("uid"), parked_wanted(checkpoint)

@@ -10,6 +10,7 @@ from typing import Final
 
 from contract.api import keys
 from contract.api.checkpoint import annotations_of, controller_of, labels_of
+from contract.api.conditions import condition
 from contract.api.running import read_result, requested_checkpoint
 from contract.api.states import Admission
 from contract.api.times import parse_time
@@ -43,8 +44,19 @@ def kept(pod: Object) -> Object:
         "kind": "Pod",
         "metadata": metadata,
         "spec": {"containers": containers, "schedulingGates": list(spec.get("schedulingGates") or ()), **_store(spec)},
-        "status": {"phase": (pod.get("status") or {}).get("phase", "")},
+        "status": {"phase": (pod.get("status") or {}).get("phase", ""), **_readiness(pod)},
     }
+
+
+def _readiness(pod: Object) -> Object:
+    """Return whether a pod that others stand by for is ready."""
+    found = condition(pod, "Ready") if spare(pod) else None
+    return {"conditions": [found]} if found else {}
+
+
+def spare(pod: Object) -> bool:
+    """Say whether it is parked for its checkpoint's ``spec.parked``, until it is needed."""
+    return annotations_of(pod).get(keys.ANN_SPARE) == "true"
 
 
 def _store(spec: Object) -> Object:

@@ -25,5 +25,6 @@ def set_up(context: ManagerContext) -> ControllerSetup:
             "gates": desk.gates,
             "admission events": desk.tales,
             "missed pods": desk.missed,
+            "spare pods": desk.spares,
         },
     )

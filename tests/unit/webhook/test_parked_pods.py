@@ -84,6 +84,35 @@ def test_a_pod_that_does_not_ask_for_it_is_not_parked():
     assert () == parking_containers(shaped(opted_in()))
 
 
+def with_parked(number):
+    found = ready()
+    found["spec"]["parked"] = number
+    return found
+
+
+def test_a_checkpoint_has_all_of_its_pods_parked():
+    found = shaped(opted_in(), with_parked(1))
+
+    assert ("main",) == parking_containers(found)
+    assert "true" == found["metadata"]["annotations"][keys.ANN_SPARE]
+    assert keys.ANN_SPARE not in unshaped(found)["metadata"]["annotations"]
+
+
+@pytest.mark.parametrize(
+    ("expected", "obj", "number"),
+    [
+        pytest.param((), opted_in(), 0, id="none is to stay parked"),
+        pytest.param(("main",), parked(), 1, id="by its own annotation"),
+        pytest.param((), opted_in(annotations={keys.ANN_SPARE: "true"}), 0, id="copied from a pod that was"),
+    ],
+)
+def test_a_pod_that_is_not_its_checkpoints_spare(expected, obj, number):
+    found = shaped(obj, with_parked(number))
+
+    assert expected == parking_containers(found)
+    assert keys.ANN_SPARE not in found["metadata"]["annotations"]
+
+
 def test_an_automatic_pod_shares_its_checkpoint_with_those_that_are_not_parked():
     labels = {keys.LABEL_RESTORE: keys.RESTORE_AUTO}
     worker = container(readinessProbe={"tcpSocket": {"port": 80}})

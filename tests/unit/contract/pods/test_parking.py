@@ -1,9 +1,20 @@
 """Which pods park their worker, and which of them can be woken."""
 
+from pathlib import Path
+
 import pytest
 
 from contract.api import keys
-from contract.pods.parking import Unwakeable, is_woken, parked_id, parking_containers, refuse_wake, wake_patch
+from contract.pods.parking import (
+    Unwakeable,
+    is_woken,
+    parked_id,
+    parked_said,
+    parked_wanted,
+    parking_containers,
+    refuse_wake,
+    wake_patch,
+)
 
 PARKS = [keys.STANDBY, keys.STANDBY_PARK, "--", "worker"]
 STATUS = keys.ANN_RESTORE_STATUS_PREFIX + "main"
@@ -67,3 +78,36 @@ def test_the_patch_wakes_the_pod_as_it_was_seen():
     assert {"metadata": {"resourceVersion": "7", "annotations": {keys.ANN_WAKE: "now"}}} == patch
     assert is_woken(patch)
     assert not is_woken(pod(**{keys.ANN_WAKE: ""}))
+
+
+@pytest.mark.parametrize(
+    ("expected", "spec"),
+    [
+        pytest.param(2, {"parked": 2}, id="two"),
+        pytest.param(0, {}, id="not said"),
+        pytest.param(0, {"parked": -1}, id="less than none"),
+        pytest.param(0, {"parked": "2"}, id="no number"),
+    ],
+)
+def test_how_many_a_checkpoint_keeps_parked(expected, spec):
+    assert expected == parked_wanted({"spec": spec})
+
+
+@pytest.mark.parametrize(
+    ("expected", "text"),
+    [
+        pytest.param(2, "2", id="two"),
+        pytest.param(0, "", id="not said"),
+        pytest.param(0, "-1", id="less than none"),
+        pytest.param(0, "two", id="no number"),
+        pytest.param(0, "9" * 5000, id="no number of pods"),
+    ],
+)
+def test_how_many_a_template_wants_parked(expected, text):
+    assert expected == parked_said(pod(**{keys.ANN_PARKED: text}))
+
+
+def test_the_page_has_every_word():
+    page = (Path(__file__).parents[4] / "docs" / "parked.md").read_text()
+
+    assert [] == [word for word in Unwakeable if f"| `{word}` |" not in page]

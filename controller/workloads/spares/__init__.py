@@ -1,0 +1,1 @@
+"""Pods that are parked for a checkpoint with ``spec.parked``: which of them are woken, and when."""
