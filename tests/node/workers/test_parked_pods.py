@@ -132,3 +132,39 @@ def test_a_deleted_pod_ends_at_once(installed: Kubectl, run, artifact: str):
     installed("delete", "pod", "deleted", "--grace-period=30")
 
     assert time.monotonic() - began < 15
+
+
+def test_a_deployment_keeps_one_parked_that_takes_over(installed: Kubectl, artifact: str, figure):
+    """Its checkpoint says so; pods of the same template differ in what the controller makes of them."""
+    installed("patch", "dynamocheckpoint", NAME, "--type=merge", "-p", json.dumps({"spec": {"parked": 1}}))
+    one = node.pod("x", NAME, **PROBE)
+    labels = one["metadata"]["labels"] | {"app": "pair"}
+    template = {"metadata": {"labels": labels, "annotations": one["metadata"]["annotations"]}, "spec": one["spec"]}
+    spec = {"replicas": 2, "selector": {"matchLabels": {"app": "pair"}}, "template": template}
+    try:
+        node.create(
+            installed, {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "pair"}, "spec": spec}
+        )
+        (serves,), (waits,) = wait_for(lambda: pair(installed), "one serves, one is parked", node.READY_SECONDS)
+        began = time.monotonic()
+        installed("delete", "pod", serves, "--wait=false", "--grace-period=1")
+        node.await_answer(installed, waits)
+        figure(f"the parked worker answers {time.monotonic() - began:.1f} s after the one that served was deleted")
+        again = wait_for(lambda: pair(installed), "one serves, another is parked", node.READY_SECONDS)
+        assert [waits] == again[0]
+        assert serves not in again[1]
+        assert installed.items("events", "--field-selector", "reason=ParkedWorkerWoken")
+    finally:
+        node.remove(installed, "deployment/pair")
+        installed("patch", "dynamocheckpoint", NAME, "--type=merge", "-p", json.dumps({"spec": {"parked": None}}))
+
+
+def pair(installed: Kubectl) -> tuple[list[str], list[str]] | None:
+    """Return the names of pods that are ready, and of those that are parked, once there is one of each."""
+    found = [
+        each for each in installed.items("pods", "-l", "app=pair") if not each["metadata"].get("deletionTimestamp")
+    ]
+    names = [each["metadata"]["name"] for each in found]
+    ready = [name for name in names if node.is_ready(installed, name)]
+    stopped = [each["metadata"]["name"] for each in found if each["metadata"]["annotations"].get(STATUS) == "parked"]
+    return (ready, stopped) if (1, 1, 2) == (len(ready), len(stopped), len(names)) else None
