@@ -5,6 +5,7 @@ The driver of GPU workers is a stand-in with the driver's rules.
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ import pytest
 
 from agent.executor import engine as engine_module
 from agent.executor.engine import NodeEngine
+from agent.executor.parked.park import park_phases
 from agent.executor.parked.wake import wake_phases
 from agent.executor.restore import RESTORE
 from contract.api import control_files, keys
@@ -21,7 +23,7 @@ from contract.pods.canary import Canary, CanaryCall
 from linux.proc import descendants, namespace_mates, status
 from tests.node.engine.test_failing_phases import each, failing
 from tests.node.engine.test_gpu_workers import MIB, gpu, library, states  # noqa: F401 - a fixture
-from tests.support.fixtures.bare_container import wait_for
+from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
 from tests.support.fixtures.dying_agent import die_after
 from tests.support.fixtures.engine import COLD, Node, captured, gpu_node
 
@@ -235,3 +237,68 @@ async def test_a_deleted_pod_leaves_nothing(node):
     assert 128 + signal.SIGTERM == target.code()
     for pid in found:
         wait_for(lambda pid=pid: not os.path.exists(f"/proc/{pid}"), f"end of {pid}")  # noqa: PTH110 - /proc
+
+
+CLOCK = """
+import sys, threading, time
+sys.path.insert(0, "/tools")
+import snapshot_sdk
+print("warm", time.monotonic(), flush=True)
+snapshot_sdk.quiesce()
+print("clock", time.monotonic(), flush=True)
+threading.Event().wait()
+"""
+PARKED_SECONDS = 3.0
+
+
+async def test_its_clock_goes_on_while_it_is_parked(node):
+    """docs/parked.md: as that of a process that is stopped; the time between capture and restore is left out."""
+    source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", CLOCK, uptime=10_000_000)
+    before = float(source.says("warm ").split()[1])
+    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    artifact = await node.capture(source, "parked-clock")
+    assert artifact.ok, artifact
+    target = node.start_as(BareContainer, keys.STANDBY_PARK, "--", PYTHON, "-c", CLOCK)
+    target.init()
+    outcome = await node.restore(target, "parked-clock", artifact.manifest_digest, parks=True)
+    assert (True, True) == (outcome.ok, outcome.parked), outcome
+    began = time.monotonic()
+    wait_for(lambda: time.monotonic() - began > PARKED_SECONDS, "time has passed")
+    assert "clock " not in target.text()
+
+    woken = await node.restore(target, "parked-clock", artifact.manifest_digest)
+
+    assert woken.ok, woken
+    after = float(target.says("clock ").split("clock ")[1].split()[0])
+    assert PARKED_SECONDS < after - before < PARKED_SECONDS + 60
+
+
+@pytest.mark.parametrize("phase", [each.name for each in park_phases(RESTORE) if each.name != ReportPhase.PARK])
+async def test_an_agent_that_is_killed_before_it_has_parked_a_worker(node, library, phase):  # noqa: F811
+    """The next one begins again, and parks it."""
+    name = f"park-killed-{phase}"
+    before, digest = await captured(node, name, megabytes=96, **gpu())
+    target = node.start(keys.STANDBY_PARK, megabytes=96, devices="nvidia0")
+    target.init()
+    die_after(phase, node, target, name, digest, str(library), parks=True)
+    outcome = await node.restore(target, name, digest, parks=True)
+    assert (True, True) == (outcome.ok, outcome.parked), outcome
+    assert ReportPhase.CRIU in outcome.seconds
+
+    woken = await node.restore(target, name, digest)
+
+    assert woken.ok, woken
+    assert before == target.get()
+
+
+async def test_a_worker_that_was_continued_meanwhile_is_not_handed_over(node):
+    """Who may send it a signal has let it run before it was asked for; what it did then is not known."""
+    _, digest = await captured(node, "parked-continued")
+    target, _ = await parked(node, "parked-continued", digest)
+    for pid in tree(target):
+        os.kill(pid, signal.SIGCONT)
+
+    outcome = await node.restore(target, "parked-continued", digest)
+
+    assert (False, AgentReason.TREE_MISSING) == (outcome.ok, outcome.reason)
+    assert COLD in target.says("outcome NOT_MANAGED")
