@@ -154,14 +154,20 @@ class ContainerLock:
         pids = " ".join(map(str, (pid, *stopped[: control_files.MAX_STOPPED])))
         self._verdict(f"{control_files.VERDICT_RESTORED} {self.nonce} {pids}")
 
-    def park(self, pid: int) -> None:
-        """Leave the restored tree to standby, stopped, until an agent takes the lock to wake it."""
-        self.control.write(control_files.PARKED, f"{self.nonce} {pid}\n")
+    def park(self, pid: int, digest: str) -> None:
+        """Leave the tree restored from a manifest to standby, stopped, until an agent takes the lock to wake it."""
+        self.control.write(control_files.PARKED, f"{self.nonce} {pid} {digest}\n")
 
     def is_parked(self) -> bool:
         """Say whether an agent has parked the worker of this very start of the container."""
-        found = (self.control.read(control_files.PARKED) or b"").split()
-        return found[:1] == [self.nonce.encode()]
+        return self._parked()[:1] == [self.nonce]
+
+    def parked_digest(self) -> str:
+        """Return the digest of the manifest that the parked worker is of; empty if there is none."""
+        return " ".join(self._parked()[2:]) if self.is_parked() else ""
+
+    def _parked(self) -> list[str]:
+        return (self.control.read(control_files.PARKED) or b"").decode("ascii", "replace").split()
 
     def captured(self) -> None:
         """Report that the artifact is published and verified."""

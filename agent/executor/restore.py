@@ -87,6 +87,8 @@ class Restore:
     """Address of the capture's pod -> that of this one."""
     images: int = field(init=False)
     """Descriptor of the directory that criu restores from, which is the agent's own."""
+    parked: str = ""
+    """Digest of the manifest that the worker was parked of; empty if it was not."""
     ends: tuple[tuple[Endpoint, Endpoint], ...] = ()
     """Address and peer of each connection that criu restores."""
     renamed: list[tuple[str, str]] = field(default_factory=list)

@@ -37,7 +37,8 @@ DEVICES: Final = "standby-devices"
 DEVICES_LOST: Final = "lost\n"
 """Its content if no other agent could give them back: only a fresh start of the container helps."""
 PARKED: Final = "standby-parked"
-"""Present while a restored worker is stopped until it is woken: standby's nonce and the worker's pid."""
+"""Present while a restored worker is stopped until it is woken: standby's nonce, the worker's pid, and the digest
+of the manifest that it was restored from."""
 STALE_AT_START: Final = (
     READY_FOR_SNAPSHOT,
     SNAPSHOT_COMPLETE,

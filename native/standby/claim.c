@@ -148,7 +148,7 @@ int read_verdict(struct verdict *verdict) {
     return 1;
 }
 
-/* An agent that parks this very start of the container leaves "<nonce> <pid>". */
+/* An agent that parks this very start of the container leaves "<nonce> <pid> <digest>". */
 pid_t parked_worker(void) {
     char line[LINE], quoted[33];
     int pid = 0;

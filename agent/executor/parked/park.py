@@ -20,4 +20,4 @@ def park_phases(restore: Sequence[Phase[Restore]]) -> tuple[Phase[Restore], ...]
 
 def _park(restore: Restore) -> None:
     """Have standby wait without a limit; nothing can fail after it."""
-    restore.lock.park(restore.plan.worker_pid)
+    restore.lock.park(restore.plan.worker_pid, restore.artifact.digest)

@@ -12,7 +12,7 @@ from typing import Final
 from agent.container.inspection import inspect
 from agent.container.rights import refuse_wider_tree
 from agent.container.rootfs import Changes
-from agent.errors import RefusedError
+from agent.errors import ContainerError, RefusedError
 from agent.executor.phases import Phase, undo_phases
 from agent.executor.restore import Restore, await_stopped, bypass_of, place_of, rights_of
 from agent.executor.restore_checks import DEVICE_CHECKS, judge, plan_restore
@@ -32,8 +32,9 @@ def wake_phases(restore: Sequence[Phase[Restore]]) -> tuple[Phase[Restore], ...]
     return (
         Phase(ReportPhase.WAKE, _take_over, undo=lambda state: undo_phases(restore, state)),
         phases[ReportPhase.OPEN],
-        Phase(ReportPhase.VERIFY, _verify, is_needed=phases[ReportPhase.GPU_RESTORE].is_needed),
+        Phase(ReportPhase.VERIFY, _verify),
         Phase(ReportPhase.INSPECT, _inspect),
+        phases[ReportPhase.GPU_PREFETCH],
         Phase(ReportPhase.LOOK, _find_tree),
         phases[ReportPhase.GPU_RESTORE],
         phases[ReportPhase.CANARY],
@@ -42,12 +43,16 @@ def wake_phases(restore: Sequence[Phase[Restore]]) -> tuple[Phase[Restore], ...]
 
 
 def _take_over(restore: Restore) -> None:
+    restore.parked = restore.lock.parked_digest()
     restore.lock.control.remove(control_files.PARKED)
     restore.memory = MemoryRestore.PARKED
 
 
 def _verify(restore: Restore) -> None:
-    """Verify what is still to be read: the device memory that is in files of its own."""
+    """Verify what is still to be read: the device memory that is in files of its own, of the very artifact."""
+    if restore.artifact.digest != restore.parked:
+        words = "the worker was parked from another artifact than the pod names now; name the former, or delete the pod"
+        raise ContainerError(AgentReason.CHECKPOINT_CHANGED, words)
     gpu = restore.artifact.manifest.gpu
     names = [name for memory in gpu.outside for name in memory.files] if gpu is not None else []
     verify(restore.artifact, restore.environment.verified, names)

@@ -229,3 +229,20 @@ async def test_a_restore_that_fails_with_memory_on_the_card_leaves_nothing_there
     assert target.says(COLD)
     assert watched._order._ended
     assert not watched._order._waiting
+
+
+async def test_a_parked_worker_gets_its_device_memory_at_the_wake(node, watched):
+    """Nothing of it is on the card before; then it is read there while the driver works."""
+    before, digest = await captured(node, "ahead-parked")
+    watched.given.clear()
+    target = start(node, keys.STANDBY_PARK)
+    target.init()
+    parked = await node.restore(target, "ahead-parked", digest, parks=True)
+    assert (True, True, []) == (parked.ok, parked.parked, watched.given), parked
+
+    woken = await node.restore(target, "ahead-parked", digest)
+
+    assert woken.ok, (woken, target.text())
+    assert watched.given
+    assert before == json.loads(wait_for(target.get, "an answer"))
+    assert len(before) + 1 == len(json.loads(target.get("/grow")))

@@ -214,6 +214,18 @@ async def test_its_files_are_taken_back_if_it_cannot_be_woken(node, monkeypatch)
     assert COLD in target.says("outcome NOT_MANAGED")
 
 
+async def test_it_is_not_woken_from_another_artifact(node):
+    """The pod names another by now: what is known of that one is not true of this worker."""
+    _, digest = await captured(node, "parked-first")
+    _, other = await captured(node, "parked-other")
+    target, _ = await parked(node, "parked-first", digest)
+
+    outcome = await node.restore(target, "parked-other", other)
+
+    assert (False, AgentReason.CHECKPOINT_CHANGED) == (outcome.ok, outcome.reason)
+    assert COLD in target.says("outcome NOT_MANAGED")
+
+
 async def test_a_canary_is_asked_at_the_wake(node):
     before, digest = await captured(node, "parked-canary")
     call = CanaryCall(Canary(path="/"), 8000)

@@ -56,11 +56,11 @@ def test_many_stopped_processes_still_fit_what_standby_reads(directory, tmp_path
 def test_a_parked_worker_is_that_of_this_start(directory, tmp_path):
     with acquire(directory, os.getpid()) as acquired:
         assert not acquired.is_parked()
-        acquired.park(1001)
-        assert acquired.is_parked()
-        assert f"{NONCE} 1001\n" == (tmp_path / control_files.PARKED).read_text()
-        (tmp_path / control_files.PARKED).write_text(f"{NONCE[::-1]} 1001\n")
-        assert not acquired.is_parked()
+        acquired.park(1001, "blake3:ab")
+        assert (True, "blake3:ab") == (acquired.is_parked(), acquired.parked_digest())
+        assert f"{NONCE} 1001 blake3:ab\n" == (tmp_path / control_files.PARKED).read_text()
+        (tmp_path / control_files.PARKED).write_text(f"{NONCE[::-1]} 1001 blake3:ab\n")
+        assert (False, "") == (acquired.is_parked(), acquired.parked_digest())
 
 
 def test_an_attempt_that_was_cut_off_shows(directory):

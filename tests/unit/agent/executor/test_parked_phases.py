@@ -17,7 +17,7 @@ def test_no_device_is_touched_and_nothing_runs_before_it_is_parked():
 
 
 def test_a_wake_copies_nothing_again():
-    expected = ["wake", "open", "verify", "inspect", "look", "gpu-restore", "canary", "verdict"]
+    expected = ["wake", "open", "verify", "inspect", "gpu-prefetch", "look", "gpu-restore", "canary", "verdict"]
 
     assert expected == names(wake_phases(RESTORE))
 
