@@ -78,5 +78,9 @@ def _inspect(restore: Restore) -> None:
 
 def _find_tree(restore: Restore) -> None:
     """Find the tree as it was parked: whole, and stopped."""
-    restore.tree = await_stopped(restore.init_pid, restore.plan.worker_pid, restore.environment.proc)
+    try:
+        restore.tree = await_stopped(restore.init_pid, restore.plan.worker_pid, restore.environment.proc)
+    except ContainerError as error:
+        words = "the parked worker is not there whole and stopped: a process of it has ended, or another continued it"
+        raise ContainerError(error.code, words) from error
     refuse_wider_tree(restore.tree, restore.rights, restore.environment.proc)

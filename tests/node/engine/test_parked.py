@@ -313,4 +313,5 @@ async def test_a_worker_that_was_continued_meanwhile_is_not_handed_over(node):
     outcome = await node.restore(target, "parked-continued", digest)
 
     assert (False, AgentReason.TREE_MISSING) == (outcome.ok, outcome.reason)
+    assert "another continued it" in outcome.message
     assert COLD in target.says("outcome NOT_MANAGED")

@@ -61,48 +61,50 @@ def stays_parked(installed: Kubectl, name: str, artifact: str, restarts: int = 0
 
 def test_the_story(installed: Kubectl, run, artifact: str, figure):
     """It is restored and stopped, stays so while its agent is replaced, and goes on where it was captured."""
-    parked(installed, "story")
+    parked(installed, "parked-story")
     installed("rollout", "restart", "daemonset/snapshot-agent")
     installed("rollout", "status", "daemonset/snapshot-agent", f"--timeout={node.READY_SECONDS}s")
-    stays_parked(installed, "story", artifact)
-    why = run("why", "story", "-o", "json")
+    stays_parked(installed, "parked-story", artifact)
+    why = run("why", "parked-story", "-o", "json")
     (answer,) = json.loads(why.stdout)["answers"]
     assert (0, "parked", "parked") == (why.exit_code, answer["outcome"], answer["code"])
-    pod = installed.get("pod", "story")
+    pod = installed.get("pod", "parked-story")
     (condition,) = (each for each in pod["status"]["conditions"] if each["type"] == keys.CONDITION_RESTORED)
     assert ("Unknown", "Parked") == (condition["status"], condition["reason"])
     assert keys.OUTCOME_PARKED == pod["metadata"]["labels"][keys.LABEL_OUTCOME]
-    node.described(installed, "pod", "story", "RestoreParked", "snapshotctl wake")
+    node.described(installed, "pod", "parked-story", "RestoreParked", "snapshotctl wake")
 
     began = time.monotonic()
-    result = run("wake", "story")
-    found = node.await_answer(installed, "story")
+    result = run("wake", "parked-story")
+    found = node.await_answer(installed, "parked-story")
     answered = time.monotonic() - began
-    node.await_ready(installed, "story")
+    node.await_ready(installed, "parked-story")
     figure(f"answers {answered:.1f} s after wake was called, Ready after {time.monotonic() - began:.1f} s")
 
     assert 0 == result.exit_code, result.output
-    assert {"status=submitted", "name=story", "containers=main"} <= set(result.stdout.splitlines())
-    lines = installed("logs", "story").splitlines()
+    assert {"status=submitted", "name=parked-story", "containers=main"} <= set(result.stdout.splitlines())
+    lines = installed("logs", "parked-story").splitlines()
     assert [control_files.LOG_PARKED.format(id=artifact), control_files.LOG_RESTORED.format(id=artifact)] == lines[:2]
-    installed("wait", "--for=condition=nvidia.com/snapshot-restored", "pod/story", f"--timeout={node.READY_SECONDS}s")
-    node.create(installed, node.pod("story-sibling", NAME, **PROBE))
-    assert found["token"] == node.await_answer(installed, "story-sibling")["token"]
-    again = run("wake", "story")
+    installed(
+        "wait", "--for=condition=nvidia.com/snapshot-restored", "pod/parked-story", f"--timeout={node.READY_SECONDS}s"
+    )
+    node.create(installed, node.pod("parked-sibling", NAME, **PROBE))
+    assert found["token"] == node.await_answer(installed, "parked-sibling")["token"]
+    again = run("wake", "parked-story")
     assert (1, True) == (again.exit_code, "already-woken" in again.stderr)
-    other = run("wake", "story-sibling")
+    other = run("wake", "parked-sibling")
     assert (1, True) == (other.exit_code, "not-parked" in other.stderr)
 
 
 def test_a_parked_worker_that_is_ended_is_restored_and_parked_again(installed: Kubectl, run, artifact: str):
-    parked(installed, "again")
-    installed("exec", "again", "--", "/bin/sh", "-c", "kill -KILL -1")
-    wait_for(lambda: status_of(installed, "again")["restartCount"] == 1 or None, "restarted", node.READY_SECONDS)
-    wait_for(lambda: is_parked_now(installed, "again"), "parked again", node.READY_SECONDS)
-    stays_parked(installed, "again", artifact, restarts=1)
-    assert 0 == run("wake", "again").exit_code
-    node.await_ready(installed, "again")
-    assert 1 == status_of(installed, "again")["restartCount"]
+    parked(installed, "parked-again")
+    installed("exec", "parked-again", "--", "/bin/sh", "-c", "kill -KILL -1")
+    wait_for(lambda: status_of(installed, "parked-again")["restartCount"] == 1 or None, "restarted", node.READY_SECONDS)
+    wait_for(lambda: is_parked_now(installed, "parked-again"), "parked again", node.READY_SECONDS)
+    stays_parked(installed, "parked-again", artifact, restarts=1)
+    assert 0 == run("wake", "parked-again").exit_code
+    node.await_ready(installed, "parked-again")
+    assert 1 == status_of(installed, "parked-again")["restartCount"]
 
 
 def is_parked_now(installed: Kubectl, name: str) -> bool | None:
@@ -114,22 +116,22 @@ def is_parked_now(installed: Kubectl, name: str) -> bool | None:
 
 def test_a_wake_that_fails_is_a_cold_start_with_its_reason(installed: Kubectl, run, artifact: str):
     """The checkpoint is changed by hand, so that the pod names one that is not there."""
-    parked(installed, "cold")
-    installed("annotate", "pod", "cold", "--overwrite", f"{keys.ANN_CHECKPOINT}=none")
-    assert 0 == run("wake", "cold").exit_code
-    node.await_ready(installed, "cold")
-    lines = installed("logs", "cold").splitlines()
+    parked(installed, "parked-cold")
+    installed("annotate", "pod", "parked-cold", "--overwrite", f"{keys.ANN_CHECKPOINT}=none")
+    assert 0 == run("wake", "parked-cold").exit_code
+    node.await_ready(installed, "parked-cold")
+    lines = installed("logs", "parked-cold").splitlines()
     assert lines[1].startswith(control_files.LOG_COLD_START.format(reason="DynamoCheckpoint none"))
-    assert AgentReason.CHECKPOINT_NOT_FOUND in notes(installed, "cold")[keys.ANN_RESTORE_REPORT]
-    assert 0 == status_of(installed, "cold")["restartCount"]
-    why = run("why", "cold")
+    assert AgentReason.CHECKPOINT_NOT_FOUND in notes(installed, "parked-cold")[keys.ANN_RESTORE_REPORT]
+    assert 0 == status_of(installed, "parked-cold")["restartCount"]
+    why = run("why", "parked-cold")
     assert 3 == why.exit_code, why.output
 
 
 def test_a_deleted_pod_ends_at_once(installed: Kubectl, run, artifact: str):
-    parked(installed, "deleted")
+    parked(installed, "parked-deleted")
     began = time.monotonic()
-    installed("delete", "pod", "deleted", "--grace-period=30")
+    installed("delete", "pod", "parked-deleted", "--grace-period=30")
 
     assert time.monotonic() - began < 15
 
