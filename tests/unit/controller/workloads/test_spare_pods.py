@@ -3,6 +3,7 @@
 import pytest
 
 from contract.api import keys
+from controller.workloads.auto_checkpoint import Workload, automatic_checkpoint
 from controller.workloads.spares.policy import face, to_wake
 from tests.support.builders.opted_in import DEPLOYED, ago, deleting, pod, ready, whole
 from tests.unit.controller.workloads.test_dispatcher import Scene
@@ -113,3 +114,14 @@ def test_a_pod_that_is_no_longer_ready_is_noticed():
 def pod_changed(found):
     found["metadata"]["resourceVersion"] = "8"
     return found
+
+
+@pytest.mark.parametrize(
+    ("expected", "notes"),
+    [pytest.param(2, {keys.ANN_PARKED: "2"}, id="said"), pytest.param(None, {}, id="not said")],
+)
+def test_an_automatic_checkpoint_takes_it_from_the_template(expected, notes):
+    asking = whole(notes=notes)
+    made = automatic_checkpoint(asking, Workload("Deployment/web", asking))
+
+    assert expected == made["spec"].get("parked")
