@@ -165,16 +165,6 @@ static void save_by(int number) {
     if (mine.connection >= 0) close(mine.connection);
 }
 
-/* A context's kernels, not only those of our streams. */
-static int await_kernels(void) {
-    for (int device = 0; device < MOST_DEVICES; device++)
-        if (has_pieces(device) &&
-            (failed(enter_device(device), "enter the worker's context") ||
-             failed(job.cuda->cuCtxSynchronize(), "wait for the worker's kernels")))
-            return 0;
-    return 1;
-}
-
 struct outcome save_segments(void) {
     if (unit_places) munmap(unit_places, (noted_units + 1) * sizeof *unit_places);
     unit_places = NULL;
@@ -182,7 +172,7 @@ struct outcome save_segments(void) {
     noted_units = job.units;
     unit_places = map((noted_units + 1) * sizeof *unit_places);
     if (!unit_places) failed(OUT_OF_MEMORY, "make room for what it has to note");
-    else if (await_kernels()) run_copiers(save_by);
+    else if (!failed(await_kernels(), "wait for the worker's kernels")) run_copiers(save_by);
     for (int i = 0; i < COPIERS; i++) file_devices[i] = device_of_copier(i);
     return ended();
 }

@@ -45,8 +45,13 @@ HIDDEN void forget_peer(context to);
 /* Takes all peer access away, which the driver does not bring back at a restore, and gives it again. */
 HIDDEN result part_peers(void);
 HIDDEN result join_peers(void);
-/* A context has ended; NULL: those of the device. */
-HIDDEN void forget_device(context ended, int number);
+/* A device's primary context; NULL if there is none yet. */
+HIDDEN context primary_of(int number);
+/* Kernels of all contexts that we know of, not only those of our streams: one on another device may write into memory of
+ * ours. A context is current afterwards that was not. */
+HIDDEN result await_kernels(void);
+/* A context has ended. */
+HIDDEN void forget_owner(context ended);
 
 /* ------------------------------------------------------------------------------------------------------- segments.c */
 
@@ -74,8 +79,10 @@ HIDDEN context context_at(address at);
 /* note_peer and forget_peer, with the table taken. */
 HIDDEN result look_into(context to);
 HIDDEN void look_away(context to);
-/* Frees what was allocated in a context; NULL: in that of a device. */
-HIDDEN void forget_context(context ended, int device);
+/* Frees what was allocated in a context. */
+HIDDEN void forget_context(context ended);
+/* In a child of the worker, which another thread may have forked while this one was held. */
+HIDDEN void renew_table_in_child(void);
 HIDDEN result map_segment(struct segment *segment);
 HIDDEN result unmap_segment(struct segment *segment);
 /* Maps memory of another process, wherever there is room, and gives it back. */
@@ -92,6 +99,8 @@ HIDDEN void leave_driver(void);
 HIDDEN int close_gate(void);
 HIDDEN void open_gate(void);
 HIDDEN void *door_to(void *function);
+/* In a child of the worker, as renew_table_in_child. */
+HIDDEN void renew_doors_in_child(void);
 
 /* --------------------------------------------------------------------------------------------------------- thread.c */
 

@@ -93,14 +93,11 @@ static int device_of(const struct driver *cuda, context of) {
     return number;
 }
 
-/* Takes pairs out of the table that one of `ended` (a context, or if it is NULL any of device `number`) is in. */
-static void drop_peers(context ended, int number) {
+/* Takes the pairs of a context out of the table. */
+static void drop_peers(context ended) {
     int left = 0;
-    for (int i = 0; i < peer_count; i++) {
-        const struct peer *each = &peers[i];
-        int is_over = ended ? each->from == ended || each->to == ended : each->by == number || each->of == number;
-        if (!is_over) peers[left++] = *each;
-    }
+    for (int i = 0; i < peer_count; i++)
+        if (peers[i].from != ended && peers[i].to != ended) peers[left++] = peers[i];
     if (left != peer_count) peer_changes++;
     peer_count = left;
 }
@@ -136,16 +133,25 @@ void forget_peer(context to) {
     }
 }
 
+/* A context may have ended in a way that we do not see, as a primary one does when it is released; its access with it. */
+static int is_over(result error) {
+    return error == PEERS_NOT_ENABLED || error == INVALID_CONTEXT || error == CONTEXT_DESTROYED;
+}
+
 result part_peers(void) {
     const struct driver *cuda = driver();
     result first = SUCCESS;
+    int left = 0;
     for (int i = 0; i < peer_count; i++) {
-        if (!peers[i].on) continue;
-        result error = cuda->cuCtxSetCurrent(peers[i].from);
-        if (!error) error = cuda->cuCtxDisablePeerAccess(peers[i].to);
-        if (!error) peers[i].on = 0;
+        struct peer each = peers[i];
+        result error = each.on ? cuda->cuCtxSetCurrent(each.from) : SUCCESS;
+        if (each.on && !error) error = cuda->cuCtxDisablePeerAccess(each.to);
+        if (is_over(error)) continue;
+        if (!error) each.on = 0;
         else if (!first) first = error;
+        peers[left++] = each;
     }
+    peer_count = left;
     return first;
 }
 
@@ -161,10 +167,42 @@ result join_peers(void) {
     return SUCCESS;
 }
 
+/* ---------------------------------------------------------------------------------------------------------- kernels */
+
+static result await_kernels_of(context each) {
+    result error = driver()->cuCtxSetCurrent(each);
+    return error ? error : driver()->cuCtxSynchronize();
+}
+
+context primary_of(int number) {
+    context found = NULL;
+    unsigned flags;
+    int is_active = 0;
+    if (driver()->cuDevicePrimaryCtxGetState(number, &flags, &is_active) || !is_active) return NULL;
+    if (driver()->cuDevicePrimaryCtxRetain(&found, number)) return NULL;
+    driver()->cuDevicePrimaryCtxRelease_v2(number); /* the worker's own use keeps it */
+    return found;
+}
+
+result await_kernels(void) {
+    int count = 0;
+    result error = driver()->cuDeviceGetCount(&count);
+    for (int i = 0; i < count && !error; i++) {
+        context owner = i < MOST_DEVICES ? devices[i].owner : NULL, primary = primary_of(i);
+        if (owner) error = await_kernels_of(owner);
+        if (!error && primary && primary != owner) error = await_kernels_of(primary);
+    }
+    for (int i = 0; i < peer_count && !error; i++) {
+        error = await_kernels_of(peers[i].from);
+        if (is_over(error)) error = SUCCESS;
+    }
+    return error;
+}
+
 /* ------------------------------------------------------------------------------------------------------------- ends */
 
-void forget_device(context ended, int number) {
-    drop_peers(ended, number);
+void forget_owner(context ended) {
+    drop_peers(ended);
     for (int i = 0; i < MOST_DEVICES; i++)
-        if (ended ? devices[i].owner == ended : i == number) devices[i].owner = NULL; /* the next that allocates */
+        if (devices[i].owner == ended) devices[i].owner = NULL; /* the next that allocates */
 }

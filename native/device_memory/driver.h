@@ -11,12 +11,13 @@ typedef void *context;
 typedef void *stream;
 typedef void *event;
 
-enum { SUCCESS = 0, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3 };
+enum { SUCCESS = 0, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, INVALID_CONTEXT = 201, PEERS_NOT_ENABLED = 705,
+       CONTEXT_DESTROYED = 709 };
 
 /* CU_MEM_LOCATION_TYPE_DEVICE, CU_MEM_ALLOCATION_TYPE_PINNED, CU_MEM_ACCESS_FLAGS_PROT_READWRITE and so on. */
 enum { LOCATION_DEVICE = 1, ALLOCATION_PINNED = 1, ACCESS_NONE = 0, ACCESS_READ_WRITE = 3, GRANULARITY_RECOMMENDED = 1 };
 enum { ATTRIBUTE_VIRTUAL_MEMORY = 102, ATTRIBUTE_RDMA_WITH_VIRTUAL_MEMORY = 110 };
-enum { POINTER_CONTEXT = 1, POINTER_MEMORY_TYPE = 2, ON_DEVICE = 2 };
+enum { POINTER_CONTEXT = 1, POINTER_MEMORY_TYPE = 2, POINTER_DEVICE = 9, ON_DEVICE = 2 };
 enum { STREAM_NON_BLOCKING = 1, EVENT_DISABLE_TIMING = 2, HANDLE_IS_DESCRIPTOR = 1 };
 
 struct location {
@@ -65,6 +66,9 @@ struct access {
     F(cuCtxGetDevice, (int *)) \
     F(cuCtxSynchronize, (void)) \
     F(cuDeviceGetCount, (int *)) \
+    F(cuDevicePrimaryCtxGetState, (int, unsigned *, int *)) \
+    F(cuDevicePrimaryCtxRetain, (context *, int)) \
+    F(cuDevicePrimaryCtxRelease_v2, (int)) \
     F(cuDeviceGetAttribute, (int *, int, int)) \
     F(cuDeviceGetUuid_v2, (unsigned char *, int)) \
     F(cuMemGetAllocationGranularity, (size_t *, const struct properties *, int)) \

@@ -25,6 +25,8 @@ static uint32_t doors;
 static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic(int) inside;
 
+void renew_doors_in_child(void) { making = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER; }
+
 __attribute__((used)) HIDDEN void wait_at_gate(void) {
     while (atomic_load(&gate_closed)) syscall(SYS_futex, &gate_closed, FUTEX_WAIT_PRIVATE, 1, NULL, NULL, 0);
 }

@@ -116,7 +116,8 @@ EXPORTED result cuCtxDisablePeerAccess(context to) {
 }
 
 /* From one device's memory to another's: where the two have no peer access, the driver does that for memory of its own
- * by each of its copies, and for memory that is mapped by those alone that name both contexts. */
+ * by each of its copies, and for memory that is mapped by those alone that name both contexts. They are as good where it
+ * has. */
 static int is_across(address to, address from, context *into, context *out_of) {
     static int count; /* the same, whichever thread asks first */
     enter_driver();
@@ -151,7 +152,7 @@ COPY_ASYNC(cuMemcpyDtoDAsync_v2_ptsz, cuMemcpyPeerAsync_ptsz)
 
 EXPORTED result cuCtxDestroy_v2(context ended) {
     enter_driver();
-    forget_context(ended, -1);
+    forget_context(ended);
     result done = REAL(cuCtxDestroy_v2) ? driver()->cuCtxDestroy_v2(ended) : NOT_INITIALIZED;
     leave_driver();
     return done;
@@ -159,7 +160,8 @@ EXPORTED result cuCtxDestroy_v2(context ended) {
 
 EXPORTED result cuDevicePrimaryCtxReset_v2(int device) {
     enter_driver();
-    forget_context(NULL, device);
+    context primary = driver() ? primary_of(device) : NULL;
+    if (primary) forget_context(primary);
     result done = REAL(cuDevicePrimaryCtxReset_v2) ? driver()->cuDevicePrimaryCtxReset_v2(device) : NOT_INITIALIZED;
     leave_driver();
     return done;

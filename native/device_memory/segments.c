@@ -10,6 +10,8 @@ struct segment segments[MOST_SEGMENTS];
 int segment_count;
 static pthread_mutex_t table = PTHREAD_MUTEX_INITIALIZER;
 
+void renew_table_in_child(void) { table = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER; }
+
 int take_segments(int ms) {
     struct timespec end;
     clock_gettime(CLOCK_REALTIME, &end);
@@ -148,6 +150,7 @@ result allocate(address *at, size_t size) {
 /* Finds the segment that an address is in, and its context; 0 if there is none. */
 static int find(address at, struct segment *found, context *owner) {
     int known = 0;
+    if (!segment_count) return 0; /* before the first there is nothing to hold still, nor a child that knows of us */
     pthread_mutex_lock(&table);
     for (int i = 0; i < segment_count && !known; i++) {
         known = segments[i].used && at >= segments[i].at && at < segments[i].at + segments[i].size;
@@ -170,7 +173,10 @@ context context_at(address at) {
     int type = 0;
     if (find(at, &found, &owner)) return owner;
     if (cuda->cuPointerGetAttribute(&type, POINTER_MEMORY_TYPE, at) || type != ON_DEVICE) return NULL;
-    return cuda->cuPointerGetAttribute(&owner, POINTER_CONTEXT, at) ? NULL : owner;
+    if (!cuda->cuPointerGetAttribute(&owner, POINTER_CONTEXT, at) && owner) return owner;
+    int number = -1; /* memory of a pool, or that the worker has mapped: of no context */
+    if (cuda->cuPointerGetAttribute(&number, POINTER_DEVICE, at) || number < 0 || number >= MOST_DEVICES) return NULL;
+    return devices[number].owner;
 }
 
 /* As the driver's own does: what was launched before may still use the memory, whichever context is current now. */
@@ -219,11 +225,11 @@ static void free_all_of(int device) {
 }
 
 /* The driver frees a context's allocations with it; ours it does not know. */
-void forget_context(context ended, int device) {
+void forget_context(context ended) {
     if (!driver()) return;
     for (int i = 0; i < MOST_DEVICES; i++)
-        if (devices[i].owner && (ended ? devices[i].owner == ended : i == device)) free_all_of(i);
+        if (ended && devices[i].owner == ended) free_all_of(i);
     pthread_mutex_lock(&table);
-    forget_device(ended, device);
+    forget_owner(ended);
     pthread_mutex_unlock(&table);
 }

@@ -73,6 +73,8 @@ static void *main_thread(void *unused) {
 /* It has no threads of ours, and CUDA does not work in it: a call must fail as it would, and not wait. */
 static void in_child(void) {
     started = -1;
+    renew_table_in_child(); /* another thread may have held it when this one forked */
+    renew_doors_in_child();
     open_gate();
 }
 

@@ -7,6 +7,7 @@ at a checkpoint cannot be restored.
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -176,6 +177,61 @@ async def test_peer_access_is_what_it_was(node, word, found):
     if word == "peer":
         assert COPIES_ALONE == looks(json.loads(target.get("/away")))
     assert len(before) + 2 == len(json.loads(target.get("/grow")))
+
+
+async def test_a_kernel_of_another_device_ends_before_memory_is_saved(node):
+    """That device has no memory of ours, and the driver's lock does not wait for kernels."""
+    source = ready(node, "beside")
+    assert [0x5A] != json.loads(source.get("/byte"))
+    assert [] == json.loads(source.get("/later"))
+    digest, *_ = await captured(node, source, "devices-beside")
+    target = await restored(node, "devices-beside", digest, "beside")
+    assert [0x5A] == json.loads(wait_for(lambda: target.get("/byte"), "an answer"))
+
+
+FORKS = """
+import ctypes, os, signal, sys, threading
+cuda = ctypes.CDLL(sys.argv[1], mode=ctypes.RTLD_GLOBAL)
+contexts, made = (ctypes.c_void_p * 2)(), (ctypes.c_uint64 * 2)()
+for device in (0, 1):
+    context = ctypes.c_void_p()
+    assert cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device) == 0
+    contexts[device] = context.value
+    assert cuda.cuCtxSetCurrent(context) == 0
+    assert cuda.cuMemAlloc_v2(ctypes.byref(made, 8 * device), ctypes.c_size_t(2 << 20)) == 0
+at, size = ctypes.c_uint64(made[0]), ctypes.c_size_t(64)
+
+def copy():
+    cuda.cuCtxSetCurrent(ctypes.c_void_p(contexts[0]))
+    while True:
+        for _ in range(1000):
+            cuda.cuMemcpyDtoDAsync_v2(at, at, size, None)
+
+for _ in range(3):
+    threading.Thread(target=copy, daemon=True).start()
+for _ in range(200):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(5)
+        cuda.cuMemcpyDtoDAsync_v2(at, at, size, None)
+        cuda.cuMemFree_v2(ctypes.c_uint64(12345))
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    if status:
+        print("hung" if os.WTERMSIG(status) == signal.SIGALRM else status)
+        os._exit(1)
+os._exit(0)
+"""
+
+
+def test_a_child_forked_while_others_copy_does_not_wait(folder, library):
+    """CUDA does not work in it, but says so: a mutex of ours that another thread held is held by none in the child."""
+    tools = folder[0] / "tools"
+    environment = os.environ | stand_in_cuda.marked(mib="0400", mib1="0400")
+    environment |= {"LD_PRELOAD": str(tools / "device-memory.so")}
+    argv = [PYTHON, "-c", FORKS, str(tools / "libcuda.so.1")]
+    ended = subprocess.run(argv, env=environment, check=False, capture_output=True, text=True, timeout=120)
+    assert (0, "") == (ended.returncode, ended.stdout), ended.stderr
 
 
 @pytest.mark.parametrize("phase", [ReportPhase.GPU_SAVE, ReportPhase.GPU_CHECKPOINT])
