@@ -5,41 +5,55 @@ A profile of AppArmor is written into the images before criu reads them: each re
 docs/decisions/0031-a-profile-written-into-the-images.md.
 """
 
+import errno
+import re
 from pathlib import Path
 from typing import Final
 
 from agent.errors import RefusedError
 from contract.api.states import AgentReason
 
-_UNCONFINED: Final = ("", "unconfined", "kernel")
-"""The last is what SELinux says as long as no policy is loaded."""
-_OF_APPARMOR: Final = "attr/apparmor/current"
-"""Readable only where AppArmor is on. Kernels before 5.8 have no such file."""
+_UNCONFINED: Final = ("", "unconfined")
+_WITHOUT_POLICY: Final = "kernel"
+"""What SELinux says of every process as long as no policy is loaded."""
+_CURRENT, _OF_APPARMOR = "attr/current", "attr/apparmor/current"
+"""The second can be read only where AppArmor is on. Kernels before 5.8 have no such file."""
+_MODE: Final = re.compile(r" \([a-z]+\)$")
+"""AppArmor puts it behind a profile's name, which may have spaces and brackets itself."""
 _STACK, _NAMESPACE = "//&", ":"
 """AppArmor shows ``A//&B`` for two profiles at once, and ``:namespace:profile`` for one of another namespace."""
+_UNREADABLE: Final = "what cannot be read"
 
 
 def label_of(task: Path) -> str:
-    """Return what the security module says, as criu writes it: without AppArmor's mode in brackets; empty if free."""
-    try:
-        found = (task / "attr/current").read_text().rstrip("\0\n")
-    except OSError:  # there is none
+    """Return what the security module says, without AppArmor's mode in brackets; empty if the thread is free.
+
+    If that cannot be read, the answer says so, and is no label that anything can be restored with.
+    """
+    label = _read(task / _CURRENT)
+    if label is None:
         return ""
-    plain = found.partition(" (")[0]
-    return "" if plain in _UNCONFINED else plain
+    is_free = label in _UNCONFINED or (label == _WITHOUT_POLICY and _read(task / _OF_APPARMOR) is None)
+    return "" if is_free else label
 
 
 def profile_of(task: Path) -> str:
     """Return the profile of AppArmor that a thread can change to, to be as confined as this one; empty if none is.
 
-    Several modules may confine a thread: where AppArmor does, ``label_of`` says what it says.
+    Several modules may confine a thread: it is what AppArmor says only if that is all that ``label_of`` says.
     """
-    label = label_of(task)
-    try:
-        (task / _OF_APPARMOR).read_text()
-    except OSError:
+    profile = _read(task / _OF_APPARMOR)
+    if profile is None or profile in _UNCONFINED or profile != label_of(task):
         return ""
-    return "" if _STACK in label or label.startswith(_NAMESPACE) else label
+    return "" if _STACK in profile or profile.startswith((_NAMESPACE, _UNREADABLE)) else profile
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return _MODE.sub("", path.read_text(encoding="utf-8", errors="replace").rstrip("\0\n"))
+    except OSError as error:
+        # No such module, or no such thread any more.
+        return None if error.errno in (errno.EINVAL, errno.ENOENT, errno.ESRCH) else f"{_UNREADABLE} ({error.strerror})"
 
 
 def expected_label(label: str, profile: str, *, allow_unconfined: bool) -> str | None:

@@ -129,7 +129,10 @@ def make_plan(capture: Capture, *, stands_still: bool = False) -> None:
         capture.own_addresses = tuple(sole_addresses(init_pid, environment.proc).values())
     if worker is not None:
         tree = _preflight(capture, worker, stands_still=stands_still)
-        refuse_wider_tree(worker.pids, of_container(init_pid, environment.proc), environment.proc)
+        rights = of_container(init_pid, environment.proc)
+        if environment.allow_unconfined:
+            rights = replace(rights, label=None)  # a worker that was restored without it has another
+        refuse_wider_tree(worker.pids, rights, environment.proc)
         capture.files = WorkerFiles(
             init_pid, capture.seen, worker, capture.plan, environment, tree.written(), request.place.empty_dirs
         )

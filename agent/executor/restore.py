@@ -80,9 +80,9 @@ class Restore:
     seen: Inspection = field(init=False)
     plan: RestorePlan = field(init=False)
     rights: Rights = field(init=False)
+    """The container's."""
     profile: str = ""
     """Of AppArmor, for all of the tree."""
-    """The container's."""
     moves: Mapping[Address, Address] = field(default_factory=dict)
     """Address of the capture's pod -> that of this one."""
     images: int = field(init=False)

@@ -13,7 +13,7 @@ from agent.container.inspection import open_in_container
 from agent.container.network import in_namespace, in_network
 from linux.descriptors import Descriptor, descriptors
 from linux.filetree import walk
-from linux.proc import PROC, Mount, is_alive, mounts, shares_memory, status
+from linux.proc import PROC, Mount, is_alive, mounts, pids, shares_memory, status
 from linux.sockets import Address, BoundSocket, bound_sockets, multicast_groups
 from linux.sysvipc import sysv_objects
 from linux.unix_diag import UnixSocket, unix_sockets
@@ -51,7 +51,7 @@ class Process:
     tracer: int = 0
     """Of a process that is traced: by whom, as the node numbers it."""
     label: str = ""
-    """Profile of AppArmor, or context of SELinux; empty without."""
+    """Profile of AppArmor, or context of SELinux; empty without. Of its threads, one that is not the container's."""
 
     def __str__(self) -> str:
         return f"process {self.pid} ({self.name})"
@@ -124,18 +124,18 @@ def read_tree(
         OSError: the root has ended.
     """
     root, *others = pids
-    tree = frozenset((root, *others))
-    found = [_process(root, tree, proc)]
+    tree, base = frozenset((root, *others)), proc / str(init_pid)
+    label = label_of(base)
+    found = [_process(root, tree, label, proc)]
     for pid in others:
         with suppress(OSError):
-            found.append(_process(pid, tree, proc))
-    base = proc / str(init_pid)
+            found.append(_process(pid, tree, label, proc))
     watched = any(descriptor.watches for process in found for descriptor in process.descriptors)
     return Tree(
         processes=tuple(found),
         findable=frozenset(_findable(init_pid, proc)) if watched else frozenset(),
         namespaces=_namespaces(base),
-        label=label_of(base),
+        label=label,
         profile=profile_of(base),
         mounts=tuple(mounts(init_pid, proc)),
         sockets=tuple(bound_sockets(init_pid, proc)),
@@ -155,7 +155,7 @@ def _unix_sockets() -> tuple[UnixSocket, ...]:
     return tuple(unix_sockets(queues=True)) if any(each.waiting for each in found) else found
 
 
-def _process(pid: int, tree: Collection[int], proc: Path) -> Process:
+def _process(pid: int, tree: Collection[int], label: str, proc: Path) -> Process:
     base = proc / str(pid)
     namespaces, maps = _namespaces(base), (base / "maps").read_text(errors="surrogateescape")
     about = status(pid, proc)
@@ -169,10 +169,19 @@ def _process(pid: int, tree: Collection[int], proc: Path) -> Process:
         program=str((base / "exe").readlink()),
         mapped_memfds=frozenset(int(inode) for inode in _MEMFD.findall(maps)),
         has_secret_memory=_SECRETMEM in maps,
-        label=label_of(base),
+        label=_label(base, label),
         tracer=about.tracer,
         shares_memory=about.parent in tree and shares_memory(pid, about.parent),
     )
+
+
+def _label(base: Path, expected: str) -> str:
+    """Return the label of a process's threads, or of them the first that is not the expected one."""
+    first = label_of(base)
+    if not first and not expected:  # without a security module there is nothing more to read
+        return ""
+    others = (label_of(base / "task" / str(number)) for number in pids(base / "task"))
+    return next((label for label in (first, *others) if label != expected), first)
 
 
 def _findable(init_pid: int, proc: Path) -> Iterator[int]:

@@ -65,6 +65,11 @@ KINDS: Final = (
     _kept("Memory: private, shared between processes, locked, mapped files, unlinked files that are mapped"),
     _kept("memfd, read and mapped", "a seal against writing does not go with a mapping: see refused"),
     _kept("Limits (rlimits), nice value, scheduling class, OOM score, umask, working folder"),
+    _kept(
+        "The profile of AppArmor that the runtime gave the container",
+        "that of the new container, for every thread",
+        test="tests/node/engine/test_apparmor.py::test_a_restored_worker_is_as_confined_as_it_was",
+    ),
     _kept("no_new_privs, dropped capabilities, own seccomp filters, dumpable flag, subreaper, parent-death signal"),
     _kept("Pipes and FIFOs with what is in them, their size and flags"),
     _kept("eventfd, epoll, signalfd, pidfd"),

@@ -204,3 +204,22 @@ async def test_two_profiles_at_once_are_refused(node: Node):
     node.engine._environment = replace(node.environment, allow_unconfined=True)
     captured = await node.capture(ready(node, profile=f"{PROFILE}//&{OTHER}"), "allowed")
     assert captured.ok, captured
+    target = start(node, profile=f"{PROFILE}//&{OTHER}")
+    target.init()
+    assert (await node.restore(target, "allowed", captured.manifest_digest)).ok
+    again = await node.capture_running(target, "allowed", "2")
+    assert again.ok, again
+
+
+async def test_a_thread_under_another_profile_is_refused_by_name(node: Node):
+    own = CONFINED.replace(
+        "thread = Asked()",
+        "def changes():\n"
+        f"    open('/proc/thread-self/attr/current', 'w').write('changeprofile {OTHER}')\n"
+        "    threading.Event().wait()\n"
+        "threading.Thread(target=changes, daemon=True).start()\n"
+        "thread = Asked()",
+    )
+    outcome = await node.capture(ready(node, profile="", worker=own), "a-thread")
+    assert (False, AgentReason.CONFINEMENT_LOST) == (outcome.ok, outcome.reason), outcome
+    assert f"is confined by {OTHER}, and its container by nothing" in outcome.message

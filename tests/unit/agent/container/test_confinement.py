@@ -1,5 +1,9 @@
 """What confines a container, and what of it a restored worker comes under."""
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 
 from agent.container.confinement import expected_label, label_of, profile_of
@@ -29,6 +33,8 @@ def thread(folder, content, *, apparmor):
         pytest.param("a//&b", "", "a//&b (enforce)\n", True, id="two-profiles"),
         pytest.param(":lxd:a", "", ":lxd:a (enforce)\n", True, id="profile-of-a-namespace"),
         pytest.param(CONTEXT, "", f"{CONTEXT}\0", False, id="selinux"),
+        pytest.param("strict (v2)", "strict (v2)", "strict (v2) (enforce)\n", True, id="name-with-brackets"),
+        pytest.param("kernel", "kernel", "kernel (enforce)\n", True, id="profile-of-that-name"),
         pytest.param("", "", "unconfined\n", True, id="unconfined"),
         pytest.param("", "", "kernel\0", False, id="selinux-without-a-policy"),
         pytest.param("", "", None, False, id="no-security-module"),
@@ -37,6 +43,29 @@ def thread(folder, content, *, apparmor):
 def test_what_confines_a_thread(tmp_path, label, profile, content, apparmor):
     task = thread(tmp_path, content, apparmor=apparmor)
     assert (label, profile) == (label_of(task), profile_of(task))
+
+
+def test_two_modules_at_once(tmp_path):
+    """What both say is not known from one of them."""
+    task = thread(tmp_path, CONTEXT, apparmor=True)
+    (task / "attr/apparmor/current").write_text(f"{PROFILE} (enforce)\n")
+    assert (CONTEXT, "") == (label_of(task), profile_of(task))
+
+
+@pytest.mark.parametrize(
+    ("label", "number"),
+    [
+        pytest.param("what cannot be read (Permission denied)", errno.EACCES, id="denied"),
+        pytest.param("", errno.EINVAL, id="no-module-is-on"),
+        pytest.param("", errno.ESRCH, id="ended"),
+    ],
+)
+def test_a_label_that_cannot_be_read(monkeypatch, tmp_path, label, number):
+    def fails(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "read_text", fails)
+    assert (label, "") == (label_of(tmp_path), profile_of(tmp_path))
 
 
 @pytest.mark.parametrize(
