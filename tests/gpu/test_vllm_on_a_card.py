@@ -11,6 +11,7 @@ import pytest
 from contract.api import keys
 from contract.pods.canary import Canary, CanaryCall
 from contract.pods.probe import Probe
+from tests.gpu.test_parked_on_a_card import used_by_workers
 from tests.gpu.test_workers_on_a_card import (  # noqa: F401 - fixtures
     BOTH,
     CARD,
@@ -195,7 +196,7 @@ async def test_a_parked_engine_answers_the_same_once_it_is_woken(node, figure, e
     target = serve(node, keys.STANDBY_PARK, case=case)
     target.init()
     parked = await node.restore(target, name, captured.manifest_digest, parks=True)
-    assert (True, True, {}) == (parked.ok, parked.parked, dict(node.environment.gpus.used())), parked
+    assert (True, True, set()) == (parked.ok, parked.parked, used_by_workers(node)), parked
     begun = time.monotonic()
     woken = await node.restore(target, name, captured.manifest_digest)
     assert woken.ok, (woken, target.text()[-3000:])

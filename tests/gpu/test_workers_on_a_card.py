@@ -54,6 +54,7 @@ def node(folder) -> Iterator[Node]:
     helper = CudaHelper()
     assert helper.driver(), "no card"
     prefetcher = ResidentPrefetcher()
+    prefetcher.prepare()  # as the agent does at its start
     made = Node(*folder, gpus=helper, prefetcher=prefetcher)
     yield made
     for container in made.containers:
