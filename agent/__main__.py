@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -10,8 +11,9 @@ from agent.criu.driver import EnteringCriu
 from agent.executor.engine import NodeEngine
 from agent.executor.environment import NodeEnvironment
 from agent.gpu.client import CudaHelper
+from agent.gpu.driver import LIBRARY
 from agent.gpu.libraries import driver_roots, find_library
-from agent.gpu.prefetch import NoPrefetcher, ResidentPrefetcher
+from agent.gpu.prefetch import NoPrefetcher, Prefetcher, ResidentPrefetcher
 from agent.pods.capture_controller import CaptureController
 from agent.pods.node_label import NodeLabel
 from agent.pods.preflight_controller import PreflightController
@@ -108,8 +110,18 @@ def _environment(values: Values) -> NodeEnvironment:
         bypass=frozenset(map(bypass_of, values.config.restore.bypass)),
         gpus=gpus,
         cuda=gpus,
-        prefetcher=ResidentPrefetcher(lambda: find_library(roots)) if values.gpu.prefetch else NoPrefetcher(),
+        prefetcher=_prefetcher(values, roots),
     )
+
+
+def _prefetcher(values: Values, roots: Sequence[Path]) -> Prefetcher:
+    if not values.gpu.prefetch:
+        return NoPrefetcher()
+    prefetcher = ResidentPrefetcher(lambda: find_library(roots))
+    if find_library(roots) != LIBRARY:
+        # The driver takes up to two seconds to begin, and whatever else calls it waits for that: no restore should.
+        prefetcher.prepare()
+    return prefetcher
 
 
 if __name__ == "__main__":
