@@ -32,6 +32,8 @@ _FORMATS: Final = (FORMAT_VERSION, GPU_FORMAT_VERSION, CONNECTIONS_FORMAT_VERSIO
 MANIFEST: Final = "manifest.yaml"
 ROOTFS_TAR: Final = "rootfs-diff.tar"
 DELETED_FILES: Final = "deleted-files.json"
+DEVICE_MEMORY: Final = "device-memory-"
+"""How the names of files begin that hold device memory; none of them is an image of criu's."""
 MAX_MANIFEST: Final = 16 << 20
 """Bytes; a manifest names some hundred files and some thousand threads."""
 SHOWN_PROBLEMS: Final = 5

@@ -3,9 +3,7 @@
 criu opens images by their names, again and again, with every right of the node. Storage is shared with others: between
 the look at an image and criu's, one who can write there could put another in its place. So images are copied while
 their sums are taken. The pages of memory are too large for that, and give a process no rights: the verified files are
-mounted beside the copies, by descriptor, so that a file which takes their name is not seen. So is the content of
-deleted files, of a vLLM engine several hundred MiB; but not if pods can write the store, since such an image says
-with what mode the file is made, if only to be deleted.
+mounted beside the copies, by descriptor, so that a file which takes their name is not seen.
 """
 
 import os
@@ -16,26 +14,19 @@ from pathlib import Path
 from typing import Final
 
 from agent.errors import ContainerError
-from artifact.manifest import FileEntry
+from artifact.manifest import DEVICE_MEMORY, FileEntry
 from artifact.read import Artifact
 from contract.api.states import AgentReason
 from linux import mounts
 
-_IMAGE: Final = ".img"
 _PAGES: Final = "pages-"
-_DELETED: Final = "ghost-file-"
 _SMALL: Final = 64 << 10
-"""Bytes that are copied sooner than mounted: shared memory has a file of pages for each of its mappings."""
+"""Bytes of pages that are copied sooner than mounted: shared memory has a file of pages for each of its mappings."""
 
 
-def read_in_place(files: Mapping[str, FileEntry], *, pods_write: bool) -> list[str]:
-    """Return those files of an artifact that are not copied: what is in them is used from storage; pure.
-
-    Args:
-        files: of the manifest, by name.
-        pods_write: whether the store is in a volume that pods may write.
-    """
-    return [name for name, entry in files.items() if not _is_copied(name, entry, pods_write=pods_write)]
+def read_in_place(files: Mapping[str, FileEntry]) -> list[str]:
+    """Return those files of an artifact that are not copied: what is in them is used from storage; pure."""
+    return [name for name, entry in files.items() if not _is_copied(name, entry)]
 
 
 def own_images(artifact: Artifact, work: Path, namespace: int | None, resources: ExitStack) -> int:
@@ -52,16 +43,15 @@ def own_images(artifact: Artifact, work: Path, namespace: int | None, resources:
         ContainerError: the directory cannot be made on this node.
     """
     files = artifact.manifest.files
-    in_place = frozenset(read_in_place(files, pods_write=namespace is not None))
-    mounted = sorted(name for name in in_place if name.endswith(_IMAGE))
+    pages = [name for name in read_in_place(files) if name.startswith(_PAGES)]
     try:
         folder = resources.enter_context(tempfile.TemporaryDirectory(dir=work, prefix="run-"))
         with ExitStack() as during:
             directory = _opened(folder, during)
-            for name in files:
-                if name.endswith(_IMAGE) and name not in in_place:
+            for name, entry in files.items():
+                if _is_copied(name, entry):
                     artifact.copy(name, directory)
-            shown = _with_mounted(artifact, mounted, folder, namespace) if mounted else os.dup(directory)
+            shown = _with_pages(artifact, pages, folder, namespace) if pages else os.dup(directory)
     except OSError as error:
         words = f"cannot make a folder of images in {work} of the agent: {error.strerror} ({error.filename})"
         raise ContainerError(AgentReason.WORK_UNWRITABLE, words) from error
@@ -69,18 +59,19 @@ def own_images(artifact: Artifact, work: Path, namespace: int | None, resources:
     return _opened(f"/proc/self/fd/{shown}", resources)
 
 
-def _is_copied(name: str, entry: FileEntry, *, pods_write: bool) -> bool:
-    in_place = (_PAGES,) if pods_write else (_PAGES, _DELETED)
-    return name.endswith(_IMAGE) and (not name.startswith(in_place) or entry.size <= _SMALL)
+def _is_copied(name: str, entry: FileEntry) -> bool:
+    if name.startswith(DEVICE_MEMORY) or not name.endswith(".img"):
+        return False  # nothing that criu reads
+    return not name.startswith(_PAGES) or entry.size <= _SMALL
 
 
-def _with_mounted(artifact: Artifact, names: Iterable[str], folder: str, namespace: int | None) -> int:
-    """Mount files of an artifact in a folder; return a descriptor of both, of which no path is left."""
+def _with_pages(artifact: Artifact, pages: Iterable[str], folder: str, namespace: int | None) -> int:
+    """Mount the files of pages in a folder; return a descriptor of both, of which no path is left."""
     with ExitStack() as during:
         mounts.attach(_owned(mounts.cloned_mounts(_opened(folder, during)), during), folder)
         during.callback(mounts.detach, folder)
         top = _opened(folder, during)
-        for name in names:
+        for name in pages:
             os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=top))
             with ExitStack() as each:  # there may be more of them than an agent may have descriptors
                 file = _owned(artifact.open(name), each)

@@ -42,7 +42,7 @@ from agent.gpu.device_memory import COPIERS
 from agent.preflight.checks import findings, refuse
 from agent.preflight.facts import Tree, read_tree
 from artifact.backends.base import Backend
-from artifact.manifest import Captured, Connections, DeviceMemory
+from artifact.manifest import DEVICE_MEMORY, Captured, Connections, DeviceMemory
 from artifact.publish import Published, Staging
 from artifact.read import Artifact, open_sealed, verify
 from contract.api.reports import PEERS, ReportPhase
@@ -210,7 +210,7 @@ def _save_device_memory(capture: Capture) -> None:
     if (memory := capture.device_memory) is None:
         return
     names = {
-        pid: [f"device-memory-{held.library.inner_pid}-{number}.img" for number in range(COPIERS)]
+        pid: [f"{DEVICE_MEMORY}{held.library.inner_pid}-{number}.img" for number in range(COPIERS)]
         for pid, held in memory.held.items()
     }
     capture.memory_files = {pid: [_new_file(capture, name) for name in of] for pid, of in names.items()}

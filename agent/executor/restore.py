@@ -141,11 +141,7 @@ def _open(restore: Restore) -> None:
 
 def _verify(restore: Restore) -> None:
     """Verify what is used from storage; what is copied is verified as it is copied."""
-    verify(restore.artifact, restore.environment.verified, _in_place(restore))
-
-
-def _in_place(restore: Restore) -> list[str]:
-    return read_in_place(restore.artifact.manifest.files, pods_write=restore.request.through_pod)
+    verify(restore.artifact, restore.environment.verified, read_in_place(restore.artifact.manifest.files))
 
 
 def _inspect(restore: Restore) -> None:
@@ -468,7 +464,7 @@ def _hand_over(restore: Restore) -> None:
     restore.lock.control.write(control_files.RESTORE_CONTEXT, context(restore.request))
     if restore.pages is not None:
         restore.pages.refuse_ended()
-    restore.artifact.refuse_changed(_in_place(restore))
+    restore.artifact.refuse_changed(read_in_place(restore.artifact.manifest.files))
     restore.lock.restored(worker_pid, restore.plan.stopped)
 
 

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.executor.engine import NodeEngine
-from contract.api import control_files
 from contract.api.states import AgentReason
-from tests.support.fixtures.bare_container import PYTHON, WORKER, BareContainer, wait_for
 from tests.support.fixtures.engine import COLD, captured
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
@@ -60,47 +58,6 @@ def replaced(version: Path) -> None:
     for path in version.glob("pages-*.img"):
         path.with_suffix(".new").write_bytes(b"\x90" * path.stat().st_size)
         path.with_suffix(".new").rename(path)
-
-
-DELETED = WORKER.replace(
-    "token = ",
-    "deleted = open('/dev/shm/deleted', 'w+b')\n"
-    "deleted.write(os.urandom(1 << 20)); deleted.flush(); os.unlink('/dev/shm/deleted')\n"
-    "token = ",
-    1,
-).replace("words = [", "deleted.seek(0); words = [hashlib.sha256(deleted.read()).hexdigest(), ")
-"""A worker that holds a deleted file of a megabyte."""
-
-
-def content_overwritten(version: Path) -> None:
-    (path,) = (found for found in version.glob("ghost-file-*.img") if found.stat().st_size > 1 << 20)
-    with path.open("r+b") as file:
-        file.seek(path.stat().st_size // 2)
-        file.write(b"\x90" * 4096)
-
-
-@pytest.mark.parametrize(
-    "happens", [pytest.param(None, id="nothing"), pytest.param(content_overwritten, id="overwritten")]
-)
-async def test_a_deleted_file_is_the_one_that_was_verified(node, request, happens):
-    name = request.node.callspec.id
-    source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", DELETED, "8")
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
-    before = source.get()
-    captured = await node.capture(source, name)
-    assert captured.ok, captured
-    if happens is not None:
-        Meanwhile(node, node.store / name / "versions/1", happens)
-    target = node.start()
-    target.init()
-    outcome = await node.restore(target, name, captured.manifest_digest)
-    if happens is None:
-        assert outcome.ok, outcome
-        assert before == target.get()
-    else:
-        assert (AgentReason.ARTIFACT_CORRUPT, False) == (outcome.reason, outcome.ok), outcome
-        target.says(COLD)
 
 
 FILLED = pytest.mark.parametrize("lazy", [pytest.param(True, id="filled"), pytest.param(False, id="copied")])
