@@ -35,7 +35,7 @@ from agent.executor.gpu.plan import GpuUse, devices_of_files
 from agent.executor.lock import ContainerLock
 from agent.executor.phases import Phase
 from agent.executor.proof import prove
-from agent.executor.restore import Restore
+from agent.executor.restore.state import Restore
 from agent.executor.serving import Questions
 from agent.executor.store import open_store
 from agent.gpu.device_memory import COPIERS

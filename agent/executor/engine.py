@@ -44,7 +44,8 @@ from agent.executor.look import look
 from agent.executor.parked.park import park_phases
 from agent.executor.parked.wake import wake_phases
 from agent.executor.phases import Failure, Phase, run_phases, undo_phases
-from agent.executor.restore import RESTORE, Restore, refuse_late
+from agent.executor.restore.phases import RESTORE
+from agent.executor.restore.state import Restore, refuse_late
 from agent.executor.timings import Timings
 from artifact import manifest
 from contract.api import control_files, keys

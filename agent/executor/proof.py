@@ -14,7 +14,9 @@ from typing import Final
 from agent.container.network import free_ports
 from agent.errors import ContainerError
 from agent.executor.phases import run_phases, undo_phases
-from agent.executor.restore import RESTORE, Restore, context, to_wake
+from agent.executor.restore.phases import RESTORE
+from agent.executor.restore.state import Restore
+from agent.executor.restore.verdict import context, to_wake
 from agent.executor.serving import NotServingError, Questions, await_answers, forget_woken, wake
 from agent.executor.timings import Timings
 from contract.api.reports import ReportPhase

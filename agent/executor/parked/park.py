@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from agent.executor.phases import Phase
-from agent.executor.restore import Restore
+from agent.executor.restore.state import Restore
 from contract.api.reports import ReportPhase
 
 AT_THE_WAKE: Final = frozenset(

@@ -14,8 +14,10 @@ from agent.container.rights import refuse_wider_tree
 from agent.container.rootfs import Changes
 from agent.errors import ContainerError, RefusedError
 from agent.executor.phases import Phase, undo_phases
-from agent.executor.restore import Restore, await_stopped, bypass_of, place_of, rights_of
-from agent.executor.restore_checks import DEVICE_CHECKS, judge, plan_restore
+from agent.executor.restore.checks import DEVICE_CHECKS, judge, plan_restore
+from agent.executor.restore.inspection import bypass_of, place_of, rights_of
+from agent.executor.restore.state import Restore
+from agent.executor.restore.tree import await_stopped
 from artifact.read import verify
 from contract.api import control_files
 from contract.api.reports import MemoryRestore, ReportPhase

@@ -13,7 +13,7 @@ import pytest
 
 from agent.container.confinement import label_of
 from agent.criu import image_labels
-from agent.executor import restore
+from agent.executor.restore import tree
 from contract.api import control_files
 from contract.api.states import AgentReason
 from linux.proc import PROC, pids
@@ -177,7 +177,7 @@ async def test_a_thread_that_did_not_change_is_a_cold_start(node: Node, monkeypa
 async def test_without_a_profile_in_the_images_nothing_is_restored(node: Node, monkeypatch):
     outcome = await node.capture(ready(node), "forgotten")
     assert outcome.ok, outcome
-    monkeypatch.setattr(restore, "write_profile", lambda *_: None)
+    monkeypatch.setattr(tree, "write_profile", lambda *_: None)
     target = start(node)
     target.init()
     restored = await node.restore(target, "forgotten", outcome.manifest_digest)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.executor import engine as engine_module
-from agent.executor.restore import RESTORE
+from agent.executor.restore.phases import RESTORE
 from agent.gpu import prefetch
 from agent.gpu.device_memory import UNIT
 from agent.gpu.prefetch import Part, Prefetch, ResidentPrefetcher

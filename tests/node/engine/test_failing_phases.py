@@ -7,7 +7,7 @@ import pytest
 
 from agent.executor import engine as engine_module
 from agent.executor.capture import CAPTURE
-from agent.executor.restore import RESTORE
+from agent.executor.restore.phases import RESTORE
 from contract.api import control_files
 from contract.api.states import AgentReason
 from tests.support.fixtures.bare_container import wait_for

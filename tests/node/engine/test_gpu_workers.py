@@ -11,7 +11,7 @@ import pytest
 
 from agent.executor import engine as engine_module
 from agent.executor.capture import CAPTURE
-from agent.executor.restore import RESTORE
+from agent.executor.restore.phases import RESTORE
 from agent.gpu.cuda import NoGpus
 from artifact.manifest import parse_manifest
 from contract.api import control_files

@@ -21,7 +21,7 @@ import pytest
 
 from agent.executor import engine as engine_module
 from agent.executor.engine import NodeEngine
-from agent.executor.restore import RESTORE
+from agent.executor.restore.phases import RESTORE
 from contract.api import control_files, keys
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason

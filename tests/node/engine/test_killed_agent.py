@@ -5,7 +5,7 @@ import os
 import pytest
 
 from agent.executor.capture import CAPTURE
-from agent.executor.restore import RESTORE
+from agent.executor.restore.phases import RESTORE
 from contract.api import control_files
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason

@@ -15,7 +15,7 @@ from agent.executor import engine as engine_module
 from agent.executor.engine import NodeEngine
 from agent.executor.parked.park import park_phases
 from agent.executor.parked.wake import wake_phases
-from agent.executor.restore import RESTORE
+from agent.executor.restore.phases import RESTORE
 from contract.api import control_files, keys
 from contract.api.reports import MemoryRestore, ReportPhase
 from contract.api.states import AgentReason

@@ -12,7 +12,7 @@ from agent.container.rootfs import Changes
 from agent.errors import RefusedError
 from agent.executor.api import CaptureRequest, ContainerRef
 from agent.executor.capture_plan import plan_capture
-from agent.executor.restore_checks import CHECKS, Place, judge, plan_restore
+from agent.executor.restore.checks import CHECKS, Place, judge, plan_restore
 from artifact.manifest import (
     DELETED_FILES,
     ROOTFS_TAR,

@@ -2,7 +2,7 @@
 
 from agent.executor.parked.park import park_phases
 from agent.executor.parked.wake import wake_phases
-from agent.executor.restore import RESTORE
+from agent.executor.restore.phases import RESTORE
 from contract.api.reports import ReportPhase
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from agent.executor.capture import CAPTURE
 from agent.executor.phases import Phase, always, run_phases, undo_phases
-from agent.executor.restore import RESTORE
+from agent.executor.restore.phases import RESTORE
 from agent.executor.timings import Timings
 from contract.api.reports import ReportPhase, Step
 

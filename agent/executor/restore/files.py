@@ -1,0 +1,90 @@
+"""Puts the worker's files back, journaled, and takes them back if the restore fails."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from agent.container import dated_links
+from agent.container.inspection import open_in_container
+from agent.errors import ContainerError
+from agent.executor.environment import NodeEnvironment
+from agent.executor.files.undo import undo_files
+from agent.executor.files.undo_journal import Journal
+from agent.executor.restore.checks import Change
+from agent.executor.restore.state import Restore
+from artifact.read import Artifact
+from contract.api import control_files
+from contract.api.reports import ReportPhase
+from contract.api.states import AgentReason
+from linux import filetree
+from linux.filetree import FileTreeError
+
+
+def put_files_back(restore: Restore) -> None:
+    """Put files back, journaled. If there is nothing to put back, nothing is touched.
+
+    Memory file systems are left to the helper: their pages count for the process that writes them, which must be in
+    the pod's cgroups.
+    """
+    plan, artifact, environment, stack = restore.plan, restore.artifact, restore.environment, restore.resources
+    restore.inside += [{"what": ReportPhase.FILES.value, "root": p, "size": s} for p, s in plan.resize.items()]
+    changes = [c for c in plan.changes if c.gone or c.emptied or c.sockets or _has_entries(artifact, c)]
+    if not changes and not restore.renamed:
+        return
+    restore.lock.control.write(control_files.DIRTY, "")
+    place = restore.place
+    journal = stack.enter_context(Journal.create(environment.kubelet_pods, place.pod_uid, place.container))
+    memory = {mount.point for mount in restore.seen.mounts if mount.fstype == "tmpfs"}
+    for number, change in enumerate(changes):
+        tar = artifact.open(change.tar)
+        stack.callback(os.close, tar)
+        names = {"root": change.root, "gone": change.gone, "emptied": change.emptied, "made": change.sockets}
+        step = {"what": ReportPhase.FILES.value, "tar": tar, "own": change.own, **names, **journal.step(number)}
+        if change.root in memory:
+            restore.inside.append(step)
+        else:
+            _change_from_outside(restore.init_pid, step, environment)
+    _link_folders(restore, journal)
+
+
+def _link_folders(restore: Restore, journal: Journal) -> None:
+    """Let criu find kubelet's dated folders by their former names; undone when it has."""
+    environment, pod_uid = restore.environment, restore.place.pod_uid
+    try:
+        for point, name in restore.renamed:
+            root = open_in_container(restore.init_pid, point, proc=environment.proc)
+            try:
+                mounted = os.fstat(root)
+            finally:
+                os.close(root)
+            restore.links.append(dated_links.find_link(environment.kubelet_pods, pod_uid, mounted, name))
+        journal.note_links(restore.links)
+        for link in restore.links:
+            dated_links.make(environment.kubelet_pods, pod_uid, link)
+    except OSError as error:
+        raise ContainerError(AgentReason.FILES_FAILED, f"cannot link kubelet's folders: {error}") from error
+
+
+def take_files_back(restore: Restore) -> bool:
+    """Undo what was put back; False if the container is not as its image says."""
+    return restore.lock.is_awaited() and undo_files(restore.place, restore.lock, restore.init_pid, restore.environment)
+
+
+def _change_from_outside(init_pid: int, step: Mapping[str, Any], environment: NodeEnvironment) -> None:
+    try:
+        root = open_in_container(init_pid, step["root"], proc=environment.proc)
+        try:
+            filetree.change(root, step)
+        finally:
+            os.close(root)
+    except (OSError, FileTreeError) as error:
+        raise ContainerError(AgentReason.FILES_FAILED, f"cannot put the worker's files back: {error}") from error
+
+
+def _has_entries(found: Artifact, change: Change) -> bool:
+    """Say whether a tar has entries; an empty one is two blocks of zeros, padded to 10 KiB."""
+    fd = found.open(change.tar)
+    try:
+        return any(os.pread(fd, 512, 0))
+    finally:
+        os.close(fd)

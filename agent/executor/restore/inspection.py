@@ -1,0 +1,109 @@
+"""Looks at the artifact, the container and the node before anything is touched, and compares them."""
+
+import os
+from contextlib import ExitStack
+from dataclasses import replace
+
+from agent.container import held_files, rootfs
+from agent.container.confinement import expected_label, profile_of
+from agent.container.devices import gpu_minors
+from agent.container.inspection import inspect, surroundings
+from agent.container.rights import Rights, of_container
+from agent.container.rootfs import Changes
+from agent.criu.connections import plan_addresses
+from agent.criu.image_rights import refuse_wider_images
+from agent.criu.own_images import own_images, read_in_place
+from agent.errors import ContainerError
+from agent.executor.gpu.plan import GpuPlace, container_devices
+from agent.executor.restore.checks import CHECKS, PARK_CHECKS, Place, judge, plan_restore
+from agent.executor.restore.devices import has_memory_outside
+from agent.executor.restore.state import Restore
+from agent.executor.store import open_store
+from artifact.manifest import DELETED_FILES
+from artifact.read import verify
+from contract.api import keys
+from contract.api.states import AgentReason
+from linux.addresses import sole_addresses
+
+
+def open_artifact(restore: Restore) -> None:
+    """Open the one artifact whose manifest the DynamoCheckpoint names."""
+    request, environment = restore.request, restore.environment
+    store = open_store(request.base_path, restore.init_pid, environment, through_pod=request.through_pod)
+    restore.resources.callback(store.close)
+    restore.artifact = store.open(request.checkpoint_id, request.version, request.manifest_digest)
+    restore.resources.callback(restore.artifact.close)
+    if has_memory_outside(restore) and not request.parks:
+        environment.prefetcher.prepare()  # it needs a moment to start, and checksums take longer
+    answering = request.canary.canary.seconds if request.canary is not None else 0.0
+    # Standby reads the first allowance of a claim, so it covers all attempts.
+    restore.lock.allow(request.attempts * (environment.allowance(restore.artifact.size) + answering))
+
+
+def verify_artifact(restore: Restore) -> None:
+    """Verify what is used from storage; what is copied is verified as it is copied."""
+    verify(restore.artifact, restore.environment.verified, read_in_place(restore.artifact.manifest.files))
+
+
+def inspect_container(restore: Restore) -> None:
+    """Compare the container and this node with those of the capture."""
+    environment, artifact = restore.environment, restore.artifact
+    _refuse_unknown_answer(restore)
+    restore.seen = inspect(restore.init_pid, environment.proc)
+    restore.images = _take_images(restore)
+    deleted = Changes()
+    if artifact.manifest.rootfs is not None:
+        with os.fdopen(artifact.open(DELETED_FILES), "rb") as file:
+            deleted = rootfs.parse_deleted(file.read())
+    checks = PARK_CHECKS if restore.request.parks else CHECKS
+    restore.bypassed = judge(artifact.manifest, place_of(restore), bypass_of(restore), checks)
+    restore.plan = plan_restore(artifact.manifest, restore.seen, deleted)
+    restore.rights = rights_of(restore)
+    refuse_wider_images(restore.images, restore.rights)
+    restore.renamed = held_files.check(restore.init_pid, artifact.manifest.held, environment.proc)
+    if artifact.manifest.connections is not None:
+        addresses = sole_addresses(restore.init_pid, environment.proc)
+        restore.moves = plan_addresses(artifact.manifest.connections.addresses, addresses)
+
+
+def rights_of(restore: Restore) -> Rights:
+    """Return what the container may do, under the profile that its worker is restored with."""
+    environment = restore.environment
+    rights = of_container(restore.init_pid, environment.proc)
+    restore.profile = profile_of(environment.proc / str(restore.init_pid))
+    allowed = environment.allow_unconfined
+    return replace(rights, label=expected_label(rights.label or "", restore.profile, allow_unconfined=allowed))
+
+
+def _take_images(restore: Restore) -> int:
+    environment = restore.environment
+    with ExitStack() as during:
+        namespace = None
+        if restore.request.through_pod:
+            namespace = os.open(environment.proc / str(restore.init_pid) / "ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+            during.callback(os.close, namespace)
+        return own_images(restore.artifact, environment.work, namespace, restore.resources)
+
+
+def bypass_of(restore: Restore) -> frozenset[AgentReason]:
+    """Return the checks whose word does not count, by the owner of the pod or of the node."""
+    return restore.request.bypass | restore.environment.bypass
+
+
+def place_of(restore: Restore) -> Place:
+    """Return what the container has, its devices too if the worker has device state."""
+    environment, seen, gpu = restore.environment, restore.seen, restore.artifact.manifest.gpu
+    around = surroundings(seen, environment.criu.version(), environment.cgroup_root, environment.proc)
+    if gpu is None:
+        return Place(seen, around, restore.request.image)
+    minors = gpu_minors(restore.init_pid, environment.proc)
+    restore.devices = container_devices(environment.gpus.devices(), minors)
+    gpus = GpuPlace(restore.devices, environment.gpus.driver(), environment.denied_drivers)
+    return Place(seen, around, restore.request.image, gpus)
+
+
+def _refuse_unknown_answer(restore: Restore) -> None:
+    call = restore.request.canary
+    if call is not None and call.canary.same and restore.artifact.manifest.canary is None:
+        words = f"annotation {keys.ANN_CANARY} says same, but the captured worker was not asked; capture it again"
+        raise ContainerError(AgentReason.CANARY_FAILED, words)

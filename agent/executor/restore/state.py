@@ -1,0 +1,85 @@
+"""One restore in progress: what it was asked for, and what its phases found and made."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.container.dated_links import DatedLink
+from agent.container.inspection import Inspection
+from agent.container.rights import Rights
+from agent.criu.connections import Endpoint
+from agent.criu.page_server import PageServer
+from agent.criu.shared_memory import Segment
+from agent.errors import ContainerError
+from agent.executor.api import ContainerRef, RestoreRequest
+from agent.executor.environment import NodeEnvironment
+from agent.executor.lock import ContainerLock
+from agent.executor.restore.checks import RestorePlan
+from agent.gpu.cuda import Device
+from agent.gpu.prefetch import Prefetch
+from artifact.read import Artifact
+from contract.api.reports import MemoryRestore
+from contract.api.states import AgentReason
+from linux.proc import Status
+from linux.sockets import Address
+
+
+@dataclass
+class Restore:
+    """One restore in progress: what it was asked for, and what its phases found and made."""
+
+    place: ContainerRef
+    lock: ContainerLock
+    init_pid: int
+    environment: NodeEnvironment
+    request: RestoreRequest = field(init=False)
+    """Set before the phases run; undoing them, as for a rejected pod, needs none."""
+    resources: ExitStack = field(default_factory=ExitStack)
+    artifact: Artifact = field(init=False)
+    seen: Inspection = field(init=False)
+    plan: RestorePlan = field(init=False)
+    rights: Rights = field(init=False)
+    """The container's."""
+    profile: str = ""
+    """Of AppArmor, for all of the tree."""
+    moves: Mapping[Address, Address] = field(default_factory=dict)
+    """Address of the capture's pod -> that of this one."""
+    images: int = field(init=False)
+    """Descriptor of the directory that criu restores from, which is the agent's own."""
+    parked: str = ""
+    """Digest of the manifest that the worker was parked of; empty if it was not."""
+    ends: tuple[tuple[Endpoint, Endpoint], ...] = ()
+    """Address and peer of each connection that criu restores."""
+    renamed: list[tuple[str, str]] = field(default_factory=list)
+    """Mount point and former name of kubelet's folders that criu is to find."""
+    links: list[DatedLink] = field(default_factory=list)
+    inside: list[dict[str, Any]] = field(default_factory=list)
+    """Changes of files that are made by the helper that starts criu."""
+    shared: tuple[Segment, ...] = ()
+    """Memory that criu leaves empty, to be filled while the tree is stopped."""
+    pages: PageServer | None = None
+    """What fills the tree's memory; None if criu copied all of it."""
+    memory: MemoryRestore = MemoryRestore.SWITCHED_OFF
+    """How the tree's memory comes back; known once criu is done."""
+    bypassed: Mapping[AgentReason, str] = field(default_factory=dict)
+    """What is in the way, and was not to count."""
+    devices: tuple[Device, ...] = ()
+    """GPUs of the container; looked up only if there is device state."""
+    tree: Mapping[int, Status] = field(default_factory=dict)
+    """Every restored process, by host pid."""
+    prefetches: Mapping[int, Sequence[Prefetch]] = field(default_factory=dict)
+    """Device memory on its way to the card, by pid inside the container."""
+    cuda_pids: tuple[int, ...] = ()
+    """Host pids of those that may hold device memory."""
+
+
+def refuse_late(restore: Restore) -> None:
+    """Refuse to go on in a container that has started cold since: an agent may have stood still, or waited for storage.
+
+    Raises:
+        ContainerError: standby is not there any more.
+    """
+    if not restore.lock.is_awaited():
+        words = "standby no longer waits: the restore took longer than it may, or the container has ended"
+        raise ContainerError(AgentReason.ALREADY_STARTED, words)

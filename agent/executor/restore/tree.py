@@ -1,0 +1,186 @@
+"""Has criu restore the processes, stopped, and sees that they are whole and that their memory is there."""
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Final
+
+from agent.container import dated_links
+from agent.container.rights import refuse_wider_tree
+from agent.criu.driver import CriuRestore
+from agent.criu.image_labels import write_profile
+from agent.criu.inet_images import kept_ends, move_sockets
+from agent.criu.page_server import Lazy
+from agent.criu.shared_memory import empty
+from agent.errors import ContainerError, CriuError
+from agent.executor.files.undo import end_leftovers
+from agent.executor.memory.guard import connect_guard
+from agent.executor.memory.plan import plan_memory
+from agent.executor.memory.shared import Pod, fill_shared, plan_shared
+from agent.executor.restore.state import Restore
+from contract.api import control_files
+from contract.api.reports import MemoryRestore, Step
+from contract.api.states import AgentReason
+from linux.cgroup import cgroup_files
+from linux.proc import Status, descendants, namespace_mates, status
+from linux.sockets import connections
+
+STOP_PATIENCE: Final = 3.0
+"""Seconds: criu sends the stop and leaves; the kernel needs a moment to carry it out."""
+logger = logging.getLogger(__name__)
+
+
+def run_criu(restore: Restore) -> Sequence[Step]:
+    """Have criu restore the tree, stopped; answers the steps within."""
+    environment, init_pid = restore.environment, restore.init_pid
+    _change_images(restore)
+    with ExitStack() as during:  # the server has the connection to standby; a copy of ours would hide its end
+        request = CriuRestore(
+            init_pid=init_pid,
+            images=restore.images,
+            cgroup_files=cgroup_files(restore.seen.cgroups, environment.cgroup_root),
+            keeps_connections=restore.artifact.manifest.connections is not None,
+            inherit={what: _standby_fd(restore, number) for what, number in restore.plan.inherit.items()},
+            lazy=_lazy(restore, during),
+            has_profile=bool(restore.profile),
+            file_changes=restore.inside,
+            timeout=environment.allowance(restore.artifact.size),
+        )
+        restored = environment.criu.restore(request)
+    restore.pages = restored.pages
+    if restored.copied_because:
+        logger.warning("memory is copied", extra={"reason": restored.copied_because})
+        restore.memory = MemoryRestore.NO_SERVER
+    with suppress(OSError):  # one that stays is harmless
+        for link in restore.links:
+            dated_links.remove(environment.kubelet_pods, restore.place.pod_uid, link)
+    return restored.steps
+
+
+def _change_images(restore: Restore) -> None:
+    """Put this pod's address into the images, and leave to us what we fill faster."""
+    restore.shared = plan_shared(restore.images, enabled=restore.environment.lazy_pages)
+    if restore.moves:
+        move_sockets(restore.images, restore.moves)
+    if restore.profile:
+        write_profile(restore.images, restore.profile)
+    if (kept := restore.artifact.manifest.connections) is not None and kept.kept:
+        restore.ends = tuple(kept_ends(restore.images))
+    empty(restore.images, restore.shared)
+
+
+def _lazy(restore: Restore, during: ExitStack) -> Lazy | None:
+    restore.memory = plan_memory(
+        restore.artifact.manifest,
+        enabled=restore.environment.lazy_pages,
+        lost_before=restore.lock.control.has(control_files.PAGES_LOST),
+    )
+    if restore.memory is not MemoryRestore.WHILE_RUNNING:
+        return None
+    guard = connect_guard(restore.lock.control, restore.init_pid)
+    if guard is None:
+        return Lazy(guard=None)
+    during.callback(guard.close)
+    return Lazy(guard=guard.fileno())
+
+
+def _standby_fd(restore: Restore, number: int) -> int:
+    """Open standby's own standard stream, which leads to the log of this container."""
+    flags = os.O_RDONLY if number == 0 else os.O_WRONLY
+    path = restore.environment.proc / str(restore.init_pid) / "fd" / str(number)
+    fd = os.open(path, flags | os.O_CLOEXEC)
+    restore.resources.callback(os.close, fd)
+    return fd
+
+
+def end_tree(restore: Restore) -> bool:
+    """End the tree, and what fills its memory."""
+    # Standby ends what a restore left before it starts cold, and what is there then is not ours.
+    ended = restore.lock.is_awaited() and end_leftovers(restore.init_pid, restore.environment.proc)
+    if restore.pages is not None:
+        restore.pages.stop()  # not before: until then it is what keeps the tree from running with holes
+    return ended
+
+
+def await_tree(restore: Restore) -> None:
+    """Wait for the tree that criu left stopped, and look at what it has."""
+    try:
+        restore.tree = await_stopped(restore.init_pid, restore.plan.worker_pid, restore.environment.proc)
+    except ContainerError:
+        if restore.pages is not None:
+            restore.pages.refuse_ended()  # standby has ended the tree: this says why
+        raise
+    # What criu made of the images, whatever they said.
+    refuse_wider_tree(restore.tree, restore.rights, restore.environment.proc)
+    _check_connections(restore)
+
+
+def _check_connections(restore: Restore) -> None:
+    """Refuse a tree that lost a connection: the kernel ends one whose segment comes before its other end is there."""
+    if not restore.ends:
+        return
+    found = set(connections(restore.init_pid, restore.environment.proc))
+    lost = [end for end in restore.ends if end not in found]
+    if lost:
+        words = f"{len(lost)} connections within the worker did not come back, the first to {lost[0][1]}"
+        raise CriuError(AgentReason.RESTORE_FAILED, words)
+
+
+def is_filled_by_us(restore: Restore) -> bool:
+    """Say whether memory is filled that criu left out."""
+    return restore.pages is not None or bool(restore.shared)
+
+
+def await_pages(restore: Restore) -> None:
+    """Wait until the worker may run: standby holds its memory beside the page server, or all of it is there."""
+    environment = restore.environment
+    seconds = environment.allowance(restore.artifact.size)
+    if restore.shared:
+        cgroups = cgroup_files(restore.seen.cgroups, environment.cgroup_root)
+        pod = Pod(restore.init_pid, cgroups, environment.proc)
+        fill_shared(restore.shared, restore.images, restore.tree, pod, seconds)
+    if restore.pages is not None and (not restore.pages.is_guarded(seconds) or restore.request.parks):
+        restore.pages.await_filled(seconds)
+        restore.pages = None
+        restore.memory = MemoryRestore.PARKED if restore.request.parks else MemoryRestore.FILLED_FIRST
+    _refuse_ended(restore)
+
+
+def _refuse_ended(restore: Restore) -> None:
+    """Refuse a tree of which a process is ended: at a memory limit the kernel ends those that are stopped too."""
+    ended = [mate.inner_pid for mate in restore.tree.values() if not _is_stopped(mate.pid, restore.environment.proc)]
+    if ended:
+        if restore.pages is not None:
+            restore.pages.refuse_ended()  # standby has ended the tree: this says why
+        words = f"process {ended[0]} of the worker was ended while its memory was filled: the pod's memory limit?"
+        raise CriuError(AgentReason.RESTORE_FAILED, words)
+
+
+def _is_stopped(pid: int, proc: Path) -> bool:
+    with suppress(OSError):
+        return status(pid, proc).state == "T"
+    return False
+
+
+def await_stopped(init_pid: int, worker_pid: int, proc: Path) -> dict[int, Status]:
+    """Wait until the restored root is standby's child and stopped, and all of its tree with it; return the tree.
+
+    Raises:
+        ContainerError: it is not.
+    """
+    end = time.monotonic() + STOP_PATIENCE
+    while True:
+        mates = namespace_mates(init_pid, proc)
+        root = next((m for m in mates.values() if m.inner_pid == worker_pid and m.parent == init_pid), None)
+        if root is not None:
+            tree = [root.pid, *descendants(root.pid, mates)]
+            if all(mates[pid].state == "T" for pid in tree):
+                return {pid: mates[pid] for pid in tree}
+        if time.monotonic() > end:
+            raise ContainerError(
+                AgentReason.TREE_MISSING, f"criu says it is done, but process {worker_pid} is not there stopped"
+            )
+        time.sleep(0.002)

@@ -1,0 +1,66 @@
+"""Has the worker answer its owner, and gives standby the verdict."""
+
+import json
+
+from agent.criu.own_images import read_in_place
+from agent.errors import ContainerError
+from agent.executor.api import RestoreRequest
+from agent.executor.restore.state import Restore
+from agent.executor.serving import NotServingError, Questions, await_answers, forget_woken, wake
+from contract.api import control_files
+from contract.api.states import AgentReason
+
+
+def has_canary(restore: Restore) -> bool:
+    """Say whether the owner has a question."""
+    return restore.request.canary is not None
+
+
+def to_wake(restore: Restore) -> list[int]:
+    """Host pids of the restored processes that ran when they were captured."""
+    return [pid for pid, status in restore.tree.items() if status.inner_pid not in restore.plan.stopped]
+
+
+def ask_canary(restore: Restore) -> None:
+    """Have the worker answer its owner's question before it serves other clients."""
+    # From here on the worker may write: a cold start in place would find what it left.
+    restore.lock.control.write(control_files.DIRTY, "")
+    wake(to_wake(restore), restore.lock.control, context(restore.request))
+    questions = Questions(canary=restore.request.canary, answer=restore.artifact.manifest.canary)
+    try:
+        await_answers(questions, restore.tree, restore.init_pid, restore.environment.proc)
+    except NotServingError as error:
+        raise ContainerError(AgentReason.CANARY_FAILED, str(error)) from error
+
+
+def forget_canary(restore: Restore) -> bool:
+    """Forget that the worker was awake; what it did cannot be taken back, so kubelet starts its container again."""
+    if not restore.lock.is_awaited():
+        return False
+    was_awake = restore.lock.control.has(control_files.RESTORE_COMPLETE)
+    forget_woken(restore.lock.control)
+    return not was_awake
+
+
+def hand_over(restore: Restore) -> None:
+    """Give standby its verdict; it then wakes the tree."""
+    worker_pid = restore.plan.worker_pid
+    restore.lock.control.write(control_files.RESTORE_CONTEXT, context(restore.request))
+    if restore.pages is not None:
+        restore.pages.refuse_ended()
+    restore.artifact.refuse_changed(read_in_place(restore.artifact.manifest.files))
+    restore.lock.restored(worker_pid, restore.plan.stopped)
+
+
+def context(request: RestoreRequest) -> str:
+    """Return the content of ``restore-context.json``: where the worker continues."""
+    place = request.place
+    return json.dumps(
+        {
+            "checkpointId": request.checkpoint_id,
+            "namespace": place.namespace,
+            "podName": place.pod,
+            "podUID": place.pod_uid,
+            "containerName": place.container,
+        }
+    )
