@@ -37,6 +37,11 @@ def label_of(task: Path) -> str:
     return "" if is_free else label
 
 
+def has_module(task: Path) -> bool:
+    """Say whether any security module labels threads on this node."""
+    return _read(task / _CURRENT) is not None
+
+
 def profile_of(task: Path) -> str:
     """Return the profile of AppArmor that a thread can change to, to be as confined as this one; empty if none is.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.container.confinement import expected_label, label_of, profile_of
+from agent.container.confinement import expected_label, has_module, label_of, profile_of
 from agent.errors import RefusedError
 from contract.api.states import AgentReason
 
@@ -43,6 +43,7 @@ def thread(folder, content, *, apparmor):
 def test_what_confines_a_thread(tmp_path, label, profile, content, apparmor):
     task = thread(tmp_path, content, apparmor=apparmor)
     assert (label, profile) == (label_of(task), profile_of(task))
+    assert has_module(task) == (content is not None)
 
 
 def test_two_modules_at_once(tmp_path):
