@@ -5,9 +5,8 @@ import os
 import re
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from linux.proc import PROC
 from linux.syscalls import HUGETLBFS_MAGIC, MQUEUE_MAGIC, file_system_magic
@@ -22,8 +21,7 @@ _MINOR_BITS: Final = 20
 """Of a device number in the kernel, which fdinfo shows; stat has another layout."""
 
 
-@dataclass(frozen=True)
-class Descriptor:
+class Descriptor(NamedTuple):
     """One open file."""
 
     number: int
@@ -67,13 +65,13 @@ def descriptors(pid: int, proc: Path = PROC) -> list[Descriptor]:
         for entry in entries:
             with suppress(OSError):
                 target = os.readlink(entry.path)  # noqa: PTH115 - ten thousand paths take longer to make than to read
-                found.append(_descriptor(int(entry.name), target, base))
+                found.append(_descriptor(int(entry.name), target, base, entry.path))
     return found
 
 
-def _descriptor(number: int, target: str, base: Path) -> Descriptor:
+def _descriptor(number: int, target: str, base: Path, path: str) -> Descriptor:
     if target.startswith("socket:"):
-        return Descriptor(number, target, protocol=_protocol(f"{base}/fd/{number}"))
+        return Descriptor(number, target, protocol=_protocol(path))
     if target.startswith(_PIPE):
         return Descriptor(number, target, is_packet_pipe=bool(_flags_of(f"{base}/fdinfo/{number}") & os.O_DIRECT))
     if target != INOTIFY and not target.startswith("/"):
