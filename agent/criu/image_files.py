@@ -1,7 +1,12 @@
 """Reads and replaces single files of an images directory, by its descriptor."""
 
 import os
+import re
 import stat
+from collections.abc import Iterator
+from typing import Final
+
+_CORE: Final = re.compile(r"core-([0-9]{1,10})\.img")
 
 
 def read_image(directory: int, name: str) -> bytes:
@@ -18,3 +23,10 @@ def replace_image(directory: int, name: str, content: bytes) -> None:
     with os.fdopen(os.open(temporary, flags, mode, dir_fd=directory), "wb") as file:
         file.write(content)
     os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def core_images(directory: int) -> Iterator[tuple[int, str]]:
+    """Yield number, inside the container, and name of each image that describes a process or another thread."""
+    for name in os.listdir(directory):
+        if match := _CORE.fullmatch(name):
+            yield int(match[1]), name

@@ -3,16 +3,11 @@
 Numbers of fields are those of criu's ``images/core.proto`` and ``creds.proto``.
 """
 
-import os
-import re
-from typing import Final
-
 from agent.criu import protobuf
-from agent.criu.image_files import read_image, replace_image
+from agent.criu.image_files import core_images, read_image, replace_image
 from agent.errors import CriuError
 from contract.api.states import AgentReason
 
-_CORE: Final = re.compile(r"core-[0-9]{1,10}\.img")
 _THREAD, _CREDENTIALS, _LABEL = 5, 10, 15
 
 
@@ -22,14 +17,12 @@ def write_profile(directory: int, profile: str) -> None:
     Raises:
         CriuError: an image cannot be read.
     """
-    for name in os.listdir(directory):
-        if _CORE.fullmatch(name):
-            image = read_image(directory, name)
-            try:
-                changed = with_profile(image, profile)
-            except ValueError as error:
-                raise CriuError(AgentReason.RESTORE_FAILED, f"{name} cannot be read: {error}") from error
-            replace_image(directory, name, changed)
+    for _, name in list(core_images(directory)):
+        try:
+            changed = with_profile(read_image(directory, name), profile)
+        except ValueError as error:
+            raise CriuError(AgentReason.RESTORE_FAILED, f"{name} cannot be read: {error}") from error
+        replace_image(directory, name, changed)
 
 
 def with_profile(core: bytes, profile: str) -> bytes:

@@ -5,8 +5,6 @@ those of criu's ``images/core.proto``, ``creds.proto``, ``rlimit.proto`` and ``s
 meaning is refused: criu must not read it in another way.
 """
 
-import os
-import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -16,7 +14,7 @@ from typing import Final
 
 from agent.container.rights import UNLIMITED, Rights, refuse
 from agent.criu import protobuf
-from agent.criu.image_files import read_image
+from agent.criu.image_files import core_images, read_image
 from agent.criu.protobuf import VARINT, Field
 from agent.errors import RefusedError
 from contract.api.states import AgentReason
@@ -27,7 +25,6 @@ SECCOMP: Final = "seccomp.img"
 POLICIES: Final = "apparmor.img"
 _COMMON: Final = struct.pack("=I", 0x54564319)
 """How every image begins; without it criu takes the next bytes for another, older layout."""
-_CORE: Final = re.compile(r"core-([0-9]{1,10})\.img")
 _TASK, _THREAD = 3, 5
 _STATE, _RLIMITS, _OLD_SECCOMP = 1, 8, (11, 12)
 _DEAD: Final = 2
@@ -68,13 +65,12 @@ def _refuse_policies(directory: int) -> None:
 def _threads(directory: int) -> Iterator[tuple[int, Rights]]:
     chain_to = _filters(directory)
     read_credentials = lru_cache(_credentials)  # a worker's threads mostly have the same
-    for name in os.listdir(directory):
-        if match := _CORE.fullmatch(name):
-            core = _message(read_image(directory, name))
-            task = _only(core, _TASK)
-            if task is not None and _one(task, _STATE) == _DEAD:
-                continue
-            yield int(match[1]), _rights(core, task, read_credentials, chain_to)
+    for number, name in core_images(directory):
+        core = _message(read_image(directory, name))
+        task = _only(core, _TASK)
+        if task is not None and _one(task, _STATE) == _DEAD:
+            continue
+        yield number, _rights(core, task, read_credentials, chain_to)
 
 
 def _rights(

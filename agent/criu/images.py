@@ -3,13 +3,11 @@
 Numbers of fields are those of criu's ``images/fdinfo.proto``, ``timerfd.proto`` and ``core.proto``.
 """
 
-import os
-import re
 from collections.abc import Sequence
 from typing import Final
 
 from agent.criu import protobuf
-from agent.criu.image_files import read_image, replace_image
+from agent.criu.image_files import core_images, read_image, replace_image
 from agent.criu.protobuf import Field
 from agent.errors import CriuError
 from contract.api.states import AgentReason
@@ -27,7 +25,6 @@ _THREAD: Final = 5
 _DEATH_SIGNAL: Final = 8
 _ABSOLUTE: Final = 1
 _CANCEL_ON_SET: Final = 2
-_CORE: Final = re.compile(r"core-([0-9]{1,10})\.img")
 _LONGEST: Final = (1 << 63) - 1
 
 
@@ -101,9 +98,8 @@ def stopped_processes(directory: int) -> list[int]:
     Raises:
         CriuError: an image cannot be read.
     """
-    cores = [(int(match[1]), name) for name in os.listdir(directory) if (match := _CORE.fullmatch(name))]
     try:
-        return sorted(pid for pid, name in cores if _is_stopped(read_image(directory, name)))
+        return sorted(pid for pid, name in core_images(directory) if _is_stopped(read_image(directory, name)))
     except ValueError as error:
         raise _unreadable("of a process", error) from error
 

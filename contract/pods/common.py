@@ -45,6 +45,19 @@ def control_dir(container: Mapping[str, Any]) -> str:
     return keys.CONTROL_DIR
 
 
+def runs_standby(container: Mapping[str, Any], mode: str) -> bool:
+    """Say whether a container's command is standby in this mode. No update of a pod can change it."""
+    return list(container.get("command") or ())[:2] == [keys.STANDBY, mode]
+
+
+def ending(pod: Mapping[str, Any]) -> str | None:
+    """Say that a pod is being deleted, or has ended; None if it lives."""
+    phase = (pod.get("status") or {}).get("phase") or "Pending"
+    if pod["metadata"].get("deletionTimestamp"):
+        return f"pod {pod['metadata'].get('name')} is being deleted"
+    return None if phase in ("Pending", "Running") else f"pod {pod['metadata'].get('name')} is {phase}"
+
+
 def own_command(command: Sequence[str]) -> list[str]:
     """Return a container's command without standby, which goes before it in mutated pods and capture pods.
 

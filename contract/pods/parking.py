@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from contract.api import keys
 from contract.api.checkpoint import annotations_of, find_container
 from contract.api.states import RestoreStatus
+from contract.pods.common import ending, runs_standby
 
 Json = dict[str, Any]
 
@@ -55,7 +56,7 @@ def parked_said(template: Mapping[str, Any]) -> int:
 def parks(pod: Mapping[str, Any], container: str) -> bool:
     """Say whether a container's worker is parked once it is restored."""
     found = find_container(pod.get("spec") or {}, container) or {}
-    return list(found.get("command") or ())[:2] == [keys.STANDBY, keys.STANDBY_PARK]
+    return runs_standby(found, keys.STANDBY_PARK)
 
 
 def parking_containers(pod: Mapping[str, Any]) -> tuple[str, ...]:
@@ -100,11 +101,9 @@ def refuse_wake(pod: Mapping[str, Any]) -> Refusal | None:
 
     One that is not parked yet can: it is then restored without a stop.
     """
-    metadata, name = pod["metadata"], pod["metadata"].get("name")
-    phase = (pod.get("status") or {}).get("phase") or "Pending"
-    if metadata.get("deletionTimestamp") or phase not in ("Pending", "Running"):
-        state = "is being deleted" if metadata.get("deletionTimestamp") else f"is {phase}"
-        return Refusal(Unwakeable.ENDING, f"pod {name} {state}")
+    name = pod["metadata"].get("name")
+    if words := ending(pod):
+        return Refusal(Unwakeable.ENDING, words)
     found = parking_containers(pod)
     if not found:
         words = f"no worker of pod {name} is parked: its template has no annotation {keys.ANN_STANDBY}: "

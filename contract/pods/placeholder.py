@@ -14,6 +14,7 @@ from contract.api import checkpoint as ckpt
 from contract.api import keys
 from contract.api.conditions import condition, is_true
 from contract.api.states import ConditionType, Phase, RestoreStatus
+from contract.pods.common import ending, runs_standby
 
 Json = dict[str, Any]
 
@@ -43,7 +44,7 @@ class Refusal(NamedTuple):
 
 def waits(container: Mapping[str, Any]) -> bool:
     """Say whether the container's standby waits for as long as it takes. No client can change a pod's command."""
-    return list(container.get("command") or ())[:2] == [keys.STANDBY, keys.STANDBY_WAIT]
+    return runs_standby(container, keys.STANDBY_WAIT)
 
 
 def waiting_containers(pod: Mapping[str, Any]) -> tuple[str, ...]:
@@ -111,11 +112,9 @@ def refuse_node(node: Mapping[str, Any]) -> Refusal | None:
 
 
 def _of_pod(pod: Mapping[str, Any], targets: Sequence[str]) -> Refusal | None:
-    metadata, name = pod["metadata"], pod["metadata"].get("name")
-    phase = (pod.get("status") or {}).get("phase") or "Pending"
-    if metadata.get("deletionTimestamp") or phase not in ("Pending", "Running"):
-        state = "is being deleted" if metadata.get("deletionTimestamp") else f"is {phase}"
-        return Refusal(Unfit.ENDING, f"pod {name} {state}")
+    name = pod["metadata"].get("name")
+    if words := ending(pod):
+        return Refusal(Unfit.ENDING, words)
     waiting = waiting_containers(pod)
     if not waiting:
         words = f"pod {name} is no placeholder{_started(pod, targets)}; make one: snapshotctl placeholder"
