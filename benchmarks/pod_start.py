@@ -12,13 +12,12 @@ import argparse
 import asyncio
 import hashlib
 import json
-import os
 import random
 import statistics
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, aclosing
+from contextlib import aclosing
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,15 +27,11 @@ import aiohttp
 
 from benchmarks import plot
 from benchmarks.report import Report, finish, parser, percentile
-from cluster.builder.cache import Cache
-from cluster.progress import for_terminal
+from benchmarks.testbed import add_cluster_options, installed
 from contract.api import keys
 from contract.api.checkpoint import annotations_of
 from contract.api.reports import ReportPhase, Step, read_report
 from demo import manifests, story
-from demo.install import Helm, image_settings
-from demo.kubectl import Kubectl
-from demo.platform import embed
 from demo.stopwatch import QUESTION
 from kube.api import Object
 from kube.client import Client
@@ -44,7 +39,6 @@ from kube.login import Login, login
 from kube.resources import PODS
 
 NAMESPACE = "pod-start-benchmark"
-CLUSTER = "benchmark"
 RESTORED, MINIMUM, PROBED = "restored", "minimum", "minimum with the probe"
 SECONDS = 120.0
 IDLE = ["python3", "-S", "-c", "import signal; signal.pause()"]
@@ -80,20 +74,12 @@ def main() -> None:
     """Start the cluster, make the checkpoint, measure in turns, report."""
     made = parser("creation of a pod to its first correct answer, beside a pod of the same shape that does nothing")
     made.add_argument("--rounds", type=int, default=30, choices=range(2, 501), metavar="2..500", help="starts of each")
-    made.add_argument("--cluster", default=CLUSTER, help="name of the embedded cluster; started if it does not run")
-    made.add_argument("--keep", action="store_true", help="leave the cluster running")
+    add_cluster_options(made)
     arguments = made.parse_args()
-    progress = for_terminal()
-    with ExitStack() as stack:
-        platform = embed(Cache.from_env(os.environ), progress, arguments.cluster)
-        if platform.embedded and not arguments.keep:
-            stack.callback(platform.embedded.down, progress)
-        settings = image_settings(platform.image_tag, platform.image_prefix)
-        Helm(platform.helm, platform.kubeconfig, NAMESPACE).install(settings)
-        kubectl = Kubectl(platform.kubectl, platform.kubeconfig, NAMESPACE)
+    with installed(arguments, NAMESPACE) as kubectl:
         story.request_checkpoint(kubectl)
         checkpoint = story.await_checkpoint(kubectl, lambda text: print(text, file=sys.stderr))
-        starts = asyncio.run(_measure(str(platform.kubeconfig), checkpoint.source_token, arguments.rounds))
+        starts = asyncio.run(_measure(str(kubectl.kubeconfig), checkpoint.source_token, arguments.rounds))
     finish(_report(starts, arguments), arguments)
     if arguments.save:
         _plot(starts)

@@ -8,25 +8,19 @@ Both arms come after the same warm-up round, so the page cache is equally warm.
 """
 
 import argparse
-import os
 import statistics
 import sys
-from contextlib import ExitStack
 from copy import deepcopy
 from typing import Any
 
 from benchmarks.report import Report, finish, parser
-from cluster.builder.cache import Cache
-from cluster.progress import for_terminal
+from benchmarks.testbed import add_cluster_options, installed
 from contract.api import keys
 from demo import manifests, story
-from demo.install import Helm, image_settings
 from demo.kubectl import Kubectl, wait_for
-from demo.platform import embed
 from demo.timeline import Start
 
 NAMESPACE = "restore-benchmark"
-CLUSTER = "benchmark"
 RESTORED, COLD = "restored", "cold"
 GONE_SECONDS = 120
 HEADER = ("start", "runs", "median s", "fastest s", "slowest s")
@@ -36,17 +30,9 @@ def main() -> None:
     """Start the cluster, make the checkpoint, measure in turns, report."""
     made = parser("container start to first correct answer: restored against cold")
     made.add_argument("--rounds", type=int, default=5, choices=range(1, 51), metavar="1..50", help="starts of each arm")
-    made.add_argument("--cluster", default=CLUSTER, help="name of the embedded cluster; started if it does not run")
-    made.add_argument("--keep", action="store_true", help="leave the cluster running")
+    add_cluster_options(made)
     arguments = made.parse_args()
-    progress = for_terminal()
-    with ExitStack() as stack:
-        platform = embed(Cache.from_env(os.environ), progress, arguments.cluster)
-        if platform.embedded and not arguments.keep:
-            stack.callback(platform.embedded.down, progress)
-        settings = image_settings(platform.image_tag, platform.image_prefix)
-        Helm(platform.helm, platform.kubeconfig, NAMESPACE).install(settings)
-        kubectl = Kubectl(platform.kubectl, platform.kubeconfig, NAMESPACE)
+    with installed(arguments, NAMESPACE) as kubectl:
         report = _measure(kubectl, arguments)
     finish(report, arguments)
 

@@ -1,10 +1,13 @@
-"""What the benchmarks against a real API server share: our kinds in it, a client, its own counts."""
+"""What the benchmarks against a real API server share: our kinds in it or the whole chart, a client, its own counts."""
 
+import argparse
 import asyncio
 import json
+import os
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +15,39 @@ import yaml
 
 from benchmarks import review
 from cluster.api import ControlPlane
+from cluster.builder.cache import Cache
+from cluster.progress import for_terminal
 from contract.api import keys
+from demo.install import Helm, image_settings
+from demo.kubectl import Kubectl
+from demo.platform import embed
 from kube.client import Client, connect
 
 CRD = Path(__file__).parents[1] / "charts/snapshot/crds/nvidia.com_dynamocheckpoints.yaml"
+CLUSTER = "benchmark"
 CLAIM = "snapshot-pvc"
 """The chart's default ``storage.pvc.name``."""
 _REQUESTS = re.compile(r"^apiserver_request_total\{(?P<labels>[^}]*)\} (?P<value>\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
+
+
+def add_cluster_options(made: argparse.ArgumentParser) -> None:
+    """Let the caller of a benchmark name its embedded cluster, and keep it."""
+    made.add_argument("--cluster", default=CLUSTER, help="name of the embedded cluster; started if it does not run")
+    made.add_argument("--keep", action="store_true", help="leave the cluster running")
+
+
+@contextmanager
+def installed(arguments: argparse.Namespace, namespace: str) -> Iterator[Kubectl]:
+    """Have the chart installed in a namespace of that cluster, which is ended unless it is to be kept."""
+    progress = for_terminal()
+    with ExitStack() as stack:
+        platform = embed(Cache.from_env(os.environ), progress, arguments.cluster)
+        if platform.embedded and not arguments.keep:
+            stack.callback(platform.embedded.down, progress)
+        settings = image_settings(platform.image_tag, platform.image_prefix)
+        Helm(platform.helm, platform.kubeconfig, namespace).install(settings)
+        yield Kubectl(platform.kubectl, platform.kubeconfig, namespace)
 
 
 async def client(plane: ControlPlane) -> Client:
