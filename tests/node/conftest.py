@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from cluster import api
 from cluster.api import Cluster
@@ -14,6 +15,7 @@ from demo import story
 from demo.install import Helm, complaints, image_settings
 from demo.kubectl import CommandError, Kubectl
 from demo.platform import Platform, build_images, equip
+from snapshotctl.__main__ import main
 from tests.support.fixtures import node
 from tests.support.fixtures.standby_container import Container, compiled, containers
 
@@ -50,6 +52,19 @@ def installed(platform: Platform) -> Kubectl:
         pytest.fail(f"{error}\n{complaints(kubectl)}")
     story.await_webhook(kubectl)
     return kubectl
+
+
+@pytest.fixture(scope="session")
+def run(platform: Platform, installed: Kubectl) -> Callable[..., Result]:
+    """``snapshotctl`` in the release's namespace; what it printed goes to the test's report."""
+
+    def call(*arguments: str) -> Result:
+        where = ["--kubeconfig", str(platform.kubeconfig), "-n", installed.namespace]
+        result = CliRunner().invoke(main, [*arguments, *where])
+        print(f"$ snapshotctl {' '.join(arguments)}\n{result.output}")  # noqa: T201 - shown beside a failure
+        return result
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -4,31 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from contract.api import keys
 from demo.kubectl import Kubectl, wait_for
-from demo.platform import Platform
-from snapshotctl.__main__ import main
 from tests.support.fixtures import node
 
 ROOT = Path(__file__).parents[2]
 NAME = "explained"
 AUTO = "explained-auto"
-
-
-@pytest.fixture(scope="module")
-def run(platform: Platform, installed: Kubectl) -> Any:
-    """The program, in the release's namespace; what it printed goes to the test's report."""
-
-    def call(*arguments: str) -> Result:
-        where = ["--kubeconfig", str(platform.kubeconfig), "-n", installed.namespace]
-        result = CliRunner().invoke(main, [*arguments, *where])
-        print(f"$ snapshotctl {' '.join(arguments)}\n{result.output}")  # noqa: T201 - shown beside a failure
-        return result
-
-    return call
 
 
 def deployment() -> dict[str, Any]:

@@ -4,30 +4,16 @@ import json
 import time
 
 import pytest
-from click.testing import CliRunner, Result
 
 from contract.api import control_files, keys
 from contract.api.states import AgentReason
 from demo.kubectl import Kubectl, wait_for
-from demo.platform import Platform
-from snapshotctl.__main__ import main
 from tests.support.fixtures import node
 
 NAME = "parked"
 PROBE = {"readinessProbe": node.probe()}
 PARK = {keys.ANN_STANDBY: keys.STANDBY_PARKS}
 STATUS = keys.ANN_RESTORE_STATUS_PREFIX + "main"
-
-
-@pytest.fixture(scope="module")
-def run(platform: Platform, installed: Kubectl):
-    """Run snapshotctl in the namespace of these tests."""
-
-    def call(*words: str) -> Result:
-        where = ["-n", installed.namespace, "--kubeconfig", str(platform.kubeconfig)]
-        return CliRunner().invoke(main, [*words, *where])
-
-    return call
 
 
 @pytest.fixture(scope="module")

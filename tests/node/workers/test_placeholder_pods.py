@@ -4,13 +4,10 @@ import json
 import time
 
 import pytest
-from click.testing import CliRunner, Result
 
 from contract.api import control_files, keys
 from contract.api.states import AgentReason
 from demo.kubectl import Kubectl, wait_for
-from demo.platform import Platform
-from snapshotctl.__main__ import main
 from tests.support.fixtures import node
 
 NAME = "in-place"
@@ -22,17 +19,6 @@ PROBE = {"readinessProbe": node.probe()}
 def pass_time(seconds: float) -> None:
     began = time.monotonic()
     wait_for(lambda: time.monotonic() - began > seconds or None, "time has passed", seconds + 10)
-
-
-@pytest.fixture(scope="module")
-def run(platform: Platform, installed: Kubectl):
-    """Run snapshotctl in the namespace of these tests."""
-
-    def call(*words: str) -> Result:
-        where = ["-n", installed.namespace, "--kubeconfig", str(platform.kubeconfig)]
-        return CliRunner().invoke(main, [*words, *where])
-
-    return call
 
 
 @pytest.fixture(scope="module")
