@@ -23,8 +23,8 @@ from tests.support.fixtures.runc_container import RuncContainer
 
 pytestmark = pytest.mark.gpu
 
-WAKE_SECONDS = 0.7
-"""From the request to the first answer that is right; 0.53 was seen on an H200, and 0.35 is wanted."""
+CASES = [pytest.param({}, 0.9, id="image"), pytest.param(OUTSIDE, 0.7, id="outside")]
+"""Seconds from the request to the first answer that is right: 0.69 and 0.53 were seen on an H200; 0.35 is wanted."""
 
 
 def used_by_workers(node: Node) -> set[int]:  # noqa: F811
@@ -32,8 +32,8 @@ def used_by_workers(node: Node) -> set[int]:  # noqa: F811
     return {pid for pid in node.environment.gpus.used() if status(pid).parent != os.getpid()}
 
 
-@pytest.mark.parametrize("env", [pytest.param({}, id="image"), pytest.param(OUTSIDE, id="outside")])
-async def test_a_parked_worker_holds_no_device_memory_and_wakes_at_once(node: Node, figure, env, request):  # noqa: F811
+@pytest.mark.parametrize(("env", "limit"), CASES)
+async def test_a_parked_worker_holds_no_device_memory_and_wakes_at_once(node: Node, figure, env, limit, request):  # noqa: F811
     """Meanwhile a worker that needs nearly all of the card runs on it, and ends."""
     name = f"parked-{request.node.callspec.id}"
     captured = await node.capture(ready(node, user=1000, env=env), name, probe=PROBE)
@@ -67,4 +67,4 @@ async def test_a_parked_worker_holds_no_device_memory_and_wakes_at_once(node: No
 
     assert (True, True) == (woken.ok, ReportPhase.GPU_RESTORE in woken.seconds), woken
     assert expected == [answer, target.get()]
-    assert seconds <= WAKE_SECONDS or env != OUTSIDE
+    assert seconds <= limit
