@@ -28,7 +28,15 @@ CONNECTIONS_FORMAT_VERSION: Final = 3
 first, and say that all is well."""
 DEVICE_MEMORY_FORMAT_VERSION: Final = 4
 """Of an artifact with device memory in files of its own: earlier releases would restore the worker without it."""
-_FORMATS: Final = (FORMAT_VERSION, GPU_FORMAT_VERSION, CONNECTIONS_FORMAT_VERSION, DEVICE_MEMORY_FORMAT_VERSION)
+SHARED_FORMAT_VERSION: Final = 5
+"""Of an artifact whose processes share device memory: earlier releases would leave each without the others' part."""
+_FORMATS: Final = (
+    FORMAT_VERSION,
+    GPU_FORMAT_VERSION,
+    CONNECTIONS_FORMAT_VERSION,
+    DEVICE_MEMORY_FORMAT_VERSION,
+    SHARED_FORMAT_VERSION,
+)
 MANIFEST: Final = "manifest.yaml"
 ROOTFS_TAR: Final = "rootfs-diff.tar"
 DELETED_FILES: Final = "deleted-files.json"
@@ -170,6 +178,8 @@ class DeviceMemory(Part):
     """All of it; what is zeros is in no file."""
     devices: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=64)] = []
     """Of each file, which of the GPUs all of it comes from; empty: the only one, or not known."""
+    imported: Annotated[int, Field(ge=0)] = 0
+    """Pieces of memory that other processes of the worker share with this one; they are in those processes' files."""
 
 
 class Gpu(Part):
@@ -231,6 +241,11 @@ class Captured(Part):
     """None in artifacts of earlier releases: all are to be closed."""
 
     @property
+    def shares_device_memory(self) -> bool:
+        """Whether a process has device memory of another one."""
+        return self.gpu is not None and any(memory.imported for memory in self.gpu.outside)
+
+    @property
     def source(self) -> Source:
         """What it was taken on, in the words of Kubernetes."""
         gpus = tuple(device.model for device in self.gpu.devices) if self.gpu is not None else ()
@@ -290,6 +305,8 @@ def write_manifest(captured: Captured, checkpoint_id: str, version: str, files: 
 
 
 def _format_of(captured: Captured) -> int:
+    if captured.shares_device_memory:
+        return SHARED_FORMAT_VERSION
     if captured.gpu is not None and captured.gpu.outside:
         return DEVICE_MEMORY_FORMAT_VERSION
     if captured.connections is not None and (captured.connections.kept or captured.connections.addresses):

@@ -221,6 +221,7 @@ def _save_device_memory(capture: Capture) -> None:
             files=names[pid],
             bytes=held.bytes,
             devices=devices_of_files(memory.devices[pid], capture.use.devices if capture.use else ()),
+            imported=held.imported,
         )
         for pid, held in memory.held.items()
     ]

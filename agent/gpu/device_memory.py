@@ -26,9 +26,10 @@ from contract.api.states import AgentReason
 from linux import syscalls
 from linux.proc import PROC
 
-VERSIONS: Final = (1, 2, 3)
+VERSIONS: Final = (1, 2, 3, 4)
 """Of the protocol; a library of another one is left alone, and its device memory goes through the driver."""
 TAKES_PARTS: Final = 2
+SHARES_AGAIN: Final = 4
 UNIT: Final = 2 << 20
 """Bytes that are stored as one, or not at all if they are zeros."""
 MAIN_THREAD: Final = "snapshot-device"
@@ -39,12 +40,16 @@ STALLED_SECONDS: Final = 30.0
 """How long a thread that copies may say nothing: a slot of 4 MiB takes milliseconds, storage that hiccups seconds."""
 _SLOT_UNITS: Final = 2
 _SLOTS: Final = 2
+MOST_DESCRIPTORS: Final = 4
+"""That are taken with one message: a hostile library may send more, and the kernel closes those."""
 COPIERS: Final = 16
 """Threads that copy, each with a file of its own."""
 _RING: Final = _SLOTS * _SLOT_UNITS * UNIT
 _MESSAGE: Final = struct.Struct("=IIQQ64s")
 _CREDENTIALS: Final = struct.Struct("=iII")
 _LOOK, _SAVE, _RELEASE, _LOAD, _END, _CLOSE, _PART = 1, 2, 3, 4, 5, 6, 7
+_SHARES, _QUIET, _TAG, _MATCH, _UNTAG, _WANT, _EXPORT, _IMPORT = 8, 9, 10, 11, 12, 13, 14, 15
+_NOTHING: Final = "nothing"
 _DONE, _FAILED, _HELLO, _RING_SENT, _DATA, _FREE = 16, 17, 18, 19, 20, 21
 _OUT_OF_MEMORY: Final = 2
 _SEALS: Final = 0x0001 | 0x0002 | 0x0004
@@ -78,6 +83,28 @@ class Message:
     def packed(self) -> bytes:
         """Return its bytes."""
         return _MESSAGE.pack(self.what, self.number, self.a, self.b, self.text.encode()[:63])
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a library holds."""
+
+    bytes: int
+    """Of device memory that it can take out; 0 if it speaks another protocol."""
+    imported: int = 0
+    """Pieces of memory that other processes share with this one."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Memory of another process that one waits for."""
+
+    number: int
+    """Of the segment that waits."""
+    owner: int
+    """Pid inside the container."""
+    segment: int
+    """Its number there."""
 
 
 def find_library(pid: int, inner_pid: int, proc: Path = PROC) -> Library | None:
@@ -127,10 +154,13 @@ class Conversation:
                 pass
         self._listener.close()
 
-    def held(self) -> int:
-        """Return the bytes of device memory that it can take out; 0 if it speaks another protocol."""
+    def contents(self) -> Contents:
+        """Return what it holds."""
         answer = self._ask(_LOOK, ANSWER_SECONDS)
-        return answer.b if answer.number in VERSIONS else 0
+        if answer.number not in VERSIONS:
+            return Contents(0)
+        shared = self._ask(_SHARES, ANSWER_SECONDS).b if answer.number >= SHARES_AGAIN else 0
+        return Contents(answer.b, shared)
 
     def keep_out(self) -> None:
         """Have the worker's threads wait before the driver, until ``load``, or until an end before ``release``."""
@@ -172,8 +202,46 @@ class Conversation:
         """Have its device memory allocated again, and filled from what was saved."""
         self._ask(_LOAD, seconds, files)
 
-    def _ask(self, what: int, seconds: float, files: Sequence[int] = ()) -> Message:
-        self._send(Message(what), files)
+    def await_kernels(self) -> None:
+        """Wait until none of the worker's kernels runs, on any of its devices."""
+        self._ask(_QUIET, STALLED_SECONDS)
+
+    def tag(self, mark: int) -> None:
+        """Have it write a mark over the first bytes of memory that others may have; ``untag`` must follow."""
+        self._ask(_TAG, STALLED_SECONDS, a=mark)
+
+    def match(self, mark: int) -> None:
+        """Have it read the marks in memory that it has from others, and note whose that is."""
+        self._ask(_MATCH, STALLED_SECONDS, a=mark)
+
+    def untag(self) -> None:
+        """Have it put back what was there before the marks."""
+        self._ask(_UNTAG, STALLED_SECONDS)
+
+    def wanted(self, first: int) -> Wanted | None:
+        """Return the next memory that it waits for, from a segment's number on; None if there is no more."""
+        answer = self._ask(_WANT, ANSWER_SECONDS, number=first)
+        return None if answer.text == _NOTHING else Wanted(answer.number, answer.a, answer.b)
+
+    def export_memory(self, segment: int) -> int:
+        """Return a descriptor of memory that it shares; the caller closes it."""
+        if not 0 <= segment < 1 << 32:
+            raise self._lost(OSError("no such memory"))
+        self._send(Message(_EXPORT, segment))
+        _, descriptors = self._receive_with_files(ANSWER_SECONDS)
+        if len(descriptors) == 1:
+            return descriptors[0]
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise self._lost(OSError("no memory came"))
+
+    def import_memory(self, number: int, descriptor: int) -> None:
+        """Give it memory that it waits for."""
+        self._send(Message(_IMPORT, number), [descriptor])
+        self._receive(ANSWER_SECONDS)
+
+    def _ask(self, what: int, seconds: float, files: Sequence[int] = (), *, number: int = 0, a: int = 0) -> Message:
+        self._send(Message(what, number, a), files)
         return self._receive(seconds)
 
     def _send(self, message: Message, files: Sequence[int] = ()) -> None:
@@ -183,16 +251,29 @@ class Conversation:
             raise self._lost(error) from error
 
     def _receive(self, seconds: float) -> Message:
+        message, descriptors = self._receive_with_files(seconds)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return message
+
+    def _receive_with_files(self, seconds: float) -> tuple[Message, list[int]]:
         self._connection.settimeout(seconds)
+        descriptors: list[int] = []
         try:
-            answer = parse_message(self._connection.recv(_MESSAGE.size + 1))
+            flags = socket.MSG_CMSG_CLOEXEC
+            packet, descriptors, _, _ = socket.recv_fds(self._connection, _MESSAGE.size + 1, MOST_DESCRIPTORS, flags)
+            answer = parse_message(packet)
         except TimeoutError as error:
             words = f"the device memory of process {self._library.inner_pid} was not moved within {seconds:.0f} s"
             raise CudaError(AgentReason.GPU_BUSY, words) from error
         except OSError as error:
+            for descriptor in descriptors:
+                os.close(descriptor)
             raise self._lost(error) from error
         if answer.what == _DONE:
-            return answer
+            return answer, descriptors
+        for descriptor in descriptors:
+            os.close(descriptor)
         reason = AgentReason.GPU_MEMORY if answer.number == _OUT_OF_MEMORY else AgentReason.GPU_FAILED
         words = f"process {self._library.inner_pid} cannot {answer.text or 'answer'} (CUDA error {answer.number})"
         raise CudaError(reason, words)

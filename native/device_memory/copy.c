@@ -51,11 +51,15 @@ static int begin(void) {
     job.ahead = 0;
     job.error = SUCCESS;
     job.failed = NULL;
+    for (int i = 0; i < segment_count; i++)
+        if (units_of(&segments[i])) failed(reach_segment(&segments[i]), "map its device memory to copy it");
     return cut_segments(&job.units);
 }
 
 static struct outcome ended(void) {
     drop_pieces();
+    for (int i = 0; i < segment_count; i++)
+        if (units_of(&segments[i])) leave_reached(&segments[i]);
     return (struct outcome){job.error, job.failed, job.units, job.stored};
 }
 
@@ -172,7 +176,7 @@ struct outcome save_segments(void) {
     noted_units = job.units;
     unit_places = map((noted_units + 1) * sizeof *unit_places);
     if (!unit_places) failed(OUT_OF_MEMORY, "make room for what it has to note");
-    else if (!failed(await_kernels(), "wait for the worker's kernels")) run_copiers(save_by);
+    else if (!job.failed && !failed(await_kernels(), "wait for the worker's kernels")) run_copiers(save_by);
     for (int i = 0; i < COPIERS; i++) file_devices[i] = device_of_copier(i);
     return ended();
 }
@@ -241,7 +245,7 @@ static void load_by(int number) {
 
 /* Makes a segment's memory. What is on the card and not copied yet is in its way at worst: it is in the files too. */
 static int have_memory(struct segment *segment, stream on) {
-    if (segment->mapped) return 0;
+    if (segment->present) return 0;
     result error = map_segment(segment);
     if (error == OUT_OF_MEMORY && !failed(job.cuda->cuStreamSynchronize(on), "copy on the device") && drop_parts())
         error = map_segment(segment);
@@ -250,7 +254,7 @@ static int have_memory(struct segment *segment, stream on) {
 
 /* Copies those units of a segment that are on the card, clears those that are zeros; returns how many are neither. */
 static uint32_t fill_segment(const struct segment *segment, const uint32_t *places, stream on) {
-    uint32_t left = 0, all = (uint32_t)(segment->size / UNIT);
+    uint32_t left = 0, all = units_of(segment);
     for (uint32_t done = 0, run, most; done < all; done += run) {
         const address at = segment->at + done * UNIT, from = place_on_card(places[done], &most);
         if (!places[done]) run = run_of(places + done, all - done);
@@ -275,9 +279,9 @@ static uint32_t fill_from_card(int device, stream on) {
     size_t behind = 0;
     for (int last = 0; last < 2; last++) {
         const uint32_t *places = unit_places;
-        for (int i = 0; i < segment_count && !job.failed; places += segments[i].used ? segments[i].size / UNIT : 0, i++) {
-            if (!segments[i].used || segments[i].device != device) continue;
-            if (is_zeros(places, segments[i].size / UNIT) != last) continue;
+        for (int i = 0; i < segment_count && !job.failed; places += units_of(&segments[i]), i++) {
+            if (!units_of(&segments[i]) || segments[i].device != device) continue;
+            if (is_zeros(places, units_of(&segments[i])) != last) continue;
             if (have_memory(&segments[i], on)) return left;
             left += fill_segment(&segments[i], places, on);
             behind += segments[i].size;
@@ -306,7 +310,7 @@ static uint32_t fill_ahead(void) {
 
 static int map_all(void) {
     for (int i = 0; i < segment_count; i++)
-        if (!job.failed && segments[i].used && !segments[i].mapped)
+        if (!job.failed && units_of(&segments[i]) && !segments[i].present)
             failed(map_segment(&segments[i]), "have its device memory back");
     return !job.failed;
 }

@@ -17,6 +17,12 @@ enum { SLOT_UNITS = 2, SLOTS = 2, COPIERS = 16, MOST_SEGMENTS = 65536 };
 enum { MOST_DEVICES = COPIERS };
 #define SLOT (SLOT_UNITS * UNIT)
 
+struct outcome {
+    result error; /* the first of the driver */
+    const char *failed; /* what could not be done; NULL: nothing */
+    uint64_t units, stored;
+};
+
 /* -------------------------------------------------------------------------------------------------------- devices.c */
 
 struct device {
@@ -32,7 +38,10 @@ HIDDEN extern uint32_t peer_changes; /* counts */
 
 /* The device that an allocation in the current context is to be ours on; -1: it is the driver's. */
 HIDDEN int device_to_allocate_on(const struct driver *cuda);
-/* Makes our context of a device current; of any if it is negative. */
+/* The same for memory that the worker makes by itself on a device, whichever context is current. */
+HIDDEN int device_of_memory(const struct driver *cuda, int number);
+/* The context that we work in on a device; NULL: none. Makes it current; of any device if the number is negative. */
+HIDDEN context context_on(int number);
 HIDDEN result enter_device(int number);
 /* Writes what identifies it everywhere, or nothing; `name` has room for 33. */
 HIDDEN void name_device(int number, char *name);
@@ -55,12 +64,25 @@ HIDDEN void forget_owner(context ended);
 
 /* ------------------------------------------------------------------------------------------------------- segments.c */
 
-/* One allocation of the worker that is ours: an address range that stays reserved, and memory that comes and goes. */
+enum origin {
+    ALLOCATED, /* by cuMemAlloc: we have mapped it at `at` */
+    CREATED,   /* by the worker, which maps it by itself; `at` counts while we copy */
+    IMPORTED,  /* the memory of another process, or of an export of this one's own */
+};
+
+/* Memory that is ours to take out: it comes and goes. */
 struct segment {
     address at;
-    size_t size;
+    size_t size; /* 0: not known yet */
     handle memory;
-    int used, mapped, device;
+    int used, present, device, first_mapping; /* first_mapping: its number + 1, 0: none */
+    enum origin origin;
+    uint32_t references; /* that the worker has to it: handles of ours */
+    int exported, fixed; /* fixed: it stays with the driver */
+    struct properties properties;
+    struct {
+        uint32_t process, segment;
+    } owner; /* of what is imported, as found when it is taken out */
 };
 
 HIDDEN extern struct segment segments[MOST_SEGMENTS];
@@ -68,7 +90,23 @@ HIDDEN extern int segment_count; /* no used one is behind it */
 
 /* Takes the table, but not for longer than `ms`: a thread that is held from outside may have it. 1 if it is taken. */
 HIDDEN int take_segments(int ms);
+HIDDEN void wait_for_segments(void);
 HIDDEN void leave_segments(void);
+
+/* All that follow up to `allocate` are called with the table taken. Returns its number; -1: the table is full. */
+HIDDEN int add_segment(const struct segment *segment);
+/* Number of the allocation that an address is in; -1 if there is none. */
+HIDDEN int segment_around(address at);
+/* Units that are saved and filled: none of what is another's, or stays with the driver. */
+HIDDEN uint32_t units_of(const struct segment *segment);
+/* Makes memory and maps it wherever it was mapped; gives it back, the addresses stay. */
+HIDDEN result map_segment(struct segment *segment);
+HIDDEN result unmap_segment(struct segment *segment);
+/* As map_segment, with the memory that another process shares. */
+HIDDEN result import_memory(struct segment *segment, int descriptor);
+/* Maps memory of another process, wherever there is room, and gives it back. */
+HIDDEN result import_segment(struct segment *segment, int descriptor);
+HIDDEN void drop_segment(struct segment *segment);
 
 HIDDEN result allocate(address *at, size_t size);
 /* -1 if the address is none of ours. */
@@ -83,11 +121,59 @@ HIDDEN void look_away(context to);
 HIDDEN void forget_context(context ended);
 /* In a child of the worker, which another thread may have forked while this one was held. */
 HIDDEN void renew_table_in_child(void);
-HIDDEN result map_segment(struct segment *segment);
-HIDDEN result unmap_segment(struct segment *segment);
-/* Maps memory of another process, wherever there is room, and gives it back. */
-HIDDEN result import_segment(struct segment *segment, int descriptor);
-HIDDEN void drop_segment(struct segment *segment);
+
+/* --------------------------------------------------------------------------------------------------------- mapped.c */
+
+/* A range of addresses that is mapped by the worker itself, or by us for as long as we copy (is_window). */
+struct mapping {
+    address at;
+    size_t size, offset;
+    int used, on, segment, next, is_window, is_opened; /* is_opened: by CUDA IPC, at an address that we reserved */
+    unsigned char access[MOST_DEVICES];
+};
+
+/* The worker's calls. A handle that is none of ours goes to the driver as it is. */
+HIDDEN void adopt_created(handle *made, size_t size, const struct properties *wanted, uint64_t flags);
+HIDDEN void adopt_imported(handle *made, int type);
+HIDDEN int retain_at(address at, handle *found); /* -1: none of ours is there */
+HIDDEN handle real_handle(handle given);
+HIDDEN result release_handle(handle given);
+HIDDEN result export_handle(void *shared, handle given, int type, uint64_t flags);
+HIDDEN void fix_handle(handle given);
+HIDDEN result map_handle(address at, size_t size, size_t offset, handle given, uint64_t flags);
+HIDDEN result unmap_range(address at, size_t size);
+HIDDEN result set_access_to_range(address at, size_t size, const struct access *list, size_t count);
+
+/* Those that follow: with the table taken. */
+HIDDEN result map_again(struct segment *segment);
+HIDDEN result unmap_all_of(struct segment *segment);
+HIDDEN result reach_segment(struct segment *segment);
+HIDDEN void leave_reached(struct segment *segment);
+/* A mapping through which a device of ours sees its first bytes. */
+HIDDEN const struct mapping *mapping_that_sees(const struct segment *segment, int *device);
+HIDDEN int add_opened(address at, size_t size, handle memory, int device, const struct properties *properties);
+HIDDEN int drop_opened(address at, size_t *size, handle *memory);
+
+/* -------------------------------------------------------------------------------------------------------- sharing.c */
+
+/* How many segments other processes may have, and how many are another's. */
+HIDDEN void count_shared(uint64_t *exported, uint64_t *imported);
+HIDDEN struct outcome tag_exported(uint64_t round);
+HIDDEN struct outcome untag_exported(void);
+HIDDEN struct outcome match_imported(uint64_t round);
+/* The next segment from a number on that waits for its memory; -1: none. */
+HIDDEN int next_awaited(uint32_t from);
+HIDDEN struct outcome export_again(uint32_t number, int *descriptor);
+HIDDEN struct outcome import_again(uint32_t number, int descriptor);
+
+/* ------------------------------------------------------------------------------------------------------------ ipc.c */
+
+HIDDEN result name_for_others(struct shared *shared, address at); /* -1: none of ours */
+HIDDEN result open_of_others(address *at, const struct shared *shared); /* -1: none of ours */
+HIDDEN result close_of_others(address at); /* -1: none of ours */
+/* Has no socket of ours open at a capture, and opens it again. */
+HIDDEN void close_shop(void);
+HIDDEN void open_shop(void);
 
 /* ----------------------------------------------------------------------------------------------------------- gate.c */
 
@@ -124,7 +210,7 @@ struct message {
     char text[TEXT];
 };
 
-enum { VERSION = 3 };
+enum { VERSION = 4 };
 enum {
     LOOK = 1,    /* -> DONE: number = VERSION, a = segments, b = bytes */
     SAVE = 2,    /* -> DONE: a = bytes of all files, b = bytes of all segments */
@@ -135,6 +221,15 @@ enum {
                     before RELEASE: the agent has ended, or decided otherwise */
     PART = 7,    /* no answer; with device memory that holds a part of a file that LOAD will get: number = file,
                     a = its first unit there, b = units */
+    SHARES = 8,  /* -> DONE: a = segments that others may have, b = segments that are another's */
+    QUIET = 9,   /* -> DONE: no kernel of the worker runs */
+    TAG = 10,    /* a = round: writes over the first bytes of what others may have -> DONE */
+    MATCH = 11,  /* a = round: reads them in what is another's -> DONE: each one's owner is known, or FAILED */
+    UNTAG = 12,  /* -> DONE: the bytes are as they were */
+    WANT = 13,   /* number = first -> DONE: number = a segment that waits for its memory, a = its owner's process id,
+                    b = its number there; or text = "nothing" */
+    EXPORT = 14, /* number = segment -> DONE, with its memory */
+    IMPORT = 15, /* number = segment, with its memory -> DONE */
     DONE = 16,
     FAILED = 17, /* number = the driver's error, or 0; text = what */
     HELLO = 18,  /* a copier's own connection, for SAVE -> RING with the memory that both share; text = the UUID of the
@@ -146,6 +241,7 @@ enum {
 
 HIDDEN int connect_agent(void);
 HIDDEN int send_message(int connection, const struct message *message);
+HIDDEN int send_with(int connection, const struct message *message, int descriptor); /* -1: with none */
 /* Receives a message, and the descriptors that are with it (-1 for each that is not); 0 when the other end is closed. */
 HIDDEN int receive_message(int connection, struct message *message, int *descriptors, int most);
 
@@ -165,12 +261,6 @@ HIDDEN const struct piece *next_piece_of(int device); /* NULL: no more */
 HIDDEN int device_of_copier(int number);              /* that it works for; -1: none */
 
 /* ----------------------------------------------------------------------------------------------------------- copy.c */
-
-struct outcome {
-    result error; /* the first of the driver */
-    const char *failed; /* what could not be done; NULL: nothing */
-    uint64_t units, stored;
-};
 
 HIDDEN struct outcome save_segments(void);
 HIDDEN struct outcome load_segments(const int *files);

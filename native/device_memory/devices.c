@@ -23,11 +23,13 @@ uint32_t peer_changes;
 
 /* One that can map memory, in a granularity that goes with ours. */
 static int describe(const struct driver *cuda, int number, struct device *device) {
-    int maps = 0, rdma = 0;
+    int maps = 0, rdma = 0, exports = 0;
     if (cuda->cuDeviceGetAttribute(&maps, ATTRIBUTE_VIRTUAL_MEMORY, number) || !maps) return -1;
     cuda->cuDeviceGetAttribute(&rdma, ATTRIBUTE_RDMA_WITH_VIRTUAL_MEMORY, number);
+    cuda->cuDeviceGetAttribute(&exports, ATTRIBUTE_EXPORTS_DESCRIPTORS, number);
     device->properties = (struct properties){.type = ALLOCATION_PINNED, .location = {LOCATION_DEVICE, number}};
     device->properties.flags.rdma = rdma != 0;
+    device->properties.handle_types = exports ? HANDLE_IS_DESCRIPTOR : 0; /* for what CUDA IPC is asked for later */
     size_t pages = 0;
     if (cuda->cuMemGetAllocationGranularity(&pages, &device->properties, GRANULARITY_RECOMMENDED) || !pages) return -1;
     device->granularity = pages < UNIT ? UNIT : pages;
@@ -47,10 +49,28 @@ int device_to_allocate_on(const struct driver *cuda) {
     return device->owner == current ? number : -1;
 }
 
+int device_of_memory(const struct driver *cuda, int number) {
+    context current = NULL;
+    int of_current = -1;
+    if (number < 0 || number >= MOST_DEVICES) return -1;
+    if (cuda->cuCtxGetCurrent(&current) || !current || cuda->cuCtxGetDevice(&of_current)) of_current = -1;
+    if (of_current == number && device_to_allocate_on(cuda) >= 0) return number;
+    struct device *device = &devices[number];
+    context primary = device->owner || device->stands_back ? NULL : primary_of(number);
+    if (primary) device->stands_back = describe(cuda, number, device) != 0 || start_threads() != 0;
+    if (primary && !device->stands_back) device->owner = primary;
+    return device->owner ? number : -1;
+}
+
+context context_on(int number) {
+    return number < 0 || number >= MOST_DEVICES ? NULL : devices[number].owner ? devices[number].owner : primary_of(number);
+}
+
 result enter_device(int number) {
     for (int i = 0; number < 0 && i < MOST_DEVICES; i++)
         if (devices[i].owner) number = i;
-    return number < 0 ? NOT_INITIALIZED : driver()->cuCtxSetCurrent(devices[number].owner);
+    const context found = context_on(number);
+    return found ? driver()->cuCtxSetCurrent(found) : NOT_INITIALIZED;
 }
 
 void name_device(int number, char *name) {
@@ -79,7 +99,7 @@ static result set_access(int of, int by, int flags) {
     const struct access access = {{LOCATION_DEVICE, by}, flags};
     result error = SUCCESS;
     for (int i = 0; i < segment_count && !error; i++)
-        if (segments[i].used && segments[i].mapped && segments[i].device == of)
+        if (segments[i].used && segments[i].present && segments[i].origin == ALLOCATED && segments[i].device == of)
             error = driver()->cuMemSetAccess(segments[i].at, segments[i].size, &access, 1);
     return error;
 }

@@ -11,14 +11,14 @@ typedef void *context;
 typedef void *stream;
 typedef void *event;
 
-enum { SUCCESS = 0, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, INVALID_CONTEXT = 201, PEERS_NOT_ENABLED = 705,
-       CONTEXT_DESTROYED = 709 };
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, INVALID_CONTEXT = 201,
+       PEERS_NOT_ENABLED = 705, CONTEXT_DESTROYED = 709 };
 
 /* CU_MEM_LOCATION_TYPE_DEVICE, CU_MEM_ALLOCATION_TYPE_PINNED, CU_MEM_ACCESS_FLAGS_PROT_READWRITE and so on. */
 enum { LOCATION_DEVICE = 1, ALLOCATION_PINNED = 1, ACCESS_NONE = 0, ACCESS_READ_WRITE = 3, GRANULARITY_RECOMMENDED = 1 };
-enum { ATTRIBUTE_VIRTUAL_MEMORY = 102, ATTRIBUTE_RDMA_WITH_VIRTUAL_MEMORY = 110 };
+enum { ATTRIBUTE_VIRTUAL_MEMORY = 102, ATTRIBUTE_EXPORTS_DESCRIPTORS = 103, ATTRIBUTE_RDMA_WITH_VIRTUAL_MEMORY = 110 };
 enum { POINTER_CONTEXT = 1, POINTER_MEMORY_TYPE = 2, POINTER_DEVICE = 9, ON_DEVICE = 2 };
-enum { STREAM_NON_BLOCKING = 1, EVENT_DISABLE_TIMING = 2, HANDLE_IS_DESCRIPTOR = 1 };
+enum { STREAM_NON_BLOCKING = 1, EVENT_DISABLE_TIMING = 2, HANDLE_IS_DESCRIPTOR = 1, HANDLE_IS_FABRIC = 8 };
 
 struct location {
     int type, id;
@@ -38,13 +38,22 @@ struct access {
     int flags;
 };
 
-/* Return type of each is `result`. Those of the first list are wrapped too. */
+/* CUipcMemHandle */
+struct shared {
+    unsigned char bytes[64];
+};
+
+/* Return type of each is `result`. Those of the first two lists are wrapped, those of the last two must be there. */
 #define WRAPPED_FUNCTIONS(F) \
     F(cuMemAlloc_v2, (address *, size_t)) \
     F(cuMemFree_v2, (address)) \
     F(cuMemFreeAsync, (address, stream)) \
     F(cuMemFreeAsync_ptsz, (address, stream)) \
-    F(cuIpcGetMemHandle, (void *, address)) \
+    F(cuIpcGetMemHandle, (struct shared *, address)) \
+    F(cuIpcOpenMemHandle_v2, (address *, struct shared, unsigned)) \
+    F(cuIpcCloseMemHandle, (address)) \
+    F(cuMemRetainAllocationHandle, (handle *, void *)) \
+    F(cuMulticastBindMem, (handle, size_t, handle, size_t, size_t, uint64_t)) \
     F(cuMemcpy, (address, address, size_t)) \
     F(cuMemcpy_ptds, (address, address, size_t)) \
     F(cuMemcpyAsync, (address, address, size_t, stream)) \
@@ -60,6 +69,16 @@ struct access {
     F(cuGetProcAddress, (const char *, void **, int, uint64_t)) \
     F(cuGetProcAddress_v2, (const char *, void **, int, uint64_t, int *))
 
+#define WRAPPED_AND_USED_FUNCTIONS(F) \
+    F(cuMemCreate, (handle *, size_t, const struct properties *, uint64_t)) \
+    F(cuMemRelease, (handle)) \
+    F(cuMemExportToShareableHandle, (void *, handle, int, uint64_t)) \
+    F(cuMemImportFromShareableHandle, (handle *, void *, int)) \
+    F(cuMemGetAllocationPropertiesFromHandle, (struct properties *, handle)) \
+    F(cuMemMap, (address, size_t, size_t, handle, uint64_t)) \
+    F(cuMemUnmap, (address, size_t)) \
+    F(cuMemSetAccess, (address, size_t, const struct access *, size_t))
+
 #define USED_FUNCTIONS(F) \
     F(cuCtxGetCurrent, (context *)) \
     F(cuCtxSetCurrent, (context)) \
@@ -74,13 +93,6 @@ struct access {
     F(cuMemGetAllocationGranularity, (size_t *, const struct properties *, int)) \
     F(cuMemAddressReserve, (address *, size_t, size_t, address, uint64_t)) \
     F(cuMemAddressFree, (address, size_t)) \
-    F(cuMemCreate, (handle *, size_t, const struct properties *, uint64_t)) \
-    F(cuMemRelease, (handle)) \
-    F(cuMemImportFromShareableHandle, (handle *, void *, int)) \
-    F(cuMemGetAllocationPropertiesFromHandle, (struct properties *, handle)) \
-    F(cuMemMap, (address, size_t, size_t, handle, uint64_t)) \
-    F(cuMemUnmap, (address, size_t)) \
-    F(cuMemSetAccess, (address, size_t, const struct access *, size_t)) \
     F(cuMemHostRegister_v2, (void *, size_t, unsigned)) \
     F(cuMemHostUnregister, (void *)) \
     F(cuStreamCreate, (stream *, unsigned)) \
@@ -101,7 +113,7 @@ struct access {
 
 struct driver {
 #define POINTER(name, arguments) result(*name) arguments;
-    WRAPPED_FUNCTIONS(POINTER) USED_FUNCTIONS(POINTER)
+    WRAPPED_FUNCTIONS(POINTER) WRAPPED_AND_USED_FUNCTIONS(POINTER) USED_FUNCTIONS(POINTER)
 #undef POINTER
 };
 

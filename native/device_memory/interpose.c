@@ -41,6 +41,7 @@ const struct driver *driver(void) {
     all.name = real_dlsym(library, #name); \
     missing |= !all.name;
     USED_FUNCTIONS(FIND)
+    WRAPPED_AND_USED_FUNCTIONS(FIND)
     if (missing) return NULL;
     WRAPPED_FUNCTIONS(FIND)
 #undef FIND
@@ -84,17 +85,24 @@ EXPORTED result cuMemFreeAsync_ptsz(address at, stream after) {
     return free_after(after, at, REAL(cuMemFreeAsync_ptsz));
 }
 
-/* The driver has no such handle for memory that is mapped, and its error does not say why. */
-EXPORTED result cuIpcGetMemHandle(void *shared, address at) {
-    static int said;
+EXPORTED result cuIpcGetMemHandle(struct shared *shared, address at) {
+    result done = name_for_others(shared, at);
+    if (done < 0) done = REAL(cuIpcGetMemHandle) ? driver()->cuIpcGetMemHandle(shared, at) : NOT_INITIALIZED;
+    return done;
+}
+
+EXPORTED result cuIpcOpenMemHandle_v2(address *at, struct shared shared, unsigned flags) {
+    result done = open_of_others(at, &shared);
+    if (done < 0) done = REAL(cuIpcOpenMemHandle_v2) ? driver()->cuIpcOpenMemHandle_v2(at, shared, flags) : NOT_INITIALIZED;
+    return done;
+}
+
+EXPORTED result cuIpcCloseMemHandle(address at) {
     enter_driver();
-    int ours = is_ours(at);
+    result done = close_of_others(at);
+    if (done < 0) done = REAL(cuIpcCloseMemHandle) ? driver()->cuIpcCloseMemHandle(at) : NOT_INITIALIZED;
     leave_driver();
-    if (ours && !said++)
-        dprintf(STDERR_FILENO,
-                "snapshot: device memory kept outside the image cannot be shared by CUDA IPC; annotate the pod with "
-                "nvidia.com/snapshot-device-memory=image\n");
-    return REAL(cuIpcGetMemHandle) ? driver()->cuIpcGetMemHandle(shared, at) : NOT_INITIALIZED;
+    return done;
 }
 
 EXPORTED result cuCtxEnablePeerAccess(context to, unsigned flags) {
@@ -114,6 +122,59 @@ EXPORTED result cuCtxDisablePeerAccess(context to) {
     leave_driver();
     return done;
 }
+
+/* ------------------------------------------------------------------------------------- what the worker maps by itself */
+
+#define PASSED(name, parameters, act) \
+    EXPORTED result name parameters { \
+        if (!driver()) return NOT_INITIALIZED; \
+        enter_driver(); \
+        result done = act; \
+        leave_driver(); \
+        return done; \
+    }
+
+static result create(handle *made, size_t size, const struct properties *wanted, uint64_t flags) {
+    result done = driver()->cuMemCreate(made, size, wanted, flags);
+    if (!done) adopt_created(made, size, wanted, flags);
+    return done;
+}
+
+static result import(handle *made, void *shared, int type) {
+    result done = driver()->cuMemImportFromShareableHandle(made, shared, type);
+    if (!done) adopt_imported(made, type);
+    return done;
+}
+
+static result retain(handle *found, void *at) {
+    if (retain_at((address)(uintptr_t)at, found) == 0) return SUCCESS;
+    return REAL(cuMemRetainAllocationHandle) ? driver()->cuMemRetainAllocationHandle(found, at) : NOT_INITIALIZED;
+}
+
+static result bind(handle multicast, size_t at, handle memory, size_t offset, size_t size, uint64_t flags) {
+    if (!REAL(cuMulticastBindMem)) return NOT_INITIALIZED;
+    fix_handle(memory);
+    return driver()->cuMulticastBindMem(multicast, at, real_handle(memory), offset, size, flags);
+}
+
+PASSED(cuMemCreate, (handle *made, size_t size, const struct properties *wanted, uint64_t flags),
+       create(made, size, wanted, flags))
+PASSED(cuMemRelease, (handle given), release_handle(given))
+PASSED(cuMemRetainAllocationHandle, (handle *found, void *at), retain(found, at))
+PASSED(cuMemExportToShareableHandle, (void *shared, handle given, int type, uint64_t flags),
+       export_handle(shared, given, type, flags))
+PASSED(cuMemImportFromShareableHandle, (handle *made, void *shared, int type), import(made, shared, type))
+PASSED(cuMemGetAllocationPropertiesFromHandle, (struct properties *found, handle given),
+       driver()->cuMemGetAllocationPropertiesFromHandle(found, real_handle(given)))
+PASSED(cuMemMap, (address at, size_t size, size_t offset, handle given, uint64_t flags),
+       map_handle(at, size, offset, given, flags))
+PASSED(cuMemUnmap, (address at, size_t size), unmap_range(at, size))
+PASSED(cuMemSetAccess, (address at, size_t size, const struct access *list, size_t count),
+       set_access_to_range(at, size, list, count))
+PASSED(cuMulticastBindMem, (handle multicast, size_t at, handle memory, size_t offset, size_t size, uint64_t flags),
+       bind(multicast, at, memory, offset, size, flags))
+
+/* -------------------------------------------------------------------------------------------------------------- copies */
 
 /* From one device's memory to another's: where the two have no peer access, the driver does that for memory of its own
  * by each of its copies, and for memory that is mapped by those alone that name both contexts. They are as good where it
@@ -175,7 +236,7 @@ EXPORTED result cuGetProcAddress_v2(const char *symbol, void **function, int ver
 static void *wrapper_of(const char *symbol) {
 #define WRAPPER(name, arguments) \
     if (strcmp(symbol, #name) == 0) return name;
-    WRAPPED_FUNCTIONS(WRAPPER)
+    WRAPPED_FUNCTIONS(WRAPPER) WRAPPED_AND_USED_FUNCTIONS(WRAPPER)
 #undef WRAPPER
     return NULL;
 }
@@ -188,7 +249,7 @@ static void *instead_of(const char *name, void *real, int version) {
     if (version < LEGACY_ADDRESSES_END) return door_to(real);
 #define SAME(wrapped, arguments) \
     if (driver() && driver()->wrapped && real == (void *)driver()->wrapped) return wrapped;
-    WRAPPED_FUNCTIONS(SAME)
+    WRAPPED_FUNCTIONS(SAME) WRAPPED_AND_USED_FUNCTIONS(SAME)
 #undef SAME
     if (strncmp(name, "cuMemcpy", 8) == 0) return door_to(real); /* which of several it is, the name does not say */
     static const char *const suffixes[] = {"", "_v2"};

@@ -41,7 +41,7 @@ int has_parts(void) { return rows > 0; }
 address place_on_card(uint32_t place, uint32_t *most) {
     uint32_t unit;
     const struct part *part = part_of(place, &unit);
-    if (!part || !part->memory.mapped) return 0;
+    if (!part || !part->memory.present) return 0;
     *most = part->units - unit;
     return part->memory.at + unit * UNIT;
 }
@@ -60,14 +60,14 @@ void note_copied(uint32_t place, uint32_t units) {
 void drop_copied_parts(void) {
     for (int file = 0; file < COPIERS; file++)
         for (uint32_t i = 0; i < rows; i++)
-            if (parts[file][i].memory.mapped && !parts[file][i].wanted) drop_segment(&parts[file][i].memory);
+            if (parts[file][i].memory.present && !parts[file][i].wanted) drop_segment(&parts[file][i].memory);
 }
 
 int drop_parts(void) {
     int dropped = 0;
     for (int file = 0; file < COPIERS; file++)
         for (uint32_t i = 0; i < rows; i++) {
-            if (parts[file][i].memory.mapped) drop_segment(&parts[file][i].memory), dropped = 1;
+            if (parts[file][i].memory.present) drop_segment(&parts[file][i].memory), dropped = 1;
             parts[file][i].units = 0;
         }
     rows = 0;

@@ -16,10 +16,6 @@ static uint32_t cut;
 static struct lot lots[MOST_DEVICES];
 static int devices_of_copiers[COPIERS]; /* -1: none */
 
-static uint32_t units_of(const struct segment *segment) {
-    return segment->used ? (uint32_t)(segment->size / UNIT) : 0;
-}
-
 static int make_room(uint32_t *units) {
     size_t count = 1;
     *units = 0;

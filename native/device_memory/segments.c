@@ -1,5 +1,6 @@
-/* The worker's larger allocations, made of an address range and memory that is mapped there: the range outlives a
- * checkpoint, so that pointers, CUDA graphs and captured kernels stay true, and the memory can be given back for it. */
+/* Device memory that is ours to take out, and give back: the worker's larger allocations, which we make of an address range
+ * and memory that is mapped there, and what it maps by itself (mapped.c). The addresses outlive a checkpoint, so that
+ * pointers, CUDA graphs and captured kernels stay true, and the memory can be given back for it. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <time.h>
@@ -21,6 +22,8 @@ int take_segments(int ms) {
     return pthread_mutex_timedlock(&table, &end) == 0;
 }
 
+void wait_for_segments(void) { pthread_mutex_lock(&table); }
+
 void leave_segments(void) { pthread_mutex_unlock(&table); }
 
 /* The device that an allocation in the current context is to be ours on, -1 if it is the driver's; and what counts for
@@ -35,15 +38,27 @@ static int is_to_be_ours(const struct driver *cuda, size_t *granularity, uint32_
     return number;
 }
 
-static int remember(const struct segment *segment) {
-    pthread_mutex_lock(&table);
+int add_segment(const struct segment *segment) {
     int i = 0;
     while (i < segment_count && segments[i].used) i++;
-    int fits = i < MOST_SEGMENTS;
-    if (fits) segments[i] = *segment;
-    if (fits && i == segment_count) segment_count++;
+    if (i == MOST_SEGMENTS) return -1;
+    segments[i] = *segment;
+    if (i == segment_count) segment_count++;
+    return i;
+}
+
+static int remember(const struct segment *segment) {
+    pthread_mutex_lock(&table);
+    int number = add_segment(segment);
     pthread_mutex_unlock(&table);
-    return fits ? 0 : -1;
+    return number;
+}
+
+/* ----------------------------------------------------------------------------------------------------- come and go */
+
+uint32_t units_of(const struct segment *segment) {
+    const int moves = segment->used && !segment->fixed && segment->origin != IMPORTED;
+    return moves ? (uint32_t)(segment->size / UNIT) : 0;
 }
 
 static result set_access(const struct segment *segment) {
@@ -51,22 +66,33 @@ static result set_access(const struct segment *segment) {
     return driver()->cuMemSetAccess(segment->at, segment->size, list, access_to(segment->device, list));
 }
 
-/* Maps memory that is there, or lets go of it. */
-static result map_memory(struct segment *segment) {
-    const struct driver *cuda = driver();
-    result error = cuda->cuMemMap(segment->at, segment->size, 0, segment->memory, 0);
-    if (!error) {
-        segment->mapped = 1;
-        error = set_access(segment);
-    }
-    if (error && segment->mapped) unmap_segment(segment);
-    else if (error) cuda->cuMemRelease(segment->memory);
+static result map_at(const struct segment *segment) {
+    result error = driver()->cuMemMap(segment->at, segment->size, 0, segment->memory, 0);
+    if (!error && (error = set_access(segment))) driver()->cuMemUnmap(segment->at, segment->size);
     return error;
 }
 
+/* Maps memory that is there, or lets go of it. */
+static result map_memory(struct segment *segment) {
+    result error = segment->origin == ALLOCATED ? map_at(segment) : SUCCESS;
+    if (!error && (error = map_again(segment)) && segment->origin == ALLOCATED)
+        driver()->cuMemUnmap(segment->at, segment->size);
+    if (error) driver()->cuMemRelease(segment->memory);
+    segment->present = !error;
+    return error;
+}
+
+/* A handle for a fabric of several hosts may have been asked for, and this machine may be in none. */
+static result create(struct segment *segment) {
+    struct properties properties = segment->properties;
+    result error = driver()->cuMemCreate(&segment->memory, segment->size, &properties, 0);
+    if (!error || error == OUT_OF_MEMORY || !(properties.handle_types & HANDLE_IS_FABRIC)) return error;
+    properties.handle_types &= ~HANDLE_IS_FABRIC;
+    return driver()->cuMemCreate(&segment->memory, segment->size, &properties, 0);
+}
+
 result map_segment(struct segment *segment) {
-    const struct properties *properties = &devices[segment->device].properties;
-    result error = driver()->cuMemCreate(&segment->memory, segment->size, properties, 0);
+    result error = create(segment);
     return error ? error : map_memory(segment);
 }
 
@@ -75,6 +101,12 @@ static int is_elsewhere(const struct segment *segment) {
     struct properties found;
     return driver()->cuMemGetAllocationPropertiesFromHandle(&found, segment->memory) == SUCCESS &&
            found.location.id != segment->device;
+}
+
+result import_memory(struct segment *segment, int descriptor) {
+    void *const shared = (void *)(intptr_t)descriptor;
+    result error = driver()->cuMemImportFromShareableHandle(&segment->memory, shared, HANDLE_IS_DESCRIPTOR);
+    return error ? error : map_memory(segment);
 }
 
 result import_segment(struct segment *segment, int descriptor) {
@@ -98,26 +130,14 @@ void drop_segment(struct segment *segment) {
 }
 
 result unmap_segment(struct segment *segment) {
-    const struct driver *cuda = driver();
-    result unmapped = cuda->cuMemUnmap(segment->at, segment->size);
-    if (unmapped) return unmapped;
-    segment->mapped = 0;
-    return cuda->cuMemRelease(segment->memory);
+    result error = unmap_all_of(segment);
+    if (!error && segment->origin == ALLOCATED) error = driver()->cuMemUnmap(segment->at, segment->size);
+    if (error) return error;
+    segment->present = 0;
+    return driver()->cuMemRelease(segment->memory);
 }
 
-/* Takes the segment at an address out of the table; 0 if there is none. */
-static int forget(address at, struct segment *found) {
-    int known = 0;
-    pthread_mutex_lock(&table);
-    for (int i = 0; i < segment_count && !known; i++) {
-        if (!segments[i].used || segments[i].at != at) continue;
-        *found = segments[i];
-        segments[i].used = 0;
-        known = 1;
-    }
-    pthread_mutex_unlock(&table);
-    return known;
-}
+/* ----------------------------------------------------------------------------------------------- the worker's calls */
 
 /* A device that was given access since the memory was mapped, and before it was in the table, lacks it. */
 static result catch_up(const struct segment *segment, uint32_t changes) {
@@ -128,7 +148,7 @@ static result catch_up(const struct segment *segment, uint32_t changes) {
 }
 
 static result give_up(struct segment *made) {
-    if (made->mapped) unmap_segment(made);
+    if (made->present) unmap_segment(made);
     driver()->cuMemAddressFree(made->at, made->size);
     return OUT_OF_MEMORY;
 }
@@ -137,27 +157,41 @@ result allocate(address *at, size_t size) {
     const struct driver *cuda = driver();
     size_t granularity;
     uint32_t changes;
+    int number;
     struct segment made = {.used = 1, .device = is_to_be_ours(cuda, &granularity, &changes)};
     if (made.device < 0) return NOT_INITIALIZED;
+    made.properties = devices[made.device].properties;
     made.size = (size + granularity - 1) / granularity * granularity;
     if (made.size < size || cuda->cuMemAddressReserve(&made.at, made.size, 0, 0, 0)) return OUT_OF_MEMORY;
-    if (map_segment(&made) || remember(&made)) return give_up(&made);
-    if (catch_up(&made, changes)) return forget(made.at, &made), give_up(&made);
+    if (map_segment(&made) || (number = remember(&made)) < 0) return give_up(&made);
+    if (catch_up(&made, changes)) {
+        pthread_mutex_lock(&table);
+        segments[number].used = 0;
+        pthread_mutex_unlock(&table);
+        return give_up(&made);
+    }
     *at = made.at;
     return SUCCESS;
 }
 
-/* Finds the segment that an address is in, and its context; 0 if there is none. */
+static int holds(const struct segment *segment, address at) {
+    return segment->used && segment->origin == ALLOCATED && at >= segment->at && at < segment->at + segment->size;
+}
+
+int segment_around(address at) {
+    for (int i = 0; i < segment_count; i++)
+        if (holds(&segments[i], at)) return i;
+    return -1;
+}
+
+/* Finds the allocation that an address is in, and its context; 0 if there is none. */
 static int find(address at, struct segment *found, context *owner) {
-    int known = 0;
     if (!segment_count) return 0; /* before the first there is nothing to hold still, nor a child that knows of us */
     pthread_mutex_lock(&table);
-    for (int i = 0; i < segment_count && !known; i++) {
-        known = segments[i].used && at >= segments[i].at && at < segments[i].at + segments[i].size;
-        if (known) *found = segments[i], *owner = devices[found->device].owner;
-    }
+    int number = segment_around(at);
+    if (number >= 0) *found = segments[number], *owner = devices[found->device].owner;
     pthread_mutex_unlock(&table);
-    return known;
+    return number >= 0;
 }
 
 int is_ours(address at) {
@@ -189,15 +223,37 @@ static result await_context(const struct driver *cuda, context owner) {
     return error;
 }
 
+/* Takes the allocation at an address out of the table; 0 if there is none. What the worker has a handle to, or has mapped
+ * elsewhere too, stays as memory that it made by itself. */
+static int forget(address at, struct segment *found) {
+    int number = 0;
+    pthread_mutex_lock(&table);
+    while (number < segment_count && !(holds(&segments[number], at) && segments[number].at == at)) number++;
+    int known = number < segment_count;
+    if (known) {
+        *found = segments[number];
+        if (found->references || found->first_mapping) segments[number].origin = CREATED, segments[number].at = 0;
+        else segments[number].used = 0;
+    }
+    pthread_mutex_unlock(&table);
+    return known;
+}
+
+/* Gives back what was taken out of the table: its addresses, and its memory if nothing else is left of it. */
+static result free_forgotten(const struct segment *found) {
+    const struct driver *cuda = driver();
+    result error = found->present ? cuda->cuMemUnmap(found->at, found->size) : SUCCESS;
+    if (!error && found->present && !found->references && !found->first_mapping) error = cuda->cuMemRelease(found->memory);
+    return error ? error : cuda->cuMemAddressFree(found->at, found->size);
+}
+
 result release_at(address at) {
     struct segment found;
     context owner;
     if (!find(at, &found, &owner)) return -1;
     result error = await_context(driver(), owner);
     if (error) return error;
-    if (!forget(at, &found)) return -1;
-    error = unmap_segment(&found);
-    return error ? error : driver()->cuMemAddressFree(found.at, found.size);
+    return forget(at, &found) ? free_forgotten(&found) : -1;
 }
 
 result look_into(context to) {
@@ -214,13 +270,11 @@ void look_away(context to) {
 }
 
 static void free_all_of(int device) {
-    const struct driver *cuda = driver();
-    await_context(cuda, devices[device].owner);
+    await_context(driver(), devices[device].owner);
     for (int i = 0; i < segment_count; i++) {
         struct segment found;
-        if (!segments[i].used || segments[i].device != device || !forget(segments[i].at, &found)) continue;
-        if (found.mapped) unmap_segment(&found);
-        cuda->cuMemAddressFree(found.at, found.size);
+        if (!segments[i].used || segments[i].origin != ALLOCATED || segments[i].device != device) continue;
+        if (forget(segments[i].at, &found)) free_forgotten(&found);
     }
 }
 

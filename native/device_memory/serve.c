@@ -32,9 +32,23 @@ int connect_agent(void) {
     return -1;
 }
 
-int send_message(int connection, const struct message *message) {
-    return send(connection, message, sizeof *message, MSG_NOSIGNAL) == sizeof *message ? 0 : -1;
+int send_with(int connection, const struct message *message, int descriptor) {
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct iovec part = {(void *)message, sizeof *message};
+    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
+    if (descriptor >= 0) {
+        header.msg_control = &control;
+        header.msg_controllen = sizeof control.space;
+        control.header = (struct cmsghdr){CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+        memcpy(CMSG_DATA(&control.header), &descriptor, sizeof descriptor);
+    }
+    return sendmsg(connection, &header, MSG_NOSIGNAL) == sizeof *message ? 0 : -1;
 }
+
+int send_message(int connection, const struct message *message) { return send_with(connection, message, -1); }
 
 int receive_message(int connection, struct message *message, int *descriptors, int most) {
     union {
@@ -65,9 +79,9 @@ static struct message answer(const struct outcome *outcome) {
 static struct message look(void) {
     struct message message = {.what = DONE, .number = VERSION};
     for (int i = 0; i < segment_count; i++) {
-        if (!segments[i].used) continue;
+        if (!segments[i].used || segments[i].fixed) continue;
         message.a++;
-        message.b += segments[i].size;
+        message.b += units_of(&segments[i]) * UNIT;
     }
     return message;
 }
@@ -76,7 +90,7 @@ static struct message look(void) {
 static struct message release(void) {
     struct outcome outcome = {0};
     for (int i = 0; i < segment_count; i++) {
-        if (!segments[i].used || !segments[i].mapped) continue;
+        if (!segments[i].used || !segments[i].present || segments[i].fixed) continue;
         result error = unmap_segment(&segments[i]);
         if (error && !outcome.failed) outcome = (struct outcome){.error = error, .failed = "release device memory"};
     }
@@ -87,31 +101,68 @@ static struct message release(void) {
 
 static struct message close_for_agent(void) {
     struct outcome outcome = {0};
+    close_shop();
     if (close_gate()) outcome.failed = "keep its threads from the driver: one of them allocates memory";
     return answer(&outcome);
 }
 
-static struct message act_on(const struct message *asked, const int *files) {
+static void let_in(void) {
+    released = 0;
+    open_gate();
+    open_shop();
+}
+
+static struct message shares(void) {
+    struct message message = {.what = DONE};
+    count_shared(&message.a, &message.b);
+    return message;
+}
+
+static struct message want(uint32_t from) {
+    const int number = next_awaited(from);
+    if (number < 0) return (struct message){.what = DONE, .text = "nothing"};
+    const struct segment *segment = &segments[number];
+    return (struct message){
+        .what = DONE, .number = (uint32_t)number, .a = segment->owner.process, .b = segment->owner.segment};
+}
+
+static struct outcome be_quiet(void) {
+    result error = await_kernels();
+    return (struct outcome){.error = error, .failed = error ? "wait for the worker's kernels" : NULL};
+}
+
+/* What is asked for, with the table taken. `shared`: a descriptor that goes with the answer. */
+static struct message answer_to(const struct message *asked, const int *files, int *shared) {
     struct outcome outcome = {.failed = "do what is not known to it"};
+    switch (asked->what) {
+    case LOOK: return look();
+    case SHARES: return shares();
+    case RELEASE: return released = 1, release();
+    case WANT: return want(asked->number);
+    case QUIET: outcome = be_quiet(); break;
+    case TAG: outcome = tag_exported(asked->a); break;
+    case UNTAG: outcome = untag_exported(); break;
+    case MATCH: outcome = match_imported(asked->a); break;
+    case SAVE: outcome = save_segments(); break;
+    case LOAD: outcome = load_segments(files); break;
+    case EXPORT: outcome = export_again(asked->number, shared); break;
+    case IMPORT: outcome = import_again(asked->number, files[0]); break;
+    default: break;
+    }
+    const int is_whole = (asked->what == LOAD || asked->what == IMPORT) && !outcome.failed && next_awaited(0) < 0;
+    if (is_whole) let_in();
+    return answer(&outcome);
+}
+
+static struct message act_on(const struct message *asked, const int *files, int *shared) {
     if (asked->what == CLOSE) return close_for_agent(); /* waits for threads that may want the table */
     /* A thread that is held may have the table: it is then as it was, and so is the worker. */
     if (!take_segments(LOOK_AT_TABLE)) {
-        outcome.failed = "look at its allocations: the worker is in the middle of one";
+        const struct outcome outcome = {.failed = "look at its allocations: the worker is in the middle of one"};
         return answer(&outcome);
     }
     if (asked->what != LOOK) enter_device(-1);
-    struct message message;
-    switch (asked->what) {
-    case LOOK: message = look(); break;
-    case SAVE: outcome = save_segments(), message = answer(&outcome); break;
-    case RELEASE: message = release(), released = 1; break;
-    case LOAD:
-        outcome = load_segments(files);
-        message = answer(&outcome);
-        if (message.what == DONE) released = 0, open_gate();
-        break;
-    default: message = answer(&outcome);
-    }
+    const struct message message = answer_to(asked, files, shared);
     leave_segments();
     return message;
 }
@@ -129,13 +180,17 @@ void serve(void) {
     if (connection < 0) return;
     while (receive_message(connection, &asked, files, COPIERS) && asked.what != END) {
         struct message message = {0};
+        int shared = -1;
         if (asked.what == PART) accept_part(&asked, files[0]);
-        else message = act_on(&asked, files);
+        else message = act_on(&asked, files, &shared);
         for (int i = 0; i < COPIERS; i++)
             if (files[i] >= 0) close(files[i]);
-        if (message.what && send_message(connection, &message)) break;
+        const int failed = message.what && send_with(connection, &message, shared);
+        if (shared >= 0) close(shared);
+        if (failed) break;
     }
     if (has_parts()) drop_parts();
-    if (!released) open_gate();
+    untag_exported(); /* there are none, unless the agent has ended */
+    if (!released) let_in();
     close(connection);
 }

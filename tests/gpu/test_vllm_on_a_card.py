@@ -155,6 +155,11 @@ def answer(container: BareContainer) -> tuple[list[int], list[float]]:
             id="two-cards-outside",
             marks=pytest.mark.skipif(len(CARDS) < 2, reason="needs two cards"),
         ),
+        pytest.param(
+            Case(("--tensor-parallel-size", "2"), OUTSIDE, BOTH),
+            id="two-cards-as-they-come",
+            marks=pytest.mark.skipif(len(CARDS) < 2, reason="needs two cards"),
+        ),
     ],
 )
 async def test_an_engine_answers_the_same_in_other_containers(node, figure, case, request):  # noqa: F811

@@ -184,6 +184,13 @@ async def test_device_memory_stays_outside_the_image(node, figure, options, requ
     left = manifest.gpu.bytes - sum(memory.bytes for memory in manifest.gpu.outside)
     stored = sum(manifest.files[name].size for memory in manifest.gpu.outside for name in memory.files)
     figure(f"{manifest.gpu.bytes >> 20} MiB, {left >> 20} left in the image, {stored >> 20} stored, driver's with them")
+    assert stored >= 1024 * MIB
+
+
+async def test_processes_have_each_others_memory_by_cuda_ipc(node, figure):
+    options = {"user": 1000, "script": "ipc_worker.py", "env": OUTSIDE}
+    manifest = await round_trip(node, "ipc", figure, **options)
+    assert [1, 1] == [memory.imported for memory in manifest.gpu.outside]
 
 
 @pytest.mark.parametrize("env", [pytest.param({}, id="image"), pytest.param(OUTSIDE, id="outside")])
@@ -407,7 +414,19 @@ class TestTwoCards:
         figure(f"stored outside of each card: {stored_on(manifest)}")
         assert (2 if outside else 0) == len(manifest.gpu.outside)
 
-    async def test_ranks_over_peer_memory_are_refused_by_the_proof(self, node, figure):
+    async def test_ranks_over_peer_memory_go_on(self, node, figure):
+        """NCCL's own choice on cards that reach each other; nothing is asked of the worker."""
+        options = {"user": 1000, "devices": BOTH, "script": "ranks_worker.py", "env": NCCL | OUTSIDE}
+        manifest = await round_trip(node, "ranks-peer-outside", figure, **options)
+        figure(f"memory of the other rank: {[memory.imported for memory in manifest.gpu.outside]} pieces")
+        assert all(memory.imported for memory in manifest.gpu.outside)
+
+    async def test_processes_have_memory_of_the_other_card_by_cuda_ipc(self, node, figure):
+        options = {"user": 1000, "devices": BOTH, "script": "ipc_worker.py", "flags": ("two",), "env": OUTSIDE}
+        manifest = await round_trip(node, "ipc-two", figure, **options)
+        assert [1, 1] == [memory.imported for memory in manifest.gpu.outside]
+
+    async def test_ranks_over_peer_memory_in_the_image_are_refused_by_the_proof(self, node, figure):
         source = ready(node, user=1000, devices=BOTH, script="ranks_worker.py", env=NCCL)
         assert source.get()
         outcome = await node.capture(source, "ranks-peer", probe=PROBE)

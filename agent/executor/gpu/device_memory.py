@@ -15,6 +15,7 @@ from typing import Final
 
 from agent.errors import ContainerError
 from agent.executor.gpu.plan import plan_prefetches
+from agent.executor.gpu.shared_memory import SpoiledError, find_owners, share_again
 from agent.gpu.cuda import Cuda, CudaError, Device, Gpus
 from agent.gpu.device_memory import Conversation, Library, find_library
 from agent.gpu.driver import ProcessState
@@ -38,6 +39,8 @@ class Held:
 
     library: Library
     bytes: int
+    imported: int = 0
+    """Pieces of memory that it has from other processes."""
 
 
 def look_at_libraries(processes: Mapping[int, int], init_pid: int, gpus: Gpus, proc: Path = PROC) -> Mapping[int, Held]:
@@ -56,14 +59,16 @@ def look_at_libraries(processes: Mapping[int, int], init_pid: int, gpus: Gpus, p
         pid = library.pid
         try:
             with Conversation(library, init_pid, proc) as conversation:
-                held = conversation.held()
+                contents = conversation.contents()
         except CudaError as error:
             logger.warning("device memory goes through the image", extra={"reason": str(error)})
             continue
-        if held > sum(used.get(pid, {}).values()):
-            logger.warning("a worker claims more device memory than it has", extra={"bytes": held, "pid": pid})
-        elif held:
-            found[pid] = Held(library, held)
+        if contents.bytes > sum(used.get(pid, {}).values()):
+            logger.warning(
+                "a worker claims more device memory than it has", extra={"bytes": contents.bytes, "pid": pid}
+            )
+        elif contents.bytes or contents.imported:
+            found[pid] = Held(library, contents.bytes, contents.imported)
     return found
 
 
@@ -118,7 +123,6 @@ class OutsideMemory:
         """
 
         def save(pid: int) -> None:
-            self._cuda.unlock(pid, LOCK_SECONDS)
             self.devices[pid] = self._talks[pid].save(files[pid], self.held[pid].bytes, seconds)
 
         def release(pid: int) -> None:
@@ -127,12 +131,25 @@ class OutsideMemory:
             self._cuda.lock(pid, LOCK_SECONDS)
 
         with self._hold(self.held) as hold:
+            hold.run(lambda pid: self._cuda.unlock(pid, LOCK_SECONDS), self.held)
+            self._find_owners(hold)
             hold.run(save, self.held)
             before_release()
             hold.bind()
             self.is_out = True
             hold.run(release, self.held)
         self._talks.clear()
+
+    def _find_owners(self, hold: ThreadHold) -> None:
+        """Have them find out whose the memory is that they share. Those whose memory it spoils are killed."""
+        if not (importing := [pid for pid, held in self.held.items() if held.imported]):
+            return
+        try:
+            find_owners(hold, self._talks, importing)
+        except SpoiledError as error:
+            for pid in self.held:
+                _kill(pid)
+            raise CudaError(AgentReason.GPU_FAILED, str(error)) from error
 
     def put_back(self, files: Mapping[int, Sequence[int]], seconds: float) -> bool:
         """Undo ``take_out`` in place: locked processes get their memory, and go on. Those that have ended need nothing.
@@ -148,11 +165,14 @@ class OutsideMemory:
             with self._hold(alive) as hold:
                 hold.bind()
                 hold.run(lambda pid: self._put_back(pid, files[pid], seconds), alive)
+                if self._shares:
+                    hold.run(lambda _: share_again(self._talks, self._inner), alive[:1])
+                self.let_in()
         except (CudaError, ContainerError, OSError):
+            self.let_in()
             left = [pid for pid in alive if is_alive(pid, self._proc)]
             for pid in left:  # their next kernel would find nothing
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                _kill(pid)
             return not left
         self.is_out = False
         return True
@@ -160,8 +180,16 @@ class OutsideMemory:
     def _put_back(self, pid: int, files: Sequence[int], seconds: float) -> None:
         if self._cuda.state(pid, LOCK_SECONDS) == ProcessState.LOCKED:
             self._cuda.unlock(pid, LOCK_SECONDS)
-        with self._talk(pid) as conversation:
-            conversation.load(files, seconds)
+        self._talks[pid] = self._talk(pid)
+        self._talks[pid].load(files, seconds)
+
+    @property
+    def _shares(self) -> bool:
+        return any(held.imported for held in self.held.values())
+
+    @property
+    def _inner(self) -> Mapping[int, int]:
+        return {pid: held.library.inner_pid for pid, held in self.held.items()}
 
     def _talk(self, pid: int) -> Conversation:
         return Conversation(self.held[pid].library, self._init_pid, self._proc)
@@ -178,6 +206,11 @@ class OutsideMemory:
             ) from error
 
 
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
 @dataclass(frozen=True)
 class Load:
     """Fills the device memory of one restored process."""
@@ -189,17 +222,23 @@ class Load:
     prefetches: Sequence[Prefetch] = ()
     """Parts of those that are on the cards already."""
 
-    def run(self, seconds: float) -> None:
-        """Fill it; the process must be unlocked, and only the library's threads may run.
+    shares: bool = False
+    """Whether processes of the worker share device memory: all must have their own before any gets another's."""
+
+    def talk(self) -> Conversation:
+        """Begin to talk with its library; the process must be unlocked."""
+        return Conversation(self.library, self.init_pid)
+
+    def run(self, talk: Conversation, seconds: float) -> None:
+        """Fill it; only the library's threads may run.
 
         Raises:
             CudaError: it cannot.
         """
-        with Conversation(self.library, self.init_pid) as conversation:
-            for prefetch in self.prefetches:
-                conversation.hand_over(prefetch.filled(seconds))
-                prefetch.close()  # what is still on its way would be in the way of the worker's own memory
-            conversation.load(self.files, seconds)
+        for prefetch in self.prefetches:
+            talk.hand_over(prefetch.filled(seconds))
+            prefetch.close()  # what is still on its way would be in the way of the worker's own memory
+        talk.load(self.files, seconds)
 
 
 def start_prefetches(
@@ -264,7 +303,8 @@ def plan_loads(
             words = f"restored process {memory.process} has lost the library that holds its device memory"
             raise ContainerError(AgentReason.GPU_FAILED, words)
         files = [_open(artifact, name, resources, through_pod=through_pod) for name in memory.files]
-        loads[pid] = Load(library, init_pid, files, prefetches.get(memory.process, ()))
+        ahead = prefetches.get(memory.process, ())
+        loads[pid] = Load(library, init_pid, files, ahead, shares=artifact.manifest.shares_device_memory)
     return loads
 
 

@@ -10,7 +10,9 @@ from typing import Final
 
 from agent.errors import ContainerError
 from agent.executor.gpu.device_memory import Load
+from agent.executor.gpu.shared_memory import share_again
 from agent.gpu.cuda import Cuda, Gpus
+from agent.gpu.device_memory import Conversation
 from contract.api.reports import ReportPhase, Step
 from contract.api.states import AgentReason
 from linux.proc import Status
@@ -62,14 +64,22 @@ def bring_back(
         cuda.unlock(pid, seconds)
         if load := loads.get(pid):
             since = time.monotonic()
-            load.run(seconds)
+            talks[pid] = load.talk()
+            load.run(talks[pid], seconds)
             filled.append(Step(ReportPhase.GPU_FILL, since, time.monotonic() - since))
 
     filled: list[Step] = []
+    talks: dict[int, Conversation] = {}
     running = {*threads.values(), *(tid for load in loads.values() for tid in load.library.threads)}
     try:
         with ThreadHold(tree, running) as hold:
-            hold.run(restore, threads)
+            try:
+                hold.run(restore, threads)
+                if any(load.shares for load in loads.values()):
+                    inner = {pid: load.library.inner_pid for pid, load in loads.items()}
+                    hold.run(lambda _: share_again(talks, inner), list(talks)[:1])
+            finally:
+                hold.run(lambda pid: talks[pid].close(), talks)
     except HoldError as error:
         raise ContainerError(AgentReason.GPU_FAILED, f"the restored processes could not be held: {error}") from error
     return sorted(filled, key=lambda step: step.seconds)[-1:]

@@ -114,7 +114,7 @@ def test_threads_wait_before_the_driver_while_the_gate_is_closed(node):
     wait_for(calls, "calls")
     (pid, mate) = next((p, m) for p, m in namespace_mates(source.init()).items() if find_library(p, m.inner_pid))
     with Conversation(find_library(pid, mate.inner_pid), source.init()) as conversation:
-        assert conversation.held() > 0
+        assert conversation.contents().bytes > 0
         conversation.keep_out()
         before = calls()
         # Fifty answers take longer than fifty calls: one may have been under way.

@@ -8,9 +8,11 @@
  *
  * What a device may look into is the driver's: memory that is mapped, what was named for it; other memory, its own and
  * that of devices it has peer access to. Copies go from any device to any, but for memory that is mapped, which only a
- * copy that names both contexts takes there.
+ * copy that names both contexts takes there. Memory that a process exports or imports makes it a P too, as long as it has
+ * a handle or a mapping of it.
  */
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -45,7 +47,7 @@ struct access {
     int location_type, device, flags;
 };
 struct memory {
-    int file, device;
+    int file, device, handles, mappings, shared;
     size_t size;
 };
 static struct memory memories[MOST];
@@ -53,10 +55,14 @@ static _Atomic int created;
 static struct {
     uint64_t at;
     size_t size;
-    int mapped, plain, device;
+} reservations[MOST];
+static struct {
+    uint64_t at;
+    size_t size; /* 0: free */
+    int mapped, plain, device, memory;
     unsigned access; /* of memory that is mapped: the devices that it is there for */
 } ranges[MOST];
-static _Atomic int reserved;
+static pthread_mutex_t table = PTHREAD_MUTEX_INITIALIZER;
 
 __attribute__((constructor)) static void begin(int argc, char **argv, char **environment) {
     (void)argc, (void)argv;
@@ -89,7 +95,7 @@ static int of_stream(const void *stream) { return stream ? (int)(intptr_t)stream
 int cuInit(unsigned flags) { return flags ? INVALID_VALUE : SUCCESS; }
 int cuDeviceGetCount(int *count) { return *count = devices, SUCCESS; }
 int cuDeviceGetAttribute(int *value, int which, int device) {
-    return *value = which == 102, is_device(device) ? SUCCESS : INVALID_DEVICE;
+    return *value = which == 102 || which == 103, is_device(device) ? SUCCESS : INVALID_DEVICE;
 }
 int cuDeviceGetUuid_v2(unsigned char *uuid, int device) {
     return memset(uuid, 0xab + device, 16), is_device(device) ? SUCCESS : INVALID_DEVICE;
@@ -144,7 +150,14 @@ int cuMemHostRegister_v2(void *at, size_t size, unsigned flags) {
     return (void)flags, SUCCESS;
 }
 int cuMemHostUnregister(void *at) { return (void)at, SUCCESS; }
-int cuIpcGetMemHandle(void *shared, uint64_t at) { return (void)shared, (void)at, INVALID_VALUE; }
+struct shared {
+    char bytes[64];
+};
+int cuIpcGetMemHandle(struct shared *shared, uint64_t at) { return (void)shared, (void)at, INVALID_VALUE; }
+int cuIpcOpenMemHandle_v2(uint64_t *at, struct shared shared, unsigned flags) {
+    return (void)at, (void)shared, (void)flags, INVALID_VALUE;
+}
+int cuIpcCloseMemHandle(uint64_t at) { return (void)at, INVALID_VALUE; }
 
 int cuMemGetAllocationGranularity(size_t *size, const void *properties, int which) {
     return (void)properties, (void)which, *size = PAGE, SUCCESS;
@@ -152,31 +165,63 @@ int cuMemGetAllocationGranularity(size_t *size, const void *properties, int whic
 
 /* ------------------------------------------------------------------------------------------------------------ memory */
 
+static int free_place(const size_t *first_size, size_t stride) {
+    int i = 0;
+    while (i < MOST && *(const size_t *)((const char *)first_size + (size_t)i * stride)) i++;
+    return i < MOST ? i : -1;
+}
+
+#define FREE_PLACE(list) free_place(&list[0].size, sizeof list[0])
+
+/* Notes a range; -1: there is no room. */
+static int add_range(uint64_t at, size_t size) {
+    pthread_mutex_lock(&table);
+    int i = FREE_PLACE(ranges);
+    if (i >= 0) memset(&ranges[i], 0, sizeof ranges[i]), ranges[i].at = at, ranges[i].size = size;
+    pthread_mutex_unlock(&table);
+    return i;
+}
+
 int cuMemAddressReserve(uint64_t *at, size_t size, size_t alignment, uint64_t wanted, uint64_t flags) {
     (void)alignment, (void)wanted, (void)flags;
     enter();
-    if (!size || size % PAGE || reserved == MOST) return INVALID_VALUE;
+    if (!size || size % PAGE) return INVALID_VALUE;
     char *found = mmap(NULL, size + PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (found == MAP_FAILED) return OUT_OF_MEMORY;
     char *aligned = (char *)(((uintptr_t)found + PAGE - 1) / PAGE * PAGE);
     if (aligned > found) munmap(found, (size_t)(aligned - found));
     munmap(aligned + size, (size_t)(found + size + PAGE - aligned - size));
-    int number = atomic_fetch_add(&reserved, 1);
-    ranges[number].at = *at = (uint64_t)(uintptr_t)aligned;
-    ranges[number].size = size;
-    return SUCCESS;
+    pthread_mutex_lock(&table);
+    int number = FREE_PLACE(reservations);
+    if (number >= 0) reservations[number].at = *at = (uint64_t)(uintptr_t)aligned, reservations[number].size = size;
+    pthread_mutex_unlock(&table);
+    return number < 0 ? OUT_OF_MEMORY : SUCCESS;
 }
 
 static int range_at(uint64_t at) {
-    for (int i = 0; i < reserved; i++)
+    for (int i = 0; i < MOST; i++)
         if (ranges[i].size && ranges[i].at == at) return i;
     return -1;
 }
 
+/* The next range of those that are wholly within some addresses. */
+static int next_within(int from, uint64_t at, size_t size) {
+    for (int i = from; i < MOST; i++)
+        if (ranges[i].mapped && ranges[i].at >= at && ranges[i].at + ranges[i].size <= at + size) return i;
+    return -1;
+}
+
+static int overlaps(uint64_t at, size_t size) {
+    for (int i = 0; i < MOST; i++)
+        if (ranges[i].mapped && ranges[i].at < at + size && at < ranges[i].at + ranges[i].size) return 1;
+    return 0;
+}
+
 int cuMemAddressFree(uint64_t at, size_t size) {
-    int i = range_at(at);
-    if (i < 0 || ranges[i].size != size || ranges[i].mapped) return INVALID_VALUE;
-    ranges[i].size = 0;
+    int i = 0;
+    while (i < MOST && !(reservations[i].size == size && reservations[i].at == at)) i++;
+    if (i == MOST || overlaps(at, size)) return INVALID_VALUE;
+    reservations[i].size = 0;
     return munmap((void *)(uintptr_t)at, size) ? INVALID_VALUE : SUCCESS;
 }
 
@@ -191,13 +236,29 @@ int cuMemCreate(uint64_t *handle, size_t size, const struct properties *properti
     int file = memfd_create(name, MFD_CLOEXEC);
     if (file < 0 || ftruncate(file, (off_t)size)) return OUT_OF_MEMORY;
     int number = atomic_fetch_add(&created, 1);
-    memories[number] = (struct memory){file, properties->device, size};
+    memories[number] = (struct memory){.file = file, .device = properties->device, .handles = 1, .size = size};
     return *handle = (uint64_t)number + 1, SUCCESS;
 }
 
+/* What a checkpoint takes along and a restore refuses: memory that another device or process looks into. */
+static void note_sharing(void) {
+    int shared = 0;
+    for (int i = 0; i < MOST_DEVICES; i++) shared |= peers[i] != 0;
+    for (int i = 0; i < MOST; i++) shared |= ranges[i].mapped && ranges[i].access & ~(1u << ranges[i].device);
+    for (int i = 0; i < created; i++) shared |= memories[i].shared && (memories[i].handles || memories[i].mappings);
+    if (state != &running) state[1] = shared ? 'P' : ' ';
+}
+
+static struct memory *memory_of(uint64_t handle) {
+    return handle && handle <= (uint64_t)created && memories[handle - 1].handles ? &memories[handle - 1] : NULL;
+}
+
 int cuMemExportToShareableHandle(int *descriptor, uint64_t handle, int type, uint64_t flags) {
-    if (type != 1 || flags || !handle || handle > (uint64_t)created || !memories[handle - 1].size) return INVALID_VALUE;
-    return (*descriptor = dup(memories[handle - 1].file)) < 0 ? OUT_OF_MEMORY : SUCCESS;
+    struct memory *memory = memory_of(handle);
+    if (type != 1 || flags || !memory) return INVALID_VALUE;
+    memory->shared = 1;
+    note_sharing();
+    return (*descriptor = dup(memory->file)) < 0 ? OUT_OF_MEMORY : SUCCESS;
 }
 
 int cuMemImportFromShareableHandle(uint64_t *handle, void *descriptor, int type) {
@@ -208,73 +269,89 @@ int cuMemImportFromShareableHandle(uint64_t *handle, void *descriptor, int type)
     snprintf(link, sizeof link, "/proc/self/fd/%d", file);
     if (readlink(link, name, sizeof name - 1) <= 0) return INVALID_VALUE;
     int number = atomic_fetch_add(&created, 1), device = atoi(name + strlen("/memfd:device"));
-    memories[number] = (struct memory){file, device, (size_t)found.st_size};
+    memories[number] = (struct memory){file, device, 1, 0, 1, (size_t)found.st_size};
+    note_sharing();
     return *handle = (uint64_t)number + 1, SUCCESS;
 }
 
 int cuMemGetAllocationPropertiesFromHandle(struct properties *found, uint64_t handle) {
-    if (!handle || handle > (uint64_t)created || !memories[handle - 1].size) return INVALID_VALUE;
-    return *found = (struct properties){.type = 1, .location_type = 1, .device = memories[handle - 1].device}, SUCCESS;
+    const struct memory *memory = memory_of(handle);
+    if (!memory) return INVALID_VALUE;
+    return *found = (struct properties){.type = 1, .handle_types = 1, .location_type = 1, .device = memory->device}, SUCCESS;
 }
 
 int cuMemRelease(uint64_t handle) {
-    if (!handle || handle > (uint64_t)created || !memories[handle - 1].size) return INVALID_VALUE;
-    memories[handle - 1].size = 0;
-    return close(memories[handle - 1].file) ? INVALID_VALUE : SUCCESS;
+    struct memory *memory = memory_of(handle);
+    if (!memory) return INVALID_VALUE;
+    if (--memory->handles) return SUCCESS;
+    memory->size = 0;
+    note_sharing();
+    return close(memory->file) ? INVALID_VALUE : SUCCESS;
+}
+
+int cuMemRetainAllocationHandle(uint64_t *handle, void *at) {
+    for (int i = 0; i < MOST; i++) {
+        if (!ranges[i].mapped || (uintptr_t)at - ranges[i].at >= ranges[i].size) continue;
+        if (!memories[ranges[i].memory].handles) return INVALID_VALUE; /* the real driver could */
+        memories[ranges[i].memory].handles++;
+        return *handle = (uint64_t)ranges[i].memory + 1, SUCCESS;
+    }
+    return INVALID_VALUE;
+}
+
+static int is_reserved(uint64_t at, size_t size) {
+    for (int i = 0; i < MOST; i++)
+        if (reservations[i].size && at >= reservations[i].at && at + size <= reservations[i].at + reservations[i].size) return 1;
+    return 0;
 }
 
 int cuMemMap(uint64_t at, size_t size, size_t offset, uint64_t handle, uint64_t flags) {
     (void)flags;
     enter();
-    int i = range_at(at);
-    if (i < 0 || ranges[i].mapped || ranges[i].size != size || offset || !handle || handle > (uint64_t)created)
-        return INVALID_VALUE;
-    if (memories[handle - 1].size != size) return INVALID_VALUE;
+    struct memory *memory = memory_of(handle);
+    if (!memory || offset || memory->size != size || !is_reserved(at, size) || overlaps(at, size)) return INVALID_VALUE;
     void *target = (void *)(uintptr_t)at;
-    if (mmap(target, size, PROT_NONE, MAP_SHARED | MAP_FIXED, memories[handle - 1].file, 0) != target) return INVALID_VALUE;
-    ranges[i].device = memories[handle - 1].device;
-    ranges[i].access = 0;
+    if (mmap(target, size, PROT_NONE, MAP_SHARED | MAP_FIXED, memory->file, 0) != target) return INVALID_VALUE;
+    int i = add_range(at, size);
+    if (i < 0) return OUT_OF_MEMORY;
+    ranges[i].device = memory->device;
+    ranges[i].memory = (int)(handle - 1);
+    memory->mappings++;
     return ranges[i].mapped = 1, SUCCESS;
 }
 
-/* What a checkpoint takes along and a restore refuses: memory that one device looks into on another. */
-static void note_sharing(void) {
-    int shared = 0;
-    for (int i = 0; i < MOST_DEVICES; i++) shared |= peers[i] != 0;
-    for (int i = 0; i < reserved; i++) shared |= ranges[i].mapped && ranges[i].access & ~(1u << ranges[i].device);
-    if (state != &running) state[1] = shared ? 'P' : ' ';
-}
-
 int cuMemSetAccess(uint64_t at, size_t size, const struct access *access, size_t count) {
-    int i = range_at(at);
-    if (i < 0 || !ranges[i].mapped || ranges[i].size != size) return INVALID_VALUE;
-    for (size_t k = 0; k < count; k++) {
-        if (!is_device(access[k].device)) return INVALID_DEVICE;
-        if (access[k].flags) ranges[i].access |= 1u << access[k].device;
-        else ranges[i].access &= ~(1u << access[k].device);
-    }
+    if (next_within(0, at, size) < 0) return INVALID_VALUE;
+    for (int i = 0; (i = next_within(i, at, size)) >= 0; i++)
+        for (size_t k = 0; k < count; k++) {
+            if (!is_device(access[k].device)) return INVALID_DEVICE;
+            if (access[k].flags) ranges[i].access |= 1u << access[k].device;
+            else ranges[i].access &= ~(1u << access[k].device);
+        }
     note_sharing();
     return mprotect((void *)(uintptr_t)at, size, PROT_READ | PROT_WRITE) ? INVALID_VALUE : SUCCESS;
 }
 
 int cuMemUnmap(uint64_t at, size_t size) {
     enter();
-    int i = range_at(at);
-    if (i < 0 || !ranges[i].mapped || ranges[i].size != size) return INVALID_VALUE;
-    void *target = (void *)(uintptr_t)at;
-    int kind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
-    if (mmap(target, size, PROT_NONE, kind, -1, 0) != target) return INVALID_VALUE;
-    ranges[i].mapped = 0;
+    if (next_within(0, at, size) < 0) return INVALID_VALUE;
+    for (int i = 0; (i = next_within(i, at, size)) >= 0; i++) {
+        void *target = (void *)(uintptr_t)ranges[i].at;
+        int kind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+        if (mmap(target, ranges[i].size, PROT_NONE, kind, -1, 0) != target) return INVALID_VALUE;
+        memories[ranges[i].memory].mappings--;
+        ranges[i].mapped = 0;
+        ranges[i].size = 0;
+    }
     return note_sharing(), SUCCESS;
 }
 
 int cuMemAlloc_v2(uint64_t *at, size_t size) {
     enter();
-    int number = atomic_fetch_add(&reserved, 1);
     void *made = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (made == MAP_FAILED || number >= MOST) return OUT_OF_MEMORY;
-    ranges[number].at = *at = (uint64_t)(uintptr_t)made;
-    ranges[number].size = size;
+    int number = made == MAP_FAILED ? -1 : add_range((uint64_t)(uintptr_t)made, size);
+    if (number < 0) return OUT_OF_MEMORY;
+    *at = ranges[number].at;
     ranges[number].plain = 1;
     ranges[number].device = of_context(current);
     return SUCCESS;
@@ -306,7 +383,7 @@ int standInIsPlain(uint64_t at) {
 /* ----------------------------------------------------------------------------------------------------------- devices */
 
 static int around(uint64_t at) {
-    for (int i = 0; i < reserved; i++)
+    for (int i = 0; i < MOST; i++)
         if (ranges[i].size && at >= ranges[i].at && at < ranges[i].at + ranges[i].size) return i;
     return -1;
 }

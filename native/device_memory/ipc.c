@@ -1,0 +1,222 @@
+/* CUDA IPC (cuIpcGetMemHandle) for allocations that are ours: the driver has no such handle for memory that is mapped. The
+ * handle that the worker passes to another process names a socket of ours instead, and that process gets a descriptor of
+ * the memory there. vLLM's own all-reduce shares its buffers so, and NCCL if it is not to map memory by itself.
+ *
+ * As the driver does, it serves processes of the same user. At a capture the socket is closed: in a pod on the host's
+ * network its name could be taken where the worker is restored.
+ */
+#define _GNU_SOURCE
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "device_memory.h"
+
+enum { STACK = 1 << 18, MOST_MS = 1000, ANSWER_SECONDS = 10, RETRY_US = 10000 };
+static const char MAGIC[8] = "snapipc";
+
+struct name {
+    char magic[8];
+    unsigned char token[16]; /* of the process: its socket's name */
+    uint32_t segment;
+};
+
+static unsigned char token[16];
+static _Atomic(uint32_t) is_wanted, is_open;
+static _Atomic(int) listener = -1;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static int started;
+
+static socklen_t socket_name(struct sockaddr_un *name, const unsigned char *of) {
+    *name = (struct sockaddr_un){.sun_family = AF_UNIX};
+    int length = snprintf(name->sun_path + 1, sizeof name->sun_path - 1, "snapshot-share/");
+    for (int i = 0; i < 16; i++) length += snprintf(name->sun_path + 1 + length, 3, "%02x", of[i]);
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
+}
+
+static int is_same_user(int connection) {
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    return getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && (peer.uid == geteuid() || peer.uid == 0);
+}
+
+/* ------------------------------------------------------------------------------------------------------------ sharing */
+
+static struct message share(uint32_t number, int *descriptor) {
+    struct message answer = {.what = FAILED};
+    enter_driver();
+    wait_for_segments();
+    struct outcome outcome = export_again(number, descriptor);
+    if (!outcome.failed) answer = (struct message){.what = DONE, .a = segments[number].size};
+    leave_segments();
+    leave_driver();
+    return answer;
+}
+
+static void serve_one(int connection) {
+    const struct timeval patience = {ANSWER_SECONDS, 0};
+    struct message asked;
+    int none, descriptor = -1;
+    setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    if (is_same_user(connection) && receive_message(connection, &asked, &none, 1)) {
+        struct message answer = share(asked.number, &descriptor);
+        send_with(connection, &answer, descriptor);
+        if (none >= 0) close(none);
+    }
+    if (descriptor >= 0) close(descriptor);
+    close(connection);
+}
+
+static int make_listener(void) {
+    struct sockaddr_un name;
+    socklen_t size = socket_name(&name, token);
+    int made = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (made >= 0 && bind(made, (struct sockaddr *)&name, size) == 0 && listen(made, 64) == 0) return made;
+    if (made >= 0) close(made);
+    return -1;
+}
+
+static void *shop(void *unused) {
+    (void)unused;
+    prctl(PR_SET_NAME, "snapshot-share");
+    for (;;) {
+        while (!atomic_load(&is_wanted)) syscall(SYS_futex, &is_wanted, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+        const int own = make_listener();
+        atomic_store(&listener, own);
+        atomic_store(&is_open, own >= 0);
+        for (int connection; own >= 0 && atomic_load(&is_wanted) && (connection = accept4(own, NULL, NULL, SOCK_CLOEXEC)) >= 0;)
+            serve_one(connection);
+        if (own >= 0) close(own);
+        atomic_store(&is_open, 0);
+        if (atomic_load(&is_wanted)) usleep(RETRY_US);
+    }
+    return NULL;
+}
+
+static void start(void) {
+    pthread_attr_t attributes;
+    pthread_t thread;
+    unsigned long long all = ~0ULL, before;
+    if (syscall(SYS_getrandom, token, sizeof token, 0) != sizeof token || pthread_attr_init(&attributes)) return;
+    pthread_attr_setstacksize(&attributes, STACK);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, 8); /* no handler of the worker may run on our thread */
+    started = pthread_create(&thread, &attributes, shop, NULL) == 0;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, 8);
+    pthread_attr_destroy(&attributes);
+}
+
+static int await_open(uint32_t wanted) {
+    for (int ms = 0; ms < MOST_MS && atomic_load(&is_open) != wanted; ms++) usleep(1000);
+    return atomic_load(&is_open) == wanted ? 0 : -1;
+}
+
+void open_shop(void) {
+    if (!started) return;
+    atomic_store(&is_wanted, 1);
+    syscall(SYS_futex, &is_wanted, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+void close_shop(void) {
+    if (!started) return;
+    atomic_store(&is_wanted, 0);
+    for (int ms = 0; ms < MOST_MS && atomic_load(&is_open); ms++) {
+        shutdown(atomic_load(&listener), SHUT_RDWR); /* ends the wait for a connection */
+        usleep(1000);
+    }
+}
+
+result name_for_others(struct shared *shared, address at) {
+    wait_for_segments();
+    const int number = segment_around(at);
+    const int can = number >= 0 && segments[number].properties.handle_types & HANDLE_IS_DESCRIPTOR;
+    if (can) segments[number].exported = 1;
+    leave_segments();
+    if (!can) return -1;
+    pthread_once(&once, start);
+    open_shop();
+    if (!started || await_open(1)) return OUT_OF_MEMORY;
+    struct name name = {.segment = (uint32_t)number};
+    memcpy(name.magic, MAGIC, sizeof MAGIC);
+    memcpy(name.token, token, sizeof token);
+    memset(shared, 0, sizeof *shared);
+    memcpy(shared, &name, sizeof name);
+    return SUCCESS;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ opening */
+
+static int ask(const struct name *name, struct message *answer, int *descriptor) {
+    const struct timeval patience = {ANSWER_SECONDS, 0};
+    const struct message asked = {.what = EXPORT, .number = name->segment};
+    struct sockaddr_un at;
+    socklen_t size = socket_name(&at, name->token);
+    int connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    *descriptor = -1;
+    if (connection < 0) return -1;
+    setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    int done = connect(connection, (struct sockaddr *)&at, size) == 0 && is_same_user(connection) &&
+               send_message(connection, &asked) == 0 && receive_message(connection, answer, descriptor, 1);
+    close(connection);
+    return done && answer->what == DONE && *descriptor >= 0 ? 0 : -1;
+}
+
+static result map_opened(address *at, size_t size, int descriptor) {
+    const struct driver *cuda = driver();
+    struct properties properties;
+    handle memory;
+    int device;
+    result error = cuda->cuCtxGetDevice(&device);
+    if (!error) error = cuda->cuMemImportFromShareableHandle(&memory, (void *)(intptr_t)descriptor, HANDLE_IS_DESCRIPTOR);
+    if (error) return error;
+    error = cuda->cuMemGetAllocationPropertiesFromHandle(&properties, memory);
+    if (!error) error = cuda->cuMemAddressReserve(at, size, 0, 0, 0);
+    if (error) return cuda->cuMemRelease(memory), error;
+    error = cuda->cuMemMap(*at, size, 0, memory, 0);
+    if (!error) {
+        const struct access access = {{LOCATION_DEVICE, device}, ACCESS_READ_WRITE};
+        error = cuda->cuMemSetAccess(*at, size, &access, 1);
+        wait_for_segments();
+        if (!error && add_opened(*at, size, memory, device, &properties)) error = OUT_OF_MEMORY;
+        leave_segments();
+        if (error) cuda->cuMemUnmap(*at, size);
+    }
+    if (error) cuda->cuMemRelease(memory), cuda->cuMemAddressFree(*at, size);
+    return error;
+}
+
+result open_of_others(address *at, const struct shared *shared) {
+    struct name name;
+    struct message answer;
+    int descriptor;
+    memcpy(&name, shared, sizeof name);
+    if (memcmp(name.magic, MAGIC, sizeof MAGIC)) return -1;
+    if (started && memcmp(name.token, token, sizeof token) == 0) return INVALID_CONTEXT; /* as the driver: not in its own */
+    if (!driver() || ask(&name, &answer, &descriptor)) return INVALID_VALUE;
+    enter_driver();
+    result error = map_opened(at, answer.a, descriptor);
+    leave_driver();
+    close(descriptor);
+    return error;
+}
+
+result close_of_others(address at) {
+    const struct driver *cuda = driver();
+    size_t size;
+    handle memory;
+    wait_for_segments();
+    int found = drop_opened(at, &size, &memory);
+    leave_segments();
+    if (found) return -1;
+    result error = cuda->cuCtxSynchronize();
+    if (!error) error = cuda->cuMemUnmap(at, size);
+    if (!error) error = cuda->cuMemRelease(memory);
+    return error ? error : cuda->cuMemAddressFree(at, size);
+}

@@ -1,0 +1,154 @@
+"""Device memory that a worker maps by itself, and that its processes share: the real library, engine and criu.
+
+The driver is a stand-in, which as the real one refuses to restore what is shared.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.executor import engine as engine_module
+from agent.executor.capture import CAPTURE
+from artifact.manifest import parse_manifest
+from contract.api import control_files, keys
+from contract.api.reports import ReportPhase
+from contract.api.states import AgentReason
+from tests.node.engine.test_failing_phases import failing
+from tests.support import stand_in_cuda
+from tests.support.fixtures import engine as engine_fixtures
+from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
+from tests.support.fixtures.engine import Node, gpu_node
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
+
+MIB = 1 << 20
+PIECE = 4 * MIB
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory, folder):
+    stand_in_cuda.build_device(folder[0] / "tools/libcuda.so.1", devices=2)
+    for name in ("device_worker.py", "sharing_worker.py"):
+        shutil.copy(Path(engine_fixtures.__file__).with_name(name), folder[0] / f"tools/{name}")
+    return stand_in_cuda.build(tmp_path_factory.mktemp("cuda"), devices=2)
+
+
+@pytest.fixture
+def node(folder, library) -> Iterator[Node]:
+    with gpu_node(folder, library) as made:
+        yield made
+
+
+def start(node: Node, *arguments: str, ways: str, outside: bool = True) -> BareContainer:
+    marks = stand_in_cuda.marked(mib="0400", mib1="0400")
+    marks |= {keys.ENV_DEVICE_MEMORY: "/tools/device-memory.so"} if outside else {}
+    command = [PYTHON, "/tools/sharing_worker.py", *ways.split()]
+    return node.start_as(BareContainer, *arguments, "--", *command, devices="nvidia0 nvidia1", env=marks)
+
+
+def ready(node: Node, ways: str, **options) -> BareContainer:
+    source = start(node, "--capture", ways=ways, **options)
+    source.says("warm")
+    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    wait_for(source.get, "an answer")
+    return source
+
+
+async def restored(node: Node, name: str, digest: str, ways: str) -> BareContainer:
+    target = start(node, ways=ways)
+    target.init()
+    outcome = await node.restore(target, name, digest)
+    assert outcome.ok, (outcome, target.text())
+    return target
+
+
+async def captured(node: Node, source: BareContainer, name: str):
+    outcome = await node.capture(source, name)
+    assert outcome.ok, (outcome, source.text())
+    return outcome.manifest_digest, parse_manifest((node.store / name / "versions/1/manifest.yaml").read_bytes(), name)
+
+
+async def test_what_a_worker_maps_by_itself_comes_back_to_its_addresses(node):
+    """And handles that it had before mean the same memory, whatever the driver's numbers are now."""
+    twin = ready(node, "mapped")
+    before = json.loads(twin.get())
+    later = json.loads(twin.get("/later"))
+    twin.close()
+    node.containers.remove(twin)
+    source = ready(node, "mapped")
+    digest, manifest = await captured(node, source, "shared-mapped")
+    (memory,) = manifest.gpu.outside
+    assert (6 * PIECE, 4) == (memory.bytes, manifest.format_version)
+    target = await restored(node, "shared-mapped", digest, "mapped")
+    assert before == json.loads(wait_for(target.get, "an answer"))
+    assert later == json.loads(target.get("/later"))
+    again = json.loads(target.get())
+    outcome = await node.capture_running(target, "shared-mapped-again")
+    assert outcome.ok, (outcome, target.text())
+    assert again == json.loads(target.get())
+    target = await restored(node, "shared-mapped-again", outcome.manifest_digest, "mapped")
+    assert again == json.loads(wait_for(target.get, "an answer"))
+
+
+def both_see_the_same(source: BareContainer) -> list[object]:
+    (own, theirs), (of_other, ours) = json.loads(source.get())
+    assert (own, theirs) == (ours, of_other)
+    assert own != theirs
+    return [own, theirs]
+
+
+@pytest.mark.parametrize(
+    "ways", ["descriptor", "descriptor across", "ipc", "ipc across"], ids=lambda ways: ways.replace(" ", "-")
+)
+async def test_processes_share_memory_again(node, ways):
+    """One memory and not two with the same bytes: what either writes the other sees."""
+    name = f"shared-{ways.replace(' ', '-')}"
+    source = ready(node, ways)
+    source.get("/step")
+    before = both_see_the_same(source)
+    digest, manifest = await captured(node, source, name)
+    assert ([1, 1], 5) == ([memory.imported for memory in manifest.gpu.outside], manifest.format_version)
+    target = await restored(node, name, digest, ways)
+    assert before == wait_for(lambda: both_see_the_same(target), "an answer")
+    target.get("/step")
+    both_see_the_same(target)
+    if ways == "ipc":
+        assert [[], []] == json.loads(target.get("/close"))
+
+
+async def test_memory_of_a_process_that_is_not_captured_is_refused_by_name(node):
+    source = ready(node, "descriptor stranger")
+    before = json.loads(source.get())
+    outcome = await node.capture(source, "shared-stranger")
+    assert (False, AgentReason.GPU_FAILED) == (outcome.ok, outcome.reason)
+    assert "find whose memory it has imported" in outcome.message
+    assert before == json.loads(source.get())
+
+
+async def test_without_the_library_shared_memory_is_refused_by_the_proof(node):
+    outcome = await node.capture(ready(node, "descriptor", outside=False), "shared-inside")
+    assert (False, AgentReason.PROOF_FAILED) == (outcome.ok, outcome.reason)
+
+
+@pytest.mark.parametrize("phase", [ReportPhase.GPU_SAVE, ReportPhase.GPU_CHECKPOINT])
+async def test_a_failed_capture_leaves_shared_memory(node, monkeypatch, phase):
+    source = ready(node, "descriptor across")
+    before, seen = both_see_the_same(source), []
+    (number,) = [number for number, each in enumerate(CAPTURE) if each.name == phase]
+    monkeypatch.setattr(engine_module, "CAPTURE", failing(CAPTURE, number))
+    ended = engine_module.NodeEngine._capture_failed
+
+    def look_first(*arguments):
+        seen.append(both_see_the_same(source))
+        source.get("/step")
+        seen.append(before != both_see_the_same(source))
+        return ended(*arguments)
+
+    monkeypatch.setattr(engine_module.NodeEngine, "_capture_failed", look_first)
+    outcome = await node.capture(source, f"shared-failed-{number}")
+    assert (False, AgentReason.INTERNAL_ERROR) == (outcome.ok, outcome.reason)
+    assert [before, True] == seen
