@@ -6,7 +6,7 @@ The driver is a stand-in, which as the real one refuses to restore what is share
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -120,13 +120,25 @@ async def test_processes_share_memory_again(node, ways):
         assert [[], []] == json.loads(target.get("/close"))
 
 
-async def test_memory_of_a_process_that_is_not_captured_is_refused_by_name(node):
-    source = ready(node, "descriptor stranger")
-    before = json.loads(source.get())
+def look_after_undoing(monkeypatch, look: Callable[[], None]) -> None:
+    """Look at the worker of a capture that has failed, before it learns of that and ends."""
+    ended = engine_module.NodeEngine._capture_failed
+
+    def look_first(*arguments):
+        look()
+        return ended(*arguments)
+
+    monkeypatch.setattr(engine_module.NodeEngine, "_capture_failed", look_first)
+
+
+async def test_memory_of_a_process_that_is_not_captured_is_refused_by_name(node, monkeypatch):
+    source, seen = ready(node, "descriptor stranger"), []
+    before = source.get()
+    look_after_undoing(monkeypatch, lambda: seen.append(source.get()))
     outcome = await node.capture(source, "shared-stranger")
     assert (False, AgentReason.GPU_FAILED) == (outcome.ok, outcome.reason)
     assert "find whose memory it has imported" in outcome.message
-    assert before == json.loads(source.get())
+    assert [before] == seen
 
 
 async def test_without_the_library_shared_memory_is_refused_by_the_proof(node):
@@ -140,15 +152,13 @@ async def test_a_failed_capture_leaves_shared_memory(node, monkeypatch, phase):
     before, seen = both_see_the_same(source), []
     (number,) = [number for number, each in enumerate(CAPTURE) if each.name == phase]
     monkeypatch.setattr(engine_module, "CAPTURE", failing(CAPTURE, number))
-    ended = engine_module.NodeEngine._capture_failed
 
-    def look_first(*arguments):
+    def look() -> None:
         seen.append(both_see_the_same(source))
         source.get("/step")
         seen.append(before != both_see_the_same(source))
-        return ended(*arguments)
 
-    monkeypatch.setattr(engine_module.NodeEngine, "_capture_failed", look_first)
+    look_after_undoing(monkeypatch, look)
     outcome = await node.capture(source, f"shared-failed-{number}")
     assert (False, AgentReason.INTERNAL_ERROR) == (outcome.ok, outcome.reason)
     assert [before, True] == seen
