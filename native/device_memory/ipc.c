@@ -2,8 +2,8 @@
  * handle that the worker passes to another process names a socket of ours instead, and that process gets a descriptor of
  * the memory there. vLLM's own all-reduce shares its buffers so, and NCCL if it is not to map memory by itself.
  *
- * As the driver does, it serves processes of the same user. At a capture the socket is closed: in a pod on the host's
- * network its name could be taken where the worker is restored.
+ * It serves processes of the same user that show the secret of the handle: the names of sockets are there for all to read.
+ * At a capture the socket is closed: in a pod on the host's network its name could be taken where the worker is restored.
  */
 #define _GNU_SOURCE
 #include <linux/futex.h>
@@ -24,11 +24,11 @@ static const char MAGIC[8] = "snapipc";
 
 struct name {
     char magic[8];
-    unsigned char token[16]; /* of the process: its socket's name */
+    unsigned char token[16], secret[16]; /* of the process: its socket's name, and what it must be shown */
     uint32_t segment;
 };
 
-static unsigned char token[16];
+static unsigned char token[16], secret[16];
 static _Atomic(uint32_t) is_wanted, is_open;
 static _Atomic(int) listener = -1;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -66,8 +66,10 @@ static void serve_one(int connection) {
     int none, descriptor = -1;
     setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     if (is_same_user(connection) && receive_message(connection, &asked, &none, 1)) {
-        struct message answer = share(asked.number, &descriptor);
-        send_with(connection, &answer, descriptor);
+        if (memcmp(asked.text, secret, sizeof secret) == 0) {
+            struct message answer = share(asked.number, &descriptor);
+            send_with(connection, &answer, descriptor);
+        }
         if (none >= 0) close(none);
     }
     if (descriptor >= 0) close(descriptor);
@@ -104,7 +106,8 @@ static void start(void) {
     pthread_attr_t attributes;
     pthread_t thread;
     unsigned long long all = ~0ULL, before;
-    if (syscall(SYS_getrandom, token, sizeof token, 0) != sizeof token || pthread_attr_init(&attributes)) return;
+    if (syscall(SYS_getrandom, token, sizeof token, 0) != sizeof token) return;
+    if (syscall(SYS_getrandom, secret, sizeof secret, 0) != sizeof secret || pthread_attr_init(&attributes)) return;
     pthread_attr_setstacksize(&attributes, STACK);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, 8); /* no handler of the worker may run on our thread */
@@ -146,6 +149,7 @@ result name_for_others(struct shared *shared, address at) {
     struct name name = {.segment = (uint32_t)number};
     memcpy(name.magic, MAGIC, sizeof MAGIC);
     memcpy(name.token, token, sizeof token);
+    memcpy(name.secret, secret, sizeof secret);
     memset(shared, 0, sizeof *shared);
     memcpy(shared, &name, sizeof name);
     return SUCCESS;
@@ -155,8 +159,9 @@ result name_for_others(struct shared *shared, address at) {
 
 static int ask(const struct name *name, struct message *answer, int *descriptor) {
     const struct timeval patience = {ANSWER_SECONDS, 0};
-    const struct message asked = {.what = EXPORT, .number = name->segment};
+    struct message asked = {.what = EXPORT, .number = name->segment};
     struct sockaddr_un at;
+    memcpy(asked.text, name->secret, sizeof name->secret);
     socklen_t size = socket_name(&at, name->token);
     int connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     *descriptor = -1;

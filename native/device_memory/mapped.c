@@ -10,7 +10,7 @@
 
 /* No handle of the driver's: those are small numbers, or addresses. */
 #define OURS ((handle)0x5eed << 48)
-enum { MOST_MAPPINGS = MOST_SEGMENTS };
+enum { MOST_MAPPINGS = MOST_SEGMENTS, NO_HANDLE = 0 };
 
 struct mapping mappings[MOST_MAPPINGS];
 static int mapping_count; /* no used one is behind it */
@@ -18,6 +18,8 @@ static int mapping_count; /* no used one is behind it */
 /* ---------------------------------------------------------------------------------------------------------- handles */
 
 static handle handle_of(int segment) { return OURS | (handle)segment; }
+
+static int is_ours_by_name(handle given) { return given >> 48 == OURS >> 48; }
 
 /* The segment that a handle of ours means; -1 if it is the driver's, or means none any more. */
 static int segment_of(handle given) {
@@ -30,7 +32,7 @@ handle real_handle(handle given) {
     const int number = segment_of(given);
     const handle found = number < 0 ? given : segments[number].memory;
     leave_segments();
-    return found;
+    return number < 0 && is_ours_by_name(given) ? NO_HANDLE : found; /* the driver knows it as wrong */
 }
 
 /* Takes a segment out of the table of which nothing is left; 1 if so, and then its memory is to be released. */
@@ -92,6 +94,7 @@ result release_handle(handle given) {
     if (number >= 0) segments[number].references--;
     const int ends = number < 0 || is_over(number, &memory);
     leave_segments();
+    if (number < 0 && is_ours_by_name(given)) return INVALID_VALUE;
     return ends ? driver()->cuMemRelease(memory) : SUCCESS;
 }
 
