@@ -36,6 +36,8 @@ class Gpu(Section):
 
     enabled: bool = False
     """Agents run on nodes labelled nvidia.com/gpu.present=true only, by the runtime class below."""
+    other_nodes: bool = False
+    """Agents run on all other nodes too, without a runtime class, by a DaemonSet of their own."""
     runtime_class_name: Name | Literal[""] = "nvidia"
     """Of the agent; empty: the cluster's default runtime."""
     driver_root: AbsolutePath | Literal[""] = ""

@@ -1,4 +1,4 @@
-"""Thirty ways to install, each accepted object by object by the real API server."""
+"""Thirty-one ways to install, each accepted object by object by the real API server."""
 
 import json
 
@@ -31,6 +31,11 @@ VALUE_SETS = {
     "claim-not-kept": ["storage.pvc.keep=false"],
     "own-socket": ["runtime.socketPath=/run/k3s/containerd/containerd.sock"],
     "gpu-nodes": ["gpu.enabled=true", "daemonset.nodeSelector.pool=gpu"],
+    "gpu-nodes-and-others": [
+        "gpu.enabled=true",
+        "gpu.otherNodes=true",
+        'json:daemonset.affinity={"podAntiAffinity":{}}',
+    ],
     "images-and-secrets": [
         "controlPlane.image.repository=registry.example.com/cp",
         "controlPlane.image.tag=v1",
@@ -132,8 +137,8 @@ def flags(settings):
         yield from ("--set-json", setting.removeprefix("json:")) if setting.startswith("json:") else ("--set", setting)
 
 
-def test_there_are_thirty_of_them():
-    assert 30 == len(VALUE_SETS)
+def test_there_are_thirty_one_of_them():
+    assert 31 == len(VALUE_SETS)
 
 
 @pytest.mark.parametrize("name", VALUE_SETS)

@@ -41,3 +41,47 @@ def test_the_agent_gets_the_drivers_that_are_denied(helm, pick):
     assert [] == denied(helm, pick, "--set-json", "gpu.deniedDrivers=[]")
     (found,) = denied(helm, pick, "--set-json", f"gpu.deniedDrivers={json.dumps([ENTRY])}")
     assert ENTRY == found.model_dump()
+
+
+OTHER = (*ON, "--set", "gpu.otherNodes=true")
+WITHOUT_GPUS = {"key": "nvidia.com/gpu.present", "operator": "NotIn", "values": ["true"]}
+APART = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
+
+
+def daemon_sets(objects):
+    return {each["metadata"]["name"]: each["spec"] for each in objects if each["kind"] == "DaemonSet"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        pytest.param((), ["snapshot-agent"], id="everywhere"),
+        pytest.param(("--set", "gpu.otherNodes=true"), ["snapshot-agent"], id="everywhere-anyway"),
+        pytest.param(ON, ["snapshot-agent"], id="gpu-nodes-alone"),
+        pytest.param(OTHER, ["snapshot-agent", "snapshot-agent-cpu"], id="both"),
+    ],
+)
+def test_on_which_nodes_agents_run(helm, flags, names):
+    assert names == list(daemon_sets(helm.render(*flags)))
+
+
+@pytest.mark.parametrize("own", [pytest.param({}, id="plain"), pytest.param(APART, id="beside-the-owners-own")])
+def test_agents_of_other_nodes(helm, own):
+    found = daemon_sets(helm.render(*OTHER, "--set-json", f"daemonset.affinity={json.dumps(own)}"))
+    gpu, other = (found[name]["template"]["spec"] for name in ("snapshot-agent", "snapshot-agent-cpu"))
+    assert own == gpu.get("affinity", {})
+    required = other["affinity"].pop("nodeAffinity")["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert [{"matchExpressions": [WITHOUT_GPUS]}] == required["nodeSelectorTerms"]
+    assert own == other["affinity"]
+    assert "runtimeClassName" not in other
+    assert "nvidia.com/gpu.present" not in other["nodeSelector"]
+    assert gpu["serviceAccountName"] == other["serviceAccountName"]
+
+
+def test_each_kind_of_agent_is_its_own_daemon_sets(helm):
+    """No pod of the second is one that the first made; both are agents to all that looks for agents."""
+    found = daemon_sets(helm.render(*OTHER))
+    mine = [found[name]["selector"]["matchLabels"] for name in found]
+    assert {"nvidia.com/snapshot-nodes": "cpu"}.items() == mine[1].items() - mine[0].items()
+    for name, labels in zip(found, mine, strict=True):
+        assert labels.items() <= found[name]["template"]["metadata"]["labels"].items()

@@ -142,6 +142,9 @@ def answer(container: BareContainer) -> tuple[list[int], list[float]]:
         pytest.param(Case(("--kv-cache-memory-bytes", str(LARGE_CACHE)), OUTSIDE), id="outside-with-a-large-cache"),
         pytest.param(asleep(1, "/wake_up"), id="level-1-sleep"),
         pytest.param(
+            Case(("--enable-sleep-mode",), {"VLLM_SERVER_DEV_MODE": "1"} | OUTSIDE), id="outside-and-able-to-sleep"
+        ),
+        pytest.param(
             asleep(2, "/wake_up?tags=weights", "/collective_rpc#reload_weights", "/wake_up?tags=kv_cache"),
             id="level-2-sleep",
         ),

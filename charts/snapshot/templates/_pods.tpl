@@ -117,3 +117,22 @@ readinessProbe:
   timeoutSeconds: 2
   failureThreshold: 2
 {{- end -}}
+
+{{/* What the pods of the second DaemonSet of agents have besides; usage: include "snapshot.agentNodes" (dict ["rest" true]) */}}
+{{- define "snapshot.agentNodes" -}}
+{{- if hasKey . "rest" -}}
+nvidia.com/snapshot-nodes: cpu
+{{- end -}}
+{{- end -}}
+
+{{/* The owner's affinity, which says nothing of nodes, and that nodes with GPUs are none of these. */}}
+{{- define "snapshot.affinityWithoutGpus" -}}
+{{- with . }}
+{{- toYaml . }}
+{{- end }}
+nodeAffinity:
+  requiredDuringSchedulingIgnoredDuringExecution:
+    nodeSelectorTerms:
+      - matchExpressions:
+          - {key: nvidia.com/gpu.present, operator: NotIn, values: ["true"]}
+{{- end -}}
