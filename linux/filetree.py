@@ -11,8 +11,8 @@ import json
 import os
 import stat
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import IO, Any, Final
 
 from linux import syscalls, tar_content
@@ -138,6 +138,17 @@ def apply(
     Raises:
         FileTreeError: at the first path that cannot be changed; what was done until then stays.
     """
+    return _apply(root, archive, tar_content.members_of(archive), gone, emptied, own)
+
+
+def _apply(
+    root: int,
+    archive: IO[bytes],
+    members: Sequence[tarfile.TarInfo],
+    gone: Iterable[str],
+    emptied: Iterable[str],
+    own: Iterable[str] | None,
+) -> int:
     for name in emptied:
         for child in children(root, name):
             remove(root, child)
@@ -146,13 +157,12 @@ def apply(
     directories: list[tarfile.TarInfo] = []
     placed = 0
     priority = Priority(root, own)
-    with tarfile.open(fileobj=archive, mode="r|") as members:
-        for member in members:
-            if priority.gives_way(member):
-                continue
-            _place(root, members, member)
-            directories += [member] if member.isdir() else []
-            placed += 1
+    for member in members:
+        if priority.gives_way(member):
+            continue
+        _place(root, archive, member)
+        directories += [member] if member.isdir() else []
+        placed += 1
     for member in reversed(directories):  # last: filling a directory changes its times, and may need its old mode
         with parent_of(root, member.name) as (directory, last):
             if not _dressed(directory, last, member):
@@ -160,17 +170,19 @@ def apply(
     return placed
 
 
-def _place(root: int, members: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-    found = look(root, member.name)
-    if found is not None and not (member.isdir() and stat.S_ISDIR(found.st_mode)):
-        remove(root, member.name)
-        found = None
+def _place(root: int, archive: IO[bytes], member: tarfile.TarInfo) -> None:
     with parent_of(root, member.name) as (directory, last):
+        found = None
+        with suppress(FileNotFoundError):
+            found = os.lstat(last, dir_fd=directory)
+        if found is not None and not (member.isdir() and stat.S_ISDIR(found.st_mode)):
+            remove(root, member.name)
+            found = None
         if member.isdir():
             if found is None:
                 os.mkdir(last, 0o700, dir_fd=directory)
         elif member.isreg():
-            _write(directory, last, members, member)
+            _write(directory, last, archive, member)
         elif member.issym():
             os.symlink(member.linkname, last, dir_fd=directory)
             _dress(directory, last, member)
@@ -184,11 +196,11 @@ def _place(root: int, members: tarfile.TarFile, member: tarfile.TarInfo) -> None
             raise FileTreeError(f"/{member.name}: device files are not taken from an artifact")
 
 
-def _write(directory: int, last: str, members: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+def _write(directory: int, last: str, archive: IO[bytes], member: tarfile.TarInfo) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(last, flags, 0o600, dir_fd=directory)
     try:
-        tar_content.write_regular(fd, members, member)
+        tar_content.write_regular(fd, archive, member)
     except ValueError as error:
         raise FileTreeError(f"/{member.name}: {error}") from error
     finally:
@@ -260,16 +272,16 @@ def change(root: int, step: Mapping[str, Any]) -> None:
     then also ``made``, what others will make in the course of it.
     """
     with os.fdopen(step["tar"], "rb", closefd=False) as archive:
-        archive.seek(0)
+        members = tar_content.members_of(archive)  # once: a tenth of a second for five hundred small files
+        change = (step["gone"], step["emptied"], step.get("own"))
         if "undo_tar" in step:
             with os.fdopen(step["undo_tar"], "wb", closefd=False) as saved:
-                created = inverse(root, archive, step["gone"], step["emptied"], saved, step.get("own"))
+                created = _inverse(root, members, *change, saved)
             created += [name for name in step["made"] if look(root, name) is None]
             os.fsync(step["undo_tar"])
             os.write(step["undo_list"], json.dumps({"root": step["root"], "gone": created}).encode())
             os.fsync(step["undo_list"])
-            archive.seek(0)
-        apply(root, archive, step["gone"], step["emptied"], step.get("own"))
+        _apply(root, archive, members, *change)
 
 
 def inverse(
@@ -284,20 +296,31 @@ def inverse(
 
     To undo: ``apply(root, into, created, ())``.
     """
+    return _inverse(root, tar_content.members_of(archive), gone, emptied, own, into)
+
+
+def _inverse(
+    root: int,
+    members: Sequence[tarfile.TarInfo],
+    gone: Iterable[str],
+    emptied: Iterable[str],
+    own: Iterable[str] | None,
+    into: IO[bytes],
+) -> list[str]:
     created: list[str] = []
     doomed: set[str] = set()
     for name in (*emptied, *gone):
         doomed.update(_below(root, name))
     priority = Priority(root, own)
-    with tarfile.open(fileobj=archive, mode="r|") as members:
-        for member in members:
-            if priority.gives_way(member):
-                continue
-            found = look(root, member.name)
-            if found is not None and member.isdir() and stat.S_ISDIR(found.st_mode):
-                doomed.add(member.name)  # only its mode, owner and times
-                continue
-            created.append(member.name)
+    for member in members:
+        if priority.gives_way(member):
+            continue
+        found = look(root, member.name)
+        if found is not None and member.isdir() and stat.S_ISDIR(found.st_mode):
+            doomed.add(member.name)  # only its mode, owner and times
+            continue
+        created.append(member.name)
+        if found is not None:
             doomed.update(_below(root, member.name))
     # Parents before children, whichever of the lists they came from.
     pack(root, into, sorted(doomed, key=lambda name: name.split("/")))

@@ -74,19 +74,26 @@ def add_regular(archive: tarfile.TarFile, fd: int, info: tarfile.TarInfo) -> Non
     archive.addfile(info, Segments(fd, segments))
 
 
-def write_regular(fd: int, members: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+def members_of(archive: IO[bytes]) -> list[tarfile.TarInfo]:
+    """Return all members of an archive, from its begin to its end.
+
+    Read as a stream, since a header of an archive that can be sought in could send its reader back for ever.
+    """
+    archive.seek(0)
+    with tarfile.open(fileobj=archive, mode="r|") as stream:
+        return list(stream)
+
+
+def write_regular(fd: int, archive: IO[bytes], member: tarfile.TarInfo) -> None:
     """Write a member's content into a new file; what was a hole stays one.
 
     Raises:
         ValueError: its map is not of that form.
     """
     size, segments = _map_of(member)
-    # Read as the one stream that it is: tarfile itself would fill the holes with zeros.
-    member.sparse, member.size = None, sum(length for _, length in segments)
-    content = members.extractfile(member)
+    archive.seek(member.offset_data)  # its data follow each other there, without the holes
     for start, length in segments:
-        if content is not None:
-            _copy(content, fd, start, length)
+        _copy(archive, fd, start, length)
     os.ftruncate(fd, size)
 
 
