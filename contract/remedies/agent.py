@@ -564,7 +564,8 @@ AGENT_REASONS: Final = (
         AgentReason.GPU_UNSUPPORTED,
         "The driver cannot checkpoint or restore this process.",
         (
-            "Look for memory shared between GPUs, the usual cause; with NCCL, `NCCL_P2P_DISABLE=1` and "
+            "Look for memory shared between GPUs, the usual cause: it is kept with device memory outside the image "
+            "alone (docs/device-memory.md); with NCCL in the image, `NCCL_P2P_DISABLE=1` and "
             "`NCCL_CUMEM_HOST_ENABLE=0` together avoid it."
         ),
     ),

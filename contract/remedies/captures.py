@@ -115,6 +115,11 @@ KINDS: Final = (
         "same model, number and driver",
         "tests/node/engine/test_gpu_workers.py::test_device_state_comes_back_before_the_worker_runs",
     ),
+    _kept(
+        "Device memory that processes share: by descriptors (NCCL, symmetric memory), by CUDA IPC",
+        "with device memory outside the image, which is the default; the owner must be of the worker",
+        "tests/node/engine/test_shared_device_memory.py::test_processes_share_memory_again",
+    ),
     Kind(
         "Hostname, address, /etc/hosts, resolv.conf, service-account token",
         Fate.RENEWED,
@@ -279,7 +284,7 @@ KINDS: Final = (
         test="tests/node/engine/test_gpu_workers.py::test_a_denied_driver_is_asked_to_capture_nothing",
     ),
     _refused(
-        "Device memory that several processes share (NCCL peer to peer)",
+        "Device memory that several processes share, with device memory in the image; of a multicast object",
         AgentReason.PROOF_FAILED,
         "by the proof: only the restore shows it",
         "tests/node/engine/test_gpu_workers.py::test_device_state_that_cannot_come_back_is_found_by_the_proof",
