@@ -37,6 +37,7 @@ SEGMENTS = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
 START_SECONDS = 120.0
 MIB = 1 << 20
 ROUNDS = 50
+LARGE_MIB = 20 << 10
 OUTSIDE = {keys.ENV_DEVICE_MEMORY: "/tools/device-memory.so"}
 
 
@@ -242,6 +243,29 @@ async def test_device_memory_outside_is_restored_faster(node, figure):
     figure(f"{min(seconds['image']) / max(seconds['outside']):.1f} times as fast")
     assert max(seconds["outside"]) < min(seconds["image"])
     figure(f"on the card ahead: {min(seconds['outside']) / min(seconds['ahead']):.1f} times as fast")
+
+
+async def test_device_memory_of_sixty_gib(node, figure):
+    """No part of it is zeros: 20 GiB of the worker's, and what PyTorch has cached beside them."""
+    source = ready(node, user=1000, mebibytes=LARGE_MIB, env=OUTSIDE)
+    answers = {source.get()}
+    captured = await node.capture(source, "large", probe=PROBE)
+    assert captured.ok, (captured.message, source.text()[-2000:])
+    figure(f"{captured.size >> 20} MiB, capture {words(captured.seconds)}")
+    expected = None
+    for _ in range(3):
+        target = start(node, RuncContainer, user=1000, mebibytes=LARGE_MIB)
+        target.init()
+        begun = time.monotonic()
+        restored = await node.restore(target, "large", captured.manifest_digest)
+        assert restored.ok, (restored, target.text())
+        found = wait_for(target.get, "an answer")
+        figure(f"{words(restored.seconds)}; first answer after {time.monotonic() - begun:.2f} s")
+        assert found not in answers
+        assert expected in (None, found)
+        expected = found
+        node.containers.remove(target)
+        target.close()
 
 
 async def test_memory_is_filled_while_the_worker_runs(node, figure):
