@@ -36,6 +36,11 @@ NCCL = {"NCCL_SOCKET_IFNAME": "lo", "NCCL_NVLS_ENABLE": "0", "TORCH_NCCL_ENABLE_
 SEGMENTS = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
 START_SECONDS = 120.0
 MIB = 1 << 20
+SYMMETRIC = {
+    "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",  # a card's host may not be left to it
+    "TORCH_SYMM_MEM_ALLOW_OVERLAPPING_DEVICES": "1",  # both processes on one
+    "GLOO_SOCKET_IFNAME": "lo",
+}
 ROUNDS = 50
 LARGE_MIB = 20 << 10
 OUTSIDE = {keys.ENV_DEVICE_MEMORY: "/tools/device-memory.so"}
@@ -186,6 +191,14 @@ async def test_device_memory_stays_outside_the_image(node, figure, options, requ
     stored = sum(manifest.files[name].size for memory in manifest.gpu.outside for name in memory.files)
     figure(f"{manifest.gpu.bytes >> 20} MiB, {left >> 20} left in the image, {stored >> 20} stored, driver's with them")
     assert stored >= 1024 * MIB
+
+
+async def test_processes_have_symmetric_memory(node, figure):
+    """PyTorch creates, exports, imports and maps it, as NCCL does its own."""
+    options = {"user": 1000, "script": "symmetric_worker.py", "env": OUTSIDE | SYMMETRIC}
+    manifest = await round_trip(node, "symmetric", figure, **options)
+    figure(f"memory of the other process: {[memory.imported for memory in manifest.gpu.outside]} pieces")
+    assert all(memory.imported for memory in manifest.gpu.outside)
 
 
 async def test_processes_have_each_others_memory_by_cuda_ipc(node, figure):
