@@ -29,6 +29,23 @@ _READY, _FAILED, _FILLED = "ready", "failed", "filled"
 _GUARDED, _UNGUARDED = "guarded", "unguarded"
 
 
+@dataclass(frozen=True)
+class Fill:
+    """What one did, by its own word."""
+
+    seconds: float
+    """From the end of criu to the last page."""
+    bytes: int = 0
+    faults: int = 0
+
+    @classmethod
+    def parse(cls, line: str) -> Self:
+        """Read it from its last line: ``N bytes, N faults, ..., N us``; what is not there counts as 0."""
+        words = line.replace(",", "").split()
+        found = {unit: int(number) for number, unit in zip(words[::2], words[1::2], strict=False) if number.isdigit()}
+        return cls(found.get("us", 0) / 1e6, found.get("bytes", 0), found.get("faults", 0))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lazy:
     """Asks a restore to leave the worker's memory to a page server."""

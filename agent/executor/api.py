@@ -6,13 +6,16 @@ The Kubernetes half (``agent.pods``) knows pods and Jobs and no CRIU; the engine
 
 import socket
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
 
+from contract.api.engine import Memory as Part
+from contract.api.engine import MemoryReport
 from contract.api.memory import NONE, Memory
 from contract.api.node_facts import NodeFacts, Source
-from contract.api.reports import Connections, ImageConfig, MemoryRestore, Step
+from contract.api.reports import Connections, Filled, ImageConfig, MemoryRestore, Step, memory_word
 from contract.api.states import AgentReason
 from contract.pods.canary import CanaryCall
 from contract.pods.probe import Probe
@@ -141,8 +144,10 @@ class ExecutionResult:
     """Of a captured container's image; None if it could not be read."""
     connections: Connections | None = None
     """What became of the worker's; None if it failed, or the artifact does not say."""
-    memory: MemoryRestore | None = None
-    """How a restored worker's memory came back."""
+    engine: MemoryReport | None = None
+    """How a restored worker's memory was to come back, and how it came; None if it failed."""
+    filling: "Future[Filled | None] | None" = field(default=None, compare=False, repr=False)
+    """The end of a fill that goes on while the worker runs; None of it if its page server ended early."""
     source: Source | None = None
     """What an artifact was taken on; None if it failed."""
     bypassed: Mapping[AgentReason, str] = field(default_factory=dict)
@@ -151,6 +156,14 @@ class ExecutionResult:
     """Whether the worker is restored but for its devices, and stopped: standby has no verdict yet."""
     tried: tuple[tuple[AgentReason, str], ...] = ()
     """Reason and message of each attempt before the last one."""
+
+    @property
+    def memory(self) -> MemoryRestore | None:
+        """How a restored worker's private memory came back, in one word."""
+        if self.engine is None:
+            return None
+        choice = next((choice for choice in self.engine.came if choice.memory is Part.PRIVATE), None)
+        return memory_word(choice) if choice is not None else MemoryRestore.SMALL
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 
 from agent.container import image_config, trigger
 from agent.container.inspection import node_facts, open_in_container
-from agent.criu.page_server import PageServer
+from agent.criu.page_server import Fill, PageServer
 from agent.errors import ContainerError, CriuError
 from agent.executor import acquire
 from agent.executor.acquire import AcquiredContainer
@@ -45,13 +45,13 @@ from agent.executor.parked.park import park_phases
 from agent.executor.parked.wake import wake_phases
 from agent.executor.phases import Failure, Phase, run_phases, undo_phases
 from agent.executor.restore.phases import RESTORE
-from agent.executor.restore.state import Restore, refuse_late
+from agent.executor.restore.state import Restore, engine_of, refuse_late
 from agent.executor.timings import Timings
 from artifact import manifest
 from contract.api import control_files, keys
 from contract.api.errors import SnapshotError
 from contract.api.node_facts import NodeFacts
-from contract.api.reports import Connections, ImageConfig, ReportPhase
+from contract.api.reports import Connections, Filled, ImageConfig, ReportPhase, Step
 from contract.api.states import AgentReason
 from contract.pods.attempts import tries_again
 from contract.pods.systems import architecture_of
@@ -302,7 +302,7 @@ class NodeEngine:
         if failure is not None:
             failed = self._restore_failed(request.place, acquired, failure.error, timings, clean=failure.clean)
             return replace(failed, bypassed=restore.bypassed, tried=tried)
-        self._watch_pages(restore)
+        filling = self._watch_pages(restore, timings)
         if not request.parks:  # a worker that cannot be woken is undone by it
             self._forget_journal(request.place)
         result = ExecutionResult(
@@ -313,7 +313,8 @@ class NodeEngine:
             container_id=container_id,
             parked=request.parks,
             connections=_connections(restore.artifact.manifest.connections),
-            memory=restore.memory,
+            engine=engine_of(restore),
+            filling=filling,
             bypassed=restore.bypassed,
             tried=tried,
         )
@@ -327,6 +328,8 @@ class NodeEngine:
             restore.request = request
             with restore.resources:
                 failure = run_phases(_phases(request, acquired.lock), restore, timings, refuse_late)
+            for step in restore.beside:
+                timings.beside(step)
             if failure is None:
                 return restore, None, tuple(tried)
             why = _explain(failure.error)
@@ -336,11 +339,12 @@ class NodeEngine:
             tried.append(why)
             time.sleep(RETRY_PAUSE)
 
-    def _watch_pages(self, restore: Restore) -> None:
+    def _watch_pages(self, restore: Restore, timings: Timings) -> Future[Filled | None] | None:
         """See that the page server of a worker that runs by now comes to its end."""
-        if restore.pages is not None:
-            # What is restored no longer counts among the restores at work.
-            self._fills.submit(_await_filled, restore.place, restore.pages)
+        if restore.pages is None:
+            return None
+        # What is restored no longer counts among the restores at work.
+        return self._fills.submit(_await_filled, restore.place, restore.pages, timings)
 
     def _reject(self, request: RejectRequest, acquired: AcquiredContainer, timings: Timings) -> ExecutionResult:
         with timings.phase(ReportPhase.UNDO):  # an agent before this one may have started a restore
@@ -434,12 +438,16 @@ def _connections(found: manifest.Connections | None) -> Connections | None:
     return Connections(found.kept, found.closed, tuple(found.peers)) if found is not None else None
 
 
-def _await_filled(place: ContainerRef, pages: PageServer) -> None:
-    """Wait as long as it takes: ending a slow server would end its worker."""
+def _await_filled(place: ContainerRef, pages: PageServer, timings: Timings) -> Filled | None:
+    """Wait as long as it takes, ending a slow server would end its worker; None if it has ended early."""
     facts: dict[str, object] = {"pod": f"{place.namespace}/{place.pod}", "container": place.container}
     while True:
         try:
-            logger.info("memory restored", extra=facts | {"pages": pages.await_filled(FILL_SECONDS)})
+            line = pages.await_filled(FILL_SECONDS)
+            fill = Fill.parse(line)
+            step = Step(ReportPhase.FILL, time.monotonic() - fill.seconds, fill.seconds)
+            logger.info("memory restored", extra=facts | {"pages": line})
+            return Filled(timings.since_start(step), fill.bytes, fill.faults)
         except CriuError as error:
             if not pages.has_ended():
                 logger.warning("memory is still being restored", extra=facts | {"reason": str(error)})
@@ -447,7 +455,7 @@ def _await_filled(place: ContainerRef, pages: PageServer) -> None:
             pages.stop()
             # Standby has ended the worker, or the container had ended before.
             logger.warning("the page server ended early", extra=facts | {"reason": str(error)})
-        return
+            return None
 
 
 def _timed(act: Act[T], request: T, acquired: AcquiredContainer) -> ExecutionResult:

@@ -34,9 +34,17 @@ class Timings:
                 self._note(step, step.seconds)
             self._note(whole, whole.seconds - sum(step.seconds for step in inner))
 
+    def beside(self, step: Step) -> None:
+        """Put a step on the time line that no phase waits for: it is in no sum of seconds."""
+        self._steps.append(step)
+
     def _note(self, step: Step, own: float) -> None:
         self._steps.append(step)
         self._seconds[step.phase] = self._seconds.get(step.phase, 0.0) + own
+
+    def since_start(self, step: Step) -> Step:
+        """Return a step of the monotonic clock as the time line has it."""
+        return replace(step, start=step.start - self._start)
 
     def seconds(self) -> dict[str, float]:
         """Return the seconds by phase, then ``other`` (what no phase accounts for) and ``total``."""
@@ -47,5 +55,4 @@ class Timings:
 
     def steps(self) -> tuple[Step, ...]:
         """Return the time line, by start: each step with its seconds since the stopwatch began."""
-        found = (replace(step, start=step.start - self._start) for step in self._steps)
-        return tuple(sorted(found, key=lambda step: (step.start, -step.seconds)))
+        return tuple(sorted(map(self.since_start, self._steps), key=lambda step: (step.start, -step.seconds)))

@@ -53,6 +53,18 @@ class Filled:
     descriptor: int
 
 
+@dataclass(frozen=True)
+class Came:
+    """What came of one order."""
+
+    since: float
+    """When it was given, by the monotonic clock."""
+    until: float
+    """When its last part was on the card."""
+    bytes: int
+    """That were taken from there."""
+
+
 def room_for_parts(stored: int, used: int, free: int) -> int:
     """Return how many bytes may be on the card before the worker is.
 
@@ -97,6 +109,10 @@ class Prefetch(Protocol):
         """Let go of what was not taken; the card has it no longer when this returns."""
         ...
 
+    def came(self) -> Came:
+        """Say what came of it so far."""
+        ...
+
 
 class Prefetcher(Protocol):
     """Reads files into device memory."""
@@ -126,6 +142,10 @@ class NoPrefetcher:
 
     def close(self) -> None:
         """See ``Prefetch``."""
+
+    def came(self) -> Came:
+        """See ``Prefetch``."""
+        return Came(0.0, 0.0, 0)
 
 
 class ResidentPrefetcher:
@@ -174,11 +194,14 @@ class _Order:
         self._ended = False
         self._closed = False
         self._has_started = False
+        self._since = self._until = time.monotonic()
+        self._taken = 0
 
     def filled(self, seconds: float) -> Iterator[Filled]:
         """See ``Prefetch``."""
         end = time.monotonic() + seconds
         while (filled := self._next(end)) is not None:
+            self._taken += filled.part.size
             try:
                 yield filled
             finally:
@@ -205,6 +228,10 @@ class _Order:
         if not is_over:
             self._process.end("it does not stop copying")
 
+    def came(self) -> Came:
+        """See ``Prefetch``."""
+        return Came(self._since, self._until, self._taken)
+
     def add(self, part: int, descriptor: int) -> None:
         """Take a part that is filled."""
         with self._arrived:
@@ -212,6 +239,7 @@ class _Order:
                 os.close(descriptor)
                 return
             self._has_started = True
+            self._until = time.monotonic()
             self._waiting.append(Filled(self._parts[part], descriptor))
             self._arrived.notify_all()
 

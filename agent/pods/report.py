@@ -20,7 +20,7 @@ from agent.pods.selection import Rejection
 from contract.api import keys
 from contract.api.checkpoint import annotations_of
 from contract.api.preflight import Seen, report_of
-from contract.api.reports import ImageConfig, remarks
+from contract.api.reports import Filled, ImageConfig, remarks
 from contract.api.running import CaptureResult
 from contract.api.states import AgentReason, CaptureStatus, RestoreStatus
 from contract.api.times import format_micro_time
@@ -76,6 +76,19 @@ def restore_notes(
     return notes | {keys.ANN_RESTORE_REPORT: _json(report)}
 
 
+def fill_notes(pod: Object, container: str, found: str, filled: Filled) -> Notes | None:
+    """Return what is written when the memory of a restored container is all there; None if it was restored again."""
+    annotations = annotations_of(pod)
+    try:
+        report = json.loads(annotations.get(keys.ANN_RESTORE_REPORT, ""))
+    except ValueError:
+        return None
+    is_ours = isinstance(report, dict) and report.get("container") == container
+    if not is_ours or selection.reported_id(pod, container) != found:
+        return None
+    return {keys.ANN_RESTORE_FILL: filled.as_note(report.get("at"))}
+
+
 def capture_notes(job: Object, container: str, node: str, outcome: ExecutionResult) -> Notes | None:
     """Return the annotations that say how the capture ended; None after a final report."""
     if selection.terminal(job):
@@ -121,6 +134,8 @@ def _details(outcome: ExecutionResult) -> dict[str, object]:
         found["connections"] = asdict(outcome.connections)
     if outcome.memory is not None:
         found["memory"] = outcome.memory.value
+    if outcome.engine is not None:
+        found["engine"] = outcome.engine.as_rows()
     if outcome.bypassed:
         found["bypassed"] = sorted(outcome.bypassed)
     if outcome.tried:
@@ -153,7 +168,9 @@ def _image(image: ImageConfig) -> str:
 
 def _took(outcome: ExecutionResult) -> str:
     total = outcome.seconds.get("total", sum(outcome.seconds.values()))
-    return f"{total:.2f} s, {outcome.size / 2**20:.1f} MiB{remarks(outcome.connections, outcome.memory)}"
+    return (
+        f"{total:.2f} s, {outcome.size / 2**20:.1f} MiB{remarks(outcome.connections, outcome.memory, outcome.engine)}"
+    )
 
 
 def _bypassed(outcome: ExecutionResult) -> str:
@@ -201,6 +218,10 @@ class Reporter:
         words = f"container {container} is restored and stopped ({_took(outcome)}); `snapshotctl wake` lets it go on"
         self._say(pod, "Normal", "RestoreParked", words)
         await self._note_restore(pod, container, outcome.container_id, RestoreStatus.PARKED, outcome)
+
+    async def filled(self, pod: Object, container: str, found: str, filled: Filled) -> None:
+        """Report that the memory of a restored worker, which has been running, is all there."""
+        await self._note(PODS, pod, lambda now: fill_notes(now, container, found, filled))
 
     async def asks(self, pod: Object, number: int) -> None:
         """Have kubelet ask a restored worker whether it is ready: it does so whenever its pod has changed."""

@@ -7,6 +7,7 @@ lag, only say which container it was.
 
 import asyncio
 import logging
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -16,6 +17,7 @@ from agent.pods import selection
 from agent.pods.inflight import InFlight
 from agent.pods.report import Reporter
 from agent.pods.selection import Rejection, Wait
+from contract.api.reports import Filled
 from contract.api.states import AgentReason
 from contract.config.storage import Storage
 from contract.pods.attempts import AttemptsError, attempts_of
@@ -161,6 +163,9 @@ class RestoreController:
             if outcome.ok:
                 key = (known.pod["metadata"]["uid"], container, found, "ready")
                 self.in_flight.start(key, lambda: self._ask(known, container), lambda: None)
+                if (filling := outcome.filling) is not None:
+                    key = (known.pod["metadata"]["uid"], container, found, "filled")
+                    self.in_flight.start(key, lambda: self._note_fill(known, container, found, filling), lambda: None)
 
     async def _ask(self, known: _Known, container: str) -> None:
         """Have kubelet ask a restored worker until it is ready: a probe that came early is repeated a period later."""
@@ -170,6 +175,19 @@ class RestoreController:
                 return
             if selection.awaits_readiness(known.pod, container):
                 await self._reporter.asks(known.pod, number)
+
+    async def _note_fill(self, known: _Known, container: str, found: str, filling: "Future[Filled | None]") -> None:
+        """Report the end of a fill; not while the pod is not ready, since kubelet looks at each change for a second."""
+        awaited = 0
+        while not self._is_draining and awaited < MOST_ASKED:
+            await asyncio.sleep(ASK_PAUSE)
+            if not filling.done():
+                continue
+            if not selection.awaits_readiness(known.pod, container):
+                break
+            awaited += 1
+        if filling.done() and (filled := filling.result()) is not None:
+            await self._reporter.filled(known.pod, container, found, filled)
 
     def _attempts_of(self, known: _Known) -> int:
         try:

@@ -134,7 +134,10 @@ ANN_CAPTURE_REPORT: Final = "nvidia.com/snapshot-capture-report"
 """On the Job: JSON of phase seconds and bytes."""
 ANN_RESTORE_REPORT: Final = "nvidia.com/snapshot-restore-report"
 """On the restore pod: JSON ``{container, outcome, reason, seconds: {phase: s}, bytes, at}`` of the newest restore, and
-``steps: [[phase, start, seconds]]``, its time line."""
+``steps: [[phase, start, seconds]]``, its time line; ``engine`` is how memory came back (``contract.api.engine``)."""
+ANN_RESTORE_FILL: Final = "nvidia.com/snapshot-restore-fill"
+"""On the restore pod: JSON ``{at, step, bytes, faults}``, written when memory that was filled while the worker ran is
+all there; ``at`` is that of the report that it belongs to."""
 ANN_RESTORE_ASKED: Final = "nvidia.com/snapshot-restore-asked"
 """On the restore pod, written by the agent: how often it had kubelet ask a restored container whether it is ready."""
 ANN_RESTORE_NODE: Final = "nvidia.com/snapshot-restore-node"

@@ -9,13 +9,14 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
 from contract.api import keys
 from contract.api.compatibility import BYPASSABLE
+from contract.api.engine import Because, Choice, MemoryReport, Way, read_engine
 from contract.api.states import AgentReason
 
 UNKNOWN_REASON: Final = "unknown"
@@ -61,7 +62,9 @@ class ReportPhase(StrEnum):
     VERDICT = "verdict"
     UNDO = "undo"
     PAGES = "pages"
+    FILL = "fill"
     GPU_PREFETCH = "gpu-prefetch"
+    GPU_AHEAD = "gpu-ahead"
     GPU_LOCK = "gpu-lock"
     GPU_SAVE = "gpu-save"
     GPU_CHECKPOINT = "gpu-checkpoint"
@@ -120,6 +123,22 @@ _MEMORY_WORDS: Final = {
 }
 
 
+def memory_word(choice: Choice) -> MemoryRestore:
+    """Return the one word for how private memory came back, as reports had it before they had all choices."""
+    if choice.way in (Way.FILLED, Way.KEPT):
+        return MemoryRestore.FILLED_FIRST if choice.because == Because.UNGUARDED else MemoryRestore.PARKED
+    return _COPIED.get(choice.because, MemoryRestore.WHILE_RUNNING)
+
+
+_COPIED: Final = {
+    Because.SWITCHED_OFF: MemoryRestore.SWITCHED_OFF,
+    Because.SMALL: MemoryRestore.SMALL,
+    Because.FORKED: MemoryRestore.SHARED,
+    Because.LOST_BEFORE: MemoryRestore.AFTER_LOSS,
+    Because.NO_SERVER: MemoryRestore.NO_SERVER,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Connections:
     """What became of the worker's TCP connections."""
@@ -139,9 +158,10 @@ class Connections:
         return f"{self.closed} TCP {word} closed ({shown}{more})" if shown else f"{self.closed} TCP {word} closed"
 
 
-def remarks(connections: Connections | None, memory: MemoryRestore | None) -> str:
-    """Say what a restore that went well changed or did otherwise; each remark begins with a semicolon."""
-    found = (str(connections or ""), memory.words if memory is not None else "")
+def remarks(connections: Connections | None, memory: MemoryRestore | None, engine: MemoryReport | None = None) -> str:
+    """Say what a restore that went well changed, and how memory came back; each remark begins with a semicolon."""
+    words = memory.words if memory is not None else ""
+    found = (str(connections or ""), str(engine) if engine is not None else words)
     return "".join(f"; {remark}" for remark in found if remark)
 
 
@@ -162,6 +182,8 @@ class Report:
     """None if it failed, or an agent of an earlier release wrote it."""
     memory: MemoryRestore | None = None
     """None of a capture, if it failed, or if an agent of an earlier release wrote it."""
+    engine: MemoryReport | None = None
+    """What was planned for the worker's memory, and what came of it; None as of *memory*."""
     bypassed: tuple[AgentReason, ...] = ()
     """Checks that the restore did not pass and did not have to."""
     tried: tuple[str, ...] = ()
@@ -188,10 +210,38 @@ def read_report(text: str) -> Report | None:
         at=_moment(found.get("at")),
         connections=_connections(found.get("connections")),
         memory=_memory(found.get("memory")),
+        engine=read_engine(found.get("engine")),
         bypassed=_bypassed(found.get("bypassed")),
         tried=_tried(found.get("tried")),
         steps=_steps(found.get("steps")),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A worker's memory is all there: what a page server did while the worker ran already."""
+
+    step: Step
+    bytes: int
+    faults: int
+    """Pages that the worker asked for before their turn came."""
+
+    def as_note(self, at: object) -> str:
+        """Write it for the pod; *at* is the moment in the report that it belongs to."""
+        row = [self.step.phase.value, round(self.step.start, 4), round(self.step.seconds, 4)]
+        return json.dumps({"at": at, "step": row, "bytes": self.bytes, "faults": self.faults}, separators=(",", ":"))
+
+
+def with_fill(report: Report, text: str) -> Report:
+    """Return a report with the fill on its time line, if the annotation's value *text* is of that very report."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return report
+    steps = _steps([found.get("step")]) if isinstance(found, dict) else ()
+    if not steps or report.at is None or _moment(found.get("at")) != report.at:
+        return report
+    return replace(report, steps=tuple(sorted((*report.steps, *steps), key=lambda step: (step.start, -step.seconds))))
 
 
 def _steps(found: Any) -> tuple[Step, ...]:  # noqa: ANN401 - whatever JSON holds

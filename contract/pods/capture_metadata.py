@@ -47,6 +47,7 @@ _RESTORE_ANNOTATIONS: Final = frozenset(
         keys.ANN_ADMISSION,
         keys.ANN_CHECKPOINT_STATUS,
         keys.ANN_RESTORE_REPORT,
+        keys.ANN_RESTORE_FILL,
         keys.ANN_IMAGE_POLICY,
         keys.ANN_POLICY,
         keys.ANN_STORAGE_TYPE,

@@ -33,6 +33,7 @@ STALE_ANNOTATIONS: Final = frozenset(
         keys.ANN_STARTUP_POLICY,
         keys.ANN_CHECKPOINT_STATUS,
         keys.ANN_RESTORE_REPORT,
+        keys.ANN_RESTORE_FILL,
         keys.ANN_RESTORE_ASKED,
         keys.ANN_WAKE,
         keys.ANN_GATE,

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from contract.api import keys
 from contract.api.checkpoint import TargetError, annotations_of, labels_of, target_containers
 from contract.api.conditions import condition
-from contract.api.reports import Report, ReportPhase, Step, read_report, remarks
+from contract.api.engine import MemoryReport
+from contract.api.reports import Report, ReportPhase, Step, read_report, remarks, with_fill
 from contract.api.states import Admission, AgentReason, ConditionType, GateEnd, GraphCondition, Phase, RestoreStatus
 from contract.api.trigger import opts_in
 from contract.remedies.admission import ADMISSION
@@ -85,6 +86,8 @@ class Finding:
     """The container, checkpoint or template that it is about."""
     steps: tuple[Step, ...] = ()
     """The time line of a container's restore."""
+    engine: MemoryReport | None = None
+    """How its memory came back."""
 
 
 @dataclass(frozen=True)
@@ -365,7 +368,8 @@ def _restored(facts: Facts, container: str) -> tuple[Finding | None, Outcome]:
     steps = _steps(annotations, container)
     if status == RestoreStatus.COMPLETED:
         words, done = _took(annotations, container), "The container was restored."
-        return Finding(Stage.RESTORE, status, words, done, "", "", container, steps), Outcome.RESTORED
+        engine = _engine(annotations, container)
+        return Finding(Stage.RESTORE, status, words, done, "", "", container, steps, engine), Outcome.RESTORED
     if status == RestoreStatus.FAILED:
         code = str(report.get("reason") or AgentReason.INTERNAL_ERROR)
         message = line.partition(_COLD_LINE)[2] or "the restore failed, the container started cold"
@@ -395,7 +399,14 @@ def _report(annotations: Mapping[str, str], container: str) -> Object:
 
 def _steps(annotations: Mapping[str, str], container: str) -> tuple[Step, ...]:
     report = read_report(annotations.get(keys.ANN_RESTORE_REPORT, ""))
-    return report.steps if report is not None and report.container == container else ()
+    if report is None or report.container != container:
+        return ()
+    return with_fill(report, annotations.get(keys.ANN_RESTORE_FILL, "")).steps
+
+
+def _engine(annotations: Mapping[str, str], container: str) -> MemoryReport | None:
+    report = read_report(annotations.get(keys.ANN_RESTORE_REPORT, ""))
+    return report.engine if report is not None and report.container == container else None
 
 
 def _took(annotations: Mapping[str, str], container: str) -> str:
@@ -403,7 +414,8 @@ def _took(annotations: Mapping[str, str], container: str) -> str:
     if report is None or report.container not in ("", container) or not report.seconds:
         return "completed"
     total = report.seconds.get(ReportPhase.TOTAL, sum(report.seconds.values()))
-    words = f"in {total:.2f} s, {report.size / 2**20:.1f} MiB{remarks(report.connections, report.memory)}"
+    memory = report.memory if report.engine is None else None  # has a line of its own
+    words = f"in {total:.2f} s, {report.size / 2**20:.1f} MiB{remarks(report.connections, memory)}"
     return words + _tried(annotations, container) + _bypassed(report)
 
 

@@ -19,6 +19,7 @@ _ANNOTATIONS: Final = frozenset(
         keys.ANN_STORAGE_TYPE,
         keys.ANN_STORAGE_BASE_PATH,
         keys.ANN_RESTORE_REPORT,
+        keys.ANN_RESTORE_FILL,
         keys.ANN_GATE,
         keys.ANN_TEMPLATE_HASH,
         keys.ANN_REPLACED,

@@ -61,6 +61,8 @@ def _finding(found: Finding, *, deciding: bool) -> Iterator[str]:
     yield _lines(title or found.stage.value, f"{found.subject}: {head}" if title and found.subject else head)
     if found.message and found.message.rstrip(".") not in head:
         yield _lines("", found.message)
+    if found.engine is not None and str(found.engine):
+        yield _lines("  engine", str(found.engine))
     yield from (f"{' ' * (_LABEL + 2)}{bar}\n" for bar in bars(found.steps))
     if found.remedy and found.remedy != NOTHING and (deciding or found.stage in (Stage.CHECKPOINT, Stage.GRAPH)):
         yield _lines("  what to do", found.remedy)

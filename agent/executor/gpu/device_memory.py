@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Final
 
 from agent.errors import ContainerError
-from agent.executor.gpu.plan import plan_prefetches
+from agent.executor.gpu.plan import PlannedPrefetch
 from agent.executor.gpu.shared_memory import SpoiledError, find_owners, share_again
 from agent.gpu.cuda import Cuda, CudaError, Device, Gpus
 from agent.gpu.device_memory import Conversation, Library, find_library
 from agent.gpu.driver import ProcessState
 from agent.gpu.prefetch import Prefetch, Prefetcher
-from artifact.manifest import Gpu
 from artifact.read import Artifact
 from contract.api.states import AgentReason
 from linux.mounts import reopened_read_only
@@ -242,13 +241,17 @@ class Load:
 
 
 def start_prefetches(
-    artifact: Artifact, gpu: Gpu, devices: Sequence[Device], prefetcher: Prefetcher, resources: ExitStack
+    artifact: Artifact,
+    planned: Sequence[PlannedPrefetch],
+    devices: Sequence[Device],
+    prefetcher: Prefetcher,
+    resources: ExitStack,
 ) -> dict[int, list[Prefetch]]:
     """Begin to put device memory on the cards, before the processes that it belongs to are there.
 
     Args:
         artifact: what is restored.
-        gpu: what its manifest says.
+        planned: what is read onto which card.
         devices: of the container, as they are now; each in the place of the captured one of its number.
         prefetcher: does it.
         resources: end it.
@@ -257,8 +260,7 @@ def start_prefetches(
         By the process's number inside the container, one for each of its devices.
     """
     started: dict[int, list[Prefetch]] = {}
-    sizes = {name: entry.size for name, entry in artifact.manifest.files.items()}
-    for each in plan_prefetches(gpu, sizes, [device.free for device in devices]):
+    for each in planned:
         with ExitStack() as during:
             files = []
             for name in each.memory.files:

@@ -14,6 +14,14 @@ _UCRED: Final = struct.Struct("3i")
 """``struct ucred``: pid, uid, gid."""
 
 
+def has_guard(control: ControlDir) -> bool:
+    """Say whether there is a socket; whose it is, connecting to it says."""
+    with suppress(OSError):
+        found = os.stat(control_files.PAGES, dir_fd=control.directory, follow_symlinks=False)
+        return stat.S_ISSOCK(found.st_mode)
+    return False
+
+
 def connect_guard(control: ControlDir, init_pid: int) -> socket.socket | None:
     """Connect to the standby ``init_pid``; None if it has no socket, or another process made that one.
 

@@ -1,9 +1,8 @@
-"""How the memory of a restored worker comes back: copied by criu before it runs, or filled while it runs; pure."""
+"""How the private memory of a restored worker comes back: copied by criu before it runs, or by a page server; pure."""
 
 from typing import Final
 
-from artifact.manifest import Manifest
-from contract.api.reports import MemoryRestore
+from contract.api.engine import Because, Choice, Memory, Way
 
 SMALL: Final = 64 << 20
 """Bytes that criu copies in less time than a page server costs: at 1.4 GB/s, 45 ms."""
@@ -12,12 +11,31 @@ MOST_SHARED: Final = 0.1
 gets pages of its own, and the pod would hold more than the worker ever did."""
 
 
-def plan_memory(found: Manifest, *, enabled: bool, lost_before: bool) -> MemoryRestore:
-    """Decide about one restore; NO_SERVER and FILLED_FIRST are only known later."""
+def plan_memory(
+    pages: int, forked: int, *, enabled: bool, lost_before: bool, guarded: bool = True, parks: bool = False
+) -> Choice:
+    """Decide about one restore.
+
+    Args:
+        pages: bytes of the worker's memory.
+        forked: bytes of it that processes share since a fork.
+        enabled: whether this node uses page servers.
+        lost_before: whether one of this pod ended with pages missing.
+        guarded: whether standby can hold the memory too.
+        parks: whether the worker is stopped when it is restored.
+    """
+
+    def choice(way: Way, because: Because) -> Choice:
+        return Choice(Memory.PRIVATE, way, because, pages)
+
     if not enabled:
-        return MemoryRestore.SWITCHED_OFF
-    if found.pages < SMALL:
-        return MemoryRestore.SMALL
-    if found.process.shared > MOST_SHARED * found.pages:
-        return MemoryRestore.SHARED
-    return MemoryRestore.AFTER_LOSS if lost_before else MemoryRestore.WHILE_RUNNING
+        return choice(Way.COPIED, Because.SWITCHED_OFF)
+    if pages < SMALL:
+        return choice(Way.COPIED, Because.SMALL)
+    if forked > MOST_SHARED * pages:
+        return choice(Way.COPIED, Because.FORKED)
+    if lost_before:
+        return choice(Way.COPIED, Because.LOST_BEFORE)
+    if parks:
+        return choice(Way.FILLED, Because.PARKS)
+    return choice(Way.SERVED, Because.LARGE) if guarded else choice(Way.FILLED, Because.UNGUARDED)

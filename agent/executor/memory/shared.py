@@ -9,16 +9,10 @@ from pathlib import Path
 from agent.criu.page_server import MOST_THREADS
 from agent.criu.runner import run_in_namespaces
 from agent.criu.shared_fill import Job
-from agent.criu.shared_memory import Segment, find_segments, open_segment
+from agent.criu.shared_memory import Segment, open_segment
 from agent.errors import CriuError
-from agent.executor.memory.plan import SMALL
 from contract.api.states import AgentReason
 from linux.proc import Status
-
-
-def plan_shared(images: int, *, enabled: bool) -> tuple[Segment, ...]:
-    """Return what is left out; nothing if criu copies all of it in less time than another process costs."""
-    return find_segments(images, SMALL) if enabled else ()
 
 
 @dataclass(frozen=True)

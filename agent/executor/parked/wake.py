@@ -15,12 +15,13 @@ from agent.container.rootfs import Changes
 from agent.errors import ContainerError, RefusedError
 from agent.executor.phases import Phase, undo_phases
 from agent.executor.restore.checks import DEVICE_CHECKS, judge, plan_restore
-from agent.executor.restore.inspection import bypass_of, place_of, rights_of
+from agent.executor.restore.engine_plan import Stage, plan_engine
+from agent.executor.restore.inspection import bypass_of, offer_of, place_of, rights_of
 from agent.executor.restore.state import Restore
 from agent.executor.restore.tree import await_stopped
 from artifact.read import verify
 from contract.api import control_files
-from contract.api.reports import MemoryRestore, ReportPhase
+from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 
 MEMORY_SECONDS: Final = 20.0
@@ -47,7 +48,6 @@ def wake_phases(restore: Sequence[Phase[Restore]]) -> tuple[Phase[Restore], ...]
 def _take_over(restore: Restore) -> None:
     restore.parked = restore.lock.parked_digest()
     restore.lock.control.remove(control_files.PARKED)
-    restore.memory = MemoryRestore.PARKED
 
 
 def _verify(restore: Restore) -> None:
@@ -75,6 +75,7 @@ def _inspect(restore: Restore) -> None:
                 raise
             time.sleep(_PAUSE)
         else:
+            restore.engine = plan_engine(offer_of(restore, Stage.WAKE))
             return
 
 

@@ -8,7 +8,7 @@ from agent.executor.gpu.plan import pair_devices
 from agent.executor.gpu.restore import await_freed, bring_back, find_cuda_processes
 from agent.executor.restore.state import Restore
 from agent.executor.restore.tree import await_tree, end_tree
-from contract.api.reports import Step
+from contract.api.reports import ReportPhase, Step
 
 
 def has_memory_outside(restore: Restore) -> bool:
@@ -17,12 +17,15 @@ def has_memory_outside(restore: Restore) -> bool:
     return gpu is not None and bool(gpu.outside)
 
 
+def is_read_ahead(restore: Restore) -> bool:
+    """Say whether some of it is put on the cards before its processes are there."""
+    return bool(restore.engine.prefetches)
+
+
 def start_prefetch(restore: Restore) -> None:
-    """Have those files read onto the cards, while other phases work."""
-    gpu, devices = restore.artifact.manifest.gpu, restore.devices
-    if gpu is not None and devices:
-        prefetcher = restore.environment.prefetcher
-        restore.prefetches = start_prefetches(restore.artifact, gpu, devices, prefetcher, restore.resources)
+    """Have files read onto the cards as planned, while other phases work."""
+    planned, prefetcher = restore.engine.prefetches, restore.environment.prefetcher
+    restore.prefetches = start_prefetches(restore.artifact, planned, restore.devices, prefetcher, restore.resources)
 
 
 def end_prefetch(restore: Restore) -> bool:
@@ -56,8 +59,18 @@ def restore_gpus(restore: Restore) -> Sequence[Step]:
     )
     seconds = environment.allowance(gpu.bytes)
     filling = bring_back(environment.cuda, list(restore.tree), threads, pairs, loads, seconds)
+    _note_ahead(restore)
     await_tree(restore)
     return filling
+
+
+def _note_ahead(restore: Restore) -> None:
+    """Note what came of what was read ahead, and when that was."""
+    came = [prefetch.came() for prefetch in itertools.chain.from_iterable(restore.prefetches.values())]
+    restore.ahead = sum(each.bytes for each in came)
+    if came:
+        since, until = min(each.since for each in came), max(each.until for each in came)
+        restore.beside.append(Step(ReportPhase.GPU_AHEAD, since, until - since))
 
 
 def free_gpus(restore: Restore) -> bool:

@@ -13,15 +13,20 @@ from agent.container.rootfs import Changes
 from agent.criu.connections import plan_addresses
 from agent.criu.image_rights import refuse_wider_images
 from agent.criu.own_images import own_images, read_in_place
+from agent.criu.shared_memory import find_segments
 from agent.errors import ContainerError
 from agent.executor.gpu.plan import GpuPlace, container_devices
+from agent.executor.memory.guard import has_guard
+from agent.executor.memory.plan import SMALL
 from agent.executor.restore.checks import CHECKS, PARK_CHECKS, Place, judge, plan_restore
 from agent.executor.restore.devices import has_memory_outside
+from agent.executor.restore.engine_plan import Offer, Stage, plan_engine
 from agent.executor.restore.state import Restore
 from agent.executor.store import open_store
+from agent.gpu.prefetch import NoPrefetcher
 from artifact.manifest import DELETED_FILES
 from artifact.read import verify
-from contract.api import keys
+from contract.api import control_files, keys
 from contract.api.states import AgentReason
 from linux.addresses import sole_addresses
 
@@ -64,6 +69,23 @@ def inspect_container(restore: Restore) -> None:
     if artifact.manifest.connections is not None:
         addresses = sole_addresses(restore.init_pid, environment.proc)
         restore.moves = plan_addresses(artifact.manifest.connections.addresses, addresses)
+    stage = Stage.PARK if restore.request.parks else Stage.WHOLE
+    restore.engine = plan_engine(offer_of(restore, stage, restore.images))
+
+
+def offer_of(restore: Restore, stage: Stage, images: int | None = None) -> Offer:
+    """Return what artifact, node and container offer; *images* are looked at only if shared memory is to be filled."""
+    environment, control = restore.environment, restore.lock.control
+    return Offer(
+        manifest=restore.artifact.manifest,
+        stage=stage,
+        segments=find_segments(images, SMALL) if images is not None and environment.lazy_pages else (),
+        lazy_pages=environment.lazy_pages,
+        prefetches=not isinstance(environment.prefetcher, NoPrefetcher),
+        lost_before=control.has(control_files.PAGES_LOST),
+        guarded=has_guard(control),
+        free=[device.free for device in restore.devices],
+    )
 
 
 def rights_of(restore: Restore) -> Rights:

@@ -11,7 +11,7 @@ from agent.executor.restore.devices import (
     end_prefetch,
     free_gpus,
     has_device_state,
-    has_memory_outside,
+    is_read_ahead,
     restore_gpus,
     start_prefetch,
 )
@@ -25,7 +25,7 @@ RESTORE: Final = (
     Phase(ReportPhase.OPEN, open_artifact),
     Phase(ReportPhase.VERIFY, verify_artifact),
     Phase(ReportPhase.INSPECT, inspect_container),
-    Phase(ReportPhase.GPU_PREFETCH, start_prefetch, undo=end_prefetch, is_needed=has_memory_outside),
+    Phase(ReportPhase.GPU_PREFETCH, start_prefetch, undo=end_prefetch, is_needed=is_read_ahead),
     Phase(ReportPhase.FILES, put_files_back, undo=take_files_back),
     Phase(ReportPhase.ENTER, run_criu, undo=end_tree),
     Phase(ReportPhase.LOOK, await_tree),

@@ -10,16 +10,17 @@ from agent.container.inspection import Inspection
 from agent.container.rights import Rights
 from agent.criu.connections import Endpoint
 from agent.criu.page_server import PageServer
-from agent.criu.shared_memory import Segment
 from agent.errors import ContainerError
 from agent.executor.api import ContainerRef, RestoreRequest
 from agent.executor.environment import NodeEnvironment
 from agent.executor.lock import ContainerLock
 from agent.executor.restore.checks import RestorePlan
+from agent.executor.restore.engine_plan import EnginePlan, what_came
 from agent.gpu.cuda import Device
 from agent.gpu.prefetch import Prefetch
 from artifact.read import Artifact
-from contract.api.reports import MemoryRestore
+from contract.api.engine import Choice, MemoryReport
+from contract.api.reports import Step
 from contract.api.states import AgentReason
 from linux.proc import Status
 from linux.sockets import Address
@@ -56,12 +57,12 @@ class Restore:
     links: list[DatedLink] = field(default_factory=list)
     inside: list[dict[str, Any]] = field(default_factory=list)
     """Changes of files that are made by the helper that starts criu."""
-    shared: tuple[Segment, ...] = ()
-    """Memory that criu leaves empty, to be filled while the tree is stopped."""
+    engine: EnginePlan = field(default_factory=EnginePlan)
+    """How the worker's memory comes back; decided when all was looked at."""
     pages: PageServer | None = None
     """What fills the tree's memory; None if criu copied all of it."""
-    memory: MemoryRestore = MemoryRestore.SWITCHED_OFF
-    """How the tree's memory comes back; known once criu is done."""
+    memory: Choice | None = None
+    """How the tree's memory came back, if not as planned."""
     bypassed: Mapping[AgentReason, str] = field(default_factory=dict)
     """What is in the way, and was not to count."""
     devices: tuple[Device, ...] = ()
@@ -70,8 +71,18 @@ class Restore:
     """Every restored process, by host pid."""
     prefetches: Mapping[int, Sequence[Prefetch]] = field(default_factory=dict)
     """Device memory on its way to the card, by pid inside the container."""
+    ahead: int = 0
+    """Bytes of it that restored processes have taken from there."""
+    beside: list[Step] = field(default_factory=list)
+    """Of the time line: what went on beside the phases, by the monotonic clock."""
     cuda_pids: tuple[int, ...] = ()
     """Host pids of those that may hold device memory."""
+
+
+def engine_of(restore: Restore) -> MemoryReport:
+    """Return what was planned for the worker's memory, and what came of it."""
+    plan = restore.engine
+    return MemoryReport(plan.choices, what_came(plan, restore.memory or plan.memory, restore.ahead))
 
 
 def refuse_late(restore: Restore) -> None:

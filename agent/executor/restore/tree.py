@@ -13,16 +13,15 @@ from agent.container.rights import refuse_wider_tree
 from agent.criu.driver import CriuRestore
 from agent.criu.image_labels import write_profile
 from agent.criu.inet_images import kept_ends, move_sockets
-from agent.criu.page_server import Lazy
+from agent.criu.page_server import Fill, Lazy, PageServer
 from agent.criu.shared_memory import empty
 from agent.errors import ContainerError, CriuError
 from agent.executor.files.undo import end_leftovers
 from agent.executor.memory.guard import connect_guard
-from agent.executor.memory.plan import plan_memory
-from agent.executor.memory.shared import Pod, fill_shared, plan_shared
+from agent.executor.memory.shared import Pod, fill_shared
 from agent.executor.restore.state import Restore
-from contract.api import control_files
-from contract.api.reports import MemoryRestore, Step
+from contract.api.engine import Because, Choice, Memory, Way
+from contract.api.reports import ReportPhase, Step
 from contract.api.states import AgentReason
 from linux.cgroup import cgroup_files
 from linux.proc import Status, descendants, namespace_mates, status
@@ -53,7 +52,7 @@ def run_criu(restore: Restore) -> Sequence[Step]:
     restore.pages = restored.pages
     if restored.copied_because:
         logger.warning("memory is copied", extra={"reason": restored.copied_because})
-        restore.memory = MemoryRestore.NO_SERVER
+        restore.memory = Choice(Memory.PRIVATE, Way.COPIED, Because.NO_SERVER, restore.engine.memory.bytes)
     with suppress(OSError):  # one that stays is harmless
         for link in restore.links:
             dated_links.remove(environment.kubelet_pods, restore.place.pod_uid, link)
@@ -62,23 +61,17 @@ def run_criu(restore: Restore) -> Sequence[Step]:
 
 def _change_images(restore: Restore) -> None:
     """Put this pod's address into the images, and leave to us what we fill faster."""
-    restore.shared = plan_shared(restore.images, enabled=restore.environment.lazy_pages)
     if restore.moves:
         move_sockets(restore.images, restore.moves)
     if restore.profile:
         write_profile(restore.images, restore.profile)
     if (kept := restore.artifact.manifest.connections) is not None and kept.kept:
         restore.ends = tuple(kept_ends(restore.images))
-    empty(restore.images, restore.shared)
+    empty(restore.images, restore.engine.shared)
 
 
 def _lazy(restore: Restore, during: ExitStack) -> Lazy | None:
-    restore.memory = plan_memory(
-        restore.artifact.manifest,
-        enabled=restore.environment.lazy_pages,
-        lost_before=restore.lock.control.has(control_files.PAGES_LOST),
-    )
-    if restore.memory is not MemoryRestore.WHILE_RUNNING:
+    if restore.engine.memory.way not in (Way.SERVED, Way.FILLED):
         return None
     guard = connect_guard(restore.lock.control, restore.init_pid)
     if guard is None:
@@ -131,22 +124,31 @@ def _check_connections(restore: Restore) -> None:
 
 def is_filled_by_us(restore: Restore) -> bool:
     """Say whether memory is filled that criu left out."""
-    return restore.pages is not None or bool(restore.shared)
+    return restore.pages is not None or bool(restore.engine.shared)
 
 
 def await_pages(restore: Restore) -> None:
     """Wait until the worker may run: standby holds its memory beside the page server, or all of it is there."""
     environment = restore.environment
     seconds = environment.allowance(restore.artifact.size)
-    if restore.shared:
+    if shared := restore.engine.shared:
         cgroups = cgroup_files(restore.seen.cgroups, environment.cgroup_root)
         pod = Pod(restore.init_pid, cgroups, environment.proc)
-        fill_shared(restore.shared, restore.images, restore.tree, pod, seconds)
-    if restore.pages is not None and (not restore.pages.is_guarded(seconds) or restore.request.parks):
-        restore.pages.await_filled(seconds)
-        restore.pages = None
-        restore.memory = MemoryRestore.PARKED if restore.request.parks else MemoryRestore.FILLED_FIRST
+        fill_shared(shared, restore.images, restore.tree, pod, seconds)
+    if restore.pages is not None:
+        is_guarded = restore.pages.is_guarded(seconds)
+        if not is_guarded or restore.engine.memory.way is Way.FILLED:
+            _await_filled(restore, restore.pages, seconds)
     _refuse_ended(restore)
+
+
+def _await_filled(restore: Restore, pages: PageServer, seconds: float) -> None:
+    """Wait until all memory is in, as planned or because standby does not hold it."""
+    fill = Fill.parse(pages.await_filled(seconds))
+    restore.pages = None
+    restore.beside.append(Step(ReportPhase.FILL, time.monotonic() - fill.seconds, fill.seconds))
+    if restore.engine.memory.way is Way.SERVED:
+        restore.memory = Choice(Memory.PRIVATE, Way.FILLED, Because.UNGUARDED, restore.engine.memory.bytes)
 
 
 def _refuse_ended(restore: Restore) -> None:

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from agent.executor import engine as engine_module
+from agent.executor.api import ExecutionResult
 from agent.executor.restore.phases import RESTORE
 from agent.gpu import prefetch
 from agent.gpu.device_memory import UNIT
 from agent.gpu.prefetch import Part, Prefetch, ResidentPrefetcher
 from contract.api import control_files, keys
+from contract.api.engine import Because, Memory, Way
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from images.native import compile_device_memory
@@ -64,6 +66,9 @@ class Watched:
 
     def close(self) -> None:
         self._order.close()
+
+    def came(self) -> prefetch.Came:
+        return self._order.came()
 
 
 def _flipped(file: int) -> int:
@@ -115,7 +120,14 @@ async def captured(node: Node, name: str, **options) -> tuple[list[object], str]
     return before, outcome.manifest_digest
 
 
-async def restored(node: Node, name: str, digest: str, room: int | None = None) -> BareContainer:
+def came_from(outcome: ExecutionResult, way: Way) -> dict[Because, int]:
+    """Return the device memory that came in a way, by the reason."""
+    return {each.because: each.bytes for each in outcome.engine.came if (each.memory, each.way) == (Memory.DEVICE, way)}
+
+
+async def restored(
+    node: Node, name: str, digest: str, room: int | None = None, watched: Watched | None = None
+) -> BareContainer:
     target = start(node)
     target.init()
     if room is not None:
@@ -123,6 +135,13 @@ async def restored(node: Node, name: str, digest: str, room: int | None = None) 
     outcome = await node.restore(target, name, digest)
     assert outcome.ok, (outcome, target.text())
     assert ReportPhase.GPU_PREFETCH in outcome.seconds, outcome.seconds
+    if watched is not None:
+        given = sum(part.size for part in watched.given)
+        taken = {Because.ROOM: given} if given else {}
+        assert taken == came_from(outcome, Way.AHEAD)
+        (planned,) = [each.bytes for each in outcome.engine.plan if each.way is Way.AHEAD]
+        late = {Because.NOT_IN_TIME: planned - given} if planned > given else {}
+        assert late == came_from(outcome, Way.FILES)
     return target
 
 
@@ -134,7 +153,7 @@ def small_parts(monkeypatch):
 async def test_device_memory_is_copied_from_the_card(node, watched):
     before, digest = await captured(node, "ahead-whole")
     watched.given.clear()  # the proof's
-    target = await restored(node, "ahead-whole", digest)
+    target = await restored(node, "ahead-whole", digest, watched=watched)
     assert before == json.loads(wait_for(target.get, "an answer"))
     assert len({part.file for part in watched.given}) > 1
     assert DATA * MIB <= sum(part.size for part in watched.given) <= (DATA + 8) * MIB
@@ -160,7 +179,7 @@ async def test_what_is_not_on_the_card_is_read_from_the_files(node, watched, sma
     before, digest = await captured(node, name, library="small-parts.so")
     watched.most, watched.killed_at = most, killed_at
     watched.given.clear()
-    target = await restored(node, name, digest)
+    target = await restored(node, name, digest, watched=watched)
     assert before == json.loads(wait_for(target.get, "an answer"))
     assert len(before) + 1 == len(json.loads(target.get("/grow")))
     if most is not None:
@@ -186,6 +205,19 @@ async def test_the_card_has_no_room_for_both(node, watched, monkeypatch, preload
     assert before == json.loads(wait_for(target.get, "an answer"))
     target.run("rm /var/tmp/device-memory-full")
     assert len(before) + 1 == len(json.loads(target.get("/grow")))
+
+
+async def test_the_reading_ahead_is_on_the_time_line_beside_the_phases(node, watched):
+    _, digest = await captured(node, "ahead-line")
+    target = start(node)
+    target.init()
+    outcome = await node.restore(target, "ahead-line", digest)
+    line = {step.phase: step for step in outcome.steps}
+    ahead, began = line[ReportPhase.GPU_AHEAD], line[ReportPhase.GPU_PREFETCH]
+    assert began.start <= ahead.start <= began.start + began.seconds
+    assert ahead.start < line[ReportPhase.CRIU].start < line[ReportPhase.VERDICT].start
+    assert ReportPhase.GPU_AHEAD not in outcome.seconds
+    assert 0 <= outcome.seconds[ReportPhase.OTHER]
 
 
 async def test_no_room_at_all_is_a_cold_start(node):

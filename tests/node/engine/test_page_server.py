@@ -18,6 +18,7 @@ from agent.criu.protobuf import Field
 from agent.executor.lock import ControlDir
 from agent.executor.memory import guard
 from contract.api import control_files
+from contract.api.engine import Because, Way
 from contract.api.reports import MemoryRestore, ReportPhase
 from contract.api.states import AgentReason
 from images.native import compile_static
@@ -134,12 +135,25 @@ class TestEveryByte:
     async def test_nothing_of_ours_is_left(self, node):
         before, digest = await captured(node, "pages-left", megabytes=64)
         target = node.start(megabytes=64)
-        assert (await node.restore(target, "pages-left", digest)).ok
+        outcome = await node.restore(target, "pages-left", digest)
+        assert outcome.ok
         wait_for(lambda: not open_anonymous(target.init()), "standby to let go")
         wait_for(lambda: not page_servers(node), "the end of the page server")
         for file in (node.store / "pages-left").rglob("pages-*.img"):
             file.write_bytes(b"")
         assert before == target.get()
+
+    async def test_the_fill_is_on_the_time_line_though_the_worker_runs(self, node):
+        _, digest = await captured(node, "pages-line", megabytes=128)
+        outcome = await node.restore(node.start(megabytes=128), "pages-line", digest)
+        line = {step.phase: step for step in outcome.steps}
+        assert ReportPhase.FILL not in line
+        filled = await asyncio.wait_for(asyncio.wrap_future(outcome.filling), 60)
+        criu, verdict, fill = line[ReportPhase.CRIU], line[ReportPhase.VERDICT], filled.step
+        assert criu.start < fill.start < verdict.start < fill.start + fill.seconds
+        assert filled.bytes >= 128 << 20
+        (choice,) = outcome.engine.came
+        assert (Way.SERVED, Because.LARGE) == (choice.way, choice.because)
 
     async def test_a_worker_is_captured_again_once_its_memory_is_all_there(self, node):
         """What is missing would be zeros in the second artifact."""
@@ -380,6 +394,8 @@ class TestNoGuard:
         target = node.start(megabytes=96, env={"DYN_SNAPSHOT_RESTART_POLICY": "Never"})
         outcome = await node.restore(target, "pages-never", digest)
         assert (True, MemoryRestore.FILLED_FIRST) == (outcome.ok, outcome.memory)
+        assert outcome.engine.plan == outcome.engine.came, "it is known before"
+        assert ReportPhase.FILL in {step.phase for step in outcome.steps}
         assert before == target.get()
 
     async def test_standby_is_found_by_its_socket(self, node):
@@ -412,6 +428,8 @@ class TestCopied:
         finally:
             kept.rename(server)
         assert (True, MemoryRestore.NO_SERVER) == (outcome.ok, outcome.memory)
+        (planned,), (came,) = outcome.engine.plan, outcome.engine.came
+        assert (Because.LARGE, Because.NO_SERVER) == (planned.because, came.because)
         assert "equal after" in target.says(" after ")
 
     async def test_when_processes_share_memory_since_a_fork(self, node):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.api.engine import LARGEST_PART, Because, Choice, Memory, MemoryReport, Way, read_engine
 from contract.api.reports import (
     LARGEST,
     LONGEST,
@@ -13,9 +14,12 @@ from contract.api.reports import (
     MOST_STEPS,
     UNKNOWN_REASON,
     Connections,
+    Filled,
     ReportPhase,
     Step,
     read_report,
+    remarks,
+    with_fill,
 )
 from contract.api.states import AgentReason
 
@@ -133,3 +137,70 @@ def test_whatever_it_holds_labels_are_bounded_and_numbers_finite(outcome, reason
     assert set(report.seconds) <= set(ReportPhase)
     assert 0 <= report.size <= LARGEST
     assert all(0 <= value <= LONGEST * 100 for value in report.seconds.values())
+
+
+SERVED = Choice(Memory.PRIVATE, Way.SERVED, Because.LARGE, 3 << 30)
+COPIED = Choice(Memory.PRIVATE, Way.COPIED, Because.NO_SERVER, 3 << 30)
+AHEAD = Choice(Memory.DEVICE, Way.AHEAD, Because.ROOM, 512 << 20)
+
+
+@pytest.mark.parametrize(
+    ("expected", "report"),
+    [
+        pytest.param("memory (3.0 GiB) filled while it runs", MemoryReport((SERVED,), (SERVED,)), id="as-planned"),
+        pytest.param(
+            "memory (3.0 GiB) copied by criu before it ran: no page server could be used, the agent's log says why; "
+            "device memory (512.0 MiB) read onto the card ahead; planned was: memory (3.0 GiB) filled while it runs",
+            MemoryReport((SERVED, AHEAD), (COPIED, AHEAD)),
+            id="otherwise",
+        ),
+        pytest.param("", MemoryReport(), id="nothing"),
+    ],
+)
+def test_how_memory_came_back_is_one_line(expected, report):
+    assert expected == str(report)
+    assert report == read_engine(report.as_rows())
+    assert remarks(None, None, report) == (f"; {expected}" if expected else "")
+
+
+def test_every_choice_has_words():
+    every = [Choice(part, way, because, 1 << 20) for part in Memory for way in Way for because in Because]
+    assert len(every) == len(set(map(str, every))) + len(Memory) * len(Way) * 2, "three reasons need no words"
+
+
+@pytest.mark.parametrize(
+    ("expected", "found"),
+    [
+        pytest.param(None, None, id="none"),
+        pytest.param(None, {"plan": "x"}, id="no-list"),
+        pytest.param((), {"plan": [["memory", "served", "large"], 7, ["memory", "by-magic", "large", 1]]}, id="bad"),
+        pytest.param((), {"plan": [[["x"], {}, None, 1], ["memory", "served", "large", True]]}, id="no-words"),
+        pytest.param((0,), {"plan": [["memory", "served", "large", -1]]}, id="less-than-nothing"),
+        pytest.param((LARGEST_PART,), {"plan": [["memory", "served", "large", 10**40]]}, id="too-much"),
+        pytest.param((1,) * 16, {"plan": [["memory", "served", "large", 1]] * 1000}, id="too-many"),
+    ],
+)
+def test_choices_of_a_report_are_of_closed_lists(expected, found):
+    report = read_report(text(engine=found)).engine
+    assert expected == (None if report is None else tuple(choice.bytes for choice in report.plan))
+
+
+AT = "2026-11-29T10:00:00.000000Z"
+FILL = Filled(Step(ReportPhase.FILL, 0.2, 3.0), 7, 1)
+
+
+@pytest.mark.parametrize(
+    ("expected", "note"),
+    [
+        pytest.param(["open", "fill", "verdict"], FILL.as_note(AT), id="of-this-report"),
+        pytest.param(["open", "verdict"], FILL.as_note("2026-11-29T10:00:01.000000Z"), id="of-another"),
+        pytest.param(["open", "verdict"], FILL.as_note(None), id="of-none"),
+        pytest.param(["open", "verdict"], "", id="not-there"),
+        pytest.param(["open", "verdict"], "[" * 10000, id="deep"),
+        pytest.param(["open", "verdict"], f'{{"at": "{AT}", "step": 7}}', id="no-step"),
+        pytest.param(["open", "verdict"], "[]", id="no-object"),
+    ],
+)
+def test_a_fill_is_on_the_time_line_of_its_own_report(expected, note):
+    report = read_report(text(at=AT, steps=[["open", 0, 0.1], ["verdict", 0.5, 0.01]]))
+    assert expected == [step.phase for step in with_fill(report, note).steps]

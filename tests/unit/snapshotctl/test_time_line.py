@@ -52,6 +52,8 @@ def test_why_shows_the_time_line(word, outcome):
         "seconds": {"total": 0.2},
         "bytes": 1,
         "steps": [["criu", 0.1, 0.1]],
+        "at": "2026-11-29T10:00:00.000000Z",
+        "engine": {"plan": [["memory", "served", "large", 3 << 30]]},
     }
     pod = opted_in(
         labels={keys.LABEL_CHECKPOINT_ID: ID, keys.LABEL_IS_RESTORE_TARGET: "true"},
@@ -59,10 +61,16 @@ def test_why_shows_the_time_line(word, outcome):
             keys.ANN_ADMISSION: "restore-shaped",
             STATUS: word,
             keys.ANN_RESTORE_REPORT: json.dumps(report),
+            keys.ANN_RESTORE_FILL: json.dumps({"at": report["at"], "step": ["fill", 0.15, 0.05]}),
         },
     )
     pod["metadata"]["name"] = "web-0"
     answer = lived(Facts(pod))
     assert "\n                criu           |" + " " * 20 + "█" * 20 + "|" in as_text([answer], ())
-    told = json.loads(rendered([answer], (), "json"))["answers"][0]["findings"][1]["steps"]
-    assert [{"phase": "criu", "start": 0.1, "seconds": 0.1}] == told
+    told = json.loads(rendered([answer], (), "json"))["answers"][0]["findings"][1]
+    fill = {"phase": "fill", "start": 0.15, "seconds": 0.05}
+    assert [{"phase": "criu", "start": 0.1, "seconds": 0.1}, fill] == told["steps"]
+    if word == "completed":
+        assert "\n    engine      memory (3.0 GiB) filled while it runs\n" in as_text([answer], ())
+        choice = {"memory": "memory", "way": "served", "because": "large", "bytes": 3 << 30}
+        assert {"plan": [choice], "came": [choice]} == told["engine"]

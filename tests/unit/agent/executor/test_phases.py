@@ -114,3 +114,11 @@ def test_the_time_line_has_each_step_where_it_ran():
     assert 0 == queue.start
     assert 5 <= queue.seconds <= enter.start
     assert criu.start >= enter.start + 1
+
+
+def test_what_goes_on_beside_the_phases_is_on_the_time_line_and_in_no_sum():
+    timings = Timings(since=100.0)
+    timings.beside(Step(ReportPhase.FILL, 103.0, 50.0))
+
+    assert (Step(ReportPhase.FILL, 3.0, 50.0),) == timings.steps()
+    assert {"other", "total"} == timings.seconds().keys()

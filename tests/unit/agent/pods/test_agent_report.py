@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 import pytest
 
 from agent.executor.api import ExecutionResult
-from agent.pods.report import Reporter, capture_notes, restore_notes
+from agent.pods.report import Reporter, capture_notes, fill_notes, restore_notes
 from contract.api import keys
 from contract.api.node_facts import NodeFacts, Source
-from contract.api.reports import Connections, ImageConfig, read_report
+from contract.api.reports import Connections, Filled, ImageConfig, ReportPhase, Step, read_report
 from contract.api.states import AgentReason, RestoreStatus
 from contract.pods.systems import architecture_of
 from kube.errors import ConflictError, ForbiddenError, ServerUnavailableError
@@ -282,3 +282,20 @@ def test_writes_that_are_cancelled_end():
                 await reporter.captured(job, agent.source(), "main", CAPTURED)
 
     run(act())
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "container"),
+    [
+        pytest.param(True, FIRST, "main", id="of-the-newest-restore"),
+        pytest.param(False, SECOND, "main", id="of-a-container-before"),
+        pytest.param(False, FIRST, "sidecar", id="of-another-container"),
+    ],
+)
+def test_a_fill_is_noted_beside_its_own_report(expected, found, container):
+    pod = agent.target(running())
+    pod["metadata"]["annotations"] |= restore_notes(pod, "main", FIRST, RestoreStatus.COMPLETED, RESTORED, NOW)
+    notes = fill_notes(pod, container, found, Filled(Step(ReportPhase.FILL, 0.25, 2.0), 7, 1))
+
+    assert expected == (notes is not None)
+    assert [keys.ANN_RESTORE_FILL] * expected == [*(notes or {})]

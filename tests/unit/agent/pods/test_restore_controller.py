@@ -1,13 +1,14 @@
 """Restore pods from their first sight to the last word, in virtual time."""
 
 import asyncio
+from concurrent.futures import Future
 from dataclasses import replace
 
 import pytest
 
 from agent.executor.api import ExecutionResult
 from contract.api import keys
-from contract.api.reports import read_report
+from contract.api.reports import Filled, ReportPhase, Step, read_report, with_fill
 from contract.api.states import AgentReason
 from kube.errors import ServerUnavailableError
 from tests.support.builders import agent
@@ -115,6 +116,35 @@ def test_a_worker_that_is_never_ready_is_left_to_its_probes_period():
     play(stage, (0, bound()), (0.1, agent.target(running(started=True))))
 
     assert "5" == stage.kube.annotations("Pod", "web-1")[keys.ANN_RESTORE_ASKED]
+
+
+FILLED = Filled(Step(ReportPhase.FILL, 0.25, 2.0), 7 << 30, 12)
+
+
+def filling(filled=None) -> Future:
+    found: Future = Future()
+    found.set_result(filled)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "status"),
+    [
+        pytest.param(True, filling(FILLED), {"started": True, "ready": True}, id="its-end"),
+        pytest.param(True, filling(FILLED), {"started": True}, id="its-end-though-it-is-never-ready"),
+        pytest.param(False, filling(), {"started": True, "ready": True}, id="its-server-ended-early"),
+        pytest.param(False, Future(), {"started": True, "ready": True}, id="it-goes-on"),
+        pytest.param(False, None, {"started": True, "ready": True}, id="there-was-none"),
+    ],
+)
+def test_the_end_of_a_fill_is_added_to_the_report(expected, found, status):
+    stage = Stage(ScriptedEngine(replace(RESTORED, filling=found)), agent.checkpoint())
+    play(stage, (0, agent.target(running(**status))))
+    notes = stage.kube.annotations("Pod", "web-1")
+    report = read_report(notes[keys.ANN_RESTORE_REPORT])
+
+    steps = with_fill(report, notes.get(keys.ANN_RESTORE_FILL, "")).steps
+    assert expected == (FILLED.step in steps)
 
 
 def test_a_failed_restore_is_reported_once():
