@@ -12,6 +12,7 @@ from images.errors import ToolError, call
 
 STANDBY_SOURCES: Final = (
     "standby.c",
+    "command.c",
     "claim.c",
     "worker.c",
     "pages.c",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from agent.container import network
-from agent.container.canary import NoAnswerError, ask, wrong
+from agent.container.canary import NoAnswerError, ask, cannot_ask, wrong
 from agent.container.inspection import Inspection, Worker, find_worker, inspect, surroundings
 from agent.container.rights import of_container, refuse_wider_tree
 from agent.criu.connections import CONNECTED, SEQUENCE, Address, End, Fate, peers
@@ -103,6 +103,8 @@ class Capture:
 def _inspect(capture: Capture) -> None:
     """Look at the container, decide, and refuse whatever would not work."""
     request, environment, init_pid = capture.request, capture.environment, capture.init_pid
+    if words := cannot_ask(request.canary, capture.lock.control.directory):
+        raise ContainerError(AgentReason.CANARY_FAILED, words)
     worker = find_worker(init_pid, environment.proc)
     if worker is not None and (use := look_at_gpus(worker, init_pid, environment)):
         held = look_at_libraries(use.processes, init_pid, environment.gpus, environment.proc)
@@ -175,7 +177,7 @@ def _ask_source(capture: Capture) -> None:
     if (call := capture.request.canary) is None:
         return
     try:
-        answer = ask(call, capture.init_pid, capture.environment.proc)
+        answer = ask(call, capture.init_pid, capture.lock.control.directory, capture.environment.proc)
     except NoAnswerError as error:
         raise ContainerError(AgentReason.CANARY_FAILED, f"the worker that is to be captured: {error}") from error
     if problem := wrong(call.canary, answer, None):

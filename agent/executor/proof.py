@@ -56,7 +56,7 @@ def prove(restore: Restore, captured: Collection[int], ports: Collection[int], q
         try:
             if questions:
                 wake(to_wake(restore), restore.lock.control, context(restore.request))
-                await_answers(questions, restore.tree, restore.init_pid, restore.environment.proc)
+                await_answers(questions, restore.tree, restore.init_pid, restore.lock.control, restore.environment.proc)
         except NotServingError as error:
             raise ContainerError(AgentReason.PROOF_FAILED, str(error)) from error
         finally:

@@ -56,7 +56,9 @@ def forget_woken(control: ControlDir) -> None:
         control.remove(name)
 
 
-def await_answers(questions: Questions, tree: Mapping[int, Status], init_pid: int, proc: Path) -> None:
+def await_answers(
+    questions: Questions, tree: Mapping[int, Status], init_pid: int, control: ControlDir, proc: Path
+) -> None:
     """Wait until the worker's probe passes, and then until it answers its canary.
 
     Raises:
@@ -67,7 +69,7 @@ def await_answers(questions: Questions, tree: Mapping[int, Status], init_pid: in
         _await(lambda: _ask_probe(probe, init_pid, proc), root, proc, PROBE_SECONDS, _PROBE_PAUSE)
     if (call := questions.canary) is not None:
         seconds = call.canary.seconds
-        _await(lambda: _ask_canary(call, questions.answer, init_pid, proc), root, proc, seconds, _CANARY_PAUSE)
+        _await(lambda: _ask_canary(call, questions.answer, init_pid, control, proc), root, proc, seconds, _CANARY_PAUSE)
 
 
 def _ask_probe(probe: Probe, init_pid: int, proc: Path) -> str | None:
@@ -75,15 +77,17 @@ def _ask_probe(probe: Probe, init_pid: int, proc: Path) -> str | None:
     return None if passed else f"the restored worker's probe does not pass within {PROBE_SECONDS:.0f} s"
 
 
-def _ask_canary(call: CanaryCall, source: str | None, init_pid: int, proc: Path) -> str | None:
+def _ask_canary(call: CanaryCall, source: str | None, init_pid: int, control: ControlDir, proc: Path) -> str | None:
     """Ask once; None if the answer is right, else what it lacks.
 
     Raises:
         NotServingError: the answer is there and wrong: asking again would make it no better.
     """
     try:
-        answer = ask(call, init_pid, proc)
+        answer = ask(call, init_pid, control.directory, proc)
     except NoAnswerError as error:
+        if error.final:
+            raise NotServingError(f"canary: {error}") from error
         return f"canary: {error}"
     problem = wrong(call.canary, answer, source)
     if problem is not None and answer.status == call.canary.status:

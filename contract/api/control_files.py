@@ -39,6 +39,8 @@ DEVICES_LOST: Final = "lost\n"
 PARKED: Final = "standby-parked"
 """Present while a restored worker is stopped until it is woken: standby's nonce, the worker's pid, and the digest
 of the manifest that it was restored from."""
+COMMANDS: Final = "standby-commands"
+"""Standby's socket at which the agent has a command run in the container, with the container's own rights."""
 STALE_AT_START: Final = (
     READY_FOR_SNAPSHOT,
     SNAPSHOT_COMPLETE,
@@ -53,6 +55,7 @@ STALE_AT_START: Final = (
     FROZEN,
     DEVICES,
     PARKED,
+    COMMANDS,
 )
 """What standby removes before anything else: a restarted container still sees the emptyDir of its predecessor."""
 

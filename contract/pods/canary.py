@@ -1,7 +1,7 @@
 """A canary: one question that a restored worker must answer rightly before it serves its clients.
 
-A probe says that a worker listens. A canary says that it still works: the owner names a request in an annotation of the
-pod template, and what makes the answer right.
+A probe says that a worker listens. A canary says that it still works: the owner names a request, or a command that is
+run in the container, in an annotation of the pod template, and what makes the answer right.
 """
 
 from __future__ import annotations
@@ -21,10 +21,38 @@ from contract.pods.probe import port_number, serving_probe
 SECONDS: Final = 30.0
 """A first prompt after a restore may read weights again."""
 LONGEST: Final = 600.0
+LONGEST_COMMAND: Final = 32_000
+"""Bytes of a command line, each word with its end; standby takes twice that."""
 
 
 class CanaryError(ValueError):
     """The annotation is not one that can be asked; the message says what is wrong with which field."""
+
+
+_Word = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+
+
+class Exec(BaseModel):
+    """A command that is run in the container, as an exec probe names it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    command: Annotated[tuple[_Word, ...], Field(min_length=1, max_length=256)]
+    """Program and arguments; without a shell."""
+
+    @field_validator("command", mode="before")
+    @classmethod
+    def _as_tuple(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("command")
+    @classmethod
+    def _fits(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value[0]:
+            raise ValueError("names no program")
+        if sum(len(word.encode()) + 1 for word in value) > LONGEST_COMMAND:
+            raise ValueError(f"is longer than {LONGEST_COMMAND} bytes; put it into a file of the image")
+        return value
 
 
 class Canary(BaseModel):
@@ -32,14 +60,17 @@ class Canary(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    path: Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=2048)]
+    path: Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=2048)] | None = None
+    exec: Exec | None = None
+    """In place of a request."""
     port: int | str | None = None
     """By number or name; None: that of the worker's own probe."""
     scheme: Literal["HTTP", "HTTPS"] = "HTTP"
     headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")], Annotated[str, Field(pattern=r"^[ -~]*$")]] = {}
     body: Any = None
     """Text is sent as it is, anything else as JSON; with it the request is a POST."""
-    status: Annotated[int, Field(ge=100, le=599)] = 200
+    status: int = 200
+    """Of the answer; of a command, by default 0."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     same: bool = False
     """Whether the answer must be the one that the worker gave just before it was captured."""
@@ -52,6 +83,23 @@ class Canary(BaseModel):
     def _as_tuple(cls, value: object) -> object:
         return tuple(value) if isinstance(value, list) else value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _ends_well(cls, value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+        is_command = isinstance(value, dict) and value.get("exec") is not None
+        return {"status": 0} | value if is_command else value
+
+    @model_validator(mode="after")
+    def _asks_one_thing(self) -> Self:
+        if self.exec is None and self.path is None:
+            raise ValueError('path: field required; or name a command: {"exec": {"command": ["python3", "check.py"]}}')
+        if self.exec is not None and (extra := sorted(self.model_fields_set & _OF_A_REQUEST)):
+            raise ValueError(f"{extra[0]}: belongs to a request, and exec is a command; remove one of them")
+        least, most = (100, 599) if self.exec is None else (0, 255)
+        if not least <= self.status <= most:
+            raise ValueError(f"status: is from {least} to {most}, found {self.status}")
+        return self
+
     @model_validator(mode="after")
     def _judges_what_it_selects(self) -> Self:
         if bad := [pointer for pointer in self.select if not pointer.startswith("/")]:
@@ -61,13 +109,16 @@ class Canary(BaseModel):
         return self
 
 
+_OF_A_REQUEST: Final = frozenset({"path", "port", "scheme", "headers", "body"})
+
+
 @dataclass(frozen=True)
 class CanaryCall:
     """A canary of one pod, ready to be asked."""
 
     canary: Canary
-    port: int
-    """Of the pod itself, whose address is not known before its container starts."""
+    port: int = 0
+    """Of the pod itself, whose address is not known before its container starts; 0 if a command is run."""
 
     @property
     def body(self) -> bytes | None:
@@ -122,6 +173,8 @@ def canary_call(pod: Mapping[str, Any], target: str) -> CanaryCall | None:
     if text is None:
         return None
     canary = parse_canary(text)
+    if canary.exec is not None:
+        return CanaryCall(canary)
     container = ckpt.find_container(pod.get("spec") or {}, target) or {}
     if canary.port is None:
         probe = serving_probe(container, "")

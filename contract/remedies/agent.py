@@ -629,9 +629,10 @@ AGENT_REASONS: Final = (
         AgentReason.CANARY_FAILED,
         "The worker runs and does not answer its canary as it should.",
         "Ask it yourself with what the annotation says; a restore's pod has started cold, its answer is the right one.",
-        f"Annotation `{keys.ANN_CANARY}` names a request and what its answer must be ([operating](operating.md)). At "
-        "a capture the worker itself failed it, and nothing was touched. At a restore the restored worker did: it "
-        "was ended before it served a client. A canary that names `same` needs a checkpoint that was captured with it.",
+        f"Annotation `{keys.ANN_CANARY}` names a request, or a command that is run in the container, and what its "
+        "answer must be ([operating](operating.md)). At a capture the worker itself failed it, and nothing was "
+        "touched. At a restore the restored worker did: it was ended before it served a client. A canary that names "
+        "`same` needs a checkpoint that was captured with it, and a command a `snapshot-standby` that can run it.",
     ),
     Reason(
         _SECTION,

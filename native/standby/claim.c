@@ -25,7 +25,7 @@ static const char *const STALE[] = {
     "ready-for-snapshot", "snapshot-complete", "restore-complete", "restore-context.json",
     "standby-verdict",    "standby-claim",     "standby-dirty",    "image-entrypoint",
     "image-cmd",          "standby-pages",    "standby-frozen",    "standby-devices",
-    "standby-parked",
+    "standby-parked",    "standby-commands",
 };
 
 /* There is exactly one container, hence one of these. */

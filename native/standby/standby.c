@@ -167,6 +167,7 @@ static void await_verdict(char **command, long long end, int until_lost) {
     while (now_ms() < end) {
         int held = !until_lost || claimed(); /* before the verdict is read: the holder writes, then lets go */
         pages_are_lost(); /* which the agent notices by itself: it has given no verdict yet */
+        serve_commands();
         if (read_verdict(&verdict)) obey(&verdict, command);
         if (!held || is_parked()) return;
         await_change(POLL);
@@ -209,6 +210,7 @@ static void restore_mode(char **command, int waits) {
     if (getpid() != 1) cold_start(command, "standby is not the container's first process (shareProcessNamespace)", 0);
     /* A container that kubelet does not start again could not survive the end of its page server. */
     if (!policy_is("DYN_SNAPSHOT_RESTART_POLICY", "Never")) open_pages();
+    open_commands();
     if (waits) say("SNAPSHOT_WAITING: this container waits for `snapshotctl restore --pod`");
     else await_verdict(command, now_ms() + CLAIM_WINDOW, 0);
     if (!waits && !allowed_seconds() && take_lock())
@@ -247,10 +249,12 @@ static void capture_mode(char **command, char **arguments) {
         say("SNAPSHOT_CAPTURE_FAILED: %s", failure);
         exit(1);
     }
+    open_commands();
     preload_device_memory();
     start_worker(command ? command : told_command(arguments));
     for (;;) {
         beat(5 * POLL);
+        serve_commands();
         int ended = worker_ended(); /* read before the lock: an agent locks only while the worker lives */
         int held = claimed();
         if (read_verdict(&verdict)) break;

@@ -76,6 +76,9 @@ int split_failure(struct verdict *verdict, const char **reason);
 /* Blocks all signals: they are fetched one by one from then on. */
 void hold_signals(void);
 
+/* Gives signals back as we were started with them. */
+void use_original_signals(void);
+
 /* One beat of every loop, at most `ms` long: passes signals on, reaps. */
 void beat(int ms);
 
@@ -103,6 +106,17 @@ int pages_are_lost(void);
 
 /* Whether a page server counts on us. */
 int guards_pages(void);
+
+/* Whether the other end of a connection is no process of this container. */
+int is_from_outside(int peer);
+
+/* ------------------------------------------------------------------------------------------------------- command.c */
+
+/* Makes the socket at which the agent has a command run; before the environment is changed. */
+void open_commands(void);
+
+/* Begins what was asked for there. */
+void serve_commands(void);
 
 /* -------------------------------------------------------------------------------------------------------- foreign.c */
 

@@ -71,8 +71,10 @@ void hold_signals(void) {
     set_mask(&all, &original_mask);
 }
 
+void use_original_signals(void) { set_mask(&original_mask, NULL); }
+
 void become(char **command) {
-    set_mask(&original_mask, NULL);
+    use_original_signals();
     execvp(command[0], command);
     int code = errno == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
     say("snapshot-standby: cannot execute %s: %s", command[0], strerror(errno));

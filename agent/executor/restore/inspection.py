@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from agent.container import held_files, rootfs
+from agent.container.canary import cannot_ask
 from agent.container.confinement import expected_label, profile_of
 from agent.container.devices import gpu_minors
 from agent.container.inspection import inspect, surroundings
@@ -129,3 +130,5 @@ def _refuse_unknown_answer(restore: Restore) -> None:
     if call is not None and call.canary.same and restore.artifact.manifest.canary is None:
         words = f"annotation {keys.ANN_CANARY} says same, but the captured worker was not asked; capture it again"
         raise ContainerError(AgentReason.CANARY_FAILED, words)
+    if found := cannot_ask(call, restore.lock.control.directory):
+        raise ContainerError(AgentReason.CANARY_FAILED, found)

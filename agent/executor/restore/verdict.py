@@ -28,7 +28,7 @@ def ask_canary(restore: Restore) -> None:
     wake(to_wake(restore), restore.lock.control, context(restore.request))
     questions = Questions(canary=restore.request.canary, answer=restore.artifact.manifest.canary)
     try:
-        await_answers(questions, restore.tree, restore.init_pid, restore.environment.proc)
+        await_answers(questions, restore.tree, restore.init_pid, restore.lock.control, restore.environment.proc)
     except NotServingError as error:
         raise ContainerError(AgentReason.CANARY_FAILED, str(error)) from error
 

@@ -28,6 +28,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(("", 8000), Handler).serve_forever()
 """
 SLOW = {"path": "/slow", "same": True, "select": ["/token"]}
+CHECK = """
+import json, urllib.request
+print(json.load(urllib.request.urlopen("http://127.0.0.1:8000/", timeout=5))["token"])
+"""
+COMMAND = {"exec": {"command": ["python3", "-c", CHECK]}, "same": True}
 OF_ITS_POD = {"path": "/", "same": True, "select": ["/host"]}
 
 
@@ -59,7 +64,7 @@ def deployment(name: str, canary: dict) -> dict:
 
 @pytest.fixture(scope="module")
 def applied(installed: Kubectl):
-    found = {"canary-slow": SLOW, "canary-host": OF_ITS_POD}
+    found = {"canary-slow": SLOW, "canary-host": OF_ITS_POD, "canary-exec": COMMAND}
     for name, canary in found.items():
         installed("apply", "-f", "-", stdin=json.dumps(deployment(name, canary)))
     yield installed
@@ -89,6 +94,17 @@ def test_a_restored_pod_is_ready_once_it_has_answered(applied: Kubectl):
     started = pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"]
     conditions = {each["type"]: each for each in pod["status"]["conditions"]}
     assert 4 <= seconds_between(started, conditions["Ready"]["lastTransitionTime"])
+    assert 0 == pod["status"]["containerStatuses"][0]["restartCount"]
+
+
+def test_a_restored_pod_is_ready_once_its_command_has_said_the_same(applied: Kubectl):
+    """The command asks the worker for what only the captured process knows."""
+    (name,) = ready(applied, "Deployment/canary-exec")
+    applied("scale", "deployment", "canary-exec", "--replicas=2")
+    (pod,) = shaped(applied, "canary-exec", name, 1)
+    found = report(applied, pod["metadata"]["name"])
+    assert ("restored", True) == (found["outcome"], found["seconds"]["canary"] > 0)
+    (pod,) = shaped(applied, "canary-exec", name, 1)
     assert 0 == pod["status"]["containerStatuses"][0]["restartCount"]
 
 

@@ -25,3 +25,15 @@ def test_an_answer_is_right_or_says_what_is_wrong(fields, answer, source, words)
     found = wrong(Canary(path="/x", **fields), answer, source)
     assert (words is None) == (found is None)
     assert (words or "") in (found or "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        pytest.param(Answer(0, ONE), None, id="success"),
+        pytest.param(Answer(4, "", "no model"), "/check ends with status 4, not 0: no model", id="says-why"),
+        pytest.param(Answer(4, ""), "/check ends with status 4, not 0", id="says-nothing"),
+    ],
+)
+def test_a_command_is_judged_by_how_it_ends(answer, words):
+    assert words == wrong(Canary.model_validate({"exec": {"command": ["/check"]}}), answer, None)

@@ -44,12 +44,32 @@ def test_a_canary_is_a_path_or_json(text, expected):
         pytest.param('{"path": "/x", "same": true, "select": ["text"]}', "'text' is no JSON pointer", id="no-pointer"),
         pytest.param('{"path": "/x", "select": ["/text"]}', "set same or sha256", id="selected-and-not-compared"),
         pytest.param("[" * 100_000, "neither a path", id="deep"),
+        pytest.param('{"exec": {}}', "exec.command: field required", id="no-command"),
+        pytest.param('{"exec": {"command": []}}', "exec.command: ", id="an-empty-command"),
+        pytest.param('{"exec": {"command": "true"}}', "exec.command: ", id="a-line-and-no-list"),
+        pytest.param('{"exec": {"command": [""]}}', "names no program", id="no-program"),
+        pytest.param('{"exec": {"command": ["a\\u0000b"]}}', "exec.command[0]: ", id="a-word-ends-in-nul"),
+        pytest.param(json.dumps({"exec": {"command": ["a" * 32_000]}}), "longer than 32000 bytes", id="long-command"),
+        pytest.param('{"exec": {"command": ["true"]}, "path": "/x"}', "path: belongs to a request", id="both"),
+        pytest.param('{"exec": {"command": ["true"]}, "port": 80}', "port: belongs to a request", id="a-port-too"),
+        pytest.param('{"exec": {"command": ["true"]}, "status": 256}', "from 0 to 255", id="no-exit-status"),
+        pytest.param('{"path": "/x", "status": 3}', "from 100 to 599", id="no-http-status"),
     ],
 )
 def test_what_cannot_be_asked_says_why(text, words):
     with pytest.raises(CanaryError) as caught:
         parse_canary(text)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("expected", "fields"),
+    [pytest.param(0, {}, id="by-default"), pytest.param(3, {"status": 3}, id="as-named")],
+)
+def test_a_command_ends_with_a_status_and_needs_no_port(expected, fields):
+    call = canary_call(asking({"exec": {"command": ["python3", "check.py"]}} | fields), "main")
+
+    assert (expected, ("python3", "check.py")) == (call.canary.status, call.canary.exec.command)
 
 
 def test_a_pod_without_the_annotation_has_none():
