@@ -6,11 +6,13 @@ hostPath volume. The agent finds the stand-in in a folder of the node, as it wou
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from cluster.api import Cluster
+from cluster.nodes.node import Node as Machine
 from contract.api import control_files, keys
 from demo import story
 from demo.install import Helm, image_settings
@@ -22,11 +24,12 @@ from tests.support.waiting import until
 
 NAMESPACE = "gpu-tests"
 GPU = "nvidia.com/gpu"
+SHARED_GPU = f"{GPU}.shared"
+"""Time slices, as NVIDIA's device plugin names them."""
 ROOT = "/opt/stand-in-driver"
-DEVICE = "/opt/stand-in-driver/nvidia0"
 INSIDE = "/opt/stand-in-driver/inside"
 """Holds what a worker finds in place of the driver's library."""
-DEVICE_WORKER = Path(node.__file__).with_name("device_worker.py").read_text()
+DEVICE_WORKER = Path(node.__file__).with_name("device_worker.py")
 DENIED = {
     "gpu.deniedDrivers[0].versions": "580.*",
     "gpu.deniedDrivers[0].reason": "the node hangs",
@@ -38,23 +41,39 @@ RESTORED = control_files.LOG_RESTORED.partition("{")[0]
 @pytest.fixture(scope="module")
 def gpus(platform: Platform, embedded_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
     """A release that captures device state, on a node that has a driver and GPUs."""
-    library = stand_in_cuda.build(tmp_path_factory.mktemp("cuda")).read_bytes()
-    machine = embedded_cluster.node(1)
-    machine.run("mkdir", "-p", ROOT)
-    for name in ("libcuda.so.1", "libnvidia-ml.so.1"):
-        machine.run("sh", "-c", f"cat >{ROOT}/{name}", stdin=library)
-    inside = tmp_path_factory.mktemp("inside") / "libcuda.so.1"
-    stand_in_cuda.build_device(inside)
-    machine.run("mkdir", "-p", INSIDE)
-    machine.run("sh", "-c", f"cat >{INSIDE}/libcuda.so.1", stdin=inside.read_bytes())
-    machine.run("sh", "-c", f"test -e {DEVICE} || mknod -m 666 {DEVICE} c 195 0")
+    with release_on(platform, embedded_cluster, tmp_path_factory.mktemp("cuda")) as kubectl:
+        yield kubectl
+
+
+@contextmanager
+def release_on(platform: Platform, cluster: Cluster, folder: Path, devices: int = 1) -> Iterator[Kubectl]:
+    """Install the release on a node whose driver knows so many GPUs; the stand-ins are compiled in *folder*."""
+    machine = cluster.node(1)
+    bring_driver(machine, folder, devices)
     kubectl = Kubectl(platform.kubectl, platform.kubeconfig, NAMESPACE)
-    capacity = {"status": {"capacity": {GPU: "8"}}}
+    capacity = {"status": {"capacity": {GPU: "8", SHARED_GPU: "8"}}}
     kubectl("patch", "node", machine.name, "--subresource=status", "--type=merge", "-p", json.dumps(capacity))
     install(platform)
     story.await_webhook(kubectl)
-    yield kubectl
-    helm_of(platform).uninstall()
+    try:
+        yield kubectl
+    finally:
+        helm_of(platform).uninstall()
+
+
+def bring_driver(machine: Machine, folder: Path, devices: int) -> None:
+    """Put the stand-ins and the nodes of its devices on a node."""
+    library = stand_in_cuda.build(folder, devices).read_bytes()
+    inside = folder / "inside.so"
+    stand_in_cuda.build_device(inside, devices)
+    machine.run("mkdir", "-p", ROOT, INSIDE)
+    for name in ("libcuda.so.1", "libnvidia-ml.so.1"):
+        machine.run("sh", "-c", f"cat >{ROOT}/{name}", stdin=library)
+    machine.run("sh", "-c", f"cat >{INSIDE}/libcuda.so.1", stdin=inside.read_bytes())
+    machine.run("sh", "-c", f"cat >{INSIDE}/{DEVICE_WORKER.name}", stdin=DEVICE_WORKER.read_bytes())
+    for minor in range(devices):
+        path = f"{ROOT}/nvidia{minor}"
+        machine.run("sh", "-c", f"test -e {path} || mknod -m 666 {path} c 195 {minor}")
 
 
 def helm_of(platform: Platform) -> Helm:
@@ -67,30 +86,34 @@ def install(platform: Platform, **values: str) -> None:
     helm_of(platform).install(settings | values)
 
 
-def worker(memory: str = "1Gi", **arranged: str):
-    """Fields of a container that uses one GPU; keywords are what its driver does."""
+def worker(memory: str = "1Gi", resource: str = GPU, devices: int = 1, **arranged: str):
+    """Fields of a container that uses GPUs; other keywords are what its driver does."""
     marks = stand_in_cuda.marked(**{"mib": "0064"} | arranged)
     return {
         "env": [{"name": name, "value": value} for name, value in marks.items()],
-        "resources": {"limits": {GPU: "1", "memory": memory}, "requests": {"cpu": "10m"}},
-        "volumeMounts": [{"name": "gpu", "mountPath": "/dev/nvidia0"}],
+        "resources": {"limits": {resource: str(devices), "memory": memory}, "requests": {"cpu": "10m"}},
+        "volumeMounts": [{"name": f"gpu{n}", "mountPath": f"/dev/nvidia{n}"} for n in range(devices)],
     }
 
 
-GPU_VOLUME = [{"name": "gpu", "hostPath": {"path": DEVICE, "type": "CharDevice"}}]
+def gpu_volumes(devices: int = 1):
+    """Return the volumes that such a container mounts."""
+    return [
+        {"name": f"gpu{n}", "hostPath": {"path": f"{ROOT}/nvidia{n}", "type": "CharDevice"}} for n in range(devices)
+    ]
 
 
 def checkpoint(kubectl: Kubectl, name: str, **fields):
     """Create the checkpoint of a GPU worker; return it when it has ended."""
     body = node.checkpoint(name, **worker(**fields))
-    body["spec"]["job"]["podTemplateSpec"]["spec"]["volumes"] = GPU_VOLUME
+    body["spec"]["job"]["podTemplateSpec"]["spec"]["volumes"] = gpu_volumes()
     node.create(kubectl, body)
     return node.phase(kubectl, name, "Ready", "Failed")
 
 
 def pod(kubectl: Kubectl, name: str, of: str, **fields) -> None:
     body = node.pod(name, of, **worker(**fields))
-    body["spec"]["volumes"] = GPU_VOLUME
+    body["spec"]["volumes"] = gpu_volumes()
     node.create(kubectl, body)
 
 
@@ -105,8 +128,9 @@ def states(kubectl: Kubectl, name: str) -> str:
     """What the driver says of the processes of a pod's worker."""
     code = (
         "import os,re\n"
+        "def program(pid): return open(f'/proc/{pid}/cmdline', 'rb').read().split(bytes(1))[0]\n"
         "for p in sorted(os.listdir('/proc')):\n"
-        "    if p.isdigit() and int(p) != os.getpid() and open(f'/proc/{p}/cmdline').read().startswith('python3'):\n"
+        "    if p.isdigit() and int(p) != os.getpid() and b'python3' in program(p):\n"
         f"        print(re.findall(b'{stand_in_cuda.MARK}=(.)', open(f'/proc/{{p}}/environ', 'rb').read()))"
     )
     return kubectl("exec", name, "-c", "main", "--", "python3", "-c", code).strip()
@@ -126,20 +150,30 @@ def test_a_gpu_pod_is_captured_and_restored(gpus: Kubectl, clean: str):
     assert "gpu-restore" in report["seconds"]
 
 
-def with_device_memory(body, pod):
+def with_device_memory(body, pod, *words: str, devices: int = 1):
     """Have a body's worker use the stand-in for the driver's library: 32 MiB of data, 64 of zeros."""
     spec = pod(body)
     (container,) = spec["containers"]
-    container["command"] = ["python3", "-c", DEVICE_WORKER, "32", "64"]
+    container["command"] = ["python3", f"/tools/{DEVICE_WORKER.name}", "32", "64", *words]
     container["volumeMounts"] = [*container["volumeMounts"], {"name": "inside", "mountPath": "/tools"}]
-    spec["volumes"] = [*GPU_VOLUME, {"name": "inside", "hostPath": {"path": INSIDE}}]
+    spec["volumes"] = [*gpu_volumes(devices), {"name": "inside", "hostPath": {"path": INSIDE}}]
     return body
+
+
+def template_of(body):
+    """Return the pod's spec in a checkpoint."""
+    return body["spec"]["job"]["podTemplateSpec"]["spec"]
+
+
+def spec_of(body):
+    """Return a pod's spec."""
+    return body["spec"]
 
 
 def test_device_memory_of_a_pod_stays_outside_the_image(gpus: Kubectl, clean: str):
     """Its addresses differ in each process that is started, so two pods with the same ones continue one process."""
     body = node.checkpoint(clean, **worker(mib="0256"))
-    node.create(gpus, with_device_memory(body, lambda body: body["spec"]["job"]["podTemplateSpec"]["spec"]))
+    node.create(gpus, with_device_memory(body, template_of))
     status = node.phase(gpus, clean, "Ready", "Failed")["status"]
     assert "Ready" == status["phase"], status["conditions"]
     (job,) = gpus.items("jobs", "-l", f"{keys.LABEL_CHECKPOINT_ID}={status['checkpointID']}")
@@ -147,7 +181,7 @@ def test_device_memory_of_a_pod_stays_outside_the_image(gpus: Kubectl, clean: st
     assert "gpu-save" in report["seconds"]
     held = []
     for name in (clean, f"{clean}-2"):
-        node.create(gpus, with_device_memory(node.pod(name, clean, **worker()), lambda body: body["spec"]))
+        node.create(gpus, with_device_memory(node.pod(name, clean, **worker()), spec_of))
         held.append(node.await_answer(gpus, name))
         assert node.first_line(gpus, name).startswith(RESTORED)
     assert held[0] == held[1]
