@@ -22,7 +22,8 @@ from artifact import manifest
 from artifact.errors import ArtifactError
 from certs import store
 from contract.api import control_files, keys
-from contract.api.reports import LARGEST, LONGEST, UNKNOWN_REASON, ReportPhase, read_report
+from contract.api.engine import LARGEST_PART, MOST_CHOICES, MemoryReport
+from contract.api.reports import LARGEST, LONGEST, UNKNOWN_REASON, ReportPhase, read_report, with_fill
 from contract.api.states import Admission, AgentReason, RestoreStatus
 from contract.config.values import load_values
 from contract.crds.generate import crd
@@ -68,6 +69,11 @@ def _report(content: bytes) -> None:
         assert all(math.isfinite(each) and each >= 0 for each in found.seconds.values())
         assert max(found.seconds.values(), default=0) <= LONGEST * len(ReportPhase) * max(len(content), 1)
         assert 0 <= found.size <= LARGEST
+        engine = found.engine or MemoryReport()
+        assert len(engine.plan + engine.came) <= 2 * MOST_CHOICES
+        assert all(0 <= choice.bytes <= LARGEST_PART and str(choice) for choice in engine.plan + engine.came)
+        filled = with_fill(found, _text(content))
+        assert all(math.isfinite(step.start + step.seconds) for step in filled.steps)
 
 
 def _capture(content: bytes) -> None:

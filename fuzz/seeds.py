@@ -32,6 +32,14 @@ _CHECKPOINTS: Final = (
 _TOLD: Final = (
     {"container": "main", "outcome": "restored", "reason": "", "seconds": {"open": 0.1, "total": 0.5}, "bytes": 7},
     {"container": "main", "outcome": "failed", "reason": "criu-failed", "seconds": {}, "bytes": 0},
+    {
+        "container": "main",
+        "outcome": "restored",
+        "at": "2026-11-29T10:00:00.000000Z",
+        "step": ["fill", 0.2, 3.0],
+        "steps": [["criu", 0.1, 0.1]],
+        "engine": {"plan": [["memory", "served", "large", 7]], "came": [["memory", "copied", "no-server", 7]]},
+    },
     {"entrypoint": ["/entry"], "cmd": ["serve"], "user": "1000", "workingDir": "/work"},
     {"rootfs": {}, "config": {"Entrypoint": ["/entry"], "Cmd": ["serve"], "User": "1", "WorkingDir": "/"}},
     {"manifests": [{"digest": "sha256:" + "0" * 64, "platform": {"architecture": "amd64"}}]},
