@@ -103,7 +103,7 @@ class Capture:
 def _inspect(capture: Capture) -> None:
     """Look at the container, decide, and refuse whatever would not work."""
     request, environment, init_pid = capture.request, capture.environment, capture.init_pid
-    if words := cannot_ask(request.canary, capture.lock.control.directory):
+    if not capture.goes_on and (words := cannot_ask(request.canary, capture.lock.control.directory)):
         raise ContainerError(AgentReason.CANARY_FAILED, words)
     worker = find_worker(init_pid, environment.proc)
     if worker is not None and (use := look_at_gpus(worker, init_pid, environment)):

@@ -25,7 +25,7 @@ from contract.api.reports import read_report
 from contract.api.states import AgentReason, CaptureStatus, GateEnd, Phase, ReadySignal, RestoreStatus
 from contract.config.storage import BadIdError, Storage, check_id
 from contract.pods import parking, placeholder
-from contract.pods.canary import CanaryCall, CanaryError, canary_call
+from contract.pods.canary import CanaryCall, CanaryError, canary_call, refuse_later_command
 from contract.pods.probe import serving_probe
 from kube.api import Object
 
@@ -257,8 +257,11 @@ def _refuse_unlike(pod: Object, container: str, checkpoint: Object, bypass: froz
         raise _Refused(AgentReason.IMAGE_MISMATCH, words)
 
 
-def _canary(pod: Object, container: str) -> CanaryCall | None:
+def _canary(pod: Object, container: str, *, is_asked: bool = True) -> CanaryCall | None:
+    """Return the canary; one that is not asked need only be well written."""
     try:
+        if is_asked:
+            refuse_later_command(pod, container)
         return canary_call(pod, container)
     except CanaryError as error:
         raise _Refused(AgentReason.CANARY_FAILED, f"annotation {keys.ANN_CANARY}: {error}") from error
@@ -320,7 +323,7 @@ def capture_running(pod: Object, checkpoint: Object | None, storage: Storage) ->
     try:
         checkpoint_id = check_id(str(checkpoint["status"].get("checkpointID")))
         version = ckpt.captured_version(checkpoint, checkpoint_id)
-        canary = _canary(pod, target)
+        canary = _canary(pod, target, is_asked=False)
     except BadIdError as error:
         return Rejection(AgentReason.ID_INVALID, str(error))
     except _Refused as refused:

@@ -6,6 +6,7 @@ run in the container, in an annotation of the pod template, and what makes the a
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -157,6 +158,34 @@ def _validated(document: Mapping[str, Any]) -> Canary:
         return Canary.model_validate(document)
     except ValidationError as error:
         raise CanaryError("; ".join(describe(error, Canary))) from error
+
+
+def command_stamp(pod: Mapping[str, Any]) -> dict[str, str]:
+    """Return the environment that says, for good, which command a pod was created with; empty if its canary is none."""
+    text = ckpt.annotations_of(pod).get(keys.ANN_CANARY, "")
+    try:
+        is_command = text != "" and parse_canary(text).exec is not None
+    except CanaryError:
+        return {}
+    return {keys.ENV_CANARY: hashlib.sha256(text.encode()).hexdigest()} if is_command else {}
+
+
+def refuse_later_command(pod: Mapping[str, Any], target: str) -> None:
+    """Refuse a command that the pod was not created with: who may annotate a pod may not execute in it by that.
+
+    Args:
+        pod: as it is now.
+        target: name of the container.
+
+    Raises:
+        CanaryError: the annotation was changed since.
+    """
+    container = ckpt.find_container(pod.get("spec") or {}, target) or {}
+    stamped = {str(each.get("name")): str(each.get("value")) for each in container.get("env") or ()}
+    if not command_stamp(pod).items() <= stamped.items():
+        raise CanaryError(
+            "exec: the pod was not created with this command, and none can be named later; make a new pod"
+        )
 
 
 def canary_call(pod: Mapping[str, Any], target: str) -> CanaryCall | None:

@@ -18,7 +18,7 @@ from contract.api.gpus import NO_TEMPLATES, ClaimTemplates, refused_claim, total
 from contract.api.states import ReadySignal
 from contract.config.storage import BadIdError, check_id
 from contract.pods import common
-from contract.pods.canary import CanaryError, canary_call
+from contract.pods.canary import CanaryError, canary_call, command_stamp
 from contract.pods.capture_metadata import pod_metadata, write_out_labels
 from contract.pods.device_memory import DeviceMemoryError, device_memory_library
 from contract.pods.injected_tools import Tools, file_probe, tools_for
@@ -268,6 +268,7 @@ def _shape_target(checkpoint: Mapping[str, Any], spec: Json, target: Json, value
     env.append({"name": keys.ENV_CHECKPOINT_SIGNAL_FILE, "value": f"{directory}/{control_files.SNAPSHOT_COMPLETE}"})
     if library := _device_memory(checkpoint, gpus, values):
         env.append({"name": keys.ENV_DEVICE_MEMORY, "value": library})
+    env += [{"name": name, "value": value} for name, value in command_stamp(ckpt.template(checkpoint)).items()]
     for name, value in _gpu_environment(values, gpus).items():
         if value is not None and not common.has_named(env, name):
             env.append({"name": name, "value": value})

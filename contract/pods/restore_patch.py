@@ -18,6 +18,7 @@ from contract.api.gpus import gpu_count
 from contract.api.states import Admission
 from contract.config.storage import Storage, artifact_path
 from contract.pods import common
+from contract.pods.canary import command_stamp
 from contract.pods.device_memory import DeviceMemoryError, device_memory_library
 from contract.pods.injected_tools import Tools, image_command
 from contract.pods.startup_gate import startup_gate
@@ -258,6 +259,7 @@ def _environment(pod: Mapping[str, Any], container: Mapping[str, Any], restore: 
         # A container may have a policy of its own, which then counts.
         keys.ENV_STANDBY_RESTART_POLICY: container.get("restartPolicy") or pod["spec"].get("restartPolicy") or "Always",
     }
+    wanted |= command_stamp(pod)
     if not restore.waits:
         wanted |= _artifact_environment(restore)
     if ckpt.annotations_of(pod).get(keys.ANN_POLICY) == keys.POLICY_REQUIRE:

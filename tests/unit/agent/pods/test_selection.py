@@ -10,7 +10,7 @@ from agent.pods import selection
 from agent.pods.selection import Rejection, Role, Wait
 from contract.api import keys
 from contract.api.states import AccessMode, AgentReason
-from contract.pods.canary import Canary, CanaryCall
+from contract.pods.canary import Canary, CanaryCall, command_stamp
 from tests.support.builders import agent
 from tests.support.builders.agent import DIGEST, FIRST, ID, SECOND, UID, reported, running, terminated, waiting
 
@@ -132,6 +132,17 @@ def test_a_canary_goes_with_the_request():
     request = selection.restore(asking, "main", agent.checkpoint(), agent.storage())
     assert isinstance(request, RestoreRequest)
     assert CanaryCall(Canary(path="/health", port=8000), 8000) == request.canary
+
+
+def test_a_command_that_was_named_later_is_refused():
+    """Admission stamps what the pod was created with; an annotation can be written by others since."""
+    asking = agent.target(running(), annotations={keys.ANN_CANARY: '{"exec": {"command": ["true"]}}'})
+    refused = selection.restore(asking, "main", agent.checkpoint(), agent.storage())
+    assert (RejectRequest, AgentReason.CANARY_FAILED) == (type(refused), refused.reason)
+    stamp = command_stamp(asking)
+    asking["spec"]["containers"][0]["env"] = [{"name": name, "value": value} for name, value in stamp.items()]
+    request = selection.restore(asking, "main", agent.checkpoint(), agent.storage())
+    assert ("true",) == request.canary.canary.exec.command
 
 
 def test_what_a_pods_owner_bypasses_goes_with_the_request():

@@ -1,11 +1,20 @@
 """What a canary may ask, and what is wrong with one that cannot be asked."""
 
+import hashlib
 import json
+from contextlib import nullcontext
 
 import pytest
 
 from contract.api import keys
-from contract.pods.canary import Canary, CanaryError, canary_call, parse_canary
+from contract.pods.canary import (
+    Canary,
+    CanaryError,
+    canary_call,
+    command_stamp,
+    parse_canary,
+    refuse_later_command,
+)
 from tests.support.builders.objects import container, pod
 
 PROBE = {"httpGet": {"path": "/health", "port": 8000}}
@@ -70,6 +79,38 @@ def test_a_command_ends_with_a_status_and_needs_no_port(expected, fields):
     call = canary_call(asking({"exec": {"command": ["python3", "check.py"]}} | fields), "main")
 
     assert (expected, ("python3", "check.py")) == (call.canary.status, call.canary.exec.command)
+
+
+COMMAND = {"exec": {"command": ["true"]}}
+STAMP = {"name": keys.ENV_CANARY, "value": hashlib.sha256(json.dumps(COMMAND).encode()).hexdigest()}
+
+
+@pytest.mark.parametrize(
+    ("refused", "value", "env"),
+    [
+        pytest.param(False, COMMAND, [STAMP], id="as-created"),
+        pytest.param(True, COMMAND, [], id="added-later"),
+        pytest.param(True, {"exec": {"command": ["sh"]}}, [STAMP], id="changed-later"),
+        pytest.param(False, {"path": "/x", "port": 1}, [], id="a-request-added-later"),
+        pytest.param(False, "none", [STAMP], id="not-one-at-all"),
+    ],
+)
+def test_a_command_that_the_pod_was_not_created_with_is_refused(refused, value, env):
+    """Who may annotate a pod may not execute in it by that."""
+    with pytest.raises(CanaryError, match="not created with") if refused else nullcontext():
+        refuse_later_command(asking(value, env=env), "main")
+
+
+@pytest.mark.parametrize(
+    ("expected", "value"),
+    [
+        pytest.param([STAMP], COMMAND, id="a-command"),
+        pytest.param([], {"path": "/x"}, id="a-request"),
+        pytest.param([], "{", id="unreadable"),
+    ],
+)
+def test_admission_stamps_commands_alone(expected, value):
+    assert expected == [{"name": name, "value": said} for name, said in command_stamp(asking(value)).items()]
 
 
 def test_a_pod_without_the_annotation_has_none():

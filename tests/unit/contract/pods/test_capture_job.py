@@ -5,6 +5,7 @@ import pytest
 from contract.api import keys
 from contract.config.storage import storage_from_values
 from contract.config.values import load_values
+from contract.pods.canary import command_stamp
 from contract.pods.capture_job import InvalidTemplateError, build_capture_job
 from tests.support.builders.objects import ID, checkpoint, container, template
 
@@ -483,6 +484,14 @@ def test_a_path_that_storage_needs_is_refused():
     taken = container(volumeMounts=[{"name": "data", "mountPath": "/checkpoints/"}])
     with pytest.raises(InvalidTemplateError, match=r"containers\[main\].volumeMounts: .*'data' at /checkpoints"):
         shape(checkpoint(pod_template=template(taken)), "storage: {accessMode: podMount}")
+
+
+def test_the_command_of_a_canary_is_stamped_in_the_capture_pod():
+    pod = template(container())
+    pod["metadata"] = {**pod.get("metadata", {}), "annotations": {keys.ANN_CANARY: '{"exec": {"command": ["true"]}}'}}
+    target = target_of(shape(checkpoint(pod_template=pod)))
+    assert command_stamp(pod).items() <= {entry["name"]: entry.get("value") for entry in target["env"]}.items()
+    assert command_stamp(pod)
 
 
 def test_a_canary_that_cannot_be_asked_makes_no_job():

@@ -9,6 +9,7 @@ from contract.api import keys
 from contract.api.checkpoint import TargetError, find_targets, target_containers
 from contract.config.storage import storage_from_values
 from contract.config.values import load_values
+from contract.pods.canary import command_stamp, refuse_later_command
 from contract.pods.common import MountTakenError
 from contract.pods.restore_patch import Restore, restore_operations
 from contract.pods.startup_gate import startup_gate
@@ -349,6 +350,18 @@ def test_shaping_applies_to_any_pod_is_idempotent_and_leaves_the_rest_alone(obj,
     for field in ("labels", "annotations"):
         foreign = {k: v for k, v in before["metadata"].get(field, {}).items() if not k.startswith("nvidia.com/")}
         assert foreign.items() <= once["metadata"].get(field, {}).items()
+
+
+@pytest.mark.parametrize("fields", [{}, {"waits": True}, {"parks": True}], ids=["restores", "waits", "parks"])
+def test_the_command_of_a_canary_is_stamped_where_no_update_reaches(fields):
+    obj = opted_in(container())
+    obj["metadata"]["annotations"] = obj["metadata"].get("annotations", {}) | {
+        keys.ANN_CANARY: '{"exec": {"command": ["true"]}}'
+    }
+    targets = find_targets({"metadata": {"annotations": {keys.ANN_TARGET_CONTAINERS: "main"}}, "spec": obj["spec"]})
+    shaped = jsonpatch.JsonPatch(restore_operations(obj, restore(**fields), targets)).apply(obj)
+    refuse_later_command(shaped, "main")
+    assert command_stamp(obj)[keys.ENV_CANARY] == env_of(shaped["spec"]["containers"][0])[keys.ENV_CANARY]
 
 
 @pytest.mark.parametrize(
