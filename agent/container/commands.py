@@ -20,6 +20,9 @@ LARGEST: Final = 16 << 20
 """Bytes of output that are read; a command could write without end."""
 _ERRORS: Final = 4096
 """Of what it writes to standard error: the last line is shown."""
+_SOCKET_SECONDS: Final = 1.0
+"""How long after its claim a standby may take to make its socket."""
+_PAUSE: Final = 0.02
 _CHUNK: Final = 1 << 16
 _SHOWN: Final = 200
 
@@ -45,7 +48,10 @@ class Ended:
 
 def can_run(directory: int) -> bool:
     """Say whether the standby of that control directory runs commands; one of an earlier release does not."""
-    return standby_socket.is_there(directory, control_files.COMMANDS)
+    end = time.monotonic() + _SOCKET_SECONDS
+    while not (is_there := standby_socket.is_there(directory, control_files.COMMANDS)) and time.monotonic() < end:
+        time.sleep(_PAUSE)
+    return is_there
 
 
 def run(command: Sequence[str], directory: int, init_pid: int, seconds: float) -> Ended:

@@ -136,9 +136,11 @@ def await_pages(restore: Restore) -> None:
         pod = Pod(restore.init_pid, cgroups, environment.proc)
         fill_shared(shared, restore.images, restore.tree, pod, seconds)
     if restore.pages is not None:
-        is_guarded = restore.pages.is_guarded(seconds)
-        if not is_guarded or restore.engine.memory.way is Way.FILLED:
+        planned, is_guarded = restore.engine.memory, restore.pages.is_guarded(seconds)
+        if not is_guarded or planned.because is Because.PARKS:
             _await_filled(restore, restore.pages, seconds)
+        elif planned.way is Way.FILLED:  # standby's socket came a moment after the plan
+            restore.memory = Choice(Memory.PRIVATE, Way.SERVED, Because.LARGE, planned.bytes)
     _refuse_ended(restore)
 
 

@@ -17,6 +17,7 @@ from agent.criu import protobuf
 from agent.criu.protobuf import Field
 from agent.executor.lock import ControlDir
 from agent.executor.memory import guard
+from agent.executor.restore import inspection
 from contract.api import control_files
 from contract.api.engine import Because, Way
 from contract.api.reports import MemoryRestore, ReportPhase
@@ -396,6 +397,15 @@ class TestNoGuard:
         assert (True, MemoryRestore.FILLED_FIRST) == (outcome.ok, outcome.memory)
         assert outcome.engine.plan == outcome.engine.came, "it is known before"
         assert ReportPhase.FILL in {step.phase for step in outcome.steps}
+        assert before == target.get()
+
+    async def test_a_socket_that_came_after_the_plan_counts(self, node, monkeypatch):
+        before, digest = await captured(node, "pages-late", megabytes=96)
+        monkeypatch.setattr(inspection, "has_guard", lambda _: False)
+        target = node.start(megabytes=96)
+        outcome = await node.restore(target, "pages-late", digest)
+        assert (True, MemoryRestore.WHILE_RUNNING) == (outcome.ok, outcome.memory)
+        assert [Because.UNGUARDED] == [each.because for each in outcome.engine.plan]
         assert before == target.get()
 
     async def test_standby_is_found_by_its_socket(self, node):
