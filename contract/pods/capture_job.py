@@ -266,10 +266,11 @@ def _shape_target(checkpoint: Mapping[str, Any], spec: Json, target: Json, value
     if not common.has_named(env, keys.ENV_CONTROL_DIR):
         env.append({"name": keys.ENV_CONTROL_DIR, "value": directory})
     env.append({"name": keys.ENV_CHECKPOINT_SIGNAL_FILE, "value": f"{directory}/{control_files.SNAPSHOT_COMPLETE}"})
-    if library := _device_memory(checkpoint, gpus, values):
+    library = _device_memory(checkpoint, gpus, values)
+    if library is not None:
         env.append({"name": keys.ENV_DEVICE_MEMORY, "value": library})
     env += [{"name": name, "value": value} for name, value in command_stamp(ckpt.template(checkpoint)).items()]
-    for name, value in _gpu_environment(values, gpus).items():
+    for name, value in _gpu_environment(values, gpus, outside=library is not None).items():
         if value is not None and not common.has_named(env, name):
             env.append({"name": name, "value": value})
     target["env"] = env
@@ -287,10 +288,10 @@ def _device_memory(checkpoint: Mapping[str, Any], gpus: int, values: Values) -> 
         raise InvalidTemplateError(path, str(error)) from error
 
 
-def _gpu_environment(values: Values, gpus: int) -> Mapping[str, str | None]:
+def _gpu_environment(values: Values, gpus: int, *, outside: bool) -> Mapping[str, str | None]:
     settings = values.capture.gpu_environment
     if gpus > 1:
-        return settings.always | settings.several_gpus
+        return settings.always | settings.several_gpus | ({} if outside else settings.several_gpus_in_image)
     return settings.always if gpus else {}
 
 

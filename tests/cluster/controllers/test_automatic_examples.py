@@ -73,7 +73,7 @@ async def test_the_gpu_example_gets_a_capture_job_with_its_gpu(scene):
     environment = {each["name"]: each.get("value") for each in target["env"]}
     assert "1" == target["resources"]["limits"]["nvidia.com/gpu"]
     assert ("spawn", "lo") == (environment["VLLM_WORKER_MULTIPROC_METHOD"], environment["NCCL_SOCKET_IFNAME"])
-    assert "NCCL_P2P_DISABLE" not in environment
+    assert "NCCL_NVLS_ENABLE" not in environment
 
 
 async def capture_job(scene, checkpoint):

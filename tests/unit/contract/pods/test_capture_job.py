@@ -135,7 +135,13 @@ def test_control_directory_environment_and_memory():
     assert "/dev/shm" == named(target["volumeMounts"], "shared-memory")["mountPath"]
 
 
-SEVERAL = {"NCCL_P2P_DISABLE": "1", "NCCL_CUMEM_HOST_ENABLE": "0", "NCCL_NVLS_ENABLE": "0", "NCCL_IB_DISABLE": "1"}
+SEVERAL = {
+    "NCCL_CUMEM_HOST_ENABLE": "0",
+    "NCCL_NVLS_ENABLE": "0",
+    "NCCL_IB_DISABLE": "1",
+    "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
+}
+IN_IMAGE = SEVERAL | {"NCCL_P2P_DISABLE": "1"}
 EACH = {"TORCH_NCCL_ENABLE_MONITORING": "0", "NCCL_SOCKET_IFNAME": "lo"}
 
 
@@ -147,6 +153,9 @@ EACH = {"TORCH_NCCL_ENABLE_MONITORING": "0", "NCCL_SOCKET_IFNAME": "lo"}
         pytest.param({"nvidia.com/gpu": "2"}, {}, "", EACH | SEVERAL, id="two"),
         pytest.param({"nvidia.com/gpu.shared": 2}, {}, "", EACH | SEVERAL, id="two-time-slices"),
         pytest.param(
+            {"nvidia.com/gpu": "2"}, {}, "{capture: {deviceMemory: Image}}", EACH | IN_IMAGE, id="two-in-the-image"
+        ),
+        pytest.param(
             {"nvidia.com/gpu": "2"},
             {"NCCL_P2P_DISABLE": "0"},
             "",
@@ -156,7 +165,7 @@ EACH = {"TORCH_NCCL_ENABLE_MONITORING": "0", "NCCL_SOCKET_IFNAME": "lo"}
         pytest.param(
             {"nvidia.com/gpu": "2"},
             {},
-            "{capture: {gpuEnvironment: {always: {}, severalGpus: {NCCL_DEBUG: INFO, NCCL_P2P_DISABLE: null}}}}",
+            "{capture: {gpuEnvironment: {always: {}, severalGpus: {NCCL_DEBUG: INFO, NCCL_IB_DISABLE: null}}}}",
             {"NCCL_DEBUG": "INFO"},
             id="other-values",
         ),

@@ -197,7 +197,7 @@ def test_a_worker_that_claims_several_gpus_gets_their_environment(several, templ
     (action,) = step(pending(pod_template=CLAIMS), claim_templates=templates).actions
     (target,) = action.job["spec"]["template"]["spec"]["containers"]
 
-    assert several == ("NCCL_P2P_DISABLE" in {entry["name"] for entry in target["env"]})
+    assert several == ("NCCL_NVLS_ENABLE" in {entry["name"] for entry in target["env"]})
 
 
 def test_a_claim_for_parts_of_a_gpu_is_refused_before_any_job():
