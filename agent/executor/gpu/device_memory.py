@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -101,6 +101,8 @@ class OutsideMemory:
         for pid in self.held:
             self._talks[pid] = self._talk(pid)
             self._talks[pid].keep_out()
+        imported = {pid: talk.contents().imported for pid, talk in self._talks.items()}  # since it was looked at, maybe
+        self.held = {pid: replace(held, imported=imported[pid]) for pid, held in self.held.items()}
 
     def let_in(self) -> None:
         """Undo ``keep_out``, unless device memory was taken out meanwhile: nothing may use it then."""
@@ -163,7 +165,8 @@ class OutsideMemory:
         try:
             with self._hold(alive) as hold:
                 hold.bind()
-                hold.run(lambda pid: self._put_back(pid, files[pid], seconds), alive)
+                hold.run(self._begin_again, alive)
+                hold.run(lambda pid: self._talks[pid].load(files[pid], seconds), alive)
                 if self._shares:
                     hold.run(lambda _: share_again(self._talks, self._inner), alive[:1])
                 self.let_in()
@@ -176,11 +179,12 @@ class OutsideMemory:
         self.is_out = False
         return True
 
-    def _put_back(self, pid: int, files: Sequence[int], seconds: float) -> None:
+    def _begin_again(self, pid: int) -> None:
         if self._cuda.state(pid, LOCK_SECONDS) == ProcessState.LOCKED:
             self._cuda.unlock(pid, LOCK_SECONDS)
         self._talks[pid] = self._talk(pid)
-        self._talks[pid].load(files, seconds)
+        if self.held[pid].imported:  # one that had not come to it would keep memory that its owner makes again
+            self._talks[pid].release()
 
     @property
     def _shares(self) -> bool:

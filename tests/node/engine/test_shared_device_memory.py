@@ -7,12 +7,16 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent.executor import capture as capture_module
 from agent.executor import engine as engine_module
 from agent.executor.capture import CAPTURE
+from agent.gpu.cuda import CudaError
+from agent.gpu.device_memory import Conversation
 from artifact.manifest import parse_manifest
 from contract.api import control_files, keys
 from contract.api.reports import ReportPhase
@@ -168,4 +172,41 @@ async def test_a_failed_capture_leaves_shared_memory(node, monkeypatch, phase):
     look_after_undoing(monkeypatch, look)
     outcome = await node.capture(source, f"shared-failed-{number}")
     assert (False, AgentReason.INTERNAL_ERROR) == (outcome.ok, outcome.reason)
+    assert [before, True] == seen
+
+
+async def test_memory_that_was_shared_since_the_worker_was_looked_at_comes_back(node, monkeypatch):
+    real, source = capture_module.look_at_libraries, ready(node, "descriptor")
+
+    def look_before(*arguments):
+        return {pid: replace(held, imported=0) for pid, held in real(*arguments).items()}
+
+    monkeypatch.setattr(capture_module, "look_at_libraries", look_before)
+    before = both_see_the_same(source)
+    digest, manifest = await captured(node, source, "shared-since")
+    assert ([1, 1], 5) == ([memory.imported for memory in manifest.gpu.outside], manifest.format_version)
+    target = await restored(node, "shared-since", digest, "descriptor")
+    assert before == wait_for(lambda: both_see_the_same(target), "an answer")
+
+
+async def test_a_process_that_could_not_give_memory_back_shares_it_again(node, monkeypatch):
+    """Its owner has made it anew meanwhile: they would go on with two memories."""
+    source, real, seen, asked = ready(node, "descriptor"), Conversation.release, [], []
+    before = both_see_the_same(source)
+
+    def release(talk: Conversation) -> None:
+        asked.append(talk)
+        if len(asked) == 1:
+            raise CudaError(AgentReason.GPU_FAILED, "it does not answer")
+        real(talk)
+
+    def look() -> None:
+        seen.append(both_see_the_same(source))
+        source.get("/step")
+        seen.append(before != both_see_the_same(source))
+
+    monkeypatch.setattr(Conversation, "release", release)
+    look_after_undoing(monkeypatch, look)
+    outcome = await node.capture(source, "shared-half")
+    assert (False, AgentReason.GPU_FAILED) == (outcome.ok, outcome.reason)
     assert [before, True] == seen
