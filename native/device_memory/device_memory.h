@@ -79,6 +79,7 @@ struct segment {
     enum origin origin;
     uint32_t references; /* that the worker has to it: handles of ours */
     int exported, fixed; /* fixed: it stays with the driver */
+    uint32_t serial; /* no other segment has or had it: a number is given again */
     struct properties properties;
     struct {
         uint32_t process, segment;
@@ -174,6 +175,8 @@ HIDDEN result close_of_others(address at); /* -1: none of ours */
 /* Has no socket of ours open at a capture, and opens it again. */
 HIDDEN void close_shop(void);
 HIDDEN void open_shop(void);
+/* In a child of the worker, as renew_table_in_child. */
+HIDDEN void renew_shop_in_child(void);
 
 /* ----------------------------------------------------------------------------------------------------------- gate.c */
 

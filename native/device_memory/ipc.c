@@ -2,10 +2,12 @@
  * handle that the worker passes to another process names a socket of ours instead, and that process gets a descriptor of
  * the memory there. vLLM's own all-reduce shares its buffers so, and NCCL if it is not to map memory by itself.
  *
- * It serves processes of the same user that show the secret of the handle: the names of sockets are there for all to read.
- * At a capture the socket is closed: in a pod on the host's network its name could be taken where the worker is restored.
+ * It serves processes of the same user in the same pid namespace that show the secret of the handle: the names of sockets
+ * are there for all of a network to read, and two workers of one artifact have the same secret. At a capture the socket is
+ * closed: a dump could not take a conversation along.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
@@ -19,61 +21,80 @@
 
 #include "device_memory.h"
 
-enum { STACK = 1 << 18, MOST_MS = 1000, ANSWER_SECONDS = 10, RETRY_US = 10000 };
+enum { STACK = 1 << 18, MOST_MS = 1000, ANSWER_SECONDS = 10, RETRY_US = 10000, MOST_TRIES = 200 };
 static const char MAGIC[8] = "snapipc";
 
 struct name {
     char magic[8];
     unsigned char token[16], secret[16]; /* of the process: its socket's name, and what it must be shown */
-    uint32_t segment;
+    uint32_t segment, serial;
 };
 
 static unsigned char token[16], secret[16];
 static _Atomic(uint32_t) is_wanted, is_open;
-static _Atomic(int) listener = -1;
+static int listener = -1, served = -1;
+static pthread_mutex_t ends = PTHREAD_MUTEX_INITIALIZER; /* has both stay what they are */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int started;
 
 static socklen_t socket_name(struct sockaddr_un *name, const unsigned char *of) {
+    char namespace[64] = "";
     *name = (struct sockaddr_un){.sun_family = AF_UNIX};
-    int length = snprintf(name->sun_path + 1, sizeof name->sun_path - 1, "snapshot-share/");
+    if (readlink("/proc/self/ns/pid", namespace, sizeof namespace - 1) < 0) namespace[0] = 0;
+    int length = snprintf(name->sun_path + 1, sizeof name->sun_path - 1, "snapshot-share/%.40s/", namespace);
     for (int i = 0; i < 16; i++) length += snprintf(name->sun_path + 1 + length, 3, "%02x", of[i]);
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
 }
 
-static int is_same_user(int connection) {
+/* One in another pid namespace has no number here. */
+static int may_share(int connection) {
     struct ucred peer;
     socklen_t size = sizeof peer;
-    return getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && (peer.uid == geteuid() || peer.uid == 0);
+    return getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.pid > 0 &&
+           (peer.uid == geteuid() || peer.uid == 0);
+}
+
+static void note(int *end, int descriptor) {
+    pthread_mutex_lock(&ends);
+    *end = descriptor;
+    pthread_mutex_unlock(&ends);
+}
+
+static void close_end(int *end) {
+    pthread_mutex_lock(&ends);
+    close(*end);
+    *end = -1;
+    pthread_mutex_unlock(&ends);
 }
 
 /* ------------------------------------------------------------------------------------------------------------ sharing */
 
-static struct message share(uint32_t number, int *descriptor) {
+static struct message share(uint32_t number, uint64_t serial, int *descriptor) {
     struct message answer = {.what = FAILED};
     enter_driver();
     wait_for_segments();
-    struct outcome outcome = export_again(number, descriptor);
-    if (!outcome.failed) answer = (struct message){.what = DONE, .a = segments[number].size};
+    const int is_it = number < MOST_SEGMENTS && segments[number].serial == serial;
+    if (is_it && !export_again(number, descriptor).failed) answer = (struct message){.what = DONE, .a = segments[number].size};
     leave_segments();
     leave_driver();
     return answer;
 }
 
 static void serve_one(int connection) {
+    note(&served, connection);
     const struct timeval patience = {ANSWER_SECONDS, 0};
     struct message asked;
     int none, descriptor = -1;
     setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    if (is_same_user(connection) && receive_message(connection, &asked, &none, 1)) {
+    if (may_share(connection) && receive_message(connection, &asked, &none, 1)) {
         if (memcmp(asked.text, secret, sizeof secret) == 0) {
-            struct message answer = share(asked.number, &descriptor);
+            struct message answer = share(asked.number, asked.a, &descriptor);
             send_with(connection, &answer, descriptor);
         }
         if (none >= 0) close(none);
     }
     if (descriptor >= 0) close(descriptor);
-    close(connection);
+    close_end(&served);
 }
 
 static int make_listener(void) {
@@ -91,11 +112,11 @@ static void *shop(void *unused) {
     for (;;) {
         while (!atomic_load(&is_wanted)) syscall(SYS_futex, &is_wanted, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
         const int own = make_listener();
-        atomic_store(&listener, own);
+        note(&listener, own);
         atomic_store(&is_open, own >= 0);
         for (int connection; own >= 0 && atomic_load(&is_wanted) && (connection = accept4(own, NULL, NULL, SOCK_CLOEXEC)) >= 0;)
             serve_one(connection);
-        if (own >= 0) close(own);
+        if (own >= 0) close_end(&listener);
         atomic_store(&is_open, 0);
         if (atomic_load(&is_wanted)) usleep(RETRY_US);
     }
@@ -116,9 +137,16 @@ static void start(void) {
     pthread_attr_destroy(&attributes);
 }
 
-static int await_open(uint32_t wanted) {
-    for (int ms = 0; ms < MOST_MS && atomic_load(&is_open) != wanted; ms++) usleep(1000);
-    return atomic_load(&is_open) == wanted ? 0 : -1;
+/* A capture takes no time from those that wait. */
+static void pause_for(unsigned us) {
+    usleep(us);
+    enter_driver();
+    leave_driver();
+}
+
+static int await_open(void) {
+    for (int ms = 0; ms < MOST_MS && !atomic_load(&is_open); ms++) pause_for(1000);
+    return atomic_load(&is_open) ? 0 : -1;
 }
 
 void open_shop(void) {
@@ -131,22 +159,36 @@ void close_shop(void) {
     if (!started) return;
     atomic_store(&is_wanted, 0);
     for (int ms = 0; ms < MOST_MS && atomic_load(&is_open); ms++) {
-        shutdown(atomic_load(&listener), SHUT_RDWR); /* ends the wait for a connection */
+        pthread_mutex_lock(&ends);
+        if (listener >= 0) shutdown(listener, SHUT_RDWR); /* ends the wait for a connection */
+        if (served >= 0) shutdown(served, SHUT_RDWR);
+        pthread_mutex_unlock(&ends);
         usleep(1000);
     }
 }
 
+/* It must not keep the name, nor be the other end of a conversation of its parent's. */
+void renew_shop_in_child(void) {
+    ends = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    if (listener >= 0) close(listener);
+    if (served >= 0) close(served);
+    listener = served = -1;
+    is_wanted = is_open = 0;
+    started = 0;
+}
+
 result name_for_others(struct shared *shared, address at) {
+    struct name name = {.segment = 0};
+    enter_driver();
     wait_for_segments();
     const int number = segment_around(at);
     const int can = number >= 0 && segments[number].properties.handle_types & HANDLE_IS_DESCRIPTOR;
-    if (can) segments[number].exported = 1;
+    if (can) segments[number].exported = 1, name.segment = (uint32_t)number, name.serial = segments[number].serial;
     leave_segments();
+    if (can) pthread_once(&once, start), open_shop();
+    leave_driver();
     if (!can) return -1;
-    pthread_once(&once, start);
-    open_shop();
-    if (!started || await_open(1)) return OUT_OF_MEMORY;
-    struct name name = {.segment = (uint32_t)number};
+    if (!started || await_open()) return OUT_OF_MEMORY;
     memcpy(name.magic, MAGIC, sizeof MAGIC);
     memcpy(name.token, token, sizeof token);
     memcpy(name.secret, secret, sizeof secret);
@@ -157,20 +199,39 @@ result name_for_others(struct shared *shared, address at) {
 
 /* ------------------------------------------------------------------------------------------------------------ opening */
 
-static int ask(const struct name *name, struct message *answer, int *descriptor) {
+enum answered { NO, YES, CLOSED };
+
+static enum answered ask_once(const struct name *name, struct message *answer, int *descriptor) {
     const struct timeval patience = {ANSWER_SECONDS, 0};
-    struct message asked = {.what = EXPORT, .number = name->segment};
+    struct message asked = {.what = EXPORT, .number = name->segment, .a = name->serial};
     struct sockaddr_un at;
     memcpy(asked.text, name->secret, sizeof name->secret);
     socklen_t size = socket_name(&at, name->token);
     int connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     *descriptor = -1;
-    if (connection < 0) return -1;
+    if (connection < 0) return NO;
     setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    int done = connect(connection, (struct sockaddr *)&at, size) == 0 && is_same_user(connection) &&
-               send_message(connection, &asked) == 0 && receive_message(connection, answer, descriptor, 1);
+    enum answered how = CLOSED;
+    if (connect(connection, (struct sockaddr *)&at, size) == 0) {
+        errno = 0;
+        if (!may_share(connection)) how = NO;
+        else if (send_message(connection, &asked) == 0 && receive_message(connection, answer, descriptor, 1))
+            how = answer->what == DONE && *descriptor >= 0 ? YES : NO;
+        else if (errno == EAGAIN) how = NO;
+    }
+    if (how != YES && *descriptor >= 0) close(*descriptor);
     close(connection);
-    return done && answer->what == DONE && *descriptor >= 0 ? 0 : -1;
+    return how;
+}
+
+/* Its owner's socket is closed for a moment before and after a capture, while this process runs. */
+static int ask(const struct name *name, struct message *answer, int *descriptor) {
+    enum answered how = CLOSED;
+    for (int i = 0; i < MOST_TRIES && how == CLOSED; i++) {
+        if (i) pause_for(RETRY_US);
+        how = ask_once(name, answer, descriptor);
+    }
+    return how == YES ? 0 : -1;
 }
 
 static result map_opened(address *at, size_t size, int descriptor) {

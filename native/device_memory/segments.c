@@ -39,10 +39,12 @@ static int is_to_be_ours(const struct driver *cuda, size_t *granularity, uint32_
 }
 
 int add_segment(const struct segment *segment) {
+    static uint32_t serials;
     int i = 0;
     while (i < segment_count && segments[i].used) i++;
     if (i == MOST_SEGMENTS) return -1;
     segments[i] = *segment;
+    segments[i].serial = ++serials;
     if (i == segment_count) segment_count++;
     return i;
 }

@@ -1,6 +1,7 @@
 /* The conversation with the agent: it listens on an abstract name in our network namespace that is of our process alone,
  * and we connect. docs/device-memory.md has the protocol. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -57,15 +58,18 @@ int receive_message(int connection, struct message *message, int *descriptors, i
     } control;
     struct iovec part = {message, sizeof *message};
     struct msghdr header = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.space};
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_LEN((size_t)most * sizeof(int))};
+    for (int i = 0; i < most; i++) descriptors[i] = -1; /* the kernel closes what is more */
+    ssize_t received;
+    do received = recvmsg(connection, &header, MSG_CMSG_CLOEXEC);
+    while (received < 0 && errno == EINTR); /* a call of the worker's may be interrupted by a signal, or a capture */
+    struct cmsghdr *first = received < 0 ? NULL : CMSG_FIRSTHDR(&header);
+    if (first && first->cmsg_type == SCM_RIGHTS) memcpy(descriptors, CMSG_DATA(first), first->cmsg_len - CMSG_LEN(0));
+    if (received == sizeof *message) return 1;
+    for (int i = 0; i < most; i++)
+        if (descriptors[i] >= 0) close(descriptors[i]);
     for (int i = 0; i < most; i++) descriptors[i] = -1;
-    if (recvmsg(connection, &header, MSG_CMSG_CLOEXEC) != sizeof *message) return 0;
-    struct cmsghdr *first = CMSG_FIRSTHDR(&header);
-    if (first && first->cmsg_type == SCM_RIGHTS) {
-        size_t sent = first->cmsg_len - CMSG_LEN(0), room = (size_t)most * sizeof *descriptors;
-        memcpy(descriptors, CMSG_DATA(first), sent < room ? sent : room);
-    }
-    return 1;
+    return 0;
 }
 
 static struct message answer(const struct outcome *outcome) {
@@ -103,6 +107,7 @@ static struct message close_for_agent(void) {
     struct outcome outcome = {0};
     close_shop();
     if (close_gate()) outcome.failed = "keep its threads from the driver: one of them allocates memory";
+    else close_shop(); /* one of them may have opened it since */
     return answer(&outcome);
 }
 

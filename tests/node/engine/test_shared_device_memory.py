@@ -3,15 +3,21 @@
 The driver is a stand-in, which as the real one refuses to restore what is shared.
 """
 
+import contextlib
 import json
 import os
+import re
 import shutil
+import socket
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from agent.container.network import in_network
 from agent.executor import capture as capture_module
 from agent.executor import engine as engine_module
 from agent.executor.capture import CAPTURE
@@ -128,7 +134,53 @@ async def test_processes_share_memory_again(node, ways):
         target = await restored(node, f"{name}-again", outcome.manifest_digest, ways)
         assert stepped == wait_for(lambda: both_see_the_same(target), "an answer")
     if ways == "ipc":
+        own, theirs = stepped
+        assert [[theirs], [own]] == json.loads(target.get("/again"))
         assert [[], []] == json.loads(target.get("/close"))
+
+
+async def test_a_child_does_not_keep_the_socket_of_its_parent(node):
+    """It is closed for a capture, and must be there again after it."""
+    source = start(node, "--serve", ways="ipc forked")
+    wait_for(source.get, "an answer")
+    own, theirs = both_see_the_same(source)
+    outcome = await node.capture_running(source, "shared-forked")
+    assert outcome.ok, (outcome, source.text())
+    assert [[theirs], [own]] == json.loads(source.get("/again"))
+
+
+EXPORT = 14
+ZEROS = sha256(bytes(PIECE)).hexdigest()
+
+
+def test_a_handle_of_freed_memory_means_no_other(node):
+    assert [["cuIpcOpenMemHandle_v2: 1"]] * 2 == json.loads(ready(node, "ipc").get("/freed"))
+
+
+def test_a_handle_is_opened_though_its_owner_listens_late_and_a_signal_comes(node):
+    assert [[ZEROS], [ZEROS]] == json.loads(ready(node, "ipc").get("/slow"))
+
+
+def test_a_process_of_another_container_gets_no_memory(node):
+    """Though it is of the same user and network, and has the secret: a worker of the same artifact has it too."""
+    source = ready(node, "ipc")
+    magic, secret, segment, serial = struct.unpack(
+        "=8s16x16sII", bytes.fromhex(json.loads(source.get("/handle"))[0][0])[:48]
+    )
+    assert b"snapipc\0" == magic
+    names = re.findall(r"@(snapshot-share/\S+)", Path(f"/proc/{source.init()}/net/unix").read_text())
+    assert 2 == len(set(names))
+
+    def answers(name: str) -> tuple[bytes, list[int]]:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
+            asking.connect(f"\0{name}")
+            with contextlib.suppress(BrokenPipeError):
+                asking.send(struct.pack("=IIQQ64s", EXPORT, segment, serial, 0, secret))
+            with contextlib.suppress(ConnectionResetError):
+                return socket.recv_fds(asking, 100, 4)[:2]
+        return b"", []
+
+    assert [(b"", [])] * 2 == in_network(source.init(), lambda: [answers(name) for name in sorted(set(names))])
 
 
 def look_after_undoing(monkeypatch, look: Callable[[], None]) -> None:
