@@ -83,6 +83,11 @@ class ThreadHold:
         for tid in self._held - self._running:
             _ptrace(_SETOPTIONS, tid, _EXITKILL)
 
+    def unbind(self) -> None:
+        """Undo ``bind``: they ran before, and would run on."""
+        for tid in self._held - self._running:
+            _ptrace(_SETOPTIONS, tid, 0)
+
     def run(self, act: Callable[[int], None], pids: Collection[int]) -> None:
         """Act on processes at once, each in a thread of its own, while the wanted threads run.
 

@@ -130,6 +130,8 @@ class Conversation:
 
     def __init__(self, library: Library, init_pid: int, proc: Path = PROC) -> None:
         self._library = library
+        self._is_lost = False
+        """Whether an answer did not come: the next that comes may be that one."""
         self._listener = _listen(library, init_pid, proc)
         try:
             _wake(library)
@@ -245,6 +247,8 @@ class Conversation:
         return self._receive(seconds)
 
     def _send(self, message: Message, files: Sequence[int] = ()) -> None:
+        if self._is_lost:
+            raise self._lost(OSError("it has not answered before"))
         try:
             socket.send_fds(self._connection, [message.packed()], list(files))
         except OSError as error:
@@ -264,6 +268,7 @@ class Conversation:
             packet, descriptors, _, _ = socket.recv_fds(self._connection, _MESSAGE.size + 1, MOST_DESCRIPTORS, flags)
             answer = parse_message(packet)
         except TimeoutError as error:
+            self._is_lost = True
             words = f"the device memory of process {self._library.inner_pid} was not moved within {seconds:.0f} s"
             raise CudaError(AgentReason.GPU_BUSY, words) from error
         except OSError as error:

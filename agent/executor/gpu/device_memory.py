@@ -168,7 +168,7 @@ class OutsideMemory:
                 hold.run(self._begin_again, alive)
                 hold.run(lambda pid: self._talks[pid].load(files[pid], seconds), alive)
                 if self._shares:
-                    hold.run(lambda _: share_again(self._talks, self._inner), alive[:1])
+                    hold.run(lambda _: share_again(self._talks, self._inner, seconds), alive[:1])
                 self.let_in()
         except (CudaError, ContainerError, OSError):
             self.let_in()

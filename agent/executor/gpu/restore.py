@@ -77,7 +77,7 @@ def bring_back(
                 hold.run(restore, threads)
                 if any(load.shares for load in loads.values()):
                     inner = {pid: load.library.inner_pid for pid, load in loads.items()}
-                    hold.run(lambda _: share_again(talks, inner), list(talks)[:1])
+                    hold.run(lambda _: share_again(talks, inner, seconds), list(talks)[:1])
             finally:
                 hold.run(lambda pid: talks[pid].close(), talks)
     except HoldError as error:

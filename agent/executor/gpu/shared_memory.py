@@ -7,6 +7,7 @@ that goes through the agent. The agent does nothing with it: a hostile process c
 
 import os
 import secrets
+import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 
@@ -34,6 +35,7 @@ def find_owners(hold: ThreadHold, talks: Mapping[int, Conversation], importing: 
     """
     mark = secrets.randbits(63) | 1
     hold.run(lambda pid: talks[pid].await_kernels(), talks)
+    hold.bind()  # without the agent one would run on before another has put its bytes back
     try:
         hold.run(lambda pid: talks[pid].tag(mark), talks)
         hold.run(lambda pid: talks[pid].match(mark), importing)
@@ -42,22 +44,28 @@ def find_owners(hold: ThreadHold, talks: Mapping[int, Conversation], importing: 
             hold.run(lambda pid: talks[pid].untag(), talks)
         except CudaError as error:
             raise SpoiledError(str(error)) from error
+        hold.unbind()
 
 
-def share_again(talks: Mapping[int, Conversation], inner: Mapping[int, int]) -> None:
+def share_again(talks: Mapping[int, Conversation], inner: Mapping[int, int], seconds: float) -> None:
     """Give each process the memory of others that it waits for, once all have their own.
 
     Args:
         talks: with the libraries of all processes, by host pid.
         inner: host pid -> pid inside the container.
+        seconds: how long it may take: a hostile library never has all that it waits for.
 
     Raises:
         CudaError: one cannot have it.
     """
+    end = time.monotonic() + seconds
     owners = {inner[pid]: talk for pid, talk in talks.items()}
     for pid, talk in talks.items():
         number = 0
         while (wanted := talk.wanted(number)) is not None:
+            if time.monotonic() > end:
+                words = f"process {inner[pid]} had not all device memory of others again within {seconds:.0f} s"
+                raise CudaError(AgentReason.GPU_BUSY, words)
             if wanted.number < number or (owner := owners.get(wanted.owner)) is None:
                 words = f"process {inner[pid]} waits for device memory of process {wanted.owner}, which has none"
                 raise CudaError(AgentReason.GPU_FAILED, words)

@@ -147,7 +147,12 @@ def test_a_signal_that_is_on_its_way_is_not_lost(start):
 
 
 @pytest.mark.parametrize(
-    ("bind", "ends"), [pytest.param("hold.bind()", True, id="bound"), pytest.param("pass", False, id="not-bound")]
+    ("bind", "ends"),
+    [
+        pytest.param("hold.bind()", True, id="bound"),
+        pytest.param("hold.bind(); hold.unbind()", False, id="unbound"),
+        pytest.param("pass", False, id="not-bound"),
+    ],
 )
 def test_running_processes_end_with_their_holder_once_they_are_bound(start, bind, ends):
     process = start()

@@ -1,10 +1,26 @@
 """What a library in a worker says is hostile: nothing of it reaches beyond its own file."""
 
+import os
+import secrets
+import socket
+
 import pytest
 
+from agent.gpu import device_memory
 from agent.gpu.cuda import CudaError
-from agent.gpu.device_memory import COPIERS, UNIT, Message, Room, find_library, parse_message, write_units
+from agent.gpu.device_memory import (
+    COPIERS,
+    UNIT,
+    Conversation,
+    Library,
+    Message,
+    Room,
+    find_library,
+    parse_message,
+    write_units,
+)
 
+DONE = 16
 DATA = 20
 HELD = 4 * UNIT
 
@@ -107,3 +123,27 @@ def test_a_library_is_found_by_its_threads(tmp_path, threads, expected):
 
 def test_a_process_that_has_ended_has_none(tmp_path):
     assert find_library(7, 1001, tmp_path) is None
+
+
+@pytest.fixture
+def talk(monkeypatch):
+    """A conversation with this process, whose end is the second."""
+    name = f"\0snapshot-test/{secrets.token_hex()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as worker:
+        monkeypatch.setattr(device_memory, "_listen", lambda *_: device_memory._listener(name))
+        monkeypatch.setattr(device_memory, "_wake", lambda _: worker.connect(name))
+        opened = Conversation(Library(os.getpid(), 1, 2, frozenset()), 1)
+        yield opened, worker
+        worker.close()
+        opened.close()
+
+
+def test_an_answer_that_comes_late_is_none_to_the_next_question(talk, monkeypatch):
+    """Marks would be taken for removed that are still in the memory."""
+    asking, worker = talk
+    monkeypatch.setattr(device_memory, "STALLED_SECONDS", 0.01)
+    with pytest.raises(CudaError, match="was not moved within"):
+        asking.tag(1)
+    worker.send(Message(DONE).packed())
+    with pytest.raises(CudaError, match="has not answered before"):
+        asking.untag()
