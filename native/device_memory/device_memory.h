@@ -141,6 +141,7 @@ HIDDEN handle real_handle(handle given);
 HIDDEN result release_handle(handle given);
 HIDDEN result export_handle(void *shared, handle given, int type, uint64_t flags);
 HIDDEN void fix_handle(handle given);
+HIDDEN void fix_range(address at, size_t size);
 HIDDEN result map_handle(address at, size_t size, size_t offset, handle given, uint64_t flags);
 HIDDEN result unmap_range(address at, size_t size);
 HIDDEN result set_access_to_range(address at, size_t size, const struct access *list, size_t count);
@@ -153,7 +154,7 @@ HIDDEN void leave_reached(struct segment *segment);
 /* A mapping through which a device of ours sees its first bytes. */
 HIDDEN const struct mapping *mapping_that_sees(const struct segment *segment, int *device);
 HIDDEN int add_opened(address at, size_t size, handle memory, int device, const struct properties *properties);
-HIDDEN int drop_opened(address at, size_t *size, handle *memory);
+HIDDEN int drop_opened(address at, size_t *size, handle *memory); /* memory: 0 if the worker has a handle to it */
 
 /* -------------------------------------------------------------------------------------------------------- sharing.c */
 

@@ -54,6 +54,7 @@ struct shared {
     F(cuIpcCloseMemHandle, (address)) \
     F(cuMemRetainAllocationHandle, (handle *, void *)) \
     F(cuMulticastBindMem, (handle, size_t, handle, size_t, size_t, uint64_t)) \
+    F(cuMulticastBindAddr, (handle, size_t, address, size_t, uint64_t)) \
     F(cuMemcpy, (address, address, size_t)) \
     F(cuMemcpy_ptds, (address, address, size_t)) \
     F(cuMemcpyAsync, (address, address, size_t, stream)) \

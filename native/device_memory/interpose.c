@@ -157,6 +157,12 @@ static result bind(handle multicast, size_t at, handle memory, size_t offset, si
     return driver()->cuMulticastBindMem(multicast, at, real_handle(memory), offset, size, flags);
 }
 
+static result bind_at(handle multicast, size_t at, address memory, size_t size, uint64_t flags) {
+    if (!REAL(cuMulticastBindAddr)) return NOT_INITIALIZED;
+    fix_range(memory, size);
+    return driver()->cuMulticastBindAddr(multicast, at, memory, size, flags);
+}
+
 PASSED(cuMemCreate, (handle *made, size_t size, const struct properties *wanted, uint64_t flags),
        create(made, size, wanted, flags))
 PASSED(cuMemRelease, (handle given), release_handle(given))
@@ -173,6 +179,8 @@ PASSED(cuMemSetAccess, (address at, size_t size, const struct access *list, size
        set_access_to_range(at, size, list, count))
 PASSED(cuMulticastBindMem, (handle multicast, size_t at, handle memory, size_t offset, size_t size, uint64_t flags),
        bind(multicast, at, memory, offset, size, flags))
+PASSED(cuMulticastBindAddr, (handle multicast, size_t at, address memory, size_t size, uint64_t flags),
+       bind_at(multicast, at, memory, size, flags))
 
 /* -------------------------------------------------------------------------------------------------------------- copies */
 

@@ -283,6 +283,6 @@ result close_of_others(address at) {
     if (found) return -1;
     result error = cuda->cuCtxSynchronize();
     if (!error) error = cuda->cuMemUnmap(at, size);
-    if (!error) error = cuda->cuMemRelease(memory);
+    if (!error && memory) error = cuda->cuMemRelease(memory);
     return error ? error : cuda->cuMemAddressFree(at, size);
 }

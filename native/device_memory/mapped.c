@@ -115,6 +115,18 @@ void fix_handle(handle given) {
     leave_segments();
 }
 
+static int overlap(address a, size_t size_of_a, address b, size_t size_of_b) { return a < b + size_of_b && b < a + size_of_a; }
+
+void fix_range(address at, size_t size) {
+    wait_for_segments();
+    for (int i = 0; i < segment_count; i++)
+        if (segments[i].used && segments[i].origin == ALLOCATED && overlap(at, size, segments[i].at, segments[i].size))
+            segments[i].fixed = 1;
+    for (int i = 0; i < mapping_count; i++)
+        if (mappings[i].used && overlap(at, size, mappings[i].at, mappings[i].size)) segments[mappings[i].segment].fixed = 1;
+    leave_segments();
+}
+
 /* --------------------------------------------------------------------------------------------------------- mappings */
 
 static int add_mapping(const struct mapping *wanted) {
@@ -283,13 +295,13 @@ int add_opened(address at, size_t size, handle memory, int device, const struct 
 }
 
 int drop_opened(address at, size_t *size, handle *memory) {
+    *memory = NO_HANDLE;
     for (int i = 0; i < mapping_count; i++) {
         if (!mappings[i].used || !mappings[i].is_opened || mappings[i].at != at) continue;
-        struct segment *segment = &segments[mappings[i].segment];
-        *size = segment->size;
-        *memory = segment->memory;
+        const int number = mappings[i].segment;
+        *size = segments[number].size;
         drop_mapping(&mappings[i]);
-        segment->used = 0;
+        is_over(number, memory);
         return 0;
     }
     return -1;

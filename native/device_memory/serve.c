@@ -2,6 +2,7 @@
  * and we connect. docs/device-memory.md has the protocol. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -195,7 +196,8 @@ void serve(void) {
         if (failed) break;
     }
     if (has_parts()) drop_parts();
-    untag_exported(); /* there are none, unless the agent has ended */
+    /* There are none, unless the agent has ended. What others see of ours must be true, or not be. */
+    if (untag_exported().failed) kill(getpid(), SIGKILL);
     if (!released) let_in();
     close(connection);
 }

@@ -27,7 +27,7 @@ static int is_tagged(const struct segment *segment) {
 }
 
 static int is_awaited(const struct segment *segment) {
-    return segment->used && segment->origin == IMPORTED && !segment->fixed;
+    return segment->used && segment->origin == IMPORTED;
 }
 
 void count_shared(uint64_t *exported, uint64_t *imported) {
@@ -99,6 +99,7 @@ struct outcome untag_exported(void) {
 struct outcome match_imported(uint64_t round) {
     for (int i = 0; i < segment_count; i++) {
         if (!is_awaited(&segments[i])) continue;
+        if (segments[i].fixed) return failure(SUCCESS, "give back memory that it has from another process");
         struct tag found = {0};
         int device;
         const struct mapping *mapping = mapping_that_sees(&segments[i], &device);

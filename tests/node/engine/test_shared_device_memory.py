@@ -157,6 +157,12 @@ def test_a_handle_of_freed_memory_means_no_other(node):
     assert [["cuIpcOpenMemHandle_v2: 1"]] * 2 == json.loads(ready(node, "ipc").get("/freed"))
 
 
+def test_memory_stays_for_a_handle_that_was_got_while_it_was_open(node):
+    source = ready(node, "ipc")
+    own, theirs = both_see_the_same(source)
+    assert [[theirs], [own]] == json.loads(source.get("/retained"))
+
+
 def test_a_handle_is_opened_though_its_owner_listens_late_and_a_signal_comes(node):
     assert [[ZEROS], [ZEROS]] == json.loads(ready(node, "ipc").get("/slow"))
 
@@ -202,6 +208,28 @@ async def test_memory_of_a_process_that_is_not_captured_is_refused_by_name(node,
     assert (False, AgentReason.GPU_FAILED) == (outcome.ok, outcome.reason)
     assert "find whose memory it has imported" in outcome.message
     assert [before] == seen
+
+
+async def test_memory_of_another_that_must_stay_with_the_driver_is_refused_by_name(node, monkeypatch):
+    """Its owner would make it anew, and the two would go on with two memories."""
+    source, seen = ready(node, "descriptor"), []
+    before = source.get()
+    source.get("/host")
+    look_after_undoing(monkeypatch, lambda: seen.append(source.get()))
+    outcome = await node.capture(source, "shared-host")
+    assert (False, AgentReason.GPU_FAILED) == (outcome.ok, outcome.reason)
+    assert "give back memory that it has from another process" in outcome.message
+    assert [before] == seen
+
+
+async def test_memory_that_is_bound_by_its_address_stays_with_the_driver(node):
+    source = ready(node, "mapped")
+    before = source.get()
+    source.get("/bind")
+    digest, manifest = await captured(node, source, "shared-bound")
+    assert [5 * PIECE] == [memory.bytes for memory in manifest.gpu.outside]
+    target = await restored(node, "shared-bound", digest, "mapped")
+    assert before == wait_for(target.get, "an answer")
 
 
 async def test_without_the_library_shared_memory_is_refused_by_the_proof(node):

@@ -159,6 +159,10 @@ int cuIpcOpenMemHandle_v2(uint64_t *at, struct shared shared, unsigned flags) {
 }
 int cuIpcCloseMemHandle(uint64_t at) { return (void)at, INVALID_VALUE; }
 
+int cuMulticastBindAddr(uint64_t multicast, size_t at, uint64_t memory, size_t size, uint64_t flags) {
+    return (void)multicast, (void)at, (void)memory, (void)size, (void)flags, SUCCESS;
+}
+
 int cuMemGetAllocationGranularity(size_t *size, const void *properties, int which) {
     return (void)properties, (void)which, *size = PAGE, SUCCESS;
 }
