@@ -107,9 +107,10 @@ def _inspect(capture: Capture) -> None:
         raise ContainerError(AgentReason.CANARY_FAILED, words)
     worker = find_worker(init_pid, environment.proc)
     if worker is not None and (use := look_at_gpus(worker, init_pid, environment)):
-        held = look_at_libraries(use.processes, init_pid, environment.gpus, environment.proc)
-        capture.device_memory = OutsideMemory(environment.cuda, init_pid, held, environment.proc) if held else None
-        capture.use = replace(use, outside={pid: each.bytes for pid, each in held.items()})
+        found = look_at_libraries(use.processes, init_pid, environment.gpus, environment.proc)
+        if found.held:
+            capture.device_memory = OutsideMemory(environment.cuda, init_pid, found, environment.proc)
+        capture.use = replace(use, outside={pid: each.bytes for pid, each in found.held.items()})
     make_plan(capture)
     capture.store = open_store(request.base_path, init_pid, environment, through_pod=request.through_pod)
     capture.resources.callback(capture.store.close)

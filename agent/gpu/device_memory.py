@@ -22,6 +22,7 @@ from typing import Final, Self
 from agent.container.network import in_network
 from agent.gpu.cuda import CudaError
 from agent.gpu.prefetch import Filled
+from contract.api.keys import DEVICE_MEMORY_LIBRARY
 from contract.api.states import AgentReason
 from linux import syscalls
 from linux.proc import PROC
@@ -34,6 +35,7 @@ UNIT: Final = 2 << 20
 """Bytes that are stored as one, or not at all if they are zeros."""
 MAIN_THREAD: Final = "snapshot-device"
 COPIER_THREAD: Final = "snapshot-copier"
+_FILE: Final = Path(DEVICE_MEMORY_LIBRARY).name.encode()
 ANSWER_SECONDS: Final = 10.0
 """To connect, and for what touches no memory: the library's own limit is one second."""
 STALLED_SECONDS: Final = 30.0
@@ -93,6 +95,8 @@ class Contents:
     """Of device memory that it can take out; 0 if it speaks another protocol."""
     imported: int = 0
     """Pieces of memory that other processes share with this one."""
+    exported: int = 0
+    """Pieces that others may have of this one's."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,14 @@ def find_library(pid: int, inner_pid: int, proc: Path = PROC) -> Library | None:
         return None
     (main,) = found[MAIN_THREAD]
     return Library(pid, inner_pid, main, frozenset({main, *found[COPIER_THREAD]}))
+
+
+def is_preloaded(pid: int, proc: Path = PROC) -> bool:
+    """Say whether a process was started with the library, which has no thread before it has something to do."""
+    with suppress(OSError):
+        words = (proc / str(pid) / "environ").read_bytes().split(b"\0")
+        return any(word.startswith(b"LD_PRELOAD=") and _FILE in word for word in words)
+    return False
 
 
 class Conversation:
@@ -161,8 +173,10 @@ class Conversation:
         answer = self._ask(_LOOK, ANSWER_SECONDS)
         if answer.number not in VERSIONS:
             return Contents(0)
-        shared = self._ask(_SHARES, ANSWER_SECONDS).b if answer.number >= SHARES_AGAIN else 0
-        return Contents(answer.b, shared)
+        if answer.number < SHARES_AGAIN:
+            return Contents(answer.b)
+        shared = self._ask(_SHARES, ANSWER_SECONDS)
+        return Contents(answer.b, shared.b, shared.a)
 
     def keep_out(self) -> None:
         """Have the worker's threads wait before the driver, until ``load``, or until an end before ``release``."""

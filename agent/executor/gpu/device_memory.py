@@ -17,7 +17,7 @@ from agent.errors import ContainerError
 from agent.executor.gpu.plan import PlannedPrefetch
 from agent.executor.gpu.shared_memory import SpoiledError, find_owners, share_again
 from agent.gpu.cuda import Cuda, CudaError, Device, Gpus
-from agent.gpu.device_memory import Conversation, Library, find_library
+from agent.gpu.device_memory import Conversation, Library, find_library, is_preloaded
 from agent.gpu.driver import ProcessState
 from agent.gpu.prefetch import Prefetch, Prefetcher
 from artifact.read import Artifact
@@ -42,8 +42,18 @@ class Held:
     """Pieces of memory that it has from other processes."""
 
 
-def look_at_libraries(processes: Mapping[int, int], init_pid: int, gpus: Gpus, proc: Path = PROC) -> Mapping[int, Held]:
-    """Return what the libraries of running CUDA processes hold, by host pid; those without one are left out.
+@dataclass(frozen=True)
+class Libraries:
+    """What the libraries of a worker's CUDA processes hold."""
+
+    held: Mapping[int, Held]
+    """By host pid; those that hold nothing are left out."""
+    others: Sequence[int]
+    """Pids inside the container of those whose device memory no library can take out."""
+
+
+def look_at_libraries(processes: Mapping[int, int], init_pid: int, gpus: Gpus, proc: Path = PROC) -> Libraries:
+    """Return what the libraries of running CUDA processes hold.
 
     Args:
         processes: host pid -> pid inside the container.
@@ -53,7 +63,9 @@ def look_at_libraries(processes: Mapping[int, int], init_pid: int, gpus: Gpus, p
     """
     libraries = [library for pid, inner in processes.items() if (library := find_library(pid, inner, proc))]
     used = gpus.used() if libraries else {}
-    found = {}
+    found: dict[int, Held] = {}
+    has_library = {library.pid for library in libraries}
+    others = {pid for pid in processes if pid in has_library or not is_preloaded(pid, proc)}
     for library in libraries:
         pid = library.pid
         try:
@@ -66,9 +78,11 @@ def look_at_libraries(processes: Mapping[int, int], init_pid: int, gpus: Gpus, p
             logger.warning(
                 "a worker claims more device memory than it has", extra={"bytes": contents.bytes, "pid": pid}
             )
-        elif contents.bytes or contents.imported:
+            continue
+        others.discard(pid)
+        if contents.bytes or contents.imported:
             found[pid] = Held(library, contents.bytes, contents.imported)
-    return found
+    return Libraries(found, sorted(processes[pid] for pid in others))
 
 
 class OutsideMemory:
@@ -77,14 +91,15 @@ class OutsideMemory:
     Args:
         cuda: the driver.
         init_pid: of the container.
-        held: what its libraries hold, by host pid.
+        libraries: what they hold.
         proc: where processes show.
     """
 
-    def __init__(self, cuda: Cuda, init_pid: int, held: Mapping[int, Held], proc: Path = PROC) -> None:
+    def __init__(self, cuda: Cuda, init_pid: int, libraries: Libraries, proc: Path = PROC) -> None:
         self._cuda = cuda
         self._init_pid = init_pid
-        self.held = held
+        self.held = libraries.held
+        self._others = libraries.others
         self._proc = proc
         self._talks: dict[int, Conversation] = {}
         self.devices: dict[int, Sequence[str]] = {}
@@ -96,13 +111,16 @@ class OutsideMemory:
         """Have the workers' threads wait before the driver; to be called before its own lock.
 
         Raises:
-            CudaError: a library cannot.
+            CudaError: a library cannot, or what it shares would part from those that have none.
         """
         for pid in self.held:
             self._talks[pid] = self._talk(pid)
             self._talks[pid].keep_out()
-        imported = {pid: talk.contents().imported for pid, talk in self._talks.items()}  # since it was looked at, maybe
-        self.held = {pid: replace(held, imported=imported[pid]) for pid, held in self.held.items()}
+        now = {pid: talk.contents() for pid, talk in self._talks.items()}  # more may be shared than was before
+        self.held = {pid: replace(held, imported=now[pid].imported) for pid, held in self.held.items()}
+        if self._others and any(contents.exported for contents in now.values()):
+            words = f"the worker's processes share device memory, and process {self._others[0]} may have some of it: "
+            raise CudaError(AgentReason.GPU_UNSUPPORTED, f"{words}it was started without the library for that")
 
     def let_in(self) -> None:
         """Undo ``keep_out``, unless device memory was taken out meanwhile: nothing may use it then."""

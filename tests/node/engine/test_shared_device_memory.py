@@ -210,6 +210,17 @@ async def test_memory_of_a_process_that_is_not_captured_is_refused_by_name(node,
     assert [before] == seen
 
 
+async def test_memory_that_a_process_without_the_library_may_have_is_refused_by_name(node, monkeypatch):
+    """It would keep what its owner makes anew."""
+    source, seen = ready(node, "descriptor bare"), []
+    before = both_see_the_same(source)
+    look_after_undoing(monkeypatch, lambda: seen.append(both_see_the_same(source)))
+    outcome = await node.capture(source, "shared-bare")
+    assert (False, AgentReason.GPU_UNSUPPORTED) == (outcome.ok, outcome.reason)
+    assert "started without the library" in outcome.message
+    assert [before] == seen
+
+
 async def test_memory_of_another_that_must_stay_with_the_driver_is_refused_by_name(node, monkeypatch):
     """Its owner would make it anew, and the two would go on with two memories."""
     source, seen = ready(node, "descriptor"), []
@@ -259,7 +270,8 @@ async def test_memory_that_was_shared_since_the_worker_was_looked_at_comes_back(
     real, source = capture_module.look_at_libraries, ready(node, "descriptor")
 
     def look_before(*arguments):
-        return {pid: replace(held, imported=0) for pid, held in real(*arguments).items()}
+        found = real(*arguments)
+        return replace(found, held={pid: replace(held, imported=0) for pid, held in found.held.items()})
 
     monkeypatch.setattr(capture_module, "look_at_libraries", look_before)
     before = both_see_the_same(source)
