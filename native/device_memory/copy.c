@@ -308,10 +308,11 @@ static uint32_t fill_ahead(void) {
     return left;
 }
 
+/* What is there may still lack a mapping: one could be given back, and the next not. */
 static int map_all(void) {
     for (int i = 0; i < segment_count; i++)
-        if (!job.failed && units_of(&segments[i]) && !segments[i].present)
-            failed(map_segment(&segments[i]), "have its device memory back");
+        if (!job.failed && units_of(&segments[i]))
+            failed(segments[i].present ? map_again(&segments[i]) : map_segment(&segments[i]), "have its device memory back");
     return !job.failed;
 }
 

@@ -237,7 +237,7 @@ result unmap_all_of(struct segment *segment) {
 result map_again(struct segment *segment) {
     result error = SUCCESS;
     for (struct mapping *each = first_of(segment); each && !error; each = next_of(each))
-        error = map_one(each, segment->memory);
+        if (!each->on) error = map_one(each, segment->memory);
     if (error) unmap_all_of(segment);
     return error;
 }

@@ -210,6 +210,18 @@ async def test_memory_of_a_process_that_is_not_captured_is_refused_by_name(node,
     assert [before] == seen
 
 
+async def test_a_piece_that_was_given_back_in_part_is_mapped_again_everywhere(node, monkeypatch):
+    """Two pieces to be copied, three of one mapping, then one of two: only the first of its two is unmapped."""
+    source, seen = ready(node, "mapped"), []
+    before = source.get()
+    source.run("echo 7 > /var/tmp/device-memory-unmaps")
+    look_after_undoing(monkeypatch, lambda: seen.append(source.get()))
+    outcome = await node.capture(source, "shared-part")
+    assert (False, AgentReason.GPU_FAILED) == (outcome.ok, outcome.reason)
+    assert "release device memory" in outcome.message
+    assert [before] == seen
+
+
 async def test_memory_that_a_process_without_the_library_may_have_is_refused_by_name(node, monkeypatch):
     """It would keep what its owner makes anew."""
     source, seen = ready(node, "descriptor bare"), []

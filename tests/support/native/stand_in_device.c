@@ -3,8 +3,8 @@
  *
  * Device memory that is mapped is a file in memory, which a dump takes along, as the driver would move it into the
  * process. The state letter is that of stand_in_libcuda.c; behind it is a P while devices look into each other's memory.
- * The file FULL has the bytes that a process may have mapped or created; empty: none. There are as many devices as
- * STAND_IN_DEVICES says, else DEVICES. A stream is the device that it is of, plus one.
+ * The file FULL has the bytes that a process may have mapped or created; empty: none. UNMAPS says which of the next calls
+ * of cuMemUnmap fails. There are as many devices as STAND_IN_DEVICES says, else DEVICES. A stream is the device that it is of, plus one.
  *
  * What a device may look into is the driver's: memory that is mapped, what was named for it; other memory, its own and
  * that of devices it has peer access to. Copies go from any device to any, but for memory that is mapped, which only a
@@ -31,6 +31,7 @@ enum { ALREADY_ENABLED = 704, NOT_ENABLED = 705, ILLEGAL_ADDRESS = 700 };
 enum { MOST = 4096, PER_THREAD = 2, MOST_DEVICES = 16 };
 static const char MARK[] = "STAND_IN_CUDA=";
 static const char FULL[] = "/var/tmp/device-memory-full";
+static const char UNMAPS[] = "/var/tmp/device-memory-unmaps";
 static const size_t PAGE = 2u << 20;
 
 static volatile char running = 'R', *state = &running;
@@ -336,8 +337,18 @@ int cuMemSetAccess(uint64_t at, size_t size, const struct access *access, size_t
     return mprotect((void *)(uintptr_t)at, size, PROT_READ | PROT_WRITE) ? INVALID_VALUE : SUCCESS;
 }
 
+static int is_last_unmap(void) {
+    FILE *file = fopen(UNMAPS, "r+");
+    int left = 0;
+    if (!file) return 0;
+    if (fscanf(file, "%d", &left) == 1) rewind(file), fprintf(file, "%d ", left - 1);
+    fclose(file);
+    return left == 1;
+}
+
 int cuMemUnmap(uint64_t at, size_t size) {
     enter();
+    if (is_last_unmap()) return INVALID_VALUE;
     if (next_within(0, at, size) < 0) return INVALID_VALUE;
     for (int i = 0; (i = next_within(i, at, size)) >= 0; i++) {
         void *target = (void *)(uintptr_t)ranges[i].at;
