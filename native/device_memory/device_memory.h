@@ -153,7 +153,8 @@ HIDDEN result reach_segment(struct segment *segment);
 HIDDEN void leave_reached(struct segment *segment);
 /* A mapping through which a device of ours sees its first bytes. */
 HIDDEN const struct mapping *mapping_that_sees(const struct segment *segment, int *device);
-HIDDEN int add_opened(address at, size_t size, handle memory, int device, const struct properties *properties);
+HIDDEN int add_opened(address at, size_t size, handle memory, const struct properties *properties,
+                      const struct access *list, size_t count);
 HIDDEN int drop_opened(address at, size_t *size, handle *memory); /* memory: 0 if the worker has a handle to it */
 
 /* -------------------------------------------------------------------------------------------------------- sharing.c */

@@ -234,6 +234,18 @@ static int ask(const struct name *name, struct message *answer, int *descriptor)
     return how == YES ? 0 : -1;
 }
 
+/* For the current device, and for the one that the memory is on if this process sees it: a copy from that one runs there,
+ * as PyTorch's does, and the driver's own IPC lets it. Returns their number. */
+static size_t let_see(address at, size_t size, int device, int home, struct access *list) {
+    const struct driver *cuda = driver();
+    int count = 0;
+    cuda->cuDeviceGetCount(&count);
+    list[0] = (struct access){{LOCATION_DEVICE, device}, ACCESS_READ_WRITE};
+    list[1] = (struct access){{LOCATION_DEVICE, home}, ACCESS_READ_WRITE};
+    if (home != device && home >= 0 && home < count && cuda->cuMemSetAccess(at, size, list, 2) == SUCCESS) return 2;
+    return cuda->cuMemSetAccess(at, size, list, 1) == SUCCESS;
+}
+
 static result map_opened(address *at, size_t size, int descriptor) {
     const struct driver *cuda = driver();
     struct properties properties;
@@ -247,10 +259,11 @@ static result map_opened(address *at, size_t size, int descriptor) {
     if (error) return cuda->cuMemRelease(memory), error;
     error = cuda->cuMemMap(*at, size, 0, memory, 0);
     if (!error) {
-        const struct access access = {{LOCATION_DEVICE, device}, ACCESS_READ_WRITE};
-        error = cuda->cuMemSetAccess(*at, size, &access, 1);
+        struct access list[2];
+        const size_t count = let_see(*at, size, device, properties.location.id, list);
         wait_for_segments();
-        if (!error && add_opened(*at, size, memory, device, &properties)) error = OUT_OF_MEMORY;
+        if (!count) error = NO_PEER_ACCESS;
+        else if (add_opened(*at, size, memory, &properties, list, count)) error = OUT_OF_MEMORY;
         leave_segments();
         if (error) cuda->cuMemUnmap(*at, size);
     }

@@ -282,14 +282,15 @@ const struct mapping *mapping_that_sees(const struct segment *segment, int *devi
 
 /* --------------------------------------------------------------------------------------------------------- CUDA IPC */
 
-int add_opened(address at, size_t size, handle memory, int device, const struct properties *properties) {
-    if (device < 0 || device >= MOST_DEVICES || start_threads()) return -1;
+int add_opened(address at, size_t size, handle memory, const struct properties *properties, const struct access *list,
+               size_t count) {
+    if (list[0].location.id >= MOST_DEVICES || start_threads()) return -1;
     const struct segment segment = {.used = 1, .present = 1, .origin = IMPORTED, .size = size, .memory = memory,
                                     .device = -1, .properties = *properties};
     struct mapping mapping = {.at = at, .size = size, .segment = add_segment(&segment), .on = 1, .is_opened = 1};
     if (mapping.segment < 0) return -1;
-    mapping.access[device] = ACCESS_READ_WRITE;
     int added = add_mapping(&mapping);
+    if (added == 0) note_access(first_of(&segments[mapping.segment]), list, count);
     if (added < 0) segments[mapping.segment].used = 0;
     return added;
 }

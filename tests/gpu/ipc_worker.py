@@ -60,11 +60,11 @@ def main(rank: int, *, two: bool) -> None:
     torch.cuda.synchronize()
     argv = [sys.executable, __file__, "1", *(["two"] if two else [])]
     other = None if rank else subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    theirs = torch.as_tensor(Buffer(opened(exchange(handle, other))), device="cuda")
+    theirs = torch.as_tensor(Buffer(opened(exchange(handle, other))))  # on the device that it is on: no copy of it
 
     def step() -> list[float]:
         """Add the other's numbers to the own ones, and mark the first of the other's."""
-        own.mul_(0.5).add_(theirs)
+        own.mul_(0.5).add_(theirs.to(own.device))
         theirs[rank].add_(1)
         torch.cuda.synchronize()
         return [own.double().sum().item(), theirs.double().sum().item()]
