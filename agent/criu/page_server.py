@@ -25,8 +25,12 @@ MOST_THREADS: Final = 16
 """From 14 threads on one host's memory was the limit (21 GB/s)."""
 READY_SECONDS: Final = 30.0
 """To read what the images say of a worker's memory: below a second for a million extents."""
+_NONE: Final = -1
 _READY, _FAILED, _FILLED = "ready", "failed", "filled"
 _GUARDED, _UNGUARDED = "guarded", "unguarded"
+_RECORDED, _UNUSABLE = "recorded", "unusable"
+RECORDED_SECONDS: Final = 10.0
+"""To write what was recorded: a MiB, into memory."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,10 @@ class Lazy:
     guard: int | None
     """A connection to standby, which then holds the worker's memory as well; None if there is none."""
     threads: int = field(default_factory=lambda: min(MOST_THREADS, os.cpu_count() or 1))
+    hot: bytes = b""
+    """Ranges of pages that are filled first, as ``recorded`` returns them."""
+    records: bool = False
+    """Whether to serve nothing but what is waited for, and to note it, until that is asked for."""
 
 
 @dataclass
@@ -61,6 +69,8 @@ class PageServer:
 
     process: subprocess.Popen[bytes]
     report: int
+    record: int | None = None
+    """Where it writes what it recorded; None if it was not to."""
     _text: str = ""
     _ended: bool = False
 
@@ -72,11 +82,13 @@ class PageServer:
             CriuError: it cannot serve these images, and nothing has been restored yet.
         """
         reading, writing = os.pipe()
-        guard = -1 if lazy.guard is None else lazy.guard
+        record = os.memfd_create("recorded") if lazy.records else None
         try:
-            with _listener(work) as listener:
-                keep = [listener, images, writing, *([] if guard < 0 else [guard])]
-                words = [str(number) for number in (listener, images, guard, writing, lazy.threads)]
+            with _listener(work) as listener, _hot_file(lazy.hot) as hot:
+                files = [_NONE if one is None else one for one in (lazy.guard, hot, record)]
+                keep = [listener, images, writing, *(one for one in files if one != _NONE)]
+                numbers = [listener, images, files[0], writing, lazy.threads, *files[1:]]
+                words = [str(number) for number in numbers]
                 process = subprocess.Popen(
                     [str(program), *words],
                     stdin=subprocess.DEVNULL,
@@ -88,10 +100,12 @@ class PageServer:
                 )
         except OSError as error:
             os.close(reading)
+            if record is not None:
+                os.close(record)
             raise CriuError(AgentReason.RESTORE_FAILED, f"the page server does not start: {error}") from error
         finally:
             os.close(writing)
-        made = cls(process, reading)
+        made = cls(process, reading, record)
         try:
             made._await(_READY, seconds=READY_SECONDS)
         except BaseException:
@@ -118,6 +132,25 @@ class PageServer:
         """Say whether it has ended, however."""
         return self.process.poll() is not None
 
+    @property
+    def unusable(self) -> str:
+        """Why it does not use the hot set that it was given; empty if it does, or was given none."""
+        lines = (line for line in self._text.splitlines() if line.startswith(_UNUSABLE))
+        return next(lines, "").removeprefix(_UNUSABLE).strip()
+
+    def recorded(self) -> bytes:
+        """Return the ranges that a process waited for, in that order; everything else is filled from now on.
+
+        Raises:
+            CriuError: the server has ended.
+        """
+        if self.record is None:
+            return b""
+        self.refuse_ended()
+        self.process.send_signal(signal.SIGUSR1)
+        size = int(self._await(_RECORDED, seconds=RECORDED_SECONDS).split()[1])
+        return os.pread(self.record, size, 0)
+
     def await_filled(self, seconds: float) -> str:
         """Wait until every page is in; return what it took.
 
@@ -138,6 +171,8 @@ class PageServer:
         self._ended = True
         self.process.wait()
         os.close(self.report)
+        if self.record is not None:
+            os.close(self.record)
 
     def _await(self, *words: str, seconds: float) -> str:
         end = time.monotonic() + seconds
@@ -154,6 +189,17 @@ class PageServer:
             if not (part := os.read(self.report, 65536)):
                 raise CriuError(AgentReason.RESTORE_FAILED, "page server: it was ended before it was done")
             self._text += part.decode("utf-8", "replace")
+
+
+@contextmanager
+def _hot_file(ranges: bytes) -> Iterator[int | None]:
+    """Hand ranges over by a file without a name; None without any."""
+    if not ranges:
+        yield None
+        return
+    with os.fdopen(os.memfd_create("hot"), "wb", buffering=0) as file:
+        file.write(ranges)
+        yield file.fileno()
 
 
 @contextmanager

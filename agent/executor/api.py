@@ -15,7 +15,7 @@ from contract.api.engine import Memory as Part
 from contract.api.engine import MemoryReport
 from contract.api.memory import NONE, Memory
 from contract.api.node_facts import NodeFacts, Source
-from contract.api.reports import Connections, Filled, ImageConfig, MemoryRestore, Step, memory_word
+from contract.api.reports import Connections, Filled, HotSet, ImageConfig, MemoryRestore, Step, memory_word
 from contract.api.states import AgentReason
 from contract.pods.canary import CanaryCall
 from contract.pods.probe import Probe
@@ -148,6 +148,8 @@ class ExecutionResult:
     """How a restored worker's memory was to come back, and how it came; None if it failed."""
     filling: "Future[Filled | None] | None" = field(default=None, compare=False, repr=False)
     """The end of a fill that goes on while the worker runs; None of it if its page server ended early."""
+    hot: HotSet | None = None
+    """What became of the artifact's hot set; None if it has none that could be used."""
     source: Source | None = None
     """What an artifact was taken on; None if it failed."""
     bypassed: Mapping[AgentReason, str] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 The worker's end is part of it: criu ends the tree that it has dumped, and standby ends with it.
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -42,13 +43,16 @@ from agent.gpu.device_memory import COPIERS
 from agent.preflight.checks import findings, refuse
 from agent.preflight.facts import Tree, read_tree
 from artifact.backends.base import Backend
+from artifact.hot_set import RANGE_BYTES, hot_bytes, write_hot_set
 from artifact.manifest import DEVICE_MEMORY, Captured, Connections, DeviceMemory
 from artifact.publish import Published, Staging
 from artifact.read import Artifact, open_sealed, verify
+from contract.api.engine import Choice
 from contract.api.reports import PEERS, ReportPhase
 from contract.api.states import AgentReason
 from linux.addresses import sole_addresses
 
+logger = logging.getLogger(__name__)
 TRANSIENT_SECONDS: Final = 1.0
 """A socket of a name lookup, or a file that is being written, has ended by then."""
 
@@ -338,7 +342,21 @@ def _prove(capture: Capture) -> None:
     )
     restore.artifact = capture.artifact
     questions = Questions(request.probe, request.canary, capture.answer)
-    prove(restore, capture.plan.pids, bound_ports(capture.staged.directory), questions)
+    ranges = prove(restore, capture.plan.pids, bound_ports(capture.staged.directory), questions)
+    _keep_hot_set(capture, ranges, restore.memory or restore.engine.memory)
+
+
+def _keep_hot_set(capture: Capture, ranges: bytes, memory: Choice) -> None:
+    """Put what the proof recorded beside the manifest: worth having, and no reason to fail a capture."""
+    if not ranges:
+        logger.info("no hot set was recorded", extra={"memory": str(memory)})
+        return
+    facts = {"ranges": len(ranges) // RANGE_BYTES, "bytes": hot_bytes(ranges)}
+    try:
+        write_hot_set(capture.staged, ranges, capture.published.digest)
+        logger.info("hot set recorded", extra=facts)
+    except OSError as error:
+        logger.warning("the hot set cannot be kept", extra=facts | {"reason": str(error)})
 
 
 def _publish(capture: Capture) -> None:

@@ -314,6 +314,7 @@ class NodeEngine:
             parked=request.parks,
             connections=_connections(restore.artifact.manifest.connections),
             engine=engine_of(restore),
+            hot=restore.hot,
             filling=filling,
             bypassed=restore.bypassed,
             tried=tried,

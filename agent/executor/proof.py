@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.container.network import free_ports
-from agent.errors import ContainerError
+from agent.errors import ContainerError, CriuError
 from agent.executor.phases import run_phases, undo_phases
 from agent.executor.restore.phases import RESTORE
 from agent.executor.restore.state import Restore
@@ -31,8 +31,8 @@ END_SECONDS: Final = 10.0
 _PAUSE: Final = 0.02
 
 
-def prove(restore: Restore, captured: Collection[int], ports: Collection[int], questions: Questions) -> None:
-    """Restore an artifact into its own container, and see the worker serve.
+def prove(restore: Restore, captured: Collection[int], ports: Collection[int], questions: Questions) -> bytes:
+    """Restore an artifact into its own container, see the worker serve, and return the hot set.
 
     Args:
         restore: with the artifact, for the container of the capture.
@@ -45,6 +45,7 @@ def prove(restore: Restore, captured: Collection[int], ports: Collection[int], q
     """
     _await_end(captured, restore.environment.proc)
     free_ports(restore.init_pid, ports, restore.environment.proc)
+    restore.records = True
     with restore.resources:
         failure = run_phases(PROOF, restore, Timings())
         if failure is not None:
@@ -57,7 +58,8 @@ def prove(restore: Restore, captured: Collection[int], ports: Collection[int], q
             if questions:
                 wake(to_wake(restore), restore.lock.control, context(restore.request))
                 await_answers(questions, restore.tree, restore.init_pid, restore.lock.control, restore.environment.proc)
-        except NotServingError as error:
+            return restore.pages.recorded() if restore.pages is not None else b""
+        except (NotServingError, CriuError) as error:
             raise ContainerError(AgentReason.PROOF_FAILED, str(error)) from error
         finally:
             undo_phases(PROOF, restore)

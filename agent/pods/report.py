@@ -136,6 +136,8 @@ def _details(outcome: ExecutionResult) -> dict[str, object]:
         found["memory"] = outcome.memory.value
     if outcome.engine is not None:
         found["engine"] = outcome.engine.as_rows()
+    if outcome.hot is not None:
+        found["hotSet"] = outcome.hot.value
     if outcome.bypassed:
         found["bypassed"] = sorted(outcome.bypassed)
     if outcome.tried:
@@ -168,9 +170,8 @@ def _image(image: ImageConfig) -> str:
 
 def _took(outcome: ExecutionResult) -> str:
     total = outcome.seconds.get("total", sum(outcome.seconds.values()))
-    return (
-        f"{total:.2f} s, {outcome.size / 2**20:.1f} MiB{remarks(outcome.connections, outcome.memory, outcome.engine)}"
-    )
+    words = remarks(outcome.connections, outcome.memory, outcome.engine, outcome.hot)
+    return f"{total:.2f} s, {outcome.size / 2**20:.1f} MiB{words}"
 
 
 def _bypassed(outcome: ExecutionResult) -> str:

@@ -139,6 +139,18 @@ _COPIED: Final = {
 }
 
 
+class HotSet(StrEnum):
+    """What became of an artifact's hot set, which says what of the memory is filled first."""
+
+    USED = "used"
+    IGNORED = "ignored"
+
+    @property
+    def words(self) -> str:
+        """What people read; empty for what needs no explanation."""
+        return "its hot set was not used: the agent's log says why" if self is HotSet.IGNORED else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Connections:
     """What became of the worker's TCP connections."""
@@ -158,10 +170,15 @@ class Connections:
         return f"{self.closed} TCP {word} closed ({shown}{more})" if shown else f"{self.closed} TCP {word} closed"
 
 
-def remarks(connections: Connections | None, memory: MemoryRestore | None, engine: MemoryReport | None = None) -> str:
+def remarks(
+    connections: Connections | None,
+    memory: MemoryRestore | None,
+    engine: MemoryReport | None = None,
+    hot: HotSet | None = None,
+) -> str:
     """Say what a restore that went well changed, and how memory came back; each remark begins with a semicolon."""
     words = memory.words if memory is not None else ""
-    found = (str(connections or ""), str(engine) if engine is not None else words)
+    found = (str(connections or ""), str(engine) if engine is not None else words, hot.words if hot is not None else "")
     return "".join(f"; {remark}" for remark in found if remark)
 
 
@@ -184,6 +201,8 @@ class Report:
     """None of a capture, if it failed, or if an agent of an earlier release wrote it."""
     engine: MemoryReport | None = None
     """What was planned for the worker's memory, and what came of it; None as of *memory*."""
+    hot: HotSet | None = None
+    """None if the artifact has none, or as for ``memory``."""
     bypassed: tuple[AgentReason, ...] = ()
     """Checks that the restore did not pass and did not have to."""
     tried: tuple[str, ...] = ()
@@ -211,6 +230,7 @@ def read_report(text: str) -> Report | None:
         connections=_connections(found.get("connections")),
         memory=_memory(found.get("memory")),
         engine=read_engine(found.get("engine")),
+        hot=_hot(found.get("hotSet")),
         bypassed=_bypassed(found.get("bypassed")),
         tried=_tried(found.get("tried")),
         steps=_steps(found.get("steps")),
@@ -259,6 +279,10 @@ def _tried(found: Any) -> tuple[str, ...]:  # noqa: ANN401 - whatever JSON holds
 
 def _memory(found: Any) -> MemoryRestore | None:  # noqa: ANN401 - whatever JSON holds
     return MemoryRestore(found) if isinstance(found, str) and found in set(MemoryRestore) else None
+
+
+def _hot(found: Any) -> HotSet | None:  # noqa: ANN401 - whatever JSON holds
+    return HotSet(found) if isinstance(found, str) and found in set(HotSet) else None
 
 
 def _bypassed(found: object) -> tuple[AgentReason, ...]:

@@ -24,18 +24,6 @@ enum { PAUSE = 50, MEMORY_PATIENCE = 5000000 };
  * what it made, and then the worker gives its first answer. On a node with few cores each of them waited for one. */
 enum { BEHIND = 1000000, BEHIND_NICE = 10 };
 
-struct piece {
-    struct process *process;
-    u64 start, offset, length;
-};
-
-struct queue {
-    struct piece *pieces;
-    size_t count, room;
-    atomic_size_t next;
-    u64 behind_until;
-};
-
 struct counters counters;
 
 static void wake(struct process *process, u64 address) {
@@ -139,7 +127,7 @@ static void fill_piece(const struct piece *piece) {
     }
 }
 
-static void enqueue(struct queue *queue, struct piece piece) {
+static void add_piece(struct queue *queue, struct piece piece) {
     if (queue->count == queue->room) {
         queue->room = queue->room * 2 + 1024;
         queue->pieces = realloc(queue->pieces, queue->room * sizeof *queue->pieces);
@@ -148,11 +136,10 @@ static void enqueue(struct queue *queue, struct piece piece) {
     queue->pieces[queue->count++] = piece;
 }
 
-/* What of an extent is missing, in pieces. */
-static void enqueue_missing(struct queue *queue, struct process *process, struct extent extent) {
+void enqueue(struct queue *queue, struct process *process, struct extent extent) {
     for (u64 at = 0; at < extent.length;) {
         u64 length = missing(process, extent.offset + at, extent.length - at < PIECE ? extent.length - at : PIECE);
-        if (length) enqueue(queue, (struct piece){process, extent.start + at, extent.offset + at, length});
+        if (length) add_piece(queue, (struct piece){process, extent.start + at, extent.offset + at, length});
         at += length ? length : PAGE;
     }
 }
@@ -175,7 +162,7 @@ static void list_missing(struct queue *queue) {
         memcpy(extents, p->extents, count * sizeof *extents);
         pthread_rwlock_unlock(&p->lock);
         qsort(extents, count, sizeof *extents, by_length);
-        for (size_t i = 0; i < count; i++) enqueue_missing(queue, p, extents[i]);
+        for (size_t i = 0; i < count; i++) enqueue(queue, p, extents[i]);
         free(extents);
     }
 }
@@ -207,6 +194,18 @@ static void run_queue(struct queue *queue, int threads, void *(*act)(void *)) {
     for (int i = 0; i < count; i++) pthread_join(started[i], NULL);
 }
 
+u64 fill_hot(struct queue *queue, int threads) {
+    u64 bytes = 0;
+    size_t kept = 0;
+    for (size_t i = 0; i < queue->count; i++)
+        if (queue->pieces[i].process->uffd != NO_FD) queue->pieces[kept++] = queue->pieces[i];
+    queue->count = kept;
+    for (size_t i = 0; i < kept; i++) bytes += queue->pieces[i].length;
+    if (kept) run_queue(queue, threads, work);
+    free(queue->pieces);
+    return bytes;
+}
+
 void fill_all(int threads) {
     static struct queue queue;
     const struct process *newest;
@@ -229,7 +228,7 @@ void fill_urgent(int threads) {
             for (size_t i = first_beyond(p, start); i < p->count && p->extents[i].start < end; i++) {
                 struct extent e = p->extents[i];
                 u64 low = e.start > start ? e.start : start, stop = e.start + e.length, high = stop < end ? stop : end;
-                enqueue_missing(&queue, p, (struct extent){low, high - low, e.offset + low - e.start});
+                enqueue(&queue, p, (struct extent){low, high - low, e.offset + low - e.start});
             }
         }
         pthread_rwlock_unlock(&p->lock);

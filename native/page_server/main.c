@@ -4,7 +4,8 @@
  * answered first, from the images; threads put in everything else. Then all descriptors are closed, and what is left is
  * ordinary memory: no file and no process of ours. docs/page-server.md has the protocol and what is done when it fails.
  *
- * page-server LISTENER IMAGES GUARD REPORT THREADS: numbers of descriptors that the agent hands over (GUARD -1: none).
+ * page-server LISTENER IMAGES GUARD REPORT THREADS HOT RECORD: numbers of descriptors that the agent hands over (-1:
+ * none of GUARD, HOT or RECORD), and the number of threads.
  */
 #define _GNU_SOURCE
 #include "page_server.h"
@@ -90,8 +91,10 @@ static void take_processes(int listener) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 6) return 2;
+    if (argc != 8) return 2;
     int listener = atoi(argv[1]), images = atoi(argv[2]), threads = atoi(argv[5]);
+    int hot = atoi(argv[6]), recorded = atoi(argv[7]);
+    struct queue first = {0};
     report_fd = atoi(argv[4]);
     /* Until criu is done this is the agent's; then it must survive the agent, as the worker does. */
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
@@ -103,17 +106,22 @@ int main(int argc, char **argv) {
     keep_rights(1u << CAP_DAC_READ_SEARCH);
     load_images(images);
     keep_rights(0);
+    load_hot(hot, &first);
+    record_begin(recorded);
     report("ready");
     take_processes(listener);
     prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
     u64 since = now_us();
     fill_urgent(threads);
-    report(guard_begin() ? "guarded" : "unguarded");
+    int guarded = guard_begin();
+    report(guarded ? "guarded" : "unguarded");
+    if (guarded) record_until_asked(recorded);
+    u64 hot_bytes = fill_hot(&first, threads), hot_us = now_us() - since;
     fill_all(threads);
     guard_end();
-    report("filled %llu bytes, %llu faults, %llu zeros, %llu absent, %llu events, %llu us",
+    report("filled %llu bytes, %llu faults, %llu zeros, %llu absent, %llu events, %llu us; %llu hot bytes, %llu us",
            (unsigned long long)counters.bytes, (unsigned long long)counters.faults, (unsigned long long)counters.zeros,
            (unsigned long long)counters.absent, (unsigned long long)counters.events,
-           (unsigned long long)(now_us() - since));
+           (unsigned long long)(now_us() - since), (unsigned long long)hot_bytes, (unsigned long long)hot_us);
     _exit(0);
 }

@@ -84,8 +84,26 @@ extern struct counters counters;
 /* Puts pages of one extent in; called with the lock held for reading. AGAIN: an event must be read first. */
 enum outcome put(struct process *process, u64 address, u64 offset, u64 length);
 
+struct piece {
+    struct process *process;
+    u64 start, offset, length;
+};
+
+struct queue {
+    struct piece *pieces;
+    size_t count, room;
+    atomic_size_t next;
+    u64 behind_until;
+};
+
+/* Adds what of an extent is missing, in pieces. */
+void enqueue(struct queue *queue, struct process *process, struct extent extent);
+
 /* What must be there before any process runs. */
 void fill_urgent(int threads);
+
+/* What is listed, before all others; returns the bytes of it. */
+u64 fill_hot(struct queue *queue, int threads);
 
 /* Everything, by that many threads; returns when no process misses anything. */
 void fill_all(int threads);
@@ -94,6 +112,22 @@ void fill_all(int threads);
 
 /* Starts the thread that answers a process's faults and follows its mappings. */
 void serve(struct process *process);
+
+/* ------------------------------------------------------------------------------------------------------------ hot.c */
+
+/* Lists the pages that are to be filled first; none of a list that does not fit the images. */
+void load_hot(int file, struct queue *queue);
+
+/* Makes ready to record; called before any other thread is there. */
+void record_begin(int file);
+
+/* Notes what was put in because a process waited for a part of it. */
+void record(const struct process *process, u64 offset, u64 length);
+
+void record_fork(void);
+
+/* Waits for the agent, but not for long, and writes what was recorded. */
+void record_until_asked(int file);
 
 /* ---------------------------------------------------------------------------------------------------------- guard.c */
 

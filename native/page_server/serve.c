@@ -48,7 +48,11 @@ static enum outcome answer(struct process *process, u64 address) {
         if (low < extent->start) low = extent->start;
         if (high > extent->start + extent->length) high = extent->start + extent->length;
         outcome = put(process, address, offset, PAGE);
-        if (outcome == PUT) put(process, low, extent->offset + (low - extent->start), high - low);
+        if (outcome == PUT) {
+            u64 into = extent->offset + (low - extent->start);
+            record(process, into, high - low);
+            put(process, low, into, high - low);
+        }
     }
     pthread_rwlock_unlock(&process->lock);
     return outcome;
@@ -76,6 +80,7 @@ static void follow(struct process *process, const struct uffd_msg *message) {
     case UFFD_EVENT_UNMAP: cut(process, message->arg.remove.start, message->arg.remove.end, 0); break;
     case UFFD_EVENT_FORK: {
         struct process *child = forked(process, (int)message->arg.fork.ufd);
+        record_fork();
         guard_add(child->uffd);
         serve(child);
         break;

@@ -252,9 +252,11 @@ static void capture_mode(char **command, char **arguments) {
     open_commands();
     preload_device_memory();
     start_worker(command ? command : told_command(arguments));
+    open_pages(); /* for the proof; that its memory is lost, the agent notices by itself */
     for (;;) {
         beat(5 * POLL);
         serve_commands();
+        pages_are_lost();
         int ended = worker_ended(); /* read before the lock: an agent locks only while the worker lives */
         int held = claimed();
         if (read_verdict(&verdict)) break;

@@ -415,7 +415,7 @@ def _took(annotations: Mapping[str, str], container: str) -> str:
         return "completed"
     total = report.seconds.get(ReportPhase.TOTAL, sum(report.seconds.values()))
     memory = report.memory if report.engine is None else None  # has a line of its own
-    words = f"in {total:.2f} s, {report.size / 2**20:.1f} MiB{remarks(report.connections, memory)}"
+    words = f"in {total:.2f} s, {report.size / 2**20:.1f} MiB{remarks(report.connections, memory, hot=report.hot)}"
     return words + _tried(annotations, container) + _bypassed(report)
 
 

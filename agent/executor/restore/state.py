@@ -20,7 +20,7 @@ from agent.gpu.cuda import Device
 from agent.gpu.prefetch import Prefetch
 from artifact.read import Artifact
 from contract.api.engine import Choice, MemoryReport
-from contract.api.reports import Step
+from contract.api.reports import HotSet, Step
 from contract.api.states import AgentReason
 from linux.proc import Status
 from linux.sockets import Address
@@ -61,6 +61,10 @@ class Restore:
     """How the worker's memory comes back; decided when all was looked at."""
     pages: PageServer | None = None
     """What fills the tree's memory; None if criu copied all of it."""
+    records: bool = False
+    """Whether it is to be known which pages the worker touches until it answers."""
+    hot: HotSet | None = None
+    """What became of the artifact's hot set; None if it has none, or criu copied all memory."""
     memory: Choice | None = None
     """How the tree's memory came back, if not as planned."""
     bypassed: Mapping[AgentReason, str] = field(default_factory=dict)

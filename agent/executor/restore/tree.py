@@ -20,8 +20,9 @@ from agent.executor.files.undo import end_leftovers
 from agent.executor.memory.guard import connect_guard
 from agent.executor.memory.shared import Pod, fill_shared
 from agent.executor.restore.state import Restore
+from artifact.hot_set import BadHotSetError, read_hot_set
 from contract.api.engine import Because, Choice, Memory, Way
-from contract.api.reports import ReportPhase, Step
+from contract.api.reports import HotSet, ReportPhase, Step
 from contract.api.states import AgentReason
 from linux.cgroup import cgroup_files
 from linux.proc import Status, descendants, namespace_mates, status
@@ -50,6 +51,8 @@ def run_criu(restore: Restore) -> Sequence[Step]:
         )
         restored = environment.criu.restore(request)
     restore.pages = restored.pages
+    if restored.pages is not None and restored.pages.unusable:
+        _ignore_hot_set(restore, restored.pages.unusable)
     if restored.copied_because:
         logger.warning("memory is copied", extra={"reason": restored.copied_because})
         restore.memory = Choice(Memory.PRIVATE, Way.COPIED, Because.NO_SERVER, restore.engine.memory.bytes)
@@ -74,10 +77,25 @@ def _lazy(restore: Restore, during: ExitStack) -> Lazy | None:
     if restore.engine.memory.way not in (Way.SERVED, Way.FILLED):
         return None
     guard = connect_guard(restore.lock.control, restore.init_pid)
-    if guard is None:
+    if guard is None:  # all of it is filled before the worker runs: in any order
         return Lazy(guard=None)
     during.callback(guard.close)
-    return Lazy(guard=guard.fileno())
+    return Lazy(guard=guard.fileno(), hot=_hot_set(restore), records=restore.records)
+
+
+def _hot_set(restore: Restore) -> bytes:
+    try:
+        found = read_hot_set(restore.artifact)
+    except BadHotSetError as error:
+        _ignore_hot_set(restore, str(error))
+        return b""
+    restore.hot = HotSet.USED if found else None
+    return found
+
+
+def _ignore_hot_set(restore: Restore, why: str) -> None:
+    logger.warning("the artifact's hot set is not used", extra={"reason": why})
+    restore.hot = HotSet.IGNORED
 
 
 def _standby_fd(restore: Restore, number: int) -> int:
