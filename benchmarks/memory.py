@@ -2,11 +2,13 @@
 
     python -m benchmarks.memory --gib 6 --next
 
+With ``--part`` the first answer is one for which the worker touches so many MiB, in blocks far apart from one another.
 With ``--next`` the next criu's ways are measured in the same turns: its buffered copy, its direct one, its own server.
 
-As root, on a bare container: no Kubernetes in the way. One worker is captured once; the arms take turns restoring that
-artifact. Measured are the agent's whole restore to the first answer, and to an answer for which the worker has read all
-of its memory. The first round is not counted: it reads the artifact for its checksums, and warms the page cache.
+As root, on a bare container: no Kubernetes in the way. One worker is captured once, and asked that in the proof; the
+arms take turns restoring that artifact, one of them without its hot set. Measured are the agent's whole restore to the
+first answer, and to an answer for which the worker has read all of its memory. The first round is not counted: it reads
+the artifact for its checksums, and warms the page cache.
 """
 
 import asyncio
@@ -25,14 +27,17 @@ from agent.criu.page_server import SOCKET, PageServer
 from agent.criu.runner import NamespaceRun
 from agent.executor.engine import NodeEngine
 from agent.executor.environment import NodeEnvironment
+from artifact.hot_set import HOT_SET
 from benchmarks.report import Report, finish, parser
 from contract.api import control_files
+from contract.pods.probe import Probe
 from images.debian import EXPERIMENTAL
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, node_folder, wait_for
 from tests.support.fixtures.engine import Node
 from tests.support.fixtures.tools import make_criu, unpack_tools
 
 COPIED, CRIU_LAZY, FILLED = "copied by criu", "criu lazy-pages", "page server"
+NO_HOT_SET = "page server, no hot set"
 NEXT_COPIED, NEXT_DIRECT, NEXT_LAZY = "copied by next criu", "copied directly by next criu", "next criu lazy-pages"
 """The criu after the one that we ship, which reads images past the page cache if asked to (``--image-io-mode``)."""
 HEADER = ("arm", "runs", "first answer s", "fastest", "slowest", "all memory read s", "slowest read")
@@ -49,10 +54,11 @@ for _ in range(int(sys.argv[2])):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        chosen = blocks if self.path == "/all" else blocks[:: max(1, len(blocks) // 3)]
+        part = int(sys.argv[3])
+        chosen = blocks if self.path == "/all" else blocks[:: max(1, len(blocks) // (part or 3))]
         sum_of = hashlib.blake2b(digest_size=16)
         for block in chosen:
-            sum_of.update(block if self.path == "/all" else block[:4096])
+            sum_of.update(block if self.path == "/all" else block[::4096] if part else block[:4096])
         body = sum_of.hexdigest().encode()
         self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
         self.wfile.write(body)
@@ -114,17 +120,20 @@ def main() -> None:
     made.add_argument(
         "--rounds", type=int, default=4, choices=range(1, 51), metavar="1..50", help="restores of each arm"
     )
+    made.add_argument("--part", type=int, default=0, help="MiB that it touches for its first answer; 0: three pages")
     made.add_argument("--next", action="store_true", help="measure the next criu too, from Debian's experimental suite")
     arguments = made.parse_args()
-    options = f"--gib {arguments.gib:g} --rounds {arguments.rounds}{' --next' if arguments.next else ''}"
+    options = f"--gib {arguments.gib:g} --rounds {arguments.rounds}"
+    options += f"{f' --part {arguments.part}' if arguments.part else ''}{' --next' if arguments.next else ''}"
     report = Report("memory", f"python -m benchmarks.memory {options}", HEADER)
     with node_folder() as folder:
-        node = Node(folder, unpack_tools(folder), proof=False)
+        node = Node(folder, unpack_tools(folder))
         newer = replace(_criu(node), tree=make_criu(folder / "next", EXPERIMENTAL)) if arguments.next else None
         report.data["criu"] = [one.version() for one in (_criu(node), newer) if one is not None]
         try:
             arms = _arms(node.environment, newer)
-            figures = asyncio.run(_measure(node, arms, round(arguments.gib * 1024), arguments.rounds))
+            command = ("--", PYTHON, "-c", WORKER, str(round(arguments.gib * 1024)), str(THREADS), str(arguments.part))
+            figures = asyncio.run(_measure(node, arms, command, arguments.rounds))
         finally:
             for container in node.containers:
                 container.close()
@@ -141,7 +150,8 @@ def _criu(node: Node) -> EnteringCriu:
 def _arms(usual: NodeEnvironment, newer: EnteringCriu | None) -> dict[str, NodeEnvironment]:
     """Return what each way of restoring works with."""
     copying = replace(usual, lazy_pages=False)
-    arms = {COPIED: copying, CRIU_LAZY: replace(usual, criu=_as(LazyCriu, usual.criu)), FILLED: usual}
+    arms = {COPIED: copying, CRIU_LAZY: replace(usual, criu=_as(LazyCriu, usual.criu))}
+    arms |= {NO_HOT_SET: usual, FILLED: usual}
     if newer is not None:
         arms |= {
             NEXT_COPIED: replace(copying, criu=newer),
@@ -157,25 +167,30 @@ def _as(kind: type[EnteringCriu], criu: Criu) -> EnteringCriu:
 
 
 async def _measure(
-    node: Node, arms: dict[str, NodeEnvironment], mib: int, rounds: int
+    node: Node, arms: dict[str, NodeEnvironment], command: tuple[str, ...], rounds: int
 ) -> dict[str, list[tuple[float, float]]]:
-    command = ("--", PYTHON, "-c", WORKER, str(mib), str(THREADS))
     source = node.start_as(BareContainer, "--capture", *command)
     wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "the worker", 300)
     expected = source.get(), _all(source)
-    captured = await node.capture(source, "memory")
+    captured = await node.capture(source, "memory", probe=Probe("HTTP", "127.0.0.1", 8000, timeout=READ_SECONDS))
     if not captured.ok:
         sys.exit(captured.message)
     figures: dict[str, list[tuple[float, float]]] = {arm: [] for arm in arms}
     for turn in range(rounds + 1):
         for arm in list(arms) if turn % 2 else list(reversed(arms)):
             node.engine = NodeEngine(arms[arm])
+            _show_hot_set(node, shown=arm != NO_HOT_SET)
             with _container(node, command) as target:
                 found = await _restore(node, target, captured.manifest_digest, expected)
             print(f"round {turn}: {arm}: {found[0]:.3f} s, {found[1]:.3f} s", file=sys.stderr)
             if turn:
                 figures[arm].append(found)
     return figures
+
+
+def _show_hot_set(node: Node, *, shown: bool) -> None:
+    (file,) = node.store.rglob(f"{HOT_SET}*")
+    file.rename(file.with_name(HOT_SET if shown else f"{HOT_SET}-away"))
 
 
 @contextmanager

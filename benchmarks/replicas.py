@@ -49,7 +49,7 @@ def main() -> None:
 
 
 async def _measure(node: Node, mib: int, replicas: int, rounds: int) -> dict[int, list[float]]:
-    command = ("--", PYTHON, "-c", WORKER, str(mib), str(THREADS))
+    command = ("--", PYTHON, "-c", WORKER, str(mib), str(THREADS), "0")
     source = node.start_as(BareContainer, "--capture", *command)
     wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "the worker", 300)
     expected = source.get()
