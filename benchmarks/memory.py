@@ -125,7 +125,7 @@ def main() -> None:
     arguments = made.parse_args()
     options = f"--gib {arguments.gib:g} --rounds {arguments.rounds}"
     options += f"{f' --part {arguments.part}' if arguments.part else ''}{' --next' if arguments.next else ''}"
-    report = Report("memory", f"python -m benchmarks.memory {options}", HEADER)
+    report = Report("memory-part" if arguments.part else "memory", f"python -m benchmarks.memory {options}", HEADER)
     with node_folder() as folder:
         node = Node(folder, unpack_tools(folder))
         newer = replace(_criu(node), tree=make_criu(folder / "next", EXPERIMENTAL)) if arguments.next else None

@@ -17,14 +17,18 @@
 #endif
 
 /* Bytes: long enough that a lock for each costs nothing, short enough that who waits for the lock does not wait long. */
-enum { PIECE = 512 << 10 };
+enum { PIECE = 512 << 10, SMALL_PIECE = 64 << 10 };
 /* Microseconds. */
 enum { PAUSE = 50, MEMORY_PATIENCE = 5000000 };
 /* For so long, in microseconds, the threads work behind all others: criu has something left to do, the agent looks at
  * what it made, and then the worker gives its first answer. On a node with few cores each of them waited for one. */
 enum { BEHIND = 1000000, BEHIND_NICE = 10 };
+/* A fault keeps two cores at work, that of the worker and that of our answer, and faults come in runs: for so many
+ * microseconds after one, as many of our threads fill nothing. */
+enum { WAY = 2000, GIVING_WAY = 2 };
 
 struct counters counters;
+atomic_ullong last_fault;
 
 static void wake(struct process *process, u64 address) {
     struct uffdio_range range = {address, PAGE};
@@ -105,19 +109,26 @@ enum outcome put(struct process *process, u64 address, u64 offset, u64 length) {
     return PUT;
 }
 
-/* Puts a piece in, wherever it is by now; what was moved meanwhile is found by the next pass. */
-static void fill_piece(const struct piece *piece) {
+static void give_way(u64 until) {
+    for (u64 now; (now = now_us()) < until && now < last_fault + WAY;) usleep(WAY / 2);
+}
+
+/* Puts a piece in, wherever it is by now; what was moved meanwhile is found by the next pass. Until some moment, which
+ * may be 0, it gives way to faults. */
+static void fill_piece(const struct piece *piece, u64 gives_way_until) {
     struct process *process = piece->process;
     u64 done = 0;
     /* From storage, before any lock: the kernel would read it page by page. */
     madvise((void *)((uintptr_t)process->pages + piece->offset), piece->length, MADV_POPULATE_READ);
     while (done < piece->length && !process->ended) {
+        give_way(gives_way_until);
         while (process->reader_waits) usleep(1);
         pthread_rwlock_rdlock(&process->lock);
         const struct extent *extent = find_extent(process, piece->start + done);
         u64 into = extent ? piece->start + done - extent->start : 0;
         u64 length = extent ? extent->length - into : 0;
         if (length > piece->length - done) length = piece->length - done;
+        if (gives_way_until && length > SMALL_PIECE) length = SMALL_PIECE;
         int moved = !extent || extent->offset + into != piece->offset + done;
         enum outcome outcome = moved ? ENDED : put(process, piece->start + done, piece->offset + done, length);
         pthread_rwlock_unlock(&process->lock);
@@ -153,6 +164,7 @@ static int by_length(const void *a, const void *b) {
 static void list_missing(struct queue *queue) {
     queue->count = 0;
     queue->next = 0;
+    queue->behind = 0;
     for (struct process *p = processes(); p; p = p->next) {
         if (p->ended || p->uffd == NO_FD) continue;
         pthread_rwlock_rdlock(&p->lock);
@@ -169,18 +181,19 @@ static void list_missing(struct queue *queue) {
 
 static void *work(void *argument) {
     struct queue *queue = argument;
-    for (size_t i; (i = atomic_fetch_add(&queue->next, 1)) < queue->count;) fill_piece(&queue->pieces[i]);
+    for (size_t i; (i = atomic_fetch_add(&queue->next, 1)) < queue->count;) fill_piece(&queue->pieces[i], 0);
     return NULL;
 }
 
 /* A thread cannot come forward again without a right that this has given up, so others go on from here. */
 static void *work_behind(void *argument) {
     struct queue *queue = argument;
+    u64 gives_way_until = atomic_fetch_add(&queue->behind, 1) < GIVING_WAY ? queue->behind_until : 0;
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), BEHIND_NICE);
     while (now_us() < queue->behind_until) {
         size_t i = atomic_fetch_add(&queue->next, 1);
         if (i >= queue->count) break;
-        fill_piece(&queue->pieces[i]);
+        fill_piece(&queue->pieces[i], gives_way_until);
     }
     return NULL;
 }

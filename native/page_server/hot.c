@@ -43,6 +43,8 @@ void record_begin(int file) {
     records = 1;
 }
 
+int is_recording(void) { return records; }
+
 void record(const struct process *process, u64 offset, u64 length) {
     if (!records) return;
     pthread_mutex_lock(&lock);

@@ -28,6 +28,12 @@ struct extent {
     u64 start, length, offset;
 };
 
+/* Faults that go on where what was put in for one of the last ones ended. */
+struct stream {
+    u64 end, window;
+};
+enum { STREAMS = 8 }; /* threads that read at once, and what they allocate meanwhile */
+
 struct process {
     int pid;  /* as numbered in the container; of one that was forked since, its parent's */
     int uffd; /* NO_FD until criu has sent it */
@@ -41,6 +47,8 @@ struct process {
     pthread_rwlock_t lock; /* held for writing while events are read, for reading while pages are put in */
     atomic_int reader_waits; /* musl's lock prefers readers; threads that fill wait for this to be 0 */
     atomic_int ended;
+    struct stream streams[STREAMS];
+    unsigned newest;
     struct process *next;
 };
 
@@ -80,6 +88,7 @@ struct counters {
     atomic_ullong bytes, faults, zeros, absent, events;
 };
 extern struct counters counters;
+extern atomic_ullong last_fault; /* by ``now_us`` */
 
 /* Puts pages of one extent in; called with the lock held for reading. AGAIN: an event must be read first. */
 enum outcome put(struct process *process, u64 address, u64 offset, u64 length);
@@ -94,6 +103,7 @@ struct queue {
     size_t count, room;
     atomic_size_t next;
     u64 behind_until;
+    atomic_int behind; /* threads at work until then */
 };
 
 /* Adds what of an extent is missing, in pieces. */
@@ -120,6 +130,8 @@ void load_hot(int file, struct queue *queue);
 
 /* Makes ready to record; called before any other thread is there. */
 void record_begin(int file);
+
+int is_recording(void);
 
 /* Notes what was put in because a process waited for a part of it. */
 void record(const struct process *process, u64 offset, u64 length);

@@ -14,7 +14,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { MESSAGES = 64, WAITING = 4096, STACK = 256 << 10, AROUND = 64 << 10 };
+enum { MESSAGES = 64, WAITING = 4096, STACK = 256 << 10, AROUND = 64 << 10, MOST_AROUND = 1 << 20 };
 /* Milliseconds. */
 enum { LOOK_AGAIN = 1, IDLE = 200 };
 
@@ -34,6 +34,18 @@ static enum outcome put_zeros(struct process *process, u64 address) {
     return PUT;
 }
 
+/* Says by its window how much is put in for a fault: twice as much as for another one if it goes on where that ended. */
+static struct stream *stream_of(struct process *process, u64 address) {
+    struct stream *stream = process->streams;
+    while (stream < process->streams + STREAMS && stream->end != address) stream++;
+    if (stream == process->streams + STREAMS || is_recording()) {
+        stream = &process->streams[++process->newest % STREAMS];
+        stream->window = AROUND / 2;
+    }
+    if (stream->window < MOST_AROUND) stream->window *= 2;
+    return stream;
+}
+
 /* The page of a fault, and those around it that are likely to be wanted next. */
 static enum outcome answer(struct process *process, u64 address) {
     enum outcome outcome;
@@ -44,10 +56,13 @@ static enum outcome answer(struct process *process, u64 address) {
         /* Never in the image, or thrown away since: the kernel's own answer would be zeros too. */
         outcome = put_zeros(process, address);
     } else {
-        u64 low = address / AROUND * AROUND, high = low + AROUND;
+        struct stream *stream = stream_of(process, address);
+        u64 low = address / AROUND * AROUND, high = low + stream->window;
         if (low < extent->start) low = extent->start;
         if (high > extent->start + extent->length) high = extent->start + extent->length;
-        outcome = put(process, address, offset, PAGE);
+        stream->end = high;
+        /* Who reads in a row would wait for the rest at once, and say so. */
+        outcome = put(process, address, offset, stream->window > AROUND ? high - address : PAGE);
         if (outcome == PUT) {
             u64 into = extent->offset + (low - extent->start);
             record(process, into, high - low);
@@ -116,6 +131,7 @@ static void *run(void *argument) {
         for (size_t i = 0; i < count; i++) {
             if (messages[i].event != UFFD_EVENT_PAGEFAULT) continue;
             counters.faults++;
+            last_fault = now_us();
             answer_or_keep(process, &waiting, messages[i].arg.pagefault.address / PAGE * PAGE);
         }
     }

@@ -30,7 +30,7 @@ WORKER = """
 import ctypes, http.server, mmap, os, sys, threading
 sys.path.insert(0, "/tools")
 import snapshot_sdk
-size, apart = int(sys.argv[1]) << 20, int(sys.argv[2]) << 20
+size, apart = int(sys.argv[1]) << 20, int(sys.argv[2]) << 10
 heap = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 for at in range(0, size, 1 << 20):
     heap[at : at + (1 << 20)] = os.urandom(1 << 20)
@@ -49,10 +49,18 @@ print("heap at", ctypes.addressof(ctypes.c_char.from_buffer(heap)), "is warm", f
 snapshot_sdk.quiesce()
 threading.Event().wait()
 """
-COMMAND = ("--", PYTHON, "-c", WORKER, str(MIB), str(APART))
+COMMAND = ("--", PYTHON, "-c", WORKER, str(MIB), str(APART << 10))
+READS_ALL = (*COMMAND[:-1], "4")
 PROBE = Probe("HTTP", "127.0.0.1", 8000)
-NOTHING_BUT_HOT = ("fill.c", "    static struct queue queue;\n", "    static struct queue queue;\n    sleep(3);\n")
-"""A page server that for three seconds fills what is hot and what is waited for."""
+NOTHING_BUT_HOT = (
+    "fill.c",
+    "    static struct queue queue;\n",
+    (
+        "    static struct queue queue;\n    u64 from = now_us();\n"
+        "    while (now_us() < from + 3000000 || now_us() < last_fault + 2000000) usleep(10000);\n"
+    ),
+)
+"""A page server that fills what is hot and what is waited for, and all else once nobody has waited for some time."""
 SHORT_RECORD = ("hot.c", "RECORD_SECONDS = 10", "RECORD_SECONDS = 0")
 
 
@@ -74,8 +82,8 @@ def take(node, path, change):
     node.engine = NodeEngine(replace(node.environment, criu=criu))
 
 
-def warm(node: Node) -> tuple[BareContainer, int]:
-    source = node.start_as(BareContainer, "--capture", *COMMAND)
+def warm(node: Node, command: tuple[str, ...] = COMMAND) -> tuple[BareContainer, int]:
+    source = node.start_as(BareContainer, "--capture", *command)
     heap = int(source.says("is warm").partition("heap at ")[2].split()[0])
     wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
     return source, heap
@@ -108,7 +116,7 @@ def recorded_addresses(node: Node, checkpoint_id: str, digest: str) -> set[int]:
 
 
 async def faults_of_a_restore(node: Node, checkpoint_id: str, digest: str, expected: str, caplog) -> tuple[int, object]:
-    """Restore, have it answer; return the faults until all memory was there, and what became of the hot set."""
+    """Restore, have it answer; return how often it waited for a stored page, and what became of the hot set."""
     caplog.clear()
     target = node.start_as(BareContainer, *COMMAND)
     outcome = await node.restore(target, checkpoint_id, digest)
@@ -119,7 +127,8 @@ async def faults_of_a_restore(node: Node, checkpoint_id: str, digest: str, expec
         return [record.pages for record in caplog.records if record.message == "memory restored"]
 
     (words,) = wait_for(said, "the end of the fill")
-    return int(re.search(r"(\d+) faults", words)[1]), outcome.hot
+    faults, zeros = (int(re.search(rf"(\d+) {what}", words)[1]) for what in ("faults", "zeros"))
+    return faults - zeros, outcome.hot
 
 
 async def test_what_is_touched_is_recorded(node):
@@ -162,6 +171,18 @@ async def test_of_a_worker_that_is_asked_nothing_only_the_restore_itself_is_reco
     _, digest, heap = await captured(node, "hot-silent", probe=None)
     found = recorded_addresses(node, "hot-silent", digest)
     assert not {heap + at for at in range(0, MIB << 20, APART << 20)} & found
+
+
+async def test_pages_that_are_read_in_a_row_come_in_larger_parts(node, tmp_path, caplog):
+    caplog.set_level("INFO")
+    source, _ = warm(node, READS_ALL)
+    before = source.get()
+    outcome = await node.capture(source, "hot-in-a-row")
+    assert outcome.ok, outcome
+    hot_file(node, "hot-in-a-row").unlink()
+    take(node, tmp_path, NOTHING_BUT_HOT)
+    faults, _ = await faults_of_a_restore(node, "hot-in-a-row", outcome.manifest_digest, before, caplog)
+    assert faults < MIB * 16 / 4, "of 64 KiB for each it would be 16 for each MiB"
 
 
 async def test_a_proof_that_takes_long_fills_what_is_missing(node, tmp_path, caplog):
