@@ -119,9 +119,9 @@ int main(int argc, char **argv) {
     u64 hot_bytes = fill_hot(&first, threads), hot_us = now_us() - since;
     fill_all(threads);
     guard_end();
-    report("filled %llu bytes, %llu faults, %llu zeros, %llu absent, %llu events, %llu us; %llu hot bytes, %llu us",
+    report("filled %llu bytes, %llu faults, %llu zeros, %llu absent, %llu events, %llu hot, %llu hot-us, %llu us",
            (unsigned long long)counters.bytes, (unsigned long long)counters.faults, (unsigned long long)counters.zeros,
-           (unsigned long long)counters.absent, (unsigned long long)counters.events,
-           (unsigned long long)(now_us() - since), (unsigned long long)hot_bytes, (unsigned long long)hot_us);
+           (unsigned long long)counters.absent, (unsigned long long)counters.events, (unsigned long long)hot_bytes,
+           (unsigned long long)hot_us, (unsigned long long)(now_us() - since));
     _exit(0);
 }

@@ -15,6 +15,7 @@ from contract.api.reports import (
     UNKNOWN_REASON,
     Connections,
     Filled,
+    HotSet,
     ReportPhase,
     Step,
     read_report,
@@ -53,6 +54,25 @@ def test_a_good_report_is_read_whole():
 )
 def test_reasons_of_failures_are_of_the_closed_list(expected, reason):
     assert expected == read_report(text(outcome="failed", reason=reason)).reason
+
+
+@pytest.mark.parametrize(
+    ("expected", "word"),
+    [
+        pytest.param(HotSet.USED, "used", id="used"),
+        pytest.param(HotSet.IGNORED, "ignored", id="ignored"),
+        pytest.param(None, "of-the-next-release", id="not-known"),
+        pytest.param(None, ["used"], id="no-text"),
+        pytest.param(None, None, id="none"),
+    ],
+)
+def test_what_became_of_a_hot_set_is_of_the_closed_list(expected, word):
+    assert expected is read_report(text(hotSet=word)).hot
+
+
+def test_a_hot_set_that_was_not_used_is_remarked():
+    assert "; its hot set was not used: the agent's log says why" == remarks(None, None, hot=HotSet.IGNORED)
+    assert "" == remarks(None, None, hot=HotSet.USED)
 
 
 def test_unknown_steps_are_added_to_the_rest():

@@ -12,7 +12,7 @@ from agent.executor.api import ExecutionResult
 from agent.pods.report import Reporter, capture_notes, fill_notes, restore_notes
 from contract.api import keys
 from contract.api.node_facts import NodeFacts, Source
-from contract.api.reports import Connections, Filled, ImageConfig, ReportPhase, Step, read_report
+from contract.api.reports import Connections, Filled, HotSet, ImageConfig, ReportPhase, Step, read_report
 from contract.api.states import AgentReason, RestoreStatus
 from contract.pods.systems import architecture_of
 from kube.errors import ConflictError, ForbiddenError, ServerUnavailableError
@@ -51,6 +51,12 @@ def test_capture_notes_say_what_became_of_connections():
     notes = capture_notes(agent.job(), "main", "node-1", outcome)
 
     assert outcome.connections == read_report(notes[keys.ANN_CAPTURE_REPORT]).connections
+
+
+def test_a_report_says_what_became_of_the_hot_set():
+    notes = capture_notes(agent.job(), "main", "node-1", replace(CAPTURED, hot=HotSet.IGNORED))
+
+    assert HotSet.IGNORED is read_report(notes[keys.ANN_CAPTURE_REPORT]).hot
 
 
 def test_capture_notes_say_what_it_was_taken_on():
