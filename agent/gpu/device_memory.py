@@ -4,23 +4,21 @@ docs/device-memory.md has the protocol. The library is in the worker's process, 
 checked: it may spoil its own artifact, and nothing else.
 """
 
-import fcntl
-import mmap
 import os
 import signal
 import socket
 import struct
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 from agent.container.network import in_network
 from agent.gpu.cuda import CudaError
+from agent.gpu.device_messages import PACKET, UNIT, Message, Room, What, parse_message, ring, write_units
 from agent.gpu.prefetch import Filled
 from contract.api.keys import DEVICE_MEMORY_LIBRARY
 from contract.api.states import AgentReason
@@ -31,8 +29,6 @@ VERSIONS: Final = (1, 2, 3, 4)
 """Of the protocol; a library of another one is left alone, and its device memory goes through the driver."""
 TAKES_PARTS: Final = 2
 SHARES_AGAIN: Final = 4
-UNIT: Final = 2 << 20
-"""Bytes that are stored as one, or not at all if they are zeros."""
 MAIN_THREAD: Final = "snapshot-device"
 COPIER_THREAD: Final = "snapshot-copier"
 _FILE: Final = Path(DEVICE_MEMORY_LIBRARY).name.encode()
@@ -40,22 +36,13 @@ ANSWER_SECONDS: Final = 10.0
 """To connect, and for what touches no memory: the library's own limit is one second."""
 STALLED_SECONDS: Final = 30.0
 """How long a thread that copies may say nothing: a slot of 4 MiB takes milliseconds, storage that hiccups seconds."""
-_SLOT_UNITS: Final = 2
-_SLOTS: Final = 2
 MOST_DESCRIPTORS: Final = 4
 """That are taken with one message: a hostile library may send more, and the kernel closes those."""
 COPIERS: Final = 16
 """Threads that copy, each with a file of its own."""
-_RING: Final = _SLOTS * _SLOT_UNITS * UNIT
-_MESSAGE: Final = struct.Struct("=IIQQ64s")
 _CREDENTIALS: Final = struct.Struct("=iII")
-_LOOK, _SAVE, _RELEASE, _LOAD, _END, _CLOSE, _PART = 1, 2, 3, 4, 5, 6, 7
-_SHARES, _QUIET, _TAG, _MATCH, _UNTAG, _WANT, _EXPORT, _IMPORT = 8, 9, 10, 11, 12, 13, 14, 15
 _NOTHING: Final = "nothing"
-_DONE, _FAILED, _HELLO, _RING_SENT, _DATA, _FREE = 16, 17, 18, 19, 20, 21
 _OUT_OF_MEMORY: Final = 2
-_SEALS: Final = 0x0001 | 0x0002 | 0x0004
-"""F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW: memory that can be cut short would end the agent while it reads."""
 
 
 @dataclass(frozen=True)
@@ -70,21 +57,6 @@ class Library:
     """Thread that is woken; both are the host's numbers."""
     threads: frozenset[int]
     """All of the library's: they must run while it works."""
-
-
-@dataclass(frozen=True)
-class Message:
-    """One message, either way: ``native/device_memory/device_memory.h`` says what its fields mean."""
-
-    what: int
-    number: int = 0
-    a: int = 0
-    b: int = 0
-    text: str = ""
-
-    def packed(self) -> bytes:
-        """Return its bytes."""
-        return _MESSAGE.pack(self.what, self.number, self.a, self.b, self.text.encode()[:63])
 
 
 @dataclass(frozen=True)
@@ -163,24 +135,24 @@ class Conversation:
         end = time.monotonic() + ANSWER_SECONDS
         with suppress(OSError), self._connection:
             self._connection.settimeout(ANSWER_SECONDS)
-            self._connection.send(Message(_END).packed())
-            while time.monotonic() < end and self._connection.recv(_MESSAGE.size):
+            self._connection.send(Message(What.END).packed())
+            while time.monotonic() < end and self._connection.recv(PACKET):
                 pass
         self._listener.close()
 
     def contents(self) -> Contents:
         """Return what it holds."""
-        answer = self._ask(_LOOK, ANSWER_SECONDS)
+        answer = self._ask(What.LOOK, ANSWER_SECONDS)
         if answer.number not in VERSIONS:
             return Contents(0)
         if answer.number < SHARES_AGAIN:
             return Contents(answer.b)
-        shared = self._ask(_SHARES, ANSWER_SECONDS)
+        shared = self._ask(What.SHARES, ANSWER_SECONDS)
         return Contents(answer.b, shared.b, shared.a)
 
     def keep_out(self) -> None:
         """Have the worker's threads wait before the driver, until ``load``, or until an end before ``release``."""
-        self._ask(_CLOSE, ANSWER_SECONDS)
+        self._ask(What.CLOSE, ANSWER_SECONDS)
 
     def save(self, files: Sequence[int], held: int, seconds: float) -> Sequence[str]:
         """Have all device memory written to files. The worker keeps it.
@@ -193,7 +165,7 @@ class Conversation:
         Returns:
             The UUID of the device that each file comes from, as the library says; empty if it says none.
         """
-        self._send(Message(_SAVE))
+        self._send(Message(What.SAVE))
         end, room = time.monotonic() + seconds, Room(held)
         with ThreadPoolExecutor(COPIERS, thread_name_prefix="device-memory") as threads:
             writers = [threads.submit(self._write, copier, files, room, end) for copier in self._copiers(end)]
@@ -203,47 +175,47 @@ class Conversation:
 
     def release(self) -> None:
         """Have it give its device memory back: from here on the worker cannot run without ``load``."""
-        self._ask(_RELEASE, ANSWER_SECONDS)
+        self._ask(What.RELEASE, ANSWER_SECONDS)
 
     def hand_over(self, parts: Iterable[Filled]) -> None:
         """Give it parts of its files that are on the card already, for the load that follows."""
-        if self._ask(_LOOK, ANSWER_SECONDS).number < TAKES_PARTS:
+        if self._ask(What.LOOK, ANSWER_SECONDS).number < TAKES_PARTS:
             return
         for filled in parts:
             part = filled.part
-            message = Message(_PART, part.file, part.offset // UNIT, part.size // UNIT)
+            message = Message(What.PART, part.file, part.offset // UNIT, part.size // UNIT)
             self._send(message, [filled.descriptor])
 
     def load(self, files: Sequence[int], seconds: float) -> None:
         """Have its device memory allocated again, and filled from what was saved."""
-        self._ask(_LOAD, seconds, files)
+        self._ask(What.LOAD, seconds, files)
 
     def await_kernels(self) -> None:
         """Wait until none of the worker's kernels runs, on any of its devices."""
-        self._ask(_QUIET, STALLED_SECONDS)
+        self._ask(What.QUIET, STALLED_SECONDS)
 
     def tag(self, mark: int) -> None:
         """Have it write a mark over the first bytes of memory that others may have; ``untag`` must follow."""
-        self._ask(_TAG, STALLED_SECONDS, a=mark)
+        self._ask(What.TAG, STALLED_SECONDS, a=mark)
 
     def match(self, mark: int) -> None:
         """Have it read the marks in memory that it has from others, and note whose that is."""
-        self._ask(_MATCH, STALLED_SECONDS, a=mark)
+        self._ask(What.MATCH, STALLED_SECONDS, a=mark)
 
     def untag(self) -> None:
         """Have it put back what was there before the marks."""
-        self._ask(_UNTAG, STALLED_SECONDS)
+        self._ask(What.UNTAG, STALLED_SECONDS)
 
     def wanted(self, first: int) -> Wanted | None:
         """Return the next memory that it waits for, from a segment's number on; None if there is no more."""
-        answer = self._ask(_WANT, ANSWER_SECONDS, number=first)
+        answer = self._ask(What.WANT, ANSWER_SECONDS, number=first)
         return None if answer.text == _NOTHING else Wanted(answer.number, answer.a, answer.b)
 
     def export_memory(self, segment: int) -> int:
         """Return a descriptor of memory that it shares; the caller closes it."""
         if not 0 <= segment < 1 << 32:
             raise self._lost(OSError("no such memory"))
-        self._send(Message(_EXPORT, segment))
+        self._send(Message(What.EXPORT, segment))
         _, descriptors = self._receive_with_files(ANSWER_SECONDS)
         if len(descriptors) == 1:
             return descriptors[0]
@@ -253,7 +225,7 @@ class Conversation:
 
     def import_memory(self, number: int, descriptor: int) -> None:
         """Give it memory that it waits for."""
-        self._send(Message(_IMPORT, number), [descriptor])
+        self._send(Message(What.IMPORT, number), [descriptor])
         self._receive(ANSWER_SECONDS)
 
     def _ask(self, what: int, seconds: float, files: Sequence[int] = (), *, number: int = 0, a: int = 0) -> Message:
@@ -279,7 +251,7 @@ class Conversation:
         descriptors: list[int] = []
         try:
             flags = socket.MSG_CMSG_CLOEXEC
-            packet, descriptors, _, _ = socket.recv_fds(self._connection, _MESSAGE.size + 1, MOST_DESCRIPTORS, flags)
+            packet, descriptors, _, _ = socket.recv_fds(self._connection, PACKET, MOST_DESCRIPTORS, flags)
             answer = parse_message(packet)
         except TimeoutError as error:
             self._is_lost = True
@@ -289,7 +261,7 @@ class Conversation:
             for descriptor in descriptors:
                 os.close(descriptor)
             raise self._lost(error) from error
-        if answer.what == _DONE:
+        if answer.what == What.DONE:
             return answer, descriptors
         for descriptor in descriptors:
             os.close(descriptor)
@@ -323,18 +295,18 @@ class Conversation:
 
     def _write(self, copier: socket.socket, files: Sequence[int], room: "Room", end: float) -> tuple[int, str]:
         """Write what one copier puts into the memory that it is given to its file; return which, and its device."""
-        with copier, _ring() as (shared, view):
+        with copier, ring() as (shared, view):
             copier.settimeout(ANSWER_SECONDS)
-            hello = parse_message(copier.recv(_MESSAGE.size + 1))
-            if hello.what != _HELLO or hello.number >= len(files):
+            hello = parse_message(copier.recv(PACKET))
+            if hello.what != What.HELLO or hello.number >= len(files):
                 raise self._lost(OSError("no greeting"))
-            socket.send_fds(copier, [Message(_RING_SENT).packed()], [shared])
+            socket.send_fds(copier, [Message(What.RING).packed()], [shared])
             written = 0
             while True:
                 # All are copying, so a pause means that one waits for what a held thread of the worker has.
                 copier.settimeout(max(0.001, min(STALLED_SECONDS, end - time.monotonic())))
                 try:
-                    packet = copier.recv(_MESSAGE.size + 1)
+                    packet = copier.recv(PACKET)
                 except OSError as error:
                     raise self._lost(error) from error
                 if not packet:
@@ -344,61 +316,7 @@ class Conversation:
                 data = parse_message(packet)
                 written += write_units(files[hello.number], view, data, written, room)
                 with suppress(OSError):  # its end is seen above
-                    copier.send(Message(_FREE, data.number).packed())
-
-
-class Room:
-    """Bytes that the files of one process may still get; shared by the threads that write them."""
-
-    def __init__(self, size: int) -> None:
-        self._left = size
-        self._lock = threading.Lock()
-
-    def take(self, size: int) -> bool:
-        """Take some of them, if they are there."""
-        with self._lock:
-            self._left -= size
-            return self._left >= 0
-
-
-def write_units(file: int, view: memoryview, data: Message, written: int, room: Room) -> int:
-    """Write those units of a slot that are not zeros, one behind the other; return how many.
-
-    Args:
-        file: open for writing.
-        view: all slots.
-        data: what the library says of one.
-        written: units that the file has.
-        room: what all files may get.
-
-    Raises:
-        CudaError: it names what it does not have.
-    """
-    units = [number for number in range(_SLOT_UNITS) if data.b >> number & 1]
-    is_known = data.what == _DATA and data.number < _SLOTS and not data.b >> _SLOT_UNITS
-    if not is_known or data.a != written or not units or not room.take(len(units) * UNIT):
-        raise CudaError(AgentReason.GPU_FAILED, "the worker's library names memory that it does not have")
-    at = written * UNIT
-    for number in units:
-        start = (data.number * _SLOT_UNITS + number) * UNIT
-        part = view[start : start + UNIT]
-        while part:
-            done = os.pwrite(file, part, at)
-            part, at = part[done:], at + done
-    return len(units)
-
-
-def parse_message(packet: bytes) -> Message:
-    """Parse what came from a library.
-
-    Raises:
-        OSError: it is no message.
-    """
-    if len(packet) != _MESSAGE.size:
-        raise OSError("the connection was closed")
-    what, number, a, b, text = _MESSAGE.unpack(packet)
-    words = text.split(b"\0", 1)[0].decode("ascii", "replace")
-    return Message(what, number, a, b, "".join(letter for letter in words if letter.isprintable()))
+                    copier.send(Message(What.FREE, data.number).packed())
 
 
 def _listen(library: Library, init_pid: int, proc: Path) -> socket.socket:
@@ -430,16 +348,3 @@ def _wake(library: Library) -> None:
     except OSError as error:
         words = f"process {library.inner_pid} has ended: {error}"
         raise CudaError(AgentReason.GPU_FAILED, words) from error
-
-
-@contextmanager
-def _ring() -> Iterator[tuple[int, memoryview]]:
-    """Yield memory that is shared with a copier, and cannot be cut short."""
-    shared = os.memfd_create("snapshot-device-memory", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        os.ftruncate(shared, _RING)
-        fcntl.fcntl(shared, fcntl.F_ADD_SEALS, _SEALS)
-        with mmap.mmap(shared, _RING, prot=mmap.PROT_READ) as memory, memoryview(memory) as view:
-            yield shared, view
-    finally:
-        os.close(shared)

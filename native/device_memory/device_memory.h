@@ -208,7 +208,7 @@ HIDDEN void serve(void);
 
 enum { SOCKET_NAME = 108, TEXT = 64 };
 
-/* Both ways; agent/gpu/device_memory.py has the same. */
+/* Both ways; agent/gpu/device_messages.py has the same. */
 struct message {
     uint32_t what, number;
     uint64_t a, b;

@@ -13,7 +13,7 @@ from agent.executor import engine as engine_module
 from agent.executor.api import ExecutionResult
 from agent.executor.restore.phases import RESTORE
 from agent.gpu import prefetch
-from agent.gpu.device_memory import UNIT
+from agent.gpu.device_messages import UNIT
 from agent.gpu.prefetch import Part, Prefetch, ResidentPrefetcher
 from contract.api import control_files, keys
 from contract.api.engine import Because, Memory, Way

@@ -8,17 +8,8 @@ import pytest
 
 from agent.gpu import device_memory
 from agent.gpu.cuda import CudaError
-from agent.gpu.device_memory import (
-    COPIERS,
-    UNIT,
-    Conversation,
-    Library,
-    Message,
-    Room,
-    find_library,
-    parse_message,
-    write_units,
-)
+from agent.gpu.device_memory import COPIERS, Conversation, Library, find_library
+from agent.gpu.device_messages import UNIT, Message, Room, parse_message, write_units
 
 DONE = 16
 DATA = 20
