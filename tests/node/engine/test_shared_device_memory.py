@@ -200,13 +200,41 @@ def look_after_undoing(monkeypatch, look: Callable[[], None]) -> None:
     monkeypatch.setattr(engine_module.NodeEngine, "_capture_failed", look_first)
 
 
-async def test_memory_of_a_process_that_is_not_captured_is_refused_by_name(node, monkeypatch):
-    source, seen = ready(node, "descriptor stranger"), []
+@pytest.mark.parametrize(
+    ("ways", "path", "reason", "words"),
+    [
+        pytest.param(
+            "descriptor stranger",
+            "/",
+            AgentReason.GPU_FAILED,
+            "find whose memory it has imported",
+            id="of-a-process-that-is-not-captured",
+        ),
+        pytest.param(
+            "descriptor bare",
+            "/",
+            AgentReason.GPU_UNSUPPORTED,
+            "started without the library",
+            id="that-a-process-without-the-library-may-have",
+        ),
+        pytest.param(
+            "descriptor",
+            "/host",
+            AgentReason.GPU_FAILED,
+            "give back memory that it has from another process",
+            id="of-another-that-must-stay-with-the-driver",
+        ),
+    ],
+)
+async def test_memory_that_would_part_is_refused_by_name(node, monkeypatch, ways, path, reason, words, request):
+    """An owner would make it again, and the other would keep what was."""
+    source, seen = ready(node, ways), []
+    source.get(path)
     before = source.get()
     look_after_undoing(monkeypatch, lambda: seen.append(source.get()))
-    outcome = await node.capture(source, "shared-stranger")
-    assert (False, AgentReason.GPU_FAILED) == (outcome.ok, outcome.reason)
-    assert "find whose memory it has imported" in outcome.message
+    outcome = await node.capture(source, f"shared-{request.node.callspec.id}")
+    assert (False, reason) == (outcome.ok, outcome.reason)
+    assert words in outcome.message
     assert [before] == seen
 
 
@@ -219,29 +247,6 @@ async def test_a_piece_that_was_given_back_in_part_is_mapped_again_everywhere(no
     outcome = await node.capture(source, "shared-part")
     assert (False, AgentReason.GPU_FAILED) == (outcome.ok, outcome.reason)
     assert "release device memory" in outcome.message
-    assert [before] == seen
-
-
-async def test_memory_that_a_process_without_the_library_may_have_is_refused_by_name(node, monkeypatch):
-    """It would keep what its owner makes anew."""
-    source, seen = ready(node, "descriptor bare"), []
-    before = both_see_the_same(source)
-    look_after_undoing(monkeypatch, lambda: seen.append(both_see_the_same(source)))
-    outcome = await node.capture(source, "shared-bare")
-    assert (False, AgentReason.GPU_UNSUPPORTED) == (outcome.ok, outcome.reason)
-    assert "started without the library" in outcome.message
-    assert [before] == seen
-
-
-async def test_memory_of_another_that_must_stay_with_the_driver_is_refused_by_name(node, monkeypatch):
-    """Its owner would make it anew, and the two would go on with two memories."""
-    source, seen = ready(node, "descriptor"), []
-    before = source.get()
-    source.get("/host")
-    look_after_undoing(monkeypatch, lambda: seen.append(source.get()))
-    outcome = await node.capture(source, "shared-host")
-    assert (False, AgentReason.GPU_FAILED) == (outcome.ok, outcome.reason)
-    assert "give back memory that it has from another process" in outcome.message
     assert [before] == seen
 
 
