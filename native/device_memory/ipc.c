@@ -21,7 +21,7 @@
 
 #include "device_memory.h"
 
-enum { STACK = 1 << 18, MOST_MS = 1000, ANSWER_SECONDS = 10, RETRY_US = 10000, MOST_TRIES = 200 };
+enum { STACK = 1 << 18, MOST_MS = 1000, ANSWER_SECONDS = 10, RETRY_US = 10000, MOST_TRIES = 200, MOST_OPENINGS = 4096 };
 static const char MAGIC[8] = "snapipc";
 
 struct name {
@@ -271,16 +271,50 @@ static result map_opened(address *at, size_t size, int descriptor) {
     return error;
 }
 
+/* As the driver has it, a handle that is opened again on a device is the same address, until each opening is closed. Of
+ * those that do not fit in here each has an address of its own. */
+static struct opening {
+    struct name name;
+    address at; /* 0: free */
+    uint32_t count;
+    int device;
+} openings[MOST_OPENINGS];
+
+static struct opening *opening_at(address at) {
+    struct opening *each = openings;
+    while (each < openings + MOST_OPENINGS && each->at != at) each++;
+    return each < openings + MOST_OPENINGS ? each : NULL;
+}
+
+static int open_again(const struct name *name, int device, address *at) {
+    *at = 0;
+    wait_for_segments();
+    for (struct opening *each = openings; each < openings + MOST_OPENINGS && !*at; each++)
+        if (each->at && each->device == device && memcmp(&each->name, name, sizeof *name) == 0) each->count++, *at = each->at;
+    leave_segments();
+    return *at != 0;
+}
+
+static void note_opening(const struct name *name, int device, address at) {
+    wait_for_segments();
+    struct opening *free = opening_at(0);
+    if (free) *free = (struct opening){*name, at, 1, device};
+    leave_segments();
+}
+
 result open_of_others(address *at, const struct shared *shared) {
     struct name name;
     struct message answer;
-    int descriptor;
+    int descriptor, device;
     memcpy(&name, shared, sizeof name);
     if (memcmp(name.magic, MAGIC, sizeof MAGIC)) return -1;
     if (started && memcmp(name.token, token, sizeof token) == 0) return INVALID_CONTEXT; /* as the driver: not in its own */
-    if (!driver() || ask(&name, &answer, &descriptor)) return INVALID_VALUE;
+    if (!driver() || driver()->cuCtxGetDevice(&device)) return INVALID_CONTEXT;
+    if (open_again(&name, device, at)) return SUCCESS;
+    if (ask(&name, &answer, &descriptor)) return INVALID_VALUE;
     enter_driver();
     result error = map_opened(at, answer.a, descriptor);
+    if (!error) note_opening(&name, device, *at);
     leave_driver();
     close(descriptor);
     return error;
@@ -291,8 +325,12 @@ result close_of_others(address at) {
     size_t size;
     handle memory;
     wait_for_segments();
-    int found = drop_opened(at, &size, &memory);
+    struct opening *opening = at ? opening_at(at) : NULL;
+    const int stays = opening && --opening->count > 0;
+    if (opening && !stays) opening->at = 0;
+    int found = stays ? 0 : drop_opened(at, &size, &memory);
     leave_segments();
+    if (stays) return SUCCESS;
     if (found) return -1;
     result error = cuda->cuCtxSynchronize();
     if (!error) error = cuda->cuMemUnmap(at, size);

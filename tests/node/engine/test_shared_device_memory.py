@@ -136,7 +136,6 @@ async def test_processes_share_memory_again(node, ways):
     if ways == "ipc":
         own, theirs = stepped
         assert [[theirs], [own]] == json.loads(target.get("/again"))
-        assert [[], []] == json.loads(target.get("/close"))
 
 
 async def test_a_child_does_not_keep_the_socket_of_its_parent(node):
@@ -155,6 +154,17 @@ ZEROS = sha256(bytes(PIECE)).hexdigest()
 
 def test_a_handle_of_freed_memory_means_no_other(node):
     assert [["cuIpcOpenMemHandle_v2: 1"]] * 2 == json.loads(ready(node, "ipc").get("/freed"))
+
+
+async def test_a_handle_that_is_opened_again_is_the_same_address_until_both_are_closed(node):
+    """Also when it was opened before a capture."""
+    source = ready(node, "ipc")
+    own, theirs = both_see_the_same(source)
+    digest, _ = await captured(node, source, "shared-twice")
+    target = await restored(node, "shared-twice", digest, "ipc")
+    assert [[True, theirs, False], [True, own, False]] == json.loads(
+        wait_for(lambda: target.get("/twice"), "an answer")
+    )
 
 
 def test_memory_stays_for_a_handle_that_was_got_while_it_was_open(node):
