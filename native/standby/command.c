@@ -1,8 +1,8 @@
 /* Runs a command that the agent sends, as a kubelet's exec probe would: in this container, with no right but its own.
  *
  * What is forked from here has the namespaces, cgroups, user, capabilities, seccomp filter and confinement of the
- * container by itself, and gives none of its own away: it has no others. A helper runs it and has its orphans; when the command has
- * ended, or the agent hangs up, the helper ends all that is left of it.
+ * container by itself, and gives none of its own away: it has no others. A helper runs it and has its orphans; when the
+ * command has ended, or the agent hangs up, the helper ends all that is left of it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,7 +23,7 @@
 
 enum { MAX_REQUEST = 65536, MAX_WORDS = 1024, NONE = -1 };
 enum { PEER = 3, FIRST_UNKNOWN }; /* the helper's descriptors */
-enum { END_WINDOW = 2000, LOOK = 5 };             /* milliseconds */
+enum { END_WINDOW = 2000, LOOK = 5 };  /* milliseconds */
 
 static int listener = NONE;
 static int streams[2]; /* of the helper: where its command writes output and errors */
