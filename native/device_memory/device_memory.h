@@ -198,6 +198,8 @@ HIDDEN void renew_doors_in_child(void);
 /* Starts our threads, once; to be called with the worker's context current. 0 if they run. */
 HIDDEN int start_threads(void);
 
+/* Starts one that takes no signal; 0 if it runs. */
+HIDDEN int start_thread(void *(*run)(void *), intptr_t number);
 /* Has every copier run `act` with its number, and waits until all are done. */
 HIDDEN void run_copiers(void (*act)(int));
 

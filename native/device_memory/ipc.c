@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -21,7 +20,7 @@
 
 #include "device_memory.h"
 
-enum { STACK = 1 << 18, MOST_MS = 1000, ANSWER_SECONDS = 10, RETRY_US = 10000, MOST_TRIES = 200, MOST_OPENINGS = 4096 };
+enum { MOST_MS = 1000, ANSWER_SECONDS = 10, RETRY_US = 10000, MOST_TRIES = 200, MOST_OPENINGS = 4096 };
 static const char MAGIC[8] = "snapipc";
 
 struct name {
@@ -124,17 +123,9 @@ static void *shop(void *unused) {
 }
 
 static void start(void) {
-    pthread_attr_t attributes;
-    pthread_t thread;
-    unsigned long long all = ~0ULL, before;
     if (syscall(SYS_getrandom, token, sizeof token, 0) != sizeof token) return;
-    if (syscall(SYS_getrandom, secret, sizeof secret, 0) != sizeof secret || pthread_attr_init(&attributes)) return;
-    pthread_attr_setstacksize(&attributes, STACK);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, 8); /* no handler of the worker may run on our thread */
-    started = pthread_create(&thread, &attributes, shop, NULL) == 0;
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, 8);
-    pthread_attr_destroy(&attributes);
+    if (syscall(SYS_getrandom, secret, sizeof secret, 0) != sizeof secret) return;
+    started = start_thread(shop, 0) == 0;
 }
 
 /* A capture takes no time from those that wait. */

@@ -79,26 +79,28 @@ static void in_child(void) {
     open_gate();
 }
 
-static int start(void *(*run)(void *), intptr_t number, const pthread_attr_t *attributes) {
+/* A thread starts with its maker's mask: no handler of the worker may run on ours. */
+int start_thread(void *(*run)(void *), intptr_t number) {
+    pthread_attr_t attributes;
     pthread_t thread;
-    return pthread_create(&thread, attributes, run, (void *)number);
+    unsigned long long all = ~0ULL, before;
+    if (pthread_attr_init(&attributes)) return -1;
+    pthread_attr_setstacksize(&attributes, STACK);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, 8);
+    int failed = pthread_create(&thread, &attributes, run, (void *)number);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, 8);
+    pthread_attr_destroy(&attributes);
+    return failed ? -1 : 0;
 }
 
 int start_threads(void) {
     if (started) return started > 0 ? 0 : -1;
     started = -1;
-    pthread_attr_t attributes;
-    if (pthread_atfork(NULL, NULL, in_child) || pthread_attr_init(&attributes)) return -1;
-    pthread_attr_setstacksize(&attributes, STACK);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    /* A thread starts with its maker's mask: no handler of the worker may run on ours. */
-    unsigned long long all = ~0ULL, before;
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, 8);
+    if (pthread_atfork(NULL, NULL, in_child)) return -1;
     int failed = 0;
-    for (int i = 0; i < COPIERS && !failed; i++) failed = start(copier, i, &attributes);
-    if (!failed) failed = start(main_thread, 0, &attributes);
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, 8);
-    pthread_attr_destroy(&attributes);
+    for (int i = 0; i < COPIERS && !failed; i++) failed = start_thread(copier, i);
+    if (!failed) failed = start_thread(main_thread, 0);
     while (!failed && atomic_load(&named) < COPIERS + 1) usleep(100);
     started = failed ? -1 : 1;
     return failed ? -1 : 0;

@@ -242,7 +242,6 @@ class Load:
     """Descriptors of what was saved."""
     prefetches: Sequence[Prefetch] = ()
     """Parts of those that are on the cards already."""
-
     shares: bool = False
     """Whether processes of the worker share device memory: all must have their own before any gets another's."""
 
