@@ -14,6 +14,7 @@ from agent.gpu.client import CudaHelper
 from agent.gpu.driver import LIBRARY
 from agent.gpu.libraries import driver_roots, find_library
 from agent.gpu.prefetch import NoPrefetcher, Prefetcher, ResidentPrefetcher
+from agent.gpu.registered import default_budget
 from agent.pods.capture_controller import CaptureController
 from agent.pods.node_label import NodeLabel
 from agent.pods.preflight_controller import PreflightController
@@ -35,6 +36,7 @@ from kube.client import Client, connect
 from kube.informer import Informer
 from kube.recorder import Recorder
 from kube.resources import PODS
+from linux.cgroup import own_memory_limit
 
 COMPONENT: Final = "snapshot-agent"
 CGROUPS: Final = Path("/host/sys/fs/cgroup")
@@ -117,7 +119,10 @@ def _environment(values: Values) -> NodeEnvironment:
 def _prefetcher(values: Values, roots: Sequence[Path]) -> Prefetcher:
     if not values.gpu.prefetch:
         return NoPrefetcher()
-    prefetcher = ResidentPrefetcher(lambda: find_library(roots))
+    budget = quantity_bytes(values.gpu.registered_cache) if values.gpu.registered_cache else None
+    if budget is None:
+        budget = default_budget(own_memory_limit())
+    prefetcher = ResidentPrefetcher(lambda: find_library(roots), budget)
     if find_library(roots) != LIBRARY:
         # The driver takes up to two seconds to begin, and whatever else calls it waits for that: no restore should.
         prefetcher.prepare()

@@ -37,6 +37,19 @@ def memory_headroom(cgroups: str, root: Path) -> int | None:
     return max(0, min(found)) if (found := [space for space in spaces if space is not None]) else None
 
 
+def own_memory_limit(mount: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Return the memory limit of this process's container in bytes; None if there is none.
+
+    Args:
+        mount: where the container has its own group mounted.
+    """
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):
+            limit = int((mount / name).read_text())
+            return limit if limit < UNLIMITED else None
+    return None
+
+
 def cpu_limit(cgroups: str, root: Path) -> float | None:
     """Return how many CPUs the cgroups of a process allow it; None if there is no limit."""
     groups = _groups(cgroups, root, "cpu.max") or _groups(cgroups, root, "cpu.cfs_quota_us")

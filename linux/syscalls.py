@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 
 TYPE_CHECKING = False
@@ -34,6 +35,7 @@ _STATFS_WORDS: Final = 32
 """More than ``struct statfs`` has on any architecture; its first is the type."""
 
 _PR_SET_PDEATHSIG: Final = 1
+_MAP_FAILED: Final = ctypes.c_void_p(-1).value
 _FSPICK_EMPTY_PATH: Final = 8
 _FSPICK_CLOEXEC: Final = 1
 _FSCONFIG_SET_STRING: Final = 1
@@ -121,3 +123,21 @@ def resize_tmpfs(mount: int, size: int) -> None:
         checked(LIBC.syscall(_SYS_FSCONFIG, picked, _FSCONFIG_CMD_RECONFIGURE, None, None, 0), "reconfigure")
     finally:
         os.close(picked)
+
+
+def map_file(descriptor: int, size: int) -> int:
+    """Map a file for reading, and return the address.
+
+    Raises:
+        OSError: it cannot be mapped.
+    """
+    LIBC.mmap.restype = ctypes.c_void_p
+    at = LIBC.mmap(None, ctypes.c_size_t(size), mmap.PROT_READ, mmap.MAP_SHARED, descriptor, ctypes.c_long(0))
+    if at is None or at == _MAP_FAILED:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), "mmap")
+    return int(at)
+
+
+def unmap(at: int, size: int) -> None:
+    """Undo ``map_file``."""
+    checked(LIBC.munmap(ctypes.c_void_p(at), ctypes.c_size_t(size)), "munmap")

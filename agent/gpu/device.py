@@ -19,6 +19,8 @@ _ON_DEVICE: Final = 1
 _READ_WRITE: Final = 3
 _NON_BLOCKING: Final = 1
 _HAS_RDMA: Final = 110
+_FOR_ALL_CONTEXTS: Final = 1
+_READ_ONLY: Final = 8
 _FUNCTIONS: Final = (
     "cuInit",
     "cuDeviceGetCount",
@@ -35,6 +37,7 @@ _FUNCTIONS: Final = (
     "cuMemSetAccess",
     "cuMemExportToShareableHandle",
     "cuMemHostRegister_v2",
+    "cuMemHostUnregister",
     "cuStreamCreate",
     "cuStreamSynchronize",
     "cuMemcpyHtoDAsync_v2",
@@ -111,6 +114,15 @@ class Memories:
             if uuid not in self._cards:
                 self._cards[uuid] = Card(self, self._number(uuid))
             return self._cards[uuid]
+
+    def register(self, at: int, size: int) -> None:
+        """Have all cards read memory of this process directly; it may be mapped for reading alone."""
+        flags = _FOR_ALL_CONTEXTS | _READ_ONLY
+        self.check("cuMemHostRegister_v2", ctypes.c_void_p(at), ctypes.c_size_t(size), flags)
+
+    def unregister(self, at: int) -> None:
+        """Undo that, for what was registered at an address."""
+        self.check("cuMemHostUnregister", ctypes.c_void_p(at))
 
     def _number(self, uuid: str) -> int:
         count = ctypes.c_int()

@@ -9,7 +9,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ from contract.api.states import AgentReason
 from linux import syscalls
 from linux.proc import PROC
 
-VERSIONS: Final = (1, 2, 3, 4)
+VERSIONS: Final = (1, 2, 3, 4, 5)
 """Of the protocol; a library of another one is left alone, and its device memory goes through the driver."""
-TAKES_PARTS: Final = 2
 SHARES_AGAIN: Final = 4
+TAKES_PARTS: Final = 5
 MAIN_THREAD: Final = "snapshot-device"
 COPIER_THREAD: Final = "snapshot-copier"
 _FILE: Final = Path(DEVICE_MEMORY_LIBRARY).name.encode()
@@ -177,14 +177,21 @@ class Conversation:
         """Have it give its device memory back: from here on the worker cannot run without ``load``."""
         self._ask(What.RELEASE, ANSWER_SECONDS)
 
-    def hand_over(self, parts: Iterable[Filled]) -> None:
-        """Give it parts of its files that are on the card already, for the load that follows."""
+    def hand_over(self, parts: Iterable[Filled], done: Callable[[Filled], None]) -> None:
+        """Give it parts of its files that are on the card already, for the load that follows.
+
+        Args:
+            parts: as they come.
+            done: called with each when it is copied: its memory may be filled again.
+        """
         if self._ask(What.LOOK, ANSWER_SECONDS).number < TAKES_PARTS:
             return
         for filled in parts:
             part = filled.part
-            message = Message(What.PART, part.file, part.offset // UNIT, part.size // UNIT)
-            self._send(message, [filled.descriptor])
+            memory = filled.buffer << 32 | filled.size // UNIT << 16 | part.size // UNIT
+            self._send(Message(What.PART, part.file, part.offset // UNIT, memory), [filled.descriptor])
+            self._receive(STALLED_SECONDS)
+            done(filled)
 
     def load(self, files: Sequence[int], seconds: float) -> None:
         """Have its device memory allocated again, and filled from what was saved."""

@@ -38,7 +38,6 @@ class What(IntEnum):
     LOAD = 4
     END = 5
     CLOSE = 6
-    PART = 7
     SHARES = 8
     QUIET = 9
     TAG = 10
@@ -53,6 +52,7 @@ class What(IntEnum):
     RING = 19
     DATA = 20
     FREE = 21
+    PART = 22
 
 
 @dataclass(frozen=True)

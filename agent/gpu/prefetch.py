@@ -28,9 +28,8 @@ _START_SECONDS: Final = 1.0
 """How long a restore waits for the first part, when it has nothing else to do: a large model is read in that."""
 _STALLED_SECONDS: Final = 5.0
 """How long it waits for the next one."""
-_HEADROOM: Final = 6 << 30
-"""Parts of sixteen files that are only half copied (4 GiB), one segment of the worker, a context of ours."""
 _CONTEXT: Final = 1 << 30
+"""Device memory of the process that fills."""
 _ROOMS: Final = Path(__file__).parents[2]
 logger = logging.getLogger(__name__)
 
@@ -51,6 +50,10 @@ class Filled:
 
     part: Part
     descriptor: int
+    buffer: int
+    """Number of the memory: what comes with that number later is in the same."""
+    size: int
+    """Bytes of that memory: no fewer than the part has."""
 
 
 @dataclass(frozen=True)
@@ -65,34 +68,35 @@ class Came:
     """That were taken from there."""
 
 
-def room_for_parts(stored: int, used: int, free: int) -> int:
-    """Return how many bytes may be on the card before the worker is.
+def share_room(stored: Sequence[int], spare: int) -> list[int]:
+    """Return how many bytes of each process's files may be on a card before they are in its own memory.
 
     Args:
-        stored: bytes that its files have.
-        used: device memory that it will have, all together.
-        free: device memory that is free now.
+        stored: bytes of each, on that card.
+        spare: device memory that is free there and will not be the worker's.
     """
-    return stored if free >= used + _HEADROOM else max(0, min(stored, free - used - _CONTEXT))
+    room = max(0, spare - _CONTEXT)
+    shares = [min(own, room * own // max(1, sum(stored))) for own in stored]
+    return [share if share >= min(own, PART) else 0 for share, own in zip(shares, stored, strict=True)]
 
 
-def plan_parts(sizes: Sequence[int], room: int) -> list[Part]:
-    """Cut files into parts, in the order in which a worker copies them: the first of each file, then the second.
+def plan_parts(sizes: Sequence[int]) -> list[Part]:
+    """Cut files into parts, in the order in which a worker's memory was saved: the first of each file, then the second.
 
     Args:
         sizes: of the files.
-        room: bytes that all parts may have together.
     """
-    parts: list[Part] = []
-    for offset in range(0, max(sizes, default=0), PART):
-        for file, size in enumerate(sizes):
-            part = Part(file, offset, min(PART, size - offset))
-            room -= max(0, part.size)
-            if room < 0:
-                return parts
-            if part.size > 0:
-                parts.append(part)
-    return parts
+    return [
+        Part(file, offset, min(PART, size - offset))
+        for offset in range(0, max(sizes, default=0), PART)
+        for file, size in enumerate(sizes)
+        if offset < size
+    ]
+
+
+def largest(parts: Sequence[Part]) -> int:
+    """Return the bytes of the largest part: all pass through memory of that size."""
+    return max((part.size for part in parts), default=PART)
 
 
 class Prefetch(Protocol):
@@ -105,8 +109,12 @@ class Prefetch(Protocol):
         """
         ...
 
+    def done(self, filled: Filled) -> None:
+        """Have the memory of a part filled again: its bytes are where they belong."""
+        ...
+
     def close(self) -> None:
-        """Let go of what was not taken; the card has it no longer when this returns."""
+        """Let go of what was not taken; the card's memory is free in a moment."""
         ...
 
     def came(self) -> Came:
@@ -121,8 +129,16 @@ class Prefetcher(Protocol):
         """Start what takes a moment: there is soon something to do."""
         ...
 
-    def start(self, device: str, files: Sequence[int], parts: Sequence[Part]) -> Prefetch:
-        """Begin to fill parts, in their order; the descriptors may be closed then."""
+    def start(self, device: str, files: Sequence[int], parts: Sequence[Part], room: int, *, keeps: bool) -> Prefetch:
+        """Begin to fill parts, in their order; the descriptors may be closed then.
+
+        Args:
+            device: UUID of the card.
+            files: that the parts are of.
+            parts: what to fill.
+            room: bytes of device memory that it may take.
+            keeps: whether the files may be kept open for the next restore, which then is faster.
+        """
         ...
 
 
@@ -132,13 +148,24 @@ class NoPrefetcher:
     def prepare(self) -> None:
         """See ``Prefetcher``."""
 
-    def start(self, device: str, files: Sequence[int], parts: Sequence[Part]) -> Prefetch:  # noqa: ARG002
+    def start(
+        self,
+        device: str,  # noqa: ARG002
+        files: Sequence[int],  # noqa: ARG002
+        parts: Sequence[Part],  # noqa: ARG002
+        room: int,  # noqa: ARG002
+        *,
+        keeps: bool,  # noqa: ARG002
+    ) -> Prefetch:
         """See ``Prefetcher``."""
         return self
 
     def filled(self, seconds: float) -> Iterator[Filled]:  # noqa: ARG002
         """See ``Prefetch``."""
         return iter(())
+
+    def done(self, filled: Filled) -> None:
+        """See ``Prefetch``."""
 
     def close(self) -> None:
         """See ``Prefetch``."""
@@ -153,10 +180,12 @@ class ResidentPrefetcher:
 
     Args:
         find_library: asked for libcuda when the process is started.
+        registered: bytes of page cache that may stay registered with the driver.
     """
 
-    def __init__(self, find_library: Callable[[], str] = lambda: LIBRARY) -> None:
+    def __init__(self, find_library: Callable[[], str] = lambda: LIBRARY, registered: int = 0) -> None:
         self._find_library = find_library
+        self._registered = registered
         self._lock = threading.Lock()
         self._process: _Process | None = None
 
@@ -164,9 +193,9 @@ class ResidentPrefetcher:
         """See ``Prefetcher``."""
         self._running()
 
-    def start(self, device: str, files: Sequence[int], parts: Sequence[Part]) -> Prefetch:
+    def start(self, device: str, files: Sequence[int], parts: Sequence[Part], room: int, *, keeps: bool) -> Prefetch:
         """See ``Prefetcher``."""
-        return self._running().start(device, files, parts)
+        return self._running().start(device, files, parts, room, keeps=keeps)
 
     def close(self) -> None:
         """End the process."""
@@ -178,7 +207,7 @@ class ResidentPrefetcher:
     def _running(self) -> "_Process":
         with self._lock:
             if self._process is None or not self._process.alive:
-                self._process = _Process(self._find_library())
+                self._process = _Process(self._find_library(), self._registered)
             return self._process
 
 
@@ -213,6 +242,10 @@ class _Order:
             self._arrived.wait_for(lambda: self._waiting or self._ended, max(0.0, patience))
             return self._waiting.pop(0) if self._waiting else None
 
+    def done(self, filled: Filled) -> None:
+        """See ``Prefetch``."""
+        self._process.send({"id": self._number, "done": filled.buffer})
+
     def close(self) -> None:
         """See ``Prefetch``."""
         with self._arrived:
@@ -222,7 +255,7 @@ class _Order:
             self._waiting.clear()
             is_over = self._ended
         if not is_over:
-            self._process.give_up(self._number)
+            self._process.send({"id": self._number})  # no more of it; what is being copied still comes
             with self._arrived:
                 is_over = self._arrived.wait_for(lambda: self._ended, _STALLED_SECONDS)
         if not is_over:
@@ -232,7 +265,7 @@ class _Order:
         """See ``Prefetch``."""
         return Came(self._since, self._until, self._taken)
 
-    def add(self, part: int, descriptor: int) -> None:
+    def add(self, part: int, descriptor: int, buffer: int) -> None:
         """Take a part that is filled."""
         with self._arrived:
             if self._closed or not 0 <= part < len(self._parts):
@@ -240,7 +273,7 @@ class _Order:
                 return
             self._has_started = True
             self._until = time.monotonic()
-            self._waiting.append(Filled(self._parts[part], descriptor))
+            self._waiting.append(Filled(self._parts[part], descriptor, buffer, largest(self._parts)))
             self._arrived.notify_all()
 
     def finish(self) -> None:
@@ -256,16 +289,18 @@ class _Process:
     That thread also starts it: the kernel ends the process with the thread that started it.
     """
 
-    def __init__(self, library: str) -> None:
+    def __init__(self, library: str, registered: int) -> None:
         self.alive = True
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._orders: dict[int, _Order] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        threading.Thread(target=self._serve, args=(library, theirs), name="device-prefetch", daemon=True).start()
+        threading.Thread(
+            target=self._serve, args=(library, registered, theirs), name="device-prefetch", daemon=True
+        ).start()
 
-    def start(self, device: str, files: Sequence[int], parts: Sequence[Part]) -> _Order:
+    def start(self, device: str, files: Sequence[int], parts: Sequence[Part], room: int, *, keeps: bool) -> _Order:
         """Have parts filled."""
         number = next(self._numbers)
         order = _Order(self, number, parts)
@@ -273,13 +308,11 @@ class _Process:
             self._orders[number] = order
             alive = self.alive
         listed = [[part.file, part.offset, part.size] for part in parts]
-        if not alive or not self._send({"id": number, "device": device, "parts": listed}, files):
+        request = {"id": number, "device": device, "parts": listed, "room": room, "keeps": keeps}
+        request["buffer"] = largest(parts)
+        if not alive or not self.send(request, files):
             order.finish()
         return order
-
-    def give_up(self, number: int) -> None:
-        """Want no more of an order; what is being copied still comes."""
-        self._send({"id": number})
 
     def end(self, why: str) -> None:
         """End the process, and with it all device memory that nothing else has."""
@@ -291,7 +324,8 @@ class _Process:
         with suppress(OSError):
             self._ours.shutdown(socket.SHUT_RDWR)
 
-    def _send(self, request: dict[str, object], files: Sequence[int] = ()) -> bool:
+    def send(self, request: dict[str, object], files: Sequence[int] = ()) -> bool:
+        """Send a request; False if it cannot be."""
         try:
             socket.send_fds(self._ours, [json.dumps(request).encode()], list(files))
         except OSError as error:
@@ -299,11 +333,19 @@ class _Process:
             return False
         return True
 
-    def _serve(self, library: str, theirs: socket.socket) -> None:
+    def _serve(self, library: str, registered: int, theirs: socket.socket) -> None:
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-S", "-m", "agent.gpu.prefetcher", library, str(theirs.fileno())],
+                    [
+                        sys.executable,
+                        "-S",
+                        "-m",
+                        "agent.gpu.prefetcher",
+                        library,
+                        str(theirs.fileno()),
+                        str(registered),
+                    ],
                     stdin=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
@@ -330,6 +372,9 @@ class _Process:
         answer = json.loads(packet)
         if answer.get("error"):
             logger.warning("device memory is not filled ahead: %s", answer["error"])
+        if "registered" in answer:
+            words = {"bytes": answer["registered"], "refused": answer["refused"]}
+            logger.info("page cache of artifacts is registered with the driver", extra=words)
         if "id" not in answer:
             return not answer.get("error")
         with self._lock:
@@ -338,5 +383,5 @@ class _Process:
         if order is not None and is_over:
             order.finish()
         elif order is not None and descriptors:
-            order.add(int(answer["part"]), descriptors[0])
+            order.add(int(answer["part"]), descriptors[0], int(answer["buffer"]))
         return True

@@ -1,11 +1,18 @@
-"""``python -m agent.gpu.prefetcher LIBRARY SOCKET``: reads files into device memory that another process can take.
+"""``python -m agent.gpu.prefetcher LIBRARY SOCKET BUDGET``: reads files into device memory that others can take.
 
 A process of its own, with contexts on the GPUs: an error that spoils one must not spoil the helper that captures and
 restores. Packets of JSON on a socket (``SOCK_SEQPACKET``; the number is its descriptor):
 
-in, with the files' descriptors: ``{"id", "device", "parts": [[file, offset, size], ...]}``; ``{"id"}``: no more of it.
-out, with a part's memory: ``{"id", "part": number}``; at its end ``{"id", "error": ""}``, or why parts are missing.
+in, with the files' descriptors: ``{"id", "device", "parts": [[file, offset, size], ...], "buffer", "room", "keeps"}``:
+bytes of one piece of memory and of all that it may take, and whether the files' page cache may stay registered.
+``{"id", "done": buffer}``: that memory may be filled again. ``{"id"}``: no more of it.
+out, with a part's memory: ``{"id", "part": number, "buffer": number}``; at its end ``{"id", "error": ""}``, or why
+parts are missing.
+``{"registered": bytes, "refused"}``: of page cache, from now on, and why it is no more if the driver refused some.
 The first packet out is ``{"error": ""}``, or why there is no driver. It ends with its agent.
+
+The first restore copies page cache by CPUs, as registering it first would make that restore wait; when it has its parts
+the files are registered (within BUDGET, in bytes), and the next ones are copied by the cards alone.
 """
 
 from __future__ import annotations
@@ -14,29 +21,39 @@ import ctypes
 import json
 import mmap
 import os
+import queue
 import signal
 import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 
+from agent.gpu.buffers import Buffer, Buffers
 from agent.gpu.device import Card, Memories
 from agent.gpu.driver import DriverError
+from agent.gpu.registered import Registered, RegisteredFiles, is_short
 from linux import syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from concurrent.futures import Future
     from typing import Any, Final
 
 THREADS: Final = 16
 """That copy to one GPU; each has two slots of page-locked memory, 128 MiB together."""
 SLOT: Final = 4 << 20
+COPIES: Final = 4
+"""Of registered page cache that are on their way to one card: others have their memory made meanwhile."""
 PACKET: Final = 1 << 17
 """Bytes of a request: some thousand parts."""
+REVIEW_SECONDS: Final = 10.0
+"""How often is looked for deleted files, and for memory that the node needs."""
 
 
-def main(library: str, number: int) -> int:
+def main(library: str, number: int, budget: int) -> int:
     """Serve until the socket is closed; 1 if there is no driver."""
     syscalls.die_with_parent(signal.SIGKILL)
     with socket.socket(fileno=number) as connection:
@@ -46,17 +63,19 @@ def main(library: str, number: int) -> int:
             connection.send(_packed(error=str(error)))
             return 1
         connection.send(_packed(error=""))
-        _Service(memories, connection).run()
+        _Service(memories, connection, budget).run()
     return 0
 
 
 class _Service:
-    def __init__(self, memories: Memories, connection: socket.socket) -> None:
+    def __init__(self, memories: Memories, connection: socket.socket, budget: int) -> None:
         self._memories = memories
         self._connection = connection
-        self._unwanted: set[int] = set()
+        self._keeper = _Keeper(memories, budget, connection)
+        self._orders: dict[int, Buffers] = {}
         self._threads: dict[Card, ThreadPoolExecutor] = {}
         """Of each card some: one's bus is another's no hindrance."""
+        self._turns: dict[Card, threading.Semaphore] = {}
         self._own = threading.local()
 
     def run(self) -> None:
@@ -66,59 +85,158 @@ class _Service:
                 return
             request = json.loads(packet)
             if "parts" in request:
+                self._orders[request["id"]] = Buffers(request["buffer"], request["room"])
                 threading.Thread(target=self._serve, args=(request, files), daemon=True).start()
+            elif (buffers := self._orders.get(request["id"])) is None:
+                continue
+            elif "done" in request:
+                buffers.done(request["done"])
             else:
-                self._unwanted.add(request["id"])
+                buffers.end()
 
     def _serve(self, request: dict[str, Any], files: Sequence[int]) -> None:
         """Fill all parts, several at once; the first that cannot be filled ends it, and those before it are there."""
+        number, buffers = request["id"], self._orders[request["id"]]
         try:
             card = self._memories.card(request["device"])
-            threads = self._threads.setdefault(card, ThreadPoolExecutor(THREADS, thread_name_prefix="prefetch"))
-            work = [
-                threads.submit(self._fill, card, request["id"], number, files[file], offset, size)
-                for number, (file, offset, size) in enumerate(request["parts"])
-            ]
-            errors = [str(error) for each in work if (error := each.exception())]
+            card.enter()
+            with self._keeper.held(files) as sources:
+                parts = (_Part(number, part, sources[each[0]], *each[1:]) for part, each in enumerate(request["parts"]))
+                errors = self._fill(card, buffers, parts)
+                self._connection.send(_packed(id=number, error=errors[0] if errors else ""))
+                buffers.free(card)
+            if request["keeps"] and not errors:
+                self._keeper.keep(card, files)
         except (DriverError, RuntimeError) as error:
-            errors = [str(error)]
+            self._connection.send(_packed(id=number, error=str(error)))
         for file in files:
             os.close(file)
-        self._connection.send(_packed(id=request["id"], error=errors[0] if errors else ""))
-        self._unwanted.discard(request["id"])
+        del self._orders[number]
 
-    def _fill(self, card: Card, request: int, number: int, file: int, offset: int, size: int) -> None:
-        if request in self._unwanted:
-            return
+    def _fill(self, card: Card, buffers: Buffers, parts: Iterator[_Part]) -> Sequence[str]:
+        """Fill parts while more are wanted; return what went wrong."""
+        threads = self._threads.setdefault(card, ThreadPoolExecutor(THREADS, thread_name_prefix="prefetch"))
+        turns = threading.Semaphore(THREADS + COPIES)
+        work: list[Future[None]] = []
+        errors: list[str] = []
+        for part in parts:
+            turns.acquire()
+            try:
+                buffer = buffers.take(card)
+            except DriverError as error:
+                errors.append(str(error))
+                break
+            if buffer is None:
+                break
+            work.append(threads.submit(self._fill_part, card, buffers, part, buffer))
+            work[-1].add_done_callback(lambda _: turns.release())
+        return [*(str(failure) for each in work if (failure := each.exception())), *errors]
+
+    def _fill_part(self, card: Card, buffers: Buffers, part: _Part, buffer: Buffer) -> None:
         try:
             card.enter()
-            memory = card.allocate(size)
-            try:
-                self._copier(card).copy(file, offset, size, memory.at)
-                descriptor = card.export(memory)
-            finally:
-                card.free(memory)
-            try:
-                socket.send_fds(self._connection, [_packed(id=request, part=number)], [descriptor])
-            finally:
-                os.close(descriptor)
+            self._copier(card).copy(part, buffer.memory.at)
+            packet = _packed(id=part.order, part=part.number, buffer=buffer.number)
+            socket.send_fds(self._connection, [packet], [buffer.descriptor])
         except (OSError, DriverError):
-            self._unwanted.add(request)
+            buffers.end()
             raise
 
     def _copier(self, card: Card) -> _Copier:
         """Return this thread's own; it is of one card's threads."""
         if not hasattr(self._own, "copier"):
-            self._own.copier = _Copier(card)
+            self._own.copier = _Copier(card, self._turns.setdefault(card, threading.Semaphore(COPIES)))
         copier: _Copier = self._own.copier
         return copier
 
 
-class _Copier:
-    """Copies from a file to a card, through two slots of locked memory that a thread keeps."""
+@dataclass(frozen=True)
+class _Source:
+    """A file to copy from."""
 
-    def __init__(self, card: Card) -> None:
+    descriptor: int
+    registered: Registered | None
+
+
+@dataclass(frozen=True)
+class _Part:
+    order: int
+    number: int
+    source: _Source
+    offset: int
+    size: int
+
+
+class _Keeper:
+    """Has files registered by a thread of its own: no restore waits for that."""
+
+    def __init__(self, memories: Memories, budget: int, connection: socket.socket) -> None:
+        self._files = RegisteredFiles(memories, budget, is_short, self._await_restores)
+        self._connection = connection
+        self._restores = 0
+        self._changed = threading.Condition()
+        self._waiting: queue.Queue[tuple[Card, int]] = queue.Queue()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    @contextmanager
+    def held(self, files: Sequence[int]) -> Iterator[Sequence[_Source]]:
+        """Yield the files, with what is registered of them and stays so meanwhile."""
+        self._count(1)
+        sources = [_Source(file, self._files.hold(file)) for file in files]
+        try:
+            yield sources
+        finally:
+            self._count(-1)
+            for source in sources:
+                if source.registered is not None:
+                    self._files.let_go(source.registered)
+
+    def keep(self, card: Card, files: Sequence[int]) -> None:
+        """Have files registered; the descriptors may be closed then."""
+        for file in files:
+            self._waiting.put((card, os.dup(file)))
+
+    def _count(self, change: int) -> None:
+        with self._changed:
+            self._restores += change
+            self._changed.notify_all()
+
+    def _await_restores(self) -> None:
+        """Wait until no restore reads: beside this its calls of the driver take several times as long."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._restores)
+
+    def _run(self) -> None:
+        before = 0
+        while True:
+            refused = ""
+            try:
+                self._next()
+            except (OSError, DriverError) as error:
+                refused = str(error)
+            if (now := self._files.bytes) != before or refused:
+                self._connection.send(_packed(registered=now, refused=refused))
+            before = now
+
+    def _next(self) -> None:
+        try:
+            card, file = self._waiting.get(timeout=REVIEW_SECONDS if self._files.bytes else None)
+        except queue.Empty:
+            self._files.review()
+            return
+        try:
+            card.enter()
+            self._files.keep(file)
+        finally:
+            os.close(file)
+
+
+class _Copier:
+    """Copies from a file to a card: from page cache that is registered, else through two slots of locked memory."""
+
+    def __init__(self, card: Card, turn: threading.Semaphore) -> None:
         self._card = card
+        self._turn = turn
         memory = mmap.mmap(-1, 2 * SLOT)
         self._at = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         card.lock_pages(self._at, 2 * SLOT)
@@ -126,13 +244,24 @@ class _Copier:
         self._slots = [view[:SLOT], view[SLOT:]]
         self._streams = [card.stream(), card.stream()]
 
-    def copy(self, file: int, offset: int, size: int, to: int) -> None:
-        """Copy ``size`` bytes of a file from an offset on to a device address.
+    def copy(self, part: _Part, to: int) -> None:
+        """Copy a part of a file to a device address.
 
         Raises:
             OSError: the file is too short, or cannot be read.
             DriverError: the card does not take it.
         """
+        registered = part.source.registered
+        if registered is None or part.offset + part.size > registered.size:
+            self._copy_by_slots(part.source.descriptor, part.offset, part.size, to)
+            return
+        with self._turn:
+            for at, length in registered.pieces(part.offset, part.size):
+                self._card.copy(to, at, length, self._streams[0])
+                to += length
+            self._card.wait(self._streams[0])
+
+    def _copy_by_slots(self, file: int, offset: int, size: int, to: int) -> None:
         for number, done in enumerate(range(0, size, SLOT)):
             slot, length = number % 2, min(SLOT, size - done)
             self._card.wait(self._streams[slot])
@@ -155,4 +284,4 @@ def _packed(**fields: object) -> bytes:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2])))
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

@@ -9,16 +9,13 @@
 
 #include "device_memory.h"
 
-/* Bytes that may be on the card twice; a test makes them few. */
-#ifndef BEHIND
-#define BEHIND ((size_t)1 << 30)
-#endif
-
 static struct {
     const struct driver *cuda;
     uint32_t units;
     const int *files;
-    int ahead; /* what is on the card, and what is zeros, is filled already */
+    int loads; /* a load has begun, by the first part that is on the card or by what asks for it */
+    int cleared; /* what is zeros is filled already */
+    stream copies[MOST_DEVICES]; /* on which parts are copied */
     _Atomic(uint32_t) stored;
     _Atomic(result) error;
     _Atomic(const char *) failed;
@@ -48,7 +45,7 @@ static int failed(result error, const char *what) {
 static int begin(void) {
     job.cuda = driver();
     job.stored = 0;
-    job.ahead = 0;
+    job.loads = job.cleared = 0;
     job.error = SUCCESS;
     job.failed = NULL;
     for (int i = 0; i < segment_count; i++)
@@ -57,6 +54,12 @@ static int begin(void) {
 }
 
 static struct outcome ended(void) {
+    job.loads = 0;
+    forget_parts();
+    for (int i = 0; i < MOST_DEVICES; i++) {
+        if (job.copies[i]) failed(job.cuda->cuStreamDestroy_v2(job.copies[i]), "end copying");
+        job.copies[i] = NULL;
+    }
     drop_pieces();
     for (int i = 0; i < segment_count; i++)
         if (units_of(&segments[i])) leave_reached(&segments[i]);
@@ -215,13 +218,13 @@ static int load_run(struct copier *mine, address at, uint32_t place, uint32_t un
 }
 
 /* Whether the main thread has filled a unit. */
-static int is_filled(uint32_t place) { return job.ahead && (!place || was_on_card(place)); }
+static int is_filled(uint32_t place) { return job.cleared && (!place || is_copied(place)); }
 
 static void load_pieces(struct copier *mine) {
     for (const struct piece *piece; (piece = next_piece(mine));)
         for (uint32_t done = 0, run; done < piece->units; done += run) {
             const uint32_t *places = unit_places + piece->first + done;
-            run = job.ahead ? 1 : run_of(places, piece->units - done);
+            run = job.cleared ? 1 : run_of(places, piece->units - done);
             if (!is_filled(*places) && load_run(mine, piece->at + done * UNIT, *places, run)) return;
         }
 }
@@ -243,68 +246,84 @@ static void load_by(int number) {
     munmap(mine.slots, SLOTS * SLOT);
 }
 
-/* Makes a segment's memory. What is on the card and not copied yet is in its way at worst: it is in the files too. */
-static int have_memory(struct segment *segment, stream on) {
-    if (segment->present) return 0;
-    result error = map_segment(segment);
-    if (error == OUT_OF_MEMORY && !failed(job.cuda->cuStreamSynchronize(on), "copy on the device") && drop_parts())
-        error = map_segment(segment);
-    return failed(error, "have its device memory back");
+static int begin_load(void) {
+    if (job.loads) return 0;
+    if (begin()) return -1;
+    job.loads = 1;
+    if (job.units != noted_units) failed(NOT_INITIALIZED, "load what is no longer what was saved");
+    if (!job.failed) failed(join_peers(), "have the peer access of its devices back");
+    return 0;
 }
 
-/* Copies those units of a segment that are on the card, clears those that are zeros; returns how many are neither. */
-static uint32_t fill_segment(const struct segment *segment, const uint32_t *places, stream on) {
+/* The stream on which parts of a device are copied, and its zeros cleared; NULL if there can be none. */
+static stream copies_of(int device) {
+    stream *on = &job.copies[device];
+    if (failed(enter_device(device), "enter the worker's context")) return NULL;
+    if (!*on) failed(job.cuda->cuStreamCreate(on, STREAM_NON_BLOCKING), "make a stream");
+    return *on;
+}
+
+/* How many units from `place` on a part has; 0: not this one. */
+static uint32_t left_of(const struct ahead *part, uint32_t place) {
+    const uint32_t unit = place ? (place - 1) / COPIERS : 0;
+    const int is_in = place && (place - 1) % COPIERS == part->file && unit >= part->first && unit - part->first < part->units;
+    return is_in ? part->first + part->units - unit : 0;
+}
+
+/* Without memory for the segment the part is read from the file, when all others are out of the way. */
+static int copy_to(struct segment *segment, const uint32_t *places, const struct ahead *part, stream on) {
+    for (uint32_t done = 0, run, all = units_of(segment); done < all; done += run) {
+        const uint32_t most = left_of(part, places[done]);
+        run = most ? run_of(places + done, most < all - done ? most : all - done) : 1;
+        if (!most) continue;
+        if (!segment->present && map_segment(segment)) return -1;
+        const address from = part->at + ((places[done] - 1) / COPIERS - part->first) * UNIT;
+        if (failed(job.cuda->cuMemcpyDtoDAsync_v2(segment->at + done * UNIT, from, run * UNIT, on), "copy on the device"))
+            return -1;
+        job.stored += run;
+    }
+    return 0;
+}
+
+int copy_part(const struct ahead *part) {
+    if (!unit_places || begin_load() || job.failed) return -1;
+    const stream on = copies_of(part->device);
+    const uint32_t *places = unit_places;
+    int missed = !on;
+    for (int i = 0; i < segment_count && !missed; places += units_of(&segments[i]), i++)
+        if (units_of(&segments[i]) && segments[i].device == part->device) missed = copy_to(&segments[i], places, part, on);
+    if (on) failed(job.cuda->cuStreamSynchronize(on), "copy on the device");
+    return missed || job.failed ? -1 : 0;
+}
+
+void give_up_load(void) {
+    if (job.loads) ended();
+}
+
+/* Clears those units of a segment that are zeros; returns how many are neither that nor copied. */
+static uint32_t clear_zeros_of(const struct segment *segment, const uint32_t *places, stream on) {
     uint32_t left = 0, all = units_of(segment);
-    for (uint32_t done = 0, run, most; done < all; done += run) {
-        const address at = segment->at + done * UNIT, from = place_on_card(places[done], &most);
-        if (!places[done]) run = run_of(places + done, all - done);
-        else run = from ? run_of(places + done, most < all - done ? most : all - done) : 1;
-        if (!places[done]) failed(job.cuda->cuMemsetD8Async(at, 0, run * UNIT, on), "clear device memory");
-        else if (!from) left += run;
-        else if (!failed(job.cuda->cuMemcpyDtoDAsync_v2(at, from, run * UNIT, on), "copy on the device"))
-            note_copied(places[done], run), job.stored += run;
+    for (uint32_t done = 0, run; done < all; done += run) {
+        run = places[done] ? 1 : run_of(places + done, all - done);
+        if (places[done]) left += !is_copied(places[done]);
+        else failed(job.cuda->cuMemsetD8Async(segment->at + done * UNIT, 0, run * UNIT, on), "clear device memory");
     }
     return left;
 }
 
-static int is_zeros(const uint32_t *places, size_t units) {
-    while (units && !places[units - 1]) units--;
-    return units == 0;
-}
-
-/* Parts are given back as they are copied, and segments of zeros come last: at no time is much more than the worker's own
- * memory in use. Returns how many units are left to be read. */
-static uint32_t fill_from_card(int device, stream on) {
+/* Returns how many units are left to be read. */
+static uint32_t clear_zeros(void) {
     uint32_t left = 0;
-    size_t behind = 0;
-    for (int last = 0; last < 2; last++) {
-        const uint32_t *places = unit_places;
-        for (int i = 0; i < segment_count && !job.failed; places += units_of(&segments[i]), i++) {
-            if (!units_of(&segments[i]) || segments[i].device != device) continue;
-            if (is_zeros(places, units_of(&segments[i])) != last) continue;
-            if (have_memory(&segments[i], on)) return left;
-            left += fill_segment(&segments[i], places, on);
-            behind += segments[i].size;
-            if (behind < BEHIND) continue;
-            behind = 0;
-            if (!failed(job.cuda->cuStreamSynchronize(on), "copy on the device")) drop_copied_parts();
-        }
+    const uint32_t *places = unit_places;
+    for (int i = 0; i < segment_count && !job.failed; places += units_of(&segments[i]), i++) {
+        if (!units_of(&segments[i])) continue;
+        const stream on = copies_of(segments[i].device);
+        if (!segments[i].present) failed(map_segment(&segments[i]), "have its device memory back");
+        if (!job.failed) left += clear_zeros_of(&segments[i], places, on);
     }
-    failed(job.cuda->cuStreamSynchronize(on), "copy on the device");
-    return left;
-}
-
-static uint32_t fill_ahead(void) {
-    uint32_t left = 0;
-    for (int device = 0; device < MOST_DEVICES; device++) {
-        stream on;
-        if (!has_pieces(device)) continue;
-        if (failed(enter_device(device), "enter the worker's context")) return left;
-        if (failed(job.cuda->cuStreamCreate(&on, STREAM_NON_BLOCKING), "make a stream")) return left;
-        left += fill_from_card(device, on);
-        failed(job.cuda->cuStreamDestroy_v2(on), "end copying");
-    }
-    job.ahead = 1;
+    for (int i = 0; i < MOST_DEVICES; i++)
+        if (job.copies[i]) failed(job.cuda->cuStreamSynchronize(job.copies[i]), "clear device memory");
+    job.cleared = 1;
     return left;
 }
 
@@ -318,11 +337,10 @@ static int map_all(void) {
 
 struct outcome load_segments(const int *files) {
     if (!unit_places || files[COPIERS - 1] < 0) return (struct outcome){.error = NOT_INITIALIZED, .failed = "load what was never saved"};
-    if (begin()) return without_memory();
-    if (job.units != noted_units) failed(NOT_INITIALIZED, "load what is no longer what was saved");
+    if (begin_load()) return without_memory();
     job.files = files;
-    if (!job.failed) failed(join_peers(), "have the peer access of its devices back");
-    int all_is_there = !job.failed && has_parts() && fill_ahead() == 0;
+    drop_buffers();
+    int all_is_there = !job.failed && has_parts() && clear_zeros() == 0;
     if (map_all() && !all_is_there) run_copiers(load_by);
     return ended();
 }

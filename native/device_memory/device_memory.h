@@ -217,7 +217,7 @@ struct message {
     char text[TEXT];
 };
 
-enum { VERSION = 4 };
+enum { VERSION = 5 };
 enum {
     LOOK = 1,    /* -> DONE: number = VERSION, a = segments, b = bytes */
     SAVE = 2,    /* -> DONE: a = bytes of all files, b = bytes of all segments */
@@ -226,8 +226,7 @@ enum {
     END = 5,     /* we close the connection first, so that none of its ends is left in us */
     CLOSE = 6,   /* -> DONE: the worker's threads wait before the driver, until LOAD, or until this conversation ends
                     before RELEASE: the agent has ended, or decided otherwise */
-    PART = 7,    /* no answer; with device memory that holds a part of a file that LOAD will get: number = file,
-                    a = its first unit there, b = units */
+    OLD_PART = 7, /* no answer: of an agent from before version 5, and left out */
     SHARES = 8,  /* -> DONE: a = segments that others may have, b = segments that are another's */
     QUIET = 9,   /* -> DONE: no kernel of the worker runs */
     TAG = 10,    /* a = round: writes over the first bytes of what others may have -> DONE */
@@ -244,6 +243,10 @@ enum {
     RING = 19,
     DATA = 20,  /* number = slot, a = where in the copier's file, in units, b = which units of the slot */
     FREE = 21,  /* number = slot */
+    PART = 22,  /* with device memory that holds a part of a file that LOAD will get: number = file, a = its first unit
+                   there, b = its units, 2^16 times those of the memory, and 2^32 times the number of the memory
+                   -> DONE: it may be filled again; a = 1 if the bytes are where they belong, 0 if they are to be read
+                   from the file */
 };
 
 HIDDEN int connect_agent(void);
@@ -269,24 +272,38 @@ HIDDEN int device_of_copier(int number);              /* that it works for; -1: 
 
 /* ----------------------------------------------------------------------------------------------------------- copy.c */
 
+/* A part of a file that is on the card. */
+struct ahead {
+    address at;
+    int device;
+    uint32_t file, first, units; /* first: which unit of the file */
+};
+
 HIDDEN struct outcome save_segments(void);
 HIDDEN struct outcome load_segments(const int *files);
+/* Copies a part to where it belongs, for the load that follows. 0: all of it is there. */
+HIDDEN int copy_part(const struct ahead *part);
+/* Ends a load that has only had its parts. */
+HIDDEN void give_up_load(void);
 /* The device that all of a file came from. */
 HIDDEN int device_of_file(uint32_t file);
 
 /* ---------------------------------------------------------------------------------------------------------- parts.c */
 
-/* `place` is that of a stored unit (copy.c): its file, and where it is there. */
-HIDDEN void take_part(uint32_t file, uint64_t first, uint64_t units, int descriptor);
+/* Memory of the agent's. What comes with the same number again has other bytes in it, and is imported once. */
+struct buffer {
+    uint32_t number, units;
+    int descriptor;
+};
+/* Returns whether the bytes are where they belong. */
+HIDDEN int take_part(uint32_t file, uint64_t first, uint64_t units, const struct buffer *in);
+/* Whether any came since they were forgotten. */
 HIDDEN int has_parts(void);
-/* Where a unit is on the card, and how many follow it there; 0 if it is not. */
-HIDDEN address place_on_card(uint32_t place, uint32_t *most);
-/* Whether it is there, or was until it was copied. */
-HIDDEN int was_on_card(uint32_t place);
-HIDDEN void note_copied(uint32_t place, uint32_t units);
-/* Gives back parts of which every unit is copied; or all that are left, 1 if there were any. */
-HIDDEN void drop_copied_parts(void);
-HIDDEN int drop_parts(void);
+/* Whether a stored unit is where it belongs; `place` is copy.c's. */
+HIDDEN int is_copied(uint32_t place);
+/* Lets go of the agent's memory: no more parts come, and the rest of the worker's own needs room. */
+HIDDEN void drop_buffers(void);
+HIDDEN void forget_parts(void);
 
 /* --------------------------------------------------------------------------------------------------------- detach.c */
 

@@ -174,10 +174,14 @@ static struct message act_on(const struct message *asked, const int *files, int 
 }
 
 /* Only while device memory is out: it is then the agent alone that has something to do here. */
-static void accept_part(const struct message *part, int descriptor) {
-    if (!released || descriptor < 0) return;
+static struct message accept_part(const struct message *part, int descriptor) {
+    struct message message = {.what = DONE};
+    if (!released || descriptor < 0 || !take_segments(LOOK_AT_TABLE)) return message;
+    const struct buffer in = {(uint32_t)(part->b >> 32), part->b >> 16 & UINT16_MAX, descriptor};
     enter_device(device_of_file(part->number));
-    take_part(part->number, part->a, part->b, descriptor);
+    message.a = (uint64_t)take_part(part->number, part->a, part->b & UINT16_MAX, &in);
+    leave_segments();
+    return message;
 }
 
 void serve(void) {
@@ -187,16 +191,16 @@ void serve(void) {
     while (receive_message(connection, &asked, files, COPIERS) && asked.what != END) {
         struct message message = {0};
         int shared = -1;
-        if (asked.what == PART) accept_part(&asked, files[0]);
-        else message = act_on(&asked, files, &shared);
+        if (asked.what == PART) message = accept_part(&asked, files[0]);
+        else if (asked.what != OLD_PART) message = act_on(&asked, files, &shared);
         for (int i = 0; i < COPIERS; i++)
             if (files[i] >= 0) close(files[i]);
         const int failed = message.what && send_with(connection, &message, shared);
         if (shared >= 0) close(shared);
         if (failed) break;
     }
-    if (has_parts()) drop_parts();
-    /* There are none, unless the agent has ended. What others see of ours must be true, or not be. */
+    give_up_load(); /* there is none, unless the agent has ended */
+    /* As with this. What others see of ours must be true, or not be. */
     if (untag_exported().failed) kill(getpid(), SIGKILL);
     if (!released) let_in();
     close(connection);

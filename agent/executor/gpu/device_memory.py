@@ -256,7 +256,7 @@ class Load:
             CudaError: it cannot.
         """
         for prefetch in self.prefetches:
-            talk.hand_over(prefetch.filled(seconds))
+            talk.hand_over(prefetch.filled(seconds), prefetch.done)
             prefetch.close()  # what is still on its way would be in the way of the worker's own memory
         talk.load(self.files, seconds)
 
@@ -267,6 +267,8 @@ def start_prefetches(
     devices: Sequence[Device],
     prefetcher: Prefetcher,
     resources: ExitStack,
+    *,
+    through_pod: bool,
 ) -> dict[int, list[Prefetch]]:
     """Begin to put device memory on the cards, before the processes that it belongs to are there.
 
@@ -276,6 +278,7 @@ def start_prefetches(
         devices: of the container, as they are now; each in the place of the captured one of its number.
         prefetcher: does it.
         resources: end it.
+        through_pod: whether the artifact is in a volume of the pod's own, which must not stay in use after the pod.
 
     Returns:
         By the process's number inside the container, one for each of its devices.
@@ -287,7 +290,7 @@ def start_prefetches(
             for name in each.memory.files:
                 files.append(artifact.open(name))
                 during.callback(os.close, files[-1])
-            prefetch = prefetcher.start(devices[each.device].uuid, files, each.parts)
+            prefetch = prefetcher.start(devices[each.device].uuid, files, each.parts, each.room, keeps=not through_pod)
         resources.callback(prefetch.close)
         started.setdefault(each.memory.process, []).append(prefetch)
     return started

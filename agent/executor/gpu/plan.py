@@ -6,7 +6,7 @@ from typing import Final
 
 from agent.errors import RefusedError
 from agent.gpu.cuda import Device, DriverVersion
-from agent.gpu.prefetch import Part, plan_parts, room_for_parts
+from agent.gpu.prefetch import Part, plan_parts, share_room
 from artifact import manifest
 from contract.api.node_facts import version_numbers
 from contract.api.states import AgentReason
@@ -161,6 +161,8 @@ class PlannedPrefetch:
     device: int
     """Which of the container's."""
     parts: Sequence[Part]
+    room: int
+    """Bytes that may be on the card at once before they are copied to the worker's own memory."""
 
 
 def plan_prefetches(gpu: manifest.Gpu, sizes: Mapping[str, int], free: Sequence[int]) -> list[PlannedPrefetch]:
@@ -174,12 +176,12 @@ def plan_prefetches(gpu: manifest.Gpu, sizes: Mapping[str, int], free: Sequence[
     planned = []
     for number, (device, has) in enumerate(zip(gpu.devices, free, strict=False)):
         stored = [(memory, _stored(memory, number, len(gpu.devices), sizes)) for memory in gpu.outside]
-        room = room_for_parts(sum(sum(files) for _, files in stored), device.used, has)
-        for memory, files in stored:
-            parts = plan_parts(files, room)
-            room -= sum(part.size for part in parts)
-            if parts:
-                planned.append(PlannedPrefetch(memory, number, parts))
+        rooms = share_room([sum(files) for _, files in stored], has - device.used)
+        planned += [
+            PlannedPrefetch(memory, number, plan_parts(files), room)
+            for (memory, files), room in zip(stored, rooms, strict=True)
+            if room
+        ]
     return planned
 
 

@@ -25,7 +25,14 @@ def is_read_ahead(restore: Restore) -> bool:
 def start_prefetch(restore: Restore) -> None:
     """Have files read onto the cards as planned, while other phases work."""
     planned, prefetcher = restore.engine.prefetches, restore.environment.prefetcher
-    restore.prefetches = start_prefetches(restore.artifact, planned, restore.devices, prefetcher, restore.resources)
+    restore.prefetches = start_prefetches(
+        restore.artifact,
+        planned,
+        restore.devices,
+        prefetcher,
+        restore.resources,
+        through_pod=restore.request.through_pod,
+    )
 
 
 def end_prefetch(restore: Restore) -> bool:

@@ -5,7 +5,8 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -15,6 +16,7 @@ from agent.executor.restore.phases import RESTORE
 from agent.gpu import prefetch
 from agent.gpu.device_messages import UNIT
 from agent.gpu.prefetch import Part, Prefetch, ResidentPrefetcher
+from artifact.manifest import DEVICE_MEMORY
 from contract.api import control_files, keys
 from contract.api.engine import Because, Memory, Way
 from contract.api.reports import ReportPhase
@@ -39,19 +41,19 @@ class Watched:
     """The real prefetcher; counts what is handed over, and can do harm to it."""
 
     def __init__(self, library: Path):
-        self._real = ResidentPrefetcher(lambda: str(library))
-        self.close, self.prepare = self._real.close, self._real.prepare
+        self._real = ResidentPrefetcher(lambda: str(library), registered=512 * MIB)
+        self.prepare = self._real.prepare
         self.given: list[Part] = []
         self.most: int | None = None
         """Parts that are ordered; None: all."""
         self.killed_at: int | None = None
         """Parts that come before the process is killed."""
-        self.flipped = False
-        """Whether other bytes than the files' go to the card."""
+        self.blank = False
+        """Whether zeros go to the card in place of what the files have."""
 
-    def start(self, device: str, files: Sequence[int], parts: Sequence[Part]) -> Prefetch:
-        copies = [_flipped(file) for file in files] if self.flipped else []
-        self._order = self._real.start(device, copies or files, parts[: self.most])
+    def start(self, device: str, files: Sequence[int], parts: Sequence[Part], room: int, *, keeps: bool) -> Prefetch:
+        copies = [_blank(file) for file in files] if self.blank else []
+        self._order = self._real.start(device, copies or files, parts[: self.most], room, keeps=keeps)
         for copy in copies:
             os.close(copy)
         return self
@@ -64,6 +66,9 @@ class Watched:
                 self._real._process._process.kill()
                 self._real._process._process.wait()
 
+    def done(self, filled: prefetch.Filled) -> None:
+        self._order.done(filled)
+
     def close(self) -> None:
         self._order.close()
 
@@ -71,11 +76,10 @@ class Watched:
         return self._order.came()
 
 
-def _flipped(file: int) -> int:
-    size = os.fstat(file).st_size
-    copy = os.memfd_create("flipped")
-    os.pwrite(copy, bytes(byte ^ 0xFF for byte in os.pread(file, UNIT, 0)) + os.pread(file, size, UNIT), 0)
-    return copy
+def _blank(file: int) -> int:
+    made = os.memfd_create("blank")
+    os.truncate(made, os.fstat(file).st_size)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +87,7 @@ def library(tmp_path_factory, folder):
     tools = folder[0] / "tools"
     stand_in_cuda.build_device(tools / "libcuda.so.1")
     shutil.copy(Path(engine_fixtures.__file__).with_name("device_worker.py"), tools / "device_worker.py")
-    small = ("-DPART_UNITS=1", f"-DBEHIND={8 * MIB}")
-    compile_device_memory(PROJECT / "native/device_memory", tools / "small-parts.so", *small)
+    compile_device_memory(PROJECT / "native/device_memory", tools / "small-parts.so", "-DPART_UNITS=1")
     return stand_in_cuda.build(tmp_path_factory.mktemp("cuda"))
 
 
@@ -150,18 +153,56 @@ def small_parts(monkeypatch):
     monkeypatch.setattr(prefetch, "PART", UNIT)
 
 
-async def test_device_memory_is_copied_from_the_card(node, watched):
-    before, digest = await captured(node, "ahead-whole")
+@pytest.mark.parametrize(
+    ("preloaded", "part"),
+    [pytest.param("device-memory.so", prefetch.PART, id="whole"), pytest.param("small-parts.so", UNIT, id="small")],
+)
+async def test_device_memory_is_copied_from_the_card(node, watched, monkeypatch, preloaded, part):
+    monkeypatch.setattr(prefetch, "PART", part)
+    name = f"ahead-copied-{part // UNIT}"
+    before, digest = await captured(node, name, library=preloaded)
     watched.given.clear()  # the proof's
-    target = await restored(node, "ahead-whole", digest, watched=watched)
+    target = await restored(node, name, digest, watched=watched)
     assert before == json.loads(wait_for(target.get, "an answer"))
     assert len({part.file for part in watched.given}) > 1
     assert DATA * MIB <= sum(part.size for part in watched.given) <= (DATA + 8) * MIB
-    watched.flipped = True
-    target = await restored(node, "ahead-whole", digest)
-    other = json.loads(wait_for(target.get, "an answer"))
-    assert [each[:2] for each in before] == [each[:2] for each in other]
-    assert before != other, "it read the files, and not what was on the card"
+    watched.blank = True
+    target = await restored(node, name, digest)
+    found = json.loads(wait_for(target.get, "an answer"))
+    blank = [[at, size, sha256(bytes(size)).hexdigest() if size >= UNIT else kept] for at, size, kept in before]
+    assert blank == found, "some of it was read from the files, though it was on the card"
+
+
+def mapped(watched: Watched) -> int:
+    """Return how many files of artifacts the process that reads them has mapped."""
+    maps = Path(f"/proc/{watched._real._process._process.pid}/maps").read_text()
+    return sum(f"/{DEVICE_MEMORY}" in line for line in maps.splitlines())
+
+
+async def test_page_cache_that_is_registered_is_copied_by_the_card(node, watched):
+    before, digest = await captured(node, "ahead-registered")
+    files = len({part.file for part in watched.given})  # that the proof was given
+    assert files
+    wait_for(lambda: files == mapped(watched), "registered files")
+    watched.given.clear()
+    target = await restored(node, "ahead-registered", digest, watched=watched)
+    assert before == json.loads(wait_for(target.get, "an answer"))
+    assert files == mapped(watched)
+    shutil.rmtree(node.store / "ahead-registered")
+    wait_for(lambda: not mapped(watched), "their end")
+
+
+async def test_files_of_a_pods_own_volume_are_not_kept_open(node, watched, monkeypatch):
+    real = watched.start
+    kept = []
+    monkeypatch.setattr(watched, "start", lambda *given, keeps: kept.append(keeps) or real(*given, keeps=keeps))
+    _, digest = await captured(node, "ahead-volume")
+    target = start(node)
+    target.init()
+    base = PurePosixPath("/checkpoints")
+    outcome = await node.restore(target, "ahead-volume", digest, base_path=base, through_pod=True)
+    assert outcome.ok, outcome
+    assert [True, False] == kept, "the proof's is in the node's store"
 
 
 @pytest.mark.parametrize(
@@ -191,7 +232,7 @@ async def test_what_is_not_on_the_card_is_read_from_the_files(node, watched, sma
 
 @pytest.mark.parametrize(
     "preloaded",
-    [pytest.param("small-parts.so", id="given-back-on-the-way"), pytest.param("device-memory.so", id="dropped")],
+    [pytest.param("small-parts.so", id="small-parts"), pytest.param("device-memory.so", id="whole-parts")],
 )
 async def test_the_card_has_no_room_for_both(node, watched, monkeypatch, preloaded):
     """What is on the card ahead is never in the way of the worker's own memory."""

@@ -28,6 +28,7 @@
 
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, NOT_FOUND = 500 };
 enum { ALREADY_ENABLED = 704, NOT_ENABLED = 705, ILLEGAL_ADDRESS = 700 };
+enum { READ_ONLY = 8 }; /* of memory that is registered */
 enum { MOST = 4096, PER_THREAD = 2, MOST_DEVICES = 16 };
 static const char MARK[] = "STAND_IN_CUDA=";
 static const char FULL[] = "/var/tmp/device-memory-full";
@@ -147,8 +148,12 @@ int cuEventDestroy_v2(void *event) { return (void)event, SUCCESS; }
 int cuEventRecord(void *event, void *stream) { return (void)event, (void)stream, SUCCESS; }
 int cuEventSynchronize(void *event) { return (void)event, SUCCESS; }
 int cuMemHostRegister_v2(void *at, size_t size, unsigned flags) {
-    for (size_t done = 0; done < size; done += 4096) ((volatile char *)at)[done] = 0; /* its pages are there from now on */
-    return (void)flags, SUCCESS;
+    for (size_t done = 0; done < size; done += 4096) { /* its pages are there from now on */
+        volatile char *page = (volatile char *)at + done;
+        if (flags & READ_ONLY) (void)*page;
+        else *page = 0;
+    }
+    return SUCCESS;
 }
 int cuMemHostUnregister(void *at) { return (void)at, SUCCESS; }
 struct shared {

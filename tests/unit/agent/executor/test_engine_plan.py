@@ -77,13 +77,12 @@ SERVED = ("memory", "served", "large", GIB)
         pytest.param(
             [
                 SERVED,
-                ("device-memory", "ahead", "room", GIB),
-                ("device-memory", "files", "no-room", GIB),
+                ("device-memory", "files", "no-room", 2 * GIB),
                 ("device-memory", "image", "captured-so", GIB),
             ],
             worker(),
-            {"free": [5 * GIB]},
-            id="room-for-some-of-it",
+            {"free": [4 * GIB]},
+            id="no-room-beside-the-worker",
         ),
         pytest.param(
             [

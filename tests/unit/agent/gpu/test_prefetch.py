@@ -4,49 +4,58 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.gpu.prefetch import PART, Part, plan_parts, room_for_parts
+from agent.gpu.prefetch import PART, Part, plan_parts, share_room
 
 GIB = 1 << 30
 UNIT = 2 << 20
 
 
 @pytest.mark.parametrize(
-    ("sizes", "room", "parts"),
+    ("sizes", "parts"),
     [
-        pytest.param([], GIB, [], id="no-files"),
-        pytest.param([0, 0], GIB, [], id="empty-files"),
-        pytest.param([UNIT, 0], GIB, [Part(0, 0, UNIT)], id="one-empty"),
+        pytest.param([], [], id="no-files"),
+        pytest.param([0, 0], [], id="empty-files"),
+        pytest.param([UNIT, 0], [Part(0, 0, UNIT)], id="one-empty"),
         pytest.param(
             [PART + UNIT, PART],
-            GIB,
             [Part(0, 0, PART), Part(1, 0, PART), Part(0, PART, UNIT)],
             id="the-first-of-each-first",
         ),
-        pytest.param([PART + UNIT, PART], PART, [Part(0, 0, PART)], id="no-room-for-more"),
-        pytest.param([PART], 0, [], id="no-room"),
     ],
 )
-def test_files_are_cut_in_the_order_in_which_they_are_copied(sizes, room, parts):
-    assert parts == plan_parts(sizes, room)
+def test_files_are_cut_in_the_order_in_which_they_were_saved(sizes, parts):
+    assert parts == plan_parts(sizes)
 
 
-@given(st.lists(st.integers(0, 5).map(lambda n: n * PART // 2), max_size=16), st.integers(0, 20 * PART))
-def test_parts_never_exceed_the_room_and_cover_the_files_if_there_is_enough(sizes, room):
-    parts = plan_parts(sizes, room)
-    assert sum(part.size for part in parts) <= room
-    assert len(set(parts)) == len(parts)
-    assert sum(sizes) == sum(part.size for part in plan_parts(sizes, sum(sizes)))
+@given(st.lists(st.integers(0, 5).map(lambda n: n * PART // 2), max_size=16))
+def test_parts_are_the_whole_of_each_file(sizes):
+    parts = plan_parts(sizes)
+    for file, size in enumerate(sizes):
+        own = [part for part in parts if part.file == file]
+        assert [sum(part.size for part in own[:n]) for n in range(len(own))] == [part.offset for part in own]
+        assert size == sum(part.size for part in own)
 
 
 @pytest.mark.parametrize(
-    ("stored", "used", "free", "room"),
+    ("stored", "spare", "shares"),
     [
-        pytest.param(12 * GIB, 17 * GIB, 139 * GIB, 12 * GIB, id="all"),
-        pytest.param(60 * GIB, 127 * GIB, 133 * GIB, 60 * GIB, id="all-as-parts-are-given-back"),
-        pytest.param(60 * GIB, 127 * GIB, 132 * GIB, 4 * GIB, id="what-is-to-spare"),
-        pytest.param(60 * GIB, 127 * GIB, 127 * GIB, 0, id="none"),
-        pytest.param(2 * GIB, 100 * GIB, 105 * GIB, 2 * GIB, id="never-more-than-is-stored"),
+        pytest.param([12 * GIB], 122 * GIB, [12 * GIB], id="all"),
+        pytest.param([60 * GIB], 6 * GIB, [5 * GIB], id="what-is-to-spare-but-for-a-context"),
+        pytest.param([60 * GIB], GIB, [0], id="none"),
+        pytest.param([60 * GIB], -GIB, [0], id="less-than-none"),
+        pytest.param([60 * GIB], GIB + PART - 1, [0], id="less-than-a-part"),
+        pytest.param([UNIT], GIB + UNIT, [UNIT], id="a-file-that-is-less-than-a-part"),
+        pytest.param([30 * GIB, 10 * GIB], 5 * GIB, [3 * GIB, GIB], id="by-what-each-has"),
+        pytest.param([60 * GIB, UNIT], 2 * GIB, [GIB * 60 * GIB // (60 * GIB + UNIT), 0], id="one-is-left-out"),
+        pytest.param([0], 90 * GIB, [0], id="nothing-there"),
     ],
 )
-def test_the_room_for_parts(stored, used, free, room):
-    assert room == room_for_parts(stored, used, free)
+def test_processes_share_the_room_of_a_card(stored, spare, shares):
+    assert shares == share_room(stored, spare)
+
+
+@given(st.lists(st.integers(0, 100 * GIB), max_size=8), st.integers(-GIB, 200 * GIB))
+def test_no_process_gets_more_than_it_has_and_all_no_more_than_there_is(stored, spare):
+    shares = share_room(stored, spare)
+    assert all(0 <= share <= own for share, own in zip(shares, stored, strict=True))
+    assert sum(shares) <= max(0, spare)
