@@ -180,6 +180,8 @@ class DeviceMemory(Part):
     """Of each file, which of the GPUs all of it comes from; empty: the only one, or not known."""
     imported: Annotated[int, Field(ge=0)] = 0
     """Pieces of memory that other processes of the worker share with this one; they are in those processes' files."""
+    discarded: Annotated[int, Field(ge=0)] = 0
+    """Bytes that the worker had allocated as discardable: they are in no file either, and zeros in a restored one."""
 
 
 class Gpu(Part):

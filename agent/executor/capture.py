@@ -221,14 +221,16 @@ def _save_device_memory(capture: Capture) -> None:
         for pid, held in memory.held.items()
     }
     capture.memory_files = {pid: [_new_file(capture, name) for name in of] for pid, of in names.items()}
-    memory.take_out(capture.memory_files, _gpu_seconds(capture), capture.before_release)
+    discards = not capture.goes_on
+    memory.take_out(capture.memory_files, _gpu_seconds(capture), capture.before_release, discards=discards)
     capture.outside = [
         DeviceMemory(
             process=held.library.inner_pid,
             files=names[pid],
             bytes=held.bytes,
-            devices=devices_of_files(memory.devices[pid], capture.use.devices if capture.use else ()),
+            devices=devices_of_files(memory.saved[pid].devices, capture.use.devices if capture.use else ()),
             imported=held.imported,
+            discarded=memory.saved[pid].discarded,
         )
         for pid, held in memory.held.items()
     ]

@@ -72,6 +72,16 @@ class Contents:
 
 
 @dataclass(frozen=True)
+class Saved:
+    """What became of a process's device memory when it was saved."""
+
+    devices: Sequence[str]
+    """The UUID of the device that each file comes from, as the library says; empty if it says none."""
+    discarded: int = 0
+    """Bytes that are in no file, and zeros when they are loaded."""
+
+
+@dataclass(frozen=True)
 class Wanted:
     """Memory of another process that one waits for."""
 
@@ -154,24 +164,23 @@ class Conversation:
         """Have the worker's threads wait before the driver, until ``load``, or until an end before ``release``."""
         self._ask(What.CLOSE, ANSWER_SECONDS)
 
-    def save(self, files: Sequence[int], held: int, seconds: float) -> Sequence[str]:
-        """Have all device memory written to files. The worker keeps it.
+    def save(self, files: Sequence[int], held: int, seconds: float, *, discards: bool = False) -> Saved:
+        """Have device memory written to files. The worker keeps it.
 
         Args:
             files: open for writing, as many as it has threads that copy.
             held: what ``held`` said; all files together get no more.
             seconds: how long it may take.
-
-        Returns:
-            The UUID of the device that each file comes from, as the library says; empty if it says none.
+            discards: whether what the worker allocated as discardable is left out.
         """
-        self._send(Message(What.SAVE))
+        self._send(Message(What.SAVE, number=int(discards)))
         end, room = time.monotonic() + seconds, Room(held)
         with ThreadPoolExecutor(COPIERS, thread_name_prefix="device-memory") as threads:
             writers = [threads.submit(self._write, copier, files, room, end) for copier in self._copiers(end)]
         devices = dict(writer.result() for writer in writers)
-        self._receive(max(ANSWER_SECONDS, end - time.monotonic()))
-        return [devices.get(number, "") for number in range(len(files))]
+        answer = self._receive(max(ANSWER_SECONDS, end - time.monotonic()))
+        discarded = min(answer.number * UNIT, held) if discards else 0
+        return Saved([devices.get(number, "") for number in range(len(files))], discarded)
 
     def release(self) -> None:
         """Have it give its device memory back: from here on the worker cannot run without ``load``."""

@@ -42,7 +42,7 @@ static int failed(result error, const char *what) {
     return 1;
 }
 
-static int begin(void) {
+static int begin(int discards) {
     job.cuda = driver();
     job.stored = 0;
     job.loads = job.cleared = 0;
@@ -50,7 +50,7 @@ static int begin(void) {
     job.failed = NULL;
     for (int i = 0; i < segment_count; i++)
         if (units_of(&segments[i])) failed(reach_segment(&segments[i]), "map its device memory to copy it");
-    return cut_segments(&job.units);
+    return cut_segments(&job.units, discards);
 }
 
 static struct outcome ended(void) {
@@ -63,7 +63,7 @@ static struct outcome ended(void) {
     drop_pieces();
     for (int i = 0; i < segment_count; i++)
         if (units_of(&segments[i])) leave_reached(&segments[i]);
-    return (struct outcome){job.error, job.failed, job.units, job.stored};
+    return (struct outcome){.error = job.error, .failed = job.failed, .units = job.units, .stored = job.stored};
 }
 
 static struct outcome without_memory(void) {
@@ -172,16 +172,25 @@ static void save_by(int number) {
     if (mine.connection >= 0) close(mine.connection);
 }
 
-struct outcome save_segments(void) {
+static uint64_t discardable_units(void) {
+    uint64_t units = 0;
+    for (int i = 0; i < segment_count; i++) units += segments[i].discardable ? units_of(&segments[i]) : 0;
+    return units;
+}
+
+/* What is left out is noted as what is all zeros: a load makes it so. */
+struct outcome save_segments(int discards) {
     if (unit_places) munmap(unit_places, (noted_units + 1) * sizeof *unit_places);
     unit_places = NULL;
-    if (begin()) return without_memory();
+    if (begin(discards)) return without_memory();
     noted_units = job.units;
     unit_places = map((noted_units + 1) * sizeof *unit_places);
     if (!unit_places) failed(OUT_OF_MEMORY, "make room for what it has to note");
     else if (!job.failed && !failed(await_kernels(), "wait for the worker's kernels")) run_copiers(save_by);
     for (int i = 0; i < COPIERS; i++) file_devices[i] = device_of_copier(i);
-    return ended();
+    struct outcome outcome = ended();
+    outcome.discarded = discards ? discardable_units() : 0;
+    return outcome;
 }
 
 /* ------------------------------------------------------------------------------------------------------------- load */
@@ -248,7 +257,7 @@ static void load_by(int number) {
 
 static int begin_load(void) {
     if (job.loads) return 0;
-    if (begin()) return -1;
+    if (begin(0)) return -1;
     job.loads = 1;
     if (job.units != noted_units) failed(NOT_INITIALIZED, "load what is no longer what was saved");
     if (!job.failed) failed(join_peers(), "have the peer access of its devices back");

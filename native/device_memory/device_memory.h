@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdatomic.h>
+#include <sys/types.h>
 
 #include "driver.h"
 
@@ -20,7 +21,7 @@ enum { MOST_DEVICES = COPIERS };
 struct outcome {
     result error; /* the first of the driver */
     const char *failed; /* what could not be done; NULL: nothing */
-    uint64_t units, stored;
+    uint64_t units, stored, discarded;
 };
 
 /* -------------------------------------------------------------------------------------------------------- devices.c */
@@ -79,6 +80,7 @@ struct segment {
     enum origin origin;
     uint32_t references; /* that the worker has to it: handles of ours */
     int exported, fixed; /* fixed: it stays with the driver */
+    int discardable;     /* its content need not outlive the worker's capture */
     uint32_t serial; /* no other segment has or had it: a number is given again */
     struct properties properties;
     struct {
@@ -109,7 +111,7 @@ HIDDEN result import_memory(struct segment *segment, int descriptor);
 HIDDEN result import_segment(struct segment *segment, int descriptor);
 HIDDEN void drop_segment(struct segment *segment);
 
-HIDDEN result allocate(address *at, size_t size);
+HIDDEN result allocate(address *at, size_t size, int discardable);
 /* -1 if the address is none of ours. */
 HIDDEN result release_at(address at);
 HIDDEN int is_ours(address at);
@@ -180,6 +182,18 @@ HIDDEN void open_shop(void);
 /* In a child of the worker, as renew_table_in_child. */
 HIDDEN void renew_shop_in_child(void);
 
+/* ------------------------------------------------------------------------------------------------------ interpose.c */
+
+/* What the worker gets in place of the driver's; within the gate. */
+HIDDEN result allocate_any(address *at, size_t size, int discardable);
+HIDDEN result free_any(address at);
+
+/* ------------------------------------------------------------------------------------------------------- discard.c */
+
+/* In the form of PyTorch's pluggable allocators; looked up by sdk/snapshot_sdk/_discardable.py. NULL: there is none. */
+EXPORTED void *snapshot_allocate_discardable(ssize_t size, int device, stream on);
+EXPORTED void snapshot_free_discardable(void *at, ssize_t size, int device, stream on);
+
 /* ----------------------------------------------------------------------------------------------------------- gate.c */
 
 /* Around what makes several calls of the driver in a row. */
@@ -220,7 +234,8 @@ struct message {
 enum { VERSION = 5 };
 enum {
     LOOK = 1,    /* -> DONE: number = VERSION, a = segments, b = bytes */
-    SAVE = 2,    /* -> DONE: a = bytes of all files, b = bytes of all segments */
+    SAVE = 2,    /* number = 1: without what may be discarded -> DONE: a = bytes of all files, b = bytes of all
+                    segments, number = units that were left out. Libraries that know of none save all, and say 0 */
     RELEASE = 3, /* -> DONE */
     LOAD = 4,    /* with the files -> DONE: a = bytes read, b = bytes of all segments */
     END = 5,     /* we close the connection first, so that none of its ends is left in us */
@@ -263,8 +278,9 @@ struct piece {
     uint32_t units, first; /* its first unit among those of all segments */
 };
 
-/* Cuts all segments into pieces, and counts their units; -1: there is no room to note them. */
-HIDDEN int cut_segments(uint32_t *units);
+/* Cuts segments into pieces, all or without those that may be discarded, and counts the units of all; -1: there is no
+ * room to note them. */
+HIDDEN int cut_segments(uint32_t *units, int discards);
 HIDDEN void drop_pieces(void);
 HIDDEN int has_pieces(int device);
 HIDDEN const struct piece *next_piece_of(int device); /* NULL: no more */
@@ -279,7 +295,7 @@ struct ahead {
     uint32_t file, first, units; /* first: which unit of the file */
 };
 
-HIDDEN struct outcome save_segments(void);
+HIDDEN struct outcome save_segments(int discards);
 HIDDEN struct outcome load_segments(const int *files);
 /* Copies a part to where it belongs, for the load that follows. 0: all of it is there. */
 HIDDEN int copy_part(const struct ahead *part);

@@ -54,18 +54,28 @@ const struct driver *driver(void) {
 
 /* ------------------------------------------------------------------------------------------------ what we do instead */
 
+result allocate_any(address *at, size_t size, int discardable) {
+    const result done = size >= UNIT ? allocate(at, size, discardable) : OUT_OF_MEMORY;
+    if (!done) return SUCCESS;
+    return REAL(cuMemAlloc_v2) ? driver()->cuMemAlloc_v2(at, size) : NOT_INITIALIZED;
+}
+
+result free_any(address at) {
+    const result done = release_at(at);
+    if (done >= 0) return done;
+    return REAL(cuMemFree_v2) ? driver()->cuMemFree_v2(at) : NOT_INITIALIZED;
+}
+
 EXPORTED result cuMemAlloc_v2(address *at, size_t size) {
     enter_driver();
-    result done = size >= UNIT ? allocate(at, size) : OUT_OF_MEMORY;
-    if (done) done = REAL(cuMemAlloc_v2) ? driver()->cuMemAlloc_v2(at, size) : NOT_INITIALIZED;
+    result done = allocate_any(at, size, 0);
     leave_driver();
     return done;
 }
 
 EXPORTED result cuMemFree_v2(address at) {
     enter_driver();
-    result done = release_at(at);
-    if (done < 0) done = REAL(cuMemFree_v2) ? driver()->cuMemFree_v2(at) : NOT_INITIALIZED;
+    result done = free_any(at);
     leave_driver();
     return done;
 }

@@ -16,6 +16,10 @@ static uint32_t cut;
 static struct lot lots[MOST_DEVICES];
 static int devices_of_copiers[COPIERS]; /* -1: none */
 
+static uint32_t units_to_cut(const struct segment *segment, int discards) {
+    return discards && segment->discardable ? 0 : units_of(segment);
+}
+
 static int make_room(uint32_t *units) {
     size_t count = 1;
     *units = 0;
@@ -28,8 +32,7 @@ static int make_room(uint32_t *units) {
     return pieces == MAP_FAILED ? -1 : 0;
 }
 
-static void cut_segment(const struct segment *segment, uint32_t first) {
-    uint32_t own = units_of(segment);
+static void cut_segment(const struct segment *segment, uint32_t first, uint32_t own) {
     for (uint32_t done = 0; done < own; done += SLOT_UNITS) {
         uint32_t part = own - done < SLOT_UNITS ? own - done : SLOT_UNITS;
         pieces[cut++] = (struct piece){segment->at + done * UNIT, part, first + done};
@@ -50,14 +53,15 @@ static void share_out_copiers(void) {
     }
 }
 
-/* One device behind the other, each in the order of the table: the same at a save and at the load that follows it. */
-int cut_segments(uint32_t *units) {
+/* One device behind the other, each in the order of the table. A unit's number is the same at a save and at the load that
+ * follows it, whatever of them was cut. */
+int cut_segments(uint32_t *units, int discards) {
     if (make_room(units)) return -1;
     cut = 0;
     for (int device = 0; device < MOST_DEVICES; device++) {
         uint32_t first = 0, begin = cut;
         for (int i = 0; i < segment_count; first += units_of(&segments[i]), i++)
-            if (segments[i].device == device) cut_segment(&segments[i], first);
+            if (segments[i].device == device) cut_segment(&segments[i], first, units_to_cut(&segments[i], discards));
         lots[device].count = cut - begin;
         lots[device].end = cut;
         lots[device].next = begin;

@@ -155,12 +155,13 @@ static result give_up(struct segment *made) {
     return OUT_OF_MEMORY;
 }
 
-result allocate(address *at, size_t size) {
+result allocate(address *at, size_t size, int discardable) {
     const struct driver *cuda = driver();
     size_t granularity;
     uint32_t changes;
     int number;
-    struct segment made = {.used = 1, .device = is_to_be_ours(cuda, &granularity, &changes)};
+    struct segment made = {.used = 1, .discardable = discardable};
+    made.device = is_to_be_ours(cuda, &granularity, &changes);
     if (made.device < 0) return NOT_INITIALIZED;
     made.properties = devices[made.device].properties;
     made.size = (size + granularity - 1) / granularity * granularity;
@@ -226,7 +227,7 @@ static result await_context(const struct driver *cuda, context owner) {
 }
 
 /* Takes the allocation at an address out of the table; 0 if there is none. What the worker has a handle to, or has mapped
- * elsewhere too, stays as memory that it made by itself. */
+ * elsewhere too, stays as memory that it made by itself, and is kept like that. */
 static int forget(address at, struct segment *found) {
     int number = 0;
     pthread_mutex_lock(&table);
@@ -234,7 +235,8 @@ static int forget(address at, struct segment *found) {
     int known = number < segment_count;
     if (known) {
         *found = segments[number];
-        if (found->references || found->first_mapping) segments[number].origin = CREATED, segments[number].at = 0;
+        const int stays = found->references || found->first_mapping;
+        if (stays) segments[number].origin = CREATED, segments[number].at = 0, segments[number].discardable = 0;
         else segments[number].used = 0;
     }
     pthread_mutex_unlock(&table);

@@ -74,7 +74,8 @@ int receive_message(int connection, struct message *message, int *descriptors, i
 }
 
 static struct message answer(const struct outcome *outcome) {
-    struct message message = {.what = outcome->failed ? FAILED : DONE, .number = (uint32_t)outcome->error};
+    struct message message = {.what = outcome->failed ? FAILED : DONE};
+    message.number = (uint32_t)(outcome->failed ? (uint64_t)outcome->error : outcome->discarded);
     message.a = outcome->stored * UNIT;
     message.b = outcome->units * UNIT;
     if (outcome->failed) snprintf(message.text, sizeof message.text, "%s", outcome->failed);
@@ -149,7 +150,7 @@ static struct message answer_to(const struct message *asked, const int *files, i
     case TAG: outcome = tag_exported(asked->a); break;
     case UNTAG: outcome = untag_exported(); break;
     case MATCH: outcome = match_imported(asked->a); break;
-    case SAVE: outcome = save_segments(); break;
+    case SAVE: outcome = save_segments(asked->number == 1); break;
     case LOAD: outcome = load_segments(files); break;
     case EXPORT: outcome = export_again(asked->number, shared); break;
     case IMPORT: outcome = import_again(asked->number, files[0]); break;

@@ -17,7 +17,7 @@ from agent.errors import ContainerError
 from agent.executor.gpu.plan import PlannedPrefetch
 from agent.executor.gpu.shared_memory import SpoiledError, find_owners, share_again
 from agent.gpu.cuda import Cuda, CudaError, Device, Gpus
-from agent.gpu.device_memory import Conversation, Library, find_library, is_preloaded
+from agent.gpu.device_memory import Conversation, Library, Saved, find_library, is_preloaded
 from agent.gpu.driver import ProcessState
 from agent.gpu.prefetch import Prefetch, Prefetcher
 from artifact.read import Artifact
@@ -102,8 +102,8 @@ class OutsideMemory:
         self._others = libraries.others
         self._proc = proc
         self._talks: dict[int, Conversation] = {}
-        self.devices: dict[int, Sequence[str]] = {}
-        """Host pid -> UUID of the device that each of its files comes from, as its library says."""
+        self.saved: dict[int, Saved] = {}
+        """By host pid."""
         self.is_out = False
         """Whether device memory was given back to the driver, some of it at least, and is not there again."""
 
@@ -128,7 +128,12 @@ class OutsideMemory:
             self._talks.popitem()[1].close()
 
     def take_out(
-        self, files: Mapping[int, Sequence[int]], seconds: float, before_release: Callable[[], None] = lambda: None
+        self,
+        files: Mapping[int, Sequence[int]],
+        seconds: float,
+        before_release: Callable[[], None] = lambda: None,
+        *,
+        discards: bool = False,
     ) -> None:
         """Save the device memory of processes that are kept out and locked, and release it; they are locked again then.
 
@@ -136,13 +141,14 @@ class OutsideMemory:
             files: host pid -> descriptors of its files.
             seconds: how long it may take.
             before_release: called when all is saved, and nothing is taken yet.
+            discards: whether memory that they allocated as discardable is lost, so that they cannot go on.
 
         Raises:
             CudaError, ContainerError: it cannot; ``put_back`` undoes what was done.
         """
 
         def save(pid: int) -> None:
-            self.devices[pid] = self._talks[pid].save(files[pid], self.held[pid].bytes, seconds)
+            self.saved[pid] = self._talks[pid].save(files[pid], self.held[pid].bytes, seconds, discards=discards)
 
         def release(pid: int) -> None:
             self._talks[pid].release()
@@ -180,6 +186,8 @@ class OutsideMemory:
             return True
         self.let_in()  # ends conversations: the gate stays closed
         alive = [pid for pid in self.held if is_alive(pid, self._proc)]
+        if any(saved.discarded for saved in self.saved.values()):
+            return self._end(alive)
         try:
             with self._hold(alive) as hold:
                 hold.bind()
@@ -190,12 +198,16 @@ class OutsideMemory:
                 self.let_in()
         except (CudaError, ContainerError, OSError):
             self.let_in()
-            left = [pid for pid in alive if is_alive(pid, self._proc)]
-            for pid in left:  # their next kernel would find nothing
-                _kill(pid)
-            return not left
+            return self._end(alive)
         self.is_out = False
         return True
+
+    def _end(self, pids: Collection[int]) -> bool:
+        """Kill processes that cannot have what they had: their next kernel would find nothing, or zeros."""
+        left = [pid for pid in pids if is_alive(pid, self._proc)]
+        for pid in left:
+            _kill(pid)
+        return not left
 
     def _begin_again(self, pid: int) -> None:
         if self._cuda.state(pid, LOCK_SECONDS) == ProcessState.LOCKED:

@@ -29,7 +29,7 @@ from tests.support.fixtures.engine import COLD, Node, gpu_node
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
 MIB = 1 << 20
-DATA, ZEROS = 64, 256
+DATA, ZEROS, CACHE = 64, 256, 48
 PROBE = Probe("HTTP", "127.0.0.1", 8000, timeout=20.0)
 
 
@@ -48,9 +48,10 @@ def node(folder, library) -> Iterator[Node]:
 
 def start(node: Node, *arguments: str, outside: bool = True, **options) -> BareContainer:
     marks = stand_in_cuda.marked(mib="0400") | options.pop("env", {})
+    words = options.pop("words", ())
     if outside:
         marks[keys.ENV_DEVICE_MEMORY] = "/tools/device-memory.so"
-    command = [PYTHON, "/tools/device_worker.py", str(DATA), str(ZEROS)]
+    command = [PYTHON, "/tools/device_worker.py", str(DATA), str(ZEROS), *words]
     return node.start_as(BareContainer, *arguments, "--", *command, devices="nvidia0", env=marks, **options)
 
 
@@ -235,3 +236,62 @@ async def test_a_failed_capture_of_a_running_worker_leaves_it_its_memory(node, m
     assert before == json.loads(source.get())
     assert len(before) + 1 == len(json.loads(source.get("/grow")))
     assert not (source.control / control_files.DEVICES).exists()
+
+
+async def test_what_may_be_discarded_is_in_no_file_and_zeros_after_a_restore(node):
+    source = ready(node, words=("cache",))
+    before, cache = json.loads(source.get()), json.loads(source.get("/cache"))
+    captured = await node.capture(source, "memory-discarded", probe=PROBE)
+    assert captured.ok, (captured, source.text())
+    manifest = manifest_of(node, "memory-discarded")
+    (memory,) = manifest.gpu.outside
+    assert CACHE * MIB == memory.discarded
+    assert memory.bytes >= (DATA + ZEROS + CACHE) * MIB
+    assert sum(manifest.files[name].size for name in memory.files) <= (DATA + 12) * MIB
+    target = start(node, outside=False)
+    target.init()
+    restored = await node.restore(target, "memory-discarded", captured.manifest_digest)
+    assert restored.ok, (restored, target.text())
+    assert before == json.loads(wait_for(target.get, "an answer"))
+    after = json.loads(target.get("/cache"))
+    assert [(at, True) for at, _, _ in cache] == [(at, is_zeros) for at, _, is_zeros in after]
+    assert [False, False] == [is_zeros for _, _, is_zeros in cache]
+    assert len(before) + 1 == len(json.loads(target.get("/grow")))
+
+
+async def test_a_worker_that_goes_on_keeps_what_may_be_discarded_and_so_does_its_copy(node):
+    source = start(node, "--serve", words=("cache",))
+    cache = json.loads(wait_for(lambda: source.get("/cache"), "an answer"))
+    captured = await node.capture_running(source, "memory-kept")
+    assert captured.ok, captured
+    assert 0 == manifest_of(node, "memory-kept").gpu.outside[0].discarded
+    assert cache == json.loads(source.get("/cache"))
+    target = start(node)
+    target.init()
+    assert (await node.restore(target, "memory-kept", captured.manifest_digest)).ok
+    assert cache == json.loads(wait_for(lambda: target.get("/cache"), "an answer"))
+
+
+@pytest.mark.parametrize(
+    ("phase", "goes_on"),
+    [
+        pytest.param(ReportPhase.GPU_LOCK, True, id="nothing-is-gone-yet"),
+        pytest.param(ReportPhase.GPU_SAVE, False, id="it-is-gone"),
+        pytest.param(ReportPhase.GPU_CHECKPOINT, False, id="and-the-driver-has-the-rest"),
+    ],
+)
+async def test_no_worker_runs_on_that_has_lost_what_may_be_discarded(node, monkeypatch, phase, goes_on):
+    source = ready(node, words=("cache",))
+    cache, seen = source.get("/cache"), []
+    number = next(number for number, each in enumerate(CAPTURE) if each.name == phase)
+    monkeypatch.setattr(engine_module, "CAPTURE", failing(CAPTURE, number))
+    ended = engine_module.NodeEngine._capture_failed
+
+    def look_first(*arguments):
+        seen.append(source.get("/cache"))
+        return ended(*arguments)
+
+    monkeypatch.setattr(engine_module.NodeEngine, "_capture_failed", look_first)
+    outcome = await node.capture(source, f"memory-discarded-{phase}")
+    assert (False, AgentReason.INTERNAL_ERROR, 1) == (outcome.ok, outcome.reason, source.code())
+    assert [cache if goes_on else ""] == seen

@@ -152,6 +152,19 @@ async def test_memory_of_each_device_is_outside_and_comes_back_to_it(node, watch
     assert len(before) < len(json.loads(target.get("/grow")))
 
 
+@pytest.mark.parametrize("word", [pytest.param("two", id="beside-other-memory"), pytest.param("beside", id="alone")])
+async def test_what_may_be_discarded_is_on_its_own_device_again(node, word):
+    name = f"devices-discarded-{word}"
+    source = ready(node, word, "cache")
+    before, cache = json.loads(source.get()), json.loads(source.get("/cache"))
+    digest, gpu, stored = await captured(node, source, name)
+    assert [48 * MIB] == [memory.discarded for memory in gpu.outside]
+    assert stored[1] <= (DATA // 2 + 10) * MIB * (word == "two"), stored
+    target = await restored(node, name, digest, word, "cache")
+    assert before == json.loads(wait_for(target.get, "an answer"))
+    assert [[at, True] for at, *_ in cache] == [[at, is_zeros] for at, _, is_zeros in json.loads(target.get("/cache"))]
+
+
 async def test_a_part_on_another_card_than_its_memory_is_not_taken(node, watched):
     source = ready(node, "two")
     before = json.loads(source.get("/step"))

@@ -3,6 +3,7 @@
 import os
 import secrets
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -13,6 +14,7 @@ from agent.gpu.device_messages import UNIT, Message, Room, parse_message, write_
 
 DONE = 16
 DATA = 20
+HELLO = 18
 HELD = 4 * UNIT
 
 
@@ -117,9 +119,13 @@ def test_a_process_that_has_ended_has_none(tmp_path):
 
 
 @pytest.fixture
-def talk(monkeypatch):
+def name():
+    return f"\0snapshot-test/{secrets.token_hex()}"
+
+
+@pytest.fixture
+def talk(monkeypatch, name):
     """A conversation with this process, whose end is the second."""
-    name = f"\0snapshot-test/{secrets.token_hex()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as worker:
         monkeypatch.setattr(device_memory, "_listen", lambda *_: device_memory._listener(name))
         monkeypatch.setattr(device_memory, "_wake", lambda _: worker.connect(name))
@@ -138,3 +144,35 @@ def test_an_answer_that_comes_late_is_none_to_the_next_question(talk, monkeypatc
     worker.send(Message(DONE).packed())
     with pytest.raises(CudaError, match="has not answered before"):
         asking.untag()
+
+
+def copiers_say_hello(worker, name, units):
+    """Be a library that saves nothing, and says how many units were left out; return how it was asked."""
+    asked = parse_message(worker.recv(4096))
+    copiers = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(COPIERS)]
+    for number, copier in enumerate(copiers):
+        copier.connect(name)
+        copier.send(Message(HELLO, number, text=f"device {number}").packed())
+    for copier in copiers:
+        with copier:
+            copier.recv(4096)
+    worker.send(Message(DONE, units).packed())
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("discards", "units", "asked", "expected"),
+    [
+        pytest.param(True, 3, 1, 3 * UNIT, id="left-out"),
+        pytest.param(True, 0, 1, 0, id="a-library-that-knows-of-none"),
+        pytest.param(True, 1 << 31, 1, HELD, id="more-than-it-holds"),
+        pytest.param(False, 3, 0, 0, id="all-is-to-be-saved"),
+    ],
+)
+def test_what_a_library_has_left_out_is_no_more_than_it_holds(talk, name, file, discards, units, asked, expected):
+    asking, worker = talk
+    with ThreadPoolExecutor(1) as library:
+        said = library.submit(copiers_say_hello, worker, name, units)
+        saved = asking.save([file.fileno()] * COPIERS, HELD, 10.0, discards=discards)
+    assert asked == said.result().number
+    assert (expected, "device 0") == (saved.discarded, saved.devices[0])
