@@ -1,7 +1,7 @@
-"""``quiesce()`` for workers that use PyTorch: no kernel is in flight, caches are empty, process groups are made again.
+"""For workers that use PyTorch: ``quiesce()``, and names for device memory, ``kv_cache()`` and ``weights()``.
 
-The driver cannot restore memory that GPUs share while a process group is alive; one that is made after the restore may
-use whatever NCCL finds.
+Before the snapshot no kernel is in flight, caches are empty, and process groups may be made again after it: the driver
+cannot restore memory that GPUs share while a group is alive; a new one may use whatever NCCL finds.
 """
 
 from __future__ import annotations
@@ -11,12 +11,38 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 import snapshot_sdk
-from snapshot_sdk import HookTimeoutError, _restored
+from snapshot_sdk import HookTimeoutError, _discardable, _restored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
 
-__all__ = ["HookTimeoutError", "quiesce"]
+__all__ = ["HookTimeoutError", "kv_cache", "quiesce", "weights"]
+
+
+def kv_cache(device: int | None = None) -> AbstractContextManager[None]:
+    """Have device memory that is allocated within left out of the snapshot: a restored worker finds zeros there.
+
+    Tensors keep their addresses, so graphs that use them stay valid. It is for what nothing refers to after a restore:
+    what does (an index of cached prefixes) must be cleared by a hook of ``on_restore``, or before the snapshot.
+    A worker that is captured while it runs and goes on keeps the content, and so does its snapshot.
+
+    What counts is what this thread allocates by torch on that device, all of it: enter this for the cache alone, and
+    capture no graph within. Nothing changes if the worker runs without snapshots, or if torch cannot keep such memory
+    apart (before 2.8; in some versions with ``expandable_segments``): then it warns, and the snapshot has the content.
+
+    Args:
+        device: number of the one that the cache is on; the current one if there is none.
+    """
+    return _discardable.allocating(device, discardable=True)
+
+
+def weights() -> AbstractContextManager[None]:
+    """Have device memory that is allocated within kept in the snapshot, within ``kv_cache()`` too.
+
+    All memory is kept that has no other name, so outside of ``kv_cache()`` this only says so to readers.
+    """
+    return _discardable.allocating(None, discardable=False)
 
 
 def quiesce(

@@ -195,6 +195,43 @@ async def test_device_memory_stays_outside_the_image(node, figure, options, requ
     assert stored >= 1024 * MIB
 
 
+@pytest.mark.parametrize(
+    ("env", "is_left_out"),
+    [
+        pytest.param({}, {True}, id="plain"),
+        pytest.param(SEGMENTS, {True, False}, id="expandable-segments"),  # as that version of torch has it
+    ],
+)
+async def test_a_kv_cache_is_left_out_and_zeros_after_a_restore(node, figure, env, is_left_out, request):
+    """A graph still writes it, and tensors beside it are as they were; a worker that goes on keeps it."""
+    name, whole = f"kv-{request.node.callspec.id}", 1024 << 18
+    source = ready(node, user=1000, flags=("kv",), env=OUTSIDE | env)
+    *_, data, (at, full, written, *beside) = json.loads(source.get())
+    assert [whole, whole, float(1 << 22), 1024.0] == [full, written, *beside]
+    captured = await node.capture(source, name, probe=PROBE)
+    assert captured.ok, (captured.message, source.text()[-2000:])
+    (memory,) = parse_manifest((node.store / name / "versions/1/manifest.yaml").read_bytes(), name).gpu.outside
+    figure(f"{captured.size >> 20} MiB stored, {memory.discarded >> 20} MiB left out; {words(captured.seconds)}")
+    assert (memory.discarded >= 1024 * MIB) in is_left_out
+    target = await restored_into(node, name, captured.manifest_digest)
+    expected = [at, 0, 1024, *beside] if memory.discarded else [at, whole, whole, *beside]
+    assert [data, expected] == json.loads(wait_for(target.get, "an answer"))[-2:]
+    again = await node.capture_running(target, f"{name}-again")
+    assert again.ok, (again.message, target.text()[-2000:])
+    copy = await restored_into(node, f"{name}-again", again.manifest_digest)
+    expected[1] = expected[2]
+    answers = [json.loads(wait_for(each.get, "an answer"))[-2:] for each in (target, copy)]
+    assert [[data, expected]] * 2 == answers
+
+
+async def restored_into(node: Node, name: str, digest: str) -> RuncContainer:
+    target = start(node, RuncContainer, user=1000, flags=("kv",))
+    target.init()
+    restored = await node.restore(target, name, digest)
+    assert restored.ok, (restored, target.text())
+    return target
+
+
 async def test_processes_have_symmetric_memory(node, figure):
     """PyTorch creates, exports, imports and maps it, as NCCL does its own."""
     options = {"user": 1000, "script": "symmetric_worker.py", "env": OUTSIDE | SYMMETRIC}

@@ -3,8 +3,8 @@
 ``python torch_worker.py MIB [FLAG...]``: MIB of device memory besides. Flags: ``pinned`` (page-locked host memory),
 ``child`` (a second CUDA process), ``idle`` (a child that is no CUDA process), ``two`` (as much again on a second card),
 ``peer`` (4 MiB there, that kernels and copies reach through peer access in each step), ``busy`` (a kernel that runs for
-seconds when the worker says that it is ready), ``cache`` (as much memory again, all zeros), ``launching`` (a
-thread that launches kernels all the time).
+seconds when the worker says that it is ready), ``cache`` (as much memory again, all zeros), ``kv`` (as much again that
+snapshots need not keep, written by a graph of its own), ``launching`` (a thread that launches kernels all the time).
 Each GET is one step; the answer holds what depends on all steps before it. ``snapshot_sdk`` says when it is ready.
 """
 
@@ -44,6 +44,7 @@ def build(mebibytes: int, flags: frozenset[str]):
     pinned = torch.arange(1 << 20, pin_memory=True) if "pinned" in flags else None
     other = torch.randn(mebibytes << 18 if "two" in flags else 1 << 20, device="cuda:1") if second else None
     cache = torch.zeros(mebibytes << 18, device="cuda") if "cache" in flags else None
+    kv = discardable(mebibytes << 18) if "kv" in flags else None
     launches = launching() if "launching" in flags else None
     children = [child(flag) for flag in ("child", "idle") if flag in flags]
     peer = reaching(data, other) if "peer" in flags else None
@@ -62,10 +63,38 @@ def build(mebibytes: int, flags: frozenset[str]):
         seen = [state.double().sum().item(), data.view(torch.int32).sum(dtype=torch.int64).item()]
         seen += [] if pinned is None else [pinned.to("cuda", non_blocking=True).sum().item(), pinned.is_pinned()]
         seen += [] if cache is None else [cache.sum().item(), cache.numel()]
+        seen += [] if kv is None else [kv()]
         seen += [] if launches is None else [launches()]
         seen += [] if peer is None else [peer()]
         seen += [] if other is None else [other.view(torch.int32).sum(dtype=torch.int64).item()]
         return [*seen, *more, *(ask(process) for process in children)]
+
+    return step
+
+
+def discardable(numbers: int):
+    """Return what says what is in a cache that snapshots need not keep, and in tensors that were made beside it.
+
+    The answer: its address; how many of its numbers are not zero, and how many after a graph has written the first 1024
+    of it; the sums of tensors that are to be kept: one made within, one made after.
+    """
+    import torch  # noqa: PLC0415 - takes seconds
+
+    import snapshot_sdk.torch  # noqa: PLC0415 - only in a container
+
+    with snapshot_sdk.torch.kv_cache():
+        cache = torch.full((numbers,), 3.0, device="cuda")
+        with snapshot_sdk.torch.weights():
+            within = torch.full((1 << 22,), 1.0, device="cuda")
+    after = torch.full((1024,), 1.0, device="cuda")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        cache[:1024].fill_(2.0)
+
+    def step():
+        found = [cache.data_ptr(), torch.count_nonzero(cache).item()]
+        graph.replay()
+        return [*found, torch.count_nonzero(cache).item(), within.sum().item(), after.sum().item()]
 
     return step
 
