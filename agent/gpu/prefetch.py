@@ -180,12 +180,12 @@ class ResidentPrefetcher:
 
     Args:
         find_library: asked for libcuda when the process is started.
-        registered: bytes of page cache that may stay registered with the driver.
+        budget: bytes of page cache that may stay registered with the driver.
     """
 
-    def __init__(self, find_library: Callable[[], str] = lambda: LIBRARY, registered: int = 0) -> None:
+    def __init__(self, find_library: Callable[[], str] = lambda: LIBRARY, budget: int = 0) -> None:
         self._find_library = find_library
-        self._registered = registered
+        self._budget = budget
         self._lock = threading.Lock()
         self._process: _Process | None = None
 
@@ -197,6 +197,12 @@ class ResidentPrefetcher:
         """See ``Prefetcher``."""
         return self._running().start(device, files, parts, room, keeps=keeps)
 
+    @property
+    def registered(self) -> int:
+        """Bytes of page cache that are registered, as was last said: when all is, and when some is given up."""
+        process = self._process
+        return process.registered if process is not None else 0
+
     def close(self) -> None:
         """End the process."""
         with self._lock:
@@ -207,7 +213,7 @@ class ResidentPrefetcher:
     def _running(self) -> "_Process":
         with self._lock:
             if self._process is None or not self._process.alive:
-                self._process = _Process(self._find_library(), self._registered)
+                self._process = _Process(self._find_library(), self._budget)
             return self._process
 
 
@@ -289,15 +295,16 @@ class _Process:
     That thread also starts it: the kernel ends the process with the thread that started it.
     """
 
-    def __init__(self, library: str, registered: int) -> None:
+    def __init__(self, library: str, budget: int) -> None:
         self.alive = True
+        self.registered = 0
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._orders: dict[int, _Order] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         threading.Thread(
-            target=self._serve, args=(library, registered, theirs), name="device-prefetch", daemon=True
+            target=self._serve, args=(library, budget, theirs), name="device-prefetch", daemon=True
         ).start()
 
     def start(self, device: str, files: Sequence[int], parts: Sequence[Part], room: int, *, keeps: bool) -> _Order:
@@ -333,7 +340,7 @@ class _Process:
             return False
         return True
 
-    def _serve(self, library: str, registered: int, theirs: socket.socket) -> None:
+    def _serve(self, library: str, budget: int, theirs: socket.socket) -> None:
         try:
             with theirs:
                 self._process = subprocess.Popen(
@@ -344,7 +351,7 @@ class _Process:
                         "agent.gpu.prefetcher",
                         library,
                         str(theirs.fileno()),
-                        str(registered),
+                        str(budget),
                     ],
                     stdin=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
@@ -373,7 +380,8 @@ class _Process:
         if answer.get("error"):
             logger.warning("device memory is not filled ahead: %s", answer["error"])
         if "registered" in answer:
-            words = {"bytes": answer["registered"], "refused": answer["refused"]}
+            self.registered = int(answer["registered"])
+            words = {"bytes": self.registered, "refused": answer["refused"]}
             logger.info("page cache of artifacts is registered with the driver", extra=words)
         if "id" not in answer:
             return not answer.get("error")

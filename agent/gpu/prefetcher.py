@@ -8,7 +8,7 @@ bytes of one piece of memory and of all that it may take, and whether the files'
 ``{"id", "done": buffer}``: that memory may be filled again. ``{"id"}``: no more of it.
 out, with a part's memory: ``{"id", "part": number, "buffer": number}``; at its end ``{"id", "error": ""}``, or why
 parts are missing.
-``{"registered": bytes, "refused"}``: of page cache, from now on, and why it is no more if the driver refused some.
+``{"registered": bytes, "refused"}``: of page cache, from now on, and why it is no more.
 The first packet out is ``{"error": ""}``, or why there is no driver. It ends with its agent.
 
 The first restore copies page cache by CPUs, as registering it first would make that restore wait; when it has its parts
@@ -207,26 +207,28 @@ class _Keeper:
             self._changed.wait_for(lambda: not self._restores)
 
     def _run(self) -> None:
-        before = 0
+        """Register what waits; say what came of it when nothing waits any more."""
+        before, refused = 0, ""
         while True:
-            refused = ""
             try:
-                self._next()
+                refused = self._next() or refused
             except (OSError, DriverError) as error:
                 refused = str(error)
+            if not self._waiting.empty():
+                continue
             if (now := self._files.bytes) != before or refused:
                 self._connection.send(_packed(registered=now, refused=refused))
-            before = now
+            before, refused = now, ""
 
-    def _next(self) -> None:
+    def _next(self) -> str:
         try:
             card, file = self._waiting.get(timeout=REVIEW_SECONDS if self._files.bytes else None)
         except queue.Empty:
             self._files.review()
-            return
+            return ""
         try:
             card.enter()
-            self._files.keep(file)
+            return self._files.keep(file)
         finally:
             os.close(file)
 

@@ -138,8 +138,8 @@ class RegisteredFiles:
         with self._lock:
             held.users -= 1
 
-    def keep(self, descriptor: int) -> None:
-        """Register a file, in place of what was used longest ago; nothing if there is no room for it.
+    def keep(self, descriptor: int) -> str:
+        """Register a file, in place of what was used longest ago; return why not if there is no room for it.
 
         Raises:
             OSError, DriverError: it cannot be registered.
@@ -147,11 +147,13 @@ class RegisteredFiles:
         identity = identity_of(descriptor)
         with self._lock:
             if not identity.size or identity in self._files:
-                return
+                return ""
             gone = plan_room(self._files.values(), identity.size, self._budget)
             registered = sum(each.size for each in self._files.values())
-        if gone is None or self._is_short(registered + identity.size - sum(each.size for each in gone)):
-            return
+        if gone is None:
+            return f"more than the budget of {self._budget} bytes"
+        if self._is_short(registered + identity.size - sum(each.size for each in gone)):
+            return "less than an eighth of the node's memory would be left"
         self._drop(gone)
         made = Registered(identity, os.dup(descriptor), 0)
         try:
@@ -161,6 +163,7 @@ class RegisteredFiles:
             raise
         with self._lock:
             self._files[identity] = made
+        return ""
 
     def review(self) -> None:
         """Give up what was deleted or changed, and all that is not in use if the node is short of memory."""

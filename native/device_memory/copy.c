@@ -13,7 +13,7 @@ static struct {
     const struct driver *cuda;
     uint32_t units;
     const int *files;
-    int loads; /* a load has begun, by the first part that is on the card or by what asks for it */
+    int loads; /* a load is under way, since the first part that was on the card or since it was asked for */
     int cleared; /* what is zeros is filled already */
     stream copies[MOST_DEVICES]; /* on which parts are copied */
     _Atomic(uint32_t) stored;

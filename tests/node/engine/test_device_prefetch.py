@@ -41,7 +41,7 @@ class Watched:
     """The real prefetcher; counts what is handed over, and can do harm to it."""
 
     def __init__(self, library: Path):
-        self._real = ResidentPrefetcher(lambda: str(library), registered=512 * MIB)
+        self._real = ResidentPrefetcher(lambda: str(library), budget=512 * MIB)
         self.prepare = self._real.prepare
         self.given: list[Part] = []
         self.most: int | None = None

@@ -140,8 +140,8 @@ def test_a_file_is_registered_in_pieces_and_found_by_another_descriptor(driver, 
 
 def test_nothing_is_registered_of_an_empty_file_or_without_room(driver, opened, files_of):
     files = files_of(budget=MIB)
-    files.keep(opened("empty", 0))
-    files.keep(opened("large", 2 * MIB))
+    assert "" == files.keep(opened("empty", 0))
+    assert "more than the budget of 1048576 bytes" == files.keep(opened("large", 2 * MIB))
     assert {} == driver.pieces
 
 
@@ -193,7 +193,7 @@ def test_all_but_what_is_in_use_goes_when_memory_is_short(driver, opened, files_
 def test_nothing_more_is_registered_when_memory_is_short(driver, opened, files_of, shorts):
     files = files_of()
     shorts.append(True)
-    files.keep(opened("one"))
+    assert "less than an eighth of the node's memory would be left" == files.keep(opened("one"))
     assert {} == driver.pieces
 
 
