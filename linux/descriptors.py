@@ -47,6 +47,8 @@ class Descriptor(NamedTuple):
     """The inode of a memfd that is sealed against writing; 0 for all else."""
     watches: tuple[tuple[int, int], ...] = ()
     """What an inotify descriptor watches: the device of its file system, as stat numbers it, and the inode."""
+    deleted: tuple[int, int] | None = None
+    """Device and inode of a file or folder that has no name any more."""
 
     @property
     def socket(self) -> int | None:
@@ -95,6 +97,7 @@ def _descriptor(number: int, target: str, base: Path, path: str) -> Descriptor:
         is_own_file=flags & os.O_ACCMODE != os.O_RDONLY and is_named_file,
         is_device=stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode),
         is_huge=magic == HUGETLBFS_MAGIC and found.st_nlink == 0,
+        deleted=(found.st_dev, found.st_ino) if found.st_nlink == 0 else None,
         sealed_inode=_sealed(link) if target.startswith(MEMFD) and found.st_nlink == 0 else 0,
     )
 

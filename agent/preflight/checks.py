@@ -98,6 +98,13 @@ def _inotify_overlay(tree: Tree) -> Iterator[str]:
             yield f"{named(process, descriptor)} watches files of the image by inotify"
 
 
+def _inotify_deleted(tree: Tree) -> Iterator[str]:
+    deleted = {descriptor.deleted: descriptor.target for _, descriptor in tree.open_files() if descriptor.deleted}
+    for process, descriptor in tree.open_files():
+        for target in (deleted[watch] for watch in descriptor.watches if watch in deleted):
+            yield f"{named(process, descriptor)} watches {target} by inotify"
+
+
 def _volume_written(tree: Tree) -> Iterator[str]:
     mounted = list(tree.mounts)
     outlive = {mount.number: mount for mount in mounted if _outlives(mount, tree)}
@@ -174,6 +181,7 @@ CHECKS: Final[tuple[tuple[AgentReason, Callable[[Tree], Iterator[str]]], ...]] =
     (AgentReason.UNSUPPORTED_MEMORY, unsupported_memory),
     (AgentReason.SYSV_IPC, sysv_objects),
     (AgentReason.NESTED_NAMESPACES, _nested_namespaces),
+    (AgentReason.INOTIFY_DELETED, _inotify_deleted),
     (AgentReason.INOTIFY_OVERLAY, _inotify_overlay),
     (AgentReason.VOLUME_WRITTEN, _volume_written),
     (AgentReason.ADDRESS_BOUND, _address_bound),

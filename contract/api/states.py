@@ -302,6 +302,7 @@ class AgentReason(StrEnum):
     SYSV_IPC = "sysv-ipc"
     NESTED_NAMESPACES = "nested-namespaces"
     INOTIFY_OVERLAY = "inotify-overlay"
+    INOTIFY_DELETED = "inotify-deleted"
     VOLUME_WRITTEN = "volume-written"
     ADDRESS_BOUND = "address-bound"
     UNIX_PEER_OUTSIDE = "unix-peer-outside"
@@ -373,6 +374,7 @@ LASTING: Final = frozenset(
         AgentReason.SYSV_IPC,
         AgentReason.NESTED_NAMESPACES,
         AgentReason.INOTIFY_OVERLAY,
+        AgentReason.INOTIFY_DELETED,
         AgentReason.VOLUME_WRITTEN,
         AgentReason.ADDRESS_BOUND,
         AgentReason.UNIX_PEER_OUTSIDE,

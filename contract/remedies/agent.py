@@ -235,6 +235,13 @@ AGENT_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        AgentReason.INOTIFY_DELETED,
+        "The worker watches a file or folder by inotify that was deleted and is still open, which CRIU cannot find.",
+        "Close it before the snapshot: the watch ends with it.",
+        "Nothing was touched; the capture is not tried again by itself.",
+    ),
+    Reason(
+        _SECTION,
         AgentReason.VOLUME_WRITTEN,
         "The worker has a file open for writing on a volume that outlives it.",
         (

@@ -247,6 +247,7 @@ KINDS: Final = (
         test="tests/unit/agent/preflight/test_preflight_checks.py::test_what_is_in_the_way",
     ),
     _refused("inotify on files of the image, outside /etc, /lib/udev, /var/spool", AgentReason.INOTIFY_OVERLAY),
+    _refused("inotify on a file or folder that was deleted while it is open", AgentReason.INOTIFY_DELETED),
     _refused("A file open or mapped for writing on a persistent volume or hostPath", AgentReason.VOLUME_WRITTEN),
     _refused(
         "A socket on one of several addresses of the pod, or on a foreign one",

@@ -113,6 +113,19 @@ def start(node, body, **options):
     return waits(begin(node, body, **options))
 
 
+DELETED_FOLDER = """
+watch = must(libc.inotify_init1(0))
+os.mkdir("/dev/shm/watched")
+kept = os.open("/dev/shm/watched", os.O_RDONLY)
+must(libc.inotify_add_watch(watch, b"/dev/shm/watched", 0x100))
+os.rmdir("/dev/shm/watched")
+"""
+DELETED_FILE = """
+watch = must(libc.inotify_init1(0))
+kept = os.open("/dev/shm/watched", os.O_RDWR | os.O_CREAT)
+must(libc.inotify_add_watch(watch, b"/dev/shm/watched", 0x2))
+os.unlink("/dev/shm/watched")
+"""
 REFUSED = {
     "io-uring": (AgentReason.IO_URING, IO_URING),
     "message-queue": (AgentReason.MESSAGE_QUEUE, MESSAGE_QUEUE),
@@ -122,6 +135,8 @@ REFUSED = {
     "mount-namespace-of-the-worker": (AgentReason.NESTED_NAMESPACES, "must(libc.unshare(0x20000))"),
     "pid-namespace": (AgentReason.NESTED_NAMESPACES, PID_NAMESPACE),
     "inotify": (AgentReason.INOTIFY_OVERLAY, INOTIFY),
+    "inotify-of-a-deleted-folder": (AgentReason.INOTIFY_DELETED, DELETED_FOLDER),
+    "inotify-of-a-deleted-file": (AgentReason.INOTIFY_DELETED, DELETED_FILE),
     "inotify-beside-a-link": (AgentReason.INOTIFY_OVERLAY, LINKED + INOTIFY),
     "volume": (AgentReason.VOLUME_WRITTEN, JOURNAL),
     "volume-mapped": (AgentReason.VOLUME_WRITTEN, MAPPED),
@@ -143,6 +158,7 @@ one, other = socket.socketpair(); other.close()
     "terminal": "ends = os.openpty()",
     "terminal-that-controls-a-process": TERMINAL.replace('os.open("/dev/tty", os.O_RDWR)', "pass"),
     "inotify-of-etc": INOTIFY.replace("/usr", "/etc"),
+    "inotify-of-a-file-that-was-deleted-and-closed": DELETED_FILE + "os.close(kept)",
 }
 
 

@@ -212,6 +212,17 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
             id="inotify",
         ),
         pytest.param(
+            AgentReason.INOTIFY_DELETED,
+            "descriptor 4 of process 600 (python3) watches /scratch/x (deleted) by inotify",
+            tree(
+                process(
+                    Descriptor(3, "/scratch/x (deleted)", deleted=(DISK, 7)),
+                    Descriptor(4, "anon_inode:inotify", watches=((DISK, 6), (DISK, 7))),
+                )
+            ),
+            id="inotify-of-what-was-deleted",
+        ),
+        pytest.param(
             AgentReason.VOLUME_WRITTEN,
             "descriptor 5 of process 600 (python3) is open for writing on the volume at /data: /data/journal",
             tree(process(written(6, "/data/journal"))),
