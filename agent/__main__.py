@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -11,8 +11,9 @@ from agent.criu.driver import EnteringCriu
 from agent.executor.engine import NodeEngine
 from agent.executor.environment import NodeEnvironment
 from agent.gpu.client import CudaHelper
+from agent.gpu.device_nodes import bring_device_nodes
 from agent.gpu.driver import LIBRARY
-from agent.gpu.libraries import driver_roots, find_library
+from agent.gpu.libraries import device_roots, driver_roots, find_library
 from agent.gpu.prefetch import NoPrefetcher, Prefetcher, ResidentPrefetcher
 from agent.gpu.registered import default_budget
 from agent.pods.capture_controller import CaptureController
@@ -92,8 +93,8 @@ def _environment(values: Values) -> NodeEnvironment:
     options = values.config.criu
     work = Path(options.work_dir)
     work.mkdir(parents=True, exist_ok=True)
-    roots = driver_roots(HOST_ROOT, values.gpu.driver_root)
-    gpus = CudaHelper(lambda: find_library(roots))
+    find_driver = _driver_finder(values.gpu.driver_root)
+    gpus = CudaHelper(find_driver)
     return NodeEnvironment(
         criu=EnteringCriu(tree=Path(options.binary_path).parent.parent, work=work, options=options),
         work=work,
@@ -112,18 +113,29 @@ def _environment(values: Values) -> NodeEnvironment:
         bypass=frozenset(map(bypass_of, values.config.restore.bypass)),
         gpus=gpus,
         cuda=gpus,
-        prefetcher=_prefetcher(values, roots),
+        prefetcher=_prefetcher(values, find_driver),
     )
 
 
-def _prefetcher(values: Values, roots: Sequence[Path]) -> Prefetcher:
+def _driver_finder(named: str) -> Callable[[], str]:
+    """Return what is asked for libcuda whenever a process is started that loads it."""
+    roots, nodes = driver_roots(HOST_ROOT, named), device_roots(HOST_ROOT, named)
+
+    def find() -> str:
+        bring_device_nodes(nodes)
+        return find_library(roots)
+
+    return find
+
+
+def _prefetcher(values: Values, find_driver: Callable[[], str]) -> Prefetcher:
     if not values.gpu.prefetch:
         return NoPrefetcher()
     budget = quantity_bytes(values.gpu.registered_cache) if values.gpu.registered_cache else None
     if budget is None:
         budget = default_budget(own_memory_limit())
-    prefetcher = ResidentPrefetcher(lambda: find_library(roots), budget)
-    if find_library(roots) != LIBRARY:
+    prefetcher = ResidentPrefetcher(find_driver, budget)
+    if find_driver() != LIBRARY:
         # The driver takes up to two seconds to begin, and whatever else calls it waits for that: no restore should.
         prefetcher.prepare()
     return prefetcher

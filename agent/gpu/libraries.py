@@ -30,6 +30,14 @@ def driver_roots(host_root: Path, named: str = "") -> list[Path]:
     return [Path("/"), *(host_root / root for root in node)]
 
 
+def device_roots(host_root: Path, named: str = "") -> list[Path]:
+    """Return whose /dev may have the driver's device nodes; the arguments are those of ``driver_roots``.
+
+    The agent's own is no source, and that of the node is one in any case: a folder with a driver may have no nodes.
+    """
+    return [*driver_roots(host_root, named)[1:], host_root]
+
+
 def find_library(roots: Iterable[Path]) -> str:
     """Return the path of libcuda below the first root that has it; its name alone, for the loader, if none has."""
     found = (root / folder / LIBRARY for root in roots for folder in FOLDERS)
