@@ -63,8 +63,18 @@ def upper_directory(mounts: Sequence[Mount], host_root: Path) -> Path | None:
     return host_root / upper.lstrip("/") if upper else None
 
 
-def collect(upper: int, skip: Callable[[str], bool]) -> Changes:
+def collect(
+    upper: int, skip: Callable[[str], bool], started: int | None = None, in_use: Collection[str] = ()
+) -> Changes:
     """Walk an upper layer.
+
+    Args:
+        upper: its descriptor.
+        skip: says of a path in the container that it is not captured, nor anything beneath.
+        started: when the container's first process did, nanoseconds: what was changed last before that was changed by
+            the runtime or its hooks, which the next container's do by themselves, maybe with other names (as those of
+            NVIDIA's container toolkit do with links to the driver of the node); None: not known.
+        in_use: paths that are captured even so.
 
     Raises:
         RefusedError: it refers to other layers in a way that only a mount of it could follow.
@@ -76,11 +86,19 @@ def collect(upper: int, skip: Callable[[str], bool]) -> Changes:
             continue
         if skip("/" + name):
             skipped += [name + "/"] if stat.S_ISDIR(found.st_mode) else []
+        elif _is_of_runtime(found, started) and "/" + name not in in_use:
+            continue
         elif stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
             changes.gone.append(name)
         else:
             _sort(upper, name, found, changes)
     return changes
+
+
+def _is_of_runtime(found: os.stat_result, started: int | None) -> bool:
+    """Say whether a file is as it was before the container started; of what was deleted there is no time."""
+    is_file = stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)
+    return is_file and started is not None and found.st_ctime_ns < started
 
 
 def _sort(upper: int, name: str, found: os.stat_result, changes: Changes) -> None:

@@ -47,6 +47,7 @@ from artifact.hot_set import RANGE_BYTES, hot_bytes, write_hot_set
 from artifact.manifest import DEVICE_MEMORY, Captured, Connections, DeviceMemory
 from artifact.publish import Published, Staging
 from artifact.read import Artifact, open_sealed, verify
+from contract.api import control_files
 from contract.api.engine import Choice
 from contract.api.reports import PEERS, ReportPhase
 from contract.api.states import AgentReason
@@ -140,8 +141,10 @@ def make_plan(capture: Capture, *, stands_still: bool = False) -> None:
         if environment.allow_unconfined:
             rights = replace(rights, label=None)  # a worker that was restored without it has another
         refuse_wider_tree(worker.pids, rights, environment.proc)
+        started = capture.lock.control.written(control_files.STARTED)
+        empty_dirs = request.place.empty_dirs
         capture.files = WorkerFiles(
-            init_pid, capture.seen, worker, capture.plan, environment, tree.written(), request.place.empty_dirs
+            init_pid, capture.seen, worker, capture.plan, environment, tree.written(), empty_dirs, started
         )
         capture.files.refuse()
 

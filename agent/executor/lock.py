@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import re
+import stat
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -71,6 +72,13 @@ class ControlDir:
             os.lstat(name, dir_fd=self.directory)
             return True
         return False
+
+    def written(self, name: str) -> int | None:
+        """Return when a regular file was written last, nanoseconds; None if there is none."""
+        with suppress(OSError):
+            found = os.lstat(name, dir_fd=self.directory)
+            return found.st_mtime_ns if stat.S_ISREG(found.st_mode) else None
+        return None
 
     def read(self, name: str, limit: int = 4096) -> bytes | None:
         """Return the first bytes of a regular file; None if there is none."""

@@ -41,6 +41,9 @@ PARKED: Final = "standby-parked"
 of the manifest that it was restored from."""
 COMMANDS: Final = "standby-commands"
 """Standby's socket at which the agent has a command run in the container, with the container's own rights."""
+STARTED: Final = "standby-started"
+"""Made by standby at its start, and never written again: what the container's root file system had changed by then is
+the runtime's doing and its hooks', which do the same in each container."""
 STALE_AT_START: Final = (
     READY_FOR_SNAPSHOT,
     SNAPSHOT_COMPLETE,
@@ -56,6 +59,7 @@ STALE_AT_START: Final = (
     DEVICES,
     PARKED,
     COMMANDS,
+    STARTED,
 )
 """What standby removes before anything else: a restarted container still sees the emptyDir of its predecessor."""
 

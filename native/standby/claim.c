@@ -25,7 +25,7 @@ static const char *const STALE[] = {
     "ready-for-snapshot", "snapshot-complete", "restore-complete", "restore-context.json",
     "standby-verdict",    "standby-claim",     "standby-dirty",    "image-entrypoint",
     "image-cmd",          "standby-pages",    "standby-frozen",    "standby-devices",
-    "standby-parked",    "standby-commands",
+    "standby-parked",    "standby-commands", "standby-started",
 };
 
 /* There is exactly one container, hence one of these. */
@@ -72,6 +72,7 @@ const char *make_claim(void) {
         return failure;
     }
     for (size_t i = 0; i < sizeof STALE / sizeof *STALE; i++) unlinkat(directory, STALE[i], 0);
+    publish("standby-started", "");
     claim = openat(directory, "standby-claim", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     char line[40];
     if (claim < 0 || make_nonce() != 0) goto failed;

@@ -47,6 +47,8 @@ class WorkerFiles:
     """Paths that the worker has open for writing."""
     empty_dirs: Collection[str]
     """Mount points that the pod says are emptyDirs."""
+    started: int | None = None
+    """When the container's first process did, nanoseconds; None if its standby is of an earlier release."""
 
     @cached_property
     def _exclusions(self) -> list[str]:
@@ -140,7 +142,8 @@ class WorkerFiles:
 
     def _changes(self, upper: int) -> Changes:
         plan, limit = self.plan, self.environment.rootfs_limit
-        changes = rootfs.collect(upper, rootfs.skipper(self._exclusions, plan.mount_points, plan.in_use))
+        skip = rootfs.skipper(self._exclusions, plan.mount_points, plan.in_use)
+        changes = rootfs.collect(upper, skip, self.started, plan.in_use)
         if changes.bytes > limit:
             name, size = changes.largest
             raise RefusedError(

@@ -101,7 +101,8 @@ class TestColdStart:
         assert len(container.nonce()) == 32
         # A file; standby's own socket of that name comes a moment later.
         left = sorted(path.name for path in container.dir.iterdir() if path.is_file())
-        assert left == [control_files.CLAIM]
+        assert left == [control_files.CLAIM, control_files.STARTED]
+        assert b"" == (container.dir / control_files.STARTED).read_bytes()
 
     @pytest.mark.parametrize(
         ("policy", "code", "words"),

@@ -59,6 +59,29 @@ def test_collect(tmp_path):
     assert (["app", "app/x", "etc"], [], []) == (changes.files, changes.gone, changes.emptied)
 
 
+def collected(folder, *arguments):
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        return collect(fd, lambda _: False, *arguments).files
+    finally:
+        os.close(fd)
+
+
+def test_what_the_runtime_made_before_the_container_started_is_left_out(tmp_path):
+    """The toolkit's hooks make links to the node's driver, and a cache of libraries that names it."""
+    (tmp_path / "lib").mkdir()
+    for name in ("cache", "in-use", "changed"):
+        (tmp_path / name).write_text("made")
+    (tmp_path / "lib/libcuda.so.1").symlink_to("libcuda.so.580.0.1")
+    started = (tmp_path / "lib/libcuda.so.1").lstat().st_ctime_ns + 1
+    while (tmp_path / "changed").stat().st_ctime_ns < started:
+        (tmp_path / "changed").chmod(0o600)
+    (tmp_path / "lib/own.so").symlink_to("own.so.1")
+
+    assert ["changed", "in-use", "lib", "lib/own.so"] == collected(tmp_path, started, ["/in-use"])
+    assert ["cache", "changed", "in-use", "lib", "lib/libcuda.so.1", "lib/own.so"] == collected(tmp_path)
+
+
 def test_deleted_files_round_trip():
     changes = Changes(gone=["a"], emptied=["b"], sockets=["c"])
     assert changes == parse_deleted(changes.deleted_json().encode())
