@@ -45,6 +45,14 @@ def test_the_agent_gets_the_drivers_that_are_denied(helm, pick):
 
 OTHER = (*ON, "--set", "gpu.otherNodes=true")
 WITHOUT_GPUS = {"key": "nvidia.com/gpu.present", "operator": "NotIn", "values": ["true"]}
+PAUSED = [
+    {
+        "key": f"nvidia.com/gpu.deploy.{part}",
+        "operator": "NotIn",
+        "values": ["paused-for-driver-upgrade", "paused-for-mig-change"],
+    }
+    for part in ("client", "device-plugin")
+]
 APART = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
 
 
@@ -65,14 +73,30 @@ def test_on_which_nodes_agents_run(helm, flags, names):
     assert names == list(daemon_sets(helm.render(*flags)))
 
 
+def nodes_of(spec):
+    """Take which nodes a pod needs out of its affinity."""
+    (term,) = spec["affinity"].pop("nodeAffinity")["requiredDuringSchedulingIgnoredDuringExecution"][
+        "nodeSelectorTerms"
+    ]
+    return term["matchExpressions"]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [pytest.param((), id="agents-everywhere"), pytest.param(ON, id="runtime-class"), pytest.param(OTHER, id="both")],
+)
+def test_agents_leave_a_node_whose_driver_is_about_to_be_unloaded(helm, flags):
+    """They have it open, so the GPU Operator could not unload it."""
+    spec = daemon_sets(helm.render(*flags))["snapshot-agent"]["template"]["spec"]
+    assert PAUSED == nodes_of(spec)
+
+
 @pytest.mark.parametrize("own", [pytest.param({}, id="plain"), pytest.param(APART, id="beside-the-owners-own")])
 def test_agents_of_other_nodes(helm, own):
     found = daemon_sets(helm.render(*OTHER, "--set-json", f"daemonset.affinity={json.dumps(own)}"))
     gpu, other = (found[name]["template"]["spec"] for name in ("snapshot-agent", "snapshot-agent-cpu"))
-    assert own == gpu.get("affinity", {})
-    required = other["affinity"].pop("nodeAffinity")["requiredDuringSchedulingIgnoredDuringExecution"]
-    assert [{"matchExpressions": [WITHOUT_GPUS]}] == required["nodeSelectorTerms"]
-    assert own == other["affinity"]
+    assert (PAUSED, own) == (nodes_of(gpu), gpu["affinity"])
+    assert ([WITHOUT_GPUS], own) == (nodes_of(other), other["affinity"])
     assert "runtimeClassName" not in other
     assert "nvidia.com/gpu.present" not in other["nodeSelector"]
     assert gpu["serviceAccountName"] == other["serviceAccountName"]

@@ -125,14 +125,25 @@ nvidia.com/snapshot-nodes: cpu
 {{- end -}}
 {{- end -}}
 
-{{/* The owner's affinity, which says nothing of nodes, and that nodes with GPUs are none of these. */}}
-{{- define "snapshot.affinityWithoutGpus" -}}
-{{- with . }}
+{{/*
+The owner's affinity, which says nothing of nodes, and where agents are not: on nodes with GPUs those of the second
+DaemonSet; on nodes whose driver the GPU Operator is about to unload all others, as they have it open. It changes the
+first label from 26.7 on, and has always changed that of its device plugin.
+Usage: include "snapshot.agentAffinity" (list . (dict ["rest" true]))
+*/}}
+{{- define "snapshot.agentAffinity" -}}
+{{- with index . 0 }}
 {{- toYaml . }}
-{{- end }}
+{{ end -}}
 nodeAffinity:
   requiredDuringSchedulingIgnoredDuringExecution:
     nodeSelectorTerms:
       - matchExpressions:
+          {{- if hasKey (index . 1) "rest" }}
           - {key: nvidia.com/gpu.present, operator: NotIn, values: ["true"]}
+          {{- else }}
+          {{- range $part := list "client" "device-plugin" }}
+          - {key: nvidia.com/gpu.deploy.{{ $part }}, operator: NotIn, values: [paused-for-driver-upgrade, paused-for-mig-change]}
+          {{- end }}
+          {{- end }}
 {{- end -}}
