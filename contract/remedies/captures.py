@@ -127,6 +127,13 @@ KINDS: Final = (
         "tests/node/workers/test_volume_files.py::test_the_new_pods_files_are_what_the_worker_sees",
     ),
     Kind(
+        "What the container runtime and its hooks had written into the image's files when the container started, such "
+        "as links to the node's GPU driver and the cache of libraries that names it",
+        Fate.RENEWED,
+        "the new container's own; once the worker has changed such a file, it is the worker's",
+        "tests/node/workers/test_toolkit_pods.py::test_a_worker_that_had_not_used_the_driver_finds_the_nodes_own",
+    ),
+    Kind(
         "ConfigMap, Secret, projected and downward volumes",
         Fate.RENEWED,
         "the new pod's; a file that is open and differs is a cold start (`volume-file-changed`)",

@@ -12,10 +12,21 @@ ROOM = 64
 """Characters after the mark: what a test arranges later must find room."""
 
 
-def build(folder: Path, devices: int = 1) -> Path:
-    """Compile it; return the path of libcuda, with libnvidia-ml beside it."""
+VERSION = "580.0.1"
+
+
+def build(folder: Path, devices: int = 1, version: str = VERSION, *, needs_nodes: bool = False) -> Path:
+    """Compile it; return the path of libcuda, with libnvidia-ml beside it.
+
+    Args:
+        folder: where to put it.
+        devices: that it knows.
+        version: that it says.
+        needs_nodes: whether it finds no device unless its process has the control node in /dev.
+    """
     target = folder / "libcuda.so.1"
-    flags = [f"-DDEVICES={devices}", "-std=gnu11", "-O2", "-s", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
+    defined = [f"-DDEVICES={devices}", f'-DVERSION="{version}"', *(["-DNODES"] if needs_nodes else [])]
+    flags = [*defined, "-std=gnu11", "-O2", "-s", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
     subprocess.run([*native.glibc_compiler(), *flags, "-o", target, SOURCE], check=True, capture_output=True)
     (folder / "libnvidia-ml.so.1").symlink_to(target.name)
     return target

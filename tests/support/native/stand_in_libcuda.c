@@ -16,11 +16,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, OPERATING_SYSTEM = 304,
-       ILLEGAL_STATE = 401, NOT_READY = 600, INSUFFICIENT_SIZE = 7 };
+       ILLEGAL_STATE = 401, NOT_READY = 600, INSUFFICIENT_SIZE = 7, NO_DEVICE = 100 };
 enum { ROOM = 65536 };
 static const char MARK[] = "STAND_IN_CUDA=";
 #define TOTAL (1ull << 36)
@@ -119,12 +121,23 @@ static long number(const struct call *call, const char *name) {
     return found ? strtol(found + strlen(name), NULL, 10) : 0;
 }
 
-int cuInit(unsigned flags) { return flags ? INVALID_VALUE : SUCCESS; }
+/* Compiled with NODES it wants the control node that the driver's own library opens first, in the caller's /dev. */
+static int lacks_nodes(void) {
+#ifdef NODES
+    struct stat found;
+    return stat("/dev/nvidiactl", &found) || !S_ISCHR(found.st_mode) || found.st_rdev != makedev(195, 255);
+#else
+    return 0;
+#endif
+}
+
+int cuInit(unsigned flags) { return flags ? INVALID_VALUE : lacks_nodes() ? NO_DEVICE : SUCCESS; }
 int cuDriverGetVersion(int *version) { return *version = 13000, SUCCESS; }
 
 int cuGetErrorName(int error, const char **name) {
     switch (error) {
     case INVALID_VALUE: *name = "CUDA_ERROR_INVALID_VALUE"; return SUCCESS;
+    case NO_DEVICE: *name = "CUDA_ERROR_NO_DEVICE"; return SUCCESS;
     case OUT_OF_MEMORY: *name = "CUDA_ERROR_OUT_OF_MEMORY"; return SUCCESS;
     case NOT_INITIALIZED: *name = "CUDA_ERROR_NOT_INITIALIZED"; return SUCCESS;
     case OPERATING_SYSTEM: *name = "CUDA_ERROR_OPERATING_SYSTEM"; return SUCCESS;
@@ -197,6 +210,9 @@ int cuCheckpointProcessUnlock(int pid, void *arguments) {
 #ifndef DEVICES
 #define DEVICES 1
 #endif
+#ifndef VERSION
+#define VERSION "580.0.1"
+#endif
 
 struct process {
     unsigned pid;
@@ -228,8 +244,9 @@ static unsigned holders(void *device, struct process *found, unsigned room) {
 }
 
 int nvmlInit_v2(void) { return SUCCESS; }
+int nvmlShutdown(void) { return SUCCESS; } /* which the container toolkit calls */
 const char *nvmlErrorString(int error) { return error ? "an error of the stand-in" : "Success"; }
-int nvmlSystemGetDriverVersion(char *text, unsigned size) { return snprintf(text, size, "580.0.1"), SUCCESS; }
+int nvmlSystemGetDriverVersion(char *text, unsigned size) { return snprintf(text, size, VERSION), SUCCESS; }
 int nvmlDeviceGetCount_v2(unsigned *count) { return *count = DEVICES, SUCCESS; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) {
     return *device = (void *)(intptr_t)(index + 1), is_device(*device) ? SUCCESS : INVALID_VALUE;
