@@ -63,6 +63,10 @@ def upper_directory(mounts: Sequence[Mount], host_root: Path) -> Path | None:
     return host_root / upper.lstrip("/") if upper else None
 
 
+_READING_NS: Final = 1_000_000
+"""Between reading one clock and the other; a clock that is set right is rarely set by less."""
+
+
 def collect(
     upper: int, skip: Callable[[str], bool], started: int | None = None, in_use: Collection[str] = ()
 ) -> Changes:
@@ -93,6 +97,21 @@ def collect(
         else:
             _sort(upper, name, found, changes)
     return changes
+
+
+def trusted_start(started: int | None, said: bytes | None, ahead: int) -> int | None:
+    """Return when a container started, if the times of its files can be compared with that.
+
+    Args:
+        started: nanoseconds, by the node's clock as it was then.
+        said: what standby wrote of that clock: nanoseconds that it was ahead of the node's uptime.
+        ahead: the same now. If it is less, the clock was set back, and a file that the worker changed since may look
+            older than the container.
+    """
+    try:
+        return started if said is not None and ahead >= int(said) - _READING_NS else None
+    except ValueError:
+        return None
 
 
 def _is_of_runtime(found: os.stat_result, started: int | None) -> bool:

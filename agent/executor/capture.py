@@ -23,7 +23,7 @@ from agent.errors import ContainerError
 from agent.executor.api import CaptureRequest, RestoreRequest
 from agent.executor.capture_plan import CapturePlan, plan_capture
 from agent.executor.environment import NodeEnvironment
-from agent.executor.files.capture import SavedFiles, WorkerFiles
+from agent.executor.files.capture import SavedFiles, WorkerFiles, start_of
 from agent.executor.gpu.capture import (
     checkpoint_processes,
     lock_processes,
@@ -47,7 +47,6 @@ from artifact.hot_set import RANGE_BYTES, hot_bytes, write_hot_set
 from artifact.manifest import DEVICE_MEMORY, Captured, Connections, DeviceMemory
 from artifact.publish import Published, Staging
 from artifact.read import Artifact, open_sealed, verify
-from contract.api import control_files
 from contract.api.engine import Choice
 from contract.api.reports import PEERS, ReportPhase
 from contract.api.states import AgentReason
@@ -141,8 +140,7 @@ def make_plan(capture: Capture, *, stands_still: bool = False) -> None:
         if environment.allow_unconfined:
             rights = replace(rights, label=None)  # a worker that was restored without it has another
         refuse_wider_tree(worker.pids, rights, environment.proc)
-        started = capture.lock.control.written(control_files.STARTED)
-        empty_dirs = request.place.empty_dirs
+        empty_dirs, started = request.place.empty_dirs, start_of(capture.lock.control)
         capture.files = WorkerFiles(
             init_pid, capture.seen, worker, capture.plan, environment, tree.written(), empty_dirs, started
         )

@@ -73,7 +73,7 @@ class ControlDir:
             return True
         return False
 
-    def written(self, name: str) -> int | None:
+    def time_of(self, name: str) -> int | None:
         """Return when a regular file was written last, nanoseconds; None if there is none."""
         with suppress(OSError):
             found = os.lstat(name, dir_fd=self.directory)

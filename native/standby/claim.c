@@ -14,6 +14,7 @@
 #include <sys/inotify.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "standby.h"
@@ -62,6 +63,18 @@ static int make_nonce(void) {
     return 0;
 }
 
+/* Says when this container started, by the file's own time, and how the node's clock is set against its uptime: if it was
+ * set back since, the times of other files are no measure. */
+static void note_start(void) {
+    struct timespec real, up;
+    char line[40];
+    clock_gettime(CLOCK_BOOTTIME, &up);
+    clock_gettime(CLOCK_REALTIME, &real);
+    const long long ahead = (real.tv_sec - up.tv_sec) * 1000000000LL + (real.tv_nsec - up.tv_nsec);
+    snprintf(line, sizeof line, "%lld\n", ahead);
+    publish("standby-started", line);
+}
+
 /* Clears what a former container left and makes the claim file. Returns NULL, or what failed. */
 const char *make_claim(void) {
     static char failure[PATH_MAX + 128];
@@ -72,7 +85,7 @@ const char *make_claim(void) {
         return failure;
     }
     for (size_t i = 0; i < sizeof STALE / sizeof *STALE; i++) unlinkat(directory, STALE[i], 0);
-    publish("standby-started", "");
+    note_start();
     claim = openat(directory, "standby-claim", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     char line[40];
     if (claim < 0 || make_nonce() != 0) goto failed;

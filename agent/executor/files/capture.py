@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,14 +16,22 @@ from agent.container.volumes import Content, Volume
 from agent.errors import ContainerError, RefusedError
 from agent.executor.capture_plan import CapturePlan
 from agent.executor.environment import NodeEnvironment
+from agent.executor.lock import ControlDir
 from artifact.manifest import DELETED_FILES, ROOTFS_TAR, HeldFile, RootFilesystem, VolumeContent
 from artifact.publish import Staging
-from contract.api import keys
+from contract.api import control_files, keys
 from contract.api.states import AgentReason
 from linux import filetree
 from linux.proc import mount_of
 
 logger = logging.getLogger(__name__)
+
+
+def start_of(control: ControlDir) -> int | None:
+    """Return when a container started, nanoseconds; None if that cannot be compared with the times of its files."""
+    ahead = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    said = control.read(control_files.STARTED)
+    return rootfs.trusted_start(control.time_of(control_files.STARTED), said, ahead)
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,7 @@ class WorkerFiles:
     empty_dirs: Collection[str]
     """Mount points that the pod says are emptyDirs."""
     started: int | None = None
-    """When the container's first process did, nanoseconds; None if its standby is of an earlier release."""
+    """When the container's first process did, nanoseconds; None if that is not known, or no measure."""
 
     @cached_property
     def _exclusions(self) -> list[str]:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from agent.container.rootfs import Changes, collect, parse_deleted, skipper, upper_directory
+from agent.container.rootfs import Changes, collect, parse_deleted, skipper, trusted_start, upper_directory
 from agent.container.volumes import content, tmpfs_size, travelling
 from agent.errors import RefusedError
 from linux.proc import Mount
@@ -162,3 +162,20 @@ def test_caches_of_models_stay(tmp_path, point, in_use, names):
         assert names == content(fd, point, skipper(EXCLUSIONS, (), in_use), 1 << 20).names
     finally:
         os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("started", "said", "ahead", "trusted"),
+    [
+        pytest.param(7, b"1000000000\n", 1_000_000_000, 7, id="the-clock-went-on"),
+        pytest.param(7, b"1000000000\n", 999_100_000, 7, id="read-a-moment-apart"),
+        pytest.param(7, b"1000000000\n", 9_000_000_000, 7, id="set-ahead"),
+        pytest.param(7, b"1000000000\n", 998_000_000, None, id="set-back"),
+        pytest.param(7, b"-5\n", 0, 7, id="a-node-whose-clock-says-1970"),
+        pytest.param(None, None, 0, None, id="standby-of-an-earlier-release"),
+        pytest.param(7, b"", 0, None, id="nothing-said"),
+        pytest.param(7, b"soon", 0, None, id="no-number"),
+    ],
+)
+def test_the_start_counts_unless_the_clock_was_set_back(started, said, ahead, trusted):
+    assert trusted == trusted_start(started, said, ahead)
