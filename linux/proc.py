@@ -12,6 +12,7 @@ from typing import Final
 from linux.syscalls import LIBC
 
 PROC: Final = Path("/proc")
+_NSPID: Final = re.compile(rb"^NSpid:.*\b(\d+)$", re.MULTILINE)
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 _SMAPS_LINE: Final = re.compile(r"^(\w+): +([0-9]+) kB$", re.MULTILINE)
 CAPABILITY_SETS: Final = ("CapPrm", "CapEff", "CapInh", "CapAmb", "CapBnd")
@@ -174,7 +175,15 @@ def shares_memory(one: int, other: int) -> bool:
 def inner_thread_ids(pid: int, proc: Path = PROC) -> list[int]:
     """Return the ids of a process's threads, as numbered inside its pid namespace."""
     tasks = proc / str(pid) / "task"
-    return [status(tid, tasks).inner_pid for tid in pids(tasks)]
+    return [_inner_id(f"{tasks}/{tid}/status") for tid in pids(tasks)]
+
+
+def _inner_id(path: str) -> int:
+    with open(path, "rb") as file:  # noqa: PTH123 - a worker may have a thousand threads
+        match = _NSPID.search(file.read())
+    if match is None:
+        raise ProcessLookupError(f"{path} has no NSpid")
+    return int(match[1])
 
 
 def _holds(pid: int, claim: os.stat_result, proc: Path) -> bool:
@@ -199,11 +208,10 @@ def holds(pid: int, claim: os.stat_result, proc: Path = PROC) -> bool:
 
 def files_in_use(pid: int, proc: Path = PROC) -> set[str]:
     """Return the paths that a process has open, mapped, as its program, or as its directory; as it sees them."""
-    base = proc / str(pid)
-    found = set()
-    for link in [base / "cwd", base / "exe", *_entries(base / "fd"), *_entries(base / "map_files")]:
+    base, found = f"{proc}/{pid}", set()
+    for link in [f"{base}/cwd", f"{base}/exe", *_entries(f"{base}/fd"), *_entries(f"{base}/map_files")]:
         try:
-            target = str(link.readlink())
+            target = os.readlink(link)  # noqa: PTH115 - ten thousand paths take longer to make than to read
         except OSError:
             continue
         if target.startswith("/"):
@@ -211,8 +219,7 @@ def files_in_use(pid: int, proc: Path = PROC) -> set[str]:
     return found
 
 
-def _entries(directory: Path) -> list[Path]:
-    try:
-        return list(directory.iterdir())
-    except OSError:
-        return []
+def _entries(directory: str) -> list[str]:
+    with suppress(OSError), os.scandir(directory) as entries:
+        return [entry.path for entry in entries]
+    return []
