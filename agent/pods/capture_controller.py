@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from agent.executor.api import CaptureRequest, Engine, ExecutionResult, ImageConfigRequest
-from agent.pods import selection
+from agent.pods import orders, selection
 from agent.pods.inflight import InFlight
 from agent.pods.report import Reporter, outcome_of
 from agent.pods.selection import Rejection, Wait
@@ -69,7 +69,7 @@ class CaptureController:
             self._ready_since.pop(uid, None)
         if uid in self._settled or not selection.job_name(pod):
             return
-        if uid not in self._provided and (request := selection.provide_image_config(pod)) is not None:
+        if uid not in self._provided and (request := orders.provide_image_config(pod)) is not None:
             self.in_flight.start((uid, "image"), lambda: self._provide_image_config(pod, request), lambda: None)
         if uid not in self._rejected and not selection.worth_a_look(pod):
             return
@@ -124,7 +124,7 @@ class CaptureController:
         if (rejection := self._rejected.get(pod["metadata"]["uid"])) is not None and not selection.terminal(job):
             return rejection
         since = self._ready_since.get(pod["metadata"]["uid"])
-        return selection.capture(pod, job, 0.0 if since is None else _now() - since, self._storage)
+        return orders.capture(pod, job, 0.0 if since is None else _now() - since, self._storage)
 
     async def _alone(self, pod: Object, job: Object) -> None:
         """Do what the pod asks for while holding the Job's Lease, so that no other agent does."""

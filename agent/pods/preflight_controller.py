@@ -1,7 +1,7 @@
 """Preflights: an annotation on a running pod asks what would be in the way of its capture."""
 
 from agent.executor.api import Engine, LookRequest
-from agent.pods import selection
+from agent.pods import orders
 from agent.pods.inflight import InFlight
 from agent.pods.report import Reporter
 from contract.api import keys
@@ -21,7 +21,7 @@ class PreflightController:
 
     def see(self, pod: Object) -> None:
         """Look at a pod that is new or has changed."""
-        request = selection.look(pod, self._storage)
+        request = orders.look(pod, self._storage)
         if request is not None:
             asked = annotations_of(pod)[keys.ANN_PREFLIGHT]
             key = (pod["metadata"]["uid"], asked)

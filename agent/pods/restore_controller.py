@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from agent.executor.api import Engine, ExecutionResult, RejectRequest, RestoreRequest
-from agent.pods import selection
+from agent.pods import orders, selection
 from agent.pods.inflight import InFlight
 from agent.pods.report import Reporter
 from agent.pods.selection import Rejection, Wait
@@ -144,9 +144,9 @@ class RestoreController:
     async def _restore(self, known: _Known, container: str) -> None:
         """Make one request, and report how it ended."""
         checkpoint = await self._checkpoint(known.pod)
-        request = selection.restore(known.pod, container, checkpoint, self._storage, self._attempts_of(known))
+        request = orders.restore(known.pod, container, checkpoint, self._storage, self._attempts_of(known))
         if known.failed_canary and isinstance(request, RestoreRequest):
-            request = RejectRequest(request.place, AgentReason.CANARY_FAILED, selection.AFTER_CANARY)
+            request = RejectRequest(request.place, AgentReason.CANARY_FAILED, orders.AFTER_CANARY)
         if not known.announced:
             known.announced = True
             self._announce(known.pod, request)
@@ -235,7 +235,7 @@ class RestoreController:
         return selection.running_id(known.pod, container)
 
     async def _checkpoint(self, pod: Object) -> Object | None:
-        name = selection.checkpoint_name(pod)
+        name = orders.checkpoint_name(pod)
         if not name:
             return None
         try:

@@ -5,7 +5,7 @@ import logging
 from typing import Final
 
 from agent.executor.api import CaptureRequest, Engine
-from agent.pods import selection
+from agent.pods import orders, selection
 from agent.pods.inflight import InFlight
 from agent.pods.report import Reporter, outcome_of
 from agent.pods.selection import Rejection, Role, Wait
@@ -78,7 +78,7 @@ class RunningController:
     ) -> tuple[Object | None, CaptureRequest | Rejection | Wait]:
         while True:
             checkpoint = await self._find(name, pod["metadata"].get("namespace"))
-            selected = selection.capture_running(pod, checkpoint, self._storage)
+            selected = orders.capture_running(pod, checkpoint, self._storage)
             if not isinstance(selected, Wait) or selected.again is None:
                 return checkpoint, selected
             await asyncio.sleep(selected.again)

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from agent.pods import selection
+from agent.pods import orders
 from contract.api import keys
 from contract.config.storage import storage_from_values
 from contract.config.values import load_values
@@ -168,7 +168,7 @@ def test_the_agent_restores_nothing_of_others_into_a_pod_shaped_by_hand(tenants)
 
     def order(tenant, name, checkpoint_id):
         found = stored.get((tenants.names[tenant], name))
-        return selection.restore(by_hand(name, checkpoint_id), "main", found, storage)
+        return orders.restore(by_hand(name, checkpoint_id), "main", found, storage)
 
     for ours, theirs in permutations(TENANTS, 2):
         assert "checkpoint-not-found" == order(ours, f"only-{theirs}", id_of(theirs)).reason

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from agent.executor.api import LookRequest, LookResult
-from agent.pods import selection
+from agent.pods import orders
 from agent.pods.preflight_controller import PreflightController
 from agent.pods.report import Reporter
 from contract.api import keys
@@ -46,7 +46,7 @@ class Looking:
     ],
 )
 def test_a_running_container_is_looked_at_once_for_each_request(pod, asks):
-    found = selection.look(pod, agent.storage())
+    found = orders.look(pod, agent.storage())
     assert asks == isinstance(found, LookRequest)
     assert found is None or FIRST == found.place.container_id
 

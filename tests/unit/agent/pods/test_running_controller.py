@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from agent.executor.api import CaptureRequest, ExecutionResult
-from agent.pods import running_controller, selection
+from agent.pods import orders, running_controller
 from agent.pods.report import Reporter
 from agent.pods.running_controller import RunningController
 from agent.pods.selection import Rejection, Wait
@@ -51,7 +51,7 @@ def checkpoint(phase="Creating", uid=UID, checkpoint_id=ID):
     ],
 )
 def test_what_a_pod_asks_for(expected, seen, found):
-    selected = selection.capture_running(seen, found, agent.storage())
+    selected = orders.capture_running(seen, found, agent.storage())
     if isinstance(selected, Wait):
         assert expected == selected.again
     elif isinstance(selected, Rejection):
