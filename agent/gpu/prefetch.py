@@ -195,7 +195,7 @@ class ResidentPrefetcher:
 
     def start(self, device: str, files: Sequence[int], parts: Sequence[Part], room: int, *, keeps: bool) -> Prefetch:
         """See ``Prefetcher``."""
-        return self._running().start(device, files, parts, room, keeps=keeps)
+        return self._running().start(device, files, parts, room, keeps=keeps and self._budget > 0)
 
     @property
     def registered(self) -> int:

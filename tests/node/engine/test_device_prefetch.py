@@ -1,6 +1,7 @@
 """Device memory that is on the card before its process is: the real library, engine and criu; a stand-in driver."""
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -190,6 +191,16 @@ async def test_page_cache_that_is_registered_is_copied_by_the_card(node, watched
     assert files == mapped(watched)
     shutil.rmtree(node.store / "ahead-registered")
     wait_for(lambda: not mapped(watched), "their end")
+
+
+async def test_without_a_budget_no_page_cache_stays_registered(node, watched, caplog):
+    caplog.set_level(logging.INFO, "agent.gpu.prefetch")
+    watched._real._budget = 0
+    before, digest = await captured(node, "ahead-no-budget")
+    target = await restored(node, "ahead-no-budget", digest)
+    assert before == json.loads(wait_for(target.get, "an answer"))
+    assert 0 == mapped(watched)
+    assert "registered" not in caplog.text
 
 
 async def test_files_of_a_pods_own_volume_are_not_kept_open(node, watched, monkeypatch):
