@@ -6,7 +6,6 @@ holder. Every failure becomes a verdict for standby and a result for the caller;
 
 import asyncio
 import logging
-import os
 import shutil
 import socket
 import time
@@ -16,11 +15,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, TypeVar
 
-from agent.container import image_config, trigger
-from agent.container.inspection import node_facts, open_in_container
+from agent.container import trigger
+from agent.container.inspection import node_facts
 from agent.criu.page_server import Fill, PageServer
 from agent.errors import ContainerError, CriuError
-from agent.executor import acquire
+from agent.executor import acquire, image
 from agent.executor.acquire import AcquiredContainer
 from agent.executor.api import (
     CaptureRequest,
@@ -48,14 +47,12 @@ from agent.executor.restore.phases import RESTORE
 from agent.executor.restore.state import Restore, engine_of, refuse_late
 from agent.executor.timings import Timings
 from artifact import manifest
-from contract.api import control_files, keys
 from contract.api.errors import SnapshotError
 from contract.api.node_facts import NodeFacts
 from contract.api.reports import Connections, Filled, ImageConfig, ReportPhase, Step
 from contract.api.states import AgentReason
 from contract.pods.attempts import tries_again
 from contract.pods.systems import architecture_of
-from linux import proc
 from linux.filetree import FileTreeError
 
 PATIENCE: Final = 30.0
@@ -247,7 +244,7 @@ class NodeEngine:
             # A dump that was cut off may have left the worker with criu's code in it.
             words = "the agent died during the capture; capture it again under a new version"
             return self._capture_failed(request, lock, ContainerError(AgentReason.AGENT_DIED, words), timings)
-        config = self._image_config(request, acquired)
+        config = image.read(request, container.init_pid, self._environment)
         capture = Capture(request, lock, container.init_pid, self._environment)
         with capture.resources:
             failure = run_phases(CAPTURE, capture, timings)
@@ -259,7 +256,7 @@ class NodeEngine:
         self, request: CaptureRequest, acquired: AcquiredContainer, timings: Timings
     ) -> ExecutionResult:
         container = acquired.waiting
-        config = self._image_config(request, acquired)
+        config = image.read(request, container.init_pid, self._environment)
         capture = Capture(request, acquired.lock, container.init_pid, self._environment, goes_on=True)
         with capture.resources:
             failure = run_phases(RUNNING, capture, timings)
@@ -374,44 +371,16 @@ class NodeEngine:
 
     def _provide_image_config(self, request: ImageConfigRequest) -> ExecutionResult:
         try:
-            waiting = acquire.find(request.place, self._environment)
-            if waiting is None:
-                return acquire.NOT_YET
-            with waiting.control as directory:
-                if directory.has(control_files.IMAGE_ENTRYPOINT) or self._has_record(waiting.init_pid):
-                    return ExecutionResult(ok=True)
-                config = self._config_of(request.image_id, waiting.init_pid)
-                directory.write(control_files.IMAGE_CMD, _record(config.cmd))
-                directory.write(control_files.IMAGE_ENTRYPOINT, _record(config.entrypoint))
+            return image.provide(request, self._environment)
         except (SnapshotError, OSError) as error:
             reason, message = _explain(error)
             return ExecutionResult(ok=False, reason=reason, message=message)
-        return ExecutionResult(ok=True, image=config)
 
     def _look(self, request: LookRequest) -> LookResult:
         try:
             return look(request, self._environment)
         except Exception as error:  # noqa: BLE001 - the answer says so
             return LookResult(error=_explain(error)[1])
-
-    def _has_record(self, init_pid: int) -> bool:
-        """Say whether the image itself records its command line for standby, as placeholders do."""
-        with suppress(OSError):
-            os.close(open_in_container(init_pid, f"{keys.TOOLS_DIR}/entrypoint", os.O_PATH, self._environment.proc))
-            return True
-        return False
-
-    def _image_config(self, request: CaptureRequest, acquired: AcquiredContainer) -> ImageConfig | None:
-        """Read what the image runs: worth knowing, and no reason to fail a capture."""
-        try:
-            return self._config_of(request.image_id, acquired.waiting.init_pid)
-        except (ContainerError, OSError) as error:
-            logger.warning("image of %s/%s: %s", request.place.namespace, request.place.pod, error)
-            return None
-
-    def _config_of(self, image_id: str, init_pid: int) -> ImageConfig:
-        found = image_config.roots(proc.mounts(init_pid, self._environment.proc))
-        return image_config.read_config(image_id, [self._environment.host_root / root.lstrip("/") for root in found])
 
 
 def _phases(request: RestoreRequest, lock: ContainerLock) -> Sequence[Phase[Restore]]:
@@ -421,7 +390,7 @@ def _phases(request: RestoreRequest, lock: ContainerLock) -> Sequence[Phase[Rest
     return wake_phases(RESTORE) if lock.is_parked() else RESTORE
 
 
-def _published(capture: Capture, container_id: str, image: ImageConfig | None, timings: Timings) -> ExecutionResult:
+def _published(capture: Capture, container_id: str, config: ImageConfig | None, timings: Timings) -> ExecutionResult:
     return ExecutionResult(
         ok=True,
         seconds=timings.seconds(),
@@ -429,7 +398,7 @@ def _published(capture: Capture, container_id: str, image: ImageConfig | None, t
         size=capture.published.size,
         manifest_digest=capture.published.digest,
         container_id=container_id,
-        image=image,
+        image=config,
         connections=_connections(capture.connections),
         source=capture.artifact.manifest.source,
     )
@@ -469,10 +438,6 @@ def _release(acquiring: "Future[AcquiredContainer | ExecutionResult]") -> None:
     """Release a container whose caller no longer waits for it."""
     if not acquiring.cancelled() and isinstance(acquired := acquiring.result(), AcquiredContainer):
         acquired.close()
-
-
-def _record(words: tuple[str, ...]) -> str:
-    return "".join(f"{word}\0" for word in words)
 
 
 def _explain(error: Exception) -> tuple[AgentReason, str]:

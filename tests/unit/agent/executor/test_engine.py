@@ -12,7 +12,7 @@ import pytest
 
 from agent.container.find import RunningContainer
 from agent.errors import ContainerError
-from agent.executor import acquire
+from agent.executor import acquire, image
 from agent.executor import engine as engine_module
 from agent.executor.api import ContainerRef, ImageConfigRequest, RejectRequest, RestoreRequest
 from agent.executor.engine import NodeEngine
@@ -204,7 +204,7 @@ async def test_a_container_that_has_started_by_itself_is_too_late(standbys, engi
 async def test_standby_is_told_what_the_image_runs(standbys, engine, monkeypatch):
     place = standbys.start(1)
     config = ImageConfig(("python3", "-m"), ("ü", ""))
-    monkeypatch.setattr(engine_module.image_config, "read_config", lambda *_: config)
+    monkeypatch.setattr(image.image_config, "read_config", lambda *_: config)
 
     outcome = await engine.provide_image_config(ImageConfigRequest(place, "sha256:ab"))
 
