@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from linux import syscalls
+from linux.net.sock_diag import end_leftovers
+from linux.net.sockets import Address
+from linux.net.tcp_repair import reset
 from linux.proc import PROC
-from linux.sock_diag import end_leftovers
-from linux.sockets import Address
-from linux.tcp_repair import reset
 
 T = TypeVar("T")
 

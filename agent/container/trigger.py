@@ -10,9 +10,9 @@ from pathlib import Path
 from agent.container.find import container_of
 from agent.container.network import in_network
 from contract.api import trigger
-from linux.loopback import add_address
+from linux.net.loopback import add_address
+from linux.net.sockets import socket_between
 from linux.proc import PROC, pids
-from linux.sockets import socket_between
 
 
 def listen(pod_uid: str, proc: Path = PROC) -> socket.socket | None:

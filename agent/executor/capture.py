@@ -50,7 +50,7 @@ from artifact.read import Artifact, open_sealed, verify
 from contract.api.engine import Choice
 from contract.api.reports import PEERS, ReportPhase
 from contract.api.states import AgentReason
-from linux.addresses import sole_addresses
+from linux.net.addresses import sole_addresses
 
 logger = logging.getLogger(__name__)
 TRANSIENT_SECONDS: Final = 1.0

@@ -1,4 +1,4 @@
-"""What a container's image runs: read on the node for a capture, and told to the standby of a stock image."""
+"""What a container's image runs: read on the node for a capture, and given to the standby of a stock image."""
 
 import logging
 import os
@@ -18,10 +18,10 @@ logger = logging.getLogger(__name__)
 
 
 def provide(request: ImageConfigRequest, environment: NodeEnvironment) -> ExecutionResult:
-    """Tell a waiting standby what its image runs, if neither the image nor an agent has.
+    """Write down for a waiting standby what its image runs, if neither the image nor an agent did.
 
     Raises:
-        ContainerError, OSError: the image's configuration cannot be read, or the container not be told.
+        ContainerError, OSError: the image's configuration cannot be read, or the control folder not be written.
     """
     waiting = acquire.find(request.place, environment)
     if waiting is None:

@@ -15,7 +15,7 @@ from agent.preflight.checks import findings
 from agent.preflight.facts import read_tree
 from contract.api.memory import Memory
 from contract.api.states import AgentReason
-from linux.addresses import sole_addresses
+from linux.net.addresses import sole_addresses
 from linux.proc import descendants, memory_sums, namespace_mates
 
 

@@ -13,10 +13,10 @@ from agent.container.inspection import open_in_container
 from agent.container.network import in_namespace, in_network
 from linux.descriptors import Descriptor, descriptors
 from linux.filetree import walk
+from linux.net.sockets import Address, BoundSocket, bound_sockets, multicast_groups
+from linux.net.unix_diag import UnixSocket, unix_sockets
 from linux.proc import PROC, Mount, is_alive, mounts, pids, shares_memory, status
-from linux.sockets import Address, BoundSocket, bound_sockets, multicast_groups
 from linux.sysvipc import sysv_objects
-from linux.unix_diag import UnixSocket, unix_sockets
 
 NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "user", "uts")
 _SHARED_WRITE: Final = re.compile(r"^\S+ \Sw\Ss \S+ \S+ \d+ +(/.*)$", re.MULTILINE)

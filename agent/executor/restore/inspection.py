@@ -29,7 +29,7 @@ from artifact.manifest import DELETED_FILES
 from artifact.read import verify
 from contract.api import control_files, keys
 from contract.api.states import AgentReason
-from linux.addresses import sole_addresses
+from linux.net.addresses import sole_addresses
 
 
 def open_artifact(restore: Restore) -> None:

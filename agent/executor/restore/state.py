@@ -22,8 +22,8 @@ from artifact.read import Artifact
 from contract.api.engine import Choice, MemoryReport
 from contract.api.reports import HotSet, Step
 from contract.api.states import AgentReason
+from linux.net.sockets import Address
 from linux.proc import Status
-from linux.sockets import Address
 
 
 @dataclass

@@ -25,8 +25,8 @@ from contract.api.engine import Because, Choice, Memory, Way
 from contract.api.reports import HotSet, ReportPhase, Step
 from contract.api.states import AgentReason
 from linux.cgroup import cgroup_files
+from linux.net.sockets import connections
 from linux.proc import Status, descendants, namespace_mates, status
-from linux.sockets import connections
 
 STOP_PATIENCE: Final = 3.0
 """Seconds: criu sends the stop and leaves; the kernel needs a moment to carry it out."""

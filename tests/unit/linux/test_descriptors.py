@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from linux.descriptors import Descriptor, _sealed, descriptors
+from linux.net.sockets import bound_sockets
 from linux.proc import mounts
-from linux.sockets import bound_sockets
 
 
 def of(number):

@@ -9,9 +9,9 @@ from agent.preflight.checks import CHECKS, Finding, findings, refuse
 from agent.preflight.facts import NAMESPACES, Process, Tree
 from contract.api.states import LASTING, AgentReason
 from linux.descriptors import Descriptor
+from linux.net.sockets import BoundSocket
+from linux.net.unix_diag import UnixSocket
 from linux.proc import Mount
-from linux.sockets import BoundSocket
-from linux.unix_diag import UnixSocket
 
 OVERLAY, DISK = 44, 46
 EMPTY_DIR = "/pods/u/volumes/kubernetes.io~empty-dir/scratch"

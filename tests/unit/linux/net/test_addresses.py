@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from linux.addresses import sole_addresses
+from linux.net.addresses import sole_addresses
 
 LOCAL = """Main:
   +-- 0.0.0.0/0 3 0 5

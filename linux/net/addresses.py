@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from contract.api import trigger
+from linux.net.sockets import Address
 from linux.proc import PROC
-from linux.sockets import Address
 
 _IS_OWN: Final = "host LOCAL"
 _GLOBAL: Final = "00"

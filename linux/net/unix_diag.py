@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from linux.netlink import answers, open_sock_diag
+from linux.net.netlink import answers, open_sock_diag
 
 _REQUEST: Final = struct.Struct("=BBHIII2I")
 """family, protocol, padding, states, inode, what to show, cookie."""

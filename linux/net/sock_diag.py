@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import Final
 
-from linux.netlink import answers, open_sock_diag, order
+from linux.net.netlink import answers, open_sock_diag, order
 
 _DESTROY: Final = 21
 _TIME_WAIT: Final = 6

@@ -4,7 +4,7 @@ import socket
 import struct
 from typing import Final
 
-from linux.sockets import Address
+from linux.net.sockets import Address
 
 _REPAIR, _REPAIR_QUEUE, _QUEUE_SEQUENCE = 19, 20, 21
 _RECEIVE, _SEND = 1, 2

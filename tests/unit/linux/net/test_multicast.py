@@ -2,7 +2,7 @@
 
 import pytest
 
-from linux.sockets import multicast_groups
+from linux.net.sockets import multicast_groups
 
 IGMP = """Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter
 1\tlo        :     1      V3
