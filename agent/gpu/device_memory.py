@@ -9,7 +9,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from typing import Final, Self
 from agent.container.network import in_network
 from agent.gpu.cuda import CudaError
 from agent.gpu.device_messages import PACKET, UNIT, Message, Room, What, parse_message, ring, write_units
-from agent.gpu.prefetch import Filled
+from agent.gpu.prefetch import Prefetch
 from contract.api.keys import DEVICE_MEMORY_LIBRARY
 from contract.api.states import AgentReason
 from linux import syscalls
@@ -186,21 +186,15 @@ class Conversation:
         """Have it give its device memory back: from here on the worker cannot run without ``load``."""
         self._ask(What.RELEASE, ANSWER_SECONDS)
 
-    def hand_over(self, parts: Iterable[Filled], done: Callable[[Filled], None]) -> None:
-        """Give it parts of its files that are on the card already, for the load that follows.
-
-        Args:
-            parts: as they come.
-            done: called with each when it is copied: its memory may be filled again.
-        """
+    def hand_over(self, prefetch: Prefetch, seconds: float) -> None:
+        """Have it copy parts of its files that are on the card, as they come there, for the load that follows."""
         if self._ask(What.LOOK, ANSWER_SECONDS).number < TAKES_PARTS:
             return
-        for filled in parts:
+        for filled in prefetch.filled(seconds):
             part = filled.part
             memory = filled.buffer << 32 | filled.size // UNIT << 16 | part.size // UNIT
             self._send(Message(What.PART, part.file, part.offset // UNIT, memory), [filled.descriptor])
-            self._receive(STALLED_SECONDS)
-            done(filled)
+            prefetch.done(filled, copied=bool(self._receive(STALLED_SECONDS).a))
 
     def load(self, files: Sequence[int], seconds: float) -> None:
         """Have its device memory allocated again, and filled from what was saved."""

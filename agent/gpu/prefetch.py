@@ -94,11 +94,6 @@ def plan_parts(sizes: Sequence[int]) -> list[Part]:
     ]
 
 
-def largest(parts: Sequence[Part]) -> int:
-    """Return the bytes of the largest part: all pass through memory of that size."""
-    return max((part.size for part in parts), default=PART)
-
-
 class Prefetch(Protocol):
     """Parts of one process's files, on their way to the card; its holder closes it."""
 
@@ -109,8 +104,8 @@ class Prefetch(Protocol):
         """
         ...
 
-    def done(self, filled: Filled) -> None:
-        """Have the memory of a part filled again: its bytes are where they belong."""
+    def done(self, filled: Filled, *, copied: bool) -> None:
+        """Have the memory of a part filled again: its bytes are where they belong, or are to be read from the file."""
         ...
 
     def close(self) -> None:
@@ -164,7 +159,7 @@ class NoPrefetcher:
         """See ``Prefetch``."""
         return iter(())
 
-    def done(self, filled: Filled) -> None:
+    def done(self, filled: Filled, *, copied: bool) -> None:
         """See ``Prefetch``."""
 
     def close(self) -> None:
@@ -224,6 +219,8 @@ class _Order:
         self._process = process
         self._number = number
         self._parts = parts
+        self.buffer = max((part.size for part in parts), default=PART)
+        """Bytes of each piece of memory that the parts pass through: as many as the largest has."""
         self._arrived = threading.Condition()
         self._waiting: list[Filled] = []
         self._ended = False
@@ -236,7 +233,6 @@ class _Order:
         """See ``Prefetch``."""
         end = time.monotonic() + seconds
         while (filled := self._next(end)) is not None:
-            self._taken += filled.part.size
             try:
                 yield filled
             finally:
@@ -248,8 +244,9 @@ class _Order:
             self._arrived.wait_for(lambda: self._waiting or self._ended, max(0.0, patience))
             return self._waiting.pop(0) if self._waiting else None
 
-    def done(self, filled: Filled) -> None:
+    def done(self, filled: Filled, *, copied: bool) -> None:
         """See ``Prefetch``."""
+        self._taken += filled.part.size if copied else 0
         self._process.send({"id": self._number, "done": filled.buffer})
 
     def close(self) -> None:
@@ -279,7 +276,7 @@ class _Order:
                 return
             self._has_started = True
             self._until = time.monotonic()
-            self._waiting.append(Filled(self._parts[part], descriptor, buffer, largest(self._parts)))
+            self._waiting.append(Filled(self._parts[part], descriptor, buffer, self.buffer))
             self._arrived.notify_all()
 
     def finish(self) -> None:
@@ -315,8 +312,14 @@ class _Process:
             self._orders[number] = order
             alive = self.alive
         listed = [[part.file, part.offset, part.size] for part in parts]
-        request = {"id": number, "device": device, "parts": listed, "room": room, "keeps": keeps}
-        request["buffer"] = largest(parts)
+        request = {
+            "id": number,
+            "device": device,
+            "parts": listed,
+            "buffer": order.buffer,
+            "room": room,
+            "keeps": keeps,
+        }
         if not alive or not self.send(request, files):
             order.finish()
         return order

@@ -10,17 +10,17 @@
 #ifndef PART_UNITS
 #define PART_UNITS 128
 #endif
-enum { MOST_PARTS = 2048, MOST_BUFFERS = 2048 };
+enum { MOST_PARTS = 2048, MOST_BUFFERS = 1024 };
 
 /* How many units of each part are copied: none, or all that are wanted of it. */
 static uint32_t copied[COPIERS][MOST_PARTS];
-static struct segment buffers[MOST_BUFFERS];
+static struct segment buffers[MOST_DEVICES][MOST_BUFFERS]; /* each device's are numbered by themselves */
 static int any;
 
 static struct segment *import_buffer(const struct buffer *in, int device) {
     if (in->number >= MOST_BUFFERS || in->units > PART_UNITS || device < 0) return NULL;
-    struct segment *buffer = &buffers[in->number];
-    if (buffer->present) return buffer->device == device && buffer->size == in->units * UNIT ? buffer : NULL;
+    struct segment *buffer = &buffers[device][in->number];
+    if (buffer->present) return buffer->size == in->units * UNIT ? buffer : NULL;
     *buffer = (struct segment){.size = in->units * UNIT, .device = device};
     return import_segment(buffer, in->descriptor) ? NULL : buffer;
 }
@@ -45,8 +45,9 @@ int is_copied(uint32_t place) {
 }
 
 void drop_buffers(void) {
-    for (int i = 0; i < MOST_BUFFERS && any; i++)
-        if (buffers[i].present) drop_segment(&buffers[i]);
+    for (int device = 0; device < MOST_DEVICES && any; device++)
+        for (int i = 0; i < MOST_BUFFERS; i++)
+            if (buffers[device][i].present) drop_segment(&buffers[device][i]);
 }
 
 void forget_parts(void) {

@@ -268,7 +268,7 @@ class Load:
             CudaError: it cannot.
         """
         for prefetch in self.prefetches:
-            talk.hand_over(prefetch.filled(seconds), prefetch.done)
+            talk.hand_over(prefetch, seconds)
             prefetch.close()  # what is still on its way would be in the way of the worker's own memory
         talk.load(self.files, seconds)
 

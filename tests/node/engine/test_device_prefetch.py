@@ -67,8 +67,8 @@ class Watched:
                 self._real._process._process.kill()
                 self._real._process._process.wait()
 
-    def done(self, filled: prefetch.Filled) -> None:
-        self._order.done(filled)
+    def done(self, filled: prefetch.Filled, *, copied: bool) -> None:
+        self._order.done(filled, copied=copied)
 
     def close(self) -> None:
         self._order.close()

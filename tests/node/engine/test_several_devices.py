@@ -18,6 +18,7 @@ from agent.executor.capture import CAPTURE
 from agent.gpu.prefetch import Part, Prefetch, ResidentPrefetcher
 from artifact.manifest import parse_manifest
 from contract.api import control_files, keys
+from contract.api.engine import Way
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from tests.node.engine.test_failing_phases import failing
@@ -163,6 +164,16 @@ async def test_what_may_be_discarded_is_on_its_own_device_again(node, word):
     target = await restored(node, name, digest, word, "cache")
     assert before == json.loads(wait_for(target.get, "an answer"))
     assert [[at, True] for at, *_ in cache] == [[at, is_zeros] for at, _, is_zeros in json.loads(target.get("/cache"))]
+
+
+async def test_one_process_has_the_parts_of_both_cards(node, watched):
+    source = ready(node, "two")
+    digest, _, stored = await captured(node, source, "devices-both-ahead")
+    target = start(node, words=("two",))
+    target.init()
+    outcome = await node.restore(target, "devices-both-ahead", digest)
+    assert outcome.ok, (outcome, target.text())
+    assert [sum(stored)] == [each.bytes for each in outcome.engine.came if each.way is Way.AHEAD]
 
 
 async def test_a_part_on_another_card_than_its_memory_is_not_taken(node, watched):
