@@ -131,9 +131,8 @@ def _driver_finder(named: str) -> Callable[[], str]:
 def _prefetcher(values: Values, find_driver: Callable[[], str]) -> Prefetcher:
     if not values.gpu.prefetch:
         return NoPrefetcher()
-    budget = quantity_bytes(values.gpu.registered_cache) if values.gpu.registered_cache else None
-    if budget is None:
-        budget = default_budget(own_memory_limit())
+    cache = values.gpu.registered_cache
+    budget = quantity_bytes(cache) if cache else default_budget(own_memory_limit())
     prefetcher = ResidentPrefetcher(find_driver, budget)
     if find_driver() != LIBRARY:
         # The driver takes up to two seconds to begin, and whatever else calls it waits for that: no restore should.

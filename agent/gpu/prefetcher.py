@@ -181,8 +181,8 @@ class _Keeper:
     @contextmanager
     def held(self, files: Sequence[int]) -> Iterator[Sequence[_Source]]:
         """Yield the files, with what is registered of them and stays so meanwhile."""
-        self._count(1)
         sources = [_Source(file, self._files.hold(file)) for file in files]
+        self._count(1)
         try:
             yield sources
         finally:

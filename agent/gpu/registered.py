@@ -104,8 +104,8 @@ class RegisteredFiles:
     Args:
         driver: registers; that thread has a context of it.
         budget: bytes that may be registered.
-        wait: called before each call that registers: it waits while something else should have the driver.
         is_short: says whether the node is short of memory, if that many bytes can no longer be reclaimed.
+        wait: called before each call that registers: it waits while something else should have the driver.
     """
 
     def __init__(
