@@ -5,6 +5,7 @@ checked: it may spoil its own artifact, and nothing else.
 """
 
 import os
+import select
 import signal
 import socket
 import struct
@@ -42,7 +43,11 @@ COPIERS: Final = 16
 """Threads that copy, each with a file of its own."""
 _CREDENTIALS: Final = struct.Struct("=iII")
 _NOTHING: Final = "nothing"
-_OUT_OF_MEMORY: Final = 2
+_REASONS: Final = {
+    2: AgentReason.GPU_MEMORY,  # CUDA_ERROR_OUT_OF_MEMORY
+    900: AgentReason.GPU_BUSY,  # CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED: a graph is being recorded
+}
+"""Of the driver's errors; others are failures."""
 
 
 @dataclass(frozen=True)
@@ -275,7 +280,7 @@ class Conversation:
             return answer, descriptors
         for descriptor in descriptors:
             os.close(descriptor)
-        reason = AgentReason.GPU_MEMORY if answer.number == _OUT_OF_MEMORY else AgentReason.GPU_FAILED
+        reason = _REASONS.get(answer.number, AgentReason.GPU_FAILED)
         words = f"process {self._library.inner_pid} cannot {answer.text or 'answer'} (CUDA error {answer.number})"
         raise CudaError(reason, words)
 
@@ -301,7 +306,11 @@ class Conversation:
 
     def _copiers(self, end: float) -> Iterator[socket.socket]:
         for _ in range(COPIERS):
-            yield self._accept(min(ANSWER_SECONDS, max(0.001, end - time.monotonic())))
+            seconds = min(ANSWER_SECONDS, max(0.001, end - time.monotonic()))
+            ready, _, _ = select.select([self._listener, self._connection], [], [], seconds)
+            if self._connection in ready and self._listener not in ready:
+                return
+            yield self._accept(seconds)
 
     def _write(self, copier: socket.socket, files: Sequence[int], room: "Room", end: float) -> tuple[int, str]:
         """Write what one copier puts into the memory that it is given to its file; return which, and its device."""

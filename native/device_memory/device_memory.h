@@ -192,6 +192,15 @@ HIDDEN result free_any(address at);
 
 /* In the form of PyTorch's pluggable allocators; looked up by sdk/snapshot_sdk/_discardable.py. NULL: there is none. */
 EXPORTED void *snapshot_allocate_discardable(ssize_t size, int device, stream on);
+/* ------------------------------------------------------------------------------------------------------ recording.c */
+
+/* The worker begins to capture a stream into a graph, or ends that. */
+HIDDEN void note_recording(stream on);
+HIDDEN void forget_recording(stream on);
+HIDDEN int is_recording(void);
+/* In a child of the worker, as renew_table_in_child. */
+HIDDEN void renew_recording_in_child(void);
+
 EXPORTED void snapshot_free_discardable(void *at, ssize_t size, int device, stream on);
 
 /* ----------------------------------------------------------------------------------------------------------- gate.c */

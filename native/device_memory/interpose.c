@@ -192,6 +192,32 @@ PASSED(cuMulticastBindMem, (handle multicast, size_t at, handle memory, size_t o
 PASSED(cuMulticastBindAddr, (handle multicast, size_t at, address memory, size_t size, uint64_t flags),
        bind_at(multicast, at, memory, size, flags))
 
+/* -------------------------------------------------------------------------------------------------------------- graphs */
+
+static result begin_recording(stream on, int mode, result (*real)(stream, int)) {
+    result done = real ? real(on, mode) : NOT_INITIALIZED;
+    if (!done) note_recording(on);
+    return done;
+}
+
+/* One that failed meanwhile is ended too. */
+static result end_recording(stream on, void *graph, result (*real)(stream, void *)) {
+    forget_recording(on);
+    return real ? real(on, graph) : NOT_INITIALIZED;
+}
+
+static result destroy(stream ended) {
+    forget_recording(ended);
+    return driver()->cuStreamDestroy_v2(ended);
+}
+
+PASSED(cuStreamBeginCapture_v2, (stream on, int mode), begin_recording(on, mode, driver()->cuStreamBeginCapture_v2))
+PASSED(cuStreamBeginCapture_v2_ptsz, (stream on, int mode),
+       begin_recording(on, mode, driver()->cuStreamBeginCapture_v2_ptsz))
+PASSED(cuStreamEndCapture, (stream on, void *graph), end_recording(on, graph, driver()->cuStreamEndCapture))
+PASSED(cuStreamEndCapture_ptsz, (stream on, void *graph), end_recording(on, graph, driver()->cuStreamEndCapture_ptsz))
+PASSED(cuStreamDestroy_v2, (stream ended), destroy(ended))
+
 /* -------------------------------------------------------------------------------------------------------------- copies */
 
 /* From one device's memory to another's: where the two have no peer access, the driver does that for memory of its own

@@ -107,8 +107,10 @@ static struct message release(void) {
 
 static struct message close_for_agent(void) {
     struct outcome outcome = {0};
+    const struct outcome busy = {.error = CAPTURE_UNSUPPORTED, .failed = "be saved while it captures a CUDA graph"};
     close_shop();
     if (close_gate()) outcome.failed = "keep its threads from the driver: one of them allocates memory";
+    else if (is_recording()) outcome = busy;
     else close_shop(); /* one of them may have opened it since */
     return answer(&outcome);
 }

@@ -75,6 +75,7 @@ static void in_child(void) {
     started = -1;
     renew_table_in_child(); /* another thread may have held it when this one forked */
     renew_doors_in_child();
+    renew_recording_in_child();
     renew_shop_in_child();
     open_gate();
 }

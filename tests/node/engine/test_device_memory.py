@@ -238,6 +238,18 @@ async def test_a_failed_capture_of_a_running_worker_leaves_it_its_memory(node, m
     assert not (source.control / control_files.DEVICES).exists()
 
 
+async def test_a_graph_that_is_being_captured_is_not_spoiled(node):
+    """To wait for kernels would; so it is refused before anything is held, and done once the graph is whole."""
+    source = start(node, "--serve")
+    before = json.loads(wait_for(lambda: source.get("/record"), "an answer") and source.get())
+    outcome = await node.capture_running(source, "memory-recording")
+    assert (False, AgentReason.GPU_BUSY) == (outcome.ok, outcome.reason)
+    assert "be saved while it captures a CUDA graph" in outcome.message
+    assert [before, [0]] == [json.loads(source.get()), json.loads(source.get("/recorded"))]
+    outcome = await node.capture_running(source, "memory-recording")
+    assert outcome.ok, outcome
+
+
 async def test_what_may_be_discarded_is_in_no_file_and_zeros_after_a_restore(node):
     source = ready(node, words=("cache",))
     before, cache = json.loads(source.get()), json.loads(source.get("/cache"))

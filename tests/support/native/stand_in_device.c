@@ -27,7 +27,7 @@
 #endif
 
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, NOT_FOUND = 500 };
-enum { ALREADY_ENABLED = 704, NOT_ENABLED = 705, ILLEGAL_ADDRESS = 700 };
+enum { ALREADY_ENABLED = 704, NOT_ENABLED = 705, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901 };
 enum { READ_ONLY = 8 }; /* of memory that is registered */
 enum { MOST = 4096, PER_THREAD = 2, MOST_DEVICES = 16 };
 static const char MARK[] = "STAND_IN_CUDA=";
@@ -132,8 +132,16 @@ static struct {
 int cuStandInLater(uint64_t at, unsigned char value) {
     return unfinished.in = current, unfinished.at = at, unfinished.value = value, SUCCESS;
 }
+static int recording; /* 0: no stream is, 1: one is captured into a graph, 2: that was spoiled */
+int cuStreamBeginCapture_v2(void *stream, int mode) { return enter(), (void)stream, (void)mode, recording = 1, SUCCESS; }
+int cuStreamIsCapturing(void *stream, int *status) { return enter(), (void)stream, *status = recording, SUCCESS; }
+int cuStreamEndCapture(void *stream, void **graph) {
+    const int is_whole = recording == 1;
+    return enter(), (void)stream, recording = 0, *graph = NULL, is_whole ? SUCCESS : CAPTURE_INVALIDATED;
+}
 int cuCtxSynchronize(void) {
     enter();
+    if (recording) return recording = 2, CAPTURE_UNSUPPORTED;
     if (unfinished.in && unfinished.in == current)
         *(unsigned char *)(uintptr_t)unfinished.at = unfinished.value, unfinished.in = NULL;
     return SUCCESS;

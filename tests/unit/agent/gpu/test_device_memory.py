@@ -11,8 +11,10 @@ from agent.gpu import device_memory
 from agent.gpu.cuda import CudaError
 from agent.gpu.device_memory import COPIERS, Conversation, Library, find_library
 from agent.gpu.device_messages import UNIT, Message, Room, parse_message, write_units
+from contract.api.states import AgentReason
 
 DONE = 16
+FAILED = 17
 DATA = 20
 HELLO = 18
 HELD = 4 * UNIT
@@ -144,6 +146,24 @@ def test_an_answer_that_comes_late_is_none_to_the_next_question(talk, monkeypatc
     worker.send(Message(DONE).packed())
     with pytest.raises(CudaError, match="has not answered before"):
         asking.untag()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        pytest.param(2, AgentReason.GPU_MEMORY, id="out-of-memory"),
+        pytest.param(900, AgentReason.GPU_BUSY, id="a-graph-is-being-recorded"),
+        pytest.param(1, AgentReason.GPU_FAILED, id="another-error"),
+    ],
+)
+def test_what_cannot_begin_to_save_says_why(talk, monkeypatch, error, expected):
+    """None of its threads that copy has connected, so there is nothing to wait for."""
+    asking, worker = talk
+    monkeypatch.setattr(device_memory, "ANSWER_SECONDS", 60.0)
+    worker.send(Message(FAILED, error, text="wait for the worker's kernels").packed())
+    with pytest.raises(CudaError, match=f"wait for the worker's kernels .CUDA error {error}.") as raised:
+        asking.save([], HELD, 60.0)
+    assert expected is raised.value.code
 
 
 def copiers_say_hello(worker, name, units):
