@@ -26,10 +26,11 @@ from contract.api.states import AgentReason
 from linux import syscalls
 from linux.proc import PROC
 
-VERSIONS: Final = (1, 2, 3, 4, 5)
+VERSIONS: Final = (1, 2, 3, 4, 5, 6)
 """Of the protocol; a library of another one is left alone, and its device memory goes through the driver."""
 SHARES_AGAIN: Final = 4
 TAKES_PARTS: Final = 5
+KEEPS_HOST_MEMORY: Final = 6
 MAIN_THREAD: Final = "snapshot-device"
 COPIER_THREAD: Final = "snapshot-copier"
 _FILE: Final = Path(DEVICE_MEMORY_LIBRARY).name.encode()
@@ -74,6 +75,8 @@ class Contents:
     """Pieces of memory that other processes share with this one."""
     exported: int = 0
     """Pieces that others may have of this one's."""
+    on_host: int = 0
+    """Bytes of the host's memory that it made and mapped by the driver, besides."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,8 @@ class Conversation:
         if answer.number < SHARES_AGAIN:
             return Contents(answer.b)
         shared = self._ask(What.SHARES, ANSWER_SECONDS)
-        return Contents(answer.b, shared.b, shared.a)
+        on_host = min(answer.a, answer.b) if answer.number >= KEEPS_HOST_MEMORY else 0
+        return Contents(answer.b - on_host, shared.b, shared.a, on_host)
 
     def keep_out(self) -> None:
         """Have the worker's threads wait before the driver, until ``load``, or until an end before ``release``."""
@@ -174,7 +178,7 @@ class Conversation:
 
         Args:
             files: open for writing, as many as it has threads that copy.
-            held: what ``held`` said; all files together get no more.
+            held: bytes that ``contents`` said, of device and host; all files together get no more.
             seconds: how long it may take.
             discards: whether what the worker allocated as discardable is left out.
         """
@@ -305,6 +309,7 @@ class Conversation:
             connection.close()
 
     def _copiers(self, end: float) -> Iterator[socket.socket]:
+        """Yield the connections of threads that copy; fewer than all if it answers before: it could not begin."""
         for _ in range(COPIERS):
             seconds = min(ANSWER_SECONDS, max(0.001, end - time.monotonic()))
             ready, _, _ = select.select([self._listener, self._connection], [], [], seconds)

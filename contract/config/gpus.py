@@ -81,16 +81,17 @@ class GpuEnvironment(Section):
     """For each worker with a GPU."""
     several_gpus: dict[EnvironmentName, str | None] = Field(
         default={
-            "NCCL_CUMEM_HOST_ENABLE": "0",
             "NCCL_NVLS_ENABLE": "0",
             "NCCL_IB_DISABLE": "1",
             "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
         }
     )
-    """For each with more than one: host memory that the driver shares, and memory of a multicast object, cannot be
-    restored."""
-    several_gpus_in_image: dict[EnvironmentName, str | None] = Field(default={"NCCL_P2P_DISABLE": "1"})
-    """For each of those whose device memory goes through the image: then no memory that GPUs share can be restored."""
+    """For each with more than one: memory of a multicast object cannot be restored."""
+    several_gpus_in_image: dict[EnvironmentName, str | None] = Field(
+        default={"NCCL_P2P_DISABLE": "1", "NCCL_CUMEM_HOST_ENABLE": "0"}
+    )
+    """For each of those whose device memory goes through the image: then no memory that GPUs share can be restored, and
+    no host memory that the driver makes."""
 
 
 class Capture(Section):

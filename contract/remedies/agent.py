@@ -575,6 +575,7 @@ AGENT_REASONS: Final = (
             "alone (docs/device-memory.md); with NCCL in the image, `NCCL_P2P_DISABLE=1` and "
             "`NCCL_CUMEM_HOST_ENABLE=0` together avoid it."
         ),
+        "Managed memory (`cudaMallocManaged`) is never checkpointed: allocate by `cudaMalloc`.",
     ),
     Reason(
         _SECTION,
@@ -586,7 +587,8 @@ AGENT_REASONS: Final = (
     Reason(
         _SECTION,
         AgentReason.GPU_BUSY,
-        "The driver did not answer in time, usually because kernels of the worker were still running.",
+        "The driver did not answer in time, usually because kernels of the worker were still running; or the worker "
+        "was capturing a CUDA graph, which a snapshot would have spoiled.",
         "Capture the worker when it is idle, or allow more time.",
     ),
     Reason(

@@ -116,7 +116,14 @@ KINDS: Final = (
         "tests/node/engine/test_gpu_workers.py::test_device_state_comes_back_before_the_worker_runs",
     ),
     _kept(
-        "Device memory that processes share: by descriptors (NCCL, symmetric memory), by CUDA IPC",
+        "CUDA contexts, streams and events, arrays and textures, memory pools, variables of modules, a kernel's heap, "
+        "registered host memory",
+        "seen on an H200",
+        "tests/gpu/test_kinds_on_a_card.py::test_a_kind_of_state_is_kept",
+    ),
+    _kept(
+        "Device memory that processes share: by descriptors (NCCL, symmetric memory), by CUDA IPC; host memory that "
+        "the driver made (`cuMemCreate`), shared or not",
         "with device memory outside the image, which is the default; the owner must be of the worker",
         "tests/node/engine/test_shared_device_memory.py::test_processes_share_memory_again",
     ),
@@ -292,7 +299,19 @@ KINDS: Final = (
         test="tests/node/engine/test_gpu_workers.py::test_a_denied_driver_is_asked_to_capture_nothing",
     ),
     _refused(
-        "Device memory that several processes share, with device memory in the image; of a multicast object",
+        "Managed memory of CUDA (`cudaMallocManaged`)",
+        AgentReason.GPU_UNSUPPORTED,
+        "by the driver's checkpoint; a worker that was running goes on",
+        "tests/gpu/test_kinds_on_a_card.py::test_a_kind_of_state_is_refused",
+    ),
+    _refused(
+        "A CUDA graph that is being captured, with device memory outside the image",
+        AgentReason.GPU_BUSY,
+        test="tests/node/engine/test_device_memory.py::test_a_graph_that_is_being_captured_is_not_spoiled",
+    ),
+    _refused(
+        "Device memory that several processes share, and host memory that the driver made, with device memory in the "
+        "image; memory of a multicast object",
         AgentReason.PROOF_FAILED,
         "by the proof: only the restore shows it",
         "tests/node/engine/test_gpu_workers.py::test_device_state_that_cannot_come_back_is_found_by_the_proof",

@@ -41,6 +41,8 @@ HIDDEN extern uint32_t peer_changes; /* counts */
 HIDDEN int device_to_allocate_on(const struct driver *cuda);
 /* The same for memory that the worker makes by itself on a device, whichever context is current. */
 HIDDEN int device_of_memory(const struct driver *cuda, int number);
+/* The same for memory of the host: the device that copies it. */
+HIDDEN int device_for_host(const struct driver *cuda);
 /* The context that we work in on a device; NULL: none. Makes it current; of any device if the number is negative. */
 HIDDEN context context_on(int number);
 HIDDEN result enter_device(int number);
@@ -76,7 +78,8 @@ struct segment {
     address at;
     size_t size; /* 0: not known yet */
     handle memory;
-    int used, present, device, first_mapping; /* first_mapping: its number + 1, 0: none */
+    int used, present, first_mapping; /* first_mapping: its number + 1, 0: none */
+    int device, is_on_host;           /* device: for memory of the host, that which copies it */
     enum origin origin;
     uint32_t references; /* that the worker has to it: handles of ours */
     int exported, fixed; /* fixed: it stays with the driver */
@@ -133,6 +136,7 @@ struct mapping {
     size_t size, offset;
     int used, on, segment, next, is_window, is_opened; /* is_opened: by CUDA IPC, at an address that we reserved */
     unsigned char access[MOST_DEVICES];
+    struct access on_host; /* the processor's */
 };
 
 /* The worker's calls. A handle that is none of ours goes to the driver as it is. */
@@ -188,10 +192,6 @@ HIDDEN void renew_shop_in_child(void);
 HIDDEN result allocate_any(address *at, size_t size, int discardable);
 HIDDEN result free_any(address at);
 
-/* ------------------------------------------------------------------------------------------------------- discard.c */
-
-/* In the form of PyTorch's pluggable allocators; looked up by sdk/snapshot_sdk/_discardable.py. NULL: there is none. */
-EXPORTED void *snapshot_allocate_discardable(ssize_t size, int device, stream on);
 /* ------------------------------------------------------------------------------------------------------ recording.c */
 
 /* The worker begins to capture a stream into a graph, or ends that. */
@@ -201,6 +201,10 @@ HIDDEN int is_recording(void);
 /* In a child of the worker, as renew_table_in_child. */
 HIDDEN void renew_recording_in_child(void);
 
+/* ------------------------------------------------------------------------------------------------------- discard.c */
+
+/* In the form of PyTorch's pluggable allocators; looked up by sdk/snapshot_sdk/_discardable.py. NULL: there is none. */
+EXPORTED void *snapshot_allocate_discardable(ssize_t size, int device, stream on);
 EXPORTED void snapshot_free_discardable(void *at, ssize_t size, int device, stream on);
 
 /* ----------------------------------------------------------------------------------------------------------- gate.c */
@@ -240,9 +244,9 @@ struct message {
     char text[TEXT];
 };
 
-enum { VERSION = 5 };
+enum { VERSION = 6 };
 enum {
-    LOOK = 1,    /* -> DONE: number = VERSION, a = segments, b = bytes */
+    LOOK = 1,    /* -> DONE: number = VERSION, a = bytes of the host (before version 6: segments), b = bytes of all */
     SAVE = 2,    /* number = 1: without what may be discarded -> DONE: a = bytes of all files, b = bytes of all
                     segments, number = units that were left out. Libraries that know of none save all, and say 0 */
     RELEASE = 3, /* -> DONE */

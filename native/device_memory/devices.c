@@ -62,6 +62,13 @@ int device_of_memory(const struct driver *cuda, int number) {
     return device->owner ? number : -1;
 }
 
+int device_for_host(const struct driver *cuda) {
+    int number = -1;
+    if (cuda->cuCtxGetDevice(&number) == SUCCESS && device_of_memory(cuda, number) >= 0) return number;
+    for (number = 0; number < MOST_DEVICES && device_of_memory(cuda, number) < 0;) number++;
+    return number < MOST_DEVICES ? number : -1;
+}
+
 context context_on(int number) {
     return number < 0 || number >= MOST_DEVICES ? NULL : devices[number].owner ? devices[number].owner : primary_of(number);
 }

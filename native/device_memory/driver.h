@@ -15,12 +15,13 @@ enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, I
        PEERS_NOT_ENABLED = 705, CONTEXT_DESTROYED = 709, NO_PEER_ACCESS = 217, CAPTURE_UNSUPPORTED = 900 };
 
 /* CU_MEM_LOCATION_TYPE_DEVICE, CU_MEM_ALLOCATION_TYPE_PINNED, CU_MEM_ACCESS_FLAGS_PROT_READWRITE and so on. */
-enum { LOCATION_DEVICE = 1, ALLOCATION_PINNED = 1, ACCESS_NONE = 0, ACCESS_READ_WRITE = 3, GRANULARITY_RECOMMENDED = 1 };
+enum { LOCATION_DEVICE = 1, LOCATION_HOST = 2, LOCATION_HOST_NUMA = 3, LOCATION_HOST_NUMA_CURRENT = 4 };
+enum { ALLOCATION_PINNED = 1, ACCESS_NONE = 0, ACCESS_READ_WRITE = 3, GRANULARITY_RECOMMENDED = 1 };
 enum { ATTRIBUTE_VIRTUAL_MEMORY = 102, ATTRIBUTE_EXPORTS_DESCRIPTORS = 103, ATTRIBUTE_RDMA_WITH_VIRTUAL_MEMORY = 110 };
 enum { POINTER_CONTEXT = 1, POINTER_MEMORY_TYPE = 2, POINTER_DEVICE = 9, ON_DEVICE = 2 };
 enum { STREAM_NON_BLOCKING = 1, EVENT_DISABLE_TIMING = 2, HANDLE_IS_DESCRIPTOR = 1, HANDLE_IS_FABRIC = 8 };
-
 enum { NOT_RECORDING = 0 }; /* CU_STREAM_CAPTURE_STATUS_NONE */
+
 struct location {
     int type, id;
 };
@@ -66,18 +67,18 @@ struct shared {
     F(cuMemcpyDtoDAsync_v2_ptsz, (address, address, size_t, stream)) \
     F(cuCtxEnablePeerAccess, (context, unsigned)) \
     F(cuCtxDisablePeerAccess, (context)) \
-    F(cuCtxDestroy_v2, (context)) \
     F(cuStreamBeginCapture_v2, (stream, int)) \
     F(cuStreamBeginCapture_v2_ptsz, (stream, int)) \
     F(cuStreamEndCapture, (stream, void *)) \
     F(cuStreamEndCapture_ptsz, (stream, void *)) \
+    F(cuCtxDestroy_v2, (context)) \
     F(cuDevicePrimaryCtxReset_v2, (int)) \
     F(cuGetProcAddress, (const char *, void **, int, uint64_t)) \
     F(cuGetProcAddress_v2, (const char *, void **, int, uint64_t, int *))
 
 #define WRAPPED_AND_USED_FUNCTIONS(F) \
-    F(cuMemCreate, (handle *, size_t, const struct properties *, uint64_t)) \
     F(cuStreamDestroy_v2, (stream)) \
+    F(cuMemCreate, (handle *, size_t, const struct properties *, uint64_t)) \
     F(cuMemRelease, (handle)) \
     F(cuMemExportToShareableHandle, (void *, handle, int, uint64_t)) \
     F(cuMemImportFromShareableHandle, (handle *, void *, int)) \

@@ -2,8 +2,10 @@
  * symmetric memory. It is given numbers of ours in place of the driver's handles, which are others after a restore and may
  * then mean other memory; and what is mapped where, for whom, is noted, to be mapped alike again.
  *
- * What we cannot make again (of the host, sparse, bound to a multicast object) keeps the driver's handles: it stays with
- * the driver, and in the image.
+ * Memory of the host that is made in this way is treated alike: the driver checkpoints it, and cannot restore it.
+ *
+ * What we cannot make again (sparse, bound to a multicast object) keeps the driver's handles: it stays with the driver, and
+ * in the image.
  */
 #define _GNU_SOURCE
 #include "device_memory.h"
@@ -44,9 +46,15 @@ static int is_over(int number, handle *memory) {
     return segment->present;
 }
 
+static int is_on_host(struct location where) {
+    return where.type >= LOCATION_HOST && where.type <= LOCATION_HOST_NUMA_CURRENT;
+}
+
+static int can_be_kept(struct location where) { return where.type == LOCATION_DEVICE || is_on_host(where); }
+
 static int can_be_made_again(const struct properties *wanted, size_t size, uint64_t flags) {
     return !flags && size && size % UNIT == 0 && wanted->type == ALLOCATION_PINNED &&
-           wanted->location.type == LOCATION_DEVICE && !wanted->flags.usage &&
+           can_be_kept(wanted->location) && !wanted->flags.usage &&
            !(wanted->handle_types & ~(HANDLE_IS_DESCRIPTOR | HANDLE_IS_FABRIC));
 }
 
@@ -54,7 +62,9 @@ static int can_be_made_again(const struct properties *wanted, size_t size, uint6
 static void adopt(handle *made, const struct segment *wanted) {
     struct segment segment = *wanted;
     wait_for_segments();
-    segment.device = device_of_memory(driver(), segment.properties.location.id);
+    segment.is_on_host = is_on_host(segment.properties.location);
+    segment.device = segment.is_on_host ? device_for_host(driver())
+                                        : device_of_memory(driver(), segment.properties.location.id);
     segment.memory = *made;
     segment.used = segment.present = segment.references = 1;
     /* Imported memory may be on a device that this process does not see. */
@@ -74,7 +84,7 @@ void adopt_imported(handle *made, int type) {
     struct segment segment = {.origin = IMPORTED};
     if (type != HANDLE_IS_DESCRIPTOR) return;
     if (driver()->cuMemGetAllocationPropertiesFromHandle(&segment.properties, *made)) return;
-    if (segment.properties.location.type == LOCATION_DEVICE) adopt(made, &segment);
+    if (can_be_kept(segment.properties.location)) adopt(made, &segment);
 }
 
 int retain_at(address at, handle *found) {
@@ -193,6 +203,7 @@ static void note_access(struct mapping *mapping, const struct access *list, size
         const struct location where = list[i].location;
         const int known = where.type == LOCATION_DEVICE && where.id >= 0 && where.id < MOST_DEVICES;
         if (known) mapping->access[where.id] = (unsigned char)list[i].flags;
+        else if (is_on_host(where)) mapping->on_host = list[i];
         else segments[mapping->segment].fixed = 1;
     }
 }
@@ -215,10 +226,11 @@ static struct mapping *first_of(const struct segment *segment) {
 static struct mapping *next_of(const struct mapping *mapping) { return mapping->next ? &mappings[mapping->next - 1] : NULL; }
 
 static result map_one(struct mapping *mapping, handle memory) {
-    struct access list[MOST_DEVICES];
+    struct access list[MOST_DEVICES + 1];
     size_t count = 0;
     for (int i = 0; i < MOST_DEVICES; i++)
         if (mapping->access[i]) list[count++] = (struct access){{LOCATION_DEVICE, i}, mapping->access[i]};
+    if (mapping->on_host.flags) list[count++] = mapping->on_host;
     result error = driver()->cuMemMap(mapping->at, mapping->size, mapping->offset, memory, 0);
     if (!error && count) error = driver()->cuMemSetAccess(mapping->at, mapping->size, list, count);
     mapping->on = !error;

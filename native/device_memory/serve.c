@@ -86,7 +86,7 @@ static struct message look(void) {
     struct message message = {.what = DONE, .number = VERSION};
     for (int i = 0; i < segment_count; i++) {
         if (!segments[i].used || segments[i].fixed) continue;
-        message.a++;
+        message.a += segments[i].is_on_host ? units_of(&segments[i]) * UNIT : 0;
         message.b += units_of(&segments[i]) * UNIT;
     }
     return message;

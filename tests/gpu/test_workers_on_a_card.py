@@ -498,6 +498,14 @@ class TestTwoCards:
         figure(f"stored outside of each card: {stored_on(manifest)}")
         assert (2 if outside else 0) == len(manifest.gpu.outside)
 
+    async def test_ranks_over_host_memory_of_the_driver_go_on(self, node, figure):
+        """What NCCL takes without peer access, unless it is told not to: the ranks share it by descriptors."""
+        env = NCCL | OUTSIDE | {"NCCL_P2P_DISABLE": "1"}
+        options = {"user": 1000, "devices": BOTH, "script": "ranks_worker.py", "env": env}
+        manifest = await round_trip(node, "ranks-driver-host", figure, **options)
+        figure(f"memory of the other rank: {[memory.imported for memory in manifest.gpu.outside]} pieces")
+        assert all(memory.imported for memory in manifest.gpu.outside)
+
     async def test_ranks_over_peer_memory_go_on(self, node, figure):
         """NCCL's own choice on cards that reach each other; nothing is asked of the worker."""
         options = {"user": 1000, "devices": BOTH, "script": "ranks_worker.py", "env": NCCL | OUTSIDE}

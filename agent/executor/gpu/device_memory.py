@@ -38,8 +38,11 @@ class Held:
 
     library: Library
     bytes: int
+    """Of device memory."""
     imported: int = 0
     """Pieces of memory that it has from other processes."""
+    on_host: int = 0
+    """Bytes of the host's memory that the driver mapped for it; they are saved like device memory."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +77,18 @@ def look_at_libraries(processes: Mapping[int, int], init_pid: int, gpus: Gpus, p
         except CudaError as error:
             logger.warning("device memory goes through the image", extra={"reason": str(error)})
             continue
-        if contents.bytes > sum(used.get(pid, {}).values()):
-            logger.warning(
-                "a worker claims more device memory than it has", extra={"bytes": contents.bytes, "pid": pid}
-            )
+        if contents.bytes > sum(used.get(pid, {}).values()) or contents.on_host > _node_memory():
+            claimed = {"bytes": contents.bytes, "on_host": contents.on_host, "pid": pid}
+            logger.warning("a worker claims more device memory than it has", extra=claimed)
             continue
         others.discard(pid)
-        if contents.bytes or contents.imported:
-            found[pid] = Held(library, contents.bytes, contents.imported)
+        if contents.bytes or contents.imported or contents.on_host:
+            found[pid] = Held(library, contents.bytes, contents.imported, contents.on_host)
     return Libraries(found, sorted(processes[pid] for pid in others))
+
+
+def _node_memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 class OutsideMemory:
@@ -148,7 +154,9 @@ class OutsideMemory:
         """
 
         def save(pid: int) -> None:
-            self.saved[pid] = self._talks[pid].save(files[pid], self.held[pid].bytes, seconds, discards=discards)
+            held = self.held[pid]
+            size = held.bytes + held.on_host
+            self.saved[pid] = self._talks[pid].save(files[pid], size, seconds, discards=discards)
 
         def release(pid: int) -> None:
             self._talks[pid].release()

@@ -112,7 +112,9 @@ def both_see_the_same(source: BareContainer) -> list[object]:
 
 
 @pytest.mark.parametrize(
-    "ways", ["descriptor", "descriptor across", "ipc", "ipc across"], ids=lambda ways: ways.replace(" ", "-")
+    "ways",
+    ["descriptor", "descriptor across", "ipc", "ipc across", "host", "host across"],
+    ids=lambda ways: ways.replace(" ", "-"),
 )
 async def test_processes_share_memory_again(node, ways):
     """One memory and not two with the same bytes: what either writes the other sees."""
@@ -229,7 +231,7 @@ def look_after_undoing(monkeypatch, look: Callable[[], None]) -> None:
         ),
         pytest.param(
             "descriptor",
-            "/host",
+            "/bind",
             AgentReason.GPU_FAILED,
             "give back memory that it has from another process",
             id="of-another-that-must-stay-with-the-driver",

@@ -9,7 +9,7 @@
  * What a device may look into is the driver's: memory that is mapped, what was named for it; other memory, its own and
  * that of devices it has peer access to. Copies go from any device to any, but for memory that is mapped, which only a
  * copy that names both contexts takes there. Memory that a process exports or imports makes it a P too, as long as it has
- * a handle or a mapping of it.
+ * a handle or a mapping of it. So does memory of the host that is created; it is on the device HOST.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -29,7 +29,7 @@
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, NOT_FOUND = 500 };
 enum { ALREADY_ENABLED = 704, NOT_ENABLED = 705, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901 };
 enum { READ_ONLY = 8 }; /* of memory that is registered */
-enum { MOST = 4096, PER_THREAD = 2, MOST_DEVICES = 16 };
+enum { MOST = 4096, PER_THREAD = 2, MOST_DEVICES = 16, HOST = MOST_DEVICES, ON_DEVICE = 1, ON_HOST = 3 };
 static const char MARK[] = "STAND_IN_CUDA=";
 static const char FULL[] = "/var/tmp/device-memory-full";
 static const char UNMAPS[] = "/var/tmp/device-memory-unmaps";
@@ -243,27 +243,32 @@ int cuMemAddressFree(uint64_t at, size_t size) {
     return munmap((void *)(uintptr_t)at, size) ? INVALID_VALUE : SUCCESS;
 }
 
+static void note_sharing(void);
+
 int cuMemCreate(uint64_t *handle, size_t size, const struct properties *properties, uint64_t flags) {
     (void)flags;
     enter();
-    if (!is_device(properties->device)) return INVALID_DEVICE;
+    const int device = properties->location_type == ON_HOST ? HOST : properties->device;
+    if (device != HOST && !is_device(device)) return INVALID_DEVICE;
     if (size % PAGE || created == MOST) return INVALID_VALUE;
-    if (is_full(size)) return OUT_OF_MEMORY;
+    if (device != HOST && is_full(size)) return OUT_OF_MEMORY;
     char name[16];
-    snprintf(name, sizeof name, "device%d", properties->device);
+    snprintf(name, sizeof name, "device%d", device);
     int file = memfd_create(name, MFD_CLOEXEC);
     if (file < 0 || ftruncate(file, (off_t)size)) return OUT_OF_MEMORY;
     int number = atomic_fetch_add(&created, 1);
-    memories[number] = (struct memory){.file = file, .device = properties->device, .handles = 1, .size = size};
+    memories[number] = (struct memory){.file = file, .device = device, .handles = 1, .size = size};
+    note_sharing();
     return *handle = (uint64_t)number + 1, SUCCESS;
 }
 
-/* What a checkpoint takes along and a restore refuses: memory that another device or process looks into. */
+/* What a checkpoint takes along and a restore refuses: memory of the host, or that another device or process looks into. */
 static void note_sharing(void) {
     int shared = 0;
     for (int i = 0; i < MOST_DEVICES; i++) shared |= peers[i] != 0;
     for (int i = 0; i < MOST; i++) shared |= ranges[i].mapped && ranges[i].access & ~(1u << ranges[i].device);
-    for (int i = 0; i < created; i++) shared |= memories[i].shared && (memories[i].handles || memories[i].mappings);
+    for (int i = 0; i < created; i++)
+        shared |= (memories[i].shared || memories[i].device == HOST) && (memories[i].handles || memories[i].mappings);
     if (state != &running) state[1] = shared ? 'P' : ' ';
 }
 
@@ -295,7 +300,9 @@ int cuMemImportFromShareableHandle(uint64_t *handle, void *descriptor, int type)
 int cuMemGetAllocationPropertiesFromHandle(struct properties *found, uint64_t handle) {
     const struct memory *memory = memory_of(handle);
     if (!memory) return INVALID_VALUE;
-    return *found = (struct properties){.type = 1, .handle_types = 1, .location_type = 1, .device = memory->device}, SUCCESS;
+    *found = (struct properties){.type = 1, .handle_types = 1, .location_type = ON_DEVICE, .device = memory->device};
+    if (memory->device == HOST) found->location_type = ON_HOST, found->device = 0;
+    return SUCCESS;
 }
 
 int cuMemRelease(uint64_t handle) {
@@ -342,9 +349,10 @@ int cuMemSetAccess(uint64_t at, size_t size, const struct access *access, size_t
     if (next_within(0, at, size) < 0) return INVALID_VALUE;
     for (int i = 0; (i = next_within(i, at, size)) >= 0; i++)
         for (size_t k = 0; k < count; k++) {
-            if (!is_device(access[k].device)) return INVALID_DEVICE;
-            if (access[k].flags) ranges[i].access |= 1u << access[k].device;
-            else ranges[i].access &= ~(1u << access[k].device);
+            const int by = access[k].location_type == ON_DEVICE ? access[k].device : HOST;
+            if (by != HOST && !is_device(by)) return INVALID_DEVICE;
+            if (access[k].flags) ranges[i].access |= 1u << by;
+            else ranges[i].access &= ~(1u << by);
         }
     note_sharing();
     return mprotect((void *)(uintptr_t)at, size, PROT_READ | PROT_WRITE) ? INVALID_VALUE : SUCCESS;
@@ -419,7 +427,7 @@ static int around(uint64_t at) {
 int cuPointerGetAttribute(void *value, int which, uint64_t at) {
     int i = around(at);
     if (i < 0 || (which != 1 && which != 2)) return INVALID_VALUE;
-    if (which == 2) *(int *)value = 2;
+    if (which == 2) *(int *)value = ranges[i].device == HOST ? 1 : 2;
     else *(void **)value = ranges[i].plain ? &contexts[ranges[i].device] : NULL;
     return SUCCESS;
 }

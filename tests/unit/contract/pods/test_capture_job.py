@@ -136,12 +136,11 @@ def test_control_directory_environment_and_memory():
 
 
 SEVERAL = {
-    "NCCL_CUMEM_HOST_ENABLE": "0",
     "NCCL_NVLS_ENABLE": "0",
     "NCCL_IB_DISABLE": "1",
     "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
 }
-IN_IMAGE = SEVERAL | {"NCCL_P2P_DISABLE": "1"}
+IN_IMAGE = SEVERAL | {"NCCL_P2P_DISABLE": "1", "NCCL_CUMEM_HOST_ENABLE": "0"}
 EACH = {"TORCH_NCCL_ENABLE_MONITORING": "0", "NCCL_SOCKET_IFNAME": "lo"}
 
 
