@@ -141,16 +141,16 @@ def is_alive(pid: int, proc: Path = PROC) -> bool:
 
 def pids(proc: Path = PROC) -> Iterator[int]:
     """Return all processes."""
-    return (int(entry.name) for entry in proc.iterdir() if entry.name.isdecimal())
+    return (int(name) for name in os.listdir(proc) if name.isdecimal())  # noqa: PTH208 - a worker's thousand threads
 
 
 def namespace_mates(pid: int, proc: Path = PROC) -> dict[int, Status]:
     """Return all live processes in the pid namespace of ``pid``, itself among them, by host pid."""
-    own = (proc / str(pid) / "ns/pid").readlink()
+    own = str((proc / str(pid) / "ns/pid").readlink())
     found = {}
     for other in pids(proc):
         try:
-            if (proc / str(other) / "ns/pid").readlink() == own:
+            if os.readlink(f"{proc}/{other}/ns/pid") == own:  # noqa: PTH115 - of every process of the node
                 found[other] = status(other, proc)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue

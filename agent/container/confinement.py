@@ -25,21 +25,21 @@ _STACK, _NAMESPACE = "//&", ":"
 _UNREADABLE: Final = "what cannot be read"
 
 
-def label_of(task: Path) -> str:
+def label_of(task: Path | str) -> str:
     """Return what the security module says, without AppArmor's mode in brackets; empty if the thread is free.
 
     If that cannot be read, the answer says so, and is no label that anything can be restored with.
     """
-    label = _read(task / _CURRENT)
+    label = _read(f"{task}/{_CURRENT}")
     if label is None:
         return ""
-    is_free = label in _UNCONFINED or (label == _WITHOUT_POLICY and _read(task / _OF_APPARMOR) is None)
+    is_free = label in _UNCONFINED or (label == _WITHOUT_POLICY and _read(f"{task}/{_OF_APPARMOR}") is None)
     return "" if is_free else label
 
 
 def has_module(task: Path) -> bool:
     """Say whether any security module labels threads on this node."""
-    return _read(task / _CURRENT) is not None
+    return _read(f"{task}/{_CURRENT}") is not None
 
 
 def profile_of(task: Path) -> str:
@@ -47,15 +47,16 @@ def profile_of(task: Path) -> str:
 
     Several modules may confine a thread: it is what AppArmor says only if that is all that ``label_of`` says.
     """
-    profile = _read(task / _OF_APPARMOR)
+    profile = _read(f"{task}/{_OF_APPARMOR}")
     if profile is None or profile in _UNCONFINED or profile != label_of(task):
         return ""
     return "" if _STACK in profile or profile.startswith((_NAMESPACE, _UNREADABLE)) else profile
 
 
-def _read(path: Path) -> str | None:
+def _read(path: str) -> str | None:
     try:
-        return _MODE.sub("", path.read_text(encoding="utf-8", errors="replace").rstrip("\0\n"))
+        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - of each of a thousand threads
+            return _MODE.sub("", file.read().rstrip("\0\n"))
     except OSError as error:
         # No such module, or no such thread any more.
         return None if error.errno in (errno.EINVAL, errno.ENOENT, errno.ESRCH) else f"{_UNREADABLE} ({error.strerror})"

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,8 @@ UNLIMITED: Final = (1 << 64) - 1
 _NAMESPACES: Final = ("ipc", "mnt", "net", "pid", "user", "uts")
 _LIMIT: Final = re.compile(r"^Max .{21} *\S+ +(\S+)", re.MULTILINE)
 """The hard one. Lines of /proc/PID/limits are in the order of the numbers of the limits."""
+_STATUS: Final = re.compile(rb"^(Uid|Gid|Groups|NoNewPrivs|Seccomp|Cap(?:Prm|Eff|Inh|Amb|Bnd)):\t(.*)$", re.MULTILINE)
+"""What /proc/PID/status says of rights."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def refuse_wider_tree(tree: Iterable[int], container: Rights, proc: Path = PROC)
             inner = status(pid, proc).inner_pid
             refuse(inner, _process(base), container)
             for number in pids(base / "task"):
-                refuse(inner, _thread(base / "task" / str(number)), container)
+                refuse(inner, _thread(f"{base}/task/{number}"), container)
 
 
 def refuse(inner_pid: int, wanted: Rights, container: Rights) -> None:
@@ -127,20 +130,25 @@ def refuse(inner_pid: int, wanted: Rights, container: Rights) -> None:
 def _process(base: Path) -> Rights:
     limits = _LIMIT.findall((base / "limits").read_text())
     return replace(
-        _thread(base),
+        _thread(str(base)),
         limits=tuple(UNLIMITED if word == "unlimited" else int(word) for word in limits),
         namespaces=tuple(str((base / "ns" / kind).readlink()) for kind in _NAMESPACES),
     )
 
 
-def _thread(task: Path) -> Rights:
-    text = (task / "status").read_text(encoding="utf-8", errors="replace")
-    fields = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+def _thread(task: str) -> Rights:
+    with open(f"{task}/status", "rb") as file:  # noqa: PTH123 - a worker may have a thousand threads
+        found = tuple(_STATUS.findall(file.read()))
+    return replace(_rights(found), label=label_of(task))
+
+
+@lru_cache  # threads of a process mostly have the same
+def _rights(found: tuple[tuple[bytes, bytes], ...]) -> Rights:
+    fields = {name.decode(): text.decode() for name, text in found}
     return Rights(
         users=frozenset(map(int, fields["Uid"].split())),
         groups=frozenset(map(int, f"{fields['Gid']} {fields['Groups']}".split())),
         capabilities={name: int(fields[name], 16) for name in CAPABILITY_SETS},
         no_new_privileges=fields["NoNewPrivs"] == "1",
         seccomp=int(fields["Seccomp"]),
-        label=label_of(task),
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.container import confinement
 from agent.container.confinement import expected_label, has_module, label_of, profile_of
 from agent.errors import RefusedError
 from contract.api.states import AgentReason
@@ -65,7 +66,7 @@ def test_a_label_that_cannot_be_read(monkeypatch, tmp_path, label, number):
     def fails(*_, **__):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(Path, "read_text", fails)
+    monkeypatch.setattr(confinement, "open", fails, raising=False)
     assert (label, "") == (label_of(tmp_path), profile_of(tmp_path))
 
 
