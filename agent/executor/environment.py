@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.criu.driver import Criu
+from agent.executor.turn import Turn
 from agent.gpu.cuda import Cuda, Gpus, NoGpus
 from agent.gpu.prefetch import NoPrefetcher, Prefetcher
 from artifact.verified import VerifiedFiles
@@ -53,6 +54,8 @@ class NodeEnvironment:
     cuda: Cuda = field(default_factory=NoGpus)
     prefetcher: Prefetcher = field(default_factory=NoPrefetcher)
     """Puts device memory on the card while its process is restored."""
+    turn: Turn = field(default_factory=Turn)
+    """Of restores that are at work at once."""
 
     def allowance(self, size: int) -> float:
         """Return the seconds that moving ``size`` bytes may take."""

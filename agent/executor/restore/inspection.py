@@ -53,6 +53,11 @@ def verify_artifact(restore: Restore) -> None:
 
 def inspect_container(restore: Restore) -> None:
     """Compare the container and this node with those of the capture."""
+    with restore.environment.turn.taken():
+        _inspect(restore)
+
+
+def _inspect(restore: Restore) -> None:
     environment, artifact = restore.environment, restore.artifact
     _refuse_unknown_answer(restore)
     restore.seen = inspect(restore.init_pid, environment.proc)

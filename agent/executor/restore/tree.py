@@ -125,7 +125,8 @@ def await_tree(restore: Restore) -> None:
             restore.pages.refuse_ended()  # standby has ended the tree: this says why
         raise
     # What criu made of the images, whatever they said.
-    refuse_wider_tree(restore.tree, restore.rights, restore.environment.proc)
+    with restore.environment.turn.taken():
+        refuse_wider_tree(restore.tree, restore.rights, restore.environment.proc)
     _check_connections(restore)
 
 
