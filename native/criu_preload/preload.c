@@ -14,6 +14,8 @@
  *   The agent has written the container's profile into the images; nothing else of AppArmor is asked of criu.
  * - a /run that can be trusted: criu believes what /run/criu.kdat says about the kernel, and the container may have
  *   written it. It is never read.
+ * - a root of the tree that is pid 1, to which a process comes whose parent ends: criu restores a process of a session
+ *   whose leader has ended as the child of one that ends. With standby as pid 1 it would leave the worker's tree.
  *
  * Freestanding, so that it needs no library of the place it is built at.
  */
@@ -25,13 +27,15 @@
 #define EEXIST 17
 #define UNLIMITED (~0UL)
 #define CLONE_NEWNS 0x20000
+#define PR_SET_CHILD_SUBREAPER 36
 #define PROC_SUPER_MAGIC 0x9fa0
 #define RTLD_NEXT ((void *)-1L)
 #define EXIT_ENTER 4 /* agent/criu/nsenter.py */
 
 #if defined(__x86_64__)
 enum { SYS_read = 0, SYS_close = 3, SYS_openat = 257, SYS_mkdirat = 258, SYS_prlimit64 = 302, SYS_getrandom = 318,
-       SYS_fstat = 5, SYS_newfstatat = 262, SYS_faccessat = 269, SYS_statfs = 137, SYS_setns = 308, SYS_exit_group = 231 };
+       SYS_fstat = 5, SYS_newfstatat = 262, SYS_faccessat = 269, SYS_statfs = 137, SYS_setns = 308, SYS_exit_group = 231,
+       SYS_getpid = 39, SYS_getppid = 110, SYS_setsid = 112, SYS_prctl = 157 };
 static long call(long n, long a, long b, long c, long d, long e, long f) {
     long result;
     register long r10 __asm__("r10") = d;
@@ -45,7 +49,8 @@ static long call(long n, long a, long b, long c, long d, long e, long f) {
 }
 #elif defined(__aarch64__)
 enum { SYS_read = 63, SYS_close = 57, SYS_openat = 56, SYS_mkdirat = 34, SYS_prlimit64 = 261, SYS_getrandom = 278,
-       SYS_fstat = 80, SYS_newfstatat = 79, SYS_faccessat = 48, SYS_statfs = 43, SYS_setns = 268, SYS_exit_group = 94 };
+       SYS_fstat = 80, SYS_newfstatat = 79, SYS_faccessat = 48, SYS_statfs = 43, SYS_setns = 268, SYS_exit_group = 94,
+       SYS_getpid = 172, SYS_getppid = 173, SYS_setsid = 157, SYS_prctl = 167 };
 static long call(long n, long a, long b, long c, long d, long e, long f) {
     register long x8 __asm__("x8") = n;
     register long x0 __asm__("x0") = a;
@@ -72,6 +77,7 @@ typedef int (*start_function)(main_function, int, char **, void (*)(void), void 
 typedef void *(*fopen_function)(const char *, const char *);
 
 static main_function criu_main;
+static long criu;          /* its first process */
 static int inside;         /* whether this process has entered the container's mount namespace */
 static int apparmor;       /* whether criu is to find AppArmor */
 static int node_null = -1; /* /dev/null of the agent: the container's may be anything */
@@ -122,6 +128,7 @@ static int main_inside(int count, char **arguments, char **environment) {
             call(SYS_exit_group, EXIT_ENTER, 0, 0, 0, 0, 0);
         call(SYS_close, fd, 0, 0, 0, 0, 0);
         apparmor = number_in(environment, "SNAPSHOT_APPARMOR") == 1;
+        criu = call(SYS_getpid, 0, 0, 0, 0, 0, 0);
         inside = 1;
     }
     return criu_main(count, arguments, environment);
@@ -173,6 +180,16 @@ int execve(const char *path, char *const arguments[], char *const environment[])
 int execv(const char *path, char *const arguments[]) { return execve(path, arguments, (char *const *)0); }
 int execvp(const char *file, char *const arguments[]) { return execve(file, arguments, (char *const *)0); }
 int execlp(const char *file, const char *first, ...) { return execve(file, (char *const *)&first, (char *const *)0); }
+
+/* The root of a tree leads its session, and is the only child of criu's own that calls this before it has children. */
+int setsid(void) {
+    long result = call(SYS_setsid, 0, 0, 0, 0, 0, 0);
+    if (result >= 0 && inside && call(SYS_getppid, 0, 0, 0, 0, 0, 0) == criu)
+        call(SYS_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0);
+    if (result >= 0) return (int)result;
+    *__errno_location() = (int)-result;
+    return -1;
+}
 
 static void path_of(int pid, char *path) {
     for (const char *c = "/proc/"; *c; c++) *path++ = *c;

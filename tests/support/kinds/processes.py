@@ -116,6 +116,26 @@ m[:5] = b'HELLO'
 assert m[:10] == b'HELLOhello'
 """,
     ),
+    "orphan-of-a-session-whose-leader-ended": (
+        """
+def daemonize():
+    os.setsid()
+    if os.fork() == 0:
+        time.sleep(3600)
+    os._exit(0)
+leader = in_child(daemonize)
+os.waitpid(leader, 0)
+def orphans():
+    with open(f'/proc/self/task/{os.getpid()}/children') as file:
+        return [int(word) for word in file.read().split()]
+(orphan,) = orphans()
+""",
+        """
+assert orphans() == [orphan] and os.getsid(orphan) == leader
+os.kill(orphan, 9)
+assert os.waitpid(orphan, 0) == (orphan, 9)
+""",
+    ),
     "zombie": (
         """
 pid = in_child(lambda: os._exit(7))
