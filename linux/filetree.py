@@ -7,6 +7,7 @@ an artifact, the tree belongs to a container, and neither is to be trusted.
 Imports the standard library alone: this may run inside the container's mount namespace.
 """
 
+import errno
 import json
 import os
 import stat
@@ -56,12 +57,13 @@ def parent_of(root: int, name: str) -> Iterator[tuple[int, str]]:
 
 
 def look(root: int, name: str) -> os.stat_result | None:
-    """Return what is at ``name`` now, links not followed; None if nothing is."""
+    """Return what is at ``name`` now; None if nothing is, and beneath a link, which is not followed."""
     try:
         with parent_of(root, name) as (directory, last):
             return os.lstat(last, dir_fd=directory)
     except FileTreeError as error:
-        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+        cause = error.__cause__
+        if isinstance(cause, FileNotFoundError | NotADirectoryError) or getattr(cause, "errno", 0) == errno.ELOOP:
             return None
         raise
 

@@ -105,6 +105,24 @@ async def test_files_of_the_image_are_as_they_were(node, figure):
     assert "security.capability" not in os.listxattr(root / "of-others")
 
 
+LINK_REPLACED = """
+import os, time
+os.unlink("/etc/mtab")
+os.makedirs("/etc/mtab")
+open("/etc/mtab/x", "w").close()
+"""
+
+
+async def test_a_folder_in_the_place_of_a_link_of_the_image(node):
+    source = start(node, LINK_REPLACED)
+    outcome = await node.capture(source, "link-replaced")
+    assert outcome.ok, outcome.message
+    target = start(node, "", capture=False)
+    restored = await node.restore(target, "link-replaced", outcome.manifest_digest)
+    assert restored.ok, restored.message
+    assert "x\n" == target.run("ls /etc/mtab").stdout
+
+
 CLOSED = """
 import os, time
 os.makedirs("/scratch/models/deep")

@@ -214,3 +214,20 @@ def test_deep_folders_are_walked(tree):
     path, fd = tree("deep")
     nested(path, filetree.DEEPEST)
     assert filetree.DEEPEST == len(list(filetree.walk(fd)))
+
+
+def test_a_folder_in_the_place_of_a_link(tree):
+    """A worker may replace a link of its image by a folder; the undo brings the link back."""
+    source, source_fd = tree("source", {"made/file": "new"})
+    target, target_fd = tree("target", {"elsewhere/file": "old"})
+    (target / "made").symlink_to("elsewhere")
+    before, undo, change = picture(target), io.BytesIO(), packed(source_fd)
+    created = filetree.inverse(target_fd, change, (), (), undo)
+    change.seek(0)
+    filetree.apply(target_fd, change, (), ())
+    assert "new" == (target / "made/file").read_text()
+    assert "old" == (target / "elsewhere/file").read_text()
+    assert not (target / "made").is_symlink()
+    undo.seek(0)
+    filetree.apply(target_fd, undo, created, ())
+    assert before == picture(target)
