@@ -8,15 +8,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from linux.anonymous import Anonymous, anonymous
 from linux.proc import PROC
 from linux.syscalls import HUGETLBFS_MAGIC, MQUEUE_MAGIC, file_system_magic
 
 INOTIFY: Final = "anon_inode:inotify"
+FANOTIFY: Final = "anon_inode:[fanotify]"
 MEMFD: Final = "/memfd:"
 _PIPE: Final = "pipe:"
 _FLAGS: Final = re.compile(r"^flags:\s*([0-7]+)$", re.MULTILINE)
 _MOUNT: Final = re.compile(r"^mnt_id:\s*(\d+)$", re.MULTILINE)
-_WATCH: Final = re.compile(r"^inotify .*\bino:([0-9a-f]+) sdev:([0-9a-f]+)", re.MULTILINE)
+_WATCH: Final = re.compile(r"^(?:inotify|fanotify) .*\bino:([0-9a-f]+) sdev:([0-9a-f]+)", re.MULTILINE)
 _MINOR_BITS: Final = 20
 """Of a device number in the kernel, which fdinfo shows; stat has another layout."""
 
@@ -37,6 +39,9 @@ class Descriptor(NamedTuple):
     """It is a regular file with a name, open for writing in any way."""
     is_device: bool = False
     """It is a character or block device."""
+    is_handle: bool = False
+    """It only names a socket or a FIFO of a file system (O_PATH), and is none."""
+    anonymous: Anonymous | None = None
     is_packet_pipe: bool = False
     """It is a pipe that keeps apart what was written apart (O_DIRECT)."""
     protocol: str = ""
@@ -46,7 +51,7 @@ class Descriptor(NamedTuple):
     sealed_inode: int = 0
     """The inode of a memfd that is sealed against writing; 0 for all else."""
     watches: tuple[tuple[int, int], ...] = ()
-    """What an inotify descriptor watches: the device of its file system, as stat numbers it, and the inode."""
+    """What a descriptor of inotify or fanotify watches: the device of its file system, as stat numbers it, and the inode."""
     deleted: tuple[int, int] | None = None
     """Device and inode of a file or folder that has no name any more."""
 
@@ -76,10 +81,10 @@ def _descriptor(number: int, target: str, base: Path, path: str) -> Descriptor:
         return Descriptor(number, target, protocol=_protocol(path))
     if target.startswith(_PIPE):
         return Descriptor(number, target, is_packet_pipe=bool(_flags_of(f"{base}/fdinfo/{number}") & os.O_DIRECT))
-    if target != INOTIFY and not target.startswith("/"):
-        return Descriptor(number, target)
+    if target not in (INOTIFY, FANOTIFY) and not target.startswith("/"):
+        return Descriptor(number, target, anonymous=anonymous(target, f"{base}/fdinfo/{number}", base.parent))
     link, info = base / "fd" / str(number), base / "fdinfo" / str(number)
-    if target == INOTIFY:
+    if target in (INOTIFY, FANOTIFY):
         watches = {(_as_stat(int(device, 16)), int(inode, 16)) for inode, device in _WATCH.findall(info.read_text())}
         return Descriptor(number, target, watches=tuple(sorted(watches)))
     magic = file_system_magic(str(link)) if target.count("/") == 1 else 0
@@ -96,6 +101,7 @@ def _descriptor(number: int, target: str, base: Path, path: str) -> Descriptor:
         is_writable_file=_writes(flags) and is_named_file,
         is_own_file=flags & os.O_ACCMODE != os.O_RDONLY and is_named_file,
         is_device=stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode),
+        is_handle=bool(flags & os.O_PATH) and (stat.S_ISSOCK(found.st_mode) or stat.S_ISFIFO(found.st_mode)),
         is_huge=magic == HUGETLBFS_MAGIC and found.st_nlink == 0,
         deleted=(found.st_dev, found.st_ino) if found.st_nlink == 0 else None,
         sealed_inode=_sealed(link) if target.startswith(MEMFD) and found.st_nlink == 0 else 0,

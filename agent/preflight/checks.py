@@ -18,6 +18,7 @@ from agent.preflight.unsupported import (
     unsupported_sockets,
 )
 from contract.api.states import AgentReason
+from linux.descriptors import FANOTIFY, Descriptor
 from linux.proc import Mount, mount_of
 
 _IO_URING: Final = "anon_inode:[io_uring]"
@@ -95,14 +96,18 @@ def _inotify_overlay(tree: Tree) -> Iterator[str]:
     devices = {mount.device for mount in tree.mounts if mount.fstype == "overlay"}
     for process, descriptor in tree.open_files():
         if any(device in devices and inode not in tree.findable for device, inode in descriptor.watches):
-            yield f"{named(process, descriptor)} watches files of the image by inotify"
+            yield f"{named(process, descriptor)} watches files of the image by {_way(descriptor)}"
 
 
 def _inotify_deleted(tree: Tree) -> Iterator[str]:
     deleted = {descriptor.deleted: descriptor.target for _, descriptor in tree.open_files() if descriptor.deleted}
     for process, descriptor in tree.open_files():
         for target in (deleted[watch] for watch in descriptor.watches if watch in deleted):
-            yield f"{named(process, descriptor)} watches {target} by inotify"
+            yield f"{named(process, descriptor)} watches {target} by {_way(descriptor)}"
+
+
+def _way(watching: Descriptor) -> str:
+    return "fanotify" if watching.target == FANOTIFY else "inotify"
 
 
 def _volume_written(tree: Tree) -> Iterator[str]:

@@ -21,7 +21,7 @@ from linux.sysvipc import sysv_objects
 NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "user", "uts")
 _SHARED_WRITE: Final = re.compile(r"^\S+ \Sw\Ss \S+ \S+ \d+ +(/.*)$", re.MULTILINE)
 _MEMFD: Final = re.compile(r"^\S+ \S+ \S+ \S+ (\d+) +/memfd:", re.MULTILINE)
-_SECRETMEM: Final = "/secretmem (deleted)"
+SECRETMEM: Final = "/secretmem (deleted)"
 IRMAP: Final = ("/", "/etc", "/var/spool", "/lib/udev")
 """Folders in which criu looks for what an inotify descriptor watches, if the file system cannot say (``irmap.c``); the
 first without what is in it."""
@@ -86,6 +86,8 @@ class Tree:
     """Whether a restore may leave out what a security module confines."""
     sysv_objects: tuple[str, ...] = ()
     """System V shared memory, semaphores and message queues of the pod."""
+    pids: frozenset[int] = frozenset()
+    """Of the processes, as the node numbers them."""
 
     def written(self) -> frozenset[str]:
         """Return the paths of files that are open or mapped for writing."""
@@ -133,6 +135,7 @@ def read_tree(
     watched = any(descriptor.watches for process in found for descriptor in process.descriptors)
     return Tree(
         processes=tuple(found),
+        pids=tree,
         findable=frozenset(_findable(init_pid, proc)) if watched else frozenset(),
         namespaces=_namespaces(base),
         label=label,
@@ -168,7 +171,7 @@ def _process(pid: int, tree: Collection[int], label: str, proc: Path) -> Process
         shared_writes=tuple(sorted(set(_SHARED_WRITE.findall(maps)))),
         program=str((base / "exe").readlink()),
         mapped_memfds=frozenset(int(inode) for inode in _MEMFD.findall(maps)),
-        has_secret_memory=_SECRETMEM in maps,
+        has_secret_memory=SECRETMEM in maps,
         label=_label(base, label),
         tracer=about.tracer,
         shares_memory=about.parent in tree and shares_memory(pid, about.parent),

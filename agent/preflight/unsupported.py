@@ -4,24 +4,33 @@ Each was tried on a real worker: without the check criu fails after the worker w
 a word.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from typing import Final
 
-from agent.preflight.facts import Process, Tree
+from agent.preflight.facts import SECRETMEM, Process, Tree
+from linux.anonymous import Anonymous
 from linux.descriptors import MEMFD, Descriptor
 
-_ANONYMOUS: Final = "anon_inode:"
+_KNOWN_ANONYMOUS: Final = frozenset(
+    {"eventfd", "eventpoll", "fanotify", "inotify", "io_uring", "pidfd", "signalfd", "timerfd"}
+)
+"""All that criu knows, and io_uring, which has a reason of its own."""
 _NO_ANONYMOUS: Final = {
     "bpf": "an eBPF map, program or link",
     "landlock": "a Landlock rule set",
     "perf_event": "a performance counter",
     "userfaultfd": "a userfaultfd",
     "kvm": "a virtual machine of KVM",
+    "seccomp notify": "the listener of a seccomp filter",
 }
 """Beginnings of the names of anonymous inodes, brackets left out."""
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "console")
-_DEVICE_FOLDERS: Final = ("/dev/pts/", "/dev/nvidia", "/dev/dri/")
+_GPU: Final = "/dev/nvidia"
+_DEVICE_FOLDERS: Final = ("/dev/pts/", _GPU, "/dev/dri/")
 """Terminals, and GPUs: the driver closes its own devices before the dump."""
+_PRESSURE: Final = re.compile(r"/proc/pressure/\w+|/sys/fs/cgroup/(.*/)?\w+\.pressure")
+"""What is written there waits for pressure on memory, processors or disks as long as the file is open."""
 _PROTOCOLS: Final = ("TCP", "UDP", "RAW", "UNIX", "NETLINK", "PACKET", "PING")
 """Beginnings of names as the kernel gives them: TCPv6, UDP-Lite, UNIX-STREAM."""
 
@@ -35,18 +44,41 @@ def named(process: Process, descriptor: Descriptor) -> str:
 
 def unsupported_descriptors(tree: Tree) -> Iterator[str]:
     """Find descriptors of kinds that criu does not know."""
-    for process, descriptor in tree.open_files():
-        if what := _unsupported(descriptor):
-            yield f"{named(process, descriptor)} is {what}"
+    for process in tree.processes:
+        # Those of the driver are closed before the dump, whatever it calls them.
+        has_gpu = any(descriptor.target.startswith(_GPU) for descriptor in process.descriptors)
+        for descriptor in process.descriptors:
+            what = _unsupported(descriptor) or _unsupported_anonymous(descriptor.anonymous, tree.pids, has_gpu=has_gpu)
+            if what:
+                yield f"{named(process, descriptor)} is {what}"
+
+
+def _unsupported_anonymous(found: Anonymous | None, pids: Collection[int], *, has_gpu: bool) -> str | None:
+    if found is None:
+        return None
+    if found.is_semaphore:
+        return "an eventfd that is a semaphore (EFD_SEMAPHORE)"
+    if found.wakes_machine:
+        return "a timer that wakes the machine (CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM)"
+    if found.is_of_thread:
+        return "a pidfd of a thread"
+    if found.process and found.process not in pids:
+        return "a pidfd of a process outside of the worker"
+    if words := next((words for start, words in _NO_ANONYMOUS.items() if found.kind.startswith(start)), None):
+        return words
+    return None if has_gpu or found.kind in _KNOWN_ANONYMOUS else f"of the kind {found.kind}"
 
 
 def _unsupported(descriptor: Descriptor) -> str | None:
     target = descriptor.target
+    if descriptor.is_handle:
+        return "a socket or FIFO that is open only as a path (O_PATH)"
+    if target == SECRETMEM:
+        return "secret memory (memfd_secret)"
+    if descriptor.is_own_file and _PRESSURE.fullmatch(target):
+        return f"a trigger at {target}"
     if descriptor.is_packet_pipe:
         return "a pipe that keeps packets apart (O_DIRECT)"
-    if target.startswith(_ANONYMOUS):
-        kind = target.removeprefix(_ANONYMOUS).strip("[]")
-        return next((words for start, words in _NO_ANONYMOUS.items() if kind.startswith(start)), None)
     if descriptor.is_huge:
         return "a memfd of huge pages"
     is_known = target.removeprefix("/dev/") in _DEVICES or target.startswith(_DEVICE_FOLDERS)

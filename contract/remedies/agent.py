@@ -188,8 +188,10 @@ AGENT_REASONS: Final = (
         "The worker has a descriptor open of a kind that CRIU does not know.",
         "Close it before the snapshot and open it after it.",
         "Performance counters, eBPF, userfaultfd, Landlock rule sets, KVM, a memfd of huge pages, and devices other "
-        "than those of GPUs, terminals and the plain ones such as /dev/null. Nothing was touched; the capture is not "
-        "tried again by itself.",
+        "than those of GPUs, terminals and the plain ones such as /dev/null. An eventfd with EFD_SEMAPHORE, a trigger "
+        "of pressure stall information, a pidfd of a thread or of a process that is not the worker's, a timer that "
+        "wakes the machine, the listener of a seccomp filter, a socket or FIFO that is open by O_PATH. Nothing was "
+        "touched; the capture is not tried again by itself.",
     ),
     Reason(
         _SECTION,
@@ -229,7 +231,7 @@ AGENT_REASONS: Final = (
     Reason(
         _SECTION,
         AgentReason.INOTIFY_OVERLAY,
-        "The worker watches files of its image by inotify, which CRIU cannot capture on an overlay file system.",
+        "The worker watches files of its image by inotify or fanotify, which CRIU cannot capture on an overlay file system.",
         "Switch the reloader off (`uvicorn` without `--reload`), or watch a folder of a volume.",
         "Nothing was touched; the capture is not tried again by itself.",
     ),

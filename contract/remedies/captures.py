@@ -72,7 +72,10 @@ KINDS: Final = (
     ),
     _kept("no_new_privs, dropped capabilities, own seccomp filters, dumpable flag, subreaper, parent-death signal"),
     _kept("Pipes and FIFOs with what is in them, their size and flags"),
-    _kept("eventfd, epoll, signalfd, pidfd"),
+    _kept(
+        "eventfd, epoll, signalfd, inotify, fanotify, pidfd of the worker's processes",
+        "an edge (EPOLLET) that was seen is seen once more",
+    ),
     _kept(
         "timerfd, timer_create, setitimer, timers of event loops",
         "the time that is left is kept, not the moment",
@@ -231,7 +234,9 @@ KINDS: Final = (
         test="tests/unit/agent/executor/test_capture_restore_plans.py::test_terminal",
     ),
     _refused(
-        "Performance counters, eBPF, userfaultfd, KVM, other devices, huge memfd, pipes of packets (O_DIRECT)",
+        "Performance counters, eBPF, userfaultfd, KVM, other devices, huge memfd, pipes of packets (O_DIRECT), eventfd as "
+        "a semaphore, timers that wake the machine, pidfd of a thread or of a process outside, listeners of seccomp, "
+        "memfd_secret, triggers of pressure (PSI), a socket or FIFO opened by O_PATH, and whatever else has no name",
         AgentReason.UNSUPPORTED_DESCRIPTOR,
         test=_UNKNOWN,
     ),
@@ -260,7 +265,9 @@ KINDS: Final = (
         AgentReason.CONFINEMENT_LOST,
         test="tests/unit/agent/preflight/test_preflight_checks.py::test_what_is_in_the_way",
     ),
-    _refused("inotify on files of the image, outside /etc, /lib/udev, /var/spool", AgentReason.INOTIFY_OVERLAY),
+    _refused(
+        "inotify or fanotify on files of the image, outside /etc, /lib/udev, /var/spool", AgentReason.INOTIFY_OVERLAY
+    ),
     _refused("inotify on a file or folder that was deleted while it is open", AgentReason.INOTIFY_DELETED),
     _refused("A file open or mapped for writing on a persistent volume or hostPath", AgentReason.VOLUME_WRITTEN),
     _refused(

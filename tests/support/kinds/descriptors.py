@@ -203,6 +203,26 @@ p.seek(0)
 assert p.read() and q.read()
 """,
     ),
+    "pidfd-of-a-process-that-has-ended": (
+        """
+pid = in_child(lambda: os._exit(0))
+p = os.pidfd_open(pid)
+assert succeeds(pid)
+""",
+        """
+assert select.select([p], [], [], 0)[0]
+""",
+    ),
+    "fanotify": (
+        """
+n = must(libc.fanotify_init(2, 0))
+must(libc.fanotify_mark(n, 1, ctypes.c_ulonglong(0x8 | 0x08000000), -100, b'/dev/shm'))
+""",
+        """
+open('/dev/shm/new', 'w').close()
+assert select.select([n], [], [], 5)[0] and os.read(n, 999)
+""",
+    ),
     "pidfd": (
         """
 r, w = os.pipe()

@@ -54,6 +54,75 @@ r, w = os.pipe2(os.O_DIRECT)
 """,
         AgentReason.UNSUPPORTED_DESCRIPTOR,
     ),
+    "semaphore": (
+        """
+e = os.eventfd(3, os.EFD_SEMAPHORE)
+""",
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+    ),
+    "timer-that-wakes-the-machine": (
+        """
+t = must(libc.timerfd_create(9, 0))
+""",
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+    ),
+    "pidfd-of-standby": (
+        """
+p = os.pidfd_open(1)
+""",
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+    ),
+    "pidfd-of-a-thread": (
+        """
+t = threading.Thread(target=time.sleep, args=(9999,), daemon=True)
+t.start()
+p = must(libc.syscall(434, t.native_id, 0o200))
+""",
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+    ),
+    "listener-of-seccomp": (
+        """
+must(libc.prctl(38, 1, 0, 0, 0))
+code = ctypes.create_string_buffer(struct.pack('HBBI', 6, 0, 0, 0x7fff0000))
+n = must(libc.syscall(317, 1, 8, struct.pack('HxxxxxxP', 1, ctypes.addressof(code))))
+""",
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+    ),
+    "path-of-a-socket": (
+        """
+s = socket.socket(socket.AF_UNIX)
+s.bind('/tmp/by-path')
+p = os.open('/tmp/by-path', os.O_PATH)
+""",
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+    ),
+    "path-of-a-fifo": (
+        """
+os.mkfifo('/tmp/by-path')
+p = os.open('/tmp/by-path', os.O_PATH)
+""",
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+    ),
+    "secret-memory-that-is-not-mapped": (
+        """
+u = must(libc.syscall(447, 0))
+""",
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+    ),
+    "trigger-of-pressure": (
+        """
+p = os.open('/proc/pressure/memory', os.O_RDWR | os.O_NONBLOCK)
+os.write(p, b'some 150000 2000000\\0')
+""",
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+    ),
+    "fanotify-on-files-of-the-image": (
+        """
+n = must(libc.fanotify_init(0, 0))
+must(libc.fanotify_mark(n, 1, ctypes.c_ulonglong(8), -100, b'/usr'))
+""",
+        AgentReason.INOTIFY_OVERLAY,
+    ),
     "multicast-group": (
         """
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -172,6 +241,8 @@ assert start() > 0
     }
 
 LOST_WITHOUT_THE_CHECK = {
+    "semaphore",
+    "trigger-of-pressure",
     "system-v-memory",
     "system-v-semaphore",
     "system-v-queue",

@@ -8,6 +8,7 @@ from agent.errors import RefusedError
 from agent.preflight.checks import CHECKS, Finding, findings, refuse
 from agent.preflight.facts import NAMESPACES, Process, Tree
 from contract.api.states import LASTING, AgentReason
+from linux.anonymous import Anonymous
 from linux.descriptors import Descriptor
 from linux.net.sockets import BoundSocket
 from linux.net.unix_diag import UnixSocket
@@ -50,6 +51,10 @@ def bound(address, inode=9):
     return BoundSocket(inode, "TCP", ipaddress.ip_address(address), 8000)
 
 
+def anonymous(kind, **fields):
+    return Descriptor(4, f"anon_inode:[{kind}]", anonymous=Anonymous(kind, **fields))
+
+
 CONTEXT = "system_u:system_r:container_t:s0"
 SOCKET = Descriptor(7, "socket:[9]")
 UDP = BoundSocket(9, "UDP", ipaddress.ip_address("0.0.0.0"), 5007)
@@ -87,13 +92,13 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
         pytest.param(
             AgentReason.UNSUPPORTED_DESCRIPTOR,
             "descriptor 4 of process 600 (python3) is a performance counter",
-            tree(process(Descriptor(4, "anon_inode:[perf_event]"))),
+            tree(process(anonymous("perf_event"))),
             id="performance-counter",
         ),
         pytest.param(
             AgentReason.UNSUPPORTED_DESCRIPTOR,
             "descriptor 4 of process 600 (python3) is an eBPF map, program or link",
-            tree(process(Descriptor(4, "anon_inode:bpf-prog"))),
+            tree(process(anonymous("bpf-prog"))),
             id="ebpf",
         ),
         pytest.param(
@@ -113,6 +118,72 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
             "descriptor 4 of process 600 (python3) is a pipe that keeps packets apart (O_DIRECT)",
             tree(process(Descriptor(4, "pipe:[9]", is_packet_pipe=True))),
             id="packet-pipe",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is an eventfd that is a semaphore (EFD_SEMAPHORE)",
+            tree(process(anonymous("eventfd", is_semaphore=True))),
+            id="semaphore",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is a timer that wakes the machine (CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM)",
+            tree(process(anonymous("timerfd", wakes_machine=True))),
+            id="alarm",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is a pidfd of a thread",
+            tree(process(anonymous("pidfd", process=600, is_of_thread=True)), pids=frozenset({600})),
+            id="pidfd-of-a-thread",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is a pidfd of a process outside of the worker",
+            tree(process(anonymous("pidfd", process=7)), pids=frozenset({600})),
+            id="pidfd-of-a-stranger",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is the listener of a seccomp filter",
+            tree(process(anonymous("seccomp notify"))),
+            id="listener-of-seccomp",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is of the kind mshare",
+            tree(process(anonymous("mshare"))),
+            id="unknown-kind",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is a socket or FIFO that is open only as a path (O_PATH)",
+            tree(process(Descriptor(4, "/tmp/sock", is_handle=True))),
+            id="handle",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is secret memory (memfd_secret)",
+            tree(process(Descriptor(4, "/secretmem (deleted)"))),
+            id="secret-memory-that-is-not-mapped",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is a trigger at /proc/pressure/memory",
+            tree(process(Descriptor(4, "/proc/pressure/memory", is_own_file=True))),
+            id="pressure",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is a trigger at /sys/fs/cgroup/a/cpu.pressure",
+            tree(process(Descriptor(4, "/sys/fs/cgroup/a/cpu.pressure", is_own_file=True))),
+            id="pressure-of-a-cgroup",
+        ),
+        pytest.param(
+            AgentReason.INOTIFY_OVERLAY,
+            "descriptor 4 of process 600 (python3) watches files of the image by fanotify",
+            tree(process(Descriptor(4, "anon_inode:[fanotify]", watches=((OVERLAY, 7),)))),
+            id="fanotify",
         ),
         pytest.param(
             AgentReason.TRACED,
@@ -323,7 +394,14 @@ def test_what_is_in_the_way(reason, words, found):
         pytest.param(tree(process(Descriptor(4, "/dev/pts/0", is_device=True))), id="terminal-device"),
         pytest.param(tree(process(Descriptor(4, "/dev/urandom", is_device=True))), id="plain-device"),
         pytest.param(tree(process(Descriptor(4, "/dev/nvidia-uvm", is_device=True))), id="gpu"),
-        pytest.param(tree(process(Descriptor(4, "anon_inode:[eventpoll]"))), id="epoll"),
+        pytest.param(tree(process(anonymous("eventpoll"))), id="epoll"),
+        pytest.param(tree(process(anonymous("eventfd"))), id="eventfd"),
+        pytest.param(tree(process(anonymous("pidfd", process=600)), pids=frozenset({600})), id="pidfd-of-its-own"),
+        pytest.param(tree(process(anonymous("pidfd"))), id="pidfd-of-a-process-that-has-ended"),
+        pytest.param(
+            tree(process(anonymous("of-a-driver"), Descriptor(5, "/dev/nvidia0", is_device=True))), id="of-a-gpu"
+        ),
+        pytest.param(tree(process(Descriptor(4, "/proc/pressure/memory"))), id="pressure-that-is-read"),
         pytest.param(tree(process(Descriptor(7, "socket:[9]", protocol="UNIX-STREAM"))), id="unix-socket"),
         pytest.param(tree(process(Descriptor(7, "socket:[9]"))), id="socket-of-an-old-kernel"),
         pytest.param(tree(process(Descriptor(4, "/memfd:x (deleted)", sealed_inode=8))), id="sealed-and-not-mapped"),
