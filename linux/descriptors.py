@@ -51,7 +51,7 @@ class Descriptor(NamedTuple):
     sealed_inode: int = 0
     """The inode of a memfd that is sealed against writing; 0 for all else."""
     watches: tuple[tuple[int, int], ...] = ()
-    """What a descriptor of inotify or fanotify watches: the device of its file system, as stat numbers it, and the inode."""
+    """What inotify or fanotify watches: the device of its file system, as stat numbers it, and the inode."""
     deleted: tuple[int, int] | None = None
     """Device and inode of a file or folder that has no name any more."""
 

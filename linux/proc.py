@@ -18,7 +18,9 @@ _SMAPS_LINE: Final = re.compile(r"^(\w+): +([0-9]+) kB$", re.MULTILINE)
 CAPABILITY_SETS: Final = ("CapPrm", "CapEff", "CapInh", "CapAmb", "CapBnd")
 
 _SYS_KCMP: Final = {"x86_64": 312, "aarch64": 272}
-_KCMP_VM: Final = 1
+_KCMP_VM, _KCMP_FILES, _KCMP_FS = 1, 2, 3
+_EXITING: Final = 0x4
+"""Among the flags of a task in /proc/PID/stat."""
 
 
 @dataclass(frozen=True)
@@ -168,8 +170,31 @@ def descendants(root: int, mates: Mapping[int, Status]) -> list[int]:
 
 def shares_memory(one: int, other: int) -> bool:
     """Say whether two processes have one address space, as after vfork(2), as far as this can be known."""
+    return _compared(one, other, _KCMP_VM) == 0
+
+
+def shares_descriptors(one: int, other: int) -> bool:
+    """Say whether two threads have one table of descriptors, as far as this can be known."""
+    return _compared(one, other, _KCMP_FILES) <= 0
+
+
+def shares_folder(one: int, other: int) -> bool:
+    """Say whether two threads have one working folder, root and umask, as far as this can be known."""
+    return _compared(one, other, _KCMP_FS) <= 0
+
+
+def _compared(one: int, other: int, what: int) -> int:
+    """Return 0 if two tasks have the same, more if they do not, less if it cannot be known."""
     number = _SYS_KCMP.get(platform.machine())
-    return number is not None and LIBC.syscall(number, one, other, _KCMP_VM, 0, 0) == 0
+    return -1 if number is None else LIBC.syscall(number, one, other, what, 0, 0)
+
+
+def is_exiting(pid: int, tid: int, proc: Path = PROC) -> bool:
+    """Say whether a thread is on its way out, and has let go of what it had; of one that has ended too."""
+    with suppress(OSError), open(f"{proc}/{pid}/task/{tid}/stat", "rb") as file:  # noqa: PTH123 - a thousand threads
+        fields = file.read().rpartition(b") ")[2].split()
+        return fields[0] in b"ZX" or bool(int(fields[6]) & _EXITING)
+    return True
 
 
 def inner_thread_ids(pid: int, proc: Path = PROC) -> list[int]:

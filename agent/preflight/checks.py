@@ -86,10 +86,18 @@ def _nested_namespaces(tree: Tree) -> Iterator[str]:
         kinds = [kind for kind in own if own[kind] != root[kind] and kind != "pid_for_children"]
         if own["pid_for_children"] != root["pid"]:
             kinds.append("pid")
+        if set(process.clocks) - set(tree.processes[0].clocks[:1]):
+            kinds.append("time")
         if kinds:
             yield f"{process} has its own namespaces: {', '.join(kinds)}"
         elif process.has_strangers:
             yield f"a child of {process} is in a pid namespace of its own"
+
+
+def _thread_apart(tree: Tree) -> Iterator[str]:
+    for process in tree.processes:
+        if process.apart:
+            yield f"a thread of {process} has for itself: {', '.join(process.apart)}"
 
 
 def _inotify_overlay(tree: Tree) -> Iterator[str]:
@@ -186,6 +194,7 @@ CHECKS: Final[tuple[tuple[AgentReason, Callable[[Tree], Iterator[str]]], ...]] =
     (AgentReason.UNSUPPORTED_MEMORY, unsupported_memory),
     (AgentReason.SYSV_IPC, sysv_objects),
     (AgentReason.NESTED_NAMESPACES, _nested_namespaces),
+    (AgentReason.THREAD_APART, _thread_apart),
     (AgentReason.INOTIFY_DELETED, _inotify_deleted),
     (AgentReason.INOTIFY_OVERLAY, _inotify_overlay),
     (AgentReason.VOLUME_WRITTEN, _volume_written),

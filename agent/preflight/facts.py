@@ -11,6 +11,7 @@ from typing import Final
 from agent.container.confinement import has_module, label_of, profile_of
 from agent.container.inspection import open_in_container
 from agent.container.network import in_namespace, in_network
+from agent.preflight.threads import apart
 from linux.descriptors import Descriptor, descriptors
 from linux.filetree import walk
 from linux.net.sockets import Address, BoundSocket, bound_sockets, multicast_groups
@@ -19,6 +20,9 @@ from linux.proc import PROC, Mount, is_alive, mounts, pids, shares_memory, statu
 from linux.sysvipc import sysv_objects
 
 NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "user", "uts")
+CLOCKS: Final = ("time", "time_for_children")
+"""Namespaces of clocks: of a worker that was restored they are not the container's, and of a kernel without there are
+none."""
 _SHARED_WRITE: Final = re.compile(r"^\S+ \Sw\Ss \S+ \S+ \d+ +(/.*)$", re.MULTILINE)
 _MEMFD: Final = re.compile(r"^\S+ \S+ \S+ \S+ (\d+) +/memfd:", re.MULTILINE)
 SECRETMEM: Final = "/secretmem (deleted)"
@@ -50,6 +54,10 @@ class Process:
     """It has one address space with its parent, which is in the tree too."""
     tracer: int = 0
     """Of a process that is traced: by whom, as the node numbers it."""
+    clocks: tuple[str, ...] = ()
+    """Namespaces of its clocks, and of its children's."""
+    apart: tuple[str, ...] = ()
+    """What a thread of it has for itself, in words."""
     label: str = ""
     """Profile of AppArmor, or context of SELinux; empty without. Of its threads, one that is not the container's."""
 
@@ -172,6 +180,8 @@ def _process(pid: int, tree: Collection[int], label: str, proc: Path) -> Process
         program=str((base / "exe").readlink()),
         mapped_memfds=frozenset(int(inode) for inode in _MEMFD.findall(maps)),
         has_secret_memory=SECRETMEM in maps,
+        clocks=_clocks(base),
+        apart=apart(pid, namespaces, proc),
         label=_label(base, label),
         tracer=about.tracer,
         shares_memory=about.parent in tree and shares_memory(pid, about.parent),
@@ -202,6 +212,12 @@ def _findable(init_pid: int, proc: Path) -> Iterator[int]:
 
 def _namespaces(base: Path) -> dict[str, str]:
     return {kind: str((base / "ns" / kind).readlink()) for kind in NAMESPACES}
+
+
+def _clocks(base: Path) -> tuple[str, ...]:
+    with suppress(FileNotFoundError):
+        return tuple(str((base / "ns" / kind).readlink()) for kind in CLOCKS)
+    return ()
 
 
 def _is_elsewhere(pid: int, namespace: str, proc: Path) -> bool:

@@ -301,6 +301,7 @@ class AgentReason(StrEnum):
     UNSUPPORTED_MEMORY = "unsupported-memory"
     SYSV_IPC = "sysv-ipc"
     NESTED_NAMESPACES = "nested-namespaces"
+    THREAD_APART = "thread-apart"
     INOTIFY_OVERLAY = "inotify-overlay"
     INOTIFY_DELETED = "inotify-deleted"
     VOLUME_WRITTEN = "volume-written"
@@ -373,6 +374,7 @@ LASTING: Final = frozenset(
         AgentReason.UNSUPPORTED_MEMORY,
         AgentReason.SYSV_IPC,
         AgentReason.NESTED_NAMESPACES,
+        AgentReason.THREAD_APART,
         AgentReason.INOTIFY_OVERLAY,
         AgentReason.INOTIFY_DELETED,
         AgentReason.VOLUME_WRITTEN,

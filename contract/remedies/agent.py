@@ -230,8 +230,18 @@ AGENT_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        AgentReason.THREAD_APART,
+        "A thread of the worker does not share descriptors, working folder or namespaces with the others, as CRIU takes "
+        "it that all do.",
+        "Let a process of its own do that (unshare(2) in a child), or let the thread end before the snapshot.",
+        "The restored thread would have those of the first one. Nothing was touched; the capture is not tried again by "
+        "itself.",
+    ),
+    Reason(
+        _SECTION,
         AgentReason.INOTIFY_OVERLAY,
-        "The worker watches files of its image by inotify or fanotify, which CRIU cannot capture on an overlay file system.",
+        "The worker watches files of its image by inotify or fanotify, which CRIU cannot capture on an overlay file "
+        "system.",
         "Switch the reloader off (`uvicorn` without `--reload`), or watch a folder of a volume.",
         "Nothing was touched; the capture is not tried again by itself.",
     ),

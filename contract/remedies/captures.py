@@ -234,8 +234,8 @@ KINDS: Final = (
         test="tests/unit/agent/executor/test_capture_restore_plans.py::test_terminal",
     ),
     _refused(
-        "Performance counters, eBPF, userfaultfd, KVM, other devices, huge memfd, pipes of packets (O_DIRECT), eventfd as "
-        "a semaphore, timers that wake the machine, pidfd of a thread or of a process outside, listeners of seccomp, "
+        "Performance counters, eBPF, userfaultfd, KVM, other devices, huge memfd, pipes of packets (O_DIRECT), eventfd "
+        "as a semaphore, timers that wake the machine, pidfd of a thread or of a process outside, listeners of seccomp, "
         "memfd_secret, triggers of pressure (PSI), a socket or FIFO opened by O_PATH, and whatever else has no name",
         AgentReason.UNSUPPORTED_DESCRIPTOR,
         test=_UNKNOWN,
@@ -253,7 +253,14 @@ KINDS: Final = (
         test=_UNKNOWN,
     ),
     _refused("System V shared memory, semaphores, message queues", AgentReason.SYSV_IPC, test=_UNKNOWN),
-    _refused("Namespaces of the worker's own (sandboxes, nested containers)", AgentReason.NESTED_NAMESPACES),
+    _refused(
+        "Namespaces of the worker's own (sandboxes, nested containers), of clocks too", AgentReason.NESTED_NAMESPACES
+    ),
+    _refused(
+        "A thread with descriptors, a working folder or a namespace that the others do not have",
+        AgentReason.THREAD_APART,
+        test=_UNKNOWN,
+    ),
     _refused(
         "Rights that the container's first process lacks (file capabilities, set-user-id programs)",
         AgentReason.IMAGES_WIDER,

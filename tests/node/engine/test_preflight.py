@@ -61,6 +61,8 @@ def enter():
     child(lambda: None)
 child(enter)
 """
+CLOCKS = "child(lambda: (must(libc.unshare(0x80)), os.fork()))"
+CLOCKS_OF_CHILDREN = "must(libc.unshare(0x80))"
 INOTIFY = """
 watch = must(libc.inotify_init1(0))
 must(libc.inotify_add_watch(watch, b"/usr", 0x100))
@@ -134,6 +136,8 @@ REFUSED = {
     "mount-namespace": (AgentReason.NESTED_NAMESPACES, MOUNT_NAMESPACE),
     "mount-namespace-of-the-worker": (AgentReason.NESTED_NAMESPACES, "must(libc.unshare(0x20000))"),
     "pid-namespace": (AgentReason.NESTED_NAMESPACES, PID_NAMESPACE),
+    "clocks": (AgentReason.NESTED_NAMESPACES, CLOCKS),
+    "clocks-of-children": (AgentReason.NESTED_NAMESPACES, CLOCKS_OF_CHILDREN),
     "inotify": (AgentReason.INOTIFY_OVERLAY, INOTIFY),
     "inotify-of-a-deleted-folder": (AgentReason.INOTIFY_DELETED, DELETED_FOLDER),
     "inotify-of-a-deleted-file": (AgentReason.INOTIFY_DELETED, DELETED_FILE),

@@ -206,6 +206,26 @@ i = must(libc.msgget(0x1234, 0o1600))
     ),
 }
 
+_THREAD = """
+up, gate = threading.Event(), threading.Event()
+def run():
+    {act}
+    up.set()
+    gate.wait()
+t = threading.Thread(target=run, daemon=True)
+t.start()
+assert up.wait(5)
+"""
+REFUSED |= {
+    f"thread-with-{what}-of-its-own": (_THREAD.replace("{act}", act), AgentReason.THREAD_APART)
+    for what, act in {
+        "descriptors": "must(libc.unshare(0x400))",
+        "a-folder": "must(libc.unshare(0x200))",
+        "a-network": "must(libc.unshare(0x40000000))",
+        "a-host-name": "must(libc.unshare(0x4000000))",
+    }.items()
+}
+
 _PROGRAMS = """
 kept = []
 def program(*parts):
@@ -243,6 +263,10 @@ assert start() > 0
 LOST_WITHOUT_THE_CHECK = {
     "semaphore",
     "trigger-of-pressure",
+    "thread-with-descriptors-of-its-own",
+    "thread-with-a-folder-of-its-own",
+    "thread-with-a-network-of-its-own",
+    "thread-with-a-host-name-of-its-own",
     "system-v-memory",
     "system-v-semaphore",
     "system-v-queue",

@@ -277,6 +277,18 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
             id="child-in-a-pid-namespace",
         ),
         pytest.param(
+            AgentReason.NESTED_NAMESPACES,
+            "process 600 (python3) has its own namespaces: time",
+            tree(process(clocks=("time:[2]", "time:[3]"))),
+            id="clocks-for-children",
+        ),
+        pytest.param(
+            AgentReason.THREAD_APART,
+            "a thread of process 600 (python3) has for itself: a namespace (net), descriptors",
+            tree(process(apart=("a namespace (net)", "descriptors"))),
+            id="thread-apart",
+        ),
+        pytest.param(
             AgentReason.INOTIFY_OVERLAY,
             "descriptor 4 of process 600 (python3) watches files of the image by inotify",
             tree(process(Descriptor(4, "anon_inode:inotify", watches=((DISK, 7), (OVERLAY, 7))))),
@@ -396,6 +408,9 @@ def test_what_is_in_the_way(reason, words, found):
         pytest.param(tree(process(Descriptor(4, "/dev/nvidia-uvm", is_device=True))), id="gpu"),
         pytest.param(tree(process(anonymous("eventpoll"))), id="epoll"),
         pytest.param(tree(process(anonymous("eventfd"))), id="eventfd"),
+        pytest.param(
+            Tree((process(clocks=("time:[2]", "time:[2]")),) * 2, OWN, MOUNTS, ()), id="clocks-of-a-restored-worker"
+        ),
         pytest.param(tree(process(anonymous("pidfd", process=600)), pids=frozenset({600})), id="pidfd-of-its-own"),
         pytest.param(tree(process(anonymous("pidfd"))), id="pidfd-of-a-process-that-has-ended"),
         pytest.param(

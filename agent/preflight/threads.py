@@ -1,0 +1,51 @@
+"""What threads of a process have for themselves: criu takes it that all have what the first one has."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from linux.proc import PROC, is_exiting, pids, shares_descriptors, shares_folder
+
+_KINDS: Final = ("cgroup", "ipc", "mnt", "net", "pid_for_children", "uts")
+"""Namespaces that one thread can have without the others; of time and users it takes a process."""
+
+
+def apart(pid: int, namespaces: Mapping[str, str], proc: Path = PROC) -> tuple[str, ...]:
+    """Return what any thread has for itself, in words.
+
+    Args:
+        pid: the process, as the node numbers it.
+        namespaces: of its first thread, by kind.
+        proc: /proc of the node.
+    """
+    threads = sorted(pids(proc / str(pid) / "task"))
+    if len(threads) < 2:  # noqa: PLR2004 - one is not apart from itself
+        return ()
+    first = next((tid for tid in threads if not is_exiting(pid, tid, proc)), 0)
+    found = {words for tid in threads if tid != first for words in _apart(pid, first, tid, namespaces, proc)}
+    return tuple(sorted(found))
+
+
+def _apart(pid: int, first: int, tid: int, namespaces: Mapping[str, str], proc: Path) -> Iterator[str]:
+    found: list[str] = []
+    if not shares_descriptors(first, tid):
+        found.append("descriptors")
+    if not shares_folder(first, tid):
+        found.append("a working folder")
+    found += _namespaces_apart(f"{proc}/{pid}/task/{tid}/ns", namespaces)
+    if found and not is_exiting(pid, tid, proc):
+        yield from found
+
+
+def _namespaces_apart(folder: str, namespaces: Mapping[str, str]) -> list[str]:
+    try:
+        opened = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+    except OSError:  # it has ended
+        return []
+    try:
+        return [f"a namespace ({kind})" for kind in _KINDS if os.readlink(kind, dir_fd=opened) != namespaces[kind]]
+    except OSError:
+        return []
+    finally:
+        os.close(opened)
