@@ -105,6 +105,7 @@ def _environment(values: Values) -> NodeEnvironment:
         longest=float(values.config.restore.restore_timeout_seconds),
         empty_dir_limit=quantity_bytes(values.capture.empty_dir_limit),
         rootfs_limit=quantity_bytes(values.capture.rootfs_limit),
+        unlinked_limit=options.ghost_limit,
         allow_unconfined=values.config.restore.allow_unconfined,
         proof=values.capture.proof == "Restore",
         lazy_pages=options.lazy_pages,

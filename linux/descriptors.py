@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from linux.anonymous import Anonymous, anonymous
+from linux.mapped import unlinked_bytes
 from linux.proc import PROC
 from linux.syscalls import HUGETLBFS_MAGIC, MQUEUE_MAGIC, file_system_magic
 
@@ -54,6 +55,8 @@ class Descriptor(NamedTuple):
     """What inotify or fanotify watches: the device of its file system, as stat numbers it, and the inode."""
     deleted: tuple[int, int] | None = None
     """Device and inode of a file or folder that has no name any more."""
+    unlinked_bytes: int = 0
+    """That a file holds which has no name any more; 0 for memory (memfd)."""
 
     @property
     def socket(self) -> int | None:
@@ -104,6 +107,7 @@ def _descriptor(number: int, target: str, base: Path, path: str) -> Descriptor:
         is_handle=bool(flags & os.O_PATH) and (stat.S_ISSOCK(found.st_mode) or stat.S_ISFIFO(found.st_mode)),
         is_huge=magic == HUGETLBFS_MAGIC and found.st_nlink == 0,
         deleted=(found.st_dev, found.st_ino) if found.st_nlink == 0 else None,
+        unlinked_bytes=unlinked_bytes(target, found),
         sealed_inode=_sealed(link) if target.startswith(MEMFD) and found.st_nlink == 0 else 0,
     )
 

@@ -162,7 +162,7 @@ def _preflight(capture: Capture, worker: Worker, *, stands_still: bool) -> Tree:
 
 def _look(capture: Capture, worker: Worker) -> Tree:
     request = capture.request
-    return read_tree(
+    tree = read_tree(
         capture.init_pid,
         worker.pids,
         empty_dirs=request.place.empty_dirs,
@@ -171,6 +171,7 @@ def _look(capture: Capture, worker: Worker) -> Tree:
         allow_unconfined=capture.environment.allow_unconfined,
         proc=capture.environment.proc,
     )
+    return replace(tree, unlinked_limit=capture.environment.unlinked_limit)
 
 
 def _needs_an_answer(capture: Capture) -> bool:

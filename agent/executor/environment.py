@@ -38,6 +38,8 @@ class NodeEnvironment:
     """Bytes of each emptyDir, and of shared memory, that a capture takes along."""
     rootfs_limit: int = 4 << 30
     """Bytes of changed files of the image that a capture takes along."""
+    unlinked_limit: int = 512 << 20
+    """Bytes that criu copies of a file without a name: its own option."""
     allow_unconfined: bool = False
     """Whether containers that a security module confines are captured and restored, without that."""
     proof: bool = True

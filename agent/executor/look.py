@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from agent.container.find import find_by_id, worker_of
@@ -45,6 +46,7 @@ def look(request: LookRequest, environment: NodeEnvironment) -> LookResult:
         allow_unconfined=environment.allow_unconfined,
         proc=proc,
     )
+    tree = replace(tree, unlinked_limit=environment.unlinked_limit)
     in_the_way = [(AgentReason.TERMINAL, words) for words in terminals(inspect(found.init_pid, proc))]
     in_the_way += [(each.reason, each.words) for each in findings(tree)]
     return LookResult(findings=tuple(in_the_way), processes=len(tree.processes), memory=_memory(pids, proc))

@@ -140,6 +140,16 @@ def _outlives(mount: Mount, tree: Tree) -> bool:
     return not is_empty_dir(mount, tree.empty_dirs) and not _OF_KUBELET.search(mount.root)
 
 
+def _unlinked_too_large(tree: Tree) -> Iterator[str]:
+    if (limit := tree.unlinked_limit) is None:
+        return
+    opened = {descriptor.target: descriptor.unlinked_bytes for _, descriptor in tree.open_files()}
+    mapped = {f"{path} (deleted)": size for process in tree.processes for path, size in process.unlinked}
+    for path, size in (opened | mapped).items():
+        if size > limit:
+            yield f"{path} holds {size} bytes, more than {limit} (config.criu.ghostLimit)"
+
+
 def _address_bound(tree: Tree) -> Iterator[str]:
     fixed = {
         socket.inode: socket
@@ -198,6 +208,7 @@ CHECKS: Final[tuple[tuple[AgentReason, Callable[[Tree], Iterator[str]]], ...]] =
     (AgentReason.INOTIFY_DELETED, _inotify_deleted),
     (AgentReason.INOTIFY_OVERLAY, _inotify_overlay),
     (AgentReason.VOLUME_WRITTEN, _volume_written),
+    (AgentReason.UNLINKED_TOO_LARGE, _unlinked_too_large),
     (AgentReason.ADDRESS_BOUND, _address_bound),
     (AgentReason.UNIX_PEER_OUTSIDE, _unix_peer_outside),
     (AgentReason.CONFINEMENT_LOST, _confined),

@@ -14,7 +14,8 @@ from agent.container.network import in_namespace, in_network
 from agent.preflight.threads import apart
 from linux.descriptors import Descriptor, descriptors
 from linux.filetree import walk
-from linux.net.sockets import Address, BoundSocket, bound_sockets, multicast_groups
+from linux.mapped import unlinked_files
+from linux.net.sockets import Address, BoundSocket, bound_sockets, multicast_groups, unread_netlink
 from linux.net.unix_diag import UnixSocket, unix_sockets
 from linux.proc import PROC, Mount, is_alive, mounts, pids, shares_memory, status
 from linux.sysvipc import sysv_objects
@@ -44,6 +45,8 @@ class Process:
     """A live child is in another pid namespace, and so not in the tree."""
     shared_writes: tuple[str, ...] = ()
     """Files that are mapped shared and writable, with or without a descriptor."""
+    unlinked: tuple[tuple[str, int], ...] = ()
+    """Path and bytes of files that are mapped and have no name any more."""
     program: str = ""
     """What it runs, as /proc/PID/exe names it."""
     mapped_memfds: frozenset[int] = frozenset()
@@ -96,6 +99,10 @@ class Tree:
     """System V shared memory, semaphores and message queues of the pod."""
     pids: frozenset[int] = frozenset()
     """Of the processes, as the node numbers them."""
+    unlinked_limit: int | None = None
+    """Bytes that a file without a name may hold: no fact of the tree, but what criu copies."""
+    unread_netlink: frozenset[int] = frozenset()
+    """Inodes of the pod's netlink sockets that hold messages."""
 
     def written(self) -> frozenset[str]:
         """Return the paths of files that are open or mapped for writing."""
@@ -144,6 +151,7 @@ def read_tree(
     return Tree(
         processes=tuple(found),
         pids=tree,
+        unread_netlink=frozenset(unread_netlink(init_pid, proc)),
         findable=frozenset(_findable(init_pid, proc)) if watched else frozenset(),
         namespaces=_namespaces(base),
         label=label,
@@ -177,6 +185,7 @@ def _process(pid: int, tree: Collection[int], label: str, proc: Path) -> Process
         descriptors=tuple(descriptors(pid, proc)),
         has_strangers=any(_is_elsewhere(child, namespaces["pid"], proc) for child in _children(base)),
         shared_writes=tuple(sorted(set(_SHARED_WRITE.findall(maps)))),
+        unlinked=tuple(unlinked_files(pid, maps, proc)),
         program=str((base / "exe").readlink()),
         mapped_memfds=frozenset(int(inode) for inode in _MEMFD.findall(maps)),
         has_secret_memory=SECRETMEM in maps,

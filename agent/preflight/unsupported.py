@@ -60,13 +60,11 @@ def _unsupported_anonymous(found: Anonymous | None, pids: Collection[int], *, ha
         return "an eventfd that is a semaphore (EFD_SEMAPHORE)"
     if found.wakes_machine:
         return "a timer that wakes the machine (CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM)"
-    if found.is_of_thread:
-        return "a pidfd of a thread"
-    if found.process and found.process not in pids:
-        return "a pidfd of a process outside of the worker"
-    if words := next((words for start, words in _NO_ANONYMOUS.items() if found.kind.startswith(start)), None):
-        return words
-    return None if has_gpu or found.kind in _KNOWN_ANONYMOUS else f"of the kind {found.kind}"
+    if found.is_of_thread or (found.process and found.process not in pids):
+        return "a pidfd of a thread" if found.is_of_thread else "a pidfd of a process outside of the worker"
+    known = has_gpu or found.kind in _KNOWN_ANONYMOUS
+    unknown = (words for start, words in _NO_ANONYMOUS.items() if found.kind.startswith(start))
+    return next(unknown, None if known else f"of the kind {found.kind}")
 
 
 def _unsupported(descriptor: Descriptor) -> str | None:
@@ -90,6 +88,8 @@ def unsupported_sockets(tree: Tree) -> Iterator[str]:
     for process, descriptor in tree.open_files():
         if descriptor.protocol and not descriptor.protocol.startswith(_PROTOCOLS):
             yield f"{named(process, descriptor)} is a socket of protocol {descriptor.protocol}"
+        elif descriptor.socket in tree.unread_netlink:
+            yield f"{named(process, descriptor)} is a netlink socket with messages that were not read"
     yield from _multicast(tree)
     yield from _sent_before_it_was_accepted(tree)
 

@@ -305,6 +305,7 @@ class AgentReason(StrEnum):
     INOTIFY_OVERLAY = "inotify-overlay"
     INOTIFY_DELETED = "inotify-deleted"
     VOLUME_WRITTEN = "volume-written"
+    UNLINKED_TOO_LARGE = "unlinked-too-large"
     ADDRESS_BOUND = "address-bound"
     UNIX_PEER_OUTSIDE = "unix-peer-outside"
     CONFINEMENT_LOST = "confinement-lost"
@@ -378,6 +379,7 @@ LASTING: Final = frozenset(
         AgentReason.INOTIFY_OVERLAY,
         AgentReason.INOTIFY_DELETED,
         AgentReason.VOLUME_WRITTEN,
+        AgentReason.UNLINKED_TOO_LARGE,
         AgentReason.ADDRESS_BOUND,
         AgentReason.UNIX_PEER_OUTSIDE,
         AgentReason.CONFINEMENT_LOST,

@@ -199,9 +199,9 @@ AGENT_REASONS: Final = (
         "The worker has a socket that CRIU does not know, or in a state that it cannot restore.",
         "Close it before the snapshot and open it after it; Go programs that use MPTCP take `GODEBUG=multipathtcp=0`.",
         "Known are TCP, UDP, raw, Unix, netlink and packet sockets; not MPTCP, vsock, SCTP and others. Refused as "
-        "well: UDP in a pod of which a socket has joined a multicast group, since a restored socket is in none; and "
-        "data that was sent by a Unix connection within the worker before that was accepted. Nothing was "
-        "touched; the capture is not tried again by itself.",
+        "well: UDP in a pod of which a socket has joined a multicast group, since a restored socket is in none; data "
+        "that was sent by a Unix connection within the worker before that was accepted; and a netlink socket with "
+        "messages that were not read. Nothing was touched; the capture is not tried again by itself.",
     ),
     Reason(
         _SECTION,
@@ -231,8 +231,8 @@ AGENT_REASONS: Final = (
     Reason(
         _SECTION,
         AgentReason.THREAD_APART,
-        "A thread of the worker does not share descriptors, working folder or namespaces with the others, as CRIU takes "
-        "it that all do.",
+        "A thread of the worker has descriptors, a working folder or namespaces that the others do not have, which "
+        "CRIU does not see.",
         "Let a process of its own do that (unshare(2) in a child), or let the thread end before the snapshot.",
         "The restored thread would have those of the first one. Nothing was touched; the capture is not tried again by "
         "itself.",
@@ -264,6 +264,14 @@ AGENT_REASONS: Final = (
         "A restored worker goes on with what it knew of the file, and would write over records that are newer than its "
         "memory. Files that are open for reading are fine, and so are emptyDirs: their content travels. Nothing was "
         "touched; the capture is not tried again by itself.",
+    ),
+    Reason(
+        _SECTION,
+        AgentReason.UNLINKED_TOO_LARGE,
+        "The worker holds a file that has no name any more, in /dev/shm as a rule, which is larger than CRIU copies.",
+        "Set `config.criu.ghostLimit` to more bytes than the message names, or make the file after the snapshot.",
+        "Object stores and queues of frameworks (Ray, PyTorch's loaders) delete their shared memory while they use it. "
+        "CRIU puts such a file into the image. Nothing was touched; the capture is not tried again by itself.",
     ),
     Reason(
         _SECTION,

@@ -235,13 +235,15 @@ KINDS: Final = (
     ),
     _refused(
         "Performance counters, eBPF, userfaultfd, KVM, other devices, huge memfd, pipes of packets (O_DIRECT), eventfd "
-        "as a semaphore, timers that wake the machine, pidfd of a thread or of a process outside, listeners of seccomp, "
-        "memfd_secret, triggers of pressure (PSI), a socket or FIFO opened by O_PATH, and whatever else has no name",
+        "as a semaphore, timers that wake the machine, pidfd of a thread or of a process outside, listeners of "
+        "seccomp, memfd_secret, triggers of pressure (PSI), a socket or FIFO opened by O_PATH, and "
+        "whatever else has no name",
         AgentReason.UNSUPPORTED_DESCRIPTOR,
         test=_UNKNOWN,
     ),
     _refused(
-        "MPTCP, vsock and other protocols; UDP with multicast groups; data in a Unix connection that was not accepted",
+        "MPTCP, vsock and other protocols; UDP with multicast groups; data in a Unix connection that was not accepted; "
+        "unread messages of netlink",
         AgentReason.UNSUPPORTED_SOCKET,
         test=_UNKNOWN,
     ),
@@ -277,6 +279,11 @@ KINDS: Final = (
     ),
     _refused("inotify on a file or folder that was deleted while it is open", AgentReason.INOTIFY_DELETED),
     _refused("A file open or mapped for writing on a persistent volume or hostPath", AgentReason.VOLUME_WRITTEN),
+    _refused(
+        "A file without a name (deleted, in /dev/shm too) of more than `config.criu.ghostLimit`",
+        AgentReason.UNLINKED_TOO_LARGE,
+        test="tests/node/engine/test_worker_files.py::test_a_deleted_file_that_is_too_large",
+    ),
     _refused(
         "A socket on one of several addresses of the pod, or on a foreign one",
         AgentReason.ADDRESS_BOUND,

@@ -20,6 +20,8 @@ _BROADCAST: Final = ipaddress.IPv4Address("255.255.255.255")
 _LISTEN: Final = "0A"
 _LOCAL, _REMOTE, _STATE, _INODE = 1, 2, 3, 9
 """Columns."""
+_NETLINK_HELD: Final = 4
+"""The column of the bytes that a netlink socket holds; that of its inode is the same."""
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -64,6 +66,13 @@ def multicast_groups(pid: int, proc: Path = PROC) -> list[str]:
         for line in (net / "igmp6").read_text().splitlines():
             found.append(str(ipaddress.IPv6Address(int(line.split()[2], 16))))
     return [group for group in found if not _EVERY_HOSTS.fullmatch(group)]
+
+
+def unread_netlink(pid: int, proc: Path = PROC) -> Iterator[int]:
+    """Yield the inodes of netlink sockets in a process's network namespace that hold messages."""
+    for _, fields in _rows(pid, ("netlink",), proc):
+        if fields[_NETLINK_HELD] != "0":
+            yield int(fields[_INODE])
 
 
 def connections(pid: int, proc: Path = PROC) -> Iterator[tuple[tuple[Address, int], tuple[Address, int]]]:

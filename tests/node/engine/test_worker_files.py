@@ -257,6 +257,36 @@ async def test_too_much_is_refused_with_numbers(node, reason, body, where):
     assert str(3 << 20) in outcome.message
 
 
+UNLINKED = """
+import mmap, os, time
+held = open("{path}", "w+b")
+held.write(bytes(3 << 20)); held.flush()
+os.unlink("{path}")
+"""
+MAPPED = UNLINKED + "pages = mmap.mmap(held.fileno(), 0)\nheld.close()\n"
+SPARSE_UNLINKED = UNLINKED.replace("held.write(bytes(3 << 20))", "held.truncate(3 << 30)")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(UNLINKED.format(path="/tmp/unlinked"), id="open"),
+        pytest.param(MAPPED.format(path="/dev/shm/unlinked"), id="mapped"),
+    ],
+)
+async def test_a_deleted_file_that_is_too_large(node, body):
+    node.engine = NodeEngine(replace(node.environment, unlinked_limit=2 << 20))
+    outcome = await node.capture(start(node, body), "unlinked")
+    assert (False, AgentReason.UNLINKED_TOO_LARGE) == (outcome.ok, outcome.reason), outcome
+    assert ReportPhase.DUMP not in outcome.seconds
+    assert "unlinked (deleted) holds 3145728 bytes" in outcome.message
+
+
+async def test_a_deleted_file_counts_by_its_blocks(node):
+    outcome = await node.capture(start(node, SPARSE_UNLINKED.format(path="/tmp/unlinked")), "unlinked-sparse")
+    assert outcome.ok, outcome.message
+
+
 THEN, NOW = "..2026_11_28_16_49_00.1234567890", "..2026_11_28_17_00_00.987"
 SCRIPT = "import os, time\nscript = open('/data/start.sh')\nscript.read(2)\n"
 

@@ -151,6 +151,14 @@ c.send(b'x')
 """,
         AgentReason.UNSUPPORTED_SOCKET,
     ),
+    "unread-netlink": (
+        """
+s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+s.bind((0, 0))
+s.send(struct.pack('IHHII', 20, 18, 0x301, 1, 0) + bytes(4))
+""",
+        AgentReason.UNSUPPORTED_SOCKET,
+    ),
     "traced-child": (
         """
 k = in_child(lambda: time.sleep(9999))

@@ -218,7 +218,7 @@ def test_deep_folders_are_walked(tree):
 
 def test_a_folder_in_the_place_of_a_link(tree):
     """A worker may replace a link of its image by a folder; the undo brings the link back."""
-    source, source_fd = tree("source", {"made/file": "new"})
+    _, source_fd = tree("source", {"made/file": "new"})
     target, target_fd = tree("target", {"elsewhere/file": "old"})
     (target / "made").symlink_to("elsewhere")
     before, undo, change = picture(target), io.BytesIO(), packed(source_fd)

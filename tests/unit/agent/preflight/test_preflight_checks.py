@@ -127,7 +127,8 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
         ),
         pytest.param(
             AgentReason.UNSUPPORTED_DESCRIPTOR,
-            "descriptor 4 of process 600 (python3) is a timer that wakes the machine (CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM)",
+            "descriptor 4 of process 600 (python3) is a timer that wakes the machine (CLOCK_REALTIME_ALARM, "
+            "CLOCK_BOOTTIME_ALARM)",
             tree(process(anonymous("timerfd", wakes_machine=True))),
             id="alarm",
         ),
@@ -318,6 +319,24 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
             id="volume-mapped",
         ),
         pytest.param(
+            AgentReason.UNSUPPORTED_SOCKET,
+            "descriptor 7 of process 600 (python3) is a netlink socket with messages that were not read",
+            tree(process(SOCKET), unread_netlink=frozenset({9})),
+            id="unread-netlink",
+        ),
+        pytest.param(
+            AgentReason.UNLINKED_TOO_LARGE,
+            "/dev/shm/x (deleted) holds 5 bytes, more than 4 (config.criu.ghostLimit)",
+            tree(process(Descriptor(4, "/dev/shm/x (deleted)", unlinked_bytes=5)), unlinked_limit=4),
+            id="unlinked",
+        ),
+        pytest.param(
+            AgentReason.UNLINKED_TOO_LARGE,
+            "/dev/shm/x (deleted) holds 5 bytes, more than 4 (config.criu.ghostLimit)",
+            tree(process(unlinked=(("/dev/shm/x", 5),)), unlinked_limit=4),
+            id="unlinked-and-mapped",
+        ),
+        pytest.param(
             AgentReason.ADDRESS_BOUND,
             "descriptor 7 of process 600 (python3) is bound to TCP address 10.1.2.3, port 8000",
             tree(process(SOCKET), sockets=(bound("10.1.2.3"),)),
@@ -408,6 +427,7 @@ def test_what_is_in_the_way(reason, words, found):
         pytest.param(tree(process(Descriptor(4, "/dev/nvidia-uvm", is_device=True))), id="gpu"),
         pytest.param(tree(process(anonymous("eventpoll"))), id="epoll"),
         pytest.param(tree(process(anonymous("eventfd"))), id="eventfd"),
+        pytest.param(tree(process(unlinked=(("/dev/shm/x", 4),)), unlinked_limit=4), id="unlinked-and-small"),
         pytest.param(
             Tree((process(clocks=("time:[2]", "time:[2]")),) * 2, OWN, MOUNTS, ()), id="clocks-of-a-restored-worker"
         ),

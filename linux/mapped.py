@@ -1,0 +1,39 @@
+"""Files that a process has mapped, read from the text of /proc/PID/maps and from /proc/PID/map_files."""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from linux.proc import PROC
+
+_DELETED: Final = re.compile(r"^(\w+)-(\w+) \S+ \S+ (\S+ \d+) +(/.*) \(deleted\)$", re.MULTILINE)
+_MEMORY: Final = ("/memfd:", "/dev/zero", "/SYSV", "/anon_hugepage", "/secretmem", "/[aio]")
+"""Beginnings of what the kernel calls memory that is shared, and no file: without its name it is no less there."""
+
+
+def unlinked_bytes(path: str, found: os.stat_result) -> int:
+    """Return how much a file holds that has no name any more; sparse files count by their blocks."""
+    is_unlinked = stat.S_ISREG(found.st_mode) and found.st_nlink == 0 and not path.startswith(_MEMORY)
+    return found.st_blocks * 512 if is_unlinked else 0
+
+
+def unlinked_files(pid: int, maps: str, proc: Path = PROC) -> Iterator[tuple[str, int]]:
+    """Yield path and bytes of each file that is mapped and has no name any more.
+
+    Args:
+        pid: whose.
+        maps: the text of its maps.
+        proc: /proc of the node.
+    """
+    seen = set()
+    for begin, end, key, path in _DELETED.findall(maps):
+        if key in seen or path.startswith(_MEMORY):
+            continue
+        seen.add(key)
+        with suppress(OSError):  # unmapped meanwhile
+            found = os.stat(f"{proc}/{pid}/map_files/{int(begin, 16):x}-{int(end, 16):x}")  # noqa: PTH116 - many
+            yield path, unlinked_bytes(path, found)
