@@ -9,7 +9,8 @@ from contract.api import control_files
 from contract.api.states import AgentReason
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
 from tests.support.kinds import descriptors, processes, sockets
-from tests.support.kinds.others import LOST_WITHOUT_THE_CHECK, REFUSED, RESET
+from tests.support.kinds.others import LOST_WITHOUT_THE_CHECK, REFUSED
+from tests.support.kinds.reset import RESET
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
