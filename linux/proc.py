@@ -39,6 +39,8 @@ class Mount:
     """Of its files, as stat numbers it."""
     is_read_only: bool = False
     """By this mount, whatever the file system allows."""
+    is_received: bool = False
+    """It came from another mount namespace, by propagation."""
 
     def option(self, name: str) -> str | None:
         """Return the value of a ``name=value`` option."""
@@ -81,7 +83,8 @@ def parse_mountinfo(text: str) -> list[Mount]:
         device = os.makedev(int(major), int(minor))
         names = _plain(fields[4]), _plain(fields[3]), tail[0], _plain(tail[1]), _plain(tail[2])
         read_only = "ro" in fields[5].split(",")
-        found.append(Mount(*names, number=int(fields[0]), device=device, is_read_only=read_only))
+        received = any(field.startswith("master:") for field in fields[6:])
+        found.append(Mount(*names, number=int(fields[0]), device=device, is_read_only=read_only, is_received=received))
     return found
 
 

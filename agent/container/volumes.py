@@ -1,7 +1,8 @@
 """Memory and scratch volumes of a worker whose content must travel with it: /dev/shm and emptyDirs."""
 
+import os
 import stat
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -102,3 +103,20 @@ def content(root: int, point: str, skip: Callable[[str], bool], limit: int) -> C
         )
     sockets = [name for name, found in files if stat.S_ISSOCK(found.st_mode)]
     return Content([name for name, found in files if not stat.S_ISSOCK(found.st_mode)], sockets, total)
+
+
+def made_since(said: bytes | None, mounts: Iterable[Mount]) -> tuple[Mount, ...]:
+    """Return the mounts that a container's processes made: those that were not there when it started.
+
+    Args:
+        said: what standby wrote then; None if it wrote nothing, and then it is not known.
+        mounts: those of now.
+    """
+    if said is None:
+        return ()
+    then = frozenset(said.decode("ascii", "replace").split())
+    return tuple(mount for mount in mounts if not mount.is_received and _as_noted(mount) not in then)
+
+
+def _as_noted(mount: Mount) -> str:
+    return f"{mount.number}:{os.major(mount.device)}:{os.minor(mount.device)}"

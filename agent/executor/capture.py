@@ -15,6 +15,7 @@ from agent.container import network
 from agent.container.canary import NoAnswerError, ask, cannot_ask, wrong
 from agent.container.inspection import Inspection, Worker, find_worker, inspect, surroundings
 from agent.container.rights import of_container, refuse_wider_tree
+from agent.container.volumes import made_since
 from agent.criu.connections import CONNECTED, SEQUENCE, Address, End, Fate, peers
 from agent.criu.driver import CriuDump
 from agent.criu.images import stopped_processes
@@ -47,6 +48,7 @@ from artifact.hot_set import RANGE_BYTES, hot_bytes, write_hot_set
 from artifact.manifest import DEVICE_MEMORY, Captured, Connections, DeviceMemory
 from artifact.publish import Published, Staging
 from artifact.read import Artifact, open_sealed, verify
+from contract.api import control_files
 from contract.api.engine import Choice
 from contract.api.reports import PEERS, ReportPhase
 from contract.api.states import AgentReason
@@ -171,7 +173,8 @@ def _look(capture: Capture, worker: Worker) -> Tree:
         allow_unconfined=capture.environment.allow_unconfined,
         proc=capture.environment.proc,
     )
-    return replace(tree, unlinked_limit=capture.environment.unlinked_limit)
+    made = made_since(capture.lock.control.read(control_files.MOUNTS), tree.mounts)
+    return replace(tree, unlinked_limit=capture.environment.unlinked_limit, made_mounts=made)
 
 
 def _needs_an_answer(capture: Capture) -> bool:

@@ -140,6 +140,11 @@ def _outlives(mount: Mount, tree: Tree) -> bool:
     return not is_empty_dir(mount, tree.empty_dirs) and not _OF_KUBELET.search(mount.root)
 
 
+def _mounted_inside(tree: Tree) -> Iterator[str]:
+    for mount in tree.made_mounts:
+        yield f"{mount.point} ({mount.fstype}) was mounted in the container after its start"
+
+
 def _unlinked_too_large(tree: Tree) -> Iterator[str]:
     if (limit := tree.unlinked_limit) is None:
         return
@@ -208,6 +213,7 @@ CHECKS: Final[tuple[tuple[AgentReason, Callable[[Tree], Iterator[str]]], ...]] =
     (AgentReason.INOTIFY_DELETED, _inotify_deleted),
     (AgentReason.INOTIFY_OVERLAY, _inotify_overlay),
     (AgentReason.VOLUME_WRITTEN, _volume_written),
+    (AgentReason.MOUNTED_INSIDE, _mounted_inside),
     (AgentReason.UNLINKED_TOO_LARGE, _unlinked_too_large),
     (AgentReason.ADDRESS_BOUND, _address_bound),
     (AgentReason.UNIX_PEER_OUTSIDE, _unix_peer_outside),

@@ -101,6 +101,8 @@ class Tree:
     """Of the processes, as the node numbers them."""
     unlinked_limit: int | None = None
     """Bytes that a file without a name may hold: no fact of the tree, but what criu copies."""
+    made_mounts: tuple[Mount, ...] = ()
+    """Those that the container's processes made."""
     unread_netlink: frozenset[int] = frozenset()
     """Inodes of the pod's netlink sockets that hold messages."""
 

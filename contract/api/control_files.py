@@ -44,6 +44,8 @@ COMMANDS: Final = "standby-commands"
 STARTED: Final = "standby-started"
 """Made by standby at its start, and never written again: what the container's root file system had changed by then is
 the runtime's doing and its hooks', which do the same in each container."""
+MOUNTS: Final = "standby-mounts"
+"""Made by standby at its start: number and device of each mount, ``23:0:45``, one a line."""
 STALE_AT_START: Final = (
     READY_FOR_SNAPSHOT,
     SNAPSHOT_COMPLETE,
@@ -60,6 +62,7 @@ STALE_AT_START: Final = (
     PARKED,
     COMMANDS,
     STARTED,
+    MOUNTS,
 )
 """What standby removes before anything else: a restarted container still sees the emptyDir of its predecessor."""
 

@@ -305,6 +305,7 @@ class AgentReason(StrEnum):
     INOTIFY_OVERLAY = "inotify-overlay"
     INOTIFY_DELETED = "inotify-deleted"
     VOLUME_WRITTEN = "volume-written"
+    MOUNTED_INSIDE = "mounted-inside"
     UNLINKED_TOO_LARGE = "unlinked-too-large"
     ADDRESS_BOUND = "address-bound"
     UNIX_PEER_OUTSIDE = "unix-peer-outside"
@@ -379,6 +380,7 @@ LASTING: Final = frozenset(
         AgentReason.INOTIFY_OVERLAY,
         AgentReason.INOTIFY_DELETED,
         AgentReason.VOLUME_WRITTEN,
+        AgentReason.MOUNTED_INSIDE,
         AgentReason.UNLINKED_TOO_LARGE,
         AgentReason.ADDRESS_BOUND,
         AgentReason.UNIX_PEER_OUTSIDE,

@@ -267,6 +267,13 @@ AGENT_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        AgentReason.MOUNTED_INSIDE,
+        "A process of the container mounted something after the container had started, which another container lacks.",
+        "Have the pod mount it (a volume), or mount it after the snapshot.",
+        "It takes CAP_SYS_ADMIN. Nothing was touched; the capture is not tried again by itself.",
+    ),
+    Reason(
+        _SECTION,
         AgentReason.UNLINKED_TOO_LARGE,
         "The worker holds a file that has no name any more, in /dev/shm as a rule, which is larger than CRIU copies.",
         "Set `config.criu.ghostLimit` to more bytes than the message names, or make the file after the snapshot.",

@@ -327,6 +327,7 @@ KINDS: Final = (
     ),
     _refused("inotify on a file or folder that was deleted while it is open", AgentReason.INOTIFY_DELETED),
     _refused("A file open or mapped for writing on a persistent volume or hostPath", AgentReason.VOLUME_WRITTEN),
+    _refused("What a privileged worker mounted in its container", AgentReason.MOUNTED_INSIDE, test=_UNKNOWN),
     _refused(
         "A file without a name (deleted, in /dev/shm too) of more than `config.criu.ghostLimit`",
         AgentReason.UNLINKED_TOO_LARGE,

@@ -27,6 +27,7 @@ static const char *const STALE[] = {
     "standby-verdict",    "standby-claim",     "standby-dirty",    "image-entrypoint",
     "image-cmd",          "standby-pages",    "standby-frozen",    "standby-devices",
     "standby-parked",    "standby-commands", "standby-started",
+    "standby-mounts",
 };
 
 /* There is exactly one container, hence one of these. */
@@ -75,6 +76,24 @@ static void note_start(void) {
     publish("standby-started", line);
 }
 
+/* Names each mount by its number and device, as mountinfo does: one that is not among them was made by the worker, and
+ * is not there in another container. Without the file it is not known. */
+static void note_mounts(void) {
+    static char table[65536];
+    char line[4000];
+    size_t length = 0;
+    const ssize_t have = slurp(AT_FDCWD, "/proc/self/mountinfo", table, sizeof table);
+    if (have <= 0 || (size_t)have == sizeof table - 1) return;
+    for (const char *at = table; at && *at; at = strchr(at, '\n')) {
+        unsigned id, major, minor;
+        at += *at == '\n';
+        if (sscanf(at, "%u %*u %u:%u", &id, &major, &minor) != 3) continue;
+        length += (size_t)snprintf(line + length, sizeof line - length, "%u:%u:%u\n", id, major, minor);
+        if (length >= sizeof line) return;
+    }
+    publish("standby-mounts", line);
+}
+
 /* Clears what a former container left and makes the claim file. Returns NULL, or what failed. */
 const char *make_claim(void) {
     static char failure[PATH_MAX + 128];
@@ -86,6 +105,7 @@ const char *make_claim(void) {
     }
     for (size_t i = 0; i < sizeof STALE / sizeof *STALE; i++) unlinkat(directory, STALE[i], 0);
     note_start();
+    note_mounts();
     claim = openat(directory, "standby-claim", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     char line[40];
     if (claim < 0 || make_nonce() != 0) goto failed;

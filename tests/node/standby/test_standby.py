@@ -101,7 +101,7 @@ class TestColdStart:
         assert len(container.nonce()) == 32
         # A file; standby's own socket of that name comes a moment later.
         left = sorted(path.name for path in container.dir.iterdir() if path.is_file())
-        assert left == [control_files.CLAIM, control_files.STARTED]
+        assert left == [control_files.CLAIM, control_files.MOUNTS, control_files.STARTED]
         ahead = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         assert abs(ahead - int((container.dir / control_files.STARTED).read_text())) < 1e6
 

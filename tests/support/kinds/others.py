@@ -159,6 +159,14 @@ s.send(struct.pack('IHHII', 20, 18, 0x301, 1, 0) + bytes(4))
 """,
         AgentReason.UNSUPPORTED_SOCKET,
     ),
+    "mounted-inside": (
+        """
+os.makedirs('/mnt/inside', exist_ok=True)
+must(libc.mount(b'none', b'/mnt/inside', b'tmpfs', 0, None))
+open('/mnt/inside/file', 'w').close()
+""",
+        AgentReason.MOUNTED_INSIDE,
+    ),
     "traced-child": (
         """
 k = in_child(lambda: time.sleep(9999))
@@ -271,6 +279,7 @@ assert start() > 0
 LOST_WITHOUT_THE_CHECK = {
     "semaphore",
     "trigger-of-pressure",
+    "mounted-inside",
     "thread-with-descriptors-of-its-own",
     "thread-with-a-folder-of-its-own",
     "thread-with-a-network-of-its-own",

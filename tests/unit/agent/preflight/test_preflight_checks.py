@@ -325,6 +325,12 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
             id="unread-netlink",
         ),
         pytest.param(
+            AgentReason.MOUNTED_INSIDE,
+            "/mnt/x (tmpfs) was mounted in the container after its start",
+            tree(made_mounts=(Mount("/mnt/x", "/", "tmpfs", "none", "rw"),)),
+            id="mounted-inside",
+        ),
+        pytest.param(
             AgentReason.UNLINKED_TOO_LARGE,
             "/dev/shm/x (deleted) holds 5 bytes, more than 4 (config.criu.ghostLimit)",
             tree(process(Descriptor(4, "/dev/shm/x (deleted)", unlinked_bytes=5)), unlinked_limit=4),
