@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,7 @@ from linux.filetree import walk
 from linux.mapped import unlinked_files
 from linux.net.sockets import Address, BoundSocket, bound_sockets, multicast_groups, unread_netlink
 from linux.net.unix_diag import UnixSocket, unix_sockets
+from linux.net.unix_file import SocketFile, file_of
 from linux.proc import PROC, Mount, is_alive, mounts, pids, shares_memory, status
 from linux.sysvipc import sysv_objects
 
@@ -101,6 +102,8 @@ class Tree:
     """Of the processes, as the node numbers them."""
     unlinked_limit: int | None = None
     """Bytes that a file without a name may hold: no fact of the tree, but what criu copies."""
+    moved_sockets: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    """Inode of a Unix socket -> its name, and where the file of that name is by now."""
     made_mounts: tuple[Mount, ...] = ()
     """Those that the container's processes made."""
     unread_netlink: frozenset[int] = frozenset()
@@ -145,10 +148,12 @@ def read_tree(
     root, *others = pids
     tree, base = frozenset((root, *others)), proc / str(init_pid)
     label = label_of(base)
-    found = [_process(root, tree, label, proc)]
+    by_pid = {root: _process(root, tree, label, proc)}
     for pid in others:
         with suppress(OSError):
-            found.append(_process(pid, tree, label, proc))
+            by_pid[pid] = _process(pid, tree, label, proc)
+    found = by_pid.values()
+    unix = in_network(init_pid, _unix_sockets, proc)
     watched = any(descriptor.watches for process in found for descriptor in process.descriptors)
     return Tree(
         processes=tuple(found),
@@ -161,7 +166,8 @@ def read_tree(
         mounts=tuple(mounts(init_pid, proc)),
         sockets=tuple(bound_sockets(init_pid, proc)),
         multicast_groups=tuple(multicast_groups(init_pid, proc)),
-        unix_sockets=in_network(init_pid, _unix_sockets, proc),
+        unix_sockets=unix,
+        moved_sockets=_moved_sockets(init_pid, by_pid, unix, proc),
         sysv_objects=in_namespace("ipc", init_pid, lambda: tuple(sysv_objects()), proc),
         empty_dirs=frozenset(empty_dirs),
         writable_mounts=frozenset(writable_mounts),
@@ -174,6 +180,38 @@ def _unix_sockets() -> tuple[UnixSocket, ...]:
     """Return those of the calling thread's network namespace; a worker may have ten thousand, and few that wait."""
     found = tuple(unix_sockets())
     return tuple(unix_sockets(queues=True)) if any(each.waiting for each in found) else found
+
+
+def _moved_sockets(
+    init_pid: int, by_pid: Mapping[int, Process], unix: Iterable[UnixSocket], proc: Path
+) -> dict[int, tuple[str, str]]:
+    """Look at one socket of each name: those that were accepted have that of their listener."""
+    names = {each.inode: each.name for each in unix if each.name.startswith("/")}
+    looked: set[str] = set()
+    moved = {}
+    for pid, process in by_pid.items() if names else ():
+        for descriptor in process.descriptors:
+            name = names.get(descriptor.socket or 0)
+            if name is None or name in looked:
+                continue
+            looked.add(name)
+            with suppress(OSError):
+                file = file_of(pid, descriptor.number)
+                if file.has_name and not _is_at(init_pid, name, file, proc):
+                    moved[descriptor.socket or 0] = name, file.path
+    return moved
+
+
+def _is_at(init_pid: int, name: str, file: SocketFile, proc: Path) -> bool:
+    try:
+        there = open_in_container(init_pid, name, os.O_PATH, proc)
+    except OSError:
+        return False
+    try:
+        found = os.fstat(there)
+        return (found.st_dev, found.st_ino) == (file.device, file.inode)
+    finally:
+        os.close(there)
 
 
 def _process(pid: int, tree: Collection[int], label: str, proc: Path) -> Process:

@@ -90,6 +90,9 @@ def unsupported_sockets(tree: Tree) -> Iterator[str]:
             yield f"{named(process, descriptor)} is a socket of protocol {descriptor.protocol}"
         elif descriptor.socket in tree.unread_netlink:
             yield f"{named(process, descriptor)} is a netlink socket with messages that were not read"
+        elif (moved := tree.moved_sockets.get(descriptor.socket or 0)) is not None:
+            name, path = moved
+            yield f"{named(process, descriptor)} is a Unix socket that was bound to {name} and is at {path} now"
     yield from _multicast(tree)
     yield from _sent_before_it_was_accepted(tree)
 

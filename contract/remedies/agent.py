@@ -200,8 +200,9 @@ AGENT_REASONS: Final = (
         "Close it before the snapshot and open it after it; Go programs that use MPTCP take `GODEBUG=multipathtcp=0`.",
         "Known are TCP, UDP, raw, Unix, netlink and packet sockets; not MPTCP, vsock, SCTP and others. Refused as "
         "well: UDP in a pod of which a socket has joined a multicast group, since a restored socket is in none; data "
-        "that was sent by a Unix connection within the worker before that was accepted; and a netlink socket with "
-        "messages that were not read. Nothing was touched; the capture is not tried again by itself.",
+        "that was sent by a Unix connection within the worker before that was accepted; a netlink socket with "
+        "messages that were not read; and a Unix socket whose file was renamed since. Nothing was touched; "
+        "the capture is not tried again by itself.",
     ),
     Reason(
         _SECTION,

@@ -291,7 +291,7 @@ KINDS: Final = (
     ),
     _refused(
         "MPTCP, vsock and other protocols; UDP with multicast groups; data in a Unix connection that was not accepted; "
-        "unread messages of netlink",
+        "unread messages of netlink; a Unix socket whose file was renamed",
         AgentReason.UNSUPPORTED_SOCKET,
         test=_UNKNOWN,
     ),

@@ -167,6 +167,15 @@ open('/mnt/inside/file', 'w').close()
 """,
         AgentReason.MOUNTED_INSIDE,
     ),
+    "renamed-unix-socket": (
+        """
+s = socket.socket(socket.AF_UNIX)
+s.bind('/tmp/bound')
+s.listen()
+os.rename('/tmp/bound', '/tmp/renamed')
+""",
+        AgentReason.UNSUPPORTED_SOCKET,
+    ),
     "traced-child": (
         """
 k = in_child(lambda: time.sleep(9999))
@@ -280,6 +289,7 @@ LOST_WITHOUT_THE_CHECK = {
     "semaphore",
     "trigger-of-pressure",
     "mounted-inside",
+    "renamed-unix-socket",
     "thread-with-descriptors-of-its-own",
     "thread-with-a-folder-of-its-own",
     "thread-with-a-network-of-its-own",

@@ -43,6 +43,19 @@ s.accept()[0].send(b'y')
 assert d.recv(9) == b'y'
 """,
     ),
+    "unix-listener-by-a-link-to-its-folder": (
+        """
+os.makedirs('/tmp/real')
+os.symlink('real', '/tmp/linked')
+s = socket.socket(socket.AF_UNIX)
+s.bind('/tmp/linked/listener')
+s.listen()
+""",
+        """
+c = socket.socket(socket.AF_UNIX)
+c.connect('/tmp/real/listener')
+""",
+    ),
     "abstract-unix-datagram": (
         """
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

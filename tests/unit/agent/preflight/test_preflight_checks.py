@@ -325,6 +325,12 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
             id="unread-netlink",
         ),
         pytest.param(
+            AgentReason.UNSUPPORTED_SOCKET,
+            "descriptor 7 of process 600 (python3) is a Unix socket that was bound to /run/x and is at /run/y now",
+            tree(process(SOCKET), moved_sockets={9: ("/run/x", "/run/y")}),
+            id="renamed-unix-socket",
+        ),
+        pytest.param(
             AgentReason.MOUNTED_INSIDE,
             "/mnt/x (tmpfs) was mounted in the container after its start",
             tree(made_mounts=(Mount("/mnt/x", "/", "tmpfs", "none", "rw"),)),
