@@ -98,6 +98,8 @@ def _thread_apart(tree: Tree) -> Iterator[str]:
     for process in tree.processes:
         if process.apart:
             yield f"a thread of {process} has for itself: {', '.join(process.apart)}"
+        for child in process.headless:
+            yield f"the first thread of process {child} has ended, and others go on"
 
 
 def _inotify_overlay(tree: Tree) -> Iterator[str]:

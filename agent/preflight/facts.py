@@ -44,6 +44,8 @@ class Process:
     descriptors: tuple[Descriptor, ...]
     has_strangers: bool = False
     """A live child is in another pid namespace, and so not in the tree."""
+    headless: tuple[int, ...] = ()
+    """Children whose first thread has ended while others go on, as the container numbers them."""
     shared_writes: tuple[str, ...] = ()
     """Files that are mapped shared and writable, with or without a descriptor."""
     unlinked: tuple[tuple[str, int], ...] = ()
@@ -217,13 +219,14 @@ def _is_at(init_pid: int, name: str, file: SocketFile, proc: Path) -> bool:
 def _process(pid: int, tree: Collection[int], label: str, proc: Path) -> Process:
     base = proc / str(pid)
     namespaces, maps = _namespaces(base), (base / "maps").read_text(errors="surrogateescape")
-    about = status(pid, proc)
+    about, children = status(pid, proc), _children(base)
     return Process(
         pid=about.inner_pid,
         name=(base / "comm").read_text(encoding="utf-8", errors="replace").rstrip("\n"),
         namespaces=namespaces,
         descriptors=tuple(descriptors(pid, proc)),
-        has_strangers=any(_is_elsewhere(child, namespaces["pid"], proc) for child in _children(base)),
+        has_strangers=any(_is_elsewhere(child, namespaces["pid"], proc) for child in children),
+        headless=tuple(inner for child in children for inner in _headless(child, proc)),
         shared_writes=tuple(sorted(set(_SHARED_WRITE.findall(maps)))),
         unlinked=tuple(unlinked_files(pid, maps, proc)),
         program=str((base / "exe").readlink()),
@@ -274,6 +277,17 @@ def _is_elsewhere(pid: int, namespace: str, proc: Path) -> bool:
     with suppress(OSError):
         return str((proc / str(pid) / "ns/pid").readlink()) != namespace and is_alive(pid, proc)
     return False
+
+
+def _headless(pid: int, proc: Path) -> Iterator[int]:
+    """Yield the number of a process that looks like a zombie, and has threads that do not."""
+    with suppress(OSError):
+        if not is_alive(pid, proc) and any(is_alive(tid, _tasks(pid, proc)) for tid in pids(_tasks(pid, proc))):
+            yield status(pid, proc).inner_pid
+
+
+def _tasks(pid: int, proc: Path) -> Path:
+    return proc / str(pid) / "task"
 
 
 def _children(base: Path) -> set[int]:

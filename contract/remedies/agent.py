@@ -235,8 +235,8 @@ AGENT_REASONS: Final = (
         "A thread of the worker has descriptors, a working folder or namespaces that the others do not have, which "
         "CRIU does not see.",
         "Let a process of its own do that (unshare(2) in a child), or let the thread end before the snapshot.",
-        "The restored thread would have those of the first one. Nothing was touched; the capture is not tried again by "
-        "itself.",
+        "The restored thread would have those of the first one. A process whose first thread has ended while others go "
+        "on (pthread_exit in main) is refused as well. Nothing was touched; the capture is not tried again by itself.",
     ),
     Reason(
         _SECTION,

@@ -307,7 +307,8 @@ KINDS: Final = (
         "Namespaces of the worker's own (sandboxes, nested containers), of clocks too", AgentReason.NESTED_NAMESPACES
     ),
     _refused(
-        "A thread with descriptors, a working folder or a namespace that the others do not have",
+        "A thread with descriptors, a working folder or a namespace that the others do not have; a process whose first "
+        "thread has ended",
         AgentReason.THREAD_APART,
         test=_UNKNOWN,
     ),

@@ -331,6 +331,12 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
             id="renamed-unix-socket",
         ),
         pytest.param(
+            AgentReason.THREAD_APART,
+            "the first thread of process 7 has ended, and others go on",
+            tree(process(headless=(7,))),
+            id="first-thread-ended",
+        ),
+        pytest.param(
             AgentReason.MOUNTED_INSIDE,
             "/mnt/x (tmpfs) was mounted in the container after its start",
             tree(made_mounts=(Mount("/mnt/x", "/", "tmpfs", "none", "rw"),)),
