@@ -29,6 +29,8 @@ def unlinked_files(pid: int, maps: str, proc: Path = PROC) -> Iterator[tuple[str
         maps: the text of its maps.
         proc: /proc of the node.
     """
+    if " (deleted)" not in maps:
+        return
     seen = set()
     for begin, end, key, path in _DELETED.findall(maps):
         if key in seen or path.startswith(_MEMORY):

@@ -17,7 +17,7 @@ _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 _SMAPS_LINE: Final = re.compile(r"^(\w+): +([0-9]+) kB$", re.MULTILINE)
 CAPABILITY_SETS: Final = ("CapPrm", "CapEff", "CapInh", "CapAmb", "CapBnd")
 
-_SYS_KCMP: Final = {"x86_64": 312, "aarch64": 272}
+_SYS_KCMP: Final = {"x86_64": 312, "aarch64": 272}.get(platform.machine())
 _KCMP_VM, _KCMP_FILES, _KCMP_FS = 1, 2, 3
 _EXITING: Final = 0x4
 """Among the flags of a task in /proc/PID/stat."""
@@ -188,8 +188,7 @@ def shares_folder(one: int, other: int) -> bool:
 
 def _compared(one: int, other: int, what: int) -> int:
     """Return 0 if two tasks have the same, more if they do not, less if it cannot be known."""
-    number = _SYS_KCMP.get(platform.machine())
-    return -1 if number is None else LIBC.syscall(number, one, other, what, 0, 0)
+    return -1 if _SYS_KCMP is None else LIBC.syscall(_SYS_KCMP, one, other, what, 0, 0)
 
 
 def is_exiting(pid: int, tid: int, proc: Path = PROC) -> bool:

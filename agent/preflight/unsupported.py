@@ -48,14 +48,14 @@ def unsupported_descriptors(tree: Tree) -> Iterator[str]:
         # Those of the driver are closed before the dump, whatever it calls them.
         has_gpu = any(descriptor.target.startswith(_GPU) for descriptor in process.descriptors)
         for descriptor in process.descriptors:
-            what = _unsupported(descriptor) or _unsupported_anonymous(descriptor.anonymous, tree.pids, has_gpu=has_gpu)
+            what = _unsupported(descriptor)
+            if descriptor.anonymous is not None:
+                what = _unsupported_anonymous(descriptor.anonymous, tree.pids, has_gpu=has_gpu)
             if what:
                 yield f"{named(process, descriptor)} is {what}"
 
 
-def _unsupported_anonymous(found: Anonymous | None, pids: Collection[int], *, has_gpu: bool) -> str | None:
-    if found is None:
-        return None
+def _unsupported_anonymous(found: Anonymous, pids: Collection[int], *, has_gpu: bool) -> str | None:
     if found.is_semaphore:
         return "an eventfd that is a semaphore (EFD_SEMAPHORE)"
     if found.wakes_machine:
@@ -88,13 +88,21 @@ def unsupported_sockets(tree: Tree) -> Iterator[str]:
     for process, descriptor in tree.open_files():
         if descriptor.protocol and not descriptor.protocol.startswith(_PROTOCOLS):
             yield f"{named(process, descriptor)} is a socket of protocol {descriptor.protocol}"
-        elif descriptor.socket in tree.unread_netlink:
-            yield f"{named(process, descriptor)} is a netlink socket with messages that were not read"
-        elif (moved := tree.moved_sockets.get(descriptor.socket or 0)) is not None:
-            name, path = moved
-            yield f"{named(process, descriptor)} is a Unix socket that was bound to {name} and is at {path} now"
+    yield from _in_a_state(tree)
     yield from _multicast(tree)
     yield from _sent_before_it_was_accepted(tree)
+
+
+def _in_a_state(tree: Tree) -> Iterator[str]:
+    if not tree.unread_netlink and not tree.moved_sockets:  # a worker may have ten thousand sockets
+        return
+    for process, descriptor in tree.open_files():
+        socket = descriptor.socket or 0
+        if socket in tree.unread_netlink:
+            yield f"{named(process, descriptor)} is a netlink socket with messages that were not read"
+        if socket in tree.moved_sockets:
+            name, path = tree.moved_sockets[socket]
+            yield f"{named(process, descriptor)} is a Unix socket that was bound to {name} and is at {path} now"
 
 
 def _multicast(tree: Tree) -> Iterator[str]:
