@@ -71,8 +71,6 @@ def _unsupported(descriptor: Descriptor) -> str | None:
     target = descriptor.target
     if descriptor.is_handle:
         return "a socket or FIFO that is open only as a path (O_PATH)"
-    if target == SECRETMEM:
-        return "secret memory (memfd_secret)"
     if descriptor.is_own_file and _PRESSURE.fullmatch(target):
         return f"a trigger at {target}"
     if descriptor.is_packet_pipe:
@@ -129,7 +127,7 @@ def _sent_before_it_was_accepted(tree: Tree) -> Iterator[str]:
 def unsupported_memory(tree: Tree) -> Iterator[str]:
     """Find memory that criu cannot dump, or not restore as it was."""
     for process in tree.processes:
-        if process.has_secret_memory:
+        if process.has_secret_memory or any(each.target == SECRETMEM for each in process.descriptors):
             yield f"{process} has secret memory (memfd_secret)"
         if process.shares_memory:
             yield f"{process} has its parent's memory for its own (vfork, or CLONE_VM)"

@@ -284,7 +284,7 @@ KINDS: Final = (
     _refused(
         "Performance counters, eBPF, userfaultfd, KVM, other devices, huge memfd, pipes of packets (O_DIRECT), eventfd "
         "as a semaphore, timers that wake the machine, pidfd of a thread or of a process outside, listeners of "
-        "seccomp, memfd_secret, triggers of pressure (PSI), a socket or FIFO opened by O_PATH, and "
+        "seccomp, triggers of pressure (PSI), a socket or FIFO opened by O_PATH, and "
         "whatever else has no name",
         AgentReason.UNSUPPORTED_DESCRIPTOR,
         test=_UNKNOWN,
@@ -297,7 +297,8 @@ KINDS: Final = (
     ),
     _refused("A process that is traced (debuggers, `strace`)", AgentReason.TRACED, test=_UNKNOWN),
     _refused(
-        "memfd_secret, a program from a memfd, a memfd sealed against writing and mapped; a process with the memory of "
+        "memfd_secret (mapped or only open), a program from a memfd, a memfd sealed against writing and mapped; "
+        "a process with the memory of "
         "its parent (vfork that lasts, CLONE_VM)",
         AgentReason.UNSUPPORTED_MEMORY,
         test=_UNKNOWN,

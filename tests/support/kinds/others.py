@@ -107,7 +107,7 @@ p = os.open('/tmp/by-path', os.O_PATH)
         """
 u = must(libc.syscall(447, 0))
 """,
-        AgentReason.UNSUPPORTED_DESCRIPTOR,
+        AgentReason.UNSUPPORTED_MEMORY,
     ),
     "trigger-of-pressure": (
         """

@@ -163,8 +163,8 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
             id="handle",
         ),
         pytest.param(
-            AgentReason.UNSUPPORTED_DESCRIPTOR,
-            "descriptor 4 of process 600 (python3) is secret memory (memfd_secret)",
+            AgentReason.UNSUPPORTED_MEMORY,
+            "process 600 (python3) has secret memory (memfd_secret)",
             tree(process(Descriptor(4, "/secretmem (deleted)"))),
             id="secret-memory-that-is-not-mapped",
         ),
