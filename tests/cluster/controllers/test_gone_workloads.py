@@ -6,8 +6,11 @@ No scheduler runs here, so no capture finds a node; the Job controller makes and
 import pytest
 
 from contract.api import keys
-from kube.resources import DEPLOYMENTS, PODS
+from kube.client import connect
+from kube.errors import NotFoundError
+from kube.resources import DEPLOYMENTS, NAMESPACES, PODS
 from tests.support.fixtures.workload import VALUES, deployment, workloads_in
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -43,3 +46,23 @@ async def test_no_capture_waits_for_a_node_that_nobody_wants(scene):
     # Somebody wants it, so it waits for as long as it takes.
     assert keys.ANN_UNWANTED not in checkpoint["metadata"]["annotations"]
     assert made["metadata"]["uid"] == checkpoint["metadata"]["uid"]
+
+
+async def test_the_namespace_of_a_test_goes_with_it(workload_plane, tmp_path):
+    """One that stays in its end costs the API server a hundred calls every few seconds, as long as the tier runs."""
+    async with workloads_in(workload_plane, "left", tmp_path) as scene:
+        scene.controllers.start(VALUES)
+        await scene.apply(DEPLOYMENTS, deployment())
+        (made,) = await scene.made()
+        await scene.phase("Creating", made["metadata"]["name"])
+
+    async with await connect(str(workload_plane.kubeconfig)) as kube:
+
+        async def gone():
+            try:
+                await kube.get(NAMESPACES, scene.namespace)
+            except NotFoundError:
+                return True
+            return False
+
+        assert await eventually(gone, scene.namespace)
