@@ -29,7 +29,7 @@ from tests.support.fixtures.engine import COLD, Node, gpu_node
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
 MIB = 1 << 20
-DATA, ZEROS, CACHE = 64, 256, 48
+DATA, ZEROS, CACHE = 64, 64, 48
 PROBE = Probe("HTTP", "127.0.0.1", 8000, timeout=20.0)
 
 

@@ -33,7 +33,7 @@ from tests.support.fixtures.tools import PROJECT
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
 MIB = 1 << 20
-DATA, ZEROS = 64, 256
+DATA, ZEROS = 32, 64
 OWN = (DATA + ZEROS + 16) * MIB
 """Device memory of the worker, or a little more."""
 
@@ -221,7 +221,7 @@ async def test_files_of_a_pods_own_volume_are_not_kept_open(node, watched, monke
     [
         pytest.param(None, None, id="all-of-them"),
         pytest.param(1, None, id="one"),
-        pytest.param(19, None, id="some"),
+        pytest.param(9, None, id="some"),
         pytest.param(0, None, id="none"),
         pytest.param(None, 3, id="killed-after-three"),
     ],
