@@ -33,11 +33,17 @@ def embedded_cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def platform(embedded_cluster: Cluster) -> Platform:
-    """The cluster with all images built and loaded."""
+def with_images() -> Cache:
+    """The cache with the archives of all images, built once for all clusters of the session."""
     home = Cache.from_env(os.environ)
     build_images(home, api.for_terminal())()
-    return equip(embedded_cluster, home, api.for_terminal())
+    return home
+
+
+@pytest.fixture(scope="session")
+def platform(embedded_cluster: Cluster, with_images: Cache) -> Platform:
+    """The cluster with all images loaded."""
+    return equip(embedded_cluster, with_images, api.for_terminal())
 
 
 @pytest.fixture(scope="session")

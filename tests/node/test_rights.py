@@ -17,7 +17,7 @@ from contract.api import keys
 from demo import story
 from demo.install import CHART, RELEASE, Helm, complaints, image_settings
 from demo.kubectl import CommandError, Kubectl, wait_for
-from demo.platform import Platform, build_images, equip
+from demo.platform import Platform, equip
 from tests.support.fixtures import node
 from tests.support.rights import Log, Right, granted, read_log, unused
 
@@ -43,13 +43,11 @@ UNSEEN = {
 
 
 @pytest.fixture(scope="module")
-def audited() -> Iterator[Platform]:
+def audited(with_images: Cache) -> Iterator[Platform]:
     """A cluster of this module's own, whose API server writes down every request."""
     cluster = api.up(f"rights-{os.getpid()}", options=api.Options(audit=True), progress=api.for_terminal())
     try:
-        home = Cache.from_env(os.environ)
-        build_images(home, api.for_terminal())()
-        yield equip(cluster, home, api.for_terminal())
+        yield equip(cluster, with_images, api.for_terminal())
     finally:
         cluster.down()
 
