@@ -52,7 +52,7 @@ ARM_SECONDS = 90.0
 """One that takes longer is left out."""
 BLOCK = 4 << 20
 READERS = 16
-"""Of each loader that can be told, as of ours."""
+"""Of each loader that takes a number, as of ours."""
 
 
 def main() -> None:
