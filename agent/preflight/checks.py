@@ -163,19 +163,19 @@ def _address_bound(tree: Tree) -> Iterator[str]:
         for socket in tree.sockets
         if not socket.is_anywhere and socket.plain_address not in tree.own_addresses
     }
-    for process, descriptor in tree.open_files():
-        socket = fixed.get(descriptor.socket or 0)
+    for inode, process, descriptor in tree.open_sockets if fixed else ():
+        socket = fixed.get(inode)
         if socket is not None:
             what = f"{named(process, descriptor)} is bound to {socket.protocol} address {socket.address}"
             yield f"{what}, port {socket.port}"
 
 
 def _unix_peer_outside(tree: Tree) -> Iterator[str]:
-    own = {descriptor.socket for _, descriptor in tree.open_files()}
+    own = {inode for inode, _, _ in tree.open_sockets}
     there = {socket.inode: socket for socket in tree.unix_sockets}
     not_accepted = {inode: listener.inode for listener in there.values() for inode in listener.waiting}
-    for process, descriptor in tree.open_files():
-        socket = there.get(descriptor.socket or 0)
+    for inode, process, descriptor in tree.open_sockets:
+        socket = there.get(inode)
         if socket is None:
             continue
         peer = socket.peer or not_accepted.get(socket.inode, 0)

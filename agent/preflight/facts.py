@@ -2,9 +2,10 @@
 
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -116,11 +117,18 @@ class Tree:
         opened = {descriptor.target for _, descriptor in self.open_files() if descriptor.is_own_file}
         return frozenset(opened.union(*(process.shared_writes for process in self.processes)))
 
-    def open_files(self) -> Iterator[tuple[Process, Descriptor]]:
-        """Yield each open file with the process that has it."""
-        for process in self.processes:
-            for descriptor in process.descriptors:
-                yield process, descriptor
+    def open_files(self) -> Sequence[tuple[Process, Descriptor]]:
+        """Return each open file with the process that has it."""
+        return self._open_files
+
+    @cached_property
+    def _open_files(self) -> Sequence[tuple[Process, Descriptor]]:
+        return tuple((process, descriptor) for process in self.processes for descriptor in process.descriptors)
+
+    @cached_property
+    def open_sockets(self) -> Sequence[tuple[int, Process, Descriptor]]:
+        """Inode, process and descriptor of each open socket: there may be ten thousand, and several checks look."""
+        return tuple((socket, *each) for each in self._open_files if (socket := each[1].socket) is not None)
 
 
 def read_tree(
@@ -233,7 +241,7 @@ def _process(pid: int, tree: Collection[int], label: str, proc: Path) -> Process
         mapped_memfds=frozenset(int(inode) for inode in _MEMFD.findall(maps)),
         has_secret_memory=SECRETMEM in maps,
         clocks=_clocks(base),
-        apart=apart(pid, namespaces, proc),
+        apart=apart(about, namespaces, proc),
         label=_label(base, label),
         tracer=about.tracer,
         shares_memory=about.parent in tree and shares_memory(pid, about.parent),

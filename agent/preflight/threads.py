@@ -5,25 +5,31 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from linux.proc import PROC, is_exiting, shares_descriptors, shares_folder
+from linux.proc import PROC, Status, is_exiting, shares_descriptors, shares_folder
 
 _KINDS: Final = ("cgroup", "ipc", "mnt", "net", "pid_for_children", "uts")
 """Namespaces that one thread can have without the others; of time and users it takes a process."""
 
 
-def apart(pid: int, namespaces: Mapping[str, str], proc: Path = PROC) -> tuple[str, ...]:
+_SYS_ADMIN: Final = 21
+"""Number of the capability without which no thread has a namespace for itself."""
+
+
+def apart(about: Status, namespaces: Mapping[str, str], proc: Path = PROC) -> tuple[str, ...]:
     """Return what any thread has for itself, in words.
 
     Args:
-        pid: the process, as the node numbers it.
+        about: the process.
         namespaces: of its first thread, by kind.
         proc: /proc of the node.
     """
+    pid = about.pid
     threads = sorted(map(int, os.listdir(f"{proc}/{pid}/task")))  # noqa: PTH208 - a thousand threads
     if len(threads) < 2:  # noqa: PLR2004 - one is not apart from itself
         return ()
     first = next((tid for tid in threads if not is_exiting(pid, tid, proc)), 0)
-    found = {words for tid in threads if tid != first for words in _apart(pid, first, tid, namespaces, proc)}
+    own = namespaces if about.capabilities["CapBnd"] >> _SYS_ADMIN & 1 else {}
+    found = {words for tid in threads if tid != first for words in _apart(pid, first, tid, own, proc)}
     return tuple(sorted(found))
 
 
@@ -33,7 +39,8 @@ def _apart(pid: int, first: int, tid: int, namespaces: Mapping[str, str], proc: 
         found.append("descriptors")
     if not shares_folder(first, tid):
         found.append("a working folder")
-    found += _namespaces_apart(f"{proc}/{pid}/task/{tid}/ns", namespaces)
+    if namespaces:
+        found += _namespaces_apart(f"{proc}/{pid}/task/{tid}/ns", namespaces)
     if found and not is_exiting(pid, tid, proc):
         yield from found
 

@@ -94,8 +94,7 @@ def unsupported_sockets(tree: Tree) -> Iterator[str]:
 def _in_a_state(tree: Tree) -> Iterator[str]:
     if not tree.unread_netlink and not tree.moved_sockets:  # a worker may have ten thousand sockets
         return
-    for process, descriptor in tree.open_files():
-        socket = descriptor.socket or 0
+    for socket, process, descriptor in tree.open_sockets:
         if socket in tree.unread_netlink:
             yield f"{named(process, descriptor)} is a netlink socket with messages that were not read"
         if socket in tree.moved_sockets:
@@ -107,7 +106,7 @@ def _multicast(tree: Tree) -> Iterator[str]:
     if not tree.multicast_groups:
         return
     udp = {each.inode for each in tree.sockets if each.protocol == "UDP"}
-    member = next(((p, d) for p, d in tree.open_files() if d.socket in udp), None)
+    member = next(((p, d) for inode, p, d in tree.open_sockets if inode in udp), None)
     if member is not None:
         groups = ", ".join(tree.multicast_groups[:_SHOWN_GROUPS])
         yield f"{named(*member)} is a UDP socket, and sockets of the pod are in multicast groups: {groups}"
@@ -119,8 +118,8 @@ def _sent_before_it_was_accepted(tree: Tree) -> Iterator[str]:
     ahead = {each.inode for each in tree.unix_sockets if each.sent and each.inode in waiting}
     if not ahead:
         return
-    for process, descriptor in tree.open_files():
-        if descriptor.socket in ahead:
+    for inode, process, descriptor in tree.open_sockets:
+        if inode in ahead:
             yield f"{named(process, descriptor)} has sent data by a Unix socket that is not accepted yet"
 
 
