@@ -7,7 +7,8 @@ import pytest
 
 from agent.preflight.checks import CHECKS
 from contract.api.states import LASTING
-from contract.remedies.captures import KINDS, Fate
+from contract.remedies.captures import KINDS
+from contract.remedies.kinds.kind import Fate
 
 ROOT = Path(__file__).parents[3]
 ABOUT_A_RESTORE_TOO = {"memory-limit"}

@@ -1,0 +1,1 @@
+"""The kinds of state of a worker, by what becomes of them."""

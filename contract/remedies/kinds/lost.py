@@ -1,0 +1,154 @@
+"""What is the new pod's in the restored worker, or not there any more."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from contract.remedies.kinds.kind import Fate, Kind
+
+_LOST: Final = "tests/node/engine/test_kinds_of_state.py::test_it_is_reset"
+
+LOST: Final = (
+    Kind(
+        "Hostname, address, /etc/hosts, resolv.conf, service-account token",
+        Fate.RENEWED,
+        "files are the new pod's; what the worker has read of them is as captured, read it again in a hook",
+        "tests/node/workers/test_volume_files.py::test_the_new_pods_files_are_what_the_worker_sees",
+    ),
+    Kind(
+        "What the container runtime and its hooks had written into the image's files when the container started, such "
+        "as links to the node's GPU driver and the cache of libraries that names it",
+        Fate.RENEWED,
+        "the new container's own; once the worker has changed such a file, it is the worker's",
+        "tests/node/workers/test_toolkit_pods.py::test_a_worker_that_had_not_used_the_driver_finds_the_nodes_own",
+    ),
+    Kind(
+        "ConfigMap, Secret, projected and downward volumes",
+        Fate.RENEWED,
+        "the new pod's; a file that is open and differs is a cold start (`volume-file-changed`)",
+        "tests/node/workers/test_volume_files.py::test_a_closed_file_may_change_and_an_open_one_may_not",
+    ),
+    Kind(
+        "Random generators: random, OpenSSL, numpy, torch; os.environ",
+        Fate.RENEWED,
+        "by the SDK; **equal in all replicas without it**",
+        "tests/node/engine/test_random_numbers.py::test_replicas_draw_numbers_of_their_own",
+    ),
+    Kind(
+        "Random bytes of the kernel (getrandom, /dev/urandom, uuid4)",
+        Fate.RENEWED,
+        "differ by themselves",
+        "tests/node/engine/test_random_numbers.py::test_what_the_c_library_draws_without_a_system_call_differs",
+    ),
+    Kind(
+        "TCP connections to other pods, containers and hosts",
+        Fate.RESET,
+        "reading gives the end of the stream; the report lists them; connect again",
+        "tests/node/engine/test_connections.py::test_a_connection_to_another_container_of_the_pod_is_closed",
+    ),
+    Kind(
+        "TCP connections that were not accepted yet, such as a probe's",
+        Fate.RESET,
+        "the client sees a reset and tries again",
+        "tests/node/engine/test_connections.py::test_a_probe_on_its_way_fails_no_capture",
+    ),
+    Kind(
+        "Keys in kernel keyrings",
+        Fate.RESET,
+        "requests fail with ENOKEY; add them again in a hook",
+        _LOST,
+    ),
+    Kind(
+        "Timer slack, I/O priority, processor affinity, memory policy (NUMA), personality (`setarch`), mlockall for "
+        "memory to come, MLOCK_ONFAULT, merging of memory (PR_SET_MEMORY_MERGE), PR_MCE_KILL, coredump_filter",
+        Fate.RESET,
+        "the defaults; set them again in a hook",
+        _LOST,
+    ),
+    Kind(
+        "What waits to be read: datagrams in a UDP socket, urgent data of TCP, events of inotify; of a datagram in a "
+        "Unix socket the sender's name; all datagrams in one that hold an empty one among them",
+        Fate.RESET,
+        "they are lost; look at files again in a hook",
+        _LOST,
+    ),
+    Kind(
+        "Options of sockets but for SO_REUSEADDR, SO_REUSEPORT, SO_BROADCAST, SO_KEEPALIVE, SO_OOBINLINE, SO_LINGER, "
+        "SO_MARK, SO_PRIORITY, SO_BINDTODEVICE, sizes of buffers, time-outs, filters, IP_TOS, IP_TTL, IP_PKTINFO, "
+        "IP_FREEBIND, IPV6_V6ONLY, IPV6_RECVPKTINFO, TCP_NODELAY, TCP_CORK, TCP_KEEP*: so TCP_USER_TIMEOUT, "
+        "TCP_FASTOPEN, TCP_CONGESTION, SO_TIMESTAMP, SO_PEEK_OFF, IP_RECVERR, IP_MTU_DISCOVER, UDP_GRO; the program "
+        "that shares out connections of SO_REUSEPORT, dnotify (F_NOTIFY)",
+        Fate.RESET,
+        "the defaults; set them again in a hook",
+        _LOST,
+    ),
+    Kind(
+        "The user at the other end of a Unix connection (SO_PEERCRED), where that is another one",
+        Fate.RESET,
+        "**the restored worker reads its own user**: remember what was read when the connection was accepted",
+        _LOST,
+    ),
+    Kind(
+        "A wait with a limit that is under way: nanosleep, poll, epoll_wait, sigtimedwait, SO_RCVTIMEO; not select",
+        Fate.RESET,
+        "it ends early with EINTR, as by a signal; Python's own functions wait for the rest by themselves",
+        _LOST,
+    ),
+    Kind(
+        "Requests of io_submit that wait for a descriptor (IOCB_CMD_POLL)",
+        Fate.RESET,
+        "they never end, and nothing in /proc shows them beforehand: submit them again in a hook",
+        _LOST,
+    ),
+    Kind(
+        "What the kernel counted of a process: processor time, faults, peak of memory, input and output; when it "
+        "started",
+        Fate.RESET,
+        "begins again with the restore, as in a new process: `time.process_time()` goes back",
+        _LOST,
+    ),
+    Kind(
+        "Device nodes and sockets that no process has open, in the image or an emptyDir; files in /dev, but "
+        "not /dev/shm",
+        Fate.RESET,
+        "they are not there; make them again in a hook",
+        _LOST,
+    ),
+    Kind(
+        "What a mapping shows of a file of the image that was changed in place since: the former content",
+        Fate.RESET,
+        "the file's content, as on any other file system",
+        _LOST,
+    ),
+    Kind(
+        "What a privileged worker set up in its pod: host name, addresses, routes, kernel parameters (sysctl)",
+        Fate.RESET,
+        "the new pod's own; set them again in a hook",
+        _LOST,
+    ),
+    Kind(
+        "Hardening of a process's own: PR_SET_MDWE, sealed mappings (mseal)",
+        Fate.RESET,
+        "**the restored worker is without it, and nothing in /proc shows it beforehand**: apply it in a hook",
+        _LOST,
+    ),
+    Kind(
+        "A Landlock sandbox of the worker's own",
+        Fate.RESET,
+        "**the restored worker is without it, and nothing in /proc shows it beforehand**: apply it in a hook",
+        _LOST,
+    ),
+    Kind(
+        "CLOCK_REALTIME",
+        Fate.RESET,
+        "the node's: it jumps by the time between capture and restore, as after a suspended laptop",
+        "tests/node/engine/test_time.py::test_every_timer_goes_on",
+    ),
+    Kind(
+        "Monotonic clocks of commands executed in the container (exec probes, kubectl exec)",
+        Fate.RESET,
+        "the node's, while the worker's go on from the capture; [after-a-restore.md](after-a-restore.md#clocks), "
+        "[what was tried](decisions/0027-executed-commands-keep-the-nodes-clock.md)",
+        "tests/node/engine/test_time.py::test_the_worker_alone_keeps_its_clocks",
+    ),
+)

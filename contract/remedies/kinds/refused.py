@@ -1,0 +1,160 @@
+"""What a worker is not captured with, and where that is seen."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from contract.api.states import Admission, AgentReason
+from contract.remedies.kinds.kind import Fate, Kind
+
+_UNKNOWN: Final = "tests/node/engine/test_kinds_of_state.py::test_it_is_refused_and_not_touched"
+_PREFLIGHT: Final = "tests/node/engine/test_preflight.py::test_it_is_refused_and_not_touched"
+
+
+def _refused(
+    what: str, reason: AgentReason | Admission, how: str = "before anything is frozen", test: str = ""
+) -> Kind:
+    return Kind(what, Fate.REFUSED, how, test or _PREFLIGHT, reason)
+
+
+REFUSED: Final = (
+    _refused("io_uring", AgentReason.IO_URING),
+    _refused("POSIX message queues", AgentReason.MESSAGE_QUEUE),
+    _refused("A pseudo-terminal of the worker's own that is open as /dev/tty", AgentReason.PSEUDO_TERMINAL),
+    _refused(
+        "A terminal as the container's standard stream (tty: true, stdin: true)",
+        AgentReason.TERMINAL,
+        test="tests/unit/agent/executor/test_capture_restore_plans.py::test_terminal",
+    ),
+    _refused(
+        "Performance counters, eBPF, userfaultfd, KVM, other devices, huge memfd, pipes of packets (O_DIRECT), eventfd "
+        "as a semaphore, timers that wake the machine, pidfd of a thread or of a process outside, listeners of "
+        "seccomp, triggers of pressure (PSI), a socket or FIFO opened by O_PATH, and "
+        "whatever else has no name",
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+        test=_UNKNOWN,
+    ),
+    _refused(
+        "MPTCP, vsock and other protocols; UDP with multicast groups; data in a Unix connection that was not accepted; "
+        "unread messages of netlink; a Unix socket whose file was renamed",
+        AgentReason.UNSUPPORTED_SOCKET,
+        test=_UNKNOWN,
+    ),
+    _refused("A process that is traced (debuggers, `strace`)", AgentReason.TRACED, test=_UNKNOWN),
+    _refused(
+        "memfd_secret (mapped or only open), a program from a memfd, a memfd sealed against writing and mapped; "
+        "a process with the memory of "
+        "its parent (vfork that lasts, CLONE_VM)",
+        AgentReason.UNSUPPORTED_MEMORY,
+        test=_UNKNOWN,
+    ),
+    _refused("System V shared memory, semaphores, message queues", AgentReason.SYSV_IPC, test=_UNKNOWN),
+    _refused(
+        "Namespaces of the worker's own (sandboxes, nested containers), of clocks too", AgentReason.NESTED_NAMESPACES
+    ),
+    _refused(
+        "A thread with descriptors, a working folder or a namespace that the others do not have; a process whose first "
+        "thread has ended",
+        AgentReason.THREAD_APART,
+        test=_UNKNOWN,
+    ),
+    _refused(
+        "Rights that the container's first process lacks (file capabilities, set-user-id programs)",
+        AgentReason.IMAGES_WIDER,
+        test="tests/node/engine/test_image_rights.py::test_a_program_with_a_capability_is_seen_before_the_freeze",
+    ),
+    _refused(
+        "Confinement by SELinux, by several profiles of AppArmor, or another one than the container's, without "
+        "`allowUnconfined`",
+        AgentReason.CONFINEMENT_LOST,
+        test="tests/unit/agent/preflight/test_preflight_checks.py::test_what_is_in_the_way",
+    ),
+    _refused(
+        "inotify or fanotify on files of the image, outside /etc, /lib/udev, /var/spool", AgentReason.INOTIFY_OVERLAY
+    ),
+    _refused("inotify on a file or folder that was deleted while it is open", AgentReason.INOTIFY_DELETED),
+    _refused("A file open or mapped for writing on a persistent volume or hostPath", AgentReason.VOLUME_WRITTEN),
+    _refused("What a privileged worker mounted in its container", AgentReason.MOUNTED_INSIDE, test=_UNKNOWN),
+    _refused(
+        "A file without a name (deleted, in /dev/shm too) of more than `config.criu.ghostLimit`",
+        AgentReason.UNLINKED_TOO_LARGE,
+        test="tests/node/engine/test_worker_files.py::test_a_deleted_file_that_is_too_large",
+    ),
+    _refused(
+        "A socket on one of several addresses of the pod, or on a foreign one",
+        AgentReason.ADDRESS_BOUND,
+        test="tests/node/engine/test_pod_addresses.py::test_one_of_several_addresses_is_refused",
+    ),
+    _refused(
+        "A Unix socket connected to another container or to the node (/dev/log)",
+        AgentReason.UNIX_PEER_OUTSIDE,
+        test="tests/node/engine/test_preflight.py::test_a_unix_socket_to_another_container",
+    ),
+    _refused(
+        "More than `capture.emptyDirLimit` in an emptyDir or /dev/shm",
+        AgentReason.VOLUME_TOO_LARGE,
+        test="tests/node/engine/test_worker_files.py::test_too_much_is_refused_with_numbers",
+    ),
+    _refused(
+        "More than `capture.rootfsLimit` of changed files of the image",
+        AgentReason.ROOTFS_TOO_LARGE,
+        test="tests/node/engine/test_worker_files.py::test_too_much_is_refused_with_numbers",
+    ),
+    _refused(
+        "A file of a ConfigMap that was replaced while the worker has the former one open",
+        AgentReason.VOLUME_FILE_REPLACED,
+        test="tests/node/engine/test_worker_files.py::test_a_replaced_file_is_refused",
+    ),
+    _refused(
+        "Device memory that the container's memory limit cannot hold",
+        AgentReason.MEMORY_LIMIT,
+        test="tests/node/engine/test_gpu_workers.py::test_a_limit_that_cannot_hold_the_device_memory",
+    ),
+    _refused(
+        "A driver that hangs nodes or ends workers",
+        AgentReason.GPU_DRIVER_DENIED,
+        test="tests/node/engine/test_gpu_workers.py::test_a_denied_driver_is_asked_to_capture_nothing",
+    ),
+    _refused(
+        "Managed memory of CUDA (`cudaMallocManaged`)",
+        AgentReason.GPU_UNSUPPORTED,
+        "by the driver's checkpoint; a worker that was running goes on",
+        "tests/gpu/test_kinds_on_a_card.py::test_a_kind_of_state_is_refused",
+    ),
+    _refused(
+        "A CUDA graph that is being captured, with device memory outside the image",
+        AgentReason.GPU_BUSY,
+        test="tests/node/engine/test_device_memory.py::test_a_graph_that_is_being_captured_is_not_spoiled",
+    ),
+    _refused(
+        "Device memory that several processes share, and host memory that the driver made, with device memory in the "
+        "image; memory of a multicast object",
+        AgentReason.PROOF_FAILED,
+        "by the proof: only the restore shows it",
+        "tests/node/engine/test_gpu_workers.py::test_device_state_that_cannot_come_back_is_found_by_the_proof",
+    ),
+    _refused(
+        "Identity of one pod in the environment (name, uid, address, index), without a promise to renew it",
+        Admission.PER_POD_IDENTITY,
+        "at admission",
+        "tests/unit/webhook/test_second_looks.py::test_what_another_webhook_did_is_judged_whatever_the_first_look_did",
+    ),
+    _refused(
+        "hostNetwork, hostPID, shareProcessNamespace, hostUsers: false, sandboxed runtimes",
+        Admission.POD_UNSUPPORTED,
+        "at admission",
+        "tests/unit/webhook/test_automatic_pods.py::test_what_cannot_be_captured_asks_for_nothing",
+    ),
+    _refused(
+        "Windows",
+        Admission.OS_UNSUPPORTED,
+        "at admission",
+        "tests/unit/webhook/test_automatic_pods.py::test_what_cannot_be_captured_asks_for_nothing",
+    ),
+    _refused(
+        "MIG devices, accelerators of other vendors",
+        Admission.ACCELERATOR_UNSUPPORTED,
+        "at admission",
+        "tests/unit/webhook/test_automatic_pods.py::test_what_cannot_be_captured_asks_for_nothing",
+    ),
+)
