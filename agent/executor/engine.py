@@ -16,10 +16,9 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from agent.container import trigger
-from agent.container.inspection import node_facts
 from agent.criu.page_server import Fill, PageServer
 from agent.errors import ContainerError, CriuError
-from agent.executor import acquire, image
+from agent.executor import acquire, image, node
 from agent.executor.acquire import AcquiredContainer
 from agent.executor.api import (
     CaptureRequest,
@@ -52,7 +51,6 @@ from contract.api.node_facts import NodeFacts
 from contract.api.reports import Connections, Filled, ImageConfig, ReportPhase, Step
 from contract.api.states import AgentReason
 from contract.pods.attempts import tries_again
-from contract.pods.systems import architecture_of
 from linux.filetree import FileTreeError
 
 PATIENCE: Final = 30.0
@@ -140,47 +138,15 @@ class NodeEngine:
 
     async def check(self) -> tuple[str, ...]:
         """See ``api.Engine``."""
-        return await asyncio.get_running_loop().run_in_executor(self._claims, self._problems)
+        return await asyncio.get_running_loop().run_in_executor(self._claims, node.problems, self._environment)
 
     async def gpus(self) -> NodeGpus | None:
         """See ``api.Engine``."""
-        return await asyncio.get_running_loop().run_in_executor(self._claims, self._gpus)
+        return await asyncio.get_running_loop().run_in_executor(self._claims, node.gpus, self._environment)
 
     async def facts(self) -> NodeFacts | None:
         """See ``api.NodeView``."""
-        return await asyncio.get_running_loop().run_in_executor(self._claims, self._facts)
-
-    def _facts(self) -> NodeFacts | None:
-        try:
-            found = node_facts(self._environment.criu.version(), self._environment.proc)
-        except (SnapshotError, OSError) as error:
-            logger.warning("what the node is cannot be read: %s", error)
-            return None
-        gpus = self._gpus()
-        found = replace(found, architecture=architecture_of(found.architecture))
-        return found if gpus is None else replace(found, gpu_models=gpus.models, gpu_driver=gpus.driver)
-
-    def _gpus(self) -> NodeGpus | None:
-        gpus = self._environment.gpus
-        try:
-            driver = gpus.driver()
-            models = tuple(device.model for device in gpus.devices())
-        except SnapshotError as error:
-            logger.warning("the node's GPUs cannot be listed: %s", error)
-            return None
-        return NodeGpus(models, driver.version) if driver is not None and models else None
-
-    def _problems(self) -> tuple[str, ...]:
-        problems = []
-        try:
-            self._environment.criu.version()
-        except SnapshotError as error:
-            problems.append(str(error))
-        # Opening the driver takes up to half a second: now, rather than in the first capture or restore.
-        self._environment.gpus.driver()
-        if not self._environment.kubelet_pods.is_dir():
-            problems.append(f"{self._environment.kubelet_pods} is not there: the agent needs the node's kubelet folder")
-        return tuple(problems)
+        return await asyncio.get_running_loop().run_in_executor(self._claims, node.facts, self._environment)
 
     async def _meet(self, act: Act[T], request: T, threads: ThreadPoolExecutor) -> ExecutionResult:
         """Carry a request out as soon as its container exists; never in another one than it was made for.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.criu.driver import Criu
-from agent.executor.turn import Turn
+from agent.executor.restore.turn import Turn
 from agent.gpu.cuda import Cuda, Gpus, NoGpus
 from agent.gpu.prefetch import NoPrefetcher, Prefetcher
 from artifact.verified import VerifiedFiles

@@ -2,7 +2,7 @@
 
 import threading
 
-from agent.executor.turn import Turn
+from agent.executor.restore.turn import Turn
 
 
 def test_one_at_a_time():
