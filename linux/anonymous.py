@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from linux.proc import PROC, is_alive
 
 PREFIX: Final = "anon_inode:"
+EPOLL: Final = "eventpoll"
 _FIELD: Final = re.compile(r"^([\w-]+):\s*(-?\w+)", re.MULTILINE)
 _WAKING_CLOCKS: Final = ("8", "9")
 """CLOCK_REALTIME_ALARM and CLOCK_BOOTTIME_ALARM."""

@@ -1,5 +1,6 @@
 """Processes, their mounts and their files, read from /proc."""
 
+import ctypes
 import os
 import platform
 import re
@@ -18,7 +19,7 @@ _SMAPS_LINE: Final = re.compile(r"^(\w+): +([0-9]+) kB$", re.MULTILINE)
 CAPABILITY_SETS: Final = ("CapPrm", "CapEff", "CapInh", "CapAmb", "CapBnd")
 
 _SYS_KCMP: Final = {"x86_64": 312, "aarch64": 272}.get(platform.machine())
-_KCMP_VM, _KCMP_FILES, _KCMP_FS = 1, 2, 3
+_KCMP_VM, _KCMP_FILES, _KCMP_FS, _KCMP_POLLED = 1, 2, 3, 7
 _EXITING: Final = 0x4
 """Among the flags of a task in /proc/PID/stat."""
 
@@ -181,14 +182,28 @@ def shares_descriptors(one: int, other: int) -> bool:
     return _compared(one, other, _KCMP_FILES) <= 0
 
 
+def compare_polled(pid: int, number: int, slot: int) -> int:
+    """Say whether an entry of an epoll descriptor is of that open file: 0 if it is, less if it cannot be known.
+
+    Args:
+        pid: the process that has both.
+        number: of the open file.
+        slot: address of a ``struct kcmp_epoll_slot``.
+    """
+    return _compared(pid, pid, _KCMP_POLLED, number, slot)
+
+
 def shares_folder(one: int, other: int) -> bool:
     """Say whether two threads have one working folder, root and umask, as far as this can be known."""
     return _compared(one, other, _KCMP_FS) <= 0
 
 
-def _compared(one: int, other: int, what: int) -> int:
+def _compared(one: int, other: int, what: int, first: int = 0, second: int = 0) -> int:
     """Return 0 if two tasks have the same, more if they do not, less if it cannot be known."""
-    return -1 if _SYS_KCMP is None else LIBC.syscall(_SYS_KCMP, one, other, what, 0, 0)
+    if _SYS_KCMP is None:
+        return -1
+    found: int = LIBC.syscall(_SYS_KCMP, one, other, what, ctypes.c_ulong(first), ctypes.c_ulong(second))
+    return found
 
 
 def is_exiting(pid: int, tid: int, proc: Path = PROC) -> bool:

@@ -13,12 +13,14 @@ from agent.container.confinement import has_module, label_of, profile_of
 from agent.container.inspection import open_in_container
 from agent.container.network import in_namespace, in_network
 from agent.preflight.threads import apart
+from agent.preflight.unix_facts import moved_sockets, signed_sockets
+from linux.anonymous import EPOLL
 from linux.descriptors import Descriptor, descriptors
 from linux.filetree import walk
 from linux.mapped import unlinked_files
 from linux.net.sockets import Address, BoundSocket, bound_sockets, multicast_groups, unread_netlink
 from linux.net.unix_diag import UnixSocket, unix_sockets
-from linux.net.unix_file import SocketFile, file_of
+from linux.polled import lost_targets
 from linux.proc import PROC, Mount, is_alive, mounts, pids, shares_memory, status
 from linux.sysvipc import sysv_objects
 
@@ -107,6 +109,10 @@ class Tree:
     """Bytes that a file without a name may hold: no fact of the tree, but what criu copies."""
     moved_sockets: Mapping[int, tuple[str, str]] = field(default_factory=dict)
     """Inode of a Unix socket -> its name, and where the file of that name is by now."""
+    signed_sockets: frozenset[int] = frozenset()
+    """Inodes of Unix sockets in which data waits that says who sent it, or when."""
+    lost_targets: frozenset[tuple[int, int]] = frozenset()
+    """Process (inside) and number of epoll descriptors that watch a file which only another process has open."""
     made_mounts: tuple[Mount, ...] = ()
     """Those that the container's processes made."""
     unread_netlink: frozenset[int] = frozenset()
@@ -177,7 +183,9 @@ def read_tree(
         sockets=tuple(bound_sockets(init_pid, proc)),
         multicast_groups=tuple(multicast_groups(init_pid, proc)),
         unix_sockets=unix,
-        moved_sockets=_moved_sockets(init_pid, by_pid, unix, proc),
+        moved_sockets=moved_sockets(init_pid, by_pid, unix, proc),
+        signed_sockets=signed_sockets(by_pid, unix),
+        lost_targets=_lost_targets(by_pid, proc),
         sysv_objects=in_namespace("ipc", init_pid, lambda: tuple(sysv_objects()), proc),
         empty_dirs=frozenset(empty_dirs),
         writable_mounts=frozenset(writable_mounts),
@@ -187,41 +195,24 @@ def read_tree(
 
 
 def _unix_sockets() -> tuple[UnixSocket, ...]:
-    """Return those of the calling thread's network namespace; a worker may have ten thousand, and few that wait."""
-    found = tuple(unix_sockets())
-    return tuple(unix_sockets(queues=True)) if any(each.waiting for each in found) else found
+    return tuple(unix_sockets(queues=True))
 
 
-def _moved_sockets(
-    init_pid: int, by_pid: Mapping[int, Process], unix: Iterable[UnixSocket], proc: Path
-) -> dict[int, tuple[str, str]]:
-    """Look at one socket of each name: those that were accepted have that of their listener."""
-    names = {each.inode: each.name for each in unix if each.name.startswith("/")}
-    looked: set[str] = set()
-    moved = {}
-    for pid, process in by_pid.items() if names else ():
+def _lost_targets(by_pid: Mapping[int, Process], proc: Path) -> frozenset[tuple[int, int]]:
+    """Look at what each epoll descriptor watches; criu asks one process of those that have inherited it."""
+    lost: set[tuple[int, int]] = set()
+    whole: set[int] = set()
+    for pid, process in by_pid.items():
+        numbers = [descriptor.number for descriptor in process.descriptors]
         for descriptor in process.descriptors:
-            name = names.get(descriptor.socket or 0)
-            if name is None or name in looked:
+            if descriptor.anonymous is None or descriptor.anonymous.kind != EPOLL:
                 continue
-            looked.add(name)
             with suppress(OSError):
-                file = file_of(pid, descriptor.number)
-                if file.has_name and not _is_at(init_pid, name, file, proc):
-                    moved[descriptor.socket or 0] = name, file.path
-    return moved
-
-
-def _is_at(init_pid: int, name: str, file: SocketFile, proc: Path) -> bool:
-    try:
-        there = open_in_container(init_pid, name, os.O_PATH, proc)
-    except OSError:
-        return False
-    try:
-        found = os.fstat(there)
-        return (found.st_dev, found.st_ino) == (file.device, file.inode)
-    finally:
-        os.close(there)
+                if any(lost_targets(pid, descriptor.number, numbers, proc)):
+                    lost.add((process.pid, descriptor.number))
+                else:
+                    whole.add(descriptor.number)
+    return frozenset(each for each in lost if each[1] not in whole)
 
 
 def _process(pid: int, tree: Collection[int], label: str, proc: Path) -> Process:

@@ -51,6 +51,8 @@ def unsupported_descriptors(tree: Tree) -> Iterator[str]:
             what = _unsupported(descriptor)
             if descriptor.anonymous is not None:
                 what = _unsupported_anonymous(descriptor.anonymous, tree.pids, has_gpu=has_gpu)
+            if (process.pid, descriptor.number) in tree.lost_targets:
+                what = "an epoll descriptor that watches a file which only another process has open"
             if what:
                 yield f"{named(process, descriptor)} is {what}"
 
@@ -92,11 +94,15 @@ def unsupported_sockets(tree: Tree) -> Iterator[str]:
 
 
 def _in_a_state(tree: Tree) -> Iterator[str]:
-    if not tree.unread_netlink and not tree.moved_sockets:  # a worker may have ten thousand sockets
+    if (
+        not tree.unread_netlink and not tree.moved_sockets and not tree.signed_sockets
+    ):  # a worker may have ten thousand sockets
         return
     for socket, process, descriptor in tree.open_sockets:
         if socket in tree.unread_netlink:
             yield f"{named(process, descriptor)} is a netlink socket with messages that were not read"
+        if socket in tree.signed_sockets:
+            yield f"{named(process, descriptor)} is a Unix socket with unread data that says who sent it, or when"
         if socket in tree.moved_sockets:
             name, path = tree.moved_sockets[socket]
             yield f"{named(process, descriptor)} is a Unix socket that was bound to {name} and is at {path} now"

@@ -190,8 +190,9 @@ AGENT_REASONS: Final = (
         "Performance counters, eBPF, userfaultfd, Landlock rule sets, KVM, a memfd of huge pages, and devices other "
         "than those of GPUs, terminals and the plain ones such as /dev/null. An eventfd with EFD_SEMAPHORE, a trigger "
         "of pressure stall information, a pidfd of a thread or of a process that is not the worker's, a timer that "
-        "wakes the machine, the listener of a seccomp filter, a socket or FIFO that is open by O_PATH. Nothing was "
-        "touched; the capture is not tried again by itself.",
+        "wakes the machine, the listener of a seccomp filter, a socket or FIFO that is open by O_PATH, an epoll "
+        "descriptor that watches a file which only another process has open. Nothing was touched; the capture is not "
+        "tried again by itself.",
     ),
     Reason(
         _SECTION,
@@ -201,8 +202,9 @@ AGENT_REASONS: Final = (
         "Known are TCP, UDP, raw, Unix, netlink and packet sockets; not MPTCP, vsock, SCTP and others. Refused as "
         "well: UDP in a pod of which a socket has joined a multicast group, since a restored socket is in none; data "
         "that was sent by a Unix connection within the worker before that was accepted; a netlink socket with "
-        "messages that were not read; and a Unix socket whose file was renamed since. Nothing was touched; "
-        "the capture is not tried again by itself.",
+        "messages that were not read; a Unix socket whose file was renamed since, or in which data waits "
+        "that says who sent it (SO_PASSCRED) or when (SO_TIMESTAMP). Nothing was touched; the capture is not tried "
+        "again by itself.",
     ),
     Reason(
         _SECTION,

@@ -32,12 +32,14 @@ class UnixSocket(NamedTuple):
     """Inode of the socket that it is connected to; 0 for none, and for one that has not been accepted."""
     waiting: tuple[int, ...] = ()
     """Inodes of those that wait to be accepted."""
+    unread: int = 0
+    """Bytes that wait to be read, as the kernel counts them; of a listener, connections."""
     sent: int = 0
     """Bytes of what was sent and not received yet, as the kernel counts them; of a listener, no bytes."""
 
 
 def unix_sockets(*, queues: bool = False) -> Iterator[UnixSocket]:
-    """Yield the Unix sockets of the calling thread's network namespace; with *queues*, what each has sent.
+    """Yield the Unix sockets of the calling thread's network namespace; with *queues*, what waits in each.
 
     Raises:
         OSError: the kernel cannot say.
@@ -54,7 +56,7 @@ def unix_sockets(*, queues: bool = False) -> Iterator[UnixSocket]:
                 _as_text(attributes[_NAME]) if _NAME in attributes else "",
                 int.from_bytes(attributes.get(_PEER, b""), sys.byteorder),
                 struct.unpack(f"={len(waiting) // 4}I", waiting) if waiting else (),
-                _QUEUE.unpack(attributes[_QUEUES])[1] if _QUEUES in attributes else 0,
+                *(_QUEUE.unpack(attributes[_QUEUES]) if _QUEUES in attributes else (0, 0)),
             )
 
 

@@ -1,13 +1,19 @@
-"""The file that another process's Unix socket is bound to, wherever it is by now."""
+"""What another process's Unix socket is bound to and asks for, by a copy of its descriptor."""
 
 import fcntl
 import os
+import socket
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from linux.syscalls import LIBC
 
 _SYS_PIDFD_GETFD: Final = 438
 _SIOCUNIXFILE: Final = 0x89E0
+_SENDERS: Final = (16, 34, 76)
+"""SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD."""
+_TIMES: Final = (29, 35)
+"""SO_TIMESTAMP, SO_TIMESTAMPNS: streams have none."""
 
 
 class SocketFile(NamedTuple):
@@ -38,6 +44,32 @@ def file_of(pid: int, number: int) -> SocketFile:
     finally:
         for each in held:
             os.close(each)
+
+
+def has_senders(pid: int, number: int, kind: int) -> bool:
+    """Say whether what waits in a socket has a sender's credentials or a time with it: options ask for that.
+
+    Args:
+        pid: a process that has the socket open.
+        number: of its descriptor.
+        kind: as ``socket.SOCK_STREAM``.
+
+    Raises:
+        OSError: the process has ended.
+    """
+    options = _SENDERS if kind == socket.SOCK_STREAM else (*_SENDERS, *_TIMES)
+    held = os.pidfd_open(pid)
+    try:
+        with socket.socket(fileno=_copied(held, number)) as copied:
+            return any(_is_on(copied, option) for option in options)
+    finally:
+        os.close(held)
+
+
+def _is_on(copied: socket.socket, option: int) -> bool:
+    with suppress(OSError):  # a kernel without it
+        return copied.getsockopt(socket.SOL_SOCKET, option) != 0
+    return False
 
 
 def _copied(pidfd: int, number: int) -> int:

@@ -29,14 +29,15 @@ REFUSED: Final = (
     _refused(
         "Performance counters, eBPF, userfaultfd, KVM, other devices, huge memfd, pipes of packets (O_DIRECT), eventfd "
         "as a semaphore, timers that wake the machine, pidfd of a thread or of a process outside, listeners of "
-        "seccomp, triggers of pressure (PSI), a socket or FIFO opened by O_PATH, and "
-        "whatever else has no name",
+        "seccomp, triggers of pressure (PSI), a socket or FIFO opened by O_PATH, epoll of a file that only another "
+        "process has open, and whatever else has no name",
         AgentReason.UNSUPPORTED_DESCRIPTOR,
         test=_UNKNOWN,
     ),
     _refused(
         "MPTCP, vsock and other protocols; UDP with multicast groups; data in a Unix connection that was not accepted; "
-        "unread messages of netlink; a Unix socket whose file was renamed",
+        "unread messages of netlink; a Unix socket whose file was renamed, or with unread data that says who sent it "
+        "(SO_PASSCRED) or when",
         AgentReason.UNSUPPORTED_SOCKET,
         test=_UNKNOWN,
     ),

@@ -48,6 +48,47 @@ k = os.open('/dev/kvm', os.O_RDWR)
 """,
         AgentReason.UNSUPPORTED_DESCRIPTOR,
     ),
+    "epoll-of-another-process-s-file": (
+        """
+a, b = socket.socketpair()
+e = select.epoll()
+e.register(a.fileno(), select.EPOLLIN)
+if os.fork() == 0:
+    e.close()
+    time.sleep(9999)
+a.close()
+""",
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+    ),
+    "epoll-of-another-process-s-eventfd": (
+        """
+a = os.eventfd(0)
+e = select.epoll()
+e.register(a, select.EPOLLIN)
+if os.fork() == 0:
+    e.close()
+    time.sleep(9999)
+os.close(a)
+assert a == os.eventfd(0)
+""",
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+    ),
+    "unread-with-credentials": (
+        """
+a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+b.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+a.send(b'x')
+""",
+        AgentReason.UNSUPPORTED_SOCKET,
+    ),
+    "unread-with-its-time": (
+        """
+a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+b.setsockopt(socket.SOL_SOCKET, 29, 1)
+a.send(b'x')
+""",
+        AgentReason.UNSUPPORTED_SOCKET,
+    ),
     "packet-pipe": (
         """
 r, w = os.pipe2(os.O_DIRECT)

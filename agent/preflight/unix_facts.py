@@ -1,0 +1,68 @@
+"""What of the worker's Unix sockets shows only in a copy of their descriptors."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.container.inspection import open_in_container
+from linux.descriptors import Descriptor
+from linux.net.unix_diag import UnixSocket
+from linux.net.unix_file import SocketFile, file_of, has_senders
+
+if TYPE_CHECKING:
+    from agent.preflight.facts import Process
+
+
+def moved_sockets(
+    init_pid: int, by_pid: "Mapping[int, Process]", unix: Iterable[UnixSocket], proc: Path
+) -> dict[int, tuple[str, str]]:
+    """Return the inodes of sockets whose file is not where they were bound: the name, and where it is.
+
+    One socket of each name is looked at: those that were accepted have that of their listener.
+    """
+    names = {each.inode: each.name for each in unix if each.name.startswith("/")}
+    looked: set[str] = set()
+    moved = {}
+    for pid, inode, descriptor in _open(by_pid, names):
+        name = names[inode]
+        if name in looked:
+            continue
+        looked.add(name)
+        with suppress(OSError):
+            file = file_of(pid, descriptor.number)
+            if file.has_name and not _is_at(init_pid, name, file, proc):
+                moved[inode] = name, file.path
+    return moved
+
+
+def signed_sockets(by_pid: "Mapping[int, Process]", unix: Iterable[UnixSocket]) -> frozenset[int]:
+    """Return the inodes of sockets in which data waits that says who sent it, or when."""
+    unread = {each.inode: each.kind for each in unix if each.unread and not each.waiting}
+    signed = set()
+    for pid, inode, descriptor in _open(by_pid, unread):
+        with suppress(OSError):
+            if has_senders(pid, descriptor.number, unread[inode]):
+                signed.add(inode)
+    return frozenset(signed)
+
+
+def _open(by_pid: "Mapping[int, Process]", wanted: Mapping[int, object]) -> Iterator[tuple[int, int, Descriptor]]:
+    for pid, process in by_pid.items() if wanted else ():
+        for descriptor in process.descriptors:
+            inode = descriptor.socket
+            if inode in wanted and inode is not None:
+                yield pid, inode, descriptor
+
+
+def _is_at(init_pid: int, name: str, file: SocketFile, proc: Path) -> bool:
+    try:
+        there = open_in_container(init_pid, name, os.O_PATH, proc)
+    except OSError:
+        return False
+    try:
+        found = os.fstat(there)
+        return (found.st_dev, found.st_ino) == (file.device, file.inode)
+    finally:
+        os.close(there)
