@@ -25,6 +25,7 @@ STANDBY_SOURCES: Final = (
 )
 PAGE_SERVER: Final = "bin/page-server"
 """Below criu's folder."""
+WEIGHT_MATCHER: Final = "bin/weight-matcher"
 _CRIU_LIBRARIES: Final = "usr/lib/x86_64-linux-gnu"
 _CRIU_LOADER: Final = "usr/lib64/ld-linux-x86-64.so.2"
 
@@ -99,7 +100,7 @@ def compile_device_memory(sources: Path, target: Path, *defines: str) -> None:
 
 
 def add_criu_helpers(native: Path, target: Path) -> None:
-    """Compile what goes with criu into its folder: the object that its loader loads first, and the page server.
+    """Compile what goes with criu into its folder: the object that its loader loads first, and the agent's programs.
 
     Args:
         native: Folder of the native sources.
@@ -107,6 +108,7 @@ def add_criu_helpers(native: Path, target: Path) -> None:
     """
     compile_preload(native / "criu_preload/preload.c", target / "lib/preload.so")
     compile_static(sorted((native / "page_server").glob("*.c")), target / PAGE_SERVER, "-O2")
+    compile_static(sorted((native / "weight_matcher").glob("*.c")), target / WEIGHT_MATCHER, "-O2")
 
 
 def tool_folder(native: Path, root: Path, entrypoint: Sequence[str] | None, cmd: Sequence[str] | None) -> None:

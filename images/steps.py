@@ -99,7 +99,8 @@ class Steps:
     def criu(self, suite: str = CRIU_SUITE) -> Layer:
         """Build a layer of CRIU of a suite, with its libraries and its loader, below /opt/criu."""
         sources = self._project / "native"
-        helpers = [file for name in ("criu_preload", "page_server") for file in sorted((sources / name).glob("*.[ch]"))]
+        names = ("criu_preload", "page_server", "weight_matcher")
+        helpers = [file for name in names for file in sorted((sources / name).glob("*.[ch]"))]
 
         def build(target: Path) -> None:
             self._debian(target, ("criu",), suite, "CRIU")
