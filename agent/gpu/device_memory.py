@@ -21,16 +21,18 @@ from agent.container.network import in_network
 from agent.gpu.cuda import CudaError
 from agent.gpu.device_messages import PACKET, UNIT, Message, Room, What, parse_message, ring, write_units
 from agent.gpu.prefetch import Prefetch
+from agent.gpu.ranges import ROW_BYTES
 from contract.api.keys import DEVICE_MEMORY_LIBRARY
 from contract.api.states import AgentReason
 from linux import syscalls
 from linux.proc import PROC
 
-VERSIONS: Final = (1, 2, 3, 4, 5, 6)
+VERSIONS: Final = (1, 2, 3, 4, 5, 6, 7)
 """Of the protocol; a library of another one is left alone, and its device memory goes through the driver."""
 SHARES_AGAIN: Final = 4
 TAKES_PARTS: Final = 5
 KEEPS_HOST_MEMORY: Final = 6
+TAKES_RANGES: Final = 7
 MAIN_THREAD: Final = "snapshot-device"
 COPIER_THREAD: Final = "snapshot-copier"
 _FILE: Final = Path(DEVICE_MEMORY_LIBRARY).name.encode()
@@ -77,6 +79,8 @@ class Contents:
     """Pieces that others may have of this one's."""
     on_host: int = 0
     """Bytes of the host's memory that it made and mapped by the driver, besides."""
+    takes_ranges: bool = False
+    """Whether it can be given what it saved in other files, in part."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,8 @@ class Conversation:
             return Contents(answer.b)
         shared = self._ask(What.SHARES, ANSWER_SECONDS)
         on_host = min(answer.a, answer.b) if answer.number >= KEEPS_HOST_MEMORY else 0
-        return Contents(answer.b - on_host, shared.b, shared.a, on_host)
+        takes_ranges = answer.number >= TAKES_RANGES
+        return Contents(answer.b - on_host, shared.b, shared.a, on_host, takes_ranges)
 
     def keep_out(self) -> None:
         """Have the worker's threads wait before the driver, until ``load``, or until an end before ``release``."""
@@ -204,6 +209,17 @@ class Conversation:
             memory = filled.buffer << 32 | filled.size // UNIT << 16 | part.size // UNIT
             self._send(Message(What.PART, part.file, part.offset // UNIT, memory), [filled.descriptor])
             prefetch.done(filled, copied=bool(self._receive(STALLED_SECONDS).a))
+
+    def refer(self, sources: Sequence[int], table: int) -> None:
+        """Give it what of its saved files is in others, for the load that follows.
+
+        Args:
+            sources: descriptors of those others.
+            table: descriptor of what ``pack_ranges`` returns.
+        """
+        for first in range(0, len(sources), COPIERS):
+            self._ask(What.SOURCES, ANSWER_SECONDS, sources[first : first + COPIERS])
+        self._ask(What.RANGES, ANSWER_SECONDS, [table], a=os.fstat(table).st_size // ROW_BYTES)
 
     def load(self, files: Sequence[int], seconds: float) -> None:
         """Have its device memory allocated again, and filled from what was saved."""

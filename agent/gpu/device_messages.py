@@ -53,6 +53,8 @@ class What(IntEnum):
     DATA = 20
     FREE = 21
     PART = 22
+    SOURCES = 23
+    RANGES = 24
 
 
 @dataclass(frozen=True)

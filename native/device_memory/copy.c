@@ -196,14 +196,7 @@ struct outcome save_segments(int discards) {
 /* ------------------------------------------------------------------------------------------------------------- load */
 
 static int read_units(char *into, uint32_t place, uint32_t units) {
-    const int file = job.files[(place - 1) % COPIERS];
-    const off_t at = (off_t)((place - 1) / COPIERS * UNIT);
-    for (size_t done = 0, all = units * UNIT; done < all;) {
-        ssize_t n = pread(file, into + done, all - done, at + (off_t)done);
-        if (n <= 0) return -1;
-        done += (size_t)n;
-    }
-    return 0;
+    return read_saved(job.files, (place - 1) % COPIERS, into, units * UNIT, (uint64_t)((place - 1) / COPIERS) * UNIT);
 }
 
 /* How many units from `first` on follow each other in the file, or are all zeros. */

@@ -244,7 +244,7 @@ struct message {
     char text[TEXT];
 };
 
-enum { VERSION = 6 };
+enum { VERSION = 7 };
 enum {
     LOOK = 1,    /* -> DONE: number = VERSION, a = bytes of the host (before version 6: segments), b = bytes of all */
     SAVE = 2,    /* number = 1: without what may be discarded -> DONE: a = bytes of all files, b = bytes of all
@@ -275,6 +275,8 @@ enum {
                    there, b = its units, 2^16 times those of the memory, and 2^32 times the number of the memory
                    -> DONE: it may be filled again; a = 1 if the bytes are where they belong, 0 if they are to be read
                    from the file */
+    SOURCES = 23, /* with files that ranges of the saved files are in: those of RANGES are numbered as they come -> DONE */
+    RANGES = 24,  /* a = rows, with a file of them: what LOAD finds in SOURCES, and not in its own files -> DONE */
 };
 
 HIDDEN int connect_agent(void);
@@ -333,6 +335,15 @@ HIDDEN int is_copied(uint32_t place);
 /* Lets go of the agent's memory: no more parts come, and the rest of the worker's own needs room. */
 HIDDEN void drop_buffers(void);
 HIDDEN void forget_parts(void);
+
+/* --------------------------------------------------------------------------------------------------------- ranges.c */
+
+/* Descriptors of files that the model came from, which are ours from here on, and the table of what is in them. 0: taken. */
+HIDDEN int add_sources(int *files, int count);
+HIDDEN int take_ranges(int table, uint64_t count);
+HIDDEN void forget_ranges(void);
+/* Reads what was saved, wherever it is; 0: all of it was read. */
+HIDDEN int read_saved(const int *files, uint32_t file, char *into, size_t size, uint64_t at);
 
 /* --------------------------------------------------------------------------------------------------------- detach.c */
 

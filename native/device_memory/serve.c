@@ -176,6 +176,14 @@ static struct message act_on(const struct message *asked, const int *files, int 
     return message;
 }
 
+/* What the load that follows reads. */
+static struct message accept_ranges(const struct message *asked, int *files) {
+    struct outcome outcome = {0};
+    const int taken = asked->what == SOURCES ? add_sources(files, COPIERS) : take_ranges(files[0], asked->a);
+    if (taken) outcome.failed = "take the files that its memory is in";
+    return answer(&outcome);
+}
+
 /* Only while device memory is out: it is then the agent alone that has something to do here. */
 static struct message accept_part(const struct message *part, int descriptor) {
     struct message message = {.what = DONE};
@@ -195,6 +203,7 @@ void serve(void) {
         struct message message = {0};
         int shared = -1;
         if (asked.what == PART) message = accept_part(&asked, files[0]);
+        else if (asked.what == SOURCES || asked.what == RANGES) message = accept_ranges(&asked, files);
         else if (asked.what != OLD_PART) message = act_on(&asked, files, &shared);
         for (int i = 0; i < COPIERS; i++)
             if (files[i] >= 0) close(files[i]);
@@ -202,6 +211,7 @@ void serve(void) {
         if (shared >= 0) close(shared);
         if (failed) break;
     }
+    forget_ranges();
     give_up_load(); /* there is none, unless the agent has ended */
     /* As with this. What others see of ours must be true, or not be. */
     if (untag_exported().failed) kill(getpid(), SIGKILL);
