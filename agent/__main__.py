@@ -16,6 +16,7 @@ from agent.gpu.driver import LIBRARY
 from agent.gpu.libraries import device_roots, driver_roots, find_library
 from agent.gpu.prefetch import NoPrefetcher, Prefetcher, ResidentPrefetcher
 from agent.gpu.registered import default_budget
+from agent.gpu.weight_matcher import WEIGHT_MATCHER
 from agent.pods.capture_controller import CaptureController
 from agent.pods.node_label import NodeLabel
 from agent.pods.preflight_controller import PreflightController
@@ -93,10 +94,11 @@ def _environment(values: Values) -> NodeEnvironment:
     options = values.config.criu
     work = Path(options.work_dir)
     work.mkdir(parents=True, exist_ok=True)
+    tree = Path(options.binary_path).parent.parent
     find_driver = _driver_finder(values.gpu.driver_root)
     gpus = CudaHelper(find_driver)
     return NodeEnvironment(
-        criu=EnteringCriu(tree=Path(options.binary_path).parent.parent, work=work, options=options),
+        criu=EnteringCriu(tree=tree, work=work, options=options),
         work=work,
         kubelet_pods=Path(KUBELET_PODS),
         host_root=HOST_ROOT,
@@ -115,6 +117,7 @@ def _environment(values: Values) -> NodeEnvironment:
         gpus=gpus,
         cuda=gpus,
         prefetcher=_prefetcher(values, find_driver),
+        weight_matcher=tree / WEIGHT_MATCHER if values.capture.weights == "Referenced" else None,
     )
 
 

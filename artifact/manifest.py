@@ -30,12 +30,15 @@ DEVICE_MEMORY_FORMAT_VERSION: Final = 4
 """Of an artifact with device memory in files of its own: earlier releases would restore the worker without it."""
 SHARED_FORMAT_VERSION: Final = 5
 """Of an artifact whose processes share device memory: earlier releases would leave each without the others' part."""
+REFERENCES_FORMAT_VERSION: Final = 6
+"""Of an artifact of which device memory is in files of a model: earlier releases would fill in other bytes for it."""
 _FORMATS: Final = (
     FORMAT_VERSION,
     GPU_FORMAT_VERSION,
     CONNECTIONS_FORMAT_VERSION,
     DEVICE_MEMORY_FORMAT_VERSION,
     SHARED_FORMAT_VERSION,
+    REFERENCES_FORMAT_VERSION,
 )
 MANIFEST: Final = "manifest.yaml"
 ROOTFS_TAR: Final = "rootfs-diff.tar"
@@ -182,6 +185,32 @@ class DeviceMemory(Part):
     """Pieces of memory that other processes of the worker share with this one; they are in those processes' files."""
     discarded: Annotated[int, Field(ge=0)] = 0
     """Bytes that the worker had allocated as discardable: they are in no file either, and zeros in a restored one."""
+    ranges: FileName | None = None
+    """The table of what is not in ``files`` but in files of the model; None if all is."""
+    referenced: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=64)] = []
+    """Bytes of each file that are in files of the model; empty: none."""
+
+    @property
+    def names(self) -> list[str]:
+        """All its files of the artifact."""
+        return [*self.files, *([self.ranges] if self.ranges is not None else [])]
+
+    @model_validator(mode="after")
+    def _has_all_of_it_or_a_table(self) -> Self:
+        if bool(self.referenced) != (self.ranges is not None) or len(self.referenced) not in (0, len(self.files)):
+            raise ValueError("ranges and referenced do not fit together")
+        return self
+
+
+class ModelWeights(Part):
+    """A file of a model that device memory is in; a restore reads it through its own pod's mount."""
+
+    point: Path
+    """Where its volume is mounted."""
+    name: str
+    """Below that point."""
+    size: Annotated[int, Field(ge=0)]
+    blake3: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Gpu(Part):
@@ -197,6 +226,8 @@ class Gpu(Part):
     driver_files: list[Path] = []
     """Libraries of the driver that are mapped into them."""
     outside: list[DeviceMemory] = []
+    weights: list[ModelWeights] = []
+    """Files of models that some of ``outside`` is in, in the order in which its tables number them."""
 
     @property
     def bytes(self) -> int:
@@ -248,6 +279,11 @@ class Captured(Part):
         return self.gpu is not None and any(memory.imported for memory in self.gpu.outside)
 
     @property
+    def refers_to_weights(self) -> bool:
+        """Whether some of its device memory is in files of a model."""
+        return self.gpu is not None and any(memory.ranges is not None for memory in self.gpu.outside)
+
+    @property
     def source(self) -> Source:
         """What it was taken on, in the words of Kubernetes."""
         gpus = tuple(device.model for device in self.gpu.devices) if self.gpu is not None else ()
@@ -272,7 +308,8 @@ class Manifest(Captured):
     def _names_files_that_are_there(self) -> Self:
         needed = [volume.file for volume in self.volumes]
         needed += [ROOTFS_TAR, DELETED_FILES] if self.rootfs is not None else []
-        needed += [name for memory in self.gpu.outside for name in memory.files] if self.gpu is not None else []
+        for memory in self.gpu.outside if self.gpu is not None else ():
+            needed += memory.names
         if missing := [name for name in needed if name not in self.files]:
             raise ValueError(f"files lacks {', '.join(missing)}")
         return self
@@ -307,6 +344,8 @@ def write_manifest(captured: Captured, checkpoint_id: str, version: str, files: 
 
 
 def _format_of(captured: Captured) -> int:
+    if captured.refers_to_weights:
+        return REFERENCES_FORMAT_VERSION
     if captured.shares_device_memory:
         return SHARED_FORMAT_VERSION
     if captured.gpu is not None and captured.gpu.outside:

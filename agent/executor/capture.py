@@ -3,7 +3,6 @@
 The worker's end is part of it: criu ends the tree that it has dumped, and standby ends with it.
 """
 
-import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,16 +26,18 @@ from agent.executor.environment import NodeEnvironment
 from agent.executor.files.capture import SavedFiles, WorkerFiles, start_of
 from agent.executor.gpu.capture import (
     checkpoint_processes,
+    describe_saved,
     lock_processes,
     look_at_gpus,
     restore_in_place,
     unlock_processes,
 )
 from agent.executor.gpu.device_memory import OutsideMemory, look_at_libraries
-from agent.executor.gpu.plan import GpuUse, devices_of_files
+from agent.executor.gpu.find_weights import Finder, refer
+from agent.executor.gpu.plan import GpuUse
 from agent.executor.lock import ContainerLock
 from agent.executor.phases import Phase
-from agent.executor.proof import prove
+from agent.executor.proof import keep_hot_set, prove
 from agent.executor.restore.state import Restore
 from agent.executor.serving import Questions
 from agent.executor.store import open_store
@@ -44,17 +45,14 @@ from agent.gpu.device_memory import COPIERS
 from agent.preflight.checks import findings, refuse
 from agent.preflight.facts import Tree, read_tree
 from artifact.backends.base import Backend
-from artifact.hot_set import RANGE_BYTES, hot_bytes, write_hot_set
-from artifact.manifest import DEVICE_MEMORY, Captured, Connections, DeviceMemory
+from artifact.manifest import DEVICE_MEMORY, Captured, Connections, DeviceMemory, ModelWeights
 from artifact.publish import Published, Staging
 from artifact.read import Artifact, open_sealed, verify
 from contract.api import control_files
-from contract.api.engine import Choice
 from contract.api.reports import PEERS, ReportPhase
 from contract.api.states import AgentReason
 from linux.net.addresses import sole_addresses
 
-logger = logging.getLogger(__name__)
 TRANSIENT_SECONDS: Final = 1.0
 """A socket of a name lookup, or a file that is being written, has ended by then."""
 
@@ -85,8 +83,10 @@ class Capture:
     """What libraries in its CUDA processes can take out; None if nothing."""
     memory_files: Mapping[int, Sequence[int]] = field(default_factory=dict)
     """Host pid -> descriptors of the files that its device memory goes to."""
-    outside: list[DeviceMemory] = field(default_factory=list)
-    """What the manifest says of those files."""
+    outside: Mapping[int, DeviceMemory] = field(default_factory=dict)
+    """Host pid -> what the manifest says of those files."""
+    weights: Sequence[ModelWeights] = ()
+    """What it says of files of models that device memory is in."""
     store: Backend = field(init=False)
     staged: Staging = field(init=False)
     """A directory that is removed with this context, unless it was published."""
@@ -228,17 +228,7 @@ def _save_device_memory(capture: Capture) -> None:
     capture.memory_files = {pid: [_new_file(capture, name) for name in of] for pid, of in names.items()}
     discards = not capture.goes_on
     memory.take_out(capture.memory_files, _gpu_seconds(capture), capture.before_release, discards=discards)
-    capture.outside = [
-        DeviceMemory(
-            process=held.library.inner_pid,
-            files=names[pid],
-            bytes=held.bytes,
-            devices=devices_of_files(memory.saved[pid].devices, capture.use.devices if capture.use else ()),
-            imported=held.imported,
-            discarded=memory.saved[pid].discarded,
-        )
-        for pid, held in memory.held.items()
-    ]
+    capture.outside = describe_saved(memory, names, capture.use.devices if capture.use else ())
 
 
 def _new_file(capture: Capture, name: str) -> int:
@@ -305,8 +295,35 @@ def _save_files(capture: Capture) -> None:
     capture.saved = capture.files.save(capture.staged)
 
 
+def _may_be_in_weights(capture: Capture) -> bool:
+    """Say whether device memory may be left to files of a model: every library must find it there again."""
+    held = capture.device_memory.held.values() if capture.device_memory is not None else ()
+    return capture.environment.weight_matcher is not None and any(each.takes_ranges for each in held)
+
+
+def _refer_to_weights(capture: Capture) -> None:
+    """Take device memory out of the artifact that is in files of a model on the pod's volumes."""
+    memory, environment = capture.device_memory, capture.environment
+    if memory is None or environment.weight_matcher is None:
+        return
+    finder = Finder(
+        environment.weight_matcher,
+        capture.init_pid,
+        capture.seen.init,
+        capture.seen.mounts,
+        capture.request.place.empty_dirs,
+        environment.verified,
+        environment.proc,
+    )
+    files = {pid: files for pid, files in capture.memory_files.items() if memory.held[pid].takes_ranges}
+    found = finder.find(files)
+    capture.outside = {**capture.outside, **refer(found, files, capture.outside, capture.staged)}
+    capture.weights = found.weights
+
+
 def _seal(capture: Capture) -> None:
     plan, request = capture.plan, capture.request
+    outside = {"outside": list(capture.outside.values()), "weights": list(capture.weights)}
     captured = Captured(
         created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         taken_on=plan.taken_on,
@@ -316,7 +333,7 @@ def _seal(capture: Capture) -> None:
         rootfs=capture.saved.rootfs,
         volumes=capture.saved.volumes,
         held=capture.saved.held,
-        gpu=plan.gpu.model_copy(update={"outside": capture.outside}) if plan.gpu else None,
+        gpu=plan.gpu.model_copy(update=outside) if plan.gpu else None,
         canary=capture.answer,
         connections=capture.connections,
     )
@@ -350,20 +367,7 @@ def _prove(capture: Capture) -> None:
     restore.artifact = capture.artifact
     questions = Questions(request.probe, request.canary, capture.answer)
     ranges = prove(restore, capture.plan.pids, bound_ports(capture.staged.directory), questions)
-    _keep_hot_set(capture, ranges, restore.memory or restore.engine.memory)
-
-
-def _keep_hot_set(capture: Capture, ranges: bytes, memory: Choice) -> None:
-    """Put what the proof recorded beside the manifest: worth having, and no reason to fail a capture."""
-    if not ranges:
-        logger.info("no hot set was recorded", extra={"memory": str(memory)})
-        return
-    facts = {"ranges": len(ranges) // RANGE_BYTES, "bytes": hot_bytes(ranges)}
-    try:
-        write_hot_set(capture.staged, ranges, capture.published.digest)
-        logger.info("hot set recorded", extra=facts)
-    except OSError as error:
-        logger.warning("the hot set cannot be kept", extra=facts | {"reason": str(error)})
+    keep_hot_set(capture.staged, capture.published.digest, ranges, restore.memory or restore.engine.memory)
 
 
 def _publish(capture: Capture) -> None:
@@ -391,6 +395,7 @@ CAPTURE: Final = (
     Phase(ReportPhase.GPU_CHECKPOINT, _checkpoint_gpus, undo=_restore_gpus, is_needed=_uses_gpus),
     Phase(ReportPhase.DUMP, _dump),
     Phase(ReportPhase.FILES, _save_files),
+    Phase(ReportPhase.WEIGHTS, _refer_to_weights, is_needed=_may_be_in_weights),
     Phase(ReportPhase.SEAL, _seal),
     Phase(ReportPhase.VERIFY, _verify),
     Phase(ReportPhase.PROOF, _prove, is_needed=_is_to_be_proved),

@@ -231,6 +231,7 @@ RUNNING: Final = (
     Phase(ReportPhase.DUMP, _dump),
     _OF[ReportPhase.FILES],
     Phase(ReportPhase.THAW, _go_on),
+    _OF[ReportPhase.WEIGHTS],
     _OF[ReportPhase.SEAL],
     _OF[ReportPhase.VERIFY],
     _OF[ReportPhase.PUBLISH],

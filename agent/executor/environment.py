@@ -58,6 +58,8 @@ class NodeEnvironment:
     """Puts device memory on the card while its process is restored."""
     turn: Turn = field(default_factory=Turn)
     """Of restores that are at work at once."""
+    weight_matcher: Path | None = None
+    """The program that finds device memory in files of models; None: all of it is stored."""
 
     def allowance(self, size: int) -> float:
         """Return the seconds that moving ``size`` bytes may take."""

@@ -6,6 +6,7 @@ worker without either is restored and not woken: it may be a batch job, whose wo
 is ended, and what the restore did to the container is undone.
 """
 
+import logging
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -19,9 +20,13 @@ from agent.executor.restore.state import Restore
 from agent.executor.restore.verdict import context, to_wake
 from agent.executor.serving import NotServingError, Questions, await_answers, forget_woken, wake
 from agent.executor.timings import Timings
+from artifact.hot_set import RANGE_BYTES, hot_bytes, write_hot_set
+from artifact.publish import Staging
+from contract.api.engine import Choice
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 
+logger = logging.getLogger(__name__)
 _LEFT_OUT: Final = (ReportPhase.OPEN, ReportPhase.VERIFY, ReportPhase.CANARY, ReportPhase.VERDICT)
 PROOF: Final = tuple(phase for phase in RESTORE if phase.name not in _LEFT_OUT)
 """The restore's own phases; what was just verified is open already, the canary is asked below, and standby waits for
@@ -72,3 +77,23 @@ def _await_end(pids: Collection[int], proc: Path) -> None:
         if time.monotonic() > end:
             raise ContainerError(AgentReason.PROOF_FAILED, f"captured processes {left[:5]} do not end")
         time.sleep(_PAUSE)
+
+
+def keep_hot_set(staged: Staging, digest: str, ranges: bytes, memory: Choice) -> None:
+    """Put what a proof recorded beside the manifest: worth having, and no reason to fail a capture.
+
+    Args:
+        staged: the sealed artifact.
+        digest: of its manifest.
+        ranges: as ``prove`` returned them.
+        memory: how the worker's memory came back.
+    """
+    if not ranges:
+        logger.info("no hot set was recorded", extra={"memory": str(memory)})
+        return
+    facts = {"ranges": len(ranges) // RANGE_BYTES, "bytes": hot_bytes(ranges)}
+    try:
+        write_hot_set(staged, ranges, digest)
+        logger.info("hot set recorded", extra=facts)
+    except OSError as error:
+        logger.warning("the hot set cannot be kept", extra=facts | {"reason": str(error)})

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from agent.gpu.driver import LIBRARY
+from agent.gpu.ranges import NOWHERE, Elsewhere
 
 PART: Final = 256 << 20
 """Bytes of a file that are one piece of memory; ``native/device_memory/parts.c`` has the same."""
@@ -124,7 +125,16 @@ class Prefetcher(Protocol):
         """Start what takes a moment: there is soon something to do."""
         ...
 
-    def start(self, device: str, files: Sequence[int], parts: Sequence[Part], room: int, *, keeps: bool) -> Prefetch:
+    def start(
+        self,
+        device: str,
+        files: Sequence[int],
+        parts: Sequence[Part],
+        room: int,
+        *,
+        keeps: bool,
+        elsewhere: Elsewhere = NOWHERE,
+    ) -> Prefetch:
         """Begin to fill parts, in their order; the descriptors may be closed then.
 
         Args:
@@ -133,6 +143,7 @@ class Prefetcher(Protocol):
             parts: what to fill.
             room: bytes of device memory that it may take.
             keeps: whether the files may be kept open for the next restore, which then is faster.
+            elsewhere: what of the files is in others.
         """
         ...
 
@@ -143,15 +154,7 @@ class NoPrefetcher:
     def prepare(self) -> None:
         """See ``Prefetcher``."""
 
-    def start(
-        self,
-        device: str,  # noqa: ARG002
-        files: Sequence[int],  # noqa: ARG002
-        parts: Sequence[Part],  # noqa: ARG002
-        room: int,  # noqa: ARG002
-        *,
-        keeps: bool,  # noqa: ARG002
-    ) -> Prefetch:
+    def start(self, *_: object, **__: object) -> Prefetch:
         """See ``Prefetcher``."""
         return self
 
@@ -188,9 +191,19 @@ class ResidentPrefetcher:
         """See ``Prefetcher``."""
         self._running()
 
-    def start(self, device: str, files: Sequence[int], parts: Sequence[Part], room: int, *, keeps: bool) -> Prefetch:
+    def start(
+        self,
+        device: str,
+        files: Sequence[int],
+        parts: Sequence[Part],
+        room: int,
+        *,
+        keeps: bool,
+        elsewhere: Elsewhere = NOWHERE,
+    ) -> Prefetch:
         """See ``Prefetcher``."""
-        return self._running().start(device, files, parts, room, keeps=keeps and self._budget > 0)
+        keeps = keeps and self._budget > 0 and not elsewhere
+        return self._running().start({"device": device, "room": room, "keeps": keeps}, files, parts, elsewhere)
 
     @property
     def registered(self) -> int:
@@ -304,7 +317,9 @@ class _Process:
             target=self._serve, args=(library, budget, theirs), name="device-prefetch", daemon=True
         ).start()
 
-    def start(self, device: str, files: Sequence[int], parts: Sequence[Part], room: int, *, keeps: bool) -> _Order:
+    def start(
+        self, wanted: dict[str, object], files: Sequence[int], parts: Sequence[Part], elsewhere: Elsewhere
+    ) -> _Order:
         """Have parts filled."""
         number = next(self._numbers)
         order = _Order(self, number, parts)
@@ -312,16 +327,11 @@ class _Process:
             self._orders[number] = order
             alive = self.alive
         listed = [[part.file, part.offset, part.size] for part in parts]
-        request = {
-            "id": number,
-            "device": device,
-            "parts": listed,
-            "buffer": order.buffer,
-            "room": room,
-            "keeps": keeps,
-        }
-        if not alive or not self.send(request, files):
-            order.finish()
+        request = wanted | {"id": number, "parts": listed, "buffer": order.buffer, "files": len(files)}
+        with elsewhere.table() as table:
+            others = [*elsewhere.sources, table] if elsewhere else []
+            if not alive or not self.send(request, [*files, *others]):
+                order.finish()
         return order
 
     def end(self, why: str) -> None:

@@ -3,8 +3,9 @@
 A process of its own, with contexts on the GPUs: an error that spoils one must not spoil the helper that captures and
 restores. Packets of JSON on a socket (``SOCK_SEQPACKET``; the number is its descriptor):
 
-in, with the files' descriptors: ``{"id", "device", "parts": [[file, offset, size], ...], "buffer", "room", "keeps"}``:
-bytes of one piece of memory and of all that it may take, and whether the files' page cache may stay registered.
+in, with the files' descriptors: ``{"id", "device", "parts": [[file, offset, size], ...], "buffer", "room", "keeps",
+"files"}``: bytes of one piece of memory and of all that it may take, whether the files' page cache may stay registered,
+and how many files there are: descriptors behind those are of files that ranges of them are in, the last of the table.
 ``{"id", "done": buffer}``: that memory may be filled again. ``{"id"}``: no more of it.
 out, with a part's memory: ``{"id", "part": number, "buffer": number}``; at its end ``{"id", "error": ""}``, or why
 parts are missing.
@@ -33,6 +34,7 @@ from dataclasses import dataclass
 from agent.gpu.buffers import Buffer, Buffers
 from agent.gpu.device import Card, Memories
 from agent.gpu.driver import DriverError
+from agent.gpu.ranges import STORED, Ranges, RangesError, parse_ranges
 from agent.gpu.registered import Registered, RegisteredFiles, is_short
 from linux import syscalls
 
@@ -47,6 +49,8 @@ THREADS: Final = 16
 SLOT: Final = 4 << 20
 COPIES: Final = 4
 """Of registered page cache that are on their way to one card: others have their memory made meanwhile."""
+MOST_FILES: Final = 250
+"""Descriptors with a request; the kernel passes 253."""
 PACKET: Final = 1 << 17
 """Bytes of a request: some thousand parts."""
 REVIEW_SECONDS: Final = 10.0
@@ -80,7 +84,7 @@ class _Service:
 
     def run(self) -> None:
         while True:
-            packet, files, _, _ = socket.recv_fds(self._connection, PACKET, THREADS)
+            packet, files, _, _ = socket.recv_fds(self._connection, PACKET, MOST_FILES)
             if not packet:
                 return
             request = json.loads(packet)
@@ -100,14 +104,15 @@ class _Service:
         try:
             card = self._memories.card(request["device"])
             card.enter()
-            with self._keeper.held(files) as sources:
+            own, others = files[: request["files"]], files[request["files"] :]
+            with self._keeper.held(own, others) as sources:
                 parts = (_Part(number, part, sources[each[0]], *each[1:]) for part, each in enumerate(request["parts"]))
                 errors = self._fill(card, buffers, parts)
                 self._connection.send(_packed(id=number, error=errors[0] if errors else ""))
                 buffers.free(card)
             if request["keeps"] and not errors:
-                self._keeper.keep(card, files)
-        except (DriverError, RuntimeError) as error:
+                self._keeper.keep(card, own)
+        except (DriverError, RuntimeError, RangesError) as error:
             self._connection.send(_packed(id=number, error=str(error)))
         for file in files:
             os.close(file)
@@ -156,6 +161,32 @@ class _Source:
 
     descriptor: int
     registered: Registered | None
+    number: int = 0
+    ranges: Ranges | None = None
+    """What of it is in others; None if nothing is."""
+    others: Sequence[int] = ()
+    """Descriptors of those."""
+
+    def read(self, into: memoryview, offset: int) -> None:
+        """Read what is at a place of the whole file.
+
+        Raises:
+            OSError: a file is too short, or cannot be read.
+        """
+        if self.ranges is None:
+            _read(self.descriptor, into, offset)
+            return
+        for source, at, length in self.ranges.pieces(self.number, offset, len(into)):
+            _read(self.descriptor if source == STORED else self.others[source], into[:length], at)
+            into = into[length:]
+
+
+def _sources(files: Sequence[int], others: Sequence[int]) -> list[_Source]:
+    """Return what to copy from, if not all of it is in the files themselves."""
+    *sources, table = others
+    sizes = [[os.fstat(each).st_size for each in of] for of in (files, sources)]
+    ranges = Ranges(parse_ranges(os.pread(table, os.fstat(table).st_size, 0)), *sizes)
+    return [_Source(file, None, number, ranges, sources) for number, file in enumerate(files)]
 
 
 @dataclass(frozen=True)
@@ -179,9 +210,13 @@ class _Keeper:
         threading.Thread(target=self._run, daemon=True).start()
 
     @contextmanager
-    def held(self, files: Sequence[int]) -> Iterator[Sequence[_Source]]:
-        """Yield the files, with what is registered of them and stays so meanwhile."""
-        sources = [_Source(file, self._files.hold(file)) for file in files]
+    def held(self, files: Sequence[int], others: Sequence[int]) -> Iterator[Sequence[_Source]]:
+        """Yield the files, with what is registered of them and stays so meanwhile.
+
+        Raises:
+            RangesError: the table that is the last of the *others* is wrong.
+        """
+        sources = _sources(files, others) if others else [_Source(file, self._files.hold(file)) for file in files]
         self._count(1)
         try:
             yield sources
@@ -255,7 +290,7 @@ class _Copier:
         """
         registered = part.source.registered
         if registered is None or part.offset + part.size > registered.size:
-            self._copy_by_slots(part.source.descriptor, part.offset, part.size, to)
+            self._copy_by_slots(part.source, part.offset, part.size, to)
             return
         with self._turn:
             for at, length in registered.pieces(part.offset, part.size):
@@ -263,11 +298,11 @@ class _Copier:
                 to += length
             self._card.wait(self._streams[0])
 
-    def _copy_by_slots(self, file: int, offset: int, size: int, to: int) -> None:
+    def _copy_by_slots(self, source: _Source, offset: int, size: int, to: int) -> None:
         for number, done in enumerate(range(0, size, SLOT)):
             slot, length = number % 2, min(SLOT, size - done)
             self._card.wait(self._streams[slot])
-            _read(file, self._slots[slot][:length], offset + done)
+            source.read(self._slots[slot][:length], offset + done)
             self._card.copy(to + done, self._at + slot * SLOT, length, self._streams[slot])
         for stream in self._streams:
             self._card.wait(stream)

@@ -73,6 +73,7 @@ class ReportPhase(StrEnum):
     FREEZE = "freeze"
     DUMP = "dump"
     THAW = "thaw"
+    WEIGHTS = "weights"
     SEAL = "seal"
     PUBLISH = "publish"
     PROOF = "proof"

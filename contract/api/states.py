@@ -338,6 +338,7 @@ class AgentReason(StrEnum):
     VOLUME_TOO_LARGE = "volume-too-large"
     VOLUME_FILE_REPLACED = "volume-file-replaced"
     VOLUME_FILE_CHANGED = "volume-file-changed"
+    WEIGHTS_CHANGED = "weights-changed"
     ROOTFS_TOO_LARGE = "rootfs-too-large"
     OVERLAY_UNSUPPORTED = "overlay-unsupported"
     ROOTFS_UNREADABLE = "rootfs-unreadable"

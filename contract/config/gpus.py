@@ -111,6 +111,11 @@ class Capture(Section):
         description="Where captures leave the device memory of GPU workers: in files of its own, or in the "
         f"image of their processes; annotation {keys.ANN_DEVICE_MEMORY} of a pod template goes before.",
     )
+    weights: Literal["Referenced", "Stored"] = Field(
+        default="Stored",
+        description="What becomes of device memory outside the image that is, byte for byte, in safetensors files on "
+        "the worker's volumes: it is left to those files, which a restore then needs unchanged, or it is stored.",
+    )
     gpu_environment: GpuEnvironment = GpuEnvironment()
     keep_labels: list[LabelKey] = Field(
         default=[], description="Label keys of pod templates that capture pods keep; all others are left out."

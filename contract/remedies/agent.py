@@ -528,6 +528,16 @@ AGENT_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        AgentReason.WEIGHTS_CHANGED,
+        "A file of the model that some of the artifact's device memory is read from is not in this pod, cannot be read "
+        "by the worker, or is another than at the capture.",
+        _CAPTURE_AGAIN + " Or give the pod the volume with the model that was captured. `capture.weights=Stored` has "
+        "later captures store all device memory.",
+        "The artifact stores no bytes that a safetensors file on the worker's volumes has. Nothing was touched, unless "
+        "the file was changed while it was read: then the restored processes were ended.",
+    ),
+    Reason(
+        _SECTION,
         AgentReason.ROOTFS_TOO_LARGE,
         "The worker changed more in its image's files than a capture takes along.",
         "Keep such data on a persistent volume or in the image, name what a restored worker does not need in "

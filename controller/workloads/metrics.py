@@ -27,6 +27,7 @@ _CAPTURE_ONLY: Final = (
     ReportPhase.FREEZE,
     ReportPhase.DUMP,
     ReportPhase.THAW,
+    ReportPhase.WEIGHTS,
     ReportPhase.SEAL,
     ReportPhase.PUBLISH,
     ReportPhase.PROOF,

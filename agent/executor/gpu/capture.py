@@ -3,7 +3,7 @@
 Undone in place, in reverse: the worker goes on as it was.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
@@ -11,9 +11,17 @@ from typing import Final
 from agent.container.devices import gpu_minors
 from agent.container.inspection import Worker
 from agent.executor.environment import NodeEnvironment
-from agent.executor.gpu.plan import GpuUse, container_devices, refuse_denied_driver, refuse_unseen_devices
-from agent.gpu.cuda import Cuda, CudaError
+from agent.executor.gpu.device_memory import OutsideMemory
+from agent.executor.gpu.plan import (
+    GpuUse,
+    container_devices,
+    devices_of_files,
+    refuse_denied_driver,
+    refuse_unseen_devices,
+)
+from agent.gpu.cuda import Cuda, CudaError, Device
 from agent.gpu.driver import ProcessState
+from artifact.manifest import DeviceMemory
 from linux.proc import is_alive, status
 
 LOCK_SECONDS: Final = 10.0
@@ -45,6 +53,29 @@ def look_at_gpus(worker: Worker, init_pid: int, environment: NodeEnvironment) ->
         processes={pid: status(pid, environment.proc).inner_pid for pid in found},
         used=used,
     )
+
+
+def describe_saved(
+    memory: OutsideMemory, names: Mapping[int, Sequence[str]], devices: Sequence[Device]
+) -> dict[int, DeviceMemory]:
+    """Return what the manifest says of device memory that was taken out, by host pid.
+
+    Args:
+        memory: that was.
+        names: of each process's files.
+        devices: of the container.
+    """
+    return {
+        pid: DeviceMemory(
+            process=held.library.inner_pid,
+            files=list(names[pid]),
+            bytes=held.bytes,
+            devices=devices_of_files(memory.saved[pid].devices, devices),
+            imported=held.imported,
+            discarded=memory.saved[pid].discarded,
+        )
+        for pid, held in memory.held.items()
+    }
 
 
 def lock_processes(cuda: Cuda, pids: Collection[int]) -> None:

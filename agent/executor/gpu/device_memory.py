@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Final
 
 from agent.errors import ContainerError
+from agent.executor.gpu.open_weights import OpenWeights
 from agent.executor.gpu.plan import PlannedPrefetch
 from agent.executor.gpu.shared_memory import SpoiledError, find_owners, share_again
 from agent.gpu.cuda import Cuda, CudaError, Device, Gpus
 from agent.gpu.device_memory import Conversation, Library, Saved, find_library, is_preloaded
 from agent.gpu.driver import ProcessState
 from agent.gpu.prefetch import Prefetch, Prefetcher
+from agent.gpu.ranges import NOWHERE, Elsewhere
 from artifact.read import Artifact
 from contract.api.states import AgentReason
 from linux.mounts import reopened_read_only
@@ -43,6 +45,8 @@ class Held:
     """Pieces of memory that it has from other processes."""
     on_host: int = 0
     """Bytes of the host's memory that the driver mapped for it; they are saved like device memory."""
+    takes_ranges: bool = False
+    """Whether what is saved of it may be in other files, in part."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def look_at_libraries(processes: Mapping[int, int], init_pid: int, gpus: Gpus, p
             continue
         others.discard(pid)
         if contents.bytes or contents.imported or contents.on_host:
-            found[pid] = Held(library, contents.bytes, contents.imported, contents.on_host)
+            found[pid] = Held(library, contents.bytes, contents.imported, contents.on_host, contents.takes_ranges)
     return Libraries(found, sorted(processes[pid] for pid in others))
 
 
@@ -264,6 +268,8 @@ class Load:
     """Parts of those that are on the cards already."""
     shares: bool = False
     """Whether processes of the worker share device memory: all must have their own before any gets another's."""
+    elsewhere: Elsewhere = NOWHERE
+    """What of the files is in files of a model."""
 
     def talk(self) -> Conversation:
         """Begin to talk with its library; the process must be unlocked."""
@@ -278,27 +284,38 @@ class Load:
         for prefetch in self.prefetches:
             talk.hand_over(prefetch, seconds)
             prefetch.close()  # what is still on its way would be in the way of the worker's own memory
+        if self.elsewhere:
+            with self.elsewhere.table() as table:
+                talk.refer(self.elsewhere.sources, table)
         talk.load(self.files, seconds)
 
 
+@dataclass(frozen=True)
+class SavedMemory:
+    """What a restore fills device memory from."""
+
+    artifact: Artifact
+    weights: OpenWeights
+    """Files of models that some of it is in."""
+    through_pod: bool
+    """Whether the artifact is in a volume of the pod's own, which must not stay in use after the pod."""
+
+
 def start_prefetches(
-    artifact: Artifact,
+    saved: SavedMemory,
     planned: Sequence[PlannedPrefetch],
     devices: Sequence[Device],
     prefetcher: Prefetcher,
     resources: ExitStack,
-    *,
-    through_pod: bool,
 ) -> dict[int, list[Prefetch]]:
     """Begin to put device memory on the cards, before the processes that it belongs to are there.
 
     Args:
-        artifact: what is restored.
+        saved: what is restored.
         planned: what is read onto which card.
         devices: of the container, as they are now; each in the place of the captured one of its number.
         prefetcher: does it.
         resources: end it.
-        through_pod: whether the artifact is in a volume of the pod's own, which must not stay in use after the pod.
 
     Returns:
         By the process's number inside the container, one for each of its devices.
@@ -308,9 +325,11 @@ def start_prefetches(
         with ExitStack() as during:
             files = []
             for name in each.memory.files:
-                files.append(artifact.open(name))
+                files.append(saved.artifact.open(name))
                 during.callback(os.close, files[-1])
-            prefetch = prefetcher.start(devices[each.device].uuid, files, each.parts, each.room, keeps=not through_pod)
+            device, keeps = devices[each.device].uuid, not saved.through_pod
+            elsewhere = saved.weights.elsewhere(each.memory.process)
+            prefetch = prefetcher.start(device, files, each.parts, each.room, keeps=keeps, elsewhere=elsewhere)
         resources.callback(prefetch.close)
         started.setdefault(each.memory.process, []).append(prefetch)
     return started
@@ -319,11 +338,10 @@ def start_prefetches(
 def plan_loads(
     tree: Mapping[int, Status],
     init_pid: int,
-    artifact: Artifact,
+    saved: SavedMemory,
     resources: ExitStack,
     prefetches: Mapping[int, Sequence[Prefetch]],
     *,
-    through_pod: bool,
     proc: Path = PROC,
 ) -> dict[int, Load]:
     """Return what fills the device memory that is in files of an artifact, by host pid.
@@ -331,26 +349,26 @@ def plan_loads(
     Args:
         tree: host pid -> status, of every restored process.
         init_pid: of the container.
-        artifact: what it was restored from.
+        saved: what it was restored from.
         resources: closes the files.
         prefetches: what is on the cards already, by the process's number inside the container.
-        through_pod: whether the artifact is in a volume of the pod's own.
         proc: where processes show.
 
     Raises:
         ContainerError: a process lacks the library, or is missing.
     """
     pids = {status.inner_pid: pid for pid, status in tree.items()}
-    loads = {}
+    loads, artifact = {}, saved.artifact
     for memory in artifact.manifest.gpu.outside if artifact.manifest.gpu is not None else ():
         pid = pids.get(memory.process)
         library = find_library(pid, memory.process, proc) if pid is not None else None
         if pid is None or library is None:
             words = f"restored process {memory.process} has lost the library that holds its device memory"
             raise ContainerError(AgentReason.GPU_FAILED, words)
-        files = [_open(artifact, name, resources, through_pod=through_pod) for name in memory.files]
+        files = [_open(artifact, name, resources, through_pod=saved.through_pod) for name in memory.files]
         ahead = prefetches.get(memory.process, ())
-        loads[pid] = Load(library, init_pid, files, ahead, shares=artifact.manifest.shares_device_memory)
+        shares, elsewhere = artifact.manifest.shares_device_memory, saved.weights.elsewhere(memory.process)
+        loads[pid] = Load(library, init_pid, files, ahead, shares, elsewhere)
     return loads
 
 

@@ -153,6 +153,15 @@ def devices_of_files(said: Sequence[str], devices: Sequence[Device]) -> list[int
     return [numbers[uuid] for uuid in said] if len(numbers) > 1 and numbers.keys() >= set(said) else []
 
 
+def whole_sizes(captured: manifest.Manifest) -> dict[str, int]:
+    """Return the bytes of each file of an artifact, with what of it is in files of a model instead."""
+    sizes = {name: entry.size for name, entry in captured.files.items()}
+    for memory in captured.gpu.outside if captured.gpu is not None else ():
+        for name, referenced in zip(memory.files, memory.referenced, strict=False):
+            sizes[name] += referenced
+    return sizes
+
+
 @dataclass(frozen=True)
 class PlannedPrefetch:
     """What of one process's files is read onto one card."""
@@ -170,7 +179,7 @@ def plan_prefetches(gpu: manifest.Gpu, sizes: Mapping[str, int], free: Sequence[
 
     Args:
         gpu: what the manifest says.
-        sizes: of the artifact's files.
+        sizes: of the artifact's files, whole.
         free: device memory that each GPU of the new container has.
     """
     planned = []

@@ -16,7 +16,7 @@ from agent.errors import ContainerError, RefusedError
 from agent.executor.phases import Phase, undo_phases
 from agent.executor.restore.checks import DEVICE_CHECKS, judge, plan_restore
 from agent.executor.restore.engine_plan import Stage, plan_engine
-from agent.executor.restore.inspection import bypass_of, offer_of, place_of, rights_of
+from agent.executor.restore.inspection import bypass_of, offer_of, place_of, rights_of, volumes_of
 from agent.executor.restore.state import Restore
 from agent.executor.restore.tree import await_stopped
 from artifact.read import verify
@@ -56,7 +56,7 @@ def _verify(restore: Restore) -> None:
         words = "the worker was parked from another artifact than the pod names now; name the former, or delete the pod"
         raise ContainerError(AgentReason.CHECKPOINT_CHANGED, words)
     gpu = restore.artifact.manifest.gpu
-    names = [name for memory in gpu.outside for name in memory.files] if gpu is not None else []
+    names = [name for memory in gpu.outside for name in memory.names] if gpu is not None else []
     verify(restore.artifact, restore.environment.verified, names)
 
 
@@ -66,6 +66,7 @@ def _inspect(restore: Restore) -> None:
     restore.seen = inspect(restore.init_pid, environment.proc)
     restore.plan = plan_restore(manifest, restore.seen, Changes())
     restore.rights = rights_of(restore)
+    restore.weights = volumes_of(restore).open_weights(restore.artifact, restore.resources)
     end = time.monotonic() + MEMORY_SECONDS
     while True:
         try:

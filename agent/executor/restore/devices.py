@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Sequence
 
-from agent.executor.gpu.device_memory import plan_loads, start_prefetches
+from agent.executor.gpu.device_memory import SavedMemory, plan_loads, start_prefetches
 from agent.executor.gpu.plan import pair_devices
 from agent.executor.gpu.restore import await_freed, bring_back, find_cuda_processes
 from agent.executor.restore.state import Restore
@@ -25,14 +25,11 @@ def is_read_ahead(restore: Restore) -> bool:
 def start_prefetch(restore: Restore) -> None:
     """Have files read onto the cards as planned, while other phases work."""
     planned, prefetcher = restore.engine.prefetches, restore.environment.prefetcher
-    restore.prefetches = start_prefetches(
-        restore.artifact,
-        planned,
-        restore.devices,
-        prefetcher,
-        restore.resources,
-        through_pod=restore.request.through_pod,
-    )
+    restore.prefetches = start_prefetches(_saved(restore), planned, restore.devices, prefetcher, restore.resources)
+
+
+def _saved(restore: Restore) -> SavedMemory:
+    return SavedMemory(restore.artifact, restore.weights, restore.request.through_pod)
 
 
 def end_prefetch(restore: Restore) -> bool:
@@ -55,17 +52,11 @@ def restore_gpus(restore: Restore) -> Sequence[Step]:
     threads = find_cuda_processes(environment.cuda, restore.tree, gpu.processes)
     restore.cuda_pids = tuple(threads)
     pairs = pair_devices(gpu, restore.devices)
-    loads = plan_loads(
-        restore.tree,
-        restore.init_pid,
-        restore.artifact,
-        restore.resources,
-        restore.prefetches,
-        through_pod=restore.request.through_pod,
-        proc=environment.proc,
-    )
+    saved, proc = _saved(restore), environment.proc
+    loads = plan_loads(restore.tree, restore.init_pid, saved, restore.resources, restore.prefetches, proc=proc)
     seconds = environment.allowance(gpu.bytes)
     filling = bring_back(environment.cuda, list(restore.tree), threads, pairs, loads, seconds)
+    restore.weights.refuse_changed()
     _note_ahead(restore)
     await_tree(restore)
     return filling

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from agent.criu.shared_memory import Segment
-from agent.executor.gpu.plan import PlannedPrefetch, plan_prefetches
+from agent.executor.gpu.plan import PlannedPrefetch, plan_prefetches, whole_sizes
 from agent.executor.memory.plan import plan_memory
 from artifact.manifest import DeviceMemory, Gpu, Manifest
 from contract.api.engine import Because, Choice, Memory, Way, without_empty
@@ -82,7 +82,7 @@ def _prefetches(offer: Offer) -> Sequence[PlannedPrefetch]:
     gpu = offer.manifest.gpu
     if gpu is None or not offer.prefetches or offer.stage == Stage.PARK:
         return ()
-    return plan_prefetches(gpu, _sizes(offer.manifest), offer.free)
+    return plan_prefetches(gpu, whole_sizes(offer.manifest), offer.free)
 
 
 def _device(offer: Offer, prefetches: Sequence[PlannedPrefetch]) -> tuple[Choice, ...]:
@@ -94,7 +94,7 @@ def _device(offer: Offer, prefetches: Sequence[PlannedPrefetch]) -> tuple[Choice
         return (Choice(Memory.DEVICE, Way.LATER, Because.PARKS, gpu.bytes),)
     within = max(0, gpu.bytes - sum(memory.bytes for memory in gpu.outside))
     ahead = sum(part.size for each in prefetches for part in each.parts)
-    sizes = _sizes(offer.manifest)
+    sizes = whole_sizes(offer.manifest)
     known = sum(_stored(memory, sizes) for memory in gpu.outside if _is_known(memory, gpu))
     unknown = sum(_stored(memory, sizes) for memory in gpu.outside if not _is_known(memory, gpu))
     rest = Because.NO_ROOM if offer.prefetches else Because.PREFETCH_OFF
@@ -104,10 +104,6 @@ def _device(offer: Offer, prefetches: Sequence[PlannedPrefetch]) -> tuple[Choice
         Choice(Memory.DEVICE, Way.FILES, Because.UNKNOWN_CARD if offer.prefetches else rest, unknown),
         Choice(Memory.DEVICE, Way.IMAGE, Because.CAPTURED_SO, within),
     )
-
-
-def _sizes(manifest: Manifest) -> Mapping[str, int]:
-    return {name: entry.size for name, entry in manifest.files.items()}
 
 
 def _stored(memory: DeviceMemory, sizes: Mapping[str, int]) -> int:

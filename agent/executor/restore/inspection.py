@@ -16,6 +16,7 @@ from agent.criu.image_rights import refuse_wider_images
 from agent.criu.own_images import own_images, read_in_place
 from agent.criu.shared_memory import find_segments
 from agent.errors import ContainerError
+from agent.executor.gpu.open_weights import PodVolumes
 from agent.executor.gpu.plan import GpuPlace, container_devices
 from agent.executor.memory.guard import has_guard
 from agent.executor.memory.plan import SMALL
@@ -72,6 +73,7 @@ def _inspect(restore: Restore) -> None:
     restore.rights = rights_of(restore)
     refuse_wider_images(restore.images, restore.rights)
     restore.renamed = held_files.check(restore.init_pid, artifact.manifest.held, environment.proc)
+    restore.weights = volumes_of(restore).open_weights(artifact, restore.resources)
     if artifact.manifest.connections is not None:
         addresses = sole_addresses(restore.init_pid, environment.proc)
         restore.moves = plan_addresses(artifact.manifest.connections.addresses, addresses)
@@ -92,6 +94,12 @@ def offer_of(restore: Restore, stage: Stage, images: int | None = None) -> Offer
         guarded=has_guard(control),
         free=[device.free for device in restore.devices],
     )
+
+
+def volumes_of(restore: Restore) -> PodVolumes:
+    """Return the volumes of the container, in which files of a model are opened."""
+    environment = restore.environment
+    return PodVolumes(restore.init_pid, restore.seen.init, environment.verified, environment.proc)
 
 
 def rights_of(restore: Restore) -> Rights:

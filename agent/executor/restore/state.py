@@ -13,6 +13,7 @@ from agent.criu.page_server import PageServer
 from agent.errors import ContainerError
 from agent.executor.api import ContainerRef, RestoreRequest
 from agent.executor.environment import NodeEnvironment
+from agent.executor.gpu.open_weights import OpenWeights
 from agent.executor.lock import ContainerLock
 from agent.executor.restore.checks import RestorePlan
 from agent.executor.restore.engine_plan import EnginePlan, what_came
@@ -71,6 +72,8 @@ class Restore:
     """What is in the way, and was not to count."""
     devices: tuple[Device, ...] = ()
     """GPUs of the container; looked up only if there is device state."""
+    weights: OpenWeights = field(default_factory=OpenWeights)
+    """Files of models that some of the device memory is read from."""
     tree: Mapping[int, Status] = field(default_factory=dict)
     """Every restored process, by host pid."""
     prefetches: Mapping[int, Sequence[Prefetch]] = field(default_factory=dict)

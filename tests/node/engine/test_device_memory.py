@@ -147,7 +147,8 @@ async def test_a_limit_need_not_hold_what_stays_outside(node):
 
 
 @pytest.mark.parametrize(
-    "number", each(CAPTURE, but=("inspect", "canary", "files", "seal", "verify", "proof", "publish", "verdict"))
+    "number",
+    each(CAPTURE, but=("inspect", "canary", "files", "weights", "seal", "verify", "proof", "publish", "verdict")),
 )
 async def test_a_failed_capture_leaves_the_worker_with_its_memory(node, monkeypatch, number):
     source = ready(node)
@@ -226,7 +227,7 @@ async def test_one_whose_agent_died_after_that_starts_again(node, library, phase
     assert control_files.EXIT_RESTART_ME == source.code()
 
 
-@pytest.mark.parametrize("number", each(RUNNING, but=("inspect", "canary")))
+@pytest.mark.parametrize("number", each(RUNNING, but=("inspect", "canary", "weights")))
 async def test_a_failed_capture_of_a_running_worker_leaves_it_its_memory(node, monkeypatch, number):
     source = start(node, "--serve")
     before = json.loads(wait_for(source.get, "an answer"))

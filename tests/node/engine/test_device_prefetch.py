@@ -52,9 +52,9 @@ class Watched:
         self.blank = False
         """Whether zeros go to the card in place of what the files have."""
 
-    def start(self, device: str, files: Sequence[int], parts: Sequence[Part], room: int, *, keeps: bool) -> Prefetch:
+    def start(self, device: str, files: Sequence[int], parts: Sequence[Part], room: int, **options) -> Prefetch:
         copies = [_blank(file) for file in files] if self.blank else []
-        self._order = self._real.start(device, copies or files, parts[: self.most], room, keeps=keeps)
+        self._order = self._real.start(device, copies or files, parts[: self.most], room, **options)
         for copy in copies:
             os.close(copy)
         return self
@@ -206,7 +206,9 @@ async def test_without_a_budget_no_page_cache_stays_registered(node, watched, ca
 async def test_files_of_a_pods_own_volume_are_not_kept_open(node, watched, monkeypatch):
     real = watched.start
     kept = []
-    monkeypatch.setattr(watched, "start", lambda *given, keeps: kept.append(keeps) or real(*given, keeps=keeps))
+    monkeypatch.setattr(
+        watched, "start", lambda *given, keeps, **more: kept.append(keeps) or real(*given, keeps=keeps, **more)
+    )
     _, digest = await captured(node, "ahead-volume")
     target = start(node)
     target.init()

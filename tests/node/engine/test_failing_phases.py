@@ -30,7 +30,9 @@ def each(phases, but=()):
     return [pytest.param(n, id=p.name) for n, p in enumerate(phases) if p.name not in but]
 
 
-@pytest.mark.parametrize("number", each(CAPTURE, but=("canary", "gpu-lock", "gpu-save", "gpu-checkpoint", "verdict")))
+@pytest.mark.parametrize(
+    "number", each(CAPTURE, but=("canary", "gpu-lock", "gpu-save", "gpu-checkpoint", "weights", "verdict"))
+)
 async def test_a_capture_that_fails_leaves_nothing_in_storage(node, monkeypatch, number):
     name = f"capture-{number}"
     source = node.start("--capture")

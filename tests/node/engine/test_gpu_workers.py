@@ -114,7 +114,10 @@ async def test_a_limit_that_cannot_hold_the_device_memory(node):
 
 @pytest.mark.parametrize(
     "number",
-    each(CAPTURE, but=("inspect", "canary", "gpu-save", "files", "seal", "verify", "proof", "publish", "verdict")),
+    each(
+        CAPTURE,
+        but=("inspect", "canary", "gpu-save", "files", "weights", "seal", "verify", "proof", "publish", "verdict"),
+    ),
 )
 async def test_a_failed_capture_leaves_the_worker_with_its_devices(node, monkeypatch, number):
     """CRIU ends the worker once it has dumped it; whatever fails before that is undone in place."""

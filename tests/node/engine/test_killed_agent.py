@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespace
 
 def each(phases):
     # The verdict is the end: standby has it, and nobody asks again. No device memory of these workers stays outside.
-    left_out = (ReportPhase.CANARY, ReportPhase.GPU_SAVE, ReportPhase.GPU_PREFETCH, ReportPhase.VERDICT)
+    left_out = ("canary", "gpu-save", "weights", "gpu-prefetch", "verdict")
     return [phase.name for phase in phases if phase.name not in left_out]
 
 

@@ -65,7 +65,7 @@ SERVE = """
 print("serves", flush=True)
 server.serve_forever()
 """
-ONLY_SOME_WORKERS = (ReportPhase.CANARY, ReportPhase.GPU_SAVE)
+ONLY_SOME_WORKERS = (ReportPhase.CANARY, ReportPhase.GPU_SAVE, ReportPhase.WEIGHTS)
 """Phases that these workers do not need."""
 IO_URING = "ctypes.CDLL(None).syscall(425, 8, ctypes.create_string_buffer(120))\n"
 DELETED_LINK = """
@@ -143,7 +143,7 @@ async def test_its_connections_go_on_and_are_closed_in_the_restored_one(node):
         assert client is connection.sock
 
 
-@pytest.mark.parametrize("number", each(RUNNING, but=("canary", "gpu-lock", "gpu-save", "gpu-checkpoint")))
+@pytest.mark.parametrize("number", each(RUNNING, but=("canary", "gpu-lock", "gpu-save", "gpu-checkpoint", "weights")))
 async def test_whatever_fails_it_goes_on(node, monkeypatch, number):
     name = f"running-fails-{number}"
     source = serving(node)
@@ -233,7 +233,7 @@ class TestDevices:
         assert before == target.get()
         assert ["R", "R"] == states(target)
 
-    @pytest.mark.parametrize("number", each(RUNNING, but=("inspect", "canary", "gpu-save")))
+    @pytest.mark.parametrize("number", each(RUNNING, but=("inspect", "canary", "gpu-save", "weights")))
     async def test_also_if_it_fails(self, node, monkeypatch, number):
         source, before = self.start(node)
         monkeypatch.setattr(engine_module, "RUNNING", failing(RUNNING, number))

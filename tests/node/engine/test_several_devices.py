@@ -56,12 +56,12 @@ class Watched:
         self.asked: dict[str, int] = {}
         self.exchanged = False
 
-    def start(self, device: str, files: Sequence[int], parts: Sequence[Part], room: int, *, keeps: bool) -> Prefetch:
+    def start(self, device: str, files: Sequence[int], parts: Sequence[Part], room: int, **options) -> Prefetch:
         self.asked[device] = self.asked.get(device, 0) + sum(part.size for part in parts)
         if not self.exchanged:
-            return self._real.start(device, files, parts, room, keeps=keeps)
+            return self._real.start(device, files, parts, room, **options)
         zeros = [_zeros_like(file) for file in files]
-        started = self._real.start({FIRST: SECOND, SECOND: FIRST}[device], zeros, parts, room, keeps=keeps)
+        started = self._real.start({FIRST: SECOND, SECOND: FIRST}[device], zeros, parts, room, **options)
         for file in zeros:
             os.close(file)
         return started
