@@ -56,13 +56,13 @@ def volume(folder, request) -> Path:
     return made
 
 
-def start(node: Node, volume: Path, *arguments: str, **options) -> BareContainer:
+def start(node: Node, volume: Path, *arguments: str, words: tuple[str, ...] = (), **options) -> BareContainer:
     marks = stand_in_cuda.marked(mib="0400") | {
         keys.ENV_DEVICE_MEMORY: "/tools/device-memory.so",
         "VOLUME": str(volume),
     }
-    command = [PYTHON, "/tools/device_worker.py", str(DATA), str(ZEROS), "weights"]
-    return node.start_as(BareContainer, *arguments, "--", *command, devices="nvidia0", env=marks, **options)
+    command = [PYTHON, "/tools/device_worker.py", str(DATA), str(ZEROS), "weights", *words]
+    return node.start_as(BareContainer, *arguments, "--", *command, env=marks, **{"devices": "nvidia0", **options})
 
 
 def manifest_of(node: Node, name: str):
@@ -227,6 +227,31 @@ async def test_names_that_are_links_within_a_volume_are_followed_once(node, volu
     before, digest = await captured(node, volume, "weights-hub")
     assert ["blobs/0123"] == [each.name for each in manifest_of(node, "weights-hub").gpu.weights]
     target = await restored(node, volume, "weights-hub", digest)
+    assert before == json.loads(wait_for(target.get, "an answer"))
+
+
+@pytest.fixture
+def two_cards(folder, library, tmp_path_factory) -> Iterator[Node]:
+    tools = folder[0] / "tools"
+    stand_in_cuda.build_device(tools / "libcuda.so.1", devices=2)
+    made = stand_in_cuda.build(tmp_path_factory.mktemp("cuda"), devices=2)
+    prefetcher = ResidentPrefetcher(lambda: str(tools / "libcuda.so.1"))
+    with gpu_node(folder, made, prefetcher=prefetcher, weight_matcher=folder[1] / "bin/weight-matcher") as node:
+        yield node
+    prefetcher.close()
+    stand_in_cuda.build_device(tools / "libcuda.so.1")
+
+
+@pytest.mark.parametrize("word", [pytest.param("two", id="one-process"), pytest.param("ranks", id="two-processes")])
+async def test_weights_of_a_worker_with_two_cards(two_cards, volume, word):
+    name, options = f"weights-{word}", {"words": (word,), "devices": "nvidia0 nvidia1"}
+    before, digest = await captured(two_cards, volume, name, **options)
+    outside = manifest_of(two_cards, name).gpu.outside
+    assert [True] * (2 if word == "ranks" else 1) == [sum(memory.referenced) >= REFERRED for memory in outside]
+    target = start(two_cards, volume, **options)
+    target.init()
+    outcome = await two_cards.restore(target, name, digest)
+    assert outcome.ok, (outcome, target.text())
     assert before == json.loads(wait_for(target.get, "an answer"))
 
 

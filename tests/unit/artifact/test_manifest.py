@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artifact.errors import ArtifactError
-from artifact.manifest import FileEntry, RootFilesystem, VolumeContent, parse_manifest, write_manifest
+from artifact.manifest import (
+    DeviceMemory,
+    FileEntry,
+    Gpu,
+    ModelWeights,
+    RootFilesystem,
+    VolumeContent,
+    parse_manifest,
+    write_manifest,
+)
 from tests.support.builders.manifests import DIGEST, captured, container, manifest
 
 OLD = """
@@ -131,6 +140,51 @@ def test_a_root_file_system_needs_its_files():
 def test_a_volume_needs_its_file():
     volume = VolumeContent(point="/dev/shm", file="volume-0.tar")
     assert [volume] == manifest(captured(volumes=[volume]), "volume-0.tar").volumes
+
+
+def outside(imported=0, **fields):
+    """Return what is said of device memory in one file."""
+    memory = DeviceMemory(process=7, files=["device-memory-7-0.img"], bytes=4, imported=imported, **fields)
+    weights = [ModelWeights(point="/models", name="a.safetensors", size=9, blake3=DIGEST)]
+    return Gpu(driver="580", cuda="13", devices=[], processes=[7], outside=[memory], weights=weights)
+
+
+TABLE = {"ranges": "device-memory-7-ranges.img", "referenced": [3]}
+
+
+@pytest.mark.parametrize(
+    ("gpu", "expected"),
+    [
+        pytest.param(outside(), 4, id="stored"),
+        pytest.param(outside(imported=1), 5, id="shared"),
+        pytest.param(outside(**TABLE), 6, id="in-files-of-a-model"),
+        pytest.param(outside(imported=1, **TABLE), 6, id="and-shared"),
+    ],
+)
+def test_a_release_that_would_fill_in_other_bytes_refuses_the_format(gpu, expected):
+    files = {name: FileEntry(size=1, blake3=DIGEST) for name in gpu.outside[0].names}
+    found = parse_manifest(write_manifest(captured(gpu=gpu), "abc", "1", files), "abc")
+    assert (expected, gpu) == (found.format_version, found.gpu)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"ranges": "table"}, id="no-sizes"),
+        pytest.param({"referenced": [3]}, id="no-table"),
+        pytest.param({"ranges": "table", "referenced": [3, 4]}, id="sizes-of-more-files"),
+        pytest.param({"ranges": "../table", "referenced": [3]}, id="a-table-outside"),
+        pytest.param({"ranges": "table", "referenced": [-3]}, id="a-negative-size"),
+    ],
+)
+def test_memory_in_files_of_a_model_has_a_table_and_sizes(fields):
+    with pytest.raises(ValueError, match="ranges|referenced"):
+        outside(**fields)
+
+
+def test_a_table_is_one_of_the_files():
+    with pytest.raises(ValueError, match=r"files lacks device-memory-7-ranges\.img"):
+        manifest(captured(gpu=outside(**TABLE)), "device-memory-7-0.img")
 
 
 def test_volumes_in_memory_count_as_memory():
