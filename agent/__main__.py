@@ -117,7 +117,8 @@ def _environment(values: Values) -> NodeEnvironment:
         gpus=gpus,
         cuda=gpus,
         prefetcher=_prefetcher(values, find_driver),
-        weight_matcher=tree / WEIGHT_MATCHER if values.capture.weights == "Referenced" else None,
+        weight_matcher=tree / WEIGHT_MATCHER,
+        refers_to_weights=values.capture.weights == "Referenced",
     )
 
 

@@ -320,6 +320,11 @@ class Manifest(Captured):
         return sum(entry.size for entry in self.files.values())
 
     @property
+    def elsewhere(self) -> int:
+        """Bytes of files of models that a restore reads too."""
+        return sum(each.size for each in self.gpu.weights) if self.gpu is not None else 0
+
+    @property
     def pages(self) -> int:
         """Bytes of the memory of its processes."""
         return sum(entry.size for name, entry in self.files.items() if name.startswith("pages-"))

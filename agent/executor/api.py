@@ -56,6 +56,8 @@ class CaptureRequest:
     """Mount points of volumes on which files may be open for writing, as the pod's owner says."""
     canary: CanaryCall | None = None
     """What the restored worker must answer, as the pod's owner says."""
+    refers_to_weights: bool | None = None
+    """Whether device memory is left to files of the model, as the pod's owner says; None: as the node is set."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from agent.executor.gpu.capture import (
     unlock_processes,
 )
 from agent.executor.gpu.device_memory import OutsideMemory, look_at_libraries
-from agent.executor.gpu.find_weights import Finder, refer
+from agent.executor.gpu.find_weights import FIND_SECONDS, Finder, refer
 from agent.executor.gpu.plan import GpuUse
 from agent.executor.lock import ContainerLock
 from agent.executor.phases import Phase
@@ -122,7 +122,8 @@ def _inspect(capture: Capture) -> None:
     capture.resources.callback(capture.store.close)
     capture.store.refuse_existing(request.checkpoint_id, request.version)
     capture.staged = capture.resources.enter_context(capture.store.stage(request.checkpoint_id))
-    capture.lock.allow(environment.allowance(capture.plan.allowance_bytes))
+    comparing = FIND_SECONDS if _may_be_in_weights(capture) else 0.0
+    capture.lock.allow(environment.allowance(capture.plan.allowance_bytes) + comparing)
 
 
 def make_plan(capture: Capture, *, stands_still: bool = False) -> None:
@@ -298,7 +299,9 @@ def _save_files(capture: Capture) -> None:
 def _may_be_in_weights(capture: Capture) -> bool:
     """Say whether device memory may be left to files of a model: every library must find it there again."""
     held = capture.device_memory.held.values() if capture.device_memory is not None else ()
-    return capture.environment.weight_matcher is not None and any(each.takes_ranges for each in held)
+    said, environment = capture.request.refers_to_weights, capture.environment
+    wanted = environment.refers_to_weights if said is None else said
+    return wanted and environment.weight_matcher is not None and any(each.takes_ranges for each in held)
 
 
 def _refer_to_weights(capture: Capture) -> None:

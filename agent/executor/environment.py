@@ -60,6 +60,8 @@ class NodeEnvironment:
     """Of restores that are at work at once."""
     weight_matcher: Path | None = None
     """The program that finds device memory in files of models; None: all of it is stored."""
+    refers_to_weights: bool = True
+    """Whether it is used if a pod says nothing."""
 
     def allowance(self, size: int) -> float:
         """Return the seconds that moving ``size`` bytes may take."""

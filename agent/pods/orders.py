@@ -37,6 +37,7 @@ from contract.config.storage import BadIdError, Storage, check_id
 from contract.pods import parking, placeholder
 from contract.pods.canary import CanaryCall, CanaryError, canary_call, refuse_later_command
 from contract.pods.probe import serving_probe
+from contract.pods.weights import WeightsError, refers_to_weights
 from kube.api import Object
 
 AFTER_CANARY: Final = "the worker that was restored in this pod before did not answer its canary"
@@ -129,6 +130,7 @@ def capture(pod: Object, job: Object, ready_for: float, storage: Storage) -> Cap
         probe=probe,
         writable_mounts=_writable_mounts(pod),
         canary=canary,
+        refers_to_weights=_refers_to_weights(pod),
     )
 
 
@@ -175,6 +177,14 @@ def _image(pod: Object, container: str) -> str:
     if running_id(pod, container):
         return str(status_of(pod, container).get("imageID") or "")
     return str((ckpt.find_container(pod.get("spec") or {}, container) or {}).get("image") or "")
+
+
+def _refers_to_weights(pod: Object) -> bool | None:
+    """Return what the pod says; a word that is not known stores all, and the controller refuses it in a template."""
+    try:
+        return refers_to_weights(pod)
+    except WeightsError:
+        return False
 
 
 def _writable_mounts(pod: Object) -> tuple[str, ...]:
@@ -237,6 +247,7 @@ def capture_running(pod: Object, checkpoint: Object | None, storage: Storage) ->
         image_id=str(status_of(pod, target).get("imageID") or ""),
         writable_mounts=_writable_mounts(pod),
         canary=canary,
+        refers_to_weights=_refers_to_weights(pod),
     )
 
 

@@ -163,6 +163,9 @@ ANN_CANARY: Final = "nvidia.com/snapshot-canary"
 ANN_DEVICE_MEMORY: Final = "nvidia.com/snapshot-device-memory"
 """Of a pod template: ``outside`` or ``image``, where a capture leaves device memory, in place of
 ``capture.deviceMemory``."""
+ANN_WEIGHTS: Final = "nvidia.com/snapshot-weights"
+"""Of a pod template: ``referenced`` or ``stored``, what a capture does with device memory that is in the model's files,
+in place of ``capture.weights``."""
 ANN_BYPASS: Final = "nvidia.com/snapshot-bypass"
 """On a pod, by its owner: ids of checks that its restore passes over, ``contract.api.compatibility``; for it alone."""
 ANN_ATTEMPTS: Final = "nvidia.com/snapshot-attempts"

@@ -114,7 +114,8 @@ class Capture(Section):
     weights: Literal["Referenced", "Stored"] = Field(
         default="Stored",
         description="What becomes of device memory outside the image that is, byte for byte, in safetensors files on "
-        "the worker's volumes: it is left to those files, which a restore then needs unchanged, or it is stored.",
+        "the worker's volumes: it is left to those files, which a restore then needs unchanged, or it is stored; "
+        f"annotation {keys.ANN_WEIGHTS} of a pod template goes before.",
     )
     gpu_environment: GpuEnvironment = GpuEnvironment()
     keep_labels: list[LabelKey] = Field(

@@ -24,6 +24,7 @@ from contract.pods.device_memory import DeviceMemoryError, device_memory_library
 from contract.pods.injected_tools import Tools, file_probe, tools_for
 from contract.pods.systems import other_system
 from contract.pods.template_hash import OUR_ENVIRONMENT
+from contract.pods.weights import WeightsError, refers_to_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -281,11 +282,13 @@ def _shape_target(checkpoint: Mapping[str, Any], spec: Json, target: Json, value
 
 
 def _device_memory(checkpoint: Mapping[str, Any], gpus: int, values: Values) -> str | None:
+    name = keys.ANN_WEIGHTS
     try:
+        refers_to_weights(ckpt.template(checkpoint))  # by the agent, on the node
+        name = keys.ANN_DEVICE_MEMORY
         return device_memory_library(ckpt.template(checkpoint), gpus, values.capture.device_memory)
-    except DeviceMemoryError as error:
-        path = f"spec.job.podTemplateSpec.metadata.annotations[{keys.ANN_DEVICE_MEMORY}]"
-        raise InvalidTemplateError(path, str(error)) from error
+    except (DeviceMemoryError, WeightsError) as error:
+        raise InvalidTemplateError(f"spec.job.podTemplateSpec.metadata.annotations[{name}]", str(error)) from error
 
 
 def _gpu_environment(values: Values, gpus: int, *, outside: bool) -> Mapping[str, str | None]:

@@ -29,7 +29,7 @@ Json = dict[str, Any]
 HASH_LENGTH: Final = 32
 NAME_PREFIX: Final = "checkpoint-"
 RESTART_ANNOTATION: Final = "kubectl.kubernetes.io/restartedAt"
-OWNERS_WORDS: Final = frozenset({keys.ANN_WRITABLE_MOUNTS, keys.ANN_CANARY, keys.ANN_DEVICE_MEMORY})
+OWNERS_WORDS: Final = frozenset({keys.ANN_WRITABLE_MOUNTS, keys.ANN_CANARY, keys.ANN_DEVICE_MEMORY, keys.ANN_WEIGHTS})
 """Annotations of ours by which a workload's owner says how it is captured."""
 _OWN: Final = OWNERS_WORDS | {RESTART_ANNOTATION}
 """Annotations whose change asks for another checkpoint."""

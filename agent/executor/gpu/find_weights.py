@@ -26,10 +26,12 @@ from contract.api.states import AgentReason
 from linux.proc import Mount, Status
 
 logger = logging.getLogger(__name__)
+FIND_SECONDS: Final = 600.0
+"""How long all of it may take: reading 60 GiB of a model at 200 MB/s takes 300 s. What is not done then is stored."""
 LOOK_SECONDS: Final = 30.0
 """How long files may be looked for, in all volumes."""
 COMPARE_SECONDS: Final = 300.0
-"""How long what was saved may be compared with them: 60 GiB at 200 MB/s. What is not done then is stored."""
+"""How long what was saved may be compared with them."""
 _BLOCK: Final = 4 << 20
 
 
@@ -93,10 +95,14 @@ class Finder:
         saved = [descriptor for of in files.values() for descriptor in of]
         ranges = find_ranges(self.program, saved, models, COMPARE_SECONDS)
         used = most_used(ranges)
-        described = {number: _described(models[number], self.verified) for number in used}
-        same = {number for number in used if identity_of(models[number].descriptor, "") == before[number]}
-        kept = [number for number in used if number in same]
-        found = Found([described[number] for number in kept], by_process(files, ranges, kept))
+        described = {}
+        for number in used:
+            model = models[number]
+            said = _described(model, self.verified)
+            if identity_of(model.descriptor, "") == before[number] and time.monotonic() < since + FIND_SECONDS / 2:
+                described[number] = said
+        kept = list(described)
+        found = Found(list(described.values()), by_process(files, ranges, kept))
         facts = {"bytes": found.bytes, "compared": sum(os.fstat(one).st_size for one in saved), "files": len(kept)}
         logger.info("device memory is in files of models", extra=facts | {"seconds": time.monotonic() - since})
         return found

@@ -44,7 +44,8 @@ def open_artifact(restore: Restore) -> None:
         environment.prefetcher.prepare()  # it needs a moment to start, and checksums take longer
     answering = request.canary.canary.seconds if request.canary is not None else 0.0
     # Standby reads the first allowance of a claim, so it covers all attempts.
-    restore.lock.allow(request.attempts * (environment.allowance(restore.artifact.size) + answering))
+    size = restore.artifact.size + restore.artifact.manifest.elsewhere
+    restore.lock.allow(request.attempts * (environment.allowance(size) + answering))
 
 
 def verify_artifact(restore: Restore) -> None:

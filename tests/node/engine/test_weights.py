@@ -71,11 +71,12 @@ def manifest_of(node: Node, name: str):
 
 async def captured(node: Node, volume: Path, name: str, **options) -> tuple[list[object], str]:
     """Capture a fresh worker; return what its device memory held, and the digest."""
+    said = options.pop("said", None)
     source = start(node, volume, "--capture", **options)
     source.says("warm")
     wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
     before = json.loads(wait_for(source.get, "an answer"))
-    outcome = await node.capture(source, name, probe=PROBE)
+    outcome = await node.capture(source, name, probe=PROBE, refers_to_weights=said)
     assert outcome.ok, (outcome, source.text())
     return before, outcome.manifest_digest
 
@@ -208,6 +209,21 @@ async def test_without_the_matcher_all_is_stored(folder, library, volume):
         await captured(node, volume, "weights-stored")
         manifest = manifest_of(node, "weights-stored")
     assert (4, [], None) == (manifest.format_version, manifest.gpu.weights, manifest.gpu.outside[0].ranges)
+
+
+@pytest.mark.parametrize(
+    ("of_node", "said", "expected"),
+    [
+        pytest.param(False, None, 4, id="the-node-says-no"),
+        pytest.param(True, False, 4, id="the-pod-says-no"),
+        pytest.param(False, True, 6, id="the-pod-says-yes"),
+    ],
+)
+async def test_the_pods_owner_goes_before_the_node(folder, library, volume, of_node, said, expected):
+    name, matcher = f"weights-{of_node}-{said}".lower(), folder[1] / "bin/weight-matcher"
+    with gpu_node(folder, library, weight_matcher=matcher, refers_to_weights=of_node) as node:
+        await captured(node, volume, name, said=said)
+        assert expected == manifest_of(node, name).format_version
 
 
 async def test_a_matcher_that_fails_is_no_failure_of_the_capture(folder, library, volume):

@@ -178,7 +178,7 @@ def test_a_release_that_would_fill_in_other_bytes_refuses_the_format(gpu, expect
     ],
 )
 def test_memory_in_files_of_a_model_has_a_table_and_sizes(fields):
-    with pytest.raises(ValueError, match="ranges|referenced"):
+    with pytest.raises(ValueError, match=r"ranges|referenced"):
         outside(**fields)
 
 

@@ -377,6 +377,20 @@ def test_two_targets_cannot_be_captured():
     assert AgentReason.TARGETS_INVALID == orders.capture(pod, agent.job(), 0.0, agent.storage()).reason
 
 
+@pytest.mark.parametrize(
+    ("expected", "annotations"),
+    [
+        pytest.param(None, {}, id="as-the-node-is-set"),
+        pytest.param(True, {keys.ANN_WEIGHTS: "referenced"}, id="referenced"),
+        pytest.param(False, {keys.ANN_WEIGHTS: "stored"}, id="stored"),
+        pytest.param(False, {keys.ANN_WEIGHTS: "elsewhere"}, id="not-known"),
+    ],
+)
+def test_what_becomes_of_weights_goes_with_the_request(expected, annotations):
+    pod = agent.source(running(ready=True), annotations=annotations)
+    assert expected is orders.capture(pod, agent.job(), 0.0, agent.storage()).refers_to_weights
+
+
 def test_pod_mount_reaches_the_store_through_the_pod():
     pod = agent.source(running(ready=True))
 

@@ -203,10 +203,17 @@ def test_device_memory_of_gpu_workers_stays_outside(gpus, said, values, expected
     assert expected == [entry["value"] for entry in target["env"] if entry["name"] == keys.ENV_DEVICE_MEMORY]
 
 
-def test_a_word_for_device_memory_that_is_not_known():
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        pytest.param(keys.ANN_DEVICE_MEMORY, "outside or image", id="where-it-is-left"),
+        pytest.param(keys.ANN_WEIGHTS, "referenced or stored", id="what-becomes-of-weights"),
+    ],
+)
+def test_a_word_for_device_memory_that_is_not_known(annotation, words):
     pod = template(container(resources={"limits": {"nvidia.com/gpu": "1"}}))
-    pod["metadata"] = {**pod.get("metadata", {}), "annotations": {keys.ANN_DEVICE_MEMORY: "elsewhere"}}
-    with pytest.raises(InvalidTemplateError, match=r"snapshot-device-memory.*'elsewhere'; set it to outside or image"):
+    pod["metadata"] = {**pod.get("metadata", {}), "annotations": {annotation: "elsewhere"}}
+    with pytest.raises(InvalidTemplateError, match=rf"{annotation}.*'elsewhere'; set it to {words}"):
         shape(checkpoint(pod_template=pod))
 
 
