@@ -16,7 +16,7 @@ from typing import Final
 
 from agent.container.model_files import ModelFile, find_model_files, volumes_of
 from agent.errors import ContainerError
-from agent.gpu.ranges import MOST_RANGES, MOST_SOURCES, Range, gaps, pack_ranges
+from agent.gpu.ranges import MOST_RANGES, MOST_SOURCES, Range, Ranges, RangesError, gaps, pack_ranges
 from agent.gpu.weight_matcher import MatchError, find_ranges
 from artifact.digest import sum_of_others
 from artifact.manifest import DEVICE_MEMORY, DeviceMemory, ModelWeights
@@ -27,11 +27,12 @@ from linux.proc import Mount, Status
 
 logger = logging.getLogger(__name__)
 FIND_SECONDS: Final = 600.0
-"""How long all of it may take: reading 60 GiB of a model at 200 MB/s takes 300 s. What is not done then is stored."""
+"""How long all of it takes at most, unless the last file that is read is very large, or storage very slow."""
 LOOK_SECONDS: Final = 30.0
 """How long files may be looked for, in all volumes."""
 COMPARE_SECONDS: Final = 300.0
-"""How long what was saved may be compared with them."""
+"""How long what was saved may be compared with them, and files be read whole: 60 GiB at 200 MB/s. What is not done
+then is stored."""
 _BLOCK: Final = 4 << 20
 
 
@@ -85,7 +86,7 @@ class Finder:
             with ExitStack() as during:
                 models = find_model_files(self.init_pid, self.user, points, during, LOOK_SECONDS, self.proc)
                 return self._compare(files, models) if models else NOTHING
-        except (OSError, MatchError) as error:
+        except (OSError, MatchError, RangesError) as error:
             logger.warning("device memory is not compared with the files of models: %s", error)
             return NOTHING
 
@@ -94,18 +95,38 @@ class Finder:
         before = [identity_of(model.descriptor, "") for model in models]
         saved = [descriptor for of in files.values() for descriptor in of]
         ranges = find_ranges(self.program, saved, models, COMPARE_SECONDS)
-        used = most_used(ranges)
+        sizes = [os.fstat(one).st_size for one in saved]
+        refuse_wrong(ranges, sizes, [model.size for model in models])
         described = {}
-        for number in used:
-            model = models[number]
-            said = _described(model, self.verified)
-            if identity_of(model.descriptor, "") == before[number] and time.monotonic() < since + FIND_SECONDS / 2:
+        for number in most_used(ranges):
+            said = _described(models[number], self.verified)
+            if identity_of(models[number].descriptor, "") == before[number]:
                 described[number] = said
-        kept = list(described)
-        found = Found(list(described.values()), by_process(files, ranges, kept))
-        facts = {"bytes": found.bytes, "compared": sum(os.fstat(one).st_size for one in saved), "files": len(kept)}
+            if time.monotonic() > since + COMPARE_SECONDS:
+                break
+        found = Found(list(described.values()), by_process(files, ranges, list(described)))
+        facts = {"bytes": found.bytes, "compared": sum(sizes), "files": len(described)}
         logger.info("device memory is in files of models", extra=facts | {"seconds": time.monotonic() - since})
         return found
+
+
+def refuse_wrong(ranges: Sequence[Range], saved: Sequence[int], sources: Sequence[int]) -> None:
+    """Refuse ranges that overlap, or go beyond a file: what is taken out of the artifact could not be put back; pure.
+
+    Args:
+        ranges: of all saved files.
+        saved: bytes of those.
+        sources: bytes of the files that the ranges are in.
+
+    Raises:
+        RangesError: they are wrong.
+    """
+    left = list(saved)
+    for each in ranges:
+        if each.file >= len(left):
+            raise RangesError("a range is of no such file")
+        left[each.file] -= each.length
+    Ranges(ranges, left, sources)
 
 
 def most_used(ranges: Sequence[Range]) -> list[int]:

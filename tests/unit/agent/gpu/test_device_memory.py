@@ -11,12 +11,15 @@ from agent.gpu import device_memory
 from agent.gpu.cuda import CudaError
 from agent.gpu.device_memory import COPIERS, Conversation, Library, find_library
 from agent.gpu.device_messages import UNIT, Message, Room, parse_message, write_units
+from agent.gpu.ranges import Range, pack_ranges
 from contract.api.states import AgentReason
 
 DONE = 16
 FAILED = 17
 DATA = 20
 HELLO = 18
+SOURCES = 23
+RANGES = 24
 HELD = 4 * UNIT
 
 
@@ -196,3 +199,35 @@ def test_what_a_library_has_left_out_is_no_more_than_it_holds(talk, name, file, 
         saved = asking.save([file.fileno()] * COPIERS, HELD, 10.0, discards=discards)
     assert asked == said.result().number
     assert (expected, "device 0") == (saved.discarded, saved.devices[0])
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        pytest.param(6, False, id="of-an-earlier-release"),
+        pytest.param(7, True, id="of-this-one"),
+        pytest.param(8, False, id="of-a-later-one"),
+    ],
+)
+def test_a_library_that_cannot_read_files_of_a_model_keeps_its_memory_in_the_artifact(talk, version, expected):
+    asking, worker = talk
+    worker.send(Message(DONE, version, 1, UNIT).packed())
+    worker.send(Message(DONE).packed())
+    assert expected == asking.contents().takes_ranges
+
+
+def test_files_of_a_model_are_handed_over_as_many_as_go_with_a_message(talk, file):
+    asking, worker = talk
+    file.write(pack_ranges([Range(0, 0, 1, COPIERS, 0), Range(1, 0, 1, 0, 0)]))
+    file.flush()
+    for _ in range(3):
+        worker.send(Message(DONE).packed())
+    asking.refer([file.fileno()] * (COPIERS + 2), file.fileno())
+    came = []
+    for _ in range(3):
+        packet, descriptors, _, _ = socket.recv_fds(worker, 4096, COPIERS)
+        message = parse_message(packet)
+        came.append((message.what, message.a, len(descriptors)))
+        for descriptor in descriptors:
+            os.close(descriptor)
+    assert [(SOURCES, 0, COPIERS), (SOURCES, 0, 2), (RANGES, 2, 1)] == came

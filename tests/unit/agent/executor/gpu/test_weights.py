@@ -9,10 +9,10 @@ from blake3 import blake3
 
 from agent.errors import ContainerError, RefusedError
 from agent.executor.gpu import find_weights
-from agent.executor.gpu.find_weights import Found, Referred, by_process, most_used, refer
+from agent.executor.gpu.find_weights import Found, Referred, by_process, most_used, refer, refuse_wrong
 from agent.executor.gpu.open_weights import PodVolumes
 from agent.executor.gpu.plan import whole_sizes
-from agent.gpu.ranges import Range, pack_ranges, parse_ranges
+from agent.gpu.ranges import Range, RangesError, pack_ranges, parse_ranges
 from artifact.manifest import DeviceMemory, Gpu, ModelWeights
 from artifact.verified import VerifiedFiles
 from contract.api.states import AgentReason
@@ -39,6 +39,22 @@ def test_files_with_most_bytes_count_if_there_are_too_many(monkeypatch):
     monkeypatch.setattr(find_weights, "MOST_SOURCES", 2)
     ranges = [of(0, 0, 4, source=1), of(0, 4, 3, source=2), of(0, 9, 9, source=7), of(1, 0, 2, source=2)]
     assert [2, 7] == most_used(ranges)
+
+
+@pytest.mark.parametrize(
+    "ranges",
+    [
+        pytest.param([of(0, 7, 4)], id="beyond-the-end"),
+        pytest.param([of(0, 0, 6), of(0, 5, 4)], id="one-over-the-other"),
+        pytest.param([of(0, 0, 6), of(0, 6, 6)], id="more-than-there-is"),
+        pytest.param([of(1, 0, 1)], id="another-file"),
+        pytest.param([of(0, 0, 4, offset=7)], id="beyond-the-source"),
+    ],
+)
+def test_what_could_not_be_put_back_is_not_taken_out(ranges):
+    refuse_wrong([of(0, 0, 4), of(0, 6, 4, offset=6)], [10], [10])
+    with pytest.raises(RangesError):
+        refuse_wrong(ranges, [10], [10])
 
 
 class Staged:
