@@ -1,7 +1,7 @@
 """Checksums of files and manifests: blake3, as everywhere in artifacts."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 from blake3 import blake3
@@ -22,22 +22,27 @@ def sum_of(fd: int) -> str:
 def sum_of_others(fd: int) -> str:
     """Return the blake3 of a file that others may cut short meanwhile: what is mapped would end this process then.
 
+    The next block is read while the sum of one is taken.
+
     Raises:
         OSError: it cannot be read, or became shorter.
     """
-    hasher, size, whole = (
-        blake3(max_threads=blake3.AUTO),
-        os.fstat(fd).st_size,
-        memoryview(bytearray(_READERS * _BLOCK)),
-    )
+    hasher, size = blake3(max_threads=blake3.AUTO), os.fstat(fd).st_size
+    buffers = [memoryview(bytearray(min(size, _READERS * _BLOCK))) for _ in range(2)]
     with ThreadPoolExecutor(_READERS, thread_name_prefix="sum") as readers:
-        for at in range(0, size, len(whole)):
-            view = whole[: size - at]
+
+        def begin(at: int) -> tuple[memoryview, list[Future[None]]]:
+            view = buffers[at // (_READERS * _BLOCK) % 2][: max(0, size - at)]
             starts = range(0, len(view), _BLOCK)
-            list(
-                readers.map(lambda start, at=at, view=view: _read(fd, view[start : start + _BLOCK], at + start), starts)
-            )
+            return view, [readers.submit(_read, fd, view[start : start + _BLOCK], at + start) for start in starts]
+
+        view, reads = begin(0)
+        for at in range(0, size, _READERS * _BLOCK):
+            for read in reads:
+                read.result()
+            following = begin(at + _READERS * _BLOCK)
             hasher.update(view)
+            view, reads = following
     return hasher.hexdigest()
 
 

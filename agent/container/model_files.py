@@ -106,7 +106,7 @@ class _Name:
 
 def _find(roots: Sequence[tuple[str, int]], resources: ExitStack, end: float) -> list[ModelFile]:
     """Open what was read last first: of a large store of models, that is the worker's."""
-    names = sorted(_names(roots, end), key=lambda each: -each.used)
+    names = sorted(_names(roots, end), key=lambda each: (-each.used, each.point, each.name))
     found: dict[tuple[int, int], ModelFile] = {}
     for each in names:
         if len(found) == MOST_FILES or time.monotonic() > end:
@@ -128,7 +128,7 @@ def _names(roots: Sequence[tuple[str, int]], end: float) -> Iterator[_Name]:
             if looked > MOST_NAMES or time.monotonic() > end:
                 logger.warning("not all of the volumes is looked at", extra={"volume": point, "names": looked})
                 return
-            if name.endswith(SUFFIX):
+            if name.endswith(SUFFIX) and is_text(name):
                 with suppress(OSError):
                     real = _resolved(point, root, name)
                     used = os.stat(real, dir_fd=root, follow_symlinks=False).st_atime
@@ -136,16 +136,26 @@ def _names(roots: Sequence[tuple[str, int]], end: float) -> Iterator[_Name]:
 
 
 def _walk(root: int) -> Iterator[str]:
-    """Yield the names below a folder, links among them; no link is followed, and no other file system entered."""
-    device = os.fstat(root).st_dev
-    for folder, folders, files, descriptor in os.fwalk(".", dir_fd=root):
-        if os.fstat(descriptor).st_dev != device:
-            folders.clear()
+    """Yield all names below a folder, as they come; no link is followed, and no other file system entered.
+
+    A folder may have any number of names, and be any number of folders down.
+    """
+    left = ["."]
+    while left:
+        folder = left.pop()
+        try:
+            opened = syscalls.openat2(root, folder, os.O_RDONLY | os.O_DIRECTORY, resolve=_BENEATH)
+        except OSError:
             continue
-        folders.sort()
-        for name in sorted(files):
-            path = posixpath.normpath(posixpath.join(folder, name))
-            yield path if is_text(path) else ""
+        try:
+            with os.scandir(opened) as entries:
+                for entry in entries:
+                    name = posixpath.normpath(posixpath.join(folder, entry.name))
+                    yield name
+                    if entry.is_dir(follow_symlinks=False):
+                        left.append(name)
+        finally:
+            os.close(opened)
 
 
 def _resolved(point: str, root: int, name: str) -> str:

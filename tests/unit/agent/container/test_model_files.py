@@ -1,6 +1,7 @@
 """Files of models on a pod's volumes: which volumes count, and what is opened there."""
 
 import os
+import subprocess
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -108,7 +109,20 @@ def test_no_more_names_are_looked_at_than_that(volume, monkeypatch):
     monkeypatch.setattr(model_files, "MOST_NAMES", 1)
     for number in range(3):
         write_model(volume / f"{number}.safetensors", {"a": 10})
-    assert ["0.safetensors"] == found(volume)
+    assert 1 == len(found(volume))
+
+
+def test_folders_may_be_any_number_of_folders_down(volume):
+    place = os.open(volume, os.O_PATH)
+    for _ in range(1500):  # a path of theirs would be too long
+        os.mkdir("d", dir_fd=place)
+        below = os.open("d", os.O_PATH, dir_fd=place)
+        os.close(place)
+        place = below
+    os.close(place)
+    write_model(volume / "model.safetensors", {"a": 10})
+    assert ["model.safetensors"] == found(volume)
+    subprocess.run(["rm", "-r", volume / "d"], check=True)  # Python's own would recurse
 
 
 @pytest.mark.parametrize(
