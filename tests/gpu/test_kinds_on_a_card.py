@@ -6,7 +6,7 @@ import time
 import pytest
 
 from contract.api.states import AgentReason
-from tests.gpu.test_workers_on_a_card import OUTSIDE, PROBE, folder, node, start, until_ready, words  # noqa: F401
+from tests.gpu.containers import OUTSIDE, PROBE, start, until_ready, words
 from tests.support.fixtures.bare_container import wait_for
 from tests.support.fixtures.runc_container import RuncContainer
 
@@ -28,7 +28,7 @@ KEPT = (
 )
 
 
-def started(node, *arguments, kind, env=IMAGE):  # noqa: F811
+def started(node, *arguments, kind, env=IMAGE):
     return start(node, RuncContainer, *arguments, user=1000, script="kinds_worker.py", flags=(kind,), env=env)
 
 
@@ -39,7 +39,7 @@ def started(node, *arguments, kind, env=IMAGE):  # noqa: F811
         *[pytest.param(kind, OUTSIDE, id=f"{kind}-outside") for kind in (*KEPT, "host-pieces")],
     ],
 )
-async def test_a_kind_of_state_is_kept(node, figure, kind, env, request):  # noqa: F811
+async def test_a_kind_of_state_is_kept(node, figure, kind, env, request):
     name = request.node.callspec.id
     source = until_ready(started(node, "--capture", kind=kind, env=env))
     steps = [json.loads(source.get()) for _ in range(3)]
@@ -65,7 +65,7 @@ async def test_a_kind_of_state_is_kept(node, figure, kind, env, request):  # noq
         pytest.param("host-pieces", IMAGE, AgentReason.PROOF_FAILED, "CUDA_ERROR_UNKNOWN", id="host-pieces-image"),
     ],
 )
-async def test_a_kind_of_state_is_refused(node, figure, kind, env, reason, words, request):  # noqa: F811
+async def test_a_kind_of_state_is_refused(node, figure, kind, env, reason, words, request):
     name = f"refused-{request.node.callspec.id}"
     captured = await node.capture(until_ready(started(node, "--capture", kind=kind, env=env)), name, probe=PROBE)
     figure(captured.message)
@@ -82,7 +82,7 @@ async def test_a_kind_of_state_is_refused(node, figure, kind, env, reason, words
         pytest.param("capturing", OUTSIDE, id="capturing-outside"),
     ],
 )
-async def test_a_worker_of_a_kind_that_is_refused_goes_on(node, figure, kind, env, request):  # noqa: F811
+async def test_a_worker_of_a_kind_that_is_refused_goes_on(node, figure, kind, env, request):
     name = f"goes-on-{request.node.callspec.id}"
     source = started(node, "--serve", kind=kind, env=env)
     steps = [json.loads(wait_for(source.get, "an answer", 60.0))]

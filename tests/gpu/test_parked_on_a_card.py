@@ -8,15 +8,7 @@ import pytest
 from contract.api import keys
 from contract.api.reports import ReportPhase
 from linux.proc import status
-from tests.gpu.test_workers_on_a_card import (  # noqa: F401 - fixtures
-    OUTSIDE,
-    PROBE,
-    folder,
-    node,
-    ready,
-    start,
-    words,
-)
+from tests.gpu.containers import OUTSIDE, PROBE, ready, start, words
 from tests.support.fixtures.bare_container import wait_for
 from tests.support.fixtures.engine import Node
 from tests.support.fixtures.runc_container import RuncContainer
@@ -27,13 +19,13 @@ CASES = [pytest.param({}, 0.9, id="image"), pytest.param(OUTSIDE, 0.7, id="outsi
 """Seconds from the request to the first answer that is right: 0.69 and 0.53 were seen on an H200; 0.35 is wanted."""
 
 
-def used_by_workers(node: Node) -> set[int]:  # noqa: F811
+def used_by_workers(node: Node) -> set[int]:
     """Return the pids of those that hold device memory, without the agent's own process that reads it ahead."""
     return {pid for pid in node.environment.gpus.used() if status(pid).parent != os.getpid()}
 
 
 @pytest.mark.parametrize(("env", "limit"), CASES)
-async def test_a_parked_worker_holds_no_device_memory_and_wakes_at_once(node: Node, figure, env, limit, request):  # noqa: F811
+async def test_a_parked_worker_holds_no_device_memory_and_wakes_at_once(node: Node, figure, env, limit, request):
     """Meanwhile a worker that needs nearly all of the card runs on it, and ends."""
     name = f"parked-{request.node.callspec.id}"
     captured = await node.capture(ready(node, user=1000, env=env), name, probe=PROBE)

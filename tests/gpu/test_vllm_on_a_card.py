@@ -11,19 +11,8 @@ import pytest
 from contract.api import keys
 from contract.pods.canary import Canary, CanaryCall
 from contract.pods.probe import Probe
+from tests.gpu.containers import BOTH, CARD, CARDS, NCCL, OUTSIDE, start, until_ready, words
 from tests.gpu.test_parked_on_a_card import used_by_workers
-from tests.gpu.test_workers_on_a_card import (  # noqa: F401 - fixtures
-    BOTH,
-    CARD,
-    CARDS,
-    NCCL,
-    OUTSIDE,
-    folder,
-    node,
-    start,
-    until_ready,
-    words,
-)
 from tests.support.fixtures.bare_container import BareContainer
 from tests.support.fixtures.engine import Node
 from tests.support.fixtures.runc_container import RuncContainer
@@ -107,7 +96,7 @@ def asleep(level: int, *after: str) -> Case:
     return Case(("--enable-sleep-mode",), {"VLLM_SERVER_DEV_MODE": "1"}, CARD, (f"/sleep?level={level}",), after)
 
 
-def serve(node: Node, *arguments: str, case: Case) -> BareContainer:  # noqa: F811
+def serve(node: Node, *arguments: str, case: Case) -> BareContainer:
     return start(
         node,
         RuncContainer,
@@ -165,7 +154,7 @@ def answer(container: BareContainer) -> tuple[list[int], list[float]]:
         ),
     ],
 )
-async def test_an_engine_answers_the_same_in_other_containers(node, figure, case, request):  # noqa: F811
+async def test_an_engine_answers_the_same_in_other_containers(node, figure, case, request):
     """One prompt at a time: an engine that joins several in a batch differs from itself in the last bits."""
     name = request.node.callspec.id
     begun = time.monotonic()
@@ -195,7 +184,7 @@ async def test_an_engine_answers_the_same_in_other_containers(node, figure, case
 
 
 @pytest.mark.parametrize("environment", [pytest.param({}, id="image"), pytest.param(OUTSIDE, id="outside")])
-async def test_a_parked_engine_answers_the_same_once_it_is_woken(node, figure, environment, request):  # noqa: F811
+async def test_a_parked_engine_answers_the_same_once_it_is_woken(node, figure, environment, request):
     name, case = f"parked-{request.node.callspec.id}", Case(environment=environment)
     source = until_ready(serve(node, "--capture", case=case), START_SECONDS)
     expected = answer(source)

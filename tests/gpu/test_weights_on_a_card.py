@@ -14,12 +14,11 @@ import pytest
 from agent.gpu.prefetch import ResidentPrefetcher
 from artifact.manifest import parse_manifest
 from contract.api.reports import ReportPhase
-from tests.gpu.test_workers_on_a_card import OUTSIDE, PROBE, folder, node, ready, start, words
+from tests.gpu.containers import OUTSIDE, PROBE, ready, start, words
 from tests.support.fixtures.bare_container import wait_for
 from tests.support.fixtures.engine import Node
 from tests.support.fixtures.runc_container import RuncContainer
 
-__all__ = ["folder", "node"]
 pytestmark = pytest.mark.gpu
 MIB = 1 << 20
 GIB = 1 << 30

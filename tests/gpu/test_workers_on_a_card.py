@@ -1,41 +1,40 @@
 """PyTorch workers in containers, captured and restored into others by the real engine; run by `make test-gpu`."""
 
 import json
-import os
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agent.gpu.client import CudaHelper
-from agent.gpu.prefetch import NoPrefetcher, ResidentPrefetcher
+from agent.gpu.prefetch import NoPrefetcher
 from artifact.manifest import parse_manifest
-from contract.api import control_files, keys
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
-from contract.pods.probe import Probe
-from tests.support.fixtures.bare_container import BareContainer, node_folder, wait_for
+from tests.gpu.containers import (
+    BOTH,
+    CARDS,
+    CONTROL,
+    MIB,
+    NCCL,
+    OUTSIDE,
+    PROBE,
+    SEGMENTS,
+    is_running,
+    ready,
+    round_trip,
+    start,
+    stored_on,
+    words,
+)
+from tests.support.fixtures.bare_container import BareContainer, wait_for
 from tests.support.fixtures.dying_agent import die_after
 from tests.support.fixtures.engine import COLD, Node
 from tests.support.fixtures.runc_container import RuncContainer
-from tests.support.fixtures.tools import unpack_tools
 
 pytestmark = pytest.mark.gpu
 
-WORKERS = Path(__file__).parent
-PROBE = Probe("HTTP", "127.0.0.1", 8000, timeout=20.0)
-CONTROL = [name for name in ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools") if (Path("/dev") / name).exists()]
-CARDS = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
-CARD = " ".join([*CONTROL, *CARDS[:1]])
-BOTH = " ".join([*CONTROL, *CARDS[:2]])
-NCCL = {"NCCL_SOCKET_IFNAME": "lo", "NCCL_NVLS_ENABLE": "0", "TORCH_NCCL_ENABLE_MONITORING": "0"}
-SEGMENTS = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
-START_SECONDS = 120.0
-MIB = 1 << 20
 SYMMETRIC = {
     "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",  # a card's host may not be left to it
     "TORCH_SYMM_MEM_ALLOW_OVERLAPPING_DEVICES": "1",  # both processes on one
@@ -43,98 +42,6 @@ SYMMETRIC = {
 }
 ROUNDS = 50
 LARGE_MIB = 20 << 10
-REGISTERED = 80 << 30
-"""Bytes of page cache: all of the largest artifact."""
-OUTSIDE = {keys.ENV_DEVICE_MEMORY: "/tools/device-memory.so"}
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[tuple[Path, Path]]:
-    with node_folder() as path:
-        criu = unpack_tools(path)
-        for script in (WORKERS / "serving.py", *WORKERS.glob("*_worker.py")):
-            shutil.copy(script, path / "tools")
-        yield path, criu
-
-
-@pytest.fixture
-def node(folder) -> Iterator[Node]:
-    helper = CudaHelper()
-    assert helper.driver(), "no card"
-    prefetcher = ResidentPrefetcher(budget=REGISTERED)
-    prefetcher.prepare()  # as the agent does at its start
-    made = Node(*folder, gpus=helper, prefetcher=prefetcher)
-    yield made
-    for container in made.containers:
-        container.close()
-    prefetcher.close()
-    helper.close()
-
-
-def start(node: Node, kind: type[BareContainer], *arguments: str, mebibytes: int = 1024, flags=(), **options):
-    """Start a container; on a machine's own devices if it is bare, on the named ones by runc."""
-    script = options.pop("script", "torch_worker.py")
-    sizes = [str(mebibytes)] if script == "torch_worker.py" else []
-    command = ["--", sys.executable, f"/tools/{script}", *sizes, *flags]
-    if kind is RuncContainer:
-        options = {"devices": CARD} | options
-    else:
-        options.pop("devices", None)
-    environment = {"HOME": "/tmp", "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", "")} | options.pop("env", {})
-    return node.start_as(kind, *arguments, *command, shm="1g", env=environment, **options)
-
-
-def ready(node: Node, kind: type[BareContainer] = RuncContainer, **options):
-    return until_ready(start(node, kind, "--capture", **options))
-
-
-def until_ready(source: BareContainer, seconds: float = START_SECONDS) -> BareContainer:
-    wait_for(lambda: "warm\n" in source.text() or not is_running(source), "the worker", seconds)
-    assert is_running(source), source.text()
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, f"ready file; {source.text()}", START_SECONDS)
-    return source
-
-
-def is_running(container: BareContainer) -> bool:
-    return container.process.poll() is None
-
-
-async def round_trip(node: Node, name: str, figure: Callable[[str], None], **options):
-    """Capture after three steps, restore into another container; return the manifest.
-
-    A twin that nothing is done to must make the same six steps.
-    """
-    kind = options.pop("kind", RuncContainer)
-    source, twin = (start(node, kind, "--capture", **options) for _ in range(2))
-    until_ready(source)
-    steps = [source.get() for _ in range(3)]
-    captured = await node.capture(source, name, probe=PROBE)
-    assert captured.ok, (captured.message, source.text()[-2000:])
-    expected = [until_ready(twin).get() for _ in range(6)]
-    target = start(node, kind, **options)
-    target.init()
-    begun = time.monotonic()
-    restored = await node.restore(target, name, captured.manifest_digest)
-    assert restored.ok, (restored, target.text())
-    steps.append(wait_for(target.get, "an answer"))
-    first = time.monotonic() - begun
-    steps += [target.get() for _ in range(2)]
-    manifest = parse_manifest((node.store / name / "versions/1/manifest.yaml").read_bytes(), name)
-    figure(
-        f"{captured.size >> 20} MiB: capture {words(captured.seconds)}; restore {words(restored.seconds)}; "
-        f"first answer after {first:.2f} s"
-    )
-    assert [json.loads(step) for step in expected] == [json.loads(step) for step in steps]
-    return manifest
-
-
-def stored_on(manifest) -> list[int]:
-    """MiB in files of device memory, of each card."""
-    stored = [0] * len(manifest.gpu.devices)
-    for memory in manifest.gpu.outside:
-        for file, device in zip(memory.files, memory.devices, strict=True):
-            stored[device] += manifest.files[file].size >> 20
-    return stored
 
 
 def descriptors() -> int:
@@ -144,11 +51,6 @@ def descriptors() -> int:
 def locked_memory() -> str:
     """Of the agent, in kB."""
     return next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmLck" in line)
-
-
-def words(seconds) -> str:
-    shown = {name: value for name, value in seconds.items() if value >= 0.01}
-    return ", ".join(f"{name} {value:.2f}" for name, value in shown.items())
 
 
 @pytest.mark.parametrize(
