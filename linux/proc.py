@@ -67,6 +67,8 @@ class Status:
     seccomp: int
     tracer: int = 0
     """Of a process that is traced, by a debugger for example; 0 without."""
+    depth: int = 1
+    """How many pid namespaces it is in, from that of this /proc inwards."""
 
 
 def mounts(pid: int, proc: Path = PROC) -> list[Mount]:
@@ -124,6 +126,7 @@ def parse_status(text: str) -> Status:
         no_new_privileges=fields.get("NoNewPrivs", "0") == "1",
         seccomp=int(fields.get("Seccomp", "0")),
         tracer=int(fields.get("TracerPid", "0")),
+        depth=len(fields["NSpid"].split()),
     )
 
 

@@ -64,15 +64,20 @@ def find_by_id(pod_uid: str, container_id: str, proc: Path = PROC) -> RunningCon
 
 
 def _find(pod_uid: str, is_it: Callable[[RunningContainer], bool], proc: Path) -> RunningContainer | None:
-    """Look through the first processes of a pod's containers."""
+    """Look through the first processes of a pod's containers.
+
+    A worker's own pid namespace has a first process too, whose number is lower if the node's have begun again: it is
+    further in.
+    """
+    found: dict[int, RunningContainer] = {}
     for pid in pids(proc):
         try:
             owner = container_of((proc / str(pid) / "cgroup").read_text())
-            if owner is None or owner.pod_uid != pod_uid or status(pid, proc).inner_pid != 1:
+            if owner is None or owner.pod_uid != pod_uid or (about := status(pid, proc)).inner_pid != 1:
                 continue
-            found = RunningContainer(pid, owner.container_id, (proc / str(pid) / "exe").readlink().name)
-            if is_it(found):
-                return found
+            running = RunningContainer(pid, owner.container_id, (proc / str(pid) / "exe").readlink().name)
+            if is_it(running):
+                found.setdefault(about.depth, running)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
-    return None
+    return found[min(found)] if found else None
