@@ -66,8 +66,8 @@ def find_by_id(pod_uid: str, container_id: str, proc: Path = PROC) -> RunningCon
 def _find(pod_uid: str, is_it: Callable[[RunningContainer], bool], proc: Path) -> RunningContainer | None:
     """Look through the first processes of a pod's containers.
 
-    A worker's own pid namespace has a first process too, whose number is lower if the node's have begun again: it is
-    further in.
+    A worker's own pid namespace has a first process too, further in. Its number is lower if those of the node have
+    started over.
     """
     found: dict[int, RunningContainer] = {}
     for pid in pids(proc):
