@@ -57,6 +57,8 @@ def inspect_container(restore: Restore) -> None:
     """Compare the container and this node with those of the capture."""
     with restore.environment.turn.taken():
         _inspect(restore)
+    # Without the turn: a model's files may be read whole for their sums, and that is no work for the interpreter.
+    restore.weights = volumes_of(restore).open_weights(restore.artifact, restore.resources)
 
 
 def _inspect(restore: Restore) -> None:
@@ -74,7 +76,6 @@ def _inspect(restore: Restore) -> None:
     restore.rights = rights_of(restore)
     refuse_wider_images(restore.images, restore.rights)
     restore.renamed = held_files.check(restore.init_pid, artifact.manifest.held, environment.proc)
-    restore.weights = volumes_of(restore).open_weights(artifact, restore.resources)
     if artifact.manifest.connections is not None:
         addresses = sole_addresses(restore.init_pid, environment.proc)
         restore.moves = plan_addresses(artifact.manifest.connections.addresses, addresses)
