@@ -11,6 +11,7 @@ Whatever the rules say, these stay: what a pod uses or names, what is being capt
 a Ready checkpoint restores. What belongs to a graph deployment goes with that, or when its service has newer ones.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -78,6 +79,8 @@ class Verdict:
     removals: tuple[Removal, ...]
     over: Mapping[str, str] = field(default_factory=dict)
     """By namespace, in words."""
+    settles_in: float = math.inf
+    """Seconds until a version goes whose successor is too young now; infinite if there is none."""
 
 
 def rules_from(values: Values) -> Rules:
@@ -124,7 +127,8 @@ def decide(
     """
     everything = list(checkpoints)
     settled = [each for each in everything if _settled(each)]
-    versions = [removal for each in settled for removal in _old_versions(each, use, now, rules)]
+    old = [(_settles_in(each, now), removal) for each in settled for removal in _old_versions(each, use, rules)]
+    versions = [removal for wait, removal in old if wait <= 0]
     free = [each for each in settled if not use.of(each)]
     recency = _recency(seen)
     gone = _expired(free, now, rules, recency)
@@ -132,7 +136,8 @@ def decide(
     over, more = _over_quota(everything, free, gone, versions, rules, recency)
     whole = gone | more
     removals = [Removal(each, whole[_uid(each)]) for each in settled if _uid(each) in whole]
-    return Verdict((*removals, *(each for each in versions if _uid(each.checkpoint) not in whole)), over)
+    settles_in = min((wait for wait, _ in old if wait > 0), default=math.inf)
+    return Verdict((*removals, *(each for each in versions if _uid(each.checkpoint) not in whole)), over, settles_in)
 
 
 def versions_of(checkpoint: Object) -> tuple[Object, ...]:
@@ -153,16 +158,19 @@ def _settled(checkpoint: Object) -> bool:
     return _current(checkpoint) == _wish(checkpoint)
 
 
-def _old_versions(checkpoint: Object, use: Use, now: datetime, rules: Rules) -> Iterable[Removal]:
+def _settles_in(checkpoint: Object, now: datetime) -> float:
+    """Return the seconds until the newest version is old enough for others to go; infinite if its age is not known."""
+    newest = max((parsed_time(each.get("createdAt")) for each in versions_of(checkpoint)), key=_sortable, default=None)
+    return math.inf if newest is None else SETTLE_SECONDS - (now - newest).total_seconds()
+
+
+def _old_versions(checkpoint: Object, use: Use, rules: Rules) -> Iterable[Removal]:
     there, keep = versions_of(checkpoint), int(_own(checkpoint).get("keepVersions") or rules.keep_versions)
     if len(there) <= keep:
         return
     current = _current(checkpoint)
     # What is restored now counts as the newest, also where an earlier version was taken back.
     order = sorted(there, key=lambda each: each["version"] == current)
-    newest = max((parsed_time(each.get("createdAt")) for each in there), key=_sortable, default=None)
-    if newest is None or (now - newest).total_seconds() < SETTLE_SECONDS:
-        return
     namespace, checkpoint_id = key_of(checkpoint)[0], _id(checkpoint)
     for entry in order[:-keep]:
         version = str(entry["version"])

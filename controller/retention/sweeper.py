@@ -36,7 +36,7 @@ from kube.resources import CHECKPOINTS, JOBS, PODS
 from kube.store import Change, key_of
 
 PERIOD: Final = 60.0
-"""Seconds between looks where nothing changes: time alone makes a checkpoint old."""
+"""Seconds between looks, at most, where nothing changes: time alone makes a checkpoint old."""
 PAUSE: Final = 5.0
 """Seconds after a change, so that many changes make one look."""
 logger = logging.getLogger(__name__)
@@ -80,14 +80,15 @@ class Sweeper:
         await synced(self._around.checkpoints, self._around.jobs, *self._around.pods)
         while True:
             self._changed.clear()
+            rest = PERIOD
             try:
-                await self.sweep()
+                rest = await self.sweep()
             except KubeError as error:
                 logger.warning("retention: %s; again in %.0f s", error, PERIOD)
             except Exception:
                 # A bug that one object brings to light must not end the work on all others.
                 logger.exception("retention: unexpected error; again in %.0f s", PERIOD)
-            await self._rest()
+            await self._rest(rest)
 
     def _wake(self, change: Change) -> None:
         """Ask for a look if something was made, ended or let go; most changes are none of it."""
@@ -95,8 +96,8 @@ class Sweeper:
         if before != after:
             self._changed.set()
 
-    async def sweep(self) -> None:
-        """Look once.
+    async def sweep(self) -> float:
+        """Look once, and return the seconds until time alone may make something go.
 
         Raises:
             KubeError: a call failed; the next look goes on.
@@ -110,6 +111,7 @@ class Sweeper:
             await self._namespace(
                 namespace, [each for each in verdict.removals if key_of(each.checkpoint)[0] == namespace]
             )
+        return min(PERIOD, verdict.settles_in)
 
     async def _verdict(self, pods: Iterable[Object]) -> Verdict:
         if not self._values.checkpoint.enabled:
@@ -269,9 +271,9 @@ class Sweeper:
     def _store_namespace(self, checkpoint: Object) -> str:
         return store_namespace(checkpoint, self._around.release_namespace, self._around.storage)
 
-    async def _rest(self) -> None:
+    async def _rest(self, seconds: float) -> None:
         try:
-            await asyncio.wait_for(self._changed.wait(), PERIOD)
+            await asyncio.wait_for(self._changed.wait(), seconds)
         except TimeoutError:
             return
         await asyncio.sleep(PAUSE)

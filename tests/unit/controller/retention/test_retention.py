@@ -1,5 +1,6 @@
 """What may go from storage, and what never does."""
 
+import math
 from datetime import timedelta
 
 import pytest
@@ -96,6 +97,19 @@ def test_the_current_version_stays_also_where_it_is_an_older_one():
 def test_a_version_made_a_moment_ago_removes_nothing_yet():
     """Pods that were admitted for the one before may not be known yet."""
     assert [] == gone(made("a", "1", "2", "3", age=5))
+
+
+@pytest.mark.parametrize(
+    ("expected", "obj", "pods"),
+    [
+        pytest.param(5.0, made("a", "1", "2", "3", age=7), [], id="the-newest-is-young"),
+        pytest.param(math.inf, made("a", "1", "2", "3", age=7), [user("a", "1")], id="in-use"),
+        pytest.param(math.inf, made("a", "1", "2", age=7), [], id="none-beyond"),
+        pytest.param(math.inf, made("a", "1", "2", "3"), [], id="it-goes-now"),
+    ],
+)
+def test_how_long_a_version_waits_for_the_newest(expected, obj, pods):
+    assert expected == decide([obj], use_of(pods), NOW, KEEP, {}).settles_in
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from contract.api import keys
 from contract.config.storage import storage_from_values
 from controller.checkpoints.diagnose.job_events import JobEvents
-from controller.retention.sweeper import Surroundings, Sweeper
+from controller.retention.sweeper import PERIOD, Surroundings, Sweeper
 from kube.api import Listing
 from kube.errors import ConflictError, ForbiddenError, ServerUnavailableError
 from kube.informer import Informer
@@ -87,6 +87,19 @@ async def test_an_old_version_goes_by_a_job():
     await sweep.sweep()
 
     assert [("create", JOBS, "checkpoint-trim-a-1")] == kube.calls
+
+
+@pytest.mark.parametrize(
+    ("expected", "age"),
+    [
+        pytest.param(5.0, 7, id="when-the-newest-has-settled"),
+        pytest.param(PERIOD, LONG_AGO, id="after-a-period"),
+    ],
+)
+async def test_the_next_look(expected, age):
+    sweep, _, _ = sweeper(made("a", "1", "2", "3", age=age))
+
+    assert expected == await sweep.sweep()
 
 
 async def test_a_pod_that_no_copy_knows_yet_keeps_its_version():
