@@ -17,7 +17,7 @@ import os
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 
-from cluster.errors import StateError
+from cluster.errors import CommandError, StateError
 from cluster.processes import run
 
 POOL = IPv4Network("10.99.0.0/16")
@@ -130,8 +130,14 @@ def link_exists(link: str) -> bool:
 
 def disconnect(link: str) -> None:
     """Remove the host end, and with it the node's."""
-    if link_exists(link):
+    if not link_exists(link):
+        return
+    try:
         run(["ip", "link", "del", link])
+    except CommandError:
+        # The kernel removes it too, some time after the node's last process has ended.
+        if link_exists(link):
+            raise
 
 
 def _address(pid: int, device: str, subnet: IPv4Network, index: int) -> None:

@@ -13,12 +13,14 @@ from cluster.api import Cluster
 from cluster.builder import images, packages
 from cluster.builder.cache import Cache
 from cluster.nodes import cgroups, network
-from cluster.processes import Process, wait_until
+from cluster.processes import Process, run, wait_until
 from cluster.progress import Silent
 
 IMAGE = "localhost/test/busybox:1"
 PATIENCE = 60.0
 """Seconds: many times what is needed, for a machine that does much else."""
+ROUNDS = 60
+"""Every eighth met the kernel on a machine with two cores."""
 
 
 @pytest.fixture(scope="session")
@@ -225,6 +227,22 @@ def test_a_killed_start_is_cleaned_by_the_next() -> None:
         assert Process.noted(pid_file, str(cluster.nodes[0].folder / "boot.json"))
     finally:
         cluster.down()
+
+
+def test_a_link_may_go_while_it_is_removed() -> None:
+    """The kernel removes the links of a network namespace some time after its last process: here at about the same."""
+    link = f"gone-{os.getpid()}"[:15]
+    for _ in range(ROUNDS):
+        node = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo up; exec sleep 1000"], stdout=subprocess.PIPE)
+        assert node.stdout is not None
+        with node.stdout as answer:
+            assert answer.readline() == b"up\n"
+        run(["ip", "link", "add", link, "type", "veth", "peer", "name", "uplink", "netns", str(node.pid)])
+        node.kill()
+        node.wait()
+
+        network.disconnect(link)
+        assert not network.link_exists(link)
 
 
 def _mounts() -> str:
