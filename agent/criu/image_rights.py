@@ -6,6 +6,8 @@ meaning is refused: criu must not read it in another way.
 """
 
 import struct
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -40,19 +42,64 @@ _WORD: Final = (1 << 32) - 1
 """criu reads numbers of 32 bits, and drops what a longer one has beyond."""
 
 
-def refuse_wider_images(directory: int, container: Rights) -> None:
-    """Refuse the images of a directory if they give any thread more than the container has.
+Given = Sequence[tuple[int, Rights]]
+"""Rights that images give, and the first thread, by its number inside the container, that gets them."""
+
+
+class KnownRights:
+    """What images give, kept by the digest of their artifact until the agent ends.
+
+    A burst of new replicas restores the same images: reading those of 100 threads is a third of what a restore is to
+    Python's interpreter.
+
+    Args:
+        most: artifacts that are known at once.
+    """
+
+    def __init__(self, most: int = 16) -> None:
+        self._most = most
+        self._known: OrderedDict[str, Given] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, digest: str, directory: int) -> Given:
+        """Return ``rights_in`` of a directory whose images are those of the artifact with that digest."""
+        with self._lock:
+            known = self._known.get(digest)
+        given = rights_in(directory) if known is None else known
+        with self._lock:
+            self._known[digest] = given
+            self._known.move_to_end(digest)
+            if len(self._known) > self._most:
+                self._known.popitem(last=False)
+        return given
+
+
+def rights_in(directory: int) -> Given:
+    """Return what the images of a directory give.
 
     Raises:
-        RefusedError: ``images-wider``; also if they cannot be read.
+        RefusedError: ``images-wider``: they do not say it, or cannot be read.
     """
+    found: list[tuple[int, Rights]] = []
     try:
         _refuse_policies(directory)
-        for pid, wanted in _threads(directory):
-            refuse(pid, wanted, container)
+        for number, rights in _threads(directory):
+            if all(rights != other for _, other in found):
+                found.append((number, rights))
     except (OSError, ValueError) as error:
         words = f"criu's images do not say what rights they give: {error}"
         raise RefusedError(AgentReason.IMAGES_WIDER, words) from error
+    return found
+
+
+def refuse_wider_images(given: Given, container: Rights) -> None:
+    """Refuse images that give any thread more than the container has.
+
+    Raises:
+        RefusedError: ``images-wider``.
+    """
+    for number, wanted in given:
+        refuse(number, wanted, container)
 
 
 def _refuse_policies(directory: int) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.criu.driver import Criu
+from agent.criu.image_rights import KnownRights
 from agent.executor.restore.turn import Turn
 from agent.gpu.cuda import Cuda, Gpus, NoGpus
 from agent.gpu.prefetch import NoPrefetcher, Prefetcher
@@ -56,6 +57,8 @@ class NodeEnvironment:
     cuda: Cuda = field(default_factory=NoGpus)
     prefetcher: Prefetcher = field(default_factory=NoPrefetcher)
     """Puts device memory on the card while its process is restored."""
+    image_rights: KnownRights = field(default_factory=KnownRights)
+    """What images give that were read for an earlier restore."""
     turn: Turn = field(default_factory=Turn)
     """Of restores that are at work at once."""
     weight_matcher: Path | None = None

@@ -74,7 +74,7 @@ def _inspect(restore: Restore) -> None:
     restore.bypassed = judge(artifact.manifest, place_of(restore), bypass_of(restore), checks)
     restore.plan = plan_restore(artifact.manifest, restore.seen, deleted)
     restore.rights = rights_of(restore)
-    refuse_wider_images(restore.images, restore.rights)
+    refuse_wider_images(environment.image_rights.of(artifact.digest, restore.images), restore.rights)
     restore.renamed = held_files.check(restore.init_pid, artifact.manifest.held, environment.proc)
     if artifact.manifest.connections is not None:
         addresses = sole_addresses(restore.init_pid, environment.proc)

@@ -13,7 +13,7 @@ import yaml
 from agent.container.rights import of_container
 from agent.criu import protobuf
 from agent.criu.image_files import read_image, replace_image
-from agent.criu.image_rights import refuse_wider_images
+from agent.criu.image_rights import refuse_wider_images, rights_in
 from agent.criu.protobuf import Field
 from agent.executor.engine import NodeEngine
 from agent.executor.environment import NodeEnvironment
@@ -263,7 +263,7 @@ async def test_the_look_is_cheap(node, artifact, figure):
         seconds = []
         for _ in range(5):
             begin = time.perf_counter()
-            refuse_wider_images(directory, container)
+            refuse_wider_images(rights_in(directory), container)
             seconds.append(time.perf_counter() - begin)
     finally:
         os.close(directory)
