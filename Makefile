@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 ROOMS := contract linux artifact daemon kube certs webhook controller agent snapshotctl images cluster demo
 # One after another, or side by side if joined by +, which takes a third less: one tier waits while the other computes.
-TIERS ?= unit cluster+node
+TIERS ?= unit cluster+engine+node
 GPU_KIT ?= $(CURDIR)/build/gpu-kit
 # Of the machine with the card.
 GPU_PYTHON ?= 3.12
@@ -52,7 +52,7 @@ test-cluster: setup ## against a real API server
 	@$(PY) tests/tiers.py cluster -- $(PYTEST_ARGS)
 test-node: setup ## on a whole cluster: kubelet, containerd, CRIU
 	@$(PY) -m cluster build
-	@$(PY) tests/tiers.py node -- $(PYTEST_ARGS)
+	@$(PY) tests/tiers.py engine+node -- $(PYTEST_ARGS)
 
 .PHONY: test-gpu
 test-gpu: ## on a real card, as root: needs the driver, a PYTHON with PyTorch and pytest, and build/gpu-kit

@@ -1,4 +1,4 @@
-"""Runs the tiers of the suite as processes of their own and adds them up: ``python tests/tiers.py unit cluster+node``.
+"""Runs the tiers as processes of their own and adds them up: ``python tests/tiers.py unit cluster+engine+node``.
 
 A tier that is done gives back all that it started: the API servers of the cluster tier do not go on working beside the
 node tier. Tiers joined by ``+`` run side by side, since they wait more than they compute. What fails there is run once
@@ -19,7 +19,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = {"unit": ("tests/unit",), "cluster": ("tests/chart", "tests/cluster"), "node": ("tests/node",)}
+_ENGINE = tuple(f"tests/node/{folder}" for folder in ("engine", "gpu", "linux", "standby"))
+FOLDERS = {
+    "unit": ("tests/unit",),
+    "cluster": ("tests/chart", "tests/cluster"),
+    "engine": _ENGINE,
+    "node": ("tests/node", *(f"--ignore={folder}" for folder in _ENGINE)),
+}
 WORKERS = ("-n", "2", "--dist", "worksteal")
 """For the unit tier alone: the others share one API server or one node among their tests."""
 TESTS_FAILED = 1

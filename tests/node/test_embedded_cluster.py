@@ -203,7 +203,7 @@ def test_two_clusters_at_once_and_nothing_left_behind(cluster: Cluster) -> None:
     assert not first.alive()
     assert not network.link_exists(link)
     assert not other.folder.exists()
-    assert before == _mounts()
+    assert _lasting(before) == _lasting(_mounts())
     assert [h for h in cgroups.hierarchies(before) if (Path(h.mount_point) / group).exists()] == []
     assert _processes_of(other) == ""
 
@@ -247,6 +247,11 @@ def test_a_link_may_go_while_it_is_removed() -> None:
 
 def _mounts() -> str:
     return Path("/proc/self/mountinfo").read_text()
+
+
+def _lasting(mounts: str) -> list[str]:
+    """Leave out those that restores of tests beside these have for a moment."""
+    return [line for line in mounts.splitlines() if " /dev/shm/node-" not in line]
 
 
 def _volumes(cluster: Cluster) -> set[str]:

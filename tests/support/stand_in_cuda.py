@@ -1,5 +1,6 @@
 """Builds the stand-in for the driver's libraries, and arranges what it finds in processes."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,8 @@ DEVICE = Path(__file__).parent / "native" / "stand_in_device.c"
 MARK = "STAND_IN_CUDA"
 ROOM = 64
 """Characters after the mark: what a test arranges later must find room."""
-
+GROUP = f"of={os.getpid():x};"
+"""The tests of one run: another run on this machine has devices of its own."""
 
 VERSION = "580.0.1"
 
@@ -25,7 +27,12 @@ def build(folder: Path, devices: int = 1, version: str = VERSION, *, needs_nodes
         needs_nodes: whether it finds no device unless its process has the control node in /dev.
     """
     target = folder / "libcuda.so.1"
-    defined = [f"-DDEVICES={devices}", f'-DVERSION="{version}"', *(["-DNODES"] if needs_nodes else [])]
+    defined = [
+        f"-DDEVICES={devices}",
+        f'-DVERSION="{version}"',
+        f'-DGROUP="{GROUP}"',
+        *(["-DNODES"] if needs_nodes else []),
+    ]
     flags = [*defined, "-std=gnu11", "-O2", "-s", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
     subprocess.run([*native.glibc_compiler(), *flags, "-o", target, SOURCE], check=True, capture_output=True)
     (folder / "libnvidia-ml.so.1").symlink_to(target.name)
@@ -51,7 +58,7 @@ def build_device(target: Path, devices: int = 1) -> None:
 
 def marked(**arranged: str) -> dict[str, str]:
     """Return the environment of a CUDA process; keywords are what its driver does: ``busy=""``, ``mib="0064"``."""
-    words = " ".join(["R", *(f"{name}={text}" if text else name for name, text in arranged.items())])
+    words = " ".join(["R", GROUP, *(f"{name}={text}" if text else name for name, text in arranged.items())])
     return {MARK: words.ljust(ROOM)}
 
 
@@ -63,7 +70,7 @@ def arrange(pid: int, word: str) -> None:
         block = memory.read(1 << 14)
         at = block.index(f"{MARK}=".encode()) + len(MARK) + 1
         memory.seek(start + at)
-        memory.write(f"{chr(block[at])} {word}".ljust(ROOM).encode())
+        memory.write(f"{chr(block[at])} {GROUP} {word}".ljust(ROOM).encode())
 
 
 def state(pid: int) -> str:

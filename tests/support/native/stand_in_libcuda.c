@@ -4,7 +4,7 @@
  * The state is one letter in that process's own memory, so it travels with a dump as the driver's does: R running,
  * L locked, C checkpointed, S checkpointed after a restore that failed. Arranged, as text behind it: `busy` (calls in
  * flight never end), `oom` (a restore finds no memory), `slow=0500` (milliseconds that checkpoint and restore take),
- * `mib=0064` (device memory; `mib1=0064`: of the second device). A P behind the letter is of stand_in_device.c. Like the driver, it asks the process itself: a stopped one answers nothing but its
+ * `mib=0064` (device memory; `mib1=0064`: of the second device), `of=7;` (the group). A P behind the letter is of stand_in_device.c. Like the driver, it asks the process itself: a stopped one answers nothing but its
  * restore thread, and while a call goes on, asking for the state waits.
  */
 #define _GNU_SOURCE
@@ -205,10 +205,13 @@ int cuCheckpointProcessUnlock(int pid, void *arguments) {
     return locked ? SUCCESS : ILLEGAL_STATE;
 }
 
-/* NVML: its devices hold what running CUDA processes hold. A device is its number, plus one. */
+/* NVML: its devices hold what running CUDA processes of the same group hold. A device is its number, plus one. */
 
 #ifndef DEVICES
 #define DEVICES 1
+#endif
+#ifndef GROUP
+#define GROUP ""
 #endif
 #ifndef VERSION
 #define VERSION "580.0.1"
@@ -233,7 +236,8 @@ static unsigned holders(void *device, struct process *found, unsigned room) {
         struct call call;
         int pid = atoi(entry->d_name);
         if (pid <= 0 || look(pid, &call)) continue;
-        long mib = call.text[0] == 'R' || call.text[0] == 'L' ? number(&call, named) : 0;
+        int holds = (call.text[0] == 'R' || call.text[0] == 'L') && strstr(call.text, GROUP);
+        long mib = holds ? number(&call, named) : 0;
         leave(&call, 0);
         if (!mib) continue;
         if (count < room) found[count] = (struct process){pid, (unsigned long long)mib << 20, 0, 0};

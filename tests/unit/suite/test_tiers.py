@@ -145,4 +145,4 @@ def test_the_summary_repeats_why_a_tier_failed(tmp_path, monkeypatch, capfd):
 
 def test_an_unknown_tier_is_named(capsys):
     assert 2 == tiers.main(["unit", "gpu"])
-    assert "unknown tier gpu; known: unit, cluster, node" in capsys.readouterr().err
+    assert "unknown tier gpu; known: unit, cluster, engine, node" in capsys.readouterr().err
