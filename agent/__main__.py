@@ -27,10 +27,10 @@ from agent.pods.selection import KUBELET_PODS
 from agent.pods.trigger_controller import TriggerController
 from agent.pods.watch import Watch
 from artifact.verified import VerifiedFiles
-from contract.api.compatibility import bypass_of
 from contract.config.quantities import quantity_bytes
 from contract.config.storage import Storage, storage_from_values
 from contract.config.values import Values, load_values
+from contract.nodes.compatibility import bypass_of
 from daemon import logs
 from daemon.settings import Settings, SettingsError, read_config, read_settings
 from daemon.tasks import Task, main, run_together

@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.alias_generators import to_camel
 
 from artifact.errors import ArtifactError
-from contract.api.node_facts import NodeFacts, Source
 from contract.api.states import AgentReason
 from contract.config.errors import describe
 from contract.config.yaml import load_yaml
+from contract.nodes.node_facts import NodeFacts, Source
 from contract.pods.systems import architecture_of
 
 FORMAT_VERSION: Final = 1

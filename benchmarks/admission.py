@@ -20,8 +20,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, our_process, peer, review, testbed
-from benchmarks.report import Report, finish, parser, percentile
+from benchmarks.support import machine, our_process, peer, review, testbed
+from benchmarks.support.report import Report, finish, parser, percentile
 from cluster.api import ControlPlane
 from cluster.builder.cache import Cache
 from contract.api import keys

@@ -14,8 +14,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks import machine, our_process, testbed
-from benchmarks.report import Report, finish, parser
+from benchmarks.support import machine, our_process, testbed
+from benchmarks.support.report import Report, finish, parser
 from cluster.api import ControlPlane
 from cluster.ports import free_ports
 from contract.api import keys

@@ -28,7 +28,7 @@ from agent.criu.runner import NamespaceRun
 from agent.executor.engine import NodeEngine
 from agent.executor.environment import NodeEnvironment
 from artifact.hot_set import HOT_SET
-from benchmarks.report import Report, finish, parser
+from benchmarks.support.report import Report, finish, parser
 from contract.api import control_files
 from contract.pods.probe import Probe
 from images.debian import EXPERIMENTAL

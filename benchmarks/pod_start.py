@@ -25,9 +25,9 @@ from typing import Any, Self
 
 import aiohttp
 
-from benchmarks import plot
-from benchmarks.report import Report, finish, parser, percentile
-from benchmarks.testbed import add_cluster_options, installed
+from benchmarks.support import plot
+from benchmarks.support.report import Report, finish, parser, percentile
+from benchmarks.support.testbed import add_cluster_options, installed
 from contract.api import keys
 from contract.api.checkpoint import annotations_of
 from contract.api.reports import MemoryRestore, ReportPhase, Step, read_report, with_fill

@@ -12,7 +12,7 @@ import sys
 import time
 
 from benchmarks.memory import THREADS, WORKER
-from benchmarks.report import Report, finish, parser
+from benchmarks.support.report import Report, finish, parser
 from contract.api import control_files
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, node_folder, wait_for
 from tests.support.fixtures.engine import Node

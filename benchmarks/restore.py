@@ -13,8 +13,8 @@ import sys
 from copy import deepcopy
 from typing import Any
 
-from benchmarks.report import Report, finish, parser
-from benchmarks.testbed import add_cluster_options, installed
+from benchmarks.support.report import Report, finish, parser
+from benchmarks.support.testbed import add_cluster_options, installed
 from contract.api import keys
 from demo import manifests, story
 from demo.kubectl import Kubectl, wait_for

@@ -22,8 +22,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks import our_process, peer, review, testbed
-from benchmarks.report import Report, finish, parser
+from benchmarks.support import our_process, peer, review, testbed
+from benchmarks.support.report import Report, finish, parser
 from certs.policy import Lifetimes, certificates
 from certs.reconcile import WEBHOOK_ENTRY, Targets, reconcile
 from certs.store import read_bundle, read_leaf

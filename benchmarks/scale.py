@@ -20,9 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks import admission, load, our_process, peer, plot, review, testbed
-from benchmarks.load import Processes, Sizes
-from benchmarks.report import Report, finish, median_of, parser
+from benchmarks import admission
+from benchmarks.support import load, our_process, peer, plot, review, testbed
+from benchmarks.support.load import Processes, Sizes
+from benchmarks.support.report import Report, finish, median_of, parser
 from benchmarks.webhook import FIGURES, Arm, inputs, one_run
 from cluster.api import ControlPlane
 from cluster.builder.cache import Cache

@@ -23,8 +23,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.executor.api import ExecutionResult
-from benchmarks.report import Report, finish, parser, percentile
-from benchmarks.testbed import in_parallel
+from benchmarks.support.report import Report, finish, parser, percentile
+from benchmarks.support.testbed import in_parallel
 from cluster.progress import for_terminal
 from contract.api import control_files
 from images.cache import Cache, default_root

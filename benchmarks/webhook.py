@@ -24,8 +24,8 @@ from typing import Any
 
 import jsonpatch
 
-from benchmarks import machine, our_process, peer, review, testbed
-from benchmarks.report import Report, finish, median_of, parser
+from benchmarks.support import machine, our_process, peer, review, testbed
+from benchmarks.support.report import Report, finish, median_of, parser
 from cluster.api import ControlPlane
 from cluster.builder.cache import Cache
 

@@ -16,7 +16,8 @@ from unittest.mock import patch
 from jsonschema import Draft202012Validator
 
 import snapshot_sdk
-from agent.container import image_config, rootfs
+from agent.container import image_config
+from agent.container.files import rootfs
 from agent.errors import ContainerError, RefusedError
 from artifact import manifest
 from artifact.errors import ArtifactError

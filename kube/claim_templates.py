@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from contract.api.gpus import ClaimTemplates
+from contract.nodes.gpus import ClaimTemplates
 from kube.api import KubeClient, Object
 from kube.errors import ForbiddenError, NotFoundError
 from kube.resources import RESOURCE_CLAIM_TEMPLATES

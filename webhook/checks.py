@@ -10,11 +10,11 @@ from typing import Final, NamedTuple
 
 from contract.api import checkpoint as ckpt
 from contract.api import keys
-from contract.api.accelerators import refused_resource
-from contract.api.compatibility import BypassError, read_bypass
 from contract.api.conditions import condition
 from contract.api.states import Admission, ConditionType, Phase
 from contract.config.storage import BadIdError, StorageError
+from contract.nodes.accelerators import refused_resource
+from contract.nodes.compatibility import BypassError, read_bypass
 from contract.pods import common
 from contract.pods.attempts import AttemptsError, attempts_of
 from contract.pods.injected_tools import EntrypointUnknownError

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.container import find
-from contract.api.node_facts import NodeFacts
+from contract.nodes.node_facts import NodeFacts
 from linux import syscalls
 from linux.cgroup import cpu_limit, memory_headroom
 from linux.proc import (

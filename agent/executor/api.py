@@ -14,9 +14,9 @@ from typing import Protocol
 from contract.api.engine import Memory as Part
 from contract.api.engine import MemoryReport
 from contract.api.memory import NONE, Memory
-from contract.api.node_facts import NodeFacts, Source
 from contract.api.reports import Connections, Filled, HotSet, ImageConfig, MemoryRestore, Step, memory_word
 from contract.api.states import AgentReason
+from contract.nodes.node_facts import NodeFacts, Source
 from contract.pods.canary import CanaryCall
 from contract.pods.probe import Probe
 

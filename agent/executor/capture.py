@@ -12,9 +12,9 @@ from typing import Final
 
 from agent.container import network
 from agent.container.canary import NoAnswerError, ask, cannot_ask, wrong
+from agent.container.files.volumes import made_since
 from agent.container.inspection import Inspection, Worker, find_worker, inspect, surroundings
 from agent.container.rights import of_container, refuse_wider_tree
-from agent.container.volumes import made_since
 from agent.criu.connections import CONNECTED, SEQUENCE, Address, End, Fate, peers
 from agent.criu.driver import CriuDump
 from agent.criu.images import stopped_processes

@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from agent.container import volumes
+from agent.container.files import volumes
+from agent.container.files.volumes import Volume
 from agent.container.inspection import Inspection, Surroundings, Worker
-from agent.container.volumes import Volume
 from agent.errors import RefusedError
 from agent.executor.api import CaptureRequest
 from agent.executor.gpu.plan import GpuUse, describe, is_of_driver, refuse_small_limit
 from artifact import manifest
-from contract.api.node_facts import NodeFacts
 from contract.api.states import AgentReason
+from contract.nodes.node_facts import NodeFacts
 from linux.proc import mount_of
 
 

@@ -47,9 +47,9 @@ from agent.executor.restore.state import Restore, engine_of, refuse_late
 from agent.executor.timings import Timings
 from artifact import manifest
 from contract.api.errors import SnapshotError
-from contract.api.node_facts import NodeFacts
 from contract.api.reports import Connections, Filled, ImageConfig, ReportPhase, Step
 from contract.api.states import AgentReason
+from contract.nodes.node_facts import NodeFacts
 from contract.pods.attempts import tries_again
 from linux.filetree import FileTreeError
 

@@ -7,7 +7,7 @@ from agent.container.inspection import node_facts
 from agent.executor.api import NodeGpus
 from agent.executor.environment import NodeEnvironment
 from contract.api.errors import SnapshotError
-from contract.api.node_facts import NodeFacts
+from contract.nodes.node_facts import NodeFacts
 from contract.pods.systems import architecture_of
 
 logger = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 from pathlib import PurePosixPath
 
-from agent.container.pod_storage import open_pod_mount
+from agent.container.files.pod_storage import open_pod_mount
 from agent.executor.environment import NodeEnvironment
 from artifact.backends.base import Backend
 from artifact.backends.directory import DirectoryBackend

@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 from agent.executor.api import NodeGpus, NodeView
 from contract.api import keys
 from contract.api.checkpoint import labels_of
-from contract.api.node_facts import NodeFacts, Source
+from contract.nodes.node_facts import NodeFacts, Source
 from kube.api import KubeClient, Object
 from kube.errors import KubeError
 from kube.recorder import Recorder

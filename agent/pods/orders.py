@@ -29,11 +29,11 @@ from agent.pods.selection import (
 )
 from contract.api import checkpoint as ckpt
 from contract.api import keys
-from contract.api.compatibility import BypassError, read_bypass
 from contract.api.preflight import read_preflight, requested_container
 from contract.api.reports import read_report
 from contract.api.states import AgentReason, GateEnd, Phase, ReadySignal
 from contract.config.storage import BadIdError, Storage, check_id
+from contract.nodes.compatibility import BypassError, read_bypass
 from contract.pods import parking, placeholder
 from contract.pods.canary import CanaryCall, CanaryError, canary_call, refuse_later_command
 from contract.pods.probe import serving_probe

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from agent.container.volumes import is_empty_dir
+from agent.container.files.volumes import is_empty_dir
 from agent.errors import RefusedError
 from agent.preflight.facts import Tree
 from agent.preflight.unsupported import (

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from agent.gpu.driver import LIBRARY
 from agent.gpu.prefetch import Filled, ResidentPrefetcher, plan_parts
-from benchmarks.report import Report, finish, parser
+from benchmarks.support.report import Report, finish, parser
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.kinds.workers import KINDS, LARGE, PLAIN, source_of
-from benchmarks.report import Report, finish, parser
+from benchmarks.support.report import Report, finish, parser
 from cluster.progress import for_terminal
 
 ROOT = Path(__file__).parents[2]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from contract.api import keys
 from contract.api.conditions import condition
-from contract.api.gpus import gpu_count
 from contract.api.identity import identity_hash
 from contract.api.states import CheckpointReason, ConditionType, Phase, ReadySignal
 from contract.config.storage import MAX_VERSION, BadIdError, check_id, check_version
+from contract.nodes.gpus import gpu_count
 
 if TYPE_CHECKING:
     from contract.config.values import Values

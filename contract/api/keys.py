@@ -167,7 +167,7 @@ ANN_WEIGHTS: Final = "nvidia.com/snapshot-weights"
 """Of a pod template: ``referenced`` or ``stored``, what a capture does with device memory that is in the model's files,
 in place of ``capture.weights``."""
 ANN_BYPASS: Final = "nvidia.com/snapshot-bypass"
-"""On a pod, by its owner: ids of checks that its restore passes over, ``contract.api.compatibility``; for it alone."""
+"""On a pod, for it alone: ids of checks that its restore passes over, ``contract.nodes.compatibility``."""
 ANN_ATTEMPTS: Final = "nvidia.com/snapshot-attempts"
 """Of a pod template: how often a restore is tried before the cold start, in place of ``config.restore.attempts``."""
 ANN_STANDBY: Final = "nvidia.com/snapshot-standby"

@@ -15,9 +15,9 @@ from enum import StrEnum
 from typing import Any, Final
 
 from contract.api import keys
-from contract.api.compatibility import BYPASSABLE
 from contract.api.engine import Because, Choice, MemoryReport, Way, read_engine
 from contract.api.states import AgentReason
+from contract.nodes.compatibility import BYPASSABLE
 
 UNKNOWN_REASON: Final = "unknown"
 """A failure whose code is not on our list: an agent of another release wrote it."""

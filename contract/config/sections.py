@@ -6,8 +6,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 from contract.api import keys
-from contract.api.compatibility import BYPASSABLE, bypass_of
 from contract.api.states import AccessMode
+from contract.nodes.compatibility import BYPASSABLE, bypass_of
 from contract.version import VERSION
 
 UNSET_REGISTRY: Final = "registry.invalid"

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from contract.api import checkpoint as ckpt
 from contract.api import control_files, keys
-from contract.api.accelerators import refused_resource
-from contract.api.gpus import NO_TEMPLATES, ClaimTemplates, refused_claim, total_gpus
 from contract.api.states import ReadySignal
 from contract.config.storage import BadIdError, check_id
+from contract.nodes.accelerators import refused_resource
+from contract.nodes.gpus import NO_TEMPLATES, ClaimTemplates, refused_claim, total_gpus
 from contract.pods import common
 from contract.pods.canary import CanaryError, canary_call, command_stamp
 from contract.pods.capture_metadata import pod_metadata, write_out_labels

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from contract.api import checkpoint as ckpt
 from contract.api import keys
-from contract.api.gpus import gpu_count
 from contract.api.states import Admission
 from contract.config.storage import Storage, artifact_path
+from contract.nodes.gpus import gpu_count
 from contract.pods import common
 from contract.pods.canary import command_stamp
 from contract.pods.device_memory import DeviceMemoryError, device_memory_library

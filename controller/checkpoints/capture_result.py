@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from contract.api import keys
 from contract.api.checkpoint import annotations_of, captured_image, job_target
-from contract.api.node_facts import read_source
 from contract.api.reports import ReportPhase, read_report
 from contract.api.states import Proof
 from contract.config.values import Values
+from contract.nodes.node_facts import read_source
 from kube.api import Object
 
 MAX_CONFIG: Final = 32 << 10

@@ -7,10 +7,10 @@ from typing import Final
 
 from contract.api import keys
 from contract.api.checkpoint import annotations_of, captured_container, id_of, labels_of, source_pod, template
-from contract.api.gpus import NO_TEMPLATES, ClaimTemplates, claim_templates
 from contract.api.objects import JobView, PodView
 from contract.api.states import CaptureStatus, Phase
 from contract.config.storage import Storage
+from contract.nodes.gpus import NO_TEMPLATES, ClaimTemplates, claim_templates
 from controller.checkpoints.diagnose import pods as diagnosis
 from controller.checkpoints.diagnose.job_events import JobEvents
 from controller.checkpoints.diagnose.nodes import SELECTOR, Nodes, kept_agent_pod

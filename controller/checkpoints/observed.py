@@ -7,12 +7,12 @@ from enum import StrEnum
 from functools import cached_property
 
 from contract.api.checkpoint import artifact_version, job_name, resolve_id
-from contract.api.gpus import ClaimTemplates
-from contract.api.node_facts import NodeFacts
 from contract.api.objects import JobView, PodView
 from contract.api.states import Phase
 from contract.config.storage import BadIdError, Storage
 from contract.config.values import Values
+from contract.nodes.gpus import ClaimTemplates
+from contract.nodes.node_facts import NodeFacts
 from kube.api import Object
 
 

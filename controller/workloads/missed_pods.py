@@ -9,9 +9,9 @@ import logging
 from typing import Final
 
 from contract.api import keys
-from contract.api.accelerators import refused_resource
 from contract.api.checkpoint import Target, TargetError, annotations_of, find_targets
 from contract.api.states import Admission
+from contract.nodes.accelerators import refused_resource
 from contract.pods import common
 from contract.pods.systems import other_system
 from contract.pods.template_hash import automatic_id, automatic_name, only_target, per_pod_identity, template_hash

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from contract.api.checkpoint import TargetError, find_targets
-from contract.api.gpus import NO_TEMPLATES, ClaimTemplates, claim_templates, refused_claim
+from contract.nodes.gpus import NO_TEMPLATES, ClaimTemplates, claim_templates, refused_claim
 from kube.claim_templates import read_claim_templates
 from kube.errors import KubeError
 from kube.resources import RESOURCE_CLAIM_TEMPLATES

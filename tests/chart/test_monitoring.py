@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks import our_process
+from benchmarks.support import our_process
 from cluster.errors import CommandError
 from cluster.ports import free_port
 from contract.api import keys

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
-from agent.container import held_files, rootfs, volumes
+from agent.container.files import held_files, rootfs, volumes
+from agent.container.files.model_caches import read_model_caches
+from agent.container.files.rootfs import Changes
+from agent.container.files.volumes import Content, Volume
 from agent.container.inspection import Inspection, Worker, open_in_container
-from agent.container.model_caches import read_model_caches
-from agent.container.rootfs import Changes
-from agent.container.volumes import Content, Volume
 from agent.errors import ContainerError, RefusedError
 from agent.executor.capture_plan import CapturePlan
 from agent.executor.environment import NodeEnvironment

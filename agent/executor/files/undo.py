@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from agent.container import dated_links
+from agent.container.files import dated_links
 from agent.criu.runner import run_in_namespaces
 from agent.executor.api import ContainerRef
 from agent.executor.environment import NodeEnvironment

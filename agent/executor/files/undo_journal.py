@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from agent.container.dated_links import DatedLink
+from agent.container.files.dated_links import DatedLink
 from contract.api import keys
 from contract.api.reports import ReportPhase
 from contract.config.storage import check_id

@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from agent.container.model_files import ModelFile, find_model_files, volumes_of
+from agent.container.files.model_files import ModelFile, find_model_files, volumes_of
 from agent.errors import ContainerError
 from agent.gpu.ranges import MOST_RANGES, MOST_SOURCES, Range, Ranges, RangesError, gaps, pack_ranges
 from agent.gpu.weight_matcher import MatchError, find_ranges

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from agent.container.files.model_files import as_worker, open_regular
 from agent.container.inspection import open_in_container
-from agent.container.model_files import as_worker, open_regular
 from agent.errors import RefusedError
 from agent.gpu.ranges import Elsewhere, Range, Ranges, RangesError, parse_ranges
 from artifact.digest import sum_of_others

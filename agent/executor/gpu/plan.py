@@ -8,9 +8,9 @@ from agent.errors import RefusedError
 from agent.gpu.cuda import Device, DriverVersion
 from agent.gpu.prefetch import Part, plan_parts, share_room
 from artifact import manifest
-from contract.api.node_facts import version_numbers
 from contract.api.states import AgentReason
 from contract.config.gpus import DeniedDriver
+from contract.nodes.node_facts import version_numbers
 
 DEVICE_FILES: Final = "/dev/nvidia"
 DRIVER_FOLDERS: Final = (DEVICE_FILES, "/proc/driver/nvidia", "/run/nvidia")

@@ -9,9 +9,9 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from agent.container.files.rootfs import Changes
 from agent.container.inspection import inspect
 from agent.container.rights import refuse_wider_tree
-from agent.container.rootfs import Changes
 from agent.errors import ContainerError, RefusedError
 from agent.executor.phases import Phase, undo_phases
 from agent.executor.restore.checks import DEVICE_CHECKS, judge, plan_restore

@@ -4,14 +4,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from agent.container import volumes
+from agent.container.files import volumes
+from agent.container.files.rootfs import Changes
 from agent.container.inspection import Inspection, Surroundings
-from agent.container.rootfs import Changes
 from agent.errors import RefusedError
 from agent.executor.gpu.plan import GPU_CHECKS, GpuPlace, beyond_limit
 from artifact.manifest import ROOTFS_TAR, Gpu, Manifest, image_digest
-from contract.api import node_facts
 from contract.api.states import AgentReason
+from contract.nodes import node_facts
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,8 @@ CHECKS: Final[tuple[tuple[AgentReason, Check], ...]] = (
     (AgentReason.CPU_LIMIT, _cpu_limit),
     *((reason, _of_gpus(check)) for reason, check in GPU_CHECKS),
 )
-"""What a restore needs of its container and node, before anything is touched; ``contract.api.compatibility`` says what
-of it can be bypassed."""
+"""What a restore needs of its container and node, before anything is touched; ``contract.nodes.compatibility`` says
+what of it can be bypassed."""
 
 DEVICE_CHECKS: Final = tuple((reason, _of_gpus(check)) for reason, check in GPU_CHECKS)
 """What the devices of a worker that was parked must be when it is woken; all else was compared before."""

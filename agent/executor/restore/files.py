@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from agent.container import dated_links
+from agent.container.files import dated_links
 from agent.container.inspection import open_in_container
 from agent.errors import ContainerError
 from agent.executor.environment import NodeEnvironment

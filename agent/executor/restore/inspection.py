@@ -4,13 +4,13 @@ import os
 from contextlib import ExitStack
 from dataclasses import replace
 
-from agent.container import held_files, rootfs
 from agent.container.canary import cannot_ask
 from agent.container.confinement import expected_label, profile_of
 from agent.container.devices import gpu_minors
+from agent.container.files import held_files, rootfs
+from agent.container.files.rootfs import Changes
 from agent.container.inspection import inspect, surroundings
 from agent.container.rights import Rights, of_container
-from agent.container.rootfs import Changes
 from agent.criu.connections import plan_addresses
 from agent.criu.image_rights import refuse_wider_images
 from agent.criu.own_images import own_images, read_in_place

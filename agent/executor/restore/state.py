@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.container.dated_links import DatedLink
+from agent.container.files.dated_links import DatedLink
 from agent.container.inspection import Inspection
 from agent.container.rights import Rights
 from agent.criu.connections import Endpoint

@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
-from agent.container import dated_links
+from agent.container.files import dated_links
 from agent.container.rights import refuse_wider_tree
 from agent.criu.driver import CriuRestore
 from agent.criu.image_labels import write_profile

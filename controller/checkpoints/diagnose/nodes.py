@@ -8,7 +8,7 @@ from typing import Final
 from contract.api import keys
 from contract.api.checkpoint import annotations_of
 from contract.api.conditions import is_true
-from contract.api.node_facts import NodeFacts, read_source
+from contract.nodes.node_facts import NodeFacts, read_source
 from kube.api import Object
 from kube.informer import Handler, Informer
 from kube.store import Change

@@ -18,12 +18,12 @@ from contract.api.checkpoint import (
     job_name,
     resolve_id,
 )
-from contract.api.node_facts import read_source
 from contract.api.objects import JobView
 from contract.api.states import CheckpointReason, ConditionType, Phase, Proof
 from contract.api.times import format_time, parsed_time
 from contract.config.storage import BadIdError, Storage, artifact_dir, check_version
 from contract.config.values import Values
+from contract.nodes.node_facts import read_source
 from contract.pods.injected_tools import tools_for
 from controller.checkpoints.actions import Action, CreateJob, DeleteJob, SetAnnotations
 from controller.checkpoints.diagnose import pods

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-from contract.api.node_facts import NodeFacts, lacks, read_source
 from contract.api.states import AgentReason, CheckpointReason, ConditionType
+from contract.nodes.node_facts import NodeFacts, lacks, read_source
 from controller.checkpoints.observed import Pass
 from controller.checkpoints.plan.status import Status
 from controller.checkpoints.reasons import Problem, note

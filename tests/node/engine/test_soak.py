@@ -5,7 +5,7 @@ import os
 import pytest
 
 from benchmarks import soak
-from benchmarks.report import percentile
+from benchmarks.support.report import percentile
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 

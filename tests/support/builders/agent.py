@@ -8,9 +8,9 @@ from agent.executor.api import ExecutionResult
 from agent.pods.report import Reporter
 from agent.pods.restore_controller import RestoreController
 from contract.api import keys
-from contract.api.node_facts import NodeFacts
 from contract.api.states import AccessMode
 from contract.config.storage import Storage
+from contract.nodes.node_facts import NodeFacts
 from kube.errors import NotFoundError
 
 ID = "3bff874d069f0ed5"

@@ -12,7 +12,7 @@ PAGE = (ROOT / "docs" / "reasons.md").read_text().partition("\n## Restore and ca
 SECTIONS = dict(re.findall(r"^### (\S+)\n\n(.+?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL))
 ROOMS = ("agent", "artifact")
 FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
-ELSEWHERE = ("contract/api/node_facts.py", "controller/workloads/auto_checkpoint.py")
+ELSEWHERE = ("contract/nodes/node_facts.py", "controller/workloads/auto_checkpoint.py")
 ENGINE = "".join(path.read_text() for path in (*FILES, *(ROOT / name for name in ELSEWHERE)))
 RAISED = [AgentReason[name].value for name in re.findall(r"Error\(\s*AgentReason\.([A-Z_]+)", ENGINE)]
 ANSWERED = [AgentReason[name].value for name in re.findall(r"AgentReason\.([A-Z_]+)", ENGINE)]

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.api.compatibility import BYPASSABLE, GATES, BypassError, bypass_of, read_bypass
-from contract.api.node_facts import read_source
 from contract.api.reports import read_report
 from contract.config.values import ValuesError, load_values
+from contract.nodes.compatibility import BYPASSABLE, GATES, BypassError, bypass_of, read_bypass
+from contract.nodes.node_facts import read_source
 from contract.remedies.compatibility import compatibility_text
 
 

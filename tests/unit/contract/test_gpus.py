@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from contract.api.accelerators import UNSUPPORTED, refused_resource
-from contract.api.gpus import claim_templates, gpu_count, refused_claim, total_gpus
 from contract.config.gpus import Gpu
+from contract.nodes.accelerators import UNSUPPORTED, refused_resource
+from contract.nodes.gpus import claim_templates, gpu_count, refused_claim, total_gpus
 from tests.support.builders.devices import claim_template, claiming, exactly
 from tests.support.builders.objects import container
 

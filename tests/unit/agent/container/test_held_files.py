@@ -5,8 +5,8 @@ import os
 import pytest
 from blake3 import blake3
 
-from agent.container import dated_links, held_files
-from agent.container.dated_links import DatedLink
+from agent.container.files import dated_links, held_files
+from agent.container.files.dated_links import DatedLink
 from agent.errors import ContainerError, RefusedError
 from contract.api.states import AgentReason
 from linux.proc import PROC, Mount

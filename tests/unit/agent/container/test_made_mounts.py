@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.container.volumes import made_since
+from agent.container.files.volumes import made_since
 from linux.proc import parse_mountinfo
 
 ROOT = "23 1 0:45 / / rw - overlay overlay rw"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from agent.container.model_caches import model_caches, read_model_caches
-from agent.container.rootfs import skipper
+from agent.container.files.model_caches import model_caches, read_model_caches
+from agent.container.files.rootfs import skipper
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.container import model_files
-from agent.container.model_files import find_model_files, open_regular, volumes_of
+from agent.container.files import model_files
+from agent.container.files.model_files import find_model_files, open_regular, volumes_of
 from contract.api import keys
 from linux.proc import Mount, status
 from tests.support.models import write_model

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from agent.container.rootfs import Changes, collect, parse_deleted, skipper, trusted_start, upper_directory
-from agent.container.volumes import content, tmpfs_size, travelling
+from agent.container.files.rootfs import Changes, collect, parse_deleted, skipper, trusted_start, upper_directory
+from agent.container.files.volumes import content, tmpfs_size, travelling
 from agent.errors import RefusedError
 from linux.proc import Mount
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.container import safetensors
-from agent.container.safetensors import HeaderError, parse_header, read_tensors
+from agent.container.files import safetensors
+from agent.container.files.safetensors import HeaderError, parse_header, read_tensors
 
 
 def header(**tensors):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.container.files.rootfs import Changes
 from agent.container.inspection import Inspection, Surroundings, Worker
-from agent.container.rootfs import Changes
 from agent.errors import RefusedError
 from agent.executor.api import CaptureRequest, ContainerRef
 from agent.executor.capture_plan import plan_capture
@@ -22,8 +22,8 @@ from artifact.manifest import (
     parse_manifest,
     write_manifest,
 )
-from contract.api.compatibility import BYPASSABLE, GATES
-from contract.api.node_facts import NodeFacts, lacks
+from contract.nodes.compatibility import BYPASSABLE, GATES
+from contract.nodes.node_facts import NodeFacts, lacks
 from linux.proc import Mount, Status
 from tests.support.builders import manifests
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from agent.container.dated_links import DatedLink
+from agent.container.files.dated_links import DatedLink
 from agent.executor.files.undo_journal import Journal
 from contract.api import keys
 from linux import filetree

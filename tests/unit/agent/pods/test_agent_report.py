@@ -11,9 +11,9 @@ import pytest
 from agent.executor.api import ExecutionResult
 from agent.pods.report import Reporter, capture_notes, fill_notes, restore_notes
 from contract.api import keys
-from contract.api.node_facts import NodeFacts, Source
 from contract.api.reports import Connections, Filled, HotSet, ImageConfig, ReportPhase, Step, read_report
 from contract.api.states import AgentReason, RestoreStatus
+from contract.nodes.node_facts import NodeFacts, Source
 from contract.pods.systems import architecture_of
 from kube.errors import ConflictError, ForbiddenError, ServerUnavailableError
 from tests.support.builders import agent

@@ -2,8 +2,8 @@
 
 import pytest
 
-from contract.api.node_facts import read_source
 from contract.config.values import load_values
+from contract.nodes.node_facts import read_source
 from controller.checkpoints.plan.compatible import REASONS
 from tests.support.builders.checkpoints import AGENT_MOUNT, JOB, condition_in, labelled, status_after, status_of, step
 

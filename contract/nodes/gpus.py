@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from contract.api.accelerators import named_by_class, named_by_resource, refused_class
+from contract.nodes.accelerators import named_by_class, named_by_resource, refused_class
 
 ClaimTemplates = Mapping[str, Mapping[str, Any] | None]
 """ResourceClaimTemplates of a namespace by name: None does not exist; one that is absent could not be read."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks import review, tls
+from benchmarks.support import review, tls
 from cluster.api import ControlPlane
 from cluster.ports import free_ports
 

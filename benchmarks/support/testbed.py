@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks import review
+from benchmarks.support import review
 from cluster.api import ControlPlane
 from cluster.builder.cache import Cache
 from cluster.progress import for_terminal
@@ -23,7 +23,7 @@ from demo.kubectl import Kubectl
 from demo.platform import embed
 from kube.client import Client, connect
 
-CRD = Path(__file__).parents[1] / "charts/snapshot/crds/nvidia.com_dynamocheckpoints.yaml"
+CRD = Path(__file__).parents[2] / "charts/snapshot/crds/nvidia.com_dynamocheckpoints.yaml"
 CLUSTER = "benchmark"
 CLAIM = "snapshot-pvc"
 """The chart's default ``storage.pvc.name``."""

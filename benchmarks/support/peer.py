@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchmarks import review, tls
+from benchmarks.support import review, tls
 from cluster.builder import cache, go
 from cluster.builder.cache import Cache
 from cluster.builder.go import Go
 from cluster.processes import run
 from cluster.progress import for_terminal
 
-SOURCES = Path(__file__).parent / "peers"
+SOURCES = Path(__file__).parents[1] / "peers"
 PROGRAMS = ("webhook", "defaulter", "loadgen", "steady")
 
 

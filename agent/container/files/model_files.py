@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from agent.container.held_files import is_text
+from agent.container.files.held_files import is_text
+from agent.container.files.safetensors import HeaderError, read_tensors
+from agent.container.files.volumes import is_empty_dir
 from agent.container.inspection import open_in_container
-from agent.container.safetensors import HeaderError, read_tensors
-from agent.container.volumes import is_empty_dir
 from linux import syscalls
 from linux.credentials import as_user
 from linux.proc import Mount, Status

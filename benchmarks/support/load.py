@@ -12,8 +12,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from benchmarks import admission, machine, our_process, review, testbed
+from benchmarks import admission
 from benchmarks.controller import checkpoint as one_of_many
+from benchmarks.support import machine, our_process, review, testbed
 from cluster.api import ControlPlane
 from contract.api import keys
 from contract.api.states import Admission, Phase

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from agent.container.held_files import CURRENT, dated_folder
+from agent.container.files.held_files import CURRENT, dated_folder
 from agent.errors import ContainerError
 from contract.api.states import AgentReason
 from contract.config.storage import check_id

@@ -1,0 +1,1 @@
+"""What benchmarks share: peers, load, the machine, results and plots."""
