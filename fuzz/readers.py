@@ -17,7 +17,8 @@ from jsonschema import Draft202012Validator
 
 import snapshot_sdk
 from agent.container import image_config
-from agent.container.files import rootfs
+from agent.container.files import rootfs, safetensors
+from agent.criu import image_rights
 from agent.errors import ContainerError, RefusedError
 from artifact import manifest
 from artifact.errors import ArtifactError
@@ -146,6 +147,32 @@ def _secret(content: bytes) -> None:
     store.read_state({store.PREVIOUS_UNTIL: text})
 
 
+def _tensors(content: bytes) -> None:
+    """Read the header of a model's file, which anyone may have written."""
+    with tempfile.TemporaryFile(dir=_memory()) as file:
+        file.write(content)
+        file.flush()
+        try:
+            found = safetensors.read_tensors(file.fileno())
+        except safetensors.HeaderError:
+            return
+    assert all(0 <= first <= first + size <= len(content) for first, size in found)
+
+
+def _rights(content: bytes) -> None:
+    """Read what criu's images would give, from a thread's and from those of seccomp."""
+    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
+        for name in ("core-1.img", image_rights.SECCOMP):
+            (Path(folder) / name).write_bytes(content)
+        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            image_rights.rights_in(directory)
+        except RefusedError:
+            return
+        finally:
+            os.close(directory)
+
+
 def _memory() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a file of its own name each time
 
@@ -159,5 +186,7 @@ READERS: Final[tuple[Reader, ...]] = (
     _deleted,
     _manifest,
     _secret,
+    _tensors,
+    _rights,
 )
 """The order is part of stored inputs: add at the end."""

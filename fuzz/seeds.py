@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import struct
 from random import Random
 from typing import Any, Final
 
 import orjson
 import yaml
 
+from agent.criu.protobuf import BYTES, VARINT, Field, encode, framed
 from contract.config.values import load_values
-from fuzz.readers import ID
+from fuzz.readers import ID, READERS
 from fuzz.targets import PATH
 from tests.support.builders.objects import checkpoint, graph_pod, opted_in, ready, review
 from tests.support.builders.pods import auto_pod, checkpoint_of, random_pod
@@ -79,10 +81,24 @@ def _values() -> list[str]:
     return ["", "{placeholder: {mode: inject}}", "storage: &a {accessMode: podMount}", yaml.safe_dump(whole)]
 
 
+def _model_file() -> bytes:
+    header = json.dumps({"__metadata__": {}, "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(8)
+
+
+def _thread_image() -> bytes:
+    """Return criu's image of a thread: its credentials (10) and its mode of seccomp (11)."""
+    users = [Field(number, VARINT, 0) for number in range(1, 9)]
+    credentials = encode([*users, *(Field(number, VARINT, 0) for number in (9, 10, 11, 12, 9, 10, 11, 12))])
+    thread = encode([Field(10, BYTES, credentials), Field(11, VARINT, 0)])
+    return struct.pack("=II", 0x54564319, 0x55053847) + framed(encode([Field(1, VARINT, 1), Field(5, BYTES, thread)]))
+
+
 SEEDS: Final[dict[str, list[bytes]]] = {
     "admission": [orjson.dumps(review(pod)) for pod in PODS],
     "decision": [orjson.dumps(each) for each in _decisions()],
     "fast-lane": [b"\0\x20" + stream for stream in _streams()],
-    "words": [bytes([reader]) + json.dumps(told).encode() for reader in range(8) for told in _TOLD],
+    "words": [bytes([reader]) + json.dumps(told).encode() for reader in range(len(READERS)) for told in _TOLD]
+    + [bytes([len(READERS) - 2]) + _model_file(), bytes([len(READERS) - 1]) + _thread_image()],
     "values": [text.encode() for text in _values()],
 }
