@@ -13,6 +13,8 @@ from typing import Final
 from linux.syscalls import LIBC
 
 PROC: Final = Path("/proc")
+_PART: Final = 16 << 10
+"""Bytes; a file of one process or thread has fewer, but for one in thousands of groups."""
 _NSPID: Final = re.compile(rb"^NSpid:.*\b(\d+)$", re.MULTILINE)
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 _SMAPS_LINE: Final = re.compile(r"^(\w+): +([0-9]+) kB$", re.MULTILINE)
@@ -99,6 +101,22 @@ def mount_of(path: str, mounted: list[Mount]) -> Mount | None:
     """Return the mount that a path is on; of two on the same point, the later covers the earlier."""
     fitting = [m for m in mounted if path == m.point or path.startswith(m.point.rstrip("/") + "/")]
     return max(reversed(fitting), key=lambda m: len(m.point), default=None)
+
+
+def read_plainly(path: str) -> bytes:
+    """Return a file of /proc, by as few calls of the kernel as there can be: a worker may have a thousand threads.
+
+    Raises:
+        OSError: it is not there any more, or cannot be read.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        content = b""
+        while part := os.read(file, _PART):
+            content += part
+        return content
+    finally:
+        os.close(file)
 
 
 def status(pid: int, proc: Path = PROC) -> Status:

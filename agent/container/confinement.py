@@ -12,6 +12,7 @@ from typing import Final
 
 from agent.errors import RefusedError
 from contract.api.states import AgentReason
+from linux.proc import read_plainly
 
 _UNCONFINED: Final = ("", "unconfined")
 _WITHOUT_POLICY: Final = "kernel"
@@ -55,8 +56,7 @@ def profile_of(task: Path) -> str:
 
 def _read(path: str) -> str | None:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - of each of a thousand threads
-            return _MODE.sub("", file.read().rstrip("\0\n"))
+        return _MODE.sub("", read_plainly(path).decode("utf-8", "replace").rstrip("\0\n"))
     except OSError as error:
         # No such module, or no such thread any more.
         return None if error.errno in (errno.EINVAL, errno.ENOENT, errno.ESRCH) else f"{_UNREADABLE} ({error.strerror})"

@@ -12,7 +12,7 @@ from typing import Final
 from agent.container.confinement import label_of
 from agent.errors import RefusedError
 from contract.api.states import AgentReason
-from linux.proc import CAPABILITY_SETS, PROC, pids, status
+from linux.proc import CAPABILITY_SETS, PROC, pids, read_plainly, status
 from linux.seccomp import FILTER, filters
 
 SETGID, SETUID, SYS_RESOURCE = 6, 7, 24
@@ -137,13 +137,11 @@ def _process(base: Path) -> Rights:
 
 
 def _thread(task: str) -> Rights:
-    with open(f"{task}/status", "rb") as file:  # noqa: PTH123 - a worker may have a thousand threads
-        found = tuple(_STATUS.findall(file.read()))
-    return replace(_rights(found), label=label_of(task))
+    return _rights(tuple(_STATUS.findall(read_plainly(f"{task}/status"))), label_of(task))
 
 
 @lru_cache  # threads of a process mostly have the same
-def _rights(found: tuple[tuple[bytes, bytes], ...]) -> Rights:
+def _rights(found: tuple[tuple[bytes, bytes], ...], label: str) -> Rights:
     fields = {name.decode(): text.decode() for name, text in found}
     return Rights(
         users=frozenset(map(int, fields["Uid"].split())),
@@ -151,4 +149,5 @@ def _rights(found: tuple[tuple[bytes, bytes], ...]) -> Rights:
         capabilities={name: int(fields[name], 16) for name in CAPABILITY_SETS},
         no_new_privileges=fields["NoNewPrivs"] == "1",
         seccomp=int(fields["Seccomp"]),
+        label=label,
     )

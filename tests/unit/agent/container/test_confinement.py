@@ -65,7 +65,7 @@ def test_a_label_that_cannot_be_read(monkeypatch, tmp_path, label, number):
     def fails(*_, **__):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(confinement, "open", fails, raising=False)
+    monkeypatch.setattr(confinement, "read_plainly", fails)
     assert (label, "") == (label_of(tmp_path), profile_of(tmp_path))
 
 
