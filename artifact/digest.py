@@ -1,18 +1,20 @@
 """Checksums of files and manifests: blake3, as everywhere in artifacts."""
 
 import os
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 from blake3 import blake3
 
+SumOf = Callable[[int], str]
 _READERS: Final = 8
 _BLOCK: Final = 8 << 20
 """Bytes that one reader reads at once."""
 
 
 def sum_of(fd: int) -> str:
-    """Return the blake3 of a file's content, hex; on all cores, the page cache mapped."""
+    """Return the blake3 of a file that only agents write, hex; on all cores, the page cache mapped."""
     hasher = blake3(max_threads=blake3.AUTO)
     if os.fstat(fd).st_size:  # an empty file cannot be mapped
         hasher.update_mmap(f"/proc/self/fd/{fd}")

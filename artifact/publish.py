@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from artifact import beneath as storage
-from artifact.digest import digest_of, sum_of
+from artifact.digest import SumOf, digest_of, sum_of
 from artifact.errors import ArtifactError
 from artifact.manifest import MANIFEST, Captured, FileEntry, write_manifest
 from contract.api import keys
@@ -82,14 +82,21 @@ def _sweep(parent: int) -> None:
                 shutil.rmtree(name, ignore_errors=True, dir_fd=parent)
 
 
-def seal(staged: Staging, checkpoint_id: str, version: str, captured: Captured) -> Published:
+def seal(staged: Staging, checkpoint_id: str, version: str, captured: Captured, by: SumOf = sum_of) -> Published:
     """Complete the manifest with every file's size and sum, and sync all: the artifact is whole, and has no name yet.
+
+    Args:
+        staged: with all files but the manifest.
+        checkpoint_id: of the artifact.
+        version: of the artifact.
+        captured: what the manifest says of the worker.
+        by: how files are read for their sums; ``sum_of_others`` if others can write in the store.
 
     Raises:
         ArtifactError: storage fails.
     """
     try:
-        files = _sums(staged.directory)
+        files = _sums(staged.directory, by)
         text = write_manifest(captured, checkpoint_id, version, files)
         _write_synced(staged, text)
     except OSError as error:
@@ -118,14 +125,14 @@ def _unwritable(error: OSError) -> ArtifactError:
     return ArtifactError(AgentReason.STORAGE_UNWRITABLE, f"checkpoint storage: {error.strerror}; is it full?")
 
 
-def _sums(directory: int) -> dict[str, FileEntry]:
+def _sums(directory: int, by: SumOf) -> dict[str, FileEntry]:
     files: dict[str, FileEntry] = {}
     for name in sorted(os.listdir(directory)):
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:
             os.fchmod(fd, 0o600)
             os.fsync(fd)
-            files[name] = FileEntry(size=os.fstat(fd).st_size, blake3=sum_of(fd))
+            files[name] = FileEntry(size=os.fstat(fd).st_size, blake3=by(fd))
         finally:
             os.close(fd)
     return files

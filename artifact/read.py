@@ -8,7 +8,7 @@ from typing import Final
 from blake3 import blake3
 
 from artifact import beneath as storage
-from artifact.digest import digest_of, sum_of
+from artifact.digest import SumOf, digest_of, sum_of
 from artifact.errors import ArtifactError
 from artifact.manifest import MANIFEST, MAX_MANIFEST, Manifest, parse_manifest
 from artifact.verified import Identity, VerifiedFiles, identity_of
@@ -26,6 +26,8 @@ class Artifact:
     directory: int
     manifest: Manifest
     digest: str
+    by: SumOf = sum_of
+    """How its files are read for their sums."""
     verified: dict[str, Identity] = field(default_factory=dict)
     """What each file was when its sum was found right; empty before it is verified."""
 
@@ -77,32 +79,40 @@ class Artifact:
         os.close(self.directory)
 
 
-def open_artifact(base: int, checkpoint_id: str, version: str, wanted: str | None) -> Artifact:
+def open_artifact(base: int, checkpoint_id: str, version: str, wanted: str | None, by: SumOf = sum_of) -> Artifact:
     """Open an artifact; with ``wanted``, only if its manifest has that digest.
+
+    Args:
+        base: directory of the store.
+        checkpoint_id: of the artifact.
+        version: of the artifact.
+        wanted: digest of its manifest.
+        by: how files are read for their sums; ``sum_of_others`` if others can write in the store.
 
     Raises:
         ArtifactError: if it is missing, is no artifact of this id and format, or has another digest.
         BadIdError: id or version cannot be part of a path.
     """
     directory = storage.open_beneath(base, f"{check_id(checkpoint_id)}/versions/{check_version(version)}")
-    return _opened(directory, checkpoint_id, wanted)
+    return _opened(directory, checkpoint_id, wanted, by)
 
 
-def open_sealed(staged: int, checkpoint_id: str, digest: str) -> Artifact:
+def open_sealed(staged: int, checkpoint_id: str, digest: str, by: SumOf = sum_of) -> Artifact:
     """Open an artifact that has no name yet, as one that has is opened.
 
     Args:
         staged: its directory, which stays the caller's.
         checkpoint_id: of the artifact.
         digest: of its manifest.
+        by: as ``open_artifact``.
 
     Raises:
         ArtifactError: as ``open_artifact``.
     """
-    return _opened(os.dup(staged), checkpoint_id, digest)
+    return _opened(os.dup(staged), checkpoint_id, digest, by)
 
 
-def _opened(directory: int, checkpoint_id: str, wanted: str | None) -> Artifact:
+def _opened(directory: int, checkpoint_id: str, wanted: str | None, by: SumOf) -> Artifact:
     try:
         text = _read_manifest(directory)
         digest = _checked_digest(text, wanted)
@@ -110,7 +120,7 @@ def _opened(directory: int, checkpoint_id: str, wanted: str | None) -> Artifact:
     except BaseException:
         os.close(directory)
         raise
-    return Artifact(directory, manifest, digest)
+    return Artifact(directory, manifest, digest, by)
 
 
 def _checked_digest(text: bytes, wanted: str | None) -> str:
@@ -130,8 +140,17 @@ def _read_manifest(directory: int) -> bytes:
     return text
 
 
-def verify(artifact: Artifact, verified: VerifiedFiles | None = None, names: Iterable[str] | None = None) -> None:
-    """Compare size and sum of files with the manifest, of all without *names*; the *verified* are not read again.
+def verify(
+    artifact: Artifact,
+    verified: VerifiedFiles | None = None,
+    names: Iterable[str] | None = None,
+) -> None:
+    """Compare size and sum of files with the manifest.
+
+    Args:
+        artifact: opened.
+        verified: files that are not read again.
+        names: of the files that are compared; all without.
 
     Raises:
         ArtifactError: names the first file that differs.
@@ -141,14 +160,20 @@ def verify(artifact: Artifact, verified: VerifiedFiles | None = None, names: Ite
         fd, entry = artifact.open(name), files[name]
         try:
             before = identity_of(fd, entry.blake3)
-            if verified is None or not verified.knows(fd, entry.blake3):
-                if os.fstat(fd).st_size != entry.size or sum_of(fd) != entry.blake3:
-                    raise _corrupt(name)
-                if verified is not None:
-                    verified.remember(before, fd, entry.blake3)
+            if before.size != entry.size or not _has(artifact, fd, name, verified):
+                raise _corrupt(name)
             artifact.verified[name] = before
         finally:
             os.close(fd)
+
+
+def _has(artifact: Artifact, fd: int, name: str, verified: VerifiedFiles | None) -> bool:
+    by, wanted = artifact.by, artifact.manifest.files[name].blake3
+    try:
+        return by(fd) == wanted if verified is None else verified.has(fd, wanted, by)
+    except OSError as error:
+        words = f"{name} in checkpoint storage: {error.strerror or error}"
+        raise ArtifactError(AgentReason.ARTIFACT_UNREADABLE, words) from error
 
 
 def _corrupt(name: str) -> ArtifactError:

@@ -11,6 +11,9 @@ import threading
 import time
 from collections import OrderedDict
 from typing import Final, NamedTuple
+from weakref import WeakValueDictionary
+
+from artifact.digest import SumOf
 
 MOST_FILES: Final = 4096
 """A few hundred bytes each; those that were not used for the longest time are forgotten first."""
@@ -38,6 +41,13 @@ def identity_of(fd: int, blake3: str) -> Identity:
     return Identity(now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns, blake3)
 
 
+class _Reader:
+    """Who reads a file; others wait."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
 class VerifiedFiles:
     """Files that were found right, until the agent ends."""
 
@@ -45,6 +55,31 @@ class VerifiedFiles:
         self._most = most
         self._known: OrderedDict[Identity, None] = OrderedDict()
         self._lock = threading.Lock()
+        self._being_read: WeakValueDictionary[Identity, _Reader] = WeakValueDictionary()
+
+    def has(self, fd: int, blake3: str, by: SumOf) -> bool:
+        """Say whether a file has that sum: it is known, or is read now, by one of those who ask at once.
+
+        Args:
+            fd: the file, open for reading.
+            blake3: the sum.
+            by: how it is read; ``artifact.digest.sum_of_others`` if others can write there.
+
+        Raises:
+            OSError: it cannot be read, or became shorter.
+        """
+        if self.knows(fd, blake3):
+            return True
+        before = identity_of(fd, blake3)
+        with self._lock:
+            reader = self._being_read.setdefault(before, _Reader())
+        with reader.lock:
+            if self.knows(fd, blake3):
+                return True
+            if by(fd) != blake3:
+                return False
+            self.remember(before, fd, blake3)
+            return True
 
     def knows(self, fd: int, blake3: str) -> bool:
         """Say whether this very file was found to have that sum, and has not changed since."""

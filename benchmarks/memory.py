@@ -30,6 +30,7 @@ from agent.executor.environment import NodeEnvironment
 from artifact.hot_set import HOT_SET
 from benchmarks.support.report import Report, finish, parser
 from contract.api import control_files
+from contract.api.reports import ReportPhase
 from contract.pods.probe import Probe
 from images.debian import EXPERIMENTAL
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, node_folder, wait_for
@@ -135,8 +136,8 @@ def main() -> None:
             command = ("--", PYTHON, "-c", WORKER, str(round(arguments.gib * 1024)), str(THREADS), str(arguments.part))
             figures = asyncio.run(_measure(node, arms, command, arguments.rounds))
         finally:
-            for container in node.containers:
-                container.close()
+            for each in node.containers:
+                each.close()
     _describe(report, figures)
     finish(report, arguments)
 
@@ -169,23 +170,29 @@ def _as(kind: type[EnteringCriu], criu: Criu) -> EnteringCriu:
 async def _measure(
     node: Node, arms: dict[str, NodeEnvironment], command: tuple[str, ...], rounds: int
 ) -> dict[str, list[tuple[float, float]]]:
+    digest, expected = await captured_worker(node, command)
+    figures: dict[str, list[tuple[float, float]]] = {arm: [] for arm in arms}
+    for turn in range(rounds + 1):
+        for arm in list(arms) if turn % 2 else list(reversed(arms)):
+            node.engine = NodeEngine(arms[arm])
+            _show_hot_set(node, shown=arm != NO_HOT_SET)
+            with container(node, command) as target:
+                found = await restored(node, target, digest, expected)
+            print(f"round {turn}: {arm}: {found.first:.3f} s, {found.everything:.3f} s", file=sys.stderr)
+            if turn:
+                figures[arm].append((found.first, found.everything))
+    return figures
+
+
+async def captured_worker(node: Node, command: tuple[str, ...]) -> tuple[str, tuple[str, str]]:
+    """Capture a worker; return the artifact's digest and the two answers of the source."""
     source = node.start_as(BareContainer, "--capture", *command)
     wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "the worker", 300)
     expected = source.get(), _all(source)
     captured = await node.capture(source, "memory", probe=Probe("HTTP", "127.0.0.1", 8000, timeout=READ_SECONDS))
     if not captured.ok:
         sys.exit(captured.message)
-    figures: dict[str, list[tuple[float, float]]] = {arm: [] for arm in arms}
-    for turn in range(rounds + 1):
-        for arm in list(arms) if turn % 2 else list(reversed(arms)):
-            node.engine = NodeEngine(arms[arm])
-            _show_hot_set(node, shown=arm != NO_HOT_SET)
-            with _container(node, command) as target:
-                found = await _restore(node, target, captured.manifest_digest, expected)
-            print(f"round {turn}: {arm}: {found[0]:.3f} s, {found[1]:.3f} s", file=sys.stderr)
-            if turn:
-                figures[arm].append(found)
-    return figures
+    return captured.manifest_digest, expected
 
 
 def _show_hot_set(node: Node, *, shown: bool) -> None:
@@ -194,7 +201,8 @@ def _show_hot_set(node: Node, *, shown: bool) -> None:
 
 
 @contextmanager
-def _container(node: Node, command: tuple[str, ...]) -> Iterator[BareContainer]:
+def container(node: Node, command: tuple[str, ...]) -> Iterator[BareContainer]:
+    """Have a container that waits for its restore."""
     target = node.start_as(BareContainer, *command)
     target.init()
     yield target
@@ -202,7 +210,17 @@ def _container(node: Node, command: tuple[str, ...]) -> Iterator[BareContainer]:
     node.containers.remove(target)
 
 
-async def _restore(node: Node, target: BareContainer, digest: str, expected: tuple[str, str]) -> tuple[float, float]:
+@dataclass(frozen=True)
+class Times:
+    """Of one restore, in seconds from its start; of *verify*, how long it took."""
+
+    first: float
+    everything: float
+    verify: float
+
+
+async def restored(node: Node, target: BareContainer, digest: str, expected: tuple[str, str]) -> Times:
+    """Restore a worker and ask it for both answers, which must be those of the source."""
     begin = time.monotonic()
     outcome = await node.restore(target, "memory", digest)
     if not outcome.ok:
@@ -212,7 +230,7 @@ async def _restore(node: Node, target: BareContainer, digest: str, expected: tup
     everything = _all(target)
     if (first, everything) != expected:
         sys.exit("a restored worker answers otherwise than its source")
-    return answered, time.monotonic() - begin
+    return Times(answered, time.monotonic() - begin, outcome.seconds[ReportPhase.VERIFY])
 
 
 def _all(container: BareContainer) -> str:

@@ -45,6 +45,7 @@ from agent.gpu.device_memory import COPIERS
 from agent.preflight.checks import findings, refuse
 from agent.preflight.facts import Tree, read_tree
 from artifact.backends.base import Backend
+from artifact.digest import sum_of, sum_of_others
 from artifact.manifest import DEVICE_MEMORY, Captured, Connections, DeviceMemory, ModelWeights
 from artifact.publish import Published, Staging
 from artifact.read import Artifact, open_sealed, verify
@@ -346,7 +347,8 @@ def _seal(capture: Capture) -> None:
 def _verify(capture: Capture) -> None:
     """Open what was sealed as a restore would, and read all of it."""
     directory, digest = capture.staged.directory, capture.published.digest
-    capture.artifact = open_sealed(directory, capture.request.checkpoint_id, digest)
+    by = sum_of_others if capture.request.through_pod else sum_of
+    capture.artifact = open_sealed(directory, capture.request.checkpoint_id, digest, by)
     capture.resources.callback(capture.artifact.close)
     verify(capture.artifact, capture.environment.verified)
 

@@ -1,15 +1,20 @@
 """An artifact is published whole or not at all, and only what its digest names is ever opened."""
 
 import contextlib
+import errno
 import os
 import time
+from dataclasses import replace
 
 import pytest
 
+from artifact.backends.directory import DirectoryBackend
+from artifact.digest import sum_of_others
 from artifact.errors import ArtifactError
 from artifact.manifest import MANIFEST, MAX_MANIFEST
 from artifact.publish import publish, refuse_existing, seal, staging
 from artifact.read import open_artifact, open_sealed, verify
+from artifact.verified import VerifiedFiles
 from contract.config.storage import BadIdError
 from tests.support.builders.manifests import captured
 
@@ -52,6 +57,38 @@ def test_round_trip(base, opened, tmp_path):
     assert (published.digest, 5000, 1001) == (found.digest, found.size, found.manifest.process.pid)
     assert published.size == 5000 + (tmp_path / "abc/versions/1" / MANIFEST).stat().st_size
     assert [] == list((tmp_path / "abc/tmp").iterdir())
+
+
+def test_a_store_that_others_write_in_is_read_its_own_way(base):
+    """A file that is mapped, and cut short meanwhile, would end the agent."""
+    read = []
+
+    def by(fd):
+        read.append(os.fstat(fd).st_size)
+        return sum_of_others(fd)
+
+    store = DirectoryBackend(os.dup(base), by)
+    with store.stage("abc") as staged:
+        with os.fdopen(staged.file("pages-1.img"), "wb") as file:
+            file.write(b"p" * 5000)
+        sealed = store.seal(staged, "abc", "1", captured())
+        store.publish(staged, "abc", "1")
+    found = store.open("abc", "1", sealed.digest)
+    verify(found, VerifiedFiles())
+    found.close()
+    store.close()
+    assert [5000, 5000] == read
+
+
+def test_a_file_that_cannot_be_read_is_named(base, opened):
+    make(base)
+    found = opened("abc", "1", None)
+
+    def fails(_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.raises(ArtifactError, match=r"empty\.img in checkpoint storage: Input/output error"):
+        verify(replace(found, by=fails), names=["empty.img"])
 
 
 def test_a_failed_attempt_leaves_nothing(base, tmp_path):

@@ -2,9 +2,13 @@
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
+from blake3 import blake3
 
+from artifact.digest import sum_of
 from artifact.verified import SETTLED_SECONDS, VerifiedFiles, identity_of
 
 SUM = "ab" * 32
@@ -38,6 +42,34 @@ def replaced(path):
     other = path.with_name("other")
     other.write_bytes(b"pages")
     other.rename(path)
+
+
+def test_those_who_ask_at_once_read_it_once(file, monkeypatch):
+    settled(monkeypatch)
+    asked, reads = Barrier(8), []
+
+    def read(fd):
+        reads.append(fd)
+        return blake3(os.pread(fd, 100, 0)).hexdigest()
+
+    verified, wanted = VerifiedFiles(), blake3(b"pages").hexdigest()
+
+    def ask(_):
+        with file.open("rb") as opened:
+            asked.wait()
+            return verified.has(opened.fileno(), wanted, read)
+
+    with ThreadPoolExecutor(8) as restores:
+        assert [True] * 8 == list(restores.map(ask, range(8)))
+    assert 1 == len(reads)
+
+
+def test_what_has_another_sum_is_not_known(file, monkeypatch):
+    settled(monkeypatch)
+    verified = VerifiedFiles()
+    with file.open("rb") as opened:
+        assert [False, False] == [verified.has(opened.fileno(), SUM, sum_of) for _ in range(2)]
+    assert not knows(verified, file)
 
 
 @pytest.mark.parametrize(
