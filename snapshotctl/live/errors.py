@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Final
 
 from contract.api import keys
@@ -16,6 +17,8 @@ from kube.errors import (
 )
 
 ROLE: Final = "snapshot-user"
+_READING: Final = ("get", "list", "watch")
+_SERVICE_ACCOUNT: Final = "system:serviceaccount:"
 _FORBIDDEN: Final = re.compile(
     r'User "(?P<user>[^"]*)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
     r'(?: in the namespace "(?P<namespace>[^"]+)")?'
@@ -54,14 +57,29 @@ def _allow(error: ForbiddenError) -> str:
     resource = found["resource"] + (f".{found['group']}" if found["group"] else "")
     namespace = found["namespace"]
     kind, where = ("role", f" -n {namespace}") if namespace else ("clusterrole", "")
-    verbs = "get,list,watch" if found["verb"] in ("get", "list", "watch") else found["verb"]
+    verbs = "get,list,watch" if found["verb"] in _READING else found["verb"]
+    role = _role(found)
     return (
-        f"; a cluster administrator allows it with `kubectl create {kind} {ROLE} --verb={verbs} "
-        f"--resource={resource}{where}` and `kubectl create {kind}binding {ROLE} --{kind}={ROLE} "
-        f"{_subject(found['user'])}{where}`"
+        f"; a cluster administrator allows it with `kubectl create {kind} {role} --verb={verbs} "
+        f"--resource={resource}{where}` and `kubectl create {kind}binding {role}-{_plain(_account(found['user']))} "
+        f"--{kind}={role} {_subject(found['user'])}{where}`"
     )
 
 
+def _role(found: re.Match[str]) -> str:
+    """Name a role after what it allows: one name for all of them would be taken when the next right is missing."""
+    deed = "read" if found["verb"] in _READING else found["verb"]
+    return f"{ROLE}-{deed}-{_plain(found['resource'])}"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _account(user: str) -> str:
+    return user.removeprefix(_SERVICE_ACCOUNT)
+
+
 def _subject(user: str) -> str:
-    account = user.removeprefix("system:serviceaccount:")
-    return f"--user={user}" if account == user else f"--serviceaccount={account}"
+    account = _account(user)
+    return shlex.join([f"--user={user}" if account == user else f"--serviceaccount={account}"])

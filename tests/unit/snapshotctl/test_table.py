@@ -90,15 +90,30 @@ def forbidden(user="jane", verb="get", resource="pods", group="", where=' in the
         pytest.param("--kube-context", UnauthorizedError(401, "Unauthorized", "no"), id="wrong-user"),
         pytest.param("helm install", NotFoundError(404, "", "404 page not found"), id="no-group"),
         pytest.param(
-            "kubectl create role snapshot-user --verb=get,list,watch --resource=pods -n ns", forbidden(), id="role"
+            "kubectl create role snapshot-user-read-pods --verb=get,list,watch --resource=pods -n ns",
+            forbidden(),
+            id="role",
         ),
         pytest.param(
-            "kubectl create rolebinding snapshot-user --role=snapshot-user --serviceaccount=a:b -n ns",
+            "kubectl create role snapshot-user-read-pods-log --verb=get,list,watch --resource=pods/log -n ns",
+            forbidden(resource="pods/log"),
+            id="part-of-a-kind",
+        ),
+        pytest.param(
+            "kubectl create rolebinding snapshot-user-read-pods-a-b --role=snapshot-user-read-pods "
+            "--serviceaccount=a:b -n ns",
             forbidden("system:serviceaccount:a:b"),
             id="service-account",
         ),
         pytest.param(
-            "kubectl create clusterrole snapshot-user --verb=patch --resource=dynamocheckpoints.nvidia.com",
+            "kubectl create rolebinding snapshot-user-read-pods-jane-doe --role=snapshot-user-read-pods "
+            "'--user=Jane Doe' -n ns",
+            forbidden("Jane Doe"),
+            id="name-with-a-space",
+        ),
+        pytest.param(
+            "kubectl create clusterrole snapshot-user-patch-dynamocheckpoints --verb=patch "
+            "--resource=dynamocheckpoints.nvidia.com",
             forbidden(verb="patch", resource="dynamocheckpoints", group="nvidia.com", where=" at the cluster scope"),
             id="cluster-role",
         ),
