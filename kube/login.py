@@ -5,6 +5,7 @@ a service account's token (re-read every minute).
 """
 
 import asyncio
+import os
 import ssl
 import warnings
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import yaml
 from kubernetes.aio import config
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config.kube_config import KubeConfigLoader, KubeConfigMerger
@@ -77,19 +79,39 @@ async def login(kubeconfig: str | None = None, context: str | None = None) -> Lo
     except Exception as error:  # the package raises whatever the file makes it stumble over
         where = kubeconfig or config.KUBE_CONFIG_DEFAULT_LOCATION
         raise ConfigError(
-            f"no usable cluster configuration in {where} (context {context or 'current'}): {error}; "
+            f"no usable cluster configuration in {where}: {_words(error, kubeconfig, context)}; "
             "pass --kubeconfig/--kube-context, set KUBECONFIG, or run in a pod with a service account"
         ) from error
 
 
 def contexts(kubeconfig: str | None = None) -> list[str]:
     """Return the names of the contexts of *kubeconfig*, or of the default file; none if it cannot be read."""
+    # The package reads the variable when it is imported.
+    where = kubeconfig or config.KUBE_CONFIG_DEFAULT_LOCATION
+    if not _exists(where):
+        return []
     try:
-        # The package reads the variable when it is imported.
-        known, _ = config.list_kube_config_contexts(kubeconfig or config.KUBE_CONFIG_DEFAULT_LOCATION)  # type: ignore[no-untyped-call]
+        known, _ = config.list_kube_config_contexts(where)  # type: ignore[no-untyped-call]
     except Exception:  # noqa: BLE001 - the package raises whatever the file makes it stumble over
         return []
     return [str(each["name"]) for each in known]
+
+
+def _exists(where: str) -> bool:
+    """Ask before the package does: it writes on standard error that a file is missing, and not what to do."""
+    return any(Path(part).expanduser().exists() for part in where.split(os.pathsep) if part)
+
+
+def _words(error: Exception, kubeconfig: str | None, context: str | None) -> str:
+    known = contexts(kubeconfig) if context else []
+    if known and context not in known:
+        return f"no context {context}; it has {', '.join(sorted(known))}"
+    if isinstance(error, yaml.YAMLError):
+        return f"not YAML: {' '.join(str(error).split())}"
+    if isinstance(error, (ConfigError, config.ConfigException, OSError)):
+        return str(error)
+    # What Python says of the package's stumbling names no part of the file.
+    return "it is no kubeconfig, or it lacks a part that its context names"
 
 
 async def _attempt(load: Callable[[], Login]) -> Login | None:
@@ -108,9 +130,9 @@ def _in_cluster() -> Login:
 
 async def _from_kubeconfig(kubeconfig: str | None, context: str | None) -> Login:
     where = kubeconfig or config.KUBE_CONFIG_DEFAULT_LOCATION
+    if not _exists(where):
+        raise ConfigError("there is no such file")
     merged = await asyncio.to_thread(lambda: KubeConfigMerger(where).config)  # type: ignore[no-untyped-call]
-    if merged is None:
-        raise ConfigError("file not found or empty")
     loader = KubeConfigLoader(config_dict=merged, active_context=context, config_base_path=None)  # type: ignore[no-untyped-call]
     configuration = Configuration()
     with warnings.catch_warnings():
