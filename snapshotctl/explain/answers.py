@@ -208,9 +208,9 @@ def _also(stage: Stage, refusals: Iterable[Refusal], subject: str = "") -> list[
 
 
 def state_of(checkpoint: Mapping[str, Any]) -> Finding:
-    """State how far a checkpoint has got, in its controller's words."""
+    """State how far a checkpoint has got, and of a Ready one what keeps it from being restored."""
     status = checkpoint.get("status") or {}
-    entry = condition(checkpoint, ConditionType.READY) or {}
+    entry = hindrance(checkpoint) or condition(checkpoint, ConditionType.READY) or {}
     code = entry.get("reason") or (CHECKPOINT_OF_PHASE.get(status.get("phase") or Phase.PENDING, "Pending"))
     phase = status.get("phase") or Phase.PENDING.value
     words = status.get("message") or entry.get("message")
@@ -218,6 +218,21 @@ def state_of(checkpoint: Mapping[str, Any]) -> Finding:
     return finding(Stage.CHECKPOINT, CHECKPOINT, str(code), message, str(checkpoint["metadata"]["name"]))
 
 
+def hindrance(checkpoint: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Find the condition by which a Ready checkpoint is not restored all the same."""
+    if (checkpoint.get("status") or {}).get("phase") != Phase.READY:
+        return None
+    for kind, bad in _HINDRANCES.items():
+        entry = condition(checkpoint, kind)
+        if entry is not None and entry.get("status") == bad:
+            return entry
+    return None
+
+
+_HINDRANCES: Final[Mapping[ConditionType, str]] = {
+    ConditionType.RESTORES_FAILING: "True",
+    ConditionType.COMPATIBLE: "False",
+}
 CHECKPOINT_OF_PHASE: Final[Mapping[str, str]] = {
     Phase.PENDING: "Pending",
     Phase.CREATING: "Creating",

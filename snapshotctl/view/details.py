@@ -22,7 +22,7 @@ from contract.api.checkpoint import (
     source_pod,
 )
 from contract.api.reports import ReportPhase, Step, read_report
-from contract.api.states import Phase, ReadySignal
+from contract.api.states import CheckpointReason, Phase, ReadySignal
 from contract.config.storage import BadIdError
 from contract.remedies.checkpoints import CHECKPOINT
 from contract.remedies.registry import NOTHING
@@ -30,9 +30,9 @@ from kube.api import KubeClient, Object
 from kube.errors import ForbiddenError, NotFoundError
 from kube.resources import EVENTS, JOBS, PODS
 from kube.store import key_of
-from snapshotctl.explain.answers import state_of
+from snapshotctl.explain.answers import hindrance, state_of
 from snapshotctl.view import table
-from snapshotctl.view.inventory import answer_for, checkpoint_facts, pod_facts, take, versions
+from snapshotctl.view.inventory import answer_for, checkpoint_facts, pod_facts, take, versions, why
 from snapshotctl.view.time_line import bars
 
 _INDENT: Final = 14
@@ -144,7 +144,8 @@ def next_steps(checkpoint: Object, remedy: str) -> list[str]:
         return _until_gone(checkpoint)
     status = checkpoint.get("status") or {}
     phase = status.get("phase") or Phase.PENDING
-    if phase == Phase.READY:
+    hindered = hindrance(checkpoint)
+    if phase == Phase.READY and hindered is None:
         return [
             f"Pods restore from it with label {keys.LABEL_RESTORE}: {keys.RESTORE_BY_NAME} and annotation "
             f"{keys.ANN_CHECKPOINT_NAME}: {name} in their template."
@@ -155,14 +156,14 @@ def next_steps(checkpoint: Object, remedy: str) -> list[str]:
     if source_pod(checkpoint):
         # There is no Job, and another version alone would not have the pod ask again.
         return steps
-    if phase == Phase.FAILED:
+    if phase == Phase.FAILED or (hindered is not None and hindered.get("reason") != CheckpointReason.NO_NODES):
         steps.append(
             f"Capture again: `kubectl annotate dckpt {name} -n {namespace} "
             f"{keys.ANN_ARTIFACT_VERSION}={_another(checkpoint)} --overwrite`"
         )
-    elif phase == Phase.CREATING:
+    if phase == Phase.CREATING:
         steps.append(_overtaken(checkpoint) or _AWAITED[ready_signal(checkpoint)])
-    if phase != Phase.FAILED and status.get("jobName"):
+    if phase not in (Phase.FAILED, Phase.READY) and status.get("jobName"):
         steps.append(f"Follow its Job: `kubectl describe job {status['jobName']} -n {namespace}`")
     return steps
 
@@ -228,15 +229,16 @@ def _lines(page: Object, now: datetime) -> Iterator[str]:
     yield from _section("Events", _event_rows(page["events"], now), "none (the API server keeps them for an hour)")
     yield "What to do next"
     yield from (f"  {step}" for step in page["next"] or [NOTHING])
-    if page["read"] and page["phase"] != Phase.READY:
+    if page["read"] and (page["phase"] != Phase.READY or page["hindered"]):
         yield f"  See {page['read']}"
 
 
 def _head(page: Object, now: datetime) -> Iterator[str]:
+    reason = why(page)
     identity = ", ".join(f"{key}={value}" for key, value in page["identity"].items() if not isinstance(value, dict))
     rows = {
         "Name": f"{page['namespace']}/{page['name']}",
-        "Phase": table.coloured(page["phase"]) + (f" ({page['reason']})" if page["phase"] != Phase.READY else ""),
+        "Phase": table.coloured(page["phase"]) + (f" ({reason})" if reason else ""),
         "Deleted": f"{table.age(page['deletedAt'], now)} ago, and still there" if page["deletedAt"] else "",
         "Message": page["message"],
         "Id": page["id"],

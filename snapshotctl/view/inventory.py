@@ -17,7 +17,7 @@ from controller.workloads.pods import OF_GRAPHS, OPTED_IN, alive, checkpoint_nam
 from kube.api import KubeClient, Object
 from kube.resources import CHECKPOINTS, PODS
 from kube.store import Key, key_of
-from snapshotctl.explain.answers import Answer, Facts, is_shaped, lived, state_of
+from snapshotctl.explain.answers import Answer, Facts, hindrance, is_shaped, lived, state_of
 from snapshotctl.view import table
 
 CHECKPOINT_HEADERS: Final = ("NAME", "PHASE", "ID", "VERSIONS", "SIZE", "USED BY", "AGE", "WHY")
@@ -146,6 +146,7 @@ def checkpoint_facts(checkpoint: Object, inventory: Inventory) -> Object:
         "createdAt": checkpoint["metadata"].get("creationTimestamp"),
         "lastUsedAt": status.get("lastUsedAt"),
         "reason": state.code,
+        "hindered": hindrance(checkpoint) is not None,
         "message": status.get("message", ""),
     }
 
@@ -166,7 +167,8 @@ def checkpoint_row(facts: Object, now: datetime) -> list[str]:
 
 def why(facts: Object) -> str:
     """Return the reason if it says more than the phase."""
-    return "" if facts["phase"] == Phase.READY or facts["reason"] == facts["phase"] else str(facts["reason"])
+    tells = facts["hindered"] if facts["phase"] == Phase.READY else facts["reason"] != facts["phase"]
+    return str(facts["reason"]) if tells else ""
 
 
 def answer_for(pod: Object, inventory: Inventory) -> Answer:

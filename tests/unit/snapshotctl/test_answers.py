@@ -179,6 +179,10 @@ def test_the_words_come_from_the_closed_lists():
     assert "note said once" in text
 
 
+def beside_ready(kind, status, reason):
+    return {"phase": "Ready", "conditions": [{"type": kind, "status": status, "reason": reason}]}
+
+
 @pytest.mark.parametrize(
     ("code", "status"),
     [
@@ -188,6 +192,13 @@ def test_the_words_come_from_the_closed_lists():
             "Unschedulable",
             {"phase": "Creating", "conditions": [{"type": "Ready", "status": "False", "reason": "Unschedulable"}]},
             id="condition",
+        ),
+        pytest.param("RestoresFailing", beside_ready("RestoresFailing", "True", "RestoresFailing"), id="failing"),
+        pytest.param("CheckpointReady", beside_ready("RestoresFailing", "False", "RestoresResumed"), id="resumed"),
+        pytest.param("CPUMismatch", beside_ready("Compatible", "False", "CPUMismatch"), id="fits-no-node"),
+        pytest.param("CheckpointReady", beside_ready("Compatible", "True", "NodesCompatible"), id="fits"),
+        pytest.param(
+            "Creating", beside_ready("RestoresFailing", "True", "RestoresFailing") | {"phase": "Creating"}, id="again"
         ),
     ],
 )

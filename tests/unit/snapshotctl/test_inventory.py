@@ -1,17 +1,27 @@
 """Rows, trees and pages made from objects."""
 
 import time
+from datetime import UTC, datetime
 
 import pytest
 
 from contract.api import keys
 from snapshotctl.live.adoption import judged
 from snapshotctl.view.details import STUCK_PAGE, next_steps
-from snapshotctl.view.inventory import Inventory, checkpoint_facts, origin_of, versions, workload_of
+from snapshotctl.view.inventory import (
+    CHECKPOINT_HEADERS,
+    Inventory,
+    checkpoint_facts,
+    checkpoint_row,
+    origin_of,
+    versions,
+    workload_of,
+)
 from snapshotctl.view.tree import BY_HAND, as_text, forest
 from tests.support.builders.objects import ID, checkpoint, pod, ready
 from tests.support.pages import sections
 
+NOW = datetime(2026, 1, 31, tzinfo=UTC)
 DIGEST = "blake3:" + "a" * 64
 
 
@@ -156,6 +166,42 @@ def leaving(obj, *finalizers):
 )
 def test_what_to_do_next(words, obj):
     assert words in " ".join(next_steps(obj, "do this"))
+
+
+def ready_but(kind, status, reason):
+    return checkpoint(
+        status={
+            "phase": "Ready",
+            "conditions": [{"type": kind, "status": status, "reason": reason}],
+            "versions": [{"version": "1", "manifestDigest": DIGEST}],
+        }
+    )
+
+
+FAILING = ready_but("RestoresFailing", "True", "RestoresFailing")
+NOWHERE = ready_but("Compatible", "False", "NoNodes")
+
+
+@pytest.mark.parametrize(
+    ("expected", "obj"),
+    [
+        pytest.param(
+            "do this Capture again: `kubectl annotate dckpt qwen -n ns nvidia.com/snapshot-artifact-version=2 "
+            "--overwrite`",
+            FAILING,
+            id="failing",
+        ),
+        pytest.param("do this", NOWHERE, id="no-agent"),
+    ],
+)
+def test_what_to_do_if_new_pods_start_cold_though_it_is_ready(expected, obj):
+    assert expected == " ".join(next_steps(obj, "do this"))
+
+
+def test_a_list_shows_what_keeps_a_ready_one_from_being_restored():
+    row = checkpoint_row(checkpoint_facts(FAILING, Inventory((), ())), NOW)
+
+    assert "RestoresFailing" == row[CHECKPOINT_HEADERS.index("WHY")]
 
 
 def test_nobody_is_told_to_restore_from_what_was_deleted():
