@@ -100,7 +100,7 @@ def seal(staged: Staging, checkpoint_id: str, version: str, captured: Captured, 
         text = write_manifest(captured, checkpoint_id, version, files)
         _write_synced(staged, text)
     except OSError as error:
-        raise _unwritable(error) from error
+        raise unwritable(error) from error
     return Published(digest_of(text), sum(entry.size for entry in files.values()) + len(text))
 
 
@@ -118,10 +118,11 @@ def publish(base: int, staged: Staging, checkpoint_id: str, version: str) -> Non
         finally:
             os.close(versions)
     except OSError as error:
-        raise _unwritable(error) from error
+        raise unwritable(error) from error
 
 
-def _unwritable(error: OSError) -> ArtifactError:
+def unwritable(error: OSError) -> ArtifactError:
+    """Make of a write that failed what people read."""
     return ArtifactError(AgentReason.STORAGE_UNWRITABLE, f"checkpoint storage: {error.strerror}; is it full?")
 
 

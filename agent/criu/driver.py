@@ -4,6 +4,8 @@ Command lines are pure functions; ``agent.criu.nsenter`` runs them in the contai
 criu then shares every namespace with its target, so images hold the process tree alone: no mounts, no network.
 """
 
+import errno
+import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -30,6 +32,7 @@ LOG_LINES: Final = 3
 _DUMP_LOG: Final = "dump.log"
 _RESTORE_LOG: Final = "restore.log"
 _NOISE: Final = ("rlimit: Can't setup", "tun: Unable to create tun", "Dumping FAILED", "Restoring FAILED")
+_FULL: Final = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 _ERROR: Final = re.compile(r"Error \([^)]*\): (?P<text>.*)")
 
 
@@ -158,6 +161,15 @@ def why(result: RunResult, log: str) -> str:
     return result.error or first_errors(log)
 
 
+def dump_failed(result: RunResult, log: str) -> CriuError:
+    """Tell a volume that is full from a worker that cannot be captured: criu says both among its errors."""
+    words = why(result, log)
+    full = next((text for text in _FULL if any(text in found["text"] for found in _ERROR.finditer(log))), None)
+    if full is None:
+        return CriuError(AgentReason.DUMP_FAILED, words)
+    return CriuError(AgentReason.STORAGE_UNWRITABLE, f"checkpoint storage: {full}; is it full? criu: {words}")
+
+
 @dataclass(frozen=True)
 class EnteringCriu:
     """The real one: loaded from the folder ``tree`` (bin/criu, lib/ld.so, lib/*.so), then taken into the container."""
@@ -184,7 +196,7 @@ class EnteringCriu:
                 timeout=request.timeout,
             )
             if result.code != 0:
-                raise CriuError(AgentReason.DUMP_FAILED, why(result, run.read(_DUMP_LOG)))
+                raise dump_failed(result, run.read(_DUMP_LOG))
         mend_timers(request.images)
         forget_parent(request.images, request.worker_pid)
 

@@ -35,6 +35,7 @@ from agent.executor.capture import CAPTURE, Capture
 from agent.executor.capture_running import RUNNING, acquire_running
 from agent.executor.claims import Claims
 from agent.executor.environment import NodeEnvironment
+from agent.executor.explain import explain, explain_capture
 from agent.executor.files.undo_journal import Journal
 from agent.executor.gpu.left import find_left, settle
 from agent.executor.lock import ContainerLock
@@ -51,7 +52,6 @@ from contract.api.reports import Connections, Filled, ImageConfig, ReportPhase, 
 from contract.api.states import AgentReason
 from contract.nodes.node_facts import NodeFacts
 from contract.pods.attempts import tries_again
-from linux.filetree import FileTreeError
 
 PATIENCE: Final = 30.0
 """Seconds that a restore waits for a container to start before the caller looks at the pod again."""
@@ -229,7 +229,7 @@ class NodeEngine:
         if failure is None:
             result = _published(capture, container.container_id, config, timings)
             return _logged("captured while it runs", request.place, result)
-        reason, message = _explain(failure.error)
+        reason, message = explain_capture(failure.error)
         result = ExecutionResult(
             False,
             reason,
@@ -243,7 +243,7 @@ class NodeEngine:
     def _capture_failed(
         self, request: CaptureRequest, lock: ContainerLock, error: Exception, timings: Timings
     ) -> ExecutionResult:
-        reason, message = _explain(error)
+        reason, message = explain_capture(error)
         with suppress(OSError, ContainerError):
             lock.failed(message, clean=True)
         return _logged(
@@ -296,7 +296,7 @@ class NodeEngine:
                 timings.beside(step)
             if failure is None:
                 return restore, None, tuple(tried)
-            why = _explain(failure.error)
+            why = explain(failure.error)
             if not tries_again(why[0], clean=failure.clean, made=len(tried) + 1, attempts=request.attempts):
                 return restore, failure, tuple(tried)
             logger.warning("restore is tried again: %s", why[1], extra={"container": request.place.container})
@@ -320,7 +320,7 @@ class NodeEngine:
     def _restore_failed(
         self, place: ContainerRef, acquired: AcquiredContainer, error: Exception, timings: Timings, *, clean: bool
     ) -> ExecutionResult:
-        reason, message = _explain(error)
+        reason, message = explain(error)
         with suppress(OSError, ContainerError):
             acquired.lock.failed(message, clean=clean)
         container_id = acquired.waiting.container_id
@@ -339,14 +339,14 @@ class NodeEngine:
         try:
             return image.provide(request, self._environment)
         except (SnapshotError, OSError) as error:
-            reason, message = _explain(error)
+            reason, message = explain(error)
             return ExecutionResult(ok=False, reason=reason, message=message)
 
     def _look(self, request: LookRequest) -> LookResult:
         try:
             return look(request, self._environment)
         except Exception as error:  # noqa: BLE001 - the answer says so
-            return LookResult(error=_explain(error)[1])
+            return LookResult(error=explain(error)[1])
 
 
 def _phases(request: RestoreRequest, lock: ContainerLock) -> Sequence[Phase[Restore]]:
@@ -404,16 +404,6 @@ def _release(acquiring: "Future[AcquiredContainer | ExecutionResult]") -> None:
     """Release a container whose caller no longer waits for it."""
     if not acquiring.cancelled() and isinstance(acquired := acquiring.result(), AcquiredContainer):
         acquired.close()
-
-
-def _explain(error: Exception) -> tuple[AgentReason, str]:
-    """Return code and sentence; an unexpected error is logged with its traceback."""
-    if isinstance(error, SnapshotError):
-        return error.code, str(error)
-    if isinstance(error, FileTreeError):
-        return AgentReason.FILES_FAILED, f"the worker's files: {error}"
-    logger.error("unexpected failure", exc_info=error)
-    return AgentReason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"
 
 
 def _logged(what: str, place: ContainerRef, outcome: ExecutionResult) -> ExecutionResult:

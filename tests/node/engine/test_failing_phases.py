@@ -1,6 +1,7 @@
 """Each phase of a real capture and restore fails in turn, after its work: nothing of it is left behind."""
 
 import os
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -44,6 +45,24 @@ async def test_a_capture_that_fails_leaves_nothing_in_storage(node, monkeypatch,
     assert "injected" in outcome.message
     assert [] == [path for path in (node.store / name).rglob("*") if path.is_file()]
     assert [] == list((node.store / name).glob("tmp/*"))
+
+
+@pytest.fixture
+def small_store(node):
+    """Room for less than any worker has."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "small", node.store], check=True)
+    yield node.store
+    subprocess.run(["umount", node.store], check=True)
+
+
+async def test_a_capture_without_room_says_so_and_leaves_nothing(node, small_store):
+    source = node.start("--capture")
+    source.says("warm")
+    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    outcome = await node.capture(source, "small")
+    assert (False, AgentReason.STORAGE_UNWRITABLE) == (outcome.ok, outcome.reason)
+    assert "checkpoint storage: No space left on device; is it full?" in outcome.message
+    assert [] == [path for path in small_store.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("number", each(RESTORE, but=("canary", "verdict", "gpu-prefetch", "gpu-restore", "pages")))

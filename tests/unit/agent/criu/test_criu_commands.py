@@ -10,6 +10,7 @@ from agent.criu.driver import (
     EnteringCriu,
     check_version,
     dump_argv,
+    dump_failed,
     first_errors,
     restore_argv,
     why,
@@ -17,6 +18,7 @@ from agent.criu.driver import (
 from agent.criu.nsenter import EXIT_ENTER
 from agent.criu.runner import RunResult
 from agent.errors import CriuError
+from contract.api.states import AgentReason
 from contract.config.values import load_values
 
 OPTIONS = load_values("").config.criu
@@ -82,6 +84,36 @@ def test_first_errors(log, expected):
 )
 def test_why(result, expected):
     assert expected in why(result, "Error (criu/pages.c:1): no space")
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "log"),
+    [
+        pytest.param(
+            AgentReason.STORAGE_UNWRITABLE,
+            "checkpoint storage: No space left on device; is it full? criu: page-xfer: Unable to spice data: No space",
+            "(00.1) Error (criu/page-xfer.c:1): page-xfer: Unable to spice data: No space left on device\n",
+            id="full",
+        ),
+        pytest.param(
+            AgentReason.STORAGE_UNWRITABLE,
+            "checkpoint storage: Disk quota exceeded; is it full?",
+            "(00.1) Error (criu/image.c:1): cannot write: Disk quota exceeded\n",
+            id="quota",
+        ),
+        pytest.param(
+            AgentReason.DUMP_FAILED,
+            "Can't lookup mount=24",
+            "(00.1) No space left on device, said a worker's file\n(00.2) Error (criu/a.c:1): Can't lookup mount=24\n",
+            id="another",
+        ),
+    ],
+)
+def test_a_dump_that_finds_no_room_is_no_fault_of_the_worker(code, words, log):
+    failed = dump_failed(RunResult(1), log)
+
+    assert code == failed.code
+    assert words in str(failed)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,34 @@
+"""What is said of an error that ended a capture or restore."""
+
+import errno
+
+import pytest
+
+from agent.errors import CriuError
+from agent.executor.explain import explain, explain_capture
+from contract.api.states import AgentReason
+from linux.filetree import FileTreeError
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "error"),
+    [
+        pytest.param(AgentReason.DUMP_FAILED, "why", CriuError(AgentReason.DUMP_FAILED, "why"), id="ours"),
+        pytest.param(AgentReason.FILES_FAILED, "the worker's files: /a", FileTreeError("/a"), id="files"),
+        pytest.param(AgentReason.INTERNAL_ERROR, "ValueError: x", ValueError("x"), id="unexpected"),
+        pytest.param(AgentReason.INTERNAL_ERROR, "PermissionError", PermissionError(errno.EPERM, "no"), id="system"),
+    ],
+)
+def test_an_error_has_a_code_and_a_sentence(code, words, error):
+    for explained in (explain(error), explain_capture(error)):
+        assert code == explained[0]
+        assert words in explained[1]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT], ids=errno.errorcode.get)
+def test_a_capture_that_finds_no_room_says_where(number):
+    """Its files all go to checkpoint storage; those of a restore go into the container."""
+    code, words = explain_capture(OSError(number, "no room"))
+
+    assert (AgentReason.STORAGE_UNWRITABLE, "checkpoint storage: no room; is it full?") == (code, words)
+    assert AgentReason.INTERNAL_ERROR == explain(OSError(number, "no room"))[0]
