@@ -162,7 +162,7 @@ def why(result: RunResult, log: str) -> str:
 
 
 def dump_failed(result: RunResult, log: str) -> CriuError:
-    """Tell a volume that is full from a worker that cannot be captured: criu says both among its errors."""
+    """Distinguish a full volume from a worker that cannot be captured: criu says both among its errors."""
     words = why(result, log)
     full = next((text for text in _FULL if any(text in found["text"] for found in _ERROR.finditer(log))), None)
     if full is None:

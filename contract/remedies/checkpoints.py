@@ -199,7 +199,13 @@ CHECKPOINT_REASONS: Final = (
         "The Job is complete and the agent has verified the artifact.",
         NOTHING,
     ),
-    Reason(_JOB, CheckpointReason.JOB_FAILED, "The Job failed, or the agent said why it could not capture.", _VERSION),
+    Reason(
+        _JOB,
+        CheckpointReason.JOB_FAILED,
+        "The Job failed, or the agent said why it could not capture.",
+        _VERSION,
+        "A code in brackets is the agent's: `snapshotctl describe` and [reasons.md](reasons.md) have its remedy.",
+    ),
     Reason(
         _JOB,
         CheckpointReason.VERIFICATION_FAILED,

@@ -12,7 +12,7 @@ from typing import Any, Final
 from contract.api import keys
 from contract.api.checkpoint import annotations_of, captured_image, job_target
 from contract.api.reports import ReportPhase, read_report
-from contract.api.states import Proof
+from contract.api.states import AgentReason, Proof
 from contract.config.values import Values
 from contract.nodes.node_facts import read_source
 from kube.api import Object
@@ -60,6 +60,12 @@ def image_config(text: str) -> Object:
 def agent_reason(job: Object) -> str:
     """Return the code in the agent's report, empty if there is none."""
     return str(_mapping(annotations_of(job).get(keys.ANN_CAPTURE_REPORT, ""), MAX_CONFIG).get("reason") or "")
+
+
+def with_code(words: str, reason: str) -> str:
+    """Add the agent's code, by which people find its remedy; only one of the closed list."""
+    known = reason in frozenset(AgentReason) and f"({reason})" not in words
+    return f"{words} ({reason})" if known else words
 
 
 def proof_of(job: Object) -> Proof:

@@ -6,6 +6,7 @@ Pure: from a pod, its checkpoint and a decision to the answer. The outcome is on
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -43,6 +44,7 @@ NOT_ASKED_FOR: Final = (
 )
 SHAPED: Final = frozenset({Admission.RESTORE_SHAPED, Admission.HELD, Admission.PLACEHOLDER})
 """Codes of pods into which something is restored, now or later."""
+_CODE: Final = re.compile(r"\(([a-z]+(?:-[a-z]+)*)\)")
 _WAITING_LINES: Final = ("SNAPSHOT_WAITING: ", "SNAPSHOT_PARKED: ")
 _COLD_LINE: Final = "SNAPSHOT_COLD_START: "
 _RESTORED_LINE: Final = "SNAPSHOT_RESTORED: "
@@ -215,7 +217,15 @@ def state_of(checkpoint: Mapping[str, Any]) -> Finding:
     phase = status.get("phase") or Phase.PENDING.value
     words = status.get("message") or entry.get("message")
     message = f"{phase}: {words}" if words else str(phase)
-    return finding(Stage.CHECKPOINT, CHECKPOINT, str(code), message, str(checkpoint["metadata"]["name"]))
+    found = finding(Stage.CHECKPOINT, CHECKPOINT, str(code), message, str(checkpoint["metadata"]["name"]))
+    agents = _agents_reason(str(words or "")) if phase in (Phase.FAILED, Phase.PENDING) else None
+    return replace(found, remedy=agents.remedy, link=agents.link) if agents else found
+
+
+def _agents_reason(message: str) -> Reason | None:
+    """Find the code with which the agent's words on a capture end."""
+    codes = [code for code in _CODE.findall(message) if code in AGENT]
+    return AGENT[codes[-1]] if codes else None
 
 
 def hindrance(checkpoint: Mapping[str, Any]) -> Mapping[str, Any] | None:

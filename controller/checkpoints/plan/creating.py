@@ -12,7 +12,7 @@ from contract.api.states import LASTING, AgentReason, CaptureStatus, CheckpointR
 from contract.api.times import format_time
 from contract.config.storage import BadIdError, Storage, artifact_dir
 from controller.checkpoints.actions import SetDeadline
-from controller.checkpoints.capture_result import agent_reason, image_of, proof_of, size_of, source_of
+from controller.checkpoints.capture_result import agent_reason, image_of, proof_of, size_of, source_of, with_code
 from controller.checkpoints.diagnose import pods
 from controller.checkpoints.observed import Pass, belongs_to
 from controller.checkpoints.plan import abandoned
@@ -83,7 +83,7 @@ def _agents_words(current: Pass, job: JobView) -> str:
         stuck = pods.not_started(pod) if pod is not None else None
         return stuck.message if stuck is not None else pods.out_of_time(job) + said
     if said:
-        return said
+        return with_code(said, reason)
     return (pod and pods.exited(pod)) or "the snapshot agent reports that the capture failed; see its log"
 
 

@@ -11,6 +11,7 @@ from contract.api.objects import JobView
 from contract.api.running import CaptureResult, read_result, requested_checkpoint
 from contract.api.states import CaptureStatus, CheckpointReason, ConditionType, Phase
 from contract.api.times import parsed_time
+from controller.checkpoints.capture_result import agent_reason, with_code
 from controller.checkpoints.observed import Pass, wanted_job
 from controller.checkpoints.plan.creating import ready
 from controller.checkpoints.plan.status import Status, Step
@@ -52,6 +53,7 @@ def follow(current: Pass, status: Status) -> Step:
     if result.notes.get(keys.ANN_CHECKPOINT_STATUS) == CaptureStatus.COMPLETED:
         return Step(ready(current, status, capture, CheckpointReason.POD_CAPTURED))
     words = bounded(result.notes.get(keys.ANN_CAPTURE_MESSAGE) or "see the log of its node's agent", _MAX_WORDS)
+    words = with_code(words, agent_reason(capture.raw))
     return _failed(status, Problem(CheckpointReason.POD_CAPTURE_FAILED, f"the pod goes on, not captured: {words}"))
 
 

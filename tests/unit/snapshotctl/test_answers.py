@@ -206,6 +206,25 @@ def test_where_a_checkpoint_stands(code, status):
     assert code == state_of(checkpoint(status=status)).code
 
 
+FULL = "no room (storage-unwritable); to try again, raise the annotation"
+
+
+@pytest.mark.parametrize(
+    ("code", "phase", "message"),
+    [
+        pytest.param("storage-unwritable", "Failed", FULL, id="failed"),
+        pytest.param("storage-unwritable", "Pending", f"attempt 2 of 3 in 60 s: {FULL}", id="tried-again"),
+        pytest.param(None, "Failed", "no room (somewhere); (see-there)", id="no-code"),
+        pytest.param(None, "Ready", FULL, id="long-past"),
+    ],
+)
+def test_a_failed_capture_has_the_remedy_of_the_agents_code(code, phase, message):
+    found = state_of(checkpoint(status={"phase": phase, "message": message}))
+
+    expected = AGENT[code].link if code else found.link
+    assert (expected, code is None) == (found.link, found.remedy not in {each.remedy for each in AGENT.values()})
+
+
 def test_a_warning_that_repeats_the_message_is_not_told_twice():
     decision = Decision(Admission.CHECKPOINT_NOT_FOUND, "no such", warnings=("this pod starts cold: no such", "other"))
     assert ("other",) == predicted("Pod/x", "ns", Ruling(decision, "qwen")).notes

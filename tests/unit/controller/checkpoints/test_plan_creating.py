@@ -1,5 +1,7 @@
 """While the Job runs, and when it ends: the table of the contract, and what a stuck capture says."""
 
+import json
+
 import pytest
 
 from contract.api import keys
@@ -160,6 +162,22 @@ def test_a_failure_carries_the_agents_words_and_the_way_out():
     assert planned.status["message"].startswith("criu: disk full; make room")
     assert keys.ANN_ARTIFACT_VERSION in planned.status["message"]
     assert [("Warning", "CheckpointFailed")] == [(note.type, note.reason) for note in planned.events]
+
+
+@pytest.mark.parametrize(
+    ("expected", "said", "reason"),
+    [
+        pytest.param("criu: no room (storage-unwritable);", "criu: no room", "storage-unwritable", id="code"),
+        pytest.param("descriptor 7 (io-uring);", "descriptor 7 (io-uring)", "io-uring", id="has-it"),
+        pytest.param("criu: no;", "criu: no", "made up by somebody", id="no-code-of-ours"),
+    ],
+)
+def test_a_failure_names_the_agents_code(expected, said, reason):
+    """By it people find what to do: docs/reasons.md, and snapshotctl does."""
+    notes = {keys.ANN_CAPTURE_MESSAGE: said, keys.ANN_CAPTURE_REPORT: json.dumps({"reason": reason})}
+    planned = step(creating(), job=job(annotations=FAILED | notes))
+
+    assert planned.status["message"].startswith(expected)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_what_the_next_start_would_meet_again_is_not_tried_again(reason):
     planned = step(capturing(), job=job(annotations=notes))
 
     assert "Failed" == planned.status["phase"]
-    assert "criu: no; another start would end the same way" in planned.status["message"]
+    assert f"criu: no ({reason}); another start would end the same way" in planned.status["message"]
 
 
 def test_a_denied_driver_is_tried_again_because_another_node_may_have_another():
