@@ -23,6 +23,16 @@ Name = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-
 Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")]
 AbsolutePath = Annotated[str, Field(pattern=r"^(/[^/]+)+$")]
 Duration = Annotated[str, Field(pattern=r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$", min_length=2)]
+_AMOUNT: Final = r"^[0-9]*\.?[0-9]+(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][-+]?[0-9]+)?$"
+Amount = Annotated[
+    str,
+    Field(pattern=_AMOUNT),
+    BeforeValidator(lambda found: str(found) if type(found) in (int, float) else found),
+    WithJsonSchema({"type": ["string", "number"], "pattern": _AMOUNT}),
+]
+"""As the API server takes it for a container: one that it refuses would stop an installation half-way."""
+Repository = Annotated[str, Field(pattern=r"^([^\s:/]+(:[0-9]+)?(/[^\s:/]+)*/?)?$")]
+"""Of images, without scheme and tag."""
 ImageText = Annotated[str, Field(pattern=r"^\S*$")]
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
 NodeAffinityMode = Literal["Required", "Preferred", "None"]
@@ -45,10 +55,17 @@ class Section(BaseModel):
     )
 
 
+class Resources(Section):
+    """What a container asks for, and may take."""
+
+    requests: dict[str, Amount] = {}
+    limits: dict[str, Amount] = {}
+
+
 class Image(Section):
     """A container image."""
 
-    repository: ImageText = Field(min_length=1)
+    repository: Repository = Field(min_length=1)
     tag: ImageText = Field(default="", description="Empty: the chart's appVersion.")
     pull_policy: PullPolicy = "IfNotPresent"
 
@@ -61,13 +78,13 @@ class Image(Section):
 class AgentImage(Image):
     """The agent's image."""
 
-    repository: ImageText = Field(default=f"{UNSET_REGISTRY}/dynamo-snapshot/agent", min_length=1)
+    repository: Repository = Field(default=f"{UNSET_REGISTRY}/dynamo-snapshot/agent", min_length=1)
 
 
 class ControlPlaneImage(Image):
     """The image of webhook and controller."""
 
-    repository: ImageText = Field(default=f"{UNSET_REGISTRY}/dynamo-snapshot/control-plane", min_length=1)
+    repository: Repository = Field(default=f"{UNSET_REGISTRY}/dynamo-snapshot/control-plane", min_length=1)
 
 
 class PullSecret(Section):
@@ -100,7 +117,7 @@ class Global(Section):
 
     model_config = ConfigDict(extra="allow")
 
-    image_registry: ImageText = Field(
+    image_registry: Repository = Field(
         default="", description="Registry of every image of this chart, in place of the host in its name."
     )
     image_pull_secrets: list[GlobalPullSecret] = Field(
@@ -168,7 +185,7 @@ class DaemonSet(Section):
     image: AgentImage = AgentImage()
     image_pull_secrets: list[PullSecret] = []
     snapshot_log_level: LogLevel = "info"
-    resources: Object = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "4Gi"}}
+    resources: Resources = Resources(requests={"cpu": "100m", "memory": "128Mi"}, limits={"memory": "4Gi"})
     node_selector: Texts = {}
     tolerations: list[Object] = [{"operator": "Exists"}]
     pod_labels: Texts = {}
@@ -185,7 +202,7 @@ class ControlPlane(Section):
     replicas: int = Field(default=2, ge=1, le=100, description="Webhook replicas.")
     controller_replicas: int = Field(default=1, ge=1, le=10, description="All but the leader stand by.")
     log_level: LogLevel = "info"
-    resources: Object = {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}}
+    resources: Resources = Resources(requests={"cpu": "50m", "memory": "96Mi"}, limits={"memory": "512Mi"})
     node_selector: Texts = {}
     tolerations: list[Object] = []
     affinity: Object = {}
@@ -335,7 +352,7 @@ class ToolsImage(Image):
         }
     )
 
-    repository: ImageText = Field(
+    repository: Repository = Field(
         default="", description="Empty: the agent's image, which is on every node that is ready."
     )
 
@@ -357,7 +374,7 @@ class Inject(Section):
     )
     image: ToolsImage = ToolsImage()
     pull_secrets: list[PullSecret] = Field(default=[], description="Names of Secrets in the workers' namespaces.")
-    resources: Object = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "1", "memory": "64Mi"}}
+    resources: Resources = Resources(requests={"cpu": "10m", "memory": "16Mi"}, limits={"cpu": "1", "memory": "64Mi"})
 
 
 class Placeholder(Section):

@@ -133,7 +133,7 @@ def _init(values: Values) -> Json:
         "image": values.tools_image,
         "imagePullPolicy": inject.image.pull_policy,
         "command": [keys.STANDBY, "--install", _FILL_DIR],
-        "resources": inject.resources,
+        "resources": inject.resources.model_dump(exclude_defaults=True),
         "securityContext": security,
         "volumeMounts": [{"name": keys.TOOLS_VOLUME, "mountPath": _FILL_DIR}],
     }

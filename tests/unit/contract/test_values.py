@@ -80,6 +80,20 @@ webhook: {timeoutSeconds: 31}
         pytest.param(
             "daemonset: {image: {repository: ' '}}", "daemonset.image.repository: string should", id="image-blank"
         ),
+        pytest.param(
+            "daemonset: {image: {repository: 'reg.example.com/agent:1.0'}}",
+            "daemonset.image.repository: string should",
+            id="tag-in-repository",
+        ),
+        pytest.param(
+            "global: {imageRegistry: 'https://reg.example.com'}", "global.imageRegistry: string should", id="scheme"
+        ),
+        pytest.param(
+            "daemonset: {resources: {limits: {memory: 4GB}}}",
+            "daemonset.resources.limits.memory: string should match",
+            id="amount",
+        ),
+        pytest.param("controlPlane: {resources: {limit: {}}}", "controlPlane.resources.limit", id="resources-key"),
         pytest.param("config: {criu: {imageIoMode: fast}}", "config.criu.imageIoMode: input should", id="image-io"),
     ],
 )
@@ -103,6 +117,13 @@ def test_bad_values(text, problem):
         pytest.param("config: {criu: {imageIoMode: writeback}}", id="upstream-image-io-mode"),
         pytest.param("runtime: {socketPath: /run/k3s/containerd/containerd.sock}", id="upstream-socket"),
         pytest.param("storage: null\nglobal: {any: thing}", id="helm-null-and-global"),
+        pytest.param("global: {imageRegistry: 'localhost:5000/mirror/'}", id="registry-with-port-and-folder"),
+        pytest.param("controlPlane: {image: {repository: a/b@sha256, tag: '0123'}}", id="digest"),
+        pytest.param(
+            "daemonset: {resources: {limits: {cpu: 1.5, memory: 4e9, hugepages-2Mi: 1G}, requests: {cpu: 2}}}",
+            id="amounts-as-numbers",
+        ),
+        pytest.param("placeholder: {inject: {resources: {}}}", id="no-amounts"),
     ],
 )
 def test_the_seeds_values_load_and_fit_the_schema(text):
