@@ -283,7 +283,17 @@ async def about_workload(kube: Client, explainer: Explainer, kind: str, name: st
         )
     conditions = graph_findings(found)
     answers = await about_manifests(explainer, services.items, namespace, namespace)
-    return [replace(answer, findings=(*answer.findings, *conditions)) for answer in answers]
+    return [replace(answer, findings=(*answer.findings, *conditions)) for answer in _that_ask(answers)]
+
+
+def _that_ask(answers: list[Answer]) -> list[Answer]:
+    """Leave out services that ask for nothing, such as a frontend, where others do: they are no cold start."""
+    others = [answer.object for answer in answers if answer.code == Admission.NOT_OPTED_IN]
+    asking = [answer for answer in answers if answer.code != Admission.NOT_OPTED_IN]
+    if not asking or not others:
+        return answers
+    note = f"no checkpoint block, so not asked about: {', '.join(others)}"
+    return [*asking[:-1], replace(asking[-1], notes=(*asking[-1].notes, note))]
 
 
 def _spelled(kind: str) -> Resource | None:

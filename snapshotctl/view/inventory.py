@@ -74,8 +74,14 @@ async def take(kube: KubeClient, namespace: str | None, fields: str = "") -> Inv
         kube.list(PODS, namespace, labels=OPTED_IN),
         kube.list(PODS, namespace, labels=OF_GRAPHS),
     )
-    found = {key_of(pod): pod for pod in (*graphs.items, *labelled.items)}
+    found = {key_of(pod): pod for pod in (*filter(_asks, graphs.items), *labelled.items)}
     return Inventory(_sorted(checkpoints.items), _sorted(found.values()))
+
+
+def _asks(pod: Object) -> bool:
+    """Leave out the pods of a graph's services that have no checkpoint block, such as its frontend."""
+    notes = annotations_of(pod)
+    return notes.get(keys.ANN_RESTORE_CANDIDATE) == "true" or keys.ANN_ADMISSION in notes
 
 
 def _sorted(objects: Iterable[Object]) -> tuple[Object, ...]:

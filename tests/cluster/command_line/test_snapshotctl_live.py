@@ -112,7 +112,9 @@ def test_why_of_a_graph_answers_for_each_service(world, control_plane, tmp_path)
     template = {"metadata": {"labels": labels, "annotations": wish}, "spec": {"containers": [container()]}}
     spec = {"selector": {"matchLabels": {keys.LABEL_GRAPH: "graph"}}, "template": template, "replicas": 0}
     metadata = {"name": "graph-worker", "namespace": world.namespace, "labels": {keys.LABEL_GRAPH: "graph"}}
-    control_plane.kubectl.apply([MANIFEST | {"metadata": metadata, "spec": spec}])
+    frontend = {"metadata": {"labels": labels}, "spec": {"containers": [container()]}}
+    beside = {"metadata": metadata | {"name": "graph-frontend"}, "spec": spec | {"template": frontend}}
+    control_plane.kubectl.apply([MANIFEST | {"metadata": metadata, "spec": spec}, MANIFEST | beside])
     condition = {"type": "StartedCold", "status": "True", "reason": "CheckpointFailed", "message": "no memory left"}
     status = {"state": "successful", "conditions": [condition | {"lastTransitionTime": "2026-01-29T10:05:00Z"}]}
     patch = ["patch", "dgd", "graph", "--subresource=status", "--type=merge", "-p", json.dumps({"status": status})]
@@ -122,6 +124,19 @@ def test_why_of_a_graph_answers_for_each_service(world, control_plane, tmp_path)
     assert "graph         graph: CheckpointFailed" in result.stdout
     assert "docs/graph-reasons.md#checkpoints" in result.stdout
     assert f"Deployment/graph-worker in {world.namespace} restores" in result.stdout
+    assert "no checkpoint block, so not asked about: Deployment/graph-frontend" in " ".join(result.stdout.split())
+
+
+def test_a_service_of_a_graph_that_asks_for_nothing_is_no_pod_that_opted_in(world, control_plane):
+    labels = {**dict.fromkeys(keys.GRAPH_LABELS, "graph-frontend"), keys.LABEL_GRAPH: "graph"}
+    metadata = {"name": "frontend-0", "namespace": world.namespace, "labels": labels}
+    spec = {"containers": [container()]}
+    wish = metadata | {"name": "candidate-0", "annotations": {keys.ANN_RESTORE_CANDIDATE: "true"}}
+    pods = [{"apiVersion": "v1", "kind": "Pod", "metadata": each, "spec": spec} for each in (metadata, wish)]
+    control_plane.kubectl.apply(pods)
+
+    listed = world.run("get", "pods").stdout
+    assert ("candidate-0" in listed, "frontend-0" in listed) == (True, False)
 
 
 def test_get_checkpoints(world):
