@@ -27,6 +27,7 @@ from contract.remedies.graphs import GRAPH
 from contract.remedies.registry import NOTHING, Reason
 from controller.workloads.pods import checkpoint_name
 from kube.api import Object
+from snapshotctl.explain.stuck import start_problems
 
 if TYPE_CHECKING:
     from webhook.checks import Refusal
@@ -290,7 +291,7 @@ def lived(facts: Facts) -> Answer:
         str(code),
         _named(findings, about),
         about,
-        facts.notes,
+        (*start_problems(pod), *facts.notes),
         _named(also, about),
     )
 

@@ -272,3 +272,41 @@ def test_nobody_is_told_to_wait_for_what_is_over(now, advice):
     facts = Facts(shaped("checkpoint-not-ready"), checkpoint=ready(), now=Decision(now, ""))
 
     assert advice in lived(facts).findings[0].remedy
+
+
+def pending(**status):
+    obj = shaped()
+    obj["status"] = {"phase": "Pending", **status}
+    return obj
+
+
+def waiting(reason, message="", name="main"):
+    return {"name": name, "state": {"waiting": {"reason": reason, "message": message}}}
+
+
+NO_NODE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"}
+
+
+@pytest.mark.parametrize(
+    ("note", "status"),
+    [
+        pytest.param("it has no node yet: 0/3 nodes are available", {"conditions": [NO_NODE]}, id="no-node"),
+        pytest.param(
+            "container main waits: ImagePullBackOff: not found",
+            {"containerStatuses": [waiting("ImagePullBackOff", "not found")]},
+            id="image",
+        ),
+        pytest.param(
+            "container snapshot-tools waits: CreateContainerConfigError: no secret",
+            {"initContainerStatuses": [waiting("CreateContainerConfigError", "no secret", "snapshot-tools")]},
+            id="init",
+        ),
+        pytest.param(None, {"containerStatuses": [waiting("ContainerCreating")]}, id="being-made"),
+        pytest.param(None, {"containerStatuses": [waiting("PodInitializing")]}, id="init-at-work"),
+        pytest.param(None, {"conditions": [NO_NODE | {"reason": "SchedulingGated"}]}, id="held-by-us"),
+        pytest.param(None, {"containerStatuses": [{"name": "main", "state": {"running": {}}}]}, id="runs"),
+    ],
+)
+def test_a_pod_that_does_not_start_says_what_kubernetes_says(note, status):
+    """Whether it restores is decided later; nobody looks for that while no container runs."""
+    assert ((note,) if note else ()) == lived(Facts(pending(**status), ready())).notes
