@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from typing import Any, Final
 
@@ -57,6 +58,19 @@ class Verbs(click.Group):
         command: click.Command = load(f"snapshotctl.commands.{cmd_name}:command")
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Suggest a verb for one that does not exist."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], VERBS, n=2)
+            if not near:
+                raise
+            words = f"{error.message.rstrip('.')}; did you mean {' or '.join(near)}?"
+            raise click.UsageError(words, ctx) from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
         """Write the overview without importing the verbs."""
         with formatter.section("Commands"):
@@ -69,8 +83,8 @@ class Verbs(click.Group):
 def main(ctx: click.Context) -> None:
     """Checkpoint and restore workers on Kubernetes.
 
-    Exit status: 0 done, 1 it failed, 2 the input or the command line cannot be read, 3 (why) the pod starts cold,
-    or (preflight) would not be captured.
+    Exit status: 0 done, 1 it failed, 2 the input or the command line cannot be read, 3 the pod starts cold (why,
+    restore, placeholder) or would not be captured (preflight).
     """
     # no-color.org: set to anything but nothing. Off a terminal click takes the colours away by itself.
     if os.environ.get("NO_COLOR"):

@@ -48,7 +48,7 @@ CHECKPOINT_REASONS: Final = (
         _PHASES,
         CheckpointReason.PENDING,
         "Nothing blocks it; the next step is under way.",
-        "Wait. If it stays, look whether the controller is running.",
+        "Wait. If it stays, look at the controller: `kubectl get pods -A -l app.kubernetes.io/component=controller`.",
     ),
     Reason(
         _PHASES,

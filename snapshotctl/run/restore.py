@@ -9,6 +9,7 @@ import click
 from contract.api import keys
 from contract.api.states import Admission
 from kube.api import Object
+from kube.errors import AlreadyExistsError
 from kube.resources import CHECKPOINTS, PODS
 from snapshotctl.errors import EXIT_COLD, UserError
 from snapshotctl.live.cluster import Session, on_cluster
@@ -36,7 +37,7 @@ def restore(reach: Reach, manifest: Path, checkpoint_id: str, containers: str | 
         checkpoint = await checkpoint_of(session, checkpoint_id)
         check_captured(wanted, containers, checkpoint)
         body = restore_body(wanted, str(checkpoint["metadata"]["name"]), targets, session.namespace)
-        return restore_facts(await session.kube.create(PODS, body, session.namespace), checkpoint, checkpoint_id)
+        return restore_facts(await _created(session, body), checkpoint, checkpoint_id)
 
     facts = on_cluster(placed(reach, wanted), work)
     print_facts(facts)
@@ -56,3 +57,11 @@ async def checkpoint_of(session: Session, checkpoint_id: str) -> Object:
             "lists them"
         )
     return found[0]
+
+
+async def _created(session: Session, body: Object) -> Object:
+    try:
+        return await session.kube.create(PODS, body, session.namespace)
+    except AlreadyExistsError as error:
+        name = body["metadata"]["name"]
+        raise UserError(f"pod {name} exists; name another in the manifest, or delete it") from error

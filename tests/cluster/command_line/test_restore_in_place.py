@@ -233,6 +233,16 @@ def test_both_or_none_of_pod_and_manifest(run, written):
         assert (2, True) == (result.exit_code, "one of --manifest FILE and --pod NAME" in words_of(result))
 
 
+def test_the_same_manifest_twice_says_what_to_change(run, written):
+    arguments = ("restore", "--manifest", written(manifest("twice")), "--checkpoint-id", ID)
+    assert 1 != run(*arguments).exit_code
+
+    again = run(*arguments)
+
+    assert 1 == again.exit_code
+    assert "pod twice exists; name another in the manifest, or delete it" in words_of(again)
+
+
 def test_a_parked_worker_is_woken_once(release, run):
     notes = {keys.ANN_CHECKPOINT_NAME: "qwen", keys.ANN_STANDBY: keys.STANDBY_PARKS}
     body = manifest("parked", annotations=notes)

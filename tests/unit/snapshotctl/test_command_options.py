@@ -186,3 +186,11 @@ def test_help_is_a_command():
     assert runner.invoke(main, ["why", "--help"]).stdout == runner.invoke(main, ["help", "why"]).stdout
     unknown = runner.invoke(main, ["help", "wibble"])
     assert (2, True) == (unknown.exit_code, "No such command 'wibble'" in unknown.stderr)
+
+
+@pytest.mark.parametrize("words", [("whyy",), ("help", "whyy")], ids=" ".join)
+def test_a_slip_in_a_verb_is_answered_with_the_nearest(words):
+    result = CliRunner().invoke(main, words)
+
+    assert 2 == result.exit_code
+    assert "No such command 'whyy'; did you mean why?" in result.stderr
