@@ -17,7 +17,16 @@ from contract.api.checkpoint import TargetError, annotations_of, labels_of, targ
 from contract.api.conditions import condition
 from contract.api.engine import MemoryReport
 from contract.api.reports import Report, ReportPhase, Step, read_report, remarks, with_fill
-from contract.api.states import Admission, AgentReason, ConditionType, GateEnd, GraphCondition, Phase, RestoreStatus
+from contract.api.states import (
+    Admission,
+    AgentReason,
+    CheckpointReason,
+    ConditionType,
+    GateEnd,
+    GraphCondition,
+    Phase,
+    RestoreStatus,
+)
 from contract.api.trigger import opts_in
 from contract.remedies.admission import ADMISSION
 from contract.remedies.agent import AGENT
@@ -45,7 +54,7 @@ NOT_ASKED_FOR: Final = (
 )
 SHAPED: Final = frozenset({Admission.RESTORE_SHAPED, Admission.HELD, Admission.PLACEHOLDER})
 """Codes of pods into which something is restored, now or later."""
-_CODE: Final = re.compile(r"\(([a-z]+(?:-[a-z]+)*)\)")
+_CODE: Final = re.compile(r"(?:\(|failed as )([a-z]+(?:-[a-z]+)*)[),]")
 _WAITING_LINES: Final = ("SNAPSHOT_WAITING: ", "SNAPSHOT_PARKED: ")
 _COLD_LINE: Final = "SNAPSHOT_COLD_START: "
 _RESTORED_LINE: Final = "SNAPSHOT_RESTORED: "
@@ -219,12 +228,13 @@ def state_of(checkpoint: Mapping[str, Any]) -> Finding:
     words = status.get("message") or entry.get("message")
     message = f"{phase}: {words}" if words else str(phase)
     found = finding(Stage.CHECKPOINT, CHECKPOINT, str(code), message, str(checkpoint["metadata"]["name"]))
-    agents = _agents_reason(str(words or "")) if phase in (Phase.FAILED, Phase.PENDING) else None
+    ended = phase in (Phase.FAILED, Phase.PENDING) or code == CheckpointReason.RESTORES_FAILING
+    agents = _agents_reason(str(words or "")) if ended else None
     return replace(found, remedy=agents.remedy, link=agents.link) if agents else found
 
 
 def _agents_reason(message: str) -> Reason | None:
-    """Find the code with which the agent's words on a capture end."""
+    """Find the code that ends the agent's words on a capture, or that restores failed as."""
     codes = [code for code in _CODE.findall(message) if code in AGENT]
     return AGENT[codes[-1]] if codes else None
 

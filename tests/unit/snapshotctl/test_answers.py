@@ -225,6 +225,14 @@ def test_a_failed_capture_has_the_remedy_of_the_agents_code(code, phase, message
     assert (expected, code is None) == (found.link, found.remedy not in {each.remedy for each in AGENT.values()})
 
 
+def test_failing_restores_have_the_remedy_of_the_agents_code():
+    words = "3 restores in a row failed as artifact-corrupt, the last one in pod web-0; new pods start cold"
+    entry = {"type": "RestoresFailing", "status": "True", "reason": "RestoresFailing", "message": words}
+    found = state_of(checkpoint(status={"phase": "Ready", "conditions": [entry]}))
+
+    assert ("RestoresFailing", AGENT[AgentReason.ARTIFACT_CORRUPT].remedy) == (found.code, found.remedy)
+
+
 def test_a_warning_that_repeats_the_message_is_not_told_twice():
     decision = Decision(Admission.CHECKPOINT_NOT_FOUND, "no such", warnings=("this pod starts cold: no such", "other"))
     assert ("other",) == predicted("Pod/x", "ns", Ruling(decision, "qwen")).notes
