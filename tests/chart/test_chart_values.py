@@ -1,6 +1,10 @@
 """What the chart can be told: the model's defaults, and clear refusals."""
 
 import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -8,6 +12,7 @@ import yaml
 from contract.config.values import load_values, values_schema
 from contract.version import VERSION
 
+DEFAULTS = yaml.safe_load((Path(__file__).parents[2] / "charts/snapshot/values.yaml").read_text())
 OPERATOR_BLOCK = {
     "checkpoint": {
         "enabled": False,
@@ -191,3 +196,21 @@ def test_an_old_cluster_is_refused(helm, chart):
     said = helm.refusal("template", "snapshot", str(chart), "--kube-version", "1.29.9")
 
     assert ">=1.30.0" in said
+
+
+def blocks(found: dict[str, Any], above: str = "") -> Iterator[str]:
+    """Paths of the blocks that hold further values by default."""
+    for name, value in found.items():
+        if isinstance(value, dict) and value:
+            yield f"{above}{name}"
+            yield from blocks(value, f"{above}{name}.")
+
+
+@pytest.mark.parametrize("block", list(blocks(DEFAULTS)))
+def test_a_block_that_an_older_release_did_not_have(helm, chart, block):
+    """``helm upgrade --reuse-values`` knows no defaults of the new chart."""
+    command = [helm.program, "template", "snapshot", chart, "--set", f"{block}=null"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    words = f"{block}: this block of values is missing, as after helm upgrade --reuse-values"
+    assert not done.returncode or words in done.stderr

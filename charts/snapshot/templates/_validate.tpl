@@ -26,6 +26,29 @@ Every message begins with the value and ends with the remedy.
 {{- include "snapshot.validateCoexistence" . -}}
 {{- end -}}
 
+{{/*
+Blocks whose values are read one by one. Without this an upgrade from a release that did not have one ends in
+"nil pointer evaluating interface {}".
+*/}}
+{{- define "snapshot.validateBlocks" -}}
+{{- $blocks := list
+  "runtime" "openshift" "gpu" "storage" "storage.pvc" "daemonset" "daemonset.image" "daemonset.initContainer"
+  "controlPlane" "controlPlane.image" "seccomp" "serviceAccount" "rbac" "config" "config.criu" "checkpoint"
+  "checkpoint.seccomp" "webhook" "webhook.certManager" "placeholder" "graphDeployments" "automatic" "policy"
+  "policy.restoreVerb" "policy.require" "policy.agent" "policy.unreachableMark" "monitoring"
+  "monitoring.serviceMonitor" "monitoring.prometheusRule" "monitoring.dashboard" "networkPolicy"
+-}}
+{{- range $path := $blocks -}}
+{{- $found := $.Values -}}
+{{- range splitList "." $path -}}
+{{- $found = index ($found | default dict) . -}}
+{{- end -}}
+{{- if not (kindIs "map" $found) -}}
+{{- fail (printf "%s: this block of values is missing, as after helm upgrade --reuse-values from a release that did not have it; upgrade with --reset-then-reuse-values" $path) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "snapshot.validateClaim" -}}
 {{- $parts := splitList "/" (trimPrefix "/" .basePath) -}}
 {{- if or (not (hasPrefix "/" .basePath)) (has "" $parts) (has "." $parts) (has ".." $parts) -}}
