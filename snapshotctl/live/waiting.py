@@ -70,10 +70,21 @@ async def until_captured(kube: KubeClient, checkpoint: Object, patience: float, 
         KubeError: the cluster refuses.
     """
     found = await until(kube, checkpoint, patience, captured, _progress, tell)
-    if isinstance(found, Ended):
-        return found
-    message = f"not done in {patience:.0f} s, it goes on: `snapshotctl describe {found['metadata']['name']}`"
-    return Ended(ok=False, facts=_facts(found, "pending"), message=message)
+    return found if isinstance(found, Ended) else unfinished(found, patience)
+
+
+def unfinished(checkpoint: Mapping[str, Any], patience: float) -> Ended:
+    """Say where to look at a capture that is not waited for any longer; without a status no controller knows of it."""
+    name, namespace = checkpoint["metadata"]["name"], checkpoint["metadata"]["namespace"]
+    if (checkpoint.get("status") or {}).get("phase"):
+        message = f"not done in {patience:.0f} s, it goes on: `snapshotctl describe {name} -n {namespace}`"
+    else:
+        message = (
+            f"no controller has taken it up in {patience:.0f} s: "
+            "`kubectl get pods -A -l app.kubernetes.io/component=controller`; is there a release that serves namespace "
+            f"{namespace}?"
+        )
+    return Ended(ok=False, facts=_facts(checkpoint, "pending"), message=message)
 
 
 def submitted(checkpoint: Mapping[str, Any]) -> Ended:

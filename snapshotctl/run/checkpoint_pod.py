@@ -23,7 +23,7 @@ from snapshotctl.run.facts import print_end, print_progress
 _TAKEN: Final = "DynamoCheckpoint {name} exists; choose another --name, or delete it"
 _BUSY: Final = (
     "pod {pod} is being captured for DynamoCheckpoint {name} already; ask again once that has ended: "
-    "`snapshotctl describe {name}`"
+    "`snapshotctl describe {name} -n {namespace}`"
 )
 LOOKS: Final = 4
 LOOK_SECONDS: Final = 0.5
@@ -52,7 +52,9 @@ async def _ask(session: Session, name: str, container: str | None, checkpoint: s
         made = body["metadata"]["name"]
         if (busy := await _in_progress(session, pod)) is not None:
             other = busy["metadata"]["name"]
-            return skipped(busy, "" if checkpoint in (None, other) else _BUSY.format(pod=name, name=other))
+            return skipped(
+                busy, "" if checkpoint in (None, other) else _BUSY.format(pod=name, name=other, namespace=namespace)
+            )
         if await _existing(session, made) is not None:
             raise UserError(_TAKEN.format(name=made))
         # Only if the pod is as it was seen: of two that ask at once, one would lose its answer.

@@ -34,8 +34,10 @@ def _named(facts: list[Object], names: Sequence[str], kind: str, session: Sessio
     known = {fact["name"] for fact in facts}
     missing = [name for name in names if name not in known]
     if missing:
+        where = "-A" if session.everywhere else f"-n {session.namespace}"
         raise UserError(
-            f"no {kind.removesuffix('s')} {', '.join(missing)} in {session.place}; `snapshotctl get {kind}` lists all"
+            f"no {kind.removesuffix('s')} {', '.join(missing)} in {session.place}; `snapshotctl get {kind} {where}` "
+            "lists all"
         )
     return [fact for fact in facts if not names or fact["name"] in names]
 

@@ -43,7 +43,8 @@ def restore(reach: Reach, manifest: Path, checkpoint_id: str, containers: str | 
     print_facts(facts)
     if facts["admission"] in (Admission.RESTORE_SHAPED, Admission.HELD):
         return 0
-    click.echo(f"error: it starts cold; `snapshotctl why {facts['name']}` says what to do", err=True)
+    command = f"snapshotctl why {facts['name']} -n {facts['namespace']}"
+    click.echo(f"error: it starts cold; `{command}` says what to do", err=True)
     return EXIT_COLD
 
 
@@ -53,8 +54,8 @@ async def checkpoint_of(session: Session, checkpoint_id: str) -> Object:
     found = (await session.kube.list(CHECKPOINTS, session.namespace, labels=label)).items
     if not found:
         raise UserError(
-            f"no DynamoCheckpoint of namespace {session.namespace} has the id {checkpoint_id}; `snapshotctl get` "
-            "lists them"
+            f"no DynamoCheckpoint of namespace {session.namespace} has the id {checkpoint_id}; "
+            f"`snapshotctl get -n {session.namespace}` lists them"
         )
     return found[0]
 

@@ -39,6 +39,14 @@ def test_names_that_are_not_there(world, arguments, words):
     assert words in result.stderr
 
 
+@pytest.mark.parametrize("where", [(), ("-A",)], ids=["namespace", "all"])
+def test_what_lists_all_names_is_typed_in_any_namespace(world, where):
+    advice = world.run("get", "pods", "nobody", *where).stderr.split("`")[1].split()
+
+    assert f"-n {world.namespace}".split() == advice[-2:] if not where else advice[-1] == "-A"
+    assert 0 == world.run(*advice[1:]).exit_code
+
+
 def test_without_rights_it_says_which_command_gives_them(world, control_plane, tmp_path):
     """The commands in the message, typed as they are, are enough."""
     kubectl, namespace = control_plane.kubectl, world.namespace
