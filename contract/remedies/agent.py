@@ -28,7 +28,10 @@ _SECTION: Final = Section(
     "The codes below are a closed list: alerts may match it.",
     headings_above=frozenset(Admission),
 )
-_RAISE: Final = f"capture again: set annotation `{keys.ANN_ARTIFACT_VERSION}` of the DynamoCheckpoint to a new value"
+_RAISE: Final = (
+    f"capture again: `kubectl annotate dckpt NAME {keys.ANN_ARTIFACT_VERSION}=VERSION --overwrite`, with a VERSION "
+    "that it has not had"
+)
 _CAPTURE_AGAIN: Final = _RAISE[0].upper() + _RAISE[1:] + "."
 _AGENT: Final = f"`kubectl get pods -A -o wide -l {keys.LABEL_AGENT}={keys.LABEL_AGENT_VALUE}`"
 _BYPASS: Final = (

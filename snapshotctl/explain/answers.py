@@ -151,11 +151,12 @@ def finding(stage: Stage, table: Mapping[str, Reason], code: str, message: str, 
     return Finding(stage, str(code), message, *words, subject)
 
 
-def _named(findings: Iterable[Finding], checkpoint: str) -> tuple[Finding, ...]:
-    """Return it with the checkpoint's name in the commands of the remedies."""
+def _named(findings: Iterable[Finding], checkpoint: str, namespace: str) -> tuple[Finding, ...]:
+    """Return it with the checkpoint's name and namespace in the commands of the remedies."""
     if not checkpoint:
         return tuple(findings)
-    return tuple(replace(each, remedy=each.remedy.replace(" NAME", f" {checkpoint}")) for each in findings)
+    words = f" {checkpoint} -n {namespace}" if namespace else f" {checkpoint}"
+    return tuple(replace(each, remedy=each.remedy.replace(" NAME", words)) for each in findings)
 
 
 @dataclass(frozen=True)
@@ -210,8 +211,8 @@ def predicted(
     outcome = _OUTCOMES.get(decision.code, Outcome.REFUSED if required else Outcome.COLD)
     # Of the warnings, one only repeats the message for those who create pods by hand.
     notes += tuple(each for each in decision.warnings if decision.message not in each)
-    also = _named(_also(Stage.ADMISSION, ruling.refusals[1:]), ruling.name)
-    named = _named(findings, ruling.name)
+    also = _named(_also(Stage.ADMISSION, ruling.refusals[1:]), ruling.name, namespace)
+    named = _named(findings, ruling.name, namespace)
     return Answer(origin, namespace, outcome, decision.code.value, named, ruling.name, notes, also)
 
 
@@ -227,10 +228,12 @@ def state_of(checkpoint: Mapping[str, Any]) -> Finding:
     phase = status.get("phase") or Phase.PENDING.value
     words = status.get("message") or entry.get("message")
     message = f"{phase}: {words}" if words else str(phase)
-    found = finding(Stage.CHECKPOINT, CHECKPOINT, str(code), message, str(checkpoint["metadata"]["name"]))
+    name, namespace = str(checkpoint["metadata"]["name"]), str(checkpoint["metadata"].get("namespace") or "")
+    found = finding(Stage.CHECKPOINT, CHECKPOINT, str(code), message, name)
     ended = phase in (Phase.FAILED, Phase.PENDING) or code == CheckpointReason.RESTORES_FAILING
     agents = _agents_reason(str(words or "")) if ended else None
-    return replace(found, remedy=agents.remedy, link=agents.link) if agents else found
+    found = replace(found, remedy=agents.remedy, link=agents.link) if agents else found
+    return _named([found], name, namespace)[0]
 
 
 def _agents_reason(message: str) -> Reason | None:
@@ -299,10 +302,10 @@ def lived(facts: Facts) -> Answer:
         namespace,
         outcome,
         str(code),
-        _named(findings, about),
+        _named(findings, about, namespace),
         about,
         (*start_problems(pod), *facts.notes),
-        _named(also, about),
+        _named(also, about, namespace),
     )
 
 

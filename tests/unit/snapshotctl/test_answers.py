@@ -1,6 +1,7 @@
 """What is written on a pod, put into one answer."""
 
 import json
+import re
 
 import pytest
 
@@ -175,7 +176,7 @@ def test_the_words_come_from_the_closed_lists():
     assert AGENT[AgentReason.RESTORE_FAILED].link == second.link
     assert ("CheckpointReady", "qwen") == (third.code, third.subject)
     text = " ".join(as_text([answer], ["said once"]).split())
-    assert AGENT[AgentReason.RESTORE_FAILED].remedy in text
+    assert AGENT[AgentReason.RESTORE_FAILED].remedy.replace("NAME", "qwen -n ns") in text
     assert "note said once" in text
 
 
@@ -230,7 +231,17 @@ def test_failing_restores_have_the_remedy_of_the_agents_code():
     entry = {"type": "RestoresFailing", "status": "True", "reason": "RestoresFailing", "message": words}
     found = state_of(checkpoint(status={"phase": "Ready", "conditions": [entry]}))
 
-    assert ("RestoresFailing", AGENT[AgentReason.ARTIFACT_CORRUPT].remedy) == (found.code, found.remedy)
+    assert ("RestoresFailing", AGENT[AgentReason.ARTIFACT_CORRUPT].link) == (found.code, found.link)
+    assert "`kubectl annotate dckpt qwen -n ns nvidia.com/snapshot-artifact-version=VERSION" in found.remedy
+
+
+def test_a_command_that_is_advised_names_checkpoint_and_namespace():
+    decision = Decision(Admission.CHECKPOINT_NOT_READY, "still being made")
+    answer = predicted("Pod/x", "ns", Ruling(decision, "qwen", checkpoint(status={"phase": "Creating"})))
+
+    assert ["`snapshotctl describe qwen -n ns`"] * 2 == [
+        found for each in answer.findings for found in re.findall(r"`snapshotctl describe [^`]*`", each.remedy)
+    ]
 
 
 def test_a_warning_that_repeats_the_message_is_not_told_twice():
