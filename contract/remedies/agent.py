@@ -7,7 +7,7 @@ from typing import Final
 
 from contract.api import keys
 from contract.api.states import Admission, AgentReason
-from contract.remedies.registry import REASONS_PAGE, Origin, Reason, Section
+from contract.remedies.registry import ANOTHER_VERSION, REASONS_PAGE, Origin, Reason, Section
 
 _SECTION: Final = Section(
     REASONS_PAGE,
@@ -28,10 +28,7 @@ _SECTION: Final = Section(
     "The codes below are a closed list: alerts may match it.",
     headings_above=frozenset(Admission),
 )
-_RAISE: Final = (
-    f"capture again: `kubectl annotate dckpt NAME {keys.ANN_ARTIFACT_VERSION}=VERSION --overwrite`, with a VERSION "
-    "that it has not had"
-)
+_RAISE: Final = f"capture again: `kubectl annotate dckpt NAME {keys.ANN_ARTIFACT_VERSION}{ANOTHER_VERSION}"
 _CAPTURE_AGAIN: Final = _RAISE[0].upper() + _RAISE[1:] + "."
 _AGENT: Final = f"`kubectl get pods -A -o wide -l {keys.LABEL_AGENT}={keys.LABEL_AGENT_VALUE}`"
 _BYPASS: Final = (

@@ -13,6 +13,8 @@ REASONS_PAGE: Final = "docs/reasons.md"
 CHECKPOINT_PAGE: Final = "docs/checkpoint-reasons.md"
 GRAPH_PAGE: Final = "docs/graph-reasons.md"
 NOTHING: Final = "Nothing to do."
+ANOTHER_VERSION: Final = "=VERSION --overwrite`, with a VERSION that it has not had"
+"""How a command ends that captures again; who knows the versions puts one in its place."""
 
 
 class Origin(NamedTuple):

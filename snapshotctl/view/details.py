@@ -25,7 +25,7 @@ from contract.api.reports import ReportPhase, Step, read_report
 from contract.api.states import CheckpointReason, Phase, ReadySignal
 from contract.config.storage import BadIdError
 from contract.remedies.checkpoints import CHECKPOINT
-from contract.remedies.registry import NOTHING
+from contract.remedies.registry import ANOTHER_VERSION, NOTHING
 from kube.api import KubeClient, Object
 from kube.errors import ForbiddenError, NotFoundError
 from kube.resources import EVENTS, JOBS, PODS
@@ -146,26 +146,30 @@ def next_steps(checkpoint: Object, remedy: str) -> list[str]:
     phase = status.get("phase") or Phase.PENDING
     hindered = hindrance(checkpoint)
     if phase == Phase.READY and hindered is None:
-        return [
-            f"Pods restore from it with label {keys.LABEL_RESTORE}: {keys.RESTORE_BY_NAME} and annotation "
-            f"{keys.ANN_CHECKPOINT_NAME}: {name} in their template."
-            if not is_automatic(checkpoint)
-            else "Pods of its workload restore from it by themselves."
-        ]
-    steps = [] if remedy in ("", NOTHING) else [remedy]
+        return [_use(checkpoint)]
+    another = f"={_another(checkpoint)} --overwrite`"
+    steps = [] if remedy in ("", NOTHING) else [remedy.replace(ANOTHER_VERSION, another)]
     if source_pod(checkpoint):
         # There is no Job, and another version alone would not have the pod ask again.
         return steps
-    if phase == Phase.FAILED or (hindered is not None and hindered.get("reason") != CheckpointReason.NO_NODES):
-        steps.append(
-            f"Capture again: `kubectl annotate dckpt {name} -n {namespace} "
-            f"{keys.ANN_ARTIFACT_VERSION}={_another(checkpoint)} --overwrite`"
-        )
+    again = phase == Phase.FAILED or (hindered is not None and hindered.get("reason") != CheckpointReason.NO_NODES)
+    if again and ANOTHER_VERSION not in remedy:
+        command = f"kubectl annotate dckpt {name} -n {namespace} {keys.ANN_ARTIFACT_VERSION}{another}"
+        steps.append(f"Capture again: `{command}")
     if phase == Phase.CREATING:
         steps.append(_overtaken(checkpoint) or _AWAITED[ready_signal(checkpoint)])
     if phase not in (Phase.FAILED, Phase.READY) and status.get("jobName"):
         steps.append(f"Follow its Job: `kubectl describe job {status['jobName']} -n {namespace}`")
     return steps
+
+
+def _use(checkpoint: Object) -> str:
+    if is_automatic(checkpoint):
+        return "Pods of its workload restore from it by themselves."
+    return (
+        f"Pods restore from it with label {keys.LABEL_RESTORE}: {keys.RESTORE_BY_NAME} and annotation "
+        f"{keys.ANN_CHECKPOINT_NAME}: {checkpoint['metadata']['name']} in their template."
+    )
 
 
 def _overtaken(checkpoint: Object) -> str:

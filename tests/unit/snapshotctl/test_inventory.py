@@ -198,6 +198,12 @@ def test_what_to_do_if_new_pods_start_cold_though_it_is_ready(expected, obj):
     assert expected == " ".join(next_steps(obj, "do this"))
 
 
+def test_a_remedy_that_captures_again_names_the_next_version():
+    remedy = f"Capture again: `x {keys.ANN_ARTIFACT_VERSION}=VERSION --overwrite`, with a VERSION that it has not had."
+
+    assert [f"Capture again: `x {keys.ANN_ARTIFACT_VERSION}=2 --overwrite`."] == next_steps(FAILING, remedy)
+
+
 def test_a_list_shows_what_keeps_a_ready_one_from_being_restored():
     row = checkpoint_row(checkpoint_facts(FAILING, Inventory((), ())), NOW)
 
