@@ -126,7 +126,7 @@ def test_a_fallback_is_soon_and_explained(
     figure(f"Ready in {fallback:.1f} s, plain in {usual:.1f} s")
     assert fallback - usual < LATER
     assert ("starts-cold", "artifact-missing") == (answer["outcome"], answer["code"])
-    assert AGENT["artifact-missing"].remedy in said.stdout
+    assert AGENT["artifact-missing"].remedy.replace("NAME", f"{NAME} -n {installed.namespace}") in said.stdout
 
 
 def test_a_changed_manifest_ends_in_a_cold_start(ready: str, installed: Kubectl, store: Path, pod_name: str):
