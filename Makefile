@@ -31,10 +31,12 @@ $(VENV)/.installed: requirements.lock
 $(VENV)/bin/snapshotctl: $(VENV)/.installed
 	@printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s" -P -m snapshotctl "$$@"\n' "$(CURDIR)" "$(abspath $(PY))" >$@
 	@chmod +x $@
-	@ln -sf snapshotctl $(VENV)/bin/kubectl-snapshot
+
+$(VENV)/bin/kubectl-snapshot: $(VENV)/bin/snapshotctl
+	@ln -sf snapshotctl $@
 
 .PHONY: setup
-setup: $(VENV)/bin/snapshotctl ## the Python environment with snapshotctl, also as kubectl's plug-in, nothing else
+setup: $(VENV)/bin/kubectl-snapshot ## the Python environment with snapshotctl, also as kubectl's plug-in, nothing else
 
 .PHONY: demo
 demo: setup ## the whole system at work on a real Kubernetes (yours if KUBECONFIG is set)
