@@ -142,13 +142,21 @@ class OpenShift(Section):
     enabled: bool = False
 
 
+DEFAULT_CLAIM: Final = "snapshot-pvc"
+ClaimName = Annotated[
+    Name,
+    BeforeValidator(lambda found: DEFAULT_CLAIM if found == "" else found),
+    WithJsonSchema({"type": "string", "maxLength": 253, "pattern": r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$"}),
+]
+
+
 class Claim(Section):
     """The PersistentVolumeClaim that holds the artifacts."""
 
     create: bool = Field(
         default=True, description="Made by the chart (agentMount) or by the controller in each namespace (podMount)."
     )
-    name: Name = "snapshot-pvc"
+    name: ClaimName = Field(default=DEFAULT_CLAIM, description="Empty: snapshot-pvc; chrek-pvc in a release chrek.")
     size: Quantity = "1Ti"
     storage_class: str = Field(default="", description="Empty: the cluster's default class.")
     access_mode: VolumeAccess = "ReadWriteMany"

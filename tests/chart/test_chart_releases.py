@@ -112,6 +112,19 @@ def test_a_new_install_takes_up_the_kept_checkpoints(control_plane, uninstall, i
     assert uid == claim_uid(control_plane, namespace)
 
 
+def test_the_first_guides_release_keeps_the_claim_that_it_has(control_plane, install):
+    """Earlier versions called it so in every release."""
+    namespace = install("chrek", "--set", "storage.pvc.name=snapshot-pvc")
+    uid = claim_uid(control_plane, namespace)
+    install("chrek", "--set", "storage.pvc.name=", namespace=namespace)
+
+    claims = control_plane.kubectl("get", "pvc", "-n", namespace, "-o", "name").split()
+    config = control_plane.kubectl("get", "configmap", "chrek-config", "-n", namespace, "-o", "yaml")
+    assert ["persistentvolumeclaim/snapshot-pvc"] == claims
+    assert uid == claim_uid(control_plane, namespace)
+    assert "chrek-pvc" not in config
+
+
 def claim_uid(control_plane, namespace):
     return control_plane.kubectl.json("get", "pvc", "snapshot-pvc", "-n", namespace)["metadata"]["uid"]
 

@@ -40,6 +40,14 @@ def test_the_first_guides_release(helm, pick):
     )
 
 
+def test_the_first_guides_claim_before_its_second_step(helm, pick):
+    """Seed 000, step 1 alone: the second step then names the claim that is there."""
+    objects = rendered(helm, "chrek", "my-team", "--set", "storage.pvc.size=100Gi")
+
+    assert ["chrek-pvc"] == names(objects, "PersistentVolumeClaim")
+    assert "chrek-pvc" == configured(objects, pick, "chrek-config").storage.pvc.name
+
+
 def test_the_platforms_block(helm, pick):
     """Seed 001, step 2."""
     objects = rendered(helm, "snapshot", "my-team", "-f", str(VALUES / "platform-values.yaml"))

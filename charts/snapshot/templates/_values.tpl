@@ -14,7 +14,24 @@ The values with the platform chart's block laid over ours, as YAML: what all pro
 {{- $_ := set $values.storage.pvc $ours (index $claim $said) -}}
 {{- end -}}
 {{- end -}}
+{{- if not $values.storage.pvc.name -}}
+{{- $_ := set $values.storage.pvc "name" (include "snapshot.claimName" .) -}}
+{{- end -}}
 {{- toYaml $values -}}
+{{- end -}}
+
+{{/*
+The claim's name if the values have none. The first guide's release shows chrek-pvc; one that was installed before it was
+called so keeps the claim that it has.
+*/}}
+{{- define "snapshot.claimName" -}}
+{{- $name := "snapshot-pvc" -}}
+{{- if eq .Release.Name "chrek" -}}
+{{- $had := lookup "v1" "PersistentVolumeClaim" .Release.Namespace $name | default dict -}}
+{{- $owner := index (($had.metadata | default dict).annotations | default dict) "meta.helm.sh/release-name" -}}
+{{- $name = ternary $name "chrek-pvc" (eq ($owner | default "") .Release.Name) -}}
+{{- end -}}
+{{- $name -}}
 {{- end -}}
 
 {{/* Whether webhook and controller are part of the release: non-empty if so. */}}
