@@ -16,6 +16,7 @@ VERBS: Final = {
     "preflight": "Look at a running worker: what would be in the way of its capture?",
     "get": "List checkpoints, or the pods that opted in.",
     "describe": "Show everything about one checkpoint, and what to do next.",
+    "doctor": "Look whether the release is well: controller, webhook, agents, storage.",
     "tree": "Show who restores from what: workload, checkpoint, version, pod.",
     "checkpoint": "Capture the worker of a pod manifest, or a running pod.",
     "restore": "Restore into a new pod of a manifest, or in place into one that waits.",

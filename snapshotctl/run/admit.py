@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from snapshotctl.errors import InputError
+from snapshotctl.offline.files import objects_of, values_of
 from snapshotctl.offline.objects import claims_in, is_checkpoint
-from snapshotctl.run.files import objects_of, values_of
 from webhook.pod_schema import malformed
 from webhook.review import BadReviewError, answer, parse
 

@@ -12,6 +12,7 @@ from snapshotctl.errors import UserError
 from snapshotctl.live.cluster import Session, on_cluster
 from snapshotctl.live.reach import Reach
 from snapshotctl.live.waiting import Ended, until_captured
+from snapshotctl.offline.files import manifests_of
 from snapshotctl.offline.manual import (
     ID_PREFIX,
     check_checkpoint_id,
@@ -20,7 +21,6 @@ from snapshotctl.offline.manual import (
     targets_of,
 )
 from snapshotctl.run.facts import print_end, print_progress
-from snapshotctl.run.files import manifests_of
 from snapshotctl.run.placing import placed
 
 

@@ -17,10 +17,10 @@ from snapshotctl.live.cluster import Session, on_cluster
 from snapshotctl.live.errors import not_installed
 from snapshotctl.live.reach import Reach
 from snapshotctl.live.suggestions import not_found
+from snapshotctl.offline.files import manifests_of
 from snapshotctl.offline.manual import pod_of
 from snapshotctl.offline.placeholders import placeholder_body, placeholder_facts, pod_of_checkpoint
 from snapshotctl.run.facts import print_facts
-from snapshotctl.run.files import manifests_of
 from snapshotctl.run.placing import placed
 from snapshotctl.view.listing import as_document
 

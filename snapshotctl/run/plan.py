@@ -10,7 +10,7 @@ import click
 from snapshotctl.errors import InputError, UserError
 from snapshotctl.offline.dry_run import dry_run
 from snapshotctl.offline.dry_run_text import as_diff, as_json
-from snapshotctl.run.files import objects_of, values_of
+from snapshotctl.offline.files import objects_of, values_of
 
 
 def show_plan(objects: Path, values: Path | None, now: str | None, output: str) -> None:

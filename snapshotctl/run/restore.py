@@ -14,6 +14,7 @@ from kube.resources import CHECKPOINTS, PODS
 from snapshotctl.errors import EXIT_COLD, UserError
 from snapshotctl.live.cluster import Session, on_cluster
 from snapshotctl.live.reach import Reach
+from snapshotctl.offline.files import manifests_of
 from snapshotctl.offline.manual import (
     check_captured,
     check_checkpoint_id,
@@ -23,7 +24,6 @@ from snapshotctl.offline.manual import (
     targets_of,
 )
 from snapshotctl.run.facts import print_facts
-from snapshotctl.run.files import manifests_of
 from snapshotctl.run.placing import placed
 
 

@@ -15,8 +15,8 @@ from snapshotctl.explain.explainer import Explainer, about_manifests, about_pod,
 from snapshotctl.explain.release import Release, find_release
 from snapshotctl.live.cluster import Session, on_cluster
 from snapshotctl.live.reach import Reach
+from snapshotctl.offline.files import manifests_of, objects_of, values_of
 from snapshotctl.offline.objects import DEFAULT_NAMESPACE, claims_in
-from snapshotctl.run.files import manifests_of, objects_of, values_of
 from snapshotctl.view.answer_text import as_text, rendered
 
 Explained = tuple[list[Answer], Sequence[str]]

@@ -19,14 +19,18 @@ _AT_LEAST: Final = 2
 """Of a unit: below that the next smaller one says more, 90m in place of 1h."""
 COLOURS: Final[Mapping[str, str]] = {
     "Ready": "green",
+    "ok": "green",
     "restored": "green",
     "restores": "green",
     "Creating": "yellow",
     "Pending": "yellow",
     "waits": "yellow",
+    "warning": "yellow",
+    "unknown": "yellow",
     "Failed": "red",
     "starts-cold": "red",
     "refused": "red",
+    "failing": "red",
 }
 """Words that a terminal shows in colour; elsewhere nothing is coloured."""
 

@@ -212,6 +212,7 @@ HELP = {
     "checkpoint": "--ready-signal",
     "completion": "bash|zsh|fish",
     "describe": "what to do next",
+    "doctor": "controller, webhook, agents",
     "get": "--all-namespaces",
     "help": "VERB",
     "placeholder": "--manifest",

@@ -1,0 +1,225 @@
+"""Whether a release is well: its processes, its claim, its webhook's configuration, its checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from contract.api.conditions import is_true
+from contract.api.states import ConditionType, Phase
+from contract.config.values import Values
+from kube.api import KubeClient, Object
+from kube.errors import ForbiddenError, NotFoundError
+from kube.resources import (
+    CHECKPOINTS,
+    DAEMON_SETS,
+    DEPLOYMENTS,
+    MUTATING_WEBHOOK_CONFIGURATIONS,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    Resource,
+)
+from snapshotctl.explain.release import RELEASE_LABEL, Release
+from snapshotctl.explain.stuck import start_problems
+
+_OURS: Final = "app.kubernetes.io/part-of=dynamo-snapshot"
+_COMPONENT: Final = "app.kubernetes.io/component"
+_CONTROLLER, _WEBHOOK, _AGENT = "manager", "webhook", "snapshot-agent"
+_COLD: Final = "pods start cold meanwhile"
+_MOST_SHOWN: Final = 3
+"""Problems of pods that are shown: those of one cause sound alike."""
+
+
+class Verdict(StrEnum):
+    """What a check found."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILING = "failing"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    verdict: Verdict
+    words: str
+    advice: str = ""
+    """What to do next; empty if nothing is to be done."""
+
+
+@dataclass(frozen=True)
+class Installed:
+    """The objects of a release; None: they may not be read."""
+
+    release: Release
+    deployments: Sequence[Object] | None
+    daemon_sets: Sequence[Object] | None
+    pods: Sequence[Object] | None
+    claims: Sequence[Object] | None
+    configurations: Sequence[Object] | None
+    checkpoints: Sequence[Object] | None
+    """Of all namespaces that the caller may read."""
+    has_definition: bool = True
+    """Whether the cluster knows DynamoCheckpoint."""
+
+
+async def observe(kube: KubeClient, release: Release, scope: str | None) -> Installed:
+    """Read what belongs to a release.
+
+    Args:
+        kube: the connection.
+        release: the installation.
+        scope: the namespace whose checkpoints count; None for all.
+
+    Raises:
+        KubeError: the API server does not answer.
+    """
+    name = release.title.partition(" ")[0]
+    labels = f"{_OURS},{RELEASE_LABEL}={name}"
+
+    async def found(resource: Resource, namespace: str | None, labels: str = labels) -> Sequence[Object] | None:
+        try:
+            return (await kube.list(resource, namespace, labels=labels)).items
+        except (ForbiddenError, NotFoundError):
+            return None
+
+    has_definition = True
+    try:
+        checkpoints: Sequence[Object] | None = (await kube.list(CHECKPOINTS, scope)).items
+    except ForbiddenError:
+        checkpoints = None
+    except NotFoundError:
+        checkpoints, has_definition = None, False
+    configurations = await found(MUTATING_WEBHOOK_CONFIGURATIONS, None)
+    return Installed(
+        release,
+        deployments=await found(DEPLOYMENTS, release.namespace),
+        daemon_sets=await found(DAEMON_SETS, release.namespace),
+        pods=await found(PODS, release.namespace),
+        claims=await found(PERSISTENT_VOLUME_CLAIMS, release.namespace, ""),
+        configurations=configurations,
+        checkpoints=checkpoints,
+        has_definition=has_definition,
+    )
+
+
+def checks(found: Installed) -> list[Check]:
+    """Judge a release; pure."""
+    values, namespace = found.release.values, found.release.namespace
+    judged = [_definition(found)]
+    if values.coexist != "agentOnly":
+        judged += [
+            _processes("controller", found.deployments, _CONTROLLER, found.pods, "nothing is captured meanwhile"),
+            _processes("webhook", found.deployments, _WEBHOOK, found.pods, _COLD),
+            _configuration(found.configurations),
+        ]
+    judged.append(
+        _processes("agents", found.daemon_sets, _AGENT, found.pods, "pods on the other nodes start cold meanwhile")
+    )
+    if values.storage.access_mode == "agentMount":
+        judged.append(_claim(found.claims, values, namespace))
+    return [*judged, *_checkpoints(found.checkpoints)]
+
+
+def _definition(found: Installed) -> Check:
+    if found.has_definition:
+        return Check("definition", Verdict.OK, "the cluster knows DynamoCheckpoint")
+    advice = "kubectl apply --server-side -f charts/snapshot/crds/ (helm upgrade leaves definitions alone)"
+    return Check("definition", Verdict.FAILING, "the cluster does not know DynamoCheckpoint", advice)
+
+
+def _processes(
+    name: str, owners: Sequence[Object] | None, component: str, pods: Sequence[Object] | None, harm: str
+) -> Check:
+    """Judge a Deployment or the DaemonSets of agents."""
+    if owners is None:
+        return _unreadable(name)
+    ours = [each for each in owners if _labels(each).get(_COMPONENT) == component]
+    if not ours:
+        return Check(name, Verdict.FAILING, f"the release has none; {harm}", "helm status, then helm upgrade")
+    ready, wanted = (sum(numbers) for numbers in zip(*map(_replicas, ours), strict=True))
+    kind, namespace = ours[0]["kind"].lower(), ours[0]["metadata"]["namespace"]
+    describe = f"kubectl describe {kind} {ours[0]['metadata']['name']} -n {namespace}"
+    if not wanted:
+        words = "none is wanted: no node fits" if component == _AGENT else "scaled to none"
+        return Check(name, Verdict.FAILING, f"{words}; {harm}", describe)
+    words = f"{ready} of {wanted} ready"
+    if ready >= wanted:
+        return Check(name, Verdict.OK, words)
+    problems = list(_problems(ours[0], pods or ()))
+    verdict = Verdict.WARNING if ready and component != _AGENT else Verdict.FAILING
+    parts = [words, *problems[:_MOST_SHOWN], *([] if verdict is Verdict.WARNING else [harm])]
+    return Check(name, verdict, "; ".join(parts), describe)
+
+
+def _replicas(owner: Object) -> tuple[int, int]:
+    """Return how many pods of a Deployment or DaemonSet are ready, and how many there shall be."""
+    status = owner.get("status") or {}
+    if "desiredNumberScheduled" in status:
+        return int(status.get("numberReady") or 0), int(status["desiredNumberScheduled"])
+    return int(status.get("readyReplicas") or 0), int((owner.get("spec") or {}).get("replicas", 1))
+
+
+def _problems(owner: Object, pods: Sequence[Object]) -> Iterator[str]:
+    wanted = ((owner.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
+    for pod in pods:
+        if wanted.items() <= _labels(pod).items() and not is_true(pod, "Ready"):
+            where = (pod.get("spec") or {}).get("nodeName")
+            words = "; ".join(start_problems(pod)) or "is not ready"
+            yield f"{pod['metadata']['name']}{f' on node {where}' if where else ''}: {words}"
+
+
+def _configuration(configurations: Sequence[Object] | None) -> Check:
+    name = "admission"
+    if configurations is None:
+        return _unreadable(name)
+    entries = [entry for each in configurations for entry in each.get("webhooks") or ()]
+    if not entries:
+        words = f"no MutatingWebhookConfiguration of the release; {_COLD}"
+        return Check(name, Verdict.FAILING, words, "helm upgrade makes it again")
+    if not all((entry.get("clientConfig") or {}).get("caBundle") for entry in entries):
+        words = f"the API server has no certificate to trust the webhook by; {_COLD}"
+        return Check(name, Verdict.FAILING, words, "the controller writes it: see `controller` and its log")
+    return Check(name, Verdict.OK, "the API server knows the webhook and its certificate")
+
+
+def _claim(claims: Sequence[Object] | None, values: Values, namespace: str) -> Check:
+    name, wanted = "storage", values.storage.pvc.name
+    if claims is None:
+        return _unreadable(name)
+    claim = next((each for each in claims if each["metadata"]["name"] == wanted), None)
+    if claim is None:
+        words = f"claim {namespace}/{wanted} does not exist; agents do not start"
+        return Check(name, Verdict.FAILING, words, "create it, or set storage.pvc.create=true")
+    phase = (claim.get("status") or {}).get("phase")
+    if phase == "Bound":
+        return Check(name, Verdict.OK, f"claim {namespace}/{wanted} is bound")
+    words = f"claim {namespace}/{wanted} is {phase or 'not bound'}"
+    return Check(name, Verdict.FAILING, words, f"kubectl describe pvc {wanted} -n {namespace}")
+
+
+def _checkpoints(checkpoints: Sequence[Object] | None) -> Iterator[Check]:
+    name = "checkpoints"
+    if checkpoints is None:
+        return
+    phases = [(each.get("status") or {}).get("phase") for each in checkpoints]
+    failed = phases.count(Phase.FAILED)
+    failing = sum(is_true(each, ConditionType.RESTORES_FAILING) for each in checkpoints)
+    counts = {"Ready": phases.count(Phase.READY), "Failed": failed, "whose restores fail": failing}
+    words = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none yet"
+    bad = failed or failing
+    yield Check(name, Verdict.WARNING if bad else Verdict.OK, words, "snapshotctl get -A" if bad else "")
+
+
+def _unreadable(name: str) -> Check:
+    return Check(name, Verdict.UNKNOWN, "you may not read this", "ask with an account that may list it")
+
+
+def _labels(obj: Mapping[str, Any]) -> Mapping[str, str]:
+    labels: Mapping[str, str] = obj["metadata"].get("labels") or {}
+    return labels
