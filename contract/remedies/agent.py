@@ -198,7 +198,8 @@ AGENT_REASONS: Final = (
         _SECTION,
         AgentReason.UNSUPPORTED_SOCKET,
         "The worker has a socket that CRIU does not know, or in a state that it cannot restore.",
-        "Close it before the snapshot and open it after it; Go programs that use MPTCP take `GODEBUG=multipathtcp=0`.",
+        "Close it before the snapshot and open it after it. Programs of Go do without MPTCP "
+        "(`GODEBUG=multipathtcp=0`) unless the pod, or the program itself, asks for it: do not.",
         "Known are TCP, UDP, raw, Unix, netlink and packet sockets; not MPTCP, vsock, SCTP and others. Refused as "
         "well: UDP in a pod of which a socket has joined a multicast group, since a restored socket is in none; data "
         "that was sent by a Unix connection within the worker before that was accepted; a netlink socket with "

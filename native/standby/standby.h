@@ -96,6 +96,11 @@ int worker_code(void);
 /* Adds the library that DYN_SNAPSHOT_DEVICE_MEMORY names to what the worker's loader loads first. */
 void preload_device_memory(void);
 
+/* ----------------------------------------------------------------------------------------------------- plain_tcp.c */
+
+/* Has programs of Go use TCP by itself, which can be captured, unless GODEBUG says something else. */
+void prefer_plain_tcp(void);
+
 /* --------------------------------------------------------------------------------------------------------- pages.c */
 
 /* Makes the socket at which a page server finds us. */
