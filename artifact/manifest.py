@@ -125,12 +125,24 @@ class Process(Part):
     """Bytes of private memory that its processes shared since a fork; 0 in artifacts of earlier releases."""
 
 
+class Folder(Part):
+    """The top folder of a file system, which an archive of its files does not name."""
+
+    mode: Annotated[int, Field(ge=0, le=0o7777)]
+    uid: Annotated[int, Field(ge=0)]
+    gid: Annotated[int, Field(ge=0)]
+    attributes: dict[str, Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]] = {}
+    """Access lists and the user's own, hexadecimal."""
+
+
 class RootFilesystem(Part):
     """What the container changed in its root file system."""
 
     files: Annotated[int, Field(ge=0)]
     deleted: Annotated[int, Field(ge=0)] = 0
     bytes: Annotated[int, Field(ge=0)] = 0
+    top: Folder | None = None
+    """None in artifacts of earlier releases: it is left as it is."""
 
 
 class VolumeContent(Part):
@@ -147,6 +159,8 @@ class VolumeContent(Part):
     own: list[str] | None = None
     """Paths of files in it that the worker has open for writing: they replace what a new pod has there, all others give
     way to it. None, as earlier releases wrote: all replace it."""
+    top: Folder | None = None
+    """None in artifacts of earlier releases: it is left as it is."""
 
 
 class HeldFile(Part):

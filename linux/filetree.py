@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any, Final
 
-from linux import syscalls, tar_content
+from linux import folder, syscalls, tar_content
 
 _RESOLVE: Final = syscalls.BENEATH | syscalls.NO_SYMLINKS | syscalls.NO_MAGICLINKS | syscalls.NO_XDEV
 
@@ -270,8 +270,8 @@ def add(archive: tarfile.TarFile, directory: int, last: str, name: str, found: o
 def change(root: int, step: Mapping[str, Any]) -> None:
     """Make the change that a step describes by descriptors; with an undo file, what undoes it is on disk first.
 
-    Keys: ``tar``, ``gone``, ``emptied``, perhaps ``own``, and perhaps ``root`` with ``undo_tar`` and ``undo_list``;
-    then also ``made``, what others will make in the course of it.
+    Keys: ``tar``, ``gone``, ``emptied``, perhaps ``own``, perhaps ``top``, what becomes of the root itself, and perhaps
+    ``root`` with ``undo_tar`` and ``undo_list``; then also ``made``, what others will make in the course of it.
     """
     with os.fdopen(step["tar"], "rb", closefd=False) as archive:
         members = tar_content.members_of(archive)  # once: a tenth of a second for five hundred small files
@@ -281,9 +281,12 @@ def change(root: int, step: Mapping[str, Any]) -> None:
                 created = _inverse(root, members, *change, saved)
             created += [name for name in step["made"] if look(root, name) is None]
             os.fsync(step["undo_tar"])
-            os.write(step["undo_list"], json.dumps({"root": step["root"], "gone": created}).encode())
+            undo = {"root": step["root"], "gone": created, "top": folder.describe(root)}
+            os.write(step["undo_list"], json.dumps(undo).encode())
             os.fsync(step["undo_list"])
         _apply(root, archive, members, *change)
+    if step.get("top") is not None:
+        folder.dress(root, step["top"])
 
 
 def inverse(

@@ -17,11 +17,11 @@ from agent.errors import ContainerError, RefusedError
 from agent.executor.capture_plan import CapturePlan
 from agent.executor.environment import NodeEnvironment
 from agent.executor.lock import ControlDir
-from artifact.manifest import DELETED_FILES, ROOTFS_TAR, HeldFile, RootFilesystem, VolumeContent
+from artifact.manifest import DELETED_FILES, ROOTFS_TAR, Folder, HeldFile, RootFilesystem, VolumeContent
 from artifact.publish import Staging
 from contract.api import control_files, keys
 from contract.api.states import AgentReason
-from linux import filetree
+from linux import filetree, folder
 from linux.proc import mount_of
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class WorkerFiles:
             if upper is not None:
                 self._changes(upper)
         for volume in self.plan.volumes:
-            with self._volume(volume) as root:
+            with self._folder(volume.point) as root:
                 self._content(root, volume)
         self._held(is_final=False)
 
@@ -104,8 +104,8 @@ class WorkerFiles:
         return sorted(path.removeprefix(start) for path in mine if held_files.is_text(path))
 
     @contextmanager
-    def _volume(self, volume: Volume) -> Iterator[int]:
-        root = open_in_container(self.init_pid, volume.point, proc=self.environment.proc)
+    def _folder(self, point: str) -> Iterator[int]:
+        root = open_in_container(self.init_pid, point, proc=self.environment.proc)
         try:
             yield root
         finally:
@@ -119,10 +119,11 @@ class WorkerFiles:
 
     def _save_volume(self, staged: Staging, volume: Volume, number: int) -> VolumeContent:
         file_name = f"volume-{number}.tar"
-        with self._volume(volume) as root:
+        with self._folder(volume.point) as root:
             content = self._content(root, volume)
             with os.fdopen(staged.file(file_name), "wb") as into:
                 filetree.pack(root, into, content.names)
+            top = Folder(**folder.describe(root))
         return VolumeContent(
             point=volume.point,
             file=file_name,
@@ -130,6 +131,7 @@ class WorkerFiles:
             sockets=content.sockets,
             bytes=content.bytes,
             own=self._own(volume),
+            top=top,
         )
 
     @contextmanager
@@ -172,4 +174,6 @@ class WorkerFiles:
                 size = filetree.pack(upper, into, changes.files)
         with os.fdopen(staged.file(DELETED_FILES), "w") as file:
             file.write(changes.deleted_json())
-        return RootFilesystem(files=len(changes.files), deleted=len(changes.gone), bytes=size)
+        with self._folder("/") as root:
+            top = Folder(**folder.describe(root))
+        return RootFilesystem(files=len(changes.files), deleted=len(changes.gone), bytes=size, top=top)

@@ -94,6 +94,7 @@ class Journal:
                     "tar": tar,
                     "gone": saved["gone"],
                     "emptied": (),
+                    "top": saved.get("top"),
                 }
             )
         return steps

@@ -9,7 +9,7 @@ from agent.container.files.rootfs import Changes
 from agent.container.inspection import Inspection, Surroundings
 from agent.errors import RefusedError
 from agent.executor.gpu.plan import GPU_CHECKS, GpuPlace, beyond_limit
-from artifact.manifest import ROOTFS_TAR, Gpu, Manifest, image_digest
+from artifact.manifest import ROOTFS_TAR, Folder, Gpu, Manifest, image_digest
 from contract.api.states import AgentReason
 from contract.nodes import node_facts
 
@@ -27,6 +27,8 @@ class Change:
     """Which criu makes itself."""
     own: tuple[str, ...] | None = None
     """What replaces files of the new pod, while all else gives way to them; None: all replaces them."""
+    top: Folder | None = None
+    """What becomes of the mount's own folder; None: nothing."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,12 @@ def plan_restore(manifest: Manifest, seen: Inspection, deleted: Changes) -> Rest
     """Decide what a restore that may run will do; pure."""
     process = manifest.process
     changes = [
-        Change(v.point, v.file, sockets=tuple(v.sockets), own=None if v.own is None else tuple(v.own))
+        Change(v.point, v.file, sockets=tuple(v.sockets), own=None if v.own is None else tuple(v.own), top=v.top)
         for v in manifest.volumes
     ]
     if manifest.rootfs is not None:
         lists = (tuple(deleted.gone), tuple(deleted.emptied), tuple(deleted.sockets))
-        changes.insert(0, Change("/", ROOTFS_TAR, *lists))
+        changes.insert(0, Change("/", ROOTFS_TAR, *lists, top=manifest.rootfs.top))
     inherit = {what: int(number) for number, what in process.stdio.items() if what.startswith("pipe:")}
     return RestorePlan(process.pid, inherit, tuple(changes), _too_small(manifest, seen), tuple(process.stopped))
 

@@ -16,7 +16,7 @@ from artifact.read import Artifact
 from contract.api import control_files
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
-from linux import filetree
+from linux import filetree, folder
 from linux.filetree import FileTreeError
 
 
@@ -28,7 +28,7 @@ def put_files_back(restore: Restore) -> None:
     """
     plan, artifact, environment, stack = restore.plan, restore.artifact, restore.environment, restore.resources
     restore.inside += [{"what": ReportPhase.FILES.value, "root": p, "size": s} for p, s in plan.resize.items()]
-    changes = [c for c in plan.changes if c.gone or c.emptied or c.sockets or _has_entries(artifact, c)]
+    changes = [c for c in plan.changes if _changes_anything(restore, c)]
     if not changes and not restore.renamed:
         return
     restore.lock.control.write(control_files.DIRTY, "")
@@ -39,7 +39,15 @@ def put_files_back(restore: Restore) -> None:
         tar = artifact.open(change.tar)
         stack.callback(os.close, tar)
         names = {"root": change.root, "gone": change.gone, "emptied": change.emptied, "made": change.sockets}
-        step = {"what": ReportPhase.FILES.value, "tar": tar, "own": change.own, **names, **journal.step(number)}
+        top = change.top.model_dump() if change.top is not None else None
+        step = {
+            "what": ReportPhase.FILES.value,
+            "tar": tar,
+            "own": change.own,
+            "top": top,
+            **names,
+            **journal.step(number),
+        }
         if change.root in memory:
             restore.inside.append(step)
         else:
@@ -79,6 +87,18 @@ def _change_from_outside(init_pid: int, step: Mapping[str, Any], environment: No
             os.close(root)
     except (OSError, FileTreeError) as error:
         raise ContainerError(AgentReason.FILES_FAILED, f"cannot put the worker's files back: {error}") from error
+
+
+def _changes_anything(restore: Restore, change: Change) -> bool:
+    if change.gone or change.emptied or change.sockets or _has_entries(restore.artifact, change):
+        return True
+    if change.top is None:
+        return False
+    root = open_in_container(restore.init_pid, change.root, proc=restore.environment.proc)
+    try:
+        return folder.describe(root) != change.top.model_dump()
+    finally:
+        os.close(root)
 
 
 def _has_entries(found: Artifact, change: Change) -> bool:

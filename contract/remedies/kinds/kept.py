@@ -77,6 +77,10 @@ KEPT: Final = (
         "tests/node/engine/test_worker_files.py::test_closed_files_of_an_empty_dir_travel",
     ),
     _kept(
+        "Mode, owner, ACLs and user.* attributes of the root folder, of emptyDirs and of /dev/shm themselves",
+        test="tests/node/engine/test_worker_files.py::test_the_top_of_each_file_system_is_as_it_was",
+    ),
+    _kept(
         "Device memory of NVIDIA GPUs, CUDA graphs, pinned memory",
         "same model, number and driver",
         "tests/node/engine/test_gpu_workers.py::test_device_state_comes_back_before_the_worker_runs",

@@ -223,6 +223,45 @@ async def test_a_file_that_the_worker_reads(node, reason, now, request):
         assert "/scratch/input" in restored.message
 
 
+TOPS = ("/", "/scratch", "/dev/shm")
+DRESSED = f"""
+import os, time
+for point in {TOPS}:
+    os.chown(point, 12, 34)
+    os.chmod(point, 0o1710)
+    os.setxattr(point, "user.purpose", b"mine")
+"""
+
+
+def tops(container: BareContainer) -> list[tuple]:
+    """Mode, owner and attributes of the containers' mounts themselves."""
+    described_tops = [described(Path(f"/proc/{container.init()}/root{point}")) for point in TOPS]
+    return [(mode, uid, gid, attributes) for mode, uid, gid, *_, attributes in described_tops]
+
+
+async def test_the_top_of_each_file_system_is_as_it_was(node):
+    """A process in / would not be restored below another mode, and a closed emptyDir would be open again."""
+    source = start(node, DRESSED)
+    before = tops(source)
+    outcome = await node.capture(source, "tops")
+    assert outcome.ok, outcome.message
+    target = start(node, "", capture=False)
+    assert before != tops(target)
+    restored = await node.restore(target, "tops", outcome.manifest_digest)
+    assert restored.ok, restored.message
+    assert before == tops(target)
+
+
+async def test_a_failed_restore_leaves_the_tops_as_they_are(node):
+    outcome = await node.capture(start(node, DRESSED), "tops-undone")
+    assert outcome.ok, outcome.message
+    target = start(node, "", capture=False)
+    before = tops(target)
+    node.engine = NodeEngine(replace(node.environment, criu=FailingAfter(node.environment.criu)))
+    assert not (await node.restore(target, "tops-undone", outcome.manifest_digest)).ok
+    assert before == tops(target)
+
+
 async def test_what_a_failed_restore_placed_is_removed_again(node):
     """The second of two restores into one pod fails: its emptyDir is as the pod had it."""
     outcome = await node.capture(start(node, CLOSED), "undone")
