@@ -43,7 +43,7 @@ from agent.executor.serving import Questions
 from agent.executor.store import open_store
 from agent.gpu.device_memory import COPIERS
 from agent.preflight.checks import findings, refuse
-from agent.preflight.facts import Tree, read_tree
+from agent.preflight.facts import Terms, Tree, read_tree
 from artifact.backends.base import Backend
 from artifact.digest import sum_of, sum_of_others
 from artifact.manifest import DEVICE_MEMORY, Captured, Connections, DeviceMemory, ModelWeights
@@ -166,17 +166,16 @@ def _preflight(capture: Capture, worker: Worker, *, stands_still: bool) -> Tree:
 
 def _look(capture: Capture, worker: Worker) -> Tree:
     request = capture.request
-    tree = read_tree(
-        capture.init_pid,
-        worker.pids,
+    terms = Terms(
         empty_dirs=request.place.empty_dirs,
         writable_mounts=request.writable_mounts,
         own_addresses=capture.own_addresses,
         allow_unconfined=capture.environment.allow_unconfined,
-        proc=capture.environment.proc,
+        unlinked_limit=capture.environment.unlinked_limit,
     )
+    tree = read_tree(capture.init_pid, worker.pids, terms, capture.environment.proc)
     made = made_since(capture.lock.control.read(control_files.MOUNTS), tree.mounts)
-    return replace(tree, unlinked_limit=capture.environment.unlinked_limit, made_mounts=made)
+    return replace(tree, made_mounts=made)
 
 
 def _needs_an_answer(capture: Capture) -> bool:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from agent.container.find import find_by_id, worker_of
@@ -13,7 +12,7 @@ from agent.executor.api import LookRequest, LookResult
 from agent.executor.capture_plan import terminals
 from agent.executor.environment import NodeEnvironment
 from agent.preflight.checks import findings
-from agent.preflight.facts import read_tree
+from agent.preflight.facts import Terms, read_tree
 from contract.api.memory import Memory
 from contract.api.states import AgentReason
 from linux.net.addresses import sole_addresses
@@ -37,16 +36,14 @@ def look(request: LookRequest, environment: NodeEnvironment) -> LookResult:
     root = worker_of(found.init_pid, mates) if found.program == STANDBY else None
     root_pid = root.pid if root is not None else found.init_pid
     pids = (root_pid, *descendants(root_pid, mates))
-    tree = read_tree(
-        found.init_pid,
-        pids,
+    terms = Terms(
         empty_dirs=place.empty_dirs,
         writable_mounts=request.writable_mounts,
         own_addresses=() if request.through_pod else sole_addresses(found.init_pid, proc).values(),
         allow_unconfined=environment.allow_unconfined,
-        proc=proc,
+        unlinked_limit=environment.unlinked_limit,
     )
-    tree = replace(tree, unlinked_limit=environment.unlinked_limit)
+    tree = read_tree(found.init_pid, pids, terms, proc)
     in_the_way = [(AgentReason.TERMINAL, words) for words in terminals(inspect(found.init_pid, proc))]
     in_the_way += [(each.reason, each.words) for each in findings(tree)]
     return LookResult(findings=tuple(in_the_way), processes=len(tree.processes), memory=_memory(pids, proc))

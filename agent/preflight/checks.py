@@ -157,6 +157,10 @@ def _unlinked_too_large(tree: Tree) -> Iterator[str]:
             yield f"{path} holds {size} bytes, more than {limit} (config.criu.ghostLimit)"
 
 
+def _unlinked_folder(tree: Tree) -> Iterator[str]:
+    yield from tree.taken_names
+
+
 def _address_bound(tree: Tree) -> Iterator[str]:
     fixed = {
         socket.inode: socket
@@ -217,6 +221,7 @@ CHECKS: Final[tuple[tuple[AgentReason, Callable[[Tree], Iterator[str]]], ...]] =
     (AgentReason.VOLUME_WRITTEN, _volume_written),
     (AgentReason.MOUNTED_INSIDE, _mounted_inside),
     (AgentReason.UNLINKED_TOO_LARGE, _unlinked_too_large),
+    (AgentReason.UNLINKED_FOLDER, _unlinked_folder),
     (AgentReason.ADDRESS_BOUND, _address_bound),
     (AgentReason.UNIX_PEER_OUTSIDE, _unix_peer_outside),
     (AgentReason.CONFINEMENT_LOST, _confined),

@@ -12,6 +12,7 @@ from typing import Final
 from agent.container.confinement import has_module, label_of, profile_of
 from agent.container.inspection import open_in_container
 from agent.container.network import in_namespace, in_network
+from agent.preflight.deleted import taken_names
 from agent.preflight.threads import apart
 from agent.preflight.unix_facts import moved_sockets, signed_sockets
 from linux.anonymous import EPOLL
@@ -117,6 +118,8 @@ class Tree:
     """Those that the container's processes made."""
     unread_netlink: frozenset[int] = frozenset()
     """Inodes of the pod's netlink sockets that hold messages."""
+    taken_names: tuple[str, ...] = ()
+    """Of deleted folders and files that cannot be made once more, in words."""
 
     def written(self) -> frozenset[str]:
         """Return the paths of files that are open or mapped for writing."""
@@ -137,14 +140,26 @@ class Tree:
         return tuple((socket, *each) for each in self._open_files if (socket := each[1].socket) is not None)
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What pod and node allow a capture; no facts of the tree."""
+
+    empty_dirs: Iterable[str] = ()
+    """Mount points of emptyDirs."""
+    writable_mounts: Iterable[str] = ()
+    """Mount points that may be written to."""
+    own_addresses: Iterable[Address] = ()
+    """Of the pod, that a restore replaces by those of its own pod."""
+    allow_unconfined: bool = False
+    """Whether a restore may leave out what a security module confines."""
+    unlinked_limit: int | None = None
+    """Bytes that a file without a name may hold; None: any."""
+
+
 def read_tree(
     init_pid: int,
     pids: Iterable[int],
-    *,
-    empty_dirs: Iterable[str] = (),
-    writable_mounts: Iterable[str] = (),
-    own_addresses: Iterable[Address] = (),
-    allow_unconfined: bool = False,
+    terms: Terms = Terms(),
     proc: Path = PROC,
 ) -> Tree:
     """Read the facts of a tree; a process that ends meanwhile is left out.
@@ -152,10 +167,7 @@ def read_tree(
     Args:
         init_pid: standby's, as the node numbers it.
         pids: the tree's, as the node numbers them, the root first.
-        empty_dirs: mount points of emptyDirs.
-        writable_mounts: mount points that may be written to.
-        own_addresses: of the pod, that a restore replaces by those of its own pod.
-        allow_unconfined: whether a restore may leave out what a security module confines.
+        terms: of the capture.
         proc: /proc of the node.
 
     Raises:
@@ -187,10 +199,12 @@ def read_tree(
         signed_sockets=signed_sockets(by_pid, unix),
         lost_targets=_lost_targets(by_pid, proc),
         sysv_objects=in_namespace("ipc", init_pid, lambda: tuple(sysv_objects()), proc),
-        empty_dirs=frozenset(empty_dirs),
-        writable_mounts=frozenset(writable_mounts),
-        own_addresses=frozenset(own_addresses),
-        allow_unconfined=allow_unconfined,
+        empty_dirs=frozenset(terms.empty_dirs),
+        writable_mounts=frozenset(terms.writable_mounts),
+        own_addresses=frozenset(terms.own_addresses),
+        allow_unconfined=terms.allow_unconfined,
+        unlinked_limit=terms.unlinked_limit,
+        taken_names=tuple(taken_names(init_pid, by_pid, proc)),
     )
 
 

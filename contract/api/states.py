@@ -307,6 +307,7 @@ class AgentReason(StrEnum):
     VOLUME_WRITTEN = "volume-written"
     MOUNTED_INSIDE = "mounted-inside"
     UNLINKED_TOO_LARGE = "unlinked-too-large"
+    UNLINKED_FOLDER = "unlinked-folder"
     ADDRESS_BOUND = "address-bound"
     UNIX_PEER_OUTSIDE = "unix-peer-outside"
     CONFINEMENT_LOST = "confinement-lost"
@@ -383,6 +384,7 @@ LASTING: Final = frozenset(
         AgentReason.VOLUME_WRITTEN,
         AgentReason.MOUNTED_INSIDE,
         AgentReason.UNLINKED_TOO_LARGE,
+        AgentReason.UNLINKED_FOLDER,
         AgentReason.ADDRESS_BOUND,
         AgentReason.UNIX_PEER_OUTSIDE,
         AgentReason.CONFINEMENT_LOST,

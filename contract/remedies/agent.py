@@ -286,6 +286,16 @@ AGENT_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        AgentReason.UNLINKED_FOLDER,
+        "A process works in, or has open, a folder that was deleted, and its name cannot be used for it once more.",
+        "Start the process in a folder that stays, or leave the deleted one (`cd /`) before the snapshot.",
+        "CRIU makes such a folder at its former name and removes it again. If something else has that name by now it "
+        "would be removed instead, and folders above it that were deleted too would be there again. So it is with a "
+        "deleted file of which the folder is a file by now. Nothing was touched; the capture is not tried again by "
+        "itself.",
+    ),
+    Reason(
+        _SECTION,
         AgentReason.ADDRESS_BOUND,
         "The worker is bound to an address that a restored pod does not have.",
         (

@@ -82,6 +82,12 @@ REFUSED: Final = (
         test="tests/node/engine/test_worker_files.py::test_a_deleted_file_that_is_too_large",
     ),
     _refused(
+        "A deleted folder that is open or worked in, if something else has its name, or the folder above it was "
+        "deleted too",
+        AgentReason.UNLINKED_FOLDER,
+        test=_UNKNOWN,
+    ),
+    _refused(
         "A socket on one of several addresses of the pod, or on a foreign one",
         AgentReason.ADDRESS_BOUND,
         test="tests/node/engine/test_pod_addresses.py::test_one_of_several_addresses_is_refused",

@@ -217,6 +217,34 @@ os.rename('/tmp/bound', '/tmp/renamed')
 """,
         AgentReason.UNSUPPORTED_SOCKET,
     ),
+    "deleted-folder-whose-parent-is-deleted-too": (
+        """
+os.makedirs('/tmp/above/here')
+os.chdir('/tmp/above/here')
+os.rmdir('/tmp/above/here')
+os.rmdir('/tmp/above')
+""",
+        AgentReason.UNLINKED_FOLDER,
+    ),
+    "deleted-folder-that-was-made-again": (
+        """
+os.mkdir('/tmp/here')
+d = os.open('/tmp/here', os.O_RDONLY)
+os.rmdir('/tmp/here')
+os.mkdir('/tmp/here')
+""",
+        AgentReason.UNLINKED_FOLDER,
+    ),
+    "deleted-file-below-what-is-a-file-now": (
+        """
+os.mkdir('/tmp/was')
+f = open('/tmp/was/file', 'w+')
+os.unlink('/tmp/was/file')
+os.rmdir('/tmp/was')
+open('/tmp/was', 'w').close()
+""",
+        AgentReason.UNLINKED_FOLDER,
+    ),
     "traced-child": (
         """
 k = in_child(lambda: time.sleep(9999))
@@ -339,6 +367,8 @@ assert start() > 0
     }
 
 LOST_WITHOUT_THE_CHECK = {
+    "deleted-folder-whose-parent-is-deleted-too",
+    "deleted-folder-that-was-made-again",
     "semaphore",
     "trigger-of-pressure",
     "mounted-inside",

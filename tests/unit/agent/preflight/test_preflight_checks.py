@@ -355,6 +355,12 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
             id="unlinked-and-mapped",
         ),
         pytest.param(
+            AgentReason.UNLINKED_FOLDER,
+            "process 600 (python3) has /tmp/x (deleted), and something else has its name",
+            tree(taken_names=("process 600 (python3) has /tmp/x (deleted), and something else has its name",)),
+            id="unlinked-folder",
+        ),
+        pytest.param(
             AgentReason.ADDRESS_BOUND,
             "descriptor 7 of process 600 (python3) is bound to TCP address 10.1.2.3, port 8000",
             tree(process(SOCKET), sockets=(bound("10.1.2.3"),)),
