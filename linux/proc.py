@@ -22,6 +22,8 @@ CAPABILITY_SETS: Final = ("CapPrm", "CapEff", "CapInh", "CapAmb", "CapBnd")
 
 _SYS_KCMP: Final = {"x86_64": 312, "aarch64": 272}.get(platform.machine())
 _KCMP_VM, _KCMP_FILES, _KCMP_FS, _KCMP_POLLED = 1, 2, 3, 7
+_STARTED: Final = 19
+"""Number of a field in /proc/PID/stat, counted from the one behind the name: its 22nd."""
 _EXITING: Final = 0x4
 """Among the flags of a task in /proc/PID/stat."""
 
@@ -164,6 +166,16 @@ def is_alive(pid: int, proc: Path = PROC) -> bool:
         text = (proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
         return text.rpartition(") ")[2][0] not in "ZX"
     return False
+
+
+def started(pid: int, proc: Path = PROC) -> int:
+    """Return when a process was started, in ticks of a clock since boot: numbers of processes begin again some day.
+
+    Raises:
+        FileNotFoundError, ProcessLookupError: it has ended.
+    """
+    text = (proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    return int(text.rpartition(") ")[2].split()[_STARTED])
 
 
 def pids(proc: Path = PROC) -> Iterator[int]:

@@ -12,7 +12,7 @@ from agent.container.network import in_network
 from contract.api import trigger
 from linux.net.loopback import add_address
 from linux.net.sockets import socket_between
-from linux.proc import PROC, pids
+from linux.proc import PROC, pids, started
 
 
 def listen(pod_uid: str, proc: Path = PROC) -> socket.socket | None:
@@ -44,8 +44,13 @@ def caller_of(pod_uid: str, peer: tuple[str, int], proc: Path = PROC) -> str:
 
 
 def _any_process(pod_uid: str, proc: Path) -> int | None:
-    """Return the lowest process of a pod, which holds its network before any container runs; None: no process."""
-    return min((pid for pid in pids(proc) if _container(pid, pod_uid, proc)), default=None)
+    """Return the oldest process of a pod, which holds its network before any container runs; None: no process."""
+    found = []
+    for pid in pids(proc):
+        with suppress(OSError):
+            if _container(pid, pod_uid, proc):
+                found.append((started(pid, proc), pid))
+    return min(found)[1] if found else None
 
 
 def _container(pid: int, pod_uid: str, proc: Path) -> str:
