@@ -57,6 +57,8 @@ class Descriptor(NamedTuple):
     """Device and inode of a file or folder that has no name any more."""
     unlinked_bytes: int = 0
     """That a file holds which has no name any more; 0 for memory (memfd)."""
+    is_on_its_way: bool = False
+    """No process has it open: it waits in a Unix socket, of which ``number`` is the descriptor."""
 
     @property
     def socket(self) -> int | None:
@@ -77,6 +79,12 @@ def descriptors(pid: int, proc: Path = PROC) -> list[Descriptor]:
                 target = os.readlink(entry.path)  # noqa: PTH115 - ten thousand paths take longer to make than to read
                 found.append(_descriptor(int(entry.name), target, base, entry.path))
     return found
+
+
+def own_descriptor(number: int) -> Descriptor:
+    """Return a descriptor of this process."""
+    path = f"/proc/self/fd/{number}"
+    return _descriptor(number, os.readlink(path), PROC / "self", path)  # noqa: PTH115 - a text, maybe of no path
 
 
 def _descriptor(number: int, target: str, base: Path, path: str) -> Descriptor:

@@ -14,7 +14,7 @@ from agent.container.inspection import open_in_container
 from agent.container.network import in_namespace, in_network
 from agent.preflight.deleted import taken_names
 from agent.preflight.threads import apart
-from agent.preflight.unix_facts import moved_sockets, signed_sockets
+from agent.preflight.unix_facts import moved_sockets, signed_sockets, waiting_descriptors
 from linux.anonymous import EPOLL
 from linux.descriptors import Descriptor, descriptors
 from linux.filetree import walk
@@ -118,6 +118,10 @@ class Tree:
     """Those that the container's processes made."""
     unread_netlink: frozenset[int] = frozenset()
     """Inodes of the pod's netlink sockets that hold messages."""
+    on_their_way: tuple[tuple[Process, Descriptor], ...] = ()
+    """Descriptors that wait in Unix sockets, each with a process that has its socket."""
+    hiding: tuple[tuple[Process, Descriptor], ...] = ()
+    """Unix sockets in which more descriptors wait than can be seen."""
     taken_names: tuple[str, ...] = ()
     """Of deleted folders and files that cannot be made once more, in words."""
 
@@ -127,12 +131,13 @@ class Tree:
         return frozenset(opened.union(*(process.shared_writes for process in self.processes)))
 
     def open_files(self) -> Sequence[tuple[Process, Descriptor]]:
-        """Return each open file with the process that has it."""
+        """Return each open file with the process that has it, or is to receive it."""
         return self._open_files
 
     @cached_property
     def _open_files(self) -> Sequence[tuple[Process, Descriptor]]:
-        return tuple((process, descriptor) for process in self.processes for descriptor in process.descriptors)
+        opened = tuple((process, descriptor) for process in self.processes for descriptor in process.descriptors)
+        return opened + self.on_their_way
 
     @cached_property
     def open_sockets(self) -> Sequence[tuple[int, Process, Descriptor]]:
@@ -182,6 +187,7 @@ def read_tree(
             by_pid[pid] = _process(pid, tree, label, proc)
     found = by_pid.values()
     unix = in_network(init_pid, _unix_sockets, proc)
+    on_their_way, hiding = waiting_descriptors(by_pid, unix)
     watched = any(descriptor.watches for process in found for descriptor in process.descriptors)
     return Tree(
         processes=tuple(found),
@@ -197,6 +203,8 @@ def read_tree(
         unix_sockets=unix,
         moved_sockets=moved_sockets(init_pid, by_pid, unix, proc),
         signed_sockets=signed_sockets(by_pid, unix),
+        on_their_way=on_their_way,
+        hiding=hiding,
         lost_targets=_lost_targets(by_pid, proc),
         sysv_objects=in_namespace("ipc", init_pid, lambda: tuple(sysv_objects()), proc),
         empty_dirs=frozenset(terms.empty_dirs),

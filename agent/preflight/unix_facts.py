@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.container.inspection import open_in_container
 from linux.descriptors import Descriptor
+from linux.net.on_its_way import on_its_way
 from linux.net.unix_diag import UnixSocket
 from linux.net.unix_file import SocketFile, file_of, has_senders
 
@@ -46,6 +47,24 @@ def signed_sockets(by_pid: "Mapping[int, Process]", unix: Iterable[UnixSocket]) 
             if has_senders(pid, descriptor.number, unread[inode]):
                 signed.add(inode)
     return frozenset(signed)
+
+
+def waiting_descriptors(
+    by_pid: "Mapping[int, Process]", unix: Iterable[UnixSocket]
+) -> tuple[tuple[tuple["Process", Descriptor], ...], tuple[tuple["Process", Descriptor], ...]]:
+    """Return the descriptors that wait in sockets; and the sockets in which there are more that cannot be seen."""
+    unread = {each.inode: each.kind for each in unix if each.unread and not each.waiting}
+    looked: set[int] = set()
+    found, hiding = [], []
+    for pid, inode, descriptor in _open(by_pid, unread):
+        if inode in looked:
+            continue
+        looked.add(inode)
+        with suppress(OSError):
+            waiting = on_its_way(pid, descriptor.number)
+            found += [(by_pid[pid], each) for each in waiting.descriptors]
+            hiding += [] if waiting.is_all else [(by_pid[pid], descriptor)]
+    return tuple(found), tuple(hiding)
 
 
 def _open(by_pid: "Mapping[int, Process]", wanted: Mapping[int, object]) -> Iterator[tuple[int, int, Descriptor]]:

@@ -10,7 +10,7 @@ from typing import Final
 
 from agent.preflight.facts import SECRETMEM, Process, Tree
 from linux.anonymous import Anonymous
-from linux.descriptors import MEMFD, Descriptor
+from linux.descriptors import FANOTIFY, INOTIFY, MEMFD, Descriptor
 
 _KNOWN_ANONYMOUS: Final = frozenset(
     {"eventfd", "eventpoll", "fanotify", "inotify", "io_uring", "pidfd", "signalfd", "timerfd"}
@@ -39,22 +39,36 @@ _SHOWN_GROUPS: Final = 4
 
 def named(process: Process, descriptor: Descriptor) -> str:
     """Return how a finding names a descriptor."""
+    if descriptor.is_on_its_way:
+        return f"a descriptor that waits in descriptor {descriptor.number} of {process}"
     return f"descriptor {descriptor.number} of {process}"
 
 
 def unsupported_descriptors(tree: Tree) -> Iterator[str]:
     """Find descriptors of kinds that criu does not know."""
-    for process in tree.processes:
-        # Those of the driver are closed before the dump, whatever it calls them.
-        has_gpu = any(descriptor.target.startswith(_GPU) for descriptor in process.descriptors)
-        for descriptor in process.descriptors:
-            what = _unsupported(descriptor)
-            if descriptor.anonymous is not None:
-                what = _unsupported_anonymous(descriptor.anonymous, tree.pids, has_gpu=has_gpu)
-            if (process.pid, descriptor.number) in tree.lost_targets:
-                what = "an epoll descriptor that watches a file which only another process has open"
-            if what:
-                yield f"{named(process, descriptor)} is {what}"
+    # Those of the driver are closed before the dump, whatever it calls them.
+    with_gpu = {process.pid for process, each in tree.open_files() if each.target.startswith(_GPU)}
+    for process, descriptor in tree.open_files():
+        what = _unsupported(descriptor)
+        if descriptor.anonymous is not None:
+            what = _unsupported_anonymous(descriptor.anonymous, tree.pids, has_gpu=process.pid in with_gpu)
+        if (process.pid, descriptor.number) in tree.lost_targets:
+            what = "an epoll descriptor that watches a file which only another process has open"
+        if descriptor.is_on_its_way:
+            what = what or _lost_on_its_way(descriptor)
+        if what:
+            yield f"{named(process, descriptor)} is {what}"
+    for process, descriptor in tree.hiding:
+        yield f"in {named(process, descriptor)} more descriptors wait than can be seen"
+
+
+def _lost_on_its_way(descriptor: Descriptor) -> str | None:
+    """Say of what kind a descriptor is that criu restores where it is open, and not where it waits."""
+    if descriptor.protocol and not descriptor.protocol.startswith("UNIX"):
+        return f"a socket of protocol {descriptor.protocol}"
+    if descriptor.anonymous is not None and descriptor.anonymous.kind != "eventfd":
+        return f"of the kind {descriptor.anonymous.kind}"
+    return "inotify or fanotify" if descriptor.target in (INOTIFY, FANOTIFY) else None
 
 
 def _unsupported_anonymous(found: Anonymous, pids: Collection[int], *, has_gpu: bool) -> str | None:

@@ -191,8 +191,9 @@ AGENT_REASONS: Final = (
         "than those of GPUs, terminals and the plain ones such as /dev/null. An eventfd with EFD_SEMAPHORE, a trigger "
         "of pressure stall information, a pidfd of a thread or of a process that is not the worker's, a timer that "
         "wakes the machine, the listener of a seccomp filter, a socket or FIFO that is open by O_PATH, an epoll "
-        "descriptor that watches a file which only another process has open. Nothing was touched; the capture is not "
-        "tried again by itself.",
+        "descriptor that watches a file which only another process has open. Of descriptors that wait in a Unix socket "
+        "and were not received yet all but files, pipes, eventfds and Unix sockets, and those of a second message, "
+        "which cannot be seen. Nothing was touched; the capture is not tried again by itself.",
     ),
     Reason(
         _SECTION,

@@ -35,11 +35,10 @@ def file_of(pid: int, number: int) -> SocketFile:
     """
     held: list[int] = []
     try:
-        held.append(os.pidfd_open(pid))
-        held.append(_copied(held[0], number))
-        held.append(fcntl.ioctl(held[1], _SIOCUNIXFILE))
-        found = os.fstat(held[2])
-        path = os.readlink(f"/proc/self/fd/{held[2]}")  # noqa: PTH115 - a text, maybe of no path of ours
+        held.append(copied(pid, number))
+        held.append(fcntl.ioctl(held[0], _SIOCUNIXFILE))
+        found = os.fstat(held[1])
+        path = os.readlink(f"/proc/self/fd/{held[1]}")  # noqa: PTH115 - a text, maybe of no path of ours
         return SocketFile(path, found.st_dev, found.st_ino, has_name=found.st_nlink > 0)
     finally:
         for each in held:
@@ -58,22 +57,27 @@ def has_senders(pid: int, number: int, kind: int) -> bool:
         OSError: the process has ended.
     """
     options = _SENDERS if kind == socket.SOCK_STREAM else (*_SENDERS, *_TIMES)
-    held = os.pidfd_open(pid)
-    try:
-        with socket.socket(fileno=_copied(held, number)) as copied:
-            return any(_is_on(copied, option) for option in options)
-    finally:
-        os.close(held)
+    with socket.socket(fileno=copied(pid, number)) as held:
+        return any(_is_on(held, option) for option in options)
 
 
-def _is_on(copied: socket.socket, option: int) -> bool:
+def _is_on(held: socket.socket, option: int) -> bool:
     with suppress(OSError):  # a kernel without it
-        return copied.getsockopt(socket.SOL_SOCKET, option) != 0
+        return held.getsockopt(socket.SOL_SOCKET, option) != 0
     return False
 
 
-def _copied(pidfd: int, number: int) -> int:
-    copied: int = LIBC.syscall(_SYS_PIDFD_GETFD, pidfd, number, 0)
-    if copied < 0:
+def copied(pid: int, number: int) -> int:
+    """Return a copy of another process's descriptor.
+
+    Raises:
+        OSError: the process has ended, or closed it.
+    """
+    held = os.pidfd_open(pid)
+    try:
+        found: int = LIBC.syscall(_SYS_PIDFD_GETFD, held, number, 0)
+    finally:
+        os.close(held)
+    if found < 0:
         raise OSError(f"descriptor {number} cannot be copied")
-    return copied
+    return found

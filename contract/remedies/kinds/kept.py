@@ -54,7 +54,10 @@ KEPT: Final = (
         "Pseudo-terminals that no process has as its /dev/tty",
         test="tests/node/engine/test_preflight.py::test_what_only_looks_like_it_is_captured",
     ),
-    _kept("Unix sockets within the worker: streams, datagrams, listeners, abstract names, descriptors on their way"),
+    _kept(
+        "Unix sockets within the worker: streams, datagrams, listeners, abstract names; descriptors that wait in them",
+        "of descriptors that wait files, pipes, eventfds and Unix sockets: see refused",
+    ),
     _kept("Listening TCP sockets, SO_REUSEPORT, options; UDP; netlink"),
     _kept(
         "TCP connections between the worker's own processes, with what is on its way in them",

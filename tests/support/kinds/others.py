@@ -217,6 +217,46 @@ os.rename('/tmp/bound', '/tmp/renamed')
 """,
         AgentReason.UNSUPPORTED_SOCKET,
     ),
+    "connection-in-flight": (
+        """
+a, b = socket.socketpair()
+l = socket.create_server(('127.0.0.1', 0))
+c = socket.create_connection(l.getsockname())
+s, _ = l.accept()
+socket.send_fds(a, [b'fd'], [s.fileno()])
+s.close()
+""",
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+    ),
+    "timer-in-flight": (
+        """
+a, b = socket.socketpair()
+t = must(libc.timerfd_create(1, 0))
+socket.send_fds(a, [b'fd'], [t])
+os.close(t)
+""",
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+    ),
+    "semaphore-in-a-socket-in-flight": (
+        """
+a, b = socket.socketpair()
+c, d = socket.socketpair()
+e = os.eventfd(3, os.EFD_SEMAPHORE)
+socket.send_fds(c, [b'inner'], [e])
+socket.send_fds(a, [b'outer'], [d.fileno()])
+os.close(e)
+d.close()
+""",
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+    ),
+    "more-in-flight-than-can-be-seen": (
+        """
+a, b = socket.socketpair()
+socket.send_fds(a, [b'fd'], [0])
+socket.send_fds(a, [b'fd'], [0])
+""",
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+    ),
     "deleted-folder-whose-parent-is-deleted-too": (
         """
 os.makedirs('/tmp/above/here')
@@ -367,6 +407,9 @@ assert start() > 0
     }
 
 LOST_WITHOUT_THE_CHECK = {
+    "connection-in-flight",
+    "semaphore-in-a-socket-in-flight",
+    "more-in-flight-than-can-be-seen",
     "deleted-folder-whose-parent-is-deleted-too",
     "deleted-folder-that-was-made-again",
     "semaphore",

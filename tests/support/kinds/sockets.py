@@ -25,6 +25,35 @@ _, (r, *_), _, _ = socket.recv_fds(b, 9, 4)
 assert os.read(r, 9) == b'x'
 """,
     ),
+    "connected-socket-in-flight": (
+        """
+a, b = socket.socketpair()
+c, d = socket.socketpair()
+socket.send_fds(a, [b'fd'], [c.fileno()])
+c.close()
+""",
+        """
+_, (r, *_), _, _ = socket.recv_fds(b, 9, 4)
+d.send(b'x')
+assert os.read(r, 9) == b'x'
+""",
+    ),
+    "descriptor-in-a-socket-in-flight": (
+        """
+a, b = socket.socketpair()
+c, d = socket.socketpair()
+e = os.eventfd(5)
+socket.send_fds(c, [b'inner'], [e])
+socket.send_fds(a, [b'outer'], [d.fileno()])
+os.close(e)
+d.close()
+""",
+        """
+_, (d, *_), _, _ = socket.recv_fds(b, 9, 4)
+_, (e, *_), _, _ = socket.recv_fds(socket.socket(fileno=d), 9, 4)
+assert os.eventfd_read(e) == 5
+""",
+    ),
     "unix-listener": (
         """
 s = socket.socket(socket.AF_UNIX)

@@ -355,6 +355,24 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
             id="unlinked-and-mapped",
         ),
         pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "a descriptor that waits in descriptor 7 of process 600 (python3) is a socket of protocol TCP",
+            tree(on_their_way=((process(), SOCKET._replace(protocol="TCP", is_on_its_way=True)),)),
+            id="connection-that-waits",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "a descriptor that waits in descriptor 4 of process 600 (python3) is of the kind timerfd",
+            tree(on_their_way=((process(), anonymous("timerfd")._replace(is_on_its_way=True)),)),
+            id="timer-that-waits",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "in descriptor 7 of process 600 (python3) more descriptors wait than can be seen",
+            tree(hiding=((process(), SOCKET),)),
+            id="more-wait",
+        ),
+        pytest.param(
             AgentReason.UNLINKED_FOLDER,
             "process 600 (python3) has /tmp/x (deleted), and something else has its name",
             tree(taken_names=("process 600 (python3) has /tmp/x (deleted), and something else has its name",)),
