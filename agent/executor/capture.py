@@ -44,6 +44,7 @@ from agent.executor.store import open_store
 from agent.gpu.device_memory import COPIERS
 from agent.preflight.checks import findings, refuse
 from agent.preflight.facts import Terms, Tree, read_tree
+from agent.preflight.threads import refuse_headless
 from artifact.backends.base import Backend
 from artifact.digest import sum_of, sum_of_others
 from artifact.manifest import DEVICE_MEMORY, Captured, Connections, DeviceMemory, ModelWeights
@@ -113,6 +114,8 @@ def _inspect(capture: Capture) -> None:
     if not capture.goes_on and (words := cannot_ask(request.canary, capture.lock.control.directory)):
         raise ContainerError(AgentReason.CANARY_FAILED, words)
     worker = find_worker(init_pid, environment.proc)
+    if worker is None:
+        refuse_headless(init_pid, environment.proc)
     if worker is not None and (use := look_at_gpus(worker, init_pid, environment)):
         found = look_at_libraries(use.processes, init_pid, environment.gpus, environment.proc)
         if found.held:

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from agent.container.files.volumes import is_empty_dir
 from agent.errors import RefusedError
 from agent.preflight.facts import Tree
+from agent.preflight.threads import without_first_thread
 from agent.preflight.unsupported import (
     named,
     sysv_objects,
@@ -98,8 +99,7 @@ def _thread_apart(tree: Tree) -> Iterator[str]:
     for process in tree.processes:
         if process.apart:
             yield f"a thread of {process} has for itself: {', '.join(process.apart)}"
-        for child in process.headless:
-            yield f"the first thread of process {child} has ended, and others go on"
+        yield from map(without_first_thread, process.headless)
 
 
 def _inotify_overlay(tree: Tree) -> Iterator[str]:

@@ -13,7 +13,7 @@ from agent.container.confinement import has_module, label_of, profile_of
 from agent.container.inspection import open_in_container
 from agent.container.network import in_namespace, in_network
 from agent.preflight.deleted import taken_names
-from agent.preflight.threads import apart
+from agent.preflight.threads import apart, children_of, headless
 from agent.preflight.unix_facts import moved_sockets, signed_sockets, waiting_descriptors
 from linux.anonymous import EPOLL
 from linux.descriptors import Descriptor, descriptors
@@ -240,14 +240,14 @@ def _lost_targets(by_pid: Mapping[int, Process], proc: Path) -> frozenset[tuple[
 def _process(pid: int, tree: Collection[int], label: str, proc: Path) -> Process:
     base = proc / str(pid)
     namespaces, maps = _namespaces(base), (base / "maps").read_text(errors="surrogateescape")
-    about, children = status(pid, proc), _children(base)
+    about, children = status(pid, proc), children_of(pid, proc)
     return Process(
         pid=about.inner_pid,
         name=(base / "comm").read_text(encoding="utf-8", errors="replace").rstrip("\n"),
         namespaces=namespaces,
         descriptors=tuple(descriptors(pid, proc)),
         has_strangers=any(_is_elsewhere(child, namespaces["pid"], proc) for child in children),
-        headless=tuple(inner for child in children for inner in _headless(child, proc)),
+        headless=headless(children, proc),
         shared_writes=tuple(sorted(set(_SHARED_WRITE.findall(maps)))),
         unlinked=tuple(unlinked_files(pid, maps, proc)),
         program=str((base / "exe").readlink()),
@@ -298,24 +298,3 @@ def _is_elsewhere(pid: int, namespace: str, proc: Path) -> bool:
     with suppress(OSError):
         return str((proc / str(pid) / "ns/pid").readlink()) != namespace and is_alive(pid, proc)
     return False
-
-
-def _headless(pid: int, proc: Path) -> Iterator[int]:
-    """Yield the number of a process that looks like a zombie, and has threads that do not."""
-    with suppress(OSError):
-        if not is_alive(pid, proc) and any(is_alive(tid, _tasks(pid, proc)) for tid in pids(_tasks(pid, proc))):
-            yield status(pid, proc).inner_pid
-
-
-def _tasks(pid: int, proc: Path) -> Path:
-    return proc / str(pid) / "task"
-
-
-def _children(base: Path) -> set[int]:
-    found = set()
-    with os.scandir(base / "task") as tasks:
-        for task in tasks:
-            path = f"{task.path}/children"
-            with suppress(OSError), open(path) as file:  # noqa: PTH123 - a worker may have a thousand threads
-                found |= {int(word) for word in file.read().split()}
-    return found

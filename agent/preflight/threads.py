@@ -1,11 +1,14 @@
 """What threads of a process have for themselves: criu takes it that all have what the first one has."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from linux.proc import PROC, Status, is_exiting, shares_descriptors, shares_folder
+from agent.errors import RefusedError
+from contract.api.states import AgentReason
+from linux.proc import PROC, Status, is_alive, is_exiting, pids, shares_descriptors, shares_folder, status
 
 _KINDS: Final = ("cgroup", "ipc", "mnt", "net", "pid_for_children", "uts")
 """Namespaces that one thread can have without the others; of time and users it takes a process."""
@@ -31,6 +34,44 @@ def apart(about: Status, namespaces: Mapping[str, str], proc: Path = PROC) -> tu
     own = namespaces if about.capabilities["CapBnd"] >> _SYS_ADMIN & 1 else {}
     found = {words for tid in threads if tid != first for words in _apart(pid, first, tid, own, proc)}
     return tuple(sorted(found))
+
+
+def children_of(pid: int, proc: Path = PROC) -> set[int]:
+    """Return the children of all threads of a process."""
+    found = set()
+    with os.scandir(f"{proc}/{pid}/task") as tasks:
+        for task in tasks:
+            path = f"{task.path}/children"
+            with suppress(OSError), open(path) as file:  # noqa: PTH123 - a worker may have a thousand threads
+                found |= {int(word) for word in file.read().split()}
+    return found
+
+
+def headless(children: Iterable[int], proc: Path = PROC) -> tuple[int, ...]:
+    """Return those that look like zombies and have threads that do not, as the container numbers them."""
+    return tuple(inner for child in children for inner in _headless(child, proc))
+
+
+def refuse_headless(init_pid: int, proc: Path = PROC) -> None:
+    """Refuse a worker that only looks as if it had ended.
+
+    Raises:
+        RefusedError: a child of the container's first process has no first thread.
+    """
+    for inner in headless(children_of(init_pid, proc), proc):
+        raise RefusedError(AgentReason.THREAD_APART, without_first_thread(inner))
+
+
+def without_first_thread(inner_pid: int) -> str:
+    """Return how a finding names a process whose first thread has ended."""
+    return f"the first thread of process {inner_pid} has ended, and others go on"
+
+
+def _headless(pid: int, proc: Path) -> Iterator[int]:
+    tasks = proc / str(pid) / "task"
+    with suppress(OSError):
+        if not is_alive(pid, proc) and any(is_alive(tid, tasks) for tid in pids(tasks)):
+            yield status(pid, proc).inner_pid
 
 
 def _apart(pid: int, first: int, tid: int, namespaces: Mapping[str, str], proc: Path) -> Iterator[str]:

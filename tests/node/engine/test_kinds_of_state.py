@@ -1,6 +1,7 @@
 """What a process may have, kind by kind: kept and working as before, or refused by name, or known to be lost."""
 
 import os
+import platform
 
 import pytest
 
@@ -9,7 +10,7 @@ from contract.api import control_files
 from contract.api.states import AgentReason
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
 from tests.support.kinds import descriptors, processes, sockets
-from tests.support.kinds.others import LOST_WITHOUT_THE_CHECK, REFUSED
+from tests.support.kinds.others import EXIT, LOST_WITHOUT_THE_CHECK, REFUSED
 from tests.support.kinds.reset import RESET
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
@@ -81,6 +82,20 @@ def started(node, before: str) -> BareContainer:
 async def test_it_is_refused_and_not_touched(node, before, reason, request):
     outcome = await node.capture(started(node, before), request.node.callspec.id)
     assert (False, reason) == (outcome.ok, outcome.reason)
+    assert "dump" not in outcome.seconds
+
+
+async def test_a_worker_whose_own_first_thread_has_ended(node):
+    """It looks as if it had ended."""
+    body = f"""
+def run():
+    snapshot_sdk.quiesce()
+threading.Thread(target=run).start()
+print("warm", flush=True)
+libc.syscall({EXIT[platform.machine()]}, 0)
+"""
+    outcome = await node.capture(start(node, body, "pass"), "headless")
+    assert (False, AgentReason.THREAD_APART) == (outcome.ok, outcome.reason), outcome
     assert "dump" not in outcome.seconds
 
 

@@ -360,12 +360,12 @@ REFUSED |= {
     }.items()
 }
 
-_EXIT = {"x86_64": 60, "aarch64": 93}
+EXIT = {"x86_64": 60, "aarch64": 93}
 REFUSED["first-thread-ended"] = (
     f"""
 def run():
     threading.Thread(target=time.sleep, args=(9999,)).start()
-    libc.syscall({_EXIT[platform.machine()]}, 0)
+    libc.syscall({EXIT[platform.machine()]}, 0)
 k = in_child(run)
 time.sleep(0.3)
 """,
