@@ -23,6 +23,8 @@ _RESOLVE: Final = syscalls.BENEATH | syscalls.NO_SYMLINKS | syscalls.NO_MAGICLIN
 
 DEEPEST: Final = 500
 """Folders within each other. Each costs a walk one descriptor and some calls, and Python ends at 1000 of these."""
+LONGEST: Final = 3800
+"""Bytes of a folder's path: with the name of a file in it, and that of its mount, the kernel takes 4095."""
 
 
 class FileTreeError(Exception):
@@ -100,6 +102,8 @@ def children(root: int, name: str) -> list[str]:
 def _check_depth(name: str) -> None:
     if name.count("/") > DEEPEST:
         raise FileTreeError(f"/{name[:100]}... is more than {DEEPEST} folders deep")
+    if len(os.fsencode(name)) > LONGEST:
+        raise FileTreeError(f"/{name[:100]}... is longer than {LONGEST} bytes")
 
 
 class Priority:

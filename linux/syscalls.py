@@ -9,6 +9,7 @@ import ctypes
 import errno
 import mmap
 import os
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ HUGETLBFS_MAGIC: Final = 0x958458F6
 _STATFS_WORDS: Final = 32
 """More than ``struct statfs`` has on any architecture; its first is the type."""
 
+_STATX_BYTES: Final = 256
+_STATX_PROTECTED: Final = 0x10 | 0x20
+"""STATX_ATTR_IMMUTABLE, STATX_ATTR_APPEND."""
+_AT_SYMLINK_NOFOLLOW: Final = 0x100
 _PR_SET_PDEATHSIG: Final = 1
 _MAP_FAILED: Final = ctypes.c_void_p(-1).value
 _FSPICK_EMPTY_PATH: Final = 8
@@ -52,6 +57,17 @@ def checked(result: int, what: str) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), what)
     return result
+
+
+def is_protected(directory: int, name: str) -> bool:
+    """Say whether a file is immutable, or can only grow (chattr +i, +a).
+
+    Raises:
+        OSError: it is not there.
+    """
+    found = ctypes.create_string_buffer(_STATX_BYTES)
+    checked(LIBC.statx(directory, os.fsencode(name), _AT_SYMLINK_NOFOLLOW, 0, found), "statx")
+    return bool(int.from_bytes(found.raw[8:16], sys.byteorder) & _STATX_PROTECTED)
 
 
 def openat2(directory: int, path: str, flags: int, *, resolve: int, mode: int = 0) -> int:

@@ -308,6 +308,7 @@ class AgentReason(StrEnum):
     MOUNTED_INSIDE = "mounted-inside"
     UNLINKED_TOO_LARGE = "unlinked-too-large"
     UNLINKED_FOLDER = "unlinked-folder"
+    IMMUTABLE_FILE = "immutable-file"
     ADDRESS_BOUND = "address-bound"
     UNIX_PEER_OUTSIDE = "unix-peer-outside"
     CONFINEMENT_LOST = "confinement-lost"
@@ -385,6 +386,7 @@ LASTING: Final = frozenset(
         AgentReason.MOUNTED_INSIDE,
         AgentReason.UNLINKED_TOO_LARGE,
         AgentReason.UNLINKED_FOLDER,
+        AgentReason.IMMUTABLE_FILE,
         AgentReason.ADDRESS_BOUND,
         AgentReason.UNIX_PEER_OUTSIDE,
         AgentReason.CONFINEMENT_LOST,

@@ -297,6 +297,14 @@ AGENT_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        AgentReason.IMMUTABLE_FILE,
+        "A file that travels with the worker is immutable, or can only grow (chattr +i, +a).",
+        "Take the attribute away (`chattr -i -a`), or set it in a hook after the restore.",
+        "It takes a capability that containers do not have by themselves. A restore that fails could not take such a "
+        "file back. Nothing was touched; the capture is not tried again by itself.",
+    ),
+    Reason(
+        _SECTION,
         AgentReason.ADDRESS_BOUND,
         "The worker is bound to an address that a restored pod does not have.",
         (
@@ -518,8 +526,8 @@ AGENT_REASONS: Final = (
         "An emptyDir, or shared memory, holds more than a capture takes along.",
         "Keep such data on a persistent volume or in the image, name what a restored worker does not need in "
         "`config.overlay.exclusions`, or raise `capture.emptyDirLimit`.",
-        "The message names the volume and its largest file. Nothing was touched; the capture is not tried again by "
-        "itself.",
+        "The message names the volume and its largest file, or a folder that is more than 500 folders deep or of which "
+        "the path has more than 3800 bytes. Nothing was touched; the capture is not tried again by itself.",
     ),
     Reason(
         _SECTION,
@@ -554,7 +562,8 @@ AGENT_REASONS: Final = (
         "The worker changed more in its image's files than a capture takes along.",
         "Keep such data on a persistent volume or in the image, name what a restored worker does not need in "
         "`config.overlay.exclusions`, or raise `capture.rootfsLimit`.",
-        "The message names the largest file. Nothing was touched; the capture is not tried again by itself.",
+        "The message names the largest file, or a folder that is more than 500 folders deep or of which the path has "
+        "more than 3800 bytes. Nothing was touched; the capture is not tried again by itself.",
     ),
     Reason(
         _SECTION,

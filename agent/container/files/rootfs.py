@@ -30,6 +30,8 @@ class Changes:
     """Directories whose content in the image is hidden."""
     sockets: list[str] = field(default_factory=list)
     """Left out of the tar: criu binds them again, and a restore that fails then must remove them."""
+    protected: list[str] = field(default_factory=list)
+    """Made immutable, or such that they can only grow."""
     bytes: int = 0
     """That the files hold."""
     largest: tuple[str, int] = ("", 0)
@@ -128,6 +130,8 @@ def _sort(upper: int, name: str, found: os.stat_result, changes: Changes) -> Non
                 AgentReason.OVERLAY_UNSUPPORTED,
                 f"/{name}: the overlay uses redirect_dir or metacopy; turn both off for the container runtime",
             )
+        if marks.get("protattr"):
+            changes.protected.append(name)
         if marks.get("opaque") in (b"y", b"x"):
             changes.emptied.append(name)
     if stat.S_ISSOCK(found.st_mode):

@@ -7,9 +7,11 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 from agent.container.files import held_files, rootfs, volumes
 from agent.container.files.model_caches import read_model_caches
+from agent.container.files.protected_files import protected, refuse_protected
 from agent.container.files.rootfs import Changes
 from agent.container.files.volumes import Content, Volume
 from agent.container.inspection import Inspection, Worker, open_in_container
@@ -22,9 +24,12 @@ from artifact.publish import Staging
 from contract.api import control_files, keys
 from contract.api.states import AgentReason
 from linux import filetree, folder
+from linux.filetree import FileTreeError
 from linux.proc import mount_of
 
 logger = logging.getLogger(__name__)
+_LINUX_IMMUTABLE: Final = 9
+"""Number of the capability without which no process makes a file immutable."""
 
 
 def start_of(control: ControlDir) -> int | None:
@@ -32,6 +37,15 @@ def start_of(control: ControlDir) -> int | None:
     ahead = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     said = control.read(control_files.STARTED)
     return rootfs.trusted_start(control.time_of(control_files.STARTED), said, ahead)
+
+
+@contextmanager
+def _too_deep(reason: AgentReason) -> Iterator[None]:
+    """Refuse by that name what a walk does not go through."""
+    try:
+        yield
+    except FileTreeError as error:
+        raise RefusedError(reason, f"the worker's files: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -74,13 +88,18 @@ class WorkerFiles:
         Raises:
             RefusedError: with the numbers, and what to do.
         """
-        with self._upper() as upper:
+        with self._upper() as upper, _too_deep(AgentReason.ROOTFS_TOO_LARGE):
             if upper is not None:
-                self._changes(upper)
+                refuse_protected("", self._changes(upper).protected)
         for volume in self.plan.volumes:
-            with self._folder(volume.point) as root:
-                self._content(root, volume)
+            with self._folder(volume.point) as root, _too_deep(AgentReason.VOLUME_TOO_LARGE):
+                names = self._content(root, volume).names
+                refuse_protected(volume.point, protected(root, names) if self._may_protect else ())
         self._held(is_final=False)
+
+    @property
+    def _may_protect(self) -> bool:
+        return bool(self.seen.init.capabilities["CapBnd"] >> _LINUX_IMMUTABLE & 1)
 
     def save(self, staged: Staging) -> SavedFiles:
         """Write changes to the root file system, shared memory and emptyDirs into the artifact."""

@@ -60,14 +60,16 @@ LOST: Final = (
     ),
     Kind(
         "Timer slack, I/O priority, processor affinity, memory policy (NUMA), personality (`setarch`), mlockall for "
-        "memory to come, MLOCK_ONFAULT, merging of memory (PR_SET_MEMORY_MERGE), PR_MCE_KILL, coredump_filter",
+        "memory to come, MLOCK_ONFAULT, merging of memory (PR_SET_MEMORY_MERGE), PR_MCE_KILL, coredump_filter; "
+        "attributes of files (chattr) other than i and a",
         Fate.RESET,
         "the defaults; set them again in a hook",
         _LOST,
     ),
     Kind(
-        "What waits to be read: datagrams in a UDP socket, urgent data of TCP, events of inotify; of a datagram in a "
-        "Unix socket the sender's name; all datagrams in one that hold an empty one among them",
+        "What waits to be read: datagrams in a UDP socket, urgent data of TCP, an error of a socket, such as a "
+        "connection's reset, events of inotify; of a datagram in a Unix socket the sender's name; all datagrams in one "
+        "that hold an empty one among them. That a UDP socket was shut for reading",
         Fate.RESET,
         "they are lost; look at files again in a hook",
         _LOST,
@@ -92,6 +94,25 @@ LOST: Final = (
         "A wait with a limit that is under way: nanosleep, poll, epoll_wait, sigtimedwait, SO_RCVTIMEO; not select",
         Fate.RESET,
         "it ends early with EINTR, as by a signal; Python's own functions wait for the rest by themselves",
+        _LOST,
+    ),
+    Kind(
+        "A write to a full pipe that is under way",
+        Fate.RESET,
+        "it ends early with the bytes that were written so far, as by a signal; write the rest",
+        _LOST,
+    ),
+    Kind(
+        "Numbers of devices and inodes of files in the image and in emptyDirs",
+        Fate.RESET,
+        "others, as for copies of the files. **SQLite knows a database by them**: connections that the worker opens "
+        "later know nothing of the locks of those that it had open. Close these before the snapshot, or in a hook",
+        _LOST,
+    ),
+    Kind(
+        "ACLs of files of bound Unix sockets",
+        Fate.RESET,
+        "mode and owner alone; set them again in a hook",
         _LOST,
     ),
     Kind(

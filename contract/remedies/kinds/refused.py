@@ -99,14 +99,22 @@ REFUSED: Final = (
         test="tests/node/engine/test_preflight.py::test_a_unix_socket_to_another_container",
     ),
     _refused(
-        "More than `capture.emptyDirLimit` in an emptyDir or /dev/shm",
+        "More than `capture.emptyDirLimit` in an emptyDir or /dev/shm; folders there more than 500 deep, or with paths "
+        "of more than 3800 bytes",
         AgentReason.VOLUME_TOO_LARGE,
         test="tests/node/engine/test_worker_files.py::test_too_much_is_refused_with_numbers",
     ),
     _refused(
-        "More than `capture.rootfsLimit` of changed files of the image",
+        "More than `capture.rootfsLimit` of changed files of the image; folders among them more than 500 deep, or with "
+        "paths of more than 3800 bytes",
         AgentReason.ROOTFS_TOO_LARGE,
         test="tests/node/engine/test_worker_files.py::test_too_much_is_refused_with_numbers",
+    ),
+    _refused(
+        "A file of the image, an emptyDir or /dev/shm that the worker made immutable, or able to grow alone (chattr "
+        "+i, +a)",
+        AgentReason.IMMUTABLE_FILE,
+        test="tests/node/engine/test_worker_files.py::test_what_cannot_travel_is_refused",
     ),
     _refused(
         "A file of a ConfigMap that was replaced while the worker has the former one open",

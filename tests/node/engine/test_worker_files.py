@@ -1,7 +1,9 @@
 """What a worker wrote in its image and its emptyDirs is in the new container as it was, or the capture is refused."""
 
+import fcntl
 import os
 import shutil
+import struct
 import sys
 import tempfile
 import time
@@ -319,6 +321,51 @@ async def test_a_deleted_file_that_is_too_large(node, body):
     assert (False, AgentReason.UNLINKED_TOO_LARGE) == (outcome.ok, outcome.reason), outcome
     assert ReportPhase.DUMP not in outcome.seconds
     assert "unlinked (deleted) holds 3145728 bytes" in outcome.message
+
+
+PROTECT = """
+import fcntl, os, struct, time
+open("{path}", "w").close()
+file = os.open("{path}", os.O_RDONLY)
+fcntl.ioctl(file, 0x40086602, struct.pack("l", {flag}))
+os.close(file)
+"""
+NESTED = """
+import os, time
+os.chdir("{folder}")
+for _ in range({count}):
+    os.mkdir({name!r}); os.chdir({name!r})
+os.chdir("/")
+"""
+LETTERS = "d" * 200
+
+
+def unprotect(path: Path) -> None:
+    if path.exists():
+        with path.open() as file:
+            fcntl.ioctl(file, 0x40086602, struct.pack("l", 0))
+
+
+@pytest.mark.parametrize(
+    ("reason", "body"),
+    [
+        pytest.param(AgentReason.IMMUTABLE_FILE, PROTECT.format(path="/opt/kept", flag=0x10), id="immutable"),
+        pytest.param(AgentReason.IMMUTABLE_FILE, PROTECT.format(path="/opt/kept", flag=0x20), id="grows-alone"),
+        pytest.param(AgentReason.IMMUTABLE_FILE, PROTECT.format(path="/scratch/kept", flag=0x10), id="in-an-empty-dir"),
+        pytest.param(AgentReason.ROOTFS_TOO_LARGE, NESTED.format(folder="/opt", count=600, name="d"), id="deep"),
+        pytest.param(AgentReason.ROOTFS_TOO_LARGE, NESTED.format(folder="/opt", count=21, name=LETTERS), id="long"),
+        pytest.param(AgentReason.VOLUME_TOO_LARGE, NESTED.format(folder="/scratch", count=600, name="d"),
+                     id="deep-in-an-empty-dir"),
+    ],
+)  # fmt: skip
+async def test_what_cannot_travel_is_refused(node, reason, body):
+    source = start(node, body)
+    try:
+        outcome = await node.capture(source, "cannot-travel")
+    finally:
+        unprotect(source.volumes / "scratch/kept")  # else it could not be removed; overlay notes such attributes alone
+    assert (False, reason) == (outcome.ok, outcome.reason), outcome
+    assert ReportPhase.DUMP not in outcome.seconds
 
 
 async def test_a_deleted_file_counts_by_its_blocks(node):

@@ -313,6 +313,84 @@ for each in options.values():
 assert [] == [name for name, (level, number, value) in options.items() if s.getsockopt(level, number) == value]
 """,
     ),
+    "error-of-a-socket": (
+        """
+l = socket.create_server(('127.0.0.1', 0))
+c = socket.create_connection(l.getsockname())
+a, _ = l.accept()
+a.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+a.close()
+time.sleep(0.1)
+""",
+        """
+assert c.recv(9) == b''
+""",
+    ),
+    "udp-that-was-shut-for-reading": (
+        """
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('127.0.0.1', 0))
+s.connect(s.getsockname())
+s.shutdown(socket.SHUT_RD)
+assert s.recv(9) == b''
+""",
+        """
+s.send(b'x')
+assert s.recv(9) == b'x'
+""",
+    ),
+    "write-to-a-full-pipe": (
+        """
+r, w = os.pipe()
+written = []
+t = threading.Thread(target=lambda: written.append(os.write(w, bytes(1 << 18))), daemon=True)
+t.start()
+time.sleep(0.2)
+""",
+        """
+t.join(5)
+assert written and 0 < written[0] < 1 << 18
+""",
+    ),
+    "inodes-and-a-database": (
+        """
+import sqlite3
+def opened():
+    return sqlite3.connect('/tmp/data', isolation_level=None, timeout=0.1)
+first = opened()
+first.execute('create table t (x)')
+first.execute('begin immediate')
+had = os.stat('/tmp/data').st_ino
+""",
+        """
+opened().execute('begin immediate')
+assert os.stat('/tmp/data').st_ino != had
+""",
+    ),
+    "access-list-of-a-bound-socket": (
+        """
+name = 'system.posix_acl_access'
+s = socket.socket(socket.AF_UNIX)
+s.bind('/tmp/listed')
+entries = [(1, 7, 0xffffffff), (2, 4, 77), (4, 5, 0xffffffff), (16, 5, 0xffffffff), (32, 0, 0xffffffff)]
+os.setxattr('/tmp/listed', name, struct.pack('<I', 2) + b''.join(struct.pack('<HHI', *each) for each in entries))
+""",
+        """
+assert name not in os.listxattr('/tmp/listed')
+""",
+    ),
+    "attributes-of-files": (
+        """
+f = os.open('/tmp/not-dumped', os.O_RDONLY | os.O_CREAT)
+def attributes():
+    return struct.unpack('l', fcntl.ioctl(f, 0x80086601, bytes(8)))[0]
+fcntl.ioctl(f, 0x40086602, struct.pack('l', 0x40))
+assert attributes() & 0x40
+""",
+        """
+assert not attributes() & 0x40
+""",
+    ),
     "empty-datagram": (
         """
 a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
