@@ -19,6 +19,7 @@ MEMFD: Final = "/memfd:"
 _PIPE: Final = "pipe:"
 _FLAGS: Final = re.compile(r"^flags:\s*([0-7]+)$", re.MULTILINE)
 _MOUNT: Final = re.compile(r"^mnt_id:\s*(\d+)$", re.MULTILINE)
+_LOCK: Final = re.compile(r"^lock:.*\bPOSIX\b", re.MULTILINE)
 _WATCH: Final = re.compile(r"^(?:inotify|fanotify) .*\bino:([0-9a-f]+) sdev:([0-9a-f]+)", re.MULTILINE)
 _MINOR_BITS: Final = 20
 """Of a device number in the kernel, which fdinfo shows; stat has another layout."""
@@ -57,6 +58,8 @@ class Descriptor(NamedTuple):
     """Device and inode of a file or folder that has no name any more."""
     unlinked_bytes: int = 0
     """That a file holds which has no name any more; 0 for memory (memfd)."""
+    is_locked: bool = False
+    """The process has a POSIX record lock by it."""
     is_on_its_way: bool = False
     """No process has it open: it waits in a Unix socket, of which ``number`` is the descriptor."""
 
@@ -110,6 +113,7 @@ def _descriptor(number: int, target: str, base: Path, path: str) -> Descriptor:
         target,
         mount=int(mount[1]) if mount else 0,
         is_writable_file=_writes(flags) and is_named_file,
+        is_locked=_LOCK.search(text) is not None,
         is_own_file=flags & os.O_ACCMODE != os.O_RDONLY and is_named_file,
         is_device=stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode),
         is_handle=bool(flags & os.O_PATH) and (stat.S_ISSOCK(found.st_mode) or stat.S_ISFIFO(found.st_mode)),

@@ -173,6 +173,9 @@ def _apply(
         with parent_of(root, member.name) as (directory, last):
             if not _dressed(directory, last, member):
                 _dress(directory, last, member)
+            elif os.lstat(last, dir_fd=directory).st_mtime_ns != (moment := tar_content.moment_of(member)):
+                with suppress(OSError):  # of a read-only file system
+                    os.utime(last, ns=(moment, moment), dir_fd=directory, follow_symlinks=False)
     return placed
 
 

@@ -11,8 +11,14 @@ from typing import Final
 from linux.proc import PROC
 
 _DELETED: Final = re.compile(r"^(\w+)-(\w+) \S+ \S+ (\S+ \d+) +(/.*) \(deleted\)$", re.MULTILINE)
+_PATH: Final = re.compile(r"^\S+ \S+ \S+ \S+ \d+ +(/.*)$", re.MULTILINE)
 _MEMORY: Final = ("/memfd:", "/dev/zero", "/SYSV", "/anon_hugepage", "/secretmem", "/[aio]")
 """Beginnings of what the kernel calls memory that is shared, and no file: without its name it is no less there."""
+
+
+def mapped_files(maps: str) -> frozenset[str]:
+    """Return the paths in the text of a process's maps, as the links of its descriptors name them."""
+    return frozenset(_PATH.findall(maps))
 
 
 def unlinked_bytes(path: str, found: os.stat_result) -> int:

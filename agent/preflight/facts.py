@@ -18,7 +18,7 @@ from agent.preflight.unix_facts import moved_sockets, signed_sockets, waiting_de
 from linux.anonymous import EPOLL
 from linux.descriptors import Descriptor, descriptors
 from linux.filetree import walk
-from linux.mapped import unlinked_files
+from linux.mapped import mapped_files, unlinked_files
 from linux.net.sockets import Address, BoundSocket, bound_sockets, multicast_groups, unread_netlink
 from linux.net.unix_diag import UnixSocket, unix_sockets
 from linux.polled import lost_targets
@@ -68,6 +68,8 @@ class Process:
     """Namespaces of its clocks, and of its children's."""
     apart: tuple[str, ...] = ()
     """What a thread of it has for itself, in words."""
+    mapped_and_locked: tuple[str, ...] = ()
+    """Files that it has mapped, and of which it has record locks."""
     label: str = ""
     """Profile of AppArmor, or context of SELinux; empty without. Of its threads, one that is not the container's."""
 
@@ -240,12 +242,14 @@ def _lost_targets(by_pid: Mapping[int, Process], proc: Path) -> frozenset[tuple[
 def _process(pid: int, tree: Collection[int], label: str, proc: Path) -> Process:
     base = proc / str(pid)
     namespaces, maps = _namespaces(base), (base / "maps").read_text(errors="surrogateescape")
+    opened = tuple(descriptors(pid, proc))
     about, children = status(pid, proc), children_of(pid, proc)
     return Process(
         pid=about.inner_pid,
         name=(base / "comm").read_text(encoding="utf-8", errors="replace").rstrip("\n"),
         namespaces=namespaces,
-        descriptors=tuple(descriptors(pid, proc)),
+        descriptors=opened,
+        mapped_and_locked=_mapped_and_locked(opened, maps),
         has_strangers=any(_is_elsewhere(child, namespaces["pid"], proc) for child in children),
         headless=headless(children, proc),
         shared_writes=tuple(sorted(set(_SHARED_WRITE.findall(maps)))),
@@ -259,6 +263,11 @@ def _process(pid: int, tree: Collection[int], label: str, proc: Path) -> Process
         tracer=about.tracer,
         shares_memory=about.parent in tree and shares_memory(pid, about.parent),
     )
+
+
+def _mapped_and_locked(opened: Iterable[Descriptor], maps: str) -> tuple[str, ...]:
+    locked = {descriptor.target for descriptor in opened if descriptor.is_locked}
+    return tuple(sorted(locked & mapped_files(maps))) if locked else ()
 
 
 def _label(base: Path, expected: str) -> str:

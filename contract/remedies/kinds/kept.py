@@ -48,7 +48,7 @@ KEPT: Final = (
         "Files, folders and devices (/dev/null, zero, random), shared positions, unlinked files, files of /proc",
         "a file without a name (O_TMPFILE) cannot be given one later",
     ),
-    _kept("File locks: flock and POSIX record locks"),
+    _kept("File locks: flock and POSIX record locks", "not of a file that is mapped too: see refused"),
     _kept("POSIX semaphores"),
     _kept(
         "Pseudo-terminals that no process has as its /dev/tty",

@@ -97,6 +97,31 @@ def other():
 assert succeeds(in_child(other))
 """,
     ),
+    "record-lock-of-another-process-than-the-one-that-maps": (
+        """
+f = open('/tmp/locked', 'w+b')
+f.truncate(4096)
+r, w = os.pipe()
+def maps():
+    m = mmap.mmap(os.open('/tmp/locked', os.O_RDWR), 4096)
+    os.read(r, 1)
+k = in_child(maps)
+g = os.open('/tmp/locked', os.O_RDWR)
+fcntl.lockf(f, fcntl.LOCK_EX, 1)
+time.sleep(0.2)
+""",
+        """
+def other():
+    try:
+        fcntl.lockf(open('/tmp/locked', 'r+b'), fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+        os._exit(1)
+    except BlockingIOError:
+        pass
+assert succeeds(in_child(other))
+os.write(w, b'x')
+assert succeeds(k)
+""",
+    ),
     "memfd": (
         """
 m = os.memfd_create('x')

@@ -257,6 +257,24 @@ socket.send_fds(a, [b'fd'], [0])
 """,
         AgentReason.UNSUPPORTED_DESCRIPTOR,
     ),
+    "database-with-a-shared-index": (
+        """
+import sqlite3
+d = sqlite3.connect('/tmp/data', isolation_level=None)
+assert d.execute('pragma journal_mode=wal').fetchone() == ('wal',)
+d.execute('create table t (x)')
+""",
+        AgentReason.MAPPED_AND_LOCKED,
+    ),
+    "record-lock-of-a-mapped-file": (
+        """
+f = open('/dev/shm/locked', 'w+b')
+f.truncate(4096)
+m = mmap.mmap(f.fileno(), 4096, access=mmap.ACCESS_COPY)
+fcntl.lockf(f, fcntl.LOCK_SH, 1)
+""",
+        AgentReason.MAPPED_AND_LOCKED,
+    ),
     "deleted-folder-whose-parent-is-deleted-too": (
         """
 os.makedirs('/tmp/above/here')
@@ -407,6 +425,8 @@ assert start() > 0
     }
 
 LOST_WITHOUT_THE_CHECK = {
+    "database-with-a-shared-index",
+    "record-lock-of-a-mapped-file",
     "connection-in-flight",
     "semaphore-in-a-socket-in-flight",
     "more-in-flight-than-can-be-seen",

@@ -386,9 +386,10 @@ def attributes():
     return struct.unpack('l', fcntl.ioctl(f, 0x80086601, bytes(8)))[0]
 fcntl.ioctl(f, 0x40086602, struct.pack('l', 0x40))
 assert attributes() & 0x40
+os.setxattr('/tmp/not-dumped', 'trusted.mine', b'x')
 """,
         """
-assert not attributes() & 0x40
+assert not attributes() & 0x40 and not os.listxattr('/tmp/not-dumped')
 """,
     ),
     "empty-datagram": (

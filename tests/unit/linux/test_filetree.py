@@ -210,6 +210,16 @@ def test_folders_without_end_are_refused(tree, act):
         act(fd)
 
 
+def test_a_folder_that_is_there_gets_its_time_back(tree):
+    source, source_fd = tree("source", {"a/b": "x"})
+    os.utime(source / "a", (5, 5))
+    target, target_fd = tree("target", {"a/b": "x"})
+    with io.BytesIO() as archive:
+        filetree.pack(source_fd, archive, ["a", "a/b"])
+        filetree.apply(target_fd, archive, (), ())
+    assert 5 == (target / "a").stat().st_mtime
+
+
 def test_deep_folders_are_walked(tree):
     path, fd = tree("deep")
     nested(path, filetree.DEEPEST)

@@ -373,6 +373,12 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
             id="more-wait",
         ),
         pytest.param(
+            AgentReason.MAPPED_AND_LOCKED,
+            "process 600 (python3) has /scratch/data-shm mapped, and a record lock of it",
+            tree(process(mapped_and_locked=("/scratch/data-shm",))),
+            id="mapped-and-locked",
+        ),
+        pytest.param(
             AgentReason.UNLINKED_FOLDER,
             "process 600 (python3) has /tmp/x (deleted), and something else has its name",
             tree(taken_names=("process 600 (python3) has /tmp/x (deleted), and something else has its name",)),
