@@ -123,6 +123,8 @@ class Process(Part):
     """Processes that were stopped, as numbered inside the container: a restore does not wake them."""
     shared: Annotated[int, Field(ge=0)] = 0
     """Bytes of private memory that its processes shared since a fork; 0 in artifacts of earlier releases."""
+    huge: Annotated[int, Field(ge=0)] = 0
+    """Bytes of huge pages, at least; 0 in artifacts of earlier releases."""
 
 
 class Folder(Part):

@@ -71,6 +71,8 @@ class Status:
     seccomp: int
     tracer: int = 0
     """Of a process that is traced, by a debugger for example; 0 without."""
+    huge: int = 0
+    """Bytes of huge pages that it has mapped and used."""
     depth: int = 1
     """How many pid namespaces it is in, from that of this /proc inwards."""
 
@@ -146,6 +148,7 @@ def parse_status(text: str) -> Status:
         no_new_privileges=fields.get("NoNewPrivs", "0") == "1",
         seccomp=int(fields.get("Seccomp", "0")),
         tracer=int(fields.get("TracerPid", "0")),
+        huge=int(fields.get("HugetlbPages", "0").split()[0]) << 10,
         depth=len(fields["NSpid"].split()),
     )
 

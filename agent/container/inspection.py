@@ -13,6 +13,7 @@ from agent.container import find
 from contract.nodes.node_facts import NodeFacts
 from linux import syscalls
 from linux.cgroup import cpu_limit, memory_headroom
+from linux.huge_pages import free_huge_pages
 from linux.proc import (
     PROC,
     Mount,
@@ -56,6 +57,8 @@ class Surroundings:
     """Bytes that its memory limit leaves; None without a limit."""
     cpu_limit: float | None = None
     """CPUs; None without a limit."""
+    huge_free: int | None = None
+    """Bytes of huge pages that the node has left; None: not known."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Worker:
     """Paths that any of them has open or mapped."""
     resident: int
     """Bytes of memory, shared pages counted more than once."""
+    huge: int = 0
+    """Bytes of huge pages, at least: of the process with most of them, as processes may share them."""
     shared: int = 0
     """Bytes of private memory that processes still share since a fork: each has it, and it is there once."""
 
@@ -97,7 +102,7 @@ def node_facts(criu: str, proc: Path = PROC) -> NodeFacts:
 def surroundings(seen: Inspection, criu: str, cgroup_root: Path, proc: Path = PROC) -> Surroundings:
     """Describe what an inspected container is given."""
     headroom, cpus = memory_headroom(seen.cgroups, cgroup_root), cpu_limit(seen.cgroups, cgroup_root)
-    return Surroundings(node_facts(criu, proc), headroom, cpus)
+    return Surroundings(node_facts(criu, proc), headroom, cpus, free_huge_pages(proc))
 
 
 def inspect(init_pid: int, proc: Path = PROC) -> Inspection:
@@ -136,6 +141,7 @@ def find_worker(init_pid: int, proc: Path = PROC) -> Worker | None:
         argv=tuple(part.decode("utf-8", "replace") for part in argv),
         in_use=frozenset(path for pid in pids for path in files_in_use(pid, proc)),
         resident=sum(_resident(pid, proc) for pid in pids),
+        huge=max(mates[pid].huge for pid in pids),
         shared=_shared_since_fork(pids, proc),
     )
 

@@ -128,4 +128,5 @@ def _process(seen: Inspection, worker: Worker) -> manifest.Process:
         ids=sorted(worker.inner_ids),
         stdio={str(number): what for number, what in seen.stdio.items()},
         shared=worker.shared,
+        huge=worker.huge,
     )

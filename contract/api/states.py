@@ -333,6 +333,7 @@ class AgentReason(StrEnum):
     CRIU_MISMATCH = "criu-mismatch"
     IMAGE_MISMATCH = "image-mismatch"
     CPU_LIMIT = "cpu-limit"
+    HUGE_PAGES = "huge-pages"
     BYPASS_INVALID = "bypass-invalid"
     WIDER_RIGHTS = "wider-rights"
     IMAGES_WIDER = "images-wider"
@@ -440,6 +441,7 @@ NOT_OF_THE_CHECKPOINT: Final = frozenset(
         AgentReason.KERNEL_MISMATCH,
         AgentReason.IMAGE_MISMATCH,
         AgentReason.CPU_LIMIT,
+        AgentReason.HUGE_PAGES,
         AgentReason.MEMORY_LIMIT,
         AgentReason.MOUNTS_MISSING,
         AgentReason.PIDS_TAKEN,

@@ -81,6 +81,13 @@ GATES: Final = (
         why="threads that were counted out for more CPUs share fewer: the worker is slow",
     ),
     Gate(
+        AgentReason.HUGE_PAGES,
+        "huge pages that the node has left: at least as many bytes as a process of the worker has, where all are of "
+        "one size",
+        bypass=False,
+        why=_NOTHING,
+    ),
+    Gate(
         AgentReason.GPU_MISSING,
         "GPUs of the container and the node's driver: there, if the worker has device state",
         bypass=False,

@@ -497,6 +497,15 @@ AGENT_REASONS: Final = (
     ),
     Reason(
         _SECTION,
+        AgentReason.HUGE_PAGES,
+        "The worker has huge pages, and the node has fewer left than it needs.",
+        "Request them (`hugepages-2Mi` in `resources.limits`), so that pods run on nodes that have some, and see who "
+        "else uses those of the node.",
+        "Huge pages (hugetlb) are set aside when a node starts. Nothing was touched. At a proof it is the message of "
+        f"[`{AgentReason.PROOF_FAILED}`](#{AgentReason.PROOF_FAILED}).",
+    ),
+    Reason(
+        _SECTION,
         AgentReason.BYPASS_INVALID,
         "The pod asks to bypass a check that does not exist or cannot be bypassed.",
         f"Correct annotation `{keys.ANN_BYPASS}`; the message lists the ids that it may hold.",

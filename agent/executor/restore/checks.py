@@ -146,6 +146,13 @@ def _memory_limit(manifest: Manifest, place: Place) -> str | None:
     return beyond_limit(manifest.memory, place.around.headroom, "the worker's memory is")
 
 
+def _huge_pages(manifest: Manifest, place: Place) -> str | None:
+    needed, free = manifest.process.huge, place.around.huge_free
+    if not needed or free is None or needed <= free:
+        return None
+    return f"the worker has {needed >> 20} MiB of huge pages, and the node has {free >> 20} MiB of them left"
+
+
 def _cpu_limit(manifest: Manifest, place: Place) -> str | None:
     then, now = manifest.container.cpu_limit, place.around.cpu_limit
     if then is None or now is None or now >= then:
@@ -165,6 +172,7 @@ CHECKS: Final[tuple[tuple[AgentReason, Check], ...]] = (
     (AgentReason.PIDS_TAKEN, _pids_taken),
     (AgentReason.MEMORY_LIMIT, _memory_limit),
     (AgentReason.CPU_LIMIT, _cpu_limit),
+    (AgentReason.HUGE_PAGES, _huge_pages),
     *((reason, _of_gpus(check)) for reason, check in GPU_CHECKS),
 )
 """What a restore needs of its container and node, before anything is touched; ``contract.nodes.compatibility`` says

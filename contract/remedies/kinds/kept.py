@@ -26,6 +26,11 @@ KEPT: Final = (
     ),
     _kept("Signal handlers, ignored, blocked and pending signals"),
     _kept("Memory: private, shared between processes, locked, mapped files, unlinked files that are mapped"),
+    _kept(
+        "Huge pages (hugetlb), private or shared",
+        "where the node has enough of them left; else a cold start (`huge-pages`)",
+        "tests/node/engine/test_kinds_of_state.py::test_huge_pages",
+    ),
     _kept("memfd, read and mapped", "a seal against writing does not go with a mapping: see refused"),
     _kept("Limits (rlimits), nice value, scheduling class, OOM score, umask, working folder"),
     _kept(

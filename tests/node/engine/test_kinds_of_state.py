@@ -2,6 +2,7 @@
 
 import os
 import platform
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +84,39 @@ async def test_it_is_refused_and_not_touched(node, before, reason, request):
     outcome = await node.capture(started(node, before), request.node.callspec.id)
     assert (False, reason) == (outcome.ok, outcome.reason)
     assert "dump" not in outcome.seconds
+
+
+@pytest.fixture
+def huge_pages():
+    """Two huge pages, for the time of a test; a machine may have no memory left in one piece."""
+    number = Path("/proc/sys/vm/nr_hugepages")
+    had = int(number.read_text())
+    number.write_text(str(had + 2))
+    if int(number.read_text()) < had + 2:
+        number.write_text(str(had))
+        pytest.skip("this machine has no huge pages")
+    yield lambda: number.write_text("0")
+    number.write_text(str(had))
+
+
+HUGE = """
+m = must(libc.mmap(None, ctypes.c_size_t(2 << 20), 3, 0x40022, -1, ctypes.c_long(0)))
+ctypes.memset(m, 7, 2 << 20)
+"""
+
+
+@pytest.mark.parametrize("are_gone", [pytest.param(False, id="left"), pytest.param(True, id="gone")])
+async def test_huge_pages(node, huge_pages, are_gone, request):
+    name = f"huge-{request.node.callspec.id}"
+    captured = await node.capture(start(node, HUGE, "assert ctypes.string_at(m, 2) == b'\\x07' * 2"), name)
+    assert captured.ok, captured.message
+    target = node.start_as(BareContainer, "--", PYTHON, "-c", "print('cold', flush=True)")
+    target.init()
+    if are_gone:
+        huge_pages()
+    restored = await node.restore(target, name, captured.manifest_digest)
+    assert (not are_gone, AgentReason.HUGE_PAGES if are_gone else "") == (restored.ok, restored.reason), restored
+    target.says("cold" if are_gone else "kept")
 
 
 async def test_a_worker_whose_own_first_thread_has_ended(node):

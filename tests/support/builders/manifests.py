@@ -17,12 +17,17 @@ def container(**fields: Any) -> Container:
     return Container(**usual | fields)
 
 
+def process(**fields: Any) -> Process:
+    usual = {"pid": 1001, "argv": ["python3", "x.py"], "ids": [1001, 1002], "stdio": {"1": "pipe:[11]"}}
+    return Process(**usual | fields)
+
+
 def captured(**fields: Any) -> Captured:
     usual = {
         "created_at": "2026-11-28T00:00:00Z",
         "taken_on": Machine(kernel="6.1.0", architecture="x86_64", cpu_flags=["avx2", "sse4_2"], criu="4.2.1"),
         "container": container(),
-        "process": Process(pid=1001, argv=["python3", "x.py"], ids=[1001, 1002], stdio={"1": "pipe:[11]"}),
+        "process": process(),
         "used_mounts": [],
     }
     return Captured(**usual | fields)

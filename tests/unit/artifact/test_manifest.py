@@ -62,8 +62,8 @@ def test_the_format_on_disk_is_what_it_was():
     found = parse_manifest(OLD.encode(), "abc")
     again = yaml.safe_load(write_manifest(found, "abc", "1", found.files))
     old = yaml.safe_load(OLD)
-    assert ([], 0) == (again["process"].pop("stopped"), again["process"].pop("shared"))
-    grown = ("takenOn", "container")
+    assert ([], 0, 0) == tuple(again["process"].pop(key) for key in ("stopped", "shared", "huge"))
+    grown = ("takenOn", "container", "rootfs")
     for then, now in zip(
         (*old["volumes"], *map(old.get, grown)), (*again["volumes"], *map(again.get, grown)), strict=True
     ):

@@ -150,6 +150,10 @@ class TestRestore:
                 {"around": Surroundings(FACTS, headroom=1 << 20)}, "memory-limit", "at least 8 MiB", id="memory",
             ),
             pytest.param(
+                {"process": manifests.process(huge=4 << 20)}, {"around": Surroundings(FACTS, huge_free=2 << 20)},
+                "huge-pages", "4 MiB of huge pages, and the node has 2 MiB", id="huge-pages",
+            ),
+            pytest.param(
                 {"volumes": [VolumeContent(point="/cache", file="volume-0.tar")]}, {},
                 "mounts-missing", "keeps data on /cache", id="volume",
             ),
@@ -192,6 +196,8 @@ class TestRestore:
             ),
             pytest.param({}, {"around": Surroundings(FACTS, cpu_limit=0.5)}, id="no-cpu-limit-then"),
             pytest.param({"container": manifests.container(cpu_limit=4.0)}, {}, id="no-cpu-limit-now"),
+            pytest.param({"process": manifests.process(huge=4 << 20)}, {}, id="huge-pages-of-several-sizes"),
+            pytest.param({}, {"around": Surroundings(FACTS, huge_free=0)}, id="no-huge-pages-then"),
         ],
     )  # fmt: skip
     def test_what_differs_and_fits(self, then, now):
