@@ -143,7 +143,8 @@ LOST: Final = (
         _LOST,
     ),
     Kind(
-        "What a privileged worker set up in its pod: host name, addresses, routes, kernel parameters (sysctl)",
+        "What a privileged worker set up in its pod: host name, addresses, routes, kernel parameters (sysctl), "
+        "control groups with their limits",
         Fate.RESET,
         "the new pod's own; set them again in a hook",
         _LOST,

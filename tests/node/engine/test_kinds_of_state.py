@@ -9,7 +9,7 @@ import pytest
 from agent.executor import capture
 from contract.api import control_files
 from contract.api.states import AgentReason
-from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
+from tests.support.fixtures.bare_container import PYTHON, BareContainer, is_removed, wait_for
 from tests.support.kinds import descriptors, processes, sockets
 from tests.support.kinds.others import EXIT, LOST_WITHOUT_THE_CHECK, REFUSED
 from tests.support.kinds.reset import RESET
@@ -84,6 +84,32 @@ async def test_it_is_refused_and_not_touched(node, before, reason, request):
     outcome = await node.capture(started(node, before), request.node.callspec.id)
     assert (False, reason) == (outcome.ok, outcome.reason)
     assert "dump" not in outcome.seconds
+
+
+def set_apart(source: BareContainer) -> list[Path]:
+    """Move the worker's child to control groups below the container's; return these."""
+    (worker,) = source.children()
+    child = Path(f"/proc/{worker}/task/{worker}/children").read_text().strip()
+    made = [group / "inner" for group in source.cgroups]
+    for group in made:
+        group.mkdir()
+        (group / "cgroup.procs").write_text(child)
+    return made
+
+
+async def test_a_control_group_of_its_own_is_reset(node):
+    """A privileged worker can make one below its container's; the restored one is in that of its container."""
+    source = start(node, "k = in_child(lambda: time.sleep(3600))", "")
+    made = set_apart(source)
+    captured = await node.capture(source, "inner-group")
+    for group in made:
+        wait_for(lambda inner=group: is_removed(inner), "inner group empty")
+    assert captured.ok, captured.message
+    target = node.start_as(BareContainer, "--", PYTHON, "-c", "print('cold', flush=True)")
+    target.init()
+    restored = await node.restore(target, "inner-group", captured.manifest_digest)
+    assert restored.ok, restored
+    assert 4 == len((target.cgroups[0] / "cgroup.procs").read_text().split())
 
 
 @pytest.fixture
