@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from contract.api import keys
+from contract.api import control_files, keys
 from linux.proc import PROC, Status, mounts, pids, status
 
 # kubepods/burstable/pod<uid>/<id> (cgroupfs) or kubepods-burstable-pod<uid_>.slice/cri-containerd-<id>.scope (systemd).
@@ -33,9 +33,14 @@ def container_of(cgroups: str) -> ContainerCgroup | None:
 
 
 def worker_of(init: int, mates: Mapping[int, Status]) -> Status | None:
-    """Return the process that standby started: its child that leads a session, the oldest if orphans do so too."""
+    """Return the process that standby started: its child that leads a session, and of orphans that do so none.
+
+    Standby gives its worker the first number beyond those of probes. What was executed in the container and is an
+    orphan now has a later one, or one of those of probes: if it came before a restore, or since numbers began again.
+    """
     leaders = [m for m in mates.values() if m.parent == init and m.inner_pid == m.inner_session]
-    return min(leaders, key=lambda mate: mate.inner_pid, default=None)
+    beyond = [mate for mate in leaders if mate.inner_pid > control_files.FIRST_WORKER_PID]
+    return min(beyond or leaders, key=lambda mate: mate.inner_pid, default=None)
 
 
 @dataclass(frozen=True)

@@ -123,8 +123,14 @@ class TestProcesses:
             12: status(12, 10, inner=1005),
             13: status(13, 10, inner=900, session=1),
             14: status(14, 11, inner=950),
+            15: status(15, 10, inner=400),
         }
         worker = worker_of(10, mates)
+        assert worker is not None
+        assert 11 == worker.pid
+
+    def test_worker_that_standby_could_give_no_high_number(self):
+        worker = worker_of(10, {pid: status(pid, 10 if pid > 10 else 1, inner=pid - 9) for pid in (10, 11, 12)})
         assert worker is not None
         assert 11 == worker.pid
 
