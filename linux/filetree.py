@@ -21,6 +21,8 @@ from linux import folder, syscalls, tar_content
 _RESOLVE: Final = syscalls.BENEATH | syscalls.NO_SYMLINKS | syscalls.NO_MAGICLINKS | syscalls.NO_XDEV
 
 
+_LINKED: Final = (stat.S_IFREG, stat.S_IFIFO, stat.S_IFLNK)
+"""Kinds of files that are written, and may have several names."""
 DEEPEST: Final = 500
 """Folders within each other. Each costs a walk one descriptor and some calls, and Python ends at 1000 of these."""
 LONGEST: Final = 3800
@@ -366,7 +368,7 @@ def _pack(archive: tarfile.TarFile, root: int, name: str, linked: dict[tuple[int
     with parent_of(root, name) as (directory, last):
         found = os.lstat(last, dir_fd=directory)
         key = (found.st_dev, found.st_ino)
-        if stat.S_ISREG(found.st_mode) and found.st_nlink > 1 and key in linked:
+        if stat.S_IFMT(found.st_mode) in _LINKED and found.st_nlink > 1 and key in linked:
             archive.addfile(_link(name, linked[key], found))
             return 0
         add(archive, directory, last, name, found)

@@ -110,8 +110,8 @@ class Tree:
     """Of the processes, as the node numbers them."""
     unlinked_limit: int | None = None
     """Bytes that a file without a name may hold: no fact of the tree, but what criu copies."""
-    moved_sockets: Mapping[int, tuple[str, str]] = field(default_factory=dict)
-    """Inode of a Unix socket -> its name, and where the file of that name is by now."""
+    moved_sockets: Mapping[int, str] = field(default_factory=dict)
+    """Inode of a Unix socket whose file is not where it was bound, or not only there; in words."""
     signed_sockets: frozenset[int] = frozenset()
     """Inodes of Unix sockets in which data waits that says who sent it, or when."""
     lost_targets: frozenset[tuple[int, int]] = frozenset()

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def moved_sockets(
     init_pid: int, by_pid: "Mapping[int, Process]", unix: Iterable[UnixSocket], proc: Path
-) -> dict[int, tuple[str, str]]:
-    """Return the inodes of sockets whose file is not where they were bound: the name, and where it is.
+) -> dict[int, str]:
+    """Return the inodes of sockets whose file is not where they were bound, or not only there; in words.
 
     One socket of each name is looked at: those that were accepted have that of their listener.
     """
@@ -33,8 +33,10 @@ def moved_sockets(
         looked.add(name)
         with suppress(OSError):
             file = file_of(pid, descriptor.number)
-            if file.has_name and not _is_at(init_pid, name, file, proc):
-                moved[inode] = name, file.path
+            if file.names and not _is_at(init_pid, name, file, proc):
+                moved[inode] = f"was bound to {name} and is at {file.path} now"
+            elif file.names > 1:
+                moved[inode] = f"is bound to {name}, and its file has another name too"
     return moved
 
 

@@ -118,8 +118,7 @@ def _in_a_state(tree: Tree) -> Iterator[str]:
         if socket in tree.signed_sockets:
             yield f"{named(process, descriptor)} is a Unix socket with unread data that says who sent it, or when"
         if socket in tree.moved_sockets:
-            name, path = tree.moved_sockets[socket]
-            yield f"{named(process, descriptor)} is a Unix socket that was bound to {name} and is at {path} now"
+            yield f"{named(process, descriptor)} is a Unix socket that {tree.moved_sockets[socket]}"
 
 
 def _multicast(tree: Tree) -> Iterator[str]:

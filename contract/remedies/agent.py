@@ -204,9 +204,9 @@ AGENT_REASONS: Final = (
         "Known are TCP, UDP, raw, Unix, netlink and packet sockets; not MPTCP, vsock, SCTP and others. Refused as "
         "well: UDP in a pod of which a socket has joined a multicast group, since a restored socket is in none; data "
         "that was sent by a Unix connection within the worker before that was accepted; a netlink socket with "
-        "messages that were not read; a Unix socket whose file was renamed since, or in which data waits "
-        "that says who sent it (SO_PASSCRED) or when (SO_TIMESTAMP). Nothing was touched; the capture is not tried "
-        "again by itself.",
+        "messages that were not read; a Unix socket whose file was renamed since, or has a hard link, or in which "
+        "data waits that says who sent it (SO_PASSCRED) or when (SO_TIMESTAMP). Nothing was touched; the capture is not "
+        "tried again by itself.",
     ),
     Reason(
         _SECTION,

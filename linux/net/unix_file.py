@@ -23,8 +23,8 @@ class SocketFile(NamedTuple):
     """As the mount namespace of its process has it."""
     device: int
     inode: int
-    has_name: bool
-    """False for one that was deleted."""
+    names: int
+    """None of one that was deleted, several of one with hard links."""
 
 
 def file_of(pid: int, number: int) -> SocketFile:
@@ -39,7 +39,7 @@ def file_of(pid: int, number: int) -> SocketFile:
         held.append(fcntl.ioctl(held[0], _SIOCUNIXFILE))
         found = os.fstat(held[1])
         path = os.readlink(f"/proc/self/fd/{held[1]}")  # noqa: PTH115 - a text, maybe of no path of ours
-        return SocketFile(path, found.st_dev, found.st_ino, has_name=found.st_nlink > 0)
+        return SocketFile(path, found.st_dev, found.st_ino, found.st_nlink)
     finally:
         for each in held:
             os.close(each)

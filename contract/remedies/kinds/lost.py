@@ -111,7 +111,7 @@ LOST: Final = (
         _LOST,
     ),
     Kind(
-        "ACLs of files of bound Unix sockets",
+        "ACLs of files of bound Unix sockets; ACLs and user.* attributes of deleted files that are open",
         Fate.RESET,
         "mode and owner alone; set them again in a hook",
         _LOST,

@@ -37,8 +37,8 @@ REFUSED: Final = (
     ),
     _refused(
         "MPTCP, vsock and other protocols; UDP with multicast groups; data in a Unix connection that was not accepted; "
-        "unread messages of netlink; a Unix socket whose file was renamed, or with unread data that says who sent it "
-        "(SO_PASSCRED) or when",
+        "unread messages of netlink; a Unix socket whose file was renamed or has another name too (a hard link), or "
+        "with unread data that says who sent it (SO_PASSCRED) or when",
         AgentReason.UNSUPPORTED_SOCKET,
         test=_UNKNOWN,
     ),

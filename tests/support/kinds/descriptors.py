@@ -69,6 +69,17 @@ os.write(f, b'hello')
 assert os.read(f, 9) == b'hello'
 """,
     ),
+    "fifo-of-two-names": (
+        """
+os.mkfifo('/tmp/one')
+f = os.open('/tmp/one', os.O_RDWR)
+os.link('/tmp/one', '/tmp/other')
+""",
+        """
+os.write(os.open('/tmp/other', os.O_WRONLY | os.O_NONBLOCK), b'hello')
+assert select.select([f], [], [], 5)[0] and os.read(f, 9) == b'hello'
+""",
+    ),
     "flock": (
         """
 f = open('/tmp/locked', 'w')

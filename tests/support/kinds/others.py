@@ -303,6 +303,15 @@ open('/tmp/was', 'w').close()
 """,
         AgentReason.UNLINKED_FOLDER,
     ),
+    "unix-socket-of-two-names": (
+        """
+s = socket.socket(socket.AF_UNIX)
+s.bind('/tmp/bound')
+s.listen()
+os.link('/tmp/bound', '/tmp/public')
+""",
+        AgentReason.UNSUPPORTED_SOCKET,
+    ),
     "traced-child": (
         """
 k = in_child(lambda: time.sleep(9999))
@@ -436,6 +445,7 @@ LOST_WITHOUT_THE_CHECK = {
     "trigger-of-pressure",
     "mounted-inside",
     "renamed-unix-socket",
+    "unix-socket-of-two-names",
     "thread-with-descriptors-of-its-own",
     "thread-with-a-folder-of-its-own",
     "thread-with-a-network-of-its-own",

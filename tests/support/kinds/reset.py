@@ -374,9 +374,12 @@ s = socket.socket(socket.AF_UNIX)
 s.bind('/tmp/listed')
 entries = [(1, 7, 0xffffffff), (2, 4, 77), (4, 5, 0xffffffff), (16, 5, 0xffffffff), (32, 0, 0xffffffff)]
 os.setxattr('/tmp/listed', name, struct.pack('<I', 2) + b''.join(struct.pack('<HHI', *each) for each in entries))
+f = open('/tmp/gone', 'w')
+os.setxattr('/tmp/gone', 'user.mine', b'x')
+os.unlink('/tmp/gone')
 """,
         """
-assert name not in os.listxattr('/tmp/listed')
+assert name not in os.listxattr('/tmp/listed') and not os.listxattr(f.fileno())
 """,
     ),
     "attributes-of-files": (
