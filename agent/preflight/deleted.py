@@ -19,25 +19,27 @@ def taken_names(init_pid: int, by_pid: "Mapping[int, Process]", proc: Path) -> I
     """Say of each deleted folder or file that processes have what is in its way.
 
     criu leaves the folders that it made above a deleted folder, removes what is at such a folder's name, and cannot
-    make a folder below a file.
+    make a folder below a file. A folder of the image itself it does not take for a deleted one.
     """
     for pid, process in by_pid.items():
         links = [f"{proc}/{pid}/{name}" for name in ("cwd", "root")]
-        links += [f"{proc}/{pid}/fd/{each.number}" for each in process.descriptors if each.deleted is not None]
+        links += [f"{proc}/{pid}/fd/{each.number}" for each in process.descriptors if each.target.endswith(_DELETED)]
         for link in links:
             with suppress(OSError):
                 path = os.readlink(link)  # noqa: PTH115 - a text, of no path of ours
                 if not path.endswith(_DELETED):
                     continue
                 found = os.stat(link)  # noqa: PTH116 - see above
-                words = _in_the_way(init_pid, path.removesuffix(_DELETED), found, proc)
-                if words and found.st_nlink == 0:
+                if words := _in_the_way(init_pid, path, found, proc):
                     yield f"{process} has {path}, and {words}"
 
 
 def _in_the_way(init_pid: int, path: str, found: os.stat_result, proc: Path) -> str:
-    above, _, name = path.rpartition("/")
     is_folder = stat.S_ISDIR(found.st_mode)
+    if found.st_nlink:
+        is_lost = is_folder and not _leads_to(init_pid, path, found, proc)
+        return "it is a folder of the image" if is_lost else ""
+    above, _, name = path.removesuffix(_DELETED).rpartition("/")
     try:
         folder = open_in_container(init_pid, above or "/", proc=proc)
     except NotADirectoryError:
@@ -51,3 +53,15 @@ def _in_the_way(init_pid: int, path: str, found: os.stat_result, proc: Path) -> 
     finally:
         os.close(folder)
     return "something else has its name" if is_folder else ""
+
+
+def _leads_to(init_pid: int, path: str, wanted: os.stat_result, proc: Path) -> bool:
+    """Say whether a folder is at a path: its name may end as the kernel marks deleted ones."""
+    try:
+        folder = open_in_container(init_pid, path, proc=proc)
+    except OSError:
+        return False
+    try:
+        return os.path.samestat(os.fstat(folder), wanted)
+    finally:
+        os.close(folder)

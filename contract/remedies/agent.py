@@ -205,8 +205,8 @@ AGENT_REASONS: Final = (
         "well: UDP in a pod of which a socket has joined a multicast group, since a restored socket is in none; data "
         "that was sent by a Unix connection within the worker before that was accepted; a netlink socket with "
         "messages that were not read; a Unix socket whose file was renamed since, or has a hard link, or in which "
-        "data waits that says who sent it (SO_PASSCRED) or when (SO_TIMESTAMP). Nothing was touched; the capture is not "
-        "tried again by itself.",
+        "data waits that says who sent it (SO_PASSCRED) or when (SO_TIMESTAMP). Nothing was touched; the capture is "
+        "not tried again by itself.",
     ),
     Reason(
         _SECTION,
@@ -292,8 +292,8 @@ AGENT_REASONS: Final = (
         "Start the process in a folder that stays, or leave the deleted one (`cd /`) before the snapshot.",
         "CRIU makes such a folder at its former name and removes it again. If something else has that name by now it "
         "would be removed instead, and folders above it that were deleted too would be there again. So it is with a "
-        "deleted file of which the folder is a file by now. Nothing was touched; the capture is not tried again by "
-        "itself.",
+        "deleted file of which the folder is a file by now, and with a deleted folder of the image. Nothing was "
+        "touched; the capture is not tried again by itself.",
     ),
     Reason(
         _SECTION,

@@ -83,8 +83,8 @@ REFUSED: Final = (
         test="tests/node/engine/test_worker_files.py::test_a_deleted_file_that_is_too_large",
     ),
     _refused(
-        "A deleted folder that is open or worked in, if something else has its name, or the folder above it was "
-        "deleted too",
+        "A deleted folder that is open or worked in, if something else has its name, the folder above it was deleted "
+        "too, or it is of the image",
         AgentReason.UNLINKED_FOLDER,
         test=_UNKNOWN,
     ),

@@ -293,6 +293,14 @@ os.mkdir('/tmp/here')
 """,
         AgentReason.UNLINKED_FOLDER,
     ),
+    "deleted-folder-of-the-image": (
+        """
+import shutil
+os.chdir('/usr/share/doc')
+shutil.rmtree('/usr/share/doc')
+""",
+        AgentReason.UNLINKED_FOLDER,
+    ),
     "deleted-file-below-what-is-a-file-now": (
         """
 os.mkdir('/tmp/was')

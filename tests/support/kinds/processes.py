@@ -35,6 +35,16 @@ os.kill(pid, 15)
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -15
 """,
     ),
+    "folder-whose-name-looks-deleted": (
+        """
+os.makedirs('/tmp/here (deleted)')
+os.chdir('/tmp/here (deleted)')
+d = os.open('.', os.O_RDONLY)
+""",
+        """
+assert os.getcwd() == '/tmp/here (deleted)' and os.path.samestat(os.fstat(d), os.stat('.'))
+""",
+    ),
     "unlinked-folder": (
         """
 os.makedirs('/tmp/going')
