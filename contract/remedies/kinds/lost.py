@@ -98,6 +98,12 @@ LOST: Final = (
         _LOST,
     ),
     Kind(
+        "Which thread of its parent a process was started by, as `__WNOTHREAD` and a parent-death signal have it",
+        Fate.RESET,
+        "the first thread; wait for children without that option",
+        _LOST,
+    ),
+    Kind(
         "A write to a full pipe that is under way",
         Fate.RESET,
         "it ends early with the bytes that were written so far, as by a signal; write the rest",

@@ -339,6 +339,26 @@ s.send(b'x')
 assert s.recv(9) == b'x'
 """,
     ),
+    "thread-that-started-a-child": (
+        """
+gate, ended = threading.Event(), []
+def run():
+    k = in_child(lambda: time.sleep(3600))
+    gate.wait()
+    try:
+        os.waitpid(k, os.WNOHANG | 0x20000000)
+    except ChildProcessError:
+        ended.append(k)
+t = threading.Thread(target=run)
+t.start()
+""",
+        """
+gate.set()
+t.join(5)
+os.kill(*ended, 9)
+assert [os.waitpid(-1, 0)[0]] == ended
+""",
+    ),
     "write-to-a-full-pipe": (
         """
 r, w = os.pipe()
