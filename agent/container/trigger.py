@@ -44,11 +44,15 @@ def caller_of(pod_uid: str, peer: tuple[str, int], proc: Path = PROC) -> str:
 
 
 def _any_process(pod_uid: str, proc: Path) -> int | None:
-    """Return the oldest process of a pod, which holds its network before any container runs; None: no process."""
+    """Return the oldest process of a pod, which holds its network before any container runs; None: no process.
+
+    One in the node's network is none of a pod that has its own: CRI-O may keep its monitor in the pod's control groups.
+    """
+    nodes = (proc / "1/ns/net").readlink()
     found = []
     for pid in pids(proc):
         with suppress(OSError):
-            if _container(pid, pod_uid, proc):
+            if _container(pid, pod_uid, proc) and (proc / f"{pid}/ns/net").readlink() != nodes:
                 found.append((started(pid, proc), pid))
     return min(found)[1] if found else None
 

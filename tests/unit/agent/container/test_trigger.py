@@ -8,9 +8,20 @@ from agent.container.trigger import listen
 POD = "0b0f9c5e-6a3d-4f4c-9a53-6f6f3f1d2c11"
 
 
-def process(proc, pid, ticks):
+@pytest.fixture(autouse=True)
+def _node(tmp_path):
+    """Process 1, whose network is the node's."""
+    network(tmp_path / "1", "net:[1]")
+
+
+def network(folder, name):
+    (folder / "ns").mkdir(parents=True)
+    (folder / "ns/net").symlink_to(name)
+
+
+def process(proc, pid, ticks, name="net:[7]"):
     folder = proc / str(pid)
-    folder.mkdir()
+    network(folder, name)
     (folder / "cgroup").write_text(f"0::/kubepods/pod{POD}/{'c' * 64}\n")
     (folder / "stat").write_text(f"{pid} (a) b) S {'0 ' * 18}{ticks} 0 0\n")
 
@@ -24,6 +35,16 @@ def test_that_of_the_pods_oldest_process(tmp_path, monkeypatch, first, later):
     process(tmp_path, later, 900)
     monkeypatch.setattr(trigger, "in_network", lambda pid, *_: pid)
     assert first == listen(POD, tmp_path)
+
+
+def test_a_runtimes_monitor_is_not_the_pods(tmp_path, monkeypatch):
+    """It would have the agent listen in the node's network."""
+    process(tmp_path, 20, 500, "net:[1]")
+    assert listen(POD, tmp_path) is None
+
+    process(tmp_path, 30, 900)
+    monkeypatch.setattr(trigger, "in_network", lambda pid, *_: pid)
+    assert 30 == listen(POD, tmp_path)
 
 
 def test_no_process_yet(tmp_path):
