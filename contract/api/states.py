@@ -82,6 +82,12 @@ class GateEvent(StrEnum):
     """The API server does not let us."""
 
 
+class RestoreEvent(StrEnum):
+    """Reasons of the controller's Events about restores; docs/reasons.md explains each."""
+
+    AGENT_SILENT = "AgentSilent"
+
+
 class DeletionPolicy(StrEnum):
     """What becomes of an automatic checkpoint when its graph deployment is deleted."""
 

@@ -1,8 +1,8 @@
-"""Where opted-in pods are served: five queues, each with its own question, fed by the live copies.
+"""Where opted-in pods are served: six queues, each with its own question, fed by the live copies.
 
 ``checkpoints``: does a pod request one that is not there, or still the one that is being made? ``gates``: may
 a held pod go? ``tales``: what is to be said about a pod's admission? ``missed``: did the webhook not see a pod?
-``spares``: is a parked pod needed?
+``spares``: is a parked pod needed? ``silent``: does no agent speak of a pod that was to be restored?
 Nothing is remembered that a successor would need: it asks the same questions of the same objects.
 """
 
@@ -27,6 +27,7 @@ from controller.workloads.missed_pods import MissedPods
 from controller.workloads.owners import Owners
 from controller.workloads.reports import Reports, is_new
 from controller.workloads.restores.failing import FAILED_WORD
+from controller.workloads.restores.silent import SilentPods
 from controller.workloads.spares.policy import face
 from controller.workloads.spares.waker import Waker
 from kube.api import Object
@@ -58,12 +59,14 @@ class Dispatcher:
         self.tales: WorkQueue[Key] = WorkQueue()
         self.missed: WorkQueue[Key] = WorkQueue()
         self.spares: WorkQueue[Key] = WorkQueue()
+        self.silent: WorkQueue[Key] = WorkQueue()
         owners = Owners(context.kube)
         self._maker = AutoCheckpointController(context, informers, self._sights, owners, self._wake_held)
         self._gatekeeper = GateController(context, informers, self._sights, metrics)
         self._teller = AdmissionRecorder(context, informers)
         self._missed = MissedPods(context, informers, self._sights, owners)
         self._waker = Waker(context, informers)
+        self._silent = SilentPods(context, informers)
         informers.add_handler(self._pod_changed)
         self._checkpoints.add_handler(self._checkpoint_changed)
 
@@ -78,6 +81,7 @@ class Dispatcher:
                 group.create_task(self.tales.run(self._teller.handle, TELLERS), name="admission events")
                 group.create_task(self.missed.run(self._missed.handle, MAKERS), name="missed pods")
                 group.create_task(self.spares.run(self._waker.handle, MAKERS), name="spare pods")
+                group.create_task(self.silent.run(self._silent.handle, TELLERS), name="silent pods")
         finally:
             self._lead(on=False)
         raise AssertionError("queues run until cancelled")
@@ -105,14 +109,19 @@ class Dispatcher:
             old is None or new is None or face(old) != face(new)
         ):
             self.spares.add(pods.checkpoint_key(new or old or {}))
-        if new is None:
-            return
+        if new is not None:
+            self._look_at(old, new)
+
+    def _look_at(self, old: Object | None, new: Object) -> None:
+        """Have what the pod itself needs done, whatever its checkpoint is."""
         if pods.held(new):
             self.gates.add(key_of(new))
         if old is None or pods.admission(old) != pods.admission(new):
             self.tales.add(key_of(new))
         if old is None and self._missed.is_one(new):
             self.missed.add(key_of(new))
+        if pods.awaits_word(new) and not (old is not None and pods.awaits_word(old)):
+            self.silent.add(key_of(new))
 
     def _ask(self, pod: Object | None) -> None:
         """Have the pod's checkpoint looked at: now where it is to be made or goes, else once for many pods."""

@@ -13,7 +13,7 @@ from contract.api.checkpoint import annotations_of, controller_of, labels_of
 from contract.api.conditions import condition
 from contract.api.running import read_result, requested_checkpoint
 from contract.api.states import Admission
-from contract.api.times import parse_time
+from contract.api.times import parse_time, parsed_time
 from contract.pods.template_hash import automatic_id, automatic_name
 from kube.api import Object
 from kube.store import Key, key_of
@@ -43,9 +43,26 @@ def kept(pod: Object) -> Object:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": metadata,
-        "spec": {"containers": containers, "schedulingGates": list(spec.get("schedulingGates") or ()), **_store(spec)},
-        "status": {"phase": (pod.get("status") or {}).get("phase", ""), **_readiness(pod)},
+        "spec": {
+            "containers": containers,
+            "schedulingGates": list(spec.get("schedulingGates") or ()),
+            **_store(spec),
+            **_node(pod),
+        },
+        "status": {"phase": (pod.get("status") or {}).get("phase", ""), **_readiness(pod), **_running(pod)},
     }
+
+
+def _node(pod: Object) -> Object:
+    """Return the node of a pod of which an agent is to speak."""
+    return {"nodeName": pod["spec"].get("nodeName", "")} if awaits_word(pod) else {}
+
+
+def _running(pod: Object) -> Object:
+    """Return when the containers of such a pod started."""
+    if not awaits_word(pod):
+        return {}
+    return {"containerStatuses": [{"state": each.get("state") or {}} for each in pod["status"]["containerStatuses"]]}
 
 
 def _readiness(pod: Object) -> Object:
@@ -163,3 +180,18 @@ def asks(pod: Object) -> bool:
     if notes.get(keys.ANN_REQUEST) == keys.REQUEST_WITHDRAWN or keys.ANN_GATE in notes or not alive(pod):
         return False
     return _is_of_its_stamp(pod)
+
+
+def awaits_word(pod: Object) -> bool:
+    """Say whether an agent is to speak of a restore of this pod, and none has yet."""
+    labels = labels_of(pod)
+    is_named = labels.get(keys.LABEL_IS_RESTORE_TARGET) == "true" and keys.LABEL_CHECKPOINT_ID in labels
+    spoken = any(key.startswith(keys.ANN_RESTORE_STATUS_PREFIX) for key in annotations_of(pod))
+    return is_named and not spoken and alive(pod) and running_since(pod) is not None
+
+
+def running_since(pod: Object) -> datetime | None:
+    """Return when the first of its containers started; None if none runs."""
+    states = [each.get("state") or {} for each in (pod.get("status") or {}).get("containerStatuses") or ()]
+    started = [parsed_time((state.get("running") or {}).get("startedAt")) for state in states]
+    return min((each for each in started if each is not None), default=None)

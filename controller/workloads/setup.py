@@ -26,5 +26,6 @@ def set_up(context: ManagerContext) -> ControllerSetup:
             "admission events": desk.tales,
             "missed pods": desk.missed,
             "spare pods": desk.spares,
+            "silent pods": desk.silent,
         },
     )

@@ -180,6 +180,18 @@ class TestWithoutAnAgent:
         assert line.startswith(COLD)
         assert "no agent claimed" in line
 
+    def test_describing_the_pod_says_so(self, installed: Kubectl, pod_name: str):
+        """No agent is there to say it, so the controller does."""
+        start(installed, pod_name)
+        selector = f"reason=AgentSilent,involvedObject.name={pod_name}"
+
+        def look() -> list[str] | None:
+            return [each["message"] for each in installed.items("events", "--field-selector", selector)] or None
+
+        (message,) = wait_for(look, "the Event", node.READY_SECONDS)
+        assert "No agent has said anything of the pod" in message
+        assert installed.get("pod", pod_name)["spec"]["nodeName"] in message
+
     def test_a_cold_sdk_worker_does_not_take_itself_for_a_source(self, installed: Kubectl, pod_name: str):
         """None of the variables that would make it wait for a snapshot is left."""
         start(installed, pod_name)

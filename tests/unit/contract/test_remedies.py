@@ -5,7 +5,7 @@ from enum import StrEnum
 import pytest
 
 from contract.api import states
-from contract.api.states import Admission, AgentReason, CheckpointReason, GateEnd, GateEvent, GraphReason
+from contract.api.states import Admission, AgentReason, CheckpointReason, GateEnd, GateEvent, GraphReason, RestoreEvent
 from contract.remedies.admission import ADMISSION
 from contract.remedies.agent import AGENT
 from contract.remedies.checkpoints import CHECKPOINT
@@ -13,13 +13,15 @@ from contract.remedies.gates import GATE
 from contract.remedies.graphs import GRAPH
 from contract.remedies.pages import PAGES, Page, page_text
 from contract.remedies.registry import Origin, Reason, Section
+from contract.remedies.restores import RESTORE
 from tests.support.pages import sections
 
-LISTS = (Admission, AgentReason, CheckpointReason, GateEnd, GateEvent, GraphReason)
+LISTS = (Admission, AgentReason, CheckpointReason, GateEnd, GateEvent, GraphReason, RestoreEvent)
 TABLES = {
     "admission": (Admission, ADMISSION),
     "agent": (AgentReason, AGENT),
     "gate": (GateEnd, GATE),
+    "restore": (RestoreEvent, RESTORE),
     "checkpoint": (CheckpointReason, CHECKPOINT),
     "graph": (GraphReason, GRAPH),
 }

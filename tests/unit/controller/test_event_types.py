@@ -61,6 +61,7 @@ ELSEWHERE = {
     ("controller/workloads/gates/gate_controller.py", WARNING, "GateEvent.KEPT"),
     ("controller/workloads/gates/gate_controller.py", WARNING, "GateEvent.REFUSED"),
     ("controller/workloads/gates/gate_controller.py", "'Normal' if ready else 'Warning'", "GateEvent.LIFTED"),
+    ("controller/workloads/restores/silent.py", WARNING, "RestoreEvent.AGENT_SILENT"),
     ("controller/workloads/spares/waker.py", NORMAL, "ParkedWorkerWoken"),
     ("controller/workloads/auto_checkpoint_controller.py", NORMAL, "AutomaticCheckpoint"),
     ("controller/workloads/auto_checkpoint_controller.py", WARNING, "CheckpointNotMade"),
