@@ -35,7 +35,7 @@ class Informers:
     """
 
     def __init__(self, kube: KubeClient, namespace: str | None, values: Values) -> None:
-        self._claim_name = values.storage.pvc.name
+        self._claim_name = values.storage.pvc.claim_name
         self.checkpoints = Informer(kube, CHECKPOINTS, namespace)
         self.informers = {"checkpoints": self.checkpoints}
         """By name."""

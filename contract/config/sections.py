@@ -142,12 +142,7 @@ class OpenShift(Section):
     enabled: bool = False
 
 
-DEFAULT_CLAIM: Final = "snapshot-pvc"
-ClaimName = Annotated[
-    Name,
-    BeforeValidator(lambda found: DEFAULT_CLAIM if found == "" else found),
-    WithJsonSchema({"type": "string", "maxLength": 253, "pattern": r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$"}),
-]
+ClaimName = Annotated[str, Field(max_length=253, pattern=r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$")]
 
 
 class Claim(Section):
@@ -156,12 +151,17 @@ class Claim(Section):
     create: bool = Field(
         default=True, description="Made by the chart (agentMount) or by the controller in each namespace (podMount)."
     )
-    name: ClaimName = Field(default=DEFAULT_CLAIM, description="Empty: snapshot-pvc; chrek-pvc in a release chrek.")
+    name: ClaimName = Field(default="", description="Empty: snapshot-pvc; chrek-pvc in a release called chrek.")
     size: Quantity = "1Ti"
     storage_class: str = Field(default="", description="Empty: the cluster's default class.")
     access_mode: VolumeAccess = "ReadWriteMany"
     base_path: AbsolutePath = keys.DEFAULT_BASE_PATH
     keep: bool = Field(default=True, description="Kept when the release is uninstalled: artifacts outlive it.")
+
+    @property
+    def claim_name(self) -> str:
+        """What the claim is called; what processes of a release read always has a name."""
+        return self.name or "snapshot-pvc"
 
 
 class ObjectStore(Section):

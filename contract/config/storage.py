@@ -68,7 +68,7 @@ def storage_from_values(values: Values) -> Storage:
     """
     pvc = values.storage.pvc
     mode = values.storage.access_mode
-    return _volume(mode, pvc.name, pvc.base_path, pvc.create, pvc.size, pvc.storage_class, pvc.access_mode)
+    return _volume(mode, pvc.claim_name, pvc.base_path, pvc.create, pvc.size, pvc.storage_class, pvc.access_mode)
 
 
 @lru_cache(_VOLUMES)

@@ -91,7 +91,7 @@ class Explainer:
             (str(obj["metadata"]["namespace"]), str(obj["metadata"]["name"])): obj
             for obj in filter(is_checkpoint, stored)
         }
-        self._claims = KnownClaims(kube, release.values.storage.pvc.name, claims)
+        self._claims = KnownClaims(kube, release.values.storage.pvc.claim_name, claims)
         self._devices = ClaimedDevices(kube, stored)
 
     async def ask(self, pod: Mapping[str, Any], namespace: str) -> Ruling:

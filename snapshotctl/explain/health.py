@@ -189,7 +189,7 @@ def _configuration(configurations: Sequence[Object] | None) -> Check:
 
 
 def _claim(claims: Sequence[Object] | None, values: Values, namespace: str) -> Check:
-    name, wanted = "storage", values.storage.pvc.name
+    name, wanted = "storage", values.storage.pvc.claim_name
     if claims is None:
         return _unreadable(name)
     claim = next((each for each in claims if each["metadata"]["name"] == wanted), None)

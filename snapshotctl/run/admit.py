@@ -19,7 +19,7 @@ def admit(objects: Path, values: Path | None) -> None:
     loaded = values_of(values)
     found = objects_of(objects)
     stored = {(obj["metadata"]["namespace"], obj["metadata"]["name"]): obj for obj in found if is_checkpoint(obj)}
-    claims = claims_in(found)(loaded.storage.pvc.name)
+    claims = claims_in(found)(loaded.storage.pvc.claim_name)
     body = sys.stdin.buffer.read()
     try:
         request = parse(body)

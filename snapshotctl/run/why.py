@@ -54,7 +54,7 @@ def explain_files(
     manifests = manifests_of(*filenames, recursive=recursive)
     if stored is not None:
         release = Release(given or values_of(None))
-        claims = claims_in(stored)(release.values.storage.pvc.name)
+        claims = claims_in(stored)(release.values.storage.pvc.claim_name)
         explainer = Explainer(None, release, stored, claims)
         answers = asyncio.run(about_manifests(explainer, manifests, reach.namespace, DEFAULT_NAMESPACE))
         return _print(answers, (), output)

@@ -186,4 +186,4 @@ async def test_a_held_pod_whose_capture_never_came_gets_the_claim_that_it_mounts
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*mount*.yaml")), ids=lambda path: path.stem)
 def test_the_examples_are_values_of_the_chart(path):
 
-    assert values_from(yaml.safe_load(path.read_text())).storage.pvc.name
+    assert values_from(yaml.safe_load(path.read_text())).storage.pvc.claim_name

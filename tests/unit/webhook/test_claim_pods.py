@@ -48,7 +48,7 @@ def said(reason, message, **status):
 def test_a_ready_checkpoint_without_its_claim_is_no_source(state, text):
     decision = ask(opted_in(), ready(), claim=state, text=text)
     assert UNAVAILABLE == decision.code
-    assert f"PersistentVolumeClaim ns/{load_values(text).storage.pvc.name} " in decision.message
+    assert f"PersistentVolumeClaim ns/{load_values(text).storage.pvc.claim_name} " in decision.message
     result = patched(opted_in(), decision)
     assert opted_in()["spec"] == result["spec"]
     assert UNAVAILABLE == result["metadata"]["annotations"][keys.ANN_ADMISSION]
