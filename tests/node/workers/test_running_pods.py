@@ -82,7 +82,7 @@ def test_a_pod_that_standby_did_not_start_is_refused_and_goes_on(platform: Platf
     assert AgentReason.NOT_UNDER_STANDBY in result.output
     assert before | {"count": before["count"] + 1} == count(installed, "running-cold")
     described = snapshotctl(platform, installed, "describe", "running-refused")
-    assert "--name ANOTHER" in described.output
+    assert "captures another worker of the same manifest" in described.output
 
 
 def test_a_checkpoint_that_the_pod_does_not_name_captures_nothing(installed: Kubectl, serving: str):
