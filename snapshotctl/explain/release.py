@@ -31,6 +31,8 @@ class Release:
     """What the reader of an answer must know about it."""
     namespace_labels: Mapping[str, str] | None = None
     """Labels of the namespace in question; None if they may not be read."""
+    name: str = ""
+    """Label of its objects; empty if none was found."""
 
     def unasked(self, namespace: str, pod_labels: Mapping[str, str] | None = None) -> str | None:
         """Say why the API server would not ask this release about such pods; None if it would."""
@@ -79,7 +81,7 @@ def _release(config: Object, notes: tuple[str, ...], labels: Mapping[str, str] |
     except ValuesError as error:
         # Another version of the chart may know other values.
         values, notes = Values(), (*notes, f"the values of release {title} cannot be read: {error}; {_DEFAULTS_NOTE}")
-    return Release(values, title, metadata["namespace"], notes, labels)
+    return Release(values, title, metadata["namespace"], notes, labels, name)
 
 
 def not_served(release: Release, namespace: str, pod_labels: Mapping[str, str] | None) -> str | None:

@@ -35,7 +35,6 @@ class SilentPods:
         if age < PATIENCE:
             return PATIENCE - age
         row = RESTORE[RestoreEvent.AGENT_SILENT]
-        where = (pod.get("spec") or {}).get("nodeName", "")
-        words = f"{row.meaning} Node {where}. {row.remedy} See {row.link}"
+        words = f"{row.meaning} Node {pod['spec']['nodeName']}. {row.remedy} See {row.link}"
         await self._recorder.say_once(pod, "Warning", RestoreEvent.AGENT_SILENT, words)
         return None
