@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from agent.container.pod_groups import PodGroups
 from agent.criu.driver import EnteringCriu
 from agent.executor.engine import NodeEngine
 from agent.executor.environment import NodeEnvironment
@@ -103,6 +104,7 @@ def _environment(values: Values) -> NodeEnvironment:
         kubelet_pods=Path(KUBELET_PODS),
         host_root=HOST_ROOT,
         cgroup_root=CGROUPS,
+        pod_groups=PodGroups(CGROUPS),
         exclusions=values.config.overlay.exclusions,
         longest=float(values.config.restore.restore_timeout_seconds),
         empty_dir_limit=quantity_bytes(values.capture.empty_dir_limit),

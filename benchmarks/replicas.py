@@ -4,12 +4,16 @@
 
 As root, on bare containers, with the worker of ``benchmarks.memory``. Measured is from the start of all restores to the
 last first answer; every answer is compared with the source's. The page cache has the artifact once for all of them.
+With ``--processes`` the node has that many others: one with 128 cores has some two thousand of its kernel's own.
 """
 
 import asyncio
 import statistics
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from benchmarks.memory import THREADS, WORKER
 from benchmarks.support.report import Report, finish, parser
@@ -27,10 +31,12 @@ def main() -> None:
     made.add_argument("--gib", type=float, default=0.5, help="memory of the worker")
     made.add_argument("--replicas", type=int, default=8, choices=range(2, 33), metavar="2..32", help="at once")
     made.add_argument("--rounds", type=int, default=5, choices=range(1, 51), metavar="1..50", help="of each")
+    made.add_argument("--processes", type=int, default=0, choices=range(10_001), metavar="0..10000", help="of others")
     arguments = made.parse_args()
     options = f"--gib {arguments.gib:g} --replicas {arguments.replicas} --rounds {arguments.rounds}"
+    options += f" --processes {arguments.processes}" if arguments.processes else ""
     report = Report("replicas", f"python -m benchmarks.replicas {options}", HEADER)
-    with node_folder() as folder:
+    with node_folder() as folder, _others(arguments.processes):
         node = Node(folder, unpack_tools(folder), proof=False)
         try:
             figures = asyncio.run(_measure(node, round(arguments.gib * 1024), arguments.replicas, arguments.rounds))
@@ -46,6 +52,19 @@ def main() -> None:
         "every answer equals the source's",
     ]
     finish(report, arguments)
+
+
+@contextmanager
+def _others(count: int) -> Iterator[None]:
+    """Have idle processes on the node."""
+    sleeping = [subprocess.Popen(["sleep", "infinity"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in sleeping:
+            process.kill()
+        for process in sleeping:
+            process.wait()
 
 
 async def _measure(node: Node, mib: int, replicas: int, rounds: int) -> dict[int, list[float]]:

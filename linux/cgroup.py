@@ -1,5 +1,7 @@
 """Control groups, v1 and v2: which files a process of a container is listed in, and what they leave it."""
 
+import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -19,6 +21,14 @@ def cgroup_files(cgroups: str, root: Path) -> list[str]:
         clean = PurePosixPath("/", *(part for part in path.split("/") if part != "..")).relative_to("/")
         files += [str(base / clean / "cgroup.procs") for base in _cgroup_mount(root, controllers)]
     return files
+
+
+def pids_below(group: Path) -> Iterator[int]:
+    """Yield the processes of a control group and of the groups below it; none if it is not there."""
+    for folder, _, _ in os.walk(group):
+        with suppress(OSError):  # removed meanwhile; or of threads alone, and listed further up
+            # A process that this pid namespace does not see is listed as 0.
+            yield from (pid for line in Path(folder, "cgroup.procs").read_text().split() if (pid := int(line)))
 
 
 def _cgroup_mount(root: Path, controllers: str) -> list[Path]:

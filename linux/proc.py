@@ -4,7 +4,7 @@ import ctypes
 import os
 import platform
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,11 +186,17 @@ def pids(proc: Path = PROC) -> Iterator[int]:
     return (int(name) for name in os.listdir(proc) if name.isdecimal())  # noqa: PTH208 - a worker's thousand threads
 
 
-def namespace_mates(pid: int, proc: Path = PROC) -> dict[int, Status]:
-    """Return all live processes in the pid namespace of ``pid``, itself among them, by host pid."""
+def namespace_mates(pid: int, proc: Path = PROC, among: Iterable[int] | None = None) -> dict[int, Status]:
+    """Return all live processes in the pid namespace of ``pid``, itself among them, by host pid.
+
+    Args:
+        pid: one of them.
+        proc: /proc of the node.
+        among: where to look for them; default: all processes of the node, which take a moment if they are thousands.
+    """
     own = str((proc / str(pid) / "ns/pid").readlink())
     found = {}
-    for other in pids(proc):
+    for other in pids(proc) if among is None else among:
         try:
             if os.readlink(f"{proc}/{other}/ns/pid") == own:  # noqa: PTH115 - of every process of the node
                 found[other] = status(other, proc)

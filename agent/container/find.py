@@ -1,16 +1,15 @@
 """Finds a pod's container and its worker in /proc: no runtime API, any runtime, cgroup v1 and v2."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from agent.container.pod_groups import POD, PodGroups
 from contract.api import control_files, keys
 from linux.proc import PROC, Status, mounts, pids, status
 
-# kubepods/burstable/pod<uid>/<id> (cgroupfs) or kubepods-burstable-pod<uid_>.slice/cri-containerd-<id>.scope (systemd).
-_POD: Final = re.compile(r"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})(?:\.slice)?/")
 _CONTAINER: Final = re.compile(r"(?:^|[-/])([0-9a-f]{64})(?:\.scope)?(?=/|$)")
 
 
@@ -26,7 +25,7 @@ def container_of(cgroups: str) -> ContainerCgroup | None:
     """Return the pod and container that the text of /proc/PID/cgroup names; None for a process outside of pods."""
     for line in cgroups.splitlines():
         path = line.split(":", 2)[-1]
-        pod, container = _POD.search(path), _CONTAINER.findall(path)
+        pod, container = POD.search(path), _CONTAINER.findall(path)
         if pod and container:
             return ContainerCgroup(pod[1].replace("_", "-"), container[-1])
     return None
@@ -54,35 +53,53 @@ class RunningContainer:
     """Name of the file that its first process runs."""
 
 
-def find_container(pod_uid: str, container: str, proc: Path = PROC) -> RunningContainer | None:
+def find_container(pod_uid: str, container: str, groups: PodGroups, proc: Path = PROC) -> RunningContainer | None:
     """Return the running container of that name, known by its control directory; None if none runs.
 
     A status may speak of the container before this one, and lags by a second; mounts do neither.
     """
     control = f"/{pod_uid}/volumes/kubernetes.io~empty-dir/{keys.CONTROL_VOLUME}/{container}"
-    return _find(pod_uid, lambda found: any(m.root.endswith(control) for m in mounts(found.init_pid, proc)), proc)
+
+    def is_it(found: RunningContainer) -> bool:
+        return any(mount.root.endswith(control) for mount in mounts(found.init_pid, proc))
+
+    return _find(pod_uid, is_it, groups, proc)
 
 
-def find_by_id(pod_uid: str, container_id: str, proc: Path = PROC) -> RunningContainer | None:
+def find_by_id(pod_uid: str, container_id: str, groups: PodGroups, proc: Path = PROC) -> RunningContainer | None:
     """Return the running container with that id, standby in it or not; None if none runs."""
-    return _find(pod_uid, lambda found: found.container_id == container_id, proc)
+    return _find(pod_uid, lambda found: found.container_id == container_id, groups, proc)
 
 
-def _find(pod_uid: str, is_it: Callable[[RunningContainer], bool], proc: Path) -> RunningContainer | None:
+Matches = Callable[[RunningContainer], bool]
+
+
+def _find(pod_uid: str, is_it: Matches, groups: PodGroups, proc: Path) -> RunningContainer | None:
+    """Look in the pod's group, and if the container is not there, or the group is not known, everywhere."""
+    return _find_among(groups.known_pids(pod_uid), pod_uid, is_it, groups, proc) or _find_among(
+        pids(proc), pod_uid, is_it, groups, proc
+    )
+
+
+def _find_among(
+    processes: Iterable[int], pod_uid: str, is_it: Matches, groups: PodGroups, proc: Path
+) -> RunningContainer | None:
     """Look through the first processes of a pod's containers.
 
     A worker's own pid namespace has a first process too, further in. Its number is lower if those of the node have
     started over.
     """
     found: dict[int, RunningContainer] = {}
-    for pid in pids(proc):
+    for pid in processes:
         try:
-            owner = container_of((proc / str(pid) / "cgroup").read_text())
+            cgroups = (proc / str(pid) / "cgroup").read_text()
+            owner = container_of(cgroups)
             if owner is None or owner.pod_uid != pod_uid or (about := status(pid, proc)).inner_pid != 1:
                 continue
             running = RunningContainer(pid, owner.container_id, (proc / str(pid) / "exe").readlink().name)
             if is_it(running):
                 found.setdefault(about.depth, running)
+                groups.learn(cgroups)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
     return found[min(found)] if found else None

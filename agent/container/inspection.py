@@ -3,7 +3,7 @@
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,13 +105,18 @@ def surroundings(seen: Inspection, criu: str, cgroup_root: Path, proc: Path = PR
     return Surroundings(node_facts(criu, proc), headroom, cpus, free_huge_pages(proc))
 
 
-def inspect(init_pid: int, proc: Path = PROC) -> Inspection:
+def inspect(init_pid: int, proc: Path = PROC, among: Iterable[int] | None = None) -> Inspection:
     """Look at a container.
+
+    Args:
+        init_pid: its first process.
+        proc: /proc of the node.
+        among: processes among which are all of the container's; default: all of the node's.
 
     Raises:
         OSError: it has ended.
     """
-    mates = namespace_mates(init_pid, proc)
+    mates = namespace_mates(init_pid, proc, among)
     ids = {number for pid in mates for number in _threads(pid, proc)}
     stdio = {}
     for number in range(3):

@@ -53,7 +53,7 @@ def acquire_running(place: ContainerRef, environment: NodeEnvironment) -> Acquir
         control_dir = ControlDir(lock.open_control_dir(environment.kubelet_pods, place.pod_uid, place.container))
     except (OSError, BadIdError):
         return _not_under_standby(place)
-    found = find_container(place.pod_uid, place.container, environment.proc)
+    found = find_container(place.pod_uid, place.container, environment.pod_groups, environment.proc)
     if found is None or found.program != STANDBY:
         control_dir.close()
         return _not_under_standby(place)

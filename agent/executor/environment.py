@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from agent.container.pod_groups import PodGroups
 from agent.criu.driver import Criu
 from agent.criu.image_rights import KnownRights
 from agent.executor.restore.turn import Turn
@@ -30,6 +31,8 @@ class NodeEnvironment:
     host_root: Path
     """Where the node's root file system shows: for the upper layers of containers."""
     cgroup_root: Path = Path("/sys/fs/cgroup")
+    pod_groups: PodGroups = field(default_factory=PodGroups)
+    """Where the processes of a pod are found without a look at all of the node's."""
     proc: Path = PROC
     exclusions: Sequence[str] = ()
     """Of the root file system, not captured."""

@@ -29,7 +29,7 @@ def look(request: LookRequest, environment: NodeEnvironment) -> LookResult:
         OSError: it ended meanwhile.
     """
     place, proc = request.place, environment.proc
-    found = find_by_id(place.pod_uid, place.container_id, proc)
+    found = find_by_id(place.pod_uid, place.container_id, environment.pod_groups, proc)
     if found is None:
         raise ContainerError(AgentReason.NO_WORKER, f"container {place.container} does not run on this node")
     mates = namespace_mates(found.init_pid, proc)

@@ -17,7 +17,7 @@ from agent.executor.phases import Phase, undo_phases
 from agent.executor.restore.checks import DEVICE_CHECKS, judge, plan_restore
 from agent.executor.restore.engine_plan import Stage, plan_engine
 from agent.executor.restore.inspection import bypass_of, offer_of, place_of, rights_of, volumes_of
-from agent.executor.restore.state import Restore
+from agent.executor.restore.state import Restore, of_pod
 from agent.executor.restore.tree import await_stopped
 from artifact.read import verify
 from contract.api import control_files
@@ -63,7 +63,7 @@ def _verify(restore: Restore) -> None:
 def _inspect(restore: Restore) -> None:
     """Compare the devices, and no more: the worker's memory and pids are in use by now, by itself."""
     environment, manifest = restore.environment, restore.artifact.manifest
-    restore.seen = inspect(restore.init_pid, environment.proc)
+    restore.seen = inspect(restore.init_pid, environment.proc, of_pod(restore))
     restore.plan = plan_restore(manifest, restore.seen, Changes())
     restore.rights = rights_of(restore)
     restore.weights = volumes_of(restore).open_weights(restore.artifact, restore.resources)
@@ -83,7 +83,7 @@ def _inspect(restore: Restore) -> None:
 def _find_tree(restore: Restore) -> None:
     """Find the tree as it was parked: whole, and stopped."""
     try:
-        restore.tree = await_stopped(restore.init_pid, restore.plan.worker_pid, restore.environment.proc)
+        restore.tree = await_stopped(restore)
     except ContainerError as error:
         words = "the parked worker is not there whole and stopped: a process of it has ended, or another continued it"
         raise ContainerError(error.code, words) from error

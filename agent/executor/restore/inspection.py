@@ -23,7 +23,7 @@ from agent.executor.memory.plan import SMALL
 from agent.executor.restore.checks import CHECKS, PARK_CHECKS, Place, judge, plan_restore
 from agent.executor.restore.devices import has_memory_outside
 from agent.executor.restore.engine_plan import Offer, Stage, plan_engine
-from agent.executor.restore.state import Restore
+from agent.executor.restore.state import Restore, of_pod
 from agent.executor.store import open_store
 from agent.gpu.prefetch import NoPrefetcher
 from artifact.manifest import DELETED_FILES
@@ -64,7 +64,7 @@ def inspect_container(restore: Restore) -> None:
 def _inspect(restore: Restore) -> None:
     environment, artifact = restore.environment, restore.artifact
     _refuse_unknown_answer(restore)
-    restore.seen = inspect(restore.init_pid, environment.proc)
+    restore.seen = inspect(restore.init_pid, environment.proc, of_pod(restore))
     restore.images = _take_images(restore)
     deleted = Changes()
     if artifact.manifest.rootfs is not None:

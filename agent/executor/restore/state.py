@@ -1,6 +1,6 @@
 """One restore in progress: what it was asked for, and what its phases found and made."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,6 +90,11 @@ def engine_of(restore: Restore) -> MemoryReport:
     """Return what was planned for the worker's memory, and what came of it."""
     plan = restore.engine
     return MemoryReport(plan.choices, what_came(plan, restore.memory or plan.memory, restore.ahead))
+
+
+def of_pod(restore: Restore) -> Iterable[int]:
+    """Return processes among which are all of the container's."""
+    return restore.environment.pod_groups.pids(restore.place.pod_uid, restore.environment.proc)
 
 
 def refuse_late(restore: Restore) -> None:

@@ -19,7 +19,7 @@ from agent.errors import ContainerError, CriuError
 from agent.executor.files.undo import end_leftovers
 from agent.executor.memory.guard import connect_guard
 from agent.executor.memory.shared import Pod, fill_shared
-from agent.executor.restore.state import Restore
+from agent.executor.restore.state import Restore, of_pod
 from artifact.hot_set import BadHotSetError, read_hot_set
 from contract.api.engine import Because, Choice, Memory, Way
 from contract.api.reports import HotSet, ReportPhase, Step
@@ -119,7 +119,7 @@ def end_tree(restore: Restore) -> bool:
 def await_tree(restore: Restore) -> None:
     """Wait for the tree that criu left stopped, and look at what it has."""
     try:
-        restore.tree = await_stopped(restore.init_pid, restore.plan.worker_pid, restore.environment.proc)
+        restore.tree = await_stopped(restore)
     except ContainerError:
         if restore.pages is not None:
             restore.pages.refuse_ended()  # standby has ended the tree: this says why
@@ -188,15 +188,17 @@ def _is_stopped(pid: int, proc: Path) -> bool:
     return False
 
 
-def await_stopped(init_pid: int, worker_pid: int, proc: Path) -> dict[int, Status]:
+def await_stopped(restore: Restore) -> dict[int, Status]:
     """Wait until the restored root is standby's child and stopped, and all of its tree with it; return the tree.
 
     Raises:
         ContainerError: it is not.
     """
+    init_pid, worker_pid = restore.init_pid, restore.plan.worker_pid
     end = time.monotonic() + STOP_PATIENCE
     while True:
-        mates = namespace_mates(init_pid, proc)
+        with restore.environment.turn.taken():
+            mates = namespace_mates(init_pid, restore.environment.proc, of_pod(restore))
         root = next((m for m in mates.values() if m.inner_pid == worker_pid and m.parent == init_pid), None)
         if root is not None:
             tree = [root.pid, *descendants(root.pid, mates)]
