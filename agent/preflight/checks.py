@@ -102,6 +102,16 @@ def _thread_apart(tree: Tree) -> Iterator[str]:
         yield from map(without_first_thread, process.headless)
 
 
+def _scheduling(tree: Tree) -> Iterator[str]:
+    for process in tree.processes:
+        for policy in sorted(process.policies & _POLICIES.keys()):
+            yield f"a thread of {process} is scheduled by {_POLICIES[policy]}"
+
+
+_POLICIES: Final = {6: "SCHED_DEADLINE", 7: "SCHED_EXT"}
+"""From linux/sched.h. criu restores those below; these have more than a priority."""
+
+
 def _inotify_overlay(tree: Tree) -> Iterator[str]:
     devices = {mount.device for mount in tree.mounts if mount.fstype == "overlay"}
     for process, descriptor in tree.open_files():
@@ -222,6 +232,7 @@ CHECKS: Final[tuple[tuple[AgentReason, Callable[[Tree], Iterator[str]]], ...]] =
     (AgentReason.SYSV_IPC, sysv_objects),
     (AgentReason.NESTED_NAMESPACES, _nested_namespaces),
     (AgentReason.THREAD_APART, _thread_apart),
+    (AgentReason.UNSUPPORTED_SCHEDULING, _scheduling),
     (AgentReason.INOTIFY_DELETED, _inotify_deleted),
     (AgentReason.INOTIFY_OVERLAY, _inotify_overlay),
     (AgentReason.VOLUME_WRITTEN, _volume_written),

@@ -13,7 +13,7 @@ from agent.container.confinement import has_module, label_of, profile_of
 from agent.container.inspection import open_in_container
 from agent.container.network import in_namespace, in_network
 from agent.preflight.deleted import taken_names
-from agent.preflight.threads import apart, children_of, headless
+from agent.preflight.threads import apart, children_of, headless, policies
 from agent.preflight.unix_facts import moved_sockets, signed_sockets, waiting_descriptors
 from linux.anonymous import EPOLL
 from linux.descriptors import Descriptor, descriptors
@@ -68,6 +68,8 @@ class Process:
     """Namespaces of its clocks, and of its children's."""
     apart: tuple[str, ...] = ()
     """What a thread of it has for itself, in words."""
+    policies: frozenset[int] = frozenset()
+    """By which its threads are scheduled, without SCHED_RESET_ON_FORK."""
     mapped_and_locked: tuple[str, ...] = ()
     """Files that it has mapped, and of which it has record locks."""
     label: str = ""
@@ -259,6 +261,7 @@ def _process(pid: int, tree: Collection[int], label: str, proc: Path) -> Process
         has_secret_memory=SECRETMEM in maps,
         clocks=_clocks(base),
         apart=apart(about, namespaces, proc),
+        policies=policies(pid, proc),
         label=_label(base, label),
         tracer=about.tracer,
         shares_memory=about.parent in tree and shares_memory(pid, about.parent),

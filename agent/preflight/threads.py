@@ -47,6 +47,15 @@ def children_of(pid: int, proc: Path = PROC) -> set[int]:
     return found
 
 
+def policies(pid: int, proc: Path = PROC) -> frozenset[int]:
+    """Return the policies that the threads of a process are scheduled by, without SCHED_RESET_ON_FORK."""
+    found = set()
+    for tid in pids(proc / str(pid) / "task"):
+        with suppress(OSError):  # it ended
+            found.add(os.sched_getscheduler(tid) & ~os.SCHED_RESET_ON_FORK)
+    return frozenset(found)
+
+
 def headless(children: Iterable[int], proc: Path = PROC) -> tuple[int, ...]:
     """Return those that look like zombies and have threads that do not, as the container numbers them."""
     return tuple(inner for child in children for inner in _headless(child, proc))

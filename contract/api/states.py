@@ -308,6 +308,7 @@ class AgentReason(StrEnum):
     SYSV_IPC = "sysv-ipc"
     NESTED_NAMESPACES = "nested-namespaces"
     THREAD_APART = "thread-apart"
+    UNSUPPORTED_SCHEDULING = "unsupported-scheduling"
     INOTIFY_OVERLAY = "inotify-overlay"
     INOTIFY_DELETED = "inotify-deleted"
     VOLUME_WRITTEN = "volume-written"
@@ -388,6 +389,7 @@ LASTING: Final = frozenset(
         AgentReason.SYSV_IPC,
         AgentReason.NESTED_NAMESPACES,
         AgentReason.THREAD_APART,
+        AgentReason.UNSUPPORTED_SCHEDULING,
         AgentReason.INOTIFY_OVERLAY,
         AgentReason.INOTIFY_DELETED,
         AgentReason.VOLUME_WRITTEN,

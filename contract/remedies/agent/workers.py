@@ -143,6 +143,14 @@ WORKERS: Final = (
     ),
     Reason(
         SECTION,
+        AgentReason.UNSUPPORTED_SCHEDULING,
+        "A thread of the worker is scheduled by SCHED_DEADLINE or SCHED_EXT, which CRIU cannot restore.",
+        "Set that policy after the snapshot (a hook of the SDK), or take SCHED_FIFO or SCHED_RR, which are kept.",
+        "CRIU writes the policy down without its times, and refuses it at the restore. Nothing was touched; the "
+        "capture is not tried again by itself.",
+    ),
+    Reason(
+        SECTION,
         AgentReason.INOTIFY_OVERLAY,
         "The worker watches files of its image by inotify or fanotify, which CRIU cannot capture on an overlay file "
         "system.",

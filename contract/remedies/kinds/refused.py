@@ -61,6 +61,11 @@ REFUSED: Final = (
         test=_UNKNOWN,
     ),
     _refused(
+        "Threads under SCHED_DEADLINE, or under a scheduler that is a BPF program (SCHED_EXT)",
+        AgentReason.UNSUPPORTED_SCHEDULING,
+        test=_UNKNOWN,
+    ),
+    _refused(
         "Rights that the container's first process lacks (file capabilities, set-user-id programs)",
         AgentReason.IMAGES_WIDER,
         test="tests/node/engine/test_image_rights.py::test_a_program_with_a_capability_is_seen_before_the_freeze",

@@ -395,6 +395,22 @@ REFUSED |= {
     }.items()
 }
 
+SET_SCHEDULING = {"x86_64": 314, "aarch64": 274}
+REFUSED["deadline-of-a-thread"] = (
+    f"""
+def run():
+    # SCHED_DEADLINE: 10 ms of each 100.
+    wanted = struct.pack("IIQiIQQQ", 48, 6, 0, 0, 0, 10_000_000, 100_000_000, 100_000_000)
+    must(libc.syscall({SET_SCHEDULING[platform.machine()]}, 0, wanted, 0))
+    up.set()
+    time.sleep(9999)
+up = threading.Event()
+threading.Thread(target=run, daemon=True).start()
+assert up.wait(5)
+""",
+    AgentReason.UNSUPPORTED_SCHEDULING,
+)
+
 EXIT = {"x86_64": 60, "aarch64": 93}
 REFUSED["first-thread-ended"] = (
     f"""

@@ -290,6 +290,12 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
             id="thread-apart",
         ),
         pytest.param(
+            AgentReason.UNSUPPORTED_SCHEDULING,
+            "a thread of process 600 (python3) is scheduled by SCHED_DEADLINE",
+            tree(process(policies=frozenset({0, 1, 2, 3, 5, 6}))),
+            id="scheduling",
+        ),
+        pytest.param(
             AgentReason.INOTIFY_OVERLAY,
             "descriptor 4 of process 600 (python3) watches files of the image by inotify",
             tree(process(Descriptor(4, "anon_inode:inotify", watches=((DISK, 7), (OVERLAY, 7))))),
