@@ -41,6 +41,25 @@ must(libc.syscall(251, 1, 0, (2 << 13) | 7))
 assert libc.syscall(252, 1, 0) != (2 << 13) | 7
 """,
     ),
+    # It looks as if the peer had sent nothing and ended the stream.
+    "unread-of-a-closed-peer-that-has-more-to-send": (
+        """
+listener = socket.create_server(('127.0.0.1', 0))
+c = socket.create_connection(listener.getsockname())
+s, _ = listener.accept()
+c.setblocking(False)
+try:
+    while True:
+        c.send(b'x' * 65536)
+except BlockingIOError:
+    pass
+c.close()
+assert s.recv(1000, socket.MSG_PEEK)
+""",
+        """
+assert s.recv(1000) == b''
+""",
+    ),
     "affinity": ("os.sched_setaffinity(0, {0})", "assert os.sched_getaffinity(0) != {0} or os.cpu_count() == 1"),
     "memory-policy": (
         """
