@@ -170,6 +170,18 @@ def dump_failed(result: RunResult, log: str) -> CriuError:
     return CriuError(AgentReason.STORAGE_UNWRITABLE, f"checkpoint storage: {full}; is it full? criu: {words}")
 
 
+def restore_failed(result: RunResult, log: str) -> CriuError:
+    """Distinguish a number that is taken after all: by a process from outside of the pod, or since it was looked at."""
+    taken = next((found for error in _ERROR.finditer(log) if (found := _TAKEN.search(error["text"]))), None)
+    if taken is None:
+        return CriuError(AgentReason.RESTORE_FAILED, why(result, log))
+    words = f"process id {taken[1]} of the worker is in use in the container, by a process from outside of its pod?"
+    return CriuError(AgentReason.PIDS_TAKEN, words)
+
+
+_TAKEN: Final = re.compile(r"Can't fork for (\d+): File exists")
+
+
 @dataclass(frozen=True)
 class EnteringCriu:
     """The real one: loaded from the folder ``tree`` (bin/criu, lib/ld.so, lib/*.so), then taken into the container."""
@@ -235,7 +247,7 @@ class EnteringCriu:
         if result.code == EXIT_FILES:
             raise ContainerError(AgentReason.FILES_FAILED, f"cannot put the worker's files back: {result.error}")
         if result.code != 0:
-            raise CriuError(AgentReason.RESTORE_FAILED, why(result, run.read(_RESTORE_LOG)))
+            raise restore_failed(result, run.read(_RESTORE_LOG))
         return result.steps
 
     def _restore_argv(self, request: CriuRestore, run: NamespaceRun, *, lazy: bool) -> list[str]:

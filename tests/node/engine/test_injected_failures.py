@@ -217,10 +217,11 @@ def criu_hangs(node, target) -> Injected:
 
 
 @contextmanager
-def beside(target: BareContainer, script: str) -> Injected:
-    """Run a program in the container, as an exec probe would be."""
-    enter = ["nsenter", "-t", str(target.first_process()), "-m", "-n", "-p", "-i", "-u"]
-    program = subprocess.Popen([*enter, "python3", "-c", script], stdout=subprocess.PIPE)
+def beside(target: BareContainer, script: str, *, joins: bool = True) -> Injected:
+    """Run a program in the container, as an exec probe would be, or without its control groups, as nsenter does."""
+    join = "".join(f"echo 0 > {group}/cgroup.procs; " for group in target.cgroups if joins)
+    enter = ["nsenter", "-t", str(target.first_process()), "-m", "-n", "-p", "-i", "-u", "python3", "-c", script]
+    program = subprocess.Popen(["sh", "-c", f'{join} exec "$@"', "sh", *enter], stdout=subprocess.PIPE)
     try:
         assert program.stdout is not None
         assert b"up\n" == program.stdout.readline()
@@ -237,9 +238,22 @@ def criu_refuses(_, target):
     return beside(target, script)
 
 
+TAKING = """
+import os, time
+open('/proc/sys/kernel/ns_last_pid', 'w').write('1000')
+os.fork() or time.sleep(60)
+print('up', flush=True)
+time.sleep(60)
+"""
+
+
 def pid_taken(_, target):
-    script = "import os, time; open('/proc/sys/kernel/ns_last_pid', 'w').write('1000')\n"
-    return beside(target, script + "os.fork() or time.sleep(60); print('up', flush=True); time.sleep(60)")
+    return beside(target, TAKING)
+
+
+def pid_taken_from_the_node(_, target):
+    """By a process that no control group of the pod has: it is not among those that are looked at."""
+    return beside(target, TAKING, joins=False)
 
 
 @contextmanager
@@ -264,6 +278,7 @@ FAILURES = {
     "criu-hangs": (criu_hangs, AgentReason.RESTORE_FAILED),
     "criu-refuses": (criu_refuses, AgentReason.RESTORE_FAILED),
     "pid-taken": (pid_taken, AgentReason.PIDS_TAKEN),
+    "pid-taken-from-the-node": (pid_taken_from_the_node, AgentReason.PIDS_TAKEN),
     "memory-limit": (memory_limited, AgentReason.MEMORY_LIMIT),
 }
 

@@ -13,6 +13,7 @@ from agent.criu.driver import (
     dump_failed,
     first_errors,
     restore_argv,
+    restore_failed,
     why,
 )
 from agent.criu.nsenter import EXIT_ENTER
@@ -111,6 +112,30 @@ def test_why(result, expected):
 )
 def test_a_dump_that_finds_no_room_is_no_fault_of_the_worker(code, words, log):
     failed = dump_failed(RunResult(1), log)
+
+    assert code == failed.code
+    assert words in str(failed)
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "log"),
+    [
+        pytest.param(
+            AgentReason.PIDS_TAKEN,
+            "process id 1001 of the worker is in use in the container",
+            "(00.01) Error (criu/cr-restore.c:1234): Can't fork for 1001: File exists\n",
+            id="number-taken",
+        ),
+        pytest.param(
+            AgentReason.RESTORE_FAILED,
+            "Can't fork for 1001: Cannot allocate memory",
+            "(00.01) Error (criu/cr-restore.c:1234): Can't fork for 1001: Cannot allocate memory\n",
+            id="another-error",
+        ),
+    ],
+)
+def test_a_number_that_is_taken_is_not_any_failure(code, words, log):
+    failed = restore_failed(RunResult(1), log)
 
     assert code == failed.code
     assert words in str(failed)
