@@ -4,7 +4,7 @@
 
 As root, on bare containers, with the worker of ``benchmarks.memory``. Measured is from the start of all restores to the
 last first answer; every answer is compared with the source's. The page cache has the artifact once for all of them.
-With ``--processes`` the node has that many others: one with 128 cores has some two thousand of its kernel's own.
+With ``--processes`` the node has that many others, as a large one has of its kernel's alone.
 """
 
 import asyncio

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -76,14 +77,16 @@ Matches = Callable[[RunningContainer], bool]
 
 def _find(pod_uid: str, is_it: Matches, groups: PodGroups, proc: Path) -> RunningContainer | None:
     """Look in the pod's group, and if the container is not there, or the group is not known, everywhere."""
-    return _find_among(groups.known_pids(pod_uid), pod_uid, is_it, groups, proc) or _find_among(
-        pids(proc), pod_uid, is_it, groups, proc
-    )
+    if (found := _find_among(groups.known_pids(pod_uid), pod_uid, is_it, proc)) is not None:
+        return found
+    found = _find_among(pids(proc), pod_uid, is_it, proc)
+    if found is not None:
+        with suppress(OSError):  # it has ended
+            groups.learn((proc / str(found.init_pid) / "cgroup").read_text())
+    return found
 
 
-def _find_among(
-    processes: Iterable[int], pod_uid: str, is_it: Matches, groups: PodGroups, proc: Path
-) -> RunningContainer | None:
+def _find_among(processes: Iterable[int], pod_uid: str, is_it: Matches, proc: Path) -> RunningContainer | None:
     """Look through the first processes of a pod's containers.
 
     A worker's own pid namespace has a first process too, further in. Its number is lower if those of the node have
@@ -92,14 +95,12 @@ def _find_among(
     found: dict[int, RunningContainer] = {}
     for pid in processes:
         try:
-            cgroups = (proc / str(pid) / "cgroup").read_text()
-            owner = container_of(cgroups)
+            owner = container_of((proc / str(pid) / "cgroup").read_text())
             if owner is None or owner.pod_uid != pod_uid or (about := status(pid, proc)).inner_pid != 1:
                 continue
             running = RunningContainer(pid, owner.container_id, (proc / str(pid) / "exe").readlink().name)
             if is_it(running):
                 found.setdefault(about.depth, running)
-                groups.learn(cgroups)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
     return found[min(found)] if found else None

@@ -33,6 +33,7 @@ _DUMP_LOG: Final = "dump.log"
 _RESTORE_LOG: Final = "restore.log"
 _NOISE: Final = ("rlimit: Can't setup", "tun: Unable to create tun", "Dumping FAILED", "Restoring FAILED")
 _FULL: Final = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
+_TAKEN: Final = re.compile(r"Can't fork for (\d+): File exists")
 _ERROR: Final = re.compile(r"Error \([^)]*\): (?P<text>.*)")
 
 
@@ -147,10 +148,13 @@ def restore_argv(request: CriuRestore, work: int, options: "CriuOptions", *, laz
     ]
 
 
+def _errors(log: str) -> list[str]:
+    return [match["text"].strip() for match in _ERROR.finditer(log)]
+
+
 def first_errors(log: str) -> str:
     """Return the lines of a log that say why, without those that say only that it failed."""
-    texts = [match["text"].strip() for match in _ERROR.finditer(log)]
-    causes = [text for text in texts if not text.startswith(_NOISE)]
+    causes = [text for text in _errors(log) if not text.startswith(_NOISE)]
     return "; ".join(causes[:LOG_LINES]) or "criu left no error in its log"
 
 
@@ -164,7 +168,7 @@ def why(result: RunResult, log: str) -> str:
 def dump_failed(result: RunResult, log: str) -> CriuError:
     """Distinguish a full volume from a worker that cannot be captured: criu says both among its errors."""
     words = why(result, log)
-    full = next((text for text in _FULL if any(text in found["text"] for found in _ERROR.finditer(log))), None)
+    full = next((text for text in _FULL if any(text in error for error in _errors(log))), None)
     if full is None:
         return CriuError(AgentReason.DUMP_FAILED, words)
     return CriuError(AgentReason.STORAGE_UNWRITABLE, f"checkpoint storage: {full}; is it full? criu: {words}")
@@ -172,14 +176,11 @@ def dump_failed(result: RunResult, log: str) -> CriuError:
 
 def restore_failed(result: RunResult, log: str) -> CriuError:
     """Distinguish a number that is taken after all: by a process from outside of the pod, or since it was looked at."""
-    taken = next((found for error in _ERROR.finditer(log) if (found := _TAKEN.search(error["text"]))), None)
+    taken = next(filter(None, map(_TAKEN.search, _errors(log))), None)
     if taken is None:
         return CriuError(AgentReason.RESTORE_FAILED, why(result, log))
     words = f"process id {taken[1]} of the worker is in use in the container, by a process from outside of its pod?"
     return CriuError(AgentReason.PIDS_TAKEN, words)
-
-
-_TAKEN: Final = re.compile(r"Can't fork for (\d+): File exists")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
-from agent.container.find import RunningContainer, find_container
+from agent.container.find import find_container
 from agent.errors import ContainerError
 from agent.executor import lock
 from agent.executor.api import ContainerRef, ExecutionResult
@@ -79,8 +79,10 @@ def find(place: ContainerRef, environment: NodeEnvironment) -> WaitingContainer 
     except (OSError, BadIdError):
         return None
     control_dir = ControlDir(directory)
-    has_claim = control_dir.has(control_files.CLAIM)
-    found = _find_container(place, environment) if has_claim else None
+    found = None
+    if control_dir.has(control_files.CLAIM):
+        with environment.turn.taken():
+            found = find_container(place.pod_uid, place.container, environment.pod_groups, environment.proc)
     if found is not None and found.program == STANDBY:
         return WaitingContainer(found.init_pid, found.container_id, control_dir)
     started = found is not None and control_dir.has(control_files.RESTORE_COMPLETE)
@@ -88,11 +90,6 @@ def find(place: ContainerRef, environment: NodeEnvironment) -> WaitingContainer 
     if started:
         raise ContainerError(AgentReason.ALREADY_STARTED, STARTED.message)
     return None
-
-
-def _find_container(place: ContainerRef, environment: NodeEnvironment) -> RunningContainer | None:
-    with environment.turn.taken():
-        return find_container(place.pod_uid, place.container, environment.pod_groups, environment.proc)
 
 
 def acquire(place: ContainerRef, environment: NodeEnvironment) -> AcquiredContainer | ExecutionResult:

@@ -310,8 +310,10 @@ class _Ours:
         try:
             left = sum(sizes)
             for _ in range(LOOKS):
-                left -= sum(self._copied(order, places)) if left else 0
-            if left:
+                left -= sum(self._copied(order, places))
+                if not left:
+                    break
+            else:
                 sys.exit(f"{left} bytes did not come")
         finally:
             order.close()

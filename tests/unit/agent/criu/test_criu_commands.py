@@ -88,54 +88,47 @@ def test_why(result, expected):
 
 
 @pytest.mark.parametrize(
-    ("code", "words", "log"),
+    ("explain", "code", "words", "log"),
     [
         pytest.param(
+            dump_failed,
             AgentReason.STORAGE_UNWRITABLE,
             "checkpoint storage: No space left on device; is it full? criu: page-xfer: Unable to spice data: No space",
             "(00.1) Error (criu/page-xfer.c:1): page-xfer: Unable to spice data: No space left on device\n",
             id="full",
         ),
         pytest.param(
+            dump_failed,
             AgentReason.STORAGE_UNWRITABLE,
             "checkpoint storage: Disk quota exceeded; is it full?",
             "(00.1) Error (criu/image.c:1): cannot write: Disk quota exceeded\n",
             id="quota",
         ),
         pytest.param(
+            dump_failed,
             AgentReason.DUMP_FAILED,
             "Can't lookup mount=24",
             "(00.1) No space left on device, said a worker's file\n(00.2) Error (criu/a.c:1): Can't lookup mount=24\n",
-            id="another",
+            id="another-of-a-dump",
         ),
-    ],
-)
-def test_a_dump_that_finds_no_room_is_no_fault_of_the_worker(code, words, log):
-    failed = dump_failed(RunResult(1), log)
-
-    assert code == failed.code
-    assert words in str(failed)
-
-
-@pytest.mark.parametrize(
-    ("code", "words", "log"),
-    [
         pytest.param(
+            restore_failed,
             AgentReason.PIDS_TAKEN,
             "process id 1001 of the worker is in use in the container",
             "(00.01) Error (criu/cr-restore.c:1234): Can't fork for 1001: File exists\n",
             id="number-taken",
         ),
         pytest.param(
+            restore_failed,
             AgentReason.RESTORE_FAILED,
             "Can't fork for 1001: Cannot allocate memory",
             "(00.01) Error (criu/cr-restore.c:1234): Can't fork for 1001: Cannot allocate memory\n",
-            id="another-error",
+            id="another-of-a-restore",
         ),
     ],
 )
-def test_a_number_that_is_taken_is_not_any_failure(code, words, log):
-    failed = restore_failed(RunResult(1), log)
+def test_no_fault_of_the_worker_is_said_as_one(explain, code, words, log):
+    failed = explain(RunResult(1), log)
 
     assert code == failed.code
     assert words in str(failed)
