@@ -1,0 +1,63 @@
+"""A thread of another process that is halted for a moment, by ptrace(2)."""
+
+import ctypes
+import errno
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from linux.syscalls import LIBC
+
+PATIENCE: Final = 5.0
+"""Seconds that a thread is given to halt: one that waits for a disk does not until the disk has answered."""
+INTERRUPT: Final = 0x4207
+_DETACH, _SEIZE = 17, 0x4206
+_WALL: Final = 0x40000000
+_PAUSE: Final = 0.0002
+
+
+@contextmanager
+def halted(tid: int, options: int = 0) -> Iterator[None]:
+    """Halt a thread, traced with these options of ptrace; at the end it goes on, or stays stopped if it was.
+
+    Raises:
+        OSError: it cannot be traced, or does not halt in time.
+    """
+    request(_SEIZE, tid, 0, options)
+    try:
+        request(INTERRUPT, tid)
+        await_halt(tid)
+        yield
+    finally:
+        LIBC.ptrace(_DETACH, tid, 0, 0)
+
+
+def await_halt(tid: int) -> int:
+    """Wait until a traced thread halts; return its wait status.
+
+    Raises:
+        OSError: it ended, or does not halt in time.
+    """
+    end = time.monotonic() + PATIENCE
+    while not (found := os.waitpid(tid, os.WNOHANG | _WALL))[0]:
+        if time.monotonic() > end:
+            raise TimeoutError(errno.ETIMEDOUT, f"thread {tid} does not halt")
+        time.sleep(_PAUSE)
+    if not os.WIFSTOPPED(found[1]):
+        raise ProcessLookupError(errno.ESRCH, f"thread {tid} has ended")
+    return found[1]
+
+
+def request(number: int, tid: int, address: int = 0, data: int = 0) -> int:
+    """Make one request of ptrace.
+
+    Raises:
+        OSError: it is refused.
+    """
+    result = int(LIBC.ptrace(number, tid, address, data))
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error), f"thread {tid}")
+    return result

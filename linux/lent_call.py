@@ -1,0 +1,111 @@
+"""A system call that another process makes for us: its first thread is halted, lent the call, and put back as it was.
+
+Some of what a process has is shown to itself alone. criu infects processes to ask them; one call takes no code of ours
+in the process: the page that the kernel maps into it (vdso) has the instruction.
+"""
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from linux.halt import INTERRUPT, await_halt, halted, request
+from linux.proc import status
+from linux.seccomp import FILTER
+
+_CONT, _GETREGS, _SETREGS, _SYSCALL, _GETSIGMASK, _SETSIGMASK = 7, 12, 13, 24, 0x420A, 0x420B
+_MARK_SYSCALLS: Final = 0x1
+_SUSPEND_SECCOMP: Final = 1 << 21
+"""A filter of the process's own may end it for a call that it never makes. criu suspends them in the same way."""
+_AT_SYSCALL: Final = 0x857F
+"""The wait status of a stop for a system call, as PTRACE_O_TRACESYSGOOD marks it."""
+_SIGNALS: Final = 8
+"""Bytes of the kernel's set of signals."""
+_INSTRUCTION: Final = b"\x0f\x05"
+_RED_ZONE: Final = 128
+"""Bytes below the stack pointer that code may use without moving it; a signal's frame goes below them too."""
+_NO_CALL: Final = -1
+
+
+class _Registers(ctypes.Structure):
+    """``struct user_regs_struct`` of x86-64; the kernel's numbers are signed here."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_long)
+        for name in (
+            *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi"),
+            *("orig_rax", "rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs"),
+        )
+    )
+
+
+class Borrowed:
+    """A halted process of x86-64."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._at = _instruction(pid)
+        self._own = _Registers()
+        request(_GETREGS, pid, 0, ctypes.addressof(self._own))
+
+    def call(self, number: int, first: int, second: int = 0) -> int:
+        """Have it make a call; return what the kernel answers, an error as a negative number."""
+        regs = _Registers.from_buffer_copy(self._own)
+        regs.rip, regs.rax, regs.orig_rax, regs.rdi, regs.rsi = self._at, number, _NO_CALL, first, second
+        request(_SETREGS, self._pid, 0, ctypes.addressof(regs))
+        for _ in ("enters", "leaves"):
+            request(_SYSCALL, self._pid)
+            while await_halt(self._pid) != _AT_SYSCALL:  # a process that was stopped says so once more
+                request(_SYSCALL, self._pid)
+        request(_GETREGS, self._pid, 0, ctypes.addressof(regs))
+        return int(regs.rax)
+
+    def asked(self, number: int, first: int) -> tuple[int, int]:
+        """Have it make a call that writes eight bytes to its second argument; return the answer, and those."""
+        at = (self._own.rsp - _RED_ZONE - 8) & ~7
+        with Path(f"/proc/{self._pid}/mem").open("r+b", buffering=0) as memory:
+            before = os.pread(memory.fileno(), 8, at)
+            answer = self.call(number, first, at)
+            found = os.pread(memory.fileno(), 8, at)
+            os.pwrite(memory.fileno(), before, at)
+        return answer, int.from_bytes(found, "little")
+
+    def put_back(self) -> None:
+        """Give it its registers, halted as it was found: the kernel then goes on with a call that it was in."""
+        request(INTERRUPT, self._pid)
+        request(_CONT, self._pid)
+        while await_halt(self._pid) == _AT_SYSCALL:
+            request(_CONT, self._pid)
+        request(_SETREGS, self._pid, 0, ctypes.addressof(self._own))
+
+
+@contextmanager
+def borrowed(pid: int) -> Iterator[Borrowed]:
+    """Halt the first thread of a process, to have it make calls; nothing of the process is changed at the end.
+
+    Raises:
+        OSError: it cannot be traced, does not halt, or has ended.
+    """
+    suspends = _SUSPEND_SECCOMP if status(pid).seccomp == FILTER else 0
+    with halted(pid, _MARK_SYSCALLS | suspends):
+        process, mask, none = Borrowed(pid), ctypes.c_uint64(), ctypes.c_uint64(~0)
+        request(_GETSIGMASK, pid, _SIGNALS, ctypes.addressof(mask))
+        request(_SETSIGMASK, pid, _SIGNALS, ctypes.addressof(none))  # no handler runs with the registers of ours
+        try:
+            yield process
+        finally:
+            process.put_back()
+            request(_SETSIGMASK, pid, _SIGNALS, ctypes.addressof(mask))
+
+
+def _instruction(pid: int) -> int:
+    """Return the address of an instruction that makes a system call."""
+    with Path(f"/proc/{pid}/maps").open() as maps:
+        line = next((line for line in maps if line.endswith("[vdso]\n")), None)
+    if line is None:
+        raise OSError(f"process {pid} has no vdso")
+    start, end = (int(word, 16) for word in line.split()[0].split("-"))
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        return start + os.pread(memory.fileno(), end - start, start).index(_INSTRUCTION)

@@ -1,0 +1,141 @@
+"""A call that another process makes for us leaves it as it was, whatever it was doing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from linux import amx
+from linux.lent_call import borrowed
+from linux.proc import status
+from tests.support.fixtures.bare_container import wait_for
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: ptrace"),
+    pytest.mark.skipif(os.uname().machine != "x86_64", reason="AMX is Intel's"),
+]
+GETPID, ARCH_PRCTL, GET_XCOMP_PERM = 39, 158, 0x1022
+TIMES = 50
+COUNTS = """
+import signal, sys
+count = 0
+def handle(*_):
+    global count
+    count += 1
+signal.signal(signal.SIGUSR1, handle)
+print("up", flush=True)
+sys.stdin.readline()
+print(count, flush=True)
+"""
+SLEEPS = """
+import time
+print("up", flush=True)
+begun = time.monotonic()
+time.sleep(0.5)
+print(round(time.monotonic() - begun, 1), flush=True)
+"""
+COMPUTES = """
+print("up", flush=True)
+total = 0
+for i in range(3_000_000):
+    total += i
+print(total, flush=True)
+"""
+KILLED_FOR_CALLS = """
+import ctypes, struct
+def bpf(code, yes, no, value):
+    return struct.pack("HBBI", code, yes, no, value)
+# Load the number of the call; if it is getpid or arch_prctl, kill the process; else allow.
+rules = bpf(0x20, 0, 0, 0) + bpf(0x15, 1, 0, 39) + bpf(0x15, 0, 1, 158)
+rules += bpf(6, 0, 0, 0x80000000) + bpf(6, 0, 0, 0x7FFF0000)
+kept = ctypes.create_string_buffer(rules)
+class Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("rules", ctypes.c_void_p)]
+libc = ctypes.CDLL(None)
+libc.prctl(38, 1, 0, 0, 0)
+assert libc.prctl(22, 2, ctypes.byref(Program(5, ctypes.addressof(kept))), 0, 0) == 0
+print("up", flush=True)
+input()
+print("alive", flush=True)
+"""
+
+
+@pytest.fixture
+def start():
+    started = []
+
+    def begin(script: str) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        process = subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe, text=True)
+        started.append(process)
+        assert "up\n" == process.stdout.readline()
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_it_answers(start):
+    process = start(COUNTS)
+    with borrowed(process.pid) as borrower:
+        assert process.pid == borrower.call(GETPID, 0)
+        answer, permitted = borrower.asked(ARCH_PRCTL, GET_XCOMP_PERM)
+    assert (0, 3) == (answer, permitted & 3)  # x87 and SSE, which every processor has
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [pytest.param(SLEEPS, "0.5", id="sleep"), pytest.param(COMPUTES, "4499998500000", id="computation")],
+)
+def test_what_it_was_doing_goes_on(start, script, said):
+    process = start(script)
+    for _ in range(TIMES):
+        with borrowed(process.pid) as borrower:
+            assert process.pid == borrower.call(GETPID, 0)
+    assert f"{said}\n" == process.stdout.readline()
+
+
+def test_signals_that_come_meanwhile_interrupt_what_it_waits_for(start):
+    process = start(COUNTS)
+    for number in range(TIMES):
+        wait_for(lambda: status(process.pid).state == "S", f"wait {number}")
+        with borrowed(process.pid) as borrower:
+            process.send_signal(signal.SIGUSR1)
+            assert process.pid == borrower.call(GETPID, 0)
+        time.sleep(0.002)  # Python takes several of one signal for one
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert f"{TIMES}\n" == process.stdout.readline()
+
+
+def test_a_stopped_process_stays_stopped(start):
+    process = start(COUNTS)
+    process.send_signal(signal.SIGSTOP)
+    wait_for(lambda: status(process.pid).state == "T", "stop")
+    assert not amx.may_use(process.pid)
+    wait_for(lambda: status(process.pid).state == "T", "stop")
+    process.send_signal(signal.SIGCONT)
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert "0\n" == process.stdout.readline()
+
+
+def test_a_filter_that_would_kill_it_does_not_see_the_call(start):
+    process = start(KILLED_FOR_CALLS)
+    with borrowed(process.pid) as borrower:
+        assert process.pid == borrower.call(GETPID, 0)
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert "alive\n" == process.stdout.readline()
+
+
+def test_one_that_has_ended_is_an_error(start):
+    process = start("print('up', flush=True)")
+    process.wait()
+    with pytest.raises(OSError, match="No such file"), borrowed(process.pid):
+        pass
