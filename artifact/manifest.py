@@ -32,6 +32,8 @@ SHARED_FORMAT_VERSION: Final = 5
 """Of an artifact whose processes share device memory: earlier releases would leave each without the others' part."""
 REFERENCES_FORMAT_VERSION: Final = 6
 """Of an artifact of which device memory is in files of a model: earlier releases would fill in other bytes for it."""
+AMX_FORMAT_VERSION: Final = 7
+"""Of an artifact whose processes may use AMX: earlier releases would not ask for it again, and they would end there."""
 _FORMATS: Final = (
     FORMAT_VERSION,
     GPU_FORMAT_VERSION,
@@ -39,6 +41,7 @@ _FORMATS: Final = (
     DEVICE_MEMORY_FORMAT_VERSION,
     SHARED_FORMAT_VERSION,
     REFERENCES_FORMAT_VERSION,
+    AMX_FORMAT_VERSION,
 )
 MANIFEST: Final = "manifest.yaml"
 ROOTFS_TAR: Final = "rootfs-diff.tar"
@@ -121,6 +124,8 @@ class Process(Part):
     """Standby's descriptor -> what it was: ``pipe:[123]``."""
     stopped: list[Pid] = []
     """Processes that were stopped, as numbered inside the container: a restore does not wake them."""
+    amx: list[Pid] = []
+    """Processes that may use AMX, as numbered inside the container."""
     shared: Annotated[int, Field(ge=0)] = 0
     """Bytes of private memory that its processes shared since a fork; 0 in artifacts of earlier releases."""
     huge: Annotated[int, Field(ge=0)] = 0
@@ -365,6 +370,8 @@ def write_manifest(captured: Captured, checkpoint_id: str, version: str, files: 
 
 
 def _format_of(captured: Captured) -> int:
+    if captured.process.amx:
+        return AMX_FORMAT_VERSION
     if captured.refers_to_weights:
         return REFERENCES_FORMAT_VERSION
     if captured.shares_device_memory:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from agent.container import network
+from agent.container.amx import users_of_amx
 from agent.container.canary import NoAnswerError, ask, cannot_ask, wrong
 from agent.container.files.volumes import made_since
 from agent.container.inspection import Inspection, Worker, find_worker, inspect, surroundings
@@ -97,6 +98,8 @@ class Capture:
     """Processes of the tree, inside the container, that were stopped when they were dumped, and not by us."""
     own_addresses: tuple[Address, ...] = ()
     """Of the pod, if a restore can replace them: in an artifact that is reached through the pod it cannot."""
+    amx: list[int] = field(default_factory=list)
+    """Processes that may use AMX, inside the container."""
     connections: Connections = field(init=False)
     """What the manifest says of the worker's TCP connections."""
     files: WorkerFiles = field(init=False)
@@ -261,6 +264,7 @@ def _gpu_seconds(capture: Capture) -> float:
 def _dump(capture: Capture) -> None:
     """Have criu write the tree's images into the staging directory."""
     environment, plan = capture.environment, capture.plan
+    capture.amx = users_of_amx(plan.pids, plan.taken_on.cpu_flags, environment.proc)  # as late as can be: they may ask
     environment.criu.dump(
         CriuDump(
             init_pid=capture.init_pid,
@@ -333,7 +337,7 @@ def _seal(capture: Capture) -> None:
         created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         taken_on=plan.taken_on,
         container=plan.container,
-        process=plan.process.model_copy(update={"stopped": capture.stopped}),
+        process=plan.process.model_copy(update={"stopped": capture.stopped, "amx": capture.amx}),
         used_mounts=list(plan.used_mounts),
         rootfs=capture.saved.rootfs,
         volumes=capture.saved.volumes,

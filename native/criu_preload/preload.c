@@ -14,6 +14,8 @@
  *   The agent has written the container's profile into the images; nothing else of AppArmor is asked of criu.
  * - a /run that can be trusted: criu believes what /run/criu.kdat says about the kernel, and the container may have
  *   written it. It is never read.
+ * - threads without AMX tiles in use: its room for their state ends before the tiles, which it would drop and say nothing.
+ *   Its dump fails instead: Device or resource busy (agent/criu/driver.py).
  * - a root of the tree that is pid 1, to which a process comes whose parent ends: criu restores a process of a session
  *   whose leader has ended as the child of one that ends. With standby as pid 1 it would leave the worker's tree.
  *
@@ -31,6 +33,11 @@
 #define PROC_SUPER_MAGIC 0x9fa0
 #define RTLD_NEXT ((void *)-1L)
 #define EXIT_ENTER 4 /* agent/criu/nsenter.py */
+#define EBUSY 16
+#define PTRACE_GETREGSET 0x4204
+#define NT_X86_XSTATE 0x202
+#define XSTATE_HEADER 512  /* bytes before the bits of what is in use (Intel's manual, XSAVE area) */
+#define TILES (3UL << 17)  /* XTILECFG, XTILEDATA */
 
 #if defined(__x86_64__)
 enum { SYS_read = 0, SYS_close = 3, SYS_openat = 257, SYS_mkdirat = 258, SYS_prlimit64 = 302, SYS_getrandom = 318,
@@ -180,6 +187,25 @@ int execve(const char *path, char *const arguments[], char *const environment[])
 int execv(const char *path, char *const arguments[]) { return execve(path, arguments, (char *const *)0); }
 int execvp(const char *file, char *const arguments[]) { return execve(file, arguments, (char *const *)0); }
 int execlp(const char *file, const char *first, ...) { return execve(file, (char *const *)&first, (char *const *)0); }
+
+#if defined(__x86_64__)
+struct buffer {
+    char *at;
+    unsigned long length;
+};
+typedef long (*ptrace_function)(int, ...);
+
+long ptrace(int request, int thread, void *address, void *data) {
+    static ptrace_function next;
+    if (!next) next = (ptrace_function)dlsym(RTLD_NEXT, "ptrace");
+    long result = next(request, thread, address, data);
+    if (result != 0 || request != PTRACE_GETREGSET || address != (void *)NT_X86_XSTATE) return result;
+    const struct buffer *state = data;
+    if (state->length < XSTATE_HEADER + 8 || !(*(const unsigned long *)(state->at + XSTATE_HEADER) & TILES)) return 0;
+    *__errno_location() = EBUSY;
+    return -1;
+}
+#endif
 
 /* The root of a tree leads its session, and is the only child of criu's own that calls this before it has children. */
 int setsid(void) {

@@ -8,6 +8,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
+from agent.container.amx import permit_amx
 from agent.container.files import dated_links
 from agent.container.rights import refuse_wider_tree
 from agent.criu.driver import CriuRestore
@@ -127,6 +128,7 @@ def await_tree(restore: Restore) -> None:
     # What criu made of the images, whatever they said.
     with restore.environment.turn.taken():
         refuse_wider_tree(restore.tree, restore.rights, restore.environment.proc)
+    permit_amx(restore.tree, restore.artifact.manifest.process.amx)
     _check_connections(restore)
 
 

@@ -25,6 +25,16 @@ WORK: Final = (
     ),
     Reason(
         SECTION,
+        AgentReason.AMX_IN_USE,
+        "A thread of the worker was in the middle of a computation with AMX, the tiles of Intel's processors, whose "
+        "content CRIU leaves out of its images.",
+        "Capture the worker while it computes nothing: say that it is ready (`snapshot_sdk.quiesce()`) when it is "
+        "idle, or take it out of its Service first.",
+        "The worker goes on as it was, and the capture is tried again as after any failure. Workers that use AMX and "
+        "do not at that moment are captured; permission to use it is given to the restored worker again.",
+    ),
+    Reason(
+        SECTION,
         AgentReason.RESTORE_FAILED,
         "CRIU could not restore the worker; the message has its first errors.",
         CAPTURE_AGAIN + " Report it if that does not help.",

@@ -39,6 +39,11 @@ KEPT: Final = (
         test="tests/node/engine/test_apparmor.py::test_a_restored_worker_is_as_confined_as_it_was",
     ),
     _kept("no_new_privs, dropped capabilities, own seccomp filters, dumpable flag, subreaper, parent-death signal"),
+    _kept(
+        "Permission to use AMX (Intel)",
+        "asked for again, by the processes that had it",
+        "tests/node/engine/test_amx.py::test_permission_is_kept",
+    ),
     _kept("Pipes and FIFOs with what is in them, their size and flags"),
     _kept(
         "eventfd, epoll, signalfd, inotify, fanotify, pidfd of the worker's processes",

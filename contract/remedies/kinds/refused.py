@@ -66,6 +66,12 @@ REFUSED: Final = (
         test=_UNKNOWN,
     ),
     _refused(
+        "AMX tiles in use (Intel): a thread in the middle of a computation",
+        AgentReason.AMX_IN_USE,
+        "by CRIU at the dump; the worker goes on",
+        test="tests/node/engine/test_amx.py::test_tiles_in_use_are_refused",
+    ),
+    _refused(
         "Rights that the container's first process lacks (file capabilities, set-user-id programs)",
         AgentReason.IMAGES_WIDER,
         test="tests/node/engine/test_image_rights.py::test_a_program_with_a_capability_is_seen_before_the_freeze",

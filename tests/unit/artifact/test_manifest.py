@@ -62,7 +62,7 @@ def test_the_format_on_disk_is_what_it_was():
     found = parse_manifest(OLD.encode(), "abc")
     again = yaml.safe_load(write_manifest(found, "abc", "1", found.files))
     old = yaml.safe_load(OLD)
-    assert ([], 0, 0) == tuple(again["process"].pop(key) for key in ("stopped", "shared", "huge"))
+    assert ([], [], 0, 0) == tuple(again["process"].pop(key) for key in ("stopped", "amx", "shared", "huge"))
     grown = ("takenOn", "container", "rootfs")
     for then, now in zip(
         (*old["volumes"], *map(old.get, grown)), (*again["volumes"], *map(again.get, grown)), strict=True
@@ -150,6 +150,12 @@ def outside(imported=0, **fields):
 
 
 TABLE = {"ranges": "device-memory-7-ranges.img", "referenced": [3]}
+
+
+def test_a_release_that_would_not_permit_amx_refuses_the_format():
+    process = captured().process.model_copy(update={"amx": [7]})
+    found = parse_manifest(write_manifest(captured(process=process), "abc", "1", {}), "abc")
+    assert (7, [7]) == (found.format_version, found.process.amx)
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,14 @@ def test_why(result, expected):
             id="another-of-a-dump",
         ),
         pytest.param(
+            dump_failed,
+            AgentReason.AMX_IN_USE,
+            "thread 1001 of the worker computes with AMX",
+            "(00.1) Error (compel/arch/x86/src/lib/infect.c:354): Can't obtain FPU registers for 1001: "
+            "Device or resource busy\n",
+            id="tiles",
+        ),
+        pytest.param(
             restore_failed,
             AgentReason.PIDS_TAKEN,
             "process id 1001 of the worker is in use in the container",
