@@ -1,0 +1,229 @@
+"""Restore of GPU workers to the first correct answer: ours, ours without a library, and the strongest stock criu.
+
+    python -m benchmarks.gpu.restore --worker transformers --next /path/to/another/criu
+
+As root, on a machine with a card, PyTorch, transformers and ``build/gpu-kit`` (``make gpu-kit``), whose path is in
+SNAPSHOT_TEST_KIT; ``--next`` names the folder ``criu`` of a kit that was made of Debian's experimental suite.
+
+Each worker is started twice in a runc container, as uid 1000, and captured: once with its device memory outside of the
+image, once with all of it in criu's image, as the driver's checkpoint leaves it. The arms take turns restoring these
+into new containers. Stock is criu's own copy of all memory and the driver's restore after that, by the agent's code,
+with nothing read ahead; page cache is warm for every arm. Every answer depends on all
+before it, and the first 33 must be equal between all arms.
+"""
+
+import asyncio
+import os
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from agent.criu.driver import EnteringCriu
+from agent.executor.engine import NodeEngine
+from agent.executor.environment import NodeEnvironment
+from agent.gpu.client import CudaHelper
+from agent.gpu.prefetch import NoPrefetcher, ResidentPrefetcher
+from benchmarks.memory import DirectCriu
+from benchmarks.support.report import Report, finish, parser
+from tests.gpu.containers import BOTH, CARD, OUTSIDE, PROBE, WORKERS, start, until_ready, words
+from tests.support.fixtures.bare_container import node_folder, wait_for
+from tests.support.fixtures.engine import Node
+from tests.support.fixtures.runc_container import RuncContainer
+from tests.support.fixtures.tools import unpack_tools
+
+HEADER = ("worker", "arm", "MiB stored", "runs", "first answer s, median", "fastest", "slowest", "times ours")
+OURS, NO_LIBRARY, STOCK = "ours", "ours, no library", "stock criu"
+NEXT_COPIED, NEXT_DIRECT = "next criu", "next criu, direct"
+ONE_CARD, TWO_CARDS = "one-card-16", "two-cards-16"
+ARMS = (OURS, NO_LIBRARY, STOCK, NEXT_COPIED, NEXT_DIRECT)
+ANSWERS = 33
+ANSWER_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What is started, and on which cards."""
+
+    script: str
+    arguments: Sequence[str] = ()
+    devices: str = CARD
+    stock: bool = True
+    """Whether stock arms restore it too."""
+
+
+WORKERS_OF = {
+    "transformers": Worker("transformers_worker.py", ("large",)),
+    "weights-40": Worker("torch_worker.py", ("40960",)),
+    "weights-20-kv-60": Worker("torch_worker.py", ("20480", "kv=61440")),
+    "small": Worker("torch_worker.py", ("1024",)),
+    ONE_CARD: Worker("torch_worker.py", ("16384",), BOTH, stock=False),
+    TWO_CARDS: Worker("torch_worker.py", ("16384", "two"), BOTH, stock=False),
+}
+"""The numbers are GiB of device memory on each card."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of restoring, and which of a worker's two artifacts it restores."""
+
+    environment: NodeEnvironment
+    outside: bool = False
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One capture of a worker."""
+
+    name: str
+    digest: str
+    mebibytes: int
+
+
+def main() -> None:
+    """Capture and restore each chosen worker, report."""
+    made = parser("restores of GPU workers to the first correct answer")
+    made.add_argument("--worker", action="append", choices=WORKERS_OF, help="once or more; all without it")
+    made.add_argument("--arm", action="append", choices=ARMS, help="once or more; all without it")
+    made.add_argument("--rounds", type=int, default=2, choices=range(1, 21), metavar="1..20", help="restores of an arm")
+    made.add_argument("--next", type=Path, metavar="FOLDER", help="the criu of another release, unpacked")
+    made.add_argument("--folder", type=Path, help="where artifacts go; a file system with much room")
+    arguments = made.parse_args()
+    chosen = arguments.worker or list(WORKERS_OF)
+    options = f"{' '.join(f'--worker {name}' for name in chosen)} --rounds {arguments.rounds}"
+    options += " --next FOLDER" if arguments.next else ""
+    report = Report("gpu-restore", f"python -m benchmarks.gpu.restore {options}", HEADER)
+    with _node(arguments.folder) as node:
+        arms = _arms(node.environment, arguments.next)
+        arms = {name: arm for name, arm in arms.items() if name in (arguments.arm or ARMS)}
+        report.data["criu"] = {name: arm.environment.criu.version() for name, arm in arms.items()}
+        report.data["driver"] = str(node.environment.gpus.driver())
+        for name in chosen:
+            asyncio.run(_measure(node, name, arms, arguments.rounds, report))
+    if {ONE_CARD, TWO_CARDS} <= set(chosen):
+        one, two = (statistics.median(report.data[name][OURS]) for name in (ONE_CARD, TWO_CARDS))
+        report.conclusions.append(f"two cards take {two / one:.2f} times as long as one with as many bytes a card")
+    report.conclusions.append("every answer equals the others' of its worker")
+    finish(report, arguments)
+
+
+@contextmanager
+def _node(room: Path | None) -> Iterator[Node]:
+    """Have a node with the real driver and what reads artifacts ahead, as an agent has them."""
+    helper, prefetcher = CudaHelper(), ResidentPrefetcher(budget=80 << 30)
+    prefetcher.prepare()
+    with node_folder() as folder:
+        tools = unpack_tools(folder)
+        for script in (WORKERS / "serving.py", *WORKERS.glob("*_worker.py")):
+            shutil.copy(script, folder / "tools")
+        node = Node(folder, tools, gpus=helper, prefetcher=prefetcher)
+        if room is not None:
+            node.store = room / f"store-{os.getpid()}"
+            node.store.mkdir()
+        try:
+            yield node
+        finally:
+            for container in node.containers:
+                container.close()
+            prefetcher.close()
+            helper.close()
+            shutil.rmtree(node.store, ignore_errors=True)
+
+
+def _arms(usual: NodeEnvironment, newer: Path | None) -> dict[str, Arm]:
+    stock = replace(usual, lazy_pages=False, prefetcher=NoPrefetcher())
+    arms = {OURS: Arm(usual, outside=True), NO_LIBRARY: Arm(usual), STOCK: Arm(stock)}
+    if newer is not None:
+        assert isinstance(usual.criu, EnteringCriu)
+        criu = replace(usual.criu, tree=newer)
+        direct = DirectCriu(criu.tree, criu.work, criu.options)
+        arms |= {NEXT_COPIED: Arm(replace(stock, criu=criu)), NEXT_DIRECT: Arm(replace(stock, criu=direct))}
+    return arms
+
+
+async def _measure(node: Node, name: str, arms: dict[str, Arm], rounds: int, report: Report) -> None:
+    worker = WORKERS_OF[name]
+    taken = {arm: made for arm, made in arms.items() if worker.stock or arm == OURS}
+    artifacts = {
+        outside: await _captured(node, name, worker, outside=outside)
+        for outside in sorted({arm.outside for arm in taken.values()})
+    }
+    figures: dict[str, list[float]] = {arm: [] for arm in taken}
+    answers = set[tuple[str, ...]]()
+    for turn in range(rounds + 1):
+        for arm in list(taken) if turn % 2 else list(reversed(taken)):
+            node.engine = NodeEngine(taken[arm].environment)
+            print(f"{name}: round {turn}: {arm}: ", end="", file=sys.stderr)
+            seconds, found = await _restored(node, worker, artifacts[taken[arm].outside])
+            answers.add(found)
+            if turn or rounds == 1:
+                figures[arm].append(seconds)
+    if len(answers) != 1:
+        sys.exit(f"{name}: answers differ")
+    _describe(report, name, taken, artifacts, figures)
+    for artifact in artifacts.values():
+        shutil.rmtree(node.store / artifact.name)
+
+
+async def _captured(node: Node, name: str, worker: Worker, *, outside: bool) -> Artifact:
+    node.engine = NodeEngine(node.environment)
+    source = until_ready(_start(node, worker, "--capture", env=OUTSIDE if outside else {}))
+    source.get()
+    checkpoint = f"{name}-{'outside' if outside else 'image'}"
+    began = time.monotonic()
+    captured = await node.capture(source, checkpoint, probe=PROBE)
+    if not captured.ok:
+        sys.exit(f"{checkpoint}: {captured.message}\n{source.text()[-2000:]}")
+    print(f"{checkpoint}: captured in {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
+    source.close()
+    node.containers.remove(source)
+    return Artifact(checkpoint, captured.manifest_digest, captured.size >> 20)
+
+
+async def _restored(node: Node, worker: Worker, artifact: Artifact) -> tuple[float, tuple[str, ...]]:
+    """Restore into a new container; return the seconds to its first answer, and all answers."""
+    target = _start(node, worker)
+    target.init()
+    begin = time.monotonic()
+    restored = await node.restore(target, artifact.name, artifact.digest)
+    if not restored.ok:
+        sys.exit(f"{artifact.name}: {restored.reason}: {restored.message}\n{target.text()[-2000:]}")
+    answers = [wait_for(target.get, "an answer", ANSWER_SECONDS)]
+    seconds = time.monotonic() - begin
+    answers += [wait_for(target.get, "an answer", ANSWER_SECONDS) for _ in range(ANSWERS - 1)]
+    others = time.monotonic() - begin - seconds
+    print(f"{seconds:.2f} s ({words(restored.seconds)}; others {others:.2f})", file=sys.stderr, flush=True)
+    target.close()
+    node.containers.remove(target)
+    return seconds, tuple(answers)
+
+
+def _start(node: Node, worker: Worker, *arguments: str, env: dict[str, str] | None = None) -> RuncContainer:
+    sizes = [] if worker.script != "torch_worker.py" else list(worker.arguments[:1])
+    flags = tuple(worker.arguments[len(sizes) :])
+    options = {"script": worker.script, "flags": flags, "env": env or {}, "devices": worker.devices, "user": 1000}
+    if sizes:
+        options["mebibytes"] = int(sizes[0])
+    return start(node, RuncContainer, *arguments, **options)
+
+
+def _describe(
+    report: Report, name: str, arms: dict[str, Arm], artifacts: dict[bool, Artifact], figures: dict[str, list[float]]
+) -> None:
+    ours = statistics.median(figures[OURS if OURS in figures else next(iter(figures))])
+    for arm, seconds in figures.items():
+        median, stored = statistics.median(seconds), artifacts[arms[arm].outside].mebibytes
+        report.rows.append((name, arm, stored, len(seconds), median, min(seconds), max(seconds), median / ours))
+    report.data[name] = {arm: [round(one, 3) for one in seconds] for arm, seconds in figures.items()}
+    stock = {arm: statistics.median(seconds) for arm, seconds in figures.items() if arm not in (OURS, NO_LIBRARY)}
+    if stock:
+        best = min(stock, key=stock.__getitem__)
+        report.conclusions.append(f"{name}: {stock[best] / ours:.1f} times as fast as the best stock arm ({best})")
+
+
+if __name__ == "__main__":
+    main()
