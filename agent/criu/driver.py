@@ -34,8 +34,8 @@ _RESTORE_LOG: Final = "restore.log"
 _NOISE: Final = ("rlimit: Can't setup", "tun: Unable to create tun", "Dumping FAILED", "Restoring FAILED")
 _FULL: Final = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 _TAKEN: Final = re.compile(r"Can't fork for (\d+): File exists")
-_TILES: Final = re.compile(rf"Can't obtain FPU registers for (\d+): {os.strerror(errno.EBUSY)}")
-"""From native/criu_preload, of a thread that has AMX tiles in use."""
+_REGISTERS: Final = re.compile(rf"Can't obtain FPU registers for (\d+): {os.strerror(errno.EBUSY)}")
+"""From native/criu_preload, of a thread that has registers in use which criu does not know."""
 _ERROR: Final = re.compile(r"Error \([^)]*\): (?P<text>.*)")
 
 
@@ -170,9 +170,9 @@ def why(result: RunResult, log: str) -> str:
 def dump_failed(result: RunResult, log: str) -> CriuError:
     """Distinguish a full volume from a worker that cannot be captured: criu says both among its errors."""
     words = why(result, log)
-    if tiles := next(filter(None, map(_TILES.search, _errors(log))), None):
-        words = f"thread {tiles[1]} of the worker computes with AMX, and CRIU cannot carry what is in its tiles"
-        return CriuError(AgentReason.AMX_IN_USE, words)
+    if thread := next(filter(None, map(_REGISTERS.search, _errors(log))), None):
+        words = f"thread {thread[1]} of the worker has registers in use that CRIU cannot carry (AMX tiles, APX)"
+        return CriuError(AgentReason.UNSUPPORTED_REGISTERS, words)
     full = next((text for text in _FULL if any(text in error for error in _errors(log))), None)
     if full is None:
         return CriuError(AgentReason.DUMP_FAILED, words)

@@ -309,7 +309,7 @@ class AgentReason(StrEnum):
     NESTED_NAMESPACES = "nested-namespaces"
     THREAD_APART = "thread-apart"
     UNSUPPORTED_SCHEDULING = "unsupported-scheduling"
-    AMX_IN_USE = "amx-in-use"
+    UNSUPPORTED_REGISTERS = "unsupported-registers"
     INOTIFY_OVERLAY = "inotify-overlay"
     INOTIFY_DELETED = "inotify-deleted"
     VOLUME_WRITTEN = "volume-written"

@@ -14,8 +14,8 @@
  *   The agent has written the container's profile into the images; nothing else of AppArmor is asked of criu.
  * - a /run that can be trusted: criu believes what /run/criu.kdat says about the kernel, and the container may have
  *   written it. It is never read.
- * - threads without AMX tiles in use: its room for their state ends before the tiles, which it would drop and say nothing.
- *   Its dump fails instead: Device or resource busy (agent/criu/driver.py).
+ * - threads without registers that it does not know (AMX's tiles, APX): its room for their state ends before them, and it
+ *   would drop them and say nothing. Its dump fails instead: Device or resource busy (agent/criu/driver.py).
  * - a root of the tree that is pid 1, to which a process comes whose parent ends: criu restores a process of a session
  *   whose leader has ended as the child of one that ends. With standby as pid 1 it would leave the worker's tree.
  *
@@ -37,7 +37,7 @@
 #define PTRACE_GETREGSET 0x4204
 #define NT_X86_XSTATE 0x202
 #define XSTATE_HEADER 512  /* bytes before the bits of what is in use (Intel's manual, XSAVE area) */
-#define TILES (3UL << 17)  /* XTILECFG, XTILEDATA */
+#define CARRIED 0x2ffUL    /* x87 to AVX-512 and PKRU: those that criu has room for */
 
 #if defined(__x86_64__)
 enum { SYS_read = 0, SYS_close = 3, SYS_openat = 257, SYS_mkdirat = 258, SYS_prlimit64 = 302, SYS_getrandom = 318,
@@ -201,7 +201,7 @@ long ptrace(int request, int thread, void *address, void *data) {
     long result = next(request, thread, address, data);
     if (result != 0 || request != PTRACE_GETREGSET || address != (void *)NT_X86_XSTATE) return result;
     const struct buffer *state = data;
-    if (state->length < XSTATE_HEADER + 8 || !(*(const unsigned long *)(state->at + XSTATE_HEADER) & TILES)) return 0;
+    if (state->length < XSTATE_HEADER + 8 || !(*(const unsigned long *)(state->at + XSTATE_HEADER) & ~CARRIED)) return 0;
     *__errno_location() = EBUSY;
     return -1;
 }

@@ -25,13 +25,14 @@ WORK: Final = (
     ),
     Reason(
         SECTION,
-        AgentReason.AMX_IN_USE,
-        "A thread of the worker was in the middle of a computation with AMX, the tiles of Intel's processors, whose "
-        "content CRIU leaves out of its images.",
-        "Capture the worker while it computes nothing: say that it is ready (`snapshot_sdk.quiesce()`) when it is "
+        AgentReason.UNSUPPORTED_REGISTERS,
+        "A thread of the worker had registers in use that CRIU leaves out of its images: AMX's tiles, in the middle of "
+        "a computation on a processor of Intel's, or those of APX.",
+        "AMX: capture the worker while it computes nothing: say that it is ready (`snapshot_sdk.quiesce()`) when it is "
         "idle, or take it out of its Service first.",
         "The worker goes on as it was, and the capture is tried again as after any failure. Workers that use AMX and "
-        "do not at that moment are captured; permission to use it is given to the restored worker again.",
+        "do not at that moment are captured; permission to use it is given to the restored worker again. A program "
+        "that was compiled for APX has its registers in use all the time.",
     ),
     Reason(
         SECTION,

@@ -66,8 +66,8 @@ REFUSED: Final = (
         test=_UNKNOWN,
     ),
     _refused(
-        "AMX tiles in use (Intel): a thread in the middle of a computation",
-        AgentReason.AMX_IN_USE,
+        "Registers in use that CRIU does not know: AMX's tiles (a thread in the middle of a computation), APX",
+        AgentReason.UNSUPPORTED_REGISTERS,
         "by CRIU at the dump; the worker goes on",
         test="tests/node/engine/test_amx.py::test_tiles_in_use_are_refused",
     ),

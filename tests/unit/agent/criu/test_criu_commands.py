@@ -113,11 +113,11 @@ def test_why(result, expected):
         ),
         pytest.param(
             dump_failed,
-            AgentReason.AMX_IN_USE,
-            "thread 1001 of the worker computes with AMX",
+            AgentReason.UNSUPPORTED_REGISTERS,
+            "thread 1001 of the worker has registers in use",
             "(00.1) Error (compel/arch/x86/src/lib/infect.c:354): Can't obtain FPU registers for 1001: "
             "Device or resource busy\n",
-            id="tiles",
+            id="registers",
         ),
         pytest.param(
             restore_failed,
