@@ -130,11 +130,13 @@ class NodeEngine:
 
     async def listen(self, pod_uid: str) -> socket.socket | None:
         """See ``api.PodNetworks``."""
-        return await asyncio.to_thread(trigger.listen, pod_uid, self._environment.proc)
+        groups, proc = self._environment.pod_groups, self._environment.proc
+        return await asyncio.to_thread(trigger.listen, pod_uid, groups, proc)
 
     async def caller(self, pod_uid: str, peer: tuple[str, int]) -> str:
         """See ``api.PodNetworks``."""
-        return await asyncio.to_thread(trigger.caller_of, pod_uid, peer, self._environment.proc)
+        groups, proc = self._environment.pod_groups, self._environment.proc
+        return await asyncio.to_thread(trigger.caller_of, pod_uid, peer, groups, proc)
 
     async def check(self) -> tuple[str, ...]:
         """See ``api.Engine``."""
