@@ -9,7 +9,7 @@ from pathlib import Path
 from agent.errors import ContainerError, CriuError
 from contract.api.states import AgentReason
 from linux import amx
-from linux.proc import Status, status
+from linux.proc import Status, is_alive, status
 
 
 def users_of_amx(pids: Iterable[int], cpu_flags: Collection[str], proc: Path) -> list[int]:
@@ -26,10 +26,20 @@ def users_of_amx(pids: Iterable[int], cpu_flags: Collection[str], proc: Path) ->
     if amx.FLAG not in cpu_flags:
         return []
     try:
-        return [status(pid, proc).inner_pid for pid in pids if amx.may_use(pid)]
+        return [status(pid, proc).inner_pid for pid in pids if _may_use(pid, proc)]
     except OSError as error:
         words = f"a process of the worker cannot be asked whether it may use AMX: {error}"
         raise ContainerError(AgentReason.DUMP_FAILED, words) from error
+
+
+def _may_use(pid: int, proc: Path) -> bool:
+    """Ask a process; one that has ended meanwhile, or is a zombie, uses nothing."""
+    try:
+        return amx.may_use(pid)
+    except OSError:
+        if is_alive(pid, proc):
+            raise
+        return False
 
 
 def permit_amx(tree: Mapping[int, Status], users: Collection[int]) -> None:

@@ -8,9 +8,10 @@ import time
 
 import pytest
 
+from agent.container.amx import users_of_amx
 from linux import amx
 from linux.lent_call import borrowed
-from linux.proc import status
+from linux.proc import PROC, status
 from tests.support.fixtures.bare_container import wait_for
 
 pytestmark = [
@@ -132,6 +133,12 @@ def test_a_filter_that_would_kill_it_does_not_see_the_call(start):
     process.stdin.write("\n")
     process.stdin.flush()
     assert "alive\n" == process.stdout.readline()
+
+
+def test_a_zombie_uses_no_amx(start):
+    process = start("print('up', flush=True)")
+    wait_for(lambda: status(process.pid).state == "Z", "zombie")
+    assert [] == users_of_amx([process.pid], ["amx_tile"], PROC)
 
 
 def test_one_that_has_ended_is_an_error(start):

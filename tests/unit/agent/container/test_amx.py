@@ -1,5 +1,6 @@
 """Whose permission to use AMX is noted; tests/node/engine/test_amx.py has it on a processor with AMX."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,14 @@ def test_without_amx_no_process_is_asked():
 
 
 def test_a_process_that_cannot_be_asked_ends_the_capture():
+    """None can trace itself."""
     with pytest.raises(ContainerError, match="cannot be asked whether it may use AMX") as failed:
-        users_of_amx([ENDED], ["amx_tile"], Path("/proc"))
+        users_of_amx([os.getpid()], ["amx_tile"], Path("/proc"))
     assert AgentReason.DUMP_FAILED == failed.value.code
+
+
+def test_a_process_that_has_ended_is_passed_over():
+    assert [] == users_of_amx([ENDED], ["amx_tile"], Path("/proc"))
 
 
 def restored(inner_pid: int) -> dict[int, Status]:
