@@ -50,6 +50,8 @@ DEVICE_MEMORY: Final = "device-memory-"
 """How the names of files begin that hold device memory; none of them is an image of criu's."""
 MAX_MANIFEST: Final = 16 << 20
 """Bytes; a manifest names some hundred files and some thousand threads."""
+MAX_CPUS: Final = 8192
+"""What a kernel can be built for at most (NR_CPUS)."""
 SHOWN_PROBLEMS: Final = 5
 """Problems of a manifest that are spelled out; each is a line of a pod's annotation."""
 
@@ -112,6 +114,19 @@ class Container(Part):
         return int(self.capabilities, 16)
 
 
+class ThreadSettings(Part):
+    """What was set for a thread, if it differs from its container's first process; else None."""
+
+    process: Pid
+    """Its process, as numbered inside the container."""
+    id: Pid
+    cpus: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=MAX_CPUS)] | None = None
+    """Processors that it might run on."""
+    io_priority: Annotated[int, Field(ge=0, lt=1 << 16)] | None = None
+    timer_slack: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
+    """Nanoseconds."""
+
+
 class Process(Part):
     """The captured tree."""
 
@@ -126,6 +141,8 @@ class Process(Part):
     """Processes that were stopped, as numbered inside the container: a restore does not wake them."""
     amx: list[Pid] = []
     """Processes that may use AMX, as numbered inside the container."""
+    settings: list[ThreadSettings] = []
+    """Of threads; empty in artifacts of earlier releases."""
     shared: Annotated[int, Field(ge=0)] = 0
     """Bytes of private memory that its processes shared since a fork; 0 in artifacts of earlier releases."""
     huge: Annotated[int, Field(ge=0)] = 0

@@ -16,6 +16,7 @@ from agent.container.canary import NoAnswerError, ask, cannot_ask, wrong
 from agent.container.files.volumes import made_since
 from agent.container.inspection import Inspection, Worker, find_worker, inspect, surroundings
 from agent.container.rights import of_container, refuse_wider_tree
+from agent.container.thread_settings import own_settings
 from agent.criu.connections import CONNECTED, SEQUENCE, Address, End, Fate, peers
 from agent.criu.driver import CriuDump
 from agent.criu.images import stopped_processes
@@ -47,7 +48,7 @@ from agent.preflight.checks import findings, refuse
 from agent.preflight.facts import Terms, Tree, read_tree
 from agent.preflight.threads import refuse_headless
 from artifact.backends.base import Backend
-from artifact.manifest import DEVICE_MEMORY, Captured, Connections, DeviceMemory, ModelWeights
+from artifact.manifest import DEVICE_MEMORY, Captured, Connections, DeviceMemory, ModelWeights, ThreadSettings
 from artifact.publish import Published, Staging
 from artifact.read import Artifact, open_sealed, verify
 from contract.api import control_files
@@ -100,6 +101,8 @@ class Capture:
     """Of the pod, if a restore can replace them: in an artifact that is reached through the pod it cannot."""
     amx: list[int] = field(default_factory=list)
     """Processes that may use AMX, inside the container."""
+    settings: list[ThreadSettings] = field(default_factory=list)
+    """Of its threads, which criu leaves out."""
     connections: Connections = field(init=False)
     """What the manifest says of the worker's TCP connections."""
     files: WorkerFiles = field(init=False)
@@ -265,6 +268,7 @@ def _dump(capture: Capture) -> None:
     """Have criu write the tree's images into the staging directory."""
     environment, plan = capture.environment, capture.plan
     capture.amx = users_of_amx(plan.pids, plan.taken_on.cpu_flags, environment.proc)  # as late as can be: they may ask
+    capture.settings = own_settings(plan.pids, capture.init_pid, environment.proc)
     environment.criu.dump(
         CriuDump(
             init_pid=capture.init_pid,
@@ -330,6 +334,11 @@ def _refer_to_weights(capture: Capture) -> None:
     capture.weights = found.weights
 
 
+def _process(capture: Capture) -> dict[str, object]:
+    """Return what is known of the processes only once they were dumped."""
+    return {"stopped": capture.stopped, "amx": capture.amx, "settings": capture.settings}
+
+
 def _seal(capture: Capture) -> None:
     plan, request = capture.plan, capture.request
     outside = {"outside": list(capture.outside.values()), "weights": list(capture.weights)}
@@ -337,7 +346,7 @@ def _seal(capture: Capture) -> None:
         created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         taken_on=plan.taken_on,
         container=plan.container,
-        process=plan.process.model_copy(update={"stopped": capture.stopped, "amx": capture.amx}),
+        process=plan.process.model_copy(update=_process(capture)),
         used_mounts=list(plan.used_mounts),
         rootfs=capture.saved.rootfs,
         volumes=capture.saved.volumes,

@@ -11,6 +11,7 @@ from typing import Final
 from agent.container.amx import permit_amx
 from agent.container.files import dated_links
 from agent.container.rights import refuse_wider_tree
+from agent.container.thread_settings import set_again
 from agent.criu.driver import CriuRestore
 from agent.criu.image_labels import write_profile
 from agent.criu.inet_images import kept_ends, move_sockets
@@ -128,7 +129,9 @@ def await_tree(restore: Restore) -> None:
     # What criu made of the images, whatever they said.
     with restore.environment.turn.taken():
         refuse_wider_tree(restore.tree, restore.rights, restore.environment.proc)
-    permit_amx(restore.tree, restore.artifact.manifest.process.amx)
+    process = restore.artifact.manifest.process
+    permit_amx(restore.tree, process.amx)
+    set_again(restore.tree, process.settings, restore.init_pid, restore.environment.proc)
     _check_connections(restore)
 
 

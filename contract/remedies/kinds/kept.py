@@ -32,6 +32,10 @@ KEPT: Final = (
         "tests/node/engine/test_kinds_of_state.py::test_huge_pages",
     ),
     _kept("memfd, read and mapped", "a seal against writing does not go with a mapping: see refused"),
+    _kept(
+        "Processor affinity, I/O priority (best effort, idle) and timer slack of each thread",
+        "the same processors, if the new container has all of them",
+    ),
     _kept("Limits (rlimits), nice value, scheduling class, OOM score, umask, working folder"),
     _kept(
         "The profile of AppArmor that the runtime gave the container",

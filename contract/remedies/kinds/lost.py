@@ -60,10 +60,10 @@ LOST: Final = (
         _LOST,
     ),
     Kind(
-        "Timer slack, I/O priority, processor affinity, memory policy (NUMA), personality (`setarch`), mlockall for "
-        "memory to come, MLOCK_ONFAULT, merging of memory (PR_SET_MEMORY_MERGE), PR_MCE_KILL, coredump_filter; "
-        "attributes of files that chattr shows, and extended ones other than user.* and ACLs, capabilities of programs "
-        "among them",
+        "I/O priority in real time, processor affinity if the new container lacks a processor, memory policy (NUMA), "
+        "personality (`setarch`), mlockall for memory to come, MLOCK_ONFAULT, merging of memory "
+        "(PR_SET_MEMORY_MERGE), PR_MCE_KILL, coredump_filter; attributes of files that chattr shows, and extended ones "
+        "other than user.* and ACLs, capabilities of programs among them",
         Fate.RESET,
         "the defaults; set them again in a hook",
         _LOST,

@@ -273,6 +273,36 @@ time.sleep(0.1)
 assert hits == [1]
 """,
     ),
+    "settings-of-threads": (
+        """
+SET, GET = (251, 252) if os.uname().machine == 'x86_64' else (30, 31)
+def own(cpu, level, slack):
+    os.sched_setaffinity(0, {cpu})
+    must(libc.syscall(SET, 1, 0, (2 << 13) | level))
+    must(libc.prctl(29, slack, 0, 0, 0))
+def found():
+    return os.sched_getaffinity(0), libc.syscall(GET, 1, 0) & 7, libc.prctl(30, 0, 0, 0, 0)
+last = max(os.sched_getaffinity(0))
+go, seen = threading.Event(), []
+def run():
+    own(last, 6, 654321)
+    up.set()
+    go.wait()
+    seen.append(found())
+up = threading.Event()
+thread = threading.Thread(target=run, daemon=True)
+thread.start()
+assert up.wait(5)
+own(0, 7, 123456)
+k = in_child(lambda: time.sleep(9999))
+""",
+        """
+go.set()
+thread.join()
+assert (found(), seen) == (({0}, 7, 123456), [({last}, 6, 654321)]), (found(), seen)
+assert os.sched_getaffinity(k) == {0}
+""",
+    ),
     "locked-memory": (
         """
 m = mmap.mmap(-1, 1 << 16)

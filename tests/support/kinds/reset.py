@@ -25,20 +25,12 @@ except OSError:
 os.link('/etc/hostname', '/tmp/link')
 """,
     ),
-    "timer-slack": (
+    "io-priority-in-real-time": (
         """
-must(libc.prctl(29, 123456, 0, 0, 0))
+must(libc.syscall(251, 1, 0, (1 << 13) | 7))
 """,
         """
-assert must(libc.prctl(30, 0, 0, 0, 0)) == 50000
-""",
-    ),
-    "io-priority": (
-        """
-must(libc.syscall(251, 1, 0, (2 << 13) | 7))
-""",
-        """
-assert libc.syscall(252, 1, 0) != (2 << 13) | 7
+assert libc.syscall(252, 1, 0) != (1 << 13) | 7
 """,
     ),
     # It looks as if the peer had sent nothing and ended the stream.
@@ -60,7 +52,6 @@ assert s.recv(1000, socket.MSG_PEEK)
 assert s.recv(1000) == b''
 """,
     ),
-    "affinity": ("os.sched_setaffinity(0, {0})", "assert os.sched_getaffinity(0) != {0} or os.cpu_count() == 1"),
     "memory-policy": (
         """
 must(libc.syscall(238, 2, ctypes.byref(ctypes.c_ulong(1)), 64))

@@ -62,7 +62,8 @@ def test_the_format_on_disk_is_what_it_was():
     found = parse_manifest(OLD.encode(), "abc")
     again = yaml.safe_load(write_manifest(found, "abc", "1", found.files))
     old = yaml.safe_load(OLD)
-    assert ([], [], 0, 0) == tuple(again["process"].pop(key) for key in ("stopped", "amx", "shared", "huge"))
+    added = ("stopped", "amx", "settings", "shared", "huge")
+    assert ([], [], [], 0, 0) == tuple(again["process"].pop(key) for key in added)
     grown = ("takenOn", "container", "rootfs")
     for then, now in zip(
         (*old["volumes"], *map(old.get, grown)), (*again["volumes"], *map(again.get, grown)), strict=True
@@ -118,6 +119,9 @@ def test_all_problems_are_named_at_once():
         pytest.param(("volumes", 0, "file"), "volume-9.tar", id="volume-without-file"),
         pytest.param(("process", "stdio"), {"one": "pipe:[1]"}, id="descriptor-by-name"),
         pytest.param(("process", "ids"), [0], id="no-process"),
+        pytest.param(("process", "settings"), [{"process": 7, "id": 7, "cpus": [-1]}], id="no-processor"),
+        pytest.param(("process", "settings"), [{"process": 7, "id": 7, "cpus": [0] * 8193}], id="too-many-processors"),
+        pytest.param(("process", "settings"), [{"process": 7, "id": 7, "timerSlack": 1 << 63}], id="no-time"),
         pytest.param(("usedMounts",), ["data"], id="relative-mount"),
     ],
 )
