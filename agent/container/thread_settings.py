@@ -37,7 +37,12 @@ def own_settings(processes: Iterable[int], init_pid: int, proc: Path) -> list[Th
         init_pid: the container's first process, which nothing has changed.
         proc: /proc of the node.
     """
-    found, usual = list[ThreadSettings](), settings(init_pid, proc)
+    try:
+        usual = settings(init_pid, proc)
+    except OSError as error:  # an agent may be kept from it, which is no reason not to capture
+        logger.warning("settings of threads are not noted", extra={"reason": str(error)})
+        return []
+    found = list[ThreadSettings]()
     for pid in processes:
         with suppress(OSError):  # it has ended, or is a zombie
             found += _of_process(pid, usual, proc)

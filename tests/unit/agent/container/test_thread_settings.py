@@ -1,8 +1,10 @@
 """What of a thread's settings a new container may have; tests/node/engine/test_kinds_of_state.py has them set."""
 
+import os
+
 import pytest
 
-from agent.container.thread_settings import within
+from agent.container.thread_settings import own_settings, within
 from artifact.manifest import ThreadSettings
 
 BEST_EFFORT, IDLE, REAL_TIME = 2 << 13 | 7, 3 << 13, 1 << 13 | 4
@@ -29,3 +31,7 @@ def wanted(**fields) -> ThreadSettings:
 )
 def test_no_more_than_the_container_has(fields, expected):
     assert wanted(**expected) == within(wanted(**fields), {0, 1, 2, 3})
+
+
+def test_a_node_that_does_not_show_them_is_no_failure(tmp_path):
+    assert [] == own_settings([7], os.getpid(), tmp_path)
