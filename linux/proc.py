@@ -108,15 +108,19 @@ def mount_of(path: str, mounted: list[Mount]) -> Mount | None:
 
 
 def read_plainly(path: str) -> bytes:
-    """Return a file of /proc, by as few calls of the kernel as there can be: a worker may have a thousand threads.
+    """Return a file of /proc that the kernel makes in one piece, by as few calls as there can be.
+
+    A worker may have a thousand threads, each with files of its own. Of one piece less is read than was asked for at
+    its end alone.
 
     Raises:
         OSError: it is not there any more, or cannot be read.
     """
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        content = b""
-        while part := os.read(file, _PART):
+        content = part = os.read(file, _PART)
+        while len(part) == _PART:
+            part = os.read(file, _PART)
             content += part
         return content
     finally:
