@@ -32,8 +32,9 @@ SHARED_FORMAT_VERSION: Final = 5
 """Of an artifact whose processes share device memory: earlier releases would leave each without the others' part."""
 REFERENCES_FORMAT_VERSION: Final = 6
 """Of an artifact of which device memory is in files of a model: earlier releases would fill in other bytes for it."""
-AMX_FORMAT_VERSION: Final = 7
-"""Of an artifact whose processes may use AMX: earlier releases would not ask for it again, and they would end there."""
+PROCESSOR_FORMAT_VERSION: Final = 7
+"""Of an artifact whose processes may use AMX, or have protection keys: earlier releases would give them neither, and
+the processes would end."""
 _FORMATS: Final = (
     FORMAT_VERSION,
     GPU_FORMAT_VERSION,
@@ -41,7 +42,7 @@ _FORMATS: Final = (
     DEVICE_MEMORY_FORMAT_VERSION,
     SHARED_FORMAT_VERSION,
     REFERENCES_FORMAT_VERSION,
-    AMX_FORMAT_VERSION,
+    PROCESSOR_FORMAT_VERSION,
 )
 MANIFEST: Final = "manifest.yaml"
 ROOTFS_TAR: Final = "rootfs-diff.tar"
@@ -52,6 +53,8 @@ MAX_MANIFEST: Final = 16 << 20
 """Bytes; a manifest names some hundred files and some thousand threads."""
 MAX_CPUS: Final = 8192
 """What a kernel can be built for at most (NR_CPUS)."""
+MAX_KEYED: Final = 10_000
+"""Mappings of a process, of which few are under keys."""
 SHOWN_PROBLEMS: Final = 5
 """Problems of a manifest that are spelled out; each is a line of a pod's annotation."""
 
@@ -59,6 +62,8 @@ FileName = Annotated[str, Field(pattern=r"^[^/\x00]+$", max_length=255)]
 """A file of the artifact: directly in its directory."""
 Path = Annotated[str, Field(pattern=r"^/")]
 Pid = Annotated[int, Field(gt=0)]
+Key = Annotated[int, Field(ge=1, le=15)]
+"""A protection key (pkeys(7))."""
 
 
 class Part(BaseModel):
@@ -127,6 +132,25 @@ class ThreadSettings(Part):
     """Nanoseconds."""
 
 
+class KeyedMemory(Part):
+    """Memory under a protection key."""
+
+    start: Annotated[int, Field(ge=0, lt=1 << 57)]
+    end: Annotated[int, Field(ge=0, lt=1 << 57)]
+    key: Key
+    protection: Annotated[str, Field(pattern=r"^[r-][w-][x-]$")]
+    """As /proc/PID/maps has it."""
+
+
+class ProtectionKeys(Part):
+    """Those of one process."""
+
+    process: Pid
+    """As numbered inside the container."""
+    keys: list[Key]
+    memory: Annotated[list[KeyedMemory], Field(max_length=MAX_KEYED)]
+
+
 class Process(Part):
     """The captured tree."""
 
@@ -141,6 +165,7 @@ class Process(Part):
     """Processes that were stopped, as numbered inside the container: a restore does not wake them."""
     amx: list[Pid] = []
     """Processes that may use AMX, as numbered inside the container."""
+    protection_keys: list[ProtectionKeys] = []
     settings: list[ThreadSettings] = []
     """Of threads; empty in artifacts of earlier releases."""
     shared: Annotated[int, Field(ge=0)] = 0
@@ -387,8 +412,8 @@ def write_manifest(captured: Captured, checkpoint_id: str, version: str, files: 
 
 
 def _format_of(captured: Captured) -> int:
-    if captured.process.amx:
-        return AMX_FORMAT_VERSION
+    if captured.process.amx or captured.process.protection_keys:
+        return PROCESSOR_FORMAT_VERSION
     if captured.refers_to_weights:
         return REFERENCES_FORMAT_VERSION
     if captured.shares_device_memory:

@@ -21,6 +21,7 @@ def may_use(pid: int) -> bool:
 
     Raises:
         OSError: it cannot be asked.
+        OtherCallsError: it is of 32 bits, and cannot use AMX.
     """
     with borrowed(pid) as process:
         answer, permitted = process.asked(_ARCH_PRCTL, _GET_PERMISSION)

@@ -16,6 +16,9 @@ from linux.proc import status
 from linux.seccomp import FILTER
 
 _CONT, _GETREGS, _SETREGS, _SYSCALL, _GETSIGMASK, _SETSIGMASK = 7, 12, 13, 24, 0x420A, 0x420B
+_GETREGSET, _SETREGSET, _NT_X86_XSTATE = 0x4204, 0x4205, 0x202
+_STATE: Final = 1 << 16
+"""Bytes; with AMX it takes 11 KiB."""
 _MARK_SYSCALLS: Final = 0x1
 _SUSPEND_SECCOMP: Final = 1 << 21
 """A filter of the process's own may end it for a call that it never makes. criu suspends them in the same way."""
@@ -26,6 +29,8 @@ _SIGNALS: Final = 8
 _INSTRUCTION: Final = b"\x0f\x05"
 _RED_ZONE: Final = 128
 """Bytes below the stack pointer that code may use without moving it; a signal's frame goes below them too."""
+_LONG_MODE: Final = 0x33
+"""The kernel's code segment for 64-bit programs (__USER_CS)."""
 _NO_CALL: Final = -1
 
 
@@ -41,19 +46,32 @@ class _Registers(ctypes.Structure):
     )
 
 
+class _Buffer(ctypes.Structure):
+    """``struct iovec``."""
+
+    _fields_ = (("at", ctypes.c_size_t), ("length", ctypes.c_size_t))
+
+
+class OtherCallsError(Exception):
+    """A process of 32 bits, whose calls have other numbers."""
+
+
 class Borrowed:
     """A halted process of x86-64."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        self._at = _instruction(pid)
         self._own = _Registers()
         request(_GETREGS, pid, 0, ctypes.addressof(self._own))
+        if self._own.cs != _LONG_MODE:
+            raise OtherCallsError
+        self._at = _instruction(pid)
 
-    def call(self, number: int, first: int, second: int = 0) -> int:
+    def call(self, number: int, first: int, second: int = 0, third: int = 0, fourth: int = 0) -> int:
         """Have it make a call; return what the kernel answers, an error as a negative number."""
         regs = _Registers.from_buffer_copy(self._own)
-        regs.rip, regs.rax, regs.orig_rax, regs.rdi, regs.rsi = self._at, number, _NO_CALL, first, second
+        regs.rip, regs.rax, regs.orig_rax = self._at, number, _NO_CALL
+        regs.rdi, regs.rsi, regs.rdx, regs.r10 = first, second, third, fourth
         request(_SETREGS, self._pid, 0, ctypes.addressof(regs))
         for _ in ("enters", "leaves"):
             request(_SYSCALL, self._pid)
@@ -72,6 +90,19 @@ class Borrowed:
             os.pwrite(memory.fileno(), before, at)
         return answer, int.from_bytes(found, "little")
 
+    def state(self) -> bytes:
+        """Return the registers that are not in ``struct user_regs_struct``: vectors, rights of protection keys."""
+        room = ctypes.create_string_buffer(_STATE)
+        buffer = _Buffer(ctypes.addressof(room), _STATE)
+        request(_GETREGSET, self._pid, _NT_X86_XSTATE, ctypes.addressof(buffer))
+        return room.raw[: buffer.length]
+
+    def put_state(self, state: bytes) -> None:
+        """Set them to what they were."""
+        room = ctypes.create_string_buffer(state, len(state))
+        buffer = _Buffer(ctypes.addressof(room), len(state))
+        request(_SETREGSET, self._pid, _NT_X86_XSTATE, ctypes.addressof(buffer))
+
     def put_back(self) -> None:
         """Give it its registers, halted as it was found: the kernel then goes on with a call that it was in."""
         request(INTERRUPT, self._pid)
@@ -87,6 +118,7 @@ def borrowed(pid: int) -> Iterator[Borrowed]:
 
     Raises:
         OSError: it cannot be traced, does not halt, or has ended.
+        OtherCallsError: it is a process of 32 bits.
     """
     suspends = _SUSPEND_SECCOMP if status(pid).seccomp == FILTER else 0
     with halted(pid, _MARK_SYSCALLS | suspends):

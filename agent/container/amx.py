@@ -9,6 +9,7 @@ from pathlib import Path
 from agent.errors import ContainerError, CriuError
 from contract.api.states import AgentReason
 from linux import amx
+from linux.lent_call import OtherCallsError
 from linux.proc import Status, is_alive, status
 
 
@@ -33,9 +34,11 @@ def users_of_amx(pids: Iterable[int], cpu_flags: Collection[str], proc: Path) ->
 
 
 def _may_use(pid: int, proc: Path) -> bool:
-    """Ask a process; one that has ended meanwhile, or is a zombie, uses nothing."""
+    """Ask a process; one that has ended meanwhile, is a zombie, or of 32 bits, uses nothing."""
     try:
         return amx.may_use(pid)
+    except OtherCallsError:
+        return False
     except OSError:
         if is_alive(pid, proc):
             raise

@@ -15,6 +15,7 @@ from agent.container.amx import users_of_amx
 from agent.container.canary import NoAnswerError, ask, cannot_ask, wrong
 from agent.container.files.volumes import made_since
 from agent.container.inspection import Inspection, Worker, find_worker, inspect, surroundings
+from agent.container.protection_keys import keys_of
 from agent.container.rights import of_container, refuse_wider_tree
 from agent.container.thread_settings import own_settings
 from agent.criu.connections import CONNECTED, SEQUENCE, Address, End, Fate, peers
@@ -48,7 +49,15 @@ from agent.preflight.checks import findings, refuse
 from agent.preflight.facts import Terms, Tree, read_tree
 from agent.preflight.threads import refuse_headless
 from artifact.backends.base import Backend
-from artifact.manifest import DEVICE_MEMORY, Captured, Connections, DeviceMemory, ModelWeights, ThreadSettings
+from artifact.manifest import (
+    DEVICE_MEMORY,
+    Captured,
+    Connections,
+    DeviceMemory,
+    ModelWeights,
+    ProtectionKeys,
+    ThreadSettings,
+)
 from artifact.publish import Published, Staging
 from artifact.read import Artifact, open_sealed, verify
 from contract.api import control_files
@@ -101,6 +110,7 @@ class Capture:
     """Of the pod, if a restore can replace them: in an artifact that is reached through the pod it cannot."""
     amx: list[int] = field(default_factory=list)
     """Processes that may use AMX, inside the container."""
+    protection_keys: list[ProtectionKeys] = field(default_factory=list)
     settings: list[ThreadSettings] = field(default_factory=list)
     """Of its threads, which criu leaves out."""
     connections: Connections = field(init=False)
@@ -264,11 +274,18 @@ def _gpu_seconds(capture: Capture) -> float:
     return capture.environment.allowance(capture.plan.gpu.bytes if capture.plan.gpu else 0)
 
 
+def _note_what_criu_leaves_out(capture: Capture) -> None:
+    """Look at the processes as late as can be, and if they go on while they are stopped: it may change."""
+    pids, flags, proc = capture.plan.pids, capture.plan.taken_on.cpu_flags, capture.environment.proc
+    capture.amx = users_of_amx(pids, flags, proc)
+    capture.protection_keys = keys_of(pids, proc)
+    capture.settings = own_settings(pids, capture.init_pid, proc)
+
+
 def _dump(capture: Capture) -> None:
     """Have criu write the tree's images into the staging directory."""
     environment, plan = capture.environment, capture.plan
-    capture.amx = users_of_amx(plan.pids, plan.taken_on.cpu_flags, environment.proc)  # as late as can be: they may ask
-    capture.settings = own_settings(plan.pids, capture.init_pid, environment.proc)
+    _note_what_criu_leaves_out(capture)
     environment.criu.dump(
         CriuDump(
             init_pid=capture.init_pid,
@@ -336,7 +353,12 @@ def _refer_to_weights(capture: Capture) -> None:
 
 def _process(capture: Capture) -> dict[str, object]:
     """Return what is known of the processes only once they were dumped."""
-    return {"stopped": capture.stopped, "amx": capture.amx, "settings": capture.settings}
+    return {
+        "stopped": capture.stopped,
+        "amx": capture.amx,
+        "protection_keys": capture.protection_keys,
+        "settings": capture.settings,
+    }
 
 
 def _seal(capture: Capture) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from agent.container.amx import permit_amx
 from agent.container.files import dated_links
+from agent.container.protection_keys import give_keys
 from agent.container.rights import refuse_wider_tree
 from agent.container.thread_settings import set_again
 from agent.criu.driver import CriuRestore
@@ -131,6 +132,7 @@ def await_tree(restore: Restore) -> None:
         refuse_wider_tree(restore.tree, restore.rights, restore.environment.proc)
     process = restore.artifact.manifest.process
     permit_amx(restore.tree, process.amx)
+    give_keys(restore.tree, process.protection_keys)
     set_again(restore.tree, process.settings, restore.init_pid, restore.environment.proc)
     _check_connections(restore)
 

@@ -48,6 +48,11 @@ KEPT: Final = (
         "asked for again, by the processes that had it",
         "tests/node/engine/test_amx.py::test_permission_is_kept",
     ),
+    _kept(
+        "Protection keys (pkeys), what memory is under them, and each thread's rights to it",
+        "the same keys, on a node that has them",
+        "tests/node/engine/test_protection_keys.py::test_keys_are_kept",
+    ),
     _kept("Pipes and FIFOs with what is in them, their size and flags"),
     _kept(
         "eventfd, epoll, signalfd, inotify, fanotify, pidfd of the worker's processes",

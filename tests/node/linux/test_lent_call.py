@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from agent.container.amx import users_of_amx
+from images import native
 from linux import amx
-from linux.lent_call import borrowed
+from linux.lent_call import OtherCallsError, borrowed
 from linux.proc import PROC, status
 from tests.support.fixtures.bare_container import wait_for
 
@@ -63,14 +65,25 @@ input()
 print("alive", flush=True)
 """
 
+PAUSE_OF_32_BITS = """
+static int call(int n, int a, const void *b, int c) {
+    int result;
+    __asm__ volatile("int $0x80" : "=a"(result) : "a"(n), "b"(a), "c"(b), "d"(c) : "memory");
+    return result;
+}
+void _start(void) {
+    call(4, 1, "up\\n", 3); /* write */
+    for (;;) call(29, 0, 0, 0); /* pause */
+}
+"""
+
 
 @pytest.fixture
-def start():
+def start_program():
     started = []
 
-    def begin(script: str) -> subprocess.Popen[str]:
-        pipe = subprocess.PIPE
-        process = subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe, text=True)
+    def begin(command: list[str | Path]) -> subprocess.Popen[str]:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         started.append(process)
         assert "up\n" == process.stdout.readline()
         return process
@@ -79,6 +92,11 @@ def start():
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def start(start_program):
+    return lambda script: start_program([sys.executable, "-c", script])
 
 
 def test_it_answers(start):
@@ -133,6 +151,18 @@ def test_a_filter_that_would_kill_it_does_not_see_the_call(start):
     process.stdin.write("\n")
     process.stdin.flush()
     assert "alive\n" == process.stdout.readline()
+
+
+def test_a_process_of_32_bits_is_not_asked(tmp_path, start_program):
+    """Its calls have other numbers: 330 would be another one."""
+    source = tmp_path / "pause.c"
+    source.write_text(PAUSE_OF_32_BITS)
+    target = ["-target", "x86-linux-musl", "-static", "-nostdlib"]
+    subprocess.run([*native.compiler(), *target, "-o", tmp_path / "pause", source], check=True)
+    process = start_program([tmp_path / "pause"])
+    with pytest.raises(OtherCallsError), borrowed(process.pid):
+        pass
+    assert [] == users_of_amx([process.pid], ["amx_tile"], PROC)
 
 
 def test_a_zombie_uses_no_amx(start):

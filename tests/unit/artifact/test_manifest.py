@@ -62,8 +62,8 @@ def test_the_format_on_disk_is_what_it_was():
     found = parse_manifest(OLD.encode(), "abc")
     again = yaml.safe_load(write_manifest(found, "abc", "1", found.files))
     old = yaml.safe_load(OLD)
-    added = ("stopped", "amx", "settings", "shared", "huge")
-    assert ([], [], [], 0, 0) == tuple(again["process"].pop(key) for key in added)
+    added = ("stopped", "amx", "protectionKeys", "settings", "shared", "huge")
+    assert ([], [], [], [], 0, 0) == tuple(again["process"].pop(key) for key in added)
     grown = ("takenOn", "container", "rootfs")
     for then, now in zip(
         (*old["volumes"], *map(old.get, grown)), (*again["volumes"], *map(again.get, grown)), strict=True
@@ -122,6 +122,7 @@ def test_all_problems_are_named_at_once():
         pytest.param(("process", "settings"), [{"process": 7, "id": 7, "cpus": [-1]}], id="no-processor"),
         pytest.param(("process", "settings"), [{"process": 7, "id": 7, "cpus": [0] * 8193}], id="too-many-processors"),
         pytest.param(("process", "settings"), [{"process": 7, "id": 7, "timerSlack": 1 << 63}], id="no-time"),
+        pytest.param(("process", "protectionKeys"), [{"process": 7, "keys": [16], "memory": []}], id="no-key"),
         pytest.param(("usedMounts",), ["data"], id="relative-mount"),
     ],
 )
