@@ -1,7 +1,7 @@
 """What a process may do, and what of it the first process of its container may not."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,6 +14,7 @@ from agent.errors import RefusedError
 from contract.api.states import AgentReason
 from linux.proc import CAPABILITY_SETS, PROC, pids, read_plainly, status
 from linux.seccomp import FILTER, filters
+from linux.seccomp_program import decides_alike
 
 SETGID, SETUID, SYS_RESOURCE = 6, 7, 24
 """Numbers of capabilities: with them a process gives itself other groups, other users, higher limits."""
@@ -75,10 +76,14 @@ def wider(wanted: Rights, container: Rights) -> Iterator[str]:
 def _freer(wanted: Rights, container: Rights) -> Iterator[str]:
     if container.seccomp and wanted.seccomp == 0:
         yield "no seccomp filter"
-    elif wanted.filters is not None and wanted.filters[: len(own := container.filters or ())] != own:
+    elif wanted.filters is not None and not _begin_with(wanted.filters, container.filters or ()):
         yield "other seccomp filters than the container's"
     if None not in (wanted.label, container.label) and wanted.label != container.label:
         yield f"security label {wanted.label or 'unconfined'}, not {container.label or 'unconfined'}"
+
+
+def _begin_with(filters: Sequence[bytes], own: Sequence[bytes]) -> bool:
+    return len(filters) >= len(own) and all(map(decides_alike, filters, own))
 
 
 def of_container(init_pid: int, proc: Path = PROC) -> Rights:

@@ -1,5 +1,6 @@
 """What a restored thread may not have more of than the first process of its container."""
 
+import struct
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,16 @@ from linux.proc import CAPABILITY_SETS
 
 CAPS = 0b1111
 FILTER, OWN = b"container", b"worker"
+# runc asks for the architectures of RuntimeDefault in another order in each container.
+ENDS = (0x06, 0, 0, 1), (0x06, 0, 0, 2), (0x06, 0, 0, 3)
+ONE_ORDER, ANOTHER_ORDER, ANOTHER_ANSWER = (
+    b"".join(struct.pack("=HBBI", *each) for each in (*asks, *ENDS))
+    for asks in (
+        ((0x15, 1, 0, 62), (0x15, 1, 2, 183)),
+        ((0x15, 2, 0, 183), (0x15, 0, 2, 62)),
+        ((0x15, 1, 0, 183), (0x15, 1, 2, 62)),
+    )
+)
 CONTAINER = Rights(
     users=frozenset({1000}),
     groups=frozenset({1000, 5}),
@@ -40,6 +51,7 @@ def permitted(capability):
         pytest.param("capabilities 0x10 (CapBnd)", {"capabilities": caps(CapBnd=0x1F)}, id="bounding"),
         pytest.param("users [0]", {"users": frozenset({0, 1000})}, id="user"),
         pytest.param("groups [0]", {"groups": frozenset({0, 5})}, id="group"),
+        pytest.param("other seccomp filters", {"filters": ()}, id="fewer-filters"),
         pytest.param("no_new_privs is off", {"no_new_privileges": False}, id="new-privileges"),
         pytest.param("no seccomp filter", {"seccomp": 0, "filters": None}, id="no-filter"),
         pytest.param("other seccomp filters", {"filters": (OWN, FILTER)}, id="other-filters"),
@@ -55,6 +67,11 @@ def test_more_than_the_container(words, wanted):
     assert words in problem
 
 
+def test_a_filter_that_answers_otherwise():
+    (problem,) = wider(replace(CONTAINER, filters=(ANOTHER_ANSWER,)), replace(CONTAINER, filters=(ONE_ORDER,)))
+    assert "other seccomp filters" in problem
+
+
 @pytest.mark.parametrize(
     ("container", "wanted"),
     [
@@ -63,6 +80,9 @@ def test_more_than_the_container(words, wanted):
         pytest.param(replace(CONTAINER, label=None), {"label": "another"}, id="labels-are-not-compared"),
         pytest.param(CONTAINER, {"capabilities": dict.fromkeys(CAPABILITY_SETS, 0)}, id="fewer-capabilities"),
         pytest.param(CONTAINER, {"filters": (FILTER, OWN)}, id="own-filter-above"),
+        pytest.param(
+            replace(CONTAINER, filters=(ONE_ORDER,)), {"filters": (ANOTHER_ORDER, OWN)}, id="filter-in-another-order"
+        ),
         pytest.param(CONTAINER, {"seccomp": None, "filters": None}, id="filters-of-the-first-thread"),
         pytest.param(CONTAINER, {"seccomp": 1, "filters": None}, id="strict"),
         pytest.param(CONTAINER, {"limits": (5, 1)}, id="lower-limits"),
