@@ -69,6 +69,12 @@ class Descriptor(NamedTuple):
         return int(self.target[8:-1]) if self.target.startswith("socket:[") else None
 
 
+def mount_number(number: int) -> int | None:
+    """Return the number in mountinfo of the mount that a descriptor of ours is on."""
+    found = _MOUNT.search(Path(f"/proc/self/fdinfo/{number}").read_text())
+    return int(found[1]) if found else None
+
+
 def descriptors(pid: int, proc: Path = PROC) -> list[Descriptor]:
     """Return the open files of a process; one that is closed meanwhile is left out.
 

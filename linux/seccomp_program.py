@@ -22,7 +22,9 @@ def decides_alike(one: bytes, other: bytes) -> bool:
 
     Only instructions in another order are seen through, so of programs that differ in length it is not known.
     """
-    return one == other or (len(one) == len(other) and (found := _meaning(one)) is not None and found == _meaning(other))
+    return one == other or (
+        len(one) == len(other) and (found := _meaning(one)) is not None and found == _meaning(other)
+    )
 
 
 @lru_cache(maxsize=64)

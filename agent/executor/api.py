@@ -31,8 +31,8 @@ class ContainerRef:
     container: str
     container_id: str = ""
     """Without the runtime's scheme; empty: the one that runs. The ExecutionResult says which it was."""
-    empty_dirs: Mapping[str, str] = field(default_factory=dict)
-    """Mount path in the container -> path on the node, for each emptyDir mounted there but the control volume."""
+    empty_dirs: frozenset[str] = frozenset()
+    """Mount paths of emptyDirs, as the pod writes them; not that of the control volume."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Final
 from agent.container import network
 from agent.container.amx import users_of_amx
 from agent.container.canary import NoAnswerError, ask, cannot_ask, wrong
+from agent.container.files.empty_dirs import is_folder, mount_points
 from agent.container.files.volumes import made_since
 from agent.container.inspection import Inspection, Worker, find_worker, inspect, surroundings
 from agent.container.protection_keys import keys_of
@@ -147,13 +148,19 @@ def _inspect(capture: Capture) -> None:
 
 def make_plan(capture: Capture, *, stands_still: bool = False) -> None:
     """Decide about the worker as it is now, and refuse what would not work."""
-    request, environment, init_pid = capture.request, capture.environment, capture.init_pid
+    environment, init_pid = capture.environment, capture.init_pid
     capture.seen = inspect(init_pid, environment.proc)
+    empty_dirs = mount_points(init_pid, capture.request.place.empty_dirs, capture.seen.mounts, environment.proc)
+    request = replace(capture.request, place=replace(capture.request.place, empty_dirs=empty_dirs))
+    capture.request = request
     worker = find_worker(init_pid, environment.proc)
     around = surroundings(capture.seen, environment.criu.version(), environment.cgroup_root, environment.proc)
     if stands_still:  # its device memory has moved into it by now
         around = replace(around, headroom=None)
-    capture.plan = plan_capture(request, capture.seen, worker, around, capture.use)
+    plan = plan_capture(request, capture.seen, worker, around, capture.use)
+    # A single file is what a container of the new pod writes, as its init containers do; it is compared, if it is open.
+    folders = tuple(each for each in plan.volumes if is_folder(init_pid, each.point, environment.proc))
+    capture.plan = replace(plan, volumes=folders)
     if not request.through_pod:
         capture.own_addresses = tuple(sole_addresses(init_pid, environment.proc).values())
     if worker is not None:

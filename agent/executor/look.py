@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from agent.container.files.empty_dirs import mount_points
 from agent.container.find import find_by_id, worker_of
 from agent.container.inspection import inspect
 from agent.errors import ContainerError
@@ -36,15 +37,16 @@ def look(request: LookRequest, environment: NodeEnvironment) -> LookResult:
     root = worker_of(found.init_pid, mates) if found.program == STANDBY else None
     root_pid = root.pid if root is not None else found.init_pid
     pids = (root_pid, *descendants(root_pid, mates))
+    seen = inspect(found.init_pid, proc)
     terms = Terms(
-        empty_dirs=place.empty_dirs,
+        empty_dirs=mount_points(found.init_pid, place.empty_dirs, seen.mounts, proc),
         writable_mounts=request.writable_mounts,
         own_addresses=() if request.through_pod else sole_addresses(found.init_pid, proc).values(),
         allow_unconfined=environment.allow_unconfined,
         unlinked_limit=environment.unlinked_limit,
     )
     tree = read_tree(found.init_pid, pids, terms, proc)
-    in_the_way = [(AgentReason.TERMINAL, words) for words in terminals(inspect(found.init_pid, proc))]
+    in_the_way = [(AgentReason.TERMINAL, words) for words in terminals(seen)]
     in_the_way += [(each.reason, each.words) for each in findings(tree)]
     return LookResult(findings=tuple(in_the_way), processes=len(tree.processes), memory=_memory(pids, proc))
 

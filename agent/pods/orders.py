@@ -16,7 +16,6 @@ from agent.executor.api import (
     RestoreRequest,
 )
 from agent.pods.selection import (
-    KUBELET_PODS,
     Refused,
     Rejection,
     Wait,
@@ -375,20 +374,11 @@ def _place(pod: Object, container: str, found: str) -> ContainerRef:
     )
 
 
-def _empty_dirs(pod: Object, container: str) -> dict[str, str]:
-    """Mount path -> path on the node; shared memory and the control volume are the engine's own affair."""
+def _empty_dirs(pod: Object, container: str) -> frozenset[str]:
+    """Return mount paths; shared memory and the control volume are the engine's own affair."""
     spec = pod.get("spec") or {}
     names = {volume.get("name") for volume in spec.get("volumes") or () if volume.get("emptyDir") is not None}
-    root = KUBELET_PODS / pod["metadata"]["uid"] / "volumes" / "kubernetes.io~empty-dir"
-    found = {}
-    for mount in (ckpt.find_container(spec, container) or {}).get("volumeMounts") or ():
-        name, point, below = mount.get("name"), mount.get("mountPath", ""), mount.get("subPath") or ""
-        ours = name == keys.CONTROL_VOLUME or point == keys.SHARED_MEMORY_DIR
-        # Only kubelet knows what a subPathExpr expands to.
-        if name in names - {None} and not ours and not mount.get("subPathExpr") and _is_below(below):
-            found[str(point)] = str(root / str(name) / below)
-    return found
-
-
-def _is_below(path: str) -> bool:
-    return not path.startswith("/") and ".." not in PurePosixPath(path).parts
+    theirs = names - {None, keys.CONTROL_VOLUME}
+    mounts = (ckpt.find_container(spec, container) or {}).get("volumeMounts") or ()
+    paths = {str(mount.get("mountPath", "")) for mount in mounts if mount.get("name") in theirs}
+    return frozenset(paths - {"", keys.SHARED_MEMORY_DIR})

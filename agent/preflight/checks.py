@@ -132,17 +132,22 @@ def _way(watching: Descriptor) -> str:
 
 def _volume_written(tree: Tree) -> Iterator[str]:
     mounted = list(tree.mounts)
-    outlive = {mount.number: mount for mount in mounted if _outlives(mount, tree)}
+    by_number = {mount.number: mount for mount in mounted}
     for process, descriptor in tree.open_files():
-        mount = outlive.get(descriptor.mount)
-        if descriptor.is_writable_file and mount is not None:
+        mount = by_number.get(descriptor.mount)
+        if descriptor.is_writable_file and mount is not None and _stays_behind(mount, descriptor.target, tree):
             what = f"{named(process, descriptor)} is open for writing on the volume at {mount.point}"
             yield f"{what}: {descriptor.target}"
     for process in tree.processes:
         for path in process.shared_writes:
             mount = mount_of(path, mounted)
-            if mount is not None and mount.number in outlive:
+            if mount is not None and _stays_behind(mount, path, tree):
                 yield f"{process} has a file of the volume at {mount.point} mapped for writing: {path}"
+
+
+def _stays_behind(mount: Mount, path: str, tree: Tree) -> bool:
+    """Say whether what is written to a file is not in an artifact: of emptyDirs folders travel, no single file."""
+    return _outlives(mount, tree) or (mount.point == path and is_empty_dir(mount, tree.empty_dirs))
 
 
 def _outlives(mount: Mount, tree: Tree) -> bool:

@@ -27,6 +27,8 @@ LARGEST: Final = 4 << 30
 """Bytes of one file that is compared: 4 GiB take some seconds, at a capture and at each restore."""
 BLOCK: Final = 1 << 20
 _FOLDER: Final = re.compile(r"\.\.[0-9]{4}(_[0-9]{2}){5}\.[0-9]+")
+_DATED: Final = re.compile(rf"/{_FOLDER.pattern}/")
+"""In the root of a mount: of such a volume one file or folder alone is mounted (``subPath``)."""
 _BENEATH: Final = syscalls.BENEATH | syscalls.NO_SYMLINKS | syscalls.NO_MAGICLINKS | syscalls.NO_XDEV
 
 
@@ -48,7 +50,7 @@ def is_text(path: str) -> bool:
 def held_paths(
     in_use: Iterable[str], written: Iterable[str], mounts: Sequence[Mount], scratch: Iterable[str]
 ) -> list[tuple[str, str]]:
-    """Return mount point and name of what must be the same.
+    """Return mount point and name of what must be the same; the name is empty if the file itself is mounted.
 
     Args:
         in_use: paths that the worker has open or mapped.
@@ -59,9 +61,9 @@ def held_paths(
     scratch, mounted, found = set(scratch), list(mounts), []
     for path in filter(is_text, sorted(set(in_use) - set(written))):
         mount = mount_of(path, mounted)
-        if mount is not None and mount.point not in ("/", path):
-            name = path.removeprefix(mount.point.rstrip("/") + "/")
-            if dated_folder(name) is not None or mount.point in scratch:
+        if mount is not None and mount.point != "/":
+            name = path.removeprefix(mount.point).removeprefix("/")
+            if dated_folder(name) is not None or _DATED.search(mount.root) or mount.point in scratch:
                 found.append((mount.point, name))
     return found
 
@@ -69,10 +71,12 @@ def held_paths(
 def describe(init_pid: int, point: str, name: str, proc: Path, *, is_final: bool = True) -> HeldFile | None:
     """Describe a file that the worker has open; None if it is neither file nor folder, or was deleted.
 
+    The root of a volume is not described: a pod that mounts it has it.
+
     Args:
         init_pid: of the container.
         point: where the file's volume is mounted.
-        name: below that point.
+        name: below that point; empty for the file that is mounted there.
         proc: /proc of the node.
         is_final: whether its content is read: not where only a refusal matters.
 
@@ -80,7 +84,7 @@ def describe(init_pid: int, point: str, name: str, proc: Path, *, is_final: bool
         RefusedError: kubelet has replaced it, or it is too large to be compared.
     """
     try:
-        root = open_in_container(init_pid, point, proc=proc)
+        root = open_in_container(init_pid, point, os.O_PATH, proc)
         try:
             return _read(root, point, name, name, is_final=is_final)
         finally:
@@ -95,14 +99,15 @@ def describe(init_pid: int, point: str, name: str, proc: Path, *, is_final: bool
 
 
 def _read(root: int, point: str, name: str, recorded: str, *, is_final: bool = True) -> HeldFile | None:
-    place = syscalls.openat2(root, name, os.O_PATH, resolve=_BENEATH)
+    place = syscalls.openat2(root, name, os.O_PATH, resolve=_BENEATH) if name else os.dup(root)
     try:
         found = os.fstat(place)
         if stat.S_ISDIR(found.st_mode):
-            return HeldFile(point=point, name=recorded)
-        if not stat.S_ISREG(found.st_mode):
+            return HeldFile(point=point, name=recorded) if name else None
+        # One without a name any more is of a mount that outlives its source, and criu keeps its content.
+        if not stat.S_ISREG(found.st_mode) or not found.st_nlink:
             return None
-        _refuse_large(found.st_size, f"{point}/{name}")
+        _refuse_large(found.st_size, _shown(point, name))
         if not is_final:
             return HeldFile(point=point, name=recorded, size=found.st_size)
         file = os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC)
@@ -142,7 +147,7 @@ def check(init_pid: int, held: Iterable[HeldFile], proc: Path) -> list[tuple[str
     for then in held:
         folder, current, now = dated_folder(then.name), None, None
         with suppress(OSError):
-            root = open_in_container(init_pid, then.point, proc=proc)
+            root = open_in_container(init_pid, then.point, os.O_PATH, proc)
             try:
                 current = _current(root) if folder is not None else None
                 now = _read(root, then.point, _name_now(then.name, folder, current), then.name)
@@ -150,7 +155,7 @@ def check(init_pid: int, held: Iterable[HeldFile], proc: Path) -> list[tuple[str
                 os.close(root)
         if now != then and (now is not None or folder is not None):
             is_there = "is another file in this pod" if now is not None else "is not in this pod"
-            shown = f"{then.point}/{_name_now(then.name, folder, CURRENT)}"
+            shown = _shown(then.point, _name_now(then.name, folder, CURRENT))
             raise RefusedError(
                 AgentReason.VOLUME_FILE_CHANGED, f"{shown}, which the captured worker has open, {is_there}"
             )
@@ -169,6 +174,10 @@ def _current(root: int) -> str:
     if _FOLDER.fullmatch(found) is None:
         raise FileNotFoundError(f"{CURRENT} leads to {found!r}")
     return found
+
+
+def _shown(point: object, name: str) -> str:
+    return f"{point}/{name}" if name else str(point)
 
 
 def _name_now(name: str, folder: str | None, current: str | None) -> str:

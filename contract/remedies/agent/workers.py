@@ -174,8 +174,9 @@ WORKERS: Final = (
             "as the message names them."
         ),
         "A restored worker goes on with what it knew of the file, and would write over records that are newer than its "
-        "memory. Files that are open for reading are fine, and so are emptyDirs: their content travels. Nothing was "
-        "touched; the capture is not tried again by itself.",
+        "memory. Files that are open for reading are fine, and so are emptyDirs: their content travels. Of an emptyDir "
+        "that is mounted as one file (`subPath`) it does not. Nothing was touched; the capture is not tried again by "
+        "itself.",
     ),
     Reason(
         SECTION,

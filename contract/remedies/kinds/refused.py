@@ -86,7 +86,11 @@ REFUSED: Final = (
         "inotify or fanotify on files of the image, outside /etc, /lib/udev, /var/spool", AgentReason.INOTIFY_OVERLAY
     ),
     _refused("inotify on a file or folder that was deleted while it is open", AgentReason.INOTIFY_DELETED),
-    _refused("A file open or mapped for writing on a persistent volume or hostPath", AgentReason.VOLUME_WRITTEN),
+    _refused(
+        "A file open or mapped for writing on a persistent volume or hostPath, or that is all of an emptyDir which is "
+        "mounted (`subPath`)",
+        AgentReason.VOLUME_WRITTEN,
+    ),
     _refused("What a privileged worker mounted in its container", AgentReason.MOUNTED_INSIDE, test=_UNKNOWN),
     _refused(
         "A file without a name (deleted, in /dev/shm too) of more than `config.criu.ghostLimit`",
@@ -172,7 +176,7 @@ REFUSED: Final = (
         "tests/unit/webhook/test_second_looks.py::test_what_another_webhook_did_is_judged_whatever_the_first_look_did",
     ),
     _refused(
-        "hostNetwork, hostPID, shareProcessNamespace, hostUsers: false, sandboxed runtimes",
+        "hostNetwork, hostPID, hostIPC, shareProcessNamespace, hostUsers: false, sandboxed runtimes",
         Admission.POD_UNSUPPORTED,
         "at admission",
         "tests/unit/webhook/test_automatic_pods.py::test_what_cannot_be_captured_asks_for_nothing",

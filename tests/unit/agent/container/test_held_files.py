@@ -19,6 +19,8 @@ MOUNTS = (
     Mount("/scripts", "/pods/u/volumes/kubernetes.io~configmap/s", "ext4", "", ""),
     Mount("/cache", "/", "tmpfs", "", ""),
     Mount("/etc/one", f"/{OLD}/one", "tmpfs", "", ""),
+    Mount("/etc/some", f"/pods/u/volumes/kubernetes.io~configmap/s/{OLD}/some", "ext4", "", ""),
+    Mount("/cache/rendered", "/rendered", "tmpfs", "", ""),
 )
 SELF = os.getpid()
 
@@ -31,13 +33,15 @@ SELF = os.getpid()
         pytest.param(["/scripts/start.sh", "/scripts"], (), [], id="not-dated"),
         pytest.param(["/cache/input"], (), [("/cache", "input")], id="of-an-empty-dir"),
         pytest.param(["/cache/state"], ("/cache/state",), [], id="its-own"),
-        pytest.param(["/etc/one"], (), [], id="sub-path"),
+        pytest.param(["/etc/one"], (), [("/etc/one", "")], id="file-by-sub-path"),
+        pytest.param(["/etc/some/one"], (), [("/etc/some", "one")], id="folder-by-sub-path"),
+        pytest.param(["/cache/rendered"], (), [("/cache/rendered", "")], id="file-of-an-empty-dir"),
         pytest.param([f"/{OLD}/x", "/usr/bin/python3"], (), [], id="of-the-image"),
         pytest.param(["/cache/\udcff"], (), [], id="no-text"),
     ],
 )
 def test_what_must_be_the_same(in_use, written, found):
-    assert found == held_files.held_paths(in_use, written, MOUNTS, ["/cache"])
+    assert found == held_files.held_paths(in_use, written, MOUNTS, ["/cache", "/cache/rendered"])
 
 
 def volume(path, folder, **files):
@@ -76,6 +80,42 @@ def test_found_again(tmp_path, folder, text, renamed):
         with pytest.raises(RefusedError, match=r"now/\.\.data/run, which the captured worker has open") as refusal:
             held_files.check(SELF, held, PROC)
         assert renamed == refusal.value.code
+
+
+class TestMountedAlone:
+    """One file of a volume, mounted by ``subPath``."""
+
+    @pytest.fixture
+    def place(self, tmp_path):
+        (tmp_path / "one").write_text("echo")
+        return tmp_path / "one"
+
+    @pytest.mark.parametrize(
+        ("text", "is_refused"),
+        [
+            pytest.param("echo", False, id="the-same"),
+            pytest.param("ECHO", True, id="another-content"),
+            pytest.param("echo 2", True, id="another-size"),
+        ],
+    )
+    def test_it_must_be_the_same(self, place, text, is_refused):
+        then = described(place, "")
+        place.write_text(text)
+        if is_refused:
+            with pytest.raises(RefusedError, match=r"/one, which the captured worker has open, is another") as refusal:
+                held_files.check(SELF, [then], PROC)
+            assert AgentReason.VOLUME_FILE_CHANGED == refusal.value.code
+        else:
+            assert [] == held_files.check(SELF, [then], PROC)
+
+    def test_the_root_of_a_volume_need_not_be(self, tmp_path):
+        assert described(tmp_path, "") is None
+
+    def test_a_file_in_a_folder_that_is_mounted_alone(self, tmp_path, place):
+        then = described(tmp_path, "one")
+        place.write_text("ECHO")
+        with pytest.raises(RefusedError, match="/one, which the captured worker has open"):
+            held_files.check(SELF, [then], PROC)
 
 
 def test_no_name_leads_out_of_the_volume(tmp_path):

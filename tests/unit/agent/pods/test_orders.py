@@ -258,15 +258,11 @@ def test_base_path(expected, mode, annotations):
 @pytest.mark.parametrize(
     ("expected", "mount"),
     [
-        pytest.param({"/cache": f"{FOLDER}/cache"}, {"name": "cache", "mountPath": "/cache"}, id="plain"),
-        pytest.param(
-            {"/c": f"{FOLDER}/cache/a/b"}, {"name": "cache", "mountPath": "/c", "subPath": "a/b"}, id="subPath"
-        ),
-        pytest.param({}, {"name": "cache", "mountPath": "/c", "subPath": "../x"}, id="hostile subPath"),
-        pytest.param({}, {"name": "cache", "mountPath": "/c", "subPath": "/x"}, id="absolute subPath"),
-        pytest.param({}, {"name": "cache", "mountPath": "/c", "subPathExpr": "$(X)"}, id="subPathExpr"),
-        pytest.param({}, {"name": "cache", "mountPath": "/dev/shm"}, id="shared memory"),
-        pytest.param({}, {"name": "config", "mountPath": "/config"}, id="another kind of volume"),
+        pytest.param({"/cache"}, {"name": "cache", "mountPath": "/cache"}, id="plain"),
+        pytest.param({"/c"}, {"name": "cache", "mountPath": "/c", "subPath": "a/b"}, id="subPath"),
+        pytest.param({"/c"}, {"name": "cache", "mountPath": "/c", "subPathExpr": "$(X)"}, id="subPathExpr"),
+        pytest.param(set(), {"name": "cache", "mountPath": "/dev/shm"}, id="shared memory"),
+        pytest.param(set(), {"name": "config", "mountPath": "/config"}, id="another kind of volume"),
     ],
 )
 def test_empty_dirs(expected, mount):

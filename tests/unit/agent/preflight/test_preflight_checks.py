@@ -325,6 +325,18 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
             id="volume-mapped",
         ),
         pytest.param(
+            AgentReason.VOLUME_WRITTEN,
+            "descriptor 5 of process 600 (python3) is open for writing on the volume at /scratch: /scratch",
+            tree(process(written(4, "/scratch"))),
+            id="file-of-an-empty-dir",
+        ),
+        pytest.param(
+            AgentReason.VOLUME_WRITTEN,
+            "process 600 (python3) has a file of the volume at /cache mapped for writing: /cache",
+            tree(process(shared_writes=("/cache",))),
+            id="file-of-an-empty-dir-mapped",
+        ),
+        pytest.param(
             AgentReason.UNSUPPORTED_SOCKET,
             "descriptor 7 of process 600 (python3) is a netlink socket with messages that were not read",
             tree(process(SOCKET), unread_netlink=frozenset({9})),
