@@ -131,9 +131,12 @@ class WorkerFiles:
             os.close(root)
 
     def _content(self, root: int, volume: Volume) -> Content:
-        """Exclude of emptyDirs what is excluded of the image: caches are mounted at the same paths."""
-        is_memory = volume.point == keys.SHARED_MEMORY_DIR
-        skip = rootfs.skipper(() if is_memory else self._exclusions, (), self.plan.in_use)
+        """Exclude of emptyDirs what is excluded of the image: caches are mounted at the same paths.
+
+        Another volume that is mounted in it may be on the same disk, and is not its content.
+        """
+        is_memory, others = volume.point == keys.SHARED_MEMORY_DIR, frozenset(self.plan.mount_points) - {volume.point}
+        skip = rootfs.skipper(() if is_memory else self._exclusions, others, self.plan.in_use)
         return volumes.content(root, volume.point, skip, self.environment.empty_dir_limit)
 
     def _save_volume(self, staged: Staging, volume: Volume, number: int) -> VolumeContent:

@@ -138,7 +138,7 @@ def said():
 
 
 def nested() -> Shape:
-    """Volumes that are mounted in an emptyDir, all on the node's one disk."""
+    """Return a worker with volumes that are mounted in an emptyDir, all on the node's one disk."""
     code = """
 weights = os.open("/cache/models/weights", os.O_RDONLY)
 os.read(weights, 3)
@@ -169,7 +169,7 @@ def said():
 
 
 def file_of_an_empty_dir() -> Shape:
-    """An init container renders a file, and the worker has that file alone."""
+    """Return a worker that has one file of an emptyDir, which an init container renders."""
     code = """
 config = os.open("/etc/app/config.json", os.O_RDONLY)
 os.read(config, 4)
@@ -252,7 +252,7 @@ def said():
 
 
 def waiting_hook() -> Shape:
-    """A hook that waits until the worker serves, as scripts do that load an adapter into it."""
+    """Return a worker whose hook waits until it serves, as scripts do that load an adapter into it."""
     asks = """
 import sys, time, urllib.request
 for _ in range(600):
