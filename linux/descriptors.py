@@ -39,6 +39,8 @@ class Descriptor(NamedTuple):
     """It is a regular file with a name, open for writing at any place: not only at its end, as a log file is."""
     is_own_file: bool = False
     """It is a regular file with a name, open for writing in any way."""
+    bytes: int = 0
+    """That a regular file with a name holds which is open for writing in any way."""
     is_device: bool = False
     """It is a character or block device."""
     is_handle: bool = False
@@ -114,13 +116,15 @@ def _descriptor(number: int, target: str, base: Path, path: str) -> Descriptor:
     match, mount = _FLAGS.search(text), _MOUNT.search(text)
     flags = int(match[1], 8) if match else 0
     is_named_file = stat.S_ISREG(found.st_mode) and found.st_nlink > 0
+    is_own_file = flags & os.O_ACCMODE != os.O_RDONLY and is_named_file
     return Descriptor(
         number,
         target,
         mount=int(mount[1]) if mount else 0,
         is_writable_file=_writes(flags) and is_named_file,
         is_locked=_LOCK.search(text) is not None,
-        is_own_file=flags & os.O_ACCMODE != os.O_RDONLY and is_named_file,
+        is_own_file=is_own_file,
+        bytes=found.st_size if is_own_file else 0,
         is_device=stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode),
         is_handle=bool(flags & os.O_PATH) and (stat.S_ISSOCK(found.st_mode) or stat.S_ISFIFO(found.st_mode)),
         is_huge=magic == HUGETLBFS_MAGIC and found.st_nlink == 0,

@@ -135,7 +135,10 @@ def _volume_written(tree: Tree) -> Iterator[str]:
     by_number = {mount.number: mount for mount in mounted}
     for process, descriptor in tree.open_files():
         mount = by_number.get(descriptor.mount)
-        if descriptor.is_writable_file and mount is not None and _stays_behind(mount, descriptor.target, tree):
+        if mount is None or not descriptor.is_writable_file:
+            continue
+        # Of kubelet's files the new pod has its own, such as a termination log that is empty.
+        if _stays_behind(mount, descriptor.target, tree) or (descriptor.bytes and _OF_KUBELET.search(mount.root)):
             what = f"{named(process, descriptor)} is open for writing on the volume at {mount.point}"
             yield f"{what}: {descriptor.target}"
     for process in tree.processes:
@@ -147,7 +150,8 @@ def _volume_written(tree: Tree) -> Iterator[str]:
 
 def _stays_behind(mount: Mount, path: str, tree: Tree) -> bool:
     """Say whether what is written to a file is not in an artifact: of emptyDirs folders travel, no single file."""
-    return _outlives(mount, tree) or (mount.point == path and is_empty_dir(mount, tree.empty_dirs))
+    is_one_file = mount.point == path and mount.point not in tree.writable_mounts
+    return _outlives(mount, tree) or (is_one_file and is_empty_dir(mount, tree.empty_dirs))
 
 
 def _outlives(mount: Mount, tree: Tree) -> bool:

@@ -175,8 +175,8 @@ WORKERS: Final = (
         ),
         "A restored worker goes on with what it knew of the file, and would write over records that are newer than its "
         "memory. Files that are open for reading are fine, and so are emptyDirs: their content travels. Of an emptyDir "
-        "that is mounted as one file (`subPath`) it does not. Nothing was touched; the capture is not tried again by "
-        "itself.",
+        "that is mounted as one file (`subPath`) it does not, nor do words in the termination log: open that to append "
+        "(`tee -a`). Nothing was touched; the capture is not tried again by itself.",
     ),
     Reason(
         SECTION,

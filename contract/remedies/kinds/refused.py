@@ -88,7 +88,7 @@ REFUSED: Final = (
     _refused("inotify on a file or folder that was deleted while it is open", AgentReason.INOTIFY_DELETED),
     _refused(
         "A file open or mapped for writing on a persistent volume or hostPath, or that is all of an emptyDir which is "
-        "mounted (`subPath`)",
+        "mounted (`subPath`); a termination log with words in it that is open for writing at any place",
         AgentReason.VOLUME_WRITTEN,
     ),
     _refused("What a privileged worker mounted in its container", AgentReason.MOUNTED_INSIDE, test=_UNKNOWN),

@@ -11,7 +11,7 @@ from cluster.api import Cluster
 from contract.api import keys
 from contract.api.states import Admission, AgentReason
 from demo.kubectl import CommandError, Kubectl, wait_for
-from tests.support.builders.pod_shapes import ON_THE_NODE, SHAPES
+from tests.support.builders.pod_shapes import ON_THE_NODE, SHAPES, filled_termination_log
 from tests.support.fixtures import node
 
 RESTORED = "SNAPSHOT_RESTORED: container restored from checkpoint"
@@ -107,6 +107,15 @@ def test_a_restored_worker_says_why_it_ends_and_its_hooks_run(captured: Kubectl,
     assert line.startswith(RESTORED)
     assert {"token": token} | SHAPES["hooks"].said == again
     assert {"pre-stop": "ran\n", "terminated": token} == left
+
+
+def test_a_termination_log_with_words_is_refused_by_name(captured: Kubectl):
+    """The new pod has an empty one."""
+    node.create(captured, filled_termination_log().checkpoint("shape-log"))
+    status = node.phase(captured, "shape-log", "Ready", "Failed")["status"]
+
+    assert "Failed" == status["phase"]
+    assert f"at /dev/termination-log: /dev/termination-log ({AgentReason.VOLUME_WRITTEN})" in status["message"]
 
 
 @pytest.mark.parametrize("name", HOST_FIELDS)

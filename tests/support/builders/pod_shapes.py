@@ -251,6 +251,16 @@ def said():
     )
 
 
+def filled_termination_log() -> Shape:
+    """Return a worker that writes into its termination log, as `tee /dev/termination-log` does."""
+    code = """
+why = opened("/dev/termination-log", os.O_WRONLY, "so far")
+def said():
+    return {"at": os.lseek(why, 0, os.SEEK_CUR)}
+"""
+    return Shape(code, {}, {}, {"at": 6})
+
+
 def waiting_hook() -> Shape:
     """Return a worker whose hook waits until it serves, as scripts do that load an adapter into it."""
     asks = """

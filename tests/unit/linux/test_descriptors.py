@@ -53,6 +53,23 @@ def test_a_file_without_a_name_is_private():
         assert not of(file.fileno()).is_writable_file
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        pytest.param(os.O_WRONLY, 5, id="write"),
+        pytest.param(os.O_WRONLY | os.O_APPEND, 5, id="append"),
+        pytest.param(os.O_RDONLY, 0, id="read"),
+    ],
+)
+def test_how_much_an_own_file_holds(tmp_path, flags, expected):
+    (tmp_path / "file").write_text("words")
+    number = os.open(tmp_path / "file", flags)
+    try:
+        assert expected == of(number).bytes
+    finally:
+        os.close(number)
+
+
 def test_a_folder_is_no_file_that_is_written(tmp_path):
     number = os.open(tmp_path, os.O_RDONLY)
     try:

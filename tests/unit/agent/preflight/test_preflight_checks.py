@@ -332,6 +332,13 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
         ),
         pytest.param(
             AgentReason.VOLUME_WRITTEN,
+            "descriptor 5 of process 600 (python3) is open for writing on the volume at /dev/termination-log: "
+            "/dev/termination-log",
+            tree(process(written(8, "/dev/termination-log")._replace(bytes=6))),
+            id="termination-log-with-words",
+        ),
+        pytest.param(
+            AgentReason.VOLUME_WRITTEN,
             "process 600 (python3) has a file of the volume at /cache mapped for writing: /cache",
             tree(process(shared_writes=("/cache",))),
             id="file-of-an-empty-dir-mapped",
@@ -475,6 +482,13 @@ def test_what_is_in_the_way(reason, words, found):
         pytest.param(tree(process(written(4, "/scratch/x"))), id="empty-dir-by-its-place"),
         pytest.param(tree(process(written(5, "/cache/x"))), id="empty-dir-by-the-pod"),
         pytest.param(tree(process(written(8, "/dev/termination-log"))), id="termination-log"),
+        pytest.param(
+            tree(process(written(4, "/scratch")), writable_mounts=frozenset({"/scratch"})), id="file-said-safe"
+        ),
+        pytest.param(
+            tree(process(Descriptor(5, "/dev/termination-log", mount=8, is_own_file=True, bytes=6))),
+            id="termination-log-to-append",
+        ),
         pytest.param(tree(process(Descriptor(5, "/data/model", mount=6))), id="volume-read"),
         pytest.param(
             tree(process(written(6, "/data/journal")), writable_mounts=frozenset({"/data"})), id="volume-said-safe"
