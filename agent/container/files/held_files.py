@@ -23,6 +23,8 @@ from linux import syscalls
 from linux.proc import Mount, mount_of
 
 CURRENT: Final = "..data"
+OF_EACH_POD: Final = frozenset({"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"})
+"""Mounted into every container, with its pod's name and address."""
 LARGEST: Final = 4 << 30
 """Bytes of one file that is compared: 4 GiB take some seconds, at a capture and at each restore."""
 BLOCK: Final = 1 << 20
@@ -63,7 +65,7 @@ def held_paths(
         mount = mount_of(path, mounted)
         if mount is not None and mount.point != "/":
             name = path.removeprefix(mount.point).removeprefix("/")
-            if dated_folder(name) is not None or _DATED.search(mount.root) or mount.point in scratch:
+            if dated_folder(name) is not None or _DATED.search(mount.root) or mount.point in scratch | OF_EACH_POD:
                 found.append((mount.point, name))
     return found
 

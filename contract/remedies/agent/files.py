@@ -30,7 +30,7 @@ FILES: Final = (
         SECTION,
         AgentReason.VOLUME_FILE_CHANGED,
         "The worker has a file open that is another in this pod: of a ConfigMap, Secret, projected or downward volume, "
-        "or an emptyDir's that an init container wrote.",
+        "of an emptyDir if an init container wrote it, or /etc/hosts and the like.",
         CAPTURE_AGAIN + " Or have the worker close the file once it has read it.",
         "A worker that goes on reading a file in the middle, or has it mapped, would mix old and new. Files that are "
         "closed may change: the worker sees those of its new pod. Nothing was touched.",

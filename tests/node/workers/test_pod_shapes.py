@@ -11,7 +11,7 @@ from cluster.api import Cluster
 from contract.api import keys
 from contract.api.states import Admission, AgentReason
 from demo.kubectl import CommandError, Kubectl, wait_for
-from tests.support.builders.pod_shapes import ON_THE_NODE, SHAPES, filled_termination_log
+from tests.support.builders.pod_shapes import ON_THE_NODE, OTHERS, SHAPES
 from tests.support.fixtures import node
 
 RESTORED = "SNAPSHOT_RESTORED: container restored from checkpoint"
@@ -30,13 +30,13 @@ def captured(installed: Kubectl) -> Iterator[Kubectl]:
     """A checkpoint of each shape, captured at the same time; then the secret changes."""
     for made in OBJECTS:
         node.create(installed, {"apiVersion": "v1"} | made)
-    for name, shape in SHAPES.items():
+    for name, shape in (SHAPES | OTHERS).items():
         node.create(installed, shape.checkpoint(f"shape-{name}"))
-    for name in SHAPES:
+    for name in SHAPES | OTHERS:
         node.phase(installed, f"shape-{name}", "Ready", "Failed")
     installed("patch", "secret", "shape-secret", "-p", '{"stringData": {"KEY": "second"}}')
     yield installed
-    node.remove(installed, *(f"dynamocheckpoint/shape-{name}" for name in SHAPES), wait=False)
+    node.remove(installed, *(f"dynamocheckpoint/shape-{name}" for name in SHAPES | OTHERS), wait=False)
 
 
 def token_of(kubectl: Kubectl, name: str) -> str:
@@ -111,11 +111,19 @@ def test_a_restored_worker_says_why_it_ends_and_its_hooks_run(captured: Kubectl,
 
 def test_a_termination_log_with_words_is_refused_by_name(captured: Kubectl):
     """The new pod has an empty one."""
-    node.create(captured, filled_termination_log().checkpoint("shape-log"))
-    status = node.phase(captured, "shape-log", "Ready", "Failed")["status"]
+    status = captured.get("dynamocheckpoint", "shape-log")["status"]
 
     assert "Failed" == status["phase"]
     assert f"at /dev/termination-log: /dev/termination-log ({AgentReason.VOLUME_WRITTEN})" in status["message"]
+
+
+def test_an_open_file_with_the_address_of_its_pod_is_a_cold_start_by_name(captured: Kubectl):
+    node.create(captured, OTHERS["hosts"].pod("shape-hosts", "shape-hosts"))
+    node.await_answer(captured, "shape-hosts")
+    report = node.reported(captured, "shape-hosts")["metadata"]["annotations"][keys.ANN_RESTORE_REPORT]
+
+    assert AgentReason.VOLUME_FILE_CHANGED in report
+    assert "/etc/hosts, which the captured worker has open" in node.first_line(captured, "shape-hosts")
 
 
 @pytest.mark.parametrize("name", HOST_FIELDS)

@@ -261,6 +261,16 @@ def said():
     return Shape(code, {}, {}, {"at": 6})
 
 
+def open_hosts() -> Shape:
+    """Return a worker that has a file open in which its pod's address is."""
+    code = """
+hosts = os.open("/etc/hosts", os.O_RDONLY)
+def said():
+    return {"hosts": at(hosts)[0]}
+"""
+    return Shape(code, {}, {}, {"hosts": 0})
+
+
 def waiting_hook() -> Shape:
     """Return a worker whose hook waits until it serves, as scripts do that load an adapter into it."""
     asks = """
@@ -346,3 +356,5 @@ SHAPES = {
     "environment-sdk": environment(sdk=True),
     "hardened": hardened(),
 }
+OTHERS = {"log": filled_termination_log(), "hosts": open_hosts()}
+"""Those that are not restored."""

@@ -21,6 +21,8 @@ MOUNTS = (
     Mount("/etc/one", f"/{OLD}/one", "tmpfs", "", ""),
     Mount("/etc/some", f"/pods/u/volumes/kubernetes.io~configmap/s/{OLD}/some", "ext4", "", ""),
     Mount("/cache/rendered", "/rendered", "tmpfs", "", ""),
+    Mount("/etc/hosts", "/pods/u/etc-hosts", "ext4", "", ""),
+    Mount("/data/one", "/srv/one", "ext4", "", ""),
 )
 SELF = os.getpid()
 
@@ -36,6 +38,8 @@ SELF = os.getpid()
         pytest.param(["/etc/one"], (), [("/etc/one", "")], id="file-by-sub-path"),
         pytest.param(["/etc/some/one"], (), [("/etc/some", "one")], id="folder-by-sub-path"),
         pytest.param(["/cache/rendered"], (), [("/cache/rendered", "")], id="file-of-an-empty-dir"),
+        pytest.param(["/etc/hosts"], (), [("/etc/hosts", "")], id="hosts-of-the-pod"),
+        pytest.param(["/data/one"], (), [], id="file-of-a-host-path"),
         pytest.param([f"/{OLD}/x", "/usr/bin/python3"], (), [], id="of-the-image"),
         pytest.param(["/cache/\udcff"], (), [], id="no-text"),
     ],
