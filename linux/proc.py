@@ -24,6 +24,8 @@ _SYS_KCMP: Final = {"x86_64": 312, "aarch64": 272}.get(platform.machine())
 _KCMP_VM, _KCMP_FILES, _KCMP_FS, _KCMP_POLLED = 1, 2, 3, 7
 _STARTED: Final = 19
 """Number of a field in /proc/PID/stat, counted from the one behind the name: its 22nd."""
+_EXIT_SIGNAL: Final = 35
+"""The same of the 38th."""
 _EXITING: Final = 0x4
 """Among the flags of a task in /proc/PID/stat."""
 
@@ -183,6 +185,16 @@ def started(pid: int, proc: Path = PROC) -> int:
     """
     text = (proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     return int(text.rpartition(") ")[2].split()[_STARTED])
+
+
+def exit_signal(pid: int, proc: Path = PROC) -> int:
+    """Return the signal that a process's parent is sent when it ends; 0 if none is.
+
+    Raises:
+        FileNotFoundError, ProcessLookupError: it has ended.
+    """
+    text = (proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    return int(text.rpartition(") ")[2].split()[_EXIT_SIGNAL])
 
 
 def pids(proc: Path = PROC) -> Iterator[int]:

@@ -16,6 +16,7 @@ from agent.preflight.unsupported import (
     sysv_objects,
     unsupported_descriptors,
     unsupported_memory,
+    unsupported_processes,
     unsupported_sockets,
 )
 from contract.api.states import AgentReason
@@ -242,6 +243,7 @@ CHECKS: Final[tuple[tuple[AgentReason, Callable[[Tree], Iterator[str]]], ...]] =
     (AgentReason.NESTED_NAMESPACES, _nested_namespaces),
     (AgentReason.THREAD_APART, _thread_apart),
     (AgentReason.UNSUPPORTED_SCHEDULING, _scheduling),
+    (AgentReason.UNSUPPORTED_PROCESS, unsupported_processes),
     (AgentReason.INOTIFY_DELETED, _inotify_deleted),
     (AgentReason.INOTIFY_OVERLAY, _inotify_overlay),
     (AgentReason.VOLUME_WRITTEN, _volume_written),

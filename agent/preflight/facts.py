@@ -2,6 +2,8 @@
 
 import os
 import re
+import resource
+import signal
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,7 +24,7 @@ from linux.mapped import mapped_files, unlinked_files
 from linux.net.sockets import Address, BoundSocket, bound_sockets, multicast_groups, unread_netlink
 from linux.net.unix_diag import UnixSocket, unix_sockets
 from linux.polled import lost_targets
-from linux.proc import PROC, Mount, is_alive, mounts, pids, shares_memory, status
+from linux.proc import PROC, Mount, exit_signal, is_alive, mounts, pids, shares_folder, shares_memory, status
 from linux.sysvipc import sysv_objects
 
 NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "user", "uts")
@@ -62,6 +64,12 @@ class Process:
     """memfd_secret."""
     shares_memory: bool = False
     """It has one address space with its parent, which is in the tree too."""
+    shares_folder: bool = False
+    """It has one working folder, root and umask with its parent, which is in the tree too."""
+    exit_signal: int = signal.SIGCHLD
+    """What its parent is sent when it ends; 0: nothing."""
+    free_descriptors: int | None = None
+    """How many more it may open; None: not known."""
     tracer: int = 0
     """Of a process that is traced: by whom, as the node numbers it."""
     clocks: tuple[str, ...] = ()
@@ -265,7 +273,19 @@ def _process(pid: int, tree: Collection[int], label: str, proc: Path) -> Process
         label=_label(base, label),
         tracer=about.tracer,
         shares_memory=about.parent in tree and shares_memory(pid, about.parent),
+        shares_folder=about.parent in tree
+        and shares_folder(pid, about.parent)
+        and not shares_memory(pid, about.parent),
+        exit_signal=exit_signal(pid, proc),
+        free_descriptors=_free_descriptors(pid, opened),
     )
+
+
+def _free_descriptors(pid: int, opened: Iterable[Descriptor]) -> int | None:
+    with suppress(OSError):
+        limit, _ = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        return limit - sum(descriptor.number < limit for descriptor in opened)
+    return None
 
 
 def _mapped_and_locked(opened: Iterable[Descriptor], maps: str) -> tuple[str, ...]:

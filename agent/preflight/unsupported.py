@@ -5,6 +5,7 @@ a word.
 """
 
 import re
+import signal
 from collections.abc import Collection, Iterator
 from typing import Final
 
@@ -34,6 +35,9 @@ _PRESSURE: Final = re.compile(r"/proc/pressure/\w+|/sys/fs/cgroup/(.*/)?\w+\.pre
 _PROTOCOLS: Final = ("TCP", "UDP", "RAW", "UNIX", "NETLINK", "PACKET", "PING")
 """Beginnings of names as the kernel gives them: TCPv6, UDP-Lite, UNIX-STREAM."""
 
+NEEDED_DESCRIPTORS: Final = 8
+"""That a process must be able to open for criu to work in it: with two criu failed, and with one it ended the process;
+three were enough in a process of one thread."""
 _SHOWN_GROUPS: Final = 4
 
 
@@ -154,6 +158,18 @@ def unsupported_memory(tree: Tree) -> Iterator[str]:
         for descriptor in process.descriptors:
             if descriptor.sealed_inode and descriptor.sealed_inode in process.mapped_memfds:
                 yield f"{named(process, descriptor)} is a memfd that is mapped and sealed against writing"
+
+
+def unsupported_processes(tree: Tree) -> Iterator[str]:
+    """Find processes that criu starts in another way than they were started in, or cannot enter."""
+    for process in tree.processes:
+        if process.shares_folder:
+            yield f"{process} has its parent's working folder for its own (CLONE_FS)"
+        if process.exit_signal != signal.SIGCHLD:
+            yield f"{process} sends signal {process.exit_signal} when it ends, and not SIGCHLD"
+        free = process.free_descriptors
+        if free is not None and free < NEEDED_DESCRIPTORS:
+            yield f"{process} may open {free} more descriptors, and CRIU needs {NEEDED_DESCRIPTORS} (RLIMIT_NOFILE)"
 
 
 def sysv_objects(tree: Tree) -> Iterator[str]:

@@ -309,6 +309,7 @@ class AgentReason(StrEnum):
     NESTED_NAMESPACES = "nested-namespaces"
     THREAD_APART = "thread-apart"
     UNSUPPORTED_SCHEDULING = "unsupported-scheduling"
+    UNSUPPORTED_PROCESS = "unsupported-process"
     UNSUPPORTED_REGISTERS = "unsupported-registers"
     INOTIFY_OVERLAY = "inotify-overlay"
     INOTIFY_DELETED = "inotify-deleted"
@@ -391,6 +392,7 @@ LASTING: Final = frozenset(
         AgentReason.NESTED_NAMESPACES,
         AgentReason.THREAD_APART,
         AgentReason.UNSUPPORTED_SCHEDULING,
+        AgentReason.UNSUPPORTED_PROCESS,
         AgentReason.INOTIFY_OVERLAY,
         AgentReason.INOTIFY_DELETED,
         AgentReason.VOLUME_WRITTEN,

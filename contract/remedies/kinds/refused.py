@@ -66,6 +66,12 @@ REFUSED: Final = (
         test=_UNKNOWN,
     ),
     _refused(
+        "A process that shares its working folder with its parent (CLONE_FS), that sends another signal than SIGCHLD "
+        "when it ends (clone), or that may open fewer than 8 more descriptors (RLIMIT_NOFILE)",
+        AgentReason.UNSUPPORTED_PROCESS,
+        test=_UNKNOWN,
+    ),
+    _refused(
         "Registers in use that CRIU does not know: AMX's tiles (a thread in the middle of a computation), APX",
         AgentReason.UNSUPPORTED_REGISTERS,
         "by CRIU at the dump; the worker goes on",

@@ -395,6 +395,30 @@ REFUSED |= {
     }.items()
 }
 
+_CLONE = """
+if must(libc.syscall(220 if os.uname().machine == 'aarch64' else 56, ctypes.c_ulong({flags}), 0, 0, 0, 0)) == 0:
+    time.sleep(9999)
+"""
+REFUSED |= {
+    "folder-shared-with-a-child": (
+        _CLONE.replace("{flags}", "0x200 | signal.SIGCHLD"),
+        AgentReason.UNSUPPORTED_PROCESS,
+    ),
+    "child-that-sends-another-signal": (_CLONE.replace("{flags}", "signal.SIGUSR1"), AgentReason.UNSUPPORTED_PROCESS),
+    "no-descriptors-left": (
+        """
+def take_all():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
+    for _ in range(60 - len(os.listdir('/proc/self/fd')) + 1):
+        os.dup(0)
+    time.sleep(9999)
+k = in_child(take_all)
+time.sleep(0.3)
+""",
+        AgentReason.UNSUPPORTED_PROCESS,
+    ),
+}
+
 SET_SCHEDULING = {"x86_64": 314, "aarch64": 274}
 REFUSED["deadline-of-a-thread"] = (
     f"""
@@ -460,6 +484,7 @@ assert start() > 0
 LOST_WITHOUT_THE_CHECK = {
     "database-with-a-shared-index",
     "record-lock-of-a-mapped-file",
+    "child-that-sends-another-signal",
     "connection-in-flight",
     "semaphore-in-a-socket-in-flight",
     "more-in-flight-than-can-be-seen",

@@ -181,6 +181,24 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
             id="pressure-of-a-cgroup",
         ),
         pytest.param(
+            AgentReason.UNSUPPORTED_PROCESS,
+            "process 600 (python3) has its parent's working folder for its own (CLONE_FS)",
+            tree(process(shares_folder=True)),
+            id="shared-folder",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_PROCESS,
+            "process 600 (python3) sends signal 10 when it ends, and not SIGCHLD",
+            tree(process(exit_signal=10)),
+            id="signal-at-the-end",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_PROCESS,
+            "process 600 (python3) may open 7 more descriptors, and CRIU needs 8 (RLIMIT_NOFILE)",
+            tree(process(free_descriptors=7)),
+            id="no-descriptors-left",
+        ),
+        pytest.param(
             AgentReason.INOTIFY_OVERLAY,
             "descriptor 4 of process 600 (python3) watches files of the image by fanotify",
             tree(process(Descriptor(4, "anon_inode:[fanotify]", watches=((OVERLAY, 7),)))),
