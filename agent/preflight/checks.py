@@ -12,6 +12,7 @@ from agent.errors import RefusedError
 from agent.preflight.facts import Tree
 from agent.preflight.threads import without_first_thread
 from agent.preflight.unsupported import (
+    long_names,
     named,
     sysv_objects,
     unsupported_descriptors,
@@ -179,6 +180,7 @@ def _unlinked_too_large(tree: Tree) -> Iterator[str]:
 
 def _unlinked_folder(tree: Tree) -> Iterator[str]:
     yield from tree.taken_names
+    yield from long_names(tree)
 
 
 def _mapped_and_locked(tree: Tree) -> Iterator[str]:

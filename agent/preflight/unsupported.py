@@ -4,6 +4,7 @@ Each was tried on a real worker: without the check criu fails after the worker w
 a word.
 """
 
+import os
 import re
 import signal
 from collections.abc import Collection, Iterator
@@ -35,6 +36,9 @@ _PRESSURE: Final = re.compile(r"/proc/pressure/\w+|/sys/fs/cgroup/(.*/)?\w+\.pre
 _PROTOCOLS: Final = ("TCP", "UDP", "RAW", "UNIX", "NETLINK", "PACKET", "PING")
 """Beginnings of names as the kernel gives them: TCPv6, UDP-Lite, UNIX-STREAM."""
 
+_DELETED: Final = " (deleted)"
+LONGEST_NAME: Final = 255 - len(".cr.ffffffff.ghost")
+"""Bytes of a deleted file's name: criu makes it once more under its name with this behind it."""
 NEEDED_DESCRIPTORS: Final = 8
 """That a process must be able to open for criu to work in it: with two criu failed, and with one it ended the process;
 three were enough in a process of one thread."""
@@ -109,6 +113,7 @@ def unsupported_sockets(tree: Tree) -> Iterator[str]:
     yield from _in_a_state(tree)
     yield from _multicast(tree)
     yield from _sent_before_it_was_accepted(tree)
+    yield from _closed_before_it_was_accepted(tree)
 
 
 def _in_a_state(tree: Tree) -> Iterator[str]:
@@ -135,6 +140,14 @@ def _multicast(tree: Tree) -> Iterator[str]:
         yield f"{named(*member)} is a UDP socket, and sockets of the pod are in multicast groups: {groups}"
 
 
+def _closed_before_it_was_accepted(tree: Tree) -> Iterator[str]:
+    """Find what criu refuses after the freeze: the kernel gives 0 for the number of such a client."""
+    abandoned = {listener.inode for listener in tree.unix_sockets if 0 in listener.waiting}
+    for inode, process, descriptor in tree.open_sockets if abandoned else ():
+        if inode in abandoned:
+            yield f"{named(process, descriptor)} has a Unix connection that its client closed before it was accepted"
+
+
 def _sent_before_it_was_accepted(tree: Tree) -> Iterator[str]:
     """Find what criu refuses after the freeze: a connection may wait in a backlog, data that was sent by it may not."""
     waiting = {inode for listener in tree.unix_sockets for inode in listener.waiting}
@@ -158,6 +171,15 @@ def unsupported_memory(tree: Tree) -> Iterator[str]:
         for descriptor in process.descriptors:
             if descriptor.sealed_inode and descriptor.sealed_inode in process.mapped_memfds:
                 yield f"{named(process, descriptor)} is a memfd that is mapped and sealed against writing"
+
+
+def long_names(tree: Tree) -> Iterator[str]:
+    """Find deleted files at whose names criu cannot make others for a moment: it adds to the name."""
+    opened = {each.target for _, each in tree.open_files() if each.deleted and not each.target.startswith(MEMFD)}
+    mapped = {path for process in tree.processes for path, _ in process.unlinked}
+    for path in sorted(mapped | {target.removesuffix(_DELETED) for target in opened}):
+        if len(os.fsencode(path.rpartition("/")[2])) > LONGEST_NAME:
+            yield f"{path} was deleted, and its name has more than {LONGEST_NAME} bytes"
 
 
 def unsupported_processes(tree: Tree) -> Iterator[str]:

@@ -102,7 +102,8 @@ WORKERS: Final = (
         "(`GODEBUG=multipathtcp=0`) unless the pod, or the program itself, asks for it: do not.",
         "Known are TCP, UDP, raw, Unix, netlink and packet sockets; not MPTCP, vsock, SCTP and others. Refused as "
         "well: UDP in a pod of which a socket has joined a multicast group, since a restored socket is in none; data "
-        "that was sent by a Unix connection within the worker before that was accepted; a netlink socket with "
+        "that was sent by a Unix connection within the worker before that was accepted, and one that its client closed "
+        "before; a netlink socket with "
         "messages that were not read; a Unix socket whose file was renamed since, or has a hard link, or in which "
         "data waits that says who sent it (SO_PASSCRED) or when (SO_TIMESTAMP). Nothing was touched; the capture is "
         "not tried again by itself.",
@@ -206,12 +207,15 @@ WORKERS: Final = (
     Reason(
         SECTION,
         AgentReason.UNLINKED_FOLDER,
-        "A process works in, or has open, a folder that was deleted, and its name cannot be used for it once more.",
-        "Start the process in a folder that stays, or leave the deleted one (`cd /`) before the snapshot.",
+        "A process works in, or has open, a folder or file that was deleted, and its name cannot be used for it once "
+        "more.",
+        "Start the process in a folder that stays, or leave the deleted one (`cd /`) before the snapshot; give files "
+        "that are deleted while they are open shorter names.",
         "CRIU makes such a folder at its former name and removes it again. If something else has that name by now it "
         "would be removed instead, and folders above it that were deleted too would be there again. So it is with a "
-        "deleted file of which the folder is a file by now, and with a deleted folder of the image. Nothing was "
-        "touched; the capture is not tried again by itself.",
+        "deleted file of which the folder is a file by now, and with a deleted folder of the image. A deleted file is "
+        "made under its name and 18 bytes more, for which the name may be too long. Nothing was touched; the capture "
+        "is not tried again by itself.",
     ),
     Reason(
         SECTION,

@@ -36,9 +36,9 @@ REFUSED: Final = (
         test=_UNKNOWN,
     ),
     _refused(
-        "MPTCP, vsock and other protocols; UDP with multicast groups; data in a Unix connection that was not accepted; "
-        "unread messages of netlink; a Unix socket whose file was renamed or has another name too (a hard link), or "
-        "with unread data that says who sent it (SO_PASSCRED) or when",
+        "MPTCP, vsock and other protocols; UDP with multicast groups; data in a Unix connection that was not accepted, "
+        "or one that its client has closed; unread messages of netlink; a Unix socket whose file was renamed or has "
+        "another name too (a hard link), or with unread data that says who sent it (SO_PASSCRED) or when",
         AgentReason.UNSUPPORTED_SOCKET,
         test=_UNKNOWN,
     ),
@@ -105,7 +105,7 @@ REFUSED: Final = (
     ),
     _refused(
         "A deleted folder that is open or worked in, if something else has its name, the folder above it was deleted "
-        "too, or it is of the image",
+        "too, or it is of the image; a deleted file with a name of more than 237 bytes",
         AgentReason.UNLINKED_FOLDER,
         test=_UNKNOWN,
     ),

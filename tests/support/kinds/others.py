@@ -275,6 +275,35 @@ fcntl.lockf(f, fcntl.LOCK_SH, 1)
 """,
         AgentReason.MAPPED_AND_LOCKED,
     ),
+    "closed-before-it-was-accepted": (
+        """
+l = socket.socket(socket.AF_UNIX)
+l.bind('/tmp/queue')
+l.listen()
+c = socket.socket(socket.AF_UNIX)
+c.connect('/tmp/queue')
+c.close()
+""",
+        AgentReason.UNSUPPORTED_SOCKET,
+    ),
+    "deleted-file-of-a-long-name": (
+        """
+f = open('/tmp/' + 250 * 'n', 'w')
+os.unlink(f.name)
+""",
+        AgentReason.UNLINKED_FOLDER,
+    ),
+    "mapped-and-deleted-file-of-a-long-name": (
+        """
+name = '/dev/shm/' + 250 * 'n'
+f = open(name, 'w+b')
+f.truncate(4096)
+m = mmap.mmap(f.fileno(), 4096)
+f.close()
+os.unlink(name)
+""",
+        AgentReason.UNLINKED_FOLDER,
+    ),
     "deleted-folder-whose-parent-is-deleted-too": (
         """
 os.makedirs('/tmp/above/here')

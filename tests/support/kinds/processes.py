@@ -112,6 +112,18 @@ os.write(w, b'x')
 assert succeeds(pid) and m[:5] == b'child'
 """,
     ),
+    "unlinked-with-the-longest-name": (
+        """
+f = open('/tmp/' + 237 * 'n', 'w+')
+f.write('hello')
+f.flush()
+os.unlink(f.name)
+""",
+        """
+f.seek(0)
+assert f.read() == 'hello'
+""",
+    ),
     "unlinked-and-mapped": (
         """
 f = open('/tmp/mapped', 'w+b')

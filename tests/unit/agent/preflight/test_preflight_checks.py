@@ -56,6 +56,7 @@ def anonymous(kind, **fields):
 
 
 CONTEXT = "system_u:system_r:container_t:s0"
+LONG = "é" * 119
 SOCKET = Descriptor(7, "socket:[9]")
 UDP = BoundSocket(9, "UDP", ipaddress.ip_address("0.0.0.0"), 5007)
 LISTENER = UnixSocket(1, 1, "@queue", waiting=(9,))
@@ -423,6 +424,24 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
         ),
         pytest.param(
             AgentReason.UNLINKED_FOLDER,
+            f"/tmp/{LONG} was deleted, and its name has more than 237 bytes",
+            tree(process(Descriptor(3, f"/tmp/{LONG} (deleted)", deleted=(1, 2)))),
+            id="long-name-of-a-deleted-file",
+        ),
+        pytest.param(
+            AgentReason.UNLINKED_FOLDER,
+            f"/tmp/{LONG} was deleted, and its name has more than 237 bytes",
+            tree(process(unlinked=((f"/tmp/{LONG}", 5),))),
+            id="long-name-of-a-mapped-and-deleted-file",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_SOCKET,
+            "descriptor 8 of process 600 (python3) has a Unix connection that its client closed before it was accepted",
+            tree(process(Descriptor(8, "socket:[1]")), unix_sockets=(UnixSocket(1, 1, "@queue", waiting=(0,)),)),
+            id="closed-before-it-was-accepted",
+        ),
+        pytest.param(
+            AgentReason.UNLINKED_FOLDER,
             "process 600 (python3) has /tmp/x (deleted), and something else has its name",
             tree(taken_names=("process 600 (python3) has /tmp/x (deleted), and something else has its name",)),
             id="unlinked-folder",
@@ -545,6 +564,10 @@ def test_what_is_in_the_way(reason, words, found):
         pytest.param(confined(CONTEXT, container=CONTEXT, profile="", allow_unconfined=True), id="selinux-and-allowed"),
         pytest.param(confined("a-profile", container="a-profile", profile="a-profile"), id="apparmor"),
         pytest.param(tree(process(SOCKET), sockets=(UDP,)), id="udp-in-no-group"),
+        pytest.param(
+            tree(process(Descriptor(3, f"/memfd:{LONG} (deleted)", deleted=(1, 2)))), id="long-name-of-memory"
+        ),
+        pytest.param(tree(process(Descriptor(3, f"/tmp/{LONG[1:]} (deleted)", deleted=(1, 2)))), id="longest-name"),
         pytest.param(
             tree(process(), sockets=(UDP,), multicast_groups=("224.1.1.1",)), id="multicast-of-another-container"
         ),
