@@ -60,18 +60,19 @@ LOST: Final = (
         _LOST,
     ),
     Kind(
-        "I/O priority in real time, processor affinity if the new container lacks a processor, memory policy (NUMA), "
-        "personality (`setarch`), mlockall for memory to come, MLOCK_ONFAULT, merging of memory "
-        "(PR_SET_MEMORY_MERGE), PR_MCE_KILL, coredump_filter; attributes of files that chattr shows, and extended ones "
-        "other than user.* and ACLs, capabilities of programs among them",
+        "Slice of the scheduler (sched_runtime), I/O priority in real time, processor affinity if the new container "
+        "lacks a processor, memory policy (NUMA), personality (`setarch`), mlockall for memory to come, "
+        "MLOCK_ONFAULT, merging of memory (PR_SET_MEMORY_MERGE), PR_THP_DISABLE_EXCEPT_ADVISED, PR_MCE_KILL, "
+        "coredump_filter; attributes of files that chattr shows, and extended ones other than user.* and ACLs, "
+        "capabilities of programs among them",
         Fate.RESET,
         "the defaults; set them again in a hook",
         _LOST,
     ),
     Kind(
-        "What waits to be read: datagrams in a UDP socket, urgent data of TCP, an error of a socket, such as a "
-        "connection's reset, events of inotify; of a datagram in a Unix socket the sender's name; all datagrams in one "
-        "that hold an empty one among them. That a UDP socket was shut for reading",
+        "What waits to be read: datagrams in a UDP socket, urgent data of TCP, that it is urgent of a Unix socket, an "
+        "error of a socket, such as a connection's reset, events of inotify; of a datagram in a Unix socket the "
+        "sender's name; all datagrams in one that hold an empty one among them. That a UDP socket was shut for reading",
         Fate.RESET,
         "they are lost; look at files again in a hook",
         _LOST,
@@ -81,19 +82,53 @@ LOST: Final = (
         "SO_MARK, SO_PRIORITY, SO_BINDTODEVICE, sizes of buffers, time-outs, filters, IP_TOS, IP_TTL, IP_PKTINFO, "
         "IP_FREEBIND, IPV6_V6ONLY, IPV6_RECVPKTINFO, TCP_NODELAY, TCP_CORK, TCP_KEEP*: so TCP_USER_TIMEOUT, "
         "TCP_FASTOPEN, TCP_CONGESTION, SO_TIMESTAMP, SO_PEEK_OFF, IP_RECVERR, IP_MTU_DISCOVER, UDP_GRO; the program "
-        "that shares out connections of SO_REUSEPORT, dnotify (F_NOTIFY)",
+        "that shares out connections of SO_REUSEPORT, dnotify (F_NOTIFY), signals for a FIFO (O_ASYNC)",
         Fate.RESET,
         "the defaults; set them again in a hook",
         _LOST,
     ),
     Kind(
-        "The user at the other end of a Unix connection (SO_PEERCRED), where that is another one",
+        "The process and the user at the other end of a Unix connection (SO_PEERCRED), where that is another one",
         Fate.RESET,
-        "**the restored worker reads its own user**: remember what was read when the connection was accepted",
+        "**the restored worker reads itself and its own user**: remember what was read when the connection was "
+        "accepted",
         _LOST,
     ),
     Kind(
-        "A wait with a limit that is under way: nanosleep, poll, epoll_wait, sigtimedwait, SO_RCVTIMEO; not select",
+        "Names of both ends of a Unix stream that is connected (getsockname, getpeername); that the peer of a connected "
+        "datagram socket was closed",
+        Fate.RESET,
+        "the names are empty: remember them; sending fails with ENOTCONN rather than ECONNREFUSED",
+        _LOST,
+    ),
+    Kind(
+        "How far a folder was read (opendir, scandir), if it was not read to its end",
+        Fate.RESET,
+        "**some names come twice, others not at all**: read folders in one go, or begin again in a hook (rewinddir)",
+        _LOST,
+    ),
+    Kind(
+        "Data that a UDP socket holds back (MSG_MORE), an unfinished line in a terminal, its exclusive use (TIOCEXCL)",
+        Fate.RESET,
+        "lost: what follows is sent, or read, without",
+        _LOST,
+    ),
+    Kind(
+        "IN_ONESHOT and IN_EXCL_UNLINK of inotify; that an entry of epoll is used up (EPOLLONESHOT)",
+        Fate.RESET,
+        "more events come than were asked for: of epoll one EPOLLHUP or EPOLLERR, if the file is in that state",
+        _LOST,
+    ),
+    Kind(
+        "What a parent has seen of children that stopped or continued",
+        Fate.RESET,
+        "it sees once more that a child is stopped, and of every other child that it has continued (SIGCHLD, and "
+        "`waitpid` with WUNTRACED or WCONTINUED): as if all had been stopped for a moment",
+        _LOST,
+    ),
+    Kind(
+        "A wait that is under way: nanosleep, sigtimedwait, SO_RCVTIMEO and FUTEX_WAIT, if it has a limit; poll, "
+        "epoll_wait, sigwaitinfo and io_getevents without one too; not select, read and accept",
         Fate.RESET,
         "it ends early with EINTR, as by a signal; Python's own functions wait for the rest by themselves",
         _LOST,
@@ -105,9 +140,9 @@ LOST: Final = (
         _LOST,
     ),
     Kind(
-        "A write to a full pipe that is under way",
+        "A write to a full pipe or socket that is under way, and a read with MSG_WAITALL",
         Fate.RESET,
-        "it ends early with the bytes that were written so far, as by a signal; write the rest",
+        "it ends early with the bytes that were moved so far, as by a signal; write or read the rest",
         _LOST,
     ),
     Kind(
@@ -160,6 +195,12 @@ LOST: Final = (
         "Hardening of a process's own: PR_SET_MDWE, sealed mappings (mseal)",
         Fate.RESET,
         "**the restored worker is without it, and nothing in /proc shows it beforehand**: apply it in a hook",
+        _LOST,
+    ),
+    Kind(
+        "Dispatch of system calls (PR_SET_SYSCALL_USER_DISPATCH), a local descriptor table (modify_ldt)",
+        Fate.RESET,
+        "the process has neither; set them again in a hook",
         _LOST,
     ),
     Kind(

@@ -13,6 +13,7 @@ from tests.support.fixtures.bare_container import PYTHON, BareContainer, is_remo
 from tests.support.kinds import descriptors, processes, sockets
 from tests.support.kinds.others import EXIT, LOST_WITHOUT_THE_CHECK, REFUSED
 from tests.support.kinds.reset import RESET
+from tests.support.kinds.reset_details import RESET_DETAILS
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
@@ -48,6 +49,7 @@ snapshot_sdk.quiesce()
 print("kept", flush=True)
 threading.Event().wait()
 """
+LOST = RESET | RESET_DETAILS
 KEPT = descriptors.KEPT | processes.KEPT | sockets.KEPT
 
 
@@ -169,7 +171,7 @@ async def test_criu_would_fail_without_the_check(node, monkeypatch, before, requ
     assert outcome.reason in (AgentReason.DUMP_FAILED, AgentReason.PROOF_FAILED), outcome
 
 
-@pytest.mark.parametrize(("before", "after"), RESET.values(), ids=RESET)
+@pytest.mark.parametrize(("before", "after"), LOST.values(), ids=LOST)
 async def test_it_is_reset(node, before, after, request):
     name = f"reset-{request.node.callspec.id}"
     captured = await node.capture(start(node, before, after), name)

@@ -1,0 +1,294 @@
+"""Smaller things that a restored worker has lost: positions, names, ends and notices."""
+
+_WAITS = """
+def wait(name, call):
+    ctypes.set_errno(0)
+    ended[name] = call(), ctypes.get_errno()
+buffer = ctypes.create_string_buffer(256)
+word = ctypes.c_int(5)
+context = ctypes.c_ulong(0)
+must(libc.syscall(206, 8, ctypes.byref(context)))
+r, w = os.pipe()
+poller = select.epoll()
+waits = {
+    'epoll': lambda: libc.epoll_wait(poller.fileno(), buffer, 1, -1),
+    'poll': lambda: libc.poll(None, 0, -1),
+    'sigwaitinfo': lambda: libc.sigwaitinfo(bytes(128), None),
+    'io_getevents': lambda: libc.syscall(208, context, ctypes.c_long(1), ctypes.c_long(1), buffer, None),
+    'futex with a limit': lambda: libc.syscall(
+        202, ctypes.byref(word), 128 | 9, 5, struct.pack('qq', 1 << 40, 0), None, -1
+    ),
+    'select': lambda: libc.select(0, None, None, None, None),
+    'read': lambda: libc.read(r, buffer, 1),
+    'futex': lambda: libc.syscall(202, ctypes.byref(word), 128, 5, None, None, 0),
+}
+ended = {}
+threads = {name: threading.Thread(target=wait, args=(name, call), daemon=True) for name, call in waits.items()}
+[t.start() for t in threads.values()]
+time.sleep(0.2)
+assert not ended
+"""
+
+RESET_DETAILS = {
+    "waits-without-a-limit": (
+        _WAITS,
+        """
+go_on = {'select', 'read', 'futex'}
+[t.join(5) for name, t in threads.items() if name not in go_on]
+assert ended == dict.fromkeys(waits.keys() - go_on, (-1, errno.EINTR)), ended
+""",
+    ),
+    "transfers-under-way": (
+        """
+def listened():
+    l = socket.create_server(('127.0.0.1', 0))
+    c = socket.create_connection(l.getsockname())
+    return c, l.accept()[0]
+pairs = [socket.socketpair(), listened()]
+whole = bytes(1 << 24)
+done = []
+def run(call):
+    done.append(call())
+calls = [lambda a=a: a.send(whole) for a, _ in pairs]
+for a, b in (socket.socketpair(), listened()):
+    a.send(b'part')
+    calls.append(lambda b=b: len(b.recv(len(whole), socket.MSG_WAITALL)))
+    pairs.append((a, b))
+threads = [threading.Thread(target=run, args=(call,), daemon=True) for call in calls]
+[t.start() for t in threads]
+time.sleep(0.3)
+assert not done
+""",
+        """
+[t.join(5) for t in threads]
+assert len(done) == 4 and all(0 < each < len(whole) for each in done) and done.count(4) == 2, done
+""",
+    ),
+    "position-in-a-folder": (
+        """
+os.mkdir('/dev/shm/many')
+for n in range(3000):
+    open(f'/dev/shm/many/{n}', 'w').close()
+entries = os.scandir('/dev/shm/many')
+seen = [next(entries).name for _ in range(1000)]
+""",
+        """
+seen += [each.name for each in entries]
+assert len(set(seen)) < 3000 and len(os.listdir('/dev/shm/many')) == 3000
+""",
+    ),
+    "names-of-connections": (
+        """
+l = socket.socket(socket.AF_UNIX)
+l.bind('\\0named')
+l.listen()
+c = socket.socket(socket.AF_UNIX)
+c.connect('\\0named')
+a, _ = l.accept()
+assert c.getpeername() == a.getsockname() == b'\\0named'
+""",
+        """
+assert c.getpeername() == a.getsockname() == '' and l.getsockname() == b'\\0named'
+""",
+    ),
+    "process-at-the-other-end": (
+        """
+l = socket.socket(socket.AF_UNIX)
+l.bind('\\0asked')
+l.listen()
+def ask():
+    c = socket.socket(socket.AF_UNIX)
+    c.connect('\\0asked')
+    c.recv(1)
+pid = in_child(ask)
+a, _ = l.accept()
+def peer():
+    return struct.unpack('3i', a.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+assert peer() == pid
+""",
+        """
+assert peer() == os.getpid()
+""",
+    ),
+    "once-and-without-deleted-files": (
+        """
+os.mkdir('/dev/shm/watched')
+nameless = open('/dev/shm/watched/nameless', 'w')
+os.unlink(nameless.name)
+once, named = (must(libc.inotify_init1(os.O_NONBLOCK)) for _ in range(2))
+must(libc.inotify_add_watch(once, b'/dev/shm/watched', 0x100 | 0x80000000))
+must(libc.inotify_add_watch(named, b'/dev/shm/watched', 0x2 | 0x04000000))
+""",
+        """
+for name in ('one', 'two'):
+    open(f'/dev/shm/watched/{name}', 'w').close()
+events = os.read(once, 999)
+assert b'one' in events and b'two' in events
+nameless.write('x')
+nameless.flush()
+assert b'nameless' in os.read(named, 999)
+""",
+    ),
+    "used-entry-of-epoll": (
+        """
+a, b = socket.socketpair()
+e = select.epoll()
+e.register(b, select.EPOLLIN | select.EPOLLONESHOT)
+a.close()
+assert e.poll(5) and not e.poll(0.1)
+""",
+        """
+assert e.poll(5) == [(b.fileno(), select.EPOLLHUP)]
+""",
+    ),
+    "unfinished-line-of-a-terminal": (
+        """
+import pty
+master, slave = pty.openpty()
+os.write(master, b'first ')
+""",
+        """
+os.write(master, b'second\\n')
+assert os.read(slave, 99) == b'second\\n'
+""",
+    ),
+    "exclusive-terminal": (
+        """
+import pty, termios
+master, slave = pty.openpty()
+fcntl.ioctl(slave, termios.TIOCEXCL)
+""",
+        """
+assert fcntl.ioctl(slave, 0x80045440, bytes(4)) == bytes(4)
+""",
+    ),
+    "part-of-a-datagram": (
+        """
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('127.0.0.1', 0))
+c = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+c.connect(s.getsockname())
+c.send(b'first ', socket.MSG_MORE)
+""",
+        """
+c.send(b'second')
+assert s.recv(99) == b'second'
+""",
+    ),
+    "urgent-data-of-a-unix-socket": (
+        """
+a, b = socket.socketpair()
+a.send(b'ab')
+a.send(b'!', socket.MSG_OOB)
+""",
+        """
+assert b.recv(9) == b'ab!'
+try:
+    b.recv(1, socket.MSG_OOB)
+    assert 0
+except OSError:
+    pass
+""",
+    ),
+    "datagram-socket-whose-peer-was-closed": (
+        """
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind('/tmp/log')
+c = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+c.connect('/tmp/log')
+s.close()
+""",
+        """
+try:
+    c.send(b'x')
+    assert 0
+except OSError as error:
+    assert error.errno == errno.ENOTCONN
+""",
+    ),
+    "signal-of-a-fifo": (
+        """
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
+os.mkfifo('/tmp/fifo')
+f = os.open('/tmp/fifo', os.O_RDWR)
+fcntl.fcntl(f, fcntl.F_SETOWN, os.getpid())
+fcntl.fcntl(f, fcntl.F_SETFL, os.O_ASYNC)
+os.write(f, b'x')
+assert signal.sigtimedwait([signal.SIGIO], 5)
+""",
+        """
+os.write(f, b'x')
+assert signal.sigtimedwait([signal.SIGIO], 0.2) is None
+""",
+    ),
+    "child-that-is-said-to-have-continued": (
+        """
+came = []
+signal.signal(signal.SIGCHLD, lambda *_: came.append(1))
+k = in_child(lambda: time.sleep(3600))
+""",
+        """
+assert os.waitpid(k, os.WCONTINUED | os.WNOHANG) == (k, 0xffff) and came
+""",
+    ),
+    "child-whose-stop-was-seen": (
+        """
+k = in_child(lambda: time.sleep(3600))
+os.kill(k, signal.SIGSTOP)
+assert os.waitpid(k, os.WUNTRACED)[0] == k and os.waitpid(k, os.WUNTRACED | os.WNOHANG) == (0, 0)
+""",
+        """
+assert os.waitpid(k, os.WUNTRACED | os.WNOHANG)[0] == k
+""",
+    ),
+    "slice-of-the-scheduler": (
+        """
+def slice():
+    found = ctypes.create_string_buffer(56)
+    must(libc.syscall(315, 0, found, 56, 0))
+    return struct.unpack_from('IIQiIQQQ', found)[5]
+must(libc.syscall(314, 0, struct.pack('IIQiIQQQ', 48, 0, 0, 0, 0, 5_000_000, 0, 0), 0))
+if slice() != 5_000_000:
+    slice = lambda: 0
+""",
+        """
+assert slice() != 5_000_000
+""",
+    ),
+    "huge-pages-but-for-advised-memory": (
+        """
+had = libc.prctl(41, 1, 2, 0, 0) == 0 and must(libc.prctl(42, 0, 0, 0, 0))
+assert had in (False, 3)
+""",
+        """
+assert had is False or must(libc.prctl(42, 0, 0, 0, 0)) == 1
+""",
+    ),
+    "calls-that-are-dispatched": (
+        """
+r, w = os.pipe()
+selector = ctypes.create_string_buffer(1)
+def act():
+    must(libc.prctl(59, 1, ctypes.c_ulong(0), ctypes.c_ulong(0), selector))
+    os.read(r, 1)
+    selector[0] = b'\\1'
+    os.getppid()
+k = in_child(act)
+time.sleep(0.2)
+""",
+        """
+os.write(w, b'x')
+assert succeeds(k)
+""",
+    ),
+    "local-descriptor-table": (
+        """
+entry = ctypes.create_string_buffer(8)
+must(libc.syscall(154, 1, struct.pack('IIII', 0, 0x1000, 0xfffff, 0x51), 16))
+assert libc.syscall(154, 0, entry, 8) == 8
+""",
+        """
+assert libc.syscall(154, 0, entry, 8) == 0
+""",
+    ),
+}
