@@ -80,6 +80,8 @@ def _pseudo_terminal(tree: Tree) -> Iterator[str]:
     for process, descriptor in tree.open_files():
         if descriptor.target == _OWN_TERMINAL:
             yield f"{named(process, descriptor)} is {_OWN_TERMINAL}, of a terminal that the worker made"
+        if (process.pid, descriptor.number) in tree.hung_up:
+            yield f"{named(process, descriptor)} is of a terminal that the worker made, whose other end was closed"
 
 
 def _nested_namespaces(tree: Tree) -> Iterator[str]:

@@ -110,6 +110,8 @@ def unsupported_sockets(tree: Tree) -> Iterator[str]:
     for process, descriptor in tree.open_files():
         if descriptor.protocol and not descriptor.protocol.startswith(_PROTOCOLS):
             yield f"{named(process, descriptor)} is a socket of protocol {descriptor.protocol}"
+        if (process.pid, descriptor.number) in tree.corked:
+            yield f"{named(process, descriptor)} is a UDP socket that holds back what is sent (UDP_CORK)"
     yield from _in_a_state(tree)
     yield from _multicast(tree)
     yield from _sent_before_it_was_accepted(tree)

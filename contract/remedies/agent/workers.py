@@ -76,10 +76,13 @@ WORKERS: Final = (
     Reason(
         SECTION,
         AgentReason.PSEUDO_TERMINAL,
-        "A process of the worker has `/dev/tty` open, which CRIU cannot capture.",
-        "Start such processes (interactive shells, `pexpect`) after the snapshot, or by pipes.",
-        "A terminal of the worker's own is captured as long as no process opens it as `/dev/tty`. Nothing was touched; "
-        "the capture is not tried again by itself.",
+        "A process of the worker has `/dev/tty` open, which CRIU cannot capture, or the master of a terminal whose "
+        "other end was closed.",
+        "Start such processes (interactive shells, `pexpect`) after the snapshot, or by pipes; close the master "
+        "when the process at the other end has ended.",
+        "A terminal of the worker's own is captured as long as no process opens it as `/dev/tty`. Reading from a master "
+        "without its other end fails (EIO), and in a restored worker it would wait for ever. Nothing was touched; the "
+        "capture is not tried again by itself.",
     ),
     Reason(
         SECTION,
@@ -101,12 +104,11 @@ WORKERS: Final = (
         "Close it before the snapshot and open it after it. Programs of Go do without MPTCP "
         "(`GODEBUG=multipathtcp=0`) unless the pod, or the program itself, asks for it: do not.",
         "Known are TCP, UDP, raw, Unix, netlink and packet sockets; not MPTCP, vsock, SCTP and others. Refused as "
-        "well: UDP in a pod of which a socket has joined a multicast group, since a restored socket is in none; data "
-        "that was sent by a Unix connection within the worker before that was accepted, and one that its client closed "
-        "before; a netlink socket with "
-        "messages that were not read; a Unix socket whose file was renamed since, or has a hard link, or in which "
-        "data waits that says who sent it (SO_PASSCRED) or when (SO_TIMESTAMP). Nothing was touched; the capture is "
-        "not tried again by itself.",
+        "well: UDP in a pod of which a socket has joined a multicast group, since a restored socket is in none; UDP "
+        "with UDP_CORK; data that was sent by a Unix connection within the worker before that was accepted, and one "
+        "that its client closed before; a netlink socket with messages that were not read; a Unix socket whose file "
+        "was renamed since, or has a hard link, or in which data waits that says who sent it (SO_PASSCRED) or when "
+        "(SO_TIMESTAMP). Nothing was touched; the capture is not tried again by itself.",
     ),
     Reason(
         SECTION,

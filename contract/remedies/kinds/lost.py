@@ -95,8 +95,8 @@ LOST: Final = (
         _LOST,
     ),
     Kind(
-        "Names of both ends of a Unix stream that is connected (getsockname, getpeername); that the peer of a connected "
-        "datagram socket was closed",
+        "Names of both ends of a Unix stream that is connected (getsockname, getpeername); that the peer of a "
+        "connected datagram socket was closed",
         Fate.RESET,
         "the names are empty: remember them; sending fails with ENOTCONN rather than ECONNREFUSED",
         _LOST,

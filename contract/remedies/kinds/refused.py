@@ -20,7 +20,10 @@ def _refused(
 REFUSED: Final = (
     _refused("io_uring", AgentReason.IO_URING),
     _refused("POSIX message queues", AgentReason.MESSAGE_QUEUE),
-    _refused("A pseudo-terminal of the worker's own that is open as /dev/tty", AgentReason.PSEUDO_TERMINAL),
+    _refused(
+        "A pseudo-terminal of the worker's own that is open as /dev/tty, or whose other end was closed",
+        AgentReason.PSEUDO_TERMINAL,
+    ),
     _refused(
         "A terminal as the container's standard stream (tty: true, stdin: true)",
         AgentReason.TERMINAL,
@@ -36,9 +39,10 @@ REFUSED: Final = (
         test=_UNKNOWN,
     ),
     _refused(
-        "MPTCP, vsock and other protocols; UDP with multicast groups; data in a Unix connection that was not accepted, "
-        "or one that its client has closed; unread messages of netlink; a Unix socket whose file was renamed or has "
-        "another name too (a hard link), or with unread data that says who sent it (SO_PASSCRED) or when",
+        "MPTCP, vsock and other protocols; UDP with multicast groups or UDP_CORK; data in a Unix connection that was "
+        "not accepted, or one that its client has closed; unread messages of netlink; a Unix socket whose file was "
+        "renamed or has another name too (a hard link), or with unread data that says who sent it (SO_PASSCRED) or "
+        "when",
         AgentReason.UNSUPPORTED_SOCKET,
         test=_UNKNOWN,
     ),

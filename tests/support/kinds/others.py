@@ -275,6 +275,23 @@ fcntl.lockf(f, fcntl.LOCK_SH, 1)
 """,
         AgentReason.MAPPED_AND_LOCKED,
     ),
+    "terminal-whose-other-end-was-closed": (
+        """
+import pty
+k, master = pty.fork()
+if k == 0:
+    os._exit(0)
+os.waitpid(k, 0)
+""",
+        AgentReason.PSEUDO_TERMINAL,
+    ),
+    "corked-udp": (
+        """
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.IPPROTO_UDP, 1, 1)
+""",
+        AgentReason.UNSUPPORTED_SOCKET,
+    ),
     "closed-before-it-was-accepted": (
         """
 l = socket.socket(socket.AF_UNIX)
@@ -514,6 +531,7 @@ LOST_WITHOUT_THE_CHECK = {
     "database-with-a-shared-index",
     "record-lock-of-a-mapped-file",
     "child-that-sends-another-signal",
+    "terminal-whose-other-end-was-closed",
     "connection-in-flight",
     "semaphore-in-a-socket-in-flight",
     "more-in-flight-than-can-be-seen",

@@ -435,6 +435,18 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
             id="long-name-of-a-mapped-and-deleted-file",
         ),
         pytest.param(
+            AgentReason.PSEUDO_TERMINAL,
+            "descriptor 3 of process 600 (python3) is of a terminal that the worker made, whose other end was closed",
+            tree(process(Descriptor(3, "/dev/ptmx")), hung_up=frozenset({(600, 3)})),
+            id="terminal-whose-other-end-was-closed",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_SOCKET,
+            "descriptor 7 of process 600 (python3) is a UDP socket that holds back what is sent (UDP_CORK)",
+            tree(process(SOCKET._replace(protocol="UDP")), corked=frozenset({(600, 7)})),
+            id="corked-udp",
+        ),
+        pytest.param(
             AgentReason.UNSUPPORTED_SOCKET,
             "descriptor 8 of process 600 (python3) has a Unix connection that its client closed before it was accepted",
             tree(process(Descriptor(8, "socket:[1]")), unix_sockets=(UnixSocket(1, 1, "@queue", waiting=(0,)),)),
