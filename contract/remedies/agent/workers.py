@@ -80,9 +80,9 @@ WORKERS: Final = (
         "other end was closed.",
         "Start such processes (interactive shells, `pexpect`) after the snapshot, or by pipes; close the master "
         "when the process at the other end has ended.",
-        "A terminal of the worker's own is captured as long as no process opens it as `/dev/tty`. Reading from a master "
-        "without its other end fails (EIO), and in a restored worker it would wait for ever. Nothing was touched; the "
-        "capture is not tried again by itself.",
+        "A terminal of the worker's own is captured as long as no process opens it as `/dev/tty`. Reading from a "
+        "master without its other end fails (EIO), and in a restored worker it would wait for ever. Nothing was "
+        "touched; the capture is not tried again by itself.",
     ),
     Reason(
         SECTION,
