@@ -102,6 +102,14 @@ LOST: Final = (
         _LOST,
     ),
     Kind(
+        "With which bytes of a Unix stream a descriptor comes that waits in it (SCM_RIGHTS), if other data waits "
+        "before",
+        Fate.RESET,
+        "it comes with the first of them, and **is lost if these are read without asking for descriptors**: receive "
+        "each part with room for them (recvmsg), or all before the snapshot",
+        _LOST,
+    ),
+    Kind(
         "How far a folder was read (opendir, scandir), if it was not read to its end",
         Fate.RESET,
         "**some names come twice, others not at all**: read folders in one go, or begin again in a hook (rewinddir)",

@@ -190,6 +190,17 @@ except OSError:
     pass
 """,
     ),
+    "bytes-that-a-descriptor-comes-with": (
+        """
+a, b = socket.socketpair()
+a.send(b'before')
+socket.send_fds(a, [b'fd'], [0])
+""",
+        """
+data, received, _, _ = socket.recv_fds(b, 6, 4)
+assert (data, len(received)) == (b'before', 1) and socket.recv_fds(b, 9, 4)[:2] == (b'fd', [])
+""",
+    ),
     "datagram-socket-whose-peer-was-closed": (
         """
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -25,6 +25,19 @@ _, (r, *_), _, _ = socket.recv_fds(b, 9, 4)
 assert os.read(r, 9) == b'x'
 """,
     ),
+    "data-behind-a-descriptor": (
+        """
+a, b = socket.socketpair()
+r, w = os.pipe()
+socket.send_fds(a, [b'fd'], [r])
+a.send(b'behind')
+""",
+        """
+data, (r, *_), _, _ = socket.recv_fds(b, 9, 4)
+os.write(w, b'x')
+assert (data, b.recv(9), os.read(r, 9)) == (b'fd', b'behind', b'x')
+""",
+    ),
     "connected-socket-in-flight": (
         """
 a, b = socket.socketpair()
