@@ -70,6 +70,8 @@ class Process:
     """It has one working folder, root and umask with its parent, which is in the tree too."""
     exit_signal: int = signal.SIGCHLD
     """What its parent is sent when it ends; 0: nothing."""
+    groups_bytes: int = 0
+    """How long the line of /proc/PID/status is that has its groups."""
     free_descriptors: int | None = None
     """How many more it may open; None: not known."""
     tracer: int = 0
@@ -297,6 +299,7 @@ def _process(pid: int, tree: Collection[int], label: str, proc: Path) -> Process
         and shares_folder(pid, about.parent)
         and not shares_memory(pid, about.parent),
         exit_signal=exit_signal(pid, proc),
+        groups_bytes=sum(len(f" {group}") for group in about.groups),
         free_descriptors=_free_descriptors(pid, opened),
     )
 

@@ -39,6 +39,8 @@ _PROTOCOLS: Final = ("TCP", "UDP", "RAW", "UNIX", "NETLINK", "PACKET", "PING")
 _DELETED: Final = " (deleted)"
 LONGEST_NAME: Final = 255 - len(".cr.ffffffff.ghost")
 """Bytes of a deleted file's name: criu makes it once more under its name with this behind it."""
+LONGEST_GROUPS: Final = 4096 - 16
+"""Bytes of their numbers in /proc/PID/status: criu reads lines of up to a page, and the name of this one is in it."""
 NEEDED_DESCRIPTORS: Final = 8
 """That a process must be able to open for criu to work in it: with two criu failed, and with one it ended the process;
 three were enough in a process of one thread."""
@@ -191,6 +193,8 @@ def unsupported_processes(tree: Tree) -> Iterator[str]:
             yield f"{process} has its parent's working folder for its own (CLONE_FS)"
         if process.exit_signal != signal.SIGCHLD:
             yield f"{process} sends signal {process.exit_signal} when it ends, and not SIGCHLD"
+        if process.groups_bytes > LONGEST_GROUPS:
+            yield f"{process} is in more groups than CRIU can read"
         free = process.free_descriptors
         if free is not None and free < NEEDED_DESCRIPTORS:
             yield f"{process} may open {free} more descriptors, and CRIU needs {NEEDED_DESCRIPTORS} (RLIMIT_NOFILE)"

@@ -156,9 +156,10 @@ WORKERS: Final = (
         SECTION,
         AgentReason.UNSUPPORTED_PROCESS,
         "A process of the worker shares its working folder with its parent, sends another signal than SIGCHLD when it "
-        "ends, or has no descriptors left; the message names it.",
+        "ends, has no descriptors left, or is in too many groups; the message names it.",
         "Start it by fork, vfork or posix_spawn, not by clone(2) with CLONE_FS or another signal. For the third, "
-        "raise the limit (RLIMIT_NOFILE), or look for descriptors that are never closed.",
+        "raise the limit (RLIMIT_NOFILE), or look for descriptors that are never closed. Groups are set by setgroups, "
+        "or by supplementalGroups of the pod.",
         "CRIU starts every process as fork does, and opens some descriptors of its own in each. Nothing was touched; "
         "the capture is not tried again by itself.",
     ),

@@ -71,7 +71,8 @@ REFUSED: Final = (
     ),
     _refused(
         "A process that shares its working folder with its parent (CLONE_FS), that sends another signal than SIGCHLD "
-        "when it ends (clone), or that may open fewer than 8 more descriptors (RLIMIT_NOFILE)",
+        "when it ends (clone), that may open fewer than 8 more descriptors (RLIMIT_NOFILE), or that is in more groups "
+        "than fit in 4080 bytes",
         AgentReason.UNSUPPORTED_PROCESS,
         test=_UNKNOWN,
     ),

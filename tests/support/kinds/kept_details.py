@@ -226,6 +226,21 @@ os.killpg(group, 9)
 assert os.waitstatus_to_exitcode(os.wait()[1]) == -9
 """,
     ),
+    "many-groups": (
+        """
+r, w = os.pipe()
+def act():
+    os.setgroups(range(100000, 100580))
+    os.read(r, 1)
+    assert os.getgroups() == list(range(100000, 100580))
+k = in_child(act)
+time.sleep(0.3)
+""",
+        """
+os.write(w, b'x')
+assert succeeds(k)
+""",
+    ),
     "limits-below-what-is-used": (
         """
 os.dup2(0, 900)

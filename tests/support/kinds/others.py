@@ -451,6 +451,13 @@ REFUSED |= {
         AgentReason.UNSUPPORTED_PROCESS,
     ),
     "child-that-sends-another-signal": (_CLONE.replace("{flags}", "signal.SIGUSR1"), AgentReason.UNSUPPORTED_PROCESS),
+    "many-groups": (
+        """
+k = in_child(lambda: (os.setgroups(range(100000, 100590)), time.sleep(9999)))
+time.sleep(0.3)
+""",
+        AgentReason.UNSUPPORTED_PROCESS,
+    ),
     "no-descriptors-left": (
         """
 def take_all():

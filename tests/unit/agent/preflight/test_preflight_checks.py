@@ -195,6 +195,12 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
         ),
         pytest.param(
             AgentReason.UNSUPPORTED_PROCESS,
+            "process 600 (python3) is in more groups than CRIU can read",
+            tree(process(groups_bytes=4081)),
+            id="groups",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_PROCESS,
             "process 600 (python3) may open 7 more descriptors, and CRIU needs 8 (RLIMIT_NOFILE)",
             tree(process(free_descriptors=7)),
             id="no-descriptors-left",
