@@ -22,6 +22,8 @@ class Anonymous(NamedTuple):
     """As the kernel names it, brackets left out: ``eventpoll``, ``bpf-map``."""
     is_semaphore: bool = False
     """An eventfd of which each read takes one."""
+    held: int = 0
+    """What an eventfd holds."""
     wakes_machine: bool = False
     """A timerfd of a clock that wakes a suspended machine."""
     process: int = 0
@@ -52,6 +54,7 @@ def _described(kind: str, fields: dict[str, str], proc: Path) -> Anonymous:
     return Anonymous(
         kind,
         is_semaphore=fields.get("eventfd-semaphore") == "1",
+        held=int(fields.get("eventfd-count", "0"), 16),
         wakes_machine=fields.get("clockid") in _WAKING_CLOCKS,
         process=process if process > 0 and is_alive(process, proc) else 0,
         is_of_thread=kind == "pidfd" and bool(int(fields.get("flags", "0"), 8) & os.O_EXCL),

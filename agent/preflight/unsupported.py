@@ -36,6 +36,8 @@ _PRESSURE: Final = re.compile(r"/proc/pressure/\w+|/sys/fs/cgroup/(.*/)?\w+\.pre
 _PROTOCOLS: Final = ("TCP", "UDP", "RAW", "UNIX", "NETLINK", "PACKET", "PING")
 """Beginnings of names as the kernel gives them: TCPv6, UDP-Lite, UNIX-STREAM."""
 
+_LARGEST_COUNT: Final = 0xFFFFFFFF
+"""criu makes an eventfd with its count, for which the call has 32 bits: a larger one loses the others."""
 _DELETED: Final = " (deleted)"
 LONGEST_NAME: Final = 255 - len(".cr.ffffffff.ghost")
 """Bytes of a deleted file's name: criu makes it once more under its name with this behind it."""
@@ -84,6 +86,8 @@ def _lost_on_its_way(descriptor: Descriptor) -> str | None:
 def _unsupported_anonymous(found: Anonymous, pids: Collection[int], *, has_gpu: bool) -> str | None:
     if found.is_semaphore:
         return "an eventfd that is a semaphore (EFD_SEMAPHORE)"
+    if found.held > _LARGEST_COUNT:
+        return f"an eventfd that holds more than {_LARGEST_COUNT}"
     if found.wakes_machine:
         return "a timer that wakes the machine (CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM)"
     if found.is_of_thread or (found.process and found.process not in pids):

@@ -30,11 +30,11 @@ REFUSED: Final = (
         test="tests/unit/agent/executor/test_capture_restore_plans.py::test_terminal",
     ),
     _refused(
-        "Performance counters, eBPF, userfaultfd, KVM, other devices, huge memfd, pipes of packets (O_DIRECT), eventfd "
-        "as a semaphore, timers that wake the machine, pidfd of a thread or of a process outside, listeners of "
-        "seccomp, triggers of pressure (PSI), a socket or FIFO opened by O_PATH, epoll of a file that only another "
-        "process has open, and whatever else has no name; descriptors that wait in a Unix socket (SCM_RIGHTS) but for "
-        "files, pipes, eventfds and Unix sockets, or in several messages",
+        "Performance counters, eBPF, userfaultfd, KVM, other devices, huge memfd, pipes of packets (O_DIRECT), "
+        "eventfd as a semaphore or that holds more than 32 bits, timers that wake the machine, pidfd of a thread or "
+        "of a process outside, listeners of seccomp, triggers of pressure (PSI), a socket or FIFO opened by O_PATH, "
+        "epoll of a file that only another process has open, and whatever else has no name; descriptors that wait in "
+        "a Unix socket (SCM_RIGHTS) but for files, pipes, eventfds and Unix sockets, or in several messages",
         AgentReason.UNSUPPORTED_DESCRIPTOR,
         test=_UNKNOWN,
     ),

@@ -292,6 +292,13 @@ s.setsockopt(socket.IPPROTO_UDP, 1, 1)
 """,
         AgentReason.UNSUPPORTED_SOCKET,
     ),
+    "eventfd-of-a-large-count": (
+        """
+e = os.eventfd(0)
+os.eventfd_write(e, 1 << 32)
+""",
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+    ),
     "closed-before-it-was-accepted": (
         """
 l = socket.socket(socket.AF_UNIX)
@@ -538,6 +545,7 @@ LOST_WITHOUT_THE_CHECK = {
     "database-with-a-shared-index",
     "record-lock-of-a-mapped-file",
     "child-that-sends-another-signal",
+    "eventfd-of-a-large-count",
     "terminal-whose-other-end-was-closed",
     "connection-in-flight",
     "semaphore-in-a-socket-in-flight",

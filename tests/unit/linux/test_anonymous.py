@@ -28,8 +28,10 @@ def of(number):
     ("expected", "make"),
     [
         pytest.param(Anonymous("eventpoll"), epoll, id="epoll"),
-        pytest.param(Anonymous("eventfd"), lambda: os.eventfd(1), id="eventfd"),
-        pytest.param(Anonymous("eventfd", is_semaphore=True), lambda: os.eventfd(1, os.EFD_SEMAPHORE), id="semaphore"),
+        pytest.param(Anonymous("eventfd", held=17), lambda: os.eventfd(17), id="count"),
+        pytest.param(
+            Anonymous("eventfd", is_semaphore=True, held=1), lambda: os.eventfd(1, os.EFD_SEMAPHORE), id="semaphore"
+        ),
         pytest.param(Anonymous("pidfd", process=os.getpid()), lambda: os.pidfd_open(os.getpid()), id="pidfd"),
         pytest.param(
             Anonymous("pidfd", process=os.getpid(), is_of_thread=True),

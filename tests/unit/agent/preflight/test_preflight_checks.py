@@ -122,6 +122,12 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
         ),
         pytest.param(
             AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is an eventfd that holds more than 4294967295",
+            tree(process(anonymous("eventfd", held=1 << 32))),
+            id="large-count",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
             "descriptor 4 of process 600 (python3) is an eventfd that is a semaphore (EFD_SEMAPHORE)",
             tree(process(anonymous("eventfd", is_semaphore=True))),
             id="semaphore",
