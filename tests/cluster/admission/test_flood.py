@@ -93,6 +93,7 @@ async def slow_connections(webhook, context):
         finally:
             for writer in writers:
                 writer.transport.abort()
+            await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
 
 
 async def send_big(session, webhook, until_time, answered):
