@@ -129,4 +129,5 @@ class Proxy:
         finally:
             self.cut()
             await runner.cleanup()
+            await self._session.connector.close(abort_ssl=True)  # nothing of it is left to the end of the loop
             await self._session.close()

@@ -10,6 +10,7 @@ class Gate:
     def __init__(self, server):
         self._target = urlsplit(server)
         self._links = set()
+        self._serving = set()
         self._listener = None
         self.port = 0
 
@@ -23,8 +24,12 @@ class Gate:
         for writer in tuple(self._links):
             writer.transport.abort()
         await self._listener.wait_closed()
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     async def _serve(self, reader, writer):
+        task = asyncio.current_task()
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         there_reader, there_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
         ends = {writer, there_writer}
         self._links |= ends
@@ -34,6 +39,7 @@ class Gate:
             self._links -= ends
             for each in ends:
                 each.transport.abort()
+            await asyncio.gather(*(each.wait_closed() for each in ends), return_exceptions=True)
 
 
 async def _pump(reader, writer):
