@@ -1,6 +1,7 @@
 """Whether processes of a worker may use AMX: noted by a capture, and asked for again by a restore.
 
-criu carries the permission neither in its images nor by inheritance; linux/amx.py says what a process is without it.
+criu carries the permission neither in its images nor by inheritance; linux/ptrace/amx.py says what a process is
+without it.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -8,9 +9,9 @@ from pathlib import Path
 
 from agent.errors import ContainerError, CriuError
 from contract.api.states import AgentReason
-from linux import amx
-from linux.lent_call import OtherCallsError
 from linux.proc import Status, is_alive, status
+from linux.ptrace import amx
+from linux.ptrace.lent_call import OtherCallsError
 
 
 def users_of_amx(pids: Iterable[int], cpu_flags: Collection[str], proc: Path) -> list[int]:

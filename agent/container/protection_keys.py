@@ -6,10 +6,10 @@ from pathlib import Path
 from agent.errors import ContainerError, CriuError
 from artifact.manifest import KeyedMemory, ProtectionKeys
 from contract.api.states import AgentReason
-from linux import protection_keys
-from linux.lent_call import OtherCallsError
 from linux.proc import Status, is_alive, status
-from linux.protection_keys import KeyRange, NoKeyError
+from linux.ptrace import protection_keys
+from linux.ptrace.lent_call import OtherCallsError
+from linux.ptrace.protection_keys import KeyRange, NoKeyError
 
 
 def keys_of(pids: Iterable[int], proc: Path) -> list[ProtectionKeys]:

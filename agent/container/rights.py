@@ -13,7 +13,7 @@ from agent.container.confinement import label_of
 from agent.errors import RefusedError
 from contract.api.states import AgentReason
 from linux.proc import CAPABILITY_SETS, PROC, pids, read_plainly, status
-from linux.seccomp import FILTER, filters
+from linux.ptrace.seccomp import FILTER, filters
 from linux.seccomp_program import decides_alike
 
 SETGID, SETUID, SYS_RESOURCE = 6, 7, 24

@@ -21,7 +21,7 @@ from agent.criu.protobuf import VARINT, Field
 from agent.errors import RefusedError
 from contract.api.states import AgentReason
 from linux.proc import CAPABILITY_SETS
-from linux.seccomp import FILTER
+from linux.ptrace.seccomp import FILTER
 
 SECCOMP: Final = "seccomp.img"
 POLICIES: Final = "apparmor.img"

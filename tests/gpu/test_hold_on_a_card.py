@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.gpu.client import CudaHelper
-from linux.thread_hold import ThreadHold
+from linux.ptrace.thread_hold import ThreadHold
 from tests.gpu.test_cuda_on_a_card import GIBIBYTE, SECONDS, cuda, down, free, start, up  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.gpu
@@ -69,7 +69,7 @@ def test_a_stopped_process_comes_back_and_is_stopped_as_before(
 HOLDER = """
 import sys, time
 from agent.gpu.client import CudaHelper
-from linux.thread_hold import ThreadHold
+from linux.ptrace.thread_hold import ThreadHold
 cuda, pid = CudaHelper(), int(sys.argv[1])
 tids = set(cuda.find([pid]).values())
 with ThreadHold([pid], tids) as hold:

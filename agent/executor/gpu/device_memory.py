@@ -26,7 +26,7 @@ from artifact.read import Artifact
 from contract.api.states import AgentReason
 from linux.mounts import reopened_read_only
 from linux.proc import PROC, Status, is_alive
-from linux.thread_hold import HoldError, ThreadHold
+from linux.ptrace.thread_hold import HoldError, ThreadHold
 
 logger = logging.getLogger(__name__)
 

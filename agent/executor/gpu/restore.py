@@ -16,7 +16,7 @@ from agent.gpu.device_memory import Conversation
 from contract.api.reports import ReportPhase, Step
 from contract.api.states import AgentReason
 from linux.proc import Status
-from linux.thread_hold import HoldError, ThreadHold
+from linux.ptrace.thread_hold import HoldError, ThreadHold
 
 FREE_SECONDS: Final = 20.0
 """How long the driver may take to free the memory of processes that were killed."""

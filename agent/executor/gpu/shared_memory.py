@@ -14,7 +14,7 @@ from contextlib import suppress
 from agent.gpu.cuda import CudaError
 from agent.gpu.device_memory import Conversation
 from contract.api.states import AgentReason
-from linux.thread_hold import ThreadHold
+from linux.ptrace.thread_hold import ThreadHold
 
 
 class SpoiledError(Exception):

@@ -11,9 +11,9 @@ import pytest
 
 from agent.container.amx import users_of_amx
 from images import native
-from linux import amx
-from linux.lent_call import OtherCallsError, borrowed
 from linux.proc import PROC, status
+from linux.ptrace import amx
+from linux.ptrace.lent_call import OtherCallsError, borrowed
 from tests.support.fixtures.bare_container import wait_for
 
 pytestmark = [

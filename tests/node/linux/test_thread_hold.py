@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from images import native
-from linux.thread_hold import HoldError, ThreadHold
+from linux.ptrace.thread_hold import HoldError, ThreadHold
 from tests.support.fixtures.bare_container import wait_for
 
 SOURCE = Path(__file__).parents[2] / "support" / "native" / "counting_threads.c"
@@ -116,7 +116,7 @@ def test_held_processes_end_with_their_holder(start):
     process = start()
     process.stop()
     code = (
-        "import sys, time; from linux.thread_hold import ThreadHold\n"
+        "import sys, time; from linux.ptrace.thread_hold import ThreadHold\n"
         "with ThreadHold([int(sys.argv[1])], [int(sys.argv[1])]): print('held', flush=True); time.sleep(60)"
     )
     environment = {"PYTHONPATH": str(Path(__file__).parents[3])}
@@ -158,7 +158,7 @@ def test_a_signal_that_is_on_its_way_is_not_lost(start):
 def test_running_processes_end_with_their_holder_once_they_are_bound(start, bind, ends):
     process = start()
     code = (
-        "import sys, time; from linux.thread_hold import ThreadHold\n"
+        "import sys, time; from linux.ptrace.thread_hold import ThreadHold\n"
         "with ThreadHold([int(sys.argv[1])], [], stopped=False) as hold:\n"
         f"    {bind}; print('held', flush=True); time.sleep(60)"
     )

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from linux.halt import INTERRUPT, await_halt, halted, request
 from linux.proc import status
-from linux.seccomp import FILTER
+from linux.ptrace.halt import INTERRUPT, await_halt, halted, request
+from linux.ptrace.seccomp import FILTER
 
 _CONT, _GETREGS, _SETREGS, _SYSCALL, _GETSIGMASK, _SETSIGMASK = 7, 12, 13, 24, 0x420A, 0x420B
 _GETREGSET, _SETREGSET, _NT_X86_XSTATE = 0x4204, 0x4205, 0x202

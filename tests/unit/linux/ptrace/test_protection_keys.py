@@ -2,7 +2,7 @@
 
 import pytest
 
-from linux.protection_keys import KeyRange, parse_ranges
+from linux.ptrace.protection_keys import KeyRange, parse_ranges
 
 ENTRY = """{range} {protection}p 00000000 00:00 0 {name}
 Size:                  8 kB

@@ -6,7 +6,7 @@ A process without it ends by SIGILL at the first instruction. arch_prctl(2) show
 
 from typing import Final
 
-from linux.lent_call import borrowed
+from linux.ptrace.lent_call import borrowed
 
 FLAG: Final = "amx_tile"
 """In /proc/cpuinfo, of a processor that has it."""

@@ -3,7 +3,7 @@
 import ctypes
 from typing import Final
 
-from linux.halt import halted, request
+from linux.ptrace.halt import halted, request
 
 FILTER: Final = 2
 """The mode in /proc/PID/status of a process with filters."""

@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from linux.lent_call import Borrowed, borrowed
 from linux.proc import PROC
+from linux.ptrace.lent_call import Borrowed, borrowed
 from linux.syscalls import LIBC
 
 KEYS: Final = range(1, 16)
