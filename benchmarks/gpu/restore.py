@@ -88,7 +88,7 @@ def main() -> None:
     """Capture and restore each chosen worker, report."""
     made = parser("restores of GPU workers to the first correct answer")
     made.add_argument("--worker", action="append", choices=WORKERS_OF, help="once or more; all without it")
-    made.add_argument("--arm", action="append", choices=ARMS, help="once or more; all without it")
+    made.add_argument("--arm", action="append", choices=ARMS, help="beside ours, once or more; all without it")
     made.add_argument("--rounds", type=int, default=2, choices=range(1, 21), metavar="1..20", help="restores of an arm")
     made.add_argument("--next", type=Path, metavar="FOLDER", help="the criu of another release, unpacked")
     made.add_argument("--folder", type=Path, help="where artifacts go; a file system with much room")
@@ -99,7 +99,7 @@ def main() -> None:
     report = Report("gpu-restore", f"python -m benchmarks.gpu.restore {options}", HEADER)
     with _node(arguments.folder) as node:
         arms = _arms(node.environment, arguments.next)
-        arms = {name: arm for name, arm in arms.items() if name in (arguments.arm or ARMS)}
+        arms = {name: arm for name, arm in arms.items() if name in {OURS, *(arguments.arm or ARMS)}}
         report.data["criu"] = {name: arm.environment.criu.version() for name, arm in arms.items()}
         report.data["driver"] = str(node.environment.gpus.driver())
         for name in chosen:
@@ -214,7 +214,7 @@ def _start(node: Node, worker: Worker, *arguments: str, env: dict[str, str] | No
 def _describe(
     report: Report, name: str, arms: dict[str, Arm], artifacts: dict[bool, Artifact], figures: dict[str, list[float]]
 ) -> None:
-    ours = statistics.median(figures[OURS if OURS in figures else next(iter(figures))])
+    ours = statistics.median(figures[OURS])
     for arm, seconds in figures.items():
         median, stored = statistics.median(seconds), artifacts[arms[arm].outside].mebibytes
         report.rows.append((name, arm, stored, len(seconds), median, min(seconds), max(seconds), median / ours))
