@@ -9,9 +9,9 @@ from pathlib import Path
 
 from agent.errors import ContainerError, CriuError
 from contract.api.states import AgentReason
-from linux.proc import Status, is_alive, status
+from linux.proc import Status, status
 from linux.ptrace import amx
-from linux.ptrace.lent_call import OtherCallsError
+from linux.ptrace.lent_call import answer_of
 
 
 def users_of_amx(pids: Iterable[int], cpu_flags: Collection[str], proc: Path) -> list[int]:
@@ -28,22 +28,10 @@ def users_of_amx(pids: Iterable[int], cpu_flags: Collection[str], proc: Path) ->
     if amx.FLAG not in cpu_flags:
         return []
     try:
-        return [status(pid, proc).inner_pid for pid in pids if _may_use(pid, proc)]
+        return [status(pid, proc).inner_pid for pid in pids if answer_of(amx.may_use, pid, otherwise=False)]
     except OSError as error:
         words = f"a process of the worker cannot be asked whether it may use AMX: {error}"
         raise ContainerError(AgentReason.DUMP_FAILED, words) from error
-
-
-def _may_use(pid: int, proc: Path) -> bool:
-    """Ask a process; one that has ended meanwhile, is a zombie, or of 32 bits, uses nothing."""
-    try:
-        return amx.may_use(pid)
-    except OtherCallsError:
-        return False
-    except OSError:
-        if is_alive(pid, proc):
-            raise
-        return False
 
 
 def permit_amx(tree: Mapping[int, Status], users: Collection[int]) -> None:

@@ -1,14 +1,14 @@
 """Protection keys of a worker's processes: noted by a capture, and given again by a restore."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from agent.errors import ContainerError, CriuError
 from artifact.manifest import KeyedMemory, ProtectionKeys
 from contract.api.states import AgentReason
-from linux.proc import Status, is_alive, status
+from linux.proc import Status, status
 from linux.ptrace import protection_keys
-from linux.ptrace.lent_call import OtherCallsError
+from linux.ptrace.lent_call import answer_of
 from linux.ptrace.protection_keys import KeyRange, NoKeyError
 
 
@@ -22,20 +22,21 @@ def keys_of(pids: Iterable[int], proc: Path) -> list[ProtectionKeys]:
     Raises:
         ContainerError: a process cannot be asked.
     """
-    return [found for pid in pids for found in _of(pid, proc)] if protection_keys.are_there() else []
-
-
-def _of(pid: int, proc: Path) -> Iterator[ProtectionKeys]:
+    if not protection_keys.are_there():
+        return []
     try:
-        if keys := protection_keys.allocated(pid):
-            memory = [_noted(each) for each in protection_keys.ranges(pid, proc)]
-            yield ProtectionKeys(process=status(pid, proc).inner_pid, keys=keys, memory=memory)
-    except OtherCallsError:  # of 32 bits: its calls have other numbers
-        return
+        found = [answer_of(lambda pid: _of(pid, proc), pid, None) for pid in pids]
     except OSError as error:
-        if is_alive(pid, proc):
-            words = f"a process of the worker cannot be asked for its protection keys: {error}"
-            raise ContainerError(AgentReason.DUMP_FAILED, words) from error
+        words = f"a process of the worker cannot be asked for its protection keys: {error}"
+        raise ContainerError(AgentReason.DUMP_FAILED, words) from error
+    return [each for each in found if each is not None]
+
+
+def _of(pid: int, proc: Path) -> ProtectionKeys | None:
+    if not (keys := protection_keys.allocated(pid)):
+        return None
+    memory = [_noted(each) for each in protection_keys.ranges(pid, proc)]
+    return ProtectionKeys(process=status(pid, proc).inner_pid, keys=keys, memory=memory)
 
 
 def _noted(found: KeyRange) -> KeyedMemory:

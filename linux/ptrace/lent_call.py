@@ -6,15 +6,16 @@ in the process: the page that the kernel maps into it (vdso) has the instruction
 
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
-from linux.proc import status
+from linux.proc import is_alive, status
 from linux.ptrace.halt import INTERRUPT, await_halt, halted, request
 from linux.ptrace.seccomp import FILTER
 
+Answer = TypeVar("Answer")
 _CONT, _GETREGS, _SETREGS, _SYSCALL, _GETSIGMASK, _SETSIGMASK = 7, 12, 13, 24, 0x420A, 0x420B
 _GETREGSET, _SETREGSET, _NT_X86_XSTATE = 0x4204, 0x4205, 0x202
 _STATE: Final = 1 << 16
@@ -82,13 +83,20 @@ class Borrowed:
 
     def asked(self, number: int, first: int) -> tuple[int, int]:
         """Have it make a call that writes eight bytes to its second argument; return the answer, and those."""
-        at = (self._own.rsp - _RED_ZONE - 8) & ~7
         with Path(f"/proc/{self._pid}/mem").open("r+b", buffering=0) as memory:
-            before = os.pread(memory.fileno(), 8, at)
+            at, before = self._room(memory.fileno())
             answer = self.call(number, first, at)
             found = os.pread(memory.fileno(), 8, at)
             os.pwrite(memory.fileno(), before, at)
         return answer, int.from_bytes(found, "little")
+
+    def _room(self, memory: int) -> tuple[int, bytes]:
+        """Return where eight bytes of its stack are, and what they hold; they are given back as they were."""
+        below, own = (self._own.rsp - _RED_ZONE - 8) & ~7, self._own.rsp & ~7
+        try:
+            return below, os.pread(memory, 8, below)
+        except OSError:  # the stack has not grown that far yet
+            return own, os.pread(memory, 8, own)
 
     def state(self) -> bytes:
         """Return the registers that are not in ``struct user_regs_struct``: vectors, rights of protection keys."""
@@ -130,6 +138,22 @@ def borrowed(pid: int) -> Iterator[Borrowed]:
         finally:
             process.put_back()
             request(_SETSIGMASK, pid, _SIGNALS, ctypes.addressof(mask))
+
+
+def answer_of(ask: Callable[[int], Answer], pid: int, otherwise: Answer) -> Answer:
+    """Return what a process answers; *otherwise* of one that has ended meanwhile, is a zombie, or of 32 bits.
+
+    Raises:
+        OSError: it is alive, and cannot be asked.
+    """
+    try:
+        return ask(pid)
+    except OtherCallsError:
+        return otherwise
+    except OSError:
+        if is_alive(pid):
+            raise
+        return otherwise
 
 
 def _instruction(pid: int) -> int:

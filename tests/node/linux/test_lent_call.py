@@ -77,6 +77,25 @@ void _start(void) {
 }
 """
 
+PAUSE_AT_THE_END_OF_ITS_STACK = """
+static long call(long n, long a, long b, long c, long d, long e) {
+    long result;
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = 0;
+    __asm__ volatile("syscall" : "=a"(result) : "a"(n), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+void _start(void) {
+    long at = call(9, 0, 8192, 3, 0x22, -1) + 4096; /* mmap, two pages */
+    call(11, at - 4096, 4096, 0, 0, 0);             /* munmap, the lower one */
+    *(volatile long *)at = 0x1122334455667788;
+    call(1, 1, (long)"up\\n", 3, 0, 0);
+    __asm__ volatile("mov %0, %%rsp\\n1: mov $34, %%eax\\nsyscall\\njmp 1b" ::"r"(at)); /* pause */
+}
+"""
+
 
 @pytest.fixture
 def start_program():
@@ -153,13 +172,28 @@ def test_a_filter_that_would_kill_it_does_not_see_the_call(start):
     assert "alive\n" == process.stdout.readline()
 
 
+def program(folder, text, *options):
+    source = folder / "pause.c"
+    source.write_text(text)
+    command = [*native.compiler(), *options, "-O1", "-static", "-nostdlib", "-o", folder / "pause", source]
+    subprocess.run(command, check=True)
+    return folder / "pause"
+
+
+def test_a_stack_without_room_below_is_given_back_as_it_was(tmp_path, start_program):
+    process = start_program([program(tmp_path, PAUSE_AT_THE_END_OF_ITS_STACK)])
+    wait_for(lambda: status(process.pid).state == "S", "pause")
+    with borrowed(process.pid) as borrower:
+        answer, permitted = borrower.asked(ARCH_PRCTL, GET_XCOMP_PERM)
+        at = borrower._own.rsp
+    assert (0, 3) == (answer, permitted & 3)
+    with Path(f"/proc/{process.pid}/mem").open("rb", buffering=0) as memory:
+        assert 0x1122334455667788 == int.from_bytes(os.pread(memory.fileno(), 8, at), "little")
+
+
 def test_a_process_of_32_bits_is_not_asked(tmp_path, start_program):
     """Its calls have other numbers: 330 would be another one."""
-    source = tmp_path / "pause.c"
-    source.write_text(PAUSE_OF_32_BITS)
-    target = ["-target", "x86-linux-musl", "-static", "-nostdlib"]
-    subprocess.run([*native.compiler(), *target, "-o", tmp_path / "pause", source], check=True)
-    process = start_program([tmp_path / "pause"])
+    process = start_program([program(tmp_path, PAUSE_OF_32_BITS, "-target", "x86-linux-musl")])
     with pytest.raises(OtherCallsError), borrowed(process.pid):
         pass
     assert [] == users_of_amx([process.pid], ["amx_tile"], PROC)
