@@ -6,8 +6,6 @@ meaning is refused: criu must not read it in another way.
 """
 
 import struct
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -44,34 +42,6 @@ _WORD: Final = (1 << 32) - 1
 
 Given = Sequence[tuple[int, Rights]]
 """Rights that images give, and the first thread, by its number inside the container, that gets them."""
-
-
-class KnownRights:
-    """What images give, kept by the digest of their artifact until the agent ends.
-
-    A burst of new replicas restores the same images: reading those of 100 threads takes 5 of the 34 ms that a restore
-    is work for Python's interpreter.
-
-    Args:
-        most: artifacts that are known at once.
-    """
-
-    def __init__(self, most: int = 16) -> None:
-        self._most = most
-        self._known: OrderedDict[str, Given] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def of(self, digest: str, directory: int) -> Given:
-        """Return ``rights_in`` of a directory whose images are those of the artifact with that digest."""
-        with self._lock:
-            known = self._known.get(digest)
-        given = rights_in(directory) if known is None else known
-        with self._lock:
-            self._known[digest] = given
-            self._known.move_to_end(digest)
-            if len(self._known) > self._most:
-                self._known.popitem(last=False)
-        return given
 
 
 def rights_in(directory: int) -> Given:

@@ -155,33 +155,33 @@ def _memfds(directory: int) -> dict[int, int]:
 def _mapped(image: bytes, memfds: Mapping[int, int]) -> Iterator[tuple[int, int]]:
     """Yield segment and address of each mapping of shared memory in the image of a process."""
     for text in protobuf.embedded(protobuf.parse(protobuf.message(image)[0]), _MM_VMAS):
-        mapping = protobuf.parse(text)
-        status, number = protobuf.number(mapping, _STATUS), protobuf.number(mapping, _ID)
-        if status & _SYSV or protobuf.number(mapping, _FLAGS) & _HUGE_PAGES:
+        mapping = protobuf.values(text)
+        status, number = mapping.get(_STATUS, 0), mapping.get(_ID, 0)
+        if status & _SYSV or mapping.get(_FLAGS, 0) & _HUGE_PAGES:
             continue
         if status & _ANONYMOUS_SHARED:
-            yield number, protobuf.number(mapping, _START)
+            yield number, mapping.get(_START, 0)
         elif status & _MEMFD and status & _FILE_SHARED and number in memfds:
-            yield memfds[number], protobuf.number(mapping, _START)
+            yield memfds[number], mapping.get(_START, 0)
 
 
 def _contents(directory: int) -> Iterator[tuple[int, tuple[int, tuple[Run, ...]]]]:
     """Yield each segment with the image that holds its content, and what of it; not those that are left to criu."""
     for name in os.listdir(directory):
         if match := _SEGMENT.fullmatch(name):
-            head, *entries = map(protobuf.parse, protobuf.messages(read_image(directory, name)))
+            head, *entries = map(protobuf.values, protobuf.messages(read_image(directory, name)))
             runs = _runs(entries)
             if runs is not None:
-                yield int(match[1]), (protobuf.number(head, _HEAD_PAGES), runs)
+                yield int(match[1]), (head.get(_HEAD_PAGES, 0), runs)
 
 
-def _runs(entries: Sequence[Sequence[protobuf.Field]]) -> tuple[Run, ...] | None:
+def _runs(entries: Sequence[Mapping[int, int]]) -> tuple[Run, ...] | None:
     """Return which pages of a segment are stored; None if an entry is not known: that segment is left to criu."""
     runs, offset = [], 0
     for entry in entries:
-        if {field.number for field in entry} - _ENTRY_FIELDS or protobuf.number(entry, _ENTRY_FLAGS) != _PRESENT:
+        if entry.keys() - _ENTRY_FIELDS or entry.get(_ENTRY_FLAGS) != _PRESENT:
             return None
-        pages = protobuf.number(entry, _ENTRY_PAGES, protobuf.number(entry, _ENTRY_PAGES_32))
-        runs.append((offset, protobuf.number(entry, _ENTRY_START), pages * _PAGE))
-        offset += pages * _PAGE
+        length = entry.get(_ENTRY_PAGES, entry.get(_ENTRY_PAGES_32, 0)) * _PAGE
+        runs.append((offset, entry.get(_ENTRY_START, 0), length))
+        offset += length
     return tuple(runs)

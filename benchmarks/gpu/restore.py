@@ -8,8 +8,9 @@ SNAPSHOT_TEST_KIT; ``--next`` names the folder ``criu`` of a kit that was made o
 Each worker is started twice in a runc container, as uid 1000, and captured: once with its device memory outside of the
 image, once with all of it in criu's image, as the driver's checkpoint leaves it. The arms take turns restoring these
 into new containers. Stock is criu's own copy of all memory and the driver's restore after that, by the agent's code,
-with nothing read ahead; page cache is warm for every arm. Every answer depends on all
-before it, and the first 33 must be equal between all arms.
+with nothing read ahead; page cache is warm for every arm. Every answer depends on all before it, and the first 33 must
+be equal between all arms. vLLM answers nothing that depends on what it was asked before: it gives one token and then
+32, equal to those before the capture. It needs ``build/vllm-kit``, unpacked, and that folder in SNAPSHOT_TEST_VLLM.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,43 +29,18 @@ from agent.executor.engine import NodeEngine
 from agent.executor.environment import NodeEnvironment
 from agent.gpu.client import CudaHelper
 from agent.gpu.prefetch import NoPrefetcher, ResidentPrefetcher
+from benchmarks.gpu.workers import ONE_CARD, TWO_CARDS, WORKERS_OF, Engine, Worker
 from benchmarks.memory import DirectCriu
 from benchmarks.support.report import Report, finish, parser
-from tests.gpu.containers import BOTH, CARD, OUTSIDE, PROBE, WORKERS, start, until_ready, words
-from tests.support.fixtures.bare_container import node_folder, wait_for
+from tests.gpu.containers import OUTSIDE, WORKERS, until_ready, words
+from tests.support.fixtures.bare_container import node_folder
 from tests.support.fixtures.engine import Node
-from tests.support.fixtures.runc_container import RuncContainer
 from tests.support.fixtures.tools import unpack_tools
 
 HEADER = ("worker", "arm", "MiB stored", "runs", "first answer s, median", "fastest", "slowest", "times ours")
 OURS, NO_LIBRARY, STOCK = "ours", "ours, no library", "stock criu"
 NEXT_COPIED, NEXT_DIRECT = "next criu", "next criu, direct"
-ONE_CARD, TWO_CARDS = "one-card-16", "two-cards-16"
 ARMS = (OURS, NO_LIBRARY, STOCK, NEXT_COPIED, NEXT_DIRECT)
-ANSWERS = 33
-ANSWER_SECONDS = 120.0
-
-
-@dataclass(frozen=True)
-class Worker:
-    """What is started, and on which cards."""
-
-    script: str
-    arguments: Sequence[str] = ()
-    devices: str = CARD
-    stock: bool = True
-    """Whether stock arms restore it too."""
-
-
-WORKERS_OF = {
-    "transformers": Worker("transformers_worker.py", ("large",)),
-    "weights-40": Worker("torch_worker.py", ("40960",)),
-    "weights-20-kv-60": Worker("torch_worker.py", ("20480", "kv=61440")),
-    "small": Worker("torch_worker.py", ("1024",)),
-    ONE_CARD: Worker("torch_worker.py", ("16384",), BOTH, stock=False),
-    TWO_CARDS: Worker("torch_worker.py", ("16384", "two"), BOTH, stock=False),
-}
-"""The numbers are GiB of device memory on each card."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +58,8 @@ class Artifact:
     name: str
     digest: str
     mebibytes: int
+    expected: tuple[str, ...]
+    """What its worker answered before the capture, if it answers the same each time."""
 
 
 def main() -> None:
@@ -107,7 +85,7 @@ def main() -> None:
     if {ONE_CARD, TWO_CARDS} <= set(chosen):
         one, two = (statistics.median(report.data[name][OURS]) for name in (ONE_CARD, TWO_CARDS))
         report.conclusions.append(f"two cards take {two / one:.2f} times as long as one with as many bytes a card")
-    report.conclusions.append("every answer equals the others' of its worker")
+    report.conclusions.append("every answer equals that of the worker before its capture, or the others' of all arms")
     finish(report, arguments)
 
 
@@ -118,7 +96,7 @@ def _node(room: Path | None) -> Iterator[Node]:
     prefetcher.prepare()
     with node_folder() as folder:
         tools = unpack_tools(folder)
-        for script in (WORKERS / "serving.py", *WORKERS.glob("*_worker.py")):
+        for script in WORKERS.glob("*.py"):
             shutil.copy(script, folder / "tools")
         node = Node(folder, tools, gpus=helper, prefetcher=prefetcher)
         if room is not None:
@@ -147,68 +125,65 @@ def _arms(usual: NodeEnvironment, newer: Path | None) -> dict[str, Arm]:
 
 async def _measure(node: Node, name: str, arms: dict[str, Arm], rounds: int, report: Report) -> None:
     worker = WORKERS_OF[name]
+    worker.prepare()
     taken = {arm: made for arm, made in arms.items() if worker.stock or arm == OURS}
     artifacts = {
         outside: await _captured(node, name, worker, outside=outside)
         for outside in sorted({arm.outside for arm in taken.values()})
     }
     figures: dict[str, list[float]] = {arm: [] for arm in taken}
-    answers = set[tuple[str, ...]]()
+    common: tuple[str, ...] = ()
     for turn in range(rounds + 1):
         for arm in list(taken) if turn % 2 else list(reversed(taken)):
             node.engine = NodeEngine(taken[arm].environment)
             print(f"{name}: round {turn}: {arm}: ", end="", file=sys.stderr)
-            seconds, found = await _restored(node, worker, artifacts[taken[arm].outside])
-            answers.add(found)
+            artifact = artifacts[taken[arm].outside]
+            seconds, found = await _restored(node, worker, artifact)
+            common = common or found
+            if (expected := artifact.expected or common) != found:
+                sys.exit(f"{name}: {arm}: answers differ:\n{expected}\n{found}")
             if turn or rounds == 1:
                 figures[arm].append(seconds)
-    if len(answers) != 1:
-        sys.exit(f"{name}: answers differ")
     _describe(report, name, taken, artifacts, figures)
     for artifact in artifacts.values():
         shutil.rmtree(node.store / artifact.name)
 
 
-async def _captured(node: Node, name: str, worker: Worker, *, outside: bool) -> Artifact:
+async def _captured(node: Node, name: str, worker: Worker | Engine, *, outside: bool) -> Artifact:
     node.engine = NodeEngine(node.environment)
-    source = until_ready(_start(node, worker, "--capture", env=OUTSIDE if outside else {}))
-    source.get()
+    source = until_ready(worker.start(node, "--capture", env=OUTSIDE if outside else {}), worker.start_seconds)
+    expected = worker.warm(source)
     checkpoint = f"{name}-{'outside' if outside else 'image'}"
     began = time.monotonic()
-    captured = await node.capture(source, checkpoint, probe=PROBE)
+    captured = await node.capture(source, checkpoint, probe=worker.probe)
     if not captured.ok:
         sys.exit(f"{checkpoint}: {captured.message}\n{source.text()[-2000:]}")
     print(f"{checkpoint}: captured in {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
     source.close()
     node.containers.remove(source)
-    return Artifact(checkpoint, captured.manifest_digest, captured.size >> 20)
+    return Artifact(checkpoint, captured.manifest_digest, captured.size >> 20, expected)
 
 
-async def _restored(node: Node, worker: Worker, artifact: Artifact) -> tuple[float, tuple[str, ...]]:
+async def _restored(node: Node, worker: Worker | Engine, artifact: Artifact) -> tuple[float, tuple[str, ...]]:
     """Restore into a new container; return the seconds to its first answer, and all answers."""
-    target = _start(node, worker)
+    target = worker.start(node)
     target.init()
     begin = time.monotonic()
     restored = await node.restore(target, artifact.name, artifact.digest)
     if not restored.ok:
         sys.exit(f"{artifact.name}: {restored.reason}: {restored.message}\n{target.text()[-2000:]}")
-    answers = [wait_for(target.get, "an answer", ANSWER_SECONDS)]
+    answers = [worker.first(target)]
     seconds = time.monotonic() - begin
-    answers += [wait_for(target.get, "an answer", ANSWER_SECONDS) for _ in range(ANSWERS - 1)]
+    answers += worker.others(target)
     others = time.monotonic() - begin - seconds
-    print(f"{seconds:.2f} s ({words(restored.seconds)}; others {others:.2f})", file=sys.stderr, flush=True)
+    print(
+        f"{seconds:.2f} s ({words(restored.seconds)}; others {others:.2f}); {restored.engine}",
+        file=sys.stderr,
+        flush=True,
+    )
     target.close()
     node.containers.remove(target)
     return seconds, tuple(answers)
-
-
-def _start(node: Node, worker: Worker, *arguments: str, env: dict[str, str] | None = None) -> RuncContainer:
-    sizes = [] if worker.script != "torch_worker.py" else list(worker.arguments[:1])
-    flags = tuple(worker.arguments[len(sizes) :])
-    options = {"script": worker.script, "flags": flags, "env": env or {}, "devices": worker.devices, "user": 1000}
-    if sizes:
-        options["mebibytes"] = int(sizes[0])
-    return start(node, RuncContainer, *arguments, **options)
 
 
 def _describe(

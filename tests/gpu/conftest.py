@@ -21,7 +21,7 @@ REGISTERED = 80 << 30
 def folder() -> Iterator[tuple[Path, Path]]:
     with node_folder() as path:
         criu = unpack_tools(path)
-        for script in (WORKERS / "serving.py", *WORKERS.glob("*_worker.py")):
+        for script in WORKERS.glob("*.py"):
             shutil.copy(script, path / "tools")
         yield path, criu
 

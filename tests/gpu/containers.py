@@ -14,7 +14,7 @@ from tests.support.fixtures.bare_container import BareContainer, wait_for
 from tests.support.fixtures.engine import Node
 from tests.support.fixtures.runc_container import RuncContainer
 
-WORKERS = Path(__file__).parent
+WORKERS = Path(__file__).parent / "workers"
 PROBE = Probe("HTTP", "127.0.0.1", 8000, timeout=20.0)
 CONTROL = [name for name in ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools") if (Path("/dev") / name).exists()]
 CARDS = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))

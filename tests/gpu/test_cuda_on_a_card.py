@@ -19,7 +19,7 @@ from contract.api.states import AgentReason
 
 pytestmark = pytest.mark.gpu
 
-WORKER = Path(__file__).parent / "cuda_worker.py"
+WORKER = Path(__file__).parent / "workers/cuda_worker.py"
 SECONDS = 60.0
 GIBIBYTE = 1 << 30
 

@@ -1,69 +1,22 @@
 """vLLM as a worker: ``vllm serve`` in a container, captured and restored into two others; run by `make test-vllm`."""
 
-import json
 import os
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
 from contract.api import keys
 from contract.pods.canary import Canary, CanaryCall
-from contract.pods.probe import Probe
-from tests.gpu.containers import BOTH, CARD, CARDS, NCCL, OUTSIDE, start, until_ready, words
+from tests.gpu.containers import BOTH, CARD, CARDS, OUTSIDE, until_ready, words
 from tests.gpu.test_parked_on_a_card import used_by_workers
+from tests.gpu.vllm_engine import COMPLETION, KIT, PROBE, START_SECONDS, TOKENS, complete, serve
 from tests.support.fixtures.bare_container import BareContainer
 from tests.support.fixtures.engine import Node
-from tests.support.fixtures.runc_container import RuncContainer
-
-KIT = "SNAPSHOT_TEST_VLLM"
-"""Names the folder that the kit was unpacked to."""
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(KIT not in os.environ, reason="needs vLLM: make test-vllm")]
 
-PLACE = Path(os.environ.get(KIT, "/opt/vllm-kit"))
-PROBE = Probe("HTTP", "127.0.0.1", 8000, "/health", timeout=20.0)
-# Imports, a child that only looks at the model, imports again, compilation: 95 s at the first start of a machine.
-START_SECONDS = 240.0
-TOKENS = 32
 LARGE_CACHE = 60 << 30
-PROMPT = [3 + number * number * 131 % 31000 for number in range(24)]
-COMPLETION = {
-    "prompt": PROMPT,
-    "max_tokens": TOKENS,
-    "temperature": 0,
-    "ignore_eos": True,
-    "logprobs": 1,
-    "return_token_ids": True,
-}
-# The memory of the KV cache is given, not measured: a card with other clients measures differently each time.
-FLAGS = (
-    *("--dtype", "bfloat16", "--max-model-len", "2048", "--max-num-seqs", "4", "--seed", "0"),
-    *("--kv-cache-memory-bytes", str(1 << 30), "--gpu-memory-utilization", "0.15", "--no-enable-prefix-caching"),
-)
-CACHES = {
-    "VLLM_CACHE_ROOT": "/tmp/cache",
-    "TRITON_CACHE_DIR": "/tmp/cache/triton",
-    "TORCHINDUCTOR_CACHE_DIR": "/tmp/cache/inductor",
-}
-# The container has only a loopback interface, and its user no name.
-OFFLINE = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-    "VLLM_HOST_IP": "127.0.0.1",
-    "GLOO_SOCKET_IFNAME": "lo",
-    "USER": "worker",
-    "LOGNAME": "worker",
-}
-ENGINE = NCCL | {
-    "PYTHONPATH": f"/tools:{PLACE}/site",
-    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-    "VLLM_USE_FLASHINFER_SAMPLER": "0",  # flashinfer is not in the kit
-    "NCCL_IB_DISABLE": "1",
-}
 # NCCL over host memory, and no all-reduce over symmetric memory either: the cards would share it.
 TWO_CARDS = {"NCCL_P2P_DISABLE": "1", "NCCL_CUMEM_HOST_ENABLE": "0", "VLLM_ALLREDUCE_USE_SYMM_MEM": "0"}
 
@@ -96,30 +49,14 @@ def asleep(level: int, *after: str) -> Case:
     return Case(("--enable-sleep-mode",), {"VLLM_SERVER_DEV_MODE": "1"}, CARD, (f"/sleep?level={level}",), after)
 
 
-def serve(node: Node, *arguments: str, case: Case) -> BareContainer:
-    return start(
-        node,
-        RuncContainer,
-        *arguments,
-        script="vllm_worker.py",
-        flags=(str(PLACE / "model"), *FLAGS, *case.flags),
-        env=CACHES | OFFLINE | ENGINE | case.environment,
-        devices=case.devices,
-        user=1000,
-    )
+def started(node: Node, *arguments: str, case: Case) -> BareContainer:
+    return serve(node, *arguments, flags=case.flags, environment=case.environment, devices=case.devices)
 
 
 def order(container: BareContainer, path: str) -> None:
     """Ask the engine to do something; a name after # is the method that all its workers run."""
     path, _, method = path.partition("#")
     container.post(path, {"method": method} if method else None)
-
-
-def answer(container: BareContainer) -> tuple[list[int], list[float]]:
-    """Return the tokens of one completion, and the logarithm of the probability of each."""
-    (choice,) = json.loads(container.post("/v1/completions", COMPLETION))["choices"]
-    assert TOKENS == len(choice["token_ids"])
-    return choice["token_ids"], choice["logprobs"]["token_logprobs"]
 
 
 @pytest.mark.parametrize(
@@ -158,10 +95,10 @@ async def test_an_engine_answers_the_same_in_other_containers(node, figure, case
     """One prompt at a time: an engine that joins several in a batch differs from itself in the last bits."""
     name = request.node.callspec.id
     begun = time.monotonic()
-    source = until_ready(serve(node, "--capture", case=case), START_SECONDS)
+    source = until_ready(started(node, "--capture", case=case), START_SECONDS)
     figure(f"ready after {time.monotonic() - begun:.0f} s")
-    expected = answer(source)
-    assert expected == answer(source)
+    expected = complete(source)
+    assert expected == complete(source)
     assert len(set(expected[0])) > TOKENS // 4
     for path in case.before:
         order(source, path)
@@ -169,16 +106,16 @@ async def test_an_engine_answers_the_same_in_other_containers(node, figure, case
     assert captured.ok, (captured.message, source.text()[-3000:])
     figure(f"{captured.size >> 20} MiB: capture {words(captured.seconds)}")
     for _ in range(2):
-        target = serve(node, case=case)
+        target = started(node, case=case)
         target.init()
         begun = time.monotonic()
         restored = await node.restore(target, name, captured.manifest_digest, canary=case.canary)
         assert restored.ok, (restored, target.text()[-3000:])
         for path in case.after:
             order(target, path)
-        assert expected == answer(target), target.text()[-3000:]
+        assert expected == complete(target), target.text()[-3000:]
         figure(f"restore {words(restored.seconds)}; first answer after {time.monotonic() - begun:.2f} s")
-        assert expected == answer(target)
+        assert expected == complete(target)
         node.containers.remove(target)
         target.close()
 
@@ -186,11 +123,11 @@ async def test_an_engine_answers_the_same_in_other_containers(node, figure, case
 @pytest.mark.parametrize("environment", [pytest.param({}, id="image"), pytest.param(OUTSIDE, id="outside")])
 async def test_a_parked_engine_answers_the_same_once_it_is_woken(node, figure, environment, request):
     name, case = f"parked-{request.node.callspec.id}", Case(environment=environment)
-    source = until_ready(serve(node, "--capture", case=case), START_SECONDS)
-    expected = answer(source)
+    source = until_ready(started(node, "--capture", case=case), START_SECONDS)
+    expected = complete(source)
     captured = await node.capture(source, name, probe=PROBE)
     assert captured.ok, (captured.message, source.text()[-3000:])
-    target = serve(node, keys.STANDBY_PARK, case=case)
+    target = started(node, keys.STANDBY_PARK, case=case)
     target.init()
     parked = await node.restore(target, name, captured.manifest_digest, parks=True)
     assert (True, True, set()) == (parked.ok, parked.parked, used_by_workers(node)), parked
@@ -198,5 +135,5 @@ async def test_a_parked_engine_answers_the_same_once_it_is_woken(node, figure, e
     woken = await node.restore(target, name, captured.manifest_digest)
     assert woken.ok, (woken, target.text()[-3000:])
     awake = time.monotonic() - begun
-    assert expected == answer(target), target.text()[-3000:]
+    assert expected == complete(target), target.text()[-3000:]
     figure(f"wake {words(woken.seconds)}; awake after {awake:.2f} s, {TOKENS} tokens {time.monotonic() - begun:.2f} s")

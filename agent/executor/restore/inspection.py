@@ -14,12 +14,11 @@ from agent.container.rights import Rights, of_container
 from agent.criu.connections import plan_addresses
 from agent.criu.image_rights import refuse_wider_images
 from agent.criu.own_images import own_images, read_in_place
-from agent.criu.shared_memory import find_segments
+from agent.criu.shared_memory import Segment
 from agent.errors import ContainerError
 from agent.executor.gpu.open_weights import PodVolumes
 from agent.executor.gpu.plan import GpuPlace, container_devices
 from agent.executor.memory.guard import has_guard
-from agent.executor.memory.plan import SMALL
 from agent.executor.restore.checks import CHECKS, PARK_CHECKS, Place, judge, plan_restore
 from agent.executor.restore.devices import has_memory_outside
 from agent.executor.restore.engine_plan import Offer, Stage, plan_engine
@@ -89,13 +88,19 @@ def offer_of(restore: Restore, stage: Stage, images: int | None = None) -> Offer
     return Offer(
         manifest=restore.artifact.manifest,
         stage=stage,
-        segments=find_segments(images, SMALL) if images is not None and environment.lazy_pages else (),
+        segments=_segments(restore, images),
         lazy_pages=environment.lazy_pages,
         prefetches=not isinstance(environment.prefetcher, NoPrefetcher),
         lost_before=control.has(control_files.PAGES_LOST),
         guarded=has_guard(control),
         free=[device.free for device in restore.devices],
     )
+
+
+def _segments(restore: Restore, images: int | None) -> tuple[Segment, ...]:
+    if images is None or not restore.environment.lazy_pages:
+        return ()
+    return restore.environment.image_segments.of(restore.artifact.digest, images)
 
 
 def volumes_of(restore: Restore) -> PodVolumes:

@@ -13,7 +13,8 @@ from tests.support.vllm_kit.model import make_model
 
 PIECES: Final = {"site.tar.xz": "site", "extensions.tar.xz": "site", "gpu-kit.tar.xz": "gpu-kit"}
 COMPLETE: Final = "complete"
-MODEL: Final = "model"
+MODEL, LARGE_MODEL = MODELS = ("model", "model-large")
+"""The second is made by a benchmark."""
 
 
 def unpack(kit: Path, folder: Path) -> None:
@@ -28,7 +29,7 @@ def unpack(kit: Path, folder: Path) -> None:
     if complete.is_file() and complete.read_text() == wanted:
         return
     os.umask(0o022)
-    if folder.is_dir() and {path.name for path in folder.iterdir()} - {COMPLETE, MODEL, *PIECES.values()}:
+    if folder.is_dir() and {path.name for path in folder.iterdir()} - {COMPLETE, *MODELS, *PIECES.values()}:
         raise ValueError(f"{folder} holds something else than a kit: name another folder in VLLM_HOME")
     shutil.rmtree(folder, ignore_errors=True)
     # The decompressor runs outside of Python's lock.

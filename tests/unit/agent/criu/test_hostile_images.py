@@ -7,9 +7,9 @@ from contextlib import nullcontext
 import pytest
 
 from agent.container.rights import Rights
-from agent.criu import image_rights, protobuf
+from agent.criu import protobuf
 from agent.criu.image_labels import with_profile, write_profile
-from agent.criu.image_rights import POLICIES, SECCOMP, KnownRights, refuse_wider_images, rights_in
+from agent.criu.image_rights import POLICIES, SECCOMP, refuse_wider_images, rights_in
 from agent.criu.protobuf import BYTES, VARINT, Field
 from agent.errors import RefusedError
 from linux.proc import CAPABILITY_SETS
@@ -108,35 +108,6 @@ def test_policies_of_apparmor_are_refused(tmp_path, refused, content):
     (tmp_path / POLICIES).write_bytes(content)
     with pytest.raises(RefusedError, match="policies of AppArmor") if refused else nullcontext():
         look(tmp_path, core())
-
-
-@pytest.mark.parametrize(
-    ("expected", "asked"),
-    [
-        pytest.param(1, ["a", "a"], id="the-same-again"),
-        pytest.param(2, ["a", "b"], id="another-artifact"),
-        pytest.param(2, ["a", "b", "a", "b"], id="several"),
-        pytest.param(4, ["a", "b", "c", "a"], id="too-many-to-keep"),
-    ],
-)
-def test_images_are_read_once_for_each_artifact(expected, asked, monkeypatch):
-    read = []
-    monkeypatch.setattr(image_rights, "rights_in", lambda directory: read.append(directory) or [(17, CONTAINER)])
-    known = KnownRights(most=2)
-
-    assert [[(17, CONTAINER)]] * len(asked) == [known.of(digest, directory=3) for digest in asked]
-    assert expected == len(read)
-
-
-def test_what_cannot_be_read_is_not_known(tmp_path):
-    (tmp_path / "core-17.img").write_bytes(b"")
-    directory, known = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY), KnownRights()
-    try:
-        for _ in range(2):
-            with pytest.raises(RefusedError):
-                known.of("a", directory)
-    finally:
-        os.close(directory)
 
 
 def test_threads_with_the_same_rights_are_one(tmp_path):

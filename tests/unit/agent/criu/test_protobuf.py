@@ -33,6 +33,10 @@ def test_the_last_value_counts():
     assert -1 == protobuf.number(fields, 9, -1)
 
 
+def test_values_are_the_last_of_each_number():
+    assert {1: 5, 2: -1, 3: -1, 4: -1} == protobuf.values(MESSAGE)
+
+
 def test_replaced():
     fields = protobuf.replaced(protobuf.parse(MESSAGE), {1: 7, 9: 0})
     assert [(1, 7), (2, b"abc"), (1, 7), (9, 0)] == [(f.number, f.value) for f in fields if f.number in (1, 2, 9)]
@@ -51,6 +55,8 @@ def test_replaced():
 def test_no_message(text):
     with pytest.raises(ValueError, match=r"cut off|wire type|too long"):
         protobuf.parse(text)
+    with pytest.raises(ValueError, match=r"cut off|wire type|too long"):
+        protobuf.values(text)
 
 
 def test_messages_of_an_image():
@@ -82,3 +88,6 @@ def test_any_bytes_are_read_or_refused(message):
     with contextlib.suppress(ValueError):
         fields = protobuf.parse(message)
         assert fields == protobuf.parse(protobuf.encode(fields))
+        assert {field.number: protobuf.number([field], field.number, -1) for field in fields} == protobuf.values(
+            message
+        )
