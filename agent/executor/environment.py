@@ -11,7 +11,7 @@ from agent.criu.driver import Criu
 from agent.criu.image_rights import Given, rights_in
 from agent.criu.known_images import KnownImages
 from agent.criu.shared_memory import Segment, find_segments
-from agent.executor.memory.plan import SMALL
+from agent.executor.memory.plan import SMALL_SHARED
 from agent.executor.restore.turn import Turn
 from agent.gpu.cuda import Cuda, Gpus, NoGpus
 from agent.gpu.prefetch import NoPrefetcher, Prefetcher
@@ -67,7 +67,7 @@ class NodeEnvironment:
     image_rights: KnownImages[Given] = field(default_factory=lambda: KnownImages(rights_in))
     """What images give. Of 100 threads it takes 5 of the 34 ms that a restore is work for the interpreter."""
     image_segments: KnownImages[tuple[Segment, ...]] = field(
-        default_factory=lambda: KnownImages(partial(find_segments, at_least=SMALL))
+        default_factory=lambda: KnownImages(partial(find_segments, at_least=SMALL_SHARED))
     )
     """Shared memory in images, where it is large enough to be filled by us."""
     turn: Turn = field(default_factory=Turn)
