@@ -9,6 +9,7 @@ from typing import Final
 
 from agent.container.pod_groups import PodGroups
 from agent.criu.driver import EnteringCriu
+from agent.criu.helpers import Helpers
 from agent.executor.engine import NodeEngine
 from agent.executor.environment import NodeEnvironment
 from agent.gpu.client import CudaHelper
@@ -98,8 +99,10 @@ def _environment(values: Values) -> NodeEnvironment:
     tree = Path(options.binary_path).parent.parent
     find_driver = _driver_finder(values.gpu.driver_root)
     gpus = CudaHelper(find_driver)
+    helpers = Helpers()
+    helpers.keep()  # it dies with the agent
     return NodeEnvironment(
-        criu=EnteringCriu(tree=tree, work=work, options=options),
+        criu=EnteringCriu(tree=tree, work=work, options=options, helpers=helpers),
         work=work,
         kubelet_pods=Path(KUBELET_PODS),
         host_root=HOST_ROOT,

@@ -9,11 +9,12 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from agent.criu.helpers import Helpers
 from agent.criu.images import forget_parent, mend_timers
 from agent.criu.nsenter import EXIT_ENTER, EXIT_FILES
 from agent.criu.page_server import Lazy, PageServer
@@ -195,6 +196,7 @@ class EnteringCriu:
     tree: Path
     work: Path
     options: "CriuOptions"
+    helpers: Helpers = field(default_factory=Helpers)
 
     def version(self) -> str:
         """See ``Criu``."""
@@ -211,6 +213,7 @@ class EnteringCriu:
             result = run_in_namespaces(
                 pid=request.init_pid,
                 criu=CriuCommand(self.tree, argv, [run.work_fd, request.images]),
+                helpers=self.helpers,
                 timeout=request.timeout,
             )
             if result.code != 0:
@@ -248,6 +251,7 @@ class EnteringCriu:
             criu=CriuCommand(
                 self.tree, argv, [run.work_fd, request.images, *request.inherit.values()], request.has_profile
             ),
+            helpers=self.helpers,
             timeout=request.timeout,
         )
         if result.code == EXIT_FILES:

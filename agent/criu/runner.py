@@ -5,7 +5,6 @@ import marshal
 import os
 import select
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from agent.criu import nsenter
+from agent.criu.helpers import Helpers
 from agent.criu.shared_fill import Job
 from agent.errors import ContainerError
 from contract.api.reports import ReportPhase, Step
@@ -22,7 +22,6 @@ from contract.api.states import AgentReason
 
 LOG_BYTES: Final = 1 << 20
 """How much of the end of a log is read for its errors."""
-_ROOMS: Final = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -89,6 +88,7 @@ def run_in_namespaces(
     file_changes: Sequence[Mapping[str, Any]] = (),
     shared: tuple[Sequence[Job], int] | None = None,
     criu: CriuCommand | None = None,
+    helpers: Helpers | None = None,
     timeout: float,
 ) -> RunResult:
     """Join cgroups, change files, fill shared memory with so many threads, enter the namespaces of ``pid``, run criu.
@@ -100,39 +100,28 @@ def run_in_namespaces(
     """
     reading, writing = os.pipe()
     command = criu and {"tree": str(criu.tree), "argv": criu.argv, "keep": criu.keep, "profile": criu.has_profile}
+    keep = [writing, *_descriptors(file_changes), *(criu.keep if criu is not None else ())]
+    keep += [fd for source, target, _ in (shared[0] if shared is not None else ()) for fd in (source, target)]
     request = {
         "pid": pid,
         "parent": os.getpid(),
+        "descriptors": keep,
         "report": writing,
         "cgroups": list(cgroups),
         "file_changes": [dict(step) for step in file_changes],
         "shared": shared,
         "criu": command,
     }
-    keep = [writing, *_descriptors(file_changes), *(criu.keep if criu is not None else ())]
-    keep += [fd for source, target, _ in (shared[0] if shared is not None else ()) for fd in (source, target)]
+    helpers = helpers or Helpers()
     with os.fdopen(reading, "rb") as report:
         try:
-            process = _start(marshal.dumps(request), keep)
+            process = helpers.start(marshal.dumps(request), keep)
         finally:
             os.close(writing)
-        return _finish(process, report.fileno(), timeout)
-
-
-def _start(request: bytes, keep: Sequence[int]) -> subprocess.Popen[bytes]:
-    """Start a process that carries out the marshalled *request*; it inherits the descriptors *keep*."""
-    with os.fdopen(os.memfd_create("request"), "wb", buffering=0) as file:
-        file.write(request)
-        return subprocess.Popen(
-            # By its path: finding a module by its name loads a fourth more.
-            [sys.executable, "-S", "-P", nsenter.__file__, f"/proc/self/fd/{file.fileno()}"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=[file.fileno(), *keep],
-            env={"PYTHONPATH": str(_ROOMS)},
-            cwd="/",
-        )
+        try:
+            return _finish(process, report.fileno(), timeout)
+        finally:
+            helpers.another()
 
 
 def _descriptors(file_changes: Sequence[Mapping[str, Any]]) -> list[int]:
