@@ -99,6 +99,8 @@ def _node(room: Path | None) -> Iterator[Node]:
         for script in WORKERS.glob("*.py"):
             shutil.copy(script, folder / "tools")
         node = Node(folder, tools, gpus=helper, prefetcher=prefetcher)
+        assert isinstance(node.environment.criu, EnteringCriu)
+        node.environment.criu.helpers.keep()  # as the agent does
         if room is not None:
             node.store = room / f"store-{os.getpid()}"
             node.store.mkdir()
@@ -107,6 +109,7 @@ def _node(room: Path | None) -> Iterator[Node]:
         finally:
             for container in node.containers:
                 container.close()
+            node.environment.criu.helpers.close()
             prefetcher.close()
             helper.close()
             shutil.rmtree(node.store, ignore_errors=True)
@@ -176,11 +179,9 @@ async def _restored(node: Node, worker: Worker | Engine, artifact: Artifact) -> 
     seconds = time.monotonic() - begin
     answers += worker.others(target)
     others = time.monotonic() - begin - seconds
-    print(
-        f"{seconds:.2f} s ({words(restored.seconds)}; others {others:.2f}); {restored.engine}",
-        file=sys.stderr,
-        flush=True,
-    )
+    line = " ".join(f"{step.phase}@{step.start:.3f}+{step.seconds:.3f}" for step in restored.steps)
+    print(f"{seconds:.2f} s ({words(restored.seconds)}; others {others:.2f}); {restored.engine}", file=sys.stderr)
+    print(line, file=sys.stderr, flush=True)
     target.close()
     node.containers.remove(target)
     return seconds, tuple(answers)
