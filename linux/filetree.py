@@ -276,23 +276,31 @@ def add(archive: tarfile.TarFile, directory: int, last: str, name: str, found: o
         archive.addfile(info)
 
 
-def change(root: int, step: Mapping[str, Any]) -> None:
-    """Make the change that a step describes by descriptors; with an undo file, what undoes it is on disk first.
+def change(root: int, step: Mapping[str, Any], members: Sequence[tarfile.TarInfo] | None = None) -> None:
+    """Make the change that a step describes by descriptors; with an undo file, what undoes it is written first.
 
     Keys: ``tar``, ``gone``, ``emptied``, perhaps ``own``, perhaps ``top``, what becomes of the root itself, and perhaps
-    ``root`` with ``undo_tar`` and ``undo_list``; then also ``made``, what others will make in the course of it.
+    ``root`` with ``undo_tar`` and ``undo_list``; then also ``made``, what others will make in the course of it, and
+    ``durable``: whether what is changed outlives the node's next start, so that what undoes it must too.
+
+    Args:
+        root: the directory that is changed.
+        step: the keys above.
+        members: what is in the tar, if it is known.
     """
     with os.fdopen(step["tar"], "rb", closefd=False) as archive:
-        members = tar_content.members_of(archive)  # once: a tenth of a second for five hundred small files
+        members = members if members is not None else tar_content.members_of(archive)  # once: it takes long
         change = (step["gone"], step["emptied"], step.get("own"))
         if "undo_tar" in step:
             with os.fdopen(step["undo_tar"], "wb", closefd=False) as saved:
                 created = _inverse(root, members, *change, saved)
             created += [name for name in step["made"] if look(root, name) is None]
-            os.fsync(step["undo_tar"])
+            if step["durable"]:
+                os.fsync(step["undo_tar"])
             undo = {"root": step["root"], "gone": created, "top": folder.describe(root)}
             os.write(step["undo_list"], json.dumps(undo).encode())
-            os.fsync(step["undo_list"])
+            if step["durable"]:
+                os.fsync(step["undo_list"])
         _apply(root, archive, members, *change)
     if step.get("top") is not None:
         folder.dress(root, step["top"])

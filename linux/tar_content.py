@@ -74,6 +74,12 @@ def add_regular(archive: tarfile.TarFile, fd: int, info: tarfile.TarInfo) -> Non
     archive.addfile(info, Segments(fd, segments))
 
 
+def members_in(fd: int) -> list[tarfile.TarInfo]:
+    """Return ``members_of`` the archive in a descriptor."""
+    with os.fdopen(fd, "rb", closefd=False) as archive:
+        return members_of(archive)
+
+
 def members_of(archive: IO[bytes]) -> list[tarfile.TarInfo]:
     """Return all members of an archive, from its begin to its end.
 

@@ -1,7 +1,8 @@
 """Puts the worker's files back, journaled, and takes them back if the restore fails."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from tarfile import TarInfo
 from typing import Any
 
 from agent.container.files import dated_links
@@ -45,13 +46,15 @@ def put_files_back(restore: Restore) -> None:
             "tar": tar,
             "own": change.own,
             "top": top,
+            "durable": change.root != "/",  # the root file system ends with the container, a volume does not
             **names,
             **journal.step(number),
         }
         if change.root in memory:
             restore.inside.append(step)
         else:
-            _change_from_outside(restore.init_pid, step, environment)
+            members = environment.file_members.of(f"{artifact.digest}/{change.tar}", tar)
+            _change_from_outside(restore.init_pid, step, members, environment)
     _link_folders(restore, journal)
 
 
@@ -78,11 +81,13 @@ def take_files_back(restore: Restore) -> bool:
     return restore.lock.is_awaited() and undo_files(restore.place, restore.lock, restore.init_pid, restore.environment)
 
 
-def _change_from_outside(init_pid: int, step: Mapping[str, Any], environment: NodeEnvironment) -> None:
+def _change_from_outside(
+    init_pid: int, step: Mapping[str, Any], members: Sequence[TarInfo], environment: NodeEnvironment
+) -> None:
     try:
         root = open_in_container(init_pid, step["root"], proc=environment.proc)
         try:
-            filetree.change(root, step)
+            filetree.change(root, step, members)
         finally:
             os.close(root)
     except (OSError, FileTreeError) as error:

@@ -39,7 +39,9 @@ def change(journal, root, tmp_path, number=0):
     tar = os.open(archive, os.O_RDONLY)
     try:
         filetree.change(
-            root[1], {"root": "/", "tar": tar, "gone": (), "emptied": (), "made": ("made",), **journal.step(number)}
+            root[1],
+            {"root": "/", "tar": tar, "gone": (), "emptied": (), "made": ("made",), "durable": True}
+            | journal.step(number),
         )
     finally:
         os.close(tar)
