@@ -73,6 +73,7 @@ def main() -> None:
     arguments = made.parse_args()
     chosen = arguments.worker or list(WORKERS_OF)
     options = f"{' '.join(f'--worker {name}' for name in chosen)} --rounds {arguments.rounds}"
+    options += "".join(f" --arm '{arm}'" for arm in arguments.arm or ())
     options += " --next FOLDER" if arguments.next else ""
     report = Report("gpu-restore", f"python -m benchmarks.gpu.restore {options}", HEADER)
     with _node(arguments.folder) as node:
