@@ -67,7 +67,7 @@ class Helper:
 
 
 class Helpers:
-    """Has helpers carry out requests: new ones, or once it was told to ``keep`` one, the one that waits."""
+    """Has helpers carry out requests: new ones, or the one that waits, once ``keep`` was called."""
 
     def __init__(self) -> None:
         self._waiting: queue.SimpleQueue[Helper] = queue.SimpleQueue()
