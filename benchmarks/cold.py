@@ -51,11 +51,8 @@ def main() -> None:
     with node_folder() as folder, tempfile.TemporaryDirectory(dir=arguments.folder) as store:
         node = Node(folder, unpack_tools(folder))
         node.store = Path(store)
-        try:
+        with node.as_agent():
             figures = asyncio.run(_measure(node, command, arguments.rounds))
-        finally:
-            for each in node.containers:
-                each.close()
     _describe(report, figures)
     finish(report, arguments)
 

@@ -131,13 +131,10 @@ def main() -> None:
         node = Node(folder, unpack_tools(folder))
         newer = replace(_criu(node), tree=make_criu(folder / "next", EXPERIMENTAL)) if arguments.next else None
         report.data["criu"] = [one.version() for one in (_criu(node), newer) if one is not None]
-        try:
+        with node.as_agent():
             arms = _arms(node.environment, newer)
             command = ("--", PYTHON, "-c", WORKER, str(round(arguments.gib * 1024)), str(THREADS), str(arguments.part))
             figures = asyncio.run(_measure(node, arms, command, arguments.rounds))
-        finally:
-            for each in node.containers:
-                each.close()
     _describe(report, figures)
     finish(report, arguments)
 

@@ -38,11 +38,8 @@ def main() -> None:
     report = Report("replicas", f"python -m benchmarks.replicas {options}", HEADER)
     with node_folder() as folder, _others(arguments.processes):
         node = Node(folder, unpack_tools(folder), proof=False)
-        try:
+        with node.as_agent():
             figures = asyncio.run(_measure(node, round(arguments.gib * 1024), arguments.replicas, arguments.rounds))
-        finally:
-            for container in node.containers:
-                container.close()
     for count, seconds in figures.items():
         report.rows.append((str(count), len(seconds), statistics.median(seconds), min(seconds), max(seconds)))
         report.data[str(count)] = [round(one, 3) for one in seconds]

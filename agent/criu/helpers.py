@@ -1,4 +1,4 @@
-"""Starts ``agent.criu.nsenter``, and has one wait for the next restore.
+"""Starts ``agent.criu.nsenter``, and has some wait for the next restores.
 
 An interpreter and its modules take 15 ms, with those that change files 40, and a restore would wait for them.
 """
@@ -20,6 +20,8 @@ from agent.criu import nsenter
 
 _ROOMS: Final = Path(__file__).parents[2]
 _END_SECONDS: Final = 5.0
+_MOST: Final = 8
+_CORES_EACH: Final = 4
 logger = logging.getLogger(__name__)
 
 
@@ -67,16 +69,18 @@ class Helper:
 
 
 class Helpers:
-    """Has helpers carry out requests: new ones, or the one that waits, once ``keep`` was called."""
+    """Has helpers carry out requests: new ones, or such as wait, once ``keep`` was called."""
 
     def __init__(self) -> None:
         self._waiting: queue.SimpleQueue[Helper] = queue.SimpleQueue()
         self._orders: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._kept = 0
         self._keeper: threading.Thread | None = None
 
-    def keep(self) -> None:
-        """Have one wait from now on."""
-        # A thread of its own starts it: the one that asks may end before the helper is needed.
+    def keep(self, count: int = 0) -> None:
+        """Have so many wait from now on; 0: one for each four cores, 8 at most. Each takes 6 MiB."""
+        self._kept = count or max(1, min(_MOST, (os.cpu_count() or 1) // _CORES_EACH))
+        # A thread of its own starts them: the one that asks may end before a helper is needed.
         self._keeper = threading.Thread(target=self._start_ordered, name="helpers", daemon=True)
         self._keeper.start()
         self.another()
@@ -99,12 +103,12 @@ class Helpers:
         return fresh.process
 
     def another(self) -> None:
-        """Have the next one wait, if there is none, and if one is to be kept: the processor is free for it now."""
+        """Have as many wait as are to be kept: the processor is free for them now."""
         if self._keeper is not None:
             self._orders.put(True)
 
     def close(self) -> None:
-        """End the one that waits."""
+        """End those that wait."""
         if self._keeper is not None:
             self._orders.put(False)
             self._keeper.join()
@@ -115,9 +119,8 @@ class Helpers:
 
     def _start_ordered(self) -> None:
         while self._orders.get():
-            if not self._waiting.empty():
-                continue
             try:
-                self._waiting.put(Helper())
+                while self._waiting.qsize() < self._kept:
+                    self._waiting.put(Helper())
             except OSError as error:  # the next request starts its own, and says so if it cannot either
                 logger.warning("no helper waits for the next restore", extra={"reason": os.strerror(error.errno or 0)})

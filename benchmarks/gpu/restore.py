@@ -100,17 +100,13 @@ def _node(room: Path | None) -> Iterator[Node]:
         for script in WORKERS.glob("*.py"):
             shutil.copy(script, folder / "tools")
         node = Node(folder, tools, gpus=helper, prefetcher=prefetcher)
-        assert isinstance(node.environment.criu, EnteringCriu)
-        node.environment.criu.helpers.keep()  # as the agent does
         if room is not None:
             node.store = room / f"store-{os.getpid()}"
             node.store.mkdir()
         try:
-            yield node
+            with node.as_agent():
+                yield node
         finally:
-            for container in node.containers:
-                container.close()
-            node.environment.criu.helpers.close()
             prefetcher.close()
             helper.close()
             shutil.rmtree(node.store, ignore_errors=True)

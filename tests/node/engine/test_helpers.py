@@ -65,7 +65,7 @@ def test_descriptors_have_the_numbers_that_a_request_names(copy, files):
 
 
 def test_the_one_that_waits_is_used_and_another_waits_then(helpers, copy):
-    helpers.keep()
+    helpers.keep(1)
     first = waiting(helpers)
     copy(2, helpers)
     until(lambda: children() not in ({first}, set()), "another helper")
@@ -73,14 +73,15 @@ def test_the_one_that_waits_is_used_and_another_waits_then(helpers, copy):
 
 
 def test_one_that_was_killed_is_not_missed(helpers, copy):
-    helpers.keep()
-    os.kill(waiting(helpers), signal.SIGKILL)
-    until(lambda: not children(), "its end")  # not awaited by its parent, and so in no list of those that run
+    helpers.keep(1)
+    pid = waiting(helpers)
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     copy(2, helpers)
 
 
 def test_it_lives_longer_than_the_thread_that_asked_for_it(helpers, copy):
-    keeping = threading.Thread(target=helpers.keep)
+    keeping = threading.Thread(target=helpers.keep, args=(1,))
     keeping.start()
     keeping.join()
     first = waiting(helpers)
@@ -89,7 +90,7 @@ def test_it_lives_longer_than_the_thread_that_asked_for_it(helpers, copy):
 
 
 def test_several_requests_at_once_start_what_is_missing(helpers, copy):
-    helpers.keep()
+    helpers.keep(1)
     waiting(helpers)
     threads = [threading.Thread(target=copy, args=(1, helpers)) for _ in range(4)]
     for thread in threads:
@@ -99,8 +100,17 @@ def test_several_requests_at_once_start_what_is_missing(helpers, copy):
     waiting(helpers)
 
 
+def test_several_wait_and_are_replaced(helpers, copy):
+    helpers.keep(3)
+    until(lambda: len(children()) == 3, "three that wait")
+    first = children()
+    copy(1, helpers)
+    until(lambda: len(children()) == 3, "three again")
+    assert 2 == len(first & children())
+
+
 def test_none_is_left_once_they_are_closed(helpers):
-    helpers.keep()
+    helpers.keep(1)
     waiting(helpers)
     helpers.close()
     assert set() == children()
