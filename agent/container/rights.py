@@ -14,7 +14,8 @@ from agent.errors import RefusedError
 from contract.api.states import AgentReason
 from linux.proc import CAPABILITY_SETS, PROC, pids, read_plainly, status
 from linux.ptrace.seccomp import FILTER, filters
-from linux.seccomp_program import decides_alike
+from linux.seccomp.program import decides_alike
+from linux.seccomp.strictness import is_as_strict
 
 SETGID, SETUID, SYS_RESOURCE = 6, 7, 24
 """Numbers of capabilities: with them a process gives itself other groups, other users, higher limits."""
@@ -76,14 +77,16 @@ def wider(wanted: Rights, container: Rights) -> Iterator[str]:
 def _freer(wanted: Rights, container: Rights) -> Iterator[str]:
     if container.seccomp and wanted.seccomp == 0:
         yield "no seccomp filter"
-    elif wanted.filters is not None and not _begin_with(wanted.filters, container.filters or ()):
-        yield "other seccomp filters than the container's"
+    elif wanted.filters is not None and not _are_as_strict(wanted.filters, container.filters or ()):
+        yield "seccomp filters that may let through what the container's stop"
     if None not in (wanted.label, container.label) and wanted.label != container.label:
         yield f"security label {wanted.label or 'unconfined'}, not {container.label or 'unconfined'}"
 
 
-def _begin_with(filters: Sequence[bytes], own: Sequence[bytes]) -> bool:
-    return len(filters) >= len(own) and all(map(decides_alike, filters, own))
+def _are_as_strict(filters: Sequence[bytes], own: Sequence[bytes]) -> bool:
+    """Say whether filters begin with such as stop what the container's own stop, of an older runtime for example."""
+    pairs = zip(filters, own, strict=False)
+    return len(filters) >= len(own) and all(decides_alike(*pair) or is_as_strict(*pair) for pair in pairs)
 
 
 def of_container(init_pid: int, proc: Path = PROC) -> Rights:

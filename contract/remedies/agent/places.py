@@ -80,7 +80,10 @@ PLACES: Final = (
         "At a capture, run no program with file capabilities or a set-user-id bit. At a restore, capture again on a "
         "node with the same runtime and configuration; if files of the store may have been changed, treat it as a "
         "break-in.",
-        "Compared before a worker is frozen, before CRIU restores, and before the restored processes run.",
+        "Compared before a worker is frozen, before CRIU restores, and before the restored processes run. A seccomp "
+        "filter may differ from the new container's if it is proved to let nothing more through: a newer runtime whose "
+        "profile allows more calls restores older checkpoints, and their workers keep their filter. A profile that "
+        "allows less than at the capture needs a new one.",
     ),
     Reason(
         SECTION,

@@ -165,7 +165,7 @@ EDITS = [
     ),
     pytest.param(inside(THREAD, CREDS, change=number(NO_NEW_PRIVS, 0)), "no_new_privs", id="no-new-privileges"),
     pytest.param(inside(THREAD, change=number(SECCOMP_MODE, 0)), "no seccomp filter", id="no-seccomp"),
-    pytest.param(open_filter, "other seccomp filters", id="another-filter"),
+    pytest.param(open_filter, "may let through", id="another-filter"),
     pytest.param(inside(TASK, RLIMITS, change=high_limit), "hard limits [8]", id="limit"),
     pytest.param(inside(THREAD, change=without(CREDS)), "without credentials", id="no-credentials"),
     pytest.param(inside(change=without(THREAD)), "without credentials", id="no-thread"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linux.seccomp_program import decides_alike
+from linux.seccomp.program import decides_alike
 
 LOAD, JUMP, EQUAL, GREATER, SET, RETURN = 0x20, 0x05, 0x15, 0x25, 0x45, 0x06
 CALL, ARCHITECTURE = 0, 4
