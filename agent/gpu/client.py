@@ -191,6 +191,7 @@ class _Helper:
                 self._process.stdin.write(json.dumps({"id": number, "do": what, "pid": pid, **fields}) + "\n")
                 self._process.stdin.flush()
             except OSError:
+                self.alive = False  # the thread that reads has not seen it yet
                 self._fail_all("the CUDA helper has ended")
         return call
 

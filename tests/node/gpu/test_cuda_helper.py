@@ -128,18 +128,76 @@ def test_the_processes_of_a_tree_go_in_parallel(cuda, worker):
     assert [ProcessState.CHECKPOINTED] * 4 == [cuda.state(pid, SECONDS) for pid in pids]
 
 
-def test_another_helper_goes_on_where_one_died(cuda, worker):
-    """The driver finishes by itself what it has begun; asking for the state waits until then."""
-    pid = worker(slow="500")
+STEPS = [
+    pytest.param("checkpoint", ProcessState.CHECKPOINTED, id="checkpoint"),
+    pytest.param("restore", ProcessState.LOCKED, id="restore"),
+]
+"""Calls that take their time, and what they leave."""
+
+
+def begin(cuda, pid, step):
+    """Begin such a call; return it when the driver is at work: it makes processes of its own for that."""
     cuda.lock(pid, SECONDS)
-    call = cuda._running().send("checkpoint", pid)
+    if step == "restore":
+        stand_in_cuda.arrange(pid, "slow=0000")
+        cuda.checkpoint(pid, SECONDS)
+        stand_in_cuda.arrange(pid, "slow=0500")
+    call = cuda._running().send(step, pid, pairs=[])
+    wait_for(lambda: children(helper_pid(cuda)), "the driver at work")
+    return call
+
+
+def children(pid: int) -> list[str]:
+    return " ".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")).split()
+
+
+@pytest.mark.parametrize(("step", "state"), STEPS)
+def test_another_helper_goes_on_where_one_died(cuda, worker, step, state):
+    """The driver finishes by itself what it has begun; asking for the state waits until then."""
+    pid = worker(slow="0500")
+    call = begin(cuda, pid, step)
     first = helper_pid(cuda)
     os.kill(first, signal.SIGKILL)
     with pytest.raises(CudaError, match="helper has ended"):
         call.result(SECONDS)
-    wait_for(lambda: not cuda._helper.alive, "the helper's end is seen")
-    assert cuda.state(pid, SECONDS) in (ProcessState.LOCKED, ProcessState.CHECKPOINTED)
+    assert state == cuda.state(pid, SECONDS)
     assert first != helper_pid(cuda)
+
+
+def test_another_helper_lets_a_locked_process_go_on(cuda, worker):
+    pid = worker()
+    cuda.lock(pid, SECONDS)
+    os.kill(helper_pid(cuda), signal.SIGKILL)
+    wait_for(lambda: not cuda._helper.alive, "the helper's end is seen")
+    assert ProcessState.LOCKED == cuda.state(pid, SECONDS)
+    cuda.unlock(pid, SECONDS)
+    assert ProcessState.RUNNING == cuda.state(pid, SECONDS)
+
+
+def test_a_helper_that_cannot_be_written_to_is_not_asked_again(cuda, worker):
+    """Its end shows there first; what undoes a capture in that moment needs another helper."""
+    pid = worker()
+    cuda.lock(pid, SECONDS)
+    reading, writing = os.pipe()
+    os.close(reading)
+    os.dup2(writing, cuda._helper._process.stdin.fileno())
+    os.close(writing)
+    with pytest.raises(CudaError, match="helper has ended"):
+        cuda.checkpoint(pid, SECONDS)
+    cuda.unlock(pid, SECONDS)
+    assert ProcessState.RUNNING == cuda.state(pid, SECONDS)
+
+
+@pytest.mark.parametrize(("step", "_"), STEPS)
+def test_a_worker_that_dies_is_an_error_and_not_the_end_of_the_helper(cuda, worker, step, _):
+    pid, other = worker(slow="0500"), worker()
+    call = begin(cuda, pid, step)
+    first = helper_pid(cuda)
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(Exception, match="CUDA_ERROR_OPERATING_SYSTEM"):
+        call.result(SECONDS)
+    assert {} == cuda.find([pid])
+    assert (ProcessState.RUNNING, first) == (cuda.state(other, SECONDS), helper_pid(cuda))
 
 
 def test_a_node_without_a_driver_has_no_cuda_processes(worker, tmp_path):

@@ -4,11 +4,13 @@
  * The state is one letter in that process's own memory, so it travels with a dump as the driver's does: R running,
  * L locked, C checkpointed, S checkpointed after a restore that failed. Arranged, as text behind it: `busy` (calls in
  * flight never end), `oom` (a restore finds no memory), `slow=0500` (milliseconds that checkpoint and restore take),
- * `mib=0064` (device memory; `mib1=0064`: of the second device), `of=7;` (the group). A P behind the letter is of stand_in_device.c. Like the driver, it asks the process itself: a stopped one answers nothing but its
- * restore thread, and while a call goes on, asking for the state waits.
+ * `mib=0064` (device memory; `mib1=0064`: of the second device), `of=7;` (the group). A P behind the letter is of
+ * stand_in_device.c. Like the driver, it asks the process itself: a stopped one answers nothing but its restore thread,
+ * while a call goes on, asking for the state waits, and what was begun is done even if its caller ends meanwhile.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
@@ -18,6 +20,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,6 +29,17 @@ enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, O
 enum { ROOM = 65536 };
 static const char MARK[] = "STAND_IN_CUDA=";
 #define TOTAL (1ull << 36)
+#ifndef DEVICES
+#define DEVICES 1
+#endif
+/* Which GPU takes the place of which. */
+struct pair {
+    unsigned char from[16], to[16];
+};
+struct restore {
+    const struct pair *pairs;
+    unsigned count;
+};
 
 /* One CUDA process while a call on it goes on: others on the same one wait. */
 struct call {
@@ -70,10 +84,15 @@ static int is_stopped(int pid) {
     return after && (after[2] == 'T' || after[2] == 't');
 }
 
-static void leave(struct call *call, char state) {
-    if (state && pwrite(call->memory, &state, 1, call->at) != 1) abort();
+/* Ends a call on a process that has this state from now on; 0: the one that it had. The process may have ended. */
+static int leave(struct call *call, char state) {
+    int is_gone = state && pwrite(call->memory, &state, 1, call->at) != 1;
     close(call->memory);
-    if (call->lock >= 0) close(call->lock);
+    if (call->lock >= 0) {
+        flock(call->lock, LOCK_UN); /* processes that were forked meanwhile have it too */
+        close(call->lock);
+    }
+    return is_gone ? OPERATING_SYSTEM : SUCCESS;
 }
 
 /* Finds the mark; -1 if it is no CUDA process. */
@@ -131,6 +150,22 @@ static int lacks_nodes(void) {
 #endif
 }
 
+/* Ends a call that takes its time. A process of its own does it, so that it is done even if this one ends. */
+static int leave_slowly(struct call *call, char state) {
+    long slow = number(call, "slow=");
+    pid_t other = slow ? fork() : -1;
+    if (other < 0) return leave(call, state);
+    if (!other) {
+        for (int fd = 0; fd < 3; fd++) close(fd); /* who reads there sees the caller's end */
+        milliseconds(slow);
+        _exit(leave(call, state) != SUCCESS);
+    }
+    int status = 0;
+    while (waitpid(other, &status, 0) < 0 && errno == EINTR) continue;
+    leave(call, 0);
+    return status ? OPERATING_SYSTEM : SUCCESS;
+}
+
 int cuInit(unsigned flags) { return flags ? INVALID_VALUE : lacks_nodes() ? NO_DEVICE : SUCCESS; }
 int cuDriverGetVersion(int *version) { return *version = 13000, SUCCESS; }
 
@@ -169,7 +204,7 @@ int cuCheckpointProcessLock(int pid, unsigned *arguments) {
     until_it_runs(pid);
     if (enter(pid, &call)) return refusal(pid);
     if (call.text[0] != 'R') return leave(&call, 0), ILLEGAL_STATE;
-    if (!strstr(call.text, "busy")) return leave(&call, 'L'), SUCCESS;
+    if (!strstr(call.text, "busy")) return leave(&call, 'L');
     milliseconds(arguments[0]);
     return leave(&call, 0), NOT_READY;
 }
@@ -179,21 +214,47 @@ int cuCheckpointProcessCheckpoint(int pid, void *arguments) {
     (void)arguments;
     if (enter(pid, &call)) return refusal(pid);
     if (call.text[0] != 'L') return leave(&call, 0), ILLEGAL_STATE;
-    milliseconds(number(&call, "slow="));
-    return leave(&call, 'C'), SUCCESS;
+    return leave_slowly(&call, 'C');
 }
 
-int cuCheckpointProcessRestore(int pid, void *arguments) {
+/* A process sees the GPUs whose nodes its container has. */
+static int sees(int pid, int device) {
+    char path[64];
+    struct stat found;
+    snprintf(path, sizeof path, "/proc/%d/root/dev/nvidia%d", pid, device);
+    return stat(path, &found) == 0 && S_ISCHR(found.st_mode) && found.st_rdev == makedev(195, device);
+}
+
+/* Its number by a UUID, of which all bytes are one; -1 if there is none. */
+static int device_of(const unsigned char *uuid) {
+    for (int at = 1; at < 16; at++)
+        if (uuid[at] != uuid[0]) return -1;
+    return uuid[0] >= 0xab && uuid[0] < 0xab + DEVICES ? uuid[0] - 0xab : -1;
+}
+
+/* Pairs name all GPUs that the process sees, each once, or none. */
+static int are_wrong(int pid, const struct restore *arguments) {
+    unsigned seen = 0, from = 0, to = 0, all = 0;
+    if (!arguments || !arguments->count) return 0;
+    for (int device = 0; device < DEVICES; device++)
+        if (sees(pid, device)) seen++, all |= 1u << device;
+    for (unsigned at = 0; at < arguments->count; at++) {
+        int then = device_of(arguments->pairs[at].from), now = device_of(arguments->pairs[at].to);
+        if (then < 0 || now < 0 || from & 1u << then || to & 1u << now) return 1;
+        from |= 1u << then, to |= 1u << now;
+    }
+    return arguments->count != seen || to != all;
+}
+
+int cuCheckpointProcessRestore(int pid, const struct restore *arguments) {
     struct call call;
-    (void)arguments;
     until_it_runs(pid);
     if (enter(pid, &call)) return refusal(pid);
     if (call.text[0] == 'S') return leave(&call, 0), OPERATING_SYSTEM;
     if (call.text[0] != 'C') return leave(&call, 0), ILLEGAL_STATE;
     if (strstr(call.text, "oom")) return leave(&call, 'S'), OUT_OF_MEMORY;
-    if (call.text[1] == 'P') return leave(&call, 'S'), INVALID_VALUE;
-    milliseconds(number(&call, "slow="));
-    return leave(&call, 'L'), SUCCESS;
+    if (call.text[1] == 'P' || are_wrong(pid, arguments)) return leave(&call, 'S'), INVALID_VALUE;
+    return leave_slowly(&call, 'L');
 }
 
 int cuCheckpointProcessUnlock(int pid, void *arguments) {
@@ -207,9 +268,6 @@ int cuCheckpointProcessUnlock(int pid, void *arguments) {
 
 /* NVML: its devices hold what running CUDA processes of the same group hold. A device is its number, plus one. */
 
-#ifndef DEVICES
-#define DEVICES 1
-#endif
 #ifndef GROUP
 #define GROUP ""
 #endif
