@@ -32,6 +32,9 @@ REASONS: Final = {
     "CUDA_ERROR_NOT_READY": AgentReason.GPU_BUSY,
 }
 """What the driver's errors mean for a capture or restore; any other is ``gpu-failed``."""
+_LOOKS: Final = (driver.RESTORE_THREAD, driver.STATE, nvml.DEVICES, nvml.USED)
+"""Calls that change nothing, so that another helper may be asked what one did not answer."""
+_ENDED: Final = "the CUDA helper has ended"
 _NO_CUDA: Final = "CUDA_ERROR_NOT_INITIALIZED"
 _NO_PROCESS: Final = "CUDA_ERROR_OPERATING_SYSTEM"
 _ROOMS: Final = Path(__file__).parents[2]
@@ -71,6 +74,13 @@ class CudaHelper:
 
     def find(self, pids: Iterable[int]) -> Mapping[int, int]:
         """See ``Cuda``."""
+        asked = tuple(pids)
+        try:
+            return self._find(asked)
+        except _EndedError:
+            return self._find(asked)
+
+    def _find(self, pids: Sequence[int]) -> Mapping[int, int]:
         helper = self._running()
         if helper is None:
             return {}
@@ -112,6 +122,14 @@ class CudaHelper:
                 self._helper = None
 
     def _call(self, what: str, pid: int, seconds: float, **fields: Any) -> Any:  # noqa: ANN401 - what the driver says
+        try:
+            return self._call_once(what, pid, seconds, **fields)
+        except _EndedError as error:
+            if error.was_sent and what not in _LOOKS:
+                raise  # what became of it the process's state says
+        return self._call_once(what, pid, seconds, **fields)
+
+    def _call_once(self, what: str, pid: int, seconds: float, **fields: Any) -> Any:  # noqa: ANN401 - as above
         helper = self._running()
         if helper is None:
             raise CudaError(AgentReason.GPU_MISSING, "the node has no CUDA driver")
@@ -150,6 +168,15 @@ class _RefusedError(Exception):
         return CudaError(REASONS.get(self.name, AgentReason.GPU_FAILED), str(self))
 
 
+class _EndedError(CudaError):
+    """The helper ended before it answered."""
+
+    def __init__(self, what: str, pid: int, *, was_sent: bool) -> None:
+        super().__init__(AgentReason.GPU_FAILED, f"CUDA {what} of process {pid}: {_ENDED}")
+        self.was_sent = was_sent
+        """Whether it may have made the call."""
+
+
 def _result(call: "Future[Any]", what: str, pid: int, seconds: float) -> Any:  # noqa: ANN401 - what the driver says
     try:
         return call.result(seconds)
@@ -183,17 +210,22 @@ class _Helper:
         call: Future[Any] = Future()
         number = next(self._numbers)
         with self._lock:
-            self._pending[number] = (call, what, pid)
-            if not self.alive or self._process is None or self._process.stdin is None:
-                self._fail_all("the CUDA helper has ended")
-                return call
-            try:
-                self._process.stdin.write(json.dumps({"id": number, "do": what, "pid": pid, **fields}) + "\n")
-                self._process.stdin.flush()
-            except OSError:
-                self.alive = False  # the thread that reads has not seen it yet
-                self._fail_all("the CUDA helper has ended")
+            if self._write({"id": number, "do": what, "pid": pid, **fields}):
+                self._pending[number] = (call, what, pid)
+            else:
+                call.set_exception(_EndedError(what, pid, was_sent=False))
         return call
+
+    def _write(self, request: Mapping[str, Any]) -> bool:
+        """Write a request whole, or say that nothing reads it any more."""
+        if not self.alive or self._process is None or self._process.stdin is None:
+            return False
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        except (OSError, ValueError):  # ValueError: the thread that reads has closed it
+            self.alive = False
+        return self.alive
 
     def close(self) -> None:
         """End the process."""
@@ -211,7 +243,7 @@ class _Helper:
         finally:
             with self._lock:
                 self.alive = False
-                self._fail_all("the CUDA helper has ended")
+                self._fail_all()
             ready.set()
 
     def _run(self, library: str, ready: threading.Event) -> None:
@@ -238,17 +270,13 @@ class _Helper:
 
     def _answer(self, answer: Mapping[str, Any]) -> None:
         with self._lock:
-            # None: the call was given up when a request could not be written.
-            pending = self._pending.pop(answer["id"], None)
-        if pending is None:
-            return
-        call, what, pid = pending
+            call, what, pid = self._pending.pop(answer["id"])
         if answer["error"]:
             call.set_exception(_RefusedError(what, pid, str(answer["error"])))
         else:
             call.set_result(answer["value"])
 
-    def _fail_all(self, why: str) -> None:
+    def _fail_all(self) -> None:
         for call, what, pid in self._pending.values():
-            call.set_exception(CudaError(AgentReason.GPU_FAILED, f"CUDA {what} of process {pid}: {why}"))
+            call.set_exception(_EndedError(what, pid, was_sent=True))
         self._pending.clear()

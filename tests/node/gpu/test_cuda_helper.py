@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def worker() -> Iterator[Callable[..., int]]:
 
 
 def helper_pid(cuda: CudaHelper) -> int:
-    return cuda._helper._process.pid
+    return cuda._running()._process.pid
 
 
 def test_a_whole_round(cuda, worker):
@@ -174,18 +175,29 @@ def test_another_helper_lets_a_locked_process_go_on(cuda, worker):
     assert ProcessState.RUNNING == cuda.state(pid, SECONDS)
 
 
-def test_a_helper_that_cannot_be_written_to_is_not_asked_again(cuda, worker):
-    """Its end shows there first; what undoes a capture in that moment needs another helper."""
+def test_what_one_helper_does_not_get_another_does(cuda, worker):
+    """The end of a helper may show in what is written to it first."""
     pid = worker()
     cuda.lock(pid, SECONDS)
+    first = helper_pid(cuda)
     reading, writing = os.pipe()
     os.close(reading)
     os.dup2(writing, cuda._helper._process.stdin.fileno())
     os.close(writing)
-    with pytest.raises(CudaError, match="helper has ended"):
-        cuda.checkpoint(pid, SECONDS)
-    cuda.unlock(pid, SECONDS)
-    assert ProcessState.RUNNING == cuda.state(pid, SECONDS)
+    cuda.checkpoint(pid, SECONDS)
+    assert ProcessState.CHECKPOINTED == cuda.state(pid, SECONDS)
+    assert first != helper_pid(cuda)
+
+
+def test_what_one_helper_did_not_answer_another_is_asked_if_it_changes_nothing(cuda, worker):
+    pid = worker()
+    first = helper_pid(cuda)
+    os.kill(first, signal.SIGSTOP)
+    asking = ThreadPoolExecutor(2)
+    calls = [asking.submit(cuda.state, pid, SECONDS), asking.submit(cuda.find, [pid])]
+    wait_for(lambda: 2 == len(cuda._helper._pending), "both calls")
+    os.kill(first, signal.SIGKILL)
+    assert [ProcessState.RUNNING, {pid: pid}] == [call.result(SECONDS) for call in calls]
 
 
 @pytest.mark.parametrize(("step", "_"), STEPS)

@@ -6,7 +6,7 @@
  * flight never end), `oom` (a restore finds no memory), `slow=0500` (milliseconds that checkpoint and restore take),
  * `mib=0064` (device memory; `mib1=0064`: of the second device), `of=7;` (the group). A P behind the letter is of
  * stand_in_device.c. Like the driver, it asks the process itself: a stopped one answers nothing but its restore thread,
- * while a call goes on, asking for the state waits, and what was begun is done even if its caller ends meanwhile.
+ * while a call goes on, asking for the state waits, and what has started is done even if its caller ends.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
