@@ -4,6 +4,7 @@ import ctypes
 import os
 import platform
 import re
+import signal
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ _EXIT_SIGNAL: Final = 35
 """The same of the 38th."""
 _EXITING: Final = 0x4
 """Among the flags of a task in /proc/PID/stat."""
+
+
+_SIGKILL: Final = 1 << (signal.SIGKILL - 1)
+"""Among the signals that wait for a task, in /proc/PID/status."""
 
 
 @dataclass(frozen=True)
@@ -269,6 +274,15 @@ def is_exiting(pid: int, tid: int, proc: Path = PROC) -> bool:
     with suppress(OSError), open(f"{proc}/{pid}/task/{tid}/stat", "rb") as file:  # noqa: PTH123 - a thousand threads
         fields = file.read().rpartition(b") ")[2].split()
         return fields[0] in b"ZX" or bool(int(fields[6]) & _EXITING)
+    return True
+
+
+def is_ending(pid: int, tid: int, proc: Path = PROC) -> bool:
+    """Say whether a thread is on its way out, or will be: one that was killed waits for a processor first."""
+    with suppress(OSError, KeyError):
+        text = (proc / str(pid) / "task" / str(tid) / "status").read_text(encoding="utf-8", errors="replace")
+        pending = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)["SigPnd"]
+        return bool(int(pending, 16) & _SIGKILL) or is_exiting(pid, tid, proc)
     return True
 
 

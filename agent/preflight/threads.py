@@ -8,7 +8,7 @@ from typing import Final
 
 from agent.errors import RefusedError
 from contract.api.states import AgentReason
-from linux.proc import PROC, Status, is_alive, is_exiting, pids, shares_descriptors, shares_folder, status
+from linux.proc import PROC, Status, is_alive, is_ending, is_exiting, pids, shares_descriptors, shares_folder, status
 
 _KINDS: Final = ("cgroup", "ipc", "mnt", "net", "pid_for_children", "uts")
 """Namespaces that one thread can have without the others; of time and users it takes a process."""
@@ -57,7 +57,7 @@ def policies(pid: int, proc: Path = PROC) -> frozenset[int]:
 
 
 def headless(children: Iterable[int], proc: Path = PROC) -> tuple[int, ...]:
-    """Return those that look like zombies and have threads that do not, as the container numbers them."""
+    """Return those that look like zombies and have threads that go on, as the container numbers them."""
     return tuple(inner for child in children for inner in _headless(child, proc))
 
 
@@ -79,7 +79,7 @@ def without_first_thread(inner_pid: int) -> str:
 def _headless(pid: int, proc: Path) -> Iterator[int]:
     tasks = proc / str(pid) / "task"
     with suppress(OSError):
-        if not is_alive(pid, proc) and any(is_alive(tid, tasks) for tid in pids(tasks)):
+        if not is_alive(pid, proc) and not all(is_ending(pid, tid, proc) for tid in pids(tasks)):
             yield status(pid, proc).inner_pid
 
 

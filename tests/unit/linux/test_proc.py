@@ -4,7 +4,7 @@ import pytest
 
 from agent.container.find import container_of, worker_of
 from linux.cgroup import cgroup_files
-from linux.proc import Mount, descendants, mount_of, parse_mountinfo, parse_status
+from linux.proc import Mount, descendants, is_ending, mount_of, parse_mountinfo, parse_status
 
 UID = "0f9e8d7c-1a2b-4c3d-8e9f-001122334455"
 CID = "ab" * 32
@@ -136,3 +136,25 @@ class TestProcesses:
 
     def test_no_worker(self):
         assert worker_of(10, {10: status(10, 1, inner=1)}) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "flags", "pending", "ending"),
+    [
+        pytest.param("S", 0, 0, False, id="sleeps"),
+        pytest.param("T", 0, 1 << 17, False, id="has-another-signal"),
+        pytest.param("S", 0, 1 << 8, True, id="is-killed"),
+        pytest.param("R", 4, 0, True, id="exits"),
+        pytest.param("Z", 0, 0, True, id="has-ended"),
+    ],
+)
+def test_a_thread_is_ending(tmp_path, state, flags, pending, ending):
+    task = tmp_path / "7/task/8"
+    task.mkdir(parents=True)
+    (task / "stat").write_text(f"8 (a worker) {state} 1 1 1 0 -1 {flags} 0")
+    (task / "status").write_text(f"Name:\ta worker\nSigPnd:\t{pending:016x}\n")
+    assert ending == is_ending(7, 8, tmp_path)
+
+
+def test_one_that_is_not_there_has_ended(tmp_path):
+    assert is_ending(7, 8, tmp_path)
