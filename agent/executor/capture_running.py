@@ -163,12 +163,12 @@ def _tree(capture: Capture) -> list[Status]:
 
 
 def tree_of(init_pid: int, proc: Path) -> list[Status]:
-    """Return the worker's processes, the root first."""
-    worker = find_worker(init_pid, proc)
-    if worker is None:
-        return []
-    mates = namespace_mates(init_pid, proc)
-    return [mates[pid] for pid in (worker.root.pid, *descendants(worker.root.pid, mates)) if pid in mates]
+    """Return the worker's processes, the root first; none of a container that has ended."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        if (worker := find_worker(init_pid, proc)) is not None:
+            mates = namespace_mates(init_pid, proc)
+            return [mates[pid] for pid in (worker.root.pid, *descendants(worker.root.pid, mates)) if pid in mates]
+    return []
 
 
 def _take_devices(capture: Capture) -> None:

@@ -52,6 +52,7 @@ from contract.api.reports import Connections, Filled, ImageConfig, ReportPhase, 
 from contract.api.states import AgentReason
 from contract.nodes.node_facts import NodeFacts
 from contract.pods.attempts import tries_again
+from linux.proc import is_alive
 
 PATIENCE: Final = 30.0
 """Seconds that a restore waits for a container to start before the caller looks at the pod again."""
@@ -231,7 +232,8 @@ class NodeEngine:
         if failure is None:
             result = _published(capture, container.container_id, config, timings)
             return _logged("captured while it runs", request.place, result)
-        reason, message = explain_capture(failure.error)
+        init, proc = container.init_pid, self._environment.proc
+        reason, message = explain_capture(failure.error, lambda: not is_alive(init, proc))
         result = ExecutionResult(
             False,
             reason,

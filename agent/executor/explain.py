@@ -2,8 +2,10 @@
 
 import errno
 import logging
+from collections.abc import Callable
 from typing import Final
 
+from agent.errors import CriuError
 from artifact.publish import unwritable
 from contract.api.errors import SnapshotError
 from contract.api.states import AgentReason
@@ -13,8 +15,15 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 logger = logging.getLogger(__name__)
 
 
-def explain_capture(error: Exception) -> tuple[AgentReason, str]:
-    """Explain an error of a capture: it writes to checkpoint storage alone, so no other disk can be the full one."""
+def explain_capture(error: Exception, has_ended: Callable[[], bool] = lambda: False) -> tuple[AgentReason, str]:
+    """Explain an error of a capture: it writes to checkpoint storage alone, so no other disk can be the full one.
+
+    Args:
+        error: what failed.
+        has_ended: says whether the container has; whatever was looked for in it then is not there.
+    """
+    if isinstance(error, OSError | CriuError) and has_ended():
+        return AgentReason.NO_WORKER, f"the container ended while it was captured ({error})"
     if isinstance(error, OSError) and error.errno in _FULL:
         return explain(unwritable(error))
     return explain(error)

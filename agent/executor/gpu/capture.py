@@ -6,10 +6,12 @@ Undone in place, in reverse: the worker goes on as it was.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from agent.container.devices import gpu_minors
 from agent.container.inspection import Worker
+from agent.errors import ContainerError, RefusedError
 from agent.executor.environment import NodeEnvironment
 from agent.executor.gpu.device_memory import OutsideMemory
 from agent.executor.gpu.plan import (
@@ -22,7 +24,8 @@ from agent.executor.gpu.plan import (
 from agent.gpu.cuda import Cuda, CudaError, Device
 from agent.gpu.driver import ProcessState
 from artifact.manifest import DeviceMemory
-from linux.proc import is_alive, status
+from contract.api.states import AgentReason
+from linux.proc import is_alive, is_ending, status
 
 LOCK_SECONDS: Final = 10.0
 """How long CUDA calls in flight may take. A worker that says that it is ready is idle."""
@@ -38,6 +41,7 @@ def look_at_gpus(worker: Worker, init_pid: int, environment: NodeEnvironment) ->
         CudaError: the driver fails.
     """
     found = environment.cuda.find(worker.pids)
+    _refuse_stopped(found, environment.proc)
     driver = environment.gpus.driver() if found else None
     if driver is None:
         refuse_unseen_devices(worker.in_use)
@@ -53,6 +57,14 @@ def look_at_gpus(worker: Worker, init_pid: int, environment: NodeEnvironment) ->
         processes={pid: status(pid, environment.proc).inner_pid for pid in found},
         used=used,
     )
+
+
+def _refuse_stopped(pids: Collection[int], proc: Path) -> None:
+    """Refuse what the driver could not lock, nor answer for until it runs again."""
+    for pid in pids:
+        if (about := status(pid, proc)).state in "Tt":
+            words = f"CUDA process {about.inner_pid} is stopped, so the driver cannot lock it: continue it (SIGCONT)"
+            raise RefusedError(AgentReason.GPU_BUSY, words)
 
 
 def describe_saved(
@@ -80,12 +92,27 @@ def describe_saved(
 
 def lock_processes(cuda: Cuda, pids: Collection[int]) -> None:
     """Keep all of them from CUDA calls."""
-    _each(pids, lambda pid: cuda.lock(pid, LOCK_SECONDS))
+    _each(pids, _of_living(lambda pid: cuda.lock(pid, LOCK_SECONDS)))
 
 
 def checkpoint_processes(cuda: Cuda, pids: Collection[int], seconds: float) -> None:
     """Move the device memory of all of them to host memory."""
-    _each(pids, lambda pid: cuda.checkpoint(pid, seconds))
+    _each(pids, _of_living(lambda pid: cuda.checkpoint(pid, seconds)))
+
+
+def _of_living(act: Callable[[int], None]) -> Callable[[int], None]:
+    """Say of a process that has ended that it has: the driver has no name for that."""
+
+    def run(pid: int) -> None:
+        try:
+            act(pid)
+        except CudaError as error:
+            if not is_ending(pid, pid):
+                raise
+            words = "a process of the worker was ended while its device memory was taken: the container's memory limit?"
+            raise ContainerError(AgentReason.NO_WORKER, f"{words} ({error})") from error
+
+    return run
 
 
 def restore_in_place(cuda: Cuda, pids: Collection[int], seconds: float) -> bool:

@@ -7,8 +7,10 @@ from agent.executor.gpu.device_memory import SavedMemory, plan_loads, start_pref
 from agent.executor.gpu.plan import pair_devices
 from agent.executor.gpu.restore import await_freed, bring_back, find_cuda_processes
 from agent.executor.restore.state import Restore
-from agent.executor.restore.tree import await_tree, end_tree
+from agent.executor.restore.tree import await_tree, end_tree, refuse_ended
+from contract.api.errors import SnapshotError
 from contract.api.reports import ReportPhase, Step
+from linux.proc import is_ending
 
 
 def has_memory_outside(restore: Restore) -> bool:
@@ -55,7 +57,12 @@ def restore_gpus(restore: Restore) -> Sequence[Step]:
     saved, proc = _saved(restore), environment.proc
     loads = plan_loads(restore.tree, restore.init_pid, saved, restore.resources, restore.prefetches, proc=proc)
     seconds = environment.allowance(gpu.bytes)
-    filling = bring_back(environment.cuda, list(restore.tree), threads, pairs, loads, seconds)
+    try:
+        filling = bring_back(environment.cuda, list(restore.tree), threads, pairs, loads, seconds)
+    except SnapshotError as error:
+        during = f"its device memory came back: the pod's memory limit? ({error})"
+        refuse_ended(restore, during, lambda pid: is_ending(pid, pid, proc))
+        raise
     restore.weights.refuse_changed()
     _note_ahead(restore)
     await_tree(restore)

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
@@ -167,7 +167,8 @@ def await_pages(restore: Restore) -> None:
             _await_filled(restore, restore.pages, seconds)
         elif planned.way is Way.FILLED:  # standby's socket came a moment after the plan
             restore.memory = Choice(Memory.PRIVATE, Way.SERVED, Because.LARGE, planned.bytes)
-    _refuse_ended(restore)
+    during = "its memory was filled: the pod's memory limit?"
+    refuse_ended(restore, during, lambda pid: not _is_stopped(pid, environment.proc))
 
 
 def _await_filled(restore: Restore, pages: PageServer, seconds: float) -> None:
@@ -179,14 +180,22 @@ def _await_filled(restore: Restore, pages: PageServer, seconds: float) -> None:
         restore.memory = Choice(Memory.PRIVATE, Way.FILLED, Because.UNGUARDED, restore.engine.memory.bytes)
 
 
-def _refuse_ended(restore: Restore) -> None:
-    """Refuse a tree of which a process is ended: at a memory limit the kernel ends those that are stopped too."""
-    ended = [mate.inner_pid for mate in restore.tree.values() if not _is_stopped(mate.pid, restore.environment.proc)]
+def refuse_ended(restore: Restore, during: str, is_ended: Callable[[int], bool]) -> None:
+    """Refuse a tree of which a process is ended: at a memory limit the kernel ends those that are stopped too.
+
+    Args:
+        restore: with its tree.
+        during: what went on, in words that follow "while".
+        is_ended: asked of each process, by its host pid.
+
+    Raises:
+        CriuError: one is.
+    """
+    ended = [mate.inner_pid for mate in restore.tree.values() if is_ended(mate.pid)]
     if ended:
         if restore.pages is not None:
             restore.pages.refuse_ended()  # standby has ended the tree: this says why
-        words = f"process {ended[0]} of the worker was ended while its memory was filled: the pod's memory limit?"
-        raise CriuError(AgentReason.RESTORE_FAILED, words)
+        raise CriuError(AgentReason.RESTORE_FAILED, f"process {ended[0]} of the worker was ended while {during}")
 
 
 def _is_stopped(pid: int, proc: Path) -> bool:

@@ -38,8 +38,8 @@ DEVICES: Final = (
         SECTION,
         AgentReason.GPU_BUSY,
         "The driver did not answer in time, usually because kernels of the worker were still running; or the worker "
-        "was capturing a CUDA graph, which a snapshot would have spoiled.",
-        "Capture the worker when it is idle, or allow more time.",
+        "was capturing a CUDA graph, which a snapshot would have spoiled; or one of its CUDA processes is stopped.",
+        "Capture the worker when it is idle, or allow more time; continue a process that is stopped (SIGCONT).",
     ),
     Reason(
         SECTION,

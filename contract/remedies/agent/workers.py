@@ -16,7 +16,13 @@ WORKERS: Final = (
         "The worker ended before it was captured; the message has its exit code.",
         "Read its log with the command in the message; a worker must stay up until its capture is done.",
     ),
-    Reason(SECTION, AgentReason.NO_WORKER, "The worker ended at the moment of capture.", "Read the container's log."),
+    Reason(
+        SECTION,
+        AgentReason.NO_WORKER,
+        "The worker, or its container, ended at the moment of capture.",
+        "Read the container's log. If the kernel has ended a process of it (`OOMKilled`), raise "
+        "`resources.limits.memory`: a checkpoint moves device memory into the worker's own.",
+    ),
     Reason(
         SECTION,
         AgentReason.NOT_UNDER_STANDBY,
