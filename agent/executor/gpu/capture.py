@@ -19,13 +19,14 @@ from agent.executor.gpu.plan import (
     container_devices,
     devices_of_files,
     refuse_denied_driver,
+    refuse_inherited_devices,
     refuse_unseen_devices,
 )
 from agent.gpu.cuda import Cuda, CudaError, Device
 from agent.gpu.driver import ProcessState
 from artifact.manifest import DeviceMemory
 from contract.api.states import AgentReason
-from linux.proc import is_alive, is_ending, status
+from linux.proc import files_in_use, is_alive, is_ending, status
 
 LOCK_SECONDS: Final = 10.0
 """How long CUDA calls in flight may take. A worker that says that it is ready is idle."""
@@ -41,12 +42,13 @@ def look_at_gpus(worker: Worker, init_pid: int, environment: NodeEnvironment) ->
         CudaError: the driver fails.
     """
     found = environment.cuda.find(worker.pids)
-    _refuse_stopped(found, environment.proc)
     driver = environment.gpus.driver() if found else None
     if driver is None:
         refuse_unseen_devices(worker.in_use)
         return None
     refuse_denied_driver(driver, environment.denied_drivers)
+    _refuse_stopped(found, environment.proc)
+    _refuse_forked(set(worker.pids) - set(found), environment.proc)
     held, used = environment.gpus.used(), dict[str, int]()
     for pid in found:
         for uuid, size in held.get(pid, {}).items():
@@ -65,6 +67,15 @@ def _refuse_stopped(pids: Collection[int], proc: Path) -> None:
         if (about := status(pid, proc)).state in "Tt":
             words = f"CUDA process {about.inner_pid} is stopped, so the driver cannot lock it: continue it (SIGCONT)"
             raise RefusedError(AgentReason.GPU_BUSY, words)
+
+
+def _refuse_forked(pids: Collection[int], proc: Path) -> None:
+    """Refuse processes that have devices open of which the driver does not know."""
+    opened = {}
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            opened[status(pid, proc).inner_pid] = files_in_use(pid, proc)
+    refuse_inherited_devices(opened)
 
 
 def describe_saved(

@@ -63,6 +63,24 @@ def refuse_unseen_devices(in_use: Collection[str]) -> None:
         )
 
 
+def refuse_inherited_devices(in_use: Mapping[int, Collection[str]]) -> None:
+    """Refuse a process that has the driver's devices by a fork: the driver's checkpoint leaves them open there.
+
+    Args:
+        in_use: what each process that is no CUDA process has open or mapped, by its pid inside the container.
+
+    Raises:
+        RefusedError: ``gpu-unsupported``.
+    """
+    for pid, paths in in_use.items():
+        if files := sorted(path for path in paths if path.startswith(DEVICE_FILES)):
+            raise RefusedError(
+                AgentReason.GPU_UNSUPPORTED,
+                f"process {pid} has {files[0]} open and is no CUDA process, as after a fork of one: have the worker "
+                "start its processes before it uses the GPU, or by spawn",
+            )
+
+
 def refuse_denied_driver(driver: DriverVersion, denied: Sequence[DeniedDriver]) -> None:
     """Refuse a driver that is known to harm the node or the worker.
 

@@ -25,7 +25,9 @@ DEVICES: Final = (
             "alone (docs/device-memory.md); with NCCL in the image, `NCCL_P2P_DISABLE=1` and "
             "`NCCL_CUMEM_HOST_ENABLE=0` together avoid it."
         ),
-        "Managed memory (`cudaMallocManaged`) is never checkpointed: allocate by `cudaMalloc`.",
+        "Managed memory (`cudaMallocManaged`) is never checkpointed: allocate by `cudaMalloc`. A process that was "
+        "forked from one that uses the GPU keeps its devices open: start processes before that, or by spawn "
+        "(`multiprocessing.set_start_method`, `VLLM_WORKER_MULTIPROC_METHOD`).",
     ),
     Reason(
         SECTION,

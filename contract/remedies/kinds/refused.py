@@ -169,6 +169,18 @@ REFUSED: Final = (
         "tests/gpu/test_kinds_on_a_card.py::test_a_kind_of_state_is_refused",
     ),
     _refused(
+        "Devices of the driver in a process that was forked from one that uses them",
+        AgentReason.GPU_UNSUPPORTED,
+        test="tests/node/engine/test_gpu_workers.py::"
+        "test_a_process_that_inherited_devices_is_refused_before_anything_is_touched",
+    ),
+    _refused(
+        "A CUDA process that is stopped",
+        AgentReason.GPU_BUSY,
+        test="tests/node/engine/test_ended_processes.py::"
+        "test_a_cuda_process_that_is_stopped_is_refused_before_anything_is_touched",
+    ),
+    _refused(
         "A CUDA graph that is being captured, with device memory outside the image",
         AgentReason.GPU_BUSY,
         test="tests/node/engine/test_device_memory.py::test_a_graph_that_is_being_captured_is_not_spoiled",

@@ -18,10 +18,10 @@ from contract.api import control_files
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from contract.config.gpus import DeniedDriver
-from linux.proc import descendants, namespace_mates
+from linux.proc import descendants, files_in_use, namespace_mates
 from tests.node.engine.test_failing_phases import each, failing
 from tests.support import stand_in_cuda
-from tests.support.fixtures.bare_container import WORKER_COMMAND, wait_for
+from tests.support.fixtures.bare_container import PYTHON, WORKER, WORKER_COMMAND, BareContainer, wait_for
 from tests.support.fixtures.engine import COLD, Node, captured, gpu_node, ready
 from tests.support.fixtures.runc_container import RuncContainer
 
@@ -100,6 +100,29 @@ async def test_a_kernel_in_flight_that_does_not_end(node, monkeypatch):
     outcome = await node.capture(source, "gpu-busy")
     assert (False, AgentReason.GPU_BUSY) == (outcome.ok, outcome.reason)
     assert "CUDA_ERROR_NOT_READY" in outcome.message
+
+
+FORKED = WORKER.replace(
+    '"import time\\nwhile', """"held = open('/dev/nvidia-uvm', 'w'); import time\\nwhile"""
+).replace('time.sleep(0.2)"]', 'time.sleep(0.2)"], env={}')
+"""Its child is no CUDA process, and has a device of the driver open: as if it was forked by one."""
+
+
+async def test_a_process_that_inherited_devices_is_refused_before_anything_is_touched(node):
+    assert "env={}" in FORKED
+    source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", FORKED, "8", **gpu())
+    source.says("warm")
+    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    wait_for(lambda: "/dev/nvidia-uvm" in str(opened(source)), "the child's device")
+    outcome = await node.capture(source, "gpu-forked")
+    assert (False, AgentReason.GPU_UNSUPPORTED) == (outcome.ok, outcome.reason), outcome
+    assert "has /dev/nvidia-uvm open and is no CUDA process" in outcome.message
+    assert not {phase for phase in outcome.seconds if phase in ("gpu-lock", "dump")}
+
+
+def opened(container):
+    init = container.init()
+    return [files_in_use(pid) for pid in descendants(init, namespace_mates(init))]
 
 
 async def test_a_limit_that_cannot_hold_the_device_memory(node):

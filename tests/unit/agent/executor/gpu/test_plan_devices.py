@@ -15,6 +15,7 @@ from agent.executor.gpu.plan import (
     is_of_driver,
     pair_devices,
     plan_prefetches,
+    refuse_inherited_devices,
     refuse_small_limit,
     refuse_unseen_devices,
 )
@@ -124,6 +125,13 @@ def test_device_files_without_a_cuda_process():
     with pytest.raises(RefusedError, match=r"/dev/nvidia0 open.*gpu\.driverRoot") as refused:
         refuse_unseen_devices({"/usr/bin/python3", "/dev/nvidia0"})
     assert AgentReason.GPU_MISSING == refused.value.code
+
+
+def test_device_files_of_a_forked_process():
+    refuse_inherited_devices({7: {"/usr/bin/python3", "/data/nvidia0"}, 8: set()})
+    with pytest.raises(RefusedError, match=r"process 8 has /dev/nvidia-uvm open") as refused:
+        refuse_inherited_devices({7: {"/usr/bin/python3"}, 8: {"/dev/nvidiactl", "/dev/nvidia-uvm"}})
+    assert AgentReason.GPU_UNSUPPORTED == refused.value.code
 
 
 @given(needed=st.integers(0, 1 << 50), headroom=st.none() | st.integers(0, 1 << 50))
