@@ -47,6 +47,11 @@ def memory_headroom(cgroups: str, root: Path) -> int | None:
     return max(0, min(found)) if (found := [space for space in spaces if space is not None]) else None
 
 
+def memory_limit(cgroups: str, root: Path) -> int | None:
+    """Return the bytes that the own cgroup of a process may use, which is its container's; None without a limit."""
+    return next((_limit(group) for group in _groups(cgroups, root, "memory.stat")), None)
+
+
 def own_memory_limit(mount: Path = Path("/sys/fs/cgroup")) -> int | None:
     """Return the memory limit of this process's container in bytes; None if there is none.
 
@@ -89,11 +94,19 @@ def _cpus(group: Path) -> float | None:
 
 def _space(group: Path) -> int | None:
     """Return what is left below one group's own limit."""
-    for limit, usage in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+    if (most := _limit(group)) is None:
+        return None
+    for usage in ("memory.current", "memory.usage_in_bytes"):
         with suppress(OSError, ValueError):
-            most = int((group / limit).read_text())
-            if most < UNLIMITED:
-                return most - int((group / usage).read_text()) + _droppable(group)
+            return most - int((group / usage).read_text()) + _droppable(group)
+    return None
+
+
+def _limit(group: Path) -> int | None:
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):
+            most = int((group / name).read_text())
+            return most if most < UNLIMITED else None
     return None
 
 

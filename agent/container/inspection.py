@@ -12,7 +12,7 @@ from typing import Final
 from agent.container import find
 from contract.nodes.node_facts import NodeFacts
 from linux import syscalls
-from linux.cgroup import cpu_limit, memory_headroom
+from linux.cgroup import cpu_limit, memory_headroom, memory_limit
 from linux.huge_pages import free_huge_pages
 from linux.proc import (
     PROC,
@@ -55,6 +55,8 @@ class Surroundings:
     node: NodeFacts
     headroom: int | None = None
     """Bytes that its memory limit leaves; None without a limit."""
+    memory_limit: int | None = None
+    """The container's own in bytes; None without one."""
     cpu_limit: float | None = None
     """CPUs; None without a limit."""
     huge_free: int | None = None
@@ -106,8 +108,13 @@ def node_facts(criu: str, proc: Path = PROC) -> NodeFacts:
 
 def surroundings(seen: Inspection, criu: str, cgroup_root: Path, proc: Path = PROC) -> Surroundings:
     """Describe what an inspected container is given."""
-    headroom, cpus = memory_headroom(seen.cgroups, cgroup_root), cpu_limit(seen.cgroups, cgroup_root)
-    return Surroundings(node_facts(criu, proc), headroom, cpus, free_huge_pages(proc))
+    return Surroundings(
+        node_facts(criu, proc),
+        headroom=memory_headroom(seen.cgroups, cgroup_root),
+        memory_limit=memory_limit(seen.cgroups, cgroup_root),
+        cpu_limit=cpu_limit(seen.cgroups, cgroup_root),
+        huge_free=free_huge_pages(proc),
+    )
 
 
 def inspect(init_pid: int, proc: Path = PROC, among: Iterable[int] | None = None) -> Inspection:

@@ -63,7 +63,7 @@ def plan_capture(
         raise RefusedError(AgentReason.TERMINAL, words)
     if use is not None:
         moved = "the worker's device memory, which a capture moves into its memory, is"
-        refuse_small_limit(use.moved, around.headroom, moved)
+        refuse_small_limit(use.moved, around.headroom, moved, around.memory_limit)
     used = _used_mounts(seen, worker, use)
     return CapturePlan(
         worker_pid=worker.root.inner_pid,

@@ -101,29 +101,31 @@ def _denied(driver: DriverVersion, denied: Sequence[DeniedDriver]) -> str | None
     )
 
 
-def refuse_small_limit(needed: int, headroom: int | None, what: str) -> None:
+def refuse_small_limit(needed: int, headroom: int | None, what: str, limit: int | None = None) -> None:
     """Refuse if the container's memory limit would end the worker.
 
     Args:
         needed: bytes that will be added to the container's memory.
         headroom: bytes that it may still use; None without a limit.
         what: the cause, as the beginning of a sentence.
+        limit: the container's own in bytes; None without one.
 
     Raises:
         RefusedError: ``memory-limit``.
     """
-    if words := beyond_limit(needed, headroom, what):
+    if words := beyond_limit(needed, headroom, what, limit):
         raise RefusedError(AgentReason.MEMORY_LIMIT, words)
 
 
-def beyond_limit(needed: int, headroom: int | None, what: str) -> str | None:
+def beyond_limit(needed: int, headroom: int | None, what: str, limit: int | None = None) -> str | None:
     """Say by how much the container's memory limit is too small; None if it is not. Arguments as above."""
     if headroom is None or needed <= headroom:
         return None
     short = -(-(needed - headroom) // MIB)
+    value = f", to {-(-limit // MIB) + short}Mi" if limit is not None else ""
     return (
         f"{what} {needed // MIB} MiB, and the container's memory limit leaves {headroom // MIB} MiB: raise "
-        f"resources.limits.memory by at least {short} MiB"
+        f"resources.limits.memory by at least {short} MiB{value}"
     )
 
 

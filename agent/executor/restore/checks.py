@@ -143,7 +143,8 @@ def _pids_taken(manifest: Manifest, place: Place) -> str | None:
 
 
 def _memory_limit(manifest: Manifest, place: Place) -> str | None:
-    return beyond_limit(manifest.memory, place.around.headroom, "the worker's memory is")
+    around = place.around
+    return beyond_limit(manifest.memory, around.headroom, "the worker's memory is", around.memory_limit)
 
 
 def _huge_pages(manifest: Manifest, place: Place) -> str | None:

@@ -71,7 +71,7 @@ DEVICES: Final = (
         SECTION,
         AgentReason.MEMORY_LIMIT,
         "The container's memory limit cannot hold the worker with its device memory.",
-        "Raise `resources.limits.memory` by what the message says.",
+        "Raise `resources.limits.memory` to what the message says.",
         "A checkpoint moves device memory into the memory of the worker's processes, where the container's limit "
         f"counts it, and a restore starts with it there. Nothing was touched. At a restore: {BYPASS}",
     ),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from linux.cgroup import cpu_limit, memory_headroom
+from linux.cgroup import cpu_limit, memory_headroom, memory_limit
 
 V2 = "0::/kubepods/pod1/main\n"
 V1 = "5:pids:/kubepods/pod1/main\n4:memory:/kubepods/pod1/main\n0::/\n"
@@ -41,10 +41,12 @@ def test_headroom(tmp_path, make, text, below, main, pod, expected):
     make(tmp_path / below / "kubepods/pod1", **pod)
     make(tmp_path / below / "kubepods")
     assert expected == memory_headroom(text, tmp_path)
+    assert main.get("limit") == memory_limit(text, tmp_path)
 
 
 def test_a_node_without_the_memory_controller(tmp_path):
     assert memory_headroom(V2, tmp_path) is None
+    assert memory_limit(V2, tmp_path) is None
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,8 @@ class TestRestore:
             ),
             pytest.param(
                 {"volumes": [VolumeContent(point="/dev/shm", file="volume-0.tar", size=1, bytes=9 << 20)]},
-                {"around": Surroundings(FACTS, headroom=1 << 20)}, "memory-limit", "at least 8 MiB", id="memory",
+                {"around": Surroundings(FACTS, headroom=1 << 20, memory_limit=3 << 20)},
+                "memory-limit", "by at least 8 MiB, to 11Mi", id="memory",
             ),
             pytest.param(
                 {"process": manifests.process(huge=4 << 20)}, {"around": Surroundings(FACTS, huge_free=2 << 20)},

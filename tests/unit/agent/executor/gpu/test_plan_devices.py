@@ -134,15 +134,24 @@ def test_device_files_of_a_forked_process():
     assert AgentReason.GPU_UNSUPPORTED == refused.value.code
 
 
-@given(needed=st.integers(0, 1 << 50), headroom=st.none() | st.integers(0, 1 << 50))
-def test_a_limit_is_refused_exactly_if_it_is_too_small_and_the_advice_is_enough(needed, headroom):
+@given(
+    needed=st.integers(0, 1 << 50),
+    headroom=st.none() | st.integers(0, 1 << 50),
+    limit=st.none() | st.integers(0, 1 << 50),
+)
+def test_a_limit_is_refused_exactly_if_it_is_too_small_and_the_advice_is_enough(needed, headroom, limit):
     if headroom is None or needed <= headroom:
-        refuse_small_limit(needed, headroom, "the worker is")
+        refuse_small_limit(needed, headroom, "the worker is", limit)
         return
     with pytest.raises(RefusedError) as refused:
-        refuse_small_limit(needed, headroom, "the worker is")
-    more = int(str(refused.value).rpartition("at least ")[2].removesuffix(" MiB"))
-    refuse_small_limit(needed, headroom + more * MIB, "the worker is")
+        refuse_small_limit(needed, headroom, "the worker is", limit)
+    more, _, value = str(refused.value).rpartition("at least ")[2].partition(" MiB")
+    refuse_small_limit(needed, headroom + int(more) * MIB, "the worker is", limit)
+    if limit is None:
+        assert not value
+    else:
+        to = int(value.removeprefix(", to ").removesuffix("Mi"))
+        assert 0 <= to * MIB - limit - int(more) * MIB < MIB
 
 
 @pytest.mark.parametrize(
