@@ -1,15 +1,20 @@
 """Finds the CUDA driver's library: what a container runtime brought into the agent, or the node's own."""
 
+import os
+import platform
 from collections.abc import Iterable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
 from agent.gpu.driver import LIBRARY
+from linux import syscalls
 
+_DEBIAN: Final = f"{platform.machine()}-linux-gnu"
 FOLDERS: Final = (
-    "usr/lib/x86_64-linux-gnu",
+    f"usr/lib/{_DEBIAN}",
     "usr/lib64",
-    "lib/x86_64-linux-gnu",
+    f"lib/{_DEBIAN}",
     "lib64",
     "usr/local/nvidia/lib64",
     ".",
@@ -40,5 +45,18 @@ def device_roots(host_root: Path, named: str = "") -> list[Path]:
 
 def find_library(roots: Iterable[Path]) -> str:
     """Return the path of libcuda below the first root that has it; its name alone, for the loader, if none has."""
-    found = (root / folder / LIBRARY for root in roots for folder in FOLDERS)
-    return next((str(path) for path in found if path.exists()), LIBRARY)
+    found = (_below(root, f"{folder}/{LIBRARY}") for root in roots for folder in FOLDERS)
+    return next((path for path in found if path), LIBRARY)
+
+
+def _below(root: Path, name: str) -> str:
+    """Return the path of a file if it is there; a link that begins with / leads on from the root, as on the node."""
+    if (root / name).exists():
+        return str(root / name)
+    with suppress(OSError), ExitStack() as opened:
+        base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened.callback(os.close, base)
+        file = syscalls.openat2(base, name, os.O_PATH, resolve=syscalls.IN_ROOT | syscalls.NO_MAGICLINKS)
+        opened.callback(os.close, file)
+        return str(Path(f"/proc/self/fd/{file}").readlink())
+    return ""

@@ -37,3 +37,19 @@ def test_a_named_folder_is_the_only_one_of_the_node(tmp_path):
 
 def test_nowhere(tmp_path):
     assert "libcuda.so.1" == find_library([tmp_path])
+
+
+def test_links_of_the_node_lead_to_the_nodes_own_files(tmp_path):
+    """As Debian's package has it: a link to /etc/alternatives, and from there to a folder of the driver."""
+    folder = FOLDERS[0]
+    expected = install(tmp_path, f"{folder}/nvidia/current")
+    (tmp_path / "etc/alternatives").mkdir(parents=True)
+    (tmp_path / "etc/alternatives/cuda").symlink_to(f"/{folder}/nvidia/current/libcuda.so.1")
+    (tmp_path / folder / "libcuda.so.1").symlink_to("/etc/alternatives/cuda")
+    assert expected == find_library([tmp_path])
+
+
+def test_a_link_to_nowhere_is_no_library(tmp_path):
+    (tmp_path / "lib64").mkdir()
+    (tmp_path / "lib64/libcuda.so.1").symlink_to("/opt/driver/libcuda.so.1")
+    assert "libcuda.so.1" == find_library([tmp_path])
