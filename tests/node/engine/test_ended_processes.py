@@ -134,6 +134,18 @@ async def test_a_helper_that_ends_during_a_restore(node):  # noqa: F811
     assert target.says("outcome NOT_MANAGED").startswith(COLD)
 
 
+async def test_another_attempt_restores_it_afresh(node):  # noqa: F811
+    """The driver takes no second call for a process; another process is made of the same images."""
+    before, digest = await captured(node, "helper-again", **gpu(slow="0500"))
+    target = node.start(devices="nvidia0")
+    target.init()
+    with in_the_middle(node, lambda: end_helper(node), target, "C"):
+        outcome = await node.restore(target, "helper-again", digest, attempts=2)
+    assert outcome.ok, outcome
+    assert [AgentReason.GPU_FAILED] == [reason for reason, _ in outcome.tried]
+    assert (before, ["R", "R"]) == (target.get(), states(target))
+
+
 def tree(container) -> list[int]:
     init = container.first_process()
     return descendants(init, namespace_mates(init))

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -136,6 +137,15 @@ async def test_a_limit_that_cannot_hold_the_device_memory(node):
     assert not {phase for phase in outcome.seconds if phase in ("gpu-lock", "dump")}
 
 
+async def test_what_is_written_does_not_count_for_the_worker(node):
+    """Its limit leaves far less than the images take: their page cache is the agent's."""
+    source = ready(node, **gpu(mib="0001"), megabytes=96)
+    source.limit_memory(source.memory() + 16 * MIB)
+    outcome = await node.capture(source, "gpu-tight")
+    assert outcome.ok, outcome
+    assert outcome.size > 96 * MIB
+
+
 @pytest.mark.parametrize(
     "number",
     each(
@@ -251,3 +261,35 @@ async def test_the_tree_is_held_for_as_long_as_the_driver_works(node):
     assert outcome.ok, outcome
     assert outcome.seconds[ReportPhase.GPU_RESTORE] >= 0.5
     assert ["R", "R"] == states(target)
+
+
+ROUNDS = 8
+"""Fifty on a card: tests/gpu."""
+
+
+async def test_rounds_of_captures_and_restores_leave_nothing(node):
+    """One worker, captured while it runs and restored into the next container, again and again."""
+    source = node.start_as(BareContainer, "--serve", "--", *WORKER_COMMAND, "8", **gpu())
+    source.says("outcome COLD")
+    before, seen = source.get(), []
+    for number in range(ROUNDS):
+        outcome = await node.capture_running(source, f"gpu-round-{number}")
+        assert outcome.ok, outcome
+        target = node.start(devices="nvidia0")
+        target.init()
+        restored = await node.restore(target, f"gpu-round-{number}", outcome.manifest_digest)
+        assert restored.ok, restored
+        assert before == target.get()
+        node.containers.remove(source)
+        source.close()
+        source = target
+        wait_for(lambda: 2 == len(node.environment.gpus.used()), "device memory of the former worker free")
+        seen.append(held(node))
+    assert seen[1] == seen[-1]
+
+
+def held(node):
+    """What an agent could lose hold of: descriptors, its own and the helper's, and files of its work."""
+    helper = node.environment.cuda._running()._process.pid
+    folders = (Path("/proc/self/fd"), Path(f"/proc/{helper}/fd"), node.environment.work)
+    return [len(list(folder.iterdir())) for folder in folders]

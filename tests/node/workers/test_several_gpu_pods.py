@@ -14,6 +14,7 @@ from demo.platform import Platform
 from tests.node.workers.test_gpu_pods import (
     RESTORED,
     SHARED_GPU,
+    gpu_volumes,
     release_on,
     spec_of,
     states,
@@ -125,3 +126,68 @@ def test_a_whole_gpu_is_not_parked(clean: Kubectl):
     create(clean, "gpu-whole", "gpu-whole", annotations=PARK)
     said = json.dumps(clean.get("pod", "gpu-whole")["metadata"].get("annotations", {}))
     assert "parked-exclusive-gpu" in said
+
+
+ENGINE = """
+import os, pathlib, secrets, time
+import snapshot_sdk
+token = secrets.token_hex(8)
+pathlib.Path("/tmp/ready").touch()
+while True:
+    print("engine", token, os.getpid(), flush=True)
+    time.sleep(0.2)
+"""
+"""Listens on no port: two of them share the network of their pod."""
+ENDLESS = ["python3", "-c", "import signal; signal.pause()"]
+
+
+def crowded(body, pod, *targets: str):
+    """Have these containers run the engine with a GPU each, beside others that use one, before and meanwhile."""
+    spec = pod(body)
+    (container,) = spec["containers"]
+    beside = {"image": container["image"], "imagePullPolicy": "Never", "env": worker(mib="0512")["env"]}
+    gpus = [worker(mib="0064")["volumeMounts"], [{"name": "gpu1", "mountPath": "/dev/nvidia1"}]]
+    engine = {
+        "command": ["python3", "-u", "-c", ENGINE],
+        "readinessProbe": {"exec": {"command": ["python3", "-c", "open('/tmp/ready')"]}, "periodSeconds": 1},
+    }
+    spec["containers"] = [
+        container | engine | {"name": name, "volumeMounts": gpus[number]} for number, name in enumerate(targets)
+    ]
+    spec["initContainers"] = [
+        beside | {"name": "warms", "command": ["python3", "-c", "pass"]},
+        beside | {"name": "beside", "restartPolicy": "Always", "command": ENDLESS},
+    ]
+    spec["volumes"] = gpu_volumes(2)
+    return body
+
+
+def test_containers_with_a_gpu_each_among_others_that_use_one(clean: Kubectl):
+    """Neither an init container, nor a sidecar, nor what a probe executes in the container is captured or in the way.
+
+    One of the two restored workers has another GPU than the captured one.
+    """
+    body = crowded(node.checkpoint("gpu-crowd", **worker()), template_of, "main")
+    body["spec"]["job"] |= {"targetContainerName": "main", "readySignal": "Probe", "settleSeconds": 1}
+    node.create(clean, body)
+    status = node.phase(clean, "gpu-crowd", "Ready", "Failed")["status"]
+    assert "Ready" == status["phase"], status["conditions"]
+    targets = ("one", "other")
+    wanted = ",".join(f"main={name}" for name in targets)
+    body = node.pod("gpu-crowd", "gpu-crowd", annotations={keys.ANN_TARGET_CONTAINERS: wanted}, **worker())
+    node.create(clean, crowded(body, spec_of, *targets))
+    node.await_ready(clean, "gpu-crowd")
+    said = [engine_of(clean, name) for name in targets]
+    assert said[0] == said[1], "one process, restored twice"
+    for name in targets:
+        assert RESTORED in clean(
+            "logs", "gpu-crowd", "-c", name
+        )  # on a stream of its own, so after what the worker says
+
+
+def engine_of(kubectl: Kubectl, container: str) -> str:
+    def look() -> str | None:
+        lines = kubectl("logs", "gpu-crowd", "-c", container).splitlines()
+        return next((line for line in lines if line.startswith("engine ")), None)
+
+    return wait_for(look, f"{container} speaks", 30)
