@@ -77,6 +77,12 @@ test-vllm: ## a real vLLM on a real card, as root: needs what test-gpu needs, an
 	@SNAPSHOT_TEST_KIT=$(VLLM_HOME)/gpu-kit SNAPSHOT_TEST_VLLM=$(VLLM_HOME) \
 		PYTHONPATH=.:sdk:$(VLLM_HOME)/gpu-kit/site $(GPU_PYTEST) tests/gpu/test_vllm_on_a_card.py $(PYTEST_ARGS)
 
+.PHONY: test-cards
+test-cards: ## all of test-gpu and test-vllm by one command; needs what test-vllm needs
+	@PYTHONPATH=. $(PYTHON) -m tests.support.vllm_kit unpack $(VLLM_KIT) $(VLLM_HOME)
+	@SNAPSHOT_TEST_KIT=$(VLLM_HOME)/gpu-kit SNAPSHOT_TEST_VLLM=$(VLLM_HOME) \
+		PYTHONPATH=.:sdk:$(VLLM_HOME)/gpu-kit/site $(GPU_PYTEST) tests/gpu $(PYTEST_ARGS)
+
 .PHONY: vllm-kit
 vllm-kit: gpu-kit ## what test-vllm needs: gpu-kit, and vLLM with device code of one architecture, in 51 MB
 	@$(PY) -m tests.support.vllm_kit pack $(GPU_KIT) $(VLLM_KIT)

@@ -10,6 +10,7 @@ from pathlib import Path
 from artifact.manifest import parse_manifest
 from contract.api import control_files, keys
 from contract.pods.probe import Probe
+from linux.proc import status
 from tests.support.fixtures.bare_container import BareContainer, wait_for
 from tests.support.fixtures.engine import Node
 from tests.support.fixtures.runc_container import RuncContainer
@@ -82,6 +83,11 @@ async def round_trip(node: Node, name: str, figure: Callable[[str], None], **opt
     )
     assert [json.loads(step) for step in expected] == [json.loads(step) for step in steps]
     return manifest
+
+
+def used_by_workers(node: Node) -> set[int]:
+    """Return the pids of those that hold device memory, without the agent's own process that reads it ahead."""
+    return {pid for pid in node.environment.gpus.used() if status(pid).parent != os.getpid()}
 
 
 def stored_on(manifest) -> list[int]:

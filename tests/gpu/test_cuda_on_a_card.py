@@ -163,18 +163,31 @@ def test_a_wrong_order_changes_nothing(cuda, start, step):
     assert before != worker.step()  # it goes on: each step is another
 
 
-def test_a_helper_that_dies_during_a_checkpoint_loses_nothing(cuda, start):
-    """The driver finishes; asking for the state waits until then; another helper restores."""
+@pytest.mark.parametrize(
+    ("call", "state"),
+    [
+        pytest.param("", ProcessState.LOCKED, id="with-the-lock-held"),
+        pytest.param("checkpoint", ProcessState.CHECKPOINTED, id="checkpoint"),
+        pytest.param("restore", ProcessState.LOCKED, id="restore"),
+    ],
+)
+def test_a_helper_that_dies_loses_nothing(cuda, start, call, state):
+    """The driver finishes; asking for the state waits until then; another helper goes on from there."""
     worker, twin = start(mebibytes=8192), start(mebibytes=8192)
     assert worker.step() == twin.step()
     cuda.lock(worker.pid, SECONDS)
-    cuda._running().send("checkpoint", worker.pid)
-    time.sleep(0.3)  # well inside: 8 GiB take seconds
+    if call == "restore":
+        cuda.checkpoint(worker.pid, SECONDS)
+    if call:
+        cuda._running().send(call, worker.pid, **({"pairs": []} if call == "restore" else {}))
+        time.sleep(0.3)  # well inside: 8 GiB take seconds
     os.kill(cuda._helper._process.pid, signal.SIGKILL)
     other = CudaHelper()
     try:
-        assert ProcessState.CHECKPOINTED == other.state(worker.pid, SECONDS)
-        up(other, worker.pid)
+        assert state == other.state(worker.pid, SECONDS)
+        if state == ProcessState.CHECKPOINTED:
+            other.restore(worker.pid, [], SECONDS)
+        other.unlock(worker.pid, SECONDS)
     finally:
         other.close()
     assert worker.step() == twin.step()

@@ -1,14 +1,12 @@
 """PyTorch workers that are parked beside others on one card, and woken; run by `make test-gpu`."""
 
-import os
 import time
 
 import pytest
 
 from contract.api import keys
 from contract.api.reports import ReportPhase
-from linux.proc import status
-from tests.gpu.containers import OUTSIDE, PROBE, ready, start, words
+from tests.gpu.containers import OUTSIDE, PROBE, ready, start, used_by_workers, words
 from tests.support.fixtures.bare_container import wait_for
 from tests.support.fixtures.engine import Node
 from tests.support.fixtures.runc_container import RuncContainer
@@ -17,11 +15,6 @@ pytestmark = pytest.mark.gpu
 
 CASES = [pytest.param({}, 0.9, id="image"), pytest.param(OUTSIDE, 0.7, id="outside")]
 """Seconds from the request to the first answer that is right: 0.69 and 0.53 were seen on an H200; 0.35 is wanted."""
-
-
-def used_by_workers(node: Node) -> set[int]:
-    """Return the pids of those that hold device memory, without the agent's own process that reads it ahead."""
-    return {pid for pid in node.environment.gpus.used() if status(pid).parent != os.getpid()}
 
 
 @pytest.mark.parametrize(("env", "limit"), CASES)

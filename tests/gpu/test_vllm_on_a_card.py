@@ -8,8 +8,7 @@ import pytest
 
 from contract.api import keys
 from contract.pods.canary import Canary, CanaryCall
-from tests.gpu.containers import BOTH, CARD, CARDS, OUTSIDE, until_ready, words
-from tests.gpu.test_parked_on_a_card import used_by_workers
+from tests.gpu.containers import BOTH, CARD, CARDS, OUTSIDE, until_ready, used_by_workers, words
 from tests.gpu.vllm_engine import COMPLETION, KIT, PROBE, START_SECONDS, TOKENS, complete, serve
 from tests.support.fixtures.bare_container import BareContainer
 from tests.support.fixtures.engine import Node

@@ -4,7 +4,6 @@ import json
 import shutil
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -29,7 +28,6 @@ from tests.gpu.containers import (
     words,
 )
 from tests.support.fixtures.bare_container import BareContainer, wait_for
-from tests.support.fixtures.dying_agent import die_after
 from tests.support.fixtures.engine import COLD, Node
 from tests.support.fixtures.runc_container import RuncContainer
 
@@ -40,17 +38,7 @@ SYMMETRIC = {
     "TORCH_SYMM_MEM_ALLOW_OVERLAPPING_DEVICES": "1",  # both processes on one
     "GLOO_SOCKET_IFNAME": "lo",
 }
-ROUNDS = 50
 LARGE_MIB = 20 << 10
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def locked_memory() -> str:
-    """Of the agent, in kB."""
-    return next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmLck" in line)
 
 
 @pytest.mark.parametrize(
@@ -305,55 +293,6 @@ async def test_a_gpu_without_room_is_refused_and_the_worker_starts_cold(node, fi
     figure(outcome.message)
 
 
-async def test_rounds_of_captures_leave_nothing(node, figure):
-    """Each restored worker ends with its container; free device memory is what it was after the first."""
-    helper, free = node.environment.gpus, []
-    captured = await node.capture(ready(node, user=1000, mebibytes=64), "rounds")
-    assert captured.ok, captured
-    for _ in range(ROUNDS):
-        target = start(node, RuncContainer, user=1000, mebibytes=64)
-        target.init()
-        outcome = await node.restore(target, "rounds", captured.manifest_digest)
-        assert outcome.ok, outcome
-        wait_for(lambda t=target: t.get(), "an answer")
-        target.close()
-        node.containers.remove(target)
-        wait_for(lambda: not helper.used(), "device memory free")
-        free.append((helper.devices()[0].free, descriptors(), locked_memory()))
-    assert free[1] == free[-1]
-    names = "free device memory, descriptors, locked memory"
-    figure(f"{ROUNDS} restores: {names} {free[1]} after 2, {free[-1]} after all")
-
-
-@pytest.mark.parametrize("phase", [ReportPhase.GPU_LOCK, ReportPhase.GPU_CHECKPOINT, ReportPhase.DUMP])
-async def test_a_capture_whose_agent_is_killed_fails_and_frees_the_card(node, phase):
-    source = ready(node, user=1000)
-    die_after(phase, node, source, f"killed-{phase}")
-    outcome = await node.capture(source, f"killed-{phase}")
-    assert (False, AgentReason.AGENT_DIED, 1) == (outcome.ok, outcome.reason, source.code())
-    wait_for(lambda: not node.environment.gpus.used(), "device memory free")
-
-
-async def test_a_restore_whose_agent_is_killed_is_done_again(node):
-    source = ready(node, user=1000)
-    steps = [source.get() for _ in range(2)]
-    captured = await node.capture(source, "again")
-    assert captured.ok, captured
-    seen = []
-    for phase in (ReportPhase.ENTER, ReportPhase.GPU_RESTORE):
-        target = start(node, RuncContainer, user=1000)
-        target.init()
-        die_after(phase, node, target, "again", captured.manifest_digest)
-        restored = await node.restore(target, "again", captured.manifest_digest)
-        assert restored.ok, (restored, target.text())
-        seen.append([wait_for(target.get, "an answer"), target.get()])
-        target.close()
-        node.containers.remove(target)
-        wait_for(lambda: not node.environment.gpus.used(), "device memory free")
-    assert seen[0] == seen[1]
-    assert steps[-1] not in seen[0]
-
-
 @pytest.mark.skipif(len(CARDS) < 2, reason="needs two cards")
 class TestTwoCards:
     @pytest.mark.parametrize(
@@ -399,6 +338,13 @@ class TestTwoCards:
         manifest = await round_trip(node, f"ranks-host-{request.node.callspec.id}", figure, **options)
         figure(f"stored outside of each card: {stored_on(manifest)}")
         assert (2 if outside else 0) == len(manifest.gpu.outside)
+
+    @pytest.mark.parametrize("outside", [pytest.param({}, id="image"), pytest.param(OUTSIDE, id="outside")])
+    async def test_ranks_that_see_their_own_card_alone_go_on(self, node, figure, outside, request):
+        """By CUDA_VISIBLE_DEVICES, as Ray and launchers set it; the container has both."""
+        env = NCCL | {"NCCL_P2P_DISABLE": "1", "NCCL_CUMEM_HOST_ENABLE": "0"} | outside
+        options = {"user": 1000, "devices": BOTH, "script": "ranks_worker.py", "flags": ("own",), "env": env}
+        await round_trip(node, f"ranks-own-{request.node.callspec.id}", figure, **options)
 
     async def test_ranks_over_host_memory_of_the_driver_go_on(self, node, figure):
         """What NCCL takes without peer access, unless it is told not to: the ranks share it by descriptors."""

@@ -1,8 +1,8 @@
 """Two ranks of torch.distributed over NCCL, one on each card, behind HTTP: each GET is an all-reduce of both.
 
-``python ranks_worker.py [rejoin]``: rank 0, which serves and starts the other. NCCL's own environment variables say how
-the two talk: NCCL_P2P_DISABLE=1 for host memory, nothing for peer-to-peer memory. ``rejoin``: both leave the process
-group for the snapshot, and make it again.
+``python ranks_worker.py [rejoin] [own]``: rank 0, which serves and starts the other. NCCL's own environment variables
+say how the two talk: NCCL_P2P_DISABLE=1 for host memory, nothing for peer-to-peer memory. ``rejoin``: both leave the
+process group for the snapshot, and make it again. ``own``: CUDA_VISIBLE_DEVICES shows each rank its own card alone.
 """
 
 import os
@@ -10,12 +10,17 @@ import subprocess
 import sys
 import tempfile
 
+WORDS = {"rejoin", "own"}
 
-def main(rank: int, store: str, *, rejoin: bool) -> None:
+
+def main(rank: int, store: str, flags: set[str]) -> None:
     """Serve as rank 0; as rank 1 make a step for each line of standard input."""
+    rejoin = "rejoin" in flags
+    if "own" in flags:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(rank)
     if rank == 0:
         store = f"{tempfile.mkdtemp()}/store"
-        argv = [sys.executable, __file__, "1", store, *(["rejoin"] if rejoin else [])]
+        argv = [sys.executable, __file__, "1", store, *flags]
         other = subprocess.Popen(argv, stdin=subprocess.PIPE, text=True)
     step = join(rank, store)
 
@@ -46,7 +51,7 @@ def join(rank: int, store: str):
     import torch  # noqa: PLC0415 - takes seconds
     import torch.distributed as dist  # noqa: PLC0415
 
-    torch.cuda.set_device(rank)
+    torch.cuda.set_device(rank % torch.cuda.device_count())
     enter(rank, store)
     state = torch.full((1 << 20,), float(rank + 1), device="cuda")
     dist.all_reduce(state)
@@ -70,5 +75,5 @@ def enter(rank: int, store: str) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("USER", "worker")
-    words = [word for word in sys.argv[1:] if word != "rejoin"]
-    main(int(words[0]) if words else 0, words[1] if words else "", rejoin="rejoin" in sys.argv)
+    words = [word for word in sys.argv[1:] if word not in WORDS]
+    main(int(words[0]) if words else 0, words[1] if words else "", WORDS & set(sys.argv))

@@ -5,12 +5,14 @@
 ``peer`` (4 MiB there, that kernels and copies reach through peer access in each step), ``busy`` (a kernel that runs for
 seconds when the worker says that it is ready), ``cache`` (as much memory again, all zeros), ``kv`` (as much again that
 snapshots need not keep, written by a graph of its own), ``kv=MIB`` (so much of that, of which answers say what the
-graph wrote alone), ``launching`` (a thread that launches kernels all the time).
+graph wrote alone), ``launching`` (a thread that launches kernels all the time), ``forked`` (a child by
+fork, once the GPU is in use).
 Each GET is one step; the answer holds what depends on all steps before it. ``snapshot_sdk`` says when it is ready.
 """
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -54,6 +56,8 @@ def build(mebibytes: int, flags: frozenset[str]):
     launches = launching() if "launching" in flags else None
     children = [child(flag) for flag in ("child", "idle") if flag in flags]
     peer = reaching(data, other) if "peer" in flags else None
+    if "forked" in flags and os.fork() == 0:
+        signal.pause()
     if "busy" in flags:
         torch.cuda._sleep(60_000_000_000)
     for process in children:
