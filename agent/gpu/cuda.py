@@ -38,6 +38,8 @@ class Device:
     """Its device node is ``/dev/nvidia<minor>``."""
     total: int
     free: int
+    mig: bool = False
+    """Whether it is divided into MIG devices."""
 
 
 class Cuda(Protocol):

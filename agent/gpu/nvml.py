@@ -1,6 +1,6 @@
 """What NVML says of the node's GPUs: model, device node, memory, and how much of it each process holds.
 
-By ctypes, as ``driver``: eight calls of ``nvml.h``. Imports the standard library alone.
+By ctypes, as ``driver``: nine calls of ``nvml.h``. Imports the standard library alone.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ class DeviceFacts(TypedDict):
     """Of its device node, ``/dev/nvidia<minor>``."""
     total: int
     free: int
+    mig: bool
+    """Whether it is divided."""
 
 
 class _Memory(ctypes.Structure):
@@ -101,7 +103,13 @@ class Nvml:
             "minor": minor.value,
             "total": int(memory.total),
             "free": int(memory.free),
+            "mig": self._is_divided(handle),
         }
+
+    def _is_divided(self, handle: ctypes.c_void_p) -> bool:
+        current, pending = ctypes.c_uint(), ctypes.c_uint()
+        result = self._nvml.nvmlDeviceGetMigMode(handle, ctypes.byref(current), ctypes.byref(pending))
+        return result == 0 and bool(current.value)  # most cards do not know of it
 
     def _uuid(self, handle: ctypes.c_void_p) -> str:
         text = ctypes.create_string_buffer(_NAME_BYTES)

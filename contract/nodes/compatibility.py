@@ -101,7 +101,7 @@ GATES: Final = (
     ),
     Gate(
         AgentReason.GPU_MISMATCH,
-        "models and number of the GPUs, and the driver's version: the same",
+        "models and number of the GPUs, none of them in MIG mode, and the driver's version: the same",
         bypass=False,
         why="device state of another model or driver has another form",
     ),

@@ -17,7 +17,9 @@ GROUP = f"of={os.getpid():x};"
 VERSION = "580.0.1"
 
 
-def build(folder: Path, devices: int = 1, version: str = VERSION, *, needs_nodes: bool = False) -> Path:
+def build(
+    folder: Path, devices: int = 1, version: str = VERSION, *, needs_nodes: bool = False, mig: bool = False
+) -> Path:
     """Compile it; return the path of libcuda, with libnvidia-ml beside it.
 
     Args:
@@ -25,6 +27,7 @@ def build(folder: Path, devices: int = 1, version: str = VERSION, *, needs_nodes
         devices: that it knows.
         version: that it says.
         needs_nodes: whether it finds no device unless its process has the control node in /dev.
+        mig: whether its devices are divided.
     """
     target = folder / "libcuda.so.1"
     defined = [
@@ -32,6 +35,7 @@ def build(folder: Path, devices: int = 1, version: str = VERSION, *, needs_nodes
         f'-DVERSION="{version}"',
         f'-DGROUP="{GROUP}"',
         *(["-DNODES"] if needs_nodes else []),
+        *(["-DMIG"] if mig else []),
     ]
     flags = [*defined, "-std=gnu11", "-O2", "-s", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
     subprocess.run([*native.glibc_compiler(), *flags, "-o", target, SOURCE], check=True, capture_output=True)

@@ -20,6 +20,7 @@ from agent.executor.gpu.plan import (
     devices_of_files,
     refuse_denied_driver,
     refuse_inherited_devices,
+    refuse_mig,
     refuse_unseen_devices,
 )
 from agent.gpu.cuda import Cuda, CudaError, Device
@@ -49,13 +50,15 @@ def look_at_gpus(worker: Worker, init_pid: int, environment: NodeEnvironment) ->
     refuse_denied_driver(driver, environment.denied_drivers)
     _refuse_stopped(found, environment.proc)
     _refuse_forked(set(worker.pids) - set(found), environment.proc)
+    devices = container_devices(environment.gpus.devices(), gpu_minors(init_pid, environment.proc))
+    refuse_mig(devices)
     held, used = environment.gpus.used(), dict[str, int]()
     for pid in found:
         for uuid, size in held.get(pid, {}).items():
             used[uuid] = used.get(uuid, 0) + size
     return GpuUse(
         driver=driver,
-        devices=container_devices(environment.gpus.devices(), gpu_minors(init_pid, environment.proc)),
+        devices=devices,
         processes={pid: status(pid, environment.proc).inner_pid for pid in found},
         used=used,
     )

@@ -81,6 +81,26 @@ def refuse_inherited_devices(in_use: Mapping[int, Collection[str]]) -> None:
             )
 
 
+def refuse_mig(devices: Sequence[Device]) -> None:
+    """Refuse a GPU that is divided: what of it a container has the driver does not checkpoint.
+
+    Raises:
+        RefusedError: ``gpu-unsupported``.
+    """
+    if words := _divided(devices):
+        raise RefusedError(AgentReason.GPU_UNSUPPORTED, words)
+
+
+def _divided(devices: Sequence[Device]) -> str | None:
+    found = next((device for device in devices if device.mig), None)
+    if found is None:
+        return None
+    return (
+        f"GPU {found.uuid} is in MIG mode, and the driver checkpoints no MIG device (NVIDIA/cuda-checkpoint#42): keep "
+        "these pods on nodes with whole GPUs"
+    )
+
+
 def refuse_denied_driver(driver: DriverVersion, denied: Sequence[DeniedDriver]) -> None:
     """Refuse a driver that is known to harm the node or the worker.
 
@@ -256,6 +276,8 @@ def _others(captured: manifest.Gpu, place: GpuPlace) -> str | None:
                 f"captured with driver {captured.driver}, this node has {place.driver.version}: capture again, or keep "
                 "these pods on nodes with that driver"
             )
+    if words := _divided(place.devices):
+        return words
     models, ours = [d.model for d in captured.devices], [d.model for d in place.devices]
     if models == ours:
         return None

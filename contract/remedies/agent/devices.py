@@ -27,7 +27,8 @@ DEVICES: Final = (
         ),
         "Managed memory (`cudaMallocManaged`) is never checkpointed: allocate by `cudaMalloc`. A process that was "
         "forked from one that uses the GPU keeps its devices open: start processes before that, or by spawn "
-        "(`multiprocessing.set_start_method`, `VLLM_WORKER_MULTIPROC_METHOD`).",
+        "(`multiprocessing.set_start_method`, `VLLM_WORKER_MULTIPROC_METHOD`). A GPU in MIG mode, whatever its device "
+        "plugin calls the parts: use nodes with whole GPUs.",
     ),
     Reason(
         SECTION,

@@ -181,6 +181,11 @@ REFUSED: Final = (
         "test_a_cuda_process_that_is_stopped_is_refused_before_anything_is_touched",
     ),
     _refused(
+        "A GPU in MIG mode whose parts the device plugin calls `nvidia.com/gpu`",
+        AgentReason.GPU_UNSUPPORTED,
+        test="tests/node/engine/test_gpu_workers.py::test_a_gpu_that_is_divided_is_asked_for_nothing",
+    ),
+    _refused(
         "A CUDA graph that is being captured, with device memory outside the image",
         AgentReason.GPU_BUSY,
         test="tests/node/engine/test_device_memory.py::test_a_graph_that_is_being_captured_is_not_spoiled",

@@ -247,6 +247,29 @@ async def test_a_denied_driver_restores_nothing_and_the_worker_starts_cold(node)
     assert target.says("outcome NOT_MANAGED").startswith(COLD)
 
 
+@pytest.fixture
+def divided(node, folder, tmp_path) -> Iterator[Node]:
+    """The same node, after its GPU was divided (MIG)."""
+    with gpu_node(folder, stand_in_cuda.build(tmp_path, mig=True)) as made:
+        yield made
+
+
+async def test_a_gpu_that_is_divided_is_asked_for_nothing(node, divided):
+    """Its device plugin may call the parts nvidia.com/gpu, so admission cannot know."""
+    source = ready(divided, **gpu())
+    outcome = await divided.capture(source, "gpu-mig")
+    assert (False, AgentReason.GPU_UNSUPPORTED) == (outcome.ok, outcome.reason), outcome
+    assert "is in MIG mode" in outcome.message
+    assert not {phase for phase in outcome.seconds if phase in ("gpu-lock", "dump")}
+
+    _, digest = await captured(node, "gpu-whole-before", **gpu())
+    target = divided.start(devices="nvidia0")
+    target.init()
+    outcome = await divided.restore(target, "gpu-whole-before", digest)
+    assert (False, AgentReason.GPU_MISMATCH) == (outcome.ok, outcome.reason), outcome
+    assert target.says("outcome NOT_MANAGED").startswith(COLD)
+
+
 async def test_a_worker_without_gpus_is_captured_beside_a_denied_driver(node):
     node.engine._environment = replace(node.environment, denied_drivers=DENIED)
     outcome = await node.capture(ready(node), "gpu-denied-none")

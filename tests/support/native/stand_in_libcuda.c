@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, OPERATING_SYSTEM = 304,
-       ILLEGAL_STATE = 401, NOT_READY = 600, INSUFFICIENT_SIZE = 7, NO_DEVICE = 100 };
+       ILLEGAL_STATE = 401, NOT_READY = 600, NOT_SUPPORTED = 3, INSUFFICIENT_SIZE = 7, NO_DEVICE = 100 };
 enum { ROOM = 65536 };
 static const char MARK[] = "STAND_IN_CUDA=";
 #define TOTAL (1ull << 36)
@@ -326,6 +326,16 @@ int nvmlDeviceGetUUID(void *device, char *text, unsigned size) {
     unsigned two = b << 8 | b, four = two << 16 | two;
     snprintf(text, size, "GPU-%x-%x-%x-%x-%x%x", four, two, two, two, four, two);
     return is_device(device) ? SUCCESS : INVALID_VALUE;
+}
+
+int nvmlDeviceGetMigMode(void *device, unsigned *current, unsigned *pending) {
+#ifdef MIG
+    *current = *pending = 1;
+    return is_device(device) ? SUCCESS : INVALID_VALUE;
+#else
+    (void)device, (void)current, (void)pending;
+    return NOT_SUPPORTED; /* as of most cards */
+#endif
 }
 
 int nvmlDeviceGetMemoryInfo(void *device, struct memory *memory) {

@@ -16,6 +16,7 @@ from agent.executor.gpu.plan import (
     pair_devices,
     plan_prefetches,
     refuse_inherited_devices,
+    refuse_mig,
     refuse_small_limit,
     refuse_unseen_devices,
 )
@@ -34,8 +35,8 @@ def uuid(number):
     return f"{number:032x}"
 
 
-def device(number=0, model="NVIDIA H100 80GB HBM3", free=1000 * MIB):
-    return Device(uuid(number), model, number, 2000 * MIB, free)
+def device(number=0, model="NVIDIA H100 80GB HBM3", free=1000 * MIB, **more):
+    return Device(uuid(number), model, number, 2000 * MIB, free, **more)
 
 
 def captured(*numbers, used=500 * MIB, driver=DRIVER.version, files=(LIBRARY,), model="NVIDIA H100 80GB HBM3"):
@@ -125,6 +126,15 @@ def test_device_files_without_a_cuda_process():
     with pytest.raises(RefusedError, match=r"/dev/nvidia0 open.*gpu\.driverRoot") as refused:
         refuse_unseen_devices({"/usr/bin/python3", "/dev/nvidia0"})
     assert AgentReason.GPU_MISSING == refused.value.code
+
+
+def test_a_device_that_is_divided():
+    """Its nodes are those of the whole GPU, and the device plugin may call its parts nvidia.com/gpu."""
+    refuse_mig([device(0), device(1)])
+    with pytest.raises(RefusedError, match=r"GPU 0+1 is in MIG mode.*cuda-checkpoint#42") as refused:
+        refuse_mig([device(0), device(1, mig=True)])
+    assert AgentReason.GPU_UNSUPPORTED == refused.value.code
+    assert [AgentReason.GPU_MISMATCH] == list(refusals(captured(0), [device(mig=True)], DRIVER))
 
 
 def test_device_files_of_a_forked_process():
