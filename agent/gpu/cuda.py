@@ -40,6 +40,13 @@ class Device:
     free: int
     mig: bool = False
     """Whether it is divided into MIG devices."""
+    exclusive: bool = False
+    """Whether it is for one process at a time: a context of the agent's would keep others from it."""
+
+    @property
+    def spare(self) -> int:
+        """Bytes of free memory that the agent may use beside a worker."""
+        return 0 if self.exclusive else self.free
 
 
 class Cuda(Protocol):

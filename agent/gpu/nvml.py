@@ -1,6 +1,6 @@
 """What NVML says of the node's GPUs: model, device node, memory, and how much of it each process holds.
 
-By ctypes, as ``driver``: nine calls of ``nvml.h``. Imports the standard library alone.
+By ctypes, as ``driver``: ten calls of ``nvml.h``. Imports the standard library alone.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class DeviceFacts(TypedDict):
     free: int
     mig: bool
     """Whether it is divided."""
+    exclusive: bool
+    """Whether it is for one process at a time, or for none."""
 
 
 class _Memory(ctypes.Structure):
@@ -104,12 +106,17 @@ class Nvml:
             "total": int(memory.total),
             "free": int(memory.free),
             "mig": self._is_divided(handle),
+            "exclusive": self._is_exclusive(handle),
         }
 
     def _is_divided(self, handle: ctypes.c_void_p) -> bool:
         current, pending = ctypes.c_uint(), ctypes.c_uint()
         result = self._nvml.nvmlDeviceGetMigMode(handle, ctypes.byref(current), ctypes.byref(pending))
         return result == 0 and bool(current.value)  # most cards do not know of it
+
+    def _is_exclusive(self, handle: ctypes.c_void_p) -> bool:
+        mode = ctypes.c_uint()
+        return self._nvml.nvmlDeviceGetComputeMode(handle, ctypes.byref(mode)) == 0 and bool(mode.value)
 
     def _uuid(self, handle: ctypes.c_void_p) -> str:
         text = ctypes.create_string_buffer(_NAME_BYTES)

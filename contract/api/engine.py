@@ -100,7 +100,7 @@ _REASONS: Final = {
     Because.PARKED: "",
     Because.CAPTURED_SO: "it was captured so",
     Because.ROOM: "",
-    Because.NO_ROOM: "the card has no room for it beside the worker",
+    Because.NO_ROOM: "the card has no room for it beside the worker, or is for one process at a time",
     Because.UNKNOWN_CARD: "the artifact does not say of which card it is",
     Because.PREFETCH_OFF: "gpu.prefetch is false, or there is no driver",
     Because.NOT_IN_TIME: "it was not on the card in time",

@@ -17,25 +17,22 @@ GROUP = f"of={os.getpid():x};"
 VERSION = "580.0.1"
 
 
-def build(
-    folder: Path, devices: int = 1, version: str = VERSION, *, needs_nodes: bool = False, mig: bool = False
-) -> Path:
+def build(folder: Path, devices: int = 1, version: str = VERSION, *kinds: str) -> Path:
     """Compile it; return the path of libcuda, with libnvidia-ml beside it.
 
     Args:
         folder: where to put it.
         devices: that it knows.
         version: that it says.
-        needs_nodes: whether it finds no device unless its process has the control node in /dev.
-        mig: whether its devices are divided.
+        kinds: ``NODES``, it finds no device unless its process has the control node in /dev; ``MIG``, its devices are
+            divided; ``EXCLUSIVE``, each is for one process at a time.
     """
     target = folder / "libcuda.so.1"
     defined = [
         f"-DDEVICES={devices}",
         f'-DVERSION="{version}"',
         f'-DGROUP="{GROUP}"',
-        *(["-DNODES"] if needs_nodes else []),
-        *(["-DMIG"] if mig else []),
+        *(f"-D{kind}" for kind in kinds),
     ]
     flags = [*defined, "-std=gnu11", "-O2", "-s", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
     subprocess.run([*native.glibc_compiler(), *flags, "-o", target, SOURCE], check=True, capture_output=True)

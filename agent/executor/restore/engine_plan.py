@@ -38,8 +38,8 @@ class Offer:
     """Whether a page server of this pod ended with pages missing."""
     guarded: bool = True
     """Whether standby can hold the memory too."""
-    free: Sequence[int] = ()
-    """Device memory that each GPU of the container has."""
+    spare: Sequence[int] = ()
+    """Device memory that each GPU of the container has for the worker, and for us beside it."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _prefetches(offer: Offer) -> Sequence[PlannedPrefetch]:
     gpu = offer.manifest.gpu
     if gpu is None or not offer.prefetches or offer.stage == Stage.PARK:
         return ()
-    return plan_prefetches(gpu, whole_sizes(offer.manifest), offer.free)
+    return plan_prefetches(gpu, whole_sizes(offer.manifest), offer.spare)
 
 
 def _device(offer: Offer, prefetches: Sequence[PlannedPrefetch]) -> tuple[Choice, ...]:

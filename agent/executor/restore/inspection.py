@@ -93,7 +93,7 @@ def offer_of(restore: Restore, stage: Stage, images: int | None = None) -> Offer
         prefetches=not isinstance(environment.prefetcher, NoPrefetcher),
         lost_before=control.has(control_files.PAGES_LOST),
         guarded=has_guard(control),
-        free=[device.free for device in restore.devices],
+        spare=[device.spare for device in restore.devices],
     )
 
 

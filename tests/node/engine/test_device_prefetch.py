@@ -284,6 +284,21 @@ async def test_no_room_at_all_is_a_cold_start(node):
     assert target.says(COLD)
 
 
+async def test_a_gpu_for_one_process_at_a_time_has_no_context_of_the_agents(folder, library, watched, tmp_path):
+    """It would keep every worker of the node from its GPU, those that never opted in too."""
+    exclusive = stand_in_cuda.build(tmp_path, 1, stand_in_cuda.VERSION, "EXCLUSIVE")
+    with gpu_node(folder, exclusive, prefetcher=watched) as node:
+        before, digest = await captured(node, "ahead-exclusive")
+        target = start(node)
+        target.init()
+        outcome = await node.restore(target, "ahead-exclusive", digest)
+        assert outcome.ok, (outcome, target.text())
+        assert ReportPhase.GPU_PREFETCH not in outcome.seconds
+        assert [Because.NO_ROOM] == list(came_from(outcome, Way.FILES))
+        assert before == json.loads(wait_for(target.get, "an answer"))
+        assert not watched.given
+
+
 async def test_without_a_driver_for_it_the_files_are_read(folder, library):
     prefetcher = ResidentPrefetcher(lambda: "/nonexistent/libcuda.so.1")
     with gpu_node(folder, library, prefetcher=prefetcher) as node:

@@ -250,7 +250,7 @@ async def test_a_denied_driver_restores_nothing_and_the_worker_starts_cold(node)
 @pytest.fixture
 def divided(node, folder, tmp_path) -> Iterator[Node]:
     """The same node, after its GPU was divided (MIG)."""
-    with gpu_node(folder, stand_in_cuda.build(tmp_path, mig=True)) as made:
+    with gpu_node(folder, stand_in_cuda.build(tmp_path, 1, stand_in_cuda.VERSION, "MIG")) as made:
         yield made
 
 

@@ -86,7 +86,7 @@ def install_driver(machine: Machine, folder: Path, version: str = stand_in_cuda.
     machine.run("sh", "-c", f"rm -rf {DRIVER}{LIBRARIES}/lib* {INSIDE}/lib* {SPECIFICATIONS}/* {FIRMWARE}")
     machine.run("mkdir", "-p", f"{FIRMWARE}/{version}")
     put(machine, f"{FIRMWARE}/{version}/gsp_ga10x.bin", b"firmware")
-    library = stand_in_cuda.build(folder, devices=2, version=version, needs_nodes=True).read_bytes()
+    library = stand_in_cuda.build(folder, 2, version, "NODES").read_bytes()
     inside = folder / "inside.so"
     stand_in_cuda.build_device(inside)
     put(machine, f"{INSIDE}/libcuda.so.{version}", inside.read_bytes())

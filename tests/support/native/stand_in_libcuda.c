@@ -338,6 +338,15 @@ int nvmlDeviceGetMigMode(void *device, unsigned *current, unsigned *pending) {
 #endif
 }
 
+int nvmlDeviceGetComputeMode(void *device, unsigned *mode) {
+#ifdef EXCLUSIVE
+    *mode = 3; /* NVML_COMPUTEMODE_EXCLUSIVE_PROCESS */
+#else
+    *mode = 0;
+#endif
+    return is_device(device) ? SUCCESS : INVALID_VALUE;
+}
+
 int nvmlDeviceGetMemoryInfo(void *device, struct memory *memory) {
     struct process found[64];
     unsigned count = holders(device, found, 64);

@@ -81,7 +81,7 @@ SERVED = ("memory", "served", "large", GIB)
                 ("device-memory", "image", "captured-so", GIB),
             ],
             worker(),
-            {"free": [4 * GIB]},
+            {"spare": [4 * GIB]},
             id="no-room-beside-the-worker",
         ),
         pytest.param(
@@ -97,13 +97,13 @@ SERVED = ("memory", "served", "large", GIB)
         pytest.param(
             [SERVED, ("device-memory", "files", "unknown-card", 2 * GIB)],
             worker(cards=2, device=2 * GIB),
-            {"free": [90 * GIB, 90 * GIB]},
+            {"spare": [90 * GIB, 90 * GIB]},
             id="of-which-card",
         ),
         pytest.param(
             [SERVED, ("device-memory", "ahead", "room", 2 * GIB)],
             worker(cards=2, device=2 * GIB, of=[0, 1]),
-            {"free": [90 * GIB, 90 * GIB]},
+            {"spare": [90 * GIB, 90 * GIB]},
             id="two-cards",
         ),
         pytest.param(
@@ -125,7 +125,7 @@ SERVED = ("memory", "served", "large", GIB)
     ],
 )
 def test_each_part_has_a_way_and_a_reason(expected, found, offered):
-    plan = plan_engine(Offer(**{"manifest": found, "prefetches": True, "free": [90 * GIB]} | offered))
+    plan = plan_engine(Offer(**{"manifest": found, "prefetches": True, "spare": [90 * GIB]} | offered))
 
     assert expected == [(each.memory, each.way, each.because, each.bytes) for each in plan.choices]
     ahead = sum(each.bytes for each in plan.choices if each.way is Way.AHEAD)
@@ -166,7 +166,7 @@ def test_shared_memory_is_filled_by_us_if_there_is_enough(expected, offered):
     ],
 )
 def test_what_went_otherwise_is_noted(expected, memory, ahead):
-    plan = plan_engine(Offer(manifest=worker(), prefetches=True, free=[90 * GIB]))
+    plan = plan_engine(Offer(manifest=worker(), prefetches=True, spare=[90 * GIB]))
     came = what_came(plan, memory or plan.memory, ahead * GIB)
 
     first, *device = came
