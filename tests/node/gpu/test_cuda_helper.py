@@ -117,6 +117,45 @@ def test_a_restore_without_memory_cannot_be_tried_again(cuda, worker):
     assert [AgentReason.GPU_MEMORY, AgentReason.GPU_FAILED] == reasons
 
 
+@pytest.mark.parametrize(
+    ("code", "name", "reason"),
+    [
+        pytest.param("0100", "CUDA_ERROR_NO_DEVICE", AgentReason.GPU_MISSING, id="no-device"),
+        pytest.param("0801", "CUDA_ERROR_NOT_SUPPORTED", AgentReason.GPU_UNSUPPORTED, id="not-supported"),
+        pytest.param("0002", "CUDA_ERROR_OUT_OF_MEMORY", AgentReason.GPU_MEMORY, id="out-of-memory"),
+        pytest.param("0304", "CUDA_ERROR_OPERATING_SYSTEM", AgentReason.GPU_FAILED, id="operating-system"),
+        pytest.param("0001", "CUDA_ERROR_INVALID_VALUE", AgentReason.GPU_FAILED, id="invalid-value"),
+        pytest.param("4711", "CUDA_ERROR_4711", AgentReason.GPU_FAILED, id="one-that-is-not-known"),
+    ],
+)
+def test_an_error_of_the_driver_has_a_reason_and_its_name(cuda, worker, code, name, reason):
+    pid = worker(fails=code)
+    cuda.lock(pid, SECONDS)
+    cuda.checkpoint(pid, SECONDS)
+    with pytest.raises(CudaError, match=f"CUDA restore of process {pid}: {name}$") as failed:
+        cuda.restore(pid, [], SECONDS)
+    assert reason == failed.value.code
+
+
+@pytest.mark.parametrize(
+    ("pairs", "is_taken"),
+    [
+        pytest.param([], True, id="none"),
+        pytest.param([("ab" * 16, "ab" * 16)], False, id="of-a-card-that-it-does-not-see"),
+    ],
+)
+def test_pairs_name_exactly_what_a_process_sees(cuda, worker, pairs, is_taken):
+    """This one is in no container, and sees none; tests/node/engine/test_several_devices.py has those that see two."""
+    pid = worker()
+    cuda.lock(pid, SECONDS)
+    cuda.checkpoint(pid, SECONDS)
+    if is_taken:
+        cuda.restore(pid, pairs, SECONDS)
+        return
+    with pytest.raises(CudaError, match="CUDA_ERROR_INVALID_VALUE"):
+        cuda.restore(pid, pairs, SECONDS)
+
+
 def test_the_processes_of_a_tree_go_in_parallel(cuda, worker):
     """Each takes its time; asked for at once, they are done in the time of one."""
     pids = [worker(slow="400") for _ in range(4)]

@@ -4,7 +4,7 @@
  * The state is one letter in that process's own memory, so it travels with a dump as the driver's does: R running,
  * L locked, C checkpointed, S checkpointed after a restore that failed. Arranged, as text behind it: `busy` (calls in
  * flight never end), `oom` (a restore finds no memory), `slow=0500` (milliseconds that checkpoint and restore take),
- * `mib=0064` (device memory; `mib1=0064`: of the second device), `of=7;` (the group). A P behind the letter is of
+ * `fails=0801` (what a restore answers), `mib=0064` (device memory; `mib1=0064`: of the second device), `of=7;` (the group). A P behind the letter is of
  * stand_in_device.c. Like the driver, it asks the process itself: a stopped one answers nothing but its restore thread,
  * while a call goes on, asking for the state waits, and what has started is done even if its caller ends.
  */
@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, OPERATING_SYSTEM = 304,
-       ILLEGAL_STATE = 401, NOT_READY = 600, NOT_SUPPORTED = 3, INSUFFICIENT_SIZE = 7, NO_DEVICE = 100 };
+       ILLEGAL_STATE = 401, NOT_READY = 600, UNSUPPORTED = 801, NOT_SUPPORTED = 3, INSUFFICIENT_SIZE = 7, NO_DEVICE = 100 };
 enum { ROOM = 65536 };
 static const char MARK[] = "STAND_IN_CUDA=";
 #define TOTAL (1ull << 36)
@@ -177,6 +177,7 @@ int cuGetErrorName(int error, const char **name) {
     case NOT_INITIALIZED: *name = "CUDA_ERROR_NOT_INITIALIZED"; return SUCCESS;
     case OPERATING_SYSTEM: *name = "CUDA_ERROR_OPERATING_SYSTEM"; return SUCCESS;
     case ILLEGAL_STATE: *name = "CUDA_ERROR_ILLEGAL_STATE"; return SUCCESS;
+    case UNSUPPORTED: *name = "CUDA_ERROR_NOT_SUPPORTED"; return SUCCESS;
     case NOT_READY: *name = "CUDA_ERROR_NOT_READY"; return SUCCESS;
     default: return INVALID_VALUE;
     }
@@ -252,6 +253,8 @@ int cuCheckpointProcessRestore(int pid, const struct restore *arguments) {
     if (enter(pid, &call)) return refusal(pid);
     if (call.text[0] == 'S') return leave(&call, 0), OPERATING_SYSTEM;
     if (call.text[0] != 'C') return leave(&call, 0), ILLEGAL_STATE;
+    long fails = number(&call, "fails=");
+    if (fails) return leave(&call, 'S'), (int)fails;
     if (strstr(call.text, "oom")) return leave(&call, 'S'), OUT_OF_MEMORY;
     if (call.text[1] == 'P' || are_wrong(pid, arguments)) return leave(&call, 'S'), INVALID_VALUE;
     return leave_slowly(&call, 'L');
