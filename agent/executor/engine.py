@@ -52,7 +52,7 @@ from contract.api.reports import Connections, Filled, ImageConfig, ReportPhase, 
 from contract.api.states import AgentReason
 from contract.nodes.node_facts import NodeFacts
 from contract.pods.attempts import tries_again
-from linux.proc import is_alive
+from linux.proc import is_ending
 
 PATIENCE: Final = 30.0
 """Seconds that a restore waits for a container to start before the caller looks at the pod again."""
@@ -233,7 +233,7 @@ class NodeEngine:
             result = _published(capture, container.container_id, config, timings)
             return _logged("captured while it runs", request.place, result)
         init, proc = container.init_pid, self._environment.proc
-        reason, message = explain_capture(failure.error, lambda: not is_alive(init, proc))
+        reason, message = explain_capture(failure.error, lambda: is_ending(init, init, proc))
         result = ExecutionResult(
             False,
             reason,

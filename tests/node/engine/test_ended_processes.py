@@ -182,7 +182,7 @@ async def test_a_running_worker_that_ends_while_it_is_captured(node, monkeypatch
     outcome = await node.capture_running(source, f"worker-running-{number}")
     assert (False, AgentReason.NO_WORKER) == (outcome.ok, outcome.reason), outcome
     assert outcome.message.startswith((WORKER_ENDED, CONTAINER_ENDED, "the worker has ended"))
-    assert {} == node.environment.gpus.used()
+    wait_for(lambda: not node.environment.gpus.used(), "device memory free")
 
 
 async def test_a_worker_that_ends_during_a_checkpoint(node):  # noqa: F811
