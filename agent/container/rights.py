@@ -9,7 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
-from agent.container.confinement import label_of
+from agent.container.confinement import has_module, label_of
 from agent.errors import RefusedError
 from contract.api.states import AgentReason
 from linux.proc import CAPABILITY_SETS, PROC, pids, read_plainly, status
@@ -115,13 +115,18 @@ def refuse_wider_tree(tree: Iterable[int], container: Rights, proc: Path = PROC)
     Raises:
         RefusedError: ``images-wider``.
     """
+    fine: Rights | None = None
     for pid in tree:
         base = proc / str(pid)
         with suppress(FileNotFoundError, ProcessLookupError):
             inner = status(pid, proc).inner_pid
             refuse(inner, _process(base), container)
+            is_labelled = has_module(base)
             for number in pids(base / "task"):
-                refuse(inner, _thread(f"{base}/task/{number}"), container)
+                found = _thread(f"{base}/task/{number}", is_labelled=is_labelled)
+                if found is not fine:  # threads of a process mostly have the same
+                    refuse(inner, found, container)
+                    fine = found
 
 
 def refuse(inner_pid: int, wanted: Rights, container: Rights) -> None:
@@ -144,11 +149,12 @@ def _process(base: Path) -> Rights:
     )
 
 
-def _thread(task: str) -> Rights:
-    return _rights(tuple(_STATUS.findall(read_plainly(f"{task}/status"))), label_of(task))
+def _thread(task: str, *, is_labelled: bool = True) -> Rights:
+    found = tuple(_STATUS.findall(read_plainly(f"{task}/status")))
+    return _rights(found, label_of(task) if is_labelled else "")
 
 
-@lru_cache  # threads of a process mostly have the same
+@lru_cache  # so that the same are one object
 def _rights(found: tuple[tuple[bytes, bytes], ...], label: str) -> Rights:
     fields = {name.decode(): text.decode() for name, text in found}
     return Rights(
