@@ -15,6 +15,7 @@ from agent.container.confinement import has_module, label_of, profile_of
 from agent.container.inspection import open_in_container
 from agent.container.network import in_namespace, in_network
 from agent.preflight.deleted import taken_names
+from agent.preflight.room import cramped
 from agent.preflight.threads import apart, children_of, headless, policies
 from agent.preflight.unix_facts import moved_sockets, signed_sockets, waiting_descriptors
 from linux.anonymous import EPOLL
@@ -74,6 +75,8 @@ class Process:
     """How long the line of /proc/PID/status is that has its groups."""
     free_descriptors: int | None = None
     """How many more it may open; None: not known."""
+    cramped: tuple[str, ...] = ()
+    """What else it has too little of for criu to work in it, in words."""
     tracer: int = 0
     """Of a process that is traced: by whom, as the node numbers it."""
     clocks: tuple[str, ...] = ()
@@ -301,6 +304,7 @@ def _process(pid: int, tree: Collection[int], label: str, proc: Path) -> Process
         exit_signal=exit_signal(pid, proc),
         groups_bytes=sum(len(f" {group}") for group in about.groups),
         free_descriptors=_free_descriptors(pid, opened),
+        cramped=tuple(cramped(pid, maps, proc)),
     )
 
 

@@ -202,6 +202,7 @@ def unsupported_processes(tree: Tree) -> Iterator[str]:
         free = process.free_descriptors
         if free is not None and free < NEEDED_DESCRIPTORS:
             yield f"{process} may open {free} more descriptors, and CRIU needs {NEEDED_DESCRIPTORS} (RLIMIT_NOFILE)"
+        yield from (f"{process} {words}" for words in process.cramped)
 
 
 def sysv_objects(tree: Tree) -> Iterator[str]:

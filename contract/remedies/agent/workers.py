@@ -162,11 +162,11 @@ WORKERS: Final = (
         SECTION,
         AgentReason.UNSUPPORTED_PROCESS,
         "A process of the worker shares its working folder with its parent, sends another signal than SIGCHLD when it "
-        "ends, has no descriptors left, or is in too many groups; the message names it.",
+        "ends, has no descriptors or no room for mappings left, or is in too many groups; the message names it.",
         "Start it by fork, vfork or posix_spawn, not by clone(2) with CLONE_FS or another signal. For the third, "
-        "raise the limit (RLIMIT_NOFILE), or look for descriptors that are never closed. Groups are set by setgroups, "
-        "or by supplementalGroups of the pod.",
-        "CRIU starts every process as fork does, and opens some descriptors of its own in each. Nothing was touched; "
+        "raise the limit (RLIMIT_NOFILE, RLIMIT_AS, vm.max_map_count), or look for what is never closed or unmapped. "
+        "Groups are set by setgroups, or by supplementalGroups of the pod.",
+        "CRIU starts every process as fork does, and has each open and map something for it. Nothing was touched; "
         "the capture is not tried again by itself.",
     ),
     Reason(

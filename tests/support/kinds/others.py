@@ -479,6 +479,36 @@ time.sleep(0.3)
     ),
 }
 
+REFUSED |= {
+    "no-mappings-left": (
+        """
+def take_all():
+    most = int(open('/proc/sys/vm/max_map_count').read()) - len(open('/proc/self/maps').readlines())
+    m = must(libc.mmap(None, ctypes.c_size_t(most * 4096), 1, 0x22, -1, ctypes.c_long(0)))
+    for page in range(1, most, 2):
+        if libc.mprotect(ctypes.c_void_p(m + page * 4096), ctypes.c_size_t(4096), 0):
+            break
+    os.write(w, b'x')
+    time.sleep(9999)
+r, w = os.pipe()
+k = in_child(take_all)
+os.read(r, 1)
+""",
+        AgentReason.UNSUPPORTED_PROCESS,
+    ),
+    "no-addresses-left": (
+        """
+def take_all():
+    mapped = int(status('VmSize')) << 10
+    resource.setrlimit(resource.RLIMIT_AS, (mapped, mapped))
+    time.sleep(9999)
+k = in_child(take_all)
+time.sleep(0.3)
+""",
+        AgentReason.UNSUPPORTED_PROCESS,
+    ),
+}
+
 SET_SCHEDULING = {"x86_64": 314, "aarch64": 274}
 REFUSED["deadline-of-a-thread"] = (
     f"""
