@@ -21,6 +21,8 @@ _FLAGS: Final = re.compile(r"^flags:\s*([0-7]+)$", re.MULTILINE)
 _MOUNT: Final = re.compile(r"^mnt_id:\s*(\d+)$", re.MULTILINE)
 _LOCK: Final = re.compile(r"^lock:.*\bPOSIX\b", re.MULTILINE)
 _WATCH: Final = re.compile(r"^(?:inotify|fanotify) .*\bino:([0-9a-f]+) sdev:([0-9a-f]+)", re.MULTILINE)
+_DECIDES: Final = re.compile(r"^fanotify flags:[0-9a-f]*[4-9a-f] ", re.MULTILINE)
+"""FAN_CLASS_CONTENT, FAN_CLASS_PRE_CONTENT."""
 _MINOR_BITS: Final = 20
 """Of a device number in the kernel, which fdinfo shows; stat has another layout."""
 
@@ -62,6 +64,10 @@ class Descriptor(NamedTuple):
     """That a file holds which has no name any more; 0 for memory (memfd)."""
     is_locked: bool = False
     """The process has a POSIX record lock by it."""
+    is_async: bool = False
+    """It sends signals (O_ASYNC); of sockets that is not read."""
+    decides: bool = False
+    """It is fanotify, and files are opened only once its process has said so."""
     is_on_its_way: bool = False
     """No process has it open: it waits in a Unix socket, of which ``number`` is the descriptor."""
 
@@ -102,13 +108,15 @@ def _descriptor(number: int, target: str, base: Path, path: str) -> Descriptor:
     if target.startswith("socket:"):
         return Descriptor(number, target, protocol=_protocol(path))
     if target.startswith(_PIPE):
-        return Descriptor(number, target, is_packet_pipe=bool(_flags_of(f"{base}/fdinfo/{number}") & os.O_DIRECT))
+        flags = _flags_of(f"{base}/fdinfo/{number}")
+        return Descriptor(number, target, is_packet_pipe=bool(flags & os.O_DIRECT), is_async=bool(flags & os.O_ASYNC))
     if target not in (INOTIFY, FANOTIFY) and not target.startswith("/"):
         return Descriptor(number, target, anonymous=anonymous(target, f"{base}/fdinfo/{number}", base.parent))
     link, info = base / "fd" / str(number), base / "fdinfo" / str(number)
     if target in (INOTIFY, FANOTIFY):
-        watches = {(_as_stat(int(device, 16)), int(inode, 16)) for inode, device in _WATCH.findall(info.read_text())}
-        return Descriptor(number, target, watches=tuple(sorted(watches)))
+        text = info.read_text()
+        watches = {(_as_stat(int(device, 16)), int(inode, 16)) for inode, device in _WATCH.findall(text)}
+        return Descriptor(number, target, watches=tuple(sorted(watches)), decides=_DECIDES.search(text) is not None)
     magic = file_system_magic(str(link)) if target.count("/") == 1 else 0
     if magic == MQUEUE_MAGIC:
         return Descriptor(number, target, is_message_queue=True)
@@ -124,6 +132,7 @@ def _descriptor(number: int, target: str, base: Path, path: str) -> Descriptor:
         is_writable_file=_writes(flags) and is_named_file,
         is_locked=_LOCK.search(text) is not None,
         is_own_file=is_own_file,
+        is_async=bool(flags & os.O_ASYNC),
         bytes=found.st_size if is_own_file else 0,
         is_device=stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode),
         is_handle=bool(flags & os.O_PATH) and (stat.S_ISSOCK(found.st_mode) or stat.S_ISFIFO(found.st_mode)),

@@ -80,6 +80,9 @@ class Status:
     """Of a process that is traced, by a debugger for example; 0 without."""
     huge: int = 0
     """Bytes of huge pages that it has mapped and used."""
+    threads: int = 1
+    awaited_signals: int = 0
+    """Those that the process catches and those that its first thread blocks, as the kernel writes them."""
     depth: int = 1
     """How many pid namespaces it is in, from that of this /proc inwards."""
 
@@ -160,6 +163,8 @@ def parse_status(text: str) -> Status:
         seccomp=int(fields.get("Seccomp", "0")),
         tracer=int(fields.get("TracerPid", "0")),
         huge=int(fields.get("HugetlbPages", "0").split()[0]) << 10,
+        threads=int(fields.get("Threads", "1")),
+        awaited_signals=int(fields.get("SigCgt", "0"), 16) | int(fields.get("SigBlk", "0"), 16),
         depth=len(fields["NSpid"].split()),
     )
 

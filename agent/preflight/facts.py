@@ -4,7 +4,7 @@ import os
 import re
 import resource
 import signal
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,12 +14,12 @@ from typing import Final
 from agent.container.confinement import has_module, label_of, profile_of
 from agent.container.inspection import open_in_container
 from agent.container.network import in_namespace, in_network
+from agent.preflight.copies import Where, hung_up, may_be_signalled, may_load_programs, odd_sockets, signals_threads
 from agent.preflight.deleted import taken_names
 from agent.preflight.room import cramped
 from agent.preflight.threads import apart, children_of, headless, policies
 from agent.preflight.unix_facts import moved_sockets, signed_sockets, waiting_descriptors
 from linux.anonymous import EPOLL
-from linux.copied import is_corked, is_hung_up
 from linux.descriptors import Descriptor, descriptors
 from linux.filetree import walk
 from linux.mapped import mapped_files, unlinked_files
@@ -35,7 +35,6 @@ CLOCKS: Final = ("time", "time_for_children")
 none."""
 _SHARED_WRITE: Final = re.compile(r"^\S+ \Sw\Ss \S+ \S+ \d+ +(/.*)$", re.MULTILINE)
 _MEMFD: Final = re.compile(r"^\S+ \S+ \S+ \S+ (\d+) +/memfd:", re.MULTILINE)
-_MASTERS: Final = ("/dev/ptmx", "/dev/pts/ptmx")
 SECRETMEM: Final = "/secretmem (deleted)"
 IRMAP: Final = ("/", "/etc", "/var/spool", "/lib/udev")
 """Folders in which criu looks for what an inotify descriptor watches, if the file system cannot say (``irmap.c``); the
@@ -75,6 +74,10 @@ class Process:
     """How long the line of /proc/PID/status is that has its groups."""
     free_descriptors: int | None = None
     """How many more it may open; None: not known."""
+    may_load_programs: bool = False
+    """Of eBPF."""
+    may_be_signalled: bool = False
+    """It has several threads, and awaits signals of descriptors."""
     cramped: tuple[str, ...] = ()
     """What else it has too little of for criu to work in it, in words."""
     tracer: int = 0
@@ -133,10 +136,12 @@ class Tree:
     """Inodes of Unix sockets in which data waits that says who sent it, or when."""
     lost_targets: frozenset[tuple[int, int]] = frozenset()
     """Process (inside) and number of epoll descriptors that watch a file which only another process has open."""
-    hung_up: frozenset[tuple[int, int]] = frozenset()
-    """Process (inside) and number of masters of pseudo-terminals whose other end was closed."""
-    corked: frozenset[tuple[int, int]] = frozenset()
-    """Process (inside) and number of UDP sockets that hold back what is sent (UDP_CORK)."""
+    hung_up: Where = frozenset()
+    """Masters of pseudo-terminals whose other end was closed."""
+    odd_sockets: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    """Process (inside) and number of sockets that criu fails at or forgets something of, and what they are."""
+    signals_threads: Where = frozenset()
+    """Descriptors that signal another thread than a process's first."""
     made_mounts: tuple[Mount, ...] = ()
     """Those that the container's processes made."""
     unread_netlink: frozenset[int] = frozenset()
@@ -229,8 +234,9 @@ def read_tree(
         on_their_way=on_their_way,
         hiding=hiding,
         lost_targets=_lost_targets(by_pid, proc),
-        hung_up=_seen_in_copies(by_pid, lambda each: each.target in _MASTERS, is_hung_up),
-        corked=_seen_in_copies(by_pid, lambda each: each.protocol.startswith("UDP"), is_corked),
+        hung_up=hung_up(by_pid),
+        odd_sockets=odd_sockets(by_pid),
+        signals_threads=signals_threads(by_pid),
         sysv_objects=in_namespace("ipc", init_pid, lambda: tuple(sysv_objects()), proc),
         empty_dirs=frozenset(terms.empty_dirs),
         writable_mounts=frozenset(terms.writable_mounts),
@@ -239,18 +245,6 @@ def read_tree(
         unlinked_limit=terms.unlinked_limit,
         taken_names=tuple(taken_names(init_pid, by_pid, proc)),
     )
-
-
-def _seen_in_copies(
-    by_pid: Mapping[int, Process], is_of_kind: Callable[[Descriptor], bool], is_so: Callable[[int, int], bool]
-) -> frozenset[tuple[int, int]]:
-    found = set()
-    for pid, process in by_pid.items():
-        for descriptor in filter(is_of_kind, process.descriptors):
-            with suppress(OSError):
-                if is_so(pid, descriptor.number):
-                    found.add((process.pid, descriptor.number))
-    return frozenset(found)
 
 
 def _unix_sockets() -> tuple[UnixSocket, ...]:
@@ -304,6 +298,8 @@ def _process(pid: int, tree: Collection[int], label: str, proc: Path) -> Process
         exit_signal=exit_signal(pid, proc),
         groups_bytes=sum(len(f" {group}") for group in about.groups),
         free_descriptors=_free_descriptors(pid, opened),
+        may_load_programs=may_load_programs(about, proc),
+        may_be_signalled=may_be_signalled(about),
         cramped=tuple(cramped(pid, maps, proc)),
     )
 

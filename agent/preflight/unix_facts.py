@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from agent.container.inspection import open_in_container
 from linux.descriptors import Descriptor
@@ -15,6 +15,8 @@ from linux.net.unix_file import SocketFile, file_of, has_senders
 if TYPE_CHECKING:
     from agent.preflight.facts import Process
 
+_DELETED: Final = " (deleted)"
+
 
 def moved_sockets(
     init_pid: int, by_pid: "Mapping[int, Process]", unix: Iterable[UnixSocket], proc: Path
@@ -23,7 +25,7 @@ def moved_sockets(
 
     One socket of each name is looked at: those that were accepted have that of their listener.
     """
-    names = {each.inode: each.name for each in unix if each.name.startswith("/")}
+    names = {each.inode: each.name for each in unix if each.name and not each.name.startswith("@")}
     looked: set[str] = set()
     moved = {}
     for pid, inode, descriptor in _open(by_pid, names):
@@ -35,6 +37,8 @@ def moved_sockets(
             file = file_of(pid, descriptor.number)
             if file.names and not _is_at(init_pid, name, file, proc):
                 moved[inode] = f"was bound to {name} and is at {file.path} now"
+            elif file.names and name.endswith(_DELETED):
+                moved[inode] = f"is bound to {name}, which looks like the name of a deleted one"
             elif file.names > 1:
                 moved[inode] = f"is bound to {name}, and its file has another name too"
     return moved
@@ -78,6 +82,8 @@ def _open(by_pid: "Mapping[int, Process]", wanted: Mapping[int, object]) -> Iter
 
 
 def _is_at(init_pid: int, name: str, file: SocketFile, proc: Path) -> bool:
+    if not name.startswith("/"):  # of which folder is not known; criu takes off the name from the end of the path
+        return file.path.endswith(f"/{name}")
     try:
         there = open_in_container(init_pid, name, os.O_PATH, proc)
     except OSError:

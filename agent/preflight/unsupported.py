@@ -28,6 +28,7 @@ _NO_ANONYMOUS: Final = {
 }
 """Beginnings of the names of anonymous inodes, brackets left out."""
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "console")
+_TERMINALS: Final = ("/dev/pts/", "/dev/ptmx", "/dev/tty", "/dev/console")
 _GPU: Final = "/dev/nvidia"
 _DEVICE_FOLDERS: Final = ("/dev/pts/", _GPU, "/dev/dri/")
 """Terminals, and GPUs: the driver closes its own devices before the dump."""
@@ -59,6 +60,7 @@ def named(process: Process, descriptor: Descriptor) -> str:
 def unsupported_descriptors(tree: Tree) -> Iterator[str]:
     """Find descriptors of kinds that criu does not know."""
     # Those of the driver are closed before the dump, whatever it calls them.
+    mounted = {mount.number for mount in tree.mounts}
     with_gpu = {process.pid for process, each in tree.open_files() if each.target.startswith(_GPU)}
     for process, descriptor in tree.open_files():
         what = _unsupported(descriptor)
@@ -66,6 +68,10 @@ def unsupported_descriptors(tree: Tree) -> Iterator[str]:
             what = _unsupported_anonymous(descriptor.anonymous, tree.pids, has_gpu=process.pid in with_gpu)
         if (process.pid, descriptor.number) in tree.lost_targets:
             what = "an epoll descriptor that watches a file which only another process has open"
+        if (process.pid, descriptor.number) in tree.signals_threads:
+            what = "a file that signals one thread of a process (F_SETOWN_EX)"
+        if _is_nowhere(descriptor, mounted):
+            what = f"{descriptor.target}, a file of a mount that the container does not have (any more)"
         if descriptor.is_on_its_way:
             what = what or _lost_on_its_way(descriptor)
         if what:
@@ -97,8 +103,16 @@ def _unsupported_anonymous(found: Anonymous, pids: Collection[int], *, has_gpu: 
     return next(unknown, None if known else f"of the kind {found.kind}")
 
 
+def _is_nowhere(descriptor: Descriptor, mounted: Collection[int]) -> bool:
+    """Say whether criu would not find the mount of a file; it asks for none of memory and of terminals."""
+    is_asked = descriptor.mount and not descriptor.target.startswith((MEMFD, *_TERMINALS))
+    return bool(is_asked) and descriptor.mount not in mounted
+
+
 def _unsupported(descriptor: Descriptor) -> str | None:
     target = descriptor.target
+    if descriptor.decides:
+        return "fanotify that decides about what is opened (FAN_CLASS_CONTENT)"
     if descriptor.is_handle:
         return "a socket or FIFO that is open only as a path (O_PATH)"
     if descriptor.is_own_file and _PRESSURE.fullmatch(target):
@@ -116,8 +130,8 @@ def unsupported_sockets(tree: Tree) -> Iterator[str]:
     for process, descriptor in tree.open_files():
         if descriptor.protocol and not descriptor.protocol.startswith(_PROTOCOLS):
             yield f"{named(process, descriptor)} is a socket of protocol {descriptor.protocol}"
-        if (process.pid, descriptor.number) in tree.corked:
-            yield f"{named(process, descriptor)} is a UDP socket that holds back what is sent (UDP_CORK)"
+        if what := tree.odd_sockets.get((process.pid, descriptor.number)):
+            yield f"{named(process, descriptor)} is {what}"
     yield from _in_a_state(tree)
     yield from _multicast(tree)
     yield from _sent_before_it_was_accepted(tree)

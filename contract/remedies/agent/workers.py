@@ -99,9 +99,11 @@ WORKERS: Final = (
         "than those of GPUs, terminals and the plain ones such as /dev/null. An eventfd with EFD_SEMAPHORE, a trigger "
         "of pressure stall information, a pidfd of a thread or of a process that is not the worker's, a timer that "
         "wakes the machine, the listener of a seccomp filter, a socket or FIFO that is open by O_PATH, an epoll "
-        "descriptor that watches a file which only another process has open. Of descriptors that wait in a Unix socket "
-        "and were not received yet all but files, pipes, eventfds and Unix sockets, and those of a second message, "
-        "which cannot be seen. Nothing was touched; the capture is not tried again by itself.",
+        "descriptor that watches a file which only another process has open, fanotify that decides about what is "
+        "opened, a file that signals one thread (F_SETOWN_EX), and files of mounts that were taken away. Of "
+        "descriptors that wait in a Unix socket and were not received yet all but files, pipes, eventfds and Unix "
+        "sockets, and those of a second message, which cannot be seen. Nothing was touched; the capture is not tried "
+        "again by itself.",
     ),
     Reason(
         SECTION,
@@ -112,9 +114,11 @@ WORKERS: Final = (
         "Known are TCP, UDP, raw, Unix, netlink and packet sockets; not MPTCP, vsock, SCTP and others. Refused as "
         "well: UDP in a pod of which a socket has joined a multicast group, since a restored socket is in none; UDP "
         "with UDP_CORK; data that was sent by a Unix connection within the worker before that was accepted, and one "
-        "that its client closed before; a netlink socket with messages that were not read; a Unix socket whose file "
-        "was renamed since, or has a hard link, or in which data waits that says who sent it (SO_PASSCRED) or when "
-        "(SO_TIMESTAMP). Nothing was touched; the capture is not tried again by itself.",
+        "that its client closed before; a netlink socket with messages that were not read, or in a group above 32; a "
+        "socket that an eBPF program filters; a Unix socket whose file was renamed since, or has a hard link, that was "
+        "bound by a relative name through `.`, `..` or a link, or by one that ends with `(deleted)`, or in which "
+        "data waits that says who sent it (SO_PASSCRED) or when (SO_TIMESTAMP). Nothing was touched; the capture is "
+        "not tried again by itself.",
     ),
     Reason(
         SECTION,

@@ -33,16 +33,19 @@ REFUSED: Final = (
         "Performance counters, eBPF, userfaultfd, KVM, other devices, huge memfd, pipes of packets (O_DIRECT), "
         "eventfd as a semaphore or that holds more than 32 bits, timers that wake the machine, pidfd of a thread or "
         "of a process outside, listeners of seccomp, triggers of pressure (PSI), a socket or FIFO opened by O_PATH, "
-        "epoll of a file that only another process has open, and whatever else has no name; descriptors that wait in "
-        "a Unix socket (SCM_RIGHTS) but for files, pipes, eventfds and Unix sockets, or in several messages",
+        "epoll of a file that only another process has open, fanotify that decides about what is opened, a file that "
+        "signals one thread (F_SETOWN_EX), files of what was unmounted or never mounted, and whatever else has no "
+        "name; descriptors that wait in a Unix socket (SCM_RIGHTS) but for files, pipes, eventfds and Unix sockets, "
+        "or in several messages",
         AgentReason.UNSUPPORTED_DESCRIPTOR,
         test=_UNKNOWN,
     ),
     _refused(
         "MPTCP, vsock and other protocols; UDP with multicast groups or UDP_CORK; data in a Unix connection that was "
-        "not accepted, or one that its client has closed; unread messages of netlink; a Unix socket whose file was "
-        "renamed or has another name too (a hard link), or with unread data that says who sent it (SO_PASSCRED) or "
-        "when",
+        "not accepted, or one that its client has closed; unread messages of netlink, its groups above 32; a socket "
+        "that an eBPF program filters, but for Unix ones (SO_ATTACH_BPF); a Unix socket whose file was renamed or has "
+        "another name too (a hard link), whose relative name leads through `.`, `..` or a link, or ends with "
+        "`(deleted)`, or with unread data that says who sent it (SO_PASSCRED) or when",
         AgentReason.UNSUPPORTED_SOCKET,
         test=_UNKNOWN,
     ),

@@ -428,6 +428,76 @@ i = must(libc.msgget(0x1234, 0o1600))
     ),
 }
 
+_OPEN_TREE = """
+must(libc.syscall(428, -100, b'/opt', 0x80001))
+"""
+_UNMOUNTED = """
+os.makedirs('/mnt/gone', exist_ok=True)
+must(libc.mount(b'none', b'/mnt/gone', b'tmpfs', 0, None))
+f = open('/mnt/gone/file', 'w')
+must(libc.umount2(b'/mnt/gone', 2))
+"""
+_DECIDES = """
+open('/dev/shm/guarded', 'w').close()
+n = must(libc.fanotify_init(4, 0))
+must(libc.fanotify_mark(n, 1, ctypes.c_ulonglong(0x10000), -100, b'/dev/shm/guarded'))
+"""
+_OWNED = """
+up = threading.Event()
+def run():
+    ids.append(threading.get_native_id())
+    up.set()
+    time.sleep(9999)
+ids = []
+threading.Thread(target=run, daemon=True).start()
+assert up.wait(5)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
+a, b = socket.socketpair()
+r, w = os.pipe()
+owned = {owned}
+fcntl.fcntl(owned, 15, struct.pack('ii', 0, ids[0]))
+fcntl.fcntl(owned, fcntl.F_SETFL, os.O_ASYNC)
+"""
+_PROGRAM_AS_FILTER = """
+code = ctypes.create_string_buffer(struct.pack('BBhiBBhi', 0xB7, 0, 0, 0, 0x95, 0, 0, 0))
+name = ctypes.create_string_buffer(b'GPL')
+wanted = struct.pack('IIQQ', 1, 2, ctypes.addressof(code), ctypes.addressof(name)).ljust(128, b'\\0')
+program = must(libc.syscall(321, 5, ctypes.create_string_buffer(wanted), 128))
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, 50, program)
+os.close(program)
+"""
+_BOUND = """
+s = socket.socket(socket.AF_UNIX)
+os.chdir('/tmp')
+s.bind('{name}')
+os.chdir('/')
+s.listen()
+"""
+REFUSED |= {
+    "folder-of-a-mount-that-has-no-place": (_OPEN_TREE, AgentReason.UNSUPPORTED_DESCRIPTOR),
+    "file-of-what-was-unmounted": (_UNMOUNTED, AgentReason.UNSUPPORTED_DESCRIPTOR),
+    "fanotify-that-decides": (_DECIDES, AgentReason.UNSUPPORTED_DESCRIPTOR),
+    "socket-that-signals-a-thread": (_OWNED.replace("{owned}", "b.fileno()"), AgentReason.UNSUPPORTED_DESCRIPTOR),
+    "pipe-that-signals-a-thread": (_OWNED.replace("{owned}", "r"), AgentReason.UNSUPPORTED_DESCRIPTOR),
+    "socket-that-a-program-filters": (_PROGRAM_AS_FILTER, AgentReason.UNSUPPORTED_SOCKET),
+    "netlink-group-above-32": (
+        """
+s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+s.setsockopt(270, 1, 35)
+""",
+        AgentReason.UNSUPPORTED_SOCKET,
+    ),
+    "unix-socket-of-a-name-through-the-folder-above": (
+        _BOUND.replace("{name}", "../tmp/./bound"),
+        AgentReason.UNSUPPORTED_SOCKET,
+    ),
+    "unix-socket-whose-name-looks-deleted": (
+        _BOUND.replace("{name}", "bound (deleted)"),
+        AgentReason.UNSUPPORTED_SOCKET,
+    ),
+}
+
 _THREAD = """
 up, gate = threading.Event(), threading.Event()
 def run():
@@ -572,6 +642,8 @@ assert start() > 0
     }
 
 LOST_WITHOUT_THE_CHECK = {
+    "fanotify-that-decides",
+    "unix-socket-whose-name-looks-deleted",
     "database-with-a-shared-index",
     "record-lock-of-a-mapped-file",
     "child-that-sends-another-signal",

@@ -98,6 +98,21 @@ c = socket.socket(socket.AF_UNIX)
 c.connect('/tmp/real/listener')
 """,
     ),
+    "unix-listener-of-a-name-within-its-folder": (
+        """
+s = socket.socket(socket.AF_UNIX)
+os.makedirs('/tmp/of/it')
+os.chdir('/tmp')
+s.bind('of/it/listener')
+os.chdir('/')
+s.listen()
+""",
+        """
+c = socket.socket(socket.AF_UNIX)
+c.connect('/tmp/of/it/listener')
+assert s.getsockname() == 'of/it/listener' and s.accept()
+""",
+    ),
     "abstract-unix-datagram": (
         """
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

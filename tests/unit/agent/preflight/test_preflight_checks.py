@@ -104,6 +104,25 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
         ),
         pytest.param(
             AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is fanotify that decides about what is opened (FAN_CLASS_CONTENT)",
+            tree(process(Descriptor(4, "anon_inode:[fanotify]", decides=True))),
+            id="fanotify-that-decides",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is a file that signals one thread of a process (F_SETOWN_EX)",
+            tree(process(Descriptor(4, "pipe:[9]")), signals_threads=frozenset({(600, 4)})),
+            id="signals-a-thread",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is /mnt/x, a file of a mount that the container does not have "
+            "(any more)",
+            tree(process(Descriptor(4, "/mnt/x", mount=99))),
+            id="unmounted",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
             "descriptor 4 of process 600 (python3) is the device /dev/kvm",
             tree(process(Descriptor(4, "/dev/kvm", is_device=True))),
             id="device",
@@ -455,7 +474,10 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
         pytest.param(
             AgentReason.UNSUPPORTED_SOCKET,
             "descriptor 7 of process 600 (python3) is a UDP socket that holds back what is sent (UDP_CORK)",
-            tree(process(SOCKET._replace(protocol="UDP")), corked=frozenset({(600, 7)})),
+            tree(
+                process(SOCKET._replace(protocol="UDP")),
+                odd_sockets={(600, 7): "a UDP socket that holds back what is sent (UDP_CORK)"},
+            ),
             id="corked-udp",
         ),
         pytest.param(
