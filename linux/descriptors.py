@@ -20,6 +20,7 @@ _PIPE: Final = "pipe:"
 _FLAGS: Final = re.compile(r"^flags:\s*([0-7]+)$", re.MULTILINE)
 _MOUNT: Final = re.compile(r"^mnt_id:\s*(\d+)$", re.MULTILINE)
 _LOCK: Final = re.compile(r"^lock:.*\bPOSIX\b", re.MULTILINE)
+_LEASE: Final = re.compile(r"^lock:.*\bLEASE\b", re.MULTILINE)
 _WATCH: Final = re.compile(r"^(?:inotify|fanotify) .*\bino:([0-9a-f]+) sdev:([0-9a-f]+)", re.MULTILINE)
 _DECIDES: Final = re.compile(r"^fanotify flags:[0-9a-f]*[4-9a-f] ", re.MULTILINE)
 """FAN_CLASS_CONTENT, FAN_CLASS_PRE_CONTENT."""
@@ -66,6 +67,8 @@ class Descriptor(NamedTuple):
     """The process has a POSIX record lock by it."""
     is_async: bool = False
     """It sends signals (O_ASYNC); of sockets that is not read."""
+    is_leased: bool = False
+    """To open the file would break a lease of it (F_SETLEASE)."""
     decides: bool = False
     """It is fanotify, and files are opened only once its process has said so."""
     is_on_its_way: bool = False
@@ -131,6 +134,7 @@ def _descriptor(number: int, target: str, base: Path, path: str) -> Descriptor:
         mount=int(mount[1]) if mount else 0,
         is_writable_file=_writes(flags) and is_named_file,
         is_locked=_LOCK.search(text) is not None,
+        is_leased=_LEASE.search(text) is not None,
         is_own_file=is_own_file,
         is_async=bool(flags & os.O_ASYNC),
         bytes=found.st_size if is_own_file else 0,

@@ -35,13 +35,17 @@ def unlinked_files(pid: int, maps: str, proc: Path = PROC) -> Iterator[tuple[str
         maps: the text of its maps.
         proc: /proc of the node.
     """
+    for path, link in deleted_files(pid, maps, proc):
+        with suppress(OSError):  # unmapped meanwhile
+            yield path, unlinked_bytes(path, os.stat(link))  # noqa: PTH116 - many
+
+
+def deleted_files(pid: int, maps: str, proc: Path = PROC) -> Iterator[tuple[str, str]]:
+    """Yield the path of each mapped file that does not have this name any more, and the link of /proc to it."""
     if " (deleted)" not in maps:
         return
     seen = set()
     for begin, end, key, path in _DELETED.findall(maps):
-        if key in seen or path.startswith(_MEMORY):
-            continue
-        seen.add(key)
-        with suppress(OSError):  # unmapped meanwhile
-            found = os.stat(f"{proc}/{pid}/map_files/{int(begin, 16):x}-{int(end, 16):x}")  # noqa: PTH116 - many
-            yield path, unlinked_bytes(path, found)
+        if key not in seen and not path.startswith(_MEMORY):
+            seen.add(key)
+            yield path, f"{proc}/{pid}/map_files/{int(begin, 16):x}-{int(end, 16):x}"

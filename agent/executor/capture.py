@@ -105,6 +105,8 @@ class Capture:
     """A directory that is removed with this context, unless it was published."""
     goes_on: bool = False
     """Whether the worker runs on when it has been captured."""
+    names: ExitStack = field(default_factory=ExitStack)
+    """Of deleted files, for as long as a worker that goes on is stopped."""
     stopped: list[int] = field(default_factory=list)
     """Processes of the tree, inside the container, that were stopped when they were dumped, and not by us."""
     own_addresses: tuple[Address, ...] = ()
@@ -197,6 +199,7 @@ def _look(capture: Capture, worker: Worker) -> Tree:
         own_addresses=capture.own_addresses,
         allow_unconfined=capture.environment.allow_unconfined,
         unlinked_limit=capture.environment.unlinked_limit,
+        goes_on=capture.goes_on,
     )
     tree = read_tree(capture.init_pid, worker.pids, terms, capture.environment.proc)
     made = made_since(capture.lock.control.read(control_files.MOUNTS), tree.mounts)

@@ -17,14 +17,14 @@ from typing import Final
 
 from agent.container.find import find_container
 from agent.container.inspection import find_worker
-from agent.criu.image_files import read_image
-from agent.criu.images import FILES
+from agent.criu.remaps import given_names
 from agent.errors import ContainerError, RefusedError
 from agent.executor import lock
 from agent.executor.acquire import STANDBY, AcquiredContainer, WaitingContainer
 from agent.executor.api import ContainerRef, ExecutionResult
 from agent.executor.capture import CAPTURE, Capture, make_plan
 from agent.executor.environment import NodeEnvironment
+from agent.executor.files.links import give_names, take_away_left
 from agent.executor.gpu.capture import are_running, restore_in_place, unlock_processes
 from agent.executor.lock import ContainerLock, ControlDir
 from agent.executor.phases import Phase, nothing_to_undo
@@ -39,8 +39,6 @@ STOP_SECONDS: Final = 1.0
 FILL_SECONDS: Final = 300.0
 """How long the memory of a worker that was just restored may take to be filled: 60 GiB at 200 MB/s."""
 _PAUSE: Final = 0.002
-_LINK: Final = b"/link_remap."
-"""In the path that criu gives to a deleted file with other names; it takes the file away when the worker goes on."""
 DEVICES_LOST: Final = (
     "the driver does not give the worker its devices back; standby ends it, and the container starts again"
 )
@@ -144,6 +142,7 @@ def _freeze(capture: Capture) -> None:
 
 def _thaw(capture: Capture) -> bool:
     """Wake the worker, if it was stopped."""
+    capture.names.close()
     wake(capture.lock, _tree(capture), capture.stopped)
     return True
 
@@ -201,16 +200,11 @@ def note_devices(lock: ContainerLock, *, back: bool) -> None:
         lock.control.write(control_files.DEVICES, control_files.DEVICES_LOST)
 
 
-def _refuse_links(capture: Capture) -> None:
-    """Refuse what a restore would not find: a process that ends leaves such files, one that goes on does not."""
-    if _LINK in read_image(capture.staged.directory, FILES):
-        words = "the worker has a deleted file open that has another name, which is not kept while the worker goes on"
-        raise RefusedError(AgentReason.UNSUPPORTED_DESCRIPTOR, words)
-
-
 def _dump(capture: Capture) -> None:
+    pids = [mate.pid for mate in _tree(capture)]
+    take_away_left(capture.init_pid, pids)
     _OF[ReportPhase.DUMP].run(capture)
-    _refuse_links(capture)
+    give_names(given_names(capture.staged.directory), capture.init_pid, pids, capture.names)
 
 
 def _go_on(capture: Capture) -> None:

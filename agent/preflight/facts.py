@@ -128,6 +128,8 @@ class Tree:
     """System V shared memory, semaphores and message queues of the pod."""
     pids: frozenset[int] = frozenset()
     """Of the processes, as the node numbers them."""
+    goes_on: bool = False
+    """Whether the worker is to run on when it has been captured: no fact of the tree either."""
     unlinked_limit: int | None = None
     """Bytes that a file without a name may hold: no fact of the tree, but what criu copies."""
     moved_sockets: Mapping[int, str] = field(default_factory=dict)
@@ -187,6 +189,8 @@ class Terms:
     """Whether a restore may leave out what a security module confines."""
     unlinked_limit: int | None = None
     """Bytes that a file without a name may hold; None: any."""
+    goes_on: bool = False
+    """Whether the worker is to run on when it has been captured."""
 
 
 def read_tree(
@@ -243,6 +247,7 @@ def read_tree(
         own_addresses=frozenset(terms.own_addresses),
         allow_unconfined=terms.allow_unconfined,
         unlinked_limit=terms.unlinked_limit,
+        goes_on=terms.goes_on,
         taken_names=tuple(taken_names(init_pid, by_pid, proc)),
     )
 

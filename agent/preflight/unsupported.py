@@ -68,6 +68,8 @@ def unsupported_descriptors(tree: Tree) -> Iterator[str]:
             what = _unsupported_anonymous(descriptor.anonymous, tree.pids, has_gpu=process.pid in with_gpu)
         if (process.pid, descriptor.number) in tree.lost_targets:
             what = "an epoll descriptor that watches a file which only another process has open"
+        if tree.goes_on and descriptor.is_leased:
+            what = "a file with a lease (F_SETLEASE), which saving it would break while the worker goes on"
         if (process.pid, descriptor.number) in tree.signals_threads:
             what = "a file that signals one thread of a process (F_SETOWN_EX)"
         if _is_nowhere(descriptor, mounted):

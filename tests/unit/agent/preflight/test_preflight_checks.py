@@ -116,6 +116,13 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
         ),
         pytest.param(
             AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is a file with a lease (F_SETLEASE), which saving it would break "
+            "while the worker goes on",
+            tree(process(Descriptor(4, "/cache/x", mount=5, is_leased=True)), goes_on=True),
+            id="lease-of-a-worker-that-goes-on",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
             "descriptor 4 of process 600 (python3) is /mnt/x, a file of a mount that the container does not have "
             "(any more)",
             tree(process(Descriptor(4, "/mnt/x", mount=99))),
