@@ -34,6 +34,8 @@ _DEVICE_FOLDERS: Final = ("/dev/pts/", _GPU, "/dev/dri/")
 """Terminals, and GPUs: the driver closes its own devices before the dump."""
 _PRESSURE: Final = re.compile(r"/proc/pressure/\w+|/sys/fs/cgroup/(.*/)?\w+\.pressure")
 """What is written there waits for pressure on memory, processors or disks as long as the file is open."""
+_OF_A_THREAD: Final = re.compile(r"/proc/(\d+)/task/(\d+)(?:/|$)")
+"""criu opens files before it has made the threads that are not the first of their processes."""
 _PROTOCOLS: Final = ("TCP", "UDP", "RAW", "UNIX", "NETLINK", "PACKET", "PING")
 """Beginnings of names as the kernel gives them: TCPv6, UDP-Lite, UNIX-STREAM."""
 
@@ -117,14 +119,21 @@ def _unsupported(descriptor: Descriptor) -> str | None:
         return "fanotify that decides about what is opened (FAN_CLASS_CONTENT)"
     if descriptor.is_handle:
         return "a socket or FIFO that is open only as a path (O_PATH)"
-    if descriptor.is_own_file and _PRESSURE.fullmatch(target):
-        return f"a trigger at {target}"
     if descriptor.is_packet_pipe:
         return "a pipe that keeps packets apart (O_DIRECT)"
     if descriptor.is_huge:
         return "a memfd of huge pages"
     is_known = target.removeprefix("/dev/") in _DEVICES or target.startswith(_DEVICE_FOLDERS)
-    return f"the device {target}" if descriptor.is_device and not is_known else None
+    if descriptor.is_device and not is_known:
+        return f"the device {target}"
+    return _unsupported_in_proc(descriptor)
+
+
+def _unsupported_in_proc(descriptor: Descriptor) -> str | None:
+    target = descriptor.target
+    if (thread := _OF_A_THREAD.match(target)) and thread[1] != thread[2]:
+        return f"{target}, a file of one thread"
+    return f"a trigger at {target}" if descriptor.is_own_file and _PRESSURE.fullmatch(target) else None
 
 
 def unsupported_sockets(tree: Tree) -> Iterator[str]:

@@ -437,6 +437,16 @@ must(libc.mount(b'none', b'/mnt/gone', b'tmpfs', 0, None))
 f = open('/mnt/gone/file', 'w')
 must(libc.umount2(b'/mnt/gone', 2))
 """
+_OF_A_THREAD = """
+up = threading.Event()
+def run():
+    up.set()
+    time.sleep(9999)
+t = threading.Thread(target=run, daemon=True)
+t.start()
+assert up.wait(5)
+f = open(f'/proc/self/task/{t.native_id}/status')
+"""
 _DECIDES = """
 open('/dev/shm/guarded', 'w').close()
 n = must(libc.fanotify_init(4, 0))
@@ -477,6 +487,7 @@ s.listen()
 REFUSED |= {
     "folder-of-a-mount-that-has-no-place": (_OPEN_TREE, AgentReason.UNSUPPORTED_DESCRIPTOR),
     "file-of-what-was-unmounted": (_UNMOUNTED, AgentReason.UNSUPPORTED_DESCRIPTOR),
+    "file-of-a-thread": (_OF_A_THREAD, AgentReason.UNSUPPORTED_DESCRIPTOR),
     "fanotify-that-decides": (_DECIDES, AgentReason.UNSUPPORTED_DESCRIPTOR),
     "socket-that-signals-a-thread": (_OWNED.replace("{owned}", "b.fileno()"), AgentReason.UNSUPPORTED_DESCRIPTOR),
     "pipe-that-signals-a-thread": (_OWNED.replace("{owned}", "r"), AgentReason.UNSUPPORTED_DESCRIPTOR),

@@ -30,6 +30,104 @@ assert not ended
 """
 
 RESET_DETAILS = {
+    "expiries-of-timers-beyond-the-first": (
+        """
+t = must(libc.timerfd_create(1, 0))
+must(libc.timerfd_settime(t, 0, struct.pack('4q', 0, 50_000_000, 0, 50_000_000), None))
+signal.pthread_sigmask(signal.SIG_BLOCK, [40])
+timer = ctypes.c_int()
+must(libc.syscall(222, 1, struct.pack('Qiii', 0, 40, 0, 0).ljust(64, b'\\0'), ctypes.byref(timer)))
+must(libc.syscall(223, timer.value, 0, struct.pack('4q', 0, 50_000_000, 0, 50_000_000), None))
+time.sleep(1)
+""",
+        """
+(expiries,) = struct.unpack('Q', os.read(t, 8))
+overrun = ctypes.create_string_buffer(128)
+must(libc.syscall(128, ctypes.byref(ctypes.c_ulong(1 << 39)), overrun, struct.pack('qq', 5, 0), 8))
+assert expiries < 10 and struct.unpack_from('i', overrun, 20)[0] < 10
+""",
+    ),
+    "time-stamp-counter-that-is-forbidden": (
+        """
+r, w = os.pipe()
+byte, mode = ctypes.create_string_buffer(1), ctypes.c_int()
+def act():
+    must(libc.prctl(26, 2, 0, 0, 0))
+    libc.read(r, byte, 1)
+    libc.prctl(25, ctypes.byref(mode), 0, 0, 0)
+    libc._exit(mode.value)
+k = in_child(act)
+time.sleep(0.2)
+""",
+        """
+os.write(w, b'x')
+assert os.waitstatus_to_exitcode(os.waitpid(k, 0)[1]) == 1
+""",
+    ),
+    "user-of-a-zombie": (
+        """
+k = in_child(lambda: os.setuid(8))
+def user():
+    return os.waitid(os.P_PID, k, os.WEXITED | os.WNOWAIT).si_uid
+assert user() == 8
+""",
+        """
+assert user() == 0
+""",
+    ),
+    "credentials-that-were-not-asked-for": (
+        """
+a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+a.send(b'x')
+""",
+        """
+b.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+((_, _, credentials),) = b.recvmsg(9, 99)[1]
+assert struct.unpack('iII', credentials) == (0, 65534, 65534)
+""",
+    ),
+    "connection-that-both-ends-have-shut": (
+        """
+l = socket.create_server(('127.0.0.1', 0))
+c = socket.create_connection(l.getsockname())
+a, _ = l.accept()
+c.send(b'bye')
+c.shutdown(socket.SHUT_WR)
+a.shutdown(socket.SHUT_WR)
+""",
+        """
+assert a.recv(9) == b''
+""",
+    ),
+    "connection-of-a-socket-to-itself": (
+        """
+s = socket.socket()
+s.bind(('127.0.0.1', 0))
+s.connect(s.getsockname())
+s.send(b'x')
+""",
+        """
+assert s.recv(9) == b''
+""",
+    ),
+    "connection-that-is-being-made": (
+        """
+l = socket.socket()
+l.bind(('127.0.0.1', 0))
+l.listen(0)
+made = [socket.socket() for _ in range(4)]
+for each in made:
+    each.setblocking(False)
+    each.connect_ex(l.getsockname())
+time.sleep(0.1)
+""",
+        """
+poll = select.poll()
+poll.register(made[-1], select.POLLOUT)
+assert poll.poll(1000) == [(made[-1].fileno(), select.POLLOUT | select.POLLHUP)]
+assert made[-1].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+""",
+    ),
     "waits-without-a-limit": (
         _WAITS,
         """

@@ -116,6 +116,12 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
         ),
         pytest.param(
             AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is /proc/600/task/601/stat, a file of one thread",
+            tree(process(Descriptor(4, "/proc/600/task/600/stat"), Descriptor(4, "/proc/600/task/601/stat"))),
+            id="file-of-a-thread",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
             "descriptor 4 of process 600 (python3) is a file with a lease (F_SETLEASE), which saving it would break "
             "while the worker goes on",
             tree(process(Descriptor(4, "/cache/x", mount=5, is_leased=True)), goes_on=True),
