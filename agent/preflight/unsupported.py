@@ -74,7 +74,7 @@ def unsupported_descriptors(tree: Tree) -> Iterator[str]:
             what = "a file with a lease (F_SETLEASE), which saving it would break while the worker goes on"
         if (process.pid, descriptor.number) in tree.signals_threads:
             what = "a file that signals one thread of a process (F_SETOWN_EX)"
-        if _is_nowhere(descriptor, mounted):
+        if process.pid not in with_gpu and _is_nowhere(descriptor, mounted):
             what = f"{descriptor.target}, a file of a mount that the container does not have (any more)"
         if descriptor.is_on_its_way:
             what = what or _lost_on_its_way(descriptor)
@@ -108,8 +108,8 @@ def _unsupported_anonymous(found: Anonymous, pids: Collection[int], *, has_gpu: 
 
 
 def _is_nowhere(descriptor: Descriptor, mounted: Collection[int]) -> bool:
-    """Say whether criu would not find the mount of a file; it asks for none of memory and of terminals."""
-    is_asked = descriptor.mount and not descriptor.target.startswith((MEMFD, *_TERMINALS))
+    """Say whether criu would not find the mount of a file; of memory and of terminals it asks for none."""
+    is_asked = descriptor.mount and not descriptor.target.startswith((MEMFD, SECRETMEM, *_TERMINALS))
     return bool(is_asked) and descriptor.mount not in mounted
 
 
