@@ -80,6 +80,9 @@ class Status:
     """Of a process that is traced, by a debugger for example; 0 without."""
     huge: int = 0
     """Bytes of huge pages that it has mapped and used."""
+    users: frozenset[int] = frozenset()
+    """Real, effective, saved, and that of files."""
+    user_groups: frozenset[int] = frozenset()
     threads: int = 1
     awaited_signals: int = 0
     """Those that the process catches and those that its first thread blocks, as the kernel writes them."""
@@ -163,6 +166,8 @@ def parse_status(text: str) -> Status:
         seccomp=int(fields.get("Seccomp", "0")),
         tracer=int(fields.get("TracerPid", "0")),
         huge=int(fields.get("HugetlbPages", "0").split()[0]) << 10,
+        users=frozenset(int(each) for each in fields["Uid"].split()),
+        user_groups=frozenset(int(each) for each in fields["Gid"].split()),
         threads=int(fields.get("Threads", "1")),
         awaited_signals=int(fields.get("SigCgt", "0"), 16) | int(fields.get("SigBlk", "0"), 16),
         depth=len(fields["NSpid"].split()),

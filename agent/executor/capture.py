@@ -18,6 +18,7 @@ from agent.container.files.volumes import made_since
 from agent.container.inspection import Inspection, Worker, find_worker, inspect, surroundings
 from agent.container.protection_keys import keys_of
 from agent.container.rights import of_container, refuse_wider_tree
+from agent.container.sandbox import refuse_sandboxed
 from agent.container.thread_settings import own_settings
 from agent.criu.connections import CONNECTED, SEQUENCE, Address, End, Fate, peers
 from agent.criu.driver import CriuDump
@@ -171,6 +172,8 @@ def make_plan(capture: Capture, *, stands_still: bool = False) -> None:
         if environment.allow_unconfined:
             rights = replace(rights, label=None)  # a worker that was restored without it has another
         refuse_wider_tree(worker.pids, rights, environment.proc)
+        if not environment.allow_unconfined:
+            refuse_sandboxed(worker.pids, init_pid, environment.proc)
         empty_dirs, started = request.place.empty_dirs, start_of(capture.lock.control)
         capture.files = WorkerFiles(
             init_pid, capture.seen, worker, capture.plan, environment, tree.written(), empty_dirs, started

@@ -277,10 +277,11 @@ WORKERS: Final = (
         SECTION,
         AgentReason.CONFINEMENT_LOST,
         "What confines the worker is nothing that a restore can give it: SELinux, two profiles of AppArmor at once, "
-        "one of a namespace of AppArmor's or on a kernel before 5.8, or another one than its container's.",
-        "A process that changes its own profile: have it changed after the snapshot is taken. Otherwise set "
-        "`config.restore.allowUnconfined=true`, for all nodes: restored workers then have what is left, capabilities, "
-        "seccomp and namespaces, as captured.",
+        "one of a namespace of AppArmor's or on a kernel before 5.8, another one than its container's, or a Landlock "
+        "sandbox that a process made for itself.",
+        "A process that changes its own profile, or makes a sandbox: have it do so after the snapshot is taken. "
+        "Otherwise set `config.restore.allowUnconfined=true`, for all nodes: restored workers then have what is left, "
+        "capabilities, seccomp and namespaces, as captured.",
         "The one profile of AppArmor that a runtime gives a container is kept: a restored worker is under that of its "
         "new container. A pod's owner cannot decide this by an annotation: a profile is often a rule that others made.",
     ),

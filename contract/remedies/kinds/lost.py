@@ -228,9 +228,11 @@ LOST: Final = (
         _LOST,
     ),
     Kind(
-        "A Landlock sandbox of the worker's own",
+        "A Landlock sandbox that cannot be seen: of a thread that is not the first of its process, of a process that "
+        "has become another user, under a profile of AppArmor that is none of a runtime's, on other machines than "
+        "x86-64",
         Fate.RESET,
-        "**the restored worker is without it, and nothing in /proc shows it beforehand**: apply it in a hook",
+        "**the restored worker is without it**: apply it in a hook",
         _LOST,
     ),
     Kind(

@@ -92,8 +92,8 @@ REFUSED: Final = (
         test="tests/node/engine/test_image_rights.py::test_a_program_with_a_capability_is_seen_before_the_freeze",
     ),
     _refused(
-        "Confinement by SELinux, by several profiles of AppArmor, or another one than the container's, without "
-        "`allowUnconfined`",
+        "Confinement by SELinux, by several profiles of AppArmor, or another one than the container's; a Landlock "
+        "sandbox of a process; without `allowUnconfined`",
         AgentReason.CONFINEMENT_LOST,
         test="tests/unit/agent/preflight/test_preflight_checks.py::test_what_is_in_the_way",
     ),

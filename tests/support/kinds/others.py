@@ -428,6 +428,20 @@ i = must(libc.msgget(0x1234, 0o1600))
     ),
 }
 
+SANDBOX = """
+def confine():
+    must(libc.prctl(38, 1, 0, 0, 0))
+    rules = must(libc.syscall(444, struct.pack('Q', 1 << 13), 8, 0))
+    must(libc.syscall(446, rules, 0))
+    os.close(rules)
+"""
+REFUSED |= {
+    "landlock": (f"{SANDBOX}confine()", AgentReason.CONFINEMENT_LOST),
+    "landlock-of-a-child": (
+        f"{SANDBOX}k = in_child(lambda: (confine(), time.sleep(9999)))\ntime.sleep(0.3)",
+        AgentReason.CONFINEMENT_LOST,
+    ),
+}
 _OPEN_TREE = """
 must(libc.syscall(428, -100, b'/opt', 0x80001))
 """
@@ -653,6 +667,8 @@ assert start() > 0
     }
 
 LOST_WITHOUT_THE_CHECK = {
+    "landlock",
+    "landlock-of-a-child",
     "fanotify-that-decides",
     "unix-socket-whose-name-looks-deleted",
     "database-with-a-shared-index",
