@@ -1,6 +1,6 @@
-"""Processes in a Landlock sandbox, which criu does not carry: they are seen by what they may not look into."""
+"""Processes that have forbidden themselves what criu does not carry: Landlock sandboxes, PR_SET_MDWE."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -9,7 +9,7 @@ from agent.container.confinement import label_of
 from agent.errors import ContainerError, RefusedError
 from contract.api.states import AgentReason
 from linux.proc import PROC, Status, status
-from linux.ptrace import landlock
+from linux.ptrace import sandboxes
 from linux.ptrace.lent_call import answer_of
 
 _SYS_ADMIN: Final = 1 << 21
@@ -20,29 +20,35 @@ _STANDBY: Final = 1
 
 
 def refuse_sandboxed(pids: Iterable[int], init_pid: int, proc: Path = PROC) -> None:
-    """Refuse a worker of which a process's first thread is in a Landlock sandbox.
+    """Refuse a worker of which a process has forbidden itself what a restored one could do.
 
     Raises:
-        RefusedError: it is.
+        RefusedError: it has, or is in a Landlock sandbox; of the sandbox of one thread only the first is seen.
         ContainerError: a process cannot be asked.
     """
-    if not landlock.is_there() or label_of(proc / str(init_pid)) not in _ALLOW_A_LOOK:
+    if not sandboxes.can_be_asked():
         return
-    first = status(init_pid, proc)
+    first, has_landlock = status(init_pid, proc), sandboxes.has_landlock()
+    may_look = has_landlock and label_of(proc / str(init_pid)) in _ALLOW_A_LOOK
     for pid in pids:
-        about = _status(pid, proc)
-        if about is None or not can_tell(about, first):
+        if (about := _status(pid, proc)) is None:
             continue
-        if _is_sandboxed(pid, about.inner_pid):
+        if _says(sandboxes.forbids_written_programs, pid, about):
+            words = "has forbidden itself memory that can be written and run (PR_SET_MDWE)"
+            raise RefusedError(
+                AgentReason.CONFINEMENT_LOST, f"process {about.inner_pid} {words}: a restore forgets that"
+            )
+        look = partial(sandboxes.is_kept_from, inner_pid=about.inner_pid, other=_STANDBY)
+        if may_look and can_tell(about, first) and _says(look, pid, about):
             words = f"process {about.inner_pid} is in a Landlock sandbox, which it would not be when it is restored"
             raise RefusedError(AgentReason.CONFINEMENT_LOST, words)
 
 
-def _is_sandboxed(pid: int, inner: int) -> bool:
+def _says(question: Callable[[int], bool], pid: int, about: Status) -> bool:
     try:
-        return answer_of(partial(landlock.is_kept_from, inner_pid=inner, other=_STANDBY), pid, otherwise=False)
+        return answer_of(question, pid, otherwise=False)
     except OSError as error:
-        words = f"process {inner} of the worker cannot be asked for a sandbox: {error}"
+        words = f"process {about.inner_pid} of the worker cannot be asked what confines it: {error}"
         raise ContainerError(AgentReason.DUMP_FAILED, words) from error
 
 

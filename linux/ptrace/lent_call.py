@@ -54,7 +54,7 @@ class _Buffer(ctypes.Structure):
 
 
 class OtherCallsError(Exception):
-    """A process of 32 bits, whose calls have other numbers."""
+    """A process of 32 bits, whose calls have other numbers, or one without the page that has the instruction."""
 
 
 class Borrowed:
@@ -69,10 +69,10 @@ class Borrowed:
         self._at = _instruction(pid)
 
     def call(self, number: int, first: int, second: int = 0, third: int = 0, fourth: int = 0) -> int:
-        """Have it make a call; return what the kernel answers, an error as a negative number."""
+        """Have it make a call, its fifth argument 0; return what the kernel answers, an error as a negative number."""
         regs = _Registers.from_buffer_copy(self._own)
         regs.rip, regs.rax, regs.orig_rax = self._at, number, _NO_CALL
-        regs.rdi, regs.rsi, regs.rdx, regs.r10 = first, second, third, fourth
+        regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8 = first, second, third, fourth, 0
         request(_SETREGS, self._pid, 0, ctypes.addressof(regs))
         for _ in ("enters", "leaves"):
             request(_SYSCALL, self._pid)
@@ -161,7 +161,7 @@ def _instruction(pid: int) -> int:
     with Path(f"/proc/{pid}/maps").open() as maps:
         line = next((line for line in maps if line.endswith("[vdso]\n")), None)
     if line is None:
-        raise OSError(f"process {pid} has no vdso")
+        raise OtherCallsError
     start, end = (int(word, 16) for word in line.split()[0].split("-"))
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         return start + os.pread(memory.fileno(), end - start, start).index(_INSTRUCTION)

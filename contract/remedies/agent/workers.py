@@ -278,7 +278,7 @@ WORKERS: Final = (
         AgentReason.CONFINEMENT_LOST,
         "What confines the worker is nothing that a restore can give it: SELinux, two profiles of AppArmor at once, "
         "one of a namespace of AppArmor's or on a kernel before 5.8, another one than its container's, or a Landlock "
-        "sandbox that a process made for itself.",
+        "sandbox or PR_SET_MDWE, by which a process confines itself.",
         "A process that changes its own profile, or makes a sandbox: have it do so after the snapshot is taken. "
         "Otherwise set `config.restore.allowUnconfined=true`, for all nodes: restored workers then have what is left, "
         "capabilities, seccomp and namespaces, as captured.",

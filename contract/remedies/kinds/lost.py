@@ -216,9 +216,9 @@ LOST: Final = (
         _LOST,
     ),
     Kind(
-        "Hardening of a process's own: PR_SET_MDWE, sealed mappings (mseal)",
+        "Sealed mappings (mseal)",
         Fate.RESET,
-        "**the restored worker is without it, and nothing in /proc shows it beforehand**: apply it in a hook",
+        "**the restored worker is without it**: apply it in a hook",
         _LOST,
     ),
     Kind(

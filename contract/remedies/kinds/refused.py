@@ -93,7 +93,7 @@ REFUSED: Final = (
     ),
     _refused(
         "Confinement by SELinux, by several profiles of AppArmor, or another one than the container's; a Landlock "
-        "sandbox of a process; without `allowUnconfined`",
+        "sandbox of a process, PR_SET_MDWE; without `allowUnconfined`",
         AgentReason.CONFINEMENT_LOST,
         test="tests/unit/agent/preflight/test_preflight_checks.py::test_what_is_in_the_way",
     ),

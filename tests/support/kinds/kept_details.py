@@ -425,4 +425,23 @@ pool.shutdown()
 block.unlink()
 """,
     ),
+    "no-page-of-the-kernels": (
+        """
+r, w = os.pipe()
+byte = ctypes.create_string_buffer(1)
+def act():
+    with open('/proc/self/maps') as maps:
+        pages = [line.split()[0].split('-') for line in maps if '[v' in line and 'vsyscall' not in line]
+    for start, end in pages:
+        libc.munmap(ctypes.c_void_p(int(start, 16)), ctypes.c_size_t(int(end, 16) - int(start, 16)))
+    libc.read(r, byte, 1)
+    libc._exit(0)
+k = in_child(act)
+time.sleep(0.2)
+""",
+        """
+os.write(w, b'x')
+assert succeeds(k)
+""",
+    ),
 }

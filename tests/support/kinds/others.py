@@ -436,6 +436,11 @@ def confine():
     os.close(rules)
 """
 REFUSED |= {
+    "no-programs-in-written-memory": ("must(libc.prctl(65, 1, 0, 0, 0))", AgentReason.CONFINEMENT_LOST),
+    "no-programs-in-written-memory-of-a-child": (
+        "k = in_child(lambda: (must(libc.prctl(65, 3, 0, 0, 0)), time.sleep(9999)))\ntime.sleep(0.3)",
+        AgentReason.CONFINEMENT_LOST,
+    ),
     "landlock": (f"{SANDBOX}confine()", AgentReason.CONFINEMENT_LOST),
     "landlock-of-a-child": (
         f"{SANDBOX}k = in_child(lambda: (confine(), time.sleep(9999)))\ntime.sleep(0.3)",
@@ -667,6 +672,8 @@ assert start() > 0
     }
 
 LOST_WITHOUT_THE_CHECK = {
+    "no-programs-in-written-memory",
+    "no-programs-in-written-memory-of-a-child",
     "landlock",
     "landlock-of-a-child",
     "fanotify-that-decides",

@@ -186,7 +186,6 @@ time.sleep(0.2)
 assert not came
 """,
     ),
-    "no-programs-in-written-memory": ("must(libc.prctl(65, 1, 0, 0, 0))", "assert libc.prctl(66, 0, 0, 0, 0) == 0"),
     "sealed-mapping": (
         """
 m = must(libc.mmap(None, 4096, 3, 0x22, -1, 0))
