@@ -15,6 +15,7 @@ from linux.ptrace.lent_call import answer_of
 _SYS_ADMIN: Final = 1 << 21
 _ALLOW_A_LOOK: Final = ("", "cri-containerd.apparmor.d", "crio-default", "docker-default")
 """Profiles under which processes may look into each other; others may forbid that themselves."""
+_KINDS: Final = ("user", "pid")
 _STANDBY: Final = 1
 """The container's first process, as all in it number it: it is in no sandbox that the worker made."""
 
@@ -39,9 +40,19 @@ def refuse_sandboxed(pids: Iterable[int], init_pid: int, proc: Path = PROC) -> N
                 AgentReason.CONFINEMENT_LOST, f"process {about.inner_pid} {words}: a restore forgets that"
             )
         look = partial(sandboxes.is_kept_from, inner_pid=about.inner_pid, other=_STANDBY)
-        if may_look and can_tell(about, first) and _says(look, pid, about):
+        if may_look and can_tell(about, first) and _shares_namespaces(pid, init_pid, proc) and _says(look, pid, about):
             words = f"process {about.inner_pid} is in a Landlock sandbox, which it would not be when it is restored"
             raise RefusedError(AgentReason.CONFINEMENT_LOST, words)
+
+
+def _shares_namespaces(pid: int, other: int, proc: Path) -> bool:
+    """Say whether process ids and capabilities mean the same to both."""
+    try:
+        return all(
+            (proc / f"{pid}/ns/{kind}").readlink() == (proc / f"{other}/ns/{kind}").readlink() for kind in _KINDS
+        )
+    except OSError:  # it has ended
+        return False
 
 
 def _says(question: Callable[[int], bool], pid: int, about: Status) -> bool:
