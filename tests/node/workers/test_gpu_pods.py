@@ -242,3 +242,23 @@ def test_a_driver_that_is_denied(gpus: Kubectl, clean: str, denied: Callable[[],
     failed = checkpoint(gpus, f"{clean}-later")
     assert "Failed" == failed["status"]["phase"]
     assert "driver 580.0.1: the node hangs (NVIDIA/cuda-checkpoint#53)" in failed["status"]["message"]
+
+
+def test_an_agent_that_is_killed_leaves_one_worker_and_no_checkpoint(
+    gpus: Kubectl, clean: str, embedded_cluster: Cluster
+):
+    """The driver takes two seconds each way, so that it is at work when criu is, or a moment after."""
+    slow = {"slow": "2000", "mib": "0064"}
+    assert "Ready" == checkpoint(gpus, clean, **slow)["status"]["phase"]
+    pod(gpus, clean, clean, **slow)
+    node.kill_agent_at(embedded_cluster, "criu restore")
+    node.await_answer(gpus, clean)
+    assert "[b'R']" == states(gpus, clean)
+    assert node.first_line(gpus, clean).startswith("SNAPSHOT_")
+
+    body = node.checkpoint(f"{clean}-cut", **worker(**slow))
+    body["spec"]["job"]["podTemplateSpec"]["spec"]["volumes"] = gpu_volumes()
+    node.create(gpus, body)
+    node.kill_agent_at(embedded_cluster, "criu dump")
+    failed = node.phase(gpus, f"{clean}-cut", "Ready", "Failed")
+    assert ("Failed", True) == (failed["status"]["phase"], bool(failed["status"]["message"])), failed["status"]
