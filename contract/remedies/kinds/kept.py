@@ -6,7 +6,7 @@ from typing import Final
 
 from contract.remedies.kinds.kind import Fate, Kind
 
-_KINDS: Final = "tests/node/engine/test_kinds_of_state.py::test_it_is_kept"
+_KINDS: Final = "tests/node/engine/state/test_kinds_of_state.py::test_it_is_kept"
 
 
 def _kept(what: str, how: str = "", test: str = _KINDS) -> Kind:
@@ -22,14 +22,14 @@ KEPT: Final = (
     _kept(
         "Processes stopped by SIGSTOP or SIGTSTP",
         "stay stopped until they are continued, 400 of them at most",
-        "tests/node/engine/test_stopped_processes.py::test_stopped_processes_stay_stopped",
+        "tests/node/engine/state/test_stopped_processes.py::test_stopped_processes_stay_stopped",
     ),
     _kept("Signal handlers, ignored, blocked and pending signals"),
     _kept("Memory: private, shared between processes, locked, mapped files, unlinked files that are mapped"),
     _kept(
         "Huge pages (hugetlb), private or shared",
         "where the node has enough of them left; else a cold start (`huge-pages`)",
-        "tests/node/engine/test_kinds_of_state.py::test_huge_pages",
+        "tests/node/engine/state/test_kinds_of_state.py::test_huge_pages",
     ),
     _kept("memfd, read and mapped", "a seal against writing does not go with a mapping: see refused"),
     _kept(
@@ -40,18 +40,18 @@ KEPT: Final = (
     _kept(
         "The profile of AppArmor that the runtime gave the container",
         "that of the new container, for every thread",
-        test="tests/node/engine/test_apparmor.py::test_a_restored_worker_is_as_confined_as_it_was",
+        test="tests/node/engine/rights/test_apparmor.py::test_a_restored_worker_is_as_confined_as_it_was",
     ),
     _kept("no_new_privs, dropped capabilities, own seccomp filters, dumpable flag, subreaper, parent-death signal"),
     _kept(
         "Permission to use AMX (Intel)",
         "asked for again, by the processes that had it",
-        "tests/node/engine/test_amx.py::test_permission_is_kept",
+        "tests/node/engine/state/test_amx.py::test_permission_is_kept",
     ),
     _kept(
         "Protection keys (pkeys), what memory is under them, and each thread's rights to it",
         "the same keys, on a node that has them",
-        "tests/node/engine/test_protection_keys.py::test_keys_are_kept",
+        "tests/node/engine/state/test_protection_keys.py::test_keys_are_kept",
     ),
     _kept("Pipes and FIFOs with what is in them, their size and flags"),
     _kept(
@@ -61,7 +61,7 @@ KEPT: Final = (
     _kept(
         "timerfd, timer_create, setitimer, timers of event loops",
         "the time that is left is kept, not the moment",
-        "tests/node/engine/test_time.py::test_every_timer_goes_on",
+        "tests/node/engine/state/test_time.py::test_every_timer_goes_on",
     ),
     _kept(
         "Files, folders and devices (/dev/null, zero, random), shared positions, unlinked files, files of /proc",
@@ -81,31 +81,31 @@ KEPT: Final = (
     _kept(
         "TCP connections between the worker's own processes, with what is on its way in them",
         "on loopback and on the pod's own address",
-        "tests/node/engine/test_connections.py::test_a_connection_within_the_tree_goes_on",
+        "tests/node/engine/state/test_connections.py::test_a_connection_within_the_tree_goes_on",
     ),
     _kept(
         "Sockets bound to the pod's own address",
         "follow to the new pod's, with agentMount and one address of each kind",
-        "tests/node/engine/test_pod_addresses.py::test_sockets_follow_the_pod",
+        "tests/node/engine/state/test_pod_addresses.py::test_sockets_follow_the_pod",
     ),
     _kept(
         "Files that the worker changed, made or deleted in its image",
         "up to `capture.rootfsLimit`; with holes, owner, mode, times, ACLs, user.* attributes, hard links",
-        "tests/node/engine/test_worker_files.py::test_files_of_the_image_are_as_they_were",
+        "tests/node/engine/state/test_worker_files.py::test_files_of_the_image_are_as_they_were",
     ),
     _kept(
         "Content of emptyDirs, on disk and in memory, and of /dev/shm",
         "up to `capture.emptyDirLimit` each; what the new pod has already stays",
-        "tests/node/engine/test_worker_files.py::test_closed_files_of_an_empty_dir_travel",
+        "tests/node/engine/state/test_worker_files.py::test_closed_files_of_an_empty_dir_travel",
     ),
     _kept(
         "Mode, owner, ACLs and user.* attributes of the root folder, of emptyDirs and of /dev/shm themselves",
-        test="tests/node/engine/test_worker_files.py::test_the_top_of_each_file_system_is_as_it_was",
+        test="tests/node/engine/state/test_worker_files.py::test_the_top_of_each_file_system_is_as_it_was",
     ),
     _kept(
         "Device memory of NVIDIA GPUs, CUDA graphs, pinned memory",
         "same model, number and driver",
-        "tests/node/engine/test_gpu_workers.py::test_device_state_comes_back_before_the_worker_runs",
+        "tests/node/engine/devices/test_gpu_workers.py::test_device_state_comes_back_before_the_worker_runs",
     ),
     _kept(
         "CUDA contexts, streams and events, arrays and textures, memory pools, variables of modules, a kernel's heap, "
@@ -117,6 +117,6 @@ KEPT: Final = (
         "Device memory that processes share: by descriptors (NCCL, symmetric memory), by CUDA IPC; host memory that "
         "the driver made (`cuMemCreate`), shared or not",
         "with device memory outside the image, which is the default; the owner must be of the worker",
-        "tests/node/engine/test_shared_device_memory.py::test_processes_share_memory_again",
+        "tests/node/engine/devices/test_shared_device_memory.py::test_processes_share_memory_again",
     ),
 )

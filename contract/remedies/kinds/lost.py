@@ -6,7 +6,7 @@ from typing import Final
 
 from contract.remedies.kinds.kind import Fate, Kind
 
-_LOST: Final = "tests/node/engine/test_kinds_of_state.py::test_it_is_reset"
+_LOST: Final = "tests/node/engine/state/test_kinds_of_state.py::test_it_is_reset"
 
 LOST: Final = (
     Kind(
@@ -20,7 +20,7 @@ LOST: Final = (
         "as links to the node's GPU driver and the cache of libraries that names it",
         Fate.RENEWED,
         "the new container's own; once the worker has changed such a file, it is the worker's",
-        "tests/node/workers/test_toolkit_pods.py::test_a_worker_that_had_not_used_the_driver_finds_the_nodes_own",
+        "tests/node/workers/devices/test_toolkit_pods.py::test_a_worker_that_had_not_used_the_driver_finds_the_nodes_own",
     ),
     Kind(
         "ConfigMap, Secret, projected and downward volumes",
@@ -32,13 +32,13 @@ LOST: Final = (
         "Random generators: random, OpenSSL, numpy, torch; os.environ",
         Fate.RENEWED,
         "by the SDK; **equal in all replicas without it**",
-        "tests/node/engine/test_random_numbers.py::test_replicas_draw_numbers_of_their_own",
+        "tests/node/engine/state/test_random_numbers.py::test_replicas_draw_numbers_of_their_own",
     ),
     Kind(
         "Random bytes of the kernel (getrandom, /dev/urandom, uuid4)",
         Fate.RENEWED,
         "differ by themselves",
-        "tests/node/engine/test_random_numbers.py::test_what_the_c_library_draws_without_a_system_call_differs",
+        "tests/node/engine/state/test_random_numbers.py::test_what_the_c_library_draws_without_a_system_call_differs",
     ),
     Kind(
         "TCP connections to other pods, containers and hosts; those of which one end is closed and has more to send, "
@@ -46,14 +46,14 @@ LOST: Final = (
         Fate.RESET,
         "reading gives the end of the stream, **without what had come and was not read**: a message that ends with its "
         "connection looks whole. The report lists them; connect again",
-        "tests/node/engine/test_connections.py::test_a_connection_to_another_container_of_the_pod_is_closed",
+        "tests/node/engine/state/test_connections.py::test_a_connection_to_another_container_of_the_pod_is_closed",
     ),
     Kind(
         "TCP connections that were not accepted yet, such as a probe's, or that are being made",
         Fate.RESET,
         "the client sees a reset and tries again; a `connect` that blocks is made once more, and one that does not "
         "looks as if it had been made and cut",
-        "tests/node/engine/test_connections.py::test_a_probe_on_its_way_fails_no_capture",
+        "tests/node/engine/state/test_connections.py::test_a_probe_on_its_way_fails_no_capture",
     ),
     Kind(
         "Keys in kernel keyrings",
@@ -239,13 +239,13 @@ LOST: Final = (
         "CLOCK_REALTIME",
         Fate.RESET,
         "the node's: it jumps by the time between capture and restore, as after a suspended laptop",
-        "tests/node/engine/test_time.py::test_every_timer_goes_on",
+        "tests/node/engine/state/test_time.py::test_every_timer_goes_on",
     ),
     Kind(
         "Monotonic clocks of commands executed in the container (exec probes, kubectl exec)",
         Fate.RESET,
         "the node's, while the worker's go on from the capture; [after-a-restore.md](after-a-restore.md#clocks), "
         "[what was tried](decisions/0027-executed-commands-keep-the-nodes-clock.md)",
-        "tests/node/engine/test_time.py::test_the_worker_alone_keeps_its_clocks",
+        "tests/node/engine/state/test_time.py::test_the_worker_alone_keeps_its_clocks",
     ),
 )

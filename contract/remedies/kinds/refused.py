@@ -7,7 +7,7 @@ from typing import Final
 from contract.api.states import Admission, AgentReason
 from contract.remedies.kinds.kind import Fate, Kind
 
-_UNKNOWN: Final = "tests/node/engine/test_kinds_of_state.py::test_it_is_refused_and_not_touched"
+_UNKNOWN: Final = "tests/node/engine/state/test_kinds_of_state.py::test_it_is_refused_and_not_touched"
 _PREFLIGHT: Final = "tests/node/engine/test_preflight.py::test_it_is_refused_and_not_touched"
 
 
@@ -84,12 +84,12 @@ REFUSED: Final = (
         "Registers in use that CRIU does not know: AMX's tiles (a thread in the middle of a computation), APX",
         AgentReason.UNSUPPORTED_REGISTERS,
         "by CRIU at the dump; the worker goes on",
-        test="tests/node/engine/test_amx.py::test_tiles_in_use_are_refused",
+        test="tests/node/engine/state/test_amx.py::test_tiles_in_use_are_refused",
     ),
     _refused(
         "Rights that the container's first process lacks (file capabilities, set-user-id programs)",
         AgentReason.IMAGES_WIDER,
-        test="tests/node/engine/test_image_rights.py::test_a_program_with_a_capability_is_seen_before_the_freeze",
+        test="tests/node/engine/rights/test_image_rights.py::test_a_program_with_a_capability_is_seen_before_the_freeze",
     ),
     _refused(
         "Confinement by SELinux, by several profiles of AppArmor, or another one than the container's; a Landlock "
@@ -110,7 +110,7 @@ REFUSED: Final = (
     _refused(
         "A file without a name (deleted, in /dev/shm too) of more than `config.criu.ghostLimit`",
         AgentReason.UNLINKED_TOO_LARGE,
-        test="tests/node/engine/test_worker_files.py::test_a_deleted_file_that_is_too_large",
+        test="tests/node/engine/state/test_worker_files.py::test_a_deleted_file_that_is_too_large",
     ),
     _refused(
         "A deleted folder that is open or worked in, if something else has its name, the folder above it was deleted "
@@ -121,7 +121,7 @@ REFUSED: Final = (
     _refused(
         "A socket on one of several addresses of the pod, or on a foreign one",
         AgentReason.ADDRESS_BOUND,
-        test="tests/node/engine/test_pod_addresses.py::test_one_of_several_addresses_is_refused",
+        test="tests/node/engine/state/test_pod_addresses.py::test_one_of_several_addresses_is_refused",
     ),
     _refused(
         "A Unix socket connected to another container or to the node (/dev/log)",
@@ -132,19 +132,19 @@ REFUSED: Final = (
         "More than `capture.emptyDirLimit` in an emptyDir or /dev/shm; folders there more than 500 deep, or with paths "
         "of more than 3800 bytes",
         AgentReason.VOLUME_TOO_LARGE,
-        test="tests/node/engine/test_worker_files.py::test_too_much_is_refused_with_numbers",
+        test="tests/node/engine/state/test_worker_files.py::test_too_much_is_refused_with_numbers",
     ),
     _refused(
         "More than `capture.rootfsLimit` of changed files of the image; folders among them more than 500 deep, or with "
         "paths of more than 3800 bytes",
         AgentReason.ROOTFS_TOO_LARGE,
-        test="tests/node/engine/test_worker_files.py::test_too_much_is_refused_with_numbers",
+        test="tests/node/engine/state/test_worker_files.py::test_too_much_is_refused_with_numbers",
     ),
     _refused(
         "A file of the image, an emptyDir or /dev/shm that the worker made immutable, or able to grow alone (chattr "
         "+i, +a)",
         AgentReason.IMMUTABLE_FILE,
-        test="tests/node/engine/test_worker_files.py::test_what_cannot_travel_is_refused",
+        test="tests/node/engine/state/test_worker_files.py::test_what_cannot_travel_is_refused",
     ),
     _refused(
         "A record lock of a file that its process has mapped too, as in SQLite's WAL mode and LMDB",
@@ -154,17 +154,17 @@ REFUSED: Final = (
     _refused(
         "A file of a ConfigMap that was replaced while the worker has the former one open",
         AgentReason.VOLUME_FILE_REPLACED,
-        test="tests/node/engine/test_worker_files.py::test_a_replaced_file_is_refused",
+        test="tests/node/engine/state/test_worker_files.py::test_a_replaced_file_is_refused",
     ),
     _refused(
         "Device memory that the container's memory limit cannot hold",
         AgentReason.MEMORY_LIMIT,
-        test="tests/node/engine/test_gpu_workers.py::test_a_limit_that_cannot_hold_the_device_memory",
+        test="tests/node/engine/devices/test_gpu_workers.py::test_a_limit_that_cannot_hold_the_device_memory",
     ),
     _refused(
         "A driver that hangs nodes or ends workers",
         AgentReason.GPU_DRIVER_DENIED,
-        test="tests/node/engine/test_gpu_workers.py::test_a_denied_driver_is_asked_to_capture_nothing",
+        test="tests/node/engine/devices/test_gpu_workers.py::test_a_denied_driver_is_asked_to_capture_nothing",
     ),
     _refused(
         "Managed memory of CUDA (`cudaMallocManaged`)",
@@ -175,31 +175,31 @@ REFUSED: Final = (
     _refused(
         "Devices of the driver in a process that was forked from one that uses them",
         AgentReason.GPU_UNSUPPORTED,
-        test="tests/node/engine/test_gpu_workers.py::"
+        test="tests/node/engine/devices/test_gpu_workers.py::"
         "test_a_process_that_inherited_devices_is_refused_before_anything_is_touched",
     ),
     _refused(
         "A CUDA process that is stopped",
         AgentReason.GPU_BUSY,
-        test="tests/node/engine/test_ended_processes.py::"
+        test="tests/node/engine/devices/test_ended_processes.py::"
         "test_a_cuda_process_that_is_stopped_is_refused_before_anything_is_touched",
     ),
     _refused(
         "A GPU in MIG mode whose parts the device plugin calls `nvidia.com/gpu`",
         AgentReason.GPU_UNSUPPORTED,
-        test="tests/node/engine/test_gpu_workers.py::test_a_gpu_that_is_divided_is_asked_for_nothing",
+        test="tests/node/engine/devices/test_gpu_workers.py::test_a_gpu_that_is_divided_is_asked_for_nothing",
     ),
     _refused(
         "A CUDA graph that is being captured, with device memory outside the image",
         AgentReason.GPU_BUSY,
-        test="tests/node/engine/test_device_memory.py::test_a_graph_that_is_being_captured_is_not_spoiled",
+        test="tests/node/engine/devices/test_device_memory.py::test_a_graph_that_is_being_captured_is_not_spoiled",
     ),
     _refused(
         "Device memory that several processes share, and host memory that the driver made, with device memory in the "
         "image; memory of a multicast object",
         AgentReason.PROOF_FAILED,
         "by the proof: only the restore shows it",
-        "tests/node/engine/test_gpu_workers.py::test_device_state_that_cannot_come_back_is_found_by_the_proof",
+        "tests/node/engine/devices/test_gpu_workers.py::test_device_state_that_cannot_come_back_is_found_by_the_proof",
     ),
     _refused(
         "Identity of one pod in the environment (name, uid, address, index), without a promise to renew it",

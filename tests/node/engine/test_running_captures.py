@@ -16,9 +16,9 @@ from contract.api import control_files
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from linux.proc import descendants, namespace_mates
-from tests.node.engine.test_failing_phases import each, failing
-from tests.node.engine.test_gpu_workers import gpu, library, states  # noqa: F401 - fixtures
-from tests.node.engine.test_gpu_workers import node as gpu_node  # noqa: F401 - as above
+from tests.node.engine.devices.test_gpu_workers import gpu, library, states  # noqa: F401 - fixtures
+from tests.node.engine.devices.test_gpu_workers import node as gpu_node  # noqa: F401 - as above
+from tests.node.engine.failures.test_failing_phases import each, failing
 from tests.support import stand_in_cuda
 from tests.support.fixtures.bare_container import PYTHON, WORKER_COMMAND, BareContainer, wait_for
 from tests.support.fixtures.dying_agent import die_after

@@ -145,7 +145,7 @@ def test_an_error_of_the_driver_has_a_reason_and_its_name(cuda, worker, code, na
     ],
 )
 def test_pairs_name_exactly_what_a_process_sees(cuda, worker, pairs, is_taken):
-    """This one is in no container, and sees none; tests/node/engine/test_several_devices.py has those that see two."""
+    """This one sees none of a container; ``engine/devices/test_several_devices.py`` has those that see two."""
     pid = worker()
     cuda.lock(pid, SECONDS)
     cuda.checkpoint(pid, SECONDS)

@@ -6,7 +6,7 @@ import pytest
 
 from contract.api import keys
 from demo.kubectl import Kubectl, wait_for
-from tests.node.workers.test_automatic import note
+from tests.node.workers.captures.test_automatic import note
 from tests.support.fixtures import node
 
 NAME = "bypassed"

@@ -8,7 +8,7 @@ import pytest
 from contract.api import keys
 from contract.api.states import AgentReason
 from demo.kubectl import Kubectl, wait_for
-from tests.node.workers.test_automatic import note, pods, ready, shaped
+from tests.node.workers.captures.test_automatic import note, pods, ready, shaped
 from tests.support.fixtures import node
 
 WORKER = """

@@ -4,7 +4,7 @@ import json
 
 from contract.api import keys
 from demo.kubectl import Kubectl, wait_for
-from tests.node.workers.test_automatic import checkpoints, pods, ready, shaped
+from tests.node.workers.captures.test_automatic import checkpoints, pods, ready, shaped
 from tests.support.fixtures import node
 
 SERVE = """

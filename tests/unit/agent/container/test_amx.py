@@ -1,4 +1,4 @@
-"""Whose permission to use AMX is noted; tests/node/engine/test_amx.py has it on a processor with AMX."""
+"""Whose permission to use AMX is noted; tests/node/engine/state/test_amx.py has it on a processor with AMX."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What of a thread's settings a new container may have; tests/node/engine/test_kinds_of_state.py has them set."""
+"""What of a thread's settings a new container may have; tests/node/engine/state/test_kinds_of_state.py has them set."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What of a process's memory is under protection keys; tests/node/engine/test_protection_keys.py has real ones."""
+"""What of a process has protection keys; tests/node/engine/state/test_protection_keys.py has real ones."""
 
 import pytest
 

@@ -21,8 +21,8 @@ from contract.api.reports import MemoryRestore, ReportPhase
 from contract.api.states import AgentReason
 from contract.pods.canary import Canary, CanaryCall
 from linux.proc import descendants, namespace_mates, status
-from tests.node.engine.test_failing_phases import each, failing
-from tests.node.engine.test_gpu_workers import MIB, gpu, library, states  # noqa: F401 - a fixture
+from tests.node.engine.devices.test_gpu_workers import MIB, gpu, library, states  # noqa: F401 - a fixture
+from tests.node.engine.failures.test_failing_phases import each, failing
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
 from tests.support.fixtures.dying_agent import die_after
 from tests.support.fixtures.engine import COLD, Node, captured, gpu_node

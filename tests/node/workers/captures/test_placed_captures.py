@@ -6,7 +6,7 @@ import platform
 from contract.api import keys
 from contract.pods.systems import architecture_of
 from demo.kubectl import Kubectl
-from tests.node.workers.test_automatic import pods, ready, shaped
+from tests.node.workers.captures.test_automatic import pods, ready, shaped
 from tests.support.fixtures import node
 
 APP = "placed"

@@ -21,7 +21,7 @@ from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from contract.config.gpus import DeniedDriver
 from linux.proc import descendants, files_in_use, namespace_mates
-from tests.node.engine.test_failing_phases import each, failing
+from tests.node.engine.failures.test_failing_phases import each, failing
 from tests.support import stand_in_cuda
 from tests.support.fixtures.bare_container import PYTHON, WORKER, WORKER_COMMAND, BareContainer, wait_for
 from tests.support.fixtures.engine import COLD, Node, captured, gpu_node, ready

@@ -19,8 +19,8 @@ from agent.executor.capture_running import RUNNING
 from agent.executor.restore.phases import RESTORE
 from contract.api.states import AgentReason
 from linux.proc import descendants, is_alive, namespace_mates, status
-from tests.node.engine.test_failing_phases import each
-from tests.node.engine.test_gpu_workers import gpu, library, node, states  # noqa: F401 - fixtures
+from tests.node.engine.devices.test_gpu_workers import gpu, library, node, states  # noqa: F401 - fixtures
+from tests.node.engine.failures.test_failing_phases import each
 from tests.support import stand_in_cuda
 from tests.support.fixtures.bare_container import WORKER_COMMAND, BareContainer, wait_for
 from tests.support.fixtures.engine import COLD, captured, ready

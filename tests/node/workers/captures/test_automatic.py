@@ -9,7 +9,7 @@ from contract.api import keys
 from demo.kubectl import Kubectl, WaitError, wait_for
 from tests.support.fixtures import node
 
-EXAMPLES = Path(__file__).parents[3] / "examples" / "automatic"
+EXAMPLES = Path(__file__).parents[4] / "examples" / "automatic"
 RESTORED = "SNAPSHOT_RESTORED: container restored from checkpoint"
 STOCK = {"dynamo-snapshot/demo-worker:dev"}
 FILES = ("deployment.yaml", "wait-for-checkpoint.yaml", "job.yaml", "statefulset.yaml")

@@ -9,7 +9,7 @@ import pytest
 from agent.container.network import in_network
 from contract.api import control_files
 from contract.api.states import AgentReason
-from tests.node.engine.test_connections import END, START, assert_as_it_was
+from tests.node.engine.state.test_connections import END, START, assert_as_it_was
 from tests.support.fixtures.bare_container import BareContainer, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")

@@ -11,7 +11,7 @@ from contract.api.engine import Because, Memory, Way
 from contract.api.reports import Report, ReportPhase, read_report
 from demo.kubectl import Kubectl, wait_for
 from demo.platform import Platform
-from tests.node.workers.test_gpu_pods import (
+from tests.node.workers.devices.test_gpu_pods import (
     RESTORED,
     SHARED_GPU,
     gpu_volumes,

@@ -10,7 +10,7 @@ import pytest
 
 from contract.api.reports import MemoryRestore
 from images.native import compile_static, glibc_compiler
-from tests.node.engine.test_page_server import slow_criu
+from tests.node.engine.memory.test_page_server import slow_criu
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
 from tests.support.fixtures.tools import PROJECT, of_packages
 

@@ -11,7 +11,7 @@ from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from contract.pods.canary import Canary, CanaryCall
 from linux.proc import PROC, namespace_mates
-from tests.node.engine.test_gpu_workers import gpu, library, node, states  # noqa: F401 - fixtures
+from tests.node.engine.devices.test_gpu_workers import gpu, library, node, states  # noqa: F401 - fixtures
 from tests.support.fixtures.bare_container import wait_for
 from tests.support.fixtures.dying_agent import die_after
 from tests.support.fixtures.engine import Node, captured, ready

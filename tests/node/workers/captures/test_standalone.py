@@ -7,7 +7,7 @@ import pytest
 from demo.kubectl import Kubectl, wait_for
 from tests.support.fixtures import node
 
-EXAMPLES = Path(__file__).parents[3] / "examples" / "standalone"
+EXAMPLES = Path(__file__).parents[4] / "examples" / "standalone"
 QWEN = "qwen3-06b-bf16"
 QWEN_ID = "4da999bc6c673b97"
 LLAMA = "e5962d34ba272638"

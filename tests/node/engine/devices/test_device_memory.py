@@ -19,7 +19,7 @@ from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from contract.pods.probe import Probe
 from linux.proc import descendants, namespace_mates
-from tests.node.engine.test_failing_phases import each, failing
+from tests.node.engine.failures.test_failing_phases import each, failing
 from tests.support import stand_in_cuda
 from tests.support.fixtures import engine as engine_fixtures
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for

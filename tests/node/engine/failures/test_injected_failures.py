@@ -26,7 +26,7 @@ from contract.api import control_files, keys
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from contract.remedies.agent import AGENT
-from tests.node.engine.test_page_server import page_servers
+from tests.node.engine.memory.test_page_server import page_servers
 from tests.support.fixtures.bare_container import BareContainer, wait_for
 from tests.support.fixtures.dying_agent import die_after
 from tests.support.fixtures.engine import COLD, Node, captured

@@ -10,7 +10,7 @@ from contract.api.states import Admission
 from demo.kubectl import Kubectl, wait_for
 from demo.platform import Platform
 from snapshotctl.__main__ import main
-from tests.node.workers.test_automatic import checkpoints, pods
+from tests.node.workers.captures.test_automatic import checkpoints, pods
 from tests.support.fixtures import node
 
 APP = "asks-itself"

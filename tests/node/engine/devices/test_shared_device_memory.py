@@ -27,7 +27,7 @@ from artifact.manifest import parse_manifest
 from contract.api import control_files, keys
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
-from tests.node.engine.test_failing_phases import failing
+from tests.node.engine.failures.test_failing_phases import failing
 from tests.support import stand_in_cuda
 from tests.support.fixtures import engine as engine_fixtures
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for

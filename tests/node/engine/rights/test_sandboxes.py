@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from contract.api.states import AgentReason
-from tests.node.engine.test_kinds_of_state import start
+from tests.node.engine.state.test_kinds_of_state import start
 from tests.support.fixtures.bare_container import PYTHON, BareContainer
 from tests.support.kinds.others import SANDBOX
 
