@@ -22,6 +22,8 @@ _MOUNT: Final = re.compile(r"^mnt_id:\s*(\d+)$", re.MULTILINE)
 _LOCK: Final = re.compile(r"^lock:.*\bPOSIX\b", re.MULTILINE)
 _LEASE: Final = re.compile(r"^lock:.*\bLEASE\b", re.MULTILINE)
 _WATCH: Final = re.compile(r"^(?:inotify|fanotify) .*\bino:([0-9a-f]+) sdev:([0-9a-f]+)", re.MULTILINE)
+_UNDUMPABLE: Final = re.compile(r"^(?:inotify|fanotify) .*\bfhandle-type:81\b", re.MULTILINE)
+"""FILEID_INO64_GEN: of file systems that find no file by such a handle, which are the kernel's own."""
 _DECIDES: Final = re.compile(r"^fanotify flags:[0-9a-f]*[4-9a-f] ", re.MULTILINE)
 """FAN_CLASS_CONTENT, FAN_CLASS_PRE_CONTENT."""
 _MINOR_BITS: Final = 20
@@ -69,6 +71,8 @@ class Descriptor(NamedTuple):
     """It sends signals (O_ASYNC); of sockets that is not read."""
     is_leased: bool = False
     """To open the file would break a lease of it (F_SETLEASE)."""
+    watches_kernel: bool = False
+    """It is inotify or fanotify, and watches files of /proc, /sys or the like."""
     decides: bool = False
     """It is fanotify, and files are opened only once its process has said so."""
     is_on_its_way: bool = False
@@ -119,7 +123,13 @@ def _descriptor(number: int, target: str, base: Path, path: str) -> Descriptor:
     if target in (INOTIFY, FANOTIFY):
         text = info.read_text()
         watches = {(_as_stat(int(device, 16)), int(inode, 16)) for inode, device in _WATCH.findall(text)}
-        return Descriptor(number, target, watches=tuple(sorted(watches)), decides=_DECIDES.search(text) is not None)
+        return Descriptor(
+            number,
+            target,
+            watches=tuple(sorted(watches)),
+            decides=_DECIDES.search(text) is not None,
+            watches_kernel=_UNDUMPABLE.search(text) is not None,
+        )
     magic = file_system_magic(str(link)) if target.count("/") == 1 else 0
     if magic == MQUEUE_MAGIC:
         return Descriptor(number, target, is_message_queue=True)

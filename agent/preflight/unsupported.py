@@ -115,8 +115,8 @@ def _is_nowhere(descriptor: Descriptor, mounted: Collection[int]) -> bool:
 
 def _unsupported(descriptor: Descriptor) -> str | None:
     target = descriptor.target
-    if descriptor.decides:
-        return "fanotify that decides about what is opened (FAN_CLASS_CONTENT)"
+    if descriptor.target in (INOTIFY, FANOTIFY):
+        return _unsupported_watch(descriptor)
     if descriptor.is_handle:
         return "a socket or FIFO that is open only as a path (O_PATH)"
     if descriptor.is_packet_pipe:
@@ -127,6 +127,12 @@ def _unsupported(descriptor: Descriptor) -> str | None:
     if descriptor.is_device and not is_known:
         return f"the device {target}"
     return _unsupported_in_proc(descriptor)
+
+
+def _unsupported_watch(descriptor: Descriptor) -> str | None:
+    if descriptor.decides:
+        return "fanotify that decides about what is opened (FAN_CLASS_CONTENT)"
+    return "a watch on files of the kernel's, as those of /proc and /sys are" if descriptor.watches_kernel else None
 
 
 def _unsupported_in_proc(descriptor: Descriptor) -> str | None:

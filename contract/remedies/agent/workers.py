@@ -100,10 +100,11 @@ WORKERS: Final = (
         "of pressure stall information, a pidfd of a thread or of a process that is not the worker's, a timer that "
         "wakes the machine, the listener of a seccomp filter, a socket or FIFO that is open by O_PATH, an epoll "
         "descriptor that watches a file which only another process has open, fanotify that decides about what is "
-        "opened, a file that signals one thread (F_SETOWN_EX), files of one thread (/proc/PID/task/TID), and files of "
-        "mounts that were taken away. Of descriptors that wait in a Unix socket and were not received yet all but "
-        "files, pipes, eventfds and Unix sockets, and those of a second message, which cannot be seen. Nothing was "
-        "touched; the capture is not tried again by itself.",
+        "opened, inotify or fanotify on files of /proc, /sys or /dev/pts, a file that signals one thread "
+        "(F_SETOWN_EX), files of one thread (/proc/PID/task/TID), and files of mounts that were taken away. Of "
+        "descriptors that wait in a Unix socket and were not received yet all but files, pipes, eventfds and Unix "
+        "sockets, and those of a second message, which cannot be seen. Nothing was touched; the capture is not tried "
+        "again by itself.",
     ),
     Reason(
         SECTION,

@@ -506,6 +506,20 @@ s.listen()
 REFUSED |= {
     "folder-of-a-mount-that-has-no-place": (_OPEN_TREE, AgentReason.UNSUPPORTED_DESCRIPTOR),
     "file-of-what-was-unmounted": (_UNMOUNTED, AgentReason.UNSUPPORTED_DESCRIPTOR),
+    "inotify-on-files-of-the-kernel": (
+        """
+i = must(libc.inotify_init1(0))
+must(libc.inotify_add_watch(i, b'/proc/sys', 0x2))
+""",
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+    ),
+    "inotify-on-terminals": (
+        """
+i = must(libc.inotify_init1(0))
+must(libc.inotify_add_watch(i, b'/dev/pts', 0x100))
+""",
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+    ),
     "file-of-a-thread": (_OF_A_THREAD, AgentReason.UNSUPPORTED_DESCRIPTOR),
     "fanotify-that-decides": (_DECIDES, AgentReason.UNSUPPORTED_DESCRIPTOR),
     "socket-that-signals-a-thread": (_OWNED.replace("{owned}", "b.fileno()"), AgentReason.UNSUPPORTED_DESCRIPTOR),

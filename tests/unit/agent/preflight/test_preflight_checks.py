@@ -9,7 +9,7 @@ from agent.preflight.checks import CHECKS, Finding, findings, refuse
 from agent.preflight.facts import NAMESPACES, Process, Tree
 from contract.api.states import LASTING, AgentReason
 from linux.anonymous import Anonymous
-from linux.descriptors import Descriptor
+from linux.descriptors import FANOTIFY, INOTIFY, Descriptor
 from linux.net.sockets import BoundSocket
 from linux.net.unix_diag import UnixSocket
 from linux.proc import Mount
@@ -105,8 +105,14 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
         pytest.param(
             AgentReason.UNSUPPORTED_DESCRIPTOR,
             "descriptor 4 of process 600 (python3) is fanotify that decides about what is opened (FAN_CLASS_CONTENT)",
-            tree(process(Descriptor(4, "anon_inode:[fanotify]", decides=True))),
+            tree(process(Descriptor(4, FANOTIFY, decides=True))),
             id="fanotify-that-decides",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is a watch on files of the kernel's, as those of /proc and /sys are",
+            tree(process(Descriptor(4, INOTIFY, watches_kernel=True))),
+            id="watch-on-the-kernels-files",
         ),
         pytest.param(
             AgentReason.UNSUPPORTED_DESCRIPTOR,
