@@ -82,7 +82,7 @@ def _find(pod_uid: str, is_it: Matches, groups: PodGroups, proc: Path) -> Runnin
     found = _find_among(pids(proc), pod_uid, is_it, proc)
     if found is not None:
         with suppress(OSError):  # it has ended
-            groups.learn((proc / str(found.init_pid) / "cgroup").read_text())
+            groups.learn((proc / str(found.init_pid) / "cgroup").read_text(errors="surrogateescape"))
     return found
 
 
@@ -95,7 +95,7 @@ def _find_among(processes: Iterable[int], pod_uid: str, is_it: Matches, proc: Pa
     found: dict[int, RunningContainer] = {}
     for pid in processes:
         try:
-            owner = container_of((proc / str(pid) / "cgroup").read_text())
+            owner = container_of((proc / str(pid) / "cgroup").read_text(errors="surrogateescape"))
             if owner is None or owner.pod_uid != pod_uid or (about := status(pid, proc)).inner_pid != 1:
                 continue
             running = RunningContainer(pid, owner.container_id, (proc / str(pid) / "exe").readlink().name)

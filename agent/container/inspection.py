@@ -139,7 +139,7 @@ def inspect(init_pid: int, proc: Path = PROC, among: Iterable[int] | None = None
         mounts=tuple(mounts(init_pid, proc)),
         stdio=stdio,
         inner_ids=frozenset(ids),
-        cgroups=(proc / str(init_pid) / "cgroup").read_text(),
+        cgroups=(proc / str(init_pid) / "cgroup").read_text(errors="surrogateescape"),
     )
 
 

@@ -60,7 +60,7 @@ def _any_process(pod_uid: str, groups: PodGroups, proc: Path) -> int | None:
 
 def _container(pid: int, pod_uid: str, proc: Path) -> str:
     with suppress(OSError):
-        owner = container_of((proc / str(pid) / "cgroup").read_text())
+        owner = container_of((proc / str(pid) / "cgroup").read_text(errors="surrogateescape"))
         return owner.container_id if owner is not None and owner.pod_uid == pod_uid else ""
     return ""
 

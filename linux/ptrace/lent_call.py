@@ -13,7 +13,6 @@ from typing import Final, TypeVar
 
 from linux.proc import is_alive, status
 from linux.ptrace.halt import INTERRUPT, await_halt, halted, request
-from linux.ptrace.seccomp import FILTER
 
 Answer = TypeVar("Answer")
 _CONT, _GETREGS, _SETREGS, _SYSCALL, _GETSIGMASK, _SETSIGMASK = 7, 12, 13, 24, 0x420A, 0x420B
@@ -22,7 +21,7 @@ _STATE: Final = 1 << 16
 """Bytes; with AMX it takes 11 KiB."""
 _MARK_SYSCALLS: Final = 0x1
 _SUSPEND_SECCOMP: Final = 1 << 21
-"""A filter of the process's own may end it for a call that it never makes. criu suspends them in the same way."""
+"""A filter of the process's own, or the strict mode, may end it for a call that it never makes. criu does the same."""
 _AT_SYSCALL: Final = 0x857F
 """The wait status of a stop for a system call, as PTRACE_O_TRACESYSGOOD marks it."""
 _SIGNALS: Final = 8
@@ -128,7 +127,7 @@ def borrowed(pid: int) -> Iterator[Borrowed]:
         OSError: it cannot be traced, does not halt, or has ended.
         OtherCallsError: it is a process of 32 bits.
     """
-    suspends = _SUSPEND_SECCOMP if status(pid).seccomp == FILTER else 0
+    suspends = _SUSPEND_SECCOMP if status(pid).seccomp else 0
     with halted(pid, _MARK_SYSCALLS | suspends):
         process, mask, none = Borrowed(pid), ctypes.c_uint64(), ctypes.c_uint64(~0)
         request(_GETSIGMASK, pid, _SIGNALS, ctypes.addressof(mask))
@@ -158,7 +157,7 @@ def answer_of(ask: Callable[[int], Answer], pid: int, otherwise: Answer) -> Answ
 
 def _instruction(pid: int) -> int:
     """Return the address of an instruction that makes a system call."""
-    with Path(f"/proc/{pid}/maps").open() as maps:
+    with Path(f"/proc/{pid}/maps").open(errors="surrogateescape") as maps:  # a file may have any name
         line = next((line for line in maps if line.endswith("[vdso]\n")), None)
     if line is None:
         raise OtherCallsError

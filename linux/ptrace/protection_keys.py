@@ -72,7 +72,7 @@ def ranges(pid: int, proc: Path = PROC) -> list[KeyRange]:
     Raises:
         OSError: it has ended.
     """
-    with (proc / str(pid) / "smaps").open() as lines:
+    with (proc / str(pid) / "smaps").open(errors="surrogateescape") as lines:
         return list(parse_ranges(lines))
 
 

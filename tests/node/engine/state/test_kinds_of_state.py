@@ -11,6 +11,7 @@ from contract.api import control_files
 from contract.api.states import AgentReason
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, is_removed, wait_for
 from tests.support.kinds import descriptors, processes, sockets
+from tests.support.kinds.kept_corners import KEPT_CORNERS
 from tests.support.kinds.kept_details import KEPT_DETAILS
 from tests.support.kinds.others import EXIT, LOST_WITHOUT_THE_CHECK, REFUSED
 from tests.support.kinds.reset import RESET
@@ -51,7 +52,7 @@ print("kept", flush=True)
 threading.Event().wait()
 """
 LOST = RESET | RESET_DETAILS
-KEPT = descriptors.KEPT | processes.KEPT | sockets.KEPT | KEPT_DETAILS
+KEPT = descriptors.KEPT | processes.KEPT | sockets.KEPT | KEPT_DETAILS | KEPT_CORNERS
 
 
 def start(node, before: str, after: str, user: int = 0) -> BareContainer:
