@@ -10,6 +10,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
+from agent.container import commands
 from agent.container.network import in_network
 from contract.pods.probe import Probe
 from linux.proc import PROC
@@ -17,8 +18,18 @@ from linux.proc import PROC
 REFUSED: Final = (OSError, http.client.HTTPException, ValueError)
 
 
+def askable(probe: Probe | None, control: int) -> Probe | None:
+    """Return the probe; None if it is a command, and standby is of a release that runs none.
+
+    Args:
+        probe: the worker's.
+        control: descriptor of the container's control directory.
+    """
+    return None if probe is not None and probe.command and not commands.can_run(control) else probe
+
+
 def passes(probe: Probe, init_pid: int, proc: Path = PROC) -> bool:
-    """Say whether the probe passes now."""
+    """Say whether a probe of the network passes now."""
     return in_network(init_pid, lambda: _passes_here(probe), proc)
 
 

@@ -16,6 +16,7 @@ from agent.container.canary import NoAnswerError, ask, cannot_ask, wrong
 from agent.container.files.empty_dirs import is_folder, mount_points
 from agent.container.files.volumes import made_since
 from agent.container.inspection import Inspection, Worker, find_worker, inspect, surroundings
+from agent.container.probe import askable
 from agent.container.protection_keys import keys_of
 from agent.container.rights import of_container, refuse_wider_tree
 from agent.container.sandbox import refuse_sandboxed
@@ -419,7 +420,7 @@ def _prove(capture: Capture) -> None:
         manifest_digest=capture.published.digest,
     )
     restore.artifact = capture.artifact
-    questions = Questions(request.probe, request.canary, capture.answer)
+    questions = Questions(askable(request.probe, capture.lock.control.directory), request.canary, capture.answer)
     ranges = prove(restore, capture.plan.pids, bound_ports(capture.staged.directory), questions)
     keep_hot_set(capture.staged, capture.published.digest, ranges, restore.memory or restore.engine.memory)
 

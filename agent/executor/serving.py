@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from agent.container import commands
 from agent.container.canary import NoAnswerError, ask, wrong
 from agent.container.probe import passes
 from agent.executor.lock import ControlDir
@@ -19,6 +20,7 @@ from linux.proc import Status, is_alive
 
 PROBE_SECONDS: Final = 60.0
 _PROBE_PAUSE: Final = 0.02
+_COMMAND_PAUSE: Final = 0.2
 _CANARY_PAUSE: Final = 0.2
 """A canary costs the worker more than a probe does."""
 
@@ -32,7 +34,7 @@ class Questions:
     """What a restored worker is asked; without any it is not woken."""
 
     probe: Probe | None = None
-    """The worker's own; None if it has none that can be asked from outside."""
+    """The worker's own; None if it has none that can be asked without kubelet."""
     canary: CanaryCall | None = None
     answer: str | None = None
     """sha256 of what the captured worker answered to the canary; None if it was not asked."""
@@ -66,15 +68,23 @@ def await_answers(
     """
     root = next(iter(tree))
     if (probe := questions.probe) is not None:
-        _await(lambda: _ask_probe(probe, init_pid, proc), root, proc, PROBE_SECONDS, _PROBE_PAUSE)
+        pause = _PROBE_PAUSE if not probe.command else _COMMAND_PAUSE
+        _await(lambda: _ask_probe(probe, init_pid, control, proc), root, proc, PROBE_SECONDS, pause)
     if (call := questions.canary) is not None:
         seconds = call.canary.seconds
         _await(lambda: _ask_canary(call, questions.answer, init_pid, control, proc), root, proc, seconds, _CANARY_PAUSE)
 
 
-def _ask_probe(probe: Probe, init_pid: int, proc: Path) -> str | None:
-    passed = passes(probe, init_pid, proc)
-    return None if passed else f"the restored worker's probe does not pass within {PROBE_SECONDS:.0f} s"
+def _ask_probe(probe: Probe, init_pid: int, control: ControlDir, proc: Path) -> str | None:
+    problem = f"the restored worker's probe does not pass within {PROBE_SECONDS:.0f} s"
+    if not probe.command:
+        return None if passes(probe, init_pid, proc) else problem
+    try:
+        ended = commands.run(probe.command, control.directory, init_pid, probe.timeout)
+    except commands.CommandError as error:
+        return f"{problem}: {probe.command[0]}: {error}"
+    said = f": {ended.complaint}" if ended.complaint else ""
+    return f"{problem}: {probe.command[0]} ends with status {ended.status}{said}" if ended.status else None
 
 
 def _ask_canary(call: CanaryCall, source: str | None, init_pid: int, control: ControlDir, proc: Path) -> str | None:

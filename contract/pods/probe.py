@@ -1,10 +1,13 @@
-"""A container's probe, as far as it can be asked from outside the container."""
+"""A container's probe, as far as it can be asked without kubelet."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, Final, Literal
+
+from contract.api import control_files
 
 SECONDS: Final = 1.0
 """Kubernetes' own default of timeoutSeconds."""
@@ -12,25 +15,34 @@ SECONDS: Final = 1.0
 
 @dataclass(frozen=True)
 class Probe:
-    """An HTTP or TCP probe."""
+    """An HTTP, TCP or exec probe."""
 
-    kind: Literal["HTTP", "HTTPS", "TCP"]
-    host: str
-    port: int
+    kind: Literal["HTTP", "HTTPS", "TCP", "EXEC"]
+    host: str = ""
+    port: int = 0
     path: str = "/"
     headers: tuple[tuple[str, str], ...] = ()
     timeout: float = SECONDS
+    """Seconds."""
+    command: tuple[str, ...] = ()
+    """Of an exec probe."""
 
 
 def serving_probe(container: Mapping[str, Any], pod_ip: str) -> Probe | None:
-    """Return the probe that says that the container serves; None if it has none, or one that runs a program.
+    """Return the probe that says that the container serves: one of the network before one that runs a program.
+
+    None if it has none, or only those that a capture gives it and gRPC's.
 
     Args:
         container: of a pod's spec.
         pod_ip: whom to ask if the probe names no host.
     """
-    for name in ("readinessProbe", "startupProbe"):
-        found: Mapping[str, Any] = container.get(name) or {}
+    probes = [container.get(name) or {} for name in ("readinessProbe", "startupProbe")]
+    return _of_network(probes, container, pod_ip) or _of_command(probes)
+
+
+def _of_network(probes: Sequence[Mapping[str, Any]], container: Mapping[str, Any], pod_ip: str) -> Probe | None:
+    for found in probes:
         if what := found.get("httpGet") or found.get("tcpSocket"):
             port = port_number(what.get("port"), container.get("ports") or ())
             if port is None:
@@ -44,6 +56,15 @@ def serving_probe(container: Mapping[str, Any], pod_ip: str) -> Probe | None:
                 headers=tuple((str(h.get("name")), str(h.get("value", ""))) for h in what.get("httpHeaders") or ()),
                 timeout=float(found.get("timeoutSeconds") or SECONDS),
             )
+    return None
+
+
+def _of_command(probes: Sequence[Mapping[str, Any]]) -> Probe | None:
+    for found in probes:
+        command = tuple(map(str, (found.get("exec") or {}).get("command") or ()))
+        # The file that says that a worker is ready for its snapshot says nothing of a restored one.
+        if command and PurePosixPath(command[-1]).name != control_files.READY_FOR_SNAPSHOT:
+            return Probe("EXEC", timeout=float(found.get("timeoutSeconds") or SECONDS), command=command)
     return None
 
 

@@ -18,6 +18,13 @@ from tests.support.fixtures.engine import captured, ready
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
 HTTP = Probe("HTTP", "127.0.0.1", 8000)
+SILENT_STANDBY = "agent.container.commands.can_run"
+
+
+def asking(expression: str) -> Probe:
+    return Probe("EXEC", command=(PYTHON, "-c", f"import sys, urllib.request; {expression}"), timeout=20.0)
+
+
 START = """
 import os, socket, sys, threading, time
 sys.path.insert(0, "/tools")
@@ -49,7 +56,13 @@ def worker(node, script: str) -> BareContainer:
 
 
 @pytest.mark.parametrize(
-    "probe", [pytest.param(HTTP, id="http"), pytest.param(Probe("TCP", "127.0.0.1", 8000), id="tcp"), None]
+    "probe",
+    [
+        pytest.param(HTTP, id="http"),
+        pytest.param(Probe("TCP", "127.0.0.1", 8000), id="tcp"),
+        pytest.param(asking("urllib.request.urlopen('http://127.0.0.1:8000')"), id="exec"),
+        None,
+    ],
 )
 async def test_a_worker_that_serves_again_is_captured(node, probe):
     source = ready(node)
@@ -83,6 +96,28 @@ async def test_a_worker_whose_probe_does_not_pass_is_not(node, monkeypatch):
     outcome = await node.capture(worker(node, SILENT), "proof-silent", probe=HTTP)
     assert (False, AgentReason.PROOF_FAILED) == (outcome.ok, outcome.reason)
     assert "probe does not pass within 1 s" in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("probe", "words"),
+    [
+        pytest.param(asking("sys.exit('nothing to serve')"), "ends with status 1: nothing to serve", id="fails"),
+        pytest.param(Probe("EXEC", command=("/no/such/program",)), "/no/such/program", id="is-not-there"),
+    ],
+)
+async def test_a_worker_whose_command_does_not_succeed_is_not(probe, words, node, monkeypatch):
+    monkeypatch.setattr("agent.executor.serving.PROBE_SECONDS", 1.0)
+    outcome = await node.capture(worker(node, SILENT), "proof-command", probe=probe)
+    assert (False, AgentReason.PROOF_FAILED) == (outcome.ok, outcome.reason)
+    assert words in outcome.message
+
+
+async def test_a_standby_that_runs_no_commands_is_asked_nothing(node, monkeypatch):
+    monkeypatch.setattr(SILENT_STANDBY, lambda _: False)
+    source = worker(node, WORKS)
+    outcome = await node.capture(source, "proof-old-standby", probe=asking("sys.exit(1)"))
+    assert outcome.ok, outcome
+    assert "did the work" not in source.text()
 
 
 def test_an_answer_that_never_ends_is_none():

@@ -1,7 +1,9 @@
-"""Which of a container's probes can be asked from outside, and what it asks."""
+"""Which of a container's probes can be asked without kubelet, and what it asks."""
 
 import pytest
 
+from contract.api.control_files import READY_FOR_SNAPSHOT
+from contract.pods.injected_tools import file_probe
 from contract.pods.probe import Probe, serving_probe
 
 HTTP = {"httpGet": {"path": "/health", "port": 8000}}
@@ -12,7 +14,22 @@ EXEC = {"exec": {"command": ["true"]}}
     ("fields", "expected"),
     [
         pytest.param({}, None, id="none"),
-        pytest.param({"readinessProbe": EXEC}, None, id="a-program"),
+        pytest.param({"readinessProbe": EXEC}, Probe("EXEC", command=("true",)), id="a-program"),
+        pytest.param(
+            {"startupProbe": EXEC | {"timeoutSeconds": 5}},
+            Probe("EXEC", command=("true",), timeout=5.0),
+            id="a-program-at-the-start",
+        ),
+        pytest.param(
+            {"readinessProbe": file_probe("/snapshot-control", READY_FOR_SNAPSHOT, stock=False)}, None, id="ready-file"
+        ),
+        pytest.param(
+            {"readinessProbe": file_probe("/snapshot-control", READY_FOR_SNAPSHOT, stock=True)},
+            None,
+            id="ready-file-by-standby",
+        ),
+        pytest.param({"readinessProbe": {"exec": {}}}, None, id="no-program"),
+        pytest.param({"readinessProbe": {"grpc": {"port": 9000}}}, None, id="grpc"),
         pytest.param({"livenessProbe": HTTP}, None, id="liveness-says-nothing-of-serving"),
         pytest.param({"readinessProbe": HTTP}, Probe("HTTP", "10.1.2.3", 8000, "/health"), id="http"),
         pytest.param({"startupProbe": HTTP}, Probe("HTTP", "10.1.2.3", 8000, "/health"), id="startup"),
