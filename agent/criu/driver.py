@@ -276,6 +276,16 @@ def _version(tree: Path, _file: tuple[int, int, int]) -> str:
     return check_version(done.stdout)
 
 
+def fails_at_private_memfds(version: str) -> bool:
+    """Say whether a criu of that version fails with ``--lazy-pages`` at private mappings of memfds.
+
+    Seen of 4.3 as it comes: ``async: send req error: Socket operation on non-socket; Can't fixup VMA's fd``. 4.2.1 does
+    not; of later ones it is not known.
+    """
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return found is not None and (int(found[1]), int(found[2])) >= (4, 3)
+
+
 def check_version(text: str) -> str:
     """Return the version in ``criu --version``'s output.
 

@@ -25,7 +25,7 @@ _MM: Final = re.compile(r"mm-([0-9]{1,9})\.img")
 _SEGMENT: Final = re.compile(r"pagemap-shmem-([0-9]{1,19})\.img")
 _MM_VMAS: Final = 14
 _START, _END, _ID, _FLAGS, _STATUS = 1, 2, 4, 6, 7
-_FILE_SHARED, _ANONYMOUS_SHARED, _SYSV, _MEMFD = 1 << 7, 1 << 8, 1 << 10, 1 << 14
+_FILE_PRIVATE, _FILE_SHARED, _ANONYMOUS_SHARED, _SYSV, _MEMFD = 1 << 6, 1 << 7, 1 << 8, 1 << 10, 1 << 14
 _HUGE_PAGES: Final = 0x40000
 """Of a mapping's flags: MAP_HUGETLB."""
 _FILE_ID, _FILE_MEMFD, _FILE_INODE = 2, 20, 5
@@ -94,6 +94,24 @@ def find_segments(directory: int, at_least: int = 0) -> tuple[Segment, ...]:
         raise CriuError(AgentReason.RESTORE_FAILED, f"criu's images of shared memory: {error}") from error
 
 
+def maps_memfds_privately(directory: int) -> bool:
+    """Say whether a process in the images of a directory has a private mapping of a memfd.
+
+    Raises:
+        CriuError: ``restore-failed``: the images are not what criu writes.
+    """
+    wanted = _FILE_PRIVATE | _MEMFD
+    try:
+        return "memfd.img" in os.listdir(directory) and any(
+            mapping.get(_STATUS, 0) & wanted == wanted
+            for name in os.listdir(directory)
+            if _MM.fullmatch(name)
+            for mapping in _mappings(read_image(directory, name))
+        )
+    except (OSError, ValueError) as error:
+        raise CriuError(AgentReason.RESTORE_FAILED, f"criu's images of memory: {error}") from error
+
+
 def empty(directory: int, segments: Sequence[Segment]) -> None:
     """Take the pages from the images of *segments*."""
     for segment in segments:
@@ -154,8 +172,7 @@ def _memfds(directory: int) -> dict[int, int]:
 
 def _mapped(image: bytes, memfds: Mapping[int, int]) -> Iterator[tuple[int, int]]:
     """Yield segment and address of each mapping of shared memory in the image of a process."""
-    for text in protobuf.embedded(protobuf.parse(protobuf.message(image)[0]), _MM_VMAS):
-        mapping = protobuf.values(text)
+    for mapping in _mappings(image):
         status, number = mapping.get(_STATUS, 0), mapping.get(_ID, 0)
         if status & _SYSV or mapping.get(_FLAGS, 0) & _HUGE_PAGES:
             continue
@@ -163,6 +180,11 @@ def _mapped(image: bytes, memfds: Mapping[int, int]) -> Iterator[tuple[int, int]
             yield number, mapping.get(_START, 0)
         elif status & _MEMFD and status & _FILE_SHARED and number in memfds:
             yield memfds[number], mapping.get(_START, 0)
+
+
+def _mappings(image: bytes) -> Iterator[Mapping[int, int]]:
+    """Yield the numbers of each mapping in the image of a process."""
+    return map(protobuf.values, protobuf.embedded(protobuf.parse(protobuf.message(image)[0]), _MM_VMAS))
 
 
 def _contents(directory: int) -> Iterator[tuple[int, tuple[int, tuple[Run, ...]]]]:

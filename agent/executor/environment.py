@@ -10,7 +10,7 @@ from typing import Final
 from agent.container.pod_groups import PodGroups
 from agent.criu.driver import Criu
 from agent.criu.image_rights import Given, rights_in
-from agent.criu.shared_memory import Segment, find_segments
+from agent.criu.shared_memory import Segment, find_segments, maps_memfds_privately
 from agent.executor.memory.plan import SMALL_SHARED
 from agent.executor.restore.turn import Turn
 from agent.gpu.cuda import Cuda, Gpus, NoGpus
@@ -78,6 +78,8 @@ class NodeEnvironment:
         default_factory=lambda: Known(partial(find_segments, at_least=SMALL_SHARED))
     )
     """Shared memory in images, where it is large enough to be filled by us."""
+    private_memfds: Known[bool] = field(default_factory=lambda: Known(maps_memfds_privately))
+    """Whether images have private mappings of memfds."""
     file_members: Known[Sequence[TarInfo]] = field(default_factory=lambda: Known(members_in, is_kept=_are_few))
     """What is in the archives of a worker's files. Reading it takes 30 of 80 ms for 500 files."""
     turn: Turn = field(default_factory=Turn)

@@ -47,6 +47,7 @@ class Because(StrEnum):
     SWITCHED_OFF = "switched-off"
     LOST_BEFORE = "lost-before"
     NO_SERVER = "no-server"
+    CRIU_FAILS = "criu-fails"
     UNGUARDED = "unguarded"
     PARKS = "parks"
     PARKED = "parked"
@@ -93,6 +94,7 @@ _REASONS: Final = {
     Because.SMALL: "too small to be worth a page server",
     Because.FORKED: "its processes share much of it since a fork",
     Because.SWITCHED_OFF: "config.criu.lazyPages is false",
+    Because.CRIU_FAILS: "this criu fails at private mappings of memfds if their memory is left to a page server",
     Because.LOST_BEFORE: "an earlier page server in this pod ended too early",
     Because.NO_SERVER: "no page server could be used, the agent's log says why",
     Because.UNGUARDED: "nothing restarts it, or its standby is older",

@@ -105,6 +105,7 @@ class MemoryRestore(StrEnum):
     SHARED = "copied-shared"
     AFTER_LOSS = "copied-after-loss"
     NO_SERVER = "copied-no-server"
+    CRIU_FAILS = "copied-criu-fails"
 
     @property
     def words(self) -> str:
@@ -120,6 +121,7 @@ _MEMORY_WORDS: Final = {
     MemoryRestore.SMALL: "",
     MemoryRestore.SHARED: "its memory was copied before it ran: its processes share much of it since a fork",
     MemoryRestore.AFTER_LOSS: "its memory was copied before it ran: an earlier page server in this pod ended too early",
+    MemoryRestore.CRIU_FAILS: "its memory was copied before it ran: this criu can do no other for this worker",
     MemoryRestore.NO_SERVER: "its memory was copied before it ran: the agent's log says why",
 }
 
@@ -137,6 +139,7 @@ _COPIED: Final = {
     Because.FORKED: MemoryRestore.SHARED,
     Because.LOST_BEFORE: MemoryRestore.AFTER_LOSS,
     Because.NO_SERVER: MemoryRestore.NO_SERVER,
+    Because.CRIU_FAILS: MemoryRestore.CRIU_FAILS,
 }
 
 

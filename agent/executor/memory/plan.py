@@ -15,7 +15,14 @@ gets pages of its own, and the pod would hold more than the worker ever did."""
 
 
 def plan_memory(
-    pages: int, forked: int, *, enabled: bool, lost_before: bool, guarded: bool = True, parks: bool = False
+    pages: int,
+    forked: int,
+    *,
+    enabled: bool,
+    lost_before: bool,
+    criu_fails: bool = False,
+    guarded: bool = True,
+    parks: bool = False,
 ) -> Choice:
     """Decide about one restore.
 
@@ -24,6 +31,7 @@ def plan_memory(
         forked: bytes of it that processes share since a fork.
         enabled: whether this node uses page servers.
         lost_before: whether one of this pod ended with pages missing.
+        criu_fails: whether this criu cannot leave the memory of this worker to a page server.
         guarded: whether standby can hold the memory too.
         parks: whether the worker is stopped when it is restored.
     """
@@ -31,14 +39,15 @@ def plan_memory(
     def choice(way: Way, because: Because) -> Choice:
         return Choice(Memory.PRIVATE, way, because, pages)
 
-    if not enabled:
-        return choice(Way.COPIED, Because.SWITCHED_OFF)
-    if pages < SMALL:
-        return choice(Way.COPIED, Because.SMALL)
-    if forked > MOST_SHARED * pages:
-        return choice(Way.COPIED, Because.FORKED)
-    if lost_before:
-        return choice(Way.COPIED, Because.LOST_BEFORE)
+    copied = {
+        Because.SWITCHED_OFF: not enabled,
+        Because.SMALL: pages < SMALL,
+        Because.FORKED: forked > MOST_SHARED * pages,
+        Because.CRIU_FAILS: criu_fails,
+        Because.LOST_BEFORE: lost_before,
+    }
+    if reason := next((reason for reason, is_so in copied.items() if is_so), None):
+        return choice(Way.COPIED, reason)
     if parks:
         return choice(Way.FILLED, Because.PARKS)
     return choice(Way.SERVED, Because.LARGE) if guarded else choice(Way.FILLED, Because.UNGUARDED)

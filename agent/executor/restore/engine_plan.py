@@ -36,6 +36,8 @@ class Offer:
     """Whether this node reads device memory ahead."""
     lost_before: bool = False
     """Whether a page server of this pod ended with pages missing."""
+    criu_fails: bool = False
+    """Whether its criu cannot leave the memory of this worker to one."""
     guarded: bool = True
     """Whether standby can hold the memory too."""
     spare: Sequence[int] = ()
@@ -71,6 +73,7 @@ def _memory(offer: Offer) -> Choice:
         offer.manifest.process.shared,
         enabled=offer.lazy_pages,
         lost_before=offer.lost_before,
+        criu_fails=offer.criu_fails,
         guarded=offer.guarded,
         parks=offer.stage == Stage.PARK,
     )

@@ -12,6 +12,7 @@ from agent.container.files.rootfs import Changes
 from agent.container.inspection import inspect, surroundings
 from agent.container.rights import Rights, of_container
 from agent.criu.connections import plan_addresses
+from agent.criu.driver import fails_at_private_memfds
 from agent.criu.image_rights import refuse_wider_images
 from agent.criu.own_images import own_images, read_in_place
 from agent.criu.shared_memory import Segment
@@ -92,6 +93,7 @@ def offer_of(restore: Restore, stage: Stage, images: int | None = None) -> Offer
         lazy_pages=environment.lazy_pages,
         prefetches=not isinstance(environment.prefetcher, NoPrefetcher),
         lost_before=control.has(control_files.PAGES_LOST),
+        criu_fails=_criu_fails(restore, images),
         guarded=has_guard(control),
         spare=[device.spare for device in restore.devices],
     )
@@ -101,6 +103,13 @@ def _segments(restore: Restore, images: int | None) -> tuple[Segment, ...]:
     if images is None or not restore.environment.lazy_pages:
         return ()
     return restore.environment.image_segments.of(restore.artifact.digest, images)
+
+
+def _criu_fails(restore: Restore, images: int | None) -> bool:
+    environment = restore.environment
+    if images is None or not environment.lazy_pages or not fails_at_private_memfds(environment.criu.version()):
+        return False
+    return environment.private_memfds.of(restore.artifact.digest, images)
 
 
 def volumes_of(restore: Restore) -> PodVolumes:

@@ -9,6 +9,7 @@ from agent.criu.driver import (
     CriuRestore,
     EnteringCriu,
     check_version,
+    fails_at_private_memfds,
     dump_argv,
     dump_failed,
     first_errors,
@@ -158,3 +159,11 @@ def test_too_old(text):
 def test_missing_folder(tmp_path):
     with pytest.raises(CriuError, match="does not run"):
         EnteringCriu(Path(tmp_path), tmp_path, OPTIONS).version()
+
+
+@pytest.mark.parametrize(
+    ("expected", "version"),
+    [(False, "4.2.1"), (True, "4.3"), (True, "4.3.2"), (True, "5.0"), (False, "unknown")],
+)
+def test_the_version_that_fails_at_private_memfds(expected, version):
+    assert expected == fails_at_private_memfds(version)

@@ -7,12 +7,12 @@ import pytest
 from agent.criu import protobuf
 from agent.criu.protobuf import BYTES, VARINT, Field
 from agent.criu.shared_fill import fill, is_shared_out
-from agent.criu.shared_memory import Place, Segment, empty, find_segments
+from agent.criu.shared_memory import Place, Segment, empty, find_segments, maps_memfds_privately
 from agent.errors import CriuError
 
 PAGE = 4096
 MAGIC = bytes(8)
-REGULAR, FILE_SHARED, ANONYMOUS_SHARED, SYSV, MEMFD = 1, 1 << 7, 1 << 8, 1 << 10, 1 << 14
+REGULAR, FILE_PRIVATE, FILE_SHARED, ANONYMOUS_SHARED, SYSV, MEMFD = 1, 1 << 6, 1 << 7, 1 << 8, 1 << 10, 1 << 14
 HUGE_PAGES = 0x40000
 
 
@@ -77,6 +77,27 @@ def images(tmp_path):
 )
 def test_what_is_left_out(images, expected, mappings, more):
     assert expected == find_segments(images(*mappings, **more))
+
+
+@pytest.mark.parametrize(
+    ("expected", "mappings"),
+    [
+        pytest.param(True, [mapping(ANONYMOUS_SHARED), mapping(FILE_PRIVATE | MEMFD, number=44)], id="private"),
+        pytest.param(False, [mapping(FILE_SHARED | MEMFD, number=44)], id="shared"),
+        pytest.param(False, [mapping(FILE_PRIVATE, number=44)], id="of-a-file"),
+        pytest.param(False, [], id="none"),
+    ],
+)
+def test_private_mappings_of_memfds(images, expected, mappings):
+    assert expected == maps_memfds_privately(images(*mappings))
+
+
+def test_without_memfds_no_process_is_looked_at_for_them(images, tmp_path):
+    directory = images()
+    for name in ("memfd.img", "mm-7.img"):
+        (tmp_path / name).unlink()
+    (tmp_path / "mm-7.img").mkdir()
+    assert not maps_memfds_privately(directory)
 
 
 @pytest.mark.parametrize(

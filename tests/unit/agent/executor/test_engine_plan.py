@@ -25,6 +25,9 @@ GIB = 1 << 30
         pytest.param(
             ("copied", "lost-before", "copied-after-loss"), GIB, 0, {"lost_before": True}, id="its-server-ended-before"
         ),
+        pytest.param(
+            ("copied", "criu-fails", "copied-criu-fails"), GIB, 0, {"criu_fails": True}, id="this-criu-would-fail"
+        ),
         pytest.param(("filled", "unguarded", "filled-first"), GIB, 0, {"guarded": False}, id="not-held-by-standby"),
         pytest.param(("filled", "parks", "filled-while-parked"), GIB, 0, {"parks": True}, id="parks"),
         pytest.param(("copied", "small", "copied-small"), 4096, 0, {"parks": True}, id="parks-and-is-small"),
