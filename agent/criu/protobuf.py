@@ -60,12 +60,7 @@ def values(message: bytes) -> dict[int, int]:
         if wire == VARINT:
             found[key >> 3], at = _varint(message, at)
             continue
-        if wire == BYTES:
-            length, at = _varint(message, at)
-        elif wire in _FIXED:
-            length = _FIXED[wire]
-        else:
-            raise ValueError(f"wire type {wire}")
+        length, at = _length(message, wire, at)
         found[key >> 3] = -1
         at += length
     if at > end:
@@ -110,16 +105,20 @@ def _fields(message: bytes) -> Iterator[Field]:
             value, at = _varint(message, at)
             yield Field(key >> 3, wire, value)
             continue
-        if wire == BYTES:
-            length, at = _varint(message, at)
-        elif wire in _FIXED:
-            length = _FIXED[wire]
-        else:
-            raise ValueError(f"wire type {wire}")
+        length, at = _length(message, wire, at)
         if at + length > len(message):
             raise ValueError("cut off")
         yield Field(key >> 3, wire, message[at : at + length])
         at += length
+
+
+def _length(message: bytes, wire: int, at: int) -> tuple[int, int]:
+    """Return how long a field is that is no varint, and where its content begins."""
+    if wire == BYTES:
+        return _varint(message, at)
+    if wire in _FIXED:
+        return _FIXED[wire], at
+    raise ValueError(f"wire type {wire}")
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:

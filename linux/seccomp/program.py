@@ -10,7 +10,7 @@ import struct
 from functools import lru_cache
 from typing import Final
 
-_INSTRUCTION: Final = struct.Struct("=HBBI")
+INSTRUCTION: Final = struct.Struct("=HBBI")
 """``struct sock_filter``: what to do, how far to jump if a condition holds and if not, and an operand."""
 _CLASS, _JUMP, _RETURN = 0x07, 0x05, 0x06
 _ALWAYS, _IF_EQUAL = 0x05, 0x15
@@ -35,7 +35,7 @@ def _meaning(code: bytes) -> bytes | None:
     one value with constants are a table: no constant equals two of them, and so their order does not matter.
     """
     try:
-        instructions = list(_INSTRUCTION.iter_unpack(code))
+        instructions = list(INSTRUCTION.iter_unpack(code))
         known: dict[int, tuple[bytes, _Table | None]] = {}
         for place in reversed(range(len(instructions))):
             known[place] = _instruction(place + 1, instructions[place], known)

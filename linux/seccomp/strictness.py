@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-_INSTRUCTION: Final = struct.Struct("=HBBI")
-"""``struct sock_filter``: what to do, how far to jump if a condition holds and if not, and an operand."""
+from linux.seccomp.program import INSTRUCTION
+
 _LOAD, _SET, _MASK, _RETURN, _ALWAYS = 0x20, 0x00, 0x54, 0x06, 0x05
 _EQUAL, _GREATER, _AT_LEAST, _ANY_BIT = 0x15, 0x25, 0x35, 0x45
 _CALL, _ARCHITECTURE, _CONSTANT = 0, 4, -1
@@ -64,7 +64,7 @@ class _Answer(NamedTuple):
 def is_as_strict(one: bytes, other: bytes) -> bool:
     """Say whether it is proved that *one* lets through no call that *other* stops."""
     try:
-        programs = [list(_INSTRUCTION.iter_unpack(code)) for code in (one, other)]
+        programs = [list(INSTRUCTION.iter_unpack(code)) for code in (one, other)]
         first, second = map(_compared, programs)
         steps = iter(range(_MOST_STEPS))
         return all(
