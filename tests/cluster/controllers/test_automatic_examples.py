@@ -156,7 +156,7 @@ def test_the_values_are_good():
 
 
 def test_every_file_is_applied_by_some_test():
-    here, node = Path(__file__), Path(__file__).parents[2] / "node" / "workers" / "test_automatic.py"
+    here, node = Path(__file__), Path(__file__).parents[2] / "node/workers/captures/test_automatic.py"
     texts = here.read_text() + node.read_text()
 
     assert [] == [path.name for path in EXAMPLES.glob("*.yaml") if path.name not in texts]
