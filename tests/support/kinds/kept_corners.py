@@ -226,6 +226,7 @@ if k == 0:
     job = os.fork()
     if job == 0:
         os.setpgid(0, 0)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored in what a shell without terminal starts beside itself
         time.sleep(9999)
     time.sleep(0.1)
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
