@@ -197,6 +197,7 @@ class EnteringCriu:
     work: Path
     options: "CriuOptions"
     helpers: Helpers = field(default_factory=Helpers)
+    """Processes that enter containers; shared by all copies of this."""
 
     def version(self) -> str:
         """See ``Criu``."""

@@ -19,6 +19,8 @@ from typing import Final
 from agent.criu import nsenter
 
 _ROOMS: Final = Path(__file__).parents[2]
+_GIVE_SECONDS: Final = 10.0
+"""How long one may take to read its request: of a long one the kernel holds a part alone."""
 _END_SECONDS: Final = 5.0
 _MOST: Final = 8
 _CORES_EACH: Final = 4
@@ -30,6 +32,7 @@ class Helper:
 
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair()
+        self._socket.settimeout(_GIVE_SECONDS)
         with theirs:
             self.process = subprocess.Popen(
                 # By its path: finding a module by its name loads a fourth more.
@@ -50,13 +53,17 @@ class Helper:
             descriptors: it gets copies of them, with the same numbers.
 
         Raises:
-            OSError: it has ended.
+            OSError: it has ended, or does not read; nothing of it is left.
         """
-        with self._socket:
+        try:
             self._socket.sendall(struct.pack(nsenter.HEAD, len(request), len(descriptors)))
             for at in range(0, len(descriptors), nsenter.AT_ONCE):
                 socket.send_fds(self._socket, [b"d"], descriptors[at : at + nsenter.AT_ONCE])
             self._socket.sendall(request)
+        except OSError:
+            self.end()
+            raise
+        self._socket.close()
 
     def end(self) -> None:
         """End it, if it still waits."""
@@ -92,11 +99,8 @@ class Helpers:
         """
         with suppress(queue.Empty):
             waited = self._waiting.get_nowait()
-            try:
+            with suppress(OSError):  # something ended it: the node's memory was short, for example
                 waited.give(request, descriptors)
-            except OSError:  # something ended it: the node's memory was short, for example
-                waited.end()
-            else:
                 return waited.process
         fresh = Helper()
         fresh.give(request, descriptors)

@@ -32,13 +32,13 @@ def copy():
         opened.append(os.memfd_create("pages"))
         return opened[-1]
 
-    def run(files: int, helpers: Helpers | None = None) -> None:
+    def run(files: int, helpers: Helpers | None = None, times: int = 1) -> None:
         source, content = one(), os.urandom(PAGE)
         os.write(source, content)
         targets = [one() for _ in range(files)]
         for target in targets:
             os.ftruncate(target, PAGE)
-        jobs = [(source, target, ((0, 0, PAGE),)) for target in targets]
+        jobs = [(source, target, ((0, 0, PAGE),) * times) for target in targets]
         result = run_in_namespaces(pid=os.getpid(), shared=(jobs, 2), helpers=helpers, timeout=SECONDS)
         assert (0, "") == (result.code, result.error)
         assert [content] * files == [os.pread(target, PAGE, 0) for target in targets]
@@ -55,7 +55,7 @@ def children() -> set[int]:
 
 
 def waiting(helpers: Helpers) -> int:
-    until(lambda: len(children()) == 1, "a helper that waits")
+    until(lambda: len(children()) == helpers._waiting.qsize() == 1, "a helper that waits")
     return children().pop()
 
 
@@ -78,6 +78,14 @@ def test_one_that_was_killed_is_not_missed(helpers, copy):
     os.kill(pid, signal.SIGKILL)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     copy(2, helpers)
+
+
+def test_one_that_stands_still_is_not_waited_for(helpers, copy, monkeypatch):
+    monkeypatch.setattr("agent.criu.helpers._GIVE_SECONDS", 0.2)
+    monkeypatch.setattr("agent.criu.helpers._END_SECONDS", 0.2)
+    helpers.keep(1)
+    os.kill(waiting(helpers), signal.SIGSTOP)
+    copy(40, helpers, times=5000)  # a request of which the kernel holds a part alone
 
 
 def test_it_lives_longer_than_the_thread_that_asked_for_it(helpers, copy):
