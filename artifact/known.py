@@ -9,29 +9,31 @@ T = TypeVar("T")
 
 
 class Known(Generic[T]):
-    """What *read* returns for a file or folder of an artifact, kept by a key until the agent ends.
+    """What was read in a file or folder of an artifact, kept by a key until the agent ends.
 
     Args:
-        read: reads it, by its descriptor. If it raises, nothing is kept.
         most: how many are known at once.
-        is_kept: whether it is worth its memory.
     """
 
-    def __init__(self, read: Callable[[int], T], most: int = 16, is_kept: Callable[[T], bool] = lambda _: True) -> None:
-        self._read = read
+    def __init__(self, most: int = 16) -> None:
         self._most = most
-        self._is_kept = is_kept
         self._known: OrderedDict[str, T] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, key: str, fd: int) -> T:
-        """Return what is in a file or folder. What has the same key must have the same content."""
+    def of(self, key: str, read: Callable[[], T], may_keep: Callable[[T], bool] = lambda _: True) -> T:
+        """Return what is known by a key, or what is read now.
+
+        Args:
+            key: what has the same one must have the same content.
+            read: reads it. If it raises, nothing is kept.
+            may_keep: asked of what was read: whether it is certain, and worth its memory.
+        """
         with self._lock:
             if key in self._known:
                 self._known.move_to_end(key)
                 return self._known[key]
-        found = self._read(fd)
-        if not self._is_kept(found):
+        found = read()
+        if not may_keep(found):
             return found
         with self._lock:
             self._known[key] = found

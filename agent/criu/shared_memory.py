@@ -102,9 +102,10 @@ def maps_memfds_privately(directory: int) -> bool:
     """
     wanted = _FILE_PRIVATE | _MEMFD
     try:
-        return "memfd.img" in os.listdir(directory) and any(
+        names = os.listdir(directory)
+        return "memfd.img" in names and any(
             mapping.get(_STATUS, 0) & wanted == wanted
-            for name in os.listdir(directory)
+            for name in names
             if _MM.fullmatch(name)
             for mapping in _mappings(read_image(directory, name))
         )

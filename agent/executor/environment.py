@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from tarfile import TarInfo
 from typing import Final
 
 from agent.container.pod_groups import PodGroups
 from agent.criu.driver import Criu
-from agent.criu.image_rights import Given, rights_in
-from agent.criu.shared_memory import Segment, find_segments, maps_memfds_privately
-from agent.executor.memory.plan import SMALL_SHARED
+from agent.criu.image_rights import Given
+from agent.criu.shared_memory import Segment
 from agent.executor.restore.turn import Turn
 from agent.gpu.cuda import Cuda, Gpus, NoGpus
 from agent.gpu.prefetch import NoPrefetcher, Prefetcher
@@ -20,16 +18,9 @@ from artifact.verified import VerifiedFiles
 from contract.api.states import AgentReason
 from contract.config.gpus import DeniedDriver
 from linux.proc import PROC
-from linux.tar_content import members_in
 
-KEPT_MEMBERS: Final = 4000
-"""Of one archive; each takes 1.5 KiB."""
 BYTES_PER_SECOND: Final = 50_000_000
 """Slowest storage that the time allowance is made for."""
-
-
-def _are_few(members: Sequence[TarInfo]) -> bool:
-    return len(members) <= KEPT_MEMBERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,15 +63,13 @@ class NodeEnvironment:
     cuda: Cuda = field(default_factory=NoGpus)
     prefetcher: Prefetcher = field(default_factory=NoPrefetcher)
     """Puts device memory on the card while its process is restored."""
-    image_rights: Known[Given] = field(default_factory=lambda: Known(rights_in))
+    image_rights: Known[Given] = field(default_factory=Known)
     """What images give. Of 100 threads it takes 5 of the 34 ms that a restore is work for the interpreter."""
-    image_segments: Known[tuple[Segment, ...]] = field(
-        default_factory=lambda: Known(partial(find_segments, at_least=SMALL_SHARED))
-    )
+    image_segments: Known[tuple[Segment, ...]] = field(default_factory=Known)
     """Shared memory in images, where it is large enough to be filled by us."""
-    private_memfds: Known[bool] = field(default_factory=lambda: Known(maps_memfds_privately))
+    private_memfds: Known[bool] = field(default_factory=Known)
     """Whether images have private mappings of memfds."""
-    file_members: Known[Sequence[TarInfo]] = field(default_factory=lambda: Known(members_in, is_kept=_are_few))
+    file_members: Known[Sequence[TarInfo]] = field(default_factory=Known)
     """What is in the archives of a worker's files. Reading it takes 30 of 80 ms for 500 files."""
     turn: Turn = field(default_factory=Turn)
     """Of restores that are at work at once."""

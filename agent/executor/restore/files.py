@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from tarfile import TarInfo
-from typing import Any
+from typing import Any, Final
 
 from agent.container.files import dated_links
 from agent.container.inspection import open_in_container
@@ -13,12 +13,18 @@ from agent.executor.files.undo import undo_files
 from agent.executor.files.undo_journal import Journal
 from agent.executor.restore.checks import Change
 from agent.executor.restore.state import Restore
+from artifact.known import Known
 from artifact.read import Artifact
+from artifact.verified import VerifiedFiles
 from contract.api import control_files
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from linux import filetree, folder
 from linux.filetree import FileTreeError
+from linux.tar_content import members_in
+
+KEPT_MEMBERS: Final = 4000
+"""Of one archive; each takes 1.5 KiB."""
 
 
 def put_files_back(restore: Restore) -> None:
@@ -53,9 +59,32 @@ def put_files_back(restore: Restore) -> None:
         if change.root in memory:
             restore.inside.append(step)
         else:
-            members = environment.file_members.of(f"{artifact.digest}/{change.tar}", tar)
+            key, blake3 = f"{artifact.digest}/{change.tar}", artifact.manifest.files[change.tar].blake3
+            members = archive_members(environment.file_members, key, tar, blake3, environment.verified)
             _change_from_outside(restore.init_pid, step, members, environment)
     _link_folders(restore, journal)
+
+
+def archive_members(
+    known: Known[Sequence[TarInfo]], key: str, tar: int, blake3: str, verified: VerifiedFiles | None
+) -> Sequence[TarInfo]:
+    """Return what is in an archive, read now or for an earlier restore.
+
+    It is kept only if the file is still the one that was verified: another restore, which finds the right file, must
+    not go by what somebody had put in its place for a moment.
+
+    Args:
+        known: what was read before.
+        key: of an archive with this content.
+        tar: the file, open for reading.
+        blake3: its sum.
+        verified: files that were found right; None if all of them are read for every restore.
+    """
+
+    def may_keep(members: Sequence[TarInfo]) -> bool:
+        return len(members) <= KEPT_MEMBERS and verified is not None and verified.knows(tar, blake3)
+
+    return known.of(key, lambda: members_in(tar), may_keep)
 
 
 def _link_folders(restore: Restore, journal: Journal) -> None:

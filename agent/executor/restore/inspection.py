@@ -13,13 +13,14 @@ from agent.container.inspection import inspect, surroundings
 from agent.container.rights import Rights, of_container
 from agent.criu.connections import plan_addresses
 from agent.criu.driver import fails_at_private_memfds
-from agent.criu.image_rights import refuse_wider_images
+from agent.criu.image_rights import refuse_wider_images, rights_in
 from agent.criu.own_images import own_images, read_in_place
-from agent.criu.shared_memory import Segment
+from agent.criu.shared_memory import Segment, find_segments, maps_memfds_privately
 from agent.errors import ContainerError
 from agent.executor.gpu.open_weights import PodVolumes
 from agent.executor.gpu.plan import GpuPlace, container_devices
 from agent.executor.memory.guard import has_guard
+from agent.executor.memory.plan import SMALL_SHARED
 from agent.executor.restore.checks import CHECKS, PARK_CHECKS, Place, judge, plan_restore
 from agent.executor.restore.devices import has_memory_outside
 from agent.executor.restore.engine_plan import Offer, Stage, plan_engine
@@ -74,7 +75,8 @@ def _inspect(restore: Restore) -> None:
     restore.bypassed = judge(artifact.manifest, place_of(restore), bypass_of(restore), checks)
     restore.plan = plan_restore(artifact.manifest, restore.seen, deleted)
     restore.rights = rights_of(restore)
-    refuse_wider_images(environment.image_rights.of(artifact.digest, restore.images), restore.rights)
+    given = environment.image_rights.of(artifact.digest, lambda: rights_in(restore.images))
+    refuse_wider_images(given, restore.rights)
     restore.renamed = held_files.check(restore.init_pid, artifact.manifest.held, environment.proc)
     if artifact.manifest.connections is not None:
         addresses = sole_addresses(restore.init_pid, environment.proc)
@@ -102,14 +104,14 @@ def offer_of(restore: Restore, stage: Stage, images: int | None = None) -> Offer
 def _segments(restore: Restore, images: int | None) -> tuple[Segment, ...]:
     if images is None or not restore.environment.lazy_pages:
         return ()
-    return restore.environment.image_segments.of(restore.artifact.digest, images)
+    return restore.environment.image_segments.of(restore.artifact.digest, lambda: find_segments(images, SMALL_SHARED))
 
 
 def _criu_fails(restore: Restore, images: int | None) -> bool:
     environment = restore.environment
     if images is None or not environment.lazy_pages or not fails_at_private_memfds(environment.criu.version()):
         return False
-    return environment.private_memfds.of(restore.artifact.digest, images)
+    return environment.private_memfds.of(restore.artifact.digest, lambda: maps_memfds_privately(images))
 
 
 def volumes_of(restore: Restore) -> PodVolumes:

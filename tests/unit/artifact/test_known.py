@@ -16,36 +16,34 @@ from artifact.known import Known
 )
 def test_it_is_read_once_for_each_key(expected, asked):
     read = []
-    known = Known(lambda fd: read.append(fd) or "found", most=2)
+    known = Known(most=2)
 
-    assert ["found"] * len(asked) == [known.of(digest, 3) for digest in asked]
-    assert [3] * expected == read
+    assert ["found"] * len(asked) == [known.of(key, lambda: read.append(1) or "found") for key in asked]
+    assert expected == len(read)
 
 
 def test_that_there_is_nothing_is_known_too():
     read = []
-    known = Known(read.append)
+    known = Known()
 
-    assert [None, None] == [known.of("a", 3), known.of("a", 3)]
-    assert [3] == read
+    assert [None, None] == [known.of("a", lambda: read.append(1)) for _ in range(2)]
+    assert 1 == len(read)
 
 
 def test_what_cannot_be_read_is_not_known():
-    found = iter([OSError("cut short"), "found"])
+    def fails():
+        raise OSError("cut short")
 
-    def read(fd):
-        if isinstance(each := next(found), OSError):
-            raise each
-        return each
-
-    known = Known(read)
+    known = Known()
     with pytest.raises(OSError, match="cut short"):
-        known.of("a", 3)
-    assert "found" == known.of("a", 3)
+        known.of("a", fails)
+    assert "found" == known.of("a", lambda: "found")
 
 
-def test_what_is_not_worth_its_memory_is_read_again():
+def test_what_may_not_be_kept_is_read_again():
     read = []
-    known = Known(lambda fd: read.append(fd) or "much", is_kept=lambda found: found != "much")
-    assert ["much", "much"] == [known.of("a", 3), known.of("a", 3)]
-    assert [3, 3] == read
+    known = Known()
+
+    for _ in range(2):
+        assert "much" == known.of("a", lambda: read.append(1) or "much", lambda found: found != "much")
+    assert 2 == len(read)
