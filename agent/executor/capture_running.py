@@ -142,8 +142,10 @@ def _freeze(capture: Capture) -> None:
 
 def _thaw(capture: Capture) -> bool:
     """Wake the worker, if it was stopped."""
-    capture.names.close()
-    wake(capture.lock, _tree(capture), capture.stopped)
+    try:
+        capture.names.close()
+    finally:  # a name that stays is harmless, a worker that stays stopped is not
+        wake(capture.lock, _tree(capture), capture.stopped)
     return True
 
 

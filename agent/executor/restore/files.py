@@ -71,7 +71,7 @@ def archive_members(
     """Return what is in an archive, read now or for an earlier restore.
 
     It is kept only if the file is still the one that was verified: another restore, which finds the right file, must
-    not go by what somebody had put in its place for a moment.
+    not go by what was put in its place for a moment.
 
     Args:
         known: what was read before.
