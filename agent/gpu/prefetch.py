@@ -69,16 +69,21 @@ class Came:
     """That were taken from there."""
 
 
-def share_room(stored: Sequence[int], spare: int) -> list[int]:
-    """Return how many bytes of each process's files may be on a card before they are in its own memory.
+def share_room(wanted: Sequence[int], spare: int) -> list[int]:
+    """Return how much device memory each process's parts may take before they are in its own.
 
     Args:
-        stored: bytes of each, on that card.
+        wanted: bytes that all parts of each would take.
         spare: device memory that is free there and will not be the worker's.
     """
     room = max(0, spare - _CONTEXT)
-    shares = [min(own, room * own // max(1, sum(stored))) for own in stored]
-    return [share if share >= min(own, PART) else 0 for share, own in zip(shares, stored, strict=True)]
+    shares = [min(own, room * own // max(1, sum(wanted))) for own in wanted]
+    return [share if share >= min(own, PART) else 0 for share, own in zip(shares, wanted, strict=True)]
+
+
+def room_of(parts: Sequence[Part]) -> int:
+    """Return the device memory that parts take at once: each as much as the largest, also the last one of a file."""
+    return len(parts) * max((part.size for part in parts), default=0)
 
 
 def plan_parts(sizes: Sequence[int]) -> list[Part]:

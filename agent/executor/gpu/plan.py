@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agent.errors import RefusedError
+from agent.gpu.prefetch import Part, plan_parts, room_of, share_room
 from agent.gpu.cuda import Device, DriverVersion
-from agent.gpu.prefetch import Part, plan_parts, share_room
 from artifact import manifest
 from contract.api.states import AgentReason
 from contract.config.gpus import DeniedDriver
@@ -225,10 +225,11 @@ def plan_prefetches(gpu: manifest.Gpu, sizes: Mapping[str, int], free: Sequence[
     planned = []
     for number, (device, has) in enumerate(zip(gpu.devices, free, strict=False)):
         stored = [(memory, _stored(memory, number, len(gpu.devices), sizes)) for memory in gpu.outside]
-        rooms = share_room([sum(files) for _, files in stored], has - device.used)
+        parts = [plan_parts(files) for _, files in stored]
+        rooms = share_room([room_of(each) for each in parts], has - device.used)
         planned += [
-            PlannedPrefetch(memory, number, plan_parts(files), room)
-            for (memory, files), room in zip(stored, rooms, strict=True)
+            PlannedPrefetch(memory, number, each, room)
+            for (memory, _), each, room in zip(stored, parts, rooms, strict=True)
             if room
         ]
     return planned

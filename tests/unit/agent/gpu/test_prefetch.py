@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.gpu.prefetch import PART, Part, plan_parts, share_room
+from agent.gpu.prefetch import PART, Part, plan_parts, room_of, share_room
 
 GIB = 1 << 30
 UNIT = 2 << 20
@@ -52,6 +52,13 @@ def test_parts_are_the_whole_of_each_file(sizes):
 )
 def test_processes_share_the_room_of_a_card(stored, spare, shares):
     assert shares == share_room(stored, spare)
+
+
+@given(st.lists(st.integers(0, 5 * PART // UNIT).map(lambda units: units * UNIT), max_size=16))
+def test_with_the_room_that_parts_take_none_waits_for_another(sizes):
+    parts = plan_parts(sizes)
+    largest = max((part.size for part in parts), default=UNIT)
+    assert len(parts) == room_of(parts) // largest
 
 
 @given(st.lists(st.integers(0, 100 * GIB), max_size=8), st.integers(-GIB, 200 * GIB))
