@@ -64,8 +64,7 @@ test-gpu: ## on a real card, as root: needs the driver, a PYTHON with PyTorch an
 .PHONY: test-gpu-2
 test-gpu-2: ## of test-gpu those for two cards: several devices, NCCL, another card; on a machine that has them
 	@[ "$$(ls -d /dev/nvidia[0-9]* 2>/dev/null | wc -l)" -ge 2 ] || { echo "two cards are needed: /dev/nvidia[0-9]* names fewer" >&2; exit 1; }
-	@SNAPSHOT_TEST_KIT=$(GPU_KIT) PYTHONPATH=.:sdk:$(GPU_KIT)/site $(GPU_PYTEST) tests/gpu/test_workers_on_a_card.py \
-		-k TwoCards $(PYTEST_ARGS)
+	@SNAPSHOT_TEST_KIT=$(GPU_KIT) PYTHONPATH=.:sdk:$(GPU_KIT)/site $(GPU_PYTEST) tests/gpu -k TwoCards $(PYTEST_ARGS)
 
 .PHONY: gpu-kit
 gpu-kit: setup ## what test-gpu needs, made where registries can be reached: criu, runc, standby, wheels for GPU_PYTHON

@@ -12,12 +12,14 @@ from agent.criu.driver import EnteringCriu
 from agent.criu.helpers import Helpers
 from agent.executor.engine import NodeEngine
 from agent.executor.environment import NodeEnvironment
+from agent.executor.gpu.neighbours import Neighbours
+from agent.gpu.ahead.prefetch import NoPrefetcher, Prefetcher
+from agent.gpu.ahead.registered import default_budget
+from agent.gpu.ahead.resident import ResidentPrefetcher
 from agent.gpu.client import CudaHelper
 from agent.gpu.device_nodes import bring_device_nodes
 from agent.gpu.driver import LIBRARY
 from agent.gpu.libraries import device_roots, driver_roots, find_library
-from agent.gpu.prefetch import NoPrefetcher, Prefetcher, ResidentPrefetcher
-from agent.gpu.registered import default_budget
 from agent.gpu.weight_matcher import WEIGHT_MATCHER
 from agent.pods.capture_controller import CaptureController
 from agent.pods.node_label import NodeLabel
@@ -122,6 +124,7 @@ def _environment(values: Values) -> NodeEnvironment:
         gpus=gpus,
         cuda=gpus,
         prefetcher=_prefetcher(values, find_driver),
+        neighbours=Neighbours(are_asked=values.gpu.neighbours),
         weight_matcher=tree / WEIGHT_MATCHER,
         refers_to_weights=values.capture.weights == "Referenced",
     )

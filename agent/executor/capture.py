@@ -47,7 +47,7 @@ from agent.executor.proof import keep_hot_set, prove
 from agent.executor.restore.state import Restore
 from agent.executor.serving import Questions
 from agent.executor.store import open_store, sums
-from agent.gpu.device_memory import COPIERS
+from agent.gpu.preload import COPIERS
 from agent.preflight.checks import findings, refuse
 from agent.preflight.facts import Terms, Tree, read_tree
 from agent.preflight.threads import refuse_headless

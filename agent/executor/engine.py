@@ -225,6 +225,7 @@ class NodeEngine:
         self, request: CaptureRequest, acquired: AcquiredContainer, timings: Timings
     ) -> ExecutionResult:
         container = acquired.waiting
+        self._environment.neighbours.forget(container.init_pid)
         config = image.read(request, container.init_pid, self._environment)
         capture = Capture(request, acquired.lock, container.init_pid, self._environment, goes_on=True)
         with capture.resources:
@@ -272,6 +273,7 @@ class NodeEngine:
         filling = self._watch_pages(restore, timings)
         if not request.parks:  # a worker that cannot be woken is undone by it
             self._forget_journal(request.place)
+            self._environment.neighbours.note(request.manifest_digest, restore.init_pid, restore.libraries)
         result = ExecutionResult(
             ok=True,
             seconds=timings.seconds(),

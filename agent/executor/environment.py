@@ -10,9 +10,10 @@ from agent.container.pod_groups import PodGroups
 from agent.criu.driver import Criu
 from agent.criu.image_rights import Given
 from agent.criu.shared_memory import Segment
+from agent.executor.gpu.neighbours import Neighbours
 from agent.executor.restore.turn import Turn
+from agent.gpu.ahead.prefetch import NoPrefetcher, Prefetcher
 from agent.gpu.cuda import Cuda, Gpus, NoGpus
-from agent.gpu.prefetch import NoPrefetcher, Prefetcher
 from artifact.known import Known
 from artifact.verified import VerifiedFiles
 from contract.api.states import AgentReason
@@ -63,6 +64,8 @@ class NodeEnvironment:
     cuda: Cuda = field(default_factory=NoGpus)
     prefetcher: Prefetcher = field(default_factory=NoPrefetcher)
     """Puts device memory on the card while its process is restored."""
+    neighbours: Neighbours = field(default_factory=Neighbours)
+    """Workers whose device memory the next one's is copied from."""
     image_rights: Known[Given] = field(default_factory=Known)
     """What images give. Of 100 threads it takes 5 of the 34 ms that a restore is work for the interpreter."""
     image_segments: Known[tuple[Segment, ...]] = field(default_factory=Known)

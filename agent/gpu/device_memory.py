@@ -4,6 +4,7 @@ docs/device-memory.md has the protocol. The library is in the worker's process, 
 checked: it may spoil its own artifact, and nothing else.
 """
 
+import errno
 import os
 import select
 import signal
@@ -18,32 +19,30 @@ from pathlib import Path
 from typing import Final, Self
 
 from agent.container.network import in_network
+from agent.gpu.ahead.lent import MOST_SEGMENTS, Lent, LentSegment
+from agent.gpu.ahead.prefetch import Prefetch
 from agent.gpu.cuda import CudaError
-from agent.gpu.device_messages import PACKET, UNIT, Message, Room, What, parse_message, ring, write_units
-from agent.gpu.prefetch import Prefetch
-from agent.gpu.ranges import ROW_BYTES
-from contract.api.keys import DEVICE_MEMORY_LIBRARY
+from agent.gpu.device_messages import PACKET, Message, Room, What, parse_message, ring, write_units
+from agent.gpu.preload import COPIERS, Library
+from agent.gpu.ranges import ROW_BYTES, UNIT
 from contract.api.states import AgentReason
 from linux import syscalls
 from linux.proc import PROC
 
-VERSIONS: Final = (1, 2, 3, 4, 5, 6, 7)
+VERSIONS: Final = (1, 2, 3, 4, 5, 6, 7, 8)
 """Of the protocol; a library of another one is left alone, and its device memory goes through the driver."""
 SHARES_AGAIN: Final = 4
 TAKES_PARTS: Final = 5
 KEEPS_HOST_MEMORY: Final = 6
 TAKES_RANGES: Final = 7
-MAIN_THREAD: Final = "snapshot-device"
-COPIER_THREAD: Final = "snapshot-copier"
-_FILE: Final = Path(DEVICE_MEMORY_LIBRARY).name.encode()
+LENDS: Final = 8
 ANSWER_SECONDS: Final = 10.0
 """To connect, and for what touches no memory: the library's own limit is one second."""
 STALLED_SECONDS: Final = 30.0
 """How long a thread that copies may say nothing: a slot of 4 MiB takes milliseconds, storage that hiccups seconds."""
+_IN_USE_SECONDS: Final = 1.0
 MOST_DESCRIPTORS: Final = 4
 """That are taken with one message: a hostile library may send more, and the kernel closes those."""
-COPIERS: Final = 16
-"""Threads that copy, each with a file of its own."""
 _CREDENTIALS: Final = struct.Struct("=iII")
 _NOTHING: Final = "nothing"
 _REASONS: Final = {
@@ -51,20 +50,6 @@ _REASONS: Final = {
     900: AgentReason.GPU_BUSY,  # CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED: a graph is being recorded
 }
 """Of the driver's errors; others are failures."""
-
-
-@dataclass(frozen=True)
-class Library:
-    """A CUDA process that has the library at work."""
-
-    pid: int
-    """The host's."""
-    inner_pid: int
-    """Inside the container."""
-    main: int
-    """Thread that is woken; both are the host's numbers."""
-    threads: frozenset[int]
-    """All of the library's: they must run while it works."""
 
 
 @dataclass(frozen=True)
@@ -105,43 +90,28 @@ class Wanted:
     """Its number there."""
 
 
-def find_library(pid: int, inner_pid: int, proc: Path = PROC) -> Library | None:
-    """Return the library in a process; None if it has none, or has not allocated device memory by it yet."""
-    found: dict[str, set[int]] = {MAIN_THREAD: set(), COPIER_THREAD: set()}
-    with suppress(OSError):
-        for task in (proc / str(pid) / "task").iterdir():
-            with suppress(OSError):  # a thread may end at any moment
-                name = (task / "comm").read_text().rstrip("\n")
-                found.get(name, set()).add(int(task.name))
-    if len(found[MAIN_THREAD]) != 1 or len(found[COPIER_THREAD]) != COPIERS:
-        return None
-    (main,) = found[MAIN_THREAD]
-    return Library(pid, inner_pid, main, frozenset({main, *found[COPIER_THREAD]}))
-
-
-def is_preloaded(pid: int, proc: Path = PROC) -> bool:
-    """Say whether a process was started with the library, which has no thread before it has something to do."""
-    with suppress(OSError):
-        words = (proc / str(pid) / "environ").read_bytes().split(b"\0")
-        return any(word.startswith(b"LD_PRELOAD=") and _FILE in word for word in words)
-    return False
-
-
 class Conversation:
     """One conversation with a library, over a socket in the worker's network namespace; a context.
+
+    Args:
+        library: to talk with.
+        init_pid: of its container.
+        proc: where processes show.
+        patience: seconds to wait for it to connect.
 
     Raises:
         CudaError: it does not answer, or says something else than the protocol has.
     """
 
-    def __init__(self, library: Library, init_pid: int, proc: Path = PROC) -> None:
+    def __init__(self, library: Library, init_pid: int, proc: Path = PROC, *, patience: float = ANSWER_SECONDS) -> None:
         self._library = library
+        self._patience = patience
         self._is_lost = False
         """Whether an answer did not come: the next that comes may be that one."""
         self._listener = _listen(library, init_pid, proc)
         try:
             _wake(library)
-            self._connection = self._accept(ANSWER_SECONDS)
+            self._connection = self._accept(patience)
         except BaseException:
             self._listener.close()
             raise
@@ -154,9 +124,9 @@ class Conversation:
 
     def close(self) -> None:
         """End it, and wait until the process has closed its end: criu would find a socket to nowhere."""
-        end = time.monotonic() + ANSWER_SECONDS
+        end = time.monotonic() + self._patience
         with suppress(OSError), self._connection:
-            self._connection.settimeout(ANSWER_SECONDS)
+            self._connection.settimeout(self._patience)
             self._connection.send(Message(What.END).packed())
             while time.monotonic() < end and self._connection.recv(PACKET):
                 pass
@@ -225,6 +195,37 @@ class Conversation:
         """Have its device memory allocated again, and filled from what was saved."""
         self._ask(What.LOAD, seconds, files)
 
+    def lend(self, least: int) -> Lent | None:
+        """Return the memory that it was loaded with, while the worker goes on; None if it lends none.
+
+        Args:
+            least: bytes of a piece that is worth it.
+        """
+        if self._ask(What.LOOK, self._patience).number < LENDS:
+            return None
+        places = os.memfd_create("places", os.MFD_CLOEXEC)
+        segments: list[LentSegment] = []
+        lent = Lent(segments, places)
+        try:
+            self._ask(What.PLACES, self._patience, [places])
+            segments.extend(self._lent_segments(least))
+        except BaseException:
+            lent.close()
+            raise
+        return lent
+
+    def _lent_segments(self, least: int) -> Iterator[LentSegment]:
+        """Yield one after the other, with descriptors that are the caller's."""
+        first = 0
+        for _ in range(MOST_SEGMENTS):
+            self._send(Message(What.LEND, first, least))
+            answer, descriptors = self._receive_with_files(self._patience)
+            if answer.text == _NOTHING and not descriptors:
+                return
+            memory = self._the_one(descriptors)
+            yield LentSegment(answer.a, answer.b, memory)
+            first = answer.number + 1
+
     def await_kernels(self) -> None:
         """Wait until none of the worker's kernels runs, on any of its devices."""
         self._ask(What.QUIET, STALLED_SECONDS)
@@ -251,7 +252,10 @@ class Conversation:
         if not 0 <= segment < 1 << 32:
             raise self._lost(OSError("no such memory"))
         self._send(Message(What.EXPORT, segment))
-        _, descriptors = self._receive_with_files(ANSWER_SECONDS)
+        return self._the_one(self._receive_with_files(ANSWER_SECONDS)[1])
+
+    def _the_one(self, descriptors: Sequence[int]) -> int:
+        """Return the one descriptor that came."""
         if len(descriptors) == 1:
             return descriptors[0]
         for descriptor in descriptors:
@@ -371,9 +375,18 @@ def _listen(library: Library, init_pid: int, proc: Path) -> socket.socket:
 
 
 def _listener(name: str) -> socket.socket:
+    """Listen on a name, which this agent may have in use for a moment to borrow the worker's memory."""
     made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    end = time.monotonic() + _IN_USE_SECONDS
     try:
-        made.bind(name)
+        while True:
+            try:
+                made.bind(name)
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or time.monotonic() > end:
+                    raise
+            time.sleep(0.001)
         made.listen(COPIERS + 1)
     except BaseException:
         made.close()

@@ -15,10 +15,9 @@ from enum import IntEnum
 from typing import Final
 
 from agent.gpu.cuda import CudaError
+from agent.gpu.ranges import UNIT
 from contract.api.states import AgentReason
 
-UNIT: Final = 2 << 20
-"""Bytes that are stored as one, or not at all if they are zeros."""
 _SLOT_UNITS: Final = 2
 _SLOTS: Final = 2
 _SHARED: Final = _SLOTS * _SLOT_UNITS * UNIT
@@ -55,6 +54,8 @@ class What(IntEnum):
     PART = 22
     SOURCES = 23
     RANGES = 24
+    LEND = 25
+    PLACES = 26
 
 
 @dataclass(frozen=True)

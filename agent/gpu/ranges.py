@@ -2,7 +2,7 @@
 
 A file of device memory with such ranges is *whole* as a worker's library saved it, and *stored* without them. A table
 says where they belong; ``native/device_memory/ranges.c`` reads the same.
-Imports the standard library alone, as ``agent.gpu.prefetcher`` does.
+Imports the standard library alone, as ``agent.gpu.ahead.prefetcher`` does.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Final
 
+UNIT: Final = 2 << 20
+"""Bytes of device memory that are stored as one, or not at all if they are zeros."""
 STORED: Final = -1
 """In place of a source's number: the bytes are in the stored file."""
 MOST_RANGES: Final = 1 << 20

@@ -27,8 +27,9 @@ from pathlib import Path
 from agent.criu.driver import EnteringCriu
 from agent.executor.engine import NodeEngine
 from agent.executor.environment import NodeEnvironment
+from agent.gpu.ahead.prefetch import NoPrefetcher
+from agent.gpu.ahead.resident import ResidentPrefetcher
 from agent.gpu.client import CudaHelper
-from agent.gpu.prefetch import NoPrefetcher, ResidentPrefetcher
 from benchmarks.gpu.workers import ONE_CARD, TWO_CARDS, WORKERS_OF, Engine, Worker
 from benchmarks.memory import DirectCriu
 from benchmarks.support.report import Report, finish, parser
@@ -76,7 +77,7 @@ def main() -> None:
     options += "".join(f" --arm '{arm}'" for arm in arguments.arm or ())
     options += " --next FOLDER" if arguments.next else ""
     report = Report("gpu-restore", f"python -m benchmarks.gpu.restore {options}", HEADER)
-    with _node(arguments.folder) as node:
+    with card_node(arguments.folder) as node:
         arms = _arms(node.environment, arguments.next)
         arms = {name: arm for name, arm in arms.items() if name in {OURS, *(arguments.arm or ARMS)}}
         report.data["criu"] = {name: arm.environment.criu.version() for name, arm in arms.items()}
@@ -91,7 +92,7 @@ def main() -> None:
 
 
 @contextmanager
-def _node(room: Path | None) -> Iterator[Node]:
+def card_node(room: Path | None) -> Iterator[Node]:
     """Have a node with the real driver and what reads artifacts ahead, as an agent has them."""
     helper, prefetcher = CudaHelper(), ResidentPrefetcher(budget=80 << 30)
     prefetcher.prepare()

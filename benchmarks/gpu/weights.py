@@ -28,8 +28,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from agent.gpu.ahead.prefetch import Filled, Prefetch, plan_parts
+from agent.gpu.ahead.resident import ResidentPrefetcher
 from agent.gpu.driver import LIBRARY
-from agent.gpu.prefetch import Filled, Prefetch, ResidentPrefetcher, plan_parts
 from benchmarks.support.report import Report, finish, parser
 
 if TYPE_CHECKING:

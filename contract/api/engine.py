@@ -35,6 +35,7 @@ class Way(StrEnum):
     IMAGE = "image"
     FILES = "files"
     AHEAD = "ahead"
+    LENT = "lent"
     LATER = "later"
 
 
@@ -53,6 +54,7 @@ class Because(StrEnum):
     PARKED = "parked"
     CAPTURED_SO = "captured-so"
     ROOM = "room"
+    NEIGHBOUR = "neighbour"
     NO_ROOM = "no-room"
     UNKNOWN_CARD = "unknown-card"
     PREFETCH_OFF = "prefetch-off"
@@ -87,6 +89,7 @@ _WAYS: Final = {
     Way.IMAGE: "moved out of the image by the driver",
     Way.FILES: "read from files",
     Way.AHEAD: "read onto the card ahead",
+    Way.LENT: "copied ahead from another worker's GPU",
     Way.LATER: "left to the wake",
 }
 _REASONS: Final = {
@@ -102,6 +105,7 @@ _REASONS: Final = {
     Because.PARKED: "",
     Because.CAPTURED_SO: "it was captured so",
     Because.ROOM: "",
+    Because.NEIGHBOUR: "",
     Because.NO_ROOM: "the card has no room for it beside the worker, or is for one process at a time",
     Because.UNKNOWN_CARD: "the artifact does not say of which card it is",
     Because.PREFETCH_OFF: "gpu.prefetch is false, or there is no driver",

@@ -21,11 +21,12 @@ static struct {
     _Atomic(const char *) failed;
 } job;
 
-/* Where each unit is: 0 if it is all zeros, else 1 + its number in its copier's file * COPIERS + the copier. Each copier
- * has a file of its own, as a file system lets one writer of a file in at a time. */
+/* Each copier has a file of its own, as a file system lets one writer of a file in at a time. */
 static uint32_t *unit_places;
 static uint32_t noted_units;
 static int file_devices[COPIERS];
+
+const uint32_t *saved_places(uint32_t *units) { return *units = unit_places ? noted_units : 0, unit_places; }
 
 int device_of_file(uint32_t file) { return file < COPIERS ? file_devices[file] : -1; }
 
@@ -182,6 +183,7 @@ static uint64_t discardable_units(void) {
 struct outcome save_segments(int discards) {
     if (unit_places) munmap(unit_places, (noted_units + 1) * sizeof *unit_places);
     unit_places = NULL;
+    for (int i = 0; i < segment_count; i++) segments[i].loaded = 0;
     if (begin(discards)) return without_memory();
     noted_units = job.units;
     unit_places = map((noted_units + 1) * sizeof *unit_places);
@@ -337,6 +339,13 @@ static int map_all(void) {
     return !job.failed;
 }
 
+/* Which units each segment has: later there may be other segments. */
+static void note_loaded(void) {
+    uint32_t first = 1;
+    for (int i = 0; i < segment_count; first += units_of(&segments[i]), i++)
+        segments[i].loaded = units_of(&segments[i]) ? first : 0;
+}
+
 struct outcome load_segments(const int *files) {
     if (!unit_places || files[COPIERS - 1] < 0) return (struct outcome){.error = NOT_INITIALIZED, .failed = "load what was never saved"};
     if (begin_load()) return without_memory();
@@ -344,5 +353,6 @@ struct outcome load_segments(const int *files) {
     drop_buffers();
     int all_is_there = !job.failed && has_parts() && clear_zeros() == 0;
     if (map_all() && !all_is_there) run_copiers(load_by);
+    if (!job.failed) note_loaded();
     return ended();
 }

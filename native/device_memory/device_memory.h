@@ -85,6 +85,7 @@ struct segment {
     int exported, fixed; /* fixed: it stays with the driver */
     int discardable;     /* its content need not outlive the worker's capture */
     uint32_t serial; /* no other segment has or had it: a number is given again */
+    uint32_t loaded; /* 1 + its first unit among those that were saved, if it was loaded since; else 0 */
     struct properties properties;
     struct {
         uint32_t process, segment;
@@ -244,7 +245,7 @@ struct message {
     char text[TEXT];
 };
 
-enum { VERSION = 7 };
+enum { VERSION = 8 };
 enum {
     LOOK = 1,    /* -> DONE: number = VERSION, a = bytes of the host (before version 6: segments), b = bytes of all */
     SAVE = 2,    /* number = 1: without what may be discarded -> DONE: a = bytes of all files, b = bytes of all
@@ -277,6 +278,9 @@ enum {
                    from the file */
     SOURCES = 23, /* with files that ranges of the saved files are in: those of RANGES are numbered as they come -> DONE */
     RANGES = 24,  /* a = rows, with a file of them: what LOAD finds in SOURCES, and not in its own files -> DONE */
+    LEND = 25,    /* number = first, a = bytes that a segment has at least -> DONE, with its memory: number = a segment
+                     that was loaded, a = its first unit among those of PLACES, b = its bytes; or text = "nothing" */
+    PLACES = 26,  /* with a file, which is written: where each unit that was saved is -> DONE: a = units */
 };
 
 HIDDEN int connect_agent(void);
@@ -318,6 +322,16 @@ HIDDEN int copy_part(const struct ahead *part);
 HIDDEN void give_up_load(void);
 /* The device that all of a file came from. */
 HIDDEN int device_of_file(uint32_t file);
+/* Where each unit is that was saved last, and how many there are: 0 if it is all zeros, else 1 + its number in its
+ * copier's file * COPIERS + the copier. */
+HIDDEN const uint32_t *saved_places(uint32_t *units);
+
+/* ----------------------------------------------------------------------------------------------------------- lend.c */
+
+/* The next segment from a number on that holds what was loaded, of a size at least; -1: none. */
+HIDDEN int next_lent(uint32_t from, uint64_t least);
+HIDDEN struct outcome lend(int number, int *descriptor);
+HIDDEN struct outcome write_places(int file, uint64_t *units);
 
 /* ---------------------------------------------------------------------------------------------------------- parts.c */
 

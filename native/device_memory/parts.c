@@ -6,7 +6,7 @@
 
 #include "device_memory.h"
 
-/* 256 MiB each: agent/gpu/prefetch.py cuts files alike. A test makes both smaller. */
+/* 256 MiB each: agent/gpu/ahead/prefetch.py cuts files alike. A test makes both smaller. */
 #ifndef PART_UNITS
 #define PART_UNITS 128
 #endif

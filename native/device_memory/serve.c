@@ -135,6 +135,21 @@ static struct message want(uint32_t from) {
         .what = DONE, .number = (uint32_t)number, .a = segment->owner.process, .b = segment->owner.segment};
 }
 
+static struct message lend_next(const struct message *asked, int *shared) {
+    const int number = next_lent(asked->number, asked->a);
+    if (number < 0) return (struct message){.what = DONE, .text = "nothing"};
+    const struct outcome outcome = lend(number, shared);
+    if (outcome.failed) return answer(&outcome);
+    const struct segment *segment = &segments[number];
+    return (struct message){.what = DONE, .number = (uint32_t)number, .a = segment->loaded - 1, .b = segment->size};
+}
+
+static struct message give_places(int file) {
+    struct message message = {.what = DONE};
+    const struct outcome outcome = write_places(file, &message.a);
+    return outcome.failed ? answer(&outcome) : message;
+}
+
 static struct outcome be_quiet(void) {
     result error = await_kernels();
     return (struct outcome){.error = error, .failed = error ? "wait for the worker's kernels" : NULL};
@@ -148,6 +163,8 @@ static struct message answer_to(const struct message *asked, const int *files, i
     case SHARES: return shares();
     case RELEASE: return released = 1, release();
     case WANT: return want(asked->number);
+    case LEND: return lend_next(asked, shared);
+    case PLACES: return give_places(files[0]);
     case QUIET: outcome = be_quiet(); break;
     case TAG: outcome = tag_exported(asked->a); break;
     case UNTAG: outcome = untag_exported(); break;

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.gpu.ahead.resident import ResidentPrefetcher
 from agent.gpu.client import CudaHelper
-from agent.gpu.prefetch import ResidentPrefetcher
 from tests.gpu.containers import WORKERS
 from tests.support.fixtures.bare_container import node_folder
 from tests.support.fixtures.engine import Node

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.gpu.prefetch import ResidentPrefetcher
+from agent.gpu.ahead.resident import ResidentPrefetcher
 from artifact.manifest import parse_manifest
 from contract.api.reports import ReportPhase
 from tests.gpu.containers import OUTSIDE, PROBE, ready, start, words

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.gpu.prefetch import NoPrefetcher
+from agent.gpu.ahead.prefetch import NoPrefetcher
 from artifact.manifest import parse_manifest
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Final
 
 from agent.errors import ContainerError
+from agent.executor.gpu.neighbours import Neighbours
 from agent.executor.gpu.open_weights import OpenWeights
 from agent.executor.gpu.plan import PlannedPrefetch
 from agent.executor.gpu.shared_memory import SpoiledError, find_owners, share_again
+from agent.gpu.ahead.prefetch import Prefetch, Prefetcher
 from agent.gpu.cuda import Cuda, CudaError, Device, Gpus
-from agent.gpu.device_memory import Conversation, Library, Saved, find_library, is_preloaded
+from agent.gpu.device_memory import Conversation, Saved
 from agent.gpu.driver import ProcessState
-from agent.gpu.prefetch import Prefetch, Prefetcher
+from agent.gpu.preload import Library, find_library, is_preloaded
 from agent.gpu.ranges import NOWHERE, Elsewhere
 from artifact.read import Artifact
 from contract.api.states import AgentReason
@@ -306,6 +308,7 @@ def start_prefetches(
     planned: Sequence[PlannedPrefetch],
     devices: Sequence[Device],
     prefetcher: Prefetcher,
+    neighbours: Neighbours,
     resources: ExitStack,
 ) -> dict[int, list[Prefetch]]:
     """Begin to put device memory on the cards, before the processes that it belongs to are there.
@@ -315,6 +318,7 @@ def start_prefetches(
         planned: what is read onto which card.
         devices: of the container, as they are now; each in the place of the captured one of its number.
         prefetcher: does it.
+        neighbours: workers whose memory it may come from.
         resources: end it.
 
     Returns:
@@ -329,7 +333,10 @@ def start_prefetches(
                 during.callback(os.close, files[-1])
             device, keeps = devices[each.device].uuid, not saved.through_pod
             elsewhere = saved.weights.elsewhere(each.memory.process)
-            prefetch = prefetcher.start(device, files, each.parts, each.room, keeps=keeps, elsewhere=elsewhere)
+            lender = neighbours.lender(saved.artifact.digest, each.memory.process)
+            prefetch = prefetcher.start(
+                device, files, each.parts, each.room, keeps=keeps, elsewhere=elsewhere, lender=lender
+            )
         resources.callback(prefetch.close)
         started.setdefault(each.memory.process, []).append(prefetch)
     return started

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agent.errors import RefusedError
-from agent.gpu.prefetch import Part, plan_parts, room_of, share_room
+from agent.gpu.ahead.prefetch import Part, plan_parts, room_of, share_room
 from agent.gpu.cuda import Device, DriverVersion
 from artifact import manifest
 from contract.api.states import AgentReason

@@ -26,8 +26,10 @@ def is_read_ahead(restore: Restore) -> bool:
 
 def start_prefetch(restore: Restore) -> None:
     """Have files read onto the cards as planned, while other phases work."""
-    planned, prefetcher = restore.engine.prefetches, restore.environment.prefetcher
-    restore.prefetches = start_prefetches(_saved(restore), planned, restore.devices, prefetcher, restore.resources)
+    planned, environment = restore.engine.prefetches, restore.environment
+    restore.prefetches = start_prefetches(
+        _saved(restore), planned, restore.devices, environment.prefetcher, environment.neighbours, restore.resources
+    )
 
 
 def _saved(restore: Restore) -> SavedMemory:
@@ -64,6 +66,7 @@ def restore_gpus(restore: Restore) -> Sequence[Step]:
         refuse_ended(restore, during, lambda pid: is_ending(pid, pid, proc))
         raise
     restore.weights.refuse_changed()
+    restore.libraries = {load.library.inner_pid: load.library for load in loads.values()}
     _note_ahead(restore)
     await_tree(restore)
     return filling
@@ -73,6 +76,7 @@ def _note_ahead(restore: Restore) -> None:
     """Note what came of what was read ahead, and when that was."""
     came = [prefetch.came() for prefetch in itertools.chain.from_iterable(restore.prefetches.values())]
     restore.ahead = sum(each.bytes for each in came)
+    restore.lent = sum(each.lent for each in came)
     if came:
         since, until = min(each.since for each in came), max(each.until for each in came)
         restore.beside.append(Step(ReportPhase.GPU_AHEAD, since, until - since))

@@ -117,20 +117,22 @@ def _is_known(memory: DeviceMemory, gpu: Gpu) -> bool:
     return len(gpu.devices) == 1 or bool(memory.devices)
 
 
-def what_came(plan: EnginePlan, memory: Choice, ahead: int) -> tuple[Choice, ...]:
+def what_came(plan: EnginePlan, memory: Choice, ahead: int, lent: int = 0) -> tuple[Choice, ...]:
     """Return what became of a plan.
 
     Args:
         plan: as it was made.
         memory: how private memory came back.
         ahead: bytes that restored processes took from the cards.
+        lent: those of them that came there from another worker's memory.
     """
     found: list[Choice] = []
     for choice in plan.choices:
         if choice == plan.memory:
             found.append(memory)
-        elif choice.way == Way.AHEAD and ahead < choice.bytes:
-            found.append(Choice(choice.memory, Way.AHEAD, choice.because, ahead))
+        elif choice.way == Way.AHEAD and (lent or ahead < choice.bytes):
+            found.append(Choice(choice.memory, Way.LENT, Because.NEIGHBOUR, lent))
+            found.append(Choice(choice.memory, Way.AHEAD, choice.because, ahead - lent))
             found.append(Choice(choice.memory, Way.FILES, Because.NOT_IN_TIME, choice.bytes - ahead))
         else:
             found.append(choice)

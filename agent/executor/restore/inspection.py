@@ -26,7 +26,7 @@ from agent.executor.restore.devices import has_memory_outside
 from agent.executor.restore.engine_plan import Offer, Stage, plan_engine
 from agent.executor.restore.state import Restore, of_pod
 from agent.executor.store import open_store
-from agent.gpu.prefetch import NoPrefetcher
+from agent.gpu.ahead.prefetch import NoPrefetcher
 from artifact.manifest import DELETED_FILES
 from artifact.read import verify
 from contract.api import control_files, keys

@@ -17,8 +17,9 @@ from agent.executor.gpu.open_weights import OpenWeights
 from agent.executor.lock import ContainerLock
 from agent.executor.restore.checks import RestorePlan
 from agent.executor.restore.engine_plan import EnginePlan, what_came
+from agent.gpu.ahead.prefetch import Prefetch
 from agent.gpu.cuda import Device
-from agent.gpu.prefetch import Prefetch
+from agent.gpu.preload import Library
 from artifact.read import Artifact
 from contract.api.engine import Choice, MemoryReport
 from contract.api.reports import HotSet, Step
@@ -80,6 +81,10 @@ class Restore:
     """Device memory on its way to the card, by pid inside the container."""
     ahead: int = 0
     """Bytes of it that restored processes have taken from there."""
+    lent: int = 0
+    """Those of them that came from another worker's memory."""
+    libraries: Mapping[int, Library] = field(default_factory=dict)
+    """That hold the tree's device memory, by pid inside the container."""
     beside: list[Step] = field(default_factory=list)
     """Of the time line: what went on beside the phases, by the monotonic clock."""
     cuda_pids: tuple[int, ...] = ()
@@ -89,7 +94,7 @@ class Restore:
 def engine_of(restore: Restore) -> MemoryReport:
     """Return what was planned for the worker's memory, and what came of it."""
     plan = restore.engine
-    return MemoryReport(plan.choices, what_came(plan, restore.memory or plan.memory, restore.ahead))
+    return MemoryReport(plan.choices, what_came(plan, restore.memory or plan.memory, restore.ahead, restore.lent))
 
 
 def of_pod(restore: Restore) -> Iterable[int]:

@@ -185,7 +185,7 @@ def test_how_memory_came_back_is_one_line(expected, report):
 
 def test_every_choice_has_words():
     every = [Choice(part, way, because, 1 << 20) for part in Memory for way in Way for because in Because]
-    assert len(every) == len(set(map(str, every))) + len(Memory) * len(Way) * 2, "three reasons need no words"
+    assert len(every) == len(set(map(str, every))) + len(Memory) * len(Way) * 3, "four reasons need no words"
 
 
 @pytest.mark.parametrize(

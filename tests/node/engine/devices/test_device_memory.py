@@ -12,7 +12,8 @@ import pytest
 from agent.executor import engine as engine_module
 from agent.executor.capture import CAPTURE
 from agent.executor.capture_running import RUNNING
-from agent.gpu.device_memory import Conversation, find_library
+from agent.gpu.device_memory import Conversation
+from agent.gpu.preload import find_library
 from artifact.manifest import parse_manifest
 from contract.api import control_files, keys
 from contract.api.reports import ReportPhase

@@ -14,9 +14,10 @@ import pytest
 from agent.executor import engine as engine_module
 from agent.executor.api import ExecutionResult
 from agent.executor.restore.phases import RESTORE
-from agent.gpu import prefetch
-from agent.gpu.device_messages import UNIT
-from agent.gpu.prefetch import Part, Prefetch, ResidentPrefetcher
+from agent.gpu.ahead import prefetch, resident
+from agent.gpu.ahead.prefetch import Part, Prefetch
+from agent.gpu.ahead.resident import ResidentPrefetcher
+from agent.gpu.ranges import UNIT
 from artifact.manifest import DEVICE_MEMORY
 from contract.api import control_files, keys
 from contract.api.engine import Because, Memory, Way
@@ -196,7 +197,7 @@ async def test_page_cache_that_is_registered_is_copied_by_the_card(node, watched
 
 
 async def test_without_a_budget_no_page_cache_stays_registered(node, watched, caplog):
-    caplog.set_level(logging.INFO, "agent.gpu.prefetch")
+    caplog.set_level(logging.INFO, "agent.gpu.ahead.resident")
     watched._real._budget = 0
     before, digest = await captured(node, "ahead-no-budget")
     target = await restored(node, "ahead-no-budget", digest)
@@ -310,7 +311,7 @@ async def test_without_a_driver_for_it_the_files_are_read(folder, library):
 
 
 async def test_a_process_that_stands_still_is_not_waited_for(node, watched, monkeypatch):
-    monkeypatch.setattr(prefetch, "_STALLED_SECONDS", 0.3)
+    monkeypatch.setattr(resident, "_STALLED_SECONDS", 0.3)
     before, digest = await captured(node, "ahead-still")
     watched.prepare()
     wait_for(lambda: watched._real._process._process, "a process")

@@ -15,7 +15,8 @@ import pytest
 
 from agent.executor import engine as engine_module
 from agent.executor.capture import CAPTURE
-from agent.gpu.prefetch import Part, Prefetch, ResidentPrefetcher
+from agent.gpu.ahead.prefetch import Part, Prefetch
+from agent.gpu.ahead.resident import ResidentPrefetcher
 from artifact.manifest import parse_manifest
 from contract.api import control_files, keys
 from contract.api.engine import Way

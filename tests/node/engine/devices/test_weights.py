@@ -10,7 +10,7 @@ import pytest
 
 from agent.executor import engine as engine_module
 from agent.executor.capture_running import RUNNING
-from agent.gpu.prefetch import ResidentPrefetcher
+from agent.gpu.ahead.resident import ResidentPrefetcher
 from artifact.manifest import parse_manifest
 from contract.api import control_files, keys
 from contract.api.engine import Memory, Way

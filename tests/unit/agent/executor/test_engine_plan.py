@@ -176,3 +176,20 @@ def test_what_went_otherwise_is_noted(expected, memory, ahead):
     assert expected[0] == (first.memory, first.way, first.because, first.bytes)
     assert expected[1:] == [(each.way, each.bytes // GIB) for each in device]
     assert [Because.NOT_IN_TIME] * (ahead < 2) == [each.because for each in device if each.way is Way.FILES]
+
+
+@pytest.mark.parametrize(
+    ("expected", "ahead", "lent"),
+    [
+        pytest.param([("ahead", 2)], 2, 0, id="none"),
+        pytest.param([("lent", 2)], 2, 2, id="all"),
+        pytest.param([("lent", 1), ("ahead", 1)], 2, 1, id="some"),
+        pytest.param([("lent", 1), ("files", 1)], 1, 1, id="as-much-as-came-in-time"),
+    ],
+)
+def test_what_another_worker_lent_is_noted(expected, ahead, lent):
+    plan = plan_engine(Offer(manifest=worker(), prefetches=True, spare=[90 * GIB]))
+    _, *device, image = what_came(plan, plan.memory, ahead * GIB, lent * GIB)
+
+    assert Way.IMAGE is image.way
+    assert expected == [(each.way, each.bytes // GIB) for each in device]

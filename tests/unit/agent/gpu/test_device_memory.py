@@ -4,14 +4,16 @@ import os
 import secrets
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from agent.gpu import device_memory
 from agent.gpu.cuda import CudaError
-from agent.gpu.device_memory import COPIERS, Conversation, Library, find_library
-from agent.gpu.device_messages import UNIT, Message, Room, parse_message, write_units
-from agent.gpu.ranges import Range, pack_ranges
+from agent.gpu.device_memory import Conversation
+from agent.gpu.device_messages import Message, Room, parse_message, write_units
+from agent.gpu.preload import COPIERS, Library, find_library
+from agent.gpu.ranges import UNIT, Range, pack_ranges
 from contract.api.states import AgentReason
 
 DONE = 16
@@ -205,8 +207,9 @@ def test_what_a_library_has_left_out_is_no_more_than_it_holds(talk, name, file, 
     ("version", "expected"),
     [
         pytest.param(6, False, id="of-an-earlier-release"),
-        pytest.param(7, True, id="of-this-one"),
-        pytest.param(8, False, id="of-a-later-one"),
+        pytest.param(7, True, id="of-the-first-that-can"),
+        pytest.param(8, True, id="of-this-one"),
+        pytest.param(9, False, id="of-a-later-one"),
     ],
 )
 def test_a_library_that_cannot_read_files_of_a_model_keeps_its_memory_in_the_artifact(talk, version, expected):
@@ -231,3 +234,67 @@ def test_files_of_a_model_are_handed_over_as_many_as_go_with_a_message(talk, fil
         for descriptor in descriptors:
             os.close(descriptor)
     assert [(SOURCES, 0, COPIERS), (SOURCES, 0, 2), (RANGES, 2, 1)] == came
+
+
+LEND, PLACES = 25, 26
+
+
+def lends(worker, answers):
+    """Be a library that lends: each answer is a message and the number of its descriptors. Return what was asked."""
+    asked = []
+    with Path(os.devnull).open() as memory:
+        for answer, descriptors in answers:
+            asked.append(parse_message(worker.recv(4096)))
+            socket.send_fds(worker, [answer.packed()], [memory.fileno()] * descriptors)
+    return [(each.what, each.number) for each in asked]
+
+
+LOOKED = (Message(DONE, 8), 0)
+PLACED = (Message(DONE, a=9), 0)
+NO_MORE = (Message(DONE, text="nothing"), 0)
+
+
+def test_what_a_worker_lends_is_asked_for_one_by_one(talk):
+    asking, worker = talk
+    answers = [LOOKED, PLACED, (Message(DONE, 3, 5, UNIT), 1), (Message(DONE, 7, 6, 2 * UNIT), 1), NO_MORE]
+    with ThreadPoolExecutor(1) as library:
+        asked = library.submit(lends, worker, answers)
+        lent = asking.lend(UNIT)
+    assert [(5, UNIT), (6, 2 * UNIT)] == [(each.first, each.size) for each in lent.segments]
+    assert [(LEND, 0), (LEND, 4), (LEND, 8)] == asked.result()[2:]
+    lent.close()
+
+
+def test_an_earlier_library_lends_nothing(talk):
+    asking, worker = talk
+    worker.send(Message(DONE, 7).packed())
+    assert asking.lend(UNIT) is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param((Message(DONE, 3, 5, UNIT), 0), id="no-memory"),
+        pytest.param((Message(DONE, 3, 5, UNIT), 2), id="more-than-one"),
+        pytest.param((Message(FAILED, 1, text="lend its memory"), 0), id="it-fails"),
+    ],
+)
+def test_a_worker_that_lends_wrongly_lends_nothing(talk, answer):
+    asking, worker = talk
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with ThreadPoolExecutor(1) as library:
+        said = library.submit(lends, worker, [LOOKED, PLACED, (Message(DONE, 2, 5, UNIT), 1), answer])
+        with pytest.raises(CudaError):
+            asking.lend(UNIT)
+    assert 4 == len(said.result())
+    assert before == len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_worker_that_never_ends_lending_is_cut_short(talk, monkeypatch):
+    asking, worker = talk
+    monkeypatch.setattr(device_memory, "MOST_SEGMENTS", 3)
+    with ThreadPoolExecutor(1) as library:
+        library.submit(lends, worker, [LOOKED, PLACED, *[(Message(DONE, 0, 0, UNIT), 1)] * 3])
+        lent = asking.lend(UNIT)
+    assert 3 == len(lent.segments)
+    lent.close()

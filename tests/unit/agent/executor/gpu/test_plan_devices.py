@@ -20,8 +20,8 @@ from agent.executor.gpu.plan import (
     refuse_small_limit,
     refuse_unseen_devices,
 )
+from agent.gpu.ahead.prefetch import PART
 from agent.gpu.cuda import Device, DriverVersion
-from agent.gpu.prefetch import PART
 from artifact.manifest import DeviceMemory, Gpu, GpuDevice
 from contract.api.states import AgentReason
 from contract.config.gpus import DeniedDriver

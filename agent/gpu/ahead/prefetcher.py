@@ -1,26 +1,29 @@
-"""``python -m agent.gpu.prefetcher LIBRARY SOCKET BUDGET``: reads files into device memory that others can take.
+"""``python -m agent.gpu.ahead.prefetcher LIBRARY SOCKET BUDGET``: reads files into device memory that others can take.
 
 A process of its own, with contexts on the GPUs: an error that spoils one must not spoil the helper that captures and
 restores. Packets of JSON on a socket (``SOCK_SEQPACKET``; the number is its descriptor):
 
+in, before an order with that number: ``{"id", "places": true}``, with the file that says where in the files is what
+another worker lends; ``{"id", "segments": [[first, size], ...]}``, with its memory (``agent.gpu.ahead.lent``).
 in, with the files' descriptors: ``{"id", "device", "parts": [[file, offset, size], ...], "buffer", "room", "keeps",
-"files"}``: bytes of one piece of memory and of all that it may take, whether the files' page cache may stay registered,
-and how many files there are: descriptors behind those are of files that ranges of them are in, the last of the table.
+"fixed", "files"}``: bytes of one piece of memory and of all that it may take; whether the files' page cache may stay
+registered; whether the files stay what they are; how many there are: descriptors behind those are of files that ranges
+of them are in, the last of the table.
 ``{"id", "done": buffer}``: that memory may be filled again. ``{"id"}``: no more of it.
-out, with a part's memory: ``{"id", "part": number, "buffer": number}``; at its end ``{"id", "error": ""}``, or why
-parts are missing.
+out, with a part's memory: ``{"id", "part": number, "buffer": number, "lent": bytes}``: those that came from another
+worker; at its end ``{"id", "error": "", "lender"}``, or why parts are missing, and why less came from that worker.
 ``{"registered": bytes, "refused"}``: of page cache, from now on, and why it is no more.
 The first packet out is ``{"error": ""}``, or why there is no driver. It ends with its agent.
 
+Sums of the files are noted as they are read. What another worker lends is copied over the link between the cards,
+several times as fast as page cache, and compared with those: it may have changed it.
 The first restore copies page cache by CPUs, as registering it first would make that restore wait; when it has its parts
 the files are registered (within BUDGET, in bytes), and the next ones are copied by the cards alone.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
-import mmap
 import os
 import queue
 import signal
@@ -29,13 +32,17 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from agent.gpu.buffers import Buffer, Buffers
-from agent.gpu.device import Card, Memories
+from agent.gpu.ahead.buffers import Buffer, Buffers
+from agent.gpu.ahead.copier import Copier, Part, Source
+from agent.gpu.ahead.device import Card, Memories
+from agent.gpu.ahead.lent import Lent, LentSegment
+from agent.gpu.ahead.neighbour import Neighbour
+from agent.gpu.ahead.registered import RegisteredFiles, identity_of, is_short
+from agent.gpu.ahead.sums import KnownSums, Summer, new_key
 from agent.gpu.driver import DriverError
-from agent.gpu.ranges import STORED, Ranges, RangesError, parse_ranges
-from agent.gpu.registered import Registered, RegisteredFiles, is_short
+from agent.gpu.ranges import Ranges, RangesError, parse_ranges
 from linux import syscalls
 
 TYPE_CHECKING = False
@@ -46,7 +53,6 @@ if TYPE_CHECKING:
 
 THREADS: Final = 16
 """That copy to one GPU; each has two slots of page-locked memory, 128 MiB together."""
-SLOT: Final = 4 << 20
 COPIES: Final = 4
 """Of registered page cache that are on their way to one card: others have their memory made meanwhile."""
 MOST_FILES: Final = 250
@@ -77,6 +83,8 @@ class _Service:
         self._connection = connection
         self._keeper = _Keeper(memories, budget, connection)
         self._orders: dict[int, Buffers] = {}
+        self._lent: dict[int, _Lending] = {}
+        self._sums = _CardSums()
         self._threads: dict[Card, ThreadPoolExecutor] = {}
         """Of each card some: one's bus is another's no hindrance."""
         self._turns: dict[Card, threading.Semaphore] = {}
@@ -91,6 +99,8 @@ class _Service:
             if "parts" in request:
                 self._orders[request["id"]] = Buffers(request["buffer"], request["room"])
                 threading.Thread(target=self._serve, args=(request, files), daemon=True).start()
+            elif "segments" in request or "places" in request:
+                self._lent.setdefault(request["id"], _Lending()).add(request.get("segments"), files)
             elif (buffers := self._orders.get(request["id"])) is None:
                 continue
             elif "done" in request:
@@ -105,10 +115,11 @@ class _Service:
             card = self._memories.card(request["device"])
             card.enter()
             own, others = files[: request["files"]], files[request["files"] :]
-            with self._keeper.held(own, others) as sources:
-                parts = (_Part(number, part, sources[each[0]], *each[1:]) for part, each in enumerate(request["parts"]))
+            with self._keeper.held(own, others) as held, self._neighbour(number, card) as neighbour:
+                sources = self._sums.noted(held, neighbour) if request["fixed"] and not others else held
+                parts = (Part(number, part, sources[each[0]], *each[1:]) for part, each in enumerate(request["parts"]))
                 errors = self._fill(card, buffers, parts)
-                self._connection.send(_packed(id=number, error=errors[0] if errors else ""))
+                self._connection.send(_packed(id=number, error=errors[0] if errors else "", lender=_why(neighbour)))
                 buffers.free(card)
             if request["keeps"] and not errors:
                 self._keeper.keep(card, own)
@@ -118,7 +129,18 @@ class _Service:
             os.close(file)
         del self._orders[number]
 
-    def _fill(self, card: Card, buffers: Buffers, parts: Iterator[_Part]) -> Sequence[str]:
+    @contextmanager
+    def _neighbour(self, number: int, card: Card) -> Iterator[Neighbour | None]:
+        """Yield what another worker lends for an order; its memory is let go of then."""
+        lending = self._lent.pop(number, None)
+        neighbour = Neighbour(card, lending.lent()) if lending is not None else None
+        try:
+            yield neighbour
+        finally:
+            if neighbour is not None:
+                neighbour.close()
+
+    def _fill(self, card: Card, buffers: Buffers, parts: Iterator[Part]) -> Sequence[str]:
         """Fill parts while more are wanted; return what went wrong."""
         threads = self._threads.setdefault(card, ThreadPoolExecutor(THREADS, thread_name_prefix="prefetch"))
         turns = threading.Semaphore(THREADS + COPIES)
@@ -137,65 +159,85 @@ class _Service:
             work[-1].add_done_callback(lambda _: turns.release())
         return [*(str(failure) for each in work if (failure := each.exception())), *errors]
 
-    def _fill_part(self, card: Card, buffers: Buffers, part: _Part, buffer: Buffer) -> None:
+    def _fill_part(self, card: Card, buffers: Buffers, part: Part, buffer: Buffer) -> None:
         try:
             card.enter()
-            self._copier(card).copy(part, buffer.memory.at)
-            packet = _packed(id=part.order, part=part.number, buffer=buffer.number)
+            lent = self._copier(card).copy(part, buffer.memory.at)
+            packet = _packed(id=part.order, part=part.number, buffer=buffer.number, lent=lent)
             socket.send_fds(self._connection, [packet], [buffer.descriptor])
         except (OSError, DriverError):
             buffers.end()
             raise
 
-    def _copier(self, card: Card) -> _Copier:
+    def _copier(self, card: Card) -> Copier:
         """Return this thread's own; it is of one card's threads."""
         if not hasattr(self._own, "copier"):
-            self._own.copier = _Copier(card, self._turns.setdefault(card, threading.Semaphore(COPIES)))
-        copier: _Copier = self._own.copier
+            turn = self._turns.setdefault(card, threading.Semaphore(COPIES))
+            self._own.copier = Copier(card, turn, self._sums.of(card))
+        copier: Copier = self._own.copier
         return copier
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A file to copy from."""
+@dataclass
+class _Lending:
+    """What came of what another worker lends, before the order that it is for."""
 
-    descriptor: int
-    registered: Registered | None
-    number: int = 0
-    ranges: Ranges | None = None
-    """What of it is in others; None if nothing is."""
-    others: Sequence[int] = ()
-    """Descriptors of those."""
+    segments: list[LentSegment] = field(default_factory=list)
+    places: int = -1
 
-    def read(self, into: memoryview, offset: int) -> None:
-        """Read what is at a place of the whole file.
+    def add(self, segments: Sequence[tuple[int, int]] | None, files: Sequence[int]) -> None:
+        """Take some of it; the file of places comes first, and alone."""
+        if segments is None:
+            (self.places,) = files
+        else:
+            found = zip(segments, files, strict=True)
+            self.segments += [LentSegment(first, size, descriptor) for (first, size), descriptor in found]
 
-        Raises:
-            OSError: a file is too short, or cannot be read.
-        """
-        if self.ranges is None:
-            _read(self.descriptor, into, offset)
-            return
-        for source, at, length in self.ranges.pieces(self.number, offset, len(into)):
-            _read(self.descriptor if source == STORED else self.others[source], into[:length], at)
-            into = into[length:]
+    def lent(self) -> Lent:
+        return Lent(self.segments, self.places)
 
 
-def _sources(files: Sequence[int], others: Sequence[int]) -> list[_Source]:
+class _CardSums:
+    """The sums of files, and what takes them on each card."""
+
+    def __init__(self) -> None:
+        self._known = KnownSums()
+        self._key = new_key()
+        self._summers: dict[Card, Summer | None] = {}
+        self._lock = threading.Lock()
+
+    def of(self, card: Card) -> Summer | None:
+        """Return what takes sums on a card; None if the card cannot."""
+        with self._lock:
+            if card not in self._summers:
+                self._summers[card] = _summer(card, self._key)
+            return self._summers[card]
+
+    def noted(self, sources: Sequence[Source], neighbour: Neighbour | None) -> Sequence[Source]:
+        """Return files with their sums, and who lends what of them."""
+        return [
+            replace(source, sums=self._known.of(identity_of(source.descriptor)), neighbour=neighbour)
+            for source in sources
+        ]
+
+
+def _summer(card: Card, key: bytes) -> Summer | None:
+    try:
+        return Summer(card, key)
+    except DriverError:
+        return None
+
+
+def _why(neighbour: Neighbour | None) -> str:
+    return neighbour.refused if neighbour is not None else ""
+
+
+def _sources(files: Sequence[int], others: Sequence[int]) -> list[Source]:
     """Return what to copy from, if not all of it is in the files themselves."""
     *sources, table = others
     sizes = [[os.fstat(each).st_size for each in of] for of in (files, sources)]
     ranges = Ranges(parse_ranges(os.pread(table, os.fstat(table).st_size, 0)), *sizes)
-    return [_Source(file, None, number, ranges, sources) for number, file in enumerate(files)]
-
-
-@dataclass(frozen=True)
-class _Part:
-    order: int
-    number: int
-    source: _Source
-    offset: int
-    size: int
+    return [Source(file, number, None, ranges, sources) for number, file in enumerate(files)]
 
 
 class _Keeper:
@@ -210,13 +252,16 @@ class _Keeper:
         threading.Thread(target=self._run, daemon=True).start()
 
     @contextmanager
-    def held(self, files: Sequence[int], others: Sequence[int]) -> Iterator[Sequence[_Source]]:
+    def held(self, files: Sequence[int], others: Sequence[int]) -> Iterator[Sequence[Source]]:
         """Yield the files, with what is registered of them and stays so meanwhile.
 
         Raises:
             RangesError: the table that is the last of the *others* is wrong.
         """
-        sources = _sources(files, others) if others else [_Source(file, self._files.hold(file)) for file in files]
+        alone = [
+            Source(file, number, self._files.hold(file)) for number, file in enumerate(files if not others else ())
+        ]
+        sources = _sources(files, others) if others else alone
         self._count(1)
         try:
             yield sources
@@ -266,54 +311,6 @@ class _Keeper:
             return self._files.keep(file)
         finally:
             os.close(file)
-
-
-class _Copier:
-    """Copies from a file to a card: from page cache that is registered, else through two slots of locked memory."""
-
-    def __init__(self, card: Card, turn: threading.Semaphore) -> None:
-        self._card = card
-        self._turn = turn
-        memory = mmap.mmap(-1, 2 * SLOT)
-        self._at = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-        card.lock_pages(self._at, 2 * SLOT)
-        view = memoryview(memory)
-        self._slots = [view[:SLOT], view[SLOT:]]
-        self._streams = [card.stream(), card.stream()]
-
-    def copy(self, part: _Part, to: int) -> None:
-        """Copy a part of a file to a device address.
-
-        Raises:
-            OSError: the file is too short, or cannot be read.
-            DriverError: the card does not take it.
-        """
-        registered = part.source.registered
-        if registered is None or part.offset + part.size > registered.size:
-            self._copy_by_slots(part.source, part.offset, part.size, to)
-            return
-        with self._turn:
-            for at, length in registered.pieces(part.offset, part.size):
-                self._card.copy(to, at, length, self._streams[0])
-                to += length
-            self._card.wait(self._streams[0])
-
-    def _copy_by_slots(self, source: _Source, offset: int, size: int, to: int) -> None:
-        for number, done in enumerate(range(0, size, SLOT)):
-            slot, length = number % 2, min(SLOT, size - done)
-            self._card.wait(self._streams[slot])
-            source.read(self._slots[slot][:length], offset + done)
-            self._card.copy(to + done, self._at + slot * SLOT, length, self._streams[slot])
-        for stream in self._streams:
-            self._card.wait(stream)
-
-
-def _read(file: int, into: memoryview, offset: int) -> None:
-    while into:
-        done = os.preadv(file, [into], offset)
-        if not done:
-            raise OSError("a file of device memory was cut short")
-        into, offset = into[done:], offset + done
 
 
 def _packed(**fields: object) -> bytes:

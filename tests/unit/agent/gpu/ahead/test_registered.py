@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.gpu.driver import DriverError
-from agent.gpu.registered import (
+from agent.gpu.ahead.registered import (
     GRAIN,
     Identity,
     Registered,
@@ -18,6 +17,7 @@ from agent.gpu.registered import (
     is_short,
     plan_room,
 )
+from agent.gpu.driver import DriverError
 
 MIB = 1 << 20
 GIB = 1 << 30

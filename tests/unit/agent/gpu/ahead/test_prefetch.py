@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.gpu.prefetch import PART, Part, plan_parts, room_of, share_room
+from agent.gpu.ahead.prefetch import PART, Part, plan_parts, room_of, share_room
 
 GIB = 1 << 30
 UNIT = 2 << 20

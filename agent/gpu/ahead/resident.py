@@ -1,7 +1,6 @@
-"""Has files of an artifact read into device memory while the process that they belong to is still being restored.
+"""The process that fills device memory, from the agent's side: orders, and what comes of them.
 
-The work is done by a resident process (``agent.gpu.prefetcher``). Nothing depends on it: what it has not filled in time
-the restored process reads from the files itself.
+``agent.gpu.ahead.prefetcher`` is the other end, and says what goes over the socket between them.
 """
 
 import itertools
@@ -15,167 +14,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
+from agent.gpu.ahead.lent import Lent
+from agent.gpu.ahead.prefetch import PART, Came, Filled, Lender, Part, Prefetch
 from agent.gpu.driver import LIBRARY
 from agent.gpu.ranges import NOWHERE, Elsewhere
 
-PART: Final = 256 << 20
-"""Bytes of a file that are one piece of memory; ``native/device_memory/parts.c`` has the same."""
 _PACKET: Final = 1 << 12
+_MOST_WITH_ONE: Final = 200
+"""Descriptors that go with one packet; the kernel passes 253."""
 _START_SECONDS: Final = 1.0
 """How long a restore waits for the first part, when it has nothing else to do: a large model is read in that."""
 _STALLED_SECONDS: Final = 5.0
 """How long it waits for the next one."""
-_CONTEXT: Final = 1 << 30
-"""Device memory of the process that fills."""
-_ROOMS: Final = Path(__file__).parents[2]
+_ROOMS: Final = Path(__file__).parents[3]
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of one of several files."""
-
-    file: int
-    """Which of them."""
-    offset: int
-    size: int
-
-
-@dataclass(frozen=True)
-class Filled:
-    """Device memory that holds a part of a file."""
-
-    part: Part
-    descriptor: int
-    buffer: int
-    """Number of the memory: what comes with that number later is in the same."""
-    size: int
-    """Bytes of that memory: no fewer than the part has."""
-
-
-@dataclass(frozen=True)
-class Came:
-    """What came of one order."""
-
-    since: float
-    """When it was given, by the monotonic clock."""
-    until: float
-    """When its last part was on the card."""
-    bytes: int
-    """That were taken from there."""
-
-
-def share_room(wanted: Sequence[int], spare: int) -> list[int]:
-    """Return how much device memory each process's parts may take before they are in its own.
-
-    Args:
-        wanted: bytes that all parts of each would take.
-        spare: device memory that is free there and will not be the worker's.
-    """
-    room = max(0, spare - _CONTEXT)
-    shares = [min(own, room * own // max(1, sum(wanted))) for own in wanted]
-    return [share if share >= min(own, PART) else 0 for share, own in zip(shares, wanted, strict=True)]
-
-
-def room_of(parts: Sequence[Part]) -> int:
-    """Return the device memory that parts take at once: each as much as the largest, also the last one of a file."""
-    return len(parts) * max((part.size for part in parts), default=0)
-
-
-def plan_parts(sizes: Sequence[int]) -> list[Part]:
-    """Cut files into parts, in the order in which a worker's memory was saved: the first of each file, then the second.
-
-    Args:
-        sizes: of the files.
-    """
-    return [
-        Part(file, offset, min(PART, size - offset))
-        for offset in range(0, max(sizes, default=0), PART)
-        for file, size in enumerate(sizes)
-        if offset < size
-    ]
-
-
-class Prefetch(Protocol):
-    """Parts of one process's files, on their way to the card; its holder closes it."""
-
-    def filled(self, seconds: float) -> Iterator[Filled]:
-        """Yield what is on the card, as it comes; a descriptor is the caller's until the next one.
-
-        Ends when all parts came, when one could not be filled, when they come too slowly, or after that time.
-        """
-        ...
-
-    def done(self, filled: Filled, *, copied: bool) -> None:
-        """Have the memory of a part filled again: its bytes are where they belong, or are to be read from the file."""
-        ...
-
-    def close(self) -> None:
-        """Let go of what was not taken; the card's memory is free in a moment."""
-        ...
-
-    def came(self) -> Came:
-        """Say what came of it so far."""
-        ...
-
-
-class Prefetcher(Protocol):
-    """Reads files into device memory."""
-
-    def prepare(self) -> None:
-        """Start what takes a moment: there is soon something to do."""
-        ...
-
-    def start(
-        self,
-        device: str,
-        files: Sequence[int],
-        parts: Sequence[Part],
-        room: int,
-        *,
-        keeps: bool,
-        elsewhere: Elsewhere = NOWHERE,
-    ) -> Prefetch:
-        """Begin to fill parts, in their order; the descriptors may be closed then.
-
-        Args:
-            device: UUID of the card.
-            files: that the parts are of.
-            parts: what to fill.
-            room: bytes of device memory that it may take.
-            keeps: whether the files may be kept open for the next restore, which then is faster.
-            elsewhere: what of the files is in others.
-        """
-        ...
-
-
-class NoPrefetcher:
-    """What a node without GPUs has."""
-
-    def prepare(self) -> None:
-        """See ``Prefetcher``."""
-
-    def start(self, *_: object, **__: object) -> Prefetch:
-        """See ``Prefetcher``."""
-        return self
-
-    def filled(self, seconds: float) -> Iterator[Filled]:  # noqa: ARG002
-        """See ``Prefetch``."""
-        return iter(())
-
-    def done(self, filled: Filled, *, copied: bool) -> None:
-        """See ``Prefetch``."""
-
-    def close(self) -> None:
-        """See ``Prefetch``."""
-
-    def came(self) -> Came:
-        """See ``Prefetch``."""
-        return Came(0.0, 0.0, 0)
 
 
 class ResidentPrefetcher:
@@ -205,10 +60,19 @@ class ResidentPrefetcher:
         *,
         keeps: bool,
         elsewhere: Elsewhere = NOWHERE,
+        lender: Lender | None = None,
     ) -> Prefetch:
         """See ``Prefetcher``."""
-        keeps = keeps and self._budget > 0 and not elsewhere
-        return self._running().start({"device": device, "room": room, "keeps": keeps}, files, parts, elsewhere)
+        stays = keeps and self._budget > 0 and not elsewhere
+        wanted = {"device": device, "room": room, "keeps": stays, "fixed": keeps}
+        process = self._running()
+        order = process.order(parts)
+        if lender is None or elsewhere or not keeps:
+            order.begin(lambda: process.send_order(order, wanted, files, elsewhere))
+        else:
+            copies = [os.dup(file) for file in files]
+            threading.Thread(target=_borrow, args=(process, order, wanted, copies, lender), daemon=True).start()
+        return order
 
     @property
     def registered(self) -> int:
@@ -230,13 +94,36 @@ class ResidentPrefetcher:
             return self._process
 
 
+def _borrow(
+    process: "_Process", order: "_Order", wanted: dict[str, object], files: Sequence[int], lender: Lender
+) -> None:
+    """Ask for another worker's memory, then have the parts filled: from that, or without it."""
+    lent = None
+    try:
+        lent = lender()
+        order.begin(
+            lambda: (
+                (lent is None or process.send_lent(order.number, lent))
+                and process.send_order(order, wanted, files, NOWHERE)
+            )
+        )
+    except BaseException:
+        order.finish()
+        raise
+    finally:
+        for file in files:
+            os.close(file)
+        if lent is not None:
+            lent.close()
+
+
 class _Order:
     """One request, and what came of it."""
 
     def __init__(self, process: "_Process", number: int, parts: Sequence[Part]) -> None:
         self._process = process
-        self._number = number
-        self._parts = parts
+        self.number = number
+        self.parts = parts
         self.buffer = max((part.size for part in parts), default=PART)
         """Bytes of each piece of memory that the parts pass through: as many as the largest has."""
         self._arrived = threading.Condition()
@@ -245,7 +132,14 @@ class _Order:
         self._closed = False
         self._has_started = False
         self._since = self._until = time.monotonic()
-        self._taken = 0
+        self._taken = self._lent = 0
+
+    def begin(self, send: Callable[[], bool]) -> None:
+        """Send it, unless it was closed before: what is filled would never be taken."""
+        with self._arrived:
+            if self._closed or not send():
+                self._ended = True
+                self._arrived.notify_all()
 
     def filled(self, seconds: float) -> Iterator[Filled]:
         """See ``Prefetch``."""
@@ -264,8 +158,10 @@ class _Order:
 
     def done(self, filled: Filled, *, copied: bool) -> None:
         """See ``Prefetch``."""
-        self._taken += filled.part.size if copied else 0
-        self._process.send({"id": self._number, "done": filled.buffer})
+        if copied:
+            self._taken += filled.part.size
+            self._lent += filled.lent
+        self._process.send({"id": self.number, "done": filled.buffer})
 
     def close(self) -> None:
         """See ``Prefetch``."""
@@ -276,7 +172,7 @@ class _Order:
             self._waiting.clear()
             is_over = self._ended
         if not is_over:
-            self._process.send({"id": self._number})  # no more of it; what is being copied still comes
+            self._process.send({"id": self.number})  # no more of it; what is being copied still comes
             with self._arrived:
                 is_over = self._arrived.wait_for(lambda: self._ended, _STALLED_SECONDS)
         if not is_over:
@@ -284,17 +180,17 @@ class _Order:
 
     def came(self) -> Came:
         """See ``Prefetch``."""
-        return Came(self._since, self._until, self._taken)
+        return Came(self._since, self._until, self._taken, self._lent)
 
-    def add(self, part: int, descriptor: int, buffer: int) -> None:
+    def add(self, part: int, descriptor: int, buffer: int, lent: int) -> None:
         """Take a part that is filled."""
         with self._arrived:
-            if self._closed or not 0 <= part < len(self._parts):
+            if self._closed or not 0 <= part < len(self.parts):
                 os.close(descriptor)
                 return
             self._has_started = True
             self._until = time.monotonic()
-            self._waiting.append(Filled(self._parts[part], descriptor, buffer, self.buffer))
+            self._waiting.append(Filled(self.parts[part], descriptor, buffer, self.buffer, lent))
             self._arrived.notify_all()
 
     def finish(self) -> None:
@@ -322,22 +218,31 @@ class _Process:
             target=self._serve, args=(library, budget, theirs), name="device-prefetch", daemon=True
         ).start()
 
-    def start(
-        self, wanted: dict[str, object], files: Sequence[int], parts: Sequence[Part], elsewhere: Elsewhere
-    ) -> _Order:
-        """Have parts filled."""
-        number = next(self._numbers)
-        order = _Order(self, number, parts)
+    def order(self, parts: Sequence[Part]) -> _Order:
+        """Return a new order; it is sent by ``send_order``."""
+        order = _Order(self, next(self._numbers), parts)
         with self._lock:
-            self._orders[number] = order
-            alive = self.alive
-        listed = [[part.file, part.offset, part.size] for part in parts]
-        request = wanted | {"id": number, "parts": listed, "buffer": order.buffer, "files": len(files)}
+            self._orders[order.number] = order
+        return order
+
+    def send_order(self, order: _Order, wanted: dict[str, object], files: Sequence[int], elsewhere: Elsewhere) -> bool:
+        """Have parts filled; False if nothing will come."""
+        listed = [[part.file, part.offset, part.size] for part in order.parts]
+        request = wanted | {"id": order.number, "parts": listed, "buffer": order.buffer, "files": len(files)}
         with elsewhere.table() as table:
             others = [*elsewhere.sources, table] if elsewhere else []
-            if not alive or not self.send(request, [*files, *others]):
-                order.finish()
-        return order
+            return self.alive and self.send(request, [*files, *others])
+
+    def send_lent(self, number: int, lent: Lent) -> bool:
+        """Send what another worker lends, before the order that it is for; False if it cannot be."""
+        return self.send({"id": number, "places": True}, [lent.places]) and all(
+            self.send(
+                {"id": number, "segments": [[each.first, each.size] for each in some]},
+                [each.descriptor for each in some],
+            )
+            for first in range(0, len(lent.segments), _MOST_WITH_ONE)
+            for some in [lent.segments[first : first + _MOST_WITH_ONE]]
+        )
 
     def end(self, why: str) -> None:
         """End the process, and with it all device memory that nothing else has."""
@@ -366,7 +271,7 @@ class _Process:
                         sys.executable,
                         "-S",
                         "-m",
-                        "agent.gpu.prefetcher",
+                        "agent.gpu.ahead.prefetcher",
                         library,
                         str(theirs.fileno()),
                         str(budget),
@@ -397,6 +302,8 @@ class _Process:
         answer = json.loads(packet)
         if answer.get("error"):
             logger.warning("device memory is not filled ahead: %s", answer["error"])
+        if answer.get("lender"):
+            logger.info("another worker's device memory cannot be read: %s", answer["lender"])
         if "registered" in answer:
             self.registered = int(answer["registered"])
             words = {"bytes": self.registered, "refused": answer["refused"]}
@@ -409,5 +316,5 @@ class _Process:
         if order is not None and is_over:
             order.finish()
         elif order is not None and descriptors:
-            order.add(int(answer["part"]), descriptors[0], int(answer["buffer"]))
+            order.add(int(answer["part"]), descriptors[0], int(answer["buffer"]), int(answer["lent"]))
         return True

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
 from agent.gpu.driver import DriverError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _PINNED: Final = 1
 _POSIX_DESCRIPTOR: Final = 1
@@ -36,11 +41,18 @@ _FUNCTIONS: Final = (
     "cuMemUnmap",
     "cuMemSetAccess",
     "cuMemExportToShareableHandle",
+    "cuMemImportFromShareableHandle",
     "cuMemHostRegister_v2",
     "cuMemHostUnregister",
     "cuStreamCreate",
     "cuStreamSynchronize",
     "cuMemcpyHtoDAsync_v2",
+    "cuMemcpyDtoHAsync_v2",
+    "cuMemcpyDtoDAsync_v2",
+    "cuMemsetD8Async",
+    "cuModuleLoadData",
+    "cuModuleGetFunction",
+    "cuLaunchKernel",
 )
 _Address = ctypes.c_uint64
 _Handle = ctypes.c_uint64
@@ -155,20 +167,36 @@ class Card:
 
     def allocate(self, size: int) -> Memory:
         """Allocate and map memory; ``size``: a multiple of 2 MiB."""
-        handle, at = _Handle(), _Address()
+        handle = _Handle()
         self._check(
-            "cuMemAddressReserve", ctypes.byref(at), ctypes.c_size_t(size), ctypes.c_size_t(0), _Address(0), _Address(0)
+            "cuMemCreate", ctypes.byref(handle), ctypes.c_size_t(size), ctypes.byref(self._properties), _Handle(0)
         )
-        try:
-            self._check(
-                "cuMemCreate", ctypes.byref(handle), ctypes.c_size_t(size), ctypes.byref(self._properties), _Handle(0)
-            )
-        except DriverError:
-            self._check("cuMemAddressFree", at, ctypes.c_size_t(size))
-            raise
+        return self._map(handle, size)
+
+    def take(self, descriptor: int, size: int) -> Memory:
+        """Map memory of another process, on this GPU or one that it reaches.
+
+        Args:
+            descriptor: by which that process has exported it.
+            size: all of it; the driver refuses another.
+        """
+        handle = _Handle()
+        memory = ctypes.c_void_p(descriptor)
+        self._check("cuMemImportFromShareableHandle", ctypes.byref(handle), memory, _POSIX_DESCRIPTOR)
+        return self._map(handle, size)
+
+    def _map(self, handle: ctypes.c_uint64, size: int) -> Memory:
+        """Map memory for this GPU; it is let go of if that fails."""
+        at, length = _Address(), ctypes.c_size_t(size)
         access = _Access(self._location, _READ_WRITE)
-        self._check("cuMemMap", at, ctypes.c_size_t(size), ctypes.c_size_t(0), handle, _Address(0))
-        self._check("cuMemSetAccess", at, ctypes.c_size_t(size), ctypes.byref(access), ctypes.c_size_t(1))
+        with ExitStack() as undo:
+            undo.callback(self._check, "cuMemRelease", handle)
+            self._check("cuMemAddressReserve", ctypes.byref(at), length, ctypes.c_size_t(0), _Address(0), _Address(0))
+            undo.callback(self._check, "cuMemAddressFree", at, length)
+            self._check("cuMemMap", at, length, ctypes.c_size_t(0), handle, _Address(0))
+            undo.callback(self._check, "cuMemUnmap", at, length)
+            self._check("cuMemSetAccess", at, length, ctypes.byref(access), ctypes.c_size_t(1))
+            undo.pop_all()
         return Memory(handle.value, at.value, size)
 
     def export(self, memory: Memory) -> int:
@@ -202,6 +230,41 @@ class Card:
     def copy(self, to: int, host: int, size: int, stream: ctypes.c_void_p) -> None:
         """Begin to copy locked memory to the card."""
         self._check("cuMemcpyHtoDAsync_v2", _Address(to), ctypes.c_void_p(host), ctypes.c_size_t(size), stream)
+
+    def copy_within(self, to: int, at: int, size: int, stream: ctypes.c_void_p) -> None:
+        """Begin to copy between device addresses of this process, of any GPU."""
+        self._check("cuMemcpyDtoDAsync_v2", _Address(to), _Address(at), ctypes.c_size_t(size), stream)
+
+    def copy_back(self, host: int, at: int, size: int, stream: ctypes.c_void_p) -> None:
+        """Begin to copy from the card to locked memory."""
+        self._check("cuMemcpyDtoHAsync_v2", ctypes.c_void_p(host), _Address(at), ctypes.c_size_t(size), stream)
+
+    def clear(self, at: int, size: int, stream: ctypes.c_void_p) -> None:
+        """Begin to fill device memory with zeros."""
+        self._check("cuMemsetD8Async", _Address(at), ctypes.c_ubyte(0), ctypes.c_size_t(size), stream)
+
+    def load(self, code: bytes, name: str) -> ctypes.c_void_p:
+        """Return a kernel; the driver compiles its PTX, in some 0.1 s."""
+        module, kernel = ctypes.c_void_p(), ctypes.c_void_p()
+        self._check("cuModuleLoadData", ctypes.byref(module), ctypes.c_char_p(code))
+        self._check("cuModuleGetFunction", ctypes.byref(kernel), module, ctypes.c_char_p(name.encode()))
+        return kernel
+
+    def launch(
+        self, kernel: ctypes.c_void_p, grid: tuple[int, int], threads: int, at: Sequence[int], stream: ctypes.c_void_p
+    ) -> None:
+        """Begin to run a kernel.
+
+        Args:
+            kernel: what ``load`` returned.
+            grid: blocks, by x and y.
+            threads: of each block.
+            at: its arguments: device addresses.
+            stream: on which it runs.
+        """
+        values = [_Address(each) for each in at]
+        arguments = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
+        self._check("cuLaunchKernel", kernel, *grid, 1, threads, 1, 1, 0, stream, arguments, None)
 
     def wait(self, stream: ctypes.c_void_p) -> None:
         """Wait until all copies of a stream are done."""

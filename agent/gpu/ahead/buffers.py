@@ -2,7 +2,7 @@
 
 A new allocation for each part costs a sixth of the bus: the driver clears what is freed, and holds locks that the
 copies wait for (48 against 55 GB/s on an H200 with nothing else at work, 40 beside a restore).
-Imports the standard library alone, as ``agent.gpu.prefetcher`` does.
+Imports the standard library alone, as ``agent.gpu.ahead.prefetcher`` does.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import threading
 from dataclasses import dataclass
 
-from agent.gpu.device import Memory
+from agent.gpu.ahead.device import Memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         """A card, in a thread that has entered it."""
 
         def allocate(self, size: int) -> Memory:
-            """See ``agent.gpu.device.Card``."""
+            """See ``agent.gpu.ahead.device.Card``."""
             ...
 
         def export(self, memory: Memory) -> int:

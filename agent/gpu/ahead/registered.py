@@ -2,7 +2,7 @@
 
 The kernel cannot reclaim such memory, so it has a budget; what was used longest ago goes first, and all of it goes when
 its file is deleted or the node runs short of memory.
-Imports the standard library alone, as ``agent.gpu.prefetcher`` does.
+Imports the standard library alone, as ``agent.gpu.ahead.prefetcher`` does.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from agent.gpu.buffers import Buffers
-from agent.gpu.device import Memory
+from agent.gpu.ahead.buffers import Buffers
+from agent.gpu.ahead.device import Memory
 from agent.gpu.driver import DriverError
 
 MIB = 1 << 20

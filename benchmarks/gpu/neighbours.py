@@ -1,0 +1,151 @@
+"""Restore of a GPU worker beside one that runs: its device memory from page cache, and from that worker's GPU.
+
+    python -m benchmarks.gpu.neighbours --mebibytes 40960
+
+As root, on a machine with two cards that reach each other, PyTorch and ``build/gpu-kit`` (``make gpu-kit``), whose path
+is in SNAPSHOT_TEST_KIT; if there is one card, both workers have it. One worker is captured, and restored on the first
+card, where it stays and answers all the time. Then it is restored on the second card, over and over: the two ways take
+turns, page cache is registered for both. The first 33 answers, each of which depends on all before it, must be equal
+between all restores.
+"""
+
+import asyncio
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from agent.executor.engine import NodeEngine
+from agent.executor.gpu.neighbours import Neighbours
+from benchmarks.gpu.restore import card_node
+from benchmarks.support.report import Report, finish, parser
+from contract.api.engine import Way
+from contract.api.reports import ReportPhase
+from tests.gpu.containers import CARDS, CONTROL, OUTSIDE, PROBE, ready, start
+from tests.gpu.containers import words as in_words
+from tests.support.fixtures.bare_container import BareContainer, wait_for
+from tests.support.fixtures.engine import Node
+from tests.support.fixtures.runc_container import RuncContainer
+
+HEADER = ("way", "runs", "first answer s, median", "fastest", "slowest", "GB/s onto the card, median")
+HOST, NEIGHBOUR = "page cache", "neighbour"
+ANSWERS = 33
+NAME = "neighbours"
+
+
+@dataclass
+class Figures:
+    """Of one way."""
+
+    seconds: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    """Bytes a second, from the order until the last part was on the card."""
+
+
+def main() -> None:
+    """Capture, restore in turns, report."""
+    made = parser("restores of a GPU worker beside one that runs on another card")
+    made.add_argument("--mebibytes", type=int, default=40960, help="of device memory")
+    made.add_argument("--rounds", type=int, default=3, choices=range(1, 21), metavar="1..20", help="restores of a way")
+    arguments = made.parse_args()
+    command = f"python -m benchmarks.gpu.neighbours --mebibytes {arguments.mebibytes} --rounds {arguments.rounds}"
+    report = Report("gpu-neighbours", command, HEADER)
+    figures = {HOST: Figures(), NEIGHBOUR: Figures()}
+    with card_node(None) as node:
+        report.data["driver"] = str(node.environment.gpus.driver())
+        asyncio.run(_measure(node, arguments.mebibytes, arguments.rounds, figures, report))
+    for way, found in figures.items():
+        rate, seconds = statistics.median(found.rates), found.seconds
+        row = (way, len(seconds), statistics.median(seconds), min(seconds), max(seconds), round(rate / 1e9, 1))
+        report.rows.append(row)
+        report.data[way] = {"seconds": seconds, "bytes_per_second": found.rates}
+    ratios = [
+        statistics.median(figures[HOST].seconds) / statistics.median(figures[NEIGHBOUR].seconds),
+        statistics.median(figures[NEIGHBOUR].rates) / statistics.median(figures[HOST].rates),
+    ]
+    words = f"{ratios[1]:.1f} times the rate of page cache, first answer {ratios[0]:.2f} times as fast"
+    report.conclusions.append(f"beside a running worker: {words}")
+    finish(report, arguments)
+
+
+async def _measure(node: Node, mebibytes: int, rounds: int, figures: dict[str, Figures], report: Report) -> None:
+    source = ready(node, user=1000, mebibytes=mebibytes, env=OUTSIDE)
+    source.get()
+    captured = await node.capture(source, NAME, probe=PROBE)
+    if not captured.ok:
+        sys.exit(f"{captured.message}\n{source.text()[-2000:]}")
+    source.close()
+    node.containers.remove(source)
+    digest, alone = (
+        captured.manifest_digest,
+        NodeEngine(replace(node.environment, neighbours=Neighbours(are_asked=False))),
+    )
+    beside, expected = node.engine, ""
+    lender, _ = await _restored(node, digest, mebibytes, CARDS[0])
+    with _asked_all_the_time(lender) as asked:
+        for turn in range(rounds + 1):
+            for way in (HOST, NEIGHBOUR) if turn % 2 else (NEIGHBOUR, HOST):
+                node.engine = beside if way == NEIGHBOUR else alone
+                print(f"round {turn}: {way}: ", end="", file=sys.stderr)
+                target, outcome = await _restored(node, digest, mebibytes, CARDS[-1])
+                answers = "".join(target.get() for _ in range(ANSWERS))
+                expected = expected or answers
+                if answers != expected:
+                    sys.exit(f"{way}: answers differ")
+                if turn:
+                    figures[way].seconds.append(outcome[0])
+                    figures[way].rates.append(outcome[1])
+                node.environment.neighbours.forget(outcome[2])
+                target.close()
+                node.containers.remove(target)
+    slowest, usual = max(asked), statistics.median(asked)
+    report.data["lender"] = {"answers": len(asked), "seconds, median": usual, "slowest": slowest}
+    report.conclusions.append(
+        f"who lends gave {len(asked)} answers meanwhile, in {usual:.3f} s, at most {slowest:.3f} s"
+    )
+
+
+async def _restored(
+    node: Node, digest: str, mebibytes: int, card: str
+) -> tuple[BareContainer, tuple[float, float, int]]:
+    """Restore into a new container; return it, the seconds to its first answer, the rate, and its first process."""
+    target = start(node, RuncContainer, user=1000, mebibytes=mebibytes, devices=" ".join([*CONTROL, card]))
+    init_pid = target.init()
+    begin = time.monotonic()
+    restored = await node.restore(target, NAME, digest)
+    if not restored.ok:
+        sys.exit(f"{restored.reason}: {restored.message}\n{target.text()[-2000:]}")
+    wait_for(target.get, "an answer")
+    seconds = time.monotonic() - begin
+    print(f"{seconds:.2f} s ({in_words(restored.seconds)}); {restored.engine}", file=sys.stderr, flush=True)
+    ahead = sum(step.seconds for step in restored.steps if step.phase == ReportPhase.GPU_AHEAD)
+    size = sum(each.bytes for each in restored.engine.came if each.way in (Way.AHEAD, Way.LENT))
+    return target, (seconds, size / ahead, init_pid)
+
+
+@contextmanager
+def _asked_all_the_time(worker: BareContainer) -> Iterator[list[float]]:
+    """Have a worker answer all the time; yield the seconds that each answer took."""
+    taken: list[float] = []
+    is_over = threading.Event()
+
+    def ask() -> None:
+        while not is_over.is_set():
+            since = time.monotonic()
+            worker.get()
+            taken.append(time.monotonic() - since)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield taken
+    finally:
+        is_over.set()
+        thread.join()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Device memory that comes from a worker on the same card, or on another; run by `make test-gpu` and `test-gpu-2`."""
+
+import asyncio
+import ctypes
+import hashlib
+import time
+
+import pytest
+
+from agent.gpu.ahead.device import Memories
+from agent.gpu.ahead.kernel import KEY_BYTES
+from agent.gpu.ahead.sums import Summer
+from agent.gpu.ranges import UNIT
+from contract.api.engine import Way
+from tests.gpu.containers import CARDS, CONTROL, OUTSIDE, PROBE, ready, start, words
+from tests.support.fixtures.bare_container import wait_for
+from tests.support.fixtures.runc_container import RuncContainer
+
+pytestmark = pytest.mark.gpu
+
+KEY = hashlib.shake_256(b"a key").digest(KEY_BYTES)
+
+
+def sums(unit: bytes) -> bytes:
+    """Say by the definition what the kernel must find."""
+    data, key, found = memoryview(unit).cast("I"), memoryview(KEY).cast("I"), [0, 0]
+    for at in range(0, len(data), 2):
+        for number, shift in enumerate((0, 4)):
+            one, other = ((data[at + k] + key[at + k + shift]) & 0xFFFFFFFF for k in (0, 1))
+            found[number] += one * other
+    return b"".join((each & (1 << 64) - 1).to_bytes(8, "little") for each in found)
+
+
+def test_the_kernel_finds_the_sums_of_the_definition(node):
+    card = Memories("libcuda.so.1").card(node.environment.gpus.devices()[0].uuid)
+    card.enter()
+    units = [hashlib.shake_256(bytes([number])).digest(UNIT) for number in range(3)] + [bytes(UNIT)]
+    host = ctypes.create_string_buffer(b"".join(units), 4 * UNIT)
+    memory, stream, summer = card.allocate(4 * UNIT), card.stream(), Summer(card, KEY)
+    card.copy(memory.at, ctypes.addressof(host), 4 * UNIT, stream)
+    found = summer.sums(memory.at, 4, summer.space(), ctypes.addressof(host), stream)
+    assert [sums(unit) for unit in units] == found
+
+
+async def lent_to(node, figure, card: str) -> None:
+    source = ready(node, user=1000, mebibytes=4096, env=OUTSIDE)
+    source.get()
+    captured = await node.capture(source, f"lent-{card}", probe=PROBE)
+    assert captured.ok, (captured.message, source.text()[-2000:])
+    source.close()
+    answers = []
+    for devices in (CARDS[0], card):
+        target = start(node, RuncContainer, user=1000, mebibytes=4096, devices=" ".join([*CONTROL, devices]))
+        target.init()
+        since = time.monotonic()
+        restored = await node.restore(target, f"lent-{card}", captured.manifest_digest)
+        assert restored.ok, (restored, target.text())
+        answers.append([await asyncio.to_thread(wait_for, target.get, "an answer"), target.get()])
+        figure(f"{words(restored.seconds)}; {restored.engine}; two answers after {time.monotonic() - since:.2f} s")
+    assert [answers[0]] * 2 == answers
+    came = {each.way: each.bytes for each in restored.engine.came}
+    assert came.get(Way.LENT, 0) >= 4 << 30
+
+
+async def test_a_worker_on_the_same_card_lends_its_memory(node, figure):
+    await lent_to(node, figure, CARDS[0])
+
+
+@pytest.mark.skipif(len(CARDS) < 2, reason="needs two cards")
+class TestTwoCards:
+    async def test_a_worker_on_another_card_lends_its_memory(self, node, figure):
+        await lent_to(node, figure, CARDS[1])
