@@ -3,7 +3,7 @@
     python -m benchmarks.gpu.neighbours --mebibytes 40960
 
 As root, on a machine with two cards that reach each other, PyTorch and ``build/gpu-kit`` (``make gpu-kit``), whose path
-is in SNAPSHOT_TEST_KIT; if there is one card, both workers have it. One worker is captured, and restored on the first
+is in SNAPSHOT_TEST_KIT. One worker is captured, and restored on the first
 card, where it stays and answers all the time. Then it is restored on the second card, over and over: the two ways take
 turns, page cache is registered for both. The first 33 answers, each of which depends on all before it, must be equal
 between all restores.
@@ -85,12 +85,13 @@ async def _measure(node: Node, mebibytes: int, rounds: int, figures: dict[str, F
     )
     beside, expected = node.engine, ""
     lender, _ = await _restored(node, digest, mebibytes, CARDS[0])
+    wait_for(lambda: node.environment.prefetcher.summed, "sums, that are taken when no restore reads")
     with _asked_all_the_time(lender) as asked:
         for turn in range(rounds + 1):
             for way in (HOST, NEIGHBOUR) if turn % 2 else (NEIGHBOUR, HOST):
                 node.engine = beside if way == NEIGHBOUR else alone
                 print(f"round {turn}: {way}: ", end="", file=sys.stderr)
-                target, outcome = await _restored(node, digest, mebibytes, CARDS[-1])
+                target, outcome = await _restored(node, digest, mebibytes, CARDS[1])
                 answers = "".join(target.get() for _ in range(ANSWERS))
                 expected = expected or answers
                 if answers != expected:

@@ -1,6 +1,5 @@
-"""Device memory that comes from a worker on the same card, or on another; run by `make test-gpu` and `test-gpu-2`."""
+"""Device memory that comes from a worker on another card; run by `make test-gpu-2`, the kernel by `make test-gpu`."""
 
-import asyncio
 import ctypes
 import hashlib
 import time
@@ -42,31 +41,25 @@ def test_the_kernel_finds_the_sums_of_the_definition(node):
     assert [sums(unit) for unit in units] == found
 
 
-async def lent_to(node, figure, card: str) -> None:
-    source = ready(node, user=1000, mebibytes=4096, env=OUTSIDE)
-    source.get()
-    captured = await node.capture(source, f"lent-{card}", probe=PROBE)
-    assert captured.ok, (captured.message, source.text()[-2000:])
-    source.close()
-    answers = []
-    for devices in (CARDS[0], card):
-        target = start(node, RuncContainer, user=1000, mebibytes=4096, devices=" ".join([*CONTROL, devices]))
-        target.init()
-        since = time.monotonic()
-        restored = await node.restore(target, f"lent-{card}", captured.manifest_digest)
-        assert restored.ok, (restored, target.text())
-        answers.append([await asyncio.to_thread(wait_for, target.get, "an answer"), target.get()])
-        figure(f"{words(restored.seconds)}; {restored.engine}; two answers after {time.monotonic() - since:.2f} s")
-    assert [answers[0]] * 2 == answers
-    came = {each.way: each.bytes for each in restored.engine.came}
-    assert came.get(Way.LENT, 0) >= 4 << 30
-
-
-async def test_a_worker_on_the_same_card_lends_its_memory(node, figure):
-    await lent_to(node, figure, CARDS[0])
-
-
 @pytest.mark.skipif(len(CARDS) < 2, reason="needs two cards")
 class TestTwoCards:
-    async def test_a_worker_on_another_card_lends_its_memory(self, node, figure):
-        await lent_to(node, figure, CARDS[1])
+    async def test_a_worker_lends_its_memory_to_one_on_another_card(self, node, figure):
+        source = ready(node, user=1000, mebibytes=4096, env=OUTSIDE)
+        source.get()
+        captured = await node.capture(source, "lent", probe=PROBE)
+        assert captured.ok, (captured.message, source.text()[-2000:])
+        node.containers.remove(source)
+        source.close()
+        wait_for(lambda: node.environment.prefetcher.summed, "sums, that are taken after the proof")
+        answers = []
+        for card in CARDS[:2]:
+            target = start(node, RuncContainer, user=1000, mebibytes=4096, devices=" ".join([*CONTROL, card]))
+            target.init()
+            since = time.monotonic()
+            restored = await node.restore(target, "lent", captured.manifest_digest)
+            assert restored.ok, (restored, target.text())
+            answers.append([wait_for(target.get, "an answer"), target.get()])
+            figure(f"{words(restored.seconds)}; {restored.engine}; two answers after {time.monotonic() - since:.2f} s")
+        assert [answers[0]] * 2 == answers
+        came = {each.way: each.bytes for each in restored.engine.came}
+        assert came.get(Way.LENT, 0) >= 4 << 30

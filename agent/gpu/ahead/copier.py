@@ -16,7 +16,7 @@ from agent.gpu.ranges import STORED, UNIT
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Final
 
     from agent.gpu.ahead.device import Card
@@ -83,14 +83,14 @@ class Copier:
     Args:
         card: the GPU, which the thread has entered.
         turn: of those that copy registered page cache to it at once.
-        summer: takes sums there; None if there is no use for them.
+        summer: asked for what takes sums there, when they are needed; it has none if they are of no use.
     """
 
-    def __init__(self, card: Card, turn: threading.Semaphore, summer: Summer | None) -> None:
+    def __init__(self, card: Card, turn: threading.Semaphore, summer: Callable[[Card], Summer | None]) -> None:
         self._card = card
         self._turn = turn
         self._summer = summer
-        self._space = summer.space() if summer is not None else 0
+        self._space = 0
         memory = mmap.mmap(-1, 2 * SLOT + SPACE)
         self._at = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         card.lock_pages(self._at, 2 * SLOT + SPACE)
@@ -105,18 +105,34 @@ class Copier:
             OSError: the file is too short, or cannot be read.
             DriverError: the card does not take it.
         """
-        known, units, summer = part.source.sums, part.units, self._summer
-        if known is None or summer is None or not units:
+        known, summer = part.source.sums, self._summer(self._card) if part.source.neighbour is not None else None
+        taken = self._copy_from_neighbour(part, to, known) if known and summer is not None else set()
+        if not taken or not known or summer is None:
             self._copy_from_host(part.source, part.offset, part.size, to)
             return 0
-        taken = self._copy_from_neighbour(part, to, known)
-        self._copy_units(part, [unit for unit in units if unit not in taken], to)
-        found = summer.sums(to, len(units), self._space, self._at + 2 * SLOT, self._streams[0])
-        sums = dict(zip(units, found, strict=True))
-        wrong = [unit for unit in taken if sums[unit] != known[unit]]
+        self._copy_units(part, (unit for unit in part.units if unit not in taken), to)
+        found = self._sums(summer, part, to)
+        wrong = [unit for unit in taken if found[unit] != known[unit]]
         self._copy_units(part, wrong, to)
-        known.update((unit, each) for unit, each in sums.items() if unit not in taken)
         return (len(taken) - len(wrong)) * UNIT
+
+    def sum(self, part: Part, to: int) -> int:
+        """Copy a part of a file to a device address, and note its sums; return how many bytes were summed.
+
+        Raises:
+            OSError, DriverError: as ``copy``.
+        """
+        known, summer = part.source.sums, self._summer(self._card)
+        if known is None or summer is None or all(unit in known for unit in part.units):
+            return 0
+        self._copy_from_host(part.source, part.offset, part.size, to)
+        known.update(self._sums(summer, part, to))
+        return part.size
+
+    def _sums(self, summer: Summer, part: Part, at: int) -> Sums:
+        self._space = self._space or summer.space()
+        found = summer.sums(at, len(part.units), self._space, self._at + 2 * SLOT, self._streams[0])
+        return dict(zip(part.units, found, strict=True))
 
     def _copy_from_neighbour(self, part: Part, to: int, known: Sums) -> set[int]:
         """Copy units that another worker has and whose sums are known; return which."""

@@ -12,11 +12,11 @@ of them are in, the last of the table.
 ``{"id", "done": buffer}``: that memory may be filled again. ``{"id"}``: no more of it.
 out, with a part's memory: ``{"id", "part": number, "buffer": number, "lent": bytes}``: those that came from another
 worker; at its end ``{"id", "error": "", "lender"}``, or why parts are missing, and why less came from that worker.
-``{"registered": bytes, "refused"}``: of page cache, from now on, and why it is no more.
+``{"registered": bytes, "refused", "summed"}``: of page cache, from now on, and why it is no more; of files, so far.
 The first packet out is ``{"error": ""}``, or why there is no driver. It ends with its agent.
 
-Sums of the files are noted as they are read. What another worker lends is copied over the link between the cards,
-several times as fast as page cache, and compared with those: it may have changed it.
+What another worker lends is copied over the link between the cards, several times as fast as page cache, and compared
+with sums of the files: it may have changed it. They are taken when no restore reads, where there are several GPUs.
 The first restore copies page cache by CPUs, as registering it first would make that restore wait; when it has its parts
 the files are registered (within BUDGET, in bytes), and the next ones are copied by the cards alone.
 """
@@ -25,24 +25,22 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import signal
 import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from agent.gpu.ahead.buffers import Buffer, Buffers
-from agent.gpu.ahead.copier import Copier, Part, Source
+from agent.gpu.ahead.copier import Copier, Part
 from agent.gpu.ahead.device import Card, Memories
+from agent.gpu.ahead.keeper import Keeper
 from agent.gpu.ahead.lent import Lent, LentSegment
 from agent.gpu.ahead.neighbour import Neighbour
-from agent.gpu.ahead.registered import RegisteredFiles, identity_of, is_short
-from agent.gpu.ahead.sums import KnownSums, Summer, new_key
 from agent.gpu.driver import DriverError
-from agent.gpu.ranges import Ranges, RangesError, parse_ranges
+from agent.gpu.ranges import RangesError
 from linux import syscalls
 
 TYPE_CHECKING = False
@@ -59,8 +57,6 @@ MOST_FILES: Final = 250
 """Descriptors with a request; the kernel passes 253."""
 PACKET: Final = 1 << 17
 """Bytes of a request: some thousand parts."""
-REVIEW_SECONDS: Final = 10.0
-"""How often is looked for deleted files, and for memory that the node needs."""
 
 
 def main(library: str, number: int, budget: int) -> int:
@@ -81,10 +77,9 @@ class _Service:
     def __init__(self, memories: Memories, connection: socket.socket, budget: int) -> None:
         self._memories = memories
         self._connection = connection
-        self._keeper = _Keeper(memories, budget, connection)
+        self._keeper = Keeper(memories, budget, lambda **fields: connection.send(_packed(**fields)))
         self._orders: dict[int, Buffers] = {}
         self._lent: dict[int, _Lending] = {}
-        self._sums = _CardSums()
         self._threads: dict[Card, ThreadPoolExecutor] = {}
         """Of each card some: one's bus is another's no hindrance."""
         self._turns: dict[Card, threading.Semaphore] = {}
@@ -115,14 +110,13 @@ class _Service:
             card = self._memories.card(request["device"])
             card.enter()
             own, others = files[: request["files"]], files[request["files"] :]
-            with self._keeper.held(own, others) as held, self._neighbour(number, card) as neighbour:
-                sources = self._sums.noted(held, neighbour) if request["fixed"] and not others else held
+            with self._neighbour(number, card) as neighbour, self._keeper.held(own, others, neighbour) as sources:
                 parts = (Part(number, part, sources[each[0]], *each[1:]) for part, each in enumerate(request["parts"]))
                 errors = self._fill(card, buffers, parts)
                 self._connection.send(_packed(id=number, error=errors[0] if errors else "", lender=_why(neighbour)))
                 buffers.free(card)
-            if request["keeps"] and not errors:
-                self._keeper.keep(card, own)
+            if request["fixed"] and not others and not errors:
+                self._keeper.keep(card, own, registers=request["keeps"])
         except (DriverError, RuntimeError, RangesError) as error:
             self._connection.send(_packed(id=number, error=str(error)))
         for file in files:
@@ -173,7 +167,7 @@ class _Service:
         """Return this thread's own; it is of one card's threads."""
         if not hasattr(self._own, "copier"):
             turn = self._turns.setdefault(card, threading.Semaphore(COPIES))
-            self._own.copier = Copier(card, turn, self._sums.of(card))
+            self._own.copier = Copier(card, turn, self._keeper.summer)
         copier: Copier = self._own.copier
         return copier
 
@@ -197,120 +191,8 @@ class _Lending:
         return Lent(self.segments, self.places)
 
 
-class _CardSums:
-    """The sums of files, and what takes them on each card."""
-
-    def __init__(self) -> None:
-        self._known = KnownSums()
-        self._key = new_key()
-        self._summers: dict[Card, Summer | None] = {}
-        self._lock = threading.Lock()
-
-    def of(self, card: Card) -> Summer | None:
-        """Return what takes sums on a card; None if the card cannot."""
-        with self._lock:
-            if card not in self._summers:
-                self._summers[card] = _summer(card, self._key)
-            return self._summers[card]
-
-    def noted(self, sources: Sequence[Source], neighbour: Neighbour | None) -> Sequence[Source]:
-        """Return files with their sums, and who lends what of them."""
-        return [
-            replace(source, sums=self._known.of(identity_of(source.descriptor)), neighbour=neighbour)
-            for source in sources
-        ]
-
-
-def _summer(card: Card, key: bytes) -> Summer | None:
-    try:
-        return Summer(card, key)
-    except DriverError:
-        return None
-
-
 def _why(neighbour: Neighbour | None) -> str:
     return neighbour.refused if neighbour is not None else ""
-
-
-def _sources(files: Sequence[int], others: Sequence[int]) -> list[Source]:
-    """Return what to copy from, if not all of it is in the files themselves."""
-    *sources, table = others
-    sizes = [[os.fstat(each).st_size for each in of] for of in (files, sources)]
-    ranges = Ranges(parse_ranges(os.pread(table, os.fstat(table).st_size, 0)), *sizes)
-    return [Source(file, number, None, ranges, sources) for number, file in enumerate(files)]
-
-
-class _Keeper:
-    """Has files registered by a thread of its own: no restore waits for that."""
-
-    def __init__(self, memories: Memories, budget: int, connection: socket.socket) -> None:
-        self._files = RegisteredFiles(memories, budget, is_short, self._await_restores)
-        self._connection = connection
-        self._restores = 0
-        self._changed = threading.Condition()
-        self._waiting: queue.Queue[tuple[Card, int]] = queue.Queue()
-        threading.Thread(target=self._run, daemon=True).start()
-
-    @contextmanager
-    def held(self, files: Sequence[int], others: Sequence[int]) -> Iterator[Sequence[Source]]:
-        """Yield the files, with what is registered of them and stays so meanwhile.
-
-        Raises:
-            RangesError: the table that is the last of the *others* is wrong.
-        """
-        alone = [
-            Source(file, number, self._files.hold(file)) for number, file in enumerate(files if not others else ())
-        ]
-        sources = _sources(files, others) if others else alone
-        self._count(1)
-        try:
-            yield sources
-        finally:
-            self._count(-1)
-            for source in sources:
-                if source.registered is not None:
-                    self._files.let_go(source.registered)
-
-    def keep(self, card: Card, files: Sequence[int]) -> None:
-        """Have files registered; the descriptors may be closed then."""
-        for file in files:
-            self._waiting.put((card, os.dup(file)))
-
-    def _count(self, change: int) -> None:
-        with self._changed:
-            self._restores += change
-            self._changed.notify_all()
-
-    def _await_restores(self) -> None:
-        """Wait until no restore reads: beside this its calls of the driver take several times as long."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._restores)
-
-    def _run(self) -> None:
-        """Register what waits; say what came of it when nothing waits any more."""
-        before, refused = 0, ""
-        while True:
-            try:
-                refused = self._next() or refused
-            except (OSError, DriverError) as error:
-                refused = str(error)
-            if not self._waiting.empty():
-                continue
-            if (now := self._files.bytes) != before or refused:
-                self._connection.send(_packed(registered=now, refused=refused))
-            before, refused = now, ""
-
-    def _next(self) -> str:
-        try:
-            card, file = self._waiting.get(timeout=REVIEW_SECONDS if self._files.bytes else None)
-        except queue.Empty:
-            self._files.review()
-            return ""
-        try:
-            card.enter()
-            return self._files.keep(file)
-        finally:
-            os.close(file)
 
 
 def _packed(**fields: object) -> bytes:

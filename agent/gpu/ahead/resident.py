@@ -80,6 +80,12 @@ class ResidentPrefetcher:
         process = self._process
         return process.registered if process is not None else 0
 
+    @property
+    def summed(self) -> int:
+        """Bytes of files whose sums are known, as was last said: another worker's memory is compared with those."""
+        process = self._process
+        return process.summed if process is not None else 0
+
     def close(self) -> None:
         """End the process."""
         with self._lock:
@@ -208,7 +214,7 @@ class _Process:
 
     def __init__(self, library: str, budget: int) -> None:
         self.alive = True
-        self.registered = 0
+        self.registered = self.summed = 0
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._orders: dict[int, _Order] = {}
         self._numbers = itertools.count(1)
@@ -305,8 +311,8 @@ class _Process:
         if answer.get("lender"):
             logger.info("another worker's device memory cannot be read: %s", answer["lender"])
         if "registered" in answer:
-            self.registered = int(answer["registered"])
-            words = {"bytes": self.registered, "refused": answer["refused"]}
+            self.registered, self.summed = int(answer["registered"]), int(answer["summed"])
+            words = {"bytes": self.registered, "refused": answer["refused"], "summed": self.summed}
             logger.info("page cache of artifacts is registered with the driver", extra=words)
         if "id" not in answer:
             return not answer.get("error")
