@@ -143,7 +143,7 @@ class Keeper:
 
 
 class _CardSums:
-    """Sums of files, and what takes them on each card; of use only where there are several."""
+    """Sums of files, and what takes them on each card; of use only if there are several."""
 
     def __init__(self, memories: Memories) -> None:
         self.known = KnownSums()

@@ -16,7 +16,7 @@ worker; at its end ``{"id", "error": "", "lender"}``, or why parts are missing, 
 The first packet out is ``{"error": ""}``, or why there is no driver. It ends with its agent.
 
 What another worker lends is copied over the link between the cards, several times as fast as page cache, and compared
-with sums of the files: it may have changed it. They are taken when no restore reads, where there are several GPUs.
+with sums of the files: it may have changed it. They are taken when no restore reads, if there are several GPUs.
 The first restore copies page cache by CPUs, as registering it first would make that restore wait; when it has its parts
 the files are registered (within BUDGET, in bytes), and the next ones are copied by the cards alone.
 """
