@@ -31,8 +31,9 @@ from agent.executor.api import (
     RejectRequest,
     RestoreRequest,
 )
-from agent.executor.capture import CAPTURE, Capture
-from agent.executor.capture_running import RUNNING, acquire_running
+from agent.executor.capture.phases import CAPTURE
+from agent.executor.capture.running import RUNNING, acquire_running
+from agent.executor.capture.state import Capture
 from agent.executor.claims import Claims
 from agent.executor.environment import NodeEnvironment
 from agent.executor.explain import explain, explain_capture

@@ -10,7 +10,7 @@ from agent.container.inspection import inspect
 from agent.errors import ContainerError
 from agent.executor.acquire import STANDBY
 from agent.executor.api import LookRequest, LookResult
-from agent.executor.capture_plan import terminals
+from agent.executor.capture.plan import terminals
 from agent.executor.environment import NodeEnvironment
 from agent.preflight.checks import findings
 from agent.preflight.facts import Terms, read_tree

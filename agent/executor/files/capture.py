@@ -16,7 +16,7 @@ from agent.container.files.rootfs import Changes
 from agent.container.files.volumes import Content, Volume
 from agent.container.inspection import Inspection, Worker, open_in_container
 from agent.errors import ContainerError, RefusedError
-from agent.executor.capture_plan import CapturePlan
+from agent.executor.capture.plan import CapturePlan
 from agent.executor.environment import NodeEnvironment
 from agent.executor.lock import ControlDir
 from artifact.manifest import DELETED_FILES, ROOTFS_TAR, Folder, HeldFile, RootFilesystem, VolumeContent

@@ -6,7 +6,7 @@ from typing import Final
 
 from agent.executor.acquire import AcquiredContainer
 from agent.executor.api import ContainerRef
-from agent.executor.capture_running import acquire_running, undo_left
+from agent.executor.capture.running import acquire_running, undo_left
 from agent.executor.environment import NodeEnvironment
 from contract.api import control_files, keys
 from contract.api.errors import SnapshotError

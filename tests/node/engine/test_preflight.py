@@ -11,8 +11,8 @@ from dataclasses import replace
 import pytest
 
 from agent.container.network import in_network
-from agent.executor import capture
 from agent.executor.api import LookRequest
+from agent.executor.capture import phases as capture_phases
 from agent.preflight.checks import findings
 from agent.preflight.facts import read_tree
 from contract.api import control_files
@@ -194,8 +194,8 @@ BY_CRIU = {name: body for name, (reason, body) in REFUSED.items() if reason not 
 @pytest.mark.parametrize("body", [pytest.param(body, id=name) for name, body in BY_CRIU.items()])
 async def test_criu_would_fail_without_the_check(node, monkeypatch, tmp_path, body, request):
     """A check that criu no longer needs is to go."""
-    monkeypatch.setattr(capture, "findings", lambda _: [])
-    monkeypatch.setattr(capture, "refuse_wider_tree", lambda *_: None)
+    monkeypatch.setattr(capture_phases, "findings", lambda _: [])
+    monkeypatch.setattr(capture_phases, "refuse_wider_tree", lambda *_: None)
     name = f"unchecked-{request.node.callspec.id}"
     outcome = await node.capture(start(node, body, env={"VOLUME": str(tmp_path)}), name)
     assert not outcome.ok
@@ -264,7 +264,7 @@ async def test_a_unix_socket_to_another_container(node, case, request):
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in BESIDE_BY_CRIU.items()])
 async def test_criu_would_fail_on_that_socket(node, monkeypatch, case, request):
-    monkeypatch.setattr(capture, "findings", lambda _: [])
+    monkeypatch.setattr(capture_phases, "findings", lambda _: [])
     outcome = await captured_beside(node, f"unchecked-{request.node.callspec.id}", *case)
     assert not outcome.ok
     assert outcome.reason in (AgentReason.DUMP_FAILED, AgentReason.PROOF_FAILED), outcome

@@ -10,7 +10,7 @@ import pytest
 
 from agent.container.network import in_network
 from agent.executor import engine as engine_module
-from agent.executor.capture_running import RUNNING
+from agent.executor.capture.running import RUNNING
 from agent.executor.engine import NodeEngine
 from contract.api import control_files
 from contract.api.reports import ReportPhase

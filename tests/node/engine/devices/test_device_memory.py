@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent.executor import engine as engine_module
-from agent.executor.capture import CAPTURE
-from agent.executor.capture_running import RUNNING
+from agent.executor.capture.phases import CAPTURE
+from agent.executor.capture.running import RUNNING
 from agent.gpu.device_memory import Conversation
 from agent.gpu.preload import find_library
 from artifact.manifest import parse_manifest

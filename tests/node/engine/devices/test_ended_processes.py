@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from agent.executor import engine as engine_module
-from agent.executor.capture import CAPTURE
-from agent.executor.capture_running import RUNNING
+from agent.executor.capture.phases import CAPTURE
+from agent.executor.capture.running import RUNNING
 from agent.executor.restore.phases import RESTORE
 from contract.api.states import AgentReason
 from linux.proc import descendants, is_alive, namespace_mates, status

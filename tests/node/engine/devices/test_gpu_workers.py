@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.executor import engine as engine_module
-from agent.executor.capture import CAPTURE
+from agent.executor.capture.phases import CAPTURE
 from agent.executor.restore.phases import RESTORE
 from agent.gpu.cuda import NoGpus
 from artifact.manifest import parse_manifest

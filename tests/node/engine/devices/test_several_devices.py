@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent.executor import engine as engine_module
-from agent.executor.capture import CAPTURE
+from agent.executor.capture.phases import CAPTURE
 from agent.gpu.ahead.prefetch import Part, Prefetch
 from agent.gpu.ahead.resident import ResidentPrefetcher
 from artifact.manifest import parse_manifest

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.executor import engine as engine_module
-from agent.executor.capture_running import RUNNING
+from agent.executor.capture.running import RUNNING
 from agent.gpu.ahead.resident import ResidentPrefetcher
 from artifact.manifest import parse_manifest
 from contract.api import control_files, keys

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from agent.executor import engine as engine_module
-from agent.executor.capture import CAPTURE
+from agent.executor.capture.phases import CAPTURE
 from agent.executor.restore.phases import RESTORE
 from contract.api import control_files
 from contract.api.states import AgentReason

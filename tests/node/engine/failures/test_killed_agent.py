@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from agent.executor.capture import CAPTURE
+from agent.executor.capture.phases import CAPTURE
 from agent.executor.restore.phases import RESTORE
 from contract.api import control_files
 from contract.api.reports import ReportPhase

@@ -11,7 +11,7 @@ from agent.container.files.rootfs import Changes
 from agent.container.inspection import Inspection, Surroundings, Worker
 from agent.errors import RefusedError
 from agent.executor.api import CaptureRequest, ContainerRef
-from agent.executor.capture_plan import plan_capture
+from agent.executor.capture.plan import plan_capture
 from agent.executor.restore.checks import CHECKS, Place, judge, plan_restore
 from artifact.manifest import (
     DELETED_FILES,

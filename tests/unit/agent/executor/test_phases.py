@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.executor.capture import CAPTURE
+from agent.executor.capture.phases import CAPTURE
 from agent.executor.phases import Phase, always, run_phases, undo_phases
 from agent.executor.restore.phases import RESTORE
 from agent.executor.timings import Timings

@@ -5,9 +5,7 @@ The worker's end is part of it: criu ends the tree that it has dumped, and stand
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
 from agent.container import network
@@ -15,21 +13,21 @@ from agent.container.amx import users_of_amx
 from agent.container.canary import NoAnswerError, ask, cannot_ask, wrong
 from agent.container.files.empty_dirs import is_folder, mount_points
 from agent.container.files.volumes import made_since
-from agent.container.inspection import Inspection, Worker, find_worker, inspect, surroundings
+from agent.container.inspection import Worker, find_worker, inspect, surroundings
 from agent.container.probe import askable
 from agent.container.protection_keys import keys_of
 from agent.container.rights import of_container, refuse_wider_tree
 from agent.container.sandbox import refuse_sandboxed
 from agent.container.thread_settings import own_settings
-from agent.criu.connections import CONNECTED, SEQUENCE, Address, End, Fate, peers
+from agent.criu.connections import CONNECTED, SEQUENCE, End, Fate, peers
 from agent.criu.driver import CriuDump
 from agent.criu.images import stopped_processes
 from agent.criu.inet_images import bound_ports, settle, used_addresses
 from agent.errors import ContainerError
-from agent.executor.api import CaptureRequest, RestoreRequest
-from agent.executor.capture_plan import CapturePlan, plan_capture
-from agent.executor.environment import NodeEnvironment
-from agent.executor.files.capture import SavedFiles, WorkerFiles, start_of
+from agent.executor.api import RestoreRequest
+from agent.executor.capture.plan import plan_capture
+from agent.executor.capture.state import Capture
+from agent.executor.files.capture import WorkerFiles, start_of
 from agent.executor.gpu.capture import (
     checkpoint_processes,
     describe_saved,
@@ -40,8 +38,6 @@ from agent.executor.gpu.capture import (
 )
 from agent.executor.gpu.device_memory import OutsideMemory, look_at_libraries
 from agent.executor.gpu.find_weights import FIND_SECONDS, Finder, refer
-from agent.executor.gpu.plan import GpuUse
-from agent.executor.lock import ContainerLock
 from agent.executor.phases import Phase
 from agent.executor.proof import keep_hot_set, prove
 from agent.executor.restore.state import Restore
@@ -51,18 +47,12 @@ from agent.gpu.preload import COPIERS
 from agent.preflight.checks import findings, refuse
 from agent.preflight.facts import Terms, Tree, read_tree
 from agent.preflight.threads import refuse_headless
-from artifact.backends.base import Backend
 from artifact.manifest import (
     DEVICE_MEMORY,
     Captured,
     Connections,
-    DeviceMemory,
-    ModelWeights,
-    ProtectionKeys,
-    ThreadSettings,
 )
-from artifact.publish import Published, Staging
-from artifact.read import Artifact, open_sealed, verify
+from artifact.read import open_sealed, verify
 from contract.api import control_files
 from contract.api.reports import PEERS, ReportPhase
 from contract.api.states import AgentReason
@@ -70,62 +60,6 @@ from linux.net.addresses import sole_addresses
 
 TRANSIENT_SECONDS: Final = 1.0
 """A socket of a name lookup, or a file that is being written, has ended by then."""
-
-
-@dataclass
-class Capture:
-    """One capture in progress: what it was asked for, and what its phases found and made.
-
-    A context: what phases have opened is closed at its end.
-    """
-
-    request: CaptureRequest
-    lock: ContainerLock
-    init_pid: int
-    environment: NodeEnvironment
-    resources: ExitStack = field(default_factory=ExitStack)
-    seen: Inspection = field(init=False)
-    use: GpuUse | None = None
-    """What its CUDA processes hold; None if it has none."""
-    plan: CapturePlan = field(init=False)
-    answer: str | None = None
-    """sha256 of what the worker answered to its canary; None if it was not asked."""
-    cuda_pids: tuple[int, ...] = ()
-    """Host pids of CUDA processes that were locked."""
-    before_release: Callable[[], None] = lambda: None
-    """Called when device memory is saved, and before it is taken from the worker."""
-    device_memory: OutsideMemory | None = None
-    """What libraries in its CUDA processes can take out; None if nothing."""
-    memory_files: Mapping[int, Sequence[int]] = field(default_factory=dict)
-    """Host pid -> descriptors of the files that its device memory goes to."""
-    outside: Mapping[int, DeviceMemory] = field(default_factory=dict)
-    """Host pid -> what the manifest says of those files."""
-    weights: Sequence[ModelWeights] = ()
-    """What it says of files of models that device memory is in."""
-    store: Backend = field(init=False)
-    staged: Staging = field(init=False)
-    """A directory that is removed with this context, unless it was published."""
-    goes_on: bool = False
-    """Whether the worker runs on when it has been captured."""
-    names: ExitStack = field(default_factory=ExitStack)
-    """Of deleted files, for as long as a worker that goes on is stopped."""
-    stopped: list[int] = field(default_factory=list)
-    """Processes of the tree, inside the container, that were stopped when they were dumped, and not by us."""
-    own_addresses: tuple[Address, ...] = ()
-    """Of the pod, if a restore can replace them: in an artifact that is reached through the pod it cannot."""
-    amx: list[int] = field(default_factory=list)
-    """Processes that may use AMX, inside the container."""
-    protection_keys: list[ProtectionKeys] = field(default_factory=list)
-    settings: list[ThreadSettings] = field(default_factory=list)
-    """Of its threads, which criu leaves out."""
-    connections: Connections = field(init=False)
-    """What the manifest says of the worker's TCP connections."""
-    files: WorkerFiles = field(init=False)
-    saved: SavedFiles = field(init=False)
-    published: Published = field(init=False)
-    artifact: Artifact = field(init=False)
-    """Sealed: it has no name before it is proved."""
-    is_published: bool = False
 
 
 def _inspect(capture: Capture) -> None:
