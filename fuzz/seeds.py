@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 import yaml
 
-from agent.criu.protobuf import BYTES, VARINT, Field, encode, framed
+from agent.protobuf import BYTES, VARINT, Field, encode, framed
 from contract.config.values import load_values
 from fuzz.readers import ID, READERS
 from fuzz.targets import PATH

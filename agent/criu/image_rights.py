@@ -12,11 +12,11 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
+from agent import protobuf
 from agent.container.rights import UNLIMITED, Rights, refuse
-from agent.criu import protobuf
 from agent.criu.image_files import core_images, read_image
-from agent.criu.protobuf import VARINT, Field
 from agent.errors import RefusedError
+from agent.protobuf import VARINT, Field
 from contract.api.states import AgentReason
 from linux.proc import CAPABILITY_SETS
 from linux.ptrace.seccomp import FILTER

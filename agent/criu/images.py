@@ -6,10 +6,10 @@ Numbers of fields are those of criu's ``images/fdinfo.proto``, ``timerfd.proto``
 from collections.abc import Sequence
 from typing import Final
 
-from agent.criu import protobuf
+from agent import protobuf
 from agent.criu.image_files import core_images, read_image, replace_image
-from agent.criu.protobuf import Field
 from agent.errors import CriuError
+from agent.protobuf import Field
 from contract.api.states import AgentReason
 
 FILES: Final = "files.img"

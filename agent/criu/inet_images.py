@@ -11,12 +11,12 @@ import struct
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
-from agent.criu import protobuf
+from agent import protobuf
 from agent.criu.connections import CLOSE, LASTING, SYN_SENT, Address, End, Endpoint, Fate, decide
 from agent.criu.image_files import read_image, replace_image
-from agent.criu.protobuf import BYTES, Field
 from agent.criu.streams import Half, StreamImage, settled
 from agent.errors import CriuError
+from agent.protobuf import BYTES, Field
 from contract.api.states import AgentReason
 
 FILES: Final = "files.img"

@@ -6,7 +6,7 @@ Numbers of fields are those of criu's ``images/fdinfo.proto``, ``regfile.proto``
 import os
 from typing import Final, NamedTuple
 
-from agent.criu import protobuf
+from agent import protobuf
 from agent.criu.image_files import read_image
 from agent.criu.images import FILES
 from agent.errors import CriuError

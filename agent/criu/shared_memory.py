@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from agent.criu import protobuf
+from agent import protobuf
 from agent.criu.image_files import read_image, replace_image
 from agent.criu.shared_fill import Run
 from agent.errors import CriuError

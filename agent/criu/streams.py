@@ -7,7 +7,7 @@ with a reset. Here nothing is on its way when a restore begins: what was is put 
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
-from agent.criu import protobuf
+from agent import protobuf
 from agent.criu.connections import (
     CLOSE_WAIT,
     ESTABLISHED,

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from agent.container import commands
-from agent.container.canary import NoAnswerError, ask, wrong
-from agent.container.probe import passes
+from agent.container.questions import commands
+from agent.container.questions.canary import NoAnswerError, ask, wrong
+from agent.container.questions.probe import passes
 from agent.executor.lock import ControlDir
 from contract.api import control_files
 from contract.pods.canary import CanaryCall

@@ -18,7 +18,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 import grpc
 
-from agent.criu.protobuf import embedded, parse
+from agent.protobuf import embedded, parse
 from cluster.nodes.node import Node
 
 FOLDER = "device-plugins"

@@ -10,12 +10,12 @@ from typing import Final
 
 from agent.container import network
 from agent.container.amx import users_of_amx
-from agent.container.canary import NoAnswerError, ask, cannot_ask, wrong
 from agent.container.files.empty_dirs import is_folder, mount_points
 from agent.container.files.volumes import made_since
 from agent.container.inspection import Worker, find_worker, inspect, surroundings
-from agent.container.probe import askable
 from agent.container.protection_keys import keys_of
+from agent.container.questions.canary import NoAnswerError, ask, cannot_ask, wrong
+from agent.container.questions.probe import askable
 from agent.container.rights import of_container, refuse_wider_tree
 from agent.container.sandbox import refuse_sandboxed
 from agent.container.thread_settings import own_settings

@@ -4,12 +4,12 @@ import os
 from contextlib import ExitStack
 from dataclasses import replace
 
-from agent.container.canary import cannot_ask
 from agent.container.confinement import expected_label, profile_of
 from agent.container.devices import gpu_minors
 from agent.container.files import held_files, rootfs
 from agent.container.files.rootfs import Changes
 from agent.container.inspection import inspect, surroundings
+from agent.container.questions.canary import cannot_ask
 from agent.container.rights import Rights, of_container
 from agent.criu.connections import plan_addresses
 from agent.criu.driver import fails_at_private_memfds

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.container import commands
-from agent.container.commands import CommandError
+from agent.container.questions import commands
+from agent.container.questions.commands import CommandError
 from contract.api import control_files
 from contract.api.states import AgentReason
 from contract.pods.canary import Canary, CanaryCall

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from agent.container.probe import passes
+from agent.container.questions.probe import passes
 from contract.api import control_files
 from contract.api.states import AgentReason
 from contract.pods.probe import Probe
@@ -18,7 +18,7 @@ from tests.support.fixtures.engine import captured, ready
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
 HTTP = Probe("HTTP", "127.0.0.1", 8000)
-SILENT_STANDBY = "agent.container.commands.can_run"
+SILENT_STANDBY = "agent.container.questions.commands.can_run"
 
 
 def asking(expression: str) -> Probe:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.criu import protobuf
+from agent import protobuf
 from agent.executor.engine import NodeEngine
 from artifact.hot_set import HOT_SET, pack, unpack
 from contract.api import control_files

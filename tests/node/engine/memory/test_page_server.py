@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.criu import protobuf
-from agent.criu.protobuf import Field
+from agent import protobuf
 from agent.executor.lock import ControlDir
 from agent.executor.memory import guard
 from agent.executor.restore import inspection
+from agent.protobuf import Field
 from contract.api import control_files
 from contract.api.engine import Because, Way
 from contract.api.reports import MemoryRestore, ReportPhase

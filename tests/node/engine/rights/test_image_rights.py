@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from agent import protobuf
 from agent.container.rights import of_container
-from agent.criu import protobuf
 from agent.criu.image_files import read_image, replace_image
 from agent.criu.image_rights import refuse_wider_images, rights_in
-from agent.criu.protobuf import Field
 from agent.executor.engine import NodeEngine
 from agent.executor.environment import NodeEnvironment
+from agent.protobuf import Field
 from artifact.digest import digest_of, sum_of
 from artifact.manifest import MANIFEST
 from contract.api import control_files

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from agent.criu import protobuf
+from agent import protobuf
 from agent.criu.connections import (
     CLOSE_WAIT,
     CLOSING,
@@ -20,8 +20,8 @@ from agent.criu.connections import (
     decide,
     peers,
 )
-from agent.criu.protobuf import Field
 from agent.criu.streams import MOST_UNREAD, Half, StreamImage, settled
+from agent.protobuf import Field
 
 IN_LENGTH, IN_SEQUENCE, OUT_LENGTH, OUT_SEQUENCE, OPTIONS, SCALE, UNSENT, SEND_WINDOW, WINDOW = (
     1,

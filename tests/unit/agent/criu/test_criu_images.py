@@ -5,7 +5,8 @@ import struct
 
 import pytest
 
-from agent.criu import images, protobuf
+from agent import protobuf
+from agent.criu import images
 from agent.errors import CriuError
 
 MAGIC = struct.pack("<II", 0x54564319, 0x56303138)

@@ -6,12 +6,12 @@ from contextlib import nullcontext
 
 import pytest
 
+from agent import protobuf
 from agent.container.rights import Rights
-from agent.criu import protobuf
 from agent.criu.image_labels import with_profile, write_profile
 from agent.criu.image_rights import POLICIES, SECCOMP, refuse_wider_images, rights_in
-from agent.criu.protobuf import BYTES, VARINT, Field
 from agent.errors import RefusedError
+from agent.protobuf import BYTES, VARINT, Field
 from linux.proc import CAPABILITY_SETS
 
 CONTAINER = Rights(

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from agent.criu import protobuf
+from agent import protobuf
 from agent.criu.images import FILES
 from agent.criu.remaps import REMAPS, GivenName, given_names
 from agent.errors import CriuError

@@ -4,11 +4,11 @@ import os
 
 import pytest
 
-from agent.criu import protobuf
-from agent.criu.protobuf import BYTES, VARINT, Field
+from agent import protobuf
 from agent.criu.shared_fill import fill, is_shared_out
 from agent.criu.shared_memory import Place, Segment, empty, find_segments, maps_memfds_privately
 from agent.errors import CriuError
+from agent.protobuf import BYTES, VARINT, Field
 
 PAGE = 4096
 MAGIC = bytes(8)

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from jsonpointer import JsonPointerException, resolve_pointer
 
-from agent.container import commands
 from agent.container.network import in_network
-from agent.container.probe import REFUSED, connect, hang_up_after, own_address
+from agent.container.questions import commands
+from agent.container.questions.probe import REFUSED, connect, hang_up_after, own_address
 from contract.api import keys
 from contract.pods.canary import Canary, CanaryCall
 from linux.proc import PROC

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.container.canary import Answer, wrong
+from agent.container.questions.canary import Answer, wrong
 from contract.pods.canary import Canary
 
 ONE, TWO = "1" * 64, "2" * 64

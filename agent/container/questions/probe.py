@@ -10,8 +10,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from agent.container import commands
 from agent.container.network import in_network
+from agent.container.questions import commands
 from contract.pods.probe import Probe
 from linux.proc import PROC
 

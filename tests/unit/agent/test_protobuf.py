@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.criu import protobuf
-from agent.criu.protobuf import Field
+from agent import protobuf
+from agent.protobuf import Field
 
 MESSAGE = b"\x08\x96\x01\x12\x03abc\x1d\x01\x02\x03\x04\x21\x01\x02\x03\x04\x05\x06\x07\x08\x08\x05"
 
