@@ -1,6 +1,6 @@
 """Protocol buffers on the wire, without a schema: criu's images, in which some fields are changed, and health checks.
 
-A message is its fields, in the order in which they follow each other; what is not understood is written back byte for byte.
+A message is its fields in their order; what is not understood is written back byte for byte.
 """
 
 import struct

@@ -11,7 +11,7 @@ from typing import Final
 
 from agent.container.questions import commands
 from agent.container.questions.canary import NoAnswerError, ask, wrong
-from agent.container.questions.probe import passes
+from agent.container.questions.probe import problem as problem_of
 from agent.executor.lock import ControlDir
 from contract.api import control_files
 from contract.pods.canary import CanaryCall
@@ -78,7 +78,8 @@ def await_answers(
 def _ask_probe(probe: Probe, init_pid: int, control: ControlDir, proc: Path) -> str | None:
     problem = f"the restored worker's probe does not pass within {PROBE_SECONDS:.0f} s"
     if not probe.command:
-        return None if passes(probe, init_pid, proc) else problem
+        found = problem_of(probe, init_pid, proc)
+        return f"{problem}: {found}" if found else None
     try:
         ended = commands.run(probe.command, control.directory, init_pid, probe.timeout)
     except commands.CommandError as error:

@@ -207,7 +207,7 @@ def canary_call(pod: Mapping[str, Any], target: str) -> CanaryCall | None:
     container = ckpt.find_container(pod.get("spec") or {}, target) or {}
     if canary.port is None:
         probe = serving_probe(container, "")
-        if probe is None or not probe.port:
+        if probe is None or probe.kind not in {"HTTP", "HTTPS", "TCP"}:
             raise CanaryError(f"port: is needed, since container {target} has no HTTP or TCP probe to take it from")
         return CanaryCall(canary, probe.port)
     number = port_number(canary.port, container.get("ports") or ())

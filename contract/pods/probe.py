@@ -15,9 +15,9 @@ SECONDS: Final = 1.0
 
 @dataclass(frozen=True)
 class Probe:
-    """An HTTP, TCP or exec probe."""
+    """A probe by HTTP, TCP, gRPC or a command."""
 
-    kind: Literal["HTTP", "HTTPS", "TCP", "EXEC"]
+    kind: Literal["HTTP", "HTTPS", "TCP", "GRPC", "EXEC"]
     host: str = ""
     port: int = 0
     path: str = "/"
@@ -26,19 +26,21 @@ class Probe:
     """Seconds."""
     command: tuple[str, ...] = ()
     """Of an exec probe."""
+    service: str = ""
+    """Of a gRPC probe: what its health service is asked for; empty: the server as a whole."""
 
 
 def serving_probe(container: Mapping[str, Any], pod_ip: str) -> Probe | None:
-    """Return the probe that says that the container serves: one of the network before one that runs a program.
+    """Return the probe that says that the container serves: by HTTP or TCP before gRPC, and before a program.
 
-    None if it has none, or only those that a capture gives it and gRPC's.
+    None if it has none, or only those that a capture gives it.
 
     Args:
         container: of a pod's spec.
         pod_ip: whom to ask if the probe names no host.
     """
     probes = [container.get(name) or {} for name in ("readinessProbe", "startupProbe")]
-    return _of_network(probes, container, pod_ip) or _of_command(probes)
+    return _of_network(probes, container, pod_ip) or _of_grpc(probes, pod_ip) or _of_command(probes)
 
 
 def _of_network(probes: Sequence[Mapping[str, Any]], container: Mapping[str, Any], pod_ip: str) -> Probe | None:
@@ -56,6 +58,15 @@ def _of_network(probes: Sequence[Mapping[str, Any]], container: Mapping[str, Any
                 headers=tuple((str(h.get("name")), str(h.get("value", ""))) for h in what.get("httpHeaders") or ()),
                 timeout=float(found.get("timeoutSeconds") or SECONDS),
             )
+    return None
+
+
+def _of_grpc(probes: Sequence[Mapping[str, Any]], pod_ip: str) -> Probe | None:
+    for found in probes:
+        if what := found.get("grpc"):
+            timeout = float(found.get("timeoutSeconds") or SECONDS)
+            service = str(what.get("service") or "")
+            return Probe("GRPC", pod_ip or "127.0.0.1", int(what["port"]), timeout=timeout, service=service)
     return None
 
 

@@ -107,7 +107,7 @@ def _ask_here(call: CanaryCall) -> Answer:
     with closing(connect(canary.scheme, own_address(), call.port, canary.seconds)) as connection:
         try:
             connection.connect()
-            with hang_up_after(connection, canary.seconds):
+            with hang_up_after(connection.sock, canary.seconds):
                 connection.request(method, path, body=call.body, headers=call.headers)
                 return _answer(connection, canary, end)
         except REFUSED as error:

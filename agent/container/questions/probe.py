@@ -4,7 +4,7 @@ import http.client
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -28,9 +28,9 @@ def askable(probe: Probe | None, control: int) -> Probe | None:
     return None if probe is not None and probe.command and not commands.can_run(control) else probe
 
 
-def passes(probe: Probe, init_pid: int, proc: Path = PROC) -> bool:
-    """Say whether a probe of the network passes now."""
-    return in_network(init_pid, lambda: _passes_here(probe), proc)
+def problem(probe: Probe, init_pid: int, proc: Path = PROC) -> str | None:
+    """Say why a probe of the network does not pass now; None if it does."""
+    return in_network(init_pid, lambda: _problem_here(probe), proc)
 
 
 def own_address() -> str:
@@ -42,30 +42,56 @@ def own_address() -> str:
     return "127.0.0.1"
 
 
-def _passes_here(probe: Probe) -> bool:
+def _problem_here(probe: Probe) -> str | None:
     try:
-        return _connects(probe) if probe.kind == "TCP" else _answers(probe)
-    except REFUSED:
-        return False
+        found = _ASKED_BY[probe.kind](probe)
+    except REFUSED as error:
+        found = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"port {probe.port}: {found}" if found else None
 
 
-def _connects(probe: Probe) -> bool:
+def _connects(probe: Probe) -> str | None:
     with socket.create_connection((probe.host, probe.port), probe.timeout):
-        return True
+        return None
 
 
-def _answers(probe: Probe) -> bool:
+def _answers(probe: Probe) -> str | None:
     with closing(connect(probe.kind, probe.host, probe.port, probe.timeout)) as connection:
         connection.connect()
-        with hang_up_after(connection, probe.timeout):
+        with hang_up_after(connection.sock, probe.timeout):
             connection.request("GET", probe.path, headers=dict(probe.headers))
-            return HTTPStatus.OK <= connection.getresponse().status < HTTPStatus.BAD_REQUEST
+            status = connection.getresponse().status
+            passes = HTTPStatus.OK <= status < HTTPStatus.BAD_REQUEST
+            return None if passes else f"GET {probe.path} is answered with status {status}"
+
+
+def _serves_grpc(probe: Probe) -> str | None:
+    from agent.container.questions import grpc_health  # noqa: PLC0415 - loads h2, which few workers need
+
+    authority = f"[{probe.host}]:{probe.port}" if ":" in probe.host else f"{probe.host}:{probe.port}"
+    try:
+        with (
+            socket.create_connection((probe.host, probe.port), probe.timeout) as connection,
+            hang_up_after(connection, probe.timeout),
+        ):
+            grpc_health.check(connection, authority, probe.service, probe.timeout)
+    except grpc_health.HealthError as error:
+        return str(error)
+    return None
+
+
+_ASKED_BY: Final[Mapping[str, Callable[[Probe], str | None]]] = {
+    "HTTP": _answers,
+    "HTTPS": _answers,
+    "TCP": _connects,
+    "GRPC": _serves_grpc,
+}
 
 
 @contextmanager
-def hang_up_after(connection: http.client.HTTPConnection, seconds: float) -> Iterator[None]:
+def hang_up_after(connection: socket.socket, seconds: float) -> Iterator[None]:
     """End an open connection then: a worker that sends byte by byte would never run into the time limit of each."""
-    late = threading.Timer(seconds, _hang_up, (connection.sock,))
+    late = threading.Timer(seconds, _hang_up, (connection,))
     late.start()
     try:
         yield

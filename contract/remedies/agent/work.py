@@ -65,9 +65,9 @@ WORK: Final = (
         "The artifact was written, and the worker does not run when it is restored from it.",
         "Read the message and the log of the capture pod; if only the proof is at fault, set `capture.proof=Read`.",
         "After it has published an artifact the agent restores it in the very container that it was captured in, waits "
-        "until the worker's own probe passes, by HTTP, TCP or a command (a worker without one is not woken), and ends "
-        "it. A worker that does not come back there comes back nowhere, so the artifact is removed and the checkpoint "
-        "fails: later pods start cold.",
+        "until the worker's own probe passes, by HTTP, TCP, gRPC or a command (a worker without one is not woken), and "
+        "ends it. A worker that does not come back there comes back nowhere, so the artifact is removed and the "
+        "checkpoint fails: later pods start cold.",
     ),
     Reason(
         SECTION,

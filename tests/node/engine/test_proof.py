@@ -2,16 +2,22 @@
 
 import contextlib
 import os
+import shutil
 import socket
 import threading
 import time
+from pathlib import Path
 
+import h2
+import hpack
+import hyperframe
 import pytest
 
-from agent.container.questions.probe import passes
+from agent.container.questions.probe import problem
 from contract.api import control_files
 from contract.api.states import AgentReason
 from contract.pods.probe import Probe
+from tests.support import grpc_health
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
 from tests.support.fixtures.engine import captured, ready
 
@@ -32,6 +38,14 @@ import snapshot_sdk
 """
 ENDS = "print('warm', flush=True)\nsys.exit(snapshot_sdk.quiesce() is snapshot_sdk.Outcome.RESTORED)"
 WORKS = "print('warm', flush=True)\nsnapshot_sdk.quiesce()\nprint('did the work', flush=True)"
+GRPC = """
+import grpc_health
+listener = socket.create_server(("127.0.0.1", 9000))
+threading.Thread(target=grpc_health.serve, args=(listener, {"": 1, "model": 1, "other": 2}), daemon=True).start()
+print("warm", flush=True)
+snapshot_sdk.quiesce()
+threading.Event().wait()
+"""
 SILENT = "print('warm', flush=True)\nsnapshot_sdk.quiesce()\nthreading.Event().wait()"
 BINDS = """
 server = socket.socket()
@@ -112,6 +126,42 @@ async def test_a_worker_whose_command_does_not_succeed_is_not(probe, words, node
     assert words in outcome.message
 
 
+@pytest.fixture
+def grpc_tools(node):
+    """Put a gRPC health service into the containers' tools, with what it is made of."""
+    shutil.copy(grpc_health.__file__, node.folder / "tools")
+    for package in (h2, hpack, hyperframe):
+        folder = Path(package.__file__).parent
+        shutil.copytree(folder, node.folder / "tools" / folder.name, dirs_exist_ok=True)
+
+
+@pytest.mark.parametrize("service", [pytest.param("", id="whole"), pytest.param("model", id="named")])
+@pytest.mark.usefixtures("grpc_tools")
+async def test_a_worker_that_serves_grpc_again_is_captured(service, node):
+    source = worker(node, GRPC)
+    probe = Probe("GRPC", "127.0.0.1", 9000, service=service, timeout=5.0)
+    outcome = await node.capture(source, f"proof-grpc-{service or 'whole'}", probe=probe)
+    assert outcome.ok, outcome
+    assert 0 == source.code()
+
+
+@pytest.mark.parametrize(
+    ("service", "port", "words"),
+    [
+        pytest.param("other", 9000, "NOT_SERVING", id="not-serving"),
+        pytest.param("third", 9000, "knows no such service", id="not-found"),
+        pytest.param("", 9001, "ConnectionRefusedError", id="no-listener"),
+    ],
+)
+@pytest.mark.usefixtures("grpc_tools")
+async def test_a_worker_whose_health_check_says_no_is_not(service, port, words, node, monkeypatch):
+    monkeypatch.setattr("agent.executor.serving.PROBE_SECONDS", 1.0)
+    probe = Probe("GRPC", "127.0.0.1", port, service=service)
+    outcome = await node.capture(worker(node, GRPC), "proof-grpc-fails", probe=probe)
+    assert (False, AgentReason.PROOF_FAILED) == (outcome.ok, outcome.reason)
+    assert words in outcome.message
+
+
 async def test_a_standby_that_runs_no_commands_is_asked_nothing(node, monkeypatch):
     monkeypatch.setattr(SILENT_STANDBY, lambda _: False)
     source = worker(node, WORKS)
@@ -120,21 +170,25 @@ async def test_a_standby_that_runs_no_commands_is_asked_nothing(node, monkeypatc
     assert "did the work" not in source.text()
 
 
-def test_an_answer_that_never_ends_is_none():
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [pytest.param("HTTP", b"H", id="http"), pytest.param("GRPC", b"\0\0\0\4\0\0\0\0\0", id="grpc")],
+)
+def test_an_answer_that_never_ends_is_none(kind, part):
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def drip() -> None:
             connection, _ = server.accept()
             with connection, contextlib.suppress(OSError):
                 while True:
-                    connection.sendall(b"H")
+                    connection.sendall(part)
                     threading.Event().wait(0.05)
 
         thread = threading.Thread(target=drip)
         thread.start()
         started = time.monotonic()
-        probe = Probe("HTTP", "127.0.0.1", server.getsockname()[1], timeout=0.5)
-        assert not passes(probe, os.getpid())
+        probe = Probe(kind, "127.0.0.1", server.getsockname()[1], timeout=0.5)
+        assert problem(probe, os.getpid()) is not None
         assert time.monotonic() - started < 5
         thread.join(5)
 

@@ -132,16 +132,17 @@ def test_the_port_is_its_own_or_the_probes(value, fields, port):
 
 
 @pytest.mark.parametrize(
-    ("value", "words"),
+    ("value", "fields", "words"),
     [
-        pytest.param("/x", "port: is needed", id="no-probe"),
-        pytest.param({"path": "/x", "port": "web"}, "no port 'web'", id="no-such-name"),
-        pytest.param({"path": "/x", "port": 70000}, "no port 70000", id="no-port-number"),
+        pytest.param("/x", {}, "port: is needed", id="no-probe"),
+        pytest.param("/x", {"readinessProbe": {"grpc": {"port": 9000}}}, "port: is needed", id="grpc-speaks-no-http-1"),
+        pytest.param({"path": "/x", "port": "web"}, {}, "no port 'web'", id="no-such-name"),
+        pytest.param({"path": "/x", "port": 70000}, {}, "no port 70000", id="no-port-number"),
     ],
 )
-def test_a_port_that_is_not_there_is_named(value, words):
+def test_a_port_that_is_not_there_is_named(value, fields, words):
     with pytest.raises(CanaryError, match=words):
-        canary_call(asking(value), "main")
+        canary_call(asking(value, **fields), "main")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from contract.pods.probe import Probe, serving_probe
 
 HTTP = {"httpGet": {"path": "/health", "port": 8000}}
 EXEC = {"exec": {"command": ["true"]}}
+GRPC = {"grpc": {"port": 9000}}
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,25 @@ EXEC = {"exec": {"command": ["true"]}}
             id="ready-file-by-standby",
         ),
         pytest.param({"readinessProbe": {"exec": {}}}, None, id="no-program"),
-        pytest.param({"readinessProbe": {"grpc": {"port": 9000}}}, None, id="grpc"),
+        pytest.param({"readinessProbe": GRPC}, Probe("GRPC", "10.1.2.3", 9000), id="grpc"),
+        pytest.param(
+            {"startupProbe": {"grpc": {"port": 9000, "service": "model"}, "timeoutSeconds": 2}},
+            Probe("GRPC", "10.1.2.3", 9000, service="model", timeout=2.0),
+            id="grpc-of-a-service",
+        ),
+        pytest.param(
+            {"readinessProbe": {"grpc": {"port": 9000, "service": None}}},
+            Probe("GRPC", "10.1.2.3", 9000),
+            id="grpc-of-no-service",
+        ),
+        pytest.param(
+            {"readinessProbe": EXEC, "startupProbe": GRPC}, Probe("GRPC", "10.1.2.3", 9000), id="grpc-before-a-program"
+        ),
+        pytest.param(
+            {"readinessProbe": GRPC, "startupProbe": HTTP},
+            Probe("HTTP", "10.1.2.3", 8000, "/health"),
+            id="http-before-grpc",
+        ),
         pytest.param({"livenessProbe": HTTP}, None, id="liveness-says-nothing-of-serving"),
         pytest.param({"readinessProbe": HTTP}, Probe("HTTP", "10.1.2.3", 8000, "/health"), id="http"),
         pytest.param({"startupProbe": HTTP}, Probe("HTTP", "10.1.2.3", 8000, "/health"), id="startup"),
