@@ -18,7 +18,6 @@ from contract.pods.canary import CanaryCall
 from contract.pods.probe import Probe
 from linux.proc import Status, is_alive
 
-PROBE_SECONDS: Final = 60.0
 _PROBE_PAUSE: Final = 0.02
 _COMMAND_PAUSE: Final = 0.2
 _CANARY_PAUSE: Final = 0.2
@@ -69,14 +68,14 @@ def await_answers(
     root = next(iter(tree))
     if (probe := questions.probe) is not None:
         pause = _PROBE_PAUSE if not probe.command else _COMMAND_PAUSE
-        _await(lambda: _ask_probe(probe, init_pid, control, proc), root, proc, PROBE_SECONDS, pause)
+        _await(lambda: _ask_probe(probe, init_pid, control, proc), root, proc, probe.patience, pause)
     if (call := questions.canary) is not None:
         seconds = call.canary.seconds
         _await(lambda: _ask_canary(call, questions.answer, init_pid, control, proc), root, proc, seconds, _CANARY_PAUSE)
 
 
 def _ask_probe(probe: Probe, init_pid: int, control: ControlDir, proc: Path) -> str | None:
-    problem = f"the restored worker's probe does not pass within {PROBE_SECONDS:.0f} s"
+    problem = f"the restored worker's probe does not pass within {probe.patience:.0f} s"
     if not probe.command:
         found = problem_of(probe, init_pid, proc)
         return f"{problem}: {found}" if found else None

@@ -204,6 +204,8 @@ ENV_DEVICE_MEMORY: Final = "DYN_SNAPSHOT_DEVICE_MEMORY"
 ENV_CANARY: Final = "DYN_SNAPSHOT_CANARY"
 """sha256 of annotation ``nvidia.com/snapshot-canary`` if that names a command, as it was when the pod was created: an
 annotation can be changed later, by accounts that may execute nothing in the pod."""
+ENV_PROBE: Final = "DYN_SNAPSHOT_PROBE"
+"""JSON of the probe that a worker is asked once it was restored, where a capture has replaced its own."""
 ENV_CHECKPOINT_STORAGE_TYPE: Final = "DYN_CHECKPOINT_STORAGE_TYPE"
 ENV_CHECKPOINT_LOCATION: Final = "DYN_CHECKPOINT_LOCATION"
 ENV_CHECKPOINT_PATH: Final = "DYN_CHECKPOINT_PATH"

@@ -22,6 +22,7 @@ from contract.pods.canary import CanaryError, canary_call, command_stamp
 from contract.pods.capture_metadata import pod_metadata, write_out_labels
 from contract.pods.device_memory import DeviceMemoryError, device_memory_library
 from contract.pods.injected_tools import Tools, file_probe, tools_for
+from contract.pods.probe import keep_probe
 from contract.pods.systems import other_system
 from contract.pods.template_hash import OUR_ENVIRONMENT
 from contract.pods.weights import WeightsError, refers_to_weights
@@ -262,6 +263,7 @@ def _shape_target(checkpoint: Mapping[str, Any], spec: Json, target: Json, value
         target.pop(field, None)
     _command(target)
     tools = tools_for(checkpoint, target["image"], values, capture=True)
+    kept = _keep_probe(target, ckpt.ready_signal(checkpoint))
     _probes(target, directory, ckpt.ready_signal(checkpoint), stock=tools is not None)
     env = [e for e in target.get("env") or () if e.get("name") not in OUR_ENVIRONMENT]
     if not common.has_named(env, keys.ENV_CONTROL_DIR):
@@ -270,7 +272,8 @@ def _shape_target(checkpoint: Mapping[str, Any], spec: Json, target: Json, value
     library = _device_memory(checkpoint, gpus, values)
     if library is not None:
         env.append({"name": keys.ENV_DEVICE_MEMORY, "value": library})
-    env += [{"name": name, "value": value} for name, value in command_stamp(ckpt.template(checkpoint)).items()]
+    stamps = command_stamp(ckpt.template(checkpoint)) | kept
+    env += [{"name": name, "value": value} for name, value in stamps.items()]
     for name, value in _gpu_environment(values, gpus, outside=library is not None).items():
         if value is not None and not common.has_named(env, name):
             env.append({"name": name, "value": value})
@@ -313,6 +316,16 @@ def _command(target: Json) -> None:
     own = common.own_command(target.get("command") or ())
     of_image = [] if own else [keys.STANDBY_IMAGE_ENTRYPOINT]
     target["command"] = [keys.STANDBY, "--capture", *of_image, "--", *own]
+
+
+def _keep_probe(target: Mapping[str, Any], signal: ReadySignal) -> dict[str, str]:
+    """Return the environment that keeps for the proof what the ready file's probe is about to replace."""
+    try:
+        return keep_probe(target) if signal == ReadySignal.FILE else {}
+    except (AttributeError, TypeError, ValueError) as error:
+        path = f"{_SPEC}.containers[{target['name']}].readinessProbe"
+        words = "it or the startupProbe is not of Kubernetes' shape; kubectl explain pod.spec.containers.readinessProbe"
+        raise InvalidTemplateError(path, f"{words} shows it") from error
 
 
 def _probes(target: Json, directory: str, signal: ReadySignal, *, stock: bool) -> None:

@@ -48,6 +48,7 @@ OUR_ENVIRONMENT: Final = frozenset(
         keys.ENV_STANDBY_RESTART_POLICY,
         keys.ENV_DEVICE_MEMORY,
         keys.ENV_CANARY,
+        keys.ENV_PROBE,
         keys.ENV_CHECKPOINT_STORAGE_TYPE,
         keys.ENV_CHECKPOINT_LOCATION,
         keys.ENV_CHECKPOINT_PATH,

@@ -1,7 +1,7 @@
 """Asks a gRPC health service whether it serves, as kubelet does: one call of ``grpc.health.v1.Health/Check``.
 
 HTTP/2 is h2's. It opens no socket: the caller brings a connection from within the worker's network namespace.
-docs/decisions/0046-grpc-probes-by-h2.md says why. Loads h2, so it is imported only when a worker has such a probe.
+docs/decisions/0046-probes-in-the-proof.md says why. Loads h2, so it is imported only when a worker has such a probe.
 """
 
 import socket

@@ -6,6 +6,7 @@ import shutil
 import socket
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h2
@@ -105,9 +106,8 @@ async def test_a_worker_without_a_probe_does_nothing_twice(node):
     assert "did the work" not in source.text()
 
 
-async def test_a_worker_whose_probe_does_not_pass_is_not(node, monkeypatch):
-    monkeypatch.setattr("agent.executor.serving.PROBE_SECONDS", 1.0)
-    outcome = await node.capture(worker(node, SILENT), "proof-silent", probe=HTTP)
+async def test_a_worker_whose_probe_does_not_pass_is_not(node):
+    outcome = await node.capture(worker(node, SILENT), "proof-silent", probe=replace(HTTP, patience=1.0))
     assert (False, AgentReason.PROOF_FAILED) == (outcome.ok, outcome.reason)
     assert "probe does not pass within 1 s" in outcome.message
 
@@ -119,9 +119,8 @@ async def test_a_worker_whose_probe_does_not_pass_is_not(node, monkeypatch):
         pytest.param(Probe("EXEC", command=("/no/such/program",)), "/no/such/program", id="is-not-there"),
     ],
 )
-async def test_a_worker_whose_command_does_not_succeed_is_not(probe, words, node, monkeypatch):
-    monkeypatch.setattr("agent.executor.serving.PROBE_SECONDS", 1.0)
-    outcome = await node.capture(worker(node, SILENT), "proof-command", probe=probe)
+async def test_a_worker_whose_command_does_not_succeed_is_not(probe, words, node):
+    outcome = await node.capture(worker(node, SILENT), "proof-command", probe=replace(probe, patience=1.0))
     assert (False, AgentReason.PROOF_FAILED) == (outcome.ok, outcome.reason)
     assert words in outcome.message
 
@@ -154,9 +153,8 @@ async def test_a_worker_that_serves_grpc_again_is_captured(service, node):
     ],
 )
 @pytest.mark.usefixtures("grpc_tools")
-async def test_a_worker_whose_health_check_says_no_is_not(service, port, words, node, monkeypatch):
-    monkeypatch.setattr("agent.executor.serving.PROBE_SECONDS", 1.0)
-    probe = Probe("GRPC", "127.0.0.1", port, service=service)
+async def test_a_worker_whose_health_check_says_no_is_not(service, port, words, node):
+    probe = Probe("GRPC", "127.0.0.1", port, service=service, patience=1.0)
     outcome = await node.capture(worker(node, GRPC), "proof-grpc-fails", probe=probe)
     assert (False, AgentReason.PROOF_FAILED) == (outcome.ok, outcome.reason)
     assert words in outcome.message

@@ -1,11 +1,12 @@
 import copy
+import json
 
 import pytest
 
 from contract.api import keys
 from contract.config.storage import storage_from_values
 from contract.config.values import load_values
-from contract.pods.canary import command_stamp
+from contract.pods.canary import canary_call, command_stamp
 from contract.pods.capture_job import InvalidTemplateError, build_capture_job
 from tests.support.builders.objects import ID, checkpoint, container, template
 
@@ -104,6 +105,39 @@ def test_ready_signal_file_replaces_the_probes():
     notes = job["spec"]["template"]["metadata"]["annotations"]
     assert "File" == notes[keys.ANN_READY_SIGNAL]
     assert keys.ANN_SETTLE_SECONDS not in notes
+
+
+@pytest.mark.parametrize(
+    ("expected", "job", "fields"),
+    [
+        pytest.param(8000, {}, {"readinessProbe": PROBE}, id="file"),
+        pytest.param(None, {}, {}, id="file-and-no-probe"),
+        pytest.param(None, {}, {"env": [{"name": keys.ENV_PROBE, "value": "{}"}]}, id="only-ours-is-believed"),
+        pytest.param(None, {"readySignal": "Probe"}, {"readinessProbe": PROBE}, id="probe"),
+    ],
+)
+def test_the_probe_that_the_ready_file_replaces_is_kept_for_the_proof(expected, job, fields):
+    target = target_of(shape(checkpoint(pod_template=template(container(**fields)), job=job)))
+    said = named(target["env"], keys.ENV_PROBE)
+    assert expected == (said and json.loads(said["value"])["port"])
+
+
+def test_a_canary_goes_to_the_port_of_the_probe_that_the_ready_file_replaces():
+    job = shape(
+        checkpoint(
+            pod_template=template(container(readinessProbe=PROBE), metadata={"annotations": {keys.ANN_CANARY: "/x"}})
+        )
+    )
+    found = canary_call(job["spec"]["template"], "main")
+    assert found is not None
+    assert 8000 == found.port
+
+
+@pytest.mark.parametrize("probe", [pytest.param({"httpGet": "/health"}, id="text"), pytest.param("x", id="no-probe")])
+def test_a_probe_that_is_none_is_refused_by_name(probe):
+    with pytest.raises(InvalidTemplateError) as refused:
+        shape(checkpoint(pod_template=template(container(readinessProbe=probe))))
+    assert "spec.job.podTemplateSpec.spec.containers[main].readinessProbe" == refused.value.field
 
 
 @pytest.mark.parametrize("kind", ["readinessProbe", "startupProbe"])
