@@ -7,6 +7,7 @@ would have asked is kept in its environment, for the proof: no update of a pod c
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import PurePosixPath
@@ -23,6 +24,7 @@ _MOST_PATIENCE: Final = 600.0
 _PERIOD: Final = 10
 _FAILURES: Final = 3
 """Kubernetes' own defaults of periodSeconds and failureThreshold."""
+_REFERENCE: Final = re.compile(r"\$\$|\$\(([^)]*)\)")
 _Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 
 
@@ -100,7 +102,7 @@ def _read(text: str) -> Probe | None:
 
 def _own(container: Mapping[str, Any]) -> Probe | None:
     probes = [container.get(name) or {} for name in ("readinessProbe", "startupProbe")]
-    return _of_network(probes, container) or _of_grpc(probes) or _of_command(probes)
+    return _of_network(probes, container) or _of_grpc(probes) or _of_command(probes, container)
 
 
 def _of_network(probes: Sequence[Mapping[str, Any]], container: Mapping[str, Any]) -> Probe | None:
@@ -129,12 +131,22 @@ def _of_grpc(probes: Sequence[Mapping[str, Any]]) -> Probe | None:
     return None
 
 
-def _of_command(probes: Sequence[Mapping[str, Any]]) -> Probe | None:
+def _of_command(probes: Sequence[Mapping[str, Any]], container: Mapping[str, Any]) -> Probe | None:
     for found in probes:
         command = tuple(map(str, (found.get("exec") or {}).get("command") or ()))
         if command and not _is_ours(command):
-            return Probe("EXEC", timeout=_timeout(found), command=command)
+            return Probe("EXEC", timeout=_timeout(found), command=_expanded(command, container.get("env") or ()))
     return None
+
+
+def _expanded(command: Iterable[str], env: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return a command as kubelet runs it: with the values that the spec itself gives its variables."""
+    values = {str(each.get("name")): str(each.get("value") or "") for each in env}
+
+    def value(found: re.Match[str]) -> str:
+        return "$" if found[1] is None else values.get(found[1], found[0])
+
+    return tuple(_REFERENCE.sub(value, word) for word in command)
 
 
 def _is_ours(command: Sequence[str]) -> bool:

@@ -86,6 +86,30 @@ def test_a_pod_without_an_address_is_asked_on_loopback():
     assert "127.0.0.1" == found.host
 
 
+@pytest.mark.parametrize(
+    ("expected", "word"),
+    [
+        pytest.param("8000", "$(PORT)", id="a-value"),
+        pytest.param("http://h:8000/$(PATH)", "http://$(HOST):$(PORT)/$(PATH)", id="not-of-the-spec"),
+        pytest.param("", "$(ELSEWHERE)", id="of-a-secret"),
+        pytest.param("$(PORT)", "$$(PORT)", id="escaped"),
+        pytest.param("$$(PORT", "$$$(PORT", id="not-closed"),
+        pytest.param("$PORT ${PORT}", "$PORT ${PORT}", id="the-shells-own"),
+        pytest.param("$(PORT)", "$(INDIRECT)", id="once"),
+    ],
+)
+def test_a_command_is_expanded_as_kubelet_does(expected, word):
+    env = [
+        {"name": "PORT", "value": "8000"},
+        {"name": "HOST", "value": "h"},
+        {"name": "INDIRECT", "value": "$(PORT)"},
+        {"name": "ELSEWHERE", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+    ]
+    found = serving_probe({"env": env, "readinessProbe": {"exec": {"command": ["check", word]}}}, "")
+    assert found is not None
+    assert ("check", expected) == found.command
+
+
 def kept(fields):
     """Return a container of which a capture has kept the probe, and has its own in place of it."""
     env = [{"name": name, "value": value} for name, value in keep_probe({"name": "main", **fields}).items()]
