@@ -26,6 +26,7 @@ from agent.pods.node_label import NodeLabel
 from agent.pods.preflight_controller import PreflightController
 from agent.pods.report import Reporter
 from agent.pods.restore_controller import RestoreController
+from agent.pods.rights import Rights
 from agent.pods.running_controller import RunningController
 from agent.pods.selection import KUBELET_PODS
 from agent.pods.trigger_controller import TriggerController
@@ -91,6 +92,7 @@ def _tasks(kube: Client, recorder: Recorder, settings: Settings, values: Values,
         "work": Watch(pods, restores, captures, preflights, running, TriggerController(kube, engine, reporter)).run,
         "informer of pods": pods.run,
         "node label": mark.run,
+        "rights": Rights(kube, recorder, own_pod, settings.watched_namespace).run,
     }
 
 

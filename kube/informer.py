@@ -98,8 +98,10 @@ class Informer:
                 self._version = ""
                 await self._rest()
             except KubeError as error:
+                is_known = self.forbidden and isinstance(error, ForbiddenError)
                 self.forbidden = self.forbidden or isinstance(error, ForbiddenError)  # an outage grants no rights
-                logger.warning("%s: %s; listing again", self.resource.plural, error)
+                level = logging.DEBUG if is_known else logging.WARNING
+                logger.log(level, "%s: %s; listing again", self.resource.plural, error)
                 self._version = ""
                 await self._rest()
 

@@ -78,6 +78,8 @@ class NodeLabel:
         self._problems: tuple[str, ...] | None = None
         self._published: str | None = ""
         """Not known yet: a process before this one may have said something."""
+        self._warned: dict[str, str] = {}
+        """What does not work -> the last words about it."""
 
     async def run(self) -> NoReturn:
         """Check and label until cancelled."""
@@ -94,8 +96,9 @@ class NodeLabel:
             await self._label({keys.LABEL_NODE_READY: None if problems else keys.NODE_READY_VALUE})
             await self._report(problems)
         except KubeError as error:
-            logger.warning("node %s: label not written: %s", self._node, error)
+            self._warn("label not written", error)
             return False
+        self._warned.pop("label not written", None)
         await self._label_gpus()
         facts = None if problems else await self._engine.facts()
         # What could not be read this time is as it was.
@@ -112,8 +115,9 @@ class NodeLabel:
         try:
             await self._kube.patch(PODS, name, {"metadata": {"annotations": {keys.ANN_RESTORE_NODE: text}}}, namespace)
         except KubeError as error:
-            logger.warning("node %s: what it is could not be written: %s", self._node, error)
+            self._warn("what it is could not be written", error)
             return
+        self._warned.pop("what it is could not be written", None)
         self._published = text
 
     async def _label_gpus(self) -> None:
@@ -121,7 +125,15 @@ class NodeLabel:
         try:
             await self._label(gpu_labels(await self._engine.gpus()))
         except KubeError as error:
-            logger.warning("node %s: labels of its GPUs not written: %s", self._node, error)
+            self._warn("labels of its GPUs not written", error)
+            return
+        self._warned.pop("labels of its GPUs not written", None)
+
+    def _warn(self, what: str, error: KubeError) -> None:
+        """Log a problem once, and again when it is another or has come back: each is tried again soon."""
+        is_known = self._warned.get(what) == str(error)
+        logger.log(logging.DEBUG if is_known else logging.WARNING, "node %s: %s: %s", self._node, what, error)
+        self._warned[what] = str(error)
 
     async def _label(self, wanted: Mapping[str, str | None]) -> None:
         labels = labels_of(await self._kube.get(NODES, self._node))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from contract.api.conditions import is_true
+from contract.api.rights import AGENT, ROLES, Right, in_words, is_allowed
 from contract.api.states import ConditionType, Phase
 from contract.config.values import Values
 from kube.api import KubeClient, Object
@@ -19,6 +21,7 @@ from kube.resources import (
     MUTATING_WEBHOOK_CONFIGURATIONS,
     PERSISTENT_VOLUME_CLAIMS,
     PODS,
+    SUBJECT_ACCESS_REVIEWS,
     Resource,
 )
 from snapshotctl.explain.release import RELEASE_LABEL, Release
@@ -64,6 +67,8 @@ class Installed:
     configurations: Sequence[Object] | None
     checkpoints: Sequence[Object] | None
     """Of all namespaces that the caller may read."""
+    lacking: Sequence[Right] | None = None
+    """Rights that the agents' account should have and has not; None: the caller may not ask."""
     has_definition: bool = True
     """Whether the cluster knows DynamoCheckpoint."""
 
@@ -94,16 +99,50 @@ async def observe(kube: KubeClient, release: Release, scope: str | None) -> Inst
         checkpoints = None
     except NotFoundError:
         checkpoints, has_definition = None, False
+    daemon_sets = await found(DAEMON_SETS, release.namespace)
     return Installed(
         release,
         deployments=await found(DEPLOYMENTS, release.namespace),
-        daemon_sets=await found(DAEMON_SETS, release.namespace),
+        daemon_sets=daemon_sets,
         pods=await found(PODS, release.namespace),
         claims=await found(PERSISTENT_VOLUME_CLAIMS, release.namespace, ""),
         configurations=await found(MUTATING_WEBHOOK_CONFIGURATIONS, None),
         checkpoints=checkpoints,
+        lacking=await _lacking(kube, release, daemon_sets),
         has_definition=has_definition,
     )
+
+
+async def _lacking(kube: KubeClient, release: Release, owners: Sequence[Object] | None) -> Sequence[Right] | None:
+    """Ask the API server which of its rights the agents' account has not."""
+    agents = next((each for each in owners or () if _labels(each).get(_COMPONENT) == _AGENT), None)
+    if agents is None:
+        return None
+    account, where = _account(agents), release.namespace if release.values.rbac.namespace_restricted else None
+
+    async def has(right: Right) -> bool:
+        body: Object = {
+            "apiVersion": SUBJECT_ACCESS_REVIEWS.api_version,
+            "kind": SUBJECT_ACCESS_REVIEWS.kind,
+            "spec": account | {"resourceAttributes": right.attributes(where)},
+        }
+        return is_allowed(await kube.create(SUBJECT_ACCESS_REVIEWS, body))
+
+    try:
+        allowed = await asyncio.gather(*map(has, AGENT))
+    except ForbiddenError:
+        return None
+    return [right for right, is_there in zip(AGENT, allowed, strict=True) if not is_there]
+
+
+def _account(daemon_set: Object) -> dict[str, Any]:
+    """Return the user and the groups that the pods of a DaemonSet are to the API server."""
+    spec = ((daemon_set.get("spec") or {}).get("template") or {}).get("spec") or {}
+    namespace, kind = daemon_set["metadata"]["namespace"], "system:serviceaccounts"
+    return {
+        "user": f"system:serviceaccount:{namespace}:{spec.get('serviceAccountName') or 'default'}",
+        "groups": [kind, f"{kind}:{namespace}", "system:authenticated"],
+    }
 
 
 def checks(found: Installed) -> list[Check]:
@@ -119,6 +158,7 @@ def checks(found: Installed) -> list[Check]:
     judged.append(
         _processes("agents", found.daemon_sets, _AGENT, found.pods, "pods on the other nodes start cold meanwhile")
     )
+    judged.append(_rights(found.lacking))
     if values.storage.access_mode == "agentMount":
         judged.append(_claim(found.claims, values, namespace))
     return [*judged, *_checkpoints(found.checkpoints)]
@@ -184,6 +224,17 @@ def _configuration(configurations: Sequence[Object] | None) -> Check:
         words = f"the API server has no certificate to trust the webhook by; {_COLD}"
         return Check(name, Verdict.FAILING, words, "the controller writes it: see `controller` and its log")
     return Check(name, Verdict.OK, "the API server knows the webhook and its certificate")
+
+
+def _rights(lacking: Sequence[Right] | None) -> Check:
+    name = "rights"
+    if lacking is None:
+        advice = "ask with an account that may create subjectaccessreviews, or read the agents' log"
+        return Check(name, Verdict.UNKNOWN, "you may not ask what the agents' account may do", advice)
+    if not lacking:
+        return Check(name, Verdict.OK, "the agents' account may do what their work needs")
+    words = f"the agents' account may not: {in_words(lacking)}; agents stay Ready, and pods start cold meanwhile"
+    return Check(name, Verdict.FAILING, words, ROLES)
 
 
 def _claim(claims: Sequence[Object] | None, values: Values, namespace: str) -> Check:

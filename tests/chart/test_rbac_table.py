@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from contract.api.rights import AGENT
 from tests.support.rights import ANY, granted, table
 
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"
@@ -52,6 +53,16 @@ def test_the_page_lists_what_the_chart_grants(helm, way):
         rights -= granted(helm.render())
 
     assert table(rights) == lines_of(PAGE, way)
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "openshift"])
+def test_what_the_agent_is_granted_is_what_is_looked_for(helm, way):
+    found = {right for right in granted(helm.render(*WAYS[way])) if right.account == "snapshot-agent"}
+
+    assert {(right.verb, right.qualified) for right in AGENT} == {(right.verb, right.resource) for right in found}
+    assert {right.qualified for right in AGENT if not right.namespaced} == (
+        {"nodes"} if way == "everywhere" else {right.resource for right in found if right.everywhere}
+    )
 
 
 @pytest.fixture(scope="module", params=WAYS)

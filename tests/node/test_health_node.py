@@ -14,7 +14,7 @@ def test_a_release_that_works_is_well(installed: Kubectl, run: Any):
 
     told = json.loads(wait_for(well, "the release to be well", node.READY_SECONDS).stdout)
     names = [each["name"] for each in told["checks"]]
-    assert ["definition", "controller", "webhook", "admission", "agents", "storage", "checkpoints"] == names
+    assert ["definition", "controller", "webhook", "admission", "agents", "rights", "storage", "checkpoints"] == names
     assert {"ok", "warning"} >= {each["state"] for each in told["checks"]}
     assert "1 of 1 ready" in next(each["found"] for each in told["checks"] if each["name"] == "agents")
 

@@ -54,6 +54,8 @@ ELSEWHERE = {
     # CheckpointFailed, or CheckpointWorkerFailed.
     ("agent/pods/report.py", WARNING, "word"),
     ("agent/pods/report.py", WARNING, "CheckpointFailed"),
+    ("agent/pods/rights.py", NORMAL, "RightsComplete"),
+    ("agent/pods/rights.py", WARNING, "RightsMissing"),
     ("controller/graphs/plan.py", NORMAL, "GraphReason.CHECKPOINT_CREATED"),
     ("controller/graphs/plan.py", NORMAL, "GraphReason.DEPLOYMENT_REMOVED"),
     # The reasons of conditions that turned for the worse.

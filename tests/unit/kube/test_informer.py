@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from kube.errors import GoneError, ServerUnavailableError
+from kube.errors import ForbiddenError, GoneError, ServerUnavailableError
 from kube.informer import Informer, synced
 from kube.resources import JOBS
 from tests.support.fake_kube import ScriptedWatches, obj
@@ -145,3 +145,10 @@ def test_only_what_is_kept_is_remembered():
         return [sorted(item) for item in informer.store]
 
     assert [["metadata"], ["metadata"]] == run(scenario())
+
+
+def test_a_right_that_is_missing_is_said_once_and_once_more_when_it_is_lost_again(caplog):
+    denied = ForbiddenError(403, "Forbidden", 'cannot list resource "jobs"')
+    kube, informer, _ = follow([denied, denied, denied, ([], 10), denied, denied, ([], 20)], [[denied]])
+    assert (7, False) == (kube.listed, informer.forbidden)
+    assert 2 == sum("cannot list" in each.getMessage() for each in caplog.records if each.levelname == "WARNING")

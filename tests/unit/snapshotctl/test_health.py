@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from contract.api.rights import Right
 from contract.config.values import load_values
 from snapshotctl.explain.health import Installed, Verdict, checks
 from snapshotctl.explain.release import Release
@@ -54,6 +55,7 @@ WELL = Installed(
     claims=[claim()],
     configurations=[configuration()],
     checkpoints=[checkpoint("Ready")],
+    lacking=[],
 )
 
 
@@ -64,7 +66,7 @@ def found(name, installed):
 
 def test_all_is_well():
     assert {Verdict.OK} == {each.verdict for each in checks(WELL)}
-    assert [""] * 7 == [each.advice for each in checks(WELL)]
+    assert [""] * 8 == [each.advice for each in checks(WELL)]
 
 
 @pytest.mark.parametrize(
@@ -110,6 +112,14 @@ def test_all_is_well():
             {"daemon_sets": [owner("DaemonSet", "snapshot-agent", 0, 0)]},
             id="no-node-fits",
         ),
+        pytest.param(
+            "rights",
+            "failing",
+            "the agents' account may not: get, list pods; patch jobs.batch",
+            {"lacking": [Right("get", "pods"), Right("list", "pods"), Right("patch", "jobs", "batch")]},
+            id="an-agent-without-rights",
+        ),
+        pytest.param("rights", "unknown", "may not ask", {"lacking": None}, id="no-right-to-ask"),
         pytest.param("storage", "failing", "ns/snapshot-pvc does not exist", {"claims": []}, id="no-claim"),
         pytest.param("storage", "failing", "is Pending", {"claims": [claim("Pending")]}, id="not-bound"),
         pytest.param("storage", "unknown", "may not read", {"claims": None}, id="not-allowed"),
@@ -148,4 +158,4 @@ def test_what_people_and_programs_read():
     told = document(sick.release, checks(sick))
     assert shown.startswith("release snapshot (ns)\n")
     assert "storage: create it, or set storage.pvc.create=true" in shown
-    assert (False, "snapshot (ns)", 7) == (told["healthy"], told["release"], len(told["checks"]))
+    assert (False, "snapshot (ns)", 8) == (told["healthy"], told["release"], len(told["checks"]))

@@ -97,6 +97,25 @@ def test_a_label_that_cannot_be_written_is_tried_again(profile):
     assert run(found.settle())
 
 
+@pytest.mark.parametrize(
+    ("expected", "failures"),
+    [
+        pytest.param(1, ["no rights", "no rights", "no rights"], id="once"),
+        pytest.param(2, ["no rights", "no answer"], id="another"),
+        pytest.param(2, ["no rights", None, "no rights"], id="again"),
+    ],
+)
+def test_why_a_label_cannot_be_written_is_said_once(expected, failures, profile, caplog):
+    kube = world("ready")
+    found = mark(kube, Said(), (), profile)
+    for words in failures:
+        kube.failures = [ForbiddenError(403, "Forbidden", words)] if words else []
+        run(found.settle())
+    assert expected == sum(
+        "label not written" in each.getMessage() for each in caplog.records if each.levelname == "WARNING"
+    )
+
+
 H100, H200 = "NVIDIA H100 80GB HBM3", "NVIDIA H200"
 
 
