@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel
 
+from contract.config import patterns
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -38,6 +40,8 @@ def _line(detail: ErrorDetails, model: type[BaseModel]) -> str:
     remedy = _REMEDIES.get(detail["type"])
     found = repr(detail["input"])
     shown = found if len(found) <= _SHOWN else found[:_SHOWN] + "..."
+    if write := patterns.REMEDIES.get(str((detail.get("ctx") or {}).get("pattern"))):
+        return f"{path}: cannot be {shown}; {write}"
     message = detail["msg"][0].lower() + detail["msg"][1:]
     return f"{path}: {message}, found {shown}" + (f"; {remedy}" if remedy else "")
 

@@ -5,15 +5,16 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from contract.api import keys
+from contract.config import patterns
 from contract.config.sections import AbsolutePath, Name, Quantity, Section
 
-EnvironmentName = Annotated[str, Field(pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")]
+EnvironmentName = Annotated[str, Field(pattern=patterns.ENVIRONMENT_NAME)]
 LabelKey = Annotated[
     str,
-    Field(max_length=317, pattern=r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?/)?[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?$"),
+    Field(max_length=317, pattern=patterns.LABEL_KEY),
 ]
-DriverVersions = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)*(\.\*)?$")]
-PublicReport = Annotated[str, Field(pattern=r"^([-.\w]+/[-.\w]+#[0-9]+|https://\S+)$")]
+DriverVersions = Annotated[str, Field(pattern=patterns.DRIVER_VERSIONS)]
+PublicReport = Annotated[str, Field(pattern=patterns.PUBLIC_REPORT)]
 """An issue as ``owner/repository#number``, or an address."""
 
 

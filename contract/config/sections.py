@@ -7,6 +7,7 @@ from pydantic.alias_generators import to_camel
 
 from contract.api import keys
 from contract.api.states import AccessMode
+from contract.config import patterns
 from contract.nodes.compatibility import BYPASSABLE, bypass_of
 from contract.version import VERSION
 
@@ -19,21 +20,20 @@ BypassId = Annotated[
     AfterValidator(lambda word: bypass_of(word).value),
     WithJsonSchema({"type": "string", "enum": [reason.value for reason in BYPASSABLE]}),
 ]
-Name = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")]
-Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")]
-AbsolutePath = Annotated[str, Field(pattern=r"^(/[^/]+)+$")]
-Duration = Annotated[str, Field(pattern=r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$", min_length=2)]
-_AMOUNT: Final = r"^[0-9]*\.?[0-9]+(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][-+]?[0-9]+)?$"
+Name = Annotated[str, Field(min_length=1, max_length=253, pattern=patterns.NAME)]
+Quantity = Annotated[str, Field(pattern=patterns.BYTES)]
+AbsolutePath = Annotated[str, Field(pattern=patterns.ABSOLUTE_PATH)]
+Duration = Annotated[str, Field(pattern=patterns.DURATION, min_length=2)]
 Amount = Annotated[
     str,
-    Field(pattern=_AMOUNT),
+    Field(pattern=patterns.AMOUNT),
     BeforeValidator(lambda found: str(found) if type(found) in (int, float) else found),
-    WithJsonSchema({"type": ["string", "number"], "pattern": _AMOUNT}),
+    WithJsonSchema({"type": ["string", "number"], "pattern": patterns.AMOUNT}),
 ]
 """As the API server takes it for a container: one that it refuses would stop an installation half-way."""
-Repository = Annotated[str, Field(pattern=r"^([^\s:/]+(:[0-9]+)?(/[^\s:/]+)*/?)?$")]
+Repository = Annotated[str, Field(pattern=patterns.REPOSITORY)]
 """Of images, without scheme and tag."""
-ImageText = Annotated[str, Field(pattern=r"^\S*$")]
+ImageText = Annotated[str, Field(pattern=patterns.IMAGE_OR_NONE)]
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
 NodeAffinityMode = Literal["Required", "Preferred", "None"]
 VolumeAccess = Literal["ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"]
@@ -131,7 +131,7 @@ class Runtime(Section):
     type: Literal["containerd", "crio"] = "containerd"
     socket_path: str = Field(
         default="",
-        pattern=r"^(/[^/]+)*$",
+        pattern=patterns.PATH_OR_NONE,
         description="Accepted for older values files and not used: the agent talks to no runtime socket.",
     )
 
@@ -142,7 +142,7 @@ class OpenShift(Section):
     enabled: bool = False
 
 
-ClaimName = Annotated[str, Field(max_length=253, pattern=r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$")]
+ClaimName = Annotated[str, Field(max_length=253, pattern=patterns.NAME_OR_NONE)]
 
 
 class Claim(Section):
@@ -318,7 +318,7 @@ class SeccompProfile(Section):
     """The seccomp profile of captured and restored pods."""
 
     disabled: bool = False
-    profile: str = Field(default=keys.SECCOMP_PROFILE, min_length=1, pattern=r"^[^/]([^.]|\.[^.])*$")
+    profile: str = Field(default=keys.SECCOMP_PROFILE, min_length=1, pattern=patterns.PATH_WITHIN)
 
 
 class CheckpointValues(Section):

@@ -16,12 +16,11 @@ from pydantic.config import JsonDict
 from contract.api import keys
 from contract.api.checkpoint import DEFAULT_SETTLE_SECONDS
 from contract.api.states import Phase, Proof, ReadySignal
+from contract.config import patterns
 
 MAX_CONTAINERS = 64
-_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-_QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
-
-DURATION = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
+MAX_IMAGE = 1024
+"""Registries take 255 characters of name and 128 of tag; the API server takes no rule about a text without a bound."""
 
 PRESERVE: JsonDict = {"x-kubernetes-preserve-unknown-fields": True}
 
@@ -40,13 +39,15 @@ def by_key(*names: str) -> JsonDict:
 
 LIST_SET: JsonDict = {"x-kubernetes-list-type": "set"}
 LIST_ATOMIC: JsonDict = {"x-kubernetes-list-type": "atomic"}
-ContainerName = Annotated[str, Field(min_length=1, max_length=63, pattern=_LABEL)]
+ContainerName = Annotated[str, Field(min_length=1, max_length=63, pattern=patterns.LABEL)]
 Free = Annotated[dict[str, Any], Field(json_schema_extra=PRESERVE)]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Whole64 = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
 Positive32 = Annotated[int, Field(ge=1, json_schema_extra={"format": "int32"})]
 Natural32 = Annotated[int, Field(ge=0, json_schema_extra={"format": "int32"})]
-Size = Annotated[str, Field(json_schema_extra={"x-kubernetes-int-or-string": True, "type": None, "pattern": _QUANTITY})]
+Size = Annotated[
+    str, Field(json_schema_extra={"x-kubernetes-int-or-string": True, "type": None, "pattern": patterns.BYTES})
+]
 
 
 class Part(BaseModel):
@@ -105,7 +106,7 @@ class Container(Open):
     """A container; all fields of the pod API are kept."""
 
     name: ContainerName
-    image: Annotated[str, Field(min_length=1, pattern=r"^\S+$")] | None = None
+    image: Annotated[str, Field(min_length=1, max_length=MAX_IMAGE, pattern=patterns.IMAGE)] | None = None
     command: Annotated[list[str], Field(json_schema_extra=LIST_ATOMIC)] | None = None
     args: Annotated[list[str], Field(json_schema_extra=LIST_ATOMIC)] | None = None
     working_dir: str | None = None
@@ -191,7 +192,7 @@ class Retention(Part):
 
     keep_versions: Positive32 | None = None
     """Versions kept in storage, the newest first; a version that a pod uses is always kept."""
-    ttl_after_last_use: Annotated[str, Field(pattern=DURATION, min_length=2)] | None = None
+    ttl_after_last_use: Annotated[str, Field(pattern=patterns.DURATION, min_length=2)] | None = None
     """The checkpoint is deleted, with its artifacts, when no pod has used it for so long, for example 72h."""
 
 

@@ -13,7 +13,8 @@ from pydantic import BaseModel
 
 from contract.api import keys
 from contract.api.states import ConditionType
-from contract.crds.checkpoint import DynamoCheckpoint
+from contract.config.patterns import REMEDIES
+from contract.crds.checkpoint import DynamoCheckpoint, rule
 
 Json = dict[str, Any]
 
@@ -84,6 +85,7 @@ def _structural(node: Json, definitions: Json) -> Json:
     if isinstance(result.get("items"), dict):
         result["items"] = _structural(resolved["items"], definitions)
     _map_schema(result, definitions)
+    _say_what_to_write(result)
     if result.get("type", ...) is None:
         del result["type"]
     if "const" in result:
@@ -98,6 +100,15 @@ def _map_schema(result: Json, definitions: Json) -> None:
     values = result.pop("additionalProperties", None)
     if isinstance(values, dict) and "x-kubernetes-preserve-unknown-fields" not in result:
         result["additionalProperties"] = _structural(values, definitions)
+
+
+def _say_what_to_write(result: Json) -> None:
+    """Have a rule judge a text, in place of a pattern: the API server answers with the rule's words."""
+    if (pattern := result.pop("pattern", None)) is not None:
+        matches = f"self.matches(r'{pattern}')"
+        either = f"type(self) == int ? self >= 0 : {matches}"
+        words = rule(either if result.get("x-kubernetes-int-or-string") else matches, REMEDIES[pattern])
+        result["x-kubernetes-validations"] = [*result.get("x-kubernetes-validations", ()), words]
 
 
 def _resolved(node: Json, definitions: Json) -> Json:

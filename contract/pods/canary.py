@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from contract.api import checkpoint as ckpt
 from contract.api import keys
+from contract.config import patterns
 from contract.config.errors import describe
 from contract.pods.probe import port_number, serving_probe
 
@@ -30,7 +31,9 @@ class CanaryError(ValueError):
     """The annotation is not one that can be asked; the message says what is wrong with which field."""
 
 
-_Word = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+_HeaderName = Annotated[str, Field(pattern=patterns.HEADER_NAME)]
+_HeaderValue = Annotated[str, Field(pattern=patterns.HEADER_VALUE)]
+_Word = Annotated[str, Field(pattern=patterns.NO_NUL)]
 
 
 class Exec(BaseModel):
@@ -61,18 +64,18 @@ class Canary(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    path: Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=2048)] | None = None
+    path: Annotated[str, Field(pattern=patterns.URL_PATH, max_length=2048)] | None = None
     exec: Exec | None = None
     """In place of a request."""
     port: int | str | None = None
     """By number or name; None: that of the worker's own probe."""
     scheme: Literal["HTTP", "HTTPS"] = "HTTP"
-    headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")], Annotated[str, Field(pattern=r"^[ -~]*$")]] = {}
+    headers: dict[_HeaderName, _HeaderValue] = {}
     body: Any = None
     """Text is sent as it is, anything else as JSON; with it the request is a POST."""
     status: int = 200
     """Of the answer; of a command, by default 0."""
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    sha256: Annotated[str, Field(pattern=patterns.SHA256)] | None = None
     same: bool = False
     """Whether the answer must be the one that the worker gave just before it was captured."""
     select: Annotated[tuple[str, ...], Field(max_length=32)] = ()

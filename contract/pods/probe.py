@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from contract.api import control_files, keys
+from contract.config import patterns
 
 SECONDS: Final = 1.0
 """Kubernetes' own default of timeoutSeconds."""
@@ -25,7 +26,7 @@ _PERIOD: Final = 10
 _FAILURES: Final = 3
 """Kubernetes' own defaults of periodSeconds and failureThreshold."""
 _REFERENCE: Final = re.compile(r"\$\$|\$\(([^)]*)\)")
-_Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+_Text = Annotated[str, Field(pattern=patterns.NO_NUL)]
 
 
 @dataclass(frozen=True)

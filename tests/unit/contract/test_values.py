@@ -58,12 +58,12 @@ webhook: {timeoutSeconds: 31}
         ),
         pytest.param(
             "gpu: {deniedDrivers: [{versions: 570.x, reason: x, report: a/b#1}]}",
-            "gpu.deniedDrivers[0].versions: string should match",
+            "gpu.deniedDrivers[0].versions: cannot be '570.x'; write a version, or its beginning",
             id="denied-driver-version",
         ),
         pytest.param(
             "gpu: {deniedDrivers: [{versions: '570.*', reason: x, report: heard it}]}",
-            "gpu.deniedDrivers[0].report: string should match",
+            "gpu.deniedDrivers[0].report: cannot be 'heard it'; name a public report",
             id="denied-driver-report",
         ),
         pytest.param(
@@ -72,25 +72,33 @@ webhook: {timeoutSeconds: 31}
             id="denied-driver-reason",
         ),
         pytest.param("runtime: {type: docker}", "runtime.type: input should be 'containerd' or 'crio'", id="runtime"),
-        pytest.param("storage: {pvc: {basePath: tmp}}", "storage.pvc.basePath: string should match", id="relative"),
-        pytest.param("waitTimeout: soon", "waitTimeout: string should match", id="duration"),
         pytest.param(
-            "checkpoint: {cleanupImage: 'busybox: 1.36'}", "checkpoint.cleanupImage: string should", id="cleanup-blank"
+            "storage: {pvc: {basePath: tmp}}", "storage.pvc.basePath: cannot be 'tmp'; write it with /", id="relative"
         ),
         pytest.param(
-            "daemonset: {image: {repository: ' '}}", "daemonset.image.repository: string should", id="image-blank"
+            "waitTimeout: soon", "waitTimeout: cannot be 'soon'; write hours, minutes and seconds", id="duration"
+        ),
+        pytest.param(
+            "checkpoint: {cleanupImage: 'busybox: 1.36'}", "checkpoint.cleanupImage: cannot be", id="cleanup-blank"
+        ),
+        pytest.param(
+            "daemonset: {image: {repository: ' '}}",
+            "daemonset.image.repository: cannot be ' '; write it",
+            id="image-blank",
         ),
         pytest.param(
             "daemonset: {image: {repository: 'reg.example.com/agent:1.0'}}",
-            "daemonset.image.repository: string should",
+            "daemonset.image.repository: cannot be 'reg.example.com/agent:1.0'; write it without",
             id="tag-in-repository",
         ),
         pytest.param(
-            "global: {imageRegistry: 'https://reg.example.com'}", "global.imageRegistry: string should", id="scheme"
+            "global: {imageRegistry: 'https://reg.example.com'}",
+            "global.imageRegistry: cannot be 'https://reg.example.com'; write it without https://",
+            id="scheme",
         ),
         pytest.param(
             "daemonset: {resources: {limits: {memory: 4GB}}}",
-            "daemonset.resources.limits.memory: string should match",
+            "daemonset.resources.limits.memory: cannot be '4GB'; write an amount as Kubernetes does",
             id="amount",
         ),
         pytest.param("controlPlane: {resources: {limit: {}}}", "controlPlane.resources.limit", id="resources-key"),
