@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
+import socket
 import tempfile
 from base64 import b64decode, b64encode
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +21,7 @@ from jsonschema import Draft202012Validator
 import snapshot_sdk
 from agent.container import image_config
 from agent.container.files import rootfs, safetensors
+from agent.container.questions import grpc_health
 from agent.criu import image_rights
 from agent.errors import ContainerError, RefusedError
 from artifact import manifest
@@ -35,7 +39,10 @@ from snapshotctl.explain import answers
 Json = Any
 Reader = Callable[[bytes], None]
 
+_ANSWER: Final = 1 << 15
+"""Bytes: what a pair of sockets holds without a reader."""
 ID: Final = "3bff874d069f0ed5"
+_MATCHES: Final = re.compile(r"self\.matches\(r'(.*)'\)$")
 _VALUES: Final = load_values("")
 
 
@@ -46,7 +53,18 @@ def unbase64(text: str) -> bytes:
 
 @cache
 def _schema() -> Draft202012Validator:
-    return Draft202012Validator(crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
+    return Draft202012Validator(_with_patterns(crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]))
+
+
+def _with_patterns(node: Json) -> Json:
+    """Return a schema whose rules about texts are patterns too: the validator knows no rules."""
+    if isinstance(node, list):
+        return [_with_patterns(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    rules = [each["rule"] for each in node.get("x-kubernetes-validations", ())]
+    found = [match[1] for match in map(_MATCHES.search, rules) if match]
+    return {key: _with_patterns(value) for key, value in node.items()} | ({"pattern": found[0]} if found else {})
 
 
 def storable(checkpoint: Json) -> bool:
@@ -173,6 +191,15 @@ def _rights(content: bytes) -> None:
             os.close(directory)
 
 
+def _health(content: bytes) -> None:
+    """Read what a worker answers to a health check by gRPC, all of it sent at once."""
+    here, there = socket.socketpair()
+    with here, there, suppress(grpc_health.HealthError, OSError):
+        there.sendall(content[:_ANSWER])
+        there.shutdown(socket.SHUT_WR)
+        grpc_health.check(here, "worker:9000", "", 1.0)
+
+
 def _memory() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a file of its own name each time
 
@@ -188,5 +215,6 @@ READERS: Final[tuple[Reader, ...]] = (
     _secret,
     _tensors,
     _rights,
+    _health,
 )
 """The order is part of stored inputs: add at the end."""

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import orjson
 import yaml
+from h2.config import H2Configuration
+from h2.connection import H2Connection
 
 from agent.protobuf import BYTES, VARINT, Field, encode, framed
 from contract.config.values import load_values
@@ -94,11 +96,29 @@ def _thread_image() -> bytes:
     return struct.pack("=II", 0x54564319, 0x55053847) + framed(encode([Field(1, VARINT, 1), Field(5, BYTES, thread)]))
 
 
+def _health_answers() -> list[bytes]:
+    """Return what a server sends whose worker serves, and one that knows no such service."""
+    answers = []
+    for status, trailers in ((b"\0\0\0\0\2\x08\1", {"grpc-status": "0"}), (b"", {"grpc-status": "5"})):
+        server, client = H2Connection(H2Configuration(client_side=False)), H2Connection()
+        server.initiate_connection()
+        client.initiate_connection()
+        asked = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "worker")]
+        client.send_headers(1, asked, end_stream=True)
+        server.receive_data(client.data_to_send())
+        server.send_headers(1, [(":status", "200"), ("content-type", "application/grpc")])
+        server.send_data(1, status)
+        server.send_headers(1, list(trailers.items()), end_stream=True)
+        answers.append(server.data_to_send())
+    return answers
+
+
 SEEDS: Final[dict[str, list[bytes]]] = {
     "admission": [orjson.dumps(review(pod)) for pod in PODS],
     "decision": [orjson.dumps(each) for each in _decisions()],
     "fast-lane": [b"\0\x20" + stream for stream in _streams()],
     "words": [bytes([reader]) + json.dumps(told).encode() for reader in range(len(READERS)) for told in _TOLD]
-    + [bytes([len(READERS) - 2]) + _model_file(), bytes([len(READERS) - 1]) + _thread_image()],
+    + [bytes([len(READERS) - 3]) + _model_file(), bytes([len(READERS) - 2]) + _thread_image()]
+    + [bytes([len(READERS) - 1]) + answer for answer in _health_answers()],
     "values": [text.encode() for text in _values()],
 }

@@ -23,6 +23,7 @@ from h2.events import (
     TrailersReceived,
 )
 from h2.exceptions import H2Error
+from h2.settings import SettingCodes, Settings
 
 from agent import protobuf
 
@@ -42,6 +43,7 @@ _FRAME: Final = struct.Struct("!BL")
 """Before each message: whether it is compressed, and its length."""
 _SHOWN: Final = 200
 """Characters of what a worker says."""
+_NOTHING_UNASKED: Final = {SettingCodes.ENABLE_PUSH: 0, SettingCodes.MAX_HEADER_LIST_SIZE: 1 << 16}
 _CHUNK: Final = 1 << 16
 
 
@@ -75,7 +77,7 @@ def check(connection: socket.socket, authority: str, service: str, seconds: floa
     try:
         reply = _call(connection, _headers(authority, seconds), request(service))
     except (H2Error, UnicodeError) as error:
-        raise HealthError(f"what it sends is no HTTP/2 of gRPC: {error}") from error
+        raise HealthError(f"what it sends is no HTTP/2: {type(error).__name__}: {_shown(str(error))}") from error
     if words := verdict(reply.headers, reply.body):
         raise HealthError(words)
 
@@ -95,7 +97,7 @@ def verdict(headers: Mapping[str, str], body: bytes) -> str | None:
         body: all of it.
     """
     if headers.get(":status") != "200":
-        return f"HTTP status {headers.get(':status')}"
+        return f"HTTP status {_shown(headers.get(':status', ''))}"
     if (code := headers.get("grpc-status")) != "0":
         return _failure(code, headers.get("grpc-message", ""))
     if len(body) < _FRAME.size or len(body) != _FRAME.size + _FRAME.unpack_from(body)[1]:
@@ -114,8 +116,13 @@ def _failure(code: str | None, message: str) -> str:
         return "its reply has no grpc-status"
     if code in _CODES:
         return _CODES[code]
-    said = " ".join("".join(c if c.isprintable() else " " for c in unquote(message[:_SHOWN])).split())
-    return f"it answers with gRPC status {code[:_SHOWN]}" + (f": {said}" if said else "")
+    said = _shown(unquote(message))
+    return f"it answers with gRPC status {_shown(code)}" + (f": {said}" if said else "")
+
+
+def _shown(text: str) -> str:
+    """Return what a worker says as it may be shown: one line, of bounded length."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text[:_SHOWN]).split())
 
 
 def _headers(authority: str, seconds: float) -> list[tuple[str, str]]:
@@ -133,6 +140,7 @@ def _headers(authority: str, seconds: float) -> list[tuple[str, str]]:
 
 def _call(connection: socket.socket, headers: list[tuple[str, str]], message: bytes) -> _Reply:
     speaker, reply = H2Connection(H2Configuration(header_encoding="utf-8")), _Reply()
+    speaker.local_settings = Settings(client=True, initial_values=_NOTHING_UNASKED)
     speaker.initiate_connection()
     stream = speaker.get_next_available_stream_id()
     speaker.send_headers(stream, headers)

@@ -1,5 +1,6 @@
 """A health check by gRPC passes only if the worker says SERVING; what else it says is named."""
 
+import contextlib
 import socket
 import struct
 import subprocess
@@ -8,6 +9,8 @@ import threading
 from contextlib import closing, contextmanager
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.container.questions.grpc_health import HealthError, check, request, verdict
 from tests.support import grpc_health
@@ -136,6 +139,7 @@ SETTINGS = b"\0\0\0\4\0\0\0\0\0"
 RESET = b"\0\0\4\3\0\0\0\0\1" + struct.pack("!I", 7)
 GO_AWAY = b"\0\0\10\7\0\0\0\0\0" + struct.pack("!II", 0, 11)
 HEADERS_OF_NOTHING = b"\0\0\1\1\4\0\0\0\1\xff"
+PUSH = b"\0\0\5\5\4\0\0\0\1" + struct.pack("!I", 2) + b"\x82"
 
 
 @pytest.mark.parametrize(
@@ -147,8 +151,38 @@ HEADERS_OF_NOTHING = b"\0\0\1\1\4\0\0\0\1\xff"
         pytest.param(SETTINGS + RESET, "resets the call", id="reset"),
         pytest.param(SETTINGS + GO_AWAY, "ends the connection", id="away"),
         pytest.param(SETTINGS + HEADERS_OF_NOTHING, "no HTTP/2", id="broken-headers"),
+        pytest.param(SETTINGS + PUSH, "no HTTP/2", id="what-nobody-asked-for"),
     ],
 )
 def test_what_is_no_reply(text, words):
     with server(says, text) as connection, pytest.raises(HealthError, match=words):
         check(connection, "worker:9000", "", 1.0)
+
+
+FRAMES = st.builds(
+    lambda kind, flags, stream, payload: (
+        len(payload).to_bytes(3, "big") + bytes([kind, flags]) + struct.pack("!I", stream) + payload
+    ),
+    st.integers(0, 12),
+    st.integers(0, 255),
+    st.sampled_from([0, 1, 1, 1, 2]),
+    st.binary(max_size=40),
+)
+
+
+@given(frames=st.lists(FRAMES, max_size=8), end=st.binary(max_size=20))
+def test_whatever_is_sent_is_judged(frames, end):
+    here, there = socket.socketpair()
+    with here, there, contextlib.suppress(HealthError, OSError):
+        there.sendall(SETTINGS + b"".join(frames) + end)
+        there.shutdown(socket.SHUT_WR)
+        check(here, "worker:9000", "", 1.0)
+
+
+NAMES = st.sampled_from([":status", "grpc-status", "grpc-message"])
+
+
+@given(headers=st.dictionaries(NAMES, st.text()), body=st.binary())
+def test_whatever_is_in_a_reply_is_judged(headers, body):
+    found = verdict(OK | headers, body)
+    assert found is None or found.isprintable()
