@@ -35,6 +35,8 @@ REFERENCES_FORMAT_VERSION: Final = 6
 PROCESSOR_FORMAT_VERSION: Final = 7
 """Of an artifact whose processes may use AMX, or have protection keys: earlier releases would give them neither, and
 the processes would end."""
+IPC_FORMAT_VERSION: Final = 8
+"""Of an artifact with System V objects: earlier releases would restore the worker without them."""
 _FORMATS: Final = (
     FORMAT_VERSION,
     GPU_FORMAT_VERSION,
@@ -43,10 +45,13 @@ _FORMATS: Final = (
     SHARED_FORMAT_VERSION,
     REFERENCES_FORMAT_VERSION,
     PROCESSOR_FORMAT_VERSION,
+    IPC_FORMAT_VERSION,
 )
 MANIFEST: Final = "manifest.yaml"
 ROOTFS_TAR: Final = "rootfs-diff.tar"
 DELETED_FILES: Final = "deleted-files.json"
+IPC: Final = "sysv-ipc.json"
+"""System V objects, if there are any."""
 DEVICE_MEMORY: Final = "device-memory-"
 """How the names of files begin that hold device memory; none of them is an image of criu's."""
 MAX_MANIFEST: Final = 16 << 20
@@ -335,6 +340,8 @@ class Captured(Part):
     """sha256 of what the worker answered to its owner's question before it was captured; None if it was not asked."""
     connections: Connections | None = None
     """None in artifacts of earlier releases: all are to be closed."""
+    ipc: FileName | None = None
+    """The file with System V objects; None if the worker had none."""
 
     @property
     def shares_device_memory(self) -> bool:
@@ -371,6 +378,7 @@ class Manifest(Captured):
     def _names_files_that_are_there(self) -> Self:
         needed = [volume.file for volume in self.volumes]
         needed += [ROOTFS_TAR, DELETED_FILES] if self.rootfs is not None else []
+        needed += [self.ipc] if self.ipc is not None else []
         for memory in self.gpu.outside if self.gpu is not None else ():
             needed += memory.names
         if missing := [name for name in needed if name not in self.files]:
@@ -412,17 +420,18 @@ def write_manifest(captured: Captured, checkpoint_id: str, version: str, files: 
 
 
 def _format_of(captured: Captured) -> int:
-    if captured.process.amx or captured.process.protection_keys:
-        return PROCESSOR_FORMAT_VERSION
-    if captured.refers_to_weights:
-        return REFERENCES_FORMAT_VERSION
-    if captured.shares_device_memory:
-        return SHARED_FORMAT_VERSION
-    if captured.gpu is not None and captured.gpu.outside:
-        return DEVICE_MEMORY_FORMAT_VERSION
-    if captured.connections is not None and (captured.connections.kept or captured.connections.addresses):
-        return CONNECTIONS_FORMAT_VERSION
-    return GPU_FORMAT_VERSION if captured.gpu is not None else FORMAT_VERSION
+    """Return the first format whose releases know all that an artifact has: each knows those before it."""
+    gpu, process, connections = captured.gpu, captured.process, captured.connections
+    needed = {
+        GPU_FORMAT_VERSION: gpu is not None,
+        CONNECTIONS_FORMAT_VERSION: connections is not None and bool(connections.kept or connections.addresses),
+        DEVICE_MEMORY_FORMAT_VERSION: gpu is not None and bool(gpu.outside),
+        SHARED_FORMAT_VERSION: captured.shares_device_memory,
+        REFERENCES_FORMAT_VERSION: captured.refers_to_weights,
+        PROCESSOR_FORMAT_VERSION: bool(process.amx or process.protection_keys),
+        IPC_FORMAT_VERSION: captured.ipc is not None,
+    }
+    return max((version for version, is_so in needed.items() if is_so), default=FORMAT_VERSION)
 
 
 def parse_manifest(text: bytes, checkpoint_id: str) -> Manifest:

@@ -22,7 +22,7 @@ _SMAPS_LINE: Final = re.compile(r"^(\w+): +([0-9]+) kB$", re.MULTILINE)
 CAPABILITY_SETS: Final = ("CapPrm", "CapEff", "CapInh", "CapAmb", "CapBnd")
 
 _SYS_KCMP: Final = {"x86_64": 312, "aarch64": 272}.get(platform.machine())
-_KCMP_VM, _KCMP_FILES, _KCMP_FS, _KCMP_POLLED = 1, 2, 3, 7
+_KCMP_VM, _KCMP_FILES, _KCMP_FS, _KCMP_SEMAPHORES, _KCMP_POLLED = 1, 2, 3, 6, 7
 _STARTED: Final = 19
 """Number of a field in /proc/PID/stat, counted from the one behind the name: its 22nd."""
 _EXIT_SIGNAL: Final = 35
@@ -269,6 +269,14 @@ def compare_polled(pid: int, number: int, slot: int) -> int:
 def shares_folder(one: int, other: int) -> bool:
     """Say whether two threads have one working folder, root and umask, as far as this can be known."""
     return _compared(one, other, _KCMP_FS) <= 0
+
+
+def shares_semaphore_undo(one: int, other: int) -> bool:
+    """Say whether two threads have one list of what System V semaphores get back at their end, or both have none.
+
+    Of a kernel that cannot be asked: yes.
+    """
+    return _compared(one, other, _KCMP_SEMAPHORES) <= 0
 
 
 def _compared(one: int, other: int, what: int, first: int = 0, second: int = 0) -> int:

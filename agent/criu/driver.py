@@ -52,6 +52,8 @@ class CriuDump:
     """Descriptor of the directory for images."""
     leave_running: bool = False
     """Whether the tree is as it was once it is dumped."""
+    with_ipc: bool = False
+    """Whether the IPC namespace is dumped too: criu does so from outside of it, and only then takes memory of it."""
     timeout: float
 
 
@@ -213,7 +215,7 @@ class EnteringCriu:
             argv = dump_argv(request, run.work_fd, self.options)
             result = run_in_namespaces(
                 pid=request.init_pid,
-                criu=CriuCommand(self.tree, argv, [run.work_fd, request.images]),
+                criu=CriuCommand(self.tree, argv, [run.work_fd, request.images], stays_out_of_ipc=request.with_ipc),
                 helpers=self.helpers,
                 timeout=request.timeout,
             )

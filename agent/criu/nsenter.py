@@ -1,6 +1,7 @@
 """Writes files into a container and starts criu inside it; a subprocess of its own for every attempt.
 
-It joins the container's cgroups and all of its namespaces but one: it never enters the mount namespace, and neither
+It joins the container's cgroups and all of its namespaces but one (and that of IPC, if a dump is to have what is in
+it): it never enters the mount namespace, and neither
 does criu until its loader, its libraries and all their constructors have run (``native/criu_preload``).
 So whatever a loader or a C library opens by a fixed path is a file of the agent's image, never one of the container.
 The process, and criu with it, dies with the agent.
@@ -71,7 +72,7 @@ def main(argv: list[str]) -> int:
         if run["criu"] is None:
             return 0
         mount_namespace = os.open(f"/proc/{run['pid']}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        _join_namespaces(run["pid"])
+        _join_namespaces(run["pid"], [name for name in NAMESPACES if name not in run["criu"]["stays_out_of"]])
     except Exception as error:  # noqa: BLE001 - the report is the only way out
         _report(run["report"], ERROR, str(error) or type(error).__name__)
         return EXIT_FILES
@@ -151,9 +152,9 @@ def _join_cgroups(files: list[str]) -> None:
         os.close(fd)
 
 
-def _join_namespaces(pid: int) -> None:
+def _join_namespaces(pid: int, names: list[str]) -> None:
     wanted = []
-    for name in NAMESPACES:
+    for name in names:
         try:
             wanted.append(os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC))
         except FileNotFoundError:

@@ -35,6 +35,8 @@ class CriuCommand:
     """Descriptors that it needs."""
     has_profile: bool = False
     """Have it take AppArmor for being on."""
+    stays_out_of_ipc: bool = False
+    """Leave it in the agent's IPC namespace."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,13 @@ def run_in_namespaces(
     Must be called from a thread that lives until it returns: the kernel ties the helper's life to that thread.
     """
     reading, writing = os.pipe()
-    command = criu and {"tree": str(criu.tree), "argv": criu.argv, "keep": criu.keep, "profile": criu.has_profile}
+    command = criu and {
+        "tree": str(criu.tree),
+        "argv": criu.argv,
+        "keep": criu.keep,
+        "profile": criu.has_profile,
+        "stays_out_of": ("ipc",) if criu.stays_out_of_ipc else (),
+    }
     keep = [writing, *_descriptors(file_changes), *(criu.keep if criu is not None else ())]
     keep += [fd for source, target, _ in (shared[0] if shared is not None else ()) for fd in (source, target)]
     request = {

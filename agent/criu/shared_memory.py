@@ -94,6 +94,18 @@ def find_segments(directory: int, at_least: int = 0) -> tuple[Segment, ...]:
         raise CriuError(AgentReason.RESTORE_FAILED, f"criu's images of shared memory: {error}") from error
 
 
+def content_of(directory: int, number: int) -> tuple[int, tuple[Run, ...]]:
+    """Return the number of the image that holds the content of one segment, and what of it.
+
+    Raises:
+        ValueError, OSError: the images are not what criu writes.
+    """
+    head, *entries = map(protobuf.values, protobuf.messages(read_image(directory, f"pagemap-shmem-{number}.img")))
+    if (runs := _runs(entries)) is None:
+        raise ValueError(f"segment {number} has pages that are elsewhere")
+    return head.get(_HEAD_PAGES, 0), runs
+
+
 def maps_memfds_privately(directory: int) -> bool:
     """Say whether a process in the images of a directory has a private mapping of a memfd.
 

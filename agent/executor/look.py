@@ -12,6 +12,7 @@ from agent.executor.acquire import STANDBY
 from agent.executor.api import LookRequest, LookResult
 from agent.executor.capture.plan import terminals
 from agent.executor.environment import NodeEnvironment
+from agent.executor.ipc.made import noted
 from agent.preflight.checks import findings
 from agent.preflight.facts import Terms, read_tree
 from contract.api.memory import Memory
@@ -44,6 +45,7 @@ def look(request: LookRequest, environment: NodeEnvironment) -> LookResult:
         own_addresses=() if request.through_pod else sole_addresses(found.init_pid, proc).values(),
         allow_unconfined=environment.allow_unconfined,
         unlinked_limit=environment.unlinked_limit,
+        restored_objects=noted(environment.kubelet_pods, place),
     )
     tree = read_tree(found.init_pid, pids, terms, proc)
     in_the_way = [(AgentReason.TERMINAL, words) for words in terminals(seen)]

@@ -10,11 +10,11 @@ from typing import Final, NamedTuple
 from agent.container.files.volumes import is_empty_dir
 from agent.errors import RefusedError
 from agent.preflight.facts import Tree
+from agent.preflight.ipc import sysv_ipc
 from agent.preflight.threads import without_first_thread
 from agent.preflight.unsupported import (
     long_names,
     named,
-    sysv_objects,
     unsupported_descriptors,
     unsupported_memory,
     unsupported_processes,
@@ -243,7 +243,7 @@ CHECKS: Final[tuple[tuple[AgentReason, Callable[[Tree], Iterator[str]]], ...]] =
     (AgentReason.UNSUPPORTED_DESCRIPTOR, unsupported_descriptors),
     (AgentReason.UNSUPPORTED_SOCKET, unsupported_sockets),
     (AgentReason.UNSUPPORTED_MEMORY, unsupported_memory),
-    (AgentReason.SYSV_IPC, sysv_objects),
+    (AgentReason.SYSV_IPC, sysv_ipc),
     (AgentReason.NESTED_NAMESPACES, _nested_namespaces),
     (AgentReason.THREAD_APART, _thread_apart),
     (AgentReason.UNSUPPORTED_SCHEDULING, _scheduling),

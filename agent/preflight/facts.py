@@ -13,9 +13,10 @@ from typing import Final
 
 from agent.container.confinement import has_module, label_of, profile_of
 from agent.container.inspection import open_in_container
-from agent.container.network import in_namespace, in_network
+from agent.container.network import in_network
 from agent.preflight.copies import Where, hung_up, may_be_signalled, may_load_programs, odd_sockets, signals_threads
 from agent.preflight.deleted import taken_names
+from agent.preflight.ipc import Attached, SysvFacts, attached, read_facts
 from agent.preflight.room import cramped
 from agent.preflight.threads import apart, children_of, headless, policies
 from agent.preflight.unix_facts import moved_sockets, signed_sockets, waiting_descriptors
@@ -27,7 +28,6 @@ from linux.net.sockets import Address, BoundSocket, bound_sockets, multicast_gro
 from linux.net.unix_diag import UnixSocket, unix_sockets
 from linux.polled import lost_targets
 from linux.proc import PROC, Mount, exit_signal, is_alive, mounts, pids, shares_folder, shares_memory, status
-from linux.sysvipc import sysv_objects
 
 NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "user", "uts")
 CLOCKS: Final = ("time", "time_for_children")
@@ -90,6 +90,8 @@ class Process:
     """By which its threads are scheduled, without SCHED_RESET_ON_FORK."""
     mapped_and_locked: tuple[str, ...] = ()
     """Files that it has mapped, and of which it has record locks."""
+    attached: tuple[Attached, ...] = ()
+    """Of System V memory."""
     label: str = ""
     """Profile of AppArmor, or context of SELinux; empty without. Of its threads, one that is not the container's."""
 
@@ -124,8 +126,10 @@ class Tree:
     """The same, if a restore can bring a process under it."""
     allow_unconfined: bool = False
     """Whether a restore may leave out what a security module confines."""
-    sysv_objects: tuple[str, ...] = ()
+    sysv: SysvFacts = field(default_factory=SysvFacts)
     """System V shared memory, semaphores and message queues of the pod."""
+    memory_device: str = ""
+    """On which the kernel has all shared memory but that of huge pages, as /proc/PID/maps names it."""
     pids: frozenset[int] = frozenset()
     """Of the processes, as the node numbers them."""
     goes_on: bool = False
@@ -191,6 +195,8 @@ class Terms:
     """Bytes that a file without a name may hold; None: any."""
     goes_on: bool = False
     """Whether the worker is to run on when it has been captured."""
+    restored_objects: Collection[tuple[str, int]] = ()
+    """Kind and id of System V objects that a restore has made for this container."""
 
 
 def read_tree(
@@ -241,7 +247,8 @@ def read_tree(
         hung_up=hung_up(by_pid),
         odd_sockets=odd_sockets(by_pid),
         signals_threads=signals_threads(by_pid),
-        sysv_objects=in_namespace("ipc", init_pid, lambda: tuple(sysv_objects()), proc),
+        sysv=read_facts(init_pid, {pid: each.pid for pid, each in by_pid.items()}, terms.restored_objects, proc),
+        memory_device=_memory_device(),
         empty_dirs=frozenset(terms.empty_dirs),
         writable_mounts=frozenset(terms.writable_mounts),
         own_addresses=frozenset(terms.own_addresses),
@@ -250,6 +257,15 @@ def read_tree(
         goes_on=terms.goes_on,
         taken_names=tuple(taken_names(init_pid, by_pid, proc)),
     )
+
+
+def _memory_device() -> str:
+    found = os.memfd_create("device", os.MFD_CLOEXEC)
+    try:
+        device = os.fstat(found).st_dev
+    finally:
+        os.close(found)
+    return f"{os.major(device):02x}:{os.minor(device):02x}"
 
 
 def _unix_sockets() -> tuple[UnixSocket, ...]:
@@ -291,6 +307,7 @@ def _process(pid: int, tree: Collection[int], label: str, proc: Path) -> Process
         program=str((base / "exe").readlink()),
         mapped_memfds=frozenset(int(inode) for inode in _MEMFD.findall(maps)),
         has_secret_memory=SECRETMEM in maps,
+        attached=attached(maps),
         clocks=_clocks(base),
         apart=apart(about, namespaces, proc),
         policies=policies(pid, proc),

@@ -234,9 +234,3 @@ def unsupported_processes(tree: Tree) -> Iterator[str]:
         if free is not None and free < NEEDED_DESCRIPTORS:
             yield f"{process} may open {free} more descriptors, and CRIU needs {NEEDED_DESCRIPTORS} (RLIMIT_NOFILE)"
         yield from (f"{process} {words}" for words in process.cramped)
-
-
-def sysv_objects(tree: Tree) -> Iterator[str]:
-    """Find System V IPC: it belongs to the pod's IPC namespace, which outlives the worker and is not captured."""
-    for words in tree.sysv_objects:
-        yield f"the pod has System V {words}"

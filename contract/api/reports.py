@@ -56,6 +56,7 @@ class ReportPhase(StrEnum):
     VERIFY = "verify"
     INSPECT = "inspect"
     FILES = "files"
+    IPC = "ipc"
     ENTER = "enter"
     CRIU = "criu"
     LOOK = "look"

@@ -343,6 +343,7 @@ class AgentReason(StrEnum):
     IMAGE_MISMATCH = "image-mismatch"
     CPU_LIMIT = "cpu-limit"
     HUGE_PAGES = "huge-pages"
+    SYSV_IPC_TAKEN = "sysv-ipc-taken"
     BYPASS_INVALID = "bypass-invalid"
     WIDER_RIGHTS = "wider-rights"
     IMAGES_WIDER = "images-wider"
@@ -453,6 +454,7 @@ NOT_OF_THE_CHECKPOINT: Final = frozenset(
         AgentReason.IMAGE_MISMATCH,
         AgentReason.CPU_LIMIT,
         AgentReason.HUGE_PAGES,
+        AgentReason.SYSV_IPC_TAKEN,
         AgentReason.MEMORY_LIMIT,
         AgentReason.MOUNTS_MISSING,
         AgentReason.PIDS_TAKEN,

@@ -5,6 +5,7 @@ in the process: the page that the kernel maps into it (vdso) has the instruction
 """
 
 import ctypes
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -83,19 +84,29 @@ class Borrowed:
     def asked(self, number: int, first: int) -> tuple[int, int]:
         """Have it make a call that writes eight bytes to its second argument; return the answer, and those."""
         with Path(f"/proc/{self._pid}/mem").open("r+b", buffering=0) as memory:
-            at, before = self._room(memory.fileno())
+            at, before = self._room(memory.fileno(), 8)
             answer = self.call(number, first, at)
             found = os.pread(memory.fileno(), 8, at)
             os.pwrite(memory.fileno(), before, at)
         return answer, int.from_bytes(found, "little")
 
-    def _room(self, memory: int) -> tuple[int, bytes]:
-        """Return where eight bytes of its stack are, and what they hold; they are given back as they were."""
-        below, own = (self._own.rsp - _RED_ZONE - 8) & ~7, self._own.rsp & ~7
+    def told(self, number: int, first: int, told: bytes, third: int) -> int:
+        """Have it make a call that reads bytes at its second argument; return the answer."""
+        with Path(f"/proc/{self._pid}/mem").open("r+b", buffering=0) as memory:
+            at, before = self._room(memory.fileno(), len(told))
+            os.pwrite(memory.fileno(), told, at)
+            try:
+                return self.call(number, first, at, third)
+            finally:
+                os.pwrite(memory.fileno(), before, at)
+
+    def _room(self, memory: int, size: int) -> tuple[int, bytes]:
+        """Return where bytes of its stack are, and what they hold; they are given back as they were."""
+        below, own = (self._own.rsp - _RED_ZONE - size) & ~7, self._own.rsp & ~7
         try:
-            return below, os.pread(memory, 8, below)
+            return below, _exactly(memory, size, below)
         except OSError:  # the stack has not grown that far yet
-            return own, os.pread(memory, 8, own)
+            return own, _exactly(memory, size, own)
 
     def state(self) -> bytes:
         """Return the registers that are not in ``struct user_regs_struct``: vectors, rights of protection keys."""
@@ -117,6 +128,13 @@ class Borrowed:
         while await_halt(self._pid) == _AT_SYSCALL:
             request(_CONT, self._pid)
         request(_SETREGS, self._pid, 0, ctypes.addressof(self._own))
+
+
+def _exactly(memory: int, size: int, at: int) -> bytes:
+    found = os.pread(memory, size, at)
+    if len(found) < size:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return found
 
 
 @contextmanager

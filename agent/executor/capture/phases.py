@@ -13,6 +13,7 @@ from agent.container.amx import users_of_amx
 from agent.container.files.empty_dirs import is_folder, mount_points
 from agent.container.files.volumes import made_since
 from agent.container.inspection import Worker, find_worker, inspect, surroundings
+from agent.container.ipc.objects import remove
 from agent.container.protection_keys import keys_of
 from agent.container.questions.canary import NoAnswerError, ask, cannot_ask, wrong
 from agent.container.questions.probe import askable
@@ -38,6 +39,8 @@ from agent.executor.gpu.capture import (
 )
 from agent.executor.gpu.device_memory import OutsideMemory, look_at_libraries
 from agent.executor.gpu.find_weights import FIND_SECONDS, Finder, refer
+from agent.executor.ipc.capture import objects_in, refuse_late, refuse_undone, save_objects
+from agent.executor.ipc.made import noted
 from agent.executor.phases import Phase
 from agent.executor.proof import keep_hot_set, prove
 from agent.executor.restore.state import Restore
@@ -49,6 +52,7 @@ from agent.preflight.facts import Terms, Tree, read_tree
 from agent.preflight.threads import refuse_headless
 from artifact.manifest import (
     DEVICE_MEMORY,
+    IPC,
     Captured,
     Connections,
 )
@@ -138,6 +142,7 @@ def _look(capture: Capture, worker: Worker) -> Tree:
         allow_unconfined=capture.environment.allow_unconfined,
         unlinked_limit=capture.environment.unlinked_limit,
         goes_on=capture.goes_on,
+        restored_objects=noted(capture.environment.kubelet_pods, request.place),
     )
     tree = read_tree(capture.init_pid, worker.pids, terms, capture.environment.proc)
     made = made_since(capture.lock.control.read(control_files.MOUNTS), tree.mounts)
@@ -234,15 +239,22 @@ def _dump(capture: Capture) -> None:
     """Have criu write the tree's images into the staging directory."""
     environment, plan = capture.environment, capture.plan
     _note_what_criu_leaves_out(capture)
+    objects = objects_in(capture.init_pid, environment.proc)
     environment.criu.dump(
         CriuDump(
             init_pid=capture.init_pid,
             worker_pid=plan.worker_pid,
             images=capture.staged.directory,
             leave_running=capture.goes_on,
+            with_ipc=bool(objects),
             timeout=environment.longest,
         )
     )
+    refuse_late(objects, objects_in(capture.init_pid, environment.proc), goes_on=capture.goes_on)
+    if objects:
+        capture.ipc = save_objects(capture.staged, objects, of_container(capture.init_pid, environment.proc))
+        if not capture.goes_on:
+            refuse_undone(capture.ipc, capture.init_pid, environment.proc)
     if not capture.goes_on:
         capture.stopped = stopped_processes(capture.staged.directory)
     fate = settle(capture.staged.directory, capture.own_addresses)
@@ -324,6 +336,7 @@ def _seal(capture: Capture) -> None:
         gpu=plan.gpu.model_copy(update=outside) if plan.gpu else None,
         canary=capture.answer,
         connections=capture.connections,
+        ipc=IPC if capture.ipc is not None else None,
     )
     capture.published = capture.store.seal(capture.staged, request.checkpoint_id, request.version, captured)
 
@@ -354,6 +367,9 @@ def _prove(capture: Capture) -> None:
         manifest_digest=capture.published.digest,
     )
     restore.artifact = capture.artifact
+    if capture.ipc is not None:  # the restored worker has them too, under the same ids
+        names = [(kind, each.id) for kind, each in capture.ipc.objects()]
+        remove(names, capture.init_pid, capture.environment.proc)
     questions = Questions(askable(request.probe, capture.lock.control.directory), request.canary, capture.answer)
     ranges = prove(restore, capture.plan.pids, bound_ports(capture.staged.directory), questions)
     keep_hot_set(capture.staged, capture.published.digest, ranges, restore.memory or restore.engine.memory)

@@ -14,6 +14,7 @@ from agent.executor.gpu.device_memory import OutsideMemory
 from agent.executor.gpu.plan import GpuUse
 from agent.executor.lock import ContainerLock
 from artifact.backends.base import Backend
+from artifact.ipc import SysvIpc
 from artifact.manifest import Connections, DeviceMemory, ModelWeights, ProtectionKeys, ThreadSettings
 from artifact.publish import Published, Staging
 from artifact.read import Artifact
@@ -67,6 +68,8 @@ class Capture:
     """Of its threads, which criu leaves out."""
     connections: Connections = field(init=False)
     """What the manifest says of the worker's TCP connections."""
+    ipc: SysvIpc | None = None
+    """System V objects; None if there were none."""
     files: WorkerFiles = field(init=False)
     saved: SavedFiles = field(init=False)
     published: Published = field(init=False)

@@ -18,7 +18,7 @@ from contract.api.reports import ReportPhase
 from contract.config.storage import check_id
 from linux import syscalls
 
-_SAFE: Final = syscalls.BENEATH | syscalls.NO_SYMLINKS | syscalls.NO_MAGICLINKS
+SAFE: Final = syscalls.BENEATH | syscalls.NO_SYMLINKS | syscalls.NO_MAGICLINKS
 _LINKS: Final = "links"
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -29,7 +29,7 @@ class Journal:
     def __init__(self, parent: int, name: str) -> None:
         self._parent = parent
         self._name = name
-        self._directory = syscalls.openat2(parent, name, os.O_RDONLY | os.O_DIRECTORY, resolve=_SAFE)
+        self._directory = syscalls.openat2(parent, name, os.O_RDONLY | os.O_DIRECTORY, resolve=SAFE)
         self._open: list[int] = [parent, self._directory]
 
     @classmethod
@@ -126,16 +126,23 @@ class Journal:
         shutil.rmtree(self._name, ignore_errors=True, dir_fd=self._parent)
 
     def _read(self, name: str) -> int:
-        return syscalls.openat2(self._directory, name, os.O_RDONLY, resolve=_SAFE)
+        return syscalls.openat2(self._directory, name, os.O_RDONLY, resolve=SAFE)
 
 
 def _place(kubelet_pods: Path, pod_uid: str, container: str) -> tuple[int, str]:
     """Open the volume's own directory; also return a name in it that no container can have."""
+    return place_of(kubelet_pods, pod_uid), f".restore-{check_id(container)}"
+
+
+def place_of(kubelet_pods: Path, pod_uid: str) -> int:
+    """Open the control volume's own directory.
+
+    Raises:
+        OSError: the pod has none.
+    """
     root = os.open(kubelet_pods, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         volume = f"{check_id(pod_uid)}/volumes/kubernetes.io~empty-dir/{keys.CONTROL_VOLUME}"
-        return syscalls.openat2(
-            root, volume, os.O_RDONLY | os.O_DIRECTORY, resolve=_SAFE
-        ), f".restore-{check_id(container)}"
+        return syscalls.openat2(root, volume, os.O_RDONLY | os.O_DIRECTORY, resolve=SAFE)
     finally:
         os.close(root)

@@ -30,13 +30,16 @@ KEPT_MEMBERS: Final = 4000
 def put_files_back(restore: Restore) -> None:
     """Put files back, journaled. If there is nothing to put back, nothing is touched.
 
+    A worker with System V objects leaves a journal too: with it a container that no agent tidied up does not start
+    cold in a pod that has them.
+
     Memory file systems are left to the helper: their pages count for the process that writes them, which must be in
     the pod's cgroups.
     """
     plan, artifact, environment, stack = restore.plan, restore.artifact, restore.environment, restore.resources
     restore.inside += [{"what": ReportPhase.FILES.value, "root": p, "size": s} for p, s in plan.resize.items()]
     changes = [c for c in plan.changes if _changes_anything(restore, c)]
-    if not changes and not restore.renamed:
+    if not changes and not restore.renamed and restore.ipc is None:
         return
     restore.lock.control.write(control_files.DIRTY, "")
     place = restore.place

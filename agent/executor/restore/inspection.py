@@ -9,6 +9,7 @@ from agent.container.devices import gpu_minors
 from agent.container.files import held_files, rootfs
 from agent.container.files.rootfs import Changes
 from agent.container.inspection import inspect, surroundings
+from agent.container.ipc.objects import refuse_other_creators
 from agent.container.questions.canary import cannot_ask
 from agent.container.rights import Rights, of_container
 from agent.criu.connections import plan_addresses
@@ -27,6 +28,7 @@ from agent.executor.restore.engine_plan import Offer, Stage, plan_engine
 from agent.executor.restore.state import Restore, of_pod
 from agent.executor.store import open_store
 from agent.gpu.ahead.prefetch import NoPrefetcher
+from artifact.ipc import read_ipc
 from artifact.manifest import DELETED_FILES
 from artifact.read import verify
 from contract.api import control_files, keys
@@ -77,6 +79,9 @@ def _inspect(restore: Restore) -> None:
     restore.rights = rights_of(restore)
     given = environment.image_rights.of(artifact.digest, lambda: rights_in(restore.images))
     refuse_wider_images(given, restore.rights)
+    restore.ipc = read_ipc(artifact)
+    if restore.ipc is not None:
+        refuse_other_creators(restore.ipc, restore.rights)
     restore.renamed = held_files.check(restore.init_pid, artifact.manifest.held, environment.proc)
     if artifact.manifest.connections is not None:
         addresses = sole_addresses(restore.init_pid, environment.proc)

@@ -6,6 +6,7 @@ kubelet restart the container.
 
 from typing import Final
 
+from agent.executor.ipc.restore import has_objects, make_objects, remove_objects
 from agent.executor.phases import Phase
 from agent.executor.restore.devices import (
     end_prefetch,
@@ -27,6 +28,7 @@ RESTORE: Final = (
     Phase(ReportPhase.INSPECT, inspect_container),
     Phase(ReportPhase.GPU_PREFETCH, start_prefetch, undo=end_prefetch, is_needed=is_read_ahead),
     Phase(ReportPhase.FILES, put_files_back, undo=take_files_back),
+    Phase(ReportPhase.IPC, make_objects, undo=remove_objects, is_needed=has_objects),
     Phase(ReportPhase.ENTER, run_criu, undo=end_tree),
     Phase(ReportPhase.LOOK, await_tree),
     Phase(ReportPhase.PAGES, await_pages, is_needed=is_filled_by_us),

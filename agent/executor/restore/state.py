@@ -20,6 +20,7 @@ from agent.executor.restore.engine_plan import EnginePlan, what_came
 from agent.gpu.ahead.prefetch import Prefetch
 from agent.gpu.cuda import Device
 from agent.gpu.preload import Library
+from artifact.ipc import SysvIpc
 from artifact.read import Artifact
 from contract.api.engine import Choice, MemoryReport
 from contract.api.reports import HotSet, Step
@@ -75,6 +76,8 @@ class Restore:
     """GPUs of the container; looked up only if there is device state."""
     weights: OpenWeights = field(default_factory=OpenWeights)
     """Files of models that some of the device memory is read from."""
+    ipc: SysvIpc | None = None
+    """System V objects; None if the worker had none."""
     tree: Mapping[int, Status] = field(default_factory=dict)
     """Every restored process, by host pid."""
     prefetches: Mapping[int, Sequence[Prefetch]] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from agent.criu.page_server import Fill, Lazy, PageServer
 from agent.criu.shared_memory import empty
 from agent.errors import ContainerError, CriuError
 from agent.executor.files.undo import end_leftovers
+from agent.executor.ipc.restore import attach_objects
 from agent.executor.memory.guard import connect_guard
 from agent.executor.memory.shared import Pod, fill_shared
 from agent.executor.restore.state import Restore, of_pod
@@ -134,6 +135,7 @@ def await_tree(restore: Restore) -> None:
     permit_amx(restore.tree, process.amx)
     give_keys(restore.tree, process.protection_keys)
     set_again(restore.tree, process.settings, restore.init_pid, restore.environment.proc)
+    attach_objects(restore)
     _check_connections(restore)
 
 

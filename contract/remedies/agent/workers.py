@@ -133,10 +133,14 @@ WORKERS: Final = (
     Reason(
         SECTION,
         AgentReason.SYSV_IPC,
-        "There is System V shared memory, a semaphore or a message queue in the pod.",
-        "Use POSIX shared memory and semaphores (`multiprocessing` does), or make them after the snapshot.",
-        "They belong to the pod's IPC namespace and not to a process: the restored worker would not find them. Nothing "
-        "was touched; the capture is not tried again by itself.",
+        "The pod has a System V object that is not the worker's alone, or of which something would be lost.",
+        "Have no other container of the pod, and no exec probe, use System V objects; without that, use POSIX shared "
+        "memory and semaphores (`multiprocessing` does), or make them after the snapshot.",
+        "The message says which object, and why: a process outside of the worker has it attached, or may have made it; "
+        "semaphores get something back when a process ends (SEM_UNDO); memory is locked (SHM_LOCK), has huge pages "
+        "(SHM_HUGETLB), is attached in part, or ends with its last user (kernel.shm_rmid_forced); there are more than "
+        "1024 objects, 32000 semaphores, 16384 messages or 8 MiB of messages. Nothing was touched, but if it came "
+        "while the worker was captured; the capture is not tried again by itself.",
     ),
     Reason(
         SECTION,

@@ -70,6 +70,11 @@ KEPT: Final = (
     _kept("File locks: flock and POSIX record locks", "not of a file that is mapped too: see refused"),
     _kept("POSIX semaphores"),
     _kept(
+        "System V shared memory, attached or not, semaphores with their values, message queues with their messages",
+        "the same ids, keys, owners and creators; SHM_RDONLY, protections, and memory that was removed (IPC_RMID); a "
+        "process that waits in semop, msgrcv or msgsnd gets EINTR, as after SIGSTOP",
+    ),
+    _kept(
         "Pseudo-terminals that no process has as its /dev/tty",
         test="tests/node/engine/test_preflight.py::test_what_only_looks_like_it_is_captured",
     ),

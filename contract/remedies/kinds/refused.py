@@ -58,7 +58,14 @@ REFUSED: Final = (
         AgentReason.UNSUPPORTED_MEMORY,
         test=_UNKNOWN,
     ),
-    _refused("System V shared memory, semaphores, message queues", AgentReason.SYSV_IPC, test=_UNKNOWN),
+    _refused(
+        "System V objects that another container of the pod may have made, or a process outside of the worker has "
+        "attached; semaphores that get something back at a process's end (SEM_UNDO); System V memory that is locked "
+        "(SHM_LOCK), of huge pages, attached in part, or in a pod with kernel.shm_rmid_forced; more than 1024 objects, "
+        "32000 semaphores, 16384 messages or 8 MiB of them",
+        AgentReason.SYSV_IPC,
+        test=_UNKNOWN,
+    ),
     _refused(
         "Namespaces of the worker's own (sandboxes, nested containers), of clocks too", AgentReason.NESTED_NAMESPACES
     ),

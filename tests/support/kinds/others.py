@@ -408,24 +408,6 @@ v = mmap.mmap(m, 5, prot=mmap.PROT_READ)
 """,
         AgentReason.UNSUPPORTED_MEMORY,
     ),
-    "system-v-memory": (
-        """
-i = must(libc.shmget(0x1234, 4096, 0o1600))
-""",
-        AgentReason.SYSV_IPC,
-    ),
-    "system-v-semaphore": (
-        """
-i = must(libc.semget(0x1234, 1, 0o1600))
-""",
-        AgentReason.SYSV_IPC,
-    ),
-    "system-v-queue": (
-        """
-i = must(libc.msgget(0x1234, 0o1600))
-""",
-        AgentReason.SYSV_IPC,
-    ),
 }
 
 SANDBOX = """

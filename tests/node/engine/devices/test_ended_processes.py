@@ -27,7 +27,7 @@ from tests.support.fixtures.engine import COLD, captured, ready
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
-NO_DEVICES = ("canary", "gpu-save", "weights", "gpu-prefetch", "verdict")
+NO_DEVICES = ("canary", "gpu-save", "weights", "gpu-prefetch", "ipc", "verdict")
 
 
 def end_helper(node) -> None:  # noqa: F811

@@ -173,7 +173,7 @@ async def test_a_failed_capture_leaves_the_worker_with_its_devices(node, monkeyp
     assert [["R", "R"], before] == seen
 
 
-@pytest.mark.parametrize("number", each(RESTORE, but=("pages", "gpu-prefetch", "canary", "verdict")))
+@pytest.mark.parametrize("number", each(RESTORE, but=("pages", "gpu-prefetch", "ipc", "canary", "verdict")))
 async def test_a_restore_that_fails_leaves_nothing(node, monkeypatch, number):
     _, digest = await captured(node, f"gpu-restore-{number}", **gpu())
     target = node.start(devices="nvidia0")

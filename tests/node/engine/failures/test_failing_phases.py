@@ -65,7 +65,9 @@ async def test_a_capture_without_room_says_so_and_leaves_nothing(node, small_sto
     assert [] == [path for path in small_store.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("number", each(RESTORE, but=("canary", "verdict", "gpu-prefetch", "gpu-restore", "pages")))
+@pytest.mark.parametrize(
+    "number", each(RESTORE, but=("canary", "verdict", "ipc", "gpu-prefetch", "gpu-restore", "pages"))
+)
 async def test_a_restore_that_fails_leaves_nothing_in_the_container(node, monkeypatch, number):
     """Standby starts cold only if the verdict says that all is undone, and only if it finds that no process is left.
 
@@ -94,7 +96,9 @@ def failing_once(phases, number):
     return tuple(replace(phase, run=run) if n == number else each for n, each in enumerate(phases))
 
 
-@pytest.mark.parametrize("number", each(RESTORE, but=("canary", "verdict", "gpu-prefetch", "gpu-restore", "pages")))
+@pytest.mark.parametrize(
+    "number", each(RESTORE, but=("canary", "verdict", "ipc", "gpu-prefetch", "gpu-restore", "pages"))
+)
 async def test_another_attempt_begins_with_nothing_of_the_one_before(node, monkeypatch, number):
     """The worker is what it was, once: its files, its memory, its pids."""
     name = f"again-{number}"

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespace
 
 def each(phases):
     # The verdict is the end: standby has it, and nobody asks again. No device memory of these workers stays outside.
-    left_out = ("canary", "gpu-save", "weights", "gpu-prefetch", "verdict")
+    left_out = ("canary", "gpu-save", "weights", "gpu-prefetch", "ipc", "verdict")
     return [phase.name for phase in phases if phase.name not in left_out]
 
 

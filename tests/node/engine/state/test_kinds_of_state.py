@@ -16,6 +16,7 @@ from tests.support.kinds.kept_details import KEPT_DETAILS
 from tests.support.kinds.others import EXIT, LOST_WITHOUT_THE_CHECK, REFUSED
 from tests.support.kinds.reset import RESET
 from tests.support.kinds.reset_details import RESET_DETAILS
+from tests.support.kinds.system_v import KEPT_SYSTEM_V, REFUSED_SYSTEM_V
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
@@ -52,7 +53,7 @@ print("kept", flush=True)
 threading.Event().wait()
 """
 LOST = RESET | RESET_DETAILS
-KEPT = descriptors.KEPT | processes.KEPT | sockets.KEPT | KEPT_DETAILS | KEPT_CORNERS
+KEPT = descriptors.KEPT | processes.KEPT | sockets.KEPT | KEPT_DETAILS | KEPT_CORNERS | KEPT_SYSTEM_V
 
 
 def start(node, before: str, after: str, user: int = 0) -> BareContainer:
@@ -83,7 +84,10 @@ def started(node, before: str) -> BareContainer:
         pytest.skip(f"this machine has none: {str(error)[-200:]}")
 
 
-@pytest.mark.parametrize(("before", "reason"), REFUSED.values(), ids=REFUSED)
+NOT_CARRIED = REFUSED | REFUSED_SYSTEM_V
+
+
+@pytest.mark.parametrize(("before", "reason"), NOT_CARRIED.values(), ids=NOT_CARRIED)
 async def test_it_is_refused_and_not_touched(node, before, reason, request):
     outcome = await node.capture(started(node, before), request.node.callspec.id)
     assert (False, reason) == (outcome.ok, outcome.reason)

@@ -11,7 +11,7 @@ def names(phases) -> list[str]:
 
 
 def test_no_device_is_touched_and_nothing_runs_before_it_is_parked():
-    expected = ["open", "verify", "inspect", "files", "enter", "look", "pages", "park"]
+    expected = ["open", "verify", "inspect", "files", "ipc", "enter", "look", "pages", "park"]
 
     assert expected == names(park_phases(RESTORE))
 

@@ -305,12 +305,6 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
             id="sealed-and-mapped",
         ),
         pytest.param(
-            AgentReason.SYSV_IPC,
-            "the pod has System V semaphores 0x1234 (id 0)",
-            tree(sysv_objects=("semaphores 0x1234 (id 0)",)),
-            id="system-v",
-        ),
-        pytest.param(
             AgentReason.IO_URING,
             "descriptor 4 of process 600 (python3) is an io_uring",
             tree(process(Descriptor(4, "anon_inode:[io_uring]"))),

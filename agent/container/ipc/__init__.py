@@ -1,0 +1,1 @@
+"""System V objects of a pod: made again by a restore, and attached again."""

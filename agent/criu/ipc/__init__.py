@@ -1,0 +1,1 @@
+"""What criu's images say of an IPC namespace."""

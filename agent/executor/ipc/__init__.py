@@ -1,0 +1,1 @@
+"""System V objects of a worker: noted by a capture, and made again by a restore."""
