@@ -7,13 +7,15 @@ in the process: the page that the kernel maps into it (vdso) has the instruction
 import ctypes
 import errno
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from linux.proc import is_alive, status
+from linux.proc import is_alive, read_plainly, status
 from linux.ptrace.halt import INTERRUPT, await_halt, halted, request
+from linux.ptrace.interrupted import INSTRUCTION, is_to_be_made_again
 
 Answer = TypeVar("Answer")
 _CONT, _GETREGS, _SETREGS, _SYSCALL, _GETSIGMASK, _SETSIGMASK = 7, 12, 13, 24, 0x420A, 0x420B
@@ -27,6 +29,7 @@ _AT_SYSCALL: Final = 0x857F
 """The wait status of a stop for a system call, as PTRACE_O_TRACESYSGOOD marks it."""
 _SIGNALS: Final = 8
 """Bytes of the kernel's set of signals."""
+_PENDING: Final = re.compile(rb"^(?:SigPnd|ShdPnd):\t([0-9a-f]+)$", re.MULTILINE)
 _INSTRUCTION: Final = b"\x0f\x05"
 _RED_ZONE: Final = 128
 """Bytes below the stack pointer that code may use without moving it; a signal's frame goes below them too."""
@@ -121,13 +124,27 @@ class Borrowed:
         buffer = _Buffer(ctypes.addressof(room), len(state))
         request(_SETREGSET, self._pid, _NT_X86_XSTATE, ctypes.addressof(buffer))
 
-    def put_back(self) -> None:
-        """Give it its registers, halted as it was found: the kernel then goes on with a call that it was in."""
+    def put_back(self, blocked: int) -> None:
+        """Give it its registers, halted as it was found: the kernel then goes on with a call that it was in.
+
+        Those of System V IPC would fail instead: they are made again.
+
+        Args:
+            blocked: the signals that it blocks, as the kernel writes them.
+        """
         request(INTERRUPT, self._pid)
         request(_CONT, self._pid)
         while await_halt(self._pid) == _AT_SYSCALL:
             request(_CONT, self._pid)
-        request(_SETREGS, self._pid, 0, ctypes.addressof(self._own))
+        own, awaits_signal = self._own, bool(_pending(self._pid) & ~blocked)
+        if is_to_be_made_again(own.orig_rax, own.rax, own.r10, awaits_signal=awaits_signal):
+            own.rip, own.rax = own.rip - INSTRUCTION, own.orig_rax
+        request(_SETREGS, self._pid, 0, ctypes.addressof(own))
+
+
+def _pending(pid: int) -> int:
+    own, shared = (int(word, 16) for word in _PENDING.findall(read_plainly(f"/proc/{pid}/status")))
+    return own | shared
 
 
 def _exactly(memory: int, size: int, at: int) -> bytes:
@@ -153,7 +170,7 @@ def borrowed(pid: int) -> Iterator[Borrowed]:
         try:
             yield process
         finally:
-            process.put_back()
+            process.put_back(mask.value)
             request(_SETSIGMASK, pid, _SIGNALS, ctypes.addressof(mask))
 
 

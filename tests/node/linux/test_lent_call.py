@@ -1,5 +1,6 @@
 """A call that another process makes for us leaves it as it was, whatever it was doing."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from images import native
 from linux.proc import PROC, status
 from linux.ptrace import amx
 from linux.ptrace.lent_call import OtherCallsError, borrowed
+from linux.syscalls import LIBC
 from tests.support.fixtures.bare_container import wait_for
 
 pytestmark = [
@@ -21,6 +23,7 @@ pytestmark = [
     pytest.mark.skipif(os.uname().machine != "x86_64", reason="AMX is Intel's"),
 ]
 GETPID, ARCH_PRCTL, GET_XCOMP_PERM = 39, 158, 0x1022
+GETNCNT, SETVAL = 14, 16
 TIMES = 50
 COUNTS = """
 import signal, sys
@@ -63,6 +66,19 @@ assert libc.prctl(22, 2, ctypes.byref(Program(5, ctypes.addressof(kept))), 0, 0)
 print("up", flush=True)
 input()
 print("alive", flush=True)
+"""
+
+WAITS_FOR_A_SEMAPHORE = """
+import ctypes, signal, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+signal.signal(signal.SIGUSR1, lambda *_: None)
+number = libc.semget(0, 1, 0o1600)
+try:
+    print("up", flush=True)
+    print(number, flush=True)
+    print(libc.semop(number, struct.pack("=Hhh", 0, -1, 0), ctypes.c_size_t(1)), ctypes.get_errno(), flush=True)
+finally:
+    libc.semctl(number, 0, 0)
 """
 
 PAUSE_OF_32_BITS = """
@@ -149,6 +165,38 @@ def test_signals_that_come_meanwhile_interrupt_what_it_waits_for(start):
     process.stdin.write("\n")
     process.stdin.flush()
     assert f"{TIMES}\n" == process.stdout.readline()
+
+
+@pytest.fixture
+def waiting(start):
+    """Start a process that waits for a semaphore; return it with the semaphore's id."""
+    process = start(WAITS_FOR_A_SEMAPHORE)
+    number = int(process.stdout.readline())
+    wait_for(lambda: waits(number), "wait")
+    return process, number
+
+
+def waits(number: int) -> bool:
+    return LIBC.semctl(number, 0, GETNCNT) == 1
+
+
+def test_a_process_goes_on_to_wait_for_a_semaphore(waiting):
+    """The kernel ends such a wait with an error, whatever has halted the process."""
+    process, number = waiting
+    for _ in range(TIMES):
+        with borrowed(process.pid) as borrower:
+            assert process.pid == borrower.call(GETPID, 0)
+        wait_for(lambda: waits(number), "wait")
+    LIBC.semctl(number, 0, SETVAL, 1)
+    assert "0 0\n" == process.stdout.readline()
+
+
+def test_a_signal_that_comes_meanwhile_ends_the_wait_for_a_semaphore(waiting):
+    process, _ = waiting
+    with borrowed(process.pid) as borrower:
+        process.send_signal(signal.SIGUSR1)
+        assert process.pid == borrower.call(GETPID, 0)
+    assert f"-1 {errno.EINTR}\n" == process.stdout.readline()
 
 
 def test_a_stopped_process_stays_stopped(start):
