@@ -74,6 +74,9 @@ def _message_queue(tree: Tree) -> Iterator[str]:
     for process, descriptor in tree.open_files():
         if descriptor.is_message_queue:
             yield f"{named(process, descriptor)} is the POSIX message queue {descriptor.target}"
+    # Without a descriptor too: it would not be there for a restored worker that opens it again.
+    for name in tree.ipc.posix_queues:
+        yield f"the pod has the POSIX message queue /{name}"
 
 
 def _pseudo_terminal(tree: Tree) -> Iterator[str]:

@@ -16,7 +16,7 @@ from agent.container.inspection import open_in_container
 from agent.container.network import in_network
 from agent.preflight.copies import Where, hung_up, may_be_signalled, may_load_programs, odd_sockets, signals_threads
 from agent.preflight.deleted import taken_names
-from agent.preflight.ipc import Attached, SysvFacts, attached, read_facts
+from agent.preflight.ipc import Attached, IpcFacts, attached, read_facts
 from agent.preflight.room import cramped
 from agent.preflight.threads import apart, children_of, headless, policies
 from agent.preflight.unix_facts import moved_sockets, signed_sockets, waiting_descriptors
@@ -126,8 +126,8 @@ class Tree:
     """The same, if a restore can bring a process under it."""
     allow_unconfined: bool = False
     """Whether a restore may leave out what a security module confines."""
-    sysv: SysvFacts = field(default_factory=SysvFacts)
-    """System V shared memory, semaphores and message queues of the pod."""
+    ipc: IpcFacts = field(default_factory=IpcFacts)
+    """What is in the IPC namespace of the pod."""
     memory_device: str = ""
     """On which the kernel has all shared memory but that of huge pages, as /proc/PID/maps names it."""
     pids: frozenset[int] = frozenset()
@@ -247,7 +247,7 @@ def read_tree(
         hung_up=hung_up(by_pid),
         odd_sockets=odd_sockets(by_pid),
         signals_threads=signals_threads(by_pid),
-        sysv=read_facts(init_pid, {pid: each.pid for pid, each in by_pid.items()}, terms.restored_objects, proc),
+        ipc=read_facts(init_pid, {pid: each.pid for pid, each in by_pid.items()}, terms.restored_objects, proc),
         memory_device=_memory_device(),
         empty_dirs=frozenset(terms.empty_dirs),
         writable_mounts=frozenset(terms.writable_mounts),

@@ -1,5 +1,6 @@
-"""System V objects of the pod: which of them are the worker's alone, and what of them cannot be carried."""
+"""What is in the IPC namespace of the pod: what of it is the worker's alone, and what cannot be carried."""
 
+import os
 import platform
 import re
 from collections import Counter
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agent.container.network import in_namespace
 from artifact.ipc import MOST_MESSAGES, MOST_OBJECTS, MOST_SEMAPHORES
-from linux.ipc.calls import MSG, SEM, SHM, semaphore_values
+from linux.ipc.calls import MSG, SEM, SHM, device_of_memory, semaphore_values
+from linux.ipc.mqueue import queue_names
 from linux.ipc.sysvipc import SysvObject, destroys_unattached, shares_namespace, sysv_objects
 from linux.proc import PROC, is_alive, pids, shares_semaphore_undo
 from linux.ptrace.lent_call import OtherCallsError
@@ -42,10 +44,12 @@ class Attached(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SysvFacts:
+class IpcFacts:
     """What is in the IPC namespace of a pod."""
 
     objects: tuple[SysvObject, ...] = ()
+    posix_queues: tuple[str, ...] = ()
+    """Names of POSIX message queues, open or not."""
     is_shared: bool = False
     """Processes of other containers are in it."""
     is_of_node: bool = False
@@ -53,6 +57,8 @@ class SysvFacts:
     """kernel.shm_rmid_forced."""
     undo: Mapping[int, str] = field(default_factory=dict)
     """What processes, inside, have to undo, in words."""
+    devices: Mapping[int, str] = field(default_factory=dict)
+    """Of memory that no process has attached: where it is, by its id, as /proc/PID/maps names it."""
     restored: frozenset[tuple[str, int]] = frozenset()
     """Kind and id of those that a restore has made for this container."""
 
@@ -70,7 +76,7 @@ def attached(maps: str) -> tuple[Attached, ...]:
 
 def read_facts(
     init_pid: int, by_pid: Mapping[int, int], restored: Collection[tuple[str, int]], proc: Path = PROC
-) -> SysvFacts:
+) -> IpcFacts:
     """Read what there is; of a pod without any object no more is looked at.
 
     Args:
@@ -82,16 +88,18 @@ def read_facts(
     Raises:
         OSError: the container has ended.
     """
-    objects = in_namespace("ipc", init_pid, lambda: tuple(sysv_objects()), proc)
+    objects, queues = in_namespace("ipc", init_pid, lambda: (tuple(sysv_objects()), queue_names()), proc)
     if not objects:
-        return SysvFacts()
-    sets = in_namespace("ipc", init_pid, lambda: _semaphores(objects), proc)
+        return IpcFacts(posix_queues=queues)
+    sets, devices = in_namespace("ipc", init_pid, lambda: (_semaphores(objects), _unattached(objects)), proc)
     undo = {inner: _undo(init_pid, pid, sets, proc) for pid, inner in by_pid.items()} if sets else {}
-    return SysvFacts(
+    return IpcFacts(
         objects=objects,
+        posix_queues=queues,
         is_shared=any(shares_namespace(init_pid, proc)),
         is_of_node=is_of_node(init_pid, proc),
         destroys_unattached=in_namespace("ipc", init_pid, destroys_unattached, proc),
+        devices=devices,
         undo={inner: words for inner, words in undo.items() if words},
         restored=frozenset(restored),
     )
@@ -111,6 +119,17 @@ def _semaphores(objects: Collection[SysvObject]) -> dict[int, list[int]]:
     return found
 
 
+def _unattached(objects: Collection[SysvObject]) -> dict[int, str]:
+    """Look at memory that no process has attached by attaching it for a moment: nothing else shows what it is."""
+    found = {}
+    for each in objects:
+        if each.kind == SHM and not each.attached:
+            with suppress(OSError):
+                device = device_of_memory(each.id)
+                found[each.id] = f"{os.major(device):02x}:{os.minor(device):02x}"
+    return found
+
+
 def _undo(init_pid: int, pid: int, sets: Mapping[int, Sequence[int]], proc: Path) -> str:
     """Say what a process has to undo, in words; empty if nothing.
 
@@ -118,7 +137,7 @@ def _undo(init_pid: int, pid: int, sets: Mapping[int, Sequence[int]], proc: Path
     Standby has none.
     """
     with suppress(FileNotFoundError, ProcessLookupError):
-        if all(shares_semaphore_undo(init_pid, tid) for tid in pids(proc / str(pid) / "task")):
+        if pid != init_pid and all(shares_semaphore_undo(init_pid, tid) for tid in pids(proc / str(pid) / "task")):
             return ""
         try:
             return "has changed semaphores that get it back at its end (SEM_UNDO)" if undoes(pid, sets) else ""
@@ -130,7 +149,7 @@ def _undo(init_pid: int, pid: int, sets: Mapping[int, Sequence[int]], proc: Path
 
 def sysv_ipc(tree: "Tree") -> Iterator[str]:
     """Find System V objects that are not the worker's alone, or of which something would be lost; pure."""
-    facts = tree.sysv
+    facts = tree.ipc
     if facts.is_of_node:
         yield f"the pod's IPC namespace is the node's, and has {facts.objects[0]}"
         return
@@ -145,9 +164,11 @@ def sysv_ipc(tree: "Tree") -> Iterator[str]:
 
 
 def _not_ours(each: SysvObject, tree: "Tree", attached_by_us: int) -> str | None:
-    facts = tree.sysv
+    facts = tree.ipc
     if each.is_locked:
         return f"{each} is locked in memory (SHM_LOCK)"
+    if each.kind == SHM and facts.devices.get(each.id, tree.memory_device) != tree.memory_device:
+        return f"{each} has huge pages (SHM_HUGETLB)"
     if each.attached > attached_by_us:
         return f"{each} is attached by a process outside of the worker"
     is_known = (each.kind, each.id) in facts.restored or bool(attached_by_us) or bool(each.users & tree.pids)
@@ -167,10 +188,10 @@ def _too_many(objects: Collection[SysvObject]) -> Iterator[str]:
 
 
 def _in_processes(tree: "Tree") -> Iterator[str]:
-    by_id = {each.id: each for each in tree.sysv.objects if each.kind == SHM}
+    by_id = {each.id: each for each in tree.ipc.objects if each.kind == SHM}
     own = {piece.device for process in tree.processes for piece in process.attached} - {tree.memory_device}
     for process in tree.processes:
-        if words := tree.sysv.undo.get(process.pid):
+        if words := tree.ipc.undo.get(process.pid):
             yield f"{process} {words}"
         for number in sorted({piece.id for piece in process.attached}):
             name = by_id.get(number, f"System V shared memory (id {number})")

@@ -177,6 +177,19 @@ def send(number: int, kind: int, text: bytes) -> None:
     checked(LIBC.msgsnd(number, message, len(text), _NO_WAIT), "msgsnd")
 
 
+def device_of_memory(number: int) -> int:
+    """Return the device of the file that shared memory is, as stat numbers it: huge pages are on one of their own.
+
+    Raises:
+        OSError: it is not there.
+    """
+    file = open_memory(number)
+    try:
+        return os.fstat(file).st_dev
+    finally:
+        os.close(file)
+
+
 def open_memory(number: int) -> int:
     """Open shared memory as a file, for reading and writing.
 

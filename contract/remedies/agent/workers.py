@@ -75,9 +75,11 @@ WORKERS: Final = (
     Reason(
         SECTION,
         AgentReason.MESSAGE_QUEUE,
-        "The worker has a POSIX message queue open, which CRIU cannot capture.",
-        "Close it before the worker says that it is ready, or use a pipe or a Unix socket in its place.",
-        "Nothing was touched; the capture is not tried again by itself.",
+        "The worker has a POSIX message queue open, or there is one in the pod: neither is captured.",
+        "Close and unlink it before the worker says that it is ready, or use a pipe, a Unix socket or a System V "
+        "message queue in its place.",
+        "It belongs to the pod's IPC namespace: a worker that opens it again by its name would not find it. Nothing "
+        "was touched; the capture is not tried again by itself.",
     ),
     Reason(
         SECTION,

@@ -71,8 +71,8 @@ KEPT: Final = (
     _kept("POSIX semaphores"),
     _kept(
         "System V shared memory, attached or not, semaphores with their values, message queues with their messages",
-        "the same ids, keys, owners and creators; SHM_RDONLY, protections, and memory that was removed (IPC_RMID); what "
-        "waits in semop, msgrcv or msgsnd waits on; times, and processes that made or used them last, are new",
+        "the same ids, keys, owners and creators; SHM_RDONLY, protections, and memory that was removed (IPC_RMID); "
+        "what waits in semop, msgrcv or msgsnd waits on; times, and processes that made or used them last, are new",
     ),
     _kept(
         "Pseudo-terminals that no process has as its /dev/tty",

@@ -19,7 +19,7 @@ def _refused(
 
 REFUSED: Final = (
     _refused("io_uring", AgentReason.IO_URING),
-    _refused("POSIX message queues", AgentReason.MESSAGE_QUEUE),
+    _refused("POSIX message queues, open or not", AgentReason.MESSAGE_QUEUE),
     _refused(
         "A pseudo-terminal of the worker's own that is open as /dev/tty, or whose other end was closed",
         AgentReason.PSEUDO_TERMINAL,

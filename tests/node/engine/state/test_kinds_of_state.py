@@ -16,7 +16,7 @@ from tests.support.kinds.kept_details import KEPT_DETAILS
 from tests.support.kinds.others import EXIT, LOST_WITHOUT_THE_CHECK, REFUSED
 from tests.support.kinds.reset import RESET
 from tests.support.kinds.reset_details import RESET_DETAILS
-from tests.support.kinds.system_v import KEPT_SYSTEM_V, REFUSED_SYSTEM_V
+from tests.support.kinds.system_v import CALLS, KEPT_SYSTEM_V, REFUSED_SYSTEM_V
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
@@ -131,6 +131,15 @@ def huge_pages():
         pytest.skip("this machine has no huge pages")
     yield lambda: number.write_text("0")
     number.write_text(str(had))
+
+
+@pytest.mark.parametrize("more", [pytest.param("attached(i)", id="attached"), pytest.param("pass", id="not-attached")])
+async def test_system_v_memory_of_huge_pages_is_refused(node, huge_pages, more, request):
+    source = start(node, f"{CALLS}\ni = must(libc.shmget(0x1234, 2 << 20, CREATE | 0o4000))\n{more}", "pass")
+    outcome = await node.capture(source, request.node.callspec.id)
+    assert (False, AgentReason.SYSV_IPC) == (outcome.ok, outcome.reason)
+    assert "has huge pages" in outcome.message
+    assert "dump" not in outcome.seconds
 
 
 HUGE = """

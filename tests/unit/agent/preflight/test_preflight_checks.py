@@ -7,6 +7,7 @@ import pytest
 from agent.errors import RefusedError
 from agent.preflight.checks import CHECKS, Finding, findings, refuse
 from agent.preflight.facts import NAMESPACES, Process, Tree
+from agent.preflight.ipc import IpcFacts
 from contract.api.states import LASTING, AgentReason
 from linux.anonymous import Anonymous
 from linux.descriptors import FANOTIFY, INOTIFY, Descriptor
@@ -309,6 +310,12 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
             "descriptor 4 of process 600 (python3) is an io_uring",
             tree(process(Descriptor(4, "anon_inode:[io_uring]"))),
             id="io-uring",
+        ),
+        pytest.param(
+            AgentReason.MESSAGE_QUEUE,
+            "the pod has the POSIX message queue /jobs",
+            tree(ipc=IpcFacts(posix_queues=("jobs",))),
+            id="message-queue-that-is-not-open",
         ),
         pytest.param(
             AgentReason.MESSAGE_QUEUE,

@@ -3,7 +3,7 @@
 import pytest
 
 from agent.preflight import ipc
-from agent.preflight.ipc import Attached, SysvFacts, attached, sysv_ipc
+from agent.preflight.ipc import Attached, IpcFacts, attached, sysv_ipc
 from linux.ipc.sysvipc import SysvObject
 from tests.unit.agent.preflight.test_preflight_checks import process, tree
 
@@ -20,7 +20,7 @@ def piece(start=0x10000, pages=3, offset=0, device=OWN, number=5):
 
 
 def found(*objects, pieces=(), pids=frozenset({9001}), **facts):
-    what = tree(process(attached=pieces), memory_device=OWN, pids=pids, sysv=SysvFacts(objects, **facts))
+    what = tree(process(attached=pieces), memory_device=OWN, pids=pids, ipc=IpcFacts(objects, **facts))
     return list(sysv_ipc(what))
 
 
@@ -87,6 +87,11 @@ def test_the_workers_own_are_not_refused(refused):
         pytest.param(
             "process 600 (python3) has attached System V shared memory 0x77 (id 5), which has huge pages (SHM_HUGETLB)",
             found(SHM, pieces=(piece(device="00:0f"),)),
+            id="huge-pages-that-are-attached",
+        ),
+        pytest.param(
+            f"{SHM_NAME} has huge pages (SHM_HUGETLB)",
+            found(SysvObject("shm", 0x77, 5, size=2 << 20), devices={5: "00:0f"}),
             id="huge-pages",
         ),
         pytest.param(
