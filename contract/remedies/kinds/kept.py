@@ -72,7 +72,7 @@ KEPT: Final = (
     _kept(
         "System V shared memory, attached or not, semaphores with their values, message queues with their messages",
         "the same ids, keys, owners and creators; SHM_RDONLY, protections, and memory that was removed (IPC_RMID); "
-        "what waits in semop, msgrcv or msgsnd waits on; times, and processes that made or used them last, are new",
+        "what waits in semop, msgrcv or msgsnd waits on, but not with a time limit",
     ),
     _kept(
         "Pseudo-terminals that no process has as its /dev/tty",

@@ -56,6 +56,13 @@ LOST: Final = (
         "tests/node/engine/state/test_connections.py::test_a_probe_on_its_way_fails_no_capture",
     ),
     Kind(
+        "Of System V objects: times, and the processes that made or used them last (`cpid`, `lpid`, GETPID)",
+        Fate.RESET,
+        "as if they were made, and the used ones used, at the restore, by no process of the worker; semaphores that "
+        "were never used still have no time of use (`sem_otime`)",
+        _LOST,
+    ),
+    Kind(
         "Keys in kernel keyrings",
         Fate.RESET,
         "requests fail with ENOKEY; add them again in a hook",

@@ -693,9 +693,6 @@ LOST_WITHOUT_THE_CHECK = {
     "thread-with-a-folder-of-its-own",
     "thread-with-a-network-of-its-own",
     "thread-with-a-host-name-of-its-own",
-    "system-v-memory",
-    "system-v-semaphore",
-    "system-v-queue",
     "multicast-group",
     "multicast-group-of-version-6",
 }

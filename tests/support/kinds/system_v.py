@@ -271,6 +271,27 @@ before = without_times('sem')
 }
 KEPT_SYSTEM_V = {f"system-v-{name}": (CALLS + before, after) for name, (before, after) in _KEPT.items()}
 
+RESET_SYSTEM_V = {
+    "system-v-last-users": (
+        CALLS
+        + """
+s, i = must(libc.semget(0x1234, 1, CREATE)), must(libc.shmget(0x1234, 4096, CREATE))
+operate(s, (0, 1, 0))
+was = rows('sem')[0]['otime']
+assert must(libc.semctl(s, 0, 11)) == os.getpid() == rows('shm')[0]['cpid']
+def waits():
+    assert libc.semtimedop(s, struct.pack('=Hhh', 0, -5, 0), ctypes.c_size_t(1), struct.pack('qq', 3600, 0)) == -1
+    assert ctypes.get_errno() == errno.EINTR
+k = in_child(waits)
+while must(libc.semctl(s, 0, 14)) < 1:
+    time.sleep(0.001)
+""",
+        """
+assert must(libc.semctl(s, 0, 11)) == 0 == rows('shm')[0]['cpid'] and rows('sem')[0]['otime'] >= was
+assert succeeds(k)
+""",
+    ),
+}
 _REFUSED = {
     "semaphore-that-is-given-back-at-the-end": """
 s = must(libc.semget(0x1234, 9, CREATE))
@@ -285,6 +306,12 @@ operate(s, (0, 1, UNDO))
     "memory-that-is-locked": """
 i = must(libc.shmget(0x1234, 4096, CREATE))
 must(libc.shmctl(i, 11, None))
+""",
+    "memory-that-ends-with-its-last-user": """
+with open('/proc/sys/kernel/shm_rmid_forced', 'w') as file:
+    file.write('1')
+i = must(libc.shmget(0x1234, 4096, CREATE))
+a = attached(i)
 """,
     "memory-of-which-a-part-is-attached": """
 i = must(libc.shmget(0x1234, 3 * 4096, CREATE))

@@ -16,7 +16,7 @@ from tests.support.kinds.kept_details import KEPT_DETAILS
 from tests.support.kinds.others import EXIT, LOST_WITHOUT_THE_CHECK, REFUSED
 from tests.support.kinds.reset import RESET
 from tests.support.kinds.reset_details import RESET_DETAILS
-from tests.support.kinds.system_v import CALLS, KEPT_SYSTEM_V, REFUSED_SYSTEM_V
+from tests.support.kinds.system_v import CALLS, KEPT_SYSTEM_V, REFUSED_SYSTEM_V, RESET_SYSTEM_V
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
@@ -52,7 +52,7 @@ snapshot_sdk.quiesce()
 print("kept", flush=True)
 threading.Event().wait()
 """
-LOST = RESET | RESET_DETAILS
+LOST = RESET | RESET_DETAILS | RESET_SYSTEM_V
 KEPT = descriptors.KEPT | processes.KEPT | sockets.KEPT | KEPT_DETAILS | KEPT_CORNERS | KEPT_SYSTEM_V
 
 

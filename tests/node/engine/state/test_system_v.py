@@ -15,6 +15,7 @@ from agent.executor import engine as engine_module
 from agent.executor.capture_running import RUNNING
 from agent.executor.restore.phases import RESTORE
 from agent.executor.restore.state import Restore
+from agent.preflight import ipc
 from artifact.digest import digest_of, sum_of
 from artifact.manifest import IPC, MANIFEST
 from contract.api import control_files
@@ -43,6 +44,7 @@ def must(result):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
 {CALLS}
+much = os.urandom(int(os.environ.get("MEGABYTES", "0")) << 20)
 i = must(libc.shmget(0x1234, 1 << 20, CREATE))
 s = must(libc.semget(0x1235, 2, CREATE))
 q = must(libc.msgget(0x1236, CREATE))
@@ -108,6 +110,7 @@ async def sealed(node, checkpoint_id, **options) -> str:
     "options",
     [
         pytest.param({}, id="root"),
+        pytest.param({"env": {"MEGABYTES": "96"}}, id="memory-that-is-filled-while-it-runs"),
         pytest.param({"kind": RuncContainer, "user": USER}, id="a-user-under-a-seccomp-filter"),
     ],
 )
@@ -119,6 +122,22 @@ async def test_a_worker_has_its_objects_in_another_pod(node, options, request):
     assert outcome.ok, outcome
     assert ANSWER == answer(target)
     assert ReportPhase.IPC in outcome.seconds
+
+
+UNDOES = f"{WORKER.partition('class Handler')[0]}operate(s, (0, 1, UNDO))"
+CAPTURED = 'print("warm", flush=True)\nsnapshot_sdk.quiesce()\nthreading.Event().wait()'
+
+
+async def test_semaphores_that_are_given_back_at_the_very_end_are_refused(node, monkeypatch):
+    """A worker may use them after it was looked at: then they differ once it has ended."""
+    monkeypatch.setattr(ipc, "undoes", lambda *_: False)
+    source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", f"{UNDOES}\n{CAPTURED}")
+    source.says("warm")
+    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    outcome = await node.capture(source, "undoes")
+    assert (False, AgentReason.SYSV_IPC) == (outcome.ok, outcome.reason)
+    assert "have got something back at the worker's end (SEM_UNDO)" in outcome.message
+    assert "dump" in outcome.seconds
 
 
 async def test_memory_counts_for_the_pod(node):
