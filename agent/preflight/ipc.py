@@ -4,7 +4,7 @@ import os
 import platform
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agent.container.network import in_namespace
 from artifact.ipc import MOST_MESSAGES, MOST_OBJECTS, MOST_SEMAPHORES
-from linux.ipc.calls import MSG, SEM, SHM, device_of_memory, semaphore_values
+from linux.ipc.calls import MSG, SEM, SHM, device_of_memory
 from linux.ipc.mqueue import queue_names
 from linux.ipc.sysvipc import SysvObject, destroys_unattached, shares_namespace, sysv_objects
 from linux.proc import PROC, is_alive, pids, shares_semaphore_undo
@@ -91,8 +91,13 @@ def read_facts(
     objects, queues = in_namespace("ipc", init_pid, lambda: (tuple(sysv_objects()), queue_names()), proc)
     if not objects:
         return IpcFacts(posix_queues=queues)
-    sets, devices = in_namespace("ipc", init_pid, lambda: (_semaphores(objects), _unattached(objects)), proc)
-    undo = {inner: _undo(init_pid, pid, sets, proc) for pid, inner in by_pid.items()} if sets else {}
+    sets = {each.id: each.size for each in objects if each.kind == SEM}
+
+    def look() -> tuple[dict[int, str], dict[int, str]]:
+        undo = {inner: _undo(init_pid, pid, sets, proc) for pid, inner in by_pid.items()} if sets else {}
+        return undo, _unattached(objects)
+
+    undo, devices = in_namespace("ipc", init_pid, look, proc)
     return IpcFacts(
         objects=objects,
         posix_queues=queues,
@@ -110,15 +115,6 @@ def is_of_node(init_pid: int, proc: Path = PROC) -> bool:
     return str((proc / str(init_pid) / "ns/ipc").readlink()) == _OF_NODE
 
 
-def _semaphores(objects: Collection[SysvObject]) -> dict[int, list[int]]:
-    found = {}
-    for each in objects:
-        if each.kind == SEM:
-            with suppress(OSError):
-                found[each.id] = semaphore_values(each.id, each.size)
-    return found
-
-
 def _unattached(objects: Collection[SysvObject]) -> dict[int, str]:
     """Look at memory that no process has attached by attaching it for a moment: nothing else shows what it is."""
     found = {}
@@ -130,7 +126,7 @@ def _unattached(objects: Collection[SysvObject]) -> dict[int, str]:
     return found
 
 
-def _undo(init_pid: int, pid: int, sets: Mapping[int, Sequence[int]], proc: Path) -> str:
+def _undo(init_pid: int, pid: int, sets: Mapping[int, int], proc: Path) -> str:
     """Say what a process has to undo, in words; empty if nothing.
 
     The kernel makes a list of it for every process with threads, so only without a list is there nothing for certain.

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from linux.ipc.calls import semaphore_values
 from linux.ptrace.lent_call import Borrowed, borrowed
 
 _SEMOP: Final = 65
@@ -18,6 +19,7 @@ _MOST: Final = 0x7FFF
 """Of a semaphore, and of what is undone; the least of that is one below its negative."""
 _AT_ONCE: Final = 8
 """Semaphores in one call: their operations take some 400 bytes of the process's stack."""
+_TRIES: Final = 5
 _OPERATION: Final = struct.Struct("=Hhh")
 
 
@@ -25,30 +27,38 @@ class HiddenError(Exception):
     """The process may not use the semaphores (any more), so it cannot be asked."""
 
 
-def undoes(pid: int, sets: Mapping[int, Sequence[int]]) -> bool:
-    """Say whether a process has anything to undo.
+def undoes(pid: int, sets: Mapping[int, int]) -> bool:
+    """Say whether a process has anything to undo; to be called in its IPC namespace.
+
+    Of a worker that runs it says what is so for a while: others may change a semaphore between the look at its value
+    and the call, which looks the same.
 
     Args:
         pid: of a process of x86-64.
-        sets: values of semaphores, by the id of their set.
+        sets: how many semaphores there are, by the id of their set.
 
     Raises:
         HiddenError: this cannot be found out.
         OSError: it cannot be traced, or has ended.
     """
     with borrowed(pid) as process:
-        return any(_undoes(process, number, values) for number, values in sets.items())
+        return any(
+            all(_answer(process, number, count, start) == errno.ERANGE for _ in range(_TRIES))
+            for number, count in sets.items()
+            for start in range(0, count, _AT_ONCE)
+        )
 
 
-def _undoes(process: Borrowed, number: int, values: Sequence[int]) -> bool:
-    for start in range(0, len(values), _AT_ONCE):
-        operations = question(start, values[start : start + _AT_ONCE])
-        answer = process.told(_SEMOP, number, operations, len(operations) // _OPERATION.size)
-        if answer == -errno.ERANGE:
-            return True
-        if answer not in (-errno.EAGAIN, -errno.EINVAL, -errno.EIDRM):  # a set that was removed gets nothing back
-            raise HiddenError(errno.errorcode.get(-answer, str(answer)))
-    return False
+def _answer(process: Borrowed, number: int, count: int, start: int) -> int:
+    try:
+        values = semaphore_values(number, count)[start : start + _AT_ONCE]
+    except OSError as error:
+        return error.errno or errno.EIO
+    operations = question(start, values)
+    answer = -process.told(_SEMOP, number, operations, len(operations) // _OPERATION.size)
+    if answer not in (errno.ERANGE, errno.EAGAIN, errno.EINVAL, errno.EIDRM):  # a removed set gets nothing back
+        raise HiddenError(errno.errorcode.get(answer, str(answer)))
+    return answer
 
 
 def question(start: int, values: Sequence[int]) -> bytes:

@@ -200,6 +200,25 @@ operate(s, (0, 1, 0))
 assert succeeds(k)
 """,
     ),
+    "semaphores-that-are-busy": (
+        """
+s = must(libc.semget(0x1234, 2, CREATE))
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+def busy():
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    while operate(s, (0, 1, 0)) == 0 and operate(s, (0, -1, 0)) == 0 and must(libc.semctl(s, 1, 12)) == 0:
+        pass
+k = in_child(busy)
+while must(libc.semctl(s, 0, 11)) != k:
+    time.sleep(0.001)
+""",
+        """
+while must(libc.semctl(s, 0, 11)) != k:
+    time.sleep(0.001)
+must(libc.semctl(s, 1, 16, 1))
+assert succeeds(k)
+""",
+    ),
     "semaphores-that-were-given-back": (
         """
 s = must(libc.semget(0x1234, 20, CREATE))
