@@ -178,13 +178,20 @@ def read_ipc(artifact: Artifact) -> SysvIpc | None:
     if (name := artifact.manifest.ipc) is None:
         return None
     with os.fdopen(artifact.open(name), "rb") as file:
-        text = file.read(MAX_IPC + 1)
+        return parse_ipc(file.read(MAX_IPC + 1))
+
+
+def parse_ipc(text: bytes) -> SysvIpc:
+    """Parse the content of such a file.
+
+    Raises:
+        ArtifactError: ``manifest-unreadable``.
+    """
     if len(text) > MAX_IPC:
-        raise ArtifactError(AgentReason.MANIFEST_UNREADABLE, f"{name} has more than {MAX_IPC} bytes")
+        raise ArtifactError(AgentReason.MANIFEST_UNREADABLE, f"{IPC} has more than {MAX_IPC} bytes")
     try:
         return SysvIpc.model_validate_json(text)
     except ValidationError as error:
         problems = "; ".join(describe(error, SysvIpc)[:_SHOWN])
-        raise ArtifactError(
-            AgentReason.MANIFEST_UNREADABLE, f"{IPC} does not describe System V IPC: {problems}"
-        ) from error
+        words = f"{IPC} does not describe System V IPC: {problems}"
+        raise ArtifactError(AgentReason.MANIFEST_UNREADABLE, words) from error

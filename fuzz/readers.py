@@ -21,10 +21,11 @@ from jsonschema import Draft202012Validator
 import snapshot_sdk
 from agent.container import image_config
 from agent.container.files import rootfs, safetensors
+from agent.container.ipc.objects import taken
 from agent.container.questions import grpc_health
 from agent.criu import image_rights
 from agent.errors import ContainerError, RefusedError
-from artifact import manifest
+from artifact import ipc, manifest
 from artifact.errors import ArtifactError
 from certs import store
 from contract.api import control_files, keys
@@ -157,6 +158,19 @@ def _manifest(content: bytes) -> None:
         return
 
 
+def _ipc(content: bytes) -> None:
+    """Read System V objects as an artifact has them: what is accepted is bounded, and attaches its own memory alone."""
+    try:
+        found = ipc.parse_ipc(content)
+    except ArtifactError:
+        return
+    assert len(list(found.objects())) <= 3 * ipc.MOST_OBJECTS
+    assert sum(queue.held for queue in found.queues) <= ipc.MOST_MESSAGES
+    assert sum(len(each.values) for each in found.semaphores) <= ipc.MOST_SEMAPHORES
+    assert {each.id for each in found.attachments} <= {each.id for each in found.segments}
+    taken(found, ())
+
+
 def _secret(content: bytes) -> None:
     """Read the authorities' Secret, in which only JSON is ours to parse."""
     text = b64encode(content).decode()
@@ -216,5 +230,6 @@ READERS: Final[tuple[Reader, ...]] = (
     _tensors,
     _rights,
     _health,
+    _ipc,
 )
 """The order is part of stored inputs: add at the end."""

@@ -33,6 +33,8 @@ _CHECKPOINTS: Final = (
     checkpoint(status={"phase": "Failed", "message": "no node"}),
     ready(status={"phase": "Ready", "checkpointID": ID, "image": {"reference": "a", "entrypoint": ["/e"], "cmd": []}}),
 )
+_OBJECT: Final = {"id": 5, "key": 4660, "mode": 384, "uid": 0, "gid": 0, "creatorUid": 0, "creatorGid": 0}
+"""Any object of System V."""
 _TOLD: Final = (
     {"container": "main", "outcome": "restored", "reason": "", "seconds": {"open": 0.1, "total": 0.5}, "bytes": 7},
     {"container": "main", "outcome": "failed", "reason": "criu-failed", "seconds": {}, "bytes": 0},
@@ -51,6 +53,19 @@ _TOLD: Final = (
     {"deleted": ["a"], "opaque": ["b"], "sockets": ["c"]},
     {"formatVersion": 1, "checkpointId": ID, "version": "1", "files": {"core-1.img": {"size": 1, "blake3": "0" * 64}}},
     {"0" * 64: "2026-11-21T05:00:00+00:00"},
+    {
+        "segments": [{**_OBJECT, "size": 4096}],
+        "semaphores": [{**_OBJECT, "values": [0, 7], "used": True}],
+        "queues": [{**_OBJECT, "capacity": 16384, "messages": [{"kind": 3, "text": "aGVsbG8="}]}],
+        "attachments": [
+            {
+                "process": 1001,
+                "id": 5,
+                "readOnly": True,
+                "mappings": [{"start": 65536, "size": 4096, "protection": 1}],
+            }
+        ],
+    },
 )
 _HEAD: Final = "POST {path}{query} HTTP/1.1\r\nHost: webhook\r\nContent-Length: {length}\r\n{more}\r\n"
 
@@ -118,7 +133,7 @@ SEEDS: Final[dict[str, list[bytes]]] = {
     "decision": [orjson.dumps(each) for each in _decisions()],
     "fast-lane": [b"\0\x20" + stream for stream in _streams()],
     "words": [bytes([reader]) + json.dumps(told).encode() for reader in range(len(READERS)) for told in _TOLD]
-    + [bytes([len(READERS) - 3]) + _model_file(), bytes([len(READERS) - 2]) + _thread_image()]
-    + [bytes([len(READERS) - 1]) + answer for answer in _health_answers()],
+    + [bytes([len(READERS) - 4]) + _model_file(), bytes([len(READERS) - 3]) + _thread_image()]
+    + [bytes([len(READERS) - 2]) + answer for answer in _health_answers()],
     "values": [text.encode() for text in _values()],
 }

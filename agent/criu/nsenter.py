@@ -1,8 +1,8 @@
 """Writes files into a container and starts criu inside it; a subprocess of its own for every attempt.
 
-It joins the container's cgroups and all of its namespaces but one (and that of IPC, if a dump is to have what is in
-it): it never enters the mount namespace, and neither
-does criu until its loader, its libraries and all their constructors have run (``native/criu_preload``).
+It joins the container's cgroups and its namespaces, but for that of IPC if a dump is to have what is in it. It never
+enters the mount namespace, and neither does criu until its loader, its libraries and all their constructors have run
+(``native/criu_preload``).
 So whatever a loader or a C library opens by a fixed path is a file of the agent's image, never one of the container.
 The process, and criu with it, dies with the agent.
 It is in the way of every restore and loads little: an interpreter and this file take 15 ms, the usual modules 30 more.

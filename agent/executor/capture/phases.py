@@ -60,6 +60,7 @@ from artifact.read import open_sealed, verify
 from contract.api import control_files
 from contract.api.reports import PEERS, ReportPhase
 from contract.api.states import AgentReason
+from linux.ipc.sysvipc import SysvObject
 from linux.net.addresses import sole_addresses
 
 TRANSIENT_SECONDS: Final = 1.0
@@ -250,11 +251,6 @@ def _dump(capture: Capture) -> None:
             timeout=environment.longest,
         )
     )
-    refuse_late(objects, objects_in(capture.init_pid, environment.proc), goes_on=capture.goes_on)
-    if objects:
-        capture.ipc = save_objects(capture.staged, objects, of_container(capture.init_pid, environment.proc))
-        if not capture.goes_on:
-            refuse_undone(capture.ipc, capture.init_pid, environment.proc)
     if not capture.goes_on:
         capture.stopped = stopped_processes(capture.staged.directory)
     fate = settle(capture.staged.directory, capture.own_addresses)
@@ -262,6 +258,17 @@ def _dump(capture: Capture) -> None:
     if fate.closed and not capture.goes_on:
         severed = [_severed(end) for end in fate.closed if end.state in CONNECTED]
         network.hang_up(capture.init_pid, severed, environment.proc)
+    _save_objects(capture, objects)
+
+
+def _save_objects(capture: Capture, before: Sequence[SysvObject]) -> None:
+    """Save System V objects, given what there was before the dump, and refuse what came since."""
+    init_pid, proc = capture.init_pid, capture.environment.proc
+    refuse_late(before, objects_in(init_pid, proc), goes_on=capture.goes_on)
+    if before:
+        capture.ipc = save_objects(capture.staged, before, of_container(init_pid, proc))
+        if not capture.goes_on:
+            refuse_undone(capture.ipc, init_pid, proc)
 
 
 def _connections(capture: Capture, fate: Fate) -> Connections:
