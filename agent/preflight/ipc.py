@@ -1,7 +1,6 @@
 """What is in the IPC namespace of the pod: what of it is the worker's alone, and what cannot be carried."""
 
 import os
-import platform
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -17,6 +16,7 @@ from linux.ipc.mqueue import queue_names
 from linux.ipc.sysvipc import SysvObject, destroys_unattached, shares_namespace, sysv_objects
 from linux.proc import PROC, is_alive, pids, shares_semaphore_undo
 from linux.ptrace.lent_call import OtherCallsError
+from linux.ptrace.sandboxes import can_be_asked
 from linux.ptrace.semaphores import HiddenError, undoes
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ _ATTACHED: Final = re.compile(
 _OF_NODE: Final = "ipc:[4026531839]"
 """The one that the kernel starts with (IPC_NS_INIT_INO); /proc/1 may not be shown to us."""
 _PAGE: Final = 4096
-_LENDS_CALLS: Final = platform.machine() == "x86_64"
+_LENDS_CALLS: Final = can_be_asked()
+_NOT_ASKED: Final = "cannot be asked what semaphores get back at its end (SEM_UNDO)"
 
 
 class Attached(NamedTuple):
@@ -135,11 +136,12 @@ def _undo(init_pid: int, pid: int, sets: Mapping[int, int], proc: Path) -> str:
     with suppress(FileNotFoundError, ProcessLookupError):
         if pid != init_pid and all(shares_semaphore_undo(init_pid, tid) for tid in pids(proc / str(pid) / "task")):
             return ""
+        if not _LENDS_CALLS:
+            return _NOT_ASKED
         try:
             return "has changed semaphores that get it back at its end (SEM_UNDO)" if undoes(pid, sets) else ""
         except (HiddenError, OtherCallsError, OSError):
-            if is_alive(pid, proc):
-                return "cannot be asked what semaphores get back at its end (SEM_UNDO)"
+            return _NOT_ASKED if is_alive(pid, proc) else ""
     return ""
 
 

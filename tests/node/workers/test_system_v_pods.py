@@ -19,6 +19,7 @@ def must(result):
 token = secrets.token_hex(8)
 i, s = must(libc.shmget(0x1234, 65536, CREATE)), must(libc.semget(0x1235, 1, CREATE))
 q = must(libc.msgget(0x1236, CREATE))
+must(libc.semget(0x1237, 1, CREATE))  # not used: known to be its own, as no other container is in the pod
 a = attached(i)
 ctypes.memmove(a, token.encode(), 16)
 operate(s, (0, 3, 0))
