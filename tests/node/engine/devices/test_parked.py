@@ -285,7 +285,11 @@ async def test_its_clock_goes_on_while_it_is_parked(node):
     assert PARKED_SECONDS < after - before < PARKED_SECONDS + 60
 
 
-@pytest.mark.parametrize("phase", [each.name for each in park_phases(RESTORE) if each.name != ReportPhase.PARK])
+NEITHER = (ReportPhase.PARK, ReportPhase.IPC)
+"""The end, and what such a worker has no need of."""
+
+
+@pytest.mark.parametrize("phase", [each.name for each in park_phases(RESTORE) if each.name not in NEITHER])
 async def test_an_agent_that_is_killed_before_it_has_parked_a_worker(node, library, phase):  # noqa: F811
     """The next one begins again, and parks it."""
     name = f"park-killed-{phase}"
