@@ -6,9 +6,9 @@ Numbers of fields are those of criu's ``images/core.proto`` and ``core-x86.proto
 from collections.abc import Sequence
 from typing import Final
 
-from agent.criu import protobuf
+from agent import protobuf
 from agent.criu.image_files import core_images, read_image, replace_image
-from agent.criu.protobuf import Field
+from agent.protobuf import Field
 from linux.ptrace.interrupted import INSTRUCTION, is_to_be_made_again
 
 _X86, _REGISTERS = 2, 2

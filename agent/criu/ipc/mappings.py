@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from agent.criu import protobuf
+from agent import protobuf
 from agent.criu.image_files import read_image, replace_image
 from agent.protobuf import Field
 from artifact.ipc import Attachment

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
-from agent.criu import protobuf
+from agent import protobuf
 from agent.criu.image_files import read_image
 from agent.errors import RefusedError
 from artifact.ipc import Attachment, Message, Queue, Segment, SemaphoreSet, SysvIpc

@@ -5,6 +5,7 @@ The worker's end is part of it: criu ends the tree that it has dumped, and stand
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 

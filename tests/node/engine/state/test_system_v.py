@@ -12,7 +12,7 @@ import yaml
 
 from agent.container.network import in_namespace
 from agent.executor import engine as engine_module
-from agent.executor.capture_running import RUNNING
+from agent.executor.capture.running import RUNNING
 from agent.executor.restore.phases import RESTORE
 from agent.executor.restore.state import Restore
 from agent.preflight import ipc

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from agent.criu import protobuf
+from agent import protobuf
 from agent.criu.ipc.interrupted import mended_core
 from agent.criu.ipc.mappings import other_segments, stay_in_namespace, take_attachments
 from agent.criu.ipc.objects import image_names, read_objects
