@@ -18,7 +18,9 @@ int next_lent(uint32_t from, uint64_t least) {
     return -1;
 }
 
+/* A thread that captures a CUDA graph may forbid all others of its process what could spoil it. */
 struct outcome lend(int number, int *descriptor) {
+    if (is_recording()) return (struct outcome){.error = CAPTURE_UNSUPPORTED, .failed = "lend memory while it captures a CUDA graph"};
     result error = driver()->cuMemExportToShareableHandle(descriptor, segments[number].memory, HANDLE_IS_DESCRIPTOR, 0);
     return (struct outcome){.error = error, .failed = error ? "lend its memory" : NULL};
 }

@@ -158,6 +158,18 @@ async def test_one_that_does_not_answer_is_not_asked_again(node, caplog):
     os.kill(library.pid, signal.SIGCONT)
 
 
+async def test_one_that_captures_a_graph_lends_nothing(node, caplog):
+    caplog.set_level(logging.INFO, "agent.executor.gpu.neighbours")
+    before, digest = await captured(node, "lent-graph")
+    first, outcome = await restored(node, "lent-graph", digest)
+    came = ways(outcome)
+    wait_for(lambda: first.get("/record"), "an answer")
+    second, outcome = await restored(node, "lent-graph", digest)
+    assert (came, before) == (ways(outcome), holds(second))
+    assert "lend memory while it captures a CUDA graph" in caplog.text
+    assert [0] == json.loads(first.get("/recorded")), "the graph is whole"
+
+
 async def test_one_that_is_captured_while_it_runs_lends_no_more(node):
     before, digest = await captured(node, "lent-running")
     first, _ = await restored(node, "lent-running", digest)
