@@ -119,6 +119,8 @@ class _Service:
                 self._keeper.keep(card, own, registers=request["keeps"])
         except (DriverError, RuntimeError, RangesError) as error:
             self._connection.send(_packed(id=number, error=str(error)))
+            if (unused := self._lent.pop(number, None)) is not None:
+                unused.lent().close()
         for file in files:
             os.close(file)
         del self._orders[number]
