@@ -148,7 +148,7 @@ def _prefetcher(values: Values, find_driver: Callable[[], str]) -> Prefetcher:
         return NoPrefetcher()
     cache = values.gpu.registered_cache
     budget = quantity_bytes(cache) if cache else default_budget(own_memory_limit())
-    prefetcher = ResidentPrefetcher(find_driver, budget)
+    prefetcher = ResidentPrefetcher(find_driver, budget, sums=values.gpu.neighbours)
     if find_driver() != LIBRARY:
         # The driver takes up to two seconds to begin, and whatever else calls it waits for that: no restore should.
         prefetcher.prepare()

@@ -3,10 +3,9 @@
     python -m benchmarks.gpu.neighbours --mebibytes 40960
 
 As root, on a machine with two cards that reach each other, PyTorch and ``build/gpu-kit`` (``make gpu-kit``), whose path
-is in SNAPSHOT_TEST_KIT. One worker is captured, and restored on the first
-card, where it stays and answers all the time. Then it is restored on the second card, over and over: the two ways take
-turns, page cache is registered for both. The first 33 answers, each of which depends on all before it, must be equal
-between all restores.
+is in SNAPSHOT_TEST_KIT. One worker is captured on the first card, and restored on the second one, where it stays and
+answers all the time. Then it is restored on the first card, over and over: the two ways take turns, page cache is
+registered for both. The first 33 answers, each of which depends on all before it, must be equal between all restores.
 """
 
 import asyncio
@@ -54,7 +53,7 @@ def main() -> None:
     command = f"python -m benchmarks.gpu.neighbours --mebibytes {arguments.mebibytes} --rounds {arguments.rounds}"
     report = Report("gpu-neighbours", command, HEADER)
     figures = {HOST: Figures(), NEIGHBOUR: Figures()}
-    with card_node(None) as node:
+    with card_node(None, sums=True) as node:
         report.data["driver"] = str(node.environment.gpus.driver())
         asyncio.run(_measure(node, arguments.mebibytes, arguments.rounds, figures, report))
     for way, found in figures.items():
@@ -84,14 +83,14 @@ async def _measure(node: Node, mebibytes: int, rounds: int, figures: dict[str, F
         NodeEngine(replace(node.environment, neighbours=Neighbours(are_asked=False))),
     )
     beside, expected = node.engine, ""
-    lender, _ = await _restored(node, digest, mebibytes, CARDS[0])
+    lender, _ = await _restored(node, digest, mebibytes, CARDS[1])
     wait_for(lambda: node.environment.prefetcher.summed, "sums, that are taken when no restore reads")
     with _asked_all_the_time(lender) as asked:
         for turn in range(rounds + 1):
             for way in (HOST, NEIGHBOUR) if turn % 2 else (NEIGHBOUR, HOST):
                 node.engine = beside if way == NEIGHBOUR else alone
                 print(f"round {turn}: {way}: ", end="", file=sys.stderr)
-                target, outcome = await _restored(node, digest, mebibytes, CARDS[1])
+                target, outcome = await _restored(node, digest, mebibytes, CARDS[0])
                 answers = "".join(target.get() for _ in range(ANSWERS))
                 expected = expected or answers
                 if answers != expected:
@@ -124,7 +123,9 @@ async def _restored(
     print(f"{seconds:.2f} s ({in_words(restored.seconds)}); {restored.engine}", file=sys.stderr, flush=True)
     ahead = sum(step.seconds for step in restored.steps if step.phase == ReportPhase.GPU_AHEAD)
     size = sum(each.bytes for each in restored.engine.came if each.way in (Way.AHEAD, Way.LENT))
-    return target, (seconds, size / ahead, init_pid)
+    if not size and card == CARDS[0]:
+        sys.exit("nothing was on the card ahead")
+    return target, (seconds, size / ahead if ahead else 0.0, init_pid)
 
 
 @contextmanager

@@ -92,9 +92,9 @@ def main() -> None:
 
 
 @contextmanager
-def card_node(room: Path | None) -> Iterator[Node]:
+def card_node(room: Path | None, *, sums: bool = False) -> Iterator[Node]:
     """Have a node with the real driver and what reads artifacts ahead, as an agent has them."""
-    helper, prefetcher = CudaHelper(), ResidentPrefetcher(budget=80 << 30)
+    helper, prefetcher = CudaHelper(), ResidentPrefetcher(budget=80 << 30, sums=sums)
     prefetcher.prepare()
     with node_folder() as folder:
         tools = unpack_tools(folder)

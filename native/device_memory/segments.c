@@ -98,6 +98,13 @@ result map_segment(struct segment *segment) {
     return error ? error : map_memory(segment);
 }
 
+/* What is on another device is none of this segment's: what names a card may name another after a restore. */
+static int is_elsewhere(const struct segment *segment) {
+    struct properties found;
+    return driver()->cuMemGetAllocationPropertiesFromHandle(&found, segment->memory) == SUCCESS &&
+           found.location.id != segment->device;
+}
+
 result import_memory(struct segment *segment, int descriptor) {
     void *const shared = (void *)(intptr_t)descriptor;
     result error = driver()->cuMemImportFromShareableHandle(&segment->memory, shared, HANDLE_IS_DESCRIPTOR);
@@ -109,7 +116,12 @@ result import_segment(struct segment *segment, int descriptor) {
     result error = cuda->cuMemAddressReserve(&segment->at, segment->size, 0, 0, 0);
     if (error) return error;
     error = cuda->cuMemImportFromShareableHandle(&segment->memory, (void *)(intptr_t)descriptor, HANDLE_IS_DESCRIPTOR);
-    if (!error) error = map_memory(segment); /* fails for memory on another card that this one does not reach */
+    if (!error && is_elsewhere(segment)) {
+        cuda->cuMemRelease(segment->memory);
+        error = NOT_INITIALIZED;
+    } else if (!error) {
+        error = map_memory(segment);
+    }
     if (error) cuda->cuMemAddressFree(segment->at, segment->size);
     return error;
 }

@@ -30,7 +30,7 @@ def folder() -> Iterator[tuple[Path, Path]]:
 def node(folder) -> Iterator[Node]:
     helper = CudaHelper()
     assert helper.driver(), "no card"
-    prefetcher = ResidentPrefetcher(budget=REGISTERED)
+    prefetcher = ResidentPrefetcher(budget=REGISTERED, sums=True)
     prefetcher.prepare()  # as the agent does at its start
     made = Node(*folder, gpus=helper, prefetcher=prefetcher)
     yield made

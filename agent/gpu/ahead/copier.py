@@ -83,7 +83,7 @@ class Copier:
     Args:
         card: the GPU, which the thread has entered.
         turn: of those that copy registered page cache to it at once.
-        summer: asked for what takes sums there, when they are needed; it has none if they are of no use.
+        summer: asked for what takes sums there, when they are needed.
     """
 
     def __init__(self, card: Card, turn: threading.Semaphore, summer: Callable[[Card], Summer | None]) -> None:

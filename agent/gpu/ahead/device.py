@@ -116,12 +116,6 @@ class Memories:
         if result := self._call[function](*arguments):
             raise DriverError(f"{function}: CUDA error {result}")
 
-    def count(self) -> int:
-        """Return how many GPUs there are."""
-        count = ctypes.c_int()
-        self.check("cuDeviceGetCount", ctypes.byref(count))
-        return count.value
-
     def card(self, uuid: str) -> Card:
         """Return a GPU; its context is made when it is first asked for, and stays.
 
@@ -143,7 +137,9 @@ class Memories:
         self.check("cuMemHostUnregister", ctypes.c_void_p(at))
 
     def _number(self, uuid: str) -> int:
-        for number in range(self.count()):
+        count = ctypes.c_int()
+        self.check("cuDeviceGetCount", ctypes.byref(count))
+        for number in range(count.value):
             found = _Uuid()
             self.check("cuDeviceGetUuid_v2", ctypes.byref(found), number)
             if bytes(found.bytes).hex() == uuid:

@@ -36,6 +36,7 @@ class _Job:
     card: Card
     file: int
     registers: bool
+    sums: bool
 
 
 class Keeper:
@@ -53,7 +54,7 @@ class Keeper:
         self._restores = 0
         self._changed = threading.Condition()
         self._waiting: queue.Queue[_Job] = queue.Queue()
-        self._sums = _CardSums(memories)
+        self._sums = _CardSums()
         threading.Thread(target=self._run, daemon=True).start()
 
     @contextmanager
@@ -80,13 +81,13 @@ class Keeper:
                 if source.registered is not None:
                     self._files.let_go(source.registered)
 
-    def keep(self, card: Card, files: Sequence[int], *, registers: bool) -> None:
-        """Have files summed, and registered too; the descriptors may be closed then."""
-        for file in files:
-            self._waiting.put(_Job(card, os.dup(file), registers))
+    def keep(self, card: Card, files: Sequence[int], *, registers: bool, sums: bool) -> None:
+        """Have files registered, and summed; the descriptors may be closed then."""
+        for file in files if registers or sums else ():
+            self._waiting.put(_Job(card, os.dup(file), registers, sums))
 
     def summer(self, card: Card) -> Summer | None:
-        """Return what takes sums on a card; None if that is of no use, or the card cannot."""
+        """Return what takes sums on a card; None if the card cannot."""
         return self._sums.summer(card)
 
     def _source(self, number: int, file: int, neighbour: Neighbour | None) -> Source:
@@ -127,7 +128,8 @@ class Keeper:
         try:
             job.card.enter()
             refused = self._files.keep(job.file) if job.registers else ""
-            self._sum(job.card, job.file)
+            if job.sums:
+                self._sum(job.card, job.file)
             return refused
         finally:
             os.close(job.file)
@@ -143,13 +145,12 @@ class Keeper:
 
 
 class _CardSums:
-    """Sums of files, and what takes them on each card; of use only if there are several."""
+    """Sums of files, and what takes them on each card."""
 
-    def __init__(self, memories: Memories) -> None:
+    def __init__(self) -> None:
         self.known = KnownSums()
         self.bytes = 0
         """Of files that were summed."""
-        self._are_of_use = memories.count() > 1
         self._key = new_key()
         self._summers: dict[Card, Summer | None] = {}
         self._copiers: dict[Card, Copier] = {}
@@ -159,12 +160,12 @@ class _CardSums:
     def summer(self, card: Card) -> Summer | None:
         """Return what takes sums on a card; made when it is first asked for."""
         with self._lock:
-            if self._are_of_use and card not in self._summers:
+            if card not in self._summers:
                 try:
                     self._summers[card] = Summer(card, self._key)
                 except DriverError:
                     self._summers[card] = None
-            return self._summers.get(card)
+            return self._summers[card]
 
     def add(self, card: Card, source: Source, size: int, wait: Callable[[], object]) -> None:
         """Read a file onto a card, piece by piece, for the sums alone.

@@ -6,9 +6,9 @@ restores. Packets of JSON on a socket (``SOCK_SEQPACKET``; the number is its des
 in, before an order with that number: ``{"id", "places": true}``, with the file that says where in the files is what
 another worker lends; ``{"id", "segments": [[first, size], ...]}``, with its memory (``agent.gpu.ahead.lent``).
 in, with the files' descriptors: ``{"id", "device", "parts": [[file, offset, size], ...], "buffer", "room", "keeps",
-"fixed", "files"}``: bytes of one piece of memory and of all that it may take; whether the files' page cache may stay
-registered; whether the files stay what they are; how many there are: descriptors behind those are of files that ranges
-of them are in, the last of the table.
+"sums", "files"}``: bytes of one piece of memory and of all that it may take; whether the files' page cache may stay
+registered; whether their sums are to be taken; how many there are: descriptors behind those are of files that ranges of
+them are in, the last of the table.
 ``{"id", "done": buffer}``: that memory may be filled again. ``{"id"}``: no more of it.
 out, with a part's memory: ``{"id", "part": number, "buffer": number, "lent": bytes}``: those that came from another
 worker; at its end ``{"id", "error": "", "lender"}``, or why parts are missing, and why less came from that worker.
@@ -16,7 +16,7 @@ worker; at its end ``{"id", "error": "", "lender"}``, or why parts are missing, 
 The first packet out is ``{"error": ""}``, or why there is no driver. It ends with its agent.
 
 What another worker lends is copied over the link between the cards, several times as fast as page cache, and compared
-with sums of the files: it may have changed it. They are taken when no restore reads, if there are several GPUs.
+with sums of the files: it may have changed it. They are taken when no restore reads.
 The first restore copies page cache by CPUs, as registering it first would make that restore wait; when it has its parts
 the files are registered (within BUDGET, in bytes), and the next ones are copied by the cards alone.
 """
@@ -115,8 +115,8 @@ class _Service:
                 errors = self._fill(card, buffers, parts)
                 self._connection.send(_packed(id=number, error=errors[0] if errors else "", lender=_why(neighbour)))
                 buffers.free(card)
-            if request["fixed"] and not others and not errors:
-                self._keeper.keep(card, own, registers=request["keeps"])
+            if not errors and not others:
+                self._keeper.keep(card, own, registers=request["keeps"], sums=request["sums"])
         except (DriverError, RuntimeError, RangesError) as error:
             self._connection.send(_packed(id=number, error=str(error)))
             if (unused := self._lent.pop(number, None)) is not None:

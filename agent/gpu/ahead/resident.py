@@ -39,11 +39,15 @@ class ResidentPrefetcher:
     Args:
         find_library: asked for libcuda when the process is started.
         budget: bytes of page cache that may stay registered with the driver.
+        sums: whether those of files are taken, without which nothing that a worker lends is used.
     """
 
-    def __init__(self, find_library: Callable[[], str] = lambda: LIBRARY, budget: int = 0) -> None:
+    def __init__(
+        self, find_library: Callable[[], str] = lambda: LIBRARY, budget: int = 0, *, sums: bool = False
+    ) -> None:
         self._find_library = find_library
         self._budget = budget
+        self._sums = sums
         self._lock = threading.Lock()
         self._process: _Process | None = None
 
@@ -64,7 +68,7 @@ class ResidentPrefetcher:
     ) -> Prefetch:
         """See ``Prefetcher``."""
         stays = keeps and self._budget > 0 and not elsewhere
-        wanted = {"device": device, "room": room, "keeps": stays, "fixed": keeps}
+        wanted = {"device": device, "room": room, "keeps": stays, "sums": keeps and self._sums}
         process = self._running()
         order = process.order(parts)
         if lender is None or elsewhere or not keeps:

@@ -9,8 +9,7 @@
  * What a device may look into is the driver's: memory that is mapped, what was named for it; other memory, its own and
  * that of devices it has peer access to. Copies go from any device to any, but for memory that is mapped, which only a
  * copy that names both contexts takes there. Memory that a process exports or imports makes it a P too, as long as it has
- * a handle or a mapping of it. So does memory of the host that is created; it is on the device HOST. With STAND_IN_ISOLATED
- * no device can be given access to another's memory, as on cards that do not reach each other.
+ * a handle or a mapping of it. So does memory of the host that is created; it is on the device HOST.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -39,7 +38,7 @@ static const size_t PAGE = 2u << 20;
 static volatile char running = 'R', *state = &running;
 static int contexts[MOST_DEVICES]; /* the address of each is the context of its device */
 static __thread int *current;
-static int devices = DEVICES, are_isolated;
+static int devices = DEVICES;
 static unsigned peers[MOST_DEVICES]; /* of each device, those that it has peer access to */
 
 struct properties {
@@ -73,7 +72,6 @@ __attribute__((constructor)) static void begin(int argc, char **argv, char **env
         if (strncmp(*environment, MARK, sizeof MARK - 1) == 0) state = *environment + sizeof MARK - 1;
     const char *number = getenv("STAND_IN_DEVICES");
     if (number) devices = atoi(number);
-    are_isolated = getenv("STAND_IN_ISOLATED") != NULL;
 }
 
 static int is_full(size_t wanted) {
@@ -353,7 +351,6 @@ int cuMemSetAccess(uint64_t at, size_t size, const struct access *access, size_t
         for (size_t k = 0; k < count; k++) {
             const int by = access[k].location_type == ON_DEVICE ? access[k].device : HOST;
             if (by != HOST && !is_device(by)) return INVALID_DEVICE;
-            if (are_isolated && by != ranges[i].device) return INVALID_DEVICE;
             if (access[k].flags) ranges[i].access |= 1u << by;
             else ranges[i].access &= ~(1u << by);
         }

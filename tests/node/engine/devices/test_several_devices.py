@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -94,18 +94,14 @@ def node(folder, library, watched) -> Iterator[Node]:
         yield made
 
 
-def start(node: Node, *arguments: str, words: Sequence[str], env: Mapping[str, str] | None = None) -> BareContainer:
-    marks = (
-        stand_in_cuda.marked(mib="0400", mib1="0400")
-        | {keys.ENV_DEVICE_MEMORY: "/tools/device-memory.so"}
-        | dict(env or {})
-    )
+def start(node: Node, *arguments: str, words: Sequence[str]) -> BareContainer:
+    marks = stand_in_cuda.marked(mib="0400", mib1="0400") | {keys.ENV_DEVICE_MEMORY: "/tools/device-memory.so"}
     command = [PYTHON, "/tools/device_worker.py", str(DATA), str(ZEROS), *words]
     return node.start_as(BareContainer, *arguments, "--", *command, devices="nvidia0 nvidia1", env=marks)
 
 
-def ready(node: Node, *words: str, env: Mapping[str, str] | None = None) -> BareContainer:
-    source = start(node, "--capture", words=words, env=env)
+def ready(node: Node, *words: str) -> BareContainer:
+    source = start(node, "--capture", words=words)
     source.says("warm")
     wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
     wait_for(source.get, "an answer")
@@ -181,8 +177,8 @@ async def test_one_process_has_the_parts_of_both_cards(node, watched):
     assert [sum(stored)] == [each.bytes for each in outcome.engine.came if each.way is Way.AHEAD]
 
 
-async def test_a_part_on_a_card_that_its_own_does_not_reach_is_not_taken(node, watched):
-    source = ready(node, "two", env={"STAND_IN_ISOLATED": "1"})
+async def test_a_part_on_another_card_than_its_memory_is_not_taken(node, watched):
+    source = ready(node, "two")
     before = json.loads(source.get("/step"))
     digest, *_ = await captured(node, source, "devices-exchanged")
     watched.exchanged = True
