@@ -19,6 +19,7 @@ from agent.gpu.ahead.resident import ResidentPrefetcher
 from agent.gpu.ranges import UNIT
 from contract.api import control_files, keys
 from contract.api.engine import Memory, Way
+from contract.api.reports import ReportPhase
 from tests.support import stand_in_cuda
 from tests.support.fixtures import engine as engine_fixtures
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
@@ -111,6 +112,8 @@ async def test_a_worker_that_moved_to_another_card_reads_its_files_and_lends(nod
     first, outcome = await restored(node, "lent-across", digest, "nvidia1")
     (stored,) = ways(outcome).values()
     assert {Way.FILES: stored} == ways(outcome)
+    assert "it is on another card than at its capture" in str(outcome.engine)
+    assert ReportPhase.GPU_PREFETCH not in outcome.seconds
     second, outcome = await restored(node, "lent-across", digest)
     assert {Way.LENT: stored} == ways(outcome)
     third, outcome = await restored(node, "lent-across", digest, "nvidia1")
