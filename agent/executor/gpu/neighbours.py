@@ -17,7 +17,7 @@ LEAST: Final = 16 << 20
 """Bytes of a piece of memory that is worth it: to export, import and map it takes some 0.4 ms on an H200."""
 PATIENCE: Final = 0.5
 """Seconds that a running worker's library may take for one answer; it needs some 0.1 ms."""
-_LOGGER: Final = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -93,6 +93,6 @@ class Neighbours:
                 with Conversation(library, worker.init_pid, patience=PATIENCE) as conversation:
                     return conversation.lend(self._least)
             except CudaError as error:
-                _LOGGER.info("a worker does not lend its device memory: %s", error)
+                logger.info("a worker does not lend its device memory: %s", error)
         self.forget(worker.init_pid)
         return None

@@ -105,16 +105,16 @@ class Copier:
             OSError: the file is too short, or cannot be read.
             DriverError: the card does not take it.
         """
-        known, summer = part.source.sums, self._summer(self._card) if part.source.neighbour is not None else None
-        taken = self._copy_from_neighbour(part, to, known) if known and summer is not None else set()
-        if not taken or not known or summer is None:
-            self._copy_from_host(part.source, part.offset, part.size, to)
-            return 0
-        self._copy_units(part, (unit for unit in part.units if unit not in taken), to)
-        found = self._sums(summer, part, to)
-        wrong = [unit for unit in taken if found[unit] != known[unit]]
-        self._copy_units(part, wrong, to)
-        return (len(taken) - len(wrong)) * UNIT
+        source = part.source
+        if (
+            source.neighbour is not None
+            and source.sums
+            and part.units
+            and (summer := self._summer(self._card)) is not None
+        ):
+            return self._copy_lent(source.neighbour, source.sums, summer, part, to)
+        self._copy_from_host(source, part.offset, part.size, to)
+        return 0
 
     def sum(self, part: Part, to: int) -> int:
         """Copy a part of a file to a device address, and note its sums; return how many bytes were summed.
@@ -134,11 +134,20 @@ class Copier:
         found = summer.sums(at, len(part.units), self._space, self._at + 2 * SLOT, self._streams[0])
         return dict(zip(part.units, found, strict=True))
 
-    def _copy_from_neighbour(self, part: Part, to: int, known: Sums) -> set[int]:
+    def _copy_lent(self, neighbour: Neighbour, known: Sums, summer: Summer, part: Part, to: int) -> int:
+        """Copy what another worker has, and all else from the host; return how many bytes are that worker's."""
+        taken = self._take(neighbour, known, part, to)
+        self._copy_units(part, (unit for unit in part.units if unit not in taken), to)
+        if not taken:
+            return 0
+        found = self._sums(summer, part, to)
+        wrong = [unit for unit in taken if found[unit] != known[unit]]
+        self._copy_units(part, wrong, to)
+        return (len(taken) - len(wrong)) * UNIT
+
+    def _take(self, neighbour: Neighbour, known: Sums, part: Part, to: int) -> set[int]:
         """Copy units that another worker has and whose sums are known; return which."""
         taken: set[int] = set()
-        if (neighbour := part.source.neighbour) is None:
-            return taken
         first, stream = part.units.start, self._streams[0]
         for run in neighbour.runs(part.source.number, first, len(part.units)):
             units = range(run.unit, run.unit + run.count)

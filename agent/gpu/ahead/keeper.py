@@ -71,15 +71,12 @@ class Keeper:
         Raises:
             RangesError: the table is wrong.
         """
-        sources = _sources(files, others) if others else [self._source(*each, neighbour) for each in enumerate(files)]
-        self._count(1)
-        try:
-            yield sources
-        finally:
-            self._count(-1)
-            for source in sources:
-                if source.registered is not None:
-                    self._files.let_go(source.registered)
+        with self._open(files, others, neighbour) as sources:
+            self._count(1)
+            try:
+                yield sources
+            finally:
+                self._count(-1)
 
     def keep(self, card: Card, files: Sequence[int], *, registers: bool, sums: bool) -> None:
         """Have files registered, and summed; the descriptors may be closed then."""
@@ -89,6 +86,19 @@ class Keeper:
     def summer(self, card: Card) -> Summer | None:
         """Return what takes sums on a card; None if the card cannot."""
         return self._sums.summer(card)
+
+    @contextmanager
+    def _open(
+        self, files: Sequence[int], others: Sequence[int] = (), neighbour: Neighbour | None = None
+    ) -> Iterator[Sequence[Source]]:
+        """Yield what ``held`` does, for what is no restore too."""
+        sources = _sources(files, others) if others else [self._source(*each, neighbour) for each in enumerate(files)]
+        try:
+            yield sources
+        finally:
+            for source in sources:
+                if source.registered is not None:
+                    self._files.let_go(source.registered)
 
     def _source(self, number: int, file: int, neighbour: Neighbour | None) -> Source:
         return Source(
@@ -136,12 +146,8 @@ class Keeper:
 
     def _sum(self, card: Card, file: int) -> None:
         """Sum all units of a file that are not summed yet."""
-        with self.held([file], ()) as (source,):
-            self._count(-1)  # this is no restore
-            try:
-                self._sums.add(card, source, os.fstat(file).st_size, self._await_restores)
-            finally:
-                self._count(1)
+        with self._open([file]) as (source,):
+            self._sums.add(card, source, os.fstat(file).st_size, self._await_restores)
 
 
 class _CardSums:

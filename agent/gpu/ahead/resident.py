@@ -68,10 +68,11 @@ class ResidentPrefetcher:
     ) -> Prefetch:
         """See ``Prefetcher``."""
         stays = keeps and self._budget > 0 and not elsewhere
-        wanted = {"device": device, "room": room, "keeps": stays, "sums": keeps and self._sums}
+        sums = keeps and self._sums
+        wanted = {"device": device, "room": room, "keeps": stays, "sums": sums}
         process = self._running()
         order = process.order(parts)
-        if lender is None or elsewhere or not keeps:
+        if lender is None or elsewhere or not sums:
             order.begin(lambda: process.send_order(order, wanted, files, elsewhere))
         else:
             copies = [os.dup(file) for file in files]
