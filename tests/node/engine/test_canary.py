@@ -8,7 +8,8 @@ import pytest
 from contract.api import control_files
 from contract.api.states import AgentReason
 from contract.pods.canary import Canary, CanaryCall
-from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
+from tests.support.fixtures.bare_container import PYTHON, BareContainer
+from tests.support.fixtures.engine import until_ready
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
@@ -53,8 +54,7 @@ def call(**fields) -> CanaryCall:
 def worker(node, *, weights="[1, 2, 3]", after="pass", status="200") -> BareContainer:
     script = WORKER.format(weights=weights, after=after, status=status)
     source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", script)
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     return source
 
 

@@ -15,7 +15,7 @@ from contract.api.states import AgentReason
 from contract.pods.canary import Canary, CanaryCall
 from linux.proc import PROC
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
-from tests.support.fixtures.engine import Node
+from tests.support.fixtures.engine import Node, until_ready
 from tests.support.fixtures.runc_container import RuncContainer
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
@@ -202,8 +202,7 @@ def call(*command: str, **fields) -> CanaryCall:
 
 def worker(node: Node, after: str = "pass") -> BareContainer:
     source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", WORKER.format(after=after))
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     return source
 
 

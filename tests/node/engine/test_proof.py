@@ -19,8 +19,8 @@ from contract.api import control_files
 from contract.api.states import AgentReason
 from contract.pods.probe import Probe
 from tests.support import grpc_health
-from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
-from tests.support.fixtures.engine import captured, ready
+from tests.support.fixtures.bare_container import PYTHON, BareContainer
+from tests.support.fixtures.engine import captured, ready, until_ready
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
@@ -65,8 +65,7 @@ while True:
 
 def worker(node, script: str) -> BareContainer:
     source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", START + script)
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     return source
 
 

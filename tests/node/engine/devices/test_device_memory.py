@@ -25,7 +25,7 @@ from tests.support import stand_in_cuda
 from tests.support.fixtures import engine as engine_fixtures
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
 from tests.support.fixtures.dying_agent import die_after
-from tests.support.fixtures.engine import COLD, Node, gpu_node
+from tests.support.fixtures.engine import COLD, Node, gpu_node, until_ready
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
@@ -58,8 +58,7 @@ def start(node: Node, *arguments: str, outside: bool = True, **options) -> BareC
 
 def ready(node: Node, **options) -> BareContainer:
     source = start(node, "--capture", **options)
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     return source
 
 

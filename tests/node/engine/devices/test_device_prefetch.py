@@ -19,7 +19,7 @@ from agent.gpu.ahead.prefetch import Part, Prefetch
 from agent.gpu.ahead.resident import ResidentPrefetcher
 from agent.gpu.ranges import UNIT
 from artifact.manifest import DEVICE_MEMORY
-from contract.api import control_files, keys
+from contract.api import keys
 from contract.api.engine import Because, Memory, Way
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
@@ -28,7 +28,7 @@ from tests.node.engine.failures.test_failing_phases import failing
 from tests.support import stand_in_cuda
 from tests.support.fixtures import engine as engine_fixtures
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
-from tests.support.fixtures.engine import COLD, Node, gpu_node
+from tests.support.fixtures.engine import COLD, Node, captured_after_step, gpu_node
 from tests.support.fixtures.tools import PROJECT
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
@@ -113,16 +113,7 @@ def start(node: Node, *arguments: str, library: str = "device-memory.so") -> Bar
 
 
 async def captured(node: Node, name: str, **options) -> tuple[list[object], str]:
-    """Capture a fresh worker; return what its device memory held, and the digest."""
-    source = start(node, "--capture", **options)
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
-    wait_for(source.get, "an answer")
-    before = json.loads(source.get("/step"))
-    outcome = await node.capture(source, name)
-    assert outcome.ok, outcome
-    assert 0 == source.code()
-    return before, outcome.manifest_digest
+    return await captured_after_step(node, start(node, "--capture", **options), name)
 
 
 def came_from(outcome: ExecutionResult, way: Way) -> dict[Because, int]:

@@ -16,7 +16,6 @@ from agent.executor.capture.phases import CAPTURE
 from agent.executor.restore.phases import RESTORE
 from agent.gpu.cuda import NoGpus
 from artifact.manifest import parse_manifest
-from contract.api import control_files
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from contract.config.gpus import DeniedDriver
@@ -24,7 +23,7 @@ from linux.proc import descendants, files_in_use, namespace_mates
 from tests.node.engine.failures.test_failing_phases import each, failing
 from tests.support import stand_in_cuda
 from tests.support.fixtures.bare_container import PYTHON, WORKER, WORKER_COMMAND, BareContainer, wait_for
-from tests.support.fixtures.engine import COLD, Node, captured, gpu_node, ready
+from tests.support.fixtures.engine import COLD, Node, captured, gpu_node, ready, until_ready
 from tests.support.fixtures.runc_container import RuncContainer
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
@@ -77,8 +76,7 @@ async def test_the_same_in_containers_of_runc(node):
     options = {"user": 1000, "devices": "nvidia0"}
     command = ["--", *WORKER_COMMAND, "8"]
     source = node.start_as(RuncContainer, "--capture", *command, env=stand_in_cuda.marked(mib="0064"), **options)
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     before = source.get()
     outcome = await node.capture(source, "gpu-runc")
     assert outcome.ok, outcome
@@ -113,8 +111,7 @@ FORKED = WORKER.replace(
 async def test_a_process_that_inherited_devices_is_refused_before_anything_is_touched(node):
     assert "env={}" in FORKED
     source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", FORKED, "8", **gpu())
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     wait_for(lambda: "/dev/nvidia-uvm" in str(opened(source)), "the child's device")
     outcome = await node.capture(source, "gpu-forked")
     assert (False, AgentReason.GPU_UNSUPPORTED) == (outcome.ok, outcome.reason), outcome

@@ -17,13 +17,13 @@ from agent.executor.api import ExecutionResult
 from agent.executor.gpu.neighbours import Neighbours
 from agent.gpu.ahead.resident import ResidentPrefetcher
 from agent.gpu.ranges import UNIT
-from contract.api import control_files, keys
+from contract.api import keys
 from contract.api.engine import Memory, Way
 from contract.api.reports import ReportPhase
 from tests.support import stand_in_cuda
 from tests.support.fixtures import engine as engine_fixtures
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
-from tests.support.fixtures.engine import Node, gpu_node
+from tests.support.fixtures.engine import Node, captured_after_step, gpu_node
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
@@ -53,17 +53,8 @@ def start(node: Node, *arguments: str, card: str = "nvidia0") -> BareContainer:
     return node.start_as(BareContainer, *arguments, "--", *command, devices=card, env=env)
 
 
-async def captured(node: Node, name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Capture a fresh worker; return what its device memory held, by allocation, and the digest."""
-    source = start(node, "--capture")
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
-    wait_for(source.get, "an answer")
-    before = json.loads(source.get("/step"))
-    outcome = await node.capture(source, name)
-    assert outcome.ok, outcome
-    assert 0 == source.code()
-    return before, outcome.manifest_digest
+async def captured(node: Node, name: str) -> tuple[list[object], str]:
+    return await captured_after_step(node, start(node, "--capture"), name)
 
 
 async def restored(node: Node, name: str, digest: str, card: str = "nvidia0") -> tuple[BareContainer, ExecutionResult]:

@@ -18,7 +18,7 @@ from agent.executor.capture.phases import CAPTURE
 from agent.gpu.ahead.prefetch import Part, Prefetch
 from agent.gpu.ahead.resident import ResidentPrefetcher
 from artifact.manifest import parse_manifest
-from contract.api import control_files, keys
+from contract.api import keys
 from contract.api.engine import Way
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
@@ -26,7 +26,7 @@ from tests.node.engine.failures.test_failing_phases import failing
 from tests.support import stand_in_cuda
 from tests.support.fixtures import engine as engine_fixtures
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
-from tests.support.fixtures.engine import Node, gpu_node
+from tests.support.fixtures.engine import Node, gpu_node, until_ready
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
@@ -102,8 +102,7 @@ def start(node: Node, *arguments: str, words: Sequence[str]) -> BareContainer:
 
 def ready(node: Node, *words: str) -> BareContainer:
     source = start(node, "--capture", words=words)
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     wait_for(source.get, "an answer")
     return source
 

@@ -12,7 +12,7 @@ from agent.executor import engine as engine_module
 from agent.executor.capture.running import RUNNING
 from agent.gpu.ahead.resident import ResidentPrefetcher
 from artifact.manifest import parse_manifest
-from contract.api import control_files, keys
+from contract.api import keys
 from contract.api.engine import Memory, Way
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
@@ -21,7 +21,7 @@ from tests.node.engine.failures.test_failing_phases import failing
 from tests.support import stand_in_cuda
 from tests.support.fixtures import engine as engine_fixtures
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
-from tests.support.fixtures.engine import COLD, Node, gpu_node
+from tests.support.fixtures.engine import COLD, Node, gpu_node, until_ready
 from tests.support.models import write_model
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
@@ -73,8 +73,7 @@ async def captured(node: Node, volume: Path, name: str, **options) -> tuple[list
     """Capture a fresh worker; return what its device memory held, and the digest."""
     said = options.pop("said", None)
     source = start(node, volume, "--capture", **options)
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     before = json.loads(wait_for(source.get, "an answer"))
     outcome = await node.capture(source, name, probe=PROBE, refers_to_weights=said)
     assert outcome.ok, (outcome, source.text())

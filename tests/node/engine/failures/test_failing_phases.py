@@ -9,10 +9,8 @@ import pytest
 from agent.executor import engine as engine_module
 from agent.executor.capture.phases import CAPTURE
 from agent.executor.restore.phases import RESTORE
-from contract.api import control_files
 from contract.api.states import AgentReason
-from tests.support.fixtures.bare_container import wait_for
-from tests.support.fixtures.engine import COLD, captured
+from tests.support.fixtures.engine import COLD, captured, until_ready
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
@@ -37,8 +35,7 @@ def each(phases, but=()):
 async def test_a_capture_that_fails_leaves_nothing_in_storage(node, monkeypatch, number):
     name = f"capture-{number}"
     source = node.start("--capture")
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     monkeypatch.setattr(engine_module, "CAPTURE", failing(CAPTURE, number))
     outcome = await node.capture(source, name)
     assert (False, AgentReason.INTERNAL_ERROR) == (outcome.ok, outcome.reason)
@@ -57,8 +54,7 @@ def small_store(node):
 
 async def test_a_capture_without_room_says_so_and_leaves_nothing(node, small_store):
     source = node.start("--capture")
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     outcome = await node.capture(source, "small")
     assert (False, AgentReason.STORAGE_UNWRITABLE) == (outcome.ok, outcome.reason)
     assert "checkpoint storage: No space left on device; is it full?" in outcome.message

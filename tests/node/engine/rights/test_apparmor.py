@@ -14,11 +14,10 @@ import pytest
 from agent.container.confinement import label_of
 from agent.criu import image_labels
 from agent.executor.restore import tree
-from contract.api import control_files
 from contract.api.states import AgentReason
 from linux.proc import PROC, pids
 from tests.support.fixtures.bare_container import PYTHON, WORKER, wait_for
-from tests.support.fixtures.engine import COLD, Node
+from tests.support.fixtures.engine import COLD, Node, until_ready
 from tests.support.fixtures.runc_container import RuncContainer
 
 ENABLED = Path("/sys/module/apparmor/parameters/enabled")
@@ -91,8 +90,7 @@ def start(node, *arguments, profile=PROFILE, user=0, worker=CONFINED):
 
 def ready(node, **options):
     source = start(node, "--capture", **options)
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     return source
 
 

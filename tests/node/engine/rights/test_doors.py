@@ -7,9 +7,9 @@ import subprocess
 import pytest
 
 from agent.container.rights import of_container, wider
-from contract.api import control_files
 from contract.api.states import AgentReason
-from tests.support.fixtures.bare_container import PYTHON, WORKER, wait_for
+from tests.support.fixtures.bare_container import PYTHON, WORKER
+from tests.support.fixtures.engine import until_ready
 from tests.support.fixtures.runc_container import RuncContainer
 from tests.support.kinds import doors
 
@@ -85,8 +85,7 @@ def start(node, *arguments):
 
 def ready(node):
     source = start(node, "--capture")
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     return source
 
 

@@ -19,11 +19,10 @@ from agent.executor.environment import NodeEnvironment
 from agent.protobuf import Field
 from artifact.digest import digest_of, sum_of
 from artifact.manifest import MANIFEST
-from contract.api import control_files
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
-from tests.support.fixtures.bare_container import PYTHON, WORKER, BareContainer, wait_for
-from tests.support.fixtures.engine import COLD
+from tests.support.fixtures.bare_container import PYTHON, WORKER, BareContainer
+from tests.support.fixtures.engine import COLD, until_ready
 from tests.support.fixtures.runc_container import RuncContainer
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
@@ -50,8 +49,7 @@ def start(node, *arguments, worker=WORKER):
 async def sealed(node, checkpoint_id, worker=WORKER):
     """Capture a worker; return the digest of its manifest."""
     source = start(node, "--capture", worker=worker)
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     outcome = await node.capture(source, checkpoint_id)
     assert outcome.ok, outcome.message
     return outcome.manifest_digest
@@ -248,8 +246,7 @@ async def test_a_program_with_a_capability_is_seen_before_the_freeze(node):
     os.setxattr(program, "security.capability", struct.pack("<5I", 0x02000001, NET_RAW, 0, 0, 0))
     worker = f"import subprocess; subprocess.Popen(['/tools/capped', '600']){WORKER}"
     source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", worker, "8", user=USER)
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     outcome = await node.capture(source, "capped")
     assert (AgentReason.IMAGES_WIDER, True) == (outcome.reason, f"{NET_RAW:#x} (CapPrm)" in outcome.message), outcome
     assert ReportPhase.DUMP not in outcome.seconds

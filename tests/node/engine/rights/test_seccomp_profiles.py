@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from contract.api import control_files
 from contract.api.states import AgentReason
 from tests.support.fixtures.bare_container import PYTHON, WORKER, wait_for
-from tests.support.fixtures.engine import COLD
+from tests.support.fixtures.engine import COLD, until_ready
 from tests.support.fixtures.runc_container import RuncContainer
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
@@ -62,8 +61,7 @@ def start(node, *arguments, seccomp):
 async def test_a_worker_keeps_its_filter_if_the_container_allows_as_much(expected, then, now, node, request):
     name = request.node.callspec.id
     source = start(node, "--capture", seccomp=then)
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     captured = await node.capture(source, name)
     assert captured.ok, captured.message
 

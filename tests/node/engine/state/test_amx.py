@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from contract.api import control_files
 from contract.api.states import AgentReason
-from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
+from tests.support.fixtures.bare_container import PYTHON, BareContainer
+from tests.support.fixtures.engine import until_ready
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu"),
@@ -110,8 +110,7 @@ threading.Event().wait()
 
 def start(node, script: str, python: str = PYTHON) -> BareContainer:
     source = node.start_as(BareContainer, "--capture", "--", python, "-c", script)
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     return source
 
 

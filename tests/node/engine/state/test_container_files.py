@@ -16,7 +16,7 @@ import pytest
 from contract.api import control_files, keys
 from tests.support import opens, trap
 from tests.support.fixtures.bare_container import BareContainer, wait_for
-from tests.support.fixtures.engine import Node
+from tests.support.fixtures.engine import Node, until_ready
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
@@ -112,8 +112,7 @@ def unsprung(container: BareContainer) -> bool:
 async def test_traps_behind_every_path(node, folder, library):
     """One trap sprung would have had all rights of the node."""
     source = node.start("--capture")
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     wait_for(lambda: settled(source), "the child sleeps")
     workers = mapped(source)
     set_traps(source, library, folder[1], workers)
@@ -147,8 +146,7 @@ def test_the_traps_work(node, folder, library):
 def test_every_call_is_on_the_list(node, folder):
     """Every open, exec and executable mapping within both containers is on the closed list."""
     source = node.start("--capture")
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     target = node.start()
     workers = mapped(source)
     spaces = {c: Path(f"/proc/{c.init()}/ns/mnt").stat().st_ino for c in (source, target)}

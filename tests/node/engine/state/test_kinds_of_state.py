@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from agent.executor.capture import phases as capture_phases
-from contract.api import control_files
 from contract.api.states import AgentReason
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, is_removed, wait_for
+from tests.support.fixtures.engine import until_ready
 from tests.support.kinds import descriptors, processes, sockets
 from tests.support.kinds.kept_corners import KEPT_CORNERS
 from tests.support.kinds.kept_details import KEPT_DETAILS
@@ -59,8 +59,7 @@ KEPT = descriptors.KEPT | processes.KEPT | sockets.KEPT | KEPT_DETAILS | KEPT_CO
 def start(node, before: str, after: str, user: int = 0) -> BareContainer:
     script = WORKER.replace("{before}", before).replace("{after}", after)
     source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", script)
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     return source
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from contract.api import control_files
-from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
+from tests.support.fixtures.bare_container import PYTHON, BareContainer
+from tests.support.fixtures.engine import until_ready
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu"),
@@ -75,8 +75,7 @@ threading.Event().wait()
 
 async def test_keys_are_kept(node):
     source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", WORKER)
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     captured = await node.capture(source, "keys")
     assert captured.ok, captured.message
     target = node.start_as(BareContainer, "--", PYTHON, "-c", "print('cold', flush=True)")

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from contract.api import control_files
 from contract.pods.probe import Probe
-from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
+from tests.support.fixtures.bare_container import PYTHON, BareContainer
+from tests.support.fixtures.engine import until_ready
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
@@ -61,8 +61,7 @@ while True:
 async def test_stopped_processes_stay_stopped(node):
     """In the proof, too, where the worker is woken until its probe passes."""
     source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", WORKER)
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     outcome = await node.capture(source, "stopped", probe=Probe("TCP", "127.0.0.1", 8000))
     assert outcome.ok, outcome
     assert {"running", "above"} >= ran(source)

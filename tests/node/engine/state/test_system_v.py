@@ -27,7 +27,7 @@ from linux.ipc.sysvipc import SysvObject, sysv_objects
 from tests.node.engine.failures.test_failing_phases import each, failing
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
 from tests.support.fixtures.dying_agent import die_after
-from tests.support.fixtures.engine import COLD
+from tests.support.fixtures.engine import COLD, until_ready
 from tests.support.fixtures.runc_container import RuncContainer
 from tests.support.kinds.system_v import CALLS
 
@@ -81,8 +81,7 @@ COLD_COMMAND = (PYTHON, "-c", "print('cold', flush=True)")
 
 def ready(node, kind=BareContainer, **options):
     source = node.start_as(kind, "--capture", "--", *COMMAND, **options)
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     return source
 
 
@@ -132,8 +131,7 @@ async def test_semaphores_that_are_given_back_at_the_very_end_are_refused(node, 
     """A worker may use them after it was looked at: then they differ once it has ended."""
     monkeypatch.setattr(ipc, "undoes", lambda *_: False)
     source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", f"{UNDOES}\n{CAPTURED}")
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     outcome = await node.capture(source, "undoes")
     assert (False, AgentReason.SYSV_IPC) == (outcome.ok, outcome.reason)
     assert "have got something back at the worker's end (SEM_UNDO)" in outcome.message

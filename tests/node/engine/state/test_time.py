@@ -8,6 +8,7 @@ import pytest
 
 from contract.api import control_files
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
+from tests.support.fixtures.engine import until_ready
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
@@ -128,8 +129,7 @@ PERIODIC = (*ONCE, "posix-realtime", "posix-monotonic", "posix-boottime", "setit
 async def test_every_timer_goes_on(node, uptime):
     """One that is due in some seconds fires then, not early; one that expired unread while captured goes on."""
     source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", WORKER, uptime=uptime)
-    source.says("warm")
-    wait_for((source.control / control_files.READY_FOR_SNAPSHOT).exists, "ready file")
+    until_ready(source)
     outcome = await node.capture(source, f"timers{uptime}")
     assert outcome.ok, outcome
     target = node.start_as(BareContainer, "--", PYTHON, "-c", WORKER)
