@@ -20,7 +20,7 @@ from typing import Final, Self
 
 from agent.container.network import in_network
 from agent.gpu.ahead.lent import MOST_SEGMENTS, Lent, LentSegment
-from agent.gpu.ahead.prefetch import Prefetch
+from agent.gpu.ahead.prefetch import BUFFERS, Part, Prefetch
 from agent.gpu.cuda import CudaError
 from agent.gpu.device_messages import PACKET, Message, Room, What, parse_message, ring, write_units
 from agent.gpu.preload import COPIERS, Library
@@ -29,13 +29,13 @@ from contract.api.states import AgentReason
 from linux import syscalls
 from linux.proc import PROC
 
-VERSIONS: Final = (1, 2, 3, 4, 5, 6, 7, 8)
+VERSIONS: Final = (1, 2, 3, 4, 5, 6, 7, 8, 9)
 """Of the protocol; a library of another one is left alone, and its device memory goes through the driver."""
 SHARES_AGAIN: Final = 4
-TAKES_PARTS: Final = 5
 KEEPS_HOST_MEMORY: Final = 6
 TAKES_RANGES: Final = 7
 LENDS: Final = 8
+MAKES_BUFFERS: Final = 9
 ANSWER_SECONDS: Final = 10.0
 """To connect, and for what touches no memory: the library's own limit is one second."""
 STALLED_SECONDS: Final = 30.0
@@ -171,14 +171,30 @@ class Conversation:
         self._ask(What.RELEASE, ANSWER_SECONDS)
 
     def hand_over(self, prefetch: Prefetch, seconds: float) -> None:
-        """Have it copy parts of its files that are on the card, as they come there, for the load that follows."""
-        if self._ask(What.LOOK, ANSWER_SECONDS).number < TAKES_PARTS:
+        """Have it copy parts of its files that are on the card to where they belong, for the load that follows."""
+        if not prefetch.parts or self._ask(What.LOOK, ANSWER_SECONDS).number < MAKES_BUFFERS:
             return
-        for filled in prefetch.filled(seconds):
-            part = filled.part
-            memory = filled.buffer << 32 | filled.size // UNIT << 16 | part.size // UNIT
-            self._send(Message(What.PART, part.file, part.offset // UNIT, memory), [filled.descriptor])
-            prefetch.done(filled, copied=bool(self._receive(STALLED_SECONDS).a))
+        buffers: list[int] = []
+        try:
+            buffers.extend(self._buffers(prefetch.parts))
+            for filled in prefetch.filled(buffers, seconds):
+                part, where = filled.part, filled.buffer << 32
+                self._send(Message(What.PART, part.file, part.offset // UNIT, where | part.size // UNIT))
+                prefetch.done(filled, copied=bool(self._receive(STALLED_SECONDS).a))
+        finally:
+            for buffer in buffers:
+                os.close(buffer)
+
+    def _buffers(self, parts: Sequence[Part]) -> Iterator[int]:
+        """Yield descriptors of device memory that it makes for parts, as far as the card has room."""
+        size = max(part.size for part in parts)
+        for number in range(BUFFERS):
+            self._send(Message(What.BUFFER, number, size // UNIT, parts[0].file))
+            try:
+                descriptors = self._receive_with_files(ANSWER_SECONDS)[1]
+            except CudaError:
+                return
+            yield self._the_one(descriptors)
 
     def refer(self, sources: Sequence[int], table: int) -> None:
         """Give it what of its saved files is in others, for the load that follows.

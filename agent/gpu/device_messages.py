@@ -56,6 +56,7 @@ class What(IntEnum):
     RANGES = 24
     LEND = 25
     PLACES = 26
+    BUFFER = 27
 
 
 @dataclass(frozen=True)

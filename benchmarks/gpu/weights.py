@@ -28,7 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from agent.gpu.ahead.prefetch import Filled, Prefetch, plan_parts
+from agent.gpu.ahead.prefetch import BUFFERS, Prefetch, plan_parts
 from agent.gpu.ahead.resident import ResidentPrefetcher
 from agent.gpu.driver import LIBRARY
 from benchmarks.support.report import Report, finish, parser
@@ -285,7 +285,6 @@ class _Ours:
     def __enter__(self) -> Self:
         self._prefetcher = ResidentPrefetcher(budget=1 << 40)
         self._prefetcher.prepare()
-        self._windows: dict[int, _Window] = {}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -307,38 +306,35 @@ class _Ours:
         sizes = [os.fstat(file).st_size for file in opened]
         places = [torch.empty(size, dtype=torch.uint8, device="cuda") for size in sizes]
         uuid = str(torch.cuda.get_device_properties(0).uuid).replace("-", "")
-        order = self._prefetcher.start(uuid, opened, plan_parts(sizes), 8 << 30, keeps=True)
+        parts = plan_parts(sizes)
+        order = self._prefetcher.start(uuid, opened, parts, 8 << 30, keeps=True)
+        buffers = [_Buffer(max(part.size for part in parts)) for _ in range(BUFFERS)]
         try:
             left = sum(sizes)
             for _ in range(LOOKS):
-                left -= sum(self._copied(order, places))
+                left -= sum(_copied(order, buffers, places))
                 if not left:
                     break
             else:
                 sys.exit(f"{left} bytes did not come")
         finally:
             order.close()
-            for window in self._windows.values():
-                window.close()
-            self._windows.clear()
+            for buffer in buffers:
+                buffer.close()
         return {
             name: tensor
             for file, place in zip(opened, places, strict=True)
             for name, tensor in _tensors_of(file, place)
         }
 
-    def _copied(self, order: Prefetch, places: "Sequence[Tensor]") -> Iterator[int]:
-        """Copy what comes to where it belongs, and yield the bytes of each part."""
-        for filled in order.filled(COLD_SECONDS):
-            part = filled.part
-            self._window(filled).copy_to(places[part.file].data_ptr() + part.offset, part.size)
-            order.done(filled, copied=True)
-            yield part.size
 
-    def _window(self, filled: Filled) -> "_Window":
-        if filled.buffer not in self._windows:
-            self._windows[filled.buffer] = _Window(filled.descriptor, filled.size)
-        return self._windows[filled.buffer]
+def _copied(order: Prefetch, buffers: "Sequence[_Buffer]", places: "Sequence[Tensor]") -> Iterator[int]:
+    """Copy what comes to where it belongs, and yield the bytes of each part."""
+    for filled in order.filled([buffer.descriptor for buffer in buffers], COLD_SECONDS):
+        part = filled.part
+        buffers[filled.buffer].copy_to(places[part.file].data_ptr() + part.offset, part.size)
+        order.done(filled, copied=True)
+        yield part.size
 
 
 def _tensors_of(file: int, place: "Tensor") -> "Iterator[tuple[str, Tensor]]":
@@ -357,15 +353,28 @@ class _Location(ctypes.Structure):
     _fields_ = (("type", ctypes.c_int), ("id", ctypes.c_int), ("flags", ctypes.c_int))
 
 
-class _Window:
-    """Memory of the agent's process, mapped here."""
+class _Properties(ctypes.Structure):
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("handle_types", ctypes.c_int),
+        ("location", ctypes.c_int * 2),
+        ("win32", ctypes.c_void_p),
+        ("flags", ctypes.c_ubyte * 8),
+    )
 
-    def __init__(self, descriptor: int, size: int) -> None:
+
+class _Buffer:
+    """Memory that the agent's process may write to."""
+
+    def __init__(self, size: int) -> None:
         self._cuda = ctypes.CDLL(LIBRARY)
         self._size = ctypes.c_size_t(size)
         self._memory, self._at = ctypes.c_uint64(), ctypes.c_uint64()
-        none = ctypes.c_uint64(0)
-        self._call("cuMemImportFromShareableHandle", ctypes.byref(self._memory), ctypes.c_void_p(descriptor), 1)
+        none, descriptor = ctypes.c_uint64(0), ctypes.c_int(-1)
+        properties = _Properties(1, 1, (1, 0))  # pinned, to be had by a descriptor, on the first device
+        self._call("cuMemCreate", ctypes.byref(self._memory), self._size, ctypes.byref(properties), none)
+        self._call("cuMemExportToShareableHandle", ctypes.byref(descriptor), self._memory, 1, none)
+        self.descriptor = descriptor.value
         self._call("cuMemAddressReserve", ctypes.byref(self._at), self._size, ctypes.c_size_t(0), none, none)
         self._call("cuMemMap", self._at, self._size, ctypes.c_size_t(0), self._memory, none)
         access = _Location(1, 0, 3)  # CU_MEM_LOCATION_TYPE_DEVICE, for reading and writing
@@ -377,7 +386,8 @@ class _Window:
         self._call("cuStreamSynchronize", None)
 
     def close(self) -> None:
-        """Unmap it."""
+        """Give it back."""
+        os.close(self.descriptor)
         self._call("cuMemUnmap", self._at, self._size)
         self._call("cuMemRelease", self._memory)
         self._call("cuMemAddressFree", self._at, self._size)

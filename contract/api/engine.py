@@ -57,7 +57,6 @@ class Because(StrEnum):
     NEIGHBOUR = "neighbour"
     NO_ROOM = "no-room"
     UNKNOWN_CARD = "unknown-card"
-    MOVED = "moved"
     PREFETCH_OFF = "prefetch-off"
     NOT_IN_TIME = "not-in-time"
 
@@ -109,7 +108,6 @@ _REASONS: Final = {
     Because.NEIGHBOUR: "",
     Because.NO_ROOM: "the card has no room for it beside the worker, or is for one process at a time",
     Because.UNKNOWN_CARD: "the artifact does not say of which card it is",
-    Because.MOVED: "it is on another card than at its capture, and the driver lets it take nothing from there",
     Because.PREFETCH_OFF: "gpu.prefetch is false, or there is no driver",
     Because.NOT_IN_TIME: "it was not on the card in time",
 }

@@ -302,6 +302,7 @@ int copy_part(const struct ahead *part) {
 
 void give_up_load(void) {
     if (job.loads) ended();
+    else drop_buffers();
 }
 
 /* Clears those units of a segment that are zeros; returns how many are neither that nor copied. */

@@ -111,8 +111,8 @@ HIDDEN result map_segment(struct segment *segment);
 HIDDEN result unmap_segment(struct segment *segment);
 /* As map_segment, with the memory that another process shares. */
 HIDDEN result import_memory(struct segment *segment, int descriptor);
-/* Maps memory of another process, wherever there is room, and gives it back. */
-HIDDEN result import_segment(struct segment *segment, int descriptor);
+/* Makes memory, and maps it wherever there is room; gives both back. */
+HIDDEN result make_segment(struct segment *segment);
 HIDDEN void drop_segment(struct segment *segment);
 
 HIDDEN result allocate(address *at, size_t size, int discardable);
@@ -245,7 +245,7 @@ struct message {
     char text[TEXT];
 };
 
-enum { VERSION = 8 };
+enum { VERSION = 9 };
 enum {
     LOOK = 1,    /* -> DONE: number = VERSION, a = bytes of the host (before version 6: segments), b = bytes of all */
     SAVE = 2,    /* number = 1: without what may be discarded -> DONE: a = bytes of all files, b = bytes of all
@@ -272,15 +272,16 @@ enum {
     RING = 19,
     DATA = 20,  /* number = slot, a = where in the copier's file, in units, b = which units of the slot */
     FREE = 21,  /* number = slot */
-    PART = 22,  /* with device memory that holds a part of a file that LOAD will get: number = file, a = its first unit
-                   there, b = its units, 2^16 times those of the memory, and 2^32 times the number of the memory
-                   -> DONE: it may be filled again; a = 1 if the bytes are where they belong, 0 if they are to be read
-                   from the file */
+    PART = 22,  /* the agent has put a part of a file that LOAD will get into a buffer: number = file, a = its first unit
+                   there, b = its units, and 2^32 times the number of the buffer -> DONE: it may be filled again; a = 1 if
+                   the bytes are where they belong, 0 if they are to be read from the file */
     SOURCES = 23, /* with files that ranges of the saved files are in: those of RANGES are numbered as they come -> DONE */
     RANGES = 24,  /* a = rows, with a file of them: what LOAD finds in SOURCES, and not in its own files -> DONE */
     LEND = 25,    /* number = first, a = bytes that a segment has at least -> DONE, with its memory: number = a segment
                      that was loaded, a = its first unit among those of PLACES, b = its bytes; or text = "nothing" */
     PLACES = 26,  /* with a file, which is written: where each unit that was saved is -> DONE: a = units */
+    BUFFER = 27,  /* number, a = units, b = a file: makes device memory for parts of files of that one's device, until LOAD
+                     -> DONE, with it */
 };
 
 HIDDEN int connect_agent(void);
@@ -335,18 +336,15 @@ HIDDEN struct outcome write_places(int file, uint64_t *units);
 
 /* ---------------------------------------------------------------------------------------------------------- parts.c */
 
-/* Memory of the agent's. What comes with the same number again has other bytes in it, and is imported once. */
-struct buffer {
-    uint32_t number, units;
-    int descriptor;
-};
+/* Makes memory that the agent may write parts to, for those of a file's device, with a descriptor of it. */
+HIDDEN struct outcome make_buffer(uint32_t number, uint64_t units, uint32_t file, int *descriptor);
 /* Returns whether the bytes are where they belong. */
-HIDDEN int take_part(uint32_t file, uint64_t first, uint64_t units, const struct buffer *in);
+HIDDEN int take_part(uint32_t file, uint64_t first, uint64_t units, uint32_t buffer);
 /* Whether any came since they were forgotten. */
 HIDDEN int has_parts(void);
 /* Whether a stored unit is where it belongs; `place` is copy.c's. */
 HIDDEN int is_copied(uint32_t place);
-/* Lets go of the agent's memory: no more parts come, and the rest of the worker's own needs room. */
+/* Gives the buffers back: no more parts come, and the rest of the worker's own memory needs room. */
 HIDDEN void drop_buffers(void);
 HIDDEN void forget_parts(void);
 

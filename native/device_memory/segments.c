@@ -98,31 +98,16 @@ result map_segment(struct segment *segment) {
     return error ? error : map_memory(segment);
 }
 
-/* What is on another device is none of this segment's: what names a card may name another after a restore. */
-static int is_elsewhere(const struct segment *segment) {
-    struct properties found;
-    return driver()->cuMemGetAllocationPropertiesFromHandle(&found, segment->memory) == SUCCESS &&
-           found.location.id != segment->device;
-}
-
 result import_memory(struct segment *segment, int descriptor) {
     void *const shared = (void *)(intptr_t)descriptor;
     result error = driver()->cuMemImportFromShareableHandle(&segment->memory, shared, HANDLE_IS_DESCRIPTOR);
     return error ? error : map_memory(segment);
 }
 
-result import_segment(struct segment *segment, int descriptor) {
+result make_segment(struct segment *segment) {
     const struct driver *cuda = driver();
     result error = cuda->cuMemAddressReserve(&segment->at, segment->size, 0, 0, 0);
-    if (error) return error;
-    error = cuda->cuMemImportFromShareableHandle(&segment->memory, (void *)(intptr_t)descriptor, HANDLE_IS_DESCRIPTOR);
-    if (!error && is_elsewhere(segment)) {
-        cuda->cuMemRelease(segment->memory);
-        error = NOT_INITIALIZED;
-    } else if (!error) {
-        error = map_memory(segment);
-    }
-    if (error) cuda->cuMemAddressFree(segment->at, segment->size);
+    if (!error && (error = map_segment(segment))) cuda->cuMemAddressFree(segment->at, segment->size);
     return error;
 }
 
@@ -150,8 +135,7 @@ static result catch_up(const struct segment *segment, uint32_t changes) {
 }
 
 static result give_up(struct segment *made) {
-    if (made->present) unmap_segment(made);
-    driver()->cuMemAddressFree(made->at, made->size);
+    drop_segment(made);
     return OUT_OF_MEMORY;
 }
 
@@ -165,8 +149,8 @@ result allocate(address *at, size_t size, int discardable) {
     if (made.device < 0) return NOT_INITIALIZED;
     made.properties = devices[made.device].properties;
     made.size = (size + granularity - 1) / granularity * granularity;
-    if (made.size < size || cuda->cuMemAddressReserve(&made.at, made.size, 0, 0, 0)) return OUT_OF_MEMORY;
-    if (map_segment(&made) || (number = remember(&made)) < 0) return give_up(&made);
+    if (made.size < size || make_segment(&made)) return OUT_OF_MEMORY;
+    if ((number = remember(&made)) < 0) return give_up(&made);
     if (catch_up(&made, changes)) {
         pthread_mutex_lock(&table);
         segments[number].used = 0;

@@ -173,6 +173,9 @@ static struct message answer_to(const struct message *asked, const int *files, i
     case LOAD: outcome = load_segments(files); break;
     case EXPORT: outcome = export_again(asked->number, shared); break;
     case IMPORT: outcome = import_again(asked->number, files[0]); break;
+    case BUFFER:
+        if (released) outcome = make_buffer(asked->number, asked->a, (uint32_t)asked->b, shared);
+        break;
     default: break;
     }
     const int is_whole = (asked->what == LOAD || asked->what == IMPORT) && !outcome.failed && next_awaited(0) < 0;
@@ -202,12 +205,10 @@ static struct message accept_ranges(const struct message *asked, int *files) {
 }
 
 /* Only while device memory is out: it is then the agent alone that has something to do here. */
-static struct message accept_part(const struct message *part, int descriptor) {
+static struct message accept_part(const struct message *part) {
     struct message message = {.what = DONE};
-    if (!released || descriptor < 0 || !take_segments(LOOK_AT_TABLE)) return message;
-    const struct buffer in = {(uint32_t)(part->b >> 32), part->b >> 16 & UINT16_MAX, descriptor};
-    enter_device(device_of_file(part->number));
-    message.a = (uint64_t)take_part(part->number, part->a, part->b & UINT16_MAX, &in);
+    if (!released || !take_segments(LOOK_AT_TABLE)) return message;
+    message.a = (uint64_t)take_part(part->number, part->a, (uint32_t)part->b, (uint32_t)(part->b >> 32));
     leave_segments();
     return message;
 }
@@ -219,7 +220,7 @@ void serve(void) {
     while (receive_message(connection, &asked, files, COPIERS) && asked.what != END) {
         struct message message = {0};
         int shared = -1;
-        if (asked.what == PART) message = accept_part(&asked, files[0]);
+        if (asked.what == PART) message = accept_part(&asked);
         else if (asked.what == SOURCES || asked.what == RANGES) message = accept_ranges(&asked, files);
         else if (asked.what != OLD_PART) message = act_on(&asked, files, &shared);
         for (int i = 0; i < COPIERS; i++)

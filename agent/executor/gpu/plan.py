@@ -214,31 +214,16 @@ class PlannedPrefetch:
     """Bytes that may be on the card at once before they are copied to the worker's own memory."""
 
 
-def moved_devices(gpu: manifest.Gpu, devices: Sequence[Device]) -> frozenset[int]:
-    """Return which of a container's GPUs are not the captured ones in their place.
-
-    The driver (580.159.04) gives a process that it restored onto another card no memory of other processes:
-    cuMemImportFromShareableHandle fails with CUDA_ERROR_INVALID_DEVICE, with the pair of devices given and without.
-    """
-    pairs = enumerate(zip(gpu.devices, devices, strict=False))
-    return frozenset(number for number, (old, new) in pairs if old.uuid != new.uuid)
-
-
-def plan_prefetches(
-    gpu: manifest.Gpu, sizes: Mapping[str, int], free: Sequence[int], moved: Collection[int] = ()
-) -> list[PlannedPrefetch]:
+def plan_prefetches(gpu: manifest.Gpu, sizes: Mapping[str, int], free: Sequence[int]) -> list[PlannedPrefetch]:
     """Return what is read onto which card before its process is there.
 
     Args:
         gpu: what the manifest says.
         sizes: of the artifact's files, whole.
         free: device memory that each GPU of the new container has.
-        moved: those GPUs that a process could not take anything from.
     """
     planned = []
     for number, (device, has) in enumerate(zip(gpu.devices, free, strict=False)):
-        if number in moved:
-            continue
         stored = [(memory, _stored(memory, number, len(gpu.devices), sizes)) for memory in gpu.outside]
         parts = [plan_parts(files) for _, files in stored]
         rooms = share_room([room_of(each) for each in parts], has - device.used)
@@ -248,12 +233,6 @@ def plan_prefetches(
             if room
         ]
     return planned
-
-
-def stored_on(gpu: manifest.Gpu, numbers: Collection[int], sizes: Mapping[str, int]) -> int:
-    """Return the bytes of files that are for some of the GPUs."""
-    each = ((memory, number) for memory in gpu.outside for number in numbers)
-    return sum(sum(_stored(memory, number, len(gpu.devices), sizes)) for memory, number in each)
 
 
 def _stored(memory: manifest.DeviceMemory, device: int, devices: int, sizes: Mapping[str, int]) -> list[int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from agent.criu.shared_memory import Segment
-from agent.executor.gpu.plan import PlannedPrefetch, plan_prefetches, stored_on, whole_sizes
+from agent.executor.gpu.plan import PlannedPrefetch, plan_prefetches, whole_sizes
 from agent.executor.memory.plan import plan_memory
 from artifact.manifest import DeviceMemory, Gpu, Manifest
 from contract.api.engine import Because, Choice, Memory, Way, without_empty
@@ -42,8 +42,6 @@ class Offer:
     """Whether standby can hold the memory too."""
     spare: Sequence[int] = ()
     """Device memory that each GPU of the container has for the worker, and for us beside it."""
-    moved: frozenset[int] = frozenset()
-    """Those of these GPUs that are not the captured ones in their place."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def _prefetches(offer: Offer) -> Sequence[PlannedPrefetch]:
     gpu = offer.manifest.gpu
     if gpu is None or not offer.prefetches or offer.stage == Stage.PARK:
         return ()
-    return plan_prefetches(gpu, whole_sizes(offer.manifest), offer.spare, offer.moved)
+    return plan_prefetches(gpu, whole_sizes(offer.manifest), offer.spare)
 
 
 def _device(offer: Offer, prefetches: Sequence[PlannedPrefetch]) -> tuple[Choice, ...]:
@@ -102,12 +100,10 @@ def _device(offer: Offer, prefetches: Sequence[PlannedPrefetch]) -> tuple[Choice
     sizes = whole_sizes(offer.manifest)
     known = sum(_stored(memory, sizes) for memory in gpu.outside if _is_known(memory, gpu))
     unknown = sum(_stored(memory, sizes) for memory in gpu.outside if not _is_known(memory, gpu))
-    moved = stored_on(gpu, offer.moved, sizes) if offer.prefetches else 0
     rest = Because.NO_ROOM if offer.prefetches else Because.PREFETCH_OFF
     return (
         Choice(Memory.DEVICE, Way.AHEAD, Because.ROOM, ahead),
-        Choice(Memory.DEVICE, Way.FILES, Because.MOVED, moved),
-        Choice(Memory.DEVICE, Way.FILES, rest, known - ahead - moved),
+        Choice(Memory.DEVICE, Way.FILES, rest, known - ahead),
         Choice(Memory.DEVICE, Way.FILES, Because.UNKNOWN_CARD if offer.prefetches else rest, unknown),
         Choice(Memory.DEVICE, Way.IMAGE, Because.CAPTURED_SO, within),
     )

@@ -19,7 +19,7 @@ from agent.criu.own_images import own_images, read_in_place
 from agent.criu.shared_memory import Segment, find_segments, maps_memfds_privately
 from agent.errors import ContainerError
 from agent.executor.gpu.open_weights import PodVolumes
-from agent.executor.gpu.plan import GpuPlace, container_devices, moved_devices
+from agent.executor.gpu.plan import GpuPlace, container_devices
 from agent.executor.memory.guard import has_guard
 from agent.executor.memory.plan import SMALL_SHARED
 from agent.executor.restore.checks import CHECKS, PARK_CHECKS, Place, judge, plan_restore
@@ -92,7 +92,7 @@ def _inspect(restore: Restore) -> None:
 
 def offer_of(restore: Restore, stage: Stage, images: int | None = None) -> Offer:
     """Return what artifact, node and container offer; *images* are looked at only if shared memory is to be filled."""
-    environment, control, gpu = restore.environment, restore.lock.control, restore.artifact.manifest.gpu
+    environment, control = restore.environment, restore.lock.control
     return Offer(
         manifest=restore.artifact.manifest,
         stage=stage,
@@ -103,7 +103,6 @@ def offer_of(restore: Restore, stage: Stage, images: int | None = None) -> Offer
         criu_fails=_criu_fails(restore, images),
         guarded=has_guard(control),
         spare=[device.spare for device in restore.devices],
-        moved=moved_devices(gpu, restore.devices) if gpu is not None else frozenset(),
     )
 
 

@@ -63,7 +63,6 @@ class Source:
 class Part:
     """A part of a file, and its place in an order."""
 
-    order: int
     number: int
     source: Source
     offset: int

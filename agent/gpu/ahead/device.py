@@ -1,4 +1,4 @@
-"""Device memory by the CUDA driver's API, by ctypes: allocated so that another process can map it, and filled.
+"""Device memory by the CUDA driver's API, by ctypes: allocated, or taken of other processes, and filled.
 
 Numbers and structures are those of ``cuda.h``, "Virtual Memory Management".
 Imports the standard library alone: the process that fills device memory loads this and nothing else.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,7 @@ from agent.gpu.driver import DriverError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _PINNED: Final = 1
 _POSIX_DESCRIPTOR: Final = 1
@@ -40,11 +40,11 @@ _FUNCTIONS: Final = (
     "cuMemMap",
     "cuMemUnmap",
     "cuMemSetAccess",
-    "cuMemExportToShareableHandle",
     "cuMemImportFromShareableHandle",
     "cuMemHostRegister_v2",
     "cuMemHostUnregister",
     "cuStreamCreate",
+    "cuStreamDestroy_v2",
     "cuStreamSynchronize",
     "cuMemcpyHtoDAsync_v2",
     "cuMemcpyDtoHAsync_v2",
@@ -156,9 +156,7 @@ class Card:
         self._location = _Location(_ON_DEVICE, number)
         rdma = ctypes.c_int()
         self._check("cuDeviceGetAttribute", ctypes.byref(rdma), _HAS_RDMA, number)
-        self._properties = _Properties(
-            type=_PINNED, handleTypes=_POSIX_DESCRIPTOR, location=self._location, rdma=bool(rdma.value)
-        )
+        self._properties = _Properties(type=_PINNED, location=self._location, rdma=bool(rdma.value))
         self._check("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), number)
 
     def enter(self) -> None:
@@ -199,18 +197,6 @@ class Card:
             undo.pop_all()
         return Memory(handle.value, at.value, size)
 
-    def export(self, memory: Memory) -> int:
-        """Return a descriptor by which another process can map it; it holds the memory when this one has let go."""
-        descriptor = ctypes.c_int(-1)
-        self._check(
-            "cuMemExportToShareableHandle",
-            ctypes.byref(descriptor),
-            _Handle(memory.handle),
-            _POSIX_DESCRIPTOR,
-            _Handle(0),
-        )
-        return descriptor.value
-
     def free(self, memory: Memory) -> None:
         """Let go of it."""
         self._check("cuMemUnmap", _Address(memory.at), ctypes.c_size_t(memory.size))
@@ -234,6 +220,20 @@ class Card:
     def copy_within(self, to: int, at: int, size: int, stream: ctypes.c_void_p) -> None:
         """Begin to copy between device addresses of this process, of any GPU."""
         self._check("cuMemcpyDtoDAsync_v2", _Address(to), _Address(at), ctypes.c_size_t(size), stream)
+
+    @contextmanager
+    def copies(self) -> Iterator[Callable[[int, int, int], None]]:
+        """Yield what copies to a device address, from another, so many bytes, and waits for that."""
+        stream = self.stream()
+
+        def copy(to: int, at: int, size: int) -> None:
+            self.copy_within(to, at, size, stream)
+            self.wait(stream)
+
+        try:
+            yield copy
+        finally:
+            self._check("cuStreamDestroy_v2", stream)
 
     def copy_back(self, host: int, at: int, size: int, stream: ctypes.c_void_p) -> None:
         """Begin to copy from the card to locked memory."""

@@ -190,7 +190,7 @@ class _CardSums:
         try:
             for offset in range(0, size, SUMMED_AT_ONCE):
                 wait()
-                part = Part(0, 0, source, offset, min(SUMMED_AT_ONCE, size - offset))
+                part = Part(0, source, offset, min(SUMMED_AT_ONCE, size - offset))
                 self.bytes += self._copiers[card].sum(part, memory.at)
         finally:
             card.free(memory)

@@ -13,6 +13,8 @@ from agent.gpu.ranges import NOWHERE, Elsewhere
 
 PART: Final = 256 << 20
 """Bytes of a file that are one piece of memory; ``native/device_memory/parts.c`` has the same."""
+BUFFERS: Final = 4
+"""Pieces of a restored process's own memory that parts come through: some are filled while it copies another."""
 _CONTEXT: Final = 1 << 30
 """Device memory of the process that fills."""
 Lender = Callable[[], Lent | None]
@@ -31,14 +33,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Filled:
-    """Device memory that holds a part of a file."""
+    """A part of a file that is in device memory of the process that it belongs to."""
 
     part: Part
-    descriptor: int
     buffer: int
-    """Number of the memory: what comes with that number later is in the same."""
-    size: int
-    """Bytes of that memory: no fewer than the part has."""
+    """Which of the process's buffers."""
     lent: int = 0
     """Bytes of the part that came from the memory of another worker."""
 
@@ -50,7 +49,7 @@ class Came:
     since: float
     """When it was given, by the monotonic clock."""
     until: float
-    """When its last part was on the card."""
+    """When its last part was on the card, of those that were taken."""
     bytes: int
     """That were taken from there."""
     lent: int = 0
@@ -64,7 +63,8 @@ def share_room(wanted: Sequence[int], spare: int) -> list[int]:
         wanted: bytes that all parts of each would take.
         spare: device memory that is free there and will not be the worker's.
     """
-    room = max(0, spare - _CONTEXT)
+    through = sum(min(own, BUFFERS * PART) for own in wanted)
+    room = max(0, spare - _CONTEXT - through)
     shares = [min(own, room * own // max(1, sum(wanted))) for own in wanted]
     return [share if share >= min(own, PART) else 0 for share, own in zip(shares, wanted, strict=True)]
 
@@ -91,15 +91,25 @@ def plan_parts(sizes: Sequence[int]) -> list[Part]:
 class Prefetch(Protocol):
     """Parts of one process's files, on their way to the card; its holder closes it."""
 
-    def filled(self, seconds: float) -> Iterator[Filled]:
-        """Yield what is on the card, as it comes; a descriptor is the caller's until the next one.
+    @property
+    def parts(self) -> Sequence[Part]:
+        """What was ordered."""
+        ...
 
-        Ends when all parts came, when one could not be filled, when they come too slowly, or after that time.
+    def filled(self, buffers: Sequence[int], seconds: float) -> Iterator[Filled]:
+        """Have parts copied into memory of the process that they belong to; yield each that is there.
+
+        Ends when all parts came, when one could not be filled, when they come too slowly, or after that time. If it is
+        called again, with the same memory, it goes on.
+
+        Args:
+            buffers: descriptors of that memory, each as large as the largest part; they may be closed then.
+            seconds: how long it may take.
         """
         ...
 
     def done(self, filled: Filled, *, copied: bool) -> None:
-        """Have the memory of a part filled again: its bytes are where they belong, or are to be read from the file."""
+        """Have the buffer of a part filled again: its bytes are where they belong, or are to be read from the file."""
         ...
 
     def close(self) -> None:
@@ -153,7 +163,12 @@ class NoPrefetcher:
         """See ``Prefetcher``."""
         return self
 
-    def filled(self, seconds: float) -> Iterator[Filled]:  # noqa: ARG002
+    @property
+    def parts(self) -> Sequence[Part]:
+        """See ``Prefetch``."""
+        return ()
+
+    def filled(self, buffers: Sequence[int], seconds: float) -> Iterator[Filled]:  # noqa: ARG002
         """See ``Prefetch``."""
         return iter(())
 

@@ -1,4 +1,4 @@
-"""``python -m agent.gpu.ahead.prefetcher LIBRARY SOCKET BUDGET``: reads files into device memory that others can take.
+"""``python -m agent.gpu.ahead.prefetcher LIBRARY SOCKET BUDGET``: reads files onto cards, for processes to come.
 
 A process of its own, with contexts on the GPUs: an error that spoils one must not spoil the helper that captures and
 restores. Packets of JSON on a socket (``SOCK_SEQPACKET``; the number is its descriptor):
@@ -9,9 +9,11 @@ in, with the files' descriptors: ``{"id", "device", "parts": [[file, offset, siz
 "sums", "files"}``: bytes of one piece of memory and of all that it may take; whether the files' page cache may stay
 registered; whether their sums are to be taken; how many there are: descriptors behind those are of files that ranges of
 them are in, the last of the table.
-``{"id", "done": buffer}``: that memory may be filled again. ``{"id"}``: no more of it.
-out, with a part's memory: ``{"id", "part": number, "buffer": number, "lent": bytes}``: those that came from another
-worker; at its end ``{"id", "error": "", "lender"}``, or why parts are missing, and why less came from that worker.
+in, with memory of the process that the files belong to: ``{"id", "buffers"}``: how many, of ``buffer`` bytes each.
+``{"id", "done": number}``: that one may be filled again. ``{"id"}``: no more of it.
+out: ``{"id", "part": number, "buffer": number, "lent": bytes, "at"}``: that part is in that memory; so much of it came
+from another worker; since when it was on the card. At its end ``{"id", "error": "", "lender"}``, or why parts are
+missing, and why less came from that worker.
 ``{"registered": bytes, "refused", "summed"}``: of page cache, from now on, and why it is no more; of files, so far.
 The first packet out is ``{"error": ""}``, or why there is no driver. It ends with its agent.
 
@@ -29,6 +31,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,6 +39,7 @@ from dataclasses import dataclass, field
 from agent.gpu.ahead.buffers import Buffer, Buffers
 from agent.gpu.ahead.copier import Copier, Part
 from agent.gpu.ahead.device import Card, Memories
+from agent.gpu.ahead.handover import Handover, Staged
 from agent.gpu.ahead.keeper import Keeper
 from agent.gpu.ahead.lent import Lent, LentSegment
 from agent.gpu.ahead.neighbour import Neighbour
@@ -78,7 +82,7 @@ class _Service:
         self._memories = memories
         self._connection = connection
         self._keeper = Keeper(memories, budget, lambda **fields: connection.send(_packed(**fields)))
-        self._orders: dict[int, Buffers] = {}
+        self._orders: dict[int, _Order] = {}
         self._lent: dict[int, _Lending] = {}
         self._threads: dict[Card, ThreadPoolExecutor] = {}
         """Of each card some: one's bus is another's no hindrance."""
@@ -92,38 +96,45 @@ class _Service:
                 return
             request = json.loads(packet)
             if "parts" in request:
-                self._orders[request["id"]] = Buffers(request["buffer"], request["room"])
+                self._orders[request["id"]] = self._order(request)
                 threading.Thread(target=self._serve, args=(request, files), daemon=True).start()
             elif "segments" in request or "places" in request:
                 self._lent.setdefault(request["id"], _Lending()).add(request.get("segments"), files)
-            elif (buffers := self._orders.get(request["id"])) is None:
-                continue
-            elif "done" in request:
-                buffers.done(request["done"])
+            elif (order := self._orders.get(request["id"])) is not None:
+                order.hear(request, files)
             else:
-                buffers.end()
+                _close(files)
+
+    def _order(self, request: dict[str, Any]) -> _Order:
+        number, size = request["id"], request["buffer"]
+
+        def say(staged: Staged, buffer: int) -> None:
+            self._connection.send(_packed(id=number, part=staged.number, buffer=buffer, lent=staged.lent, at=staged.at))
+
+        staging = Buffers(size, request["room"])
+        return _Order(staging, Handover(staging, size, say))
 
     def _serve(self, request: dict[str, Any], files: Sequence[int]) -> None:
         """Fill all parts, several at once; the first that cannot be filled ends it, and those before it are there."""
-        number, buffers = request["id"], self._orders[request["id"]]
+        number, order = request["id"], self._orders[request["id"]]
         try:
             card = self._memories.card(request["device"])
             card.enter()
             own, others = files[: request["files"]], files[request["files"] :]
             with self._neighbour(number, card) as neighbour, self._keeper.held(own, others, neighbour) as sources:
-                parts = (Part(number, part, sources[each[0]], *each[1:]) for part, each in enumerate(request["parts"]))
-                errors = self._fill(card, buffers, parts)
+                parts = (Part(part, sources[each[0]], *each[1:]) for part, each in enumerate(request["parts"]))
+                errors = self._fill(card, order, parts)
                 self._connection.send(_packed(id=number, error=errors[0] if errors else "", lender=_why(neighbour)))
-                buffers.free(card)
+                order.staging.free(card)
             if not errors and not others:
                 self._keeper.keep(card, own, registers=request["keeps"], sums=request["sums"])
         except (DriverError, RuntimeError, RangesError) as error:
             self._connection.send(_packed(id=number, error=str(error)))
             if (unused := self._lent.pop(number, None)) is not None:
                 unused.lent().close()
-        for file in files:
-            os.close(file)
         del self._orders[number]
+        order.handover.close()
+        _close(files)
 
     @contextmanager
     def _neighbour(self, number: int, card: Card) -> Iterator[Neighbour | None]:
@@ -136,7 +147,16 @@ class _Service:
             if neighbour is not None:
                 neighbour.close()
 
-    def _fill(self, card: Card, buffers: Buffers, parts: Iterator[Part]) -> Sequence[str]:
+    def _fill(self, card: Card, order: _Order, parts: Iterator[Part]) -> Sequence[str]:
+        """Fill parts and hand them over, while more are wanted; return what went wrong."""
+        mover = threading.Thread(target=order.handover.run, args=(card,), daemon=True)
+        mover.start()
+        errors = self._stage(card, order, parts)
+        order.handover.complete()
+        mover.join()
+        return [*errors, order.handover.error] if order.handover.error else errors
+
+    def _stage(self, card: Card, order: _Order, parts: Iterator[Part]) -> list[str]:
         """Fill parts while more are wanted; return what went wrong."""
         threads = self._threads.setdefault(card, ThreadPoolExecutor(THREADS, thread_name_prefix="prefetch"))
         turns = threading.Semaphore(THREADS + COPIES)
@@ -145,24 +165,23 @@ class _Service:
         for part in parts:
             turns.acquire()
             try:
-                buffer = buffers.take(card)
+                buffer = order.staging.take(card)
             except DriverError as error:
                 errors.append(str(error))
                 break
             if buffer is None:
                 break
-            work.append(threads.submit(self._fill_part, card, buffers, part, buffer))
+            work.append(threads.submit(self._fill_part, card, order, part, buffer))
             work[-1].add_done_callback(lambda _: turns.release())
         return [*(str(failure) for each in work if (failure := each.exception())), *errors]
 
-    def _fill_part(self, card: Card, buffers: Buffers, part: Part, buffer: Buffer) -> None:
+    def _fill_part(self, card: Card, order: _Order, part: Part, buffer: Buffer) -> None:
         try:
             card.enter()
             lent = self._copier(card).copy(part, buffer.memory.at)
-            packet = _packed(id=part.order, part=part.number, buffer=buffer.number, lent=lent)
-            socket.send_fds(self._connection, [packet], [buffer.descriptor])
+            order.handover.add(Staged(part.number, part.size, buffer, lent, time.monotonic()))
         except (OSError, DriverError):
-            buffers.end()
+            order.staging.end()
             raise
 
     def _copier(self, card: Card) -> Copier:
@@ -172,6 +191,24 @@ class _Service:
             self._own.copier = Copier(card, turn, self._keeper.summer)
         copier: Copier = self._own.copier
         return copier
+
+
+@dataclass(frozen=True)
+class _Order:
+    """Parts of one process's files: on their way to the card, and from there to the process."""
+
+    staging: Buffers
+    handover: Handover
+
+    def hear(self, request: dict[str, Any], files: Sequence[int]) -> None:
+        """Take what came for it."""
+        if "buffers" in request:
+            self.handover.open(files)
+        elif "done" in request:
+            self.handover.done(request["done"])
+        else:
+            self.staging.end()
+            self.handover.end()
 
 
 @dataclass
@@ -195,6 +232,11 @@ class _Lending:
 
 def _why(neighbour: Neighbour | None) -> str:
     return neighbour.refused if neighbour is not None else ""
+
+
+def _close(files: Sequence[int]) -> None:
+    for file in files:
+        os.close(file)
 
 
 def _packed(**fields: object) -> bytes:

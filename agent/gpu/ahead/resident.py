@@ -141,6 +141,8 @@ class _Order:
         self._waiting: list[Filled] = []
         self._ended = False
         self._closed = False
+        self._is_known = self._is_given = False
+        """Whether the process has it, and buffers to copy it into."""
         self._has_started = False
         self._since = self._until = time.monotonic()
         self._taken = self._lent = 0
@@ -148,18 +150,28 @@ class _Order:
     def begin(self, send: Callable[[], bool]) -> None:
         """Send it, unless it was closed before: what is filled would never be taken."""
         with self._arrived:
-            if self._closed or not send():
-                self._ended = True
-                self._arrived.notify_all()
+            self._is_known = not self._closed and send()
+            self._ended = self._ended or not self._is_known
+            self._arrived.notify_all()
 
-    def filled(self, seconds: float) -> Iterator[Filled]:
+    def filled(self, buffers: Sequence[int], seconds: float) -> Iterator[Filled]:
         """See ``Prefetch``."""
         end = time.monotonic() + seconds
+        if not buffers or not self._has_given(buffers):
+            return
         while (filled := self._next(end)) is not None:
-            try:
-                yield filled
-            finally:
-                os.close(filled.descriptor)
+            yield filled
+
+    def _has_given(self, buffers: Sequence[int]) -> bool:
+        """Give buffers to the process once it knows the order; False if it does not come to know it."""
+        if self._is_given:
+            return True
+        with self._arrived:
+            self._arrived.wait_for(lambda: self._is_known or self._ended, _START_SECONDS)
+            is_known = self._is_known
+        request: dict[str, object] = {"id": self.number, "buffers": len(buffers)}
+        self._is_given = is_known and self._process.send(request, buffers)
+        return self._is_given
 
     def _next(self, end: float) -> Filled | None:
         with self._arrived:
@@ -178,8 +190,6 @@ class _Order:
         """See ``Prefetch``."""
         with self._arrived:
             self._closed = True
-            for filled in self._waiting:
-                os.close(filled.descriptor)
             self._waiting.clear()
             is_over = self._ended
         if not is_over:
@@ -193,15 +203,14 @@ class _Order:
         """See ``Prefetch``."""
         return Came(self._since, self._until, self._taken, self._lent)
 
-    def add(self, part: int, descriptor: int, buffer: int, lent: int) -> None:
-        """Take a part that is filled."""
+    def add(self, part: int, buffer: int, lent: int, at: float) -> None:
+        """Take a part that is in a buffer of the process; ``at``: when it was on the card."""
         with self._arrived:
-            if self._closed or not 0 <= part < len(self.parts):
-                os.close(descriptor)
+            if self._closed:
                 return
             self._has_started = True
-            self._until = time.monotonic()
-            self._waiting.append(Filled(self.parts[part], descriptor, buffer, self.buffer, lent))
+            self._until = max(self._until, at)
+            self._waiting.append(Filled(self.parts[part], buffer, lent))
             self._arrived.notify_all()
 
     def finish(self) -> None:
@@ -293,7 +302,7 @@ class _Process:
                     env={"PYTHONPATH": str(_ROOMS), "PATH": os.environ.get("PATH", "")},
                     cwd="/",
                 )
-            while self._take(*socket.recv_fds(self._ours, _PACKET, 1)[:2]):
+            while self._take(self._ours.recv(_PACKET)):
                 pass
         except (OSError, ValueError) as error:
             logger.warning("device memory is not filled ahead: %s", error)
@@ -306,7 +315,7 @@ class _Process:
             self.end("it has ended")
             self._ours.close()
 
-    def _take(self, packet: bytes, descriptors: Sequence[int]) -> bool:
+    def _take(self, packet: bytes) -> bool:
         """Take one packet; False if it is the last."""
         if not packet:
             return False
@@ -326,6 +335,6 @@ class _Process:
             order = self._orders.pop(answer["id"], None) if is_over else self._orders.get(answer["id"])
         if order is not None and is_over:
             order.finish()
-        elif order is not None and descriptors:
-            order.add(int(answer["part"]), descriptors[0], int(answer["buffer"]), int(answer["lent"]))
+        elif order is not None:
+            order.add(int(answer["part"]), int(answer["buffer"]), int(answer["lent"]), float(answer["at"]))
         return True

@@ -38,6 +38,7 @@ static const size_t PAGE = 2u << 20;
 static volatile char running = 'R', *state = &running;
 static int contexts[MOST_DEVICES]; /* the address of each is the context of its device */
 static __thread int *current;
+static int card = -1; /* which of the node's the process saw when it started; -1: not known */
 static int devices = DEVICES;
 static unsigned peers[MOST_DEVICES]; /* of each device, those that it has peer access to */
 
@@ -94,7 +95,17 @@ static int of_context(const void *which) { return (int)((const int *)which - con
 static int is_device(int number) { return number >= 0 && number < devices; }
 static int of_stream(const void *stream) { return stream ? (int)(intptr_t)stream - 1 : of_context(current); }
 
-int cuInit(unsigned flags) { return flags ? INVALID_VALUE : SUCCESS; }
+static int sees(int number) {
+    char path[32];
+    snprintf(path, sizeof path, "/dev/nvidia%d", number);
+    return access(path, F_OK) == 0;
+}
+
+int cuInit(unsigned flags) {
+    for (int i = MOST_DEVICES - 1; i >= 0; i--)
+        if (sees(i)) card = i;
+    return flags ? INVALID_VALUE : SUCCESS;
+}
 int cuDeviceGetCount(int *count) { return *count = devices, SUCCESS; }
 int cuDeviceGetAttribute(int *value, int which, int device) {
     return *value = which == 102 || which == 103, is_device(device) ? SUCCESS : INVALID_DEVICE;
@@ -284,8 +295,10 @@ int cuMemExportToShareableHandle(int *descriptor, uint64_t handle, int type, uin
     return (*descriptor = dup(memory->file)) < 0 ? OUT_OF_MEMORY : SUCCESS;
 }
 
+/* A process that was restored onto a card that it had not seen has no memory of others (driver 580). */
 int cuMemImportFromShareableHandle(uint64_t *handle, void *descriptor, int type) {
     struct stat found;
+    if (card >= 0 && !sees(card)) return INVALID_DEVICE;
     int file = type == 1 ? dup((int)(intptr_t)descriptor) : -1;
     if (file < 0 || fstat(file, &found) || created == MOST) return INVALID_VALUE;
     char link[32], name[64] = "";

@@ -56,12 +56,13 @@ class Watched:
     def start(self, device: str, files: Sequence[int], parts: Sequence[Part], room: int, **options) -> Prefetch:
         copies = [_blank(file) for file in files] if self.blank else []
         self._order = self._real.start(device, copies or files, parts[: self.most], room, **options)
+        self.parts = self._order.parts
         for copy in copies:
             os.close(copy)
         return self
 
-    def filled(self, seconds: float) -> Iterator[prefetch.Filled]:
-        for filled in self._order.filled(seconds):
+    def filled(self, buffers: Sequence[int], seconds: float) -> Iterator[prefetch.Filled]:
+        for filled in self._order.filled(buffers, seconds):
             self.given.append(filled.part)
             yield filled
             if self.killed_at == len(self.given):

@@ -110,18 +110,6 @@ SERVED = ("memory", "served", "large", GIB)
             id="two-cards",
         ),
         pytest.param(
-            [SERVED, ("device-memory", "files", "moved", 2 * GIB), ("device-memory", "image", "captured-so", GIB)],
-            worker(),
-            {"moved": frozenset({0})},
-            id="on-another-card",
-        ),
-        pytest.param(
-            [SERVED, ("device-memory", "ahead", "room", GIB), ("device-memory", "files", "moved", GIB)],
-            worker(cards=2, device=2 * GIB, of=[0, 1]),
-            {"spare": [90 * GIB, 90 * GIB], "moved": frozenset({1})},
-            id="one-of-two-cards-is-another",
-        ),
-        pytest.param(
             [("memory", "filled", "parks", GIB), ("device-memory", "later", "parks", 3 * GIB)],
             worker(),
             {"stage": Stage.PARK},

@@ -13,7 +13,6 @@ from agent.executor.gpu.plan import (
     describe,
     devices_of_files,
     is_of_driver,
-    moved_devices,
     pair_devices,
     plan_prefetches,
     refuse_inherited_devices,
@@ -242,20 +241,3 @@ def test_files_are_read_onto_the_card_that_they_come_from(cards, memories, free,
     found = plan_prefetches(gpu, FILES, [size * GIB for size in free])
     parts = [(each.memory.process, each.device, [part.file for part in each.parts]) for each in found]
     assert planned == [(process, card, {file: files.count(file) for file in files}) for process, card, files in parts]
-
-
-@pytest.mark.parametrize(
-    ("now", "moved"),
-    [
-        pytest.param((0, 1), set(), id="the-same"),
-        pytest.param((1, 0), {0, 1}, id="exchanged"),
-        pytest.param((0, 7), {1}, id="one-is-another"),
-    ],
-)
-def test_what_takes_the_place_of_another_card_has_moved(now, moved):
-    assert moved == moved_devices(captured(0, 1), [device(number) for number in now])
-
-
-def test_nothing_is_read_ahead_onto_a_card_that_a_process_moved_to():
-    gpu = captured(0, 1, used=GIB).model_copy(update={"outside": [outside(7, "abc", [0, 0, 1])]})
-    assert [1] == [each.device for each in plan_prefetches(gpu, FILES, [90 * GIB] * 2, {0})]

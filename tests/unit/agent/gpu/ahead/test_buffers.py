@@ -1,6 +1,5 @@
 """Device memory that parts pass through: how much there is, and when it is filled again."""
 
-import os
 import threading
 from dataclasses import dataclass, field
 
@@ -25,9 +24,6 @@ class Card:
             raise DriverError("cuMemCreate: CUDA error 2")
         self.allocated.append(size)
         return Memory(len(self.allocated), 0, size)
-
-    def export(self, _memory):
-        return os.open("/dev/null", os.O_RDONLY)
 
     def free(self, memory):
         self.allocated.remove(memory.size)
@@ -92,12 +88,10 @@ def test_a_number_that_is_none_of_theirs_is_left_alone(card, buffers):
 
 
 def test_all_are_freed_even_those_in_use(card, buffers):
-    taken = [buffers.take(card) for _ in range(2)]
+    for _ in range(2):
+        buffers.take(card)
     buffers.free(card)
     assert [] == card.allocated
-    for buffer in taken:
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            os.fstat(buffer.descriptor)
 
 
 def test_a_full_card_is_an_error(card, buffers):

@@ -4,10 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.gpu.ahead.prefetch import PART, Part, plan_parts, room_of, share_room
+from agent.gpu.ahead.prefetch import BUFFERS, PART, Part, plan_parts, room_of, share_room
 
 GIB = 1 << 30
 UNIT = 2 << 20
+THROUGH = BUFFERS * PART
+"""What the parts of one process pass through."""
 
 
 @pytest.mark.parametrize(
@@ -40,13 +42,18 @@ def test_parts_are_the_whole_of_each_file(sizes):
     ("stored", "spare", "shares"),
     [
         pytest.param([12 * GIB], 122 * GIB, [12 * GIB], id="all"),
-        pytest.param([60 * GIB], 6 * GIB, [5 * GIB], id="what-is-to-spare-but-for-a-context"),
-        pytest.param([60 * GIB], GIB, [0], id="none"),
+        pytest.param([60 * GIB], 6 * GIB + THROUGH, [5 * GIB], id="what-is-to-spare-but-for-a-context"),
+        pytest.param([60 * GIB], GIB + THROUGH, [0], id="none"),
         pytest.param([60 * GIB], -GIB, [0], id="less-than-none"),
-        pytest.param([60 * GIB], GIB + PART - 1, [0], id="less-than-a-part"),
-        pytest.param([UNIT], GIB + UNIT, [UNIT], id="a-file-that-is-less-than-a-part"),
-        pytest.param([30 * GIB, 10 * GIB], 5 * GIB, [3 * GIB, GIB], id="by-what-each-has"),
-        pytest.param([60 * GIB, UNIT], 2 * GIB, [GIB * 60 * GIB // (60 * GIB + UNIT), 0], id="one-is-left-out"),
+        pytest.param([60 * GIB], GIB + THROUGH + PART - 1, [0], id="less-than-a-part"),
+        pytest.param([UNIT], GIB + 2 * UNIT, [UNIT], id="a-file-that-is-less-than-a-part"),
+        pytest.param([30 * GIB, 10 * GIB], 5 * GIB + 2 * THROUGH, [3 * GIB, GIB], id="by-what-each-has"),
+        pytest.param(
+            [60 * GIB, UNIT],
+            2 * GIB + THROUGH + UNIT,
+            [GIB * 60 * GIB // (60 * GIB + UNIT), 0],
+            id="one-is-left-out",
+        ),
         pytest.param([0], 90 * GIB, [0], id="nothing-there"),
     ],
 )

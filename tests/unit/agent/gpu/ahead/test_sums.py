@@ -42,4 +42,4 @@ def test_those_asked_for_longest_ago_go_first(monkeypatch):
     ],
 )
 def test_only_whole_units_are_summed(offset, size, units):
-    assert units == list(Part(1, 1, Source(-1, 0), offset, size).units)
+    assert units == list(Part(1, Source(-1, 0), offset, size).units)
