@@ -45,7 +45,7 @@ class Gpu(Section):
     """Folder of the node that holds the driver; empty: the usual ones are looked at."""
     prefetch: bool = True
     """An agent that restores GPU workers keeps a context on each GPU, and fills device memory while CRIU runs."""
-    neighbours: bool = False
+    neighbours: bool = True
     """A restore copies device memory from a worker on the node that was restored from the same artifact."""
     registered_cache: Quantity | Literal[""] = ""
     """How much page cache of artifacts stays registered with the driver, for the next restore; 0: none. Empty: half of

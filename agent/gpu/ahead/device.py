@@ -26,11 +26,14 @@ _NON_BLOCKING: Final = 1
 _HAS_RDMA: Final = 110
 _FOR_ALL_CONTEXTS: Final = 1
 _READ_ONLY: Final = 8
+_HAS_NATIVE_ATOMICS: Final = 3
+"""CU_DEVICE_P2P_ATTRIBUTE_NATIVE_ATOMIC_SUPPORTED: NVLink has them, PCIe of these machines does not."""
 _FUNCTIONS: Final = (
     "cuInit",
     "cuDeviceGetCount",
     "cuDeviceGetUuid_v2",
     "cuDeviceGetAttribute",
+    "cuDeviceGetP2PAttribute",
     "cuDevicePrimaryCtxRetain",
     "cuCtxSetCurrent",
     "cuMemCreate",
@@ -41,6 +44,7 @@ _FUNCTIONS: Final = (
     "cuMemUnmap",
     "cuMemSetAccess",
     "cuMemImportFromShareableHandle",
+    "cuMemGetAllocationPropertiesFromHandle",
     "cuMemHostRegister_v2",
     "cuMemHostUnregister",
     "cuStreamCreate",
@@ -182,6 +186,15 @@ class Card:
         memory = ctypes.c_void_p(descriptor)
         self._check("cuMemImportFromShareableHandle", ctypes.byref(handle), memory, _POSIX_DESCRIPTOR)
         return self._map(handle, size)
+
+    def is_linked(self, memory: Memory) -> bool:
+        """Say whether memory is on this GPU, or on one that a link of their own joins to it, and not the bus."""
+        found, linked = _Properties(), ctypes.c_int()
+        self._check("cuMemGetAllocationPropertiesFromHandle", ctypes.byref(found), _Handle(memory.handle))
+        there, here = found.location.id, self._location.id
+        if there != here:
+            self._check("cuDeviceGetP2PAttribute", ctypes.byref(linked), _HAS_NATIVE_ATOMICS, here, there)
+        return there == here or bool(linked.value)
 
     def _map(self, handle: ctypes.c_uint64, size: int) -> Memory:
         """Map memory for this GPU; it is let go of if that fails."""

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
             """See ``agent.gpu.ahead.device.Card``."""
             ...
 
+        def is_linked(self, memory: Memory) -> bool:
+            """See there."""
+            ...
+
         def free(self, memory: Memory) -> None:
             """See there."""
             ...
@@ -58,14 +62,20 @@ class Neighbour:
         with self._lock:
             if self.refused:
                 return None
-            segment = self._lent.segments[run.segment]
-            try:
-                if run.segment not in self._mapped:
-                    self._mapped[run.segment] = self._card.take(segment.descriptor, segment.size)
-            except DriverError as error:
-                self.refused = str(error)
-                return None
-            return self._mapped[run.segment].at + run.offset
+            if run.segment not in self._mapped:
+                self._map(run.segment)
+            return None if self.refused else self._mapped[run.segment].at + run.offset
+
+    def _map(self, number: int) -> None:
+        segment = self._lent.segments[number]
+        try:
+            taken = self._mapped[number] = self._card.take(segment.descriptor, segment.size)
+            if not self._card.is_linked(taken):
+                self.refused = (
+                    "between its GPU and this one is no link but the bus, which page cache is read by as well"
+                )
+        except DriverError as error:
+            self.refused = str(error)
 
     def close(self) -> None:
         """Let go of the memory, when nothing copies from it any more; its owner may have done so long since."""

@@ -110,6 +110,9 @@ int cuDeviceGetCount(int *count) { return *count = devices, SUCCESS; }
 int cuDeviceGetAttribute(int *value, int which, int device) {
     return *value = which == 102 || which == 103, is_device(device) ? SUCCESS : INVALID_DEVICE;
 }
+int cuDeviceGetP2PAttribute(int *value, int which, int device, int other) {
+    return *value = which == 3, is_device(device) && is_device(other) && device != other ? SUCCESS : INVALID_DEVICE;
+}
 int cuDeviceGetUuid_v2(unsigned char *uuid, int device) {
     return memset(uuid, 0xab + device, 16), is_device(device) ? SUCCESS : INVALID_DEVICE;
 }

@@ -19,12 +19,16 @@ class Card:
     taken: list[int] = field(default_factory=list)
     freed: list[int] = field(default_factory=list)
     fails: bool = False
+    is_far: bool = False
 
     def take(self, descriptor: int, size: int) -> Memory:  # noqa: ARG002
         if self.fails:
             raise DriverError("cuMemSetAccess: CUDA error 101")
         self.taken.append(size)
         return Memory(len(self.taken), len(self.taken) << 40, size)
+
+    def is_linked(self, _memory: Memory) -> bool:
+        return not self.is_far
 
     def free(self, memory: Memory) -> None:
         self.freed.append(memory.handle)
@@ -63,3 +67,12 @@ def test_a_card_that_does_not_reach_it_is_not_asked_again(card, neighbour):
     assert neighbour.address(run) is None
     assert "cuMemSetAccess: CUDA error 101" == neighbour.refused
     neighbour.close()
+
+
+def test_by_the_bus_it_would_be_no_faster(card, neighbour):
+    card.is_far = True
+    (run,) = neighbour.runs(0, 0, 9)
+    assert [None, None] == [neighbour.address(run) for _ in range(2)]
+    assert "no link but the bus" in neighbour.refused
+    neighbour.close()
+    assert [1] == card.freed
