@@ -255,6 +255,7 @@ static int begin_load(void) {
     if (begin(0)) return -1;
     job.loads = 1;
     if (job.units != noted_units) failed(NOT_INITIALIZED, "load what is no longer what was saved");
+    renew_instances();
     if (!job.failed) failed(join_peers(), "have the peer access of its devices back");
     return 0;
 }

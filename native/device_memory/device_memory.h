@@ -87,6 +87,7 @@ struct segment {
     uint32_t serial; /* no other segment has or had it: a number is given again */
     uint32_t loaded; /* 1 + its first unit among those that were saved, if it was loaded since; else 0 */
     struct properties properties;
+    uint32_t instance; /* of what is imported: as imported_instance says */
     struct {
         uint32_t process, segment;
     } owner; /* of what is imported, as found when it is taken out */
@@ -187,7 +188,23 @@ HIDDEN void open_shop(void);
 /* In a child of the worker, as renew_table_in_child. */
 HIDDEN void renew_shop_in_child(void);
 
+/* ------------------------------------------------------------------------------------------------------ instances.c */
+
+/* Once; before it ours leads to the kernel at once. */
+HIDDEN void find_ioctl(void);
+/* Both that follow: with the table taken. At a capture: notes by which number the driver's library knows each device. */
+HIDDEN void note_instances(void);
+/* After a restore: has it find the devices that have other numbers now. */
+HIDDEN void renew_instances(void);
+/* By which number the library knows the device of the memory that this thread has imported last; 0: it is not known. */
+HIDDEN uint32_t imported_instance(void);
+/* What that number must be of the memory that this thread imports next; 0: it is not known. */
+HIDDEN void expect_instance(uint32_t instance);
+
 /* ------------------------------------------------------------------------------------------------------ interpose.c */
+
+/* Not ours; NULL before it was found. */
+HIDDEN extern void *(*real_dlsym)(void *, const char *);
 
 /* What the worker gets in place of the driver's; within the gate. */
 HIDDEN result allocate_any(address *at, size_t size, int discardable);

@@ -353,5 +353,6 @@ __asm__(".text\n"
 
 __attribute__((constructor)) static void begin(void) {
     find_dlsym();
+    if (real_dlsym) find_ioctl();
     detach_from_file();
 }

@@ -81,7 +81,7 @@ void adopt_created(handle *made, size_t size, const struct properties *wanted, u
 }
 
 void adopt_imported(handle *made, int type) {
-    struct segment segment = {.origin = IMPORTED};
+    struct segment segment = {.origin = IMPORTED, .instance = imported_instance()};
     if (type != HANDLE_IS_DESCRIPTOR) return;
     if (driver()->cuMemGetAllocationPropertiesFromHandle(&segment.properties, *made)) return;
     if (can_be_kept(segment.properties.location)) adopt(made, &segment);
@@ -298,7 +298,7 @@ int add_opened(address at, size_t size, handle memory, const struct properties *
                size_t count) {
     if (list[0].location.id >= MOST_DEVICES || start_threads()) return -1;
     const struct segment segment = {.used = 1, .present = 1, .origin = IMPORTED, .size = size, .memory = memory,
-                                    .device = -1, .properties = *properties};
+                                    .device = -1, .properties = *properties, .instance = imported_instance()};
     struct mapping mapping = {.at = at, .size = size, .segment = add_segment(&segment), .on = 1, .is_opened = 1};
     if (mapping.segment < 0) return -1;
     int added = add_mapping(&mapping);

@@ -100,6 +100,7 @@ static struct message release(void) {
         result error = unmap_segment(&segments[i]);
         if (error && !outcome.failed) outcome = (struct outcome){.error = error, .failed = "release device memory"};
     }
+    note_instances();
     result error = part_peers();
     if (error && !outcome.failed) outcome = (struct outcome){.error = error, .failed = "end its devices' peer access"};
     return answer(&outcome);

@@ -129,6 +129,9 @@ struct outcome export_again(uint32_t number, int *descriptor) {
 struct outcome import_again(uint32_t number, int descriptor) {
     if (number >= (uint32_t)segment_count || !is_awaited(&segments[number]) || segments[number].present || descriptor < 0)
         return failure(SUCCESS, "import what it does not wait for");
+    expect_instance(segments[number].instance);
     result error = import_memory(&segments[number], descriptor);
+    expect_instance(0);
+    segments[number].instance = imported_instance();
     return error ? failure(error, "have another process's memory again") : (struct outcome){0};
 }

@@ -22,6 +22,11 @@ CARDS = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
 CARD = " ".join([*CONTROL, *CARDS[:1]])
 BOTH = " ".join([*CONTROL, *CARDS[:2]])
 NCCL = {"NCCL_SOCKET_IFNAME": "lo", "NCCL_NVLS_ENABLE": "0", "TORCH_NCCL_ENABLE_MONITORING": "0"}
+SYMMETRIC = {
+    "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",  # a card's host may not be left to it
+    "TORCH_SYMM_MEM_ALLOW_OVERLAPPING_DEVICES": "1",  # both processes on one
+    "GLOO_SOCKET_IFNAME": "lo",
+}
 SEGMENTS = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
 START_SECONDS = 120.0
 MIB = 1 << 20
@@ -59,16 +64,16 @@ def is_running(container: BareContainer) -> bool:
 async def round_trip(node: Node, name: str, figure: Callable[[str], None], **options):
     """Capture after three steps, restore into another container; return the manifest.
 
-    A twin that nothing is done to must make the same six steps.
+    A twin that nothing is done to must make the same six steps. ``onto``: devices of the other container.
     """
-    kind = options.pop("kind", RuncContainer)
+    kind, onto = options.pop("kind", RuncContainer), options.pop("onto", "")
     source, twin = (start(node, kind, "--capture", **options) for _ in range(2))
     until_ready(source)
     steps = [source.get() for _ in range(3)]
     captured = await node.capture(source, name, probe=PROBE)
     assert captured.ok, (captured.message, source.text()[-2000:])
     expected = [until_ready(twin).get() for _ in range(6)]
-    target = start(node, kind, **options)
+    target = start(node, kind, **options | ({"devices": onto} if onto else {}))
     target.init()
     begun = time.monotonic()
     restored = await node.restore(target, name, captured.manifest_digest)
@@ -102,3 +107,12 @@ def stored_on(manifest) -> list[int]:
 def words(seconds) -> str:
     shown = {name: value for name, value in seconds.items() if value >= 0.01}
     return ", ".join(f"{name} {value:.2f}" for name, value in shown.items())
+
+
+async def restored_answers(node: Node, name: str, digest: str, count: int, **options) -> list[str]:
+    """Return the first answers of a restored worker; options as of ``round_trip``."""
+    target = start(node, RuncContainer, **options)
+    target.init()
+    restored = await node.restore(target, name, digest)
+    assert restored.ok, (restored, target.text())
+    return [wait_for(target.get, "an answer"), *(target.get() for _ in range(count - 1))]

@@ -20,6 +20,7 @@ from tests.gpu.containers import (
     OUTSIDE,
     PROBE,
     SEGMENTS,
+    SYMMETRIC,
     is_running,
     ready,
     round_trip,
@@ -33,11 +34,6 @@ from tests.support.fixtures.runc_container import RuncContainer
 
 pytestmark = pytest.mark.gpu
 
-SYMMETRIC = {
-    "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",  # a card's host may not be left to it
-    "TORCH_SYMM_MEM_ALLOW_OVERLAPPING_DEVICES": "1",  # both processes on one
-    "GLOO_SOCKET_IFNAME": "lo",
-}
 LARGE_MIB = 20 << 10
 
 
@@ -354,10 +350,11 @@ class TestTwoCards:
         figure(f"memory of the other rank: {[memory.imported for memory in manifest.gpu.outside]} pieces")
         assert all(memory.imported for memory in manifest.gpu.outside)
 
-    async def test_ranks_over_peer_memory_go_on(self, node, figure):
+    @pytest.mark.parametrize("flags", [pytest.param((), id="both"), pytest.param(("own",), id="own-alone")])
+    async def test_ranks_over_peer_memory_go_on(self, node, figure, flags, request):
         """NCCL's own choice on cards that reach each other; nothing is asked of the worker."""
-        options = {"user": 1000, "devices": BOTH, "script": "ranks_worker.py", "env": NCCL | OUTSIDE}
-        manifest = await round_trip(node, "ranks-peer-outside", figure, **options)
+        options = {"user": 1000, "devices": BOTH, "script": "ranks_worker.py", "flags": flags, "env": NCCL | OUTSIDE}
+        manifest = await round_trip(node, f"ranks-peer-{request.node.callspec.id}", figure, **options)
         figure(f"memory of the other rank: {[memory.imported for memory in manifest.gpu.outside]} pieces")
         assert all(memory.imported for memory in manifest.gpu.outside)
 

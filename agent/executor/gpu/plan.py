@@ -285,21 +285,6 @@ def _others(captured: manifest.Gpu, place: GpuPlace) -> str | None:
     return f"captured with {_listed(models)}, this pod has {_listed(ours)}: request the same GPUs, or capture on these"
 
 
-def _unshareable(captured: manifest.Gpu, place: GpuPlace) -> str | None:
-    """Refuse what was seen to fail, with one GPU, and leave the rest to the driver (580.159.04).
-
-    A process that it restored onto a GPU that was not there at the capture gets no memory of others:
-    cuMemImportFromShareableHandle fails with CUDA_ERROR_INVALID_DEVICE, cuIpcOpenMemHandle with INVALID_VALUE.
-    """
-    then, now = [d.uuid for d in captured.devices], [d.uuid for d in place.devices]
-    if len(then) != 1 or then == now or not any(memory.imported for memory in captured.outside):
-        return None
-    return (
-        f"the worker's processes shared memory of GPU {then[0]}, and this pod has GPU {now[0]}, on which the driver "
-        "lets restored processes share none: have one process use the GPU, or let these pods start cold"
-    )
-
-
 def _short_of_memory(captured: manifest.Gpu, place: GpuPlace) -> str | None:
     for old, new in zip(captured.devices, place.devices, strict=False):
         if new.free < old.used:
@@ -313,7 +298,7 @@ def _short_of_memory(captured: manifest.Gpu, place: GpuPlace) -> str | None:
 GPU_CHECKS: Final[tuple[tuple[AgentReason, Callable[[manifest.Gpu, GpuPlace], str | None]], ...]] = (
     (AgentReason.GPU_MISSING, _missing),
     (AgentReason.GPU_DRIVER_DENIED, _driver_denied),
-    (AgentReason.GPU_MISMATCH, lambda captured, place: _others(captured, place) or _unshareable(captured, place)),
+    (AgentReason.GPU_MISMATCH, _others),
     (AgentReason.GPU_MEMORY, _short_of_memory),
 )
 

@@ -60,22 +60,19 @@ class Neighbour:
     def address(self, run: Run) -> int | None:
         """Return where a run is, for the card; None if it cannot be had."""
         with self._lock:
-            if self.refused:
-                return None
-            if run.segment not in self._mapped:
-                self._map(run.segment)
-            return None if self.refused else self._mapped[run.segment].at + run.offset
+            memory = None if self.refused else self._mapped.get(run.segment) or self._map(run.segment)
+            return memory.at + run.offset if memory is not None else None
 
-    def _map(self, number: int) -> None:
+    def _map(self, number: int) -> Memory | None:
         segment = self._lent.segments[number]
         try:
             taken = self._mapped[number] = self._card.take(segment.descriptor, segment.size)
-            if not self._card.is_linked(taken):
-                self.refused = (
-                    "between its GPU and this one is no link but the bus, which page cache is read by as well"
-                )
+            if self._card.is_linked(taken):
+                return taken
+            self.refused = "no link joins its GPU to this one but the bus, by which page cache is read as well"
         except DriverError as error:
             self.refused = str(error)
+        return None
 
     def close(self) -> None:
         """Let go of the memory, when nothing copies from it any more; its owner may have done so long since."""

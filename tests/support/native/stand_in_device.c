@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -38,7 +39,7 @@ static const size_t PAGE = 2u << 20;
 static volatile char running = 'R', *state = &running;
 static int contexts[MOST_DEVICES]; /* the address of each is the context of its device */
 static __thread int *current;
-static int card = -1; /* which of the node's the process saw when it started; -1: not known */
+static int card; /* its device 0, when it started: the driver does not renew that at a restore */
 static int devices = DEVICES;
 static unsigned peers[MOST_DEVICES]; /* of each device, those that it has peer access to */
 
@@ -95,17 +96,17 @@ static int of_context(const void *which) { return (int)((const int *)which - con
 static int is_device(int number) { return number >= 0 && number < devices; }
 static int of_stream(const void *stream) { return stream ? (int)(intptr_t)stream - 1 : of_context(current); }
 
-static int sees(int number) {
+/* The first of the node's cards that it sees, which is its device 0; 0 if it sees none. */
+static int first_card(void) {
     char path[32];
-    snprintf(path, sizeof path, "/dev/nvidia%d", number);
-    return access(path, F_OK) == 0;
+    for (int i = 0; i < MOST_DEVICES; i++) {
+        snprintf(path, sizeof path, "/dev/nvidia%d", i);
+        if (access(path, F_OK) == 0) return i;
+    }
+    return 0;
 }
 
-int cuInit(unsigned flags) {
-    for (int i = MOST_DEVICES - 1; i >= 0; i--)
-        if (sees(i)) card = i;
-    return flags ? INVALID_VALUE : SUCCESS;
-}
+int cuInit(unsigned flags) { return flags ? INVALID_VALUE : (card = first_card(), SUCCESS); }
 int cuDeviceGetCount(int *count) { return *count = devices, SUCCESS; }
 int cuDeviceGetAttribute(int *value, int which, int device) {
     return *value = which == 102 || which == 103, is_device(device) ? SUCCESS : INVALID_DEVICE;
@@ -267,7 +268,7 @@ int cuMemCreate(uint64_t *handle, size_t size, const struct properties *properti
     if (size % PAGE || created == MOST) return INVALID_VALUE;
     if (device != HOST && is_full(size)) return OUT_OF_MEMORY;
     char name[16];
-    snprintf(name, sizeof name, "device%d", device);
+    snprintf(name, sizeof name, "device%d", device == HOST ? HOST : first_card() + device);
     int file = memfd_create(name, MFD_CLOEXEC);
     if (file < 0 || ftruncate(file, (off_t)size)) return OUT_OF_MEMORY;
     int number = atomic_fetch_add(&created, 1);
@@ -298,16 +299,34 @@ int cuMemExportToShareableHandle(int *descriptor, uint64_t handle, int type, uin
     return (*descriptor = dup(memory->file)) < 0 ? OUT_OF_MEMORY : SUCCESS;
 }
 
-/* A process that was restored onto a card that it had not seen has no memory of others (driver 580). */
+/* The driver asks the kernel which card it is of, by a call that may be looked into; a file in memory knows no such call. */
+static int as_the_kernel_says(int file, int number) {
+    struct {
+        int descriptor;
+        unsigned device, instance;
+        unsigned short most;
+        unsigned char notes[64];
+    } exported = {.descriptor = file, .device = (unsigned)number};
+    struct {
+        unsigned client, object, command, flags;
+        void *parameters;
+        unsigned size, status;
+    } control = {.command = 0x3d08, .parameters = &exported, .size = sizeof exported};
+    ioctl(file, 0xc020462a, &control);
+    return (int)exported.device;
+}
+
 int cuMemImportFromShareableHandle(uint64_t *handle, void *descriptor, int type) {
     struct stat found;
-    if (card >= 0 && !sees(card)) return INVALID_DEVICE;
     int file = type == 1 ? dup((int)(intptr_t)descriptor) : -1;
     if (file < 0 || fstat(file, &found) || created == MOST) return INVALID_VALUE;
     char link[32], name[64] = "";
     snprintf(link, sizeof link, "/proc/self/fd/%d", file);
     if (readlink(link, name, sizeof name - 1) <= 0) return INVALID_VALUE;
-    int number = atomic_fetch_add(&created, 1), device = atoi(name + strlen("/memfd:device"));
+    int device = atoi(name + strlen("/memfd:device"));
+    if (device != HOST) device = as_the_kernel_says(file, device) - card;
+    if (device != HOST && !is_device(device)) return close(file), INVALID_DEVICE;
+    int number = atomic_fetch_add(&created, 1);
     memories[number] = (struct memory){file, device, 1, 0, 1, (size_t)found.st_size};
     note_sharing();
     return *handle = (uint64_t)number + 1, SUCCESS;

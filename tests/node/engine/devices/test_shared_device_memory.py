@@ -41,10 +41,10 @@ PIECE = 4 * MIB
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory, folder):
-    stand_in_cuda.build_device(folder[0] / "tools/libcuda.so.1", devices=2)
+    stand_in_cuda.build_device(folder[0] / "tools/libcuda.so.1", devices=3)
     for name in ("device_worker.py", "sharing_worker.py"):
         shutil.copy(Path(engine_fixtures.__file__).with_name(name), folder[0] / f"tools/{name}")
-    return stand_in_cuda.build(tmp_path_factory.mktemp("cuda"), devices=2)
+    return stand_in_cuda.build(tmp_path_factory.mktemp("cuda"), devices=3)
 
 
 @pytest.fixture
@@ -53,11 +53,14 @@ def node(folder, library) -> Iterator[Node]:
         yield made
 
 
-def start(node: Node, *arguments: str, ways: str, outside: bool = True) -> BareContainer:
-    marks = stand_in_cuda.marked(mib="0400", mib1="0400")
+BOTH = "nvidia0 nvidia1"
+
+
+def start(node: Node, *arguments: str, ways: str, outside: bool = True, cards: str = BOTH) -> BareContainer:
+    marks = stand_in_cuda.marked(mib="0400", mib1="0400") | {"STAND_IN_DEVICES": str(len(cards.split()))}
     marks |= {keys.ENV_DEVICE_MEMORY: "/tools/device-memory.so"} if outside else {}
     command = [PYTHON, "/tools/sharing_worker.py", *ways.split()]
-    return node.start_as(BareContainer, *arguments, "--", *command, devices="nvidia0 nvidia1", env=marks)
+    return node.start_as(BareContainer, *arguments, "--", *command, devices=cards, env=marks)
 
 
 def ready(node: Node, ways: str, **options) -> BareContainer:
@@ -67,8 +70,8 @@ def ready(node: Node, ways: str, **options) -> BareContainer:
     return source
 
 
-async def restored(node: Node, name: str, digest: str, ways: str) -> BareContainer:
-    target = start(node, ways=ways)
+async def restored(node: Node, name: str, digest: str, ways: str, cards: str = BOTH) -> BareContainer:
+    target = start(node, ways=ways, cards=cards)
     target.init()
     outcome = await node.restore(target, name, digest)
     assert outcome.ok, (outcome, target.text())
@@ -137,6 +140,42 @@ async def test_processes_share_memory_again(node, ways):
     if ways == "ipc":
         own, theirs = stepped
         assert [[theirs], [own]] == json.loads(target.get("/again"))
+
+
+@pytest.mark.parametrize(
+    ("ways", "cards", "others"),
+    [
+        pytest.param("descriptor", "nvidia0", "nvidia1", id="descriptor"),
+        pytest.param("ipc", "nvidia0", "nvidia1", id="ipc"),
+        pytest.param("descriptor across", BOTH, "nvidia1 nvidia2", id="descriptor-across"),
+        pytest.param("ipc across", BOTH, "nvidia1 nvidia2", id="ipc-across"),
+    ],
+)
+async def test_processes_share_memory_of_other_cards_than_those_of_the_capture(node, ways, cards, others):
+    """The driver restores them there, and gives them memory of none: it does not know a card by its new number.
+
+    One of two may be where the other one was.
+    """
+    name = f"shared-elsewhere-{ways.replace(' ', '-')}"
+    source = ready(node, ways, cards=cards)
+    source.get("/step")
+    before = both_see_the_same(source)
+    digest, _ = await captured(node, source, name)
+    target = await restored(node, name, digest, ways, others)
+    assert before == wait_for(lambda: both_see_the_same(target), "an answer")
+    target.get("/step")
+    stepped = both_see_the_same(target)
+    assert stepped != before
+    outcome = await node.capture_running(target, f"{name}-again")
+    assert outcome.ok, (outcome, target.text())
+    assert stepped == both_see_the_same(target)
+    for each in (cards, others):
+        again = await restored(node, f"{name}-again", outcome.manifest_digest, ways, each)
+        wait_for(again.get, "an answer")
+        assert stepped == both_see_the_same(again)
+        if ways == "ipc":
+            own, theirs = stepped
+            assert [[theirs], [own]] == json.loads(again.get("/again")), "and what is opened from then on"
 
 
 async def test_a_child_does_not_keep_the_socket_of_its_parent(node):

@@ -213,30 +213,6 @@ def outside(process, files, devices):
     return DeviceMemory(process=process, files=list(files), bytes=GIB, devices=devices)
 
 
-def sharing(*numbers):
-    return captured(*numbers).model_copy(update={"outside": [outside(7, "a", []), sharer(8)]})
-
-
-def sharer(process):
-    return DeviceMemory(process=process, files=["b"], bytes=GIB, devices=[], imported=1)
-
-
-@pytest.mark.parametrize(
-    ("gpu", "now", "refused"),
-    [
-        pytest.param(sharing(0), (0,), False, id="on-its-own-card"),
-        pytest.param(sharing(0), (1,), True, id="on-another"),
-        pytest.param(captured(0), (1,), False, id="that-shares-nothing"),
-        pytest.param(sharing(0, 1), (1, 0), False, id="on-its-own-two-exchanged"),
-        pytest.param(sharing(0, 1), (2, 3), False, id="on-two-others-which-was-not-tried"),
-    ],
-)
-def test_a_worker_whose_processes_share_memory_of_one_card_is_refused_on_another(gpu, now, refused):
-    found = refusals(gpu, [device(number) for number in now], DRIVER)
-    assert ([AgentReason.GPU_MISMATCH] if refused else []) == list(found)
-    assert refused == any("share" in words for words in found.values())
-
-
 @pytest.mark.parametrize(
     ("cards", "memories", "free", "planned"),
     [
