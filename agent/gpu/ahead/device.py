@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from agent.gpu.driver import DriverError
@@ -107,6 +108,7 @@ class Memories:
 
     def __init__(self, library: str) -> None:
         cuda = ctypes.CDLL(library)
+        _load_compiler(library)
         try:
             self._call = {name: cuda[name] for name in _FUNCTIONS}
         except AttributeError as error:
@@ -149,6 +151,14 @@ class Memories:
             if bytes(found.bytes).hex() == uuid:
                 return number
         raise DriverError(f"no GPU {uuid}")
+
+
+def _load_compiler(library: str) -> None:
+    """Load what the driver compiles kernels by: it looks for that by name, and a folder of the node is on no path."""
+    compiler = Path(library).with_name("libnvidia-ptxjitcompiler.so.1")
+    if compiler.is_absolute():
+        with suppress(OSError):
+            ctypes.CDLL(str(compiler))
 
 
 class Card:

@@ -117,7 +117,7 @@ class Keeper:
 
     def _run(self) -> None:
         """Do what waits; say what came of it when nothing waits any more."""
-        before, refused = (0, 0), ""
+        before, refused = (0, 0, ""), ""
         while True:
             try:
                 refused = self._next() or refused
@@ -125,8 +125,8 @@ class Keeper:
                 refused = str(error)
             if not self._waiting.empty():
                 continue
-            if (now := (self._files.bytes, self._sums.bytes)) != before or refused:
-                self._say(registered=now[0], refused=refused, summed=now[1])
+            if (now := (self._files.bytes, self._sums.bytes, self._sums.refused)) != before or refused:
+                self._say(registered=now[0], refused=refused, summed=now[1], unsummed=self._sums.refused)
             before, refused = now, ""
 
     def _next(self) -> str:
@@ -157,6 +157,8 @@ class _CardSums:
         self.known = KnownSums()
         self.bytes = 0
         """Of files that were summed."""
+        self.refused = ""
+        """Why a card takes none."""
         self._key = new_key()
         self._summers: dict[Card, Summer | None] = {}
         self._copiers: dict[Card, Copier] = {}
@@ -169,8 +171,8 @@ class _CardSums:
             if card not in self._summers:
                 try:
                     self._summers[card] = Summer(card, self._key)
-                except DriverError:
-                    self._summers[card] = None
+                except DriverError as error:
+                    self._summers[card], self.refused = None, str(error)
             return self._summers[card]
 
     def add(self, card: Card, source: Source, size: int, wait: Callable[[], object]) -> None:

@@ -14,7 +14,8 @@ in, with memory of the process that the files belong to: ``{"id", "buffers"}``: 
 out: ``{"id", "part": number, "buffer": number, "lent": bytes, "at"}``: that part is in that memory; so much of it came
 from another worker; since when it was on the card. At its end ``{"id", "error": "", "lender"}``, or why parts are
 missing, and why less came from that worker.
-``{"registered": bytes, "refused", "summed"}``: of page cache, from now on, and why it is no more; of files, so far.
+``{"registered": bytes, "refused", "summed", "unsummed"}``: of page cache, from now on, and why it is no more; of files,
+so far, and why a card takes no sums.
 The first packet out is ``{"error": ""}``, or why there is no driver. It ends with its agent.
 
 What another worker lends is copied over the link between the cards, several times as fast as page cache, and compared

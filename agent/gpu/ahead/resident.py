@@ -328,6 +328,8 @@ class _Process:
             self.registered, self.summed = int(answer["registered"]), int(answer["summed"])
             words = {"bytes": self.registered, "refused": answer["refused"], "summed": self.summed}
             logger.info("page cache of artifacts is registered with the driver", extra=words)
+            if answer["unsummed"]:
+                logger.warning("no worker is lent another's device memory: no sums: %s", answer["unsummed"])
         if "id" not in answer:
             return not answer.get("error")
         with self._lock:
