@@ -37,6 +37,8 @@ PROCESSOR_FORMAT_VERSION: Final = 7
 the processes would end."""
 IPC_FORMAT_VERSION: Final = 8
 """Of an artifact with System V objects: earlier releases would restore the worker without them."""
+PROGRAMS_FORMAT_VERSION: Final = 9
+"""Of an artifact with programs that ran from a memfd: earlier releases do not give them to criu."""
 _FORMATS: Final = (
     FORMAT_VERSION,
     GPU_FORMAT_VERSION,
@@ -46,6 +48,7 @@ _FORMATS: Final = (
     REFERENCES_FORMAT_VERSION,
     PROCESSOR_FORMAT_VERSION,
     IPC_FORMAT_VERSION,
+    PROGRAMS_FORMAT_VERSION,
 )
 MANIFEST: Final = "manifest.yaml"
 ROOTFS_TAR: Final = "rootfs-diff.tar"
@@ -60,6 +63,9 @@ MAX_CPUS: Final = 8192
 """What a kernel can be built for at most (NR_CPUS)."""
 MAX_KEYED: Final = 10_000
 """Mappings of a process, of which few are under keys."""
+MOST_PROGRAMS: Final = 64
+MOST_PROGRAM_BYTES: Final = 512 << 20
+"""Of all programs of a worker that run from memfds: a restore makes them in memory of the agent's."""
 SHOWN_PROBLEMS: Final = 5
 """Problems of a manifest that are spelled out; each is a line of a pod's annotation."""
 
@@ -156,6 +162,16 @@ class ProtectionKeys(Part):
     memory: Annotated[list[KeyedMemory], Field(max_length=MAX_KEYED)]
 
 
+class Program(Part):
+    """One that processes ran from a memfd."""
+
+    file: Annotated[str, Field(pattern=r"^program-[0-9]{1,2}\.img$")]
+    name: Annotated[str, Field(max_length=249, pattern=r"^[^\x00]*$")]
+    """Of the memfd."""
+    seals: Annotated[int, Field(ge=0, lt=64)]
+    """As fcntl(F_GET_SEALS) gives them."""
+
+
 class Process(Part):
     """The captured tree."""
 
@@ -173,6 +189,8 @@ class Process(Part):
     protection_keys: list[ProtectionKeys] = []
     settings: list[ThreadSettings] = []
     """Of threads; empty in artifacts of earlier releases."""
+    programs: Annotated[list[Program], Field(max_length=MOST_PROGRAMS)] = []
+    """That ran from memfds, in the order of their numbers in the images."""
     shared: Annotated[int, Field(ge=0)] = 0
     """Bytes of private memory that its processes shared since a fork; 0 in artifacts of earlier releases."""
     huge: Annotated[int, Field(ge=0)] = 0
@@ -379,6 +397,7 @@ class Manifest(Captured):
         needed = [volume.file for volume in self.volumes]
         needed += [ROOTFS_TAR, DELETED_FILES] if self.rootfs is not None else []
         needed += [self.ipc] if self.ipc is not None else []
+        needed += [program.file for program in self.process.programs]
         for memory in self.gpu.outside if self.gpu is not None else ():
             needed += memory.names
         if missing := [name for name in needed if name not in self.files]:
@@ -430,6 +449,7 @@ def _format_of(captured: Captured) -> int:
         REFERENCES_FORMAT_VERSION: captured.refers_to_weights,
         PROCESSOR_FORMAT_VERSION: bool(process.amx or process.protection_keys),
         IPC_FORMAT_VERSION: captured.ipc is not None,
+        PROGRAMS_FORMAT_VERSION: bool(process.programs),
     }
     return max((version for version, is_so in needed.items() if is_so), default=FORMAT_VERSION)
 

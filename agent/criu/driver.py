@@ -54,6 +54,8 @@ class CriuDump:
     """Whether the tree is as it was once it is dumped."""
     with_ipc: bool = False
     """Whether the IPC namespace is dumped too: criu does so from outside of it, and only then takes memory of it."""
+    given: Sequence[str] = ()
+    """Files that a restore is given, as criu names them: their content is not dumped."""
     timeout: float
 
 
@@ -128,6 +130,7 @@ def dump_argv(request: CriuDump, work: int, options: "CriuOptions") -> list[str]
     extra = ["--force-irmap"] if options.force_irmap else []
     extra += ["--allow-uprobes"] if options.allow_uprobes else []
     extra += ["--leave-running"] if request.leave_running else []
+    extra += [part for file in request.given for part in ("--external", file)]
     return [
         *("dump", "-t", str(request.worker_pid), "-D", f"/proc/self/fd/{request.images}"),
         *("-W", f"/proc/self/fd/{work}", "-o", _DUMP_LOG, f"-v{options.log_level}"),

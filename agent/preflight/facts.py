@@ -21,7 +21,7 @@ from agent.preflight.room import cramped
 from agent.preflight.threads import apart, children_of, headless, policies
 from agent.preflight.unix_facts import moved_sockets, signed_sockets, waiting_descriptors
 from linux.anonymous import EPOLL
-from linux.descriptors import Descriptor, descriptors
+from linux.descriptors import MEMFD, Descriptor, descriptors
 from linux.filetree import walk
 from linux.mapped import mapped_files, unlinked_files
 from linux.net.sockets import Address, BoundSocket, bound_sockets, multicast_groups, unread_netlink
@@ -58,8 +58,8 @@ class Process:
     """Files that are mapped shared and writable, with or without a descriptor."""
     unlinked: tuple[tuple[str, int], ...] = ()
     """Path and bytes of files that are mapped and have no name any more."""
-    program: str = ""
-    """What it runs, as /proc/PID/exe names it."""
+    memfd_program: tuple[int, int] | None = None
+    """Inode and bytes of its program, if that is a memfd."""
     mapped_memfds: frozenset[int] = frozenset()
     """Inodes."""
     has_secret_memory: bool = False
@@ -304,7 +304,7 @@ def _process(pid: int, tree: Collection[int], label: str, proc: Path) -> Process
         headless=headless(children, proc),
         shared_writes=tuple(sorted(set(_SHARED_WRITE.findall(maps)))),
         unlinked=tuple(unlinked_files(pid, maps, proc)),
-        program=str((base / "exe").readlink()),
+        memfd_program=_memfd_program(base / "exe"),
         mapped_memfds=frozenset(int(inode) for inode in _MEMFD.findall(maps)),
         has_secret_memory=SECRETMEM in maps,
         attached=attached(maps),
@@ -324,6 +324,13 @@ def _process(pid: int, tree: Collection[int], label: str, proc: Path) -> Process
         may_be_signalled=may_be_signalled(about),
         cramped=tuple(cramped(pid, maps, proc)),
     )
+
+
+def _memfd_program(program: Path) -> tuple[int, int] | None:
+    if not str(program.readlink()).startswith(MEMFD):
+        return None
+    found = program.stat()
+    return found.st_ino, found.st_size
 
 
 def _free_descriptors(pid: int, opened: Iterable[Descriptor]) -> int | None:

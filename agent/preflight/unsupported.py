@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from typing import Final
 
 from agent.preflight.facts import SECRETMEM, Process, Tree
+from artifact.manifest import MOST_PROGRAM_BYTES, MOST_PROGRAMS
 from linux.anonymous import Anonymous
 from linux.descriptors import FANOTIFY, INOTIFY, MEMFD, Descriptor
 
@@ -205,11 +206,19 @@ def unsupported_memory(tree: Tree) -> Iterator[str]:
             yield f"{process} has secret memory (memfd_secret)"
         if process.shares_memory:
             yield f"{process} has its parent's memory for its own (vfork, or CLONE_VM)"
-        if process.program.startswith(MEMFD):
-            yield f"{process} runs a program from a memfd"
         for descriptor in process.descriptors:
             if descriptor.sealed_inode and descriptor.sealed_inode in process.mapped_memfds:
                 yield f"{named(process, descriptor)} is a memfd that is mapped and sealed against writing"
+    yield from _too_large_programs(tree)
+
+
+def _too_large_programs(tree: Tree) -> Iterator[str]:
+    """Find more programs in memfds than an artifact takes."""
+    sizes = dict(process.memfd_program for process in tree.processes if process.memfd_program is not None)
+    size = sum(sizes.values())
+    if len(sizes) > MOST_PROGRAMS or size > MOST_PROGRAM_BYTES:
+        most = f"at most {MOST_PROGRAMS} of {MOST_PROGRAM_BYTES >> 20} MiB are kept"
+        yield f"its processes run {len(sizes)} programs of {size >> 20} MiB from memfds: {most}"
 
 
 def long_names(tree: Tree) -> Iterator[str]:

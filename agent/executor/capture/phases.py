@@ -28,6 +28,7 @@ from agent.criu.inet_images import bound_ports, settle, used_addresses
 from agent.errors import ContainerError
 from agent.executor.api import RestoreRequest
 from agent.executor.capture.plan import plan_capture
+from agent.executor.capture.programs import open_programs, save_programs
 from agent.executor.capture.state import Capture
 from agent.executor.files.capture import WorkerFiles, start_of
 from agent.executor.gpu.capture import (
@@ -242,6 +243,7 @@ def _dump(capture: Capture) -> None:
     environment, plan = capture.environment, capture.plan
     _note_what_criu_leaves_out(capture)
     objects = objects_in(capture.init_pid, environment.proc)
+    programs = open_programs(plan.pids, environment.proc, capture.resources)
     environment.criu.dump(
         CriuDump(
             init_pid=capture.init_pid,
@@ -249,6 +251,7 @@ def _dump(capture: Capture) -> None:
             images=capture.staged.directory,
             leave_running=capture.goes_on,
             with_ipc=bool(objects),
+            given=programs.given,
             timeout=environment.longest,
         )
     )
@@ -260,6 +263,7 @@ def _dump(capture: Capture) -> None:
         severed = [_severed(end) for end in fate.closed if end.state in CONNECTED]
         network.hang_up(capture.init_pid, severed, environment.proc)
     _save_objects(capture, objects)
+    capture.programs = save_programs(capture.staged, programs)
 
 
 def _save_objects(capture: Capture, before: Sequence[SysvObject]) -> None:
@@ -326,6 +330,7 @@ def _process(capture: Capture) -> dict[str, object]:
         "amx": capture.amx,
         "protection_keys": capture.protection_keys,
         "settings": capture.settings,
+        "programs": capture.programs,
     }
 
 

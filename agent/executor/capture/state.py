@@ -15,7 +15,7 @@ from agent.executor.gpu.plan import GpuUse
 from agent.executor.lock import ContainerLock
 from artifact.backends.base import Backend
 from artifact.ipc import SysvIpc
-from artifact.manifest import Connections, DeviceMemory, ModelWeights, ProtectionKeys, ThreadSettings
+from artifact.manifest import Connections, DeviceMemory, ModelWeights, Program, ProtectionKeys, ThreadSettings
 from artifact.publish import Published, Staging
 from artifact.read import Artifact
 
@@ -66,6 +66,8 @@ class Capture:
     protection_keys: list[ProtectionKeys] = field(default_factory=list)
     settings: list[ThreadSettings] = field(default_factory=list)
     """Of its threads, which criu leaves out."""
+    programs: Sequence[Program] = ()
+    """That its processes run from memfds."""
     connections: Connections = field(init=False)
     """What the manifest says of the worker's TCP connections."""
     ipc: SysvIpc | None = None

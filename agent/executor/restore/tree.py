@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,7 @@ from agent.executor.files.undo import end_leftovers
 from agent.executor.ipc.restore import attach_objects
 from agent.executor.memory.guard import connect_guard
 from agent.executor.memory.shared import Pod, fill_shared
+from agent.executor.restore.programs import make_programs
 from agent.executor.restore.state import Restore, of_pod
 from artifact.hot_set import BadHotSetError, read_hot_set
 from contract.api.engine import Because, Choice, Memory, Way
@@ -47,7 +48,7 @@ def run_criu(restore: Restore) -> Sequence[Step]:
             images=restore.images,
             cgroup_files=cgroup_files(restore.seen.cgroups, environment.cgroup_root),
             keeps_connections=restore.artifact.manifest.connections is not None,
-            inherit={what: _standby_fd(restore, number) for what, number in restore.plan.inherit.items()},
+            inherit=_inherited(restore, during),
             lazy=_lazy(restore, during),
             has_profile=bool(restore.profile),
             file_changes=restore.inside,
@@ -100,6 +101,12 @@ def _hot_set(restore: Restore) -> bytes:
 def _ignore_hot_set(restore: Restore, why: str) -> None:
     logger.warning("the artifact's hot set is not used", extra={"reason": why})
     restore.hot = HotSet.IGNORED
+
+
+def _inherited(restore: Restore, during: ExitStack) -> Mapping[str, int]:
+    """Return what criu is given in place of files of the images, by the names that those have."""
+    streams = {what: _standby_fd(restore, number) for what, number in restore.plan.inherit.items()}
+    return {**streams, **make_programs(restore.artifact.manifest, restore.images, during)}
 
 
 def _standby_fd(restore: Restore, number: int) -> int:

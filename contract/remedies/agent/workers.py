@@ -128,9 +128,9 @@ WORKERS: Final = (
         AgentReason.UNSUPPORTED_MEMORY,
         "The worker has memory that CRIU cannot restore.",
         "Do without it until the snapshot is taken.",
-        "Secret memory (memfd_secret), a program that runs from a memfd, a memfd that is mapped and sealed against "
-        "writing, and a process that has one memory with its parent: a vfork that "
-        "lasts, or CLONE_VM. Nothing was touched; the capture is not tried again by itself.",
+        "Secret memory (memfd_secret), programs of more than 512 MiB that run from memfds, a memfd that is mapped and "
+        "sealed against writing, and a process that has one memory with its parent: a vfork that lasts, or CLONE_VM. "
+        "Nothing was touched; the capture is not tried again by itself.",
     ),
     Reason(
         SECTION,

@@ -52,9 +52,8 @@ REFUSED: Final = (
     ),
     _refused("A process that is traced (debuggers, `strace`)", AgentReason.TRACED, test=_UNKNOWN),
     _refused(
-        "memfd_secret (mapped or only open), a program from a memfd, a memfd sealed against writing and mapped; "
-        "a process with the memory of "
-        "its parent (vfork that lasts, CLONE_VM)",
+        "memfd_secret (mapped or only open), more programs from memfds than are kept, a memfd sealed against writing "
+        "and mapped; a process with the memory of its parent (vfork that lasts, CLONE_VM)",
         AgentReason.UNSUPPORTED_MEMORY,
         test=_UNKNOWN,
     ),

@@ -144,6 +144,37 @@ v[:1] = b'H'
 assert v[:] == b'Hello' and os.pread(m, 9, 0) == b'Hello'
 """,
     ),
+    "programs-from-memfds": (
+        """
+def running(name, closes, seals=0):
+    m = os.memfd_create(name, os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC * closes)
+    os.write(m, open('/usr/bin/cat', 'rb').read())
+    if seals:
+        fcntl.fcntl(m, 1033, seals)
+    (theirs, to), (out, back) = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(theirs, 0)
+        os.dup2(back, 1)
+        os.execve(m, ['cat'], dict(os.environ))
+    for each in (m, theirs, back):
+        os.close(each)
+    os.write(to, b'before')
+    assert os.read(out, 9) == b'before'
+    return pid, to, out, name, seals
+def about(pid):
+    with open(f'/proc/{pid}/exe', 'rb') as program:
+        return os.readlink(f'/proc/{pid}/exe'), program.read(), fcntl.fcntl(program.fileno(), 1034)
+programs = [running('cat', 1), running('a name', 0), running('cat', 1), running('sealed', 1, 0xf)]
+whole = open('/usr/bin/cat', 'rb').read()
+""",
+        """
+for pid, to, out, name, seals in programs:
+    os.write(to, b'after')
+    assert os.read(out, 9) == b'after', name
+    assert about(pid) == (f'/memfd:{name} (deleted)', whole, seals), (name, about(pid)[::2])
+""",
+    ),
     "memfd-sealed-against-resizing": (
         """
 m = os.memfd_create('x', os.MFD_ALLOW_SEALING)

@@ -388,17 +388,6 @@ m = mmap.mmap(u, 4096)
 """,
         AgentReason.UNSUPPORTED_MEMORY,
     ),
-    "program-from-a-memfd": (
-        """
-m = os.memfd_create('x')
-os.write(m, open('/usr/bin/sleep', 'rb').read())
-pid = os.fork()
-if pid == 0:
-    os.execve(m, ['sleep', '3600'], {})
-time.sleep(0.3)
-""",
-        AgentReason.UNSUPPORTED_MEMORY,
-    ),
     "sealed-and-mapped": (
         """
 m = os.memfd_create('x', os.MFD_ALLOW_SEALING)

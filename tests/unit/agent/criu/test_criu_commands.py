@@ -34,6 +34,11 @@ def test_dump():
     assert "--leave-running" not in argv
 
 
+def test_a_file_that_a_restore_is_given_is_not_dumped():
+    argv = dump_argv(CriuDump(init_pid=5, worker_pid=1001, images=7, given=("file[0:7a]",), timeout=1), 8, OPTIONS)
+    assert "file[0:7a]" == argv[argv.index("--external") + 1]
+
+
 def test_no_options_come_from_files():
     argv = dump_argv(CriuDump(init_pid=5, worker_pid=1001, images=7, timeout=1), 8, OPTIONS)
     assert "--no-default-config" in argv

@@ -295,9 +295,9 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
         ),
         pytest.param(
             AgentReason.UNSUPPORTED_MEMORY,
-            "process 600 (python3) runs a program from a memfd",
-            tree(process(program="/memfd:x (deleted)")),
-            id="program-from-a-memfd",
+            "its processes run 1 programs of 513 MiB from memfds: at most 64 of 512 MiB are kept",
+            tree(process(memfd_program=(5, 513 << 20))),
+            id="programs-from-memfds-that-are-too-large",
         ),
         pytest.param(
             AgentReason.UNSUPPORTED_MEMORY,

@@ -1,0 +1,100 @@
+"""Saves programs that processes run from a memfd, of which no file system has a file."""
+
+import fcntl
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from agent.criu.programs import name_programs
+from agent.errors import RefusedError
+from artifact.manifest import MOST_PROGRAM_BYTES, MOST_PROGRAMS, Program
+from artifact.publish import Staging
+from contract.api.states import AgentReason
+from linux.descriptors import MEMFD
+from linux.proc import status
+
+_DELETED: Final = " (deleted)"
+_GET_SEALS: Final = 1034
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Those of one tree, open: they outlive its processes so."""
+
+    descriptors: list[int] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    of: dict[int, int] = field(default_factory=dict)
+    """Pid inside the container -> which of them it runs."""
+
+    @property
+    def given(self) -> Sequence[str]:
+        """As criu names files that a restore is given: of a program that nothing is mapped of it would dump no more."""
+        return [_given(descriptor) for descriptor in self.descriptors]
+
+    @property
+    def bytes(self) -> int:
+        """Of all of them."""
+        return sum(os.fstat(descriptor).st_size for descriptor in self.descriptors)
+
+
+def _given(descriptor: int) -> str:
+    about = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii").split()
+    mount = int(about[about.index("mnt_id:") + 1])
+    return f"file[{mount:x}:{os.fstat(descriptor).st_ino:x}]"
+
+
+def open_programs(pids: Iterable[int], proc: Path, resources: ExitStack) -> Programs:
+    """Open the programs that processes run from memfds.
+
+    Args:
+        pids: of the tree, in the agent's namespace.
+        proc: where processes show.
+        resources: closes them.
+
+    Raises:
+        RefusedError: ``unsupported-memory``: there is more than an artifact may have.
+    """
+    found, known = Programs(), dict[tuple[int, int], int]()
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            program = str((proc / str(pid) / "exe").readlink())
+            if not program.startswith(MEMFD):
+                continue
+            descriptor = os.open(proc / str(pid) / "exe", os.O_RDONLY | os.O_CLOEXEC)
+            resources.callback(os.close, descriptor)
+            about = os.fstat(descriptor)
+            number = known.setdefault((about.st_dev, about.st_ino), len(known))
+            found.of[status(pid, proc).inner_pid] = number
+            if number == len(found.descriptors):
+                found.descriptors.append(descriptor)
+                found.names.append(program.removeprefix(MEMFD).removesuffix(_DELETED))
+    if len(found.descriptors) > MOST_PROGRAMS or found.bytes > MOST_PROGRAM_BYTES:
+        words = f"the worker runs {len(found.descriptors)} programs of {found.bytes >> 20} MiB from memfds"
+        most = f"at most {MOST_PROGRAMS} of {MOST_PROGRAM_BYTES >> 20} MiB can be kept"
+        raise RefusedError(AgentReason.UNSUPPORTED_MEMORY, f"{words}: {most}")
+    return found
+
+
+def save_programs(staged: Staging, programs: Programs) -> list[Program]:
+    """Write programs to files of the artifact, and have the images restored with them; return what the manifest says.
+
+    Raises:
+        CriuError: ``dump-failed``: the images cannot be read.
+    """
+    if not programs.descriptors:
+        return []
+    name_programs(staged.directory, programs.of)
+    return [_save(staged, *each) for each in enumerate(zip(programs.descriptors, programs.names, strict=True))]
+
+
+def _save(staged: Staging, number: int, program: tuple[int, str]) -> Program:
+    descriptor, name = program
+    size, done = os.fstat(descriptor).st_size, 0
+    file = f"program-{number}.img"
+    with os.fdopen(staged.file(file), "wb") as opened:
+        while done < size and (sent := os.sendfile(opened.fileno(), descriptor, done, size - done)):
+            done += sent
+    return Program(file=file, name=name, seals=fcntl.fcntl(descriptor, _GET_SEALS))

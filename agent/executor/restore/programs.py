@@ -1,0 +1,60 @@
+"""Makes the programs again that processes ran from a memfd."""
+
+import errno
+import fcntl
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Final
+
+from agent.criu.programs import given_name
+from agent.errors import ContainerError
+from artifact.manifest import MOST_PROGRAM_BYTES, Manifest, Program
+from contract.api.states import AgentReason
+
+_ADD_SEALS: Final = 1033
+_MAY_RUN: Final = 0x10
+"""MFD_EXEC, since Linux 6.3."""
+
+
+def make_programs(manifest: Manifest, images: int, resources: ExitStack) -> Mapping[str, int]:
+    """Return memfds with the programs of an artifact, by the names by which its images ask for them.
+
+    Args:
+        manifest: of the artifact.
+        images: descriptor of the directory that has its images.
+        resources: closes the memfds.
+
+    Raises:
+        ContainerError: there is more than a capture saves, or the node has no memory for them.
+    """
+    programs = manifest.process.programs
+    size = sum(manifest.files[program.file].size for program in programs)
+    if size > MOST_PROGRAM_BYTES:
+        raise ContainerError(AgentReason.MANIFEST_UNREADABLE, f"programs of {size >> 20} MiB, which no capture saves")
+    made = {}
+    for number, program in enumerate(programs):
+        descriptor = _memfd(program.name)
+        resources.callback(os.close, descriptor)
+        _fill(descriptor, program, images)
+        made[given_name(number)] = descriptor
+    return made
+
+
+def _memfd(name: str) -> int:
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        return os.memfd_create(name, flags | _MAY_RUN)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    return os.memfd_create(name, flags)
+
+
+def _fill(descriptor: int, program: Program, images: int) -> None:
+    with os.fdopen(os.open(program.file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=images), "rb") as file:
+        size, done = os.fstat(file.fileno()).st_size, 0
+        while done < size and (sent := os.sendfile(descriptor, file.fileno(), done, size - done)):
+            done += sent
+    if program.seals:
+        fcntl.fcntl(descriptor, _ADD_SEALS, program.seals)
