@@ -37,8 +37,8 @@ PROCESSOR_FORMAT_VERSION: Final = 7
 the processes would end."""
 IPC_FORMAT_VERSION: Final = 8
 """Of an artifact with System V objects: earlier releases would restore the worker without them."""
-PROGRAMS_FORMAT_VERSION: Final = 9
-"""Of an artifact with programs that ran from a memfd: earlier releases do not give them to criu."""
+GIVEN_FORMAT_VERSION: Final = 9
+"""Of an artifact with open files that a restore gives to criu: earlier releases do not."""
 _FORMATS: Final = (
     FORMAT_VERSION,
     GPU_FORMAT_VERSION,
@@ -48,7 +48,7 @@ _FORMATS: Final = (
     REFERENCES_FORMAT_VERSION,
     PROCESSOR_FORMAT_VERSION,
     IPC_FORMAT_VERSION,
-    PROGRAMS_FORMAT_VERSION,
+    GIVEN_FORMAT_VERSION,
 )
 MANIFEST: Final = "manifest.yaml"
 ROOTFS_TAR: Final = "rootfs-diff.tar"
@@ -66,6 +66,8 @@ MAX_KEYED: Final = 10_000
 MOST_PROGRAMS: Final = 64
 MOST_PROGRAM_BYTES: Final = 512 << 20
 """Of all programs of a worker that run from memfds: a restore makes them in memory of the agent's."""
+MOST_EVENTFDS: Final = 128
+"""That a restore makes and gives to criu: each is an argument of its command."""
 SHOWN_PROBLEMS: Final = 5
 """Problems of a manifest that are spelled out; each is a line of a pod's annotation."""
 
@@ -172,6 +174,16 @@ class Program(Part):
     """As fcntl(F_GET_SEALS) gives them."""
 
 
+class Eventfd(Part):
+    """One that is a semaphore, or holds more than 32 bits."""
+
+    number: Annotated[int, Field(gt=0, lt=1 << 32)]
+    """Among the open files of the images."""
+    count: Annotated[int, Field(ge=0, lt=(1 << 64) - 1)]
+    semaphore: bool
+    nonblocking: bool
+
+
 class Process(Part):
     """The captured tree."""
 
@@ -191,6 +203,8 @@ class Process(Part):
     """Of threads; empty in artifacts of earlier releases."""
     programs: Annotated[list[Program], Field(max_length=MOST_PROGRAMS)] = []
     """That ran from memfds, in the order of their numbers in the images."""
+    eventfds: Annotated[list[Eventfd], Field(max_length=MOST_EVENTFDS)] = []
+    """That a restore gives to criu; all others are in the images."""
     shared: Annotated[int, Field(ge=0)] = 0
     """Bytes of private memory that its processes shared since a fork; 0 in artifacts of earlier releases."""
     huge: Annotated[int, Field(ge=0)] = 0
@@ -449,7 +463,7 @@ def _format_of(captured: Captured) -> int:
         REFERENCES_FORMAT_VERSION: captured.refers_to_weights,
         PROCESSOR_FORMAT_VERSION: bool(process.amx or process.protection_keys),
         IPC_FORMAT_VERSION: captured.ipc is not None,
-        PROGRAMS_FORMAT_VERSION: bool(process.programs),
+        GIVEN_FORMAT_VERSION: bool(process.programs or process.eventfds),
     }
     return max((version for version, is_so in needed.items() if is_so), default=FORMAT_VERSION)
 

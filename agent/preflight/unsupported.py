@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from typing import Final
 
 from agent.preflight.facts import SECRETMEM, Process, Tree
-from artifact.manifest import MOST_PROGRAM_BYTES, MOST_PROGRAMS
+from artifact.manifest import MOST_EVENTFDS, MOST_PROGRAM_BYTES, MOST_PROGRAMS
 from linux.anonymous import Anonymous
 from linux.descriptors import FANOTIFY, INOTIFY, MEMFD, Descriptor
 
@@ -40,8 +40,6 @@ _OF_A_THREAD: Final = re.compile(r"/proc/(\d+)/task/(\d+)(?:/|$)")
 _PROTOCOLS: Final = ("TCP", "UDP", "RAW", "UNIX", "NETLINK", "PACKET", "PING")
 """Beginnings of names as the kernel gives them: TCPv6, UDP-Lite, UNIX-STREAM."""
 
-_LARGEST_COUNT: Final = 0xFFFFFFFF
-"""criu makes an eventfd with its count, for which the call has 32 bits: a larger one loses the others."""
 _DELETED: Final = " (deleted)"
 LONGEST_NAME: Final = 255 - len(".cr.ffffffff.ghost")
 """Bytes of a deleted file's name: criu makes it once more under its name with this behind it."""
@@ -83,6 +81,16 @@ def unsupported_descriptors(tree: Tree) -> Iterator[str]:
             yield f"{named(process, descriptor)} is {what}"
     for process, descriptor in tree.hiding:
         yield f"in {named(process, descriptor)} more descriptors wait than can be seen"
+    yield from _too_many_eventfds(tree)
+
+
+def _too_many_eventfds(tree: Tree) -> Iterator[str]:
+    """Find more eventfds that a restore gives to criu than an artifact takes."""
+    opened = (descriptor.anonymous for _, descriptor in tree.open_files())
+    special = {each.identity for each in opened if each is not None and each.is_special}
+    if len(special) > MOST_EVENTFDS:
+        words = f"the worker has {len(special)} eventfds that are semaphores or hold more than 32 bits"
+        yield f"{words}: at most {MOST_EVENTFDS} are kept"
 
 
 def _lost_on_its_way(descriptor: Descriptor) -> str | None:
@@ -91,14 +99,12 @@ def _lost_on_its_way(descriptor: Descriptor) -> str | None:
         return f"a socket of protocol {descriptor.protocol}"
     if descriptor.anonymous is not None and descriptor.anonymous.kind != "eventfd":
         return f"of the kind {descriptor.anonymous.kind}"
+    if descriptor.anonymous is not None and descriptor.anonymous.is_special:
+        return "an eventfd that is a semaphore (EFD_SEMAPHORE), or holds more than 32 bits"
     return "inotify or fanotify" if descriptor.target in (INOTIFY, FANOTIFY) else None
 
 
 def _unsupported_anonymous(found: Anonymous, pids: Collection[int], *, has_gpu: bool) -> str | None:
-    if found.is_semaphore:
-        return "an eventfd that is a semaphore (EFD_SEMAPHORE)"
-    if found.held > _LARGEST_COUNT:
-        return f"an eventfd that holds more than {_LARGEST_COUNT}"
     if found.wakes_machine:
         return "a timer that wakes the machine (CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM)"
     if found.is_of_thread or (found.process and found.process not in pids):

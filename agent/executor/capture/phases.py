@@ -27,8 +27,8 @@ from agent.criu.images import stopped_processes
 from agent.criu.inet_images import bound_ports, settle, used_addresses
 from agent.errors import ContainerError
 from agent.executor.api import RestoreRequest
+from agent.executor.capture.given_files import open_programs, save_eventfds, save_programs, special_eventfds
 from agent.executor.capture.plan import plan_capture
-from agent.executor.capture.programs import open_programs, save_programs
 from agent.executor.capture.state import Capture
 from agent.executor.files.capture import WorkerFiles, start_of
 from agent.executor.gpu.capture import (
@@ -244,6 +244,7 @@ def _dump(capture: Capture) -> None:
     _note_what_criu_leaves_out(capture)
     objects = objects_in(capture.init_pid, environment.proc)
     programs = open_programs(plan.pids, environment.proc, capture.resources)
+    eventfds = special_eventfds(plan.pids, environment.proc)
     environment.criu.dump(
         CriuDump(
             init_pid=capture.init_pid,
@@ -264,6 +265,7 @@ def _dump(capture: Capture) -> None:
         network.hang_up(capture.init_pid, severed, environment.proc)
     _save_objects(capture, objects)
     capture.programs = save_programs(capture.staged, programs)
+    capture.eventfds = save_eventfds(capture.staged, eventfds)
 
 
 def _save_objects(capture: Capture, before: Sequence[SysvObject]) -> None:
@@ -331,6 +333,7 @@ def _process(capture: Capture) -> dict[str, object]:
         "protection_keys": capture.protection_keys,
         "settings": capture.settings,
         "programs": capture.programs,
+        "eventfds": capture.eventfds,
     }
 
 

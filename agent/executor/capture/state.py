@@ -15,7 +15,15 @@ from agent.executor.gpu.plan import GpuUse
 from agent.executor.lock import ContainerLock
 from artifact.backends.base import Backend
 from artifact.ipc import SysvIpc
-from artifact.manifest import Connections, DeviceMemory, ModelWeights, Program, ProtectionKeys, ThreadSettings
+from artifact.manifest import (
+    Connections,
+    DeviceMemory,
+    Eventfd,
+    ModelWeights,
+    Program,
+    ProtectionKeys,
+    ThreadSettings,
+)
 from artifact.publish import Published, Staging
 from artifact.read import Artifact
 
@@ -68,6 +76,8 @@ class Capture:
     """Of its threads, which criu leaves out."""
     programs: Sequence[Program] = ()
     """That its processes run from memfds."""
+    eventfds: Sequence[Eventfd] = ()
+    """That criu would make as others."""
     connections: Connections = field(init=False)
     """What the manifest says of the worker's TCP connections."""
     ipc: SysvIpc | None = None

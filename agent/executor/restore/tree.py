@@ -23,7 +23,7 @@ from agent.executor.files.undo import end_leftovers
 from agent.executor.ipc.restore import attach_objects
 from agent.executor.memory.guard import connect_guard
 from agent.executor.memory.shared import Pod, fill_shared
-from agent.executor.restore.programs import make_programs
+from agent.executor.restore.given_files import make_eventfds, make_programs
 from agent.executor.restore.state import Restore, of_pod
 from artifact.hot_set import BadHotSetError, read_hot_set
 from contract.api.engine import Because, Choice, Memory, Way
@@ -106,7 +106,8 @@ def _ignore_hot_set(restore: Restore, why: str) -> None:
 def _inherited(restore: Restore, during: ExitStack) -> Mapping[str, int]:
     """Return what criu is given in place of files of the images, by the names that those have."""
     streams = {what: _standby_fd(restore, number) for what, number in restore.plan.inherit.items()}
-    return {**streams, **make_programs(restore.artifact.manifest, restore.images, during)}
+    manifest = restore.artifact.manifest
+    return {**streams, **make_programs(manifest, restore.images, during), **make_eventfds(manifest, during)}
 
 
 def _standby_fd(restore: Restore, number: int) -> int:

@@ -98,14 +98,16 @@ WORKERS: Final = (
         "The worker has a descriptor open of a kind that CRIU does not know.",
         "Close it before the snapshot and open it after it.",
         "Performance counters, eBPF, userfaultfd, Landlock rule sets, KVM, a memfd of huge pages, and devices other "
-        "than those of GPUs, terminals and the plain ones such as /dev/null. An eventfd with EFD_SEMAPHORE, a trigger "
-        "of pressure stall information, a pidfd of a thread or of a process that is not the worker's, a timer that "
+        "than those of GPUs, terminals and the plain ones such as /dev/null. More than 128 eventfds with EFD_SEMAPHORE "
+        "or a count of more than 32 bits, a trigger of pressure stall information, a pidfd of a thread or of a process "
+        "that is not the worker's, a timer that "
         "wakes the machine, the listener of a seccomp filter, a socket or FIFO that is open by O_PATH, an epoll "
         "descriptor that watches a file which only another process has open, fanotify that decides about what is "
         "opened, inotify or fanotify on files of /proc, /sys or /dev/pts, a file that signals one thread "
         "(F_SETOWN_EX), files of one thread (/proc/PID/task/TID), and files of mounts that were taken away. Of "
-        "descriptors that wait in a Unix socket and were not received yet all but files, pipes, eventfds and Unix "
-        "sockets, and those of a second message, which cannot be seen. Nothing was touched; the capture is not tried "
+        "descriptors that wait in a Unix socket and were not received yet all but files, pipes, Unix sockets and "
+        "other eventfds, and those of a second message, which cannot be seen. Nothing was touched; the capture is not "
+        "tried "
         "again by itself.",
     ),
     Reason(

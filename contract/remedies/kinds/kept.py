@@ -61,7 +61,8 @@ KEPT: Final = (
     _kept("Pipes and FIFOs with what is in them, their size and flags"),
     _kept(
         "eventfd, epoll, signalfd, inotify, fanotify, pidfd of the worker's processes",
-        "an edge (EPOLLET) that was seen is seen once more",
+        "an edge (EPOLLET) that was seen is seen once more; of eventfds that are semaphores (EFD_SEMAPHORE) or hold "
+        "more than 32 bits at most 128",
     ),
     _kept(
         "timerfd, timer_create, setitimer, timers of event loops",

@@ -133,6 +133,44 @@ os.write(w, b'x')
 assert succeeds(k)
 """,
     ),
+    "eventfds-of-semaphores-and-large-counts": (
+        """
+e = os.eventfd(3, os.EFD_SEMAPHORE)
+n = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK)
+large = os.eventfd(0)
+os.eventfd_write(large, (1 << 40) + 5)
+copy, plain = os.dup(e), os.eventfd(7)
+poll = select.epoll()
+poll.register(e, select.EPOLLIN)
+poll.register(n, select.EPOLLIN)
+at = os.pipe()
+def child():
+    assert os.eventfd_read(e) == 1
+    os.write(at[1], b'x')
+    time.sleep(9999)
+signal.signal(signal.SIGUSR1, lambda *_: os._exit(os.eventfd_read(e) - 1))
+k = os.fork()
+if k == 0:
+    child()
+assert os.read(at[0], 1) == b'x'
+""",
+        """
+assert [os.eventfd_read(copy)] == [1]
+assert poll.poll(0) == [(e, select.EPOLLIN)], 'it still holds one'
+os.kill(k, signal.SIGUSR1)
+assert succeeds(k)
+assert poll.poll(0) == [], 'the child has taken it: one counter for both'
+try:
+    os.eventfd_read(n)
+    raise AssertionError('it blocked')
+except BlockingIOError:
+    pass
+os.eventfd_write(n, 2)
+assert poll.poll(0) == [(n, select.EPOLLIN)] and [os.eventfd_read(n), os.eventfd_read(n)] == [1, 1]
+assert os.eventfd_read(large) == (1 << 40) + 5 and os.eventfd_read(plain) == 7
+assert not fcntl.fcntl(e, fcntl.F_GETFL) & os.O_NONBLOCK
+""",
+    ),
     "memfd": (
         """
 m = os.memfd_create('x')

@@ -95,12 +95,6 @@ r, w = os.pipe2(os.O_DIRECT)
 """,
         AgentReason.UNSUPPORTED_DESCRIPTOR,
     ),
-    "semaphore": (
-        """
-e = os.eventfd(3, os.EFD_SEMAPHORE)
-""",
-        AgentReason.UNSUPPORTED_DESCRIPTOR,
-    ),
     "timer-that-wakes-the-machine": (
         """
 t = must(libc.timerfd_create(9, 0))
@@ -291,13 +285,6 @@ s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.setsockopt(socket.IPPROTO_UDP, 1, 1)
 """,
         AgentReason.UNSUPPORTED_SOCKET,
-    ),
-    "eventfd-of-a-large-count": (
-        """
-e = os.eventfd(0)
-os.eventfd_write(e, 1 << 32)
-""",
-        AgentReason.UNSUPPORTED_DESCRIPTOR,
     ),
     "closed-before-it-was-accepted": (
         """
@@ -666,14 +653,12 @@ LOST_WITHOUT_THE_CHECK = {
     "database-with-a-shared-index",
     "record-lock-of-a-mapped-file",
     "child-that-sends-another-signal",
-    "eventfd-of-a-large-count",
     "terminal-whose-other-end-was-closed",
     "connection-in-flight",
     "semaphore-in-a-socket-in-flight",
     "more-in-flight-than-can-be-seen",
     "deleted-folder-whose-parent-is-deleted-too",
     "deleted-folder-that-was-made-again",
-    "semaphore",
     "trigger-of-pressure",
     "mounted-inside",
     "renamed-unix-socket",

@@ -62,8 +62,8 @@ def test_the_format_on_disk_is_what_it_was():
     found = parse_manifest(OLD.encode(), "abc")
     again = yaml.safe_load(write_manifest(found, "abc", "1", found.files))
     old = yaml.safe_load(OLD)
-    added = ("stopped", "amx", "protectionKeys", "settings", "programs", "shared", "huge")
-    assert ([], [], [], [], [], 0, 0) == tuple(again["process"].pop(key) for key in added)
+    added = ("stopped", "amx", "protectionKeys", "settings", "programs", "eventfds", "shared", "huge")
+    assert ([], [], [], [], [], [], 0, 0) == tuple(again["process"].pop(key) for key in added)
     grown = ("takenOn", "container", "rootfs")
     for then, now in zip(
         (*old["volumes"], *map(old.get, grown)), (*again["volumes"], *map(again.get, grown)), strict=True

@@ -161,15 +161,16 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
         ),
         pytest.param(
             AgentReason.UNSUPPORTED_DESCRIPTOR,
-            "descriptor 4 of process 600 (python3) is an eventfd that holds more than 4294967295",
-            tree(process(anonymous("eventfd", held=1 << 32))),
-            id="large-count",
+            "the worker has 129 eventfds that are semaphores or hold more than 32 bits: at most 128 are kept",
+            tree(process(*(anonymous("eventfd", identity=number, held=1 << 32) for number in range(129)))),
+            id="more-large-counts-than-are-kept",
         ),
         pytest.param(
             AgentReason.UNSUPPORTED_DESCRIPTOR,
-            "descriptor 4 of process 600 (python3) is an eventfd that is a semaphore (EFD_SEMAPHORE)",
-            tree(process(anonymous("eventfd", is_semaphore=True))),
-            id="semaphore",
+            "a descriptor that waits in descriptor 4 of process 600 (python3) is an eventfd that is a semaphore "
+            "(EFD_SEMAPHORE), or holds more than 32 bits",
+            tree(on_their_way=((process(), anonymous("eventfd", is_semaphore=True)._replace(is_on_its_way=True)),)),
+            id="semaphore-on-its-way",
         ),
         pytest.param(
             AgentReason.UNSUPPORTED_DESCRIPTOR,
@@ -610,6 +611,10 @@ def test_what_is_in_the_way(reason, words, found):
         pytest.param(tree(process(Descriptor(4, "/dev/nvidia-uvm", is_device=True))), id="gpu"),
         pytest.param(tree(process(anonymous("eventpoll"))), id="epoll"),
         pytest.param(tree(process(anonymous("eventfd"))), id="eventfd"),
+        pytest.param(tree(process(anonymous("eventfd", is_semaphore=True))), id="semaphore"),
+        pytest.param(
+            tree(process(*[anonymous("eventfd", held=1 << 32)] * 129)), id="one-large-count-of-many-processes"
+        ),
         pytest.param(tree(process(unlinked=(("/dev/shm/x", 4),)), unlinked_limit=4), id="unlinked-and-small"),
         pytest.param(
             Tree((process(clocks=("time:[2]", "time:[2]")),) * 2, OWN, MOUNTS, ()), id="clocks-of-a-restored-worker"

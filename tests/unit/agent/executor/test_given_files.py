@@ -1,4 +1,4 @@
-"""Programs that ran from memfds, made again."""
+"""Open files that criu is given, made again."""
 
 import fcntl
 import os
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.criu.programs import given_name
+from agent.criu.given_files import eventfd_name, program_name
 from agent.errors import ContainerError
-from agent.executor.restore.programs import make_programs
-from artifact.manifest import MOST_PROGRAM_BYTES, FileEntry, Program
+from agent.executor.restore.given_files import make_eventfds, make_programs
+from artifact.manifest import MOST_PROGRAM_BYTES, Eventfd, FileEntry, Program
 from contract.api.states import AgentReason
 from tests.support.builders.manifests import DIGEST, captured, manifest
 
@@ -43,7 +43,7 @@ def test_each_has_its_name_content_and_seals(images):
             (str(Path(f"/proc/self/fd/{file}").readlink()), os.pread(file, 99, 0), fcntl.fcntl(file, 1034))
             for file in made.values()
         ]
-    assert [given_name(0), given_name(1)] == list(made)
+    assert [program_name(0), program_name(1)] == list(made)
     assert [("/memfd:a b (deleted)", b"content 0", 0), ("/memfd: (deleted)", b"content 1", SEALED)] == found
 
 
@@ -57,3 +57,23 @@ def test_more_than_a_capture_saves_is_not_taken_into_memory(images):
 def test_an_artifact_without_any_makes_none(images):
     with ExitStack() as resources:
         assert {} == make_programs(artifact(), images, resources)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reads"),
+    [
+        pytest.param({"count": 2, "semaphore": True}, [1, 1], id="semaphore"),
+        pytest.param({"count": (1 << 64) - 2, "semaphore": False}, [(1 << 64) - 2], id="as-much-as-there-can-be"),
+        pytest.param({"count": 0, "semaphore": True}, [], id="nothing"),
+    ],
+)
+def test_an_eventfd_holds_what_it_held(wanted, reads):
+    eventfd = Eventfd(number=7, nonblocking=True, **wanted)
+    one = captured(process=captured().process.model_copy(update={"eventfds": [eventfd]}))
+    with ExitStack() as resources:
+        made = make_eventfds(manifest(one), resources)
+        assert [eventfd_name(7)] == list(made)
+        (descriptor,) = made.values()
+        assert reads == [os.eventfd_read(descriptor) for _ in reads]
+        with pytest.raises(BlockingIOError):
+            os.eventfd_read(descriptor)

@@ -1,18 +1,19 @@
-"""Saves programs that processes run from a memfd, of which no file system has a file."""
+"""Saves open files that criu could not make again: programs that run from a memfd, and eventfds of some kinds."""
 
 import fcntl
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from agent.criu.programs import name_programs
+from agent.criu.given_files import name_eventfds, name_programs
 from agent.errors import RefusedError
-from artifact.manifest import MOST_PROGRAM_BYTES, MOST_PROGRAMS, Program
+from artifact.manifest import MOST_EVENTFDS, MOST_PROGRAM_BYTES, MOST_PROGRAMS, Eventfd, Program
 from artifact.publish import Staging
 from contract.api.states import AgentReason
+from linux.anonymous import EVENTFD, Anonymous, anonymous
 from linux.descriptors import MEMFD
 from linux.proc import status
 
@@ -98,3 +99,46 @@ def _save(staged: Staging, number: int, program: tuple[int, str]) -> Program:
         while done < size and (sent := os.sendfile(opened.fileno(), descriptor, done, size - done)):
             done += sent
     return Program(file=file, name=name, seals=fcntl.fcntl(descriptor, _GET_SEALS))
+
+
+def special_eventfds(pids: Iterable[int], proc: Path) -> dict[tuple[int, int], bool]:
+    """Return eventfds that criu would restore as others: their descriptors, and whether they are semaphores.
+
+    Args:
+        pids: of the tree, in the agent's namespace; descriptors are by the pid inside the container.
+        proc: where processes show.
+    """
+    found = {}
+    for pid in pids:
+        base = proc / str(pid)
+        with suppress(FileNotFoundError, ProcessLookupError):
+            inner = status(pid, proc).inner_pid
+            for number in os.listdir(base / "fd"):  # noqa: PTH208 - a worker may have ten thousand
+                if (about := _eventfd(base, number, proc)) is not None and about.is_special:
+                    found[inner, int(number)] = about.is_semaphore
+    return found
+
+
+def _eventfd(base: Path, number: str, proc: Path) -> Anonymous | None:
+    try:
+        target = os.readlink(base / "fd" / number)  # noqa: PTH115 - as above
+        return anonymous(target, str(base / "fdinfo" / number), proc) if target == EVENTFD else None
+    except FileNotFoundError:
+        return None
+
+
+def save_eventfds(staged: Staging, found: Mapping[tuple[int, int], bool]) -> list[Eventfd]:
+    """Have the images restored with eventfds that are given; return what the manifest says of them.
+
+    Raises:
+        CriuError: ``dump-failed``: the images cannot be read.
+        RefusedError: ``unsupported-descriptor``: there are more than an artifact may have.
+    """
+    dumped = name_eventfds(staged.directory, found) if found else []
+    if len(dumped) > MOST_EVENTFDS:
+        words = f"the worker has {len(dumped)} eventfds that are semaphores or hold more than 32 bits"
+        raise RefusedError(AgentReason.UNSUPPORTED_DESCRIPTOR, f"{words}: at most {MOST_EVENTFDS} can be kept")
+    return [
+        Eventfd(number=each.number, count=each.held, semaphore=each.is_semaphore, nonblocking=each.is_nonblocking)
+        for each in dumped
+    ]

@@ -1,4 +1,4 @@
-"""Makes the programs again that processes ran from a memfd."""
+"""Makes open files that criu is given: programs that processes ran from memfds, and eventfds of some kinds."""
 
 import errno
 import fcntl
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Final
 
-from agent.criu.programs import given_name
+from agent.criu.given_files import eventfd_name, program_name
 from agent.errors import ContainerError
 from artifact.manifest import MOST_PROGRAM_BYTES, Manifest, Program
 from contract.api.states import AgentReason
@@ -37,7 +37,24 @@ def make_programs(manifest: Manifest, images: int, resources: ExitStack) -> Mapp
         descriptor = _memfd(program.name)
         resources.callback(os.close, descriptor)
         _fill(descriptor, program, images)
-        made[given_name(number)] = descriptor
+        made[program_name(number)] = descriptor
+    return made
+
+
+def make_eventfds(manifest: Manifest, resources: ExitStack) -> Mapping[str, int]:
+    """Return the eventfds of an artifact that criu could not make, by the names by which its images ask for them.
+
+    Args:
+        manifest: of the artifact.
+        resources: closes them.
+    """
+    made = {}
+    for each in manifest.process.eventfds:
+        flags = os.EFD_CLOEXEC | os.EFD_SEMAPHORE * each.semaphore | os.EFD_NONBLOCK * each.nonblocking
+        descriptor = made[eventfd_name(each.number)] = os.eventfd(0, flags)
+        resources.callback(os.close, descriptor)
+        if each.count:
+            os.eventfd_write(descriptor, each.count)
     return made
 
 

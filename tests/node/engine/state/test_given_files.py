@@ -1,4 +1,4 @@
-"""Programs that processes run from memfds: in another container, of a worker that goes on, and captured again."""
+"""Open files that a restore gives to criu: in another container, of a worker that goes on, and captured again."""
 
 import json
 import os
@@ -26,13 +26,16 @@ if child == 0:
     os.dup2(back, 1)
     os.execve(m, ["cat"], dict(os.environ))
 os.close(m)
+semaphore = os.eventfd(3, os.EFD_SEMAPHORE)
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         os.write(to, b"hello")
+        taken = os.eventfd_read(semaphore)
+        os.eventfd_write(semaphore, taken)
         with open(f"/proc/{child}/exe", "rb") as file:
             same = file.read() == program
-        body = json.dumps([os.read(out, 9).decode(), os.readlink(f"/proc/{child}/exe"), same]).encode()
+        body = json.dumps([os.read(out, 9).decode(), os.readlink(f"/proc/{child}/exe"), same, taken]).encode()
         self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
         self.wfile.write(body)
     def log_message(self, *_):
@@ -46,7 +49,7 @@ if sys.argv[1:] != ["goes-on"]:
 threading.Event().wait()
 """
 COMMAND = (PYTHON, "-c", WORKER)
-ANSWER = ["hello", "/memfd:a program (deleted)", True]
+ANSWER = ["hello", "/memfd:a program (deleted)", True, 1]
 
 
 def waiting(node, kind=BareContainer, **options):
@@ -66,8 +69,8 @@ def answer(container) -> list[object]:
         pytest.param({"kind": RuncContainer, "user": 65532}, id="a-user-under-a-seccomp-filter"),
     ],
 )
-async def test_a_program_runs_on_in_another_container(node, options, request):
-    name = f"programs-{request.node.callspec.id}"
+async def test_they_are_the_same_in_another_container(node, options, request):
+    name = f"given-{request.node.callspec.id}"
     source = node.start_as(options.get("kind", BareContainer), "--capture", "--", *COMMAND, user=options.get("user", 0))
     until_ready(source)
     outcome = await node.capture(source, name)
@@ -83,7 +86,7 @@ async def test_a_program_runs_on_in_another_container(node, options, request):
 async def test_a_worker_that_goes_on_is_captured_again_and_again(node):
     worker = node.start_as(BareContainer, "--serve", "--", *COMMAND, "goes-on")
     assert ANSWER == answer(worker)
-    for name in ("programs-running", "programs-again"):
+    for name in ("given-running", "given-again"):
         outcome = await node.capture_running(worker, name)
         assert outcome.ok, (outcome, worker.text())
         assert ANSWER == answer(worker)
