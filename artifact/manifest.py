@@ -55,6 +55,8 @@ ROOTFS_TAR: Final = "rootfs-diff.tar"
 DELETED_FILES: Final = "deleted-files.json"
 IPC: Final = "sysv-ipc.json"
 """System V objects, if there are any."""
+QUEUES: Final = "posix-queues.json"
+"""POSIX message queues, if there are any."""
 DEVICE_MEMORY: Final = "device-memory-"
 """How the names of files begin that hold device memory; none of them is an image of criu's."""
 MAX_MANIFEST: Final = 16 << 20
@@ -374,6 +376,8 @@ class Captured(Part):
     """None in artifacts of earlier releases: all are to be closed."""
     ipc: FileName | None = None
     """The file with System V objects; None if the worker had none."""
+    posix_queues: FileName | None = None
+    """The file with POSIX message queues; None if the worker had none."""
 
     @property
     def shares_device_memory(self) -> bool:
@@ -410,7 +414,7 @@ class Manifest(Captured):
     def _names_files_that_are_there(self) -> Self:
         needed = [volume.file for volume in self.volumes]
         needed += [ROOTFS_TAR, DELETED_FILES] if self.rootfs is not None else []
-        needed += [self.ipc] if self.ipc is not None else []
+        needed += [name for name in (self.ipc, self.posix_queues) if name is not None]
         needed += [program.file for program in self.process.programs]
         for memory in self.gpu.outside if self.gpu is not None else ():
             needed += memory.names
@@ -463,7 +467,7 @@ def _format_of(captured: Captured) -> int:
         REFERENCES_FORMAT_VERSION: captured.refers_to_weights,
         PROCESSOR_FORMAT_VERSION: bool(process.amx or process.protection_keys),
         IPC_FORMAT_VERSION: captured.ipc is not None,
-        GIVEN_FORMAT_VERSION: bool(process.programs or process.eventfds),
+        GIVEN_FORMAT_VERSION: bool(process.programs or process.eventfds or captured.posix_queues),
     }
     return max((version for version, is_so in needed.items() if is_so), default=FORMAT_VERSION)
 

@@ -9,7 +9,7 @@ is given by its name (criu's ``--inherit-fd``). Numbers of fields are those of c
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from agent import protobuf
 from agent.criu.image_files import read_image, replace_image
@@ -18,6 +18,7 @@ from agent.errors import CriuError
 from agent.protobuf import BYTES, VARINT, Field
 from contract.api.states import AgentReason
 
+Said = TypeVar("Said")
 _MM: Final = re.compile(r"mm-([0-9]{1,9})\.img")
 _PROGRAM: Final = 12
 """The field of a process's memory that names its program by the number of a file."""
@@ -81,12 +82,12 @@ def _program(number: int, name: str) -> bytes:
     return _entry(number, name, 0, [Field(_FILE_IS_GIVEN, VARINT, 1)])
 
 
-def _eventfd(number: int, name: str) -> bytes:
+def _file(number: int) -> bytes:
     """Return the entry of a file that is the very one that a restore is given.
 
     Of such a name criu leaves out the first letter, and it sets no position.
     """
-    return _entry(number, f"/{name}", _NO_POSITION, [])
+    return _entry(number, f"/{file_name(number)}", _NO_POSITION, [])
 
 
 def _entry(number: int, name: str, position: int, more: Sequence[Field]) -> bytes:
@@ -116,9 +117,9 @@ class DumpedEventfd(NamedTuple):
     is_nonblocking: bool
 
 
-def eventfd_name(number: int) -> str:
-    """Return the name by which a restore is given an eventfd."""
-    return f"snapshot-eventfd-{number}"
+def file_name(number: int) -> str:
+    """Return the name by which a restore is given an open file of the images that is none of a program."""
+    return f"snapshot-file-{number}"
 
 
 def name_eventfds(directory: int, found: Mapping[tuple[int, int], bool]) -> list[DumpedEventfd]:
@@ -132,36 +133,78 @@ def name_eventfds(directory: int, found: Mapping[tuple[int, int], bool]) -> list
     Raises:
         CriuError: the images cannot be read, or have no such descriptor.
     """
+    return [
+        DumpedEventfd(
+            number,
+            protobuf.number(dumped, _EVENTFD_COUNT),
+            is_semaphore,
+            bool(protobuf.number(dumped, _EVENTFD_FLAGS) & os.O_NONBLOCK),
+        )
+        for number, is_semaphore, dumped in _given(directory, found, _EVENTFD)
+    ]
+
+
+class DumpedQueue(NamedTuple):
+    """An open file of a message queue, which a restore is given."""
+
+    number: int
+    """Among the open files of the images."""
+    name: str
+    flags: int
+    """Of open(2)."""
+
+
+def name_queues(directory: int, found: Mapping[tuple[int, int], str]) -> list[DumpedQueue]:
+    """Have open message queues in the images of a directory given by name; return what they are.
+
+    Args:
+        directory: of the images, of which criu has left the queues out.
+        found: by which descriptors processes have them (pid inside the container, number), and their names.
+
+    Raises:
+        CriuError: the images cannot be read, or have no such descriptor.
+    """
+    return [
+        DumpedQueue(number, name, protobuf.number(dumped, _FILE_FLAGS))
+        for number, name, dumped in _given(directory, found, _REGULAR)
+    ]
+
+
+def _given(
+    directory: int, found: Mapping[tuple[int, int], Said], described: int
+) -> list[tuple[int, Said, list[Field]]]:
+    """Have open files given by name; return the number of each, what is said of it, and what criu has dumped of it."""
     try:
-        return _name_eventfds(directory, dict(_numbers(directory, found)))
+        wanted = dict(_numbers(directory, found))
+        dumped = _replace_files(directory, wanted, described)
+        _replace_types(directory, wanted)
     except (OSError, ValueError, KeyError) as error:
-        words = f"an image that criu wrote of an eventfd cannot be read: {error}"
+        words = f"an image that criu wrote of an open file cannot be read: {error}"
         raise CriuError(AgentReason.DUMP_FAILED, words) from error
+    return [(number, wanted[number], fields) for number, fields in dumped.items()]
 
 
-def _name_eventfds(directory: int, wanted: Mapping[int, bool]) -> list[DumpedEventfd]:
-    found, entries = [], []
-    for text in protobuf.messages(read_image(directory, FILES)):
+def _replace_files(directory: int, wanted: Collection[int], described: int) -> dict[int, list[Field]]:
+    image, entries, dumped = read_image(directory, FILES), [], {}
+    for text in protobuf.messages(image):
         fields = protobuf.parse(text)
         number = protobuf.number(fields, _ID)
         if number in wanted:
-            (dumped,) = (protobuf.parse(each) for each in protobuf.embedded(fields, _EVENTFD))
-            count, flags = protobuf.number(dumped, _EVENTFD_COUNT), protobuf.number(dumped, _EVENTFD_FLAGS)
-            found.append(DumpedEventfd(number, count, wanted[number], bool(flags & os.O_NONBLOCK)))
-            entries.append(_eventfd(number, eventfd_name(number)))
-        else:
-            entries.append(protobuf.framed(text))
-    head = read_image(directory, FILES)[: protobuf.MAGIC]
-    replace_image(directory, FILES, head + b"".join(entries))
+            (dumped[number],) = (protobuf.parse(each) for each in protobuf.embedded(fields, described))
+        entries.append(_file(number) if number in wanted else protobuf.framed(text))
+    replace_image(directory, FILES, image[: protobuf.MAGIC] + b"".join(entries))
+    return dumped
+
+
+def _replace_types(directory: int, wanted: Collection[int]) -> None:
     for name in os.listdir(directory):
         if name.startswith("fdinfo-"):
             image = read_image(directory, name)
             changed = (protobuf.framed(_of_given(text, wanted)) for text in protobuf.messages(image))
             replace_image(directory, name, image[: protobuf.MAGIC] + b"".join(changed))
-    return found
 
 
-def _numbers(directory: int, found: Mapping[tuple[int, int], bool]) -> Iterator[tuple[int, bool]]:
+def _numbers(directory: int, found: Mapping[tuple[int, int], Said]) -> Iterator[tuple[int, Said]]:
     """Yield the number of each descriptor's open file, with what is said of it."""
     for (pid, descriptor), said in found.items():
         ids = protobuf.parse(protobuf.message(read_image(directory, f"ids-{pid}.img"))[0])

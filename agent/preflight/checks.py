@@ -11,6 +11,7 @@ from agent.container.files.volumes import is_empty_dir
 from agent.errors import RefusedError
 from agent.preflight.facts import Tree
 from agent.preflight.ipc import sysv_ipc
+from agent.preflight.message_queues import posix_queues
 from agent.preflight.threads import without_first_thread
 from agent.preflight.unsupported import (
     long_names,
@@ -68,15 +69,6 @@ def _io_uring(tree: Tree) -> Iterator[str]:
     for process, descriptor in tree.open_files():
         if descriptor.target == _IO_URING:
             yield f"{named(process, descriptor)} is an io_uring"
-
-
-def _message_queue(tree: Tree) -> Iterator[str]:
-    for process, descriptor in tree.open_files():
-        if descriptor.is_message_queue:
-            yield f"{named(process, descriptor)} is the POSIX message queue {descriptor.target}"
-    # Without a descriptor too: it would not be there for a restored worker that opens it again.
-    for name in tree.ipc.posix_queues:
-        yield f"the pod has the POSIX message queue /{name}"
 
 
 def _pseudo_terminal(tree: Tree) -> Iterator[str]:
@@ -241,7 +233,7 @@ def _traced(tree: Tree) -> Iterator[str]:
 
 CHECKS: Final[tuple[tuple[AgentReason, Callable[[Tree], Iterator[str]]], ...]] = (
     (AgentReason.IO_URING, _io_uring),
-    (AgentReason.MESSAGE_QUEUE, _message_queue),
+    (AgentReason.MESSAGE_QUEUE, posix_queues),
     (AgentReason.PSEUDO_TERMINAL, _pseudo_terminal),
     (AgentReason.UNSUPPORTED_DESCRIPTOR, unsupported_descriptors),
     (AgentReason.UNSUPPORTED_SOCKET, unsupported_sockets),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from agent.container.network import in_namespace
 from artifact.ipc import MOST_MESSAGES, MOST_OBJECTS, MOST_SEMAPHORES
 from linux.ipc.calls import MSG, SEM, SHM, device_of_memory
-from linux.ipc.mqueue import queue_names
+from linux.ipc.mqueue import QueueStatus, queues
 from linux.ipc.sysvipc import SysvObject, destroys_unattached, shares_namespace, sysv_objects
 from linux.proc import PROC, is_alive, pids, shares_semaphore_undo
 from linux.ptrace.lent_call import OtherCallsError
@@ -49,8 +49,8 @@ class IpcFacts:
     """What is in the IPC namespace of a pod."""
 
     objects: tuple[SysvObject, ...] = ()
-    posix_queues: tuple[str, ...] = ()
-    """Names of POSIX message queues, open or not."""
+    posix_queues: tuple[QueueStatus, ...] = ()
+    """POSIX message queues, open or not."""
     is_shared: bool = False
     """Processes of other containers are in it."""
     is_of_node: bool = False
@@ -89,9 +89,9 @@ def read_facts(
     Raises:
         OSError: the container has ended.
     """
-    objects, queues = in_namespace("ipc", init_pid, lambda: (tuple(sysv_objects()), queue_names()), proc)
-    if not objects:
-        return IpcFacts(posix_queues=queues)
+    objects, found = in_namespace("ipc", init_pid, lambda: (tuple(sysv_objects()), queues()), proc)
+    if not objects and not found:
+        return IpcFacts()
     sets = {each.id: each.size for each in objects if each.kind == SEM}
 
     def look() -> tuple[dict[int, str], dict[int, str]]:
@@ -101,7 +101,7 @@ def read_facts(
     undo, devices = in_namespace("ipc", init_pid, look, proc)
     return IpcFacts(
         objects=objects,
-        posix_queues=queues,
+        posix_queues=found,
         is_shared=any(shares_namespace(init_pid, proc)),
         is_of_node=is_of_node(init_pid, proc),
         destroys_unattached=in_namespace("ipc", init_pid, destroys_unattached, proc),
@@ -148,6 +148,8 @@ def _undo(init_pid: int, pid: int, sets: Mapping[int, int], proc: Path) -> str:
 def sysv_ipc(tree: "Tree") -> Iterator[str]:
     """Find System V objects that are not the worker's alone, or of which something would be lost; pure."""
     facts = tree.ipc
+    if not facts.objects:
+        return
     if facts.is_of_node:
         yield f"the pod's IPC namespace is the node's, and has {facts.objects[0]}"
         return

@@ -1,8 +1,14 @@
-"""POSIX message queues of an IPC namespace."""
+"""POSIX message queues of the IPC namespace of the thread that calls."""
 
 import ctypes
 import errno
 import os
+import platform
+import re
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Final
 
 from linux.syscalls import LIBC, checked
@@ -13,10 +19,45 @@ _SYS_FSCONFIG: Final = 431
 _SYS_FSMOUNT: Final = 432
 _CLOSE_ON_EXEC: Final = 1
 _CREATE: Final = 6
+_OPEN, _UNLINK, _SEND, _RECEIVE, _ATTRIBUTES = {
+    "x86_64": (240, 241, 242, 243, 245),
+    "aarch64": (180, 181, 182, 183, 185),
+}.get(platform.machine(), (-1, -1, -1, -1, -1))
+_ATTRIBUTE: Final = struct.Struct("=8q")
+"""struct mq_attr: flags, messages that fit, bytes of one, messages that are there; the rest is reserved."""
+_STATUS: Final = re.compile(r"^QSIZE:(\d+) .*NOTIFY_PID:(-?\d+)")
 
 
-def queue_names() -> tuple[str, ...]:
-    """Return the names of all queues in this thread's IPC namespace, whether any process has them open or not.
+@dataclass(frozen=True)
+class QueueStatus:
+    """What the file system of queues says of one."""
+
+    name: str
+    """Without the slash."""
+    held: int = 0
+    """Bytes of its messages."""
+    is_watched: bool = False
+    """A process is to be signalled when a message comes (mq_notify)."""
+
+
+@dataclass(frozen=True)
+class QueueState:
+    """All of a queue."""
+
+    name: str
+    mode: int
+    uid: int
+    gid: int
+    most: int
+    """Messages that fit."""
+    size: int
+    """Bytes that one may have."""
+    messages: Sequence[tuple[int, bytes]]
+    """Priority and text, in the order in which they are received."""
+
+
+def queues() -> tuple[QueueStatus, ...]:
+    """Return all queues, whether any process has them open or not.
 
     Raises:
         OSError: the caller may not mount, or the kernel is older than 5.2.
@@ -33,6 +74,79 @@ def queue_names() -> tuple[str, ...]:
     finally:
         os.close(context)
     try:
-        return tuple(sorted(os.listdir(f"/proc/self/fd/{mount}/")))  # noqa: PTH208 - a descriptor
+        return tuple(_status(mount, name) for name in sorted(os.listdir(f"/proc/self/fd/{mount}/")))  # noqa: PTH208 - a descriptor
     finally:
         os.close(mount)
+
+
+def _status(mount: int, name: str) -> QueueStatus:
+    with os.fdopen(os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=mount)) as file:
+        found = _STATUS.match(file.read())
+    return QueueStatus(name, int(found[1]), found[2] != "0") if found else QueueStatus(name)
+
+
+def take(name: str) -> QueueState:
+    """Return all of a queue, and leave no message in it."""
+    with _opened(name, os.O_RDONLY | os.O_NONBLOCK) as queue:
+        about = os.fstat(queue)
+        _, most, size, _, *_ = _attributes(queue)
+        messages = list(_received(queue, size))
+    return QueueState(name, about.st_mode & 0o777, about.st_uid, about.st_gid, most, size, messages)
+
+
+def make(wanted: QueueState, note: Callable[[str], object]) -> None:
+    """Make a queue with its messages; a FileExistsError says that there is one of its name.
+
+    Args:
+        wanted: what it is to be.
+        note: called with its name when it is there, before it has messages.
+    """
+    attributes = _ATTRIBUTE.pack(0, wanted.most, wanted.size, 0, 0, 0, 0, 0)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NONBLOCK
+    with _opened(wanted.name, flags, wanted.mode, attributes) as queue:
+        note(wanted.name)
+        os.fchown(queue, wanted.uid, wanted.gid)
+        os.fchmod(queue, wanted.mode)
+        for priority, text in wanted.messages:
+            checked(
+                LIBC.syscall(_SEND, queue, text, ctypes.c_size_t(len(text)), priority, None), f"queue {wanted.name}"
+            )
+
+
+def open_queue(name: str, flags: int) -> int:
+    """Open a queue; the descriptor is the caller's."""
+    return checked(LIBC.syscall(_OPEN, os.fsencode(name), flags | os.O_CLOEXEC, 0, None), f"queue {name}")
+
+
+def unlink(names: Iterable[str]) -> None:
+    """Remove queues, there or not."""
+    for name in names:
+        with suppress(FileNotFoundError):
+            checked(LIBC.syscall(_UNLINK, os.fsencode(name)), f"queue {name}")
+
+
+@contextmanager
+def _opened(name: str, flags: int, mode: int = 0, attributes: bytes | None = None) -> Iterator[int]:
+    queue = checked(LIBC.syscall(_OPEN, os.fsencode(name), flags | os.O_CLOEXEC, mode, attributes), f"queue {name}")
+    try:
+        yield queue
+    finally:
+        os.close(queue)
+
+
+def _attributes(queue: int) -> tuple[int, ...]:
+    found = ctypes.create_string_buffer(_ATTRIBUTE.size)
+    checked(LIBC.syscall(_ATTRIBUTES, queue, None, found), "mq_getattr")
+    return tuple(_ATTRIBUTE.unpack(found.raw))
+
+
+def _received(queue: int, size: int) -> Iterator[tuple[int, bytes]]:
+    text, priority = ctypes.create_string_buffer(size), ctypes.c_uint()
+    while True:
+        try:
+            length = checked(
+                LIBC.syscall(_RECEIVE, queue, text, ctypes.c_size_t(size), ctypes.byref(priority), None), "mq_receive"
+            )
+        except BlockingIOError:
+            return
+        yield priority.value, text.raw[:length]

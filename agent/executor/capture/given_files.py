@@ -8,14 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from agent.criu.given_files import name_eventfds, name_programs
+from pydantic import ValidationError
+
+from agent.container.network import in_namespace
+from agent.criu.given_files import name_eventfds, name_programs, name_queues
 from agent.errors import RefusedError
-from artifact.manifest import MOST_EVENTFDS, MOST_PROGRAM_BYTES, MOST_PROGRAMS, Eventfd, Program
+from artifact.manifest import MOST_EVENTFDS, MOST_PROGRAM_BYTES, MOST_PROGRAMS, QUEUES, Eventfd, Program
 from artifact.publish import Staging
+from artifact.queues import PosixQueues, QueuedMessage, write_queues
 from contract.api.states import AgentReason
-from linux.anonymous import EVENTFD, Anonymous, anonymous
+from linux.anonymous import EVENTFD, anonymous
 from linux.descriptors import MEMFD
+from linux.ipc import mqueue
+from linux.ipc.mqueue import QueueStatus
 from linux.proc import status
+from linux.syscalls import MQUEUE_MAGIC, file_system_magic
 
 _DELETED: Final = " (deleted)"
 _GET_SEALS: Final = 1034
@@ -33,7 +40,7 @@ class Programs:
     @property
     def given(self) -> Sequence[str]:
         """As criu names files that a restore is given: of a program that nothing is mapped of it would dump no more."""
-        return [_given(descriptor) for descriptor in self.descriptors]
+        return [_given(f"/proc/self/fdinfo/{each}", os.fstat(each).st_ino) for each in self.descriptors]
 
     @property
     def bytes(self) -> int:
@@ -41,10 +48,10 @@ class Programs:
         return sum(os.fstat(descriptor).st_size for descriptor in self.descriptors)
 
 
-def _given(descriptor: int) -> str:
-    about = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii").split()
+def _given(info: str, inode: int) -> str:
+    about = Path(info).read_text(encoding="ascii").split()
     mount = int(about[about.index("mnt_id:") + 1])
-    return f"file[{mount:x}:{os.fstat(descriptor).st_ino:x}]"
+    return f"file[{mount:x}:{inode:x}]"
 
 
 def open_programs(pids: Iterable[int], proc: Path, resources: ExitStack) -> Programs:
@@ -101,30 +108,46 @@ def _save(staged: Staging, number: int, program: tuple[int, str]) -> Program:
     return Program(file=file, name=name, seals=fcntl.fcntl(descriptor, _GET_SEALS))
 
 
-def special_eventfds(pids: Iterable[int], proc: Path) -> dict[tuple[int, int], bool]:
-    """Return eventfds that criu would restore as others: their descriptors, and whether they are semaphores.
+@dataclass(frozen=True)
+class Special:
+    """Open files of a tree that criu would restore as others, or not at all: by pid inside the container and number."""
+
+    eventfds: dict[tuple[int, int], bool] = field(default_factory=dict)
+    """Whether each is a semaphore."""
+    queues: dict[tuple[int, int], str] = field(default_factory=dict)
+    """Names of message queues."""
+    given: set[str] = field(default_factory=set)
+    """Queues, as criu names files that a restore is given."""
+
+
+def special_files(pids: Iterable[int], proc: Path) -> Special:
+    """Find them.
 
     Args:
-        pids: of the tree, in the agent's namespace; descriptors are by the pid inside the container.
+        pids: of the tree, in the agent's namespace.
         proc: where processes show.
     """
-    found = {}
+    found = Special()
     for pid in pids:
         base = proc / str(pid)
         with suppress(FileNotFoundError, ProcessLookupError):
             inner = status(pid, proc).inner_pid
             for number in os.listdir(base / "fd"):  # noqa: PTH208 - a worker may have ten thousand
-                if (about := _eventfd(base, number, proc)) is not None and about.is_special:
-                    found[inner, int(number)] = about.is_semaphore
+                with suppress(FileNotFoundError):
+                    _look(base, number, (inner, int(number)), found)
     return found
 
 
-def _eventfd(base: Path, number: str, proc: Path) -> Anonymous | None:
-    try:
-        target = os.readlink(base / "fd" / number)  # noqa: PTH115 - as above
-        return anonymous(target, str(base / "fdinfo" / number), proc) if target == EVENTFD else None
-    except FileNotFoundError:
-        return None
+def _look(base: Path, number: str, known_as: tuple[int, int], found: Special) -> None:
+    link = f"{base}/fd/{number}"
+    target = os.readlink(link)  # noqa: PTH115 - as above
+    if target == EVENTFD:
+        about = anonymous(target, f"{base}/fdinfo/{number}", base.parent)
+        if about is not None and about.is_special:
+            found.eventfds[known_as] = about.is_semaphore
+    elif target.startswith("/") and target.count("/") == 1 and file_system_magic(link) == MQUEUE_MAGIC:
+        found.queues[known_as] = target.removeprefix("/")
+        found.given.add(_given(f"{base}/fdinfo/{number}", os.stat(link).st_ino))  # noqa: PTH116 - as above
 
 
 def save_eventfds(staged: Staging, found: Mapping[tuple[int, int], bool]) -> list[Eventfd]:
@@ -142,3 +165,44 @@ def save_eventfds(staged: Staging, found: Mapping[tuple[int, int], bool]) -> lis
         Eventfd(number=each.number, count=each.held, semaphore=each.is_semaphore, nonblocking=each.is_nonblocking)
         for each in dumped
     ]
+
+
+def save_queues(
+    staged: Staging, found: Mapping[tuple[int, int], str], before: Sequence[QueueStatus], init_pid: int, proc: Path
+) -> PosixQueues | None:
+    """Take all message queues of a container whose worker has ended into a file; None if there are none.
+
+    Args:
+        staged: with the images.
+        found: descriptors of the tree, and which queue each is.
+        before: queues before the dump.
+        init_pid: of the container.
+        proc: where processes show.
+
+    Raises:
+        RefusedError: ``message-queue``: there is more than an artifact may have.
+        CriuError: ``dump-failed``: the images cannot be read.
+    """
+    if not before:
+        return None
+    opened = name_queues(staged.directory, found)
+    states = in_namespace("ipc", init_pid, lambda: [mqueue.take(each.name) for each in mqueue.queues()], proc)
+    try:
+        queues = PosixQueues.model_validate(
+            {
+                "queues": [_described(each) for each in states],
+                "opened": [{"number": each.number, "name": each.name, "flags": each.flags} for each in opened],
+            }
+        )
+    except ValidationError as error:
+        words = f"message queues that no artifact can have: {error.errors()[0]['msg']}"
+        raise RefusedError(AgentReason.MESSAGE_QUEUE, words) from error
+    write_queues(queues, staged.file(QUEUES))
+    return queues
+
+
+def _described(state: mqueue.QueueState) -> dict[str, object]:
+    messages = [QueuedMessage(priority=priority, text=text) for priority, text in state.messages]
+    return {name: getattr(state, name) for name in ("name", "mode", "uid", "gid", "most", "size")} | {
+        "messages": messages
+    }

@@ -14,7 +14,9 @@ from agent.container.amx import users_of_amx
 from agent.container.files.empty_dirs import is_folder, mount_points
 from agent.container.files.volumes import made_since
 from agent.container.inspection import Worker, find_worker, inspect, surroundings
+from agent.container.ipc import queues as message_queues
 from agent.container.ipc.objects import remove
+from agent.container.network import in_namespace
 from agent.container.protection_keys import keys_of
 from agent.container.questions.canary import NoAnswerError, ask, cannot_ask, wrong
 from agent.container.questions.probe import askable
@@ -27,7 +29,7 @@ from agent.criu.images import stopped_processes
 from agent.criu.inet_images import bound_ports, settle, used_addresses
 from agent.errors import ContainerError
 from agent.executor.api import RestoreRequest
-from agent.executor.capture.given_files import open_programs, save_eventfds, save_programs, special_eventfds
+from agent.executor.capture.given_files import open_programs, save_eventfds, save_programs, save_queues, special_files
 from agent.executor.capture.plan import plan_capture
 from agent.executor.capture.state import Capture
 from agent.executor.files.capture import WorkerFiles, start_of
@@ -55,6 +57,7 @@ from agent.preflight.threads import refuse_headless
 from artifact.manifest import (
     DEVICE_MEMORY,
     IPC,
+    QUEUES,
     Captured,
     Connections,
 )
@@ -62,6 +65,7 @@ from artifact.read import open_sealed, verify
 from contract.api import control_files
 from contract.api.reports import PEERS, ReportPhase
 from contract.api.states import AgentReason
+from linux.ipc import mqueue
 from linux.ipc.sysvipc import SysvObject
 from linux.net.addresses import sole_addresses
 
@@ -244,7 +248,8 @@ def _dump(capture: Capture) -> None:
     _note_what_criu_leaves_out(capture)
     objects = objects_in(capture.init_pid, environment.proc)
     programs = open_programs(plan.pids, environment.proc, capture.resources)
-    eventfds = special_eventfds(plan.pids, environment.proc)
+    special = special_files(plan.pids, environment.proc)
+    queues = in_namespace("ipc", capture.init_pid, mqueue.queues, environment.proc)
     environment.criu.dump(
         CriuDump(
             init_pid=capture.init_pid,
@@ -252,7 +257,7 @@ def _dump(capture: Capture) -> None:
             images=capture.staged.directory,
             leave_running=capture.goes_on,
             with_ipc=bool(objects),
-            given=programs.given,
+            given=[*programs.given, *special.given],
             timeout=environment.longest,
         )
     )
@@ -265,7 +270,8 @@ def _dump(capture: Capture) -> None:
         network.hang_up(capture.init_pid, severed, environment.proc)
     _save_objects(capture, objects)
     capture.programs = save_programs(capture.staged, programs)
-    capture.eventfds = save_eventfds(capture.staged, eventfds)
+    capture.eventfds = save_eventfds(capture.staged, special.eventfds)
+    capture.queues = save_queues(capture.staged, special.queues, queues, capture.init_pid, environment.proc)
 
 
 def _save_objects(capture: Capture, before: Sequence[SysvObject]) -> None:
@@ -353,6 +359,7 @@ def _seal(capture: Capture) -> None:
         canary=capture.answer,
         connections=capture.connections,
         ipc=IPC if capture.ipc is not None else None,
+        posix_queues=QUEUES if capture.queues is not None else None,
     )
     capture.published = capture.store.seal(capture.staged, request.checkpoint_id, request.version, captured)
 
@@ -383,6 +390,8 @@ def _prove(capture: Capture) -> None:
         manifest_digest=capture.published.digest,
     )
     restore.artifact = capture.artifact
+    if capture.queues is not None:
+        message_queues.remove([each.name for each in capture.queues.queues], capture.init_pid, capture.environment.proc)
     if capture.ipc is not None:  # the restored worker has them too, under the same ids
         names = [(kind, each.id) for kind, each in capture.ipc.objects()]
         remove(names, capture.init_pid, capture.environment.proc)

@@ -25,6 +25,7 @@ from artifact.manifest import (
     ThreadSettings,
 )
 from artifact.publish import Published, Staging
+from artifact.queues import PosixQueues
 from artifact.read import Artifact
 
 
@@ -82,6 +83,8 @@ class Capture:
     """What the manifest says of the worker's TCP connections."""
     ipc: SysvIpc | None = None
     """System V objects; None if there were none."""
+    queues: PosixQueues | None = None
+    """POSIX message queues; None if there were none."""
     files: WorkerFiles = field(init=False)
     saved: SavedFiles = field(init=False)
     published: Published = field(init=False)

@@ -3,13 +3,13 @@
 import os
 from contextlib import ExitStack
 
-from agent.container.ipc import attach, objects
+from agent.container.ipc import attach, objects, queues
 from agent.criu.page_server import MOST_THREADS
 from agent.criu.runner import run_in_namespaces
 from agent.criu.shared_fill import Job
 from agent.criu.shared_memory import content_of
 from agent.errors import ContainerError, CriuError, RefusedError
-from agent.executor.ipc.made import Made, noted
+from agent.executor.ipc.made import Made, noted, noted_queues
 from agent.executor.restore.state import Restore
 from agent.preflight.ipc import is_of_node
 from contract.api.states import AgentReason
@@ -18,7 +18,9 @@ from linux.cgroup import cgroup_files
 
 def has_objects(restore: Restore) -> bool:
     """Say whether there is anything to make, or to take away of an earlier restore in this pod."""
-    return restore.ipc is not None or bool(noted(restore.environment.kubelet_pods, restore.place))
+    pods, place = restore.environment.kubelet_pods, restore.place
+    wanted = restore.ipc is not None or restore.queues is not None
+    return wanted or bool(noted(pods, place) or noted_queues(pods, place))
 
 
 def make_objects(restore: Restore) -> None:
@@ -27,12 +29,13 @@ def make_objects(restore: Restore) -> None:
     made = Made(environment.kubelet_pods, restore.place)
     with ExitStack() as during:
         during.callback(made.close)
-        objects.remove(made.names(), init_pid, environment.proc)
-        made.forget()
+        _remove(made, restore)
+        if (restore.ipc or restore.queues) and is_of_node(init_pid, environment.proc):
+            raise RefusedError(AgentReason.SYSV_IPC_TAKEN, "the pod's IPC namespace is the node's")
+        if restore.queues is not None:
+            restore.given = queues.make(restore.queues, init_pid, environment.proc, made.add_queue, restore.resources)
         if (wanted := restore.ipc) is None:
             return
-        if is_of_node(init_pid, environment.proc):
-            raise RefusedError(AgentReason.SYSV_IPC_TAKEN, "the pod's IPC namespace is the node's")
         objects.refuse_taken(wanted, init_pid, environment.proc)
         opened = objects.make(wanted, init_pid, environment.proc, made.add)
         for file in opened.values():
@@ -75,15 +78,21 @@ def attach_objects(restore: Restore) -> None:
 def remove_objects(restore: Restore) -> bool:
     """Remove what was made; False if it may be there."""
     environment = restore.environment
-    names = noted(environment.kubelet_pods, restore.place)
-    if not names:
+    pods, place = environment.kubelet_pods, restore.place
+    if not noted(pods, place) and not noted_queues(pods, place):
         return True
     if not restore.lock.is_awaited():  # what has started cold since may use what it found
         return False
     made = Made(environment.kubelet_pods, restore.place)
     try:
-        objects.remove(names, restore.init_pid, environment.proc)
-        made.forget()
+        _remove(made, restore)
     finally:
         made.close()
     return True
+
+
+def _remove(made: Made, restore: Restore) -> None:
+    """Take away what is noted."""
+    objects.remove(made.names(), restore.init_pid, restore.environment.proc)
+    queues.remove(made.queues(), restore.init_pid, restore.environment.proc)
+    made.forget()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Final
 
-from agent.criu.given_files import eventfd_name, program_name
+from agent.criu.given_files import file_name, program_name
 from agent.errors import ContainerError
 from artifact.manifest import MOST_PROGRAM_BYTES, Manifest, Program
 from contract.api.states import AgentReason
@@ -51,7 +51,7 @@ def make_eventfds(manifest: Manifest, resources: ExitStack) -> Mapping[str, int]
     made = {}
     for each in manifest.process.eventfds:
         flags = os.EFD_CLOEXEC | os.EFD_SEMAPHORE * each.semaphore | os.EFD_NONBLOCK * each.nonblocking
-        descriptor = made[eventfd_name(each.number)] = os.eventfd(0, flags)
+        descriptor = made[file_name(each.number)] = os.eventfd(0, flags)
         resources.callback(os.close, descriptor)
         if each.count:
             os.eventfd_write(descriptor, each.count)

@@ -30,6 +30,7 @@ from agent.executor.store import open_store
 from agent.gpu.ahead.prefetch import NoPrefetcher
 from artifact.ipc import read_ipc
 from artifact.manifest import DELETED_FILES
+from artifact.queues import read_queues
 from artifact.read import verify
 from contract.api import control_files, keys
 from contract.api.states import AgentReason
@@ -79,7 +80,7 @@ def _inspect(restore: Restore) -> None:
     restore.rights = rights_of(restore)
     given = environment.image_rights.of(artifact.digest, lambda: rights_in(restore.images))
     refuse_wider_images(given, restore.rights)
-    restore.ipc = read_ipc(artifact)
+    restore.ipc, restore.queues = read_ipc(artifact), read_queues(artifact)
     if restore.ipc is not None:
         refuse_other_creators(restore.ipc, restore.rights)
     restore.renamed = held_files.check(restore.init_pid, artifact.manifest.held, environment.proc)

@@ -21,6 +21,7 @@ from agent.gpu.ahead.prefetch import Prefetch
 from agent.gpu.cuda import Device
 from agent.gpu.preload import Library
 from artifact.ipc import SysvIpc
+from artifact.queues import PosixQueues
 from artifact.read import Artifact
 from contract.api.engine import Choice, MemoryReport
 from contract.api.reports import HotSet, Step
@@ -78,6 +79,10 @@ class Restore:
     """Files of models that some of the device memory is read from."""
     ipc: SysvIpc | None = None
     """System V objects; None if the worker had none."""
+    queues: PosixQueues | None = None
+    """POSIX message queues; None if the worker had none."""
+    given: dict[str, int] = field(default_factory=dict)
+    """Open files of those, by the names by which the images ask for them."""
     tree: Mapping[int, Status] = field(default_factory=dict)
     """Every restored process, by host pid."""
     prefetches: Mapping[int, Sequence[Prefetch]] = field(default_factory=dict)

@@ -107,7 +107,8 @@ def _inherited(restore: Restore, during: ExitStack) -> Mapping[str, int]:
     """Return what criu is given in place of files of the images, by the names that those have."""
     streams = {what: _standby_fd(restore, number) for what, number in restore.plan.inherit.items()}
     manifest = restore.artifact.manifest
-    return {**streams, **make_programs(manifest, restore.images, during), **make_eventfds(manifest, during)}
+    made = {**make_programs(manifest, restore.images, during), **make_eventfds(manifest, during)}
+    return {**streams, **made, **restore.given}
 
 
 def _standby_fd(restore: Restore, number: int) -> int:

@@ -62,8 +62,9 @@ PLACES: Final = (
     Reason(
         SECTION,
         AgentReason.SYSV_IPC_TAKEN,
-        "The pod has a System V object with an id or a key that an object of the worker had.",
-        "Do not make System V objects in other containers of the pod, or before the worker in its own.",
+        "The pod has a System V object with an id or a key that an object of the worker had, or a POSIX message queue "
+        "of the same name.",
+        "Do not make such objects in other containers of the pod, or before the worker in its own.",
         "The ids are in the worker's memory. They belong to the pod's IPC namespace, which outlives a container: what "
         "a worker made after its restore is there when its container starts again. What the restore itself had made "
         "is taken away first. Nothing of the pod's was changed.",

@@ -75,11 +75,13 @@ WORKERS: Final = (
     Reason(
         SECTION,
         AgentReason.MESSAGE_QUEUE,
-        "The worker has a POSIX message queue open, or there is one in the pod: neither is captured.",
-        "Close and unlink it before the worker says that it is ready, or use a pipe, a Unix socket or a System V "
-        "message queue in its place.",
-        "It belongs to the pod's IPC namespace: a worker that opens it again by its name would not find it. Nothing "
-        "was touched; the capture is not tried again by itself.",
+        "The pod has a POSIX message queue that is not the worker's alone, or of which something would be lost.",
+        "Have no other container in a pod with one, capture such a worker by a checkpoint Job, and call mq_notify "
+        "after the snapshot; or use a System V message queue in its place.",
+        "It belongs to the pod's IPC namespace, and nothing says which container made it. Its messages can only be "
+        "read by taking them out, so a worker that goes on is not captured. Refused are also one that was unlinked and "
+        "is open, one that waits in a Unix socket, and more than 256 or 8 MiB of messages. Nothing was touched; the "
+        "capture is not tried again by itself.",
     ),
     Reason(
         SECTION,

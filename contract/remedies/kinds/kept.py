@@ -76,6 +76,10 @@ KEPT: Final = (
     _kept("File locks: flock and POSIX record locks", "not of a file that is mapped too: see refused"),
     _kept("POSIX semaphores"),
     _kept(
+        "POSIX message queues, open or not, with their messages, limits, modes and owners",
+        "of a worker that ends with its capture, in a pod without other containers",
+    ),
+    _kept(
         "System V shared memory, attached or not, semaphores with their values, message queues with their messages",
         "the same ids, keys, owners and creators; SHM_RDONLY, protections, and memory that was removed (IPC_RMID); "
         "what waits in semop, msgrcv or msgsnd waits on, but not with a time limit",

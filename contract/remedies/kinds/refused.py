@@ -19,7 +19,11 @@ def _refused(
 
 REFUSED: Final = (
     _refused("io_uring", AgentReason.IO_URING),
-    _refused("POSIX message queues, open or not", AgentReason.MESSAGE_QUEUE),
+    _refused(
+        "POSIX message queues in a pod with another container or in a worker that goes on, with mq_notify, unlinked "
+        "and open, in a Unix socket (SCM_RIGHTS), more than 256 or 8 MiB of messages",
+        AgentReason.MESSAGE_QUEUE,
+    ),
     _refused(
         "A pseudo-terminal of the worker's own that is open as /dev/tty, or whose other end was closed",
         AgentReason.PSEUDO_TERMINAL,

@@ -44,7 +44,9 @@ time.sleep(1e6)
 IO_URING = "must(libc.syscall(425, 8, ctypes.create_string_buffer(120)))"
 MESSAGE_QUEUE = """
 os.makedirs("/dev/mqueue", exist_ok=True)
-queue = must(ctypes.CDLL("librt.so.1", use_errno=True).mq_open(b"/jobs", os.O_CREAT | os.O_RDWR, 0o600, None))
+rt = ctypes.CDLL("librt.so.1", use_errno=True)
+queue = must(rt.mq_open(b"/jobs", os.O_CREAT | os.O_RDWR, 0o600, None))
+must(rt.mq_unlink(b"/jobs"))
 """
 TERMINAL = """
 pid, master = pty.fork()

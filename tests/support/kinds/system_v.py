@@ -338,11 +338,4 @@ a = attached(i)
 must(libc.munmap(ctypes.c_void_p(a + 4096), ctypes.c_size_t(4096)))
 """,
 }
-_POSIX = {
-    "posix-queue-that-is-not-open": """
-rt = ctypes.CDLL('librt.so.1', use_errno=True)
-rt.mq_close(must(rt.mq_open(b'/jobs', os.O_CREAT | os.O_RDWR, 0o600, None)))
-""",
-}
 REFUSED_SYSTEM_V = {f"system-v-{name}": (CALLS + before, AgentReason.SYSV_IPC) for name, before in _REFUSED.items()}
-REFUSED_SYSTEM_V |= {name: (before, AgentReason.MESSAGE_QUEUE) for name, before in _POSIX.items()}

@@ -13,6 +13,7 @@ from tests.support.fixtures.engine import until_ready
 from tests.support.kinds import descriptors, processes, sockets
 from tests.support.kinds.kept_corners import KEPT_CORNERS
 from tests.support.kinds.kept_details import KEPT_DETAILS
+from tests.support.kinds.message_queues import KEPT_QUEUES, REFUSED_QUEUES
 from tests.support.kinds.others import EXIT, LOST_WITHOUT_THE_CHECK, REFUSED
 from tests.support.kinds.reset import RESET
 from tests.support.kinds.reset_details import RESET_DETAILS
@@ -53,7 +54,7 @@ print("kept", flush=True)
 threading.Event().wait()
 """
 LOST = RESET | RESET_DETAILS | RESET_SYSTEM_V
-KEPT = descriptors.KEPT | processes.KEPT | sockets.KEPT | KEPT_DETAILS | KEPT_CORNERS | KEPT_SYSTEM_V
+KEPT = descriptors.KEPT | processes.KEPT | sockets.KEPT | KEPT_DETAILS | KEPT_CORNERS | KEPT_SYSTEM_V | KEPT_QUEUES
 
 
 def start(node, before: str, after: str, user: int = 0) -> BareContainer:
@@ -83,7 +84,7 @@ def started(node, before: str) -> BareContainer:
         pytest.skip(f"this machine has none: {str(error)[-200:]}")
 
 
-NOT_CARRIED = REFUSED | REFUSED_SYSTEM_V
+NOT_CARRIED = REFUSED | REFUSED_SYSTEM_V | REFUSED_QUEUES
 
 
 @pytest.mark.parametrize(("before", "reason"), NOT_CARRIED.values(), ids=NOT_CARRIED)

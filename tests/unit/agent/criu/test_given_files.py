@@ -5,7 +5,15 @@ import os
 import pytest
 
 from agent import protobuf
-from agent.criu.given_files import DumpedEventfd, eventfd_name, name_eventfds, name_programs, program_name
+from agent.criu.given_files import (
+    DumpedEventfd,
+    DumpedQueue,
+    file_name,
+    name_eventfds,
+    name_programs,
+    name_queues,
+    program_name,
+)
 from agent.criu.image_files import read_image
 from agent.errors import CriuError
 from agent.protobuf import BYTES, VARINT, Field
@@ -97,9 +105,25 @@ def test_eventfds_are_given_to_every_process_that_has_them(with_eventfds):
     entries = [protobuf.parse(each) for each in protobuf.messages(read_image(with_eventfds, "files.img"))]
     assert [REGULAR, REGULAR, REGULAR, EVENTFD] == [protobuf.number(each, 1) for each in entries]
     names = [protobuf.embedded(protobuf.parse(protobuf.embedded(each, 3)[0]), 6) for each in entries[1:3]]
-    assert [[f"/{eventfd_name(number)}".encode()] for number in (SHARED, OWN)] == names
+    assert [[f"/{file_name(number)}".encode()] for number in (SHARED, OWN)] == names
 
 
 def test_a_descriptor_that_the_images_lack_fails_the_dump(with_eventfds):
-    with pytest.raises(CriuError, match="an image that criu wrote of an eventfd cannot be read"):
+    with pytest.raises(CriuError, match="an image that criu wrote of an open file cannot be read"):
         name_eventfds(with_eventfds, {(6, 4): True})
+
+
+def test_open_queues_keep_how_they_were_opened(tmp_path):
+    dumped = protobuf.encode(
+        [Field(1, VARINT, 4), Field(2, VARINT, os.O_WRONLY | os.O_NONBLOCK), Field(6, BYTES, b"x")]
+    )
+    queue = protobuf.encode([Field(1, VARINT, REGULAR), Field(2, VARINT, 4), Field(3, BYTES, dumped)])
+    (tmp_path / "files.img").write_bytes(MAGIC + protobuf.framed(queue))
+    (tmp_path / "ids-5.img").write_bytes(MAGIC + protobuf.framed(protobuf.encode([Field(2, VARINT, 2)])))
+    (tmp_path / "fdinfo-2.img").write_bytes(MAGIC + opened(4, REGULAR, 9))
+    images = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    assert [DumpedQueue(4, "jobs", os.O_WRONLY | os.O_NONBLOCK)] == name_queues(images, {(5, 9): "jobs"})
+    (entry,) = protobuf.messages(read_image(images, "files.img"))
+    (regular,) = protobuf.embedded(protobuf.parse(entry), 3)
+    assert [f"/{file_name(4)}".encode()] == protobuf.embedded(protobuf.parse(regular), 6)
+    os.close(images)

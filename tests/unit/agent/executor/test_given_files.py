@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.criu.given_files import eventfd_name, program_name
+from agent.criu.given_files import file_name, program_name
 from agent.errors import ContainerError
 from agent.executor.restore.given_files import make_eventfds, make_programs
 from artifact.manifest import MOST_PROGRAM_BYTES, Eventfd, FileEntry, Program
@@ -72,7 +72,7 @@ def test_an_eventfd_holds_what_it_held(wanted, reads):
     one = captured(process=captured().process.model_copy(update={"eventfds": [eventfd]}))
     with ExitStack() as resources:
         made = make_eventfds(manifest(one), resources)
-        assert [eventfd_name(7)] == list(made)
+        assert [file_name(7)] == list(made)
         (descriptor,) = made.values()
         assert reads == [os.eventfd_read(descriptor) for _ in reads]
         with pytest.raises(BlockingIOError):

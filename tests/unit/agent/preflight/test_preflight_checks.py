@@ -11,6 +11,7 @@ from agent.preflight.ipc import IpcFacts
 from contract.api.states import LASTING, AgentReason
 from linux.anonymous import Anonymous
 from linux.descriptors import FANOTIFY, INOTIFY, Descriptor
+from linux.ipc.mqueue import QueueStatus
 from linux.net.sockets import BoundSocket
 from linux.net.unix_diag import UnixSocket
 from linux.proc import Mount
@@ -314,15 +315,39 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
         ),
         pytest.param(
             AgentReason.MESSAGE_QUEUE,
-            "the pod has the POSIX message queue /jobs",
-            tree(ipc=IpcFacts(posix_queues=("jobs",))),
-            id="message-queue-that-is-not-open",
+            "the pod has the POSIX message queue /jobs, which another container may have too",
+            tree(ipc=IpcFacts(posix_queues=(QueueStatus("jobs"),), is_shared=True)),
+            id="message-queue-of-others",
         ),
         pytest.param(
             AgentReason.MESSAGE_QUEUE,
-            "descriptor 4 of process 600 (python3) is the POSIX message queue /jobs",
-            tree(process(Descriptor(4, "/jobs", is_message_queue=True))),
-            id="message-queue",
+            "the pod has the POSIX message queue /jobs, which another container may have too",
+            tree(ipc=IpcFacts(posix_queues=(QueueStatus("jobs"),), is_of_node=True)),
+            id="message-queue-of-the-node",
+        ),
+        pytest.param(
+            AgentReason.MESSAGE_QUEUE,
+            "the pod has the POSIX message queue /jobs, of which a process asks to be signalled (mq_notify)",
+            tree(ipc=IpcFacts(posix_queues=(QueueStatus("jobs", is_watched=True),))),
+            id="message-queue-that-signals",
+        ),
+        pytest.param(
+            AgentReason.MESSAGE_QUEUE,
+            "the pod has the POSIX message queue /jobs, which is kept only of a worker that ends",
+            tree(ipc=IpcFacts(posix_queues=(QueueStatus("jobs"),)), goes_on=True),
+            id="message-queue-of-a-worker-that-goes-on",
+        ),
+        pytest.param(
+            AgentReason.MESSAGE_QUEUE,
+            "the pod has 2 POSIX message queues with 9000000 bytes of messages, more than 256 or 8388608",
+            tree(ipc=IpcFacts(posix_queues=(QueueStatus("a", 8_000_000), QueueStatus("b", 1_000_000)))),
+            id="message-queues-that-hold-more-than-is-kept",
+        ),
+        pytest.param(
+            AgentReason.MESSAGE_QUEUE,
+            "descriptor 4 of process 600 (python3) is the POSIX message queue /jobs (deleted), which has been removed",
+            tree(process(Descriptor(4, "/jobs (deleted)", is_message_queue=True))),
+            id="message-queue-that-was-removed",
         ),
         pytest.param(
             AgentReason.PSEUDO_TERMINAL,
@@ -612,6 +637,13 @@ def test_what_is_in_the_way(reason, words, found):
         pytest.param(tree(process(anonymous("eventpoll"))), id="epoll"),
         pytest.param(tree(process(anonymous("eventfd"))), id="eventfd"),
         pytest.param(tree(process(anonymous("eventfd", is_semaphore=True))), id="semaphore"),
+        pytest.param(
+            tree(
+                process(Descriptor(4, "/jobs", is_message_queue=True)),
+                ipc=IpcFacts(posix_queues=(QueueStatus("jobs"),)),
+            ),
+            id="message-queue",
+        ),
         pytest.param(
             tree(process(*[anonymous("eventfd", held=1 << 32)] * 129)), id="one-large-count-of-many-processes"
         ),

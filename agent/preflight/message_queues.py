@@ -1,0 +1,36 @@
+"""POSIX message queues of a pod: what of them is not the worker's alone, or would be lost. Pure."""
+
+from collections.abc import Iterator
+
+from agent.preflight.facts import Tree
+from agent.preflight.unsupported import named
+from artifact.queues import MOST_QUEUE_BYTES, MOST_QUEUES
+from linux.descriptors import Descriptor
+
+
+def posix_queues(tree: Tree) -> Iterator[str]:
+    """Find POSIX message queues that are not the worker's alone, or of which something would be lost."""
+    facts = tree.ipc
+    for process, descriptor in tree.open_files():
+        if descriptor.is_message_queue and (why := _not_kept(descriptor, tree)):
+            yield f"{named(process, descriptor)} is the POSIX message queue {descriptor.target}{why}"
+    for each in facts.posix_queues:
+        what = f"the pod has the POSIX message queue /{each.name}"
+        if facts.is_of_node or facts.is_shared:
+            yield f"{what}, which another container may have too"
+        elif tree.goes_on:
+            yield f"{what}, which is kept only of a worker that ends"
+        elif each.is_watched:
+            yield f"{what}, of which a process asks to be signalled (mq_notify)"
+    held = sum(each.held for each in facts.posix_queues)
+    if len(facts.posix_queues) > MOST_QUEUES or held > MOST_QUEUE_BYTES:
+        words = f"the pod has {len(facts.posix_queues)} POSIX message queues with {held} bytes of messages"
+        yield f"{words}, more than {MOST_QUEUES} or {MOST_QUEUE_BYTES}"
+
+
+def _not_kept(descriptor: Descriptor, tree: Tree) -> str | None:
+    if descriptor.is_on_its_way:
+        return ", and waits in a Unix socket"
+    if descriptor.target.removeprefix("/") not in {each.name for each in tree.ipc.posix_queues}:
+        return ", which has been removed"
+    return None
