@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Final
 
 from agent.container.network import in_namespace
-from agent.criu.given_files import file_name
 from agent.errors import ContainerError, RefusedError
 from artifact.queues import PosixQueues
 from contract.api.states import AgentReason
@@ -20,8 +19,8 @@ _KEPT: Final = os.O_ACCMODE | os.O_NONBLOCK
 
 def make(
     found: PosixQueues, init_pid: int, proc: Path, note: Callable[[str], None], resources: ExitStack
-) -> dict[str, int]:
-    """Make all queues, and open them; return the open files by the names by which criu's images ask for them.
+) -> dict[int, int]:
+    """Make all queues, and open them; return a descriptor of each open file by its number in the images.
 
     Args:
         found: what is made.
@@ -44,13 +43,13 @@ def make(
         raise ContainerError(AgentReason.RESTORE_FAILED, words) from error
 
 
-def _make(found: PosixQueues, note: Callable[[str], None], resources: ExitStack) -> dict[str, int]:
+def _make(found: PosixQueues, note: Callable[[str], None], resources: ExitStack) -> dict[int, int]:
     for each in found.queues:
         messages = [(message.priority, message.text) for message in each.messages]
         mqueue.make(QueueState(each.name, each.mode, each.uid, each.gid, each.most, each.size, messages), note)
-    opened = {}
+    opened = dict[int, int]()
     for file in found.opened:
-        opened[file_name(file.number)] = queue = mqueue.open_queue(file.name, file.flags & _KEPT)
+        opened[file.number] = queue = mqueue.open_queue(file.name, file.flags & _KEPT)
         resources.callback(os.close, queue)
     return opened
 

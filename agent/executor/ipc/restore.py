@@ -4,6 +4,7 @@ import os
 from contextlib import ExitStack
 
 from agent.container.ipc import attach, objects, queues
+from agent.criu.given_files import file_name
 from agent.criu.page_server import MOST_THREADS
 from agent.criu.runner import run_in_namespaces
 from agent.criu.shared_fill import Job
@@ -33,14 +34,15 @@ def make_objects(restore: Restore) -> None:
         if (restore.ipc or restore.queues) and is_of_node(init_pid, environment.proc):
             raise RefusedError(AgentReason.SYSV_IPC_TAKEN, "the pod's IPC namespace is the node's")
         if restore.queues is not None:
-            restore.given = queues.make(restore.queues, init_pid, environment.proc, made.add_queue, restore.resources)
+            opened = queues.make(restore.queues, init_pid, environment.proc, made.add_queue, restore.resources)
+            restore.given = {file_name(number): file for number, file in opened.items()}
         if (wanted := restore.ipc) is None:
             return
         objects.refuse_taken(wanted, init_pid, environment.proc)
-        opened = objects.make(wanted, init_pid, environment.proc, made.add)
-        for file in opened.values():
+        segments = objects.make(wanted, init_pid, environment.proc, made.add)
+        for file in segments.values():
             during.callback(os.close, file)
-        _fill(restore, opened, during)
+        _fill(restore, segments, during)
 
 
 def _fill(restore: Restore, opened: dict[int, int], during: ExitStack) -> None:
