@@ -167,15 +167,29 @@ def save_eventfds(staged: Staging, found: Mapping[tuple[int, int], bool]) -> lis
     ]
 
 
-def save_queues(
-    staged: Staging, found: Mapping[tuple[int, int], str], before: Sequence[QueueStatus], init_pid: int, proc: Path
-) -> PosixQueues | None:
+def refuse_late_queues(before: Sequence[QueueStatus], after: Sequence[QueueStatus], *, goes_on: bool) -> None:
+    """Refuse message queues that came while the worker was captured, before anything is taken out of one; pure.
+
+    Args:
+        before: queues before the dump.
+        after: those after it.
+        goes_on: whether the worker is still there.
+
+    Raises:
+        RefusedError: ``message-queue``.
+    """
+    known = {each.name for each in before} if not goes_on else set()
+    if late := next((each for each in [*before, *after] if each.name not in known), None):
+        words = f"the POSIX message queue /{late.name} was made while the worker was captured"
+        raise RefusedError(AgentReason.MESSAGE_QUEUE, words)
+
+
+def save_queues(staged: Staging, found: Mapping[tuple[int, int], str], init_pid: int, proc: Path) -> PosixQueues | None:
     """Take all message queues of a container whose worker has ended into a file; None if there are none.
 
     Args:
         staged: with the images.
         found: descriptors of the tree, and which queue each is.
-        before: queues before the dump.
         init_pid: of the container.
         proc: where processes show.
 
@@ -183,10 +197,10 @@ def save_queues(
         RefusedError: ``message-queue``: there is more than an artifact may have.
         CriuError: ``dump-failed``: the images cannot be read.
     """
-    if not before:
+    states = in_namespace("ipc", init_pid, lambda: [mqueue.take(each.name) for each in mqueue.queues()], proc)
+    if not states:
         return None
     opened = name_queues(staged.directory, found)
-    states = in_namespace("ipc", init_pid, lambda: [mqueue.take(each.name) for each in mqueue.queues()], proc)
     try:
         queues = PosixQueues.model_validate(
             {

@@ -29,7 +29,15 @@ from agent.criu.images import stopped_processes
 from agent.criu.inet_images import bound_ports, settle, used_addresses
 from agent.errors import ContainerError
 from agent.executor.api import RestoreRequest
-from agent.executor.capture.given_files import open_programs, save_eventfds, save_programs, save_queues, special_files
+from agent.executor.capture.given_files import (
+    Special,
+    open_programs,
+    refuse_late_queues,
+    save_eventfds,
+    save_programs,
+    save_queues,
+    special_files,
+)
 from agent.executor.capture.plan import plan_capture
 from agent.executor.capture.state import Capture
 from agent.executor.files.capture import WorkerFiles, start_of
@@ -66,6 +74,7 @@ from contract.api import control_files
 from contract.api.reports import PEERS, ReportPhase
 from contract.api.states import AgentReason
 from linux.ipc import mqueue
+from linux.ipc.mqueue import QueueStatus
 from linux.ipc.sysvipc import SysvObject
 from linux.net.addresses import sole_addresses
 
@@ -271,7 +280,15 @@ def _dump(capture: Capture) -> None:
     _save_objects(capture, objects)
     capture.programs = save_programs(capture.staged, programs)
     capture.eventfds = save_eventfds(capture.staged, special.eventfds)
-    capture.queues = save_queues(capture.staged, special.queues, queues, capture.init_pid, environment.proc)
+    _save_queues(capture, queues, special)
+
+
+def _save_queues(capture: Capture, before: Sequence[QueueStatus], special: Special) -> None:
+    """Save POSIX message queues, given what there was before the dump, and refuse what came since."""
+    init_pid, proc = capture.init_pid, capture.environment.proc
+    refuse_late_queues(before, in_namespace("ipc", init_pid, mqueue.queues, proc), goes_on=capture.goes_on)
+    if before:
+        capture.queues = save_queues(capture.staged, special.queues, init_pid, proc)
 
 
 def _save_objects(capture: Capture, before: Sequence[SysvObject]) -> None:
