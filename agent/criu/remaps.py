@@ -31,7 +31,7 @@ class GivenName(NamedTuple):
     """The path by which a restore opens it."""
 
 
-def program_names(directory: int) -> list[GivenName]:
+def given_names(directory: int) -> list[GivenName]:
     """Return the names that criu gave.
 
     Raises:

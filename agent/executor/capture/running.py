@@ -17,7 +17,7 @@ from typing import Final
 
 from agent.container.find import find_container
 from agent.container.inspection import find_worker
-from agent.criu.remaps import program_names
+from agent.criu.remaps import given_names
 from agent.errors import ContainerError, RefusedError
 from agent.executor import lock
 from agent.executor.acquire import STANDBY, AcquiredContainer, WaitingContainer
@@ -207,7 +207,7 @@ def _dump(capture: Capture) -> None:
     pids = [mate.pid for mate in _tree(capture)]
     take_away_left(capture.init_pid, pids)
     _OF[ReportPhase.DUMP].run(capture)
-    give_names(program_names(capture.staged.directory), capture.init_pid, pids, capture.names)
+    give_names(given_names(capture.staged.directory), capture.init_pid, pids, capture.names)
 
 
 def _go_on(capture: Capture) -> None:

@@ -35,7 +35,7 @@ def test_two_authorities_of_one_name_have_different_subjects():
     assert one.subject != two.subject
 
 
-def test_a_leaf_is_signed_by_its_authority_for_the_program_names_and_for_servers_only():
+def test_a_leaf_is_signed_by_its_authority_for_the_given_names_and_for_servers_only():
     authority = mint_authority("snap", NOW, 10 * DAY)
     leaf = read(issue_leaf(authority, NAMES, NOW, 3 * DAY))
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

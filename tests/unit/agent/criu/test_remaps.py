@@ -7,7 +7,7 @@ import pytest
 
 from agent import protobuf
 from agent.criu.images import FILES
-from agent.criu.remaps import REMAPS, GivenName, program_names
+from agent.criu.remaps import REMAPS, GivenName, given_names
 from agent.errors import CriuError
 
 MAGIC = struct.pack("<II", 0x54564319, 0x56303138)
@@ -62,15 +62,15 @@ ODD = b"tmp/\xff"
         ),
     ],
 )
-def test_program_names(directory, tmp_path, expected, files, remaps):
+def test_given_names(directory, tmp_path, expected, files, remaps):
     (tmp_path / FILES).write_bytes(MAGIC + b"".join(map(protobuf.framed, files)))
     if remaps is not None:
         (tmp_path / REMAPS).write_bytes(MAGIC + b"".join(map(protobuf.framed, remaps)))
-    assert expected == program_names(directory)
+    assert expected == given_names(directory)
 
 
 def test_what_is_cut_off_is_an_error(directory, tmp_path):
     (tmp_path / FILES).write_bytes(MAGIC + protobuf.framed(FILE)[:-1])
     (tmp_path / REMAPS).write_bytes(MAGIC)
     with pytest.raises(CriuError, match="cannot be read"):
-        program_names(directory)
+        given_names(directory)
