@@ -86,7 +86,7 @@ def make(wanted: Wanted, size: int, proc: Path = PROC) -> None:
     """
     (proc / f"sys/kernel/{wanted.kind}_next_id").write_text(str(wanted.id))
     try:
-        with _as_creator(wanted.creator_uid, wanted.creator_gid):
+        with as_creator(wanted.creator_uid, wanted.creator_gid):
             found = _get(wanted, size)
     except FileExistsError as error:
         raise TakenError(f"key {wanted.key & 0xFFFFFFFF:#x} is taken") from error
@@ -105,22 +105,23 @@ def _get(wanted: Wanted, size: int) -> int:
 
 
 @contextmanager
-def _as_creator(uid: int, gid: int) -> Iterator[None]:
+def as_creator(uid: int, gid: int) -> Iterator[None]:
     """Let this thread alone act as another user: the C library would change all threads."""
     own_uid, own_gid = os.geteuid(), os.getegid()
-    _set_effective(_SETRESGID, gid)
+    _set_user(_SETRESGID, gid)
     try:
-        _set_effective(_SETRESUID, uid)
+        _set_user(_SETRESUID, uid)
         try:
             yield
         finally:
-            _set_effective(_SETRESUID, own_uid)
+            _set_user(_SETRESUID, own_uid)
     finally:
-        _set_effective(_SETRESGID, own_gid)
+        _set_user(_SETRESGID, own_gid)
 
 
-def _set_effective(call: int, number: int) -> None:
-    checked(LIBC.syscall(call, _UNCHANGED, ctypes.c_uint(number), _UNCHANGED), "setresuid")
+def _set_user(call: int, number: int) -> None:
+    """Change the real one too: by that the kernel counts what a user has of queues."""
+    checked(LIBC.syscall(call, ctypes.c_uint(number), ctypes.c_uint(number), _UNCHANGED), "setresuid")
 
 
 def remove(kind: str, number: int) -> None:

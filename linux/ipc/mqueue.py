@@ -7,10 +7,11 @@ import platform
 import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from linux.ipc.calls import as_creator
 from linux.syscalls import LIBC, checked
 
 # Numbers of system calls newer than 2011 are the same on every architecture.
@@ -87,10 +88,13 @@ def _status(mount: int, name: str) -> QueueStatus:
 
 def take(name: str) -> QueueState:
     """Return all of a queue, and leave no message in it."""
-    with _opened(name, os.O_RDONLY | os.O_NONBLOCK) as queue:
+    queue = open_queue(name, os.O_RDONLY | os.O_NONBLOCK)
+    try:
         about = os.fstat(queue)
-        _, most, size, _, *_ = _attributes(queue)
+        _, most, size, *_ = _attributes(queue)
         messages = list(_received(queue, size))
+    finally:
+        os.close(queue)
     return QueueState(name, about.st_mode & 0o777, about.st_uid, about.st_gid, most, size, messages)
 
 
@@ -101,9 +105,8 @@ def make(wanted: QueueState, note: Callable[[str], object]) -> None:
         wanted: what it is to be.
         note: called with its name when it is there, before it has messages.
     """
-    attributes = _ATTRIBUTE.pack(0, wanted.most, wanted.size, 0, 0, 0, 0, 0)
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NONBLOCK
-    with _opened(wanted.name, flags, wanted.mode, attributes) as queue:
+    queue = _created(wanted)
+    try:
         note(wanted.name)
         os.fchown(queue, wanted.uid, wanted.gid)
         os.fchmod(queue, wanted.mode)
@@ -111,11 +114,29 @@ def make(wanted: QueueState, note: Callable[[str], object]) -> None:
             checked(
                 LIBC.syscall(_SEND, queue, text, ctypes.c_size_t(len(text)), priority, None), f"queue {wanted.name}"
             )
+    finally:
+        os.close(queue)
 
 
-def open_queue(name: str, flags: int) -> int:
-    """Open a queue; the descriptor is the caller's."""
-    return checked(LIBC.syscall(_OPEN, os.fsencode(name), flags | os.O_CLOEXEC, 0, None), f"queue {name}")
+def _created(wanted: QueueState) -> int:
+    """Make a queue as its owner: the kernel counts a user's on the whole node (RLIMIT_MSGQUEUE).
+
+    One that is larger than its owner may make is made by us, as a process with our rights did.
+    """
+    attributes = _ATTRIBUTE.pack(0, wanted.most, wanted.size, 0, 0, 0, 0, 0)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NONBLOCK
+    try:
+        with as_creator(wanted.uid, wanted.gid):
+            return open_queue(wanted.name, flags, attributes)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    return open_queue(wanted.name, flags, attributes)
+
+
+def open_queue(name: str, flags: int, attributes: bytes | None = None) -> int:
+    """Open a queue; the descriptor is the caller's. ``attributes``: of one that is made."""
+    return checked(LIBC.syscall(_OPEN, os.fsencode(name), flags | os.O_CLOEXEC, 0o600, attributes), f"queue {name}")
 
 
 def unlink(names: Iterable[str]) -> None:
@@ -123,15 +144,6 @@ def unlink(names: Iterable[str]) -> None:
     for name in names:
         with suppress(FileNotFoundError):
             checked(LIBC.syscall(_UNLINK, os.fsencode(name)), f"queue {name}")
-
-
-@contextmanager
-def _opened(name: str, flags: int, mode: int = 0, attributes: bytes | None = None) -> Iterator[int]:
-    queue = checked(LIBC.syscall(_OPEN, os.fsencode(name), flags | os.O_CLOEXEC, mode, attributes), f"queue {name}")
-    try:
-        yield queue
-    finally:
-        os.close(queue)
 
 
 def _attributes(queue: int) -> tuple[int, ...]:

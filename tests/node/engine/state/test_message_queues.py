@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -18,6 +19,7 @@ from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_fo
 from tests.support.fixtures.dying_agent import die_after
 from tests.support.fixtures.engine import COLD, until_ready
 from tests.support.fixtures.runc_container import RuncContainer
+from tests.support.fixtures.tools import PROJECT
 from tests.support.kinds.message_queues import QUEUES
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
@@ -97,6 +99,45 @@ async def test_a_worker_has_its_queue_in_another_pod(node, options, request):
     assert ReportPhase.IPC in outcome.seconds
     assert ANSWER == json.loads(wait_for(target.get, "an answer"))
     assert ANSWER == json.loads(target.get())
+
+
+CROWD = f"""
+import ctypes, os, sys
+def must(result):
+    if result == -1:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+{QUEUES}
+for size in (8192, 1024, 128, 16, 1):
+    try:
+        for number in range(1000):
+            rt.mq_close(made(b"/%d-%d" % (size, number), 10 if size > 1 else 1, size))
+    except OSError:
+        pass
+print("full", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def crowd():
+    """Have another IPC namespace with as many queues as the limits of this node's root leave room for."""
+    command = ["unshare", "--ipc", sys.executable, "-c", CROWD]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=PROJECT) as process:
+        assert b"full\n" == process.stdout.readline()
+        yield
+        process.stdin.close()
+
+
+@pytest.mark.usefixtures("crowd")
+async def test_queues_of_other_pods_leave_room(node):
+    """The kernel counts them by user, on the whole node, and all that are restored are made by the agent's."""
+    options = {"kind": RuncContainer, "user": 65532}
+    digest = await sealed(node, "queues-crowd", **options)
+    target = waiting(node, **options)
+    outcome = await node.restore(target, "queues-crowd", digest)
+    assert outcome.ok, outcome
+    assert ANSWER == json.loads(wait_for(target.get, "an answer"))
 
 
 def make(name: str, most: int = 1) -> None:
