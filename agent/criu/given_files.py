@@ -1,9 +1,9 @@
-"""Open files that a restore gives to criu, as criu could not make them: programs in memfds, and some eventfds.
+"""Open files that a restore gives to criu, as criu could not make them: programs in memfds, some eventfds, queues.
 
 It takes such a program for the memfd that the process has mapped, and looks for it among regular files; an eventfd it
-makes without EFD_SEMAPHORE, and with 32 bits of its count. So the images get an entry of a regular file that a restore
-is given by its name (criu's ``--inherit-fd``). Numbers of fields are those of criu's ``images/mm.proto``,
-``fdinfo.proto``, ``regfile.proto``, ``fown.proto``, ``eventfd.proto`` and ``core.proto``.
+makes without EFD_SEMAPHORE, and with 32 bits of its count; POSIX message queues it does not know. So the images get an
+entry of a regular file that a restore is given by its name (criu's ``--inherit-fd``). Numbers of fields are those of
+criu's ``images/mm.proto``, ``fdinfo.proto``, ``regfile.proto``, ``fown.proto``, ``eventfd.proto`` and ``core.proto``.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Saves open files that criu could not make again: programs that run from a memfd, and eventfds of some kinds."""
+"""Saves open files that criu could not make again: programs in memfds, some eventfds, POSIX message queues."""
 
 import fcntl
 import os

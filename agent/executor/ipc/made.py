@@ -1,4 +1,4 @@
-"""Notes which System V objects a restore has made in a pod, in the order in which it made them.
+"""Notes which System V objects and message queues a restore has made in a pod, in the order in which it made them.
 
 The IPC namespace outlives the container. So the note outlives the restore: with it the next one in the same pod takes
 away what an earlier one brought, and a capture knows whose the objects are. It is in the pod's control volume on the
@@ -78,6 +78,10 @@ class Made:
         words = [line.split() for line in self._lines()]
         return [bytes.fromhex(each[1]).decode() for each in words if len(each) == 2 and each[0] == _QUEUE]  # noqa: PLR2004
 
+    def has_lines(self) -> bool:
+        """Say whether anything is noted."""
+        return bool(self._lines())
+
     def forget(self) -> None:
         """Remove the note, there or not."""
         try:
@@ -88,19 +92,19 @@ class Made:
 
 def noted(kubelet_pods: Path, place: ContainerRef) -> list[Name]:
     """Return the objects that restores have made in a container's pod for it; none of a pod without a volume."""
-    return _noted(kubelet_pods, place, Made.names)
+    return _noted(kubelet_pods, place, Made.names, [])
 
 
-def noted_queues(kubelet_pods: Path, place: ContainerRef) -> list[str]:
-    """Return the POSIX message queues that restores have made so, by name."""
-    return _noted(kubelet_pods, place, Made.queues)
+def is_noted(kubelet_pods: Path, place: ContainerRef) -> bool:
+    """Say whether restores have made anything there, message queues too."""
+    return _noted(kubelet_pods, place, Made.has_lines, otherwise=False)
 
 
-def _noted(kubelet_pods: Path, place: ContainerRef, what: Callable[[Made], list[T]]) -> list[T]:
+def _noted(kubelet_pods: Path, place: ContainerRef, what: Callable[[Made], T], otherwise: T) -> T:
     try:
         made = Made(kubelet_pods, place)
     except OSError:
-        return []
+        return otherwise
     try:
         return what(made)
     finally:

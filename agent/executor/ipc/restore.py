@@ -1,4 +1,4 @@
-"""Makes the System V objects of a worker before criu runs, and removes them if the restore fails."""
+"""Makes the System V objects and message queues of a worker before criu; removes them if the restore fails."""
 
 import os
 from contextlib import ExitStack
@@ -10,7 +10,7 @@ from agent.criu.runner import run_in_namespaces
 from agent.criu.shared_fill import Job
 from agent.criu.shared_memory import content_of
 from agent.errors import ContainerError, CriuError, RefusedError
-from agent.executor.ipc.made import Made, noted, noted_queues
+from agent.executor.ipc.made import Made, is_noted
 from agent.executor.restore.state import Restore
 from agent.preflight.ipc import is_of_node
 from contract.api.states import AgentReason
@@ -19,9 +19,8 @@ from linux.cgroup import cgroup_files
 
 def has_objects(restore: Restore) -> bool:
     """Say whether there is anything to make, or to take away of an earlier restore in this pod."""
-    pods, place = restore.environment.kubelet_pods, restore.place
-    wanted = restore.ipc is not None or restore.queues is not None
-    return wanted or bool(noted(pods, place) or noted_queues(pods, place))
+    is_wanted = restore.ipc is not None or restore.queues is not None
+    return is_wanted or is_noted(restore.environment.kubelet_pods, restore.place)
 
 
 def make_objects(restore: Restore) -> None:
@@ -80,8 +79,7 @@ def attach_objects(restore: Restore) -> None:
 def remove_objects(restore: Restore) -> bool:
     """Remove what was made; False if it may be there."""
     environment = restore.environment
-    pods, place = environment.kubelet_pods, restore.place
-    if not noted(pods, place) and not noted_queues(pods, place):
+    if not is_noted(environment.kubelet_pods, restore.place):
         return True
     if not restore.lock.is_awaited():  # what has started cold since may use what it found
         return False
