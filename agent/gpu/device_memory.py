@@ -11,7 +11,8 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import Final, Self
 
 from agent.container.network import in_network
 from agent.gpu.ahead.lent import MOST_SEGMENTS, Lent, LentSegment
-from agent.gpu.ahead.prefetch import BUFFERS, Part, Prefetch
+from agent.gpu.ahead.prefetch import BUFFERS, Filled, Part, Prefetch
 from agent.gpu.cuda import CudaError
 from agent.gpu.device_messages import PACKET, Message, Room, What, parse_message, ring, write_units
 from agent.gpu.preload import COPIERS, Library
@@ -177,13 +178,26 @@ class Conversation:
         buffers: list[int] = []
         try:
             buffers.extend(self._buffers(prefetch.parts))
-            for filled in prefetch.filled(buffers, seconds):
-                part, where = filled.part, filled.buffer << 32
-                self._send(Message(What.PART, part.file, part.offset // UNIT, where | part.size // UNIT))
-                prefetch.done(filled, copied=bool(self._receive(STALLED_SECONDS).a))
+            self._hand_over(prefetch, prefetch.filled(buffers, seconds), most=max(1, len(buffers) // 2))
         finally:
             for buffer in buffers:
                 os.close(buffer)
+
+    def _hand_over(self, prefetch: Prefetch, parts: Iterable[Filled], *, most: int) -> None:
+        """Have it copy parts as they come, at most so many at a time: the buffers of others are filled meanwhile."""
+        asked: deque[Filled] = deque()
+
+        def hear(left: int) -> None:
+            while len(asked) > left:
+                copied = bool(self._receive(STALLED_SECONDS).a)
+                prefetch.done(asked.popleft(), copied=copied)
+
+        for filled in parts:
+            part, where = filled.part, filled.buffer << 32
+            self._send(Message(What.PART, part.file, part.offset // UNIT, where | part.size // UNIT))
+            asked.append(filled)
+            hear(most - 1)
+        hear(0)
 
     def _buffers(self, parts: Sequence[Part]) -> Iterator[int]:
         """Yield descriptors of device memory that it makes for parts, as far as the card has room."""

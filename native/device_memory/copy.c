@@ -126,19 +126,22 @@ static int await_free(struct copier *mine, unsigned *busy) {
     return 0;
 }
 
-static int save_piece(struct copier *mine, const struct piece *piece, unsigned *busy) {
+/* `first`: of the units, among those of the piece. */
+static int save_slot(struct copier *mine, const struct piece *piece, uint32_t first, unsigned *busy) {
     if (await_free(mine, busy)) return failed(OUT_OF_MEMORY, "have what it saves written");
+    const uint32_t left = piece->units - first, units = left < SLOT_UNITS ? left : SLOT_UNITS;
     char *slot = mine->slots + (size_t)mine->slot * SLOT;
-    result error = job.cuda->cuMemcpyDtoHAsync_v2(slot, piece->at, piece->units * UNIT, mine->stream);
+    result error = job.cuda->cuMemcpyDtoHAsync_v2(slot, piece->at + first * UNIT, units * UNIT, mine->stream);
     if (failed(error, "copy device memory") || failed(job.cuda->cuStreamSynchronize(mine->stream), "copy device memory"))
         return 1;
     struct message message = {.what = DATA, .number = (uint32_t)mine->slot};
-    for (uint32_t i = 0; i < piece->units; i++)
+    for (uint32_t i = 0; i < units; i++)
         if (!is_zero(slot + i * UNIT)) message.b |= 1u << i;
     if (!message.b) return 0;
     message.a = mine->stored;
-    for (uint32_t i = 0; i < piece->units; i++)
-        if (message.b & 1u << i) unit_places[piece->first + i] = 1 + mine->stored++ * COPIERS + (uint32_t)mine->number;
+    for (uint32_t i = 0; i < units; i++)
+        if (message.b & 1u << i)
+            unit_places[piece->first + first + i] = 1 + mine->stored++ * COPIERS + (uint32_t)mine->number;
     if (send_message(mine->connection, &message)) return failed(OUT_OF_MEMORY, "have what it saves written");
     *busy |= 1u << mine->slot;
     mine->slot = (mine->slot + 1) % SLOTS;
@@ -148,7 +151,8 @@ static int save_piece(struct copier *mine, const struct piece *piece, unsigned *
 static void save_pieces(struct copier *mine) {
     unsigned busy = 0;
     for (const struct piece *piece; (piece = next_piece(mine));)
-        if (save_piece(mine, piece, &busy)) return;
+        for (uint32_t done = 0; done < piece->units; done += SLOT_UNITS)
+            if (save_slot(mine, piece, done, &busy)) return;
     job.stored += mine->stored;
     for (int i = 0; i < SLOTS; i++, mine->slot = (mine->slot + 1) % SLOTS)
         if (await_free(mine, &busy)) failed(OUT_OF_MEMORY, "have what it saves written");
@@ -224,11 +228,16 @@ static int load_run(struct copier *mine, address at, uint32_t place, uint32_t un
 /* Whether the main thread has filled a unit. */
 static int is_filled(uint32_t place) { return job.cleared && (!place || is_copied(place)); }
 
+/* How many units are loaded as one: no more than a slot has. */
+static uint32_t load_at_once(const uint32_t *places, uint32_t left) {
+    return job.cleared ? 1 : run_of(places, left < SLOT_UNITS ? left : SLOT_UNITS);
+}
+
 static void load_pieces(struct copier *mine) {
     for (const struct piece *piece; (piece = next_piece(mine));)
         for (uint32_t done = 0, run; done < piece->units; done += run) {
             const uint32_t *places = unit_places + piece->first + done;
-            run = job.cleared ? 1 : run_of(places, piece->units - done);
+            run = load_at_once(places, piece->units - done);
             if (!is_filled(*places) && load_run(mine, piece->at + done * UNIT, *places, run)) return;
         }
 }

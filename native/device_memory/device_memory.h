@@ -14,6 +14,9 @@
 /* What is saved and filled as one: either all zeros, or as a whole in the file. Device memory comes in such pages. */
 #define UNIT ((size_t)2 << 20)
 enum { SLOT_UNITS = 2, SLOTS = 2, COPIERS = 16, MOST_SEGMENTS = 65536 };
+/* What a copier takes at once: what follows each other on the device then does so in its file, and is one copy when it
+ * comes from there by way of the card. Of 4 MiB each, 42 GiB took 0.14 s that way (H200). */
+enum { PIECE_UNITS = 16 };
 /* Devices of a process, by the driver's numbers; each has a copier at least, and those beyond are left to the driver. */
 enum { MOST_DEVICES = COPIERS };
 #define SLOT (SLOT_UNITS * UNIT)
@@ -309,7 +312,7 @@ HIDDEN int receive_message(int connection, struct message *message, int *descrip
 
 /* --------------------------------------------------------------------------------------------------------- pieces.c */
 
-/* At most a slot, of one segment. */
+/* Of one segment. */
 struct piece {
     address at;
     uint32_t units, first; /* its first unit among those of all segments */

@@ -25,7 +25,7 @@ static int make_room(uint32_t *units) {
     *units = 0;
     for (int i = 0; i < segment_count; i++) {
         *units += units_of(&segments[i]);
-        count += (units_of(&segments[i]) + SLOT_UNITS - 1) / SLOT_UNITS;
+        count += (units_of(&segments[i]) + PIECE_UNITS - 1) / PIECE_UNITS;
     }
     room = count * sizeof *pieces;
     pieces = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -33,8 +33,8 @@ static int make_room(uint32_t *units) {
 }
 
 static void cut_segment(const struct segment *segment, uint32_t first, uint32_t own) {
-    for (uint32_t done = 0; done < own; done += SLOT_UNITS) {
-        uint32_t part = own - done < SLOT_UNITS ? own - done : SLOT_UNITS;
+    for (uint32_t done = 0; done < own; done += PIECE_UNITS) {
+        uint32_t part = own - done < PIECE_UNITS ? own - done : PIECE_UNITS;
         pieces[cut++] = (struct piece){segment->at + done * UNIT, part, first + done};
     }
 }
