@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from blake3 import blake3
@@ -30,7 +30,7 @@ class Artifact:
     by: SumOf = sum_of
     """How its files are read for their sums."""
     verified: dict[str, Identity] = field(default_factory=dict)
-    """What each file was when its sum was found right; empty before it is verified."""
+    """What each file was before its sum was taken; empty before that."""
 
     @property
     def size(self) -> int:
@@ -71,6 +71,10 @@ class Artifact:
         """Raise ArtifactError if one of these files is not what it was when it was verified."""
         for name in names:
             os.close(self.open(name))
+
+    def again(self) -> "Artifact":
+        """Return it for another thread, which closes that by itself."""
+        return replace(self, directory=os.dup(self.directory))
 
     def close(self) -> None:
         """Let go of the directory."""
@@ -167,16 +171,36 @@ def verify(
     Raises:
         ArtifactError: names the first file that differs.
     """
-    files = artifact.manifest.files
-    for name in files if names is None else names:
-        fd, entry = artifact.open(name), files[name]
+    for name in artifact.manifest.files if names is None else names:
+        fd = _open_to_compare(artifact, name)
         try:
-            before = identity_of(fd, entry.blake3)
-            if before.size != entry.size or not _has(artifact, fd, name, verified):
+            if not _has(artifact, fd, name, verified):
                 raise _corrupt(name)
-            artifact.verified[name] = before
         finally:
             os.close(fd)
+
+
+def is_known(artifact: Artifact, name: str, verified: VerifiedFiles | None) -> bool:
+    """Say whether a file was found to be what the manifest says; from here on it must stay what it is.
+
+    Raises:
+        ArtifactError: it is not there, or has another size.
+    """
+    fd = _open_to_compare(artifact, name)
+    try:
+        return verified is not None and verified.knows(fd, artifact.manifest.files[name].blake3)
+    finally:
+        os.close(fd)
+
+
+def _open_to_compare(artifact: Artifact, name: str) -> int:
+    fd, entry = artifact.open(name), artifact.manifest.files[name]
+    before = identity_of(fd, entry.blake3)
+    if before.size != entry.size:
+        os.close(fd)
+        raise _corrupt(name)
+    artifact.verified[name] = before
+    return fd
 
 
 def _has(artifact: Artifact, fd: int, name: str, verified: VerifiedFiles | None) -> bool:

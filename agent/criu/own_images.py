@@ -8,7 +8,7 @@ mounted beside the copies, by descriptor, so that a file which takes their name 
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,8 @@ from contract.api.states import AgentReason
 from linux import mounts
 
 _PAGES: Final = "pages-"
+_TABLE: Final = "-ranges.img"
+"""Of files of device memory: what of it is in a model's files. The agent goes by it."""
 _SMALL: Final = 64 << 10
 """Bytes of pages that are copied sooner than mounted: shared memory has a file of pages for each of its mappings."""
 
@@ -27,6 +29,16 @@ _SMALL: Final = 64 << 10
 def read_in_place(files: Mapping[str, FileEntry]) -> list[str]:
     """Return those files of an artifact that are not copied: what is in them is used from storage; pure."""
     return [name for name, entry in files.items() if not _is_copied(name, entry)]
+
+
+def memory_in(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return files with nothing but memory of processes, which none but they themselves make sense of; pure.
+
+    Returns:
+        Those of the host's memory, and those of device memory.
+    """
+    host = [name for name in names if name.startswith(_PAGES)]
+    return host, [name for name in names if name.startswith(DEVICE_MEMORY) and not name.endswith(_TABLE)]
 
 
 def own_images(artifact: Artifact, work: Path, namespace: int | None, resources: ExitStack) -> int:

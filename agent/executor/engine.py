@@ -45,7 +45,7 @@ from agent.executor.parked.park import park_phases
 from agent.executor.parked.wake import wake_phases
 from agent.executor.phases import Failure, Phase, run_phases, undo_phases
 from agent.executor.restore.phases import RESTORE
-from agent.executor.restore.state import Restore, engine_of, refuse_late
+from agent.executor.restore.state import Restore, beside, engine_of, refuse_late
 from agent.executor.timings import Timings
 from artifact import manifest
 from contract.api.errors import SnapshotError
@@ -299,10 +299,12 @@ class NodeEngine:
             restore.request = request
             with restore.resources:
                 failure = run_phases(_phases(request, acquired.lock), restore, timings, refuse_late)
-            for step in restore.beside:
+            for step in beside(restore):
                 timings.beside(step)
             if failure is None:
                 return restore, None, tuple(tried)
+            if restore.verifier is not None and restore.verifier.error is not None:  # what failed was its outcome
+                failure = replace(failure, error=restore.verifier.error)
             why = explain(failure.error)
             if not tries_again(why[0], clean=failure.clean, made=len(tried) + 1, attempts=request.attempts):
                 return restore, failure, tuple(tried)

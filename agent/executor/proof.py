@@ -27,7 +27,13 @@ from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 
 logger = logging.getLogger(__name__)
-_LEFT_OUT: Final = (ReportPhase.OPEN, ReportPhase.VERIFY, ReportPhase.CANARY, ReportPhase.VERDICT)
+_LEFT_OUT: Final = (
+    ReportPhase.OPEN,
+    ReportPhase.VERIFY,
+    ReportPhase.VERIFIED,
+    ReportPhase.CANARY,
+    ReportPhase.VERDICT,
+)
 PROOF: Final = tuple(phase for phase in RESTORE if phase.name not in _LEFT_OUT)
 """The restore's own phases; what was just verified is open already, the canary is asked below, and standby waits for
 another verdict."""

@@ -54,6 +54,7 @@ class ReportPhase(StrEnum):
     QUEUE = "queue"
     OPEN = "open"
     VERIFY = "verify"
+    VERIFIED = "verified"
     INSPECT = "inspect"
     FILES = "files"
     IPC = "ipc"

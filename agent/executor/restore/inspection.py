@@ -15,7 +15,7 @@ from agent.container.rights import Rights, of_container
 from agent.criu.connections import plan_addresses
 from agent.criu.driver import fails_at_private_memfds
 from agent.criu.image_rights import refuse_wider_images, rights_in
-from agent.criu.own_images import own_images, read_in_place
+from agent.criu.own_images import own_images
 from agent.criu.shared_memory import Segment, find_segments, maps_memfds_privately
 from agent.errors import ContainerError
 from agent.executor.gpu.open_weights import PodVolumes
@@ -31,7 +31,6 @@ from agent.gpu.ahead.prefetch import NoPrefetcher
 from artifact.ipc import read_ipc
 from artifact.manifest import DELETED_FILES
 from artifact.queues import read_queues
-from artifact.read import verify
 from contract.api import control_files, keys
 from contract.api.states import AgentReason
 from linux.net.addresses import sole_addresses
@@ -50,11 +49,6 @@ def open_artifact(restore: Restore) -> None:
     # Standby reads the first allowance of a claim, so it covers all attempts.
     size = restore.artifact.size + restore.artifact.manifest.elsewhere
     restore.lock.allow(request.attempts * (environment.allowance(size) + answering))
-
-
-def verify_artifact(restore: Restore) -> None:
-    """Verify what is used from storage; what is copied is verified as it is copied."""
-    verify(restore.artifact, restore.environment.verified, read_in_place(restore.artifact.manifest.files))
 
 
 def inspect_container(restore: Restore) -> None:

@@ -23,8 +23,9 @@ from agent.gpu.preload import Library
 from artifact.ipc import SysvIpc
 from artifact.queues import PosixQueues
 from artifact.read import Artifact
+from artifact.verifier import Verifier
 from contract.api.engine import Choice, MemoryReport
-from contract.api.reports import HotSet, Step
+from contract.api.reports import HotSet, ReportPhase, Step
 from contract.api.states import AgentReason
 from linux.net.sockets import Address
 from linux.proc import Status
@@ -42,6 +43,8 @@ class Restore:
     """Set before the phases run; undoing them, as for a rejected pod, needs none."""
     resources: ExitStack = field(default_factory=ExitStack)
     artifact: Artifact = field(init=False)
+    verifier: Verifier | None = None
+    """Of the files of memory; None before they are verified."""
     seen: Inspection = field(init=False)
     plan: RestorePlan = field(init=False)
     rights: Rights = field(init=False)
@@ -103,6 +106,14 @@ def engine_of(restore: Restore) -> MemoryReport:
     """Return what was planned for the worker's memory, and what came of it."""
     plan = restore.engine
     return MemoryReport(plan.choices, what_came(plan, restore.memory or plan.memory, restore.ahead, restore.lent))
+
+
+def beside(restore: Restore) -> Iterable[Step]:
+    """Yield what went on beside the phases, by the monotonic clock."""
+    verifier = restore.verifier
+    if verifier is not None and verifier.ended > verifier.began:
+        yield Step(ReportPhase.VERIFY, verifier.began, verifier.ended - verifier.began)
+    yield from restore.beside
 
 
 def of_pod(restore: Restore) -> Iterable[int]:

@@ -13,6 +13,7 @@ import pytest
 
 from agent.executor import engine as engine_module
 from agent.executor.api import ExecutionResult
+from agent.executor.restore import devices
 from agent.executor.restore.phases import RESTORE
 from agent.gpu.ahead import prefetch, resident
 from agent.gpu.ahead.prefetch import Part, Prefetch
@@ -342,3 +343,29 @@ async def test_a_parked_worker_gets_its_device_memory_at_the_wake(node, watched)
     assert watched.given
     assert before == json.loads(wait_for(target.get, "an answer"))
     assert len(before) + 1 == len(json.loads(target.get("/grow")))
+
+
+@pytest.mark.parametrize("wrong", [pytest.param("pages-", id="host"), pytest.param(DEVICE_MEMORY, id="device")])
+async def test_memory_that_is_other_than_it_was_never_serves(node, monkeypatch, wrong):
+    """Its sums are taken while criu and the driver work; no thread of it runs before the host's memory is right."""
+    name = f"ahead-wrong-{wrong.strip('-')}"
+    _, digest = await captured(node, name)
+    file = max((node.store / name / "versions/1").glob(f"{wrong}*"), key=lambda path: path.stat().st_size)
+    file.chmod(0o600)
+    with file.open("r+b") as opened:
+        opened.seek(file.stat().st_size // 2)
+        byte = opened.read(1)
+        opened.seek(-1, os.SEEK_CUR)
+        opened.write(bytes([byte[0] ^ 1]))
+    target = start(node)
+    target.init()
+    restored_by_driver = []
+    bring_back = devices.bring_back
+    monkeypatch.setattr(devices, "bring_back", lambda *given: restored_by_driver.append(1) or bring_back(*given))
+    outcome = await node.restore(target, name, digest)
+
+    assert (False, AgentReason.ARTIFACT_CORRUPT) == (outcome.ok, outcome.reason), outcome
+    assert file.name in outcome.message
+    assert ReportPhase.ENTER in outcome.seconds
+    assert wrong != "pages-" or not restored_by_driver
+    assert target.says(COLD)

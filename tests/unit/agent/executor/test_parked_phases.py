@@ -2,7 +2,10 @@
 
 from agent.executor.parked.park import park_phases
 from agent.executor.parked.wake import wake_phases
+from agent.executor.restore.devices import restore_gpus
 from agent.executor.restore.phases import RESTORE
+from agent.executor.restore.verdict import ask_canary, hand_over
+from agent.executor.restore.verification import await_memory
 from contract.api.reports import ReportPhase
 
 
@@ -11,9 +14,15 @@ def names(phases) -> list[str]:
 
 
 def test_no_device_is_touched_and_nothing_runs_before_it_is_parked():
-    expected = ["open", "verify", "inspect", "files", "ipc", "enter", "look", "pages", "park"]
+    expected = ["open", "verify", "inspect", "files", "ipc", "enter", "look", "pages", "verified", "park"]
 
     assert expected == names(park_phases(RESTORE))
+
+
+def test_no_worker_runs_before_all_of_its_memory_is_verified():
+    expected = [restore_gpus, await_memory, ask_canary, hand_over]
+
+    assert expected == [phase.run for phase in RESTORE[-4:]]
 
 
 def test_a_wake_copies_nothing_again():

@@ -1,0 +1,39 @@
+"""Verifies what is used from storage: what the agent goes by at once, memory while criu and the driver work.
+
+Memory is most of an artifact, and makes sense to none but the worker, so it is enough to know it right when the worker
+runs: a first restore on a node waits for the sums of what is not read by then.
+"""
+
+import time
+from collections.abc import Sequence
+
+from agent.criu.own_images import memory_in, read_in_place
+from agent.executor.restore.state import Restore
+from artifact.read import verify
+from artifact.verifier import Verifier
+from contract.api.reports import ReportPhase, Step
+
+
+def verify_artifact(restore: Restore) -> None:
+    """Verify what the agent goes by, and begin with memory; what is copied is verified as it is copied."""
+    verified, names = restore.environment.verified, read_in_place(restore.artifact.manifest.files)
+    host, device = memory_in(names)
+    verify(restore.artifact, verified, set(names).difference(host, device))
+    restore.verifier = Verifier(restore.artifact, verified, [*host, *device])
+    restore.resources.callback(restore.verifier.stop)
+
+
+def await_host_memory(restore: Restore) -> Sequence[Step]:
+    """Wait until the host's memory is known to be right, and still is; answers that step."""
+    host, _ = memory_in(read_in_place(restore.artifact.manifest.files))
+    start = time.monotonic()
+    if restore.verifier is not None:
+        restore.verifier.wait(host)
+    restore.artifact.refuse_changed(host)
+    return [Step(ReportPhase.VERIFIED, start, time.monotonic() - start)]
+
+
+def await_memory(restore: Restore) -> None:
+    """Wait until all memory is known to be right: the worker runs next."""
+    if restore.verifier is not None:
+        restore.verifier.wait(read_in_place(restore.artifact.manifest.files))
