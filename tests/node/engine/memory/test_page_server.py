@@ -24,7 +24,7 @@ from contract.api.states import AgentReason
 from images.native import compile_static
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
 from tests.support.fixtures.engine import COLD, AfterCriu, Node, captured
-from tests.support.fixtures.tools import PROJECT
+from tests.support.fixtures.tools import PROJECT, add_memory_programs
 
 STRESS = "/tools/memory-stress"
 MIB = 256
@@ -45,8 +45,7 @@ LOST = "SNAPSHOT_RESTART: the page server ended before it had restored all of th
 def folder(folder):
     """Add the program that changes its memory in every way, and one that waits with a large heap."""
     path, criu = folder
-    for source, name in (("memory_stress.c", "memory-stress"), ("heap/heap.c", "heap")):
-        compile_static([PROJECT / "tests/support/native" / source], path / "tools" / name, "-O2")
+    add_memory_programs(path)
     return path, criu
 
 
