@@ -39,7 +39,7 @@ class Descriptor(NamedTuple):
     mount: int = 0
     """The number of a path's mount in mountinfo."""
     is_message_queue: bool = False
-    """It is a POSIX message queue, whose path is that of no mount: ``/jobs``."""
+    """It is a POSIX message queue, whose path is that of no mount: ``/jobs``; or one that was removed."""
     is_writable_file: bool = False
     """It is a regular file with a name, open for writing at any place: not only at its end, as a log file is."""
     is_own_file: bool = False
@@ -130,10 +130,11 @@ def _descriptor(number: int, target: str, base: Path, path: str) -> Descriptor:
             decides=_DECIDES.search(text) is not None,
             watches_kernel=_UNDUMPABLE.search(text) is not None,
         )
-    magic = file_system_magic(str(link)) if target.count("/") == 1 else 0
-    if magic == MQUEUE_MAGIC:
-        return Descriptor(number, target, is_message_queue=True)
     found, text = link.stat(), info.read_text()
+    deleted = (found.st_dev, found.st_ino) if found.st_nlink == 0 else None
+    magic = file_system_magic(str(link)) if deleted or target.count("/") == 1 else 0
+    if magic == MQUEUE_MAGIC:
+        return Descriptor(number, target, is_message_queue=True, deleted=deleted)
     match, mount = _FLAGS.search(text), _MOUNT.search(text)
     flags = int(match[1], 8) if match else 0
     is_named_file = stat.S_ISREG(found.st_mode) and found.st_nlink > 0
@@ -151,7 +152,7 @@ def _descriptor(number: int, target: str, base: Path, path: str) -> Descriptor:
         is_device=stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode),
         is_handle=bool(flags & os.O_PATH) and (stat.S_ISSOCK(found.st_mode) or stat.S_ISFIFO(found.st_mode)),
         is_huge=magic == HUGETLBFS_MAGIC and found.st_nlink == 0,
-        deleted=(found.st_dev, found.st_ino) if found.st_nlink == 0 else None,
+        deleted=deleted,
         unlinked_bytes=unlinked_bytes(target, found),
         sealed_inode=_sealed(link) if target.startswith(MEMFD) and found.st_nlink == 0 else 0,
     )

@@ -31,6 +31,7 @@ def posix_queues(tree: Tree) -> Iterator[str]:
 def _not_kept(descriptor: Descriptor, tree: Tree) -> str | None:
     if descriptor.is_on_its_way:
         return ", and waits in a Unix socket"
-    if descriptor.target.removeprefix("/") not in {each.name for each in tree.ipc.posix_queues}:
+    names = {each.name for each in tree.ipc.posix_queues}
+    if descriptor.deleted or descriptor.target.removeprefix("/") not in names:  # another may be named "x (deleted)"
         return ", which has been removed"
     return None

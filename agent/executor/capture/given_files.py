@@ -142,12 +142,14 @@ def _look(base: Path, number: str, known_as: tuple[int, int], found: Special) ->
     link = f"{base}/fd/{number}"
     target = os.readlink(link)  # noqa: PTH115 - as above
     if target == EVENTFD:
-        about = anonymous(target, f"{base}/fdinfo/{number}", base.parent)
-        if about is not None and about.is_special:
-            found.eventfds[known_as] = about.is_semaphore
+        eventfd = anonymous(target, f"{base}/fdinfo/{number}", base.parent)
+        if eventfd is not None and eventfd.is_special:
+            found.eventfds[known_as] = eventfd.is_semaphore
     elif target.startswith("/") and target.count("/") == 1 and file_system_magic(link) == MQUEUE_MAGIC:
-        found.queues[known_as] = target.removeprefix("/")
-        found.given.add(_given(f"{base}/fdinfo/{number}", os.stat(link).st_ino))  # noqa: PTH116 - as above
+        about = os.stat(link)  # noqa: PTH116 - as above
+        if about.st_nlink:  # criu fails at one that was removed since it was looked for
+            found.queues[known_as] = target.removeprefix("/")
+            found.given.add(_given(f"{base}/fdinfo/{number}", about.st_ino))
 
 
 def save_eventfds(staged: Staging, found: Mapping[tuple[int, int], bool]) -> list[Eventfd]:

@@ -103,6 +103,11 @@ _REFUSED = {
 q = made(b'/jobs')
 must(rt.mq_unlink(b'/jobs'))
 """,
+    "that-was-removed-and-another-that-is-named-as-it-shows": """
+q = made(b'/jobs')
+must(rt.mq_unlink(b'/jobs'))
+other = made(b'/jobs (deleted)')
+""",
     "with-a-signal-for-a-process": """
 q = made(b'/jobs')
 must(rt.mq_notify(q, struct.pack('Pii', 0, signal.SIGUSR1, 0) + bytes(64)))

@@ -350,6 +350,15 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
             id="message-queue-that-was-removed",
         ),
         pytest.param(
+            AgentReason.MESSAGE_QUEUE,
+            "descriptor 4 of process 600 (python3) is the POSIX message queue /jobs (deleted), which has been removed",
+            tree(
+                process(Descriptor(4, "/jobs (deleted)", is_message_queue=True, deleted=(1, 2))),
+                ipc=IpcFacts(posix_queues=(QueueStatus("jobs (deleted)"),)),
+            ),
+            id="message-queue-that-was-removed-and-another-of-the-name-that-it-shows",
+        ),
+        pytest.param(
             AgentReason.PSEUDO_TERMINAL,
             "descriptor 10 of process 600 (sh) is /dev/tty, of a terminal that the worker made",
             tree(process(Descriptor(10, "/dev/tty"), name="sh")),
