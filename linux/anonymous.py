@@ -35,6 +35,8 @@ class Anonymous(NamedTuple):
     """The live process or thread that a pidfd is of, as this /proc numbers it; 0 for one that has ended."""
     is_of_thread: bool = False
     """A pidfd of a thread, which may not be the first of its process."""
+    is_handle: bool = False
+    """It only names one (O_PATH); not known of those of which little is read."""
 
     @property
     def is_special(self) -> bool:
@@ -60,7 +62,7 @@ def anonymous(target: str, info: str, proc: Path = PROC) -> Anonymous | None:
 
 
 def _described(kind: str, fields: dict[str, str], proc: Path) -> Anonymous:
-    process = int(fields.get("Pid", "0"))
+    process, flags = int(fields.get("Pid", "0")), int(fields.get("flags", "0"), 8)
     return Anonymous(
         kind,
         is_semaphore=fields.get("eventfd-semaphore") == "1",
@@ -68,5 +70,6 @@ def _described(kind: str, fields: dict[str, str], proc: Path) -> Anonymous:
         identity=int(fields.get("eventfd-id", "0")),
         wakes_machine=fields.get("clockid") in _WAKING_CLOCKS,
         process=process if process > 0 and is_alive(process, proc) else 0,
-        is_of_thread=kind == "pidfd" and bool(int(fields.get("flags", "0"), 8) & os.O_EXCL),
+        is_of_thread=kind == "pidfd" and bool(flags & os.O_EXCL),
+        is_handle=bool(flags & os.O_PATH),
     )

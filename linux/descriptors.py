@@ -49,7 +49,7 @@ class Descriptor(NamedTuple):
     is_device: bool = False
     """It is a character or block device."""
     is_handle: bool = False
-    """It only names a socket or a FIFO of a file system (O_PATH), and is none."""
+    """It only names a socket, a FIFO, a message queue, or what is in no file system (O_PATH), and is none."""
     anonymous: Anonymous | None = None
     is_packet_pipe: bool = False
     """It is a pipe that keeps apart what was written apart (O_DIRECT)."""
@@ -118,7 +118,8 @@ def _descriptor(number: int, target: str, base: Path, path: str) -> Descriptor:
         flags = _flags_of(f"{base}/fdinfo/{number}")
         return Descriptor(number, target, is_packet_pipe=bool(flags & os.O_DIRECT), is_async=bool(flags & os.O_ASYNC))
     if target not in (INOTIFY, FANOTIFY) and not target.startswith("/"):
-        return Descriptor(number, target, anonymous=anonymous(target, f"{base}/fdinfo/{number}", base.parent))
+        what = anonymous(target, f"{base}/fdinfo/{number}", base.parent)
+        return Descriptor(number, target, anonymous=what, is_handle=what is not None and what.is_handle)
     link, info = base / "fd" / str(number), base / "fdinfo" / str(number)
     if target in (INOTIFY, FANOTIFY):
         text = info.read_text()
@@ -131,12 +132,13 @@ def _descriptor(number: int, target: str, base: Path, path: str) -> Descriptor:
             watches_kernel=_UNDUMPABLE.search(text) is not None,
         )
     found, text = link.stat(), info.read_text()
+    match = _FLAGS.search(text)
+    flags = int(match[1], 8) if match else 0
     deleted = (found.st_dev, found.st_ino) if found.st_nlink == 0 else None
     magic = file_system_magic(str(link)) if deleted or target.count("/") == 1 else 0
     if magic == MQUEUE_MAGIC:
-        return Descriptor(number, target, is_message_queue=True, deleted=deleted)
-    match, mount = _FLAGS.search(text), _MOUNT.search(text)
-    flags = int(match[1], 8) if match else 0
+        return Descriptor(number, target, is_message_queue=True, deleted=deleted, is_handle=bool(flags & os.O_PATH))
+    mount = _MOUNT.search(text)
     is_named_file = stat.S_ISREG(found.st_mode) and found.st_nlink > 0
     is_own_file = flags & os.O_ACCMODE != os.O_RDONLY and is_named_file
     return Descriptor(
@@ -150,12 +152,17 @@ def _descriptor(number: int, target: str, base: Path, path: str) -> Descriptor:
         is_async=bool(flags & os.O_ASYNC),
         bytes=found.st_size if is_own_file else 0,
         is_device=stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode),
-        is_handle=bool(flags & os.O_PATH) and (stat.S_ISSOCK(found.st_mode) or stat.S_ISFIFO(found.st_mode)),
+        is_handle=bool(flags & os.O_PATH)
+        and (stat.S_ISSOCK(found.st_mode) or stat.S_ISFIFO(found.st_mode) or _is_memfd(target, deleted)),
         is_huge=magic == HUGETLBFS_MAGIC and found.st_nlink == 0,
         deleted=deleted,
         unlinked_bytes=unlinked_bytes(target, found),
-        sealed_inode=_sealed(link) if target.startswith(MEMFD) and found.st_nlink == 0 else 0,
+        sealed_inode=_sealed(link) if _is_memfd(target, deleted) else 0,
     )
+
+
+def _is_memfd(target: str, deleted: tuple[int, int] | None) -> bool:
+    return deleted is not None and target.startswith(MEMFD)
 
 
 def _flags_of(info: str) -> int:

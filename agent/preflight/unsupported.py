@@ -65,7 +65,7 @@ def unsupported_descriptors(tree: Tree) -> Iterator[str]:
     with_gpu = {process.pid for process, each in tree.open_files() if each.target.startswith(_GPU)}
     for process, descriptor in tree.open_files():
         what = _unsupported(descriptor)
-        if descriptor.anonymous is not None:
+        if descriptor.anonymous is not None and not descriptor.is_handle:
             what = _unsupported_anonymous(descriptor.anonymous, tree.pids, has_gpu=process.pid in with_gpu)
         if (process.pid, descriptor.number) in tree.lost_targets:
             what = "an epoll descriptor that watches a file which only another process has open"
@@ -125,7 +125,7 @@ def _unsupported(descriptor: Descriptor) -> str | None:
     if descriptor.target in (INOTIFY, FANOTIFY):
         return _unsupported_watch(descriptor)
     if descriptor.is_handle:
-        return "a socket or FIFO that is open only as a path (O_PATH)"
+        return "open only as a path (O_PATH), and no file or folder"
     if descriptor.is_packet_pipe:
         return "a pipe that keeps packets apart (O_DIRECT)"
     if descriptor.is_huge:

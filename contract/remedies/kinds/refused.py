@@ -36,7 +36,8 @@ REFUSED: Final = (
     _refused(
         "Performance counters, eBPF, userfaultfd, KVM, other devices, huge memfd, pipes of packets (O_DIRECT), "
         "more eventfds of the kinds that are kept in part, timers that wake the machine, pidfd of a thread or "
-        "of a process outside, listeners of seccomp, triggers of pressure (PSI), a socket or FIFO opened by O_PATH, "
+        "of a process outside, listeners of seccomp, triggers of pressure (PSI), a socket, FIFO, memfd, message queue, "
+        "eventfd, timerfd or pidfd opened by O_PATH, "
         "epoll of a file that only another process has open, fanotify that decides about what is opened, inotify or "
         "fanotify on files of /proc, /sys or /dev/pts, a file that signals one thread (F_SETOWN_EX), files of one "
         "thread (/proc/PID/task/TID), of what was unmounted or never mounted, in a worker that goes on a file with a "

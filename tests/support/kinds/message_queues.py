@@ -119,3 +119,7 @@ socket.send_fds(a, [b'x'], [made(b'/jobs')])
 }
 KEPT_QUEUES = {f"queue-{name}": (QUEUES + before, after) for name, (before, after) in _KEPT.items()}
 REFUSED_QUEUES = {f"queue-{name}": (QUEUES + before, AgentReason.MESSAGE_QUEUE) for name, before in _REFUSED.items()}
+REFUSED_QUEUES["queue-open-as-a-path"] = (
+    f"{QUEUES}q = made(b'/jobs')\np = os.open(f'/proc/self/fd/{{q}}', os.O_PATH)",
+    AgentReason.UNSUPPORTED_DESCRIPTOR,
+)

@@ -131,6 +131,20 @@ p = os.open('/tmp/by-path', os.O_PATH)
 """,
         AgentReason.UNSUPPORTED_DESCRIPTOR,
     ),
+    "path-of-a-memfd": (
+        """
+m = os.memfd_create('x')
+p = os.open(f'/proc/self/fd/{m}', os.O_PATH)
+""",
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+    ),
+    "path-of-an-eventfd": (
+        """
+e = os.eventfd(3)
+p = os.open(f'/proc/self/fd/{e}', os.O_PATH)
+""",
+        AgentReason.UNSUPPORTED_DESCRIPTOR,
+    ),
     "path-of-a-fifo": (
         """
 os.mkfifo('/tmp/by-path')

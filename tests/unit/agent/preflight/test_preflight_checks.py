@@ -206,9 +206,15 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
         ),
         pytest.param(
             AgentReason.UNSUPPORTED_DESCRIPTOR,
-            "descriptor 4 of process 600 (python3) is a socket or FIFO that is open only as a path (O_PATH)",
+            "descriptor 4 of process 600 (python3) is open only as a path (O_PATH), and no file or folder",
             tree(process(Descriptor(4, "/tmp/sock", is_handle=True))),
             id="handle",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is open only as a path (O_PATH), and no file or folder",
+            tree(process(anonymous("eventfd")._replace(is_handle=True))),
+            id="handle-of-an-eventfd",
         ),
         pytest.param(
             AgentReason.UNSUPPORTED_MEMORY,
