@@ -5,6 +5,7 @@ import os
 import re
 import stat
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -82,6 +83,19 @@ class Descriptor(NamedTuple):
     def socket(self) -> int | None:
         """The number of the inode if it is a socket."""
         return int(self.target[8:-1]) if self.target.startswith("socket:[") else None
+
+
+@cache
+def memory_device() -> int:
+    """Return the device that holds each memfd but those of huge pages, all shared anonymous memory, and nothing else.
+
+    The name says nothing: a worker may call a file of its root folder so.
+    """
+    found = os.memfd_create("device", os.MFD_CLOEXEC)
+    try:
+        return os.fstat(found).st_dev
+    finally:
+        os.close(found)
 
 
 def mount_number(number: int) -> int | None:

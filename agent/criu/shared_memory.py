@@ -19,6 +19,7 @@ from agent.criu.image_files import read_image, replace_image
 from agent.criu.shared_fill import Run
 from agent.errors import CriuError
 from contract.api.states import AgentReason
+from linux.descriptors import memory_device
 
 _PAGE: Final = 4096
 _MM: Final = re.compile(r"mm-([0-9]{1,9})\.img")
@@ -147,21 +148,12 @@ def open_segment(segment: Segment, host_pids: Mapping[int, int], proc: Path) -> 
         if start <= segment.place.start < end:
             found = os.open(process / f"map_files/{start:x}-{end:x}", os.O_PATH | os.O_CLOEXEC)
             try:
-                if os.fstat(found).st_dev != _kernels_own_device():
+                if os.fstat(found).st_dev != memory_device():
                     break
                 return os.open(f"/proc/self/fd/{found}", os.O_RDWR | os.O_CLOEXEC)
             finally:
                 os.close(found)
     raise ValueError(f"process {segment.place.pid} maps no shared memory at {segment.place.start:x}")
-
-
-def _kernels_own_device() -> int:
-    """Return the device of the file system that holds each memfd and all shared anonymous memory, and nothing else."""
-    found = os.memfd_create("device", os.MFD_CLOEXEC)
-    try:
-        return os.fstat(found).st_dev
-    finally:
-        os.close(found)
 
 
 def _memfds(directory: int) -> dict[int, int]:

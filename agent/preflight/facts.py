@@ -21,7 +21,7 @@ from agent.preflight.room import cramped
 from agent.preflight.threads import apart, children_of, headless, policies
 from agent.preflight.unix_facts import moved_sockets, signed_sockets, waiting_descriptors
 from linux.anonymous import EPOLL
-from linux.descriptors import MEMFD, Descriptor, descriptors
+from linux.descriptors import MEMFD, Descriptor, descriptors, memory_device
 from linux.filetree import walk
 from linux.mapped import mapped_files, unlinked_files
 from linux.net.sockets import Address, BoundSocket, bound_sockets, multicast_groups, unread_netlink
@@ -260,11 +260,7 @@ def read_tree(
 
 
 def _memory_device() -> str:
-    found = os.memfd_create("device", os.MFD_CLOEXEC)
-    try:
-        device = os.fstat(found).st_dev
-    finally:
-        os.close(found)
+    device = memory_device()
     return f"{os.major(device):02x}:{os.minor(device):02x}"
 
 
@@ -330,7 +326,7 @@ def _memfd_program(program: Path) -> tuple[int, int] | None:
     if not str(program.readlink()).startswith(MEMFD):
         return None
     found = program.stat()
-    return found.st_ino, found.st_size
+    return (found.st_ino, found.st_size) if found.st_dev == memory_device() else None
 
 
 def _free_descriptors(pid: int, opened: Iterable[Descriptor]) -> int | None:

@@ -18,7 +18,7 @@ from artifact.publish import Staging
 from artifact.queues import PosixQueues, QueuedMessage, write_queues
 from contract.api.states import AgentReason
 from linux.anonymous import EVENTFD, anonymous
-from linux.descriptors import MEMFD
+from linux.descriptors import MEMFD, memory_device
 from linux.ipc import mqueue
 from linux.ipc.mqueue import QueueStatus
 from linux.proc import status
@@ -74,6 +74,8 @@ def open_programs(pids: Iterable[int], proc: Path, resources: ExitStack) -> Prog
             descriptor = os.open(proc / str(pid) / "exe", os.O_RDONLY | os.O_CLOEXEC)
             resources.callback(os.close, descriptor)
             about = os.fstat(descriptor)
+            if about.st_dev != memory_device():  # a file of the root folder that is called so
+                continue
             number = known.setdefault((about.st_dev, about.st_ino), len(known))
             found.of[status(pid, proc).inner_pid] = number
             if number == len(found.descriptors):

@@ -213,6 +213,25 @@ for pid, to, out, name, seals in programs:
     assert about(pid) == (f'/memfd:{name} (deleted)', whole, seals), (name, about(pid)[::2])
 """,
     ),
+    "program-in-a-file-that-is-named-as-memfds-are": (
+        """
+with open('/memfd:cat', 'wb') as file:
+    file.write(open('/usr/bin/cat', 'rb').read())
+os.chmod('/memfd:cat', 0o755)
+(theirs, to), (out, back) = os.pipe(), os.pipe()
+k = os.fork()
+if k == 0:
+    os.dup2(theirs, 0)
+    os.dup2(back, 1)
+    os.execv('/memfd:cat', ['cat'])
+os.write(to, b'before')
+assert os.read(out, 9) == b'before'
+""",
+        """
+os.write(to, b'after')
+assert os.read(out, 9) == b'after' and os.readlink(f'/proc/{k}/exe') == '/memfd:cat'
+""",
+    ),
     "memfd-sealed-against-resizing": (
         """
 m = os.memfd_create('x', os.MFD_ALLOW_SEALING)
