@@ -58,8 +58,8 @@ class Process:
     """Files that are mapped shared and writable, with or without a descriptor."""
     unlinked: tuple[tuple[str, int], ...] = ()
     """Path and bytes of files that are mapped and have no name any more."""
-    memfd_program: tuple[int, int] | None = None
-    """Inode and bytes of its program, if that is a memfd."""
+    memfd_program: tuple[int, int, str] | None = None
+    """Inode, bytes and name of its program, if that is a memfd."""
     mapped_memfds: frozenset[int] = frozenset()
     """Inodes."""
     has_secret_memory: bool = False
@@ -322,11 +322,12 @@ def _process(pid: int, tree: Collection[int], label: str, proc: Path) -> Process
     )
 
 
-def _memfd_program(program: Path) -> tuple[int, int] | None:
-    if not str(program.readlink()).startswith(MEMFD):
+def _memfd_program(program: Path) -> tuple[int, int, str] | None:
+    name = str(program.readlink())
+    if not name.startswith(MEMFD):
         return None
     found = program.stat()
-    return (found.st_ino, found.st_size) if found.st_dev == memory_device() else None
+    return (found.st_ino, found.st_size, name) if found.st_dev == memory_device() else None
 
 
 def _free_descriptors(pid: int, opened: Iterable[Descriptor]) -> int | None:

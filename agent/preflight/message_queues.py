@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from agent.preflight.facts import Tree
-from agent.preflight.unsupported import named
+from agent.preflight.unsupported import as_text, named
 from artifact.queues import MOST_QUEUE_BYTES, MOST_QUEUES
 from linux.descriptors import Descriptor
 
@@ -13,15 +13,17 @@ def posix_queues(tree: Tree) -> Iterator[str]:
     facts = tree.ipc
     for process, descriptor in tree.open_files():
         if descriptor.is_message_queue and (why := _not_kept(descriptor, tree)):
-            yield f"{named(process, descriptor)} is the POSIX message queue {descriptor.target}{why}"
+            yield f"{named(process, descriptor)} is the POSIX message queue {as_text(descriptor.target)}{why}"
     for each in facts.posix_queues:
-        what = f"the pod has the POSIX message queue /{each.name}"
+        what = f"the pod has the POSIX message queue /{as_text(each.name)}"
         if facts.is_of_node or facts.is_shared:
             yield f"{what}, which another container may have too"
         elif tree.goes_on:
             yield f"{what}, which is kept only of a worker that ends"
         elif each.is_watched:
             yield f"{what}, of which a process asks to be signalled (mq_notify)"
+        elif as_text(each.name) != each.name:
+            yield f"{what}, a name that is not UTF-8"
     held = sum(each.held for each in facts.posix_queues)
     if len(facts.posix_queues) > MOST_QUEUES or held > MOST_QUEUE_BYTES:
         words = f"the pod has {len(facts.posix_queues)} POSIX message queues with {held} bytes of messages"

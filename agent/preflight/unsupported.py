@@ -58,6 +58,11 @@ def named(process: Process, descriptor: Descriptor) -> str:
     return f"descriptor {descriptor.number} of {process}"
 
 
+def as_text(name: str) -> str:
+    """Return a name as it can be shown; another one than it is if that is not UTF-8."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def unsupported_descriptors(tree: Tree) -> Iterator[str]:
     """Find descriptors of kinds that criu does not know."""
     # Those of the driver are closed before the dump, whatever it calls them.
@@ -215,12 +220,17 @@ def unsupported_memory(tree: Tree) -> Iterator[str]:
         for descriptor in process.descriptors:
             if descriptor.sealed_inode and descriptor.sealed_inode in process.mapped_memfds:
                 yield f"{named(process, descriptor)} is a memfd that is mapped and sealed against writing"
-    yield from _too_large_programs(tree)
+    yield from _untaken_programs(tree)
 
 
-def _too_large_programs(tree: Tree) -> Iterator[str]:
-    """Find more programs in memfds than an artifact takes."""
-    sizes = dict(process.memfd_program for process in tree.processes if process.memfd_program is not None)
+def _untaken_programs(tree: Tree) -> Iterator[str]:
+    """Find programs in memfds that an artifact does not take: too many, or of a name that is no text."""
+    sizes = {}
+    for process in tree.processes:
+        if process.memfd_program is not None:
+            inode, sizes[inode], name = process.memfd_program
+            if (shown := as_text(name)) != name:
+                yield f"{process} runs {shown} from a memfd, a name that is not UTF-8"
     size = sum(sizes.values())
     if len(sizes) > MOST_PROGRAMS or size > MOST_PROGRAM_BYTES:
         most = f"at most {MOST_PROGRAMS} of {MOST_PROGRAM_BYTES >> 20} MiB are kept"

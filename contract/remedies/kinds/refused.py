@@ -21,7 +21,7 @@ REFUSED: Final = (
     _refused("io_uring", AgentReason.IO_URING),
     _refused(
         "POSIX message queues in a pod with another container or in a worker that goes on, with mq_notify, unlinked "
-        "and open, in a Unix socket (SCM_RIGHTS), more than 256 or 8 MiB of messages",
+        "and open, in a Unix socket (SCM_RIGHTS), with a name that is not UTF-8, more than 256 or 8 MiB of messages",
         AgentReason.MESSAGE_QUEUE,
     ),
     _refused(
@@ -58,8 +58,9 @@ REFUSED: Final = (
     ),
     _refused("A process that is traced (debuggers, `strace`)", AgentReason.TRACED, test=_UNKNOWN),
     _refused(
-        "memfd_secret (mapped or only open), more programs from memfds than are kept, a memfd sealed against writing "
-        "and mapped; a process with the memory of its parent (vfork that lasts, CLONE_VM)",
+        "memfd_secret (mapped or only open), more programs from memfds than are kept, or with a name that is not "
+        "UTF-8, a memfd sealed against writing and mapped; a process with the memory of its parent (vfork that "
+        "lasts, CLONE_VM)",
         AgentReason.UNSUPPORTED_MEMORY,
         test=_UNKNOWN,
     ),

@@ -112,6 +112,7 @@ other = made(b'/jobs (deleted)')
 q = made(b'/jobs')
 must(rt.mq_notify(q, struct.pack('Pii', 0, signal.SIGUSR1, 0) + bytes(64)))
 """,
+    "with-a-name-that-is-no-text": "rt.mq_close(made(b'/\\xff'))",
     "in-a-socket-in-flight": """
 a, b = socket.socketpair()
 socket.send_fds(a, [b'x'], [made(b'/jobs')])

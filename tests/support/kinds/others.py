@@ -152,6 +152,18 @@ p = os.open('/tmp/by-path', os.O_PATH)
 """,
         AgentReason.UNSUPPORTED_DESCRIPTOR,
     ),
+    "program-from-a-memfd-with-a-name-that-is-no-text": (
+        """
+m = os.memfd_create(b'\\xff')
+os.write(m, open('/usr/bin/sleep', 'rb').read())
+k = os.fork()
+if k == 0:
+    os.execve(m, ['sleep', '600'], dict(os.environ))
+while 'memfd' not in os.readlink(f'/proc/{k}/exe'):
+    time.sleep(0.01)
+""",
+        AgentReason.UNSUPPORTED_MEMORY,
+    ),
     "secret-memory-that-is-not-mapped": (
         """
 u = must(libc.syscall(447, 0))
@@ -658,6 +670,7 @@ assert start() > 0
     }
 
 LOST_WITHOUT_THE_CHECK = {
+    "program-from-a-memfd-with-a-name-that-is-no-text",
     "no-programs-in-written-memory",
     "no-programs-in-written-memory-of-a-child",
     "landlock",

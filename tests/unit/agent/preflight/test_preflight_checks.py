@@ -304,8 +304,14 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
         pytest.param(
             AgentReason.UNSUPPORTED_MEMORY,
             "its processes run 1 programs of 513 MiB from memfds: at most 64 of 512 MiB are kept",
-            tree(process(memfd_program=(5, 513 << 20))),
+            tree(process(memfd_program=(5, 513 << 20, "/memfd:x (deleted)"))),
             id="programs-from-memfds-that-are-too-large",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_MEMORY,
+            "process 600 (python3) runs /memfd:\\xff (deleted) from a memfd, a name that is not UTF-8",
+            tree(process(memfd_program=(5, 1, "/memfd:\udcff (deleted)"))),
+            id="program-from-a-memfd-whose-name-is-no-text",
         ),
         pytest.param(
             AgentReason.UNSUPPORTED_MEMORY,
@@ -336,6 +342,12 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
             "the pod has the POSIX message queue /jobs, of which a process asks to be signalled (mq_notify)",
             tree(ipc=IpcFacts(posix_queues=(QueueStatus("jobs", is_watched=True),))),
             id="message-queue-that-signals",
+        ),
+        pytest.param(
+            AgentReason.MESSAGE_QUEUE,
+            "the pod has the POSIX message queue /\\xff, a name that is not UTF-8",
+            tree(ipc=IpcFacts(posix_queues=(QueueStatus("\udcff"),))),
+            id="message-queue-whose-name-is-no-text",
         ),
         pytest.param(
             AgentReason.MESSAGE_QUEUE,
