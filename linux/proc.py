@@ -8,6 +8,8 @@ import signal
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cmp_to_key
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +24,7 @@ _SMAPS_LINE: Final = re.compile(r"^(\w+): +([0-9]+) kB$", re.MULTILINE)
 CAPABILITY_SETS: Final = ("CapPrm", "CapEff", "CapInh", "CapAmb", "CapBnd")
 
 _SYS_KCMP: Final = {"x86_64": 312, "aarch64": 272}.get(platform.machine())
-_KCMP_VM, _KCMP_FILES, _KCMP_FS, _KCMP_SEMAPHORES, _KCMP_POLLED = 1, 2, 3, 6, 7
+_KCMP_FILE, _KCMP_VM, _KCMP_FILES, _KCMP_FS, _KCMP_SEMAPHORES, _KCMP_POLLED = 0, 1, 2, 3, 6, 7
 _STARTED: Final = 19
 """Number of a field in /proc/PID/stat, counted from the one behind the name: its 22nd."""
 _EXIT_SIGNAL: Final = 35
@@ -264,6 +266,17 @@ def compare_polled(pid: int, number: int, slot: int) -> int:
         slot: address of a ``struct kcmp_epoll_slot``.
     """
     return _compared(pid, pid, _KCMP_POLLED, number, slot)
+
+
+def open_files(descriptors: Iterable[tuple[int, int]]) -> int:
+    """Say how many open files descriptors are of, each a process and a number; one if it cannot be known."""
+    ordered = sorted(descriptors, key=cmp_to_key(_by_file))
+    return bool(ordered) + sum(_by_file(one, other) != 0 for one, other in pairwise(ordered))
+
+
+def _by_file(one: tuple[int, int], other: tuple[int, int]) -> int:
+    """Order by an order of the kernel's own."""
+    return {1: -1, 2: 1}.get(_compared(one[0], other[0], _KCMP_FILE, one[1], other[1]), 0)
 
 
 def shares_folder(one: int, other: int) -> bool:

@@ -15,13 +15,13 @@ from agent.criu.given_files import name_eventfds, name_programs, name_queues
 from agent.errors import RefusedError
 from artifact.manifest import MOST_EVENTFDS, MOST_PROGRAM_BYTES, MOST_PROGRAMS, QUEUES, Eventfd, Program
 from artifact.publish import Staging
-from artifact.queues import PosixQueues, QueuedMessage, write_queues
+from artifact.queues import MOST_OPEN_QUEUES, PosixQueues, QueuedMessage, write_queues
 from contract.api.states import AgentReason
 from linux.anonymous import EVENTFD, anonymous
 from linux.descriptors import MEMFD, memory_device
 from linux.ipc import mqueue
 from linux.ipc.mqueue import QueueStatus
-from linux.proc import status
+from linux.proc import open_files, status
 from linux.syscalls import MQUEUE_MAGIC, file_system_magic
 
 _DELETED: Final = " (deleted)"
@@ -118,6 +118,8 @@ class Special:
     """Whether each is a semaphore."""
     queues: dict[tuple[int, int], str] = field(default_factory=dict)
     """Names of message queues."""
+    queue_files: list[tuple[int, int]] = field(default_factory=list)
+    """The same, by pid in the agent's namespace."""
     given: set[str] = field(default_factory=set)
     """Queues, as criu names files that a restore is given."""
 
@@ -128,6 +130,9 @@ def special_files(pids: Iterable[int], proc: Path) -> Special:
     Args:
         pids: of the tree, in the agent's namespace.
         proc: where processes show.
+
+    Raises:
+        RefusedError: ``message-queue``: more are open than an artifact may have.
     """
     found = Special()
     for pid in pids:
@@ -137,6 +142,9 @@ def special_files(pids: Iterable[int], proc: Path) -> Special:
             for number in os.listdir(base / "fd"):  # noqa: PTH208 - a worker may have ten thousand
                 with suppress(FileNotFoundError):
                     _look(base, number, (inner, int(number)), found)
+    if len(found.queues) > MOST_OPEN_QUEUES and (opened := open_files(found.queue_files)) > MOST_OPEN_QUEUES:
+        words = f"the worker has POSIX message queues open {opened} times"
+        raise RefusedError(AgentReason.MESSAGE_QUEUE, f"{words}: at most {MOST_OPEN_QUEUES} can be kept")
     return found
 
 
@@ -151,6 +159,7 @@ def _look(base: Path, number: str, known_as: tuple[int, int], found: Special) ->
         about = os.stat(link)  # noqa: PTH116 - as above
         if about.st_nlink:  # criu fails at one that was removed since it was looked for
             found.queues[known_as] = target.removeprefix("/")
+            found.queue_files.append((int(base.name), int(number)))
             found.given.add(_given(f"{base}/fdinfo/{number}", about.st_ino))
 
 

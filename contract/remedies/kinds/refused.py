@@ -21,7 +21,8 @@ REFUSED: Final = (
     _refused("io_uring", AgentReason.IO_URING),
     _refused(
         "POSIX message queues in a pod with another container or in a worker that goes on, with mq_notify, unlinked "
-        "and open, in a Unix socket (SCM_RIGHTS), with a name that is not UTF-8, more than 256 or 8 MiB of messages",
+        "and open, in a Unix socket (SCM_RIGHTS), with a name that is not UTF-8, more than 256, 128 "
+        "times open, or 8 MiB of messages",
         AgentReason.MESSAGE_QUEUE,
     ),
     _refused(

@@ -206,6 +206,24 @@ async def test_one_that_another_container_may_have_is_refused(node, another):
     assert "dump" not in outcome.seconds
 
 
+@pytest.mark.parametrize(
+    ("times", "is_kept"), [pytest.param(127, True, id="many"), pytest.param(128, False, id="more")]
+)
+async def test_as_many_open_files_of_queues_are_kept_as_criu_can_be_given(node, times, is_kept):
+    """A file that several processes have is one."""
+    opens = f"more = [must(rt.mq_open(b'/jobs', os.O_RDWR)) for _ in range({times})]\nchild = os.fork()\n"
+    waits = "if child == 0:\n    threading.Event().wait()\n"
+    script = WORKER.replace("\nclass Handler", f"\n{opens}{waits}\nclass Handler")
+    source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", script)
+    until_ready(source)
+    outcome = await node.capture(source, f"queues-open-{times}")
+    assert is_kept == outcome.ok, outcome.message
+    if not is_kept:
+        assert AgentReason.MESSAGE_QUEUE == outcome.reason
+        assert "has POSIX message queues open 129 times: at most 128 can be kept" in outcome.message
+        assert ANSWER == json.loads(wait_for(lambda: source.ask(source.first_process()), "an answer"))
+
+
 async def test_a_worker_that_goes_on_keeps_it_and_is_not_captured(node):
     worker = node.start_as(BareContainer, "--serve", "--", *COMMAND, "goes-on")
     worker.says("warm")
