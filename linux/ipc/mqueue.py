@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from linux.ipc.calls import as_creator
@@ -87,12 +88,12 @@ def _status(mount: int, name: str) -> QueueStatus:
 
 
 def take(name: str) -> QueueState:
-    """Return all of a queue, and leave no message in it."""
+    """Return all of a queue, and leave no message in it, but for those that come meanwhile: they may come for ever."""
     queue = open_queue(name, os.O_RDONLY | os.O_NONBLOCK)
     try:
         about = os.fstat(queue)
-        _, most, size, *_ = _attributes(queue)
-        messages = list(_received(queue, size))
+        _, most, size, held, *_ = _attributes(queue)
+        messages = list(islice(_received(queue, size), held))
     finally:
         os.close(queue)
     return QueueState(name, about.st_mode & 0o777, about.st_uid, about.st_gid, most, size, messages)
