@@ -34,10 +34,13 @@ def make_programs(manifest: Manifest, images: int, resources: ExitStack) -> Mapp
         raise ContainerError(AgentReason.MANIFEST_UNREADABLE, f"programs of {size >> 20} MiB, which no capture saves")
     made = {}
     for number, program in enumerate(programs):
-        descriptor = _memfd(program.name)
-        resources.callback(os.close, descriptor)
-        _fill(descriptor, program, images)
-        made[program_name(number)] = descriptor
+        try:
+            descriptor = made[program_name(number)] = _memfd(program.name)
+            resources.callback(os.close, descriptor)
+            _fill(descriptor, program, images)
+        except OSError as error:
+            words = f"the program {program.name}, which ran from a memfd, cannot be made: {error.strerror}"
+            raise ContainerError(AgentReason.RESTORE_FAILED, words) from error
     return made
 
 

@@ -1,5 +1,6 @@
 """Open files that criu is given, made again."""
 
+import errno
 import fcntl
 import os
 from contextlib import ExitStack
@@ -52,6 +53,19 @@ def test_more_than_a_capture_saves_is_not_taken_into_memory(images):
     with ExitStack() as resources, pytest.raises(ContainerError, match="which no capture saves") as failure:
         make_programs(artifact(*programs, size=MOST_PROGRAM_BYTES // 2 + 1), images, resources)
     assert AgentReason.MANIFEST_UNREADABLE == failure.value.code
+
+
+def test_a_node_that_allows_no_programs_in_memfds_is_named_as_the_reason(images, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "memfd_create", refuse)  # as with sysctl vm.memfd_noexec=2
+    with (
+        ExitStack() as resources,
+        pytest.raises(ContainerError, match=r"program x, .* cannot be made: Perm") as failure,
+    ):
+        make_programs(artifact(Program(file="program-0.img", name="x", seals=0)), images, resources)
+    assert AgentReason.RESTORE_FAILED == failure.value.code
 
 
 def test_an_artifact_without_any_makes_none(images):
