@@ -174,6 +174,9 @@ class Program(Part):
     """Of the memfd."""
     seals: Annotated[int, Field(ge=0, lt=64)]
     """As fcntl(F_GET_SEALS) gives them."""
+    mode: Annotated[int, Field(ge=0, le=0o777)] = 0o777
+    uid: Annotated[int, Field(ge=0, lt=(1 << 32) - 1)] = 0
+    gid: Annotated[int, Field(ge=0, lt=(1 << 32) - 1)] = 0
 
 
 class Eventfd(Part):

@@ -102,12 +102,20 @@ def save_programs(staged: Staging, programs: Programs) -> list[Program]:
 
 def _save(staged: Staging, number: int, program: tuple[int, str]) -> Program:
     descriptor, name = program
-    size, done = os.fstat(descriptor).st_size, 0
+    about, done = os.fstat(descriptor), 0
+    size = about.st_size
     file = f"program-{number}.img"
     with os.fdopen(staged.file(file), "wb") as opened:
         while done < size and (sent := os.sendfile(opened.fileno(), descriptor, done, size - done)):
             done += sent
-    return Program(file=file, name=name, seals=fcntl.fcntl(descriptor, _GET_SEALS))
+    return Program(
+        file=file,
+        name=name,
+        seals=fcntl.fcntl(descriptor, _GET_SEALS),
+        mode=about.st_mode & 0o777,
+        uid=about.st_uid,
+        gid=about.st_gid,
+    )
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Final
@@ -15,6 +16,8 @@ from contract.api.states import AgentReason
 _ADD_SEALS: Final = 1033
 _MAY_RUN: Final = 0x10
 """MFD_EXEC, since Linux 6.3."""
+_RUN: Final = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
+"""One of these a program must have when a process is given it, even if it has lost all since it was started."""
 
 
 def make_programs(manifest: Manifest, images: int, resources: ExitStack) -> Mapping[str, int]:
@@ -76,5 +79,7 @@ def _fill(descriptor: int, program: Program, images: int) -> None:
         size, done = os.fstat(file.fileno()).st_size, 0
         while done < size and (sent := os.sendfile(descriptor, file.fileno(), done, size - done)):
             done += sent
+    os.fchown(descriptor, program.uid, program.gid)
+    os.fchmod(descriptor, program.mode if program.mode & _RUN else program.mode | stat.S_IXUSR)
     if program.seals:
         fcntl.fcntl(descriptor, _ADD_SEALS, program.seals)

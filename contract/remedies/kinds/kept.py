@@ -34,8 +34,8 @@ KEPT: Final = (
     _kept("memfd, read and mapped", "a seal against writing does not go with a mapping: see refused"),
     _kept(
         "Programs that run from a memfd",
-        "up to 64, of 512 MiB in all; the same name, content and seals, but of root's, and of another inode than what "
-        "is mapped of it",
+        "up to 64, of 512 MiB in all; the same name, content, seals, mode and owner, but of another inode than what is "
+        "mapped of it; if no user may run it any more, its owner may",
     ),
     _kept(
         "Processor affinity, I/O priority (best effort, idle) and timer slack of each thread",

@@ -187,6 +187,8 @@ assert v[:] == b'Hello' and os.pread(m, 9, 0) == b'Hello'
 def running(name, closes, seals=0):
     m = os.memfd_create(name, os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC * closes)
     os.write(m, open('/usr/bin/cat', 'rb').read())
+    os.fchown(m, 7, 8)
+    os.fchmod(m, 0o510)
     if seals:
         fcntl.fcntl(m, 1033, seals)
     (theirs, to), (out, back) = os.pipe(), os.pipe()
@@ -202,7 +204,9 @@ def running(name, closes, seals=0):
     return pid, to, out, name, seals
 def about(pid):
     with open(f'/proc/{pid}/exe', 'rb') as program:
-        return os.readlink(f'/proc/{pid}/exe'), program.read(), fcntl.fcntl(program.fileno(), 1034)
+        found = os.fstat(program.fileno())
+        rights = oct(found.st_mode), found.st_uid, found.st_gid
+        return os.readlink(f'/proc/{pid}/exe'), program.read(), fcntl.fcntl(program.fileno(), 1034), rights
 programs = [running('cat', 1), running('a name', 0), running('cat', 1), running('sealed', 1, 0xf)]
 whole = open('/usr/bin/cat', 'rb').read()
 """,
@@ -210,7 +214,23 @@ whole = open('/usr/bin/cat', 'rb').read()
 for pid, to, out, name, seals in programs:
     os.write(to, b'after')
     assert os.read(out, 9) == b'after', name
-    assert about(pid) == (f'/memfd:{name} (deleted)', whole, seals), (name, about(pid)[::2])
+    rights = '0o100510', 7, 8
+    assert about(pid) == (f'/memfd:{name} (deleted)', whole, seals, rights), (name, about(pid)[::2], about(pid)[3])
+""",
+    ),
+    "program-from-a-memfd-that-none-may-run-any-more": (
+        """
+m = os.memfd_create('sleep')
+os.write(m, open('/usr/bin/sleep', 'rb').read())
+k = os.fork()
+if k == 0:
+    os.execve(m, ['sleep', '600'], dict(os.environ))
+while 'memfd' not in os.readlink(f'/proc/{k}/exe'):
+    time.sleep(0.01)
+os.fchmod(m, 0o640)
+""",
+        """
+assert os.stat(f'/proc/{k}/exe').st_mode & 0o7777 == 0o740 and os.fstat(m).st_mode & 0o7777 == 0o640
 """,
     ),
     "program-in-a-file-that-is-named-as-memfds-are": (
