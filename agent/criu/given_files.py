@@ -25,6 +25,8 @@ _PROGRAM: Final = 12
 _TYPE, _ID, _REGULAR = 1, 2, 3
 _REGULAR_TYPE: Final = 1
 _FILE_ID, _FILE_FLAGS, _FILE_POSITION, _FILE_OWNER, _FILE_NAME, _FILE_IS_GIVEN = 1, 2, 3, 5, 6, 9
+_EXTERNAL: Final = b"file["
+"""How the name begins that criu gives a file which it was asked to leave out."""
 _NO_POSITION: Final = (1 << 64) - 1
 _FILES_ID: Final = 2
 """The field of a process's numbers that says which table of descriptors it has."""
@@ -164,10 +166,12 @@ def name_queues(directory: int, found: Mapping[tuple[int, int], str]) -> list[Du
     Raises:
         CriuError: the images cannot be read, or have no such descriptor.
     """
-    return [
-        DumpedQueue(number, name, protobuf.number(dumped, _FILE_FLAGS))
-        for number, name, dumped in _given(directory, found, _REGULAR)
-    ]
+    opened = _given(directory, found, _REGULAR)
+    for _, name, dumped in opened:
+        if not protobuf.embedded(dumped, _FILE_NAME)[0].startswith(_EXTERNAL):
+            words = f"a process has opened another file in place of the message queue /{name} meanwhile"
+            raise CriuError(AgentReason.DUMP_FAILED, f"{words}: capture the worker again")
+    return [DumpedQueue(number, name, protobuf.number(dumped, _FILE_FLAGS)) for number, name, dumped in opened]
 
 
 def _given(

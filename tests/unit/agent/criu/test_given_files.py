@@ -113,15 +113,25 @@ def test_a_descriptor_that_the_images_lack_fails_the_dump(with_eventfds):
         name_eventfds(with_eventfds, {(6, 4): True})
 
 
-def test_open_queues_keep_how_they_were_opened(tmp_path):
-    dumped = protobuf.encode(
-        [Field(1, VARINT, 4), Field(2, VARINT, os.O_WRONLY | os.O_NONBLOCK), Field(6, BYTES, b"x")]
-    )
+def with_a_queue(tmp_path, name):
+    flags = os.O_WRONLY | os.O_NONBLOCK
+    dumped = protobuf.encode([Field(1, VARINT, 4), Field(2, VARINT, flags), Field(6, BYTES, name)])
     queue = protobuf.encode([Field(1, VARINT, REGULAR), Field(2, VARINT, 4), Field(3, BYTES, dumped)])
     (tmp_path / "files.img").write_bytes(MAGIC + protobuf.framed(queue))
     (tmp_path / "ids-5.img").write_bytes(MAGIC + protobuf.framed(protobuf.encode([Field(2, VARINT, 2)])))
     (tmp_path / "fdinfo-2.img").write_bytes(MAGIC + opened(4, REGULAR, 9))
-    images = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    return os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def test_a_file_that_has_a_queues_number_by_now_fails_the_dump(tmp_path):
+    images = with_a_queue(tmp_path, b"/tmp/another")
+    with pytest.raises(CriuError, match="another file in place of the message queue /jobs"):
+        name_queues(images, {(5, 9): "jobs"})
+    os.close(images)
+
+
+def test_open_queues_keep_how_they_were_opened(tmp_path):
+    images = with_a_queue(tmp_path, b"file[13:5]")
     assert [DumpedQueue(4, "jobs", os.O_WRONLY | os.O_NONBLOCK)] == name_queues(images, {(5, 9): "jobs"})
     (entry,) = protobuf.messages(read_image(images, "files.img"))
     (regular,) = protobuf.embedded(protobuf.parse(entry), 3)
