@@ -61,6 +61,7 @@ def _name_programs(directory: int, programs: Mapping[int, int]) -> None:
     files = read_image(directory, FILES)
     entries = [protobuf.parse(each) for each in protobuf.messages(files)]
     regular = {protobuf.number(each, _ID) for each in entries if protobuf.number(each, _TYPE) == _REGULAR_TYPE}
+    others = {protobuf.number(each, _ID) for each in entries if _is_of_a_file_system(each)}
     first = 1 + max((protobuf.number(each, _ID) for each in entries), default=0)
     for name in os.listdir(directory):
         if match := _MM.fullmatch(name):
@@ -70,13 +71,18 @@ def _name_programs(directory: int, programs: Mapping[int, int]) -> None:
             pid = int(match[1])
             if pid not in programs and protobuf.number(fields, _PROGRAM) in regular:
                 continue
-            if pid not in programs:
-                words = f"process {pid} has started a program from a memfd meanwhile: capture the worker again"
+            if pid not in programs or protobuf.number(fields, _PROGRAM) in others:
+                words = f"process {pid} has started another program meanwhile: capture the worker again"
                 raise CriuError(AgentReason.DUMP_FAILED, words)
             changed = protobuf.encode(protobuf.replaced(fields, {_PROGRAM: first + programs[pid]}))
             replace_image(directory, name, image[: protobuf.MAGIC] + protobuf.framed(changed) + image[end:])
     given = (_program(first + program, program_name(program)) for program in sorted(set(programs.values())))
     replace_image(directory, FILES, files + b"".join(given))
+
+
+def _is_of_a_file_system(entry: Sequence[Field]) -> bool:
+    names = (protobuf.embedded(protobuf.parse(each), _FILE_NAME) for each in protobuf.embedded(entry, _REGULAR))
+    return any(not name.startswith(_EXTERNAL) for found in names for name in found)
 
 
 def _program(number: int, name: str) -> bytes:

@@ -1,6 +1,7 @@
 """Open files that a restore gives to criu, in its images."""
 
 import os
+from contextlib import nullcontext
 
 import pytest
 
@@ -55,9 +56,18 @@ def test_processes_get_their_programs_by_name(images):
 
 
 def test_one_that_was_not_known_fails_the_dump(images):
-    with pytest.raises(CriuError, match="process 8 has started a program from a memfd meanwhile") as failure:
+    with pytest.raises(CriuError, match="process 8 has started another program meanwhile") as failure:
         name_programs(images, {6: 0, 9: 0})
     assert AgentReason.DUMP_FAILED == failure.value.code
+
+
+@pytest.mark.parametrize(("name", "fails"), [(b"/usr/bin/cat", True), (b"file[13:5]", False)])
+def test_one_that_was_started_in_place_of_that_of_a_memfd_fails_the_dump(images, tmp_path, name, fails):
+    dumped = protobuf.encode([Field(1, VARINT, 1), Field(6, BYTES, name)])
+    entry = protobuf.encode([Field(1, VARINT, REGULAR), Field(2, VARINT, 1), Field(3, BYTES, dumped)])
+    (tmp_path / "files.img").write_bytes(MAGIC + protobuf.framed(entry) + file(MEMFD, 2) + file(MEMFD, 7))
+    with pytest.raises(CriuError, match="process 5 has started another") if fails else nullcontext():
+        name_programs(images, {5: 0, 6: 0, 8: 1, 9: 0})
 
 
 EVENTFD = 5
