@@ -19,10 +19,10 @@ MOST_OPEN_QUEUES: Final = 128
 """Open files of them: each is an argument of criu's command."""
 MOST_QUEUE_BYTES: Final = 8 << 20
 """Of all messages together."""
-_MOST_MESSAGES: Final = 65_536
-"""Of a queue: the kernel's own limit (HARD_MSGMAX)."""
+MOST_MESSAGES: Final = 65_536
+"""Of all queues together, and of one by the kernel's own limit (HARD_MSGMAX)."""
 _MAX_FILE: Final = 16 << 20
-"""Bytes of the file: messages take four thirds of theirs."""
+"""Bytes of the file: messages take four thirds of theirs, and some 40 each."""
 _SHOWN: Final = 3
 Name = Annotated[str, Field(pattern=r"^[^/\x00]{1,255}$")]
 User = Annotated[int, Field(ge=0, lt=(1 << 32) - 1)]
@@ -43,11 +43,11 @@ class PosixQueue(Part):
     mode: Annotated[int, Field(ge=0, le=0o777)]
     uid: User
     gid: User
-    most: Annotated[int, Field(ge=1, le=_MOST_MESSAGES)]
+    most: Annotated[int, Field(ge=1, le=MOST_MESSAGES)]
     """Messages that fit."""
     size: Annotated[int, Field(ge=1, le=16 << 20)]
     """Bytes that one may have."""
-    messages: Annotated[list[QueuedMessage], Field(max_length=_MOST_MESSAGES)]
+    messages: Annotated[list[QueuedMessage], Field(max_length=MOST_MESSAGES)]
 
 
 class OpenQueue(Part):
@@ -69,6 +69,8 @@ class PosixQueues(Part):
     def _is_bounded(self) -> Self:
         if sum(len(message.text) for queue in self.queues for message in queue.messages) > MOST_QUEUE_BYTES:
             raise ValueError(f"messages have more than {MOST_QUEUE_BYTES} bytes")
+        if sum(len(queue.messages) for queue in self.queues) > MOST_MESSAGES:
+            raise ValueError(f"there are more than {MOST_MESSAGES} messages")
         names = [queue.name for queue in self.queues]
         if len(set(names)) != len(names) or not {each.name for each in self.opened} <= set(names):
             raise ValueError("queues are not what is open")

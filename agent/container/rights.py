@@ -17,8 +17,8 @@ from linux.ptrace.seccomp import FILTER, filters
 from linux.seccomp.program import decides_alike
 from linux.seccomp.strictness import is_as_strict
 
-SETGID, SETUID, SYS_RESOURCE = 6, 7, 24
-"""Numbers of capabilities: with them a process gives itself other groups, other users, higher limits."""
+CHOWN, SETGID, SETUID, SYS_RESOURCE = 0, 6, 7, 24
+"""Numbers of capabilities: with them a process gives files away, itself other groups, other users, higher limits."""
 UNLIMITED: Final = (1 << 64) - 1
 _NAMESPACES: Final = ("ipc", "mnt", "net", "pid", "user", "uts")
 _LIMIT: Final = re.compile(r"^Max .{21} *\S+ +(\S+)", re.MULTILINE)

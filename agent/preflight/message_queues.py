@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from agent.preflight.facts import Tree
 from agent.preflight.unsupported import as_text, named
-from artifact.queues import MOST_QUEUE_BYTES, MOST_QUEUES
+from artifact.queues import MOST_MESSAGES, MOST_QUEUE_BYTES, MOST_QUEUES
 from linux.descriptors import Descriptor
 
 
@@ -24,10 +24,10 @@ def posix_queues(tree: Tree) -> Iterator[str]:
             yield f"{what}, of which a process asks to be signalled (mq_notify)"
         elif as_text(each.name) != each.name:
             yield f"{what}, a name that is not UTF-8"
-    held = sum(each.held for each in facts.posix_queues)
-    if len(facts.posix_queues) > MOST_QUEUES or held > MOST_QUEUE_BYTES:
-        words = f"the pod has {len(facts.posix_queues)} POSIX message queues with {held} bytes of messages"
-        yield f"{words}, more than {MOST_QUEUES} or {MOST_QUEUE_BYTES}"
+    held, messages = sum(each.held for each in facts.posix_queues), sum(each.messages for each in facts.posix_queues)
+    if len(facts.posix_queues) > MOST_QUEUES or held > MOST_QUEUE_BYTES or messages > MOST_MESSAGES:
+        words = f"the pod has {len(facts.posix_queues)} POSIX message queues with {messages} messages of {held} bytes"
+        yield f"{words}: at most {MOST_QUEUES} with {MOST_MESSAGES} of {MOST_QUEUE_BYTES} are kept"
 
 
 def _not_kept(descriptor: Descriptor, tree: Tree) -> str | None:

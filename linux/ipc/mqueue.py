@@ -40,6 +40,7 @@ class QueueStatus:
     """Bytes of its messages."""
     is_watched: bool = False
     """A process is to be signalled when a message comes (mq_notify)."""
+    messages: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ def queues() -> tuple[QueueStatus, ...]:
 
 def _status(mount: int, name: str) -> QueueStatus:
     with os.fdopen(os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=mount)) as file:
-        found = _STATUS.match(file.read())
-    return QueueStatus(name, int(found[1]), found[2] != "0") if found else QueueStatus(name)
+        found, messages = _STATUS.match(file.read()), _attributes(file.fileno())[3]
+    return QueueStatus(name, int(found[1]), found[2] != "0", messages) if found else QueueStatus(name)
 
 
 def take(name: str) -> QueueState:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.container.network import in_namespace
+from agent.container.rights import CHOWN, SETGID, SETUID, Rights
 from agent.errors import ContainerError, RefusedError
 from artifact.queues import PosixQueues
 from contract.api.states import AgentReason
@@ -15,6 +16,26 @@ from linux.ipc.mqueue import QueueState
 
 _KEPT: Final = os.O_ACCMODE | os.O_NONBLOCK
 """Of the flags that a queue was opened with."""
+
+
+def refuse_other_owners(found: PosixQueues, container: Rights) -> None:
+    """Refuse queues that no process of a container could have made, nor given away: they count for their owner.
+
+    Raises:
+        RefusedError: ``images-wider``.
+    """
+    permitted = container.capabilities["CapPrm"]
+    gives_away = permitted >> CHOWN & 1
+    for each in found.queues:
+        if each.uid not in container.users and not (gives_away or permitted >> SETUID & 1):
+            raise _wider(each.name, f"user {each.uid}")
+        if each.gid not in container.groups and not (gives_away or permitted >> SETGID & 1):
+            raise _wider(each.name, f"group {each.gid}")
+
+
+def _wider(name: str, whose: str) -> RefusedError:
+    words = f"the POSIX message queue /{name} was of {whose}, who is none of the container's"
+    return RefusedError(AgentReason.IMAGES_WIDER, words)
 
 
 def make(

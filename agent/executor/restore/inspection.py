@@ -10,6 +10,7 @@ from agent.container.files import held_files, rootfs
 from agent.container.files.rootfs import Changes
 from agent.container.inspection import inspect, surroundings
 from agent.container.ipc.objects import refuse_other_creators
+from agent.container.ipc.queues import refuse_other_owners
 from agent.container.questions.canary import cannot_ask
 from agent.container.rights import Rights, of_container
 from agent.criu.connections import plan_addresses
@@ -77,6 +78,8 @@ def _inspect(restore: Restore) -> None:
     restore.ipc, restore.queues = read_ipc(artifact), read_queues(artifact)
     if restore.ipc is not None:
         refuse_other_creators(restore.ipc, restore.rights)
+    if restore.queues is not None:
+        refuse_other_owners(restore.queues, restore.rights)
     restore.renamed = held_files.check(restore.init_pid, artifact.manifest.held, environment.proc)
     if artifact.manifest.connections is not None:
         addresses = sole_addresses(restore.init_pid, environment.proc)

@@ -22,7 +22,7 @@ REFUSED: Final = (
     _refused(
         "POSIX message queues in a pod with another container or in a worker that goes on, with mq_notify, unlinked "
         "and open, in a Unix socket (SCM_RIGHTS), with a name that is not UTF-8, more than 256, 128 "
-        "times open, or 8 MiB of messages",
+        "times open, or 65536 messages or 8 MiB of them",
         AgentReason.MESSAGE_QUEUE,
     ),
     _refused(

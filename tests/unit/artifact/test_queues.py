@@ -5,9 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from artifact.queues import MOST_QUEUE_BYTES, PosixQueues, QueuedMessage
+from artifact.queues import MOST_MESSAGES, MOST_QUEUE_BYTES, PosixQueues, QueuedMessage
 
 ONE = {"name": "jobs", "mode": 0o600, "uid": 7, "gid": 8, "most": 10, "size": 8192, "messages": []}
+TWO = ONE | {"name": "others"}
+SMALL = [{"priority": 0, "text": b""}] * (MOST_MESSAGES // 2 + 1)
 LARGE = {"priority": 0, "text": bytes(MOST_QUEUE_BYTES // 2 + 1)}
 
 
@@ -31,6 +33,7 @@ def test_what_is_written_is_read_back(messages):
         pytest.param([ONE | {"most": 0}], [], "most", id="no-room"),
         pytest.param([ONE | {"size": 1 << 40}], [], "size", id="size"),
         pytest.param([ONE | {"messages": [LARGE, LARGE]}], [], "messages have more than", id="messages"),
+        pytest.param([ONE | {"messages": SMALL}, TWO | {"messages": SMALL}], [], "there are more", id="small-messages"),
         pytest.param([ONE | {"mode": 0o4755}], [], "mode", id="mode"),
     ],
 )

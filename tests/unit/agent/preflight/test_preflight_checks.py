@@ -357,9 +357,21 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
         ),
         pytest.param(
             AgentReason.MESSAGE_QUEUE,
-            "the pod has 2 POSIX message queues with 9000000 bytes of messages, more than 256 or 8388608",
-            tree(ipc=IpcFacts(posix_queues=(QueueStatus("a", 8_000_000), QueueStatus("b", 1_000_000)))),
+            "the pod has 2 POSIX message queues with 3 messages of 9000000 bytes: "
+            "at most 256 with 65536 of 8388608 are kept",
+            tree(
+                ipc=IpcFacts(
+                    posix_queues=(QueueStatus("a", 8_000_000, messages=2), QueueStatus("b", 1_000_000, messages=1))
+                )
+            ),
             id="message-queues-that-hold-more-than-is-kept",
+        ),
+        pytest.param(
+            AgentReason.MESSAGE_QUEUE,
+            "the pod has 1 POSIX message queues with 65537 messages of 0 bytes: "
+            "at most 256 with 65536 of 8388608 are kept",
+            tree(ipc=IpcFacts(posix_queues=(QueueStatus("a", messages=65_537),))),
+            id="message-queues-with-more-messages-than-are-kept",
         ),
         pytest.param(
             AgentReason.MESSAGE_QUEUE,

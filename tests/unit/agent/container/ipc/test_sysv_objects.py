@@ -3,23 +3,12 @@
 import pytest
 
 from agent.container.ipc.objects import refuse_other_creators, taken
-from agent.container.rights import SETGID, SETUID, Rights
+from agent.container.rights import SETGID, SETUID
 from agent.errors import RefusedError
 from artifact.ipc import Segment, SemaphoreSet, SysvIpc
 from contract.api.states import AgentReason
 from linux.ipc.sysvipc import SysvObject
-from linux.proc import CAPABILITY_SETS
-
-
-def rights(*capabilities):
-    permitted = sum(1 << number for number in capabilities)
-    return Rights(
-        users=frozenset({1000}),
-        groups=frozenset({1000, 5}),
-        capabilities=dict.fromkeys(CAPABILITY_SETS, permitted),
-        no_new_privileges=False,
-        seccomp=0,
-    )
+from tests.support.builders.rights import rights
 
 
 def of(uid=1000, gid=1000, **fields):
