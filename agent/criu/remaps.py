@@ -20,6 +20,9 @@ _ID: Final = 1
 _PATH: Final = 6
 _ORIGINAL: Final = 1
 _GIVEN: Final = 2
+_KIND: Final = 3
+_LINKED: Final = 0
+"""The kind of a deleted file that has other names; those of the others number something else than files."""
 
 
 class GivenName(NamedTuple):
@@ -47,7 +50,8 @@ def given_names(directory: int) -> list[GivenName]:
         found = [
             GivenName(paths[original], given)
             for pair in pairs
-            if MARK in (given := paths.get(protobuf.number(pair, _GIVEN), ""))
+            if protobuf.number(pair, _KIND) == _LINKED
+            and MARK in (given := paths.get(protobuf.number(pair, _GIVEN), ""))
             and (original := protobuf.number(pair, _ORIGINAL)) in paths
         ]
     except ValueError as error:

@@ -79,6 +79,12 @@ for folder in ("/var/tmp", "/dev/shm", "/scratch"):
 import multiprocessing
 lock = multiprocessing.get_context("spawn").Lock()
 """
+GHOSTS = """
+ghosts = []
+for _ in range(100):
+    ghosts.append(open("/var/tmp/ghost", "w"))
+    os.unlink("/var/tmp/ghost")
+"""
 LEASE = """
 import fcntl
 leased = open("/scratch/leased", "w")
@@ -217,14 +223,18 @@ async def test_what_cannot_be_carried_is_refused_by_name(node, reason, more):
     assert 0 == said(source)["count"]
 
 
-async def test_deleted_files_that_have_other_names_are_kept(node):
-    source = serving(node, OTHER_NAMES)
-    outcome = await node.capture_running(source, "running-names")
+@pytest.mark.parametrize(
+    "more", [pytest.param("", id="alone"), pytest.param(GHOSTS, id="beside-deleted-files-that-have-none")]
+)
+async def test_deleted_files_that_have_other_names_are_kept(node, more, request):
+    name = f"running-names-{request.node.callspec.id}"
+    source = serving(node, OTHER_NAMES + more)
+    outcome = await node.capture_running(source, name)
     assert outcome.ok, outcome
     before = source.run(OPEN_AND_NAMED).stdout
     assert 3 == before.count("first (deleted)\nwords\n"), before
     assert "link_remap" not in before
-    target = await restored(node, "running-names", outcome.manifest_digest)
+    target = await restored(node, name, outcome.manifest_digest)
     assert before == target.run(OPEN_AND_NAMED).stdout
 
 

@@ -45,6 +45,8 @@ ODD = b"tmp/\xff"
     [
         pytest.param([], [FILE, NAMED], None, id="no-image"),
         pytest.param([], [FILE, regular(2, b"tmp/ghost")], [remap(1, 2, GHOST)], id="of-another-kind"),
+        # A ghost has a number among ghosts, which may be that of a file.
+        pytest.param([], [FILE, NAMED], [remap(1, 2, GHOST)], id="ghost-with-the-number-of-a-file"),
         pytest.param(
             [GivenName("/dev/shm/sem.x", "/dev/shm/link_remap.1")], [FILE, NAMED], [remap(1, 2, LINKED)], id="one"
         ),
