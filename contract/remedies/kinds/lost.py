@@ -178,8 +178,9 @@ LOST: Final = (
     Kind(
         "Numbers of devices and inodes of files in the image and in emptyDirs",
         Fate.RESET,
-        "others, as for copies of the files. **SQLite knows a database by them**: connections that the worker opens "
-        "later know nothing of the locks of those that it had open. Close these before the snapshot, or in a hook",
+        "others, as for copies of the files. **SQLite knows a database by them**: connections that the worker had open "
+        "only read it from then on (\"attempt to write a readonly database\"), and those that it opens later know "
+        "nothing of their locks. Close them before the snapshot, or in a hook",
         _LOST,
     ),
     Kind(

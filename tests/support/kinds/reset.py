@@ -401,6 +401,11 @@ had = os.stat('/tmp/data').st_ino
         """
 opened().execute('begin immediate')
 assert os.stat('/tmp/data').st_ino != had
+try:
+    first.execute('insert into t values (1)')
+    raise AssertionError('it was written')
+except sqlite3.OperationalError as error:
+    assert 'readonly' in str(error)
 """,
     ),
     "access-list-of-a-bound-socket": (
