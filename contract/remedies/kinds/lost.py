@@ -179,7 +179,7 @@ LOST: Final = (
         "Numbers of devices and inodes of files in the image and in emptyDirs",
         Fate.RESET,
         "others, as for copies of the files. **SQLite knows a database by them**: connections that the worker had open "
-        "only read it from then on (\"attempt to write a readonly database\"), and those that it opens later know "
+        'only read it from then on ("attempt to write a readonly database"), and those that it opens later know '
         "nothing of their locks. Close them before the snapshot, or in a hook",
         _LOST,
     ),
@@ -224,7 +224,7 @@ LOST: Final = (
         _LOST,
     ),
     Kind(
-        "Sealed mappings (mseal)",
+        "Sealed mappings (mseal), what a thread was forbidden to speculate about (PR_SET_SPECULATION_CTRL)",
         Fate.RESET,
         "**the restored worker is without it**: apply it in a hook",
         _LOST,

@@ -47,6 +47,16 @@ must(libc.syscall(128, ctypes.byref(ctypes.c_ulong(1 << 39)), overrun, struct.pa
 assert expiries < 10 and struct.unpack_from('i', overrun, 20)[0] < 10
 """,
     ),
+    "speculation-that-is-forbidden": (
+        """
+had = libc.prctl(52, 0, 0, 0, 0)
+forbids = libc.prctl(53, 0, 4, 0, 0) == 0
+assert not forbids or libc.prctl(52, 0, 0, 0, 0) != had
+""",
+        """
+assert libc.prctl(52, 0, 0, 0, 0) == had
+""",
+    ),
     "time-stamp-counter-that-is-forbidden": (
         """
 r, w = os.pipe()
