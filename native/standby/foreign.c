@@ -87,7 +87,14 @@ static int is_listed(const char *list, long pid) {
     return 0;
 }
 
+/* From the last process to the first, as children mostly have higher ids: a parent that waits for them as a shell does,
+ * and runs before them, takes them for stopped. */
 void wake_all_but(const char *stopped) {
+    static struct processes all;
+    list_processes(&all);
+    for (int i = all.count; i-- > 0;)
+        if (!is_listed(stopped, all.list[i].pid)) kill(all.list[i].pid, SIGCONT);
+    if (all.count > 0 && all.count < MAX_PROCESSES) return;
     DIR *proc = opendir("/proc");
     if (!proc) {
         kill(-1, SIGCONT); /* a worker that runs in part is worse */

@@ -135,8 +135,7 @@ static void serve_mode(char **command) {
 /* The whole restored tree: criu leaves every process of it stopped. Some were so at the capture, and stay. */
 static void wake(pid_t worker, const char *stopped) {
     if (getpid() != 1) kill(worker, SIGCONT);
-    else if (*stopped) wake_all_but(stopped);
-    else kill(-1, SIGCONT);
+    else wake_all_but(stopped);
 }
 
 static void adopt(pid_t worker, const char *stopped) {

@@ -134,9 +134,11 @@ def _freeze(capture: Capture) -> None:
         if time.monotonic() > end:
             words = f"process {running[0].inner_pid} does not stop (state {running[0].state})"
             raise ContainerError(AgentReason.WORKER_NOT_STOPPED, words)
+        pids = {mate.pid for mate in running}
         for mate in running:
-            with suppress(ProcessLookupError):
-                os.kill(mate.pid, signal.SIGSTOP)
+            if mate.parent not in pids:  # a parent that still runs would see that it is stopped
+                with suppress(ProcessLookupError):
+                    os.kill(mate.pid, signal.SIGSTOP)
         time.sleep(_PAUSE)
     make_plan(capture, stands_still=True)
 
@@ -151,9 +153,12 @@ def _thaw(capture: Capture) -> bool:
 
 
 def wake(lock: ContainerLock, tree: Sequence[Status], stopped: Collection[int]) -> None:
-    """Wake a tree that an agent has stopped, but for the processes that were stopped before."""
+    """Wake a tree that an agent has stopped, but for the processes that were stopped before.
+
+    Children go first: a parent that waits for them as a shell does, and runs before them, takes them for stopped.
+    """
     if lock.control.has(control_files.FROZEN):
-        for mate in tree:
+        for mate in reversed(tree):
             if mate.inner_pid not in stopped:
                 with suppress(ProcessLookupError):
                     os.kill(mate.pid, signal.SIGCONT)

@@ -90,6 +90,18 @@ import fcntl
 leased = open("/scratch/leased", "w")
 fcntl.fcntl(leased, fcntl.F_SETLEASE, fcntl.F_WRLCK)
 """
+SHELLS = """
+def wait_as_a_shell_does():
+    child = os.fork()
+    if child == 0:
+        time.sleep(1000000)
+    os.waitpid(child, os.WUNTRACED)
+    open(f"/var/tmp/stopped-{os.getpid()}", "w").close()
+    os._exit(0)
+for _ in range(8):
+    if os.fork() == 0:
+        wait_as_a_shell_does()
+"""
 OPEN_AND_NAMED = """
 for folder in /var/tmp /dev/shm /scratch; do
   for file in /proc/[0-9]*/fd/*; do
@@ -152,6 +164,19 @@ async def test_a_restored_worker_is_captured_in_turn(node):
     assert (1, "1", None, "T") == facts(await restored(node, "running-second", outcome.manifest_digest))
     outcome = await node.capture_running(source, "running-second", "2")
     assert outcome.ok, outcome
+
+
+async def test_no_process_sees_its_children_stopped(node):
+    """A shell with job control would take its pipeline for stopped, and go on without it."""
+    source = serving(node, SHELLS)
+    outcome = await node.capture_running(source, "running-shells-1")
+    target = await restored(node, "running-shells-1", outcome.manifest_digest)
+    assert said(target)
+    again = await node.capture_running(target, "running-shells-2")
+    assert (True, True) == (outcome.ok, again.ok), again
+    for container in (source, target):
+        assert said(container)
+        assert "" == container.run("ls /var/tmp | grep stopped-").stdout
 
 
 async def test_its_connections_go_on_and_are_closed_in_the_restored_one(node):
