@@ -17,8 +17,12 @@ def has_canary(restore: Restore) -> bool:
 
 
 def to_wake(restore: Restore) -> list[int]:
-    """Host pids of the restored processes that ran when they were captured."""
-    return [pid for pid, status in restore.tree.items() if status.inner_pid not in restore.plan.stopped]
+    """Host pids of the restored processes that ran when they were captured, children first.
+
+    A parent that waits for them as a shell does, and runs before them, takes them for stopped.
+    """
+    stopped = restore.plan.stopped
+    return [pid for pid, status in reversed([*restore.tree.items()]) if status.inner_pid not in stopped]
 
 
 def ask_canary(restore: Restore) -> None:

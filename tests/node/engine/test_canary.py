@@ -8,6 +8,7 @@ import pytest
 from contract.api import control_files
 from contract.api.states import AgentReason
 from contract.pods.canary import Canary, CanaryCall
+from tests.node.engine.test_running_captures import SHELLS
 from tests.support.fixtures.bare_container import PYTHON, BareContainer
 from tests.support.fixtures.engine import until_ready
 
@@ -51,8 +52,8 @@ def call(**fields) -> CanaryCall:
     return CanaryCall(Canary(path="/", seconds=5, **fields), 8000)
 
 
-def worker(node, *, weights="[1, 2, 3]", after="pass", status="200") -> BareContainer:
-    script = WORKER.format(weights=weights, after=after, status=status)
+def worker(node, *, weights="[1, 2, 3]", after="pass", status="200", before="") -> BareContainer:
+    script = before + WORKER.format(weights=weights, after=after, status=status)
     source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", script)
     until_ready(source)
     return source
@@ -76,6 +77,15 @@ async def test_a_worker_that_answers_as_before_is_restored(node, checkpoint_id, 
     assert restored.ok, restored
     assert restored.seconds["canary"] > 0
     assert [1, 2, 3] == json.loads(target.get())["weights"]
+
+
+async def test_no_process_that_is_woken_for_it_sees_its_children_stopped(node):
+    captured = await node.capture(worker(node, before=f"import os, time\n{SHELLS}"), "canary-shells")
+    target = node.start_as(BareContainer, "--", PYTHON, "-c", "print('cold', flush=True)")
+    target.init()
+    restored = await node.restore(target, "canary-shells", captured.manifest_digest, canary=call())
+    assert restored.ok, restored
+    assert "" == target.run("ls /var/tmp | grep stopped-").stdout
 
 
 @pytest.mark.parametrize(
