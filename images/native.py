@@ -17,7 +17,7 @@ STANDBY_SOURCES: Final = (
     "worker.c",
     "pages.c",
     "preload.c",
-    "plain_tcp.c",
+    "capturable.c",
     "foreign.c",
     "image.c",
     "install.c",

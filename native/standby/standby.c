@@ -125,7 +125,7 @@ static void serve_mode(char **command) {
     }
     publish("restore-complete", "cold-start\n");
     preload_device_memory();
-    prefer_plain_tcp();
+    prefer_capturable();
     clean_environment(1);
     keep(start_worker(command));
 }
@@ -251,7 +251,7 @@ static void capture_mode(char **command, char **arguments) {
     }
     open_commands();
     preload_device_memory();
-    prefer_plain_tcp();
+    prefer_capturable();
     start_worker(command ? command : told_command(arguments));
     open_pages(); /* for the proof; that its memory is lost, the agent notices by itself */
     for (;;) {

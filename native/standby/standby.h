@@ -96,10 +96,10 @@ int worker_code(void);
 /* Adds the library that DYN_SNAPSHOT_DEVICE_MEMORY names to what the worker's loader loads first. */
 void preload_device_memory(void);
 
-/* ----------------------------------------------------------------------------------------------------- plain_tcp.c */
+/* ---------------------------------------------------------------------------------------------------- capturable.c */
 
-/* Has programs of Go use TCP by itself, which can be captured, unless GODEBUG says something else. */
-void prefer_plain_tcp(void);
+/* Has a worker do without what could not be captured, by its environment, where that says nothing of it. */
+void prefer_capturable(void);
 
 /* --------------------------------------------------------------------------------------------------------- pages.c */
 
