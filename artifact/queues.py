@@ -40,7 +40,8 @@ class PosixQueue(Part):
     """One queue."""
 
     name: Name
-    mode: Annotated[int, Field(ge=0, le=0o777)]
+    mode: Annotated[int, Field(ge=0, le=0o7777)]
+    """Nothing can be executed there, so a set-user-id bit gives no rights."""
     uid: User
     gid: User
     most: Annotated[int, Field(ge=1, le=MOST_MESSAGES)]

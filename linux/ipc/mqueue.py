@@ -97,7 +97,7 @@ def take(name: str) -> QueueState:
         messages = list(islice(_received(queue, size), held))
     finally:
         os.close(queue)
-    return QueueState(name, about.st_mode & 0o777, about.st_uid, about.st_gid, most, size, messages)
+    return QueueState(name, about.st_mode & 0o7777, about.st_uid, about.st_gid, most, size, messages)
 
 
 def make(wanted: QueueState, note: Callable[[str], object]) -> None:

@@ -24,7 +24,7 @@ _KEPT = {
         """
 q = made(b'/jobs', 4, 128)
 os.fchown(q, 7, 8)
-os.fchmod(q, 0o640)
+os.fchmod(q, 0o1640)
 put(q, b'first', 1)
 put(q, b'urgent', 9)
 put(q, b'', 1)
@@ -33,7 +33,7 @@ put(q, bytes(128), 0)
         """
 assert about(q) == (0, 4, 128, 4)
 found = os.fstat(q)
-assert (found.st_mode & 0o777, found.st_uid, found.st_gid) == (0o640, 7, 8)
+assert (found.st_mode & 0o7777, found.st_uid, found.st_gid) == (0o1640, 7, 8)
 assert [got(q) for _ in range(4)] == [(b'urgent', 9), (b'first', 1), (b'', 1), (bytes(128), 0)]
 again = must(rt.mq_open(b'/jobs', os.O_RDWR))
 put(again, b'more')

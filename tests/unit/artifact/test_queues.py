@@ -34,7 +34,7 @@ def test_what_is_written_is_read_back(messages):
         pytest.param([ONE | {"size": 1 << 40}], [], "size", id="size"),
         pytest.param([ONE | {"messages": [LARGE, LARGE]}], [], "messages have more than", id="messages"),
         pytest.param([ONE | {"messages": SMALL}, TWO | {"messages": SMALL}], [], "there are more", id="small-messages"),
-        pytest.param([ONE | {"mode": 0o4755}], [], "mode", id="mode"),
+        pytest.param([ONE | {"mode": 0o17777}], [], "mode", id="mode"),
     ],
 )
 def test_what_no_capture_writes_is_refused(found, opened, words):
