@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from agent.container.confinement import has_module, label_of, profile_of
 from agent.container.inspection import open_in_container
@@ -41,6 +41,15 @@ IRMAP: Final = ("/", "/etc", "/var/spool", "/lib/udev")
 first without what is in it."""
 
 
+class MemfdProgram(NamedTuple):
+    """A program that runs from a memfd."""
+
+    inode: int
+    bytes: int
+    name: str
+    """As /proc shows it."""
+
+
 @dataclass(frozen=True)
 class Process:
     """One process of the tree."""
@@ -58,8 +67,8 @@ class Process:
     """Files that are mapped shared and writable, with or without a descriptor."""
     unlinked: tuple[tuple[str, int], ...] = ()
     """Path and bytes of files that are mapped and have no name any more."""
-    memfd_program: tuple[int, int, str] | None = None
-    """Inode, bytes and name of its program, if that is a memfd."""
+    memfd_program: MemfdProgram | None = None
+    """Its program, if that is a memfd."""
     mapped_memfds: frozenset[int] = frozenset()
     """Inodes."""
     has_secret_memory: bool = False
@@ -322,12 +331,12 @@ def _process(pid: int, tree: Collection[int], label: str, proc: Path) -> Process
     )
 
 
-def _memfd_program(program: Path) -> tuple[int, int, str] | None:
+def _memfd_program(program: Path) -> MemfdProgram | None:
     name = str(program.readlink())
     if not name.startswith(MEMFD):
         return None
     found = program.stat()
-    return (found.st_ino, found.st_size, name) if found.st_dev == memory_device() else None
+    return MemfdProgram(found.st_ino, found.st_size, name) if found.st_dev == memory_device() else None
 
 
 def _free_descriptors(pid: int, opened: Iterable[Descriptor]) -> int | None:

@@ -225,12 +225,13 @@ def unsupported_memory(tree: Tree) -> Iterator[str]:
 
 def _untaken_programs(tree: Tree) -> Iterator[str]:
     """Find programs in memfds that an artifact does not take: too many, or of a name that is no text."""
-    sizes = {}
+    sizes: dict[int, int] = {}
     for process in tree.processes:
-        if process.memfd_program is not None:
-            inode, sizes[inode], name = process.memfd_program
-            if (shown := as_text(name)) != name:
-                yield f"{process} runs {shown} from a memfd, a name that is not UTF-8"
+        if (program := process.memfd_program) is None:
+            continue
+        sizes[program.inode] = program.bytes
+        if (shown := as_text(program.name)) != program.name:
+            yield f"{process} runs {shown} from a memfd, a name that is not UTF-8"
     size = sum(sizes.values())
     if len(sizes) > MOST_PROGRAMS or size > MOST_PROGRAM_BYTES:
         most = f"at most {MOST_PROGRAMS} of {MOST_PROGRAM_BYTES >> 20} MiB are kept"

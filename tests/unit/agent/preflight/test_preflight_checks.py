@@ -6,7 +6,7 @@ import pytest
 
 from agent.errors import RefusedError
 from agent.preflight.checks import CHECKS, Finding, findings, refuse
-from agent.preflight.facts import NAMESPACES, Process, Tree
+from agent.preflight.facts import NAMESPACES, MemfdProgram, Process, Tree
 from agent.preflight.ipc import IpcFacts
 from contract.api.states import LASTING, AgentReason
 from linux.anonymous import Anonymous
@@ -304,13 +304,13 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
         pytest.param(
             AgentReason.UNSUPPORTED_MEMORY,
             "its processes run 1 programs of 513 MiB from memfds: at most 64 of 512 MiB are kept",
-            tree(process(memfd_program=(5, 513 << 20, "/memfd:x (deleted)"))),
+            tree(process(memfd_program=MemfdProgram(5, 513 << 20, "/memfd:x (deleted)"))),
             id="programs-from-memfds-that-are-too-large",
         ),
         pytest.param(
             AgentReason.UNSUPPORTED_MEMORY,
             "process 600 (python3) runs /memfd:\\xff (deleted) from a memfd, a name that is not UTF-8",
-            tree(process(memfd_program=(5, 1, "/memfd:\udcff (deleted)"))),
+            tree(process(memfd_program=MemfdProgram(5, 1, "/memfd:\udcff (deleted)"))),
             id="program-from-a-memfd-whose-name-is-no-text",
         ),
         pytest.param(
