@@ -240,9 +240,12 @@ def namespace_mates(pid: int, proc: Path = PROC, among: Iterable[int] | None = N
 
 def descendants(root: int, mates: Mapping[int, Status]) -> list[int]:
     """List the host pids of the children of ``root``, theirs, and so on, parents first."""
+    children: dict[int, list[int]] = {}
+    for mate in mates.values():
+        children.setdefault(mate.parent, []).append(mate.pid)
     found, frontier = [], [root]
     while frontier:
-        frontier = [mate.pid for mate in mates.values() if mate.parent in frontier]
+        frontier = [child for parent in frontier for child in children.pop(parent, ())]
         found += frontier
     return found
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -33,12 +34,14 @@ from contract.api import control_files
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from contract.config.storage import BadIdError
-from linux.proc import Status, descendants, namespace_mates
+from linux.proc import Status, descendants, namespace_mates, status
 
 STOP_SECONDS: Final = 1.0
 """How long processes may take to stop: one that a disk or the kernel holds would hold the others too."""
 FILL_SECONDS: Final = 300.0
 """How long the memory of a worker that was just restored may take to be filled: 60 GiB at 200 MB/s."""
+_AT_ONCE: Final = 0.01
+"""How long a process is waited for before its children are left to the next look at the tree."""
 _PAUSE: Final = 0.002
 DEVICES_LOST: Final = (
     "the driver does not give the worker its devices back; standby ends it, and the container starts again"
@@ -134,13 +137,37 @@ def _freeze(capture: Capture) -> None:
         if time.monotonic() > end:
             words = f"process {running[0].inner_pid} does not stop (state {running[0].state})"
             raise ContainerError(AgentReason.WORKER_NOT_STOPPED, words)
-        pids = {mate.pid for mate in running}
-        for mate in running:
-            if mate.parent not in pids:  # a parent that still runs would see that it is stopped
-                with suppress(ProcessLookupError):
-                    os.kill(mate.pid, signal.SIGSTOP)
+        _stop(running, capture.environment.proc)
         time.sleep(_PAUSE)
     make_plan(capture, stands_still=True)
+
+
+def _stop(running: Sequence[Status], proc: Path) -> None:
+    """Stop processes, of which parents come first: one that still runs would see that its child is stopped.
+
+    A look at the whole tree for each of its generations would take longer than all have together. Those below a process
+    that does not stop at once are left.
+    """
+    asked: set[int] = set()
+    ours = {mate.pid for mate in running}
+    has_stopped = cache(lambda pid: pid in asked and _stops(pid, proc))
+    for mate in running:
+        if mate.parent not in ours or has_stopped(mate.parent):
+            asked.add(mate.pid)
+            with suppress(ProcessLookupError):
+                os.kill(mate.pid, signal.SIGSTOP)
+
+
+def _stops(pid: int, proc: Path) -> bool:
+    """Say whether a process that was asked to stop does so at once."""
+    end = time.monotonic() + _AT_ONCE
+    with suppress(FileNotFoundError, ProcessLookupError):
+        while status(pid, proc).state != "T":
+            if time.monotonic() > end:
+                return False
+            time.sleep(_PAUSE / 10)
+        return True
+    return False
 
 
 def _thaw(capture: Capture) -> bool:

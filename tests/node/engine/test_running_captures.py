@@ -102,6 +102,13 @@ for _ in range(8):
     if os.fork() == 0:
         wait_as_a_shell_does()
 """
+NESTED = """
+if os.fork() == 0:
+    for _ in range(29):
+        if os.fork():
+            break
+    time.sleep(1000000)
+"""
 OPEN_AND_NAMED = """
 for folder in /var/tmp /dev/shm /scratch; do
   for file in /proc/[0-9]*/fd/*; do
@@ -177,6 +184,14 @@ async def test_no_process_sees_its_children_stopped(node):
     for container in (source, target):
         assert said(container)
         assert "" == container.run("ls /var/tmp | grep stopped-").stdout
+
+
+async def test_thirty_processes_each_the_child_of_another(node):
+    """Each is stopped after its parent, within the time that all have."""
+    source = serving(node, NESTED)
+    outcome = await node.capture_running(source, "running-nested")
+    assert outcome.ok, outcome
+    assert said(source)
 
 
 async def test_its_connections_go_on_and_are_closed_in_the_restored_one(node):

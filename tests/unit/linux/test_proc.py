@@ -1,5 +1,7 @@
 """Containers are found by what the kernel says of them, under every runtime and cgroup layout."""
 
+import time
+
 import pytest
 
 from agent.container.find import container_of, worker_of
@@ -115,6 +117,12 @@ class TestProcesses:
     def test_descendants_come_parents_first(self):
         mates = {pid: status(pid, parent) for pid, parent in ((10, 1), (11, 10), (12, 11), (13, 10), (20, 1))}
         assert [11, 13, 12] == descendants(10, mates)
+
+    def test_descendants_of_thousands_are_found_at_once(self):
+        mates = {pid: status(pid, 10) for pid in range(11, 4000)}
+        start = time.process_time()
+        assert len(mates) == len(descendants(10, mates))
+        assert time.process_time() - start < 0.5
 
     def test_worker_is_the_oldest_session_leader_below_standby(self):
         mates = {
