@@ -25,6 +25,7 @@ from agent.executor.memory.guard import connect_guard
 from agent.executor.memory.shared import Pod, fill_shared
 from agent.executor.restore.given_files import make_eventfds, make_programs
 from agent.executor.restore.state import Restore, of_pod
+from agent.executor.restore.verification import await_host_memory
 from artifact.hot_set import BadHotSetError, read_hot_set
 from contract.api.engine import Because, Choice, Memory, Way
 from contract.api.reports import HotSet, ReportPhase, Step
@@ -41,6 +42,8 @@ logger = logging.getLogger(__name__)
 def run_criu(restore: Restore) -> Sequence[Step]:
     """Have criu restore the tree, stopped; answers the steps within."""
     environment, init_pid = restore.environment, restore.init_pid
+    # criu looks for symbols in the vdso that the memory has, and writes where they say, with every right of the node.
+    waited = await_host_memory(restore)
     _change_images(restore)
     with ExitStack() as during:  # the server has the connection to standby; a copy of ours would hide its end
         request = CriuRestore(
@@ -64,7 +67,7 @@ def run_criu(restore: Restore) -> Sequence[Step]:
     with suppress(OSError):  # one that stays is harmless
         for link in restore.links:
             dated_links.remove(environment.kubelet_pods, restore.place.pod_uid, link)
-    return restored.steps
+    return [*waited, *restored.steps]
 
 
 def _change_images(restore: Restore) -> None:

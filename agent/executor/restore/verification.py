@@ -1,14 +1,15 @@
-"""Verifies what is used from storage: what the agent goes by at once, memory while criu and the driver work.
+"""Verifies what is used from storage: what the agent goes by at once, memory while the restore goes on.
 
-Memory is most of an artifact, and makes sense to none but the worker, so it is enough to know it right when the worker
-runs: a first restore on a node waits for the sums of what is not read by then.
+Memory is most of an artifact. The host's must be right before criu reads it, which looks for a vdso in it. That of
+devices makes sense to none but the worker, so it is enough to know it right when the worker runs: a first restore on a
+node waits for the sums of what is not read by then.
 """
 
 import time
 from collections.abc import Sequence
 
 from agent.criu.own_images import memory_in, read_in_place
-from agent.executor.restore.state import Restore
+from agent.executor.restore.state import Restore, refuse_late
 from artifact.read import verify
 from artifact.verifier import Verifier
 from contract.api.reports import ReportPhase, Step
@@ -29,6 +30,7 @@ def await_host_memory(restore: Restore) -> Sequence[Step]:
     start = time.monotonic()
     if restore.verifier is not None:
         restore.verifier.wait(host)
+        refuse_late(restore)
     restore.artifact.refuse_changed(host)
     return [Step(ReportPhase.VERIFIED, start, time.monotonic() - start)]
 

@@ -1,12 +1,15 @@
 """Storage that others can write: what a restore uses is what was verified, whatever happens to the files meanwhile."""
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.executor.engine import NodeEngine
+from artifact import verifier
+from artifact.read import verify
 from contract.api.states import AgentReason
 from tests.support.fixtures.engine import COLD, captured
 
@@ -90,4 +93,23 @@ async def test_other_pages_than_those_verified_are_a_cold_start(node, artifact, 
     target = node.start(**LARGE)
     outcome = await node.restore(target, name, digest)
     assert (AgentReason.ARTIFACT_CORRUPT, False) == (outcome.reason, outcome.ok), outcome
+    assert target.says("outcome NOT_MANAGED").startswith(COLD)
+
+
+async def test_criu_reads_no_memory_before_it_is_known_to_be_right(node, monkeypatch):
+    """It looks for symbols in the vdso that a process had, and writes to where they say."""
+    name, began = "swapped-before", []
+    _, digest = await captured(node, name)
+    version = node.store / name / "versions/1"
+    overwritten(version)
+    Meanwhile(node, version, began.append)
+
+    def late(*given) -> None:
+        time.sleep(2)
+        verify(*given)
+
+    monkeypatch.setattr(verifier, "verify", late)
+    target = node.start()
+    outcome = await node.restore(target, name, digest)
+    assert (AgentReason.ARTIFACT_CORRUPT, []) == (outcome.reason, began), outcome
     assert target.says("outcome NOT_MANAGED").startswith(COLD)
