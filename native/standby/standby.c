@@ -8,9 +8,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "standby.h"
@@ -20,7 +22,7 @@ enum { EXIT_RESTART_ME = 75 };
 /* Milliseconds. */
 enum { CLAIM_WINDOW = 5000, LOST_CLAIM_WINDOW = 10000, LOOK_AT_ALLOWANCE = 500, LOOK_FOR_NOTE = 500, LOOK_AT_PAGES = 50 };
 enum { WAIT_POLL = 50 }; /* of a container that may wait for days; the restore itself is polled faster */
-enum { DEVICES_WINDOW = 30000 };
+enum { DEVICES_WINDOW = 30000, FIRST_WAIT = 1000 };
 
 /* ------------------------------------------------------------------------------------------------------- cold start */
 
@@ -138,6 +140,24 @@ static void wake(pid_t worker, const char *stopped) {
     else wake_all_but(stopped);
 }
 
+/* Gives a woken worker up to a second to be back in the call that it waited in. It was restored in front of that call, so a
+ * signal that came first would run its handler, and then the call would wait without end instead of failing with EINTR. */
+static void await_first_wait(pid_t worker) {
+    const struct timespec pause = {0, 1000000L};
+    char path[32], stat[512];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)worker);
+    for (long long end = now_ms() + FIRST_WAIT; now_ms() < end; nanosleep(&pause, NULL)) {
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0) return;
+        ssize_t size = read(fd, stat, sizeof stat - 1);
+        close(fd);
+        if (size <= 0) return;
+        stat[size] = 0;
+        const char *after = strrchr(stat, ')');
+        if (!after || !strchr("TRt", after[2])) return;
+    }
+}
+
 static void adopt(pid_t worker, const char *stopped) {
     char named[ID_SIZE];
     forget_control_files();
@@ -145,6 +165,7 @@ static void adopt(pid_t worker, const char *stopped) {
     publish("restore-complete", "done\n");
     adopt_worker(worker);
     wake(worker, stopped);
+    await_first_wait(worker);
     keep(worker);
 }
 

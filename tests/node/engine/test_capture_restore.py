@@ -21,7 +21,7 @@ from agent.executor.environment import NodeEnvironment
 from contract.api import control_files
 from contract.api.states import AgentReason
 from contract.config.values import load_values
-from tests.support.fixtures.bare_container import wait_for
+from tests.support.fixtures.bare_container import PYTHON, BareContainer, wait_for
 from tests.support.fixtures.engine import COLD, captured
 from tests.support.fixtures.tools import PROJECT
 
@@ -360,3 +360,36 @@ async def test_check_names_what_is_missing(folder):
     )
     assert () == await NodeEngine(good).check()
     assert 2 == len(await NodeEngine(bad).check())
+
+
+WAITS = """
+import os, signal, threading
+signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
+print("warm", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        pytest.param("signal.pause()", id="pause"),
+        pytest.param("threading.Event().wait()", id="event"),
+        pytest.param("os.spawnlp(os.P_WAIT, 'sleep', 'sleep', '1000')", id="child"),
+    ],
+)
+async def test_a_signal_right_after_the_restore_ends_a_wait(node, wait, request):
+    """Python looks at its signals when a call was interrupted: one made after the signal would wait without end."""
+    name = f"signal-{request.node.callspec.id}"
+    source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", WAITS + wait)
+    source.says("warm")
+    (source.control / control_files.READY_FOR_SNAPSHOT).touch()
+    captured = await node.capture(source, name)
+    assert captured.ok, captured.message
+    for _ in range(3):
+        target = node.start_as(BareContainer, "--", PYTHON, "-c", "print('cold', flush=True)")
+        init = target.init()
+        restored = await node.restore(target, name, captured.manifest_digest)
+        assert restored.ok, restored
+        target.says("SNAPSHOT_RESTORED")
+        os.kill(init, signal.SIGTERM)
+        assert 7 == target.code()
