@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 
 from contract.api import control_files
 from tests.support.fixtures import bare_container
@@ -24,7 +25,9 @@ PATIENCE = 120
 def main() -> None:
     """Serve until there are no more lines."""
     with node_folder() as folder:
-        node = Node(folder, unpack_tools(folder))
+        with redirect_stdout(sys.stderr):  # what is built says so; an answer is a line of its own
+            tools = unpack_tools(folder)
+        node = Node(folder, tools)
         _say({})
         for line in sys.stdin:
             order = json.loads(line)
