@@ -32,7 +32,7 @@ def read_in_place(files: Mapping[str, FileEntry]) -> list[str]:
 
 
 def memory_in(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return files with nothing but memory of processes, which none but they themselves make sense of; pure.
+    """Return files with nothing but memory of processes, by which the agent does not go; pure.
 
     Returns:
         Those of the host's memory, and those of device memory.

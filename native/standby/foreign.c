@@ -87,14 +87,8 @@ static int is_listed(const char *list, long pid) {
     return 0;
 }
 
-/* From the last process to the first, as children mostly have higher ids: a parent that waits for them as a shell does,
- * and runs before them, takes them for stopped. */
-void wake_all_but(const char *stopped) {
-    static struct processes all;
-    list_processes(&all);
-    for (int i = all.count; i-- > 0;)
-        if (!is_listed(stopped, all.list[i].pid)) kill(all.list[i].pid, SIGCONT);
-    if (all.count > 0 && all.count < MAX_PROCESSES) return;
+/* Of more processes than are listed, and without /proc. */
+static void wake_in_any_order(const char *stopped) {
     DIR *proc = opendir("/proc");
     if (!proc) {
         kill(-1, SIGCONT); /* a worker that runs in part is worse */
@@ -105,6 +99,19 @@ void wake_all_but(const char *stopped) {
         if (pid > 0 && pid != getpid() && !is_listed(stopped, pid)) kill((pid_t)pid, SIGCONT);
     }
     closedir(proc);
+}
+
+/* From the last process to the first, as children mostly have higher ids: a parent that waits for them as a shell does,
+ * and runs before them, takes them for stopped. Each is woken once: a program may have a handler for that. */
+void wake_all_but(const char *stopped) {
+    static struct processes all;
+    list_processes(&all);
+    if (all.count == 0 || all.count == MAX_PROCESSES) {
+        wake_in_any_order(stopped);
+        return;
+    }
+    for (int i = all.count; i-- > 0;)
+        if (!is_listed(stopped, all.list[i].pid)) kill(all.list[i].pid, SIGCONT);
 }
 
 /* Waits until nothing but probes is left beside us, with force where that is needed. */

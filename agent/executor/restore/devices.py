@@ -8,7 +8,7 @@ from agent.executor.gpu.plan import pair_devices
 from agent.executor.gpu.restore import await_freed, bring_back, find_cuda_processes
 from agent.executor.restore.state import Restore
 from agent.executor.restore.tree import await_tree, end_tree, refuse_ended
-from agent.executor.restore.verification import await_host_memory
+from agent.executor.restore.verification import refuse_changed_memory
 from contract.api.errors import SnapshotError
 from contract.api.reports import ReportPhase, Step
 from linux.proc import is_ending
@@ -55,7 +55,7 @@ def restore_gpus(restore: Restore) -> Sequence[Step]:
     if gpu is None:
         return ()
     # The driver restores by threads of the worker, and they run by what the host's memory says.
-    waited = await_host_memory(restore)
+    refuse_changed_memory(restore)
     threads = find_cuda_processes(environment.cuda, restore.tree, gpu.processes)
     restore.cuda_pids = tuple(threads)
     pairs = pair_devices(gpu, restore.devices)
@@ -72,7 +72,7 @@ def restore_gpus(restore: Restore) -> Sequence[Step]:
     restore.libraries = {load.library.inner_pid: load.library for load in loads.values()}
     _note_ahead(restore)
     await_tree(restore)
-    return [*waited, *filling]
+    return filling
 
 
 def _note_ahead(restore: Restore) -> None:

@@ -25,14 +25,23 @@ def verify_artifact(restore: Restore) -> None:
 
 
 def await_host_memory(restore: Restore) -> Sequence[Step]:
-    """Wait until the host's memory is known to be right, and still is; answers that step."""
-    host, _ = memory_in(read_in_place(restore.artifact.manifest.files))
+    """Wait until the host's memory is known to be right; answers that step."""
     start = time.monotonic()
     if restore.verifier is not None:
-        restore.verifier.wait(host)
+        restore.verifier.wait(_host_memory(restore))
         refuse_late(restore)
-    restore.artifact.refuse_changed(host)
+    refuse_changed_memory(restore)
     return [Step(ReportPhase.VERIFIED, start, time.monotonic() - start)]
+
+
+def refuse_changed_memory(restore: Restore) -> None:
+    """Refuse files of the host's memory that are not what they were when their sums were taken."""
+    restore.artifact.refuse_changed(_host_memory(restore))
+
+
+def _host_memory(restore: Restore) -> Sequence[str]:
+    host, _ = memory_in(read_in_place(restore.artifact.manifest.files))
+    return host
 
 
 def await_memory(restore: Restore) -> None:
