@@ -15,9 +15,21 @@ from cluster.control_plane import ControlPlane
 from cluster.embedded import Cluster, Options
 from cluster.errors import ClusterError, StateError
 from cluster.kubectl import Kubectl
+from cluster.nodes.node import Mount
 from cluster.progress import Progress, Silent, for_terminal
 
-__all__ = ["Cluster", "ClusterError", "ControlPlane", "Options", "Target", "find", "for_terminal", "resolve", "up"]
+__all__ = [
+    "Cluster",
+    "ClusterError",
+    "ControlPlane",
+    "Mount",
+    "Options",
+    "Target",
+    "find",
+    "for_terminal",
+    "resolve",
+    "up",
+]
 
 DEFAULT_NAME = "dev"
 

@@ -21,6 +21,7 @@ from cluster.builder.cache import Cache
 from cluster.control_plane import ControlPlane
 from cluster.embedded import Cluster, Options
 from cluster.errors import ClusterError, StateError
+from cluster.nodes.node import Mount
 from cluster.processes import held
 from cluster.progress import for_terminal
 
@@ -65,19 +66,22 @@ def build_() -> None:
 @click.option("--audit", is_flag=True, help="Log every API request with its answer (see: logs audit).")
 @click.option("--control-plane-only", is_flag=True, help="etcd and API server on loopback, no node.")
 @click.option("--controllers", is_flag=True, help="With --control-plane-only: also the stock controllers.")
+@click.option("--mount", "mounts", multiple=True, metavar="FOLDER[:PLACE]", help="A folder of this machine for nodes.")
 @readable
-def up(name: str, nodes: int, *, audit: bool, control_plane_only: bool, controllers: bool) -> None:
+def up(
+    name: str, nodes: int, *, audit: bool, control_plane_only: bool, controllers: bool, mounts: tuple[str, ...]
+) -> None:
     """Start a cluster, building it first if needed; one that runs already is left as it is."""
     if controllers and not control_plane_only:
         raise StateError("--controllers needs --control-plane-only; a whole cluster has them always")
     if control_plane_only:
-        if nodes != 1:
-            raise StateError("--nodes and --control-plane-only exclude each other")
+        if nodes != 1 or mounts:
+            raise StateError("--nodes and --mount need nodes; leave --control-plane-only out")
         started: Cluster | ControlPlane = control_plane.up(
             _home(), name, controllers=controllers, audit=audit, progress=for_terminal()
         )
     else:
-        started = embedded.up(_home(), name, Options(nodes, audit), for_terminal())
+        started = embedded.up(_home(), name, Options(nodes, audit, tuple(map(Mount.parse, mounts))), for_terminal())
     click.echo(f"export KUBECONFIG={shlex.quote(str(started.kubeconfig))}")
 
 

@@ -24,7 +24,7 @@ from cluster.errors import ClusterError, CommandError, StartError, StateError
 from cluster.kubectl import Kubectl
 from cluster.nodes import cgroups, cleanup, network, provisioner, supervise
 from cluster.nodes import node as nodes_
-from cluster.nodes.node import Node
+from cluster.nodes.node import Mount, Node
 from cluster.processes import exclusive, held, wait_until
 from cluster.progress import Progress, Silent
 
@@ -102,6 +102,8 @@ class Options:
 
     nodes: int = 1
     audit: bool = False
+    mounts: tuple[Mount, ...] = ()
+    """Folders of the machine that all nodes have too."""
 
 
 def up(home: Cache, name: str, options: Options, progress: Progress) -> Cluster:
@@ -150,6 +152,11 @@ def _same(running: Cluster, options: Options) -> Cluster:
     if len(running.nodes) != options.nodes:
         raise StateError(
             f"cluster {running.name} runs with {len(running.nodes)} nodes, not {options.nodes}; "
+            f"stop it first: python -m cluster down --name {running.name}"
+        )
+    if missing := set(options.mounts) - running.nodes[0].mounts():
+        raise StateError(
+            f"cluster {running.name} runs without {', '.join(mount.source for mount in sorted(missing))}; "
             f"stop it first: python -m cluster down --name {running.name}"
         )
     return running
@@ -202,7 +209,8 @@ class _Start:
         nodes_.make_folders(node)
         volumes = self.folder / "volumes"
         volumes.mkdir(exist_ok=True)
-        return node.spawn(nodes_.boot_spec(node, self.root, self.programs.folders, volumes, self.found))
+        spec = nodes_.boot_spec(node, self.root, self.programs.folders, volumes, self.found, self.options.mounts)
+        return node.spawn(spec)
 
     def _connect(self) -> IPv4Network:
         pids = [node.first_process().pid for node in self.nodes]

@@ -48,18 +48,34 @@ class Programs:
 
 
 def build(home: Cache, components: Sequence[Component], progress: Progress) -> Programs:
-    """Have *components* built; what the cache holds is taken from there."""
-    sources = {component: _sources(component) for component in components}
+    """Have *components* built; what the cache holds is taken from there.
+
+    A machine without a compiler needs none if its cache holds all of them, as one that was copied there does.
+    """
     # All modules count, not only those wanted now: else the compiler, and so every key, could differ between calls.
     mods = {c.name: _sources(c)["go.mod"].decode() for c in toolchain.ALL_COMPONENTS}
-    compiler = go.find(home, toolchain.go_required(mods), progress)
-    targets = {
-        c: home.part(c.name, toolchain.key(c, sources[c], compiler.version, platform.machine())) for c in components
-    }
+    compiler = go.installed(toolchain.go_required(mods), progress)
+    if compiler is None:
+        built = _targets(home, components, home.compiler())
+        if all(cache.is_whole(target) for target in built.values()):
+            return _programs(built)
+        compiler = go.private(home, progress)
+    targets = _targets(home, components, compiler.version)
     missing = [component for component in components if not cache.is_whole(targets[component])]
     if missing:
         progress.say(f"{FIRST_BUILD}{home.root}. To build now: {', '.join(c.name for c in missing)}.")
         _build_all(compiler, missing, targets, progress)
+    home.note_compiler(compiler.version)
+    return _programs(targets)
+
+
+def _targets(home: Cache, components: Sequence[Component], compiler: str) -> dict[Component, Path]:
+    """Return the folder of each part as that version of the compiler builds it."""
+    keys = {c: toolchain.key(c, _sources(c), compiler, platform.machine()) for c in components}
+    return {component: home.part(component.name, key) for component, key in keys.items()}
+
+
+def _programs(targets: dict[Component, Path]) -> Programs:
     return Programs({component.name: target for component, target in targets.items()})
 
 

@@ -42,6 +42,21 @@ class Cache:
         """Return the folder of one published part, e.g. ``parts/etcd-3f2a...``."""
         return self.root / "parts" / f"{name}-{key}"
 
+    def compiler(self) -> str:
+        """Return the version word of the compiler that the programs were built by last; empty: none were."""
+        try:
+            return (self.root / "compiler").read_text()
+        except FileNotFoundError:
+            return ""
+
+    def note_compiler(self, version: str) -> None:
+        """Keep that word, for a machine that has the programs and no compiler."""
+        if version != self.compiler():
+            draft = Path(tempfile.mkdtemp(prefix=".compiler-", dir=self.root)) / "compiler"
+            draft.write_text(version)
+            draft.rename(self.root / "compiler")
+            draft.parent.rmdir()
+
     @property
     def clusters(self) -> Path:
         """One folder per cluster, there only while it runs."""

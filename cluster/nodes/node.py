@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from cluster.errors import CommandError, StartError, StateError
@@ -30,6 +30,25 @@ ENVIRONMENT = {
     "CONTAINERD_NAMESPACE": "k8s.io",
 }
 """What commands run in a node find; ctr reads the last one."""
+
+
+@dataclass(frozen=True, order=True)
+class Mount:
+    """A folder of the machine that a node has too, to be read: a driver, models."""
+
+    source: str
+    target: str
+
+    @classmethod
+    def parse(cls, text: str) -> Mount:
+        """Read ``SOURCE`` or ``SOURCE:TARGET``; StateError if that is no folder here, or names no place there."""
+        source, _, target = text.partition(":")
+        if not Path(source).is_absolute() or not Path(source).is_dir():
+            raise StateError(f"--mount {text}: {source} is not the absolute path of a folder of this machine")
+        found = PurePosixPath(target or source)
+        if not found.is_absolute() or ".." in found.parts or found == PurePosixPath("/"):
+            raise StateError(f"--mount {text}: {found} cannot be where a node has it; name an absolute path below /")
+        return cls(source, str(found))
 
 
 @dataclass(frozen=True)
@@ -64,6 +83,11 @@ class Node:
     def lives(self) -> bool:
         """Say whether any process of the node lives."""
         return held(self.folder / "lock")
+
+    def mounts(self) -> set[Mount]:
+        """Return the folders of the machine that the running node has to be read."""
+        binds = Spec.load(str(self.folder / "boot.json")).binds
+        return {Mount(bind.source, bind.target) for bind in binds if bind.read_only}
 
     def first_process(self) -> Process:
         """Return the node's pid 1 as the host numbers it; StateError if there is none."""
@@ -137,7 +161,14 @@ class Node:
         return Process.noted(self.folder / "pid", str(self.folder / "boot.json"))
 
 
-def boot_spec(node: Node, lower: Path, programs: dict[str, Path], volumes: Path, found: list[Hierarchy]) -> Spec:
+def boot_spec(
+    node: Node,
+    lower: Path,
+    programs: dict[str, Path],
+    volumes: Path,
+    found: list[Hierarchy],
+    mounts: Sequence[Mount] = (),
+) -> Spec:
     """Write the configuration of the node's first process. Its folders exist already; their contents may come later."""
     binds = [Bind(str(folder), f"/opt/cluster/{name}", read_only=True) for name, folder in programs.items()]
     binds += [
@@ -149,6 +180,7 @@ def boot_spec(node: Node, lower: Path, programs: dict[str, Path], volumes: Path,
         Bind(str(node.folder / "log"), "/var/log"),
         Bind(str(volumes), "/var/lib/dynamo-volumes"),
         *(Bind(str(node.folder / name), f"/var/lib/{name}") for name in ("containerd", "kubelet", "etcd")),
+        *(Bind(mount.source, mount.target, read_only=True) for mount in mounts),
     ]
     return Spec(
         hostname=node.name,

@@ -12,6 +12,7 @@ from cluster import api
 from cluster.api import Cluster
 from cluster.builder import images, packages
 from cluster.builder.cache import Cache
+from cluster.errors import CommandError
 from cluster.nodes import cgroups, network
 from cluster.processes import Process, run, wait_until
 from cluster.progress import Silent
@@ -263,10 +264,19 @@ def _processes_of(cluster: Cluster) -> str:
     return "\n".join(line for line in lines if str(cluster.folder) in line)
 
 
-def test_two_nodes_serve_each_other() -> None:
-    """Pods of one node reach a Service whose pod is on the other, and share its volume."""
-    cluster = api.up(f"pair-{os.getpid()}", options=api.Options(nodes=2))
+def test_two_nodes_serve_each_other(tmp_path: Path) -> None:
+    """Pods of one node reach a Service whose pod is on the other, and share its volume; both see a folder of ours."""
+    (tmp_path / "model").write_text("weights")
+    mount = api.Mount(str(tmp_path), "/srv/models")
+    name = f"pair-{os.getpid()}"
+    cluster = api.up(name, options=api.Options(nodes=2, mounts=(mount,)))
     try:
+        assert ["weights"] * 2 == [node.run("cat", "/srv/models/model") for node in cluster.nodes]
+        with pytest.raises(CommandError, match="Read-only file system"):
+            cluster.node(2).run("touch", "/srv/models/model")
+        assert cluster == api.up(name, options=api.Options(nodes=2, mounts=(mount,)))
+        with pytest.raises(api.ClusterError, match="runs without /usr/share"):
+            api.up(name, options=api.Options(nodes=2, mounts=(api.Mount("/usr/share", "/usr/share"),)))
         _load_busybox(cluster)
         script = "echo shared > /data/file; exec busybox httpd -f -p 8080 -h /data"
         server = on(cluster.nodes[1].name, pod("server", script, volumes={"both": "/data"}))
