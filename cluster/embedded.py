@@ -175,6 +175,8 @@ def _cleared_on_failure(folder: Path) -> Iterator[None]:
         kept = Path(tempfile.mkdtemp(prefix=f"cluster-{folder.name}-logs-"))
         for log in folder.glob("nodes/*/log/cluster/*.log"):
             shutil.copy(log, kept / f"{log.parent.parent.parent.name}-{log.name}")
+        for log in folder.glob("nodes/*/boot.log"):
+            shutil.copy(log, kept / f"{log.parent.name}-{log.name}")
         cleanup.clear(folder)
         if isinstance(error, ClusterError):
             raise StartError(f"{error}\nThe programs' logs are kept in {kept}") from error

@@ -89,6 +89,16 @@ def _make(hierarchy: Hierarchy, root: Path, folder: Path) -> None:
             own.write_text((root / name).read_text())
 
 
+def set_aside(folder: Path, pid: int) -> None:
+    """Move the process around a node's first one into a leaf of the node's group of version 2.
+
+    It must have been in the group itself when it made the node's namespaces: what it was in is the node's root.
+    """
+    leaf = folder / "outer"
+    leaf.mkdir(exist_ok=True)
+    (leaf / "cgroup.procs").write_text(str(pid))
+
+
 def remove(found: list[Hierarchy], group: str) -> None:
     """Remove *group* everywhere, with all below it; its processes have ended."""
     for hierarchy in found:

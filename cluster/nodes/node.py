@@ -111,6 +111,10 @@ class Node:
             os.close(reader)
         gate = os.fdopen(writer, "wb", buffering=0)
         wait_until(f"node {self.name}: its first process", self._booted, seconds=15)
+        outer = self._outer()
+        for folder, hierarchy in zip(spec.cgroups, spec.hierarchies, strict=True):
+            if outer and hierarchy["kind"] == "cgroup2":
+                cgroups.set_aside(Path(folder), outer.pid)
         return gate
 
     def _booted(self) -> bool:

@@ -102,6 +102,8 @@ def inside(path: str) -> NoReturn:
     mount("", "/", "", MS_SHARED | MS_REC)
     if sys.stdin.readline() != "go\n":
         sys.exit("the starting process has ended")
+    if spec.hierarchies and spec.hierarchies[0]["kind"] == "cgroup2":
+        _make_room(Path("/sys/fs/cgroup"))
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.execve(spec.supervisor[0], spec.supervisor, {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"})  # noqa: S606
@@ -129,7 +131,6 @@ def _mount_cgroups(spec: Spec, at: Path) -> None:
     first = spec.hierarchies[0] if spec.hierarchies else {"kind": ""}
     if first["kind"] == "cgroup2":
         mount("cgroup2", str(at), "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-        _make_room(at)
         return
     mount("tmpfs", str(at), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755")
     for hierarchy in spec.hierarchies:
@@ -137,7 +138,10 @@ def _mount_cgroups(spec: Spec, at: Path) -> None:
 
 
 def _make_room(at: Path) -> None:
-    """Move ourselves into a leaf: version 2 lets only groups without processes hand controllers down."""
+    """Move ourselves into a leaf: version 2 lets only groups without processes hand controllers down.
+
+    The process around ours, which we cannot see, was moved away by the one that started it.
+    """
     leaf = at / "init"
     leaf.mkdir(exist_ok=True)
     (leaf / "cgroup.procs").write_text("0")

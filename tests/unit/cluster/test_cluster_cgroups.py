@@ -2,6 +2,7 @@
 
 import pytest
 
+from cluster.nodes import cgroups
 from cluster.nodes.cgroups import Hierarchy, group_name, hierarchies
 
 V1 = """\
@@ -35,3 +36,8 @@ def test_a_node_gets_what_the_host_has(mountinfo, expected):
 
 def test_groups_of_clusters_and_nodes_differ():
     assert 3 == len({group_name("aa", 1), group_name("aa", 2), group_name("bb", 1)})
+
+
+def test_the_process_around_a_node_leaves_the_nodes_own_group(tmp_path):
+    cgroups.set_aside(tmp_path, 7)
+    assert "7" == (tmp_path / "outer/cgroup.procs").read_text()
