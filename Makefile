@@ -14,6 +14,8 @@ GPU_PYTEST = $(PYTHON) -m pytest -c /dev/null --rootdir=. --import-mode=importli
 VLLM_KIT ?= $(CURDIR)/build/vllm-kit
 # Where it is unpacked: on the root file system, which the containers' overlays show, and readable to every user.
 VLLM_HOME ?= /opt/vllm-kit
+CLUSTER_KIT ?= $(CURDIR)/build/cluster-kit
+CLUSTER_HOME ?= /opt/cluster-kit
 
 .PHONY: help
 help: ## this list
@@ -59,12 +61,12 @@ test-node: setup ## on a whole cluster: kubelet, containerd, CRIU
 
 .PHONY: test-gpu
 test-gpu: ## on a real card, as root: needs the driver, a PYTHON with PyTorch and pytest, and build/gpu-kit
-	@SNAPSHOT_TEST_KIT=$(GPU_KIT) PYTHONPATH=.:sdk:$(GPU_KIT)/site $(GPU_PYTEST) tests/gpu $(PYTEST_ARGS)
+	@SNAPSHOT_TEST_KIT=$(GPU_KIT) PYTHONPATH=.:sdk:$(GPU_KIT)/site $(GPU_PYTEST) tests/gpu --ignore tests/gpu/pods $(PYTEST_ARGS)
 
 .PHONY: test-gpu-2
 test-gpu-2: ## of test-gpu those for two cards: several devices, NCCL, another card; on a machine that has them
 	@[ "$$(ls -d /dev/nvidia[0-9]* 2>/dev/null | wc -l)" -ge 2 ] || { echo "two cards are needed: /dev/nvidia[0-9]* names fewer" >&2; exit 1; }
-	@SNAPSHOT_TEST_KIT=$(GPU_KIT) PYTHONPATH=.:sdk:$(GPU_KIT)/site $(GPU_PYTEST) tests/gpu -k TwoCards $(PYTEST_ARGS)
+	@SNAPSHOT_TEST_KIT=$(GPU_KIT) PYTHONPATH=.:sdk:$(GPU_KIT)/site $(GPU_PYTEST) tests/gpu --ignore tests/gpu/pods -k TwoCards $(PYTEST_ARGS)
 
 .PHONY: gpu-kit
 gpu-kit: setup ## what test-gpu needs, made where registries can be reached: criu, runc, standby, wheels for GPU_PYTHON
@@ -80,11 +82,22 @@ test-vllm: ## a real vLLM on a real card, as root: needs what test-gpu needs, an
 test-cards: ## all of test-gpu and test-vllm by one command; needs what test-vllm needs
 	@PYTHONPATH=. $(PYTHON) -m tests.support.vllm_kit unpack $(VLLM_KIT) $(VLLM_HOME)
 	@SNAPSHOT_TEST_KIT=$(VLLM_HOME)/gpu-kit SNAPSHOT_TEST_VLLM=$(VLLM_HOME) \
-		PYTHONPATH=.:sdk:$(VLLM_HOME)/gpu-kit/site $(GPU_PYTEST) tests/gpu $(PYTEST_ARGS)
+		PYTHONPATH=.:sdk:$(VLLM_HOME)/gpu-kit/site $(GPU_PYTEST) tests/gpu --ignore tests/gpu/pods $(PYTEST_ARGS)
 
 .PHONY: vllm-kit
 vllm-kit: gpu-kit ## what test-vllm needs: gpu-kit, and vLLM with device code of one architecture, in 51 MB
 	@$(PY) -m tests.support.vllm_kit pack $(GPU_KIT) $(VLLM_KIT)
+
+.PHONY: test-gpu-pods
+test-gpu-pods: ## pods with a real card below a real kubelet, as root: needs PyTorch, pytest and grpcio, and build/cluster-kit
+	@test -d $(CLUSTER_HOME) || PYTHONPATH=. $(PYTHON) -m tests.support.cluster_kit unpack $(CLUSTER_KIT) $(CLUSTER_HOME)
+	@SNAPSHOT_TEST_CLUSTER=$(CLUSTER_HOME) DYNAMO_SNAPSHOT_CACHE=$(CLUSTER_HOME)/cache PATH=$(CLUSTER_HOME)/bin:$$PATH \
+		PYTHONPATH=.:sdk:$(CLUSTER_HOME)/site $(GPU_PYTEST) tests/gpu/pods $(PYTEST_ARGS)
+
+.PHONY: cluster-kit
+cluster-kit: setup ## what test-gpu-pods needs: the embedded cluster, the images, the container toolkit, in pieces of 48 MB
+	@$(PY) -m cluster build
+	@$(PY) -m tests.support.cluster_kit pack $(CLUSTER_KIT)
 
 .PHONY: explore
 explore: setup ## the property tests with new examples in each run

@@ -74,7 +74,15 @@ def add_runtime(machine: Node) -> None:
     machine.run("pkill", "-o", "-x", "containerd")
 
 
-def generate(machine: Node, driver_root: str, vendor: str) -> str:
-    """Return the CDI specification (YAML) of all that a folder of the node has of a driver, as ``vendor/gpu``."""
-    roots = ("--mode=management", f"--driver-root={driver_root}")
+def generate(machine: Node, driver_root: str, vendor: str, mode: str = "management", dev_root: str = "") -> str:
+    """Return the CDI specification (YAML) of what a folder of the node has of a driver, as ``vendor/gpu``.
+
+    Args:
+        machine: the node, with the toolkit.
+        driver_root: the folder.
+        vendor: the specification's.
+        mode: in ``management`` the one device is all that there is, in ``nvml`` each GPU that the driver has is one.
+        dev_root: holds ``dev`` with the device nodes; by default the driver's folder does.
+    """
+    roots = (f"--mode={mode}", f"--driver-root={driver_root}", f"--dev-root={dev_root or driver_root}")
     return machine.run("nvidia-ctk", "--quiet", "cdi", "generate", *roots, f"--vendor={vendor}")

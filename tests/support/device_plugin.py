@@ -34,6 +34,8 @@ class Allocation:
     """Names in CDI's terms: ``nvidia.com/gpu={device}``."""
     mounts: Mapping[str, str] = field(default_factory=dict)
     """Path in the container -> path of the node."""
+    devices: Sequence[str] = ()
+    """Device nodes of the node, which the runtime makes in the container."""
     annotations: Mapping[str, str] = field(default_factory=dict)
     """For the runtime: ``cdi.k8s.io/...`` is the older way to name devices of CDI."""
 
@@ -100,6 +102,8 @@ def _response(allocation: Allocation, devices: Sequence[str]) -> bytes:
         for inside, outside in allocation.mounts.items():
             paths = (inside.format(device=device), outside.format(device=device))
             parts.append(_message(2, _text(1, paths[0]) + _text(2, paths[1])))
+        nodes = [each.format(device=device) for each in allocation.devices]
+        parts += [_message(3, _text(1, name) + _text(2, name) + _text(3, "rw")) for name in nodes]
         parts += [_message(5, _text(1, name.format(device=device))) for name in allocation.cdi]
     return b"".join(dict.fromkeys(parts))
 

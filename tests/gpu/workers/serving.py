@@ -28,7 +28,7 @@ def serve(answer: Callable[[], object], quiesce: Callable[[], object] | None = N
         def log_message(self, *_: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Handler)
+    server = http.server.ThreadingHTTPServer(("", 8000), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdout.write("warm\n")
     sys.stdout.flush()
