@@ -13,7 +13,8 @@ HELD: Final = (
     *("usr/bin", "usr/include", "usr/lib/gcc", "usr/lib/python3*", "usr/lib/x86_64-linux-gnu", "usr/lib64"),
     *("usr/libexec/gcc", "usr/sbin"),
 )
-"""CUDA's own tools are left out: PyTorch brings what it needs."""
+LEFT_OUT: Final = ("libcudnn*", "libnccl*", "*.a")
+"""CUDA's own libraries and tools: PyTorch brings what it needs."""
 
 
 def write_image(target: Path) -> None:
@@ -21,7 +22,7 @@ def write_image(target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         layer = Path(folder, "layer.tar")
         found = [path.relative_to("/") for pattern in HELD for path in Path("/").glob(pattern)]
-        argv = ["tar", "--create", "--file", layer, "--numeric-owner", "--directory", "/", *found]
-        subprocess.run(argv, check=True)
+        argv = ["tar", "--create", "--file", layer, "--numeric-owner", "--directory", "/"]
+        subprocess.run([*argv, *(f"--exclude={name}" for name in LEFT_OUT), *found], check=True)
         runtime = {"Env": ["PATH=/usr/bin:/bin"], "WorkingDir": "/"}
         archive.write(archive.image(runtime, (layers.load(layer),)), NAME, target)
