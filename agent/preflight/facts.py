@@ -19,7 +19,8 @@ from agent.preflight.deleted import taken_names
 from agent.preflight.ipc import Attached, IpcFacts, attached, read_facts
 from agent.preflight.room import cramped
 from agent.preflight.threads import apart, children_of, headless, policies
-from agent.preflight.unix_facts import moved_sockets, signed_sockets, waiting_descriptors
+from agent.preflight.unix_facts import signed_sockets, waiting_descriptors
+from agent.preflight.unix_names import moved_sockets
 from linux.anonymous import EPOLL
 from linux.descriptors import MEMFD, Descriptor, descriptors, memory_device
 from linux.filetree import walk
@@ -147,6 +148,8 @@ class Tree:
     """Bytes that a file without a name may hold: no fact of the tree, but what criu copies."""
     moved_sockets: Mapping[int, str] = field(default_factory=dict)
     """Inode of a Unix socket whose file is not where it was bound, or not only there; in words."""
+    renamed_sockets: Mapping[int, str] = field(default_factory=dict)
+    """Inode of a Unix socket whose file has another name than it was bound to, and that name."""
     signed_sockets: frozenset[int] = frozenset()
     """Inodes of Unix sockets in which data waits that says who sent it, or when."""
     lost_targets: frozenset[tuple[int, int]] = frozenset()
@@ -234,6 +237,7 @@ def read_tree(
             by_pid[pid] = _process(pid, tree, label, proc)
     found = by_pid.values()
     unix = in_network(init_pid, _unix_sockets, proc)
+    moved = moved_sockets(init_pid, by_pid, unix, proc)
     on_their_way, hiding = waiting_descriptors(by_pid, unix)
     watched = any(descriptor.watches for process in found for descriptor in process.descriptors)
     return Tree(
@@ -248,7 +252,8 @@ def read_tree(
         sockets=tuple(bound_sockets(init_pid, proc)),
         multicast_groups=tuple(multicast_groups(init_pid, proc)),
         unix_sockets=unix,
-        moved_sockets=moved_sockets(init_pid, by_pid, unix, proc),
+        moved_sockets=moved.refused,
+        renamed_sockets=moved.renamed,
         signed_sockets=signed_sockets(by_pid, unix),
         on_their_way=on_their_way,
         hiding=hiding,

@@ -27,6 +27,7 @@ from agent.criu.connections import CONNECTED, SEQUENCE, End, Fate, peers
 from agent.criu.driver import CriuDump
 from agent.criu.images import stopped_processes
 from agent.criu.inet_images import bound_ports, settle, used_addresses
+from agent.criu.unix_images import bind_to
 from agent.errors import ContainerError
 from agent.executor.api import RestoreRequest
 from agent.executor.capture.given_files import (
@@ -123,6 +124,7 @@ def make_plan(capture: Capture, *, stands_still: bool = False) -> None:
         capture.own_addresses = tuple(sole_addresses(init_pid, environment.proc).values())
     if worker is not None:
         tree = _preflight(capture, worker, stands_still=stands_still)
+        capture.renamed = tree.renamed_sockets
         rights = of_container(init_pid, environment.proc)
         if environment.allow_unconfined:
             rights = replace(rights, label=None)  # a worker that was restored without it has another
@@ -270,6 +272,7 @@ def _dump(capture: Capture) -> None:
             timeout=environment.longest,
         )
     )
+    bind_to(capture.staged.directory, capture.renamed)
     if not capture.goes_on:
         capture.stopped = stopped_processes(capture.staged.directory)
     fate = settle(capture.staged.directory, capture.own_addresses)

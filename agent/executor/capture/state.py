@@ -75,6 +75,8 @@ class Capture:
     protection_keys: list[ProtectionKeys] = field(default_factory=list)
     settings: list[ThreadSettings] = field(default_factory=list)
     """Of its threads, which criu leaves out."""
+    renamed: Mapping[int, str] = field(default_factory=dict)
+    """Inodes of Unix sockets, and the names that their files have now."""
     programs: Sequence[Program] = ()
     """That its processes run from memfds."""
     eventfds: Sequence[Eventfd] = ()

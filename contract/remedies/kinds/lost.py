@@ -111,6 +111,12 @@ LOST: Final = (
         _LOST,
     ),
     Kind(
+        "The name that a Unix socket was bound to, if its file was renamed since (supervisord's)",
+        Fate.RESET,
+        "getsockname gives the name that the file has, by which it is reached as before",
+        _LOST,
+    ),
+    Kind(
         "With which bytes of a Unix stream a descriptor comes that waits in it (SCM_RIGHTS), if other data waits "
         "before",
         Fate.RESET,

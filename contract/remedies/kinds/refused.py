@@ -51,9 +51,10 @@ REFUSED: Final = (
     _refused(
         "MPTCP, vsock and other protocols; UDP with multicast groups or UDP_CORK; data in a Unix connection that was "
         "not accepted, or one that its client has closed; unread messages of netlink, its groups above 32; a socket "
-        "that an eBPF program filters, but for Unix ones (SO_ATTACH_BPF); a Unix socket whose file was renamed or has "
-        "another name too (a hard link), whose relative name leads through `.`, `..` or a link, or ends with "
-        "`(deleted)`, or with unread data that says who sent it (SO_PASSCRED) or when",
+        "that an eBPF program filters, but for Unix ones (SO_ATTACH_BPF); a Unix socket whose file has another "
+        "name too (a hard link), or was renamed and is bound to a relative name or below another root, whose relative "
+        "name leads through `.`, `..` or a link, or ends with `(deleted)`, or with unread data that says who sent it "
+        "(SO_PASSCRED) or when",
         AgentReason.UNSUPPORTED_SOCKET,
         test=_UNKNOWN,
     ),

@@ -228,12 +228,39 @@ open('/mnt/inside/file', 'w').close()
 """,
         AgentReason.MOUNTED_INSIDE,
     ),
-    "renamed-unix-socket": (
+    "renamed-unix-socket-of-a-relative-name": (
+        """
+s = socket.socket(socket.AF_UNIX)
+os.chdir('/tmp')
+s.bind('bound')
+s.listen()
+os.rename('/tmp/bound', '/tmp/renamed')
+""",
+        AgentReason.UNSUPPORTED_SOCKET,
+    ),
+    "renamed-unix-socket-of-another-root": (
+        """
+r, w = os.pipe()
+os.makedirs('/tmp/jail')
+def act():
+    os.chroot('/tmp/jail')
+    s = socket.socket(socket.AF_UNIX)
+    s.bind('/bound')
+    s.listen()
+    os.rename('/bound', '/renamed')
+    os.write(w, b'x')
+    time.sleep(9999)
+k = in_child(act)
+os.read(r, 1)
+""",
+        AgentReason.UNSUPPORTED_SOCKET,
+    ),
+    "renamed-unix-socket-of-a-name-that-looks-deleted": (
         """
 s = socket.socket(socket.AF_UNIX)
 s.bind('/tmp/bound')
 s.listen()
-os.rename('/tmp/bound', '/tmp/renamed')
+os.rename('/tmp/bound', '/tmp/renamed (deleted)')
 """,
         AgentReason.UNSUPPORTED_SOCKET,
     ),
@@ -688,7 +715,9 @@ LOST_WITHOUT_THE_CHECK = {
     "deleted-folder-that-was-made-again",
     "trigger-of-pressure",
     "mounted-inside",
-    "renamed-unix-socket",
+    "renamed-unix-socket-of-a-relative-name",
+    "renamed-unix-socket-of-another-root",
+    "renamed-unix-socket-of-a-name-that-looks-deleted",
     "unix-socket-of-two-names",
     "thread-with-descriptors-of-its-own",
     "thread-with-a-folder-of-its-own",

@@ -283,6 +283,16 @@ c.send(b'second')
 assert s.recv(99) == b'second'
 """,
     ),
+    "name-of-a-renamed-unix-socket": (
+        """
+s = socket.socket(socket.AF_UNIX)
+s.bind('/tmp/bound')
+os.rename('/tmp/bound', '/tmp/renamed')
+""",
+        """
+assert s.getsockname() == '/tmp/renamed'
+""",
+    ),
     "urgent-data-of-a-unix-socket": (
         """
 a, b = socket.socketpair()

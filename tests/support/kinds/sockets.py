@@ -85,6 +85,57 @@ s.accept()[0].send(b'y')
 assert d.recv(9) == b'y'
 """,
     ),
+    "unix-listener-that-was-renamed": (
+        """
+s = socket.socket(socket.AF_UNIX)
+s.bind('/tmp/bound')
+s.listen()
+os.chmod('/tmp/bound', 0o640)
+os.chown('/tmp/bound', 8, 7)
+os.rename('/tmp/bound', '/tmp/renamed')
+o = socket.socket(socket.AF_UNIX)
+o.bind('/tmp/bound')
+o.listen()
+c = socket.socket(socket.AF_UNIX)
+c.connect('/tmp/renamed')
+a, _ = s.accept()
+""",
+        """
+a.send(b'x')
+assert c.recv(9) == b'x'
+for path, listener in (('/tmp/renamed', s), ('/tmp/bound', o)):
+    d = socket.socket(socket.AF_UNIX)
+    d.connect(path)
+    listener.accept()[0].send(path.encode())
+    assert d.recv(99) == path.encode()
+found = os.stat('/tmp/renamed')
+assert (found.st_mode & 0o7777, found.st_uid, found.st_gid) == (0o640, 8, 7), found
+""",
+    ),
+    "unix-listener-that-was-linked-to-its-name": (
+        """
+s = socket.socket(socket.AF_UNIX)
+s.bind('/tmp/bound.1')
+os.link('/tmp/bound.1', '/tmp/bound')
+os.unlink('/tmp/bound.1')
+s.listen()
+m = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+m.bind('/scratch/mail.1')
+os.link('/scratch/mail.1', '/scratch/mail')
+os.unlink('/scratch/mail.1')
+""",
+        """
+c = socket.socket(socket.AF_UNIX)
+c.connect('/tmp/bound')
+s.accept()[0].send(b'y')
+assert c.recv(9) == b'y'
+d = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+d.sendto(b'z', '/scratch/mail')
+assert m.recv(9) == b'z'
+assert not os.path.exists('/tmp/bound.1') and not os.path.exists('/scratch/mail.1')
+os.unlink('/tmp/bound')
+""",
+    ),
     "unix-listener-by-a-link-to-its-folder": (
         """
 os.makedirs('/tmp/real')
