@@ -247,8 +247,13 @@ def long_names(tree: Tree) -> Iterator[str]:
             yield f"{path} was deleted, and its name has more than {LONGEST_NAME} bytes"
 
 
+_RUNSVDIR: Final = "runsvdir"
+"""Looks every five seconds whether the folder of a service is still the one that it started, by device and inode. No
+restored container has the former ones: it sends the services of the former ones SIGTERM, and starts new ones."""
+
+
 def unsupported_processes(tree: Tree) -> Iterator[str]:
-    """Find processes that criu starts in another way than they were started in, or cannot enter."""
+    """Find processes that criu starts in another way than they were started in, or cannot enter, or that end others."""
     for process in tree.processes:
         if process.shares_folder:
             yield f"{process} has its parent's working folder for its own (CLONE_FS)"
@@ -260,3 +265,5 @@ def unsupported_processes(tree: Tree) -> Iterator[str]:
         if free is not None and free < NEEDED_DESCRIPTORS:
             yield f"{process} may open {free} more descriptors, and CRIU needs {NEEDED_DESCRIPTORS} (RLIMIT_NOFILE)"
         yield from (f"{process} {words}" for words in process.cramped)
+        if process.name == _RUNSVDIR:
+            yield f"{process} of runit would end its services after a restore, as their folders have other inodes then"

@@ -228,6 +228,13 @@ open('/mnt/inside/file', 'w').close()
 """,
         AgentReason.MOUNTED_INSIDE,
     ),
+    "supervisor-that-knows-services-by-inode": (
+        """
+k = in_child(lambda: (must(libc.prctl(15, b'runsvdir', 0, 0, 0)), time.sleep(9999)))
+time.sleep(0.2)
+""",
+        AgentReason.UNSUPPORTED_PROCESS,
+    ),
     "renamed-unix-socket-of-a-relative-name": (
         """
 s = socket.socket(socket.AF_UNIX)
@@ -715,6 +722,7 @@ LOST_WITHOUT_THE_CHECK = {
     "deleted-folder-that-was-made-again",
     "trigger-of-pressure",
     "mounted-inside",
+    "supervisor-that-knows-services-by-inode",
     "renamed-unix-socket-of-a-relative-name",
     "renamed-unix-socket-of-another-root",
     "renamed-unix-socket-of-a-name-that-looks-deleted",

@@ -254,6 +254,13 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
         ),
         pytest.param(
             AgentReason.UNSUPPORTED_PROCESS,
+            "process 600 (runsvdir) of runit would end its services after a restore, as their folders have other "
+            "inodes then",
+            tree(process(name="runsvdir")),
+            id="runit",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_PROCESS,
             "process 600 (python3) may open 7 more descriptors, and CRIU needs 8 (RLIMIT_NOFILE)",
             tree(process(free_descriptors=7)),
             id="no-descriptors-left",
