@@ -18,6 +18,7 @@ from agent.criu.helpers import Helpers
 from agent.criu.images import forget_parent, mend_timers
 from agent.criu.nsenter import EXIT_ENTER, EXIT_FILES
 from agent.criu.page_server import Lazy, PageServer
+from agent.criu.pids import LOWEST
 from agent.criu.runner import CriuCommand, NamespaceRun, RunResult, run_in_namespaces
 from agent.errors import ContainerError, CriuError
 from contract.api.reports import Step
@@ -73,6 +74,8 @@ class CriuRestore:
     """The images say of each connection what becomes of it; an earlier release left all of them to be closed."""
     has_profile: bool = False
     """The images name a profile of AppArmor, which criu cannot see to be on in there."""
+    last_pid: int = LOWEST
+    """What the container's pid counter is set to: what starts meanwhile gets the pids after it."""
     lazy: Lazy | None = None
     """Have private memory filled by a page server, while the worker runs already."""
     file_changes: Sequence[Mapping[str, Any]] = ()
@@ -255,7 +258,11 @@ class EnteringCriu:
             cgroups=request.cgroup_files,
             file_changes=request.file_changes,
             criu=CriuCommand(
-                self.tree, argv, [run.work_fd, request.images, *request.inherit.values()], request.has_profile
+                self.tree,
+                argv,
+                [run.work_fd, request.images, *request.inherit.values()],
+                has_profile=request.has_profile,
+                last_pid=request.last_pid,
             ),
             helpers=self.helpers,
             timeout=request.timeout,

@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 LAST_PID = "/proc/sys/kernel/ns_last_pid"
-LOW_PID = b"100"
-"""Probes that start meanwhile get pids from here on: a worker's own begin at 1000, and are free in a container that has
-just started, but not in one whose probes have taken the counter there in hours of waiting."""
+"""Probes that start meanwhile get the pids after it. A worker's own are free in a container that has just started, but
+not in one whose probes have taken the counter there in hours of waiting."""
 NAMESPACES = ("cgroup", "ipc", "uts", "net", "pid")
 EXIT_FILES = 3
 EXIT_ENTER = 4
@@ -187,10 +186,10 @@ def _run_criu(mount_namespace: int, criu: dict[str, Any]) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def _lower_pids() -> None:
+def _set_last_pid(number: int) -> None:
     try:
         with open(LAST_PID, "wb", buffering=0) as last_pid:  # noqa: PTH123 - fewest modules
-            last_pid.write(LOW_PID)
+            last_pid.write(b"%d" % number)
     except OSError:
         return  # a pid that is taken is refused by name
 
@@ -202,8 +201,8 @@ def _become_criu(mount_namespace: int, criu: dict[str, Any]) -> None:
     inside (helpers, plug-ins) it looks for below the descriptor of our folder, whatever the container holds.
     """
     syscalls.die_with_parent(_SIGKILL)
-    if criu["argv"][0] == "restore":
-        _lower_pids()
+    if criu["last_pid"]:
+        _set_last_pid(criu["last_pid"])
     if os.getppid() != 0:  # seen from inside, a helper that lives outside is 0, and a dead one has left us to pid 1
         return
     folder = criu["tree"]

@@ -37,6 +37,8 @@ class CriuCommand:
     """Have it take AppArmor for being on."""
     stays_out_of_ipc: bool = False
     """Leave it in the agent's IPC namespace."""
+    last_pid: int = 0
+    """What the container's pid counter is set to first; 0: it stays."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ def run_in_namespaces(
         "keep": criu.keep,
         "profile": criu.has_profile,
         "stays_out_of": ("ipc",) if criu.stays_out_of_ipc else (),
+        "last_pid": criu.last_pid,
     }
     keep = [writing, *_descriptors(file_changes), *(criu.keep if criu is not None else ())]
     keep += [fd for source, target, _ in (shared[0] if shared is not None else ()) for fd in (source, target)]

@@ -17,6 +17,7 @@ from agent.criu.driver import CriuRestore
 from agent.criu.image_labels import write_profile
 from agent.criu.inet_images import kept_ends, move_sockets
 from agent.criu.page_server import Fill, Lazy, PageServer
+from agent.criu.pids import last_pid
 from agent.criu.shared_memory import empty
 from agent.errors import ContainerError, CriuError
 from agent.executor.files.undo import end_leftovers
@@ -54,6 +55,7 @@ def run_criu(restore: Restore) -> Sequence[Step]:
             inherit=_inherited(restore, during),
             lazy=_lazy(restore, during),
             has_profile=bool(restore.profile),
+            last_pid=last_pid(restore.artifact.manifest.process.ids),
             file_changes=restore.inside,
             timeout=environment.allowance(restore.artifact.size),
         )

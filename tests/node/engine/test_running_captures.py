@@ -4,7 +4,10 @@ import contextlib
 import http.client
 import json
 import os
+import signal
 import socket
+import subprocess
+from collections.abc import Iterator
 
 import pytest
 
@@ -102,6 +105,22 @@ for _ in range(8):
     if os.fork() == 0:
         wait_as_a_shell_does()
 """
+FORKS = """
+def fork(*_):
+    for _ in range(10):
+        if os.fork() == 0:
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+            time.sleep(1000000)
+    print("forked", flush=True)
+signal.signal(signal.SIGUSR1, fork)
+"""
+PROBES = """
+import subprocess, time
+print("up", flush=True)
+while True:
+    subprocess.Popen(["sleep", "1"])
+    time.sleep(0.02)
+"""
 NESTED = """
 if os.fork() == 0:
     for _ in range(29):
@@ -171,6 +190,34 @@ async def test_a_restored_worker_is_captured_in_turn(node):
     assert (1, "1", None, "T") == facts(await restored(node, "running-second", outcome.manifest_digest))
     outcome = await node.capture_running(source, "running-second", "2")
     assert outcome.ok, outcome
+
+
+async def test_pids_of_what_a_restored_worker_has_started_are_left_to_it(node):
+    """They are low ones, and probes that start during the next restore take low ones too."""
+    source = serving(node, FORKS)
+    outcome = await node.capture_running(source, "running-forks-1")
+    target = await restored(node, "running-forks-1", outcome.manifest_digest)
+    os.kill(target.init(), signal.SIGUSR1)
+    target.says("forked")
+    outcome = await node.capture_running(target, "running-forks-2")
+    last = node.start_as(BareContainer, "--", PYTHON, "-c", START + SERVE)
+    with probed(last):
+        again = await node.restore(last, "running-forks-2", outcome.manifest_digest)
+    assert again.ok, again
+    assert said(last)
+
+
+@contextlib.contextmanager
+def probed(container: BareContainer) -> Iterator[None]:
+    """Start processes in a container one after the other, as exec probes do."""
+    enter = ["nsenter", "-t", str(container.init()), "-m", "-n", "-p", "-i", "-u"]
+    with subprocess.Popen([*enter, PYTHON, "-c", PROBES], stdout=subprocess.PIPE) as probes:
+        try:
+            assert probes.stdout is not None
+            assert b"up\n" == probes.stdout.readline()
+            yield
+        finally:
+            probes.kill()
 
 
 async def test_no_process_sees_its_children_stopped(node):
