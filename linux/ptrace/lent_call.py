@@ -127,7 +127,7 @@ class Borrowed:
     def put_back(self, blocked: int) -> None:
         """Give it its registers, halted as it was found: the kernel then goes on with a call that it was in.
 
-        Those of System V IPC would fail instead: they are made again.
+        Those that would fail instead, as of System V IPC, are made again.
 
         Args:
             blocked: the signals that it blocks, as the kernel writes them.
@@ -137,7 +137,8 @@ class Borrowed:
         while await_halt(self._pid) == _AT_SYSCALL:
             request(_CONT, self._pid)
         own, awaits_signal = self._own, bool(_pending(self._pid) & ~blocked)
-        if is_to_be_made_again(own.orig_rax, own.rax, own.r10, awaits_signal=awaits_signal):
+        arguments = own.rdi, own.rsi, own.rdx, own.r10, own.r8
+        if is_to_be_made_again(own.orig_rax, own.rax, arguments, awaits_signal=awaits_signal):
             own.rip, own.rax = own.rip - INSTRUCTION, own.orig_rax
         request(_SETREGS, self._pid, 0, ctypes.addressof(own))
 

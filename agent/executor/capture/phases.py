@@ -23,10 +23,12 @@ from agent.container.questions.probe import askable
 from agent.container.rights import of_container, refuse_wider_tree
 from agent.container.sandbox import refuse_sandboxed
 from agent.container.thread_settings import own_settings
+from agent.container.waits import endless_polls
 from agent.criu.connections import CONNECTED, SEQUENCE, End, Fate, peers
 from agent.criu.driver import CriuDump
 from agent.criu.images import stopped_processes
 from agent.criu.inet_images import bound_ports, settle, used_addresses
+from agent.criu.interrupted import make_again
 from agent.criu.unix_images import bind_to
 from agent.errors import ContainerError
 from agent.executor.api import RestoreRequest
@@ -248,6 +250,7 @@ def _gpu_seconds(capture: Capture) -> float:
 def _note_what_criu_leaves_out(capture: Capture) -> None:
     """Look at the processes as late as can be, and if they go on while they are stopped: it may change."""
     pids, flags, proc = capture.plan.pids, capture.plan.taken_on.cpu_flags, capture.environment.proc
+    capture.polls = endless_polls(pids, proc)
     capture.amx = users_of_amx(pids, flags, proc)
     capture.protection_keys = keys_of(pids, proc)
     capture.settings = own_settings(pids, capture.init_pid, proc)
@@ -364,6 +367,7 @@ def _process(capture: Capture) -> dict[str, object]:
 
 
 def _seal(capture: Capture) -> None:
+    make_again(capture.staged.directory, capture.polls)  # here, since a worker that goes on does so by now
     plan, request = capture.plan, capture.request
     outside = {"outside": list(capture.outside.values()), "weights": list(capture.weights)}
     captured = Captured(

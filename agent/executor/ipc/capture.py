@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from agent.container.ipc.objects import refuse_other_creators
 from agent.container.network import in_namespace
 from agent.container.rights import Rights
-from agent.criu.ipc.interrupted import make_again
 from agent.criu.ipc.mappings import other_segments, stay_in_namespace, take_attachments
 from agent.criu.ipc.objects import image_names, read_objects
 from agent.errors import CriuError, RefusedError
@@ -66,7 +65,6 @@ def save_objects(staged: Staging, objects: Sequence[SysvObject], rights: Rights)
     try:
         found = read_objects(directory, used, take_attachments(directory))
         stay_in_namespace(directory)
-        make_again(directory)
         both = {each.id for each in found.segments} & other_segments(directory)
         for name in image_names(directory):
             os.unlink(name, dir_fd=directory)

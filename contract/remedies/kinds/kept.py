@@ -25,6 +25,10 @@ KEPT: Final = (
         "tests/node/engine/state/test_stopped_processes.py::test_stopped_processes_stay_stopped",
     ),
     _kept("Signal handlers, ignored, blocked and pending signals"),
+    _kept(
+        "Waits without a limit: poll, select, epoll_wait, sigwaitinfo, io_getevents, futex, read, accept",
+        "they are entered again, unless a signal waits that is not blocked: EINTR then",
+    ),
     _kept("Memory: private, shared between processes, locked, mapped files, unlinked files that are mapped"),
     _kept(
         "Huge pages (hugetlb), private or shared",

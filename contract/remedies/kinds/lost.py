@@ -150,8 +150,8 @@ LOST: Final = (
         _LOST,
     ),
     Kind(
-        "A wait that is under way: nanosleep, sigtimedwait, SO_RCVTIMEO and FUTEX_WAIT, if it has a limit; poll, "
-        "epoll_wait, sigwaitinfo and io_getevents without one too; not select, read and accept",
+        "A wait that is under way and has a limit: nanosleep, poll, epoll_wait, sigtimedwait, SO_RCVTIMEO, FUTEX_WAIT; "
+        "not select. On other machines than x86-64 epoll_wait and sigwaitinfo without one too",
         Fate.RESET,
         "it ends early with EINTR, as by a signal; Python's own functions wait for the rest by themselves",
         _LOST,

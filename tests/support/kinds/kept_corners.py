@@ -242,4 +242,59 @@ os.write(master, b'\\3')
 assert os.waitstatus_to_exitcode(os.waitpid(k, 0)[1]) == 7
 """,
     ),
+    "poll-of-a-process": (
+        """
+r, w = os.pipe()
+asked = struct.pack('iHH', r, select.POLLIN, 0)
+def act():
+    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
+    assert libc.poll(asked, 1, -1) == 1
+k = in_child(act)
+time.sleep(0.2)
+""",
+        """
+time.sleep(0.3)
+os.write(w, b'x')
+assert succeeds(k)
+""",
+    ),
+    "waits-without-a-limit": (
+        """
+signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
+def wait(name, call):
+    ctypes.set_errno(0)
+    ended[name] = call(), ctypes.get_errno()
+buffer = ctypes.create_string_buffer(256)
+word = ctypes.c_int(5)
+context = ctypes.c_ulong(0)
+must(libc.syscall(206, 8, ctypes.byref(context)))
+r, w = os.pipe()
+pollers = [select.epoll() for _ in range(2)]
+[each.register(r, select.EPOLLIN) for each in pollers]
+asked = struct.pack('iHH', r, select.POLLIN, 0)
+waits = {
+    'epoll': lambda: libc.epoll_wait(pollers[0].fileno(), buffer, 1, -1),
+    'epoll_pwait': lambda: libc.epoll_pwait(pollers[1].fileno(), buffer, 1, -1, b'\\xff' * 128),
+    'poll': lambda: libc.poll(asked, 1, -1),
+    'select': lambda: libc.select(r + 1, (1 << r).to_bytes(128, 'little'), None, None, None),
+    'sigwaitinfo': lambda: libc.sigwaitinfo((1 << signal.SIGUSR1 - 1).to_bytes(128, 'little'), None),
+    'io_getevents': lambda: libc.syscall(208, context, ctypes.c_long(1), ctypes.c_long(1), buffer, None),
+    'futex': lambda: libc.syscall(202, ctypes.byref(word), 128, 5, None, None, 0),
+}
+ended = {}
+threads = {name: threading.Thread(target=wait, args=(name, call), daemon=True) for name, call in waits.items()}
+[t.start() for t in threads.values()]
+time.sleep(0.2)
+assert not ended
+""",
+        """
+time.sleep(0.3)
+assert not ended, ended
+os.write(w, b'x')
+os.kill(os.getpid(), signal.SIGUSR1)
+answers = {'epoll': 1, 'epoll_pwait': 1, 'poll': 1, 'select': 1, 'sigwaitinfo': int(signal.SIGUSR1)}
+[threads[name].join(5) for name in answers]
+assert ended == {name: (answer, 0) for name, answer in answers.items()}, ended
+""",
+    ),
 }

@@ -6,19 +6,15 @@ import struct
 import pytest
 
 from agent import protobuf
-from agent.criu.ipc.interrupted import mended_core
 from agent.criu.ipc.mappings import other_segments, stay_in_namespace, take_attachments
 from agent.criu.ipc.objects import image_names, read_objects
 from agent.errors import RefusedError
 from artifact.ipc import Attachment, Mapping, Message, Queue, Segment, SemaphoreSet
 from contract.api.states import AgentReason
-from linux.ptrace.interrupted import MSGRCV, SEMOP, SEMTIMEDOP
 from tests.unit.agent.criu.test_shared_images import MAGIC, PAGE, image, message
 
 ANONYMOUS, SYSV = 1 | 1 << 8, 1 | 1 << 8 | 1 << 10
 OWNER = {"uid": 33, "gid": 34, "creator_uid": 0, "creator_gid": 1}
-EINTR = (1 << 64) - 4
-WAITED_AT, CALL = 0x7F00, 2
 
 
 def desc(number, key=0, mode=0o600):
@@ -120,41 +116,3 @@ def test_processes_stay_in_the_namespace_of_criu(images, tmp_path):
     stay_in_namespace(directory)
     assert image(message(f1=2, f7=3, f8=4)) == (tmp_path / "ids-7.img").read_bytes()
     assert image(message(f1=3, f7=3)) == (tmp_path / "ids-8.img").read_bytes()
-
-
-def core(*, call=SEMOP, answer=EINTR, fourth=0, at=WAITED_AT + CALL, mode=1, shared=b"", own=b""):
-    registers = message(f8=fourth, f11=answer, f16=call, f17=at, f28=mode)
-    info = message(f1=1, f2=registers)
-    return image(message(f1=1, f2=info, f3=message(f1=1, f10=shared), f5=message(f1=0, f9=own)))
-
-
-SIGNAL = message(f1=b"siginfo")
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        pytest.param({}, id="semop"),
-        pytest.param({"call": MSGRCV, "fourth": 7}, id="msgrcv"),
-        pytest.param({"call": SEMTIMEDOP}, id="semtimedop-without-a-limit"),
-    ],
-)
-def test_a_call_that_was_interrupted_is_made_again(fields):
-    call = fields.get("call", SEMOP)
-    assert core(**fields | {"answer": call, "at": WAITED_AT}) == mended_core(core(**fields))
-
-
-@pytest.mark.parametrize(
-    "found",
-    [
-        pytest.param(core(call=7), id="another-call"),
-        pytest.param(core(answer=0), id="done"),
-        pytest.param(core(call=SEMTIMEDOP, fourth=0x7000), id="with-a-time-limit"),
-        pytest.param(core(mode=2), id="32-bits"),
-        pytest.param(core(shared=SIGNAL), id="a-signal-waits-for-the-process"),
-        pytest.param(core(own=SIGNAL), id="a-signal-waits-for-the-thread"),
-        pytest.param(image(message(f1=1, f3=message(f1=6))), id="zombie"),
-    ],
-)
-def test_other_threads_are_left_as_they_are(found):
-    assert found == mended_core(found)

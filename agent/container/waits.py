@@ -1,0 +1,64 @@
+"""Which threads wait in poll(2) without a limit; known before anything halts them, and not any more afterwards.
+
+The kernel has a thread that was halted in poll(2) go on by another call, restart_syscall(2), of which nothing says what
+it goes on with.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from linux.proc import PROC
+from linux.ptrace.interrupted import INSTRUCTION, POLL, RESTART
+
+_NEGATIVE: Final = 1 << 31
+_WORDS: Final = 9
+"""Number of the call, six arguments, stack and instruction."""
+_LOADS_NUMBER: Final = b"\xb8"
+_NUMBER_BYTES: Final = 4
+
+Poll = tuple[int, int, int, int]
+"""Its arguments, and the instruction that follows."""
+
+
+def endless_polls(pids: Iterable[int], proc: Path = PROC) -> Mapping[int, Poll]:
+    """Return what threads wait so, by their numbers inside the container."""
+    found = {}
+    for pid in pids:
+        for task in _threads(proc / str(pid)):
+            with suppress(OSError):  # it has ended
+                if (poll := _poll(pid, (task / "syscall").read_text().split(), proc)) is not None:
+                    found[_inner(task)] = poll
+    return found
+
+
+def _threads(process: Path) -> Iterator[Path]:
+    with suppress(OSError):
+        yield from list((process / "task").iterdir())
+
+
+def _poll(pid: int, words: list[str], proc: Path) -> Poll | None:
+    if len(words) != _WORDS or (call := int(words[0])) not in (POLL, RESTART):
+        return None
+    first, second, third, after = (int(words[at], 16) for at in (1, 2, 3, -1))
+    if not third & _NEGATIVE or (call == RESTART and _number_before(pid, after, proc) != POLL):
+        return None
+    return first, second, third, after
+
+
+def _number_before(pid: int, after: int, proc: Path) -> int | None:
+    """Return which call the instructions make that come before another one, if they say it, as those of glibc do."""
+    memory = os.open(proc / str(pid) / "mem", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = len(_LOADS_NUMBER) + _NUMBER_BYTES
+        code = os.pread(memory, size, after - INSTRUCTION - size)
+    finally:
+        os.close(memory)
+    return int.from_bytes(code[-_NUMBER_BYTES:], "little") if code.startswith(_LOADS_NUMBER) else None
+
+
+def _inner(task: Path) -> int:
+    line = next(each for each in (task / "status").read_text().splitlines() if each.startswith("NSpid:"))
+    return int(line.split()[-1])

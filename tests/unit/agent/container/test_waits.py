@@ -1,0 +1,40 @@
+"""Which threads wait in poll(2) without a limit."""
+
+import struct
+
+import pytest
+
+from agent.container.waits import endless_polls
+from linux.ptrace.interrupted import POLL, RESTART
+
+AFTER = 64
+FOREVER = 0xFFFFFFFF
+GLIBC = b"\xb8" + struct.pack("<I", POLL) + b"\x0f\x05"
+SLEEPS = b"\xb8" + struct.pack("<I", 35) + b"\x0f\x05"
+BY_A_REGISTER = b"\x48\x89\xc8\x90\x90\x0f\x05"
+
+
+def says(call, third=FOREVER):
+    return f"{call} 0x7000 0x2 {third:#x} 0x0 0x0 0x0 0x7fff {AFTER:#x}\n"
+
+
+@pytest.mark.parametrize(
+    ("expected", "text", "code"),
+    [
+        pytest.param(True, says(POLL), BY_A_REGISTER, id="in-poll"),
+        pytest.param(True, says(RESTART), GLIBC, id="halted-before"),
+        pytest.param(False, says(POLL, 1000), GLIBC, id="with-a-limit"),
+        pytest.param(False, says(0), GLIBC, id="another-call"),
+        pytest.param(False, says(RESTART), SLEEPS, id="halted-in-another-call"),
+        pytest.param(False, says(RESTART), BY_A_REGISTER, id="nothing-says-what"),
+        pytest.param(False, "running\n", GLIBC, id="running"),
+        pytest.param(False, f"-1 0x7fff {AFTER:#x}\n", GLIBC, id="in-no-call"),
+    ],
+)
+def test_what_it_waits_in(tmp_path, expected, text, code):
+    task = tmp_path / "7/task/8"
+    task.mkdir(parents=True)
+    (tmp_path / "7/mem").write_bytes(bytes(AFTER - len(code)) + code)
+    (task / "syscall").write_text(text)
+    (task / "status").write_text("Name:\tx\nNSpid:\t8\t3\n")
+    assert ({3: (0x7000, 2, FOREVER, AFTER)} if expected else {}) == endless_polls([7, 9], tmp_path)
