@@ -8,10 +8,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from linux.proc import PROC
 from linux.ptrace.interrupted import INSTRUCTION, POLL, RESTART
+from linux.ptrace.polls import Poll
 
 _NEGATIVE: Final = 1 << 31
 _WORDS: Final = 9
@@ -19,18 +20,22 @@ _WORDS: Final = 9
 _LOADS_NUMBER: Final = b"\xb8"
 _NUMBER_BYTES: Final = 4
 
-Poll = tuple[int, int, int, int]
-"""Its arguments, and the instruction that follows."""
+
+class Waiting(NamedTuple):
+    """A thread that waits so."""
+
+    tid: int
+    poll: Poll
 
 
-def endless_polls(pids: Iterable[int], proc: Path = PROC) -> Mapping[int, Poll]:
+def endless_polls(pids: Iterable[int], proc: Path = PROC) -> Mapping[int, Waiting]:
     """Return what threads wait so, by their numbers inside the container."""
     found = {}
     for pid in pids:
         for task in _threads(proc / str(pid)):
             with suppress(OSError):  # it has ended
                 if (poll := _poll(pid, (task / "syscall").read_text().split(), proc)) is not None:
-                    found[_inner(task)] = poll
+                    found[_inner(task)] = Waiting(int(task.name), poll)
     return found
 
 
@@ -45,7 +50,7 @@ def _poll(pid: int, words: list[str], proc: Path) -> Poll | None:
     first, second, third, after = (int(words[at], 16) for at in (1, 2, 3, -1))
     if not third & _NEGATIVE or (call == RESTART and _number_before(pid, after, proc) != POLL):
         return None
-    return first, second, third, after
+    return Poll(first, second, third, after)
 
 
 def _number_before(pid: int, after: int, proc: Path) -> int | None:

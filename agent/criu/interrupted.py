@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from agent import protobuf
-from agent.container.waits import Poll
+from agent.container.waits import Waiting
 from agent.criu.image_files import core_images, read_image, replace_image
 from agent.errors import CriuError
 from agent.protobuf import Field
 from contract.api.states import AgentReason
 from linux.ptrace.interrupted import INSTRUCTION, POLL, RESTART, is_to_be_made_again
+from linux.ptrace.polls import Poll
 
 _X86, _REGISTERS = 2, 2
 _TASK, _SHARED_SIGNALS = 3, 10
@@ -30,7 +31,7 @@ _NATIVE: Final = 1
 """Of 64 bits."""
 
 
-def make_again(directory: int, polls: Mapping[int, Poll]) -> None:
+def make_again(directory: int, polls: Mapping[int, Waiting]) -> None:
     """Rewrite the images of threads that were in such a call.
 
     Args:
@@ -42,7 +43,11 @@ def make_again(directory: int, polls: Mapping[int, Poll]) -> None:
     """
     try:
         cores = [(name, read_image(directory, name), polls.get(number)) for number, name in core_images(directory)]
-        changed = {name: mended for name, core, poll in cores if (mended := mended_core(core, poll)) != core}
+        changed = {
+            name: mended
+            for name, core, waiting in cores
+            if (mended := mended_core(core, waiting and waiting.poll)) != core
+        }
     except ValueError as error:
         words = f"an image that criu wrote of a thread cannot be read: {error}"
         raise CriuError(AgentReason.DUMP_FAILED, words) from error

@@ -18,7 +18,7 @@ from linux.ptrace.halt import INTERRUPT, await_halt, halted, request
 from linux.ptrace.interrupted import INSTRUCTION, is_to_be_made_again
 
 Answer = TypeVar("Answer")
-_CONT, _GETREGS, _SETREGS, _SYSCALL, _GETSIGMASK, _SETSIGMASK = 7, 12, 13, 24, 0x420A, 0x420B
+_CONT, GETREGS, SETREGS, _SYSCALL, _GETSIGMASK, _SETSIGMASK = 7, 12, 13, 24, 0x420A, 0x420B
 _GETREGSET, _SETREGSET, _NT_X86_XSTATE = 0x4204, 0x4205, 0x202
 _STATE: Final = 1 << 16
 """Bytes; with AMX it takes 11 KiB."""
@@ -33,12 +33,12 @@ _PENDING: Final = re.compile(rb"^(?:SigPnd|ShdPnd):\t([0-9a-f]+)$", re.MULTILINE
 _INSTRUCTION: Final = b"\x0f\x05"
 _RED_ZONE: Final = 128
 """Bytes below the stack pointer that code may use without moving it; a signal's frame goes below them too."""
-_LONG_MODE: Final = 0x33
+LONG_MODE: Final = 0x33
 """The kernel's code segment for 64-bit programs (__USER_CS)."""
 _NO_CALL: Final = -1
 
 
-class _Registers(ctypes.Structure):
+class Registers(ctypes.Structure):
     """``struct user_regs_struct`` of x86-64; the kernel's numbers are signed here."""
 
     _fields_ = tuple(
@@ -65,23 +65,23 @@ class Borrowed:
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        self._own = _Registers()
-        request(_GETREGS, pid, 0, ctypes.addressof(self._own))
-        if self._own.cs != _LONG_MODE:
+        self._own = Registers()
+        request(GETREGS, pid, 0, ctypes.addressof(self._own))
+        if self._own.cs != LONG_MODE:
             raise OtherCallsError
         self._at = _instruction(pid)
 
     def call(self, number: int, first: int, second: int = 0, third: int = 0, fourth: int = 0) -> int:
         """Have it make a call, its fifth argument 0; return what the kernel answers, an error as a negative number."""
-        regs = _Registers.from_buffer_copy(self._own)
+        regs = Registers.from_buffer_copy(self._own)
         regs.rip, regs.rax, regs.orig_rax = self._at, number, _NO_CALL
         regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8 = first, second, third, fourth, 0
-        request(_SETREGS, self._pid, 0, ctypes.addressof(regs))
+        request(SETREGS, self._pid, 0, ctypes.addressof(regs))
         for _ in ("enters", "leaves"):
             request(_SYSCALL, self._pid)
             while await_halt(self._pid) != _AT_SYSCALL:  # a process that was stopped says so once more
                 request(_SYSCALL, self._pid)
-        request(_GETREGS, self._pid, 0, ctypes.addressof(regs))
+        request(GETREGS, self._pid, 0, ctypes.addressof(regs))
         return int(regs.rax)
 
     def asked(self, number: int, first: int) -> tuple[int, int]:
@@ -140,7 +140,7 @@ class Borrowed:
         arguments = own.rdi, own.rsi, own.rdx, own.r10, own.r8
         if is_to_be_made_again(own.orig_rax, own.rax, arguments, awaits_signal=awaits_signal):
             own.rip, own.rax = own.rip - INSTRUCTION, own.orig_rax
-        request(_SETREGS, self._pid, 0, ctypes.addressof(own))
+        request(SETREGS, self._pid, 0, ctypes.addressof(own))
 
 
 def _pending(pid: int) -> int:

@@ -35,6 +35,7 @@ from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from contract.config.storage import BadIdError
 from linux.proc import Status, descendants, namespace_mates, status
+from linux.ptrace.polls import go_on
 
 STOP_SECONDS: Final = 1.0
 """How long processes may take to stop: one that a disk or the kernel holds would hold the others too."""
@@ -172,6 +173,9 @@ def _stops(pid: int, proc: Path) -> bool:
 
 def _thaw(capture: Capture) -> bool:
     """Wake the worker, if it was stopped."""
+    for each in capture.polls.values():
+        with suppress(OSError):  # it has ended
+            go_on(each.tid, each.poll)
     try:
         capture.names.close()
     finally:  # a name that stays is harmless, a worker that stays stopped is not

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from agent.container.inspection import Inspection
-from agent.container.waits import Poll
+from agent.container.waits import Waiting
 from agent.criu.connections import Address
 from agent.executor.api import CaptureRequest
 from agent.executor.capture.plan import CapturePlan
@@ -76,7 +76,7 @@ class Capture:
     protection_keys: list[ProtectionKeys] = field(default_factory=list)
     settings: list[ThreadSettings] = field(default_factory=list)
     """Of its threads, which criu leaves out."""
-    polls: Mapping[int, Poll] = field(default_factory=dict)
+    polls: Mapping[int, Waiting] = field(default_factory=dict)
     """Threads, inside the container, that waited in poll(2) without a limit before anything halted them."""
     renamed: Mapping[int, str] = field(default_factory=dict)
     """Inodes of Unix sockets, and the names that their files have now."""

@@ -121,6 +121,23 @@ while True:
     subprocess.Popen(["sleep", "1"])
     time.sleep(0.02)
 """
+POLLS = """
+import struct
+libc = ctypes.CDLL(None)
+readable, writable = os.pipe()
+asked = struct.pack("iHH", readable, 1, 0)
+ends = []
+thread = threading.Thread(target=lambda: ends.append(libc.poll(asked, 1, -1)))
+thread.start()
+child = os.fork()
+if child == 0:
+    os._exit(libc.poll(asked, 1, -1))
+def end(*_):
+    os.write(writable, b"x")
+    thread.join()
+    print("polled", *ends, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+signal.signal(signal.SIGUSR1, end)
+"""
 NESTED = """
 if os.fork() == 0:
     for _ in range(29):
@@ -239,6 +256,20 @@ async def test_thirty_processes_each_the_child_of_another(node):
     outcome = await node.capture_running(source, "running-nested")
     assert outcome.ok, outcome
     assert said(source)
+
+
+async def test_what_waits_in_poll_waits_on_in_both(node):
+    """No signal has come: a program without handlers takes EINTR for an error, and ends."""
+    source = serving(node, POLLS)
+    outcome = await node.capture_running(source, "running-polls-1")
+    target = await restored(node, "running-polls-1", outcome.manifest_digest)
+    assert said(target)
+    again = await node.capture_running(target, "running-polls-2")
+    last = await restored(node, "running-polls-2", again.manifest_digest)
+    for container in (source, target, last):
+        assert said(container)
+        os.kill(container.init(), signal.SIGUSR1)
+        container.says("polled 1 1")
 
 
 async def test_its_connections_go_on_and_are_closed_in_the_restored_one(node):

@@ -4,8 +4,9 @@ import struct
 
 import pytest
 
-from agent.container.waits import endless_polls
+from agent.container.waits import Waiting, endless_polls
 from linux.ptrace.interrupted import POLL, RESTART
+from linux.ptrace.polls import Poll
 
 AFTER = 64
 FOREVER = 0xFFFFFFFF
@@ -37,4 +38,4 @@ def test_what_it_waits_in(tmp_path, expected, text, code):
     (tmp_path / "7/mem").write_bytes(bytes(AFTER - len(code)) + code)
     (task / "syscall").write_text(text)
     (task / "status").write_text("Name:\tx\nNSpid:\t8\t3\n")
-    assert ({3: (0x7000, 2, FOREVER, AFTER)} if expected else {}) == endless_polls([7, 9], tmp_path)
+    assert ({3: Waiting(8, Poll(0x7000, 2, FOREVER, AFTER))} if expected else {}) == endless_polls([7, 9], tmp_path)

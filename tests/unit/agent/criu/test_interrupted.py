@@ -18,6 +18,7 @@ from linux.ptrace.interrupted import (
     SEMTIMEDOP,
     SIGTIMEDWAIT,
 )
+from linux.ptrace.polls import Poll
 from tests.unit.agent.criu.test_shared_images import image, message
 
 EINTR = (1 << 64) - 4
@@ -100,7 +101,7 @@ HALTED = {"call": RESTART, "first": 0x7000, "second": 2, "third": FOREVER}
 
 
 def test_a_thread_that_was_halted_in_poll_before():
-    poll = (0x7000, 2, FOREVER, WAITED_AT + CALL)
+    poll = Poll(0x7000, 2, FOREVER, WAITED_AT + CALL)
     expected = core(**HALTED | {"answer": POLL, "at": WAITED_AT})
     assert expected == mended_core(core(**HALTED), poll)
 
@@ -109,8 +110,8 @@ def test_a_thread_that_was_halted_in_poll_before():
     "poll",
     [
         pytest.param(None, id="not-known"),
-        pytest.param((0x7000, 2, FOREVER, WAITED_AT), id="elsewhere"),
-        pytest.param((0x7000, 3, FOREVER, WAITED_AT + CALL), id="of-others"),
+        pytest.param(Poll(0x7000, 2, FOREVER, WAITED_AT), id="elsewhere"),
+        pytest.param(Poll(0x7000, 3, FOREVER, WAITED_AT + CALL), id="of-others"),
     ],
 )
 def test_a_thread_that_was_halted_in_something_else(poll):
