@@ -252,6 +252,11 @@ _RUNSVDIR: Final = "runsvdir"
 restored container has the former ones: it sends the services of the former ones SIGTERM, and starts new ones."""
 
 
+_STOP_WITH_CHILD: Final = ("script", "scriptlive", "su", "runuser")
+"""Of util-linux: with a pseudo-terminal they stop themselves when they hear that their child was stopped by SIGSTOP."""
+_PTMX: Final = ("/dev/ptmx", "/dev/pts/ptmx")
+
+
 def unsupported_processes(tree: Tree) -> Iterator[str]:
     """Find processes that criu starts in another way than they were started in, or cannot enter, or that end others."""
     for process in tree.processes:
@@ -267,3 +272,5 @@ def unsupported_processes(tree: Tree) -> Iterator[str]:
         yield from (f"{process} {words}" for words in process.cramped)
         if process.name == _RUNSVDIR:
             yield f"{process} of runit would end its services after a restore, as their folders have other inodes then"
+        if process.name in _STOP_WITH_CHILD and any(each.target in _PTMX for each in process.descriptors):
+            yield f"{process} stops itself for good when its child is stopped, as it is by a capture and by a restore"

@@ -178,15 +178,17 @@ WORKERS: Final = (
         SECTION,
         AgentReason.UNSUPPORTED_PROCESS,
         "A process of the worker shares its working folder with its parent, sends another signal than SIGCHLD when it "
-        "ends, has no descriptors or no room for mappings left, is in too many groups, or is runit's `runsvdir`; the "
-        "message names it.",
+        "ends, has no descriptors or no room for mappings left, is in too many groups, is runit's `runsvdir`, or "
+        "util-linux's `script`, `su --pty` or `runuser --pty`; the message names it.",
         "Start it by fork, vfork or posix_spawn, not by clone(2) with CLONE_FS or another signal. For the third, "
         "raise the limit (RLIMIT_NOFILE, RLIMIT_AS, vm.max_map_count), or look for what is never closed or unmapped. "
         "Groups are set by setgroups, or by supplementalGroups of the pod. In place of `runsvdir` start `runsv` for "
-        "each service, or another supervisor (s6, supervisord).",
+        "each service, or another supervisor (s6, supervisord). Start "
+        "the worker without `script` and `--pty`.",
         "CRIU starts every process as fork does, and has each open and map something for it. `runsvdir` knows its "
-        "services by the inodes of their folders, which are others in a new container. Nothing was touched; the "
-        "capture is not tried again by itself.",
+        "services by the inodes of their folders, which are others in a new container. `script` and "
+        "the like stop themselves when they hear that their child was stopped, and so it is for a moment. Nothing was "
+        "touched; the capture is not tried again by itself.",
     ),
     Reason(
         SECTION,

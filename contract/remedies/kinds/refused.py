@@ -92,7 +92,8 @@ REFUSED: Final = (
         "A process that shares its working folder with its parent (CLONE_FS), that sends another signal than SIGCHLD "
         "when it ends (clone), that may open fewer than 8 more descriptors (RLIMIT_NOFILE), that has no room left "
         "to map memory (RLIMIT_AS, vm.max_map_count), or that is in more groups than fit in 4080 bytes; runit's "
-        "`runsvdir`, which would end its services and start them again",
+        "`runsvdir`, which would end its services and start them again; util-linux's `script`, and `su` and `runuser` "
+        "with `--pty`, which would stop themselves",
         AgentReason.UNSUPPORTED_PROCESS,
         test=_UNKNOWN,
     ),

@@ -235,6 +235,14 @@ time.sleep(0.2)
 """,
         AgentReason.UNSUPPORTED_PROCESS,
     ),
+    "script-that-stops-with-its-child": (
+        """
+import subprocess
+k = subprocess.Popen(['script', '-qefc', 'sleep 9999', '/tmp/typescript'], stdin=subprocess.DEVNULL)
+time.sleep(0.5)
+""",
+        AgentReason.UNSUPPORTED_PROCESS,
+    ),
     "renamed-unix-socket-of-a-relative-name": (
         """
 s = socket.socket(socket.AF_UNIX)
@@ -722,6 +730,7 @@ LOST_WITHOUT_THE_CHECK = {
     "deleted-folder-that-was-made-again",
     "trigger-of-pressure",
     "mounted-inside",
+    "script-that-stops-with-its-child",
     "supervisor-that-knows-services-by-inode",
     "renamed-unix-socket-of-a-relative-name",
     "renamed-unix-socket-of-another-root",

@@ -254,6 +254,12 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
         ),
         pytest.param(
             AgentReason.UNSUPPORTED_PROCESS,
+            "process 600 (su) stops itself for good when its child is stopped, as it is by a capture and by a restore",
+            tree(process(Descriptor(4, "/dev/ptmx", is_device=True), name="su")),
+            id="su-with-a-terminal",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_PROCESS,
             "process 600 (runsvdir) of runit would end its services after a restore, as their folders have other "
             "inodes then",
             tree(process(name="runsvdir")),
