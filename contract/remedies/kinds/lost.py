@@ -208,7 +208,9 @@ LOST: Final = (
         "What the kernel counted of a process: processor time, faults, peak of memory, input and output; when it "
         "started",
         Fate.RESET,
-        "begins again with the restore, as in a new process: `time.process_time()` goes back",
+        "begins again with the restore, as in a new process: `time.process_time()` goes back. psutil and Java know a "
+        "process by its start, and take those that they knew before for ended: `Process.destroy` of Java does nothing. "
+        "Signal them by their number, or look them up again in a hook",
         _LOST,
     ),
     Kind(
