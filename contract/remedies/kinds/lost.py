@@ -131,6 +131,12 @@ LOST: Final = (
         _LOST,
     ),
     Kind(
+        "The controlling terminal of processes that do not lead their session, such as what a shell has started",
+        Fate.RESET,
+        "they have none: /dev/tty cannot be opened, and a shell among them has no job control. Open it by its name",
+        _LOST,
+    ),
+    Kind(
         "Data that a UDP socket holds back (MSG_MORE), an unfinished line in a terminal, its exclusive use (TIOCEXCL)",
         Fate.RESET,
         "lost: what follows is sent, or read, without",

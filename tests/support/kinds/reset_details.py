@@ -18,6 +18,28 @@ must(libc.syscall(128, ctypes.byref(ctypes.c_ulong(1 << 39)), overrun, struct.pa
 assert expiries < 10 and struct.unpack_from('i', overrun, 20)[0] < 10
 """,
     ),
+    "terminal-of-what-a-shell-has-started": (
+        """
+import pty
+r, w = os.pipe()
+k, master = pty.fork()
+if k == 0:
+    started = os.fork()
+    if started == 0:
+        os.read(r, 1)
+        try:
+            os.open('/dev/tty', os.O_RDWR)
+        except OSError as error:
+            os._exit(error.errno)
+        os._exit(0)
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(started, 0)[1]))
+time.sleep(0.3)
+""",
+        """
+os.write(w, b'x')
+assert os.waitstatus_to_exitcode(os.waitpid(k, 0)[1]) == errno.ENXIO
+""",
+    ),
     "speculation-that-is-forbidden": (
         """
 had = libc.prctl(52, 0, 0, 0, 0)
