@@ -44,6 +44,13 @@ def test_no_options_come_from_files():
     assert "--no-default-config" in argv
 
 
+def test_criu_logs_no_more_than_is_read_of_a_log():
+    dump = CriuDump(init_pid=5, worker_pid=1001, images=7, timeout=1)
+    restore = CriuRestore(init_pid=5, images=7, cgroup_files=[], inherit={}, timeout=1)
+    levels = [word for argv in (dump_argv(dump, 8, OPTIONS), restore_argv(restore, 8, OPTIONS)) for word in argv]
+    assert ["-v1", "-v1"] == [word for word in levels if word.startswith("-v")]
+
+
 @pytest.mark.parametrize(
     ("keeps", "expected"),
     [
