@@ -111,6 +111,8 @@ def _is_stopped(core: bytes) -> bool:
 
 
 def _mended_file(entry: bytes) -> bytes:
+    if TIMERFD not in protobuf.values(entry):  # which refuses what is no message, of all files once
+        return entry
     outer = protobuf.parse(entry)
     timers = protobuf.embedded(outer, TIMERFD)
     return protobuf.encode(protobuf.replaced(outer, {TIMERFD: mended_timer(timers[-1])})) if timers else entry

@@ -91,3 +91,16 @@ def test_any_bytes_are_read_or_refused(message):
         assert {field.number: protobuf.number([field], field.number, -1) for field in fields} == protobuf.values(
             message
         )
+
+
+@given(st.binary(max_size=40), st.integers(1, 400), st.integers(0, 3), st.binary(max_size=4))
+def test_a_message_that_may_not_embed_another_one_does_not(before, wanted, padding, content):
+    key = bytearray(protobuf.encode([Field(wanted, 2, b"")])[:-1])
+    if padding:  # as no writer does, and every reader takes
+        key = key[:-1] + bytes([key[-1] | 0x80]) + b"\x80" * (padding - 1) + b"\x00"
+    assert protobuf.may_embed(wanted)(before + bytes(key) + bytes([len(content)]) + content)
+
+
+def test_messages_that_embed_none_are_known_for_that():
+    text = protobuf.encode([Field(1, 0, 7), Field(2, 0, 1), Field(16, 2, b"\x08\x01")])
+    assert [True, False] == [bool(protobuf.may_embed(wanted)(text)) for wanted in (16, 4)]

@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from agent import protobuf
-from agent.criu import images
+from agent.criu import images, inet_images
 from agent.errors import CriuError
 
 MAGIC = struct.pack("<II", 0x54564319, 0x56303138)
@@ -118,3 +118,14 @@ def test_what_cannot_be_read_is_an_error_and_stays(directory, tmp_path, spoiled)
     with pytest.raises(CriuError, match="cannot be read"):
         images.mend_timers(directory)
     assert spoiled == (tmp_path / images.FILES).read_bytes()
+
+
+def test_of_ten_thousand_files_only_those_of_a_kind_are_parsed(directory, tmp_path, monkeypatch):
+    unix = [encoded([(1, 7), (2, number), (16, encoded([(1, number), (3, 1)]))]) for number in range(20)]
+    (tmp_path / images.FILES).write_bytes(image(*unix))
+    parsed, parse = [], protobuf.parse
+    monkeypatch.setattr(protobuf, "parse", lambda text: parsed.append(text) or parse(text))
+    images.mend_timers(directory)
+    assert (set(), []) == (inet_images.bound_ports(directory), inet_images.used_addresses(directory, ()))
+    assert not inet_images.settle(directory).kept
+    assert [] == parsed
