@@ -3,6 +3,8 @@
 criu carries neither. The rights of a thread are in one of its registers, which criu does carry.
 """
 
+import errno
+import os
 import platform
 import re
 from collections.abc import Iterable, Iterator
@@ -19,6 +21,8 @@ KEYS: Final = range(1, 16)
 """Key 0 is what all memory is under that has no other."""
 _MPROTECT, _ALLOCATE, _FREE = 329, 330, 331
 _NO_ACCESS: Final = 1
+_NOWHERE, _LENGTH = 1 << 56, 4096
+"""An address that no process can have memory at."""
 _BITS: Final = {"r": 1, "w": 2, "x": 4}
 _EXECUTE_ONLY: Final = "--x"
 """Memory for which the kernel itself takes a key."""
@@ -51,19 +55,17 @@ def are_there() -> bool:
 
 
 def allocated(pid: int) -> list[int]:
-    """Return the keys of a process. None is there if the kernel gives it all that there are, which it gives back.
+    """Return the keys of a process; not one that the kernel took for memory that can only be run.
+
+    Nothing of the process is changed: memory that is not there can be put under no key, and the kernel says so once it
+    has found the key to be allocated.
 
     Raises:
         OSError: it cannot be asked.
         OtherCallsError: it is of 32 bits.
     """
     with borrowed(pid) as process:
-        state = process.state()
-        free = _take_all(process)
-        for key in free:
-            process.call(_FREE, key)
-        process.put_state(state)  # the rights that an allocation gives
-    return [key for key in KEYS if key not in free]
+        return [key for key in KEYS if _is_allocated(process, key)]
 
 
 def ranges(pid: int, proc: Path = PROC) -> list[KeyRange]:
@@ -106,6 +108,13 @@ def give(pid: int, keys: Iterable[int], under: Iterable[KeyRange]) -> None:
             if process.call(_MPROTECT, each.start, each.end - each.start, bits, each.key) != 0:
                 raise NoKeyError(f"memory at {each.start:#x} cannot be put under key {each.key}")
         process.put_state(state)
+
+
+def _is_allocated(process: Borrowed, key: int) -> bool:
+    answer = -process.call(_MPROTECT, _NOWHERE, _LENGTH, 0, key)
+    if answer not in (errno.ENOMEM, errno.EINVAL):
+        raise OSError(answer, os.strerror(answer), f"key {key}")
+    return answer == errno.ENOMEM
 
 
 def _take_all(process: Borrowed) -> list[int]:

@@ -83,3 +83,36 @@ async def test_keys_are_kept(node):
     restored = await node.restore(target, "keys", captured.manifest_digest)
     assert restored.ok, restored
     target.says("kept")
+
+
+OF_THE_KERNEL = """
+import ctypes, mmap, sys, threading
+sys.path.insert(0, "/tools")
+import snapshot_sdk
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.pkey_mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int]
+assert libc.mmap(None, ctypes.c_size_t(4096), 4, 0x22, -1, ctypes.c_long(0)) > 0
+at = libc.mmap(None, ctypes.c_size_t(4096), 3, 0x22, -1, ctypes.c_long(0))
+def may_use():
+    return [key for key in range(1, 16) if libc.pkey_mprotect(at, 4096, 3, key) == 0]
+assert may_use() == []
+print("warm", flush=True)
+snapshot_sdk.quiesce()
+print("after", may_use(), flush=True)
+assert may_use() == []
+print("kept", flush=True)
+threading.Event().wait()
+"""
+
+
+async def test_a_key_that_the_kernel_took_is_not_the_workers_own(node):
+    source = node.start_as(BareContainer, "--capture", "--", PYTHON, "-c", OF_THE_KERNEL)
+    until_ready(source)
+    captured = await node.capture(source, "kernel-key")
+    assert captured.ok, captured.message
+    target = node.start_as(BareContainer, "--", PYTHON, "-c", "print('cold', flush=True)")
+    target.init()
+    restored = await node.restore(target, "kernel-key", captured.manifest_digest)
+    assert restored.ok, restored
+    target.says("kept")
