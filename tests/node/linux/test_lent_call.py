@@ -13,7 +13,7 @@ import pytest
 from agent.container.amx import users_of_amx
 from images import native
 from linux.proc import PROC, status
-from linux.ptrace import amx
+from linux.ptrace import amx, halt
 from linux.ptrace.lent_call import OtherCallsError, borrowed
 from linux.syscalls import LIBC
 from tests.support.fixtures.bare_container import wait_for
@@ -258,3 +258,13 @@ def test_one_that_has_ended_is_an_error(start):
     process.wait()
     with pytest.raises(OSError, match="No such file"), borrowed(process.pid):
         pass
+
+
+def test_no_look_at_a_thread_waits_for_a_timer(monkeypatch, start):
+    """A sleep of no length takes 50 microseconds, and there are thirty calls in each of a worker's processes."""
+    slept, process = [], start(SLEEPS)
+    sleep = time.sleep
+    monkeypatch.setattr(halt.time, "sleep", lambda seconds: slept.append(seconds) or sleep(seconds))
+    with borrowed(process.pid) as borrower:
+        assert [process.pid] * TIMES == [borrower.call(GETPID, 0) for _ in range(TIMES)]
+    assert 0 not in slept
