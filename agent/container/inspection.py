@@ -43,7 +43,7 @@ class Inspection:
     stdio: Mapping[int, str]
     """Standby's descriptors 0 to 2, as /proc names what they are: ``pipe:[123]``."""
     inner_ids: frozenset[int]
-    """Ids of all threads in the pid namespace, as numbered inside."""
+    """Ids of all threads in the pid namespace, as numbered inside; empty if they were not read."""
     cgroups: str
     """Text of /proc/PID/cgroup."""
 
@@ -117,18 +117,21 @@ def surroundings(seen: Inspection, criu: str, cgroup_root: Path, proc: Path = PR
     )
 
 
-def inspect(init_pid: int, proc: Path = PROC, among: Iterable[int] | None = None) -> Inspection:
+def inspect(
+    init_pid: int, proc: Path = PROC, among: Iterable[int] | None = None, *, with_ids: bool = True
+) -> Inspection:
     """Look at a container.
 
     Args:
         init_pid: its first process.
         proc: /proc of the node.
         among: processes among which are all of the container's; default: all of the node's.
+        with_ids: whether to read the ids of all threads, which a restore must find free: there may be thousands.
 
     Raises:
         OSError: it has ended.
     """
-    mates = namespace_mates(init_pid, proc, among)
+    mates = namespace_mates(init_pid, proc, among) if with_ids else ()
     ids = {number for pid in mates for number in _threads(pid, proc)}
     stdio = {}
     for number in range(3):

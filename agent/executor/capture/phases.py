@@ -98,7 +98,7 @@ def _inspect(capture: Capture) -> None:
         if found.held:
             capture.device_memory = OutsideMemory(environment.cuda, init_pid, found, environment.proc)
         capture.use = replace(use, outside={pid: each.bytes for pid, each in found.held.items()})
-    make_plan(capture)
+    make_plan(capture, worker if capture.use is None else None)  # of GPUs the look may have taken a while
     capture.store = open_store(request.base_path, init_pid, environment, through_pod=request.through_pod)
     capture.resources.callback(capture.store.close)
     capture.store.refuse_existing(request.checkpoint_id, request.version)
@@ -107,14 +107,20 @@ def _inspect(capture: Capture) -> None:
     capture.lock.allow(environment.allowance(capture.plan.allowance_bytes) + comparing)
 
 
-def make_plan(capture: Capture, *, stands_still: bool = False) -> None:
-    """Decide about the worker as it is now, and refuse what would not work."""
+def make_plan(capture: Capture, worker: Worker | None = None, *, stands_still: bool = False) -> None:
+    """Decide about the worker as it is now, and refuse what would not work.
+
+    Args:
+        capture: of what.
+        worker: as it was just found; looked for without.
+        stands_still: whether it is stopped.
+    """
     environment, init_pid = capture.environment, capture.init_pid
-    capture.seen = inspect(init_pid, environment.proc)
+    capture.seen = inspect(init_pid, environment.proc, with_ids=False)
     empty_dirs = mount_points(init_pid, capture.request.place.empty_dirs, capture.seen.mounts, environment.proc)
     request = replace(capture.request, place=replace(capture.request.place, empty_dirs=empty_dirs))
     capture.request = request
-    worker = find_worker(init_pid, environment.proc)
+    worker = worker or find_worker(init_pid, environment.proc)
     around = surroundings(capture.seen, environment.criu.version(), environment.cgroup_root, environment.proc)
     if stands_still:  # its device memory has moved into it by now
         around = replace(around, headroom=None)

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from agent.container.find import find_container
+from agent.container.find import find_container, worker_of
 from agent.container.inspection import find_worker
 from agent.criu.remaps import given_names
 from agent.errors import ContainerError, RefusedError
@@ -203,9 +203,9 @@ def _tree(capture: Capture) -> list[Status]:
 def tree_of(init_pid: int, proc: Path) -> list[Status]:
     """Return the worker's processes, the root first; none of a container that has ended."""
     with suppress(FileNotFoundError, ProcessLookupError):
-        if (worker := find_worker(init_pid, proc)) is not None:
-            mates = namespace_mates(init_pid, proc)
-            return [mates[pid] for pid in (worker.root.pid, *descendants(worker.root.pid, mates)) if pid in mates]
+        mates = namespace_mates(init_pid, proc)  # no more of them: the worker waits for it
+        if (root := worker_of(init_pid, mates)) is not None:
+            return [mates[pid] for pid in (root.pid, *descendants(root.pid, mates))]
     return []
 
 

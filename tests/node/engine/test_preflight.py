@@ -10,6 +10,8 @@ from dataclasses import replace
 
 import pytest
 
+from agent.container import inspection
+from agent.container.inspection import find_worker
 from agent.container.network import in_network
 from agent.executor.api import LookRequest
 from agent.executor.capture import phases as capture_phases
@@ -18,8 +20,9 @@ from agent.preflight.facts import read_tree
 from contract.api import control_files
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
-from linux.proc import descendants, namespace_mates
+from linux.proc import descendants, inner_thread_ids, namespace_mates
 from tests.support.fixtures.bare_container import BareContainer, wait_for
+from tests.support.fixtures.engine import captured
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
@@ -313,3 +316,14 @@ async def test_a_look_says_what_memory_takes_and_shares(node):
     memory = (await node.engine.look(LookRequest(place))).memory
     assert memory.resident > 128 << 20
     assert 64 << 20 < memory.share < 100 << 20
+
+
+async def test_a_worker_is_read_once(node, monkeypatch):
+    """Of one with a thousand threads and ten thousand descriptors that takes a tenth of a second."""
+    looks, threads = [], []
+    monkeypatch.setattr(capture_phases, "find_worker", lambda *of: looks.append(of) or find_worker(*of))
+    monkeypatch.setattr(inspection, "inner_thread_ids", lambda *of: threads.append(of) or inner_thread_ids(*of))
+    await captured(node, "read-once")
+    assert 1 == len(looks)
+    assert threads
+    assert 1 == len([pid for pid, _ in threads if pid == threads[0][0]])
