@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from linux.anonymous import Anonymous, anonymous
 from linux.mapped import unlinked_bytes
-from linux.proc import PROC
+from linux.proc import PROC, read_plainly
 from linux.syscalls import HUGETLBFS_MAGIC, MQUEUE_MAGIC, file_system_magic
 
 INOTIFY: Final = "anon_inode:inotify"
@@ -19,6 +19,7 @@ FANOTIFY: Final = "anon_inode:[fanotify]"
 MEMFD: Final = "/memfd:"
 _PIPE: Final = "pipe:"
 _FLAGS: Final = re.compile(r"^flags:\s*([0-7]+)$", re.MULTILINE)
+_PLAIN_FLAGS: Final = re.compile(rb"^flags:\s*([0-7]+)$", re.MULTILINE)
 _MOUNT: Final = re.compile(r"^mnt_id:\s*(\d+)$", re.MULTILINE)
 _LOCK: Final = re.compile(r"^lock:.*\bPOSIX\b", re.MULTILINE)
 _LEASE: Final = re.compile(r"^lock:.*\bLEASE\b", re.MULTILINE)
@@ -113,9 +114,11 @@ def descriptors(pid: int, proc: Path = PROC) -> list[Descriptor]:
     found, base = [], proc / str(pid)
     with suppress(FileNotFoundError, ProcessLookupError), os.scandir(base / "fd") as entries:
         for entry in entries:
-            with suppress(OSError):
+            try:  # not suppress(), which takes as long as one of the two calls
                 target = os.readlink(entry.path)  # noqa: PTH115 - ten thousand paths take longer to make than to read
                 found.append(_descriptor(int(entry.name), target, base, entry.path))
+            except OSError:
+                continue
     return found
 
 
@@ -180,16 +183,21 @@ def _is_memfd(target: str, deleted: tuple[int, int] | None) -> bool:
 
 
 def _flags_of(info: str) -> int:
-    with open(info) as file:  # noqa: PTH123 - a worker may have ten thousand pipes
-        match = _FLAGS.search(file.read())
+    match = _PLAIN_FLAGS.search(read_plainly(info))  # a worker may have ten thousand pipes
     return int(match[1], 8) if match else 0
 
 
 def _protocol(link: str) -> str:
     """Return the name of a socket's protocol; empty from a kernel that does not say."""
-    with suppress(OSError):
-        return os.getxattr(link, "system.sockprotoname").rstrip(b"\0").decode("ascii", "replace")
-    return ""
+    try:
+        return _as_name(os.getxattr(link, "system.sockprotoname"))
+    except OSError:
+        return ""
+
+
+@cache
+def _as_name(value: bytes) -> str:
+    return value.rstrip(b"\0").decode("ascii", "replace")
 
 
 def _sealed(link: Path) -> int:

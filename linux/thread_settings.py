@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from linux.proc import PROC
+from linux.proc import PROC, read_plainly
 from linux.syscalls import LIBC, checked
 
 _SET_IO_PRIORITY, _GET_IO_PRIORITY = {"aarch64": (30, 31)}.get(platform.machine(), (251, 252))
@@ -38,7 +38,7 @@ def settings(tid: int, proc: Path = PROC) -> Settings:
     return Settings(
         cpus=frozenset(os.sched_getaffinity(tid)),
         io_priority=checked(LIBC.syscall(_GET_IO_PRIORITY, _OF_A_THREAD, tid), "ioprio_get"),
-        timer_slack=int((proc / str(tid) / "timerslack_ns").read_text()),
+        timer_slack=int(read_plainly(f"{proc}/{tid}/timerslack_ns")),
     )
 
 

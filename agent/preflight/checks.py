@@ -113,14 +113,16 @@ _POLICIES: Final = {6: "SCHED_DEADLINE", 7: "SCHED_EXT"}
 
 def _inotify_overlay(tree: Tree) -> Iterator[str]:
     devices = {mount.device for mount in tree.mounts if mount.fstype == "overlay"}
-    for process, descriptor in tree.open_files():
+    for process, descriptor in tree.watching:
         if any(device in devices and inode not in tree.findable for device, inode in descriptor.watches):
             yield f"{named(process, descriptor)} watches files of the image by {_way(descriptor)}"
 
 
 def _inotify_deleted(tree: Tree) -> Iterator[str]:
+    if not tree.watching:
+        return
     deleted = {descriptor.deleted: descriptor.target for _, descriptor in tree.open_files() if descriptor.deleted}
-    for process, descriptor in tree.open_files():
+    for process, descriptor in tree.watching:
         for target in (deleted[watch] for watch in descriptor.watches if watch in deleted):
             yield f"{named(process, descriptor)} watches {target} by {_way(descriptor)}"
 

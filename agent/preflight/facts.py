@@ -186,6 +186,11 @@ class Tree:
         return opened + self.on_their_way
 
     @cached_property
+    def watching(self) -> Sequence[tuple[Process, Descriptor]]:
+        """Return what of them is inotify or fanotify and watches something."""
+        return tuple(each for each in self._open_files if each[1].watches)
+
+    @cached_property
     def open_sockets(self) -> Sequence[tuple[int, Process, Descriptor]]:
         """Inode, process and descriptor of each open socket: there may be ten thousand, and several checks look."""
         return tuple((socket, *each) for each in self._open_files if (socket := each[1].socket) is not None)

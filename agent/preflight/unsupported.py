@@ -7,7 +7,7 @@ a word.
 import os
 import re
 import signal
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from agent.preflight.facts import SECRETMEM, Process, Tree
@@ -68,7 +68,7 @@ def unsupported_descriptors(tree: Tree) -> Iterator[str]:
     # Those of the driver are closed before the dump, whatever it calls them.
     mounted = {mount.number for mount in tree.mounts}
     with_gpu = {process.pid for process, each in tree.open_files() if each.target.startswith(_GPU)}
-    for process, descriptor in tree.open_files():
+    for process, descriptor in _but_plain_sockets(tree):
         what = _unsupported(descriptor)
         if descriptor.anonymous is not None and not descriptor.is_handle:
             what = _unsupported_anonymous(descriptor.anonymous, tree.pids, has_gpu=process.pid in with_gpu)
@@ -87,6 +87,13 @@ def unsupported_descriptors(tree: Tree) -> Iterator[str]:
     for process, descriptor in tree.hiding:
         yield f"in {named(process, descriptor)} more descriptors wait than can be seen"
     yield from _too_many_eventfds(tree)
+
+
+def _but_plain_sockets(tree: Tree) -> Sequence[tuple[Process, Descriptor]]:
+    """Leave out sockets, of which it only matters here whether they wait or signal: there may be ten thousand."""
+    if tree.signals_threads:
+        return tree.open_files()
+    return [each for each in tree.open_files() if not each[1].protocol or each[1].is_on_its_way]
 
 
 def _too_many_eventfds(tree: Tree) -> Iterator[str]:
@@ -156,10 +163,11 @@ def _unsupported_in_proc(descriptor: Descriptor) -> str | None:
 
 def unsupported_sockets(tree: Tree) -> Iterator[str]:
     """Find sockets of protocols that criu does not know."""
+    odd = tree.odd_sockets
     for process, descriptor in tree.open_files():
         if descriptor.protocol and not descriptor.protocol.startswith(_PROTOCOLS):
             yield f"{named(process, descriptor)} is a socket of protocol {descriptor.protocol}"
-        if what := tree.odd_sockets.get((process.pid, descriptor.number)):
+        if odd and (what := odd.get((process.pid, descriptor.number))):
             yield f"{named(process, descriptor)} is {what}"
     yield from _in_a_state(tree)
     yield from _multicast(tree)

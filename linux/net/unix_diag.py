@@ -3,7 +3,6 @@
 import os
 import socket
 import struct
-import sys
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -15,6 +14,8 @@ _SHOW_NAME, _SHOW_PEER, _SHOW_WAITING, _SHOW_QUEUES = 1, 4, 8, 16
 _FOUND: Final = struct.Struct("=BBBxI8x")
 """family, kind, state, inode, cookie."""
 _ATTRIBUTE: Final = struct.Struct("=HH")
+_HEAD: Final = _ATTRIBUTE.size
+_NUMBER: Final = struct.Struct("=I")
 _NAME, _PEER, _WAITING, _QUEUES = 0, 2, 3, 4
 _QUEUE: Final = struct.Struct("=II")
 _ALL_STATES: Final = 0xFFFFFFFF
@@ -47,25 +48,26 @@ def unix_sockets(*, queues: bool = False) -> Iterator[UnixSocket]:
     show = _SHOW_NAME | _SHOW_PEER | _SHOW_WAITING | (_SHOW_QUEUES if queues else 0)
     with open_sock_diag() as netlink:
         for found in answers(netlink, _REQUEST.pack(socket.AF_UNIX, 0, 0, _ALL_STATES, 0, show, 0, 0)):
-            _, kind, _, inode = _FOUND.unpack_from(found)
-            attributes = dict(_attributes(found))
-            waiting = attributes.get(_WAITING, b"")
-            yield UnixSocket(
-                inode,
-                kind,
-                _as_text(attributes[_NAME]) if _NAME in attributes else "",
-                int.from_bytes(attributes.get(_PEER, b""), sys.byteorder),
-                struct.unpack(f"={len(waiting) // 4}I", waiting) if waiting else (),
-                *(_QUEUE.unpack(attributes[_QUEUES]) if _QUEUES in attributes else (0, 0)),
-            )
+            yield _parsed(found)
 
 
-def _attributes(found: bytes) -> Iterator[tuple[int, bytes]]:
-    at = _FOUND.size
-    while at < len(found):
-        length, kind = _ATTRIBUTE.unpack_from(found, at)
-        yield kind, found[at + _ATTRIBUTE.size : at + length]
+def _parsed(found: bytes) -> UnixSocket:
+    """Parse one answer, at once what there are ten thousand of: a worker may have so many sockets."""
+    _, kind, _, inode = _FOUND.unpack_from(found)
+    name, peer, waiting, queues = "", 0, (), (0, 0)
+    at, end = _FOUND.size, len(found)
+    while at < end:
+        length, what = _ATTRIBUTE.unpack_from(found, at)
+        if what == _PEER:
+            (peer,) = _NUMBER.unpack_from(found, at + _HEAD)
+        elif what == _QUEUES:
+            queues = _QUEUE.unpack_from(found, at + _HEAD)
+        elif what == _NAME:
+            name = _as_text(found[at + _HEAD : at + length])
+        elif what == _WAITING:
+            waiting = struct.unpack_from(f"={(length - _HEAD) // _NUMBER.size}I", found, at + _HEAD)
         at += (length + 3) & ~3
+    return UnixSocket(inode, kind, name, peer, waiting, *queues)
 
 
 def _as_text(name: bytes) -> str:

@@ -143,3 +143,13 @@ def test_what_is_only_called_a_memfd_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "memfd:pipe")
     (tmp_path / "memfd:file").touch()
     assert [0, 0] == [_sealed(tmp_path / name) for name in ("memfd:pipe", "memfd:file")]
+
+
+@pytest.mark.parametrize("flags", [0, os.O_DIRECT])
+def test_pipes_that_keep_apart_what_was_written_apart(flags):
+    ends = os.pipe2(flags)
+    try:
+        assert [False, bool(flags)] == [of(end).is_packet_pipe for end in ends]  # who writes decides
+    finally:
+        for end in ends:
+            os.close(end)

@@ -124,6 +124,12 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
         ),
         pytest.param(
             AgentReason.UNSUPPORTED_DESCRIPTOR,
+            "descriptor 4 of process 600 (python3) is a file that signals one thread of a process (F_SETOWN_EX)",
+            tree(process(Descriptor(4, "socket:[9]", protocol="TCP")), signals_threads=frozenset({(600, 4)})),
+            id="socket-that-signals-a-thread",
+        ),
+        pytest.param(
+            AgentReason.UNSUPPORTED_DESCRIPTOR,
             "descriptor 4 of process 600 (python3) is /proc/600/task/601/stat, a file of one thread",
             tree(process(Descriptor(4, "/proc/600/task/600/stat"), Descriptor(4, "/proc/600/task/601/stat"))),
             id="file-of-a-thread",
