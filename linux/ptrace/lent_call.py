@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from linux.proc import is_alive, read_plainly, status
+from linux.proc import is_alive, read_plainly
 from linux.ptrace.halt import INTERRUPT, await_halt, halted, request
 from linux.ptrace.interrupted import INSTRUCTION, is_to_be_made_again
 
@@ -31,6 +31,11 @@ _SIGNALS: Final = 8
 """Bytes of the kernel's set of signals."""
 _PENDING: Final = re.compile(rb"^(?:SigPnd|ShdPnd):\t([0-9a-f]+)$", re.MULTILINE)
 _INSTRUCTION: Final = b"\x0f\x05"
+_SECCOMP: Final = re.compile(rb"^Seccomp:\t[^0]", re.MULTILINE)
+_VDSO: Final = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) r.xp 00000000 00:00 0 +\[vdso\]$", re.MULTILINE)
+"""A file may have that name too, and a process may take the right to run it from the page."""
+_STOPS: Final = 100
+"""For other reasons than a call; far more than there are of a process that others stop and wake."""
 _RED_ZONE: Final = 128
 """Bytes below the stack pointer that code may use without moving it; a signal's frame goes below them too."""
 LONG_MODE: Final = 0x33
@@ -78,11 +83,21 @@ class Borrowed:
         regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8 = first, second, third, fourth, 0
         request(SETREGS, self._pid, 0, ctypes.addressof(regs))
         for _ in ("enters", "leaves"):
-            request(_SYSCALL, self._pid)
-            while await_halt(self._pid) != _AT_SYSCALL:  # a process that was stopped says so once more
-                request(_SYSCALL, self._pid)
+            self._await_call()
         request(GETREGS, self._pid, 0, ctypes.addressof(regs))
         return int(regs.rax)
+
+    def _await_call(self) -> None:
+        """Let it go on until it enters or leaves a call; a process that was stopped says so once more.
+
+        Raises:
+            OSError: it does not come to one: another thread of it has taken the instruction away.
+        """
+        for _ in range(_STOPS):
+            request(_SYSCALL, self._pid)
+            if await_halt(self._pid) == _AT_SYSCALL:
+                return
+        raise OSError(errno.EFAULT, os.strerror(errno.EFAULT), f"thread {self._pid}")
 
     def asked(self, number: int, first: int) -> tuple[int, int]:
         """Have it make a call that writes eight bytes to its second argument; return the answer, and those."""
@@ -163,7 +178,7 @@ def borrowed(pid: int) -> Iterator[Borrowed]:
         OSError: it cannot be traced, does not halt, or has ended.
         OtherCallsError: it is a process of 32 bits.
     """
-    suspends = _SUSPEND_SECCOMP if status(pid).seccomp else 0
+    suspends = _SUSPEND_SECCOMP if _SECCOMP.search(read_plainly(f"/proc/{pid}/status")) else 0
     with halted(pid, _MARK_SYSCALLS | suspends):
         process, mask, none = Borrowed(pid), ctypes.c_uint64(), ctypes.c_uint64(~0)
         request(_GETSIGMASK, pid, _SIGNALS, ctypes.addressof(mask))
@@ -193,10 +208,13 @@ def answer_of(ask: Callable[[int], Answer], pid: int, otherwise: Answer) -> Answ
 
 def _instruction(pid: int) -> int:
     """Return the address of an instruction that makes a system call."""
-    with Path(f"/proc/{pid}/maps").open(errors="surrogateescape") as maps:  # a file may have any name
-        line = next((line for line in maps if line.endswith("[vdso]\n")), None)
-    if line is None:
+    with open(f"/proc/{pid}/maps", "rb", buffering=0) as maps:  # noqa: PTH123 - of each process, again and again
+        found = _VDSO.search(maps.readall())
+    if found is None:
         raise OtherCallsError
-    start, end = (int(word, 16) for word in line.split()[0].split("-"))
-    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
-        return start + os.pread(memory.fileno(), end - start, start).index(_INSTRUCTION)
+    start, end = int(found[1], 16), int(found[2], 16)
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:  # noqa: PTH123 - see above
+        place = os.pread(memory.fileno(), end - start, start).find(_INSTRUCTION)
+    if place < 0:
+        raise OtherCallsError
+    return start + place

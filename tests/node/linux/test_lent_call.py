@@ -13,7 +13,7 @@ import pytest
 from agent.container.amx import users_of_amx
 from images import native
 from linux.proc import PROC, status
-from linux.ptrace import amx, halt
+from linux.ptrace import amx, halt, lent_call
 from linux.ptrace.lent_call import OtherCallsError, borrowed
 from linux.syscalls import LIBC
 from tests.support.fixtures.bare_container import wait_for
@@ -35,6 +35,19 @@ signal.signal(signal.SIGUSR1, handle)
 print("up", flush=True)
 sys.stdin.readline()
 print(count, flush=True)
+"""
+NO_INSTRUCTION = """
+import ctypes, mmap
+libc = ctypes.CDLL(None)
+with open("/proc/self/maps") as maps:
+    page = next(line.split()[0] for line in maps if line.endswith("[vdso]\\n"))
+start, end = (int(word, 16) for word in page.split("-"))
+with open("{folder}/[vdso]", "w+b") as file:  # without such an instruction
+    file.truncate(4096)
+    named = mmap.mmap(file.fileno(), 4096)
+{more}
+print("up", flush=True)
+libc.pause()  # to sleep the library would use the page
 """
 SLEEPS = """
 import time
@@ -268,3 +281,28 @@ def test_no_look_at_a_thread_waits_for_a_timer(monkeypatch, start):
     with borrowed(process.pid) as borrower:
         assert [process.pid] * TIMES == [borrower.call(GETPID, 0) for _ in range(TIMES)]
     assert 0 not in slept
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        pytest.param("", True, id="a-file-that-is-called-so"),
+        pytest.param("assert libc.mprotect(ctypes.c_void_p(start), end - start, 1) == 0", False, id="not-to-be-run"),
+    ],
+)
+def test_only_the_kernels_own_page_is_used(start, tmp_path, more, expected):
+    process = start(NO_INSTRUCTION.replace("{more}", more).replace("{folder}", str(tmp_path)))
+    if expected:
+        with borrowed(process.pid) as borrower:
+            assert process.pid == borrower.call(GETPID, 0)
+    else:
+        with pytest.raises(OtherCallsError), borrowed(process.pid):
+            pass
+
+
+def test_an_instruction_that_is_taken_away_is_not_waited_for(start, monkeypatch):
+    process = start(SLEEPS)
+    monkeypatch.setattr(lent_call, "_instruction", lambda _: 0x1000)  # where nothing is
+    with borrowed(process.pid) as borrower, pytest.raises(OSError, match="Bad address"):
+        borrower.call(GETPID, 0)
+    assert "0.5\n" == process.stdout.readline()
