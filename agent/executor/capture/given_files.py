@@ -147,24 +147,43 @@ def special_files(pids: Iterable[int], proc: Path) -> Special:
         base = proc / str(pid)
         with suppress(FileNotFoundError, ProcessLookupError):
             inner = status(pid, proc).inner_pid
-            for number in os.listdir(base / "fd"):  # noqa: PTH208 - a worker may have ten thousand
+            for number, target in _may_be_special(base / "fd"):
                 with suppress(FileNotFoundError):
-                    _look(base, number, (inner, int(number)), found)
+                    _look(base, number, target, (inner, int(number)), found)
     if len(found.queues) > MOST_OPEN_QUEUES and (opened := open_files(found.queue_files)) > MOST_OPEN_QUEUES:
         words = f"the worker has POSIX message queues open {opened} times"
         raise RefusedError(AgentReason.MESSAGE_QUEUE, f"{words}: at most {MOST_OPEN_QUEUES} can be kept")
     return found
 
 
-def _look(base: Path, number: str, known_as: tuple[int, int], found: Special) -> None:
+def _may_be_special(folder: Path) -> list[tuple[str, str]]:
+    """Return number and target of descriptors whose target does not say that they are none; there may be ten thousand.
+
+    Raises:
+        OSError: the process has ended.
+    """
+    found, opened = [], os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for number in os.listdir(opened):  # noqa: PTH208 - a descriptor
+            try:
+                target = os.readlink(number, dir_fd=opened)
+            except FileNotFoundError:
+                continue
+            if target == EVENTFD or (target.startswith("/") and target.count("/") == 1):
+                found.append((number, target))
+    finally:
+        os.close(opened)
+    return found
+
+
+def _look(base: Path, number: str, target: str, known_as: tuple[int, int], found: Special) -> None:
     link = f"{base}/fd/{number}"
-    target = os.readlink(link)  # noqa: PTH115 - as above
     if target == EVENTFD:
         eventfd = anonymous(target, f"{base}/fdinfo/{number}", base.parent)
         if eventfd is not None and eventfd.is_special:
             found.eventfds[known_as] = eventfd.is_semaphore
-    elif target.startswith("/") and target.count("/") == 1 and file_system_magic(link) == MQUEUE_MAGIC:
-        about = os.stat(link)  # noqa: PTH116 - as above
+    elif file_system_magic(link) == MQUEUE_MAGIC:
+        about = os.stat(link)  # noqa: PTH116 - a link of /proc
         if about.st_nlink:  # criu fails at one that was removed since it was looked for
             found.queues[known_as] = target.removeprefix("/")
             found.queue_files.append((int(base.name), int(number)))
