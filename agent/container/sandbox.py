@@ -1,7 +1,6 @@
 """Processes that have forbidden themselves what criu does not carry: Landlock sandboxes, PR_SET_MDWE."""
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +10,7 @@ from contract.api.states import AgentReason
 from linux.proc import PROC, Status, status
 from linux.ptrace import sandboxes
 from linux.ptrace.lent_call import answer_of
+from linux.ptrace.sandboxes import Forbidden
 
 _SYS_ADMIN: Final = 1 << 21
 _ALLOW_A_LOOK: Final = ("", "cri-containerd.apparmor.d", "crio-default", "docker-default")
@@ -34,13 +34,14 @@ def refuse_sandboxed(pids: Iterable[int], init_pid: int, proc: Path = PROC) -> N
     for pid in pids:
         if (about := _status(pid, proc)) is None:
             continue
-        if _says(sandboxes.forbids_written_programs, pid, about):
+        may_tell = may_look and can_tell(about, first) and _shares_namespaces(pid, init_pid, proc)
+        found = _asked(pid, about, _STANDBY if may_tell else None)
+        if found.written_programs:
             words = "has forbidden itself memory that can be written and run (PR_SET_MDWE)"
             raise RefusedError(
                 AgentReason.CONFINEMENT_LOST, f"process {about.inner_pid} {words}: a restore forgets that"
             )
-        look = partial(sandboxes.is_kept_from, inner_pid=about.inner_pid, other=_STANDBY)
-        if may_look and can_tell(about, first) and _shares_namespaces(pid, init_pid, proc) and _says(look, pid, about):
+        if found.looks:
             words = f"process {about.inner_pid} is in a Landlock sandbox, which it would not be when it is restored"
             raise RefusedError(AgentReason.CONFINEMENT_LOST, words)
 
@@ -55,9 +56,9 @@ def _shares_namespaces(pid: int, other: int, proc: Path) -> bool:
         return False
 
 
-def _says(question: Callable[[int], bool], pid: int, about: Status) -> bool:
+def _asked(pid: int, about: Status, other: int | None) -> Forbidden:
     try:
-        return answer_of(question, pid, otherwise=False)
+        return answer_of(lambda pid: sandboxes.forbidden(pid, about.inner_pid, other), pid, otherwise=Forbidden())
     except OSError as error:
         words = f"process {about.inner_pid} of the worker cannot be asked what confines it: {error}"
         raise ContainerError(AgentReason.DUMP_FAILED, words) from error

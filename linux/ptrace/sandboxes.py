@@ -6,7 +6,7 @@ whatever else is allowed: kcmp(2) looks.
 
 import errno
 import platform
-from typing import Final
+from typing import Final, NamedTuple
 
 from linux.ptrace.lent_call import borrowed
 from linux.syscalls import LIBC
@@ -31,28 +31,28 @@ def has_landlock() -> bool:
     return bool(LIBC.syscall(_CREATE_RULESET, None, 0, _VERSION) > 0)
 
 
-def forbids_written_programs(pid: int) -> bool:
-    """Say whether a process may have no memory that can be written and run (PR_SET_MDWE, Linux 6.3).
+class Forbidden(NamedTuple):
+    """What a process has forbidden itself."""
 
-    Raises:
-        OSError: it cannot be asked.
-        OtherCallsError: it is of 32 bits.
-    """
-    with borrowed(pid) as process:
-        return process.call(_PRCTL, _GET_MDWE) > 0
+    written_programs: bool = False
+    """Memory that can be written and run (PR_SET_MDWE, Linux 6.3)."""
+    looks: bool = False
+    """To look into another process that has its user and no more rights."""
 
 
-def is_kept_from(pid: int, inner_pid: int, other: int) -> bool:
-    """Say whether a process may not look into another one that has its user and no more rights.
+def forbidden(pid: int, inner_pid: int, other: int | None) -> Forbidden:
+    """Ask a process, halted once, what it has forbidden itself.
 
     Args:
         pid: as numbered on the node.
         inner_pid: as it numbers itself.
-        other: as it numbers that one.
+        other: as it numbers the other one; None if its answer would say nothing.
 
     Raises:
         OSError: it cannot be asked.
         OtherCallsError: it is of 32 bits.
     """
     with borrowed(pid) as process:
-        return process.call(_KCMP, inner_pid, other, _MEMORY) == -errno.EPERM
+        forbids = process.call(_PRCTL, _GET_MDWE) > 0
+        is_kept = other is not None and process.call(_KCMP, inner_pid, other, _MEMORY) == -errno.EPERM
+        return Forbidden(written_programs=forbids, looks=is_kept)
