@@ -29,6 +29,7 @@ from agent.criu.driver import CriuDump
 from agent.criu.images import stopped_processes
 from agent.criu.inet_images import bound_ports, settle, used_addresses
 from agent.criu.interrupted import make_again
+from agent.criu.own_images import read_in_place
 from agent.criu.unix_images import bind_to
 from agent.errors import ContainerError
 from agent.executor.api import RestoreRequest
@@ -395,12 +396,17 @@ def _seal(capture: Capture) -> None:
 
 
 def _verify(capture: Capture) -> None:
-    """Open what was sealed as a restore would, and read all of it."""
+    """Open what was sealed as a restore would, and read all of it, but for what the proof will read as a restore does.
+
+    It copies all that is not named here, and takes the sums of what it copies.
+    """
     directory, digest = capture.staged.directory, capture.published.digest
     by = sums(through_pod=capture.request.through_pod)
     capture.artifact = open_sealed(directory, capture.request.checkpoint_id, digest, by)
     capture.resources.callback(capture.artifact.close)
-    verify(capture.artifact, capture.environment.verified)
+    files = capture.artifact.manifest.files
+    is_copied = _is_to_be_proved(capture) and not capture.goes_on
+    verify(capture.artifact, capture.environment.verified, read_in_place(files) if is_copied else files)
 
 
 def _is_to_be_proved(capture: Capture) -> bool:

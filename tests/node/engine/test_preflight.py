@@ -17,12 +17,13 @@ from agent.executor.api import LookRequest
 from agent.executor.capture import phases as capture_phases
 from agent.preflight.checks import findings
 from agent.preflight.facts import read_tree
+from artifact.read import verify
 from contract.api import control_files
 from contract.api.reports import ReportPhase
 from contract.api.states import AgentReason
 from linux.proc import descendants, inner_thread_ids, namespace_mates
 from tests.support.fixtures.bare_container import BareContainer, wait_for
-from tests.support.fixtures.engine import captured
+from tests.support.fixtures.engine import captured, until_ready
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
@@ -327,3 +328,30 @@ async def test_a_worker_is_read_once(node, monkeypatch):
     assert 1 == len(looks)
     assert threads
     assert 1 == len([pid for pid, _ in threads if pid == threads[0][0]])
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        pytest.param("core-1001.img", AgentReason.PROOF_FAILED, id="image"),
+        pytest.param("rootfs-diff.tar", AgentReason.PROOF_FAILED, id="tar"),
+    ],
+)
+async def test_each_file_is_read_once_before_it_is_proved(node, monkeypatch, name, reason):
+    """One that is another by then fails the capture all the same; criu's images are as many as threads."""
+    read = []
+
+    def verify_and_spoil(artifact, verified, names=None):
+        read.extend(names or artifact.manifest.files)
+        verify(artifact, verified, names)
+        file = os.open(name, os.O_WRONLY, dir_fd=artifact.directory)
+        os.pwrite(file, b"spoiled", 40)
+        os.close(file)
+
+    monkeypatch.setattr(capture_phases, "verify", verify_and_spoil)
+    source = until_ready(node.start("--capture"))
+    outcome = await node.capture(source, f"spoiled-{name.partition(chr(46))[0]}")
+    assert (False, reason) == (outcome.ok, outcome.reason), outcome.message
+    assert name in outcome.message
+    assert not [each for each in read if each.startswith("core-")]
+    assert [each for each in read if each.startswith("pages-")]
