@@ -29,6 +29,9 @@ _NONCE: Final = re.compile(rb"([0-9a-f]{32})\n", re.ASCII)
 _CLAIM_BYTES: Final = 256
 LOCK_PATIENCE: Final = 0.3
 """Seconds: standby tests the lock by taking it shared for a moment."""
+LOOK_SECONDS: Final = 0.002
+GIVING_UP_SECONDS: Final = 10.0
+"""Standby waits for the lock and for foreign processes, six seconds in all, before it becomes the worker."""
 MAX_REASON: Final = 1000
 """Characters of a verdict's reason; standby reads 4096 bytes."""
 
@@ -158,9 +161,25 @@ class ContainerLock:
         os.write(self._fd, f"{max(1, round(seconds))}\n".encode())
 
     def restored(self, pid: int, stopped: Sequence[int] = ()) -> None:
-        """Hand the restored tree over; standby wakes it, but for the processes that were ``stopped`` at the capture."""
+        """Hand the restored tree over; standby wakes it, but for the processes that were ``stopped`` at the capture.
+
+        Raises:
+            ContainerError: standby has given up, and starts cold.
+        """
         pids = " ".join(map(str, (pid, *stopped[: control_files.MAX_STOPPED])))
         self._verdict(f"{control_files.VERDICT_RESTORED} {self.nonce} {pids}")
+        if self.control.has(control_files.GAVE_UP) and not self._is_obeyed():
+            words = "the container starts cold: the restore took longer than it may"
+            raise ContainerError(AgentReason.ALREADY_STARTED, words)
+
+    def _is_obeyed(self) -> bool:
+        """Say what becomes of a verdict that came as standby gave up: if it obeys, it takes its note away."""
+        end = time.monotonic() + GIVING_UP_SECONDS
+        while self.control.has(control_files.GAVE_UP):
+            if not self.is_awaited() or time.monotonic() > end:
+                return False
+            time.sleep(LOOK_SECONDS)
+        return self.is_awaited()  # else the next standby has taken away what the former one left
 
     def park(self, pid: int, digest: str) -> None:
         """Leave the tree restored from a manifest to standby, stopped, until an agent takes the lock to wake it."""
@@ -232,7 +251,7 @@ def _lock(fd: int) -> None:
                 raise ContainerError(
                     AgentReason.CLAIM_TAKEN, "the container is claimed, or starts cold already"
                 ) from error
-            time.sleep(0.002)
+            time.sleep(LOOK_SECONDS)
         else:
             return
 

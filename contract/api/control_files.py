@@ -46,6 +46,8 @@ STARTED: Final = "standby-started"
 the runtime's doing and its hooks', which do the same in each container."""
 MOUNTS: Final = "standby-mounts"
 """Made by standby at its start: number and device of each mount, ``23:0:45``, one a line."""
+GAVE_UP: Final = "standby-gave-up"
+"""Made by a standby that has waited long enough; it takes it away if it finds a verdict afterwards, and obeys that."""
 STALE_AT_START: Final = (
     READY_FOR_SNAPSHOT,
     SNAPSHOT_COMPLETE,
@@ -63,6 +65,7 @@ STALE_AT_START: Final = (
     COMMANDS,
     STARTED,
     MOUNTS,
+    GAVE_UP,
 )
 """What standby removes before anything else: a restarted container still sees the emptyDir of its predecessor."""
 

@@ -27,7 +27,7 @@ static const char *const STALE[] = {
     "standby-verdict",    "standby-claim",     "standby-dirty",    "image-entrypoint",
     "image-cmd",          "standby-pages",    "standby-frozen",    "standby-devices",
     "standby-parked",    "standby-commands", "standby-started",
-    "standby-mounts",
+    "standby-mounts",    "standby-gave-up",
 };
 
 /* There is exactly one container, hence one of these. */

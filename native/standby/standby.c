@@ -224,6 +224,19 @@ static void stay_parked(char **command) {
     }
 }
 
+/* The agent still holds the lock, and may be about to give its verdict. It looks for this file once it has: either it finds
+ * it, or we find the verdict here. */
+static void give_up(char **command) {
+    static struct verdict verdict;
+    static const char reason[] = "restore timed out";
+    publish("standby-gave-up", reason);
+    if (read_verdict(&verdict)) {
+        unlinkat(control_directory(), "standby-gave-up", 0); /* which says that we obey */
+        obey(&verdict, command);
+    }
+    cold_start(command, reason, 0);
+}
+
 static void restore_mode(char **command, int waits) {
     const char *failure = make_claim();
     if (failure) cold_start(command, failure, 0);
@@ -248,7 +261,7 @@ static void restore_mode(char **command, int waits) {
         }
         while (claimed()) {
             long long end = end_of_claim(claimed_at);
-            if (now_ms() >= end) cold_start(command, "restore timed out", 0);
+            if (now_ms() >= end) give_up(command);
             await_verdict(command, now_ms() + LOOK_AT_ALLOWANCE, 1);
         }
         if (waits && !allowed_seconds()) continue; /* the claim was lost before anything was touched */

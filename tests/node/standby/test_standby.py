@@ -42,6 +42,17 @@ def restore_takes_longer_than_allowed(start) -> tuple[int, float, str]:
     return container.code(), time.monotonic() - began, container.text()
 
 
+def verdict_comes_as_standby_gives_up(start) -> tuple[int, float, str]:
+    """It has looked for one since it left its note, and ends what the agent has made."""
+    container = start(*SH, "echo worker")
+    began = time.monotonic()
+    nonce = container.claim(allowed=1)
+    container.enter("sleep", "60")
+    wait_for((container.dir / control_files.GAVE_UP).exists, "its note")
+    container.verdict(f"restored {nonce} 1001")
+    return container.code(), time.monotonic() - began, container.text()
+
+
 def claim_waits_long_for_its_turn(start) -> tuple[int, float, str]:
     """The allowed seconds count from when the agent writes them, long after it has taken the container."""
     container = start(*SH, "echo worker")
@@ -60,6 +71,7 @@ SLOW = (
     agent_dies_after_its_claim,
     agent_dies_within_the_claim_window,
     restore_takes_longer_than_allowed,
+    verdict_comes_as_standby_gives_up,
     claim_waits_long_for_its_turn,
 )
 
@@ -229,6 +241,7 @@ def test_bad_command_line(start, arguments, code):
             agent_dies_within_the_claim_window, control_files.LOST_CLAIM_WINDOW, "the agent died", id="agent dies early"
         ),
         pytest.param(restore_takes_longer_than_allowed, 11, "restore timed out", id="too long"),
+        pytest.param(verdict_comes_as_standby_gives_up, 11, "restore timed out", id="too late"),
         pytest.param(claim_waits_long_for_its_turn, 19, "my turn", id="long queue"),
     ],
 )

@@ -336,6 +336,25 @@ async def test_an_agent_that_took_too_long_leaves_the_cold_worker_alone(node, so
     assert control_files.COLD_START == (target.control / control_files.RESTORE_COMPLETE).read_text()
 
 
+async def test_a_verdict_that_comes_as_standby_gives_up(node, source, monkeypatch):
+    """Standby still has its claim file open while it ends what the agent has made, and reads no verdict any more."""
+    target = node.start(megabytes=MEGABYTES)
+
+    def paused(phase):
+        def run(state):
+            wait_for((target.control / control_files.GAVE_UP).exists, "standby's note")
+            return phase.run(state)
+
+        return replace(phase, run=run) if phase.name == ReportPhase.VERDICT else phase
+
+    monkeypatch.setattr(engine_module, "RESTORE", tuple(map(paused, RESTORE)))
+    node.engine._environment = replace(node.environment, longest=1.0)
+    outcome = await node.restore(target, NAME, source.digest)
+    assert (False, AgentReason.ALREADY_STARTED) == (outcome.ok, outcome.reason), outcome
+    assert control_files.EXIT_RESTART_ME == target.process.wait(30)
+    assert "files of a restore are left" in target.text()
+
+
 async def test_the_agent_dies_and_no_other_comes(node, source, figure):
     begun = time.monotonic()
     target = node.start(megabytes=MEGABYTES)

@@ -9,6 +9,7 @@ from agent.errors import ContainerError
 from agent.executor import lock
 from agent.executor.lock import ControlDir, acquire, open_control_dir
 from contract.api import control_files, keys
+from contract.api.states import AgentReason
 
 NONCE = "0123456789abcdef" * 2
 
@@ -39,6 +40,36 @@ def test_verdicts(directory, tmp_path):
         assert control_files.DONE == (tmp_path / control_files.SNAPSHOT_COMPLETE).read_text()
     assert f"{NONCE}\n75\n" == (tmp_path / control_files.CLAIM).read_text()
     assert 0o644 == (tmp_path / control_files.VERDICT).stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize(
+    ("looks", "expected"),
+    [
+        pytest.param([True, True], True, id="obeys"),
+        pytest.param([True, False], False, id="starts-cold"),
+        pytest.param([False], False, id="has-started-cold"),
+        pytest.param([True] * 10_000, False, id="neither-in-time"),
+    ],
+)
+def test_a_verdict_that_comes_as_standby_gives_up(directory, tmp_path, monkeypatch, looks, expected):
+    """It takes its note away if it obeys, before the second look here; a later container takes away what is left."""
+    monkeypatch.setattr(lock, "GIVING_UP_SECONDS", 0.05)
+    note, left = tmp_path / control_files.GAVE_UP, iter(looks)
+    note.write_text("restore timed out")
+
+    def is_awaited():
+        if len(looks) == 2:
+            note.unlink(missing_ok=True)
+        return next(left)
+
+    with acquire(directory, os.getpid()) as acquired:
+        acquired.is_awaited = is_awaited
+        if expected:
+            acquired.restored(1001)
+        else:
+            with pytest.raises(ContainerError, match="starts cold") as refused:
+                acquired.restored(1001)
+            assert AgentReason.ALREADY_STARTED == refused.value.code
 
 
 def test_a_long_reason_still_fits_what_standby_reads(directory, tmp_path):
