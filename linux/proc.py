@@ -323,10 +323,15 @@ def is_ending(pid: int, tid: int, proc: Path = PROC) -> bool:
 def inner_thread_ids(pid: int, proc: Path = PROC) -> list[int]:
     """Return the ids of a process's threads, as numbered inside its pid namespace."""
     tasks = proc / str(pid) / "task"
-    return [_inner_id(f"{tasks}/{tid}/status") for tid in pids(tasks)]
+    return [inner_id(f"{tasks}/{tid}/status") for tid in pids(tasks)]
 
 
-def _inner_id(path: str) -> int:
+def inner_id(path: str) -> int:
+    """Return the id of a process or thread, as numbered inside its pid namespace, given the path of its ``status``.
+
+    Raises:
+        OSError: it has ended.
+    """
     with open(path, "rb") as file:  # noqa: PTH123 - a worker may have a thousand threads
         match = _NSPID.search(file.read())
     if match is None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from linux.proc import PROC
+from linux.proc import PROC, inner_id
 from linux.ptrace.interrupted import INSTRUCTION, POLL, RESTART
 from linux.ptrace.polls import Poll
 
@@ -35,7 +35,7 @@ def endless_polls(pids: Iterable[int], proc: Path = PROC) -> Mapping[int, Waitin
         for task in _threads(proc / str(pid)):
             with suppress(OSError):  # it has ended
                 if (poll := _poll(pid, (task / "syscall").read_text().split(), proc)) is not None:
-                    found[_inner(task)] = Waiting(int(task.name), poll)
+                    found[inner_id(f"{task}/status")] = Waiting(int(task.name), poll)
     return found
 
 
@@ -59,11 +59,8 @@ def _number_before(pid: int, after: int, proc: Path) -> int | None:
     try:
         size = len(_LOADS_NUMBER) + _NUMBER_BYTES
         code = os.pread(memory, size, after - INSTRUCTION - size)
+    except OverflowError:  # a tracer may set any address
+        return None
     finally:
         os.close(memory)
     return int.from_bytes(code[-_NUMBER_BYTES:], "little") if code.startswith(_LOADS_NUMBER) else None
-
-
-def _inner(task: Path) -> int:
-    line = next(each for each in (task / "status").read_text().splitlines() if each.startswith("NSpid:"))
-    return int(line.split()[-1])

@@ -39,3 +39,14 @@ def test_what_it_waits_in(tmp_path, expected, text, code):
     (task / "syscall").write_text(text)
     (task / "status").write_text("Name:\tx\nNSpid:\t8\t3\n")
     assert ({3: Waiting(8, Poll(0x7000, 2, FOREVER, AFTER))} if expected else {}) == endless_polls([7, 9], tmp_path)
+
+
+def test_a_thread_may_have_any_name_and_any_address(tmp_path):
+    """The kernel cuts a name after fifteen bytes, within a letter as well; a tracer may set any address."""
+    for tid, after in ((8, AFTER), (9, (1 << 64) - 1)):
+        task = tmp_path / f"7/task/{tid}"
+        task.mkdir(parents=True)
+        (task / "syscall").write_text(says(RESTART).replace(hex(AFTER), hex(after)))
+        (task / "status").write_bytes(b"Name:\tlect\xc3\nNSpid:\t%d\n" % tid)
+    (tmp_path / "7/mem").write_bytes(bytes(AFTER - len(GLIBC)) + GLIBC)
+    assert {8: Waiting(8, Poll(0x7000, 2, FOREVER, AFTER))} == endless_polls([7], tmp_path)
