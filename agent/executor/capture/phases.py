@@ -171,7 +171,9 @@ def _look(capture: Capture, worker: Worker) -> Tree:
         goes_on=capture.goes_on,
         restored_objects=noted(capture.environment.kubelet_pods, request.place),
     )
-    tree = read_tree(capture.init_pid, worker.pids, terms, capture.environment.proc)
+    proc = capture.environment.proc  # who waits in poll(2) is known as long as nothing has halted or stopped it
+    capture.polls = {**capture.polls, **endless_polls(worker.pids, proc)}
+    tree = read_tree(capture.init_pid, worker.pids, terms, proc)
     made = made_since(capture.lock.control.read(control_files.MOUNTS), tree.mounts)
     return replace(tree, made_mounts=made)
 
@@ -257,7 +259,7 @@ def _gpu_seconds(capture: Capture) -> float:
 def _note_what_criu_leaves_out(capture: Capture) -> None:
     """Look at the processes as late as can be, and if they go on while they are stopped: it may change."""
     pids, flags, proc = capture.plan.pids, capture.plan.taken_on.cpu_flags, capture.environment.proc
-    capture.polls = endless_polls(pids, proc)
+    capture.polls = {**capture.polls, **endless_polls(pids, proc)}
     capture.amx = users_of_amx(pids, flags, proc)
     capture.protection_keys = keys_of(pids, proc)
     capture.settings = own_settings(pids, capture.init_pid, proc)

@@ -258,6 +258,22 @@ os.write(w, b'x')
 assert succeeds(k)
 """,
     ),
+    "poll-by-an-instruction-of-many-calls": (
+        """
+r, w = os.pipe()
+asked = struct.pack('iHH', r, select.POLLIN, 0)
+def act():
+    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
+    assert libc.syscall(ctypes.c_long(7), asked, ctypes.c_long(1), ctypes.c_long(-1)) == 1
+k = in_child(act)
+time.sleep(0.2)
+""",
+        """
+time.sleep(0.3)
+os.write(w, b'x')
+assert succeeds(k)
+""",
+    ),
     "waits-without-a-limit": (
         """
 signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))

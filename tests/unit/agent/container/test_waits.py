@@ -20,24 +20,29 @@ def says(call, third=FOREVER):
 
 
 @pytest.mark.parametrize(
-    ("expected", "text", "code"),
+    ("expected", "text", "code", "place"),
     [
-        pytest.param(True, says(POLL), BY_A_REGISTER, id="in-poll"),
-        pytest.param(True, says(RESTART), GLIBC, id="halted-before"),
-        pytest.param(False, says(POLL, 1000), GLIBC, id="with-a-limit"),
-        pytest.param(False, says(0), GLIBC, id="another-call"),
-        pytest.param(False, says(RESTART), SLEEPS, id="halted-in-another-call"),
-        pytest.param(False, says(RESTART), BY_A_REGISTER, id="nothing-says-what"),
-        pytest.param(False, "running\n", GLIBC, id="running"),
-        pytest.param(False, f"-1 0x7fff {AFTER:#x}\n", GLIBC, id="in-no-call"),
+        pytest.param(True, says(POLL), BY_A_REGISTER, b"do_signal_stop", id="in-poll"),
+        pytest.param(True, says(RESTART), GLIBC, b"do_signal_stop", id="halted-before"),
+        pytest.param(False, says(POLL, 1000), GLIBC, b"do_signal_stop", id="with-a-limit"),
+        pytest.param(False, says(0), GLIBC, b"do_signal_stop", id="another-call"),
+        pytest.param(False, says(RESTART), SLEEPS, b"do_signal_stop", id="halted-in-another-call"),
+        pytest.param(False, says(RESTART), BY_A_REGISTER, b"do_signal_stop", id="nothing-says-what"),
+        pytest.param(
+            True, says(RESTART), BY_A_REGISTER, b"poll_schedule_timeout.constprop.0", id="the-kernel-says-what"
+        ),
+        pytest.param(False, says(RESTART), BY_A_REGISTER, b"hrtimer_nanosleep", id="the-kernel-says-another"),
+        pytest.param(False, "running\n", GLIBC, b"do_signal_stop", id="running"),
+        pytest.param(False, f"-1 0x7fff {AFTER:#x}\n", GLIBC, b"do_signal_stop", id="in-no-call"),
     ],
 )
-def test_what_it_waits_in(tmp_path, expected, text, code):
+def test_what_it_waits_in(tmp_path, expected, text, code, place):
     task = tmp_path / "7/task/8"
     task.mkdir(parents=True)
     (tmp_path / "7/mem").write_bytes(bytes(AFTER - len(code)) + code)
     (task / "syscall").write_text(text)
     (task / "status").write_text("Name:\tx\nNSpid:\t8\t3\n")
+    (task / "wchan").write_bytes(place)
     assert ({3: Waiting(8, Poll(0x7000, 2, FOREVER, AFTER))} if expected else {}) == endless_polls([7, 9], tmp_path)
 
 
@@ -48,5 +53,6 @@ def test_a_thread_may_have_any_name_and_any_address(tmp_path):
         task.mkdir(parents=True)
         (task / "syscall").write_text(says(RESTART).replace(hex(AFTER), hex(after)))
         (task / "status").write_bytes(b"Name:\tlect\xc3\nNSpid:\t%d\n" % tid)
+        (task / "wchan").write_bytes(b"do_signal_stop")
     (tmp_path / "7/mem").write_bytes(bytes(AFTER - len(GLIBC)) + GLIBC)
     assert {8: Waiting(8, Poll(0x7000, 2, FOREVER, AFTER))} == endless_polls([7], tmp_path)
