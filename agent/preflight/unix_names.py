@@ -82,13 +82,16 @@ def _renamed(init_pid: int, pid: int, name: str, file: SocketFile, proc: Path) -
 
 
 def _other_name(init_pid: int, former: str, file: SocketFile, proc: Path) -> str:
-    """Return another name of a file in the folder of its former one; that one if there is none."""
+    """Return another name of a file in the folder of its former one; that one if there is none, or no such folder."""
     folder = former.rpartition("/")[0]
-    directory = open_in_container(init_pid, folder or "/", os.O_RDONLY | os.O_DIRECTORY, proc)
+    try:
+        directory = open_in_container(init_pid, folder or "/", os.O_RDONLY | os.O_DIRECTORY, proc)
+    except OSError:
+        return former
     try:
         with os.scandir(directory) as names:
             for each in islice(names, _MOST):
-                with suppress(FileNotFoundError):
+                with suppress(OSError):
                     found = each.stat(follow_symlinks=False)
                     if (found.st_dev, found.st_ino) == (file.device, file.inode):
                         return f"{folder}/{each.name}"

@@ -270,6 +270,17 @@ os.read(r, 1)
 """,
         AgentReason.UNSUPPORTED_SOCKET,
     ),
+    "unix-socket-linked-to-its-name-out-of-a-removed-folder": (
+        """
+s = socket.socket(socket.AF_UNIX)
+os.mkdir('/tmp/made')
+s.bind('/tmp/made/bound')
+os.link('/tmp/made/bound', '/tmp/bound')
+os.unlink('/tmp/made/bound')
+os.rmdir('/tmp/made')
+""",
+        AgentReason.UNSUPPORTED_SOCKET,
+    ),
     "renamed-unix-socket-of-a-name-that-looks-deleted": (
         """
 s = socket.socket(socket.AF_UNIX)
@@ -735,6 +746,7 @@ LOST_WITHOUT_THE_CHECK = {
     "renamed-unix-socket-of-a-relative-name",
     "renamed-unix-socket-of-another-root",
     "renamed-unix-socket-of-a-name-that-looks-deleted",
+    "unix-socket-linked-to-its-name-out-of-a-removed-folder",
     "unix-socket-of-two-names",
     "thread-with-descriptors-of-its-own",
     "thread-with-a-folder-of-its-own",

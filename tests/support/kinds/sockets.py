@@ -112,6 +112,29 @@ found = os.stat('/tmp/renamed')
 assert (found.st_mode & 0o7777, found.st_uid, found.st_gid) == (0o640, 8, 7), found
 """,
     ),
+    "unix-seqpacket-listener-that-was-renamed": (
+        """
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.bind('/tmp/bound')
+s.listen()
+os.rename('/tmp/bound', '/tmp/renamed')
+o = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+o.bind('/tmp/bound')
+o.listen()
+c = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+c.connect('/tmp/renamed')
+a, _ = s.accept()
+""",
+        """
+a.send(b'x')
+assert c.recv(9) == b'x'
+for path, listener in (('/tmp/renamed', s), ('/tmp/bound', o)):
+    d = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    d.connect(path)
+    listener.accept()[0].send(path.encode())
+    assert d.recv(99) == path.encode()
+""",
+    ),
     "unix-listener-that-was-linked-to-its-name": (
         """
 s = socket.socket(socket.AF_UNIX)
