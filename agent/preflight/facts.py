@@ -34,6 +34,7 @@ NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "
 CLOCKS: Final = ("time", "time_for_children")
 """Namespaces of clocks: of a worker that was restored they are not the container's, and of a kernel without there are
 none."""
+_VDSO: Final = re.compile(r"^\S+ r.xp 00000000 00:00 0 +\[vdso\]$", re.MULTILINE)
 _SHARED_WRITE: Final = re.compile(r"^\S+ \Sw\Ss \S+ \S+ \d+ +(/.*)$", re.MULTILINE)
 _MEMFD: Final = re.compile(r"^\S+ \S+ \S+ \S+ (\d+) +/memfd:", re.MULTILINE)
 SECRETMEM: Final = "/secretmem (deleted)"
@@ -74,6 +75,8 @@ class Process:
     """Inodes."""
     has_secret_memory: bool = False
     """memfd_secret."""
+    lacks_vdso: bool = False
+    """It has data of the kernel's (vvar) without the code (vdso(7)), or may not run that: criu looks for both."""
     shares_memory: bool = False
     """It has one address space with its parent, which is in the tree too."""
     shares_folder: bool = False
@@ -322,6 +325,7 @@ def _process(pid: int, tree: Collection[int], label: str, proc: Path) -> Process
         memfd_program=_memfd_program(base / "exe"),
         mapped_memfds=frozenset(int(inode) for inode in _MEMFD.findall(maps)),
         has_secret_memory=SECRETMEM in maps,
+        lacks_vdso="[vvar" in maps and not _VDSO.search(maps),
         attached=attached(maps),
         clocks=_clocks(base),
         apart=apart(about, namespaces, proc),

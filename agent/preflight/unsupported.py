@@ -225,6 +225,8 @@ def unsupported_memory(tree: Tree) -> Iterator[str]:
             yield f"{process} has secret memory (memfd_secret)"
         if process.shares_memory:
             yield f"{process} has its parent's memory for its own (vfork, or CLONE_VM)"
+        if process.lacks_vdso:
+            yield f"{process} has unmapped the kernel's code (vdso) without its data (vvar), or may not run it"
         for descriptor in process.descriptors:
             if descriptor.sealed_inode and descriptor.sealed_inode in process.mapped_memfds:
                 yield f"{named(process, descriptor)} is a memfd that is mapped and sealed against writing"

@@ -134,8 +134,9 @@ WORKERS: Final = (
         "The worker has memory that CRIU cannot restore.",
         "Do without it until the snapshot is taken.",
         "Secret memory (memfd_secret), programs of more than 512 MiB that run from memfds, a memfd that is mapped and "
-        "sealed against writing, and a process that has one memory with its parent: a vfork that lasts, or CLONE_VM. "
-        "Nothing was touched; the capture is not tried again by itself.",
+        "sealed against writing, a process that has one memory with its parent (a vfork that lasts, or CLONE_VM), and "
+        "one that has unmapped the kernel's code (vdso) without its data (vvar). Nothing was touched; the capture is "
+        "not tried again by itself.",
     ),
     Reason(
         SECTION,

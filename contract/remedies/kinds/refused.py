@@ -62,7 +62,7 @@ REFUSED: Final = (
     _refused(
         "memfd_secret (mapped or only open), more programs from memfds than are kept, or with a name that is not "
         "UTF-8, a memfd sealed against writing and mapped; a process with the memory of its parent (vfork that "
-        "lasts, CLONE_VM)",
+        "lasts, CLONE_VM), or with the kernel's data (vvar) without its code (vdso)",
         AgentReason.UNSUPPORTED_MEMORY,
         test=_UNKNOWN,
     ),

@@ -473,6 +473,26 @@ def confine():
     os.close(rules)
 """
 REFUSED |= {
+    "process-without-the-page-of-the-kernel": (
+        """
+with open('/proc/self/maps') as lines:
+    page = next(line.split()[0] for line in lines if line.endswith('[vdso]\\n'))
+start, end = (int(word, 16) for word in page.split('-'))
+k = in_child(lambda: (must(libc.munmap(ctypes.c_void_p(start), end - start)), libc.pause()))
+time.sleep(0.3)
+""",
+        AgentReason.UNSUPPORTED_MEMORY,
+    ),
+    "process-that-may-not-run-the-page-of-the-kernel": (
+        """
+with open('/proc/self/maps') as lines:
+    page = next(line.split()[0] for line in lines if line.endswith('[vdso]\\n'))
+start, end = (int(word, 16) for word in page.split('-'))
+k = in_child(lambda: (must(libc.mprotect(ctypes.c_void_p(start), end - start, 1)), libc.pause()))
+time.sleep(0.3)
+""",
+        AgentReason.UNSUPPORTED_MEMORY,
+    ),
     "no-programs-in-written-memory": ("must(libc.prctl(65, 1, 0, 0, 0))", AgentReason.CONFINEMENT_LOST),
     "no-programs-in-written-memory-of-a-child": (
         "k = in_child(lambda: (must(libc.prctl(65, 3, 0, 0, 0)), time.sleep(9999)))\ntime.sleep(0.3)",

@@ -90,7 +90,7 @@ NOT_CARRIED = REFUSED | REFUSED_SYSTEM_V | REFUSED_QUEUES
 @pytest.mark.parametrize(("before", "reason"), NOT_CARRIED.values(), ids=NOT_CARRIED)
 async def test_it_is_refused_and_not_touched(node, before, reason, request):
     outcome = await node.capture(started(node, before), request.node.callspec.id)
-    assert (False, reason) == (outcome.ok, outcome.reason)
+    assert (False, reason) == (outcome.ok, outcome.reason), outcome.message
     assert "dump" not in outcome.seconds
 
 
