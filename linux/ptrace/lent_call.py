@@ -1,7 +1,8 @@
 """A system call that another process makes for us: its first thread is halted, lent the call, and put back as it was.
 
 Some of what a process has is shown to itself alone. criu infects processes to ask them; one call takes no code of ours
-in the process: the page that the kernel maps into it (vdso) has the instruction.
+in the process: the page that the kernel maps into it (vdso) has the instruction. A process that has unmapped that page
+is asked by an instruction of its own: what it has forbidden itself would be lost silently.
 """
 
 import ctypes
@@ -9,7 +10,7 @@ import errno
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -34,6 +35,10 @@ _INSTRUCTION: Final = b"\x0f\x05"
 _SECCOMP: Final = re.compile(rb"^Seccomp:\t[^0]", re.MULTILINE)
 _VDSO: Final = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) r.xp 00000000 00:00 0 +\[vdso\]$", re.MULTILINE)
 """A file may have that name too, and a process may take the right to run it from the page."""
+_CODE: Final = re.compile(rb"^([0-9a-f]{1,12})-([0-9a-f]{1,12}) r-xp ", re.MULTILINE)
+"""Of a process that has not that page: what it may run and not write; not the kernel's page at a fixed address."""
+_MOST_CODE: Final = 8 << 20
+"""Bytes of it that are looked through: a library of C has the instruction in the first 200 KiB."""
 _STOPS: Final = 100
 """For other reasons than a call; far more than there are of a process that others stop and wake."""
 _RED_ZONE: Final = 128
@@ -62,7 +67,7 @@ class _Buffer(ctypes.Structure):
 
 
 class OtherCallsError(Exception):
-    """A process of 32 bits, whose calls have other numbers, or one without the page that has the instruction."""
+    """A process of 32 bits, whose calls have other numbers."""
 
 
 class Borrowed:
@@ -207,14 +212,18 @@ def answer_of(ask: Callable[[int], Answer], pid: int, otherwise: Answer) -> Answ
 
 
 def _instruction(pid: int) -> int:
-    """Return the address of an instruction that makes a system call."""
+    """Return the address of an instruction that makes a system call: in the kernel's own page, or else in other code.
+
+    Raises:
+        OSError: there is none.
+    """
     with open(f"/proc/{pid}/maps", "rb", buffering=0) as maps:  # noqa: PTH123 - of each process, again and again
-        found = _VDSO.search(maps.readall())
-    if found is None:
-        raise OtherCallsError
-    start, end = int(found[1], 16), int(found[2], 16)
+        text = maps.readall()
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:  # noqa: PTH123 - see above
-        place = os.pread(memory.fileno(), end - start, start).find(_INSTRUCTION)
-    if place < 0:
-        raise OtherCallsError
-    return start + place
+        for page in (*_VDSO.finditer(text), *_CODE.finditer(text)):
+            start, end = int(page[1], 16), int(page[2], 16)
+            with suppress(OSError):  # memory of a device
+                place = os.pread(memory.fileno(), min(end - start, _MOST_CODE), start).find(_INSTRUCTION)
+                if place >= 0:
+                    return start + place
+    raise OSError(errno.ENOEXEC, "it has no code that makes a system call", f"process {pid}")

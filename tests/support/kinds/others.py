@@ -493,6 +493,20 @@ time.sleep(0.3)
 """,
         AgentReason.UNSUPPORTED_MEMORY,
     ),
+    "no-programs-in-written-memory-nor-page-of-the-kernels": (
+        """
+def act():
+    must(libc.prctl(65, 1, 0, 0, 0))
+    with open('/proc/self/maps') as maps:
+        pages = [line.split()[0].split('-') for line in maps if '[v' in line and 'vsyscall' not in line]
+    for start, end in pages:
+        libc.munmap(ctypes.c_void_p(int(start, 16)), ctypes.c_size_t(int(end, 16) - int(start, 16)))
+    libc.pause()
+k = in_child(act)
+time.sleep(0.3)
+""",
+        AgentReason.CONFINEMENT_LOST,
+    ),
     "no-programs-in-written-memory": ("must(libc.prctl(65, 1, 0, 0, 0))", AgentReason.CONFINEMENT_LOST),
     "no-programs-in-written-memory-of-a-child": (
         "k = in_child(lambda: (must(libc.prctl(65, 3, 0, 0, 0)), time.sleep(9999)))\ntime.sleep(0.3)",
@@ -745,6 +759,7 @@ assert start() > 0
 LOST_WITHOUT_THE_CHECK = {
     "program-from-a-memfd-with-a-name-that-is-no-text",
     "no-programs-in-written-memory",
+    "no-programs-in-written-memory-nor-page-of-the-kernels",
     "no-programs-in-written-memory-of-a-child",
     "landlock",
     "landlock-of-a-child",
