@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from linux.proc import read_plainly
 from linux.syscalls import LIBC
 
 PATIENCE: Final = 5.0
@@ -28,6 +29,7 @@ def halted(tid: int, options: int = 0) -> Iterator[None]:
     Raises:
         OSError: it cannot be traced, or does not halt in time.
     """
+    _await_end_of_sleep(tid)
     request(_SEIZE, tid, 0, options)
     try:
         request(INTERRUPT, tid)
@@ -35,6 +37,18 @@ def halted(tid: int, options: int = 0) -> Iterator[None]:
         yield
     finally:
         LIBC.ptrace(_DETACH, tid, 0, 0)
+
+
+def _await_end_of_sleep(tid: int) -> None:
+    """Wait until a thread is in no sleep that only its own event ends: for a disk, or for its child after vfork(2).
+
+    It would not halt, and nothing takes a tracer away from a thread that has not: it would halt later, for ever.
+    """
+    end = time.monotonic() + PATIENCE
+    while read_plainly(f"/proc/{tid}/stat").rpartition(b") ")[2].startswith(b"D"):
+        if time.monotonic() > end:
+            raise TimeoutError(errno.ETIMEDOUT, f"thread {tid} does not halt")
+        time.sleep(_PAUSE)
 
 
 def await_halt(tid: int) -> int:

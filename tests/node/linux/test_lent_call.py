@@ -49,6 +49,12 @@ with open("{folder}/[vdso]", "w+b") as file:  # without such an instruction
 print("up", flush=True)
 libc.pause()  # to sleep the library would use the page
 """
+WAITS_FOR_ITS_CHILD = """
+import os
+print("up", flush=True)
+os.posix_spawn("/bin/true", ["true"], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 0, "{fifo}", os.O_RDONLY, 0)])
+print("went on", flush=True)
+"""
 SLEEPS = """
 import time
 print("up", flush=True)
@@ -303,3 +309,17 @@ def test_an_instruction_that_is_taken_away_is_not_waited_for(start, monkeypatch)
     with borrowed(process.pid) as borrower, pytest.raises(OSError, match="Bad address"):
         borrower.call(GETPID, 0)
     assert "0.5\n" == process.stdout.readline()
+
+
+def test_one_that_cannot_halt_in_time_is_not_left_traced(start, tmp_path, monkeypatch):
+    """Nothing takes a tracer away from a thread that has not halted: it would halt later, for ever."""
+    os.mkfifo(tmp_path / "fifo")
+    process = start(WAITS_FOR_ITS_CHILD.replace("{fifo}", str(tmp_path / "fifo")))
+    wait_for(lambda: status(process.pid).state == "D", "the wait for the child")
+    monkeypatch.setattr(halt, "PATIENCE", 0.2)
+    with pytest.raises(TimeoutError, match="does not halt"), borrowed(process.pid):
+        pass
+    tracer = status(process.pid).tracer
+    (tmp_path / "fifo").write_text("")
+    assert 0 == tracer
+    assert "went on\n" == process.stdout.readline()
