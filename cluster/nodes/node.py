@@ -48,7 +48,7 @@ class Mount:
         found = PurePosixPath(target or source)
         if not found.is_absolute() or ".." in found.parts or found == PurePosixPath("/"):
             raise StateError(f"--mount {text}: {found} cannot be where a node has it; name an absolute path below /")
-        return cls(source, str(found))
+        return cls(str(PurePosixPath(source)), str(found))
 
 
 @dataclass(frozen=True)

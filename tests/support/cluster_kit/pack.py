@@ -98,6 +98,8 @@ def _add_programs(stage: Path, root: str) -> None:
 def _compress(stage: Path, kit: Path) -> None:
     tar = subprocess.Popen(["tar", "--create", "--numeric-owner", "--directory", stage, "."], stdout=subprocess.PIPE)
     xz = subprocess.Popen(["xz", "--threads=0", "-6"], stdin=tar.stdout, stdout=subprocess.PIPE)
+    if tar.stdout:
+        tar.stdout.close()  # its end is xz's alone: else tar would wait for ever for one that has ended
     for number, piece in enumerate(_pieces(xz)):
         (kit / f"piece-{number:02d}").write_bytes(piece)
     for process in (tar, xz):

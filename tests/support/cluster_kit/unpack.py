@@ -21,17 +21,22 @@ def unpack(kit: Path, target: Path) -> None:
     if not pieces:
         raise ValueError(f"{kit} holds no {PIECES}; make it: make cluster-kit")
     target.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-    staged.chmod(0o755)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
+        staged = Path(scratch, "kit")
+        staged.mkdir()
+        _extract(pieces, staged)
+        shutil.rmtree(target, ignore_errors=True)
+        staged.rename(target)
+
+
+def _extract(pieces: list[Path], target: Path) -> None:
     tar = subprocess.Popen(
-        ["tar", "--extract", "--use-compress-program=xz --threads=0", "--directory", staged], stdin=subprocess.PIPE
+        ["tar", "--extract", "--use-compress-program=xz --threads=0", "--directory", target], stdin=subprocess.PIPE
     )
     assert tar.stdin
-    for piece in pieces:
-        with piece.open("rb") as stream:
-            shutil.copyfileobj(stream, tar.stdin, 1 << 20)
-    tar.stdin.close()
+    with tar.stdin as end:
+        for piece in pieces:
+            with piece.open("rb") as stream:
+                shutil.copyfileobj(stream, end, 1 << 20)
     if tar.wait():
         raise subprocess.CalledProcessError(tar.returncode, tar.args)
-    shutil.rmtree(target, ignore_errors=True)
-    staged.rename(target)

@@ -11,6 +11,7 @@ from cluster.nodes.node import Mount
     [
         pytest.param("/usr", Mount("/usr", "/usr"), id="where-the-machine-has-it"),
         pytest.param("/usr:/srv/programs", Mount("/usr", "/srv/programs"), id="elsewhere"),
+        pytest.param("/usr/", Mount("/usr", "/usr"), id="the-folder-with-a-slash"),
         pytest.param("/usr:/srv/programs/", Mount("/usr", "/srv/programs"), id="with-a-slash"),
     ],
 )
