@@ -29,12 +29,13 @@ from linux.net.sockets import Address, BoundSocket, bound_sockets, multicast_gro
 from linux.net.unix_diag import UnixSocket, unix_sockets
 from linux.polled import lost_targets
 from linux.proc import PROC, Mount, exit_signal, is_alive, mounts, pids, shares_folder, shares_memory, status
+from linux.ptrace.lent_call import VDSO
 
 NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "user", "uts")
 CLOCKS: Final = ("time", "time_for_children")
 """Namespaces of clocks: of a worker that was restored they are not the container's, and of a kernel without there are
 none."""
-_VDSO: Final = re.compile(r"^\S+ r.xp 00000000 00:00 0 +\[vdso\]$", re.MULTILINE)
+_VDSO: Final = re.compile(VDSO, re.MULTILINE)
 _SHARED_WRITE: Final = re.compile(r"^\S+ \Sw\Ss \S+ \S+ \d+ +(/.*)$", re.MULTILINE)
 _MEMFD: Final = re.compile(r"^\S+ \S+ \S+ \S+ (\d+) +/memfd:", re.MULTILINE)
 SECRETMEM: Final = "/secretmem (deleted)"

@@ -33,8 +33,9 @@ _SIGNALS: Final = 8
 _PENDING: Final = re.compile(rb"^(?:SigPnd|ShdPnd):\t([0-9a-f]+)$", re.MULTILINE)
 _INSTRUCTION: Final = b"\x0f\x05"
 _SECCOMP: Final = re.compile(rb"^Seccomp:\t[^0]", re.MULTILINE)
-_VDSO: Final = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) r.xp 00000000 00:00 0 +\[vdso\]$", re.MULTILINE)
-"""A file may have that name too, and a process may take the right to run it from the page."""
+VDSO: Final = r"^([0-9a-f]+)-([0-9a-f]+) r.xp 00000000 00:00 0 +\[vdso\]$"
+"""The kernel's page in ``maps``, if it can be run: a file may have that name too, and a process may take that right."""
+_VDSO: Final = re.compile(VDSO.encode(), re.MULTILINE)
 _CODE: Final = re.compile(rb"^([0-9a-f]{1,12})-([0-9a-f]{1,12}) r-xp ", re.MULTILINE)
 """Of a process that has not that page: what it may run and not write; not the kernel's page at a fixed address."""
 _MOST_CODE: Final = 8 << 20

@@ -55,6 +55,26 @@ def is_blocked(number):
     return number in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 """
 
+
+def _polls(call: str) -> tuple[str, str]:
+    """A child that blocks all signals waits in poll(2) without a limit, by that call."""
+    before = f"""
+r, w = os.pipe()
+asked = struct.pack('iHH', r, select.POLLIN, 0)
+def act():
+    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
+    assert {call} == 1
+k = in_child(act)
+time.sleep(0.2)
+"""
+    after = """
+time.sleep(0.3)
+os.write(w, b'x')
+assert succeeds(k)
+"""
+    return before, after
+
+
 KEPT_CORNERS = {
     "rights-of-single-threads": (
         _RIGHTS,
@@ -242,37 +262,9 @@ os.write(master, b'\\3')
 assert os.waitstatus_to_exitcode(os.waitpid(k, 0)[1]) == 7
 """,
     ),
-    "poll-of-a-process": (
-        """
-r, w = os.pipe()
-asked = struct.pack('iHH', r, select.POLLIN, 0)
-def act():
-    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
-    assert libc.poll(asked, 1, -1) == 1
-k = in_child(act)
-time.sleep(0.2)
-""",
-        """
-time.sleep(0.3)
-os.write(w, b'x')
-assert succeeds(k)
-""",
-    ),
-    "poll-by-an-instruction-of-many-calls": (
-        """
-r, w = os.pipe()
-asked = struct.pack('iHH', r, select.POLLIN, 0)
-def act():
-    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
-    assert libc.syscall(ctypes.c_long(7), asked, ctypes.c_long(1), ctypes.c_long(-1)) == 1
-k = in_child(act)
-time.sleep(0.2)
-""",
-        """
-time.sleep(0.3)
-os.write(w, b'x')
-assert succeeds(k)
-""",
+    "poll-of-a-process": _polls("libc.poll(asked, 1, -1)"),
+    "poll-by-an-instruction-of-many-calls": _polls(
+        "libc.syscall(ctypes.c_long(7), asked, ctypes.c_long(1), ctypes.c_long(-1))"
     ),
     "waits-without-a-limit": (
         """
