@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -221,7 +222,7 @@ def _instruction(pid: int) -> int:
     with open(f"/proc/{pid}/maps", "rb", buffering=0) as maps:  # noqa: PTH123 - of each process, again and again
         text = maps.readall()
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:  # noqa: PTH123 - see above
-        for page in (*_VDSO.finditer(text), *_CODE.finditer(text)):
+        for page in chain(_VDSO.finditer(text), _CODE.finditer(text)):
             start, end = int(page[1], 16), int(page[2], 16)
             with suppress(OSError):  # memory of a device
                 place = os.pread(memory.fileno(), min(end - start, _MOST_CODE), start).find(_INSTRUCTION)
