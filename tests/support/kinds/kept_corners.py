@@ -57,7 +57,7 @@ def is_blocked(number):
 
 
 def _polls(call: str) -> tuple[str, str]:
-    """A child that blocks all signals waits in poll(2) without a limit, by that call."""
+    """Wait in poll(2) without a limit, by that call, in a child that blocks all signals."""
     before = f"""
 r, w = os.pipe()
 asked = struct.pack('iHH', r, select.POLLIN, 0)
