@@ -1,10 +1,12 @@
 """Open files of a process, read from /proc/PID/fd and fdinfo."""
 
+import errno
 import fcntl
 import os
 import re
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -201,24 +203,32 @@ def _as_name(value: bytes) -> str:
 
 
 def _sealed(link: Path) -> int:
-    """Return the inode of a memfd if it is sealed against writing, else 0.
+    """Return the inode of a memfd if it is sealed against writing, else 0."""
+    with suppress(OSError), open_regular(link) as file:  # a file system without seals
+        return os.fstat(file).st_ino if fcntl.fcntl(file, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE else 0
+    return 0
 
-    The name says nothing: a worker may call a pipe so, and to open that would wait for a writer.
+
+@contextmanager
+def open_regular(link: Path | str) -> Iterator[int]:
+    """Open what a link of /proc leads to, if it is a regular file; yields a descriptor to read by.
+
+    The name says nothing: a worker may call a pipe as it likes, and to open that would wait for a writer.
+
+    Raises:
+        OSError: it is no regular file, or cannot be opened.
     """
     held = os.open(link, os.O_PATH | os.O_CLOEXEC)
     try:
-        found = os.fstat(held)
-        if not stat.S_ISREG(found.st_mode):
-            return 0
+        if not stat.S_ISREG(os.fstat(held).st_mode):
+            raise OSError(errno.EINVAL, "no regular file", str(link))
         file = os.open(f"/proc/self/fd/{held}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            return found.st_ino if fcntl.fcntl(file, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE else 0
-        finally:
-            os.close(file)
-    except OSError:  # a file system without seals
-        return 0
     finally:
         os.close(held)
+    try:
+        yield file
+    finally:
+        os.close(file)
 
 
 def _writes(flags: int) -> bool:

@@ -115,13 +115,14 @@ class Borrowed:
             os.pwrite(memory.fileno(), before, at)
         return answer, int.from_bytes(found, "little")
 
-    def told(self, number: int, first: int, told: bytes, third: int) -> int:
-        """Have it make a call that reads bytes at its second argument; return the answer."""
+    @contextmanager
+    def holding(self, content: bytes) -> Iterator[int]:
+        """Have bytes in its memory for calls that read them; yields their address."""
         with Path(f"/proc/{self._pid}/mem").open("r+b", buffering=0) as memory:
-            at, before = self._room(memory.fileno(), len(told))
-            os.pwrite(memory.fileno(), told, at)
+            at, before = self._room(memory.fileno(), len(content))
+            os.pwrite(memory.fileno(), content, at)
             try:
-                return self.call(number, first, at, third)
+                yield at
             finally:
                 os.pwrite(memory.fileno(), before, at)
 

@@ -55,7 +55,8 @@ def _answer(process: Borrowed, number: int, count: int, start: int) -> int:
     except OSError as error:
         return error.errno or errno.EIO
     operations = question(start, values)
-    answer = -process.told(_SEMOP, number, operations, len(operations) // _OPERATION.size)
+    with process.holding(operations) as at:
+        answer = -process.call(_SEMOP, number, at, len(operations) // _OPERATION.size)
     if answer not in (errno.ERANGE, errno.EAGAIN, errno.EINVAL, errno.EIDRM):  # a removed set gets nothing back
         raise HiddenError(errno.errorcode.get(answer, str(answer)))
     return answer
