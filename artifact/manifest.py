@@ -39,6 +39,9 @@ IPC_FORMAT_VERSION: Final = 8
 """Of an artifact with System V objects: earlier releases would restore the worker without them."""
 GIVEN_FORMAT_VERSION: Final = 9
 """Of an artifact with open files that a restore gives to criu: earlier releases do not."""
+DATABASES_FORMAT_VERSION: Final = 10
+"""Of an artifact with record locks of mapped files, or databases of SQLite: earlier releases would lose the first, and
+the second could not be written any more."""
 _FORMATS: Final = (
     FORMAT_VERSION,
     GPU_FORMAT_VERSION,
@@ -49,6 +52,7 @@ _FORMATS: Final = (
     PROCESSOR_FORMAT_VERSION,
     IPC_FORMAT_VERSION,
     GIVEN_FORMAT_VERSION,
+    DATABASES_FORMAT_VERSION,
 )
 MANIFEST: Final = "manifest.yaml"
 ROOTFS_TAR: Final = "rootfs-diff.tar"
@@ -70,6 +74,8 @@ MOST_PROGRAM_BYTES: Final = 512 << 20
 """Of all programs of a worker that run from memfds: a restore makes them in memory of the agent's."""
 MOST_EVENTFDS: Final = 128
 """That a restore makes and gives to criu: each is an argument of its command."""
+MOST_PLACES: Final = 256
+"""In a process's memory where it knows a database by its inode; SQLite has one for all connections."""
 SHOWN_PROBLEMS: Final = 5
 """Problems of a manifest that are spelled out; each is a line of a pod's annotation."""
 
@@ -189,6 +195,18 @@ class Eventfd(Part):
     nonblocking: bool
 
 
+class Database(Part):
+    """A database of SQLite that a process has open."""
+
+    process: Pid
+    """As numbered inside the container."""
+    descriptor: Annotated[int, Field(ge=0, lt=1 << 31)]
+    device: Annotated[int, Field(ge=0, lt=1 << 64)]
+    inode: Annotated[int, Field(ge=0, lt=1 << 64)]
+    places: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 57)]], Field(max_length=MOST_PLACES)]
+    """Addresses of the process at which it has both numbers, one behind the other."""
+
+
 class Process(Part):
     """The captured tree."""
 
@@ -210,6 +228,9 @@ class Process(Part):
     """That ran from memfds, in the order of their numbers in the images."""
     eventfds: Annotated[list[Eventfd], Field(max_length=MOST_EVENTFDS)] = []
     """That a restore gives to criu; all others are in the images."""
+    lost_locks: bool = False
+    """Whether they had record locks that a restore by criu alone loses."""
+    databases: list[Database] = []
     shared: Annotated[int, Field(ge=0)] = 0
     """Bytes of private memory that its processes shared since a fork; 0 in artifacts of earlier releases."""
     huge: Annotated[int, Field(ge=0)] = 0
@@ -471,6 +492,7 @@ def _format_of(captured: Captured) -> int:
         PROCESSOR_FORMAT_VERSION: bool(process.amx or process.protection_keys),
         IPC_FORMAT_VERSION: captured.ipc is not None,
         GIVEN_FORMAT_VERSION: bool(process.programs or process.eventfds or captured.posix_queues),
+        DATABASES_FORMAT_VERSION: bool(process.lost_locks or process.databases),
     }
     return max((version for version, is_so in needed.items() if is_so), default=FORMAT_VERSION)
 

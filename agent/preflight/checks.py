@@ -182,12 +182,6 @@ def _unlinked_folder(tree: Tree) -> Iterator[str]:
     yield from long_names(tree)
 
 
-def _mapped_and_locked(tree: Tree) -> Iterator[str]:
-    for process in tree.processes:
-        for path in process.mapped_and_locked:
-            yield f"{process} has {path} mapped, and a record lock of it"
-
-
 def _address_bound(tree: Tree) -> Iterator[str]:
     fixed = {
         socket.inode: socket
@@ -251,7 +245,6 @@ CHECKS: Final[tuple[tuple[AgentReason, Callable[[Tree], Iterator[str]]], ...]] =
     (AgentReason.MOUNTED_INSIDE, _mounted_inside),
     (AgentReason.UNLINKED_TOO_LARGE, _unlinked_too_large),
     (AgentReason.UNLINKED_FOLDER, _unlinked_folder),
-    (AgentReason.MAPPED_AND_LOCKED, _mapped_and_locked),
     (AgentReason.ADDRESS_BOUND, _address_bound),
     (AgentReason.UNIX_PEER_OUTSIDE, _unix_peer_outside),
     (AgentReason.CONFINEMENT_LOST, _confined),

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from agent.container.confinement import has_module, label_of, profile_of
 from agent.container.inspection import open_in_container
 from agent.container.network import in_network
+from agent.container.record_locks import has_lost_locks
 from agent.preflight.copies import Where, hung_up, may_be_signalled, may_load_programs, odd_sockets, signals_threads
 from agent.preflight.deleted import taken_names
 from agent.preflight.ipc import Attached, IpcFacts, attached, read_facts
@@ -24,7 +25,7 @@ from agent.preflight.unix_names import moved_sockets
 from linux.anonymous import EPOLL
 from linux.descriptors import MEMFD, Descriptor, descriptors, memory_device
 from linux.filetree import walk
-from linux.mapped import mapped_files, unlinked_files
+from linux.mapped import unlinked_files
 from linux.net.sockets import Address, BoundSocket, bound_sockets, multicast_groups, unread_netlink
 from linux.net.unix_diag import UnixSocket, unix_sockets
 from linux.polled import lost_targets
@@ -102,8 +103,8 @@ class Process:
     """What a thread of it has for itself, in words."""
     policies: frozenset[int] = frozenset()
     """By which its threads are scheduled, without SCHED_RESET_ON_FORK."""
-    mapped_and_locked: tuple[str, ...] = ()
-    """Files that it has mapped, and of which it has record locks."""
+    loses_locks: bool = False
+    """A restore by criu alone would lose record locks of it."""
     attached: tuple[Attached, ...] = ()
     """Of System V memory."""
     label: str = ""
@@ -318,7 +319,7 @@ def _process(pid: int, tree: Collection[int], label: str, proc: Path) -> Process
         name=(base / "comm").read_text(encoding="utf-8", errors="replace").rstrip("\n"),
         namespaces=namespaces,
         descriptors=opened,
-        mapped_and_locked=_mapped_and_locked(opened, maps),
+        loses_locks=has_lost_locks(opened, maps),
         has_strangers=any(_is_elsewhere(child, namespaces["pid"], proc) for child in children),
         headless=headless(children, proc),
         shared_writes=tuple(sorted(set(_SHARED_WRITE.findall(maps)))),
@@ -359,11 +360,6 @@ def _free_descriptors(pid: int, opened: Iterable[Descriptor]) -> int | None:
         limit, _ = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         return limit - sum(descriptor.number < limit for descriptor in opened)
     return None
-
-
-def _mapped_and_locked(opened: Iterable[Descriptor], maps: str) -> tuple[str, ...]:
-    locked = {descriptor.target for descriptor in opened if descriptor.is_locked}
-    return tuple(sorted(locked & mapped_files(maps))) if locked else ()
 
 
 def _label(base: Path, expected: str) -> str:

@@ -318,7 +318,6 @@ class AgentReason(StrEnum):
     UNLINKED_TOO_LARGE = "unlinked-too-large"
     UNLINKED_FOLDER = "unlinked-folder"
     IMMUTABLE_FILE = "immutable-file"
-    MAPPED_AND_LOCKED = "mapped-and-locked"
     ADDRESS_BOUND = "address-bound"
     UNIX_PEER_OUTSIDE = "unix-peer-outside"
     CONFINEMENT_LOST = "confinement-lost"
@@ -401,7 +400,6 @@ LASTING: Final = frozenset(
         AgentReason.UNLINKED_TOO_LARGE,
         AgentReason.UNLINKED_FOLDER,
         AgentReason.IMMUTABLE_FILE,
-        AgentReason.MAPPED_AND_LOCKED,
         AgentReason.ADDRESS_BOUND,
         AgentReason.UNIX_PEER_OUTSIDE,
         AgentReason.CONFINEMENT_LOST,

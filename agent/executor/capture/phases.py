@@ -11,6 +11,7 @@ from typing import Final
 
 from agent.container import network
 from agent.container.amx import users_of_amx
+from agent.container.databases import databases_of
 from agent.container.files.empty_dirs import is_folder, mount_points
 from agent.container.files.volumes import made_since
 from agent.container.inspection import Worker, find_worker, inspect, surroundings
@@ -134,6 +135,7 @@ def make_plan(capture: Capture, worker: Worker | None = None, *, stands_still: b
     if worker is not None:
         tree = _preflight(capture, worker, stands_still=stands_still)
         capture.renamed = tree.renamed_sockets
+        capture.lost_locks = any(process.loses_locks for process in tree.processes)
         rights = of_container(init_pid, environment.proc)
         if environment.allow_unconfined:
             rights = replace(rights, label=None)  # a worker that was restored without it has another
@@ -173,6 +175,8 @@ def _look(capture: Capture, worker: Worker) -> Tree:
     )
     proc = capture.environment.proc  # who waits in poll(2) is known as long as nothing has halted or stopped it
     capture.polls = {**capture.polls, **endless_polls(worker.pids, proc)}
+    if capture.goes_on:  # so that little is left to search for once it is stopped
+        capture.databases = databases_of(worker.pids, proc, capture.databases)
     tree = read_tree(capture.init_pid, worker.pids, terms, proc)
     made = made_since(capture.lock.control.read(control_files.MOUNTS), tree.mounts)
     return replace(tree, made_mounts=made)
@@ -263,6 +267,7 @@ def _note_what_criu_leaves_out(capture: Capture) -> None:
     capture.amx = users_of_amx(pids, flags, proc)
     capture.protection_keys = keys_of(pids, proc)
     capture.settings = own_settings(pids, capture.init_pid, proc)
+    capture.databases = databases_of(pids, proc, capture.databases)
 
 
 def _dump(capture: Capture) -> None:
@@ -370,6 +375,8 @@ def _process(capture: Capture) -> dict[str, object]:
         "amx": capture.amx,
         "protection_keys": capture.protection_keys,
         "settings": capture.settings,
+        "lost_locks": capture.lost_locks,
+        "databases": [each for each in capture.databases if each.places],
         "programs": capture.programs,
         "eventfds": capture.eventfds,
     }

@@ -18,6 +18,7 @@ from artifact.backends.base import Backend
 from artifact.ipc import SysvIpc
 from artifact.manifest import (
     Connections,
+    Database,
     DeviceMemory,
     Eventfd,
     ModelWeights,
@@ -74,6 +75,10 @@ class Capture:
     amx: list[int] = field(default_factory=list)
     """Processes that may use AMX, inside the container."""
     protection_keys: list[ProtectionKeys] = field(default_factory=list)
+    lost_locks: bool = False
+    """Whether a restore by criu alone would lose record locks."""
+    databases: list[Database] = field(default_factory=list)
+    """That its processes know by their inodes."""
     settings: list[ThreadSettings] = field(default_factory=list)
     """Of its threads, which criu leaves out."""
     polls: Mapping[int, Waiting] = field(default_factory=dict)

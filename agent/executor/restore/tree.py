@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Final
 
 from agent.container.amx import permit_amx
+from agent.container.databases import renew
 from agent.container.files import dated_links
 from agent.container.protection_keys import give_keys
+from agent.container.record_locks import take_again
 from agent.container.rights import refuse_wider_tree
 from agent.container.thread_settings import set_again
 from agent.criu.driver import CriuRestore
+from agent.criu.file_locks import record_locks
 from agent.criu.image_labels import write_profile
 from agent.criu.inet_images import kept_ends, move_sockets
 from agent.criu.page_server import Fill, Lazy, PageServer
@@ -149,6 +152,8 @@ def await_tree(restore: Restore) -> None:
     permit_amx(restore.tree, process.amx)
     give_keys(restore.tree, process.protection_keys)
     set_again(restore.tree, process.settings, restore.init_pid, restore.environment.proc)
+    renew(restore.tree, process.databases, restore.environment.proc)
+    take_again(restore.tree, record_locks(restore.images), restore.environment.proc)
     attach_objects(restore)
     _check_connections(restore)
 

@@ -258,17 +258,6 @@ WORKERS: Final = (
     ),
     Reason(
         SECTION,
-        AgentReason.MAPPED_AND_LOCKED,
-        "A process has a file mapped of which it holds a record lock, as SQLite does in WAL mode, and LMDB.",
-        "Close the database before the snapshot and open it after it, in a hook. In another journal mode SQLite holds "
-        "no such lock while it is idle, but a connection that was open then can only read. ONNX Runtime does without "
-        "its own (`onnxruntime.db`) by `ORT_DISABLE_TELEMETRY=1`, which standby sets unless the pod does.",
-        "CRIU takes the locks first and closes the file of each mapping then, by which the kernel drops all record "
-        "locks of the process. The next one that opens the database would take itself for the only one, and make "
-        "the shared index again. Nothing was touched; the capture is not tried again by itself.",
-    ),
-    Reason(
-        SECTION,
         AgentReason.ADDRESS_BOUND,
         "The worker is bound to an address that a restored pod does not have.",
         (

@@ -77,7 +77,11 @@ KEPT: Final = (
         "Files, folders and devices (/dev/null, zero, random), shared positions, unlinked files, files of /proc",
         "a file without a name (O_TMPFILE) cannot be given one later",
     ),
-    _kept("File locks: flock and POSIX record locks", "not of a file that is mapped too: see refused"),
+    _kept("File locks: flock and POSIX record locks"),
+    _kept(
+        "Open databases of SQLite, in every journal mode, with their transactions; of LMDB",
+        "SQLite knows a file by its inode, of which the copy has another: a restore writes it where SQLite has it",
+    ),
     _kept("POSIX semaphores"),
     _kept(
         "POSIX message queues, open or not, with their messages, limits, modes and owners",

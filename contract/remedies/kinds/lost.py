@@ -190,11 +190,9 @@ LOST: Final = (
     Kind(
         "Numbers of devices and inodes of files in the image and in emptyDirs",
         Fate.RESET,
-        "others, as for copies of the files. **SQLite knows a database by them**: connections that the worker had open "
-        'only read it from then on ("attempt to write a readonly database"), and those that it opens later know '
-        "nothing of their locks. Close them before the snapshot, or in a hook. What compares inodes takes a file for "
-        "another one: `tail -F` and watchers that poll see all files replaced, and `s6-svscanctl -n` ends the services "
-        "that run and starts them again",
+        "others, as for copies of the files. What compares inodes takes a file for another one: `tail -F` and watchers "
+        "that poll see all files replaced, and `s6-svscanctl -n` ends the services that run and starts them again. A "
+        "database of SQLite that is still empty can then be read alone, by connections that were open: open it again",
         _LOST,
     ),
     Kind(

@@ -164,11 +164,6 @@ REFUSED: Final = (
         test="tests/node/engine/state/test_worker_files.py::test_what_cannot_travel_is_refused",
     ),
     _refused(
-        "A record lock of a file that its process has mapped too, as in SQLite's WAL mode and LMDB",
-        AgentReason.MAPPED_AND_LOCKED,
-        test=_UNKNOWN,
-    ),
-    _refused(
         "A file of a ConfigMap that was replaced while the worker has the former one open",
         AgentReason.VOLUME_FILE_REPLACED,
         test="tests/node/engine/state/test_worker_files.py::test_a_replaced_file_is_refused",

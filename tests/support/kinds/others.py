@@ -330,24 +330,6 @@ socket.send_fds(a, [b'fd'], [0])
 """,
         AgentReason.UNSUPPORTED_DESCRIPTOR,
     ),
-    "database-with-a-shared-index": (
-        """
-import sqlite3
-d = sqlite3.connect('/tmp/data', isolation_level=None)
-assert d.execute('pragma journal_mode=wal').fetchone() == ('wal',)
-d.execute('create table t (x)')
-""",
-        AgentReason.MAPPED_AND_LOCKED,
-    ),
-    "record-lock-of-a-mapped-file": (
-        """
-f = open('/dev/shm/locked', 'w+b')
-f.truncate(4096)
-m = mmap.mmap(f.fileno(), 4096, access=mmap.ACCESS_COPY)
-fcntl.lockf(f, fcntl.LOCK_SH, 1)
-""",
-        AgentReason.MAPPED_AND_LOCKED,
-    ),
     "terminal-whose-other-end-was-closed": (
         """
 import pty
@@ -765,8 +747,6 @@ LOST_WITHOUT_THE_CHECK = {
     "landlock-of-a-child",
     "fanotify-that-decides",
     "unix-socket-whose-name-looks-deleted",
-    "database-with-a-shared-index",
-    "record-lock-of-a-mapped-file",
     "child-that-sends-another-signal",
     "terminal-whose-other-end-was-closed",
     "connection-in-flight",

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from artifact.errors import ArtifactError
 from artifact.manifest import (
+    Database,
     DeviceMemory,
     FileEntry,
     Gpu,
@@ -62,8 +63,9 @@ def test_the_format_on_disk_is_what_it_was():
     found = parse_manifest(OLD.encode(), "abc")
     again = yaml.safe_load(write_manifest(found, "abc", "1", found.files))
     old = yaml.safe_load(OLD)
-    added = ("stopped", "amx", "protectionKeys", "settings", "programs", "eventfds", "shared", "huge")
-    assert ([], [], [], [], [], [], 0, 0) == tuple(again["process"].pop(key) for key in added)
+    added = ("stopped", "amx", "protectionKeys", "settings", "programs", "eventfds")
+    added += ("lostLocks", "databases", "shared", "huge")
+    assert ([], [], [], [], [], [], False, [], 0, 0) == tuple(again["process"].pop(key) for key in added)
     grown = ("takenOn", "container", "rootfs")
     for then, now in zip(
         (*old["volumes"], *map(old.get, grown)), (*again["volumes"], *map(again.get, grown)), strict=True
@@ -123,6 +125,11 @@ def test_all_problems_are_named_at_once():
         pytest.param(("process", "settings"), [{"process": 7, "id": 7, "cpus": [0] * 8193}], id="too-many-processors"),
         pytest.param(("process", "settings"), [{"process": 7, "id": 7, "timerSlack": 1 << 63}], id="no-time"),
         pytest.param(("process", "protectionKeys"), [{"process": 7, "keys": [16], "memory": []}], id="no-key"),
+        pytest.param(
+            ("process", "databases"),
+            [{"process": 7, "descriptor": 3, "device": 1, "inode": 2, "places": [-8]}],
+            id="no-place",
+        ),
         pytest.param(("usedMounts",), ["data"], id="relative-mount"),
     ],
 )
@@ -161,6 +168,22 @@ def test_a_release_that_would_not_permit_amx_refuses_the_format():
     process = captured().process.model_copy(update={"amx": [7]})
     found = parse_manifest(write_manifest(captured(process=process), "abc", "1", {}), "abc")
     assert (7, [7]) == (found.format_version, found.process.amx)
+
+
+@pytest.mark.parametrize(
+    "noted",
+    [
+        pytest.param({"lost_locks": True}, id="locks"),
+        pytest.param(
+            {"databases": [Database(process=7, descriptor=3, device=1, inode=1 << 63, places=[0x7F0000000008])]},
+            id="databases",
+        ),
+    ],
+)
+def test_a_release_that_would_lose_locks_refuses_the_format(noted):
+    process = captured().process.model_copy(update=noted)
+    found = parse_manifest(write_manifest(captured(process=process), "abc", "1", {}), "abc")
+    assert (10, process) == (found.format_version, found.process)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from contract.api.states import AgentReason
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, is_removed, wait_for
 from tests.support.fixtures.engine import until_ready
 from tests.support.kinds import descriptors, processes, sockets
+from tests.support.kinds.databases import KEPT_DATABASES
 from tests.support.kinds.kept_corners import KEPT_CORNERS
 from tests.support.kinds.kept_details import KEPT_DETAILS
 from tests.support.kinds.message_queues import KEPT_QUEUES, REFUSED_QUEUES
@@ -55,6 +56,7 @@ threading.Event().wait()
 """
 LOST = RESET | RESET_DETAILS | RESET_SYSTEM_V
 KEPT = descriptors.KEPT | processes.KEPT | sockets.KEPT | KEPT_DETAILS | KEPT_CORNERS | KEPT_SYSTEM_V | KEPT_QUEUES
+KEPT |= KEPT_DATABASES
 
 
 def start(node, before: str, after: str, user: int = 0) -> BareContainer:

@@ -552,12 +552,6 @@ OWN_ADDRESSES = frozenset({ipaddress.ip_address("10.1.2.3")})
             id="more-wait",
         ),
         pytest.param(
-            AgentReason.MAPPED_AND_LOCKED,
-            "process 600 (python3) has /scratch/data-shm mapped, and a record lock of it",
-            tree(process(mapped_and_locked=("/scratch/data-shm",))),
-            id="mapped-and-locked",
-        ),
-        pytest.param(
             AgentReason.UNLINKED_FOLDER,
             f"/tmp/{LONG} was deleted, and its name has more than 237 bytes",
             tree(process(Descriptor(3, f"/tmp/{LONG} (deleted)", deleted=(1, 2)))),

@@ -1,0 +1,157 @@
+"""What must go on of a worker's databases, and of the record locks by which their openers know of each other."""
+
+_LOCKS = """
+def is_free(path, at, exclusive=True):
+    def act():
+        f = os.open(path, os.O_RDWR)
+        kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+        try:
+            fcntl.lockf(f, kind | fcntl.LOCK_NB, 1, at)
+        except BlockingIOError:
+            os._exit(3)
+    return os.waitstatus_to_exitcode(os.waitpid(in_child(act), 0)[1]) == 0
+"""
+_SQLITE = """
+import sqlite3
+def opened(path='/tmp/data', **options):
+    return sqlite3.connect(path, isolation_level=None, timeout=0.1, check_same_thread=False, **options)
+def is_busy(act):
+    try:
+        act()
+    except sqlite3.OperationalError as error:
+        assert 'locked' in str(error), error
+        return True
+def counts(connection):
+    return connection.execute('select count(*) from t').fetchone()[0]
+"""
+
+
+def _database(mode: str, path: str = "/tmp/data") -> tuple[str, str]:
+    """Hold open a database in that journal mode: one connection writes, one reads, one is idle."""
+    before = f"""
+{_SQLITE}
+setup = opened({path!r})
+assert setup.execute('pragma journal_mode={mode}').fetchone() == ({mode!r},)
+setup.execute('create table t (x)')
+setup.execute('insert into t values (0)')
+reads, writes, idle = opened({path!r}), opened({path!r}), opened({path!r})
+reads.execute('begin'), counts(reads)
+writes.execute('begin immediate'), writes.execute('insert into t values (1)')
+"""
+    after = f"""
+later = opened({path!r})
+assert is_busy(lambda: later.execute('begin immediate')) and is_busy(lambda: idle.execute('begin immediate'))
+def other():
+    assert is_busy(lambda: opened({path!r}).execute('begin immediate'))
+assert succeeds(in_child(other))
+assert counts(reads) == 1
+reads.execute('commit'), writes.execute('commit')
+for each in (later, idle, reads, writes, setup):
+    each.execute('insert into t values (2)')
+def another():
+    c = opened({path!r})
+    c.execute('insert into t values (3)')
+    assert counts(c) == 8
+assert succeeds(in_child(another))
+assert [counts(each) for each in (later, idle, reads, writes, setup)] == [8] * 5
+assert setup.execute('pragma integrity_check').fetchone() == ('ok',)
+for each in (later, idle, reads, writes, setup):
+    each.close()
+assert counts(opened({path!r})) == 8
+"""
+    return before, after
+
+
+KEPT_DATABASES: dict[str, tuple[str, str]] = {
+    **{f"database-{mode}": _database(mode) for mode in ("delete", "persist", "wal")},
+    "database-in-memory-of-the-pod": _database("wal", "/dev/shm/data"),
+    "database-of-several-processes": (
+        f"""
+{_SQLITE}
+c = opened()
+c.execute('pragma journal_mode=wal'), c.execute('create table t (x)')
+asks, answers = os.pipe(), os.pipe()
+def act():
+    own = opened()
+    counts(own)
+    while os.read(asks[0], 1):
+        own.execute('insert into t values (1)')
+        os.write(answers[1], b'x')
+pids = [in_child(act) for _ in range(3)]
+time.sleep(0.3)
+""",
+        """
+for n in range(30):
+    os.write(asks[1], b'x')
+    os.read(answers[0], 1)
+    c.execute('insert into t values (2)')
+assert counts(c) == 60
+assert c.execute('pragma integrity_check').fetchone() == ('ok',)
+""",
+    ),
+    "database-that-is-read": (
+        f"""
+{_SQLITE}
+c = opened()
+c.execute('create table t (x)'), c.close()
+c = opened('file:/tmp/data?mode=ro', uri=True)
+c.execute('begin'), counts(c)
+""",
+        """
+w = opened()
+assert counts(w) == 0
+assert is_busy(lambda: w.execute('insert into t values (1)'))
+c.execute('commit')
+w.execute('insert into t values (1)')
+assert counts(c) == 1
+""",
+    ),
+    "file-that-only-looks-like-a-database": (
+        """
+f = open('/tmp/data', 'w+b')
+f.write(b'SQLite format 3\\0' + bytes(5000)), f.flush()
+found = os.fstat(f.fileno())
+known = [array.array('Q', [found.st_dev, found.st_ino]) for _ in range(20)]
+""",
+        """
+assert all(each.tolist() == [found.st_dev, found.st_ino] for each in known)
+""",
+    ),
+    "record-locks-of-a-mapped-file": (
+        f"""
+{_LOCKS}
+f = open('/tmp/locked', 'w+b')
+f.truncate(8192)
+m = mmap.mmap(f.fileno(), 8192)
+fcntl.lockf(f, fcntl.LOCK_EX, 10, 5), fcntl.lockf(f, fcntl.LOCK_SH, 1, 100), fcntl.lockf(f, fcntl.LOCK_EX, 0, 5000)
+w = os.open('/tmp/locked', os.O_WRONLY)
+""",
+        """
+free = {at: is_free('/tmp/locked', at) for at in (4, 5, 14, 15, 99, 100, 101, 4999, 5000, 1 << 40)}
+assert [at for at in free if not free[at]] == [5, 14, 100, 5000, 1 << 40], free
+assert is_free('/tmp/locked', 100, exclusive=False)
+fcntl.lockf(f, fcntl.LOCK_UN, 10, 5)
+assert is_free('/tmp/locked', 5)
+""",
+    ),
+    "record-lock-of-a-file-that-another-process-maps-too": (
+        f"""
+{_LOCKS}
+f = open('/dev/shm/locked', 'w+b')
+f.truncate(4096)
+m = mmap.mmap(f.fileno(), 4096)
+fcntl.lockf(f, fcntl.LOCK_EX, 1, 0)
+def act():
+    g = open('/dev/shm/locked', 'r+b')
+    fcntl.lockf(g, fcntl.LOCK_EX, 1, 1)
+    signal.pause()
+k = in_child(act)
+time.sleep(0.2)
+""",
+        """
+assert [is_free('/dev/shm/locked', at) for at in range(3)] == [False, False, True]
+os.kill(k, 9), os.waitpid(k, 0)
+assert [is_free('/dev/shm/locked', at) for at in range(3)] == [False, True, True]
+""",
+    ),
+}
