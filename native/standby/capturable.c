@@ -7,16 +7,10 @@
 #include "standby.h"
 
 /* From 1.24 on programs of Go listen by it unasked, wherever the kernel has it. CRIU knows no socket of it. */
-static void without_multipath_tcp(void) {
+void prefer_capturable(void) {
     static char entry[4 * LINE];
     const char *set = env_or("GODEBUG", "");
     if (strstr(set, "multipathtcp=")) return;
     int size = snprintf(entry, sizeof entry, "GODEBUG=%s%smultipathtcp=0", set, *set ? "," : "");
     if (size < (int)sizeof entry) putenv(entry);
-}
-
-void prefer_capturable(void) {
-    without_multipath_tcp();
-    /* ONNX Runtime keeps a database for it that is mapped and locked, from the import on (seen with 1.32). */
-    setenv("ORT_DISABLE_TELEMETRY", "1", 0);
 }

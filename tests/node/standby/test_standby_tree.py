@@ -131,14 +131,6 @@ class TestCapture:
         container = start(mode, *SH, "echo told $GODEBUG.", env=env)
         assert f"told {told}.\n" in container.says("told")
 
-    @pytest.mark.parametrize("mode", ["--capture", "--serve"])
-    @pytest.mark.parametrize(("said", "told"), [(None, "1"), ("0", "0"), ("", "")], ids=("nothing", "off", "empty"))
-    def test_onnx_runtime_is_asked_for_no_telemetry(self, start, mode, said, told):
-        """Its database is mapped and locked from the import on; the owner's word goes before ours."""
-        env = {} if said is None else {"ORT_DISABLE_TELEMETRY": said}
-        container = start(mode, *SH, "echo told $ORT_DISABLE_TELEMETRY.", env=env)
-        assert f"told {told}.\n" in container.says("told")
-
     def test_captured(self, start):
         """The worker died of the dump; the Job completes all the same."""
         container = start("--capture", *SH, SAY_AND_STAY)
