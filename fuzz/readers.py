@@ -23,7 +23,7 @@ from agent.container import image_config
 from agent.container.files import rootfs, safetensors
 from agent.container.ipc.objects import taken
 from agent.container.questions import grpc_health
-from agent.criu import image_rights
+from agent.criu.images import rights as image_rights
 from agent.errors import ContainerError, RefusedError
 from artifact import ipc, manifest
 from artifact.errors import ArtifactError

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from agent.criu.helpers import Helpers
-from agent.criu.images import forget_parent, mend_timers
+from agent.criu.images.mended import forget_parent, mend_timers
+from agent.criu.images.pids import LOWEST
 from agent.criu.nsenter import EXIT_ENTER, EXIT_FILES
 from agent.criu.page_server import Lazy, PageServer
-from agent.criu.pids import LOWEST
 from agent.criu.runner import CriuCommand, NamespaceRun, RunResult, run_in_namespaces
 from agent.errors import ContainerError, CriuError
 from contract.api.reports import Step

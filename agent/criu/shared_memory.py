@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from agent import protobuf
-from agent.criu.image_files import read_image, replace_image
+from agent.criu.images.files import read_image, replace_image
 from agent.criu.shared_fill import Run
 from agent.errors import CriuError
 from contract.api.states import AgentReason

@@ -8,7 +8,7 @@ from typing import Final
 
 from agent.container.pod_groups import PodGroups
 from agent.criu.driver import Criu
-from agent.criu.image_rights import Given
+from agent.criu.images.rights import Given
 from agent.criu.shared_memory import Segment
 from agent.executor.gpu.neighbours import Neighbours
 from agent.executor.restore.turn import Turn

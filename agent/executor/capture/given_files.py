@@ -11,7 +11,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from agent.container.network import in_namespace
-from agent.criu.given_files import name_eventfds, name_programs, name_queues
+from agent.criu.images.given_files import name_eventfds, name_programs, name_queues
 from agent.errors import RefusedError
 from artifact.manifest import MOST_EVENTFDS, MOST_PROGRAM_BYTES, MOST_PROGRAMS, QUEUES, Eventfd, Program
 from artifact.publish import Staging

@@ -27,11 +27,11 @@ from agent.container.thread_settings import own_settings
 from agent.container.waits import endless_polls
 from agent.criu.connections import CONNECTED, SEQUENCE, End, Fate, peers
 from agent.criu.driver import CriuDump
-from agent.criu.images import stopped_processes
-from agent.criu.inet_images import bound_ports, settle, used_addresses
-from agent.criu.interrupted import make_again
-from agent.criu.own_images import read_in_place
-from agent.criu.unix_images import bind_to
+from agent.criu.images.inet import bound_ports, settle, used_addresses
+from agent.criu.images.interrupted import make_again
+from agent.criu.images.mended import stopped_processes
+from agent.criu.images.own import read_in_place
+from agent.criu.images.unix import bind_to
 from agent.errors import ContainerError
 from agent.executor.api import RestoreRequest
 from agent.executor.capture.given_files import (

@@ -18,7 +18,7 @@ from typing import Final
 
 from agent.container.find import find_container, worker_of
 from agent.container.inspection import find_worker
-from agent.criu.remaps import given_names
+from agent.criu.images.remaps import given_names
 from agent.errors import ContainerError, RefusedError
 from agent.executor import lock
 from agent.executor.acquire import STANDBY, AcquiredContainer, WaitingContainer

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.container.inspection import open_in_container
-from agent.criu.remaps import MARK, GivenName
+from agent.criu.images.remaps import MARK, GivenName
 from agent.errors import RefusedError
 from contract.api.states import AgentReason
 from linux.mapped import deleted_files

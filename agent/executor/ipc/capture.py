@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from agent.container.ipc.objects import refuse_other_creators
 from agent.container.network import in_namespace
 from agent.container.rights import Rights
-from agent.criu.ipc.mappings import other_segments, stay_in_namespace, take_attachments
-from agent.criu.ipc.objects import image_names, read_objects
+from agent.criu.images.ipc.mappings import other_segments, stay_in_namespace, take_attachments
+from agent.criu.images.ipc.objects import image_names, read_objects
 from agent.errors import CriuError, RefusedError
 from artifact.ipc import SysvIpc, write_ipc
 from artifact.manifest import IPC

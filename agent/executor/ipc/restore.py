@@ -4,7 +4,7 @@ import os
 from contextlib import ExitStack
 
 from agent.container.ipc import attach, objects, queues
-from agent.criu.given_files import file_name
+from agent.criu.images.given_files import file_name
 from agent.criu.page_server import MOST_THREADS
 from agent.criu.runner import run_in_namespaces
 from agent.criu.shared_fill import Job

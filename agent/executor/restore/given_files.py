@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Final
 
-from agent.criu.given_files import file_name, program_name
+from agent.criu.images.given_files import file_name, program_name
 from agent.errors import ContainerError
 from artifact.manifest import MOST_PROGRAM_BYTES, Manifest, Program
 from contract.api.states import AgentReason

@@ -15,8 +15,8 @@ from agent.container.questions.canary import cannot_ask
 from agent.container.rights import Rights, of_container
 from agent.criu.connections import plan_addresses
 from agent.criu.driver import fails_at_private_memfds
-from agent.criu.image_rights import refuse_wider_images, rights_in
-from agent.criu.own_images import own_images
+from agent.criu.images.own import own_images
+from agent.criu.images.rights import refuse_wider_images, rights_in
 from agent.criu.shared_memory import Segment, find_segments, maps_memfds_privately
 from agent.errors import ContainerError
 from agent.executor.gpu.open_weights import PodVolumes

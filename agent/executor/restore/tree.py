@@ -16,11 +16,11 @@ from agent.container.record_locks import take_again
 from agent.container.rights import refuse_wider_tree
 from agent.container.thread_settings import set_again
 from agent.criu.driver import CriuRestore
-from agent.criu.file_locks import record_locks
-from agent.criu.image_labels import write_profile
-from agent.criu.inet_images import kept_ends, move_sockets
+from agent.criu.images.file_locks import record_locks
+from agent.criu.images.inet import kept_ends, move_sockets
+from agent.criu.images.labels import write_profile
+from agent.criu.images.pids import last_pid
 from agent.criu.page_server import Fill, Lazy, PageServer
-from agent.criu.pids import last_pid
 from agent.criu.shared_memory import empty
 from agent.errors import ContainerError, CriuError
 from agent.executor.files.undo import end_leftovers

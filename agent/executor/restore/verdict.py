@@ -2,7 +2,7 @@
 
 import json
 
-from agent.criu.own_images import read_in_place
+from agent.criu.images.own import read_in_place
 from agent.errors import ContainerError
 from agent.executor.api import RestoreRequest
 from agent.executor.restore.state import Restore

@@ -8,7 +8,7 @@ node waits for the sums of what is not read by then.
 import time
 from collections.abc import Sequence
 
-from agent.criu.own_images import memory_in, read_in_place
+from agent.criu.images.own import memory_in, read_in_place
 from agent.executor.restore.state import Restore, refuse_late
 from artifact.read import verify
 from artifact.verifier import Verifier

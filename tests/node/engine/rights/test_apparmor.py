@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.container.confinement import label_of
-from agent.criu import image_labels
+from agent.criu.images import labels as image_labels
 from agent.executor.restore import tree
 from contract.api.states import AgentReason
 from linux.proc import PROC, pids

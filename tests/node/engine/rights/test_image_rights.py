@@ -12,8 +12,8 @@ import yaml
 
 from agent import protobuf
 from agent.container.rights import of_container
-from agent.criu.image_files import read_image, replace_image
-from agent.criu.image_rights import refuse_wider_images, rights_in
+from agent.criu.images.files import read_image, replace_image
+from agent.criu.images.rights import refuse_wider_images, rights_in
 from agent.executor.engine import NodeEngine
 from agent.executor.environment import NodeEnvironment
 from agent.protobuf import Field

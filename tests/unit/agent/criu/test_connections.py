@@ -20,7 +20,7 @@ from agent.criu.connections import (
     decide,
     peers,
 )
-from agent.criu.streams import MOST_UNREAD, Half, StreamImage, settled
+from agent.criu.images.streams import MOST_UNREAD, Half, StreamImage, settled
 from agent.protobuf import Field
 
 IN_LENGTH, IN_SEQUENCE, OUT_LENGTH, OUT_SEQUENCE, OPTIONS, SCALE, UNSENT, SEND_WINDOW, WINDOW = (

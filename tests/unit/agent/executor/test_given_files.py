@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.criu.given_files import file_name, program_name
+from agent.criu.images.given_files import file_name, program_name
 from agent.errors import ContainerError
 from agent.executor.restore.given_files import make_eventfds, make_programs
 from artifact.manifest import MOST_PROGRAM_BYTES, Eventfd, FileEntry, Program

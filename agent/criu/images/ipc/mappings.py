@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from agent import protobuf
-from agent.criu.image_files import read_image, replace_image
+from agent.criu.images.files import read_image, replace_image
 from agent.protobuf import Field
 from artifact.ipc import Attachment
 from artifact.ipc import Mapping as Piece

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from agent import protobuf
-from agent.criu.image_files import core_images, read_image, replace_image
+from agent.criu.images.files import core_images, read_image, replace_image
 from agent.errors import CriuError
 from agent.protobuf import Field
 from contract.api.states import AgentReason

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.criu.pids import LOWEST, ROOM, last_pid
+from agent.criu.images.pids import LOWEST, ROOM, last_pid
 
 
 @pytest.mark.parametrize(

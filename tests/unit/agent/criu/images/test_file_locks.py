@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from agent import protobuf
-from agent.criu.file_locks import record_locks
+from agent.criu.images.file_locks import record_locks
 from agent.errors import CriuError
 from agent.protobuf import VARINT, Field
 from contract.api.states import AgentReason

@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from agent import protobuf
-from agent.criu.image_files import read_image, replace_image
-from agent.criu.images import FILES
+from agent.criu.images.files import read_image, replace_image
+from agent.criu.images.mended import FILES
 from agent.errors import CriuError
 from agent.protobuf import BYTES, VARINT, Field
 from contract.api.states import AgentReason

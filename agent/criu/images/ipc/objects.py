@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from agent import protobuf
-from agent.criu.image_files import read_image
+from agent.criu.images.files import read_image
 from agent.errors import RefusedError
 from artifact.ipc import Attachment, Message, Queue, Segment, SemaphoreSet, SysvIpc
 from contract.api.states import AgentReason

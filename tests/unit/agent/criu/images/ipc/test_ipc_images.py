@@ -6,8 +6,8 @@ import struct
 import pytest
 
 from agent import protobuf
-from agent.criu.ipc.mappings import other_segments, stay_in_namespace, take_attachments
-from agent.criu.ipc.objects import image_names, read_objects
+from agent.criu.images.ipc.mappings import other_segments, stay_in_namespace, take_attachments
+from agent.criu.images.ipc.objects import image_names, read_objects
 from agent.errors import RefusedError
 from artifact.ipc import Attachment, Mapping, Message, Queue, Segment, SemaphoreSet
 from contract.api.states import AgentReason

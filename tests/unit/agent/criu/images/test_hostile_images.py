@@ -8,8 +8,8 @@ import pytest
 
 from agent import protobuf
 from agent.container.rights import Rights
-from agent.criu.image_labels import with_profile, write_profile
-from agent.criu.image_rights import POLICIES, SECCOMP, refuse_wider_images, rights_in
+from agent.criu.images.labels import with_profile, write_profile
+from agent.criu.images.rights import POLICIES, SECCOMP, refuse_wider_images, rights_in
 from agent.errors import RefusedError
 from agent.protobuf import BYTES, VARINT, Field
 from linux.proc import CAPABILITY_SETS

@@ -7,8 +7,8 @@ import os
 from typing import Final, NamedTuple
 
 from agent import protobuf
-from agent.criu.image_files import read_image
-from agent.criu.images import FILES
+from agent.criu.images.files import read_image
+from agent.criu.images.mended import FILES
 from agent.errors import CriuError
 from contract.api.states import AgentReason
 

@@ -4,7 +4,7 @@ Numbers of fields are those of criu's ``images/core.proto`` and ``creds.proto``.
 """
 
 from agent import protobuf
-from agent.criu.image_files import core_images, read_image, replace_image
+from agent.criu.images.files import core_images, read_image, replace_image
 from agent.errors import CriuError
 from contract.api.states import AgentReason
 

@@ -6,7 +6,8 @@ from contextlib import nullcontext
 import pytest
 
 from agent import protobuf
-from agent.criu.given_files import (
+from agent.criu.images.files import read_image
+from agent.criu.images.given_files import (
     DumpedEventfd,
     DumpedQueue,
     file_name,
@@ -15,7 +16,6 @@ from agent.criu.given_files import (
     name_queues,
     program_name,
 )
-from agent.criu.image_files import read_image
 from agent.errors import CriuError
 from agent.protobuf import BYTES, VARINT, Field
 from contract.api.states import AgentReason

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.criu.own_images import read_in_place
+from agent.criu.images.own import read_in_place
 from artifact.manifest import DEVICE_MEMORY, FileEntry
 
 LARGE = 1 << 30

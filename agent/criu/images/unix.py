@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from agent import protobuf
-from agent.criu.image_files import read_image, replace_image
-from agent.criu.images import FILES
+from agent.criu.images.files import read_image, replace_image
+from agent.criu.images.mended import FILES
 from agent.errors import CriuError
 from agent.protobuf import BYTES, Field
 from contract.api.states import AgentReason

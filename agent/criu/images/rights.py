@@ -14,7 +14,7 @@ from typing import Final
 
 from agent import protobuf
 from agent.container.rights import UNLIMITED, Rights, refuse
-from agent.criu.image_files import core_images, read_image
+from agent.criu.images.files import core_images, read_image
 from agent.errors import RefusedError
 from agent.protobuf import VARINT, Field
 from contract.api.states import AgentReason

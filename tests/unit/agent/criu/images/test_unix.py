@@ -6,8 +6,8 @@ import struct
 import pytest
 
 from agent import protobuf
-from agent.criu.images import FILES
-from agent.criu.unix_images import DELETED, INODE, NAME, UNIX, bind_to
+from agent.criu.images.mended import FILES
+from agent.criu.images.unix import DELETED, INODE, NAME, UNIX, bind_to
 from agent.errors import CriuError
 
 MAGIC = struct.pack("<II", 0x54564319, 0x56303138)

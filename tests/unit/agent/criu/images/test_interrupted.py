@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from agent.criu.interrupted import mended_core
+from agent.criu.images.interrupted import mended_core
 from linux.ptrace.interrupted import (
     EPOLL_PWAIT,
     EPOLL_PWAIT2,

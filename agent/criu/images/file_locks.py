@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from agent import protobuf
-from agent.criu.image_files import read_image
+from agent.criu.images.files import read_image
 from agent.errors import CriuError
 from contract.api.states import AgentReason
 from linux.ptrace.record_locks import RecordLock

@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from agent import protobuf
-from agent.criu import images, inet_images
+from agent.criu.images import inet, mended
 from agent.errors import CriuError
 
 MAGIC = struct.pack("<II", 0x54564319, 0x56303138)
@@ -22,9 +22,9 @@ def encoded(values) -> bytes:
 
 def timer(flags=RELATIVE, left=LEFT, period=NOTHING, ticks=1) -> bytes:
     return encoded([
-        *((1, 77), (2, 0o2), (3, OWNER), (images.CLOCK, 1), (images.TICKS, ticks), (images.FLAGS, flags)),
-        *((images.SECONDS, left[0]), (images.NANOSECONDS, left[1])),
-        *((images.PERIOD_SECONDS, period[0]), (images.PERIOD_NANOSECONDS, period[1])),
+        *((1, 77), (2, 0o2), (3, OWNER), (mended.CLOCK, 1), (mended.TICKS, ticks), (mended.FLAGS, flags)),
+        *((mended.SECONDS, left[0]), (mended.NANOSECONDS, left[1])),
+        *((mended.PERIOD_SECONDS, period[0]), (mended.PERIOD_NANOSECONDS, period[1])),
     ])  # fmt: skip
 
 
@@ -59,16 +59,16 @@ def image(*entries: bytes) -> bytes:
     ],
 )
 def test_timers(expected, dumped):
-    assert expected == images.mended_timer(dumped)
+    assert expected == mended.mended_timer(dumped)
 
 
 def test_only_timers_are_written_anew(directory, tmp_path):
     other = b"\x08\x01\x10\x05\x1a\x03abc"
-    file = tmp_path / images.FILES
-    file.write_bytes(image(other, encoded([(1, 17), (2, 9), (images.TIMERFD, timer(ABSOLUTE))]), other))
+    file = tmp_path / mended.FILES
+    file.write_bytes(image(other, encoded([(1, 17), (2, 9), (mended.TIMERFD, timer(ABSOLUTE))]), other))
     file.chmod(0o640)
-    images.mend_timers(directory)
-    expected = image(other, encoded([(1, 17), (2, 9), (images.TIMERFD, timer())]), other)
+    mended.mend_timers(directory)
+    expected = image(other, encoded([(1, 17), (2, 9), (mended.TIMERFD, timer())]), other)
     assert expected == file.read_bytes()
     assert (0o640, [file]) == (file.stat().st_mode & 0o777, list(tmp_path.iterdir()))
 
@@ -81,7 +81,7 @@ def test_stopped_processes(directory, tmp_path):
     thread = image(encoded([(1, 1), (5, b"")]))
     for name, content in {"1009": core(3), "1001": core(1), "1002": thread, "1003": core(3), "x": b"no image"}.items():
         (tmp_path / f"core-{name}.img").write_bytes(content)
-    assert [1003, 1009] == images.stopped_processes(directory)
+    assert [1003, 1009] == mended.stopped_processes(directory)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_the_root_has_no_parent_to_lose(directory, tmp_path, dumped, expected):
 
     for name in ("core-1001.img", "core-1002.img"):
         (tmp_path / name).write_bytes(content(dumped))
-    images.forget_parent(directory, 1001)
+    mended.forget_parent(directory, 1001)
     assert content(expected) == (tmp_path / "core-1001.img").read_bytes()
     assert content(dumped) == (tmp_path / "core-1002.img").read_bytes()
 
@@ -110,22 +110,22 @@ def test_the_root_has_no_parent_to_lose(directory, tmp_path, dumped, expected):
         pytest.param(image(b"\x0b"), id="unknown-kind"),
         pytest.param(image(timer())[:-3], id="entry-cut-off"),
         pytest.param(image(timer()) + b"\x01", id="length-cut-off"),
-        pytest.param(image(encoded([(images.TIMERFD, b"\x08\x01")])), id="timer-without-clock"),
+        pytest.param(image(encoded([(mended.TIMERFD, b"\x08\x01")])), id="timer-without-clock"),
     ],
 )
 def test_what_cannot_be_read_is_an_error_and_stays(directory, tmp_path, spoiled):
-    (tmp_path / images.FILES).write_bytes(spoiled)
+    (tmp_path / mended.FILES).write_bytes(spoiled)
     with pytest.raises(CriuError, match="cannot be read"):
-        images.mend_timers(directory)
-    assert spoiled == (tmp_path / images.FILES).read_bytes()
+        mended.mend_timers(directory)
+    assert spoiled == (tmp_path / mended.FILES).read_bytes()
 
 
 def test_of_ten_thousand_files_only_those_of_a_kind_are_parsed(directory, tmp_path, monkeypatch):
     unix = [encoded([(1, 7), (2, number), (16, encoded([(1, number), (3, 1)]))]) for number in range(20)]
-    (tmp_path / images.FILES).write_bytes(image(*unix))
+    (tmp_path / mended.FILES).write_bytes(image(*unix))
     parsed, parse = [], protobuf.parse
     monkeypatch.setattr(protobuf, "parse", lambda text: parsed.append(text) or parse(text))
-    images.mend_timers(directory)
-    assert (set(), []) == (inet_images.bound_ports(directory), inet_images.used_addresses(directory, ()))
-    assert not inet_images.settle(directory).kept
+    mended.mend_timers(directory)
+    assert (set(), []) == (inet.bound_ports(directory), inet.used_addresses(directory, ()))
+    assert not inet.settle(directory).kept
     assert [] == parsed

@@ -13,8 +13,8 @@ from typing import Final
 
 from agent import protobuf
 from agent.criu.connections import CLOSE, LASTING, SYN_SENT, Address, End, Endpoint, Fate, decide
-from agent.criu.image_files import read_image, replace_image
-from agent.criu.streams import Half, StreamImage, settled
+from agent.criu.images.files import read_image, replace_image
+from agent.criu.images.streams import Half, StreamImage, settled
 from agent.errors import CriuError
 from agent.protobuf import BYTES, Field
 from contract.api.states import AgentReason
