@@ -12,7 +12,8 @@ from typing import Annotated, Final, Self
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from artifact.errors import ArtifactError
-from artifact.manifest import IPC, Part, Pid
+from artifact.manifest import IPC
+from artifact.parts.base import Part, Pid
 from artifact.read import Artifact
 from contract.api.states import AgentReason
 from contract.config.errors import describe

@@ -19,7 +19,8 @@ from typing import Final
 from artifact import beneath as storage
 from artifact.digest import SumOf, digest_of, sum_of
 from artifact.errors import ArtifactError
-from artifact.manifest import MANIFEST, Captured, FileEntry, write_manifest
+from artifact.manifest import MANIFEST, Captured, write_manifest
+from artifact.parts.files import FileEntry
 from contract.api import keys
 from contract.api.states import AgentReason
 from contract.config.storage import check_id, check_version

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Self
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from artifact.errors import ArtifactError
-from artifact.manifest import Part
+from artifact.parts.base import Part
 from artifact.read import Artifact
 from contract.api.states import AgentReason
 from contract.config.errors import describe

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.errors import ContainerError, CriuError
-from artifact.manifest import MOST_PLACES, Database
+from artifact.parts.process import MOST_PLACES, Database
 from contract.api.states import AgentReason
 from linux.descriptors import open_regular
 from linux.memory_search import find

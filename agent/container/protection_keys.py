@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from agent.errors import ContainerError, CriuError
-from artifact.manifest import KeyedMemory, ProtectionKeys
+from artifact.parts.process import KeyedMemory, ProtectionKeys
 from contract.api.states import AgentReason
 from linux.proc import Status, status
 from linux.ptrace import protection_keys

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from artifact.manifest import ThreadSettings
+from artifact.parts.process import ThreadSettings
 from linux.proc import Status, pids, status
 from linux.thread_settings import (
     BEST_EFFORT,

@@ -47,7 +47,7 @@ from agent.executor.phases import Failure, Phase, run_phases, undo_phases
 from agent.executor.restore.phases import RESTORE
 from agent.executor.restore.state import Restore, beside, engine_of, refuse_late
 from agent.executor.timings import Timings
-from artifact import manifest
+from artifact.parts import process
 from contract.api.errors import SnapshotError
 from contract.api.reports import Connections, Filled, ImageConfig, ReportPhase, Step
 from contract.api.states import AgentReason
@@ -379,7 +379,7 @@ def _published(capture: Capture, container_id: str, config: ImageConfig | None, 
     )
 
 
-def _connections(found: manifest.Connections | None) -> Connections | None:
+def _connections(found: process.Connections | None) -> Connections | None:
     return Connections(found.kept, found.closed, tuple(found.peers)) if found is not None else None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from agent.preflight.facts import SECRETMEM, Process, Tree
-from artifact.manifest import MOST_EVENTFDS, MOST_PROGRAM_BYTES, MOST_PROGRAMS
+from artifact.parts.process import MOST_EVENTFDS, MOST_PROGRAM_BYTES, MOST_PROGRAMS
 from linux.anonymous import Anonymous
 from linux.descriptors import FANOTIFY, INOTIFY, MEMFD, Descriptor
 

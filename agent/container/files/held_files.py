@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from agent.container.inspection import open_in_container
 from agent.errors import RefusedError
-from artifact.manifest import HeldFile
+from artifact.parts.files import HeldFile
 from contract.api.states import AgentReason
 from linux import syscalls
 from linux.proc import Mount, mount_of

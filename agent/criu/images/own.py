@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from agent.errors import ContainerError
-from artifact.manifest import DEVICE_MEMORY, FileEntry
+from artifact.manifest import DEVICE_MEMORY
+from artifact.parts.files import FileEntry
 from artifact.read import Artifact
 from contract.api.states import AgentReason
 from linux import mounts

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from agent.container.network import in_namespace
 from agent.criu.images.given_files import name_eventfds, name_programs, name_queues
 from agent.errors import RefusedError
-from artifact.manifest import MOST_EVENTFDS, MOST_PROGRAM_BYTES, MOST_PROGRAMS, QUEUES, Eventfd, Program
+from artifact.manifest import QUEUES
+from artifact.parts.process import MOST_EVENTFDS, MOST_PROGRAM_BYTES, MOST_PROGRAMS, Eventfd, Program
 from artifact.publish import Staging
 from artifact.queues import MOST_OPEN_QUEUES, PosixQueues, QueuedMessage, write_queues
 from contract.api.states import AgentReason

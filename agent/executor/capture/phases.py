@@ -67,13 +67,8 @@ from agent.gpu.preload import COPIERS
 from agent.preflight.checks import findings, refuse
 from agent.preflight.facts import Terms, Tree, read_tree
 from agent.preflight.threads import refuse_headless
-from artifact.manifest import (
-    DEVICE_MEMORY,
-    IPC,
-    QUEUES,
-    Captured,
-    Connections,
-)
+from artifact.manifest import DEVICE_MEMORY, IPC, QUEUES, Captured
+from artifact.parts.process import Connections
 from artifact.read import open_sealed, verify
 from contract.api import control_files
 from contract.api.reports import PEERS, ReportPhase

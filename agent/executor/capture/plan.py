@@ -9,7 +9,9 @@ from agent.container.inspection import Inspection, Surroundings, Worker
 from agent.errors import RefusedError
 from agent.executor.api import CaptureRequest
 from agent.executor.gpu.plan import GpuUse, describe, is_of_driver, refuse_small_limit
-from artifact import manifest
+from artifact.parts.gpu import Gpu
+from artifact.parts.origin import Container, Machine
+from artifact.parts.process import Process
 from contract.api.states import AgentReason
 from contract.nodes.node_facts import NodeFacts
 from linux.proc import mount_of
@@ -27,15 +29,15 @@ class CapturePlan:
     in_use: frozenset[str]
     allowance_bytes: int
     """Upper bound of what will be written."""
-    taken_on: manifest.Machine
-    container: manifest.Container
-    process: manifest.Process
+    taken_on: Machine
+    container: Container
+    process: Process
     used_mounts: tuple[str, ...]
     pids: tuple[int, ...] = ()
     """Host pids of the tree."""
     cuda_pids: tuple[int, ...] = ()
     """Host pids of the CUDA processes."""
-    gpu: manifest.Gpu | None = None
+    gpu: Gpu | None = None
 
 
 def plan_capture(
@@ -95,8 +97,8 @@ def terminals(seen: Inspection) -> Iterator[str]:
             yield f"descriptor {number} of the container is {what}: captures need tty: false and stdin: false"
 
 
-def _taken_on(node: NodeFacts) -> manifest.Machine:
-    return manifest.Machine(
+def _taken_on(node: NodeFacts) -> Machine:
+    return Machine(
         kernel=node.kernel,
         architecture=node.architecture,
         cpu_flags=sorted(node.cpu_flags),
@@ -105,9 +107,9 @@ def _taken_on(node: NodeFacts) -> manifest.Machine:
     )
 
 
-def _container(request: CaptureRequest, seen: Inspection, cpu_limit: float | None) -> manifest.Container:
+def _container(request: CaptureRequest, seen: Inspection, cpu_limit: float | None) -> Container:
     """Record the rights of standby, which are the container's: a restore into one with less is refused."""
-    return manifest.Container(
+    return Container(
         name=request.place.container,
         image=request.image,
         image_id=request.image_id,
@@ -121,8 +123,8 @@ def _container(request: CaptureRequest, seen: Inspection, cpu_limit: float | Non
     )
 
 
-def _process(seen: Inspection, worker: Worker) -> manifest.Process:
-    return manifest.Process(
+def _process(seen: Inspection, worker: Worker) -> Process:
+    return Process(
         pid=worker.root.inner_pid,
         argv=list(worker.argv),
         ids=sorted(worker.inner_ids),

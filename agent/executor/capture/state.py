@@ -16,16 +16,8 @@ from agent.executor.gpu.plan import GpuUse
 from agent.executor.lock import ContainerLock
 from artifact.backends.base import Backend
 from artifact.ipc import SysvIpc
-from artifact.manifest import (
-    Connections,
-    Database,
-    DeviceMemory,
-    Eventfd,
-    ModelWeights,
-    Program,
-    ProtectionKeys,
-    ThreadSettings,
-)
+from artifact.parts.gpu import DeviceMemory, ModelWeights
+from artifact.parts.process import Connections, Database, Eventfd, Program, ProtectionKeys, ThreadSettings
 from artifact.publish import Published, Staging
 from artifact.queues import PosixQueues
 from artifact.read import Artifact

@@ -19,7 +19,8 @@ from agent.errors import ContainerError, RefusedError
 from agent.executor.capture.plan import CapturePlan
 from agent.executor.environment import NodeEnvironment
 from agent.executor.lock import ControlDir
-from artifact.manifest import DELETED_FILES, ROOTFS_TAR, Folder, HeldFile, RootFilesystem, VolumeContent
+from artifact.manifest import DELETED_FILES, ROOTFS_TAR
+from artifact.parts.files import Folder, HeldFile, RootFilesystem, VolumeContent
 from artifact.publish import Staging
 from contract.api import control_files, keys
 from contract.api.states import AgentReason

@@ -25,7 +25,7 @@ from agent.executor.gpu.plan import (
 )
 from agent.gpu.cuda import Cuda, CudaError, Device
 from agent.gpu.driver import ProcessState
-from artifact.manifest import DeviceMemory
+from artifact.parts.gpu import DeviceMemory
 from contract.api.states import AgentReason
 from linux.proc import files_in_use, is_alive, is_ending, status
 

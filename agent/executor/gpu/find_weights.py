@@ -19,7 +19,8 @@ from agent.errors import ContainerError
 from agent.gpu.ranges import MOST_RANGES, MOST_SOURCES, Range, Ranges, RangesError, gaps, pack_ranges
 from agent.gpu.weight_matcher import MatchError, find_ranges
 from artifact.digest import sum_of_others
-from artifact.manifest import DEVICE_MEMORY, DeviceMemory, ModelWeights
+from artifact.manifest import DEVICE_MEMORY
+from artifact.parts.gpu import DeviceMemory, ModelWeights
 from artifact.publish import Staging
 from artifact.verified import VerifiedFiles, identity_of
 from contract.api.states import AgentReason

@@ -12,7 +12,7 @@ from agent.container.inspection import open_in_container
 from agent.errors import RefusedError
 from agent.gpu.ranges import Elsewhere, Range, Ranges, RangesError, parse_ranges
 from artifact.digest import sum_of_others
-from artifact.manifest import DeviceMemory, ModelWeights
+from artifact.parts.gpu import DeviceMemory, ModelWeights
 from artifact.read import Artifact
 from artifact.verified import Identity, VerifiedFiles, identity_of
 from contract.api.states import AgentReason

@@ -7,7 +7,8 @@ from typing import Final
 from agent.errors import RefusedError
 from agent.gpu.ahead.prefetch import Part, plan_parts, room_of, share_room
 from agent.gpu.cuda import Device, DriverVersion
-from artifact import manifest
+from artifact.manifest import Manifest
+from artifact.parts.gpu import DeviceMemory, Gpu, GpuDevice
 from contract.api.states import AgentReason
 from contract.config.gpus import DeniedDriver
 from contract.nodes.node_facts import version_numbers
@@ -159,10 +160,10 @@ def is_of_driver(path: str, driver_version: str) -> bool:
     return path.startswith(DRIVER_FOLDERS) or path.endswith(f".so.{driver_version}")
 
 
-def describe(use: GpuUse, in_use: Collection[str]) -> manifest.Gpu:
+def describe(use: GpuUse, in_use: Collection[str]) -> Gpu:
     """Return what the manifest says of the GPUs."""
-    devices = [manifest.GpuDevice(uuid=d.uuid, model=d.model, used=use.used.get(d.uuid, 0)) for d in use.devices]
-    return manifest.Gpu(
+    devices = [GpuDevice(uuid=d.uuid, model=d.model, used=use.used.get(d.uuid, 0)) for d in use.devices]
+    return Gpu(
         driver=use.driver.version,
         cuda=use.driver.cuda,
         devices=devices,
@@ -171,7 +172,7 @@ def describe(use: GpuUse, in_use: Collection[str]) -> manifest.Gpu:
     )
 
 
-def pair_devices(captured: manifest.Gpu, devices: Sequence[Device]) -> tuple[tuple[str, str], ...]:
+def pair_devices(captured: Gpu, devices: Sequence[Device]) -> tuple[tuple[str, str], ...]:
     """Return which GPU takes the place of which, as the driver wants it: no pairs for one, else all that were seen.
 
     Args:
@@ -193,7 +194,7 @@ def devices_of_files(said: Sequence[str], devices: Sequence[Device]) -> list[int
     return [numbers[uuid] for uuid in said] if len(numbers) > 1 and numbers.keys() >= set(said) else []
 
 
-def whole_sizes(captured: manifest.Manifest) -> dict[str, int]:
+def whole_sizes(captured: Manifest) -> dict[str, int]:
     """Return the bytes of each file of an artifact, with what of it is in files of a model instead."""
     sizes = {name: entry.size for name, entry in captured.files.items()}
     for memory in captured.gpu.outside if captured.gpu is not None else ():
@@ -206,7 +207,7 @@ def whole_sizes(captured: manifest.Manifest) -> dict[str, int]:
 class PlannedPrefetch:
     """What of one process's files is read onto one card."""
 
-    memory: manifest.DeviceMemory
+    memory: DeviceMemory
     device: int
     """Which of the container's."""
     parts: Sequence[Part]
@@ -214,7 +215,7 @@ class PlannedPrefetch:
     """Bytes that may be on the card at once before they are copied to the worker's own memory."""
 
 
-def plan_prefetches(gpu: manifest.Gpu, sizes: Mapping[str, int], free: Sequence[int]) -> list[PlannedPrefetch]:
+def plan_prefetches(gpu: Gpu, sizes: Mapping[str, int], free: Sequence[int]) -> list[PlannedPrefetch]:
     """Return what is read onto which card before its process is there.
 
     Args:
@@ -235,7 +236,7 @@ def plan_prefetches(gpu: manifest.Gpu, sizes: Mapping[str, int], free: Sequence[
     return planned
 
 
-def _stored(memory: manifest.DeviceMemory, device: int, devices: int, sizes: Mapping[str, int]) -> list[int]:
+def _stored(memory: DeviceMemory, device: int, devices: int, sizes: Mapping[str, int]) -> list[int]:
     """Return the bytes of each file that are for one device: all of a file, or nothing."""
     known = memory.devices if devices > 1 else [device] * len(memory.files)
     by_file = known or [-1] * len(memory.files)
@@ -253,7 +254,7 @@ class GpuPlace:
     """Drivers that restore nothing."""
 
 
-def _missing(captured: manifest.Gpu, place: GpuPlace) -> str | None:
+def _missing(captured: Gpu, place: GpuPlace) -> str | None:
     wanted = _listed([device.model for device in captured.devices])
     if place.driver is None:
         return (
@@ -264,11 +265,11 @@ def _missing(captured: manifest.Gpu, place: GpuPlace) -> str | None:
     )
 
 
-def _driver_denied(_: manifest.Gpu, place: GpuPlace) -> str | None:
+def _driver_denied(_: Gpu, place: GpuPlace) -> str | None:
     return _denied(place.driver, place.denied) if place.driver is not None else None
 
 
-def _others(captured: manifest.Gpu, place: GpuPlace) -> str | None:
+def _others(captured: Gpu, place: GpuPlace) -> str | None:
     """Compare versions too: a library of the driver is mapped into the worker, and another version is another file."""
     if place.driver is not None:
         then, now = version_numbers(captured.driver), version_numbers(place.driver.version)
@@ -285,7 +286,7 @@ def _others(captured: manifest.Gpu, place: GpuPlace) -> str | None:
     return f"captured with {_listed(models)}, this pod has {_listed(ours)}: request the same GPUs, or capture on these"
 
 
-def _short_of_memory(captured: manifest.Gpu, place: GpuPlace) -> str | None:
+def _short_of_memory(captured: Gpu, place: GpuPlace) -> str | None:
     for old, new in zip(captured.devices, place.devices, strict=False):
         if new.free < old.used:
             return (
@@ -295,7 +296,7 @@ def _short_of_memory(captured: manifest.Gpu, place: GpuPlace) -> str | None:
     return None
 
 
-GPU_CHECKS: Final[tuple[tuple[AgentReason, Callable[[manifest.Gpu, GpuPlace], str | None]], ...]] = (
+GPU_CHECKS: Final[tuple[tuple[AgentReason, Callable[[Gpu, GpuPlace], str | None]], ...]] = (
     (AgentReason.GPU_MISSING, _missing),
     (AgentReason.GPU_DRIVER_DENIED, _driver_denied),
     (AgentReason.GPU_MISMATCH, _others),

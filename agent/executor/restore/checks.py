@@ -9,7 +9,9 @@ from agent.container.files.rootfs import Changes
 from agent.container.inspection import Inspection, Surroundings
 from agent.errors import RefusedError
 from agent.executor.gpu.plan import GPU_CHECKS, GpuPlace, beyond_limit
-from artifact.manifest import ROOTFS_TAR, Folder, Gpu, Manifest, image_digest
+from artifact.manifest import ROOTFS_TAR, Manifest, image_digest
+from artifact.parts.files import Folder
+from artifact.parts.gpu import Gpu
 from contract.api.states import AgentReason
 from contract.nodes import node_facts
 

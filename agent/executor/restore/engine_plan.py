@@ -10,7 +10,8 @@ from enum import StrEnum
 from agent.criu.shared_memory import Segment
 from agent.executor.gpu.plan import PlannedPrefetch, plan_prefetches, whole_sizes
 from agent.executor.memory.plan import plan_memory
-from artifact.manifest import DeviceMemory, Gpu, Manifest
+from artifact.manifest import Manifest
+from artifact.parts.gpu import DeviceMemory, Gpu
 from contract.api.engine import Because, Choice, Memory, Way, without_empty
 
 

@@ -10,7 +10,8 @@ from typing import Final
 
 from agent.criu.images.given_files import file_name, program_name
 from agent.errors import ContainerError
-from artifact.manifest import MOST_PROGRAM_BYTES, Manifest, Program
+from artifact.manifest import Manifest
+from artifact.parts.process import MOST_PROGRAM_BYTES, Program
 from contract.api.states import AgentReason
 
 _ADD_SEALS: Final = 1033

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from artifact.manifest import Captured, Container, FileEntry, Machine, Manifest, Process
+from artifact.manifest import Captured, Manifest
+from artifact.parts.files import FileEntry
+from artifact.parts.origin import Container, Machine
+from artifact.parts.process import Process
 
 DIGEST = "0" * 64
 

@@ -6,17 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artifact.errors import ArtifactError
-from artifact.manifest import (
-    Database,
-    DeviceMemory,
-    FileEntry,
-    Gpu,
-    ModelWeights,
-    RootFilesystem,
-    VolumeContent,
-    parse_manifest,
-    write_manifest,
-)
+from artifact.manifest import parse_manifest, write_manifest
+from artifact.parts.files import FileEntry, RootFilesystem, VolumeContent
+from artifact.parts.gpu import DeviceMemory, Gpu, ModelWeights
+from artifact.parts.process import Database
 from tests.support.builders.manifests import DIGEST, captured, container, manifest
 
 OLD = """

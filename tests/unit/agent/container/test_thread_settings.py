@@ -5,7 +5,7 @@ import os
 import pytest
 
 from agent.container.thread_settings import own_settings, within
-from artifact.manifest import ThreadSettings
+from artifact.parts.process import ThreadSettings
 
 BEST_EFFORT, IDLE, REAL_TIME = 2 << 13 | 7, 3 << 13, 1 << 13 | 4
 

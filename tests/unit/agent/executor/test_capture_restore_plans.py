@@ -13,15 +13,9 @@ from agent.errors import RefusedError
 from agent.executor.api import CaptureRequest, ContainerRef
 from agent.executor.capture.plan import plan_capture
 from agent.executor.restore.checks import CHECKS, Place, judge, plan_restore
-from artifact.manifest import (
-    DELETED_FILES,
-    ROOTFS_TAR,
-    Gpu,
-    RootFilesystem,
-    VolumeContent,
-    parse_manifest,
-    write_manifest,
-)
+from artifact.manifest import DELETED_FILES, ROOTFS_TAR, parse_manifest, write_manifest
+from artifact.parts.files import RootFilesystem, VolumeContent
+from artifact.parts.gpu import Gpu
 from contract.nodes.compatibility import BYPASSABLE, GATES
 from contract.nodes.node_facts import NodeFacts, lacks
 from linux.proc import Mount, Status

@@ -5,7 +5,8 @@ import pytest
 from agent.criu.shared_memory import Place, Segment
 from agent.executor.memory.plan import SMALL, plan_memory
 from agent.executor.restore.engine_plan import Offer, Stage, plan_engine, what_came
-from artifact.manifest import DeviceMemory, FileEntry, Gpu, GpuDevice
+from artifact.parts.files import FileEntry
+from artifact.parts.gpu import DeviceMemory, Gpu, GpuDevice
 from contract.api.engine import Because, Choice, Memory, Way
 from contract.api.reports import MemoryRestore, memory_word
 from tests.support.builders.manifests import DIGEST, captured, manifest

@@ -11,7 +11,8 @@ import pytest
 from agent.criu.images.given_files import file_name, program_name
 from agent.errors import ContainerError
 from agent.executor.restore.given_files import make_eventfds, make_programs
-from artifact.manifest import MOST_PROGRAM_BYTES, Eventfd, FileEntry, Program
+from artifact.parts.files import FileEntry
+from artifact.parts.process import MOST_PROGRAM_BYTES, Eventfd, Program
 from contract.api.states import AgentReason
 from tests.support.builders.manifests import DIGEST, captured, manifest
 

@@ -3,7 +3,8 @@
 import pytest
 
 from agent.criu.images.own import read_in_place
-from artifact.manifest import DEVICE_MEMORY, FileEntry
+from artifact.manifest import DEVICE_MEMORY
+from artifact.parts.files import FileEntry
 
 LARGE = 1 << 30
 

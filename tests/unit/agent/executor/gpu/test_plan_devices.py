@@ -22,7 +22,7 @@ from agent.executor.gpu.plan import (
 )
 from agent.gpu.ahead.prefetch import PART
 from agent.gpu.cuda import Device, DriverVersion
-from artifact.manifest import DeviceMemory, Gpu, GpuDevice
+from artifact.parts.gpu import DeviceMemory, Gpu, GpuDevice
 from contract.api.states import AgentReason
 from contract.config.gpus import DeniedDriver
 

@@ -13,7 +13,7 @@ from agent.executor.gpu.find_weights import Found, Referred, by_process, most_us
 from agent.executor.gpu.open_weights import PodVolumes
 from agent.executor.gpu.plan import whole_sizes
 from agent.gpu.ranges import Range, RangesError, pack_ranges, parse_ranges
-from artifact.manifest import DeviceMemory, Gpu, ModelWeights
+from artifact.parts.gpu import DeviceMemory, Gpu, ModelWeights
 from artifact.verified import VerifiedFiles
 from contract.api.states import AgentReason
 from linux.proc import status
