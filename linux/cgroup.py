@@ -52,17 +52,16 @@ def memory_limit(cgroups: str, root: Path) -> int | None:
     return next((_limit(group) for group in _groups(cgroups, root, "memory.stat")), None)
 
 
-def own_memory_limit(mount: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Return the memory limit of this process's container in bytes; None if there is none.
+def own_memory_limit(mount: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
+    """Return the memory limit of this process's container, or of its pod, in bytes; None if there is none.
 
     Args:
-        mount: where the container has its own group mounted.
+        mount: where groups are mounted: all of the node's, as privileged containers have them with version 2, or the
+            container's own.
+        own: the kernel's list of the groups that this process is in.
     """
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        with suppress(OSError, ValueError):
-            limit = int((mount / name).read_text())
-            return limit if limit < UNLIMITED else None
-    return None
+    groups = _groups(own.read_text(), mount, "memory.stat") or [mount, mount / "memory"]
+    return min((limit for group in groups if (limit := _limit(group)) is not None), default=None)
 
 
 def cpu_limit(cgroups: str, root: Path) -> float | None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from linux.cgroup import cpu_limit, memory_headroom, memory_limit
+from linux.cgroup import cpu_limit, memory_headroom, memory_limit, own_memory_limit
 
 V2 = "0::/kubepods/pod1/main\n"
 V1 = "5:pids:/kubepods/pod1/main\n4:memory:/kubepods/pod1/main\n0::/\n"
@@ -47,6 +47,32 @@ def test_headroom(tmp_path, make, text, below, main, pod, expected):
 def test_a_node_without_the_memory_controller(tmp_path):
     assert memory_headroom(V2, tmp_path) is None
     assert memory_limit(V2, tmp_path) is None
+
+
+OF_THE_NODE, OWN, OWN_V1 = "kubepods/pod1/main", "", "memory"
+
+
+@pytest.mark.parametrize(
+    ("make", "text", "below", "expected"),
+    [
+        pytest.param(v2, V2, OF_THE_NODE, 1000, id="v2-as-a-privileged-container-sees-it"),
+        pytest.param(v2, "0::/\n", OWN, 1000, id="v2-in-a-namespace-of-its-own"),
+        pytest.param(v1, V1, f"memory/{OF_THE_NODE}", 1000, id="v1-as-the-node-sees-it"),
+        pytest.param(v1, V1, OWN_V1, 1000, id="v1-with-its-own-group-mounted"),
+        pytest.param(v2, V2, "elsewhere", None, id="not-there"),
+    ],
+)
+def test_the_own_limit(tmp_path, make, text, below, expected):
+    (tmp_path / "cgroup").write_text(text)
+    make(tmp_path / "mount" / below, limit=1000)
+    assert expected == own_memory_limit(tmp_path / "mount", tmp_path / "cgroup")
+
+
+def test_the_own_limit_may_be_the_pods(tmp_path):
+    (tmp_path / "cgroup").write_text(V2)
+    v2(tmp_path / OF_THE_NODE)
+    v2(tmp_path / "kubepods/pod1", limit=1000)
+    assert 1000 == own_memory_limit(tmp_path, tmp_path / "cgroup")
 
 
 @pytest.mark.parametrize(
