@@ -18,7 +18,7 @@ from agent.executor.restore.devices import (
 )
 from agent.executor.restore.files import put_files_back, take_files_back
 from agent.executor.restore.inspection import inspect_container, open_artifact
-from agent.executor.restore.tree import await_pages, await_tree, end_tree, is_filled_by_us, run_criu
+from agent.executor.restore.tree import await_pages, complete_tree, end_tree, is_filled_by_us, run_criu
 from agent.executor.restore.verdict import ask_canary, forget_canary, hand_over, has_canary
 from agent.executor.restore.verification import await_memory, verify_artifact
 from contract.api.reports import ReportPhase
@@ -31,7 +31,7 @@ RESTORE: Final = (
     Phase(ReportPhase.FILES, put_files_back, undo=take_files_back),
     Phase(ReportPhase.IPC, make_objects, undo=remove_objects, is_needed=has_objects),
     Phase(ReportPhase.ENTER, run_criu, undo=end_tree),
-    Phase(ReportPhase.LOOK, await_tree),
+    Phase(ReportPhase.LOOK, complete_tree),
     Phase(ReportPhase.PAGES, await_pages, is_needed=is_filled_by_us),
     Phase(ReportPhase.GPU_RESTORE, restore_gpus, undo=free_gpus, is_needed=has_device_state),
     Phase(ReportPhase.VERIFIED, await_memory),

@@ -137,8 +137,21 @@ def end_tree(restore: Restore) -> bool:
     return ended
 
 
+def complete_tree(restore: Restore) -> None:
+    """Wait for the tree that criu left stopped, and give it what criu leaves out."""
+    await_tree(restore)
+    process, proc = restore.artifact.manifest.process, restore.environment.proc
+    permit_amx(restore.tree, process.amx)
+    give_keys(restore.tree, process.protection_keys)
+    set_again(restore.tree, process.settings, restore.init_pid, proc)
+    renew(restore.tree, process.databases, proc)
+    take_again(restore.tree, record_locks(restore.images), proc)
+    attach_objects(restore)
+    _check_connections(restore)
+
+
 def await_tree(restore: Restore) -> None:
-    """Wait for the tree that criu left stopped, and look at what it has."""
+    """Wait for a tree that stops, and look at its rights."""
     try:
         restore.tree = await_stopped(restore)
     except ContainerError:
@@ -148,14 +161,6 @@ def await_tree(restore: Restore) -> None:
     # What criu made of the images, whatever they said.
     with restore.environment.turn.taken():
         refuse_wider_tree(restore.tree, restore.rights, restore.environment.proc)
-    process = restore.artifact.manifest.process
-    permit_amx(restore.tree, process.amx)
-    give_keys(restore.tree, process.protection_keys)
-    set_again(restore.tree, process.settings, restore.init_pid, restore.environment.proc)
-    renew(restore.tree, process.databases, restore.environment.proc)
-    take_again(restore.tree, record_locks(restore.images), restore.environment.proc)
-    attach_objects(restore)
-    _check_connections(restore)
 
 
 def _check_connections(restore: Restore) -> None:
