@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from contract.config.quantities import readable
+
 MOST_CHOICES: Final = 16
 """Of one restore: each part of the memory has a few."""
 LARGEST_PART: Final = 2**50
@@ -73,7 +75,7 @@ class Choice:
     def __str__(self) -> str:
         """Say it to people."""
         reason = _REASONS[self.because]
-        return f"{_PARTS[self.memory]} ({_size(self.bytes)}) {_WAYS[self.way]}" + (f": {reason}" if reason else "")
+        return f"{_PARTS[self.memory]} ({readable(self.bytes)}) {_WAYS[self.way]}" + (f": {reason}" if reason else "")
 
     def as_row(self) -> list[str | int]:
         """Write it as a report has it."""
@@ -159,7 +161,3 @@ def _choice(memory: Any, way: Any, because: Any, size: object) -> Choice | None:
         return Choice(Memory(memory), Way(way), Because(because), min(max(size, 0), LARGEST_PART))
     except (TypeError, ValueError):
         return None
-
-
-def _size(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB" if size >= 1 << 30 else f"{size / 2**20:.1f} MiB"

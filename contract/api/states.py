@@ -181,6 +181,8 @@ class CheckpointReason(StrEnum):
     CLEANUP_BLOCKED = "CleanupBlocked"
     ARTIFACT_REMOVED = "ArtifactRemoved"
     ARTIFACT_KEPT = "ArtifactKept"
+    # What a node can keep of it
+    LARGER_THAN_PAGE_CACHE = "LargerThanPageCache"
     # Retention
     VERSION_REMOVED = "VersionRemoved"
     CHECKPOINT_EXPIRED = "CheckpointExpired"

@@ -1,4 +1,4 @@
-"""Quantities of the values, such as ``500Gi``, as numbers."""
+"""Quantities of the values, such as ``500Gi``, as numbers, and numbers of bytes for people."""
 
 import re
 from decimal import Decimal
@@ -13,3 +13,8 @@ def quantity_bytes(quantity: str) -> int:
     """Return a quantity in bytes."""
     number, suffix = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", quantity).groups()  # type: ignore[union-attr]
     return int(Decimal(number) * (_SUFFIX[suffix] if suffix != "m" else Decimal("0.001")))
+
+
+def readable(size: int) -> str:
+    """Return a number of bytes as people read it: ``16.5 GiB``."""
+    return f"{size / 2**30:.1f} GiB" if size >= 1 << 30 else f"{size / 2**20:.1f} MiB"

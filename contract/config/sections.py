@@ -8,6 +8,7 @@ from pydantic.alias_generators import to_camel
 from contract.api import keys
 from contract.api.states import AccessMode
 from contract.config import patterns
+from contract.config.quantities import quantity_bytes
 from contract.nodes.compatibility import BYPASSABLE, bypass_of
 from contract.version import VERSION
 
@@ -200,6 +201,12 @@ class DaemonSet(Section):
     pod_annotations: Texts = {}
     affinity: Object = {}
     init_container: InitContainer = InitContainer()
+
+    @property
+    def page_cache(self) -> int | None:
+        """Bytes of artifacts that a node keeps in page cache, which counts for its agent; None: as many as it has."""
+        limit = self.resources.limits.get("memory")
+        return quantity_bytes(limit) if limit is not None else None
 
 
 class ControlPlane(Section):

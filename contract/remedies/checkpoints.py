@@ -32,6 +32,7 @@ _NODES: Final = Section(
     "started, ended or changed; what is bypassed for all nodes does not count. Limits, mounts and image are a pod's "
     "own affair and are compared only there.",
 )
+_PAGE_CACHE: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "What a node can keep of it", "what-a-node-can-keep-of-it")
 _RESTORES: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "Its restores", "its-restores")
 _RETENTION: Final = Section(CHECKPOINT_PAGE, _ORIGIN, "Retention", "retention")
 
@@ -384,6 +385,15 @@ CHECKPOINT_REASONS: Final = (
             "It was made by hand, or another object uses it; the message says where it is and how large. "
             "[operating.md](operating.md#what-may-be-removed) says how to have it removed."
         ),
+    ),
+    Reason(
+        _PAGE_CACHE,
+        CheckpointReason.LARGER_THAN_PAGE_CACHE,
+        "The artifact is larger than what a node keeps of artifacts in page cache, so every restore reads storage.",
+        "Raise `daemonset.resources.limits.memory` to what the artifacts that a node restores most have together, and "
+        "1Gi for the agent itself; or leave it, if storage is fast enough.",
+        "Page cache of what an agent reads counts for the agent. [operating.md]"
+        "(operating.md#how-much-of-the-artifacts-a-node-keeps-in-memory) says what a higher limit means for the node.",
     ),
     Reason(
         _RETENTION,

@@ -11,6 +11,7 @@ from typing import Any, Final
 from contract.api.conditions import is_true
 from contract.api.rights import AGENT, ROLES, Right, in_words, is_allowed
 from contract.api.states import ConditionType, Phase
+from contract.config.quantities import readable
 from contract.config.values import Values
 from kube.api import KubeClient, Object
 from kube.errors import ForbiddenError, NotFoundError
@@ -161,7 +162,7 @@ def checks(found: Installed) -> list[Check]:
     judged.append(_rights(found.lacking))
     if values.storage.access_mode == "agentMount":
         judged.append(_claim(found.claims, values, namespace))
-    return [*judged, *_checkpoints(found.checkpoints)]
+    return [*judged, *_checkpoints(found.checkpoints), *_page_cache(found.checkpoints, values)]
 
 
 def _definition(found: Installed) -> Check:
@@ -263,6 +264,23 @@ def _checkpoints(checkpoints: Sequence[Object] | None) -> Iterator[Check]:
     words = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none yet"
     bad = failed or failing
     yield Check(name, Verdict.WARNING if bad else Verdict.OK, words, "snapshotctl get -A" if bad else "")
+
+
+def _page_cache(checkpoints: Sequence[Object] | None, values: Values) -> Iterator[Check]:
+    """Compare what is Ready with what a node keeps of it."""
+    most = values.daemonset.page_cache
+    if checkpoints is None or most is None:
+        return
+    statuses = [each.get("status") or {} for each in checkpoints]
+    sizes = [status.get("size") or 0 for status in statuses if status.get("phase") == Phase.READY]
+    larger = [size for size in sizes if size > most]
+    name, keeps = "page cache", f"a node keeps {readable(most)} of artifacts in page cache"
+    if not larger:
+        yield Check(name, Verdict.OK, keeps)
+        return
+    words = f"{keeps}, and {len(larger)} of {len(sizes)} Ready checkpoints are larger, up to {readable(max(larger))}"
+    advice = "every restore of them reads storage: raise daemonset.resources.limits.memory (docs/operating.md)"
+    yield Check(name, Verdict.WARNING, words, advice)
 
 
 def _unreadable(name: str) -> Check:

@@ -10,6 +10,7 @@ from contract.api.checkpoint import job_spec
 from contract.api.objects import JobView, PodView
 from contract.api.states import LASTING, AgentReason, CaptureStatus, CheckpointReason, ConditionType, Phase
 from contract.api.times import format_time
+from contract.config.quantities import readable
 from contract.config.storage import BadIdError, Storage, artifact_dir
 from controller.checkpoints.actions import SetDeadline
 from controller.checkpoints.capture_result import agent_reason, image_of, proof_of, size_of, source_of, with_code
@@ -19,8 +20,9 @@ from controller.checkpoints.plan import abandoned
 from controller.checkpoints.plan.retry import capture_failed
 from controller.checkpoints.plan.status import Status, Step
 from controller.checkpoints.plan.volume_claim import agents_storage, claim_of
-from controller.checkpoints.reasons import Problem
+from controller.checkpoints.reasons import Problem, note
 from kube.api import Object
+from kube.recorder import EventSpec
 
 VERDICT_PATIENCE: Final = 10.0
 """Seconds after a Job's completion in which the agent's annotation may still be on its way."""
@@ -123,10 +125,23 @@ def ready(current: Pass, status: Status, job: JobView, reason: CheckpointReason)
         more = {"size": size, "image": image}
         status = status.with_version(entry | {field: value for field, value in more.items() if value is not None})
     status = status.with_condition(ConditionType.JOB_COMPLETED, met=True, reason=reason)
+    if larger := _larger_than_page_cache(size, current.values.daemonset.page_cache):
+        status = status.with_event(larger)
     if (status.condition(ConditionType.SCHEDULED) or {}).get("status") == "False":
         # The pod was scheduled and captured between two looks; "not scheduled" must not stay beside Ready.
         return status.with_condition(ConditionType.SCHEDULED, met=True, reason=CheckpointReason.SCHEDULED)
     return status
+
+
+def _larger_than_page_cache(size: int | None, most: int | None) -> EventSpec | None:
+    if size is None or most is None or size <= most:
+        return None
+    words = (
+        f"the artifact has {readable(size)}, and a node keeps {readable(most)} of artifacts in page cache: every "
+        f"restore reads from storage. To have it in memory: --set daemonset.resources.limits.memory=..., the sum of "
+        "what a node restores most and 1Gi for the agent itself (docs/operating.md)"
+    )
+    return note(CheckpointReason.LARGER_THAN_PAGE_CACHE, words)
 
 
 def _location(status: Status, job: JobView, storage: Storage) -> str | None:

@@ -42,11 +42,12 @@ def configuration(bundle="Y2E="):
     return {"metadata": {"name": "snapshot-ns"}, "webhooks": [{"clientConfig": {"caBundle": bundle}}]}
 
 
-def checkpoint(phase, *, fails=False):
-    conditions = [{"type": "RestoresFailing", "status": str(fails)}]
-    return {"metadata": {"name": "c", "namespace": "ns"}, "status": {"phase": phase, "conditions": conditions}}
+def checkpoint(phase, *, fails=False, size=1 << 30):
+    status = {"phase": phase, "conditions": [{"type": "RestoresFailing", "status": str(fails)}], "size": size}
+    return {"metadata": {"name": "c", "namespace": "ns"}, "status": status}
 
 
+SIZES = [("Ready", 4), ("Ready", 5), ("Ready", 20), ("Creating", 30)]
 WELL = Installed(
     release(),
     deployments=[owner("Deployment", "manager", 1, 1), owner("Deployment", "webhook", 2, 2)],
@@ -66,7 +67,7 @@ def found(name, installed):
 
 def test_all_is_well():
     assert {Verdict.OK} == {each.verdict for each in checks(WELL)}
-    assert [""] * 8 == [each.advice for each in checks(WELL)]
+    assert [""] * 9 == [each.advice for each in checks(WELL)]
 
 
 @pytest.mark.parametrize(
@@ -130,6 +131,13 @@ def test_all_is_well():
             {"checkpoints": [checkpoint("Ready", fails=True), checkpoint("Failed")]},
             id="failed",
         ),
+        pytest.param(
+            "page cache",
+            "warning",
+            "4.0 GiB of artifacts in page cache, and 2 of 3 Ready checkpoints are larger, up to 20.0 GiB",
+            {"checkpoints": [checkpoint(phase, size=size << 30) for phase, size in SIZES]},
+            id="larger-than-page-cache",
+        ),
     ],
 )
 def test_what_is_not_well(name, verdict, words, changes):
@@ -143,6 +151,7 @@ def test_what_is_not_well(name, verdict, words, changes):
     [
         pytest.param({"controller", "webhook", "admission"}, "coexist: agentOnly", id="another-operator's"),
         pytest.param({"storage"}, "storage: {accessMode: podMount}", id="claims-of-the-workloads"),
+        pytest.param({"page cache"}, "daemonset: {resources: {limits: {}}}", id="no-limit"),
     ],
 )
 def test_what_a_release_does_not_have_is_not_missed(absent, values):
@@ -158,4 +167,4 @@ def test_what_people_and_programs_read():
     told = document(sick.release, checks(sick))
     assert shown.startswith("release snapshot (ns)\n")
     assert "storage: create it, or set storage.pvc.create=true" in shown
-    assert (False, "snapshot (ns)", 8) == (told["healthy"], told["release"], len(told["checks"]))
+    assert (False, "snapshot (ns)", 9) == (told["healthy"], told["release"], len(told["checks"]))

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from contract.api import keys
+from contract.config.values import load_values
 from tests.support.builders.checkpoints import (
     JOB,
     NOW,
@@ -121,6 +122,24 @@ def test_ready_tells_where_what_and_when():
     assert wanted == {field: planned.status[field] for field in wanted}
     assert "True" == condition_in(planned.status, "Ready")["status"]
     assert [("Normal", "CheckpointReady")] == [(note.type, note.reason) for note in planned.events]
+
+
+@pytest.mark.parametrize(
+    ("size", "values", "expected"),
+    [
+        pytest.param(4 << 30, "", [], id="as-large"),
+        pytest.param(5 << 30, "", ["the artifact has 5.0 GiB, and a node keeps 4.0 GiB"], id="larger"),
+        pytest.param(5 << 30, "daemonset: {resources: {limits: {memory: 6Gi}}}", [], id="with-more-memory"),
+        pytest.param(5 << 30, "daemonset: {resources: {limits: {}}}", [], id="without-a-limit"),
+    ],
+)
+def test_an_artifact_that_no_node_keeps_in_page_cache_is_warned_of(size, values, expected):
+    notes = COMPLETED | {keys.ANN_MANIFEST_DIGEST: DIGEST, keys.ANN_ARTIFACT_SIZE: str(size)}
+    planned = step(creating(), load_values(values), job=job(COMPLETE_CONDITION, annotations=notes))
+    found = [note for note in planned.events if note.reason == "LargerThanPageCache"]
+    assert [("Warning", words) for words in expected] == [
+        (note.type, note.message.partition(" of art")[0]) for note in found
+    ]
 
 
 @pytest.mark.parametrize(
