@@ -217,24 +217,24 @@ REFUSED: Final = (
         "Identity of one pod in the environment (name, uid, address, index), without a promise to renew it",
         Admission.PER_POD_IDENTITY,
         "at admission",
-        "tests/unit/webhook/test_second_looks.py::test_what_another_webhook_did_is_judged_whatever_the_first_look_did",
+        "tests/unit/webhook/pods/test_second_looks.py::test_what_another_webhook_did_is_judged_whatever_the_first_look_did",
     ),
     _refused(
         "hostNetwork, hostPID, hostIPC, shareProcessNamespace, hostUsers: false, sandboxed runtimes",
         Admission.POD_UNSUPPORTED,
         "at admission",
-        "tests/unit/webhook/test_automatic_pods.py::test_what_cannot_be_captured_asks_for_nothing",
+        "tests/unit/webhook/pods/test_automatic_pods.py::test_what_cannot_be_captured_asks_for_nothing",
     ),
     _refused(
         "Windows",
         Admission.OS_UNSUPPORTED,
         "at admission",
-        "tests/unit/webhook/test_automatic_pods.py::test_what_cannot_be_captured_asks_for_nothing",
+        "tests/unit/webhook/pods/test_automatic_pods.py::test_what_cannot_be_captured_asks_for_nothing",
     ),
     _refused(
         "MIG devices, accelerators of other vendors",
         Admission.ACCELERATOR_UNSUPPORTED,
         "at admission",
-        "tests/unit/webhook/test_automatic_pods.py::test_what_cannot_be_captured_asks_for_nothing",
+        "tests/unit/webhook/pods/test_automatic_pods.py::test_what_cannot_be_captured_asks_for_nothing",
     ),
 )

@@ -29,7 +29,7 @@ OF_CHECKPOINTS = {
         RetryScheduled AdoptionBlocked AdoptionFailed Unschedulable PodNotCreated ContainerNotStarted ImageNotPulled
         NoAgent CleanupFailed CleanupBlocked QuotaExceeded PodCaptureFailed PodCaptureNotRequested SourcePodGone
         NoNodes ArchitectureMismatch CPUMismatch KernelMismatch CRIUMismatch GPUMismatch
-        RestoresFailing
+        RestoresFailing LargerThanPageCache
     """,
 }
 NEVER_EVENTS = """

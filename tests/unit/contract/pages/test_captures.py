@@ -10,7 +10,7 @@ from contract.api.states import LASTING
 from contract.remedies.captures import KINDS
 from contract.remedies.kinds.kind import Fate
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 ABOUT_A_RESTORE_TOO = {"memory-limit"}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 PAGE = (ROOT / "docs" / "seeds.md").read_text()
 ROWS = [
     [cell.strip() for cell in line.strip("|").split(" | ")]

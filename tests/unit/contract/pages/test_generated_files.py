@@ -9,7 +9,7 @@ from contract.crds.generate import structural_schema
 from contract.crds.graph import DynamoGraphDeployment
 from contract.version import VERSION
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 
 @pytest.mark.parametrize("path", [pytest.param(p, id=p.name) for p in generated()])
