@@ -151,6 +151,17 @@ def status(pid: int, proc: Path = PROC) -> Status:
     return parse_status((proc / str(pid) / "status").read_text(encoding="utf-8", errors="replace"))
 
 
+def environment(pid: int, proc: Path = PROC) -> dict[str, str]:
+    """Return the variables that a process's program was started with; what is no UTF-8 as ``os.environ`` has it.
+
+    Raises:
+        OSError: it has ended.
+    """
+    text = (proc / str(pid) / "environ").read_bytes().decode("utf-8", "surrogateescape")
+    found = (entry.partition("=") for entry in text.split("\0"))
+    return {name: value for name, equals, value in found if equals}
+
+
 def parse_status(text: str) -> Status:
     """Parse the text of /proc/PID/status."""
     fields = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)

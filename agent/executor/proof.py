@@ -15,9 +15,10 @@ from typing import Final
 from agent.container.network import free_ports
 from agent.errors import ContainerError, CriuError
 from agent.executor.phases import run_phases, undo_phases
+from agent.executor.restore.context import context
 from agent.executor.restore.phases import RESTORE
 from agent.executor.restore.state import Restore
-from agent.executor.restore.verdict import context, to_wake
+from agent.executor.restore.verdict import to_wake
 from agent.executor.serving import NotServingError, Questions, await_answers, forget_woken, wake
 from agent.executor.timings import Timings
 from artifact.hot_set import RANGE_BYTES, hot_bytes, write_hot_set
@@ -67,7 +68,7 @@ def prove(restore: Restore, captured: Collection[int], ports: Collection[int], q
             ) from failure.error
         try:
             if questions:
-                wake(to_wake(restore), restore.lock.control, context(restore.request))
+                wake(to_wake(restore), restore.lock.control, context(restore))
                 await_answers(questions, restore.tree, restore.init_pid, restore.lock.control, restore.environment.proc)
             return restore.pages.recorded() if restore.pages is not None else b""
         except (NotServingError, CriuError) as error:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Final
 
 from contract.api.keys import DEVICE_MEMORY_LIBRARY
-from linux.proc import PROC
+from linux.proc import PROC, environment
 
 MAIN_THREAD: Final = "snapshot-device"
 COPIER_THREAD: Final = "snapshot-copier"
 COPIERS: Final = 16
 """Threads that copy, each with a file of its own."""
-_FILE: Final = Path(DEVICE_MEMORY_LIBRARY).name.encode()
+_FILE: Final = Path(DEVICE_MEMORY_LIBRARY).name
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,5 @@ def find_library(pid: int, inner_pid: int, proc: Path = PROC) -> Library | None:
 def is_preloaded(pid: int, proc: Path = PROC) -> bool:
     """Say whether a process was started with the library, which has no thread before it has something to do."""
     with suppress(OSError):
-        words = (proc / str(pid) / "environ").read_bytes().split(b"\0")
-        return any(word.startswith(b"LD_PRELOAD=") and _FILE in word for word in words)
+        return _FILE in environment(pid, proc).get("LD_PRELOAD", "")
     return False

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from linux.proc import PROC
+from linux.proc import PROC, environment
 
 _OFFLINE: Final = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 _HUB: Final = ("models--*", "datasets--*", "spaces--*")
@@ -28,14 +28,14 @@ _CACHES: Final[Mapping[str, tuple[str, ...]]] = {
 """What each variable's folder has of the library's making; nothing else in it is a cache."""
 
 
-def model_caches(environment: Mapping[str, str]) -> list[str]:
+def model_caches(variables: Mapping[str, str]) -> list[str]:
     """Return patterns of the paths of cached models, as ``rootfs.skipper`` takes them; pure.
 
     There is none if the worker is not to download: the cache is all that it has then.
     """
-    if any(environment.get(name, "").lower() in ("1", "on", "yes", "true") for name in _OFFLINE):
+    if any(variables.get(name, "").lower() in ("1", "on", "yes", "true") for name in _OFFLINE):
         return []
-    folders = {name: environment[name] for name in _CACHES if environment.get(name, "").startswith("/")}
+    folders = {name: variables[name] for name in _CACHES if variables.get(name, "").startswith("/")}
     return [
         posixpath.join(glob.escape(posixpath.normpath(folder)), part)
         for name, folder in folders.items()
@@ -48,6 +48,5 @@ def read_model_caches(pids: Iterable[int], proc: Path = PROC) -> list[str]:
     found: dict[str, None] = {}
     for pid in pids:
         with suppress(OSError):
-            text = (proc / str(pid) / "environ").read_bytes().decode("utf-8", "surrogateescape")
-            found |= dict.fromkeys(model_caches(dict(line.partition("=")[::2] for line in text.split("\0"))))
+            found |= dict.fromkeys(model_caches(environment(pid, proc)))
     return list(found)

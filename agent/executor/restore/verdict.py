@@ -1,10 +1,8 @@
 """Has the worker answer its owner, and gives standby the verdict."""
 
-import json
-
 from agent.criu.images.own import read_in_place
 from agent.errors import ContainerError
-from agent.executor.api import RestoreRequest
+from agent.executor.restore.context import context
 from agent.executor.restore.state import Restore
 from agent.executor.serving import NotServingError, Questions, await_answers, forget_woken, wake
 from contract.api import control_files
@@ -29,7 +27,7 @@ def ask_canary(restore: Restore) -> None:
     """Have the worker answer its owner's question before it serves other clients."""
     # From here on the worker may write: a cold start in place would find what it left.
     restore.lock.control.write(control_files.DIRTY, "")
-    wake(to_wake(restore), restore.lock.control, context(restore.request))
+    wake(to_wake(restore), restore.lock.control, context(restore))
     questions = Questions(canary=restore.request.canary, answer=restore.artifact.manifest.canary)
     try:
         await_answers(questions, restore.tree, restore.init_pid, restore.lock.control, restore.environment.proc)
@@ -49,22 +47,8 @@ def forget_canary(restore: Restore) -> bool:
 def hand_over(restore: Restore) -> None:
     """Give standby its verdict; it then wakes the tree."""
     worker_pid = restore.plan.worker_pid
-    restore.lock.control.write(control_files.RESTORE_CONTEXT, context(restore.request))
+    restore.lock.control.write(control_files.RESTORE_CONTEXT, context(restore))
     if restore.pages is not None:
         restore.pages.refuse_ended()
     restore.artifact.refuse_changed(read_in_place(restore.artifact.manifest.files))
     restore.lock.restored(worker_pid, restore.plan.stopped)
-
-
-def context(request: RestoreRequest) -> str:
-    """Return the content of ``restore-context.json``: where the worker continues."""
-    place = request.place
-    return json.dumps(
-        {
-            "checkpointId": request.checkpoint_id,
-            "namespace": place.namespace,
-            "podName": place.pod,
-            "podUID": place.pod_uid,
-            "containerName": place.container,
-        }
-    )

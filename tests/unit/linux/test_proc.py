@@ -6,7 +6,7 @@ import pytest
 
 from agent.container.find import container_of, worker_of
 from linux.cgroup import cgroup_files
-from linux.proc import Mount, descendants, is_ending, mount_of, parse_mountinfo, parse_status
+from linux.proc import Mount, descendants, environment, is_ending, mount_of, parse_mountinfo, parse_status
 
 UID = "0f9e8d7c-1a2b-4c3d-8e9f-001122334455"
 CID = "ab" * 32
@@ -166,3 +166,9 @@ def test_a_thread_is_ending(tmp_path, state, flags, pending, ending):
 
 def test_one_that_is_not_there_has_ended(tmp_path):
     assert is_ending(7, 8, tmp_path)
+
+
+def test_the_environment_of_a_process(tmp_path):
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/environ").write_bytes(b"A=1\0B=x=y\0\0no-variable\0C=\xff\0EMPTY=\0")
+    assert {"A": "1", "B": "x=y", "C": "\udcff", "EMPTY": ""} == environment(7, tmp_path)
