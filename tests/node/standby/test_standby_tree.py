@@ -1,5 +1,6 @@
 """Standby as init of a worker that is captured, or of a tree that was restored."""
 
+import json
 import os
 import signal
 import sys
@@ -231,6 +232,12 @@ class TestServe:
         container = start("--serve", *SH, script)
         assert code == container.code()
         assert control_files.COLD_START == (container.dir / control_files.RESTORE_COMPLETE).read_text()
+
+    def test_a_worker_that_takes_itself_for_restored_finds_nothing_to_take_over(self, start):
+        """One of Dynamo does, by the control directory, and ends without the file."""
+        container = start("--serve", *SH, "exit 5")
+        assert 5 == container.code()
+        assert {"env": {}} == json.loads((container.dir / control_files.RESTORE_CONTEXT).read_text())
 
     def test_of_ours_it_sees_the_control_directory_alone(self, start):
         container = start("--serve", *SH, SAY_AND_STAY)
