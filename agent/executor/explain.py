@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from agent.errors import CriuError
+from agent.errors import ContainerError, CriuError
 from artifact.publish import unwritable
 from contract.api.errors import SnapshotError
 from contract.api.states import AgentReason
@@ -22,11 +22,17 @@ def explain_capture(error: Exception, has_ended: Callable[[], bool] = lambda: Fa
         error: what failed.
         has_ended: says whether the container has; whatever was looked for in it then is not there.
     """
-    if isinstance(error, OSError | CriuError) and has_ended():
+    if _may_follow_from_its_end(error) and has_ended():
         return AgentReason.NO_WORKER, f"the container ended while it was captured ({error})"
     if isinstance(error, OSError) and error.errno in _FULL:
         return explain(unwritable(error))
     return explain(error)
+
+
+def _may_follow_from_its_end(error: Exception) -> bool:
+    """Say so of what criu, the kernel, or a process that was asked said; others have said what ended already."""
+    is_failed_look = isinstance(error, ContainerError) and error.code == AgentReason.DUMP_FAILED
+    return isinstance(error, OSError | CriuError) or is_failed_look
 
 
 def explain(error: Exception) -> tuple[AgentReason, str]:

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from agent.errors import CriuError
+from agent.errors import ContainerError, CriuError, RefusedError
 from agent.executor.explain import explain, explain_capture
 from contract.api.states import AgentReason
 from linux.filetree import FileTreeError
@@ -32,3 +32,19 @@ def test_a_capture_that_finds_no_room_says_where(number):
 
     assert (AgentReason.STORAGE_UNWRITABLE, "checkpoint storage: no room; is it full?") == (code, words)
     assert AgentReason.INTERNAL_ERROR == explain(OSError(number, "no room"))[0]
+
+
+@pytest.mark.parametrize(
+    ("expected", "error"),
+    [
+        pytest.param(AgentReason.NO_WORKER, ProcessLookupError("7"), id="of-the-kernel"),
+        pytest.param(AgentReason.NO_WORKER, CriuError(AgentReason.DUMP_FAILED, "criu failed"), id="of-criu"),
+        pytest.param(AgentReason.NO_WORKER, ContainerError(AgentReason.DUMP_FAILED, "not asked"), id="of-a-process"),
+        pytest.param(AgentReason.GPU_BUSY, ContainerError(AgentReason.GPU_BUSY, "busy"), id="another-reason"),
+        pytest.param(AgentReason.IO_URING, RefusedError(AgentReason.IO_URING, "has one"), id="refused"),
+    ],
+)
+def test_what_follows_from_the_containers_end_says_so(expected, error):
+    code, words = explain_capture(error, lambda: True)
+    assert (expected, expected == AgentReason.NO_WORKER) == (code, "the container ended" in words)
+    assert str(error) in words
