@@ -23,7 +23,8 @@ from agent.errors import ContainerError, RefusedError
 from agent.executor import lock
 from agent.executor.acquire import STANDBY, AcquiredContainer, WaitingContainer
 from agent.executor.api import ContainerRef, ExecutionResult
-from agent.executor.capture.phases import CAPTURE, make_plan
+from agent.executor.capture.look import make_plan
+from agent.executor.capture.phases import CAPTURE
 from agent.executor.capture.state import Capture
 from agent.executor.environment import NodeEnvironment
 from agent.executor.files.links import give_names, take_away_left

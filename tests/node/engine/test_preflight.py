@@ -14,7 +14,7 @@ from agent.container import inspection
 from agent.container.inspection import find_worker
 from agent.container.network import in_network
 from agent.executor.api import LookRequest
-from agent.executor.capture import phases as capture_phases
+from agent.executor.capture import look, sealing
 from agent.preflight.checks import findings
 from agent.preflight.facts import read_tree
 from artifact.read import verify
@@ -200,8 +200,8 @@ BY_CRIU = {name: body for name, (reason, body) in REFUSED.items() if reason not 
 @pytest.mark.parametrize("body", [pytest.param(body, id=name) for name, body in BY_CRIU.items()])
 async def test_criu_would_fail_without_the_check(node, monkeypatch, tmp_path, body, request):
     """A check that criu no longer needs is to go."""
-    monkeypatch.setattr(capture_phases, "findings", lambda _: [])
-    monkeypatch.setattr(capture_phases, "refuse_wider_tree", lambda *_: None)
+    monkeypatch.setattr(look, "findings", lambda _: [])
+    monkeypatch.setattr(look, "refuse_wider_tree", lambda *_: None)
     name = f"unchecked-{request.node.callspec.id}"
     outcome = await node.capture(start(node, body, env={"VOLUME": str(tmp_path)}), name)
     assert not outcome.ok
@@ -270,7 +270,7 @@ async def test_a_unix_socket_to_another_container(node, case, request):
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in BESIDE_BY_CRIU.items()])
 async def test_criu_would_fail_on_that_socket(node, monkeypatch, case, request):
-    monkeypatch.setattr(capture_phases, "findings", lambda _: [])
+    monkeypatch.setattr(look, "findings", lambda _: [])
     outcome = await captured_beside(node, f"unchecked-{request.node.callspec.id}", *case)
     assert not outcome.ok
     assert outcome.reason in (AgentReason.DUMP_FAILED, AgentReason.PROOF_FAILED), outcome
@@ -322,7 +322,7 @@ async def test_a_look_says_what_memory_takes_and_shares(node):
 async def test_a_worker_is_read_once(node, monkeypatch):
     """Of one with a thousand threads and ten thousand descriptors that takes a tenth of a second."""
     looks, threads = [], []
-    monkeypatch.setattr(capture_phases, "find_worker", lambda *of: looks.append(of) or find_worker(*of))
+    monkeypatch.setattr(look, "find_worker", lambda *of: looks.append(of) or find_worker(*of))
     monkeypatch.setattr(inspection, "inner_thread_ids", lambda *of: threads.append(of) or inner_thread_ids(*of))
     await captured(node, "read-once")
     assert 1 == len(looks)
@@ -348,7 +348,7 @@ async def test_each_file_is_read_once_before_it_is_proved(node, monkeypatch, nam
         os.pwrite(file, b"spoiled", 40)
         os.close(file)
 
-    monkeypatch.setattr(capture_phases, "verify", verify_and_spoil)
+    monkeypatch.setattr(sealing, "verify", verify_and_spoil)
     source = until_ready(node.start("--capture"))
     outcome = await node.capture(source, f"spoiled-{name.partition(chr(46))[0]}")
     assert (False, reason) == (outcome.ok, outcome.reason), outcome.message

@@ -19,7 +19,7 @@ import pytest
 
 from agent.container.network import in_network
 from agent.executor import engine as engine_module
-from agent.executor.capture import phases as capture_module
+from agent.executor.capture import look as capture_module
 from agent.executor.capture.phases import CAPTURE
 from agent.gpu.cuda import CudaError
 from agent.gpu.device_memory import Conversation

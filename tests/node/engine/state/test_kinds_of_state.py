@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.executor.capture import phases as capture_phases
+from agent.executor.capture import look
 from contract.api.states import AgentReason
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, is_removed, wait_for
 from tests.support.fixtures.engine import until_ready
@@ -183,7 +183,7 @@ libc.syscall({EXIT[platform.machine()]}, 0)
 )
 async def test_criu_would_fail_without_the_check(node, monkeypatch, before, request):
     """A check that is no longer needed shows here."""
-    monkeypatch.setattr(capture_phases, "findings", lambda _: [])
+    monkeypatch.setattr(look, "findings", lambda _: [])
     outcome = await node.capture(started(node, before), f"unchecked-{request.node.callspec.id}")
     assert outcome.reason in (AgentReason.DUMP_FAILED, AgentReason.PROOF_FAILED), outcome
 

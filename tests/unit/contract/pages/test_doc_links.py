@@ -27,12 +27,18 @@ NAMED = sorted(
     },
     key=lambda each: each.id,
 )
+OF_ROOMS = [
+    pytest.param(page, path, id=f"{page}-{path}")
+    for page in ("agent/README.md", "benchmarks/README.md", "cluster/README.md")
+    for path in sorted(set(re.findall(r"`([\w./-]+\.py)`", (ROOT / page).read_text())))
+]
 
 
 def test_there_is_something_to_follow():
     assert 20 < len(PAGES)
     assert 80 < len(LINKS)
     assert 30 < len(NAMED)
+    assert 10 < len(OF_ROOMS)
 
 
 @pytest.mark.parametrize(("page", "link"), LINKS)
@@ -47,3 +53,8 @@ def test_a_link_leads_somewhere(page, link):
 @pytest.mark.parametrize(("page", "path"), NAMED)
 def test_a_file_that_is_named_is_there(page, path):
     assert (ROOT / path).exists(), f"{page} names {path}"
+
+
+@pytest.mark.parametrize(("page", "path"), OF_ROOMS)
+def test_a_file_that_a_room_names_is_there(page, path):
+    assert (ROOT / page).parent.joinpath(path).exists() or (ROOT / path).exists(), f"{page} names {path}"
