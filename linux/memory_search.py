@@ -27,29 +27,42 @@ class Found(NamedTuple):
     """A place."""
 
     address: int
-    wanted: bytes
+    content: bytes
+    """What was searched for, and what is around it."""
 
 
-def find(pid: int, wanted: Collection[bytes], proc: Path = PROC) -> Iterator[Found]:
+class Around(NamedTuple):
+    """How many bytes are wanted around what is searched for."""
+
+    before: int = 0
+    behind: int = 0
+
+
+_NOTHING: Final = Around()
+
+
+def find(pid: int, wanted: Collection[bytes], around: Around = _NOTHING, proc: Path = PROC) -> Iterator[Found]:
     """Yield where in a process's private memory, that it can write to, some bytes are.
 
     What was never touched is left out by what the kernel knows of its pages: a worker may have reserved terabytes.
 
     Args:
         pid: whose; stopped, or what is found may be there no more.
-        wanted: none longer than a page, and none of zeros alone.
+        wanted: none of zeros alone, and with what is around them none longer than a page.
+        around: what else belongs to a place; one that the memory's begin or end cuts off is left out.
         proc: /proc of the node.
 
     Raises:
         OSError: it has ended.
     """
-    base, overlap = proc / str(pid), max(map(len, wanted), default=1) - 1
+    base, longest = proc / str(pid), around.before + max(map(len, wanted), default=1) + around.behind
     text = (base / "maps").read_text(errors="surrogateescape")
     with (base / "mem").open("rb", buffering=0) as memory, (base / "pagemap").open("rb", buffering=0) as pages:
         for begin, end in ((int(start, 16), int(stop, 16)) for start, stop in _PRIVATE.findall(text)):
             for at, last in _present(pages.fileno(), begin, end):
-                content = os.pread(memory.fileno(), min(last + overlap, end) - at, at)
-                yield from _in(content, at, last, wanted)
+                first = max(at - around.before, begin)
+                content = os.pread(memory.fileno(), min(last + longest, end) - first, first)
+                yield from _in(content, first, range(at, last), wanted, around)
 
 
 def _present(pages: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
@@ -62,11 +75,13 @@ def _present(pages: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
             yield at + filled[0] // _ENTRY * _PAGE, at + -(-filled[1] // _ENTRY) * _PAGE
 
 
-def _in(content: bytes, at: int, last: int, wanted: Collection[bytes]) -> Iterator[Found]:
+def _in(content: bytes, at: int, part: range, wanted: Collection[bytes], around: Around) -> Iterator[Found]:
+    """Yield the places that begin in a part of memory; *content* begins at an address before it, or where it begins."""
     for needle in wanted:
         for place in places(content, needle):
-            if place < last - at:
-                yield Found(at + place, needle)
+            start, end = place - around.before, place + len(needle) + around.behind
+            if at + place in part and start >= 0 and end <= len(content):
+                yield Found(at + start, content[start:end])
 
 
 def places(content: bytes, wanted: bytes) -> Iterator[int]:

@@ -11,28 +11,33 @@ import os
 import stat
 import struct
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from agent.errors import ContainerError, CriuError
+from agent.errors import CriuError, RefusedError
 from artifact.parts.process import MOST_PLACES, Database
 from contract.api.states import AgentReason
 from linux.descriptors import open_regular
-from linux.memory_search import find
+from linux.memory_search import Around, find
 from linux.proc import Status, status
 
 _MAGIC: Final = b"SQLite format 3\0"
 _FILE_ID: Final = struct.Struct("QQ")
 """``struct unixFileId``, first in ``struct unixInodeInfo``: device, inode."""
+_DEVICE: Final = struct.Struct("Q")
+_POINTER: Final = struct.Struct("Q")
 _OPENED: Final = struct.Struct("=Qi")
 """Of ``struct unixFile``: where the former is, and the descriptor."""
 _ALIGNMENT: Final = 8
 _LOW: Final = 3
 """Bytes of an address in which those of one region of 16 MiB differ."""
 _MOST_REGIONS: Final = 64
-"""In which a process has the numbers of a file, before it is known which are SQLite's: memory is searched for each."""
+"""In which a process has the numbers of its databases, before it is known which are SQLite's: memory is searched for
+each."""
+_MOST_CANDIDATES: Final = 1 << 16
+"""Such places; the agent has them in its own memory."""
 Numbers = tuple[int, int]
 """Device and inode."""
 
@@ -46,7 +51,7 @@ def databases_of(pids: Iterable[int], proc: Path, known: Iterable[Database] = ()
         known: what was found before: memory is not searched for what is there as it was.
 
     Raises:
-        ContainerError: SQLite's memory cannot be known from other memory.
+        RefusedError: SQLite's memory cannot be known from other memory.
     """
     found, before = list[Database](), {(each.process, each.device, each.inode): each for each in known}
     for pid in pids:
@@ -87,18 +92,30 @@ def _is_there(pid: int, database: Database, proc: Path) -> bool:
 
 
 def _searched(pid: int, inside: int, opened: Mapping[Numbers, Sequence[int]], proc: Path) -> Iterator[Database]:
-    numbers = {_FILE_ID.pack(*each): each for each in opened}
-    candidates = {
-        each.address: numbers[each.wanted] for each in find(pid, list(numbers), proc) if each.address % _ALIGNMENT == 0
-    }
-    of_sqlite = set(_pointed_to(pid, candidates, opened, proc))
+    candidates = _candidates(pid, inside, opened, proc)
+    of_sqlite = set(_pointed_to(pid, inside, candidates, opened, proc))
     for of, held in opened.items():
         places = sorted(address for address in of_sqlite if candidates[address] == of)
         yield Database(process=inside, descriptor=held[0], device=of[0], inode=of[1], places=places[:MOST_PLACES])
 
 
+def _candidates(pid: int, inside: int, opened: Collection[Numbers], proc: Path) -> Mapping[int, Numbers]:
+    """Return the addresses at which a process has the numbers of its databases.
+
+    What is searched for are those of their devices, of which there are few, however many databases a process has.
+    """
+    found = dict[int, Numbers]()
+    devices = {_DEVICE.pack(device) for device, _ in opened}
+    for each in find(pid, devices, Around(behind=_FILE_ID.size - _DEVICE.size), proc):
+        if each.address % _ALIGNMENT == 0 and (of := _FILE_ID.unpack(each.content)) in opened:
+            found[each.address] = of
+            if len(found) > _MOST_CANDIDATES:
+                raise _unknown(inside)
+    return found
+
+
 def _pointed_to(
-    pid: int, candidates: Mapping[int, Numbers], opened: Mapping[Numbers, Sequence[int]], proc: Path
+    pid: int, inside: int, candidates: Mapping[int, Numbers], opened: Mapping[Numbers, Sequence[int]], proc: Path
 ) -> Iterator[int]:
     """Yield those of some addresses that memory has before a descriptor of the file that is known there.
 
@@ -106,15 +123,19 @@ def _pointed_to(
     high bytes of the addresses, which differ little.
     """
     structures = {_OPENED.pack(address, number): address for address, of in candidates.items() for number in opened[of]}
-    wanted = {structure[_LOW:] for structure in structures}
+    wanted = {structure[_LOW : _POINTER.size] for structure in structures}
     if len(wanted) > _MOST_REGIONS:
-        words = f"what SQLite has in the memory of process {status(pid, proc).inner_pid} cannot be known from the rest"
-        raise ContainerError(AgentReason.DUMP_FAILED, words)
-    with (proc / str(pid) / "mem").open("rb", buffering=0) as memory:
-        for found in find(pid, wanted, proc):
-            low = os.pread(memory.fileno(), _LOW, found.address - _LOW)
-            if (found.address - _LOW) % _ALIGNMENT == 0 and (address := structures.get(low + found.wanted)) is not None:
-                yield address
+        raise _unknown(inside)
+    for each in find(pid, wanted, Around(_LOW, _OPENED.size - _POINTER.size), proc):
+        if each.address % _ALIGNMENT == 0 and (address := structures.get(each.content)) is not None:
+            yield address
+
+
+def _unknown(inside: int) -> RefusedError:
+    words = (
+        f"process {inside} has the inodes of its databases at so many places that SQLite's are not known from others"
+    )
+    return RefusedError(AgentReason.UNSUPPORTED_MEMORY, words)
 
 
 def renew(tree: Mapping[int, Status], wanted: Sequence[Database], proc: Path) -> None:

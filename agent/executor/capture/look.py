@@ -123,8 +123,8 @@ def _look(capture: Capture, worker: Worker) -> Tree:
     )
     proc = capture.environment.proc  # who waits in poll(2) is known as long as nothing has halted or stopped it
     capture.polls = {**capture.polls, **endless_polls(worker.pids, proc)}
-    if capture.goes_on:  # so that little is left to search for once it is stopped
-        capture.databases = databases_of(worker.pids, proc, capture.databases)
+    # Here, so that nothing is left to search for once it is stopped, unless it changes.
+    capture.databases = databases_of(worker.pids, proc, capture.databases)
     tree = read_tree(capture.init_pid, worker.pids, terms, proc)
     made = made_since(capture.lock.control.read(control_files.MOUNTS), tree.mounts)
     return replace(tree, made_mounts=made)

@@ -60,6 +60,11 @@ REFUSED: Final = (
     ),
     _refused("A process that is traced (debuggers, `strace`)", AgentReason.TRACED, test=_UNKNOWN),
     _refused(
+        "The device and inode of an open SQLite database at more than 65,536 places of its process's memory",
+        AgentReason.UNSUPPORTED_MEMORY,
+        test=_UNKNOWN,
+    ),
+    _refused(
         "memfd_secret (mapped or only open), more programs from memfds than are kept, or with a name that is not "
         "UTF-8, a memfd sealed against writing and mapped; a process with the memory of its parent (vfork that "
         "lasts, CLONE_VM), or with the kernel's data (vvar) without its code (vdso)",

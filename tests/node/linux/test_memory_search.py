@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from linux.memory_search import Found, find
+from linux.memory_search import Around, Found, find
 
 MIB = 1 << 20
 WANTED = bytes(range(1, 17))
@@ -60,3 +60,20 @@ def test_a_process_that_has_ended_is_an_error(holder):
     process.wait()
     with pytest.raises(OSError, match="No such file"):
         list(find(process.pid, [WANTED]))
+
+
+@pytest.mark.parametrize(
+    "offset",
+    [
+        pytest.param(16 * MIB, id="behind-a-border"),
+        pytest.param(16 * MIB - 16, id="before-a-border"),
+        pytest.param(16 * MIB - 8, id="across-a-border"),
+        pytest.param(3, id="just-enough-before"),
+        pytest.param(48 * MIB - 20, id="just-enough-behind"),
+    ],
+)
+def test_what_is_around_comes_with_it(holder, offset):
+    size, around = 48 * MIB, Around(before=3, behind=4)
+    pid, start = holder(size, offset)
+    found = [each for each in find(pid, [WANTED], around) if start <= each.address < start + size]
+    assert [Found(start + offset - 3, b"\0" * 3 + WANTED + b"\0" * 4)] == found

@@ -1,5 +1,7 @@
 """What must go on of a worker's databases, and of the record locks by which their openers know of each other."""
 
+from contract.api.states import AgentReason
+
 _LOCKS = """
 def is_free(path, at, exclusive=True):
     def act():
@@ -89,6 +91,43 @@ assert counts(c) == 60
 assert c.execute('pragma integrity_check').fetchone() == ('ok',)
 """,
     ),
+    "two-hundred-databases": (
+        f"""
+{_SQLITE}
+all = [opened(f'/tmp/{{n}}') for n in range(200)]
+for each in all:
+    each.execute('pragma journal_mode=wal'), each.execute('create table t (x)')
+""",
+        """
+for number, each in enumerate(all):
+    each.execute('insert into t values (1)')
+    assert counts(opened(f'/tmp/{number}')) == 1
+""",
+    ),
+    "database-that-threads-open-and-close": (
+        f"""
+{_SQLITE}
+times, errors = [0], []
+opened().execute('create table t (x)')
+def work():
+    while not errors:
+        try:
+            c = sqlite3.connect('/tmp/data', isolation_level=None, timeout=20)
+            c.execute('insert into t values (1)'), c.close()
+            times[0] += 1
+        except Exception as error:
+            errors.append(error)
+for _ in range(4):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.3)
+""",
+        """
+before, end = times[0], time.monotonic() + 20
+while times[0] < before + 8 and not errors and time.monotonic() < end:
+    time.sleep(0.01)
+assert times[0] >= before + 8 and not errors, (before, times, errors)
+""",
+    ),
     "database-that-is-read": (
         f"""
 {_SQLITE}
@@ -153,5 +192,17 @@ assert [is_free('/dev/shm/locked', at) for at in range(3)] == [False, False, Tru
 os.kill(k, 9), os.waitpid(k, 0)
 assert [is_free('/dev/shm/locked', at) for at in range(3)] == [False, True, True]
 """,
+    ),
+}
+REFUSED_DATABASES: dict[str, tuple[str, AgentReason]] = {
+    "memory-full-of-a-database's-inode": (
+        f"""
+{_SQLITE}
+c = opened()
+c.execute('create table t (x)')
+found = os.stat('/tmp/data')
+known = array.array('Q', [found.st_dev, found.st_ino] * 100_000)
+""",
+        AgentReason.UNSUPPORTED_MEMORY,
     ),
 }

@@ -11,7 +11,7 @@ from contract.api.states import AgentReason
 from tests.support.fixtures.bare_container import PYTHON, BareContainer, is_removed, wait_for
 from tests.support.fixtures.engine import until_ready
 from tests.support.kinds import descriptors, processes, sockets
-from tests.support.kinds.databases import KEPT_DATABASES
+from tests.support.kinds.databases import KEPT_DATABASES, REFUSED_DATABASES
 from tests.support.kinds.kept_corners import KEPT_CORNERS
 from tests.support.kinds.kept_details import KEPT_DETAILS
 from tests.support.kinds.message_queues import KEPT_QUEUES, REFUSED_QUEUES
@@ -86,7 +86,7 @@ def started(node, before: str) -> BareContainer:
         pytest.skip(f"this machine has none: {str(error)[-200:]}")
 
 
-NOT_CARRIED = REFUSED | REFUSED_SYSTEM_V | REFUSED_QUEUES
+NOT_CARRIED = REFUSED | REFUSED_SYSTEM_V | REFUSED_QUEUES | REFUSED_DATABASES
 
 
 @pytest.mark.parametrize(("before", "reason"), NOT_CARRIED.values(), ids=NOT_CARRIED)
