@@ -76,7 +76,8 @@ async def serve() -> None:
 
 
 def _tasks(kube: Client, recorder: Recorder, settings: Settings, values: Values, storage: Storage) -> dict[str, Task]:
-    engine = NodeEngine(_environment(values))
+    environment = _environment(values)
+    engine = NodeEngine(environment)
     reporter = Reporter(kube, recorder, settings.node_name)
     pods = Informer(kube, PODS, settings.watched_namespace, fields=f"spec.nodeName={settings.node_name}")
     restores = RestoreController(kube, engine, reporter, storage, values.config.restore.attempts)
@@ -92,6 +93,7 @@ def _tasks(kube: Client, recorder: Recorder, settings: Settings, values: Values,
         "work": Watch(pods, restores, captures, preflights, running, TriggerController(kube, engine, reporter)).run,
         "informer of pods": pods.run,
         "node label": mark.run,
+        "page cache": environment.page_cache.run,
         "rights": Rights(kube, recorder, own_pod, settings.watched_namespace).run,
     }
 

@@ -60,8 +60,8 @@ def own_memory_limit(mount: Path = Path("/sys/fs/cgroup"), own: Path = Path("/pr
             container's own.
         own: the kernel's list of the groups that this process is in.
     """
-    groups = _groups(own.read_text(), mount, "memory.stat") or [mount, mount / "memory"]
-    return min((limit for group in groups if (limit := _limit(group)) is not None), default=None)
+    container_and_pod = _groups(own.read_text(), mount, "memory.stat")[:2] or [mount, mount / "memory"]
+    return min((limit for group in container_and_pod if (limit := _limit(group)) is not None), default=None)
 
 
 def cpu_limit(cgroups: str, root: Path) -> float | None:

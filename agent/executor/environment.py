@@ -11,6 +11,7 @@ from agent.criu.driver import Criu
 from agent.criu.images.rights import Given
 from agent.criu.shared_memory import Segment
 from agent.executor.gpu.neighbours import Neighbours
+from agent.executor.memory.page_cache import PageCache
 from agent.executor.restore.turn import Turn
 from agent.gpu.ahead.prefetch import NoPrefetcher, Prefetcher
 from agent.gpu.cuda import Cuda, Gpus, NoGpus
@@ -74,6 +75,8 @@ class NodeEnvironment:
     """Whether images have private mappings of memfds."""
     file_members: Known[Sequence[TarInfo]] = field(default_factory=Known)
     """What is in the archives of a worker's files. Reading it takes 30 of 80 ms for 500 files."""
+    page_cache: PageCache = field(default_factory=PageCache)
+    """What of it artifacts have."""
     turn: Turn = field(default_factory=Turn)
     """Of restores that are at work at once."""
     weight_matcher: Path | None = None

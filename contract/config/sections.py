@@ -194,7 +194,7 @@ class DaemonSet(Section):
     image: AgentImage = AgentImage()
     image_pull_secrets: list[PullSecret] = []
     snapshot_log_level: LogLevel = "info"
-    resources: Resources = Resources(requests={"cpu": "100m", "memory": "128Mi"}, limits={"memory": "4Gi"})
+    resources: Resources = Resources(requests={"cpu": "100m", "memory": "128Mi"})
     node_selector: Texts = {}
     tolerations: list[Object] = [{"operator": "Exists"}]
     pod_labels: Texts = {}

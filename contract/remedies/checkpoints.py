@@ -390,8 +390,8 @@ CHECKPOINT_REASONS: Final = (
         _PAGE_CACHE,
         CheckpointReason.LARGER_THAN_PAGE_CACHE,
         "The artifact is larger than what a node keeps of artifacts in page cache, so every restore reads storage.",
-        "Raise `daemonset.resources.limits.memory` to what the artifacts that a node restores most have together, and "
-        "1Gi for the agent itself; or leave it, if storage is fast enough.",
+        "Take `daemonset.resources.limits.memory` away, or raise it to what the artifacts that a node restores most "
+        "have together and 1Gi for the agent itself; or leave it, if storage is fast enough.",
         "Page cache of what an agent reads counts for the agent. [operating.md]"
         "(operating.md#how-much-of-the-artifacts-a-node-keeps-in-memory) says what a higher limit means for the node.",
     ),

@@ -279,7 +279,8 @@ def _page_cache(checkpoints: Sequence[Object] | None, values: Values) -> Iterato
         yield Check(name, Verdict.OK, keeps)
         return
     words = f"{keeps}, and {len(larger)} of {len(sizes)} Ready checkpoints are larger, up to {readable(max(larger))}"
-    advice = "every restore of them reads storage: raise daemonset.resources.limits.memory (docs/operating.md)"
+    limit = "daemonset.resources.limits.memory"
+    advice = f"every restore of them reads storage: raise {limit}, or take it away (docs/operating.md)"
     yield Check(name, Verdict.WARNING, words, advice)
 
 

@@ -10,6 +10,7 @@ from agent.criu.images.interrupted import make_again
 from agent.criu.images.own import read_in_place
 from agent.executor.api import RestoreRequest
 from agent.executor.capture.state import Capture
+from agent.executor.memory.page_cache import Version
 from agent.executor.proof import keep_hot_set, prove
 from agent.executor.restore.state import Restore
 from agent.executor.serving import Questions
@@ -104,8 +105,11 @@ def prove_artifact(capture: Capture) -> None:
 
 def publish(capture: Capture) -> None:
     """Give the artifact its place in the store."""
-    capture.store.publish(capture.staged, capture.request.checkpoint_id, capture.request.version)
+    request = capture.request
+    capture.store.publish(capture.staged, request.checkpoint_id, request.version)
     capture.is_published = True
+    if not request.through_pod:
+        capture.environment.page_cache.used(Version(request.base_path, request.checkpoint_id, request.version))
 
 
 def withdraw(capture: Capture) -> bool:

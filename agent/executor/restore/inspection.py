@@ -22,6 +22,7 @@ from agent.errors import ContainerError
 from agent.executor.gpu.open_weights import PodVolumes
 from agent.executor.gpu.plan import GpuPlace, container_devices
 from agent.executor.memory.guard import has_guard
+from agent.executor.memory.page_cache import Version
 from agent.executor.memory.plan import SMALL_SHARED
 from agent.executor.restore.checks import CHECKS, PARK_CHECKS, Place, judge, plan_restore
 from agent.executor.restore.devices import has_memory_outside
@@ -44,6 +45,8 @@ def open_artifact(restore: Restore) -> None:
     restore.resources.callback(store.close)
     restore.artifact = store.open(request.checkpoint_id, request.version, request.manifest_digest)
     restore.resources.callback(restore.artifact.close)
+    if not request.through_pod:
+        environment.page_cache.used(Version(request.base_path, request.checkpoint_id, request.version))
     if has_memory_outside(restore) and not request.parks:
         environment.prefetcher.prepare()  # it needs a moment to start, and checksums take longer
     answering = request.canary.canary.seconds if request.canary is not None else 0.0

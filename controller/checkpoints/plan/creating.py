@@ -138,8 +138,7 @@ def _larger_than_page_cache(size: int | None, most: int | None) -> EventSpec | N
         return None
     words = (
         f"the artifact has {readable(size)}, and a node keeps {readable(most)} of artifacts in page cache: every "
-        f"restore reads from storage. To have it in memory: --set daemonset.resources.limits.memory=..., the sum of "
-        "what a node restores most and 1Gi for the agent itself (docs/operating.md)"
+        "restore reads storage. Take daemonset.resources.limits.memory away, or raise it (docs/operating.md)"
     )
     return note(CheckpointReason.LARGER_THAN_PAGE_CACHE, words)
 

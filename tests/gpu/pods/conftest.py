@@ -78,7 +78,6 @@ def gpus(platform: Platform, plugin: DevicePlugin) -> Kubectl:
     kubectl = Kubectl(platform.kubectl, platform.kubeconfig, NAMESPACE)
     settings = image_settings(platform.image_tag, platform.image_prefix) | {
         "storage.pvc.size": "200Gi",
-        "daemonset.resources.limits.memory": "32Gi",  # of an artifact it keeps in page cache what its limit allows
         "automatic.attempts": "1",
         "placeholder.mode": "inject",
         "placeholder.inject.image.repository": f"{platform.image_prefix}/tools",

@@ -68,6 +68,14 @@ def test_the_own_limit(tmp_path, make, text, below, expected):
     assert expected == own_memory_limit(tmp_path / "mount", tmp_path / "cgroup")
 
 
+def test_what_all_pods_may_use_is_no_limit_of_one(tmp_path):
+    (tmp_path / "cgroup").write_text(V2)
+    v2(tmp_path / OF_THE_NODE)
+    v2(tmp_path / "kubepods/pod1")
+    v2(tmp_path / "kubepods", limit=1000)
+    assert own_memory_limit(tmp_path, tmp_path / "cgroup") is None
+
+
 def test_the_own_limit_may_be_the_pods(tmp_path):
     (tmp_path / "cgroup").write_text(V2)
     v2(tmp_path / OF_THE_NODE)

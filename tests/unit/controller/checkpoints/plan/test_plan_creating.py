@@ -28,6 +28,7 @@ COMPLETED = {STATUS: "completed"}
 FAILED = {STATUS: "failed", keys.ANN_CAPTURE_MESSAGE: "criu: disk full; make room"}
 COMPLETE_CONDITION = condition("Complete")
 FAILED_CONDITION = condition("Failed", reason="DeadlineExceeded", message="active longer than deadline")
+LIMITED = "daemonset: {resources: {limits: {memory: 4Gi}}}"
 RAN = capture_pod(condition("PodScheduled"), condition("ContainersReady", lastTransitionTime=ago(1)))
 
 
@@ -127,10 +128,9 @@ def test_ready_tells_where_what_and_when():
 @pytest.mark.parametrize(
     ("size", "values", "expected"),
     [
-        pytest.param(4 << 30, "", [], id="as-large"),
-        pytest.param(5 << 30, "", ["the artifact has 5.0 GiB, and a node keeps 4.0 GiB"], id="larger"),
-        pytest.param(5 << 30, "daemonset: {resources: {limits: {memory: 6Gi}}}", [], id="with-more-memory"),
-        pytest.param(5 << 30, "daemonset: {resources: {limits: {}}}", [], id="without-a-limit"),
+        pytest.param(4 << 30, LIMITED, [], id="as-large"),
+        pytest.param(5 << 30, LIMITED, ["the artifact has 5.0 GiB, and a node keeps 4.0 GiB"], id="larger"),
+        pytest.param(50 << 30, "", [], id="without-a-limit"),
     ],
 )
 def test_an_artifact_that_no_node_keeps_in_page_cache_is_warned_of(size, values, expected):
