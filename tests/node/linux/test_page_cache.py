@@ -1,23 +1,13 @@
 """The kernel gives up what it has of an artifact's files, but for what is mapped."""
 
-import ctypes
 import mmap
 import os
 from pathlib import PurePosixPath
 
 from agent.executor.memory.page_cache import Version, drop_files
-from linux.syscalls import LIBC
+from tests.support.page_cache import cached_pages
 
 MIB = 1 << 20
-
-
-def cached(path) -> int:
-    """Return how many pages of a file are in page cache."""
-    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
-        pages = (ctypes.c_ubyte * (len(memory) // mmap.PAGESIZE))()
-        start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-        assert 0 == LIBC.mincore(ctypes.c_void_p(start), ctypes.c_size_t(len(memory)), pages)
-        return sum(page & 1 for page in pages)
 
 
 def artifact(folder, *names: str):
@@ -31,9 +21,9 @@ def artifact(folder, *names: str):
 
 def test_its_files_leave_page_cache(on_disk):
     files = artifact(on_disk, "pages-1.img", "rootfs-diff.tar")
-    assert [1024, 1024] == [cached(file) for file in files]
+    assert [1024, 1024] == [cached_pages(file) for file in files]
     assert 8 * MIB == drop_files(Version(PurePosixPath(on_disk), "abc", "1"))
-    assert [0, 0] == [cached(file) for file in files]
+    assert [0, 0] == [cached_pages(file) for file in files]
     assert 4 * MIB == len(files[0].read_bytes())
 
 
@@ -42,7 +32,7 @@ def test_what_is_mapped_stays(on_disk):
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as memory:
         assert MIB * 4 == len(bytes(memory))
         drop_files(Version(PurePosixPath(on_disk), "abc", "1"))
-        assert 1024 == cached(file)
+        assert 1024 == cached_pages(file)
 
 
 def test_one_that_was_removed_is_no_error(on_disk):
