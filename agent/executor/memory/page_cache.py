@@ -20,8 +20,11 @@ from artifact.errors import ArtifactError
 
 LOOK_SECONDS: Final = 1.0
 """Kubelet looks every ten seconds, and evicts at once."""
-SHARE: Final = 8
-"""An eighth of the node's memory is left to others; kubelet evicts at 100 MiB by default, some nodes at a twentieth."""
+SHARE: Final = 32
+"""So much less than all of a node's memory is kept for others: 4 GiB of 128. Kubelet evicts at 100 MiB by default. On a
+node that has run for long files of others fill the rest, so by its measure little is left, and it evicts nothing."""
+LEAST_KIB: Final = 512 << 10
+"""What is kept of a small node, in KiB."""
 MEMINFO: Final = Path("/proc/meminfo")
 logger = logging.getLogger(__name__)
 
@@ -73,14 +76,14 @@ class PageCache:
 
 
 def is_short(meminfo: str) -> bool:
-    """Say whether less than a share of the node's memory is left, as kubelet sees it; pure.
+    """Say whether too little of the node's memory is left, as kubelet sees it; pure.
 
     It takes page cache for free only if that was read once (``memory.available``: all but the working set).
     """
     lines = (line.partition(":") for line in meminfo.splitlines())
     fields = {name: int(rest.split()[0]) for name, _, rest in lines if rest}
     left = fields.get("MemFree", 0) + fields.get("Inactive(file)", 0)
-    return left < fields.get("MemTotal", 0) // SHARE
+    return left < max(fields.get("MemTotal", 0) // SHARE, LEAST_KIB)
 
 
 def drop_files(version: Version) -> int:

@@ -19,9 +19,10 @@ def meminfo(total=64 * GIB, free=32 * GIB, inactive=0, active=0) -> str:
     ("expected", "text"),
     [
         pytest.param(False, meminfo(), id="free"),
-        pytest.param(False, meminfo(free=8 * GIB), id="just-enough"),
-        pytest.param(True, meminfo(free=8 * GIB - 1), id="one-less"),
-        pytest.param(False, meminfo(free=0, inactive=9 * GIB), id="page-cache-that-was-read-once"),
+        pytest.param(False, meminfo(free=2 * GIB), id="just-enough"),
+        pytest.param(True, meminfo(free=2 * GIB - 1), id="one-less"),
+        pytest.param(True, meminfo(total=4 * GIB, free=GIB // 2 - 1), id="one-less-of-a-small-node"),
+        pytest.param(False, meminfo(free=0, inactive=3 * GIB), id="page-cache-that-was-read-once"),
         pytest.param(True, meminfo(free=0, active=60 * GIB), id="page-cache-that-was-read-again"),
     ],
 )
@@ -63,14 +64,14 @@ class Node:
 def test_what_was_used_longest_ago_goes_until_enough_is_left(tmp_path):
     node = Node(tmp_path, a=20, b=20, c=10)
     node.cache.used(version("a"))
-    assert [] == node.look(others=6)
-    assert ["b"] == node.look(others=10)
-    assert ["b", "c"] == node.look(others=27)
+    assert [] == node.look(others=12)
+    assert ["b"] == node.look(others=16)
+    assert ["b", "c"] == node.look(others=33)
 
 
 def test_all_may_go_and_each_goes_once(tmp_path):
     node = Node(tmp_path, a=20, b=20)
-    assert ["a", "b"] == node.look(others=60)
-    assert ["a", "b"] == node.look(others=60)
+    assert ["a", "b"] == node.look(others=63)
+    assert ["a", "b"] == node.look(others=63)
     node.cache.used(version("b"))
-    assert ["a", "b", "b"] == node.look(others=60)
+    assert ["a", "b", "b"] == node.look(others=63)
