@@ -8,6 +8,7 @@ from contract.api.states import AgentReason
 from linux.descriptors import Descriptor
 from linux.mapped import mapped_files
 from linux.proc import Status
+from linux.ptrace.lent_call import OtherCallsError
 from linux.ptrace.record_locks import RecordLock, missing, take
 
 
@@ -42,6 +43,7 @@ def take_again(tree: Mapping[int, Status], wanted: Mapping[int, Sequence[RecordL
         except BlockingIOError as error:
             words = f"{error.filename} of process {process.inner_pid} is locked by another container of the pod"
             raise CriuError(AgentReason.RESTORE_FAILED, words) from error
-        except OSError as error:
-            words = f"process {process.inner_pid} of the worker cannot have its record locks again: {error}"
+        except (OSError, OtherCallsError) as error:
+            why = error if isinstance(error, OSError) else "it is of 32 bits"
+            words = f"process {process.inner_pid} of the worker cannot have its record locks again: {why}"
             raise CriuError(AgentReason.RESTORE_FAILED, words) from error

@@ -14,6 +14,7 @@ from agent.preflight.ipc import sysv_ipc
 from agent.preflight.message_queues import posix_queues
 from agent.preflight.threads import without_first_thread
 from agent.preflight.unsupported import (
+    locks_that_stay_lost,
     long_names,
     named,
     unsupported_descriptors,
@@ -232,6 +233,7 @@ CHECKS: Final[tuple[tuple[AgentReason, Callable[[Tree], Iterator[str]]], ...]] =
     (AgentReason.MESSAGE_QUEUE, posix_queues),
     (AgentReason.PSEUDO_TERMINAL, _pseudo_terminal),
     (AgentReason.UNSUPPORTED_DESCRIPTOR, unsupported_descriptors),
+    (AgentReason.UNSUPPORTED_DESCRIPTOR, locks_that_stay_lost),
     (AgentReason.UNSUPPORTED_SOCKET, unsupported_sockets),
     (AgentReason.UNSUPPORTED_MEMORY, unsupported_memory),
     (AgentReason.SYSV_IPC, sysv_ipc),

@@ -14,7 +14,9 @@ from agent.preflight.facts import SECRETMEM, Process, Tree
 from artifact.parts.process import MOST_EVENTFDS, MOST_PROGRAM_BYTES, MOST_PROGRAMS
 from linux.anonymous import Anonymous
 from linux.descriptors import FANOTIFY, INOTIFY, MEMFD, Descriptor
+from linux.ptrace.sandboxes import can_be_asked
 
+_LENDS_CALLS: Final = can_be_asked()
 _KNOWN_ANONYMOUS: Final = frozenset(
     {"eventfd", "eventpoll", "fanotify", "inotify", "io_uring", "pidfd", "signalfd", "timerfd"}
 )
@@ -86,6 +88,14 @@ def unsupported_descriptors(tree: Tree) -> Iterator[str]:
             yield f"{named(process, descriptor)} is {what}"
     for process, descriptor in tree.hiding:
         yield f"in {named(process, descriptor)} more descriptors wait than can be seen"
+
+
+def locks_that_stay_lost(tree: Tree) -> Iterator[str]:
+    """Find record locks that criu loses, on machines on which no process can be lent a call to take them again."""
+    for process in tree.processes:
+        if process.loses_locks and not _LENDS_CALLS:
+            words = "has a record lock of a file that it has mapped too, which only processes of x86-64 can take again"
+            yield f"{process} {words}"
     yield from _too_many_eventfds(tree)
 
 

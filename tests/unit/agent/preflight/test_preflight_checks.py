@@ -5,6 +5,7 @@ import ipaddress
 import pytest
 
 from agent.errors import RefusedError
+from agent.preflight import unsupported
 from agent.preflight.checks import CHECKS, Finding, findings, refuse
 from agent.preflight.facts import NAMESPACES, MemfdProgram, Process, Tree
 from agent.preflight.ipc import IpcFacts
@@ -734,6 +735,15 @@ def test_what_is_in_the_way(reason, words, found):
 )
 def test_what_is_left_alone(found):
     assert [] == findings(found)
+
+
+@pytest.mark.parametrize(("lends_calls", "refused"), [(True, 0), (False, 1)], ids=["x86-64", "another-machine"])
+def test_only_processes_that_can_be_lent_calls_take_lost_locks_again(monkeypatch, lends_calls, refused):
+    monkeypatch.setattr(unsupported, "_LENDS_CALLS", lends_calls)
+    words = "process 600 (python3) has a record lock of a file that it has mapped too, which only processes of x86-64"
+    found = findings(tree(process(loses_locks=True)))
+    assert [AgentReason.UNSUPPORTED_DESCRIPTOR] * refused == [each.reason for each in found]
+    assert all(each.words.startswith(words) for each in found)
 
 
 def test_a_refusal_has_the_first_reason_and_the_words_of_all():
