@@ -77,7 +77,7 @@ KEPT: Final = (
         "Files, folders and devices (/dev/null, zero, random), shared positions, unlinked files, files of /proc",
         "a file without a name (O_TMPFILE) cannot be given one later",
     ),
-    _kept("File locks: flock and POSIX record locks"),
+    _kept("File locks: flock and POSIX record locks", "record locks of files that are mapped too: on x86-64"),
     _kept(
         "Open databases of SQLite, in every journal mode, with their transactions; of LMDB",
         "SQLite knows a file by its inode, of which the copy has another: a restore writes it where SQLite has it",
