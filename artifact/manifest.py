@@ -44,8 +44,8 @@ IPC_FORMAT_VERSION: Final = 8
 GIVEN_FORMAT_VERSION: Final = 9
 """Of an artifact with open files that a restore gives to criu: earlier releases do not."""
 DATABASES_FORMAT_VERSION: Final = 10
-"""Of an artifact with record locks of mapped files, or databases of SQLite: earlier releases would lose the first, and
-the second could not be written any more."""
+"""Of an artifact with record locks, or databases of SQLite: earlier releases would lose locks of mapped files, and the
+databases could not be written any more."""
 _FORMATS: Final = (
     FORMAT_VERSION,
     GPU_FORMAT_VERSION,
@@ -185,7 +185,7 @@ def _format_of(captured: Captured) -> int:
         PROCESSOR_FORMAT_VERSION: bool(process.amx or process.protection_keys),
         IPC_FORMAT_VERSION: captured.ipc is not None,
         GIVEN_FORMAT_VERSION: bool(process.programs or process.eventfds or captured.posix_queues),
-        DATABASES_FORMAT_VERSION: bool(process.lost_locks or process.databases),
+        DATABASES_FORMAT_VERSION: bool(process.record_locks or process.databases),
     }
     return max((version for version, is_so in needed.items() if is_so), default=FORMAT_VERSION)
 

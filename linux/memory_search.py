@@ -1,6 +1,7 @@
 """Where in a process's own memory given bytes are."""
 
 import ctypes
+import errno
 import os
 import re
 from collections import Counter
@@ -13,7 +14,10 @@ from linux.proc import PROC
 _PRIVATE: Final = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) rw.p ", re.MULTILINE)
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _ENTRY: Final = 8
-"""Bytes of /proc/PID/pagemap for each page; 0: the page is neither in memory nor swapped out."""
+"""Bytes of /proc/PID/pagemap for each page."""
+_IS_THERE: Final = bytes(bool(byte & 0xC0) for byte in range(256))
+"""Of the last of these bytes: whether the page is in memory (bit 63) or swapped out (62). Others say more, such as that
+it was written to since last asked (55), which is so of memory that was never touched."""
 _PART: Final = 16 << 20
 """Bytes that are looked at in one piece."""
 _memmem = ctypes.CDLL(None).memmem
@@ -60,9 +64,9 @@ def find(pid: int, wanted: Collection[bytes], around: Around = _NOTHING, proc: P
     with (base / "mem").open("rb", buffering=0) as memory, (base / "pagemap").open("rb", buffering=0) as pages:
         for begin, end in ((int(start, 16), int(stop, 16)) for start, stop in _PRIVATE.findall(text)):
             for at, last in _present(pages.fileno(), begin, end):
-                first = max(at - around.before, begin)
-                content = os.pread(memory.fileno(), min(last + longest, end) - first, first)
-                yield from _in(content, first, range(at, last), wanted, around)
+                first, behind = max(at - around.before, begin), min(last + longest, end)
+                for start, content in _readable(memory.fileno(), first, behind):
+                    yield from _in(content, start, range(at, last), wanted, around)
 
 
 def _present(pages: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
@@ -70,9 +74,24 @@ def _present(pages: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
     for at in range(begin, end, _PART):
         last = min(at + _PART, end)
         entries = os.pread(pages, (last - at) // _PAGE * _ENTRY, at // _PAGE * _ENTRY)
-        filled = len(entries) - len(entries.lstrip(b"\0")), len(entries.rstrip(b"\0"))
-        if filled[1]:
-            yield at + filled[0] // _ENTRY * _PAGE, at + -(-filled[1] // _ENTRY) * _PAGE
+        there = entries[_ENTRY - 1 :: _ENTRY].translate(_IS_THERE)
+        if b"\1" in there:
+            yield at + there.index(1) * _PAGE, at + (there.rindex(1) + 1) * _PAGE
+
+
+def _readable(memory: int, begin: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """Yield what can be read of a range of memory, without pages that cannot be read, such as guard pages."""
+    at = begin
+    while at < end:
+        try:
+            content = os.pread(memory, end - at, at)
+        except OSError as error:
+            if error.errno not in (errno.EIO, errno.EFAULT):
+                raise
+            content = b""
+        if content:
+            yield at, content
+        at = at + len(content) if content else (at // _PAGE + 1) * _PAGE
 
 
 def _in(content: bytes, at: int, part: range, wanted: Collection[bytes], around: Around) -> Iterator[Found]:

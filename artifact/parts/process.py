@@ -15,8 +15,10 @@ MOST_PROGRAM_BYTES: Final = 512 << 20
 """Of all programs of a worker that run from memfds: a restore makes them in memory of the agent's."""
 MOST_EVENTFDS: Final = 128
 """That a restore makes and gives to criu: each is an argument of its command."""
-MOST_PLACES: Final = 256
-"""In a process's memory where it knows a database by its inode; SQLite has one for all connections."""
+MOST_DATABASES: Final = 4096
+"""Of all processes."""
+MOST_INODES: Final = 16
+"""Places in a process's memory where it knows a database by its inode; SQLite has one for all connections."""
 Key = Annotated[int, Field(ge=1, le=15)]
 """A protection key (pkeys(7))."""
 
@@ -84,7 +86,7 @@ class Database(Part):
     descriptor: Annotated[int, Field(ge=0, lt=1 << 31)]
     device: Annotated[int, Field(ge=0, lt=1 << 64)]
     inode: Annotated[int, Field(ge=0, lt=1 << 64)]
-    places: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 57)]], Field(max_length=MOST_PLACES)]
+    places: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 57)]], Field(max_length=MOST_INODES)]
     """Addresses of the process at which it has both numbers, one behind the other."""
 
 
@@ -109,9 +111,9 @@ class Process(Part):
     """That ran from memfds, in the order of their numbers in the images."""
     eventfds: Annotated[list[Eventfd], Field(max_length=MOST_EVENTFDS)] = []
     """That a restore gives to criu; all others are in the images."""
-    lost_locks: bool = False
-    """Whether they had record locks that a restore by criu alone loses."""
-    databases: list[Database] = []
+    record_locks: bool = False
+    """Whether they had any: criu loses those of files that are mapped too."""
+    databases: Annotated[list[Database], Field(max_length=MOST_DATABASES)] = []
     shared: Annotated[int, Field(ge=0)] = 0
     """Bytes of private memory that its processes shared since a fork; 0 in artifacts of earlier releases."""
     huge: Annotated[int, Field(ge=0)] = 0

@@ -4,15 +4,15 @@ import re
 from decimal import Decimal
 from typing import Final
 
-_SUFFIX: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18} | {
-    f"{letter}i": 1024**power for power, letter in enumerate("KMGTPE", start=1)
-}
+_SUFFIX: Final = {
+    suffix: Decimal(10) ** (3 * power) for power, suffix in enumerate(("n", "u", "m", "", *"kMGTPE"), -3)
+} | {f"{letter}i": Decimal(1024) ** power for power, letter in enumerate("KMGTPE", start=1)}
 
 
 def quantity_bytes(quantity: str) -> int:
     """Return a quantity in bytes."""
-    number, suffix = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", quantity).groups()  # type: ignore[union-attr]
-    return int(Decimal(number) * (_SUFFIX[suffix] if suffix != "m" else Decimal("0.001")))
+    number, suffix = re.fullmatch(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)([a-zA-Z]*)", quantity).groups()  # type: ignore[union-attr]
+    return int(Decimal(number) * _SUFFIX[suffix])
 
 
 def readable(size: int) -> str:

@@ -48,6 +48,7 @@ _RED_ZONE: Final = 128
 LONG_MODE: Final = 0x33
 """The kernel's code segment for 64-bit programs (__USER_CS)."""
 _NO_CALL: Final = -1
+_PRLIMIT64, _NO_LIMIT = 302, 1 << 16
 
 
 class Registers(ctypes.Structure):
@@ -126,13 +127,26 @@ class Borrowed:
             finally:
                 os.pwrite(memory.fileno(), before, at)
 
+    def bring(self, at: int) -> None:
+        """Have 16 bytes of its memory be there, if a page server still has them.
+
+        To a reader from outside the kernel brings no page of such memory, and says EIO.
+        """
+        self.call(_PRLIMIT64, 0, _NO_LIMIT, at)  # it reads them, and knows no such limit
+
     def _room(self, memory: int, size: int) -> tuple[int, bytes]:
         """Return where bytes of its stack are, and what they hold; they are given back as they were."""
         below, own = (self._own.rsp - _RED_ZONE - size) & ~7, self._own.rsp & ~7
-        try:
-            return below, _exactly(memory, size, below)
-        except OSError:  # the stack has not grown that far yet
-            return own, _exactly(memory, size, own)
+        with suppress(OSError):  # the stack has not grown that far yet
+            return below, self._held(memory, size, below)
+        return own, self._held(memory, size, own)
+
+    def _held(self, memory: int, size: int, at: int) -> bytes:
+        with suppress(OSError):
+            return _exactly(memory, size, at)
+        for edge in (at, at + size):
+            self.bring(edge)
+        return _exactly(memory, size, at)
 
     def state(self) -> bytes:
         """Return the registers that are not in ``struct user_regs_struct``: vectors, rights of protection keys."""

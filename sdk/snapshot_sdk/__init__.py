@@ -166,7 +166,7 @@ def restore_context() -> dict[str, object]:
         found = json.loads(_read(directory, RESTORE_CONTEXT) or "{}") if directory else {}
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) and "checkpointId" in found else {}  # standby's own says nothing
 
 
 def control_dir() -> str | None:

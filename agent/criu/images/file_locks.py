@@ -16,6 +16,8 @@ _POSIX: Final = 1
 """FL_POSIX: one of a process."""
 _WRITE: Final = 1
 """F_WRLCK."""
+_MOST_BYTES: Final = 1 << 63
+"""Of a file (off_t)."""
 
 
 def record_locks(directory: int) -> Mapping[int, Sequence[RecordLock]]:
@@ -28,15 +30,18 @@ def record_locks(directory: int) -> Mapping[int, Sequence[RecordLock]]:
     try:
         for text in protobuf.messages(read_image(directory, _IMAGE)):
             lock = protobuf.values(text)
-            if lock.get(_KIND) != _POSIX:
-                continue
-            start, length = lock.get(_START, 0), lock.get(_LENGTH, 0)
-            end = start + length - 1 if length else None
-            found[lock.get(_PROCESS, 0)].append(
-                RecordLock(lock.get(_DESCRIPTOR, 0), lock.get(_TYPE) == _WRITE, start, end)
-            )
+            if lock.get(_KIND) == _POSIX:
+                found[lock.get(_PROCESS, 0)].append(_record_lock(lock))
     except FileNotFoundError:  # there are none
         return {}
     except (OSError, ValueError) as error:
         raise CriuError(AgentReason.RESTORE_FAILED, f"criu's image of file locks: {error}") from error
     return found
+
+
+def _record_lock(lock: Mapping[int, int]) -> RecordLock:
+    start, length = lock.get(_START, 0), lock.get(_LENGTH, 0)
+    if max(start, length) >= _MOST_BYTES:
+        raise ValueError(f"a lock begins at {start}, and has {length} bytes")
+    end = start + length - 1 if length else None
+    return RecordLock(lock.get(_DESCRIPTOR, 0), lock.get(_TYPE) == _WRITE, start, end)

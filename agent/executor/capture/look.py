@@ -83,7 +83,8 @@ def make_plan(capture: Capture, worker: Worker | None = None, *, stands_still: b
     if worker is not None:
         tree = _preflight(capture, worker, stands_still=stands_still)
         capture.renamed = tree.renamed_sockets
-        capture.lost_locks = any(process.loses_locks for process in tree.processes)
+        # Before it is stopped, so that nothing is left to search for then; after what is refused for being opened.
+        capture.databases = databases_of(worker.pids, environment.proc, capture.databases)
         rights = of_container(init_pid, environment.proc)
         if environment.allow_unconfined:
             rights = replace(rights, label=None)  # a worker that was restored without it has another
@@ -123,8 +124,6 @@ def _look(capture: Capture, worker: Worker) -> Tree:
     )
     proc = capture.environment.proc  # who waits in poll(2) is known as long as nothing has halted or stopped it
     capture.polls = {**capture.polls, **endless_polls(worker.pids, proc)}
-    # Here, so that nothing is left to search for once it is stopped, unless it changes.
-    capture.databases = databases_of(worker.pids, proc, capture.databases)
     tree = read_tree(capture.init_pid, worker.pids, terms, proc)
     made = made_since(capture.lock.control.read(control_files.MOUNTS), tree.mounts)
     return replace(tree, made_mounts=made)

@@ -5,6 +5,7 @@ import time
 from agent.container.ipc import queues as message_queues
 from agent.container.ipc.objects import remove
 from agent.container.questions.probe import askable
+from agent.criu.images.file_locks import record_locks
 from agent.criu.images.inet import bound_ports
 from agent.criu.images.interrupted import make_again
 from agent.criu.images.own import read_in_place
@@ -54,8 +55,8 @@ def _process(capture: Capture) -> dict[str, object]:
         "amx": capture.amx,
         "protection_keys": capture.protection_keys,
         "settings": capture.settings,
-        "lost_locks": capture.lost_locks,
-        "databases": [each for each in capture.databases if each.places],
+        "record_locks": bool(record_locks(capture.staged.directory)),
+        "databases": [each.noted for each in capture.databases if each.structures],
         "programs": capture.programs,
         "eventfds": capture.eventfds,
     }

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from agent.container.databases import OpenDatabase
 from agent.container.inspection import Inspection
 from agent.container.waits import Waiting
 from agent.criu.connections import Address
@@ -17,7 +18,7 @@ from agent.executor.lock import ContainerLock
 from artifact.backends.base import Backend
 from artifact.ipc import SysvIpc
 from artifact.parts.gpu import DeviceMemory, ModelWeights
-from artifact.parts.process import Connections, Database, Eventfd, Program, ProtectionKeys, ThreadSettings
+from artifact.parts.process import Connections, Eventfd, Program, ProtectionKeys, ThreadSettings
 from artifact.publish import Published, Staging
 from artifact.queues import PosixQueues
 from artifact.read import Artifact
@@ -67,9 +68,7 @@ class Capture:
     amx: list[int] = field(default_factory=list)
     """Processes that may use AMX, inside the container."""
     protection_keys: list[ProtectionKeys] = field(default_factory=list)
-    lost_locks: bool = False
-    """Whether a restore by criu alone would lose record locks."""
-    databases: list[Database] = field(default_factory=list)
+    databases: list[OpenDatabase] = field(default_factory=list)
     """That its processes know by their inodes."""
     settings: list[ThreadSettings] = field(default_factory=list)
     """Of its threads, which criu leaves out."""

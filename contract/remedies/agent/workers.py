@@ -136,8 +136,8 @@ WORKERS: Final = (
         "Secret memory (memfd_secret), programs of more than 512 MiB that run from memfds, a memfd that is mapped and "
         "sealed against writing, a process that has one memory with its parent (a vfork that lasts, or CLONE_VM), "
         "one that has unmapped the kernel's code (vdso) without its data (vvar), and one that has the device and inode "
-        "of an open SQLite database at more than 65,536 places. Nothing was touched; the capture is not tried again by "
-        "itself.",
+        "of an open SQLite database at more than 65,536 places or in more than 64 parts of memory of 16 MiB. Nothing "
+        "was touched; the capture is not tried again by itself.",
     ),
     Reason(
         SECTION,

@@ -192,7 +192,8 @@ LOST: Final = (
         Fate.RESET,
         "others, as for copies of the files. What compares inodes takes a file for another one: `tail -F` and watchers "
         "that poll see all files replaced, and `s6-svscanctl -n` ends the services that run and starts them again. A "
-        "database of SQLite that is still empty can then be read alone, by connections that were open: open it again",
+        "database of SQLite that is still empty, encrypted as a whole, or in a file that the agent may not read (NFS "
+        "with root_squash) can then only be read by connections that were open: open it again",
         _LOST,
     ),
     Kind(

@@ -60,7 +60,8 @@ REFUSED: Final = (
     ),
     _refused("A process that is traced (debuggers, `strace`)", AgentReason.TRACED, test=_UNKNOWN),
     _refused(
-        "The device and inode of an open SQLite database at more than 65,536 places of its process's memory",
+        "The device and inode of an open SQLite database at more than 65,536 places of its process's memory, or in "
+        "more than 64 parts of it of 16 MiB",
         AgentReason.UNSUPPORTED_MEMORY,
         test=_UNKNOWN,
     ),

@@ -64,7 +64,51 @@ assert counts(opened({path!r})) == 8
     return before, after
 
 
+_LARGE = """
+libc.mallopt(-3, 1 << 30)  # all of the heap is in one piece, which is filled while the worker runs
+held = [os.urandom(1 << 20) for _ in range(100)]
+"""
+_WRITES = """
+c.execute('insert into t values (1)')
+assert counts(opened()) == 1
+"""
+
 KEPT_DATABASES: dict[str, tuple[str, str]] = {
+    "database-of-a-large-process": (_LARGE + _database("wal")[0], _database("wal")[1]),
+    "database-beside-guard-pages": (
+        f"""
+{_SQLITE}
+m = mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+m[:] = b'x' * (1 << 20)
+at = ctypes.addressof(ctypes.c_char.from_buffer(m))
+guarded = libc.madvise(ctypes.c_void_p(at), 8192, 102)  # MADV_GUARD_INSTALL, of Linux 6.13
+c = opened()
+c.execute('create table t (x)')
+""",
+        _WRITES,
+    ),
+    "database-with-its-numbers-at-a-low-address": (
+        f"""
+{_SQLITE}
+c = opened()
+c.execute('create table t (x)')
+found = os.stat('/tmp/data')
+libc.mmap.restype = ctypes.c_void_p
+low = libc.mmap(ctypes.c_void_p(0x200000), 4096, 3, 0x100022, -1, ctypes.c_long(0))  # MAP_FIXED_NOREPLACE
+known = (ctypes.c_uint64 * 2).from_address(low) if low == 0x200000 else (ctypes.c_uint64 * 2)()
+known[:] = found.st_dev, found.st_ino
+""",
+        _WRITES + "assert known[:] == [found.st_dev, found.st_ino]",
+    ),
+    "database-of-which-a-descriptor-is-closed": (
+        f"""
+{_SQLITE}
+a, c = opened(), opened()
+a.execute('create table t (x)'), counts(c), a.close()
+f = open('/etc/hostname')
+""",
+        _WRITES,
+    ),
     **{f"database-{mode}": _database(mode) for mode in ("delete", "persist", "wal")},
     "database-in-memory-of-the-pod": _database("wal", "/dev/shm/data"),
     "database-of-several-processes": (
@@ -171,6 +215,19 @@ assert [at for at in free if not free[at]] == [5, 14, 100, 5000, 1 << 40], free
 assert is_free('/tmp/locked', 100, exclusive=False)
 fcntl.lockf(f, fcntl.LOCK_UN, 10, 5)
 assert is_free('/tmp/locked', 5)
+""",
+    ),
+    "record-lock-of-a-mapped-file-of-a-large-process": (
+        f"""
+{_LOCKS}
+{_LARGE}
+f = open('/tmp/locked', 'w+b')
+f.truncate(8192)
+m = mmap.mmap(f.fileno(), 8192)
+fcntl.lockf(f, fcntl.LOCK_EX, 10, 5)
+""",
+        """
+assert [is_free('/tmp/locked', at) for at in (4, 5, 14, 15)] == [True, False, False, True]
 """,
     ),
     "record-lock-of-a-file-that-another-process-maps-too": (

@@ -285,6 +285,7 @@ assert os.pread(f, 9, 0) == b'hello'
     "lease": (
         """
 f = open('/tmp/leased', 'w')
+f.write('x' * 9000), f.flush()
 fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)
 """,
         """

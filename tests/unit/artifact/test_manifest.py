@@ -57,7 +57,7 @@ def test_the_format_on_disk_is_what_it_was():
     again = yaml.safe_load(write_manifest(found, "abc", "1", found.files))
     old = yaml.safe_load(OLD)
     added = ("stopped", "amx", "protectionKeys", "settings", "programs", "eventfds")
-    added += ("lostLocks", "databases", "shared", "huge")
+    added += ("recordLocks", "databases", "shared", "huge")
     assert ([], [], [], [], [], [], False, [], 0, 0) == tuple(again["process"].pop(key) for key in added)
     grown = ("takenOn", "container", "rootfs")
     for then, now in zip(
@@ -166,7 +166,7 @@ def test_a_release_that_would_not_permit_amx_refuses_the_format():
 @pytest.mark.parametrize(
     "noted",
     [
-        pytest.param({"lost_locks": True}, id="locks"),
+        pytest.param({"record_locks": True}, id="locks"),
         pytest.param(
             {"databases": [Database(process=7, descriptor=3, device=1, inode=1 << 63, places=[0x7F0000000008])]},
             id="databases",

@@ -77,7 +77,8 @@ def test_never_waits_where_nobody_would_answer(monkeypatch, environment):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        pytest.param('{"podName": "b"}', {"podName": "b"}, id="object"),
+        pytest.param('{"checkpointId": "a", "env": {}}', {"checkpointId": "a", "env": {}}, id="object"),
+        pytest.param('{"env": {}}', {}, id="standby's-own"),
         pytest.param("[1]", {}, id="not-an-object"),
         pytest.param("{", {}, id="not-json"),
         pytest.param("[" * 100_000, {}, id="nested-without-end"),

@@ -14,7 +14,9 @@ from tests.support.fixtures.runc_container import RuncContainer
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and criu")
 
 SERVES = """
-import http.server, sqlite3, sys
+import ctypes, http.server, os, sqlite3, sys
+ctypes.CDLL(None).mallopt(-3, 1 << 30)  # all of the heap is in one piece, which is filled while the worker runs
+held = [os.urandom(1 << 20) for _ in range(int(sys.argv[2]))]
 database = sqlite3.connect("/scratch/jobs", isolation_level=None)
 database.execute(f"pragma journal_mode={sys.argv[1]}")
 database.execute("create table jobs (number integer primary key)")
@@ -55,14 +57,25 @@ def jobs(worker: BareContainer) -> int:
     return int(wait_for(worker.get, "an answer"))
 
 
+LARGE = 100
+"""MiB: memory of so much is filled while the worker runs already."""
+
+
 @pytest.mark.parametrize("mode", ["wal", "delete"])
 @pytest.mark.parametrize(
-    "options", [pytest.param({}, id="root"), pytest.param({"kind": RuncContainer, "user": 1000}, id="user")]
+    ("options", "mebibytes"),
+    [
+        pytest.param({}, 0, id="root"),
+        pytest.param({}, LARGE, id="large"),
+        pytest.param({"kind": RuncContainer, "user": 1000}, LARGE, id="user"),
+    ],
 )
-async def test_a_worker_that_goes_on_writes_on_and_so_do_those_restored_from_it(node, mode, options, request):
+async def test_a_worker_that_goes_on_writes_on_and_so_do_those_restored_from_it(
+    node, mode, options, mebibytes, request
+):
     name = "databases-" + request.node.callspec.id
     kind, rest = options.get("kind", BareContainer), {"user": options["user"]} if "user" in options else {}
-    source = node.start_as(kind, "--serve", "--", PYTHON, "-c", SERVES, mode, **rest)
+    source = node.start_as(kind, "--serve", "--", PYTHON, "-c", SERVES, mode, str(mebibytes), **rest)
     source.says("serves")
     assert [1, 2] == [jobs(source), jobs(source)]
     for generation in range(1, 3):

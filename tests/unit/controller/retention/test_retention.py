@@ -216,6 +216,9 @@ def test_a_namespace_that_stays_over_its_quota_is_named():
         pytest.param("1.5Gi", 3 * 2**29, id="binary"),
         pytest.param("2T", 2 * 10**12, id="decimal"),
         pytest.param("1500m", 1, id="milli"),
+        pytest.param("4e9", 4 * 10**9, id="exponent"),
+        pytest.param("4E", 4 * 10**18, id="exa"),
+        pytest.param("5000u", 0, id="micro"),
     ],
 )
 def test_quantities(quantity, expected):

@@ -54,8 +54,18 @@ def test_record_locks_by_process(tmp_path, expected, content):
         assert expected == record_locks(images)
 
 
-def test_an_image_that_is_cut_off_fails_the_restore(tmp_path):
-    cut = MAGIC + lock(7, 3, 0, 1)[:-1]
-    with directory(tmp_path, cut) as images, pytest.raises(CriuError, match="criu's image of file locks") as failure:
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(MAGIC + lock(7, 3, 0, 1)[:-1], id="cut-off"),
+        pytest.param(MAGIC + lock(7, 3, 1 << 63, 1), id="beyond-every-file"),
+        pytest.param(MAGIC + lock(7, 3, 0, 1 << 63), id="longer-than-every-file"),
+    ],
+)
+def test_an_image_that_cannot_be_fails_the_restore(tmp_path, content):
+    with (
+        directory(tmp_path, content) as images,
+        pytest.raises(CriuError, match="criu's image of file locks") as failure,
+    ):
         record_locks(images)
     assert AgentReason.RESTORE_FAILED == failure.value.code
