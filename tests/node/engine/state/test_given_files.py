@@ -31,11 +31,12 @@ semaphore = os.eventfd(3, os.EFD_SEMAPHORE)
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         os.write(to, b"hello")
+        said = os.read(out, 9).decode()  # by now the child is that program
         taken = os.eventfd_read(semaphore)
         os.eventfd_write(semaphore, taken)
         with open(f"/proc/{child}/exe", "rb") as file:
             same = file.read() == program
-        body = json.dumps([os.read(out, 9).decode(), os.readlink(f"/proc/{child}/exe"), same, taken]).encode()
+        body = json.dumps([said, os.readlink(f"/proc/{child}/exe"), same, taken]).encode()
         self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
         self.wfile.write(body)
     def log_message(self, *_):
