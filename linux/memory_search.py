@@ -59,7 +59,9 @@ def find(pid: int, wanted: Collection[bytes], around: Around = _NOTHING, proc: P
     Raises:
         OSError: it has ended.
     """
-    base, longest = proc / str(pid), around.before + max(map(len, wanted), default=1) + around.behind
+    if not wanted:
+        return
+    base, longest = proc / str(pid), around.before + max(map(len, wanted)) + around.behind
     text = (base / "maps").read_text(errors="surrogateescape")
     with (base / "mem").open("rb", buffering=0) as memory, (base / "pagemap").open("rb", buffering=0) as pages:
         for begin, end in ((int(start, 16), int(stop, 16)) for start, stop in _PRIVATE.findall(text)):
