@@ -12,6 +12,7 @@ import struct
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +39,7 @@ _MOST_REGIONS: Final = 64
 """In which a process has the numbers of its databases, before it is known which are SQLite's: memory is searched for
 each."""
 _MOST_CANDIDATES: Final = 1 << 16
-"""Such places; the agent has them in its own memory."""
+"""Such places, and places that lead to them; the agent has them in its own memory."""
 
 Numbers = tuple[int, int]
 """Device and inode."""
@@ -145,7 +146,9 @@ def _is_known(pid: int, held: frozenset[int], known: OpenDatabase | None, proc: 
 
 def _searched(pid: int, inside: int, opened: Mapping[Numbers, frozenset[int]], proc: Path) -> Iterator[OpenDatabase]:
     candidates = _candidates(pid, inside, opened, proc)
-    structures = dict(_pointing(pid, inside, candidates, opened, proc))
+    structures = dict(islice(_pointing(pid, inside, candidates, opened, proc), _MOST_CANDIDATES + 1))
+    if len(structures) > _MOST_CANDIDATES:
+        raise _unknown(inside)
     for of, held in opened.items():
         own = {at: content for at, content in structures.items() if candidates[_POINTER.unpack_from(content)[0]] == of}
         if len({_POINTER.unpack_from(content)[0] for content in own.values()}) > MOST_INODES:
@@ -182,7 +185,7 @@ def _pointing(
     if len(low) + len(regions) > _MOST_REGIONS:
         raise _unknown(inside)
     high = find(pid, regions, Around(_LOW, _OPENED.size - _POINTER.size), proc)
-    for each in (*find(pid, low, proc=proc), *high):
+    for each in chain(find(pid, low, proc=proc), high):
         if each.address % _ALIGNMENT == 0 and each.content in wanted:
             yield each
 

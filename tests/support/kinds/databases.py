@@ -252,7 +252,19 @@ assert [is_free('/dev/shm/locked', at) for at in range(3)] == [False, True, True
     ),
 }
 REFUSED_DATABASES: dict[str, tuple[str, AgentReason]] = {
-    "memory-full-of-a-database's-inode": (
+    "memory-full-of-what-leads-to-an-inode": (
+        f"""
+{_SQLITE}
+c = opened()
+c.execute('create table t (x)')
+found = os.stat('/tmp/data')
+number = next(int(n) for n in os.listdir('/proc/self/fd') if os.path.realpath(f'/proc/self/fd/{{n}}') == '/tmp/data')
+known = array.array('Q', [found.st_dev, found.st_ino])
+leads = array.array('Q', [known.buffer_info()[0], number] * 100_000)
+""",
+        AgentReason.UNSUPPORTED_MEMORY,
+    ),
+    "memory-full-of-an-inode": (
         f"""
 {_SQLITE}
 c = opened()
